@@ -8,8 +8,7 @@ What is wanted, and what does it:
 - know which rows are late, and what they missed: `split_late`, or `sinks.by_watermark` for large volumes;
 - drop rows that come twice: `once`; where late rows may go, too, `dropDuplicatesWithinWatermark` is faster;
 - an alert for each strange value or silence of a key: `alert_when`;
-- statistics of a key up to each row: `running`; one result for each key or window: Spark's own `groupBy`;
-- the row of the key before: `last_by_key`; the last row of another stream: `as_of`.
+- the last row of another stream: `as_of`; one result for each key or window: Spark's own `groupBy`.
 
 They need Spark 4.1 or later, the libraries of the extra `state` (pandas, pyarrow, protobuf), and the RocksDB
 state store, which `start` sets. Rows pass through Python, some 15,000 a second and core. Where Spark's own
@@ -25,7 +24,7 @@ from sparkstream_kit._arguments import attributes
 if TYPE_CHECKING:
     from sparkstream_kit.state.alerts import alert_when, once, split_late
     from sparkstream_kit.state.rules import Alert, Ewma, Jump, Often, Rule, Silent, ZScore
-    from sparkstream_kit.state.values import as_of, last_by_key, running
+    from sparkstream_kit.state.values import as_of
 
 __all__ = [
     "Alert",
@@ -37,9 +36,7 @@ __all__ = [
     "ZScore",
     "alert_when",
     "as_of",
-    "last_by_key",
     "once",
-    "running",
     "split_late",
 ]
 
@@ -49,6 +46,6 @@ __getattr__ = attributes(
     {
         "sparkstream_kit.state.alerts": ["alert_when", "once", "split_late"],
         "sparkstream_kit.state.rules": ["Alert", "Ewma", "Jump", "Often", "Rule", "Silent", "ZScore"],
-        "sparkstream_kit.state.values": ["as_of", "last_by_key", "running"],
+        "sparkstream_kit.state.values": ["as_of"],
     },
 )

@@ -1,13 +1,12 @@
-"""Values of a key's rows before, and the processor that takes a key's rows in the order of their times."""
+"""`as_of`, and the processor that takes a key's rows in the order of their times."""
 
 from __future__ import annotations
 
-import math
 import pickle
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from importlib.util import find_spec
 from inspect import isclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
@@ -18,7 +17,6 @@ from sparkstream_kit._arguments import check, said
 from sparkstream_kit._columns import event_time, find_column, holds, refuse_taken
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.schemas import from_dataclass, schema_of
-from sparkstream_kit.state.rules import is_usable, welford
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -342,88 +340,6 @@ def _of_type(value: Any, kind: T.DataType) -> Any:
     return bool(value) if isinstance(kind, T.BooleanType) else str(value)
 
 
-_NUMBER = T.DoubleType()
-_STATISTICS = schema_of(count=T.LongType(), mean=_NUMBER, stddev=_NUMBER, min=_NUMBER, max=_NUMBER)
-
-
-def running(frame: DataFrame, key: str | Sequence[str], time: str, value: str) -> DataFrame:
-    """Add to each row the statistics of its key so far, the row itself included.
-
-    Rows come out in the order of their times, once the watermark has passed them; until then they wait in the
-    state, as for `alert_when`. Late rows are dropped, and counted by Spark. Mean and standard deviation are
-    computed as B. P. Welford, "Note on a method for calculating corrected sums of squares and products"
-    (1962). Where one result for each key or window is enough, use Spark's own `groupBy(…).agg(…)`: it is four
-    times as fast.
-
-    A row whose value is null, NaN or infinite comes out with the statistics so far, which it does not change.
-    A row without key or time has none: it comes out at once, with nulls.
-
-    Args:
-        frame: static or streaming.
-        key: the columns whose values have statistics of their own: one name, or a list of them.
-        time: the event-time column (timestamp) with the watermark.
-        value: a column of numbers.
-
-    Returns:
-        The same columns, then `count BIGINT`, `mean DOUBLE`, `stddev DOUBLE` (of a sample; null for a single
-        value), `min DOUBLE` and `max DOUBLE`. The time keeps its watermark.
-
-    Raises:
-        InvalidInputError: no such column, a time that is no timestamp or has no watermark, a value that is no
-            number, a column of an added name, or a Spark before 4.1.
-
-    Examples:
-        In a session::
-
-            state.running(timely, "device", "time", "temperature")  # count, mean, stddev, min, max
-    """
-    check(running, locals())
-    call = "running()"
-    at = place_of(call, frame, value)
-    check_number(call, frame.schema[at])
-    placed = _placed(call, frame, key, time, _STATISTICS.names)
-    return _handled(placed, placed.rows, _Statistics(at), _STATISTICS.fields, _STATISTICS.fields)
-
-
-def last_by_key(
-    frame: DataFrame, key: str | Sequence[str], time: str, columns: str | Sequence[str]
-) -> DataFrame:
-    """Add to each row values of the row of its key before it: the function `lag` of a batch, for streams.
-
-    Before means by time, and among rows of the same time by their text. Rows come out once the watermark has
-    passed them, and wait in the state until then; the state also keeps the last row of each key, for ever.
-    Late rows are dropped, and counted by Spark. A row without key or time comes out at once, with nulls, and
-    comes before no other.
-
-    Args:
-        frame: static or streaming.
-        key: the columns that tell the series apart: one name, or a list of them.
-        time: the event-time column (timestamp) with the watermark.
-        columns: whose values to add: one name, or a list of them.
-
-    Returns:
-        The same columns, then `last_<time>` and `last_<column>` for each of the columns, in the types of
-        these; all are null in the first row of a key. The time keeps its watermark.
-
-    Raises:
-        InvalidInputError: no such column, a time that is no timestamp or has no watermark, a column of an
-            added name, or a Spark before 4.1.
-
-    Examples:
-        In a session::
-
-            state.last_by_key(payments, "card", "time", ["lat", "lon"])  # last_time, last_lat, last_lon
-    """
-    check(last_by_key, locals())
-    call = "last_by_key()"
-    names = [time, *([columns] if isinstance(columns, str) else columns)]
-    places = [place_of(call, frame, name) for name in names]
-    last = [f"last_{frame.columns[at]}" for at in places]
-    placed = _placed(call, frame, key, time, last)
-    packed = [placed.rows.schema[at] for at in places]
-    return _handled(placed, placed.rows, _Last(places), _named(last, frame, places), packed)
-
-
 def as_of(
     left: DataFrame,
     right: DataFrame,
@@ -470,135 +386,46 @@ def as_of(
     places = [place_of(call, right, name) for name in (time, *wanted)]
     last, *others = (right.columns[at] for at in places)
     names = [f"last_{last}", *others]
-    lefts, rights = _placed(call, left, key, time, names), _placed(call, right, key, time)
-    for at, other in zip(lefts.keys, rights.keys, strict=True):
+    lefts, rights = _placed(call, left, key, time), _placed(call, right, key, time)
+    refuse_taken(left.columns, names, call)
+    for at, other in zip(lefts, rights, strict=True):
         here, there = left.schema[at], right.schema[other]
         if here.dataType != there.dataType:
             raise InvalidInputError(
                 f"{call}: column {here.name} is {here.dataType.simpleString()} on the left and "
                 f"{there.dataType.simpleString()} on the right; cast one of them"
             )
-    packed = [rights.rows.schema[at] for at in places]
     # Of the same time, the right rows come first: rows go by their text, which begins with the side.
-    sided = lefts.rows.select(F.lit(1).alias("side"), "*")
-    same = zip((*lefts.keys, lefts.time), (*rights.keys, rights.time), strict=True)
-    shown = rights.rows.select(
+    sided = packed(left, lefts[-1]).select(F.lit(1).alias("side"), "*")
+    shown = packed(right, rights[-1]).select(
         F.lit(0).alias("side"),
-        *(F.col(f"c{other}").alias(f"c{at}") for at, other in same),
+        *(F.col(f"c{other}").alias(f"c{at}") for at, other in zip(lefts, rights, strict=True)),
         *(F.col(f"c{at}").alias(f"r{number}") for number, at in enumerate(places)),
     )
     both = sided.unionByName(shown, allowMissingColumns=True)
-    return _handled(lefts, both, _AsOf(len(left.columns)), _named(names, right, places), packed, first=1)
+    end, streaming = len(left.columns) + 1, left.isStreaming
+    _, *fields = both.schema
+    output = T.StructType(fields[: end - 1])
+    for number, field in enumerate(fields[end - 1 :]):
+        output.add(f"n{number}", field.dataType)
+    processor = InOrder(_AsOf(end), lefts[-1] + 1, output.names, waits=streaming, streaming=streaming)
+    groups = both.groupBy(*(f"c{at}" for at in lefts[:-1]))
+    found = processed(call, groups, processor, output, streaming=streaming)
+    added = [T.StructField(name, right.schema[at].dataType) for name, at in zip(names, places, strict=True)]
+    return found.select(*unpacked(output.names, [*left.schema, *added]))
 
 
-class _Placed(NamedTuple):
-    """A frame that a function was given, packed for the way through Python.
-
-    Attributes:
-        call: the function.
-        frame: what it was given.
-        rows: the same, packed.
-        keys: which of the columns c0, c1, … of the rows are the keys.
-        time: which of them is the time.
-    """
-
-    call: str
-    frame: DataFrame
-    rows: DataFrame
-    keys: list[int]
-    time: int
-
-
-def _placed(
-    call: str, frame: DataFrame, key: str | Sequence[str], time: str, added: Sequence[str] = ()
-) -> _Placed:
-    """Check the columns of a frame, to which others are to be added, and pack it."""
+def _placed(call: str, frame: DataFrame, key: str | Sequence[str], time: str) -> list[int]:
+    """Return where the columns of the key stand, and at the end that of the time."""
     at = place_of_time(call, frame, time)
-    keys = places_of_keys(call, frame, key)
-    refuse_taken(frame.columns, added, call)
-    return _Placed(call, frame, packed(frame, at), keys, at)
+    return [*places_of_keys(call, frame, key), at]
 
 
-def _named(names: Sequence[str], frame: DataFrame, places: Sequence[int]) -> list[T.StructField]:
-    """Return fields of these names with the types of some columns, which stand at these places."""
-    return [T.StructField(name, frame.schema[at].dataType) for name, at in zip(names, places, strict=True)]
+class _AsOf(Handler):
+    """Adds values of the last right row: a row is its side (0 or 1), the left columns, the right ones."""
 
-
-def _handled(
-    placed: _Placed,
-    rows: DataFrame,
-    handler: Handler,
-    added: Sequence[T.StructField],
-    packed: Sequence[T.StructField],
-    *,
-    first: int = 0,
-) -> DataFrame:
-    """Return what a handler makes of rows in order: the columns of a frame, and those that it adds.
-
-    Args:
-        placed: the frame.
-        rows: its packed rows, or these and others.
-        handler: makes of a row the columns of the frame, and those that are added.
-        added: the columns that are added.
-        packed: fields of the types that these have while they are packed.
-        first: how many columns of the rows come before c0.
-    """
-    fields, streaming = placed.frame.schema, placed.frame.isStreaming
-    names = [f"c{number}" for number in range(len(fields))]
-    new = [f"n{number}" for number in range(len(added))]
-    made = [T.StructField(name, field.dataType) for name, field in zip(new, packed, strict=True)]
-    output = T.StructType([*(rows.schema[name] for name in names), *made])
-    processor = InOrder(handler, placed.time + first, output.names, waits=streaming, streaming=streaming)
-    groups = rows.groupBy(*(f"c{number}" for number in placed.keys))
-    found = processed(placed.call, groups, processor, output, streaming=streaming)
-    return found.select(*unpacked(output.names, [*fields, *added]))
-
-
-@dataclass
-class _Numbers:
-    """The statistics of a key."""
-
-    count: int = 0
-    mean: float = 0.0
-    spread: float = 0.0
-    low: float = math.inf
-    high: float = -math.inf
-
-
-class _Statistics(Handler):
-    """Adds the statistics of the rows so far."""
-
-    def __init__(self, at: int) -> None:
-        self._at = at
-        self._kinds = columns("statistics", _Numbers)
-        self.states = {"statistics": self._kinds}
-
-    def load(self, kept: list[tuple[Any, ...] | None]) -> _Numbers:
-        found: _Numbers = read(_Numbers, self._kinds.names, kept[0])
-        return found
-
-    def save(self, known: _Numbers) -> list[tuple[Any, ...]]:
-        return [to_keep(known, self._kinds)]
-
-    def see(self, known: _Numbers, key: tuple[Any, ...], row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:  # noqa: ARG002
-        if is_usable(row[self._at]):
-            value = float(row[self._at])
-            known.count, known.mean, known.spread = welford(known.count, known.mean, known.spread, value)
-            known.low, known.high = min(known.low, value), max(known.high, value)
-        count = known.count
-        deviation = math.sqrt(known.spread / (count - 1)) if count > 1 else None
-        numbers = (known.mean, deviation, known.low, known.high) if count else (None,) * 4
-        yield (*row, count, *numbers)
-
-    def pass_by(self, row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-        yield (*row, *(None,) * len(_STATISTICS))
-
-
-class _Last(Handler):
-    """Adds values of the row before."""
-
-    def __init__(self, places: Sequence[int]) -> None:
-        self._places = places
+    def __init__(self, left: int) -> None:
+        self._left = left
         self.states = {"last": schema_of(row=T.BinaryType())}
 
     def load(self, kept: list[tuple[Any, ...] | None]) -> list[Any]:
@@ -606,21 +433,6 @@ class _Last(Handler):
 
     def save(self, known: list[Any]) -> list[tuple[Any, ...]]:
         return [(pickle.dumps(known[0], PROTOCOL),)]
-
-    def see(self, known: list[Any], key: tuple[Any, ...], row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:  # noqa: ARG002
-        yield (*row, *(known[0] or (None,) * len(self._places)))
-        known[0] = tuple(row[at] for at in self._places)
-
-    def pass_by(self, row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-        yield (*row, *(None,) * len(self._places))
-
-
-class _AsOf(_Last):
-    """Adds values of the last right row: a row is its side (0 or 1), the left columns, the right ones."""
-
-    def __init__(self, left: int) -> None:
-        super().__init__(())
-        self._left = left + 1
 
     def see(self, known: list[Any], key: tuple[Any, ...], row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:  # noqa: ARG002
         right = tuple(row[self._left :])

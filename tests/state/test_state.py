@@ -230,8 +230,6 @@ def test_a_session_that_has_had_no_stream_takes_a_static_frame():
         lambda f: state.split_late(f, "TIME", by="N"),
         lambda f: state.once(f, "N", "TIME", "1 hour"),
         lambda f: state.alert_when(f, "N", "TIME", "X", state.Silent("1 hour")),
-        lambda f: state.running(f, "N", "TIME", "X"),
-        lambda f: state.last_by_key(f, "N", "TIME", "X"),
         lambda f: state.as_of(f, f.withColumnRenamed("x", "price"), "N", "TIME"),
         lambda f: state.as_of(f, f.withColumnRenamed("x", "price"), ["N"], "TIME", "PRICE"),
     ],

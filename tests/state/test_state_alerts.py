@@ -1,10 +1,9 @@
-"""`state.alert_when` and its rules, `running`, `last_by_key` and `as_of`: in the order of event time."""
+"""`state.alert_when` and its rules, and `as_of`: in the order of event time."""
 
 from __future__ import annotations
 
 import importlib
 import math
-import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
@@ -81,8 +80,6 @@ ON_FULL: dict[str, Callable[[DataFrame], DataFrame]] = {
         frame, "k", "time", "s", state.Silent("5 seconds")
     ),
     "alert_when, arrival": lambda frame: state.alert_when(frame, "k", "time", "v", RULES, order="arrival"),
-    "running": lambda frame: state.running(frame, "k", "time", "v"),
-    "last_by_key": lambda frame: state.last_by_key(frame, "k", "time", ["v", "s"]),
     "as_of": lambda frame: state.as_of(frame.select("k", "time"), frame.where("v > 20"), "k", "time"),
     "split_late": lambda frame: state.split_late(frame, "time"),
     "once": lambda frame: state.once(frame, "k", "time", within="1 second"),
@@ -203,7 +200,7 @@ def test_by_arrival_a_row_answers_at_once(stream):
 def test_the_rows_that_wait_leave_the_state_when_the_watermark_has_passed(spark, stream):
     source = stream("key BIGINT, time TIMESTAMP, value INT")
     frame = source.to_df().withWatermark("time", "30 seconds")
-    query = stream.query(state.running(frame, "key", "time", "value"))
+    query = stream.query(state.alert_when(frame, "key", "time", "value", state.Jump(by=9)))
 
     def waiting():
         reader = spark.read.format("statestore").option("stateVarName", "waiting")
@@ -213,49 +210,8 @@ def test_the_rows_that_wait_leave_the_state_when_the_watermark_has_passed(spark,
     assert rows(query.step()) == []
     assert waiting() == 20_000
     source.add_data([(10, at(60), 0)])
-    after = rows(query.step())
-    assert (len(after), waiting()) == (20_000, 1)
-    [last] = [row for row in after if row.value == 19_999]
-    values = range(9, 20_000, 10)
-    assert last.mean == pytest.approx(statistics.mean(values))
-    assert (last["count"], last.min, last.max) == (2000, 9.0, 19_999.0)
-    assert last.stddev == pytest.approx(statistics.stdev(values))
-
-
-@pytest.mark.slow
-def test_running_statistics_and_the_row_before_are_those_of_a_batch(spark):
-    data = [
-        ("a", 1, 5.0),
-        ("a", 3, None),
-        ("a", 2, 7.0),
-        ("b", 2, 1.0),
-        ("a", 3, 2.0),
-        (None, 9, 9.0),
-        ("a", None, 8.0),
-    ]
-    frame = spark.createDataFrame(
-        [(k, at(t), v) for k, t, v in data], "key STRING, time TIMESTAMP, value DOUBLE"
-    )
-
-    def transform(frame):
-        marked = frame.withWatermark("time", "5 seconds")
-        seen = state.running(marked, "key", "time", "value")
-        return state.last_by_key(seen, "key", "time", "value")
-
-    second = {row.value: row for row in transform(frame).collect() if row.key == "a" and row.time}[7.0]
-    assert (second["count"], second.mean, second.min, second.last_time, second.last_value) == (
-        2,
-        6,
-        5,
-        at(1),
-        5,
-    )
-    static = {(row.key, row.time, row.value): row for row in transform(frame).collect()}
-    assert [static["a", at(3), 2.0][name] for name in ("count", "last_value")] == [3, 7.0]
-    assert static["a", at(3), None]["count"] == 3
-    assert static[None, at(9), 9.0]["count"] is static["a", None, 8.0]["count"] is None
-    assert len(static) == len(data)
-    assert_stream_equals_batch(transform, frame, watermark=("time", "5 seconds"), examples=2)
+    assert sorted(row.value for row in rows(query.step())) == list(range(10, 20_000))
+    assert waiting() == 1
 
 
 @pytest.mark.slow
@@ -285,16 +241,15 @@ def without_right_rows(left, right):
 
 
 @pytest.mark.slow
-@pytest.mark.fast("running")
+@pytest.mark.fast("alert_when")
 @pytest.mark.parametrize(
     "step",
     [
         without_right_rows,
-        lambda f, _: state.running(f, "key", "time", "value"),
         lambda f, _: state.alert_when(f, "key", "time", "value", [state.Jump(by=1), state.Ewma()]),
         lambda f, _: state.alert_when(f, "key", "time", "value", state.ZScore(), order="arrival"),
     ],
-    ids=["as_of", "running", "alert_when", "by arrival"],
+    ids=["as_of", "alert_when", "by arrival"],
 )
 def test_a_key_of_which_nothing_is_known_leaves_no_state(stream, step):
     schema = "key BIGINT, time TIMESTAMP, value INT"
@@ -328,9 +283,7 @@ def test_a_key_of_which_nothing_is_known_leaves_no_state(stream, step):
             "unknown order of alert_when() x; known: arrival, time",
         ),
         (lambda f: state.alert_when(f, "kk", "time", "v", state.Ewma()), "did you mean k?"),
-        (lambda f: state.running(f, [], "time", "v"), "running() needs at least one key"),
-        (lambda f: state.running(f.withColumn("mean", f.v), "k", "time", "v"), "column mean exists already"),
-        (lambda f: state.last_by_key(f, "k", "time", "x"), "last_by_key(): there is no column x"),
+        (lambda f: state.as_of(f, f, [], "time"), "as_of() needs at least one key"),
         (lambda f: state.as_of(f, f, "k", "time"), "column at exists already"),
         (lambda _: state.Ewma(alpha=2), "Ewma(): alpha is 2; give a number above 0 and at most 1"),
         (lambda _: state.ZScore(warmup=1), "ZScore(): warmup is 1; give a number at least 2"),
