@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _LIMIT = 20.0  # seconds that a Java or a Python may take to say its version
 _PANDAS = (2, 2)  # and below 3: Spark says that it is not ready for that
-_UI, _TRIES = 4040, 16  # Spark tries so many more ports for its page
 _LEAST, _LITTLE = 1, 5  # GB of free disk
 
 
@@ -46,7 +45,7 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Look at everything, and yield what was found."""
-    for look in (java, python, versions, connectors, ports, disks, time_zone, remote):
+    for look in (java, python, versions, connectors, host, disks, time_zone, remote):
         yield from look()
 
 
@@ -158,35 +157,15 @@ def _fits(jar: Path, start: str, spark: str) -> bool:
     return of_spark and (built_for is None or built_for[1] == _feature(spark))
 
 
-def ports(ui: int = _UI, server: int = serving.PORT) -> Iterator[Finding]:
-    """Look whether the ports of Spark's page and of the warm server are free, and at the machine's name."""
-    free = next((port for port in range(ui, ui + _TRIES + 1) if _is_free(port)), None)
-    if free is None:
-        fix = "end some of the sessions, or give conf={'spark.ui.enabled': 'false'}"
-        yield Finding("bad", "Spark's page", f"ports {ui} to {ui + _TRIES} are taken: no session starts", fix)
-    elif free != ui:
-        yield Finding("warn", "Spark's page", f"port {ui} is taken, so that the next session has {free}")
-    else:
-        yield Finding("ok", "Spark's page", f"port {ui} is free")
-    if _is_free(server):
-        yield Finding("ok", "warm server", f"port {server} is free (sparkstream serve)")
-    elif running := serving.status(server):
-        yield Finding("ok", "warm server", f"it runs on port {server}, profile {running.profile}")
-    else:
-        fix = "give another: sparkstream serve --port PORT"
-        yield Finding("warn", "warm server", f"port {server} is taken by another program", fix)
-    yield host(socket.gethostname())
-
-
-def host(name: str) -> Finding:
+def host() -> Iterator[Finding]:
     """Look whether the machine knows its own name, without which Spark's JVM does not start."""
-    if given := os.environ.get("SPARK_LOCAL_IP"):
-        return Finding("ok", "host name", f"SPARK_LOCAL_IP={given}")
+    name, given = socket.gethostname(), os.environ.get("SPARK_LOCAL_IP")
     try:
-        return Finding("ok", "host name", f"{name} is {socket.gethostbyname(name)}")
+        said = f"SPARK_LOCAL_IP={given}" if given else f"{name} is {socket.gethostbyname(name)}"
+        yield Finding("ok", "host name", said)
     except OSError:
         fix = "add it to /etc/hosts, or set SPARK_LOCAL_IP=127.0.0.1"
-        return Finding("bad", "host name", f"no address is known for {name}", fix)
+        yield Finding("bad", "host name", f"no address is known for {name}", fix)
 
 
 def disks(least: float = _LEAST, little: float = _LITTLE) -> Iterator[Finding]:
@@ -259,13 +238,3 @@ def _asked(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout + done.stderr
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            tried.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
