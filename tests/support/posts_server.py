@@ -58,11 +58,6 @@ class Site:
         self.counts[what] = self.counts.get(what, 0) + 1
 
 
-def numbered(number):
-    """Return ids that count up by one."""
-    return 10**17 + number
-
-
 def scattered(number):
     """Return ids that rise, and say nothing of how many posts there are."""
     return 10**17 + 1000 * number + random.Random(number).randrange(900)  # noqa: S311

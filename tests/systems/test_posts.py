@@ -92,7 +92,6 @@ MASTODON = pytest.param(posts_server.federated, "mastodon", id="mastodon")
 @pytest.mark.parametrize(
     ("site", "network"),
     [
-        pytest.param(posts_server.numbered, "x", id="x-numbered"),
         pytest.param(posts_server.scattered, "x", id="x"),
         MASTODON,
     ],
@@ -123,11 +122,7 @@ def test_a_feeder_that_is_killed_at_random_times(site, server, tmp_path, network
     assert counted["cuts"] >= ROUNDS
     if network == "mastodon":
         assert missing == set()
-        assert counted["missed"] == 0
-    elif site.ids is posts_server.numbered:
-        assert counted["missed"] == len(missing) > 0
     else:
-        assert counted["missed"] == 0
         assert "what came meanwhile is missed, as the server does not send it again" in said
     assert TOKEN not in said
     assert not any(TOKEN.encode() in path.read_bytes() for path in spool.iterdir())

@@ -3,7 +3,7 @@
 What was missed meanwhile: Mastodon's timelines are read from the last post on (`min_id`, "timelines API
 methods"); a server of events is asked by `Last-Event-ID` ("Server-sent events" in the HTML standard); a URL
 of X with `backfill_minutes` brings what is younger ("Recovery and redundancy"). Where there is nothing of
-this kind, the posts are gone, which is told, with their number where ids count up by one.
+this kind, the posts are gone, which is told.
 """
 
 from __future__ import annotations
@@ -380,8 +380,7 @@ def posts(
     A feeder in this process writes the posts as whole files into a folder, the spool, and Spark reads the
     spool: each post in it counts exactly once, and no post is in it twice. The only gap is between the server
     and the spool: posts that come while there is no connection, and that the server does not send again. The
-    feeder reports it, with their number if ids count up by one. What Mastodon's public and hashtag streams
-    missed, it fetches from their timelines.
+    feeder reports it. What Mastodon's public and hashtag streams missed, it fetches from their timelines.
 
     The feeder begins here, rests while no query reads the spool, and ends with the session or the process,
     however that ends. `sparkstream feed posts URL FOLDER` is the same feeder as a process of its own; read

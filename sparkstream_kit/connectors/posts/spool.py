@@ -47,10 +47,7 @@ class Facts:
         unreadable: lines that were no object of JSON.
         cuts: how often a connection ended, whoever ended it.
         seconds: how long it was without a connection.
-        missed: posts that the server did not send again, counted by their numbers.
         heard: when the server last sent anything, in seconds since 1970; 0 before the first time.
-        last: the id of the last post.
-        row: how many posts in a row had ids that count up by one; -1 once one had not.
         event: the id of the last server-sent event.
         behind: the id from which a timeline has still to be read; "" where nothing is missed.
         stamp: of the last file, in its name: milliseconds since 1970.
@@ -64,10 +61,7 @@ class Facts:
     unreadable: int = 0
     cuts: int = 0
     seconds: float = 0.0
-    missed: int = 0
     heard: float = 0.0
-    last: str = ""
-    row: int = 0
     event: str = ""
     behind: str = ""
     stamp: int = 0
@@ -81,7 +75,6 @@ class Facts:
             f"{self.others:,} messages that were no posts" if self.others else "",
             f"{self.cuts:,} times cut, {self.seconds:,.0f} s without a connection" if self.cuts else "",
             f"{self.later:,} posts fetched afterwards" if self.later else "",
-            f"{self.missed:,} posts missed" if self.missed else "",
             "what was missed last is fetched at the next start" if self.behind else "",
         ]
         return "; ".join(part for part in parts if part)
@@ -140,7 +133,7 @@ class Spool:
         try:
             database.executescript(_TABLES)
             found = database.execute("SELECT facts FROM facts").fetchone()
-            # A later version may know more than this one.
+            # Another version may know more than this one.
             known = {each.name for each in fields(Facts)}
             given = json.loads(found[0]) if found else {}
             self.facts = Facts(**{name: value for name, value in given.items() if name in known})
@@ -238,10 +231,7 @@ class Spool:
         os.close(self._lock)
 
 
-_IN_A_ROW = 20  # posts with ids that count up by one, until the ids are taken for numbers
 _NOTE_EVERY = 10.0  # seconds between two notes that the connection lives
-_DIGITS = 30  # of an id that is taken for a number; servers have some twenty
-_LOST = "what came meanwhile is missed, as the server does not send it again"
 
 
 class Intake:
@@ -255,8 +245,6 @@ class Intake:
     def __init__(self, spool: Spool, say: Callable[[str], object]) -> None:
         self._spool = spool
         self._say = say
-        self._gap: float | None = None  # seconds without a connection, of which the next post is to tell
-        self._is_asked = False  # for what was missed
         self._later = 0
         self._told = set[str]()  # why lines of this connection could not be read
         self._noted = time.monotonic()
@@ -270,22 +258,15 @@ class Intake:
         """
         facts, now = self._spool.facts, time.time()
         self._told.clear()
-        self._gap = None
         if facts.heard:
             seconds = max(0.0, now - facts.heard)
             facts.cuts += 1
             facts.seconds += seconds
-            self._is_asked = fetches or seconds < resumes
-            if self._is_asked:
-                self._say_back(seconds, "the server is asked for what was missed")
-            if facts.row >= _IN_A_ROW and not fetches:
-                self._gap = seconds  # the number of the next post says how many were missed
-            elif not self._is_asked:
-                self._say_back(seconds, _LOST)
+            what = "the server is asked for what was missed"
+            if not fetches and seconds >= resumes:
+                what = "what came meanwhile is missed, as the server does not send it again"
+            self._say(f"connected again, after {seconds:,.1f} s; {what}")
         facts.heard = now
-
-    def _say_back(self, seconds: float, what: str) -> None:
-        self._say(f"connected again, after {seconds:,.1f} s; {what}")
 
     def take(self, message: Message, *, later: bool = False) -> None:
         """Take what a stream, or later its timeline, has given."""
@@ -311,27 +292,7 @@ class Intake:
         if later:
             facts.later += 1
             self._later += 1
-        else:
-            self._count_by_number(post.id)
         facts.event = post.event or facts.event
-
-    def _count_by_number(self, post: str) -> None:
-        """Count the posts that are missing before this one, where ids are numbers without holes."""
-        facts, former = self._spool.facts, self._spool.facts.last
-        gap, self._gap = self._gap, None
-        facts.last = post
-        before, now = _number(former), _number(post)
-        if gap is not None and before is not None and now is not None and now > before:
-            missed = now - before - 1
-            facts.missed += missed
-            if missed or not self._is_asked:
-                self._say_back(gap, f"{missed:,} posts were missed, which the server does not send again")
-            return
-        follows = before is not None and now == before + 1 and gap is None
-        if former:
-            facts.row = facts.row + 1 if follows and facts.row >= 0 else -1
-        if gap is not None and not self._is_asked:
-            self._say_back(gap, _LOST)
 
     def not_fetched(self, line: str) -> None:
         """Note that the server does not give what was missed, and says so with this line."""
@@ -349,8 +310,3 @@ class Intake:
         if self._spool.waits or time.monotonic() - self._noted >= _NOTE_EVERY:
             self._spool.land()
             self._noted = time.monotonic()
-
-
-def _number(post: str) -> int | None:
-    """Return an id as the number that it is; None for any other."""
-    return int(post) if post.isdecimal() and len(post) <= _DIGITS else None
