@@ -21,7 +21,6 @@ from sparkstream_kit.quarantine.rows import (
     check_type,
     finite,
     is_missing,
-    not_a,
     parsed,
     readable,
     typed,
@@ -141,8 +140,8 @@ def _read_csv(
         value, kind = F.col(f"_v{index}"), field.dataType
         values.append(typed(text, kind, formats.get(type(kind))).alias(f"_v{index}"))
         if not isinstance(kind, T.StringType):
-            reason = not_a(field.name, value, kind, text, formats.get(type(kind)))
-            problems.append(F.when(text.isNotNull() & is_missing(value, kind), reason))
+            wrong = text.isNotNull() & is_missing(value, kind)
+            problems.append(F.when(wrong, f"{field.name}: not a {kind.simpleString()}"))
             words.append(value.isNull() & text.rlike(r"^\D*\p{L}"))
         if not field.nullable:
             problems.append(F.when(text.isNull() | (F.trim(text) == ""), f"{field.name}: empty"))
@@ -305,9 +304,8 @@ def _read_lines(
         values.append((F.when(exact, value) if nested else value).alias(f"_v{index}"))
         if not field.nullable:
             problems.append(F.when(_absent(piece), f"{field.name}: missing"))
-        text, found = F.try_variant_get(piece, "$", "STRING"), F.col(f"_v{index}")
-        reason = not_a(field.name, found, kind, text, formats.get(type(kind)))
-        problems.append(F.when(is_missing(found, kind) & ~_absent(piece), reason))
+        wrong = is_missing(F.col(f"_v{index}"), kind) & ~_absent(piece)
+        problems.append(F.when(wrong, f"{field.name}: not a {kind.simpleString()}"))
     if refuse_unknown:
         names = F.map_keys(F.try_variant_get("_read", "$[0]", "MAP<STRING, VARIANT>"))
         unknown = F.exists(names, lambda name: ~name.isin(schema.names))

@@ -377,14 +377,13 @@ def check_type(name: str, kind: T.DataType, also: tuple[type[T.DataType], ...], 
         raise InvalidInputError(f"column {name}: {otherwise.format(type=kind.simpleString())}")
 
 
-def typed(text: Column, kind: T.DataType, pattern: str | None, *, skipped: bool = False) -> Column:
+def typed(text: Column, kind: T.DataType, pattern: str | None) -> Column:
     """Return a text as a value of a type, or null where it does not parse without loss.
 
     Args:
         text: the text.
         kind: the type.
         pattern: of a date or a timestamp, if it has one.
-        skipped: also read a local time that the session's time zone skips, an hour later, as Spark does.
     """
     if isinstance(kind, T.StringType):
         return text
@@ -395,7 +394,7 @@ def typed(text: Column, kind: T.DataType, pattern: str | None, *, skipped: bool 
         else:
             rest = r"\s*$" if isinstance(kind, T.DateType) else r"([ T](?!.*\.\d{7}).*)?$"
             fits = text.rlike(_ISO_DATE + rest)
-        if isinstance(kind, T.TimestampType) and not skipped:
+        if isinstance(kind, T.TimestampType):
             fits &= _exists(text, value, pattern)
     elif isinstance(kind, T.DecimalType):
         # A cast rounds what the scale cannot hold: such a text is not a value of this type. (A regular
@@ -424,30 +423,8 @@ def _exists(text: Column, value: Column, pattern: str | None) -> Column:
     else:
         same = F.equal_null(value.cast("timestamp_ntz"), text.try_cast("timestamp_ntz"))
         same |= ~text.rlike(_LOCAL)
-    return _is_steady() | same
-
-
-def _is_steady() -> Column:
-    """Say whether the session's clock is never changed; Spark works this out before it reads a row."""
-    return F.current_timezone().isin(*_STEADY)
-
-
-def not_a(name: str, value: Column, kind: T.DataType, text: Column, pattern: str | None) -> Column:
-    """Return the reason for a text that is no value of its column's type.
-
-    Args:
-        name: the column.
-        value: what `typed` made of the text, in a step after it.
-        kind: the type.
-        text: the text.
-        pattern: of a date or a timestamp, if it has one.
-    """
-    reason = F.lit(f"{name}: not a {kind.simpleString()}")
-    if not isinstance(kind, T.TimestampType):
-        return reason
-    skipped = value.isNull() & typed(text, kind, pattern, skipped=True).isNotNull()
-    says = F.concat(F.lit(f"{name}: a local time that does not exist in "), F.current_timezone())
-    return F.when(~_is_steady() & skipped, says).otherwise(reason)
+    # Whether the session's clock is never changed, Spark works out before it reads a row.
+    return F.current_timezone().isin(*_STEADY) | same
 
 
 def is_missing(value: Column, kind: T.DataType) -> Column:
