@@ -8,7 +8,6 @@ Frames of rows that the driver's JVM holds: a frame of rows from Python costs it
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
@@ -17,6 +16,7 @@ import threading
 import traceback
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID, uuid4, uuid5
 
 from py4j.clientserver import ClientServer
 from py4j.java_gateway import JavaObject
@@ -40,9 +40,17 @@ if TYPE_CHECKING:
 
 
 def session_with_views(frame: DataFrame) -> SparkSession:
-    """Return the session whose views the user sees: on a classic session a batch's own is a clone of it."""
-    if frame.isStreaming or is_connect(frame.sparkSession):
+    """Return the session whose views the user sees: that of a batch is a clone of it.
+
+    Raises:
+        InvalidInputError: the frame is a batch on Spark Connect, from where nobody finds that session.
+    """
+    if frame.isStreaming:
         return frame.sparkSession
+    if is_connect(frame.sparkSession):
+        raise InvalidInputError(
+            "a batch on Spark Connect cannot show its client a view; start the query with start(frame, sink)"
+        )
     return SparkSession.builder.getOrCreate()
 
 
@@ -62,6 +70,25 @@ def in_driver(spark: SparkSession, batch: DataFrame) -> DataFrame | None:
     return _of_java(spark, java.collectAsList(), batch)
 
 
+def show(rows: DataFrame, table: str) -> Callable[[DataFrame], None]:
+    """Show rows as a temporary view of their session, and return what shows others in their place.
+
+    On Spark Connect a function of a batch can call that, too, though its session may be a copy, whose views
+    the client does not see: the view reads a global one.
+    """
+    if not is_connect(rows.sparkSession):
+        rows.createOrReplaceTempView(table)
+        return lambda others: others.createOrReplaceTempView(table)
+    from sparkstream_kit._columns import quoted  # on Spark Connect alone
+
+    shared = f"sparkstream_{uuid4().hex}"
+    rows.createOrReplaceGlobalTempView(shared)
+    # As SQL: Spark looks up the global view each time that this one is read.
+    view = f"CREATE OR REPLACE TEMPORARY VIEW {quoted(table)}"
+    rows.sparkSession.sql(f"{view} AS TABLE {_GLOBAL}.{shared}")
+    return lambda others: others.createOrReplaceGlobalTempView(shared)
+
+
 def none_of(frame: DataFrame) -> DataFrame:
     """Return a frame of no rows with the columns of `frame`, without a job."""
     spark: Any = frame.sparkSession
@@ -74,6 +101,8 @@ def _of_java(spark: SparkSession, rows: Any, like: DataFrame) -> DataFrame:
     session, java = cast("Any", spark)._jsparkSession, cast("Any", like)._jdf
     return DataFrame(session.createDataFrame(rows, java.schema()), spark)
 
+
+_GLOBAL = "global_temp"  # where Spark has the views that all sessions of its driver see
 
 _cloudpickle: Any = cloudpickle
 
@@ -117,8 +146,6 @@ _INTERRUPTED = (
     "java.nio.channels.ClosedByInterruptException",
 )
 
-# With it the function of a batch gets a copy of the client's session, whose views the client does not see.
-_COPIES = "spark.sql.connect.streaming.foreachBatch.useClonedSession"
 _SLOW_PYTHON, _TRIES = "Python worker failed to connect back", 3
 
 _log = logging.getLogger(__name__)
@@ -135,13 +162,8 @@ class _BatchError(Exception):
 
 
 def hand_over(writer: DataStreamWriter, write: Write) -> DataStreamWriter:
-    """Return a writer that calls `write` with each batch and its id; on Spark Connect in its very session."""
-    if not is_connect(writer):
-        return writer.foreachBatch(_called_back(write))
-    conf = cast("Any", writer)._session.conf
-    if conf.isModifiable(_COPIES):  # a server knows it from 4.3 on
-        conf.set(_COPIES, "false")
-    return writer.foreachBatch(write)
+    """Return a writer that calls `write` with each batch and its id."""
+    return writer.foreachBatch(write if is_connect(writer) else _called_back(write))
 
 
 def begin(writer: DataStreamWriter) -> StreamingQuery:
@@ -268,11 +290,11 @@ def rows_set_aside(query_id: str, batch_id: int) -> int | None:
 def keep_printed(write: Write, spark: SparkSession, name: str) -> Write:
     """Return the function of the query `name` so that `bring_printed` prints here what it prints.
 
-    On Spark Connect its texts are kept in views, one a batch; here they are printed at once.
+    On Spark Connect its texts are kept in global views, one a batch; here they are printed at once.
     """
     if not is_connect(spark):
         return write
-    prefix = _views(name)
+    prefix = _views(spark, name)
 
     def keep(batch: DataFrame, batch_id: int) -> None:
         text = io.StringIO()
@@ -281,9 +303,8 @@ def keep_printed(write: Write, spark: SparkSession, name: str) -> Write:
                 write(batch, batch_id)
         finally:
             if printed := text.getvalue():
-                # The server's Python has the very session of the client, and so its views.
                 rows = batch.sparkSession.createDataFrame([(printed,)], "text STRING")
-                rows.createOrReplaceTempView(f"{prefix}{batch_id}")
+                rows.createOrReplaceGlobalTempView(f"{prefix}{batch_id}")
 
     return keep
 
@@ -292,14 +313,14 @@ def bring_printed(spark: SparkSession, name: str) -> None:
     """Print what the query `name` has printed since the last time, to this process's standard output."""
     if not is_connect(spark):
         return
-    prefix = _views(name)
-    found = [row.viewName for row in spark.sql(f"SHOW VIEWS LIKE '{prefix}*'").collect()]
-    for view in sorted(found, key=lambda view: int(view.removeprefix(prefix))):
-        sys.stdout.write(spark.table(view).collect()[0].text)
+    prefix = _views(spark, name)
+    views = spark.sql(f"SHOW VIEWS IN {_GLOBAL} LIKE '{prefix}*'").collect()
+    for view in sorted((row.viewName for row in views), key=lambda view: int(view.removeprefix(prefix))):
+        sys.stdout.write(spark.table(f"{_GLOBAL}.{view}").collect()[0].text)
         sys.stdout.flush()
-        spark.catalog.dropTempView(view)
+        spark.catalog.dropGlobalTempView(view)
 
 
-def _views(name: str) -> str:
+def _views(spark: Any, name: str) -> str:
     """Return how the names of a query's views begin: one a batch, with its printed text as the only row."""
-    return f"sparkstream_{hashlib.sha256(name.encode()).hexdigest()[:12]}_"
+    return f"sparkstream_{uuid5(UUID(spark.session_id), name).hex}_"

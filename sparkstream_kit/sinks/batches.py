@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, event_time, refuse_taken
-from sparkstream_kit._spark.batch import count_aside, in_driver, none_of, session_with_views
+from sparkstream_kit._spark.batch import count_aside, in_driver, none_of, session_with_views, show
 from sparkstream_kit._spark.place import refuse_elsewhere
 from sparkstream_kit.checkpoints.logs import numbered, watermark
 from sparkstream_kit.errors import InvalidInputError, check_file
@@ -119,7 +119,8 @@ def latest(table: str) -> Sink:
     Delivery: the table holds the result of the last batch; a replayed batch shows the same again.
 
     Args:
-        table: the name to use in SQL, in the session of the query's DataFrame.
+        table: the name to use in SQL, in the session of the query's DataFrame. (On Spark Connect this takes
+            a query that `start` has started.)
 
     Raises:
         InvalidInputError: the name is empty, or has a dot in it.
@@ -136,8 +137,9 @@ def latest(table: str) -> Sink:
         kept = _kept_at(location, table)
         lines = [] if kept is None else _lines(kept, table, frame.columns)
         shown = _parsed(spark, lines, frame.schema) if lines else none_of(frame)
-        if opening.makes:
-            shown.createOrReplaceTempView(table)
+        if not opening.makes:
+            return lambda *_: None
+        show_instead = show(shown, table)
 
         def write(batch: DataFrame, _batch_id: int) -> None:
             rows = in_driver(spark, batch)
@@ -146,9 +148,7 @@ def latest(table: str) -> Sink:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 text = "".join(line + "\n" for line in lines)
                 _files.replace(kept, [_head(text) + "\n", text])
-            if rows is None:  # the very session of the client
-                rows = _parsed(batch.sparkSession, lines, batch.schema)
-            rows.createOrReplaceTempView(table)
+            show_instead(_parsed(batch.sparkSession, lines, batch.schema) if rows is None else rows)
 
         return write
 
