@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 import os
 import re
@@ -29,7 +30,7 @@ from sparkstream_kit.cli import main
 from sparkstream_kit.connectors.posts import source
 from sparkstream_kit.connectors.posts.source import Feeder
 from sparkstream_kit.connectors.posts.spool import Spool
-from sparkstream_kit.connectors.posts.wire import Message, Token
+from sparkstream_kit.connectors.posts.wire import Message, Token, fetch
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ HOSTILE: dict[str, tuple[Callable[[posts_server.Handler], object], str]] = {
     "too many brackets": (streaming(LINES, ["[" * 100_000 + "\n"]), "it is nested too deeply"),
     "gzip": (
         plain(LINES, gzip.compress(b'{"id": "1"}\n'), Content_Encoding="gzip"),
-        "a line was left out: it is not UTF-8",
+        "comes compressed (gzip), which it was not asked for",
     ),
     "no HTTP at all": (raw(b"\x00\x01\x02\r\n" * 100), ""),
     "a status with an escape": (raw(b"HTTP/1.1 503 \x1b]0;pwned\x07\r\nContent-Length: 0\r\n\r\n"), "503"),
@@ -292,7 +293,7 @@ def test_whatever_a_server_sends_the_feeder_goes_on_and_so_does_the_next_one(
     assert not any(path.read_bytes().startswith(b"\xef\xbb\xbf") for path in tmp_path.glob("posts-*"))
 
 
-@pytest.mark.parametrize("what", ["no HTTP at all", "500 headers"])
+@pytest.mark.parametrize("what", ["gzip", "no HTTP at all", "500 headers"])
 def test_a_first_answer_that_is_hostile_is_one_line(what, site, server, tmp_path):
     site.answers = [HOSTILE[what][0]]
     with pytest.raises(InvalidInputError) as caught:
@@ -326,6 +327,16 @@ def test_a_timeline_that_cannot_be_read_is_said_and_the_stream_goes_on(
         until(lambda: feed.has_said("what comes while there is no connection is missed"))
         feed.stop()
     assert not sent.is_set(), "it is not read whole"
+
+
+def test_an_answer_that_never_gets_to_its_point_is_cut(site, server):
+    def endless(handler):
+        while True:  # until the reader has gone
+            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    site.answers = [endless]
+    with pytest.raises((OSError, http.client.HTTPException)):
+        fetch(f"{server.url}/open", KNOWN, timeout=0.1)
 
 
 def test_a_posts_row_is_not_null_because_of_a_byte_order_mark(spark, site, server, tmp_path, until):

@@ -23,6 +23,7 @@ import os
 import re
 import socket
 import ssl
+import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -198,6 +199,7 @@ def timeline_of(url: str) -> str | None:
 LONGEST_ID = 1000  # characters of a post's id, and of an event's: servers have some twenty
 _LONGEST = 16 * 1024**2  # bytes of a line, an event or a page of a timeline: a post has some kilobytes
 _SHOWN = 200  # characters of a server's words
+_PATIENCE = 2  # times the longest silence, for the head of an answer and for a page of a timeline
 _REDIRECTS = 3
 _TOO_MANY = (420, 429)
 _MOST = 900.0  # seconds that a server may ask to wait: the window of X's limits is 15 minutes
@@ -268,7 +270,7 @@ class Stream:
     def __init__(self, url: str, token: Token, *, stall: float, event: str | None = None) -> None:
         wanted = {"Accept": "text/event-stream, application/x-ndjson;q=0.9, application/json;q=0.8"}
         # "Last-Event-ID" in the HTML standard.
-        again = {"Last-Event-ID": event} if event else {}
+        again = {"Last-Event-ID": event} if event and _can_be_sent(event) else {}
         self._response, self._socket = _answer(url, token, wanted | again, stall)
         self._event = event
         kind = self._response.headers.get_content_type() if "content-type" in self._response.headers else ""
@@ -389,7 +391,7 @@ def fetch(url: str, token: Token, *, timeout: float) -> Any:
     """
     response, connection = _answer(url, token, {"Accept": "application/json"}, timeout)
     try:
-        with _as_http():
+        with _as_http(), _within(_PATIENCE * timeout, connection):
             body = response.read(_LONGEST + 1)
     finally:
         connection.close()
@@ -412,6 +414,23 @@ def _as_http() -> Iterator[None]:
         raise http.client.HTTPException(f"it sends no HTTP ({err})") from err
 
 
+@contextmanager
+def _within(seconds: float, connection: socket.socket) -> Iterator[None]:
+    """Cut a connection that takes longer, also one by which a byte comes now and then."""
+
+    def cut() -> None:
+        with suppress(OSError):  # it has ended already
+            connection.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _answer(
     url: str, token: Token, headers: Mapping[str, str], timeout: float
 ) -> tuple[http.client.HTTPResponse, socket.socket]:
@@ -420,7 +439,12 @@ def _answer(
     for _ in range(_REDIRECTS):
         response, connection = _ask(asked, {**headers, **token.headers()}, timeout)
         if response.status == http.client.OK:
-            return response, connection
+            packed = response.headers.get("Content-Encoding", "").strip().lower()
+            if packed in ("", "identity"):
+                return response, connection
+            connection.close()
+            line = f"{without_secrets(url)} comes compressed ({packed[:_SHOWN]}), which it was not asked for"
+            raise TurnedAway(200, line, None)
         where = response.getheader("Location")
         try:
             if where is None or not 300 <= response.status < 400:  # noqa: PLR2004 - a redirection
@@ -443,7 +467,7 @@ def _ask(
     opened: socket.socket = connection.sock  # the connection itself forgets it when the answer ends with it
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        with _as_http():
+        with _as_http(), _within(_PATIENCE * timeout, opened):
             connection.request("GET", target, headers={"User-Agent": "sparkstream-kit", **headers})
             return connection.getresponse(), opened
     except BaseException:
