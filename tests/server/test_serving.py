@@ -13,8 +13,9 @@ import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyspark
 import pytest
-from conftest import command, environment
+from conftest import command, environment, process
 from server.test_connect import attached
 
 import sparkstream_kit
@@ -587,3 +588,37 @@ with spark_session("slow") as spark:
     query = start(sources.rate(spark, rows_per_second=5), sink, name="rows")
     print(run(query, max_batches=1).ended_by)
 """
+
+
+OURS = """
+from sparkstream_kit import get_session
+print(get_session("ours").range(3).count())
+"""
+
+BY_SPARK = """
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.remote("local[2]").getOrCreate()
+print(spark.range(3).count())
+"""
+
+
+@pytest.mark.skipif(
+    pyspark.__version__ < "4.3", reason="Spark has a server of its own that is used again from 4.3 on"
+)
+def test_a_server_stands_beside_spark_s_own(connect, tmp_path):
+    own = {
+        "SPARK_LOCAL_CONNECT_REUSE": "1",
+        "SPARK_LOCAL_CONNECT_DISCOVERY": str(tmp_path / "found.json"),
+    }
+    try:
+        first, ours, second = (
+            process([sys.executable, "-c", BY_SPARK], env=environment(**own)),
+            attached(connect, tmp_path, OURS),
+            process([sys.executable, "-c", BY_SPARK], env=environment(**own)),
+        )
+        assert (tmp_path / "found.json").exists(), "Spark's own server was not started"
+    finally:
+        stop = [sys.executable, "-m", "pyspark.sql.connect.local_server", "--stop"]
+        process(stop, env=environment(**own), check=True)
+    assert [each.stdout for each in (first, ours, second)] == ["3\n"] * 3, first.stderr + second.stderr
+    assert serving.status(port_of(connect)) is not None
