@@ -118,6 +118,7 @@ def submit(tmp_path):
     return command
 
 
+@pytest.mark.slow
 def test_dirty_files_copied_at_once_are_exact_over_kills(submit, launch, tmp_path):
     folder, out, texts = tmp_path / "in", tmp_path / "out", list[str]()
     folder.mkdir()

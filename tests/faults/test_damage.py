@@ -103,12 +103,18 @@ def test_a_damaged_file_is_named_with_the_way_out(made, tmp_path):
         assert re.search("; (restore it|delete .2.crc too)", errors), (copy.name, errors)
 
 
-def test_the_way_out_leads_to_the_truth(made, tmp_path):
+@pytest.mark.fast("without a plan or a state")
+@pytest.mark.parametrize(
+    "cases",
+    [
+        [("last plan", remove), ("last state", remove)],
+        [("last files", remove), ("last state", cut), ("last state", cut_without_checksum)],
+    ],
+    ids=["without a plan or a state", "without files or cut"],
+)
+def test_the_way_out_leads_to_the_truth(made, tmp_path, cases):
     sales, checkpoint = made
-    copies = [
-        *(damaged(checkpoint, what, remove, tmp_path) for what in ("last plan", "last files", "last state")),
-        *(damaged(checkpoint, "last state", damage, tmp_path) for damage in (cut, cut_without_checksum)),
-    ]
+    copies = [damaged(checkpoint, what, damage, tmp_path) for what, damage in cases]
     for code, _, errors in runs(sales, copies):
         assert code == 2, errors
         advice = re.search(r"(sparkstream) (checkpoint rewind \S+ --to \d+)", errors)

@@ -181,6 +181,7 @@ def test_a_build_that_crashes_at_any_step_begins_again_and_is_exact(spark, tmp_p
         spark.conf.unset(STATE_STORE)
 
 
+@pytest.mark.slow
 def test_a_driver_killed_at_any_time_begins_again_and_is_exact(tmp_path, launch, until):
     folder, out = tmp_path / "in", tmp_path / "out"
     land(folder, *range(OLD))

@@ -28,6 +28,7 @@ SEED = 28
 FILES = 6  # of a round, so that the first driver is busy when it is stopped
 
 
+@pytest.mark.fast("sqlite append", "delta upsert", "directories")
 def test_a_second_driver_shuts_the_first_out(stream):  # noqa: F811
     sink_contract.fenced(stream)
 

@@ -60,7 +60,7 @@ def killed(request, tmp_path):
     return targets.database(tmp_path, server.database(), how or "replace")
 
 
-@pytest.mark.fast("files", "sqlite-upsert", "delta-append", "postgresql-append")
+@pytest.mark.fast("files", "sqlite-upsert")
 @pytest.mark.parametrize(
     ("killed", "kills"),
     [*((job, ALSO) for job in JOBS), *((sink, KILLS) for sink in SINKS)],
@@ -81,7 +81,7 @@ def test_killed_at_each_point(killed, kills, launch):
     finish(target, launch)
 
 
-@pytest.mark.fast("sqlite")
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", JOBS, indirect=True)
 def test_killed_at_random_times(killed, launch, request):
     sales, target = killed

@@ -111,6 +111,9 @@ DAMAGED = [
 ]
 
 
+@pytest.mark.fast(
+    "sqlite append-*", "sqlite upsert-plan cut", "directories-files cut*", "delta append-plan cut"
+)
 @pytest.mark.parametrize(("sink", "damage"), DAMAGED)
 def test_a_damaged_checkpoint_comes_back_exact(stream_to, sink, damage):
     sink_contract.damaged(stream_to(sink), damage)

@@ -25,7 +25,7 @@ KINDS = (
 )
 
 
-@pytest.mark.fast("sql_table-append-sqlite", "batch_files-sqlite")
+@pytest.mark.fast("sql_table-append-sqlite")
 @pytest.mark.parametrize(
     ("kind", "database"), [*((kind, "sqlite") for kind in KINDS), ("sql_table-append", "postgresql")]
 )
