@@ -30,8 +30,8 @@ DOORS = {
     ("sparkstream_kit.windows", "display"),
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
-MOST_MODULES = 110
-MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_503, "all": 20_410}
+MOST_MODULES = 109
+MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_429, "all": 20_131}
 
 
 def name_of(path):
