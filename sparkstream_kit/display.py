@@ -13,15 +13,15 @@ import math
 import sys
 import textwrap
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from datetime import time as clock
 from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._durations import Duration, delay_of, sizes
+from sparkstream_kit._durations import MICROSECONDS, Duration, delay_of, sizes, to_microseconds
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, check_file, printable, reject_unknown
 
 if TYPE_CHECKING:
@@ -34,11 +34,16 @@ __all__ = ["bars", "chart", "check_chart", "live", "render", "show", "table"]
 
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - all times here are without a zone, in UTC
-_MICROSECOND, _SECOND, _DAY = timedelta(microseconds=1), timedelta(seconds=1), timedelta(days=1)
+_MICROSECOND, _MILLISECOND = timedelta(microseconds=1), timedelta(milliseconds=1)
+_SECOND, _MINUTE, _HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+_DAY, _WEEK = timedelta(days=1), timedelta(weeks=1)
 _STEPS = (
-    *(_SECOND * number for number in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)),
-    *(_SECOND * 3600 * number for number in (1, 2, 3, 6, 12)),
-    *(_DAY * number for number in (1, 2, 7, 14, 28, 91, 182, 364, 1820, 3640, 36_400, 364_000)),
+    *(_MICROSECOND * factor * 10**power for power in range(6) for factor in (1, 2, 5)),
+    *(_SECOND * number for number in (1, 2, 5, 10, 15, 30)),
+    *(_MINUTE * number for number in (1, 2, 5, 10, 15, 30)),
+    *(_HOUR * number for number in (1, 2, 3, 6, 12)),
+    *(_DAY * number for number in (1, 2)),
+    *(_WEEK * number for number in (1, 2, 4, 13, 26, 52, 260, 520, 5200, 52_000)),
 )
 _WIDTH = 80
 _MARKS_SHOWN = 6  # windows at each end of many, and labels of rows
@@ -77,7 +82,7 @@ def draw(
 
     A window is `[---)`, with `...|` up to the time that closes it, or `...>` if that is far off. A row is x,
     a late one is !, a digit is that many rows in one place, and + is more than nine. A row far from
-    everything else is < or > at the edge. Of many windows the first and the last are drawn.
+    everything else is < or > at the edge, with its time. Of many windows the first and the last are drawn.
 
     Args:
         spans: the windows, one line each.
@@ -90,8 +95,7 @@ def draw(
     Examples:
         >>> noon = datetime(2026, 1, 14, 12)
         >>> rows = [Mark("tea", noon + timedelta(minutes=n), late=n == 10) for n in (10, 70, 110)]
-        >>> one, two = noon + timedelta(hours=1), noon + timedelta(hours=2)
-        >>> hours = [Span("12 h", noon, one), Span("13 h", one, two)]
+        >>> hours = [Span(f"{12 + n} h", noon + n * _HOUR, noon + (n + 1) * _HOUR) for n in (0, 1)]
         >>> print(draw(hours, rows, watermark=noon + timedelta(minutes=100)))
         2026-01-14  12:00   12:15   12:30   12:45   13:00  13:15   13:30   13:45   14:00
                     |-------|-------|-------|-------|------|-------|-------|-------|
@@ -163,11 +167,17 @@ class _Axis:
                 break
 
     def says(self, moment: datetime) -> str:
-        """Return a time as the axis shows it."""
+        """Return a time as exactly as the axis shows it."""
         if not self.holds(moment):
-            return _says(moment)
-        is_day = self._step >= _DAY or (self._span >= _DAY and moment.time() == clock(0))
-        return f"{moment.date()}" if is_day else _clock(moment)
+            return moment.isoformat(" ", "seconds")
+        if self._step >= _DAY:
+            return moment.strftime("%m-%d" if self._span < _WEEK * 26 else "%Y-%m-%d")
+        if self._span >= _DAY and moment.time() == clock(0):
+            return moment.strftime("%m-%d")
+        if self._step >= _MINUTE and not moment.second:
+            return moment.strftime("%H:%M")
+        exact = "seconds" if self._step >= _SECOND else "milliseconds"
+        return moment.time().isoformat(exact if self._step >= _MILLISECOND else "microseconds")
 
     def holds(self, moment: datetime) -> bool:
         """Say whether a time is on the axis."""
@@ -201,8 +211,13 @@ class _Axis:
             places[place] = "!" if any(mark.late for mark in here) else "x" if len(here) == 1 else number
         for mark in marks:
             if not self.holds(mark.time):
-                early = mark.time < self.first
-                places[0 if early else -1] = "<" if early else ">"
+                text = mark.time.isoformat(" ", "seconds")
+                before = mark.time < self.first
+                shown = f"< {text} " if before else f" {text} >"
+                edge = slice(len(shown)) if before else slice(-len(shown), None)
+                if "".join(places[edge]).strip():  # no room for the time
+                    shown, edge = ("<", slice(1)) if before else (">", slice(-1, None))
+                places[edge] = list(shown)
         return "".join(places)
 
     def span(self, span: Span) -> str:
@@ -215,7 +230,7 @@ class _Axis:
 
 
 _WINDOWS_SHOWN = 8  # windows
-_SOME_DAY = date(2026, 1, 14)
+_SOME_DAY = datetime(2026, 1, 14)  # noqa: DTZ001
 
 
 def explain(
@@ -230,22 +245,23 @@ def explain(
     behind = None if watermark is None else delay_of("watermark", watermark)
     try:
         size, step, shift = (_MICROSECOND * number for number in numbers)
-        row = time_of("12:47" if at is None else at, _SOME_DAY)
-        row = row.astimezone(UTC).replace(tzinfo=None) if row.tzinfo else row
+        row = _moment(at)
         delay = None if behind is None else _MICROSECOND * behind
         count, windows = _windows(row, size, step, shift)
         late = None if delay is None else row + delay
-        spans = [_span(start, end, delay) for start, end in windows]
+        spans = [Span("", *window, None if delay is None else window[1] + delay) for window in windows]
     except OverflowError:
         raise InvalidInputError(
             f"windows of {length} reach out of the years 1 to 9999; give shorter ones, or another time"
         ) from None
-    every = "" if slide is None else f" that start every {slide}"
-    lines = [*_wrapped(f"A row of {_says(row)} in windows of {length}{every}:"), ""]
-    lines += [draw(spans, [Mark(f"row {_clock(row)}", row)]), ""]
-    lines += _listed(count, spans)
-    lines += ["", *_rules(_says(row), None if late is None else _says(late), watermark)]
-    if not step % (_DAY * 7) and not shift:
+    says = _Says([row, late or row, *(each for window in windows for each in window)])
+    spans = [replace(span, label=says.span(span.start, span.end)) for span in spans]
+    every = "" if slide is None else f" that start every {_words(slide)}"
+    lines = [*_wrapped(f"A row of {says(row)} in windows of {_words(length)}{every}:"), ""]
+    lines += [draw(spans, [Mark(f"row {says(row, day=False)}", row)]), ""]
+    lines += _listed(count, spans, says)
+    lines += ["", *_rules(says(row), None if late is None else says(late), watermark)]
+    if not step % _WEEK and not shift:
         lines += [
             "",
             *_wrapped(
@@ -270,12 +286,7 @@ def _windows(
     return count, [(start, start + size) for start in starts]
 
 
-def _span(start: datetime, end: datetime, delay: timedelta | None) -> Span:
-    until = _clock(end) if start.date() == end.date() else _says(end)
-    return Span(f"{_says(start)} to {until}", start, end, None if delay is None else end + delay)
-
-
-def _listed(count: int, spans: Sequence[Span]) -> list[str]:
+def _listed(count: int, spans: Sequence[Span], says: _Says) -> list[str]:
     """Return the lines that name the windows and say when each closes."""
     falls = f"It falls in {count:,} windows" if count > 1 else "It falls in 1 window"
     head = f"{falls}:"
@@ -283,7 +294,7 @@ def _listed(count: int, spans: Sequence[Span]) -> list[str]:
         head = f"{falls}. {'Each' if count > 1 else 'It'} closes when the query has seen a row this new:"
     listed = []
     for span in spans:
-        closes = "" if span.closes is None else _says(span.closes)
+        closes = "" if span.closes is None else says(span.closes)
         line = f"  {span.label}   {closes}".rstrip()
         listed.append(line if len(line) <= _WIDTH else f"  {span.label}\n    {closes}")
     if count > len(spans):
@@ -299,7 +310,7 @@ def _rules(row: str, late: str | None, watermark: Duration | None) -> list[str]:
             "state, and refuses mode append. Times are in UTC; a window's end belongs to the next one."
         )
     return _wrapped(
-        f"The watermark of a batch is the newest time that earlier batches saw, less {watermark}. "
+        f"The watermark of a batch is the newest time that earlier batches saw, less {_words(watermark)}. "
         "When it reaches a window's end, the window closes: mode append writes its result, and Spark drops "
         f"rows that come for it later. A row of {row} is late once a row of {late} has been seen; until its "
         "windows close it still counts in them. In mode complete no window closes and no row is late. Times "
@@ -311,34 +322,51 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, break_on_hyphens=False)
 
 
-def _clock(moment: datetime) -> str:
-    """Return the time of a day, with seconds where it has any."""
-    return moment.time().isoformat("auto" if moment.second or moment.microsecond else "minutes")
+class _Says:
+    """Writes times, all to the same unit."""
+
+    def __init__(self, times: Sequence[datetime]) -> None:
+        self._whole_days = not any((each - _EPOCH) % _DAY for each in times[2:])
+        units = (("minutes", _MINUTE), ("seconds", _SECOND), ("milliseconds", _MILLISECOND))
+        exact = (name for name, unit in units if not any((each - _EPOCH) % unit for each in times))
+        self._unit = next(exact, "microseconds")
+
+    def __call__(self, moment: datetime, *, day: bool = True) -> str:
+        clock = moment.time().isoformat(self._unit)
+        return f"{moment.date()} {clock}" if day else clock
+
+    def span(self, start: datetime, end: datetime) -> str:
+        """Return how a window is called."""
+        if self._whole_days:
+            return f"{start.date()} to {end.date()}"
+        return f"{self(start)} to {self(end, day=start.date() != end.date())}"
 
 
-def _says(moment: datetime) -> str:
-    return f"{moment.date()} {_clock(moment)}"
+def _words(duration: Duration) -> str:
+    """Return a duration as it was written, or in words."""
+    if isinstance(duration, str):
+        return " ".join(duration.lower().removeprefix("interval ").split())
+    parts, rest = [], to_microseconds("duration", duration)
+    for name, unit in reversed(MICROSECONDS.items()):
+        number, rest = divmod(rest, unit)
+        if number:
+            parts.append(f"{number} {name}{'s' * (number > 1)}")
+    return " ".join(parts)
 
 
-def time_of(given: str | datetime, day: date) -> datetime:
-    """Return a time that was given as such or as a text; one without a day is of that day.
-
-    Raises:
-        InvalidInputError: it cannot be read.
-
-    Examples:
-        >>> time_of("9:47", date(2026, 1, 14))
-        datetime.datetime(2026, 1, 14, 9, 47)
-    """
-    if isinstance(given, datetime):
-        return given
-    with suppress(ValueError):
-        return datetime.combine(day, clock.fromisoformat(f"0{given}" if given[1:2] == ":" else given))
-    try:
-        return datetime.fromisoformat(given)
-    except ValueError:
-        fix = "write it like '12:47' or '2026-01-14 12:47:30'"
-        raise InvalidInputError(f"cannot read the time {given!r}; {fix}") from None
+def _moment(at: str | datetime | None) -> datetime:
+    """Return when the row happened, in UTC; a time without a day is of some day, which is shown."""
+    given = at or "12:47"
+    if isinstance(given, str):
+        with suppress(ValueError):
+            given = datetime.combine(_SOME_DAY, clock.fromisoformat(given))
+    if isinstance(given, str):
+        try:
+            given = datetime.fromisoformat(given)
+        except ValueError:
+            fix = "write it like '12:47' or '2026-01-14 12:47:30'"
+            raise InvalidInputError(f"cannot read the time {at!r}; {fix}") from None
+    return given.astimezone(UTC).replace(tzinfo=None) if given.tzinfo else given
 
 
 BLUE, GREEN, VIOLET = "#3b7de0", "#1f9d6f", "#8f7ee0"
@@ -591,8 +619,11 @@ def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
 
 
 @contextmanager
-def live() -> Iterator[Callable[[Callable[[], str]], None]]:
+def live(wanted: bool = True) -> Iterator[Callable[[Callable[[], str]], None]]:
     """Draw a picture on standard error again and again in place, if that is a terminal; else draw nothing.
+
+    Args:
+        wanted: False draws nothing, as where `run(…, show="terminal")` draws there.
 
     Yields:
         A function that takes a function of the picture's text, and calls it only when there is a terminal
@@ -605,7 +636,8 @@ def live() -> Iterator[Callable[[Callable[[], str]], None]]:
             with display.live() as draw:
                 draw(lambda: display.bars([("tea", 5), ("ink", 1)]))
     """
-    if not sys.stderr.isatty():
+    check(live, locals())
+    if not wanted or not sys.stderr.isatty():
         yield lambda _picture: None
     elif importlib.util.find_spec("rich") is None:
         yield lambda picture: print(f"\n{printable(picture(), lines=True)}", file=sys.stderr)

@@ -120,6 +120,30 @@ def _percent(text: str) -> Decimal:
     return Decimal(text[:-1])
 
 
+def _port(text: str) -> int:
+    """Read a TCP port, 1 to 65535.
+
+    Examples:
+        >>> _port("9999")
+        9999
+    """
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _LAST_PORT):
+        raise ArgumentTypeError(f"{text!r} is not a port, 1 to {_LAST_PORT}")
+    return int(text)
+
+
+def _host(text: str) -> str:
+    """Read the name or address of a machine; a number alone is most likely a port.
+
+    Examples:
+        >>> _host("localhost")
+        'localhost'
+    """
+    if text.isdigit():
+        raise ArgumentTypeError(f"{text} is a number, perhaps a port; give the host and then the port")
+    return text
+
+
 def _servers(text: str) -> str:
     """Read the addresses of servers, each with its port, with commas between them.
 
@@ -295,8 +319,8 @@ INPUT = {
 
 # A server to read lines from.
 SERVER = {
-    "HOST": _value("HOST", str, "The server's name. Default: %(default)s.", nargs="?", default="localhost"),
-    "PORT": _value("PORT", int, "The server's port. Default: %(default)s.", nargs="?", default=9999),
+    "HOST": _value("HOST", _host, "The server's name. Default: %(default)s.", nargs="?", default="localhost"),
+    "PORT": _value("PORT", _port, "The server's port. Default: %(default)s.", nargs="?", default=9999),
 }
 
 # Where the result goes; `outputs` makes the sinks.

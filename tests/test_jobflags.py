@@ -26,7 +26,7 @@ from sparkstream_kit.errors import (
     MissingExtraError,
     QueryFailed,
 )
-from sparkstream_kit.jobflags import _delay, _interval, _positive_int
+from sparkstream_kit.jobflags import _delay, _host, _interval, _port, _positive_int
 from sparkstream_kit.profiles import submit_properties
 from sparkstream_kit.progress import QuerySummary, RunSummary
 
@@ -44,12 +44,16 @@ SHARED = (*jobflags.INPUT, *jobflags.SERVER, *jobflags.OUTPUT, *jobflags.RUN)
         (jobflags.seconds, "60", 60.0),
         (jobflags.seconds, "0.5", 0.5),
         (_positive_int, "12", 12),
+        (_port, "65535", 65535),
         (jobflags.existing_folder, "/", "/"),
         (jobflags.existing_folder, "hdfs://host/none", "hdfs://host/none"),
         (jobflags.existing_folder, "hdfs:/none", "hdfs:/none"),
         (jobflags.existing_folder, "file:/", "file:/"),
         (jobflags.existing_folder, "file:///tmp", "file:///tmp"),
         (jobflags.existing_folder, "/none/2026-*", "/none/2026-*"),
+        (_host, "localhost", "localhost"),
+        (_host, "127.0.0.1", "127.0.0.1"),
+        (_host, "9999.example.org", "9999.example.org"),
         (jobflags.checkpoint_folder, "/none/yet", "/none/yet"),
         (_interval, "1 minute", "1 minute"),
         (_interval, "250 milliseconds", "250 milliseconds"),
@@ -69,12 +73,14 @@ def test_a_value_is_read(read, text, value):
     [
         (jobflags.seconds, ["0", "-1", "nan", "inf", "soon", ""], "is not a positive number of seconds"),
         (_positive_int, ["0", "-1", "1.5", "٣", "", "many"], "is not a whole number from 1"),
+        (_port, ["0", "65536", "-1", "http", "٣"], "is not a port, 1 to 65535"),
         (
             _interval,
             ["5", "seconds", "5 s", "-5 seconds", "5 months"],
             "is not an interval, such as",
         ),
         (_delay, ["5", "0 seconds", "-5 seconds", "1 month"], "is not a delay, such as"),
+        (_host, ["9999"], "is a number, perhaps a port; give the host and then the port"),
         (
             jobflags.existing_folder,
             ["/none/here", "file:/none/here"],

@@ -181,8 +181,8 @@ def test_a_row_far_from_all_windows_leaves_the_scale_as_it_is():
     drawn = draw(spans, [Mark("rows", minutes(5)), Mark("rows", far)], watermark=far)
     assert "12:30" in drawn
     rows = next(line for line in drawn.splitlines() if line.startswith("rows"))
-    assert rows.endswith("  >")
-    assert drawn.endswith("  2099-01-01 00:00 ^")
+    assert rows.endswith("  2099-01-01 00:00:00 >")
+    assert drawn.endswith("  2099-01-01 00:00:00 ^")
     assert max(map(len, drawn.splitlines())) <= 80
 
 

@@ -263,8 +263,7 @@ def drip(
 
     Raises:
         InvalidInputError: a name is in the folder already (Spark reads a name only once) or is one that Spark
-            skips, or `every` is below 0.
-        OSError: the folder cannot be written.
+            skips, the folder cannot be written, or `every` is below 0.
 
     Examples:
         >>> import tempfile
@@ -277,8 +276,11 @@ def drip(
     if not every >= 0:
         raise InvalidInputError(f"every is {every} seconds; give 0 or more")
     target, landed = _files.local("folder", folder), list[Path]()
-    target.mkdir(parents=True, exist_ok=True)
-    stamp = max((entry.stat().st_mtime_ns for entry in target.iterdir() if entry.is_file()), default=0)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        stamp = max((entry.stat().st_mtime_ns for entry in target.iterdir() if entry.is_file()), default=0)
+    except OSError as err:
+        raise InvalidInputError(f"cannot use {target} ({err.strerror}); give a folder to write in") from err
     for name, content in paced(files, every, stop or threading.Event()):
         stamp = max(time_ns(), (stamp // 1_000_000 + 1) * 1_000_000)  # Spark compares milliseconds
         landed.append(_land(target, name, content.encode() if isinstance(content, str) else content, stamp))
@@ -305,6 +307,8 @@ def _land(folder: Path, name: str, content: bytes, stamp: int) -> Path:
             os.fsync(file.fileno())
         os.utime(hidden, ns=(stamp, stamp))
         hidden.replace(path)
+    except OSError as err:
+        raise InvalidInputError(f"cannot write {path} ({err.strerror}); give a folder to write in") from err
     finally:
         hidden.unlink(missing_ok=True)
     return path

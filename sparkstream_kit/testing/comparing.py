@@ -8,9 +8,7 @@ from functools import cache, cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import event_time
-from sparkstream_kit._durations import to_microseconds
+from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
 from sparkstream_kit.testing.harness import canonical, fault_of_the_test, in_order, streams, told, without
 
@@ -116,26 +114,33 @@ def assert_stream_equals_batch(
     fed = rows.collect()
     if not fed:
         raise InvalidInputError("rows is empty; give a static DataFrame with some rows to feed")
-    column, delay = _event_time(rows, watermark)
+    event_time, delay = _event_time(rows, watermark)
     with streams(rows.sparkSession) as stream:
-        _search(_Trial(stream, transform, rows, fed, mode, tuple(keys), column, delay), examples)
+        _search(_Trial(stream, transform, rows, fed, mode, tuple(keys), event_time, delay), examples)
 
 
 def _event_time(
     rows: DataFrame, watermark: tuple[str, str | timedelta] | None
 ) -> tuple[str | None, timedelta]:
     """Return the event-time column (None without a watermark) and the delay."""
+    from sparkstream_kit.windows import to_microseconds
+
     if watermark is None:
         return None, timedelta(0)
     match watermark:
-        case (str(name), delay):
-            column = event_time(
-                rows, name, "assert_stream_equals_batch()", watermark=False, without_zone=True
+        case (str(column), delay):
+            reject_unknown("event-time column", [column], rows.columns)
+        case _:
+            given = ", ".join(map(said, watermark)) if isinstance(watermark, tuple) else said(watermark)
+            raise InvalidInputError(
+                f"watermark is {given}; give the event-time column's name and the delay: ('time', '1 minute')"
             )
-            return column, timedelta(microseconds=to_microseconds("delay", delay))
-    raise InvalidInputError(
-        "watermark is not the event-time column's name and the delay; give both: ('time', '1 minute')"
-    )
+    kind = rows.schema[column].dataType.simpleString()
+    if not kind.startswith("timestamp"):
+        raise InvalidInputError(
+            f"event-time column {column} is {kind}; make it a timestamp first: F.to_timestamp({column!r})"
+        )
+    return column, timedelta(microseconds=to_microseconds("delay", delay))
 
 
 class _DifferenceError(Exception):

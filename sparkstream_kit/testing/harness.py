@@ -30,7 +30,7 @@ from sparkstream_kit._durations import moment
 from sparkstream_kit._files import escaped, for_spark
 from sparkstream_kit.checkpoints.drain import END, plan_empty_batch
 from sparkstream_kit.checkpoints.logs import Logs
-from sparkstream_kit.display import Mark, Span, draw, time_of
+from sparkstream_kit.display import Mark, Span, draw
 from sparkstream_kit.errors import (
     InvalidInputError,
     KitError,
@@ -312,9 +312,18 @@ class Query:
 
     def _milliseconds(self, watermark: str | datetime) -> int:
         """Return a time as milliseconds since 1970; one without a day is of the watermark's day."""
-        last = Logs(self._checkpoint).last_plan
-        day = datetime.fromtimestamp((last.watermark if last else 0) / 1000)  # noqa: DTZ006 - as rows are
-        return int(time_of(watermark, day).timestamp() * 1000)
+        try:
+            if isinstance(watermark, str) and re.fullmatch(r"\d\d?:\d\d(:\d\d(\.\d+)?)?", watermark):
+                last = Logs(self._checkpoint).last_plan
+                day = datetime.fromtimestamp((last.watermark if last else 0) / 1000)  # noqa: DTZ006 - as rows are
+                hour, _, rest = watermark.partition(":")
+                watermark = f"{day:%Y-%m-%d} {hour:0>2}:{rest}"
+            time = datetime.fromisoformat(watermark) if isinstance(watermark, str) else watermark
+        except ValueError as err:
+            raise InvalidInputError(
+                f"step(): watermark is {watermark!r}; give a time, such as '12:10' or '2026-01-31 12:10'"
+            ) from err
+        return int(time.timestamp() * 1000)
 
     def restart(self, frame: DataFrame | None = None) -> None:
         """Stop the query; the next step starts it on its checkpoint.

@@ -524,7 +524,9 @@ def test_a_name_that_spark_skips_is_refused(name, tmp_path):
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(
+        InvalidInputError, match=r"cannot use .*file \(File exists\); give a folder to write in"
+    ):
         drip([("a.csv", "1\n")], tmp_path / "file")
 
 

@@ -102,7 +102,8 @@ def test_a_host_that_is_not_known_is_input_that_cannot_be_had(spark):
 
 
 WRONG: list[tuple[list[str], str]] = [
-    (["localhost", "http"], "argument PORT: invalid int value: 'http'"),
+    (["9999"], "argument HOST: 9999 is a number, perhaps a port; give the host and then the port"),
+    (["localhost", "70000"], "argument PORT: '70000' is not a port, 1 to 65535"),
     (["--idle", "0"], "argument --idle: '0' is not a positive number of seconds"),
     (["--checkpoint", "c"], "unknown argument --checkpoint; see --help"),
     (["--database", "hush@host/db"], "argument --database: this is not a URL, such as sqlite:///"),

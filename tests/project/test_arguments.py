@@ -411,14 +411,14 @@ def test_what_people_confuse_has_its_own_fix(things, wrong):
 @pytest.mark.parametrize(
     ("watermark", "message"),
     [
+        ("time", "watermark is the string 'time'; give the event-time column's name and the delay: ("),
         (
-            "time",
-            "watermark is not the event-time column's name and the delay; give both: ('time', '1 minute')",
+            (F.col, "1 hour"),
+            "watermark is the function col, the string '1 hour'; give the event-time column's",
         ),
-        ((F.col, "1 hour"), "watermark is not the event-time column's name and the delay; give both: ("),
         (
             ("value", "1 hour"),
-            "assert_stream_equals_batch(): event-time column value is bigint, not a timestamp",
+            "event-time column value is bigint; make it a timestamp first: F.to_timestamp('value')",
         ),
         (("timestamp", 5), "delay is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)"),
     ],
