@@ -296,7 +296,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
     writes = {"sinks": rewind_notes(sink), "targets": list(sink.writes_to), "columns": columns}
     with guard(frame, location, name, asked.mode, writes=writes, **guarding) as guarded:
         if guarded.logs is not None:
-            trigger = _last_batch(asked, guarded.logs, trigger, plan=drain)
+            trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
         realtime = sink.realtime if "realTime" in trigger else None
         opening = Opening()
         write = None if realtime or sink.open is None else sink.open(frame, location, opening)
@@ -331,9 +331,9 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
     return query
 
 
-def _last_batch(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, plan: bool) -> dict[str, Any]:
-    """Return the trigger to start with: a batch that ends the input is run alone, and reads nothing."""
-    if plan:
+def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: bool) -> dict[str, Any]:
+    """Return the trigger to start with: `once` for a batch that ends the input, else the given one."""
+    if drain:
         number = plan_empty_batch(logs, END)
         if asked.location is not None and asked.location.folder is None:  # a copy has it now
             text = (logs.root / "offsets" / str(number)).read_text("utf-8")

@@ -193,9 +193,9 @@ class _Run:
                 for each in self._queries:
                     _waiting.in_thread("await", partial(each.post_end, self._inbox))
                 ended_by = self._wait()
-                self._drain(time.monotonic() + grace)
+                self._let_batches_commit(time.monotonic() + grace)
         finally:
-            stuck = self._stopped()
+            stuck = self._stop_all()
             if manager is not None:
                 asking.stop_listening(manager, listener)
         while (post := self._inbox.get(timeout=0))[0] != "look":
@@ -294,7 +294,7 @@ class _Run:
             for verdict in each.look_at_values():
                 _log.warning("query %s: %s", each.name, verdict)
 
-    def _drain(self, deadline: float) -> None:
+    def _let_batches_commit(self, deadline: float) -> None:
         """Stop each query once its batch in flight has committed, or at the deadline."""
         before = {each: asking.last_batch(each.query) for each in self._queries if not each.ended}
         while before:
@@ -307,9 +307,9 @@ class _Run:
                 kind, what = self._inbox.get(timeout=0.05)
                 if kind == "progress":
                     self._record(what)
-        self._stopped()
+        self._stop_all()  # waited for here, while signals still go to the inbox
 
-    def _stopped(self) -> list[_Watched]:
+    def _stop_all(self) -> list[_Watched]:
         """Stop all queries side by side, and return those that did not stop."""
         for each in self._queries:
             each.begin_stop()

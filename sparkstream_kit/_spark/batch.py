@@ -290,7 +290,8 @@ def rows_set_aside(query_id: str, batch_id: int) -> int | None:
 def keep_printed(write: Write, spark: SparkSession, name: str) -> Write:
     """Return the function of the query `name` so that `bring_printed` prints here what it prints.
 
-    On Spark Connect its texts are kept in global views, one a batch; here they are printed at once.
+    On Spark Connect its texts are kept in global views, one a batch. On a classic session it prints in this
+    process anyway.
     """
     if not is_connect(spark):
         return write

@@ -184,7 +184,7 @@ def guard(
         dry_run: lock nothing, and change nothing.
 
     Yields:
-        The lock, and what notes the query.
+        What the query may use, and what notes it.
 
     Raises:
         InvalidInputError: a refusal; the message has the way out.
@@ -341,7 +341,7 @@ def _has_sources_in_order(query: Query, logs: Logs) -> Iterable[Answer]:
 
 
 def _leftovers(_query: Query, logs: Logs) -> Iterator[Answer]:
-    """Ask what a query has left that was killed, or failed, before it noted a batch.
+    """Ask what a query has left that was killed, or failed, before it planned a batch.
 
     Spark takes half-written files for those of another query, and refuses the checkpoint for ever. The files
     that it has found and not read would be read although the query that starts now reads another folder.
@@ -355,7 +355,7 @@ def _leftovers(_query: Query, logs: Logs) -> Iterator[Answer]:
         for name in checkpoint.names(part)
         if name.startswith(".") and name.endswith((".tmp", ".tmp.crc"))
     ]
-    if checkpoint.folder is not None and logs.entries("state"):  # in real time it comes before the note
+    if checkpoint.folder is not None and logs.entries("state"):  # in real time it comes before the plan
         left.append("state")
     for source in logs.sources:
         for file in logs.entries(f"sources/{source}").values():
@@ -532,6 +532,8 @@ class Topics:
     def forget(self, topics: list[str], logs: Logs) -> Change:
         """Return what has Spark read topics from their beginning, as it reads new ones.
 
+        `losses` no longer speaks of them.
+
         Raises:
             InvalidInputError: a batch was planned on the former topic, and would be replayed.
         """
@@ -598,8 +600,9 @@ def _in_words(servers: str, lost: Mapping[str, Mapping[int, int]]) -> str:
     return f"Kafka at {servers} has deleted {' and '.join(said)}"
 
 
-# What `guard` asks of a checkpoint, in this order. A question is a pure function of the query and the logs of
-# its checkpoint: it refuses by an InvalidInputError, and else tells what is to be said, changed and noted.
+# What `guard` asks of a checkpoint, in this order. A question is a function of the query and the logs of its
+# checkpoint that changes neither: it refuses by an InvalidInputError, and else tells what is to be said,
+# changed and noted.
 QUESTIONS: tuple[Callable[[Query, Logs], Iterable[Answer]], ...] = (
     _is_whole,
     _is_of_this_query,

@@ -134,8 +134,8 @@ def latest(table: str) -> Sink:
 
     def open_view(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = session_with_views(frame)
-        kept = _kept_at(location, table)
-        lines = [] if kept is None else _lines(kept, table, frame.columns)
+        file = _kept_at(location, table)
+        lines = [] if file is None else _lines(file, table, frame.columns)
         shown = _parsed(spark, lines, frame.schema) if lines else none_of(frame)
         if not opening.makes:
             return lambda *_: None
@@ -143,11 +143,11 @@ def latest(table: str) -> Sink:
 
         def write(batch: DataFrame, _batch_id: int) -> None:
             rows = in_driver(spark, batch)
-            lines = _as_json(batch if rows is None else rows) if rows is None or kept is not None else []
-            if kept is not None:
-                kept.parent.mkdir(parents=True, exist_ok=True)
+            lines = _as_json(batch if rows is None else rows) if rows is None or file is not None else []
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
                 text = "".join(line + "\n" for line in lines)
-                _files.replace(kept, [_head(text) + "\n", text])
+                _files.replace(file, [_head(text) + "\n", text])
             show_instead(_parsed(batch.sparkSession, lines, batch.schema) if rows is None else rows)
 
         return write
@@ -245,7 +245,7 @@ def fan_out(*sinks: Sink) -> Sink:
         writes = [opened(sink, frame, location, opening) for sink in sinks]
 
         def write(batch: DataFrame, batch_id: int) -> None:
-            with kept(batch):
+            with computed_once(batch):
                 for each in writes:
                     each(batch, batch_id)
 
@@ -255,7 +255,7 @@ def fan_out(*sinks: Sink) -> Sink:
 
 
 @contextmanager
-def kept(batch: DataFrame) -> Iterator[None]:
+def computed_once(batch: DataFrame) -> Iterator[None]:
     """Have Spark compute a batch once that is read several times, also where one such block is in another."""
     if batch.is_cached:
         yield
@@ -369,7 +369,7 @@ def _write(time: str, location: Place, on_time: Write, late: Write, batch: DataF
         raise InvalidInputError(f"checkpoint {location} has no offsets/{batch_id}, which says the watermark")
     missed = F.timestamp_millis(F.lit(watermark(text)))
     is_late = F.coalesce(column(time) <= missed, F.lit(False))
-    with kept(batch):
+    with computed_once(batch):
         on_time(batch.where(~is_late), batch_id)
         rows = batch.where(is_late)
         late(rows.withColumn("watermark", missed), batch_id)

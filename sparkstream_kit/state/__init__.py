@@ -1,4 +1,4 @@
-"""Extra: functions that remember rows by key and by event time, on Spark's `transformWithState`.
+"""Extra: alerts over each key's past, and other functions with memory, on Spark's `transformWithState`.
 
 late = state.split_late(events, "time").where("late")
 alerts = state.alert_when(events, "device", "time", "temperature", state.ZScore(sigmas=5))

@@ -136,7 +136,7 @@ def looked_at(checkpoint, capfd):
     capfd.readouterr()
 
 
-@pytest.mark.fast("hdfs-cut", "format-v2-empty")
+@pytest.mark.fast("hdfs-cut")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_any_file_damaged_in_any_way_is_told_or_harmless(made, one_more, job, tmp_path, capfd, damage):
     dice = random.Random(SEED)  # noqa: S311

@@ -47,7 +47,7 @@ def test_a_dry_run_and_a_start_that_is_refused_take_no_epoch(stream_to):  # noqa
     assert epochs(totals) == [(1,)]
 
 
-@pytest.mark.fast("sqlite-append", "files")
+@pytest.mark.fast("sqlite-append")
 @pytest.mark.parametrize(
     "killed", ["sqlite-append", "files", "postgresql-append", "delta-append"], indirect=True
 )

@@ -119,6 +119,7 @@ def test_a_damaged_checkpoint_comes_back_exact(stream_to, sink, damage):
     sink_contract.damaged(stream_to(sink), damage)
 
 
+@pytest.mark.fast("sqlite append-*", "delta upsert-1", "directories-1")
 @pytest.mark.parametrize(("sink", "older"), [*((sink, 1) for sink in SINKS), ("sqlite append", 0)])
 def test_a_checkpoint_from_a_backup_goes_on_exact(stream_to, sink, older):
     stream = stream_to(sink)
@@ -127,6 +128,7 @@ def test_a_checkpoint_from_a_backup_goes_on_exact(stream_to, sink, older):
     stream.check()
 
 
+@pytest.mark.fast("sqlite *", "delta replace", "directories")
 def test_a_batch_that_plain_pyspark_plans_anew_is_refused_and_then_comes_as_it_was(stream):
     sink_contract.restored(stream, older=1)
     writer = stream.adaptor.sink(stream.frame().writeStream).outputMode(stream.adaptor.mode)

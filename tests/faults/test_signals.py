@@ -64,6 +64,7 @@ def test_a_jvm_that_python_has_started_is_deaf_to_sigint(launch, sales, tmp_path
     no_stack_trace(driver)
 
 
+@pytest.mark.fast("python")
 @pytest.mark.parametrize("launcher", ["python", "spark-submit"])
 def test_a_jvm_without_memory_is_one_line_and_no_signal(launcher, launch, sales, tmp_path):
     sales.land(2)

@@ -20,7 +20,7 @@ from support.spark_jobs import counting_jobs
 from sparkstream_kit import display, feeds, jobflags, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import opened
-from sparkstream_kit.sinks.batches import kept
+from sparkstream_kit.sinks.batches import computed_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -460,9 +460,9 @@ def test_what_failed_first_is_told_and_not_that_a_batch_could_not_be_let_go(spar
         raise ConnectionError("Spark has gone")
 
     monkeypatch.setattr(type(frame), "unpersist", gone)
-    with pytest.raises(ValueError, match="no such shop"), kept(frame):
+    with pytest.raises(ValueError, match="no such shop"), computed_once(frame):
         raise ValueError("no such shop")
-    with pytest.raises(ConnectionError), kept(spark.range(2).toDF("n")):
+    with pytest.raises(ConnectionError), computed_once(spark.range(2).toDF("n")):
         pass
     spark.catalog.clearCache()
 

@@ -26,7 +26,7 @@ from sparkstream_kit._spark.place import Place, locate, through_spark
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.connectors import check_row_keys
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
-from sparkstream_kit.sinks.batches import kept
+from sparkstream_kit.sinks.batches import computed_once
 from sparkstream_kit.sinks.ledger import Epoch, Ledger
 
 if TYPE_CHECKING:
@@ -493,7 +493,7 @@ class SparkTable:
         self._written[commit.query] = max(commit.batch, self.last_batch(commit.query) or 0)
 
     def _merge(self, batch: DataFrame, target: Target, commit: Commit) -> None:
-        with kept(batch):
+        with computed_once(batch):
             _check_keys(batch, target, commit)
             same = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in target.keys)
             columns = [quoted(name) for name in batch.columns]
