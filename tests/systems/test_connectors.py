@@ -45,6 +45,7 @@ def test_spark_submit_takes_what_the_command_prints(program, tmp_path):
     assert (done.returncode, done.stdout) == (0, SHOWS), done.stderr
 
 
+@pytest.mark.slow
 def test_spark_submit_without_them_is_one_line(program, tmp_path):
     done = run(SUBMIT, program, tmp_path / "table")
     assert done.returncode == 2
@@ -55,6 +56,7 @@ def test_spark_submit_without_them_is_one_line(program, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_jars_without_their_settings_are_one_line(program, tmp_path, connector_jars):
     files = ",".join(map(str, connector_jars.glob("*.jar")))
     done = run(SUBMIT, "--jars", files, program, tmp_path / "table")

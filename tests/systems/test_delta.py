@@ -166,6 +166,7 @@ def test_empty_batches_ownership_and_columns(spark, stream, out, tmp_path):
     assert rows(spark, out) == [("a", 13, 26)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "said"),
     [
@@ -178,6 +179,7 @@ def test_keys_that_do_not_tell_rows_apart(stream, out, tmp_path, key, said):
     assert said in refused(frame, sinks.delta(out, how="upsert", keys=["key"]), tmp_path / "ckpt", "update")
 
 
+@pytest.mark.slow
 def test_a_key_may_have_any_name(spark, stream, out, tmp_path):
     names = ["order", "a.b", 'a"b', "a'b", "a`b", "Käse"]
     named = totals(stream).select(*[F.col("k").alias(name) for name in names], "total")
@@ -191,7 +193,7 @@ def test_a_disk_of_each_node_is_refused(spark, stream, out, monkeypatch):
         opened(sinks.delta(out, writer="spark"), stream, None)
 
 
-@pytest.mark.fast("*-t{}-*")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("interval", "where", "properties", "settings"),
     [
@@ -330,6 +332,7 @@ def test_what_is_not_there_is_one_line(spark, tmp_path):
         finish(spark.readStream.format("rate").load(), sinks.delta(tmp_path / "other"), tmp_path / "ckpt")
 
 
+@pytest.mark.slow
 def test_the_page_on_delta_runs_from_top_to_bottom(spark, tmp_path):
     page = (ROOT / "docs" / "delta.md").read_text("utf-8")
     [files] = re.findall(r"```bash\n(mkdir.*?)```", page, re.DOTALL)

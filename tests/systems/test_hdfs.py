@@ -125,6 +125,7 @@ def test_what_cannot_be_had_on_hdfs_is_one_line(hdfs, launch, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_the_last_windows_close_and_late_rows_go_aside_on_hdfs(hdfs, launch):
     start, hour = 1_704_067_200, 3600  # 2024-01-01 00:00 UTC
     #   file 0   00:10  00:50  03:00     the watermark passes 02:50

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import fastavro
+import pytest
 from conftest import ROOT
 from support.pages import run_page
 from systems import kafka
@@ -26,6 +27,7 @@ PAYMENT = {
 }
 
 
+@pytest.mark.slow
 def test_the_page_runs_from_top_to_bottom(spark, tmp_path, monkeypatch, request):
     broker = kafka.Broker(jars("kafka"))  # of its own, whose topics have the names that the page says
     request.addfinalizer(broker.remove)
@@ -59,6 +61,7 @@ def test_the_page_runs_from_top_to_bottom(spark, tmp_path, monkeypatch, request)
     assert len(broker.records("shouted")) == 2
 
 
+@pytest.mark.slow
 def test_the_guide_to_delta_runs_from_top_to_bottom(tmp_path, request):
     broker = kafka.Broker(jars("kafka"))
     request.addfinalizer(broker.remove)

@@ -475,6 +475,7 @@ def test_without_boto3_it_is_one_line(server, tmp_path):
     assert counted(server, tmp_path / "run", PYTHONPATH=path) == f"MissingExtraError {said}"
 
 
+@pytest.mark.slow
 def test_the_page_runs_from_top_to_bottom_on_what_the_feed_writes(spark, server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)

@@ -421,6 +421,7 @@ def test_a_server_that_goes_away_in_mid_stream_and_comes_back(stream, tmp_path, 
 PAGE = (ROOT / "docs" / "mongodb.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_the_page_runs_from_top_to_bottom(spark, shop, url, tmp_path, until):
     [files] = re.findall(r"```bash\n(mkdir.*?)```", PAGE, re.DOTALL)
     subprocess.run(["bash", "-euc", files], cwd=tmp_path, check=True)

@@ -178,6 +178,7 @@ def test_on_spark_connect_the_feeder_is_in_the_client(site, server, tmp_path, ne
     assert len(read) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("site", "network"), [MASTODON], indirect=["site"])
 def test_the_trends_of_a_stream_are_those_of_its_posts(site, server, job, tmp_path, network):
     site.hostile = False
@@ -214,6 +215,7 @@ def _milliseconds(text):
     return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("site", "network"), [MASTODON], indirect=["site"])
 def test_the_page_runs_from_top_to_bottom(site, server, tmp_path, network, until):
     site.hostile = False
