@@ -16,7 +16,7 @@ import threading
 import traceback
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID, uuid4, uuid5
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from py4j.clientserver import ClientServer
 from py4j.java_gateway import JavaObject
@@ -26,7 +26,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit._spark.place import Place, locate
-from sparkstream_kit._spark.session import is_connect
+from sparkstream_kit._spark.session import is_connect, server_folder
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -76,17 +76,38 @@ def show(rows: DataFrame, table: str) -> Callable[[DataFrame], None]:
     On Spark Connect a function of a batch can call that, too, though its session may be a copy, whose views
     the client does not see: the view reads a global one.
     """
-    if not is_connect(rows.sparkSession):
+    spark: Any = rows.sparkSession
+    if not is_connect(spark):
         rows.createOrReplaceTempView(table)
         return lambda others: others.createOrReplaceTempView(table)
     from sparkstream_kit._columns import quoted  # on Spark Connect alone
 
-    shared = f"sparkstream_{uuid4().hex}"
+    _end_views_of_others(spark)
+    shared = f"{_shared(spark)}_{uuid4().hex}"
     rows.createOrReplaceGlobalTempView(shared)
     # As SQL: Spark looks up the global view each time that this one is read.
     view = f"CREATE OR REPLACE TEMPORARY VIEW {quoted(table)}"
-    rows.sparkSession.sql(f"{view} AS TABLE {_GLOBAL}.{shared}")
+    spark.sql(f"{view} AS TABLE {_GLOBAL}.{shared}")
     return lambda others: others.createOrReplaceGlobalTempView(shared)
+
+
+def _shared(spark: Any) -> str:
+    """Return how the names of a session's global views begin."""
+    served = "sparkstream" if server_folder(spark) is None else _SERVED
+    return f"{served}_{spark.session_id.replace('-', '_')}"
+
+
+def _end_views_of_others(spark: Any) -> None:
+    """Drop the global views of clients that have gone, which Spark would keep as long as the server runs.
+
+    Which clients live is known of a server of `sparkstream serve` alone.
+    """
+    if (folder := server_folder(spark)) is None:
+        return
+    live = tuple(f"{_SERVED}_{each.name.replace('-', '_')}" for each in (folder / "clients").iterdir())
+    for row in spark.sql(f"SHOW VIEWS IN {_GLOBAL} LIKE '{_SERVED}_*'").collect():
+        if not row.viewName.startswith(live):
+            spark.catalog.dropGlobalTempView(row.viewName)
 
 
 def none_of(frame: DataFrame) -> DataFrame:
@@ -103,6 +124,7 @@ def _of_java(spark: SparkSession, rows: Any, like: DataFrame) -> DataFrame:
 
 
 _GLOBAL = "global_temp"  # where Spark has the views that all sessions of its driver see
+_SERVED = "sparkstream_served"  # on a server of `sparkstream serve`
 
 _cloudpickle: Any = cloudpickle
 
@@ -295,7 +317,7 @@ def keep_printed(write: Write, spark: SparkSession, name: str) -> Write:
     """
     if not is_connect(spark):
         return write
-    prefix = _views(spark, name)
+    prefix = _printed(spark, name)
 
     def keep(batch: DataFrame, batch_id: int) -> None:
         text = io.StringIO()
@@ -314,7 +336,7 @@ def bring_printed(spark: SparkSession, name: str) -> None:
     """Print what the query `name` has printed since the last time, to this process's standard output."""
     if not is_connect(spark):
         return
-    prefix = _views(spark, name)
+    prefix = _printed(spark, name)
     views = spark.sql(f"SHOW VIEWS IN {_GLOBAL} LIKE '{prefix}*'").collect()
     for view in sorted((row.viewName for row in views), key=lambda view: int(view.removeprefix(prefix))):
         sys.stdout.write(spark.table(f"{_GLOBAL}.{view}").collect()[0].text)
@@ -322,6 +344,6 @@ def bring_printed(spark: SparkSession, name: str) -> None:
         spark.catalog.dropGlobalTempView(view)
 
 
-def _views(spark: Any, name: str) -> str:
+def _printed(spark: SparkSession, name: str) -> str:
     """Return how the names of a query's views begin: one a batch, with its printed text as the only row."""
-    return f"sparkstream_{uuid5(UUID(spark.session_id), name).hex}_"
+    return f"{_shared(spark)}_{uuid5(NAMESPACE_OID, name).hex}_"

@@ -124,7 +124,7 @@ def evolve(
             check_sink(old, True)  # it puts a plan back that the old checkpoint has lost
             logs.again()
             build.make(new.folder)
-        stands = ("continues", f"{old}, after batch {build.last}")
+        stands = ("continues", f"{old}, after batch {logs.done}")
         return (stands, *(("change", what) for what in differs), ("build", str(build)))
     finally:
         if held is not None:
@@ -175,7 +175,7 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
         while len(batches := _in_batches(pieces, full)) > room:
             full *= 2
     note |= {"topics": kept["topics"]} if "topics" in kept else {}
-    return Build(changed, logs, inputs, batches, note, _amounts(pieces)), differs
+    return Build(changed, logs, batches, note, _amounts(pieces)), differs
 
 
 def _refusal(logs: Logs, why: str) -> InvalidInputError:
@@ -314,43 +314,39 @@ def _in_batches(pieces: Sequence[_Piece], full: float) -> list[_Ends]:
     return batches
 
 
-class Build:
-    """What is to be built; plans and runs its batches in a folder of its own."""
+class Build(NamedTuple):
+    """What is to be built; plans and runs its batches in a folder of its own.
 
-    def __init__(
-        self,
-        changed: Query,
-        old: Logs,
-        inputs: Sequence[Input],
-        batches: Sequence[_Ends],
-        note: dict[str, Any],
-        read: str,
-    ) -> None:
-        self.last = old.done
-        self._changed = changed
-        self._old = old
-        self._inputs = inputs
-        self._batches = batches
-        self._note = note
-        self._read = read
-        self._plan = old.plan(self.last)
+    Attributes:
+        changed: the changed query.
+        old: the logs of the checkpoint that it continues.
+        batches: up to where each batch of the build reads the sources.
+        note: what is noted of the query in its new checkpoint.
+        read: what the batches read, in words.
+    """
+
+    changed: Query
+    old: Logs
+    batches: Sequence[_Ends]
+    note: dict[str, Any]
+    read: str
 
     def __str__(self) -> str:
-        if not self._batches:
+        if not self.batches:
             return "nothing: the query keeps no state"
-        batches = count(len(self._batches), "batch")
-        return f"the state, from {self._read} in {batches}; nothing is written meanwhile"
+        batches = count(len(self.batches), "batch")
+        return f"the state, from {self.read} in {batches}; nothing is written meanwhile"
 
     def make(self, new: Path) -> None:
         """Build the checkpoint beside its place, and put it there when it is whole."""
-        old, made = self._old.root, new.with_name(f".{new.name}.evolving")
+        old, made = self.old.root, new.with_name(f".{new.name}.evolving")
         shutil.rmtree(made, ignore_errors=True)
         try:
             (made / KIT).mkdir(parents=True)
             shutil.copytree(old / "sources", made / "sources")
             shutil.copy(old / "metadata", made / "metadata")
             self._build(Logs(made))
-            write_note(Here(str(made), made), self._note)
+            write_note(Here(str(made), made), self.note)
             point_at(made, new)
             # First: from here on the old checkpoint is refused, and the new one can be built again.
             _files.replace(old / CONTINUED, [str(new)])
@@ -361,24 +357,25 @@ class Build:
 
     def _build(self, made: Logs) -> None:
         """Build the state, and plan what comes next."""
-        last, old, drops = self.last, self._old, self._plan.watermark > 0
+        last, old = self.old.done, self.old
+        drops = (watermark := old.plan(last).watermark) > 0
         following = old.commit(last)["nextBatchWatermarkMs"]
-        first = last + 1 - len(self._batches) - drops
-        if not self._batches:
+        first = last + 1 - len(self.batches) - drops
+        if not self.batches:
             for number in range(max(last - 1, 0), last + 1):
-                self._write_plan(made, number, _ends(old, last), self._plan.watermark)
+                self._write_plan(made, number, _ends(old, last), watermark)
             (made.root / "commits").mkdir()
             made.replace(made.root / "commits" / str(last), "v1\n{}")
         elif first > 0:
-            with in_force(self._changed.spark, _WHOLE_STATES):
+            with in_force(self.changed.spark, _WHOLE_STATES):
                 self._write_plan(made, 0, {})
                 self._run_planned(made)
             _renumber(made.root, first - 1)
-        for number, ends in enumerate(self._batches, first):
+        for number, ends in enumerate(self.batches, first):
             self._write_plan(made.again(), number, ends)
             self._run_planned(made)
-        if self._batches and drops:
-            plan_empty_batch(made.again(), self._plan.watermark)
+        if self.batches and drops:
+            plan_empty_batch(made.again(), watermark)
             self._run_planned(made)
         file = made.root / "commits" / str(last)
         version, commit = versioned(file, "v1", "v2")[:2]
@@ -386,16 +383,16 @@ class Build:
         made.replace(file, f"{version}\n{commit}")
         if old.planned > last:
             self._write_plan(made, last + 1, _ends(old, last + 1), old.plan(last + 1).watermark)
-        elif self._changed.mode == "complete":  # this batch writes the whole result
+        elif self.changed.mode == "complete":  # this batch writes the whole result
             plan_empty_batch(made.again(), following)
 
     def _write_plan(self, made: Logs, number: int, ends: _Ends, watermark: int = 0) -> None:
-        conf = self._changed.spark.conf
-        texts = {place: ends.get(each.log) or "-" for each in self._inputs for place in each.places}
+        conf, kept = self.changed.spark.conf, self.old.plan(self.old.done).conf
+        texts = {place: ends.get(each.log) or "-" for each in self.changed.inputs for place in each.places}
         query = {
             "batchWatermarkMs": watermark,
             "batchTimestampMs": int(time.time() * 1000),
-            "conf": {key: conf.get(key, value) for key, value in self._plan.conf.items()},
+            "conf": {key: conf.get(key, value) for key, value in kept.items()},
         }
         lines = ["v1", json.dumps(query), *(texts[place] for place in sorted(texts))]
         (made.root / "offsets").mkdir(exist_ok=True)
@@ -403,7 +400,7 @@ class Build:
 
     def _run_planned(self, made: Logs) -> None:
         """Have Spark run the batch that is planned, and write its rows nowhere."""
-        changed, why = self._changed, "the query was stopped"
+        changed, why = self.changed, "the query was stopped"
         writer = changed.frame.writeStream.format("noop").queryName(changed.name).outputMode(changed.mode)
         writer = writer.option("checkpointLocation", _files.for_spark(made.root)).trigger(once=True)
         query = begin(writer)
@@ -415,7 +412,7 @@ class Build:
             query.stop()
         if made.again().done != made.planned:
             raise InvalidInputError(
-                f"query {changed.name}: its state was not built from what {self._old.root} has read ({why}); "
+                f"query {changed.name}: its state was not built from what {self.old.root} has read ({why}); "
                 "nothing was changed"
             )
 

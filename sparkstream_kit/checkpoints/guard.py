@@ -193,9 +193,7 @@ def guard(
     spark = query.spark
     if checkpoint is None:
         _check_temporary(query)
-        yield Guarded(None, None, lambda: None)
-        return
-    if not checkpoint.is_in_reach:
+    if checkpoint is None or not checkpoint.is_in_reach:
         yield Guarded(None, None, lambda: None)
         return
     check_reach(spark, checkpoint)

@@ -576,7 +576,7 @@ def write_note(checkpoint: Place, query: dict[str, Any]) -> None:
     """Note which query uses the checkpoint."""
     text = json.dumps(query)
     if checkpoint.folder is None:
-        # Without an atomic rename beside the former note: a crash would leave none.
+        # Where a file cannot be replaced in one step, each note is a file of its own: the newest counts.
         name = "kit" if checkpoint.renames_in_one_step else time.time_ns()
         checkpoint.write(f"{_QUERY}/part-{name}", text)
         return
@@ -628,7 +628,7 @@ def of_batch(checkpoint: Place, number: int) -> Iterator[Logs]:
         root = Path(made)
         for each in range(max(number - 1, 0), number + 1):
             checkpoint.bring(f"offsets/{each}", root)
-        checkpoint.bring(f"{_QUERY}/part-kit", root)  # it knows the names of the sources
+        checkpoint.bring(_QUERY, root)  # it knows the names of the sources
         for source in checkpoint.names("sources"):
             (root / "sources" / source).mkdir(parents=True)
             for name in checkpoint.names(f"sources/{source}"):

@@ -590,6 +590,25 @@ with spark_session("slow") as spark:
 """
 
 
+SHOWN = """
+from sparkstream_kit import run, sinks, sources, spark_session, start
+with spark_session("shows", profile="test") as spark:
+    rows = sources.csv(spark, "in", schema="n INT").groupBy("n").count()
+    run(start(rows, sinks.latest("a b"), name="shown", mode="complete", availableNow=True))
+    shown = spark.sql("SHOW VIEWS IN global_temp LIKE 'sparkstream_*'").where("isTemporary").collect()
+    print(spark.table("`a b`").count(), len([row for row in shown if row.namespace == "global_temp"]))
+"""
+
+
+@pytest.mark.slow
+def test_the_rows_of_a_client_that_has_gone_do_not_stay_in_the_server(connect, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "1.csv").write_text("1\n2\n2\n")
+    for _client in range(3):
+        done = attached(connect, tmp_path, SHOWN)
+        assert done.stdout == "2 1\n", done.stderr
+
+
 OURS = """
 from sparkstream_kit import get_session
 print(get_session("ours").range(3).count())
