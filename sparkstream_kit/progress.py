@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
 
-    from sparkstream_kit.verdicts import Verdict
-
 __all__ = ["QuerySummary", "RunSummary"]
 
 
@@ -165,6 +163,24 @@ def _before(bound: int, rows: int, marks: list[int] | None) -> int:
 
 # What the quarantine's observation of a batch counts, in its order.
 _PARSED = ("parsed_rows", "bad_rows", "header_rows", "like_header_rows")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the last batches mean.
+
+    Attributes:
+        level: `bad` where the query gets worse by itself or waits for ever; `warn` where it could do better;
+            `ok` for what is worth knowing of a query that does well.
+        text: what is so, with its numbers, and what to do about it.
+    """
+
+    level: str
+    text: str
+
+    def __str__(self) -> str:
+        """Return the text."""
+        return self.text
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import check
 from sparkstream_kit._durations import EPOCH, moment
 from sparkstream_kit._spark.queries import files, records_behind, times_computed
+from sparkstream_kit.progress import QuerySummary, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pyspark.sql.streaming.listener import SourceProgress, StreamingQueryProgress
-
-    from sparkstream_kit.progress import QuerySummary
 
 __all__ = ["KEPT", "LEVELS", "Record", "Verdict", "of_late", "of_rules", "of_values", "record", "verdicts"]
 
@@ -67,24 +66,6 @@ class Record:
     has_watermark: bool
     to_files: bool
     files: int | None = None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the last batches mean.
-
-    Attributes:
-        level: `bad` where the query gets worse by itself or waits for ever; `warn` where it could do better;
-            `ok` for what is worth knowing of a query that does well.
-        text: what is so, with its numbers, and what to do about it.
-    """
-
-    level: str
-    text: str
-
-    def __str__(self) -> str:
-        """Return the text."""
-        return self.text
 
 
 def record(progress: StreamingQueryProgress) -> Record:

@@ -50,9 +50,9 @@ def room(module):
     return module.split(".")[1] if "." in module else ""
 
 
-def imported(node):
-    """Return the kit's modules that are imported in a tree, in functions too, but not for types alone."""
-    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+def imported(node, *, types=False):
+    """Return the kit's modules that a tree imports, in functions too; those for types alone if asked."""
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not types:
         return set()
     found = set()
     if isinstance(node, ast.Import):
@@ -60,7 +60,7 @@ def imported(node):
     elif isinstance(node, ast.ImportFrom):
         full = {f"{node.module}.{alias.name}" for alias in node.names}
         found = {name if name in PATHS else str(node.module) for name in full}
-    return (found & set(PATHS)).union(*map(imported, ast.iter_child_nodes(node)))
+    return (found & set(PATHS)).union(*(imported(each, types=types) for each in ast.iter_child_nodes(node)))
 
 
 def imported_by_name(tree):
@@ -96,6 +96,13 @@ def code_lines(path, node):
 def test_imports_run_in_no_circle():
     in_order = list(TopologicalSorter(imports()).static_order())  # raises CycleError, which names the modules
     assert {*in_order} == {*PATHS}
+
+
+def test_types_make_no_circle():
+    for_types = {name: imported(tree, types=True) - {name} for name, tree in trees().items()}
+    del for_types["sparkstream_kit"]  # which names what each module gives, and loads none
+    in_order = list(TopologicalSorter(for_types).static_order())
+    assert {*in_order} >= {*for_types}
 
 
 def test_the_core_imports_no_extra():
