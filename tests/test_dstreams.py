@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, cast
 
 import pytest
-from conftest import command
+from conftest import command, process
 from pyspark.sql import Row
 from pyspark.streaming import StreamingContext
 
@@ -345,7 +345,7 @@ def test_local_1_is_refused_under_spark_submit(tmp_path):
     with feeds.LineServer(["a"]) as server:
         launch = command("spark-submit", "dstream_wordcount", server.host, server.port)
         launch[1:1] = ["--master", "local[1]"]
-        done = subprocess.run(launch, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        done = process(launch, cwd=tmp_path)
     assert done.returncode == 2
     assert "master local[1] has 1 core(s), and 1 receiver(s) need one each" in done.stderr
 

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from conftest import ROOT, environment
+from conftest import ROOT, environment, process
 
 from sparkstream_kit import jobflags, sources
 from sparkstream_kit.errors import (
@@ -470,12 +470,8 @@ def script(folder, body):
 
 def test_a_reader_that_goes_as_head_does_is_no_error(tmp_path):
     job = script(tmp_path, "for n in range(100_000):\n    print(n)\nreturn 0")
-    done = subprocess.run(
-        ["bash", "-c", f"'{sys.executable}' '{job}' | head -n 1; exit ${{PIPESTATUS[0]}}"],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
+    done = process(
+        ["bash", "-c", f"'{sys.executable}' '{job}' | head -n 1; exit ${{PIPESTATUS[0]}}"], env=environment()
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
 
@@ -491,13 +487,7 @@ def test_a_signal_outside_of_a_run(name, has_run, tmp_path):
         os.kill(os.getpid(), signal.{name})
         time.sleep(60)
     """
-    done = subprocess.run(
-        [sys.executable, script(tmp_path, body)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = process([sys.executable, script(tmp_path, body)], env=environment())
     said = "" if has_run else f"job.py: stopped by {name} before it began to run\n"
     assert done.returncode == (128 + signal.Signals[name] if has_run else 0)
     assert (done.stdout, done.stderr) == ("", said)

@@ -1,13 +1,12 @@
 """Connectors by their names: what spark-submit and a session are given, and what is said of a wrong one."""
 
 import re
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
 
 import pyspark
 import pytest
-from conftest import environment
+from conftest import environment, process
 
 from sparkstream_kit import _packages, get_session
 from sparkstream_kit.cli import main
@@ -77,13 +76,10 @@ print(*(spark.conf.get(key) for key in ("spark.sql.extensions", "spark.jars")), 
 def test_a_connector_is_added_to_the_lists_of_the_user(where, tmp_path):
     for name in ("mine.jar", "delta-spark_4.2_2.13-4.4.0.jar", "delta-storage-4.4.0.jar"):
         (tmp_path / name).touch()
-    done = subprocess.run(
+    done = process(
         [sys.executable, "-c", f"import sys{LISTS}", where],
         cwd=tmp_path,
         env=environment(SPARKSTREAM_JARS=str(tmp_path)),
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     extensions, jars = done.stdout.splitlines()

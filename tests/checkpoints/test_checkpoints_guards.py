@@ -6,14 +6,13 @@ import dataclasses
 import json
 import re
 import shutil
-import subprocess
 import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import environment, pretend_master
+from conftest import environment, pretend_master, process
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
@@ -427,13 +426,8 @@ def test_the_ids_of_topics_outlive_a_start_that_cannot_ask_kafka(total, tmp_path
 def test_on_connect_the_query_is_noted_through_spark(spark, connect, folder, tmp_path):
     feeds.drip([("1.json", '{"State":"CA","ProductKey":"tea","n":1}\n')], folder)
     checkpoint = tmp_path / "ckpt"
-    done = subprocess.run(
-        [sys.executable, "-c", CONNECT, str(folder), str(checkpoint)],
-        env=environment(SPARK_REMOTE=connect),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
+    done = process(
+        [sys.executable, "-c", CONNECT, str(folder), str(checkpoint)], env=environment(SPARK_REMOTE=connect)
     )
     assert done.returncode == 0, done.stderr
     first, refused, accepted, again, warned, last = done.stdout.splitlines()
@@ -470,7 +464,7 @@ print(run(query).queries[0].batches)
 def test_on_connect_a_checkpoint_that_only_the_server_reaches_is_not_guarded(connect, folder, tmp_path):
     feeds.drip([("1.txt", "a\n")], folder)
     (tmp_path / "far").mkdir()
-    done = subprocess.run(
+    done = process(
         [
             sys.executable,
             "-c",
@@ -480,10 +474,6 @@ def test_on_connect_a_checkpoint_that_only_the_server_reaches_is_not_guarded(con
             (tmp_path / "far").as_uri(),
         ],
         env=environment(SPARK_REMOTE=connect),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
     )
     assert done.stdout == "1\n", done.stderr
     assert not (tmp_path / "far" / "ckpt" / "sparkstream-kit").exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import environment
+from conftest import environment, process
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer
 from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run, stream, totals
@@ -242,9 +242,7 @@ def test_a_command_to_copy_takes_any_path(checkpoint, tmp_path, name):
 
 def copied(command):
     """Run a command as a user does who copies it."""
-    return subprocess.run(  # noqa: S602 - that is the point
-        command, shell=True, env=environment(), capture_output=True, text=True, check=False
-    )
+    return process(["bash", "-c", command], env=environment())
 
 
 def test_to_where_it_is_already_changes_nothing(checkpoint):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pyspark
 import pytest
-from conftest import ROOT, environment
+from conftest import ROOT, environment, process
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
@@ -409,7 +408,7 @@ def in_a_process(code, *given, **settings):
     env = environment(**settings)
     env["PYTHONPATH"] += f":{ROOT / 'tests'}"
     command = [sys.executable, "-c", code, *map(str, given)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
+    done = process(command, env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,10 +1,9 @@
 import os
 import shutil
-import subprocess
 import sys
 
 import pytest
-from conftest import environment, missing
+from conftest import environment, missing, process
 
 from sparkstream_kit import _files, _packages
 from sparkstream_kit.cli.app import warm
@@ -142,9 +141,7 @@ def test_an_archive_is_used_and_a_damaged_one_does_no_harm(tmp_path):
     def classes_from_archive():
         loaded = tmp_path / "loaded"
         command = [sys.executable, "-c", JOB, str(tmp_path), str(loaded)]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False
-        )
+        done = process(command, cwd=tmp_path, env=environment())
         errors = [line for line in done.stderr.splitlines() if not line.startswith("WARNING: ")]
         assert (done.returncode, done.stdout, errors) == (0, "3\n", [])
         return loaded.read_text().count("(top)")

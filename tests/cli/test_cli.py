@@ -20,7 +20,7 @@ import conftest
 import pyspark
 import pytest
 import typer
-from conftest import ROOT
+from conftest import ROOT, process
 from pyspark.sql.types import StructType
 
 from sparkstream_kit._packages import CONNECTORS
@@ -39,14 +39,10 @@ def run(*args, prelude="", cwd=ROOT, **env):
         with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
             code = main([str(each) for each in args])
         return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
-    return subprocess.run(
+    return process(
         [*COMMAND[:2], prelude + COMMAND[2], *map(str, args)],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-        capture_output=True,
-        text=True,
-        timeout=2 * LIMIT,
-        check=False,
     )
 
 
@@ -363,14 +359,10 @@ def test_the_package_runs_as_a_module(tmp_path):
         (["--help"], 0, "Usage: sparkstream "),
         (["fed"], 2, "sparkstream: No such"),
     ):
-        done = subprocess.run(
+        done = process(
             [sys.executable, "-m", "sparkstream_kit", *arguments],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=2 * LIMIT,
-            check=False,
         )
         assert done.returncode == code
         assert (done.stdout + done.stderr).startswith(said)

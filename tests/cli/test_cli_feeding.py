@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import typer
-from conftest import ROOT, running
+from conftest import ROOT, process, running
 
 from sparkstream_kit import feeds
 from sparkstream_kit.cli import feeding, main
@@ -175,13 +175,7 @@ def test_posts_with_a_url_have_flags_of_their_own(url, capsys):
 def test_replay_lands_the_rows_of_a_file_and_says_which_were_out_of_order(tmp_path):
     file, folder = tmp_path / "trips.csv", tmp_path / "in"
     file.write_text("id,time\n1,0\n2,\n3,86400\n4,50\n")
-    done = subprocess.run(
-        [*REPLAY, file, folder, "--time", "time", "--speed", "864000", "--every", "0.05"],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    done = process([*REPLAY, file, folder, "--time", "time", "--speed", "864000", "--every", "0.05"])
     assert (done.returncode, done.stdout) == (0, "")
     said = (
         f"of 4 lines of {file}, 1 have no readable time and 1 an earlier time than a line before them; "

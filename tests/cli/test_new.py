@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, environment, running
+from conftest import ROOT, environment, process, running
 
 from sparkstream_kit.cli import main, projects
 from sparkstream_kit.errors import InvalidInputError
@@ -128,13 +128,10 @@ def test_the_tests_of_all_projects_pass(remote, here, request):
     for like in projects.LIKE:
         projects.make(f"my-{like.replace('_', '-')}", like)
     given = {"SPARK_REMOTE": request.getfixturevalue("connect")} if remote else {}
-    done = subprocess.run(
+    done = process(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error::UserWarning"],
         cwd=here,
         env=environment(**given),
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stdout
     texts = [path.read_text() for path in here.glob("*/test_*.py")]

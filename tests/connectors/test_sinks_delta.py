@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import environment
+from conftest import environment, process
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import functions as F
 from support.sink_streams import finish, forget_commit, three_batches, totals
@@ -221,12 +221,8 @@ def test_a_table_on_another_file_system_is_set_back_too(stream, out, tmp_path):
     )
     far = SimpleNamespace(place="viewfs://far/out")
     command = writers._Store(far, query, {writers.OWNERS: query}).set_back(query, 0)  # noqa: SLF001
-    done = subprocess.run(
-        [sys.executable, *shlex.split(command)[2:]],  # after "run python"
-        env=environment(HADOOP_CONF_DIR=str(tmp_path)),
-        capture_output=True,
-        text=True,
-        check=False,
+    done = process(
+        [sys.executable, *shlex.split(command)[2:]], env=environment(HADOOP_CONF_DIR=str(tmp_path))
     )
     assert done.returncode == 0, done.stderr
     after = DeltaTable(out)
@@ -445,11 +441,5 @@ def test_sparks_writer_and_the_source_need_no_delta_rs():
     code = "import sys; sys.modules['deltalake'] = None\n"
     code += "import sparkstream_kit.connectors.delta{} as m; print(m)"
     for name in ("", ".sink", ".writers"):
-        done = subprocess.run(
-            [sys.executable, "-c", code.format(name)],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = process([sys.executable, "-c", code.format(name)], env=environment())
         assert done.returncode == 0, done.stderr

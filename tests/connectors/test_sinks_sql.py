@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import re
-import subprocess
 import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from conftest import environment
+from conftest import environment, process
 from pyspark.sql import functions as F
 from support import mariadb, postgresql
 from support.sink_streams import finish, forget_commit, three_batches, totals
@@ -856,13 +855,8 @@ def test_on_spark_connect_it_is_the_same(connect, folder, tmp_path):
     url = postgresql.server().database()
     feeds.drip([("1.csv", "a,1\nb,1\n"), ("2.csv", "a,2\nc,2\n"), ("3.csv", "b,3\nc,3\n")], folder)
     (tmp_path / "script.py").write_text(CONNECTED)
-    done = subprocess.run(
-        [sys.executable, tmp_path / "script.py", url, str(tmp_path)],
-        env=environment(SPARK_REMOTE=connect),
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
+    done = process(
+        [sys.executable, tmp_path / "script.py", url, str(tmp_path)], env=environment(SPARK_REMOTE=connect)
     )
     assert done.returncode == 0, done.stderr
     assert "table rows in" in done.stdout
@@ -906,14 +900,7 @@ with get_session("memory", profile="test", conf={"spark.master": "local[2]"}) as
 @pytest.mark.slow
 def test_the_drivers_python_stays_small_whatever_the_batch(url, tmp_path):
     (tmp_path / "script.py").write_text(MEMORY)
-    done = subprocess.run(
-        [sys.executable, tmp_path / "script.py", url, str(tmp_path), "1000000"],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = process([sys.executable, tmp_path / "script.py", url, str(tmp_path), "1000000"], env=environment())
     assert done.returncode == 0, done.stderr
     assert sql(url, "SELECT count(*), sum(shop) FROM many") == [(1_000_000, 499_500_000)]
     assert float(done.stdout) < 50

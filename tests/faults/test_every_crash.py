@@ -7,13 +7,12 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 from typing import Any
 
 import pytest
-from conftest import environment
-from faults.drivers import LIMIT, SCRIPTS
+from conftest import environment, process
+from faults.drivers import SCRIPTS
 from support.broken_sinks import BROKEN, ROWS, SALES, SOUND, expected_of, job
 from support.kits_sinks import KITS
 
@@ -111,14 +110,10 @@ def test_a_real_kill_leaves_what_the_crash_at_that_call_leaves(spark, tmp_path, 
         call = each.crashes[-1].label
         folder = tmp_path / call
         folder.mkdir()
-        done = subprocess.run(
+        done = process(
             [sys.executable, SCRIPTS / "killed_at.py", folder, name, "2-1", call],
             env=environment(PYTHONPATH=os.pathsep.join(sys.path)),
             start_new_session=True,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
         )
         assert done.returncode == -signal.SIGKILL, done.stderr
         killed = proof_of(spark, folder, name)

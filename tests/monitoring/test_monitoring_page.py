@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, process
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 from support.spark_jobs import counting_jobs
@@ -503,9 +503,7 @@ with contextlib.redirect_stderr(io.StringIO()) as said, page.served(board, [], p
     board.end()
 """
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "kit.zip")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = process([sys.executable, "-c", code], env=env, cwd=tmp_path)
     assert (int(done.stdout or 0), done.returncode) == ((WEB / "uplot.js").stat().st_size, 0), done.stderr
 
 

@@ -1,10 +1,9 @@
 import importlib.util
 import socket
-import subprocess
 import sys
 
 import pytest
-from conftest import environment
+from conftest import environment, process
 
 from sparkstream_kit import get_session
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
@@ -16,14 +15,8 @@ def attached(url, folder, body, *args, **env):
     """Run a script in an empty folder, with SPARK_REMOTE set."""
     script = folder / "script.py"
     script.write_text(body)
-    return subprocess.run(
-        [sys.executable, str(script), *map(str, args)],
-        cwd=folder,
-        env=environment(SPARK_REMOTE=url, **env),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+    return process(
+        [sys.executable, str(script), *map(str, args)], cwd=folder, env=environment(SPARK_REMOTE=url, **env)
     )
 
 

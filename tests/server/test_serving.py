@@ -434,13 +434,8 @@ def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(connect, tmp
     until(lambda: count() > before)  # it runs on, which is Spark's way
     # Until then its checkpoint is refused to others: they would write to it at the same time.
     left = "in use by query endless, which runs on in the Spark Connect server"
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "out"), str(tmp_path / "ckpt")],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
+    done = process(
+        [sys.executable, str(script), str(tmp_path / "out"), str(tmp_path / "ckpt")], env=environment()
     )
     assert left in done.stderr
     with pytest.raises(InvalidInputError, match=left):
@@ -479,14 +474,10 @@ def test_a_failed_test_run_leaves_nothing_for_the_next(connect, tmp_path, until)
     home = serving.folder_of(port_of(connect))
     (tmp_path / "test_leaves.py").write_text(LEAVES)
     for _again in range(2):
-        done = subprocess.run(
+        done = process(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_leaves.py"],
             cwd=tmp_path,
             env=environment(SPARK_REMOTE=connect),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
         )
         assert "as planned" in done.stdout, done.stdout
         assert "1 failed" in done.stdout
@@ -496,13 +487,8 @@ def test_a_failed_test_run_leaves_nothing_for_the_next(connect, tmp_path, until)
 
 @pytest.mark.slow
 def test_a_dstream_job_says_that_it_needs_a_session_of_its_own(connect):
-    done = subprocess.run(
-        command(sys.executable, "dstream_wordcount", "localhost", 9),
-        env=environment(SPARK_REMOTE=connect),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    done = process(
+        command(sys.executable, "dstream_wordcount", "localhost", 9), env=environment(SPARK_REMOTE=connect)
     )
     assert done.returncode == 2
     assert done.stderr == (

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import environment, pretend_master
+from conftest import environment, pretend_master, process
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark import place as files
@@ -203,13 +202,8 @@ for where in ("here", "elsewhere"):
 def test_it_is_so_on_spark_connect(connect, folder, tmp_path):
     feeds.drip([(f"{n}.csv", f"{n}\n") for n in (1, 2, 3)], folder)
     (tmp_path / "script.py").write_text(CONNECTED)
-    done = subprocess.run(
-        [sys.executable, tmp_path / "script.py", str(tmp_path)],
-        env=environment(SPARK_REMOTE=connect),
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
+    done = process(
+        [sys.executable, tmp_path / "script.py", str(tmp_path)], env=environment(SPARK_REMOTE=connect)
     )
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from datetime import date, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from conftest import environment
+from conftest import environment, process
 from pyspark.sql import functions as F
 
 from sparkstream_kit import state, windows
@@ -218,9 +217,7 @@ with spark_session("static", profile="test") as spark:
 
 @pytest.mark.slow
 def test_a_session_that_has_had_no_stream_takes_a_static_frame():
-    done = subprocess.run(
-        [sys.executable, "-c", STATIC], env=environment(), capture_output=True, text=True, check=False
-    )
+    done = process([sys.executable, "-c", STATIC], env=environment())
     assert done.stdout == "[0, 1]\n", done.stderr
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import math
-import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
+from conftest import process
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -179,9 +179,7 @@ def test_a_rule_of_a_script_reaches_a_worker_that_does_not_have_the_script(tmp_p
     own_rules = importlib.import_module("own_rules")
     (tmp_path / "rules").write_bytes(by_value([own_rules.Own(most=0)]))
     code = "import pickle; [rule] = pickle.load(open('rules', 'rb')); print(rule.step(rule.state(), 5, None))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True, check=False
-    )
+    done = process([sys.executable, "-c", code], cwd=tmp_path, env={})
     assert (done.stdout, done.stderr) == ("(Known(count=7), None)\n", "")
 
 

@@ -13,6 +13,7 @@ import sqlite3
 import time
 import uuid
 from contextlib import closing, suppress
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
@@ -85,110 +86,102 @@ def enter(db, batch_id, query=""):
     db.execute("INSERT INTO ledger VALUES (?, ?)", [query, batch_id])
 
 
+def of_each_batch(write):
+    """Return what makes the function of a batch for a folder, of a function of both."""
+
+    @wraps(write)
+    def make(folder):
+        return partial(write, folder)
+
+    return make
+
+
 # In a database.
 
 
-def no_ledger(folder):
-    def write(batch, batch_id):
-        with database(folder) as db, db:
+@of_each_batch
+def no_ledger(folder, batch, batch_id):
+    with database(folder) as db, db:
+        insert(db, rows_of(batch))
+
+
+@of_each_batch
+def marker_before_data(folder, batch, batch_id):
+    with database(folder) as db:
+        if batch_id > last(db):
+            with db:
+                enter(db, batch_id)
+            with db:
+                insert(db, rows_of(batch))
+
+
+@of_each_batch
+def marker_in_a_second_transaction(folder, batch, batch_id):
+    with database(folder) as db:
+        if batch_id > last(db):
+            with db:
+                insert(db, rows_of(batch))
+            with db:
+                enter(db, batch_id)
+
+
+@of_each_batch
+def two_transactions_of_rows(folder, batch, batch_id):
+    rows = rows_of(batch)
+    with database(folder) as db:
+        if batch_id > last(db):
+            with db:
+                insert(db, rows[:1])
+            with db:
+                insert(db, rows[1:])
+                enter(db, batch_id)
+
+
+@of_each_batch
+def ledger_in_another_database(folder, batch, batch_id):
+    with database(folder) as db, closing(sqlite3.connect(folder / "ledger.db")) as other:
+        other.execute("CREATE TABLE IF NOT EXISTS ledger (query TEXT, batch INT)")
+        if batch_id > last(other):
+            with db:
+                insert(db, rows_of(batch))
+            with other:
+                enter(other, batch_id)
+
+
+@of_each_batch
+def ledger_in_another_database_first(folder, batch, batch_id):
+    with database(folder) as db, closing(sqlite3.connect(folder / "ledger.db")) as other:
+        other.execute("CREATE TABLE IF NOT EXISTS ledger (query TEXT, batch INT)")
+        if batch_id > last(other):
+            with other:
+                enter(other, batch_id)
+            with db:
+                insert(db, rows_of(batch))
+
+
+@of_each_batch
+def every_statement_commits(folder, batch, batch_id):
+    with database(folder, isolation_level=None) as db:
+        if batch_id > last(db):
+            insert(db, rows_of(batch))
+            enter(db, batch_id)
+
+
+@of_each_batch
+def every_statement_commits_the_ledger_first(folder, batch, batch_id):
+    with database(folder, isolation_level=None) as db:
+        if batch_id > last(db):
+            enter(db, batch_id)
             insert(db, rows_of(batch))
 
-    return write
 
-
-def marker_before_data(folder):
-    def write(batch, batch_id):
-        with database(folder) as db:
-            if batch_id > last(db):
-                with db:
-                    enter(db, batch_id)
-                with db:
-                    insert(db, rows_of(batch))
-
-    return write
-
-
-def marker_in_a_second_transaction(folder):
-    def write(batch, batch_id):
-        with database(folder) as db:
-            if batch_id > last(db):
-                with db:
-                    insert(db, rows_of(batch))
-                with db:
-                    enter(db, batch_id)
-
-    return write
-
-
-def two_transactions_of_rows(folder):
-    def write(batch, batch_id):
-        rows = rows_of(batch)
-        with database(folder) as db:
-            if batch_id > last(db):
-                with db:
-                    insert(db, rows[:1])
-                with db:
-                    insert(db, rows[1:])
-                    enter(db, batch_id)
-
-    return write
-
-
-def ledger_in_another_database(folder):
-    def write(batch, batch_id):
-        with database(folder) as db, closing(sqlite3.connect(folder / "ledger.db")) as other:
-            other.execute("CREATE TABLE IF NOT EXISTS ledger (query TEXT, batch INT)")
-            if batch_id > last(other):
-                with db:
-                    insert(db, rows_of(batch))
-                with other:
-                    enter(other, batch_id)
-
-    return write
-
-
-def ledger_in_another_database_first(folder):
-    def write(batch, batch_id):
-        with database(folder) as db, closing(sqlite3.connect(folder / "ledger.db")) as other:
-            other.execute("CREATE TABLE IF NOT EXISTS ledger (query TEXT, batch INT)")
-            if batch_id > last(other):
-                with other:
-                    enter(other, batch_id)
-                with db:
-                    insert(db, rows_of(batch))
-
-    return write
-
-
-def every_statement_commits(folder):
-    def write(batch, batch_id):
-        with database(folder, isolation_level=None) as db:
-            if batch_id > last(db):
-                insert(db, rows_of(batch))
-                enter(db, batch_id)
-
-    return write
-
-
-def every_statement_commits_the_ledger_first(folder):
-    def write(batch, batch_id):
-        with database(folder, isolation_level=None) as db:
-            if batch_id > last(db):
-                enter(db, batch_id)
-                insert(db, rows_of(batch))
-
-    return write
-
-
-def id_of_the_run(folder):
-    def write(batch, batch_id):
-        run = batch.sparkSession.sparkContext.getLocalProperty("sql.streaming.runId") or str(uuid.uuid4())
-        with database(folder) as db, db:
-            if batch_id > last(db, run):
-                insert(db, rows_of(batch))
-                enter(db, batch_id, run)
-
-    return write
+@of_each_batch
+def id_of_the_run(folder, batch, batch_id):
+    run = batch.sparkSession.sparkContext.getLocalProperty("sql.streaming.runId") or str(uuid.uuid4())
+    with database(folder) as db, db:
+        if batch_id > last(db, run):
+            insert(db, rows_of(batch))
+            enter(db, batch_id, run)
 
 
 def id_made_at_the_start(folder):
@@ -203,15 +196,13 @@ def id_made_at_the_start(folder):
     return write
 
 
-def number_from_the_clock(folder):
-    def write(batch, batch_id):
-        number = time.time_ns()
-        with database(folder) as db, db:
-            if number > last(db):
-                insert(db, rows_of(batch))
-                enter(db, number)
-
-    return write
+@of_each_batch
+def number_from_the_clock(folder, batch, batch_id):
+    number = time.time_ns()
+    with database(folder) as db, db:
+        if number > last(db):
+            insert(db, rows_of(batch))
+            enter(db, number)
 
 
 def number_counted_in_memory(folder):
@@ -228,33 +219,27 @@ def number_counted_in_memory(folder):
     return write
 
 
-def number_after_the_last_one(folder):
-    def write(batch, batch_id):
-        with database(folder) as db, db:
+@of_each_batch
+def number_after_the_last_one(folder, batch, batch_id):
+    with database(folder) as db, db:
+        insert(db, rows_of(batch))
+        enter(db, last(db) + 1)
+
+
+@of_each_batch
+def last_batch_is_written_again(folder, batch, batch_id):
+    with database(folder) as db, db:
+        if batch_id >= last(db):
             insert(db, rows_of(batch))
-            enter(db, last(db) + 1)
-
-    return write
+            enter(db, batch_id)
 
 
-def last_batch_is_written_again(folder):
-    def write(batch, batch_id):
-        with database(folder) as db, db:
-            if batch_id >= last(db):
-                insert(db, rows_of(batch))
-                enter(db, batch_id)
-
-    return write
-
-
-def first_batch_is_known_already(folder):
-    def write(batch, batch_id):
-        with database(folder) as db, db:
-            if batch_id > max(last(db), 0):
-                insert(db, rows_of(batch))
-                enter(db, batch_id)
-
-    return write
+@of_each_batch
+def first_batch_is_known_already(folder, batch, batch_id):
+    with database(folder) as db, db:
+        if batch_id > max(last(db), 0):
+            insert(db, rows_of(batch))
+            enter(db, batch_id)
 
 
 def only_the_first_batch_is_checked(folder):
@@ -270,75 +255,63 @@ def only_the_first_batch_is_checked(folder):
     return write
 
 
-def error_is_swallowed(folder):
-    def write(batch, batch_id):
-        with suppress(Exception), database(folder) as db, db:
-            if batch_id > last(db):
-                insert(db, rows_of(batch))
-                enter(db, batch_id)
-
-    return write
+@of_each_batch
+def error_is_swallowed(folder, batch, batch_id):
+    with suppress(Exception), database(folder) as db, db:
+        if batch_id > last(db):
+            insert(db, rows_of(batch))
+            enter(db, batch_id)
 
 
-def marker_is_written_whatever_happens(folder):
-    def write(batch, batch_id):
-        with database(folder) as db:
-            if batch_id > last(db):
-                try:
-                    with db:
-                        insert(db, rows_of(batch))
-                finally:
-                    with db:
-                        enter(db, batch_id)
-
-    return write
+@of_each_batch
+def marker_is_written_whatever_happens(folder, batch, batch_id):
+    with database(folder) as db:
+        if batch_id > last(db):
+            try:
+                with db:
+                    insert(db, rows_of(batch))
+            finally:
+                with db:
+                    enter(db, batch_id)
 
 
-def tried_again_without_a_rollback(folder):
-    def write(batch, batch_id):
-        with database(folder) as db:
-            if batch_id > last(db):
-                for _ in range(2):
-                    with suppress(sqlite3.Error):
-                        insert(db, rows_of(batch))
-                        enter(db, batch_id)
-                        db.commit()
-                        break
-
-    return write
+@of_each_batch
+def tried_again_without_a_rollback(folder, batch, batch_id):
+    with database(folder) as db:
+        if batch_id > last(db):
+            for _ in range(2):
+                with suppress(sqlite3.Error):
+                    insert(db, rows_of(batch))
+                    enter(db, batch_id)
+                    db.commit()
+                    break
 
 
-def keys_made_in_the_batch(folder):
-    def write(batch, batch_id):
-        rows = [tuple(row) for row in batch.withColumn("id", F.expr("uuid()")).collect()]
-        with database(folder) as db, db:
-            db.execute("CREATE TABLE IF NOT EXISTS ids (id TEXT PRIMARY KEY)")
-            for product, amount, key in rows:
-                if db.execute("INSERT OR IGNORE INTO ids VALUES (?)", [key]).rowcount:
-                    insert(db, [(product, amount)])
-
-    return write
+@of_each_batch
+def keys_made_in_the_batch(folder, batch, batch_id):
+    rows = [tuple(row) for row in batch.withColumn("id", F.expr("uuid()")).collect()]
+    with database(folder) as db, db:
+        db.execute("CREATE TABLE IF NOT EXISTS ids (id TEXT PRIMARY KEY)")
+        for product, amount, key in rows:
+            if db.execute("INSERT OR IGNORE INTO ids VALUES (?)", [key]).rowcount:
+                insert(db, [(product, amount)])
 
 
-def keys_that_every_batch_has(folder):
-    def write(batch, batch_id):
-        rows = [tuple(row) for row in batch.withColumn("id", F.monotonically_increasing_id()).collect()]
-        with database(folder) as db, db:
-            db.execute("CREATE TABLE IF NOT EXISTS ids (id TEXT PRIMARY KEY)")
-            for product, amount, key in rows:
-                if db.execute("INSERT OR IGNORE INTO ids VALUES (?)", [key]).rowcount:
-                    insert(db, [(product, amount)])
-
-    return write
+@of_each_batch
+def keys_that_every_batch_has(folder, batch, batch_id):
+    rows = [tuple(row) for row in batch.withColumn("id", F.monotonically_increasing_id()).collect()]
+    with database(folder) as db, db:
+        db.execute("CREATE TABLE IF NOT EXISTS ids (id TEXT PRIMARY KEY)")
+        for product, amount, key in rows:
+            if db.execute("INSERT OR IGNORE INTO ids VALUES (?)", [key]).rowcount:
+                insert(db, [(product, amount)])
 
 
-def equal_rows_are_one(folder):
-    def write(batch, batch_id):
-        with database(folder) as db, db:
-            db.execute("CREATE UNIQUE INDEX IF NOT EXISTS one ON sales (product, amount)")
-            db.executemany("INSERT OR IGNORE INTO sales VALUES (?, ?)", rows_of(batch))
-
-    return write
+@of_each_batch
+def equal_rows_are_one(folder, batch, batch_id):
+    with database(folder) as db, db:
+        db.execute("CREATE UNIQUE INDEX IF NOT EXISTS one ON sales (product, amount)")
+        db.executemany("INSERT OR IGNORE INTO sales VALUES (?, ?)", rows_of(batch))
 
 
 def rows_wait_in_memory(folder):
@@ -379,31 +352,25 @@ def lines_are_added(folder):
     return lambda batch, batch_id: put(folder / "sales.csv", lines_of(batch), mode="a")
 
 
-def lines_are_added_before_the_marker(folder):
-    def write(batch, batch_id):
-        if batch_id > marked(folder):
-            put(folder / "sales.csv", lines_of(batch), mode="a")
-            mark(folder, batch_id)
-
-    return write
+@of_each_batch
+def lines_are_added_before_the_marker(folder, batch, batch_id):
+    if batch_id > marked(folder):
+        put(folder / "sales.csv", lines_of(batch), mode="a")
+        mark(folder, batch_id)
 
 
-def lines_are_added_after_the_marker(folder):
-    def write(batch, batch_id):
-        if batch_id > marked(folder):
-            mark(folder, batch_id)
-            put(folder / "sales.csv", lines_of(batch), mode="a")
-
-    return write
+@of_each_batch
+def lines_are_added_after_the_marker(folder, batch, batch_id):
+    if batch_id > marked(folder):
+        mark(folder, batch_id)
+        put(folder / "sales.csv", lines_of(batch), mode="a")
 
 
-def marker_without_sync(folder):
-    def write(batch, batch_id):
-        if batch_id > marked(folder):
-            put(folder / f"{batch_id}.csv", lines_of(batch))
-            mark(folder, batch_id, sync=False)
-
-    return write
+@of_each_batch
+def marker_without_sync(folder, batch, batch_id):
+    if batch_id > marked(folder):
+        put(folder / f"{batch_id}.csv", lines_of(batch))
+        mark(folder, batch_id, sync=False)
 
 
 def file_of_a_random_name(folder):
@@ -414,72 +381,58 @@ def file_named_by_the_clock(folder):
     return lambda batch, batch_id: put(folder / f"{time.time_ns()}.csv", lines_of(batch))
 
 
-def file_that_exists_is_whole(folder):
-    def write(batch, batch_id):
-        if not (file := folder / f"{batch_id}.csv").exists():
-            put(file, lines_of(batch))
-
-    return write
+@of_each_batch
+def file_that_exists_is_whole(folder, batch, batch_id):
+    if not (file := folder / f"{batch_id}.csv").exists():
+        put(file, lines_of(batch))
 
 
-def rename_before_sync(folder):
-    def write(batch, batch_id):
-        if not (file := folder / f"{batch_id}.csv").exists():
-            put(folder / f".{batch_id}.csv", lines_of(batch), sync=False)
-            (folder / f".{batch_id}.csv").replace(file)
-
-    return write
+@of_each_batch
+def rename_before_sync(folder, batch, batch_id):
+    if not (file := folder / f"{batch_id}.csv").exists():
+        put(folder / f".{batch_id}.csv", lines_of(batch), sync=False)
+        (folder / f".{batch_id}.csv").replace(file)
 
 
-def sync_after_the_rename(folder):
-    def write(batch, batch_id):
-        if not (file := folder / f"{batch_id}.csv").exists():
-            put(folder / f".{batch_id}.csv", lines_of(batch), sync=False)
-            (folder / f".{batch_id}.csv").replace(file)
-            with file.open("rb+") as opened:
-                os.fsync(opened.fileno())
-
-    return write
+@of_each_batch
+def sync_after_the_rename(folder, batch, batch_id):
+    if not (file := folder / f"{batch_id}.csv").exists():
+        put(folder / f".{batch_id}.csv", lines_of(batch), sync=False)
+        (folder / f".{batch_id}.csv").replace(file)
+        with file.open("rb+") as opened:
+            os.fsync(opened.fileno())
 
 
-def temporary_file_is_added_to(folder):
-    def write(batch, batch_id):
-        if not (file := folder / f"{batch_id}.csv").exists():
-            put(folder / ".new.csv", lines_of(batch), mode="a")
-            (folder / ".new.csv").replace(file)
-
-    return write
+@of_each_batch
+def temporary_file_is_added_to(folder, batch, batch_id):
+    if not (file := folder / f"{batch_id}.csv").exists():
+        put(folder / ".new.csv", lines_of(batch), mode="a")
+        (folder / ".new.csv").replace(file)
 
 
-def folder_that_exists_is_whole(folder):
-    def write(batch, batch_id):
-        if not (inside := folder / f"batch={batch_id}").exists():
-            inside.mkdir()
-            put(inside / ".rows.csv", lines_of(batch))
-            (inside / ".rows.csv").replace(inside / "rows.csv")
-
-    return write
+@of_each_batch
+def folder_that_exists_is_whole(folder, batch, batch_id):
+    if not (inside := folder / f"batch={batch_id}").exists():
+        inside.mkdir()
+        put(inside / ".rows.csv", lines_of(batch))
+        (inside / ".rows.csv").replace(inside / "rows.csv")
 
 
-def done_with_the_first_of_two_files(folder):
-    def write(batch, batch_id):
-        if not (folder / f"{batch_id}-0.csv").exists():
-            for number in range(2):
-                part = "".join(lines_of(batch).splitlines(keepends=True)[number::2])
-                put(folder / f".{number}.csv", part)
-                (folder / f".{number}.csv").replace(folder / f"{batch_id}-{number}.csv")
-
-    return write
+@of_each_batch
+def done_with_the_first_of_two_files(folder, batch, batch_id):
+    if not (folder / f"{batch_id}-0.csv").exists():
+        for number in range(2):
+            part = "".join(lines_of(batch).splitlines(keepends=True)[number::2])
+            put(folder / f".{number}.csv", part)
+            (folder / f".{number}.csv").replace(folder / f"{batch_id}-{number}.csv")
 
 
-def marker_before_the_rename(folder):
-    def write(batch, batch_id):
-        if batch_id > marked(folder):
-            put(folder / f".{batch_id}.csv", lines_of(batch))
-            mark(folder, batch_id)
-            (folder / f".{batch_id}.csv").replace(folder / f"{batch_id}.csv")
-
-    return write
+@of_each_batch
+def marker_before_the_rename(folder, batch, batch_id):
+    if batch_id > marked(folder):
+        put(folder / f".{batch_id}.csv", lines_of(batch))
+        mark(folder, batch_id)
+        (folder / f".{batch_id}.csv").replace(folder / f"{batch_id}.csv")
 
 
 def with_totals(put_back, *, checks=True):
@@ -532,25 +485,21 @@ def spark_adds_files(folder):
     return lambda batch, batch_id: batch.write.mode("append").csv(f"{folder}/out")
 
 
-def spark_writes_two_tables(folder):
-    def write(batch, batch_id):
-        batch.write.mode("overwrite").json(f"{folder}/copy/batch={batch_id}")
-        batch.write.mode("append").csv(f"{folder}/out")
-
-    return write
+@of_each_batch
+def spark_writes_two_tables(folder, batch, batch_id):
+    batch.write.mode("overwrite").json(f"{folder}/copy/batch={batch_id}")
+    batch.write.mode("append").csv(f"{folder}/out")
 
 
 def spark_writes_every_batch_over(folder):
     return lambda batch, batch_id: batch.write.mode("overwrite").csv(f"{folder}/out")
 
 
-def spark_writes_and_then_marks(folder):
-    def write(batch, batch_id):
-        if batch_id > marked(folder):
-            batch.write.mode("append").csv(f"{folder}/out")
-            mark(folder, batch_id)
-
-    return write
+@of_each_batch
+def spark_writes_and_then_marks(folder, batch, batch_id):
+    if batch_id > marked(folder):
+        batch.write.mode("append").csv(f"{folder}/out")
+        mark(folder, batch_id)
 
 
 def plain_beside_exactly_once(folder):
@@ -643,22 +592,18 @@ BROKEN: dict[str, Broken] = {
 # The same without a defect.
 
 
-def ledger_in_one_transaction(folder):
-    def write(batch, batch_id):
-        with database(folder) as db, db:
-            if batch_id > last(db):
-                insert(db, rows_of(batch))
-                enter(db, batch_id)
-
-    return write
+@of_each_batch
+def ledger_in_one_transaction(folder, batch, batch_id):
+    with database(folder) as db, db:
+        if batch_id > last(db):
+            insert(db, rows_of(batch))
+            enter(db, batch_id)
 
 
-def file_replaced_whole(folder):
-    def write(batch, batch_id):
-        put(folder / f".{batch_id}.csv", lines_of(batch))
-        (folder / f".{batch_id}.csv").replace(folder / f"{batch_id}.csv")
-
-    return write
+@of_each_batch
+def file_replaced_whole(folder, batch, batch_id):
+    put(folder / f".{batch_id}.csv", lines_of(batch))
+    (folder / f".{batch_id}.csv").replace(folder / f"{batch_id}.csv")
 
 
 SOUND: dict[str, Broken] = {

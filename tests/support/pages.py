@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
+
+from conftest import process
 
 _BLOCK = re.compile(r"```(\w+)(?: title=\"([\w./]+)\")?\n(.*?)```", re.DOTALL)
 _MEASURED = re.compile(r"[\d,.]+ rows?/s|after [\d.]+ s|\d+\.\d s")
@@ -31,13 +32,7 @@ def run_page(page, folder, replaced=()):
             script.append(code)
         elif kind == "text":
             shown.append(code)
-    done = subprocess.run(
-        [sys.executable, "-u", "-c", "\n".join(script)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = process([sys.executable, "-u", "-c", "\n".join(script)], cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     rest = _MEASURED.sub("…", done.stdout)
     for text in shown:

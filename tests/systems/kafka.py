@@ -10,7 +10,6 @@ import base64
 import functools
 import secrets
 import shutil
-import subprocess
 import tempfile
 import time
 import uuid
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
+from conftest import process
 from support.ports import free_ports
 from systems.conftest import jars
 from systems.daemons import Daemon, java, until
@@ -324,7 +324,7 @@ def _record(message):
 
 
 def _keytool(*args):
-    done = subprocess.run([java("keytool"), *args], capture_output=True, text=True, check=False)
+    done = process([java("keytool"), *args])
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -1,10 +1,10 @@
 """How connectors come to Spark: under python, spark-submit and Spark Connect, and what is said without."""
 
 import os
-import subprocess
 import sys
 
 import pytest
+from conftest import process
 
 SUBMIT = f"{sys.prefix}/bin/spark-submit"
 PROGRAM = """
@@ -84,4 +84,4 @@ def test_a_warm_server_has_them_too(program, tmp_path, free_port):
 
 def run(*command, **env):
     words = [str(word) for word in command]
-    return subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | env)
+    return process(words, env=os.environ | env)

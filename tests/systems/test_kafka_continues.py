@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections import Counter
 from typing import Any
 
 import pytest
+from conftest import process
 from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
@@ -206,6 +206,6 @@ def test_on_spark_connect_a_topic_is_refused(broker, job, connect_to_kafka):
     job.go(totals("product"), job.old)
     program = [sys.executable, "-c", CHANGED, broker.servers, job.topic, job.old, job.new]
     env = os.environ | connect_to_kafka
-    done = subprocess.run(program, env=env, capture_output=True, text=True, check=False)
+    done = process(program, env=env)
     assert "on Spark Connect Kafka cannot be asked what it still has" in done.stdout, done.stderr
     assert not job.new.exists()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
 import sys
 from typing import Any
 
 import pytest
-from conftest import environment
+from conftest import environment, process
 from systems import kafka
 from systems.conftest import jars
 
@@ -54,14 +53,10 @@ def test_the_password_is_nowhere_to_be_seen(broker, tmp_path):
     program, checkpoint = tmp_path / "reader.py", tmp_path / "ckpt"
     program.write_text(READER)
     options = {name: json.dumps(broker.secure.options(given)) for name, given in PASSWORDS.items()}
-    done = subprocess.run(
+    done = process(
         [sys.executable, program, broker.secure_servers, topic, checkpoint],
         cwd=tmp_path,
         env=environment(SPARKSTREAM_JARS=os.environ["SPARKSTREAM_JARS"], **options),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
     )
     assert "read: ['a', 'b']" in done.stdout, done.stderr
     assert "Authentication failed: Invalid username or password" in done.stderr

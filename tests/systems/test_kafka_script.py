@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, environment
+from conftest import ROOT, environment, process
 
 
 @pytest.mark.slow
@@ -31,22 +31,12 @@ def test_what_it_prints_to_type_next_reads_the_sales(tmp_path):
         typed = "\n".join(re.findall(r"^  >>> (.*)$", printed, re.MULTILINE))
         short = typed.replace("run_for=30", "max_batches=2")
         assert short != typed
-        done = subprocess.run(
-            [sys.executable, "-c", short],
-            cwd=tmp_path,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = process([sys.executable, "-c", short], cwd=tmp_path, env=env)
         assert done.returncode == 0, done.stderr
         assert re.search(r"\|\d+,\d+/\d+/\d+,", done.stdout)
         for job in re.findall(r"^  python (jobs/.*)$", printed, re.MULTILINE):
             command = [sys.executable, *job.replace("--run-for 30", "--available-now").split()]
-            done = subprocess.run(
-                command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False
-            )
+            done = process(command, cwd=ROOT, env=env)
             assert done.returncode == 0, done.stderr
             assert "0 bad rows" in done.stderr or "bad" not in done.stderr
             assert "Build" in done.stdout

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from conftest import process
 
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
@@ -212,7 +212,7 @@ def test_on_spark_connect_it_reads_and_refuses_the_same(broker, tmp_path, free_p
     broker.send(topic, ids(10))
     program = [sys.executable, "-c", READER, broker.servers, topic, nobody, tmp_path / "ckpt"]
     env = os.environ | connect_to_kafka
-    done = subprocess.run(program, env=env, capture_output=True, text=True, check=False)
+    done = process(program, env=env)
     assert done.stdout.splitlines() == [
         *("0", "10", "None", "10"),
         f"Kafka at {broker.servers} has no topic no-such; create it first, or correct the name",

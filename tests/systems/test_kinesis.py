@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import subprocess
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import ROOT, environment
+from conftest import ROOT, environment, process
 from faults.drivers import until
 from systems.kinesis import REGION, Server
 from systems.sales import Sales, kill_at_random_times
@@ -457,7 +456,7 @@ def counted(server, folder, **env):
     sales.sell(30)
     given = [sys.executable, "count.py", server.url, sales.stream, str(folder)]
     env = environment(**env)
-    done = subprocess.run(given, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    done = process(given, cwd=folder, env=env)
     assert "Traceback" not in done.stdout, done.stderr
     return done.stdout.strip().splitlines()[-1]
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from bson import Decimal128
-from conftest import ROOT, environment
+from conftest import ROOT, environment, process
 from faults.conftest import launch  # noqa: F401 - a fixture
 from pyspark.sql import functions as F
 from spark.test_callbacks import Gate
@@ -509,13 +509,8 @@ def test_a_query_that_start_has_not_started_writes_too(stream, shop, url, tmp_pa
 @pytest.mark.slow
 def test_on_spark_connect_it_is_the_same(connect, stream, shop, url, tmp_path):
     (tmp_path / "script.py").write_text(CONNECTED)
-    done = subprocess.run(
-        [sys.executable, tmp_path / "script.py", url, str(tmp_path)],
-        env=environment(SPARK_REMOTE=connect),
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
+    done = process(
+        [sys.executable, tmp_path / "script.py", url, str(tmp_path)], env=environment(SPARK_REMOTE=connect)
     )
     assert done.returncode == 0, done.stderr
     assert "collection rows in mongodb://" in done.stdout

@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, environment, running
+from conftest import ROOT, environment, process, running
 from faults.drivers import Driver, until
 from support import posts_server
 from support.posts_server import TOKEN, PostsServer, Site
@@ -232,15 +232,7 @@ def test_the_page_runs_from_top_to_bottom(site, server, tmp_path, network, until
             f"sparkstream: feeding spool with the posts of {server.mastodon}"
         )
     before = len(numbers(tmp_path / "spool"))
-    done = subprocess.run(
-        [sys.executable, program],
-        cwd=tmp_path,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = process([sys.executable, program], cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     counted = int(done.stdout.splitlines()[-1])
     assert before < counted <= len(numbers(tmp_path / "spool"))  # the feeder went on meanwhile

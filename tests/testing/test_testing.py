@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -12,6 +11,7 @@ from time import tzset
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import process
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 from support.spark_jobs import counting_jobs
@@ -515,5 +515,5 @@ def test_the_plugin_costs_nothing_until_a_fixture_is_used():
         "import sys, sparkstream_kit.testing.plugin;"
         "print(sorted({'pyspark', 'py4j', 'pyarrow', 'hypothesis'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = process([sys.executable, "-c", code], check=True)
     assert done.stdout == "[]\n"

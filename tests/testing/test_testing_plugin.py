@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, environment
+from conftest import ROOT, environment, process
 
 TEMPLATE = [ROOT / "examples" / name for name in ("hourly_sales.py", "test_hourly_sales.py")]
 
@@ -47,14 +47,10 @@ def test_an_empty_folder_and_the_installed_package(tmp_path, temporary, workers)
     for file in TEMPLATE:
         shutil.copy(file, empty)
     (empty / "test_fails.py").write_text(FAILS)
-    done = subprocess.run(
+    done = process(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *workers],
         cwd=empty,
         env=environment(**temporary, PYTHONPATH=str(site), PYTHONDONTWRITEBYTECODE="1", TZ="Asia/Tokyo"),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
     )
     assert "\n3 failed, 4 passed in " in done.stdout, done.stdout + done.stderr
     assert "FAILED test_fails.py::test_fails" in done.stdout
@@ -94,14 +90,10 @@ def test_that_comes_after_them():
 
 def test_what_a_fixture_named_stream_is_never_ends_pytest(tmp_path):
     (tmp_path / "test_own.py").write_text(OWN_STREAM)
-    done = subprocess.run(
+    done = process(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_own.py"],
         cwd=tmp_path,
         env=environment(PYTHONPATH=str(ROOT)),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
     )
     assert "\n2 failed, 1 passed in " in done.stdout, done.stdout + done.stderr
     assert "no timeline: AttributeError: " in done.stdout
