@@ -168,7 +168,7 @@ _INTERRUPTED = (
     "java.nio.channels.ClosedByInterruptException",
 )
 
-_SLOW_PYTHON, _TRIES = "Python worker failed to connect back", 3
+_SLOW_PYTHON, _TRIES = "Python worker failed to connect back", 12
 
 _log = logging.getLogger(__name__)
 _mutex = threading.Lock()
@@ -192,7 +192,8 @@ def begin(writer: DataStreamWriter) -> StreamingQuery:
     """Start a query; on Spark Connect again where Python did not start in time.
 
     The server waits ten seconds for the Python that is to run the function of a batch, which can be too short
-    on a busy machine. It does so before it starts the query, so that nothing has happened yet.
+    on a busy machine: the kit tries for two minutes. The server waits before it starts the query, so that
+    nothing has happened yet.
     """
     for _ in range(_TRIES - 1):
         try:
