@@ -25,6 +25,7 @@ from support import budget, ports
 import sparkstream_kit
 from sparkstream_kit import server as serving
 from sparkstream_kit._packages import java_options
+from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import read_profile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -225,6 +226,22 @@ def process(command, **how):
     return subprocess.run([*map(str, command)], capture_output=True, text=True, **how)  # noqa: PLW1510
 
 
+def ran(code, *given, **settings):
+    """Run code in a Python of its own to its end, with what it is given; return what it has printed."""
+    done = process([sys.executable, "-c", code, *given], env=environment(**settings))
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def refusal(call, *given, **named):
+    """Return the one line with which a call is refused, as a user's mistake is."""
+    with pytest.raises(InvalidInputError) as caught:
+        call(*given, **named)
+    said = str(caught.value)
+    assert "\n" not in said
+    return said
+
+
 def cases(text):
     """Return what each call is told, from a text of calls with indented lines below each."""
     found = re.findall(r"(?m)^(\S.*)\n((?:    .*\n)+)", text)
@@ -317,6 +334,15 @@ def sales_log():
     if not path.is_dir():
         pytest.skip("needs the sales log in ../shared/data")
     return path
+
+
+@pytest.fixture
+def hadoop(spark):
+    """Hadoop's settings, as core-site.xml of a cluster would set them; the default is put back."""
+    conf = spark._jsc.hadoopConfiguration()  # noqa: SLF001 - no public way
+    former = conf.get("fs.defaultFS")
+    yield conf
+    conf.set("fs.defaultFS", former)
 
 
 def pretend_master(spark, monkeypatch, master):

@@ -1,7 +1,5 @@
 """The kit's exceptions: their exit codes, their hints and their texts."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,18 +8,7 @@ import pytest
 
 from sparkstream_kit import errors
 from sparkstream_kit.checkpoints.logs import DamagedError
-from sparkstream_kit.errors import (
-    CheckpointDamaged,
-    DryRun,
-    InputUnavailable,
-    InvalidInputError,
-    KitError,
-    MissingExtraError,
-    QueryFailed,
-    hint,
-    innermost_cause,
-    reject_unknown,
-)
+from sparkstream_kit.errors import DryRun, InputUnavailable, InvalidInputError, KitError, QueryFailed
 from sparkstream_kit.progress import RunSummary
 
 
@@ -31,7 +18,7 @@ from sparkstream_kit.progress import RunSummary
         (KitError("x"), 1, Exception),
         (QueryFailed("totals", "no such shop"), 1, KitError),
         (InvalidInputError("x"), 2, ValueError),
-        (MissingExtraError("a chart", "charts"), 2, ImportError),
+        (errors.MissingExtraError("a chart", "charts"), 2, ImportError),
         (InputUnavailable("words", "connection refused"), 2, QueryFailed),
     ],
 )
@@ -42,10 +29,10 @@ def test_each_error_has_its_exit_code_and_is_what_python_calls_it(error, code, a
 
 ERRORS = [
     *(kind("x") for kind in (KitError, InvalidInputError, DryRun)),
-    MissingExtraError("a chart", "charts"),
+    errors.MissingExtraError("a chart", "charts"),
     *(
         kind("totals", "no such shop", summary=RunSummary("failure", 1.0, ()))
-        for kind in (QueryFailed, InputUnavailable, CheckpointDamaged)
+        for kind in (QueryFailed, InputUnavailable, errors.CheckpointDamaged)
     ),
     DamagedError(Path("ckpt/offsets/3"), "is empty", "remove it"),
 ]
@@ -72,7 +59,7 @@ def test_a_failed_query_is_named_with_its_cause():
 
 
 def test_a_missing_extra_names_the_command_to_run():
-    assert str(MissingExtraError("a chart", "charts")) == (
+    assert str(errors.MissingExtraError("a chart", "charts")) == (
         "a chart needs an optional library; run: pip install 'sparkstream-kit[charts]'"
     )
 
@@ -87,21 +74,21 @@ def test_a_missing_extra_names_the_command_to_run():
     ],
 )
 def test_a_hint_is_the_nearest_name_or_nothing(name, expected):
-    assert hint(name, ["trigger", "outputMode"]) == expected
+    assert errors.hint(name, ["trigger", "outputMode"]) == expected
 
 
 def test_an_unknown_name_without_a_near_one_gets_all_that_are_known():
-    reject_unknown("mode", [], ["append"])
-    reject_unknown("mode", ["append", "update"], iter(["update", "append"]))
+    errors.reject_unknown("mode", [], ["append"])
+    errors.reject_unknown("mode", ["append", "update"], iter(["update", "append"]))
     with pytest.raises(InvalidInputError, match=r"^unknown mode zzz; known: append, update$"):
-        reject_unknown("mode", ["append", "zzz"], ["update", "append"])
+        errors.reject_unknown("mode", ["append", "zzz"], ["update", "append"])
 
 
 def test_a_circle_of_causes_has_an_end():
     first, second, of_java = ValueError("one"), ValueError("two"), ValueError("of PySpark")
     vars(first)["_cause"], vars(second)["_cause"] = second, first  # PySpark's own name
-    assert innermost_cause(first) in {"ValueError: one", "ValueError: two"}
+    assert errors.innermost_cause(first) in {"ValueError: one", "ValueError: two"}
     java = SimpleNamespace(getMessage=lambda: "no room", getSimpleName=lambda: "IOException")
     java.getClass = java.getCause = lambda: java
     vars(of_java)["_origin"] = java
-    assert innermost_cause(of_java) == "IOException: no room"
+    assert errors.innermost_cause(of_java) == "IOException: no room"

@@ -1,7 +1,5 @@
 """A job's command line: what is read and refused, what its end looks like, and where its words go."""
 
-from __future__ import annotations
-
 import argparse
 import inspect
 import logging
@@ -13,25 +11,16 @@ import sys
 import textwrap
 from decimal import Decimal
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import Any
 
 import pytest
-from conftest import ROOT, environment, process
+from conftest import ROOT, environment, process, refusal
 
-from sparkstream_kit import jobflags, sources
-from sparkstream_kit.errors import (
-    InputUnavailable,
-    InvalidInputError,
-    KitError,
-    MissingExtraError,
-    QueryFailed,
-)
+from sparkstream_kit import errors, jobflags, sources
+from sparkstream_kit.errors import InvalidInputError, KitError
 from sparkstream_kit.jobflags import _delay, _host, _interval, _port, _positive_int
 from sparkstream_kit.profiles import submit_properties
 from sparkstream_kit.progress import QuerySummary, RunSummary
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 SHARED = (*jobflags.INPUT, *jobflags.SERVER, *jobflags.OUTPUT, *jobflags.RUN)
 
@@ -173,17 +162,14 @@ def test_a_job_has_defaults_of_its_own():
     ],
 )
 def test_arguments_that_cannot_be_are_one_line(words, message):
-    with pytest.raises(InvalidInputError) as error:
-        parse(*words)
-    assert str(error.value) == message
+    assert refusal(parse, *words) == message
 
 
 def test_a_job_with_all_inputs_takes_one():
     parser = jobflags.parser("A job.", *jobflags.LINES, *jobflags.POSTS)
     with pytest.raises(InvalidInputError, match="--kafka and --url exclude each other; give one of them"):
         parser.parse_args(["--url", "https://x.com/", "--kafka", "a:1", "--topic", "t"])
-    with pytest.raises(InvalidInputError, match="required: INPUT_DIR or --kafka or --url; see --help"):
-        parser.parse_args([])
+    assert "required: INPUT_DIR or --kafka or --url; see --help" in refusal(parser.parse_args, [])
 
 
 def test_an_unknown_choice_names_those_there_are():
@@ -215,8 +201,7 @@ def test_help_speaks_only_of_flags_that_the_job_has():
     ],
 )
 def test_shared_flags_are_checked_together(words, message):
-    with pytest.raises(InvalidInputError, match=message):
-        parse("/", *words)
+    assert message in refusal(parse, "/", *words)
 
 
 def test_a_flag_of_the_jobs_own_is_not_checked_as_a_shared_one():
@@ -256,16 +241,9 @@ def test_queries_that_parsed_the_same_lines_do_not_add_up(counts, refused):
 
 
 GROUPS = [getattr(jobflags, name) for name in jobflags.__all__ if name.isupper()]
-USES = "".join(path.read_text("utf-8") for path in (ROOT / "jobs").glob("*.py")) + "".join(
-    inspect.getsource(function)
-    for function in (
-        jobflags.lines,
-        jobflags.outputs,
-        jobflags.for_session,
-        jobflags.for_start,
-        jobflags.for_run,
-    )
-)
+READERS = (jobflags.lines, jobflags.outputs, jobflags.for_session, jobflags.for_start, jobflags.for_run)
+USES = "".join(path.read_text("utf-8") for path in (ROOT / "jobs").glob("*.py"))
+USES += "".join(inspect.getsource(reader) for reader in READERS)
 
 
 @pytest.mark.parametrize("flag", sorted({flag for group in GROUPS for flag in group}))
@@ -328,7 +306,8 @@ def test_a_job_may_name_each_flag_alone(flag, tmp_path, monkeypatch):
         assert isinstance(reader(args), dict)
     assert isinstance(jobflags.outputs(args), list)
     if {*flags} & {*jobflags.INPUT, *jobflags.POSTS}:
-        lines = jobflags.lines(cast("SparkSession", None), args)
+        no_session: Any = None
+        lines = jobflags.lines(no_session, args)
         assert lines is not None or read, "a source, or columns of it"
 
 
@@ -361,9 +340,7 @@ def test_a_time_is_a_multiple_of_the_interval(words, use):
     if use is None:
         jobflags.check_multiple(parser, args, "--window", "--every")
     else:
-        with pytest.raises(InvalidInputError) as error:
-            jobflags.check_multiple(parser, args, "--window", "--every")
-        assert str(error.value) == use
+        assert refusal(jobflags.check_multiple, parser, args, "--window", "--every") == use
 
 
 # --- exit codes
@@ -384,14 +361,14 @@ def ends(error):
     [
         (None, 0, ""),
         (
-            QueryFailed("totals", "ValueError: no such shop"),
+            errors.QueryFailed("totals", "ValueError: no such shop"),
             1,
             "job.py: totals failed: ValueError: no such shop\n",
         ),
         (InvalidInputError("no such folder"), 2, "job.py: no such folder\n"),
-        (InputUnavailable("words", "refused"), 2, "job.py: words failed: refused\n"),
+        (errors.InputUnavailable("words", "refused"), 2, "job.py: words failed: refused\n"),
         (
-            MissingExtraError("a chart", "charts"),
+            errors.MissingExtraError("a chart", "charts"),
             2,
             "job.py: a chart needs an optional library; run: pip install 'sparkstream-kit[charts]'\n",
         ),
@@ -516,13 +493,8 @@ def test_the_streams_of_a_java_parent_are_taken_and_of_no_other(tmp_path, parent
     for name in ("out", "err"):
         (tmp_path / name).write_text("before\n")
     with (tmp_path / "out").open("ab") as out, (tmp_path / "err").open("ab") as err:
-        subprocess.run(
-            [shell, "-c", command],
-            env=environment(PYSPARK_GATEWAY_PORT="1"),
-            stdout=out,
-            stderr=err,
-            check=True,
-        )
+        env = environment(PYSPARK_GATEWAY_PORT="1")
+        subprocess.run([shell, "-c", command], env=env, stdout=out, stderr=err, check=True)
     texts = (tmp_path / "out").read_text(), (tmp_path / "err").read_text()
     if taken:
         assert texts == ("before\nresult\nparent\n", "before\nnote\nparent\n")
@@ -549,13 +521,8 @@ def test_under_spark_submit_results_and_the_rest_are_two_files_and_no_line_is_lo
     profile = submit_properties("local", tmp_path / "with a space")
     job = script(tmp_path, SUBMITTED)
     with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
-        done = subprocess.run(
-            ["spark-submit", "--properties-file", profile, job],
-            env=environment(),
-            stdout=out,
-            stderr=err,
-            check=False,
-        )
+        launch = ["spark-submit", "--properties-file", profile, job]
+        done = subprocess.run(launch, env=environment(), stdout=out, stderr=err, check=False)
     *rows, log4j2 = (tmp_path / "out").read_text().splitlines()
     assert rows == [f"row {n}" for n in range(100)]
     assert log4j2 == (tmp_path / "with a space" / "log4j2.properties").as_uri()

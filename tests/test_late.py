@@ -1,7 +1,5 @@
 """Late rows are counted: exactly, or between bounds that hold; against what is missing in the result."""
 
-from __future__ import annotations
-
 import os
 import random
 from datetime import datetime, timedelta

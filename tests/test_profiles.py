@@ -1,7 +1,5 @@
 """Profiles as files: what is read, what is refused, and what spark-submit is given."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys
@@ -10,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import process
+from conftest import process, refusal
 
 import sparkstream_kit
 from sparkstream_kit._packages import java_options
-from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import PROFILES, log4j2_file, parse_properties, read_profile, submit_properties
 
 PACKAGE = Path(sparkstream_kit.__file__).parent
@@ -44,9 +41,7 @@ def test_settings_are_read_as_spark_reads_them():
 
 @pytest.mark.parametrize("line", ["spark.a", "spark.a =", "hive.a 1", "spark", "spark. 1", "a line of text"])
 def test_a_line_that_is_no_setting_is_named(line):
-    with pytest.raises(InvalidInputError) as error:
-        parse_properties(f"# first\n{line}\n", "my.conf")
-    assert str(error.value) == (
+    assert refusal(parse_properties, f"# first\n{line}\n", "my.conf") == (
         f"profile my.conf, line 2: {line!r} is not a setting; write: spark.some.key value"
     )
 
@@ -65,9 +60,8 @@ def test_a_profile_may_be_a_file_of_ones_own(tmp_path):
 def test_a_profile_that_cannot_be_read_is_one_line(tmp_path):
     (tmp_path / "bytes.conf").write_bytes(b"\xff\xfe")
     for path in (tmp_path, tmp_path / "bytes.conf"):
-        with pytest.raises(InvalidInputError) as error:
-            read_profile(str(path))
-        assert re.fullmatch(rf"profile {path} cannot be read: .*; give a text file .*", str(error.value))
+        said = refusal(read_profile, str(path))
+        assert re.fullmatch(rf"profile {path} cannot be read: .*; give a text file .*", said)
 
 
 @pytest.mark.parametrize(
@@ -78,9 +72,7 @@ def test_a_profile_that_cannot_be_read_is_one_line(tmp_path):
     ],
 )
 def test_an_unknown_profile_gets_the_known_ones(name, message):
-    with pytest.raises(InvalidInputError) as error:
-        read_profile(name)
-    assert str(error.value).startswith(message)
+    assert refusal(read_profile, name).startswith(message)
 
 
 def test_the_quick_compiler_has_as_much_room_for_code_as_java_gives_both():

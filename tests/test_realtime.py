@@ -1,14 +1,11 @@
 """Spark's real-time mode: what it cannot run is refused in one line, before the query starts."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
-from conftest import BEFORE_4_2
+from conftest import BEFORE_4_2, refusal
 
 from sparkstream_kit import sinks, sources, start
-from sparkstream_kit.errors import InvalidInputError
 
 KAFKA = sinks.kafka("localhost:9092", "out")
 ANY = sinks.foreach_batch(lambda _, __: None)
@@ -35,16 +32,13 @@ BATCHES = "; give sinks.kafka, or processingTime='0 seconds'"
 )
 def test_what_it_does_not_run_is_one_line(spark, tmp_path, sink, mode, message):
     how: dict[str, Any] = {"name": "now", "checkpoint": tmp_path / "ckpt", "realTime": "5 seconds"}
-    with pytest.raises(InvalidInputError) as raised:
-        start(sources.rate(spark), sink, mode=mode, **how)
-    assert str(raised.value).startswith(message)
+    assert refusal(start, sources.rate(spark), sink, mode=mode, **how).startswith(message)
     assert not (tmp_path / "ckpt").exists()
 
 
 @pytest.mark.skipif(not BEFORE_4_2, reason="this Spark has a real-time mode")
 def test_a_spark_without_it_is_one_line(spark, tmp_path):
     how: dict[str, Any] = {"name": "now", "checkpoint": tmp_path / "ckpt", "realTime": "5 seconds"}
-    with pytest.raises(
-        InvalidInputError, match="trigger realTime is in Spark 4.2 and later, and this is 4.1"
-    ):
-        start(sources.rate(spark), KAFKA, mode="update", **how)
+    assert "trigger realTime is in Spark 4.2 and later, and this is 4.1" in refusal(
+        start, sources.rate(spark), KAFKA, mode="update", **how
+    )

@@ -10,7 +10,7 @@ import shutil
 import sys
 
 import pytest
-from conftest import environment, process
+from conftest import environment, process, refusal
 
 from sparkstream_kit import get_session, sources, spark_session
 from sparkstream_kit.errors import InvalidInputError
@@ -121,13 +121,8 @@ def launched(tmp_path_factory):
     (folder / "conf").mkdir()
     (folder / "conf" / "spark-defaults.conf").write_text(DEFAULTS)
     arguments = "--driver-memory 600m --conf spark.sql.shuffle.partitions=7 --master local[1] pyspark-shell"
-    seen, _ = run(
-        [sys.executable],
-        folder,
-        LAUNCHED,
-        PYSPARK_SUBMIT_ARGS=arguments,
-        SPARK_CONF_DIR=str(folder / "conf"),
-    )
+    given = {"PYSPARK_SUBMIT_ARGS": arguments, "SPARK_CONF_DIR": str(folder / "conf")}
+    seen, _ = run([sys.executable], folder, LAUNCHED, **given)
     return seen
 
 
@@ -425,9 +420,7 @@ def test_a_second_call_applies_runtime_settings_and_no_profile(spark, keys):
 def test_a_second_call_refuses_a_static_setting_that_differs_and_changes_nothing(spark, keys):
     get_session("again", conf={"spark.ui.enabled": False, "spark.master": "local[2]"})  # as they are
     before = spark.conf.get(keys)
-    with pytest.raises(InvalidInputError) as error:
-        get_session("again", conf={keys: 9, "spark.master": "local[7]"})
-    assert str(error.value) == (
+    assert refusal(get_session, "again", conf={keys: 9, "spark.master": "local[7]"}) == (
         "spark.master=local[7] cannot be set in the running session, which has local[2]; "
         "call spark.stop() first, then get_session again"
     )

@@ -1,13 +1,12 @@
 """Windows against Spark itself: the same calls on a static and on a streaming frame, and each message."""
 
-import re
 from datetime import datetime, timedelta
 
 import pytest
 from chispa import assert_df_equality
+from conftest import refusal
 from pyspark.sql import functions as F
 
-from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.windows import flatten, session, sliding, tumbling
 
 EVENTS = "time timestamp, key string"
@@ -181,8 +180,7 @@ def test_flatten_takes_timestamps_without_a_zone_and_odd_names(spark):
     ],
 )
 def test_flatten_says_what_is_wrong(spark, change, column, message):
-    with pytest.raises(InvalidInputError, match=re.escape(message)):
-        flatten(change(hourly(spark)), column)
+    assert message in refusal(flatten, change(hourly(spark)), column)
 
 
 # --- messages, all of them before Spark is touched: no session is needed here
@@ -218,22 +216,17 @@ def test_flatten_says_what_is_wrong(spark, change, column, message):
             "is too long; Spark's longest is 9223372036854775807 microseconds",
         ),
         (lambda: session("t", "200000000 days"), "gap 200000000 days is too long; Spark's longest is"),
-        (lambda: tumbling(5, "1 hour"), "windows.tumbling(): time is 5; give a Column or a string"),  # type: ignore[arg-type]
-        (lambda: tumbling("t", 10), "length is 10; give a duration, such as '10 seconds' or"),  # type: ignore[arg-type]
     ],
 )
 def test_a_wrong_window_says_what_is_wrong(call, message):
-    with pytest.raises(InvalidInputError, match=re.escape(message)) as error:
-        call()
-    assert "\n" not in str(error.value)
+    assert message in refusal(call)
 
 
 @pytest.mark.parametrize(
     "text", ["", "10", "10 s", "10seconds", "1.5 hours", "1.0000005 seconds", "PT10S", "1 day 2"]
 )
 def test_text_that_spark_cannot_read_or_would_round_is_refused(text):
-    with pytest.raises(InvalidInputError, match=re.escape(f"cannot read length {text!r}")):
-        tumbling("time", text)
+    assert f"cannot read length {text!r}" in refusal(tumbling, "time", text)
 
 
 # --- on a stream

@@ -1,13 +1,12 @@
 """The watermark that rows from the future do not move, and the top rows of a batch."""
 
-from __future__ import annotations
-
 import re
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from chispa import assert_df_equality
+from conftest import refusal
 from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 
@@ -145,7 +144,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"delay": timedelta(microseconds=999)}, "with less than a millisecond Spark drops"),
     ({"delay": "-10 minutes"}, "delay is -10 minutes; with less than a millisecond"),
     ({"delay": "10 min"}, "cannot read delay '10 min'; write it like '10 seconds'"),
-    ({"delay": 10}, "delay is 10; give a duration, such as"),
     ({"ahead": "-1 hour"}, "ahead must be zero or longer, not -1 hour"),
     ({"ahead": "soon"}, "cannot read ahead 'soon'"),
     ({"time": "tme"}, "there is no column tme; did you mean time?"),
@@ -161,7 +159,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"time": "local"}, "frame.withColumn('local', F.col('local').cast('timestamp'))"),
     ({"time": "day"}, "frame.withColumn('day', F.col('day').cast('timestamp'))"),
     ({"time": "a.b"}, "frame.withColumn('a.b', F.timestamp_seconds('`a.b`'))"),
-    ({"time": 5}, "windows.with_watermark(): time is 5; give a string"),
 ]
 
 
@@ -182,9 +179,8 @@ def test_the_fixes_in_the_messages_work(spark):
         [(1, "2010-01-01 00:00:00", 1.5)], "number BIGINT, text STRING, `a.b` DOUBLE"
     ).withColumn("day", F.to_date("text"))
     for name in frame.columns:
-        with pytest.raises(InvalidInputError) as error:
-            windows.with_watermark(frame, name, "1 minute")
-        fixed = eval(str(error.value).partition("make it one first: ")[2], {"frame": frame, "F": F})  # noqa: S307
+        said = refusal(windows.with_watermark, frame, name, "1 minute")
+        fixed = eval(said.partition("make it one first: ")[2], {"frame": frame, "F": F})  # noqa: S307
         assert windows.with_watermark(fixed, name, "1 minute").count() == 1
 
 
@@ -249,10 +245,9 @@ def test_top_orders_by_what_has_an_order(spark):
     named_so = rows.select("o", F.struct(F.col("n").alias("variant")).alias("t"))
     assert windows.top(1, by="t")(named_so).select("o").collect() == [(2,)]
     for name, kind in (("m", "map<string,int>"), ("s", "struct<v:variant>")):
-        with pytest.raises(
-            InvalidInputError, match=re.escape(f"column {name} is {kind}, which has no order")
-        ):
-            windows.top(1, by="o", each=[name])(rows)
+        assert f"column {name} is {kind}, which has no order" in refusal(
+            windows.top(1, by="o", each=[name]), rows
+        )
 
 
 def test_top_of_a_running_count_with_its_batch_read_whole(stream, tmp_path):
@@ -279,5 +274,4 @@ def test_top_of_a_running_count_with_its_batch_read_whole(stream, tmp_path):
     ],
 )
 def test_a_wrong_top_says_what_is_wrong(spark, call, message):
-    with pytest.raises(InvalidInputError, match=re.escape(message)):
-        call(spark.createDataFrame(WORDS, COLUMNS))
+    assert message in refusal(call, spark.createDataFrame(WORDS, COLUMNS))

@@ -1,7 +1,5 @@
 """What waits in the folders of a query: the count is held against what the next run reads."""
 
-from __future__ import annotations
-
 import os
 import time
 from typing import Any

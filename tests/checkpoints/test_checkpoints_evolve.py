@@ -5,32 +5,27 @@ old      ──────────▶|           what it wrote stays
 new      (no sink)  |────────▶  what comes after
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
 import sqlite3
 from collections import Counter
-from contextlib import closing
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from conftest import pretend_master
+from conftest import pretend_master, refusal
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sinks, sources, start, state, windows
+from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import check, evolve
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from pyspark.sql import DataFrame
-
 
 SCHEMA = "at TIMESTAMP, product STRING, shop STRING, amount DECIMAL(10,2), n INT"
 PARTITIONS = "spark.sql.shuffle.partitions"
@@ -184,20 +179,9 @@ CHANGES = {
 
 @pytest.fixture
 def settings(spark):
-    """Set what the session has, and set it back."""
-    before: dict[str, str | None] = {}
-
-    def change(given):
-        for name, value in (given or {}).items():
-            before.setdefault(name, spark.conf.get(name, None))
-            spark.conf.set(name, value)
-
-    yield change
-    for name, value in before.items():
-        if value is None:
-            spark.conf.unset(name)
-        else:
-            spark.conf.set(name, value)
+    """Set what the session has; it has its own again after the test."""
+    with ExitStack() as stack:
+        yield lambda given: stack.enter_context(in_force(spark, given or {}))
 
 
 def plain(rows):
@@ -275,10 +259,7 @@ def test_a_changed_query_equals_its_batch_computation(spark, settings, tmp_path,
 
 
 def refused(frame, old, new, mode="update", sink=None):
-    with pytest.raises(InvalidInputError) as error:
-        go(frame, sink or into({}), new, mode, continues=old)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+    return refusal(go, frame, sink or into({}), new, mode, continues=old)
 
 
 @pytest.fixture
@@ -294,17 +275,8 @@ def test_a_dry_run_says_what_would_be_done_and_makes_nothing(begun, tmp_path):
     rows, _, old = begun
     new = tmp_path / "v2"
     before = sorted(old.rglob("*"))
-    said = str(
-        start(
-            totals("shop")(rows),
-            into({}),
-            name="totals",
-            mode="update",
-            checkpoint=new,
-            continues=old,
-            dry_run=True,
-        )
-    )
+    how: dict[str, Any] = {"name": "totals", "mode": "update", "checkpoint": new, "continues": old}
+    said = str(start(totals("shop")(rows), into({}), dry_run=True, **how))
     assert f"continues  {old}, after batch 1" in said
     assert "groups by shop; the checkpoint's query groups by product" in said
     assert "the state, from 2 files in 1 batch" in said

@@ -1,7 +1,5 @@
 """What a file source loses or hides without an error: shown by real queries, and said by `findings`."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import time
@@ -145,16 +143,6 @@ def test_touching_a_file_of_the_future_before_it_is_read_is_enough(stream):
     assert stream.read() == 1
 
 
-def test_an_old_file_that_arrives_late_is_said(stream):
-    stream.land("1.txt", "a")
-    stream.read()
-    old = stream.land("old.txt", "b", age=8 * DAY)  # unpacked, or copied with its date
-    stream.land("README.md", age=90 * DAY)  # another kind of file, for another reader
-    assert stream.read() == 0
-    (line,) = stream.findings()
-    assert line.startswith(f"{old}: not read, for it is 7 days older than the newest file read: set a longer")
-
-
 def test_nothing_is_said_of_what_is_as_it_should_be(spark, tmp_path):
     stream = Stream(spark, tmp_path / "in it's #1 & 100%", tmp_path / "ckpt #2")
     stream.folder.mkdir()
@@ -215,6 +203,7 @@ def test_a_damaged_log_is_said_and_does_not_end_the_run(stream):
 @pytest.mark.parametrize(
     ("read", "name"),
     [
+        ("1.txt", "2.txt"),
         ("new", "old"),
         ("1.txt", "old"),
         ("app.log", "app.log.1"),
@@ -225,7 +214,7 @@ def test_a_damaged_log_is_said_and_does_not_end_the_run(stream):
         ("app.log", "app.log.1.gz"),
     ],
 )
-def test_an_old_file_without_an_ending_or_a_rotated_log_is_said(stream, read, name):
+def test_an_old_file_that_arrives_late_is_said(stream, read, name):
     for each in (read, name):
         path = stream.land(each, "a")
         if each.endswith(".gz"):
@@ -233,8 +222,8 @@ def test_an_old_file_without_an_ending_or_a_rotated_log_is_said(stream, read, na
         if each == read:
             stream.read()
     old = stream.folder / name
-    os.utime(old, (time.time() - 8 * DAY,) * 2)
-    stream.land("README.md", age=90 * DAY)
+    os.utime(old, (time.time() - 8 * DAY,) * 2)  # unpacked, or copied with its date
+    stream.land("README.md", age=90 * DAY)  # another kind of file, for another reader
     assert stream.read() == 0
     (line,) = stream.findings()
     assert line.startswith(f"{old}: not read, for it is 7 days older than the newest file read: set a longer")

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from conftest import BEFORE_4_2
+from conftest import BEFORE_4_2, refusal
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException, StreamingQueryException
 from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run, stream, totals
+from support.sink_streams import forget_commit
 
 from sparkstream_kit import checkpoints
 from sparkstream_kit.checkpoints.check import damage
@@ -21,8 +22,7 @@ from sparkstream_kit.errors import InvalidInputError
 
 
 def uncommitted(checkpoint):
-    (checkpoint / "commits/5").unlink()
-    (checkpoint / "commits/.5.crc").unlink()
+    forget_commit(checkpoint, 5)
     return checkpoint
 
 
@@ -138,9 +138,7 @@ def test_another_source_shows_its_offset_as_spark_wrote_it(tmp_path):
 )
 def test_what_is_no_checkpoint_is_said(path, line, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    with pytest.raises(InvalidInputError) as caught:
-        checkpoints.show(path)
-    assert str(caught.value) == line
+    assert refusal(checkpoints.show, path) == line
 
 
 def test_a_path_may_be_a_uri(checkpoint):
@@ -160,11 +158,6 @@ def test_a_newer_format_is_not_taken_for_damage(checkpoint):
 
 def cut(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def cut_without_checksum(file):
-    cut(file)
-    file.with_name(f".{file.name}.crc").unlink()
 
 
 def empty(file):

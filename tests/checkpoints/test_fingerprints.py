@@ -1,16 +1,13 @@
 """What changes the fingerprint of a query's state, and what does not; on classic and on Spark Connect."""
 
-from __future__ import annotations
-
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pyspark
 import pytest
-from conftest import ROOT, environment, process
+from conftest import ROOT, environment, ran
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
@@ -403,33 +400,26 @@ def test_a_query_that_is_built_again_is_the_same_on_any_spark(spark, name):
     assert differences(RECORDED[name], one) == []  # `make versions` runs this on the others
 
 
-def in_a_process(code, *given, **settings):
+def in_a_process(code, **settings):
     """Return what a Python prints that can import the tests."""
-    env = environment(**settings)
-    env["PYTHONPATH"] += f":{ROOT / 'tests'}"
-    command = [sys.executable, "-c", code, *map(str, given)]
-    done = process(command, env=env)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    path = f"{environment()['PYTHONPATH']}:{ROOT / 'tests'}"
+    return ran(code, PYTHONPATH=path, **settings).stdout
 
 
 BUILT_AGAIN = """
-import json, sys
+import json
 from sparkstream_kit import get_session
 from sparkstream_kit.checkpoints.fingerprint import fingerprint
 from support.query_shapes import SHAPES
 spark = get_session("built", profile="test")
-found = {name: fingerprint(SHAPES[name](spark), "append") for name in reversed(SHAPES)}
-with open(sys.argv[1], "w") as file:
-    json.dump(found, file)
+print(json.dumps({name: fingerprint(SHAPES[name](spark), "append") for name in reversed(SHAPES)}))
 """
 
 
 @pytest.mark.slow
-def test_a_query_is_the_same_in_another_process_behind_other_queries(spark, tmp_path):
-    in_a_process(BUILT_AGAIN, tmp_path / "result.json")
+def test_a_query_is_the_same_in_another_process_behind_other_queries(spark):
     here = {name: fingerprint(build(spark), "append") for name, build in SHAPES.items()}
-    assert json.loads((tmp_path / "result.json").read_text()) == here
+    assert json.loads(in_a_process(BUILT_AGAIN)) == here
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -544,20 +534,17 @@ def test_a_long_difference_is_shown_where_it_begins():
 
 
 CONNECT = """
-import json, sys
+import json
 from checkpoints import test_fingerprints
 from sparkstream_kit import get_session
-spark = get_session("attached", profile="test")
-with open(sys.argv[1], "w") as file:
-    json.dump(test_fingerprints.all_fingerprints(spark), file)
+print(json.dumps(test_fingerprints.all_fingerprints(get_session("attached", profile="test"))))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("connect")
-def test_every_query_has_the_same_fingerprint_on_connect(spark, connect, tmp_path):
-    in_a_process(CONNECT, tmp_path / "result.json", SPARK_REMOTE=connect)
-    assert json.loads((tmp_path / "result.json").read_text()) == all_fingerprints(spark)
+def test_every_query_has_the_same_fingerprint_on_connect(spark, connect):
+    assert json.loads(in_a_process(CONNECT, SPARK_REMOTE=connect)) == all_fingerprints(spark)
 
 
 @pytest.mark.slow

@@ -1,13 +1,14 @@
 """Every stateful operator goes on from its checkpoint, in as many partitions as users have."""
 
-from __future__ import annotations
-
 import functools
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from support.checkpoint_queries import land, stream
 
@@ -16,26 +17,21 @@ from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
-
-    Rows = list[list[str]]
-    Build = Callable[[SparkSession, Path], DataFrame]
+Rows = list[list[str]]
+Build = Callable[[SparkSession, Path], DataFrame]
 
 PARTITIONS = "spark.sql.shuffle.partitions"
+
+
+def keeping(found):
+    """Return the function of a batch that keeps its rows as texts."""
+    return lambda batch, _: found.extend([str(value) for value in row] for row in batch.collect())
 
 
 def go_on(frame, checkpoint, mode):
     """Start the query on its checkpoint, let it come to the end of its input, and return what came out."""
     found: Rows = []
-
-    def keep(batch, _batch_id):
-        found.extend([str(value) for value in row] for row in batch.collect())
-
-    sink = sinks.foreach_batch(keep)
+    sink = sinks.foreach_batch(keeping(found))
     run(start(frame, sink, name="again", mode=mode, checkpoint=checkpoint, availableNow=True))
     return found
 
@@ -156,13 +152,9 @@ def truth(spark, tmp_path_factory):
 def without_a_stop(spark, operator, folder):
     mode, build = OPERATORS[operator]
     found: Rows = []
-
-    def keep(batch, _batch_id):
-        found.extend([str(value) for value in row] for row in batch.collect())
-
     for name in ("in", "right"):
         (folder / name).mkdir()
-    query = build(spark, folder / "in").writeStream.foreachBatch(keep).outputMode(mode).start()
+    query = build(spark, folder / "in").writeStream.foreachBatch(keeping(found)).outputMode(mode).start()
     try:
         for files in TIMES:
             for name in ("right", "in"):
@@ -184,7 +176,7 @@ def without_a_stop(spark, operator, folder):
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.slow
 def test_every_operator_goes_on_as_if_it_had_not_been_stopped(
-    truth, as_local, tmp_path, operator, store, partitions
+    truth, as_local, tmp_path, operator, store, partitions, caplog
 ):
     mode, build = OPERATORS[operator]
     as_local.conf.set(PARTITIONS, partitions)
@@ -196,6 +188,9 @@ def test_every_operator_goes_on_as_if_it_had_not_been_stopped(
         found += go_on(build(as_local, tmp_path / "in"), checkpoint, mode)
         assert checkpoints.check(checkpoint) == []
     assert sorted(found) == truth(operator)
+    # What `start` gives to transformWithState is no setting of the session's, and no word is said of it.
+    assert as_local.conf.get(STATE_STORE) == STATE_STORES[store]
+    assert not (caplog.messages and operator.startswith("transform"))
     states = checkpoints.show(checkpoint).states
     expected = IN_ONE_PARTITION.get(operator, [None] * len(states))
     assert [state.partitions for state in states] == [known or partitions for known in expected]
@@ -230,29 +225,6 @@ def test_a_query_with_a_python_lambda_goes_on_when_it_is_built_again(as_local, t
         totals = stream(as_local, tmp_path / "in").groupBy(numbers.alias("last")).count()
         found += go_on(totals, tmp_path / "checkpoint", "update")
     assert [row[1] for row in found] == ["1"] * 3 + ["2"] * 3
-
-
-@pytest.mark.fast("limit")
-@pytest.mark.parametrize("operator", ["sum of all", "limit"])
-def test_an_operator_in_one_partition_goes_on_with_the_profile_local(as_local, tmp_path, operator):
-    mode, build = OPERATORS[operator]
-    found = []
-    for number in (0, 1, 2):
-        land(tmp_path / "in", number)
-        found.append(go_on(build(as_local, tmp_path / "in"), tmp_path / "checkpoint", mode))
-    firsts = [("a", 0), ("b", 1), ("c", 2)], [("a", 10), ("b", 11), ("c", 12)], [("a", 20)]
-    limit = [[[key, str(n)] for key, n in rows] for rows in firsts]
-    assert found == {"sum of all": [[["3"]], [["36"]], [["99"]]], "limit": limit}[operator]
-    assert checkpoints.check(tmp_path / "checkpoint") == []
-    assert checkpoints.show(tmp_path / "checkpoint").states[0].partitions == 1
-    real_damage_is_told(tmp_path / "checkpoint")
-
-
-def test_a_lost_partition_of_two_is_not_taken_for_an_operator_that_has_one(as_local, tmp_path):
-    mode, build = OPERATORS["sum by key"]
-    land(tmp_path / "in", 0)
-    go_on(build(as_local, tmp_path / "in"), tmp_path / "checkpoint", mode)
-    real_damage_is_told(tmp_path / "checkpoint")
 
 
 @pytest.mark.fast("aba")

@@ -1,7 +1,5 @@
 """A batch on its way through the driver: every value as it was, each row once, and memory holds a part."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Posts over HTTP: what a feeder makes of what servers send, and what Spark reads of its spool."""
 
-from __future__ import annotations
-
 import gzip
 import http.client
 import json
@@ -13,14 +11,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import closing, contextmanager
 from datetime import datetime
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import hashtag_trends
 import pytest
-from conftest import missing, running
+from conftest import missing, refusal, running
 from pyspark.sql import functions as F
 from support import posts_server
 from support.posts_server import TOKEN, PostsServer, Site, streaming, tweet
@@ -32,10 +30,6 @@ from sparkstream_kit.connectors.posts.source import Feeder
 from sparkstream_kit.connectors.posts.spool import Spool
 from sparkstream_kit.connectors.posts.wire import Message, Token, fetch
 from sparkstream_kit.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 LIMIT = 30  # seconds that a test waits for what takes less than one
 LINES = "application/json; charset=utf-8"
@@ -71,6 +65,11 @@ def read(folder):
     return [json.loads(line) for line in lines if line]
 
 
+def numbers(folder):
+    """Return which posts of X these are, by their texts."""
+    return [int(post["data"]["text"].split()[1]) for post in read(folder)]
+
+
 class Fed:
     """A feeder at work in a thread."""
 
@@ -81,11 +80,8 @@ class Fed:
             url, folder, token=KNOWN, **{"every": 0.05, "stall": 5, "say": self.said.append, **given}
         )
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self.feeder.run, args=[self._stop])
         self._thread.start()
-
-    def _run(self):
-        self.feeder.run(self._stop)
 
     @property
     def facts(self):
@@ -278,9 +274,9 @@ def test_whatever_a_server_sends_the_feeder_goes_on_and_so_does_the_next_one(
     url = f"{server.url}/open"
     hostile, line = HOSTILE[what]
     honest = streaming(LINES, ['\ufeff{"id": "7", "text": "a\\u2028b"}\n'])
-    site.answers = [streaming(EVENTS, ['data: {"id": "0"}\n\n']), hostile, honest]
+    site.answers = [streaming(EVENTS, ['\ufeffdata: {"id": "0"}\n\n']), hostile, honest]
     with fed(url, tmp_path) as feed:
-        until(lambda: not site.answers and "7" in {post.get("id") for post in read(tmp_path)})
+        until(lambda: not site.answers and {"0", "7"} <= {post.get("id") for post in read(tmp_path)})
         feed.stop()
     said = "\n".join(feed.said)
     assert line in said
@@ -296,9 +292,7 @@ def test_whatever_a_server_sends_the_feeder_goes_on_and_so_does_the_next_one(
 @pytest.mark.parametrize("what", ["gzip", "no HTTP at all", "500 headers"])
 def test_a_first_answer_that_is_hostile_is_one_line(what, site, server, tmp_path):
     site.answers = [HOSTILE[what][0]]
-    with pytest.raises(InvalidInputError) as caught:
-        Fed(f"{server.url}/open", tmp_path)
-    assert re.fullmatch("[ -~]{,300}", str(caught.value))
+    assert re.fullmatch("[ -~]{,300}", refusal(Fed, f"{server.url}/open", tmp_path))
 
 
 @pytest.mark.parametrize("what", ["without an end", "of one post that has no end", "gzip"])
@@ -337,19 +331,6 @@ def test_an_answer_that_never_gets_to_its_point_is_cut(site, server):
     site.answers = [endless]
     with pytest.raises((OSError, http.client.HTTPException)):
         fetch(f"{server.url}/open", KNOWN, timeout=0.1)
-
-
-def test_a_posts_row_is_not_null_because_of_a_byte_order_mark(spark, site, server, tmp_path, until):
-    site.answers = [
-        streaming(LINES, ['\ufeff{"id": "1", "text": "a"}\n']),
-        streaming(EVENTS, ['\ufeffdata: {"id": "2", "text": "b"}\n\n']),
-    ]
-    with fed(f"{server.url}/open", tmp_path) as feed:
-        until(lambda: feed.facts.posts == 2)
-    posts = sources.posts(spark, tmp_path)
-    query = start(posts.select("id", "text"), sinks.memory("marked"), name="marked", availableNow=True)
-    query.awaitTermination()
-    assert sorted(map(tuple, spark.table("marked").collect())) == [("1", "a"), ("2", "b")]
 
 
 # --- what is missed
@@ -442,7 +423,7 @@ def test_what_cannot_be_fetched_is_said(site, server, tmp_path, until):
     with fed(server.x, tmp_path) as again:
         again.get(until, 1)
         facts = again.stop()
-    got = [int(post["data"]["text"].split()[1]) for post in read(tmp_path)]
+    got = numbers(tmp_path)
     assert max(got) - min(got) + 1 > len(got)
     assert again.said[0].endswith(UNKNOWN)
     assert (facts.cuts, facts.later) == (1, 0)
@@ -544,10 +525,9 @@ def test_a_redirection_to_no_address_is_one_line(where, site, server, tmp_path, 
 
     shown = where.removeprefix("/").encode("ascii", "backslashreplace").decode()
     site.answers = [away]
-    with pytest.raises(InvalidInputError) as caught:
-        Fed(server.x, tmp_path)
-    assert str(caught.value).startswith(f"{server.x} leads to ")
-    assert f"{shown}; give that, if you trust it" in str(caught.value)
+    said = refusal(Fed, server.x, tmp_path)
+    assert said.startswith(f"{server.x} leads to ")
+    assert f"{shown}; give that, if you trust it" in said
     # Later it is said, and does not end the feeder.
     site.answers = [streaming(LINES, [tweet(site, 0) + "\r\n"]), away]
     with fed(server.x, tmp_path) as feed:
@@ -606,7 +586,7 @@ def test_a_folder_that_cannot_be_written_for_a_while_loses_nothing(
         files = feed.facts.files
         until(lambda: feed.facts.files > files)
         feed.stop()
-    got = [int(post["data"]["text"].split()[1]) for post in read(folder)]
+    got = numbers(folder)
     assert got == list(range(got[0], got[0] + len(got)))
     # Told again only when the words change; within a transaction SQLite has words of its own.
     assert feed.said
@@ -626,7 +606,7 @@ def test_a_database_that_is_locked_for_a_while_loses_nothing(site, server, tmp_p
         files = feed.facts.files
         until(lambda: feed.facts.files > files)
         feed.stop()
-    got = [int(post["data"]["text"].split()[1]) for post in read(tmp_path)]
+    got = numbers(tmp_path)
     assert got == list(range(got[0], got[0] + len(got)))
     assert feed.said == [f"cannot write in {tmp_path} (database is locked); it is tried again"]
 
@@ -648,8 +628,7 @@ def test_what_came_before_an_error_is_kept(site, server, tmp_path):
 @pytest.mark.parametrize("name", ["_feed.db", ".posts-1.jsonl"])
 def test_a_spool_that_could_not_be_opened_can_be_opened_later(name, tmp_path):
     (tmp_path / name).mkdir()
-    with pytest.raises(InvalidInputError, match=f"cannot write in {tmp_path} "):
-        Spool(tmp_path)
+    assert f"cannot write in {tmp_path} " in refusal(Spool, tmp_path)
     (tmp_path / name).rmdir()
     Spool(tmp_path).close()
 
@@ -694,24 +673,17 @@ def test_a_feeder_that_is_stopped_keeps_what_has_come_and_says_what_was_done(ser
 
 @pytest.mark.usefixtures("token")
 @pytest.mark.parametrize(
-    ("path", "line"),
+    ("whole", "line"),
     [
-        ("/none", "there is nothing at {url} (404 Not Found); correct the address: Not found"),
-        ("/page", "{url} is a page of HTML, not a stream of posts"),
-        ("/whole", "{url} is a whole document, not a stream of posts"),
-        ("/rules", "{url} answers 409 Conflict: The stream has no rules"),
+        ((), "there is nothing at {url} (404 Not Found); correct the address: Not found"),
+        ((200, "<html>", "text/html; charset=utf-8"), "{url} is a page of HTML, not a stream of posts"),
+        ((200, [{"id": "1"}]), "{url} is a whole document, not a stream of posts"),
+        ((409, {"detail": "The stream has no rules"}), "{url} answers 409 Conflict: The stream has no rules"),
     ],
 )
-def test_a_server_that_has_no_stream_is_one_line(path, line, site, server, tmp_path, capsys):
-    url = f"{server.url}{path}" if path == "/none" else server.x
-    answers: dict[str, Callable[[posts_server.Handler], object]] = {
-        "/page": lambda handler: handler.whole(200, "<html>", "text/html; charset=utf-8"),
-        "/whole": lambda handler: handler.whole(200, [{"id": "1"}]),
-        "/rules": lambda handler: handler.whole(
-            409, {"title": "Conflict", "detail": "The stream has no rules"}
-        ),
-    }
-    site.answers = [answers[path]] if path in answers else []
+def test_a_server_that_has_no_stream_is_one_line(whole, line, site, server, tmp_path, capsys):
+    url = server.x if whole else f"{server.url}/none"
+    site.answers = [lambda handler: handler.whole(*whole)] if whole else []
     assert main(["feed", "posts", url, str(tmp_path / "spool")]) == 2
     assert capsys.readouterr().err == f"sparkstream: {line.format(url=url)}\n"
 
@@ -737,12 +709,9 @@ def test_a_token_that_is_missing_wrong_or_in_the_wrong_place_is_one_line_without
     assert said(given=wrong) == f"{refuses}: Unauthorized: Bearer ***"
     assert said(server.mastodon, wrong).endswith("(401 Unauthorized): Invalid access token")
     assert said(given=f"{wrong} {wrong}").startswith("the token in POSTS_TOKEN has a space, a line end")
-    assert said(f"{server.x}?access_token={wrong}").startswith(
-        "others can see a token in a URL; leave it out"
-    )
-    assert said(f"http://me:{wrong}@host/").startswith("others can see a token in a URL; leave it out")
-    for url in (f"https://{wrong}@host/stream", f"{wrong}@host/stream", f"{server.x}?api_key={wrong}",
-                f"{server.x}?a=b&key={wrong}", f"{server.x}?X-Amz-Signature={wrong}"):  # fmt: skip
+    words = ("access_token", "api_key", "a=b&key", "X-Amz-Signature")
+    hosts = (f"http://me:{wrong}@host/", f"https://{wrong}@host/stream", f"{wrong}@host/stream")
+    for url in (*hosts, *(f"{server.x}?{word}={wrong}" for word in words)):
         assert said(url).startswith("others can see a token in a URL; leave it out")
     assert main(["feed", "posts", f"https://{wrong}@host/stream"]) == 2
     assert capsys.readouterr().err == "sparkstream: Missing argument 'FOLDER'; see --help\n"
@@ -760,8 +729,7 @@ def test_a_certificate_is_verified(tmp_path, monkeypatch, until, site):
     site.rate = 50
     server = PostsServer(site, both)
     line = f"{server.x} cannot be read: its certificate is not to be trusted: self-signed certificate"
-    with pytest.raises(InvalidInputError, match=line):
-        Fed(server.x, tmp_path / "spool")
+    assert line in refusal(Fed, server.x, tmp_path / "spool")
     assert site.asked == []  # the token was not sent
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with pytest.raises(InvalidInputError, match="is not to be trusted: .*not valid for '127.0.0.1'"):
@@ -812,18 +780,14 @@ def test_a_spool_has_one_feeder(server, tmp_path):
 
 def test_a_database_that_is_damaged_is_one_line(server, tmp_path):
     (tmp_path / "_feed.db").write_text("not a database" * 100)
-    with pytest.raises(
-        InvalidInputError, match=r"_feed\.db is damaged \(file is not a database\); remove it"
-    ):
-        Fed(server.x, tmp_path)
+    assert "_feed.db is damaged (file is not a database); remove it" in refusal(Fed, server.x, tmp_path)
     (tmp_path / "_feed.db").unlink()
     with fed(server.x, tmp_path):
         pass
     for facts in ("cut o", "[1]"):
         with closing(sqlite3.connect(tmp_path / "_feed.db")) as database, database:
             database.execute("REPLACE INTO facts VALUES (1, ?)", (facts,))
-        with pytest.raises(InvalidInputError, match=r"_feed\.db is damaged \(.*\); remove it"):
-            Fed(server.x, tmp_path)
+        assert re.search(r"_feed\.db is damaged \(.*\); remove it", refusal(Fed, server.x, tmp_path))
 
 
 # --- as a source
@@ -869,12 +833,8 @@ def test_the_feeder_works_while_a_query_reads_its_spool(spark, server, site, tmp
     with pytest.raises(InvalidInputError, match=f"is filled from {server.x} already; give another folder"):
         sources.posts(spark, server.mastodon, spool=tmp_path / "spool")
     ids: list[str] = []
-    query = start(
-        frame.select("id"),
-        sinks.foreach_batch(lambda batch, _: ids.extend(row.id for row in batch.collect())),
-        name="ids",
-        checkpoint=tmp_path / "ckpt",
-    )
+    sink = sinks.foreach_batch(lambda batch, _: ids.extend(row.id for row in batch.collect()))
+    query = start(frame.select("id"), sink, name="ids", checkpoint=tmp_path / "ckpt")
     until(lambda: len(ids) > 200)  # of four seconds, in which the feeder sees the query
     query.stop()
     until(lambda: site.counts.get("gone"))  # it has left
@@ -891,10 +851,8 @@ def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkey
     monkeypatch.delenv("POSTS_TOKEN", raising=False)
     with pytest.raises(InvalidInputError, match="need a folder; give spool='posts', the same at each start"):
         sources.posts(spark, server.x)
-    with pytest.raises(
-        InvalidInputError, match=r"asks for a token \(401 Unauthorized\); put it into .* OTHER"
-    ):
-        sources.posts(spark, server.x, spool=tmp_path / "spool", token_env="OTHER")  # noqa: S106 - a name
+    said = refusal(sources.posts, spark, server.x, spool=tmp_path / "spool", token_env="OTHER")  # noqa: S106 - a name
+    assert re.search(r"asks for a token \(401 Unauthorized\); put it into .* OTHER", said)
     with pytest.raises(InvalidInputError, match="is no URL; did you mean https://api.x.com"):
         sources.posts(spark, "api.x.com/2/tweets/sample/stream", spool=tmp_path / "spool")
     with pytest.raises(InvalidInputError, match=f"input folder {tmp_path}/none does not exist"):
@@ -909,8 +867,6 @@ def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkey
     [
         (["--url", "api.x.com/2"], "'api.x.com/2' is no URL, such as https://"),
         (["--url", "https://x.com/?token=hush"], "others can see a token on the command line; leave it out"),
-        (["--url", "https://hush@x.com/"], "others can see a token on the command line; leave it out"),
-        (["--url", "https://x.com/?key=hush"], "others can see a token on the command line; leave it out"),
         (["in", "--url", "https://x.com/"], "--url is in place of INPUT_DIR: leave out one of them"),
         (["--url", "https://x.com/", "--available-now"], "--available-now and --url exclude each other"),
         (["--url", "https://x.com/", "--checkpoint", "c"], "--url with --checkpoint needs --spool"),

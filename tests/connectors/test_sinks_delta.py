@@ -1,7 +1,5 @@
 """`sinks.delta` by delta-rs, without Spark's jars: every row once, whatever is stopped, and as it was."""
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 import shlex
@@ -16,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import environment, process
+from conftest import environment, process, ran, refusal
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import functions as F
 from support.sink_streams import finish, forget_commit, three_batches, totals
@@ -106,12 +104,11 @@ def test_a_crash_between_two_tables_leaves_both_exact(stream, out, tmp_path):
     assert rows(out) == rows(tmp_path / "second") == CASES["append"][2]
 
 
-@pytest.mark.fast("order")
-@pytest.mark.parametrize("name", ["order", "a.b", 'a"b', "a'b", "a`b", "Käse"])
-def test_a_key_may_have_any_name(stream, out, tmp_path, name):
-    named = totals(stream).withColumnRenamed("k", name)
-    finish(named, sinks.delta(out, how="upsert", keys=[name]), tmp_path / "ckpt", "update")
-    assert rows(out) == [("a", 3), ("b", 4), ("c", 5)]
+def test_a_key_may_have_any_name(stream, out, tmp_path):
+    names = ["order", "a.b", 'a"b', "a'b", "a`b", "Käse"]
+    named = totals(stream).select(*[F.col("k").alias(name) for name in names], "total")
+    finish(named, sinks.delta(out, how="upsert", keys=names), tmp_path / "ckpt", "update")
+    assert rows(out) == [(*[key] * len(names), total) for key, total in TOTALS]
 
 
 @pytest.mark.fast("upsert")
@@ -244,12 +241,10 @@ def test_set_back_takes_no_commit_of_another_writer(stream, out, tmp_path, monke
         write(target, parts)
 
     monkeypatch.setattr(_files, "replace", written_late)  # it has looked for the newest commit by then
-    with pytest.raises(InvalidInputError, match="another writer has just committed"):
-        writers.set_back(str(out), "q", 1)
+    assert "another writer has just committed" in refusal(writers.set_back, str(out), "q", 1)
     assert other.read_text() == "theirs"
     assert not list((out / "_delta_log").glob(".*.tmp"))
-    with pytest.raises(InvalidInputError, match="is no Delta table; give the folder of one"):
-        writers.set_back(str(tmp_path), "q", 1)
+    assert "is no Delta table; give the folder of one" in refusal(writers.set_back, str(tmp_path), "q", 1)
 
 
 @pytest.mark.slow
@@ -366,11 +361,8 @@ def test_a_query_that_comes_between_is_found(stream, out, tmp_path):
         two.note({writers.OWNERS: "two"})
 
 
-@pytest.mark.fast("in_files")
-@pytest.mark.parametrize("way", [arrow.in_files, arrow.in_blobs])
-def test_a_batch_of_many_parts_is_whole(way, spark, out, tmp_path, monkeypatch):
+def test_a_batch_of_many_parts_is_whole(spark, out, tmp_path, monkeypatch):
     monkeypatch.setattr(arrow, "_PART", 10_000)
-    monkeypatch.setattr(arrow, "kept", way)
     rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 20_000).load()
     finish_one = start(rate.select("value"), sinks.delta(out), name="q", checkpoint=tmp_path / "c", once=True)
     run(finish_one)
@@ -403,14 +395,11 @@ def test_a_folder_of_something_else_is_left_alone(stream, folder, tmp_path):
         ({"path": "t", "how": "insert"}, "unknown way to write (how=) insert"),
         ({"path": "t", "writer": "rust"}, "unknown writer rust"),
         ({"path": "t", "keys": ["k"]}, "how='upsert' and keys belong together"),
-        ({"path": "t", "how": "upsert", "keys": "k"}, "put it in a list"),
         ({"table": "t", "writer": "delta-rs"}, "delta-rs knows no catalog"),
     ],
 )
 def test_arguments_that_cannot_be(arguments, said):
-    with pytest.raises(InvalidInputError) as error:
-        sinks.delta(**arguments)
-    assert said in str(error.value)
+    assert said in refusal(sinks.delta, **arguments)
 
 
 def test_what_the_session_cannot_do_is_said_at_the_start(stream, tmp_path):
@@ -427,8 +416,7 @@ def test_what_the_session_cannot_do_is_said_at_the_start(stream, tmp_path):
 
 
 def test_the_source_says_what_the_session_lacks(spark, tmp_path):
-    with pytest.raises(InvalidInputError, match="Spark has no connector delta; launch with"):
-        sources.delta(spark, tmp_path)
+    assert "Spark has no connector delta; launch with" in refusal(sources.delta, spark, tmp_path)
 
 
 def test_without_the_extra(stream, tmp_path, monkeypatch):
@@ -441,5 +429,4 @@ def test_sparks_writer_and_the_source_need_no_delta_rs():
     code = "import sys; sys.modules['deltalake'] = None\n"
     code += "import sparkstream_kit.connectors.delta{} as m; print(m)"
     for name in ("", ".sink", ".writers"):
-        done = process([sys.executable, "-c", code.format(name)], env=environment())
-        assert done.returncode == 0, done.stderr
+        ran(code.format(name))

@@ -1,8 +1,7 @@
 """`sinks.mongodb` without a server: its arguments, columns that it refuses, values as MongoDB has them."""
 
-from __future__ import annotations
-
 import datetime as dt
+import re
 import sys
 import time
 import traceback
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pytest
 from bson.codec_options import CodecOptions
 from bson.datetime_ms import DatetimeMS
+from conftest import refusal
 from pyspark.sql import types as T
 
 from sparkstream_kit import sinks, start
@@ -43,12 +43,8 @@ def parsed(ddl):
         ),
         (("mongodb://host:no/shop", "t"), "the URL cannot be read"),
         (("mongodb://kit:hush@host", "t"), "the URL names no database; write mongodb://host:27017/shop, or"),
-        (
-            ("mongodb://kit:hush@host/shop?w=0", "t"),
-            "with w=0 the server does not say whether it has written",
-        ),
         (("mongodb://host/shop?retryWrites=true&W=0", "t"), "with w=0 the server does not say"),
-        (("mongodb://host/shop?w=%30", "t"), "with w=0 the server does not say"),
+        (("mongodb://host/shop?w=%30", "t"), "with w=0 the server does not say whether it has written"),
         ((URL, "sparkstream_ledger"), "the kit needs the name sparkstream_ledger"),
         ((URL, "a$b"), "MongoDB takes no collection of the name 'a$b'"),
         ((URL, "system.users"), "MongoDB takes no collection of the name 'system.users'"),
@@ -68,14 +64,11 @@ def test_an_address_that_cannot_be_used(arguments, message):
         ({"how": "replace"}, "unknown way to write (how=) replace; known: append, upsert"),
         ({"how": "upsert"}, "how='upsert' and keys belong together"),
         ({"keys": ["k"]}, "how='upsert' and keys belong together"),
-        ({"keys": "k", "how": "upsert"}, "keys is the string 'k'; put it in a list"),
         ({"database": "my.shop"}, "MongoDB takes no database of the name my.shop"),
     ],
 )
 def test_arguments_that_do_not_fit(arguments, message):
-    with pytest.raises(InvalidInputError) as error:
-        sinks.mongodb(URL, "totals", **arguments)
-    assert message in str(error.value)
+    assert message in refusal(sinks.mongodb, URL, "totals", **arguments)
 
 
 def test_the_password_is_in_no_text_of_the_sink():
@@ -108,10 +101,7 @@ def test_without_pymongo_the_extra_is_named(monkeypatch):
     ],
 )
 def test_columns_that_mongodb_cannot_hold(ddl, message):
-    with pytest.raises(InvalidInputError) as error:
-        collection.check_schema(parsed(ddl), ())
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
+    assert message in refusal(collection.check_schema, parsed(ddl), ())
 
 
 @pytest.mark.parametrize(
@@ -123,8 +113,7 @@ def test_columns_that_mongodb_cannot_hold(ddl, message):
     ],
 )
 def test_keys_that_mongodb_cannot_hold(ddl, keys, message):
-    with pytest.raises(InvalidInputError, match=message):
-        collection.check_schema(parsed(ddl), keys)
+    assert message in refusal(collection.check_schema, parsed(ddl), keys)
 
 
 VALUES: list[tuple[str, pa.Array, list[Any]]] = [
@@ -212,10 +201,8 @@ def raw_texts(*values):
 )
 def test_a_key_that_would_be_changed_is_refused(ddl, column):
     part = pa.RecordBatch.from_arrays([column], ["c0"])
-    with pytest.raises(
-        InvalidInputError, match=r"key v has a value .*date_trunc\('millisecond', 'v'\), .*base64"
-    ):
-        list(collection.Encoder(parsed(ddl), ["v"]).documents(part))
+    said = refusal(list, collection.Encoder(parsed(ddl), ["v"]).documents(part))
+    assert re.search(r"key v has a value .*date_trunc\('millisecond', 'v'\), .*base64", said)
     assert len(list(collection.Encoder(parsed(ddl), ["n"]).documents(part))) == len(column)
 
 
@@ -256,10 +243,8 @@ def test_a_server_that_does_not_answer_is_one_line_in_time(spark, tmp_path, free
     url = f"mongodb://kit:hush@127.0.0.1:{free_port}/shop?serverSelectionTimeoutMS=500"
     rate = spark.readStream.format("rate").load().select("value")
     began = time.monotonic()
-    with pytest.raises(InvalidInputError) as error:
-        start(rate, sinks.mongodb(url, "t"), name="q", checkpoint=tmp_path / "ckpt")
+    line = refusal(start, rate, sinks.mongodb(url, "t"), name="q", checkpoint=tmp_path / "ckpt")
     assert time.monotonic() - began < 5
-    line = str(error.value)
     assert line.startswith(
         f"MongoDB at mongodb://127.0.0.1:{free_port}/shop does not answer: 127.0.0.1:{free_port}: "
     )

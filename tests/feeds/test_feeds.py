@@ -1,10 +1,9 @@
 """Each client gets every line, files land whole and in order, and generated data have a known truth."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,22 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import refusal
 
 from sparkstream_kit import feeds
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.feeds import (
-    LineServer,
-    ads_rows,
-    ads_truth,
-    drip,
-    messages_rows,
-    messages_truth,
-    random_lines,
-    sales_files,
-    sales_rows,
-    sales_totals,
-    text_lines,
-)
+from sparkstream_kit.feeds import LineServer, drip, random_lines, sales_files, sales_rows, sales_totals
 from sparkstream_kit.feeds.datasets import DATASETS
 from sparkstream_kit.feeds.files import paced
 
@@ -53,9 +41,9 @@ def read(client):
 class FakeTime(threading.Event):
     """A clock, and a stop event whose waits move the clock instead of taking time."""
 
-    def __init__(self):
+    def __init__(self, now=100.0):
         super().__init__()
-        self.now = 100.0
+        self.now = now
         self.waits: list[float] = []
 
     def wait(self, timeout=None):
@@ -158,11 +146,6 @@ def test_wait_served_without_a_number_serves_until_closed():
         closer.join(LIMIT)
 
 
-def test_wait_served_says_no_when_time_is_up():
-    with LineServer(["a"]) as server:
-        assert not server.wait_served(1, timeout=0)
-
-
 def test_lines_that_fail_reset_the_connection_and_reach_the_waiter():
     def lines():
         yield "fine"
@@ -214,28 +197,21 @@ def test_a_port_is_free_again_after_close():
 
 
 def test_addresses_that_cannot_be_had():
-    with pytest.raises(InvalidInputError, match="port 70000 does not exist; choose one from 0 to 65535"):
-        LineServer([], port=70_000)
-    with pytest.raises(
-        InvalidInputError, match=r"cannot listen on 8\.8\.8\.8 port 0: .*; choose another host"
-    ):
-        LineServer([], host="8.8.8.8")
+    assert "port 70000 does not exist; choose one from 0 to 65535" in refusal(LineServer, [], port=70_000)
+    said = refusal(LineServer, [], host="8.8.8.8")
+    assert re.search(r"cannot listen on 8\.8\.8\.8 port 0: .*; choose another host", said)
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan")])
 def test_a_rate_is_above_0(rate):
-    with pytest.raises(InvalidInputError, match=f"rate is {rate} lines per second; give a number above 0"):
-        LineServer(["a"], rate=rate)
+    assert f"rate is {rate} lines per second; give a number above 0" in refusal(LineServer, ["a"], rate=rate)
 
 
 @pytest.mark.parametrize(
     "lines", ["a\nb", iter(["a"]), (n for n in "ab")], ids=["text", "iterator", "generator"]
 )
 def test_lines_that_only_the_first_client_would_get_are_refused(lines):
-    with pytest.raises(
-        InvalidInputError, match="give a list of lines or a function that returns an iterator"
-    ):
-        LineServer(lines)
+    assert "give a list of lines or a function that returns an iterator" in refusal(LineServer, lines)
 
 
 # --- makers of lines
@@ -244,30 +220,25 @@ def test_lines_that_only_the_first_client_would_get_are_refused(lines):
 def test_a_text_file_is_served_to_each_client(tmp_path):
     file = tmp_path / "poem.txt"
     file.write_bytes("no more é\r\n\nlast, without a newline".encode())
-    with LineServer(text_lines(file)) as server:
+    with LineServer(feeds.text_lines(file)) as server:
         for _ in range(2):
             assert read(connect(server)) == ["no more é", "", "last, without a newline"]
 
 
 def test_a_text_file_that_is_not_there_is_refused_before_serving(tmp_path):
-    with pytest.raises(
-        InvalidInputError, match=r"no file .*nothing\.txt; give the path of a UTF-8 text file"
-    ):
-        text_lines(tmp_path / "nothing.txt")
-    with pytest.raises(InvalidInputError, match="no file"):
-        text_lines(tmp_path)
+    said = refusal(feeds.text_lines, tmp_path / "nothing.txt")
+    assert re.search(r"no file .*nothing\.txt; give the path of a UTF-8 text file", said)
+    assert "no file" in refusal(feeds.text_lines, tmp_path)
 
 
 def test_a_file_that_is_not_utf8_is_no_silent_end(tmp_path):
     file = tmp_path / "latin1.txt"
     file.write_bytes("né".encode("latin-1"))
-    with LineServer(text_lines(file)) as server:
+    with LineServer(feeds.text_lines(file)) as server:
         with pytest.raises(ConnectionResetError):
             read(connect(server))
-        with pytest.raises(
-            InvalidInputError, match=r"cannot read .*latin1\.txt .*give a readable UTF-8 text file"
-        ):
-            server.wait_served(1, LIMIT)
+        said = refusal(server.wait_served, 1, LIMIT)
+        assert re.search(r"cannot read .*latin1\.txt .*give a readable UTF-8 text file", said)
 
 
 def test_random_lines_are_the_same_for_a_seed_and_skewed():
@@ -314,7 +285,7 @@ def test_a_seed_gives_the_same_data_on_every_python(name):
 
 
 def test_ads_hold_what_they_promise():
-    rows = list(ads_rows(5000, seed=3))
+    rows = list(feeds.ads_rows(5000, seed=3))
     views, clicks = (
         [row["ad_id"] for row in rows if row["event_type"] == kind] for kind in ("view", "click")
     )
@@ -324,18 +295,18 @@ def test_ads_hold_what_they_promise():
     strays = {*clicks} - {*views}
     assert 0.01 < len(strays) / len(rows) < 0.03
     assert all(stray.startswith("stray-3-") for stray in strays)
-    truth = ads_truth(rows, within=timedelta(minutes=10))
+    truth = feeds.ads_truth(rows, within=timedelta(minutes=10))
     assert [ad for ad, _, _ in truth] == sorted(views)
     in_time = [(ad, clicked) for ad, _, clicked in truth if clicked]
     assert 0.7 < len(in_time) / len({*views} & {*clicks}) < 0.9
-    assert ads_truth(rows, within=timedelta(0)) == [(ad, shown, None) for ad, shown, _ in truth]
+    assert feeds.ads_truth(rows, within=timedelta(0)) == [(ad, shown, None) for ad, shown, _ in truth]
 
 
 def test_messages_can_be_told_apart_but_not_all_of_them():
-    rows = list(messages_rows(2000, seed=3))
+    rows = list(feeds.messages_rows(2000, seed=3))
     assert 0.25 < sum(row["label"] == "spam" for row in rows) / len(rows) < 0.35
     assert all(4 <= len(row["text"].split()) <= 12 for row in rows)
-    best = dict(messages_truth(rows))
+    best = dict(feeds.messages_truth(rows))
     assert 0.93 < sum(best[row["id"]] == row["label"] for row in rows) / len(rows) < 0.99
 
 
@@ -428,19 +399,14 @@ MAKERS = [name for name in feeds.__all__ if name.endswith("_rows") or name in ("
 @pytest.mark.parametrize("wrong", [{"count": "5"}, {"count": 5.5}, {"seed": [1]}, {"seed": None}])
 def test_a_count_or_a_seed_that_is_none_is_refused_at_once(name, wrong):
     given: dict[str, Any] = {"count": 5, "seed": 1} | ({"rows": 2} if name == "sales_files" else {}) | wrong
-    with pytest.raises(InvalidInputError, match=f"feeds.{name}\\(\\): {next(iter(wrong))} is "):
-        getattr(feeds, name)(**given)
+    assert f"feeds.{name}(): {next(iter(wrong))} is " in refusal(getattr(feeds, name), **given)
 
 
 def test_counts_that_make_no_sense_are_refused_when_called():
-    with pytest.raises(InvalidInputError, match="count is -1; give 0 or more, or None for no end"):
-        sales_rows(-1, seed=1)
-    with pytest.raises(InvalidInputError, match="count is -1"):
-        random_lines(1, count=-1)
-    with pytest.raises(InvalidInputError, match="count is -1"):
-        sales_files(-1, rows=1, seed=1)
-    with pytest.raises(InvalidInputError, match="rows is 0; give at least 1 row per file"):
-        sales_files(1, rows=0, seed=1)
+    assert "count is -1; give 0 or more, or None for no end" in refusal(sales_rows, -1, seed=1)
+    assert "count is -1" in refusal(random_lines, 1, count=-1)
+    assert "count is -1" in refusal(sales_files, -1, rows=1, seed=1)
+    assert "rows is 0; give at least 1 row per file" in refusal(sales_files, 1, rows=0, seed=1)
 
 
 # --- the dripper
@@ -496,20 +462,16 @@ def test_a_failed_landing_leaves_nothing(step, tmp_path, monkeypatch):
         monkeypatch.setattr(Path, "replace", fail)
     else:
         monkeypatch.setattr(os, step, fail)
-    with pytest.raises(
-        InvalidInputError, match=r"cannot write .*a\.csv \(No space left on device\); give a folder"
-    ):
-        drip([("a.csv", "1\n")], tmp_path)
+    said = refusal(drip, [("a.csv", "1\n")], tmp_path)
+    assert re.search(r"cannot write .*a\.csv \(No space left on device\); give a folder", said)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_name_that_is_there_is_refused_and_kept(tmp_path):
     (tmp_path / "b.csv").write_text("first\n")
-    with pytest.raises(
-        InvalidInputError,
-        match=r"b\.csv exists already, and Spark reads a file name only once; give a new name",
-    ):
-        drip([("a.csv", "1\n"), ("b.csv", "second\n")], tmp_path)
+    assert "b.csv exists already, and Spark reads a file name only once; give a new name" in refusal(
+        drip, [("a.csv", "1\n"), ("b.csv", "second\n")], tmp_path
+    )
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
         "a.csv": "1\n",
         "b.csv": "first\n",
@@ -518,22 +480,18 @@ def test_a_name_that_is_there_is_refused_and_kept(tmp_path):
 
 @pytest.mark.parametrize("name", [".a.csv", "_a.csv", "sub/a.csv", "../a.csv", ""])
 def test_a_name_that_spark_skips_is_refused(name, tmp_path):
-    with pytest.raises(InvalidInputError, match="cannot be used; give one without /"):
-        drip([(name, "1\n")], tmp_path)
+    assert "cannot be used; give one without /" in refusal(drip, [(name, "1\n")], tmp_path)
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(
-        InvalidInputError, match=r"cannot use .*file \(File exists\); give a folder to write in"
-    ):
-        drip([("a.csv", "1\n")], tmp_path / "file")
+    said = refusal(drip, [("a.csv", "1\n")], tmp_path / "file")
+    assert re.search(r"cannot use .*file \(File exists\); give a folder to write in", said)
 
 
 @pytest.mark.parametrize("every", [-1, float("nan")])
 def test_every_is_0_or_more(every, tmp_path):
-    with pytest.raises(InvalidInputError, match=f"every is {every} seconds; give 0 or more"):
-        drip([], tmp_path, every=every)
+    assert f"every is {every} seconds; give 0 or more" in refusal(drip, [], tmp_path, every=every)
 
 
 def test_stop_ends_a_drip_between_files(tmp_path):

@@ -6,6 +6,8 @@ import socket
 import threading
 
 import pytest
+from conftest import refusal
+from feeds.test_feeds import FakeTime
 
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.feeds import LineServer, drip, replay, replay_files
@@ -14,21 +16,9 @@ CSV = 'id,time,text\n1,100,"to be,\nor not"\n2,160,b\n3,150,c\n4,soon,d\n5,,e\n6
 RECORDS = ['1,100,"to be,\nor not"', "2,160,b", "3,150,c", "4,soon,d", "5,,e", "6,400,f"]
 
 
-class FakeTime(threading.Event):
-    """A stop event that notes until when it was waited for, and waits for nothing."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = 0.0
-
-    def wait(self, timeout=None):
-        self.now += timeout or 0
-        return self.is_set()
-
-
 @pytest.fixture
 def fake(monkeypatch):
-    fake = FakeTime()
+    fake = FakeTime(0.0)
     monkeypatch.setattr("sparkstream_kit.feeds.files.monotonic", lambda: fake.now)
     return fake
 
@@ -95,7 +85,7 @@ def test_files_hold_the_lines_of_their_seconds_and_the_header(tmp_path, fake):
         (4, "trips-0001.csv", header + "".join(f"{line}\n" for line in RECORDS[:5])),
         (12, "trips-0002.csv", header + f"{RECORDS[5]}\n"),  # none for the four seconds between
     ]
-    shorter = replay_files(csv_file(tmp_path), time="time", speed=30, every=1, stop=FakeTime())
+    shorter = replay_files(csv_file(tmp_path), time="time", speed=30, every=1, stop=FakeTime(0.0))
     assert [text.count("\n") - 1 for _, text in shorter] == [2, 4, 1]  # of lines; a value has one, too
     paths = drip(replay_files(csv_file(tmp_path), time="time", speed=1e9, every=0.01), tmp_path / "in")
     assert [path.name for path in paths] == ["trips-0001.csv"]
@@ -133,8 +123,7 @@ def test_a_file_that_cannot_be_replayed_is_refused_at_once(tmp_path, text, time,
     if problem is None:
         file.write_bytes(text.encode("latin-1"))
         problem = "give a readable UTF-8 file"
-    with pytest.raises(InvalidInputError, match=problem.replace("?", r"\?")):
-        replay(file, time=time)
+    assert problem in refusal(replay, file, time=time)
 
 
 def test_arguments_that_make_no_sense(tmp_path):
@@ -144,8 +133,7 @@ def test_arguments_that_make_no_sense(tmp_path):
     for speed in (0, -1, float("nan")):
         with pytest.raises(InvalidInputError, match=f"speed is {speed}; give a number above 0, such as 60"):
             replay(file, time="time", speed=speed)
-    with pytest.raises(InvalidInputError, match="every is 0 seconds; give a number above 0"):
-        replay_files(file, time="time", every=0)
+    assert "every is 0 seconds; give a number above 0" in refusal(replay_files, file, time="time", every=0)
 
 
 def test_an_empty_file_gives_no_lines(tmp_path):

@@ -1,7 +1,5 @@
 """Lines of web server logs: each is one good row or one bad one, whatever is in it."""
 
-from __future__ import annotations
-
 import random
 from datetime import datetime
 from typing import Any

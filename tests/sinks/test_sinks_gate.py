@@ -1,12 +1,11 @@
 """`sinks.by_watermark`: each row to one of two sinks, by the watermark in the checkpoint."""
 
-from __future__ import annotations
-
 import json
 from datetime import datetime, timedelta
 
 import pytest
-from pyspark.sql import functions as F
+from conftest import refusal
+from support.sink_streams import noting
 
 from sparkstream_kit import sinks, start
 from sparkstream_kit.errors import InvalidInputError
@@ -32,31 +31,12 @@ def written(spark, out):
     return sorted(str(row[0]) for row in rows), {row[0]: row["watermark"] for row in late}
 
 
-@pytest.mark.slow
-def test_each_row_goes_one_way_over_a_kill_and_a_restart(spark, stream, tmp_path):
+def test_late_is_what_the_watermarks_of_the_checkpoint_say(spark, stream, tmp_path):
     source = stream("`a time.` TIMESTAMP, n INT")
     frame = source.to_df().withWatermark("`a time.`", "10 seconds")
-    query = stream.query(frame, sink=gate(tmp_path, "a time."))
-    for number, batch in enumerate(BATCHES):
-        source.add_data([(None if second is None else at(second), number) for second in batch])
-        query.step()
-        if number == 2:
-            query.replay()
-        if number == 3:
-            query.kill_before_commit()
-    rows, late = written(spark, tmp_path)
-    on_time = [second for batch in BATCHES for second in batch if second not in LATE]
-    assert rows == sorted("None" if second is None else str(at(second)) for second in on_time)
-    assert late == {at(second): at(missed) for second, missed in LATE.items()}
-    assert spark.read.parquet(str(tmp_path / "rows")).columns == ["a time.", "n", "batch"]
-
-
-def test_late_is_what_the_watermarks_of_the_checkpoint_say(spark, stream, tmp_path):
-    source = stream("time TIMESTAMP, n INT")
-    frame = source.to_df().withWatermark("time", "10 seconds")
     for batch in BATCHES:  # all at once: no batch without data comes between two
         source.add_data([(None if second is None else at(second), 0) for second in batch])
-    query = stream.query(frame, sink=gate(tmp_path, "TIME"))  # Spark's names have no case
+    query = stream.query(frame, sink=gate(tmp_path, "A Time."))  # Spark's names have no case
     batches = query.step()
     checkpoint = stream.folder / "query-0" / "checkpoint" / "offsets"
     expected = {}
@@ -64,10 +44,13 @@ def test_late_is_what_the_watermarks_of_the_checkpoint_say(spark, stream, tmp_pa
         plan = (checkpoint / str(delivered.batch_id)).read_text().split("\n")[1]
         watermark = datetime(1970, 1, 1) + timedelta(milliseconds=json.loads(plan)["batchWatermarkMs"])  # noqa: DTZ001
         for row in delivered.rows:
-            if row.time is not None and row.time <= watermark:
-                expected[row.time] = watermark
+            if row[0] is not None and row[0] <= watermark:
+                expected[row[0]] = watermark
     assert expected == {at(second): at(missed) for second, missed in LATE.items()}
-    assert written(spark, tmp_path)[1] == expected
+    on_time = [second for batch in BATCHES for second in batch if second not in LATE]
+    texts = sorted("None" if second is None else str(at(second)) for second in on_time)
+    assert written(spark, tmp_path) == (texts, expected)
+    assert spark.read.parquet(str(tmp_path / "rows")).columns == ["a time.", "n", "batch"]
 
 
 def test_what_cannot_work_is_one_line(spark, stream, tmp_path):
@@ -75,9 +58,7 @@ def test_what_cannot_work_is_one_line(spark, stream, tmp_path):
     frame = source.to_df().withWatermark("time", "10 seconds")
 
     def refused(frame, sink, **more):
-        with pytest.raises(InvalidInputError) as error:
-            start(frame, sink, name="gate", **{"checkpoint": tmp_path / "ckpt", **more})
-        return str(error.value)
+        return refusal(start, frame, sink, name="gate", **{"checkpoint": tmp_path / "ckpt", **more})
 
     sink = gate(tmp_path)
     own = sinks.foreach_batch(lambda batch, _: batch.foreach(print))
@@ -99,16 +80,9 @@ def test_what_cannot_work_is_one_line(spark, stream, tmp_path):
 
 @pytest.mark.classic_only("what a function counts is at the server")
 def test_a_batch_is_computed_once_within_a_fan_out(stream, tmp_path):
-    computed = str(tmp_path / "computed")
-
-    def count(number):
-        with open(computed, "a") as file:  # noqa: PTH123 - in another process, which has no import of ours
-            file.write(f"{number}\n")
-        return number
-
     source = stream("time TIMESTAMP, n INT")
-    counting = F.udf(count, "int", useArrow=False)
-    frame = source.to_df().withWatermark("time", "10 seconds").withColumn("n", counting("n"))
+    counted = noting(tmp_path / "computed")("n")
+    frame = source.to_df().withWatermark("time", "10 seconds").withColumn("n", counted)
     both = sinks.fan_out(gate(tmp_path), sinks.batch_files(tmp_path / "all"))
     query = stream.query(frame, sink=both)
     source.add_data([(at(1), 1), (at(2), 2)])

@@ -1,18 +1,14 @@
 """File names that Spark takes for patterns, or cannot open: every row counts once, or is said to wait."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
+from conftest import refusal
 from pyspark.errors import StreamingQueryException
 
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 FORMATS = [
     "text",
@@ -53,8 +49,7 @@ def land(spark, form, folder, names, first=0):
 
 def read(spark, form, path, **options):
     schema = {} if form == "text" else {"schema": "value STRING"}
-    frame: DataFrame = getattr(sources, form)(spark, path, **schema, **options)
-    return frame
+    return getattr(sources, form)(spark, path, **schema, **options)
 
 
 class Rows:
@@ -64,14 +59,9 @@ class Rows:
         self.spark, self.folder = spark, folder
 
     def of(self, frame):
-        query = start(
-            frame,
-            sinks.batch_files(self.folder / "out"),
-            name="names",
-            checkpoint=self.folder / "ckpt",
-            availableNow=True,
-        )
-        self.batches = run(query).queries[0].batches
+        how: Any = {"name": "names", "checkpoint": self.folder / "ckpt", "availableNow": True}
+        summary = run(start(frame, sinks.batch_files(self.folder / "out"), **how))
+        self.batches = summary.queries[0].batches
         return sorted(int(row.value) for row in self.spark.read.parquet(f"{self.folder}/out").collect())
 
 
@@ -209,9 +199,7 @@ def test_a_file_where_a_folder_is_asked(spark, folder):
     land(spark, "text", folder, ["sales[1].csv"])
     path = folder / "sales[1].csv"
     for form in ("text", "csv", "json", "parquet", "orc"):
-        with pytest.raises(InvalidInputError) as error:
-            read(spark, form, path)
-        assert str(error.value) == f"input {path} is a file; give the folder that it is in"
+        assert refusal(read, spark, form, path) == f"input {path} is a file; give the folder that it is in"
 
 
 @pytest.mark.parametrize("commits", [0, 1])
@@ -228,9 +216,8 @@ def test_a_batch_that_plain_spark_has_planned_so_is_refused_with_the_way_out(spa
     with pytest.raises(StreamingQueryException, match="ValueError: 5"):  # three, in truth
         plain.option("checkpointLocation", str(checkpoint)).start().awaitTermination()
     (folder / "c[1]").rename(folder / "c")  # it would still be doubled
-    with pytest.raises(InvalidInputError) as error:
-        written.of(read(spark, "text", folder))
-    assert str(error.value).startswith(f"{folder}/c[1]: planned for a batch of several files, of which Spark")
+    said = refusal(written.of, read(spark, "text", folder))
+    assert said.startswith(f"{folder}/c[1]: planned for a batch of several files, of which Spark")
     again = read(spark, "text", folder, recursiveFileLookup=True)
     assert written.of(again) == list(range(commits + 3))
     assert written.of(read(spark, "text", folder)) == list(range(commits + 3))

@@ -1,10 +1,8 @@
 """Files of one time, as of `cp` and `unzip`: they are read by their names, and nothing else changes."""
 
-from __future__ import annotations
-
 import os
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from pyspark.sql import functions as F
@@ -14,13 +12,6 @@ from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.fingerprint import fingerprint
 from sparkstream_kit.sources import files
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pyspark.sql import DataFrame
-
-    Read = Callable[..., DataFrame]
 
 NAMES = [f"f{number:02}.csv" for number in range(12)]
 
@@ -40,29 +31,27 @@ def drop(batch, _):
 @pytest.fixture
 def read(spark, tmp_path):
     """Read what is there on a checkpoint, one file a batch, and return the rows in the order of batches."""
+    if "SPARK_REMOTE" in os.environ:
+        pytest.skip("classic only: the batches are seen in this process")
 
-    def values(path, checkpoint="ckpt", **more):
+    def values(path, *, plain=False, **more):
         rows: dict[int, list[str]] = {}
 
         def keep(batch, batch_id):
             rows[batch_id] = [row.value for row in batch.collect()]
 
-        options = {
-            key: more.pop(key) for key in ("plain", "recursiveFileLookup", "pathGlobFilter") if key in more
-        }
-        plain = options.pop("plain", False)
+        options = {key: more.pop(key) for key in ("recursiveFileLookup", "pathGlobFilter") if key in more}
         with pytest.MonkeyPatch.context() as patch:
             if plain:
                 patch.setattr(files, "by_name", lambda spark, path, place, options: (place, None))
             lines = sources.text(spark, str(path), **({"max_files_per_trigger": 1} | options))
-        how: dict[str, Any] = {"name": "order", "checkpoint": tmp_path / checkpoint, "availableNow": True}
+        how: dict[str, Any] = {"name": "order", "checkpoint": tmp_path / "ckpt", "availableNow": True}
         run(start(lines, sinks.foreach_batch(keep), **how, **more))
         return [value for number in sorted(rows) for value in rows[number]]
 
     return values
 
 
-@pytest.mark.classic_only("the batches are seen in this process")
 def test_files_of_one_time_are_read_by_their_names(read, folder):
     land(folder, *reversed(NAMES))
     assert read(folder) == NAMES
@@ -72,7 +61,6 @@ def test_files_of_one_time_are_read_by_their_names(read, folder):
 
 
 @pytest.mark.fast("in")
-@pytest.mark.classic_only("the batches are seen in this process")
 @pytest.mark.parametrize("root", ["in", "in[1]", "a b%20c", "däy=1"])
 def test_nothing_else_is_read_and_nothing_less(read, tmp_path, root):
     folder = tmp_path / root
@@ -87,7 +75,6 @@ def test_nothing_else_is_read_and_nothing_less(read, tmp_path, root):
     assert read(folder) == ["z.csv"]
 
 
-@pytest.mark.classic_only("the batches are seen in this process")
 def test_names_that_spark_misreads_come_in_their_order_too(read, folder):
     names = ["a[1].csv", "b*.csv", "c d.csv", "e{f}.csv"]
     land(folder, *reversed(names))
@@ -96,13 +83,11 @@ def test_names_that_spark_misreads_come_in_their_order_too(read, folder):
     assert sorted(read(folder)) == ["f:g.csv", "h.csv"]  # Hadoop would fail at a pattern
 
 
-@pytest.mark.classic_only("the batches are seen in this process")
 def test_the_users_own_pattern_for_names_holds(read, folder):
     land(folder, *reversed(NAMES), "x.txt")
     assert read(folder, pathGlobFilter="*.csv") == NAMES
 
 
-@pytest.mark.classic_only("the batches are seen in this process")
 @pytest.mark.parametrize("below", ["day=1", "sub"])
 def test_folders_that_are_read_stay_as_they_were(read, folder, below):
     """Partition folders and subfolders that are asked for: no pattern would list these by name."""
@@ -111,7 +96,6 @@ def test_folders_that_are_read_stay_as_they_were(read, folder, below):
     assert sorted(read(folder, **asked)) == NAMES[:4]
 
 
-@pytest.mark.classic_only("the batches are seen in this process")
 def test_a_checkpoint_of_the_plain_path_goes_on_and_back(read, folder):
     land(folder, *NAMES[:4])
     assert sorted(read(folder, plain=True)) == NAMES[:4]
@@ -122,7 +106,6 @@ def test_a_checkpoint_of_the_plain_path_goes_on_and_back(read, folder):
     assert sorted(read(folder, plain=True)) == NAMES[8:]
 
 
-@pytest.mark.classic_only("the batches are seen in this process")
 def test_a_folder_that_has_moved_goes_on(read, tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     land(old, *NAMES[:4])

@@ -6,10 +6,10 @@ import os
 import re
 
 import pytest
+from conftest import refusal
 from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sinks, sources, start
-from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.sources import samples
 
@@ -122,9 +122,7 @@ def test_joined_sources_are_looked_at_each_by_its_own_columns(spark, tmp_path):
 
 @pytest.mark.parametrize("kind", ["csv", "json", "orc", "parquet"])
 def test_without_a_schema_one_line_says_where_to_get_one(spark, tmp_path, kind):
-    with pytest.raises(InvalidInputError) as caught:
-        getattr(sources, kind)(spark, tmp_path)
-    assert str(caught.value) == (
+    assert refusal(getattr(sources, kind), spark, tmp_path) == (
         f"sources.{kind}() needs a schema: give schema='name STRING, amount INT' or a StructType; "
         f"`sparkstream schema {tmp_path}` prints that of the files"
     )

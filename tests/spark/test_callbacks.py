@@ -1,11 +1,10 @@
 """The function of a batch as the JVM calls it: cut off by a stop without a word, and nothing left open."""
 
-from __future__ import annotations
-
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import environment, process
@@ -13,11 +12,7 @@ from pyspark import SparkContext
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import QueryFailed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sparkstream_kit.sinks import Sink
+from sparkstream_kit.sinks import Sink
 
 pytestmark = pytest.mark.classic_only("on Spark Connect the server's Python runs the function")
 
@@ -88,13 +83,8 @@ def counts(spark, folder):
 @pytest.mark.parametrize("sink", SINKS)
 def test_a_stop_in_mid_batch_is_no_error(sink, counts, tmp_path, until):
     gate, made = Gate(), SINKS[sink](tmp_path)
-    query = start(
-        counts,
-        made.taking(gate.hold),
-        name="cut",
-        mode="complete" if "complete" in made.modes else "update",
-        checkpoint=tmp_path / "ckpt",
-    )
+    mode = "complete" if "complete" in made.modes else "update"
+    query = start(counts, made.taking(gate.hold), name="cut", mode=mode, checkpoint=tmp_path / "ckpt")
     gate.stop_in_mid_batch(query, until)
     # Its last word where Spark knows the stop; a stack that overflows on the way there leaves another.
     assert query.status["message"] == "Stopped"

@@ -1,22 +1,16 @@
 """What a query reads, as Spark numbers it: the lines of a checkpoint's plans, and the logs of its sources."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from support.checkpoint_queries import land, run, stream
 
 from sparkstream_kit import sources
 from sparkstream_kit._spark import plan
 from sparkstream_kit.checkpoints.logs import Logs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pyspark.sql import DataFrame
 
 
 def with_itself(frame):

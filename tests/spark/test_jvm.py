@@ -9,7 +9,7 @@ import time
 
 import pyspark
 import pytest
-from conftest import environment, process
+from conftest import environment, process, ran
 
 from sparkstream_kit import _packages
 from sparkstream_kit._spark import launch
@@ -98,8 +98,7 @@ spark._jvm.java.lang.System.err.println("the last word")
 
 @pytest.mark.slow
 def test_java_s_warning_is_left_out_and_its_own_words_are_not(tmp_path):
-    done = process([sys.executable, "-c", SAYS], env=environment())
-    assert done.returncode == 0
+    done = ran(SAYS)
     assert sorted(done.stderr.splitlines()) == ["java", "python", "the last word"]
     assert done.stderr.endswith("the last word\n")
 

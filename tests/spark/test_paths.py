@@ -1,7 +1,5 @@
 """Which file system a path is of, where the default one is not that of this machine."""
 
-from __future__ import annotations
-
 import json
 import uuid
 from typing import Any
@@ -14,15 +12,6 @@ from sparkstream_kit import feeds, joins, models, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 
 pytestmark = pytest.mark.classic_only("Spark Connect has no JVM in reach")
-
-
-@pytest.fixture
-def hadoop(spark):
-    """Hadoop's settings, as core-site.xml of a cluster would set them; the default is put back."""
-    conf = spark._jsc.hadoopConfiguration()  # noqa: SLF001 - no public way
-    former = conf.get("fs.defaultFS")
-    yield conf
-    conf.set("fs.defaultFS", former)
 
 
 @pytest.mark.fast("by_watermark-file://")
@@ -74,12 +63,8 @@ def test_a_path_without_scheme_is_where_spark_takes_it(spark, tmp_path, hadoop, 
     monkeypatch.chdir(tmp_path / "[here]")
 
     def written(path):
-        frame = sources.text(spark, path)
-        run(
-            start(
-                frame, sinks.files("out"), name="q", checkpoint=f"file://{tmp_path}/ckpt", availableNow=True
-            )
-        )
+        how: Any = {"name": "q", "checkpoint": f"file://{tmp_path}/ckpt", "availableNow": True}
+        run(start(sources.text(spark, path), sinks.files("out"), **how))
         return spark.read.parquet("out").count()
 
     feeds.drip([("1.txt", "a\n"), ("2[3].txt", "b\n")], far / "in")

@@ -1,17 +1,16 @@
 """`state.split_late` and `state.once`: what becomes of late rows and of rows that come again."""
 
-from __future__ import annotations
-
 import sys
 from datetime import date, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from conftest import environment, process
+from conftest import ran, refusal
 from pyspark.sql import functions as F
 
 from sparkstream_kit import state, windows
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError
+from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit.errors import MissingExtraError
 
 # Rows of each batch, in seconds; the watermark is 10 seconds behind the newest row of the batches before.
 BATCHES: list[list[int | None]] = [[100], [200, None], [150, 201], [151, 190, 300], [290, 291, 400]]
@@ -29,9 +28,8 @@ def rows(batches):
 @pytest.fixture(params=[1, pytest.param(3, marks=pytest.mark.slow)])
 def partitions(request, spark):
     """One shuffle partition, and three."""
-    spark.conf.set("spark.sql.shuffle.partitions", request.param)
-    yield request.param
-    spark.conf.set("spark.sql.shuffle.partitions", 1)
+    with in_force(spark, {"spark.sql.shuffle.partitions": str(request.param)}):
+        yield request.param
 
 
 @pytest.mark.slow
@@ -125,16 +123,11 @@ def test_once_keeps_the_first_row_of_an_id_and_late_rows_that_are_no_duplicates(
     assert partitions
     # The first by time, then by the whole row; a row without an id or a time is nobody's duplicate.
     assert kept(("a", 102, 1), ("a", 100, 3), ("a", 100, 2), ("b", 100, 4)) == [2, 4]
-    assert kept((None, 100, 5), (None, 100, 6), ("a", None, 7), ("a", None, 8), ("c", 99, 0)) == [
-        0,
-        5,
-        6,
-        7,
-        8,
-    ]
-    assert sorted(row.n for row in rows(query.replay())) == [0, 5, 6, 7, 8]
+    first = [0, 5, 6, 7, 8]
+    assert kept((None, 100, 5), (None, 100, 6), ("a", None, 7), ("a", None, 8), ("c", 99, 0)) == first
+    assert sorted(row.n for row in rows(query.replay())) == first
     query.kill_before_commit()
-    assert kept(("c", 99, 0)) == [0, 5, 6, 7, 8]
+    assert kept(("c", 99, 0)) == first
     assert kept(("a", 130, 9), ("b", 131, 10), ("a", 71, 11)) == [10]  # 130 is 30 from 100: within
     query.restart()
     assert kept(("z", 300, 12)) == [12]
@@ -171,40 +164,43 @@ def test_a_missing_library_is_one_line(stream, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("given", "message"),
     [
-        (lambda f: state.split_late(f, "tme"), "split_late(): there is no column tme; did you mean time?"),
-        (
-            lambda f: state.split_late(f, "other"),
-            "other has no watermark (column time has it); give it one fi",
-        ),
-        (lambda f: state.split_late(f, "n"), "split_late(): event-time column n is int, not a"),
-        (lambda f: state.split_late(f, "time", by="m"), "split_late(): there is no column m"),
-        (
-            lambda f: state.split_late(f.withColumn("Late", F.lit(1)), "time"),
-            "column Late exists already; rena",
-        ),
-        (lambda f: state.split_late(f.select("*", "time"), "time"), "two columns are named time; rename one"),
-        (
-            lambda _: state.split_late(cast("Any", 5), "time"),
-            "state.split_late(): frame is 5; give a DataFrame",
-        ),
-        (lambda f: state.once(f, "id", "time", "1 hour"), "once(): there is no column id"),
-        (lambda f: state.once(f, [], "time", "1 hour"), "once() needs at least one key"),
-        (lambda f: state.once(f, "n", "time", "1 hr"), "cannot read within '1 hr'"),
-        (lambda f: state.once(f, "n", "time", "0 hours"), "within must be longer than zero, not 0 hours"),
-        (
-            lambda f: state.once(f, "n", "other", "1 hour"),
-            "column other has no watermark (column time has it)",
-        ),
+        ({"time": "tme"}, "split_late(): there is no column tme; did you mean time?"),
+        ({"time": "other"}, "other has no watermark (column time has it); give it one fi"),
+        ({"time": "n"}, "split_late(): event-time column n is int, not a"),
+        ({"by": "m"}, "split_late(): there is no column m"),
     ],
 )
-def test_what_cannot_work_is_one_line(stream, call, message):
-    frame = stream("time TIMESTAMP, other TIMESTAMP, n INT").to_df().withWatermark("time", "10 seconds")
-    with pytest.raises(InvalidInputError) as error:
-        call(frame)
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
+def test_what_split_late_cannot_take_is_one_line(timed, given, message):
+    assert message in refusal(state.split_late, timed, **({"time": "time"} | given))
+
+
+def test_a_frame_with_a_column_twice_or_of_split_late_s_own_names_is_one_line(timed):
+    late = timed.withColumn("Late", F.lit(1))
+    assert "column Late exists already; rena" in refusal(state.split_late, late, "time")
+    twice = timed.select("*", "time")
+    assert "two columns are named time; rename one" in refusal(state.split_late, twice, "time")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"ids": "id"}, "once(): there is no column id"),
+        ({"ids": []}, "once() needs at least one key"),
+        ({"within": "1 hr"}, "cannot read within '1 hr'"),
+        ({"within": "0 hours"}, "within must be longer than zero, not 0 hours"),
+        ({"time": "other"}, "column other has no watermark (column time has it)"),
+    ],
+)
+def test_what_once_cannot_take_is_one_line(timed, given, message):
+    how = {"frame": timed, "ids": "n", "time": "time", "within": "1 hour"} | given
+    assert message in refusal(state.once, **how)
+
+
+@pytest.fixture
+def timed(stream):
+    return stream("time TIMESTAMP, other TIMESTAMP, n INT").to_df().withWatermark("time", "10 seconds")
 
 
 STATIC = """
@@ -217,8 +213,7 @@ with spark_session("static", profile="test") as spark:
 
 @pytest.mark.slow
 def test_a_session_that_has_had_no_stream_takes_a_static_frame():
-    done = process([sys.executable, "-c", STATIC], env=environment())
-    assert done.stdout == "[0, 1]\n", done.stderr
+    assert ran(STATIC).stdout == "[0, 1]\n"
 
 
 @pytest.mark.parametrize(

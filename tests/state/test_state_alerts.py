@@ -1,27 +1,22 @@
 """`state.alert_when` and its rules, and `as_of`: in the order of event time."""
 
-from __future__ import annotations
-
 import importlib
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import pytest
-from conftest import process
+from conftest import process, refusal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkstream_kit import state
 from sparkstream_kit._spark.batch import by_value
-from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.state import Alert
 from sparkstream_kit.testing import assert_stream_equals_batch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def at(second):
@@ -258,29 +253,31 @@ def test_a_key_of_which_nothing_is_known_leaves_no_state(stream, step):
     assert sum(state.numRowsTotal for state in query.batches[-1].progress.stateOperators) == 0
 
 
+MANY = "k STRING, time TIMESTAMP, at TIMESTAMP, v INT, n STRING"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"rule": state.Ewma}, "rule is the class Ewma; give state.Ewma(), "),
+        ({"rule": "x"}, "rule is the string 'x'; give state.Ewma(), "),
+        ({"rule": []}, "needs at least one rule, such as state.ZScore()"),
+        ({"value": "k"}, "column k is given twice"),
+        ({"value": "n"}, "column n is string, not a number"),
+        ({"time": "at"}, "column at has no watermark"),
+        ({"order": "x"}, "unknown order of alert_when() x; known: arrival, time"),
+        ({"key": "kk"}, "did you mean k?"),
+    ],
+)
+def test_alerts_that_cannot_be_are_one_line(stream, given, message):
+    frame = stream(MANY).to_df().withWatermark("time", "10 seconds")
+    how = {"key": "k", "time": "time", "value": "v", "rule": state.Ewma()} | given
+    assert message in refusal(state.alert_when, frame, **how)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (
-            lambda f: state.alert_when(f, "k", "time", "v", cast("Any", state.Ewma)),
-            "rule is the class Ewma; give state.Ewma(), ",
-        ),
-        (
-            lambda f: state.alert_when(f, "k", "time", "v", cast("Any", "x")),
-            "rule is the string 'x'; give state.Ewma(), ",
-        ),
-        (
-            lambda f: state.alert_when(f, "k", "time", "v", []),
-            "needs at least one rule, such as state.ZScore()",
-        ),
-        (lambda f: state.alert_when(f, "k", "time", "k", state.Ewma()), "column k is given twice"),
-        (lambda f: state.alert_when(f, "k", "time", "n", state.Ewma()), "column n is string, not a number"),
-        (lambda f: state.alert_when(f, "k", "at", "v", state.Ewma()), "column at has no watermark"),
-        (
-            lambda f: state.alert_when(f, "k", "time", "v", state.Ewma(), order="x"),
-            "unknown order of alert_when() x; known: arrival, time",
-        ),
-        (lambda f: state.alert_when(f, "kk", "time", "v", state.Ewma()), "did you mean k?"),
         (lambda f: state.as_of(f, f, [], "time"), "as_of() needs at least one key"),
         (lambda f: state.as_of(f, f, "k", "time"), "column at exists already"),
         (lambda _: state.Ewma(alpha=2), "Ewma(): alpha is 2; give a number above 0 and at most 1"),
@@ -290,8 +287,4 @@ def test_a_key_of_which_nothing_is_known_leaves_no_state(stream, step):
     ],
 )
 def test_what_cannot_work_is_one_line(stream, call, message):
-    source = stream("k STRING, time TIMESTAMP, at TIMESTAMP, v INT, n STRING")
-    with pytest.raises(InvalidInputError) as error:
-        call(source.to_df().withWatermark("time", "10 seconds"))
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
+    assert message in refusal(call, stream(MANY).to_df().withWatermark("time", "10 seconds"))

@@ -26,3 +26,15 @@ def forget_commit(checkpoint, batch_id=None):
     last = max(int(path.name) for path in commits.glob("[0-9]*")) if batch_id is None else batch_id
     for name in (f"{last}", f".{last}.crc"):
         (commits / name).unlink()
+
+
+def noting(file):
+    """Return a function of a column that notes in a file each number that it is computed for."""
+    path = str(file)
+
+    def note(number):
+        with open(path, "a") as notes:  # noqa: PTH123 - in another process, which has no import of ours
+            notes.write(f"{number}\n")
+        return number
+
+    return F.udf(note, "int", useArrow=False)
