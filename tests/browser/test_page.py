@@ -1,7 +1,5 @@
 """What a person sees on the page of a run, and what the browser does for it."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

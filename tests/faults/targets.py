@@ -1,7 +1,5 @@
 """Where a job writes, which batches are there, and what they add up to: read without Spark where one may."""
 
-from __future__ import annotations
-
 import functools
 import json
 import os
@@ -9,23 +7,19 @@ import re
 import sqlite3
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from faults.drivers import JOBS, SCRIPTS, no_stack_trace
-from faults.sales import Events, Sales
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from faults.sales import Totals
+from faults.sales import Events, Sales, Totals
 
 ONE_FILE = ("--max-files-per-trigger", 1)  # a batch
 QUICK = ("--profile", "test")  # a launch costs less without Spark's web pages

@@ -4,8 +4,6 @@ The lines are our own, shaped after the Online Retail data set of the UCI reposi
 as 12/31/2010 8:26, quoted descriptions, cancellations, missing customers, corrections below zero.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import os

@@ -7,24 +7,17 @@
 The driver is frozen before a look, so that the point is sure, and goes on if it has come past it.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pytest
 from faults import targets
 from faults.drivers import LIMIT, until
-from faults.targets import finish, keep_going, nothing_halved
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from faults.targets import Target
-    from support import postgresql
+from faults.targets import Target, finish, keep_going, nothing_halved
+from support import postgresql
 
 ROUNDS = int(os.environ.get("ROUNDS", "30"))  # of kills at random times, over all sinks
 SEED = 20

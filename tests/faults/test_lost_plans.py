@@ -1,7 +1,5 @@
 """A plan that a checkpoint has lost, or that its backup never had: no row is lost or doubled in any sink."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -9,8 +7,10 @@ import shlex
 import shutil
 import sqlite3
 import subprocess
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -22,10 +22,6 @@ from support import mariadb, postgresql, sink_contract
 from support.sink_contract import DAMAGES, Adaptor, Stream, cut
 
 from sparkstream_kit import run, sinks, sources, start
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 
 def sqlite(folder, how):

@@ -1,18 +1,13 @@
 """Many batches: nothing that a driver holds grows with their number."""
 
-from __future__ import annotations
-
 import json
 import os
-from typing import TYPE_CHECKING
 
 import pytest
 from faults.drivers import SCRIPTS
+from support import postgresql
 
 from sparkstream_kit import sinks
-
-if TYPE_CHECKING:
-    from support import postgresql
 
 FIRST = 30  # batches after which Spark keeps no more of its executions, logs and progress than before
 LAST = int(os.environ.get("BATCHES", "70"))  # what leaks with each batch shows in forty

@@ -1,7 +1,5 @@
 """The job `action_windows`: each line is a row, late or bad exactly once, and each row counts once."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections import Counter

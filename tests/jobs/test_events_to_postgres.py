@@ -4,8 +4,6 @@ The tests of `transform` need the installed kit alone, so that they can be copie
 `tests/faults/` kills it.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

@@ -3,8 +3,6 @@
 The tests of `transform` need the installed kit alone, so that they can be copied with the job.
 """
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from contextlib import closing

@@ -1,7 +1,5 @@
 """What holds for the lines of all jobs: each is in the result or aside, and none fails the job."""
 
-from __future__ import annotations
-
 import re
 import sqlite3
 from collections import Counter

@@ -1,7 +1,5 @@
 """The job `log_errors`: errors and percentiles by path and minute, sessions by host, and no line lost."""
 
-from __future__ import annotations
-
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from random import Random

@@ -3,8 +3,6 @@
 `tests/faults/` kills it, and gives it 1,000 malformed lines among 100,000.
 """
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from decimal import Decimal

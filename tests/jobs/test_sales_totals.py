@@ -1,7 +1,5 @@
 """The job `sales_totals`: exact totals, by `python` and by `spark-submit`, over restarts and bad lines."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """The job `socket_wordcount`: its counts, and how it ends."""
 
-from __future__ import annotations
-
 import socket
 import sqlite3
 from collections import Counter

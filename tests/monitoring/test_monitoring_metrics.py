@@ -1,24 +1,18 @@
 """What a scraper reads of a run, by the library's own strict parser."""
 
-from __future__ import annotations
-
 import json
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 import pytest
 from conftest import ROOT
+from prometheus_client import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as older
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from sparkstream_kit.monitoring.board import SHOWN, Board
 from sparkstream_kit.monitoring.page import scraped
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from prometheus_client import Metric
 
 LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 TOLD = [json.loads(line) for line in LINES]

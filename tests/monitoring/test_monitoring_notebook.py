@@ -3,8 +3,6 @@
 `tests/project/test_notebook.py` has it in a real kernel.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The page's server, without a browser: who may ask, what it sends, and that its failures stop no run."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

@@ -1,16 +1,15 @@
 """Wrong objects for the arguments of every public call; `inspect` finds the calls and their arguments."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import pkgutil
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from conftest import cases
@@ -30,9 +29,6 @@ from sparkstream_kit import (
 from sparkstream_kit._arguments import said
 from sparkstream_kit._spark import session
 from sparkstream_kit.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # Whose arguments are no objects of a caller's: texts of a command line, and what all others stand on.
 LEFT_OUT = {"cli", "errors", "jobflags"}

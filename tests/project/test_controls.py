@@ -1,16 +1,15 @@
 """No control character of the input acts where it is shown: in a terminal, on a page, in a notebook."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import json
 import logging
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -28,11 +27,6 @@ from sparkstream_kit.monitoring.pictures import Results, Sent
 from sparkstream_kit.progress import QuerySummary, RunSummary
 from sparkstream_kit.sinks import builtin
 from sparkstream_kit.verdicts import Verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
 
 # The title of the terminal, its screen cleared (in two ways), a row forged, a line written over, and a text
 # that runs to the left.

@@ -1,7 +1,5 @@
 """The shape of the house: public names, what is imported when, and what the core needs."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import inspect

@@ -5,25 +5,21 @@ after its defect. `BROKEN` has all of them with the function that reads the resu
 right.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os
 import sqlite3
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from pyspark.sql import functions as F
 
 from sparkstream_kit import sinks
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 SALES = "product STRING, amount INT"
 ROWS = [("tea", 2), ("ink", 1), ("tea", 2)]

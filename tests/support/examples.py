@@ -3,8 +3,6 @@
 python examples.py NAME…, such as sources.csv; each example has the names that it uses, of a kind that fits.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import shutil

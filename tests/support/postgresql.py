@@ -1,7 +1,5 @@
 """A PostgreSQL server for the tests: Debian's, on a free port, with data in a temporary folder."""
 
-from __future__ import annotations
-
 import atexit
 import functools
 import os

@@ -5,16 +5,17 @@ would plan them into the batch that it has lost. Whatever happens, the target ha
 as a batch computation gives it.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sources, start
@@ -22,17 +23,9 @@ from sparkstream_kit._spark.batch import id_in_checkpoint
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit.checkpoints import clone, rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.sinks import ledger
+from sparkstream_kit.sinks import Sink, ledger
 from sparkstream_kit.sinks.base import opened
 from sparkstream_kit.sinks.ledger import Ledger
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from pyspark.sql import SparkSession
-
-    from sparkstream_kit.sinks import Sink
 
 KEYS = 3  # of the totals
 FILES = 2  # of a batch: the last one has room for a file more, so that to plan it anew gives another one

@@ -1,7 +1,5 @@
 """What the tests of real systems share: the jars of each, which `scripts/systems.sh` fetches."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Jobs as processes of their own, on HDFS: their launch, their input and what is in their output."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import json

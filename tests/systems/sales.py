@@ -1,7 +1,5 @@
 """Sales that are written to a system, their truth, and drivers that are killed while they read them."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,15 +1,14 @@
 """Delta's writer for Spark, and its tables as streams: each batch once, as delta-rs sees it, too."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import shutil
 import subprocess
 import uuid
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import ROOT, pretend_master
@@ -24,10 +23,6 @@ from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.connectors.delta.writers import OWNERS, SparkTable
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.base import opened
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 Rows = list[tuple[Any, ...]]
 

@@ -1,7 +1,5 @@
 """Driver and broker stopped and killed, partitions added: each record counts once, whatever happened."""
 
-from __future__ import annotations
-
 import json
 import os
 from functools import partial

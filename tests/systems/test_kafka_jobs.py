@@ -1,7 +1,5 @@
 """The jobs on a topic of Kafka: what they give is what the same lines in files give."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from collections import Counter

@@ -1,7 +1,5 @@
 """`sinks.kafka`: what a record holds, and that a reader can drop what comes twice, over kills too."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

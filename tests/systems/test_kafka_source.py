@@ -1,7 +1,5 @@
 """Topics of a real Kafka as a stream: what comes out of `sources.kafka`, and what is said before it runs."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

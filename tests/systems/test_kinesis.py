@@ -1,7 +1,5 @@
 """`sources.kinesis` on a server: each record once over kills, replays, reshards and an absent server."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -14,19 +12,17 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import ROOT, environment, process
 from faults.drivers import until
+from pyspark.sql.streaming.query import StreamingQuery
 from systems.kinesis import REGION, Server
 from systems.sales import Sales, kill_at_random_times
 
 from sparkstream_kit import checkpoints, cli, feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-
-if TYPE_CHECKING:
-    from pyspark.sql.streaming.query import StreamingQuery
 
 SCRIPT = Path(__file__).parent / "scripts" / "kinesis_sales.py"
 HOUR = 3_600_000

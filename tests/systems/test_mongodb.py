@@ -1,7 +1,5 @@
 """`sinks.mongodb` and its page on a real server: each row once, whatever is killed, and as it was."""
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 import os
@@ -14,12 +12,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from bson import Decimal128
 from conftest import ROOT, environment, process
 from faults.conftest import launch  # noqa: F401 - a fixture
+from pymongo.database import Database
 from pyspark.sql import functions as F
 from spark.test_callbacks import Gate
 from support import sink_contract
@@ -33,10 +32,7 @@ from sparkstream_kit.connectors.mongodb import collection
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.ledger import Batch
 
-if TYPE_CHECKING:
-    from pymongo.database import Database
-
-    Shop = Database[dict[str, Any]]
+Shop = Database[dict[str, Any]]
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills
 ROWS_OF_A_FILE = 1500  # so that a batch takes a second, and kills hit it

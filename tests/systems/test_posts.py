@@ -1,7 +1,5 @@
 """Feeder and driver killed while a server cuts, stalls, repeats and limits: no post twice or lost unsaid."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

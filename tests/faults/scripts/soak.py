@@ -6,24 +6,19 @@ Run: python soak.py SINK URL FOLDER LOOK [LOOK ...]    SINK: see `make`; URL: a 
 of Kafka, or a database of MongoDB; LOOK: after how many batches to look
 """
 
-from __future__ import annotations
-
 import gc
 import json
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sparkstream_kit import jobflags
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sparkstream_kit.sinks import Sink
+from sparkstream_kit.sinks import Sink
 
 KEPT = (
     *("sql.ui.retainedExecutions", "ui.retainedJobs", "ui.retainedStages", "ui.retainedTasks"),
