@@ -139,16 +139,51 @@ WRONG: dict[str, list[tuple[list[str], str]]] = {
         (["in", "in"], "OUT_DIR in is the input folder in"),
         (["in", "out", "--report", "error"], "argument --report: invalid choice: 'error'"),
     ],
+    "sales_clean": [
+        (["."], "the following arguments are required: OUT_DIR"),
+        ([".", "."], "OUT_DIR . is the input folder ."),
+        (["in/good", "in"], "OUT_DIR/good in/good is the input folder in/good"),
+    ],
+    "sales_totals": [
+        (["--profile", "lokal", "."], "unknown profile lokal; did you mean local?"),
+        ([".", "--max-files-per-trigger", "0"], "'0' is not a whole number from 1"),
+        ([".", "--format", "xml"], "argument --format: invalid choice: 'xml'"),
+        ([".", "--max-bad", "1"], "argument --max-bad: '1' is not a percentage from 0% to 100%, such as 1%"),
+        ([".", "--max-bad", "101%"], "argument --max-bad: '101%' is not a percentage from 0% to 100%"),
+        ([".", "--trigger", "5 parsecs"], "'5 parsecs' is not an interval, such as '5 seconds'"),
+        ([".", "--snapshot", "../t.xml"], "snapshot ../t.xml: the name must end in .csv or .json"),
+        ([".", "--snapshot", "totals.csv"], "--snapshot totals.csv lies in the input folder ."),
+        ([".", "--checkpoint", "."], "--checkpoint . is the input folder ."),
+        ([".", "--database", "sqlite:///t.db"], "--database sqlite:///t.db lies in the input folder ."),
+        (["in/*", "--checkpoint", "in/a/ckpt"], "--checkpoint in/a/ckpt lies in the input folder in/*"),
+        (["file:/", "--snapshot", "/totals.csv"], "--snapshot /totals.csv lies in the input folder file:/"),
+        ([".", "--database", "hush@host/db"], "argument --database: this is not a URL, such as sqlite:///"),
+        ([".", "--database", "env:"], "argument --database: the environment variable  is not set"),
+        (
+            [".", "--database", "env:NOT_SET"],
+            "the environment variable NOT_SET is not set; put the URL there",
+        ),
+        ([".", "--database", "postgresql://kit:hush@h/d"], "others can see a password on the command line"),
+        (
+            [".", "--database", "postgresql://h/d?password=hush"],
+            "set PGPASSWORD or ~/.pgpass, or put the",
+        ),
+    ],
     "sensor_alerts": [
         (["in"], "the following arguments are required: OUT_DIR"),
         (["in", "in/out"], "OUT_DIR in/out lies in the input folder in"),
+    ],
+    "socket_wordcount": [
+        (["9999"], "argument HOST: 9999 is a number, perhaps a port; give the host and then the port"),
+        (["localhost", "70000"], "argument PORT: '70000' is not a port, 1 to 65535"),
+        (["--checkpoint", "c"], "unknown argument --checkpoint; see --help"),
     ],
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_arguments_are_one_line(name, refused, tmp_path):
-    (tmp_path / "home" / "in").mkdir()
+    (tmp_path / "home" / "in" / "good").mkdir(parents=True)
     refused(name, WRONG[name])
 
 

@@ -3,14 +3,12 @@
 `tests/project/test_notebook.py` has it in a real kernel.
 """
 
-import json
 import logging
 from datetime import UTC, datetime
 
 import pytest
-from conftest import ROOT
 from pyspark.sql import functions as F
-from pyspark.sql.streaming.listener import StreamingQueryProgress
+from support.recorded import filled, progress
 
 from sparkstream_kit import display, feeds, monitoring, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
@@ -18,14 +16,11 @@ from sparkstream_kit.monitoring import notebook, pictures
 from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.monitoring.pictures import Result, Results
 
-LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 EVIL = "<script>alert('1')</script>"
 
 
 def test_every_value_is_escaped(monkeypatch):
-    board = Board()
-    for line in LINES:
-        board.add(StreamingQueryProgress.fromJson(json.loads(line) | {"name": EVIL}))
+    board = filled(name=EVIL)
     rows = [(EVIL, "1"), (None, "-3"), ("a", None), ("b", "NaN")]
     found = iter([Result(EVIL, (EVIL, "n"), (False, True), rows), Result(EVIL, problem=EVIL), None])
     results = Results({})
@@ -39,10 +34,7 @@ def test_every_value_is_escaped(monkeypatch):
 
 
 def test_what_a_query_has_is_shown_and_nothing_else():
-    board = Board()
-    for line in LINES:
-        board.add(StreamingQueryProgress.fromJson(json.loads(line)))
-    for each in board.pictures():
+    for each in filled().pictures():
         html = notebook._query_html(each, None, datetime.now(UTC))  # noqa: SLF001
         assert ("rows in state" in html) == (each.batches[-1].state_rows is not None)
         assert ("watermark (UTC)" in html) == each.batches[-1].has_watermark
@@ -79,7 +71,7 @@ def test_the_silence_of_a_query_is_told_while_it_lasts(monkeypatch, until):
     monkeypatch.setattr(notebook, "_BEAT", 0.02)
     monkeypatch.setattr(notebook, "_EVERY", 0.02)
     board = Board()
-    board.add(StreamingQueryProgress.fromJson(json.loads(LINES[0])))
+    board.add(progress())
     with pictures.drawing(lambda over: notebook._update(board, Results({}), Handle(), over)):  # noqa: SLF001
         until(lambda: len(told) > 3)
     assert all("no batch for " in text for text in told)

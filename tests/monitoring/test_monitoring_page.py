@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, process
 from pyspark.sql import functions as F
-from pyspark.sql.streaming.listener import StreamingQueryProgress
+from support.recorded import AGAIN, progress
 from support.spark_jobs import counting_jobs
 
 import sparkstream_kit
@@ -35,16 +35,8 @@ from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.monitoring.page import served
 from sparkstream_kit.monitoring.pictures import Results, bars
 
-LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
-FIRST = json.loads(LINES[0])
 WEB = Path(sparkstream_kit.__file__).parent / "monitoring" / "web"
-OTHER = "11111111-1111-4111-8111-111111111111"  # an id of Spark's
 SCRIPT = "<script>alert(1)</script>"
-
-
-def progress(**changes):
-    """The first recorded batch, changed."""
-    return StreamingQueryProgress.fromJson(FIRST | changes)
 
 
 class Served:
@@ -250,10 +242,9 @@ def test_many_batches_come_in_few_pictures(page):
 
 def test_a_query_that_is_started_again_is_shown_alone(page):
     page.board.add(progress(batchId=5))
-    again = {"id": OTHER, "runId": OTHER, "timestamp": "2030-01-01T00:00:00.000Z"}
     with events(page.port, page.token) as stream:
         [before] = picture(stream)["queries"]
-        page.board.add(progress(batchId=6, **again))
+        page.board.add(progress(batchId=6, **AGAIN))
         [after] = picture_with(stream, lambda each: each["queries"][0]["run"] != before["run"])["queries"]
     assert [each["id"] for each in after["batches"]] == [6]
 

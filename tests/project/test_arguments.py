@@ -56,63 +56,35 @@ NAMES = {
     *("stop_file", "table", "target", "time", "trigger", "url", "watermark"),
 }
 CALLED = {"function", "session class", "schema class"}
-# The things below that each type of a signature takes.
+# The things below that each type of a signature takes, alone or as a part of a union.
 TAKES = {
-    "Callable[[Any, Any], object]": CALLED,
-    "Callable[[DataFrame, Path], tuple[DataFrame, Sink]]": CALLED,
-    "Callable[[DataFrame, int], None]": CALLED,
-    "Callable[[DataFrame], DataFrame]": CALLED,
-    "Callable[[Path], Iterable[Any]]": CALLED,
-    "Callable[[Path], object] | None": CALLED | {"none"},
-    "Callable[[DataFrame], DataFrame] | Part": CALLED,
-    "Callable[[SparkSession], DataFrame]": CALLED,
-    "Callable[[StreamingQueryProgress], None] | None": CALLED | {"none"},
-    "Callable[[], AbstractContextManager[Any]]": CALLED,
-    "DStream[Any]": {"stream"},
-    "DStream[tuple[Any, int]]": {"stream"},
+    "Callable": CALLED,
+    "Column": {"column"},
+    "DStream": {"stream"},
     "DataFrame": {"frame"},
-    "DataFrame | None": {"frame", "none"},
-    "DataFrame | StreamingQuery": {"frame", "ended"},
-    "DataFrame | T.StructType": {"frame", "schema"},
     "DataStreamWriter": {"writer"},
+    "Duration": {"string", "duration"},
+    "Mapping[str, Any] | None": {"mapping", "none"},
+    "Mapping[str | Path, str | Path]": {"mapping"},
+    "Mapping[str, str]": {"mapping"},
+    "None": {"none"},
+    "Part": set[str](),
     "Path": {"path"},
     "Query": {"query"},
+    "Sequence": {"names"},
     "Sink": {"sink"},
-    "Sink | None": {"sink", "none"},
     "SparkSession": {"session"},
     "StreamingContext": {"context"},
     "StreamingQuery": {"ended"},
     "StructType": {"schema"},
-    "StructType | str": {"schema", "string"},
-    "StructType | str | None": {"schema", "string", "none"},
-    "T.StructType | str": {"schema", "string"},
     "T.StructType": {"schema"},
-    "Column": {"column"},
-    "Duration": {"string", "duration"},
-    "Duration | None": {"string", "duration", "none"},
-    "_Duration": {"string", "duration"},
-    "_Duration | None": {"string", "duration", "none"},
     "_Frame": {"frame", "schema"},
     "bool": {"flag"},
     "float": {"number"},
-    "float | None": {"number", "none"},
     "int": {"number"},
-    "int | None": {"number", "none"},
+    "os.PathLike": {"path"},
     "str": {"string"},
-    "str | Column": {"string", "column"},
-    "str | None": {"string", "none"},
-    "str | Path": {"string", "path"},
-    "str | Path | None": {"string", "path", "none"},
-    "str | StructType": {"schema", "string"},
     "str | timedelta": {"string", "duration"},
-    "str | os.PathLike[str]": {"string", "path"},
-    "Sequence[str]": {"names"},
-    "Sequence[str] | None": {"names", "none"},
-    "str | Sequence[str]": {"string", "names"},
-    "str | Sequence[str] | None": {"string", "names", "none"},
-    "Mapping[str, Any] | None": {"mapping", "none"},
-    "Mapping[str | Path, str | Path] | None": {"mapping", "none"},
-    "Mapping[str, str]": {"mapping"},
 }
 # Confused under some names only.
 PLAIN = {
@@ -201,6 +173,13 @@ def public_calls():
     return found
 
 
+def taken(annotation):
+    """Return the things that a type takes, as a whole or by the parts of a union; None if one is unknown."""
+    parts = [annotation] if annotation in TAKES else re.split(r" \| (?![^\[]*\])", annotation)
+    found = [TAKES.get(part, TAKES.get(part.partition("[")[0])) for part in parts]
+    return None if None in found else set[str]().union(*found)
+
+
 def arguments():
     """Return all parameters of each public call that has one which people confuse."""
     found = []
@@ -210,7 +189,10 @@ def arguments():
             for name, parameter in inspect.signature(function).parameters.items()
             if parameter.annotation is not parameter.empty
         ]
-        if any(each.name in NAMES or each.takes in set(TAKES) - PLAIN for each in own):
+        if any(
+            each.name in NAMES or (each.takes not in PLAIN | NOT_LOOKED_AT.keys() and taken(each.takes))
+            for each in own
+        ):
             found += own
     return found
 
@@ -270,7 +252,7 @@ def call_with(argument, value, things, stack):
         elif parameter.annotation in NOT_LOOKED_AT:
             given = NOT_LOOKED_AT[parameter.annotation]
         else:
-            given = things[min(TAKES[parameter.annotation] - {"none"}, key=list(SAID).index)]
+            given = things[min(taken(parameter.annotation) - {"none"}, key=list(SAID).index)]
         if parameter.kind is parameter.VAR_POSITIONAL:
             in_place.append(given)
         else:
@@ -291,7 +273,7 @@ def test_each_wrong_object_is_one_line_that_says_what_was_given(argument, things
     name = argument.name
     if argument[::2] == ("windows.to_microseconds", "duration"):
         name = "in"  # as it is told to name it
-    for wrong in [each for each in SAID if each in things and each not in TAKES[argument.takes]]:
+    for wrong in [each for each in SAID if each in things and each not in taken(argument.takes)]:
         with ExitStack() as stack, pytest.raises(InvalidInputError) as caught:
             call_with(argument, things[wrong], things, stack)
         message = str(caught.value)
@@ -301,7 +283,7 @@ def test_each_wrong_object_is_one_line_that_says_what_was_given(argument, things
 
 def test_no_argument_of_a_public_call_has_a_type_that_is_not_looked_at():
     assert len(LOOKED_AT) > 150
-    unknown = {each.takes for each in arguments()} - set(TAKES) - set(NOT_LOOKED_AT)
+    unknown = {each.takes for each in arguments() if taken(each.takes) is None} - set(NOT_LOOKED_AT)
     assert unknown == set(), "say in TAKES what such an argument takes"
 
 

@@ -228,6 +228,21 @@ DAMAGES: dict[str, Callable[[Stream], None]] = {
 }
 
 
+def lost(stream, how):
+    """Lose the last plan by a damage, in a backup or to a second driver: each row is there once."""
+    if how == "a second driver":
+        fenced(stream)
+    elif how == "a backup":
+        restored(stream, older=1)
+        stream.finish()
+        stream.check()
+    else:
+        damaged(stream, how)
+
+
+LOSSES = ("plan cut", "plan lost before the commit", "a backup", "a second driver")
+
+
 def damaged(stream, damage, batches=2):
     """Damage a checkpoint, let new files land, and take the ways out: each row is there once."""
     stream.land(FILES * batches - 1)

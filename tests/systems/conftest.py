@@ -9,6 +9,7 @@ import pytest
 from conftest import environment
 from faults.drivers import Driver
 from support import ports
+from support.sink_streams import three_batches
 from systems.cluster import Cluster
 from systems.hadoop import Hdfs
 from systems.launching import Launcher, zipped
@@ -44,6 +45,12 @@ def spark(connector_jars, tmp_path_factory):
         "systems", profile="test", **({} if "SPARK_REMOTE" in os.environ else options)
     ) as spark:
         yield spark
+
+
+@pytest.fixture
+def stream(spark, folder):
+    """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
+    return three_batches(spark, folder)
 
 
 @pytest.fixture(scope="session")

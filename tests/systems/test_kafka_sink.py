@@ -148,24 +148,6 @@ def test_the_records_of_a_key_keep_their_order(broker, spark, rows, request):
         }
 
 
-def test_changed_totals_are_written_in_update_mode(broker, rows):
-    made = rows("shop STRING, amount INT")
-    made.add({"shop": "a", "amount": 1}, {"shop": "b", "amount": 2})
-    made.add({"shop": "a", "amount": 3})
-    topic = broker.topic()
-
-    def totals(frame):
-        return frame.groupBy("shop").agg(F.sum("amount").alias("total"))
-
-    made.write(sinks.kafka(broker.servers, topic, key="shop"), of=totals, mode="update")
-    found = [(ids(record)[1], json.loads(record.value or b"")) for record in broker.records(topic)]
-    assert sorted((batch, *each.values()) for batch, each in found) == [
-        ("0", "a", 1),
-        ("0", "b", 2),
-        ("1", "a", 4),
-    ]
-
-
 def test_killed_and_read_by_the_recipe_each_row_is_there_once(broker, spark, tmp_path):
     pick = random.Random(11)  # noqa: S311 - times, not secrets
     topic, folder, checkpoint = broker.topic(partitions=2), tmp_path / "in", tmp_path / "ckpt"

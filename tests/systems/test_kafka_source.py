@@ -96,18 +96,6 @@ def test_it_begins_at_the_first_record_or_where_it_is_told_to(spark, broker, tmp
     assert read_from({topic: {0: "latest", 1: 0}}) == [10]
 
 
-def test_a_restart_goes_on_behind_what_was_read(spark, broker, tmp_path):
-    topic = broker.topic(partitions=2)
-    frame = sources.kafka(spark, broker.servers, topic, max_offsets_per_trigger=4)
-    broker.send(topic, ids(10))
-    rows, summary = read(frame, tmp_path / "ckpt")
-    assert ids_of(rows) == list(range(10))
-    assert summary.queries[0].batches >= 3
-    broker.send(topic, ids(5, 10))
-    rows, _ = read(sources.kafka(spark, broker.servers, topic), tmp_path / "ckpt")
-    assert ids_of(rows) == list(range(10, 15))
-
-
 def test_the_summary_says_how_many_records_behind_it_is(spark, broker):
     topic = broker.topic(partitions=2)
     broker.send(topic, ids(10), partition=0)

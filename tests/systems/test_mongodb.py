@@ -17,12 +17,11 @@ from typing import Any
 import pytest
 from bson import Decimal128
 from conftest import ROOT, environment, process
-from faults.conftest import launch  # noqa: F401 - a fixture
 from pymongo.database import Database
 from pyspark.sql import functions as F
 from spark.test_callbacks import Gate
 from support import sink_contract
-from support.sink_streams import finish, forget_commit, three_batches, totals
+from support.sink_streams import finish, forget_commit, refused, totals
 from systems.conftest import jars
 from systems.mongodb import Server
 
@@ -58,12 +57,6 @@ def url(mongodb, shop):
     return mongodb.url(shop)
 
 
-@pytest.fixture
-def stream(spark, folder):
-    """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
-    return three_batches(spark, folder)
-
-
 def rows(shop, name="t"):
     """Return the rows that a collection has, sorted."""
     found = shop[name].find({}, {"_id": False, "sparkstream": False})
@@ -73,15 +66,6 @@ def rows(shop, name="t"):
 def ledger(shop, name="t"):
     found = shop["sparkstream_ledger"].find_one({"_id": name})
     return {} if found is None else found["queries"]
-
-
-def refused(frame, sink, checkpoint, mode="append"):
-    """Return the line with which a query is refused, at its start or at its next batch."""
-    with pytest.raises((InvalidInputError, QueryFailed)) as error:
-        finish(frame, sink, checkpoint, mode)
-    line = str(error.value)
-    assert "\n" not in line
-    return line
 
 
 ROWS = [("a", 1), ("a", 2), ("b", 1), ("b", 3), ("c", 2), ("c", 3)]
@@ -165,7 +149,7 @@ def test_what_an_older_driver_has_still_on_its_way_changes_nothing(shop, url, ho
     assert ledger(shop)["q"].items() >= {"batch": 0, "write": 2, "plan": "plan"}.items()
 
 
-@pytest.mark.parametrize("damage", ["plan cut", "plan lost before the commit", "a backup", "a second driver"])
+@pytest.mark.parametrize("damage", sink_contract.LOSSES)
 @pytest.mark.parametrize("how", ["append", "upsert"])
 def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, shop, url, tmp_path, how, damage):
     def found():
@@ -175,14 +159,7 @@ def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, shop, url, 
     more: dict[str, Any] = {"how": how, "keys": ["k"]} if how == "upsert" else {}
     adaptor = sink_contract.Adaptor(sinks.mongodb(url, "t", **more), found, CASES[how][0])
     contract = sink_contract.Stream(spark, tmp_path, adaptor)
-    if damage == "a backup":
-        sink_contract.restored(contract, older=1)
-        contract.finish()
-        contract.check()
-    elif damage == "a second driver":
-        sink_contract.fenced(contract)
-    else:
-        sink_contract.damaged(contract, damage)
+    sink_contract.lost(contract, damage)
 
 
 def test_of_two_queries_that_begin_in_one_moment_one_is_refused(shop, url):
@@ -515,13 +492,7 @@ def test_on_spark_connect_it_is_the_same(connect, stream, shop, url, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_batches_counts_and_sums_are_exact(
-    shop,
-    url,
-    folder,
-    tmp_path,
-    launch,  # noqa: F811
-):
+def test_killed_in_the_middle_of_batches_counts_and_sums_are_exact(shop, url, folder, tmp_path, begin):
     series = iter(feeds.sales_files(None, rows=ROWS_OF_A_FILE, seed=3))
     pick = random.Random(20)  # noqa: S311 - times, not secrets
     files = cut_off = 0
@@ -541,14 +512,14 @@ def test_killed_in_the_middle_of_batches_counts_and_sums_are_exact(
         feeds.drip([next(series) for _ in range(2)], folder)
         files += 2
         before = writes()
-        driver = launch("python", SCRIPT, url, folder, tmp_path)
+        driver = begin("python", SCRIPT, url, folder, tmp_path)
         while writes() == before:
             assert driver.running, driver.errors
             time.sleep(0.01)  # between looks
         time.sleep(pick.uniform(0, 1.5))  # the moment of the kill, which no condition picks
         driver.kill("group")
         cut_off += unfinished()
-    last = launch("python", SCRIPT, url, folder, tmp_path, "--available-now")
+    last = begin("python", SCRIPT, url, folder, tmp_path, "--available-now")
     assert last.ended(limit=120 + 20 * ROUNDS) == 0, last.errors
     truth: dict[int, list[Decimal]] = {}
     for row in feeds.sales_rows(files * ROWS_OF_A_FILE, seed=3):
