@@ -3,7 +3,6 @@
 `tests/project/test_notebook.py` has it in a real kernel.
 """
 
-import logging
 from datetime import UTC, datetime
 
 import pytest
@@ -44,21 +43,6 @@ def test_what_a_query_has_is_shown_and_nothing_else():
 
 def _escaped(text):
     return text.replace("&", "&amp;").replace("'", "&#x27;")
-
-
-def test_an_error_in_the_picture_is_said_once_and_ends_it_alone(caplog):
-    class Handle:
-        def update(self, _, **__):
-            raise RuntimeError("no kernel")
-
-    with (
-        caplog.at_level(logging.WARNING),
-        pictures.drawing(lambda over: notebook._update(Board(), Results({}), Handle(), over)),  # noqa: SLF001
-    ):
-        pass
-    assert [record.message for record in caplog.records] == [
-        "the run goes on without its picture: RuntimeError: no kernel"
-    ]
 
 
 def test_the_silence_of_a_query_is_told_while_it_lasts(monkeypatch, until):

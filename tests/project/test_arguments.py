@@ -357,16 +357,10 @@ sources.socket_lines(session, 'localhost', '9999')
     sources.socket_lines(): port is the string '9999'; give a number: int('9999')
 sources.socket_lines(session, 9999, 'localhost')
     sources.socket_lines(): host is 9999; give a string
-feeds.LineServer([], port='9999')
-    feeds.LineServer(): port is the string '9999'; give a number: int('9999')
 sinks.files('out', partition_by='day')
     sinks.files(): partition_by is the string 'day'; put it in a list: ['name']
 sinks.console()(frame)
     sinks.Sink(): writer is a DataFrame; give its .writeStream
-sinks.fan_out([sinks.latest('a')])
-    sinks.fan_out(): sinks is a list; give them one by one, or with a star: *sinks
-windows.tumbling('t', 5)
-    length is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)
 windows.flatten(frame, F.col('window'))
     windows.flatten(): column is a Column; give the column's name
 display.render(frame, 'table')

@@ -83,8 +83,6 @@ def test_a_copied_job_runs_beside_nothing_but_the_installed_wheel(wheel, tmp_pat
     subprocess.run(pip, check=True, capture_output=True)
     empty.mkdir()
     shutil.copy(ROOT / "jobs" / "sales_totals.py", empty)
-    with (empty / "sales_totals.py").open("a") as job:
-        job.write("")
     feeds.drip(feeds.sales_files(1, rows=10, seed=1), empty / "in")
     done = launch(
         *("spark-submit", "sales_totals.py", "in", "--available-now", "--format", "csv"),
