@@ -219,6 +219,12 @@ def environment(**changes):
     return kept | changes
 
 
+def built_wheel(folder):
+    """Build the wheel of this checkout in a folder."""
+    process([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True)
+    return next(folder.glob("*.whl"))
+
+
 def process(command, **how):
     """Run a command to its end; return it with its exit code and what it has printed, as text."""
     how = {"check": False, "timeout": 900} | how  # a limit for what hangs

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, process
+from conftest import ROOT, process, running
 from pyspark.sql import functions as F
 from support.recorded import AGAIN, progress
 from support.spark_jobs import counting_jobs
@@ -342,12 +341,11 @@ def test_a_signal_ends_watch(page, tmp_path, until):
     page.board.add(progress(batchId=7))
     seen = tmp_path / "seen"
     with seen.open("w") as out:
-        watching = subprocess.Popen(
-            [sys.executable, "-m", "sparkstream_kit", "watch", page.address], stdout=out
-        )
-    until(lambda: "batch 7" in seen.read_text())
-    watching.send_signal(signal.SIGINT)
-    assert watching.wait(30) == 0
+        words = [sys.executable, "-m", "sparkstream_kit", "watch", page.address]
+        with running(*words, stdout=out) as watch:
+            until(lambda: "batch 7" in seen.read_text())
+            watch.send_signal(signal.SIGINT)
+            assert watch.wait(30) == 0
 
 
 def _and_then(follow, start):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyspark
 import pytest
-from conftest import command, environment, process
+from conftest import command, environment, process, running
 from server.test_connect import attached
 
 import sparkstream_kit
@@ -415,18 +415,15 @@ run(query, on_batch=lambda _: print("runs", flush=True))
 def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(connect, tmp_path, until, request):
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS)
-    client = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path / "out"), str(tmp_path / "ckpt")],
-        env=environment(SPARK_REMOTE=connect),
-        stdout=subprocess.PIPE,
-        text=True,
+    words, env = (
+        [sys.executable, script, tmp_path / "out", tmp_path / "ckpt"],
+        environment(SPARK_REMOTE=connect),
     )
-    assert client.stdout is not None
-    child = int(client.stdout.readline())
-    request.addfinalizer(lambda: os.kill(child, signal.SIGKILL))
-    assert client.stdout.readline() == "runs\n"
-    client.send_signal(signal.SIGKILL)
-    client.wait()
+    with running(*words, env=env, stdout=subprocess.PIPE) as client:  # which is killed at the end
+        assert client.stdout is not None
+        child = int(client.stdout.readline())
+        request.addfinalizer(lambda: os.kill(child, signal.SIGKILL))
+        assert client.stdout.readline() == "runs\n"
     commits = tmp_path / "ckpt" / "commits"
 
     def count():
@@ -436,9 +433,7 @@ def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(connect, tmp
     until(lambda: count() > before)  # it runs on, which is Spark's way
     # Until then its checkpoint is refused to others: they would write to it at the same time.
     left = "in use by query endless, which runs on in the Spark Connect server"
-    done = process(
-        [sys.executable, str(script), str(tmp_path / "out"), str(tmp_path / "ckpt")], env=environment()
-    )
+    done = process(words, env=environment())
     assert left in done.stderr
     with pytest.raises(InvalidInputError, match=left):
         checkpoints.rewind(tmp_path / "ckpt", to=0, apply=True)
@@ -529,14 +524,9 @@ def test_a_python_that_is_slow_to_start_is_started_again(cache, tmp_path, monkey
 def test_a_run_whose_server_ends_says_so_in_one_line(cache, tmp_path, free_port):
     server = serving.serve(free_port, "test")
     try:
-        with subprocess.Popen(
-            [sys.executable, "-c", RUNS_ON],
-            cwd=tmp_path,
-            env=environment(SPARK_REMOTE=server.url),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as job:
+        how = {"cwd": tmp_path, "env": environment(SPARK_REMOTE=server.url)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with running(sys.executable, "-c", RUNS_ON, **how, **pipes) as job:
             assert job.stdout is not None
             assert job.stdout.readline() == "a batch\n"
             serving.stop(free_port)

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import environment
+from conftest import built_wheel, environment
 from faults.drivers import Driver
 from support import ports
 from support.sink_streams import three_batches
 from systems.cluster import Cluster
 from systems.hadoop import Hdfs
-from systems.launching import Launcher, zipped
+from systems.launching import Launcher
 
 from sparkstream_kit import spark_session
 
@@ -96,7 +96,8 @@ def cluster(tmp_path_factory):
 @pytest.fixture(scope="session")
 def kit(tmp_path_factory):
     """The zip for `--py-files`."""
-    return zipped(tmp_path_factory.mktemp("dist"))
+    wheel = built_wheel(tmp_path_factory.mktemp("dist"))  # as `make zip` does
+    return wheel.rename(wheel.with_name("sparkstream_kit.zip"))
 
 
 @pytest.fixture
