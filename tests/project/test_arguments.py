@@ -177,7 +177,7 @@ def taken(annotation):
     """Return the things that a type takes, as a whole or by the parts of a union; None if one is unknown."""
     parts = [annotation] if annotation in TAKES else re.split(r" \| (?![^\[]*\])", annotation)
     found = [TAKES.get(part, TAKES.get(part.partition("[")[0])) for part in parts]
-    return None if None in found else set[str]().union(*found)
+    return None if None in found else set[str]().union(*filter(None, found))
 
 
 def arguments():

@@ -436,13 +436,12 @@ def test_the_page_runs_from_top_to_bottom(spark, shop, url, tmp_path, until):
 CONNECTED = """
 import sys
 from pathlib import Path
-from sparkstream_kit import get_session, sinks, sources, start
+from sparkstream_kit import get_session, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 url, home = sys.argv[1], Path(sys.argv[2])
 
 def finish(frame, sink, checkpoint, mode):
-    query = start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True)
-    query.awaitTermination()
+    run(start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True))
 
 spark = get_session("connected")
 stream = sources.csv(spark, str(home / "in"), schema="k STRING, n INT", max_files_per_trigger=1)
