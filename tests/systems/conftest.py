@@ -17,6 +17,8 @@ from systems.launching import Launcher
 from sparkstream_kit import spark_session
 
 ROOT = Path(__file__).parent.parent.parent
+JOBS, SCRIPTS = ROOT / "jobs", Path(__file__).parent / "scripts"
+ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills, of which most are at random times
 # boto3 signs with it. Servers of these tests check nothing, and Spark's workers have it from the launch.
 AWS_LOGIN = {
     "AWS_ACCESS_KEY_ID": "kit",

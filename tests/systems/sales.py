@@ -1,7 +1,6 @@
 """Sales that are written to a system, their truth, and drivers that are killed while they read them."""
 
 import json
-import os
 import random
 import sqlite3
 import threading
@@ -11,10 +10,10 @@ from contextlib import closing
 from typing import Any
 
 import pyarrow.parquet as pq
+from systems.conftest import ROUNDS
 
 from sparkstream_kit import sinks, start
 
-ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills at random times
 _REGIONS = ("north", "south", "east", "west")
 
 

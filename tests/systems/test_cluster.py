@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyspark
 import pytest
-from systems.conftest import jars
+from systems.conftest import JOBS, ROUNDS, jars
 from systems.daemons import until
 from systems.hadoop import Yarn
 from systems.launching import (
@@ -25,8 +25,6 @@ from systems.launching import (
 
 from sparkstream_kit import feeds
 
-ROUNDS = int(os.environ.get("ROUNDS", "3"))
-JOBS = Path(__file__).parent.parent.parent / "jobs"
 ALERTS = {"Often": "burst", "ZScore": "amount", "Travel": "place"}
 ALL = ("--available-now", "--checkpoint")
 

@@ -1,6 +1,5 @@
 """Delta's writer for Spark, killed at the worst points; and a job that changes its writer."""
 
-import os
 from functools import partial
 from itertools import cycle, islice
 from signal import SIGTERM
@@ -10,10 +9,9 @@ from faults import targets
 from faults.drivers import until
 from faults.targets import finish, nothing_halved
 from faults.test_kills import POINTS, frozen_at
+from systems.conftest import ROUNDS
 
 from sparkstream_kit._packages import CONNECTORS
-
-ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills
 
 
 @pytest.mark.slow

@@ -2,17 +2,17 @@
 
 import os
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 from faults.drivers import until
+from systems.conftest import SCRIPTS
 from systems.sales import Reader, Sales, kill_at_random_times
 
 from sparkstream_kit import run, sources
 from sparkstream_kit.errors import QueryFailed
 
-SCRIPT = Path(__file__).parent / "scripts" / "kafka_sales.py"
+SCRIPT = SCRIPTS / "kafka_sales.py"
 
 
 class TopicSales(Sales):

@@ -11,7 +11,6 @@ import time
 from collections import Counter, defaultdict
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,13 +18,12 @@ from faults.drivers import Driver
 from faults.drivers import until as wait
 from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
+from systems.conftest import ROUNDS, SCRIPTS
 
 from sparkstream_kit import quarantine, run, sinks, sources, start, state, windows
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.schemas import from_ddl
 
-ROUNDS = int(os.environ.get("ROUNDS", "3"))
-SCRIPTS = Path(__file__).parent / "scripts"
 IDS = ("sparkstream.query", "sparkstream.batch", "sparkstream.row")
 
 

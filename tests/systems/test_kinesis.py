@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 from conftest import ROOT, environment, process
 from faults.drivers import until
+from systems.conftest import SCRIPTS
 from systems.kinesis import REGION, Server
 from systems.sales import Reader, Sales, kill_at_random_times
 
 from sparkstream_kit import checkpoints, cli, feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
-SCRIPT = Path(__file__).parent / "scripts" / "kinesis_sales.py"
+SCRIPT = SCRIPTS / "kinesis_sales.py"
 HOUR = 3_600_000
 
 

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import os
 import random
 import re
 import subprocess
@@ -11,7 +10,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +20,7 @@ from pyspark.sql import functions as F
 from spark.test_callbacks import Gate
 from support import sink_contract
 from support.sink_streams import finish, forget_commit, refused, totals
-from systems.conftest import jars
+from systems.conftest import ROUNDS, SCRIPTS, jars
 from systems.mongodb import Server
 
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -33,9 +31,8 @@ from sparkstream_kit.sinks.ledger import Batch
 
 Shop = Database[dict[str, Any]]
 
-ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills
 ROWS_OF_A_FILE = 1500  # so that a batch takes a second, and kills hit it
-SCRIPT = Path(__file__).parent / "scripts" / "sales_to_mongodb.py"
+SCRIPT = SCRIPTS / "sales_to_mongodb.py"
 
 
 @pytest.fixture(scope="module")
