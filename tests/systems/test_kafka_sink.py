@@ -257,13 +257,6 @@ def test_a_topic_that_is_not_there_is_one_line(broker, rows):
     assert str(raised.value) == f"Kafka at {broker.servers} has no topic totals-of-the-dya; {near}"
 
 
-def test_no_broker_is_one_line(rows, free_port):
-    soon: dict[str, Any] = {"kafka.default.api.timeout.ms": 2000}
-    sink = sinks.kafka(f"127.0.0.1:{free_port}", "t", **soon)
-    with pytest.raises(InvalidInputError, match="no Kafka broker at 127.0.0.1:.* has answered within 2 s"):
-        rows("shop STRING").write(sink)
-
-
 def test_a_password_is_in_no_repr(broker):
     sink = sinks.kafka(broker.servers, "t", **{"kafka.sasl.jaas.config": 'x password="hush";'})
     assert "hush" not in repr(sink) + repr(sinks.fan_out(sink))
