@@ -18,7 +18,6 @@ from support.checkpoint_queries import FORMAT_V2, ROCKSDB, land, totals
 from sparkstream_kit import cli, run, sinks, start
 from sparkstream_kit.jobflags import exit_codes
 
-Job = Callable[[Path], tuple[int, str, str]]
 Damage = Callable[[Path, random.Random], None]
 
 SEED = int(os.environ.get("SEED", "0"))

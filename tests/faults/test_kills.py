@@ -17,7 +17,6 @@ import pytest
 from faults import targets
 from faults.drivers import LIMIT, until
 from faults.targets import Target, finish, keep_going, nothing_halved
-from support import postgresql
 
 ROUNDS = int(os.environ.get("ROUNDS", "30"))  # of kills at random times, over all sinks
 SEED = 20
@@ -49,8 +48,7 @@ def killed(request, tmp_path):
         return targets.delta(tmp_path, how or "replace")
     if kind == "sqlite":
         return targets.database(tmp_path, f"sqlite:///{tmp_path}/totals.db", how or "replace")
-    server: postgresql.Server = request.getfixturevalue("server")
-    return targets.database(tmp_path, server.database(), how or "replace")
+    return targets.database(tmp_path, request.getfixturevalue("server").database(), how or "replace")
 
 
 @pytest.mark.fast("files", "sqlite-upsert")

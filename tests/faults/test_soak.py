@@ -5,7 +5,6 @@ import os
 
 import pytest
 from faults.drivers import SCRIPTS
-from support import postgresql
 
 from sparkstream_kit import sinks
 
@@ -26,8 +25,7 @@ KINDS = (
 )
 def test_a_driver_holds_no_more_after_many_batches(kind, database, tmp_path, launch, request):
     if database == "postgresql":
-        server: postgresql.Server = request.getfixturevalue("server")
-        url = server.database()
+        url = request.getfixturevalue("server").database()
     else:
         url = f"sqlite:///{tmp_path}/totals.db"
     holds_no_more(launch("python", SCRIPTS / "soak.py", kind, url, tmp_path, FIRST, LAST), tmp_path)

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from bson import Decimal128
 from conftest import ROOT, environment, process
-from pymongo.database import Database
 from pyspark.sql import functions as F
 from spark.test_callbacks import Gate
 from support import sink_contract
@@ -28,8 +27,6 @@ from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors.mongodb import collection
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.ledger import Batch
-
-Shop = Database[dict[str, Any]]
 
 ROWS_OF_A_FILE = 1500  # so that a batch takes a second, and kills hit it
 SCRIPT = SCRIPTS / "sales_to_mongodb.py"
