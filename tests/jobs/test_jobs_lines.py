@@ -111,6 +111,10 @@ WRONG: dict[str, list[tuple[list[str], str]]] = {
         (["in"], "the following arguments are required: OUT_DIR"),
         (["in", "in"], "OUT_DIR in is the input folder in"),
     ],
+    "events_to_postgres": [
+        (["in"], "the following arguments are required: --database, --checkpoint"),
+        (["in", "--checkpoint", "c", "--database", "sqlite:///in/x.db"], "would be read; put it elsewhere"),
+    ],
     "log_errors": [
         (["."], "the following arguments are required: OUT_DIR"),
         (["in", "in"], "OUT_DIR in is the input folder in"),
