@@ -6,7 +6,7 @@ import gzip
 import re
 import sys
 from dataclasses import dataclass, make_dataclass
-from datetime import date, datetime  # noqa: TC003 - from_dataclass reads the annotations at run time
+from datetime import date, datetime  # from_dataclass reads the annotations at run time
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, List, Optional  # noqa: UP035 - the old spellings are tested

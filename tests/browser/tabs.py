@@ -1,7 +1,5 @@
 """A tab of a real browser, as tests look at it."""
 
-from __future__ import annotations
-
 import json
 from contextlib import contextmanager
 

@@ -1,31 +1,23 @@
 """What a person sees on the page of a run, and what the browser does for it."""
 
-from __future__ import annotations
-
-import json
 import re
 import subprocess
 import sys
 import threading
 from itertools import islice
-from pathlib import Path
 
 import pytest
 from browser.tabs import nothing_else
 from conftest import environment, running
-from pyspark.sql.streaming.listener import StreamingQueryProgress
+from support.recorded import AGAIN, TOLD, progress
 
 from sparkstream_kit import feeds
 from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.monitoring.page import Page, Server
 from sparkstream_kit.monitoring.pictures import Results
 
-RECORDED = Path(__file__).parent.parent / "recorded" / "progress.jsonl"
-TOLD = [json.loads(line) for line in RECORDED.read_text("utf-8").splitlines()]
 OF_WINDOWS = [each for each in TOLD if each["name"] == "action_windows"]
-OTHER = "11111111-1111-4111-8111-111111111111"  # an id of Spark's
 SCRIPT = "<script>document.title = 'taken over'</script><img src=x onerror=alert(1)>"
-AGAIN = {"id": OTHER, "runId": OTHER, "timestamp": "2030-01-01T00:00:00.000Z"}
 
 
 class Shown:
@@ -42,7 +34,7 @@ class Shown:
     stops: list[str] = []  # noqa: RUF012 - set anew by the fixture
 
     def add(self, told, **changes):
-        self.page.board.add(StreamingQueryProgress.fromJson({**told, **changes}))
+        self.page.board.add(progress(told, **changes))
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """The command `sparkstream`: what it prints, how it ends, and that mistakes cost one line."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

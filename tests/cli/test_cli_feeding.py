@@ -1,7 +1,5 @@
 """The commands that land a generator's files with the truth beside them, and those that replay a file."""
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess

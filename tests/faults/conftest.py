@@ -1,7 +1,5 @@
 """The fault suite: real processes, killed, cut off and damaged. `make faults`; not a part of `make test`."""
 
-from __future__ import annotations
-
 import subprocess
 
 import pytest

@@ -1,7 +1,5 @@
 """A driver as a process of its own that a test can signal, freeze, look at and kill."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Where a job writes, which batches are there, and what they add up to: read without Spark where one may."""
 
-from __future__ import annotations
-
 import functools
 import json
 import os
@@ -9,23 +7,19 @@ import re
 import sqlite3
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from faults.drivers import JOBS, SCRIPTS, no_stack_trace
-from faults.sales import Events, Sales
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from faults.sales import Totals
+from faults.sales import Events, Sales, Totals
 
 ONE_FILE = ("--max-files-per-trigger", 1)  # a batch
 QUICK = ("--profile", "test")  # a launch costs less without Spark's web pages
@@ -134,17 +128,15 @@ def database(folder, url, how="replace", *, checkpoint=None, rows=50):
         "append": 'SELECT "ProductKey", "SaleAmount" FROM sales',
     }[how]
 
-    def last():
-        rows = query(url, "SELECT max(batch_id) FROM sparkstream_ledger")
-        return -1 if not rows or rows[0][0] is None else int(rows[0][0])
-
     def totals():
         rows = query(url, select)
         if how == "append":
             return added_up((key, Decimal(amount)) for key, amount in rows)
         return sorted((key, orders, Decimal(total)) for key, orders, total in rows)
 
-    return sales, Target((*command, *ONE_FILE), checkpoint, (Sink(last, totals, sales.totals),))
+    return sales, Target(
+        (*command, *ONE_FILE), checkpoint, (Sink(partial(last_in_ledger, url), totals, sales.totals),)
+    )
 
 
 def delta(folder, how="replace", *, connectors=()):
@@ -171,6 +163,13 @@ def delta(folder, how="replace", *, connectors=()):
     return sales, Target((*command, *ONE_FILE), checkpoint, (sink,))
 
 
+def last_in_ledger(url, table="%"):
+    """Return the last batch that is in a table of a database."""
+    ledger = f"SELECT max(batch_id) FROM sparkstream_ledger WHERE table_name LIKE '{table}'"  # noqa: S608 - ours
+    rows = query(url, ledger)
+    return -1 if not rows or rows[0][0] is None else int(rows[0][0])
+
+
 def last_in_delta(table):
     """Return the last batch that is in a table, by its newest commit: opening the table would take longer."""
     for commit in sorted((table / "_delta_log").glob("*.json"), reverse=True):
@@ -185,11 +184,6 @@ def events(folder, url):
     shop, checkpoint = Events(folder / "in"), folder / "ckpt"
     os.environ["KIT_DATABASE"] = url  # the job takes no password from its command line
 
-    def last(table):
-        ledger = f"SELECT max(batch_id) FROM sparkstream_ledger WHERE table_name = '{table}'"  # noqa: S608 - ours
-        rows = query(url, ledger)
-        return -1 if not rows or rows[0][0] is None else int(rows[0][0])
-
     def good():
         return added_up(
             (kind, Decimal(price)) for kind, price in query(url, "SELECT type, price FROM events")
@@ -201,8 +195,8 @@ def events(folder, url):
 
     flags = ("--checkpoint", checkpoint, "--database", "env:KIT_DATABASE", *QUICK, *ONE_FILE)
     both = (
-        Sink(partial(last, "events"), good, shop.totals),
-        Sink(partial(last, "events_bad"), bad, shop.broken),
+        Sink(partial(last_in_ledger, url, "events"), good, shop.totals),
+        Sink(partial(last_in_ledger, url, "events_bad"), bad, shop.broken),
     )
     return shop, Target((JOBS / "events_to_postgres.py", shop.folder, *flags), checkpoint, both)
 

@@ -4,15 +4,11 @@ The lines are our own, shaped after the Online Retail data set of the UCI reposi
 as 12/31/2010 8:26, quoted descriptions, cancellations, missing customers, corrections below zero.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import os
 import random
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
 from datetime import timedelta
@@ -22,7 +18,7 @@ from typing import Any
 import pandas as pd  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT
+from conftest import built_wheel
 from faults.drivers import LIMIT, SCRIPTS, no_stack_trace, until
 from faults.targets import newest
 
@@ -109,9 +105,7 @@ def daily(sales: pd.DataFrame) -> list[tuple[str, str, int, Decimal]]:
 @pytest.fixture
 def submit(tmp_path):
     """A command that is spark-submit with the kit's zip, which `make zip` makes so."""
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    kit = next((tmp_path / "dist").glob("*.whl")).rename(tmp_path / "sparkstream_kit.zip")
+    kit = built_wheel(tmp_path).rename(tmp_path / "sparkstream_kit.zip")
     command = tmp_path / "submit"
     command.write_text(f'#!/bin/sh\nexec spark-submit --py-files "{kit}" "$@"\n')
     command.chmod(0o755)

@@ -4,14 +4,13 @@ A case is a copy of a checkpoint of three batches with one damaged file; the que
 commands look at it. SEED=N damages other bytes.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import re
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from support.checkpoint_queries import FORMAT_V2, ROCKSDB, land, totals
@@ -19,12 +18,7 @@ from support.checkpoint_queries import FORMAT_V2, ROCKSDB, land, totals
 from sparkstream_kit import cli, run, sinks, start
 from sparkstream_kit.jobflags import exit_codes
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    Job = Callable[[Path], tuple[int, str, str]]
-    Damage = Callable[[Path, random.Random], None]
+Damage = Callable[[Path, random.Random], None]
 
 SEED = int(os.environ.get("SEED", "0"))
 STORES: dict[str, dict[str, str]] = {"hdfs": {}, "zips": ROCKSDB, "format-v2": FORMAT_V2}

@@ -1,7 +1,5 @@
 """DStreams killed and recovered: exact on a watched folder; at most once, and never back, on a socket."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections import Counter

@@ -1,7 +1,5 @@
 """Crashes as `assert_exactly_once` makes them, beside real kills at the same numbered calls."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -1,29 +1,23 @@
 """A changed query that is killed while its checkpoint is built begins again, and is exact."""
 
-from __future__ import annotations
-
 import json
 import os
 import random
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from faults.drivers import SCRIPTS
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkstream_kit import _files, run, sinks, sources, start, windows
 from sparkstream_kit.checkpoints import check, evolve
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pyspark.sql import DataFrame
-
 
 ROUNDS = int(os.environ.get("ROUNDS", "4"))
 SCHEMA = "at TIMESTAMP, product STRING, shop STRING, n INT"

@@ -1,7 +1,5 @@
 """A driver that was thought dead and wakes up: the target refuses it, and the newer driver goes on."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """200,000 fuzzed lines against Python's own csv, json and decimal: the same good values, and no line lost."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -9,9 +7,10 @@ import math
 import random
 import re
 from collections import Counter
+from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Context, Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -20,10 +19,6 @@ from pyspark.sql import functions as F
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.quarantine import parse_csv, parse_json
 from sparkstream_kit.schemas import from_ddl
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 LINES, FILES, SEED = 100_000, 4, 9  # of each format
 

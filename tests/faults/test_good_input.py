@@ -1,22 +1,17 @@
 """Each job and example on good input says nothing but its summary: no verdict, no hint, no warning."""
 
-from __future__ import annotations
-
 import logging
 import sys
+from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT
 
 from sparkstream_kit import feeds
 from sparkstream_kit.feeds.datasets import DATASETS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
 
 FILES, ROWS = 11, 30  # a verdict takes ten batches
 ONE_FILE = ("--available-now", "--max-files-per-trigger", "1")

@@ -7,24 +7,16 @@
 The driver is frozen before a look, so that the point is sure, and goes on if it has come past it.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pytest
 from faults import targets
 from faults.drivers import LIMIT, until
-from faults.targets import finish, keep_going, nothing_halved
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from faults.targets import Target
-    from support import postgresql
+from faults.targets import Target, finish, keep_going, nothing_halved
 
 ROUNDS = int(os.environ.get("ROUNDS", "30"))  # of kills at random times, over all sinks
 SEED = 20
@@ -56,8 +48,7 @@ def killed(request, tmp_path):
         return targets.delta(tmp_path, how or "replace")
     if kind == "sqlite":
         return targets.database(tmp_path, f"sqlite:///{tmp_path}/totals.db", how or "replace")
-    server: postgresql.Server = request.getfixturevalue("server")
-    return targets.database(tmp_path, server.database(), how or "replace")
+    return targets.database(tmp_path, request.getfixturevalue("server").database(), how or "replace")
 
 
 @pytest.mark.fast("files", "sqlite-upsert")

@@ -1,7 +1,5 @@
 """A plan that a checkpoint has lost, or that its backup never had: no row is lost or doubled in any sink."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -9,8 +7,10 @@ import shlex
 import shutil
 import sqlite3
 import subprocess
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -23,24 +23,12 @@ from support.sink_contract import DAMAGES, Adaptor, Stream, cut
 
 from sparkstream_kit import run, sinks, sources, start
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+# Of each way to write: the output mode and the keys.
+MODES = {"append": ("append", ()), "upsert": ("update", ["k"]), "replace": ("complete", ())}
 
 
-def sqlite(folder, how):
-    def rows():
-        with sqlite3.connect(folder / "t.db") as database:
-            found = database.execute("SELECT * FROM t ORDER BY 1").fetchall()
-        return [row[0] for row in found] if how == "append" else found
-
-    keys, mode = (["k"], "update") if how == "upsert" else ((), "complete")
-    sink = sinks.sql_table(f"sqlite:///{folder}/t.db", "t", how=how, keys=keys)
-    return Adaptor(sink, rows, "append" if how == "append" else mode)
-
-
-def database(make, _, how):
-    url = make().database()
+def database(make, folder, how):
+    url = make(folder)
 
     def rows():
         engine = sqlalchemy.create_engine(url)
@@ -49,7 +37,7 @@ def database(make, _, how):
         engine.dispose()
         return [row[0] if how == "append" else tuple(row) for row in found]
 
-    keys, mode = (["k"], "update") if how == "upsert" else ((), "append")
+    mode, keys = MODES[how]
     return Adaptor(sinks.sql_table(url, "t", how=how, keys=keys), rows, mode)
 
 
@@ -60,7 +48,7 @@ def delta(folder, how):
         found = DeltaTable(str(folder / "t")).to_pyarrow_table().to_pylist()
         return sorted(row["n"] if how == "append" else (row["k"], row["total"]) for row in found)
 
-    keys, mode = {"append": ((), "append"), "upsert": (["k"], "update"), "replace": ((), "complete")}[how]
+    mode, keys = MODES[how]
     return Adaptor(sinks.delta(folder / "t", how=how, keys=keys), rows, mode)
 
 
@@ -72,12 +60,13 @@ def directories(folder, _):
     return Adaptor(sinks.batch_files(folder / "out", format="json"), rows)
 
 
+sqlite = partial(database, lambda folder: f"sqlite:///{folder}/t.db")
 SINKS: dict[str, tuple[Callable[[Path, str], Adaptor], str]] = {
     "sqlite append": (sqlite, "append"),
     "sqlite upsert": (sqlite, "upsert"),
     "sqlite replace": (sqlite, "replace"),
-    "postgresql append": (partial(database, postgresql.server), "append"),
-    "mariadb upsert": (partial(database, mariadb.server), "upsert"),
+    "postgresql append": (partial(database, lambda _: postgresql.server().database()), "append"),
+    "mariadb upsert": (partial(database, lambda _: mariadb.server().database()), "upsert"),
     "delta append": (delta, "append"),
     "delta upsert": (delta, "upsert"),
     "delta replace": (delta, "replace"),

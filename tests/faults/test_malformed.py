@@ -1,21 +1,15 @@
 """1,000 malformed lines of fourteen kinds among 100,000: each kept with its reason, the rest exact."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pyarrow.parquet as pq
 from faults.drivers import JOBS
 from faults.targets import added_up
 
 from sparkstream_kit import feeds
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 LINES, EVERY, SEED = 100_000, 100, 4
 COLUMNS = (

@@ -1,7 +1,5 @@
 """A checkpoint goes from plain PySpark to the kit and back, each killed: no row is lost or doubled."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from pathlib import Path

@@ -1,18 +1,12 @@
 """Many batches: nothing that a driver holds grows with their number."""
 
-from __future__ import annotations
-
 import json
 import os
-from typing import TYPE_CHECKING
 
 import pytest
 from faults.drivers import SCRIPTS
 
 from sparkstream_kit import sinks
-
-if TYPE_CHECKING:
-    from support import postgresql
 
 FIRST = 30  # batches after which Spark keeps no more of its executions, logs and progress than before
 LAST = int(os.environ.get("BATCHES", "70"))  # what leaks with each batch shows in forty
@@ -31,8 +25,7 @@ KINDS = (
 )
 def test_a_driver_holds_no_more_after_many_batches(kind, database, tmp_path, launch, request):
     if database == "postgresql":
-        server: postgresql.Server = request.getfixturevalue("server")
-        url = server.database()
+        url = request.getfixturevalue("server").database()
     else:
         url = f"sqlite:///{tmp_path}/totals.db"
     holds_no_more(launch("python", SCRIPTS / "soak.py", kind, url, tmp_path, FIRST, LAST), tmp_path)

@@ -1,7 +1,5 @@
 """The job `action_windows`: each line is a row, late or bad exactly once, and each row counts once."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections import Counter
@@ -134,7 +132,7 @@ def test_a_signal_while_the_first_query_runs_is_a_clean_stop(launcher, job, spar
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [pytest.param("update", marks=pytest.mark.slow), "complete"])
+@pytest.mark.parametrize("mode", ["update", "complete"])
 def test_update_and_complete_come_to_the_same_counts(spark, folder, tmp_path, mode):
     out, given = tmp_path / "out", disturbed()
     land(map(feeds.json_line, given.arriving), folder)
@@ -154,12 +152,7 @@ def test_update_and_complete_come_to_the_same_counts(spark, folder, tmp_path, mo
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mode", "keys"),
-    [
-        ("append", []),
-        pytest.param("update", ["start", "action"], marks=pytest.mark.slow),
-        pytest.param("complete", [], marks=pytest.mark.slow),
-    ],
+    ("mode", "keys"), [("append", []), ("update", ["start", "action"]), ("complete", [])]
 )
 def test_any_split_and_order_gives_what_a_batch_run_gives(spark, mode, keys):
     rows = [

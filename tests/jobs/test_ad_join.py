@@ -20,6 +20,10 @@ def lines(rows):
     return [(feeds.json_line(row),) for row in rows]
 
 
+def event(kind, clock, ad="a"):
+    return {"ad_id": ad, "event_type": kind, "event_time": f"2024-01-01T{clock}:00Z"}
+
+
 def found(rows):
     """Return rows as the truth has them."""
 
@@ -62,22 +66,16 @@ def test_pairs_and_unmatched_views_are_those_of_the_truth_over_a_kill_and_a_rest
 
 @pytest.mark.slow
 def test_the_watermark_is_that_of_all_events_and_not_of_the_clicks_alone(stream):
-    def event(kind, ad, clock):
-        return {"ad_id": ad, "event_type": kind, "event_time": f"2024-01-01T{clock}:00Z"}
-
     source = stream("value STRING")
     query = stream.query(ad_join.transform(source.to_df()))
-    source.add_data(lines([event("view", "a", "00:25"), event("click", "stray", "00:20")]))
-    source.add_data(lines([event("view", "b", "02:00"), event("click", "stray", "00:31")]))
+    source.add_data(lines([event("view", "00:25"), event("click", "00:20", "stray")]))
+    source.add_data(lines([event("view", "02:00", "b"), event("click", "00:31", "stray")]))
     rows = [row for batch in query.step() for row in batch.rows]
     assert found(rows) == [("a", "2024-01-01T00:25:00Z", None)]
 
 
 @pytest.mark.slow
 def test_a_view_is_written_once_though_it_and_its_click_come_twice(stream):
-    def event(kind, clock, ad="a"):
-        return {"ad_id": ad, "event_type": kind, "event_time": f"2024-01-01T{clock}:00Z"}
-
     rows = [event("view", "00:25"), event("click", "00:29"), event("click", "00:29"), event("click", "00:27")]
     source = stream("value STRING")
     query = stream.query(ad_join.transform(source.to_df()))

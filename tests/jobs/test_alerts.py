@@ -1,7 +1,5 @@
 """The jobs `card_alerts` and `sensor_alerts`: they find what was put into their input, and no more."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 

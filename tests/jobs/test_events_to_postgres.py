@@ -4,8 +4,6 @@ The tests of `transform` need the installed kit alone, so that they can be copie
 `tests/faults/` kills it.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 
@@ -134,21 +132,3 @@ def test_the_job_goes_on_where_it_stopped(where, job, folder, tmp_path):
     assert totals(rows) == feeds.events_truth(events.counted + events.late)
     assert len({row["event_id"] for row in rows}) == len(rows)
     assert sum(count for _, count in bad) == len(events.bad) + len(events.ahead)
-
-
-@pytest.mark.parametrize(
-    ("flags", "problem"),
-    [
-        ([], "the following arguments are required: --database, --checkpoint"),
-        (["--database", "sqlite:///in/x.db"], "would be read; put it elsewhere"),
-    ],
-)
-@pytest.mark.usefixtures("spark")
-def test_flags_that_make_no_sense_cost_one_line(
-    flags, problem, folder, tmp_path, capsys,
-    monkeypatch
-):  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    given = [] if not flags else ["--database", "sqlite:///shop.db", "--checkpoint", "ckpt", *flags]
-    assert events_to_postgres.main([str(folder), "--available-now", *given]) == 2
-    assert problem in capsys.readouterr().err.splitlines()[-1]

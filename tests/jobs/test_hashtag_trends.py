@@ -3,8 +3,6 @@
 The tests of `transform` need the installed kit alone, so that they can be copied with the job.
 """
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from contextlib import closing
@@ -183,16 +181,3 @@ def test_the_job_goes_on_where_it_stopped(job, folder, tmp_path):
             "SELECT start, tag, posts FROM hashtag_trends ORDER BY start, posts DESC, tag"
         )
         assert [(f"{start[:10]}T{start[11:19]}Z", tag, count) for start, tag, count in rows] == truth
-
-
-@pytest.mark.parametrize(
-    ("flags", "problem"),
-    [
-        (["--window", "soon"], "cannot read length 'soon'"),
-        (["--watermark", "soon"], "--watermark"),
-    ],
-)
-def test_flags_that_make_no_sense_cost_one_line(flags, problem, folder, capsys):
-    assert hashtag_trends.main([str(folder), "--available-now", *flags]) == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert problem in last

@@ -1,7 +1,5 @@
 """`--kafka` on the jobs that read lines: one of it and INPUT_DIR, and a topic with it."""
 
-from __future__ import annotations
-
 import importlib
 
 import pytest

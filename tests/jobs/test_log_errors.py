@@ -1,7 +1,5 @@
 """The job `log_errors`: errors and percentiles by path and minute, sessions by host, and no line lost."""
 
-from __future__ import annotations
-
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -147,17 +145,3 @@ def test_a_path_is_a_path_whatever_the_request_is(spark):
     got = log_errors.transform(rows).select("path", "requests", "errors", "p95").collect()
     assert Counter(row["path"] for row in got for _ in range(row["requests"])) == Counter(requests.values())
     assert all(row["errors"] == row["requests"] and row["p95"] is None for row in got)
-
-
-@pytest.mark.slow
-@pytest.mark.connect
-def test_as_a_process_of_its_own_it_goes_on_where_it_was(job, spark, folder, tmp_path):
-    rows = list(feeds.log_rows(240, seed=9))
-    out = tmp_path / "out"
-    for number in range(2):
-        land(map(feeds.log_line, rows), folder, skip=2 * number, files=2)
-        flags = [*FLAGS, "--max-bad", "0%", "--report", "sessions", *(["--drain"] if number else [])]
-        done = job("python", "log_errors", folder, out, *flags)
-        assert (done.returncode, done.stdout) == (0, ""), done.stderr
-        assert "log_bad: 2 batches, 120 rows in, 0 late rows dropped, 0 bad rows" in done.stderr
-    assert reported(spark.read.parquet(str(out / "sessions"))) == feeds.log_sessions(rows)

@@ -3,8 +3,6 @@
 `tests/faults/` kills it, and gives it 1,000 malformed lines among 100,000.
 """
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from decimal import Decimal
@@ -94,18 +92,6 @@ def test_a_folder_of_something_else_is_said_in_the_last_line(job, folder, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_restart_goes_on_and_writes_no_line_twice(job, spark, folder, tmp_path):
-    out = tmp_path / "out"
-    for files in (2, 4):
-        feeds.drip(list(feeds.sales_files(4, rows=25, seed=2))[files - 2 : files], folder)
-        done = job("python", "sales_clean", folder, out, "--available-now", "--max-files-per-trigger", 1)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout == ""
-        assert "sales_clean: 2 batches, 50 rows in, 0 bad rows" in done.stderr
-    assert totals(written(spark, out, "good")) == sorted(feeds.sales_totals(feeds.sales_rows(100, seed=2)))
-
-
-@pytest.mark.slow
 def test_the_sales_log_comes_out_whole(job, spark, sales_log, tmp_path):
     done = job("spark-submit", "sales_clean", sales_log / "sales_log", tmp_path / "out", "--available-now")
     assert done.returncode == 0, done.stderr
@@ -131,26 +117,6 @@ def test_a_file_name_that_spark_misreads_doubles_no_line(job, spark, folder, tmp
     done = job("python", "sales_totals", folder, "--available-now", "--max-files-per-trigger", 84)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split() == ["tea", "4", "4.40"]
-
-
-WRONG: list[tuple[list[str], str]] = [
-    (["."], "the following arguments are required: OUT_DIR"),
-    (["no/such", "out"], "argument INPUT_DIR: folder no/such does not exist; create it or correct the"),
-    ([".", "out"], "OUT_DIR out lies in the input folder ."),
-    (["in", "in"], "OUT_DIR in is the input folder in"),
-    ([".", "."], "OUT_DIR . is the input folder ."),
-    (["in", "in/out"], "OUT_DIR in/out lies in the input folder in"),
-    (["in/good", "in"], "OUT_DIR/good in/good is the input folder in/good"),
-    (["in", "out", "--stop-file", "in/stop"], "--stop-file in/stop lies in the input folder in"),
-    (["in", "out", "--checkpoint", "in/ckpt"], "--checkpoint in/ckpt lies in the input folder in"),
-    (["in", "out", "--dedup", "OrderID"], "unknown argument --dedup; did you mean --dedupe?"),
-    (["in", "out", "--max-files-per-trigger", "0"], "'0' is not a whole number from 1"),
-]
-
-
-def test_wrong_arguments_are_one_line(refused, tmp_path):
-    (tmp_path / "home" / "in" / "good").mkdir(parents=True)
-    refused("sales_clean", WRONG)
 
 
 def test_an_output_that_cannot_be_is_one_line_before_a_session_starts(job, tmp_path):

@@ -1,7 +1,5 @@
 """The job `sales_totals`: exact totals, by `python` and by `spark-submit`, over restarts and bad lines."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -178,57 +176,6 @@ def test_the_sales_log_gives_its_published_totals(job, sales_log):
     assert done.returncode == 0, done.stderr
     assert done.stdout == (sales_log / "sales_log_totals.csv").read_text()
     assert "bad lines" not in done.stderr
-
-
-WRONG: list[tuple[list[str], str]] = [
-    (["no/such"], "argument INPUT_DIR: folder no/such does not exist; create it or correct the path"),
-    ([], "the following arguments are required: INPUT_DIR"),
-    ([".", "--chekpoint", "c"], "unknown argument --chekpoint; did you mean --checkpoint?"),
-    ([".", "--run-for", "soon"], "argument --run-for: 'soon' is not a positive number of seconds"),
-    ([".", "--max-files-per-trigger", "0"], "'0' is not a whole number from 1"),
-    (["--profile", "lokal", "."], "unknown profile lokal; did you mean local?"),
-    ([".", "--format", "xml"], "argument --format: invalid choice: 'xml'"),
-    (
-        [".", "--max-bad", "1"],
-        "argument --max-bad: '1' is not a percentage from 0% to 100%, such as 1% or",
-    ),
-    ([".", "--max-bad", "101%"], "argument --max-bad: '101%' is not a percentage from 0% to 100%"),
-    ([".", "--trigger", "5 parsecs"], "'5 parsecs' is not an interval, such as '5 seconds'"),
-    ([".", "--trigger", "5 seconds", "--available-now"], "--available-now and --trigger exclude"),
-    (["jobs.txt"], "jobs.txt is a file; give the folder that it is in"),
-    ([".", "--snapshot", "../t.xml"], "snapshot ../t.xml: the name must end in .csv or .json"),
-    ([".", "--snapshot", "totals.csv"], "--snapshot totals.csv lies in the input folder ."),
-    ([".", "--checkpoint", "."], "--checkpoint . is the input folder ."),
-    (
-        [".", "--database", "sqlite:///totals.db"],
-        "--database sqlite:///totals.db lies in the input folder .",
-    ),
-    ([".", "--stop-file", "stop"], "--stop-file stop lies in the input folder ."),
-    (
-        ["in/*", "--checkpoint", "in/a/ckpt"],
-        "--checkpoint in/a/ckpt lies in the input folder in/*",
-    ),
-    (["file:/", "--snapshot", "/totals.csv"], "--snapshot /totals.csv lies in the input folder file:/"),
-    ([".", "--database", "hush@host/db"], "argument --database: this is not a URL, such as sqlite:///"),
-    ([".", "--database", "env:"], "argument --database: the environment variable  is not set"),
-    (
-        [".", "--database", "env:NOT_SET"],
-        "the environment variable NOT_SET is not set; put the URL there",
-    ),
-    (
-        [".", "--database", "postgresql://kit:hush@h/d"],
-        "others can see a password on the command line; le",
-    ),
-    (
-        [".", "--database", "postgresql://h/d?password=hush"],
-        "set PGPASSWORD or ~/.pgpass, or put the URL",
-    ),
-]
-
-
-def test_wrong_arguments_are_one_line(refused, tmp_path):
-    (tmp_path / "home" / "jobs.txt").touch()
-    refused("sales_totals", WRONG)
 
 
 @pytest.mark.fast("mysql*")

@@ -1,7 +1,5 @@
 """The job `socket_wordcount`: its counts, and how it ends."""
 
-from __future__ import annotations
-
 import socket
 import sqlite3
 from collections import Counter
@@ -76,9 +74,7 @@ def test_a_server_that_says_nothing_is_idle(job, spark):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["socket_wordcount", pytest.param("dstream_wordcount", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["socket_wordcount", "dstream_wordcount"])
 def test_a_port_that_nobody_listens_on_is_one_line(job, name, temporary, free_port):
     done = job("spark-submit", name, "127.0.0.1", free_port, **temporary)
     assert done.returncode == 2
@@ -99,17 +95,3 @@ def test_a_host_that_is_not_known_is_input_that_cannot_be_had(spark):
         run(query)
     text = "query unknown failed: unknown host no-such-host.invalid; correct the name, or give the address"
     assert (str(error.value), error.value.exit_code) == (text, 2)
-
-
-WRONG: list[tuple[list[str], str]] = [
-    (["9999"], "argument HOST: 9999 is a number, perhaps a port; give the host and then the port"),
-    (["localhost", "70000"], "argument PORT: '70000' is not a port, 1 to 65535"),
-    (["--idle", "0"], "argument --idle: '0' is not a positive number of seconds"),
-    (["--checkpoint", "c"], "unknown argument --checkpoint; see --help"),
-    (["--database", "hush@host/db"], "argument --database: this is not a URL, such as sqlite:///"),
-    (["--profile", "lokal"], "unknown profile lokal; did you mean local?"),
-]
-
-
-def test_wrong_arguments_are_one_line(refused):
-    refused("socket_wordcount", WRONG)

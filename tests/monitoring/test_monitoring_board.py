@@ -1,33 +1,24 @@
 """The board: what every face shows, from progress that real queries had."""
 
-import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import ROOT
-from pyspark.sql.streaming.listener import StreamingQueryProgress
+from support.recorded import TOLD, filled, progress
 
 from sparkstream_kit import sinks, sources, start
 from sparkstream_kit.monitoring.board import SHOWN, Board
 
-LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
-
 
 @pytest.fixture
 def board():
-    """A board with the recorded batches of three queries."""
-    made = Board()
-    for line in LINES:
-        made.add(StreamingQueryProgress.fromJson(json.loads(line)))
-    return made
+    return filled()
 
 
 def test_each_query_has_its_batches_and_its_totals(board):
-    told = [json.loads(line) for line in LINES]
     pictures = {each.name: each for each in board.pictures()}
-    assert set(pictures) == {each["name"] for each in told}
+    assert set(pictures) == {each["name"] for each in TOLD}
     for name, picture in pictures.items():
-        mine = [each for each in told if each["name"] == name]
+        mine = [each for each in TOLD if each["name"] == name]
         assert [batch.batch for batch in picture.batches] == [each["batchId"] for each in mine][-SHOWN:]
         assert picture.summary.input_rows == sum(each["numInputRows"] for each in mine)
         for batch, each in zip(picture.batches, mine, strict=True):
@@ -63,7 +54,7 @@ def test_a_query_that_has_ended_is_not_silent(spark):
 
 def test_who_waits_is_told_of_a_batch_once(board):
     seen = board.wait(0, 0)
-    board.add(StreamingQueryProgress.fromJson(json.loads(LINES[0])))
+    board.add(progress())
     assert board.wait(seen, 0) == seen, "a batch that it has"
     board.end()
     assert board.wait(seen, 0) > seen
@@ -71,31 +62,27 @@ def test_who_waits_is_told_of_a_batch_once(board):
 
 def test_a_query_that_is_started_once_more_is_the_same_one():
     board = Board()
-    progress = json.loads(LINES[0])
-    drained = progress | {"runId": "00000000-0000-0000-0000-000000000001", "batchId": progress["batchId"] + 1}
-    for each in (progress, drained):
-        board.add(StreamingQueryProgress.fromJson(each))
+    board.add(progress())
+    board.add(progress(runId="00000000-0000-0000-0000-000000000001", batchId=TOLD[0]["batchId"] + 1))
     [picture] = board.pictures()
     assert picture.summary.batches == len(picture.batches) == 2
 
 
 def test_no_query_has_more_than_it_can_show():
     board = Board()
-    progress = json.loads(LINES[0])
     for number in range(SHOWN + 10):
-        board.add(StreamingQueryProgress.fromJson(progress | {"batchId": number}))
+        board.add(progress(batchId=number))
     [picture] = board.pictures(datetime.now(UTC))
     assert len(picture.batches) == SHOWN
     assert picture.summary.batches == SHOWN + 10
-    assert picture.summary.input_rows == (SHOWN + 10) * progress["numInputRows"], "totals never fall"
+    assert picture.summary.input_rows == (SHOWN + 10) * TOLD[0]["numInputRows"], "totals never fall"
 
 
 def test_silence_does_not_come_before_what_is_worse(board):
-    told = [each for each in map(json.loads, LINES) if each["name"] == "action_windows"]
+    told = [each for each in TOLD if each["name"] == "action_windows"]
     ahead = "2099-01-01T00:00:00.000Z"
     for number, each in enumerate(told * 2, 1000):
-        more = {"batchId": number, "eventTime": each["eventTime"] | {"watermark": ahead}}
-        board.add(StreamingQueryProgress.fromJson(each | more))
+        board.add(progress(each, batchId=number, eventTime=each["eventTime"] | {"watermark": ahead}))
     worst = board.pictures(datetime(2027, 1, 1, tzinfo=UTC))[0]
     assert worst.name == "action_windows"
     assert worst.level == "bad"

@@ -1,29 +1,18 @@
 """What a scraper reads of a run, by the library's own strict parser."""
 
-from __future__ import annotations
-
-import json
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 import pytest
-from conftest import ROOT
+from prometheus_client import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as older
-from pyspark.sql.streaming.listener import StreamingQueryProgress
+from support.recorded import AGAIN, TOLD, filled, progress
 
 from sparkstream_kit.monitoring.board import SHOWN, Board
 from sparkstream_kit.monitoring.page import scraped
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from prometheus_client import Metric
-
-LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
-TOLD = [json.loads(line) for line in LINES]
 LABELS = ("query", "part", "level")
-OTHER = "11111111-1111-4111-8111-111111111111"  # an id of Spark's
 OPEN = "application/openmetrics-text; version=1.0.0"
 NAME = 'a "quoted" \\ name\nof two lines {query="x"} 1'
 
@@ -44,10 +33,7 @@ def values(board, accept=OPEN):
 
 @pytest.mark.parametrize("accept", [OPEN, ""])
 def test_each_query_has_its_totals_and_its_last_batch(accept):
-    board = Board()
-    for each in TOLD:
-        board.add(StreamingQueryProgress.fromJson(each))
-    found = values(board, accept)
+    found = values(filled(), accept)
     for name in {each["name"] for each in TOLD}:
         mine = [each for each in TOLD if each["name"] == name]
         assert found["sparkstream_batches_total", name] == len(mine)
@@ -63,7 +49,7 @@ def test_each_query_has_its_totals_and_its_last_batch(accept):
 
 def test_a_name_can_hold_anything():
     board = Board()
-    board.add(StreamingQueryProgress.fromJson(TOLD[0] | {"name": NAME}))
+    board.add(progress(name=NAME))
     assert values(board)["sparkstream_batches_total", NAME] == 1
 
 
@@ -71,10 +57,9 @@ def test_totals_do_not_fall_however_long_a_run_is_and_however_often_a_query_star
     board, rows = Board(), TOLD[0]["numInputRows"]
     key = ("sparkstream_input_rows_total", TOLD[0]["name"])
     for number in range(SHOWN + 10):
-        board.add(StreamingQueryProgress.fromJson(TOLD[0] | {"batchId": number}))
+        board.add(progress(batchId=number))
     assert values(board)[key] == (SHOWN + 10) * rows
-    again = {"id": OTHER, "runId": OTHER, "timestamp": "2030-01-01T00:00:00.000Z"}
-    board.add(StreamingQueryProgress.fromJson(TOLD[0] | again))
+    board.add(progress(**AGAIN))
     assert values(board)[key] == (SHOWN + 11) * rows
     assert values(board)["sparkstream_last_batch_id", TOLD[0]["name"]] == TOLD[0]["batchId"]
 
@@ -88,7 +73,7 @@ def test_without_the_library_the_path_says_what_to_install(request, monkeypatch)
 
     page = Served()
     request.addfinalizer(page.end)
-    page.board.add(StreamingQueryProgress.fromJson(TOLD[0]))
+    page.board.add(progress())
     status, text, headers = page.ask("/metrics", Accept=OPEN)
     assert status == 200
     assert headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")

@@ -3,16 +3,11 @@
 `tests/project/test_notebook.py` has it in a real kernel.
 """
 
-from __future__ import annotations
-
-import json
-import logging
 from datetime import UTC, datetime
 
 import pytest
-from conftest import ROOT
 from pyspark.sql import functions as F
-from pyspark.sql.streaming.listener import StreamingQueryProgress
+from support.recorded import filled, progress
 
 from sparkstream_kit import display, feeds, monitoring, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
@@ -20,14 +15,11 @@ from sparkstream_kit.monitoring import notebook, pictures
 from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.monitoring.pictures import Result, Results
 
-LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 EVIL = "<script>alert('1')</script>"
 
 
 def test_every_value_is_escaped(monkeypatch):
-    board = Board()
-    for line in LINES:
-        board.add(StreamingQueryProgress.fromJson(json.loads(line) | {"name": EVIL}))
+    board = filled(name=EVIL)
     rows = [(EVIL, "1"), (None, "-3"), ("a", None), ("b", "NaN")]
     found = iter([Result(EVIL, (EVIL, "n"), (False, True), rows), Result(EVIL, problem=EVIL), None])
     results = Results({})
@@ -41,10 +33,7 @@ def test_every_value_is_escaped(monkeypatch):
 
 
 def test_what_a_query_has_is_shown_and_nothing_else():
-    board = Board()
-    for line in LINES:
-        board.add(StreamingQueryProgress.fromJson(json.loads(line)))
-    for each in board.pictures():
+    for each in filled().pictures():
         html = notebook._query_html(each, None, datetime.now(UTC))  # noqa: SLF001
         assert ("rows in state" in html) == (each.batches[-1].state_rows is not None)
         assert ("watermark (UTC)" in html) == each.batches[-1].has_watermark
@@ -54,21 +43,6 @@ def test_what_a_query_has_is_shown_and_nothing_else():
 
 def _escaped(text):
     return text.replace("&", "&amp;").replace("'", "&#x27;")
-
-
-def test_an_error_in_the_picture_is_said_once_and_ends_it_alone(caplog):
-    class Handle:
-        def update(self, _, **__):
-            raise RuntimeError("no kernel")
-
-    with (
-        caplog.at_level(logging.WARNING),
-        pictures.drawing(lambda over: notebook._update(Board(), Results({}), Handle(), over)),  # noqa: SLF001
-    ):
-        pass
-    assert [record.message for record in caplog.records] == [
-        "the run goes on without its picture: RuntimeError: no kernel"
-    ]
 
 
 def test_the_silence_of_a_query_is_told_while_it_lasts(monkeypatch, until):
@@ -81,7 +55,7 @@ def test_the_silence_of_a_query_is_told_while_it_lasts(monkeypatch, until):
     monkeypatch.setattr(notebook, "_BEAT", 0.02)
     monkeypatch.setattr(notebook, "_EVERY", 0.02)
     board = Board()
-    board.add(StreamingQueryProgress.fromJson(json.loads(LINES[0])))
+    board.add(progress())
     with pictures.drawing(lambda over: notebook._update(board, Results({}), Handle(), over)):  # noqa: SLF001
         until(lambda: len(told) > 3)
     assert all("no batch for " in text for text in told)

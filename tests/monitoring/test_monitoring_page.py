@@ -1,14 +1,11 @@
 """The page's server, without a browser: who may ask, what it sends, and that its failures stop no run."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -20,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, process
+from conftest import ROOT, process, running
 from pyspark.sql import functions as F
-from pyspark.sql.streaming.listener import StreamingQueryProgress
+from support.recorded import AGAIN, progress
 from support.spark_jobs import counting_jobs
 
 import sparkstream_kit
@@ -37,16 +34,8 @@ from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.monitoring.page import served
 from sparkstream_kit.monitoring.pictures import Results, bars
 
-LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
-FIRST = json.loads(LINES[0])
 WEB = Path(sparkstream_kit.__file__).parent / "monitoring" / "web"
-OTHER = "11111111-1111-4111-8111-111111111111"  # an id of Spark's
 SCRIPT = "<script>alert(1)</script>"
-
-
-def progress(**changes):
-    """The first recorded batch, changed."""
-    return StreamingQueryProgress.fromJson(FIRST | changes)
 
 
 class Served:
@@ -252,10 +241,9 @@ def test_many_batches_come_in_few_pictures(page):
 
 def test_a_query_that_is_started_again_is_shown_alone(page):
     page.board.add(progress(batchId=5))
-    again = {"id": OTHER, "runId": OTHER, "timestamp": "2030-01-01T00:00:00.000Z"}
     with events(page.port, page.token) as stream:
         [before] = picture(stream)["queries"]
-        page.board.add(progress(batchId=6, **again))
+        page.board.add(progress(batchId=6, **AGAIN))
         [after] = picture_with(stream, lambda each: each["queries"][0]["run"] != before["run"])["queries"]
     assert [each["id"] for each in after["batches"]] == [6]
 
@@ -353,12 +341,11 @@ def test_a_signal_ends_watch(page, tmp_path, until):
     page.board.add(progress(batchId=7))
     seen = tmp_path / "seen"
     with seen.open("w") as out:
-        watching = subprocess.Popen(
-            [sys.executable, "-m", "sparkstream_kit", "watch", page.address], stdout=out
-        )
-    until(lambda: "batch 7" in seen.read_text())
-    watching.send_signal(signal.SIGINT)
-    assert watching.wait(30) == 0
+        words = [sys.executable, "-m", "sparkstream_kit", "watch", page.address]
+        with running(*words, stdout=out) as watch:
+            until(lambda: "batch 7" in seen.read_text())
+            watch.send_signal(signal.SIGINT)
+            assert watch.wait(30) == 0
 
 
 def _and_then(follow, start):

@@ -14,7 +14,8 @@ from itertools import islice
 import pytest
 from conftest import ROOT, running
 from pyspark.sql import functions as F
-from pyspark.sql.streaming.listener import StreamingQueryProgress
+from support.recorded import LINES as RECORDED
+from support.recorded import progress
 
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit.cli import app, main
@@ -22,13 +23,12 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.monitoring import board as recorder
 from sparkstream_kit.monitoring.board import Board
 
-RECORDED = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 WATCH = [sys.executable, "-m", "sparkstream_kit", "watch"]
 
 
-def head(*progress):
+def head(*batches):
     """The first line of a recording of the queries whose batches are given."""
-    told = {each["runId"]: each for each in map(json.loads, progress)}
+    told = {each["runId"]: each for each in map(json.loads, batches)}
     queries = [
         {"name": each["name"], "id": each["id"], "runId": run_id, "mode": "append", "interval": None}
         for run_id, each in told.items()
@@ -150,7 +150,7 @@ def test_a_first_line_for_which_there_was_no_room_is_written_by_the_next_run(tmp
             recorder.recording(path, []).__enter__()
     assert path.stat().st_size == room
     with recorder.recording(path, []) as add:
-        add(StreamingQueryProgress.fromJson(json.loads(RECORDED[0])))
+        add(progress())
     first, _, last = path.read_text("utf-8").splitlines()
     assert ("recording" in json.loads(first), "end" in json.loads(last)) == (True, True)
 
@@ -158,7 +158,7 @@ def test_a_first_line_for_which_there_was_no_room_is_written_by_the_next_run(tmp
 def test_no_password_of_an_address_is_in_a_recording():
     told = json.loads(RECORDED[0])
     told["sources"][0]["description"] = "FileStreamSource[s3a://me:hush@store/sales]"
-    line = recorder.batch_line(StreamingQueryProgress.fromJson(told))
+    line = recorder.batch_line(progress(told))
     assert "hush" not in line
     assert "s3a://me:***@store/sales" in line
     assert line.count("\n") == 1

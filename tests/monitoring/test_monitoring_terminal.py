@@ -2,7 +2,6 @@
 
 import importlib.util
 import io
-import json
 import logging
 import os
 import sys
@@ -12,22 +11,17 @@ from datetime import UTC, datetime, timedelta
 
 import pyte
 import pytest
-from conftest import ROOT
-from pyspark.sql.streaming.listener import StreamingQueryProgress
+from support.recorded import TOLD, filled, progress
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.monitoring import terminal as face
 from sparkstream_kit.monitoring.board import Board
 
-LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 
-
-def filled():
+def ended():
     """A board with the recorded batches of three queries, one of them with a verdict that is bad."""
-    board = Board()
-    for line in LINES:
-        board.add(StreamingQueryProgress.fromJson(json.loads(line)))
+    board = filled()
     board.end()
     return board
 
@@ -71,7 +65,7 @@ def plain_environment(monkeypatch):
 @pytest.mark.parametrize("columns", [80, 100, 140])
 @pytest.mark.usefixtures("plain_environment")
 def test_the_picture_fits_the_terminal(monkeypatch, terminal, columns):
-    board = filled()
+    board = ended()
     monkeypatch.setenv("COLUMNS", str(columns))  # rich asks the process's own terminal
     lines = screen(terminal, columns, lambda stream: drawn(board, stream))
     heads = ["query", "batch", "rows/s", "in", "rows/s", "done"]
@@ -90,22 +84,21 @@ def test_the_picture_fits_the_terminal(monkeypatch, terminal, columns):
 @pytest.mark.usefixtures("plain_environment")
 def test_before_the_first_batch_it_says_what_spark_does(terminal):
     board = Board()
-    progress = json.loads(LINES[0])
-    board.add(StreamingQueryProgress.fromJson(progress))
+    board.add(progress())
     [query] = board._queries.values()  # noqa: SLF001 - a query that is watched has no batch yet
     query.batches.clear()
     query.since = datetime.now(UTC) - timedelta(seconds=7)
     lines = screen(terminal, 100, lambda stream: drawn(board, stream))
-    assert lines[2] == f"○ {progress['name']}: starting Spark's first batch … 7 s"
-    assert lines[1].split()[:2] == [progress["name"], "-"]
+    assert lines[2] == f"○ {TOLD[0]['name']}: starting Spark's first batch … 7 s"
+    assert lines[1].split()[:2] == [TOLD[0]["name"], "-"]
 
 
 def test_where_there_is_no_terminal_each_query_has_a_line_when_something_has_changed(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: pytest.fail("rich was asked for"))
     board, out = Board(), io.StringIO()
     with face.shown(board, out):
-        for line in LINES:
-            board.add(StreamingQueryProgress.fromJson(json.loads(line)))
+        for each in TOLD:
+            board.add(progress(each))
         board.end()
     said = out.getvalue().splitlines()
     numbers = [line for line in said if ": batch " in line]
@@ -121,8 +114,8 @@ def test_a_log_is_not_flooded(monkeypatch):
     board, out, over = Board(), io.StringIO(), threading.Event()
 
     def changes(*_, **__):
-        for line in LINES:  # within a second
-            board.add(StreamingQueryProgress.fromJson(json.loads(line)))
+        for each in TOLD:  # within a second
+            board.add(progress(each))
             yield
         over.set()
         yield
@@ -130,14 +123,14 @@ def test_a_log_is_not_flooded(monkeypatch):
     monkeypatch.setattr(face, "moments", changes)
     face._write(board, out, over)  # noqa: SLF001
     numbers = [line for line in out.getvalue().splitlines() if ": batch " in line]
-    assert len(LINES) > 70
+    assert len(TOLD) > 70
     assert len(numbers) == 2 * 3, "the first and the last of each query"
 
 
 def test_without_rich_a_terminal_has_lines(monkeypatch, terminal):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rich" else found(name))
-    lines = screen(terminal, 100, lambda stream: drawn(filled(), stream))
+    lines = screen(terminal, 100, lambda stream: drawn(ended(), stream))
     assert not any("rows/s in  " in line for line in lines)
     assert sum(": batch " in line for line in lines) == 3
 
@@ -178,7 +171,7 @@ def test_an_unknown_face_is_refused_and_the_query_is_stopped(spark, folder):
 
 @pytest.mark.usefixtures("plain_environment")
 def test_what_is_printed_meanwhile_stays_readable_above_the_picture(monkeypatch, terminal):
-    board, asked = filled(), 0
+    board, asked = ended(), 0
     first_is_drawn, pictures = threading.Event(), board.pictures
 
     def counted():

@@ -1,16 +1,15 @@
 """Wrong objects for the arguments of every public call; `inspect` finds the calls and their arguments."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import pkgutil
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from conftest import cases
@@ -30,9 +29,6 @@ from sparkstream_kit import (
 from sparkstream_kit._arguments import said
 from sparkstream_kit._spark import session
 from sparkstream_kit.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # Whose arguments are no objects of a caller's: texts of a command line, and what all others stand on.
 LEFT_OUT = {"cli", "errors", "jobflags"}
@@ -60,63 +56,35 @@ NAMES = {
     *("stop_file", "table", "target", "time", "trigger", "url", "watermark"),
 }
 CALLED = {"function", "session class", "schema class"}
-# The things below that each type of a signature takes.
+# The things below that each type of a signature takes, alone or as a part of a union.
 TAKES = {
-    "Callable[[Any, Any], object]": CALLED,
-    "Callable[[DataFrame, Path], tuple[DataFrame, Sink]]": CALLED,
-    "Callable[[DataFrame, int], None]": CALLED,
-    "Callable[[DataFrame], DataFrame]": CALLED,
-    "Callable[[Path], Iterable[Any]]": CALLED,
-    "Callable[[Path], object] | None": CALLED | {"none"},
-    "Callable[[DataFrame], DataFrame] | Part": CALLED,
-    "Callable[[SparkSession], DataFrame]": CALLED,
-    "Callable[[StreamingQueryProgress], None] | None": CALLED | {"none"},
-    "Callable[[], AbstractContextManager[Any]]": CALLED,
-    "DStream[Any]": {"stream"},
-    "DStream[tuple[Any, int]]": {"stream"},
+    "Callable": CALLED,
+    "Column": {"column"},
+    "DStream": {"stream"},
     "DataFrame": {"frame"},
-    "DataFrame | None": {"frame", "none"},
-    "DataFrame | StreamingQuery": {"frame", "ended"},
-    "DataFrame | T.StructType": {"frame", "schema"},
     "DataStreamWriter": {"writer"},
+    "Duration": {"string", "duration"},
+    "Mapping[str, Any] | None": {"mapping", "none"},
+    "Mapping[str | Path, str | Path]": {"mapping"},
+    "Mapping[str, str]": {"mapping"},
+    "None": {"none"},
+    "Part": set[str](),
     "Path": {"path"},
     "Query": {"query"},
+    "Sequence": {"names"},
     "Sink": {"sink"},
-    "Sink | None": {"sink", "none"},
     "SparkSession": {"session"},
     "StreamingContext": {"context"},
     "StreamingQuery": {"ended"},
     "StructType": {"schema"},
-    "StructType | str": {"schema", "string"},
-    "StructType | str | None": {"schema", "string", "none"},
-    "T.StructType | str": {"schema", "string"},
     "T.StructType": {"schema"},
-    "Column": {"column"},
-    "Duration": {"string", "duration"},
-    "Duration | None": {"string", "duration", "none"},
-    "_Duration": {"string", "duration"},
-    "_Duration | None": {"string", "duration", "none"},
     "_Frame": {"frame", "schema"},
     "bool": {"flag"},
     "float": {"number"},
-    "float | None": {"number", "none"},
     "int": {"number"},
-    "int | None": {"number", "none"},
+    "os.PathLike": {"path"},
     "str": {"string"},
-    "str | Column": {"string", "column"},
-    "str | None": {"string", "none"},
-    "str | Path": {"string", "path"},
-    "str | Path | None": {"string", "path", "none"},
-    "str | StructType": {"schema", "string"},
     "str | timedelta": {"string", "duration"},
-    "str | os.PathLike[str]": {"string", "path"},
-    "Sequence[str]": {"names"},
-    "Sequence[str] | None": {"names", "none"},
-    "str | Sequence[str]": {"string", "names"},
-    "str | Sequence[str] | None": {"string", "names", "none"},
-    "Mapping[str, Any] | None": {"mapping", "none"},
-    "Mapping[str | Path, str | Path] | None": {"mapping", "none"},
-    "Mapping[str, str]": {"mapping"},
 }
 # Confused under some names only.
 PLAIN = {
@@ -205,6 +173,13 @@ def public_calls():
     return found
 
 
+def taken(annotation):
+    """Return the things that a type takes, as a whole or by the parts of a union; None if one is unknown."""
+    parts = [annotation] if annotation in TAKES else re.split(r" \| (?![^\[]*\])", annotation)
+    found = [TAKES.get(part, TAKES.get(part.partition("[")[0])) for part in parts]
+    return None if None in found else set[str]().union(*filter(None, found))
+
+
 def arguments():
     """Return all parameters of each public call that has one which people confuse."""
     found = []
@@ -214,7 +189,10 @@ def arguments():
             for name, parameter in inspect.signature(function).parameters.items()
             if parameter.annotation is not parameter.empty
         ]
-        if any(each.name in NAMES or each.takes in set(TAKES) - PLAIN for each in own):
+        if any(
+            each.name in NAMES or (each.takes not in PLAIN | NOT_LOOKED_AT.keys() and taken(each.takes))
+            for each in own
+        ):
             found += own
     return found
 
@@ -274,7 +252,7 @@ def call_with(argument, value, things, stack):
         elif parameter.annotation in NOT_LOOKED_AT:
             given = NOT_LOOKED_AT[parameter.annotation]
         else:
-            given = things[min(TAKES[parameter.annotation] - {"none"}, key=list(SAID).index)]
+            given = things[min(taken(parameter.annotation) - {"none"}, key=list(SAID).index)]
         if parameter.kind is parameter.VAR_POSITIONAL:
             in_place.append(given)
         else:
@@ -295,7 +273,7 @@ def test_each_wrong_object_is_one_line_that_says_what_was_given(argument, things
     name = argument.name
     if argument[::2] == ("windows.to_microseconds", "duration"):
         name = "in"  # as it is told to name it
-    for wrong in [each for each in SAID if each in things and each not in TAKES[argument.takes]]:
+    for wrong in [each for each in SAID if each in things and each not in taken(argument.takes)]:
         with ExitStack() as stack, pytest.raises(InvalidInputError) as caught:
             call_with(argument, things[wrong], things, stack)
         message = str(caught.value)
@@ -305,7 +283,7 @@ def test_each_wrong_object_is_one_line_that_says_what_was_given(argument, things
 
 def test_no_argument_of_a_public_call_has_a_type_that_is_not_looked_at():
     assert len(LOOKED_AT) > 150
-    unknown = {each.takes for each in arguments()} - set(TAKES) - set(NOT_LOOKED_AT)
+    unknown = {each.takes for each in arguments() if taken(each.takes) is None} - set(NOT_LOOKED_AT)
     assert unknown == set(), "say in TAKES what such an argument takes"
 
 
@@ -379,16 +357,10 @@ sources.socket_lines(session, 'localhost', '9999')
     sources.socket_lines(): port is the string '9999'; give a number: int('9999')
 sources.socket_lines(session, 9999, 'localhost')
     sources.socket_lines(): host is 9999; give a string
-feeds.LineServer([], port='9999')
-    feeds.LineServer(): port is the string '9999'; give a number: int('9999')
 sinks.files('out', partition_by='day')
     sinks.files(): partition_by is the string 'day'; put it in a list: ['name']
 sinks.console()(frame)
     sinks.Sink(): writer is a DataFrame; give its .writeStream
-sinks.fan_out([sinks.latest('a')])
-    sinks.fan_out(): sinks is a list; give them one by one, or with a star: *sinks
-windows.tumbling('t', 5)
-    length is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)
 windows.flatten(frame, F.col('window'))
     windows.flatten(): column is a Column; give the column's name
 display.render(frame, 'table')

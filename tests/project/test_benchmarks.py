@@ -1,7 +1,5 @@
 """The benchmarks run end to end; nothing here looks at a time."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

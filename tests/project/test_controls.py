@@ -1,21 +1,19 @@
 """No control character of the input acts where it is shown: in a terminal, on a page, in a notebook."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import json
 import logging
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from pyspark.errors import PySparkException
-from pyspark.sql.streaming.listener import StreamingQueryProgress
+from support.recorded import progress
 
 from sparkstream_kit import _exits, display
 from sparkstream_kit._spark import shutdown
@@ -29,16 +27,10 @@ from sparkstream_kit.progress import QuerySummary, RunSummary
 from sparkstream_kit.sinks import builtin
 from sparkstream_kit.verdicts import Verdict
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-
 # The title of the terminal, its screen cleared (in two ways), a row forged, a line written over, and a text
 # that runs to the left.
 EVIL = "tea\x1b]0;taken\x07\x1b[2J\x9b2J\nforged  9\rover\u202egnp\u2028\x7f"
 SHOWN = r"tea\u001b]0;taken\u0007\u001b[2J\u009b2J\nforged  9\rover\u202egnp\u2028\u007f"
-PROGRESS = json.loads((ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()[0])
 
 
 class Told(Board):
@@ -50,7 +42,7 @@ class Told(Board):
 
 def board():
     made = Told()
-    made.add(StreamingQueryProgress.fromJson(PROGRESS | {"name": EVIL}))
+    made.add(progress(name=EVIL))
     made.expect("a run", Query(QuerySummary(f"{EVIL} starts", "2")))
     return made
 
@@ -107,7 +99,7 @@ def live(monkeypatch):
 
 
 def recorded(folder):
-    line = recorder.batch_line(StreamingQueryProgress.fromJson(PROGRESS | {"name": EVIL}))
+    line = recorder.batch_line(progress(name=EVIL))
     (folder / "run.jsonl").write_text(line)
     return line
 

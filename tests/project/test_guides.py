@@ -1,7 +1,5 @@
 """Each guide runs as it stands, from top to bottom, and prints what it shows."""
 
-from __future__ import annotations
-
 import pytest
 from conftest import ROOT
 from support import postgresql

@@ -1,7 +1,5 @@
 """The rules of the house: what may import what, and how long a module, a function and a job may be."""
 
-from __future__ import annotations
-
 import ast
 import re
 import sys

@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import zipfile
 
 import pytest
-from conftest import ROOT, process
+from conftest import ROOT, built_wheel, process
 
 from sparkstream_kit import feeds
 
@@ -17,10 +16,7 @@ pytestmark = pytest.mark.xdist_group("launch")
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The wheel, built from the checkout."""
-    folder = tmp_path_factory.mktemp("dist")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    return next(folder.glob("*.whl"))
+    return built_wheel(tmp_path_factory.mktemp("dist"))
 
 
 def launch(*args, cwd, **env):
@@ -74,32 +70,7 @@ def test_a_job_of_ones_own_runs_beside_nothing_but_the_wheel(wheel, tmp_path):
         done = launch(sys.executable, *command, cwd=tmp_path / "my-job", PYTHONPATH=str(site))
         assert done.returncode == 0, done.stderr + done.stdout
         assert "|product" in done.stdout or " passed" in done.stdout
-
-
-@pytest.mark.slow
-def test_a_copied_job_runs_beside_nothing_but_the_installed_wheel(wheel, tmp_path):
-    site, empty = tmp_path / "site", tmp_path / "empty"
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)]
-    subprocess.run(pip, check=True, capture_output=True)
-    empty.mkdir()
-    shutil.copy(ROOT / "jobs" / "sales_totals.py", empty)
-    with (empty / "sales_totals.py").open("a") as job:
-        job.write("")
-    feeds.drip(feeds.sales_files(1, rows=10, seed=1), empty / "in")
-    done = launch(
-        *("spark-submit", "sales_totals.py", "in", "--available-now", "--format", "csv"),
-        cwd=empty,
-        PYTHONPATH=str(site),
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("ProductKey,Orders,TotalSales\n")
-    assert "INFO" not in done.stderr  # the log settings were found in the wheel
-    where = launch(
-        *(sys.executable, "-c", "import sparkstream_kit; print(sparkstream_kit.__file__)"),
-        cwd=empty,
-        PYTHONPATH=str(site),
-    )
-    assert where.stdout.startswith(str(site))
+        assert "INFO" not in done.stderr  # the log settings were found in the wheel
 
 
 @pytest.mark.slow

@@ -1,7 +1,5 @@
 """The notebooks in a real kernel: all cells run twice, cells are interrupted, and nothing stays active."""
 
-from __future__ import annotations
-
 import ast
 import asyncio
 import os

@@ -1,7 +1,5 @@
 """Every command and example of the README and its pages works as it stands; every link leads somewhere."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import re

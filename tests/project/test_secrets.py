@@ -1,12 +1,10 @@
 """A password, given in the wrong place or in the right one, is in nothing that the kit or Spark shows."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import subprocess
 import urllib.request
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
 import typer
@@ -17,10 +15,6 @@ from sparkstream_kit import feeds, get_session, schemas, sinks, sources, start
 from sparkstream_kit.cli import main
 from sparkstream_kit.cli.app import app
 from sparkstream_kit.errors import InvalidInputError, KitError, without_secrets
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
 URL = "postgresql://kit:hush@host/db"

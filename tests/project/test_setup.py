@@ -99,12 +99,9 @@ def checkout(tmp_path):
         "CALLS": str(tmp_path / "calls"),
         "FAKE_PYTHON": "3.12.1",
         "FAKE_JAVA": "17",
-        "FAKE_NO_VENV": "",
-        "FAKE_NO_VECTOR": "",
-        "FAKE_PIP_ERROR": "",
         "FAKE_WARM": "true",
-        "FAKE_SLOW": "",
         "JAVA_HOME": str(tmp_path / "a jdk"),
+        **dict.fromkeys(["FAKE_NO_VENV", "FAKE_NO_VECTOR", "FAKE_PIP_ERROR", "FAKE_SLOW"], ""),
     }
     return Checkout(path, env)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyspark
 import pytest
-from conftest import command, environment, process
+from conftest import command, environment, process, running
 from server.test_connect import attached
 
 import sparkstream_kit
@@ -35,6 +35,12 @@ def cache(tmp_path, monkeypatch):
 
 def port_of(url):
     return int(url.rpartition(":")[2])
+
+
+def of_somebody_else(url, folder):
+    """Return the environment of another user, who was given the server's token."""
+    token = (serving.folder_of(port_of(url)) / "token").read_text()
+    return {"SPARK_CONNECT_AUTHENTICATE_TOKEN": token, "XDG_CACHE_HOME": str(folder)}
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
@@ -253,9 +259,7 @@ with spark_session("elsewhere") as spark:
 
 @pytest.mark.slow
 def test_local_files_are_not_written_on_a_server_that_is_not_ours(connect, tmp_path):
-    token = (serving.folder_of(port_of(connect)) / "token").read_text()
-    given = {"SPARK_CONNECT_AUTHENTICATE_TOKEN": token, "XDG_CACHE_HOME": str(tmp_path)}
-    done = attached(connect, tmp_path, ELSEWHERE, **given)
+    done = attached(connect, tmp_path, ELSEWHERE, **of_somebody_else(connect, tmp_path))
     assert done.stdout.splitlines() == [
         f"{what} would be on the Spark Connect server; use {instead}, or a server on this machine "
         "(sparkstream serve)"
@@ -307,9 +311,8 @@ with spark_session("of a cluster") as spark:
 @pytest.mark.slow
 def test_local_cluster_is_a_cluster_by_connect_too(cache, tmp_path, free_port):
     with served(free_port, tmp_path / "own.conf", "spark.master local-cluster[1,1,1024]") as server:
-        # The kit of somebody else, who was given the token: the profile is by the master.
-        token = (serving.folder_of(server.port) / "token").read_text()
-        given = {"SPARK_CONNECT_AUTHENTICATE_TOKEN": token, "XDG_CACHE_HOME": str(tmp_path)}
+        # Whose kit knows nothing of the server: the profile is by the master.
+        given = of_somebody_else(server.url, tmp_path)
         done = attached(server.url, tmp_path, OF_A_CLUSTER, **given)
         assert done.stdout == "200 True\n", done.stderr
 
@@ -347,8 +350,7 @@ def test_a_server_elsewhere_is_sent_the_kit_out_of_its_zip_too(connect, tmp_path
             archive.write(file, file.relative_to(package.parent))
         for file in (package.parent / "conf").iterdir():
             archive.write(file, f"sparkstream_kit/conf/{file.name}")
-    token = (serving.folder_of(port_of(connect)) / "token").read_text()
-    given = {"SPARK_CONNECT_AUTHENTICATE_TOKEN": token, "XDG_CACHE_HOME": str(tmp_path)}
+    given = of_somebody_else(connect, tmp_path)
     done = attached(connect, tmp_path, SENT, PYTHONPATH=str(tmp_path / "kit.zip"), **given)
     ours, theirs = done.stdout.splitlines()
     assert ours.startswith(f"{tmp_path}/kit.zip/"), done.stderr
@@ -413,18 +415,15 @@ run(query, on_batch=lambda _: print("runs", flush=True))
 def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(connect, tmp_path, until, request):
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS)
-    client = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path / "out"), str(tmp_path / "ckpt")],
-        env=environment(SPARK_REMOTE=connect),
-        stdout=subprocess.PIPE,
-        text=True,
+    words, env = (
+        [sys.executable, script, tmp_path / "out", tmp_path / "ckpt"],
+        environment(SPARK_REMOTE=connect),
     )
-    assert client.stdout is not None
-    child = int(client.stdout.readline())
-    request.addfinalizer(lambda: os.kill(child, signal.SIGKILL))
-    assert client.stdout.readline() == "runs\n"
-    client.send_signal(signal.SIGKILL)
-    client.wait()
+    with running(*words, env=env, stdout=subprocess.PIPE) as client:  # which is killed at the end
+        assert client.stdout is not None
+        child = int(client.stdout.readline())
+        request.addfinalizer(lambda: os.kill(child, signal.SIGKILL))
+        assert client.stdout.readline() == "runs\n"
     commits = tmp_path / "ckpt" / "commits"
 
     def count():
@@ -434,9 +433,7 @@ def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(connect, tmp
     until(lambda: count() > before)  # it runs on, which is Spark's way
     # Until then its checkpoint is refused to others: they would write to it at the same time.
     left = "in use by query endless, which runs on in the Spark Connect server"
-    done = process(
-        [sys.executable, str(script), str(tmp_path / "out"), str(tmp_path / "ckpt")], env=environment()
-    )
+    done = process(words, env=environment())
     assert left in done.stderr
     with pytest.raises(InvalidInputError, match=left):
         checkpoints.rewind(tmp_path / "ckpt", to=0, apply=True)
@@ -445,13 +442,7 @@ def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(connect, tmp
     assert done.returncode == 0, done.stderr
     after = count()
     # Another query's batches take the time in which this one would have had some.
-    counted = (
-        "from sparkstream_kit import get_session, run, sinks, sources, start\n"
-        "spark = get_session('counts')\n"
-        "query = start(sources.rate(spark, rows_per_second=5), sinks.memory('n'))\n"
-        "print(run(query, max_batches=4).ended_by)\n"
-    )
-    assert attached(connect, tmp_path, counted).stdout == "max_batches are through\n"
+    assert attached(connect, tmp_path, COUNTS, 4).stdout == "max_batches are through\n"
     assert count() <= after + 1
     clients = serving.folder_of(port_of(connect)) / "clients"
     assert not list(clients.iterdir())
@@ -522,7 +513,7 @@ def test_a_python_that_is_slow_to_start_is_started_again(cache, tmp_path, monkey
         patch.setattr(sys, "executable", str(slow))
         server = serving.serve(free_port, "test")
     try:
-        done = attached(server.url, tmp_path, COUNTS)
+        done = attached(server.url, tmp_path, COUNTS, 1)
     finally:
         serving.stop(free_port)
     assert done.stdout == "max_batches are through\n", done.stderr
@@ -533,14 +524,9 @@ def test_a_python_that_is_slow_to_start_is_started_again(cache, tmp_path, monkey
 def test_a_run_whose_server_ends_says_so_in_one_line(cache, tmp_path, free_port):
     server = serving.serve(free_port, "test")
     try:
-        with subprocess.Popen(
-            [sys.executable, "-c", RUNS_ON],
-            cwd=tmp_path,
-            env=environment(SPARK_REMOTE=server.url),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as job:
+        how = {"cwd": tmp_path, "env": environment(SPARK_REMOTE=server.url)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with running(sys.executable, "-c", RUNS_ON, **how, **pipes) as job:
             assert job.stdout is not None
             assert job.stdout.readline() == "a batch\n"
             serving.stop(free_port)
@@ -568,11 +554,12 @@ sys.exit(main())
 """
 
 COUNTS = """
+import sys
 from sparkstream_kit import run, sinks, sources, spark_session, start
 with spark_session("slow") as spark:
     sink = sinks.foreach_batch(lambda batch, batch_id: None)
     query = start(sources.rate(spark, rows_per_second=5), sink, name="rows")
-    print(run(query, max_batches=1).ended_by)
+    print(run(query, max_batches=int(sys.argv[1])).ended_by)
 """
 
 

@@ -4,8 +4,6 @@ It shows in milliseconds what a crash does to a sink that only collects its batc
 the same tests, show that Spark does the same.
 """
 
-from __future__ import annotations
-
 import subprocess
 import uuid
 from contextlib import nullcontext

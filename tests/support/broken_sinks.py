@@ -5,24 +5,21 @@ after its defect. `BROKEN` has all of them with the function that reads the resu
 right.
 """
 
-from __future__ import annotations
-
+import itertools
 import json
 import os
 import sqlite3
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from pyspark.sql import functions as F
 
 from sparkstream_kit import sinks
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 SALES = "product STRING, amount INT"
 ROWS = [("tea", 2), ("ink", 1), ("tea", 2)]
@@ -86,6 +83,10 @@ def enter(db, batch_id, query=""):
     db.execute("INSERT INTO ledger VALUES (?, ?)", [query, batch_id])
 
 
+Broken = tuple["Callable[[Path], Any]", "Callable[[Path], list[tuple[str, int]]]"]
+BROKEN: dict[str, Broken] = {}
+
+
 def of_each_batch(write):
     """Return what makes the function of a batch for a folder, of a function of both."""
 
@@ -96,16 +97,38 @@ def of_each_batch(write):
     return make
 
 
+def broken(make, read=from_table):
+    """Enter what makes a sink for a folder; it writes to a table, if it is not said otherwise."""
+    BROKEN[make.__name__] = make, read
+    return make
+
+
+def in_a_table(write):
+    return broken(of_each_batch(write))
+
+
+def in_files(write):
+    return broken(of_each_batch(write), from_lines)
+
+
+def once(folder, batch, number, query=""):
+    """Write a batch and its number in one transaction, unless a batch of that number is there."""
+    with database(folder) as db, db:
+        if number > last(db, query):
+            insert(db, rows_of(batch))
+            enter(db, number, query)
+
+
 # In a database.
 
 
-@of_each_batch
+@in_a_table
 def no_ledger(folder, batch, batch_id):
     with database(folder) as db, db:
         insert(db, rows_of(batch))
 
 
-@of_each_batch
+@in_a_table
 def marker_before_data(folder, batch, batch_id):
     with database(folder) as db:
         if batch_id > last(db):
@@ -115,7 +138,7 @@ def marker_before_data(folder, batch, batch_id):
                 insert(db, rows_of(batch))
 
 
-@of_each_batch
+@in_a_table
 def marker_in_a_second_transaction(folder, batch, batch_id):
     with database(folder) as db:
         if batch_id > last(db):
@@ -125,7 +148,7 @@ def marker_in_a_second_transaction(folder, batch, batch_id):
                 enter(db, batch_id)
 
 
-@of_each_batch
+@in_a_table
 def two_transactions_of_rows(folder, batch, batch_id):
     rows = rows_of(batch)
     with database(folder) as db:
@@ -137,7 +160,7 @@ def two_transactions_of_rows(folder, batch, batch_id):
                 enter(db, batch_id)
 
 
-@of_each_batch
+@in_a_table
 def ledger_in_another_database(folder, batch, batch_id):
     with database(folder) as db, closing(sqlite3.connect(folder / "ledger.db")) as other:
         other.execute("CREATE TABLE IF NOT EXISTS ledger (query TEXT, batch INT)")
@@ -148,7 +171,7 @@ def ledger_in_another_database(folder, batch, batch_id):
                 enter(other, batch_id)
 
 
-@of_each_batch
+@in_a_table
 def ledger_in_another_database_first(folder, batch, batch_id):
     with database(folder) as db, closing(sqlite3.connect(folder / "ledger.db")) as other:
         other.execute("CREATE TABLE IF NOT EXISTS ledger (query TEXT, batch INT)")
@@ -159,7 +182,7 @@ def ledger_in_another_database_first(folder, batch, batch_id):
                 insert(db, rows_of(batch))
 
 
-@of_each_batch
+@in_a_table
 def every_statement_commits(folder, batch, batch_id):
     with database(folder, isolation_level=None) as db:
         if batch_id > last(db):
@@ -167,7 +190,7 @@ def every_statement_commits(folder, batch, batch_id):
             enter(db, batch_id)
 
 
-@of_each_batch
+@in_a_table
 def every_statement_commits_the_ledger_first(folder, batch, batch_id):
     with database(folder, isolation_level=None) as db:
         if batch_id > last(db):
@@ -175,58 +198,36 @@ def every_statement_commits_the_ledger_first(folder, batch, batch_id):
             insert(db, rows_of(batch))
 
 
-@of_each_batch
+@in_a_table
 def id_of_the_run(folder, batch, batch_id):
     run = batch.sparkSession.sparkContext.getLocalProperty("sql.streaming.runId") or str(uuid.uuid4())
-    with database(folder) as db, db:
-        if batch_id > last(db, run):
-            insert(db, rows_of(batch))
-            enter(db, batch_id, run)
+    once(folder, batch, batch_id, run)
 
 
+@broken
 def id_made_at_the_start(folder):
-    query = str(uuid.uuid4())
-
-    def write(batch, batch_id):
-        with database(folder) as db, db:
-            if batch_id > last(db, query):
-                insert(db, rows_of(batch))
-                enter(db, batch_id, query)
-
-    return write
+    return partial(once, folder, query=str(uuid.uuid4()))
 
 
-@of_each_batch
+@in_a_table
 def number_from_the_clock(folder, batch, batch_id):
-    number = time.time_ns()
-    with database(folder) as db, db:
-        if number > last(db):
-            insert(db, rows_of(batch))
-            enter(db, number)
+    once(folder, batch, time.time_ns())
 
 
+@broken
 def number_counted_in_memory(folder):
-    counted: list[int] = []
-
-    def write(batch, batch_id):
-        number = len(counted)
-        counted.append(number)
-        with database(folder) as db, db:
-            if number > last(db):
-                insert(db, rows_of(batch))
-                enter(db, number)
-
-    return write
+    number = itertools.count()
+    return lambda batch, _: once(folder, batch, next(number))
 
 
-@of_each_batch
+@in_a_table
 def number_after_the_last_one(folder, batch, batch_id):
     with database(folder) as db, db:
         insert(db, rows_of(batch))
         enter(db, last(db) + 1)
 
 
-@of_each_batch
+@in_a_table
 def last_batch_is_written_again(folder, batch, batch_id):
     with database(folder) as db, db:
         if batch_id >= last(db):
@@ -234,7 +235,7 @@ def last_batch_is_written_again(folder, batch, batch_id):
             enter(db, batch_id)
 
 
-@of_each_batch
+@in_a_table
 def first_batch_is_known_already(folder, batch, batch_id):
     with database(folder) as db, db:
         if batch_id > max(last(db), 0):
@@ -242,6 +243,7 @@ def first_batch_is_known_already(folder, batch, batch_id):
             enter(db, batch_id)
 
 
+@broken
 def only_the_first_batch_is_checked(folder):
     checked: list[int] = []
 
@@ -255,7 +257,7 @@ def only_the_first_batch_is_checked(folder):
     return write
 
 
-@of_each_batch
+@in_a_table
 def error_is_swallowed(folder, batch, batch_id):
     with suppress(Exception), database(folder) as db, db:
         if batch_id > last(db):
@@ -263,7 +265,7 @@ def error_is_swallowed(folder, batch, batch_id):
             enter(db, batch_id)
 
 
-@of_each_batch
+@in_a_table
 def marker_is_written_whatever_happens(folder, batch, batch_id):
     with database(folder) as db:
         if batch_id > last(db):
@@ -275,7 +277,7 @@ def marker_is_written_whatever_happens(folder, batch, batch_id):
                     enter(db, batch_id)
 
 
-@of_each_batch
+@in_a_table
 def tried_again_without_a_rollback(folder, batch, batch_id):
     with database(folder) as db:
         if batch_id > last(db):
@@ -287,33 +289,34 @@ def tried_again_without_a_rollback(folder, batch, batch_id):
                     break
 
 
-@of_each_batch
+def rows_by_key(folder, batch, key):
+    """Write each row unless its key is there."""
+    rows = [tuple(row) for row in batch.withColumn("id", key).collect()]
+    with database(folder) as db, db:
+        db.execute("CREATE TABLE IF NOT EXISTS ids (id TEXT PRIMARY KEY)")
+        for product, amount, made in rows:
+            if db.execute("INSERT OR IGNORE INTO ids VALUES (?)", [made]).rowcount:
+                insert(db, [(product, amount)])
+
+
+@in_a_table
 def keys_made_in_the_batch(folder, batch, batch_id):
-    rows = [tuple(row) for row in batch.withColumn("id", F.expr("uuid()")).collect()]
-    with database(folder) as db, db:
-        db.execute("CREATE TABLE IF NOT EXISTS ids (id TEXT PRIMARY KEY)")
-        for product, amount, key in rows:
-            if db.execute("INSERT OR IGNORE INTO ids VALUES (?)", [key]).rowcount:
-                insert(db, [(product, amount)])
+    rows_by_key(folder, batch, F.expr("uuid()"))
 
 
-@of_each_batch
+@in_a_table
 def keys_that_every_batch_has(folder, batch, batch_id):
-    rows = [tuple(row) for row in batch.withColumn("id", F.monotonically_increasing_id()).collect()]
-    with database(folder) as db, db:
-        db.execute("CREATE TABLE IF NOT EXISTS ids (id TEXT PRIMARY KEY)")
-        for product, amount, key in rows:
-            if db.execute("INSERT OR IGNORE INTO ids VALUES (?)", [key]).rowcount:
-                insert(db, [(product, amount)])
+    rows_by_key(folder, batch, F.monotonically_increasing_id())
 
 
-@of_each_batch
+@in_a_table
 def equal_rows_are_one(folder, batch, batch_id):
     with database(folder) as db, db:
         db.execute("CREATE UNIQUE INDEX IF NOT EXISTS one ON sales (product, amount)")
         db.executemany("INSERT OR IGNORE INTO sales VALUES (?, ?)", rows_of(batch))
 
 
+@broken
 def rows_wait_in_memory(folder):
     waiting: list[Any] = []
 
@@ -338,96 +341,101 @@ def put(file, text, *, mode="w", sync=True):
             os.fsync(opened.fileno())
 
 
+def put_in_place(file, text, *, sync=True):
+    """Put a file in place whole, by a name beside it."""
+    beside = file.with_name(f".{file.name}")
+    put(beside, text, sync=sync)
+    beside.replace(file)
+
+
 def marked(folder):
     marker = folder / "last"
     return int(marker.read_text()) if marker.exists() else -1
 
 
 def mark(folder, batch_id, *, sync=True):
-    put(folder / ".last", str(batch_id), sync=sync)
-    (folder / ".last").replace(folder / "last")
+    put_in_place(folder / "last", str(batch_id), sync=sync)
 
 
-def lines_are_added(folder):
-    return lambda batch, batch_id: put(folder / "sales.csv", lines_of(batch), mode="a")
+@in_files
+def lines_are_added(folder, batch, batch_id):
+    put(folder / "sales.csv", lines_of(batch), mode="a")
 
 
-@of_each_batch
+@in_files
 def lines_are_added_before_the_marker(folder, batch, batch_id):
     if batch_id > marked(folder):
         put(folder / "sales.csv", lines_of(batch), mode="a")
         mark(folder, batch_id)
 
 
-@of_each_batch
+@in_files
 def lines_are_added_after_the_marker(folder, batch, batch_id):
     if batch_id > marked(folder):
         mark(folder, batch_id)
         put(folder / "sales.csv", lines_of(batch), mode="a")
 
 
-@of_each_batch
+@in_files
 def marker_without_sync(folder, batch, batch_id):
     if batch_id > marked(folder):
         put(folder / f"{batch_id}.csv", lines_of(batch))
         mark(folder, batch_id, sync=False)
 
 
-def file_of_a_random_name(folder):
-    return lambda batch, batch_id: put(folder / f"{uuid.uuid4()}.csv", lines_of(batch))
+@in_files
+def file_of_a_random_name(folder, batch, batch_id):
+    put(folder / f"{uuid.uuid4()}.csv", lines_of(batch))
 
 
-def file_named_by_the_clock(folder):
-    return lambda batch, batch_id: put(folder / f"{time.time_ns()}.csv", lines_of(batch))
+@in_files
+def file_named_by_the_clock(folder, batch, batch_id):
+    put(folder / f"{time.time_ns()}.csv", lines_of(batch))
 
 
-@of_each_batch
+@in_files
 def file_that_exists_is_whole(folder, batch, batch_id):
     if not (file := folder / f"{batch_id}.csv").exists():
         put(file, lines_of(batch))
 
 
-@of_each_batch
+@in_files
 def rename_before_sync(folder, batch, batch_id):
     if not (file := folder / f"{batch_id}.csv").exists():
-        put(folder / f".{batch_id}.csv", lines_of(batch), sync=False)
-        (folder / f".{batch_id}.csv").replace(file)
+        put_in_place(file, lines_of(batch), sync=False)
 
 
-@of_each_batch
+@in_files
 def sync_after_the_rename(folder, batch, batch_id):
     if not (file := folder / f"{batch_id}.csv").exists():
-        put(folder / f".{batch_id}.csv", lines_of(batch), sync=False)
-        (folder / f".{batch_id}.csv").replace(file)
+        put_in_place(file, lines_of(batch), sync=False)
         with file.open("rb+") as opened:
             os.fsync(opened.fileno())
 
 
-@of_each_batch
+@in_files
 def temporary_file_is_added_to(folder, batch, batch_id):
     if not (file := folder / f"{batch_id}.csv").exists():
         put(folder / ".new.csv", lines_of(batch), mode="a")
         (folder / ".new.csv").replace(file)
 
 
-@of_each_batch
+@in_files
 def folder_that_exists_is_whole(folder, batch, batch_id):
     if not (inside := folder / f"batch={batch_id}").exists():
         inside.mkdir()
-        put(inside / ".rows.csv", lines_of(batch))
-        (inside / ".rows.csv").replace(inside / "rows.csv")
+        put_in_place(inside / "rows.csv", lines_of(batch))
 
 
-@of_each_batch
+@in_files
 def done_with_the_first_of_two_files(folder, batch, batch_id):
     if not (folder / f"{batch_id}-0.csv").exists():
         for number in range(2):
             part = "".join(lines_of(batch).splitlines(keepends=True)[number::2])
-            put(folder / f".{number}.csv", part)
-            (folder / f".{number}.csv").replace(folder / f"{batch_id}-{number}.csv")
+            put_in_place(folder / f"{batch_id}-{number}.csv", part)
 
 
-@of_each_batch
+@in_files
 def marker_before_the_rename(folder, batch, batch_id):
     if batch_id > marked(folder):
         put(folder / f".{batch_id}.csv", lines_of(batch))
@@ -452,20 +460,6 @@ def with_totals(put_back, *, checks=True):
     return make
 
 
-def in_place(file, text):
-    put(file, text)
-
-
-def replaced(file, text, *, sync=True):
-    beside = file.with_name(".totals.json")
-    put(beside, text, sync=sync)
-    beside.replace(file)
-
-
-def without_sync(file, text):
-    replaced(file, text, sync=False)
-
-
 def old_one_is_removed(file, text):
     put(file.with_name(".totals.json"), text)
     file.unlink(missing_ok=True)
@@ -481,32 +475,36 @@ def old_one_is_moved_away(file, text):
 # With Spark's own writers, and around the kit's sinks.
 
 
-def spark_adds_files(folder):
-    return lambda batch, batch_id: batch.write.mode("append").csv(f"{folder}/out")
+@in_files
+def spark_adds_files(folder, batch, batch_id):
+    batch.write.mode("append").csv(f"{folder}/out")
 
 
-@of_each_batch
+@in_files
 def spark_writes_two_tables(folder, batch, batch_id):
     batch.write.mode("overwrite").json(f"{folder}/copy/batch={batch_id}")
     batch.write.mode("append").csv(f"{folder}/out")
 
 
-def spark_writes_every_batch_over(folder):
-    return lambda batch, batch_id: batch.write.mode("overwrite").csv(f"{folder}/out")
+@in_files
+def spark_writes_every_batch_over(folder, batch, batch_id):
+    batch.write.mode("overwrite").csv(f"{folder}/out")
 
 
-@of_each_batch
+@in_files
 def spark_writes_and_then_marks(folder, batch, batch_id):
     if batch_id > marked(folder):
         batch.write.mode("append").csv(f"{folder}/out")
         mark(folder, batch_id)
 
 
+@broken
 def plain_beside_exactly_once(folder):
     exact = sinks.sql_table(f"sqlite:///{folder}/exact.db", "sales")
     return sinks.fan_out(exact, sinks.foreach_batch(no_ledger(folder)))
 
 
+@broken
 def written_on_the_way(folder):
     def add(batch):
         if not batch.isStreaming:  # at the start only its columns are asked for
@@ -530,84 +528,28 @@ def from_all_tables(folder):
         return [row for (name,) in names for row in db.execute(f"SELECT * FROM {name}")]  # noqa: S608
 
 
-_IN_A_DATABASE = [
-    no_ledger,
-    marker_before_data,
-    marker_in_a_second_transaction,
-    two_transactions_of_rows,
-    ledger_in_another_database,
-    ledger_in_another_database_first,
-    every_statement_commits,
-    every_statement_commits_the_ledger_first,
-    id_of_the_run,
-    id_made_at_the_start,
-    number_from_the_clock,
-    number_counted_in_memory,
-    number_after_the_last_one,
-    last_batch_is_written_again,
-    first_batch_is_known_already,
-    only_the_first_batch_is_checked,
-    error_is_swallowed,
-    marker_is_written_whatever_happens,
-    tried_again_without_a_rollback,
-    keys_made_in_the_batch,
-    keys_that_every_batch_has,
-    equal_rows_are_one,
-    rows_wait_in_memory,
-    plain_beside_exactly_once,
-    written_on_the_way,
-]
-_IN_FILES = [
-    lines_are_added,
-    lines_are_added_before_the_marker,
-    lines_are_added_after_the_marker,
-    marker_without_sync,
-    file_of_a_random_name,
-    file_named_by_the_clock,
-    file_that_exists_is_whole,
-    rename_before_sync,
-    sync_after_the_rename,
-    temporary_file_is_added_to,
-    folder_that_exists_is_whole,
-    done_with_the_first_of_two_files,
-    marker_before_the_rename,
-    spark_adds_files,
-    spark_writes_two_tables,
-    spark_writes_every_batch_over,
-    spark_writes_and_then_marks,
-    another_folder_at_each_start,
-]
-_PUT_BACK = [in_place, without_sync, old_one_is_removed, old_one_is_moved_away]
-
-Broken = tuple["Callable[[Path], Any]", "Callable[[Path], list[tuple[str, int]]]"]
-BROKEN: dict[str, Broken] = {
-    **{make.__name__: (make, from_table) for make in _IN_A_DATABASE},
-    **{make.__name__: (make, from_lines) for make in _IN_FILES},
-    **{f"totals_{put_back.__name__}": (with_totals(put_back), from_totals) for put_back in _PUT_BACK},
-    "totals_without_a_batch": (with_totals(replaced, checks=False), from_totals),
-    "another_table_at_each_start": (another_table_at_each_start, from_all_tables),
+_PUT_BACK = {
+    "in_place": put,
+    "without_sync": partial(put_in_place, sync=False),
+    "old_one_is_removed": old_one_is_removed,
+    "old_one_is_moved_away": old_one_is_moved_away,
 }
+BROKEN |= {f"totals_{name}": (with_totals(put_back), from_totals) for name, put_back in _PUT_BACK.items()}
+broken(another_folder_at_each_start, from_lines)
+broken(another_table_at_each_start, from_all_tables)
+BROKEN["totals_without_a_batch"] = (with_totals(put_in_place, checks=False), from_totals)
 
 
 # The same without a defect.
 
 
 @of_each_batch
-def ledger_in_one_transaction(folder, batch, batch_id):
-    with database(folder) as db, db:
-        if batch_id > last(db):
-            insert(db, rows_of(batch))
-            enter(db, batch_id)
-
-
-@of_each_batch
 def file_replaced_whole(folder, batch, batch_id):
-    put(folder / f".{batch_id}.csv", lines_of(batch))
-    (folder / f".{batch_id}.csv").replace(folder / f"{batch_id}.csv")
+    put_in_place(folder / f"{batch_id}.csv", lines_of(batch))
 
 
 SOUND: dict[str, Broken] = {
-    "ledger_in_one_transaction": (ledger_in_one_transaction, from_table),
+    "ledger_in_one_transaction": (of_each_batch(once), from_table),
     "file_replaced_whole": (file_replaced_whole, from_lines),
-    "totals_replaced": (with_totals(replaced), from_totals),
+    "totals_replaced": (with_totals(put_in_place), from_totals),
 }

@@ -3,10 +3,9 @@
 python examples.py NAME…, such as sources.csv; each example has the names that it uses, of a kind that fits.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
+import pkgutil
 import shutil
 import socketserver
 import sys
@@ -22,6 +21,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import SGDClassifier
 from sklearn.pipeline import make_pipeline
 
+import sparkstream_kit
 from sparkstream_kit import (
     get_session,
     models,
@@ -34,21 +34,7 @@ from sparkstream_kit import (
     windows,
 )
 
-MODULES = (
-    *(
-        "sources",
-        "sinks",
-        "quarantine",
-        "windows",
-        "schemas",
-        "joins",
-        "state",
-        "models",
-        "testing",
-        "display",
-    ),
-    *("checkpoints", "monitoring", "verdicts", "feeds", "dstreams", "jobflags"),
-)
+MODULES = [room.name for room in pkgutil.iter_modules(sparkstream_kit.__path__) if room.name[0] != "_"]
 FILES = {
     "incoming/1.csv": "tea,2\nink,1\n",
     "samples/1.csv": "product,amount\ntea,2\n",

@@ -1,19 +1,15 @@
 """The kit's own sinks that need no server: a job of each, what reads its result, and the true result."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyspark.sql import functions as F
 from support.broken_sinks import ROWS, TOTALS
 
 from sparkstream_kit import sinks
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def from_table(folder):

@@ -1,7 +1,5 @@
 """Pages of the documentation as tests: their blocks are run as a reader would, from top to bottom."""
 
-from __future__ import annotations
-
 import re
 import sys
 

@@ -1,7 +1,5 @@
 """Ports of this machine for servers that are started later."""
 
-from __future__ import annotations
-
 import random
 import socket
 from contextlib import ExitStack

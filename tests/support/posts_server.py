@@ -5,8 +5,6 @@ What it sends is as their documentation has it: for X "Consuming streaming data"
 comments, `:)` first and `:thump` later) and "timelines API methods" (`min_id`, the newest first).
 """
 
-from __future__ import annotations
-
 import http.server
 import json
 import random
@@ -14,11 +12,8 @@ import ssl
 import threading
 import time
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 TOKEN = "sesame-open-7f3a"  # noqa: S105 - of this server alone
 START = 1_700_000_000_000  # milliseconds since 1970, of the first post
@@ -45,7 +40,7 @@ class Site:
     closed: bool = False
     left_out: frozenset[int] = frozenset()
     slow: float = 0.0
-    answers: list[Callable[[Handler], object]] = field(default_factory=list)
+    answers: list[Callable[["Handler"], object]] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)

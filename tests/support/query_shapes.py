@@ -1,21 +1,17 @@
 """Some sixty shapes of stateful queries, each of which is the same query whenever it is built."""
 
-from __future__ import annotations
-
 import datetime as dt
 import decimal
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pandas as pd  # type: ignore[import-untyped]  # noqa: TC002 - a pandas UDF reads its annotations
+import pandas as pd  # type: ignore[import-untyped]
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
 
 from sparkstream_kit import joins, quarantine, schemas, sources, state, windows
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 HERE = str(Path(__file__).parent)  # a file source wants a folder that is there
 SCHEMA = (

@@ -5,16 +5,17 @@ would plan them into the batch that it has lost. Whatever happens, the target ha
 as a batch computation gives it.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sources, start
@@ -22,17 +23,9 @@ from sparkstream_kit._spark.batch import id_in_checkpoint
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit.checkpoints import clone, rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.sinks import ledger
+from sparkstream_kit.sinks import Sink, ledger
 from sparkstream_kit.sinks.base import opened
 from sparkstream_kit.sinks.ledger import Ledger
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from pyspark.sql import SparkSession
-
-    from sparkstream_kit.sinks import Sink
 
 KEYS = 3  # of the totals
 FILES = 2  # of a batch: the last one has room for a file more, so that to plan it anew gives another one
@@ -233,6 +226,21 @@ DAMAGES: dict[str, Callable[[Stream], None]] = {
     "files lost": lambda stream: remove(newest_log(stream)),
     "files lost before the commit": before_commit(lambda stream: remove(newest_log(stream))),
 }
+
+
+def lost(stream, how):
+    """Lose the last plan by a damage, in a backup or to a second driver: each row is there once."""
+    if how == "a second driver":
+        fenced(stream)
+    elif how == "a backup":
+        restored(stream, older=1)
+        stream.finish()
+        stream.check()
+    else:
+        damaged(stream, how)
+
+
+LOSSES = ("plan cut", "plan lost before the commit", "a backup", "a second driver")
 
 
 def damaged(stream, damage, batches=2):

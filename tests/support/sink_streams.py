@@ -1,8 +1,10 @@
 """A small stream for the tests of sinks, and what they do with it."""
 
+import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds, run, sources, start
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
 
 def three_batches(spark, folder):
@@ -18,6 +20,14 @@ def totals(stream):
 def finish(frame, sink, checkpoint, mode="append"):
     """Run a query over all that is there."""
     run(start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True))
+
+
+def refused(frame, sink, checkpoint, mode="append"):
+    """Return the line with which a query is refused, at its start or at its next batch."""
+    with pytest.raises((InvalidInputError, QueryFailed)) as error:
+        finish(frame, sink, checkpoint, mode)
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 def forget_commit(checkpoint, batch_id=None):

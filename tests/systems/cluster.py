@@ -79,18 +79,9 @@ class Cluster:
                         found.append(int(process.name))
         return found
 
-    def kill_worker(self):
-        """Kill the first worker, which takes its executors with it."""
-        self.workers[0].kill()
-
-    def kill_an_executor(self):
-        """Kill one executor."""
-        for process in self.executors()[:1]:
-            os.kill(process, signal.SIGKILL)
-
-    def kill_executors(self):
-        """Kill all executors at once."""
-        for process in self.executors():
+    def kill_executors(self, most=None):
+        """Kill all executors at once, or so many."""
+        for process in self.executors()[:most]:
             os.kill(process, signal.SIGKILL)
 
     def stop(self):

@@ -1,23 +1,24 @@
 """What the tests of real systems share: the jars of each, which `scripts/systems.sh` fetches."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import environment
+from conftest import built_wheel, environment
 from faults.drivers import Driver
 from support import ports
+from support.sink_streams import three_batches
 from systems.cluster import Cluster
 from systems.hadoop import Hdfs
-from systems.launching import Launcher, zipped
+from systems.launching import Launcher
 
 from sparkstream_kit import spark_session
 
 ROOT = Path(__file__).parent.parent.parent
+JOBS, SCRIPTS = ROOT / "jobs", Path(__file__).parent / "scripts"
+ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills, of which most are at random times
 # boto3 signs with it. Servers of these tests check nothing, and Spark's workers have it from the launch.
 AWS_LOGIN = {
     "AWS_ACCESS_KEY_ID": "kit",
@@ -46,6 +47,12 @@ def spark(connector_jars, tmp_path_factory):
         "systems", profile="test", **({} if "SPARK_REMOTE" in os.environ else options)
     ) as spark:
         yield spark
+
+
+@pytest.fixture
+def stream(spark, folder):
+    """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
+    return three_batches(spark, folder)
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +98,8 @@ def cluster(tmp_path_factory):
 @pytest.fixture(scope="session")
 def kit(tmp_path_factory):
     """The zip for `--py-files`."""
-    return zipped(tmp_path_factory.mktemp("dist"))
+    wheel = built_wheel(tmp_path_factory.mktemp("dist"))  # as `make zip` does
+    return wheel.rename(wheel.with_name("sparkstream_kit.zip"))
 
 
 @pytest.fixture

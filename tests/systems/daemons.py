@@ -1,7 +1,5 @@
 """Servers as child processes: they end when this process ends, however it does, and say what they said."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

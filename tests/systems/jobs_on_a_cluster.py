@@ -3,8 +3,6 @@
 Pytest does not collect this file by itself: it takes ten minutes on two cores.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 import sqlite3

@@ -3,8 +3,6 @@
 It is broker and controller in one (KRaft), from the jars that `scripts/systems.sh kafka` has fetched.
 """
 
-from __future__ import annotations
-
 import atexit
 import base64
 import functools

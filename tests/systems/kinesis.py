@@ -3,8 +3,6 @@
 It keeps its streams in memory, also while it is away for those who call it.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -1,13 +1,10 @@
 """Jobs as processes of their own, on HDFS: their launch, their input and what is in their output."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import json
 import os
 import re
-import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -28,13 +25,6 @@ SMALL = (
     *("--conf", "spark.ui.enabled=false"),
     *("--conf", f"spark.executor.extraJavaOptions={QUICK}"),
 )
-
-
-def zipped(folder):
-    """Return the zip of the kit for `--py-files`, built from this checkout as `make zip` does."""
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    return next(folder.glob("*.whl")).rename(folder / "sparkstream_kit.zip")
 
 
 class Launcher:

@@ -1,7 +1,5 @@
 """A server of MongoDB's protocol on this machine, with its data in a file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

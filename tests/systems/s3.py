@@ -1,7 +1,5 @@
 """A server of S3's protocol on this machine, with its objects in its memory: they go when it ends."""
 
-from __future__ import annotations
-
 import sys
 
 import boto3

@@ -1,19 +1,19 @@
 """Sales that are written to a system, their truth, and drivers that are killed while they read them."""
 
-from __future__ import annotations
-
 import json
-import os
 import random
 import sqlite3
 import threading
 import time
 from collections import Counter
 from contextlib import closing
+from typing import Any
 
 import pyarrow.parquet as pq
+from systems.conftest import ROUNDS
 
-ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills at random times
+from sparkstream_kit import sinks, start
+
 _REGIONS = ("north", "south", "east", "west")
 
 
@@ -47,6 +47,41 @@ class Sales:
         with closing(sqlite3.connect(folder / database)) as connection:
             found = connection.execute(query).fetchall()
         assert sorted(found) == sorted((region, counts[region], cents[region]) for region in counts)
+
+
+class Reader:
+    """A query, and the ids that it has read, by batch.
+
+    Args:
+        frame: the rows that it reads, each with a sale as JSON in its column `value`.
+        checkpoint: that of the query.
+        trigger: how it runs; without one it goes on and on.
+    """
+
+    def __init__(self, frame, checkpoint, **trigger):
+        self.batches: dict[int, list[int]] = {}
+
+        def keep(batch, number):
+            self.batches[number] = [json.loads(row.value)["id"] for row in batch.collect()]
+
+        trigger = trigger or {"processingTime": "0 seconds"}
+        sink = sinks.foreach_batch(keep)
+        self.query: Any = start(frame, sink, name="reader", checkpoint=checkpoint, **trigger)
+
+    @property
+    def ids(self):
+        return [each for ids in list(self.batches.values()) for each in ids]
+
+    def has(self, sales, first=0):
+        """Say whether it has read all from a first one on, each once."""
+        assert self.query.isActive, self.query.exception()
+        assert len(self.ids) == len(set(self.ids))
+        return sorted(self.ids) == list(range(first, sales.number))
+
+    def stop(self):
+        """Stop it when its last batch is committed; cut before that, the batch would come again."""
+        self.query.processAllAvailable()
+        self.query.stop()
 
 
 def _sale(number):

@@ -4,7 +4,6 @@
 """
 
 import pytest
-from faults.conftest import launch  # noqa: F401 - a fixture
 from faults.drivers import SCRIPTS
 from faults.test_soak import FIRST, LAST, holds_no_more
 from systems import kafka
@@ -26,12 +25,7 @@ from systems.mongodb import Server
     ],
 )
 def test_a_driver_holds_no_more_after_many_batches(
-    kind,
-    connectors,
-    tmp_path,
-    launch,  # noqa: F811
-    connector_jars,
-    request,
+    kind, connectors, tmp_path, begin, connector_jars, request
 ):
     url = "none"
     if kind == "kafka":
@@ -43,5 +37,5 @@ def test_a_driver_holds_no_more_after_many_batches(
         mongodb.start()
         url = mongodb.url(mongodb.database())
     env = {"SPARKSTREAM_JARS": str(connector_jars), "CONNECTORS": connectors}
-    driver = launch("python", SCRIPTS / "soak.py", kind, url, tmp_path, FIRST, LAST, **env)
+    driver = begin("python", SCRIPTS / "soak.py", kind, url, tmp_path, FIRST, LAST, **env)
     holds_no_more(driver, tmp_path, batch=10)

@@ -3,11 +3,12 @@
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import pyspark
 import pytest
-from systems.conftest import jars
+from systems.conftest import JOBS, ROUNDS, jars
 from systems.daemons import until
 from systems.hadoop import Yarn
 from systems.launching import (
@@ -25,8 +26,6 @@ from systems.launching import (
 
 from sparkstream_kit import feeds
 
-ROUNDS = int(os.environ.get("ROUNDS", "3"))
-JOBS = Path(__file__).parent.parent.parent / "jobs"
 ALERTS = {"Often": "burst", "ZScore": "amount", "Travel": "place"}
 ALL = ("--available-now", "--checkpoint")
 
@@ -71,8 +70,10 @@ def test_a_job_with_state_is_exact_when_workers_executors_and_the_master_are_kil
         assert driver.running, driver.errors
 
     land_and_wait()
+    # A worker, which takes its executors with it; one executor; all of them.
+    kills = (cluster.workers[0].kill, partial(cluster.kill_executors, 1), cluster.kill_executors)
     for number in range(ROUNDS):
-        land_and_wait((cluster.kill_worker, cluster.kill_an_executor, cluster.kill_executors)[number % 3])
+        land_and_wait(kills[number % 3])
         cluster.start()
     land_and_wait(cluster.master.kill)
     land_and_wait()

@@ -1,22 +1,21 @@
 """Delta's writer for Spark, and its tables as streams: each batch once, as delta-rs sees it, too."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import shutil
 import subprocess
 import uuid
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import ROOT, pretend_master
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
 from support import sink_contract
-from support.sink_streams import finish, forget_commit, three_batches, totals
+from support.sink_streams import finish, forget_commit, refused, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark.place import locate
@@ -25,17 +24,7 @@ from sparkstream_kit.connectors.delta.writers import OWNERS, SparkTable
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.base import opened
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
 Rows = list[tuple[Any, ...]]
-
-
-@pytest.fixture
-def stream(spark, folder):
-    """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
-    return three_batches(spark, folder)
 
 
 @pytest.fixture
@@ -53,13 +42,6 @@ def batches(spark, out):
     history = spark.sql(f"DESCRIBE HISTORY delta.`{out}`").select("userMetadata").collect()
     assert [row.userMetadata for row in history] == by_rust
     return [json.loads(said)["batch"] for said in reversed(by_rust) if said]
-
-
-def refused(frame, sink, checkpoint, mode="append"):
-    with pytest.raises((InvalidInputError, QueryFailed)) as error:
-        finish(frame, sink, checkpoint, mode)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def last_batch(table):
@@ -103,7 +85,7 @@ def test_a_batch_that_comes_again_counts_once_whoever_writes_it(spark, stream, o
 
 
 @pytest.mark.fast("upsert-plan cut")
-@pytest.mark.parametrize("damage", ["plan cut", "plan lost before the commit", "a backup", "a second driver"])
+@pytest.mark.parametrize("damage", sink_contract.LOSSES)
 @pytest.mark.parametrize("how", ["append", "upsert"])
 def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, out, tmp_path, how, damage):
     mode, more, _ = CASES[how]
@@ -111,14 +93,7 @@ def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, out, tmp_pa
     numbers: Callable[[], list[Any]] = (lambda: [n for (n,) in found()]) if how == "append" else found
     sink = sinks.delta(out, how=how, writer="spark", **more)
     contract = sink_contract.Stream(spark, tmp_path, sink_contract.Adaptor(sink, numbers, mode, skips=True))
-    if damage == "a backup":
-        sink_contract.restored(contract, older=1)
-        contract.finish()
-        contract.check()
-    elif damage == "a second driver":
-        sink_contract.fenced(contract)
-    else:
-        sink_contract.damaged(contract, damage)
+    sink_contract.lost(contract, damage)
 
 
 @pytest.mark.slow

@@ -1,7 +1,5 @@
 """A real Flume agent with the example's configuration: Spark reads each line once, and a kill loses none."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections import Counter

@@ -1,22 +1,17 @@
 """HDFS for real, a NameNode and a DataNode: jobs read it, write it, keep checkpoints on it, outlive it."""
 
 import json
-import os
 import re
-from pathlib import Path
 from statistics import median
 
 import pytest
 from conftest import ROOT
-from systems.conftest import jars
+from systems.conftest import JOBS, ROUNDS, SCRIPTS, jars
 from systems.daemons import until
 from systems.flume import Agent
 from systems.launching import SMALL, Sales, cleaned, ended, newest, numbers, refused, shown, written
 
-ROUNDS = int(os.environ.get("ROUNDS", "3"))
 ONE_MACHINE = "local[2]"
-SCRIPTS = Path(__file__).parent / "scripts"
-JOBS = Path(__file__).parent.parent.parent / "jobs"
 
 
 @pytest.mark.slow

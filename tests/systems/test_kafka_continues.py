@@ -1,7 +1,5 @@
 """A changed query over topics goes on where the old one stands: `start(…, continues=…)`."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """docs/kafka.md works as it stands, one block after the other."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

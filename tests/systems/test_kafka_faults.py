@@ -1,21 +1,18 @@
 """Driver and broker stopped and killed, partitions added: each record counts once, whatever happened."""
 
-from __future__ import annotations
-
-import json
 import os
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 from faults.drivers import until
-from systems.sales import Sales, kill_at_random_times
+from systems.conftest import SCRIPTS
+from systems.sales import Reader, Sales, kill_at_random_times
 
-from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit import run, sources
 from sparkstream_kit.errors import QueryFailed
 
-SCRIPT = Path(__file__).parent / "scripts" / "kafka_sales.py"
+SCRIPT = SCRIPTS / "kafka_sales.py"
 
 
 class TopicSales(Sales):
@@ -38,29 +35,8 @@ def test_a_driver_that_is_killed_at_random_times(broker, begin, tmp_path):
     sales.check(tmp_path, "totals.db", "SELECT region, sales, cents FROM totals")
 
 
-class Reader:
-    """A query that runs, and the ids that it has read."""
-
-    def __init__(self, spark, broker, topic, checkpoint, **options):
-        self.ids: list[int] = []
-
-        def keep(batch, _):
-            self.ids += [json.loads(row.value)["id"] for row in batch.collect()]
-
-        frame = sources.kafka(spark, broker.servers, topic, **options)
-        self.query = start(
-            frame,
-            sinks.foreach_batch(keep),
-            name="reader",
-            checkpoint=checkpoint,
-            processingTime="0 seconds",
-        )
-
-    def has(self, sales):
-        """Say whether it has read all, each once."""
-        assert self.query.isActive, self.query.exception()
-        assert len(self.ids) == len(set(self.ids))
-        return sorted(self.ids) == list(range(sales.number))
+def reading(spark, broker, topic, checkpoint, **options):
+    return Reader(sources.kafka(spark, broker.servers, topic, **options), checkpoint)
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
@@ -68,17 +44,16 @@ def test_a_broker_that_goes_and_comes_back(spark, broker, tmp_path, request, how
     request.addfinalizer(broker.start)  # whatever happens here: others need it
     sales = TopicSales(broker)
     sales.sell(500)
-    reader = Reader(spark, broker, sales.topic, tmp_path / "ckpt")
+    reader = reading(spark, broker, sales.topic, tmp_path / "ckpt")
     until(lambda: reader.has(sales))
     getattr(broker, how)()
     until(lambda: "Getting offsets" in reader.query.status["message"])
     broker.start()
     sales.sell(500)
     until(lambda: reader.has(sales))
-    reader.query.processAllAvailable()  # cut before its commit, a batch would come again
-    reader.query.stop()
+    reader.stop()
     sales.sell(100)
-    again = Reader(spark, broker, sales.topic, tmp_path / "ckpt")
+    again = reading(spark, broker, sales.topic, tmp_path / "ckpt")
     until(lambda: sorted(reader.ids + again.ids) == list(range(sales.number)))
     again.query.stop()
 
@@ -93,7 +68,7 @@ def test_a_broker_that_stays_away_is_one_line(spark, broker, tmp_path, request):
         "kafka.request.timeout.ms": 4000,
         "fetchOffset.numRetries": 1,
     }
-    reader = Reader(spark, broker, sales.topic, tmp_path / "ckpt", **soon)
+    reader = reading(spark, broker, sales.topic, tmp_path / "ckpt", **soon)
     until(lambda: reader.has(sales))
     broker.kill()
     with pytest.raises(QueryFailed) as failed:
@@ -106,7 +81,7 @@ def test_a_broker_that_stays_away_is_one_line(spark, broker, tmp_path, request):
 def test_partitions_that_are_added_in_mid_stream(spark, broker, tmp_path):
     sales = TopicSales(broker, partitions=1)
     sales.sell(100)
-    reader = Reader(spark, broker, sales.topic, tmp_path / "ckpt")
+    reader = reading(spark, broker, sales.topic, tmp_path / "ckpt")
     until(lambda: reader.has(sales))
     broker.add_partitions(sales.topic, 3)
     for partition in (2, 1, 0):

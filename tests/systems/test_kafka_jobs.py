@@ -1,7 +1,5 @@
 """The jobs on a topic of Kafka: what they give is what the same lines in files give."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from collections import Counter
@@ -100,11 +98,3 @@ def test_words_are_counted_over_a_restart(broker, tmp_path, capsys):
     assert [(word, int(count)) for word, count in shown] == sorted(
         truth.items(), key=lambda pair: (-pair[1], pair[0])
     )
-
-
-def test_a_topic_that_is_not_there_is_one_line(broker, capsys):
-    words: list[Any] = ["--kafka", broker.servers, "--topic", "none-such", "--available-now"]
-    assert kafka_word_count.main(words) == 2
-    line = capsys.readouterr().err
-    assert "none-such" in line
-    assert line.count("\n") == 1

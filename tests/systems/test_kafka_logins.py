@@ -1,7 +1,5 @@
 """A broker that asks for TLS and a log-in: the right one, a wrong one, and where the password is not."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

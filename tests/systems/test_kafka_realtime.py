@@ -1,26 +1,21 @@
 """Real-time mode from Kafka to Kafka: rows come out while a batch runs; what it cannot run is refused."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pyspark
 import pytest
 from conftest import running
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkstream_kit import checkpoints, quarantine, run, sinks, sources, start, state, windows
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.schemas import from_ddl
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pyspark.sql import DataFrame
 
 NOW: dict[str, Any] = {"mode": "update", "realTime": "5 seconds"}
 NO_PYTHON = "trigger realTime runs no Python function; leave it out, or give processingTime='0 seconds'"

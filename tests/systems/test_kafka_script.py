@@ -8,20 +8,14 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, environment, process
+from conftest import ROOT, environment, process, running
 
 
 @pytest.mark.slow
 def test_what_it_prints_to_type_next_reads_the_sales(tmp_path):
     env = environment(TMPDIR=str(tmp_path), SPARKSTREAM_JARS=os.environ["SPARKSTREAM_JARS"])
-    broker = subprocess.Popen(
-        [sys.executable, ROOT / "scripts" / "server.py", "kafka"],
-        cwd=tmp_path,
-        env=env,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    words = [sys.executable, ROOT / "scripts" / "server.py", "kafka"]
+    with running(*words, cwd=tmp_path, env=env, stdout=subprocess.PIPE) as broker:
         assert broker.stdout is not None
         printed = ""
         while "Ctrl-C here ends" not in printed:
@@ -42,9 +36,6 @@ def test_what_it_prints_to_type_next_reads_the_sales(tmp_path):
             assert "Build" in done.stdout
         broker.send_signal(signal.SIGINT)
         assert broker.wait(60) == 0
-    finally:
-        broker.kill()
-        broker.wait()
     host, _, port = re.findall(r"Kafka runs at (\S+)\.", printed)[0].partition(":")
     with socket.socket() as probe:
         assert probe.connect_ex((host, int(port))), "the broker still runs"

@@ -1,7 +1,5 @@
 """`sinks.kafka`: what a record holds, and that a reader can drop what comes twice, over kills too."""
 
-from __future__ import annotations
-
 import json
 import os
 import random
@@ -13,7 +11,6 @@ import time
 from collections import Counter, defaultdict
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,13 +18,12 @@ from faults.drivers import Driver
 from faults.drivers import until as wait
 from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
+from systems.conftest import ROUNDS, SCRIPTS
 
 from sparkstream_kit import quarantine, run, sinks, sources, start, state, windows
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.schemas import from_ddl
 
-ROUNDS = int(os.environ.get("ROUNDS", "3"))
-SCRIPTS = Path(__file__).parent / "scripts"
 IDS = ("sparkstream.query", "sparkstream.batch", "sparkstream.row")
 
 
@@ -150,24 +146,6 @@ def test_the_records_of_a_key_keep_their_order(broker, spark, rows, request):
         }
 
 
-def test_changed_totals_are_written_in_update_mode(broker, rows):
-    made = rows("shop STRING, amount INT")
-    made.add({"shop": "a", "amount": 1}, {"shop": "b", "amount": 2})
-    made.add({"shop": "a", "amount": 3})
-    topic = broker.topic()
-
-    def totals(frame):
-        return frame.groupBy("shop").agg(F.sum("amount").alias("total"))
-
-    made.write(sinks.kafka(broker.servers, topic, key="shop"), of=totals, mode="update")
-    found = [(ids(record)[1], json.loads(record.value or b"")) for record in broker.records(topic)]
-    assert sorted((batch, *each.values()) for batch, each in found) == [
-        ("0", "a", 1),
-        ("0", "b", 2),
-        ("1", "a", 4),
-    ]
-
-
 def test_killed_and_read_by_the_recipe_each_row_is_there_once(broker, spark, tmp_path):
     pick = random.Random(11)  # noqa: S311 - times, not secrets
     topic, folder, checkpoint = broker.topic(partitions=2), tmp_path / "in", tmp_path / "ckpt"
@@ -277,13 +255,6 @@ def test_a_topic_that_is_not_there_is_one_line(broker, rows):
         made.write(sinks.kafka(broker.servers, "totals-of-the-dya"))
     near = "did you mean totals-of-the-day?"
     assert str(raised.value) == f"Kafka at {broker.servers} has no topic totals-of-the-dya; {near}"
-
-
-def test_no_broker_is_one_line(rows, free_port):
-    soon: dict[str, Any] = {"kafka.default.api.timeout.ms": 2000}
-    sink = sinks.kafka(f"127.0.0.1:{free_port}", "t", **soon)
-    with pytest.raises(InvalidInputError, match="no Kafka broker at 127.0.0.1:.* has answered within 2 s"):
-        rows("shop STRING").write(sink)
 
 
 def test_a_password_is_in_no_repr(broker):

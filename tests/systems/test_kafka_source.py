@@ -1,7 +1,5 @@
 """Topics of a real Kafka as a stream: what comes out of `sources.kafka`, and what is said before it runs."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -96,18 +94,6 @@ def test_it_begins_at_the_first_record_or_where_it_is_told_to(spark, broker, tmp
     assert read_from((hour + timedelta(minutes=2)).replace(tzinfo=None)) == [2]  # in UTC
     assert read_from({topic: {0: 1, 1: "latest"}}) == [1, 2]
     assert read_from({topic: {0: "latest", 1: 0}}) == [10]
-
-
-def test_a_restart_goes_on_behind_what_was_read(spark, broker, tmp_path):
-    topic = broker.topic(partitions=2)
-    frame = sources.kafka(spark, broker.servers, topic, max_offsets_per_trigger=4)
-    broker.send(topic, ids(10))
-    rows, summary = read(frame, tmp_path / "ckpt")
-    assert ids_of(rows) == list(range(10))
-    assert summary.queries[0].batches >= 3
-    broker.send(topic, ids(5, 10))
-    rows, _ = read(sources.kafka(spark, broker.servers, topic), tmp_path / "ckpt")
-    assert ids_of(rows) == list(range(10, 15))
 
 
 def test_the_summary_says_how_many_records_behind_it_is(spark, broker):

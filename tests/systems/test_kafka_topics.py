@@ -1,23 +1,17 @@
 """Topics that were made again, deleted or cut by retention: what a query would miss is said, with numbers."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pyspark.sql import DataFrame
 
 
 def ids(number, first=0):

@@ -1,7 +1,5 @@
 """`sources.kinesis` on a server: each record once over kills, replays, reshards and an absent server."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -14,21 +12,19 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import ROOT, environment, process
 from faults.drivers import until
+from systems.conftest import SCRIPTS
 from systems.kinesis import REGION, Server
-from systems.sales import Sales, kill_at_random_times
+from systems.sales import Reader, Sales, kill_at_random_times
 
 from sparkstream_kit import checkpoints, cli, feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
-if TYPE_CHECKING:
-    from pyspark.sql.streaming.query import StreamingQuery
-
-SCRIPT = Path(__file__).parent / "scripts" / "kinesis_sales.py"
+SCRIPT = SCRIPTS / "kinesis_sales.py"
 HOUR = 3_600_000
 
 
@@ -59,37 +55,9 @@ class StreamSales(Sales):
         return f"key-{json.loads(line)['id'] % 97}", line
 
 
-class Reader:
-    """A query, and the ids that it has read, by batch."""
-
-    def __init__(self, spark, server, stream, checkpoint, **options):
-        self.batches: dict[int, list[int]] = {}
-
-        def keep(batch, number):
-            self.batches[number] = [json.loads(row.value)["id"] for row in batch.collect()]
-
-        trigger: dict[str, Any] = {"processingTime": "0 seconds"}
-        if options.pop("available_now", False):
-            trigger = {"availableNow": True}
-        frame = sources.kinesis(spark, stream, endpoint=server.url, region=REGION, **options)
-        self.query: StreamingQuery = start(
-            frame, sinks.foreach_batch(keep), name="reader", checkpoint=checkpoint, **trigger
-        )
-
-    @property
-    def ids(self):
-        return [each for ids in list(self.batches.values()) for each in ids]
-
-    def has(self, sales, first=0):
-        """Say whether it has read all from a first one on, each once."""
-        assert self.query.isActive, self.query.exception()
-        assert len(self.ids) == len(set(self.ids))
-        return sorted(self.ids) == list(range(first, sales.number))
-
-    def stop(self):
-        """Stop it when its last batch is committed; cut before that, the batch would come again."""
-        self.query.processAllAvailable()
-        self.query.stop()
+def reading(spark, server, stream, checkpoint, *, available_now=False, **options):
+    frame = sources.kinesis(spark, stream, endpoint=server.url, region=REGION, **options)
+    return Reader(frame, checkpoint, **({"availableNow": True} if available_now else {}))
 
 
 def failure(reader):
@@ -135,7 +103,7 @@ def test_a_driver_that_is_killed_at_random_times_while_shards_are_split_and_merg
 def test_shards_split_and_merged_in_mid_stream_and_while_the_query_is_stopped(spark, server, tmp_path):
     sales = StreamSales(server)
     sales.sell(500)
-    reader = Reader(spark, server, sales.stream, tmp_path / "ckpt")
+    reader = reading(spark, server, sales.stream, tmp_path / "ckpt")
     until(lambda: reader.has(sales))
     for change in (server.split, server.merge):
         change(sales.stream)
@@ -145,7 +113,7 @@ def test_shards_split_and_merged_in_mid_stream_and_while_the_query_is_stopped(sp
     for change in (server.split, server.split, server.merge):
         change(sales.stream)
         sales.sell(300)
-    again = Reader(spark, server, sales.stream, tmp_path / "ckpt")
+    again = reading(spark, server, sales.stream, tmp_path / "ckpt")
     until(lambda: sorted(reader.ids + again.ids) == list(range(sales.number)))
     again.stop()
     progress = [each for each in again.query.recentProgress if each.numInputRows]
@@ -158,7 +126,7 @@ def test_records_of_a_key_stay_in_order_over_splits_and_merges(spark, server, tm
         sales.sell(200)
         change(sales.stream)
     sales.sell(200)
-    reader = Reader(spark, server, sales.stream, tmp_path / "ckpt", available_now=True)
+    reader = reading(spark, server, sales.stream, tmp_path / "ckpt", available_now=True)
     run(reader.query)
     assert sorted(reader.ids) == list(range(sales.number))
     for key in range(97):
@@ -170,14 +138,14 @@ def test_a_batch_that_was_not_committed_comes_again_with_the_same_rows(spark, se
     sales, folder = StreamSales(server), tmp_path / "ckpt"
     for many in (300, 200):  # the first batch, whose start Spark does not keep, and a later one
         sales.sell(many)
-        reader = Reader(spark, server, sales.stream, folder, starting="earliest", available_now=True)
+        reader = reading(spark, server, sales.stream, folder, starting="earliest", available_now=True)
         run(reader.query)
         last, rows = max((number, ids) for number, ids in reader.batches.items() if ids)
         forget(folder / "commits", range(last, max(reader.batches) + 1))
         forget(folder / "offsets", range(last + 1, max(reader.batches) + 1))
         sales.sell(50)
         server.split(sales.stream)
-        again = Reader(spark, server, sales.stream, folder, available_now=True)
+        again = reading(spark, server, sales.stream, folder, available_now=True)
         run(again.query)
         assert again.batches[last] == rows
         more = [each for number, ids in again.batches.items() if number > last for each in ids]
@@ -188,7 +156,7 @@ def test_a_first_batch_from_latest_comes_again_from_the_same_place(spark, server
     sales, folder = StreamSales(server), tmp_path / "ckpt"
     sales.sell(100)
     server.control(clock=10_000)  # what was there is older than the second in which the query starts
-    reader = Reader(spark, server, sales.stream, folder, starting="latest")
+    reader = reading(spark, server, sales.stream, folder, starting="latest")
     until(lambda: reader.query.status["message"].startswith("Waiting"))
     sales.sell(100)
     until(lambda: reader.has(sales, first=100))
@@ -197,7 +165,7 @@ def test_a_first_batch_from_latest_comes_again_from_the_same_place(spark, server
     forget(folder / "commits", range(first, max(reader.batches) + 1))
     forget(folder / "offsets", range(first + 1, max(reader.batches) + 1))
     server.control(clock=60_000)
-    again = Reader(spark, server, sales.stream, folder, starting="latest", available_now=True)
+    again = reading(spark, server, sales.stream, folder, starting="latest", available_now=True)
     run(again.query)
     assert again.batches[first] == reader.batches[first]
     assert sorted(again.ids) == list(range(100, 200))
@@ -211,14 +179,14 @@ def test_a_query_that_starts_at_a_time_reads_what_arrived_then_and_later(spark, 
     moment = datetime.now(UTC) + timedelta(minutes=5)
     server.control(clock=20 * 60_000)
     with pytest.raises(InvalidInputError, match="which is yet to come"):
-        Reader(spark, server, sales.stream, tmp_path / "none", starting=moment)
+        reading(spark, server, sales.stream, tmp_path / "none", starting=moment)
     server.control(clock=-20 * 60_000)  # the same, in the past
     other = StreamSales(server)
     other.sell(100)
     server.control()
     other.sell(100)
     moment = datetime.now(UTC) - timedelta(minutes=10)
-    reader = Reader(spark, server, other.stream, tmp_path / "ckpt", starting=moment, available_now=True)
+    reader = reading(spark, server, other.stream, tmp_path / "ckpt", starting=moment, available_now=True)
     run(reader.query)
     assert sorted(reader.ids) == list(range(100, 200))
 
@@ -228,7 +196,7 @@ def test_available_now_reads_what_is_there_in_batches_that_are_limited(spark, se
     sales.sell(1000)
     folder = tmp_path / "ckpt"
     options: dict[str, Any] = {"max_records_per_trigger": 150, "available_now": True}
-    reader = Reader(spark, server, sales.stream, folder, **options)
+    reader = reading(spark, server, sales.stream, folder, **options)
     more = threading.Event()
 
     def selling():  # does not end by itself
@@ -245,7 +213,7 @@ def test_available_now_reads_what_is_there_in_batches_that_are_limited(spark, se
     assert sorted(reader.ids) == list(range(1000))
     assert max(map(len, reader.batches.values())) <= 150
     assert summary.ended_by == "end of input"
-    again = Reader(spark, server, sales.stream, folder, **options)
+    again = reading(spark, server, sales.stream, folder, **options)
     run(again.query)
     assert sorted(again.ids) == list(range(1000, sales.number))
 
@@ -253,7 +221,7 @@ def test_available_now_reads_what_is_there_in_batches_that_are_limited(spark, se
 def test_a_server_that_goes_and_comes_back(spark, server, tmp_path):
     sales = StreamSales(server)
     sales.sell(200)
-    reader = Reader(spark, server, sales.stream, tmp_path / "ckpt")
+    reader = reading(spark, server, sales.stream, tmp_path / "ckpt")
     until(lambda: reader.has(sales))
     server.go()
     time.sleep(1)  # tries go wrong
@@ -270,34 +238,34 @@ def test_a_server_that_goes_and_comes_back(spark, server, tmp_path):
 def test_a_server_that_stays_away_is_one_line(spark, server, tmp_path):
     sales = StreamSales(server)
     sales.sell(10)
-    reader = Reader(spark, server, sales.stream, tmp_path / "ckpt", retry_for=1)
+    reader = reading(spark, server, sales.stream, tmp_path / "ckpt", retry_for=1)
     until(lambda: reader.has(sales))
     server.go()
     said = failure(reader)
     assert said.startswith(f"query reader failed: Kinesis at {server.url} cannot be reached (")
     assert "has not done better for 1 s; start it, correct the endpoint, or try again" in said
     with pytest.raises(InvalidInputError, match="cannot be reached"):
-        Reader(spark, server, sales.stream, tmp_path / "ckpt", retry_for=0)
+        reading(spark, server, sales.stream, tmp_path / "ckpt", retry_for=0)
 
 
 def test_throttling_is_ridden_out(spark, server, tmp_path):
     sales = StreamSales(server)
     sales.sell(100)
     server.control(throttle=1)
-    reader = Reader(spark, server, sales.stream, tmp_path / "ckpt", retry_for=60)
+    reader = reading(spark, server, sales.stream, tmp_path / "ckpt", retry_for=60)
     until(lambda: server.throttled() > 2 or not reader.query.isActive)
     server.control()
     until(lambda: reader.has(sales))
     reader.stop()
     server.control(throttle=1)
-    again = Reader(spark, server, sales.stream, tmp_path / "ckpt", retry_for=0.5)
+    again = reading(spark, server, sales.stream, tmp_path / "ckpt", retry_for=0.5)
     assert "says ProvisionedThroughputExceededException, and has not done better for 0.5 s" in failure(again)
 
 
 def test_iterators_that_expire_are_renewed(spark, server, tmp_path):
     sales = StreamSales(server)
     sales.sell(100)
-    reader = Reader(spark, server, sales.stream, tmp_path / "ckpt")
+    reader = reading(spark, server, sales.stream, tmp_path / "ckpt")
     until(lambda: reader.has(sales))
     server.control(clock=6 * 60_000)  # they hold for five minutes
     sales.sell(100)
@@ -308,19 +276,19 @@ def test_iterators_that_expire_are_renewed(spark, server, tmp_path):
 def test_records_that_were_deleted_before_they_were_read(spark, server, tmp_path):
     sales, folder = StreamSales(server), tmp_path / "ckpt"
     sales.sell(100)
-    reader = Reader(spark, server, sales.stream, folder)
+    reader = reading(spark, server, sales.stream, folder)
     until(lambda: reader.has(sales))
     reader.stop()
     sales.sell(100)
     server.control(clock=25 * HOUR)
     sales.sell(50)
-    said = failure(Reader(spark, server, sales.stream, folder))
+    said = failure(reading(spark, server, sales.stream, folder))
     assert (
         f"stream {sales.stream} keeps records for 24 hours, and the query has read what arrived before"
         in said
     )
     assert "UTC: later records may be gone; start on a new checkpoint, or, to go on without" in said
-    again = Reader(spark, server, sales.stream, folder, fail_on_data_loss=False)
+    again = reading(spark, server, sales.stream, folder, fail_on_data_loss=False)
     until(lambda: again.has(sales, first=200))
     again.stop()
 
@@ -328,7 +296,7 @@ def test_records_that_were_deleted_before_they_were_read(spark, server, tmp_path
 def test_an_idle_query_is_no_loss(spark, server, tmp_path):
     sales, folder = StreamSales(server), tmp_path / "ckpt"
     sales.sell(100)
-    reader = Reader(spark, server, sales.stream, folder)
+    reader = reading(spark, server, sales.stream, folder)
     until(lambda: reader.has(sales))
     for hours in (10, 20, 30):  # more than the stream keeps a record
         before = planned(folder)
@@ -337,7 +305,7 @@ def test_an_idle_query_is_no_loss(spark, server, tmp_path):
     reader.stop()
     server.control(clock=50 * HOUR)
     sales.sell(100)
-    again = Reader(spark, server, sales.stream, folder)
+    again = reading(spark, server, sales.stream, folder)
     until(lambda: again.has(sales, first=100))
     again.stop()
 
@@ -347,12 +315,12 @@ def test_a_batch_that_cannot_come_again_as_it_was_is_refused(spark, server, tmp_
     sales.sell(100)
     server.control(clock=20 * HOUR)
     sales.sell(100)
-    reader = Reader(spark, server, sales.stream, folder, available_now=True)
+    reader = reading(spark, server, sales.stream, folder, available_now=True)
     run(reader.query)
     assert reader.batches[0] == list(range(200))
     forget(folder / "commits", [0])
     server.control(clock=30 * HOUR)
-    again = Reader(spark, server, sales.stream, folder, available_now=True)
+    again = reading(spark, server, sales.stream, folder, available_now=True)
     said = "no longer has all 200 records of shardId-000000000000 that belong to a batch, but 100: it has "
     assert said in failure(again)
 
@@ -360,7 +328,7 @@ def test_a_batch_that_cannot_come_again_as_it_was_is_refused(spark, server, tmp_
 def test_a_stream_that_was_made_again(spark, server, tmp_path):
     sales, folder = StreamSales(server), tmp_path / "ckpt"
     sales.sell(100)
-    reader = Reader(spark, server, sales.stream, folder)
+    reader = reading(spark, server, sales.stream, folder)
     until(lambda: reader.has(sales))
     reader.stop()
     server.delete(sales.stream)
@@ -370,10 +338,10 @@ def test_a_stream_that_was_made_again(spark, server, tmp_path):
     said = (
         f"stream {sales.stream} was deleted and made again after the query had read it; start on a new check"
     )
-    assert said in failure(Reader(spark, server, sales.stream, folder))
+    assert said in failure(reading(spark, server, sales.stream, folder))
     other = server.stream()
     assert f"the checkpoint's query has read {sales.stream}, and not stream {other}" in failure(
-        Reader(spark, server, other, folder)
+        reading(spark, server, other, folder)
     )
 
 

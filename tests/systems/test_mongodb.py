@@ -1,10 +1,7 @@
 """`sinks.mongodb` and its page on a real server: each row once, whatever is killed, and as it was."""
 
-from __future__ import annotations
-
 import datetime as dt
 import json
-import os
 import random
 import re
 import subprocess
@@ -13,18 +10,16 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from bson import Decimal128
 from conftest import ROOT, environment, process
-from faults.conftest import launch  # noqa: F401 - a fixture
 from pyspark.sql import functions as F
 from spark.test_callbacks import Gate
 from support import sink_contract
-from support.sink_streams import finish, forget_commit, three_batches, totals
-from systems.conftest import jars
+from support.sink_streams import finish, forget_commit, refused, totals
+from systems.conftest import ROUNDS, SCRIPTS, jars
 from systems.mongodb import Server
 
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -33,14 +28,8 @@ from sparkstream_kit.connectors.mongodb import collection
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.ledger import Batch
 
-if TYPE_CHECKING:
-    from pymongo.database import Database
-
-    Shop = Database[dict[str, Any]]
-
-ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills
 ROWS_OF_A_FILE = 1500  # so that a batch takes a second, and kills hit it
-SCRIPT = Path(__file__).parent / "scripts" / "sales_to_mongodb.py"
+SCRIPT = SCRIPTS / "sales_to_mongodb.py"
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +51,6 @@ def url(mongodb, shop):
     return mongodb.url(shop)
 
 
-@pytest.fixture
-def stream(spark, folder):
-    """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
-    return three_batches(spark, folder)
-
-
 def rows(shop, name="t"):
     """Return the rows that a collection has, sorted."""
     found = shop[name].find({}, {"_id": False, "sparkstream": False})
@@ -77,15 +60,6 @@ def rows(shop, name="t"):
 def ledger(shop, name="t"):
     found = shop["sparkstream_ledger"].find_one({"_id": name})
     return {} if found is None else found["queries"]
-
-
-def refused(frame, sink, checkpoint, mode="append"):
-    """Return the line with which a query is refused, at its start or at its next batch."""
-    with pytest.raises((InvalidInputError, QueryFailed)) as error:
-        finish(frame, sink, checkpoint, mode)
-    line = str(error.value)
-    assert "\n" not in line
-    return line
 
 
 ROWS = [("a", 1), ("a", 2), ("b", 1), ("b", 3), ("c", 2), ("c", 3)]
@@ -169,7 +143,7 @@ def test_what_an_older_driver_has_still_on_its_way_changes_nothing(shop, url, ho
     assert ledger(shop)["q"].items() >= {"batch": 0, "write": 2, "plan": "plan"}.items()
 
 
-@pytest.mark.parametrize("damage", ["plan cut", "plan lost before the commit", "a backup", "a second driver"])
+@pytest.mark.parametrize("damage", sink_contract.LOSSES)
 @pytest.mark.parametrize("how", ["append", "upsert"])
 def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, shop, url, tmp_path, how, damage):
     def found():
@@ -179,14 +153,7 @@ def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, shop, url, 
     more: dict[str, Any] = {"how": how, "keys": ["k"]} if how == "upsert" else {}
     adaptor = sink_contract.Adaptor(sinks.mongodb(url, "t", **more), found, CASES[how][0])
     contract = sink_contract.Stream(spark, tmp_path, adaptor)
-    if damage == "a backup":
-        sink_contract.restored(contract, older=1)
-        contract.finish()
-        contract.check()
-    elif damage == "a second driver":
-        sink_contract.fenced(contract)
-    else:
-        sink_contract.damaged(contract, damage)
+    sink_contract.lost(contract, damage)
 
 
 def test_of_two_queries_that_begin_in_one_moment_one_is_refused(shop, url):
@@ -463,13 +430,12 @@ def test_the_page_runs_from_top_to_bottom(spark, shop, url, tmp_path, until):
 CONNECTED = """
 import sys
 from pathlib import Path
-from sparkstream_kit import get_session, sinks, sources, start
+from sparkstream_kit import get_session, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 url, home = sys.argv[1], Path(sys.argv[2])
 
 def finish(frame, sink, checkpoint, mode):
-    query = start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True)
-    query.awaitTermination()
+    run(start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True))
 
 spark = get_session("connected")
 stream = sources.csv(spark, str(home / "in"), schema="k STRING, n INT", max_files_per_trigger=1)
@@ -519,13 +485,7 @@ def test_on_spark_connect_it_is_the_same(connect, stream, shop, url, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_batches_counts_and_sums_are_exact(
-    shop,
-    url,
-    folder,
-    tmp_path,
-    launch,  # noqa: F811
-):
+def test_killed_in_the_middle_of_batches_counts_and_sums_are_exact(shop, url, folder, tmp_path, begin):
     series = iter(feeds.sales_files(None, rows=ROWS_OF_A_FILE, seed=3))
     pick = random.Random(20)  # noqa: S311 - times, not secrets
     files = cut_off = 0
@@ -545,14 +505,14 @@ def test_killed_in_the_middle_of_batches_counts_and_sums_are_exact(
         feeds.drip([next(series) for _ in range(2)], folder)
         files += 2
         before = writes()
-        driver = launch("python", SCRIPT, url, folder, tmp_path)
+        driver = begin("python", SCRIPT, url, folder, tmp_path)
         while writes() == before:
             assert driver.running, driver.errors
             time.sleep(0.01)  # between looks
         time.sleep(pick.uniform(0, 1.5))  # the moment of the kill, which no condition picks
         driver.kill("group")
         cut_off += unfinished()
-    last = launch("python", SCRIPT, url, folder, tmp_path, "--available-now")
+    last = begin("python", SCRIPT, url, folder, tmp_path, "--available-now")
     assert last.ended(limit=120 + 20 * ROUNDS) == 0, last.errors
     truth: dict[int, list[Decimal]] = {}
     for row in feeds.sales_rows(files * ROWS_OF_A_FILE, seed=3):

@@ -1,9 +1,6 @@
 """Feeder and driver killed while a server cuts, stalls, repeats and limits: no post twice or lost unsaid."""
 
-from __future__ import annotations
-
 import json
-import os
 import random
 import re
 import signal
@@ -15,7 +12,6 @@ from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -24,9 +20,9 @@ from conftest import ROOT, environment, process, running
 from faults.drivers import Driver, until
 from support import posts_server
 from support.posts_server import TOKEN, PostsServer, Site
+from systems.conftest import ROUNDS, SCRIPTS
 
-ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of kills
-SCRIPT = Path(__file__).parent / "scripts" / "posts_ids.py"
+SCRIPT = SCRIPTS / "posts_ids.py"
 RATE = 200
 
 

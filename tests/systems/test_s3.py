@@ -1,19 +1,13 @@
 """Object storage: input, rows and checkpoints on s3a://, through Hadoop's own client and a server of S3."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 from support.ports import free_ports
-from systems.conftest import jars
+from systems.conftest import JOBS, ROUNDS, SCRIPTS, jars
 from systems.daemons import until
 from systems.launching import SMALL, Sales, ended, newest, refused, shown
 from systems.s3 import S3
-
-ROUNDS = int(os.environ.get("ROUNDS", "3"))
-JOBS = Path(__file__).parent.parent.parent / "jobs"
-SCRIPTS = Path(__file__).parent / "scripts"
 
 
 @pytest.fixture(scope="module")

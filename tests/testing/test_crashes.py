@@ -1,7 +1,5 @@
 """What a crash, a power cut and an error leave on the disk, call by call; no Spark runs."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sqlite3

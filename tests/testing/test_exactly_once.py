@@ -1,7 +1,5 @@
 """What `assert_exactly_once` says and refuses; what it finds is in tests/faults/test_every_crash.py."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

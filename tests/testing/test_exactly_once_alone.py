@@ -1,7 +1,5 @@
 """`assert_exactly_once` without a JVM: each defect of a sink is found, and what is sound passes."""
 
-from __future__ import annotations
-
 from itertools import islice
 
 import pytest

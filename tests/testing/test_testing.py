@@ -1,14 +1,12 @@
 """The harness on itself: rows in and out exactly, restarts, replays, the watermark, and planted mistakes."""
 
-from __future__ import annotations
-
 import random
 import sys
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate
 from time import tzset
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from conftest import process
@@ -19,11 +17,8 @@ from support.spark_jobs import counting_jobs
 from sparkstream_kit import sinks
 from sparkstream_kit._spark.settings import in_force
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
-from sparkstream_kit.testing import assert_stream_equals_batch, run_script, streams
+from sparkstream_kit.testing import Source, assert_stream_equals_batch, run_script, streams
 from sparkstream_kit.testing.comparing import _Trial
-
-if TYPE_CHECKING:
-    from sparkstream_kit.testing import Source
 
 SALES = "product STRING, amount INT"
 EVENTS = "time TIMESTAMP, key STRING"

@@ -1,12 +1,11 @@
 """The plugin as a user has it: an installed wheel, a test file in an empty folder, and nothing else."""
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, environment, process
+from conftest import ROOT, built_wheel, environment, process
 
 TEMPLATE = [ROOT / "examples" / name for name in ("hourly_sales.py", "test_hourly_sales.py")]
 
@@ -38,11 +37,8 @@ def test_saves(spark):
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
 def test_an_empty_folder_and_the_installed_package(tmp_path, temporary, workers):
     site, empty = tmp_path / "site", tmp_path / "empty"
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    wheel = next(tmp_path.glob("*.whl"))
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)]
-    subprocess.run(pip, check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site]
+    process([*pip, built_wheel(tmp_path)], check=True)
     empty.mkdir()
     for file in TEMPLATE:
         shutil.copy(file, empty)

@@ -3,8 +3,6 @@
 Run: spark-submit --py-files sparkstream_kit.zip daily_retail.py INPUT_DIR REGIONS OUT_DIR [--available-now]
 """
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

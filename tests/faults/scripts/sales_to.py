@@ -38,24 +38,19 @@ def main(argv=None):
             max_files_per_trigger=args.max_files_per_trigger,
             escape='"',
         ).select("OrderID", "State", "ProductKey", "SaleAmount")
-        frame, mode = rows, "append"
-        if args.how == "files":
+        kind, _, how = args.how.rpartition("-")
+        keys = ["key"] if how == "upsert" else ()
+        if how == "files":
             sink = sinks.files(args.target)
-        elif args.how == "append":
-            sink = sinks.sql_table(args.target, "sales")
-        elif args.how == "delta-append":
-            sink = sinks.delta(args.target)
+        elif kind == "delta":
+            sink = sinks.delta(args.target, how=how, keys=keys)
         else:
-            if args.how == "delta-upsert":
-                sink = sinks.delta(args.target, how="upsert", keys=["key"])
-            elif args.how == "delta-replace":
-                sink = sinks.delta(args.target, how="replace")
-            else:
-                sink = sinks.sql_table(args.target, "sales_totals", how="upsert", keys=["key"])
+            table = "sales" if how == "append" else "sales_totals"
+            sink = sinks.sql_table(args.target, table, how=how, keys=keys)
+        mode, frame = {"upsert": "update", "replace": "complete"}.get(how, "append"), rows
+        if mode != "append":
             totals = F.count("*").alias("orders"), F.sum("SaleAmount").alias("total")
-            frame, mode = rows.groupBy(F.col(args.key).alias("key")).agg(*totals), "update"
-            if args.how == "delta-replace":
-                mode = "complete"
+            frame = rows.groupBy(F.col(args.key).alias("key")).agg(*totals)
         query = start(
             frame,
             sink,

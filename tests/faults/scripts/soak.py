@@ -6,24 +6,19 @@ Run: python soak.py SINK URL FOLDER LOOK [LOOK ...]    SINK: see `make`; URL: a 
 of Kafka, or a database of MongoDB; LOOK: after how many batches to look
 """
 
-from __future__ import annotations
-
 import gc
 import json
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sparkstream_kit import jobflags
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sparkstream_kit.sinks import Sink
+from sparkstream_kit.sinks import Sink
 
 KEPT = (
     *("sql.ui.retainedExecutions", "ui.retainedJobs", "ui.retainedStages", "ui.retainedTasks"),
@@ -40,6 +35,9 @@ def make(kind, url, folder):
     def collect(batch, _batch_id):
         batch.collect()
 
+    name, _, how = kind.partition("-")
+    mode = {"replace": "complete", "upsert": "update"}.get(how, "append")
+    keys = ["k"] if how == "upsert" else ()
     made: dict[str, Callable[[], tuple[str, Sink]]] = {
         "batch_files": lambda: ("append", sinks.batch_files(f"{folder}/out")),
         "by_watermark": lambda: (
@@ -51,9 +49,7 @@ def make(kind, url, folder):
             ),
         ),
         "console": lambda: ("complete", sinks.console()),
-        "delta-append": lambda: ("append", sinks.delta(f"{folder}/out")),
-        "delta-replace": lambda: ("complete", sinks.delta(f"{folder}/out", how="replace")),
-        "delta-upsert": lambda: ("update", sinks.delta(f"{folder}/out", how="upsert", keys=["k"])),
+        "delta": lambda: (mode, sinks.delta(f"{folder}/out", how=how, keys=keys)),
         "fan_out": lambda: (
             "complete",
             sinks.fan_out(sinks.latest("t"), sinks.sql_table(url, "t", how="replace")),
@@ -63,17 +59,14 @@ def make(kind, url, folder):
         "kafka": lambda: ("append", sinks.kafka(*url.split("/"), value="v")),
         "latest": lambda: ("complete", sinks.latest("t")),
         "memory": lambda: ("complete", sinks.memory("t")),
-        "mongodb-append": lambda: ("append", sinks.mongodb(url, "t")),
-        "mongodb-upsert": lambda: ("update", sinks.mongodb(url, "t", how="upsert", keys=["k"])),
+        "mongodb": lambda: (mode, sinks.mongodb(url, "t", how=how, keys=keys)),
         "snapshot": lambda: ("complete", sinks.snapshot(f"{folder}/out.csv")),
-        "sql_table-append": lambda: ("append", sinks.sql_table(url, "t")),
-        "sql_table-replace": lambda: ("complete", sinks.sql_table(url, "t", how="replace")),
-        "sql_table-upsert": lambda: ("update", sinks.sql_table(url, "t", how="upsert", keys=["k"])),
+        "sql_table": lambda: (mode, sinks.sql_table(url, "t", how=how, keys=keys)),
         "table": lambda: ("append", sinks.table("t", path=f"{folder}/out")),
     }
-    if kind not in made:
-        sys.exit(f"no sink to soak is named {kind}: enter it in `make` of {__file__}")
-    return made[kind]()
+    if name not in made:
+        sys.exit(f"no sink to soak is named {name}: enter it in `make` of {__file__}")
+    return made[name]()
 
 
 def threads(pid):

@@ -3,8 +3,6 @@
 Run: python sales_to_mongodb.py URL INPUT_DIR FOLDER [--available-now]
 """
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 
