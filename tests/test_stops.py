@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, command, environment, process
+from conftest import HANGS, ROOT, command, environment, process
 
 from sparkstream_kit import feeds
 
@@ -22,7 +22,7 @@ def begun(command, **how):
 
 def ended_cleanly(started):
     """Wait for the end, and return what it has printed and what it has said."""
-    output, errors = started.communicate(timeout=60)
+    output, errors = started.communicate(timeout=HANGS)
     assert started.returncode == 0, errors
     assert "Traceback" not in errors
     assert "\tat " not in errors
@@ -65,7 +65,7 @@ def test_a_signal_before_the_run_ends_the_job_at_once(number, reached, folder, t
     started = begun([sys.executable, str(script), str(folder)], env=environment())
     assert started.stdout.readline() == "reached\n"
     os.killpg(started.pid, number)
-    output, errors = started.communicate(timeout=60)
+    output, errors = started.communicate(timeout=HANGS)
     lines = [line for line in errors.splitlines() if "incubator" not in line]
     assert lines == [f"job.py: stopped by {number.name} before it began to run"]
     assert (started.returncode, output) == (0, "")

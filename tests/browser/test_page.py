@@ -8,7 +8,7 @@ from itertools import islice
 
 import pytest
 from browser.tabs import nothing_else
-from conftest import environment, running
+from conftest import HANGS, environment, running
 from support.recorded import AGAIN, TOLD, progress
 
 from sparkstream_kit import feeds
@@ -233,7 +233,7 @@ def test_a_job_is_watched_killed_started_again_and_ended(folder, tab, free_port)
         tab.until("td", len)
         stop_twice(tab)
         tab.until("#state", lambda found: found == ["the run has ended"])
-        said = second.communicate(timeout=60)[1]
+        said = second.communicate(timeout=HANGS)[1]
     assert second.returncode == 0
     assert "by: the web page" in said
 

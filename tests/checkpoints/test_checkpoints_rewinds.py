@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints.test_restarts import transformed
-from conftest import environment, process, refusal
+from conftest import HANGS, environment, process, refusal
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer
 from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run, stream, totals
@@ -47,7 +47,7 @@ def in_use(checkpoint):
         assert holder.stdout
         assert holder.stdout.readline() == b"locked\n"
         yield
-        holder.communicate(timeout=30)
+        holder.communicate(timeout=HANGS)
 
 
 # --- rewind

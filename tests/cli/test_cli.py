@@ -18,7 +18,7 @@ import conftest
 import pyspark
 import pytest
 import typer
-from conftest import ROOT, process
+from conftest import HANGS, ROOT, process
 from pyspark.sql.types import StructType
 
 from sparkstream_kit._packages import CONNECTORS
@@ -26,7 +26,6 @@ from sparkstream_kit.cli import doctor, main
 from sparkstream_kit.cli.app import app
 from sparkstream_kit.profiles import parse_properties, read_profile
 
-LIMIT = 30  # seconds that a test waits for what takes less than one
 COMMAND = [sys.executable, "-c", "from sparkstream_kit.cli import main; import sys; sys.exit(main())"]
 
 
@@ -57,7 +56,7 @@ def ended(process, *, by=None):
     """Return the exit code and what is left of standard error."""
     if by:
         process.send_signal(by)
-    _, rest = process.communicate(timeout=LIMIT)
+    _, rest = process.communicate(timeout=HANGS)
     return process.returncode, rest
 
 
@@ -69,7 +68,7 @@ def port_of(process):
 
 
 def received(port):
-    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as client, client.makefile() as lines:
+    with socket.create_connection(("127.0.0.1", port), timeout=HANGS) as client, client.makefile() as lines:
         return [line.removesuffix("\n") for line in islice(lines, 100)]
 
 
@@ -95,7 +94,7 @@ def test_feed_lines_sends_a_file_from_its_start_at_a_rate(tmp_path):
 def test_a_signal_ends_feed_lines_while_it_sends(number):
     with (
         running("feed", "lines", "--port", "0") as feed,
-        socket.create_connection(("127.0.0.1", port_of(feed)), timeout=LIMIT) as client,
+        socket.create_connection(("127.0.0.1", port_of(feed)), timeout=HANGS) as client,
     ):
         assert client.recv(1)
         assert ended(feed, by=number) == (0, "")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import typer
-from conftest import ROOT, process, running
+from conftest import HANGS, ROOT, process, running
 
 from sparkstream_kit import feeds
 from sparkstream_kit.cli import feeding, main
@@ -16,7 +16,6 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.feeds.datasets import DATASETS, Dataset
 
 REPLAY = [sys.executable, "-m", "sparkstream_kit", "feed", "replay"]
-LIMIT = 30  # seconds that a test waits for what takes less than one
 
 
 def ticks(count, *, seed):
@@ -84,7 +83,7 @@ def test_a_signal_ends_the_feed_with_the_truth_of_what_landed(tmp_path, number, 
         assert feed.stderr
         assert feed.stderr.readline() == f"sparkstream: landed {folder / 'ticks-0-0001.json'}\n"
         feed.send_signal(number)
-        rest = feed.communicate(timeout=LIMIT)[1]
+        rest = feed.communicate(timeout=HANGS)[1]
     assert feed.returncode == 0, rest
     truth = json.loads((folder / "_truth.json").read_text("utf-8"))
     rows = [row for row in landed(folder) if not isinstance(row, str)]
@@ -197,7 +196,7 @@ def test_a_signal_ends_replay(tmp_path):
         assert feed.stderr
         assert feed.stderr.readline() == f"sparkstream: landed {folder}/trips-0001.csv\n"
         feed.send_signal(signal.SIGINT)
-        assert feed.communicate(timeout=LIMIT)[1] == ""
+        assert feed.communicate(timeout=HANGS)[1] == ""
     assert feed.returncode == 0
     assert [path.name for path in folder.iterdir()] == ["trips-0001.csv"]
 

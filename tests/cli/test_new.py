@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, environment, process, running
+from conftest import HANGS, ROOT, environment, process, running
 
 from sparkstream_kit.cli import main, projects
 from sparkstream_kit.errors import InvalidInputError
@@ -174,7 +174,7 @@ def test_the_command_with_a_server_runs_the_job_on_its_data(here):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as job:
-        out, err = job.communicate(timeout=180)
+        out, err = job.communicate(timeout=HANGS)
     assert job.returncode == 0, err
     assert "count" in out
 

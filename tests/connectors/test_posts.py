@@ -18,7 +18,7 @@ from itertools import groupby
 
 import hashtag_trends
 import pytest
-from conftest import missing, refusal, running
+from conftest import HANGS, missing, refusal, running
 from pyspark.sql import functions as F
 from support import posts_server
 from support.posts_server import TOKEN, PostsServer, Site, streaming, tweet
@@ -31,7 +31,6 @@ from sparkstream_kit.connectors.posts.spool import Spool
 from sparkstream_kit.connectors.posts.wire import Message, Token, fetch
 from sparkstream_kit.errors import InvalidInputError
 
-LIMIT = 30  # seconds that a test waits for what takes less than one
 LINES = "application/json; charset=utf-8"
 EVENTS = "text/event-stream"
 KNOWN = Token("POSTS_TOKEN", TOKEN)
@@ -97,7 +96,7 @@ class Fed:
 
     def stop(self):
         self._stop.set()
-        self._thread.join(LIMIT)
+        self._thread.join(HANGS)
         assert not self._thread.is_alive()
         return self.facts
 
@@ -491,7 +490,7 @@ def test_a_connection_by_which_nothing_comes_is_given_up(site, server, tmp_path,
 
     def stalled(handler):
         handler.begin(LINES)
-        silent.wait(LIMIT)
+        silent.wait(HANGS)
 
     site.answers = [stalled, streaming(LINES, [tweet(site, 0) + "\r\n"])]
     with fed(server.x, tmp_path, stall=2) as feed:  # the time to connect, too
@@ -655,7 +654,7 @@ def test_a_feeder_that_is_stopped_keeps_what_has_come_and_says_what_was_done(ser
         before = site.published()
         until(lambda: site.published() > before + 100)
         feed.send_signal(signal.SIGTERM)
-        rest = feed.communicate(timeout=LIMIT)[1]
+        rest = feed.communicate(timeout=HANGS)[1]
     assert (feed.returncode, said) == (
         0,
         f"sparkstream: feeding {tmp_path}/spool with the posts of {server.x}; stop with Ctrl-C\n",

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 
-LIMIT = 120.0  # seconds for anything that must happen; two cores can be busy
+from conftest import HANGS
+
 SCRIPTS = Path(__file__).parent / "scripts"
 JOBS = Path(__file__).parent.parent.parent / "jobs"
 
@@ -73,7 +74,7 @@ class Driver:
         self._process.poll()  # else the first of them would stay as a zombie
         return living(self.pid)
 
-    def ended(self, limit=LIMIT):
+    def ended(self, limit=HANGS):
         """Wait until it ends by itself and leaves nothing running; return its exit code."""
         try:
             code = self._process.wait(limit)
@@ -106,7 +107,7 @@ class Driver:
         """Kill, let what was frozen go on, and wait until the rest has ended by itself."""
         self.signal(SIGKILL, whom)
         self.thaw()
-        self._process.wait(LIMIT)
+        self._process.wait(HANGS)
         self.gone()
 
     def leave_jvm_alone(self):
@@ -178,9 +179,9 @@ def living(session):
 
 def until(condition, told=str, *, every=0.02):
     """Wait until a condition holds."""
-    end = time.monotonic() + LIMIT
+    end = time.monotonic() + HANGS
     while not condition():
-        assert time.monotonic() < end, f"not within {LIMIT:g} s: {told()}"
+        assert time.monotonic() < end, f"not within {HANGS:g} s: {told()}"
         time.sleep(every)
 
 

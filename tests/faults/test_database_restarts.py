@@ -2,8 +2,9 @@
 
 import time
 
+from conftest import HANGS
 from faults import targets
-from faults.drivers import LIMIT, one_line
+from faults.drivers import one_line
 
 COPIES = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY sparkstream_stage %'"
 
@@ -13,7 +14,7 @@ def test_a_database_that_stops_in_mid_transaction(server, tmp_path, launch, requ
     sales, target = targets.database(tmp_path, url, "append", rows=100_000)
     sales.land(1)
     driver = launch("python", *target.command)
-    end = time.monotonic() + LIMIT
+    end = time.monotonic() + HANGS
     while not driver.frozen_if(lambda: bool(targets.query(url, COPIES))):
         assert time.monotonic() < end, f"never in mid-transaction: {driver.errors}"
         targets.keep_going(driver, target, sales)

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
+from conftest import HANGS
 from faults import targets
-from faults.drivers import LIMIT, until
+from faults.drivers import until
 from faults.targets import Target, finish, keep_going, nothing_halved
 
 ROUNDS = int(os.environ.get("ROUNDS", "30"))  # of kills at random times, over all sinks
@@ -98,7 +99,7 @@ def frozen_at(driver, target, sales, point, first):
     def reached(batch):
         return batch >= first and target.planned() == batch and POINTS[point](target, batch)
 
-    end = time.monotonic() + LIMIT
+    end = time.monotonic() + HANGS
     while time.monotonic() < end:
         batch = target.planned()
         if driver.frozen_if(partial(reached, batch)):

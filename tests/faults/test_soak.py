@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from conftest import HANGS
 from faults.drivers import SCRIPTS
 
 from sparkstream_kit import sinks
@@ -39,7 +40,7 @@ def holds_no_more(driver, folder, *, batch=2):
         folder: where it writes what it held.
         batch: seconds that a batch may take.
     """
-    assert driver.ended(limit=120 + batch * LAST) == 0, driver.errors
+    assert driver.ended(limit=HANGS + batch * LAST) == 0, driver.errors
     first, last = map(json.loads, (folder / "looks").read_text().splitlines())
     print(f"{folder.name}: {first} {last}")  # noqa: T201 - `make soak` shows it
     grown = {name: last[name] - first[name] for name in MAY_GROW}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import action_windows
 import pytest
-from conftest import command, environment, running
+from conftest import HANGS, command, environment, running
 from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
@@ -122,7 +122,7 @@ def test_a_signal_while_the_first_query_runs_is_a_clean_stop(launcher, job, spar
     with running(*command(launcher, "action_windows", *args), **how) as process:
         until((out / "_checkpoint" / "rows" / "commits" / "0").exists)
         process.terminate()  # of spark-submit the JVM
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 0, errors
     assert "action_counts" not in errors
     assert len(list((out / "_checkpoint" / "rows" / "commits").glob("[0-9]*"))) < 12

@@ -12,7 +12,7 @@ import threading
 from itertools import islice
 
 import pytest
-from conftest import ROOT, running
+from conftest import HANGS, ROOT, running
 from pyspark.sql import functions as F
 from support.recorded import LINES as RECORDED
 from support.recorded import progress
@@ -224,7 +224,7 @@ def test_a_run_that_goes_on_is_followed_until_its_end_line(tmp_path):
                     file.write(part)
                     file.flush()
             file.write(recorder.end_line())
-        out, err = watch.communicate(timeout=60)
+        out, err = watch.communicate(timeout=HANGS)
         assert (watch.returncode, err) == (0, "")
     assert any(name in first for name in ("action_windows", "sales_clean", "score_payments"))
     for picture in board_of(path.read_text("utf-8")).pictures():
@@ -269,7 +269,7 @@ def test_of_a_killed_run_it_says_since_when_nothing_came_and_ctrl_c_ends_it(tmp_
         said = next(iter(watch.stderr))
         shown = list(islice(watch.stdout, 2))
         watch.send_signal(signal.SIGINT)
-        watch.communicate(timeout=60)
+        watch.communicate(timeout=HANGS)
         assert watch.returncode == 0
     assert said == (
         "sparkstream: nothing has come since 1970-01-01 00:00:01 UTC: the run waits, or it was killed; "

@@ -9,7 +9,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from conftest import ROOT
+from conftest import HANGS, ROOT
 from ipykernel.kernelspec import write_kernel_spec
 from nbclient import NotebookClient
 
@@ -102,7 +102,7 @@ def kernel(tmp_path_factory):
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         # Under this name ipykernel would not show what the JVM writes.
         patch.delenv("PYTEST_CURRENT_TEST", raising=False)
-        client = Kernel(read_notebook(), timeout=120, resources={"metadata": {"path": str(home)}})
+        client = Kernel(read_notebook(), timeout=int(HANGS), resources={"metadata": {"path": str(home)}})
         with client.setup_kernel():
             yield client
 

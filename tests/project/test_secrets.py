@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import typer
-from conftest import ROOT, command, environment
+from conftest import HANGS, ROOT, command, environment
 from support import postgresql
 
 from sparkstream_kit import feeds, get_session, schemas, sinks, sources, start
@@ -195,7 +195,7 @@ def test_spark_s_web_page_does_not_have_the_password(tmp_path, folder, until, fr
         assert not [page for page in pages if server.password in page]
     finally:
         running.terminate()
-        running.communicate(timeout=60)
+        running.communicate(timeout=HANGS)
 
 
 def _read(port, what, api="api/v1/"):

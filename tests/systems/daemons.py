@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 
-LIMIT = 300.0  # seconds for anything that must happen; two cores can be busy
+from conftest import HANGS
 
 
 class Daemon:
@@ -67,7 +67,7 @@ class Daemon:
     def ended(self):
         """Wait until it has ended by itself, and return its exit code."""
         assert self._process is not None, f"{self._name} was not started"
-        return self._process.wait(LIMIT)
+        return self._process.wait(HANGS)
 
     def kill(self):
         """End the process as a crash does."""
@@ -89,7 +89,7 @@ class Daemon:
         return self._log.read_text(errors="replace")
 
 
-def until(condition, told, limit=LIMIT):
+def until(condition, told, limit=HANGS):
     """Wait until a condition holds."""
     end = time.monotonic() + limit
     while not condition():

@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
-from conftest import process
+from conftest import HANGS, process
 from support.ports import free_ports
 from systems.conftest import jars
 from systems.daemons import Daemon, java, until
 
-_LIMIT = 60
 _REQUEST = 20  # seconds that one request to the broker may take
 # Enough for millions of small records; the quick compiler alone starts a second earlier.
 _JAVA = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -241,7 +240,7 @@ class Broker:
             leaders = [part.leader for part in found.partitions.values()] if found else []
             return len(leaders) == total and -1 not in leaders
 
-        until(has_them, lambda: f"topic {name} with {total} partitions", limit=_LIMIT)
+        until(has_them, lambda: f"topic {name} with {total} partitions")
 
     # --- records
 
@@ -275,7 +274,7 @@ class Broker:
                 except BufferError:
                     producer.poll(1)  # its queue is full: the broker takes what is in it
             producer.poll(0)
-        assert producer.flush(_LIMIT) == 0, f"not within {_LIMIT} s: all records at the broker"
+        assert producer.flush(HANGS) == 0, f"not within {HANGS} s: all records at the broker"
         assert not failed, failed[0]
         return number
 
@@ -295,9 +294,9 @@ class Broker:
         found: list[Record] = []
         with closing(self._consumer()) as consumer:
             consumer.assign([TopicPartition(topic, number, 0) for number in left])
-            end = time.monotonic() + _LIMIT
+            end = time.monotonic() + HANGS
             while left:
-                assert time.monotonic() < end, f"not within {_LIMIT} s: the records of {topic}"
+                assert time.monotonic() < end, f"not within {HANGS} s: the records of {topic}"
                 for message in consumer.consume(10_000, 0.2):
                     assert message.error() is None, message.error()
                     record = _record(message)

@@ -60,13 +60,13 @@ class Server:
     def go(self):
         """Go away: connections are cut and refused; the streams stay in memory."""
         os.kill(self._daemon.pid, signal.SIGUSR2)
-        until(lambda: not self._listens(), self._daemon.log, limit=20)
+        until(lambda: not self._listens(), self._daemon.log)
 
     def come(self):
         """Come back, if it is away."""
         if not self._listens():
             os.kill(self._daemon.pid, signal.SIGUSR2)
-            until(self._listens, self._daemon.log, limit=20)
+            until(self._listens, self._daemon.log)
 
     def _listens(self):
         try:

@@ -17,7 +17,6 @@ from faults.targets import added_up
 from sparkstream_kit import feeds
 
 SEED = 3
-LIMIT = 400  # seconds for a driver; five processes of a cluster may share two cores with other tests
 LOOPBACK = {"SPARK_LOCAL_IP": "127.0.0.1"}  # a test's driver listens on this machine only
 QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # for JVMs that live for seconds
 SMALL = (
@@ -119,13 +118,13 @@ def newest(hdfs, folder):
 
 def ended(driver):
     """Wait for the end of a driver that must do well, and return its output."""
-    assert driver.ended(LIMIT) == 0, driver.errors
+    assert driver.ended() == 0, driver.errors
     return driver.output
 
 
 def refused(driver, code=2):
     """Wait for the end of a driver that must refuse, and return the last line that it has said."""
-    assert driver.ended(LIMIT) == code, driver.errors
+    assert driver.ended() == code, driver.errors
     assert "Traceback" not in driver.errors, driver.errors
     return driver.errors.splitlines()[-1]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyspark
 import pytest
-from conftest import running
+from conftest import HANGS, running
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -133,6 +133,6 @@ def test_it_runs_on_spark_connect_too(broker, tmp_path, connect_to_kafka, until)
         until(
             lambda: [record.value for record in broker.records(made)] == [b"a"] or client.poll() is not None
         )
-        said, _ = client.communicate("", timeout=60)
+        said, _ = client.communicate("", timeout=HANGS)
     assert client.returncode == 0
     assert said.splitlines() == [NO_PYTHON]

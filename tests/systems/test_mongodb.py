@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from bson import Decimal128
-from conftest import ROOT, environment, process
+from conftest import HANGS, ROOT, environment, process
 from pyspark.sql import functions as F
 from spark.test_callbacks import Gate
 from support import sink_contract
@@ -513,7 +513,7 @@ def test_killed_in_the_middle_of_batches_counts_and_sums_are_exact(shop, url, fo
         driver.kill("group")
         cut_off += unfinished()
     last = begin("python", SCRIPT, url, folder, tmp_path, "--available-now")
-    assert last.ended(limit=120 + 20 * ROUNDS) == 0, last.errors
+    assert last.ended(limit=HANGS + 20 * ROUNDS) == 0, last.errors
     truth: dict[int, list[Decimal]] = {}
     for row in feeds.sales_rows(files * ROWS_OF_A_FILE, seed=3):
         truth.setdefault(int(row[0]), []).append(Decimal(row[5]))
