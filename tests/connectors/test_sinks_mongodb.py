@@ -244,7 +244,7 @@ def test_a_server_that_does_not_answer_is_one_line_in_time(spark, tmp_path, free
     rate = spark.readStream.format("rate").load().select("value")
     began = time.monotonic()
     line = refusal(start, rate, sinks.mongodb(url, "t"), name="q", checkpoint=tmp_path / "ckpt")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25  # the driver alone waits for 30 s
     assert line.startswith(
         f"MongoDB at mongodb://127.0.0.1:{free_port}/shop does not answer: 127.0.0.1:{free_port}: "
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import refusal
+from conftest import HANGS, refusal
 
 from sparkstream_kit import feeds
 from sparkstream_kit.errors import InvalidInputError
@@ -24,11 +24,9 @@ from sparkstream_kit.feeds import LineServer, drip, random_lines, sales_files, s
 from sparkstream_kit.feeds.datasets import DATASETS
 from sparkstream_kit.feeds.files import paced
 
-LIMIT = 20  # seconds that a test waits for what takes milliseconds
-
 
 def connect(server):
-    return socket.create_connection((server.host, server.port), timeout=LIMIT)
+    return socket.create_connection((server.host, server.port), timeout=HANGS)
 
 
 def read(client):
@@ -61,7 +59,7 @@ def test_every_client_gets_every_line_whenever_it_connects():
         together = [connect(server) for _ in range(5)]
         assert [read(client) for client in together] == [lines] * 5
         assert read(connect(server)) == lines  # a late one
-        assert server.wait_served(6, LIMIT)
+        assert server.wait_served(6, HANGS)
 
 
 def test_clients_are_served_at_once_not_in_turn():
@@ -89,7 +87,7 @@ def test_a_client_that_leaves_early_is_no_error_and_hurts_nobody():
         with connect(server) as hasty:
             hasty.recv(1)
         assert read(connect(server)) == lines
-        assert server.wait_served(1, LIMIT)
+        assert server.wait_served(1, HANGS)
         assert not server.wait_served(2, 0)  # the hasty one was not sent everything
 
 
@@ -107,7 +105,7 @@ def test_close_leaves_a_served_client_its_lines():
     lines = [f"line {n}" for n in range(1000)]
     with LineServer(lines) as server:
         client = connect(server)
-        assert server.wait_served(1, LIMIT)
+        assert server.wait_served(1, HANGS)
     assert read(client) == lines
 
 
@@ -121,11 +119,9 @@ def test_close_is_prompt_though_no_client_reads(line, rate):
     server = LineServer([line] * 2, rate=rate)
     clients = [connect(server) for _ in range(3)]
     assert all(client.recv(1) for client in clients)  # being served; from here on nobody reads
-    began = time.monotonic()
     server.close()
     server.close()
-    assert time.monotonic() - began < 4  # a join that runs into its limit takes 5
-    assert set(threading.enumerate()) <= before
+    assert set(threading.enumerate()) <= before  # a join that runs into its limit leaves its thread
     assert not server.wait_served(1, 0)  # nobody was sent everything
     for client in clients:
         client.close()
@@ -137,13 +133,11 @@ def test_wait_served_without_a_number_serves_until_closed():
     with LineServer(["a"]) as server:
         assert not server.wait_served(None, timeout=0)
         closer = threading.Timer(0.05, server.close)
-        began = time.monotonic()
         closer.start()
-        assert not server.wait_served(None, timeout=LIMIT)
-        assert time.monotonic() - began < LIMIT / 2
+        assert not server.wait_served(None)
         with pytest.raises(ConnectionRefusedError):
             connect(server)
-        closer.join(LIMIT)
+        closer.join(HANGS)
 
 
 def test_lines_that_fail_reset_the_connection_and_reach_the_waiter():
@@ -155,7 +149,7 @@ def test_lines_that_fail_reset_the_connection_and_reach_the_waiter():
         with pytest.raises(ConnectionResetError):  # not an end that looks complete
             read(connect(server))
         with pytest.raises(OSError, match="the disk is gone"):
-            server.wait_served(1, LIMIT)
+            server.wait_served(1, HANGS)
 
 
 def test_rate_holds_on_the_wire():
@@ -237,7 +231,7 @@ def test_a_file_that_is_not_utf8_is_no_silent_end(tmp_path):
     with LineServer(feeds.text_lines(file)) as server:
         with pytest.raises(ConnectionResetError):
             read(connect(server))
-        said = refusal(server.wait_served, 1, LIMIT)
+        said = refusal(server.wait_served, 1, HANGS)
         assert re.search(r"cannot read .*latin1\.txt .*give a readable UTF-8 text file", said)
 
 

@@ -229,9 +229,8 @@ def test_a_server_that_goes_and_comes_back(spark, server, tmp_path):
     sales.sell(200)
     until(lambda: reader.has(sales))
     server.go()
-    before = time.monotonic()
     reader.query.stop()  # also while it waits for the server
-    assert time.monotonic() - before < 10
+    assert reader.query.exception() is None
     server.come()
 
 
