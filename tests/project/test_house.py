@@ -29,7 +29,7 @@ DOORS = {
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
 MOST_MODULES = 109
-MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_429, "all": 20_192}
+MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_429, "all": 20_192, "tests": 30_000}
 
 
 def name_of(path):
@@ -157,8 +157,13 @@ def test_modules_and_functions_are_short():
 
 def test_the_house_does_not_grow_by_accident():
     lines = {name: code_lines(PATHS[name], tree) for name, tree in trees().items()}
-    core = sum(count for name, count in lines.items() if room(name) not in EXTRAS)
-    for what, count in (("core", core), ("all", sum(lines.values()))):
+    tests = [(path, ast.parse(path.read_text("utf-8"))) for path in (ROOT / "tests").rglob("*.py")]
+    counted = {
+        "core": sum(count for name, count in lines.items() if room(name) not in EXTRAS),
+        "all": sum(lines.values()),
+        "tests": sum(code_lines(path, tree) for path, tree in tests),
+    }
+    for what, count in counted.items():
         assert count <= MOST_LINES[what], (
             f"{what}: {count} lines of code, {MOST_LINES[what]} are allowed; delete some, or raise that "
             "number here and in docs/architecture.md, and say why in the commit"
