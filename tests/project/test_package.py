@@ -5,6 +5,7 @@ import importlib
 import inspect
 import re
 import sys
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -102,16 +103,16 @@ def imported(module):
     return found
 
 
-def taken_from(name):
-    """Return the names that the kit's other modules take from a module."""
-    taken, last = set(), name.rpartition(".")[2]
-    for tree in trees().values():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module == name:
-                taken |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == last:
-                taken.add(node.attr)
-    return taken
+@cache
+def taken():
+    """Return the names that the kit's modules take from a module, by its name and by the last part of it."""
+    found = defaultdict[Any, set[str]](set)
+    for node in (node for tree in trees().values() for node in ast.walk(tree)):
+        if isinstance(node, ast.ImportFrom):
+            found[node.module] |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found[node.value.id].add(node.attr)
+    return found
 
 
 def test_all_is_sorted_and_complete():
@@ -125,7 +126,8 @@ def test_all_is_sorted_and_complete():
         # ruff's order: constants, then classes, then functions.
         if names != sorted(names, key=lambda word: (not word.isupper(), not word[0].isupper(), word)):
             unsorted.append(name)
-        shared = taken_from(name.removesuffix(".__init__"))
+        whole = name.removesuffix(".__init__")
+        shared = taken()[whole] | taken()[whole.rpartition(".")[2]]
         left += [(name, word) for word in defined(module) if word[0] != "_" and word not in {*names, *shared}]
     assert without == [], "a public module has an __all__"
     assert unsorted == []
