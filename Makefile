@@ -18,7 +18,7 @@ demo: setup ## watch a streaming job work on generated sales
 	@$(ENTER) python scripts/demo.py
 
 test: setup ## run the tests on two cores
-	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m "not slow" -o faulthandler_timeout=300 $(ARGS)
+	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m "not slow" $(ARGS)
 
 test-slow: setup ## run the tests that take long, with the systems that they need (PART=1/4 for a quarter, ROUNDS=N for more kills)
 	@bash scripts/systems.sh

@@ -35,7 +35,7 @@ tests=(
   test_runs.py::test_{events_that_come_while_a_run_ends_do_not_hold_it,grace_bounds_how_long_a_batch_may_hold_up_the_stop}
   test_runs.py::test_{good_bad_and_header_lines_are_counted_from_what_quarantine_observes,max_batches_ends_the_run}
   test_runs.py::test_{late_rows_of_an_aggregation_are_between_their_groups_and_the_rows_of_the_batch,several_queries_end_together}
-  test_runs.py::test_queries_are_stopped_side_by_side_and_each_once
+  test_runs.py::test_{queries_are_stopped_side_by_side_and_each_once,run_for_ends_an_endless_input}
   test_runs.py::test_rows_in_state_are_counted_once_also_if_a_sort_computes_them_twice
   test_runs.py::test_{the_batch_in_flight_is_committed_before_the_stop,the_summary_counts_what_went_out_what_was_late_and_what_is_kept}
   test_runs.py::test_{what_a_file_source_hides_is_logged_and_in_the_summary,what_spark_cannot_do_in_a_mode_is_one_line_with_the_fix}
@@ -72,4 +72,4 @@ tests=(
   testing/test_testing.py::test_{nothing_is_left_after_a_failure,the_last_batch_comes_again_with_the_same_id_and_rows_to_a_sink_too}
 )
 [[ -z ${ALL-} ]] || tests=("${all[@]}")
-python -m pytest -n 3 -m "not slow or connect" -o faulthandler_timeout=300 "${tests[@]/#/tests/}" "$@"
+python -m pytest -n 3 -m "not slow or connect" "${tests[@]/#/tests/}" "$@"

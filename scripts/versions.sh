@@ -39,7 +39,7 @@ for version in "${versions[@]}"; do
     (
         . .venv/bin/spark-env
         export PATH=$env/bin:$PATH XDG_CACHE_HOME=$env/cache
-        python -m pytest -n 3 --dist loadgroup -m "not slow" -o faulthandler_timeout=300
+        python -m pytest -n 3 --dist loadgroup -m "not slow"
         python -m pytest tests/faults -n 2 --dist loadfile -m "not slow"
         # On Spark Connect what the function of a batch shows its client: 4.3 changed whose session it has.
         bash scripts/test-connect.sh -n 0 -k "test_sinks and (latest or prints or console or without_the_kit)"

@@ -104,11 +104,12 @@ def test_a_crash_between_two_tables_leaves_both_exact(stream, out, tmp_path):
     assert rows(out) == rows(tmp_path / "second") == CASES["append"][2]
 
 
-def test_a_key_may_have_any_name(stream, out, tmp_path):
-    names = ["order", "a.b", 'a"b', "a'b", "a`b", "Käse"]
-    named = totals(stream).select(*[F.col("k").alias(name) for name in names], "total")
-    finish(named, sinks.delta(out, how="upsert", keys=names), tmp_path / "ckpt", "update")
-    assert rows(out) == [(*[key] * len(names), total) for key, total in TOTALS]
+@pytest.mark.fast("order")
+@pytest.mark.parametrize("name", ["order", "a.b", 'a"b', "a'b", "a`b", "Käse"])
+def test_a_key_may_have_any_name(stream, out, tmp_path, name):
+    named = totals(stream).withColumnRenamed("k", name)
+    finish(named, sinks.delta(out, how="upsert", keys=[name]), tmp_path / "ckpt", "update")
+    assert rows(out) == TOTALS
 
 
 @pytest.mark.fast("upsert")

@@ -28,7 +28,7 @@ def clean(spark, folder, out, dedupe=()):
         checkpoint=out / "_checkpoint",
         availableNow=True,
     )
-    run(query)
+    return run(query).queries[0]
 
 
 def written(spark, out, kind):
@@ -67,7 +67,8 @@ def test_dedupe_keeps_one_row_over_batches_restarts_and_replays(spark, folder, t
     clean(spark, folder, out, dedupe=["OrderID", "ProductKey"])
     feeds.drip([("3.csv", f"{line}\n{other}\njunk\n")], folder)
     for _ in range(2):
-        clean(spark, folder, out, dedupe=["OrderID", "ProductKey"])
+        done = clean(spark, folder, out, dedupe=["OrderID", "ProductKey"])
+        assert (done.parsed_rows, done.bad_rows) == (3, 1)  # once, though they go to two sinks
         assert totals(written(spark, out, "good")) == [("a", 1, Decimal("2.50")), ("b", 1, Decimal("4.00"))]
         kept = written(spark, out, "bad").select("_raw", "batch").orderBy("batch").collect()
         assert kept == [("junk", 0), ("more junk", 1)]

@@ -71,7 +71,7 @@ TAKES = {
     "Part": set[str](),
     "Path": {"path"},
     "Query": {"query"},
-    "Sequence": {"names"},
+    "Sequence[str]": {"names"},
     "Sink": {"sink"},
     "SparkSession": {"session"},
     "StreamingContext": {"context"},

@@ -538,6 +538,7 @@ BROKEN |= {f"totals_{name}": (with_totals(put_back), from_totals) for name, put_
 broken(another_folder_at_each_start, from_lines)
 broken(another_table_at_each_start, from_all_tables)
 BROKEN["totals_without_a_batch"] = (with_totals(put_in_place, checks=False), from_totals)
+assert len(BROKEN) == 49, "one of them has lost its decorator, or is new"
 
 
 # The same without a defect.

@@ -62,6 +62,7 @@ class Reader:
         self.batches: dict[int, list[int]] = {}
 
         def keep(batch, number):
+            assert number not in self.batches
             self.batches[number] = [json.loads(row.value)["id"] for row in batch.collect()]
 
         trigger = trigger or {"processingTime": "0 seconds"}

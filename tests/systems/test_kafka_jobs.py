@@ -92,6 +92,7 @@ def test_words_are_counted_over_a_restart(broker, tmp_path, capsys):
         last = {record.key: json.loads(record.value or b"") for record in broker.records(counts)}
         assert {each["word"]: each["count"] for each in last.values()} == truth
         assert all(each["word"].encode() == key for key, each in last.items())
+    assert len(broker.records(counts)) == 6 + 2  # the second run writes what has changed, and no more
     capsys.readouterr()
     assert kafka_word_count.main(list(job)) == 0
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]
