@@ -426,11 +426,17 @@ def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(spa
     assert not (tmp_path / "ckpt" / "commits" / "0").exists()
 
 
-def fail(_batch, _batch_id):
-    raise ValueError("no such shop")
+@pytest.fixture
+def fail():
+    """A function for batches, and none of this module: a server would import that, and all that it imports."""
+
+    def fails(_batch, _batch_id):
+        raise ValueError("no such shop")
+
+    return fails
 
 
-def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(spark, words):
+def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(spark, words, fail):
     other = start(endless(spark), sinks.memory("other"))
     bad = start(words, sinks.foreach_batch(fail), name="bad", mode="complete")
     with pytest.raises(QueryFailed, match="query bad failed: ValueError: no such shop") as caught:
@@ -441,7 +447,7 @@ def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(spark, wor
     assert [query.name for query in caught.value.summary.queries] == ["other", "bad"]  # type: ignore[attr-defined]
 
 
-def test_a_summary_is_kept_for_programs_also_that_of_a_failure(words, tmp_path):
+def test_a_summary_is_kept_for_programs_also_that_of_a_failure(words, tmp_path, fail):
     kept = tmp_path / "runs.jsonl"
     query = start(words, sinks.memory("refused"), mode="complete")
     said = refusal(run, query, summary_json=tmp_path / "none" / "x")
