@@ -428,7 +428,7 @@ def test_a_query_that_hangs_takes_no_grace_from_another_and_hides_no_failure(spa
 
 @pytest.fixture
 def fail():
-    """A function for batches, and none of this module: a server would import that, and all that it imports."""
+    """A function for batches, and none of this module, which a server would import with all that it needs."""
 
     def fails(_batch, _batch_id):
         raise ValueError("no such shop")
