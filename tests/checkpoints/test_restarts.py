@@ -174,7 +174,7 @@ def without_a_stop(spark, operator, folder):
     [("memory", 2), ("rocksdb", 3), *([("memory", 3), ("rocksdb", 2)] if "FULL" in os.environ else [])],
 )
 @pytest.mark.parametrize("operator", OPERATORS)
-@pytest.mark.fast("limit-memory-2", "sum by key-memory-2")
+@pytest.mark.slow
 def test_every_operator_goes_on_as_if_it_had_not_been_stopped(
     truth, as_local, tmp_path, operator, store, partitions, caplog
 ):
@@ -211,6 +211,15 @@ def real_damage_is_told(checkpoint):
             (checkpoint / "away").rename(lost)
             assert f" {folder.relative_to(checkpoint)}/{version}." in str(said)
     assert damage(Logs(checkpoint)) is None
+
+
+@pytest.mark.parametrize("operator", ["limit", "sum by key"])
+def test_a_lost_partition_is_not_taken_for_that_of_an_operator_which_has_one(as_local, tmp_path, operator):
+    mode, build = OPERATORS[operator]
+    land(tmp_path / "in", 0)
+    go_on(build(as_local, tmp_path / "in"), tmp_path / "checkpoint", mode)
+    assert checkpoints.check(tmp_path / "checkpoint") == []
+    real_damage_is_told(tmp_path / "checkpoint")
 
 
 @pytest.mark.fast("True")

@@ -8,7 +8,6 @@ OVER = {
     "test_what_waits_is_what_the_next_run_reads": "the files that wait are counted: three runs",
     "test_a_changed_query_equals_its_batch_computation": "the shortest case of a changed query: four starts",
     "test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said": "plain PySpark's checkpoint is taken over: two runs",
-    "test_every_operator_goes_on_as_if_it_had_not_been_stopped": "an operator in one partition, and a lost partition: three starts",
     "test_the_same_query_goes_on_without_a_word": "query shapes, each built twice",
     "test_a_look_at_the_moment_of_a_start_does_not_make_it_fail": "a start beside another process",
     "test_a_folder_that_has_moved_is_refused_until_it_is_said_and_then_exact": "the shortest case of a moved folder: four starts",
