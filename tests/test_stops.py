@@ -65,7 +65,7 @@ def test_a_signal_before_the_run_ends_the_job_at_once(number, reached, folder, t
     started = begun([sys.executable, str(script), str(folder)], env=environment())
     assert started.stdout.readline() == "reached\n"
     os.killpg(started.pid, number)
-    output, errors = started.communicate(timeout=HANGS)
+    output, errors = started.communicate(timeout=60)
     lines = [line for line in errors.splitlines() if "incubator" not in line]
     assert lines == [f"job.py: stopped by {number.name} before it began to run"]
     assert (started.returncode, output) == (0, "")

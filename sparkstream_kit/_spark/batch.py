@@ -27,7 +27,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit._spark.place import Place, locate
 from sparkstream_kit._spark.session import is_connect, server_folder
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -194,15 +194,18 @@ def begin(writer: DataStreamWriter) -> StreamingQuery:
     The server waits ten seconds for the Python that is to run the function of a batch, which can be too short
     on a busy machine: the kit tries for two minutes. The server waits before it starts the query, so that
     nothing has happened yet.
+
+    Raises:
+        KitError: Python has not started.
     """
-    for _ in range(_TRIES - 1):
+    for _ in range(_TRIES):
         try:
             return writer.start()
         except PySparkException as err:
             if not is_connect(writer) or _SLOW_PYTHON not in str(err):
                 raise
-            _log.warning("the server's Python did not start within ten seconds; trying again")
-    return writer.start()
+            _log.warning("the server's Python did not start within ten seconds; trying for two minutes")
+    raise KitError("the server's Python does not start; look into the server's log, or try again later")
 
 
 def _called_back(write: Write) -> Write:

@@ -677,10 +677,7 @@ def test_a_feeder_that_is_stopped_keeps_what_has_come_and_says_what_was_done(ser
         ((), "there is nothing at {url} (404 Not Found); correct the address: Not found"),
         ((200, "<html>", "text/html; charset=utf-8"), "{url} is a page of HTML, not a stream of posts"),
         ((200, [{"id": "1"}]), "{url} is a whole document, not a stream of posts"),
-        (
-            (409, {"title": "Conflict", "detail": "The stream has no rules"}),
-            "{url} answers 409 Conflict: The stream has no rules",
-        ),
+        ((409, {"title": "Conflict", "detail": "no rules"}), "{url} answers 409 Conflict: no rules"),
     ],
 )
 def test_a_server_that_has_no_stream_is_one_line(whole, line, site, server, tmp_path, capsys):

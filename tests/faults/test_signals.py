@@ -95,7 +95,7 @@ def test_two_signals_at_any_time_are_a_stop_or_a_short_one(number, launch, sales
     # The first one may have ended it meanwhile; under spark-submit the JVM ends last.
     with suppress(NobodyThereError, ProcessLookupError):
         driver.signal(second, whom)
-    assert driver.ended(limit=240) in {0, 130, 143}, f"{first}, {gap} s, {second}\n{driver.errors}"
+    assert driver.ended(limit=120) in {0, 130, 143}, f"{first}, {gap} s, {second}\n{driver.errors}"
     if launcher == "spark-submit" and "before it began to run" in driver.errors:
         # Spark logs that its own start was cut off, before the kit can tell it to be quiet.
         assert "Traceback" not in driver.errors + driver.output, driver.errors

@@ -80,7 +80,7 @@ def code_lines(path, node):
     docs = {
         number
         for part in ast.walk(node)
-        if isinstance(part, documented) and ast.get_docstring(part) is not None
+        if isinstance(part, documented) and ast.get_docstring(part, clean=False) is not None
         for number in range(part.body[0].lineno, (part.body[0].end_lineno or 0) + 1)
     }
     lines = path.read_text("utf-8").split("\n")

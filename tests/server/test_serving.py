@@ -415,11 +415,9 @@ run(query, on_batch=lambda _: print("runs", flush=True))
 def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(connect, tmp_path, until, request):
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS)
-    words, env = (
-        [sys.executable, script, tmp_path / "out", tmp_path / "ckpt"],
-        environment(SPARK_REMOTE=connect),
-    )
-    with running(*words, env=env, stdout=subprocess.PIPE) as client:  # which is killed at the end
+    words = [sys.executable, script, tmp_path / "out", tmp_path / "ckpt"]
+    # It is killed at the end of the block.
+    with running(*words, env=environment(SPARK_REMOTE=connect), stdout=subprocess.PIPE) as client:
         assert client.stdout is not None
         child = int(client.stdout.readline())
         request.addfinalizer(lambda: os.kill(child, signal.SIGKILL))
@@ -514,10 +512,13 @@ def test_a_python_that_is_slow_to_start_is_started_again(cache, tmp_path, monkey
         server = serving.serve(free_port, "test")
     try:
         done = attached(server.url, tmp_path, COUNTS, 1)
+        (tmp_path / "first").rmdir()
+        never = attached(server.url, tmp_path, f"{ONE_TRY}{COUNTS}", 1)
     finally:
         serving.stop(free_port)
     assert done.stdout == "max_batches are through\n", done.stderr
-    assert "the server's Python did not start within ten seconds; trying again" in done.stderr
+    assert "the server's Python did not start within ten seconds; trying for two minutes" in done.stderr
+    assert "KitError: the server's Python does not start; look into the server's log, or" in never.stderr
 
 
 @pytest.mark.slow
@@ -553,6 +554,7 @@ def main(argv=None):
 sys.exit(main())
 """
 
+ONE_TRY = "from sparkstream_kit._spark import batch; batch._TRIES = 1"
 COUNTS = """
 import sys
 from sparkstream_kit import run, sinks, sources, spark_session, start
