@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check, said
@@ -563,7 +564,8 @@ class LineServer:
         self._changed = threading.Condition()  # guards the next three
         self._served = 0
         self._failure: Exception | None = None
-        self._clients: dict[threading.Thread, socket.socket] = {}
+        # A thread that has ended drops out by itself, and one that is ending is still waited for.
+        self._clients = WeakKeyDictionary[threading.Thread, socket.socket]()
         self._server = _listen(host, port, lambda connection, *_: self._serve(connection))
         self.host: str = host
         self.port: int = self._server.server_address[1]
@@ -625,7 +627,6 @@ class LineServer:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self._failure = err
         with self._changed:
-            del self._clients[threading.current_thread()]
             self._changed.notify_all()
 
     def _send(self, connection: socket.socket) -> None:
