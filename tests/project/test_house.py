@@ -8,11 +8,12 @@ from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
 from conftest import ROOT, process
 
 import sparkstream_kit
 
-PACKAGE = Path(sparkstream_kit.__file__).parent
+PACKAGE, TESTS = Path(sparkstream_kit.__file__).parent, ROOT / "tests"
 # What `start` and `run` do not need; all else is the core.
 EXTRAS = {
     *("__main__", "cli", "connectors", "display", "dstreams", "feeds", "jobflags"),
@@ -29,7 +30,7 @@ DOORS = {
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
 MOST_MODULES = 109
-MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_429, "all": 20_192, "tests": 30_000}
+MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_429, "all": 20_191, "tests": 30_000}
 
 
 def name_of(path):
@@ -155,19 +156,17 @@ def test_modules_and_functions_are_short():
     assert long == {}, f"lines of code; {MOST_LINES} are allowed: split them"
 
 
-def test_the_house_does_not_grow_by_accident():
-    lines = {name: code_lines(PATHS[name], tree) for name, tree in trees().items()}
-    tests = [(path, ast.parse(path.read_text("utf-8"))) for path in (ROOT / "tests").rglob("*.py")]
-    counted = {
-        "core": sum(count for name, count in lines.items() if room(name) not in EXTRAS),
-        "all": sum(lines.values()),
-        "tests": sum(code_lines(path, tree) for path, tree in tests),
-    }
-    for what, count in counted.items():
-        assert count <= MOST_LINES[what], (
-            f"{what}: {count} lines of code, {MOST_LINES[what]} are allowed; delete some, or raise that "
-            "number here and in docs/architecture.md, and say why in the commit"
-        )
+@pytest.mark.parametrize("what", ["core", "all", "tests"])
+def test_the_house_does_not_grow_by_accident(what):
+    if what == "tests":  # each is forgotten when it is counted: to keep them all takes twice as long
+        count = sum(code_lines(path, ast.parse(path.read_text("utf-8"))) for path in TESTS.rglob("*.py"))
+    else:
+        names = [name for name in PATHS if what == "all" or room(name) not in EXTRAS]
+        count = sum(code_lines(PATHS[name], trees()[name]) for name in names)
+    assert count <= MOST_LINES[what], (
+        f"{what}: {count} lines of code, {MOST_LINES[what]} are allowed; delete some, or raise that "
+        "number here and in docs/architecture.md, and say why in the commit"
+    )
 
 
 def test_a_job_is_short_enough_to_be_read_from_top_to_bottom():
