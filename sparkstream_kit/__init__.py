@@ -1,6 +1,9 @@
 """Helpers for Spark streams in Python: native Spark objects go in, native Spark objects come out.
 
-`import sparkstream_kit` loads nothing else; a name is imported when it is first used.
+`start` starts a streaming query and `run` waits for queries and ends them; `get_session` and `spark_session`
+start Spark. Everything else is in the submodules, such as `sources`, `sinks` and `checkpoints`.
+
+`import sparkstream_kit` alone loads none of them, nor PySpark: a name is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ _HOMES = {"get_session": "session", "run": "runs", "spark_session": "session", "
 
 
 def __getattr__(name: str) -> object:
-    """Import one of the everyday calls, or a submodule, when it is first asked for."""
+    """Import one of the names in `__all__`, or a submodule, when it is first used."""
     home = _HOMES.get(name)
     if home is not None:
         return getattr(importlib.import_module(f"{__name__}.{home}"), name)
@@ -35,7 +38,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Return the everyday calls and the submodules, for completion; none of them is imported for that."""
+    """Return the names in `__all__` and the submodules, for completion, without importing any of them."""
     from pkgutil import iter_modules
 
     modules = (module.name for module in iter_modules(__path__) if not module.name.startswith("_"))

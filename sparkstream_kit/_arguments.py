@@ -1,7 +1,9 @@
 """What callers give: arguments, checked by the types that a call's signature names, and names of a package.
 
-A signature is the only list of what a call takes, so that nothing has to be kept in step with it. Classes of
-Spark are told by their names: on Spark Connect they are others, and some callers must not import pyspark.
+`check` compares the arguments of a call with the types in its signature, so no second list of types has to be
+kept up to date. Classes of Spark are recognized by their names: Spark Connect has other classes of the same
+names, and some callers must not import pyspark. `attributes` makes the lazy imports of a package, `missing`
+its error for an unknown name, and `said` describes a value in a message.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, with
 
 
 def attributes(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], object]:
-    """Return a package's `__getattr__`, and let `dir` have its names, for completion.
+    """Return a `__getattr__` that imports a package's names on first use; `dir()` lists them, for completion.
 
     Args:
-        package: the package.
-        modules: by the full name of each module, which of the package's names it has.
+        package: the full name of the package.
+        modules: for each module, by its full name, the package's names that it defines.
     """
     homes = {name: module for module, names in modules.items() for name in names}
 
@@ -34,7 +36,7 @@ def attributes(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[
         if name not in homes:
             raise missing(package, name, homes)
         found = getattr(importlib.import_module(homes[name]), name)
-        setattr(sys.modules[package], name, found)  # not asked again
+        setattr(sys.modules[package], name, found)  # so that Python does not call __getattr__ for it again
         return found
 
     vars(sys.modules[package])["__dir__"] = lambda: sorted({*vars(sys.modules[package]), *homes})
@@ -42,36 +44,36 @@ def attributes(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[
 
 
 def missing(package: str, name: str, *known: Iterable[str]) -> Exception:
-    """Return the error of a package that does not have a name, with the name that may be meant.
+    """Return the error for a name that a package does not have, with the known name that may be meant.
 
     Args:
-        package: the package.
-        name: what it does not have.
-        *known: names that it has, the likelier ones first.
+        package: the full name of the package.
+        name: the unknown name.
+        *known: names that the package has, in groups; the likelier groups come first.
     """
     near = "" if name.startswith("_") else next(filter(None, (hint(name, names) for names in known)), "")
-    # Python looks for a module next.
+    # For an AttributeError, `from package import name` looks for a module and then hides our message.
     if near and _is_from_import() and find_spec(f"{package}.{name}") is None:
         return ImportError(f"cannot import name {name!r} from {package!r}{near}", name=package)
     return AttributeError(f"module {package!r} has no attribute {name!r}{near}")
 
 
 def _is_from_import() -> bool:
-    """Say whether `from package import name` asks, which drops the words of an AttributeError."""
+    """Return whether the caller is `from package import name`, which hides the text of an AttributeError."""
     frame = currentframe()
     while frame is not None and frame.f_code.co_name in ("_is_from_import", "missing", "__getattr__"):
         frame = frame.f_back
     return frame is not None and frame.f_code.co_name == "_handle_fromlist"
 
 
-_SHOWN = 60  # characters of a string
+_SHOWN = 60  # characters of a string that a message shows
 _MODES = ("append", "complete", "update")
 _PATHS = {"Path", "PathLike"}
-_EVERYDAY = ("queries.", "runs.", "session.")  # what these hold is in the package itself
+_EVERYDAY = ("queries.", "runs.", "session.")  # modules whose functions are used from the package itself
 
 
 def _is(*types: type) -> Callable[[Any], bool]:
-    """Return a look at a value's type, to which True is no number."""
+    """Return a test for the types of a value; True and False do not count as numbers."""
     return lambda value: isinstance(value, types) and (not isinstance(value, bool) or bool in types)
 
 
@@ -83,7 +85,8 @@ def _is_strings(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is(str), value))
 
 
-# By the type in the signature: what to give, and how to know it; None for a class of Spark's or of the kit's.
+# For each type name in a signature: what to give, for the message, and a test of the value. None: compare the
+# class by its name, because it is a class of Spark or of the kit.
 _KINDS: dict[str, tuple[str, Callable[[Any], bool] | None]] = {
     "Callable": ("a function", _is_function),
     "Column": ("a Column", None),
@@ -109,7 +112,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool] | None]] = {
     "str": ("a string", _is(str)),
 }
 
-# The fix where it is known, by what is wanted and by the type that was given.
+# Known fixes, by the wanted type and the type that was given.
 _FIXES = {
     ("DataFrame", "DataStreamReader"): "end it with .load(…)",
     ("DataFrame", "DataStreamWriter"): "give the DataFrame itself, without .writeStream",
@@ -134,14 +137,15 @@ _FIXES = {
 
 
 def check(call: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Refuse an argument that is not of a type that the signature names; `check(start, locals())`.
+    """Refuse an argument whose type does not match the signature; use `check(start, locals())`.
 
     Args:
-        call: the public function or method, on whose first line this stands.
-        given: its arguments by name.
+        call: the public function or method, which calls this on its first line.
+        given: the arguments, by name.
 
     Raises:
-        InvalidInputError: in one line, which argument is wrong, what was given, and the fix.
+        InvalidInputError: an argument does not match. The message is one line: which argument is wrong, what
+            was given, and the fix.
 
     Examples:
         >>> from sparkstream_kit.feeds import text_lines
@@ -161,7 +165,7 @@ def check(call: Callable[..., Any], given: Mapping[str, Any]) -> None:
 
 
 def said(value: object) -> str:
-    """Say what a value is, in the words of its caller; what else is in it may be secret.
+    """Describe a value for its caller; show no contents of other objects, because they may be secret.
 
     Examples:
         >>> said(9), said(int), said(len), said(["a"]), said("postgresql://me:secret@host/name")
@@ -170,7 +174,7 @@ def said(value: object) -> str:
     if value is None or isinstance(value, bool | Real):
         return str(value)
     if isinstance(value, str):
-        text = without_secrets(value)  # before it is cut: half a password is one, too
+        text = without_secrets(value)  # before it is shortened: half a password is still a secret
         shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
         return f"the string {shown!r}" if text else "an empty string"
     if isinstance(value, type):
@@ -184,7 +188,7 @@ def said(value: object) -> str:
 
 
 def _kinds(parameter: inspect.Parameter) -> list[str]:
-    """Return the types that a parameter takes; none where one of them is not looked at."""
+    """Return the type names that a parameter accepts; an empty list (no check) if one of them is unknown."""
     text = parameter.annotation if isinstance(parameter.annotation, str) else ""
     parts = re.split(r" \| (?![^[]*\])", text)
     kinds = [part if part in _KINDS else part.partition("[")[0].rpartition(".")[2] for part in parts]
@@ -192,7 +196,7 @@ def _kinds(parameter: inspect.Parameter) -> list[str]:
 
 
 def _values(parameter: inspect.Parameter, given: Any) -> Iterable[Any]:
-    """Return what was given for a parameter, of which `*names` and `**names` take many."""
+    """Return the values given for a parameter; `*names` and `**names` have any number of values."""
     if parameter.kind is parameter.VAR_KEYWORD:
         return list(given.values())
     return list(given) if parameter.kind is parameter.VAR_POSITIONAL else [given]
@@ -206,7 +210,7 @@ def _fits(value: object, kinds: list[str]) -> bool:
 
 
 def is_a(name: str, value: object) -> bool:
-    """Say whether a value is of a class of Spark's or of the kit's, or of one that inherits from it."""
+    """Return whether a value is an instance of the class of Spark or of the kit that has this name."""
     homes = ("pyspark.sql.", "pyspark.streaming.", "sparkstream_kit.")
     return any(each.__name__ == name and each.__module__.startswith(homes) for each in type(value).__mro__)
 
@@ -217,7 +221,7 @@ def _fix(parameter: inspect.Parameter, value: object, kinds: list[str]) -> str:
     if inspect.isroutine(value):
         return f"call it: {_name(value)}(…)"
     if isinstance(value, str) and "Sink" in kinds:
-        sinks = sys.modules["sparkstream_kit.sinks"]  # loaded by whatever takes a sink
+        sinks = sys.modules["sparkstream_kit.sinks"]  # loaded already by any function that takes a sink
         if near := hint(value, sinks.__all__):
             return near.removeprefix("; ").replace("mean ", "mean sinks.").replace("?", "(…)?")
     if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value) and {"int", "float"} & set(kinds):
@@ -227,11 +231,11 @@ def _fix(parameter: inspect.Parameter, value: object, kinds: list[str]) -> str:
             return _FIXES[kind, _type(value)]
     left_unsaid = {"None", "str"} if not _PATHS.isdisjoint(kinds) else {"None"}
     words = {_KINDS[kind][0] for kind in kinds if kind not in left_unsaid}
-    return "give " + " or ".join(sorted(words, key=lambda word: (len(word), word)))  # an example last
+    return "give " + " or ".join(sorted(words, key=lambda word: (len(word), word)))  # examples last
 
 
 def _name(call: Callable[..., Any]) -> str:
-    """Return a function's name as its caller writes it."""
+    """Return a function's name as its caller writes it, such as `feeds.text_lines`."""
     home, _, module = (getattr(call, "__module__", None) or "").partition(".")
     room = module.partition(".")[0] + "." if home == "sparkstream_kit" else ""
     name = call.__qualname__.removesuffix(".__call__").rpartition("<locals>.")[2]
@@ -239,7 +243,7 @@ def _name(call: Callable[..., Any]) -> str:
 
 
 def _type(value: object) -> str:
-    """Return the name of a value's type, with its library where that is neither Python's nor Spark's."""
+    """Return the name of a value's type, with its library unless that is Python, Spark or the kit."""
     kind = type(value)
     library = re.match(r"pyspark\.pandas|\w*", kind.__module__)[0]  # type: ignore[index]
     ours = library in ("builtins", "datetime", "pathlib", "pyspark", "sparkstream_kit")

@@ -1,4 +1,8 @@
-"""Columns by their names, whatever is in a name, what their types hold, and which have a watermark."""
+"""Columns by their names, whatever is in a name, what their types hold, and which have a watermark.
+
+`column` and `quoted` refer to a column whose name has dots or backticks. `find_column`, `refuse_taken` and
+`event_time` check a caller's columns and raise an error that suggests the fix.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,15 @@ from sparkstream_kit.errors import InvalidInputError, hint, no_timestamp
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-# How the observations of the quarantine begin, of a parse and of rules; `progress` counts by them.
+# The prefixes of the observations of `quarantine`: counts of parsed rows and of broken rules. `progress`
+# finds them by these.
 OBSERVED = "sparkstream_quarantine"
 RULES = "sparkstream_rules"
-WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: how Spark marks the event-time column
+WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: Spark's metadata of an event-time column
 
 
 def quoted(name: str) -> str:
-    """Return a name as Spark's SQL reads it: a dot in it is no field.
+    """Quote a name for Spark's SQL, so that a dot in it does not select a field.
 
     Examples:
         >>> quoted("a.b")
@@ -30,15 +35,21 @@ def quoted(name: str) -> str:
 
 
 def column(name: str) -> Column:
-    """Return a column by its name, whatever is in it."""
+    """Return a column by its name, which may contain any characters."""
     return F.col(quoted(name))
 
 
 def find_column(frame: DataFrame, name: str, *, side: str | None = None, caller: str | None = None) -> str:
-    """Return a column's name as the frame writes it; Spark's names have no case.
+    """Return the name of a column as the frame spells it; case is ignored, as in Spark.
+
+    Args:
+        frame: static or streaming.
+        name: the name that the caller gave.
+        side: the name of the frame, such as "left", for the message; None if there is only one frame.
+        caller: the function that was called, such as "once()", for the message.
 
     Raises:
-        InvalidInputError: there is no such column, or two differ by their case alone.
+        InvalidInputError: there is no such column, or two names differ only in case and neither is `name`.
     """
     same = [each for each in frame.columns if each.lower() == name.lower()]
     if name in same:
@@ -52,7 +63,7 @@ def find_column(frame: DataFrame, name: str, *, side: str | None = None, caller:
 
 
 def refuse_taken(names: Iterable[str], added: Sequence[str], caller: str) -> None:
-    """Refuse a column of a name that the caller adds; Spark's names have no case."""
+    """Refuse a frame that already has a column the caller adds; case is ignored, as in Spark."""
     lowered = [name.lower() for name in added]
     taken = next((name for name in names if name.lower() in lowered), None)
     if taken is not None:
@@ -62,7 +73,7 @@ def refuse_taken(names: Iterable[str], added: Sequence[str], caller: str) -> Non
 
 
 def types_in(kind: T.DataType) -> Iterator[T.DataType]:
-    """Yield a type, and all types within its arrays, maps and structs."""
+    """Yield a type and all types inside its arrays, maps and structs."""
     yield kind
     inner: list[T.DataType] = []
     if isinstance(kind, T.StructType):
@@ -76,29 +87,29 @@ def types_in(kind: T.DataType) -> Iterator[T.DataType]:
 
 
 def holds(kind: T.DataType, *types: type[T.DataType]) -> bool:
-    """Say whether a type is one of these, or has one of them in its arrays, maps and structs."""
+    """Return whether a type is one of these, or contains one of them in its arrays, maps and structs."""
     return any(isinstance(each, types) for each in types_in(kind))
 
 
 def columns_with_watermark(frame: DataFrame) -> list[str]:
-    """Return the columns that have a watermark."""
+    """Return the names of the columns that have a watermark."""
     return [field.name for field in frame.schema if WATERMARK in field.metadata]
 
 
 def event_time(
     frame: DataFrame, name: str, caller: str, *, watermark: bool = True, without_zone: bool = False
 ) -> str:
-    """Return the name of an event-time column as the frame writes it.
+    """Check an event-time column and return its name as the frame spells it.
 
     Args:
         frame: static or streaming.
-        name: the column.
-        caller: who asks, for the message.
-        watermark: a stream must have a watermark on it; a static frame needs none.
-        without_zone: a timestamp without a time zone will do.
+        name: the name that the caller gave.
+        caller: the function that was called, for the message.
+        watermark: whether a streaming frame must have a watermark on the column; a static frame needs none.
+        without_zone: whether a timestamp without a time zone is allowed, too.
 
     Raises:
-        InvalidInputError: there is no such column, it is no timestamp, or it has no watermark.
+        InvalidInputError: there is no such column, it is not a timestamp, or it has no watermark.
     """
     name = find_column(frame, name, caller=caller)
     kind = frame.schema[name].dataType.simpleString()

@@ -1,4 +1,10 @@
-"""A dry run: `start` makes all its checks, starts nothing, and leaves nothing behind."""
+"""A dry run: `start` makes all its checks, starts nothing, and leaves nothing behind.
+
+`start` returns a `Planned` instead of a query. In a job with several queries, one may read a folder that
+another one would only create when it runs. The sink notes such a folder with `would_make`, and a source that
+reads it gets an empty temporary folder in its place (`stand_in`), so that the second query can be checked,
+too. `undone` removes what a check had to create.
+"""
 
 from __future__ import annotations
 
@@ -13,34 +19,43 @@ from sparkstream_kit._files import for_spark, plain
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_folders: set[str] = set()  # that the queries of this process's dry runs would have made
-_stand_ins: dict[str, tempfile.TemporaryDirectory[str]] = {}  # kept until the process ends
+_folders: set[str] = set()  # the folders that the queries of this process's dry runs would have created
+# By the original folder: the temporary folder in its place, which is deleted when the process ends.
+_stand_ins: dict[str, tempfile.TemporaryDirectory[str]] = {}
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A query that `start(…, dry_run=True)` has checked and not started; its text says what would run.
+    """A query that `start(…, dry_run=True)` has checked and not started; printing it shows what would run.
 
     Attributes:
         name: the query's name.
-        says: what would run: mode, sink, checkpoint, input, trigger, and the text of each.
+        says: pairs of a label, such as `mode`, `sink`, `checkpoint`, `input` or `trigger`, and its text. A
+            label can occur several times.
     """
 
     name: str
     says: tuple[tuple[str, str], ...]
 
     def __str__(self) -> str:
-        """Return a line for the query, and one for each thing that is said of it."""
+        """Return a line with the query's name, and one line for each pair in `says`."""
         return "\n".join([f"query {self.name}", *(f"  {what:<11}{text}" for what, text in self.says)])
 
 
 def would_make(folder: str) -> None:
-    """Note a folder that a query would have made, from which another one may read."""
+    """Note a folder that a query would have created, because another query of the dry run may read it."""
     _folders.add(_named(folder))
 
 
 def stand_in(folder: str) -> str | None:
-    """Return an empty folder in place of one that a query of this dry run would have made; else None."""
+    """Return an empty temporary folder in place of one that a query of the dry run would have created.
+
+    Args:
+        folder: the folder that a source is to read.
+
+    Returns:
+        The temporary folder as a path for Spark; None if no query would have created `folder`.
+    """
     if _named(folder) not in _folders:
         return None
     made = tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True)
@@ -49,13 +64,13 @@ def stand_in(folder: str) -> str | None:
 
 
 def _named(folder: str) -> str:
-    """Return a folder by the one name that it has however it is written."""
+    """Normalise a folder's path: a local one becomes absolute, any other loses its trailing slashes."""
     local = plain(folder)
     return folder.rstrip("/") if local is None else str(Path(local).absolute())
 
 
 def meant(text: str) -> str:
-    """Return a text with the folders themselves, where others stand in for them."""
+    """Replace the names of temporary folders in a text by those of the folders that they stand in for."""
     for folder, made in _stand_ins.items():
         text = text.replace(for_spark(Path(made.name)), folder)
     return text
@@ -63,9 +78,12 @@ def meant(text: str) -> str:
 
 @contextmanager
 def undone(path: Path | None) -> Iterator[None]:
-    """Remove an empty file or folder after the block, and the folders above it, that the block has made.
+    """Remove a file or folder that the block has created, and the parents created with it, after the block.
 
-    What is not empty stays: a job that was started meanwhile has made it.
+    Files and folders that are not empty are kept: a job that was started meanwhile is using them.
+
+    Args:
+        path: the file or folder that the block may create; None removes nothing.
     """
     missing = [] if path is None else [each for each in (path, *path.parents) if not each.exists()]
     try:

@@ -1,4 +1,8 @@
-"""Durations as the kit's calls take them, and times as Spark writes them; nothing here needs Spark."""
+"""Durations as the kit's calls take them, and times as Spark writes them; nothing here needs Spark.
+
+Durations are read into microseconds, with errors that name the argument. Times in Spark's progress can lie
+outside the years of Python's `datetime`, so they are read as microseconds since 1970.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +27,9 @@ MICROSECONDS = {
 }
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
-_AGE = 146_097 * MICROSECONDS["day"]  # 400 years
+_AGE = 146_097 * MICROSECONDS["day"]  # 400 years, after which the calendar repeats
 _NO_FIXED_LENGTH = ("month", "quarter", "year")
-_LONGEST = 2**63 - 1  # Spark holds an interval as a 64-bit number of microseconds, about 292,000 years
+_LONGEST = 2**63 - 1  # Spark stores an interval as a 64-bit number of microseconds, about 292,000 years
 
 
 def positive(what: str, duration: Duration) -> int:
@@ -45,7 +49,7 @@ def not_negative(what: str, duration: Duration) -> int:
 
 
 def delay_of(what: str, duration: Duration) -> int:
-    """Read the delay of a watermark, in microseconds; Spark counts it in whole milliseconds."""
+    """Read the delay of a watermark, in microseconds; at least 1 ms, because Spark counts in milliseconds."""
     size = to_microseconds(what, duration)
     if size < MICROSECONDS["millisecond"]:
         raise InvalidInputError(
@@ -56,7 +60,7 @@ def delay_of(what: str, duration: Duration) -> int:
 
 
 def sizes(length: Duration, slide: Duration | None, offset: Duration | None) -> tuple[int, int, int]:
-    """Read what windows are made by: their length, the step from one to the next, and the offset.
+    """Read the length of windows, the step from one start to the next, and the offset, in microseconds.
 
     Raises:
         InvalidInputError: one of them cannot be read or does not fit the others, by Spark's rules.
@@ -79,23 +83,24 @@ def sizes(length: Duration, slide: Duration | None, offset: Duration | None) -> 
 
 
 def to_microseconds(what: str, duration: Duration) -> int:
-    """Read a duration exactly, by the part of Spark's interval grammar that has a fixed length.
+    """Read a duration exactly, in the part of Spark's interval grammar that has a fixed length.
 
     Args:
-        what: how a message calls the duration: the name of the argument that a user gave it in.
+        what: the name of the duration in messages: the argument in which the user gave it.
         duration: such as "10 seconds", "1 hour 30 minutes" or a `timedelta`.
 
     Returns:
-        Its length in microseconds; a negative number for a negative duration.
+        The length in microseconds; negative for a negative duration.
 
     Raises:
-        InvalidInputError: it cannot be read, or its length is not fixed, such as that of a month.
+        InvalidInputError: the duration cannot be read, has no fixed length, such as a month, or is longer
+            than Spark's intervals.
 
     Examples:
         >>> to_microseconds("size", "1 hour 30 minutes")
         5400000000
     """
-    if not isinstance(what, str):  # a rule of `state` asks for each row, and a whole check takes its time
+    if not isinstance(what, str):  # a full check is slow, and a rule of `state` reads durations for each row
         check(to_microseconds, locals())
     if not isinstance(duration, str | timedelta):
         raise InvalidInputError(
@@ -121,7 +126,7 @@ def _read(what: str, duration: str) -> int:
         unit = name.removesuffix("s")
         if unit in _NO_FIXED_LENGTH:
             raise InvalidInputError(f"{what} {duration}: a {unit} has no fixed length; write it in days")
-        fraction = r"(\.\d{1,6})?" if unit == "second" else ""  # as in Spark, and nothing finer is kept
+        fraction = r"(\.\d{1,6})?" if unit == "second" else ""  # as in Spark, which keeps microseconds
         if unit not in MICROSECONDS or not re.fullmatch(r"[+-]?\d{1,19}" + fraction, number, re.ASCII):
             raise wrong
         total += int(Decimal(number) * MICROSECONDS[unit])
@@ -129,15 +134,15 @@ def _read(what: str, duration: str) -> int:
 
 
 def epoch_microseconds(text: str | None) -> int | None:
-    """Read a time of Spark's progress, in microseconds since 1970, of whatever year."""
+    """Read a time from Spark's progress, in microseconds since 1970; the year can be any, also above 9999."""
     if text is None:
         return None
     year, rest = re.fullmatch(r"([+-]?\d+)(-\d\d-\d\dT.*)", text).groups()  # type: ignore[union-attr]
-    ages, year = divmod(int(year) - 2000, 400)  # the calendar is the same again after 400 years
+    ages, year = divmod(int(year) - 2000, 400)  # the calendar repeats every 400 years
     return (datetime.fromisoformat(f"{year + 2000}{rest}") - EPOCH) // _MICRO + ages * _AGE
 
 
 def moment(text: str | None) -> datetime | None:
-    """Read a time of Spark's progress; the last time that Python has where it is beyond that."""
+    """Read a time from Spark's progress; a time after the year 9999 becomes Python's last `datetime`."""
     at, last = epoch_microseconds(text), datetime.max.replace(tzinfo=UTC)
     return None if at is None else EPOCH + min(at * _MICRO, last - EPOCH)

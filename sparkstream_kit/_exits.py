@@ -1,7 +1,11 @@
 """How a job ends: one line for an error, the exit code, and nothing but results on standard output.
 
-spark-submit merges standard output and standard error, and gives a job no way to tell them apart. Therefore
-`take_standard_streams` asks Linux for the streams of the launch, by system calls that Python does not name.
+`exit_codes` wraps the `main` of a job. It turns errors of the kit and of Spark into one line on standard
+error, sets the exit code, and handles the signals that arrive before and after the job's run (`runs.run`
+handles those during the run).
+
+spark-submit merges standard output and standard error into one stream. `take_standard_streams` therefore gets
+the original streams of the launch from Linux, by system calls for which Python has no functions.
 """
 
 from __future__ import annotations
@@ -27,27 +31,32 @@ from sparkstream_kit.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# System calls of Linux, by the same numbers on every architecture.
+# Numbers of Linux system calls, the same on every architecture.
 _PIDFD_OPEN = 434
 _PIDFD_GETFD = 438
 
-# What gRPC says when the server ends, between two calls or within one; and what the server says meanwhile.
+# Errors of gRPC when the Connect server ends, between two calls or during one, and of a server that is
+# ending.
 _CUT_OFF = re.compile(r"StatusCode\.(UNAVAILABLE|CANCELLED)|error processing RPC|a stopped SparkContext")
 
 
 def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
-    """Wrap a job's `main`, so that it ends with the right exit code, and with one line if it failed.
+    """Wrap a job's `main` so that it ends with the right exit code, and with one line if it failed.
 
-    The codes are 0 for a job that ended as asked, also by a signal; 1 for a query that failed; 2 for wrong
-    arguments, or input that cannot be read; 130 and 143 for a second signal, which cuts a clean stop short.
-    An error that is not the user's keeps its stack trace: it is a bug.
+    The exit codes are: 0 for a job that ended as asked, by a signal, too; 1 for a query that failed; 2 for
+    wrong arguments, or input that cannot be read; 130 (SIGINT) and 143 (SIGTERM) for a second signal, which
+    cuts a clean stop short. Any other error is a bug and keeps its stack trace.
 
-    Before the run there is nothing to commit, and a signal ends the job at once. Under spark-submit the JVM
-    then sets the exit code, 130 or 143, if it received the signal too. A second signal, more than a second
-    after the first, ends the process at once.
+    A signal before the run ends the job at once, because there is nothing to commit. If the JVM of
+    spark-submit received that signal, too, it sets the exit code itself, to 130 or 143. A second signal, more
+    than a second after the first, ends the process at once.
 
     Args:
-        main: takes the arguments (None: those of the process) and returns the exit code.
+        main: a function of the list of arguments (None stands for those of the process) that returns the
+            exit code.
+
+    Returns:
+        A function like `main`, whose argument may be left out.
 
     Examples:
         In a session::
@@ -65,14 +74,15 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
     def wrapped(argv: list[str] | None = None) -> int:
         take_standard_streams()
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(line_buffering=True)  # a result in a pipe is seen when it is there
+            sys.stdout.reconfigure(line_buffering=True)  # the reader of a pipe gets each line at once
         stop = _Stop(shutdown.job_begins())
-        if logging.lastResort is not None:  # what writes the log of a program that has not set it up
+        if logging.lastResort is not None:  # the handler of a program that has not configured logging
             logging.lastResort.setFormatter(_Plain())
         loggers = logging.getLogger(), logging.getLogger("psycopg")
         for logger in loggers:
             logger.addFilter(_not_raised_as_well)
-        # What py4j logs on the root logger makes a handler, which would then write this logger's, too.
+        # py4j also logs on the root logger, which creates a root handler; that one would write the messages
+        # of the py4j logger, too. Silence that logger.
         py4j = logging.getLogger("py4j")
         py4j_level = py4j.level
         py4j.setLevel(logging.CRITICAL)
@@ -83,12 +93,13 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
                 try:
                     _run(main, argv, stop)
                 finally:
-                    # The JVM may go in here, and py4j would log it.
+                    # Inside both `try` blocks: the JVM may end here, and py4j's log is still silenced.
                     stop.job.end(stop.code)
         finally:
             sys.unraisablehook = former
             logging.disable(logging.NOTSET)
-            # A JVM that was told to end may go later; a thread of py4j's own would log that.
+            # If the JVM was told to end, it may end later, and a py4j thread would log that: keep the
+            # filters.
             if not any(hook.called for hook in stop.job.hooks):
                 for logger in loggers:
                     logger.removeFilter(_not_raised_as_well)
@@ -100,74 +111,96 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
 
 
 def _ignore_signals() -> None:
-    """Let a process that ends do so with its exit code; before its end Python takes its handlers away."""
+    """Ignore signals during Python's exit, so that a late one does not change the exit code.
+
+    Python removes its own signal handlers before the process has ended.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _not_raised_as_well(record: logging.LogRecord) -> bool:
-    """Leave out what py4j logs on the root logger of a JVM that has gone, and psycopg of a lost server."""
+    """Filter out log records about lost connections, which are raised as errors as well.
+
+    py4j logs them on the root logger if the JVM has ended, and psycopg if its server has.
+    """
     return "py4j" not in record.pathname and not str(record.msg).startswith("error ignored terminating")
 
 
 class _Plain(logging.Formatter):
-    """Writes no control characters of the input, such as those in the names of files."""
+    """Escapes control characters that a log message has from the input, for example in file names."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record), lines=True)
 
 
 class _Signalled(KeyboardInterrupt):
-    """A signal outside of a run; at a KeyboardInterrupt py4j drops the connection, whose answer is unread."""
+    """Raised by a signal outside of a run.
+
+    It is a KeyboardInterrupt, because py4j handles that exception: it drops the connection whose answer has
+    not been read.
+    """
 
 
 class _Stop:
-    """What a job's signals do outside of its run."""
+    """Handles the signals of a job outside of its run, and keeps the job's exit code.
+
+    Attributes:
+        job: the job.
+        name: the name of the signal that is ending the job, or None.
+        code: the exit code of the job.
+        over: whether `code` is final.
+    """
 
     def __init__(self, job: shutdown.Job) -> None:
         self.job = job
-        self.name: str | None = None  # of the signal that the job is being ended by
-        self.code = 1  # of the job, if nothing else ends it
+        self.name: str | None = None
+        self.code = 1  # unless `end` sets another one
         self.over = False
 
     def end(self, code: int) -> None:
-        """Take the exit code; from here on the job ends by itself, and no signal changes it."""
+        """Set the final exit code; from here on no signal changes it."""
         self.code, self.over = code, True
 
     def unwind(self, name: str) -> None:
-        """End the job from where it is, so that temporary folders go and no query is left behind."""
+        """Handle the first signal: raise `_Signalled`, so that cleanup code runs and no query is left.
+
+        Cleanup code removes temporary folders, for example. If the job has run queries in a JVM of this
+        process, the process ends at once instead.
+        """
         if self.over:
             return
         if self.job.holds_jvm:
-            # The queries end with the JVM; to cut off what it does would be told as an error.
+            # The queries end with the JVM. Unwinding would cut off a call into the JVM and report that as an
+            # error.
             self.leave(name)
-        # The JVM may have received the signal too: that it is lost is then no news.
+        # The JVM may have received the signal, too; then errors about its lost connection are expected.
         logging.disable(logging.CRITICAL)
         self.name = name
         raise _Signalled(name)
 
     def leave(self, name: str) -> NoReturn:
-        """End the process here and now."""
+        """End the process at once, with the job's exit code if that is final, else with the signal's."""
         if os.isatty(2):
-            os.write(2, b"\x1b[?25h")  # a live picture hides the cursor
+            os.write(2, b"\x1b[?25h")  # show the cursor again, which the live display hides
         os._exit(self.code if self.over else 128 + signal.Signals[name])
 
     def unraisable(self, unraisable: Any) -> None:
-        """Leave where Python would drop the signal and go on, as in the destructor of an object."""
+        """End the process if Python drops the exception of a signal, as in the destructor of an object."""
         if isinstance(unraisable.exc_value, _Signalled):
             self.leave(str(unraisable.exc_value))
         sys.__unraisablehook__(unraisable)
 
 
 def _run(main: Callable[[list[str] | None], int], argv: list[str] | None, stop: _Stop) -> None:
-    """Run a job to its exit code, which is in `stop` then."""
+    """Run a job's `main`, and set the exit code in `stop`; an unknown error is raised."""
     try:
         try:
             code = main(argv)
             sys.stdout.flush()
             stop.end(code)
         except Exception as err:
-            # What follows a signal comes of it: a call into the JVM was cut off, or a query failed.
+            # After a signal any error is its consequence: a call into the JVM was cut off, or a query failed.
             if stop.name is not None:
                 raise
             _end_with(err, stop)
@@ -182,9 +215,9 @@ def _run(main: Callable[[list[str] | None], int], argv: list[str] | None, stop: 
 
 
 def _end_with(err: Exception, stop: _Stop) -> None:
-    """End a job that has failed; an error that is nobody's to mend but ours goes on."""
+    """Print the one line for a job's error and set the exit code; raise the error again if it is a bug."""
     if isinstance(err, BrokenPipeError) and _reader_is_gone():
-        # As with `head`: nothing more to say, and nowhere to say it.
+        # The reader of the results has enough, as with `| head`. Discard what is left in the buffer.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         stop.end(0)
         return
@@ -198,13 +231,13 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         raise err
     stop.end(code)
     if isinstance(err, errors.DryRun):
-        print(line)  # what was asked for
+        print(line)  # on standard output: the description of the dry run is the job's result
         return
     print(f"{Path(sys.argv[0]).name}: {printable(errors.without_secrets(line), lines=True)}", file=sys.stderr)
 
 
 def _cause_in_spark(err: Exception) -> str | None:
-    """Return a line for an error that came from Spark, None for any other."""
+    """Return one line for an error that came from Spark or its JVM; None for any other error."""
     if type(err).__module__ == "pyspark.errors.exceptions.connect" and _CUT_OFF.search(str(err)):
         return "the Spark Connect server ended before the job did, or can no longer be reached"
     if type(err).__module__.startswith("pyspark.errors") or type(err).__name__ == "Py4JJavaError":
@@ -213,17 +246,18 @@ def _cause_in_spark(err: Exception) -> str | None:
 
 
 def _reader_is_gone() -> bool:
-    """Say whether the other end of our standard output is closed."""
+    """Return whether standard output is a pipe whose reader has closed it."""
     poll = select.poll()
     poll.register(1, 0)
     return bool(poll.poll(0))
 
 
 def take_standard_streams() -> None:
-    """Under spark-submit on Linux, give Python the launch's own standard output and error again.
+    """Under spark-submit on Linux, restore standard output and standard error of the launch for Python.
 
-    spark-submit merges the two into one pipe to the JVM, which prints it on standard output: results and
-    errors could not be told apart, and nothing would be a terminal. Elsewhere this does nothing.
+    spark-submit merges the two streams into one pipe to the JVM, which prints it on its standard output. A
+    caller could then not separate results from errors, and neither stream would be a terminal. If the process
+    does not run under spark-submit on Linux, or Linux refuses access, the streams stay as they are.
     """
     if "PYSPARK_GATEWAY_PORT" not in os.environ or not sys.platform.startswith("linux"):
         return
@@ -239,9 +273,14 @@ def take_standard_streams() -> None:
 
 
 def _stream_of(process: int, number: int) -> int | None:
-    """Return a descriptor of another process's stream; None where the system does not allow it."""
+    """Return a descriptor of another process's open stream; None if the system does not allow it.
+
+    Args:
+        process: the id of the process.
+        number: the descriptor in that process: 1 for standard output, 2 for standard error.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    # The very same open file: in a plain file, both processes go on writing at one position.
+    # Duplicate the open file itself: if it is a plain file, both processes then share one write position.
     pidfd = libc.syscall(_PIDFD_OPEN, process, 0)
     taken: int = libc.syscall(_PIDFD_GETFD, pidfd, number, 0)
     if pidfd >= 0:
@@ -249,7 +288,7 @@ def _stream_of(process: int, number: int) -> int | None:
     if taken >= 0:
         return taken
     try:
-        # A system that forbids this (ptrace is needed) may still let us open the file a second time.
+        # pidfd_getfd needs the permission to ptrace. Without it, opening the file again may still work.
         return os.open(f"/proc/{process}/fd/{number}", os.O_WRONLY | os.O_APPEND)
     except OSError:
         return None

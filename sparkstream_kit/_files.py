@@ -1,4 +1,9 @@
-"""Files: the kit's own, replaced whole or as lines of JSON, where they go, and what Spark makes of names."""
+"""Files: the kit's own, replaced whole or as lines of JSON, where they go, and what Spark makes of names.
+
+`replace` writes a file so that a reader sees the old or the new one, `private_folder` and `private_file` keep
+others out. `is_hidden`, `is_pattern`, `matching`, `escaped` and others repeat Spark's rules for paths and
+file names in Python. `in_conf`, `pyspark_folder` and `cache_folder` find folders.
+"""
 
 from __future__ import annotations
 
@@ -22,24 +27,24 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 
-# Behind a folder, it has Spark list the folder's files by their names; `sources` says when.
+# Appended to a folder, this pattern makes Spark list the folder's files by name; `sources` describes when.
 IN_ORDER = "/{[^._]*,_*=*}"
 
-LONGEST_NAME = 255  # of a file, on every local file system
-# By the path of each source of this process: for which characters in a name a file waits; None where Spark
-# lists the files so that each is read once.
+LONGEST_NAME = 255  # of a file name, on every local file system
+# For the path of each source in this process: the characters that keep a file with such a name from being
+# read; None if Spark lists the files in a way that reads each of them once.
 left_out: dict[str, str | None] = {}
-_OWN = "sparkstream-kit"  # the folder of the kit in the user's cache, and in an environment
+_OWN = "sparkstream-kit"  # the name of the kit's folder in the user's cache, and in an environment
 
 
 def replace(target: Path, parts: Iterable[str | bytes], *, private: bool = False) -> None:
-    """Put a file in place whole: written beside it, flushed to the disk, renamed.
+    """Replace a file as a whole: write a temporary file beside it, flush it to the disk, and rename it.
 
-    A file that was there hands on who may read and write it.
+    The new file has the permissions of the file that it replaces; with `private`, only this user can read it.
     """
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        opener = _private if private else None  # which Path.open lacks
+        opener = _private if private else None  # open() and not Path.open(), which has no opener
         with open(temporary, "wb", opener=opener) as file:
             if not private and (before := _mode(target)) is not None:
                 os.fchmod(file.fileno(), before)
@@ -48,12 +53,12 @@ def replace(target: Path, parts: Iterable[str | bytes], *, private: bool = False
             os.fsync(file.fileno())
         temporary.replace(target)
     except BaseException:
-        temporary.unlink(missing_ok=True)  # each try of a supervisor's would fill a full disk further
+        temporary.unlink(missing_ok=True)  # each retry of a supervisor would leave a file on a full disk
         raise
 
 
 def _mode(path: Path) -> int | None:
-    """Return who may read and write a file; None if there is none."""
+    """Return the permissions of a file, or None if there is no such file."""
     try:
         return stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError:
@@ -61,7 +66,7 @@ def _mode(path: Path) -> int | None:
 
 
 def as_json(value: object) -> str:
-    """Return what programs read of a value: of a dataclass its documented fields, of a time its ISO form."""
+    """Return a value as JSON: a dataclass as its documented fields, a time in ISO format, others as text."""
     return json.dumps(value, default=_fields, ensure_ascii=False)
 
 
@@ -72,10 +77,10 @@ def _fields(value: Any) -> Any:
 
 
 def check_writable(what: str, path: str | os.PathLike[str]) -> None:
-    """Refuse a file that cannot be written: now, and not after the last row.
+    """Refuse a file that cannot be written, before the work rather than after the last row.
 
     Raises:
-        InvalidInputError: with what the path is for.
+        InvalidInputError: the file cannot be opened for appending; the message contains `what`.
     """
     try:
         Path(path).open("a").close()
@@ -84,28 +89,28 @@ def check_writable(what: str, path: str | os.PathLike[str]) -> None:
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder of the kit's own, with those above it that are missing, for this user alone."""
+    """Create a folder of the kit, and missing folders above it, that only this user can access."""
     if not path.parent.exists() or path.parent.name == _OWN:
         private_folder(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
-    if path.name == _OWN:  # it may have been there
+    if path.name == _OWN:  # it may have existed with other permissions
         path.chmod(0o700)
     return path
 
 
 def private_file(path: Path) -> BinaryIO:
-    """Open a file of the kit's own to be written anew, for this user alone."""
+    """Open a file of the kit for writing, emptied, that only this user can read and write."""
     return open(path, "wb", opener=_private)
 
 
 def _private(path: str, flags: int) -> int:
     descriptor = os.open(path, flags, 0o600)
-    os.fchmod(descriptor, 0o600)  # it may have been there
+    os.fchmod(descriptor, 0o600)  # the file may have existed with other permissions
     return descriptor
 
 
 def plain(path: str) -> str | None:
-    """Return a local path without its `file:`, as Python writes it; None for one of another file system.
+    """Return a local path without its `file:`, as Python takes it; None for a path on another file system.
 
     Examples:
         >>> plain("file:///data/in"), plain("data/in"), plain("s3a://bucket/in")
@@ -116,23 +121,23 @@ def plain(path: str) -> str | None:
 
 
 def log_entries(names: Iterable[str]) -> dict[int, str]:
-    """Return the entries of one of Spark's numbered logs by their number, in order, of the names there.
+    """Return the entries of one of Spark's numbered logs by their number, in order, given all file names.
 
     Examples:
         >>> log_entries(["10", "9.compact", "9", ".10.crc", "metadata"])
         {9: '9.compact', 10: '10'}
     """
     found = [name for name in names if re.fullmatch(r"\d+(\.compact)?", name)]
-    # K.compact, which holds all that came before, stands for K.
+    # K.compact replaces K: it holds K and all earlier entries.
     in_order = sorted((int(name.split(".")[0]), name) for name in found)
     return dict(in_order)
 
 
 def local(what: str, path: str | os.PathLike[str]) -> Path:
-    """Return the path of a file or folder that only this machine's disks can hold.
+    """Return the path of a file or folder that must be on this machine.
 
     Raises:
-        InvalidInputError: it is on another file system.
+        InvalidInputError: the path is on another file system.
     """
     text = plain(str(path))
     if text is None:
@@ -141,9 +146,9 @@ def local(what: str, path: str | os.PathLike[str]) -> Path:
 
 
 def for_spark(path: Path) -> str:
-    """Return a local path so that Spark takes it as it is, whatever its default file system.
+    """Return a local path as a URL that Spark takes literally, whatever its default file system.
 
-    Not `Path.as_uri`: Spark would take `%20` for a part of the name.
+    This is not `Path.as_uri`: Spark would read `%20` as a part of the name.
 
     Examples:
         >>> for_spark(Path("/my models"))
@@ -153,7 +158,7 @@ def for_spark(path: Path) -> str:
 
 
 def escaped(path: str) -> str:
-    r"""Return a path for Spark's readers, which take it for a pattern otherwise.
+    r"""Escape a path for Spark's readers, which would otherwise read it as a pattern.
 
     Examples:
         >>> print(escaped("/in/sales[7]"))
@@ -163,7 +168,7 @@ def escaped(path: str) -> str:
 
 
 def folder_of(path: str) -> str:
-    """Return the folder that a source reads, of the path by which Spark lists its files in their order.
+    """Return the folder that a source reads, without the pattern that makes Spark list its files by name.
 
     Examples:
         >>> folder_of("/data/in" + IN_ORDER), folder_of("/data/in")
@@ -173,14 +178,14 @@ def folder_of(path: str) -> str:
 
 
 def is_read_once(path: str) -> bool:
-    """Say whether Spark counts a file once in any batch, as far as a source of this process tells."""
+    """Return whether Spark counts each file of a path once in any batch, as far as this process can know."""
     recursive = [folder for folder, chars in left_out.items() if chars is None]
-    # The files of a batch with partition columns are listed once, too.
+    # Spark also lists the files of a batch once if the path has partition columns.
     return "=" in path.rpartition("/")[0] or any(path.startswith(f"{folder}/") for folder in recursive)
 
 
 def is_hidden(name: str) -> bool:
-    """Say whether Spark passes over a file or a folder, by its name.
+    """Return whether Spark ignores a file or folder because of its name.
 
     Examples:
         >>> [is_hidden(name) for name in ("a.csv", ".a.csv", "_a.csv", "a.csv._COPYING_", "_day=1")]
@@ -190,14 +195,15 @@ def is_hidden(name: str) -> bool:
 
 
 def is_read_below(name: str, *, recursive: bool) -> bool:
-    """Say whether Spark reads the files of a folder in a folder: `day=1`, or any if it is told to."""
+    """Return whether Spark reads the files in a subfolder: `day=1` always, any other if `recursive`."""
     return not is_hidden(name) and (recursive or "=" in name)
 
 
 def below(top: str, *, recursive: bool = False) -> Iterator[os.DirEntry[str]]:
-    """Yield what lies in a folder, and in place of each folder in it that Spark reads, what lies in that.
+    """Yield the files and folders in a folder; a subfolder that Spark reads is replaced by its contents.
 
-    What is gone by now is left out, and so is a link to nothing.
+    An entry that disappears meanwhile is skipped, and so is a link to itself. A link to a missing file is
+    yielded.
     """
     tops = [top]
     while tops:
@@ -214,9 +220,9 @@ def below(top: str, *, recursive: bool = False) -> Iterator[os.DirEntry[str]]:
 
 
 def matching(pattern: str) -> list[str]:
-    """Return the paths on this machine that one of Hadoop's patterns stands for, or that a path is.
+    """Return the existing paths on this machine that a Hadoop pattern, or a plain path, matches.
 
-    None for a pattern of another file system.
+    The list is empty for a pattern on another file system.
     """
     local = plain(pattern)
     if local is None:
@@ -238,12 +244,12 @@ def matching(pattern: str) -> list[str]:
 
 
 def is_pattern(path: str) -> bool:
-    """Say whether Spark takes a path for a pattern."""
+    """Return whether Spark reads a path as a pattern."""
     return escaped(path) != path
 
 
 def as_regex(pattern: str) -> re.Pattern[str]:
-    """Return one of Hadoop's patterns for a name as one of Python's, also one that leaves names out.
+    """Return a Hadoop pattern for one name as a Python regular expression; it may exclude names.
 
     Examples:
         >>> [bool(as_regex("{a,b}?-*.cs[!x]").fullmatch(name)) for name in ("b1-.csv", "c1-.csv", "b1-.csx")]
@@ -267,19 +273,19 @@ def as_regex(pattern: str) -> re.Pattern[str]:
 
 
 def in_conf(name: str) -> Traversable:
-    """Return a file of `conf/`: from the wheel or zip first, from the checkout next."""
+    """Return a file of `conf/`: from the wheel or zip if it is there, otherwise from the checkout."""
     packaged = resources.files("sparkstream_kit") / "conf" / name
     return packaged if packaged.is_file() else Path(__file__).parent.parent / "conf" / name
 
 
 def pyspark_folder() -> Path | None:
-    """Return where an import would find PySpark, without the time that the import takes."""
+    """Return the folder from which PySpark would be imported, without the slow import, or None."""
     found = importlib.util.find_spec("pyspark")
     return Path(found.origin).parent if found and found.origin else None
 
 
 def pyspark_version() -> str:
-    """Return the version of that PySpark, also out of the zip that `spark-submit` gives; "" without one."""
+    """Return the version of that PySpark, also from the zip that `spark-submit` adds; "" without PySpark."""
     found = importlib.util.find_spec("pyspark")
     if found is None or found.origin is None:
         return ""
@@ -292,14 +298,16 @@ def pyspark_version() -> str:
 
 
 def cache_folder() -> Path:
-    """Return where the kit keeps what can be made again, by the XDG rules; never /tmp, where others write.
+    """Return the kit's cache folder, for files that can be made again, by the XDG rules.
+
+    It is never in /tmp, where other users can write.
 
     Raises:
         InvalidInputError: this user has no home folder, and XDG_CACHE_HOME names none.
     """
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
-        # The XDG rules ignore a relative path.
+        # The XDG rules say to ignore a relative path.
         return (given if given.is_absolute() else Path.home() / ".cache") / _OWN
     except RuntimeError as err:
         raise InvalidInputError(f"{err}; set XDG_CACHE_HOME to a folder") from err

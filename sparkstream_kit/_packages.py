@@ -1,8 +1,10 @@
 """What a JVM is launched with: the packages of other systems, and the archive of loaded classes.
 
-A third of the time to a first result goes into loading and checking some 15,000 classes. The archive is made
-once, by `sparkstream warm` or by the set-up of this project, and each Java and each Spark has its own. From
-Java 19 on the JVM renews it by itself, once it is there.
+A third of the time to the first result is spent on loading and checking some 15,000 classes. The archive
+holds these classes, loaded and checked. `sparkstream warm` or the set-up of this project makes it once for
+each combination of Java and Spark. From Java 19 on, the JVM renews an existing archive by itself.
+`java_options` returns the flags for the archive; `needed` and `arguments` return the settings and
+spark-submit flags for the connectors (Kafka, Delta, Avro).
 
 https://docs.oracle.com/en/java/javase/17/vm/class-data-sharing.html
 """
@@ -27,19 +29,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-# https://bugs.openjdk.org/browse/JDK-8377811; seen as broken files of ORC and Parquet.
+# Seen as damaged ORC and Parquet files: https://bugs.openjdk.org/browse/JDK-8377811
 CORRUPTS = re.compile(r"25(\.0\.[0-2])?")
 CORRUPTS_HOW = (
     "can corrupt data with its garbage collector G1 (JDK-8377811); use Java 25.0.3 or newer, or Java 21, or "
     "another collector (-XX:+UseParallelGC)"
 )
-_RENEWS_ITSELF = 19  # the first Java that does
-# Why an archive is left aside interests nobody who runs a job.
+_RENEWS_ITSELF = 19  # the first version of Java that renews the archive
+# Silences the JVM's log of why it does not use an archive, which does not concern someone who runs a job.
 QUIET = "-Xlog:cds=off -Xlog:cds+dynamic=off"
 
 
 def java_options() -> str:
-    """Return the flags that give a JVM the archive; none where there is none that fits.
+    """Return the JVM flags to use the class-data archive; an empty string if no archive fits.
 
     Examples:
         >>> java_options() == "" or "-XX:SharedArchiveFile=" in java_options()
@@ -49,24 +51,24 @@ def java_options() -> str:
         archive = Archive.of_this_launch()
         if archive is None or not archive.usable():
             return ""
-    except (InvalidInputError, OSError):  # no home folder, or files out of reach: there is no archive either
+    except (InvalidInputError, OSError):  # no home folder, or unreadable files: no archive can be used
         return ""
     renewing = "-XX:+AutoCreateSharedArchive " if archive.renews_itself else ""
-    # Without its check sums verified, a damaged archive crashes the JVM; to verify them costs nothing that
-    # could be measured. Spark's launcher splits the options at blanks.
+    # A damaged archive crashes the JVM unless its checksums are verified; verifying takes no measurable time.
+    # The path is quoted because Spark's launcher splits the options at blanks.
     return f'{renewing}"-XX:SharedArchiveFile={archive.path}" -XX:+VerifySharedSpaces {QUIET}'
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive's path, which names all that it depends on, so that what is stale is not even found."""
+    """A class-data archive. Its path names all that it depends on, so that a stale one is not found."""
 
     path: Path
     renews_itself: bool
 
     @classmethod
     def of_this_launch(cls) -> Archive | None:
-        """Return the archive, there or not, of the Java and the Spark that a launch from here would take."""
+        """Return the archive for the Java and Spark that would be launched now; its file may not exist."""
         java, jars = find_java(), _spark_jars()
         if java is None or jars is None:
             return None
@@ -82,7 +84,7 @@ class Archive:
         return cls(_folder() / f"java{major}-{key}.jsa", major >= _RENEWS_ITSELF)
 
     def usable(self) -> bool:
-        """Say whether the archive is there, as it was made: Java 17 crashes on one that is cut short."""
+        """Return whether the archive exists and is complete: Java 17 crashes on one that is cut short."""
         if self.renews_itself:
             return self.path.exists()
         try:
@@ -91,12 +93,12 @@ class Archive:
             return False
 
     def keep(self, made: Path) -> None:
-        """Put a new archive in place, whole or not at all; what it replaces in this environment goes."""
-        if _in_environment():  # else others may use what lies there
+        """Install a new archive as a whole; in a virtual environment, remove those that it replaces."""
+        if _in_environment():  # the user's cache is shared, and others may use the archives there
             for old in self.path.parent.glob(f"{self.path.name.partition('-')[0]}-*"):
-                old.unlink(missing_ok=True)  # another `warm` may be at it
+                old.unlink(missing_ok=True)  # another `warm` may have removed it
         size = made.stat().st_size
-        made.chmod(0o600)  # who could write it could run what they like in our JVMs
+        made.chmod(0o600)  # anyone who can write to the archive can run code in our JVMs
         made.replace(self.path)
         _files.replace(self._note, [str(size)], private=True)
 
@@ -110,12 +112,12 @@ def _in_environment() -> bool:
 
 
 def _folder() -> Path:
-    """Return where archives are: in the virtual environment, with which they go, or in the user's cache."""
+    """Return the folder for archives: in the virtual environment, or without one in the user's cache."""
     return Path(sys.prefix, "share", "sparkstream-kit") if _in_environment() else _files.cache_folder()
 
 
 def find_java() -> Path | None:
-    """Return the Java that Spark's own scripts would start."""
+    """Return the path of the Java that Spark's own scripts would start, or None."""
     home = os.environ.get("JAVA_HOME")
     java = f"{home}/bin/java" if home else shutil.which("java")
     return Path(os.path.realpath(java)) if java and Path(java).exists() else None
@@ -129,7 +131,7 @@ def _spark_jars() -> Path | None:
 
 @cache
 def versions() -> dict[str, dict[str, Any]]:
-    """Return `conf/versions.toml`, which versions go together, by the feature version of Spark.
+    """Return `conf/versions.toml`: which versions go together, for each feature version of Spark.
 
     Examples:
         >>> versions()["4.2"]["java"]
@@ -138,23 +140,23 @@ def versions() -> dict[str, dict[str, Any]]:
     return tomllib.loads(_files.in_conf("versions.toml").read_text("utf-8"))
 
 
-# What Spark says of a data source that it does not have, and those that it has.
+# Spark's error for a data source that it does not have, and the sources that every Spark has.
 _NO_SOURCE = re.compile(r"Failed to find (?:the )?data source: ([^\s,]+?)\.(?:\s|$)")
 _OWN_SOURCES = ("console", "csv", "json", "memory", "noop", "orc", "parquet", "rate", "socket", "text", "xml")
 
 _LISTS = ("spark.jars", "spark.jars.packages", "spark.sql.extensions")
 
-JARS = "SPARKSTREAM_JARS"  # in the environment: a folder of jars, for machines without a network
+JARS = "SPARKSTREAM_JARS"  # environment variable: a folder of jars, for machines without a network
 
 
 @dataclass(frozen=True)
 class _Connector:
-    """How one system comes to Spark.
+    """How to add one connector to Spark.
 
     Attributes:
-        package: its Maven coordinates; what stands in braces is of `versions`, or Spark's own version.
-        jars: what the names of its jar files begin with.
-        settings: what it needs of a session.
+        package: its Maven coordinates; names in braces are filled in from `versions` and Spark's version.
+        jars: the prefixes of the names of its jar files.
+        settings: the session settings that it needs.
     """
 
     package: str
@@ -162,7 +164,7 @@ class _Connector:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, spark: str) -> str | None:
-        """Return the coordinates for a version of Spark; None where there is no such package yet."""
+        """Return the Maven coordinates for a version of Spark, or None if there is no such package yet."""
         feature = ".".join(re.findall(r"\d+", spark)[:2])
         delta = versions().get(feature, {}).get("delta")
         if "{delta}" in self.package and not delta:
@@ -179,8 +181,8 @@ CONNECTORS = {
         settings={
             "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
             "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-            # By its default two queries of a session could write the same commit of a table on a local path:
-            # https://docs.delta.io/delta-storage/ (its rename replaces a file there).
+            # With the default, two queries of a session could write the same commit of a table on a local
+            # path, because its rename replaces an existing file there: https://docs.delta.io/delta-storage/
             "spark.delta.logStore.file.impl": "io.delta.storage.LocalLogStore",
         },
     ),
@@ -195,7 +197,7 @@ CONNECTORS = {
 
 
 def missing_source(error: BaseException) -> str | None:
-    """Return a line that says what to install, if an error is that Spark does not have a data source.
+    """Return a line with what to install if an error is about a missing data source; else None.
 
     Examples:
         >>> missing_source(ValueError("Failed to find the data source: parqet. Make sure the provider …"))
@@ -216,7 +218,7 @@ def missing_source(error: BaseException) -> str | None:
 
 
 def missing(name: str) -> str:
-    """Return a line that says how Spark comes to have a connector.
+    """Return a line that explains how to launch Spark with a connector.
 
     Examples:
         >>> missing("kafka").partition(", or")[0]
@@ -229,18 +231,19 @@ def missing(name: str) -> str:
 
 
 def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the settings of a session that has some connectors.
+    """Return the session settings that add connectors.
 
-    SPARKSTREAM_JARS in the environment is a folder with their jars; without it Spark fetches packages.
+    If the environment variable SPARKSTREAM_JARS names a folder, the connectors' jars are taken from it;
+    otherwise Spark downloads the packages.
 
     Args:
-        names: the connectors.
-        spark: Spark's version.
-        given: settings to which they are added, where both have a list.
+        names: the names of the connectors, keys of `CONNECTORS`.
+        spark: the version of Spark, such as "4.2.0".
+        given: the settings of the user. If a setting is a list in both, the result has the items of both.
 
     Raises:
-        InvalidInputError: an unknown name, a connector that this Spark has no package of, a folder
-            without one of the jars, or another value given for a setting that a connector needs.
+        InvalidInputError: an unknown connector, a connector without a package for this Spark, a folder in
+            which one of the jars is missing, or a user's setting that contradicts one a connector needs.
 
     Examples:
         >>> needed(["kafka"], "4.2.0", {"spark.jars.packages": "a:b:1"})
@@ -274,7 +277,7 @@ def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = N
 
 
 def arguments(names: Iterable[str], spark: str) -> list[str]:
-    """Return the flags of spark-submit that give Spark some connectors."""
+    """Return the spark-submit flags that add connectors."""
     flags = {"spark.jars": "--jars", "spark.jars.packages": "--packages"}
     words: list[str] = []
     for key, value in needed(names, spark).items():
@@ -283,7 +286,7 @@ def arguments(names: Iterable[str], spark: str) -> list[str]:
 
 
 def jars_in(folder: Path, name: str) -> dict[str, list[Path]]:
-    """Return a connector's jars in a folder, by what each name begins with, the latest version last."""
+    """Return a connector's jars in a folder, for each prefix of their names; the latest version is last."""
     return {
         start: sorted(folder.glob(f"{start}*.jar"), key=lambda jar: _in_order(jar.name))
         for start in CONNECTORS[name].jars
@@ -291,12 +294,12 @@ def jars_in(folder: Path, name: str) -> dict[str, list[Path]]:
 
 
 def _in_order(text: str) -> list[tuple[int, str]]:
-    """Return a key that sorts versions by their numbers: 4.9 before 4.10."""
+    """Return a sort key that orders versions by their numbers: 4.9 before 4.10."""
     return [(int(number or 0), words) for words, number in re.findall(r"(\D*)(\d*)", text)]
 
 
 def _in_folder(name: str, folder: Path) -> list[str]:
-    """Return a connector's jars in a folder: of each the only one, or the last by its name."""
+    """Return one jar in a folder for each prefix of a connector: the latest version of each."""
     found = jars_in(folder, name)
     if missing := [start for start, files in found.items() if not files]:
         raise InvalidInputError(

@@ -1,4 +1,9 @@
-"""What ends a wait, for `runs.run` and `dstreams.run`: a time, a stop file, a signal, or an event."""
+"""What ends a wait, for `runs.run` and `dstreams.run`: a time, a stop file, a signal, or an event.
+
+An `Inbox` collects the events of all threads for the one thread that waits, and also checks the time limit
+and the stop file. `signals_posted_to` and `signals_to` handle SIGINT and SIGTERM, and `signals_after` delays
+them.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +23,23 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-# How often a stop file is looked for, and a socket's reader: neither can wake the waiting thread.
+# Seconds between two checks of a stop file or of a socket's reader: neither can wake the waiting thread.
 LOOK_EVERY = 0.5
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
-_SAME_STOP = 1.0  # seconds in which a repeated signal belongs to the first
+_SAME_STOP = 1.0  # seconds for which a repeated signal counts as the same one
 
 
 class Inbox:
-    """A queue that threads and signal handlers post to and that one thread reads, until a time at most."""
+    """A queue to which threads and signal handlers post, and which one thread reads.
+
+    Args:
+        run_for: seconds after which `next` returns a stop; None for no limit.
+        stop_file: a local path; `next` returns a stop once a file exists there.
+
+    Raises:
+        InvalidInputError: `run_for` is not positive, or `stop_file` is not on this machine.
+    """
 
     def __init__(self, *, run_for: float | None = None, stop_file: str | Path | None = None) -> None:
         if run_for is not None and not run_for > 0:
@@ -37,13 +50,18 @@ class Inbox:
         self._stop_file = None if stop_file is None else _files.local("stop_file", stop_file)
 
     def post(self, kind: str, what: Any = None) -> None:
-        """Wake the reader; safe in a signal handler, as SimpleQueue's put is reentrant."""
+        """Post an event and wake the reader; safe in a signal handler, as SimpleQueue.put is reentrant."""
         self.posts.put((kind, what))
 
     def next(self, *, wake_after: float = math.inf) -> tuple[str, Any]:
-        """Return the next post, or `("stop", reason)`, or `("look", None)` after `wake_after` seconds.
+        """Wait for the next post, the time limit or the stop file.
 
-        A stop file that is already there when the wait begins ends it at once.
+        Args:
+            wake_after: seconds after which to return although nothing has happened.
+
+        Returns:
+            The next post; or `("stop", reason)` if the time is over or the stop file exists, even if posts
+            are waiting; or `("look", None)`, after `wake_after` seconds at most.
         """
         if self._stop_file is not None and self._stop_file.exists():
             return "stop", f"stop file {self._stop_file}"
@@ -60,7 +78,12 @@ class Inbox:
 
 
 def until(holds: Callable[[], object], limit: float) -> bool:
-    """Wait until something holds, for `limit` seconds at most; say whether it does."""
+    """Wait until a condition is true, for `limit` seconds at most, and return whether it is.
+
+    Args:
+        holds: the condition, which is checked every 50 milliseconds.
+        limit: seconds; with 0 the condition is checked once.
+    """
     end = time.monotonic() + limit
     while not holds():
         if time.monotonic() >= end:
@@ -77,12 +100,18 @@ def in_thread(name: str, function: Callable[[], object]) -> threading.Thread:
 
 
 class signals_to:  # noqa: N801 - a context manager, used as a function
-    """Call `handle` with "SIGINT" or "SIGTERM" when it arrives, and put the former handlers back at the end.
+    """Within a `with` block, call `handle` with "SIGINT" or "SIGTERM" when such a signal arrives.
 
-    A second signal goes to `again`, by default to the former handler, so that an impatient Ctrl-C works. One
-    that comes within a second of the first is left out, as `timeout` and the like signal a process and its
-    group; so it is where the first came in a block inside this one. Outside the main thread, where Python
-    allows no handlers, nothing is changed.
+    The former handlers are restored at the end of the block. A second signal goes to `again`, by default to
+    the former handler, so that a second Ctrl-C takes effect at once.
+
+    A signal within a second of the previous one is ignored, because programs such as `timeout` signal both a
+    process and its group. This also holds if the previous signal arrived in a block inside this one. Outside
+    the main thread, where Python allows no handlers, the block changes nothing.
+
+    Args:
+        handle: called with the name of the first signal.
+        again: called with the name of each further signal; None for the former handler.
     """
 
     def __init__(self, handle: Callable[[str], object], again: Callable[[str], object] | None = None) -> None:
@@ -90,7 +119,7 @@ class signals_to:  # noqa: N801 - a context manager, used as a function
         self._again = again
         self._former: dict[int, Any] = {}
         self._handled = False
-        self.heard = -math.inf  # when the last stop was asked for
+        self.heard = -math.inf  # the time of the last signal that was not ignored, by the monotonic clock
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -124,13 +153,13 @@ class signals_to:  # noqa: N801 - a context manager, used as a function
 
 
 def signals_posted_to(inbox: Inbox) -> AbstractContextManager[None]:
-    """Turn SIGINT and SIGTERM into a post."""
+    """Within a `with` block, post the first SIGINT or SIGTERM to an inbox as a stop."""
     return signals_to(lambda name: inbox.post("stop", name))
 
 
 @contextmanager
 def signals_after() -> Iterator[None]:
-    """Keep SIGINT and SIGTERM back until the block has ended."""
+    """Delay SIGINT and SIGTERM until the block has ended; only in the main thread."""
     kept: list[int] = []
     former = {}
     if threading.current_thread() is threading.main_thread():

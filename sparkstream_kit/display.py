@@ -1,9 +1,11 @@
 """Extra: a small result for people: a table, bars, a live picture in the terminal, a chart.
 
-Windows, rows and a watermark are drawn as text on one axis of time, which needs no Spark.
+`table` and `bars` return text; `show` shows a DataFrame in a terminal or a notebook; `render` returns one as
+a table, CSV or JSON; `live` redraws a picture in the terminal; `chart` makes one with matplotlib. `draw` puts
+windows, rows and a watermark on one time axis, as text, for `windows.explain`; it needs no Spark.
 
-In a notebook a table has bars. No script, and every value is escaped; colours are of middle brightness, and
-all else is the page's own, so that light and dark notebooks show both.
+In a notebook a table has bars. Its HTML contains no script, and every value is escaped. Its colours are of
+medium brightness and all else has the colours of the page, so that it suits light and dark notebooks.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["bars", "chart", "check_chart", "live", "render", "show", "table"]
 
 
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - all times here are without a zone, in UTC
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - all times in this module are in UTC, without a time zone
 _MICROSECOND, _MILLISECOND = timedelta(microseconds=1), timedelta(milliseconds=1)
 _SECOND, _MINUTE, _HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 _DAY, _WEEK = timedelta(days=1), timedelta(weeks=1)
@@ -46,7 +48,7 @@ _STEPS = (
     *(_WEEK * number for number in (1, 2, 4, 13, 26, 52, 260, 520, 5200, 52_000)),
 )
 _WIDTH = 80
-_MARKS_SHOWN = 6  # windows at each end of many, and labels of rows
+_MARKS_SHOWN = 6  # lines at each end of a long list of windows or of rows; the middle is left out
 _WIDEST_LABEL = 36
 _DATE = len("2026-01-14  ")
 _LONGEST_AXIS = 64
@@ -55,7 +57,7 @@ _MOST_COUNTED = 9
 
 @dataclass(frozen=True)
 class Span:
-    """A window to draw: from `start` to `end`, and perhaps when it closes."""
+    """A window to draw, from `start` to `end`; `closes` is the time at which it closes, if that is known."""
 
     label: str
     start: datetime
@@ -65,7 +67,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Mark:
-    """A row to draw; those of one label share a line."""
+    """A row to draw; rows with the same label share a line."""
 
     label: str
     time: datetime
@@ -78,19 +80,20 @@ def draw(
     *,
     watermark: datetime | None = None,
 ) -> str:
-    """Draw windows, rows and a watermark under one axis of time.
+    """Draw windows, rows and a watermark below one time axis.
 
-    A window is `[---)`, with `...|` up to the time that closes it, or `...>` if that is far off. A row is x,
-    a late one is !, a digit is that many rows in one place, and + is more than nine. A row far from
-    everything else is < or > at the edge, with its time. Of many windows the first and the last are drawn.
+    A window is `[---)`, followed by `...|` up to the time that closes it, or by `...>` if that time is far
+    away. A row is x and a late row is !. A digit is the number of rows in one place, and + is more than nine.
+    A row far from everything else is < or > at the edge, with its time. If there are many windows, only the
+    first and the last are drawn.
 
     Args:
         spans: the windows, one line each.
-        marks: the rows; those of one label share a line.
-        watermark: drawn as ^ below the rest.
+        marks: the rows; rows with the same label share a line.
+        watermark: a time, drawn as ^ below the rest.
 
     Returns:
-        Lines of text; an empty one if there is nothing to draw.
+        Lines of text, or an empty string if there is nothing to draw.
 
     Examples:
         >>> noon = datetime(2026, 1, 14, 12)
@@ -137,7 +140,7 @@ def draw(
 def _times_on_axis(
     spans: Sequence[Span], marks: Sequence[Mark], watermark: datetime | None
 ) -> list[datetime]:
-    """Return the times that the axis covers: the windows, and what is not far from them."""
+    """Return the times that the axis covers: those of the windows, and other times near them."""
     rows = [mark.time for mark in marks] + ([] if watermark is None else [watermark])
     times = [moment for span in spans for moment in (span.start, span.end)]
     if not times:
@@ -149,14 +152,14 @@ def _times_on_axis(
 
 
 def _some(lines: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the lines, or the first and the last of them with the number of the others."""
+    """Return all lines if they are few; otherwise the first and the last, and the number of lines between."""
     if len(lines) <= 2 * _MARKS_SHOWN:
         return list(lines)
     return [*lines[:_MARKS_SHOWN], (f"… {len(lines) - 2 * _MARKS_SHOWN:,} more", ""), *lines[-_MARKS_SHOWN:]]
 
 
 class _Axis:
-    """An axis from one time to another, on so many columns."""
+    """A time axis, with its first and last time and its width in characters."""
 
     def __init__(self, first: datetime, last: datetime, columns: int) -> None:
         self.first, self.last, self._columns = first, last, columns
@@ -167,7 +170,7 @@ class _Axis:
                 break
 
     def says(self, moment: datetime) -> str:
-        """Return a time as exactly as the axis shows it."""
+        """Return a time as text, as precisely as the axis shows times."""
         if not self.holds(moment):
             return moment.isoformat(" ", "seconds")
         if self._step >= _DAY:
@@ -180,16 +183,16 @@ class _Axis:
         return moment.time().isoformat(exact if self._step >= _MILLISECOND else "microseconds")
 
     def holds(self, moment: datetime) -> bool:
-        """Say whether a time is on the axis."""
+        """Return whether a time is on the axis."""
         return self.first <= moment <= self.last
 
     def column(self, moment: datetime) -> int:
-        """Return the column of a time, or that of the nearer end."""
+        """Return the column of a time; for a time outside the axis, that of the nearer end."""
         inside = min(max(moment, self.first), self.last)
         return round((self._columns - 1) * ((inside - self.first) / self._span))
 
     def lines(self, width: int) -> tuple[str, str]:
-        """Return the line of times and that of ticks."""
+        """Return the line of times and the line of ticks."""
         labels, ticks = "", ["-"] * self._columns
         moment = self.first + (_EPOCH - self.first) % self._step
         while moment <= self.last:
@@ -202,7 +205,7 @@ class _Axis:
         return labels.rstrip(), "".join(ticks)
 
     def rows(self, marks: Sequence[Mark]) -> str:
-        """Return the line of the rows of one label."""
+        """Return the line for the rows of one label."""
         places = [" "] * self._columns
         inside = sorted((mark for mark in marks if self.holds(mark.time)), key=lambda mark: mark.time)
         for place, at_place in groupby(inside, lambda mark: self.column(mark.time)):
@@ -215,13 +218,13 @@ class _Axis:
                 before = mark.time < self.first
                 shown = f"< {text} " if before else f" {text} >"
                 edge = slice(len(shown)) if before else slice(-len(shown), None)
-                if "".join(places[edge]).strip():  # no room for the time
+                if "".join(places[edge]).strip():  # rows are drawn where the time would be
                     shown, edge = ("<", slice(1)) if before else (">", slice(-1, None))
                 places[edge] = list(shown)
         return "".join(places)
 
     def span(self, span: Span) -> str:
-        """Return the line of a window."""
+        """Return the line for a window."""
         start, end = self.column(span.start), self.column(span.end)
         drawn = " " * start + "[" + "-" * (end - start - 1) + ")"
         if span.closes is None:
@@ -229,7 +232,7 @@ class _Axis:
         return drawn.ljust(self.column(span.closes), ".") + ("|" if span.closes <= self.last else ">")
 
 
-_WINDOWS_SHOWN = 8  # windows
+_WINDOWS_SHOWN = 8  # of the windows that a row falls into
 _SOME_DAY = datetime(2026, 1, 14)  # noqa: DTZ001
 
 
@@ -240,7 +243,10 @@ def explain(
     at: str | datetime | None = None,
     offset: Duration | None = None,
 ) -> str:
-    """Say which windows a row falls in, when each closes, and when the row is too late; `windows.explain`."""
+    """Explain which windows a row falls into, when each closes, and when the row is too late.
+
+    This is `windows.explain`, with the same arguments.
+    """
     numbers = sizes(length, slide, offset)
     behind = None if watermark is None else delay_of("watermark", watermark)
     try:
@@ -275,7 +281,7 @@ def explain(
 def _windows(
     row: datetime, size: timedelta, step: timedelta, shift: timedelta
 ) -> tuple[int, list[tuple[datetime, datetime]]]:
-    """Return in how many windows a row falls, and these in their order: of many, the first and the last."""
+    """Return the number of windows that a row falls into, and the windows; of many, only both ends."""
     newest = row - (row - _EPOCH - shift) % step
     count = -(-(size - (row - newest)) // step)
     back = range(count - 1, -1, -1)
@@ -287,7 +293,7 @@ def _windows(
 
 
 def _listed(count: int, spans: Sequence[Span], says: _Says) -> list[str]:
-    """Return the lines that name the windows and say when each closes."""
+    """Return the lines that list the windows and when each closes."""
     falls = f"It falls in {count:,} windows" if count > 1 else "It falls in 1 window"
     head = f"{falls}:"
     if spans[0].closes is not None:
@@ -303,7 +309,7 @@ def _listed(count: int, spans: Sequence[Span], says: _Says) -> list[str]:
 
 
 def _rules(row: str, late: str | None, watermark: Duration | None) -> list[str]:
-    """Return what Spark does with windows and with late rows, in lines."""
+    """Return lines about what Spark does with windows and late rows."""
     if watermark is None:
         return _wrapped(
             "Without a watermark no window ever closes and no row is late: Spark keeps all of them in its "
@@ -323,7 +329,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 class _Says:
-    """Writes times, all to the same unit."""
+    """Formats times, all to the same unit: the coarsest that shows each of them exactly."""
 
     def __init__(self, times: Sequence[datetime]) -> None:
         self._whole_days = not any((each - _EPOCH) % _DAY for each in times[2:])
@@ -336,14 +342,14 @@ class _Says:
         return f"{moment.date()} {clock}" if day else clock
 
     def span(self, start: datetime, end: datetime) -> str:
-        """Return how a window is called."""
+        """Return the name of a window, such as "2026-01-14 12:00 to 13:00"."""
         if self._whole_days:
             return f"{start.date()} to {end.date()}"
         return f"{self(start)} to {self(end, day=start.date() != end.date())}"
 
 
 def _words(duration: Duration) -> str:
-    """Return a duration as it was written, or in words."""
+    """Return a duration as the user wrote it; a `timedelta` in words."""
     if isinstance(duration, str):
         return " ".join(duration.lower().removeprefix("interval ").split())
     parts, rest = [], to_microseconds("duration", duration)
@@ -355,7 +361,7 @@ def _words(duration: Duration) -> str:
 
 
 def _moment(at: str | datetime | None) -> datetime:
-    """Return when the row happened, in UTC; a time without a day is of some day, which is shown."""
+    """Return the time of the row, in UTC; a time without a date gets an example date, which is shown."""
     given = at or "12:47"
     if isinstance(given, str):
         with suppress(ValueError):
@@ -375,7 +381,7 @@ _BAR = 160  # pixels of the longest bar
 
 
 def in_notebook() -> bool:
-    """Say whether this runs in a notebook's kernel, which shows HTML; a terminal's IPython does not."""
+    """Return whether a notebook runs this process and can show HTML, unlike IPython in a terminal."""
     try:
         from IPython import get_ipython
     except ImportError:
@@ -384,24 +390,24 @@ def in_notebook() -> bool:
 
 
 def show_html(what: object, **how: Any) -> Any:
-    """Show something in a notebook; return the handle that updates it, if asked for by `display_id=True`."""
+    """Show an object or HTML in a notebook; with `display_id=True`, return the handle that updates it."""
     from IPython.display import display
 
     return display(what, **how)
 
 
 def text(value: str) -> str:
-    """Return a text for a page that shows it as it is: no markup, no control characters."""
+    """Escape text for a page, so that it is shown as it is: no markup, no control characters."""
     return escape(printable(value))
 
 
 def html_table(columns: Sequence[str], numeric: Sequence[bool], rows: Sequence[Sequence[str | None]]) -> str:
-    """Return rows as a table, with a bar for the last column of numbers.
+    """Return rows as an HTML table, with a bar for the last numeric column.
 
     Args:
         columns: the column names.
-        numeric: of each column whether it holds numbers.
-        rows: the values as texts; None is shown as NULL.
+        numeric: for each column, whether it holds numbers.
+        rows: the values as text; None is shown as NULL.
 
     Examples:
         >>> html_table(["<k>", "n"], [False, True], [["a&b", "1"], [None, "4"]]).count("<rect")
@@ -432,7 +438,7 @@ def _cell(value: str | None) -> str:
 
 
 def _lengths(numeric: Sequence[bool], rows: Sequence[Sequence[str | None]]) -> list[float]:
-    """Return the length of each row's bar, from 0 to 1; zeros where no column holds numbers."""
+    """Return the length of each row's bar, from 0 to 1; all are 0 if no column is numeric."""
     place = last_number(numeric)
     if place is None:
         return [0.0] * len(rows)
@@ -443,7 +449,7 @@ def _lengths(numeric: Sequence[bool], rows: Sequence[Sequence[str | None]]) -> l
 
 
 def last_number(numeric: Sequence[bool]) -> int | None:
-    """Return the place of the last column that holds numbers, of which bars are drawn; None without one."""
+    """Return the index of the last numeric column, for which bars are drawn, or None."""
     return max((place for place, number in enumerate(numeric) if number), default=None)
 
 
@@ -455,12 +461,12 @@ def _bar(length: float) -> str:
 
 
 def line(values: Sequence[float], top: float, colour: str, *, width: int = 120, height: int = 24) -> str:
-    """Return a small chart of the last values.
+    """Return a small line chart (SVG) of the last values.
 
     Args:
-        values: from 0.
-        top: the value that is as high as the chart; higher ones are cut.
-        colour: of the line.
+        values: numbers of at least 0, the oldest first.
+        top: the value at the top of the chart; higher values are drawn there.
+        colour: the colour of the line.
         width: in pixels.
         height: in pixels.
 
@@ -480,7 +486,7 @@ def line(values: Sequence[float], top: float, colour: str, *, width: int = 120, 
     )
 
 
-_SHOWN = 50  # rows of a frame
+_SHOWN = 50  # rows that `show` shows of a frame
 
 
 def render(frame: DataFrame, form: str) -> str:
@@ -489,11 +495,11 @@ def render(frame: DataFrame, form: str) -> str:
     Args:
         frame: a static DataFrame whose rows fit in the driver's memory.
         form: `table` (aligned columns), `csv` (with a header line) or `json` (an array of objects). Control
-            characters of the input are escaped in a table and in JSON; in CSV, which has no escape for them,
-            only where standard output is a terminal.
+            characters in the data are escaped in a table and in JSON. CSV has no escape for them, so there
+            they are escaped only if standard output is a terminal.
 
     Raises:
-        InvalidInputError: an unknown form, or a frame that streams.
+        InvalidInputError: an unknown form, or a streaming frame.
 
     Examples:
         In a session::
@@ -518,16 +524,17 @@ def render(frame: DataFrame, form: str) -> str:
 
 
 def show(frame: DataFrame, batch_id: int | None = None) -> None:
-    """Show the first 50 rows of a DataFrame: in a notebook as a table with bars, elsewhere as text.
+    """Show the first 50 rows of a DataFrame: as a table with bars in a notebook, as text elsewhere.
 
-    `sinks.foreach_batch(display.show)` prints all rows of each batch, a line each and no head.
+    `sinks.foreach_batch(display.show)` prints all rows of each batch, one per line and without a header.
 
     Args:
-        frame: a static DataFrame; `monitoring.live` shows one that streams.
-        batch_id: of a batch, its number, which is not shown; the batch's rows fit in the driver's memory.
+        frame: a static DataFrame; use `monitoring.live` for a streaming one.
+        batch_id: the number of a batch if `frame` is one. The number is not shown, and the rows must fit in
+            the driver's memory.
 
     Raises:
-        InvalidInputError: the frame streams.
+        InvalidInputError: the frame is streaming.
 
     Examples:
         In a session::
@@ -566,12 +573,12 @@ def _numeric(frame: DataFrame) -> set[int]:
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[str | None]], *, right: Collection[int] = ()
 ) -> str:
-    """Draw rows as a plain text table, each on one line; control characters in them are escaped.
+    """Draw rows as a plain text table, one line per row; control characters are escaped.
 
     Args:
         columns: the column names.
-        rows: the values as texts; None is shown as NULL.
-        right: the positions of columns to align on the right.
+        rows: the values as text; None is shown as NULL.
+        right: the indexes of the columns to align on the right.
 
     Examples:
         >>> print(table(["k", "n"], [["a", "1"], ["bb", "20"]], right={1}), end="")
@@ -594,10 +601,10 @@ def table(
 
 
 def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
-    """Draw labelled horizontal bars as text, one on each line; the longest fills the width.
+    """Draw labelled horizontal bars as text, one per line; the longest fills the width.
 
     Args:
-        values: labels and numbers from 0.
+        values: labels, and numbers of at least 0.
         width: the width of a line in characters.
 
     Examples:
@@ -620,15 +627,15 @@ def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
 
 @contextmanager
 def live(wanted: bool = True) -> Iterator[Callable[[Callable[[], str]], None]]:
-    """Draw a picture on standard error again and again in place, if that is a terminal; else draw nothing.
+    """Redraw a picture in place on standard error if that is a terminal; otherwise draw nothing.
 
     Args:
-        wanted: False draws nothing, as where `run(…, show="terminal")` draws there.
+        wanted: False draws nothing, for example because `run(…, show="terminal")` already draws there.
 
     Yields:
-        A function that takes a function of the picture's text, and calls it only when there is a terminal
-        to draw on. With rich (the extra `cli`) the picture stays in place; without it, each follows the one
-        before.
+        A function to call for each new picture. Its argument is a function that returns the picture's text,
+        which is called only if there is a terminal. With rich (the extra `cli`) the picture stays in place;
+        without it, each picture is printed below the one before.
 
     Examples:
         In a session::
@@ -656,7 +663,10 @@ def live(wanted: bool = True) -> Iterator[Callable[[Callable[[], str]], None]]:
 
 
 def check_chart(path: str | Path) -> Path:
-    """Check the path of a chart, before the work whose result it shows.
+    """Check the path of a chart before the work whose result it is to show.
+
+    Returns:
+        The path.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -680,12 +690,12 @@ def _require_matplotlib() -> None:
 
 
 def chart(values: Sequence[tuple[str, float]], title: str, path: str | Path | None = None) -> Any:
-    """Draw labelled horizontal bars, the first on top.
+    """Draw labelled horizontal bars as a picture, the first bar on top.
 
     Args:
         values: labels and numbers.
         title: the line above the bars.
-        path: a PNG file to write, or None.
+        path: a PNG file to write. Default: write no file.
 
     Returns:
         The `matplotlib.figure.Figure`, which a notebook with `%matplotlib inline` shows.

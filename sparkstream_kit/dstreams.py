@@ -1,7 +1,8 @@
 """Extra: the older DStream API with the same care: contexts that end, counts that survive a restart.
 
-Spark deprecates DStreams; new work belongs in Structured Streaming. Classic sessions only: Spark Connect has
-no DStreams.
+Spark deprecates DStreams; new work belongs in Structured Streaming. Only classic sessions have DStreams,
+Spark Connect has none. `streaming_context` makes a context and always stops it, `run` runs it,
+`running_counts` and `windowed_counts` count by key, and `foreach_partition` sends records to another system.
 """
 
 from __future__ import annotations
@@ -48,28 +49,28 @@ if TYPE_CHECKING:
 __all__ = ["foreach_partition", "run", "running_counts", "streaming_context", "windowed_counts"]
 
 _log = logging.getLogger(__name__)
-_BATCH_LIMIT = 5.0  # seconds that a batch may take to end after its context
-_locks: WeakKeyDictionary[StreamingContext, list[Lock]] = WeakKeyDictionary()  # of snapshots
-_JVM_LIMIT = 3600  # seconds; a graceful stop takes as long as it takes, and a second signal cuts it
+_BATCH_LIMIT = 5.0  # seconds to wait for a batch that is still running after its context was stopped
+_locks: WeakKeyDictionary[StreamingContext, list[Lock]] = WeakKeyDictionary()  # the locks of its snapshots
+_JVM_LIMIT = 3600  # seconds the JVM waits for a graceful stop, which may be long; a second signal ends it
 
 
 @contextmanager
 def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[StreamingContext]:
-    """Make a StreamingContext that is stopped at the end of the `with` block, whatever happens in it.
+    """Make a StreamingContext that is always stopped at the end of the `with` block.
 
-    A JVM runs one StreamingContext at a time. One that is still active, left over from a cell or a test
-    that was interrupted, is stopped first, and that is said. The session goes on.
+    A JVM runs one StreamingContext at a time. If another one is still active, left over from an interrupted
+    notebook cell or test, it is stopped first, with a warning. The session stays active.
 
     Args:
         spark: a classic session.
         batch_interval: seconds between batches.
 
     Yields:
-        Spark's own StreamingContext. Its checkpoint, which stateful operators need, is a temporary folder;
-        on a cluster call `ssc.checkpoint(…)` with one that all nodes share.
+        Spark's own StreamingContext. Its checkpoint, which stateful operators need, is a temporary folder. On
+        a cluster, call `ssc.checkpoint(…)` with a folder that all nodes share.
 
     Raises:
-        InvalidInputError: the interval is shorter than a millisecond, or a session of Spark Connect.
+        InvalidInputError: the interval is shorter than a millisecond, or `spark` is a Spark Connect session.
 
     Examples:
         In a session::
@@ -87,8 +88,8 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
         _log.warning("stopping a StreamingContext that was still active: only one may run in a JVM")
         leftover.stop(stopSparkContext=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # said above, in the module's docstring
-        # Spark says int, and takes parts of a second.
+        warnings.simplefilter("ignore", FutureWarning)  # of the deprecation, which our docstring states
+        # Spark's type hint is int, but it accepts fractions of a second.
         ssc = StreamingContext(spark.sparkContext, batch_interval)  # type: ignore[arg-type]
     checkpoint = tempfile.mkdtemp(prefix="sparkstream-dstream-")
     ssc.checkpoint(checkpoint)
@@ -100,7 +101,7 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
 
 
 def _end(ssc: StreamingContext, *, graceful: bool = False) -> None:
-    """Stop a context, and give its snapshots free when nothing writes them any more."""
+    """Stop a context, and release the locks of its snapshots once nothing writes them any more."""
     ssc.stop(stopSparkContext=False, stopGraceFully=graceful)
     _let_batch_end(ssc)
     for each in _locks.pop(ssc, []):
@@ -108,10 +109,10 @@ def _end(ssc: StreamingContext, *, graceful: bool = False) -> None:
 
 
 def _let_batch_end(ssc: StreamingContext) -> None:
-    """Wait for what a stop has left of a batch: its jobs, what it prints, and the counts that it keeps.
+    """Wait for the rest of a batch after a stop: its jobs, its output, and the counts that it saves.
 
-    Spark itself waits for two seconds, and then goes on as if nothing were left: counts that come late could
-    go over those of the next context.
+    Spark itself waits for two seconds and then continues as if the batch had ended. Counts that are saved
+    later than that could overwrite those of the next context.
     """
     tracker = ssc.sparkContext.statusTracker()
     _waiting.until(lambda: not (tracker.getActiveJobsIds() or queries.runs_batch()), _BATCH_LIMIT)
@@ -124,27 +125,28 @@ def run(
     stop_file: str | Path | None = None,
     graceful: bool = False,
 ) -> str:
-    """Start a StreamingContext, wait for its end, and stop it; call it in the main thread.
+    """Start a StreamingContext, wait until it ends, and stop it; call this function in the main thread.
 
-    It ends after `run_for` seconds, when the stop file appears, or on SIGINT or SIGTERM. Whatever
-    happens, the context is stopped afterwards.
+    The run ends after `run_for` seconds, when the stop file appears, or on SIGINT or SIGTERM. The context is
+    always stopped afterwards.
 
     Args:
-        ssc: a context whose streams are set up, not started yet.
-        run_for: seconds after which the run ends.
+        ssc: a context whose streams are set up but not started.
+        run_for: seconds after which the run ends. Default: no limit.
         stop_file: a path; the run ends within about half a second after a file appears there.
-        graceful: process all that has been received before stopping, which can take long while a peer
-            keeps sending; otherwise the batch in progress is the last, and what it had received is lost.
+        graceful: before stopping, process all records that have been received, which can take long while a
+            peer keeps sending. Otherwise the batch in progress is the last one, and records received for
+            later batches are lost.
 
     Returns:
-        Why it ended: "run_for is over", "stop file PATH", "SIGINT", "SIGTERM", "a signal to the JVM", or
-        "stopped" when something else stopped the context; and behind it what it has left, as in "run_for is
-        over; not processed: 4 batches with 40 records". What was received since the last batch was made is
-        lost, too, and not counted.
+        Why the run ended: "run_for is over", "stop file PATH", "SIGINT", "SIGTERM", "a signal to the JVM", or
+        "stopped" if something else stopped the context. If batches were left, the text says so, as in
+        "run_for is over; not processed: 4 batches with 40 records". Records received after the last batch was
+        formed are lost, too, and not counted.
 
     Raises:
-        InvalidInputError: more receivers than `local[…]` has cores to spare.
-        InputUnavailable: nobody listens on the port of a socket stream.
+        InvalidInputError: there are so many receivers that `local[…]` has no core left for batches.
+        InputUnavailable: the address of a socket stream refuses the connection, or its host is unknown.
         QueryFailed: a batch failed, or the JVM ended by itself.
 
     Examples:
@@ -182,23 +184,24 @@ def run(
 def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | None = None) -> DStream[Any]:
     """Sum the values by key since the beginning, with `updateStateByKey`.
 
-    Delivery: with a snapshot, the next run continues from its counts; what was received after the last
-    snapshot is lost with a socket, which cannot send again: at most once.
+    Delivery: with a snapshot, the next run continues from its counts. A socket cannot send again, so what it
+    sent after the last snapshot is lost: at most once.
 
     Args:
         pairs: keys and whole numbers. With a snapshot a key must be a string, a number, a boolean, None, or a
-            tuple of these, such as (user, product); any other fails the batch, and the file stays as it was.
-        snapshot: a local file that holds the counts, one JSON array `[key, count]` in each line (a tuple is
-            an array in it), and in the last line how many keys there are. It is read now, and replaced after
-            each batch before the batch is shown, atomically. Spark's own recovery
-            (`StreamingContext.getOrCreate`) would bring back the old host, interval and globals with them.
+            tuple of these, such as (user, product). Any other key fails the batch and leaves the file as it
+            was.
+        snapshot: a local file for the counts, with one JSON array `[key, count]` per line (a tuple becomes an
+            array) and the number of keys in the last line. It is read when this function is called, and
+            replaced atomically after each batch, before the batch is shown. Spark's own recovery
+            (`StreamingContext.getOrCreate`) would also restore the old host, interval and globals.
 
     Returns:
         A DStream of (key, count) with all keys in every batch.
 
     Raises:
-        InvalidInputError: the snapshot is damaged, not one of the kit's, or not on this machine, or another
-            driver keeps it.
+        InvalidInputError: the snapshot is damaged, was not written by the kit, is not on this machine, or is
+            in use by another driver.
 
     Examples:
         In a session::
@@ -216,26 +219,26 @@ def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | No
     first = pairs.context().sparkContext.parallelize(initial) if initial else None
     counts = pairs.updateStateByKey(_add_all, initialRDD=first)
     if kept is not None:
-        counts.foreachRDD(lambda rdd: _keep_counts(kept, rdd))  # a lambda: Spark looks at its code
+        counts.foreachRDD(lambda rdd: _keep_counts(kept, rdd))  # not partial(): Spark needs its __code__
     return counts
 
 
 def windowed_counts(pairs: DStream[tuple[Any, int]], window: float, slide: float) -> DStream[Any]:
     """Sum the values by key over a sliding window, with `reduceByKeyAndWindow` and its inverse.
 
-    Each slide adds the batches that enter and takes away those that leave. A key whose sum is zero leaves
-    the output and the state.
+    Each slide adds the batches that enter the window and subtracts those that leave it. A key whose sum is
+    zero is dropped from the output and the state.
 
     Args:
-        pairs: keys and whole numbers from 1.
-        window: seconds; a multiple of the batch interval.
-        slide: seconds; a multiple of the batch interval.
+        pairs: keys and whole numbers of at least 1.
+        window: the length of the window in seconds; a multiple of the batch interval.
+        slide: the seconds from one result to the next; a multiple of the batch interval.
 
     Returns:
-        A DStream of (key, sum), once every `slide`.
+        A DStream of (key, sum), with one result every `slide`.
 
     Raises:
-        InvalidInputError: `window` or `slide` is no multiple of the batch interval.
+        InvalidInputError: `window` or `slide` is not a multiple of the batch interval.
 
     Examples:
         In a session::
@@ -266,14 +269,15 @@ def foreach_partition(
     connect: Callable[[], AbstractContextManager[Any]],
     send: Callable[[Any, Any], object],
 ) -> None:
-    """Send each record from the worker that has it, over one connection for each partition.
+    """Send each record from the worker that holds it, over one connection for each partition.
 
-    Delivery: at least once for receivers that can replay; Spark retries a task that failed.
+    Delivery: at least once for receivers that can replay, because Spark retries a failed task.
 
     Args:
-        stream: what to send.
-        connect: opens a connection, on the worker, as a context manager that closes it; not called for an
-            empty partition. It and `send` are pickled: make the connection inside, do not bring one along.
+        stream: the records to send.
+        connect: opens a connection, on the worker, as a context manager that closes it. It is not called for
+            an empty partition. `connect` and `send` are pickled: open the connection inside `connect`, do not
+            refer to one that is already open.
         send: called with the connection and a record.
 
     Examples:
@@ -301,7 +305,7 @@ def foreach_partition(
 
 
 class _Receivers(StreamingListener):
-    """Posts the refusal of a socket's first connection; later losses are Spark's to mend, every 2 s."""
+    """Ends the run if a socket's first connection fails; after a later loss Spark reconnects, every 2 s."""
 
     def __init__(self, inbox: _waiting.Inbox) -> None:
         self._inbox = inbox
@@ -321,14 +325,14 @@ class _Receivers(StreamingListener):
 def _await(ssc: StreamingContext, inbox: _waiting.Inbox) -> None:
     try:
         ssc.awaitTermination()
-    except Exception as err:  # noqa: BLE001 - whatever a batch raises ends the run, in the main thread
+    except Exception as err:  # noqa: BLE001 - any error of a batch ends the run, in the main thread
         inbox.post("failed", err)
     else:
         inbox.post("stop", "stopped")
 
 
 def _check_cores(ssc: StreamingContext) -> None:
-    """Refuse what Spark runs without a word and without a batch: receivers that hold all the cores."""
+    """Refuse a setup with a receiver on every core, in which Spark would silently never run a batch."""
     context = ssc.sparkContext
     receivers = queries.receivers(ssc)
     cores = context.defaultParallelism
@@ -348,7 +352,7 @@ def _add_all(values: Iterable[int], total: int | None) -> int:
 
 
 def _lock(ssc: StreamingContext, path: Path) -> None:
-    """Have no other driver keep this snapshot for as long as the context runs."""
+    """Lock a snapshot against other drivers until the context has stopped."""
     for other in [other for other in _locks if queries.has_stopped(other)]:
         for each in _locks.pop(other):
             each.release()
@@ -357,7 +361,7 @@ def _lock(ssc: StreamingContext, path: Path) -> None:
         held = lock(spark, locate(spark, f"file://{path.absolute()}.lock"), "running_counts")
     except InvalidInputError as err:
         raise InvalidInputError(f"snapshot {path}: {err}") from err
-    if held is not None:  # always, for a path of this machine
+    if held is not None:  # always true for a path on this machine
         _locks.setdefault(ssc, []).append(held)
 
 
@@ -380,15 +384,15 @@ def _counts(text: str) -> list[tuple[Any, int]]:
 
 
 def _hashable(key: Any) -> Any:
-    """Return a key as it was before JSON made an array of a tuple."""
+    """Turn the arrays of a key that JSON has read back into tuples."""
     return tuple(map(_hashable, key)) if isinstance(key, list) else key
 
 
 def _line(pair: tuple[Any, int]) -> str:
-    """Return the line of a pair, from which it can be read again.
+    """Return a pair as a line of JSON from which the same pair can be read again.
 
     Raises:
-        InvalidInputError: it cannot.
+        InvalidInputError: the line would not give the same pair.
     """
     key, count = pair
     try:
@@ -396,7 +400,7 @@ def _line(pair: tuple[Any, int]) -> str:
         again, whole = json.loads(line.encode())
         if type(whole) is int and (_hashable(again), whole) == (key, count):
             return line + "\n"
-    except (TypeError, ValueError):  # no JSON, or no UTF-8
+    except (TypeError, ValueError):  # it cannot be written as JSON or as UTF-8
         pass
     raise InvalidInputError(
         f"running_counts(snapshot=…) cannot keep the count {count!r} of key {key!r}; a key must be a string, "
@@ -411,6 +415,6 @@ def _keep_counts(path: Path, rdd: RDD[tuple[Any, int]]) -> None:
         keys = 0
         for keys, pair in enumerate(rdd.toLocalIterator(), 1):  # noqa: B007 - counted
             yield _line(pair)
-        yield json.dumps({"keys": keys}) + "\n"  # what was cut off shows
+        yield json.dumps({"keys": keys}) + "\n"  # lets a reader notice a file that was cut off
 
     _files.replace(path, lines())

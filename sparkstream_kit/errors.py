@@ -1,7 +1,10 @@
 """The kit's exceptions, the hints in their messages, and the one-line cause of a failure in Spark.
 
-Each message says what was wrong, what was given, and the fix. An exception about what the caller gave, or
-lacks, ends in `Error`, as Python's own do. An exception of a query says what happened to it: `QueryFailed`.
+Each message says what was wrong, what was given, and how to fix it. The name of an exception about the
+caller's arguments or environment ends in `Error`, as Python's own do. The name of an exception about a query
+says what happened to the query: `QueryFailed`. A job ends with the `exit_code` of its exception. The
+functions below build messages: `hint` suggests a name, `printable` and `without_secrets` make text safe to
+show, and `innermost_cause` finds the cause in an error of Spark.
 """
 
 from __future__ import annotations
@@ -42,9 +45,9 @@ __all__ = [
 
 
 class KitError(Exception):
-    """Base of every error that the kit raises on purpose; the message is for the user, on one line.
+    """Base of every error that the kit raises on purpose; the message is for the user.
 
-    What an argument holds that nobody else may see is hidden in it, and control characters are escaped.
+    Passwords, tokens and keys in the message are hidden, and control characters are escaped.
     """
 
     exit_code = 1
@@ -53,7 +56,7 @@ class KitError(Exception):
         super().__init__(printable(without_secrets(message), lines=True))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Be pickled by the message, which some classes make of other arguments."""
+        """Pickle the message, not the arguments, from which some classes make the message."""
         return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
@@ -73,17 +76,17 @@ class MissingExtraError(KitError, ImportError):
 
 
 class DryRun(KitError):  # noqa: N818 - the rule above
-    """A dry run has come to where its queries would run; a job prints what would run, and ends with 0."""
+    """Raised by a dry run where its queries would start; a job prints what would run, and exits with 0."""
 
     exit_code = 0
 
 
 class QueryFailed(KitError):  # noqa: N818 - the rule above
-    """A query, or a DStream batch, ended with an error; the others of its run have been stopped.
+    """A query or a DStream batch failed; the other queries of its run have been stopped.
 
     Attributes:
         cause: the innermost error, on one line.
-        summary: what the run had done until then (a `RunSummary`), or None.
+        summary: what the run did until then (a `RunSummary`), or None.
     """
 
     def __init__(self, name: str, cause: str, summary: object = None) -> None:
@@ -93,35 +96,35 @@ class QueryFailed(KitError):  # noqa: N818 - the rule above
 
 
 class InputUnavailable(QueryFailed):
-    """A query failed because its input cannot be read, such as a port that nobody listens on."""
+    """A query failed because its input cannot be read, such as a port on which nothing listens."""
 
     exit_code = 2
 
 
 class CheckpointDamaged(QueryFailed):
-    """A query failed at its start, because a file of its checkpoint is not what Spark wrote."""
+    """A query failed at its start because a file of its checkpoint is not as Spark wrote it."""
 
     exit_code = 2
 
 
 # --- messages
 
-# Control characters, line ends of Unicode, those that turn the direction of a text around, and halves of
-# characters, which no terminal can be sent.
+# Control characters, Unicode line separators, characters that reverse the direction of text, and lone
+# surrogates, which cannot be encoded for a terminal.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""Escape a text, so that no input can use it to steer a terminal or to forge a line.
+    r"""Escape a text so that no input can control a terminal or forge a line of output.
 
-    Every text of the input goes through it where it is shown: in a terminal, on a page, in a notebook. The
-    escapes are those of JSON, so that text in JSON means the same afterwards.
+    All text from the input passes through this function before it is shown in a terminal, on a page or in a
+    notebook. The escapes are those of JSON, so text within JSON keeps its meaning.
 
     Args:
-        text: anything.
-        lines: keep line feeds and tabs, of a text that has several lines.
+        text: any text.
+        lines: keep line feeds and tabs, for a text of several lines.
 
     Examples:
         >>> print(printable("tea\x1b[2J\nink\u202e é☃"))
@@ -138,7 +141,7 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Hide the passwords of URLs, tokens and keys in a text to print.
+    """Hide the passwords of URLs, tokens and keys in a text before it is printed.
 
     Examples:
         >>> without_secrets("unknown argument postgresql://kit:hush@host/db")
@@ -146,8 +149,8 @@ def without_secrets(text: str) -> str:
         >>> without_secrets("sc://host:15002/;token=hush cannot be had")
         'sc://host:15002/;token=*** cannot be had'
     """
-    # Up to the last @, though one in a password should be written %40: to hide too much does no harm. But a
-    # port that a path follows is no password. As a path, a URL has lost a slash.
+    # Match up to the last @, although an @ in a password should be written %40: hiding too much does no harm.
+    # A port before a path is not a password. One slash may be missing: a URL used as a path loses it.
     text = re.sub(r"(:/{1,2}[^\s/:@]*:)(?!\d{1,5}[/?#])\S*@", r"\1***@", text)
     return re.sub(
         r"(?i)((?:password|passwd|pwd|token|secret|access[._]?key|api[._-]?key)=)[^\s&;,'\"]+", r"\1***", text
@@ -155,7 +158,7 @@ def without_secrets(text: str) -> str:
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name nearest to `name`, as "; did you mean X?", or give an empty string.
+    """Suggest the known name nearest to `name`, as "; did you mean X?"; an empty string if none is near.
 
     Examples:
         >>> hint("chekpoint", ["checkpoint", "trigger"])
@@ -174,7 +177,7 @@ def reject_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
     Args:
         what: what the names are, for the message ("keyword of start()").
         given: the names the caller used.
-        known: the names that are understood.
+        known: the names that are allowed.
 
     Raises:
         InvalidInputError: a name in `given` is not in `known`.
@@ -193,15 +196,15 @@ def reject_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
 
 
 def check_file(what: str, path: str | Path, *suffixes: str) -> Path:
-    """Check the path of a file to write: its ending is right, and its folder is there.
+    """Check the path of a file to write: its suffix is allowed, and its folder exists.
 
     Args:
         what: what the file is, for the message ("snapshot").
         path: the file, which need not exist.
-        *suffixes: the endings that are understood, such as ".csv".
+        *suffixes: the allowed suffixes, such as ".csv".
 
     Raises:
-        InvalidInputError: another ending, or no such folder.
+        InvalidInputError: another suffix, or the folder does not exist.
 
     Examples:
         >>> check_file("snapshot", "totals.xml", ".csv", ".json")
@@ -220,23 +223,23 @@ def check_file(what: str, path: str | Path, *suffixes: str) -> Path:
 
 # --- causes: why something in Spark failed, on one line
 
-# What a window is asked of, and of which type it is.
+# Spark's error for a window over a column that is not a timestamp; the groups are the column and its type.
 _NO_TIMESTAMP = re.compile(r'Cannot resolve "(?:session)?window\(.*however "(.*)" has the type "(.*?)"')
 _NUMBER = re.compile(r"(tiny|small|big)?int|float|double|decimal.*")
 
 _ERROR_CLASS = r"\[[A-Z_][A-Z\d_.]+\]"  # such as [PARSE_SYNTAX_ERROR]
 _TRACEBACK = "Traceback (most recent call last):"
-_DEEPEST = 100  # causes of causes
+_DEEPEST = 100  # the longest chain of causes to follow
 _RAISED_IN_SQL = re.compile(r"^[\w.]+: (?:\(\w+\) )?\[USER_RAISED_EXCEPTION\] (.*?)( SQLSTATE: \w+)?$")
-_OF_THE_KIT = re.compile(r"^sparkstream_kit\.errors\.\w+: ")  # raised in a worker, it says all by itself
+_OF_THE_KIT = re.compile(r"^sparkstream_kit\.errors\.\w+: ")  # cut off: the kit's messages need no class name
 _JAVA_CAUSE = re.compile(r"^(?:: |Caused by: )(?:[\w$]+\.)*([\w$]+(?:: .*)?)$", re.MULTILINE)
 # Spark gives a new Python process ten seconds to call back, and has no setting for that.
 _NO_WORKER = "Timed out while waiting for the Python worker to connect back"
-# Two drivers on one checkpoint, of which the other has planned or committed the batch.
+# Two drivers share a checkpoint, and the other one has already planned or committed this batch.
 _TWO_DRIVERS = re.compile(
     r"\[FAILED_RENAME_PATH\].* to \S+/(?:offsets|commits)/(\d+) as|Multiple streaming jobs detected for (\d+)"
 )
-# What Java and Spark's scripts say of every start that fails, beside the cause.
+# Lines that Java and Spark's scripts print at every failed start, whatever the cause.
 _SAYS_NOTHING = re.compile(
     r"^Error occurred during initialization of VM|^Error: Could not create the Java Virtual Machine|"
     r"^Error: A fatal exception has occurred|CMD: bad array subscript"
@@ -255,7 +258,7 @@ def innermost_cause(error: BaseException) -> str:
     java: Any = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
     if java is None:
         text = str(error)
-        # PySpark's text of an exception that it has no class for begins with that of Java.
+        # If PySpark has no class for a Java exception, its text already begins with Java's class name.
         return _one_line(
             text if re.match(r"[\w.$]+(Error|Exception): ", text) else f"{type(error).__name__}: {text}"
         )
@@ -264,7 +267,7 @@ def innermost_cause(error: BaseException) -> str:
 
 
 def _innermost(error: Any, cause: Callable[[Any], Any]) -> Any:
-    """Return the last of a chain of causes, or one of them where the chain is a circle."""
+    """Return the last error in a chain of causes; in a circular chain, one of its errors."""
     for _ in range(_DEEPEST):
         if (inner := cause(error)) is None:
             break
@@ -273,7 +276,7 @@ def _innermost(error: Any, cause: Callable[[Any], Any]) -> Any:
 
 
 def said_by_spark(error: Exception) -> str:
-    r"""Cut an error of Spark down to its sentence, without error class, SQLSTATE and stack.
+    r"""Shorten an error of Spark to its sentence, without error class, SQLSTATE and stack.
 
     Examples:
         >>> said_by_spark(ValueError("\n[PARSE_SYNTAX_ERROR] Syntax error at 'b'. SQLSTATE: 42601 (line 1)"))
@@ -286,7 +289,7 @@ def said_by_spark(error: Exception) -> str:
 
 
 def wrong_event_time(error: BaseException) -> str | None:
-    """Explain, with the fix, an error because a window was asked of a column that is no timestamp.
+    """Explain Spark's error for a window over a column that is not a timestamp, with the fix; else None.
 
     Examples:
         >>> error = ValueError('Cannot resolve "window(n, …)" …, however "n" has the type "INT"')
@@ -298,7 +301,7 @@ def wrong_event_time(error: BaseException) -> str | None:
 
 
 def no_timestamp(column: str, kind: str) -> str:
-    """Explain that an event-time column is of another type, and how to mend that."""
+    """Explain that an event-time column is not a timestamp, and how to convert it."""
     name = column if re.fullmatch(r"\w+", column) else "`" + column.replace("`", "``") + "`"
     if _NUMBER.fullmatch(kind):
         made = f"F.timestamp_seconds({name!r})"
@@ -311,7 +314,7 @@ def no_timestamp(column: str, kind: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    r"""Return the line of `text` that says what went wrong: of a Python traceback, its last.
+    r"""Return the line of `text` that names the error: in a Python traceback, the last one.
 
     Examples:
         >>> _one_line("PythonException: Traceback (most recent call last):\n  File x\nKeyError: 'a'\n\tat y")
@@ -334,7 +337,7 @@ def _one_line(text: str) -> str:
     """
     if _TRACEBACK in text:
         text = text.rpartition(_TRACEBACK)[2]
-        # A call into the JVM that PySpark has no class for: what Java said stands below py4j's own line.
+        # For a call into the JVM that PySpark has no class for, Java's own message is below py4j's line.
         if from_java := _JAVA_CAUSE.findall(text):
             return _one_line(str(from_java[-1]))
         lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
@@ -350,7 +353,7 @@ def _one_line(text: str) -> str:
 
 
 def cause_in_log(text: str) -> str:
-    r"""Find the line of a log that says most: the innermost cause, the first error, or the last line.
+    r"""Find the most useful line of a log: the innermost cause, the first error, or the last line.
 
     Examples:
         >>> cause_in_log("ERROR Server: Error at its start\njava.lang.IllegalStateException: no port\n\tat x")
@@ -365,12 +368,12 @@ def cause_in_log(text: str) -> str:
 
 
 def unknown_host(host: str) -> str:
-    """Explain that no name service knows a host."""
+    """Explain that the name of a host cannot be resolved."""
     return f"unknown host {host}; correct the name, or give the address"
 
 
 def nobody_listens(address: str) -> str:
-    """Explain that a connection to `host:port` was refused.
+    """Explain that a connection to `host:port` was refused, and how to start a server.
 
     Examples:
         >>> nobody_listens("localhost:9999")
@@ -380,12 +383,12 @@ def nobody_listens(address: str) -> str:
     return f"connection refused: nothing listens on {address}; start the server first, such as nc -lk {port}"
 
 
-# What servers call a key or a signature in a query; `without_secrets` knows token=, password= and more.
+# Names of a key or signature in the query of a URL. `without_secrets` covers token=, password= and more.
 _SECRET = re.compile(r"(?i)[?&;]([\w.-]*[._-])?(key|sig|signature|auth|authorization|credential)=")
 
 
 def is_url(text: str) -> bool:
-    """Say whether a text is a URL of HTTP.
+    """Return whether a text is an HTTP or HTTPS URL.
 
     Examples:
         >>> is_url("https://api.x.com/2"), is_url("posts/"), is_url("api.x.com/2")
@@ -395,7 +398,7 @@ def is_url(text: str) -> bool:
 
 
 def shows_secret(url: str) -> bool:
-    """Say whether a URL names a user, which for many servers is a key, or has a key in its query.
+    """Return whether a URL has user information, which is a key for many servers, or a key in its query.
 
     Examples:
         >>> shows_secret("https://sk_live_abc@host/stream"), shows_secret("https://host/stream?api_key=abc")

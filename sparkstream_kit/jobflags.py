@@ -1,8 +1,11 @@
 """Extra: the command line of jobs: flags that mean the same in every job, and what they ask of Spark.
 
-A job names the flags that it can honour, one by one or as a group: `*INPUT`, `*LINES`, `*POSTS`, `*SERVER`,
-`*OUTPUT`, `*FOLDER`, `*EVENT_TIME`, `*RUN` (with `*SHOW` in it), `*SHOW`. `lines` turns the
-input flags into a stream, and `outputs` the output flags into sinks. `exit_codes` is how a job ends.
+`parser` makes the argument parser of a job. The job names the flags that it supports, one by one or as a
+group: `*INPUT`, `*LINES`, `*POSTS`, `*SERVER`, `*OUTPUT`, `*FOLDER`, `*EVENT_TIME`, `*RUN` (which includes
+`*SHOW`), `*SHOW`. `lines` turns the input flags into a stream, and `outputs` turns the output flags into
+sinks. `for_session`, `for_start` and `for_run` turn flags into keywords of the functions that their names end
+in. `finish` prints the summary and checks the limits for bad and late rows, and `exit_codes` turns the errors
+of a job into exit codes.
 """
 
 from __future__ import annotations
@@ -71,12 +74,15 @@ __all__ = [
 
 
 _LAST_PORT = 65535
-# With one of these Spark may look for a path on another machine or file system.
+# If one of these variables is set, Spark may look for a path on another machine or file system.
 _ELSEWHERE = ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "PYSPARK_GATEWAY_PORT", "SPARK_REMOTE")
 
 
 def seconds(text: str) -> float:
-    """Read a positive number of seconds.
+    """Parse the value of a flag as a positive number of seconds; for `type=` of argparse.
+
+    Raises:
+        ArgumentTypeError: the text is not such a number.
 
     Examples:
         >>> seconds("1.5")
@@ -92,7 +98,7 @@ def seconds(text: str) -> float:
 
 
 def _positive_int(text: str) -> int:
-    """Read a whole number from 1.
+    """Parse a whole number, 1 or more.
 
     Examples:
         >>> _positive_int("3")
@@ -104,12 +110,12 @@ def _positive_int(text: str) -> int:
 
 
 def _number_of_files(text: str) -> int | None:
-    """Read a whole number from 1, or "all"."""
+    """Parse a whole number, 1 or more, or "all", which becomes None."""
     return None if text == "all" else _positive_int(text)
 
 
 def _percent(text: str) -> Decimal:
-    """Read a percentage, 0% to 100%.
+    """Parse a percentage from 0% to 100%.
 
     Examples:
         >>> _percent("0.5%")
@@ -121,7 +127,7 @@ def _percent(text: str) -> Decimal:
 
 
 def _port(text: str) -> int:
-    """Read a TCP port, 1 to 65535.
+    """Parse a TCP port from 1 to 65535.
 
     Examples:
         >>> _port("9999")
@@ -133,7 +139,7 @@ def _port(text: str) -> int:
 
 
 def _host(text: str) -> str:
-    """Read the name or address of a machine; a number alone is most likely a port.
+    """Parse the name or address of a machine; reject a number, which is most likely a port.
 
     Examples:
         >>> _host("localhost")
@@ -145,7 +151,7 @@ def _host(text: str) -> str:
 
 
 def _servers(text: str) -> str:
-    """Read the addresses of servers, each with its port, with commas between them.
+    """Parse the addresses of servers as host:port, separated by commas.
 
     Examples:
         >>> _servers("localhost:9092,other:9092")
@@ -159,7 +165,7 @@ def _servers(text: str) -> str:
 
 
 def _url(text: str) -> str:
-    """Read a URL of HTTP. Everyone on the machine can see a command line: a token in it is refused.
+    """Parse an HTTP URL; reject a URL with a token, because every user of the machine can see a command line.
 
     Examples:
         >>> _url("https://api.x.com/2/tweets/sample/stream")
@@ -175,16 +181,17 @@ def _url(text: str) -> str:
 
 
 def _interval(text: str) -> str:
-    """Read the time from one batch to the next, in the words of Spark's trigger."""
+    """Parse the time from one batch to the next, in the syntax of Spark's processing-time trigger."""
     return _duration(text, not_negative, "an interval, such as '5 seconds' or '1 minute 30 seconds'")
 
 
 def _delay(text: str) -> str:
-    """Read how late a row may come; with no delay at all, Spark drops rows as new as the newest."""
+    """Parse a watermark delay, at least 1 ms: with less, Spark drops rows that are as new as the newest."""
     return _duration(text, delay_of, "a delay, such as '10 minutes' or '1 hour 30 minutes'")
 
 
 def _duration(text: str, read: Callable[[str, str], int], what: str) -> str:
+    """Return a duration unchanged if `read` accepts it; `what` describes the valid texts in the error."""
     try:
         read("it", text)
     except InvalidInputError as err:
@@ -193,11 +200,14 @@ def _duration(text: str, read: Callable[[str, str], int], what: str) -> str:
 
 
 def existing_folder(text: str) -> str:
-    """Read the path of a folder, or a pattern for folders; what this process can look at must exist.
+    """Parse the path of an input folder, or a pattern for folders; a local folder must exist.
 
-    A path of another file system is left to Spark, and so is one that Spark may look for elsewhere: on the
-    machine of a Connect server (SPARK_REMOTE), or where a Hadoop configuration names another file system.
-    Under spark-submit Spark's JVM runs already, so that its own answer comes as soon.
+    The check is left to Spark for a path of another file system, and where Spark may look for the path on
+    another machine or file system: on a Connect server (SPARK_REMOTE), and with a Hadoop configuration. Under
+    spark-submit it is left to Spark, too, because the JVM runs already and Spark's own error comes as fast.
+
+    Raises:
+        ArgumentTypeError: the path is a file, or there is no such folder.
 
     Examples:
         >>> existing_folder("s3a://bucket/sales")
@@ -208,14 +218,17 @@ def existing_folder(text: str) -> str:
         return text
     if Path(local).is_file():
         raise ArgumentTypeError(f"{text} is a file; give the folder that it is in")
-    # What Spark takes for a pattern may match later.
+    # A pattern may match folders that are created later.
     if not Path(local).is_dir() and not set(local) & set("*?[]{}\\"):
         raise ArgumentTypeError(f"folder {text} does not exist; create it or correct the path")
     return text
 
 
 def checkpoint_folder(text: str) -> str:
-    """Read the path of a checkpoint: a folder, or nothing yet.
+    """Parse the path of a checkpoint: a folder, which need not exist yet.
+
+    Raises:
+        ArgumentTypeError: the path is a file.
 
     Examples:
         >>> checkpoint_folder("ckpt/totals")
@@ -228,10 +241,15 @@ def checkpoint_folder(text: str) -> str:
 
 
 def database(text: str) -> str:
-    """Read a database's URL, or the name of an environment variable that holds it, as env:NAME.
+    """Parse the URL of a database; env:NAME reads the URL from the environment variable NAME.
 
-    Everyone on the machine can see a command line, and Spark's web page shows it: a password is refused
-    there. A URL that is wrong is not shown, as it may hold one.
+    A password in the URL on the command line is rejected, because every user of the machine can see a command
+    line, and Spark's web UI shows it. The error for a wrong URL does not show the URL, as it may hold a
+    password.
+
+    Raises:
+        ArgumentTypeError: the text is not a URL, the variable is not set, or the URL on the command line has
+            a password.
 
     Examples:
         >>> database("sqlite:///totals.db")
@@ -256,14 +274,16 @@ def database(text: str) -> str:
 
 
 def _value(metavar: str, read: Callable[[str], Any], says: str, **more: Any) -> dict[str, Any]:
+    """Describe an argument with a value, as keywords of `add_argument`."""
     return {"metavar": metavar, "type": read, "help": says, **more}
 
 
 def _switch(says: str) -> dict[str, Any]:
+    """Describe a flag without a value, as keywords of `add_argument`."""
     return {"action": "store_true", "help": says}
 
 
-# Lines of text to read, of files or of a topic of Kafka; `lines` makes the stream.
+# Input of text lines, from files or from a Kafka topic; `lines` makes the stream.
 LINES = {
     "INPUT_DIR": _value("INPUT_DIR", existing_folder, "A folder of text files, or a pattern for folders."),
     "--max-files-per-trigger": _value(
@@ -289,7 +309,7 @@ LINES = {
     ),
 }
 
-# Posts over HTTP, in the place of the above.
+# Input of posts over HTTP, in place of files or Kafka.
 POSTS = {
     "--url": _value(
         "URL",
@@ -304,7 +324,7 @@ POSTS = {
     ),
 }
 
-# The same as LINES, where lines can be headers, and bad.
+# LINES, for jobs whose files may have header lines and bad lines.
 INPUT = {
     **LINES,
     "--header": _switch(
@@ -317,13 +337,13 @@ INPUT = {
     ),
 }
 
-# A server to read lines from.
+# Input of lines from a TCP server.
 SERVER = {
     "HOST": _value("HOST", _host, "The server's name. Default: %(default)s.", nargs="?", default="localhost"),
     "PORT": _value("PORT", _port, "The server's port. Default: %(default)s.", nargs="?", default=9999),
 }
 
-# Where the result goes; `outputs` makes the sinks.
+# Output of the result; `outputs` makes the sinks of `--snapshot` and `--database`.
 OUTPUT = {
     "--format": {
         "choices": ["table", "csv", "json"],
@@ -343,10 +363,10 @@ OUTPUT = {
     ),
 }
 
-# A folder for all that the job writes, with its progress in OUT_DIR/_checkpoint.
+# A folder for all output of the job, with its checkpoint in OUT_DIR/_checkpoint.
 FOLDER = {"OUT_DIR": _value("OUT_DIR", str, "A folder that only this job writes to, local or on hdfs://.")}
 
-# How late a row may come, and what becomes of the last windows.
+# The watermark delay, the limit for late rows, and the last windows at the end of the input.
 EVENT_TIME = {
     "--watermark": _value(
         "DELAY",
@@ -367,7 +387,7 @@ EVENT_TIME = {
     ),
 }
 
-# What shows the run; for each job whose queries `run` waits for.
+# Views of the run and its summary, for every job that calls `run`.
 SHOW = {
     "--show": _switch(
         "Show on standard error what the queries do: rows a second, the time of their batches, and what is "
@@ -382,7 +402,7 @@ SHOW = {
     "--ui": _switch("Show what the queries do on a page of this machine, at a free port."),
 }
 
-# How the query runs, and what ends it.
+# Settings, checkpoint and trigger of the query, and what ends the run.
 RUN = {
     "--profile": _value(
         "NAME", str, "Settings profile: local, test, cluster or a path. Default: chosen from the master."
@@ -408,22 +428,22 @@ RUN = {
 }
 
 
-_INSTEAD = ("--kafka", "--url")  # of INPUT_DIR
+_INSTEAD = ("--kafka", "--url")  # flags that replace INPUT_DIR
 
-_NEEDS = (
+_NEEDS = (  # pairs in which the first flag does nothing without the second
     ("--drain", "--available-now"),
     ("--kafka", "--topic"),
     ("--topic", "--kafka"),
     ("--max-offsets-per-trigger", "--kafka"),
     ("--spool", "--url"),
 )
-_EXCLUDES = (
+_EXCLUDES = (  # pairs of flags that cannot be used together
     ("--available-now", "--trigger"),
-    ("--available-now", "--url"),  # which waits for what comes
+    ("--available-now", "--url"),  # a stream of posts has no end that a job could read up to
     ("--kafka", "--url"),
 )
 
-# Flags whose file or folder may not be in the input folder.
+# Flags whose file or folder must not be in the input folder, where the job would read it as input.
 _WRITTEN = (
     "OUT_DIR",
     "--checkpoint",
@@ -442,14 +462,14 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
     """Make an argument parser with the named shared flags; a job adds arguments of its own to it.
 
     Args:
-        doc: the job's docstring, which becomes the text of `--help`.
-        *flags: which of the shared flags the job can honour, such as "INPUT_DIR", "--run-for" or `*RUN`.
+        doc: the docstring of the job, which becomes the text of `--help`.
+        *flags: the shared flags that the job supports, such as "INPUT_DIR", "--run-for" or `*RUN`.
         table: the name of the table that `--database` writes.
-        **defaults: defaults of the job's own, such as `max_files_per_trigger=1`.
+        **defaults: defaults that differ from the shared ones, such as `max_files_per_trigger=1`.
 
     Returns:
-        An `argparse.ArgumentParser` that raises `InvalidInputError` where the usual one would exit, also for
-        flags that do not go together.
+        An `argparse.ArgumentParser`. Where the standard one would exit with a usage error, its `parse_args`
+        raises `InvalidInputError`, also for flags that do not go together.
 
     Examples:
         >>> parser("A job.", "--run-for").parse_args(["--run-for", "60"]).run_for
@@ -474,6 +494,8 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
 
 
 class _Parser(ArgumentParser):
+    """The parser that `parser` returns; `shared` holds the names of its shared flags."""
+
     shared: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
@@ -485,7 +507,7 @@ class _Parser(ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         given = sys.argv[1:] if args is None else list(args)
         flags = [flag for action in self._actions for flag in action.option_strings]
-        # First, for argparse would take the value of a misspelt flag as one of the job's arguments.
+        # Check names first: argparse would read the value of a misspelt flag as a positional argument.
         for word in itertools.takewhile(lambda word: word != "--", given):
             name = word.partition("=")[0]
             if name.startswith("--") and name not in flags:
@@ -494,7 +516,7 @@ class _Parser(ArgumentParser):
         instead = [flag for flag in _INSTEAD if flag in self.shared and flag in names]
         for action in self._actions:
             if action.dest == "input_dir":
-                action.nargs = SUPPRESS if instead else None  # SUPPRESS takes no word
+                action.nargs = SUPPRESS if instead else None  # with SUPPRESS the argument takes no value
         parsed, rest = self.parse_known_args(given, namespace)
         if rest:
             if instead and "INPUT_DIR" in self.shared and not rest[0].startswith("-"):
@@ -509,7 +531,7 @@ class _Parser(ArgumentParser):
 
 
 def _check(given: Mapping[str, Any]) -> None:
-    """Refuse values that cannot be used, and shared flags that do not go together."""
+    """Raise an InvalidInputError for flags that do not go together, and for outputs in the input folder."""
     for flag, other in _NEEDS:
         if given.get(flag) and not given.get(other):
             raise InvalidInputError(f"{flag} does nothing without {other}; give both, or neither")
@@ -526,21 +548,22 @@ def _check(given: Mapping[str, Any]) -> None:
 
 
 def _name(flag: str) -> str:
-    """Return the name of a flag's value among the arguments."""
+    """Return the attribute of the parsed arguments that holds the value of a flag."""
     return flag.removeprefix("--").replace("-", "_").lower()
 
 
 def check_apart(input_dir: str | None, outputs: Mapping[str, str | Path | None]) -> None:
-    """Refuse to write into the input folder, where a job would read its own files.
+    """Check that no output is in the input folder, where the job would read its own files.
 
-    For the shared flags, the parser does this. A job does it for an output of its own.
+    The parser checks the shared flags. A job calls this function for outputs of its own.
 
     Args:
-        input_dir: the folder that the job reads, or a pattern for folders; None where it reads from Kafka.
-        outputs: what it writes, by the name of its argument, such as "OUT_DIR"; None for what was not given.
+        input_dir: the folder that the job reads, or a pattern for folders; None if it reads from elsewhere.
+        outputs: the path of each output by the name of its argument, such as "OUT_DIR"; None for an output
+            that was not given. A URL of SQLite counts as the path of its file.
 
     Raises:
-        InvalidInputError: an output is the input folder or a file in it.
+        InvalidInputError: an output is the input folder or directly in it.
 
     Examples:
         >>> check_apart("incoming", {"--snapshot": "incoming/totals.csv"})
@@ -557,7 +580,7 @@ def check_apart(input_dir: str | None, outputs: Mapping[str, str | Path | None])
         if local is None:
             continue
         target = Path(local).resolve()
-        # A pattern may match what is made later.
+        # A pattern may match a folder that is created later.
         made = any(each.match(str(Path(folder).absolute())) for each in (target, target.parent))
         if made or {target, target.parent} & read:
             lies = "is" if target in read else "lies in"
@@ -567,16 +590,17 @@ def check_apart(input_dir: str | None, outputs: Mapping[str, str | Path | None])
 
 
 def check_multiple(made: ArgumentParser, args: Namespace, flag: str, of_flag: str) -> None:
-    """Refuse a time that is not a whole multiple of another, and name the nearest that are.
+    """Check that one time is a whole multiple of another; if not, the error names the nearest multiples.
 
     Args:
-        made: the job's parser, which knows the defaults.
-        args: the job's arguments.
-        flag: the flag that gives the time, such as "--window".
-        of_flag: the flag that gives the other time, such as "--batch-interval".
+        made: the parser of the job, which knows the defaults.
+        args: the parsed arguments of the job.
+        flag: the flag with the time in seconds that must be a multiple, such as "--window".
+        of_flag: the flag with the other time in seconds, such as "--batch-interval".
 
     Raises:
-        InvalidInputError: the time is not a multiple, to the millisecond, or the other is less than one.
+        InvalidInputError: the first time is not a multiple of the other, rounded to milliseconds, or the
+            other time is less than a millisecond.
 
     Examples:
         In a session::
@@ -601,12 +625,17 @@ def check_multiple(made: ArgumentParser, args: Namespace, flag: str, of_flag: st
 
 
 def lines(spark: SparkSession, args: Namespace) -> DataFrame:
-    """Read the stream that the input flags ask for.
+    """Read the stream that the input flags ask for: files, a Kafka topic or posts.
+
+    Args:
+        spark: the session.
+        args: the parsed arguments of the job, with the flags of `*LINES`, `*INPUT` or `*POSTS`.
 
     Returns:
-        A streaming DataFrame with `value` (string): a line without its line end. From Kafka also with
-        `_file` (string), such as "kafka:sales/0/17" for the record 17 of partition 0, by which a bad line is
-        found again (`quarantine.parse_csv`). From a URL a line is a post.
+        A streaming DataFrame with the column `value` (string): one line without its line end. With `--url`,
+        each line is a post. With `--kafka`, each line is a record, and the column `_file` (string) says where
+        the record is, such as "kafka:sales/0/17" for offset 17 in partition 0; `quarantine.parse_csv` keeps
+        it for bad lines.
 
     Raises:
         InvalidInputError: as for `sources.text`, `sources.kafka` and `sources.posts`.
@@ -631,6 +660,7 @@ def lines(spark: SparkSession, args: Namespace) -> DataFrame:
 
 
 def _posts(spark: SparkSession, args: Namespace, most: int | None) -> DataFrame:
+    """Read the posts of `--url`, through the folder of `--spool` or a temporary folder."""
     from sparkstream_kit import sources
 
     if getattr(args, "spool", None) is None:
@@ -648,9 +678,12 @@ def outputs(
     """Make the sinks that `--snapshot` and `--database` ask for, for a query in complete mode.
 
     Args:
-        args: the job's arguments.
-        part: what these sinks get of each batch, a function of it; None gives them the whole batch.
-        take_over: replace a table that another query has written.
+        args: the parsed arguments of the job.
+        part: a function that selects from each batch the rows that these sinks write; None for all rows.
+        take_over: whether to replace a table that another query has written.
+
+    Returns:
+        A sink for each of the two flags that was given: an empty list, one sink or two.
 
     Examples:
         In a session::
@@ -672,6 +705,9 @@ def outputs(
 def for_session(args: Namespace) -> dict[str, Any]:
     """Turn `--profile` and `--kafka` into keywords of `spark_session`.
 
+    Args:
+        args: the parsed arguments of the job.
+
     Examples:
         >>> for_session(Namespace(profile="test", kafka="localhost:9092"))
         {'profile': 'test', 'connectors': ['kafka']}
@@ -681,11 +717,14 @@ def for_session(args: Namespace) -> dict[str, Any]:
 
 
 def for_start(args: Namespace, part: str | None = None) -> dict[str, Any]:
-    """Turn the flags about a start into keywords of `start`.
+    """Turn `--checkpoint`, `--trigger`, `--available-now` and `--dry-run` into keywords of `start`.
+
+    With `--drain` and without `--checkpoint`, the checkpoint is a temporary folder, which lasts as long as
+    `args`.
 
     Args:
-        args: the job's arguments.
-        part: where a job has several queries, the folder in `--checkpoint` that this one has for itself.
+        args: the parsed arguments of the job.
+        part: for a job with several queries, the subfolder of `--checkpoint` for this query.
 
     Examples:
         >>> for_start(Namespace(checkpoint="ckpt", trigger="5 seconds"))
@@ -695,7 +734,8 @@ def for_start(args: Namespace, part: str | None = None) -> dict[str, Any]:
     """
     given = vars(args)
     if given.get("drain") and not given.get("checkpoint") and not given.get("dry_run"):
-        # Spark removes a temporary one when the query ends, and the last batch comes after that.
+        # Spark would remove its own temporary checkpoint at the end of the query, before the last batch of
+        # the drain, which needs it.
         args.temporary = tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True)
         args.checkpoint = given["checkpoint"] = args.temporary.name
     keywords: dict[str, Any] = {"checkpoint": given.get("checkpoint")}
@@ -713,6 +753,9 @@ def for_start(args: Namespace, part: str | None = None) -> dict[str, Any]:
 def for_run(args: Namespace) -> dict[str, Any]:
     """Turn the flags that end a run, `--drain` and `*SHOW` into keywords of `run`.
 
+    Args:
+        args: the parsed arguments of the job.
+
     Examples:
         >>> for_run(Namespace(input_dir="in", run_for=60.0, stop_file=None))
         {'run_for': 60.0, 'stop_file': None}
@@ -726,15 +769,19 @@ def for_run(args: Namespace) -> dict[str, Any]:
     if given.get("show"):
         keywords["show"] = "terminal"
     if given.get("ui"):
-        keywords["ui"] = 0  # a free port
+        keywords["ui"] = 0  # 0 lets the page take any free port
     return keywords
 
 
 def finish(args: Namespace, *summaries: RunSummary) -> int:
-    """Print what was done to standard error, and hold it against `--max-bad` and `--max-late`.
+    """Print the summaries to standard error, and check them against `--max-bad` and `--max-late`.
+
+    Args:
+        args: the parsed arguments of the job.
+        *summaries: the summary of each run of the job.
 
     Returns:
-        The exit code of a job that has ended well: 0.
+        0, the exit code of a job that has ended well.
 
     Raises:
         KitError: more rows are bad or late than these flags allow; a job ends with exit code 1.
@@ -757,15 +804,15 @@ def finish(args: Namespace, *summaries: RunSummary) -> int:
 def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:
     """Warn at the end of a job if no line could be read; raise if more were bad than `--max-bad` allows.
 
-    Each query counts for itself, because two queries of a job may have parsed the same lines: the one with
-    the greatest share of bad lines decides.
+    Each query is checked by itself, because two queries of a job may have parsed the same lines. The query
+    with the largest share of bad lines decides.
 
     Args:
-        summary: of the job's run.
-        max_bad: the percentage that `--max-bad` gives, or None.
+        summary: the summary of the job's run.
+        max_bad: the allowed percentage of bad lines, from `--max-bad`; None for no limit.
 
     Raises:
-        KitError: more of the lines that a query parsed are bad; a job ends with exit code 1.
+        KitError: a larger share of the lines that a query parsed is bad; a job ends with exit code 1.
 
     Examples:
         In a session::
@@ -785,12 +832,12 @@ def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:
 def check_late_rows(max_late: Decimal | None, *summaries: RunSummary) -> None:
     """Raise at the end of a job if more rows came too late than `--max-late` allows.
 
-    Rows that were set aside count as those that were dropped. Where their number is known between bounds, the
-    upper one counts.
+    Rows that were set aside as late count like rows that were dropped. If only bounds of the number of
+    dropped rows are known, the upper bound counts.
 
     Args:
-        max_late: the percentage that `--max-late` gives, or None.
-        *summaries: of the job's runs.
+        max_late: the allowed percentage of a query's input rows, from `--max-late`; None for no limit.
+        *summaries: the summaries of the job's runs.
 
     Raises:
         KitError: more rows of a query may have been late; a job ends with exit code 1.

@@ -1,7 +1,7 @@
 """Joins of a stream with a table, and of two streams within a time bound; batch and streaming alike.
 
-The rules are those of the Structured Streaming guide, "Join Operations". Each function takes DataFrames and
-returns one. A table that changes while the stream runs is joined by `reloading`.
+The rules are those of the Structured Streaming guide, "Join Operations". `with_table` and `within` take two
+DataFrames and return one. `reloading` joins each batch with a table that changes while the stream runs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["reloading", "with_table", "within"]
 
-# What Spark supports for a stream with a table, and for two streams in append mode.
+# The joins that Spark supports for a stream with a table, and for two streams in append mode.
 _WITH_TABLE = ("inner", "left", "left_anti", "left_semi")
 _WITHIN = ("full", "inner", "left", "left_semi", "right")
 
@@ -45,23 +45,24 @@ def with_table(
 ) -> DataFrame:
     """Add the columns of a table to each row of a stream, by equal keys.
 
-    It keeps no state, and rows are not delayed. A row whose key is null matches nothing. A key that the table
-    has twice gives two rows. Spark may keep to the files that the table had when it was read: for a table
-    that changes while the stream runs use `reloading`.
+    The join keeps no state and does not delay rows. A row whose key is null matches nothing. A key that
+    occurs twice in the table gives two rows. Spark may use only the files that the table had when it was
+    first read: for a table that changes while the stream runs, use `reloading`.
 
     Args:
         stream: static or streaming.
         table: static.
-        on: the key column, or several of them, that both have by the same names and with the same types.
+        on: the key column or a list of key columns. Both frames have them by the same names and with the same
+            types (two numeric types may differ).
         how: "left" keeps rows that match nothing, with nulls; "inner" leaves them out; "left_semi" and
-            "left_anti" give the rows that match, or do not match, without the table's columns.
+            "left_anti" return the rows that match, or do not match, without the table's columns.
 
     Returns:
-        The columns of `stream`, then those of `table` without the keys.
+        The columns of `stream`, then (for "left" and "inner") those of `table` without the keys.
 
     Raises:
-        InvalidInputError: `table` is a stream, a key is not in both or has different types in them, another
-            column is in both, or `how` is none of these.
+        InvalidInputError: `table` is a stream, a key is not in both frames or has different types in them,
+            another column is in both, or `how` is none of these.
 
     Examples:
         In a session::
@@ -91,38 +92,40 @@ def within(
     before: Duration = "0 seconds",
     how: str = "inner",
 ) -> DataFrame:
-    """Join rows of two streams with equal keys, where the right row is at most `within` later.
+    """Join rows of two streams with equal keys if the right row is at most `within` later.
 
     A pair has `left_time - before <= right_time <= left_time + within`. Spark keeps the rows of both sides in
-    the state until the watermark says that no partner can come, and drops rows that are later than the
-    watermark. Pairs come with the batch that completes them. A row without a partner comes in an outer join
-    only when the watermark has passed its bound *and* a further batch runs: at the end of an input the last
-    ones stay in the state, unless the query is drained (`run(query, drain=True)`).
+    the state until the watermark shows that no partner can come, and drops rows that are later than the
+    watermark. A pair is emitted in the batch that completes it. In an outer join, a row without a partner is
+    emitted only when the watermark has passed its bound *and* a further batch runs: at the end of an input
+    the last of these rows stay in the state, unless the query is drained (`run(query, drain=True)`).
 
-    Where both are parts of one stream that has a watermark, it counts the rows of both.
+    If both sides are parts of one stream that has a watermark, this watermark moves with the rows of both.
 
-    A row whose key is null matches nothing. A row whose time is null is left out, also of outer joins: no
+    A row whose key is null matches nothing. A row whose time is null is left out, also in outer joins: no
     watermark would ever pass it, so it would stay in the state for ever. Only append mode is possible.
 
     Args:
-        left: with a watermark on `left_time`, or a static DataFrame.
-        right: with a watermark on `right_time`, or a static DataFrame where `left` is one.
-        on: the key column, or several of them, that both have by the same names and with the same types.
-        left_time: the time column of `left` (timestamp).
-        right_time: the time column of `right` (timestamp).
-        within: how much later than left's time right's may be: "10 minutes" or a `timedelta`.
-        before: how much earlier it may be.
-        how: "inner" for pairs alone; "left", "right" and "full" also keep rows of that side, or both, that
-            have no partner, with nulls; "left_semi" gives the left rows that have one.
+        left: a stream with a watermark on `left_time`, or a static DataFrame.
+        right: a stream with a watermark on `right_time`, or a static DataFrame if `left` is static.
+        on: the key column or a list of key columns. Both frames have them by the same names and with the same
+            types (two numeric types may differ).
+        left_time: the time column of `left` (timestamp, with or without a time zone).
+        right_time: the time column of `right` (timestamp, with or without a time zone).
+        within: how much later than the left time the right time may be: "10 minutes" or a `timedelta`.
+        before: how much earlier than the left time the right time may be.
+        how: "inner" returns pairs alone; "left", "right" and "full" also keep the rows of that side, or of
+            both, that have no partner, with nulls; "left_semi" returns the left rows that have a partner.
 
     Returns:
-        The columns of `left`, then those of `right` without the keys. Both time columns keep their
-        watermarks; before a window over one of them drop the other, because Spark allows one.
+        The columns of `left`, then (unless `how` is "left_semi") those of `right` without the keys. Both time
+        columns keep their watermarks. Before a window over one of them, drop the other, because Spark allows
+        only one.
 
     Raises:
-        InvalidInputError: only one of them is a stream, a stream has no watermark on its time column, a time
-            column is no timestamp, a key is not in both or has different types in them, another column is in
-            both, a duration cannot be read or is below zero, or `how` is none of these.
+        InvalidInputError: only one side is a stream, a stream has no watermark on its time column, a time
+            column is not a timestamp, a key is not in both frames or has different types in them, another
+            column is in both, a duration cannot be read or is below zero, or `how` is none of these.
 
     Examples:
         In a session::
@@ -130,7 +133,7 @@ def within(
             within(views, clicks, on="ad_id", left_time="shown_at", right_time="clicked_at",
                    within="10 minutes", how="left")  # every view, with its click if one came in time
     """
-    check(globals()["within"], locals())  # here the name is the argument's
+    check(globals()["within"], locals())  # in here the name `within` is the argument
     reject_unknown("how of joins.within()", [how], _WITHIN)
     if left.isStreaming != right.isStreaming:
         static = "right" if left.isStreaming else "left"
@@ -157,27 +160,28 @@ def within(
 def reloading(
     name: str, read: Callable[[SparkSession], DataFrame], *, on: str | Sequence[str], how: str = "left"
 ) -> Part:
-    """Join each batch with a table as it is then, for tables that change while the stream runs.
+    """Join each batch with the current rows of a table, for tables that change while the stream runs.
 
-    `sink.taking(joins.reloading(…))` does so before a sink that works batch by batch. For each batch the
-    table is read anew. Its rows are copied beside the checkpoint, unless they are those of the copy that is
-    there, and the batch is joined with the copy: a batch replayed after a crash is joined with the
-    same rows. So it is for tables of some thousand rows. Copies are removed as Spark removes its commits.
+    `sink.taking(joins.reloading(…))` joins the batches before a sink that works batch by batch. The table is
+    read again for each batch. Its rows are copied to a folder beside the checkpoint, unless the latest copy
+    has the same rows, and the batch is joined with the copy, so a batch replayed after a crash is joined with
+    the same rows. This suits tables of some thousand rows. Copies are removed as Spark removes its commits.
 
-    In a query without a checkpoint, which no batch outlives, nothing is copied.
+    A query without a checkpoint copies nothing, because none of its batches can be replayed.
 
     Args:
-        name: the name of the table, for the copies; one for each table of the query.
-        read: reads the table, with the session that it is given:
+        name: the name of the table, used for its folder of copies; different for each table of a query.
+        read: a function that takes the session and reads the table:
             `lambda spark: spark.read.csv("merchants.csv", header=True)`.
-        on: as in `with_table`.
-        how: as in `with_table`.
+        on: the key column or columns, as in `with_table`.
+        how: the kind of join, as in `with_table`.
 
     Returns:
-        What `Sink.taking` takes. Batches come out as from `with_table`.
+        The argument for `Sink.taking`. Batches get the same columns as from `with_table`.
 
     Raises:
-        InvalidInputError: as `with_table` when the query starts; or the checkpoint is not on a local path.
+        InvalidInputError: `name` cannot name a folder, or `how` is unknown. When the query starts: any error
+            of `with_table`. In its first batch: the checkpoint is not on a local path.
 
     Examples:
         In a session::
@@ -212,11 +216,11 @@ def reloading(
 
 
 def _copied(table: DataFrame, copies: Path) -> str:
-    """Copy a table to a folder whose name tells its rows, and return the name."""
+    """Copy a table to a folder that is named after a checksum of its rows, and return the folder's name."""
     new = copies / ".new"
     table.coalesce(1).write.mode("overwrite").parquet(_files.for_spark(new))
     copy = _read_copy(table.sparkSession, new)
-    # The rows in any order: as many, with the same sum of their hashes.
+    # A checksum that does not depend on the order of the rows: their number and the sum of their hashes.
     each = F.xxhash64(F.to_json(F.struct(*(column(name) for name in copy.columns))))
     sums = copy.select(F.count("*"), F.sum(each.cast("decimal(38,0)"))).collect()[0]
     kinds = zlib.crc32(copy.schema.json().encode())
@@ -235,24 +239,24 @@ def _read_copy(spark: SparkSession, path: Path) -> DataFrame:
 def _joined(
     left: DataFrame, right: DataFrame, keys: list[tuple[str, str]], how: str, *more: Column
 ) -> DataFrame:
-    """Join by keys that have names of their own on the right, so that every column has one name alone."""
+    """Join by keys that are renamed on the right, so that no two columns have the same name."""
     inner = {theirs: f"_right_{number}_{theirs}" for number, (_, theirs) in enumerate(keys)}
     renamed = right.select(*(column(name).alias(inner.get(name, name)) for name in right.columns))
     equal = [column(ours) == column(inner[theirs]) for ours, theirs in keys]
     if how == "full" and left.isStreaming:
-        equal += [column(ours).isNotNull() for ours, _ in keys]  # Spark 4.2 joins null to null there
+        equal += [column(ours).isNotNull() for ours, _ in keys]  # Spark 4.2 matches null keys in this join
     both = left.join(renamed, reduce(lambda one, other: one & other, [*equal, *more]), how)
     if how in ("left_semi", "left_anti"):
         return both
     chosen = {name: column(name) for name in left.columns}
-    for ours, theirs in keys:  # of a joined row either side may be missing
+    for ours, theirs in keys:  # in an outer join either side of a row may be missing
         one, other = column(ours), column(inner[theirs])
         chosen[ours] = {"right": other, "full": F.coalesce(one, other)}.get(how, one).alias(ours)
     return both.select(*chosen.values(), *(column(name) for name in right.columns if name not in inner))
 
 
 def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[str, str]]:
-    """Return the names of each key in both frames, as they write them."""
+    """Return the names of each key, as the left and the right frame spell it."""
     names = [on] if isinstance(on, str) else list(on)
     if not names:
         raise InvalidInputError("on is an empty list; give the name of a column that both sides have")
@@ -267,13 +271,13 @@ def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[st
 
 
 def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> None:
-    """Refuse a column that is in both and is no key."""
+    """Refuse a column that is in both frames and is not a key."""
     (first, left), (second, right) = sides.items()
     taken = {name.lower() for name in left.columns}
     for name in right.columns:
         if name.lower() in taken and name not in (theirs for _, theirs in keys):
             renamed = f"{second}.withColumnRenamed({name!r}, '{second}_{name}')"
             fix = f"rename one of them: {renamed}, or add it to on"
-            if name == REASON:  # of quarantine, or of windows.with_watermark
+            if name == REASON:  # added by quarantine or by windows.with_watermark
                 fix = f"join the good rows: quarantine.good_rows({second})"
             raise InvalidInputError(f"column {name} is in {first} and in {second}; {fix}")

@@ -1,18 +1,18 @@
 """Extra: models that score streams, each by its version, of `pyspark.ml` or of scikit-learn.
 
-A model is a folder that a `pyspark.ml.PipelineModel` was saved to, or a file that `joblib.dump` has written,
-as scikit-learn's guide "Model persistence" has it for models of one's own. Such a file is a pickle: it runs
-code when it is read, so read none from a place that you do not trust, and read it with the versions of
-Python and scikit-learn that wrote it.
+A model is a folder to which a `pyspark.ml.PipelineModel` was saved, or a file that `joblib.dump` wrote, as
+scikit-learn's guide "Model persistence" describes. Such a file is a pickle, which runs code when it is read:
+read no file from a place that you do not trust, and read it with the versions of Python and scikit-learn that
+wrote it.
 
-Models that change stand in a folder of versions, which `publish` makes:
+Models that change are kept in a folder of versions, which `publish` makes:
 
 models/spam/1            a folder of pyspark.ml, or 1.joblib
 models/spam/2            the next version; versions never change
 models/spam/current      the name of the version in use
 
-With a fixed version use `score`. Where the version may change while a query runs, `scorer` keeps the version
-of each batch beside the checkpoint. `learner` makes a new version of each batch.
+Use `score` for a fixed version. If the version may change while a query runs, use `scorer`, which records the
+version of each batch beside the checkpoint. `learner` makes a new version from each batch.
 """
 
 from __future__ import annotations
@@ -52,19 +52,20 @@ _CURRENT, _FILE = "current", ".joblib"
 
 
 def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
-    """Save a model as a new version and make it the current one, each in one step that a reader sees whole.
+    """Save a model as a new version and make it the current one; readers never see either step half done.
 
     Args:
         model: a fitted `pyspark.ml.PipelineModel`, or a model of scikit-learn.
-        path: a folder of versions on a local path; it is made when it is missing.
-        version: the name, such as "2"; a version that is there is never replaced. Default: the time (UTC).
+        path: a folder of versions on a local path; it is created if it does not exist.
+        version: the name of the version, such as "2". An existing version is never replaced. Default: the
+            current time (UTC).
 
     Returns:
         The file or folder of the version.
 
     Raises:
-        InvalidInputError: the path is not local, the version is there or cannot name a file, or the model is
-            none.
+        InvalidInputError: the path is not local, the version exists or cannot name a file, or `model` is not
+            a model.
         MissingExtraError: scikit-learn is not installed.
 
     Examples:
@@ -104,11 +105,11 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
 
 
 def switch(path: str | Path, version: str) -> None:
-    """Make another version the current one, such as an earlier one; batches that were begun keep theirs.
+    """Make another version the current one, for example an earlier one; running batches keep theirs.
 
     Args:
         path: a folder of versions on a local path.
-        version: one that is there.
+        version: the name of an existing version.
 
     Raises:
         InvalidInputError: the path is not local, or there is no such version.
@@ -125,7 +126,7 @@ def switch(path: str | Path, version: str) -> None:
 
 
 def _folder_of(path: str | Path) -> Path:
-    """Return a folder of versions, which must be on a local path."""
+    """Return the absolute path of a folder of versions, which must be local."""
     local = plain(str(path))
     if local is None:
         raise InvalidInputError(
@@ -141,7 +142,7 @@ def _versions_in(folder: Path) -> list[str]:
 
 
 def _current(folder: Path) -> str:
-    """Return the version in use."""
+    """Return the name of the version in use."""
     file = folder / _CURRENT
     if not file.is_file():
         there = ", ".join(_versions_in(folder))
@@ -154,23 +155,23 @@ def _current(folder: Path) -> str:
 
 
 def _name_of(query: str) -> str:
-    """Return how the names begin of the versions that a query learns."""
+    """Return the prefix of the names of all versions that a query learns."""
     return f"learned-{query[:8]}-"
 
 
 def _learned(version: str, query: str) -> int:
-    """Return the last batch of a query that a version has learned; -1 of a version that it did not make."""
+    """Return the last batch of a query that a version has learned, or -1 if the query did not make it."""
     number = version.removeprefix(_name_of(query))
     return int(number) if number != version else -1
 
 
 def _without(batch_id: int, query: str, folder: Path) -> str:
-    """Return the version in use, or, if that has learned a batch of the query, its last one without it.
+    """Return the version in use or, if it has learned this batch, the query's last version that has not.
 
-    The version in use has learned the batch where the query's checkpoint is older than the models.
+    The version in use has learned the batch already if the query's checkpoint is older than the models.
 
     Raises:
-        InvalidInputError: no version from before the batch is left.
+        InvalidInputError: the query has no version left from before the batch.
     """
     now = _current(folder)
     if _learned(now, query) < batch_id:
@@ -186,7 +187,7 @@ def _without(batch_id: int, query: str, folder: Path) -> str:
 
 
 def _version_for(query: str, batch_id: int, folder: Path, location: Place | None) -> str:
-    """Return the version that a batch is scored by and learned from: as when the batch first came."""
+    """Return the version by which to score and learn a batch; a replayed batch gets the same one."""
     choose = partial(_without, batch_id, query, folder)
     return choose() if location is None else pinned(location, batch_id, f"model {folder}", choose)
 
@@ -198,12 +199,12 @@ def _refuse_unknown(folder: Path, version: str) -> None:
 
 
 def _find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[Path | str, str]:
-    """Return a model's file, or its folder as Spark is to be given it, and its version."""
+    """Return a model and its version: a `Path` for a file of scikit-learn, a path for Spark as text."""
     local = plain(str(path))
     if local is not None and Path(local).is_file():
         return Path(local), version or Path(local).name.removesuffix(_FILE)
     place = locate(spark, path)
-    if place.folder is None:  # where only Spark can look
+    if place.folder is None:  # on a file system that only Spark can read
         return place.text, version or place.text.rstrip("/").rpartition("/")[2]
     folder = place.folder
     if (folder / "metadata").is_dir():
@@ -224,7 +225,7 @@ def _find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[P
 
 
 _VERSION, _PREDICTION = "model_version", "prediction"
-# What NumPy calls the types of predictions.
+# The SQL types of predictions, by the kind of NumPy's type.
 _TYPES = {"U": "string", "O": "string", "S": "string", "i": "bigint", "u": "bigint", "b": "boolean"}
 
 
@@ -237,25 +238,27 @@ def score(
 ) -> DataFrame:
     """Score each row with a fixed version of a model; a plain transform, for batch and streaming alike.
 
-    A model of scikit-learn is read here and goes to Spark's workers with the query; they need scikit-learn,
-    but not the file.
+    A model of scikit-learn is read here and sent to Spark's workers with the query. The workers need
+    scikit-learn, but not the file.
 
     Args:
         frame: static or streaming.
         path: a folder of versions, or a model itself.
-        version: which version, of a folder of versions; for a model itself, what to call it (its name).
-        features: for scikit-learn, a column whose values the model takes one by one, such as texts (where it
-            is null, the prediction is null), or a list of columns that it takes as a table (a null comes as
-            NaN). Default: the columns that the model was fitted with, if it knows them. A pipeline of
-            `pyspark.ml` knows its columns.
+        version: the version to use from a folder of versions. For a model itself, the name to show as its
+            version (default: the name of its file or folder).
+        features: for scikit-learn, either one column, whose values the model takes as a sequence, such as
+            texts (if a value is null, the prediction is null), or a list of columns, which the model takes as
+            a table (a null becomes NaN). Default: the columns that the model was fitted with, if it knows
+            them. A pipeline of `pyspark.ml` knows its columns.
 
     Returns:
-        The rows with the columns that the pipeline of `pyspark.ml` adds, or with `prediction` (string,
-        bigint, boolean or double, as the model's classes are), and with `model_version` (string).
+        The rows with the columns that the pipeline of `pyspark.ml` adds or, for scikit-learn, with
+        `prediction` (string, bigint, boolean or double, depending on the model's classes), and with
+        `model_version` (string).
 
     Raises:
         InvalidInputError: there is no such model or version, it cannot be read, the frame lacks a column that
-            it needs or has one that it adds, or Spark Connect cannot run it.
+            the model needs or has one that it adds, or Spark Connect cannot run the model.
         MissingExtraError: scikit-learn is not installed.
 
     Examples:
@@ -271,23 +274,23 @@ def score(
 
 
 def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> Part:
-    """Score each batch with the version that is current when it first comes.
+    """Score each batch with the version that is current when the batch first runs.
 
-    `sink.taking(models.scorer(path))` does so before a sink that works batch by batch. The version is
-    written beside the checkpoint before the batch is scored, so that a batch replayed after a crash
-    is scored as it was. Several scorers of one path in a query score a batch with the same version. In a
-    query without a checkpoint no batch is replayed, and nothing is written.
+    `sink.taking(models.scorer(path))` scores the batches before a sink that works batch by batch. The version
+    is recorded beside the checkpoint before the batch is scored, so a batch replayed after a crash is scored
+    by the same version. Several scorers of one path in a query score a batch with the same version. A query
+    without a checkpoint records nothing, because none of its batches can be replayed.
 
     Args:
         path: a folder of versions on a local path, which `publish` makes.
-        features: as in `score`.
+        features: the column or columns for scikit-learn, as in `score`.
 
     Returns:
-        What `Sink.taking` takes. Batches come out as from `score`.
+        The argument for `Sink.taking`. Batches get the same columns as from `score`.
 
     Raises:
-        InvalidInputError: the path is not local, or, when the query starts, as `score`; or the checkpoint is
-            on a Spark Connect server elsewhere.
+        InvalidInputError: the path is not local. When the query starts: any error of `score`, or no version
+            is current. In its first batch: the checkpoint is on a Spark Connect server elsewhere.
         MissingExtraError: scikit-learn is not installed.
 
     Examples:
@@ -319,7 +322,7 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
 
 
 class _Kept(dict[str, "Callable[[DataFrame], DataFrame]"]):
-    """The model that was read last; where a query's function is pickled it stays behind."""
+    """The last model that was read, by its version; it is left out when a query's function is pickled."""
 
     def __reduce__(self) -> tuple[type[_Kept], tuple[()]]:
         return _Kept, ()
@@ -351,7 +354,7 @@ def _of_spark(spark: SparkSession, path: str) -> Callable[[DataFrame], DataFrame
     def transform(frame: DataFrame) -> DataFrame:
         try:
             result: DataFrame = model.transform(frame)
-            result.schema  # noqa: B018 - Connect looks for the columns only now
+            result.schema  # noqa: B018 - Connect resolves the columns only here
         except Exception as err:
             raise InvalidInputError(
                 f"the model in {path} cannot score these columns ({innermost_cause(err)}); give it those "
@@ -403,7 +406,7 @@ def _of_sklearn(file: Path, features: str | Sequence[str] | None) -> Callable[[D
 
 
 def _predictions(data: bytes, batches: Iterator[Any]) -> Iterator[Any]:
-    """Predict in a worker of Spark's."""
+    """Predict in a worker of Spark; a row whose single feature is null gets null."""
     import pandas as pd
 
     model = _unpickled(data)
@@ -416,7 +419,7 @@ def _predictions(data: bytes, batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def _joblib() -> Any:
-    """Return the library that reads and writes models of scikit-learn."""
+    """Return joblib, the library that reads and writes models of scikit-learn."""
     try:
         import joblib
         import sklearn  # noqa: F401 - what the pickles name
@@ -425,21 +428,21 @@ def _joblib() -> Any:
     return joblib
 
 
-@lru_cache(maxsize=4)  # of each worker of Spark's, which serves many tasks
+@lru_cache(maxsize=4)  # in each Python worker, which Spark uses for many tasks
 def _unpickled(data: bytes) -> Any:
-    """Return the model that the bytes of a file hold; this runs what is pickled in them."""
+    """Load a model from the bytes of its file; this runs the code that is pickled in them."""
     return _joblib().load(io.BytesIO(data))
 
 
 def _pickled(model: Any) -> bytes:
-    """Return the bytes of a file that holds a model."""
+    """Return a model as the bytes of a file."""
     buffer = io.BytesIO()
     _joblib().dump(model, buffer)
     return buffer.getvalue()
 
 
 def _sklearn_model(file: Path | str) -> Any:
-    """Read a model of scikit-learn anew: what is learned to it must not show in another reader's."""
+    """Read a model of scikit-learn, not from the cache: a learner changes it, which nobody else may see."""
     if not isinstance(file, Path):
         raise InvalidInputError(
             f"{file} is a model of pyspark.ml, which cannot learn; give one of scikit-learn"
@@ -461,7 +464,7 @@ def _sklearn_model(file: Path | str) -> Any:
 
 
 def _last_step(model: Any) -> tuple[Any, Any]:
-    """Return the steps before the last one, and the last one, which learns."""
+    """Split a model into the steps before its last one, and the last one, which must be able to learn."""
     steps, last = (model[:-1], model[-1]) if hasattr(model, "steps") else ((), model)
     if not hasattr(last, "partial_fit"):
         raise InvalidInputError(
@@ -481,34 +484,34 @@ def learner(
 ) -> Sink:
     """Learn from each batch with scikit-learn's `partial_fit`; each batch makes a new current version.
 
-    A batch is learned from the version that was current when it first came, which is kept beside the
-    checkpoint, and makes a version named after the query and the batch. So a batch replayed after a
-    crash makes its version again, and is not learned twice. Where a checkpoint is older than the models, as
-    after a restore from a backup, a batch is learned from the query's last version without it. In a `fan_out`
-    with a sink that takes a `scorer` of the same path, a batch is scored by the model that has not seen it
-    yet, in whichever order they stand.
+    A batch continues from the version that was current when the batch first ran, which is recorded beside the
+    checkpoint, and makes a version named after the query and the batch. So a batch replayed after a crash
+    makes the same version again and is not learned twice. If a checkpoint is older than the models, as after
+    a restore from a backup, a batch continues from the query's last version that has not learned it. In a
+    `fan_out` with a sink that takes a `scorer` of the same path, a batch is scored by the model that has not
+    learned it yet, whichever of the two sinks comes first.
 
-    Rows without a label, or without a value in a single column of features, are not learned from. The others
-    pass through the driver's memory. For the same model after a replay, rows must come in the same order, as
-    from files, and the model must draw no random numbers without a seed. Learned versions are removed as
-    Spark removes its commits, so that about 100 stay.
+    Rows without a label, or without a value in a single column of features, are not learned. All other rows
+    pass through the driver's memory. For a replay to make the same model, rows must come in the same order,
+    as from files, and the model must not draw random numbers without a seed. Learned versions are removed as
+    Spark removes its commits, so about 100 of them are kept.
 
     Delivery: each batch is learned once.
 
     Args:
         path: a folder of versions on a local path, for models of scikit-learn whose last step has
-            `partial_fit`; the steps before it are not fitted further.
-        features: a column of values, such as texts, or a list of columns; as in `score`.
-        label: the column of the true answer.
-        classes: all labels that will ever come, for a classifier. Default: those that the model knows.
-        first: a model to begin with where the folder has none.
+            `partial_fit`. The steps before it are not fitted further.
+        features: one column of values, such as texts, or a list of columns; as in `score`.
+        label: the column with the true answer.
+        classes: for a classifier, all labels that can ever occur. Default: those that the model knows.
+        first: a model to begin with if the folder has no current version.
 
     Returns:
         A sink for queries in append mode, with a checkpoint on a local path.
 
     Raises:
-        InvalidInputError: the path is not local; when the query starts: no model, one without `partial_fit`,
-            or a column that is missing.
+        InvalidInputError: the path is not local. When the query starts: there is no model, the model has no
+            `partial_fit`, or a column is missing.
         MissingExtraError: scikit-learn is not installed.
 
     Examples:
@@ -541,7 +544,7 @@ def learner(
             _learn(model, rows[features if isinstance(features, str) else columns], rows[label], classes)
             version = f"{_name_of(query)}{batch_id:06}"
             replace(folder / f"{version}{_FILE}", [_pickled(model)])
-            # Else somebody has published another, which is to stay.
+            # Do not switch if somebody has published another version meanwhile: that one is to stay current.
             if _current(folder) == now and (now == base or _learned(now, query) >= batch_id):
                 switch(folder, version)
             if location is not None:
@@ -562,15 +565,15 @@ def learner(
 
 
 def _begin_with(first: Any, folder: Path) -> None:
-    if (folder / f"first{_FILE}").exists():  # a start was killed before it became the current one
+    if (folder / f"first{_FILE}").exists():  # an earlier start was killed before it made this version current
         switch(folder, "first")
     else:
         publish(first, folder, "first")
 
 
 def _remove_old(folder: Path, query: str, location: Place) -> None:
-    """Remove what a query learned before the batches that may come again, but for the versions in use."""
-    # Batches without labels make no version: that of a batch may be older than all others kept.
+    """Remove versions that a query learned before any batch that can be replayed, except those in use."""
+    # Batches without labels make no version, so the version a replay needs may be older than all the others.
     used = {_current(folder), *versions_in_use(location, f"model {folder}")}
     first = first_kept(location) - 1
     for old in folder.glob(f"{_name_of(query)}*{_FILE}"):

@@ -1,6 +1,8 @@
 """The profiles in `conf/`: settings in spark-defaults format, one file for each way of running.
 
-Everything here works before Spark does and without it.
+A profile is `local`, `test` or `cluster`, or a file of the user's. `session.get_session` applies one with
+`read_profile`, and `submit_properties` writes one as a properties file for spark-submit. Nothing here needs a
+running Spark or imports PySpark.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ __all__ = [
 PROFILES = ("cluster", "local", "test")
 
 STATE_STORE = "spark.sql.streaming.stateStore.providerClass"
-# By the names that people use: https://spark.apache.org/docs/latest/structured-streaming-programming-guide.html
+# State stores by their common names; the values are Spark's provider classes:
+# https://spark.apache.org/docs/latest/structured-streaming-programming-guide.html
 STATE_STORES = {
     "memory": "org.apache.spark.sql.execution.streaming.state.HDFSBackedStateStoreProvider",
     "rocksdb": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
@@ -44,12 +47,15 @@ atexit.register(_opened.close)
 
 @functools.cache
 def log4j2_file() -> Path:
-    """Return the kit's log4j2.properties as a real file (out of a zip, one copy, which goes at exit)."""
+    """Return the path of the kit's log4j2.properties.
+
+    If the kit runs from a zip, the path is that of one extracted copy, which is deleted at exit.
+    """
     return _opened.enter_context(resources.as_file(_files.in_conf("log4j2.properties")))
 
 
 def is_local(master: str) -> bool:
-    """Say whether a master URL runs everything in the driver's own process.
+    """Find out whether a master URL runs everything in the driver's own process.
 
     Examples:
         >>> is_local("local[2]"), is_local("spark://host:7077"), is_local("local-cluster[2,1,1024]")
@@ -62,11 +68,11 @@ def parse_properties(text: str, origin: str) -> dict[str, str]:
     r"""Read settings in spark-defaults format: a key, then white space, `=` or `:`, then the value.
 
     Args:
-        text: the lines; `#` and `!` begin a comment.
-        origin: where the text is from, for the message.
+        text: the lines of the file; a line that begins with `#` or `!` is a comment.
+        origin: the profile's name or path, for error messages.
 
     Returns:
-        The settings in the order in which they stand.
+        The settings by key, in the order of the lines.
 
     Raises:
         InvalidInputError: a line has no value, or a key does not begin with `spark.`.
@@ -108,13 +114,16 @@ def _text(profile: str) -> str:
 
 
 def read_profile(profile: str | Path) -> dict[str, str]:
-    """Return the settings of a profile.
+    """Read the settings of a profile.
 
     Args:
         profile: `local`, `test`, `cluster`, or the path of a file in spark-defaults format.
 
+    Returns:
+        The settings by key, in the order of the file's lines.
+
     Raises:
-        InvalidInputError: no such profile, a file that cannot be read, or a line that is no setting.
+        InvalidInputError: the profile is unknown, its file cannot be read, or a line is not a setting.
 
     Examples:
         >>> read_profile("local")["spark.sql.shuffle.partitions"]
@@ -129,15 +138,19 @@ def read_profile(profile: str | Path) -> dict[str, str]:
 
 
 def submit_properties(profile: str, folder: Path) -> Path:
-    """Write a profile as a file for `spark-submit --properties-file`, with quiet logs and fast start.
+    """Write a profile as a file for `spark-submit --properties-file`, with quiet logs and a fast start.
 
-    Under spark-submit the JVM starts before Python does, so what the JVM must know first can only come
-    from such a file: the log settings, and the class-data archive of this machine's Java and Spark.
+    Under spark-submit the JVM starts before Python, so settings that the JVM needs at its start can only
+    come from such a file: the log settings, and the class-data archive of this machine's Java and Spark. The
+    profile `cluster` gets neither.
 
     Args:
         profile: as for `read_profile`.
-        folder: where the file goes; made when it is missing. The same settings give the same file, which
-            only this user can read: a profile may hold keys.
+        folder: the folder for the file, which is created if it is missing. The same settings are always
+            written to the same file. Only this user can read it, because a profile may contain keys.
+
+    Returns:
+        The path of the file.
 
     Raises:
         InvalidInputError: as for `read_profile`.
@@ -147,7 +160,7 @@ def submit_properties(profile: str, folder: Path) -> Path:
     _files.private_folder(folder)
     if profile != "cluster":
         log4j2 = folder / "log4j2.properties"
-        # Whole: a JVM may read it right now.
+        # Replace the file atomically, because a JVM may be reading it.
         _files.replace(log4j2, [log4j2_file().read_text("utf-8")], private=True)
         flag = f'"-Dlog4j2.configurationFile={log4j2.resolve().as_uri()}"'
         given = settings.get("spark.driver.extraJavaOptions", "")

@@ -1,9 +1,13 @@
 """What a run did, query by query, with the rows that came too late.
 
-An operator that takes rows one by one, as a deduplication does, counts the rows that it drops. An aggregation
-counts groups, of which each may hold any number of rows. How many rows there are at most follows from their
-times: those before the end of the last closed window. `observed` has Spark say how many rows have which
-times; without it the earliest, the latest and the mean time of a batch's rows give a bound.
+`run` adds up the progress of each batch in a `QuerySummary` and returns a `RunSummary` of all its queries.
+Printing either gives a report.
+
+Most of the module counts late rows, because Spark does not count them exactly. An operator that handles rows
+one by one, such as a deduplication, counts the rows that it drops. An aggregation counts groups instead, and
+a group may contain any number of rows. The event times give an upper bound: only rows from before the end of
+the last closed window can have been dropped. With `observed`, Spark's progress contains the distribution of
+the event times; without it, the bound is computed from the latest and the mean event time of a batch.
 """
 
 from __future__ import annotations
@@ -34,14 +38,16 @@ __all__ = ["QuerySummary", "RunSummary"]
 
 
 _OBSERVED = "sparkstream_late"
-_numbers = itertools.count(1)  # two in one query must not have the same name
+_numbers = itertools.count(1)  # two observations in one query must have different names
 
-# The shares of a batch whose latest times Spark is asked for: each 8% more than the one before.
+# The percentiles of the event times that `observed` asks for, as shares of a batch's rows. Each share is 8%
+# larger than the one before, so that a bound on the number of late rows is off by about 8% at most.
 _SHARES = [min(1e-4 * 1.08**step, 1.0) for step in range(121)]
-_ACCURACY = 100_000  # Spark is off by at most one row in so many
+_ACCURACY = 100_000  # of percentile_approx: its error is at most one row in this number of rows
 
 _SECOND, _MILLI = 1_000_000, 1_000  # microseconds
-# What Spark makes of window() and session_window(); lengths are in microseconds.
+# Patterns for Spark's analyzed plan. A window() becomes arithmetic with its start, slide and length, in
+# microseconds, which are the groups of the first pattern.
 _WINDOW = re.compile(
     r"TimestampType, LongType\) - (-?\d+)\) % (\d+)\)(?:(?!precisetimestampconversion).)*?"
     r"\+ (\d+)\), LongType, TimestampType"
@@ -55,14 +61,15 @@ _SOURCE = re.compile(r"^\W*(StreamingRelation|FileSource\[)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class _Drops:
-    """What the plan of a query says of the late rows that it drops.
+    """What the plan of a query reveals about the late rows that it drops.
 
     Attributes:
-        watermarks: how many watermarks it has.
-        multiplies: whether a step may make several rows of one.
-        keeps: whether an aggregation gets rows of another operator with state, and so of earlier batches.
-        places: in how many groups of an aggregation a row is at most.
-        window: start, slide and length in microseconds, if the only aggregation is over such windows.
+        watermarks: the number of watermarks in the plan.
+        multiplies: whether an operator may turn one row into several.
+        keeps: whether an aggregation may receive rows of earlier batches, from another stateful operator.
+        places: the largest number of an aggregation's groups that one row can belong to.
+        window: start, slide and length in microseconds, if the query's only aggregation is by such a window;
+            else None.
     """
 
     watermarks: int
@@ -72,7 +79,11 @@ class _Drops:
     window: tuple[int, int, int] | None
 
     def bound(self, watermark: int) -> int:
-        """Return the time before which a row must be to be dropped, in microseconds."""
+        """Return the time before which a row must be to be dropped as late, in microseconds since 1970.
+
+        Args:
+            watermark: in microseconds since 1970.
+        """
         if self.window is None:
             return watermark + 1
         start, slide, length = self.window
@@ -80,14 +91,22 @@ class _Drops:
 
 
 def observed(frame: DataFrame, time: str) -> DataFrame:
-    """Let Spark's progress say how many rows of a batch have which times; beside the plan, as all it does."""
+    """Add an observation of the event times to a query, so that fewer late rows are uncertain.
+
+    Spark's progress then contains, for each batch, the number of rows with a time and the percentiles of
+    their times. The result of the query does not change.
+
+    Args:
+        frame: a streaming DataFrame with a watermark.
+        time: the event-time column.
+    """
     at = F.unix_micros(column(time))
     marks = F.percentile_approx(at, _SHARES, _ACCURACY)
     return frame.observe(f"{_OBSERVED}_{next(_numbers)}", F.count(at).alias("rows"), marks.alias("marks"))
 
 
 def drops(frame: DataFrame | None) -> _Drops | None:
-    """Read in a query's plan what it does with late rows; None for a query that `start` has not started."""
+    """Find out from a query's plan how it drops late rows; None for a query that `start` has not started."""
     if frame is None:
         return None
     plan = analyzed_plan(frame)
@@ -96,7 +115,7 @@ def drops(frame: DataFrame | None) -> _Drops | None:
     plain = (
         len(groups) == 1 and len(windows) == 1 and re.findall(r"(\S+)#\d+-T\d+ms", groups[0]) == ["window"]
     )
-    # Of windows in a form that is not known, a row may be in several.
+    # If the windows have a form that the pattern does not match, assume that a row may be in several of them.
     unknown = not windows and any(re.search(r"(?<!session_)\bwindow#", group) for group in groups)
     multiplies = unknown or _MULTIPLIES.search(plan) is not None
     return _Drops(
@@ -111,14 +130,15 @@ def drops(frame: DataFrame | None) -> _Drops | None:
 
 
 def _rows_late(progress: StreamingQueryProgress, by: _Drops | None, mark: int) -> tuple[int, int | None]:
-    """Return how many rows a batch has dropped at least, and at most.
+    """Return the least and the largest possible number of rows that a batch has dropped as late.
 
-    Where nothing tells the most, it is None, and the least counts rows and groups.
+    If there is no upper bound, the second number is None, and the first is the number of dropped rows plus
+    the number of dropped groups.
 
     Args:
-        progress: of the batch.
-        by: what the query's plan says.
-        mark: the watermark by which it has dropped them, in microseconds.
+        progress: the progress of the batch.
+        by: how the query drops late rows, or None if that is not known.
+        mark: the watermark by which the batch has dropped them, in microseconds since 1970.
     """
     rows = groups = 0
     for operator in progress.stateOperators:
@@ -137,7 +157,13 @@ def _rows_late(progress: StreamingQueryProgress, by: _Drops | None, mark: int) -
 
 
 def _at_most(progress: StreamingQueryProgress, by: _Drops, bound: int) -> int | None:
-    """Return how many rows of a batch are before a time, at most; None where nothing tells."""
+    """Return an upper bound on the number of a batch's rows that are before a time; None if there is none.
+
+    Args:
+        progress: the progress of the batch.
+        by: how the query drops late rows.
+        bound: the time, in microseconds since 1970.
+    """
     told = [metrics for name, metrics in progress.observedMetrics.items() if name.startswith(_OBSERVED)]
     if told and len(told) == by.watermarks:
         values = (metrics["values"] if "values" in metrics else metrics for metrics in told)  # noqa: SIM401 - a Row has no get
@@ -154,25 +180,31 @@ def _at_most(progress: StreamingQueryProgress, by: _Drops, bound: int) -> int | 
 
 
 def _before(bound: int, rows: int, marks: list[int] | None) -> int:
-    """Return how many of the rows are before a time, at most, by the times that their shares reach."""
+    """Return an upper bound on the number of rows before a time, from the percentiles of their times.
+
+    Args:
+        bound: the time, in microseconds since 1970.
+        rows: the number of rows.
+        marks: the percentiles for `_SHARES`, in microseconds since 1970; None or empty without rows.
+    """
     for share, mark in zip(_SHARES, marks or (), strict=False):
         if mark >= bound:
             return min(rows, math.ceil(share * rows) - 1 + rows // _ACCURACY)
     return rows
 
 
-# What the quarantine's observation of a batch counts, in its order.
+# The counts in the quarantine's observation of a batch, in their order.
 _PARSED = ("parsed_rows", "bad_rows", "header_rows", "like_header_rows")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the last batches mean.
+    """A finding about a query, from its last batches; printing it gives the text.
 
     Attributes:
-        level: `bad` where the query gets worse by itself or waits for ever; `warn` where it could do better;
-            `ok` for what is worth knowing of a query that does well.
-        text: what is so, with its numbers, and what to do about it.
+        level: `bad` if the query gets worse without intervention, or waits for ever; `warn` if it could do
+            better; `ok` for a remark on a query that does well.
+        text: the finding, with numbers, and what to do about it.
     """
 
     level: str
@@ -185,50 +217,55 @@ class Verdict:
 
 @dataclass(frozen=True)
 class QuerySummary:
-    """What one query did during a run, as Spark counts it.
+    """What one query did during a run, as Spark counts it; printing it gives one line.
 
     Attributes:
         name: the query's name.
-        query_id: Spark's id of the query, which its checkpoint keeps over restarts.
-        batches: batches committed in this run.
-        input_rows: rows read in these batches; filters that the source applies itself come before.
-        last_batch: the id of the last batch committed in this run, or None.
-        output_rows: rows written, or None where the sink does not report them (any `foreachBatch`).
-        late_rows: how many rows were dropped because they came after the watermark, or None without a
-            watermark. An aggregation counts groups of rows: there it is the fewest rows that these can be, or
-            their number of rows and groups where `late_rows_at_most` is None.
-        late_rows_at_most: how many it were at most: the same number if it is exact, None if nothing tells.
-        late_batches: how many batches dropped rows.
-        late_seconds: how far the earliest row of these batches was behind the watermark.
-        late_before_1970: whether a batch dropped rows before the watermark had moved: Spark's begins at 1970.
-        rows_set_aside: how many late rows `sinks.by_watermark` wrote to its second sink; None without it, and
-            on Spark Connect, where the server counts for itself.
-        parsed_rows: rows that `quarantine` gave, good and bad, or None where the query does not use it. A
-            batch that is computed twice counts twice, also in the next three.
-        bad_rows: of these, the bad ones.
-        header_rows: lines that `quarantine` left out as headers; they are none of the above.
-        like_header_rows: of the bad rows, those that look like a header.
-        mode: its output mode, or None for a query that `start` has not started.
-        state_rows: rows that the query keeps in state after the last batch, or None without state.
-        waiting_rows: of these, how many at most wait for the watermark before they are written, such as open
-            windows and unmatched rows of a join; None in another mode than append, and without a watermark.
-        records_behind: how many records Kafka had when the last batch was planned that no batch had read
-            yet, over all partitions; None for a query without Kafka. Without `max_offsets_per_trigger` each
-            batch takes all that is there.
-        seconds_behind: for how many seconds a record that no batch had read yet may have been in a stream of
-            Kinesis when the last batch was planned; None without one, and before Spark 4.2.
-        files_waiting: how many files were in its folders that no committed batch had read: counted after
-            the last batch, and once more when `run` ends. None for a query that reads no files, and where
-            they cannot be counted: this process must reach the checkpoint and the folder, which on Spark
-            Connect takes a server on this machine; and not with `fileNameOnly`.
-        busy_seconds: how long its batches took, all together.
-        rows_looked_at: rows of CSV and JSON files in which `run` has looked for values that Spark could not
-            read: all rows where there are few, else a sample (see `sources.csv`); None without such files.
-        null_rows: of these, the rows with NULL in every column that the query reads.
-        null_columns: columns that the query reads and that are NULL in all of these rows, and in the rows of
-            earlier runs; empty for fewer than 100 rows.
-        broken: by each rule of `quarantine.expect`, how many rows broke it; empty without rules.
-        verdicts: what its last batches mean, where something is wrong (`verdicts.verdicts` has the rules).
+        query_id: Spark's id of the query, which stays the same across restarts on one checkpoint.
+        batches: the number of batches committed in this run.
+        input_rows: the number of rows read in these batches, after any filters that the source itself
+            applies.
+        last_batch: the id of the last batch committed in this run; None if there was none.
+        output_rows: the number of rows written; None if the sink does not report it (any `foreachBatch`).
+        late_rows: the number of rows dropped because they arrived after the watermark; None without a
+            watermark. An aggregation drops groups of rows: for these, the least possible number of rows, or
+            the number of dropped rows plus groups if `late_rows_at_most` is None.
+        late_rows_at_most: the largest possible number of dropped rows. Equal to `late_rows` if that is exact;
+            None if there is no upper bound.
+        late_batches: the number of batches that dropped rows.
+        late_seconds: how many seconds the earliest row of these batches was behind the watermark.
+        late_before_1970: whether a batch dropped rows before the watermark had moved from its initial value,
+            1970-01-01.
+        rows_set_aside: the number of late rows that `sinks.by_watermark` wrote to its second sink; None
+            without that sink, and on Spark Connect, where the count stays on the server.
+        parsed_rows: the number of rows, good and bad, that `quarantine` returned; None without `quarantine`.
+            A batch that is computed twice counts twice, here and in the next three attributes.
+        bad_rows: the bad rows among `parsed_rows`.
+        header_rows: the number of lines that `quarantine` skipped as headers; not part of `parsed_rows`.
+        like_header_rows: the rows among `bad_rows` that look like a header.
+        mode: the output mode; None for a query that `start` has not started.
+        state_rows: the number of rows in the state store after the last batch; None without state.
+        waiting_rows: how many of `state_rows` at most wait for the watermark before they are written, such as
+            open windows and unmatched rows of a join; None in other modes than append, and without a
+            watermark.
+        records_behind: the number of Kafka records, over all partitions, that no batch had read yet when the
+            last batch was planned; None for a query without Kafka. Without `max_offsets_per_trigger`, each
+            batch reads all of them.
+        seconds_behind: for how many seconds at most an unread record had been in a Kinesis stream when the
+            last batch was planned; None without Kinesis, and before Spark 4.2.
+        files_waiting: the number of files in the input folders that no committed batch had read; counted
+            after the last batch, and once more when `run` ends. None for a query that reads no files, with
+            the option `fileNameOnly`, and if this process cannot reach the checkpoint and the folders (on
+            Spark Connect it can only with a server on this machine).
+        busy_seconds: the total duration of the batches.
+        rows_looked_at: the number of rows of CSV and JSON files in which `run` has looked for values that
+            Spark could not read: all rows if there are few, else a sample (see `sources.csv`). None without
+            such files.
+        null_rows: the rows among `rows_looked_at` that are NULL in every column that the query reads.
+        null_columns: the columns that the query reads and that are NULL in all of these rows, and in the
+            rows of earlier runs; empty if fewer than 100 rows were looked at.
+        broken: for each rule of `quarantine.expect`, the number of rows that broke it; empty without rules.
+        verdicts: findings about the query if something is wrong (`verdicts.verdicts` lists the rules).
     """
 
     name: str
@@ -259,20 +296,20 @@ class QuerySummary:
     null_columns: tuple[str, ...] = ()
     broken: Mapping[str, int] = field(default_factory=dict, hash=False)
     verdicts: tuple[Verdict, ...] = ()
-    drops: _Drops | None = field(default=None, repr=False)  # by what its plan drops late rows
-    watermark: int | None = field(default=None, repr=False)  # of the last batch, in microseconds
+    drops: _Drops | None = field(default=None, repr=False)  # how its plan drops late rows
+    watermark: int | None = field(default=None, repr=False)  # of the last batch, in microseconds since 1970
 
     @property
     def rows_per_second(self) -> float | None:
-        """Input rows over the time that the batches took; None before the first batch."""
+        """Input rows divided by `busy_seconds`; None before the first batch."""
         return self.input_rows / self.busy_seconds if self.busy_seconds else None
 
     def has(self, progress: StreamingQueryProgress) -> bool:
-        """Say whether the summary has counted a batch."""
+        """Return whether the summary has already counted a batch."""
         return self.last_batch is not None and progress.batchId <= self.last_batch
 
     def with_batch(self, progress: StreamingQueryProgress) -> QuerySummary:
-        """Return the summary with one more batch; itself if it has counted that one already."""
+        """Return a summary with one more batch, or this one if it has already counted the batch."""
         if self.has(progress):
             return self
         counted: dict[str, Any] = {
@@ -281,14 +318,14 @@ class QuerySummary:
             "last_batch": progress.batchId,
             "busy_seconds": self.busy_seconds + progress.durationMs.get("triggerExecution", 0) / 1000,
         }
-        if progress.sink.numOutputRows >= 0:  # -1: the sink does not say
+        if progress.sink.numOutputRows >= 0:  # -1: the sink does not report it
             counted["output_rows"] = (self.output_rows or 0) + progress.sink.numOutputRows
         operators = [(operator, times_computed(operator)) for operator in progress.stateOperators]
         if operators:
             counted["state_rows"] = sum(operator.numRowsTotal // times for operator, times in operators)
         if "watermark" in progress.eventTime:
             counted |= self._late(progress)
-            if self.mode == "append":  # other modes have written the open windows
+            if self.mode == "append":  # in other modes the open windows have been written already
                 waits = (each.numRowsTotal // times for each, times in operators if _waits(each))
                 counted["waiting_rows"] = sum(waits)
         behind = [found for source in progress.sources if (found := records_behind(source)) is not None]
@@ -301,15 +338,15 @@ class QuerySummary:
         return replace(self, **counted).waiting_in(progress)
 
     def waiting_in(self, progress: StreamingQueryProgress) -> QuerySummary:
-        """Return the summary with how many files wait by the progress of its last batch."""
+        """Return a summary with the number of waiting files from a progress; None if it was not counted."""
         found = [counted[0] for source in progress.sources if (counted := files(source)) is not None]
         return replace(self, files_waiting=sum(found) if found else None)
 
     def _late(self, progress: StreamingQueryProgress) -> dict[str, Any]:
-        """Return what was dropped, and set aside, because it came too late, with one more batch."""
+        """Return the attributes about late rows, with one more batch added."""
         first, own = (epoch_microseconds(progress.eventTime.get(name)) for name in ("min", "watermark"))
         follows = self.last_batch is not None and progress.batchId == self.last_batch + 1
-        # Spark drops by the watermark of the batch before.
+        # Spark drops late rows by the watermark of the previous batch; use it if that batch was counted.
         former = self.watermark if follows and self.drops is not None else None
         mark = (own if former is None else former) or 0
         least, most = _rows_late(progress, self.drops, mark)
@@ -330,7 +367,7 @@ class QuerySummary:
 
     @property
     def late_rows_said(self) -> str:
-        """How many late rows were dropped, in words: "12 late rows", "between 3 and 40 late rows"."""
+        """The number of dropped late rows in words: "12 late rows", "between 3 and 40 late rows"."""
         least, most = self.late_rows or 0, self.late_rows_at_most
         if most is None and least:
             return f"at least {count(least, 'late row')} or {'group' if least == 1 else 'groups'}"
@@ -339,10 +376,10 @@ class QuerySummary:
         return f"between {least:,} and {count(most, 'late row')}"
 
     def _observed(self, progress: StreamingQueryProgress) -> dict[str, Any]:
-        """Return what `quarantine` has counted, with one more batch."""
+        """Return the attributes that `quarantine` counts, with one more batch added."""
         counted: dict[str, Any] = {}
         for name, metrics in progress.observedMetrics.items():
-            # On Connect the row may be the values alone, under the names of Spark's message.
+            # On Connect the Row may have the fields of the protobuf message, with the counts in `values`.
             alone = metrics["values"] if "values" in metrics else None  # noqa: SIM401 - a Row has no get
             if name.startswith(OBSERVED):
                 for kind, rows in zip(_PARSED, alone or metrics, strict=True):
@@ -379,7 +416,7 @@ class QuerySummary:
         return f"{self.name}: {', '.join(done)}, last batch committed: {last}"
 
     def _behind(self) -> list[str]:
-        """Say how large its backlog is, as each kind of source counts it."""
+        """Describe the backlog in words, in the unit of each kind of source."""
         said = []
         if self.records_behind is not None:
             said.append(f"{count(self.records_behind, 'record')} behind")
@@ -392,15 +429,17 @@ class QuerySummary:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did, query by query.
+    """What a run did, query by query; printing it gives a report with hints.
 
     Attributes:
-        ended_by: why it ended: "end of input", "run_for is over", "max_batches are through", "N s without a
-            row", "stop file PATH", "the web page", "SIGINT", "SIGTERM", "a signal to the JVM", "query.stop()"
-            (somebody else has stopped them) or "failure".
-        seconds: how long it ran.
-        queries: one summary a query, in the order given.
-        warnings: what its sources lost or hid without an error, one line each (see `checkpoints.losses`).
+        ended_by: the reason why the run ended: "end of input", "run_for is over", "max_batches are through",
+            "N s without a row", "stop file PATH", "the web page", "SIGINT", "SIGTERM", "a signal to the
+            JVM", "the end of the JVM by itself", "query.stop()" (the queries were stopped by other code) or
+            "failure".
+        seconds: the duration of the run.
+        queries: one summary for each query, in the order in which the queries were given.
+        warnings: one line for each problem that a source did not report, such as lost or ignored files (see
+            `checkpoints.losses`).
     """
 
     ended_by: str
@@ -409,7 +448,7 @@ class RunSummary:
     warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return a line for each query, warning and verdict, and one for the run."""
+        """Return a line for each query, warning, verdict (except `ok`) and hint, and one for the run."""
         lines = [str(query) for query in self.queries]
         lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [
@@ -434,7 +473,11 @@ class RunSummary:
 
 
 def _waits(operator: StateOperatorProgress) -> bool:
-    """Say whether rows of a state wait to be written, and are not kept to know others by them."""
+    """Return whether an operator's rows in state wait to be written.
+
+    A deduplication, by contrast, keeps rows only to recognise later duplicates.
+    """
     if operator.operatorName.startswith("transformWithState"):
-        return bool(operator.customMetrics.get("numListStateVars"))  # as those of `state` that wait have
+        # The operators of `state` that hold rows back keep them in a list; the others have no list state.
+        return bool(operator.customMetrics.get("numListStateVars"))
     return not operator.operatorName.startswith("dedupe")

@@ -1,4 +1,9 @@
-"""`start`: one named streaming query, checked before Spark sees it; in a dry run it is only checked."""
+"""`start`: one named streaming query, checked before Spark sees it; in a dry run it is only checked.
+
+`start` checks the arguments, guards the checkpoint (`checkpoints.guard`), opens the sink, starts Spark's
+query and notes what `runs.run` needs to know about it later. Of this module only `start` is public; the
+private functions are its steps.
+"""
 
 from __future__ import annotations
 
@@ -53,10 +58,14 @@ __all__ = ["start"]
 
 
 def _check_realtime(frame: DataFrame, sink: Sink, mode: str) -> None:
-    """Refuse what no Spark runs in real time; of which operators it does each has a list, and says so itself.
+    """Refuse a real-time query that no version of Spark can run.
+
+    Which operators run in real time differs between versions: Spark itself refuses the others, with a clear
+    message.
 
     Raises:
-        InvalidInputError: this Spark has no real-time mode, or what the query needs has none.
+        InvalidInputError: this version of Spark has no real-time mode; or the sink, the output mode or a
+            Python function in the query does not work in real time.
     """
     if "realTime" not in inspect.signature(DataStreamWriter.trigger).parameters:
         raise InvalidInputError(
@@ -76,21 +85,28 @@ def _check_realtime(frame: DataFrame, sink: Sink, mode: str) -> None:
         )
 
 
+# How a dry run describes some triggers.
 _WORDS = {"processingTime": "a batch every {}", "availableNow": "the input that is there, then it ends"}
 
 
 def _planned(
     asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str, str]], **guarding: Any
 ) -> Planned:
-    """Check a query as its start does, and say what would run; what the checks have made is removed.
+    """Check a query as its start does, and return what would run; nothing that the checks create remains.
 
-    Where its checkpoint is still to be made from that of another one, `carried` says so: all is checked then.
-    On Spark Connect only a start tells whether Spark's own rules allow the plan in this output mode.
+    On Spark Connect only a real start finds out whether Spark allows the plan in this output mode.
+
+    Args:
+        asked: the query.
+        trigger: its trigger, as Spark takes it.
+        carried: the lines of the description that `_carry_over` returned. If there are any, it has made all
+            checks already, and the checkpoint would still have to be made.
+        **guarding: further arguments of `guard`.
 
     Raises:
-        InvalidInputError: as `start`.
+        InvalidInputError: as for `start`.
     """
-    from sparkstream_kit import _dry_run  # which no other start needs
+    from sparkstream_kit import _dry_run  # imported here, because only a dry run needs it
 
     frame, sink, location = asked.frame, asked.sink, asked.location
     begins = [("mode", asked.mode), *(("sink", said) for said in _sinks(sink))]
@@ -113,7 +129,7 @@ def _planned(
 
 
 def _sinks(sink: Sink) -> list[str]:
-    """Say of each sink where it writes, and what it promises."""
+    """Return one line for each sink: where it writes, and its delivery promise."""
     if sink.parts:
         return [said for part in sink.parts for said in _sinks(part)]
     to = f" to {', '.join(sink.writes_to)}" if sink.writes_to else ""
@@ -121,13 +137,19 @@ def _sinks(sink: Sink) -> list[str]:
 
 
 def _when(trigger: dict[str, Any]) -> str:
+    """Describe a trigger in words, for a dry run."""
     for word, value in trigger.items():
         return _WORDS.get(word, f"{word} {{}}").format(value)
     return "a batch as soon as the last one has ended"
 
 
 def _progress(location: Place | None, logs: Logs | None) -> str:
-    """Say where a query would keep its progress, and from where it would go on."""
+    """Describe, for a dry run, where a query would keep its progress and from which batch it would resume.
+
+    Args:
+        location: the checkpoint, or None for a temporary one.
+        logs: the logs in the checkpoint; None if they are out of reach.
+    """
     if location is None:
         return "a temporary one, removed at the end"
     if logs is None:
@@ -135,16 +157,16 @@ def _progress(location: Place | None, logs: Logs | None) -> str:
     return f"{location} ({'new' if logs.done < 0 else f'it goes on after batch {logs.done}'})"
 
 
-# A path in `Sink.writes_to`.
+# An entry of `Sink.writes_to` that names a path; the group is the path.
 _WRITTEN = re.compile(r"(?:folder |file |Delta table |table .* in sqlite[^:]*:///)(.*)", re.DOTALL)
 
 _log = logging.getLogger(__name__)
 
 _TRIGGERS = ("availableNow", "continuous", "once", "processingTime", "realTime")
-# Settings of the session change around a start: two threads must not do so at once.
+# A start changes settings of the session for a moment, so two threads must not start queries at once.
 _one_at_a_time = threading.RLock()
 _ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
-_FLAGS = ("availableNow", "once")  # the triggers that have no duration
+_FLAGS = ("availableNow", "once")  # triggers whose value is True instead of a duration
 
 
 def start(
@@ -160,44 +182,47 @@ def start(
     dry_run: bool = False,
     **trigger: Any,
 ) -> StreamingQuery:
-    """Start one named streaming query.
+    """Start one named streaming query, after checks that name the fix for what is wrong.
 
-    A query with `transformWithState` gets the RocksDB state store, without which Spark refuses it, and where
-    no other operator keeps state its values in Avro, to which a later version of the job can add fields; any
-    other query has that of the session (`spark.sql.streaming.stateStore.providerClass`). A checkpoint keeps
-    the one that it was begun with.
+    The query's state store is that of the session (`spark.sql.streaming.stateStore.providerClass`), except
+    for a query with `transformWithState`: this gets RocksDB, which Spark requires for it. If no other
+    operator of that query keeps state, its state is encoded in Avro, so that a later version of the job can
+    add fields. A checkpoint keeps the state store with which it was created.
 
     Args:
         frame: a streaming DataFrame.
         sink: from `sparkstream_kit.sinks`; its docstring states the delivery promise.
-        name: the query's name, in progress, errors and Spark's UI; `sinks.memory` gives its table's.
-        mode: `append`, `update` or `complete`.
-        checkpoint: the folder that keeps the query's progress, from which it resumes; for this query alone.
-            Without it a temporary folder is used, which Spark removes when the query ends (after a failure,
-            too, with the kit's profiles).
-        continues: the checkpoint of another version of this query. Where `checkpoint` is not there yet, it is
-            made so that this query goes on exactly where the other one stands: its state is built from the
-            input that the other one has read, and nothing is written meanwhile. All its sources are files or
-            topics of Kafka, and both checkpoints are on a local path.
-        allow_changed_query: go on with the state in the checkpoint although a different query wrote it, or
-            although it has read other folders; these are then read from the start.
+        name: the query's name in progress, errors and Spark's UI. May be left out for `sinks.memory`, which
+            names the query after its table.
+        mode: the output mode: `append`, `update` or `complete`.
+        checkpoint: the folder that keeps the query's progress, from which a restart resumes. No other query
+            may use it. Default: a temporary folder, which Spark removes when the query ends (with the kit's
+            profiles after a failure, too).
+        continues: the checkpoint of an earlier version of this query. If `checkpoint` does not exist yet, it
+            is created so that this query continues exactly where the earlier one has stopped: its state is
+            built from the input that the earlier version has read, and nothing is written meanwhile. All
+            sources must be files or Kafka topics, and both checkpoints must be on a local path.
+        allow_changed_query: accept a checkpoint that a different query wrote, and keep its state; or one
+            that has read other folders, in which case the new folders are read from the start.
         moved: folders of input files that have moved since the checkpoint was written, as {old: new}. The
-            checkpoint then knows the files by their new paths, and reads none of them again.
-        dry_run: make all checks, start nothing and leave nothing behind. On Spark Connect a plan that Spark
-            itself refuses in this output mode shows only at a start.
-        **trigger: one of Spark's own words: `processingTime="5 seconds"` (or a `timedelta`),
-            `availableNow=True`, ….
+            checkpoint is changed to the new paths, so that no file is read again.
+        dry_run: make all checks, start nothing and leave nothing behind. On Spark Connect, whether Spark
+            allows the plan in this output mode is only found out at a real start.
+        **trigger: one of Spark's own trigger keywords: `processingTime="5 seconds"` (or a `timedelta`),
+            `availableNow=True`, …. Default: each batch begins as soon as the previous one has ended.
 
     Returns:
-        Spark's own StreamingQuery, running. Of a dry run what would run, as a text to print: mode, sink and
-        its promise, checkpoint, input and trigger; `run` ends with it (`errors.DryRun`).
+        Spark's own StreamingQuery, running. A dry run returns a description to print instead: mode, sink and
+        its promise, checkpoint, input and trigger. If it is passed to `run`, `run` raises it as
+        `errors.DryRun`.
 
     Raises:
-        InvalidInputError: an argument of another type, a frame that does not stream, a trigger that cannot
-            be read, an output mode that the sink does not support, a missing name or checkpoint, a query of
-            this name that already runs, a sink that writes into a folder that the query reads, or a
-            checkpoint that is in use, damaged, of a different query, or out
-            of reach of the other nodes.
+        InvalidInputError: an argument has a wrong type; the DataFrame does not stream; the trigger cannot be
+            read; the sink does not support the output mode; the name or a required checkpoint is missing; a
+            query of this name already runs; the sink writes into a folder that the query reads; or the
+            checkpoint is in use, damaged, of a different query, or out of reach of the cluster's nodes.
+        KitError: the Python process of a Spark Connect server does not start, or this version of Spark
+            prints plans in an unknown form.
 
     Examples:
         >>> from sparkstream_kit import sinks
@@ -230,7 +255,7 @@ def start(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a query is started with, and started with once more to end a finite input."""
+    """The arguments of a start; kept for `drain`, which starts the query once more."""
 
     frame: DataFrame
     sink: Sink
@@ -239,17 +264,19 @@ class _Asked:
     location: Place | None
 
     def drain(self) -> StreamingQuery | None:
-        """Start the query for its last batch, which reads nothing and closes every window.
+        """Start the query once more, for a last batch that reads nothing and closes every window.
 
         Returns:
-            None where there is nothing to close: no state, no watermark, mode `complete`, which has written
-            all of it, or that batch has run.
+            The query; or None if there is nothing to close: the query has no checkpoint, no state or no
+            watermark, its mode is `complete`, which has already written everything, or the last batch has
+            already run.
         """
         place = self.location
         if place is None or self.mode == "complete" or not place.names("state"):
             return None
         if not has(self.frame, "EventTimeWatermark"):
-            return None  # a batch more would write nothing, and leave a checkpoint that takes no more rows
+            # A last batch would write nothing, and after it the checkpoint would accept no more rows.
+            return None
         with at_hand(place) as logs:
             if drained(logs):
                 return None
@@ -258,15 +285,22 @@ class _Asked:
 
 
 def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple[tuple[str, str], ...]:
-    """Make the checkpoint of a changed query, which goes on where the other one stands; say what was done."""
-    from sparkstream_kit.checkpoints.evolve import evolve  # few starts need it
+    """Create the checkpoint of a changed query from that of its earlier version (`continues`).
+
+    Returns:
+        What was done, as lines for a dry run's description.
+
+    Raises:
+        InvalidInputError: `checkpoint` is missing, or `evolve` refuses the change.
+    """
+    from sparkstream_kit.checkpoints.evolve import evolve  # imported here, because few starts need it
 
     frame, sink, place = asked.frame, asked.sink, asked.location
     if place is None:
         raise InvalidInputError("start(): continues= needs a new checkpoint; give checkpoint='folder'")
 
     def check_sink(old: Place, makes: bool) -> None:
-        if sink.open is not None:  # without its end: the query's own start takes its epoch
+        if sink.open is not None:  # the opening is not ended: only the real start may take a new epoch
             sink.open(frame, old, Opening(makes=makes))
         plan.check_mode(frame, asked.mode)
 
@@ -277,7 +311,7 @@ def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple
 
 @contextmanager
 def _starting(asked: _Asked) -> Iterator[None]:
-    """Make one start at a time, and put in one line what Spark says of a query that it does not start."""
+    """Serialise starts, apply the query's state-store settings, and turn Spark's refusals into one line."""
     try:
         with _one_at_a_time, in_force(asked.frame.sparkSession, _state_store(asked.frame)):
             yield
@@ -290,6 +324,14 @@ def _starting(asked: _Asked) -> Iterator[None]:
 
 
 def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **guarding: Any) -> StreamingQuery:
+    """Guard the checkpoint, open the sink, start Spark's query, and note it for `run`.
+
+    Args:
+        asked: the query.
+        trigger: its trigger, as Spark takes it.
+        drain: plan the last batch, which reads nothing and closes every window, and run only that.
+        **guarding: further arguments of `guard`.
+    """
     frame, sink, name = asked.frame, asked.sink, asked.name
     location, spark = asked.location, frame.sparkSession
     columns = [list(each) for each in frame.dtypes]
@@ -316,7 +358,8 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
             guarded.note()
             sink.claim(spark, location)
         except BaseException:
-            asking.stop_unknown(spark, name)  # before the lock is released
+            # The query may run although its start has failed. Stop it before `guard` releases the lock.
+            asking.stop_unknown(spark, name)
             raise
     if guarded.lock is not None:
         guarded.lock.until_end_of(query)
@@ -332,10 +375,16 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
 
 
 def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: bool) -> dict[str, Any]:
-    """Return the trigger to start with: `once` for a batch that ends the input, else the given one."""
+    """Return the trigger to start with: `once` if only the last batch is to run, else the given one.
+
+    With `drain` the last batch is planned in the checkpoint. If an earlier drain was cut off, the last batch
+    is planned already, and a start finishes it.
+    """
     if drain:
         number = plan_empty_batch(logs, END)
-        if asked.location is not None and asked.location.folder is None:  # a copy has it now
+        # If the checkpoint is on another file system, the plan is in a local copy so far: write it there,
+        # too.
+        if asked.location is not None and asked.location.folder is None:
             text = (logs.root / "offsets" / str(number)).read_text("utf-8")
             asked.location.write(f"offsets/{number}", text)
     elif is_being_drained(logs):
@@ -349,10 +398,10 @@ def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: b
 
 
 def _state_store(frame: DataFrame) -> dict[str, str]:
-    """Return the settings that a query of `transformWithState` needs, whatever the session has for others.
+    """Return the state-store settings that a query with `transformWithState` needs; none for other queries.
 
-    Without RocksDB Spark refuses it. With its values in Avro the next version of the job can have one field
-    more, but Spark has Avro for no other operator that keeps state.
+    Spark refuses such a query without RocksDB. With state encoded in Avro, the next version of the job can
+    add fields, but Spark supports Avro for no other stateful operator, so it is used only if there is none.
     https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
     """
     if not has(frame, "TransformWithState"):
@@ -363,7 +412,13 @@ def _state_store(frame: DataFrame) -> dict[str, str]:
 
 
 def _trigger(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the trigger as Spark takes it, which reads no `timedelta` and some wrong words too late."""
+    """Check a trigger and convert it to what Spark accepts: a `timedelta` becomes a text.
+
+    Spark itself would report some wrong keywords and values only after the start.
+
+    Raises:
+        InvalidInputError: an unknown keyword, more than one trigger, or a value that cannot be used.
+    """
     if "trigger" in given:
         raise InvalidInputError(
             f"start(): trigger is {said(given['trigger'])}; give Spark's own keyword in its place, such as "
@@ -385,7 +440,7 @@ def _trigger(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None) -> None:
-    """Refuse what the sink cannot do."""
+    """Refuse an output mode that the sink does not support, and a missing checkpoint that the sink needs."""
     if mode not in sink.modes:
         raise InvalidInputError(
             f"sink {sink.kind} supports output mode {' and '.join(sink.modes)}, not {mode}; {sink.advice}"
@@ -398,7 +453,7 @@ def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None) -> None:
 
 
 def _refuse_own_input(asked: _Asked) -> None:
-    """Refuse a folder or a file of the sink in a folder that the query reads: it would read its own rows."""
+    """Refuse a sink that writes into an input folder: the query would read its own output."""
     found = (_WRITTEN.fullmatch(target) for target in asked.sink.writes_to)
     written = {match[1]: _spelt(match[1]) for match in found if match}
     if not written:
@@ -414,13 +469,17 @@ def _refuse_own_input(asked: _Asked) -> None:
 
 
 def _spelt(path: str) -> str:
-    """Return a path of this machine without links; any other as it is."""
+    """Return a local path as an absolute one with links resolved; a path of another file system unchanged."""
     plain = _files.plain(path)
     return path if plain is None else os.path.realpath(plain)
 
 
 def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:
-    """Return the query's name, checked against the sink and the queries that run."""
+    """Return the query's name, which is the sink's or the given one.
+
+    Raises:
+        InvalidInputError: the names differ, both are missing, or a query of this name already runs.
+    """
     if sink.query_name and name not in (None, sink.query_name):
         raise InvalidInputError(
             f"sink {sink.kind} names its query {sink.query_name}, because Spark names the table after the "

@@ -1,4 +1,9 @@
-"""`run`: wait for any number of queries, and end them well."""
+"""`run`: wait for any number of queries, and end them well.
+
+`run` is the only public function. It creates a `_Run`, which listens to the progress of its queries, waits
+until one of the limits ends the run, lets the batch in flight commit, and stops every query. A `_Watched`
+holds one query of the run and what the run has counted of it; its `summary` becomes part of the `RunSummary`.
+"""
 
 from __future__ import annotations
 
@@ -44,16 +49,30 @@ __all__ = ["run"]
 
 _log = logging.getLogger(__name__)
 
-# The exit codes of a clean stop that did not succeed; a JVM that Python has started is deaf to SIGINT.
+# Exit codes of a run that a signal ended and in which a query then failed. A signal to the JVM counts as
+# SIGTERM: a JVM that Python has started ignores SIGINT.
 _CUT = {"SIGINT": 130, "SIGTERM": 143, shutdown.SIGNALLED: 143}
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
 _END_LIMIT = 30.0  # seconds that a job may take to end after its run
-_LOOK_AT_FILES = 60.0  # seconds from one look at the input files to the next
-_LOOK_AT_VALUES = 10.0  # seconds until the first look at what is in them
+_LOOK_AT_FILES = 60.0  # seconds between two checks of the input files
+_LOOK_AT_VALUES = 10.0  # seconds until the first check of the values in the input files
 
 
 class _Watched:
-    """A query of a run, and what it has done in it."""
+    """A query of a run, and what the query has done during the run.
+
+    Attributes:
+        query: the query.
+        name: its name, else its id.
+        known: what `start` knows about it.
+        done: its summary so far.
+        records: its last batches, for the verdicts.
+        samples: samples the values in its input files.
+        passed_over: kinds of ignored input files that a warning has already named.
+        sockets: host and port of each socket that it reads; None before its first batch.
+        endless: whether it ends only when it is stopped.
+        ended: whether it has ended.
+    """
 
     def __init__(self, query: StreamingQuery, before: QuerySummary | None) -> None:
         self.query = query
@@ -63,8 +82,9 @@ class _Watched:
         self.done = before or QuerySummary(self.name, query.id, mode=self.known.mode, drops=by)
         self.records = deque[Record](maxlen=KEPT)
         self.samples = samples.Samples(query)
-        self.passed_over: set[str] = set()  # kinds of input files that a warning has named
-        # A socket is connected to in the first batch: before that there is no reader to miss.
+        self.passed_over: set[str] = set()
+        # Spark connects to a socket in the first batch. Before that a missing reader does not mean that the
+        # socket has closed.
         self.sockets: list[tuple[str, int]] | None = None
         self.endless = self.known.endless
         self.ended = False
@@ -72,78 +92,91 @@ class _Watched:
         self._stops_until = 0.0
         self._backlog: Backlog | None = None
         self._logs: Logs | None = self.known.logs
-        self._looks = True  # whether it reads files is known from its first batch on
+        self._looks = True  # the first batch shows whether the query reads files
 
     def post_end(self, inbox: _waiting.Inbox) -> None:
-        """Wait for the end of the query, and post it."""
+        """Wait until the query has ended, and post that to the inbox."""
         asking.await_end(self.query)
         inbox.post("ended", self)
 
     def has_rows_on_their_way(self) -> bool:
-        """Say whether a batch is in flight, or through but not recorded yet: both can outlast `idle`."""
+        """Return whether a batch with rows is running, or committed but not recorded yet.
+
+        Either can last longer than `idle`, and must not count as idle time.
+        """
         last, seen = self.query.lastProgress, self.done.last_batch
         recorded = last is None or last.numInputRows == 0 or (seen is not None and last.batchId <= seen)
         return not recorded or asking.in_batch(self.query)
 
     def with_waiting(self, progress: StreamingQueryProgress) -> StreamingQueryProgress:
-        """Return the progress of a batch with how many files wait, of a query that reads files."""
+        """Return the progress of a batch; for a query that reads files, with its count of waiting files."""
         if self._looks:
             self._looks, self._backlog = False, backlog(self.query, progress)
         return progress if self._backlog is None else self._backlog.counted(progress)
 
     def count_waiting(self) -> None:
-        """Count the files that wait at the end of the run."""
+        """Count the waiting files once more, at the end of the run."""
         if self._backlog is not None and (last := self.query.lastProgress) is not None:
             self.done = self.done.waiting_in(self._backlog.counted(last, now=True))
 
     def begin_stop(self) -> None:
-        """Tell the query to stop, once, and do not wait: other queries stop meanwhile."""
+        """Begin to stop the query in a thread, without waiting, so that several queries stop at once."""
         if self.ended or self._stopping is not None:
             return
 
         def stop() -> None:
-            with suppress(Exception):  # Spark's own limit of time, or no JVM: both show in `has_stopped`
+            # Spark's own time limit may raise here, or the JVM has ended. `has_stopped` shows the result.
+            with suppress(Exception):
                 self.query.stop()
 
         if self._backlog is not None:
-            self._backlog.read_logs()  # Spark removes those of a temporary checkpoint
+            self._backlog.read_logs()  # now: Spark deletes a temporary checkpoint when the query stops
         self._stops_until = time.monotonic() + _STOP_LIMIT
         self._stopping = _waiting.in_thread("stop", stop)
 
     def has_stopped(self) -> bool:
-        """Wait for the stop and say whether it came; Spark waits for as long as a Python function runs."""
+        """Wait for the stop, for five seconds at most, and return whether the query has stopped.
+
+        Spark cannot stop a query while a Python function of a batch is running.
+        """
         if self._stopping is None:
             return True
         self._stopping.join(max(0, self._stops_until - time.monotonic()))
         return not self._stopping.is_alive() and not asking.is_active(self.query)
 
     def logs(self) -> Logs | None:
-        """Return the logs of its checkpoint, looked at anew; None where they are not on this machine."""
+        """Return the logs of the checkpoint, with fresh listings; None if they are not on this machine."""
         if self._logs is None and (path := asking.checkpoint(self.query)) and (root := local(path)):
             self._logs = Logs(root)
         return self._logs and self._logs.again()
 
     def summary(self) -> QuerySummary:
-        """Return what the query has done, and what its last batches mean."""
+        """Return the summary of the query, with all verdicts on it."""
         interval, ends = self.known.interval, self.known.ends
         said = verdicts(list(self.records), interval=interval, ends=ends, mode=self.done.mode)
         found = *said, *of_late(self.done), *of_rules(self.done.broken), *of_values(self.done)
         return replace(self.done, verdicts=found)
 
     def look_at_values(self) -> list[Verdict]:
-        """Look at a sample of its input files, and return what is new of what Spark could not read."""
+        """Sample the query's input files, and return the verdicts on unreadable values that are new."""
         before = of_values(self.done)
         self.samples.look()
         self.done = replace(self.done, **samples.seen(self.query))
         return of_values(self.done)[len(before) :]
 
     def failure(self, error: Exception, summary: RunSummary) -> QueryFailed:
-        """Return the error to raise for a query that has failed, with the cause in one line."""
+        """Return the exception to raise for a query that has failed, with the cause in one line.
+
+        Args:
+            error: the query's exception.
+            summary: the summary of the run, which the exception carries.
+        """
         name, cause = f"query {self.name}", errors.innermost_cause(error)
         if said := plan.unavailable(f"{cause}\n{error}"):
             return InputUnavailable(name, said, summary)
         checkpoint, logs = asking.checkpoint(self.query), self.logs()
-        # The start has looked at what is quickly read; Spark fails at the rest, in words of its own.
+        # The start has checked only the checkpoint files that are quickly read. If Spark failed before the
+        # first batch, check all of them now, as Spark's own message does not say what to do.
         looked_at = self.done.batches or READ_IN_PART in cause
         damaged = None if looked_at or logs is None else damage(logs, whole=True)
         if damaged := damaged or (checkpoint and unreadable(checkpoint, f"{cause}\n{error}")):
@@ -155,7 +188,16 @@ class _Watched:
 
 
 class _Run:
-    """One call of `run`."""
+    """One call of `run`, or the run of a query's last batch with `drain=True`.
+
+    Args:
+        queries: the queries, of one session.
+        inbox: where signals, limits, progress and ends are posted.
+        on_batch: called with the progress of each batch, or None.
+        idle: as for `run`.
+        max_batches: as for `run`.
+        before: the summary to continue, for the last batch of a query that has been run before.
+    """
 
     def __init__(
         self,
@@ -175,11 +217,18 @@ class _Run:
         self._queries = list(self._by_run_id.values())
         self._last_row = self._next_look = inbox.started
         self._next_values = inbox.started + _LOOK_AT_VALUES
-        self._warnings: dict[str, str] = {}  # what was found, and the name of the query
+        self._warnings: dict[str, str] = {}  # each warning, and the name of its query
         self._failed: _Watched | None = None  # the query that ended the run
 
     def to_end(self, grace: float) -> RunSummary:
-        """Wait, let the batch in flight commit, stop every query, and say what was done."""
+        """Wait, let the batch in flight commit, stop every query, and return the summary.
+
+        Args:
+            grace: seconds that the batch in flight may take to commit.
+
+        Raises:
+            QueryFailed: a query failed or did not stop, or the JVM ended by itself.
+        """
         manager = asking.manager(self._queries[0].query)
         listener = asking.ProgressTo(self._inbox, set(self._by_run_id))
         try:
@@ -199,7 +248,8 @@ class _Run:
             if manager is not None:
                 asking.stop_listening(manager, listener)
         while (post := self._inbox.get(timeout=0))[0] != "look":
-            if post[0] == "progress":  # of more batches than Spark remembers, if `on_batch` was slow
+            # If `on_batch` was slow, the inbox has more batches than `recentProgress` remembers.
+            if post[0] == "progress":
                 self._record(post[1])
         self._catch_up()
         self._look_at_the_end(ended_by)
@@ -219,15 +269,16 @@ class _Run:
         return summary
 
     def _look_at_the_end(self, ended_by: str) -> None:
+        """Check files and values once more, and print the output of batch functions that is left."""
         self._look_at_files()
         for each in self._queries:
             each.count_waiting()
-            if ended_by not in _CUT:  # who has sent a signal does not wait for it
+            if ended_by not in _CUT:  # this can take a while: after a signal the run must end soon
                 each.look_at_values()
-            asking.bring_printed(each.query)  # of a batch that failed
+            asking.bring_printed(each.query)  # a batch that failed has printed, too
 
     def _wait(self) -> str:
-        """Return why the run ends."""
+        """Wait until the run ends, record its batches meanwhile, and return the reason for the end."""
         while still_open := [each for each in self._queries if not each.ended]:
             reason, wake_after = self._over(still_open)
             if reason:
@@ -252,7 +303,11 @@ class _Run:
         return "query.stop()" if any(each.endless for each in self._queries) else "end of input"
 
     def _over(self, still_open: list[_Watched]) -> tuple[str | None, float]:
-        """Return why the run is over by its limits, or None and the seconds until `idle` may say so."""
+        """Check the limits `max_batches` and `idle`.
+
+        Returns:
+            The reason why the run is over, or None; and the seconds after which to check again.
+        """
         limit, idle = self._max_batches, self._idle
         if limit is not None and all(each.done.batches >= limit for each in still_open):
             return "max_batches are through", 0
@@ -267,14 +322,14 @@ class _Run:
         return (f"{idle:g} s without a row" if left <= 0 else None), left
 
     def _end_read_sockets(self) -> None:
-        """End the queries whose sockets have closed: Spark would go on waiting for them."""
+        """End the queries whose sockets have closed; Spark itself would go on waiting for input."""
         for each in self._queries:
             if each.sockets and not plan.is_being_read(asking.session(each.query), each.sockets):
                 each.sockets, each.endless = [], False
                 _waiting.in_thread("last-lines", partial(asking.finish_input, each.query))
 
     def _look_at_files(self) -> None:
-        """Warn of what the queries' file sources lose or hide; Spark says nothing of it."""
+        """Log a warning for each file that a file source loses or ignores, which Spark does not report."""
         self._next_look = time.monotonic() + _LOOK_AT_FILES
         for each in self._queries:
             logs = each.logs()
@@ -288,7 +343,7 @@ class _Run:
                     _log.warning("query %s: %s", each.name, line)
 
     def _look_at_values(self) -> None:
-        """Say what Spark could not read of the queries' files, as soon as it is seen."""
+        """Log a warning for values in the input files that Spark could not read, as soon as they are seen."""
         self._next_values = time.monotonic() + _LOOK_AT_FILES
         for each in self._queries:
             for verdict in each.look_at_values():
@@ -307,15 +362,16 @@ class _Run:
                 kind, what = self._inbox.get(timeout=0.05)
                 if kind == "progress":
                     self._record(what)
-        self._stop_all()  # waited for here, while signals still go to the inbox
+        self._stop_all()  # wait here, while signals still go to the inbox
 
     def _stop_all(self) -> list[_Watched]:
-        """Stop all queries side by side, and return those that did not stop."""
+        """Stop all queries at the same time, and return those that did not stop."""
         for each in self._queries:
             each.begin_stop()
         return [each for each in self._queries if not each.has_stopped()]
 
     def _record(self, progress: StreamingQueryProgress) -> None:
+        """Count a batch once, print what its function printed, and call `on_batch`."""
         each = self._by_run_id[str(progress.runId)]
         if each.done.has(progress):
             return
@@ -332,14 +388,19 @@ class _Run:
             self._on_batch(progress)
 
     def _catch_up(self) -> None:
-        """Record the batches whose events did not come: from before the run, or when their query ended."""
+        """Record batches without an event: those from before the run, and the last ones of ended queries."""
         for each in self._queries:
             for progress in each.query.recentProgress:
                 if progress.durationMs.get("addBatch") is not None:
                     self._record(progress)
 
     def _summarise(self, ended_by: str) -> RunSummary:
-        """Return the summary, or raise the failure of the query that ended the run, or else of any other."""
+        """Return the summary of the run.
+
+        Raises:
+            QueryFailed: a query failed, or the JVM ended by itself. If several queries failed, the error is
+                that of the one that ended the run; the others are logged.
+        """
         summary = RunSummary(
             ended_by,
             time.monotonic() - self._inbox.started,
@@ -374,44 +435,50 @@ def run(
 ) -> RunSummary:
     """Wait for queries and end them well; call it in the main thread, where signals arrive.
 
-    It ends at the end of input (every query has ended, as with `availableNow`, or its socket's peer has
-    closed and all lines are through), after `run_for` or `idle` seconds, after `max_batches`, when the stop
-    file appears, and on SIGINT or SIGTERM. The batch in flight is committed first; one that begins while the
-    query is being stopped may be cut, and is replayed whole when the query is started on its checkpoint.
-    Whatever happens, no query of the run is active afterwards (but one whose batch function hangs, which is
-    an error), and the signal handlers are as before. What file sources lose or hide in silence (see
-    `checkpoints.losses`) is logged as a warning, and is in the summary; on Spark Connect the files are the
-    server's, and are not looked at.
+    The run ends at the end of input, after `run_for` or `idle` seconds, after `max_batches`, when the stop
+    file appears, on SIGINT or SIGTERM, or when a query fails. The input ends when every query has ended, as
+    with `availableNow`; a query that reads a socket ends when the peer has closed the connection and all
+    lines have been processed.
+
+    At the end, the batch in flight is committed first. A batch that begins while its query is being stopped
+    may be cut off; it is replayed as a whole when the query is restarted on its checkpoint. After `run` no
+    query of the run is active, unless a batch function hangs, which raises QueryFailed; and the former signal
+    handlers are restored.
+
+    Files that the file sources lose or ignore silently (see `checkpoints.losses`) are logged as warnings and
+    listed in the summary. On Spark Connect the files belong to the server and are not checked.
 
     Args:
         *queries: running queries of one session.
-        run_for: seconds after which the run ends.
-        idle: seconds without an input row after which the run ends.
+        run_for: seconds after which the run ends. Default: no limit.
+        idle: seconds without an input row after which the run ends. Default: no limit.
         max_batches: the run ends when each query has committed this number of batches since its start, or
-            one more, as Spark begins the next batch by itself.
-        stop_file: a path; the run ends within about half a second after a file appears there.
-        grace: seconds that the batch in flight may take to commit before it is cut.
-        on_batch: called in this thread after each batch with Spark's own progress record.
+            one more, because Spark begins the next batch by itself. Default: no limit.
+        stop_file: a local path; the run ends within about half a second after a file appears there.
+        grace: seconds that the batch in flight may take to commit before it is cut off.
+        on_batch: a function to call in this thread after each batch, with Spark's StreamingQueryProgress.
         drain: at the end of input, run one more batch of each query, which reads nothing and closes every
-            window: what waited for the watermark is written. The input has ended then: `start` refuses the
-            checkpoint afterwards, unless it is rewound.
-        show: `terminal`: show on standard error what the queries do, and what that means; `notebook`: the
-            same and the results beneath the cell (`monitoring.live` starts the query, too).
-        ui: show the same on a page of this machine, at this port; 0 for a free one.
-        record: a file that gets each batch as a line of JSON; `sparkstream watch FILE` shows it.
-        summary_json: a file to which the summary is appended as a line of JSON, also after a failure: the
+            window, so that rows that wait for the watermark are written. Afterwards `start` refuses the
+            checkpoint, because its input has ended, unless the checkpoint is rewound.
+        show: `terminal` shows the queries' progress and its diagnosis on standard error; `notebook` shows
+            both, and the results, beneath the cell (`monitoring.live` starts the query, too).
+        ui: the port of a web page on this machine that shows the same; 0 for a free port.
+        record: a file to which each batch is written as a line of JSON; `sparkstream watch FILE` shows it.
+        summary_json: a file to which the summary is appended as a line of JSON, after a failure, too: the
             fields of `RunSummary`, and `error`, the failure's message or null.
 
     Returns:
-        What was done, query by query.
+        What each query has done during the run; printing it gives a readable report.
 
     Raises:
-        QueryFailed: a query failed; the others have been stopped. It carries the summary.
-        InputUnavailable: a query's socket could not be connected to.
+        QueryFailed: a query failed, or did not stop, or Spark's JVM ended; the other queries have been
+            stopped. The exception carries the summary, or None if the JVM ended before there was one.
+        InputUnavailable: a query could not connect to its socket.
         DryRun: a query was started with `dry_run=True`; the others have been stopped.
-        CheckpointDamaged: a query could not go on from its checkpoint; the message names the file.
-        InvalidInputError: no queries, a time or number that is not positive, or `drain` for a query that
-            `start` has not started with a checkpoint, or on a Spark Connect server elsewhere.
+        CheckpointDamaged: a query could not resume from its checkpoint; the message names the file.
+        InvalidInputError: there are no queries; a limit is not positive or `grace` is negative; `show`, `ui`
+            or a file cannot be used; or `drain` is given for a query that `start` has not started with a
+            checkpoint, or that runs on a Spark Connect server elsewhere. The queries have been stopped.
 
     Examples:
         In a session::
@@ -447,14 +514,17 @@ def run(
 
 @contextmanager
 def _summary_kept(path: str | Path | None) -> Iterator[Callable[[RunSummary], RunSummary]]:
-    """Yield what appends the summary to a file, if one is given; that of a run that fails is appended too."""
+    """Yield a function that appends a summary to a file, if one is given, and returns the summary.
+
+    If the block raises QueryFailed, the summary that the exception carries is appended, with the error.
+    """
 
     def keep(summary: Any, error: str | None = None) -> Any:
         if path is not None:
             try:
                 with Path(path).open("a", encoding="utf-8") as file:
                     file.write(as_json({**(vars(summary) if summary else {}), "error": error}) + "\n")
-            except OSError as err:  # the run has ended as it has
+            except OSError as err:  # a file that cannot be written does not change how the run has ended
                 _log.warning("the summary is not in %s: %s", path, err)
         return summary
 
@@ -467,17 +537,18 @@ def _summary_kept(path: str | Path | None) -> Iterator[Callable[[RunSummary], Ru
 
 @contextmanager
 def _stopped_if_refused(queries: tuple[StreamingQuery, ...]) -> Iterator[None]:
-    """Stop the queries if the block fails, so that none runs on with nobody to end it."""
+    """Stop the queries if the block fails, so that no query keeps running after `run` was refused."""
     try:
         yield
     except BaseException:
         for query in queries:
-            if is_a("StreamingQuery", query):  # and not a session, say, which can be stopped too
+            if is_a("StreamingQuery", query):  # a wrong argument, such as a session, may have a `stop`, too
                 query.stop()
         raise
 
 
 def _check_limits(idle: float | None, max_batches: int | None, grace: float) -> None:
+    """Refuse limits that are not positive, and a negative `grace`; `Inbox` checks `run_for`."""
     if idle is not None and not idle > 0:
         raise InvalidInputError(f"idle must be a positive number of seconds, not {idle}")
     if not grace >= 0:
@@ -490,7 +561,18 @@ def _check_limits(idle: float | None, max_batches: int | None, grace: float) -> 
 def _shown(
     queries: tuple[StreamingQuery, ...], on_batch: _OnBatch | None, inbox: _waiting.Inbox, **asked: Any
 ) -> Iterator[_OnBatch | None]:
-    """Open the faces that were asked for; yield what to call with each batch."""
+    """Open the views of the run that were asked for, such as the web page, and close them after the block.
+
+    Args:
+        queries: the queries of the run.
+        on_batch: the user's function, or None.
+        inbox: where a view posts that the run must stop.
+        **asked: `show`, `ui` and `record` of `run`.
+
+    Yields:
+        A function to call with the progress of each batch, which also calls `on_batch`; None if there is
+        nothing to call.
+    """
     if all(value is None for value in asked.values()):
         yield on_batch
         return
@@ -507,6 +589,11 @@ def _shown(
 
 
 def _drain_of(query: StreamingQuery) -> asking.Drain:
+    """Return the function that starts a query once more for its last batch.
+
+    Raises:
+        InvalidInputError: the query has no checkpoint that this process can write to.
+    """
     known = asking.started(query)
     if known.drain is not None and known.location is not None and known.location.is_in_reach:
         return known.drain
@@ -519,7 +606,14 @@ def _drain_of(query: StreamingQuery) -> asking.Drain:
 def _drained(
     summary: RunSummary, drains: list[asking.Drain], on_batch: _OnBatch | None, grace: float
 ) -> RunSummary:
-    """Run the last batch of each query that still holds something, and add it to the summary."""
+    """Run the last batch of each query that has something to write, and add these batches to the summary.
+
+    Args:
+        summary: the summary so far.
+        drains: for each query, in the order of the summary, the function that starts its last batch.
+        on_batch: called with the progress of each batch, or None.
+        grace: as for `run`.
+    """
     for number, drain in enumerate(drains):
         query, done = drain(), summary.queries[number]
         if query is not None:
@@ -529,7 +623,8 @@ def _drained(
             summary = replace(summary, ended_by=last.ended_by, seconds=seconds, warnings=warnings)
         is_through = summary.ended_by == "end of input"
         if is_through and done.waiting_rows:
-            done = replace(done, waiting_rows=0)  # no row waits any more; its state may keep others
+            # No row waits for the watermark any more; the state may still keep rows for other purposes.
+            done = replace(done, waiting_rows=0)
         queries = summary.queries
         summary = replace(summary, queries=(*queries[:number], done, *queries[number + 1 :]))
         if not is_through:

@@ -1,4 +1,9 @@
-"""Build, compare, require and infer schemas; all of them are plain `StructType` objects."""
+"""Build, compare, require and infer schemas; all of them are plain `StructType` objects.
+
+`from_ddl`, `schema_of` and `from_dataclass` build a schema, `infer` reads one from sample files, and
+`to_code` writes one as Python source. `diff` lists the differences between two schemas; `require` refuses a
+DataFrame that has any.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +38,11 @@ __all__ = ["diff", "from_dataclass", "from_ddl", "infer", "require", "schema_of"
 
 _Frame = TypeVar("_Frame", DataFrame, T.StructType)
 
-# What a type that Spark does not know may be a misspelling of.
+# For the hint of an error: type names that an unknown name may be a misspelling of.
 _TYPE_NAMES = """bigint binary boolean byte date decimal double float int integer long short smallint string
     timestamp timestamp_ntz tinyint"""
 
-# What a file's name and its first bytes say of its format.
+# The formats that `infer` reads, and how it recognizes one by a file's name or first bytes.
 _FORMATS = ("csv", "json", "orc", "parquet")
 _BY_NAME = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson": "json", ".tsv": "csv"}
 _BY_BYTES = {b"PAR1": "parquet", b"ORC": "orc", b"{": "json"}
@@ -57,20 +62,21 @@ _PYTHON_TYPES: dict[Any, T.DataType] = {
 
 
 def from_ddl(ddl: str) -> T.StructType:
-    """Make a schema from a DDL text.
+    """Make a schema from DDL text.
 
-    Spark's own parser reads the text. It lives in the JVM or the Connect server, so a session must be there.
+    Spark's own parser reads the text. The parser is in the JVM or the Connect server, so a session must be
+    running.
 
     Args:
         ddl: the columns: `name TYPE [NOT NULL] [COMMENT 'text'], ...` (Spark SQL guide, "Data Types").
-            The rest of what `CREATE TABLE` takes, such as DEFAULT, is refused. Two columns may have one name,
-            as for Spark's parser; `quarantine` refuses them.
+            Other clauses of `CREATE TABLE`, such as DEFAULT, are refused. Two columns may have the same name,
+            as in Spark's parser; `quarantine` refuses such a schema.
 
     Returns:
         The columns with the names, the order and the nullability of the text.
 
     Raises:
-        InvalidInputError: `ddl` is not DDL text or has no column, or no session runs.
+        InvalidInputError: `ddl` is not DDL text or has no column, or no session is running.
 
     Examples:
         In a session::
@@ -135,17 +141,18 @@ def _parsed(text: str, what: str) -> T.DataType:
 
 
 def from_dataclass(cls: type[Any]) -> T.StructType:
-    """Make the schema of a dataclass: a column for each field.
+    """Make the schema of a dataclass: one column for each field.
 
     `str`, `int` (long), `float` (double), `bool`, `bytes`, `date`, `datetime` (timestamp), `list[T]`,
-    `dict[K, V]` and dataclasses stand for themselves; `Annotated[Decimal, (12, 2)]` gives precision and
-    scale; `Annotated[int, IntegerType()]` gives any other Spark type. `X | None` is nullable, others are not.
+    `dict[K, V]` and dataclasses become the matching Spark type. `Annotated[Decimal, (12, 2)]` gives precision
+    and scale, and `Annotated[int, IntegerType()]` gives any other Spark type. A field `X | None` is nullable;
+    every other field is not.
 
     Args:
-        cls: a dataclass, whose annotations may be strings (`from __future__ import annotations`).
+        cls: a dataclass. Its annotations may be strings (`from __future__ import annotations`).
 
     Returns:
-        The columns, named as the fields are.
+        One column for each field, with the field's name.
 
     Raises:
         InvalidInputError: `cls` is not a dataclass, contains itself, or has a field of another type.
@@ -182,7 +189,7 @@ def _struct(cls: type[Any], path: str, outer: tuple[type, ...]) -> T.StructType:
 
 
 def _from_hint(given: Any, path: str, outer: tuple[type, ...], *extras: Any) -> tuple[T.DataType, bool]:
-    """Return the Spark type of an annotation, and whether it may be null; `extras` is what annotates it."""
+    """Return the Spark type of an annotation and whether it may be null; `extras` come from `Annotated`."""
     origin, args = get_origin(given), get_args(given)
     if origin is Annotated:
         return _from_hint(args[0], path, outer, *args[1:], *extras)
@@ -198,7 +205,7 @@ def _from_hint(given: Any, path: str, outer: tuple[type, ...], *extras: Any) -> 
 
 
 def _bare_type(given: Any, path: str, outer: tuple[type, ...], extras: tuple[Any, ...]) -> T.DataType:
-    """Return the Spark type of an annotation without its `Annotated` and its `| None`."""
+    """Return the Spark type of an annotation without `Annotated` and `| None`."""
     origin, args = get_origin(given), get_args(given)
     if given is decimal.Decimal:
         return _annotated_decimal(path, extras)
@@ -243,19 +250,20 @@ def diff(
     ignore_column_order: bool = False,
     ignore_extra: bool = False,
 ) -> list[str]:
-    """Compare two schemas; each difference is a readable line.
+    """Compare two schemas and return each difference as a readable line.
 
-    Names are compared exactly; column metadata (comments) is not compared.
+    Names are compared exactly. Column metadata (comments) is not compared.
 
     Args:
-        actual: the schema there is, or a DataFrame that has it.
-        expected: the schema there should be, or a DataFrame that has it.
+        actual: the schema to check, or a DataFrame that has it.
+        expected: the schema it should be, or a DataFrame that has that schema.
         ignore_nullable: do not compare nullability, which file sources drop anyway.
         ignore_column_order: do not compare the order of the columns.
-        ignore_extra: allow columns that `expected` lacks.
+        ignore_extra: allow columns that `expected` does not have.
 
     Returns:
-        The lines, none if the schemas agree. Nested columns are dotted: `items.element.price`.
+        One line for each difference; an empty list if the schemas agree. The path of a nested column has
+        dots, as in `items.element.price`.
 
     Raises:
         InvalidInputError: an argument is neither a schema nor a DataFrame.
@@ -271,18 +279,19 @@ def diff(
 
 
 def require(actual: _Frame, expected: DataFrame | T.StructType, **ignore: bool) -> _Frame:
-    """Refuse a frame whose schema is not the expected one; in a chain: `df.transform(require, SALES)`.
+    """Refuse a DataFrame whose schema is not the expected one; in a chain: `df.transform(require, SALES)`.
 
     Args:
         actual: a DataFrame, static or streaming, or a schema.
-        expected: the schema that it must have, or a DataFrame that has it.
+        expected: the schema that it must have, or a DataFrame that has that schema.
         **ignore: the `ignore_...` keywords of `diff`.
 
     Returns:
-        `actual`, untouched.
+        `actual`, unchanged.
 
     Raises:
-        InvalidInputError: the schemas differ; the message holds the lines of `diff`.
+        InvalidInputError: the schemas differ (the message contains the lines of `diff`), or a keyword is
+            unknown.
 
     Examples:
         >>> require(schema_of(saleAmount=T.LongType()), schema_of(SaleAmount=T.LongType()), ignore_extra=True)
@@ -303,7 +312,7 @@ def _schema(given: DataFrame | T.StructType) -> T.StructType:
 
 
 def _struct_diff(prefix: str, actual: T.StructType, expected: T.StructType) -> Iterator[tuple[str, str]]:
-    """Yield the kind of each difference, for `diff` to leave out, and its line."""
+    """Yield each difference as its kind, by which `diff` can ignore it, and its line."""
     has, wants = {f.name: f for f in actual}, {f.name: f for f in expected}
     extra = [name for name in has if name not in wants]
     for name, want in wants.items():
@@ -353,22 +362,22 @@ def infer(
 ) -> T.StructType:
     """Infer the schema of sample files, as Spark does; `print(to_code(...))` gives code to paste.
 
-    CSV and JSON are read to the end; lines that are no JSON are left out, with a warning. Money comes out as
-    `double`: make it a decimal in the pasted code.
+    CSV and JSON files are read to the end. Lines that are not JSON are ignored, with a warning. Amounts of
+    money are inferred as `double`: make them a decimal in the pasted code.
 
     Args:
         spark: the session, classic or Connect.
         path: a file, a folder or a glob.
-        format: csv, json, orc or parquet. Default: what the first file's name says (`.json`, `.jsonl`,
-            `.parquet`, …) or, on this machine, its first bytes; else csv.
+        format: csv, json, orc or parquet. Default: from the name of the first file (`.json`, `.jsonl`,
+            `.parquet`, …) or, for a file on this machine, from its first bytes; otherwise csv.
         **options: Spark's reader options (`header=True`, `sep=";"`, `samplingRatio=0.1`).
 
     Returns:
-        The inferred schema, all nullable.
+        The inferred schema. All columns are nullable.
 
     Raises:
         InvalidInputError: the path or the format does not exist, or the files have no rows (such as a CSV
-            file of a header alone, with `header=True`) or no schema.
+            file with nothing but a header, with `header=True`) or no schema.
 
     Examples:
         In a session::
@@ -412,13 +421,13 @@ def _format_of(path: str) -> str:
 
 
 def to_code(schema: T.StructType) -> str:
-    """Write a schema as Python source that sets `SCHEMA` to an equal one and needs PySpark alone.
+    """Write a schema as Python source that needs PySpark alone and sets `SCHEMA` to an equal schema.
 
     Args:
-        schema: the schema to write down.
+        schema: the schema to write.
 
     Returns:
-        The source text, imports first.
+        The source text, which begins with the imports.
 
     Examples:
         >>> print(to_code(schema_of(key=T.StringType(), tags=T.ArrayType(T.LongType()))))

@@ -3,9 +3,13 @@
 from sparkstream_kit import server
 server.serve(15002, "local").url  # 'sc://localhost'
 
-It is Spark's own Connect server, on this machine's loopback. Each server has a folder of its own in the
-user's cache folder, which only the user can enter: its access token, its log, its warehouse, who it is and
-who is attached. Linux only.
+The server is Spark's own Connect server, and listens on the loopback interface of this machine. `serve`,
+`status` and `stop` manage it for the command `sparkstream serve`. `get_session` calls `attach` to get a
+session on the server that SPARK_REMOTE names, also on a Connect server that the kit did not start.
+
+Each server of the kit has a folder of its own in the user's cache folder, which only the user can enter. The
+folder holds the access token, the log, the warehouse, the note on the process (`server.json`) and a lock file
+for each attached client. Linux only.
 """
 
 from __future__ import annotations
@@ -50,24 +54,25 @@ __all__ = ["PORT", "Server", "folder_of", "reach", "serve", "status", "stop"]
 
 PORT = 15002  # Spark's own default
 
-_KIT = Path(__file__).parent  # the folder of the package
+_KIT = Path(__file__).parent  # the folder of the package; its path identifies the kit that a server imports
 _MAIN_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 _TOKEN = "SPARK_CONNECT_AUTHENTICATE_TOKEN"  # noqa: S105 - the name of Spark's variable
-_START_LIMIT = 120.0
-_STOP_LIMIT = 15.0
-_FIRST_PORT, _LAST_PORT = 1024, 65535  # that Spark would serve on
+_START_LIMIT = 120.0  # seconds that a server may take to answer after its start
+_STOP_LIMIT = 15.0  # seconds that a server may take to end after each signal
+_FIRST_PORT, _LAST_PORT = 1024, 65535  # the ports that Spark accepts for a server
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs.
+    """A running server of the kit.
 
     Attributes:
-        port: where it listens, on loopback only.
-        profile: the profile that it was started with.
-        pid: its process.
-        started: when that process began, in the kernel's words: a pid alone may belong to another by now.
-        connectors: the systems that its Spark was given beside its own.
+        port: the port on which the server listens, on the loopback interface only.
+        profile: the settings profile with which it was started.
+        pid: the id of its process.
+        started: the start time of that process from the kernel, with the id of the boot. It tells the process
+            from a later one with the same pid.
+        connectors: the names of the connectors whose packages the server loaded.
     """
 
     port: int
@@ -78,23 +83,29 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The value for SPARK_REMOTE; Spark's client sends a token in plain to `localhost` by name only."""
+        """The value for SPARK_REMOTE.
+
+        It names `localhost`, because Spark's client sends a token without TLS to that name only.
+        """
         return "sc://localhost" if self.port == PORT else f"sc://localhost:{self.port}"
 
     @property
     def log(self) -> Path:
-        """Where it writes its log, and what functions of a batch print."""
+        """The path of the server's log, which also has the output of `foreachBatch` functions."""
         return folder_of(self.port) / "server.log"
 
 
 def folder_of(port: int) -> Path:
-    """Return the folder of this machine's server on a port; machines may share a home folder."""
+    """Return the folder of the server on a port of this machine.
+
+    The name of the folder contains the host name, because machines may share a home folder.
+    """
     check(folder_of, locals())
     return _files.cache_folder() / f"connect-{socket.gethostname()}-{port}"
 
 
 def status(port: int = PORT) -> Server | None:
-    """Return the server that runs on a port; None if `serve` has started none there, or it has ended."""
+    """Return the server that runs on a port; None if `serve` did not start one there, or it has ended."""
     check(status, locals())
     try:
         noted = json.loads((folder_of(port) / "server.json").read_text("utf-8"))
@@ -105,19 +116,20 @@ def status(port: int = PORT) -> Server | None:
 
 
 def serve(port: int = PORT, profile: str = "local", connectors: Sequence[str] = ()) -> Server:
-    """Start a server in the background, and return when it answers; one that runs already is returned.
+    """Start a server in the background and wait until it answers, or return the server that already runs.
 
-    It is started in this folder and with this Python, so that its workers import what is here. It asks every
-    client for a token, which `get_session` reads from a file that only this user can read.
+    The server starts in the current folder and with this Python, so its workers can import modules from the
+    folder. It requires a token from every client; `get_session` reads the token from a file that only this
+    user can read.
 
     Args:
-        port: a free port of loopback, 1024 to 65535.
-        profile: as for `get_session`; it is the profile of every session that names none.
-        connectors: the systems that its Spark shall know beside its own, as for `get_session`.
+        port: the port to listen on, from 1024 to 65535, on the loopback interface.
+        profile: the settings profile, as for `get_session`; sessions that name no profile use it, too.
+        connectors: the names of connectors to load, such as "kafka", as for `get_session`.
 
     Raises:
-        InvalidInputError: another profile or other connectors are served there, the port is taken, or the
-            server did not start.
+        InvalidInputError: a server with another profile or without these connectors runs on the port, the
+            port is taken or not allowed, or the server does not start within 2 minutes.
     """
     check(serve, locals())
     if not _FIRST_PORT <= port <= _LAST_PORT:
@@ -131,13 +143,13 @@ def serve(port: int = PORT, profile: str = "local", connectors: Sequence[str] = 
             _refuse_another(running, profile, connectors)
             return running
         if running is not None:
-            _end(running)  # whoever started it was killed before it answered
+            _end(running)  # the process that started it was killed before the server answered
         _clear(folder)
         with _reserved(port) as reserved:
             process, log = _launch(folder, port, settings, reserved)
         server = Server(port, profile, process.pid, _started(process.pid), tuple(connectors))
         try:
-            # Noted at once: should this process be killed now, the server can still be ended.
+            # Write the note before waiting, so that `stop` can end the server if this process is killed.
             _files.replace(folder / "server.json", [json.dumps(asdict(server))], private=True)
             _await(process, log, port)
         except BaseException:
@@ -148,7 +160,7 @@ def serve(port: int = PORT, profile: str = "local", connectors: Sequence[str] = 
 
 
 def _refuse_another(running: Server, profile: str, connectors: Sequence[str]) -> None:
-    """Refuse a server that runs where another one was asked for."""
+    """Raise an InvalidInputError if the running server has another profile, or lacks a connector."""
     port = running.port
     if running.profile != profile:
         what = f"a server with profile {running.profile} runs on port {port}"
@@ -162,7 +174,11 @@ def _refuse_another(running: Server, profile: str, connectors: Sequence[str]) ->
 
 
 def stop(port: int = PORT) -> Server | None:
-    """End the server on a port, with all that runs on it; return which it was, None if none runs."""
+    """End the server on a port, and everything that runs on it.
+
+    Returns:
+        The server that was ended; None if no server ran.
+    """
     check(stop, locals())
     if not folder_of(port).exists():
         return None
@@ -175,9 +191,12 @@ def stop(port: int = PORT) -> Server | None:
 
 
 def _end(server: Server) -> None:
-    """End a server and its children: spark-submit works out its command in a process of its own."""
+    """End the process group of a server, first with SIGTERM, and after 15 seconds with SIGKILL.
+
+    The group includes the processes in which spark-submit prepares its command.
+    """
     for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):  # just gone
+        with suppress(ProcessLookupError):  # the group has ended already
             os.killpg(server.pid, number)
         if _gone(server.pid, _STOP_LIMIT):
             return
@@ -185,7 +204,7 @@ def _end(server: Server) -> None:
 
 @contextmanager
 def _alone(port: int) -> Iterator[Path]:
-    """Keep a second `serve` or `stop` of the same port out; give the server's folder."""
+    """Lock the server's folder against another `serve` or `stop` of the same port; yield the folder."""
     folder = folder_of(port)
     try:
         _files.private_folder(folder).chmod(0o700)
@@ -201,12 +220,17 @@ def _alone(port: int) -> Iterator[Path]:
 
 @contextmanager
 def _reserved(port: int) -> Iterator[list[int]]:
-    """Take the port on the loopback of IPv6 for the server to inherit: nobody can listen there then.
+    """Bind the port on the IPv6 loopback address, so that no other program can receive the token there.
 
-    A client must name `localhost` to send its token without TLS, and may try IPv6 first.
+    A client must use the name `localhost` to send its token without TLS, and may try the IPv6 address first,
+    on which the server does not listen. The server inherits the bound socket, so the port stays taken while
+    it runs.
+
+    Yields:
+        The file descriptor of the socket for the server to inherit; an empty list without IPv6.
 
     Raises:
-        InvalidInputError: somebody else has the port.
+        InvalidInputError: another program has the port.
     """
     taken = InvalidInputError(f"port {port} is taken by another program; give another port")
     if _answers(port):
@@ -217,14 +241,14 @@ def _reserved(port: int) -> Iterator[list[int]]:
     except OSError as err:
         if err.errno == errno.EADDRINUSE:
             raise taken from None
-        yield []  # no IPv6 here
+        yield []  # this machine has no IPv6
         return
     with held:
         yield [held.fileno()]
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a server that has ended left, but its log."""
+    """Remove the files of a server that has ended, except its log."""
     for name in ("server.json", "token"):
         (folder / name).unlink(missing_ok=True)
     for name in ("clients", "warehouse", "tmp"):
@@ -234,7 +258,14 @@ def _clear(folder: Path) -> None:
 def _launch(
     folder: Path, port: int, profile: dict[str, str], inherited: list[int]
 ) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
-    """Start the server, and what writes its log."""
+    """Start the process of the server, and the process that writes its log with tokens hidden.
+
+    Args:
+        folder: the folder of the server.
+        port: the port to listen on.
+        profile: the settings of the profile and of the connectors.
+        inherited: file descriptors that the server keeps open.
+    """
     from pyspark.find_spark_home import _find_spark_home
 
     home = _find_spark_home()
@@ -259,7 +290,7 @@ def _launch(
     _files.replace(conf, (f"{key} {value}\n" for key, value in settings.items()), private=True)
     command = [submit, "--properties-file", str(conf), "--class", _MAIN_CLASS]
     with _files.private_file(folder / "server.log") as log:
-        # Spark's own Pythons print the address that they attach to, and its token.
+        # Hide tokens: Spark's Python processes print the address that they attach to, which has the token.
         hide = ["sed", "-u", "s/token=[^ ;]*/token=(hidden)/g"]
         filtered = subprocess.Popen(
             hide, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -274,21 +305,24 @@ def _launch(
         pass_fds=inherited,
     )
     if filtered.stdin is not None:
-        filtered.stdin.close()  # it ends with the last that writes to it
+        filtered.stdin.close()  # `sed` ends when the last process that writes to it ends
     return server, filtered
 
 
 def _environment(home: str, token: str, folder: Path) -> dict[str, str]:
-    """Return the server's environment, which its Python workers have too; others cannot see into it."""
+    """Return the environment of the server and of its Python workers.
+
+    The token is in the environment, because other users of the machine cannot read it there.
+    """
     of_client = ("SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED", "PYSPARK_GATEWAY")
     env = {key: value for key, value in os.environ.items() if not key.startswith(of_client)}
-    # This folder by its name: Spark starts the Pythons of UDFs in one of each session's own.
+    # The current folder by its path, because Spark starts the Python of a UDF in a folder of its session.
     path = [str(_KIT.parent), str(Path.cwd()), env.get("PYTHONPATH", "")]
     log4j2 = f"-Dlog4j2.configurationFile={profiles.log4j2_file().as_uri()}"
     temporary = f'"-Djava.io.tmpdir={folder / "tmp"}"'
     options = [env.get("SPARK_SUBMIT_OPTS", ""), _packages.java_options(), log4j2, temporary]
     return env | {
-        "SPARK_LOCAL_IP": "127.0.0.1",  # where Spark's web pages listen, which ask for no token
+        "SPARK_LOCAL_IP": "127.0.0.1",  # keeps Spark's web UI, which needs no token, on this machine
         "SPARK_HOME": home,
         "PYSPARK_PYTHON": sys.executable,
         "PYTHONPATH": ":".join(filter(None, path)),
@@ -298,7 +332,12 @@ def _environment(home: str, token: str, folder: Path) -> dict[str, str]:
 
 
 def _await(server: subprocess.Popen[bytes], log: subprocess.Popen[bytes], port: int) -> None:
-    """Wait until the server answers."""
+    """Wait until the server accepts connections.
+
+    Raises:
+        InvalidInputError: the server ended, or did not answer within 2 minutes; the message has the cause
+            from its log.
+    """
     _waiting.until(lambda: _answers(port) or server.poll() is not None, _START_LIMIT)
     if server.poll() is not None:
         what = "ended at its start"
@@ -315,15 +354,21 @@ def _await(server: subprocess.Popen[bytes], log: subprocess.Popen[bytes], port: 
 
 
 def _answers(port: int) -> bool:
+    """Return whether a program accepts connections on a loopback port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _gone(group: int, limit: float) -> bool:
-    """Wait until no process of a group holds a file or a port any more."""
+    """Wait until no process of a group runs, so that none holds a file or a port; return whether that is so.
+
+    Args:
+        group: the id of the process group.
+        limit: the longest time to wait, in seconds.
+    """
 
     def is_gone() -> bool:
-        with suppress(ChildProcessError):  # it is ours to bury only where this process has started it
+        with suppress(ChildProcessError):  # only the process that started the server can reap it
             os.waitpid(group, os.WNOHANG)
         return not any(_holds(process, group) for process in Path("/proc").glob("[0-9]*"))
 
@@ -331,16 +376,19 @@ def _gone(group: int, limit: float) -> bool:
 
 
 def _holds(process: Path, group: int) -> bool:
-    """Return whether a process is of the group and has a thread that runs; its first may be dead."""
+    """Return whether a process belongs to a group and still runs.
+
+    A process whose main thread is dead (state Z) still runs if it has other threads.
+    """
     try:
         state, _, its_group = (process / "stat").read_text("utf-8").rpartition(")")[2].split()[:3]
         return its_group == str(group) and (state != "Z" or len(list((process / "task").iterdir())) > 1)
-    except OSError:  # it has ended just now
+    except OSError:  # the process has just ended
         return False
 
 
 def _started(pid: int) -> str:
-    """Return when a process began, with the boot that this was in; empty if there is no such process."""
+    """Return the id of the boot and the start time of a process in clock ticks; empty if it does not run."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
@@ -353,19 +401,26 @@ _log = logging.getLogger(__name__)
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _ANSWER_LIMIT = 5.0  # seconds that a server may take to accept a connection
-_TRIES = 5  # to reach a server that has ended: half a minute, with PySpark's own pauses
+_TRIES = 5  # attempts to reach a server that has ended; with PySpark's pauses, these take half a minute
 
 
 def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[str, str]) -> SparkSession:
-    """Return a session on the server, with the settings that can apply to one session.
+    """Open a session on a Spark Connect server, with the settings of a profile that can apply to one session.
 
-    The server has its own master, memory and static settings: of the profile these are left out, and an
-    entry of `conf` that differs is an error.
+    The master, the memory and the static settings are those of the server: such settings of the profile are
+    left out. If this process already has a session on the server, that session is returned.
+
+    Args:
+        url: the address of the server, such as "sc://localhost".
+        app_name: the name of the application.
+        profile: the settings profile of the session; by default that of the server, or for a server that the
+            kit did not start, `local` or `cluster`, depending on its master.
+        conf: settings that win over those of the profile. The caller applies them (see `of_session`).
 
     Raises:
-        InvalidInputError: no server listens there, it does not take our token, a setting that only the
-            server's start can take, or a value of the profile that Spark cannot read.
-        MissingExtraError: the client's libraries are not installed.
+        InvalidInputError: no server listens at the address, it rejects the token, a session of this process
+            or on another server runs, or Spark cannot read a setting of the profile or of the server.
+        MissingExtraError: the client libraries of Spark Connect are not installed.
     """
     from sparkstream_kit._spark.session import runs_here, server_folder
 
@@ -402,20 +457,28 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
 
 
 def _apply(spark: SparkSession, builder: Any, profile: Mapping[str, str]) -> None:
-    """Give a new session what it can take of a profile."""
+    """Apply those settings of a profile to a new session that can be changed in a session.
+
+    Raises:
+        InvalidInputError: Spark cannot read the value of a setting.
+    """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         builder.config(map=profile).getOrCreate()
     for (
         each
-    ) in said:  # Spark warns of what only a server's start can take, and of a value that it cannot read
+    ) in said:  # Spark warns about settings that only a server's start can set, and about unreadable values
         if re.match("(?is)failed to set (?!.*cannot.modify)", str(each.message)):
-            spark.stop()  # for the corrected call to begin anew
+            spark.stop()  # so that a call with a corrected profile gets a new session
             raise InvalidInputError(f"{said_by_spark(UserWarning(each.message))}; correct that setting")
 
 
 def of_session(conf: Mapping[str, str]) -> dict[str, str]:
-    """Return the entries of `conf` that a session has of its own; the others are a warning each."""
+    """Return the entries of `conf` that apply to a session, those of `spark.sql.*`.
+
+    Log a warning for each other entry, because the server has its own value; `spark.remote` is left out
+    silently.
+    """
     from sparkstream_kit._spark.settings import shown
 
     for key, value in conf.items():
@@ -425,17 +488,20 @@ def of_session(conf: Mapping[str, str]) -> dict[str, str]:
 
 
 def _notice_an_end(spark: Any) -> None:
-    """Have a run end soon after its server, which is on this machine; PySpark would try for ten minutes."""
+    """Limit the retries of a session on a local server, so that a run ends soon after its server has ended.
+
+    By default, PySpark would retry for ten minutes.
+    """
     from pyspark.sql.connect.client.retries import DefaultPolicy
 
     spark.client.set_retry_policies([DefaultPolicy(max_retries=_TRIES)])
-    # The threads of PySpark that notice it, too, warn with a stack trace.
+    # Threads of PySpark also notice the end of the server, and would print warnings with a stack trace.
     warnings.filterwarnings("ignore", r"\[RETRIES_EXCEEDED\]|StreamingQueryListenerBus Handler", UserWarning)
 
 
 def _address(url: str) -> tuple[str, int]:
-    """Return host and port of a server's address."""
-    with suppress(ValueError):  # a port that is no number
+    """Return the host and the port of a server's address; raise an InvalidInputError if it is not valid."""
+    with suppress(ValueError):  # raised for a port that is not a number
         parts = urlsplit(url)
         if parts.scheme == "sc" and parts.hostname:
             return parts.hostname, parts.port or PORT
@@ -446,7 +512,11 @@ def _address(url: str) -> tuple[str, int]:
 
 
 def _running(url: str, host: str, port: int) -> Any:
-    """Return this process's session; refuse one of another server."""
+    """Return the session that this process has on the server at an address; None if it has no session.
+
+    Raises:
+        InvalidInputError: the process has a session on another server.
+    """
     from sparkstream_kit._spark.session import current, endpoint
 
     running = current()
@@ -462,14 +532,19 @@ def _running(url: str, host: str, port: int) -> Any:
 
 
 def reach(url: str) -> tuple[str, int]:
-    """Look whether a server answers, at once: Spark's own client would try for ten minutes.
+    """Check that a Spark Connect server accepts connections, with a timeout of 5 seconds.
+
+    Without this check, Spark's own client would retry for ten minutes.
+
+    Args:
+        url: the address of the server, such as "sc://localhost:15002".
 
     Returns:
-        Its host and its port.
+        The host and the port of the server.
 
     Raises:
-        InvalidInputError: no server answers, or the address cannot be read.
-        MissingExtraError: what Spark Connect needs is not installed.
+        InvalidInputError: no server answers, or the address is not valid.
+        MissingExtraError: the client libraries of Spark Connect are not installed.
 
     Examples:
         >>> reach("sc://localhost:1")
@@ -492,7 +567,10 @@ def reach(url: str) -> tuple[str, int]:
 
 
 def _own_url(url: str, host: str, port: int) -> str | None:
-    """Return the address with the token of the server that `serve` has started there, if it has."""
+    """Return the address with the token added, if `serve` started the server there; else None.
+
+    None also if the address has a token already.
+    """
     if host not in _LOOPBACK or "token=" in url:
         return None
     try:
@@ -502,14 +580,20 @@ def _own_url(url: str, host: str, port: int) -> str | None:
     except OSError:
         return None
     options = url.removeprefix("sc://").partition("/")[2].strip(";")
-    # By this name alone Spark's client sends a token without TLS, as the loopback needs none.
+    # Spark's client sends a token without TLS only to the name `localhost`.
     return f"sc://localhost:{port}/;{options}{';' if options else ''}token={token}"
 
 
 def _refused(url: str, error: Exception, own: int | None) -> None:
-    """Put in words why a server makes no session: not for our token, or not with its own settings.
+    """Raise an InvalidInputError that explains why a server opened no session, if the cause is known.
 
-    gRPC does not say the latter. The log of a server of `sparkstream serve` does, known by its port.
+    Known causes are a wrong token, and a setting of the server that Spark cannot read. The second is not in
+    the gRPC error, but in the log of a server of the kit.
+
+    Args:
+        url: the address of the server.
+        error: the error of Spark's client.
+        own: the port of the server, if `serve` started it; else None.
     """
     from pyspark.sql import SparkSession
 
@@ -530,7 +614,12 @@ def _refused(url: str, error: Exception, own: int | None) -> None:
 
 
 def _register(spark: SparkSession, url: str, port: int) -> None:
-    """Note who is attached, and end what killed clients have left: the server would run it for ever."""
+    """Register this client at a local server, and end the sessions of clients that were killed.
+
+    Without that, the server would run the queries of a killed client forever. Each client holds a lock on a
+    file with the id of its session. A file without a lock belongs to a client that has died. At the exit of
+    this process, the session is stopped and its file removed.
+    """
     from pyspark.sql.connect.client import SparkConnectClient
 
     from sparkstream_kit._spark.session import identity
@@ -540,20 +629,21 @@ def _register(spark: SparkSession, url: str, port: int) -> None:
     if not clients.is_dir():
         return
     for left in clients.glob("[!.]*"):
-        with suppress(OSError), left.open() as file:  # who lives holds its lock
+        with suppress(OSError), left.open() as file:  # locking the file of a living client raises an OSError
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             gone = SparkConnectClient(connection=f"{url};session_id={left.name}")
-            with suppress(Exception):  # it had ended by itself
+            with suppress(Exception):  # the session may have ended by itself
                 gone.release_session()
             gone.close()
             left.unlink(missing_ok=True)
-    # Locked before it has a name to be found by: another client that comes now would take us for dead.
+    # Lock the file under a hidden name first: without the lock, another client would take this one for dead.
     mine = clients / session
     held = _files.private_file(mine.with_name(f".{session}"))
     fcntl.flock(held, fcntl.LOCK_EX)
     mine.with_name(f".{session}").rename(mine)
 
-    # A forked child would keep the lock of a client that is dead, and end its session when it exits.
+    # Close the file in forked children. A child would otherwise keep the lock after this client has died, and
+    # end the session of this client when the child exits.
     os.register_at_fork(after_in_child=held.close)
 
     def leave() -> None:
@@ -567,9 +657,10 @@ def _register(spark: SparkSession, url: str, port: int) -> None:
 
 
 def _send_kit(spark: Any) -> None:
-    """Send the kit to the server's Python workers, where the functions of its sinks run.
+    """Send the code of the kit to the server's Python workers, which run the functions of the kit's sinks.
 
-    Each content has a name of its own, so that after an edit the next session runs the edited code.
+    The name of the archive contains a hash of the code, so that after an edit the next session runs the new
+    code.
     """
     sources = _own_sources()
     digest = hashlib.sha256(b"".join(sources.values()))
@@ -582,7 +673,7 @@ def _send_kit(spark: Any) -> None:
 
 
 def _own_sources() -> dict[str, bytes]:
-    """Return the kit's modules by their paths, out of its folder or of the zip of `--py-files`."""
+    """Return the source of each module of the kit by its path, from its folder or from a `--py-files` zip."""
     zipped = getattr(__spec__.loader, "archive", None)
     if zipped is None:
         return {str(path.relative_to(_KIT.parent)): path.read_bytes() for path in sorted(_KIT.rglob("*.py"))}

@@ -1,4 +1,9 @@
-"""`get_session`: a SparkSession with the settings of a profile, quiet, and with the driver's own Python."""
+"""`get_session`: a SparkSession with the settings of a profile, quiet, and with the driver's own Python.
+
+`spark_session` is the same as a context manager, which also stops the session. A classic session is started
+here, with the help of `_spark.launch`; a session on Spark Connect comes from `server.attach`. If a session
+already runs, `_adjust` applies the runtime settings to it and refuses static ones that differ.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +36,7 @@ __all__ = ["get_session", "is_local", "spark_session"]
 
 _log = logging.getLogger(__name__)
 
-# What each session of this process was started with: its profile and its `conf`.
+# By the session's id: the profile and the `conf` with which it was started.
 _asked: dict[str, tuple[str | Path | None, dict[str, str]]] = {}
 
 
@@ -42,38 +47,39 @@ def get_session(
     conf: Mapping[str, Any] | None = None,
     connectors: Sequence[str] = (),
 ) -> SparkSession:
-    """Start a Spark session with settings that fit a stream, or return the one that runs already.
+    """Start a Spark session with settings that suit streaming, or return the one that already runs.
 
-    Settings take effect in this order: what the launch gave (spark-submit's flags, a properties file,
-    spark-defaults, PYSPARK_SUBMIT_ARGS), then `conf`, then the profile, then Spark's defaults. An entry
-    of `conf` that loses is a warning. In a session that already runs, only the runtime settings of `conf`
-    are applied; another profile than the session's is a warning.
+    If a setting is given more than once, the first of these wins: the launch (spark-submit's flags, a
+    properties file, spark-defaults.conf, PYSPARK_SUBMIT_ARGS), `conf`, the profile, Spark's defaults. An
+    entry of `conf` that the launch overrides is logged as a warning. In a session that already runs, only the
+    runtime settings of `conf` are applied; a profile other than the session's own is logged as a warning.
 
-    What a session on a local master listens with is for this machine alone: its ports, and Spark's web page,
-    which has no login. SPARK_LOCAL_IP in the environment puts the page on another address.
+    A session on a local master can be reached from this machine only: both its ports and Spark's web page,
+    which has no login. Set SPARK_LOCAL_IP in the environment to serve the page on another address.
 
-    With SPARK_REMOTE, or `spark.remote` in `conf`, it is a session on that Spark Connect server, whose own
-    settings count as those of the launch; of a profile the runtime settings apply.
+    With SPARK_REMOTE in the environment, or `spark.remote` in `conf`, the session runs on that Spark Connect
+    server. The server's own settings then take the place of the launch, and only the runtime settings of a
+    profile are applied.
 
     Args:
-        app_name: the name in Spark's UI and logs.
-        profile: `local`, `test`, `cluster` or the path of a file in spark-defaults format; by default
-            `local` on a local master and `cluster` on any other.
+        app_name: the application's name in Spark's UI and logs.
+        profile: `local`, `test`, `cluster` or the path of a file in spark-defaults format. Default: `local`
+            on a local master and `cluster` on any other.
         conf: further settings by Spark's own keys; True and False become `true` and `false`.
-        connectors: the systems that Spark shall know beside its own, such as `kafka` and `delta`
-            (`sparkstream connectors` lists them), with the settings that they need. Spark fetches their
-            packages in its own version, or takes their jars from the folder that SPARKSTREAM_JARS names. It
-            can do so only when it starts: spark-submit, and a Connect server, must have been given them.
+        connectors: external systems that Spark must support, such as `kafka` and `delta` (`sparkstream
+            connectors` lists them); the settings that they need are added. Spark downloads their packages in
+            its own version, or takes their jars from the folder in SPARKSTREAM_JARS. Both are possible only
+            when the JVM starts, so spark-submit or a Connect server must have been started with them.
 
     Returns:
-        A plain `pyspark.sql.SparkSession`; `spark_session` stops it at the end of a `with` block.
+        A plain `pyspark.sql.SparkSession`. Use `spark_session` to stop it at the end of a `with` block.
 
     Raises:
-        InvalidInputError: an unknown profile, no usable Java, no Connect server at the address, a value that
-            Spark cannot read, a static setting that differs from that of the running session, or a connector
-            that Spark does not have.
+        InvalidInputError: the profile or a connector is unknown, there is no usable Java, no Connect server
+            answers at the address, Spark cannot read a value, a static setting differs from that of the
+            running session, or Spark lacks a connector.
         KitError: Spark did not start for another reason.
-        MissingExtraError: Spark Connect without the libraries of its client.
+        MissingExtraError: the libraries of the Spark Connect client are not installed.
 
     Examples:
         >>> get_session("docs", profile="lokal")
@@ -93,6 +99,7 @@ def get_session(
 def _session(
     app_name: str, profile: str | Path | None, explicit: dict[str, str], connectors: Sequence[str]
 ) -> SparkSession:
+    """Start or find the session for `get_session`, without checking that Spark has the connectors."""
     ran, asked = runs(), explicit
     if remote := explicit.get("spark.remote") or os.environ.get("SPARK_REMOTE"):
         from sparkstream_kit import server
@@ -126,12 +133,12 @@ def _session(
 
 
 def _check_connector(spark: SparkSession, name: str) -> None:
-    """Refuse a session that lacks a connector, or a setting of it, before a query meets that."""
+    """Refuse a session that lacks a connector, or a setting of it, before a query fails for that reason."""
     asked = _packages.CONNECTORS[name].settings
     lacks = any(value not in (spark.conf.get(key, None) or "") for key, value in asked.items())
     try:
         _ = spark.read.format(name).load().schema
-    except (PySparkException, Py4JError) as err:  # where it is there, it asks for its options
+    except (PySparkException, Py4JError) as err:  # a connector that Spark has fails too, for lack of options
         lacks = lacks or _packages.missing_source(err) is not None
     if lacks:
         raise InvalidInputError(_packages.missing(name))
@@ -145,12 +152,12 @@ def spark_session(
     conf: Mapping[str, Any] | None = None,
     connectors: Sequence[str] = (),
 ) -> Iterator[SparkSession]:
-    """Give the session of `get_session`, and stop it at the end of the `with` block if it was started here.
+    """Start a session as `get_session` does, and stop it at the end of the `with` block.
 
-    One that ran before, such as a notebook's, is left running. On Spark Connect a session's queries and views
-    end with it, and the server goes on.
+    A session that was running before the block, such as a notebook's, is yielded and not stopped. On Spark
+    Connect, the session's queries and views end with the session, and the server keeps running.
 
-    Args and errors are those of `get_session`.
+    The arguments and errors are those of `get_session`.
 
     Examples:
         In a session::
@@ -168,37 +175,47 @@ def spark_session(
 
 
 def _text(value: object) -> str:
+    """Return the value of a setting as Spark reads it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _prepare_local(given: Mapping[str, str], chosen: dict[str, str]) -> None:
-    """Have a local session be quiet, listen on this machine only, and run the driver's own Python."""
+    """Prepare a local session: the kit's log settings, ports on this machine only, the driver's own Python.
+
+    Args:
+        given: the settings of the launch.
+        chosen: the settings for the session, to which the ones for the ports are added.
+    """
     launch.silence_jvm(has_level="spark.log.level" in given)
     if not {"spark.driver.host", "spark.driver.bindAddress"} & {*given, *chosen}:
         chosen |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
     if "spark.pyspark.python" not in {*given, *chosen}:
-        # Spark would take whatever python3 is first on PATH, and wait 10 s for it to fail.
+        # By default Spark starts the first python3 on PATH; if that one does not work, it fails after 10 s.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 
 def _start(conf: dict[str, Any]) -> SparkSession:
-    """Start Spark; a handler of SIGINT that the program has set up stays."""
+    """Start the context and the session; keep a SIGINT handler that the program has installed."""
     interrupt = signal.getsignal(signal.SIGINT)
     context = SparkContext.getOrCreate(SparkConf().setAll(list(conf.items())))
-    # Spark's own handler, which cancels the running work, is for where there was none.
+    # PySpark installs a SIGINT handler that cancels running jobs. Keep it only if there was no handler
+    # before.
     if interrupt is not signal.default_int_handler and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, interrupt)
     try:
         spark: SparkSession = SparkSession.builder.config(map=conf).getOrCreate()
-        _ = spark.conf  # where Spark reads the values, which the context has taken as they are
+        _ = spark.conf  # only here does Spark check the values; the context accepts any text
     except PySparkException:
-        context.stop()  # the next session would have them, too
+        context.stop()  # otherwise the next session would get the bad values, too
         raise
     return spark
 
 
 def _given_by_launch() -> dict[str, str]:
-    """Return what flags, files and environment gave, without what Spark fills in when nothing was given."""
+    """Return the settings of the launch: from flags, files and the environment.
+
+    Values that Spark and PySpark fill in when nothing was given are left out.
+    """
     given = dict(SparkConf().getAll())
     script = Path(sys.argv[0]).name if sys.argv else ""
     filled_in = {
@@ -210,7 +227,12 @@ def _given_by_launch() -> dict[str, str]:
 
 
 def _adjust(spark: SparkSession, profile: str | Path | None, explicit: Mapping[str, str]) -> SparkSession:
-    """Apply runtime settings to a session that runs; refuse static ones that differ, and then apply none."""
+    """Apply the runtime settings of `explicit` to a running session.
+
+    Raises:
+        InvalidInputError: a static setting differs from the session's, or Spark cannot read a value. Then no
+            setting has been changed.
+    """
     of_profile, before = _asked.get(identity(spark), (None, {}))
     if profile not in (None, of_profile):
         _log.warning(
@@ -220,7 +242,8 @@ def _adjust(spark: SparkSession, profile: str | Path | None, explicit: Mapping[s
         )
     runtime = {key: value for key, value in explicit.items() if spark.conf.isModifiable(key)}
     for key, value in explicit.items():
-        # The same words again, as of a cell that is run twice, ask for what was said to already.
+        # A value that was given at the session's start, too, has been handled then. This happens, for
+        # example, when a notebook cell runs twice.
         if key in runtime or before.get(key) == value:
             continue
         current = spark.conf.get(key, None)
@@ -237,7 +260,11 @@ def _adjust(spark: SparkSession, profile: str | Path | None, explicit: Mapping[s
 
 
 def _report_losers(spark: SparkSession, explicit: Mapping[str, str], given: Mapping[str, str]) -> None:
-    """Warn of entries of `conf` that the launch overruled, and of `spark.sql` keys that Spark lacks."""
+    """Log a warning for each entry of `conf` without effect, and for misspelt `spark.sql` keys.
+
+    An entry has no effect if the launch overrides it, or if the JVM, which was running already, would have
+    needed it at its start.
+    """
     for key, value in explicit.items():
         actual = given.get(key)
         lost = f"conf {settings.shown(key, value)} is not in force"
@@ -254,7 +281,7 @@ def _report_losers(spark: SparkSession, explicit: Mapping[str, str], given: Mapp
 
 
 def _unknown(spark: SparkSession, keys: list[str]) -> list[str]:
-    """Return a line for each `spark.sql` key that Spark lacks and that looks like one that it has."""
+    """Return a line for each unknown `spark.sql` key that resembles a known one, with that one as a hint."""
     sql_keys = [key for key in keys if key.startswith("spark.sql.")]
     if not sql_keys:
         return []

@@ -1,7 +1,9 @@
 """What the batches of a query mean, in words: whether it keeps up, and what is wrong if not.
 
-A `Record` is a batch; `verdicts` looks at the last ones. Both work on Spark's progress alone, so that they
-say the same of a query that runs and of one whose progress was kept in a file.
+`record` turns Spark's progress of a batch into a `Record`, and `verdicts` diagnoses a query from its last
+records. Both use nothing but Spark's progress, so they give the same result for a running query and for one
+whose progress was saved to a file. `of_late`, `of_rules` and `of_values` turn the counts of a `QuerySummary`
+into verdicts, too. `run` puts all of them into its summary, and the live monitoring shows them.
 """
 
 from __future__ import annotations
@@ -23,36 +25,37 @@ if TYPE_CHECKING:
 
 __all__ = ["KEPT", "LEVELS", "Record", "Verdict", "of_late", "of_rules", "of_values", "record", "verdicts"]
 
-LEVELS = ("bad", "warn", "ok")  # of a verdict, the worst first
-KEPT = 40  # batches that a verdict can be about
-_FEWEST = 10  # before that, a query is starting
-_ROOM = 0.8  # of the time from one batch to the next, which a query may be busy
-_GROWN, _STILL_GROWN = 1.2, 1.05  # times as much as before, and as a third of the batches ago
-_BUSY = 0.9  # of the time: Spark itself takes some of it from batch to batch
-_LONGER = 1.5  # times as long as a batch took before
-_PARTITIONS = 16  # so many cost nothing to speak of
+LEVELS = ("bad", "warn", "ok")  # the levels of a verdict, the worst first
+KEPT = 40  # the number of last batches that verdicts consider
+_FEWEST = 10  # with fewer batches a query is still starting, and gets no verdict
+_ROOM = 0.8  # the share of the trigger interval that batches may take before a warning
+# Growth counts from this factor on: over all batches, and over the last third of them.
+_GROWN, _STILL_GROWN = 1.2, 1.05
+_BUSY = 0.9  # the share of the time that counts as busy all the time; Spark needs some time between batches
+_LONGER = 1.5  # batches count as slower if they take this many times as long as before
+_PARTITIONS = 16  # up to this number, the cost of partitions is negligible
 # Batches from one compaction to the next: spark.sql.streaming.fileSink.log.compactInterval.
 _COMPACTS = 10
-_AHEAD = timedelta(minutes=1)  # clocks of other machines may be off by less
+_AHEAD = timedelta(minutes=1)  # tolerated, because the clocks of other machines may differ by that much
 
 
 @dataclass(frozen=True)
 class Record:
-    """One batch, as Spark's progress has it.
+    """The values of one batch, from Spark's progress, that verdicts need.
 
     Attributes:
-        batch: its number.
-        at: when it began.
-        seconds: how long it took.
-        rows: how many rows it read.
-        backlog: how much waited in the sources: files that no batch had read when it had ended, or records
-            of Kafka when it was planned; None where that is not known.
-        state_rows: rows in the state after it; None without state.
-        partitions: in how many partitions that state is; None without state.
-        watermark: the watermark that held in it; None without one, and before it has moved.
-        has_watermark: whether the query has one.
-        to_files: whether Spark's file sink writes it.
-        files: how many files the query had read in all of its batches; None where that is not known.
+        batch: the batch id.
+        at: the time when the batch began.
+        seconds: the duration of the batch.
+        rows: the number of rows that the batch read.
+        backlog: the unread input of all sources: the number of files that no batch had read when this batch
+            had ended, plus the number of unread Kafka records when it was planned. None if neither is known.
+        state_rows: the number of rows in the state store after the batch; None without state.
+        partitions: the number of partitions of that state; None without state.
+        watermark: the watermark in force during the batch; None without a watermark, and before it has moved.
+        has_watermark: whether the query has a watermark.
+        to_files: whether the query writes with Spark's file sink.
+        files: the number of files that the query has read in all of its batches; None if it is not known.
     """
 
     batch: int
@@ -69,7 +72,11 @@ class Record:
 
 
 def record(progress: StreamingQueryProgress) -> Record:
-    """Read a batch out of Spark's progress.
+    """Extract the values that verdicts need from Spark's progress of a batch.
+
+    Args:
+        progress: from `query.lastProgress`, `query.recentProgress` or a listener. Waiting files are known
+            only if the progress comes from `run` (in `on_batch`), because Spark does not count them.
 
     Examples:
         In a session::
@@ -99,7 +106,7 @@ def record(progress: StreamingQueryProgress) -> Record:
 
 
 def _waiting(source: SourceProgress) -> int | None:
-    """Return what waits in a source; None if it does not say."""
+    """Return a source's backlog: its waiting files, or its unread Kafka records; None if it is not known."""
     found = files(source)
     return records_behind(source) if found is None else found[0]
 
@@ -114,27 +121,29 @@ def verdicts(
     """Diagnose a running query from its last batches, the worst finding first.
 
     Args:
-        records: its batches in order; the last 40 count, and of these the ones with rows. Fewer than ten say
-            nothing yet.
-        interval: seconds from one batch to the next that its trigger asks for; None if batches follow each
-            other at once.
-        ends: whether the query ends by itself, as with `availableNow`: it is meant to be busy until then.
-        mode: its output mode, if that is known; in `complete` no watermark makes the state smaller.
+        records: the query's batches, in order. Of the last 40, the ones with rows count. With fewer than ten
+            of these there are no verdicts.
+        interval: seconds between batches that the trigger asks for; None if each batch begins as soon as the
+            previous one has ended.
+        ends: whether the query ends by itself, as with `availableNow`. Such a query is meant to be busy.
+        mode: the output mode, if known. In mode `complete` no watermark makes the state smaller.
 
     Returns:
-        What is wrong, nothing if all is well. The rules:
+        The findings, empty if all is well. The rules:
 
-        - it falls behind: its backlog has grown by a fifth, and of files by what a batch reads.
-            (Rates do not tell: under a limit for each batch, rows are read as fast as the batches take them.)
-        - it is busy all the time: batches follow one another without a pause, and what waits gets no less, or
-            they take half as long again as before; that what waits gets less is said with the level `ok`.
-        - it is slower than its trigger: batches take longer than `interval`; or it has little room: they take
-            more than 80% of it.
-        - its state grows without a watermark: never less, by a fifth, and by a twentieth in the last third.
-        - its watermark is ahead of the clock by more than a minute.
-        - its watermark stands still, over ten batches with rows or more, while it has state.
-        - it has more than 16 partitions, and four times as many as rows in its state.
-        - every tenth batch takes twice as long, as Spark's file sink compacts its log then.
+        - The query falls behind: its backlog has grown by more than a fifth; if the backlog is files, also by
+            at least the number of files that a batch reads. (Spark's rates do not show this: if a limit
+            restricts each batch, rows are read as fast as they are processed.)
+        - The query is busy all the time: batches follow one another without a pause, and the backlog does
+            not shrink, or batches take half as long again as before. A shrinking backlog has the level `ok`.
+        - The query is slower than its trigger: batches take longer than `interval`; or it has little room:
+            they take more than 80% of it.
+        - The state grows without a watermark: it never shrinks, and has grown by more than a fifth, and by
+            more than a twentieth in the last third of the batches.
+        - The watermark is ahead of the clock by more than a minute.
+        - The watermark has not moved for ten or more batches with rows, and the query has state.
+        - The state has more than 16 partitions, and at least four times as many partitions as rows.
+        - Every tenth batch takes at least twice as long, because Spark's file sink compacts its log then.
 
     Examples:
         >>> from datetime import datetime, timedelta
@@ -160,10 +169,13 @@ def verdicts(
 
 
 def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
-    """List the rules of `quarantine.expect` that were broken, the one with the most rows first.
+    """List the broken rules of `quarantine.expect`, the one with the most rows first.
 
     Args:
-        broken: by each rule, how many rows broke it (`QuerySummary.broken`).
+        broken: for each rule, the number of rows that broke it (`QuerySummary.broken`).
+
+    Returns:
+        One verdict of level `warn` for each rule that at least one row broke.
 
     Examples:
         >>> [str(each) for each in of_rules({"amount > 0": 3, "shop IS NOT NULL": 0})]
@@ -179,10 +191,13 @@ def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
 
 
 def of_values(summary: QuerySummary) -> list[Verdict]:
-    """Find what Spark could not read of CSV and JSON files, and made NULL.
+    """Find values of CSV and JSON files that Spark could not read and replaced with NULL.
 
     Args:
-        summary: of the query.
+        summary: the summary of the query, with the counts of the sampled files.
+
+    Returns:
+        Up to two verdicts of level `warn`: one on rows, and one on columns, that are always NULL.
 
     Examples:
         >>> from sparkstream_kit.progress import QuerySummary
@@ -213,10 +228,13 @@ def of_values(summary: QuerySummary) -> list[Verdict]:
 
 
 def of_late(query: QuerySummary) -> list[Verdict]:
-    """Count the rows of a query that were dropped as late, with what to do about them.
+    """Describe how many rows a query has dropped as late, and what to do about them.
 
     Args:
-        query: what it has done.
+        query: the summary of the query.
+
+    Returns:
+        One verdict of level `warn`; none if no row was dropped.
 
     Examples:
         >>> from sparkstream_kit.progress import QuerySummary
@@ -244,7 +262,7 @@ def of_late(query: QuerySummary) -> list[Verdict]:
 
 
 def _time(seconds: float) -> str:
-    """Return a time in the unit that fits it.
+    """Format a duration in the largest unit that is not longer than the duration.
 
     Examples:
         >>> _time(59), _time(5400), _time(200_000)
@@ -257,6 +275,7 @@ def _time(seconds: float) -> str:
 
 
 def _falling_behind(last: list[Record]) -> Verdict | None:
+    """Find out whether the backlog grows."""
     waits = [each.backlog for each in last if each.backlog is not None]
     if len(waits) < _FEWEST:
         return None
@@ -271,6 +290,7 @@ def _falling_behind(last: list[Record]) -> Verdict | None:
 
 
 def _slow(last: list[Record], interval: float | None) -> Verdict | None:
+    """Find out whether batches take longer than the trigger interval, or nearly as long."""
     work = median(each.seconds for each in last)
     if not interval or work <= _ROOM * interval:
         return None
@@ -285,7 +305,12 @@ def _slow(last: list[Record], interval: float | None) -> Verdict | None:
 
 
 def _busy(records: Sequence[Record], last: list[Record]) -> Verdict | None:
-    """Say that batches follow one another without a pause, and what that means."""
+    """Find out whether batches follow one another without a pause although that does not help.
+
+    Args:
+        records: the last batches.
+        last: those of them that have rows.
+    """
     work = sum(each.seconds for each in records)
     time = (records[-1].at - records[0].at).total_seconds() + records[-1].seconds
     if work < _BUSY * time:
@@ -310,22 +335,24 @@ def _busy(records: Sequence[Record], last: list[Record]) -> Verdict | None:
 
 
 def _thirds(values: Sequence[float]) -> tuple[float, float]:
-    """Return what is typical of the first third of some values, and of the last one."""
+    """Return the medians of the first third and of the last third of some values."""
     third = len(values) // 3
     return median(values[:third]), median(values[-third:])
 
 
 def _unit(last: list[Record]) -> str:
+    """Return the unit in which the backlog is counted."""
     return "records" if last[-1].files is None else "files"
 
 
 def _files_of_a_batch(last: list[Record]) -> float | None:
-    """Return how many files a batch reads; None where that is not known."""
+    """Return the mean number of files that a batch reads; None if it is not known."""
     known = [each.files for each in last if each.files is not None]
     return (known[-1] - known[0]) / (len(known) - 1) if len(known) > 1 else None
 
 
 def _growing_state(last: list[Record], mode: str | None) -> Verdict | None:
+    """Find out whether the state of a query without a watermark keeps growing."""
     rows = [each.state_rows for each in last if each.state_rows is not None]
     if last[-1].has_watermark or len(rows) < _FEWEST or rows != sorted(rows):
         return None
@@ -343,6 +370,7 @@ def _growing_state(last: list[Record], mode: str | None) -> Verdict | None:
 
 
 def _watermark(last: list[Record]) -> Verdict | None:
+    """Find out whether the watermark is in the future or does not move."""
     marks = [each.watermark for each in last]
     if not last[-1].has_watermark:
         return None
@@ -355,7 +383,7 @@ def _watermark(last: list[Record]) -> Verdict | None:
         )
     still = next((number for number, mark in enumerate(reversed(marks)) if mark != now), len(marks))
     if still < _FEWEST or last[-1].state_rows is None:
-        return None  # without state nothing waits for the watermark
+        return None  # without state, no result depends on the watermark
     since = "has not moved yet" if now is None else f"has stood still at {now:%Y-%m-%d %H:%M:%S} UTC"
     return Verdict(
         "warn",
@@ -365,6 +393,7 @@ def _watermark(last: list[Record]) -> Verdict | None:
 
 
 def _partitions(last: list[Record]) -> Verdict | None:
+    """Find out whether the state has many more partitions than its rows need."""
     partitions, rows = last[-1].partitions, max(each.state_rows or 0 for each in last)
     if partitions is None or partitions <= _PARTITIONS or partitions < 4 * rows:
         return None
@@ -376,6 +405,7 @@ def _partitions(last: list[Record]) -> Verdict | None:
 
 
 def _compacting(last: list[Record]) -> Verdict | None:
+    """Find out whether the compactions of Spark's file-sink log slow down every tenth batch."""
     if not last[-1].to_files:
         return None
     ends = [each.seconds for each in last if each.batch % _COMPACTS == _COMPACTS - 1]

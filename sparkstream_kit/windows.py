@@ -1,6 +1,9 @@
 """Event time with checked arguments, for batch and streaming alike: windows, watermarks, the top rows.
 
-The rules are those of the Structured Streaming guide, "Window Operations on Event Time".
+The rules are those of the Structured Streaming guide, "Window Operations on Event Time". `tumbling`,
+`sliding` and `session` return a column to group by, `with_watermark` says how late rows may be, `flatten` and
+`top` shape the result, and `explain` draws windows as text. Unlike Spark's own functions, they check each
+argument when they are called.
 """
 
 from __future__ import annotations
@@ -27,21 +30,21 @@ if TYPE_CHECKING:
 __all__ = ["explain", "flatten", "session", "sliding", "to_microseconds", "top", "tumbling", "with_watermark"]
 
 _PLAIN_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
-# Names of columns that are there for a moment.
+# Temporary columns, which no result has.
 _EVENT_TIME, _NUMBER = "sparkstream_event_time", "sparkstream_number"
 
 
 def tumbling(time: str | Column, length: Duration, *, offset: Duration | None = None) -> Column:
-    """Group rows into windows of `length`, each of which begins where the one before ends.
+    """Group rows into windows of `length`, each of which begins where the previous one ends.
 
     Args:
         time: the event-time column or its name (timestamp).
         length: "10 seconds", "1 hour 30 minutes" or a `timedelta`.
-        offset: moves the windows' starts off the epoch (1970-01-01 00:00 UTC): "15 minutes" for windows that
-            start at 15 past; may be negative.
+        offset: shifts the start of every window from the epoch (1970-01-01 00:00 UTC): "15 minutes" for
+            windows that start at 15 past; may be negative.
 
     Returns:
-        A column `window`: struct<start: timestamp, end: timestamp>, the end not included.
+        A column `window`: struct<start: timestamp, end: timestamp>. The end is exclusive.
 
     Raises:
         InvalidInputError: `time` is neither a name nor a Column, a duration cannot be read, `length` is not
@@ -60,18 +63,18 @@ def tumbling(time: str | Column, length: Duration, *, offset: Duration | None = 
 def sliding(
     time: str | Column, length: Duration, slide: Duration, *, offset: Duration | None = None
 ) -> Column:
-    """Group rows into windows of `length` that overlap: one begins every `slide`.
+    """Group rows into overlapping windows of `length`, one of which begins every `slide`.
 
-    A row is in about length / slide windows, and so is copied as many times before the aggregation.
+    A row is in about length / slide windows, and Spark copies it that many times before the aggregation.
 
     Args:
         time: the event-time column or its name (timestamp).
         length: "10 seconds", "1 hour 30 minutes" or a `timedelta`.
-        slide: from one window's start to the next one's.
-        offset: moves the windows' starts off the epoch (1970-01-01 00:00 UTC); may be negative.
+        slide: the time from the start of one window to the start of the next.
+        offset: shifts the start of every window from the epoch (1970-01-01 00:00 UTC); may be negative.
 
     Returns:
-        A column `window`: struct<start: timestamp, end: timestamp>, the end not included.
+        A column `window`: struct<start: timestamp, end: timestamp>. The end is exclusive.
 
     Raises:
         InvalidInputError: `time` is neither a name nor a Column, a duration cannot be read, `length` or
@@ -91,12 +94,12 @@ def sliding(
 def session(time: str | Column, gap: Duration) -> Column:
     """Group rows into sessions: runs of rows that are at most `gap` apart.
 
-    Spark itself drops every row, without a word, when the gap is not positive or cannot be read. For a gap
-    that depends on the row, or one in months, use `F.session_window`.
+    Spark itself silently drops every row if the gap is not positive or cannot be read; this function refuses
+    such a gap. For a gap that depends on the row, or one in months, use `F.session_window`.
 
     Args:
         time: the event-time column or its name (timestamp).
-        gap: "10 minutes" or a `timedelta`.
+        gap: the longest pause within a session: "10 minutes" or a `timedelta`.
 
     Returns:
         A column `session_window`: struct<start: timestamp, end: timestamp>; the end is the last row's time
@@ -125,42 +128,44 @@ def with_watermark(
 ) -> DataFrame:
     """Set how late rows may be: a watermark on the event-time column, which rows from the future do not move.
 
-    The watermark of a batch is the latest event time that the query saw before it, minus `delay`. Spark
-    drops what is older, so one row of the year 2099 would make every later row a late one. Therefore a row
-    dated further than `ahead` past the batch's own `current_timestamp`, which a replayed batch keeps,
-    is a bad row: it keeps its other values, its event time becomes null, and its `_reason` says what it was.
+    The watermark of a batch is the latest event time that the query saw before that batch, minus `delay`.
+    Spark drops older rows, so a single row of the year 2099 would make every later row late. Therefore a row
+    is bad if its time is more than `ahead` past the `current_timestamp` of its batch, which a replayed batch
+    keeps. A bad row keeps its other values, its event time becomes null, and its `_reason` contains the
+    original time.
 
-    The first batch has a watermark, too: Spark's begins at 1970. Rows of a time before 1970 are late in every
-    batch, so that windows in the modes append and update drop them. Count such rows in mode complete, or in a
-    batch query.
+    The first batch has a watermark, too, because Spark's watermark begins at 1970. Rows with a time before
+    1970 are late in every batch, so windows in the modes append and update drop them. Count such rows in mode
+    complete, or in a batch query.
 
-    Spark reads files in the order of their modification times. A backlog whose files are read in another
-    order than that of their rows, a few in each batch, makes rows late: docs/watermarks.md says how to read
-    it. The summary of `run` says how many rows were late, and a verdict what to do.
+    Spark reads files in the order of their modification times. If a backlog of files is read a few files per
+    batch, in an order that is not that of their rows, rows become late: docs/watermarks.md describes how to
+    read a backlog. The summary of `run` has the number of late rows, and a verdict with what to do.
 
-    Rows whose event time is null fall out of windows. To keep them, write them aside before aggregating: in a
-    query of their own, or in one query without an aggregation by
+    Windows drop rows whose event time is null. To keep these rows, write them to a sink of their own before
+    aggregating: in a second query or, in a query without an aggregation, by
     `sinks.fan_out(good.taking(quarantine.good_rows), bad.taking(quarantine.bad_rows))`. The summary of `run`
     counts them as bad rows in any case.
 
     Args:
-        frame: static or streaming. A static one gets no watermark, for Spark has none there, but it gets
-            `_reason`, so that a batch run gives what the stream gives.
+        frame: static or streaming. A static frame gets no watermark, because Spark has none in batch queries,
+            but it gets `_reason`, so that a batch run has the same result as the stream.
         time: the event-time column (timestamp).
         delay: how late a row may be, at least "1 millisecond".
-        ahead: how far in the future a row may be; None lets every row move the watermark and adds nothing.
-        count_late: where an aggregation drops late rows, have Spark say how many they are at most, to within
-            8%; without it this number follows from the earliest, latest and mean time of a batch, and may be
-            several times too high. Takes several microseconds for each row.
+        ahead: how far in the future a row may be. None lets every row move the watermark and adds no column.
+        count_late: have Spark count the late rows that an aggregation drops: an upper bound, accurate to
+            within 8%. Without it, the bound is computed from the earliest, latest and mean time of a batch,
+            and may be several times too high. Costs several microseconds per row.
 
     Returns:
         The same columns and rows. Unless `ahead` is None there is also `_reason` (string, at the end): null,
-        or such as "time: 2099-01-01 00:00:00 is more than 1 hour ahead". Where `quarantine` has already made
-        a `_reason`, it stays in its place, and what it says of a row is kept.
+        or a text such as "time: 2099-01-01 00:00:00 is more than 1 hour ahead". If `quarantine` has already
+        added `_reason`, the column stays where it is, and a reason in it is kept.
 
     Raises:
-        InvalidInputError: there is no such column or it is no timestamp, `delay` is less than a millisecond,
-            `ahead` is negative, the frame already has a watermark, or its `_reason` is no text.
+        InvalidInputError: there is no such column or it is not a timestamp, `delay` is less than a
+            millisecond, `ahead` is negative, the frame already has a watermark, or its `_reason` is not a
+            string.
 
     Examples:
         In a session::
@@ -183,13 +188,13 @@ def with_watermark(
         frame = observed(frame, time)
     if _PLAIN_NAME.fullmatch(time):
         return frame.withWatermark(time, _interval(behind))
-    # How Spark reads other names depends on its version.
+    # How Spark reads any other name depends on its version, so the column has a plain name for a moment.
     plain = frame.withColumnRenamed(time, _EVENT_TIME).withWatermark(_EVENT_TIME, _interval(behind))
     return plain.withColumnRenamed(_EVENT_TIME, time)
 
 
 def _without_far_times(frame: DataFrame, time: str, bound: int, ahead: str) -> DataFrame:
-    """Return `frame` with null for the times that are too far ahead, and their reason."""
+    """Set the times that are too far ahead to null, and give these rows a reason."""
     reasons = [field for field in frame.schema if field.name.lower() == REASON]
     if any(not isinstance(field.dataType, T.StringType) for field in reasons):
         raise InvalidInputError(f"column {REASON} is no text; the kit writes its reasons there: rename it")
@@ -209,23 +214,24 @@ def explain(
     at: str | datetime | None = None,
     offset: Duration | None = None,
 ) -> str:
-    """Draw which windows a row falls in, and when it is too late for them.
+    """Draw the windows that a row falls into, and show when it is too late for them.
 
-    Needs no session. `sparkstream windows explain` prints the same.
+    Needs no session. `sparkstream windows explain` prints the same text.
 
     Args:
-        length: of the windows, as in `tumbling`.
-        slide: from one window's start to the next one's, as in `sliding`.
+        length: the length of the windows, as in `tumbling`.
+        slide: the time from the start of one window to the next, as in `sliding`. Default: `length`.
         watermark: the delay, as in `with_watermark`; without it no window closes.
-        at: when the row happened, in UTC: "2026-01-14 12:47:30", "12:47" (of some day) or a `datetime`.
+        at: when the row happened, in UTC: "2026-01-14 12:47:30", "12:47" (of an example day) or a `datetime`.
             Default: an example.
-        offset: as in `tumbling`.
+        offset: the shift of the windows, as in `tumbling`.
 
     Returns:
-        Lines of at most 80 columns. A window is [---), and closes at the time of the | behind it.
+        Lines of at most 80 characters. A window is drawn as [---); it closes at the | to the right of it.
 
     Raises:
-        InvalidInputError: as in `sliding` and `with_watermark`, or the time cannot be read.
+        InvalidInputError: an argument that `sliding` or `with_watermark` refuses, or a time that cannot be
+            read.
 
     Examples:
         >>> text = explain(length="1 hour", slide="30 minutes", watermark="10 minutes", at="12:47")
@@ -246,21 +252,22 @@ def explain(
 
 
 def flatten(df: DataFrame, column: str = "window") -> DataFrame:
-    """Replace a window column, in its place, by the plain columns `start` and `end`.
+    """Replace a window column, in its position, by the plain columns `start` and `end`.
 
-    On a stream with a watermark, `end` carries it on (as `window` does), so that a later aggregation over
-    `end` or a deduplication can still run in append mode. To window the windows again, do so before
-    flattening (`tumbling("window", "1 hour")`): by its `end`, the last window of an hour is in the next hour.
+    On a stream with a watermark, `end` keeps it (as `window` does), so that a later aggregation over `end` or
+    a deduplication can still run in append mode. To aggregate windows into longer windows, do so before you
+    flatten (`tumbling("window", "1 hour")`): the `end` of the last window of an hour is in the next hour.
 
     Args:
         df: static or streaming.
         column: the window column; `session` names it "session_window".
 
     Returns:
-        The same rows; `start` and `end` are timestamps, all other columns and their order are kept.
+        The same rows, with the timestamps `start` and `end` in place of the window. All other columns and
+        their order are kept.
 
     Raises:
-        InvalidInputError: there is no such column, it is not a window, or `start` or `end` is taken.
+        InvalidInputError: there is no such column, it is not a window, or `start` or `end` already exists.
 
     Examples:
         In a session::
@@ -276,8 +283,8 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
             "flatten takes what tumbling, sliding or session made"
         )
     _columns.refuse_taken([name for name in df.columns if name != column], ("start", "end"), "flatten()")
-    # A struct's fields lose the watermark. Only `end` may have it back: Spark allows one event-time column,
-    # and by `start` it would take the rows of a window that has just closed for late ones and drop them.
+    # The fields of a struct lose the watermark. Only `end` may get it back: Spark allows one event-time
+    # column, and by `start` it would treat the rows of a window that has just closed as late and drop them.
     watermark = {k: v for k, v in field.metadata.items() if k == _columns.WATERMARK}
     window = named(column)
     parts = [window["start"].alias("start"), window["end"].alias("end", metadata=watermark)]
@@ -287,21 +294,23 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
 def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], DataFrame]:
     """Keep the `n` rows of each batch with the highest `by`, before a sink that works batch by batch.
 
-    Spark sorts no stream, but the batches of one. With a query that aggregates in mode complete, whose batch
-    is the whole result, this is its top: `sinks.latest("trends").taking(windows.top(10, by="count"))`.
+    Spark cannot sort a stream, but it can sort each batch. If a query aggregates in mode complete, a batch is
+    the whole result, so its top is kept: `sinks.latest("trends").taking(windows.top(10, by="count"))`.
 
     Args:
         n: how many rows to keep, at least 1.
-        by: the column that decides; null is lowest, and NaN is above all numbers.
-        each: columns for each of whose values `n` rows are kept, such as ["start"]; without any, `n` in all.
+        by: the column to rank by; null is lowest, and NaN is above all numbers.
+        each: columns to group by, such as ["start"]: `n` rows are kept for each of their values. Default: `n`
+            rows in all.
 
     Returns:
-        A function of a DataFrame, static or one batch of a stream. It gives rows of the same columns, ordered
-        by `each`, then the highest `by` first. Rows that are equal in these are ordered by the other columns
-        (maps and variants have no order), so that a replayed batch gives the same rows.
+        A function of a DataFrame, static or one batch of a stream. It returns rows of the same columns,
+        ordered by `each`, then by `by` from the highest. Ties are ordered by the other columns (maps and
+        variants have no order), so that a replayed batch gives the same rows.
 
     Raises:
-        InvalidInputError: `n` is less than 1; of the function, a column that is not there or has no order.
+        InvalidInputError: `n` is less than 1. The returned function raises it for a column that does not
+            exist or has no order.
 
     Examples:
         >>> top(0, by="count")
@@ -333,7 +342,7 @@ def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], D
 
 
 def _has_order(kind: T.DataType) -> bool:
-    """Say whether Spark can sort by a column of this type."""
+    """Return whether Spark can sort by a column of this type."""
     return not _columns.holds(kind, T.MapType, T.VariantType)
 
 

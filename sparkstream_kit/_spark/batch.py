@@ -1,9 +1,13 @@
-"""The function of a batch: how Spark calls it, whose batch it gets, how it reaches workers, what it prints.
+"""`foreachBatch` on classic sessions and on Spark Connect: hand over the function, identify a batch, print.
 
-On a classic session the JVM calls it in this process: a stop ends it quietly, and nothing of it stays open.
-On Spark Connect it runs in a Python of the server.
+A batch function is the `write(batch, batch_id)` that a sink passes to `foreachBatch`. On a classic session
+the JVM calls it in this process. `hand_over` wraps it there, so that a stop does not look like a failure, and
+`close_ended` closes the py4j connections that Spark leaves open. On Spark Connect the function runs in a
+Python process of the server, and `bring_printed` prints its output in the client.
 
-Frames of rows that the driver's JVM holds: a frame of rows from Python costs its first reader a job.
+`id_of_batch`, `checkpoint_of_batch` and `count_aside` relate a batch to its query. `in_driver` and `none_of`
+create DataFrames from rows in the driver's JVM: reading a DataFrame that was created from Python rows costs
+an extra Spark job.
 """
 
 from __future__ import annotations
@@ -40,10 +44,11 @@ if TYPE_CHECKING:
 
 
 def session_with_views(frame: DataFrame) -> SparkSession:
-    """Return the session whose views the user sees: that of a batch is a clone of it.
+    """Return the session in which the user reads views; the session of a batch is only a clone of it.
 
     Raises:
-        InvalidInputError: the frame is a batch on Spark Connect, from where nobody finds that session.
+        InvalidInputError: the frame is a batch on Spark Connect, where a batch does not lead to the user's
+            session.
     """
     if frame.isStreaming:
         return frame.sparkSession
@@ -55,26 +60,28 @@ def session_with_views(frame: DataFrame) -> SparkSession:
 
 
 def in_driver(spark: SparkSession, batch: DataFrame) -> DataFrame | None:
-    """Return a frame of `spark` with the batch's rows, computed once and kept in the driver's JVM.
+    """Compute a batch once, keep its rows in the driver's JVM, and return them as a DataFrame of `spark`.
 
-    The batch's own frame belongs to a clone of the session, whose views nobody else sees.
+    The batch itself belongs to a clone of the session, and views of a clone are invisible elsewhere.
 
     Returns:
-        None on Spark Connect, where no driver is in reach.
+        The DataFrame, or None on Spark Connect, where this process has no access to the driver.
     """
     if is_connect(spark):
         return None
-    # Java's old calendar lacks ten days of 1582; which one a frame uses is fixed when it is made.
+    # Collect java.time values: the calendar of Java's older classes lacks ten days of 1582. A DataFrame fixes
+    # this choice when it is created, so change the setting before the select.
     batch.sparkSession.conf.set("spark.sql.datetime.java8API.enabled", "true")
     java: Any = batch.select("*")._jdf
     return _of_java(spark, java.collectAsList(), batch)
 
 
 def show(rows: DataFrame, table: str) -> Callable[[DataFrame], None]:
-    """Show rows as a temporary view of their session, and return what shows others in their place.
+    """Create or replace the temporary view `table` with `rows`; return a function that replaces its rows.
 
-    On Spark Connect a function of a batch can call that, too, though its session may be a copy, whose views
-    the client does not see: the view reads a global one.
+    On Spark Connect a batch function can call the returned function, too. Its session may be a copy whose
+    temporary views the client cannot see, so the client's view reads from a global temporary view, and the
+    returned function replaces that one.
     """
     spark: Any = rows.sparkSession
     if not is_connect(spark):
@@ -85,22 +92,23 @@ def show(rows: DataFrame, table: str) -> Callable[[DataFrame], None]:
     _end_views_of_others(spark)
     shared = f"{_shared(spark)}_{uuid4().hex}"
     rows.createOrReplaceGlobalTempView(shared)
-    # As SQL: Spark looks up the global view each time that this one is read.
+    # A view defined in SQL: Spark looks up the global view on every read and so finds its latest rows.
     view = f"CREATE OR REPLACE TEMPORARY VIEW {quoted(table)}"
     spark.sql(f"{view} AS TABLE {_GLOBAL}.{shared}")
     return lambda others: others.createOrReplaceGlobalTempView(shared)
 
 
 def _shared(spark: Any) -> str:
-    """Return how the names of a session's global views begin."""
+    """Return the prefix of the names of a session's global views."""
     served = "sparkstream" if server_folder(spark) is None else _SERVED
     return f"{served}_{spark.session_id.replace('-', '_')}"
 
 
 def _end_views_of_others(spark: Any) -> None:
-    """Drop the global views of clients that have gone, which Spark would keep as long as the server runs.
+    """Drop the global views of disconnected clients, which Spark would keep until the server ends.
 
-    Which clients live is known of a server of `sparkstream serve` alone.
+    Only a server of `sparkstream serve` keeps a list of its connected clients; on any other server no view is
+    dropped.
     """
     if (folder := server_folder(spark)) is None:
         return
@@ -111,7 +119,7 @@ def _end_views_of_others(spark: Any) -> None:
 
 
 def none_of(frame: DataFrame) -> DataFrame:
-    """Return a frame of no rows with the columns of `frame`, without a job."""
+    """Return an empty DataFrame with the columns of `frame`, without running a Spark job."""
     spark: Any = frame.sparkSession
     if is_connect(spark):
         return cast("DataFrame", spark.createDataFrame([], frame.schema))
@@ -119,35 +127,37 @@ def none_of(frame: DataFrame) -> DataFrame:
 
 
 def _of_java(spark: SparkSession, rows: Any, like: DataFrame) -> DataFrame:
+    """Create a DataFrame of `spark` from a Java list of rows, with the schema of `like`."""
     session, java = cast("Any", spark)._jsparkSession, cast("Any", like)._jdf
     return DataFrame(session.createDataFrame(rows, java.schema()), spark)
 
 
-_GLOBAL = "global_temp"  # where Spark has the views that all sessions of its driver see
-_SERVED = "sparkstream_served"  # on a server of `sparkstream serve`
+_GLOBAL = "global_temp"  # Spark's database of the views that all sessions of one driver share
+_SERVED = "sparkstream_served"  # prefix of the global views on a server of `sparkstream serve`
 
 _cloudpickle: Any = cloudpickle
 
 
 def by_value(objects: Any) -> bytes:
-    """Return objects as bytes for `pickle.loads`, with the code of their classes.
+    """Pickle objects together with the code of their classes; `pickle.loads` reads the result.
 
-    A worker has the kit, but not always the script or the notebook from which the classes are.
+    A worker can import the kit, but not always the script or the notebook that defines the classes.
 
     Args:
-        objects: a list of objects, each with an attribute `state` that is a class.
+        objects: a list of objects, each with an attribute `state` that is a class. The code of that class is
+            included, too.
     """
     names = {type(each).__module__ for each in objects} | {each.state.__module__ for each in objects}
     ours = __name__.partition(".")[0]
     modules = [sys.modules[name] for name in names if name.partition(".")[0] != ours and name in sys.modules]
-    # Those of a module that runs as a script go by value in any case.
+    # cloudpickle always pickles the classes of a script (`__main__`) by value.
     with modules_by_value(module for module in modules if module.__name__ != "__main__"):
         return bytes(_cloudpickle.dumps(objects))
 
 
 @contextmanager
 def modules_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
-    """Send the code of some modules, in a `with` block, with what is pickled of them."""
+    """Within a `with` block, have cloudpickle include the code of these modules in what it pickles."""
     known = _cloudpickle.list_registry_pickle_by_value()
     added = [module for module in modules if module.__name__ not in known]
     for module in added:
@@ -159,8 +169,9 @@ def modules_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
             _cloudpickle.unregister_pickle_by_value(module)
 
 
-# Spark takes a failed batch for a stopped one if the exception's text has the first of these and, after it,
-# one of the others. Its pattern overflows the JVM's stack on some thousand characters (SPARK-48717).
+# If the text of a batch's exception has the first of these strings and, after it, one of the others, Spark
+# treats the batch as stopped instead of failed. The regular expression by which Spark checks this overflows
+# the JVM's stack on texts of a few thousand characters (SPARK-48717), so `_called_back` rewrites such texts.
 _FROM_JAVA = "py4j.protocol.Py4JJavaError: An error occurred while calling"
 _INTERRUPTED = (
     "java.lang.InterruptedException",
@@ -168,35 +179,34 @@ _INTERRUPTED = (
     "java.nio.channels.ClosedByInterruptException",
 )
 
-_SLOW_PYTHON, _TRIES = "Python worker failed to connect back", 12
+_SLOW_PYTHON, _TRIES = "Python worker failed to connect back", 12  # 12 attempts of ten seconds each
 
 _log = logging.getLogger(__name__)
 _mutex = threading.Lock()
-# Of each query: its JVM thread, and py4j's client and connection through which that thread calls Python.
+# For each query: its JVM thread, and the py4j client and connection through which that thread calls Python.
 _connections: list[tuple[Any, Any, Any]] = []
 _here = threading.local()
-_KEPT = 10_000  # batches whose rows set aside are known, of all queries
-_aside: dict[tuple[str, int], int] = {}
+_KEPT = 10_000  # entries of `_aside` over all queries; beyond that the oldest one is dropped
+_aside: dict[tuple[str, int], int] = {}  # by query id and batch id: the number of rows set aside
 
 
 class _BatchError(Exception):
-    """What the function of a batch has raised, in a text that Spark can look through."""
+    """Replaces an exception of a batch function by one whose text Spark's regular expression can handle."""
 
 
 def hand_over(writer: DataStreamWriter, write: Write) -> DataStreamWriter:
-    """Return a writer that calls `write` with each batch and its id."""
+    """Return a writer that calls `write` with each micro-batch and its id, as `foreachBatch` does."""
     return writer.foreachBatch(write if is_connect(writer) else _called_back(write))
 
 
 def begin(writer: DataStreamWriter) -> StreamingQuery:
-    """Start a query; on Spark Connect again where Python did not start in time.
+    """Start a query; on Spark Connect, retry for two minutes if the server's Python starts too slowly.
 
-    The server waits ten seconds for the Python that is to run the function of a batch, which can be too short
-    on a busy machine: the kit tries for two minutes. The server waits before it starts the query, so that
-    nothing has happened yet.
+    The server waits ten seconds for the Python process that will run the batch function, which can be too
+    short on a busy machine. A retry is safe, because the server starts the query only after this wait.
 
     Raises:
-        KitError: Python has not started.
+        KitError: the server's Python has not started within two minutes.
     """
     for _ in range(_TRIES):
         try:
@@ -209,7 +219,11 @@ def begin(writer: DataStreamWriter) -> StreamingQuery:
 
 
 def _called_back(write: Write) -> Write:
-    """Return a batch function for Spark to call in this process."""
+    """Wrap a batch function for py4j: note its connection, and raise errors that Spark classifies correctly.
+
+    An interrupt, which is how Spark stops a query, becomes a short text that Spark recognises as a stop. Any
+    other error keeps its text, without the words at which Spark's regular expression would begin.
+    """
     close_ended()
 
     def call(batch: DataFrame, batch_id: int) -> None:
@@ -224,18 +238,18 @@ def _called_back(write: Write) -> Write:
             for name in _INTERRUPTED:
                 if name in rest:
                     raise _BatchError(f"{_FROM_JAVA} the function of the batch: {name}") from None
-            # The whole text, but nothing in it for Spark's pattern to begin at.
+            # Keep the whole text, but leave nothing in it at which Spark's pattern could begin to match.
             raise _BatchError(text.replace(_FROM_JAVA, _FROM_JAVA.rpartition(".")[2])) from None
 
     return call
 
 
 def _note_connection() -> None:
-    """Note the connection of this query's JVM thread: when the thread has ended, py4j does not close it."""
+    """Note the py4j connection of this query's JVM thread: py4j does not close it when the thread ends."""
     gateway: Any = SparkContext._gateway
     if hasattr(_here, "noted") or not isinstance(gateway, ClientServer):
         return
-    _here.noted = True  # this thread of Python belongs to that of the JVM
+    _here.noted = True  # once is enough: py4j serves each JVM thread by one Python thread
     client = JavaObject("GATEWAY_SERVER", gateway._gateway_client).getCallbackClient()
     thread = gateway.jvm.java.lang.Thread.currentThread()
     with _mutex:
@@ -243,34 +257,45 @@ def _note_connection() -> None:
 
 
 def close_ended() -> None:
-    """Close the connections of queries that have ended; the threads of Python that served them end, too."""
+    """Close the py4j connections of ended queries, which also ends the Python threads that served them."""
     with _mutex:
         _connections[:] = [noted for noted in _connections if not _closed(*noted)]
 
 
 def _closed(thread: Any, client: Any, connection: Any) -> bool:
-    with suppress(Py4JError, OSError):  # the JVM may have gone, and its connections with it
+    """Close a query's connection unless its JVM thread still runs; return whether it is closed."""
+    with suppress(Py4JError, OSError):  # if the JVM has ended, its connections are closed, too
         if thread.isAlive():
             return False
-        client.connectionStopped(connection)  # the client forgets it
+        client.connectionStopped(connection)  # removes the connection from the client's list
         connection.shutdown()
     return True
 
 
 def id_in_checkpoint(location: Place) -> str | None:
-    """Return Spark's id of the query that wrote a checkpoint; None before a query's first start."""
+    """Return Spark's id of the query that wrote a checkpoint.
+
+    Returns:
+        The id from the checkpoint's file `metadata`. None if the file is missing, as before the first start,
+        or cannot be read.
+    """
     try:
         text = location.read("metadata")
         return None if text is None else str(json.loads(text)["id"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # a damaged file is for Spark, or for `start`, to refuse
+        return None  # Spark, or the checks of `start`, report a damaged file
 
 
 def id_of_batch(batch: DataFrame, location: Place | None) -> str:
-    """Return Spark's id of the query that a batch belongs to; its checkpoint keeps it over restarts.
+    """Return Spark's id of the query that a batch belongs to; the id stays the same across restarts.
+
+    Args:
+        batch: the DataFrame that Spark passes to a batch function.
+        location: the query's checkpoint. Only Spark Connect needs it: the id is read from it there.
 
     Raises:
-        InvalidInputError: the frame is no batch of a query, or a batch on Spark Connect without checkpoint.
+        InvalidInputError: the DataFrame is not a batch of a running query, or on Spark Connect the checkpoint
+            is missing or has no id.
     """
     spark = batch.sparkSession
     if not is_connect(spark):
@@ -285,9 +310,10 @@ def id_of_batch(batch: DataFrame, location: Place | None) -> str:
 
 
 def checkpoint_of_batch(batch: DataFrame) -> Place | None:
-    """Return the checkpoint of the query that a batch belongs to, where `start` has not been given it.
+    """Ask Spark for the checkpoint of the query that a batch belongs to, for callers without its location.
 
-    None on Spark Connect, and of a frame that is no batch of a running query.
+    Returns:
+        The checkpoint. None on Spark Connect, and for a DataFrame that is not a batch of a running query.
     """
     spark: Any = batch.sparkSession
     if is_connect(spark):
@@ -295,29 +321,34 @@ def checkpoint_of_batch(batch: DataFrame) -> Place | None:
     query = spark.sparkContext.getLocalProperty("sql.streaming.queryId")
     if query is None:
         return None
-    # The batch's session is a copy, whose own `streams` know no query.
+    # The batch's session is a copy with an empty `streams`; the shared state has the queries of all sessions.
     running = spark._jsparkSession.sharedState().activeStreamingQueries()
     return locate(spark, running.get(spark._jvm.java.util.UUID.fromString(query)).resolvedCheckpointRoot())
 
 
 def count_aside(rows: DataFrame, location: Place | None, batch_id: int) -> None:
-    """Count the rows of a batch that were set aside; not on Spark Connect, where this is another process."""
+    """Count the late rows of a batch that were set aside, for `rows_set_aside`.
+
+    On Spark Connect nothing is counted: the batch function runs in another process than the summary.
+    """
     if not is_connect(rows.sparkSession):
-        _aside[id_of_batch(rows, location), batch_id] = rows.coalesce(1).count()  # without a shuffle
+        # In one partition the count needs no shuffle.
+        _aside[id_of_batch(rows, location), batch_id] = rows.coalesce(1).count()
         if len(_aside) > _KEPT:
             del _aside[next(iter(_aside))]
 
 
 def rows_set_aside(query_id: str, batch_id: int) -> int | None:
-    """Return how many rows of a batch were set aside; None where that is not known."""
+    """Return the number of rows that `count_aside` counted for a batch; None if it was not called for it."""
     return _aside.get((query_id, batch_id))
 
 
 def keep_printed(write: Write, spark: SparkSession, name: str) -> Write:
-    """Return the function of the query `name` so that `bring_printed` prints here what it prints.
+    """Wrap the batch function of the query `name`, so that `bring_printed` can print its output here.
 
-    On Spark Connect its texts are kept in global views, one a batch. On a classic session it prints in this
-    process anyway.
+    On Spark Connect the function prints in a process of the server. The wrapper keeps that output in global
+    views, one for each batch that prints. On a classic session the function prints in this process anyway and
+    is returned unchanged.
     """
     if not is_connect(spark):
         return write
@@ -337,7 +368,10 @@ def keep_printed(write: Write, spark: SparkSession, name: str) -> Write:
 
 
 def bring_printed(spark: SparkSession, name: str) -> None:
-    """Print what the query `name` has printed since the last time, to this process's standard output."""
+    """On Spark Connect, print the new output of the query `name` to this process's standard output.
+
+    Each call prints what the query's batches have printed since the previous call.
+    """
     if not is_connect(spark):
         return
     prefix = _printed(spark, name)
@@ -349,5 +383,8 @@ def bring_printed(spark: SparkSession, name: str) -> None:
 
 
 def _printed(spark: SparkSession, name: str) -> str:
-    """Return how the names of a query's views begin: one a batch, with its printed text as the only row."""
+    """Return the prefix of the names of a query's views of printed text.
+
+    The batch id follows the prefix. A view has one row with the column `text STRING`.
+    """
     return f"{_shared(spark)}_{uuid5(NAMESPACE_OID, name).hex}_"

@@ -1,4 +1,10 @@
-"""Start the JVM of a session: what it must know, what it says, where it listens, why it did not start."""
+"""Start the JVM of a classic session: its launch options, its log output, its web page, and start errors.
+
+`session.get_session` enters `starting` around the creation of its SparkContext. `starting` launches the JVM
+(under spark-submit it runs already), hides its output until the start is over, and turns a failed start into
+an error of one line. `silence_jvm` applies the kit's log settings, and `web_page_on_loopback` keeps Spark's
+web page on this machine.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +38,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# What the JVM must know when it starts: later, Spark ignores these and still claims to have them.
+# Prefixes of the settings that take effect only when the JVM starts. Set later, they have no effect, although
+# Spark's configuration then shows the new value.
 LAUNCH_KEYS = (
     "spark.driver.defaultJavaOptions",
     "spark.driver.extra",
@@ -43,9 +50,11 @@ LAUNCH_KEYS = (
 )
 
 _LOOPBACK = "127.0.0.1"
-_HELD = 30.0  # seconds; who waits longer, for a download of spark.jars.packages, wants to see why
-# How lines begin that tell nobody anything: Java's own, of options that Spark gives it, and what PySpark's
-# worker for `transformWithState` prints at a query's start, each before an empty line.
+# Seconds for which output is held back during a start. A longer wait, such as for a download of
+# spark.jars.packages, is explained by that output, so it is shown from then on.
+_HELD = 30.0
+# Beginnings of lines to leave out: Java's warnings about options that Spark itself sets, and the lines that
+# PySpark's `transformWithState` worker prints when a query starts. An empty line after one is left out, too.
 _WORKER = b"Streaming TransformWithStateInPandas Python worker"
 _NOISE = (
     *(_WORKER, b"Starting " + _WORKER),
@@ -56,19 +65,21 @@ _JAVA = "install one (Debian: apt-get install openjdk-17-jre-headless) or set JA
 
 @contextmanager
 def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
-    """Start the JVM (under spark-submit: meet it) for a context that is started in the block.
+    """Start the JVM for a SparkContext that is created in the block; under spark-submit, connect to its JVM.
 
-    What the JVM says until then is held back: it is passed on when the block has ended well, without Java's
-    own warnings of Spark's options. When the start has failed, its cause is the error.
+    The JVM's output is held back until the block ends, for 30 seconds at most, and then written to standard
+    error without the lines of `_NOISE`. If the start fails, the output is dropped instead, and the error
+    names the cause.
 
     Args:
-        wanted: the settings of the session; the JVM gets those that only its start can take.
-        quiet: give it the kit's log settings where the master is local.
+        wanted: the settings of the session. The JVM is launched with those that have a prefix in
+            `LAUNCH_KEYS`, unless spark-defaults.conf sets them.
+        quiet: launch the JVM with the kit's log settings if the master is local.
 
     Raises:
-        InvalidInputError: Java is missing or too old, its Spark is of another version than PySpark, or
-            Spark cannot read a setting.
-        KitError: it did not start for another reason.
+        InvalidInputError: Java is missing, too old, or has a bug that corrupts data; Spark's version differs
+            from PySpark's; or Spark cannot read a setting.
+        KitError: Spark did not start for another reason.
     """
     if sys.stderr and sys.stderr.isatty():
         sys.stderr.write("starting Spark …\n")
@@ -91,11 +102,16 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
             words.pass_on()
 
 
-_CORRUPTS_WITH = "G1"  # how the names of its two parts begin
+_CORRUPTS_WITH = "G1"  # prefix of the names of the G1 collector's two parts
 
 
 def _refuse_versions() -> None:
-    """Refuse a Spark of another version than PySpark, which fails later, and a Java that corrupts data."""
+    """Refuse a Spark whose version differs from PySpark's, as it fails later, and a Java that corrupts data.
+
+    Raises:
+        InvalidInputError: the first two numbers of the versions differ, or this Java with the G1 collector
+            can corrupt data (JDK-8377811).
+    """
     jvm: Any = SparkContext._jvm
     java, python = str(jvm.org.apache.spark.package.SPARK_VERSION()), pyspark.__version__
     if re.findall(r"\d+", java)[:2] != re.findall(r"\d+", python)[:2]:
@@ -113,11 +129,11 @@ def _refuse_versions() -> None:
 
 @contextmanager
 def web_page_on_loopback() -> Iterator[None]:
-    """Have the context that is started in the block show its web page to this machine alone.
+    """Make the SparkContext that is created in the block serve its web page on 127.0.0.1 only.
 
-    Spark asks for the page's address in the JVM's environment only, and the page has no login. Under
-    spark-submit the JVM has its environment before Python runs, so that it is put there from here. An
-    address that the launch gave stays.
+    The page has no login. Spark reads the page's address only from SPARK_LOCAL_IP in the JVM's environment,
+    and under spark-submit the JVM starts before Python. The variable is therefore set inside the running JVM,
+    by reflection, and removed after the block. An address that the launch has set is kept.
     """
     jvm: Any = SparkContext._jvm
     if jvm.java.lang.System.getenv("SPARK_LOCAL_IP") is not None:
@@ -127,33 +143,41 @@ def web_page_on_loopback() -> Iterator[None]:
     read_only = held.getDeclaredField("theUnmodifiableEnvironment")
     inner = jvm.java.lang.Class.forName("java.util.Collections$UnmodifiableMap").getDeclaredField("m")
     for field in (read_only, inner):
-        field.setAccessible(True)  # Spark opens both packages to itself and so to us
+        field.setAccessible(True)  # allowed, because Spark launches its JVM with both packages opened
     environment = inner.get(read_only.get(None))
     environment.put("SPARK_LOCAL_IP", _LOOPBACK)
     try:
         yield
     finally:
-        # A later context of this JVM may be one of a cluster.
+        # A later context of this JVM may run on a cluster, where loopback would be the wrong address.
         environment.remove("SPARK_LOCAL_IP")
 
 
 def conf_folder() -> Path | None:
-    """Return the folder of the installation's settings, as Spark's own scripts find it."""
+    """Return Spark's configuration folder, as Spark's own scripts find it.
+
+    Returns:
+        SPARK_CONF_DIR, else `conf` in SPARK_HOME, else None. The folder need not exist.
+    """
     if given := os.environ.get("SPARK_CONF_DIR"):
         return Path(given)
     return Path(os.environ["SPARK_HOME"], "conf") if os.environ.get("SPARK_HOME") else None
 
 
 def silence_jvm(*, has_level: bool) -> None:
-    """Put the kit's log settings in force, unless the launch brought settings or a level of its own."""
+    """Apply the kit's log settings, unless the launch brought its own log settings or log level.
+
+    Args:
+        has_level: whether the launch has set `spark.log.level`.
+    """
     for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
-        # They print the stack trace of each error that is raised as an exception all the same.
+        # These loggers print a stack trace for each error that PySpark raises as an exception anyway.
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
     jvm: Any = SparkContext._jvm
     if has_level or _has_own_log4j2() or jvm.java.lang.System.getProperty("log4j2.configurationFile"):
         return
-    # Spark sets up logging at its first log call, over whatever was there, and prints a line about it: make
-    # that call happen now, and the line go nowhere.
+    # At its first log call Spark replaces the log settings in force and prints a line about it. Trigger that
+    # call now, with Java's standard error discarded, so that it cannot replace the kit's settings later.
     errors = jvm.java.lang.System.err
     jvm.java.lang.System.setErr(jvm.java.io.PrintStream(jvm.java.io.OutputStream.nullOutputStream()))
     try:
@@ -166,13 +190,20 @@ def silence_jvm(*, has_level: bool) -> None:
 
 
 def _has_own_log4j2() -> bool:
-    """Say whether the installation brings log settings."""
+    """Return whether Spark's configuration folder has log settings (a file `log4j2.*`)."""
     folder = conf_folder()
     return folder is not None and any(folder.glob("log4j2.*"))
 
 
 def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
-    """Start the JVM with the settings that only its start can take."""
+    """Start the JVM with the settings of `LAUNCH_KEYS`, the class-data archive and the kit's log settings.
+
+    Returns:
+        The reader of the JVM's standard error, which holds its output back.
+
+    Raises:
+        InvalidInputError: the JVM did not start.
+    """
     _know_own_name()
     defaults = _spark_defaults()
     launch = SparkConf(loadDefaults=False)
@@ -180,19 +211,19 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
         if key.startswith(LAUNCH_KEYS) and key not in defaults:
             launch.set(key, value)
     options = os.environ.get("SPARK_SUBMIT_OPTS", "")
-    # By itself the JVM says on standard output, where results go, why it cannot start.
+    # Without this flag the JVM prints its start errors on standard output, which is for results.
     more = ["-XX:+DisplayVMOutputToStderr"]
     if "SharedArchiveFile" not in options:
         more.append(_packages.java_options())
     asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
     master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
-    # On a cluster, lost executors are worth a line.
+    # On a cluster Spark's own log settings stay, so that lost executors are logged.
     if quiet and is_local(master) and "log4j" not in options and not _has_own_log4j2():
         more.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
     os.environ["SPARK_SUBMIT_OPTS"] = " ".join([options, *more]).strip()
     words = _Words()
     try:
-        # A JVM whose launch is interrupted would be left behind.
+        # Delay signals: an interrupted launch would leave its JVM running.
         with _waiting.signals_after():
             gateway = launch_gateway(launch, {"stderr": words.end})
             SparkContext._ensure_initialized(gateway=gateway)
@@ -211,15 +242,19 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
 
 
 class _Words:
-    """What the JVM writes to standard error, through a pipe: held back while it starts, then passed on.
+    """Reads the JVM's standard error from a pipe; holds it back during the start, then passes it on.
 
-    Noise is left out. What it says after this process has ended goes nowhere.
+    A thread reads the pipe and writes to this process's standard error, without the lines of `_NOISE`. Output
+    that the JVM writes after this process has ended is lost.
+
+    Attributes:
+        end: the descriptor of the pipe's writing end, which the JVM inherits; -1 once it is closed here.
     """
 
     def __init__(self) -> None:
         self._pipe, self.end = os.pipe()
-        self._said = b""  # all of it, while the JVM starts
-        self._held = b""  # what has not been passed on yet
+        self._said = b""  # all output since the start began, for an error message
+        self._held = b""  # output that has not been passed on yet
         self._after_noise = False
         self._starts, self._until = True, time.monotonic() + _HELD
         self._lock = threading.Lock()
@@ -227,31 +262,39 @@ class _Words:
         atexit.register(self._settle)
 
     def _settle(self) -> None:
-        """Give what the JVM has said by now a second to be passed on; the thread ends with this process."""
+        """At exit, wait up to a second until the JVM's output has been passed on.
+
+        The reading thread does not keep the process alive, so output that is still in the pipe would be lost.
+        """
         _waiting.until(lambda: not self._thread.is_alive() or not self._has_more(), 1.0)
         with self._lock:
-            pass  # the last words are out
+            pass  # the thread has finished writing what it read last
 
     def _has_more(self, wait: int | None = 0) -> bool:
-        """Say whether there is more in the pipe, or its end; wait some milliseconds for it, or for good."""
-        ready = select.poll()  # one for each thread
+        """Return whether the pipe can be read: it has data, or its writing end is closed.
+
+        Args:
+            wait: milliseconds to wait for that; None waits without a limit.
+        """
+        ready = select.poll()  # a poll object must not be used by two threads at once
         ready.register(self._pipe, select.POLLIN)
         return bool(ready.poll(wait))
 
     def closed(self) -> None:
-        """Leave the writing end to the JVM alone: what is read ends with it."""
+        """Close this process's copy of the writing end, so that the pipe ends when the JVM does."""
         if self.end >= 0:
             os.close(self.end)
             self.end = -1
 
     def pass_on(self) -> None:
-        """Pass on what has been held back, and from now on everything at once."""
+        """Pass on the output that was held back, and from now on all output immediately."""
         with self._lock:
             self._starts, self._said, self._until = False, b"", 0.0
             self._show()
 
     def drop(self) -> str:
-        """Return what the JVM has said, and pass none of it on; one that has ended has said all."""
+        """Return the JVM's output since its start, and pass on none that is still held back."""
+        # If the JVM has ended, the thread reads the rest of the pipe and ends, too.
         if self.end < 0:
             self._thread.join(1.0)
         with self._lock:
@@ -259,9 +302,11 @@ class _Words:
         return said.decode(errors="replace")
 
     def _read(self) -> None:
+        """Read the pipe until its end, in a thread of its own."""
         data = b" "
         while data and self._has_more(None):
-            with self._lock:  # who has it finds all in the pipe, held back or passed on
+            # Read under the lock: `_settle` relies on all data being in the pipe, held back, or passed on.
+            with self._lock:
                 data = os.read(self._pipe, 1 << 16)
                 self._held += data
                 if self._starts:
@@ -270,7 +315,13 @@ class _Words:
                     self._show(is_end=not data)
 
     def _show(self, *, is_end: bool = False) -> None:
-        """Pass on what was held back; the begin of a line that may be noise waits for the rest of it."""
+        """Pass on the output that was held back, without noise.
+
+        An unfinished last line that may turn out to be noise is kept until the rest of it arrives.
+
+        Args:
+            is_end: whether the pipe has ended, so that the last line is complete.
+        """
         lines = self._held.splitlines(keepends=True)
         last, self._held = lines[-1] if lines else b"\n", b""
         may_be_noise = any(last[: len(each)] == each[: len(last)] for each in _NOISE)
@@ -282,13 +333,19 @@ class _Words:
             if not is_noise and not (self._after_noise and line == b"\n"):
                 shown += line
             self._after_noise = is_noise
-        with suppress(OSError):  # closed; what the JVM says must be read all the same, or it would wait
+        # Standard error may be closed. Go on reading all the same: a full pipe would block the JVM.
+        with suppress(OSError):
             while shown:
                 shown = shown[os.write(2, shown) :]
 
 
 def _why(error: Exception, said: str) -> str:
-    """Return in one line why the JVM did not start, and what to do."""
+    """Return one line that says why the JVM did not start, and how to fix it.
+
+    Args:
+        error: raised by the launch.
+        said: the JVM's output.
+    """
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"Spark cannot be started: {error.filename} does not exist; correct or unset SPARK_HOME"
     if isinstance(error, OSError):
@@ -305,7 +362,7 @@ def _why(error: Exception, said: str) -> str:
 
 
 def _know_own_name() -> None:
-    """Name an address where this machine cannot resolve its own name: Spark's JVM would not start."""
+    """Set SPARK_LOCAL_IP if this machine cannot resolve its own host name, else the JVM would not start."""
     try:
         socket.gethostbyname(socket.gethostname())
     except OSError:
@@ -313,9 +370,9 @@ def _know_own_name() -> None:
 
 
 def _spark_defaults() -> dict[str, str]:
-    """Return what the installation's spark-defaults.conf sets, which a launch flag would beat."""
+    """Return the settings of the installation's spark-defaults.conf; a launch flag would override them."""
     folder = conf_folder()
     path = folder / "spark-defaults.conf" if folder else None
-    # Spark reads it more leniently than the kit reads a profile: no line of it is an error here.
+    # Spark accepts lines that the kit refuses in a profile, so no line is an error here.
     text = path.read_text("utf-8", errors="replace") if path and path.is_file() else ""
     return dict(re.findall(r"^\s*(spark\.[^\s=:]+)[ \t=:]*(.*?)\s*$", text, re.MULTILINE))

@@ -1,6 +1,8 @@
-"""A file that is locked for as long as the JVM of a session can write beside it.
+"""A file lock that lasts as long as the JVM whose query may write to the checkpoint beside the file.
 
-On Spark Connect, where no JVM is in reach, this Python holds the lock.
+`checkpoints.lock` takes it with `take`, so that two queries never write to one checkpoint. On a classic
+session the JVM holds the lock: if Python dies and the JVM goes on writing, the checkpoint stays locked. On
+Spark Connect, where the JVM is out of reach, this Python process holds the lock.
 """
 
 from __future__ import annotations
@@ -19,36 +21,39 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_never_closed: list[Any] = []  # POSIX would drop the lock that another Python of the same JVM has on the file
+# Files of failed attempts, never closed: on a close POSIX would drop the lock that the same JVM already holds
+# on that file for another Python process.
+_never_closed: list[Any] = []
 
 
 class LockedError(Exception):
-    """Another holder has the file."""
+    """The file is locked by another holder."""
 
 
 class LockFile:
-    """A locked file.
+    """A file that is locked for this session, with a text about its holder.
 
     Attributes:
-        holder: who holds it: the process of the JVM, or on Spark Connect the client's own file, by which the
-            server knows that the client lives.
+        holder: identifies the holder: `jvm` is the process id of the JVM, or None on Spark Connect, where
+            `client` is the path of the file by which the server knows that the client is alive.
     """
 
     def __init__(self, file: Any, java_lock: Any, holder: dict[str, Any]) -> None:
         self.holder = holder
-        self._file = file  # of the JVM's, or of this Python's
-        self._java_lock = java_lock  # without this reference the JVM would forget that it has the lock
+        self._file = file  # a java.io.RandomAccessFile, or on Spark Connect a Python file
+        # Keep the reference: without it the JVM collects the lock object and forgets that it has the lock.
+        self._java_lock = java_lock
 
     @property
     def is_here(self) -> bool:
-        """Whether this Python holds the lock, and not its JVM."""
+        """Whether this Python process holds the lock, as on Spark Connect, and not the JVM."""
         return self._java_lock is None
 
     def write(self, text: bytes) -> None:
-        """Replace what the file says.
+        """Replace the content of the file.
 
         Raises:
-            OSError: there is no room for it; the file is closed, and free for others.
+            OSError: the text cannot be written, as on a full disk; the file is closed, and the lock is free.
         """
         try:
             if self.is_here:
@@ -64,28 +69,38 @@ class LockFile:
             raise OSError(err.java_exception.getMessage()) from err
 
     def release(self) -> None:
-        """Give the lock free: what ran under it has ended."""
-        with suppress(Py4JError, OSError):  # the JVM has gone, and the lock with it
+        """Release the lock; call it once the query that it protects has ended."""
+        with suppress(Py4JError, OSError):  # if the JVM has ended, the lock is free already
             if self.is_here:
-                self._file.truncate(0)  # nothing is left running
+                # An empty file shows that no query was left running at the server.
+                self._file.truncate(0)
             self._file.close()
 
     def close(self) -> None:
-        """Close the file: another may have it, or this process is a fork of who holds the lock."""
+        """Close the file and leave its text as it is.
+
+        The text belongs to another holder if the lock has been lost, or if this process is a fork of the one
+        that holds the lock.
+        """
         self._file.close()
 
 
 def take(spark: Any, path: Path) -> LockFile:
-    """Lock a file for a session, against other JVMs and other Pythons.
+    """Lock a file for a session, against other JVMs and other Python processes.
+
+    Args:
+        spark: the session; its JVM takes the lock, or on Spark Connect this process.
+        path: the file, which is created if it is missing.
 
     Raises:
-        LockedError: somebody has it.
-        OSError: it cannot be locked.
+        LockedError: another holder has the lock.
+        OSError: the file cannot be opened or locked.
     """
     if is_connect(spark):
         file = path.open("ab", buffering=0)
         try:
-            # Of the open file, and not of the process: else any look at the file from here would undo it.
+            # Lock the open file and not the process: a lock of the process would be dropped as soon as the
+            # process opens the file once more, to read it, and closes it.
             whole = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
             fcntl.fcntl(file, fcntl.F_OFD_SETLK, whole)
         except OSError as err:

@@ -1,7 +1,12 @@
-"""Where something of Spark's lies: on this machine, on a file system that the JVM reaches, or at a server.
+"""Folders that Spark reads or writes, such as checkpoints, and how this process reaches their files.
 
-The three kinds of place have the same methods; `locate` returns that of a path. A rename is atomic on this
-machine and on HDFS; an object store has none.
+`locate` returns the `Place` of a path, which is one of three classes with the same methods: `Here` is a
+folder on this machine, `There` is one on a file system that the JVM reaches through Hadoop, and `Place`
+itself is one that only a Spark Connect server reaches. A rename is atomic on this machine and on HDFS; an
+object store has no atomic rename.
+
+The module also adapts paths to a session (`path_for`) and refuses paths that a cluster's nodes or a server do
+not share (`refuse_many_disks`, `refuse_elsewhere`).
 """
 
 from __future__ import annotations
@@ -26,15 +31,17 @@ if TYPE_CHECKING:
 
 
 class Place:
-    """A folder that Spark reads or writes. Names of files in it may go into folders below.
+    """A folder that Spark reads or writes.
 
-    This class is a place that only a Spark Connect server reaches, which can read a file by a job of Spark's.
+    The methods take names relative to the folder, which may include subfolders, such as `offsets/7`. This
+    base class stands for a folder that only a Spark Connect server reaches: a file can be read there, by a
+    Spark job, but not listed, written, renamed or removed.
 
     Attributes:
-        text: the path as Spark is given it.
-        folder: the same folder on this machine; None if it is elsewhere.
-        is_in_reach: whether this process can look into it and write to it.
-        renames_in_one_step: whether a rename is atomic there.
+        text: the path in the form in which Spark is given it.
+        folder: the same folder as a path of this machine; None if it is elsewhere.
+        is_in_reach: whether this process can list the folder and write to it.
+        renames_in_one_step: whether a rename in the folder is atomic.
     """
 
     folder: Path | None = None
@@ -46,11 +53,12 @@ class Place:
         self._session = spark
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the session behind: on Spark Connect the function of a batch runs in another process."""
+        """Pickle without the session: on Spark Connect a batch function runs in another process."""
         return {**vars(self), "_session": None}
 
     @property
     def _spark(self) -> Any:
+        """The session to ask; after unpickling, the active one of the new process."""
         return self._session or SparkSession.active()
 
     def __str__(self) -> str:
@@ -59,50 +67,53 @@ class Place:
 
     @property
     def uri(self) -> str:
-        """The path so that Spark takes it as it is, whatever its default file system."""
+        """The path for Spark; with a scheme if it is local, whatever Spark's default file system is."""
         return self.text if self.folder is None else _files.for_spark(self.folder)
 
     def names(self, name: str = "") -> list[str]:  # noqa: ARG002 - as of the others
-        """Return the names there, or in a folder there; none where there is no folder, or no reach."""
+        """Return the names of the entries of this folder, or of its subfolder `name`.
+
+        The list is empty if the folder does not exist, or if only a Connect server reaches it.
+        """
         return []
 
     def entries(self, log: str) -> dict[int, str]:
-        """Return the entries of one of Spark's numbered logs there, by their number, in order."""
+        """Return the files of one of Spark's numbered logs, such as `offsets`, by batch number, in order."""
         return _files.log_entries(self.names(log))
 
     def read(self, name: str) -> str | None:
-        """Return the text of a file; None if it is missing.
+        """Return the text of a file; None if the file is missing.
 
         Raises:
-            OSError: it cannot be read.
-            UnicodeDecodeError: it is no text.
+            OSError: the file cannot be read.
+            UnicodeDecodeError: the file is not UTF-8 text.
         """
         files = through_spark(self._spark, f"{self.text}/{name}")
         row = None if files is None else files.first()
         return None if row is None else bytes(row.content).decode()
 
     def bring(self, name: str, to: Path) -> None:  # noqa: ARG002 - as of the others
-        """Copy a file, or a folder with all in it, to a folder of this machine, if it is there."""
+        """Copy a file, or a folder with its content, into a folder of this machine, if it exists."""
         raise self._refused()
 
     def make(self) -> None:
-        """Make the folder, with those above it, if it is missing."""
+        """Create the folder and its missing parents, unless the folder exists."""
         raise self._refused()
 
     def is_empty_folder(self, name: str) -> bool:  # noqa: ARG002 - as of the others
-        """Say whether a name is that of a folder with nothing in it."""
+        """Return whether `name` is an empty subfolder."""
         raise self._refused()
 
     def write(self, name: str, text: str) -> None:  # noqa: ARG002 - as of the others
-        """Put a file in place whole, with the folder that it is in, over one that is there."""
+        """Write a file as a whole, replacing an existing one; create its folder if that is missing."""
         raise self._refused()
 
     def rename(self, old: str, new: str) -> None:  # noqa: ARG002 - as of the others
-        """Give a file or a folder another name that nothing has; where a folder has it, it is an OSError."""
+        """Rename a file or a folder to an unused name; an OSError if a folder has the new name."""
         raise self._refused()
 
     def remove(self, name: str) -> None:  # noqa: ARG002 - as of the others
-        """Remove a file, or a folder with all that is in it, if it is there."""
+        """Remove a file, or a folder with its content, if it exists."""
         raise self._refused()
 
     def _refused(self) -> InvalidInputError:
@@ -153,7 +164,10 @@ class Here(Place):
 
 
 class There(Place):
-    """A folder on another file system, through the JVM; what fails there is an OSError of one line."""
+    """A folder on another file system, such as HDFS or S3, reached through the JVM's Hadoop classes.
+
+    A failure in Java becomes an OSError with a message of one line.
+    """
 
     is_in_reach = True
 
@@ -167,12 +181,14 @@ class There(Place):
 
     @contextmanager
     def _files(self) -> Iterator[Any]:
+        """Yield the Hadoop FileSystem of the folder; turn Java's exceptions in the block into OSError."""
         try:
             yield self._path().getFileSystem(self._spark._jsc.hadoopConfiguration())
         except Py4JError as err:
             raise OSError(f"{self.text}: {innermost_cause(err)}") from err
 
     def _path(self, name: str = "") -> Any:
+        """Return the folder, or `name` in it, as a Hadoop Path."""
         return self._spark._jvm.org.apache.hadoop.fs.Path(f"{self.text}/{name}" if name else self.text)
 
     def names(self, name: str = "") -> list[str]:
@@ -199,7 +215,7 @@ class There(Place):
                 return
             target.parent.mkdir(parents=True, exist_ok=True)
             here = self._spark._jvm.org.apache.hadoop.fs.Path(str(target))
-            files.copyToLocalFile(False, path, here, True)  # without checksums of its own
+            files.copyToLocalFile(False, path, here, True)  # True: without Hadoop's .crc files
             for each in files.listStatus(path) if target.is_dir() else ():
                 at = each.getModificationTime() * 1_000_000
                 os.utime(target / each.getPath().getName(), ns=(at, at))
@@ -226,7 +242,14 @@ class There(Place):
         self._rename(self._path(old), self._path(new), "NONE")
 
     def _rename(self, old: Any, new: Any, what_is_there: str) -> None:
-        """Rename in one step; FileSystem's own call would put a folder into one that is there."""
+        """Rename in one step; `FileSystem.rename` would move a folder into an existing one.
+
+        Args:
+            old: a Hadoop Path.
+            new: its new Hadoop Path.
+            what_is_there: what to do if `new` exists, as the name of a Hadoop option: `OVERWRITE` or `NONE`,
+                which fails.
+        """
         hadoop = self._spark._jvm.org.apache.hadoop.fs
         with self._files() as files:
             context = hadoop.FileContext.getFileContext(old.toUri(), files.getConf())
@@ -240,9 +263,11 @@ class There(Place):
 
 
 def locate(spark: SparkSession, path: str | Path) -> Place:
-    """Return where a path lies for a session.
+    """Return the place of a path, as the given session sees the path.
 
-    On Spark Connect it is on this machine only where `sparkstream serve` has started the server.
+    A local path, or one with the scheme `file:`, is a folder of this machine (`Here`), except on a Spark
+    Connect server that `sparkstream serve` has not started on this machine. On a classic session a path
+    without a scheme belongs to Spark's default file system.
     """
     text = path_for(spark, str(path))
     plain = _files.plain(text)
@@ -253,19 +278,25 @@ def locate(spark: SparkSession, path: str | Path) -> Place:
         return There(spark, text)
     if not os.path.isabs(plain):  # noqa: PTH117 - a text
         jvm: Any = spark._jvm
-        plain = jvm.java.io.File(plain).getAbsolutePath()  # the JVM's working folder, not Python's
-    return Here(text, Path("/" + os.path.normpath(plain).lstrip("/")))  # Hadoop takes `..` out of a path
+        # A relative path is relative to the JVM's working folder, which can differ from Python's.
+        plain = jvm.java.io.File(plain).getAbsolutePath()
+    # Hadoop resolves `..` in the text of a path, without following links, and so does normpath.
+    return Here(text, Path("/" + os.path.normpath(plain).lstrip("/")))
 
 
 def _default_scheme(spark: Any) -> str:
-    """Return the scheme of a path without one."""
+    """Return the scheme that Spark assumes for a path without one."""
     default: str = spark._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")
     return default.partition(":")[0]
 
 
 def in_its_file_system(spark: Any, path: str) -> str:
-    """Return a path of another file system without its scheme and host, absolute."""
-    path = re.sub(r"^[^:/]*:(//[^/]*)?", "", path)  # no URI: `?` is of a pattern
+    """Return a path of another file system as an absolute path within it, without scheme and host.
+
+    On Spark Connect a relative path stays relative.
+    """
+    # Not parsed as a URI: in a pattern `?` stands for a character and does not begin a query.
+    path = re.sub(r"^[^:/]*:(//[^/]*)?", "", path)
     if path.startswith("/") or is_connect(spark):
         return path
     files = spark._jvm.org.apache.hadoop.fs.FileSystem.get(spark._jsc.hadoopConfiguration())
@@ -273,22 +304,28 @@ def in_its_file_system(spark: Any, path: str) -> str:
 
 
 def path_for(spark: SparkSession, path: str) -> str:
-    """Return a path so that the session's Spark finds what this process calls so.
+    """Return a path by which the session's Spark finds the same file as this process.
 
-    A server has a working folder of its own.
+    A server of `sparkstream serve` has another working folder, so a relative path becomes absolute for it.
+    Any other path is returned unchanged.
     """
     if _files.plain(path) != path or server_folder(spark) is None:
         return path
-    return os.path.join(Path.cwd(), path)  # noqa: PTH118 - keeps a glob and an ending slash as they are
+    return os.path.join(Path.cwd(), path)  # noqa: PTH118 - keeps a glob and a trailing slash
 
 
 def path_of_writer(writer: Any, path: str) -> str:
-    """Return a path as `path_for` does, for the session of a DataStreamWriter."""
+    """Return what `path_for` returns for the session of a DataStreamWriter."""
     return path_for(writer._session if is_connect(writer) else writer._spark, path)
 
 
 def refuse_elsewhere(spark: SparkSession, what: str, instead: str) -> None:
-    """Refuse to write a local file, named by `what`, where it would be the server's own.
+    """Refuse to write a local file that would end up on a Spark Connect server elsewhere.
+
+    Args:
+        spark: the session.
+        what: the file, for the message.
+        instead: what to use instead, for the message.
 
     Raises:
         InvalidInputError: the session's server is not one of `sparkstream serve` on this machine.
@@ -301,12 +338,19 @@ def refuse_elsewhere(spark: SparkSession, what: str, instead: str) -> None:
 
 
 def refuse_many_disks(spark: SparkSession, what: str, path: str) -> None:
-    """Refuse to write rows, named by `what`, to a local path that each node of a cluster has for itself.
+    """Refuse to write rows to a local path of which each node of a cluster has its own copy.
 
-    `file:///…` says that the nodes share the folder.
+    A path that begins with `file:///` is accepted: by this scheme the user states that the nodes share the
+    folder.
+
+    Args:
+        spark: the session.
+        what: what is written to the path, for the message.
+        path: the path as the user gave it.
 
     Raises:
-        InvalidInputError: the session's master has nodes on other machines.
+        InvalidInputError: the path is local and has no scheme, and the session's master has nodes on other
+            machines.
     """
     master = other_master(spark)
     if master is not None and _files.plain(path) == path and locate(spark, path).folder is not None:
@@ -318,7 +362,7 @@ def refuse_many_disks(spark: SparkSession, what: str, path: str) -> None:
 
 
 def are_elsewhere(spark: SparkSession) -> bool:
-    """Say whether the files of a session's queries are those of a server on another machine."""
+    """Return whether a session's queries read and write the files of a server on another machine."""
     return is_connect(spark) and server_folder(spark) is None
 
 
@@ -326,18 +370,21 @@ _STATUS = re.compile(r"path=(.*?); isDirectory=(true|false);.*?modification_time
 
 
 def statuses(spark: Any, paths: list[str], *, pattern: bool = False) -> list[tuple[str, bool, int]]:
-    """List folders of another file system, in one call: a folder may hold many files.
+    """List folders of another file system with one call for all their entries.
+
+    One py4j call for each entry would take too long: a folder may hold many files.
 
     Args:
         spark: a classic session.
-        paths: the folders.
-        pattern: find instead what matches the one path that is given.
+        paths: the folders, all of one file system.
+        pattern: take the first path as a Hadoop pattern, and return its matches instead of listing a folder.
 
     Returns:
-        Of each entry its path, whether it is a folder, and its time in milliseconds since 1970.
+        For each entry: its path, whether it is a folder, and its modification time in milliseconds since
+        1970.
 
     Raises:
-        OSError: they cannot be listed.
+        OSError: the folders cannot be listed.
     """
     hadoop, gateway = spark._jvm.org.apache.hadoop.fs, spark.sparkContext._gateway
     try:
@@ -350,7 +397,7 @@ def statuses(spark: Any, paths: list[str], *, pattern: bool = False) -> list[tup
             for at, path in enumerate(made):
                 given[at] = path
             found = system.listStatus(given)
-        # Of what makes a text of an array, this takes one of any type.
+        # This method formats an array of any type as text, and so returns all entries in one py4j call.
         text = spark._jvm.org.apache.commons.lang3.ArrayUtils.toString(found) if found else ""
     except Py4JError as err:
         raise OSError(f"{paths[0]}: {innermost_cause(err)}") from err
@@ -359,10 +406,17 @@ def statuses(spark: Any, paths: list[str], *, pattern: bool = False) -> list[tup
 
 @contextmanager
 def reached(what: str, path: str) -> Iterator[None]:
-    """Say in one line that another file system cannot be reached, or does not let this user in.
+    """Turn errors of another file system in the block into one line, such as a refused log-in.
+
+    An AnalysisException, and any error about a local path, is raised unchanged.
+
+    Args:
+        what: what the path is used for, for the message.
+        path: the path as the user gave it.
 
     Raises:
-        InvalidInputError: as of a bucket that is missing, a host that nobody knows, or a wrong key.
+        InvalidInputError: the file system cannot be reached or denies access: the bucket is missing, the host
+            is unknown, or the key is wrong.
     """
     try:
         yield
@@ -379,15 +433,22 @@ def reached(what: str, path: str) -> Iterator[None]:
 
 
 def through_spark(spark: SparkSession, path: str, *, below: bool = False) -> DataFrame | None:
-    """Return the files of a folder, or one file, as rows of Spark's `binaryFile`; None if it is missing.
+    """Read the files of a folder, or one file, by a Spark job: the only way to a server's files.
 
-    With `below` they are also those of folders in it.
+    Args:
+        spark: the session.
+        path: a folder or a file; not a pattern.
+        below: include the files of subfolders.
+
+    Returns:
+        A DataFrame of Spark's `binaryFile`, with a row for each file: `path STRING, modificationTime
+        TIMESTAMP, length BIGINT, content BINARY`. None if the path does not exist.
     """
     try:
-        # Spark takes a path for a pattern.
+        # Spark reads a path as a pattern, so escape its special characters.
         reader = spark.read.format("binaryFile").option("recursiveFileLookup", below)
         files = reader.load(_files.escaped(path))
-        files.schema  # noqa: B018 - Connect looks for the path only now
+        files.schema  # noqa: B018 - on Connect a missing path raises only here
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":
             raise

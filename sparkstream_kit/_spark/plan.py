@@ -1,7 +1,12 @@
-"""What a query reads, by its plan: sources, sockets and topics of Kafka.
+"""Read a query's plan: its operators and sources, its sockets, and the Kafka topics that it reads.
 
-So the kit reaches Kafka as Spark does, with the same settings, and needs no library of its own. On Spark
-Connect there is no JVM in reach: a batch that reads nothing tells there whether the topics can be read.
+`inputs_of` and `file_reads` list the sources of a query, `analyzed_plan` and `plans` return Spark's plans as
+texts, and `check_mode` applies Spark's rules for output modes. `sockets_in` and `is_being_read` find out
+whether a socket's peer has closed.
+
+`client` asks Kafka's brokers through the Kafka classes in Spark's JVM, so that the kit reaches Kafka with the
+same settings as Spark and needs no library of its own. On Spark Connect the JVM is out of reach; there,
+`try_to_read` runs a batch query that reads no records, to find out whether the topics can be read.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 
-# What Spark says of a mode that does not fit, and what to do about it:
+# Spark's errors about an unsuitable output mode (as patterns), and the texts that replace them:
 # https://spark.apache.org/docs/latest/streaming/apis-on-dataframes-and-datasets.html#output-modes
 _FIXES = {
     r"(?is)append.*streaming aggregations.*without watermark": "writes a row once, when it is final, and "
@@ -43,21 +48,27 @@ _FIXES = {
     r"Limits are not supported": "cannot limit the rows; give mode='append', or leave out limit",
 }
 
-# Spark's defaults and the profiles cut long plans.
+# Settings under which Spark prints a plan in full; its defaults and the kit's profiles truncate long plans.
 _WHOLE = {"spark.sql.debug.maxToStringFields": "100000", "spark.sql.maxPlanStringLength": "2147483632"}
-_OF_FILES = ("csv", "json", "orc", "parquet", "text", "binaryFile", "xml", "avro")
+_OF_FILES = ("csv", "json", "orc", "parquet", "text", "binaryFile", "xml", "avro")  # formats of files
 
-# To ask for a plan takes some milliseconds, on Spark Connect some tens; a DataFrame's never changes.
+# A cache of analyzed plans: fetching one takes a few milliseconds, on Spark Connect a few tens. The plan of a
+# DataFrame never changes.
 _texts: WeakKeyDictionary[DataFrame, str] = WeakKeyDictionary()
 
 
 def has(frame: DataFrame, operators: str) -> bool:
-    """Say whether a query has one of some operators, by how their names begin: `Aggregate|Join`."""
+    """Return whether a query's analyzed plan has one of these operators.
+
+    Args:
+        frame: what the query computes.
+        operators: a regular expression for the beginning of their names, such as `Aggregate|Join`.
+    """
     return re.search(rf"^\W*({operators})", analyzed_plan(frame), re.MULTILINE) is not None
 
 
 def runs_python(frame: DataFrame) -> bool:
-    """Say whether a query calls Python functions, of single values or of many rows."""
+    """Return whether a query calls Python functions (UDFs, table functions, and functions of many rows)."""
     given: Any = frame
     if is_connect(frame.sparkSession):
         plan = str(given._plan.to_proto(given.sparkSession.client))
@@ -67,12 +78,12 @@ def runs_python(frame: DataFrame) -> bool:
 
 
 def check_mode(frame: DataFrame, mode: str) -> None:
-    """Have Spark refuse a plan that does not fit an output mode, as it does when a query starts.
+    """Check whether Spark allows a plan in an output mode, as Spark itself does when a query starts.
 
-    On Spark Connect only a start tells.
+    On Spark Connect nothing is checked: only the start of a query finds out there.
 
     Raises:
-        AnalysisException: in Spark's own words.
+        AnalysisException: Spark does not allow the plan in this mode; `refused` explains the error.
     """
     spark: Any = frame.sparkSession
     if is_connect(spark):
@@ -84,7 +95,7 @@ def check_mode(frame: DataFrame, mode: str) -> None:
 
 
 def refused(error: AnalysisException, mode: str) -> str:
-    """Return why Spark does not start a query, and the fix where it is known."""
+    """Return the reason why Spark does not start a query, with a fix if one is known."""
     text = str(error)
     for words, fix in _FIXES.items():
         if re.search(words, text):
@@ -94,16 +105,17 @@ def refused(error: AnalysisException, mode: str) -> str:
 
 @dataclass(frozen=True)
 class Input:
-    """A source of a query, which may stand in it several times, as in a union with itself.
+    """A source of a query. A plan may contain it several times, as in a union with itself.
 
     Attributes:
-        kind: "files", or Spark's name for it, such as "kafka" or "socket".
-        path: the folder of files, or a pattern; None for any other source.
-        options: of a source that is none of files, with names in lower case. On Spark Connect secrets are
-            not among them.
-        number: which of the query's sources it is.
-        name: the name that the user has given it (`readStream.name()`), or None.
-        places: where it stands in the query: each place has a line in the plans of a checkpoint.
+        kind: "files", or Spark's name of the source, such as "kafka" or "socket".
+        path: for files, their folder or a pattern; None for any other source.
+        options: the source's options, with names in lower case; empty for files. On Spark Connect they do
+            not include secrets.
+        number: the source's number in the query, from 0.
+        name: the name that the user has given the source (`readStream.name()`), or None.
+        places: the positions at which the plan contains the source, from 0. A checkpoint's offset file has
+            one line for each position.
     """
 
     kind: str
@@ -128,36 +140,41 @@ class Input:
 
     @property
     def log(self) -> str:
-        """The name of its log in a checkpoint."""
+        """The name of the source's log in a checkpoint: its own name, else its number."""
         return self.name or str(self.number)
 
     @property
     def lines(self) -> list[str]:
-        """The names that its lines may have in a checkpoint's plans; their format decides which it is."""
+        """The names that its lines may have in a checkpoint's offset files, depending on their format."""
         return [*filter(None, [self.name]), *map(str, self.places)]
 
 
 def inputs_of(frame: DataFrame) -> list[Input]:
-    """Return what a query reads, in the order in which Spark numbers it."""
+    """Return the sources of a query, in the order in which Spark numbers them."""
     given: Any = frame
     if not is_connect(frame.sparkSession):
         return _numbered(_leaves(given._jdf.queryExecution().analyzed()))
     text = analyzed_plan(frame)
-    # Of a source alone Spark prints less than of one below another step.
+    # If the plan is a source alone, Spark prints it without details; below another operator, with all.
     return inputs_in_text(text if "\n" in text else analyzed_plan(frame.select("*")))
 
 
 def inputs_in_text(text: str) -> list[Input]:
-    """Return what a query reads, from the text of its plan, which is all that Spark Connect has."""
+    """Return the sources of a query from the text of its plan, which is all that Spark Connect provides."""
     return _numbered(_leaves_in_text(text))
 
 
 def _numbered(leaves: Iterable[tuple[Any, str, dict[str, str], str | None]]) -> list[Input]:
-    """Return the sources of leaves: each leaf with Spark's words for it, its options and its name."""
+    """Number the sources and merge equal leaves of a plan into one `Input` with several places.
+
+    Args:
+        leaves: for each streaming leaf of the plan, in order: the leaf, Spark's description of the source,
+            its options, and the name that the user gave it.
+    """
     known: list[Any] = []
     found: list[Input] = []
     for place, (leaf, text, options, name) in enumerate(leaves):
-        if leaf in known:  # `==` asks Spark
+        if leaf in known:  # for a leaf of the JVM, `==` calls Java's equals
             number = known.index(leaf)
             found[number] = replace(found[number], places=(*found[number].places, place))
             continue
@@ -170,6 +187,7 @@ def _numbered(leaves: Iterable[tuple[Any, str, dict[str, str], str | None]]) -> 
 
 
 def _leaves(analyzed: Any) -> Iterator[tuple[Any, str, dict[str, str], str | None]]:
+    """Yield the streaming leaves of an analyzed plan in the JVM, as `_numbered` takes them."""
     leaves = analyzed.collectLeaves()
     for leaf in filter(lambda leaf: leaf.isStreaming(), map(leaves.apply, range(leaves.size()))):
         options = {} if _is_of_files(leaf) else dict(leaf.extraOptions().asCaseSensitiveMap())
@@ -177,6 +195,7 @@ def _leaves(analyzed: Any) -> Iterator[tuple[Any, str, dict[str, str], str | Non
 
 
 def _is_of_files(leaf: Any) -> bool:
+    """Return whether a leaf is a source of Spark's first API, which its file sources use."""
     return bool(leaf.getClass().getSimpleName() == "StreamingRelation")
 
 
@@ -185,9 +204,9 @@ class FileRead:
     """How a query reads a folder of files.
 
     Attributes:
-        kind: their format, such as `csv`.
-        schema: all columns, also those that the query does not use; None where Spark inferred them.
-        options: as they were given: of the format, and which files are read.
+        kind: the format of the files in lower case, such as `csv`.
+        schema: all columns, including those that the query does not use; None if Spark inferred them.
+        options: the reader's options as they were given: those of the format, and those that select files.
     """
 
     kind: str
@@ -196,13 +215,16 @@ class FileRead:
 
 
 def file_reads(frame: DataFrame) -> list[FileRead | None]:
-    """Return how each source of a query reads files, by its number in a checkpoint; None if it does not."""
+    """Return how each source of a query reads files, in the order of the sources' numbers in a checkpoint.
+
+    A source that does not read files is None.
+    """
     given: Any = frame
     if is_connect(frame.sparkSession):
         reads = _reads(given._plan.to_proto(given.sparkSession.client))
-        # Copies of one message differ without `deterministic`, in some processes: a map has no order.
+        # A protobuf map has no order, so without `deterministic` equal messages can differ as bytes.
         once = {read.SerializeToString(deterministic=True): read for read in reads}.values()
-        # A folder is the only path of a source, or its option `path`.
+        # The folder is either the only entry of `paths` or the option `path`.
         return [
             _file_read(read.format, read.schema, {"path": "".join(read.paths), **read.options})
             for read in once
@@ -211,7 +233,7 @@ def file_reads(frame: DataFrame) -> list[FileRead | None]:
     found: list[FileRead | None] = []
     known: list[Any] = []
     for leaf, *_ in _leaves(given._jdf.queryExecution().analyzed()):
-        if leaf in known:  # `==` asks Spark
+        if leaf in known:  # `==` calls Java's equals
             continue
         known.append(leaf)
         if not _is_of_files(leaf):
@@ -225,6 +247,7 @@ def file_reads(frame: DataFrame) -> list[FileRead | None]:
 
 
 def _file_read(kind: str, schema: str, options: dict[str, str]) -> FileRead | None:
+    """Make a FileRead from a format, a schema as JSON or DDL, and options; None for another format."""
     if kind.lower() not in _OF_FILES:
         return None
     columns = None
@@ -234,7 +257,7 @@ def _file_read(kind: str, schema: str, options: dict[str, str]) -> FileRead | No
 
 
 def _reads(message: Any) -> Iterator[Any]:
-    """Yield the sources of streams in a plan of Spark Connect's."""
+    """Yield the streaming sources in a protobuf message of Spark Connect's plan, in order."""
     if message.DESCRIPTOR.name == "Read":
         if message.is_streaming and message.HasField("data_source"):
             yield message.data_source
@@ -246,7 +269,7 @@ def _reads(message: Any) -> Iterator[Any]:
 
 
 def _leaves_in_text(plan: str) -> Iterator[tuple[Any, str, dict[str, str], str | None]]:
-    """Yield the same of a plan as Spark Connect prints it."""
+    """Yield the same as `_leaves`, from the text of a plan as Spark Connect prints it."""
     for line in plan.split("\n"):
         leaf = line.lstrip(" :+-~")
         if found := re.search(r"(FileSource\[.*?\])(?:, \[|$)", leaf):
@@ -257,21 +280,22 @@ def _leaves_in_text(plan: str) -> Iterator[tuple[Any, str, dict[str, str], str |
 
 
 def _name_in(leaf: str) -> str | None:
-    """Return the name that the user has given to a source, as Spark 4.2 and later print it."""
+    """Return the name that the user has given to a source, from its line of a plan; Spark 4.2 prints it."""
     found = re.search(r', name="(\w+)"$', leaf)
     return found[1] if found else None
 
 
 def analyzed_plan(frame: DataFrame) -> str:
-    """Return Spark's analyzed plan of a query as text, with all columns."""
+    """Return Spark's analyzed plan of a query as text, with all columns; cached for each DataFrame."""
     if frame not in _texts:
         _texts[frame] = _ask_for_plan(frame)
     return _texts[frame]
 
 
 def _ask_for_plan(frame: DataFrame) -> str:
-    # The public `explain("extended")` says the same, but on classic it plans the whole query first, which
-    # takes a new JVM half a second, and it prints.
+    """Fetch the analyzed plan of a query as text."""
+    # On a classic session ask the JVM directly. The public `explain("extended")` prints the same text, but it
+    # plans the whole query first, which takes a new JVM half a second.
     plan: Any = frame
     if not is_connect(frame.sparkSession):
         with _all_columns(frame):
@@ -281,7 +305,10 @@ def _ask_for_plan(frame: DataFrame) -> str:
 
 @contextmanager
 def _all_columns(frame: DataFrame) -> Iterator[None]:
-    """Have Spark print more than the first 25 columns of a plan, whichever session is active here."""
+    """Within the block, have Spark print plans with all columns; by default it prints only the first 25.
+
+    Spark reads the setting from the active session, which may not be the one of `frame`: change both.
+    """
     with ExitStack() as stack:
         for spark in {frame.sparkSession, SparkSession.getActiveSession() or frame.sparkSession}:
             stack.enter_context(in_force(spark, _WHOLE))
@@ -289,7 +316,11 @@ def _all_columns(frame: DataFrame) -> Iterator[None]:
 
 
 def plans(frame: DataFrame) -> tuple[str, str]:
-    """Return Spark's analyzed and its optimized plan of a query, as texts."""
+    """Return the analyzed and the optimized plan of a query, as texts.
+
+    Raises:
+        KitError: this version of Spark prints plans in an unknown form.
+    """
     plan: Any = frame
     with _all_columns(frame):
         if is_connect(frame.sparkSession):
@@ -299,7 +330,7 @@ def plans(frame: DataFrame) -> tuple[str, str]:
             explained = explain(plan._jdf.queryExecution(), "extended")
     rest = explained.partition("\n== Analyzed Logical Plan ==\n")[2].partition("\n== Physical Plan ==\n")[0]
     analyzed, _, optimized = rest.partition("\n== Optimized Logical Plan ==\n")
-    # Its first line is the schema.
+    # The first line of the analyzed plan is its schema.
     lines = analyzed.strip("\n").split("\n")[1:]
     if not lines:
         raise KitError(
@@ -310,22 +341,34 @@ def plans(frame: DataFrame) -> tuple[str, str]:
 
 
 def sockets_in(text: str) -> list[tuple[str, int]]:
-    """Return host and port of each socket in what Spark says of a query's sources, or of its failure."""
+    """Return host and port of each socket that Spark names in a text, without duplicates.
+
+    Args:
+        text: the descriptions of a query's sources, or an error message.
+    """
     found = re.findall(r"TextSocketV2\[host: (\S+), port: (\d+)\]", text)
     return [(host, int(port)) for host, port in dict.fromkeys(found)]
 
 
 def is_being_read(spark: SparkSession | None, of: list[tuple[str, int]]) -> bool:
-    """Say whether Spark still reads one of these sockets; call it once the first batch is through.
+    """Return whether Spark still reads one of these sockets; call it only after the first batch.
 
-    Spark's reader is a JVM thread that ends when the peer has closed. The port itself is not asked: a
-    server may serve one client only. The JVM of this process needs no session to be asked.
+    Spark reads a socket in a JVM thread, which ends when the peer closes the connection, so this function
+    looks for that thread. It does not connect to the port, because a server may accept only one client.
+
+    Args:
+        spark: the session that runs the query; None if it is not known. A classic session is not needed: the
+            JVM of this process answers.
+        of: host and port of each socket.
+
+    Returns:
+        Also True if the threads cannot be seen from here, as on a Spark Connect server with a cluster.
     """
     jvm: Any = SparkContext._jvm
     if jvm is not None and (spark is None or not is_connect(spark)):
         threads = jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
     elif spark is not None and is_local(str(spark.conf.get("spark.master", None))):
-        # A query is run by the JVM that has the threads, where it is its own executor.
+        # On a local master the SQL function runs in the JVM that has the threads: it is its own executor.
         threads = spark.sql("SELECT reflect('java.lang.Thread', 'getAllStackTraces')").collect()[0][0]
     else:
         return True
@@ -333,7 +376,11 @@ def is_being_read(spark: SparkSession | None, of: list[tuple[str, int]]) -> bool
 
 
 def unavailable(failure: str) -> str | None:
-    """Return a line that says why a query could not connect to its socket; None for any other failure."""
+    """Return one line on why a query could not connect to its socket; None for any other failure.
+
+    Args:
+        failure: the text of the query's error.
+    """
     found = re.search(
         r"^(?:Caused by: )?java\.net\.(Connect|UnknownHost|NoRouteToHost)Exception\b", failure, re.MULTILINE
     )
@@ -348,23 +395,34 @@ def unavailable(failure: str) -> str | None:
     return f"no route to host {host}; check its address"
 
 
-_LIMIT = 10_000  # milliseconds that the brokers have for an answer; Kafka's own clients wait for a minute
+_LIMIT = 10_000  # milliseconds to wait for a broker's answer; the default of Kafka's clients is a minute
 _TIMEOUT = "default.api.timeout.ms"
-_CENTURY = 100 * 365 * 86_400_000
+_CENTURY = 100 * 365 * 86_400_000  # milliseconds
 
 
 class Topic(NamedTuple):
-    """A topic: its id, which another topic of the same name does not have, and its partitions."""
+    """A Kafka topic.
+
+    Attributes:
+        id: Kafka's id of the topic, which changes when the topic is deleted and created again.
+        partitions: the numbers of its partitions, in order.
+    """
 
     id: str
     partitions: tuple[int, ...]
 
 
 def refuse_shown(caller: str, options: Mapping[str, object]) -> None:
-    """Refuse a secret that Spark would show, as it hides only what has a word like `password` in its name.
+    """Refuse a secret option that Spark would show in plans.
+
+    Spark hides only options with a word like `password` in their name, so not a private key.
+
+    Args:
+        caller: the public function that got the options, for the message.
+        options: the options of a Kafka source or sink.
 
     Raises:
-        InvalidInputError: a private key among the options.
+        InvalidInputError: `kafka.ssl.keystore.key` is among the options.
     """
     for name in options:
         if name.lower() == "kafka.ssl.keystore.key":
@@ -375,12 +433,12 @@ def refuse_shown(caller: str, options: Mapping[str, object]) -> None:
 
 
 def can_ask(spark: SparkSession) -> bool:
-    """Say whether `client` can be used in a session."""
+    """Return whether `client` can be used with a session: only a classic session has a JVM in reach."""
     return not is_connect(spark)
 
 
 class Client:
-    """Asks Kafka's brokers; made by `client`."""
+    """Asks Kafka's brokers about topics, partitions and offsets; `client` creates it."""
 
     def __init__(self, jvm: Any, admin: Any) -> None:
         self._jvm = jvm
@@ -391,12 +449,12 @@ class Client:
         return sorted(self._admin.listTopics().names().get())
 
     def matching(self, pattern: str) -> list[str]:
-        """Return the names of the topics that a regular expression of Java's matches."""
+        """Return the names of the topics that match a Java regular expression, as `subscribePattern` does."""
         expression = self._jvm.java.util.regex.Pattern.compile(pattern)
         return [name for name in self.names() if expression.matcher(name).matches()]
 
     def topics(self, names: Iterable[str]) -> dict[str, Topic]:
-        """Return those of the named topics that are there."""
+        """Return the topics with these names; a topic that does not exist is left out."""
         wanted = self._jvm.java.util.ArrayList()
         for name in names:
             wanted.add(name)
@@ -413,7 +471,13 @@ class Client:
         return found
 
     def offsets(self, of: Iterable[tuple[str, int]], *, earliest: bool) -> dict[tuple[str, int], int]:
-        """Return the first offset that each partition has, or the one that its next record will have."""
+        """Return an offset of each partition.
+
+        Args:
+            of: topic and number of each partition.
+            earliest: return the offset of the first record that Kafka still has, instead of the offset that
+                the next record will get.
+        """
         spec = self._jvm.org.apache.kafka.clients.admin.OffsetSpec
         asked = self._jvm.java.util.HashMap()
         parts = {each: self._jvm.org.apache.kafka.common.TopicPartition(*each) for each in of}
@@ -425,15 +489,16 @@ class Client:
 
 @contextmanager
 def client(spark: SparkSession, options: Mapping[str, str]) -> Iterator[Client]:
-    """Ask Kafka with the options of a source, in a `with` block.
+    """Open a Kafka admin client with the options of a source, for the length of a `with` block.
 
     Args:
-        spark: a session for which `can_ask` holds.
-        options: those of the source; the ones of Kafka's clients begin with `kafka.`.
+        spark: a session for which `can_ask` is true.
+        options: the options of the source. Those that begin with `kafka.` configure the client;
+            `kafka.default.api.timeout.ms` sets how long to wait for an answer (10,000 by default).
 
     Raises:
-        InvalidInputError: no broker answers, the log-in fails, or an option cannot be used; in one line
-            without what is secret in the options.
+        InvalidInputError: no broker answers, the log-in fails, or an option is invalid. The message is one
+            line without the secrets among the options.
     """
     jvm: Any = spark._jvm
     given = {name[6:]: value for name, value in options.items() if name.lower().startswith("kafka.")}
@@ -446,7 +511,7 @@ def client(spark: SparkSession, options: Mapping[str, str]) -> Iterator[Client]:
         admin = jvm.org.apache.kafka.clients.admin.AdminClient.create(settings)
         yield Client(jvm, admin)
     except (Py4JJavaError, PySparkException) as err:
-        # The stack trace is left out: Java's words may show a setting.
+        # `from None` drops the stack trace: Java's message in it may show a secret setting.
         raise InvalidInputError(_refusal(options, innermost_cause(err))) from None
     finally:
         if admin is not None:
@@ -454,14 +519,18 @@ def client(spark: SparkSession, options: Mapping[str, str]) -> Iterator[Client]:
 
 
 def try_to_read(spark: SparkSession, options: Mapping[str, str]) -> None:
-    """See that the topics of a source can be read, by a batch of Spark's from which no record comes.
+    """Check that the topics of a source can be read, by a batch query that reads no records.
+
+    Args:
+        spark: a session on Spark Connect, where `client` cannot be used.
+        options: the options of the source.
 
     Raises:
-        InvalidInputError: no broker answers, the log-in fails, or a topic is not there.
+        InvalidInputError: no broker answers, the log-in fails, or a topic does not exist.
     """
     limit = str(_limit(options))
     own = {
-        # From a time at which no record is yet up to the end.
+        # Start at a time in the far future: no record is that new, so the batch is empty.
         "startingTimestamp": str(int(time.time() * 1000) + _CENTURY),
         "startingOffsetsByTimestampStrategy": "latest",
         f"kafka.{_TIMEOUT}": limit,
@@ -479,7 +548,12 @@ def try_to_read(spark: SparkSession, options: Mapping[str, str]) -> None:
 
 
 def _refusal(options: Mapping[str, str], cause: str) -> str:
-    """Say in one line why Kafka cannot be asked."""
+    """Return one line on why Kafka did not answer, with a fix if one is known.
+
+    Args:
+        options: the options of the source.
+        cause: the error of Kafka's client.
+    """
     servers = options["kafka.bootstrap.servers"]
     limit = _limit(options) / 1000
     if "UnknownTopicOrPartition" in cause:
@@ -497,7 +571,7 @@ def _refusal(options: Mapping[str, str], cause: str) -> str:
             f"Kafka at {servers} has a certificate that is not trusted here; give the file of it, or of its "
             "authority: **{'kafka.ssl.truststore.type': 'PEM', 'kafka.ssl.truststore.location': …}"
         )
-    if re.search("JAAS|LoginModule", cause):  # Kafka's words may hold a part of the password
+    if re.search("JAAS|LoginModule", cause):  # do not repeat Kafka's message: it may contain the password
         return (
             f"Kafka at {servers}: kafka.sasl.jaas.config cannot be read; write it as "
             '…LoginModule required username="…" password="…";'
@@ -506,7 +580,11 @@ def _refusal(options: Mapping[str, str], cause: str) -> str:
 
 
 def _limit(options: Mapping[str, str]) -> int:
-    """Return how many milliseconds the brokers have for an answer."""
+    """Return how many milliseconds to wait for a broker's answer.
+
+    Raises:
+        InvalidInputError: `kafka.default.api.timeout.ms` is not a number.
+    """
     given = options.get(f"kafka.{_TIMEOUT}", str(_LIMIT))
     if not given.isdecimal():
         raise InvalidInputError(f"kafka.{_TIMEOUT} is {given!r}; give a number of milliseconds")

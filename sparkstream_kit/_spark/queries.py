@@ -1,4 +1,10 @@
-"""Questions about a query that runs, and what `start` knows of it; and about a StreamingContext."""
+"""State of a running query beyond its public API, on classic sessions and Spark Connect, and of DStreams.
+
+`start` notes in `Started` what it knows about a query, and `run`, the summaries and the monitoring look it up
+here by the query's run. `listen` and `stop_listening` register a progress listener, `is_active` to
+`finish_input` ask about a query or wait for it, and `records_behind` to `times_computed` read values out of
+Spark's progress. The last functions are about a StreamingContext of DStreams.
+"""
 
 from __future__ import annotations
 
@@ -34,29 +40,32 @@ if TYPE_CHECKING:
 
 
 class ProgressTo(StreamingQueryListener):
-    """Posts the progress of the run's queries; what a listener raises, Spark would swallow."""
+    """Posts the progress of a run's queries to an inbox.
+
+    The run reads the inbox in its own thread. An exception in a listener itself would be swallowed by Spark.
+    """
 
     def __init__(self, inbox: Inbox, run_ids: set[str]) -> None:
         self._inbox = inbox
         self._run_ids = run_ids
 
     def onQueryStarted(self, event: events.QueryStartedEvent) -> None:
-        """Do nothing; Spark asks for it."""
+        """Do nothing; the interface requires this method."""
 
     def onQueryProgress(self, event: events.QueryProgressEvent) -> None:
-        """Post a batch of the run."""
+        """Post the progress of a batch if its query belongs to the run."""
         if str(event.progress.runId) in self._run_ids:
             self._inbox.post("progress", event.progress)
 
     def onQueryIdle(self, event: events.QueryIdleEvent) -> None:
-        """Do nothing; Spark asks for it."""
+        """Do nothing; the interface requires this method."""
 
     def onQueryTerminated(self, event: events.QueryTerminatedEvent) -> None:
-        """Do nothing; Spark asks for it."""
+        """Do nothing; the interface requires this method."""
 
     @property
     def _jlistener(self) -> Any:
-        """Return this listener as the JVM has it; Connect never asks."""
+        """The listener's wrapper in the JVM; PySpark reads this attribute on classic sessions only."""
         if not hasattr(self, "_jlistenerobj"):
             wrapper = SparkContext._jvm.PythonStreamingQueryListenerWrapper  # type: ignore[union-attr]
             self._jlistenerobj = wrapper(_ByJson(self))
@@ -64,10 +73,13 @@ class ProgressTo(StreamingQueryListener):
 
 
 class _ByJson(events.JStreamingQueryListener):
-    """Takes a progress from the JVM as one text; PySpark asks for each value of it, some hundred calls."""
+    """Fetches a progress from the JVM as one JSON text.
+
+    PySpark's own listener fetches every value on its own, in some hundred py4j calls.
+    """
 
     def onQueryProgress(self, jevent: Any) -> None:
-        """Pass the progress on, as `query.lastProgress` makes it."""
+        """Pass the progress on, built from JSON as `query.lastProgress` is."""
         text = jevent.progress().json()
         self.pylistener.onQueryProgress(
             events.QueryProgressEvent(StreamingQueryProgress.fromJson(json.loads(text)))
@@ -75,7 +87,11 @@ class _ByJson(events.JStreamingQueryListener):
 
 
 def manager(query: StreamingQuery) -> StreamingQueryManager | None:
-    """Return the manager that tells listeners of a query: of its own session, whichever is active."""
+    """Return the manager whose listeners receive a query's events: that of the query's own session.
+
+    Returns:
+        The manager; None if the query's session is not known, as on Spark Connect without an active session.
+    """
     if hasattr(query, "_jsq"):
         return StreamingQueryManager(query._jsq.sparkSession().streams())
     spark = session(query)
@@ -83,16 +99,16 @@ def manager(query: StreamingQuery) -> StreamingQueryManager | None:
 
 
 def listen(manager: StreamingQueryManager, listener: StreamingQueryListener) -> None:
-    """Have Spark tell a listener what its queries do."""
+    """Register a listener for the events of a manager's queries."""
     with _listening:
         manager.addListener(listener)
 
 
 def stop_listening(manager: StreamingQueryManager, listener: StreamingQueryListener) -> None:
-    """Have Spark tell a listener no more; what has happened until now has been told.
+    """Remove a listener; it has received all earlier events when this function returns.
 
-    On Spark Connect PySpark's own way waits for the thread that tells, and holds the lock that this thread
-    needs for an event that comes just then: both would wait for ever.
+    On Spark Connect, PySpark's `removeListener` can deadlock: it joins the thread that delivers events while
+    it holds the lock that this thread needs to deliver the next one. This function joins without the lock.
     """
     bus: Any = getattr(manager, "_sqlb", None)
     with _listening:
@@ -104,7 +120,7 @@ def stop_listening(manager: StreamingQueryManager, listener: StreamingQueryListe
             if bus._listener_bus != [listener] or teller is None:
                 bus._listener_bus[:] = [each for each in bus._listener_bus if each is not listener]
                 return
-        with suppress(Exception):  # the server has gone, and with it the stream of events
+        with suppress(Exception):  # if the server has ended, so has its stream of events
             _end_telling(bus)
         teller.join()
         with bus._lock:
@@ -113,7 +129,7 @@ def stop_listening(manager: StreamingQueryManager, listener: StreamingQueryListe
 
 
 def _end_telling(bus: Any) -> None:
-    """Ask the server to end the stream of events."""
+    """Ask the Spark Connect server to end its stream of events, which ends the thread that delivers them."""
     from pyspark.sql.connect.proto import Command
 
     command = Command()
@@ -122,26 +138,29 @@ def _end_telling(bus: Any) -> None:
 
 
 def session(query: StreamingQuery) -> SparkSession | None:
-    """Return the session to ask about a query: its own, if `start` has started it."""
+    """Return a query's session if `start` has started the query, else the active session, or None."""
     frame = started(query).frame
     return SparkSession.getActiveSession() if frame is None else frame.sparkSession
 
 
 @dataclass(frozen=True)
 class Started:
-    """What `start` knows of a query and the query does not tell; all empty if `start` has not started it.
+    """What `start` knows about a query and a StreamingQuery does not provide.
+
+    For a query that `start` has not started, all attributes have their defaults.
 
     Attributes:
-        frame: what it computes.
-        mode: its output mode.
-        location: its checkpoint.
-        logs: of the checkpoint, where that is a folder of this machine (a `checkpoints.logs.Logs`).
-        drain: starts it once more, for its last batch.
-        prints: whether it hands its batches to a function, which may print.
-        interval: seconds from one batch to the next that its trigger asks for, if it does.
-        targets: what its sink writes to, such as "view totals", as in `Sink.writes_to`.
-        endless: whether it ends only if somebody stops it.
-        ends: whether its trigger ends it, as `availableNow` does.
+        frame: the DataFrame that the query writes.
+        mode: the output mode.
+        location: the checkpoint, if one was given.
+        logs: the logs of the checkpoint (a `checkpoints.logs.Logs`) if it is a folder of this machine.
+        drain: starts the query once more for its last batch, which closes every window; returns the new
+            query, or None if there is nothing to close.
+        prints: whether the query passes its batches to a Python function, which may print.
+        interval: seconds between batches as the trigger asks, or None if batches follow each other at once.
+        targets: what the sink writes to, such as "view totals", as in `Sink.writes_to`.
+        endless: whether the query ends only when it is stopped.
+        ends: whether the trigger ends the query, as `availableNow` does.
     """
 
     frame: DataFrame | None = None
@@ -156,43 +175,48 @@ class Started:
     logs: Any = None
 
 
-_WAIT_AGAIN = 1.0  # seconds after a wait that has failed
-_listening = threading.Lock()  # one thread at a time changes who listens
-_TABLES = ("memory", "view")  # of `sinks.memory` and `sinks.latest`
-_BEHIND = "avgOffsetsBehindLatest"  # what Spark's Kafka source reports
-_FILES = ("filesWaiting", "filesRead")  # what the kit adds for a source of files, of which Spark says nothing
-_started: dict[str, Started] = {}  # by run, until `forget`, or until nobody has the query any more
-_running: dict[str, StreamingQuery] = {}  # by run; whoever asks Spark for its queries may ask of these
+_WAIT_AGAIN = 1.0  # seconds until the next attempt after a wait has failed
+_listening = threading.Lock()  # one thread at a time adds or removes listeners
+_TABLES = ("memory", "view")  # kinds of targets that are tables: those of `sinks.memory` and `sinks.latest`
+_BEHIND = "avgOffsetsBehindLatest"  # a metric of Spark's Kafka source
+_FILES = ("filesWaiting", "filesRead")  # metrics that the kit adds to file sources; Spark has none for them
+_started: dict[str, Started] = {}  # by run id; until `forget`, or until the query is garbage-collected
+# By run id. This reference keeps a running query's entry in `_started` although the caller may have dropped
+# the query: a caller that gets the query from Spark's list of active queries needs the entry, too.
+_running: dict[str, StreamingQuery] = {}
 
 
 def note(query: StreamingQuery, known: Started) -> None:
-    """Keep what `start` knows of a query."""
+    """Keep what `start` knows about a query, for `started`; drop ended queries from `_running`."""
     for run_id in [run_id for run_id, other in list(_running.items()) if not is_active(other)]:
-        _running.pop(run_id, None)  # another thread may forget one meanwhile
+        _running.pop(run_id, None)  # with a default, as another thread may have removed the entry meanwhile
     run_id = str(query.runId)
     _started[run_id], _running[run_id] = known, query
     weakref.finalize(query, _started.pop, run_id, None).atexit = False
 
 
 def stop_unknown(spark: SparkSession, name: str) -> None:
-    """Stop a query that Spark runs although its start has failed, as by a view's name that it cannot read."""
-    with suppress(Exception):  # its JVM or its session has gone, which the error of the start says
+    """Stop a query that Spark runs although its start has failed.
+
+    This happens, for example, when Spark starts a query and then cannot read the name of its view.
+    """
+    with suppress(Exception):  # if the JVM or the session has ended, the error of the start says so
         for query in spark.streams.active:
             if query.name == name and str(query.runId) not in _running:
                 query.stop()
 
 
 def is_active(query: StreamingQuery) -> bool:
-    """Say whether a query runs."""
-    with suppress(Exception):  # its JVM or its session has gone
+    """Return whether a query runs; False if its JVM or its session has ended."""
+    with suppress(Exception):
         return query.isActive
     return False
 
 
 def await_end(query: StreamingQuery) -> None:
-    """Wait until a query runs no more; its error is asked of the query itself.
+    """Wait until a query has ended; the error of a failed query is not raised here but left to the caller.
 
-    On Spark Connect the call that waits can fail although the query runs on.
+    On Spark Connect `awaitTermination` can fail although the query is still running, so it is called again.
     """
     while True:
         with suppress(Exception):
@@ -203,31 +227,31 @@ def await_end(query: StreamingQuery) -> None:
 
 
 def forget(query: StreamingQuery) -> None:
-    """Drop what was kept: the run is over."""
+    """Drop what `note` kept about a query; call it when the run is over."""
     for kept in (_started, _running):
         kept.pop(str(query.runId), None)
 
 
 def started(query: StreamingQuery) -> Started:
-    """Return what `start` knows of a query."""
+    """Return what `start` knows about a query; defaults for a query that `start` has not started."""
     return _started.get(str(query.runId), Started())
 
 
 def table(query: StreamingQuery) -> str | None:
-    """Return the name by which the session has the rows of a query; None if it has them not."""
+    """Return the name of the view or in-memory table with a query's result; None for any other sink."""
     targets = (each.partition(" ") for each in started(query).targets)
     return next((name for kind, _, name in targets if kind in _TABLES), None)
 
 
 def bring_printed(query: StreamingQuery) -> None:
-    """Print here what the query's functions have printed at the server."""
+    """On Spark Connect, print here what the query's batch function has printed on the server."""
     known = started(query)
     if known.frame is not None and known.prints:
         batch.bring_printed(known.frame.sparkSession, str(query.name))
 
 
 def checkpoint(query: StreamingQuery) -> str | None:
-    """Return where a query's checkpoint is; on Connect only one that is on this machine, too."""
+    """Return the path of a query's checkpoint; on Spark Connect None, unless it is on this machine, too."""
     if hasattr(query, "_jsq"):
         return str(query._jsq.streamingQuery().resolvedCheckpointRoot())
     location = started(query).location
@@ -235,44 +259,52 @@ def checkpoint(query: StreamingQuery) -> str | None:
 
 
 def last_batch(query: StreamingQuery) -> int | None:
-    """Return the id of the last batch that Spark has committed in this run of a query."""
+    """Return the id of the last batch that this run of a query has committed; None before the first."""
     progress = query.lastProgress
     return None if progress is None else progress.batchId
 
 
 def looks_for_first_rows(query: StreamingQuery) -> bool:
-    """Say whether a query has not yet come to know if there is input, as in a large folder."""
+    """Return whether a query is still finding out if there is input, as when it lists a large folder."""
     status = query.status
     starting = status["isTriggerActive"] or status["message"].startswith("Initializing")
     return bool(starting and query.isActive and query.lastProgress is None)
 
 
 def in_batch(query: StreamingQuery) -> bool:
-    """Say whether a batch is in flight."""
+    """Return whether a query is running a batch that has data."""
     status = query.status
     return query.isActive and status["isTriggerActive"] and status["isDataAvailable"]
 
 
 def finish_input(query: StreamingQuery) -> None:
-    """End a query whose input has ended, once all that had arrived is through."""
-    # A failure on the way is the query's own, and `run` asks the query for it.
+    """Process all input that has arrived, then stop the query; for a source that has ended."""
+    # If the query fails meanwhile, ignore it here: `run` gets the error from the query.
     with suppress(Exception):
         query.processAllAvailable()
         query.stop()
 
 
 def records_behind(source: SourceProgress) -> int | None:
-    """Return how many records a source was behind, which Kafka alone says: the average of its partitions."""
+    """Return how many records a Kafka source was behind the newest ones; None for any other source.
+
+    Spark reports an average over the partitions, so the result is that average times their number.
+    """
     if _BEHIND not in (source.metrics or {}):
         return None
-    ends = ast.literal_eval(source.endOffset)  # before Spark 4.2 a text of Python's, and not of JSON
+    ends = ast.literal_eval(source.endOffset)  # before Spark 4.2 the text is a Python dict and not JSON
     return round(float(source.metrics[_BEHIND]) * sum(map(len, ends.values())))
 
 
 def with_files(
     progress: StreamingQueryProgress, counted: Mapping[int, tuple[int, int]]
 ) -> StreamingQueryProgress:
-    """Return a progress with how many files wait and how many were read, by the number of the source."""
+    """Return a progress with the kit's metrics of files added to its file sources.
+
+    Args:
+        progress: of a batch.
+        counted: by the source's number: how many files wait, and how many have been read.
+    """
     told = json.loads(progress.json)
     for at, numbers in counted.items():
         source = told["sources"][at]
@@ -281,55 +313,59 @@ def with_files(
 
 
 def files(source: SourceProgress) -> tuple[int, int] | None:
-    """Return how many files of a source wait, and how many were read; None where that was not counted."""
+    """Return how many files of a source wait and how many have been read; None if they were not counted."""
     metrics = source.metrics or {}
     return None if _FILES[0] not in metrics else (int(metrics[_FILES[0]]), int(metrics[_FILES[1]]))
 
 
 def entry_at(offset: str | None) -> int:
-    """Return the entry of its log at which a source of files is by an offset; -1 before the first."""
+    """Return the log entry up to which a file source has read, from its offset; -1 before the first entry."""
     found = re.search(
         r"logOffset\D*(\d+)", offset or ""
-    )  # before Spark 4.2 a text of Python's, and not of JSON
+    )  # before Spark 4.2 the text is a Python dict and not JSON
     return int(found[1]) if found else -1
 
 
 def seconds_behind(source: SourceProgress) -> float | None:
-    """Return how many seconds a source was behind, which Kinesis alone says, from Spark 4.2 on."""
+    """Return how many seconds a Kinesis source was behind; None for other sources, and before Spark 4.2."""
     told = source.latestOffset or ""
     return float(json.loads(told)["seconds_behind"]) if '"seconds_behind"' in told else None
 
 
 def times_computed(operator: StateOperatorProgress) -> int:
-    """Return how often a batch's state was computed, as twice for a sort: Spark adds up the counts of all."""
-    if operator.operatorName == "symmetricHashJoin":  # it has four stores a partition
+    """Return how many times a batch's state was computed, by which Spark's counts must be divided.
+
+    A sort, for example, computes its input twice, and Spark adds up the counts of both computations.
+    """
+    if operator.operatorName == "symmetricHashJoin":  # has four stores for each partition
         return 1
     return max(1, operator.numStateStoreInstances // max(1, operator.numShufflePartitions))
 
 
 def receivers(ssc: StreamingContext) -> int:
-    """Return how many streams hold a core each for as long as the context runs."""
+    """Return the number of receivers, each of which occupies one core for as long as the context runs."""
     return len(ssc._jssc.ssc().graph().getReceiverInputStreams())
 
 
 def has_stopped(ssc: StreamingContext) -> bool:
-    """Say whether a context has been stopped."""
+    """Return whether a StreamingContext has been stopped."""
     return bool(ssc._jssc.getState().toString() == "STOPPED")
 
 
 def runs_batch() -> bool:
-    """Say whether a thread of the JVM still runs a batch, with the Python functions that it calls.
+    """Return whether a JVM thread still runs a DStream batch and the Python functions that the batch calls.
 
-    A JVM runs one context at a time; after its stop such a thread ends with the batch that it is at.
+    A JVM runs one StreamingContext at a time. After the context has stopped, such a thread ends with its
+    current batch.
     """
     jvm: Any = SparkContext._jvm
     return "[streaming-job-executor-" in jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
 
 
 def unprocessed(ssc: StreamingContext) -> tuple[int, int]:
-    """Return how many batches with records have not been through, and how many records these have.
+    """Return how many batches with records are not finished, and how many records they have.
 
-    Of a context that has stopped these are what it has left behind.
+    For a stopped context, these batches were never processed to the end.
     """
     scheduler = ssc._jssc.ssc().scheduler()
     waiting = scheduler.getClass().getDeclaredField("jobSets")
@@ -340,8 +376,9 @@ def unprocessed(ssc: StreamingContext) -> tuple[int, int]:
 
 
 def _is_through(batch: Any) -> bool:
+    """Return whether all jobs of a DStream batch (a JobSet of the JVM) have succeeded."""
     jobs = batch.jobs()
     try:
         return all(job.result().isSuccess() for job in map(jobs.apply, range(jobs.size())))
-    except Py4JJavaError:  # it has none
+    except Py4JJavaError:  # a job without a result has not finished
         return False

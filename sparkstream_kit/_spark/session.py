@@ -1,4 +1,9 @@
-"""Which kind of session it is, and what follows from that: where its files are and where it prints."""
+"""Answer questions whose answer differs between a classic session and one on Spark Connect.
+
+`is_connect` is the basic one. The other functions name the consequence that a caller needs, such as where
+output is printed (`prints_here`) or whose files a path means (`server_folder`), so that callers do not depend
+on the kind of session itself.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +20,20 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_folders: dict[str, Path | None] = {}  # by session: the folder of a server of `sparkstream serve`
+_folders: dict[str, Path | None] = {}  # a cache of `server_folder`, by session id
 
 
 def is_connect(made: object) -> bool:
-    """Say whether a session, or what was made from it, is of Spark Connect, which has no JVM in reach."""
+    """Return whether an object belongs to Spark Connect, where this process has no access to the JVM.
+
+    Args:
+        made: a session, or an object made from one, such as a DataFrame or a DataStreamWriter.
+    """
     return ".connect." in type(made).__module__
 
 
 def current() -> Any:
-    """Return this process's session on Spark Connect, in whichever thread it was made, if one runs."""
+    """Return this process's Spark Connect session, whichever thread created it; None if there is none."""
     if "pyspark.sql.connect.session" not in sys.modules:
         return None
     from pyspark.sql.connect.session import SparkSession
@@ -33,85 +42,86 @@ def current() -> Any:
 
 
 def endpoint(running: Any) -> str:
-    """Return host and port of the server of a session on Spark Connect."""
+    """Return the address, `host:port`, of a Spark Connect session's server."""
     return str(running.client._builder.endpoint)
 
 
 def runs() -> bool:
-    """Say whether this process has a session already."""
+    """Return whether this process already has a session of either kind."""
     return runs_here() or current() is not None
 
 
 def runs_here() -> bool:
-    """Say whether a classic session runs, in the JVM of this process."""
+    """Return whether this process has a classic session, with a JVM of its own."""
     return SparkContext._active_spark_context is not None
 
 
 def has_ended(spark: Any) -> bool:
-    """Say whether a session has been stopped."""
+    """Return whether a session has been stopped."""
     return bool(spark.is_stopped) if is_connect(spark) else spark.sparkContext._jsc is None
 
 
 def jvm_runs() -> bool:
-    """Say whether Spark's JVM runs already, as under spark-submit, and takes no more packages."""
+    """Return whether Spark's JVM already runs, as under spark-submit; it cannot take more packages then."""
     return SparkContext._gateway is not None or "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def identity(spark: Any) -> str:
-    """Return what tells a session from another one of this process."""
+    """Return an id that is unique among the sessions of this process."""
     return str(spark.session_id if is_connect(spark) else spark.sparkContext.applicationId)
 
 
 def other_master(spark: SparkSession) -> str | None:
-    """Return the session's master if it has nodes on other machines."""
+    """Return the session's master URL if it can have nodes on other machines; None for a local master."""
     master = spark.conf.get("spark.master", None) or "local"
-    return None if master.startswith("local") else master  # local-cluster too has all its nodes here
+    # The test includes local-cluster, whose nodes are all on this machine.
+    return None if master.startswith("local") else master
 
 
 def scratch_folder(spark: SparkSession) -> str | None:
-    """Return a folder on this machine that Spark removes when its JVM ends; None where none is known."""
-    if is_connect(spark):  # in a function of a batch, which the server calls
+    """Return a folder on this machine that Spark removes when its JVM ends; None if none is known."""
+    if is_connect(spark):  # called in a batch function, so in a Python process of the server
         return os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or None
     return str(spark.sparkContext._temp_dir)
 
 
 def outlives_process(spark: SparkSession) -> bool:
-    """Say whether the tables that a session makes stay when this process ends."""
+    """Return whether the tables that a session creates outlive this process."""
     return is_connect(spark)
 
 
 def prints_here(spark: SparkSession) -> bool:
-    """Say whether what Spark prints goes to the standard output of this process."""
+    """Return whether Spark prints to the standard output of this process, as its console sink does."""
     return not is_connect(spark)
 
 
 def starts_python_for_batches(spark: SparkSession) -> bool:
-    """Say whether a Python process is started at a server before the function of a batch can be called."""
+    """Return whether a server must start a Python process before it can call a batch function."""
     return is_connect(spark)
 
 
 def shares_settings(spark: SparkSession) -> bool:
-    """Say whether the function of a batch has the settings of the session, and not a copy for its query."""
+    """Return whether a batch function sees the session's own settings, and not the query's copy of them."""
     return is_connect(spark)
 
 
 def web_page(spark: SparkSession) -> str | None:
-    """Return the address of Spark's own page; None where it is off, or is the page of a server."""
+    """Return the address of Spark's web page; None if the page is off, or belongs to a Connect server."""
     return None if is_connect(spark) else spark.sparkContext.uiWebUrl
 
 
 def restart(spark: SparkSession) -> str:
-    """Return how a session comes to have a setting that only its start can take."""
+    """Return what to do to apply a setting that takes effect only at a session's start, for a message."""
     if is_connect(spark):
         return "start the Connect server with it"
     return "call spark.stop() first, then get_session again"
 
 
 def refuse_dstreams(spark: SparkSession) -> None:
-    """Refuse a session that has no DStreams.
+    """Refuse a session that cannot run DStreams.
 
     Raises:
-        InvalidInputError: it is one of Spark Connect.
+        InvalidInputError: the session is on Spark Connect.
     """
     if is_connect(spark):
         raise InvalidInputError(
@@ -123,13 +133,15 @@ def refuse_dstreams(spark: SparkSession) -> None:
 def server_folder(spark: Any) -> Path | None:
     """Return the folder of the session's server, if `sparkstream serve` has started it on this machine.
 
-    What is a local path here is one there, too; of any other server the files are its own.
+    With such a server, a local path means the same file on both sides. Any other server, and a classic
+    session, give None: another server has its own files.
     """
     if not is_connect(spark):
         return None
     session = str(spark.session_id)
     if session not in _folders:
         said = spark.conf.get(FOLDER_KEY, None)
-        # The same path may be another folder, on another machine; who is attached is known by an id.
+        # If the server is on another machine, the same path may be another folder here. Only in the server's
+        # own folder is there a file for this session.
         _folders[session] = Path(said) if said and os.path.exists(f"{said}/clients/{session}") else None  # noqa: PTH110 - also of another user
     return _folders[session]

@@ -1,4 +1,9 @@
-"""The settings of a session: whether two texts of one mean the same to Spark, and some for a block."""
+"""Change a session's settings for a time, compare setting values as Spark does, and print them safely.
+
+`in_force` and `put` change runtime settings. `same` finds out whether two texts mean the same value to Spark,
+such as `1g` and `1024m`, so that no needless warning appears. `shown` formats a setting for a message and
+hides its secrets.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +26,19 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-# Spark adds to these lists, such as the files of `spark.jars.packages` to the jars.
+# Lists that Spark itself extends: for example, it adds the files of `spark.jars.packages` to `spark.jars`.
 _GROWING = ("spark.archives", "spark.files", "spark.jars", "spark.submit.pyFiles")
 _SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)  # spark.redaction.regex
 
 
 @contextmanager
 def in_force(spark: SparkSession, wanted: Mapping[str, str | None]) -> Iterator[None]:
-    """Give a session some settings for a block, then its own again; None is Spark's default."""
+    """Apply settings to a session within a block, and restore the former ones afterwards.
+
+    Args:
+        spark: the session.
+        wanted: the settings by key; None stands for Spark's default.
+    """
     former = put(spark, wanted)
     try:
         yield
@@ -37,10 +47,17 @@ def in_force(spark: SparkSession, wanted: Mapping[str, str | None]) -> Iterator[
 
 
 def put(spark: SparkSession, wanted: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Give a session some settings, and return its own; None is Spark's default.
+    """Apply settings to a session, and return the former values of these settings.
+
+    Args:
+        spark: the session.
+        wanted: the settings by key; None stands for Spark's default.
+
+    Returns:
+        The former values by key; None for a setting that was not set.
 
     Raises:
-        InvalidInputError: Spark cannot read a value. The session has its own settings again.
+        InvalidInputError: Spark cannot read a value. The former settings have been restored.
     """
     former = {key: spark.conf.get(key, None) for key in wanted}
     try:
@@ -60,14 +77,14 @@ def _apply(spark: SparkSession, wanted: Mapping[str, str | None]) -> None:
 
 
 def same(key: str, wanted: str, actual: str, spark: SparkSession | None = None) -> bool:
-    """Say whether a setting that has the value `actual` is in force as `wanted`.
+    """Return whether a setting's value in Spark means the same as the wanted value.
 
     Args:
-        key: the setting.
-        wanted: what was asked for.
-        actual: what Spark says of it, which may be a size, a time or a path written in another way.
-        spark: a session, whose JVM knows what each of its settings holds; without one in reach, paths alone
-            are compared.
+        key: the setting's key.
+        wanted: the value that was asked for.
+        actual: the value that Spark reports. It may be the same size, time or path in another notation.
+        spark: a session whose JVM knows the types of its settings. Without a JVM (None, or Spark Connect)
+            only different notations of paths are recognised.
 
     Examples:
         >>> same("spark.jars", "/opt/a.jar", "file:///opt/a.jar")
@@ -85,7 +102,7 @@ def same(key: str, wanted: str, actual: str, spark: SparkSession | None = None) 
 
 
 def shown(key: str, value: str) -> str:
-    """Return a setting for a message, without what is secret in it.
+    """Format a setting as `key=value` for a message, with its secrets hidden.
 
     Examples:
         >>> shown("spark.hadoop.fs.s3a.secret.key", "XYZ")
@@ -95,21 +112,27 @@ def shown(key: str, value: str) -> str:
 
 
 def shown_value(key: str, value: str) -> str:
-    """Return the value of a setting for a message, without what is secret in it."""
+    """Return the value of a setting for a message, with its secrets hidden."""
     return "(hidden)" if _SECRET.search(key) else without_secrets(value)
 
 
 def _value(jvm: Any, key: str, text: str) -> object:
-    """Return what Spark reads in the text of a setting: a number of bytes or seconds, a list, yes or no."""
+    """Convert the text of a setting as Spark does: to a number of bytes or seconds, a list or a boolean.
+
+    The text is returned as it is if Spark does not know the setting or cannot read the text.
+    """
     entry = jvm.org.apache.spark.internal.config.ConfigEntry.findEntry(key)
     try:
         return text if entry is None else entry.valueConverter().apply(text)
-    except (Py4JJavaError, PySparkException):  # no value that Spark would take
+    except (Py4JJavaError, PySparkException):  # Spark cannot read the text
         return text
 
 
 def _paths(value: str) -> set[str]:
-    """Return a list of paths as Spark writes them: absolute, without links, globs taken apart."""
+    """Split a comma-separated list of paths into absolute paths, with links and globs resolved.
+
+    Spark reports paths in this form.
+    """
     found = set()
     for item in filter(None, map(str.strip, value.split(","))):
         plain = re.sub(r"^file:(//)?(?=/)", "", item)

@@ -1,8 +1,11 @@
-"""A signal to the JVM, or to the process group, must not end the JVM before the run that needs it has ended.
+"""Keep the JVM alive until the run that needs it has ended, when a signal tells the JVM to end.
 
-A container's runtime signals the JVM under spark-submit, and Ctrl-C reaches both processes. The JVM then runs
-its shutdown hooks; one of ours comes before Spark's own and holds it until Python is done. Classic sessions
-only: on Connect the server is not ours to hold.
+Under spark-submit a container's runtime sends SIGTERM to the JVM, and Ctrl-C reaches both the JVM and Python.
+The JVM then runs its shutdown hooks. `jvm_waits_for` registers a hook that runs before Spark's own: it asks
+the run to stop, and holds the JVM until Python has committed the batch in flight and the job has ended. At
+the end of a job, `Job.end` makes the JVM exit with the job's exit code instead of the signal's.
+
+This is for classic sessions only: on Spark Connect the server's JVM is independent of this process.
 """
 
 from __future__ import annotations
@@ -24,23 +27,23 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._waiting import Inbox
 
-SIGNALLED = "a signal to the JVM"  # what a run was ended by, in the words of its summary
-BY_ITSELF = "the end of the JVM by itself"  # as where it has no memory left
+SIGNALLED = "a signal to the JVM"  # a reason in `RunSummary.ended_by`
+BY_ITSELF = "the end of the JVM by itself"  # another one, for example when the JVM has no memory left
 ENDED = (
     "Spark's JVM ended before it was asked to, as it does without memory (spark-submit --driver-memory 4g)"
 )
-_SIGNALLED = 128  # exit codes from here on are those of signals, which the JVM gives by itself
-_DYING = 1.0  # seconds that a JVM which no longer answers may take to end
+_SIGNALLED = 128  # exit codes from here on stand for signals; after a signal the JVM sets them by itself
+_DYING = 1.0  # seconds that a JVM may take to end after it has stopped answering
 _PRIORITY = 1000  # Hadoop runs hooks from the highest priority to the lowest; Spark's own are at 30 to 90
 
 
 class Job:
-    """A job's `main` while it runs.
+    """The job whose `main` is running.
 
     Attributes:
-        has_run: whether it has come to its run.
-        holds_jvm: whether that was in a JVM of this process, which ends with it.
-        hooks: what holds the JVM until the end of the job.
+        has_run: whether the job has called `run`.
+        holds_jvm: whether that run uses a JVM of this process, which ends with the process.
+        hooks: the shutdown hooks of the job's runs, which hold the JVM until the job ends.
     """
 
     def __init__(self) -> None:
@@ -49,18 +52,20 @@ class Job:
         self.hooks: list[_Hook] = []
 
     def end(self, exit_code: int) -> None:
-        """Let a JVM that was told to end go, with the exit code of the job."""
+        """Release the hooks at the end of the job; a JVM that was told to end exits with the job's code."""
         global _job  # noqa: PLW0603 - a process has one JVM, and runs one job
         _job = None
         for hook in self.hooks:
             hook.release(exit_code)
 
 
-_job: Job | None = None  # None when no job's `main` runs, as in a notebook
+_job: Job | None = None  # None if no job's `main` is running, as in a notebook
 
 
 class _Hook:
-    """Asks a run to end, and keeps the JVM until `release`; a `java.lang.Runnable` in py4j's eyes.
+    """A shutdown hook of the JVM, which asks a run to stop and holds the JVM until `release`.
+
+    The JVM calls it through py4j as a `java.lang.Runnable`.
 
     Attributes:
         called: whether the JVM has been told to end.
@@ -79,81 +84,99 @@ class _Hook:
         ensure_callback_server_started(gateway)
         self._gateway = gateway
         self._jvm = gateway.jvm
-        # A thread around the proxy: Hadoop compares hooks, which a bare proxy cannot answer.
+        # Wrap the py4j proxy in a Thread: Hadoop compares hooks with `equals`, which a proxy does not have.
         self._thread = self._jvm.java.lang.Thread(self)
         seconds = self._jvm.java.util.concurrent.TimeUnit.SECONDS
         try:
             self._manager().addShutdownHook(self._thread, _PRIORITY, int(self._limit), seconds)
-        except Py4JJavaError:  # it ends already, and waits for the hook of an earlier run
+        except Py4JJavaError:  # the JVM is already ending, and waits for the hook of an earlier run
             self._ask_to_end()
 
     def _manager(self) -> Any:
         return self._jvm.org.apache.hadoop.util.ShutdownHookManager.get()
 
     def run(self) -> None:
-        """Be the hook: called by the JVM in a thread of its own when it has been told to end."""
+        """Ask the run to stop and wait for `release`; the JVM calls this in a thread when it shuts down."""
         self._ask_to_end()
         self._released.wait(self._limit)
 
     def _ask_to_end(self) -> None:
+        """Post to the run that it must stop, and why."""
         self.called = True
         self._inbox.post("stop", SIGNALLED if self._is_signalled() else BY_ITSELF)
 
     def _is_signalled(self) -> bool:
-        """Say whether a signal ends the JVM, and not Spark: the thread that took it waits for the hooks."""
+        """Return whether a signal ends the JVM, and not Spark.
+
+        If so, the JVM's thread that handles the signal is waiting for the hooks, under the signal's name.
+        """
         try:
             threads = str(self._jvm.java.lang.Thread.getAllStackTraces().keySet().toString())
-        except Exception:  # noqa: BLE001 - of py4j or of Java, which has no memory for the answer
+        except Exception:  # noqa: BLE001 - py4j or Java fails if the JVM has no memory for the answer
             return False
         return re.search(r"\bSIG[A-Z0-9]+ handler\b", threads) is not None
 
     def release(self, exit_code: int | None = None) -> None:
-        """Let the JVM go."""
+        """Let the JVM end.
+
+        Args:
+            exit_code: the exit code that a JVM which has been told to end shall have; None, or a code of a
+                signal, leaves it to the JVM.
+        """
         from py4j.protocol import Py4JError
 
         try:
             if not self.called:
                 self._manager().removeShutdownHook(self._thread)
             elif exit_code is not None and exit_code < _SIGNALLED:
-                # Else spark-submit's exit code would be that of the signal, although the stop was clean.
+                # Halt with the job's code: the JVM itself would exit with the signal's code, although the
+                # stop was clean.
                 self._delete_temporary_files()
                 self._jvm.java.lang.Runtime.getRuntime().halt(exit_code)
-        except (Py4JError, ConnectionError):  # gone by now, or told to go just now
+        except (Py4JError, ConnectionError):  # the JVM has ended, or has just begun to end
             self.called = True
         self._released.set()
 
     def _delete_temporary_files(self) -> None:
-        """Do what Spark's last hook and Java's own would, which `halt` leaves out; neither has a door."""
+        """Delete the temporary files of Spark and Java; `halt` skips the hooks that would delete them.
+
+        Neither hook has a public method, so both are reached by reflection.
+        """
         manager = self._class("org.apache.spark.util.ShutdownHookManager$")
         folders = manager.getDeclaredField("shutdownDeletePaths")
         folders.setAccessible(True)
         for path in folders.get(manager.getField("MODULE$").get(None)).mkString("\n").split("\n"):
             shutil.rmtree(path, ignore_errors=True)
         delete = self._class("java.io.DeleteOnExitHook").getDeclaredMethod("runHooks", self._none("Class"))
-        delete.setAccessible(True)  # Spark opens java.io to itself and so to us
+        delete.setAccessible(True)  # allowed, because Spark launches its JVM with java.io opened
         delete.invoke(None, self._none("Object"))
 
     def _class(self, name: str) -> Any:
         return self._jvm.java.lang.Class.forName(name)
 
     def _none(self, kind: str) -> Any:
-        """Return an empty array, Java's "no arguments"."""
+        """Return an empty array of a class in java.lang, which Java's reflection takes as "no arguments"."""
         return self._gateway.new_array(getattr(self._jvm.java.lang, kind), 0)
 
     class Java:
-        """What py4j asks for."""
+        """Declares the Java interface for py4j, which looks for a class of this name."""
 
         implements = ("java.lang.Runnable",)
 
 
 @contextmanager
 def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
-    """Hold the JVM until the block has ended, and in a job until the job has; for `limit` seconds at most."""
+    """Hold the JVM until the block has ended, or within a job until the job has ended.
+
+    Args:
+        inbox: where the run is asked to stop when the JVM is told to end.
+        limit: the most seconds for which the JVM is held after it has been told to end.
+    """
     from pyspark import SparkContext
 
     if _job is not None:
         _job.has_run = True
-    if SparkContext._gateway is None:  # Connect: no JVM of ours
+    if SparkContext._gateway is None:  # on Spark Connect this process has no JVM
         yield
         return
     if _job is not None:
@@ -169,10 +192,10 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
 
 
 def end_start_of_session(exit_code: int) -> None:
-    """End the JVM of spark-submit unless a session runs in it; it may still be starting one.
+    """End spark-submit's JVM with an exit code, unless a session runs in it; it may be starting one.
 
-    When Python ends, spark-submit interrupts what its JVM is doing. If that is the start of Spark's web page,
-    Spark ends the JVM with exit code 1.
+    When Python ends, spark-submit interrupts its JVM. If the JVM is just starting Spark's web page, Spark
+    would then end it with exit code 1.
     """
     if "PYSPARK_GATEWAY_PORT" not in os.environ or "pyspark" not in sys.modules:
         return
@@ -182,12 +205,15 @@ def end_start_of_session(exit_code: int) -> None:
     gateway: Any = SparkContext._gateway
     if gateway is None or SparkContext._active_spark_context is not None:
         return
-    with suppress(Py4JError, ConnectionError):  # it ends while it answers
+    with suppress(Py4JError, ConnectionError):  # the JVM ends before it can answer this call
         gateway.jvm.java.lang.System.exit(exit_code)
 
 
 def jvm_has_ended(err: BaseException) -> bool:
-    """Say whether an error is that the JVM of this process has gone: its port takes no connection then."""
+    """Return whether an error means that this process's JVM has ended.
+
+    Only errors of connections and of py4j can mean that. The JVM has ended if its port refuses connections.
+    """
     of_a_connection = isinstance(err, OSError) or type(err).__module__.startswith("py4j")
     if not of_a_connection or "pyspark" not in sys.modules:
         return False
@@ -206,12 +232,12 @@ def jvm_has_ended(err: BaseException) -> bool:
             return True
         return False
 
-    # Its calls may end before its port does.
+    # A dying JVM may drop calls before it closes its port. After a failed py4j call, wait for that.
     return _waiting.until(is_closed, _DYING if "py4j.java_gateway" in modules else 0)
 
 
 def job_begins() -> Job:
-    """Note that a job's `main` runs: what it does after its run needs the JVM too."""
+    """Note that a job's `main` runs, so that the JVM is held until the job ends, and not only its run."""
     global _job  # noqa: PLW0603
     _job = Job()
     return _job

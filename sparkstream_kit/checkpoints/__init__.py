@@ -1,9 +1,10 @@
 """Checkpoints you can see into: `show`, `check`, `clone` and `rewind`.
 
-They work on local paths, without Spark.
+They work on local paths, without Spark. `show` reports what a checkpoint holds, `check` finds damaged and
+missing files, `clone` copies a checkpoint, and `rewind` makes an earlier batch the last committed one.
 
-The command `sparkstream checkpoint` calls these four. They import no pyspark: `fingerprint` and
-`guard`, which `start` calls, are modules to import by themselves.
+The command `sparkstream checkpoint` calls these four functions. They do not import pyspark. The modules
+that `start` calls, such as `fingerprint` and `guard`, do import pyspark, so import them by their full names.
 """
 
 from sparkstream_kit.checkpoints.check import Problem, State, check

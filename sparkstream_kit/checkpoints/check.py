@@ -1,13 +1,17 @@
-"""What is wrong with the files of a checkpoint, and the way out; for those of its input see `lost`.
+"""Find damaged and missing files of a checkpoint, and say how to repair it.
 
-Of the state, which operators there are, and whether a version of it can be loaded:
+`check` lists every `Problem` for a user; `damage` and `unreadable` give `start` and `run` one line about the
+first one; `obstacle` and `newest_whole` tell `rewind` which batches Spark could continue from. `states` lists
+the stateful operators (`State`). The module `lost` looks for lost input files.
+
+Files of the state of operator O, where the state's version N + 1 is its content after batch N:
 
 state/O/_metadata/metadata     the operator's name and stores; transformWithState has _metadata/v2/N instead
 state/O/0/_metadata/schema     the types of its keys and values
-state/O/P/V.delta, V.snapshot  version V of partition P, by the HDFS-backed provider (batch N makes N + 1)
-state/O/P/V.zip, V.changelog   the same by RocksDB; the zip names files of SSTs/
-state/O/P/V_ID.…               the same in state format v2, where commits/N names the ID
-state/O/P/STORE/…              where an operator has more stores than the default one
+state/O/P/V.delta, V.snapshot  version V of partition P, written by the HDFS-backed provider
+state/O/P/V.zip, V.changelog   the same, written by RocksDB; the zip names files in SSTs/
+state/O/P/V_ID.…               the same in state format v2; commits/N holds the ID
+state/O/P/STORE/…              the files of store STORE, if it is not the default store
 """
 
 from __future__ import annotations
@@ -52,7 +56,13 @@ _WRITE_ID = (
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a checkpoint: which file, what is wrong with it, and what to do."""
+    """One damaged or missing file of a checkpoint, or of its input; `str()` gives it as one line.
+
+    Attributes:
+        file: the path of the file.
+        what: the problem, as a phrase that follows the file's name, such as "is missing".
+        fix: how to repair it.
+    """
 
     file: Path
     what: str
@@ -63,21 +73,23 @@ class Problem:
 
 
 def check(path: str | Path) -> list[Problem]:
-    """Find what is wrong with the files of a checkpoint.
+    """Find damaged and missing files of a checkpoint, without Spark.
 
-    First comes what a restart would trip over, then what it would not notice: a damaged file of an older
-    batch, to which a rewind is not possible then; a log that differs from its checksum; and an input file
-    that was planned and has gone, without which Spark replays the batch in silence. Of the state, missing
-    files are found; their contents Spark checks itself when it loads them.
+    The problems that would make a restart fail come first. The others go unnoticed by a restart: a damaged
+    file of an older batch, which makes a rewind to that batch impossible; a log file that differs from its
+    checksum; and an input file that was planned and no longer exists, without which Spark replays the batch
+    silently. For the state's data only missing files are found: Spark checks their contents when it loads
+    them.
 
     Args:
-        path: a checkpoint on a local path; copy one of another file system to this machine first.
+        path: a checkpoint on a local path. Copy a checkpoint on another file system to this machine first.
 
     Returns:
         The problems, one for each file; an empty list if there is none.
 
     Raises:
-        InvalidInputError: no checkpoint, one on another file system, or one of a newer Spark's format.
+        InvalidInputError: there is no checkpoint at `path`, it is on another file system, or a newer Spark
+            wrote it in a format that the kit does not know.
 
     Examples:
         In a session::
@@ -96,11 +108,13 @@ def check(path: str | Path) -> list[Problem]:
 
 
 def damage(logs: Logs, *, whole: bool = False) -> str | None:
-    """Say in one line why Spark could not continue from a checkpoint, or return None.
+    """Return in one line why Spark could not continue from a checkpoint, and the way out; None if it can.
+
+    A file in a format of a newer Spark is not damage.
 
     Args:
-        logs: of the checkpoint, which need not exist yet.
-        whole: compare them with their checksums, too.
+        logs: the logs of the checkpoint, which need not exist yet.
+        whole: compare the files with their checksums, too.
 
     Examples:
         >>> damage(Logs(Path("a/folder/that/is/not/there/yet")))
@@ -110,15 +124,16 @@ def damage(logs: Logs, *, whole: bool = False) -> str | None:
         error = next(_restart(logs, whole=whole), None)
         if error is None:
             return None
-        # A file that is wrong can make others look missing: its checksum tells which one it is.
+        # A changed file can make other files look missing, so look for a wrong checksum first.
         error = next(_restart(logs, whole=True), error)
         fix = error.fix or f"{_way_out(logs)}; all that is wrong: {command('check', root)}"
-    except InvalidInputError:  # a newer format, which may well be whole
+    except InvalidInputError:  # the format of a newer Spark: nothing shows that the checkpoint is damaged
         return None
     return f"checkpoint {root} is damaged: {error.file.relative_to(root)} {error.what}; {fix}"
 
 
-# What Spark says where it cannot load the state, or read a file of the checkpoint, whose path follows.
+# Spark's error conditions and exceptions for a state that it cannot load, and for a checkpoint file that it
+# cannot read; the path follows the exception's name.
 _STATE = re.compile(r"CANNOT_LOAD_STATE_STORE|CANNOT_READ_STATE")
 READ_IN_PART = "STATE_STORE_COMMIT_VALIDATION_FAILED"
 _IN_PART = (
@@ -129,11 +144,13 @@ _FILE = r"(Checksum|Corrupt|EOF|FileNotFound|Zip)\w*Exception[^\n]*{}/"
 
 
 def unreadable(path: str, cause: str) -> str | None:
-    """Say in one line that Spark could not read a checkpoint on a local path, and the way out; else None.
+    """Return in one line that a query failed because Spark could not read its checkpoint, and the way out.
+
+    None if the query failed for another reason, or the checkpoint is not on a local path.
 
     Args:
         path: the checkpoint.
-        cause: what Spark says of the failure.
+        cause: the text of Spark's error.
 
     Examples:
         >>> unreadable("ckpt", "division by zero")
@@ -157,17 +174,22 @@ def _way_out(logs: Logs, before: int | None = None) -> str:
 
 
 def newest_whole(logs: Logs, before: int | None = None) -> int | None:
-    """Return the last batch, or the last one before a batch, that a checkpoint can be rewound to, or None."""
+    """Return the newest batch that a checkpoint can be rewound to, or None.
+
+    Args:
+        logs: the logs of the checkpoint.
+        before: consider only batches with a smaller number.
+    """
     batches = (n for n in reversed(logs.entries("commits")) if before is None or n < before)
     return next((n for n in batches if obstacle(logs, n) is None), None)
 
 
 def obstacle(logs: Logs, batch: int) -> DamagedError | None:
-    """Return why Spark could not continue from the end of a batch, or None."""
+    """Return why Spark could not continue from the end of a batch; None if it can."""
     try:
         logs.commit(batch, whole=True)
         _whole_plan(logs, batch)
-        # Spark reads two plans, the last one and the one before it.
+        # Spark reads the last plan and the one before it, so without the next plan it needs this one, too.
         if batch and following(logs, batch) is None:
             logs.plan(batch - 1, whole=True)
     except DamagedError as err:
@@ -176,14 +198,21 @@ def obstacle(logs: Logs, batch: int) -> DamagedError | None:
 
 
 def following(logs: Logs, batch: int) -> Plan | None:
-    """Return the plan of the batch after a batch, if Spark can follow it."""
+    """Return the plan of the batch after a given batch; None if it is missing or damaged.
+
+    Spark replays a plan that exists and plans anew otherwise.
+    """
     with suppress(DamagedError):
         return _whole_plan(logs, batch + 1)
     return None
 
 
 def _whole_plan(logs: Logs, batch: int) -> Plan:
-    """Return the plan of a batch, if it and the logs of file sources that it reads are whole."""
+    """Return the plan of a batch, after checking the plan and the file sources' logs that it reads.
+
+    Raises:
+        DamagedError: the plan or one of the log files is missing, damaged or differs from its checksum.
+    """
     found = logs.plan(batch, whole=True)
     for log, until in logs.read_by(found).items():
         for file in logs.files(log, until):
@@ -192,7 +221,7 @@ def _whole_plan(logs: Logs, batch: int) -> Plan:
 
 
 def _restart(logs: Logs, *, whole: bool) -> Iterator[DamagedError]:
-    """Yield what a restart would trip over."""
+    """Yield the damage that would make a restart fail."""
     errors_of = partial(logs.damage, whole=whole)
     root, done, last = logs.root, logs.done, max(logs.done, logs.planned)
     if last >= 0 or (root / "metadata").exists():
@@ -208,7 +237,7 @@ def _restart(logs: Logs, *, whole: bool) -> Iterator[DamagedError]:
             yield err
         else:
             yield from errors_of(log_file, *files)
-    if last < 0 and newer_state(root, 1):  # the first batch, which may have failed, makes version 1
+    if last < 0 and newer_state(root, 1):  # a first batch that failed may have left version 1: no damage
         yield DamagedError(root / "offsets", "has no batch, but state has been written")
     for name in ("offsets", "commits", *(f"sources/{log}" for log in logs.sources)):
         yield from _orphans(root / name, max(logs.entries(name), default=-1))
@@ -216,17 +245,24 @@ def _restart(logs: Logs, *, whole: bool) -> Iterator[DamagedError]:
 
 
 def _orphans(log: Path, last: int) -> Iterator[DamagedError]:
-    """Yield the files that Spark cannot write again: it takes what is left of them for another query's."""
+    """Yield log files that are missing while their checksums still exist.
+
+    Spark cannot write such a file again: it takes the checksum for a file that another query has written.
+
+    Args:
+        log: the folder of the log.
+        last: the number of the log's last entry; only later entries are looked at.
+    """
     for file in log.glob(".*.crc"):
         number = file.name.split(".")[1]
-        # Asked now: the query may be running, and its next batch may have come since `last` was read.
+        # Look for the file only now: a running query may have written it since `last` was read.
         if number.isdigit() and int(number) > last and not (log / file.name[1:-4]).exists():
             fix = f"delete {file.name} too, and the batch runs again"
             yield DamagedError(log / number, "is missing, but not its checksum", fix)
 
 
 def _older(logs: Logs) -> Iterator[DamagedError]:
-    """Yield what is wrong with files that a restart does not read, and what differs from its checksum."""
+    """Yield missing, damaged and changed plans and commits, also those that a restart does not read."""
     for name, read in (("offsets", plan), ("commits", commit)):
         found = logs.entries(name)
         batches = range(min(found, default=0), max(found, default=-1) + 1)
@@ -236,7 +272,7 @@ def _older(logs: Logs) -> Iterator[DamagedError]:
 
 
 def _gone(logs: Logs) -> Iterator[DamagedError]:
-    """Yield the input files that the next batches would read and that no longer exist."""
+    """Yield the local input files that the next batches would read and that no longer exist."""
     for file in logs.pending(logs.done):
         if file.gone:
             fix = "put it back first: without it Spark runs the batch with no error and without its rows"
@@ -247,20 +283,21 @@ _STATE_FILE = re.compile(r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog
 _METADATA = re.compile(r"\.?(\d+)(\.crc)?")
 _STRUCT = b'"type":"struct","fields":['
 _SCHEMAS = ("*/_metadata/schema", "*/*/_metadata/schema", "_stateSchema/*/[0-9]*", "_metadata/v2/[0-9]*")
-_COMPLETE = ("snapshot", "zip")  # hold a whole version; the others what changed since the version before
-_CHANGES = ("delta", "changelog")
+_COMPLETE = ("snapshot", "zip")  # such a file holds a whole version
+_CHANGES = ("delta", "changelog")  # such a file holds the changes since the version before
 
 
 @dataclass(frozen=True)
 class State:
-    """One stateful operator of a query.
+    """One stateful operator of a query, as its checkpoint describes it.
 
     Attributes:
-        folder: where its state is.
-        operator: Spark's name for it.
+        folder: the folder of its state, `state/O` in the checkpoint.
+        operator: Spark's name for the operator, such as `stateStoreSave`; `unknown` if its metadata is lost.
         stores: the names of its state stores.
-        provider: what keeps it (HDFSBacked, RocksDB).
-        partitions: how many, whatever `spark.sql.shuffle.partitions` says now.
+        provider: the state store provider, `HDFSBacked` or `RocksDB`.
+        partitions: the number of state partitions. It is fixed by the first batch, whatever
+            `spark.sql.shuffle.partitions` is now.
     """
 
     folder: Path
@@ -276,7 +313,7 @@ class State:
 
 
 def states(logs: Logs) -> list[State]:
-    """Return the stateful operators; one whose metadata is lost is named `unknown`."""
+    """Return the stateful operators of a query; one whose metadata is lost is named `unknown`."""
     plan = logs.last_plan
     provider = plan.conf.get(STATE_STORE, "unknown").rpartition(".")[2] if plan else "unknown"
     folders = logs.entries("state").values()
@@ -297,16 +334,21 @@ def _state(logs: Logs, folder: Path, provider: str) -> State:
             if _has_one_partition(folder, name, there):
                 partitions = 1
             return State(folder, name, stores, provider, partitions)
-    except DamagedError:  # Spark does without it
+    except DamagedError:  # no error: Spark runs without the metadata, so guess from the folders
         names = {path.name for path in folder.glob("[0-9]*/*") if path.is_dir() and path.name[0] not in "_S"}
         stores = tuple(sorted(names)) or ("default",)
         return State(folder, "unknown", stores, provider, max(there, default=0) + 1)
 
 
 def _has_one_partition(folder: Path, name: str, there: Collection[int]) -> bool:
-    """Say whether an operator has all rows in one partition: a limit, or an aggregate without keys.
+    """Return whether an operator has all rows in one partition: a limit, or an aggregate without keys.
 
-    Of such an operator, too, Spark writes down that it has as many as `spark.sql.shuffle.partitions`.
+    The metadata does not tell: Spark writes the value of `spark.sql.shuffle.partitions` for every operator.
+
+    Args:
+        folder: the folder of the operator's state.
+        name: Spark's name for the operator.
+        there: the partitions that have a folder.
     """
     if name == "globalLimit":
         return True
@@ -320,10 +362,16 @@ def _has_one_partition(folder: Path, name: str, there: Collection[int]) -> bool:
 
 
 def newer_state(root: Path, version: int) -> list[Path]:
-    """Return the files of later versions, with their checksums: of the state and of its operators."""
+    """Return the files of the state after a version, and the operators' metadata, all with their checksums.
+
+    Args:
+        root: the folder of the checkpoint.
+        version: the last version that is not returned; it holds the state after batch `version - 1`.
+    """
     found = []
     for file in root.glob("state/**/*"):
-        # V2 metadata is named after the first batch of a run; batch `version` is the first that runs again.
+        # A v2 metadata file has the number of the first batch of its run, not a version. Batch `version` is
+        # the first one that runs again, so its metadata file may stay as well.
         is_metadata = file.parent.name == "v2"
         match = (
             _METADATA.fullmatch(file.name) if is_metadata else _STATE_FILE.fullmatch(file.name.lstrip("."))
@@ -334,7 +382,11 @@ def newer_state(root: Path, version: int) -> list[Path]:
 
 
 def _described(file: Path) -> str:
-    """Return the text of an operator's metadata, which is JSON."""
+    """Return the text of an operator's metadata, which is JSON.
+
+    Raises:
+        DamagedError, InvalidInputError: as for `versioned`; or the text is not JSON.
+    """
     text = versioned(file, "v1", "v2")[1]
     with reading(file):
         json.loads(text)
@@ -342,11 +394,12 @@ def _described(file: Path) -> str:
 
 
 def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:
-    """Yield the files that a version of the state lacks; version 0 is empty, before the first batch.
+    """Yield the files that a version of the state needs and that are missing or empty.
 
-    Their contents are Spark's to check, with checksums of its own, when it loads them.
+    Version 0, before the first batch, is empty and needs no file. The contents of the files are not checked:
+    Spark compares them with checksums of its own when it loads them.
     """
-    ids: dict[str, Any] = {}  # of state format v2
+    ids: dict[str, Any] = {}  # by operator: the ids in the file names of state format v2
     with suppress(DamagedError):
         ids = logs.commit(version - 1)["stateUniqueIds"]
     for state in states(logs):
@@ -356,13 +409,13 @@ def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:
             if missing := _missing(folder, version, of_partition.get(partition, ())):
                 yield missing
         for file in (file for pattern in _SCHEMAS for file in state.folder.glob(pattern)):
-            if file.is_dir() or not file.stat().st_size:  # of these Spark says no more than that they end
+            if file.is_dir() or not file.stat().st_size:  # Spark's own error does not name the file
                 yield DamagedError(file, "is empty")
     for folder in logs.root.glob("state/*/_metadata/v2"):
         file = max(numbered(folder).items(), default=(0, folder / "0"))[1]
         errors = list(logs.damage(_described, file))
         yield from errors
-        # Spark keeps the paths of schemas in full.
+        # Spark stores the absolute paths of the schema files, which are wrong after a move or a plain copy.
         paths = re.findall(
             r'"file:(/[^"]*/_stateSchema/[^"]*)"', "" if errors else logs.read(_described, file)
         )
@@ -373,12 +426,21 @@ def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:
 
 
 def _missing(folder: Path, version: int, ids: Collection[str]) -> DamagedError | None:
-    """Return which file of a version is missing, back to the last one that was kept whole, or None."""
+    """Return the missing file of a version of one state store, or None.
+
+    A version consists of its changes and those of the versions before it, back to a whole version.
+
+    Args:
+        folder: the folder of the store's files.
+        version: the version.
+        ids: the ids that the file of `version` may have in its name, in state format v2; else empty.
+    """
     found: dict[int, set[str]] = {}
     for path in folder.iterdir() if folder.is_dir() else ():
         match = _STATE_FILE.fullmatch(path.name)
-        # Format v2 keeps what an interrupted batch wrote. The newest version's file is known by its id, those
-        # before it only by a compressed line in it: there any of them will do.
+        # In format v2 the files of interrupted batches stay beside the right ones. `ids` names the right file
+        # of the newest version. The right files of earlier versions are named only in a compressed line of
+        # that file, so any file of an earlier version is accepted.
         if match and path.suffix != ".crc" and (int(match[1]) != version or not ids or match[2] in ids):
             found.setdefault(int(match[1]), set()).add(match[3])
     for number in range(version, 0, -1):

@@ -1,4 +1,7 @@
-"""`clone`: a copy of a checkpoint."""
+"""`clone`: copy a checkpoint, with the same query id or a new one.
+
+`sparkstream checkpoint clone` calls `clone`. `evolve` uses `point_at` for the checkpoint that it builds.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +21,25 @@ from sparkstream_kit.errors import InvalidInputError
 def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Path:
     """Copy a checkpoint that no query uses; the copy appears whole or not at all.
 
-    The copy has the same query id, so a query continues from it as from the original: a sink with a ledger
-    knows which batches it has. That is right for a backup, or to move a checkpoint. Never run both on one
-    sink: it would take the batches of one for those of the other, and a session that starts the second ends
-    the first. For a query beside the original, with sinks of its own, give it a new id. A SQL table belongs
-    to the query that has written it: to go on with it under the new id, start the copy with
+    By default the copy has the same query id, so a query continues from the copy as from the original: a
+    sink with a ledger still knows which batches it holds. Use this for a backup, or to move a checkpoint.
+    Never run a query on the original and one on the copy with the same sink: the sink would mistake the
+    batches of one query for those of the other, and a session that starts the second query stops the first.
+    For a query that runs beside the original and has sinks of its own, pass `new_id=True`. A SQL table
+    belongs to the query that wrote it: to continue the table under the new id, start the copy with
     `sinks.sql_table(…, take_over=True)`.
 
     Args:
-        source: a checkpoint on a local path.
-        target: a folder that does not exist yet.
-        new_id: give the copy a query id of its own.
+        source: the folder of a checkpoint, on a local path.
+        target: the folder of the copy. It must not exist yet; the folder above it must.
+        new_id: give the copy a new, random query id.
 
     Returns:
-        The copy's folder.
+        The absolute path of the copy.
 
     Raises:
-        InvalidInputError: no checkpoint, one in use, a target that exists, or a copy that failed.
+        InvalidInputError: `source` is no checkpoint, is not on a local path or is in use; `target` exists, is
+            not on a local path, lies in the checkpoint, or the folder above it is missing; or copying failed.
 
     Examples:
         >>> clone("ckpt/totals", "ckpt/copy")
@@ -57,7 +62,7 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
     left_out = shutil.ignore_patterns("rewound-*", "lock")
     try:
         with lock.alone(root):
-            # Of a copy that was killed: in a container the next process may have the same number.
+            # Remove what a killed `clone` left: in a container the next process may have the same pid.
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.copytree(
                 root, temporary, ignore=lambda *at: left_out(*at) if Path(at[0]).name == KIT else []
@@ -74,7 +79,14 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
 
 
 def point_at(written: Path, copy: Path) -> None:
-    """Correct the schemas' paths of transformWithState, which Spark keeps in full."""
+    """Point the metadata of transformWithState at the schema files of the copy.
+
+    Spark stores the absolute paths of these files, which would still point into the original.
+
+    Args:
+        written: the folder that holds the copy now.
+        copy: the folder to which the copy will be renamed.
+    """
     for file in written.glob("state/*/_metadata/v2/[0-9]*"):
         here = copy / file.parents[2].relative_to(written)
         parts = re.split(r'(?<=")file:/[^"]*(?=/_stateSchema/)', file.read_text("utf-8"))

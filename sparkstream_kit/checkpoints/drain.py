@@ -1,8 +1,10 @@
-"""A batch that reads no rows and moves only the watermark: how the last windows of a finite input close.
+"""Drain a query: a batch that reads no rows and only moves the watermark closes the last open windows.
 
-Spark reruns a batch that is in `offsets` and not in `commits`, just as it was planned. So a batch planned
-here, with the offsets of the last one and a later watermark, makes every operator write what that watermark
-closes. https://spark.apache.org/docs/latest/streaming/apis-on-dataframes-and-datasets.html#handling-late-data-and-watermarking
+Spark reruns a batch that is in `offsets` and not in `commits` exactly as it was planned. `plan_empty_batch`
+therefore writes a plan with the offsets of the last batch and a later watermark; when Spark runs that
+batch, every operator writes what the new watermark closes. `run` drains queries with a finite input this
+way, `evolve` restores a watermark, and `testing` closes windows.
+https://spark.apache.org/docs/latest/streaming/apis-on-dataframes-and-datasets.html#handling-late-data-and-watermarking
 """
 
 from __future__ import annotations
@@ -19,22 +21,25 @@ if TYPE_CHECKING:
     from sparkstream_kit.checkpoints.logs import Logs
 
 
-END = 253_402_300_799_000  # 9999-12-31 23:59:59 UTC in milliseconds; Python reads no later year
+# The watermark of a draining batch: 9999-12-31 23:59:59 UTC in milliseconds, as Python has no later year.
+END = 253_402_300_799_000
 
 
 def plan_empty_batch(logs: Logs, watermark: int) -> int:
-    """Plan one more batch, which reads nothing; to be run by Spark's trigger `once`, which reads no more.
+    """Plan one more batch, which reads nothing and has a given watermark.
+
+    Start the query with the trigger `once` to run this batch and no other.
 
     Args:
-        logs: of a checkpoint that no query runs on.
-        watermark: of the batch, in milliseconds since 1970.
+        logs: the logs of a checkpoint that no query is running on.
+        watermark: the watermark of the new batch, in milliseconds since 1970.
 
     Returns:
-        The batch's number.
+        The number of the new batch.
 
     Raises:
-        InvalidInputError: there is no committed batch, the last one is not committed, or its watermark is
-            later.
+        InvalidInputError: no batch was committed yet, the last planned batch is not committed, or its
+            watermark is later than `watermark`.
     """
     last = logs.planned
     if last < 0 or last != logs.done:
@@ -55,12 +60,15 @@ def plan_empty_batch(logs: Logs, watermark: int) -> int:
 
 
 def is_being_drained(logs: Logs) -> bool:
-    """Say whether the last batch of a finite input is planned and not yet committed."""
+    """Return whether a draining batch is planned and not yet committed, as after a crash in it."""
     return logs.planned > logs.done and logs.plan(logs.planned).watermark >= END
 
 
 def drained(logs: Logs) -> str | None:
-    """Say that a checkpoint has written its last windows; None if it has not."""
+    """Return the message that refuses a drained checkpoint; None if the checkpoint was not drained.
+
+    A drained query has written its last windows with a watermark at `END`: any new row would be too late.
+    """
     last = logs.last_plan
     if last is None or last.watermark < END or is_being_drained(logs):
         return None

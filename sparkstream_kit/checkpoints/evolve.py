@@ -1,20 +1,23 @@
-"""A changed query begins on a new checkpoint exactly where the old one stands: `start(…, continues=…)`.
+"""Continue a changed query on a new checkpoint, at the offsets of the old one: `start(…, continues=…)`.
 
-The state of the new query is built from the sources, from their beginning up to the offsets of the old
-checkpoint's last batch, and nothing is written meanwhile. Spark runs a batch that is in `offsets` and not
-in `commits` just as it was planned. So the kit plans each batch of the build, and a start with the trigger
-`once` runs it. All of them have the watermark 0, with which no row is late. The last one reads nothing and
-has the watermark of the old query, which drops what the old query had closed.
+`start` calls `evolve`, which checks that the query can be continued and plans a `Build`. The build backfills
+the state of the new query: it reads the sources from their beginning up to the offsets of the old
+checkpoint's last committed batch, and writes no row to the sink. Spark runs a batch that is in `offsets` and
+not in `commits` exactly as it was planned, so the kit plans each batch of the build and runs it with the
+trigger `once`. These batches have the watermark 0, so that no row is late. If the old query has a watermark,
+one more batch, which reads nothing, sets it in the new checkpoint; that drops from the state what the old
+query had closed.
 
-The new checkpoint has the id of the old one and continues its batch numbers. A sink knows a query by its id
-and a batch by its number: the next batch is the next one of the query that it knows. That holds, too, for a
-batch that the old query had planned, and perhaps written, before it was killed.
+The new checkpoint has the query id of the old one and continues its batch numbers. A sink identifies a query
+by its id and a batch by its number, so to the sink the next batch is the next one of the same query. That
+also holds for a batch that the old query had planned, and perhaps written, before it was killed.
 
-The version of a state is the number of its batch, and the build has fewer batches than the old query had.
-So its first batch reads nothing, which makes an empty state, and is then renumbered with its files.
+The version of a state is its batch number plus one, and the build usually has fewer batches than the old
+query had. The build therefore begins with a batch that reads nothing and makes an empty state, and renames
+the files of this batch so that they have the number before the first batch that reads.
 
-All is made in a folder beside the new checkpoint and renamed at the end: a build that was cut off begins
-again.
+Everything is built in a folder beside the new checkpoint, which is renamed at the end. If a build is
+interrupted, the next start begins it again.
 """
 
 from __future__ import annotations
@@ -57,15 +60,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# What one batch of a build reads at most, where the old query has not read more in one batch itself.
+# The most that one batch of a build reads. A batch may be larger if one entry of the old query's file log
+# is, or if otherwise the build would have more batches than the old query had.
 _MOST_BYTES = 256 << 20
 _MOST_FILES = 2_000
 _MOST_RECORDS = 1_000_000
 
-# A changelog holds what a batch has changed, and only a whole state can be renumbered.
+# A changelog holds only the changes of one batch, and only a whole state can be renumbered.
 _WHOLE_STATES = {"spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false"}
 
-_Ends = dict[str, str | None]  # up to where each source is read, by the name of its log; None: not at all
+# The offset, as Spark's text, up to which each source is read, by the name of its log; None: nothing is read.
+_Ends = dict[str, str | None]
 
 
 def evolve(
@@ -77,26 +82,28 @@ def evolve(
     *,
     dry_run: bool,
 ) -> tuple[tuple[str, str], ...]:
-    """Make a new checkpoint for a changed query, which stands where the old one does.
+    """Build a new checkpoint on which a changed query continues at the offsets of the old one.
 
-    A new checkpoint that is there already stays as it is: the query has gone on on it.
+    If the new checkpoint exists already, it is left as it is: the query already continues there.
 
     Args:
-        changed: the query.
-        targets: what its sink writes to, as in `Sink.writes_to`.
-        check_sink: opens its sink for a checkpoint, which refuses a target that does not fit; the second
-            argument says whether the sink may make what it needs.
-        new: its checkpoint, a local folder that is not there yet.
-        old: the checkpoint that it continues, which no query uses. It is refused afterwards.
-        dry_run: check all, lock nothing and make nothing.
+        changed: the changed query.
+        targets: the targets of its sink, as in `Sink.writes_to`.
+        check_sink: a function that opens the query's sink for a checkpoint, so that the sink can refuse a
+            target that does not fit. Its second argument is whether the sink may create what it needs.
+        new: the new checkpoint, a local folder that does not exist yet.
+        old: the checkpoint to continue, which no query may be using. Afterwards `start` refuses it.
+        dry_run: check everything, but lock and create nothing.
 
     Returns:
-        What was done, or would be, in words; nothing where the new checkpoint is there.
+        Pairs of a kind (`continues`, `change`, `build`) and a text for the user: what was done, or in a dry
+        run would be done. Empty if the new checkpoint exists.
 
     Raises:
-        InvalidInputError: a checkpoint that is not on a local path, the old one is in use, damaged, drained
-            or was continued elsewhere, another source, input that is no longer there, a target whose rows
-            would not fit those to come, or a batch of the build that failed.
+        InvalidInputError: a checkpoint is not on a local path; the old one is in use, damaged, drained, has
+            no committed batch or was continued elsewhere; the query reads other sources than before, named
+            ones, or ones that are neither files nor Kafka topics; some of the input no longer exists; the
+            rows in the target would not fit the new ones; or a batch of the build failed.
     """
     if new.folder is None or old.folder is None:
         raise InvalidInputError(
@@ -121,7 +128,7 @@ def evolve(
                 old,
             )
         if not dry_run:
-            check_sink(old, True)  # it puts a plan back that the old checkpoint has lost
+            check_sink(old, True)  # the sink may restore a plan that the old checkpoint has lost
             logs.again()
             build.make(new.folder)
         stands = ("continues", f"{old}, after batch {logs.done}")
@@ -132,7 +139,12 @@ def evolve(
 
 
 def _is_made(new: Place, root: Path, old: Path) -> bool:
-    """Say whether the new checkpoint is there; refuse one of another query, or a folder of something else."""
+    """Return whether the new checkpoint exists.
+
+    Raises:
+        InvalidInputError: it is the old checkpoint itself, belongs to another query, or is a folder with
+            other files.
+    """
     if root.resolve() == old.resolve():
         raise InvalidInputError(f"start(): continues={new} is the checkpoint itself; give a new folder")
     if (root / "metadata").exists():
@@ -147,7 +159,11 @@ def _is_made(new: Place, root: Path, old: Path) -> bool:
 
 
 def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> tuple[Build, list[str]]:
-    """Return what is to be built, and in words how the queries differ; refuse what cannot be built."""
+    """Return the build, and a phrase for each difference between the queries.
+
+    Raises:
+        InvalidInputError: the old checkpoint cannot be continued by the changed query.
+    """
     spark, last = changed.spark, logs.done
     if over := damage(logs, whole=True) or drained(logs) or continued(logs, by=new):
         raise InvalidInputError(over)
@@ -186,13 +202,13 @@ def _refusal(logs: Logs, why: str) -> InvalidInputError:
 
 
 def _ends(logs: Logs, batch: int) -> _Ends:
-    """Return up to where a batch of the old query has read the sources."""
+    """Return the offsets up to which a batch of the old query reads the sources."""
     plan = logs.plan(batch)
     return dict(zip(logs.names(plan), plan.offsets, strict=True))
 
 
 def _check_sources(logs: Logs, inputs: Sequence[Input], ends: _Ends) -> None:
-    """Refuse other sources than those of the old query, and those that cannot be read again."""
+    """Refuse named sources, sources that cannot be read from their beginning, and other ones than before."""
     if logs.plan(logs.done).has_named_sources or any(each.name for each in inputs):
         raise _refusal(logs, "its sources have names")
     if others := [str(each) for each in inputs if each.path is None and each.kind != "kafka"]:
@@ -206,7 +222,10 @@ def _check_sources(logs: Logs, inputs: Sequence[Input], ends: _Ends) -> None:
 def _check_target(
     changed: Query, targets: Sequence[str], kept: dict[str, Any], differs: Sequence[str]
 ) -> None:
-    """Refuse a target whose rows stay and would not fit those to come; a whole result is replaced."""
+    """Refuse a target whose rows stay there and would not fit the rows to come.
+
+    Mode `complete` replaces all rows, so its targets always fit.
+    """
     same = {*kept.get("targets", targets)} & {*targets}
     if changed.mode == "complete" or not same:
         return
@@ -224,14 +243,14 @@ def _check_target(
 
 
 class _Piece(NamedTuple):
-    """A part of what a source has given.
+    """A part of a source's input that one batch of the build reads as a whole.
 
     Attributes:
-        log: the source's.
-        end: up to where the part goes, in Spark's words.
-        size: how much it is; 1 is a full batch.
-        amount: how many files or records.
-        unit: of the amount.
+        log: the name of the source's log.
+        end: the offset at the end of the part, as Spark's text.
+        size: the part's share of a full batch; 1 is a full batch.
+        amount: the number of files or records, for the summary.
+        unit: the unit of the amount, "file" or "record".
     """
 
     log: str
@@ -242,13 +261,18 @@ class _Piece(NamedTuple):
 
 
 def _pieces(spark: SparkSession, logs: Logs, source: Input, until: str | None) -> Iterator[_Piece]:
-    """Yield what a source has given, in parts that are read whole; refuse what is no longer there."""
+    """Split the input that the old query has read from a source into pieces; refuse input that is lost."""
     if until is not None:
         yield from _files_read(logs, source.log) if source.path else _records(spark, logs, source, until)
 
 
 def _files_read(logs: Logs, log: str) -> Iterator[_Piece]:
-    """Yield the files that a source has read; refuse one that has read something else."""
+    """Yield a piece for each entry of a file source's log.
+
+    Raises:
+        InvalidInputError: the source did not read files, a file no longer exists, or Spark would misread a
+            file because of its name.
+    """
     until = logs.until(logs.done).get(log)
     if until is None:
         raise _refusal(logs, f"its source {log} did not read files")
@@ -263,17 +287,22 @@ def _files_read(logs: Logs, log: str) -> Iterator[_Piece]:
         size = Path(each.path).stat().st_size / _MOST_BYTES if each.path else 0
         sizes.setdefault(each.entry, []).append(max(size, 1 / _MOST_FILES))
     for entry, each_size in sorted(sizes.items()):
-        # As Spark writes it: it compares offsets as texts, and would take another one for new input.
+        # Without spaces, as Spark writes it: Spark compares offsets as texts, and would see new input.
         end = json.dumps({"logOffset": entry}, separators=(",", ":"))
         yield _Piece(log, end, sum(each_size), len(each_size), "file")
 
 
 def _records(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterator[_Piece]:
-    """Yield what topics have given, from where the old query began."""
+    """Yield pieces of the topics of a Kafka source, from the offsets at which the old query began.
+
+    Raises:
+        InvalidInputError: Kafka cannot be asked (Spark Connect), a topic was deleted and made again, or
+            records are lost and the source has `failOnDataLoss`.
+    """
     if not kafka.can_ask(spark):
         raise _refusal(logs, "on Spark Connect Kafka cannot be asked what it still has")
     last, first = offsets_in(until), offsets_in(logs.begun(source.log))
-    # A partition that came later was read from its first record.
+    # A partition that was added later was read from its first record.
     begin = {name: {part: first.get(name, {}).get(part, 0) for part in last[name]} for name in last}
     with kafka.client(spark, source.options) as client:
         topics = Topics(client, source, logs.done, begin)
@@ -302,7 +331,12 @@ def _amounts(pieces: Sequence[_Piece]) -> str:
 
 
 def _in_batches(pieces: Sequence[_Piece], full: float) -> list[_Ends]:
-    """Join pieces to batches of a size."""
+    """Group pieces, in their order, into batches; return the offsets at the end of each batch.
+
+    Args:
+        pieces: the pieces of all sources.
+        full: the size of a full batch, in the unit of `_Piece.size`. A larger piece is a batch of its own.
+    """
     batches: list[_Ends] = [{}]
     load = 0.0
     for piece in pieces:
@@ -315,14 +349,15 @@ def _in_batches(pieces: Sequence[_Piece], full: float) -> list[_Ends]:
 
 
 class Build(NamedTuple):
-    """What is to be built; plans and runs its batches in a folder of its own.
+    """The build of a new checkpoint: `make` plans and runs its batches in a temporary folder.
 
     Attributes:
         changed: the changed query.
-        old: the logs of the checkpoint that it continues.
-        batches: up to where each batch of the build reads the sources.
-        note: what is noted of the query in its new checkpoint.
-        read: what the batches read, in words.
+        old: the logs of the checkpoint that the query continues.
+        batches: for each batch of the build, the offsets up to which it reads the sources; empty for a query
+            that keeps no state.
+        note: the note about the query for the new checkpoint.
+        read: the amount of input that the batches read, as text, such as "12 files".
     """
 
     changed: Query
@@ -338,7 +373,7 @@ class Build(NamedTuple):
         return f"the state, from {self.read} in {batches}; nothing is written meanwhile"
 
     def make(self, new: Path) -> None:
-        """Build the checkpoint beside its place, and put it there when it is whole."""
+        """Build the checkpoint in a hidden folder beside `new`, then rename the complete folder to `new`."""
         old, made = self.old.root, new.with_name(f".{new.name}.evolving")
         shutil.rmtree(made, ignore_errors=True)
         try:
@@ -348,15 +383,16 @@ class Build(NamedTuple):
             self._build(Logs(made))
             write_note(Here(str(made), made), self.note)
             point_at(made, new)
-            # First: from here on the old checkpoint is refused, and the new one can be built again.
+            # Mark the old checkpoint before the rename: after a crash in between `start` refuses the old one,
+            # so that two queries never continue it, and builds the new one again.
             _files.replace(old / CONTINUED, [str(new)])
-            shutil.rmtree(new, ignore_errors=True)  # the lock of a start that was refused
+            shutil.rmtree(new, ignore_errors=True)  # it holds at most the lock file of a refused start
             made.rename(new)
         finally:
             shutil.rmtree(made, ignore_errors=True)
 
     def _build(self, made: Logs) -> None:
-        """Build the state, and plan what comes next."""
+        """Build the state up to the old query's last committed batch, and plan the batch after it, if any."""
         last, old = self.old.done, self.old
         drops = (watermark := old.plan(last).watermark) > 0
         following = old.commit(last)["nextBatchWatermarkMs"]
@@ -383,7 +419,7 @@ class Build(NamedTuple):
         made.replace(file, f"{version}\n{commit}")
         if old.planned > last:
             self._write_plan(made, last + 1, _ends(old, last + 1), old.plan(last + 1).watermark)
-        elif self.changed.mode == "complete":  # this batch writes the whole result
+        elif self.changed.mode == "complete":  # the planned batch writes the new query's whole result
             plan_empty_batch(made.again(), following)
 
     def _write_plan(self, made: Logs, number: int, ends: _Ends, watermark: int = 0) -> None:
@@ -399,7 +435,11 @@ class Build(NamedTuple):
         made.replace(made.root / "offsets" / str(number), "\n".join(lines))
 
     def _run_planned(self, made: Logs) -> None:
-        """Have Spark run the batch that is planned, and write its rows nowhere."""
+        """Have Spark run the planned batch and discard its rows.
+
+        Raises:
+            InvalidInputError: the batch was not committed.
+        """
         changed, why = self.changed, "the query was stopped"
         writer = changed.frame.writeStream.format("noop").queryName(changed.name).outputMode(changed.mode)
         writer = writer.option("checkpointLocation", _files.for_spark(made.root)).trigger(once=True)
@@ -418,12 +458,17 @@ class Build(NamedTuple):
 
 
 def _renumber(root: Path, number: int) -> None:
-    """Make batch 0, which has read nothing, that of another number, with the state that it has made."""
+    """Give batch 0, which has read nothing, another number: rename its log files and its state's files.
+
+    Args:
+        root: the folder of the new checkpoint.
+        number: the new number of the batch; 0 changes nothing.
+    """
     files = [file for log in ("offsets", "commits") for file in (root / log).iterdir()]
     for file in files if number else ():
         file.rename(file.with_name(file.name.replace("0", str(number))))
     states = [file for file in root.glob("state/**/*") if re.match(r"\.?1[._]", file.name)]
     for file in states if number else ():
         before, after = file.name.split("1", 1)
-        after = after.replace(".delta", ".snapshot")  # the first changes of all are a whole state
+        after = after.replace(".delta", ".snapshot")  # the changes since the empty state are a whole state
         file.rename(file.with_name(f"{before}{number + 1}{after}"))

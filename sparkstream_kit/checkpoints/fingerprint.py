@@ -1,7 +1,10 @@
-"""What a query keeps in its state, as lines of Spark's plan that are equal for equal queries in any process.
+"""Fingerprints: a text of what a query keeps in its state, which is equal for equal queries in any process.
 
-When a query restarts, Spark compares the types of the state's columns and the operators, and no more: another
-group key of the same type goes on with the old totals. This text tells the two apart.
+When a query restarts, Spark compares only the operators and the types of the state's columns. A query with
+another group key of the same type would silently continue the old totals. `start` therefore keeps the
+`fingerprint` of a query in its checkpoint and compares it at the next start; `differences` puts what has
+changed into words. A fingerprint consists of lines of Spark's analyzed plan, without anything that differs
+between two runs of the same query. `columns_read` uses the same parser to find which columns a query reads.
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-# They change no row: other names, hints, where rows are, and observations beside the plan.
+# These steps do not change rows, so they are left out: names, hints, partitioning and observed metrics.
 _TRANSPARENT = re.compile(
     r"(SubqueryAlias|View|ResolvedHint|UnresolvedHint|CollectMetrics|Repartition\w*|RebalancePartitions)\b"
 )
-# How the quarantine parses is the kit's; what a user has decided of it is in the name.
+# The plan of a quarantine's parser belongs to the kit and may change with its version. What the user has
+# chosen (the format, and a hash of schema and options) is in the name of the alias, so only that counts.
 _PARSER = re.compile(r"SubqueryAlias sparkstream_((?:csv|json)_[0-9a-f]{12})\b")
 _LINES = "SubqueryAlias sparkstream_lines"
 _WITH_FILE = re.compile(r"Project \[.*, _metadata#\d+\.file_path AS _file#\d+\]$")
@@ -34,11 +38,12 @@ _STATEFUL = re.compile(
 # These operators depend on all columns below them, by position: prune nothing.
 _WHOLE_ROWS = re.compile(r"(Union|Intersect|Except|Distinct|WithCTE|TransformWithState\w*)\b")
 
-# By it a source that lists files by their names leaves those of subfolders out.
+# The filter by which a source that lists files by their names leaves out the files of subfolders.
 _NO_SUBFOLDERS = re.compile(r"Filter RLIKE\(_metadata#\d+\.file_path, \^file:/\+\(\[\^/\]")
 _COLUMNS = re.compile(r"\[([^\[\]]*#\d[^\[\]]*)\]")
 
-# Functions that show Spark's ANSI setting as a last argument; an argument holds brackets to the third level.
+# Functions whose last printed argument is Spark's ANSI setting, which is no part of a fingerprint.
+# `_ARGUMENTS` matches brackets that are nested up to three levels.
 _ANSI = (
     "conv|element_at|elt|make_date|next_day|parse_url|size|to_date|to_timestamp|to_unix_timestamp|"
     "unix_timestamp"
@@ -46,13 +51,13 @@ _ANSI = (
 _ARGUMENTS = r"[^()]*(?:\([^()]*(?:\([^()]*(?:\([^()]*\)[^()]*)*\)[^()]*)*\)[^()]*)*"
 _ANSI_FLAG = re.compile(rf"\b({_ANSI})\(({_ARGUMENTS}), (?:true|false)\)")
 
-# What differs between two runs of one query, and what stays of it.
+# Text of a plan that differs between two runs of the same query, with its replacement.
 _UNSTABLE = [
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:, )?"), ""),  # a watermark's id
-    (re.compile(r"(#\d+L?)-T\d+ms"), r"\1"),  # its delay, which has a line of its own
+    (re.compile(r"(#\d+L?)-T\d+ms"), r"\1"),  # a watermark's delay, which has a line of its own
     (re.compile(r"@[0-9a-f]{5,}\b"), ""),  # an address in memory
-    (re.compile(r" collate UTF8_BINARY"), ""),  # the default, which Connect writes out
-    (re.compile(r"^(Sample [^,]*, [^,]*, \w+),.*"), r"\1"),  # seeds, from here on
+    (re.compile(r" collate UTF8_BINARY"), ""),  # the default, which only Spark Connect prints
+    (re.compile(r"^(Sample [^,]*, [^,]*, \w+),.*"), r"\1"),  # here and in the next three: seeds
     (re.compile(r"\b(randn?)\(-?\d+\)"), r"\1()"),
     (re.compile(r"(?:, )?\bSome\(-?\d{10,}\)"), ""),
     (re.compile(r"\b(uniform|randstr)\(([^()]*), -?\d+, (?:true|false)"), r"\1(\2"),
@@ -63,7 +68,13 @@ _UNSTABLE = [
 
 @dataclass(frozen=True)
 class _Node:
-    """One line of a plan: how deep in the tree, whether its rows stream, what it says."""
+    """One node of a plan, which Spark prints as one line.
+
+    Attributes:
+        depth: the depth in the tree; 0 for the root.
+        streams: whether the node is part of a stream, and not of a static table.
+        text: the line without the tree's branches and without the mark of a stream.
+    """
 
     depth: int
     streams: bool
@@ -71,7 +82,10 @@ class _Node:
 
 
 def stable_lines(frame: DataFrame, mode: str) -> list[str]:
-    """Return the plan from the topmost stateful operator down, indented; nothing if none keeps state."""
+    """Return the plan from the topmost stateful operator down, without what differs between two runs.
+
+    Each line is indented by its depth. The result is empty if no operator keeps state.
+    """
     nodes = _stateful_part(frame, mode)
     if not nodes:
         return []
@@ -84,8 +98,8 @@ def stable_lines(frame: DataFrame, mode: str) -> list[str]:
         every_alias=joins and not nodes[0].text.startswith("Aggregate"),
     )
     lines: list[str] = []
-    left_out: list[int] = []  # depths of the nodes above that are not shown
-    ours = 0  # up to here, nodes are the kit's own
+    left_out: list[int] = []  # the depths of the nodes above that are left out, for the indentation
+    ours = 0  # the nodes before this index belong to the kit's parser
     for at, node in enumerate(nodes):
         while left_out and left_out[-1] >= node.depth:
             left_out.pop()
@@ -107,21 +121,24 @@ def stable_lines(frame: DataFrame, mode: str) -> list[str]:
 
 
 def _stateful_part(frame: DataFrame, mode: str) -> list[_Node]:
-    """Return the plan from the topmost stateful operator down; nothing if none keeps state."""
+    """Return the nodes from the topmost stateful operator down; an empty list if no operator keeps state."""
     nodes = _parse(analyzed_plan(frame))
     top = _topmost_stateful(nodes, mode)
     return [] if top is None else nodes[top : _end(nodes, top)]
 
 
 def time_zone(frame: DataFrame, mode: str) -> dict[str, str]:
-    """Return the session's time zone, as a note, if what a query keeps depends on it, such as a date."""
+    """Return the session's time zone, as a part of a query's note, if the query's state depends on it.
+
+    It does, for example, if the query groups by a date. The result is empty otherwise.
+    """
     zone = frame.sparkSession.conf.get("spark.sql.session.timeZone") or ""
     nodes = _stateful_part(frame, mode)
-    ours = 0  # up to here, nodes are the kit's own
+    ours = 0  # the nodes before this index belong to the kit's parser
     for at, node in enumerate(nodes):
         if _PARSER.match(node.text):
             ours = _end_of_parse(nodes, at)
-        # To parse texts takes a zone, and only a timestamp of theirs depends on it.
+        # The parser always has a time zone in its options, but only parsed timestamps depend on it.
         used = "as timestamp)" in node.text if at < ours else _uses_zone(node.text, zone)
         if used:
             return {"time zone": zone}
@@ -129,27 +146,44 @@ def time_zone(frame: DataFrame, mode: str) -> dict[str, str]:
 
 
 def _uses_zone(text: str, zone: str) -> bool:
-    """Say whether a step depends on the session's time zone; Spark does not print it in a cast to a date."""
+    """Return whether a step depends on the session's time zone.
+
+    Spark prints the time zone in most steps that use it, but not in a cast to a date.
+    """
     return f"Some({zone})" in text or "as date)" in text
 
 
 def _end_of_parse(nodes: list[_Node], at: int) -> int:
-    """Return the index of the lines that a parse of the quarantine reads."""
+    """Return the index of the first node that is the user's: the lines that the quarantine's parser reads.
+
+    Args:
+        nodes: the nodes of a plan.
+        at: the index of the parser's alias.
+    """
     below = range(at + 1, _end(nodes, at))
     begin = next((other for other in below if nodes[other].text.startswith(_LINES)), at)
-    # Before Spark 4.2 the parse adds the file below its name, where the source has it there.
+    # Before Spark 4.2 the parser may add the file's path in a Project below the alias; later versions read it
+    # from the source.
     return begin + 2 if _WITH_FILE.match(nodes[begin + 1].text) else begin
 
 
 def columns_read(frame: DataFrame) -> list[set[str]]:
-    """Return the columns that a query reads of each source, by its number in a checkpoint."""
+    """Return the names of the columns that a query reads from each source.
+
+    The sources are in the order of their numbers in a checkpoint.
+    """
     analyzed, optimized = map(_nodes, plans(frame))
     leaves = dict.fromkeys(node.text for node in analyzed if node.text.startswith("StreamingRelation"))
     return [_used(optimized, leaf) for leaf in leaves]
 
 
 def _used(nodes: list[_Node], leaf: str) -> set[str]:
-    """Return the columns of a leaf that the steps above it use."""
+    """Return the names of a source's columns that the steps above the source use.
+
+    Args:
+        nodes: the nodes of the optimized plan.
+        leaf: the text of the source's node, which may occur several times.
+    """
     lists = re.findall(r"\[([^\[\]]*)\]", leaf)
     pairs = (column.rpartition("#") for column in re.split(r", ?", lists[-1] if lists else ""))
     numbers = {number.removesuffix("L"): name for name, _, number in pairs}
@@ -159,13 +193,13 @@ def _used(nodes: list[_Node], leaf: str) -> set[str]:
             continue
         above = [other.text for place, other in enumerate(nodes[:at]) if _end(nodes, place) > at]
         if not any(text.startswith(("Aggregate", "Project")) for text in above):
-            return set(numbers.values())  # nothing leaves a column out
+            return set(numbers.values())  # no step above selects columns, so all of them reach the sink
         used |= {numbers[number] for number in re.findall(r"#(\d+)", " ".join(above)) if number in numbers}
     return used
 
 
 def top_level(text: str) -> list[str]:
-    """Split at the commas that are in no brackets.
+    """Split a text at the commas that are not inside brackets.
 
     Examples:
         >>> top_level("a, f(b, c) AS d, [e, g]")
@@ -182,7 +216,14 @@ def top_level(text: str) -> list[str]:
 
 
 class _Pruning:
-    """Leaves out the columns that nothing above uses; they do not reach the state."""
+    """Leaves out the columns that no step above uses, as Spark does: they do not reach the state.
+
+    Pass the nodes from the top of the plan down, as each node adds to the columns that are used.
+
+    Args:
+        whole: keep every column, as an operator depends on whole rows.
+        every_alias: keep every computed column, as a join stores whole rows.
+    """
 
     def __init__(self, *, whole: bool, every_alias: bool) -> None:
         self._whole = whole
@@ -190,7 +231,7 @@ class _Pruning:
         self._used: set[str] = set()
 
     def of(self, text: str) -> str:
-        """Return a node's text with what is used of it; empty for a Project of which nothing is."""
+        """Return a node's text with the columns that are used; empty for a Project that computes none."""
         if not self._whole and text.startswith("Project ["):
             kept = [part for part in top_level(text[9:-1]) if " AS " in part and self._needs(part)]
             text = f"Project [{', '.join(kept)}]" if kept else ""
@@ -200,11 +241,11 @@ class _Pruning:
         return text
 
     def use(self, text: str) -> None:
-        """Take the columns of a text as used."""
+        """Mark the columns in the text of a node as used."""
         self._used.update(re.findall(r"#(\d+)", text))
 
     def of_leaf(self, node: _Node) -> str:
-        """Return a source's columns; its kind, path and options are no part of the state."""
+        """Return a line with the used columns of a source, without its kind, path and options."""
         lists = _COLUMNS.findall(node.text)
         columns = re.split(r", ?", lists[-1]) if lists else []
         if not self._whole:
@@ -221,19 +262,23 @@ class _Pruning:
         rows, names = top_level(text[len("Expand ") :])
         lists = [top_level(row[1:-1]) for row in [*top_level(rows[1:-1]), names]]
         needed = [self._needs(name) for name in lists[-1]]
-        if any(len(each) != len(needed) for each in lists):  # a bracket in a literal
+        if any(len(each) != len(needed) for each in lists):  # a bracket in a literal has misled the split
             return text
         short = [f"[{', '.join(compress(each, needed))}]" for each in lists]
         return f"Expand [{', '.join(short[:-1])}], {short[-1]}"
 
 
 def _parse(plan: str) -> list[_Node]:
-    """Read the tree from its lines, in which each source of files reads a folder."""
+    """Return the nodes of a printed plan, with each file source shown as one that reads a folder."""
     return _of_folders(_nodes(plan))
 
 
 def _nodes(plan: str) -> list[_Node]:
-    """Read the tree from its lines; one without a branch goes on with the text above it."""
+    r"""Return the nodes of a printed plan, from the top down.
+
+    A line without a branch of the tree belongs to the node before it, whose text has a line break; the two
+    lines are joined by a `\n` in two characters.
+    """
     nodes: list[_Node] = []
     for line in plan.split("\n"):
         branch = re.match(r"(?:[: ]  )*(?::- |\+- )", line)
@@ -247,7 +292,11 @@ def _nodes(plan: str) -> list[_Node]:
 
 
 def _of_folders(nodes: list[_Node]) -> list[_Node]:
-    """Return the nodes with each source that lists files by their names as Spark shows one of a folder."""
+    """Return the nodes with each source that lists files by their names as Spark prints one of a folder.
+
+    Such a source has two steps of the kit above it, a filter of subfolders and a Project. Without them its
+    query has the same fingerprint as with a plain folder.
+    """
     ours = {at for at, node in enumerate(nodes) if _NO_SUBFOLDERS.match(node.text)}
     for at in ours:
         above, source = nodes[at - 1], nodes[at + 1]
@@ -265,7 +314,7 @@ def _end(nodes: list[_Node], at: int) -> int:
 
 
 def _topmost_stateful(nodes: list[_Node], mode: str) -> int | None:
-    """Return the lowest node that has every stateful operator at or below it."""
+    """Return the index of the lowest node with every stateful operator at or below it; None without one."""
     stateful = [
         at
         for at, node in enumerate(nodes)
@@ -283,7 +332,7 @@ def _topmost_stateful(nodes: list[_Node], mode: str) -> int | None:
 
 
 def _is_stateful_join(nodes: list[_Node], at: int) -> bool:
-    """Say whether a node joins two streams; a join with a table keeps nothing."""
+    """Return whether a node joins two streams; a join of a stream with a table keeps no state."""
     if not nodes[at].text.startswith("Join "):
         return False
     sides = [node for node in nodes[at + 1 : _end(nodes, at)] if node.depth == nodes[at].depth + 1]
@@ -291,6 +340,7 @@ def _is_stateful_join(nodes: list[_Node], at: int) -> bool:
 
 
 def _without(unstable: list[tuple[re.Pattern[str], str]], text: str) -> str:
+    # Remove what differs between two runs, and then the ANSI settings, also those of nested calls.
     for pattern, kept in unstable:
         text = pattern.sub(kept, text)
     before = ""
@@ -308,45 +358,47 @@ _VERBS = {
     "Stream": "reads a stream of",
     "Table": "reads a table of",
 }
-# What Spark makes of window() and session_window(); lengths are in microseconds.
+# The expressions into which Spark turns window() and session_window(); lengths are in microseconds.
 _TIME = r"precisetimestampconversion\((?P<time>[^(),]+), TimestampType, LongType.*"
 _WINDOW = re.compile(
     _TIME + r"?- (?P<start>\d+)\) % (?P<slide>\d+)\).*\+ (?P<length>\d+)\), LongType, TimestampType"
 )
 _SESSION = re.compile(_TIME + r"\+ cast\((?P<gap>.+?) as interval\)")
-# A variable of a Python lambda, and a field of a struct that has its name. PySpark counts these variables up:
-# the same query has other numbers when it is built again.
+# A variable of a Python lambda, and a field of a struct that is named after it. PySpark numbers the variables
+# of a process, so the same query has other numbers when it is built again.
 _VARIABLE = re.compile(r"(?<=\blambda )([xyz])_\d+(?=#\d)")
 _FIELD = re.compile(r"\b([xyz]_\d+)(?=, lambda \1#)")
-_LONG = 160  # characters of one difference
+_LONG = 160  # the most characters that are shown of one difference
 
 
 def fingerprint(frame: DataFrame, mode: str) -> str:
-    """Return what a streaming query keeps in its state, as text; equal on classic Spark and Spark Connect.
+    """Describe the state of a streaming query as text, so that a restart can notice a different query.
 
-    It covers the topmost stateful operator and all below it that reaches its state: group keys, aggregates,
-    deduplication keys in their order, join conditions, watermarks, filters, computed columns. It does not
-    cover what is above, nor sources, sinks, paths, options, trigger, name, time zone and ANSI mode. The
-    bodies of UDFs are not seen.
+    The text is the same on classic Spark and Spark Connect. It covers the topmost stateful operator and
+    everything below it that reaches its state: group keys, aggregates, deduplication keys in their order,
+    join conditions, watermarks, filters and computed columns. It does not cover the steps above that
+    operator, sources, sinks, paths, options, the trigger, the name, the time zone and the ANSI mode, nor
+    the code of UDFs.
 
     Args:
         frame: a streaming DataFrame.
-        mode: the output mode; a limit keeps state in append mode only.
+        mode: the output mode. It counts because a limit keeps state in append mode only.
 
     Returns:
-        Lines of Spark's analyzed plan, made stable; empty for a query that keeps no state.
+        Lines of Spark's analyzed plan, without what differs between two runs; empty for a query that keeps
+        no state.
     """
     return _canonical("\n".join(stable_lines(frame, mode)))
 
 
 def _canonical(text: str) -> str:
-    """Return a fingerprint in the form in which two are compared, also one of another version of Spark.
+    """Return a fingerprint in the canonical form in which two are compared, whatever Spark's version.
 
-    What says the same in other words is said in one way: an interval of 300 seconds is one of 5 minutes, the
-    options of `from_csv` stand in one order, and steps that change nothing are left out.
+    Equivalent texts become equal: intervals are in microseconds (300 seconds and 5 minutes are the same), the
+    options of `from_csv` are sorted, steps that change nothing are left out, and columns are numbered anew.
     """
     lines: list[str] = []
-    above: list[tuple[int, bool]] = []  # the steps that a line is under: how deep, and whether it is shown
+    above: list[tuple[int, bool]] = []  # the depth of each step above a line, and whether the step is shown
     given = _without_numbered_variables(text).split("\n")
     for at, line in enumerate(given):
         step = line.lstrip()
@@ -367,37 +419,48 @@ def _canonical(text: str) -> str:
 
 
 def _without_numbered_variables(text: str) -> str:
-    """Return a fingerprint in which the variables of Python's lambdas are x, y and z, without a number."""
+    """Return a fingerprint in which the variables of Python lambdas are named x, y and z, without a number.
+
+    Columns that a source really has under such a name, as `x_1`, keep it.
+    """
     read = set(re.findall(r"\b[xyz]_\d+(?=#)", "".join(re.findall(r"(?:Stream|Table) \[.*", text))))
-    for field in {*_FIELD.findall(text)} - read:  # the steps above may name it, too
+    for field in {*_FIELD.findall(text)} - read:  # the steps above the lambda may name the field, too
         text = re.sub(rf"\b{field}\b", field[0], text)
     return _VARIABLE.sub(r"\1", _FIELD.sub(lambda field: field[0][0], text))
 
 
 def _caseless(text: str) -> str:
-    """Return a text with the names of columns in lower case, as Spark compares them."""
+    """Return a fingerprint with the names of columns in lower case, as Spark compares them by default."""
     return re.sub(r"(?<= AS ).*?(?=#\d)|\w+(?=#\d)", lambda name: name[0].lower(), text)
 
 
 def _in_one_way(step: str) -> str:
+    # Return one step of a fingerprint in its canonical form.
     step = re.sub(r"\bcast\(([^()]+) as interval\)", _interval, step)
     step = step.replace(
         ", 0, 0, true)", ", 0, 0)"
-    )  # of collect_list; Spark 4.1 does not show that it drops NULL
+    )  # in collect_list Spark 4.1 does not print the flag for dropping NULL
     step = re.sub(r"(?:\(\w+,[^()]*\), )+\(\w+,[^()]*\)(?=, )", _in_order, step)
-    return re.sub(r"(?<=^Stream \[)_metadata#\d+(, )?", "", step)  # the file of a line
+    # The path of each line's file, which a quarantine may read from the source, is no part of the state.
+    return re.sub(r"(?<=^Stream \[)_metadata#\d+(, )?", "", step)
 
 
 def _renames_nothing(step: str, below: list[str]) -> bool:
-    """Say whether a step hands on the columns of a source as they are, as `unionByName` does."""
+    """Return whether a step selects the columns of a source unchanged, as `unionByName` does.
+
+    Args:
+        step: the step.
+        below: the line below the step, if any.
+    """
     columns = re.fullmatch(r"Project (\[[^\[\]]*\])", step)
     return bool(columns and below and below[0].lstrip() in {f"Stream {columns[1]}", f"Table {columns[1]}"})
 
 
 def _interval(found: re.Match[str]) -> str:
+    # Return the matched cast with its interval in microseconds.
     try:
         return f"cast({to_microseconds('gap', found[1])} microseconds as interval)"
-    except InvalidInputError:  # an expression, or months
+    except InvalidInputError:  # an expression, or months, which have no fixed length: leave it
         return found[0]
 
 
@@ -406,22 +469,23 @@ def _in_order(found: re.Match[str]) -> str:
 
 
 def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
-    """Say in words how this query's fingerprint differs from that of a checkpoint.
+    """Describe how this query's fingerprint differs from that of the query that wrote a checkpoint.
 
     Args:
         old: the fingerprint of the checkpoint's query.
-        new: the fingerprint of this one.
-        caseless: whether `k` and `K` are one column, as they are unless `spark.sql.caseSensitive` is on.
+        new: the fingerprint of this query.
+        caseless: whether `k` and `K` are the same column. They are unless `spark.sql.caseSensitive` is on.
 
     Returns:
-        One phrase for each difference; none for equal fingerprints.
+        One phrase for each difference; an empty list for equal fingerprints.
 
     Examples:
         >>> differences("Aggregate [ProductKey#1], [ProductKey#1]", "Aggregate [State#1], [State#1]")
         ["groups by State; the checkpoint's query groups by ProductKey"]
     """
     old, new = _canonical(old), _canonical(new)
-    one, other = (re.sub(r"(?<=\blambda )\w+(?=#\d)", "", text) for text in (old, new))  # names of variables
+    # The names of lambda variables do not count.
+    one, other = (re.sub(r"(?<=\blambda )\w+(?=#\d)", "", text) for text in (old, new))
     if one == other or (caseless and _caseless(one) == _caseless(other)):
         return []
     here, there = Counter(_phrases(new)), Counter(_phrases(old))
@@ -437,18 +501,19 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
             found.append(f"{verb} {mine}; the checkpoint's query does not")
         elif theirs:
             found.append(f"has no step that {verb} {theirs}, as the checkpoint's query has")
-    # What is read follows from the rest: it is worth a word only when it is all there is.
+    # Other columns are read because other steps use them, so report them only if nothing else differs.
     telling = [text for text in found if not re.match(r"(has no step that )?reads ", text)]
     return telling or found or ["does the same steps in another order, or on columns of another source"]
 
 
 def _phrases(text: str) -> list[tuple[str, str]]:
-    """Return what a fingerprint says, as pairs of a verb and its object."""
+    """Return the steps of a fingerprint as pairs of a verb and its object, as ("groups by", "State")."""
     plain = re.sub(r"#\d+L?", "", text)
     return [phrase for line in plain.split("\n") for phrase in _of_line(line.strip())]
 
 
 def _of_line(line: str) -> list[tuple[str, str]]:
+    # Return the pairs of a verb and its object for one line, whose column numbers have been removed.
     operator, _, rest = line.partition(" ")
     parts = top_level(rest)
     if operator == "Aggregate":
@@ -469,7 +534,7 @@ def _of_line(line: str) -> list[tuple[str, str]]:
 
 
 def _in_words(expression: str) -> str:
-    """Return a window with its lengths in seconds, and any other expression as it is."""
+    """Return a window as text with its lengths in seconds, and any other expression unchanged."""
     if window := _WINDOW.search(expression):
         time = window["time"]
         start, slide, length = (f"{int(window[name]) / 1e6:g} s" for name in ("start", "slide", "length"))
@@ -481,7 +546,7 @@ def _in_words(expression: str) -> str:
 
 
 def _shortened(text: str, other: str) -> str:
-    """Return the part of a long text in which it differs from another."""
+    """Return a text, cut to the part around its first difference from another text if it is long."""
     if len(text) <= _LONG:
         return text
     pairs = enumerate(zip(text, other, strict=False))

@@ -1,11 +1,13 @@
-"""What `start` asks of a checkpoint before Spark may use it: is it whole, of this query, of these inputs?
+"""Check a checkpoint before `start` lets Spark use it: is it whole, and does it fit the query and its inputs?
 
-`QUESTIONS`, at the end, lists what is asked; `guard` asks it, and does what the answers tell.
+`start` calls `guard` with a query. `guard` locks the checkpoint and runs the checks in `QUESTIONS`, at the
+end of this module. Each check refuses the checkpoint, or yields answers: a `Remark` to log, a `Change` to
+make, or a `Known` to note in the checkpoint for the next start.
 
-Of a topic of Kafka, Spark keeps the offset up to which it has read each partition, and compares offsets only.
-Where the topic was deleted and made again while the query was stopped, it skips as many records as it had
-read of the former one, in silence, also with `failOnDataLoss`. So the kit keeps the id that Kafka gives each
-topic, and compares it.
+For a Kafka topic Spark stores only the offset up to which it has read each partition. If the topic was
+deleted and made again while the query was stopped, Spark silently skips as many records of the new topic as
+it had read of the old one, even with `failOnDataLoss`. The kit therefore notes the id that Kafka gives each
+topic, and compares it at the next start.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ _log = logging.getLogger(__name__)
 _CHECKPOINTS = "spark.sql.streaming.checkpointLocation"
 _FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 
-# What a checkpoint keeps over a restart, whatever the session has: Spark's key, and what it is.
+# Settings that Spark takes from the checkpoint at a restart, whatever the session's values: key and name.
 KEPT = {
     "spark.sql.shuffle.partitions": "number of state partitions",
     STATE_STORE: "state store",
@@ -68,20 +70,25 @@ KEPT = {
 
 
 class Remark(NamedTuple):
-    """What is to be said to the user; the query can go on."""
+    """A warning for the user; the query may start."""
 
     what: str
 
 
 class Change(NamedTuple):
-    """What must be changed in a checkpoint before Spark may use it: in words, and what does it."""
+    """A change that a checkpoint needs before Spark may use it.
+
+    Attributes:
+        what: the change, in words.
+        make: makes the change; not called in a dry run.
+    """
 
     what: str
     make: Callable[[], None]
 
 
 class Known(NamedTuple):
-    """What is to be noted in the checkpoint beside the query, for its next start."""
+    """A value to note in the checkpoint, with the query, for the next start; an empty value is not noted."""
 
     name: str
     value: Any
@@ -92,14 +99,14 @@ Answer = Remark | Change | Known
 
 @dataclass(frozen=True)
 class Query:
-    """A query that asks for a checkpoint.
+    """A query that is about to start on a checkpoint.
 
     Attributes:
-        frame: its streaming DataFrame.
-        name: its name.
-        mode: its output mode.
-        allow_changed: go on although a different query wrote the checkpoint.
-        moved: folders of input files that have moved since, as {old: new}.
+        frame: the query's streaming DataFrame.
+        name: the query's name, for messages.
+        mode: the output mode.
+        allow_changed: start even if a different query wrote the checkpoint.
+        moved: folders of input files that have moved since the last start, as {old: new}.
     """
 
     frame: DataFrame
@@ -110,17 +117,21 @@ class Query:
 
     @property
     def spark(self) -> SparkSession:
-        """Its session."""
+        """The session of the query."""
         return self.frame.sparkSession
 
     @cached_property
     def inputs(self) -> list[Input]:
-        """What it reads."""
+        """The sources of the query."""
         return inputs_of(self.frame)
 
     @cached_property
     def described(self) -> dict[str, Any]:
-        """What is noted of it in its checkpoint."""
+        """The note about the query for its checkpoint.
+
+        It has the query's name, mode and fingerprint; the names of its sources, if they have names; and the
+        session's time zone, if the state depends on it.
+        """
         kept = fingerprint(self.frame, self.mode)
         found: dict[str, Any] = {"name": self.name, "mode": self.mode, "fingerprint": kept}
         if any(each.name for each in self.inputs):
@@ -130,13 +141,15 @@ class Query:
 
 @dataclass(frozen=True)
 class Guarded:
-    """A checkpoint that a query may use.
+    """A checkpoint that has passed all checks, for the caller of `guard`.
 
     Attributes:
-        lock: for the caller to give to the query; None where none is needed.
-        logs: of the checkpoint, or for the time of the block of a copy of it; None without a checkpoint.
-        note: keeps in the checkpoint which query uses it; to be called when the query has started.
-        changes: what was changed, or in a dry run would be, in words.
+        lock: the lock on the checkpoint, which the caller ties to the query with `until_end_of`; None if the
+            checkpoint is not locked.
+        logs: the logs of the checkpoint, or of a copy that is removed after the block; None if there is no
+            checkpoint within reach.
+        note: writes to the checkpoint which query uses it; to be called once the query has started.
+        changes: what was changed in the checkpoint, or in a dry run would be, in words.
     """
 
     lock: Lock | None
@@ -157,37 +170,38 @@ def guard(
     moved: Mapping[str | Path, str | Path] | None = None,
     dry_run: bool = False,
 ) -> Iterator[Guarded]:
-    """Check that a query may continue from a checkpoint, and lock it.
+    """Check that a query may continue from a checkpoint, and lock the checkpoint.
 
-    The query is started and noted in the `with` block: one that could not start has not changed whose
-    checkpoint it is. After an error in the block the lock is released; a query that runs by then must have
-    been stopped.
+    Start the query in the `with` block, and call `note` there once it runs: a query that could not start must
+    not become the owner of the checkpoint. After an error in the block the lock is released, so the caller
+    must stop a query that is already running before it raises.
 
-    Refused are a local path that other nodes cannot reach, a checkpoint that another live driver uses, and
-    what a question of `QUESTIONS` refuses. When all have been asked, their remarks are logged, their changes
-    are made, and what the file sources have lost is logged (see `lost`), such as a planned file that has
-    gone: its batch would be replayed without its rows.
+    The guard refuses a local path that other nodes cannot reach, a checkpoint that another live driver uses,
+    and whatever a check in `QUESTIONS` refuses. After all checks have passed, the guard makes their changes,
+    then logs their remarks and what the file sources have lost (see `lost`), for example a planned file that
+    no longer exists, without which its batch would be replayed without the file's rows.
 
-    Where a checkpoint is not on a local path, as on HDFS, a copy of its logs is looked at, and nothing is
-    locked; one that only a Spark Connect server elsewhere reaches is not looked at. Without a checkpoint, a
-    query that keeps state is refused on a master whose nodes share no default file system.
+    For a checkpoint that is not on a local path, as on HDFS, the guard checks a copy of the logs and locks
+    nothing. A checkpoint that only a Spark Connect server on another machine can reach is not checked.
+    Without a checkpoint, the guard refuses a query that keeps state if the master's nodes share no default
+    file system.
 
     Args:
         frame: the query's streaming DataFrame.
-        checkpoint: the folder; without one there is nothing to guard.
-        name: the query's name.
-        mode: its output mode.
-        writes: what is to be noted of its sinks: for `checkpoints.rewind` what each makes of it, and for
-            `start(…, continues=…)` to where which columns are written.
-        allow_changed_query: go on although a different query wrote the checkpoint, and note the new one.
-        moved: folders of input files that have moved since, as {old: new}.
-        dry_run: lock nothing, and change nothing.
+        checkpoint: the checkpoint; without one only the query is checked.
+        name: the query's name, for messages and for the note.
+        mode: the output mode.
+        writes: what to note about the query's sinks: for `checkpoints.rewind`, what each sink does with
+            replayed batches; for `start(…, continues=…)`, the targets and the columns that are written.
+        allow_changed_query: continue although a different query wrote the checkpoint, and note the new query.
+        moved: folders of input files that have moved since the last start, as {old: new}.
+        dry_run: check everything, but lock and change nothing.
 
     Yields:
-        What the query may use, and what notes it.
+        The lock and logs of the checkpoint, and the function that notes the query.
 
     Raises:
-        InvalidInputError: a refusal; the message has the way out.
+        InvalidInputError: a refusal; the message says how to proceed.
     """
     query = Query(frame, name, mode, allow_changed_query, moved or {})
     spark = query.spark
@@ -209,7 +223,7 @@ def guard(
             said = [answer.what for answer in answers if isinstance(answer, Remark)]
             for change in () if dry_run else changes:
                 change.make()
-            lost = findings(logs, said=set(PASSED_OVER))  # `run` says these
+            lost = findings(logs, said=set(PASSED_OVER))  # leave ignored files out: `run` reports them
             for line in (*said, *(f"query {name}: {each}" for each in lost)):
                 _log.warning("%s", line)
 
@@ -228,7 +242,13 @@ def guard(
 
 @contextmanager
 def _explained(logs: Logs) -> Iterator[None]:
-    """Say which file of the checkpoint is damaged, if that made Spark fail: it has other words for it."""
+    """Turn an error of Spark in the block into one that names the damaged file, if there is one.
+
+    Spark's own message often does not name the file, or the way out.
+
+    Raises:
+        InvalidInputError: the checkpoint is damaged.
+    """
     try:
         yield
     except (Py4JError, PySparkException) as err:
@@ -239,9 +259,9 @@ def _explained(logs: Logs) -> Iterator[None]:
 
 
 def _check_temporary(query: Query) -> None:
-    """Refuse a query that would keep its state in a temporary folder of each node's own.
+    """Refuse a stateful query without a checkpoint if each node would keep state in a temporary local folder.
 
-    Where the default file system is not the local one, Spark puts temporary checkpoints there.
+    If the default file system is not the local one, Spark puts temporary checkpoints there, which is fine.
     """
     spark, name = query.spark, query.name
     master = other_master(spark)
@@ -256,7 +276,10 @@ def _check_temporary(query: Query) -> None:
 
 
 def check_reach(spark: SparkSession, checkpoint: Place) -> None:
-    """Refuse a folder of this machine where others write the state; `file:///…` says that they share it."""
+    """Refuse a local path for a checkpoint if nodes on other machines write to it.
+
+    A path with `file:///…` is accepted: with it the user states that the nodes share the folder.
+    """
     master, is_plain = other_master(spark), plain(checkpoint.text) == checkpoint.text
     if master is not None and is_plain and checkpoint.folder is not None:
         raise InvalidInputError(
@@ -267,14 +290,22 @@ def check_reach(spark: SparkSession, checkpoint: Place) -> None:
 
 
 def _is_whole(_query: Query, logs: Logs) -> Iterable[Answer]:
-    """Ask whether the files are whole, and have not come to their end; in clearer words than Spark has."""
+    """Refuse a checkpoint that is damaged, was drained, or was continued by a changed query elsewhere.
+
+    Also refuse a planned batch in which Spark would count files twice. The messages are clearer than Spark's.
+    """
     if found := damage(logs) or doubled(logs) or drained(logs) or continued(logs):
         raise InvalidInputError(found)
     return ()
 
 
 def continued(logs: Logs, by: Path | None = None) -> str | None:
-    """Say that a changed query continues from a checkpoint on one of its own; None if it does not."""
+    """Return the message that refuses a checkpoint which a changed query has continued on a new one, or None.
+
+    Args:
+        logs: the logs of the checkpoint.
+        by: the new checkpoint that may continue it; one that continues there already is no reason to refuse.
+    """
     file = logs.root / CONTINUED
     if not file.exists() or (new := file.read_text("utf-8")) == str(by):
         return None
@@ -285,7 +316,7 @@ def continued(logs: Logs, by: Path | None = None) -> str | None:
 
 
 def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
-    """Ask whether this query wrote the checkpoint, and which of its settings Spark keeps in silence."""
+    """Refuse a checkpoint of a different query, and remark which settings Spark silently keeps from it."""
     plan, kept = logs.last_plan, logs.note
     if plan is None:  # no batch was ever planned
         return
@@ -310,7 +341,7 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
 
 
 def _differences(query: Query, kept: Mapping[str, Any]) -> list[str]:
-    """Say in words what makes a query another than the one that was noted."""
+    """Return a phrase for each difference of the state between a query and the one in the note."""
     caseless, now = query.spark.conf.get("spark.sql.caseSensitive") != "true", query.described
     found = differences(kept["fingerprint"], now["fingerprint"], caseless=caseless)
     zone, former = now.get("time zone"), kept.get("time zone")
@@ -325,11 +356,14 @@ def _differences(query: Query, kept: Mapping[str, Any]) -> list[str]:
 
 
 def _has_sources_in_order(query: Query, logs: Logs) -> Iterable[Answer]:
-    """Ask whether named sources stand in their order, where the checkpoint has them by their places alone."""
+    """Refuse named sources in another order, if the checkpoint's plan has only their positions.
+
+    Spark would take the offset of one source for that of another.
+    """
     former, names, plan = (logs.note or {}).get("sources"), query.described.get("sources"), logs.last_plan
     if not former or plan is None or plan.names != tuple(map(str, range(len(former)))):
         return ()
-    if former != names:  # Spark would take the offset of one source for that of another
+    if former != names:
         raise InvalidInputError(
             f"checkpoint {logs.root}: the query that wrote it reads the sources {', '.join(former)}, in "
             f"this order, and this query reads {', '.join(names or ['no named source'])}; put them back in "
@@ -339,10 +373,11 @@ def _has_sources_in_order(query: Query, logs: Logs) -> Iterable[Answer]:
 
 
 def _leftovers(_query: Query, logs: Logs) -> Iterator[Answer]:
-    """Ask what a query has left that was killed, or failed, before it planned a batch.
+    """Yield a change that removes what a killed or failed query left before it planned its first batch.
 
-    Spark takes half-written files for those of another query, and refuses the checkpoint for ever. The files
-    that it has found and not read would be read although the query that starts now reads another folder.
+    Spark takes half-written files for those of another query and would refuse the checkpoint for ever. The
+    logs of file sources list files that were found and not read yet: Spark would read these files even if the
+    query that starts now reads another folder.
     """
     checkpoint = logs.place
     if logs.planned >= 0:
@@ -353,11 +388,11 @@ def _leftovers(_query: Query, logs: Logs) -> Iterator[Answer]:
         for name in checkpoint.names(part)
         if name.startswith(".") and name.endswith((".tmp", ".tmp.crc"))
     ]
-    if checkpoint.folder is not None and logs.entries("state"):  # in real time it comes before the plan
+    if checkpoint.folder is not None and logs.entries("state"):  # real-time mode writes state before a plan
         left.append("state")
     for source in logs.sources:
         for file in logs.entries(f"sources/{source}").values():
-            with suppress(InvalidInputError):  # what other sources keep there stays
+            with suppress(InvalidInputError):  # keep the logs of other kinds of sources
                 log_file(file)
                 left += [f"sources/{source}/.{file.name}.crc", f"sources/{source}/{file.name}"]
 
@@ -370,7 +405,7 @@ def _leftovers(_query: Query, logs: Logs) -> Iterator[Answer]:
 
 
 def _has_its_folders(query: Query, logs: Logs) -> Iterator[Answer]:
-    """Ask whether the file sources have read the folders that they read now, or these have moved."""
+    """Refuse file sources that read other folders than before; a folder that has moved is a `Change`."""
     folders = bases(query.spark, query.inputs)
     try:
         moves = find_moves(query.spark, logs, folders, query.moved, forget=query.allow_changed)
@@ -387,7 +422,10 @@ def _has_its_folders(query: Query, logs: Logs) -> Iterator[Answer]:
 
 
 def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
-    """Leave a checkpoint on another file system to Spark's own way of writing, whatever the profile has."""
+    """Return the settings for a checkpoint on another file system, whose files Spark must write its own way.
+
+    A profile may set a file manager that works on local paths only; None as its value restores the default.
+    """
     given = str(spark.conf.get(_FILE_MANAGER, ""))
     only_local = given.endswith(".FileSystemBasedCheckpointFileManager")
     if not only_local or checkpoint.folder is not None:
@@ -400,16 +438,17 @@ def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
     return {_FILE_MANAGER: None}
 
 
-# What of a failure speaks of Kafka.
+# Text in Spark's errors that shows that Kafka is involved.
 _OF_KAFKA = re.compile(r"failOnDataLoss|KAFKA_|org\.apache\.kafka|TopicPartition|OffsetOutOfRange")
 GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
 
 
 def _topics(query: Query, logs: Logs) -> Iterator[Answer]:
-    """Ask whether the topics were made again, or have lost the records that come next.
+    """Refuse Kafka topics that were deleted and made again, or that have lost records still to be read.
 
-    A topic that was made again is read from its beginning if a changed query is allowed. To be noted are the
-    ids of the topics; where Kafka cannot be asked, those of before.
+    If a changed query is allowed, a topic that was made again is read from its beginning. Lost records are
+    only remarked if the source has `failOnDataLoss=False`. The ids of the topics are noted; on Spark Connect,
+    where Kafka cannot be asked, the ids of the last note are kept.
     """
     spark, checkpoint, noted = query.spark, logs.place, logs.noted.get("topics", {})
     inputs = [each for each in query.inputs if each.kind == "kafka"]
@@ -421,7 +460,7 @@ def _topics(query: Query, logs: Logs) -> Iterator[Answer]:
             )
         yield Known("topics", dict(noted))
         return
-    ids: dict[str, dict[str, str]] = {}  # of the topics of each source, by its log
+    ids: dict[str, dict[str, str]] = {}  # the id of each topic, by the log of its source
     for each in inputs:
         with kafka.client(spark, each.options) as client:
             source = Topics(client, each, *_read_until(checkpoint, each))
@@ -440,9 +479,15 @@ def _topics(query: Query, logs: Logs) -> Iterator[Answer]:
 
 
 def what_is_lost(frame: DataFrame | None, checkpoint: str | None, error: str) -> str | None:
-    """Say what Kafka no longer has of what a query was to read next, or that it is down.
+    """Return a clear message for a query that failed because Kafka lost records or topics, or is down.
 
-    Spark says both in words of its own. None if that is not why the query failed.
+    Args:
+        frame: the query's DataFrame, if known.
+        checkpoint: the path of its checkpoint, if it has one.
+        error: the text of Spark's error.
+
+    Returns:
+        The message; None if the query failed for another reason, or Kafka cannot be asked.
     """
     if frame is None or checkpoint is None or not _OF_KAFKA.search(error):
         return None
@@ -465,13 +510,20 @@ def what_is_lost(frame: DataFrame | None, checkpoint: str | None, error: str) ->
 
 
 class Topics:
-    """A Kafka source of a query: the topics that it reads now, and from where it is to read them.
+    """A Kafka source of a query: the topics that it reads now, and the offsets at which it continues.
 
     Args:
-        client: asks the source's brokers.
+        client: the client of the source's brokers.
         read: the source.
+        batch: the last committed batch; None before the first.
+        offsets: the next offset of each partition, by topic; only of topics that the query has read.
+
+    Attributes:
+        servers: the addresses of the brokers, for messages.
+        fails_on_loss: whether lost records are an error (`failOnDataLoss`).
         batch: the last committed batch.
-        offsets: from where the source is to read each partition of each topic that it has read.
+        offsets: the next offset of each partition, by topic.
+        topics: the topics that the source reads now, by name.
     """
 
     def __init__(
@@ -491,10 +543,17 @@ class Topics:
         names += json.loads(options.get("assign", "{}"))
         if "subscribepattern" in options:
             names = client.matching(options["subscribepattern"])
-        self.topics = client.topics(names)  # those that it reads now
+        self.topics = client.topics(names)
 
     def made_again(self, noted: Mapping[str, str]) -> list[str]:
-        """Return the topics that are there under another id than noted, and that have been read."""
+        """Return the topics that were deleted and made again after the query had read them.
+
+        Their ids differ from the noted ones. Before the first commit every such topic counts, as a planned
+        batch may have read it.
+
+        Args:
+            noted: the id of each topic at the last start.
+        """
         return [
             name
             for name, topic in self.topics.items()
@@ -502,7 +561,7 @@ class Topics:
         ]
 
     def losses(self) -> Iterator[str]:
-        """Say what the query was to read next and cannot."""
+        """Yield a sentence for the topics, and one for the records, that the query can no longer read."""
         if gone := sorted(set(self.offsets) - set(self.topics)):
             left = [name for name in gone if name in self._client.topics(gone)]
             yield (
@@ -514,7 +573,7 @@ class Topics:
             yield _in_words(self.servers, lost)
 
     def _lost(self) -> dict[str, dict[int, int]]:
-        """Return how many records of each partition Kafka has deleted that the query was to read next."""
+        """Return the number of unread records that Kafka has deleted, by topic and partition."""
         read = {
             (name, part): offset
             for name, parts in self.offsets.items()
@@ -528,12 +587,12 @@ class Topics:
         return found
 
     def forget(self, topics: list[str], logs: Logs) -> Change:
-        """Return what has Spark read topics from their beginning, as it reads new ones.
+        """Return the change after which Spark reads topics from their beginning, like new ones.
 
-        `losses` no longer speaks of them.
+        From now on `losses` does not report these topics.
 
         Raises:
-            InvalidInputError: a batch was planned on the former topic, and would be replayed.
+            InvalidInputError: a batch was planned on the former topic, and Spark would replay it.
         """
         done = logs.done
         if logs.planned > done:
@@ -551,9 +610,12 @@ class Topics:
 
 
 def _read_until(checkpoint: Place, read: Input) -> tuple[int | None, dict[str, dict[int, int]]]:
-    """Return the last committed batch, and the offsets up to which a source had been read by its end.
+    """Return the last committed batch, and the offsets up to which it read a Kafka source.
 
-    A batch that was planned and not committed begins there, too. Nothing is returned before the first one.
+    A batch that is planned and not committed begins at the same offsets.
+
+    Returns:
+        The number of the batch, or None before the first; and the offset of each partition, by topic.
     """
     batch = max(checkpoint.entries("commits"), default=None)
     text = None if batch is None else checkpoint.read(f"offsets/{batch}")
@@ -565,7 +627,7 @@ def _read_until(checkpoint: Place, read: Input) -> tuple[int | None, dict[str, d
 
 
 def offsets_in(text: str) -> dict[str, dict[int, int]]:
-    """Return the offsets of a Kafka source, of each topic's partitions, from Spark's text."""
+    """Return the offset of each partition of a Kafka source, by topic, from Spark's JSON."""
     found = json.loads(text)
     return {name: {int(part): end for part, end in parts.items()} for name, parts in found.items()}
 
@@ -585,7 +647,11 @@ def _made_again(checkpoint: Place, servers: str, topics: list[str], *, forget: b
 
 
 def _in_words(servers: str, lost: Mapping[str, Mapping[int, int]]) -> str:
-    """Say how many records are gone.
+    """Return the sentence that says how many unread records Kafka has deleted.
+
+    Args:
+        servers: the addresses of the brokers.
+        lost: the number of deleted records, by topic and partition.
 
     Examples:
         >>> _in_words("localhost:9092", {"sales": {0: 1200, 1: 30}}).partition(" that")[0]
@@ -598,9 +664,9 @@ def _in_words(servers: str, lost: Mapping[str, Mapping[int, int]]) -> str:
     return f"Kafka at {servers} has deleted {' and '.join(said)}"
 
 
-# What `guard` asks of a checkpoint, in this order. A question is a function of the query and the logs of its
-# checkpoint that changes neither: it refuses by an InvalidInputError, and else tells what is to be said,
-# changed and noted.
+# The checks that `guard` runs, in this order. A check gets the query and the logs of its checkpoint and
+# changes neither. It raises InvalidInputError to refuse the start; else it returns answers, which `guard`
+# logs, makes and notes once all checks have passed.
 QUESTIONS: tuple[Callable[[Query, Logs], Iterable[Answer]], ...] = (
     _is_whole,
     _is_of_this_query,

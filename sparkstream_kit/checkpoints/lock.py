@@ -1,12 +1,16 @@
-"""One driver a checkpoint: a lock that is held for as long as its JVM can write there.
+"""One driver per checkpoint: a file lock that is held as long as the driver's JVM can write there.
 
-Spark notices two drivers only when both have run the same batch. The lock belongs to the JVM and not to
-Python: after a SIGKILL of Python the JVM lives on for up to two seconds, and writes. When it has gone the
-lock has gone, too, and there is nothing to clean up. On Spark Connect, where no JVM is in reach, it belongs
-to the client: a killed client's query runs on until the next client of that server comes, and ends then;
-until then the checkpoint is refused to others (`left_running`).
+Spark notices two drivers on one checkpoint only when both have run the same batch. `lock` takes the lock for
+a query, `alone` takes it for the time of a block (`clone`, `rewind`), and `user_of` only looks.
 
-Look here before opening a lock file: POSIX drops a process's locks when it closes any descriptor of it.
+The JVM holds the lock, not Python: after a SIGKILL of Python the JVM lives and writes for up to two seconds
+more. The operating system releases the lock when the JVM ends, so there is nothing to clean up. On Spark
+Connect no JVM is in reach, so the client holds the lock. If a client is killed, its query keeps running
+until the next client connects to that server; then it is stopped. Until then other queries are refused the
+checkpoint (`left_running`).
+
+Look in `by_path`, under `mutex`, before opening a lock file: POSIX drops a process's locks on a file when
+the process closes any descriptor of that file.
 """
 
 from __future__ import annotations
@@ -37,17 +41,22 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.place import Place
 
 
-# The C type `struct flock`, and which of its fields is the kind of lock; their order is another on macOS.
+# The C type `struct flock`, and the index of its field for the kind of lock; macOS orders the fields
+# differently.
 _FLOCK, _KIND = (struct.Struct("@qqihh"), 3) if sys.platform == "darwin" else (struct.Struct("@hhqqi0q"), 0)
 
-mutex = threading.RLock()
-by_path: dict[str, Lock] = {}  # by the lock file's real path
+mutex = threading.RLock()  # hold it while you use `by_path`, or open and close a lock file
+by_path: dict[str, Lock] = {}  # the locks of this process's queries, by the real path of the lock file
 
 
 def not_ended(path: str) -> Lock | None:
-    """Return the lock of a query that is starting or running; release that of one that has ended.
+    """Return the lock of a query of this process that is starting or running; release one that is stale.
 
-    A query releases its lock itself, but a moment after its `awaitTermination` has returned.
+    A query that ends releases its own lock, but only a moment after its `awaitTermination` has returned. A
+    caller that starts the next query in that moment must not be refused.
+
+    Args:
+        path: the real path of the lock file.
     """
     with mutex:
         holder = by_path.get(path)
@@ -59,7 +68,10 @@ def not_ended(path: str) -> Lock | None:
 
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
-    """Hold the lock that a query of the kit holds on its checkpoint, so that none starts meanwhile.
+    """Lock a checkpoint for the time of a block, so that no query of the kit starts on it meanwhile.
+
+    Args:
+        root: the folder of the checkpoint.
 
     Raises:
         InvalidInputError: a query uses the checkpoint.
@@ -67,7 +79,7 @@ def alone(root: Path) -> Iterator[None]:
     file = root / KIT / "lock"
     file.parent.mkdir(exist_ok=True)
     file.touch()
-    with mutex:  # who looks at the file in this process, and closes it, would unlock it
+    with mutex:  # another thread that opened and closed the file would drop the lock
         check_unused(root)
         with file.open("r+b") as held:
             try:
@@ -78,7 +90,7 @@ def alone(root: Path) -> Iterator[None]:
 
 
 def check_unused(root: Path) -> None:
-    """Refuse a checkpoint that a query of the kit uses.
+    """Refuse a checkpoint that a query of the kit uses; nothing is locked.
 
     Raises:
         InvalidInputError: a query uses the checkpoint.
@@ -88,10 +100,12 @@ def check_unused(root: Path) -> None:
 
 
 def check_free(location: Place) -> None:
-    """Refuse a checkpoint that `lock` would not lock; nothing is made.
+    """Refuse a checkpoint that `lock` would refuse, without creating or locking anything.
+
+    A checkpoint that is not on this machine is never refused, as `lock` does not lock it.
 
     Raises:
-        InvalidInputError: a query uses it, or the folder cannot be written.
+        InvalidInputError: a query uses the checkpoint, or this user cannot write to its folder.
     """
     root = location.folder
     if root is None:
@@ -112,14 +126,17 @@ def check_free(location: Place) -> None:
 
 
 def user_of(root: Path) -> str | None:
-    """Say which query of the kit uses a checkpoint, and how it is ended; None if none does.
+    """Return which query of the kit uses a checkpoint and how to end it, as text; None if none uses it.
 
-    Nothing is locked, so that one may start meanwhile.
+    Nothing is locked, so a query may start right after the call.
+
+    Raises:
+        OSError: the lock file cannot be read.
     """
     file = root / KIT / "lock"
     if not file.is_file():
         return None
-    with mutex:  # a lock that this process takes meanwhile would go when the file is closed
+    with mutex:  # closing the file would drop a lock that another thread takes meanwhile
         if (holder := not_ended(os.path.realpath(file))) is not None:
             return f"query {holder.name} of this process; end it first"
         with file.open("rb") as opened:
@@ -130,7 +147,10 @@ def user_of(root: Path) -> str | None:
 
 
 def _holder(said: bytes) -> str:
-    """Say who has a lock, as the holder wrote it down; it may be doing so right now."""
+    """Return who holds a lock and how to end that query, from the text in the lock file.
+
+    The holder writes the text just after it takes the lock, so the text may be missing or cut off.
+    """
     try:
         holder = json.loads(said)
         through = "Spark Connect" if holder["jvm"] is None else f"JVM {holder['jvm']}"
@@ -151,10 +171,16 @@ def _not_locked(location: Place, err: OSError) -> InvalidInputError:
 
 
 def left_running(said: bytes) -> str | None:
-    """Say which query a killed client of `sparkstream serve` has left running, by what its lock file says.
+    """Return which query a killed client of `sparkstream serve` has left running, and how to end it.
 
-    The client's own lock went with it. What it wrote there did not, and the server runs the query until the
-    next client comes.
+    The killed client no longer holds its lock, but its text is still in the lock file, and the server runs
+    the query until the next client connects.
+
+    Args:
+        said: the content of the lock file.
+
+    Returns:
+        The text for the user; None if the server has ended, or the client's file is gone.
     """
     try:
         holder = json.loads(said)
@@ -172,7 +198,15 @@ def left_running(said: bytes) -> str | None:
 
 
 class Lock:
-    """A held lock; it belongs to a query once `until_end_of` has been called."""
+    """A lock that this process holds on a checkpoint.
+
+    `until_end_of` ties the lock to a running query. Before that call the query counts as starting, and the
+    caller must release the lock if the start fails.
+
+    Attributes:
+        name: the query's name, for the message to others.
+        file: the locked file.
+    """
 
     def __init__(self, key: str, file: LockFile, name: str) -> None:
         self.name = name
@@ -181,50 +215,50 @@ class Lock:
         self._query: StreamingQuery | None = None
 
     def until_end_of(self, query: StreamingQuery) -> None:
-        """Release the lock when the query ends, however it does."""
+        """Release the lock, from another thread, when the query ends, be it with an error or without."""
         from sparkstream_kit._spark.queries import await_end
 
         self._query = query
 
         def wait() -> None:
-            await_end(query)  # a JVM that has gone took the lock with it
+            await_end(query)  # it also returns when the JVM has gone, which releases the lock
             self.release()
 
         _waiting.in_thread("unlock", wait)
 
     def release(self) -> None:
-        """Let another query have the checkpoint; a second call does nothing."""
+        """Release the lock, so that another query may use the checkpoint; a second call does nothing."""
         with mutex:
             if by_path.get(self._key) is self:
                 del by_path[self._key]
                 self.file.release()
 
     def in_use(self) -> bool:
-        """Say whether the query that has the lock is starting or running."""
+        """Return whether the query that has the lock is starting or running."""
         from sparkstream_kit._spark.queries import is_active
 
         return self._query is None or is_active(self._query)
 
 
 def lock(spark: SparkSession, location: Place, name: str) -> Lock | None:
-    """Lock a checkpoint for one query, until `release`.
+    """Lock a checkpoint for one query, until the lock is released.
 
-    A checkpoint on a remote file system is not locked, nor one that two machines share: there Spark's own
-    log ends one of two drivers, after both may have written the same batch, and only a sink that keeps a
-    ledger writes it once. On Spark Connect that is so for each server that this machine's
-    `sparkstream serve` has not started.
+    A checkpoint on a remote file system is not locked, and the lock does not protect a folder that two
+    machines share. There Spark's own log stops one of two drivers, but only after both may have written the
+    same batch, and only a sink that keeps a ledger writes that batch once. The same holds on Spark Connect
+    for every server that was not started by `sparkstream serve` on this machine.
 
     Args:
         spark: the session of the query.
-        location: the checkpoint.
+        location: the checkpoint; its folder is created if it is missing.
         name: the query's name, for the message to others.
 
     Returns:
         The lock; None for a checkpoint that is not a folder of this machine.
 
     Raises:
-        InvalidInputError: another query has it, of this process or of another; or the folder cannot be
-            written.
+        InvalidInputError: another query, of this process or of another one, uses the checkpoint; or this
+            user cannot write to the folder.
     """
     from sparkstream_kit._spark.lock import LockedError, take
 
@@ -239,7 +273,7 @@ def lock(spark: SparkSession, location: Place, name: str) -> Lock | None:
             file = take(spark, path)
             says = {"query": name, "pid": os.getpid(), **file.holder, "host": host, "since": since}
             file.write(json.dumps(says).encode())
-        except LockedError as err:  # since the look
+        except LockedError as err:  # another process took the lock after `check_free` looked
             raise _in_use(location, _holder(path.read_bytes())) from err
         except OSError as err:
             raise _not_locked(location, err) from err
@@ -249,7 +283,10 @@ def lock(spark: SparkSession, location: Place, name: str) -> Lock | None:
 
 
 def _forget_in_child() -> None:
-    """Leave a forked child none of its parent's locks, which it would hold after the parent's death."""
+    """Close the lock files that a forked child inherits; else it would hold the locks after its parent ends.
+
+    Only a lock that Python holds (Spark Connect) is inherited; one that a JVM holds is not.
+    """
     for held in by_path.values():
         if held.file.is_here:
             held.file.close()

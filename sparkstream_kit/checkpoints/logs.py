@@ -1,16 +1,20 @@
-"""What is in a checkpoint's files, as Spark 4 writes them, on a local path or in a copy that Spark brings.
+"""Read and write the files of a checkpoint as Spark 4 writes them, without Spark.
+
+`Logs` lists and caches the logs of one checkpoint, `Plan` is the content of `offsets/N`, and `Input` is a
+file that a file source has found. All other modules of this package read checkpoints through this one. The
+files are on a local path; `at_hand` and `of_batch` first copy those of a checkpoint on another file system.
 
 metadata       {"id": the query's id}
-offsets/N      the plan of batch N: "v1", a line about the query, a line for each source, by its place in the
-               query; in "v2" the line of a source begins with its name, or its place
-commits/N      batch N is done: "v1" (or "v2", with the ids of the state's files), a line
-sources/I/     what source I keeps, by its number or its name; of a file source a log of its files
+offsets/N      the plan of batch N: "v1", a line about the query, then one line for each source, by position;
+               in "v2" the line of a source begins with its name, or its position
+commits/N      batch N is committed: "v1" (or "v2", with the ids of the state's files), then one line
+sources/I/     the log of source I (its number or its name); a file source logs its files there
 state/         see `check`
-sparkstream-kit/   the kit's own; Spark ignores it
+sparkstream-kit/   the kit's own files, which Spark ignores
 
-sources/I/K            the files that entry K of source I added, a line of JSON each; I is its number or name
-sources/I/K.compact    the same, and all that came before it, whose own files Spark removes when the batches
-                       that need them are no longer kept
+sources/I/K            the files that entry K added to the log of file source I, one line of JSON for each
+sources/I/K.compact    the same, and all entries before K; Spark removes the files of those entries once it
+                       no longer keeps the batches that need them
 """
 
 from __future__ import annotations
@@ -41,13 +45,19 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 KIT = "sparkstream-kit"
-CONTINUED = f"{KIT}/continued"  # holds the path of the checkpoint that another query goes on on
-PINS = f"{KIT}/pins"  # a file for each batch: which version of a model or table it was made with
+CONTINUED = f"{KIT}/continued"  # holds the path of the checkpoint on which a changed query continues
+PINS = f"{KIT}/pins"  # one file for each batch: the version of a model or table that the batch used
 _MISSING = "is missing"
 
 
 class DamagedError(InvalidInputError):
-    """The `file` is not what Spark wrote: `what` is wrong with it, and the `fix` where it is known."""
+    """A file of a checkpoint is missing, cut off or changed.
+
+    Attributes:
+        file: the path of the file.
+        what: the problem, as a phrase that follows the file's name, such as "is missing".
+        fix: how to repair the file; empty if there is no better way than a backup or a rewind.
+    """
 
     def __init__(self, file: Path, what: str = "is cut off or changed", fix: str = "") -> None:
         super().__init__(f"{file} {what}")
@@ -57,13 +67,13 @@ class DamagedError(InvalidInputError):
 
     @property
     def is_missing(self) -> bool:
-        """Whether there is no such file."""
+        """Whether the file does not exist."""
         return self.what == _MISSING
 
 
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while a file is read and understood into a DamagedError that names it."""
+    """Turn any error of the block, which reads and parses a file, into a DamagedError that names the file."""
     try:
         yield
     except InvalidInputError:
@@ -72,20 +82,23 @@ def reading(file: Path) -> Iterator[None]:
         raise DamagedError(file, _MISSING) from None
     except OSError as err:
         raise DamagedError(file, f"cannot be read ({err.strerror})") from None
-    except Exception as err:  # whatever Python raises for a text or an archive that is none
+    except Exception as err:  # a parser may raise anything for a file that is cut off or changed
         raise DamagedError(file) from err
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `offsets/N` says of a batch; each source has its place in both tuples.
+    """The plan of a batch: the content of `offsets/N`.
+
+    `offsets`, `files` and `names` have one item for each source, in the same order.
 
     Attributes:
-        conf: the settings that the batch was planned with.
-        offsets: up to where it reads each source, in Spark's words; None for one without rows yet.
-        files: of a file source, the last entry of its log that it reads; None for another source.
-        watermark: in milliseconds since 1970; 0 before the first one, and without one.
-        names: of the sources, in the same order: each its name, or its place in the query as a text.
+        conf: the Spark settings that the batch was planned with.
+        offsets: the offset up to which the batch reads each source, as Spark's text; None for a source that
+            has given no row yet.
+        files: the last entry of a file source's log that the batch reads; None for any other source.
+        watermark: the watermark in milliseconds since 1970; 0 if there is none, or none yet.
+        names: the name of each source, or its position in the query as text ("0", "1").
     """
 
     conf: dict[str, Any]
@@ -96,21 +109,21 @@ class Plan:
 
     @property
     def has_named_sources(self) -> bool:
-        """Whether its sources have names (`readStream.name()`): in that case all of them have."""
+        """Whether the sources have names (`readStream.name()`); Spark names all of them or none."""
         return self.conf.get("spark.sql.streaming.queryEvolution.enableSourceEvolution") == "true"
 
 
 def local(path: str | Path) -> Path | None:
-    """Return a checkpoint's local path, or None if it is on another file system."""
+    """Return the local path of a checkpoint, without `file:`; None if it is on another file system."""
     text = _files.plain(str(path))
     return None if text is None else Path(text)
 
 
 def checkpoint(path: str | Path) -> Path:
-    """Return the folder of a checkpoint that Spark has written to.
+    """Return the folder of a checkpoint, after checking that Spark has written to it.
 
     Raises:
-        InvalidInputError: it is on another file system, not there, or no checkpoint.
+        InvalidInputError: the path is on another file system, is no folder, or holds no checkpoint.
     """
     root = local(path)
     if root is None:
@@ -126,10 +139,13 @@ def checkpoint(path: str | Path) -> Path:
 
 
 def numbered(folder: Path) -> dict[int, Path]:
-    """Return the files of one of Spark's logs by their number, in order; none where there is no folder."""
+    """Return the files in the folder of one of Spark's logs, by number and in order.
+
+    The result is empty if the folder does not exist. If an entry K has a file `K.compact`, that file counts.
+    """
     names: list[str] = []
     with suppress(FileNotFoundError, NotADirectoryError):  # Spark may be removing a temporary checkpoint
-        names = os.listdir(folder)  # noqa: PTH208 - in one step
+        names = os.listdir(folder)  # noqa: PTH208 - one call, as Spark may add and remove files meanwhile
     return {number: folder / name for number, name in _files.log_entries(names).items()}
 
 
@@ -142,11 +158,15 @@ def _text(file: Path) -> str:
 
 
 def versioned(file: Path, *versions: str) -> list[str]:
-    """Return the lines of a log's file, the first of which is its version.
+    """Return the lines of a log file; the first line is the version of its format.
+
+    Args:
+        file: the file.
+        *versions: the versions that the caller can read, such as "v1".
 
     Raises:
         DamagedError: the file is missing, empty, cut off or changed.
-        InvalidInputError: it is of a version that a newer Spark may have written.
+        InvalidInputError: the file has another version, which a newer Spark may have written.
     """
     found = _text(file).split("\n")
     version = found[0]
@@ -158,10 +178,10 @@ def versioned(file: Path, *versions: str) -> list[str]:
 
 
 def query_id(file: Path) -> str:
-    """Return the id of the checkpoint's query, which `metadata` holds.
+    """Return the id of the checkpoint's query from the file `metadata`.
 
     Raises:
-        DamagedError: it cannot be read.
+        DamagedError: the file cannot be read, or holds no id.
     """
     text = _text(file)
     with reading(file):
@@ -172,7 +192,7 @@ def query_id(file: Path) -> str:
 
 
 def plan(file: Path) -> Plan:
-    """Return what `offsets/N` says.
+    """Return the plan in a file `offsets/N`.
 
     Raises:
         DamagedError, InvalidInputError: as for `versioned`.
@@ -183,7 +203,11 @@ def plan(file: Path) -> Plan:
 
 
 def plan_in(text: str) -> Plan:
-    """Return what the text of `offsets/N` says, or raise what Python does for another text."""
+    """Return the plan in the text of `offsets/N`.
+
+    Raises:
+        Exception: any error of Python's parsers, if the text is not one that Spark wrote.
+    """
     version, query, first, *more = text.split("\n")
     texts, said = [first, *more], json.loads(query)
     each = list(enumerate(texts)) if version == "v1" else sorted(_by_name(text) for text in texts)
@@ -194,13 +218,13 @@ def plan_in(text: str) -> Plan:
 
 
 def _by_name(line: str) -> tuple[int | str, str]:
-    """Return the name of a source, or its place, and its offset."""
+    """Split the line of a source in format v2 into the source's name, or its position, and its offset."""
     name, offset = line.split(":", 1)
     return int(name) if name.isdecimal() else name, offset
 
 
 def watermark(text: str) -> int:
-    r"""Return the watermark of a batch in milliseconds since 1970, which the text of `offsets/N` says.
+    r"""Return the watermark of a batch, in milliseconds since 1970, from the text of `offsets/N`.
 
     Raises:
         ValueError: the text is cut off or changed.
@@ -216,13 +240,18 @@ def watermark(text: str) -> int:
 
 
 def _files_until(offset: str | None) -> int | None:
-    """Return the entry of a file source's log that an offset names; None for that of another source."""
+    """Return the entry of a file source's log that an offset names; None for an offset of another source."""
     value = json.loads(offset) if offset and offset.startswith(("{", "[")) else None
     return int(value["logOffset"]) if isinstance(value, dict) and set(value) == {"logOffset"} else None
 
 
 def commit(file: Path) -> dict[str, Any]:
-    """Return what `commits/N` says; its `stateUniqueIds` are of each operator, partition and store.
+    """Return the content of a file `commits/N`.
+
+    Returns:
+        Spark's JSON. `stateUniqueIds` maps each operator to a list that holds, for each partition, the set
+        of the ids of its stores' files; it is empty in format v1. `nextBatchWatermarkMs` is in milliseconds
+        since 1970, and 0 if Spark wrote none.
 
     Raises:
         DamagedError, InvalidInputError: as for `versioned`.
@@ -237,14 +266,15 @@ def commit(file: Path) -> dict[str, Any]:
 
 
 def _differs(file: Path) -> bool:
-    """Say whether a file is not what Hadoop's `.NAME.crc` beside it says; False without one.
+    """Return whether a file differs from Hadoop's checksum file `.NAME.crc` beside it; False without one.
 
-    It holds "crc", a zero byte, the bytes that a checksum covers, and a CRC-32 for each such part. Hadoop
-    reads on without a checksum file that has another head.
+    A checksum file holds "crc", a zero byte, the number of bytes that each checksum covers, and a CRC-32 for
+    each part of that length. Hadoop ignores a checksum file that begins with anything else; so does this
+    function.
     """
     try:
         sums, data = file.with_name(f".{file.name}.crc").read_bytes(), file.read_bytes()
-    except OSError:  # of the file itself, whoever reads it says what is wrong
+    except OSError:  # if the file itself cannot be read, its reader reports the error
         return False
     step = int.from_bytes(sums[4:8], "big")
     if sums[:4] != b"crc\0" or not step:
@@ -254,14 +284,18 @@ def _differs(file: Path) -> bool:
 
 
 def replace(file: Path, text: str) -> None:
-    """Write a file of Spark's anew, as a whole."""
-    # First: a checksum that does not fit is damage, and none is not.
+    """Replace one of Spark's files atomically; the new file has no checksum file."""
+    # Remove the checksum first: after a crash in between, a missing checksum is fine, a wrong one is damage.
     file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
     _files.replace(file, [text])
 
 
 def command(name: str, root: Path) -> str:
-    """Return a command on a checkpoint, for its user to copy.
+    """Return the shell command for an action on a checkpoint, for the user to copy.
+
+    Args:
+        name: the action, such as "rewind".
+        root: the folder of the checkpoint.
 
     Examples:
         >>> command("rewind", Path("my ckpt"))
@@ -271,7 +305,7 @@ def command(name: str, root: Path) -> str:
 
 
 def page_file(root: Path) -> Path:
-    """Return where a run notes the address of its page, for `sparkstream watch CHECKPOINT`."""
+    """Return the file in which a run notes the URL of its status page, for `sparkstream watch CHECKPOINT`."""
     return root / KIT / "page"
 
 
@@ -283,7 +317,13 @@ _NO_NOTE = (
 
 
 def _query(file: Path) -> dict[str, Any]:
-    """Return what `write_note` has noted; of a folder the newest file counts."""
+    """Return the note of `write_note`.
+
+    On a file system that is not local the note is a folder, in which the newest file counts.
+
+    Raises:
+        InvalidInputError: the file is not one that `write_note` wrote.
+    """
     try:
         newest = max(file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns, default=file)
         kept = dict(json.loads(newest.read_text("utf-8")))
@@ -292,17 +332,17 @@ def _query(file: Path) -> dict[str, Any]:
         raise InvalidInputError(_NO_NOTE.format(file)) from err
 
 
-# As Spark writes it; a URI has no quote in it.
+# A line of a file source's log as Spark writes it; a URI has no quote in it, so the JSON needs no parser.
 _LINE = re.compile(r'\{"path":"([^"]*)","timestamp":(-?\d+),"batchId":(\d+)\}')
 
 
 class Input(NamedTuple):
-    """A file that a file source has found.
+    """An input file that a file source has found.
 
     Attributes:
-        entry: the entry of the log that added it.
-        time: when it was changed last, in milliseconds since 1970.
-        uri: where it lies.
+        entry: the entry of the source's log that added the file.
+        time: the file's modification time when it was found, in milliseconds since 1970.
+        uri: the URI of the file, such as "file:///in/a%20b.csv".
     """
 
     entry: int
@@ -311,17 +351,17 @@ class Input(NamedTuple):
 
     @property
     def path(self) -> str | None:
-        """The file's local path; None if it lies elsewhere."""
+        """The local path of the file; None if the file is on another file system."""
         return unquote(self.uri.removeprefix("file://")) if self.uri.startswith("file:///") else None
 
     @property
     def gone(self) -> bool:
-        """A local file that no longer exists."""
-        return self.path is not None and not os.path.exists(self.path)  # noqa: PTH110 - of many files
+        """Whether this is a local file that no longer exists."""
+        return self.path is not None and not os.path.exists(self.path)  # noqa: PTH110 - faster for many files
 
 
 def log_file(file: Path) -> list[Input]:
-    """Return the inputs in a file of a file source's log.
+    """Return the input files that are listed in one file of a file source's log.
 
     Raises:
         DamagedError, InvalidInputError: as for `versioned`.
@@ -335,20 +375,22 @@ def log_file(file: Path) -> list[Input]:
 
 
 def log_text(found: Iterable[Input]) -> str:
-    """Return the text of a file of a file source's log."""
+    """Return the text of a file of a file source's log that lists the given input files."""
     texts = [f'{{"path":"{each.uri}","timestamp":{each.time},"batchId":{each.entry}}}' for each in found]
     return "\n".join(["v1", *texts])
 
 
-_MOST_KEPT = 100  # files
+_MOST_KEPT = 100  # files that `Logs` caches
 
 
 class Logs:
-    """The logs of a checkpoint in a folder: each is listed once, and each file read once and kept.
+    """The logs of a checkpoint. Each log is listed once, and each file is read once and cached.
+
+    The cache holds the last 100 files. Call `again` to see the files that Spark has written since.
 
     Attributes:
-        root: the checkpoint's folder, or that of a copy.
-        place: where the checkpoint itself lies, of logs that a start looks at; None of others.
+        root: the folder of the checkpoint, or of a local copy.
+        place: the checkpoint itself, which may be on another file system; set by `at_hand`, else None.
     """
 
     def __init__(self, root: Path, place: Place | None = None) -> None:
@@ -358,7 +400,7 @@ class Logs:
         self._read: dict[tuple[Callable[[Path], Any], Path], Any] = {}
 
     def again(self) -> Logs:
-        """Look anew at which files there are; Spark changes none that it has written."""
+        """Forget the listings, so that new files are seen; files stay cached, as Spark never changes one."""
         self._listed.clear()
         return self
 
@@ -369,16 +411,21 @@ class Logs:
         return self._listed[log]
 
     def read(self, reader: Callable[[Path], _T], file: Path, *, whole: bool = False) -> _T:
-        """Return what a function reads in a file, the first time that it is asked.
+        """Return the result of a function that reads a file, from the cache if possible.
+
+        Args:
+            reader: a function such as `plan`, `commit` or `log_file`.
+            file: the file.
+            whole: also compare the file with its checksum, on every call.
 
         Raises:
-            DamagedError, InvalidInputError: as for `versioned`; and if it is to be `whole`, where the file
-                differs from its checksum.
+            DamagedError, InvalidInputError: as for `versioned`; or `whole` is true and the file differs from
+                its checksum.
         """
         key = (reader, file)
         found: _T = self._read.pop(key) if key in self._read else reader(file)
-        self._read[key] = found  # the last one
-        if len(self._read) > _MOST_KEPT:  # a query may run for months
+        self._read[key] = found  # at the end: the first key is the least recently used one
+        if len(self._read) > _MOST_KEPT:  # a query may run for months, so the cache must not grow with it
             del self._read[next(iter(self._read))]
         if whole and _differs(file):
             fix = f"delete .{file.name}.crc, its checksum, if that was meant"
@@ -388,7 +435,7 @@ class Logs:
     def damage(
         self, reader: Callable[[Path], Any], *files: Path, whole: bool = False
     ) -> Iterator[DamagedError]:
-        """Yield what reading files raises, of each that is damaged."""
+        """Read files, and yield the error of each file that is damaged; arguments as of `read`."""
         for file in files:
             try:
                 self.read(reader, file, whole=whole)
@@ -396,13 +443,18 @@ class Logs:
                 yield err
 
     def replace(self, file: Path, text: str) -> None:
-        """Write a file of Spark's anew, as a whole."""
+        """Replace one of Spark's files atomically, and drop it from the cache."""
         replace(file, text)
         self._listed.clear()
         self._read = {key: found for key, found in self._read.items() if key[1] != file}
 
     def change_offsets(self, batch: int, changed: Mapping[str, str]) -> None:
-        """Write new offsets of some sources, by their names in the plan, into the plan of a batch."""
+        """Replace the offsets of some sources in the plan of a batch.
+
+        Args:
+            batch: the number of the batch.
+            changed: the new offset of each source, by its name in the plan (see `Plan.names`).
+        """
         file = self.root / "offsets" / str(batch)
         version, query, *texts = versioned(file, "v1", "v2")
         for place, text in enumerate(texts):
@@ -413,25 +465,25 @@ class Logs:
 
     @property
     def planned(self) -> int:
-        """The last batch that was planned; -1 before the first."""
+        """The number of the last planned batch; -1 before the first."""
         return max(self.entries("offsets"), default=-1)
 
     @property
     def done(self) -> int:
-        """The last batch that was committed; -1 before the first."""
+        """The number of the last committed batch; -1 before the first."""
         return max(self.entries("commits"), default=-1)
 
     def plan(self, batch: int, *, whole: bool = False) -> Plan:
-        """Return the plan of a batch; errors as of `read`."""
+        """Return the plan of a batch; arguments and errors as of `read`."""
         return self.read(plan, self.root / "offsets" / str(batch), whole=whole)
 
     def commit(self, batch: int, *, whole: bool = False) -> dict[str, Any]:
-        """Return what `commits/N` says; errors as of `read`."""
+        """Return the commit of a batch, as the function `commit` does; arguments and errors as of `read`."""
         return self.read(commit, self.root / "commits" / str(batch), whole=whole)
 
     @property
     def last_plan(self) -> Plan | None:
-        """The last plan that can be read."""
+        """The last plan that is not damaged; None if there is none."""
         for batch in reversed(self.entries("offsets")):
             with suppress(DamagedError):
                 return self.plan(batch)
@@ -439,24 +491,27 @@ class Logs:
 
     @property
     def note(self) -> dict[str, Any] | None:
-        """What `start` has noted of the query: its name, mode, fingerprint, sources, sinks; None if nothing.
+        """The note that `start` keeps about the query; None if there is none, as after plain Spark.
+
+        It has the query's `name`, `mode`, `fingerprint`, `sinks` (what they do after a rewind), `targets` and
+        `columns`, and if they apply its `sources` (names), `topics` (ids) and `time zone`.
 
         Raises:
-            InvalidInputError: it is not what was noted.
+            InvalidInputError: the note is damaged.
         """
         file = self.root / _QUERY
         return self.read(_query, file) if file.exists() else None
 
     @property
     def noted(self) -> dict[str, Any]:
-        """The same; nothing where it cannot be read."""
+        """The note of `start`; empty if there is none, or if it is damaged."""
         with suppress(InvalidInputError):
             return self.note or {}
         return {}
 
     @property
     def sources(self) -> list[str]:
-        """The names of the sources that keep a log: of each its number, or its own name."""
+        """The folders in `sources/`, sorted: the number or the name of each source that keeps a log."""
         found: list[str] = []
         with suppress(FileNotFoundError, NotADirectoryError):  # as in `numbered`
             found = [folder.name for folder in (self.root / "sources").iterdir() if folder.is_dir()]
@@ -465,7 +520,8 @@ class Logs:
     def names(self, of: Plan) -> tuple[str, ...]:
         """Return the name of each source's log, in the order of the plan: a number, or the source's name.
 
-        A DataFrame that is read twice, as in a join with itself, stands twice in the plan and has one log.
+        The position of a source in the plan is not always the number of its log: a DataFrame that is read
+        twice, as in a join with itself, has two lines in the plan and one log.
         """
         there = self.sources
         if all(name in there for name, last in zip(of.names, of.files, strict=True) if last is not None):
@@ -475,16 +531,18 @@ class Logs:
             return self._by_place(of, ends)
         by_number = {int(name): last for name, last in ends.items() if name.isdecimal()}
         furthest = max(last for last in of.files if last is not None)
-        for reached in (by_number, dict.fromkeys(by_number, furthest)):  # a log may have lost its end
+        # A log may have lost its last entries, so as a second try take every log as complete.
+        for reached in (by_number, dict.fromkeys(by_number, furthest)):
             for found in _shared(of, reached, ()):
                 if set(by_number) <= set(found):
                     return tuple(map(str, found))
         return of.names
 
     def _by_place(self, of: Plan, ends: Mapping[str, int]) -> tuple[str, ...]:
-        """Return the names of the sources of a plan that has only their places; `start` notes them.
+        """Return the names of named sources for a plan in format v1, which has only their positions.
 
-        Without a note the log that goes further is that of the source which has been read further.
+        The note of `start` has the names in that order. Without a note, guess: the longest log belongs to the
+        source that has been read furthest, and so on.
         """
         names = self.noted.get("sources", ())
         if len(names) == len(of.names):
@@ -503,18 +561,20 @@ class Logs:
         return newest.read_bytes().startswith(b'v1\n{"path":')
 
     def read_by(self, of: Plan | None) -> dict[str, int]:
-        """Return the log of each file source by its name, with the last entry that a plan reads."""
+        """Return for each file source the name of its log and the last entry that a plan reads."""
         if of is None:
             return {}
         return {log: last for log, last in zip(self.names(of), of.files, strict=True) if last is not None}
 
     @property
     def until_planned(self) -> dict[str, int]:
-        """The log of each file source, with the last entry that a batch was planned with."""
+        """For each file source the name of its log and the last entry that the last plan reads."""
         return self.read_by(self.last_plan)
 
     def until(self, batch: int) -> dict[str, int]:
-        """Return the log of each file source, with the last entry that was read by the end of a batch.
+        """Return for each file source the name of its log and the last entry that a batch has read.
+
+        The result is empty for batch -1, before the first one.
 
         Raises:
             DamagedError, InvalidInputError: the plan of the batch cannot be read.
@@ -522,12 +582,15 @@ class Logs:
         return self.read_by(self.plan(batch)) if batch >= 0 else {}
 
     def begun(self, log: str) -> str:
-        """Return from where a source that is none of files was read first, in Spark's words."""
-        file = self.root / "sources" / log / "0"  # it begins with a zero byte and its version
+        """Return the offset, as Spark's text, at which a query began to read a source such as Kafka."""
+        # The file begins with a zero byte and a version; the offset is its last line.
+        file = self.root / "sources" / log / "0"
         return self.read(_text, file).rpartition("\n")[2]
 
     def files(self, log: str, until: int) -> list[Path]:
         """Return the files that together hold a file source's log up to an entry.
+
+        They begin with the newest compacted file that is not after the entry, or with entry 0.
 
         Raises:
             DamagedError: one of them is missing.
@@ -540,7 +603,12 @@ class Logs:
         return [found[number] for number in range(first, until + 1)]
 
     def inputs(self, log: str, after: int = -1, until: int | None = None) -> list[Input]:
-        """Return the files that a file source's log added after one entry and up to another, or to its end.
+        """Return the input files that a file source found in a range of the entries of its log.
+
+        Args:
+            log: the number or name of the source.
+            after: leave out this entry and those before it.
+            until: the last entry of the range. Default: the last one of the log.
 
         Raises:
             DamagedError, InvalidInputError: as for `versioned`.
@@ -552,7 +620,10 @@ class Logs:
         return [found for file in files for found in self.read(log_file, file) if after < found.entry <= last]
 
     def pending(self, batch: int) -> list[Input]:
-        """Return the files that were found after the end of a batch; a damaged log counts as empty."""
+        """Return the input files that file sources found and that batches up to a given one did not read.
+
+        A damaged log counts as empty.
+        """
         found: list[Input] = []
         for log in self.until_planned:
             with suppress(DamagedError):
@@ -561,7 +632,16 @@ class Logs:
 
 
 def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield which logs sources may have: each its own that reaches its offset, or that of an equal one."""
+    """Yield the possible assignments of logs, by number, to the sources of a plan in their order.
+
+    A source has the next log, which must reach the source's offset, or it shares the log of an earlier
+    source with the same offset.
+
+    Args:
+        of: the plan.
+        reached: the last entry of each log, by its number.
+        found: the logs of the first sources, which the recursion has assigned.
+    """
     if len(found) == len(of.offsets):
         yield found
         return
@@ -573,10 +653,10 @@ def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterat
 
 
 def write_note(checkpoint: Place, query: dict[str, Any]) -> None:
-    """Note which query uses the checkpoint."""
+    """Write the note about the query that uses a checkpoint, which `Logs.note` reads at the next start."""
     text = json.dumps(query)
     if checkpoint.folder is None:
-        # Where a file cannot be replaced in one step, each note is a file of its own: the newest counts.
+        # An object store cannot replace a file atomically: there each note is a new file; the newest counts.
         name = "kit" if checkpoint.renames_in_one_step else time.time_ns()
         checkpoint.write(f"{_QUERY}/part-{name}", text)
         return
@@ -591,9 +671,13 @@ _COPIED = ("metadata", "offsets", "commits", "sources", _QUERY)
 
 @contextmanager
 def at_hand(checkpoint: Place) -> Iterator[Logs]:
-    """Give the logs of a checkpoint, for `start`: those of its folder, or of a copy without the state.
+    """Provide the logs of a checkpoint for the time of a block, which `start` needs.
 
-    Errors in the block name the checkpoint, and not the copy.
+    For a checkpoint that is not on this machine, its files without the state are copied to a temporary
+    folder. An InvalidInputError of the block then names the checkpoint in place of the copy.
+
+    Raises:
+        InvalidInputError: the checkpoint cannot be copied.
     """
     if checkpoint.folder is not None:
         yield Logs(checkpoint.folder, checkpoint)
@@ -617,9 +701,14 @@ def at_hand(checkpoint: Place) -> Iterator[Logs]:
 
 @contextmanager
 def of_batch(checkpoint: Place, number: int) -> Iterator[Logs]:
-    """Give what the logs of a checkpoint say of one batch: those of its folder, or of a small copy.
+    """Provide those parts of a checkpoint's logs that describe one batch, for the time of a block.
 
-    The files are read one by one, without a job of Spark's: it is done in each batch of a sink with a ledger.
+    A sink with a ledger needs them in every batch. For a checkpoint that is not on this machine, only the
+    files that the batch needs are copied, one by one and without a Spark job.
+
+    Args:
+        checkpoint: the checkpoint.
+        number: the number of the batch.
     """
     if checkpoint.folder is not None:
         yield Logs(checkpoint.folder)
@@ -628,7 +717,7 @@ def of_batch(checkpoint: Place, number: int) -> Iterator[Logs]:
         root = Path(made)
         for each in range(max(number - 1, 0), number + 1):
             checkpoint.bring(f"offsets/{each}", root)
-        checkpoint.bring(_QUERY, root)  # it knows the names of the sources
+        checkpoint.bring(_QUERY, root)  # the note has the names of the sources
         for source in checkpoint.names("sources"):
             (root / "sources" / source).mkdir(parents=True)
             for name in checkpoint.names(f"sources/{source}"):

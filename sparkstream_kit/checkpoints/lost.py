@@ -1,7 +1,12 @@
-"""Files of a query's inputs that are lost, hidden, or wait: by the logs of its sources and their folders.
+"""Find input files that a query loses or does not read, and count its backlog of files.
 
-Spark does not say how many files wait. A look lists the folders and compares them with the logs of the
-sources; the next look waits until the last one has cost at most a fiftieth of the time.
+`findings` returns a warning for each danger, such as a planned file that no longer exists or a file that
+Spark ignores; `guard` logs them at a start and `run` from time to time. `doubled` finds a planned batch in
+which Spark would count files twice. `backlog` returns a `Backlog`, which adds the numbers of waiting and read
+files to a query's progress, as Spark does not report them.
+
+All of them list the folders of the file sources and compare them with the sources' logs in the checkpoint.
+`Backlog` limits the cost: it looks again only when its last look has taken at most 1/50 of the time since.
 """
 
 from __future__ import annotations
@@ -33,15 +38,15 @@ if TYPE_CHECKING:
     from sparkstream_kit.checkpoints.logs import Input, Logs
 
 
-# A source of files in Spark's progress, with its path.
+# The description of a file source in Spark's progress, with its path.
 _SOURCE = re.compile(r"FileStreamSource\[(.*)\]", re.DOTALL)
 
-_DAY = 86_400_000  # all times here are milliseconds, as in the log
-_CLOCKS_DIFFER = 3_600_000
-_MAX_FILE_AGE = 7 * _DAY  # Spark's default; the checkpoint does not say what the query has
-_SHOWN = 3
+_DAY = 86_400_000  # all times here are in milliseconds, as in Spark's log
+_CLOCKS_DIFFER = 3_600_000  # an hour: a file that is dated less far ahead may come from a clock that is fast
+_MAX_FILE_AGE = 7 * _DAY  # Spark's default for maxFileAge; the checkpoint does not hold the query's own value
+_SHOWN = 3  # files that a warning names
 
-_STAGED = (".crc", ".tmp", ".part", ".swp")  # beside a file, or on its way to another name
+_STAGED = (".crc", ".tmp", ".part", ".swp")  # endings of checksums and of files that are still being written
 _LETTER = re.compile("[A-Za-z]")
 _PACKED = {"bz2", "deflate", "gz", "lz4", "snappy", "xz", "zst"}
 
@@ -57,7 +62,7 @@ _TIED = (
 _HIDING = 'read with a date {} days ahead, so that new files are not read: set maxFileAge="{}d" on the source'
 _HIDDEN = "not read, for it is 7 days older than the newest file read: set a longer maxFileAge on the source"
 
-# By these words a kind is known: `findings` says each once.
+# The kinds of entries that Spark ignores, with their warnings; `findings` reports each kind once.
 PASSED_OVER = {
     "hidden": "not read, as Spark passes over names that begin with _ or . or end with ._COPYING_: rename "
     "what is whole",
@@ -67,29 +72,36 @@ PASSED_OVER = {
     "would misread its batch: rename it, or start the query again",
 }
 
-# How names begin that are not meant to be read: of Spark's jobs, of the kit's sinks and feeds.
+# Prefixes of names that are ignored on purpose: files of Spark's jobs, and of the kit's sinks and feeds.
 _MEANT_TO_BE = ("_SUCCESS", "_sparkstream_", "_truth.json")
 
 
 def findings(
     logs: Logs, sources: Sequence[str] = (), said: set[str] | None = None, *, late: bool = False
 ) -> list[str]:
-    """Say what a query's file sources have lost or hidden, or are about to; one line for each danger.
+    """Find files that a query's file sources have lost or ignored, or are about to; one line for each danger.
 
-    A file that was planned for a batch and is gone before the batch was committed (the batch comes again
-    without its rows: look before the query starts); a file that was overwritten or appended to after it was
-    read; a file dated in the future; a file that Spark passes over because it is much older than the newest
-    one read, or for its name; a subfolder. A folder of 100,000 files takes about a second.
+    The dangers are:
+
+    - a file that was planned for a batch and no longer exists before the batch is committed. The batch would
+      be replayed without the file's rows, so call this function before the query starts.
+    - a file that was overwritten or appended to after it was read.
+    - a file that is dated in the future, and so hides other files.
+    - a file that Spark ignores because of its name, or because it is much older than the newest file read.
+    - a subfolder that Spark ignores.
+    - with `late`, files of the same time that were not read in the order of their names.
+
+    A folder with 100,000 files takes about a second.
 
     Args:
-        logs: of the query's checkpoint.
-        sources: the `description` of each source in Spark's progress, such as "FileStreamSource[file:/in]";
-            without them only folders are looked at that files have been read from.
-        said: the kinds of `PASSED_OVER` that need no line any more; those that get one are added.
-        late: whether the query has dropped late rows; only then the order matters in which files were read.
+        logs: the logs of the query's checkpoint.
+        sources: the `description` of each source in Spark's progress, such as "FileStreamSource[file:/in]".
+            Without them only those folders are looked at from which files have been read.
+        said: the kinds of `PASSED_OVER` to leave out. The kinds that are reported are added to the set.
+        late: whether the query has dropped late rows. Only then does the order of the files matter.
 
     Returns:
-        Lines for a person; none of files that are not on a local path.
+        Lines for the user. Files that are not on a local path are not looked at.
     """
     found: list[str] = []
     said = set() if said is None else said
@@ -103,18 +115,19 @@ def findings(
             if late and (tied := source.tied()):
                 found.append(f"{_some(tied)}: {_TIED}")
         except (InvalidInputError, OSError) as err:
-            # Spark removes a temporary checkpoint when its query ends, and old entries of a log.
+            # A missing file is no finding: Spark removes old entries of a log, and temporary checkpoints.
             if not (isinstance(err, DamagedError) and err.is_missing):
                 found.append(f"{logs.root}: what source {name} has read cannot be told: {err}")
     return found
 
 
 def doubled(logs: Logs) -> str | None:
-    """Say which file makes Spark count others twice when it repeats the batch that was not committed.
+    """Return the message that refuses a planned batch in which Spark would count files twice; None if none.
 
-    The kit plans no such batch; plain Spark does, and the plan stays when the file gets another name.
+    Such a batch has several files, and Spark takes the name of one for a pattern, such as `a[1].csv`. The kit
+    plans no such batch, but plain Spark does, and renaming the file does not change the plan.
     """
-    with suppress(InvalidInputError):  # `findings` says these
+    with suppress(InvalidInputError):  # `findings` reports damaged logs
         committed = logs.until(logs.done)
         for log in logs.until_planned:
             pending = logs.inputs(log, committed.get(log, -1))
@@ -131,19 +144,34 @@ def doubled(logs: Logs) -> str | None:
 
 
 class _Lost:
-    """What a file source has planned, by the files' paths, and what lies in its folders."""
+    """A file source: the files that it has planned, and the files that exist in its folders.
+
+    Args:
+        logs: the logs of the query's checkpoint.
+        name: the name of the source's log.
+        path: the local path, or pattern, that the source reads; None if it is not known or not local.
+        subfolders: False for a source that reads only the files right in its folder.
+
+    Attributes:
+        root: the folder of the checkpoint.
+        committed: the last entry of the source's log that was committed; -1 if there is none.
+        planned: the files in the source's log, by local path.
+        there: the modification time of each existing file that Spark would read, by path, in milliseconds.
+        passed_over: the paths that Spark ignores, by the kinds of `PASSED_OVER`.
+        folders: the folders of the planned files.
+    """
 
     def __init__(self, logs: Logs, name: str, path: str | None, *, subfolders: bool = True) -> None:
         self.root = logs.root
         self.committed = logs.until(logs.done).get(name, -1)
         found = logs.inputs(name) if name in logs.until_planned else ()
         self.planned = {local: file for file in found if (local := file.path)}
-        if not subfolders and path is not None:  # Spark notes them, and reads no row of them
+        if not subfolders and path is not None:  # Spark logs files of subfolders, but reads no row of them
             folder = re.sub(r"\\(.)", r"\1", path).rstrip("/")
             self.planned = {
                 local: file for local, file in self.planned.items() if local.rpartition("/")[0] == folder
             }
-        self.there: dict[str, int] = {}  # files with their times
+        self.there: dict[str, int] = {}
         self.passed_over: dict[str, list[str]] = {kind: [] for kind in PASSED_OVER}
         self.folders = {planned.rpartition("/")[0] for planned in self.planned}
         tops = set() if path is None else {each for each in _files.matching(path) if Path(each).is_dir()}
@@ -153,7 +181,7 @@ class _Lost:
         self._leave_out_misread(path)
 
     def _look_at(self, entry: os.DirEntry[str]) -> None:
-        with suppress(OSError):  # it went at this moment, or is a link to nothing: Spark reads it neither
+        with suppress(OSError):  # a broken link, or removed just now: Spark cannot read it either
             changed, hidden = entry.stat().st_mtime_ns // 1_000_000, _files.is_hidden(entry.name)
             if entry.is_dir():
                 if not hidden and _has_files(entry.path) and not self._reads_below(entry.path):
@@ -167,13 +195,13 @@ class _Lost:
                 self.there[entry.path] = changed
 
     def _reads_below(self, folder: str) -> bool:
-        """Say whether the source reads a subfolder (recursiveFileLookup), or the checkpoint lies there."""
+        """Return whether the source reads a subfolder (recursiveFileLookup), or the checkpoint lies there."""
         return self.root.absolute().is_relative_to(folder) or any(
             read == folder or read.startswith(f"{folder}/") for read in self.folders
         )
 
     def _leave_out_misread(self, path: str | None) -> None:
-        """Take the files whose names make them wait out of those that Spark reads next."""
+        """Move files that this source leaves unread because of their names from `there` to `passed_over`."""
         chars = _files.left_out.get(path or "") or ""
         for file in [file for file in self.there if file not in self.planned]:
             if any(char in file.rpartition("/")[2] for char in chars):
@@ -181,11 +209,11 @@ class _Lost:
                 del self.there[file]
 
     def tied(self) -> list[str]:
-        """Return the files of one time that were read in several entries, not in the order of their names."""
+        """Return files with the same modification time that were not read in the order of their names."""
         tied: dict[int, list[Input]] = {}
         for file in sorted(self.planned.values()):
             tied.setdefault(file.time, []).append(file)
-        # One entry is read as a whole.
+        # Files of one entry are read in the same batch, in which the order does not matter.
         return [
             file.path or file.uri
             for files in tied.values()
@@ -194,7 +222,7 @@ class _Lost:
         ]
 
     def findings(self, said: set[str]) -> list[str]:
-        """Return a line for each danger, and for each kind of what is passed over that was not said yet."""
+        """Return a line for each danger, and for each kind of ignored entries that is not in `said`."""
         found = [f"{_some(paths)}: {what}" for what, paths in self._dangers().items() if paths]
         for kind, paths in self.passed_over.items():
             if paths and kind not in said:
@@ -224,9 +252,10 @@ class _Lost:
         return found
 
     def _waiting(self) -> dict[str, int]:
-        """Return the files that were not planned yet, with their times.
+        """Return the files that were not planned yet, by path, with their modification times.
 
-        A file of another kind may lie there for another reader, and be filtered out by the source's options.
+        A file with an ending that no planned file has is left out: it may be meant for another reader, and
+        filtered out by the source's options.
         """
         kinds = {_kind(path, of_read=True) for path in self.planned}
         return {
@@ -237,7 +266,10 @@ class _Lost:
 
 
 def _reads_older_files(planned: Iterable[Input]) -> bool:
-    """Say whether a file was taken after one that is newer by more than the default of maxFileAge."""
+    """Return whether a source has read a file although it was older than the default maxFileAge allows.
+
+    Such a source has a longer maxFileAge, so the default hides no file from it.
+    """
     newest = 0
     for file in sorted(planned):
         if file.time < newest - _MAX_FILE_AGE:
@@ -247,9 +279,14 @@ def _reads_older_files(planned: Iterable[Input]) -> bool:
 
 
 def _kind(path: str, *, of_read: bool = False) -> str:
-    """Return a name's ending without that of a packed file; "" for none, and for the number of a rotated log.
+    """Return the ending of a file's name without that of a compression, such as "csv" for `a.csv.gz`.
 
-    With `of_read` the ending before the number counts, as `app.log` may be read after `app.log.1`.
+    The result is "" if there is no ending, or if it is the number of a rotated log, as in `app.log.1`.
+
+    Args:
+        path: the path of the file.
+        of_read: whether the file was read. For such a file the ending before the number counts, as `app.log`
+            may be read after `app.log.1`.
     """
     endings = path.rpartition("/")[2].split(".")[1:]
     while endings and (endings[-1] in _PACKED or (of_read and not _LETTER.search(endings[-1]))):
@@ -263,7 +300,7 @@ def _some(paths: Sequence[str], number: int = _SHOWN) -> str:
 
 
 def _shown(path: str) -> str:
-    r"""Return a path as text that can be printed, whatever bytes it has.
+    r"""Return a path as printable text; bytes that are not UTF-8 become escapes.
 
     Examples:
         >>> print(_shown("caf\udce9.csv"))
@@ -273,46 +310,49 @@ def _shown(path: str) -> str:
 
 
 def _has_files(folder: str) -> bool:
-    """Say whether Spark would find a file in a folder, at any depth."""
+    """Return whether a folder has a file, at any depth, whose name Spark does not ignore."""
     return any(not _files.is_hidden(entry.name) for entry in _files.below(folder, recursive=True))
 
 
 def _path_of(description: str) -> str | None:
-    """Return the local path that a file source reads."""
+    """Return the local path that a source reads, from its description in Spark's progress.
+
+    None for a source that does not read files, or reads another file system.
+    """
     found = _SOURCE.fullmatch(description)
     return _files.plain(_files.folder_of(found[1])) if found else None
 
 
-_SHARE = 50  # a look may take one part in so many of the time
+_SHARE = 50  # a look may take at most 1/50 of the time
 _LINE = re.compile(r'"path":"([^"]*)".*?"(?:timestamp|modificationTime)":(-?\d+)(?:,"batchId":(\d+))?')
-_OF_SINK = "_spark_metadata"  # the log of a folder that Spark's file sink has written
+_OF_SINK = "_spark_metadata"  # the log that Spark's file sink keeps in the folder to which it writes
 _MAX_AGE = "7d"  # Spark's default for maxFileAge
 _UNITS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def backlog(query: StreamingQuery, progress: StreamingQueryProgress) -> Backlog | None:
-    """Return what counts the waiting files of a query; None where that cannot be told.
+    """Return an object that counts the waiting files of a query, or None if they cannot be counted.
 
-    It can be told of a query of `start` that reads files, where this process reaches its checkpoint: on
-    Spark Connect only that of a server on this machine.
+    They can be counted for a query that `start` started and that reads files, if this process can reach the
+    checkpoint. On Spark Connect it can do so only with a server on this machine.
 
     Args:
         query: the query.
-        progress: of one of its batches.
+        progress: the progress of one of the query's batches, which describes its sources.
     """
     frame, root = started(query).frame, checkpoint(query)
     said = {at: _SOURCE.fullmatch(each.description) for at, each in enumerate(progress.sources)}
     paths = {at: found[1] for at, found in said.items() if found}
     if frame is None or root is None or not paths:
         return None
-    # Without their paths, as Spark names these.
+    # Drop the paths of the options: the progress has the paths as Spark resolved them.
     spark, reads = frame.sparkSession, [each for each in plan.file_reads(frame) if each is not None]
     options = [{key: value for key, value in each.options.items() if key != "path"} for each in reads]
     if not options:
         return None
     if len(options) != len(paths):
         if any(each != options[0] for each in options):
-            return None  # which options are of which source is not known
+            return None  # it is not known which options belong to which source
         options = options[:1] * len(paths)
     sources = {at: _Source(path, given) for (at, path), given in zip(paths.items(), options, strict=True)}
     here = locate(spark, root)
@@ -320,7 +360,13 @@ def backlog(query: StreamingQuery, progress: StreamingQueryProgress) -> Backlog 
 
 
 class Backlog:
-    """Counts the files of a query that wait, not more often than it may cost."""
+    """Counts the waiting files of a query, and limits the time that counting takes.
+
+    Args:
+        spark: the query's session.
+        root: the query's checkpoint.
+        sources: the file sources, by their positions in Spark's progress.
+    """
 
     def __init__(self, spark: SparkSession, root: Place, sources: Mapping[int, _Source]) -> None:
         self._spark = spark
@@ -331,18 +377,21 @@ class Backlog:
         self._next = 0.0
 
     def counted(self, progress: StreamingQueryProgress, *, now: bool = False) -> StreamingQueryProgress:
-        """Return a progress with two more metrics of each source of files: `filesWaiting` and `filesRead`.
+        """Add the metrics `filesWaiting` and `filesRead` of each file source to the progress of a batch.
 
         Args:
-            progress: of a batch; files that later batches read count as waiting.
-            now: look, whatever it costs; otherwise the counts may be those of a while ago.
+            progress: the progress of a batch. Files that later batches read count as waiting.
+            now: count now, whatever it costs. Otherwise the numbers may be those of an earlier count.
+
+        Returns:
+            The progress with the metrics; the progress unchanged if nothing could be counted.
         """
         begin = monotonic()
         if now or begin >= self._next:
             self.read_logs()
             self._counted = {}
             for at, source in self._sources.items():
-                with suppress(OSError):  # the folder is gone, or cannot be reached: not counted
+                with suppress(OSError):  # do not count a folder that is gone or cannot be reached
                     found = self._look(at, source, entry_at(progress.sources[at].endOffset))
                     if found is not None:
                         self._counted[at] = found
@@ -351,14 +400,26 @@ class Backlog:
         return with_files(progress, self._counted) if self._counted else progress
 
     def read_logs(self) -> None:
-        """Read what is new in the logs of the sources, as before Spark removes a temporary checkpoint."""
+        """Read the new entries of the sources' logs.
+
+        Call it before Spark removes a temporary checkpoint, whose logs can be read no more afterwards.
+        """
         with suppress(OSError):
             for name in self._root.names("sources"):
                 self._logs.setdefault(name, _Log(self._root, f"sources/{name}")).read()
 
     def _look(self, at: int, source: _Source, until: int) -> tuple[int, int] | None:
-        """Return how many files of a source wait, and how many a batch has read; None if its log is cut."""
-        own = self._logs.get(str(at))  # a source with a name of its own has that as its log's name
+        """Return the numbers of a source's waiting and read files; None if they are not known.
+
+        They are not known if the source's log has not been read up to the entry `until`, or if the source's
+        files cannot be listed.
+
+        Args:
+            at: the position of the source.
+            source: the source.
+            until: the last entry of the source's log that counts as read.
+        """
+        own = self._logs.get(str(at))  # None for a named source, whose log has that name: then use all logs
         logs = [own] if own and own.files else [log for log in self._logs.values() if log.files]
         if until >= 0 and not any(log.until >= until for log in logs):
             return None
@@ -369,26 +430,33 @@ class Backlog:
 
 
 class _Log:
-    """One of Spark's logs of files, read as it grows; files by the hash of their paths, which is small."""
+    """One of Spark's logs of files, which is read bit by bit as it grows.
+
+    Attributes:
+        until: the last entry that was read; -1 before the first.
+        newest: the newest modification time of a file in the log, in milliseconds since 1970; 0 without one.
+        files: the entry that added each file, by the hash of the file's path. A hash takes less memory than
+            the path.
+    """
 
     def __init__(self, root: Place, name: str) -> None:
         self._root = root
         self._name = name
-        self.until = -1  # its last entry
-        self.newest = 0  # the newest time of a file in it, in milliseconds since 1970
-        self.files: dict[int, int] = {}  # with the entry that added each
+        self.until = -1
+        self.newest = 0
+        self.files: dict[int, int] = {}
 
     def read(self) -> None:
-        """Read the entries that are new."""
+        """Read the entries that were added since the last call."""
         there = self._root.entries(self._name)
         new = [number for number in there if number > self.until]
-        # An entry that was compacted stands in the next file of that name, with all before it.
+        # A file `K.compact` holds entry K and all entries before it, so skip those.
         whole = [number for number in new if there[number].endswith(".compact")]
         for number in new:
             if whole and number < whole[-1]:
                 continue
             if not whole and number != self.until + 1:
-                return  # its end is all that is known, or an entry is on its way
+                return  # an entry is missing: Spark has removed it, or is about to write it
             text = self._root.read(f"{self._name}/{there[number]}")
             if text is None or not text.startswith("v1\n"):
                 return
@@ -399,12 +467,17 @@ class _Log:
 
 
 def _path(uri: str) -> str:
-    """Return a path as a folder is listed with it."""
+    """Return the path of a URI in the form in which listing its folder gives it."""
     return unquote(re.sub(r"^file:(//)?(?=/)", "", uri))
 
 
 class _Source:
-    """The files that a source of files would read."""
+    """A file source of a running query; `waiting` counts the files that it has not read.
+
+    Args:
+        path: the path, or pattern, that the source reads.
+        options: the options of the source, such as `maxFileAge` and `pathGlobFilter`.
+    """
 
     def __init__(self, path: str, options: Mapping[str, str]) -> None:
         given = {name.lower(): value for name, value in options.items()}
@@ -419,12 +492,12 @@ class _Source:
         self._sink: _Log | None = None
 
     def waiting(self, spark: SparkSession, read: set[int], newest: int) -> int | None:
-        """Return how many files are there that are not among those read; None where nobody here can tell.
+        """Return the number of files that the source would read next; None if this process cannot list them.
 
         Args:
             spark: the session.
-            read: the hashes of their paths.
-            newest: the newest time of one of them.
+            read: the hashes of the paths of the files that were read.
+            newest: the newest modification time of these files, in milliseconds since 1970; 0 without any.
         """
         here = locate(spark, self._path)
         if self._by_name or not here.is_in_reach:
@@ -432,7 +505,7 @@ class _Source:
         if not self._is_pattern:
             self._sink = self._sink or _Log(here, _OF_SINK)
             self._sink.read()
-            if self._sink.files:  # this log says which files count
+            if self._sink.files:  # Spark then reads exactly the files in this log
                 return len(self._sink.files.keys() - read)
         oldest = newest - self._age if self._age is not None and newest else None
         found = self._here() if here.folder is not None else self._there(spark)
@@ -444,14 +517,14 @@ class _Source:
         return waiting
 
     def _is_taken(self, path: str) -> bool:
-        """Say whether Spark reads a file of this name."""
+        """Return whether Spark reads a file with this name."""
         name = path.rpartition("/")[2]
         if _files.is_hidden(name) or _shown(path) != path:
             return False
         return self._filter is None or self._filter.fullmatch(name) is not None
 
     def _here(self) -> Iterator[tuple[str, int | None]]:
-        """Yield the paths of the files on this machine."""
+        """Yield the paths of the files on this machine; None stands for a time that is not known yet."""
         for top in _files.matching(self._path):
             if not os.path.isdir(top):  # noqa: PTH112
                 yield top, None
@@ -460,7 +533,7 @@ class _Source:
                     yield entry.path, None
 
     def _there(self, spark: SparkSession) -> Iterator[tuple[str, int | None]]:
-        """Yield the paths of the files on another file system, with their times."""
+        """Yield the paths of the files on another file system, with their modification times."""
         found = statuses(spark, [self._path], pattern=True)
         folders = [path for path, is_folder, _ in found if is_folder]
         while True:
@@ -476,9 +549,9 @@ class _Source:
 
 
 def _time(path: str) -> int | None:
-    """Return when a file was changed last; None if it is gone by now, or a link to nothing."""
+    """Return a file's modification time in milliseconds since 1970; None if it is gone or a broken link."""
     with suppress(OSError):
-        return os.stat(path).st_mtime_ns // 1_000_000  # noqa: PTH116 - of many files
+        return os.stat(path).st_mtime_ns // 1_000_000  # noqa: PTH116 - faster for many files
     return None
 
 
@@ -487,6 +560,6 @@ def _is_true(text: str | None) -> bool:
 
 
 def _milliseconds(text: str) -> int | None:
-    """Return a time as Spark's options have it; None where it is not known."""
+    """Return a duration in one of Spark's options, such as "7d", in milliseconds; None if it is not known."""
     found = re.fullmatch(r"(\d+)\s*([a-z]*)", text.strip().lower())
     return int(found[1]) * _UNITS[found[2]] if found and found[2] in _UNITS else None

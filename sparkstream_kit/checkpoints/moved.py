@@ -1,8 +1,9 @@
-"""Where a query's files come from: the folders that its sources have read, against those that it reads now.
+"""Compare the folders that a query's file sources have read with those that the query reads now.
 
-Spark numbers a query's sources and keeps what each has read under its number; it does not look at the path. A
-folder that was renamed, or two sides of a union that changed places, would be read again from the start, and
-every row would count twice.
+Spark numbers a query's sources and logs the files of each source under its number, whatever the source's
+path. If a folder was renamed, or the two sides of a union were swapped, Spark would read all files again and
+every row would count twice. `guard` calls `find_moves` before a start: it refuses such a query, or returns a
+`Move` for each log that must be rewritten. `rewrite` then renames the files in that log.
 """
 
 from __future__ import annotations
@@ -31,14 +32,18 @@ _log = logging.getLogger(__name__)
 
 _FORMER = ".sparkstream-former"
 
-# What Java's URI escapes in a path; Spark's log has paths in this form.
+# The characters that Java's URI class escapes in a path; Spark's log has paths in this form.
 _IN_URIS = re.compile(r'[\x00-\x20"#%<>?\[\\\]^`{|}\x7f]')
 
 
 class Move(NamedTuple):
-    """A source whose log names its files under `old`; they lie under `new`.
+    """A rewrite of a source's log: its files under `old` are to be named under `new`.
 
-    Without `old`, what has been read elsewhere is to be forgotten: all files under `new` are new ones.
+    Attributes:
+        log: the name of the source's log.
+        old: the folder that the log names; None to forget all files that were read outside `new`, so that
+            every file under `new` counts as a new one.
+        new: the folder that the source reads now.
     """
 
     log: str
@@ -47,7 +52,7 @@ class Move(NamedTuple):
 
 
 def bases(spark: SparkSession, inputs: Iterable[Input]) -> dict[str, Path]:
-    """Return the folder of each file source of a query, by the name of its log."""
+    """Return the folder that each file source of a query reads, by the name of the source's log."""
     return {each.log: _base(spark, each.path) for each in inputs if each.path is not None}
 
 
@@ -62,19 +67,20 @@ def find_moves(
     """Compare the folders that a checkpoint's file sources have read with those that a query reads.
 
     Args:
-        spark: the session, which knows what a path without a scheme means.
-        logs: of the checkpoint.
-        bases: the folder of each file source of the query, by the name of its log.
-        moved: what has moved where, by the user's word.
-        forget: take another folder for a new one, and read it from the start.
+        spark: the session, which resolves a path without a scheme.
+        logs: the logs of the checkpoint.
+        bases: the folder of each file source of the query, by the name of the source's log.
+        moved: the folders that have moved, as {old: new}, as the user gave them.
+        forget: if a source reads another folder, read that folder from its beginning.
 
     Returns:
-        The logs to rewrite: for what has moved, for a folder that is now reached by another path, such as a
-        symbolic link, and for what is to be forgotten.
+        The logs to rewrite: for folders that have moved, for folders that are now reached by another path,
+        such as a symbolic link, and for files to forget.
 
     Raises:
-        InvalidInputError: a source has read another folder, and `moved` does not say that it has moved; or a
-            folder is to be forgotten of which a batch is not committed yet.
+        InvalidInputError: a source has read another folder, and `moved` does not have it; an entry of
+            `moved` fits no source of the query; or a folder is to be forgotten while a batch is not
+            committed.
     """
     wanted = {_absolute(spark, str(old)): _absolute(spark, str(new)) for old, new in moved.items()}
     found: dict[tuple[str, Path | None], Move] = {}
@@ -98,14 +104,14 @@ def find_moves(
                 f"checkpoint {logs.root}: moved= says that {old} is {new} now, and the query reads neither; "
                 "correct the paths, or leave it out"
             )
-    # What is to be forgotten last: it is all that lies elsewhere by then.
+    # Forget last: such a move renames every file outside the new folder, and by then only those remain.
     return sorted(found.values(), key=lambda move: move.old is None)
 
 
 def rewrite(logs: Logs, move: Move) -> None:
-    """Name the files of a source's log under their new folder; each file of the log is replaced whole.
+    """Rename the files in a source's log to their new folder; each file of the log is replaced atomically.
 
-    A crash between two of them is no harm: the next start finds the rest.
+    A crash between two files of the log does no harm: the next start finds and rewrites the rest.
     """
     _log.info("checkpoint %s: files that source %s has read of %s are named under %s", logs.root, *move)
     for file in logs.entries(f"sources/{move.log}").values():
@@ -114,11 +120,14 @@ def rewrite(logs: Logs, move: Move) -> None:
 
 
 def renamed(uri: str, move: Move) -> str:
-    """Return the name of a file of a log after a move; that of a file elsewhere is as before."""
+    """Return the URI of a file in a log after a move; a file that the move does not concern keeps its URI.
+
+    A forgotten file gets a path in a folder `.sparkstream-former` that no new file can have.
+    """
     path = urlsplit(uri).path if uri.startswith("file:") else ""
     base = f"file://{_escaped(str(move.new).rstrip('/'))}"
     if move.old is None and not Path(unquote(path)).is_relative_to(move.new):
-        # A name under the folder, for Spark fails at others; and one that no new file will have.
+        # The new path must be below the folder, as Spark fails at paths elsewhere.
         return f"{base}/{_FORMER}{path}"
     if move.old is not None and Path(unquote(path)).is_relative_to(move.old):
         return "/".join([base, *path.split("/")[len(move.old.parts) :]])
@@ -130,7 +139,7 @@ def _escaped(path: str) -> str:
 
 
 def _check_committed(logs: Logs, folder: Path) -> None:
-    """Refuse to forget files of a batch that would come again: without them."""
+    """Refuse to forget files while a batch is not committed: Spark would replay it without these files."""
     last, done = logs.planned, logs.done
     if done < last:
         back = "start anew on another checkpoint"
@@ -143,13 +152,24 @@ def _check_committed(logs: Logs, folder: Path) -> None:
 
 
 def _folders(logs: Logs, log: str, until: int) -> list[str]:
-    """Return the URIs of the folders in a log, each once: a pattern may have read several."""
+    """Return the URIs of the folders whose files are in a log, sorted, without those of forgotten files."""
     uris = {file.uri.rpartition("/")[0] for file in logs.inputs(log, until=until)}
     return sorted(uri for uri in uris if f"/{_FORMER}/" not in f"{uri}/")
 
 
 def _move(log: str, uri: str, folder: Path, base: Path | None, wanted: Mapping[Path, Path]) -> Move | None:
-    """Return how a log must be rewritten for its files to lie under the base; None if they do not."""
+    """Return the rewrite that brings the files of a folder in a log under the folder that the source reads.
+
+    Args:
+        log: the name of the source's log.
+        uri: the URI of the folder in the log.
+        folder: the path in that URI.
+        base: the folder that the source reads now, or None if it does not read files.
+        wanted: the folders that have moved, as {old: new}.
+
+    Returns:
+        The rewrite; None if the files are not under `base`, neither moved nor through symbolic links.
+    """
     if base is None or not uri.startswith("file:"):
         return None
     for old, new in wanted.items():
@@ -182,12 +202,12 @@ def _refusal(root: Path, name: str, folder: Path, bases: Mapping[str, Path]) -> 
 
 
 def _absolute(spark: SparkSession, path: str) -> Path:
-    """Return a path as Spark would spell it; of another file system, the part after the host."""
+    """Return a path in Spark's absolute form; for another file system, the part after the host."""
     return locate(spark, path).folder or Path(in_its_file_system(spark, path))
 
 
 def _base(spark: SparkSession, path: str) -> Path:
-    """Return the folder that a source reads; of a pattern, the part before its first wildcard."""
+    """Return the folder that a source reads; for a pattern, the folders before its first wildcard."""
     spelt = _absolute(spark, re.sub(r"\\(.)", r"\1", path))
     if spelt.is_dir():
         return spelt

@@ -1,4 +1,8 @@
-"""`rewind`: a checkpoint as it was some batches ago."""
+"""`rewind`: set a checkpoint back to an earlier batch, so that its query runs the later batches again.
+
+`sparkstream checkpoint rewind` calls `rewind`, which returns a `Rewind`. A sink with a ledger calls
+`set_aside` before it restores the plan of a batch.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 
 
 _NAME = re.compile(r"\.?(\d+)(?:\.compact)?(?:\.crc)?")
-_SINKS = (  # where the checkpoint has no note of its query's sinks
+_SINKS = (  # shown if the checkpoint has no note about its query's sinks
     "one that keeps a record of its batches keeps a batch with the same rows once, and refuses others",
     "any other gets the rows a second time, or replaces what it has",
 )
@@ -33,18 +37,19 @@ _SINKS = (  # where the checkpoint has no note of its query's sinks
 
 @dataclass(frozen=True)
 class Rewind:
-    """What a rewind does, or would do; as text, for people.
+    """The result of a rewind, or of its preview; `str()` gives a report for the user.
 
     Attributes:
-        path: the checkpoint.
+        path: the folder of the checkpoint.
         to: the batch that becomes the last committed one.
-        last: the last batch that it had planned or committed. Those from `to + 1` to `last` run again.
-        same: whether the plan of batch `to + 1` is kept, so that it is replayed with the same rows.
-        inputs: the files that the sources find again.
-        moved: the files that leave the checkpoint, with their checksums.
-        backup: where the moved files are, or would be.
-        sinks: what the query's sinks make of it, a sentence for each, as `start` has noted it.
-        applied: whether it was done.
+        last: the last batch that was planned or committed before. Batches `to + 1` to `last` run again.
+        same: whether the plan of batch `to + 1` is kept, so that this batch is replayed with the same rows.
+        inputs: the input files that the file sources read again.
+        moved: the files that leave the checkpoint, including their checksum files.
+        backup: the folder to which these files are, or would be, moved.
+        sinks: what each sink of the query does with replayed batches, one sentence each, from the note that
+            `start` keeps in the checkpoint; empty without a note.
+        applied: whether the rewind was done; False for a preview.
     """
 
     path: Path
@@ -74,7 +79,7 @@ class Rewind:
         return "\n".join(lines)
 
     def _rows(self) -> list[str]:
-        """Say which rows come again, and what the sinks make of them."""
+        """Return the lines about the rows that are replayed, and about what the sinks do with them."""
         first, anew = self.to + 1, self.to + 1 + self.same
         lines = [f"Batch {first} will have the same rows as before."] if self.same else []
         if anew <= self.last:
@@ -94,25 +99,34 @@ class Rewind:
 
 
 def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
-    """Make a batch the last committed one, so that the query runs what came after it again.
+    """Make an earlier batch the last committed one, so that the query runs all later batches again.
 
-    The plan of the batch after it stays, and brings the same rows; what follows is planned anew. Offsets,
-    commits and state after it, and the later entries of file sources' logs, move into the checkpoint's
-    folder `sparkstream-kit/rewound-TIME`. A file that Spark had left there would be read again: an old
-    snapshot of the state, for one, as if it belonged to the new batches. The batches that are planned anew
-    take the model or table that is current then (`models.scorer`, `joins.reloading`); where the query itself
-    learns its model (`models.learner`), the last one that has not learned the batch.
+    Without `apply` nothing is changed, and the result says what a rewind would do.
 
-    Delivery: what the sinks do with a replayed batch is in the text of what is returned.
+    If the plan of batch `to + 1` is whole, it stays, and that batch is replayed with the same rows. Spark
+    plans the batches after it anew. The later offsets, commits and versions of the state, and the later
+    entries of the file sources' logs, move to the checkpoint's folder `sparkstream-kit/rewound-TIME`. If they
+    stayed, Spark would read them again: for example, it would take an old snapshot of the state for one of
+    the new batches.
+
+    A batch that is planned anew uses the model or table that is current when it runs (`models.scorer`,
+    `joins.reloading`). If the query itself trains its model (`models.learner`), the batch uses the last
+    version that has not learned from this batch.
+
+    Delivery: the text of the result says what each sink does with a replayed batch.
 
     Args:
         path: a checkpoint on a local path that no query uses.
-        to: the batch.
-        apply: do it; else only what it would do is returned.
+        to: the number of the batch that becomes the last committed one. It must be committed and still kept.
+        apply: do the rewind. Default: only return what it would do.
+
+    Returns:
+        The batches and files that run again, the files that are moved, and what the sinks do.
 
     Raises:
-        InvalidInputError: no checkpoint, or one in use; a batch that is not committed, or is no longer kept,
-            or whose files are not whole; an input file of the replayed batches that has gone.
+        InvalidInputError: there is no checkpoint at `path`, or a query uses it; the batch is not committed,
+            is no longer kept, or has missing or damaged files; or an input file of the replayed batches no
+            longer exists.
 
     Examples:
         >>> rewind("ckpt/totals", to=12)
@@ -129,7 +143,7 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
         _check_batch(logs, to)
         after = following(logs, to)
         if after is not None and after.watermark >= END:
-            after = None  # that batch has ended the input, which is to go on
+            after = None  # drop the plan of a draining batch: it would close all windows before the new rows
         kept = after or logs.plan(to)
         moved = _moves(logs, to, kept, last=to + (after is not None))
         found = Rewind(
@@ -149,7 +163,15 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
 
 
 def set_aside(logs: Logs, batch: int) -> None:
-    """Move what a checkpoint has of a batch that is not committed, and of later ones, out of the way."""
+    """Move the files of a batch that is not committed, and of later batches, to a backup folder.
+
+    The files are plans, versions of the state and entries of the file sources' logs. The backup folder is
+    `sparkstream-kit/rewound-TIME` in the checkpoint, as for a rewind. The caller then writes another plan.
+
+    Args:
+        logs: the logs of the checkpoint.
+        batch: the number of the batch.
+    """
     root, until = logs.root, logs.until(batch - 1)
     entries = [file for log in logs.sources for file in _after(root / "sources" / log, until.get(log, -1))]
     _move(root, [*_newer_states(root, batch), *entries, *_after(root / "offsets", batch - 1)], _backup(root))
@@ -167,16 +189,16 @@ def _move(root: Path, files: Iterable[Path], backup: Path) -> None:
 
 
 def _newer_states(root: Path, version: int) -> list[Path]:
-    """Return the files of later versions of the state.
+    """Return the files of the state after a version, data files first, in the order in which to move them.
 
-    A data file comes before its .crc: a move that is cut off must leave a missing file, which a restart
-    notices, and not a missing checksum, which it does not.
+    A data file must be moved before its .crc: an interrupted rewind then leaves a missing file, which a
+    restart notices, and not a missing checksum, which a restart does not notice.
     """
     return sorted(newer_state(root, version), key=lambda file: file.suffix == ".crc")
 
 
 def _check_batch(logs: Logs, to: int) -> None:
-    """Refuse a batch that cannot be gone back to."""
+    """Refuse a batch to which the checkpoint cannot be rewound."""
     root, commits = logs.root, logs.entries("commits")
     if not commits:
         raise InvalidInputError(f"no batch of {root} is committed; there is nothing to rewind")
@@ -197,9 +219,15 @@ def _check_batch(logs: Logs, to: int) -> None:
 
 
 def _moves(logs: Logs, to: int, kept: Plan, *, last: int) -> list[Path]:
-    """Return the files that leave the checkpoint, with their checksums.
+    """Return the files that leave the checkpoint, with their checksums, in the order in which to move them.
 
-    The commits go last: a restart after an interrupted rewind fails, and the rewind can be run again.
+    The commits are moved last: if a rewind is interrupted, a restart fails and the rewind can be run again.
+
+    Args:
+        logs: the logs of the checkpoint.
+        to: the batch that becomes the last committed one.
+        kept: the last plan that stays.
+        last: the number of that plan.
     """
     root = logs.root
     done = [*_after(root / "offsets", last), *_after(root / "commits", to)]
@@ -211,9 +239,9 @@ def _moves(logs: Logs, to: int, kept: Plan, *, last: int) -> list[Path]:
 
 
 def _after(log: Path, number: int) -> list[Path]:
-    """Return a log's files after a number, the last one first and each behind its checksum.
+    """Return a log's files with a greater number, the last one first and each after its checksum file.
 
-    A checksum whose file is lost is among them: Spark takes it for a file that another query has written.
+    A checksum without its file is returned, too: Spark would take it for a file of another query.
     """
     named = ((_NAME.fullmatch(file.name), file) for file in log.glob("*"))
     found = [(int(match[1]), match[0].startswith("."), file) for match, file in named if match]
@@ -221,7 +249,7 @@ def _after(log: Path, number: int) -> list[Path]:
 
 
 def _batches(first: int, last: int) -> str:
-    """Return a range of batches.
+    """Return a range of batches as text.
 
     Examples:
         >>> _batches(3, 3), _batches(3, 5)

@@ -1,4 +1,8 @@
-"""`show`: what a checkpoint holds, and what a restart would run again."""
+"""`show`: report what a checkpoint holds, and what a restart would run again.
+
+`sparkstream checkpoint show` calls `show`, which returns a `Checkpoint` with a `Source` for each source.
+`count` and `file_lines` format numbers and files, here and in other modules.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +24,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
-_SHOWN = 5  # files that are named; of more the number is said
+_SHOWN = 5  # files that are named; of the rest only the number is shown
 
 
 @dataclass(frozen=True)
 class Source:
-    """One source of a query.
+    """One source of a query, as its checkpoint describes it.
 
     Attributes:
-        folder: of a file source, where its newest file lies; None for another source.
-        committed: its offset at the end of the last committed batch, in Spark's words; None before one.
-        planned: its offset at the end of the last planned batch.
-        replayed: the files that a planned batch which is not committed reads.
-        name: the source's name, or its place in the query.
+        folder: the folder of the newest file of a file source, or "?" if its log cannot be read; None before
+            the first file, and for any other source.
+        committed: the offset at the end of the last committed batch, as Spark's text (for a file source, the
+            entry of its log); None if nothing was read yet.
+        planned: the offset at the end of the last planned batch, in the same form.
+        replayed: the files that a restart reads again, because their batch is planned and not committed.
+        name: the name of the source, or its position in the query as text ("0", "1").
     """
 
     folder: str | None
@@ -50,22 +56,24 @@ class Source:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds; as text, for people.
+    """The contents of a checkpoint; `str()` gives a report for the user.
 
     Attributes:
-        path: the folder.
+        path: the folder of the checkpoint.
         query_id: Spark's id of the query; None if it cannot be read.
-        name: the query's name, if the kit's `start` has started it.
+        name: the query's name; None if `start` did not start the query.
         committed: the last committed batch; None before the first.
-        committed_at: when it was committed.
-        planned: the last planned batch. If it is not committed, a restart runs it again.
-        oldest: the oldest batch whose plan is kept.
-        watermark: the time that the watermark had reached at the last commit, if the query has one.
+        committed_at: the time of that commit, in UTC; None before the first.
+        planned: the last planned batch; None before the first. If it is not committed, a restart runs it
+            again.
+        oldest: the oldest batch whose plan is still kept; None before the first.
+        watermark: the watermark after the last commit, in UTC; None without a watermark, and for one beyond
+            Python's last year.
         sources: the sources, in the order of the plan.
         states: the stateful operators.
-        sizes: bytes by folder, the most first, without checksums.
-        in_use: whether a query runs on it that the kit's `start` has started on this machine.
-        damage: why Spark could not continue from here, and the way out; None if it can.
+        sizes: the size of each folder in bytes, without checksum files, the largest first.
+        in_use: whether a query that `start` started on this machine is running on the checkpoint.
+        damage: why Spark could not continue from the checkpoint, and the way out; None if it can.
     """
 
     path: Path
@@ -102,7 +110,7 @@ class Checkpoint:
         return "\n".join([*shown, "", *self._restart(open_plan=open_plan)])
 
     def _restart(self, *, open_plan: bool) -> list[str]:
-        """Say what a restart would do."""
+        """Return the lines about what a restart would do."""
         if self.damage:
             return [self.damage]
         if not open_plan:
@@ -116,12 +124,15 @@ class Checkpoint:
 def show(path: str | Path) -> Checkpoint:
     """Read what a checkpoint holds, without Spark.
 
+    A damaged file is no error: the result has None for what cannot be read, and `damage` names the file.
+
     Args:
-        path: a checkpoint on a local path; its query may be running. Copy one of another file system, such as
-            hdfs://namenode/ckpt, to this machine first.
+        path: a checkpoint on a local path; its query may be running. Copy a checkpoint on another file
+            system, such as hdfs://namenode/ckpt, to this machine first.
 
     Raises:
-        InvalidInputError: no checkpoint, one on another file system, or one of a newer Spark's format.
+        InvalidInputError: there is no checkpoint at `path`, it is on another file system, or a newer Spark
+            wrote it in a format that the kit does not know.
 
     Examples:
         >>> show("ckpt/totals")
@@ -153,14 +164,20 @@ def show(path: str | Path) -> Checkpoint:
 
 
 def _tried(read: Callable[[], Any]) -> Any:
-    """Return what a file says, or None if it is missing or damaged: `damage` says which and why."""
+    """Return the result of a function that reads a file; None if the file is missing or damaged."""
     with suppress(DamagedError):
         return read()
     return None
 
 
 def _sources(logs: Logs, ended: Plan | None, last: Plan) -> Iterator[Source]:
-    """Yield the sources, in the order of the plan."""
+    """Yield the sources, in the order of the plan.
+
+    Args:
+        logs: the logs of the checkpoint.
+        ended: the plan of the last committed batch, if it can be read.
+        last: the plan of the last planned batch.
+    """
     nothing = (None, None)
     before = (
         dict(zip(ended.names, zip(ended.offsets, ended.files, strict=True), strict=True)) if ended else {}
@@ -175,7 +192,14 @@ def _sources(logs: Logs, ended: Plan | None, last: Plan) -> Iterator[Source]:
 
 
 def _file_source(logs: Logs, log: str, read: int, until: int) -> Source | None:
-    """Return a source of files; None if its log cannot be read."""
+    """Return a file source without its name; None if its log cannot be read.
+
+    Args:
+        logs: the logs of the checkpoint.
+        log: the name of the source's log.
+        read: the last entry of the log that a committed batch has read; -1 for none.
+        until: the last entry that a planned batch reads.
+    """
     with suppress(DamagedError, IndexError):
         replayed = logs.inputs(log, read, until)
         newest = (replayed or logs.inputs(log, until - 1, until))[-1]
@@ -185,18 +209,18 @@ def _file_source(logs: Logs, log: str, read: int, until: int) -> Source | None:
 
 
 def _sizes(root: Path) -> dict[str, int]:
-    """Return the bytes of each folder, the biggest first."""
+    """Return the size of each folder of a checkpoint in bytes, the largest first, without checksum files."""
     sizes: Counter[str] = Counter()
     for folder, _, names in os.walk(root):
         part = Path(folder).relative_to(root).parts
-        for name in (each for each in names if part and not each.startswith(".")):  # but for checksums
-            with suppress(FileNotFoundError):  # of a running query
+        for name in (each for each in names if part and not each.startswith(".")):  # without checksums
+            with suppress(FileNotFoundError):  # a running query may remove files
                 sizes[part[0]] += Path(folder, name).stat().st_size
     return dict(sizes.most_common())
 
 
 def _at(seconds: float) -> datetime | None:
-    """Return a moment; None for one that Python has no date for, such as the year 20000."""
+    """Return a Unix time in seconds as a UTC datetime; None for one that Python cannot hold (year 20000)."""
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (OSError, OverflowError, ValueError):
@@ -212,7 +236,11 @@ def _short(text: str, room: int = 60) -> str:
 
 
 def count(number: int, what: str) -> str:
-    """Return a number of things.
+    """Return a number with its noun, as text.
+
+    Args:
+        number: the number.
+        what: the noun in the singular. Its plural ends with "s", or with "es" after "ch".
 
     Examples:
         >>> count(1, "file"), count(2000, "file"), count(2, "batch")
@@ -223,7 +251,7 @@ def count(number: int, what: str) -> str:
 
 
 def _size(number: float) -> str:
-    """Return a number of bytes.
+    """Return a number of bytes as text with a unit, up to GiB.
 
     Examples:
         >>> _size(999), _size(2048), _size(50 << 20)
@@ -237,7 +265,10 @@ def _size(number: float) -> str:
 
 
 def file_lines(found: Sequence[Input]) -> list[str]:
-    """Return a line for each of the first files, with its size, and one for the rest."""
+    """Return a line with the size and path of each of the first five files, and one line for the rest.
+
+    A file that no longer exists has "gone" in place of its size; one on another file system has nothing.
+    """
     lines = []
     for file in found[:_SHOWN]:
         told = "" if file.path is None else "gone" if file.gone else _size(Path(file.path).stat().st_size)

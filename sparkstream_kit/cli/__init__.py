@@ -15,7 +15,13 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 if it ended as asked, 2 for wrong arguments or input, 130 if interrupted.
+    """Run the command `sparkstream`, and return its exit code.
+
+    The code is 0 if the command did what was asked, 1 if it found a problem or failed, 2 for wrong arguments
+    or input, and 130 if it was interrupted. An error of the kit is printed to standard error as one line.
+
+    Args:
+        argv: the arguments after the name of the command; by default those of the process.
 
     Examples:
         >>> main(["feed", "lines", "--count", "-1"])
@@ -29,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         command = typer.main.get_command(app)
-        # A local path may be written as Spark writes it, which Python takes for a folder named `file:`.
+        # Accept local paths as Spark writes them (file:/x), which Python would take for a folder named
+        # `file:`.
         given = sys.argv[1:] if argv is None else argv
         words = [re.sub(r"^(--[\w-]+=)?file:(//)?(?=/)", r"\1", word) for word in given]
         return int(command(words, prog_name="sparkstream", standalone_mode=False) or 0)
@@ -38,12 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except Exception as err:
-        if not hasattr(err, "format_message"):  # a usage error: by typer's version, its own class or click's
+        # A usage error has this method; its class is typer's or click's, depending on typer's version.
+        if not hasattr(err, "format_message"):
             raise
         line = " ".join(err.format_message().split()).rstrip(".")
         return _failed(InvalidInputError(f"{line}; see --help"))
 
 
 def _failed(err: KitError) -> int:
+    """Print an error of the kit as one line, and return its exit code."""
     sys.stderr.write(f"sparkstream: {err}\n")
     return err.exit_code

@@ -1,6 +1,8 @@
 """The command `sparkstream`, a thin layer over the modules: feeds, checkpoints, settings, schemas, a server.
 
-Results go to standard output, all else to standard error. Only `schema`, `serve` and `warm` start Spark.
+Results go to standard output, all other messages to standard error. Only `schema`, `serve` and `warm` start
+Spark. The docstrings of functions decorated as commands are the help texts. As a script, the module is the
+training run of `warm`.
 """
 
 from __future__ import annotations
@@ -285,14 +287,18 @@ def _watch(
         _watch_file(Path(what))
 
 
-_LOOK_EVERY = 0.25  # seconds from one look into a file to the next
-_SILENT = 20.0  # seconds without a line after which a page has gone
+_LOOK_EVERY = 0.25  # seconds between two looks into a file that may have grown
+_SILENT = 20.0  # seconds without a line after which the page counts as gone
 _PRINTED = "give the address that --ui of a running job prints, with its #token=…"
-_QUIET = 10.0  # seconds without a line that are worth a word
+_QUIET = 10.0  # seconds without a line before a message that the run may have been killed
 
 
 def _address_of(checkpoint: Path) -> str:
-    """Return the address of the page of the job that runs on a checkpoint."""
+    """Return the address of the web page of the job that runs on a checkpoint, with its token.
+
+    Raises:
+        InvalidInputError: no such job runs, or it has no page.
+    """
     try:
         return logs.page_file(checkpoint).read_text("utf-8")
     except OSError as err:
@@ -303,6 +309,7 @@ def _address_of(checkpoint: Path) -> str:
 
 
 def _watch_file(path: Path) -> None:
+    """Print the run of a recording that has ended, or show a run that still goes on until it ends."""
     from sparkstream_kit.monitoring import board as recorder
     from sparkstream_kit.monitoring import terminal
 
@@ -314,7 +321,8 @@ def _watch_file(path: Path) -> None:
                 recorder.follow(file, board)
                 terminal.report(board.pictures(), sys.stdout)
                 return
-            recorder.follow([file.readline()], recorder.Board())  # refused before there is a picture
+            # Reject a file that is no recording before a picture is drawn.
+            recorder.follow([file.readline()], recorder.Board())
             file.seek(0)
             last = path.stat().st_mtime
             if time.time() - last > _QUIET:
@@ -330,7 +338,7 @@ def _watch_file(path: Path) -> None:
 
 
 def _watch_page(address: str, token: str) -> None:
-    """Show the run of a page; `address` is without its token, so that no line shows that."""
+    """Show the run of a page until it ends; `address` has no token, so that no message can show the token."""
     from sparkstream_kit.monitoring import board as recorder
     from sparkstream_kit.monitoring import terminal
 
@@ -358,14 +366,21 @@ def _watch_page(address: str, token: str) -> None:
 
 
 def _live_after_a_pause(lines: Iterable[bytes], board: Board) -> Iterator[str]:
-    """Yield the lines of a page: first those of its past, then one each two seconds, be it an empty one."""
+    """Yield the lines of a page's recording; make the board live at the first empty line.
+
+    The page sends the past batches first. Then it sends a line at least every two seconds, an empty one if
+    there is no batch.
+    """
     for line in lines:
         board.live = board.live or not line.strip()
         yield line.decode()
 
 
 def _growing(file: TextIO, board: Board, stop: threading.Event) -> Iterator[str]:
-    """Return the whole lines of a file as they come, until the one that ends the run."""
+    """Yield the complete lines of a growing file, until the run ends or `stop` is set.
+
+    When the end of the file is reached for the first time, the board becomes live.
+    """
     line = ""
     while not stop.is_set():
         line += file.readline()
@@ -383,13 +398,15 @@ _LIMIT = 300.0  # seconds that the training run may take
 
 
 def warm() -> Path:
-    """Make the archive for the Java and the Spark of this environment, if need be, and return its path.
+    """Make the class-data archive for the Java and the Spark of this environment, and return its path.
 
-    A small stream of each common kind runs in a process of its own, for the JVM to learn from.
+    Spark starts faster with the archive. To make it, the function runs a few small streams in a separate
+    process, whose JVM writes the classes that it loaded to the archive. An archive that can still be used is
+    kept.
 
     Raises:
         InvalidInputError: no Java was found.
-        KitError: the JVM has made no archive; the message has its own words.
+        KitError: the JVM wrote no archive; the message ends with the last line of its output.
     """
     archive = Archive.of_this_launch()
     if archive is None:
@@ -402,7 +419,8 @@ def warm() -> Path:
         environment = {key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"}
         environment["SPARK_SUBMIT_OPTS"] = f'"-XX:ArchiveClassesAtExit={made}" {QUIET}'
         try:
-            # Its output ends when its JVM has: that one writes the archive after Python is gone.
+            # The JVM writes the archive after Python has ended. `run` waits for it, because the JVM holds the
+            # output open until then.
             done = subprocess.run(
                 [sys.executable, "-m", __name__],
                 env=environment,
@@ -422,7 +440,7 @@ def warm() -> Path:
 
 
 def _run_streams() -> None:
-    """Run a small stream of each common kind: what the JVM loads for them is what the archive will hold."""
+    """Run a small stream of each common kind, so that the JVM loads the classes for the archive."""
     from pyspark.sql import functions as F
 
     from sparkstream_kit import feeds, quarantine, run, sinks, sources, spark_session, start, windows

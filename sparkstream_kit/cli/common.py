@@ -1,4 +1,4 @@
-"""What the commands share: how they and their flags are declared, how they answer, what a signal does."""
+"""Helpers of all commands: declarations of commands and flags, output, and the handling of signals."""
 
 from __future__ import annotations
 
@@ -17,26 +17,32 @@ if TYPE_CHECKING:
 
 
 def flag(metavar: str, text: str, **more: Any) -> Any:
-    """Return a command's flag."""
+    """Declare a flag of a command that takes a value.
+
+    Args:
+        metavar: the placeholder of the value in the help, such as "SECONDS".
+        text: the help text.
+        **more: further options of `typer.Option`, such as `min`.
+    """
     return typer.Option(metavar=metavar, help=text, **more)
 
 
 def argument(metavar: str, text: str) -> Any:
-    """Return what a command is given without a flag."""
+    """Declare a positional argument of a command, with the placeholder and the text of its help."""
     return typer.Argument(metavar=metavar, help=text)
 
 
 def switch(name: str, text: str) -> Any:
-    """Return a command's flag that takes no value."""
+    """Declare a flag of a command that takes no value."""
     return typer.Option(name, help=text)
 
 
-# Of each command whose answer programs read; docs/jobs.md, "For programs", has the shapes.
+# The flag of every command whose answer programs read; docs/jobs.md, "For programs", describes the answers.
 Json = Annotated[bool, switch("--json", "Answer on one line of JSON, for programs.")]
 
 
 def group(text: str, **more: Any) -> typer.Typer:
-    """Return a group of commands."""
+    """Make a group of commands with a help text, which prints its help if no command is given."""
     made = typer.Typer(
         help=text,
         add_completion=False,
@@ -50,30 +56,36 @@ def group(text: str, **more: Any) -> typer.Typer:
 
 
 def help_if_bare(context: typer.Context) -> None:
-    """Print the help where a command is missing, as an error: a script that calls it so is wrong."""
+    """Print the help to standard error and exit with code 2 if no command is given.
+
+    The exit code shows a script that its call is incomplete.
+    """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(2)
 
 
 def say(what: object) -> None:
-    """Write a line to standard error."""
+    """Write a message to standard error, after the name of the command and with secrets hidden."""
     sys.stderr.write(f"sparkstream: {printable(without_secrets(str(what)), lines=True)}\n")
 
 
 def show(what: object) -> None:
-    """Write a text, as a command's answer, to standard output."""
+    """Write the answer of a command to standard output, with control characters escaped."""
     sys.stdout.write(f"{printable(str(what), lines=True)}\n")
 
 
 def show_json(what: object) -> None:
-    """Write what a program asked for to standard output, on one line."""
+    """Write the answer of a command to standard output as one line of JSON, for programs."""
     sys.stdout.write(f"{as_json(what)}\n")
 
 
 @contextmanager
 def stopped_by_signal(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` at SIGINT or SIGTERM, in a thread: in a handler it could wait for what it interrupted."""
+    """Call `stop` in a thread when SIGINT or SIGTERM arrives during the block.
+
+    In the signal handler itself, `stop` could wait for a lock that the interrupted code holds.
+    """
     inbox = _waiting.Inbox(run_for=None, stop_file=None)
 
     def wait() -> None:

@@ -1,4 +1,8 @@
-"""`sparkstream doctor`: looks at what a stream needs of this machine, without starting Spark."""
+"""`sparkstream doctor`: checks that this machine has what streams need, without starting Spark.
+
+`examine` runs all checks. Each check is a generator function of this module, which yields a `Finding` for
+each thing that it looked at.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +28,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-_LIMIT = 20.0  # seconds that a Java or a Python may take to say its version
-_PANDAS = (2, 2)  # and below 3: Spark says that it is not ready for that
-_LEAST, _LITTLE = 1, 5  # GB of free disk
+_LIMIT = 20.0  # seconds that a Java or a Python may take to print its version
+_PANDAS = (2, 2)  # the oldest pandas; Spark does not support pandas 3 yet
+_LEAST, _LITTLE = 1, 5  # GB of free disk: less than the first is `bad`, less than the second is `warn`
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: `ok`, `warn` or `bad`, what was found, and the fix if it is wrong."""
+    """The result of one check.
+
+    Attributes:
+        level: `ok`, `warn` or `bad`.
+        what: the thing that was checked, such as "Java".
+        found: the state of that thing.
+        fix: what to do about a problem; empty if there is none, or if `found` already says it.
+    """
 
     level: str
     what: str
@@ -39,18 +50,18 @@ class Finding:
     fix: str = ""
 
     def __str__(self) -> str:
-        """Return a line of columns."""
+        """Return the finding as one line with columns."""
         return f"{self.level:<6}{self.what:<14}{self.found}{self.fix and f'; {self.fix}'}"
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything, and yield what was found."""
+    """Run all checks, and yield their findings."""
     for look in (java, python, versions, connectors, host, disks, time_zone, remote):
         yield from look()
 
 
 def java() -> Iterator[Finding]:
-    """Look for the Java that Spark's scripts would start, and ask it for its version."""
+    """Check the version of the Java that Spark's scripts would start."""
     fits = goes_with_spark()["java"]
     known = ", ".join(map(str, fits[:-1])) + f" or {fits[-1]}"
     fix = f"install Java {known}, and set JAVA_HOME to its folder if it is not the first on PATH"
@@ -76,7 +87,7 @@ def java() -> Iterator[Finding]:
 
 
 def python() -> Iterator[Finding]:
-    """Compare the driver's Python with the one that Spark would start for its workers."""
+    """Check the version of this Python, and that the Python of Spark's workers has the same version."""
     own, fits = ".".join(map(str, sys.version_info[:2])), goes_with_spark()["python"]
     level, fix = ("ok", "") if own in fits else ("warn", f"this Spark supports {', '.join(fits)}")
     yield Finding(level, "Python", f"{own} at {sys.executable}", fix)
@@ -95,7 +106,7 @@ def python() -> Iterator[Finding]:
 
 
 def versions() -> Iterator[Finding]:
-    """Look at the versions of PySpark and the kit, and at a Spark of SPARK_HOME."""
+    """Check the versions of the kit, PySpark and pandas, and that the Spark in SPARK_HOME matches PySpark."""
     yield Finding("ok", "the kit", _version("sparkstream-kit") or "of a checkout")
     spark = _version("pyspark")
     if spark is None:
@@ -125,7 +136,7 @@ def versions() -> Iterator[Finding]:
 
 
 def connectors() -> Iterator[Finding]:
-    """Look at the jars in the folder that SPARKSTREAM_JARS names, connector by connector."""
+    """Check for each connector whether its jars in the folder SPARKSTREAM_JARS are complete and fit Spark."""
     given, spark = os.environ.get(_packages.JARS), _version("pyspark") or ""
     if not given:
         yield Finding("ok", "connectors", f"Spark fetches their packages ({_packages.JARS} is not set)")
@@ -151,14 +162,14 @@ def connectors() -> Iterator[Finding]:
 
 
 def _fits(jar: Path, start: str, spark: str) -> bool:
-    """Say whether a jar is for a version of Spark, as far as its name tells."""
+    """Return whether a jar is for a version of Spark, judged by its name; True if the name has no version."""
     built_for = re.match(r"delta-spark_(\d+\.\d+)_", jar.name)
     of_spark = not start.startswith("spark-") or jar.name == f"{start}{spark}.jar"
     return of_spark and (built_for is None or built_for[1] == _feature(spark))
 
 
 def host() -> Iterator[Finding]:
-    """Look whether the machine knows its own name, without which Spark's JVM does not start."""
+    """Check that the machine can resolve its own host name, without which Spark's JVM does not start."""
     name, given = socket.gethostname(), os.environ.get("SPARK_LOCAL_IP")
     try:
         said = f"SPARK_LOCAL_IP={given}" if given else f"{name} is {socket.gethostbyname(name)}"
@@ -169,7 +180,12 @@ def host() -> Iterator[Finding]:
 
 
 def disks(least: float = _LEAST, little: float = _LITTLE) -> Iterator[Finding]:
-    """Look at the disks of temporary files, and of what Spark's workers put aside; in GB."""
+    """Check the free space for temporary files, and in the folders of SPARK_LOCAL_DIRS.
+
+    Args:
+        least: free space in GB below which a finding is `bad`.
+        little: free space in GB below which a finding is `warn`.
+    """
     local = os.environ.get("SPARK_LOCAL_DIRS", "")
     of_workers = [("local dir", each) for each in local.split(",") if each]
     for what, place in [("temporary", tempfile.gettempdir()), *of_workers]:
@@ -185,7 +201,7 @@ def disks(least: float = _LEAST, little: float = _LITTLE) -> Iterator[Finding]:
 
 
 def time_zone() -> Iterator[Finding]:
-    """Compare the time zone of this machine's Python with that of the profiles' sessions."""
+    """Check that Python on this machine has the time zone of the sessions, which a profile sets."""
     session = read_profile("local")["spark.sql.session.timeZone"]
     here = datetime.now().astimezone()
     if not here.utcoffset() and session == "UTC":
@@ -197,7 +213,7 @@ def time_zone() -> Iterator[Finding]:
 
 
 def remote() -> Iterator[Finding]:
-    """Look whether a server listens where SPARK_REMOTE points."""
+    """Check that a Spark Connect server listens at the address in SPARK_REMOTE, if the variable is set."""
     given = os.environ.get("SPARK_REMOTE")
     if not given:
         yield Finding("ok", "SPARK_REMOTE", "not set: sessions are of their own process")
@@ -211,17 +227,21 @@ def remote() -> Iterator[Finding]:
 
 
 def goes_with_spark() -> dict[str, Any]:
-    """Return what goes with the PySpark that is installed; for one that is not known, with the newest."""
+    """Return the Java and Python versions that the installed PySpark supports.
+
+    For a PySpark that `conf/versions.toml` does not list, these are the versions of the newest one listed.
+    """
     known = _packages.versions()
     return known.get(_feature(_version("pyspark") or "")) or known[list(known)[-1]]
 
 
 def _version(package: str) -> str | None:
+    """Return the version of an installed package; None if it is not installed."""
     return next((found.version for found in importlib.metadata.distributions(name=package)), None)
 
 
 def _feature(version: str) -> str:
-    """Return the first two numbers of a version of Spark, by which `conf/versions.toml` knows it."""
+    """Return the first two numbers of a version of Spark, such as "4.1", the key in `conf/versions.toml`."""
     return ".".join(version.split(".")[:2])
 
 
@@ -230,7 +250,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _asked(*command: str) -> str:
-    """Return what a program says; "" if it cannot be run."""
+    """Run a program, and return its output and errors as text; "" if it cannot be run or takes too long."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LIMIT, check=False

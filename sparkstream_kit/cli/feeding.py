@@ -1,4 +1,8 @@
-"""The commands `sparkstream feed …`: generated rows with the true answer beside them, posts of a server."""
+"""The commands `sparkstream feed …`: generated rows with the true answer beside them, posts of a server.
+
+Each entry of `feeds.datasets.DATASETS` becomes one command, made by `_generator`. The other commands serve
+lines, land sales files, replay a file, write to Kinesis, or land the posts of a stream of X or Mastodon.
+"""
 
 from __future__ import annotations
 
@@ -27,24 +31,38 @@ if TYPE_CHECKING:
     from sparkstream_kit.feeds.datasets import Dataset
 
 
-_TRUTH = "_truth.json"  # Spark skips a name that begins with _
+_TRUTH = "_truth.json"  # lies beside the input, as Spark skips names that begin with _
 
 
 def land(
     files: Iterable[tuple[str, str]], folder: Path, every: float, stop: threading.Event | None = None
 ) -> list[Path]:
-    """Land files in a folder until a signal comes, and say which."""
+    """Land files in a folder until the last file or a signal, and print each path to standard error.
+
+    Args:
+        files: (name, text) pairs.
+        folder: the folder to land the files in.
+        every: seconds from one file to the next.
+        stop: the event that a signal sets, for a caller that waits for the same event; by default a new one.
+
+    Returns:
+        The paths of the landed files.
+    """
     stop = stop or threading.Event()
     with stopped_by_signal(stop.set):
         return feeds.drip(files, folder, every=every, stop=stop, on_file=lambda path: say(f"landed {path}"))
 
 
 def _share(text: str) -> Any:
+    """Declare a flag whose value is a share from 0 to 1."""
     return flag("SHARE", text, min=0, max=1)
 
 
 def _generator(dataset: Dataset) -> Callable[..., None]:
-    """Return the command that lands files of a dataset, and writes the truth beside them at the end."""
+    """Return the command that lands the files of a dataset, and writes the truth beside them at the end.
+
+    The command has only those flags of `disturb` that make sense for the dataset.
+    """
 
     def command(
         folder: Annotated[Path, argument("FOLDER", "A new folder for the files.")],
@@ -81,14 +99,14 @@ def _generator(dataset: Dataset) -> Callable[..., None]:
     flags = inspect.signature(command, eval_str=True)
     kept = [each for each in flags.parameters.values() if each.name not in left_out]
     command.__signature__ = flags.replace(parameters=kept)  # type: ignore[attr-defined]
-    # The first sentence says in both what the rows are.
+    # The help begins with the description of the rows, the first line of the generator's docstring.
     what = (inspect.getdoc(dataset.rows) or "").partition("\n")[0].removeprefix("Make ")
     command.__doc__ = f"Land {what} Their true answer is in {_TRUTH} at the end."
     return command
 
 
 def _check_empty(folder: Path) -> None:
-    """Refuse a folder with files in it, of which the truth would say nothing."""
+    """Raise an InvalidInputError if a folder has files already, because the truth would not count them."""
     try:
         found = next(folder.iterdir(), None)
     except FileNotFoundError:
@@ -219,7 +237,7 @@ def _kinesis(
             for line in taken:
                 written += 1
                 yield tuple(next(csv.reader([line])))
-        except KitError as err:  # for the end: what was written counts
+        except KitError as err:  # raised at the end, after the totals of the written records
             failure = err
 
     with stopped_by_signal(stop.set):
@@ -235,7 +253,7 @@ def _kinesis(
 
 
 def _write_totals(truth: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    """Write the true totals of sales as CSV."""
+    """Write the true totals of rows of sales to a CSV file with a header."""
     totals = feeds.sales_totals(rows)
     with truth.open("w", encoding="utf-8", newline="") as out:
         csv.writer(out, lineterminator="\n").writerows([("ProductKey", "Orders", "TotalSales"), *totals])

@@ -1,4 +1,7 @@
-"""`sparkstream new`: a folder with a copy of a job, its test, sample data and a README."""
+"""`sparkstream new`: a folder with a copy of a job, its test, sample data and a README.
+
+`make` does the work. `LIKE` lists the jobs that can be copied, each with its sample data and its command.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +24,20 @@ if TYPE_CHECKING:
 
 
 DEFAULT = "hourly_sales"
-_LONGEST = 100  # letters of a name; a file's may have 255 bytes
-_ROWS = 200  # of sample data, in two files
+_LONGEST = 100  # letters of a name; file names, which are longer than the name, may have 255 bytes
+_ROWS = 200  # rows of sample data, in two files of 100
 _SEED = 1
 
 
 class _Like(NamedTuple):
-    """A job to copy: its sample data and how it is run on them.
+    """A job that can be copied, with its sample data and the command that runs the job on them.
 
     Attributes:
-        file: names the files of sample data, such as `sales.csv` for `sales-1.csv`.
+        file: the pattern of the names of data files: `sales.csv` stands for `sales-1.csv`.
         lines: makes the data, called as `lines(count, seed)`.
-        run: the command that runs the job on the data, with {job} for its file.
-        extras: the kit's extras that it needs beside `testing`.
-        needs: what else, for the README.
+        run: the command that runs the job on the data; {job} stands for the file of the job.
+        extras: the extras of the kit that the job needs in addition to `testing`.
+        needs: what else the job needs, as a part of a sentence in the README.
     """
 
     file: str
@@ -45,7 +48,7 @@ class _Like(NamedTuple):
 
 
 def _like(dataset: str, run: str, *extras: str) -> _Like:
-    """Return a job to copy whose data is one of `DATASETS`."""
+    """Return a job to copy whose sample data comes from one of `DATASETS`."""
     known = DATASETS[dataset]
     return _Like(known.file, lambda count, seed: map(known.line, known.rows(count, seed=seed)), run, extras)
 
@@ -90,7 +93,7 @@ LIKE = {
 
 
 class Project(NamedTuple):
-    """What was made: the folder, and the two commands that its README has."""
+    """The result of `make`: the folder, its files, and the commands that run the job and its test."""
 
     folder: Path
     files: list[str]
@@ -98,11 +101,15 @@ class Project(NamedTuple):
 
 
 def make(name: str, like: str = DEFAULT) -> Project:
-    """Make a folder with a copy of a job, its test, sample data and a README; whole or not at all.
+    """Make a folder with a copy of a job, its test, sample data and a README, completely or not at all.
+
+    Args:
+        name: the folder to make in the current folder, and the name of the job, such as "my-job".
+        like: the job to copy, one of `LIKE`.
 
     Raises:
-        InvalidInputError: a name that is no name for a Python module, or that one has already; a job that
-            there is not; or the folder exists.
+        InvalidInputError: the name cannot be the name of a Python module or a module already has it, there is
+            no such job, or the folder exists and is not empty.
     """
     reject_unknown("job of --like", [like], LIKE)
     if len(name) > _LONGEST:
@@ -136,14 +143,18 @@ def make(name: str, like: str = DEFAULT) -> Project:
             for number, (_, text) in enumerate(halves, 1):
                 (made / "data" / known.file.replace(".", f"-{number}.")).write_text(text, "utf-8")
             files = sorted(str(path.relative_to(made)) for path in made.rglob("*") if path.is_file())
-            made.rename(folder)  # also in place of an empty folder
+            made.rename(folder)  # replaces an empty folder, too
     except OSError as err:
         raise InvalidInputError(f"cannot make {name} ({err.strerror}); go to a folder to write in") from err
     return Project(folder, files, commands)
 
 
 def _module(name: str) -> str:
-    """Return the module's name, which nothing else may have that the job or pytest would import."""
+    """Return the name of the job's Python module.
+
+    Raises:
+        InvalidInputError: the name is not valid, or it would hide a module that the job or pytest imports.
+    """
     module = name.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", module) or keyword.iskeyword(module):
         raise InvalidInputError(
@@ -159,7 +170,7 @@ def _module(name: str) -> str:
 
 
 def _template(name: str) -> str:
-    """Return a file of `jobs/`: from the wheel or zip first, from the checkout next."""
+    """Return the text of a template, from the wheel or zip of the kit, or else from a checkout."""
     packaged: Traversable = resources.files("sparkstream_kit") / "jobs"
     checkout = Path(__file__).parents[2]
     places = packaged / name, checkout / "jobs" / name, checkout / "examples" / Path(name).name
@@ -167,7 +178,10 @@ def _template(name: str) -> str:
 
 
 def _renamed(text: str, job: str, module: str) -> str:
-    """Return a template with the names of the new job, each put in once: they may hold the old ones."""
+    """Return a template with the names of the old job replaced by those of the new one.
+
+    All names are replaced in one pass, because a new name may contain an old one.
+    """
     dashed = job.replace("_", "-")
     new = {f"jobs/{job}.py": f"{module}.py", job: module, dashed: module.replace("_", "-")}
     return re.sub("|".join(map(re.escape, new)), lambda found: new[found[0]], text)

@@ -1,7 +1,11 @@
 """Extra: sources and sinks of other systems: each system has one module or folder.
 
-The core opens a module here when its source or sink is first asked for, such as `sinks.sql_table`. Here
-stands what these sinks share: `how` and `keys`, and what they refuse.
+The core imports a module of this package when its source or sink is first used, such as `sinks.sql_table`. So
+a program needs only the packages of the systems that it uses.
+
+This file has the functions that several of these sinks share: `mode_for` turns the argument `how` into an
+output mode, `check_row_keys` and `other_driver` refuse a batch that cannot be written safely, and
+`import_arrow` imports the packages of Spark's `mapInArrow`.
 """
 
 from __future__ import annotations
@@ -21,7 +25,9 @@ _MODES = {"append": "append", "upsert": "update", "replace": "complete"}
 
 
 def import_arrow() -> None:
-    """Import what Spark's mapInArrow asks for, and only in the first batch.
+    """Import the packages that Spark's `mapInArrow` needs, so that a missing one is noticed early.
+
+    Spark itself imports them only in the first batch.
 
     Raises:
         ModuleNotFoundError: pandas or pyarrow is not installed.
@@ -33,11 +39,21 @@ def import_arrow() -> None:
 def mode_for(
     sink: str, target: str, how: str, keys: Sequence[str], ways: Sequence[str] = tuple(_MODES)
 ) -> str:
-    """Return the output mode for a way to write (`how`).
+    """Return the output mode that a sink needs for its argument `how`.
+
+    Args:
+        sink: the name of the sink, for messages.
+        target: the first argument of the sink as the user wrote it, for messages.
+        how: "append", "upsert" or "replace".
+        keys: the key columns of an upsert; empty for the other two.
+        ways: the values of `how` that the sink supports; by default all three.
+
+    Returns:
+        "append" for "append", "update" for "upsert", "complete" for "replace".
 
     Raises:
-        InvalidInputError: a way that the sink does not have, keys without an upsert, or an upsert without
-            keys.
+        InvalidInputError: the sink does not support `how`, keys are given without an upsert, or an upsert has
+            no keys.
 
     Examples:
         >>> mode_for("delta", "'out/totals'", "upsert", ["shop"])
@@ -59,11 +75,18 @@ def mode_for(
 def check_row_keys(
     where: str, keys: Sequence[str], batch_id: int, *, null: bool = False, twice: bool = False
 ) -> None:
-    """Refuse keys that do not tell the rows of a batch apart.
+    """Refuse a batch whose keys do not identify its rows.
+
+    Args:
+        where: the target of the sink, for messages.
+        keys: the key columns.
+        batch_id: the number of the batch, for messages.
+        null: whether the caller has found a row with a null key.
+        twice: whether the caller has found two rows with the same key.
 
     Raises:
-        InvalidInputError: a key is null, which equals nothing, or two rows have the same, of which one would
-            be lost.
+        InvalidInputError: a key is null, which equals nothing, so an upsert cannot find its row; or two rows
+            have the same key, so one of them would be lost.
     """
     named = f"batch {batch_id} for {where}: key {', '.join(keys)}"
     if null:
@@ -73,7 +96,7 @@ def check_row_keys(
 
 
 def other_driver(batch_id: int) -> InvalidInputError:
-    """Return the refusal of a batch that a second driver of the query writes, too."""
+    """Return the error for a batch that a second driver of the same query has written meanwhile."""
     return InvalidInputError(
         f"batch {batch_id} was written by another driver of this query in the meantime; stop one of them"
     )

@@ -1,4 +1,8 @@
-"""A batch on its way through the driver: computed once, kept on disk, and read as Arrow in small parts."""
+"""A batch on its way through the driver: computed once, kept on disk, and read as Arrow in small parts.
+
+Sinks that write from the driver's Python (`sql_table`, `mongodb`, and `delta` with delta-rs) read a batch
+with `kept`. It chooses between `in_files`, which is faster, and `in_blobs`, which works on every cluster.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +29,11 @@ if TYPE_CHECKING:
 
 
 _LOST = "a worker lost rows of this batch on their way; start again, and the batch is replayed"
-_PART = 32 * 1024 * 1024  # bytes at a time; a JVM that is asked for them needs a few times as much
-_ROWS = 10_000  # at a time, as Spark makes parts of Arrow
+_PART = 32 * 1024 * 1024  # bytes of a part; the driver's JVM needs a few times as much memory for it
+_ROWS = 10_000  # rows of a part, as in Spark's own Arrow batches
 
-# Parquet has all of these as Arrow has them, but for dates and instants, which the session's settings shift.
+# The types that Parquet stores exactly as Arrow does. Dates and timestamps are written as numbers, because
+# the session's settings can shift them in Parquet.
 _PLAIN = (
     *(T.BinaryType, T.BooleanType, T.ByteType, T.DateType, T.DecimalType, T.DoubleType, T.FloatType),
     *(T.IntegerType, T.LongType, T.ShortType, T.StringType, T.TimestampNTZType, T.TimestampType),
@@ -41,11 +46,23 @@ _AS_NUMBERS: dict[type[T.DataType], tuple[Callable[[str], Column], pa.DataType]]
 
 @contextmanager
 def kept(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
-    """Compute all of a batch once, and give its rows in their order; memory holds a part of them.
+    """Compute a batch once, and yield its rows in their order, in parts of bounded size.
 
-    Where Spark's workers are on this machine, they leave plain columns in files, which are read here: no
-    Python is between, and no second job. Else they keep the rows themselves. They also do so where Spark
-    encrypts its temporary data (`spark.io.encryption.enabled`), as these files would not be encrypted.
+    The driver's memory holds one part at a time. Parts can be read only within the `with` block.
+
+    If Spark's workers are on this machine and the columns have plain types, the workers write Parquet files
+    that this process reads (`in_files`): this needs no Python worker and no second job. Otherwise the workers
+    keep the rows (`in_blobs`). They also keep them if Spark encrypts its temporary data
+    (`spark.io.encryption.enabled`), because the files would not be encrypted.
+
+    Args:
+        batch: the batch; all of it is computed before the block begins.
+
+    Yields:
+        The parts, whose columns are named c0, c1 and so on, in the batch's order.
+
+    Raises:
+        KitError: while the parts are read, a worker has lost rows.
     """
     spark = batch.sparkSession
     is_secret = str(spark.conf.get("spark.io.encryption.enabled", None)).lower() == "true"
@@ -55,13 +72,13 @@ def kept(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
 
 
 def _numbered(batch: DataFrame) -> DataFrame:
-    """Name the columns c0, c1 and so on: Spark looks into a name with a dot, and two may be the same."""
+    """Rename the columns to c0, c1 and so on, because Spark misreads dots in names, and names may repeat."""
     return batch.toDF(*(f"c{number}" for number in range(len(batch.columns))))
 
 
 @contextmanager
 def in_files(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
-    """Keep a batch in Parquet files of this machine."""
+    """Keep a batch in uncompressed Parquet files in a temporary folder of this machine; see `kept`."""
     frame, kinds = _numbered(batch), [field.dataType for field in batch.schema]
     columns = [
         _AS_NUMBERS[type(kind)][0](name).alias(name) if type(kind) in _AS_NUMBERS else F.col(name)
@@ -75,11 +92,11 @@ def in_files(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
 
 
 def _read(folder: Path, kinds: list[T.DataType]) -> Iterator[pa.RecordBatch]:
-    """Give the rows of the files that a job has written, all of which are there when it has ended."""
-    # part-00003-….parquet; where Spark limits the rows of a file, c000, c001 and so on end the name.
+    """Read the rows of the Parquet files that a finished job has written, in the order of its partitions."""
+    # Names are part-00003-….parquet; if Spark limits the rows per file, they end with c000, c001 and so on.
     for path in sorted(folder.glob("part-*"), key=lambda path: (int(path.name.split("-")[1]), path.name)):
         with pq.ParquetFile(path) as file:
-            groups = [[number] for number in range(file.num_row_groups)]  # all at once would stay in memory
+            groups = [[number] for number in range(file.num_row_groups)]  # one call would keep all in memory
             for part in chain.from_iterable(file.iter_batches(_ROWS, group) for group in groups):
                 columns = [
                     column.cast(_AS_NUMBERS[type(kind)][1]) if type(kind) in _AS_NUMBERS else column
@@ -90,14 +107,14 @@ def _read(folder: Path, kinds: list[T.DataType]) -> Iterator[pa.RecordBatch]:
 
 @contextmanager
 def in_blobs(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
-    """Keep a batch with the workers, in blobs of Arrow.
+    """Keep a batch with the workers, as blobs of Arrow data that the driver fetches in parts; see `kept`.
 
-    A whole partition could be too much for the driver's JVM, which hangs when it is out of memory: hence
-    parts by their size.
+    The parts are limited by their size, because a whole partition could exhaust the memory of the driver's
+    JVM, which then hangs.
     """
 
     def pack(parts: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa  # nested, with all that it needs: so the workers do not need the kit
+        import pyarrow as pa  # within the function, so that the workers do not need the kit
 
         for part in parts:
             if part.num_rows:
@@ -109,7 +126,7 @@ def in_blobs(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
     blobs = (
         _numbered(batch).mapInArrow(pack, "blob BINARY").withColumn("number", F.monotonically_increasing_id())
     )
-    blobs = blobs.persist()  # in memory, and on disk what does not fit
+    blobs = blobs.persist()  # in memory, and on disk if they do not fit
     try:
         made = blobs.select("number", F.length("blob"), F.crc32("blob")).collect()
         yield _fetched(blobs, sorted(tuple(row) for row in made))
@@ -118,20 +135,29 @@ def in_blobs(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
 
 
 def _fetched(blobs: DataFrame, made: list[tuple[int, int, int]]) -> Iterator[pa.RecordBatch]:
-    """Give the rows of the blobs that were made, or fail: one that a worker has lost is computed again.
+    """Fetch the rows of the blobs, and check each blob against the checksum of the first computation.
 
-    After a shuffle its rows may come in another order then, and be in another blob.
+    Spark recomputes a blob that a worker has lost. After a shuffle its rows may then come in another order,
+    or be in another blob, so that rows would be lost or doubled.
+
+    Args:
+        blobs: the blobs, with the columns `number` and `blob`.
+        made: the number, size in bytes and checksum of each blob that was computed, sorted by number.
+
+    Raises:
+        KitError: a blob is missing, or differs from the one that was computed first.
     """
     sums = {number: checksum for number, _, checksum in made}
-    parts: dict[int, list[int]] = {}  # numbers of blobs
+    parts: dict[int, list[int]] = {}  # the numbers of the blobs that are fetched together
     total = 0
     for number, size, _ in made:
         parts.setdefault(total // _PART, []).append(number)
         total += size
     for numbers in parts.values():
-        # The numbers that Spark keeps of what it has on disk let it skip all else.
+        # Spark keeps the range of numbers of each cached piece, so this filter skips all other pieces.
         part = blobs.where(F.col("number").between(numbers[0], numbers[-1])).coalesce(1)
-        # Not by toLocalIterator: Spark never forgets its jobs, with plan and session, a megabyte a batch.
+        # Not toLocalIterator: Spark never releases its jobs, with their plans and sessions, which would leak
+        # a megabyte per batch.
         fetched = part.select("number", "blob").toArrow()
         for number, blob in zip(fetched["number"].to_pylist(), fetched["blob"], strict=True):
             if sums.pop(number, None) != zlib.crc32(blob.as_buffer()):

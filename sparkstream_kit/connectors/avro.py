@@ -1,4 +1,10 @@
-"""Records of Avro with the id of their schema before them, as Confluent's serializers write them."""
+"""Records of Avro with the id of their schema before them, as Confluent's serializers write them.
+
+`parse_avro` is the public function; users find it in `sparkstream_kit.quarantine`. It gives Spark's Python
+workers a `Decoder`, which decodes a record with the library fastavro and checks each value against the type
+of its column. `Schemas` is where the records' schemas come from: a folder (`in_folder`), or a schema registry
+(`of_registry`).
+"""
 
 from __future__ import annotations
 
@@ -34,23 +40,25 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 
-_SECONDS = 10  # for one answer
-_AGAIN = 60.0  # seconds until an id that was not known is asked for again
-_MOST = 10_000  # ids that are remembered; damaged records have any
+_SECONDS = 10  # timeout of a request to the registry
+_AGAIN = 60.0  # seconds until the registry is asked again for an id that it did not know
+_MOST = 10_000  # ids in the cache, which is bounded because damaged records can contain any id
 _NOT_FOUND = 404
 
-# Of this process, by registry and id: the schema, or why there is none, and until when this is so.
+# The cache of this process, by registry and id: the schema, the reason if there is none, and the monotonic
+# time in seconds until which the entry is valid.
 _answers: dict[tuple[str, int], tuple[Any, str | None, float]] = {}
 
 
 @dataclass(frozen=True)
 class Schemas:
-    """Where the schemas of records are.
+    """Where the schemas of records come from: a folder that was read, or a registry.
 
     Attributes:
-        place: the address of their registry, without a slash at the end; or a name for `known`.
-        known: of a folder, the schemas by their ids; None of a registry.
-        login: what the header `Authorization` says, if the registry asks for one.
+        place: the address of the registry, without a slash at the end; for a folder, a checksum of its
+            schemas, which identifies them in the cache.
+        known: for a folder, its schemas by their ids; None for a registry.
+        login: the value of the header `Authorization` for the registry; None to send no such header.
     """
 
     place: str
@@ -59,10 +67,10 @@ class Schemas:
 
 
 def in_folder(folder: Path) -> Schemas:
-    """Read the schemas of a folder: each in a file that is named by its id.
+    """Read the schemas in a folder; each is in a file that is named by its id, such as `7.avsc`.
 
     Raises:
-        InvalidInputError: no such folder, none in it, or a file that is not a schema.
+        InvalidInputError: the folder does not exist or has no such file, or a file is not a schema.
     """
     if not folder.is_dir():
         raise InvalidInputError(f"schemas {folder}: there is no such folder; create it or correct the path")
@@ -83,15 +91,15 @@ def in_folder(folder: Path) -> Schemas:
 
 
 def of_registry(text: str) -> Schemas:
-    """Read a registry's address, with a login in it or without.
+    """Parse the address of a registry, and take the login out of it, if there is one.
 
     Raises:
-        InvalidInputError: not an address of HTTP.
+        InvalidInputError: the text is not an address with http or https.
     """
     try:
         parts = urlsplit(text)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # such as of a port that is no number
+    except ValueError:  # as for a port that is not a number
         is_address = False
     if not is_address:
         raise InvalidInputError(f"registry {text!r} is no address, such as http://localhost:8081")
@@ -104,10 +112,13 @@ def of_registry(text: str) -> Schemas:
 
 
 def schema_by_id(number: int, schemas: Schemas) -> tuple[Any, str | None]:
-    """Return a schema that fastavro has parsed; else None, and why there is none.
+    """Look up a schema by its id, in this process's cache or else in the folder or registry.
+
+    Returns:
+        The schema as fastavro has parsed it, and None; or None, and the reason why there is no schema.
 
     Raises:
-        KitError: the registry cannot be reached, or answers with an error of its own.
+        KitError: the registry cannot be reached, or answers with an error or without a schema.
     """
     place = (schemas.place, number)
     if place in _answers and _answers[place][2] > time.monotonic():
@@ -128,10 +139,10 @@ def schema_by_id(number: int, schemas: Schemas) -> tuple[Any, str | None]:
 
 
 def _parsed(schema: Any) -> Any:
-    """Return a schema as fastavro reads by it.
+    """Parse a schema with fastavro.
 
     Raises:
-        ValueError: it is not a schema of Avro.
+        ValueError: it is not an Avro schema.
     """
     import fastavro
 
@@ -142,7 +153,11 @@ def _parsed(schema: Any) -> Any:
 
 
 def _asked(registry: Schemas, number: int) -> Any:
-    """Return what a registry has for an id; None where it knows no such id."""
+    """Ask a registry for the schema of an id, and return it as parsed JSON; None if the id is unknown.
+
+    Raises:
+        KitError: the registry cannot be reached, or answers with an error or without a schema.
+    """
     headers = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
     if registry.login:
         headers["Authorization"] = registry.login
@@ -160,47 +175,54 @@ def _asked(registry: Schemas, number: int) -> Any:
     if not isinstance(found, dict) or not isinstance(found.get("schema"), str):
         raise KitError(f"schema registry {registry.place} gives no schema for the id {number}")
     if found.get("schemaType", "AVRO") != "AVRO":
-        return {"type": "not Avro"}  # which no reader of Avro knows
+        return {"type": "not Avro"}  # not a valid schema, so that the record is bad
     try:
         return json.loads(found["schema"])
     except ValueError:
-        return found["schema"]  # the bare name of a type
+        return found["schema"]  # the bare name of a type, such as string
 
 
-_HEADER = 5  # bytes: zero, and the id of the schema
+_HEADER = 5  # bytes: a zero byte, and the schema's id in four bytes
 _INTEGERS: dict[type[T.DataType], int] = {
     T.ByteType: 7,
     T.ShortType: 15,
     T.IntegerType: 31,
     T.LongType: 63,
-}  # bits
+}  # bits without the sign
 _PLAIN: dict[type[T.DataType], type] = {T.BooleanType: bool, T.BinaryType: bytes, T.DateType: dt.date}
-# More digits than any decimal has, and no rounding.
+# To change a decimal's scale without rounding; 100 digits are more than any decimal of Spark's has.
 _EXACT = Context(prec=100, traps=[InvalidOperation, Inexact])
 
 
 class _BadError(Exception):
-    """A record is bad; the message is why."""
+    """A record is bad; the message is the reason."""
 
 
 class _UnfitError(Exception):
-    """A value is not one of its column's type."""
+    """A value cannot be held exactly by its column's type."""
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """Turns a record into the values of its columns, and why it is bad.
+    """Decodes a record to the values of its columns, or to the reason why it is bad; runs in a Python UDF.
 
     Attributes:
-        schema: the columns.
-        schemas: those of the records.
+        schema: the columns to read, each from the record's field of the same name.
+        schemas: where the records' schemas come from.
     """
 
     schema: T.StructType
     schemas: Schemas
 
     def __call__(self, record: bytes | None) -> tuple[Any, ...]:
-        """Return the value of each column, and null; or nulls, and the reason."""
+        """Decode a record.
+
+        Returns:
+            The value of each column and None; for a bad record, None for each column and the reason.
+
+        Raises:
+            KitError: the registry cannot be reached, or answers with an error or without a schema.
+        """
         try:
             return (*self._typed(self._read(None if record is None else bytes(record))), None)
         except _BadError as err:
@@ -241,10 +263,10 @@ class Decoder:
 
 
 def _fitted(value: Any, kind: T.DataType) -> Any:
-    """Return a value of fastavro's as Spark takes it for a column.
+    """Convert a value that fastavro has decoded to one that Spark accepts for a column of a type.
 
     Raises:
-        _UnfitError: it is not exactly a value of that type.
+        _UnfitError: the value is not of that type, or does not fit into it exactly.
     """
     if value is None:
         return None
@@ -266,7 +288,7 @@ def _in_place(value: Any, kind: T.DataType, nullable: bool) -> Any:
 
 
 def _of(value: Any, *kinds: type) -> Any:
-    if type(value) not in kinds:  # no bool for an int, no datetime for a date
+    if type(value) not in kinds:  # not isinstance: a bool is an int, and a datetime is a date
         raise _UnfitError
     return value
 
@@ -301,7 +323,11 @@ def _decimal(value: int | Decimal, kind: T.DecimalType) -> Decimal:
 
 
 def _floating(value: float, kind: T.DataType) -> float:
-    """Return a number that a column of floating-point numbers has; an integer must stay exact."""
+    """Convert a number for a column of floats or doubles; an integer must stay exact, a float may be rounded.
+
+    Raises:
+        _UnfitError: an integer would be rounded, or a finite number would become infinite.
+    """
     try:
         number = float(value)
         if isinstance(kind, T.FloatType):
@@ -323,39 +349,48 @@ def parse_avro(
     schemas: str | Path | None = None,
     registry: str | None = None,
 ) -> DataFrame:
-    """Parse records of Avro; each gives one row, good or bad.
+    """Parse Avro records that begin with their schema's id; each record gives one row, good or bad.
 
     A record is a zero byte, the id of its schema in four bytes, and a value in Avro's binary encoding, as
-    Confluent's serializers write it. A record is bad when it does not begin so, when its id is not known,
-    when its bytes are not one value of its schema, when a value in any column is not of the column's type or
-    does not fit (an integer that is too big, a decimal with more digits than the column holds), or when a
-    column that the schema says is NOT NULL is null or missing. Fields that `schema` does not have are passed
-    over.
+    Confluent's serializers write it. A record is bad if
 
-    The schema of an id is asked for once in each Python process of Spark's workers, which need fastavro, too.
-    An id that the registry does not know is asked for again after a minute. If the registry cannot be
-    reached, the query fails, as nobody can say then which records are bad.
+    - it does not begin with a zero byte and an id,
+    - its schema id is unknown, or its schema cannot be read,
+    - its bytes are not exactly one value of that schema, or the value is not a record with fields,
+    - a value is not of its column's type or does not fit (an integer that is too big, a decimal with more
+      digits than the column holds), or
+    - a column that is NOT NULL in `schema` is null or missing.
+
+    Fields of the record that `schema` does not have are ignored.
+
+    Each Python worker process of Spark asks for the schema of an id once, and caches it; the workers need
+    fastavro, too. It asks again after a minute for an id that the registry does not know. If the registry
+    cannot be reached, the query fails, because it is then unknown which records are bad.
 
     Args:
         records: a DataFrame, streaming or static, whose first column is the record (binary), such as that of
             `sources.kafka(…, binary=True)`. Its other columns are kept.
-        schema: the columns, as a StructType or as DDL, each a field of the record by its exact name. Avro's
-            `timestamp-millis` and `timestamp-micros` are TIMESTAMP, their local kinds TIMESTAMP_NTZ; enums
-            and uuids are STRING. An integer fits any column of numbers that holds it exactly.
+        schema: the columns to read, as a StructType or as DDL, each from the record's field of exactly the
+            same name. Avro's `timestamp-millis` and `timestamp-micros` are read as TIMESTAMP, their local
+            kinds as TIMESTAMP_NTZ, enums and uuids as STRING. An integer fits every numeric column that holds
+            it exactly.
         schemas: a folder of schemas on the driver's machine, each in a file that is named by its id:
-            `7.avsc`. It is read now: a new file is known after a restart.
-        registry: in place of a folder, the address of a schema registry, such as "http://registry:8081" or
-            "https://user:password@registry", which is asked `GET /schemas/ids/7`. Schemas that refer to
-            others are not read.
+            `7.avsc`. It is read when this function is called, so a new file needs a restart.
+        registry: the address of a schema registry, in place of a folder, such as "http://registry:8081" or
+            "https://user:password@registry". It must answer `GET /schemas/ids/7`. Schemas that refer to
+            other schemas cannot be read.
 
     Returns:
-        As `parse_csv`: the columns of `schema` (all null in a bad row), then `_reason`, such as "unknown
-        schema id" or "amount: not a decimal(12,2)", `_raw`, `_bytes` (the record exactly, unless it is text
-        that `_raw` has) and `_file`, then the other columns of `records`.
+        The same columns as `parse_csv`: those of `schema` (all null in a bad row), then `_reason` (string;
+        null in a good row), such as "unknown schema id" or "amount: not a decimal(12,2)", `_raw`, `_bytes`
+        (the exact record, unless it is text and `_raw` holds it) and `_file`, then the other columns of
+        `records`.
 
     Raises:
-        InvalidInputError: DDL that cannot be read, a column type that Avro cannot hold, a name as in
-            `parse_csv`, not one of `schemas` and `registry`, no such folder, or a file that is not a schema.
+        InvalidInputError: the DDL cannot be read, Avro cannot hold a column's type, a column has a name that
+            `parse_csv` refuses, the first column is not binary, not exactly one of `schemas` and `registry`
+            is given, the folder does not exist or has no schema, a file is not a schema, or `registry` is not
+            an address.
         MissingExtraError: fastavro is not installed.
 
     Examples:
@@ -388,9 +423,9 @@ def parse_avro(
 
     def read(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
         decoded = F.udf(decode, made, useArrow=False)(F.col(RAW).cast("binary"))
-        frame = frame.select("*", decoded.alias("_read"))  # a step of its own: each record is decoded once
+        frame = frame.select("*", decoded.alias("_read"))  # a separate step: it decodes each record once
         return frame.select("*", "_read.*"), F.col("_why"), None
 
-    # As a string its bytes are the same, whatever they are.
+    # `parsed` expects a string. The cast keeps the bytes, even if they are not text.
     text = records.withColumn(first.name, column(first.name).cast("string"))
     return parsed(text, schema, read, "avro")

@@ -1,4 +1,8 @@
-"""The kinds of generated rows: how each is written to files, and what a job should find in them."""
+"""The kinds of generated rows: how each is written to files, and what a job should find in them.
+
+`DATASETS` maps a name to a `Dataset`. `sparkstream feed NAME` and `sparkstream new` read their settings from
+it.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +22,18 @@ _NO_DUPLICATES = ("late", "bad", "ahead")
 
 
 class Dataset(NamedTuple):
-    """One kind of generated rows: `sparkstream feed` lands it, and `sparkstream new` copies some of it.
+    """One kind of generated rows: `sparkstream feed` lands its files, and `sparkstream new` copies a sample.
 
     Attributes:
-        file: names its files, such as `cards.csv` for `cards-0-0001.csv`, with the seed and their number.
+        file: the pattern of file names: `cards.csv` stands for `cards-0-0001.csv`, with the seed and the
+            number of the file.
         rows: the generator, called as `rows(count, seed=seed)`.
-        truth: what a job should find, from the rows that count.
-        line: writes a row as a line.
-        time: the field of the time, for `disturb`.
-        shares: which ways to disturb make sense for it.
-        delay: the watermark's delay that its job has by default.
-        keeps_late: its job counts late rows, too, so that the truth does.
+        truth: computes what a job should find from the rows that count.
+        line: writes a row as one line of text.
+        time: the name of the event-time field, for `disturb`.
+        shares: the arguments of `disturb` that make sense for this kind.
+        delay: the default watermark delay of the job for this kind.
+        keeps_late: whether the job also counts late rows, so that the truth must include them.
     """
 
     file: str
@@ -42,10 +47,11 @@ class Dataset(NamedTuple):
 
 
 def _log_truth(rows: list[Any]) -> dict[str, list[Any]]:
+    """Return the true results of both reports of the job on access logs."""
     return {"errors": make.log_errors(rows), "sessions": make.log_sessions(rows)}
 
 
-# By the name of the command.
+# By the name of the command below `sparkstream feed`.
 DATASETS = {
     "events": Dataset("events.csv", make.events_rows, make.events_truth, csv_line, keeps_late=True),
     "posts": Dataset("posts.json", make.posts_rows, make.posts_truth, make.posts_line, time="created_at"),

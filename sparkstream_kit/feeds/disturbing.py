@@ -1,4 +1,9 @@
-"""Rows as they really arrive: some late, some twice, some broken, some dated far in the future."""
+"""Rows as they really arrive: some late, some twice, some broken, some dated far in the future.
+
+`disturb` takes clean rows in time order and returns a `Disturbed`: the rows in the order of their arrival,
+each labelled with its kind. The true answer stays known, because a job must compute it from the `counted`
+rows alone.
+"""
 
 from __future__ import annotations
 
@@ -23,43 +28,43 @@ _Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Disturbed:
-    """Rows in the order in which they arrive, and what each of them is.
+    """The result of `disturb`: rows in the order of their arrival, each labelled with its kind.
 
     Attributes:
-        arriving: the rows; a bad one is a text.
-        kinds: for each of them "counted", "late", "duplicate", "bad" or "ahead".
+        arriving: the rows as dicts; a bad row is a string.
+        kinds: for each row, "counted", "late", "duplicate", "bad" or "ahead".
     """
 
     arriving: Sequence[_Row | str]
     kinds: Sequence[str]
 
     def first(self, count: int) -> Disturbed:
-        """Return the first `count` that arrive: what has landed, when the rest has not yet."""
+        """Return the first `count` arriving rows, as when only a part of the input has landed."""
         return Disturbed(self.arriving[:count], self.kinds[:count])
 
     @property
     def counted(self) -> list[_Row]:
-        """The rows that count, in time order: each is on time, and here once."""
+        """The rows that a job must count, in time order: each is on time and appears once."""
         return self._of("counted")
 
     @property
     def late(self) -> list[_Row]:
-        """The rows that arrive when the watermark has passed them."""
+        """The rows that arrive after the watermark has passed their time."""
         return self._of("late")
 
     @property
     def duplicates(self) -> list[_Row]:
-        """The rows that have arrived before; they are not late."""
+        """The rows that arrive a second time; they are not late."""
         return self._of("duplicate")
 
     @property
     def bad(self) -> list[str]:
-        """The texts that are no rows."""
+        """The strings that are not rows."""
         return self._of("bad")
 
     @property
     def ahead(self) -> list[_Row]:
-        """The rows of the year 2099."""
+        """The copies of rows that are dated in the year 2099."""
         return self._of("ahead")
 
     def _of(self, wanted: str) -> list[Any]:
@@ -80,37 +85,39 @@ def disturb(
 ) -> Disturbed:
     """Disturb the order of rows, and add rows that do not count, so that the true answer stays known.
 
-    It is what a job should compute from `counted` alone. Cut `arriving` into files of `rows_per_file` and
-    let the stream read one file in each batch (`max_files_per_trigger=1`). Then each late row is late for
-    Spark, and no other row is: a row is late if its time is at or before the newest time of the batches
-    before its own, less the delay (Structured Streaming guide, "Handling Late Data and Watermarking").
-    Spark's own operators may still use the watermark of one batch before, so late rows are late by
-    that one, too.
+    The true answer is what a job should compute from the `counted` rows alone. Cut `arriving` into files of
+    `rows_per_file` rows, and let the stream read one file in each batch (`max_files_per_trigger=1`). Then
+    Spark treats each late row as late, and no other row. A row is late if its time is at or before the
+    watermark, which is the newest time of the earlier batches minus the delay (Structured Streaming guide,
+    "Handling Late Data and Watermarking"). Spark's own operators may still use the watermark of one batch
+    earlier, so each late row is late by that watermark, too.
 
     Each share is a probability for a row, from 0 to 1:
 
-    - `late`: the row arrives late, and does not count. The last rows cannot be late, as nothing follows.
-    - `duplicates`: the row arrives once more, up to two files later, before any row that is `delay` newer.
-    - `bad`: the text "not a row: 7 {" comes after row 7, and so on. It is no JSON, and a single column of CSV
-      (only a schema of one text column could take it for a row).
-    - `ahead`: a copy of the row comes after it, dated in the year 2099.
+    - `late`: the row arrives late, and does not count. The last rows cannot be late, as nothing follows them.
+    - `duplicates`: the row arrives a second time, up to two files later, and before any row whose time is
+      `delay` newer.
+    - `bad`: the text "not a row: 7 {" follows row 7, and so on. The text is not valid JSON, and as CSV it has
+      a single column, so only a schema of one string column could accept it as a row.
+    - `ahead`: a copy of the row, dated in the year 2099, follows the row. The job must drop such rows before
+      its watermark, as they would move the watermark of Spark to the year 2099.
 
     Args:
-        rows: finite, with times that never decrease.
-        time: the field of the time: epoch seconds (or milliseconds), an ISO 8601 text or a datetime. Texts
-            and datetimes without a time zone are UTC.
-        late: share of rows that become late.
-        duplicates: share of rows that come twice.
-        bad: share of rows that a bad text follows.
-        ahead: share of rows that a copy in the far future follows.
-        delay: the watermark's delay, such as "10 minutes" or a `timedelta`; in whole milliseconds.
-        rows_per_file: how many of the arriving rows a file holds.
-        seed: the same seed gives the same result.
+        rows: a finite number of rows as dicts, with times that never decrease.
+        time: the name of the event-time field. Its values are epoch seconds (or milliseconds), ISO 8601 texts
+            or datetimes. Texts and datetimes without a time zone are in UTC.
+        late: the share of rows that become late.
+        duplicates: the share of rows that arrive twice.
+        bad: the share of rows that are followed by a bad text.
+        ahead: the share of rows that are followed by a copy in the far future.
+        delay: the watermark delay, such as "10 minutes" or a `timedelta`; cut to whole milliseconds.
+        rows_per_file: the number of arriving rows in a file.
+        seed: the seed of the random choices; the same seed gives the same result.
 
     Raises:
         InvalidInputError: a share is out of range, times are missing, unreadable or decrease, the delay
-            cannot be read or is 0, there is not a row in a file, or no row at all can be late: the rows cover
-            less time than `delay`, or fewer than three files.
+            cannot be read or is below a millisecond, `rows_per_file` is below 1, or no row at all can be
+            late, because the rows cover less time than `delay`, or fewer than three files.
 
     Examples:
         >>> hours = [{"time": n * 3600, "n": n} for n in range(9)]
@@ -136,7 +143,8 @@ def disturb(
     plan = _Plan(given, _times(given, time), time, wait, rows_per_file, draws, shares)
     chosen = {number for number, (share, *_) in enumerate(draws) if share < late}
     asked = bool(chosen)
-    # A row that no file can come late enough for arrives in its place; with it, the others still are late.
+    # Some rows cannot become late, because no file comes long enough after them. Such a row arrives in its
+    # usual place, and the rows are arranged again, in which the other late rows stay late.
     while stuck := plan.arrange(chosen):
         chosen -= stuck
     if asked and not chosen:
@@ -148,7 +156,7 @@ def disturb(
 
 
 def _times(rows: Sequence[_Row], time: str) -> list[int]:
-    """Return the times of rows in microseconds; refuse rows that lack one or are not in order."""
+    """Return the times of rows in microseconds since 1970; reject rows without a time or out of order."""
     times: list[int] = []
     for number, row in enumerate(rows, 1):
         if time not in row:
@@ -165,10 +173,23 @@ def _times(rows: Sequence[_Row], time: str) -> list[int]:
 
 @dataclass
 class _Plan:
-    """The order of arrival, made anew for each choice of late rows."""
+    """Computes the order of arrival for a choice of late rows; `arrange` starts over for each choice.
+
+    Attributes:
+        rows: the rows in time order.
+        times: the times of the rows, in microseconds since 1970.
+        time: the name of the event-time field.
+        wait: the watermark delay in microseconds.
+        size: the number of arriving rows in a file.
+        draws: six random numbers for each row, drawn once, so that all arrangements use the same ones.
+        shares: the share of each kind of disturbance, by its name.
+        arriving: the rows in the order of arrival.
+        kinds: the kind of each arriving row.
+        newest: for each position in `arriving`, the newest time so far.
+    """
 
     rows: Sequence[_Row]
-    times: Sequence[int]  # of the rows, in microseconds
+    times: Sequence[int]
     time: str
     wait: int
     size: int
@@ -176,13 +197,13 @@ class _Plan:
     shares: Mapping[str, float]
     arriving: list[_Row | str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
-    newest: list[int] = field(default_factory=list)  # at each place in `arriving`, the newest time so far
+    newest: list[int] = field(default_factory=list)
 
     def arrange(self, late: Collection[int]) -> set[int]:
-        """Arrange the rows; return those of `late` that found no place where they would be."""
+        """Arrange the rows with the given ones late; return those rows for which no late position exists."""
         self.arriving, self.kinds, self.newest = [], [], []
         waiting: deque[int] = deque()
-        due: list[tuple[int, int, str]] = []  # before which row, which row, as what
+        due: list[tuple[int, int, str]] = []  # a heap: the row to arrive before, the row, and its kind
         for number in range(len(self.rows)):
             self._come_late(waiting, due, number)
             self._land(due, number)
@@ -197,7 +218,7 @@ class _Plan:
         return set(waiting)
 
     def _extras(self, number: int) -> Iterator[int]:
-        """Put what follows a row; give before which row it comes again, if it does."""
+        """Add the bad text and the copy in 2099 after a row; yield the row before which it arrives again."""
         row = self.rows[number]
         _, again, bad, ahead, later, _ = self.draws[number]
         if bad < self.shares["bad"]:
@@ -209,8 +230,12 @@ class _Plan:
             yield min(number + 1 + int(later * 2 * self.size), last)
 
     def _come_late(self, waiting: deque[int], due: list[tuple[int, int, str]], number: int) -> bool:
-        """Make those of the waiting rows due, within a file's length, that would be late from now on."""
-        passed = len(self.arriving) // self.size - 1  # the files whose newest time surely is the watermark's
+        """Schedule the waiting rows that the watermark has passed; return whether there are any.
+
+        Each such row arrives within the next `size` rows, at a random position.
+        """
+        # The files whose newest time is surely in the watermark: all complete files but the last one.
+        passed = len(self.arriving) // self.size - 1
         watermark = self.newest[passed * self.size - 1] // 1000 * 1000 - self.wait if passed > 0 else None
         found = False
         while waiting and watermark is not None and self.times[waiting[0]] <= watermark:
@@ -219,12 +244,14 @@ class _Plan:
         return found
 
     def _land(self, due: list[tuple[int, int, str]], number: int) -> None:
+        """Add the scheduled rows that arrive before row `number`."""
         while due and due[0][0] <= number:
             _, row, kind = heapq.heappop(due)
             self._put(kind, dict(self.rows[row]), self.times[row])
 
     def _put(self, kind: str, row: _Row | str, moment: int | None = None) -> None:
+        """Add an arriving row; `moment` is its time, or None if it does not move the newest time."""
         self.arriving.append(row)
         self.kinds.append(kind)
-        before = self.newest[-1:]  # none before the first, which is a row with a time
+        before = self.newest[-1:]  # empty for the first arriving row, which always has a time
         self.newest.append(max(before if moment is None else [*before, moment]))

@@ -1,4 +1,10 @@
-"""Files that land in a folder as Spark's file source needs them, replayed at a pace; a server of lines."""
+"""Files that land in a folder as Spark's file source needs them, replayed at a pace; a server of lines.
+
+Lines come from `text_lines`, `random_lines` or `replay`; `csv_line` and `json_line` write rows as lines.
+`line_files` and `replay_files` cut lines into files, which `drip` lands in a folder. `LineServer` sends lines
+to socket clients, such as Spark's socket source. Iterables made here start from the beginning at each
+iteration.
+"""
 
 from __future__ import annotations
 
@@ -30,16 +36,16 @@ if TYPE_CHECKING:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FAR = 2099
+_FAR = 2099  # the year of rows that are dated in the future by mistake
 _MILLISECONDS_FROM = 100_000_000_000  # as seconds the year 5138, as milliseconds 1973
 
 
 def microseconds(value: object, pattern: str | None = None) -> int | None:
-    """Return a time in microseconds since 1970, or None if it cannot be read.
+    """Convert a time to microseconds since 1970 UTC, or None if it cannot be read.
 
-    A number, or a text that is one, is epoch seconds; from 100,000,000,000 on it is milliseconds. Any other
-    text is ISO 8601 with hyphens, and UTC if it names no time zone. With a pattern of `datetime.strptime` it
-    is a text of that alone.
+    A number, or a text that holds a number, means epoch seconds, or epoch milliseconds from 100,000,000,000
+    on. Any other text must be ISO 8601 with hyphens. With a pattern of `datetime.strptime`, only text of that
+    pattern is read. Texts and datetimes without a time zone are in UTC.
 
     Examples:
         >>> microseconds("1/2/1970 0:00", "%m/%d/%Y %H:%M")
@@ -63,7 +69,7 @@ def microseconds(value: object, pattern: str | None = None) -> int | None:
 
 
 def in_far_year(value: Any) -> Any:
-    """Return a time that `microseconds` can read, moved to the year 2099; of the same kind and shape.
+    """Move a time that `microseconds` can read to the year 2099; keep its type and its format.
 
     Examples:
         >>> in_far_year("2024-02-29 12:00:00"), in_far_year(0)
@@ -81,7 +87,7 @@ def in_far_year(value: Any) -> Any:
 
 
 def _is_iso(text: str) -> bool:
-    return text[4:5] == "-"  # else fromisoformat would take some long numbers for dates
+    return text[4:5] == "-"  # without this check, fromisoformat would read some long numbers as dates
 
 
 def _number(text: str) -> float:
@@ -95,7 +101,7 @@ _WORDS = (*_SYLLABLES, *(first + second for first in _SYLLABLES for second in _S
 
 
 class Again(Generic[_T]):
-    """What `make` returns, made anew for each iteration."""
+    """An iterable that calls `make` for each iteration, so that each one starts from the beginning."""
 
     def __init__(self, make: Callable[[], Iterable[_T]]) -> None:
         self._make = make
@@ -107,7 +113,17 @@ class Again(Generic[_T]):
 def paced(
     items: Iterable[_T], period: float, stop: threading.Event, clock: Callable[[], float] = monotonic
 ) -> Iterator[_T]:
-    """Give an item each `period` seconds until `stop`, counted from the start: delays do not add up."""
+    """Yield one item every `period` seconds until `stop` is set.
+
+    Item n is due n periods after the start, so delays do not add up: after a delay, items follow at once
+    until the pace is caught up.
+
+    Args:
+        items: the items to yield.
+        period: seconds from one item to the next.
+        stop: ends the iteration when it is set, also during a wait.
+        clock: returns the current time in seconds.
+    """
     start = clock()
     for number, item in enumerate(items):
         if _wait(start + number * period - clock(), stop):
@@ -116,26 +132,35 @@ def paced(
 
 
 def _wait(seconds: float, stop: threading.Event) -> bool:
+    """Wait for some seconds or until `stop` is set; return whether it is set."""
     return stop.wait(seconds) if seconds > 0 else stop.is_set()
 
 
 def count_to(end: int | None) -> Iterable[int]:
-    """Count from 0 up to `end`, or for ever."""
+    """Return the numbers from 0 up to and without `end`, or without an end if it is None.
+
+    Raises:
+        InvalidInputError: `end` is below 0.
+    """
     if end is not None and end < 0:
         raise InvalidInputError(f"count is {end}; give 0 or more, or None for no end")
     return Again(itertools.count) if end is None else range(end)
 
 
 def zipf(ranks: int) -> list[float]:
-    """Return cumulative weights by Zipf's law, 1 / rank, for `random.choices`; the first is the heaviest."""
+    """Return cumulative weights for `random.choices` by Zipf's law: rank n has the weight 1 / n."""
     return list(itertools.accumulate(1 / rank for rank in range(1, ranks + 1)))
 
 
 def text_lines(path: str | os.PathLike[str]) -> Iterable[str]:
-    """Give the lines of a UTF-8 text file without their newlines; each reading opens the file anew.
+    """Read the lines of a UTF-8 text file, without their newlines; each iteration opens the file again.
+
+    Args:
+        path: the file.
 
     Raises:
-        InvalidInputError: there is no such file (at once), or it is not readable as UTF-8 (when it is read).
+        InvalidInputError: the file does not exist (raised by the call), or it cannot be read as UTF-8 (raised
+            during an iteration).
 
     Examples:
         >>> next(iter(text_lines(__file__)))[3:25]
@@ -161,8 +186,8 @@ def random_lines(seed: int, *, count: int | None = None) -> Iterable[str]:
     """Make lines of 3 to 10 made-up words, a few of them frequent and most rare (Zipf's law: 1 / rank).
 
     Args:
-        seed: the same seed gives the same lines.
-        count: how many lines; None never ends.
+        seed: the seed of the random choices; the same seed gives the same lines.
+        count: the number of lines; None for lines without an end.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -183,9 +208,10 @@ def random_lines(seed: int, *, count: int | None = None) -> Iterable[str]:
 
 
 def csv_line(row: Mapping[str, object] | tuple[object, ...] | str) -> str:
-    r"""Write the values of a row, a dict or a tuple, as a line of CSV; a text, such as a bad row, stays.
+    r"""Format the values of a row, a dict or a tuple, as a line of CSV without a newline.
 
-    A quote in a value is doubled (RFC 4180), which Spark reads with the option escape='"'. None is empty.
+    A quote in a value is doubled (RFC 4180); Spark reads that with the option escape='"'. None becomes an
+    empty value. A row that is a string, such as a bad row of `disturb`, is returned unchanged.
 
     Examples:
         >>> csv_line({"id": 7, "name": 'Bo "Bear" Lee', "price": None}), csv_line("not a row: 1 {")
@@ -199,7 +225,9 @@ def csv_line(row: Mapping[str, object] | tuple[object, ...] | str) -> str:
 
 
 def json_line(row: Mapping[str, object] | str) -> str:
-    r"""Write a row as a line of JSON; a text, such as a bad row, stays. A datetime becomes an ISO text.
+    r"""Format a row as a line of JSON without a newline; a datetime becomes an ISO 8601 text.
+
+    A row that is a string, such as a bad row of `disturb`, is returned unchanged.
 
     Examples:
         >>> json_line({"time": 1469501107, "action": "Öffnen"}), json_line("not a row: 1 {")
@@ -212,12 +240,13 @@ def line_files(lines: Iterable[str], *, rows: int, name: str) -> Iterable[tuple[
     r"""Cut lines into files of `rows` lines each: (name, text) pairs for `drip`; the last may be shorter.
 
     Args:
-        lines: without newlines.
-        rows: how many lines a file holds.
-        name: a pattern for the files' names, in which {} is the number of the file: "clicks-{}.json".
+        lines: the lines, without newlines.
+        rows: the number of lines in a file.
+        name: a pattern for the names of the files, such as "clicks-{}.json"; {} stands for the number of the
+            file, which counts from 0001.
 
     Raises:
-        InvalidInputError: there is not a line in a file, or the pattern has no place for the number.
+        InvalidInputError: `rows` is below 1, or the pattern has no {} for the number.
 
     Examples:
         >>> list(line_files(["a", "b", "c"], rows=2, name="letters-{}.txt"))
@@ -249,22 +278,23 @@ def drip(
 ) -> list[Path]:
     """Land files in a folder as Spark's file source needs them: whole, in order, and each under a new name.
 
-    A file is written under a hidden name, which Spark skips, synced to disk and renamed. Modification times
-    (the order that Spark reads in) rise by a millisecond or more, also above the newest file that is there.
+    Each file is written under a hidden name, which Spark skips, synced to disk, and then renamed. Spark reads
+    files in the order of their modification times, so each file gets a time at least a millisecond after the
+    one before, and after the newest file that was already in the folder.
 
     Args:
         files: (name, content) pairs; text is written as UTF-8.
-        folder: where they land; it is made if it is missing.
-        every: seconds from one file to the next, the first one landing at once.
+        folder: the folder to land the files in; it is created if it is missing.
+        every: seconds from one file to the next; the first file lands at once.
         stop: ends the drip when it is set, also during a wait.
-        on_file: called with the path of each file that has landed.
+        on_file: called with the path of each file after the file has landed.
 
     Returns:
-        The paths that landed, in order.
+        The paths of the landed files, in order.
 
     Raises:
-        InvalidInputError: a name is in the folder already (Spark reads a name only once) or is one that Spark
-            skips, the folder cannot be written, or `every` is below 0.
+        InvalidInputError: a name is already in the folder (Spark reads a name only once), or Spark skips such
+            a name, the folder cannot be written, or `every` is below 0.
 
     Examples:
         >>> import tempfile
@@ -291,6 +321,7 @@ def drip(
 
 
 def _land(folder: Path, name: str, content: bytes, stamp: int) -> Path:
+    """Land one file with a modification time in nanoseconds, and return its path."""
     path, hidden = folder / name, folder / f".{name}.part"
     if path.name != name or name.startswith((".", "_")):
         raise InvalidInputError(
@@ -316,7 +347,8 @@ def _land(folder: Path, name: str, content: bytes, stamp: int) -> Path:
 
 
 _JSON = (".json", ".jsonl", ".ndjson")
-_LOOKED_AT = 100  # lines in which a time must be readable, else the name is most likely wrong
+# First lines to check: if none of them has a readable time, the name of the field is most likely wrong.
+_LOOKED_AT = 100
 _log = logging.getLogger(__name__)
 
 
@@ -330,22 +362,23 @@ def replay(
 ) -> Iterable[str]:
     r"""Give the lines of a file at the pace of their times: for a `LineServer`, or to write elsewhere.
 
-    The first line comes at once, and each further one when as much time has passed, divided by `speed`, as
-    lies between its time and the first line's. No line is left out or moved: one without a readable time, or
-    with an earlier time than a line before it, comes right after the line before it. At the end a warning
-    (by `logging`) says how many these were.
+    The first line comes at once. Each further line comes when the time between it and the first line, divided
+    by `speed`, has passed. All lines come in the order of the file. A line without a readable time, or with
+    an earlier time than a line before it, comes right after the line before it; at the end, a warning (by
+    `logging`) counts such lines.
 
     Args:
-        file: CSV with a header, which is not given, or lines of JSON (.json, .jsonl or .ndjson); UTF-8.
-        time: the column or field of the time, such as "time" or "data.created_at": epoch seconds
-            (milliseconds from 100,000,000,000 on) or ISO 8601; UTC where there is no time zone.
-        time_format: how the times are written otherwise, in the letters of Python's `strptime`, such as
-            "%m/%d/%Y %H:%M".
-        speed: how many seconds of the file pass in a second; `float("inf")` does not wait.
+        file: a UTF-8 file: CSV with a header, which is not among the lines, or lines of JSON (.json, .jsonl
+            or .ndjson).
+        time: the column or field of the time, such as "time" or "data.created_at". Its values are epoch
+            seconds (milliseconds from 100,000,000,000 on) or ISO 8601; times without a time zone are in UTC.
+        time_format: the format of the times, if it is another one, as a pattern of Python's `strptime` such
+            as "%m/%d/%Y %H:%M".
+        speed: how many seconds of the file's time pass in one real second; `float("inf")` does not wait.
         stop: ends the lines when it is set, also during a wait.
 
     Raises:
-        InvalidInputError: there is no such file, it has no such column, its first 100 lines have no
+        InvalidInputError: the file does not exist, it has no such column, its first 100 lines have no
             readable time, it is not UTF-8, or `speed` is not above 0.
 
     Examples:
@@ -379,19 +412,20 @@ def replay_files(
 ) -> Iterable[tuple[str, str]]:
     """Give the lines of a file as small files, at the pace of their times: (name, text) pairs for `drip`.
 
-    The lines of each `every` seconds come together in one file at their end, with the header of a CSV file
-    first; where no line is due there is no file. Lines keep their order, as with `replay`.
+    At the end of each interval of `every` seconds, one file comes with the lines that were due in the
+    interval, after the header if the file is CSV. An interval without lines gives no file. Lines keep their
+    order, as with `replay`.
 
     Args:
         file: as for `replay`.
         time: as for `replay`.
         time_format: as for `replay`.
         speed: as for `replay`.
-        every: seconds from one file to the next.
+        every: the length of an interval, in real seconds.
         stop: as for `replay`.
 
     Raises:
-        InvalidInputError: as `replay`, and if `every` is not above 0.
+        InvalidInputError: as for `replay`, or `every` is not above 0.
 
     Examples:
         In a session::
@@ -418,7 +452,10 @@ def replay_files(
 
 
 class _Source:
-    """The lines of a file, each with the second in which it is due."""
+    """The lines of a file to replay, each with the time at which it is due.
+
+    The constructor checks that the file exists, has the column, and has a readable time in its first lines.
+    """
 
     def __init__(self, path: Path, time: str, time_format: str | None, speed: float) -> None:
         if not path.is_file():
@@ -446,7 +483,10 @@ class _Source:
             )
 
     def due_lines(self) -> Iterator[tuple[float, str]]:
-        """Give each line with the second in which it is due, which never decreases."""
+        """Yield each line with the seconds after the start at which it is due; these never decrease.
+
+        At the end, a warning counts the lines without a readable time and those out of order.
+        """
         first: int | None = None
         newest = unreadable = earlier = lines = 0
         for moment, line in self._timed_lines():
@@ -470,13 +510,14 @@ class _Source:
             )
 
     def _timed_lines(self) -> Iterator[tuple[int | None, str]]:
+        """Yield each line after the header with its time in microseconds, or None if that cannot be read."""
         for fields, line in itertools.islice(self._records(), len(self.header), None):
             row = fields if self._json else dict(zip(self._columns, fields, strict=False))
             value = _field(row, self.time)
             yield microseconds(value.strip() if isinstance(value, str) else value, self._format), line
 
     def _records(self) -> Iterator[tuple[Any, str]]:
-        """Give each record, parsed, and its text as it stands in the file; one of CSV may hold newlines."""
+        """Yield each record, parsed, with its original text; a record of CSV may contain newlines."""
         try:
             with self.path.open(encoding="utf-8-sig", newline="") as file:
                 if self._json:
@@ -492,12 +533,14 @@ class _Source:
 
 
 def _noting(lines: Iterable[str], seen: list[str]) -> Iterator[str]:
+    """Yield lines, and add each to `seen`, so that the caller has the text of a parsed record."""
     for line in lines:
         seen.append(line)
         yield line
 
 
 def _json(line: str) -> Any:
+    """Parse a line of JSON; None if it is not valid."""
     try:
         return json.loads(line)
     except ValueError:
@@ -505,7 +548,7 @@ def _json(line: str) -> Any:
 
 
 def _field(value: Any, name: str) -> Any:
-    """Return a field of a JSON object, or of one in it by names with dots; None where there is none."""
+    """Return a field of a JSON object by its name or a path such as "data.time"; None if it is missing."""
     if not isinstance(value, dict):
         return None
     if name in value:
@@ -514,26 +557,27 @@ def _field(value: Any, name: str) -> Any:
     return _field(value.get(outer), inner) if inner else None
 
 
-_LOOK_EVERY = 0.05  # seconds until a closed server notices
+_LOOK_EVERY = 0.05  # seconds between two checks of the server whether it was closed
 
 
 class LineServer:
-    """A TCP server that sends every client the whole of `lines` from its start, whenever the client connects.
+    """A TCP server that sends all of `lines`, from the first one, to every client that connects.
 
-    It listens from its construction until `close`, serves many clients at once, and ends a connection after
-    the last line. A client that leaves early is no error.
+    The server listens from its construction until `close`, and also works as a context manager. It serves
+    many clients at once, and closes a connection after the last line. A client that disconnects early is no
+    error.
 
     Args:
-        lines: the lines, with or without a newline: a list, what `text_lines` or `random_lines` return, or
-            a function without arguments that returns a fresh iterator for each client.
-        host: the address or name to listen on.
-        port: the port to listen on; 0 takes a free one, which the attribute `port` then tells.
-        rate: lines a second for each client, on average (a client that fell behind gets what it missed at
-            once); None sends as fast as the client reads.
+        lines: the lines, each with or without a newline: a list, the result of `text_lines` or
+            `random_lines`, or a function without arguments that returns a new iterator for each client.
+        host: the address or host name to listen on.
+        port: the port to listen on; 0 for any free port, which the attribute `port` then holds.
+        rate: the number of lines per second for each client, on average: a client that fell behind gets the
+            missed lines at once. None sends lines as fast as the client reads.
 
     Raises:
-        InvalidInputError: the port is taken or cannot be used, the rate is not above 0, or only the first
-            client would get the lines.
+        InvalidInputError: the port is taken or cannot be used, the rate is not above 0, or `lines` can be
+            iterated only once, so that only the first client would get them.
 
     Examples:
         >>> with LineServer(["to be", "or not"]) as server:
@@ -561,10 +605,11 @@ class LineServer:
             )
         self._period = 1 / rate if rate else 0.0
         self._closed = threading.Event()
-        self._changed = threading.Condition()  # guards the next three
+        self._changed = threading.Condition()  # guards the next three attributes
         self._served = 0
         self._failure: Exception | None = None
-        # A thread that has ended drops out by itself, and one that is ending is still waited for.
+        # The connection of each client by its thread. The entry of a thread that has ended disappears by
+        # itself; a thread that is just ending is still here, so that `close` can wait for it.
         self._clients = WeakKeyDictionary[threading.Thread, socket.socket]()
         self._server = _listen(host, port, lambda connection, *_: self._serve(connection))
         self.host: str = host
@@ -579,17 +624,19 @@ class LineServer:
         self.close()
 
     def wait_served(self, clients: int | None = 1, timeout: float | None = None) -> bool:
-        """Wait until `clients` clients were sent everything, or until the server is closed.
+        """Wait until the server has sent all lines to `clients` clients, or until it is closed.
 
         Args:
-            clients: how many since the start, without those that left early; None serves until `close`.
-            timeout: seconds to wait at most; None is no limit.
+            clients: the number of clients since the start, without those that disconnected early; None waits
+                until `close`.
+            timeout: the longest time to wait, in seconds; None for no limit.
 
         Returns:
-            Whether that many clients were sent everything.
+            Whether that many clients have received all lines; False for `clients=None`.
 
         Raises:
-            Exception: what `lines` raised for a client, whose connection was then reset rather than ended.
+            Exception: the error that `lines` raised for a client; the connection of that client was reset
+                instead of closed, so that the client does not take its lines for all lines.
         """
 
         def enough() -> bool:
@@ -602,7 +649,10 @@ class LineServer:
             return enough()
 
     def close(self) -> None:
-        """Stop listening and end every connection, even if its client does not read; may be called again."""
+        """Stop listening and end every connection, even if its client does not read.
+
+        The method may be called more than once. It waits up to 5 seconds for the thread of each client.
+        """
         self._closed.set()
         self._server.shutdown()
         self._acceptor.join()
@@ -612,31 +662,33 @@ class LineServer:
             self._changed.notify_all()
         for connection in clients.values():
             with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)  # wakes a sendall() whose client does not read
+                connection.shutdown(socket.SHUT_RDWR)  # ends a sendall() to a client that does not read
         for thread in clients:
             thread.join(timeout=5)
 
     def _serve(self, connection: socket.socket) -> None:
+        """Serve one client in its own thread; keep an error of `lines` for `wait_served`."""
         with self._changed:
             self._clients[threading.current_thread()] = connection
         with connection:
             try:
                 self._send(connection)
             except Exception as err:  # noqa: BLE001 - wait_served raises whatever the caller's lines raised
-                # Closing becomes a reset, so that a part of the lines does not look like all of them.
+                # With this option, closing resets the connection, so that the client does not take the lines
+                # that it has received for all lines.
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self._failure = err
         with self._changed:
             self._changed.notify_all()
 
     def _send(self, connection: socket.socket) -> None:
-        """Send all lines, at the rate, unless the client leaves or the server is closed."""
+        """Send all lines at the rate, until the client disconnects or the server is closed."""
         for line in paced(self._lines, self._period, self._closed):
             data = (line.removesuffix("\n") + "\n").encode()
             try:
                 connection.sendall(data)
             except OSError:
-                return  # the client has left
+                return  # the client has disconnected
         if self._closed.is_set():
             return
         with suppress(OSError):
@@ -644,7 +696,8 @@ class LineServer:
             with self._changed:
                 self._served += 1
                 self._changed.notify_all()
-            # Closing with unread input would send a reset, and the client would lose lines on their way.
+            # Read until the client closes: closing with unread input would reset the connection, and the
+            # client would lose lines that are still on their way.
             while connection.recv(65536):
                 pass
 
@@ -656,6 +709,11 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 def _listen(host: str, port: int, serve: Callable[..., Any]) -> _Server:
+    """Open a server that calls `serve` in a new thread for each connection.
+
+    Raises:
+        InvalidInputError: the host or the port cannot be used.
+    """
     try:
         return _Server((host, port), serve)
     except OverflowError as err:

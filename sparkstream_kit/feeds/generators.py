@@ -1,4 +1,9 @@
-"""Generated rows, each kind with its true answer, which is computed without Spark."""
+"""Generated rows, each kind with its true answer, which is computed without Spark.
+
+Each function whose name ends in `_rows` makes one kind of rows from a count and a seed; `feeds.datasets`
+lists the kinds for `sparkstream feed`. The functions that compute the true answers are independent of the
+jobs, so that tests can compare the output of a job with them.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +32,10 @@ _Row = TypeVar("_Row")
 
 
 def _seeded(make: Callable[_Given, Iterator[_Row]]) -> Callable[_Given, Iterable[_Row]]:
-    """Let rows that a function of a count and a seed makes be gone through again; refuse wrong arguments."""
+    """Decorate a generator of a count and a seed, so that its rows can be iterated again and again.
+
+    The decorated function checks its arguments when it is called, and not at the first row.
+    """
 
     @wraps(make)
     def rows(*args: _Given.args, **given: _Given.kwargs) -> Iterable[_Row]:
@@ -49,18 +57,20 @@ def _plain(seconds: int) -> str:
 
 _ACTIONS_BEGIN = 1469501107  # 2016-07-26 02:45:07 UTC
 _ACTIONS, _WEIGHTS = ("Open", "Close", "Print", "Share"), (9, 8, 2, 1)
-_ACTION_GAPS, _ACTION_GAP_WEIGHTS = (0, 1, 7, 40, 300), (2, 6, 6, 4, 1)  # seconds from a row to the next one
+_ACTION_GAPS, _ACTION_GAP_WEIGHTS = (0, 1, 7, 40, 300), (2, 6, 6, 4, 1)  # seconds between two rows
 
 
 @_seeded
 def actions_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make actions of the users of a program.
 
-    Each is a dict of `time` (seconds since 1970-01-01 UTC, in order) and `action` (Open, Close and others).
+    Each row is a dict of `time` (whole seconds since 1970-01-01 UTC; never decreases) and `action` (Open,
+    Close, Print or Share).
 
     Args:
-        count: how many rows; None never ends.
-        seed: the same seed gives the same rows; a smaller count gives the first of them.
+        count: the number of rows; None for rows without an end.
+        seed: the seed of the random choices: the same seed gives the same rows, and a smaller count the first
+            of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -79,8 +89,13 @@ def actions_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 def actions_truth(rows: Iterable[dict[str, Any]], *, slide: str = "1 hour") -> list[tuple[str, str, int]]:
     """Count rows of `actions_rows` by action in windows of an hour, one every `slide`, without Spark.
 
+    Args:
+        rows: rows of `actions_rows`, in any order.
+        slide: the time from the start of one window to the next, at most an hour.
+
     Returns:
-        (start of the window as an ISO text in UTC, action, count), in this order.
+        A tuple (start of the window, action, count) for each window and action with rows, sorted by start and
+        action. The start is a text such as "2016-07-26 02:00:00", in UTC.
 
     Raises:
         InvalidInputError: `slide` cannot be read, or is longer than an hour.
@@ -101,22 +116,23 @@ def actions_truth(rows: Iterable[dict[str, Any]], *, slide: str = "1 hour") -> l
 
 _TYPES = ("banner", "modal", "sponsored-search", "mail", "mobile")
 _FIRST_AD = datetime(2024, 1, 1, tzinfo=UTC)
-_CLICKED, _SOON = 0.3, 0.8  # of the views, and of their clicks those that come within ten minutes
+_CLICKED, _SOON = 0.3, 0.8  # the share of views with a click, and of clicks that come within ten minutes
 
 
 @_seeded
 def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make views of ads, and clicks on them.
 
-    An event is a view, a click within 10 minutes or within an hour, or a stray click. Each is a dict of the
-    benchmark's fields, all strings: `user_id`, `page_id`, `ad_id` (one for each showing of an ad), `ad_type`,
-    `event_type` ("view" or "click"), `event_time` (ISO 8601, UTC, a whole second), `ip_address`. Times
-    increase; three views in ten are clicked once, and of these clicks four in five come within 10 minutes.
-    One event in fifty is a click on an ad that was never shown.
+    An event is a view, a click on a view, or a stray click on an ad that was never shown. Each is a dict of
+    the fields of the Yahoo streaming benchmark, all strings: `user_id`, `page_id`, `ad_id` (a new one each
+    time that an ad is shown), `ad_type`, `event_type` ("view" or "click"), `event_time` (ISO 8601, UTC, a
+    whole second), `ip_address`. Times increase. Three views in ten are clicked once. Of these clicks, four in
+    five come within 10 minutes, and the others within an hour. About one event in fifty is a stray click.
 
     Args:
-        count: how many events; None never ends.
-        seed: the same seed gives the same events; a smaller count gives the first of them.
+        count: the number of events; None for events without an end.
+        seed: the seed of the random choices: the same seed gives the same events, and a smaller count the
+            first of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -128,12 +144,13 @@ def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         2024-01-01T00:00:10Z view ad-1-0000001 10.199.149.5
     """
     draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
-    second, waiting = 0, list[tuple[int, int, dict[str, Any]]]()  # clicks that are to come
+    second, waiting = 0, list[tuple[int, int, dict[str, Any]]]()  # clicks that are due later, sorted by time
     for number in count_to(count):
         second += draw.randrange(1, 10)
         if waiting and waiting[0][0] <= second:
             clicked_at, _, row = waiting.pop(0)
-            # Behind the last event, so that times increase: at most some seconds later than drawn.
+            # A click comes after the last event, so that times increase. So it may be some seconds later than
+            # the time that was drawn.
             yield {
                 **row,
                 "event_type": "click",
@@ -160,9 +177,13 @@ def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 def ads_truth(rows: Iterable[dict[str, Any]], *, within: timedelta) -> list[tuple[str, str, str | None]]:
     """Find the first click of each view, if one came in time, without Spark.
 
+    Args:
+        rows: events of `ads_rows`, in any order.
+        within: the longest time from a view to a click that counts for it.
+
     Returns:
-        (ad_id, time of the view, time of the click or None) for each view, by ad_id; a view that comes twice
-        is one.
+        A tuple (ad_id, time of the view, time of the click or None) for each view, sorted by ad_id. A view
+        that comes twice counts once.
 
     Examples:
         >>> found = ads_truth(ads_rows(1000, seed=1), within=timedelta(minutes=10))
@@ -183,6 +204,7 @@ def ads_truth(rows: Iterable[dict[str, Any]], *, within: timedelta) -> list[tupl
 
 
 def _between(first: str, second: str) -> timedelta:
+    """Return the time from one ISO 8601 text to another."""
     return datetime.fromisoformat(second) - datetime.fromisoformat(first)
 
 
@@ -194,23 +216,24 @@ _SHOPS = (
     ("Corner Foods", "grocery"), ("Night Fuel", "gas"), ("Web & Co, Ltd", "shopping"), ("Cinema", "leisure"),
 )  # fmt: skip
 _CARD_WARMUP = 15  # payments of a card before its first fraud
-_BURST = 4  # further payments within a minute of the first
-_TIMES = 40  # how many times the usual amount
+_BURST = 4  # further payments of a burst, within a minute of its first
+_TIMES = 40  # factor between a fraudulent and the usual amount
 
 
 @_seeded
 def cards_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make payments of 40 cards, with frauds among them.
 
-    Each is a dict of `card` (digits), `time` (ISO 8601, UTC), `merchant`, `category`, `amount` (a text with
-    two decimals), `lat` and `lon` (texts, degrees). A card pays in its own city, some 10 minutes or more
-    apart, amounts that differ by at most a half from what is usual for it. One payment in 100 begins a fraud:
-    a burst of five payments within a minute, an amount 40 times the usual, or a payment in Tokyo. Times
-    increase.
+    Each payment is a dict of strings: `card` (16 digits), `time` (ISO 8601, UTC), `merchant`, `category`,
+    `amount` (two decimals), `lat` and `lon` (degrees). A card pays in its own city, at intervals of about 10
+    minutes or more, and its amounts differ by at most half from its usual amount. After the first 15 payments
+    of a card, one payment in 100 starts a fraud: a burst of five payments within a minute, an amount about 40
+    times the usual, or a payment in Tokyo. Times increase.
 
     Args:
-        count: how many payments; None never ends.
-        seed: the same seed gives the same payments; a smaller count gives the first of them.
+        count: the number of payments; None for payments without an end.
+        seed: the seed of the random choices: the same seed gives the same payments, and a smaller count the
+            first of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -222,7 +245,8 @@ def cards_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         4000000000000031 2024-06-01T00:00:48Z Cinema 58.22 41.8328
     """
     draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
-    paid, second, burst = [0] * _CARDS, 0, list[int]()  # how often, now, cards whose burst goes on
+    # Payments so far by card, the current second, and the card of each payment that a burst still needs.
+    paid, second, burst = [0] * _CARDS, 0, list[int]()
     order = list(range(_CARDS))
     for _ in count_to(count):
         if burst:
@@ -230,7 +254,7 @@ def cards_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         else:
             if not order:
                 order = list(range(_CARDS))
-                second += 600  # a card pays once in a round
+                second += 600  # each card pays once in a round, so its payments are far apart
             card, second = order.pop(draw.randrange(len(order))), second + draw.randrange(5, 30)
             kind = draw.choice(("amount", "place", "burst")) if draw.random() < 1 / 100 else "usual"
             if paid[card] < _CARD_WARMUP:
@@ -256,14 +280,14 @@ def cards_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 def cards_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str, str]]:
     """Find the frauds that were put into payments, without Spark.
 
-    A payment in Tokyo is two findings: on the way there, and on the way back. Of a burst, the fifth payment
-    is one.
+    A payment in Tokyo gives two findings: that payment, and the next payment of the card at home. A burst
+    gives one finding, its fifth payment.
 
     Args:
-        rows: of `cards_rows`, in the order of their times.
+        rows: payments of `cards_rows`, in the order of their times.
 
     Returns:
-        (card, time, "burst", "amount" or "place"), by time.
+        A tuple (card, time, kind) for each finding, sorted by time; the kind is "burst", "amount" or "place".
 
     Examples:
         >>> found = cards_truth(cards_rows(2000, seed=1))
@@ -297,13 +321,14 @@ _EVENT_PRODUCTS = (
 def events_rows(count: int | None, *, seed: int) -> Iterator[dict[str, str]]:
     """Make the events of a shop.
 
-    Each is a dict of texts, as they stand in a CSV file: event_id (unique in a seed), time (ISO 8601 in UTC,
-    at most 12 seconds after the one before), user, product (some with commas or quotes), type (view, cart or
-    purchase) and price (with two decimals).
+    Each event is a dict of strings, as in a CSV file: event_id (unique within a seed), time (ISO 8601 in UTC,
+    at most 12 seconds after the one before), user, product (some names have commas or quotes), type (view,
+    cart or purchase) and price (with two decimals).
 
     Args:
-        count: how many rows; None never ends.
-        seed: the same seed gives the same rows; a smaller count gives the first of them.
+        count: the number of rows; None for rows without an end.
+        seed: the seed of the random choices: the same seed gives the same rows, and a smaller count the first
+            of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -333,8 +358,11 @@ def events_rows(count: int | None, *, seed: int) -> Iterator[dict[str, str]]:
 def events_truth(rows: Iterable[Mapping[str, str]]) -> list[tuple[str, int, Decimal]]:
     """Compute the true totals of rows from `events_rows`, exactly and without Spark.
 
+    Args:
+        rows: events of `events_rows`, in any order.
+
     Returns:
-        (type, number of events, sum of their prices) for each type, by type.
+        A tuple (type, number of events, sum of their prices) for each type, sorted by type.
 
     Examples:
         >>> for kind, events, total in events_truth(events_rows(1000, seed=1)):
@@ -349,7 +377,7 @@ def events_truth(rows: Iterable[Mapping[str, str]]) -> list[tuple[str, int, Deci
     return sorted((kind, len(each), sum(each, Decimal("0.00"))) for kind, each in prices.items())
 
 
-_BEGIN = 804_571_201  # 1995-07-01 04:00:01 UTC, when the log that NASA published begins
+_BEGIN = 804_571_201  # 1995-07-01 04:00:01 UTC, the first time in the access log that NASA published
 _HOSTS = (
     "199.72.81.55", "unicomp6.unicomp.net", "burger.letters.com", "2001:db8::8a2e:370:7334",
     "205.212.115.106", "d104.aa.net", "129.94.144.152", "ppptky391.asahi-net.or.jp", "::1",
@@ -360,7 +388,7 @@ _PATHS = (
     "/cgi-bin/map?9,8",
 )  # fmt: skip
 _STATUSES, _STATUS_WEIGHTS = (200, 304, 302, 404, 403, 500, 501), (80, 8, 4, 5, 1, 1, 1)
-_GAPS, _GAP_WEIGHTS = (0, 1, 2, 9, 90), (4, 5, 5, 4, 1)  # seconds from a line to the next one
+_GAPS, _GAP_WEIGHTS = (0, 1, 2, 9, 90), (4, 5, 5, 4, 1)  # seconds between two lines
 _AGENTS = ("-", "Mozilla/2.0 (compatible; MSIE 3.0)", 'Lynx \\"2.5\\"')
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -369,13 +397,14 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 def log_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make requests to a web server.
 
-    Each is a dict of host, time (seconds since 1970, in order), request, status, bytes (None: -) and agent.
-    Some hosts are IPv6 addresses, some requests hold quotes or lack the protocol, and every other line is a
-    combined one: its agent is not None.
+    Each request is a dict of host, time (whole seconds since 1970; never decreases), request, status, bytes
+    (None for a "-" in the log) and agent. Some hosts are IPv6 addresses. Some requests contain quotes or lack
+    the protocol. Every other line has the combined log format: its agent is not None.
 
     Args:
-        count: how many rows; None never ends.
-        seed: the same seed gives the same rows; a smaller count gives the first of them.
+        count: the number of rows; None for rows without an end.
+        seed: the seed of the random choices: the same seed gives the same rows, and a smaller count the first
+            of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -400,7 +429,9 @@ def log_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def log_line(row: Mapping[str, Any] | str) -> str:
-    """Write a row of `log_rows` as a log line; a text, such as a bad line, stays.
+    """Format a row of `log_rows` as a line of an access log, in the common or the combined log format.
+
+    A row that is a string, such as a bad row of `disturb`, is returned unchanged.
 
     Examples:
         >>> row = {"host": "::1", "time": 0, "request": "GET /", "status": 200, "bytes": None, "agent": None}
@@ -418,10 +449,15 @@ def log_line(row: Mapping[str, Any] | str) -> str:
 
 
 def log_errors(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int, int, list[int]]]:
-    """Compute the truth of `--report errors`: by minute and path.
+    """Compute the true result of `--report errors`: requests and errors by minute and path.
+
+    Args:
+        rows: requests of `log_rows`, in any order.
 
     Returns:
-        (start of the minute as an ISO text in UTC, path, requests, errors, bytes sent in their order).
+        A tuple (start of the minute, path, requests, errors, bytes) for each minute and path, in this order.
+        The start is a text in UTC, the path has no query string, errors are requests with a status of 400 or
+        more, and bytes is the sorted list of the sizes that are known.
 
     Examples:
         >>> [(path, requests, errors) for _, path, requests, errors, _ in log_errors(log_rows(3, seed=1))]
@@ -441,10 +477,17 @@ def log_errors(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int, i
 def log_sessions(
     rows: Iterable[Mapping[str, Any]], *, gap: int = 1800
 ) -> list[tuple[str, str, str, int, int]]:
-    """Compute the truth of `--report sessions`: runs of requests of a host that are less than `gap` s apart.
+    """Compute the true result of `--report sessions`: the sessions of each host.
+
+    A session ends at a pause of at least `gap` seconds between two requests.
+
+    Args:
+        rows: requests of `log_rows`, in the order of their times.
+        gap: the shortest pause between two sessions of a host, in seconds.
 
     Returns:
-        (host, start, end as ISO texts in UTC, requests, errors); the end is the last request plus the gap.
+        A tuple (host, start, end, requests, errors) for each session, in this order. Start and end are texts
+        in UTC; the end is the time of the last request plus the gap.
 
     Examples:
         >>> log_sessions(log_rows(1, seed=1))
@@ -466,11 +509,12 @@ def log_sessions(
 
 
 def _errors(rows: Iterable[Mapping[str, Any]]) -> int:
+    """Count the requests with a status of 400 or more."""
     return sum(row["status"] >= 400 for row in rows)  # noqa: PLR2004 - errors begin there
 
 
-_SPAM = 0.3  # of the messages
-# How often each word is drawn, in ham and in spam. No other word is ever drawn.
+_SPAM = 0.3  # the share of messages that are spam
+# The weight of each word in ham and in spam. Messages consist of these words alone.
 _MESSAGE_WEIGHTS = {
     "home": (9, 1), "dinner": (8, 1), "tomorrow": (8, 2), "thanks": (9, 2), "meeting": (6, 1),
     "train": (5, 1), "love": (7, 2), "ok": (9, 3), "the": (10, 10), "you": (10, 10), "now": (5, 6),
@@ -484,13 +528,14 @@ _FIRST_MESSAGE = datetime(2024, 1, 1, tzinfo=UTC)
 def messages_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make messages, each labelled ham or spam.
 
-    They are shaped after the SMS spam collection, and three in ten are spam. Each is a dict of `id` (string),
+    The messages resemble the SMS spam collection; three in ten are spam. Each is a dict of strings: `id`,
     `time` (ISO 8601, UTC, a whole second; times increase), `label` ("ham" or "spam") and `text` (4 to 12
-    words, drawn one by one with odds that depend on the label).
+    words, each drawn with odds that depend on the label).
 
     Args:
-        count: how many messages; None never ends.
-        seed: the same seed gives the same messages; a smaller count gives the first of them.
+        count: the number of messages; None for messages without an end.
+        seed: the seed of the random choices: the same seed gives the same messages, and a smaller count the
+            first of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -520,12 +565,16 @@ def messages_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def messages_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Give the likelier label of each message by the odds that made it (Bayes' rule), without Spark.
+    """Find the more probable label of each message by Bayes' rule, without Spark.
 
-    No model can be right more often than this one, on the average; a model that has learned comes close.
+    The function knows the odds from which the words were drawn, so on average no model can be right more
+    often. A trained model comes close.
+
+    Args:
+        rows: messages of `messages_rows`.
 
     Returns:
-        (id, label) for each message, in their order.
+        A tuple (id, label) for each message, in the order of the messages.
 
     Examples:
         >>> rows = list(messages_rows(1000, seed=1))
@@ -546,12 +595,13 @@ def messages_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 _START = datetime(2024, 5, 1, 12, tzinfo=UTC)
-# Cased and caseless scripts, marks that are no letters, digits first, an underscore, a letter that grows.
+# Tags that are hard to read: scripts with and without case, combining marks, a digit at the start,
+# underscores, and a letter (ß) that becomes longer in upper case.
 _TAGS = (
     "Spark", "Café", "データ", "Мосты", "हिन्दी", "Straße", "2026goals", "live_coding", "Ελλάδα", "Música",
     "บันทึก", "Kafka", "서울", "ÅNGSTRÖM", "Tiếng_Việt", "لندن", "Rust", "Bücher", "open_data", "IoT",
 )  # fmt: skip
-# What looks like a tag and is none.
+# Texts that look like a tag but contain none.
 _NO_TAGS = (
     "issue #42", "mail me a#b", "C# and F#", "AT&#84;T", "press #️⃣ now", "see x.org/#top", "fish & chips",
 )  # fmt: skip
@@ -561,15 +611,16 @@ _NO_TAGS = (
 def posts_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make posts of two networks.
 
-    Each is a dict that `posts_line` writes in the shape of its network: id (text, unique in a seed),
+    Each post is a dict that `posts_line` formats as its network does: id (a string, unique within a seed),
     created_at (ISO 8601 in UTC, at most 4 seconds after the one before), network ("x" or "mastodon"), text,
-    and tags: the hashtags in the text as they are counted, each once. In the text they stand in any case,
-    some twice, some after the full-width #, beside what only looks like a tag. The most frequent tag is
-    another one every ten minutes or so.
+    and tags, the list of hashtags in the text in lower case, each once. In the text, the hashtags are in any
+    case, some appear twice, some begin with the full-width #, and each text also contains something that only
+    looks like a tag. About every ten minutes, another tag becomes the most frequent one.
 
     Args:
-        count: how many rows; None never ends.
-        seed: the same seed gives the same rows; a smaller count gives the first of them.
+        count: the number of rows; None for rows without an end.
+        seed: the seed of the random choices: the same seed gives the same rows, and a smaller count the first
+            of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -598,9 +649,10 @@ def posts_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def posts_line(row: Mapping[str, Any] | str) -> str:
-    """Write a post as its network's API gives it, as a line of JSON; a text, such as a bad row, stays.
+    """Format a post of `posts_rows` as a line of JSON, in the form that the API of its network returns.
 
-    The fields are those of a post of the X API v2 with `created_at`, and of a Mastodon status.
+    The fields are those of a post of the X API v2 with `created_at`, or of a Mastodon status. A row that is a
+    string, such as a bad row of `disturb`, is returned unchanged.
 
     Examples:
         >>> row = {"id": "7", "created_at": "2024-05-01T12:00:00.000Z", "text": "hi", "network": "x"}
@@ -620,17 +672,18 @@ def posts_line(row: Mapping[str, Any] | str) -> str:
 def posts_truth(
     rows: Iterable[Mapping[str, Any]], *, n: int = 10, length: int = 600, slide: int = 60
 ) -> list[tuple[str, str, int]]:
-    """Compute the true top tags of posts from `posts_rows` in windows that slide over them, without Spark.
+    """Compute the true top tags of posts from `posts_rows` in sliding windows, without Spark.
 
     Args:
-        rows: the posts.
-        n: how many tags of a window to give.
-        length: the windows' length in seconds.
-        slide: seconds from one window's start to the next one's.
+        rows: posts of `posts_rows`, in any order.
+        n: the number of tags to return for each window.
+        length: the length of a window in seconds.
+        slide: the seconds from the start of one window to the next.
 
     Returns:
-        (start of the window in ISO 8601, tag, posts with it), by start, the most frequent tag first and equal
-        ones by their text.
+        A tuple (start of the window in ISO 8601, tag, number of posts with the tag) for each of the top tags,
+        sorted by start; within a window, the most frequent tag comes first, and equally frequent tags are
+        sorted by their text.
 
     Examples:
         >>> posts_truth(posts_rows(500, seed=1), n=1, length=600, slide=600)
@@ -675,14 +728,16 @@ _CUSTOMERS = tuple(
 def sales_rows(count: int | None, *, seed: int) -> Iterator[tuple[str, ...]]:
     r"""Make sales rows: tuples of twelve texts, as they stand in a CSV file.
 
-    OrderID, OrderDate (month/day/two-digit year, no leading zeros), Quantity, DiscountPct (0 to 0.1), Rate,
-    SaleAmount (Quantity x Rate less the discount, rounded to the cent), CustomerName (some with commas or
-    quotes), State (of the US), Region, ProductKey, RowCount (1), ProfitMargin. An order has one row or more;
-    orders come by date, starting over after four years; the 17 products differ widely in their totals.
+    The columns are OrderID, OrderDate (month/day/two-digit year, no leading zeros), Quantity, DiscountPct (0
+    to 0.1), Rate, SaleAmount (Quantity x Rate less the discount, rounded to the cent), CustomerName (some
+    with commas or quotes), State (of the US), Region, ProductKey, RowCount (always 1) and ProfitMargin. An
+    order has one or more rows. Orders come by date; after four years the dates start over. The totals of the
+    17 products differ widely.
 
     Args:
-        count: how many rows; None never ends.
-        seed: the same seed gives the same rows; a smaller count gives the first of them.
+        count: the number of rows; None for rows without an end.
+        seed: the seed of the random choices: the same seed gives the same rows, and a smaller count the first
+            of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -700,7 +755,8 @@ def sales_rows(count: int | None, *, seed: int) -> Iterator[tuple[str, ...]]:
     for _ in count_to(count):
         if not order or pick((True, False), cum_weights=(6, 10))[0]:
             number, days = number + pick(range(1, 40))[0], days + pick((0, 0, 0, 1))[0]
-            day = date(2024, 1, 1) + timedelta(days % 1461)  # a two-digit year can tell a century only
+            # After four years the dates start over, because a two-digit year is only clear within a century.
+            day = date(2024, 1, 1) + timedelta(days % 1461)
             order = (str(number), f"{day.month}/{day.day}/{day:%y}", *pick(_CUSTOMERS), *pick(_STATES)[0])
         product, rate = pick(_PRODUCTS, cum_weights=weights)[0]
         quantity, discount = pick(range(1, 51))[0], Decimal(pick(range(11))[0]) / 100
@@ -713,9 +769,12 @@ def sales_rows(count: int | None, *, seed: int) -> Iterator[tuple[str, ...]]:
 def sales_totals(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, int, Decimal]]:
     """Compute the true totals of rows from `sales_rows`, exactly and without Spark.
 
+    Args:
+        rows: rows of `sales_rows`, in any order.
+
     Returns:
-        (ProductKey, Orders, TotalSales) for each product, the biggest TotalSales first and equal ones by key;
-        Orders counts rows.
+        A tuple (ProductKey, Orders, TotalSales) for each product, the largest TotalSales first; products with
+        equal totals are sorted by key. Orders is the number of rows.
 
     Examples:
         >>> for product, orders, total in sales_totals(sales_rows(1000, seed=1))[:2]:
@@ -733,53 +792,56 @@ def sales_totals(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, int, Decima
 def sales_files(count: int | None, *, rows: int, seed: int) -> Iterable[tuple[str, str]]:
     """Make (name, text) pairs for `drip`: headerless CSV files that together hold `sales_rows(count * rows)`.
 
-    So `sales_totals(sales_rows(count * rows, seed=seed))` is their truth. A quote in a name is doubled (RFC
-    4180), which Spark reads with the option escape='"'.
+    The true totals of the files are `sales_totals(sales_rows(count * rows, seed=seed))`. A quote in a name is
+    doubled (RFC 4180); Spark reads that with the option escape='"'.
 
     Args:
-        count: how many files; None never ends.
-        rows: how many rows are in each.
-        seed: the same seed gives the same files; it is part of their names, so that two seeds share a folder.
+        count: the number of files; None for files without an end.
+        rows: the number of rows in each file.
+        seed: the seed of the random choices: the same seed gives the same files. The seed is part of the file
+            names, so that files of two seeds can land in one folder.
 
     Raises:
-        InvalidInputError: the count is below 0, or there is not a row in a file.
+        InvalidInputError: the count is below 0, or `rows` is below 1.
 
     Examples:
         >>> [(name, len(text.splitlines())) for name, text in sales_files(2, rows=50, seed=1)]
         [('sales-1-0001.csv', 50), ('sales-1-0002.csv', 50)]
     """
     check(sales_files, locals())
-    count_to(count)  # refuses one below 0
+    count_to(count)  # raises an error for a count below 0
     total = None if count is None else count * rows
     lines = Again(lambda: map(csv_line, sales_rows(total, seed=seed)))
     return line_files(lines, rows=rows, name=f"sales-{seed}-{{}}.csv")
 
 
 def _text(number: Decimal) -> str:
-    """Write a number without trailing zeros and without an exponent."""
+    """Format a number without trailing zeros and without an exponent."""
     return f"{number.normalize():f}"
 
 
 _FIRST = datetime(2024, 3, 1, tzinfo=UTC)
-_DEVICES, _EVERY = 8, 31  # seconds from one reading of a device to the next
-_QUIET = (900, 2400)  # seconds that a silence lasts
-_WARMUP, _APART = 40, 25  # readings before the first spike of a device, and between two
-_USUAL, _NOISE, _SPIKE = 18.0, 0.5, 15.0  # degrees: of the first device, at most, at least
+_DEVICES, _EVERY = 8, 31  # number of devices, and seconds from one reading of a device to the next
+_QUIET = (900, 2400)  # least and most seconds of a silence
+_WARMUP, _APART = 40, 25  # readings of a device before its first spike, and between two spikes
+# Degrees: the usual temperature of the first device, the largest noise, the smallest spike.
+_USUAL, _NOISE, _SPIKE = 18.0, 0.5, 15.0
 
 
 @_seeded
 def sensors_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """Make temperatures of eight devices.
 
-    Each device is read about every 31 seconds. A reading is a dict of `device` ("d1" to "d8"), `time` (ISO
-    8601, UTC) and `temperature` (degrees Celsius). A device has a usual temperature of its own, one degree
-    from that of the next, which drifts by at most half a degree, with a noise of at most half a degree. One
-    reading in 150 is a spike of 15 to 25 degrees; after one in 300 the device is silent for 15 to 40 minutes.
-    Times increase.
+    Each device is read about every 31 seconds. A reading is a dict of `device` ("d1" to "d8"), `time` (a
+    string, ISO 8601, UTC) and `temperature` (a float, degrees Celsius). Each device has its own usual
+    temperature, one degree above that of the device before it. The temperature drifts by at most half a
+    degree, and has a noise of at most half a degree. About one reading in 150 is a spike of 15 to 25 degrees
+    above that; after about one in 300, the device is silent for 15 to 40 minutes. Times increase.
 
     Args:
-        count: how many readings; None never ends.
-        seed: the same seed gives the same readings; a smaller count gives the first of them.
+        count: the number of readings; None for readings without an end.
+        seed: the seed of the random choices: the same seed gives the same readings, and a smaller count the
+            first of them.
 
     Raises:
         InvalidInputError: the count is below 0.
@@ -794,7 +856,7 @@ def sensors_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     drift, since_spike, silent_until = ([0.0] * _DEVICES, [_APART - _WARMUP] * _DEVICES, [0] * _DEVICES)
     slot = 0
     for _ in count_to(count):
-        while True:  # the next device that is not silent
+        while True:  # skip devices that are silent
             turn, device = divmod(slot, _DEVICES)
             slot += 1
             second = turn * _EVERY + device * _EVERY // _DEVICES + draw.randrange(1, 3)
@@ -825,12 +887,14 @@ def sensors_truth(
     """Find the spikes and the silences that were put into readings, without Spark.
 
     Args:
-        rows: of `sensors_rows`, in the order of their times.
-        silent: how long a device says nothing before it counts as silent.
-        delay: how far the watermark stays behind the newest reading: what comes after it is not found yet.
+        rows: readings of `sensors_rows`, in the order of their times.
+        silent: the time without a reading after which a device counts as silent.
+        delay: the watermark delay: findings later than the newest reading minus the delay are left out,
+            because a streaming job has not emitted them yet.
 
     Returns:
-        (device, time, "spike" or "silence"), by time: of the reading, or `silent` after the last one.
+        A tuple (device, time, kind) for each finding, sorted by time. The kind is "spike" or "silence"; the
+        time is that of the spike, or `silent` after the last reading before the silence.
 
     Examples:
         >>> found = sensors_truth(sensors_rows(2000, seed=1))
@@ -853,4 +917,5 @@ def sensors_truth(
 
 
 def _usual(device: int) -> float:
+    """Return the usual temperature of a device, counted from 0, in degrees Celsius."""
     return _USUAL + device

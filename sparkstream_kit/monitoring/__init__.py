@@ -2,6 +2,11 @@
 
 from sparkstream_kit import monitoring
 monitoring.live(counts, run_for=20)  # a streaming DataFrame, beneath the cell of a notebook
+
+`watching` opens the views that `run(..., show=, ui=, record=)` asks for: a picture in the terminal, the
+output of a notebook cell, a local web page that also serves Prometheus metrics, and a recording in a file.
+All views read one `board.Board`, which keeps the last batches of each query in memory. `sparkstream watch
+FILE` shows a recording later. A view that fails during the run does not stop it.
 """
 
 from __future__ import annotations
@@ -40,17 +45,23 @@ def watching(
     ui: int | None = None,
     record: str | Path | None = None,
 ) -> Iterator[Told]:
-    """Open the views of a run, and close them at its end.
+    """Open the views of a run that were asked for, and close them when the block ends.
 
     Args:
-        queries: those of the run.
-        stop: ends the run, with what it was ended by.
-        show: `terminal`: a picture of the run on standard error; `notebook`: one beneath the cell.
-        ui: the port of a page; 0 for one that is free.
-        record: a file that gets each batch.
+        queries: the queries of the run.
+        stop: ends the run; its argument is the reason that the summary gives, such as "the web page".
+        show: `terminal`: draw the run on standard error; `notebook`: draw the run beneath the cell; None:
+            neither.
+        ui: the port of the web page; 0 for any free port; None for no page.
+        record: the file to which the run appends one line of JSON for each batch; None for no file.
 
     Yields:
-        A function to call with each batch. An error in a view is logged, and the run goes on without it.
+        A function to call with the progress of each batch. If a view fails on a batch, the function logs the
+        error and calls that view no more; the run continues.
+
+    Raises:
+        InvalidInputError: `show` is not one of the two names, the file cannot be written or holds something
+            else, or the port is taken or not allowed.
     """
     if show is not None:
         reject_unknown("face (show=)", [show], ["notebook", "terminal"])

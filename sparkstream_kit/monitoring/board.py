@@ -1,9 +1,12 @@
 """What the queries of a run have done and do now: a record of each batch, in memory and in a file.
 
-A run's flight recorder: a file of JSON lines, which tells afterwards what the run did.
+A `Board` collects the progress of each batch in memory and hands out `Picture` objects, one for each query,
+which the terminal, the notebook and the web page draw. `live` shows one stream in a notebook.
 
-The first line says which queries ran. Each batch follows as Spark's own progress, and a line that says when
-the run has ended. A run that was killed has no such line. The next run appends to the same file.
+A recording is the flight recorder of a run: a file of JSON lines that shows afterwards what the run did. Its
+first line names the queries. One line for each batch follows, with Spark's own progress, and the last line
+gives the time at which the run ended. A run that was killed has no last line. The next run appends to the
+same file. `recording` writes such a file, and `follow` reads one.
 """
 
 from __future__ import annotations
@@ -39,15 +42,16 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
 
-_LAST = 5  # batches that a rate is of: one alone jumps
+_LAST = 5  # batches over which a rate is averaged, because the rate of a single batch jumps
 _UNITS = ((1e12, 1e9, "G"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 
 
 def arriving(batches: Sequence[Batch]) -> float | None:
-    """Return how many rows a second have arrived lately; None before the second batch.
+    """Return the recent input rate in rows per second; None before the second batch.
 
-    These are the rows that were read, and those by which there wait more than before; a file that waits
-    counts with as many rows as those that were read have.
+    The rate covers the last five batches. It counts the rows that these batches read plus the change of the
+    backlog, so a growing backlog raises the rate above the processing rate. A file in the backlog counts with
+    the average number of rows of the files that these batches read.
     """
     last = batches[-_LAST - 1 :]
     if len(last) < 2:  # noqa: PLR2004 - a time from one to the next
@@ -62,18 +66,21 @@ def arriving(batches: Sequence[Batch]) -> float | None:
 
 
 def done(batches: Sequence[Batch]) -> float | None:
-    """Return how many rows a second of work its batches have done lately; None before the first."""
+    """Return the processing rate of the last five batches, in rows per second of batch time.
+
+    None before the first batch.
+    """
     last = batches[-_LAST:]
     return rate(sum(batch.rows for batch in last), sum(batch.seconds for batch in last))
 
 
 def rate(rows: float, seconds: float) -> float | None:
-    """Return rows a second; None where no time has passed."""
+    """Return `rows` per second; None if `seconds` is not positive."""
     return rows / seconds if seconds > 0 else None
 
 
 def short(value: float | None) -> str:
-    """Return a number in at most six characters.
+    """Format a number in at most six characters for a narrow column; None becomes "-".
 
     Examples:
         >>> [short(value) for value in (None, 0, 3.25, 812, 9999, 12345, 3_400_000)]
@@ -88,13 +95,17 @@ def short(value: float | None) -> str:
 
 
 def height(values: Sequence[float]) -> float:
-    """Return the top of a small chart: a cold first batch of seconds must not flatten all others."""
+    """Return the value at the top of a small chart of `values`.
+
+    The top is at most three times the median, so that a slow first batch does not flatten all others; if the
+    median is 0, the top is the largest value.
+    """
     most = max(values, default=0.0)
     return min(most, 3 * median(values)) or most if values else 0.0
 
 
 def starting(picture: Picture, now: datetime) -> str:
-    """Say what Spark does before the first batch is through."""
+    """Return the text to show for a query that has not completed a batch yet."""
     if not picture.active:
         return "ended before its first batch"
     return f"starting Spark's first batch … {max((now - picture.since).total_seconds(), 0):.0f} s"
@@ -110,11 +121,11 @@ def live(
     max_batches: int | None = None,
     **trigger: Any,
 ) -> DataFrame | None:
-    """Show a stream beneath the cell of a notebook: its result, its progress, and what is wrong in words.
+    """Show a stream beneath the cell of a notebook: its result, its progress, and its problems in words.
 
-    It waits as `run` does, and ends the query after `run_for` or `idle` seconds, after `max_batches`, at the
-    end of input, or when the cell is interrupted. Outside of a notebook, the progress is shown as
-    `run(…, show="terminal")` shows it.
+    The call waits as `run` does. It ends the query after `run_for` or `idle` seconds, after `max_batches`
+    batches, at the end of input, or when the cell is interrupted. Outside of a notebook, the progress is
+    shown on standard error, as by `run(…, show="terminal")`.
 
     ::
 
@@ -122,20 +133,22 @@ def live(
         monitoring.live(counts, run_for=20)
 
     Args:
-        shown: a streaming DataFrame, for which a query is started that keeps its result in the driver's
-            memory; or a query that runs.
-        name: the name of the query that is started, and of its table.
-        mode: its output mode; by default `complete` for an aggregation, else `append`.
-        run_for: seconds after which it ends.
-        idle: seconds without an input row after which it ends.
-        max_batches: it ends after this number of batches.
-        **trigger: of the query that is started, such as `availableNow=True`.
+        shown: a streaming DataFrame, or a running query. For a DataFrame, `live` starts a query that keeps
+            its result in the driver's memory.
+        name: for a DataFrame: the name of the new query, and of the table with its result.
+        mode: for a DataFrame: the output mode; by default `complete` for an aggregation, else `append`.
+        run_for: end the query after this many seconds; by default there is no limit.
+        idle: end the query after this many seconds without an input row.
+        max_batches: end the query after this number of batches.
+        **trigger: for a DataFrame: the trigger of the new query, such as `availableNow=True`.
 
     Returns:
-        The result, as a static DataFrame; None of a query that keeps none in the session.
+        The result as a static DataFrame with the columns of the query; None for a running query whose result
+        is not in the session, because `start` did not start it or its sink is not `sinks.memory` or
+        `sinks.latest`.
 
     Raises:
-        InvalidInputError: as for `start` and `run`; a DataFrame that does not stream.
+        InvalidInputError: `start` or `run` rejects an argument, or the DataFrame is not streaming.
         QueryFailed: the query failed.
 
     Examples:
@@ -151,13 +164,14 @@ def live(
     frame, table = asking.started(query).frame, asking.table(query)
     try:
         run(query, run_for=run_for, idle=idle, max_batches=max_batches, show="notebook")
-    except KeyboardInterrupt:  # before or after `run` takes it for the end of the run
+    except KeyboardInterrupt:  # it came before or after the time in which `run` itself handles it
         query.stop()
         raise
     return None if frame is None or table is None else frame.sparkSession.table(table)
 
 
 def _started(frame: DataFrame, name: str, mode: str | None, trigger: dict[str, Any]) -> StreamingQuery:
+    """Start a query that keeps the result of a streaming DataFrame in the driver's memory, under `name`."""
     if not frame.isStreaming:
         raise InvalidInputError(
             "live() shows a stream, and this DataFrame does not stream; show it with display.show(frame)"
@@ -168,27 +182,30 @@ def _started(frame: DataFrame, name: str, mode: str | None, trigger: dict[str, A
     return start(frame, sink, name=name, mode=mode, **trigger)
 
 
-_FORM = 1  # of the lines; a later form has another number
+_FORM = 1  # version of the line format; a later format gets another number
 _READ = "give a file that --record has written"
 _BEGIN = b'{"recording":'
-_LINE = 1 << 16  # bytes; the last line is shorter
+_LINE = 1 << 16  # bytes to read from the end of a file; the last line is shorter than that
 
 
 @contextmanager
 def recording(
     path: str | Path, queries: Sequence[StreamingQuery]
 ) -> Iterator[Callable[[StreamingQueryProgress], None]]:
-    """Append a run to a file, each line whole and at once.
+    """Append a recording of a run to a file; each line is written at once by a single write.
+
+    The first line is written when the block begins, and the last line when the block ends.
 
     Args:
-        path: the file; one that another run has written keeps what is in it.
-        queries: those of the run.
+        path: the file; recordings of earlier runs stay in it.
+        queries: the queries of the run.
 
     Yields:
-        A function that gets each progress, and raises an OSError where there is no room for it.
+        A function to call with the progress of each batch. It raises an OSError if the line cannot be
+        written, as on a full disk.
 
     Raises:
-        InvalidInputError: the file cannot be written, or holds something else.
+        InvalidInputError: the file cannot be written, or it holds something other than recordings.
     """
     with _in_one_line(path):
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -207,8 +224,8 @@ def recording(
         try:
             yield lambda progress: add(batch_line(progress))
         finally:
-            if whole:  # after a line that is torn, this one could not be read either
-                with suppress(OSError):  # the disk is full, and the run may have ended well
+            if whole:  # after a torn line, the last line would join it and could not be read either
+                with suppress(OSError):  # a disk that is full now must not fail a run that ended well
                     os.write(file, end_line().encode())
     finally:
         os.close(file)
@@ -216,6 +233,7 @@ def recording(
 
 @contextmanager
 def _in_one_line(path: str | Path) -> Iterator[None]:
+    """Turn an OSError of the block into an InvalidInputError with a one-line message."""
     try:
         yield
     except OSError as err:
@@ -226,23 +244,30 @@ def _in_one_line(path: str | Path) -> Iterator[None]:
 
 
 def _before(file: int, path: str | Path) -> str:
-    """Return what has to come before a line, for it to be a line of its own."""
+    """Return the text to write before the first line of a new recording, so that it starts on its own line.
+
+    The text is empty, or a line break after a torn last line. A file whose very first line is torn is
+    emptied.
+
+    Raises:
+        InvalidInputError: the file holds something other than recordings.
+    """
     with open(file, "rb", closefd=False) as there:
         begin = there.readline()
         if not begin.endswith(b"\n") and _BEGIN.startswith(begin[: len(_BEGIN)]):
-            os.ftruncate(file, 0)  # a run was killed, or the disk was full, in the very first line
+            os.ftruncate(file, 0)  # the very first line is torn: its run was killed, or the disk was full
             return ""
         if "recording" not in _read(begin.decode(errors="replace")):
             raise InvalidInputError(f"{path} holds something else than recordings; give another file")
         there.seek(-1, os.SEEK_END)
-        return "" if there.read() == b"\n" else "\n"  # after the line that a killed run has left
+        return "" if there.read() == b"\n" else "\n"  # a killed run may have left a line without its end
 
 
 # --- lines
 
 
 def first_line(queries: Iterable[StreamingQuery]) -> str:
-    """Return the line that a recording of these queries begins with."""
+    """Return the first line of a recording of these queries: their names, ids, output modes and triggers."""
     told = [
         {
             "name": query.name or query.id,
@@ -258,7 +283,7 @@ def first_line(queries: Iterable[StreamingQuery]) -> str:
 
 
 def batch_line(progress: StreamingQueryProgress) -> str:
-    """Return the line of a batch: Spark's progress, without the passwords of addresses in it."""
+    """Return the line of a batch: Spark's progress as JSON, with passwords removed from descriptions."""
     told = json.loads(progress.json)
     for part in (*told.get("sources", []), told.get("sink", {})):
         if "description" in part:
@@ -267,7 +292,7 @@ def batch_line(progress: StreamingQueryProgress) -> str:
 
 
 def end_line() -> str:
-    """Return the last line of a recording."""
+    """Return the last line of a recording, which holds the current time as the end of the run."""
     return _line({"end": _now()})
 
 
@@ -280,7 +305,7 @@ def _now() -> str:
 
 
 def _read(line: str) -> dict[str, Any]:
-    """Return what a line tells; nothing of one that is torn."""
+    """Return the JSON object on a line; an empty one for a torn line, which is not valid JSON."""
     try:
         told = json.loads(line)
     except (ValueError, RecursionError):
@@ -289,14 +314,17 @@ def _read(line: str) -> dict[str, Any]:
 
 
 def follow(lines: Iterable[str], board: Board) -> None:
-    """Put the lines of a recording on a board, until they end; of several runs, the last one stays there.
+    """Replay a recording onto a board, line by line, until the lines end.
+
+    If the recording holds several runs, each run clears the board, so the last run remains.
 
     Args:
-        lines: of a file or of a connection; a line that is torn is left out.
-        board: is ended by the line at a run's end.
+        lines: the lines of a file or of a connection; torn lines are skipped.
+        board: receives the queries and their batches; the line at the end of a run ends the board.
 
     Raises:
-        InvalidInputError: these are no lines of a recording, or they are of a later version of the kit.
+        InvalidInputError: the first line does not begin a recording, a line is no progress of a query, or
+            the recording was written by a version of the kit with another format.
     """
     begun = False
     for number, line in enumerate(lines, 1):
@@ -320,6 +348,7 @@ def follow(lines: Iterable[str], board: Board) -> None:
 
 
 def _expect(told: dict[str, Any], board: Board) -> None:
+    """Clear a board for a new run, and add the queries that the first line of its recording names."""
     board.clear()
     since = datetime.fromisoformat(told["at"])
     for query in told["queries"]:
@@ -329,18 +358,18 @@ def _expect(told: dict[str, Any], board: Board) -> None:
 
 
 def has_ended(path: Path) -> bool:
-    """Say whether the last run in a file has ended; one that was killed has not."""
+    """Return whether the last run in a file wrote its last line; a run that goes on or was killed did not."""
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _LINE))
         last = file.read().removesuffix(b"\n").rpartition(b"\n")[2]
     return "end" in _read(last.decode(errors="replace"))
 
 
-SHOWN = 300  # batches of a query that a face can show
-_RECORDED = 200  # batches that who comes late to a recording still gets
-_SILENT = 10.0  # seconds without a batch, beyond what its trigger asks for, that are worth a word
-_FIRST = 10.0  # seconds that a first batch may take, which starts much
-# The parts of a batch by Spark's names, folded to four that people know.
+SHOWN = 300  # batches that the board keeps for each query
+_RECORDED = 200  # batches that a client of a page's recording still gets if it connects late
+_SILENT = 10.0  # seconds without a batch, on top of twice the usual time of one, before a warning
+_FIRST = 10.0  # seconds that the first batch may usually take, as much of Spark starts in it
+# `durationMs` in Spark's progress has finer phases; views show four groups of them (the fourth is `work`).
 _PLANNING = ("queryPlanning", "getBatch")
 _LOG_WRITES = ("walCommit", "commitBatch", "commitOffsets")
 _LOOKING = ("latestOffset",)
@@ -348,17 +377,17 @@ _LOOKING = ("latestOffset",)
 
 @dataclass(frozen=True)
 class Batch(Record):
-    """One batch, as views show it: a `Record` with what charts need.
+    """One batch, as views show it: a `Record` plus the numbers that charts need.
 
     Attributes:
-        work: seconds in which its rows were read, computed and written.
-        planning: seconds in which Spark planned that.
-        log_writes: seconds in which Spark wrote the checkpoint's logs.
+        work: seconds in which Spark read, computed and wrote the rows of the batch.
+        planning: seconds in which Spark planned the batch.
+        log_writes: seconds in which Spark wrote the logs of the checkpoint.
         looking: seconds in which Spark looked for new input.
-        rows_out: rows written; None where the sink does not say.
-        state_bytes: the memory that its state takes; None without state.
-        late: rows or groups that it dropped as late; None without a watermark.
-        bad: bad rows that `quarantine` found in it; None where the query does not use that.
+        rows_out: rows written; None if the sink does not report them.
+        state_bytes: bytes of memory that the state takes; None without state.
+        late: rows, or groups of rows, that the batch dropped as late; None without a watermark.
+        bad: bad rows that `quarantine` found in the batch; None if the query does not use `quarantine`.
     """
 
     work: float = 0.0
@@ -372,22 +401,22 @@ class Batch(Record):
 
     @property
     def lag(self) -> float | None:
-        """Seconds from the watermark to the batch's begin; None without a watermark."""
+        """Seconds from the watermark to the start of the batch; None without a watermark."""
         return None if self.watermark is None else (self.at - self.watermark).total_seconds()
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A query at one moment.
+    """A snapshot of one query for a view to draw.
 
     Attributes:
-        name: the query's name.
+        name: the name of the query, or its id.
         run_id: Spark's id of this start of the query.
-        active: whether the run goes on.
-        summary: what it has done in this run.
-        batches: the last ones, at most 300, in order.
-        verdicts: what they mean, the worst first.
-        since: when it was started.
+        active: whether the run still goes on.
+        summary: the totals of the query in this run.
+        batches: the last batches, at most 300, the oldest first.
+        verdicts: the diagnosis of these batches and totals, the worst finding first.
+        since: the time at which the query was started.
     """
 
     name: str
@@ -400,18 +429,20 @@ class Picture:
 
     @property
     def level(self) -> str:
-        """How the query does: `bad`, `warn` or `ok`, as its worst verdict."""
+        """The level of the worst verdict: `bad`, `warn`, or `ok` without any."""
         return self.verdicts[0].level if self.verdicts else "ok"
 
 
 class Board:
-    """Keeps the last batches of each query; one thread adds to it, and any number of others look at it.
+    """Keeps the last batches of each query of a run, from which every view is drawn.
+
+    The board is thread-safe: one thread adds batches while any number of views read.
 
     Attributes:
-        problem: why no more batches are added, if that has failed.
-        ended: whether no more batches come.
-        live: whether its batches are added as they come; of a recording that is still being read nothing is
-            said of how long ago the last one was.
+        problem: the error that keeps further batches from being added; empty if there is none.
+        ended: whether the run has ended, so that no more batches follow.
+        live: whether batches are added while they happen. While the past of a recording is read, `live` is
+            False, and the board does not warn that a query has had no batch for long.
     """
 
     def __init__(self) -> None:
@@ -425,7 +456,7 @@ class Board:
         self.live = True
 
     def watch(self, queries: Iterable[StreamingQuery]) -> None:
-        """Add queries, before their first batch."""
+        """Add running queries, so that views show them before their first batch."""
         for query in queries:
             known = asking.started(query)
             by = drops(known.frame)
@@ -433,22 +464,23 @@ class Board:
             self.expect(str(query.runId), Query(summary, known.interval, ends=known.ends, query=query))
 
     def expect(self, run_id: str, query: Query) -> None:
-        """Add a query, before its first batch, by Spark's id of this start of it."""
+        """Add a query before its first batch; `run_id` is Spark's id of this start of the query."""
         with self._changed:
             self._queries[run_id] = query
             self._tell()
 
     def clear(self) -> None:
-        """Forget what was, for another run."""
+        """Remove all queries, so that the board can show another run."""
         with self._changed:
             self._queries.clear()
             self.ended = False
             self._tell()
 
     def add(self, progress: StreamingQueryProgress) -> None:
-        """Add a batch, of a query that nobody has said to expect, too.
+        """Add a batch by its progress; a query that the board does not know yet is added, too.
 
-        A query that was started once more, as for its last batch, is the same one.
+        A query that was started again, as `run(drain=True)` does for the last batch, counts as the same
+        query: its query id is the same, and only its run id is new. A batch that was added before is ignored.
         """
         check(Board.add, locals())
         run_id, query_id = str(progress.runId), str(progress.id)
@@ -464,33 +496,36 @@ class Board:
                 self._tell()
 
     def end(self) -> None:
-        """Say that no more batches come."""
+        """Mark the run as ended: no more batches follow."""
         with self._changed:
             self.ended = True
             self._tell()
 
     def since(self, seen: int) -> tuple[list[StreamingQueryProgress], int]:
-        """Return the batches that came after the first `seen`, at most the last 200; and how many all are."""
+        """Return the batches added after the first `seen`, at most the last 200, and the total number added.
+
+        Pass the total number as `seen` to the next call.
+        """
         with self._changed:
             new = self._added - seen
             return list(self._last)[-new:] if new else [], self._added
 
     def wait(self, seen: int, limit: float) -> int:
-        """Wait until there is something new, at most so many seconds.
+        """Wait until the board changes, and return its version, which grows with each change.
 
         Args:
-            seen: what this function returned last; -1 before.
-            limit: seconds.
+            seen: the version that the last call returned; -1 for the first call, which returns at once.
+            limit: the longest time to wait, in seconds.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._version > seen, limit)
             return self._version
 
     def pictures(self, now: datetime | None = None) -> list[Picture]:
-        """Return each query as it is now, the one with the worst verdict first.
+        """Return a snapshot of each query, the one with the worst verdict first.
 
         Args:
-            now: the moment that they are shown at; by default the clock's.
+            now: the time against which silence is measured; by default the current time.
         """
         moment = now or datetime.now(UTC)
         with self._changed:
@@ -503,21 +538,22 @@ class Board:
         return sorted(made, key=lambda each: LEVELS.index(each.level))
 
     def _tell(self) -> None:
+        """Wake up the views that wait for a change; the caller holds the lock."""
         self._version += 1
         self._changed.notify_all()
 
 
 @dataclass
 class Query:
-    """What the board keeps of a query.
+    """The state that the board keeps for one query.
 
     Attributes:
-        summary: what it has done.
-        interval: seconds from one batch to the next that its trigger asks for; None without one.
-        since: when it was started.
-        ends: whether it ends by itself, as with `availableNow`.
-        query: Spark's own; none of a recording.
-        batches: the last ones.
+        summary: the totals of the query in this run.
+        interval: the trigger interval in seconds; None without one.
+        since: the time at which the query was started.
+        ends: whether the query ends by itself, as with `availableNow`.
+        query: Spark's query; None for a query of a recording.
+        batches: the last batches, at most 300, the oldest first.
     """
 
     summary: QuerySummary
@@ -528,11 +564,11 @@ class Query:
     batches: deque[Batch] = field(default_factory=lambda: deque(maxlen=SHOWN))
 
     def picture(self, run_id: str, now: datetime, active: bool, live: bool) -> Picture:
-        """Return the query as it is now; `live` is whether it is worth a word that nothing comes."""
+        """Return a snapshot of the query at `now`; if `live`, with a warning when no batch came for long."""
         batches = tuple(self.batches)
         silent = _silent(batches, self.since, self.interval, now) if live else None
         if self.query is not None and silent and not asking.is_active(self.query):
-            silent = None  # its input has ended, and not that of the others
+            silent = None  # this query ended with its input, while others of the run go on
         summary = replace(self.summary, **samples.seen(self.query))
         said = [
             *([silent] if silent else []),
@@ -545,7 +581,7 @@ class Query:
         return Picture(summary.name, run_id, active, summary, batches, tuple(said), self.since)
 
     def add(self, progress: StreamingQueryProgress) -> bool:
-        """Add a batch, and say whether it is a new one."""
+        """Add a batch, and return whether it is new; a batch that was counted before is not added again."""
         before, self.summary = self.summary, self.summary.with_batch(progress)
         if self.summary is before:
             return False
@@ -567,18 +603,23 @@ class Query:
 
 
 def _bytes(states: Sequence[StateOperatorProgress]) -> int | None:
-    """Return the memory of a state; None without one."""
+    """Return the memory of the state in bytes; None without state.
+
+    Spark adds up the memory of each time that a batch's state was computed, so the sum is divided by that
+    count.
+    """
     return sum(each.memoryUsedBytes // asking.times_computed(each) for each in states) if states else None
 
 
 def _more(before: int | None, now: int | None) -> int | None:
+    """Return by how much a total has grown; None if it is not counted."""
     return None if now is None else now - (before or 0)
 
 
 def _silent(
     batches: tuple[Batch, ...], since: datetime, interval: float | None, now: datetime
 ) -> Verdict | None:
-    """Say that a query has had no batch for long, although it runs."""
+    """Return a warning if a running query has had no batch for long, else None."""
     last = batches[-1] if batches else None
     quiet = (now - (last.at if last else since)).total_seconds() - (last.seconds if last else 0)
     if quiet <= _SILENT + 2 * max(interval or 0, last.seconds if last else _FIRST):

@@ -1,4 +1,9 @@
-"""The view of a run in a notebook: results, progress and verdicts in the cell's output, updated in place."""
+"""The view of a run in a notebook: results, progress and verdicts in the cell's output, updated in place.
+
+`monitoring.watching` opens this view for `run(…, show="notebook")` and `monitoring.live`. A thread draws the
+board as HTML, with plain text for front ends that show no HTML. Outside of a notebook, the terminal view is
+used instead.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +28,10 @@ if TYPE_CHECKING:
     from sparkstream_kit.monitoring.pictures import Result
 
 
-_EVERY = 0.5  # seconds from one picture to the next, at least
-_BEAT = 1.0  # and at most: it counts the seconds of what does not come
-_ROWS = 20  # of a result
-_CHARTED = 120  # batches
+_EVERY = 0.5  # least seconds between two updates
+_BEAT = 1.0  # most seconds between two updates, so that the seconds of a silent query keep counting
+_ROWS = 20  # rows shown of a result
+_CHARTED = 120  # batches in a chart
 _COLOURS = {"bad": "#d64545", "warn": "#c98a1b", "ok": display.GREEN}
 
 
@@ -34,11 +39,12 @@ _COLOURS = {"bad": "#d64545", "warn": "#c98a1b", "ok": display.GREEN}
 def shown(board: Board, queries: Sequence[StreamingQuery]) -> Iterator[None]:
     """Show a board and the results of its queries beneath the cell until the block ends.
 
-    Outside of a notebook it is the terminal's view. An error in it is logged, and ends it alone.
+    Outside of a notebook, the terminal view is shown. An error in the view is logged and ends only the view.
 
     Args:
-        board: of a run.
-        queries: those of the run; results are shown of `sinks.latest`, `sinks.memory` and `sinks.snapshot`.
+        board: the board of a run.
+        queries: the queries of the run; rows are shown for the sinks `sinks.latest`, `sinks.memory` and
+            `sinks.snapshot`.
     """
     if not display.in_notebook():
         with terminal.shown(board):
@@ -51,12 +57,13 @@ def shown(board: Board, queries: Sequence[StreamingQuery]) -> Iterator[None]:
 
 
 def _update(board: Board, results: Results, handle: Any, over: threading.Event) -> None:
+    """Redraw the cell's output whenever the board changes, until `over` is set."""
     for _ in moments(board, over, every=_EVERY, beat=_BEAT):
         handle.update(_bundle(board, results, last=over.is_set()), raw=True)
 
 
 def _bundle(board: Board, results: Results, *, last: bool = False) -> dict[str, str]:
-    """Return the picture of this moment as Jupyter takes it: HTML, and text where that is not shown."""
+    """Return the current view as Jupyter's MIME bundle: HTML, and plain text for front ends without HTML."""
     text, html, now = [], [], datetime.now(UTC)
     for picture in board.pictures():
         result = results.of(picture.name, picture.summary.batches, last=last)
@@ -66,6 +73,7 @@ def _bundle(board: Board, results: Results, *, last: bool = False) -> dict[str, 
 
 
 def _query_html(picture: Picture, result: Result | None, now: datetime) -> str:
+    """Return the HTML of one query: its result, its numbers and its verdicts."""
     parts = [_table_html(result)] if result is not None else []
     head = f'<b style="color:{_COLOURS[picture.level]}">{display.text(picture.name)}</b>'
     if picture.batches:
@@ -82,7 +90,7 @@ def _query_html(picture: Picture, result: Result | None, now: datetime) -> str:
 
 
 def _progress(picture: Picture) -> str:
-    """Return the numbers of a query in one row, with charts of those that move."""
+    """Return a row of HTML with the numbers of a query, with small charts of rows, times and state."""
     batches = picture.batches[-_CHARTED:]
     last, done = batches[-1], picture.summary
     rows, times = [each.rows for each in batches], [each.seconds for each in batches]
@@ -116,10 +124,10 @@ def _chart(values: Sequence[float], colour: str) -> str:
 
 
 def _cut(result: Result) -> tuple[Sequence[Sequence[str | None]], str]:
-    """Return the rows that are shown, and what is said of the others."""
+    """Return at most 20 rows to show, and a note on which rows these are; empty if all rows are shown."""
     if len(result.rows) <= _ROWS:
         return result.rows, ""
-    newest = result.place.startswith("table ")  # one of `sinks.memory` grows at its end
+    newest = result.place.startswith("table ")  # new rows of `sinks.memory` come last in its table
     rows = result.rows[-_ROWS:] if newest else result.rows[:_ROWS]
     return rows, f"the {'last' if newest else 'first'} {_ROWS} rows of {result.place}"
 

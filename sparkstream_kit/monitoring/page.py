@@ -1,4 +1,10 @@
-"""A page of this machine that shows a run, its metrics, and who may ask; `run(…, ui=PORT)` opens it."""
+"""A page of this machine that shows a run, its metrics, and who may ask; `run(…, ui=PORT)` opens it.
+
+`served` starts an HTTP server on the loopback interface. The server answers `/` (the page), `/events` (what
+the page shows, as server-sent events), `/record` (a recording, which `sparkstream watch` reads), `/metrics`
+(for Prometheus) and `POST /stop`. `/events`, `/record` and `/stop` need the token that `served` prints,
+because other users of the machine can open its ports.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +46,7 @@ if TYPE_CHECKING:
     from sparkstream_kit.monitoring.board import Board, Picture
 
 
-# By the name of the metric: an attribute of the summary, and what it counts.
+# Counters over the whole run: the name of the metric, the attribute of the summary, the help text.
 _TOTALS = {
     "batches": ("batches", "Batches committed."),
     "input_rows": ("input_rows", "Rows read."),
@@ -49,7 +55,7 @@ _TOTALS = {
     "bad_rows": ("bad_rows", "Bad rows that the quarantine has found."),
     "busy_seconds": ("busy_seconds", "Time that batches took."),
 }
-# An attribute of the last batch.
+# Gauges of the last batch: the name of the metric, the attribute of the batch, the help text.
 _LAST = {
     "last_batch_id": ("batch", "Number of the last batch."),
     "last_batch_rows": ("rows", "Rows that the last batch read."),
@@ -63,11 +69,11 @@ _PARTS = {"work": "work", "planning": "planning", "log_writes": "log writes", "l
 
 
 def scraped(board: Board, accept: str) -> tuple[bytes, str]:
-    """Return the metrics of a run, and their content type.
+    """Return the metrics of a run in a Prometheus format, and the content type of that format.
 
     Args:
-        board: the queries.
-        accept: the formats that the scraper takes, as in its header `Accept`.
+        board: the board of the run.
+        accept: the formats that the scraper accepts, as in its HTTP header `Accept`.
 
     Raises:
         MissingExtraError: prometheus-client is not installed.
@@ -77,7 +83,8 @@ def scraped(board: Board, accept: str) -> tuple[bytes, str]:
     except ImportError as err:
         raise MissingExtraError("/metrics", "metrics") from err
     encode, kind = exposition.choose_encoder(accept)
-    # The library writes metrics, and escapes what is in a name; all that it asks of a registry is `collect`.
+    # The encoder of the library writes and escapes the metrics. It only calls `collect` of a registry, so
+    # this object stands in for one, and the global registry with its metrics of the process is not used.
     return encode(SimpleNamespace(collect=partial(_metrics, board.pictures()))), kind
 
 
@@ -85,7 +92,7 @@ def _metrics(pictures: Sequence[Picture]) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     for name, (attribute, says) in _TOTALS.items():
-        # Of each query over all of its starts in this run: a counter must not fall.
+        # Add up all starts of a query in this run, because a Prometheus counter must not fall.
         totals: dict[str, float] = defaultdict(int)
         for each in pictures:
             if (value := getattr(each.summary, attribute)) is not None:
@@ -114,7 +121,15 @@ def _metrics(pictures: Sequence[Picture]) -> Iterator[Metric]:
 
 
 def _family(kind: Any, name: str, says: str, values: Mapping[Any, float], *more: str) -> Metric:
-    """Return a metric by the name of the query, and by another label."""
+    """Return a metric with the label `query`, and with one more label if `more` names it.
+
+    Args:
+        kind: the class of the metric, from prometheus-client.
+        name: its name without the prefix `sparkstream_`.
+        says: its help text.
+        values: the value by the name of the query, or by the pair of that name and the other label's value.
+        *more: the name of the other label, if there is one.
+    """
     made: Any = kind(f"sparkstream_{name}", says, labels=["query", *more])
     for labels, value in values.items():
         made.add_metric(labels if more else [labels], value)
@@ -123,11 +138,13 @@ def _family(kind: Any, name: str, says: str, values: Mapping[Any, float], *more:
 
 LOOPBACK = "127.0.0.1"
 _log = logging.getLogger(__name__)
-# By what a browser of this machine asks. The port is not compared, as it may be forwarded from another one.
+# The Host headers that a browser of this machine sends. The port is not compared, because the page may be
+# reached through a forwarded port with another number.
 _HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
-_EVERY = 0.25  # seconds from one picture to the next, at least
-_BEAT = 2.0  # and at most: silence is a verdict too, and a browser that has gone is noticed
-_LAST_WORDS = 2.0  # seconds that an open page may take to be told how the run ended
+_EVERY = 0.25  # least seconds between two pictures
+# Most seconds between two pictures, so that a verdict on silence appears and a closed browser is noticed.
+_BEAT = 2.0
+_LAST_WORDS = 2.0  # seconds to wait at the end until open pages have received how the run ended
 _FILES = {
     "/": ("index.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
@@ -137,7 +154,7 @@ _FILES = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _HEADERS = {
-    # No script, style, picture or connection but from this very server, and in no other site's frame.
+    # Scripts, styles, images and connections come from this server alone; no other site may frame the page.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -149,15 +166,15 @@ _HEADERS = {
 
 @dataclass
 class Page:
-    """What a page shows, and what it can do.
+    """The data and the actions behind one web page, shared by the threads of all its browsers.
 
     Attributes:
-        board: the queries.
-        results: what they have written last.
-        stop: ends the run, with what it was ended by.
-        spark: the address of Spark's own page.
-        begin: the line that a recording of the run begins with.
-        token: what all asks for that shows what the run does, or ends it.
+        board: the board of the run.
+        results: the results of the queries.
+        stop: ends the run; its argument is the reason that the summary gives.
+        spark: the URL of Spark's own web UI; None if there is none.
+        begin: the first line of a recording of the run.
+        token: the secret that a client must send to see what the run does, or to end it.
         ended: how the run has ended; empty while it goes on.
         over: set when the run has ended.
     """
@@ -175,7 +192,7 @@ class Page:
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def end(self, how: str) -> None:
-        """Tell who watches how the run has ended, and wait for that a little."""
+        """Send all open pages how the run has ended, and wait up to two seconds until they have read it."""
         self.ended = how
         self.over.set()
         with self._changed:
@@ -183,7 +200,7 @@ class Page:
 
     @contextmanager
     def read(self) -> Iterator[None]:
-        """Count who reads, so that the run's end waits for them a little."""
+        """Count a reader of a stream while the block runs, so that `end` can wait for it."""
         with self._changed:
             self._readers += 1
         try:
@@ -194,13 +211,16 @@ class Page:
                 self._changed.notify_all()
 
     def pictures(self) -> Iterator[str]:
-        """Yield what is new for a browser, until the run ends."""
+        """Yield the news for one browser as JSON, until the run has ended."""
         sent = Sent(self.results)
         for _ in moments(self.board, self.over, every=_EVERY, beat=_BEAT):
             yield self._picture(sent)
 
     def recording(self) -> Iterator[str]:
-        """Yield lines of a recording, from the last batches on until the run ends; empty ones in silence."""
+        """Yield the lines of a recording, from at most the last 200 batches on, until the run ends.
+
+        While no batch comes, an empty line every two seconds shows that the run is alive.
+        """
         yield self.begin
         seen = 0
         for _ in moments(self.board, self.over, every=_EVERY, beat=_BEAT):
@@ -209,7 +229,7 @@ class Page:
         yield end_line()
 
     def _picture(self, sent: Sent) -> str:
-        """Return what is new as JSON; an error is shown in its place, and logged once."""
+        """Return the news for a browser as JSON; after an error, return the error text, and log it once."""
         if self.board.problem:
             return self._failed(self.board.problem)
         try:
@@ -225,23 +245,23 @@ class Page:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a page to this machine alone, a thread for each browser."""
+    """The HTTP server of a page: it listens on the loopback interface, with a thread for each connection."""
 
     daemon_threads = True
 
     def __init__(self, port: int, page: Page) -> None:
         self.page = page
-        folder = resources.files("sparkstream_kit.monitoring") / "web"  # in a zip, too
+        folder = resources.files("sparkstream_kit.monitoring") / "web"  # works in a zip file, too
         self.files = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
         super().__init__((LOOPBACK, port), _Handler)
 
     def server_bind(self) -> None:
-        """Take the port; the usual way also asks the machine's name servers for a name."""
+        """Bind the port without the name lookup of `HTTPServer`, which can wait for a name server."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = LOOPBACK, self.socket.getsockname()[1]
 
     def handle_error(self, *_: Any) -> None:
-        """Say what went wrong, but not that a browser has gone."""
+        """Log an error of a request, except an OSError, which only means that the browser has gone."""
         err = sys.exception()
         if not isinstance(err, OSError):
             _log.warning("the page of the run could not answer: %s: %s", type(err).__name__, err)
@@ -251,10 +271,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "sparkstream", ""
-    timeout = 20  # seconds that a browser may neither send nor take anything
+    timeout = 20  # seconds after which a connection is closed on which the browser sends or accepts nothing
 
     def do_GET(self) -> None:
-        """Answer with a file or with the stream of pictures."""
+        """Answer a GET request with a file, a stream or the metrics."""
         if not self._is_of_this_machine():
             return
         path = urlsplit(self.path).path
@@ -271,13 +291,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, "there is nothing at this address; the page is at /")
 
     def do_POST(self) -> None:
-        """End the run."""
+        """End the run after `POST /stop` with the token; refuse a request that comes from another site."""
         if not self._is_of_this_machine():
             return
         if urlsplit(self.path).path != "/stop":
             self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "only /stop takes a POST")
             return
-        origin = self.headers.get("Origin")  # each browser says so; a script of this machine does not
+        origin = self.headers.get("Origin")  # every browser sends it with a POST; a script need not
         if origin not in (None, f"http://{self.headers['Host']}"):
             self._refuse(HTTPStatus.FORBIDDEN, "a page of another site may not end the run")
             return
@@ -286,7 +306,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.ACCEPTED, b"the run ends after the batch in flight\n", "text/plain")
 
     def _has_token(self, what: str) -> bool:
-        """Refuse who does not have the token: other users of this machine can open its ports, too."""
+        """Return whether the request has the token; if not, refuse it, naming the action `what`.
+
+        The token is needed because other users of this machine can open its ports, too.
+        """
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if secrets.compare_digest(given.encode(), self.server.page.token.encode()):
             return True
@@ -297,13 +320,16 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _told(self, path: str) -> tuple[str, Iterator[str]]:
-        """Return the kind of a stream, and its texts."""
+        """Return the content type of the stream at a path, and the texts to send."""
         if path == "/record":
             return "application/jsonl", self.server.page.recording()
         return "text/event-stream", (f"data: {text}\n\n" for text in self.server.page.pictures())
 
     def _is_of_this_machine(self) -> bool:
-        """Refuse a page of another site whose name was made to mean this machine (DNS rebinding)."""
+        """Return whether the Host header names this machine; if not, refuse the request.
+
+        The check stops DNS rebinding: a page of another site whose host name was pointed at this machine.
+        """
         hosts = self.headers.get_all("Host", [])
         if len(hosts) == 1 and _HOST.fullmatch(hosts[0]):
             return True
@@ -311,7 +337,7 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _stream(self, kind: str, texts: Iterator[str]) -> None:
-        """Send texts until they end, or until the reader has gone."""
+        """Send texts until they end; if the reader has gone, a write fails, which ends the request."""
         self._head(HTTPStatus.OK, kind)
         with self.server.page.read():
             for text in texts:
@@ -341,18 +367,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def send_error(self, code: int, *_: Any) -> None:
-        """Answer a request that is none, in text; the usual page of it repeats what was asked."""
+        """Refuse a malformed request in plain text, because the default error page repeats the request."""
         status = HTTPStatus(code)
         if status == HTTPStatus.NOT_IMPLEMENTED:
             status = HTTPStatus.METHOD_NOT_ALLOWED
         self._refuse(status, status.phrase)
 
     def log_message(self, *_: object) -> None:
-        """Log no requests."""
+        """Log nothing; the default logs each request to standard error."""
 
 
 _LAST_PORT = 65535
-_LOOK = 0.1  # seconds that the server takes to notice that it is to end
+_LOOK = 0.1  # seconds between two checks of the server for its end
 
 
 @contextmanager
@@ -363,18 +389,19 @@ def served(
     port: int,
     stop: Callable[[str], None],
 ) -> Iterator[None]:
-    """Show a run on a page of this machine until the block ends; its address goes to standard error.
+    """Show a run on a web page of this machine until the block ends; print its address to standard error.
 
-    Nobody on another machine can open the page: its server listens on the loopback interface alone. To see
-    what the run does, or to end it, takes the token that the printed address ends with; the numbers of
-    `/metrics` are for everybody on this machine. The page works without a network, and asks no other server
-    for anything.
+    Other machines cannot open the page, because its server listens on the loopback interface alone. To see
+    what the run does, or to end it, a client needs the token at the end of the printed address; every user of
+    this machine can read `/metrics`. The page works without a network and contacts no other server. The
+    address is also kept in a private file in the checkpoint of each query, if `start` made that checkpoint in
+    a local folder; `sparkstream watch CHECKPOINT` finds the page with it.
 
     Args:
-        board: what the queries do; `board.end()` is called before the block ends.
-        queries: those of the run.
-        port: a port of this machine; 0 for one that is free.
-        stop: ends the run, with what it was ended by.
+        board: the board of the run; call `board.end()` before the block ends.
+        queries: the queries of the run.
+        port: the port to listen on; 0 for any free port.
+        stop: ends the run; its argument is the reason that the summary gives.
 
     Raises:
         InvalidInputError: the port is taken or not allowed.
@@ -408,12 +435,13 @@ def served(
 
 
 def _kept(query: StreamingQuery) -> Path | None:
-    """Return the checkpoint of a query, where that is a folder of this machine which `start` has made."""
+    """Return the folder of a query's checkpoint; None if it is not local or `start` did not make it."""
     root = logs.local(asking.checkpoint(query) or "")
     return root if root is not None and logs.page_file(root).parent.is_dir() else None
 
 
 def _open(port: int, page: Page) -> Server:
+    """Open the server; raise an InvalidInputError if the port is taken or not allowed."""
     if not 0 <= port <= _LAST_PORT:
         raise InvalidInputError(f"ui={port} is no port; give one from 1 to {_LAST_PORT}, or 0 for a free one")
     try:

@@ -1,4 +1,9 @@
-"""Pictures of a run for its page, and the last rows that a query has written."""
+"""Pictures of a run for its page, and the last rows that a query has written.
+
+`drawing` and `moments` run and pace any view in a thread of its own. `Sent` turns pictures into the JSON that
+the web page receives. `Results` reads what the sinks `sinks.latest`, `sinks.memory` and `sinks.snapshot` have
+written, so that the page and the notebook can show it. Texts for the page are cleaned of control characters.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +39,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_END_LIMIT = 10.0  # seconds that the last picture may take
+_END_LIMIT = 10.0  # seconds to wait for the last picture at the end of a run
 
 
 @contextmanager
 def drawing(draw: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Draw beside the block until it ends, and then once more; an error in it is logged, and ends it alone.
+    """Call `draw` in a thread while the block runs, and wait up to 10 seconds for its last picture.
+
+    An error in `draw` is logged and ends only the view.
 
     Args:
-        draw: draws until its event is set, and then for the last time.
+        draw: draws until the event that it is given is set, then draws for the last time and returns.
     """
     over = threading.Event()
 
@@ -61,13 +68,13 @@ def drawing(draw: Callable[[threading.Event], None]) -> Iterator[None]:
 
 
 def moments(board: Board, over: threading.Event, *, every: float, beat: float) -> Iterator[None]:
-    """Yield at once, whenever something on a board is new, and when it is over.
+    """Yield each time that a view has to draw: at once, after each change of the board, and at the end.
 
     Args:
-        board: of a run.
-        over: ends this.
-        every: seconds from one moment to the next, at least.
-        beat: and at most: silence is news, too.
+        board: the board of a run.
+        over: the event that ends the iteration, after one last moment.
+        every: the least time between two moments, in seconds.
+        beat: the longest time to wait for a change, in seconds: views also show how long a query is silent.
     """
     seen = -1
     while not over.is_set():
@@ -78,24 +85,25 @@ def moments(board: Board, over: threading.Event, *, every: float, beat: float) -
 
 
 class Sent:
-    """What one browser has been sent, so that it is sent no batch twice."""
+    """Remembers which batches and results one browser has received, so that each is sent only once."""
 
     def __init__(self, results: Results) -> None:
         self._results = results
-        self._batches: dict[str, int] = {}  # the last one of each run
-        self._sent: dict[str, Result] = {}  # the last one of each query
+        self._batches: dict[str, int] = {}  # by run id: the id of the last batch that was sent
+        self._sent: dict[str, Result] = {}  # by query name: the last result that was sent
         self._first = True
 
     def text(self, pictures: Sequence[Picture], *, ended: str, spark: str | None) -> str:
-        """Return what the browser has not seen yet, as one line of JSON.
+        """Return everything that is new for the browser, as one line of JSON.
 
         Args:
-            pictures: the queries, the worst first.
+            pictures: the queries, the one with the worst verdict first.
             ended: how the run has ended; empty while it goes on.
-            spark: the address of Spark's own page.
+            spark: the URL of Spark's own web UI; None if there is none.
         """
         told = {
-            # A browser drops what it has from before: the job may have been started again meanwhile.
+            # The browser drops its old batches on the first message of a connection, because it may have
+            # reconnected to a job that was restarted meanwhile.
             "first": self._first,
             "ended": printable(ended),
             "spark": spark,
@@ -125,7 +133,7 @@ class Sent:
 
 
 def newest_runs(pictures: Sequence[Picture]) -> list[Picture]:
-    """Return of each query its last start: `run(…, drain=True)` starts it once more."""
+    """Keep only the last run of each query, because `run(…, drain=True)` starts a query a second time."""
     newest: dict[str, Picture] = {}
     for each in pictures:
         if each.name not in newest or _began(newest[each.name]) < _began(each):
@@ -134,12 +142,12 @@ def newest_runs(pictures: Sequence[Picture]) -> list[Picture]:
 
 
 def _began(picture: Picture) -> float:
-    """Return when the last batch of a query began; of one that still waits for its first, a later time."""
+    """Return the Unix time at which the last batch of a run began; infinity before the first batch."""
     return picture.batches[-1].at.timestamp() if picture.batches else math.inf
 
 
 def _batch(batch: Batch) -> dict[str, Any]:
-    """Return a batch with times in seconds; a page on a long run holds hundreds."""
+    """Return a batch as JSON with short names, times in seconds; a page on a long run holds hundreds."""
     return {
         "id": batch.batch,
         "at": batch.at.timestamp(),
@@ -155,26 +163,29 @@ def _batch(batch: Batch) -> dict[str, Any]:
     }
 
 
-_ROWS = 50  # that a result shows
-_BARS = 10
-_EVERY = 2.0  # seconds from one look to the next: on Spark Connect each is a question to the server
-# A zip code is no number, nor is an article's 007.
+_ROWS = 50  # rows that a result shows
+_BARS = 10  # bars in a chart of a result
+_EVERY = 2.0  # least seconds between two reads of a result, because each is a request on Spark Connect
+# Text with a leading zero, such as a zip code or an article number 007, is not a number.
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _NUMERIC = re.compile("tinyint|smallint|int|bigint|float|double|decimal.*")  # as Spark names types
 
 
 @dataclass(frozen=True)
 class Result:
-    """The first rows of what a query has written last.
+    """The rows of a query's result that a view shows.
+
+    These are the first rows, or the newest ones of a table of `sinks.memory`.
 
     Attributes:
         place: where the rows are, such as "view totals".
-        columns: their names.
-        numeric: of each column whether it holds numbers.
-        rows: the values as texts; None is null.
-        more: whether there are more rows.
-        bars: the ten largest values of the last numeric column: a label, the value, its share of the largest.
-        problem: why there are no rows, if they could not be read.
+        columns: the names of the columns.
+        numeric: for each column, whether it holds numbers.
+        rows: the values as text, at most 50 rows; None stands for NULL.
+        more: whether further rows follow these.
+        bars: the ten largest values of the last numeric column, each as a label, the value as text, and its
+            share of the largest value, from 0 to 1.
+        problem: why the rows could not be read; None if they could.
     """
 
     place: str
@@ -187,23 +198,25 @@ class Result:
 
 
 class Results:
-    """Looks at the results of a run's queries when somebody asks, at most each two seconds."""
+    """Reads the results of a run's queries on demand, each at most every two seconds, and caches them."""
 
     def __init__(self, places: Mapping[str, tuple[SparkSession | None, str]]) -> None:
         self._lock = threading.Lock()
         self._found: dict[str, Result] = {}
-        self._looked: dict[str, tuple[int, float]] = {}  # of each query: after which batch, and when
+        # By query name: the number of batches, and the time, at the last read.
+        self._looked: dict[str, tuple[int, float]] = {}
         self._places = places
 
     def of(self, name: str, batches: int, *, last: bool) -> Result | None:
-        """Return the result of a query, the same object until the next look at it.
+        """Return the result of a query, read again if a new batch has come and two seconds have passed.
 
-        None if the driver does not have the query's rows.
+        Between two reads, the method returns the same object. It returns None before the first batch, and if
+        the driver cannot reach the rows of the query.
 
         Args:
-            name: the query's name.
-            batches: how many it has had.
-            last: whether the run ends, so that there is no later look.
+            name: the name of the query.
+            batches: the number of batches that the query has completed.
+            last: whether the run ends; the result is then read without waiting for the two seconds.
         """
         if name not in self._places:
             return None
@@ -218,11 +231,16 @@ class Results:
 def places(
     queries: Iterable[StreamingQuery], *, memory: bool = False
 ) -> dict[str, tuple[SparkSession | None, str]]:
-    """Return by the name of each query where its result is, if the driver has that: `view totals`.
+    """Find the results that this process can read, by the name of the query.
 
     Args:
-        queries: of a run.
-        memory: with the tables of `sinks.memory`, for which a small Spark job runs at each look.
+        queries: the queries of a run.
+        memory: whether to include the tables of `sinks.memory`; each read of such a table runs a small Spark
+            job.
+
+    Returns:
+        For each such query, its place, such as "view totals" or "file totals.csv", and the session that reads
+        it; None in place of the session for a file.
     """
     found: dict[str, tuple[SparkSession | None, str]] = {}
     for query in queries:
@@ -237,11 +255,13 @@ def places(
 
 
 def _is_shown(place: str) -> bool:
+    """Return whether a place is a view or a CSV or JSON file, which can be read without a Spark job."""
     kind, _, path = place.partition(" ")
     return kind == "view" or (kind == "file" and Path(path).suffix in (".csv", ".json"))
 
 
 def _look(spark: SparkSession | None, place: str) -> Result:
+    """Read a result from its place; an error becomes the `problem` of the result."""
     name = place.partition(" ")[2]
     shown = f"file {Path(name).name}" if place.startswith("file ") else place.replace("memory ", "table ", 1)
     shown = printable(shown)
@@ -261,7 +281,10 @@ _Table = tuple[list[str], list[bool], list["_Row"]]
 
 
 def _of_view(spark: SparkSession, name: str, *, newest: bool) -> _Table:
-    """Return the first rows of a view, or its last ones; `sinks.latest` holds rows, for which no job runs."""
+    """Return the columns of a view, which of them are numeric, and its first (if `newest`, its last) rows.
+
+    Without `newest` no Spark job runs, because the view of `sinks.latest` holds its rows in the driver.
+    """
     quoted = f"`{name.replace('`', '``')}`"
     frame = spark.table(quoted)
     frame = frame.offset(max(frame.count() - _ROWS, 0)) if newest else frame.limit(_ROWS + 1)
@@ -270,7 +293,7 @@ def _of_view(spark: SparkSession, name: str, *, newest: bool) -> _Table:
 
 
 def _of_file(path: Path) -> _Table:
-    """Return the first rows of a file that `sinks.snapshot` has written."""
+    """Return the columns, which of them are numeric, and the first rows of a file of `sinks.snapshot`."""
     with path.open(encoding="utf-8", newline="") as file:
         if path.suffix == ".csv":
             lines = csv.reader(file)
@@ -286,7 +309,7 @@ def _of_file(path: Path) -> _Table:
 
 
 class _Text(str):
-    """A number of JSON, in full."""
+    """A JSON number as its text, so that no digit is lost; the type tells numbers from strings."""
 
     __slots__ = ()
 
@@ -300,7 +323,10 @@ def _as_text(value: Any) -> str | None:
 
 
 def bars(numeric: Sequence[bool], rows: Sequence[_Row]) -> list[tuple[str, str, float]]:
-    """Return the ten largest values of the last numeric column, each with a label of the other columns.
+    """Return the bars of a chart: the ten largest values of the last numeric column, the largest first.
+
+    Each bar is a label from the columns without numbers, the value as text, and its share of the largest
+    value. If every column is numeric, the first other column is the label.
 
     Examples:
         >>> bars([False, True, True], [("ink", "1", "2.5"), ("tea", "1", "5")])

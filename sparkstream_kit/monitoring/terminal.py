@@ -1,4 +1,9 @@
-"""The view of a run in a terminal: a picture in place, or lines where there is no terminal."""
+"""The view of a run in a terminal: a picture in place, or lines where there is no terminal.
+
+`shown` draws a board while a run goes on; `run(…, show="terminal")` and `sparkstream watch` use it. `report`
+prints a run that has ended. Both use the library rich if it is installed; without it, or in a log file, they
+write plain lines.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +32,14 @@ if TYPE_CHECKING:
     _Value = Callable[[Picture], float | None]
 
 
-_EVERY = 0.25  # seconds from one picture to the next, at least
-_BEAT = 1.0  # and at most: it counts the seconds of what does not come
-_LINES_EVERY = 5.0  # seconds from one line of a query to the next: a log is kept
-_WIDE = 100  # columns of a terminal that has room for sparklines
+_EVERY = 0.25  # least seconds between two pictures
+_BEAT = 1.0  # most seconds between two pictures, so that the seconds of a silent query keep counting
+_LINES_EVERY = 5.0  # least seconds between two lines of a query, because a log keeps every line
+_WIDE = 100  # least width, in columns, of a terminal that shows sparklines
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _STYLES = {"bad": "bold red", "warn": "yellow", "ok": "green"}
-# What a query may have: the head of the column, how a line calls it, and the number.
+# Numbers that only some queries have: the head of the column, the label in a line, and the function that
+# computes the number, None for a query without it.
 COLUMNS: tuple[tuple[str, str, _Value], ...] = (
     ("state rows", "rows in state", lambda each: each.summary.state_rows),
     ("behind", "behind", lambda each: each.batches[-1].backlog),
@@ -44,12 +50,15 @@ COLUMNS: tuple[tuple[str, str, _Value], ...] = (
 
 @contextmanager
 def shown(board: Board, out: TextIO | None = None) -> Iterator[None]:
-    """Show a board until the block ends, and then once more; an error in it is logged, and ends it alone.
+    """Show a board until the block ends, and then draw it for the last time.
+
+    An error in the view is logged and ends only the view.
 
     Args:
-        board: of a run, or of one that is read from a file.
-        out: where to; standard error by default. A terminal has a picture in place, with rich (the extra
-            `cli`); anything else a line for each query when something has changed, every 5 s at most.
+        board: the board of a run, or of a recording that is being read.
+        out: the stream to write to; standard error by default. On a terminal, rich (the extra `cli`) draws a
+            picture in place. Anywhere else, or without rich, each query gets a line when it has changed, at
+            most every 5 seconds.
     """
     check(shown, locals())
     with drawing(partial(_show, board, out or sys.stderr)):
@@ -57,11 +66,11 @@ def shown(board: Board, out: TextIO | None = None) -> Iterator[None]:
 
 
 def report(pictures: Sequence[Picture], out: TextIO) -> None:
-    """Write what queries have done as one picture, such as that of a run which has ended.
+    """Write the state of queries once, as for a run that has ended.
 
     Args:
-        pictures: of a board.
-        out: where to.
+        pictures: the queries, as `Board.pictures` returns them.
+        out: the stream to write to: a table with rich, else plain lines.
     """
     now = datetime.now(UTC)
     if importlib.util.find_spec("rich") is None:
@@ -74,6 +83,7 @@ def report(pictures: Sequence[Picture], out: TextIO) -> None:
 
 
 def _show(board: Board, out: TextIO, over: threading.Event) -> None:
+    """Draw in place on a terminal that can move the cursor, if rich is installed; otherwise write lines."""
     dumb = os.environ.get("TERM") in ("dumb", "unknown")
     if out.isatty() and not dumb and importlib.util.find_spec("rich") is not None:
         _draw(board, out, over)
@@ -89,8 +99,8 @@ def _draw(board: Board, out: TextIO, over: threading.Event) -> None:
     from rich.live import Live
 
     console = Console(file=out, highlight=False)
-    # What Python prints meanwhile comes above the picture. Standard output is left alone unless it goes to
-    # the same terminal: rich would write it where the picture is.
+    # With redirection, rich prints the output of Python above the picture. Standard output is redirected only
+    # if both streams are terminals: rich writes redirected text to `out`, so a file or a pipe would lose it.
     both = out is sys.stderr and sys.stdout.isatty()
     how = {"redirect_stderr": out is sys.stderr, "redirect_stdout": both, "auto_refresh": False}
     with Live(console=console, **how) as view:  # type: ignore[arg-type]
@@ -99,7 +109,7 @@ def _draw(board: Board, out: TextIO, over: threading.Event) -> None:
 
 
 def _drawn(pictures: Sequence[Picture], now: datetime, width: int) -> Any:
-    """Return queries as a table for rich, so many columns wide, with what is wrong beneath."""
+    """Return a rich table of the queries for a terminal of `width` columns, with the verdicts beneath it."""
     from rich.console import Group
     from rich.table import Table
 
@@ -119,7 +129,7 @@ def _drawn(pictures: Sequence[Picture], now: datetime, width: int) -> Any:
 
 
 def _row(picture: Picture, sparks: int) -> list[Any]:
-    """Return the cells that each query has, with charts where there is room."""
+    """Return the cells of a query, with sparklines of `sparks` characters; 0 for none."""
     from rich.text import Text
 
     def chart(values: Sequence[float], style: str) -> list[Any]:
@@ -139,7 +149,7 @@ def _row(picture: Picture, sparks: int) -> list[Any]:
 
 
 def _beneath(pictures: Sequence[Picture], now: datetime) -> list[Any]:
-    """Return what stands beneath the table: what is not through yet, and the verdicts, the worst first."""
+    """Return the lines beneath the table: first the queries without a batch, then verdicts, `bad` first."""
     from rich.table import Table
     from rich.text import Text
 
@@ -155,6 +165,7 @@ def _beneath(pictures: Sequence[Picture], now: datetime) -> list[Any]:
 
 
 def _sparkline(values: Sequence[float], width: int) -> str:
+    """Return the last `width` values as a line of block characters of eight heights."""
     shown = values[-width:]
     top = _numbers.height(shown) or 1
     return "".join(_BLOCKS[min(int(value / top * 7.99), 7)] for value in shown)
@@ -164,13 +175,13 @@ def _sparkline(values: Sequence[float], width: int) -> str:
 
 
 def _write(board: Board, out: TextIO, over: threading.Event) -> None:
-    """Write a line for each query whenever something has changed, at most every few seconds."""
-    said: dict[str, tuple[object, float]] = {}  # of each run: what changes, and when it was said
+    """Write the lines of each query that has changed, at most every 5 seconds and once more at the end."""
+    said: dict[str, tuple[object, float]] = {}  # by run id: the state last written, and when
     for _ in moments(board, over, every=_EVERY, beat=_BEAT):
         now = time.monotonic()
         for each in board.pictures():
             what, when = said.get(each.run_id, (None, -_LINES_EVERY))
-            # A number in a verdict that grows alone is no news.
+            # Compare verdicts without their numbers, so that a verdict whose number grows is not repeated.
             kinds = [re.sub(r"\d[\d.,:]*", "", str(verdict)) for verdict in each.verdicts]
             changed = (each.summary.batches, kinds, bool(each.batches) or each.active)
             if changed != what and (over.is_set() or now - when >= _LINES_EVERY):
@@ -180,7 +191,7 @@ def _write(board: Board, out: TextIO, over: threading.Event) -> None:
 
 
 def lines(picture: Picture, now: datetime) -> list[str]:
-    """Return a query's numbers on one line, and its verdicts on a line each."""
+    """Return the lines of a query for a log: one line with its numbers, then one line for each verdict."""
     if picture.batches:
         last = picture.batches[-1]
         known = [(words, value(picture)) for _, words, value in COLUMNS]

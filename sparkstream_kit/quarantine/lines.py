@@ -1,4 +1,9 @@
-"""Lines of CSV, JSON and web server logs as typed rows, or as bad rows with a reason."""
+"""Parse lines of CSV, JSON and web server logs into typed rows, or into bad rows with a reason.
+
+`parse_csv`, `parse_json` and `parse_log` check their arguments here and read the values of a line. Each hands
+its reader to `rows.parsed`, which adds the columns `_reason`, `_raw`, `_bytes` and `_file` and counts the
+rows.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +38,18 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-# Spark's parser fails the query at a line with more fields than this (its option maxColumns).
+# Spark's CSV parser fails the query at a line with more fields than this (its option maxColumns), so such a
+# line is marked bad before it gets there.
 _MOST_FIELDS = 20_000
 
-# What from_csv takes for the end of a line, as a line feed can be in a value.
+# from_csv treats this character as the end of a line, because a line feed can be part of a value.
 _CSV_END = "\uffff"
 
-# Given to from_csv in place of a separator of several characters, beside which it misreads quotes.
+# from_csv misreads quotes next to a separator of several characters, so this one character replaces it.
 _SEP = "\ufffe"
 
-# A field after the last one, which no readable line can hold: where it is read tells how many there are.
+# Appended to each line as one more field; no readable line can contain it. If it is read in the field after
+# the last column, the line has the right number of fields.
 _AFTER_LAST = "\0"
 
 
@@ -57,45 +64,53 @@ def parse_csv(
 ) -> DataFrame:
     """Parse lines of CSV; each line gives one row, good or bad.
 
-    A line is bad when it is not valid UTF-8 or has U+FFFF or U+0000 in it, when it has another number of
-    fields than the schema has columns, when its quotes are not in pairs, when a quote that begins a value
-    is not closed at the value's end, when a value in any column does not parse as the column's type, when a
-    decimal or a timestamp has more digits than the column holds (it would be rounded), when a number is too
-    big for its type, when a date is not in the years 1 to 9999, when a timestamp without an offset names a
-    local time that does not exist in the session's time zone (the hour that is skipped in spring), or when a
-    column that the schema says is NOT NULL is empty. A local time that comes twice, in autumn, is the first
-    of the two: where that matters, write times with their offset, or keep the session in UTC, as the kit's
-    profiles do. Values in quotes may hold the separator and doubled quotes (RFC 4180), but no line feed.
+    A line is bad when
+
+    - it is not valid UTF-8, or contains U+FFFF or U+0000 (or U+FFFE, with a `sep` of several characters);
+    - it is blank, or its number of fields is not the number of columns in the schema;
+    - its quotes are not in pairs, or a quote that begins a value is not closed at the end of the value;
+    - a value in any column does not parse as the column's type;
+    - a decimal or a timestamp has more digits than the column holds (it would be rounded), or a number is too
+      big for its type;
+    - a date is not in the years 1 to 9999;
+    - a timestamp without an offset names a local time that does not exist in the session's time zone (the
+      hour that is skipped in spring);
+    - a column that is NOT NULL in the schema is empty.
+
+    A local time that occurs twice, in autumn, is read as the first of the two. Where that matters, write
+    times with their offset, or keep the session in UTC, as the kit's profiles do. Values in quotes may
+    contain the separator and doubled quotes (RFC 4180), but no line feed.
 
     Args:
         lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
             `sources.text`. Its other columns are kept.
-        schema: the columns in their order, as a StructType or as DDL ("key STRING NOT NULL, amount INT");
-            numbers, decimals, strings, booleans, dates and timestamps.
-        date_format: the pattern of dates, such as "M/d/yy" (Spark's datetime patterns; default ISO).
-        timestamp_format: the same for timestamps. Under a pattern with more than six S the digits of a second
-            after the sixth must be zeros; without a pattern a seventh digit makes a line bad.
+        schema: the columns in the order of the fields, as a StructType or as DDL ("key STRING NOT NULL,
+            amount INT"). The types can be numbers, decimals, strings, booleans, dates and timestamps.
+        date_format: the pattern of dates, such as "M/d/yy" (Spark's datetime patterns). Default: ISO dates.
+        timestamp_format: the pattern of timestamps. Default: ISO timestamps. With a pattern of more than six
+            S, the digits of a second after the sixth must be zeros; without a pattern, a seventh digit makes
+            a line bad.
         sep: the separator, one character or more.
-        header: count a line that holds the schema's column names in their order (case ignored) as a header,
-            and leave it out. A line that holds them in another order fails the query.
+        header: treat a line that consists of the schema's column names in their order (case ignored) as a
+            header and leave it out. A line that has these names in another order fails the query.
 
     Returns:
         The columns of `schema` (all null in a bad row), then
 
-        - `_reason` (string): null in a good row, else such as "SaleAmount: not a decimal(12,2)", with no
-            value in it, so that it can be grouped by;
-        - `_raw` (string): the line. What most readers refuse in a text is U+FFFD here: bytes that are not
-            UTF-8, and U+0000;
-        - `_bytes` (binary): the line exactly, where `_raw` is not; else null;
-        - `_file` (string): the file of the line; null if it is not from a file, or before Spark 4.2 if
-            something was done to the lines, such as a filter. Where `lines` has a column `_file`, it is that
-            column's value;
+        - `_reason` (string): null in a good row, else the reason, such as "SaleAmount: not a decimal(12,2)".
+            It never contains a value from the line, so you can group by it;
+        - `_raw` (string): the line. Bytes that are not valid UTF-8 and U+0000, which most readers refuse in a
+            text, are replaced by U+FFFD;
+        - `_bytes` (binary): the exact bytes of the line if `_raw` has such replacements, else null;
+        - `_file` (string): the file that the line comes from. It is null if the line does not come from a
+            file, and before Spark 4.2 also if the lines were transformed first, for example filtered. If
+            `lines` has a column `_file`, its value is used;
 
-        then the other columns of `lines`. Spark's progress counts the rows, as `run`'s summary does.
+        then the other columns of `lines`. Spark's progress counts the rows, and so does the summary of `run`.
 
     Raises:
-        InvalidInputError: DDL that cannot be read, a column type that CSV cannot hold, two columns of one
-            name, a column named as one of the four above, or a separator that CSV cannot have.
+        InvalidInputError: DDL that cannot be read, a column type that CSV cannot hold, two columns of the
+            same name, a column named like one of the four above, or a separator that CSV cannot have.
 
     Examples:
         In a session::
@@ -128,7 +143,7 @@ def _read_csv(
     mark, line = sep, F.col(RAW)
     if len(sep.encode("utf-16-le")) > 2:  # noqa: PLR2004 - bytes of a character of Java's
         mark, line = _SEP, F.replace(line, F.lit(sep), F.lit(_SEP))
-    # Steps of their own: Spark would work each out for every use.
+    # Separate select steps: in a single step Spark would evaluate each expression again for every use.
     unreadable = _unreadable(line, mark, len(schema), [_CSV_END, _SEP] if mark != sep else [_CSV_END])
     frame = frame.select("*", unreadable.alias("_unreadable"))
     frame = frame.select("*", _csv_fields(line, mark, len(schema)).alias("_read"))
@@ -148,7 +163,8 @@ def _read_csv(
     whole = F.equal_null(after_last, F.lit(_AFTER_LAST))
     reason = F.coalesce("_unreadable", F.when(~whole, _not_so_many(len(schema))), *problems)
 
-    # Words in place of all numbers and dates. (In one such column alone, a value may be wrong for once.)
+    # A line with words in all of its number and date columns looks like a header. If there is only one such
+    # column, a word in it may just be one wrong value, so the line is not taken for a header.
     is_header = F.when(reduce(and_, words), F.lit(False)) if len(words) > 1 else F.lit(None).cast("boolean")
     if header:
         named = whole & _are_names(texts, schema.names)
@@ -158,14 +174,15 @@ def _read_csv(
 
 
 def _unreadable(line: Column, mark: str, fields: int, no_characters: Sequence[str]) -> Column:
-    """Return why a line must not reach Spark's parser, or null."""
+    """Return the reason why a line must not reach Spark's parser (string), or null if it may."""
     raw, marks = F.col(RAW), F.regexp_count(line, F.lit(re.escape(mark)))
     return F.coalesce(
         F.when(F.coalesce(F.trim(raw), F.lit("")) == "", _not_so_many(fields)),
         F.when(~F.is_valid_utf8(raw), "not valid UTF-8"),
-        # What follows the first is dropped, and mixed into the next line.
+        # The parser ends a line at U+FFFF: it drops the rest, and mixes it into the next line. U+FFFE is in
+        # this list when it stands for the separator.
         *(F.when(raw.contains(one), f"U+{ord(one):X}, which is no character") for one in no_characters),
-        # It would be left out of a value in quotes.
+        # The parser would leave it out of a value in quotes.
         F.when(raw.contains("\0"), "a NUL character"),
         F.when(raw.contains('"'), _misquoted(line, re.escape(mark))),
         F.when((F.octet_length(raw) >= _MOST_FIELDS) & (marks >= _MOST_FIELDS), _not_so_many(fields)),
@@ -173,31 +190,31 @@ def _unreadable(line: Column, mark: str, fields: int, no_characters: Sequence[st
 
 
 def _misquoted(line: Column, mark: str) -> Column:
-    """Return what is wrong with the quotes of a line, or null."""
+    """Return the error in the quotes of a line (string), or null if they are correct."""
     value = rf'(?<![^{mark}])"[^"]*+(?:""[^"]*+)*+"(?![^{mark}])'
-    # In most lines all quotes are around a value or doubled in it.
+    # In most lines every quote either encloses a value or is doubled within one.
     usual = rf'^[^"]*+(?:{value}[^"]*+)*+\z'
-    # A value that does not begin with a quote may hold some, too.
+    # A value that does not begin with a quote may contain quotes, too.
     with_quotes_within = rf'^[^"]*+(?:(?:{value}|(?<=[^{mark}])")[^"]*+)*+\z'
     return (
         F.when(line.rlike(usual), None)
-        # Often the half of a value with a line feed in it.
+        # An odd number of quotes: often half of a value that contains a line feed.
         .when(F.regexp_count(line, F.lit('"')) % 2 == 1, "unbalanced quote")
-        # Spark's parser would take the quotes, or the rest of the line, into the value.
+        # Spark's parser would include the quotes, or the rest of the line, in the value.
         .when(~line.rlike(with_quotes_within), "misplaced quote")
     )
 
 
 def _csv_fields(line: Column, mark: str, count: int) -> Column:
-    """Return the fields of a readable line as c0, c1, …, with one after the last."""
-    # Every column is asked for as text: Spark then parses all of them, and loses nothing.
+    """Return the fields of a readable line as a struct c0, c1, …, with one field after the last column."""
+    # Read every column as a string: Spark then parses all of them, and changes no value.
     names = ", ".join(f"c{index} STRING" for index in range(count + 1))
     marked = F.when(F.col("_unreadable").isNull(), F.concat(line, F.lit(mark + _AFTER_LAST)))
     return F.from_csv(marked, names, {"sep": mark, "quote": '"', "escape": '"'})
 
 
 def _are_names(texts: list[Column], names: list[str]) -> Column:
-    """Say whether a line's fields are the columns' names; fail where they are, in another order."""
+    """Return whether a line's fields are the column names; fail the query if they are in another order."""
     lowered = [F.lower(F.trim(text)) for text in texts]
     wanted = [F.lower(F.lit(name)) for name in names]
     same = reduce(and_, [F.equal_null(text, name) for text, name in zip(lowered, wanted, strict=True)])
@@ -215,16 +232,19 @@ def _not_so_many(fields: int) -> str:
     return f"not {fields} field{'' if fields == 1 else 's'}"
 
 
-# Spark's parser stops at the end of the first value, and does not look at what follows: so each line is put
-# into an array, before one of these. A line that closes the array itself must hold the first, as it is or
-# with \u0074 and the like for its letters; and it cannot end in both.
+# Spark's JSON parser stops at the end of the first value and ignores the rest of the line. So each line is
+# parsed as the first element of an array whose second element is one of these texts: if the second element is
+# read back, the line is exactly one value. A line that closes the array itself would have to contain the
+# first text, literally or with escapes such as \u0074 for its letters. A line that might do so is parsed once
+# more with the second text, because it cannot end in both.
 _END, _OTHER_END = "the end of the line", "the other end"
 
 _OTHERWISE = "JSON cannot hold {type}; read it as a string or as VARIANT"
 
-# VARIANT keeps a number as decimal digits, or, if it has an exponent, as a double.
+# A string literal of JSON; digits in it are not a number.
 _TEXT_OF_JSON = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _DECIMAL_DIGITS, _DOUBLE_DIGITS, _SMALLEST_DOUBLE = 38, 17, 2.2250738585072014e-308
+# VARIANT stores a number without an exponent as a decimal, and a number with an exponent as a double.
 
 
 def parse_json(
@@ -237,40 +257,49 @@ def parse_json(
 ) -> DataFrame:
     """Parse lines that hold one JSON object each; each line gives one row, good or bad.
 
-    A line is bad when it is not valid UTF-8 or not valid JSON (as with NaN, or with a field that comes
-    twice), when it holds anything but one object, when a value in any column is not of the column's type,
-    when it does not fit (an integer that is too big, a decimal or a timestamp with more digits than the
-    column holds, a number that would become infinite), or when a column that the schema says is NOT NULL is
-    null or missing. So mark with NOT NULL what must not be renamed; `refuse_unknown` finds every new name.
+    A line is bad when
 
-    A number in quotes is no number, but for a decimal: quotes are how many writers keep its digits. A number
-    without quotes is no string. An integer is a TIMESTAMP, too, as in Spark's own reader: the seconds since
-    1970, unless `timestamp_format` is given. Milliseconds are bad, as they would be after the year 9999. In
-    structs, arrays and maps the same holds for each value in them, but fields that a nested struct of the
-    schema does not have are passed over. Half of a surrogate pair is read as `?` before Spark 4.2, which
-    finds that such a line is not valid.
+    - it is not valid UTF-8 or not valid JSON (NaN, for example, or a field that occurs twice);
+    - it contains anything but one object;
+    - a value in any column is not of the column's type;
+    - a value does not fit: an integer that is too big, a decimal or a timestamp with more digits than the
+      column holds, a number that would become infinite;
+    - a column that is NOT NULL in the schema is null or missing.
 
-    VARIANT holds numbers of up to 38 digits, and those with an exponent as a double, of up to 17 digits. With
-    a VARIANT in the schema, a line that has any other number, in whichever field, is bad.
+    A renamed field therefore goes unnoticed unless its column is NOT NULL: mark the columns that you rely on.
+    `refuse_unknown` also finds every new field name.
+
+    A number in quotes is not accepted as a number, except for a decimal, because many writers quote decimals
+    to keep their digits. A number without quotes is not accepted as a string. An integer is accepted as a
+    TIMESTAMP, as in Spark's own reader, unless `timestamp_format` is given: it counts the seconds since 1970.
+    Milliseconds make the line bad, because as seconds they would lie after the year 9999. The same rules hold
+    for each value in structs, arrays and maps, but fields that a nested struct of the schema does not have
+    are ignored. Before Spark 4.2 half of a surrogate pair is read as `?`; from 4.2 on such a line is not
+    valid.
+
+    VARIANT stores numbers of up to 38 digits, and numbers with an exponent as a double of up to 17 digits. If
+    the schema has a VARIANT, a line with a number beyond these limits is bad, whichever field it is in.
 
     Args:
         lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
             `sources.text`. Its other columns are kept.
-        schema: the columns, as a StructType or as DDL, each a field of the object by its exact name: those
-            that CSV can hold, structs, arrays, maps with string keys, and `VARIANT` for any JSON value.
-        date_format: the pattern of dates, such as "M/d/yy" (Spark's datetime patterns; default ISO).
-        timestamp_format: the same for timestamps. Under a pattern with more than six S the digits of a second
-            after the sixth must be zeros; without a pattern a seventh digit makes a line bad.
-        refuse_unknown: a line is bad also when it has a field that the schema does not have.
+        schema: the columns, as a StructType or as DDL. Each is a field of the object, by its exact name. The
+            types can be those of `parse_csv`, structs, arrays, maps with string keys, and `VARIANT` for any
+            JSON value.
+        date_format: the pattern of dates, such as "M/d/yy" (Spark's datetime patterns). Default: ISO dates.
+        timestamp_format: the pattern of timestamps. Default: ISO timestamps. With a pattern of more than six
+            S, the digits of a second after the sixth must be zeros; without a pattern, a seventh digit makes
+            a line bad.
+        refuse_unknown: a line with a field that the schema does not have is bad, too.
 
     Returns:
-        As `parse_csv`: the columns of `schema` (all null in a bad row), then `_reason`, such as
+        The same as `parse_csv`: the columns of `schema` (all null in a bad row), then `_reason`, such as
         "SaleAmount: not a decimal(12,2)" or "SaleAmount: missing", `_raw`, `_bytes` and `_file`, then the
         other columns of `lines`.
 
     Raises:
-        InvalidInputError: DDL that cannot be read, a column type that JSON cannot hold, or a name as in
-            `parse_csv`.
+        InvalidInputError: DDL that cannot be read, a column type that JSON cannot hold, two columns of the
+            same name, or a column name that `parse_csv` refuses.
 
     Examples:
         In a session::
@@ -292,7 +321,7 @@ def parse_json(
 def _read_lines(
     frame: DataFrame, schema: T.StructType, formats: Mapping[type, str | None], *, refuse_unknown: bool
 ) -> tuple[DataFrame, Column, Column | None]:
-    # Steps of their own: Spark would work each out for every use.
+    # Separate select steps: in a single step Spark would evaluate each expression again for every use.
     frame = frame.select("*", _wrapped(F.col(RAW), _END).alias("_read"))
     frame = frame.select("*", F.try_variant_get("_read", "$[0]", _json_fields(schema)).alias("_whole"))
 
@@ -328,12 +357,12 @@ def _wrapped(line: Column, end: str) -> Column:
 
 
 def _ends(read: Column, end: str) -> Column:
-    """Say whether a line is one value: whether its end comes next."""
+    """Return whether the end mark follows the first value, so that the line is exactly one value."""
     return F.equal_null(F.try_variant_get(read, "$[1]", "STRING"), F.lit(end))
 
 
 def _has_other_number(line: Column) -> Column:
-    """Say whether a line of JSON has a number that VARIANT would round, or make zero or infinite."""
+    """Return whether a line of JSON has a number that VARIANT would round, or turn into zero or infinity."""
     bare = F.regexp_replace(line, _TEXT_OF_JSON, "")
 
     def other(number: Column) -> Column:
@@ -348,7 +377,7 @@ def _has_other_number(line: Column) -> Column:
 
 
 def _json_fields(kind: T.StructType) -> str:
-    """Return the type that takes an object apart and leaves its values as they are."""
+    """Return the type (DDL) that splits an object into its fields and keeps each value as it is."""
     return f"STRUCT<{', '.join(quoted(name) + ': VARIANT' for name in kind.names)}>"
 
 
@@ -359,7 +388,7 @@ def _absent(piece: Column) -> Column:
 def _read_json(
     piece: Column, kind: T.DataType, formats: Mapping[type, str | None], *, nullable: bool = True
 ) -> tuple[Column, Column]:
-    """Return a JSON value as a type, and whether that is the very same value (or null, where it may be)."""
+    """Return a JSON value converted to a type, and whether the conversion is exact (or null is allowed)."""
     if isinstance(kind, T.StructType):
         whole = F.try_variant_get(piece, "$", _json_fields(kind))
         parts = [
@@ -380,7 +409,7 @@ def _read_json(
 def _read_all(
     piece: Column, kind: T.ArrayType | T.MapType, formats: Mapping[type, str | None]
 ) -> tuple[Column, Column]:
-    """Return the same of all elements of an array, or of all values of a map."""
+    """Do what `_read_json` does, for all elements of an array or all values of a map."""
     if isinstance(kind, T.ArrayType):
         inner, nullable = kind.elementType, kind.containsNull
     else:
@@ -400,7 +429,7 @@ def _read_all(
 
 
 def _scalar(piece: Column, kind: T.DataType, pattern: str | None) -> Column:
-    """Return a JSON value as a type, or null where it is absent or not exactly one of that type."""
+    """Return a JSON value converted to a type; null if it is absent or not exactly a value of that type."""
     shape = F.schema_of_variant(piece)
     text = F.when(shape == "STRING", F.try_variant_get(piece, "$", "STRING"))
     value = F.try_variant_get(piece, "$", kind.simpleString())
@@ -431,19 +460,20 @@ _SCHEMA = schema_of(
     agent=T.StringType(),
 )
 _FIELDS = 7
-# A request may hold quotes: it ends at the first one that two words and the line's end, or a quote, follow.
+# A request may contain quotes. It ends at the first quote that is followed by two words and then by either a
+# quote or the end of the line.
 _LINE = r'(?s)^(\S+) \S+ ([^\[]*)\[([^\]]*)\] "(.*?)" (\S++) (\S++)(?: (".*))?\s*$'
 _LAST_TWO = r'(?s)^"(.*?)" "(.*)"$'
 _TIME = "dd/MMM/yyyy:HH:mm:ss Z"
 
 
 def parse_log(lines: DataFrame) -> DataFrame:
-    """Parse lines of a web server's log, in the common or the combined format; each line gives one row.
+    """Parse lines of a web server's log in the common or the combined format; each line gives one row.
 
-    A line is bad when it is not valid UTF-8, when it is not of the format, when its time cannot be read, when
-    its status is not a number of three digits, or when its bytes are neither "-" nor a number
-    that a bigint holds. A request may hold quotes. The formats are those of Apache HTTP Server, "Log Files",
-    section "Access Log".
+    A line is bad when it is not valid UTF-8 or not in the format, when its time cannot be read, when its
+    status is not a number of three digits, or when its bytes are neither "-" nor a number that fits into a
+    bigint. A request may contain quotes. The formats are those of Apache HTTP Server, "Log Files", section
+    "Access Log".
 
     Args:
         lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
@@ -451,12 +481,12 @@ def parse_log(lines: DataFrame) -> DataFrame:
 
     Returns:
         host (string: a name or an address), user (string), time (timestamp), request (string), status (int),
-        bytes (bigint), and of a combined line referer and agent (string); what is "-" is null. Then, as in
-        `parse_csv`, `_reason`, such as "status: not a number", `_raw`, `_bytes` and `_file`, and the other
-        columns of `lines`. Spark's progress counts the rows, as `run`'s summary does.
+        bytes (bigint), and from a combined line referer and agent (string). A field that is "-" is null.
+        Then, as in `parse_csv`, `_reason`, such as "status: not a number", `_raw`, `_bytes` and `_file`, and
+        the other columns of `lines`. Spark's progress counts the rows, and so does the summary of `run`.
 
     Raises:
-        InvalidInputError: `lines` has another column of one of these names.
+        InvalidInputError: `lines` has another column with one of these names.
 
     Examples:
         In a session::
@@ -469,8 +499,9 @@ def parse_log(lines: DataFrame) -> DataFrame:
 
 
 def _read_log(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
-    # Steps of their own: Spark would work each out for every use. One search finds all fields; a line holds
-    # no line feed, and only one that is of the format becomes so many parts.
+    # Separate select steps: in a single step Spark would evaluate each expression again for every use. One
+    # regular expression finds all fields and separates them by line feeds. A line of text contains no line
+    # feed, so only a line in the format splits into this number of parts.
     found = F.regexp_replace(RAW, _LINE, "\n".join(f"${number + 1}" for number in range(_FIELDS)))
     frame = frame.select("*", F.when(F.is_valid_utf8(RAW), F.split(found, "\n")).alias("_parts"))
     host, user, time, request, status, size, rest = (F.get("_parts", F.lit(n)) for n in range(_FIELDS))
@@ -488,7 +519,7 @@ def _read_log(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
     reason = (
         F.when(F.col("_parts").isNull(), "not valid UTF-8")
         .when(F.size("_parts") != _FIELDS, "not a log line")
-        # Something stands behind the bytes, and it is no referer and agent.
+        # There is more text after the bytes, and it is not a referer and an agent.
         .when((last != "") & F.col("_last_two").isNull(), "not a log line")
         .when(is_missing(F.col("_v2"), T.TimestampType()), "time: not a timestamp")
         .when(F.col("_v4").isNull(), "status: not a number")

@@ -1,4 +1,10 @@
-"""Good rows and bad ones: the columns beside the values, texts as typed values, rules of SQL, counts."""
+"""Tell good rows from bad ones: the extra columns, conversion of text, rules in SQL, and the counts.
+
+`parsed` builds the rows of every parser of this package, and `typed` converts text to a type without loss.
+`expect` and `mark_bad` find bad rows among rows that could be read; `good_rows`, `bad_rows` and `split` take
+the two kinds apart. `_reason` decides: a row is good if it is null. All counts are observations in the plan,
+which Spark reports as the `observedMetrics` of its progress.
+"""
 
 from __future__ import annotations
 
@@ -32,32 +38,32 @@ _BROKEN = "_rule{}_broken"
 
 
 def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
-    """Hold rows against rules, such as that an amount is positive; count and set aside those that break one.
+    """Check rows against rules, such as that an amount is positive; count or set aside those that break one.
 
-    A rule is a condition in SQL. A row breaks it where the condition is false or NULL: write
-    `amount IS NULL OR amount > 0` to let rows without an amount pass. Rows that have a reason in `_reason`
-    already, such as lines that could not be read, are not looked at.
+    A rule is a condition in SQL. A row breaks the rule if the condition is false or NULL: write
+    `amount IS NULL OR amount > 0` to let rows without an amount pass. Rows that already have a reason in
+    `_reason`, such as lines that could not be parsed, are not checked.
 
-    The summary of `run` has how many rows broke each rule (`QuerySummary.broken`), with a verdict for each
-    rule that was broken. A batch that is computed twice counts twice.
+    The summary of `run` has the number of rows that broke each rule (`QuerySummary.broken`), and a verdict
+    for each broken rule. A batch that is computed twice counts twice.
 
     Args:
         frame: a stream, or a static DataFrame.
-        rules: by each condition, what becomes of the rows that break it:
+        rules: each condition, with what happens to the rows that break it:
 
-            - `warn`: they are counted, and stay as they are.
-            - `quarantine`: they get a reason in `_reason`, as bad lines have, so that `good_rows` leaves
-              them out and `bad_rows` has them: of a parse with their lines, else with their values. The
+            - `warn`: they are counted and stay as they are.
+            - `quarantine`: they get a reason in `_reason`, as bad lines have, so that `good_rows` leaves them
+              out and `bad_rows` keeps them: parsed rows with their lines, other rows with their values. The
               first broken rule gives the reason.
-            - `fail`: the query fails at the first of them, before their batch is committed. Spark stops
-              there, so that the error says the rule, and that at least one row breaks it.
+            - `fail`: the query fails at the first of them, before their batch is committed. Spark stops at
+              that row, so the error names the rule, but can only say that at least one row breaks it.
 
     Returns:
-        The same columns; where a rule quarantines also `_reason` (string), if it was not there.
+        The same columns. If a rule has `quarantine`, also `_reason` (string), unless `frame` has it already.
 
     Raises:
-        InvalidInputError: no rule, an unknown word for what becomes of rows, or a condition that cannot be
-            read, is no condition, or has a column that is not there.
+        InvalidInputError: `rules` is empty, the value of a rule is none of the three above, or a condition
+            cannot be read, is not a boolean, or uses a column that does not exist.
 
     Examples:
         In a session::
@@ -72,7 +78,7 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
         reject_unknown(f"word for rule {condition}:", [str(level)], LEVELS)
         _check_condition(frame, str(condition))
     names = {condition: _BROKEN.format(number) for number, condition in enumerate(rules)}
-    # A step of its own, which works each rule out once.
+    # A select of its own, so that Spark evaluates each rule once.
     looked_at = F.col(REASON).isNull() if REASON in frame.columns else F.lit(True)
     broken = [
         (looked_at & ~F.coalesce(F.expr(condition), F.lit(False))).alias(name)
@@ -97,7 +103,7 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
 
 
 def _said(condition: str) -> str:
-    """Return a condition on one line."""
+    """Return a condition on one line, as messages and counts show it."""
     return " ".join(condition.split())
 
 
@@ -109,7 +115,7 @@ def _failure(condition: str) -> str:
 
 
 def _check_condition(frame: DataFrame, condition: str) -> None:
-    """Refuse a condition that Spark cannot work out for each row."""
+    """Refuse a condition that Spark cannot evaluate for each row."""
     rule = f"expect(): rule {_said(condition)}"
     try:
         kind = frame.withColumn(_BROKEN.format(""), F.expr(condition)).schema[-1].dataType.simpleString()
@@ -125,43 +131,48 @@ RAW = "_raw"
 BYTES = "_bytes"
 FILE = "_file"
 
-# The types that a text can be.
+# The types of a column that text can be converted to.
 SCALARS = (
     *(T.BooleanType, T.ByteType, T.DateType, T.DecimalType, T.DoubleType, T.FloatType),
     *(T.IntegerType, T.LongType, T.ShortType, T.StringType, T.TimestampType),
 )
 
-# What a cast takes and should not: Java's 1d, 1f and 0x1p3; a clock time alone, which becomes today.
+# Texts that a cast accepts and should not: Java's 1d, 1f and 0x1p3; and a time without a date, which the cast
+# takes for today.
 _JAVA_FLOAT = r"(?i)[\d.][df]\s*$|0x"
 _ISO_DATE = r"^\s*\d{4}-\d\d?-\d\d?"
 
-# The years that Python, PostgreSQL and others can read.
+# The first and last time that Python, PostgreSQL and others can read.
 _FIRST, _LAST = "0001-01-01", "9999-12-31 23:59:59.999999"
 
-# Session time zones without daylight saving time, which most sessions have: there is nothing to look for.
+# Time zones without daylight saving time. Most sessions have one of them, and there every local time exists.
 _STEADY = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
-# The end of a time that says no zone. A date alone is the begin of its day, whenever that is.
+# The end of a time without a zone. A date alone does not match: it means the start of its day.
 _LOCAL = r"[ T]\d[\d:.]*\s*$"
-_WITH_ZONE, _WITH_HOUR = "[VzOXxZ]", "[HhKk]"  # letters of a pattern
+_WITH_ZONE, _WITH_HOUR = "[VzOXxZ]", "[HhKk]"  # letters of a datetime pattern
 
-# Of a pattern: a text in quotes, or more digits of a second than a timestamp holds.
+# In a datetime pattern: text in quotes, or more digits of a second than a timestamp holds.
 _TOO_FINE = r"('[^']*')|S{7,}"
 
-# Two parses in one query must not have the same name; the number is no part of what a checkpoint knows.
+# Spark refuses two observations of the same name in one query. A query's fingerprint ignores the number.
 _numbers = count(1)
 
-# Names for the plan: what lies between the two is how the kit parses, and no part of what a user decides.
+# Aliases in the plan. The steps between the two are the kit's way of parsing and may change from version to
+# version. So a query's fingerprint leaves them out for CSV and JSON, and keeps the second alias, which has a
+# digest of the user's settings.
 _LINES, _PARSED = "sparkstream_lines", "sparkstream_{}_{}"
 
 
 def split(good: Sink, bad: Sink) -> Sink:
     """Write the good rows of each batch to one sink and the bad rows to another.
 
-    Each batch is computed once, and every row is in one of the two. Delivery is that of the weaker sink.
+    Each batch is computed once, and every row goes to exactly one of the two sinks.
+
+    Delivery: the promise of the weaker sink.
 
     Args:
-        good: takes what `good_rows` returns.
-        bad: takes what `bad_rows` returns.
+        good: the sink for the good rows, with the columns that `good_rows` returns.
+        bad: the sink for the bad rows, with the columns that `bad_rows` returns.
 
     Examples:
         >>> from sparkstream_kit import sinks
@@ -175,10 +186,11 @@ def split(good: Sink, bad: Sink) -> Sink:
 
 
 def good_rows(rows: DataFrame) -> DataFrame:
-    """Keep the good rows of a parse, of `expect` or of `windows.with_watermark`: those without a reason.
+    """Keep the good rows from a parser, `expect` or `windows.with_watermark`: those without a reason.
 
     Returns:
-        The columns of values; of a parse also the other columns of `lines`.
+        The rows where `_reason` is null, without `_reason`, `_raw`, `_bytes` and `_file`. Parsed rows keep
+        the columns of the schema and the other columns of `lines`.
 
     Examples:
         In a session::
@@ -191,11 +203,12 @@ def good_rows(rows: DataFrame) -> DataFrame:
 
 
 def bad_rows(rows: DataFrame) -> DataFrame:
-    """Keep the bad rows of a parse, of `expect` or of `windows.with_watermark`: those with a reason.
+    """Keep the bad rows from a parser, `expect` or `windows.with_watermark`: those with a reason.
 
     Returns:
-        Of a parse `_reason`, `_raw`, `_bytes` and `_file`, as `parse_csv` says, and the other columns of
-        `lines`, also for a row that a later step has found to be bad; else all columns.
+        The rows where `_reason` is not null. Parsed rows have `_reason`, `_raw`, `_bytes` and `_file`, as
+        described in `parse_csv`, and the other columns of `lines`, also if a later step found the row to be
+        bad. Other rows have all their columns.
 
     Examples:
         In a session::
@@ -215,20 +228,21 @@ def parsed(
     kind: str,
     **settings: object,
 ) -> DataFrame:
-    """Return the values of each line (all null in a bad row) and what stands beside them.
+    """Build the result of a parser: the values of each line (all null in a bad row), and the extra columns.
 
-    Spark's progress then has, in `observedMetrics`, how many `rows` and `bad_rows` each parse gave, how many
-    `headers` it left out, and how many of the bad rows are `like_headers`; as with Spark's input rows, a
-    batch that is computed twice counts twice.
+    In `observedMetrics`, Spark's progress then reports for each parse how many `rows` and `bad_rows` it
+    returned, how many `headers` it left out, and how many bad rows are `like_headers` (look like a header).
+    As with Spark's input rows, a batch that is computed twice counts twice.
 
     Args:
-        lines: as in `parse_csv`.
-        schema: the columns.
-        read: adds the values as `_v0`, `_v1`, … to a frame that has each line as RAW. It returns the frame;
-            why a row is bad (null where it is good, and of a header); and whether a line is a header, which
-            gives no row (false where a bad line looks like one), or None where headers are not looked for.
-        kind: of the parse, for its name in the plan.
-        settings: what the user decides; a query's fingerprint holds a digest of it.
+        lines: a DataFrame whose first column is the line, as in `parse_csv`.
+        schema: the columns of the result.
+        read: takes a frame that has each line as RAW and adds the values as `_v0`, `_v1`, … It returns the
+            frame; the reason why a row is bad (null for a good row and for a header); and whether a line is a
+            header, which gives no row (false if a bad line looks like one), or None to look for no headers.
+        kind: the name of the parser, for its alias in the plan.
+        settings: the user's settings. A digest of them and the schema is part of the alias in the plan, by
+            which a query's fingerprint knows the parse (for CSV and JSON).
 
     Raises:
         InvalidInputError: two columns would have the same name.
@@ -236,13 +250,13 @@ def parsed(
     others = _others(lines, schema)
     lines, path = _with_file(lines)
     frame, reason, header = read(lines.select(column(lines.columns[0]).alias(RAW), path.alias(FILE), *others))
-    # Steps of their own: Spark would work out each value a second time for the reason, and the reason for
-    # each column.
+    # Separate select steps: in a single step Spark would evaluate each value again for the reason, and the
+    # reason again for each column.
     values = [f"_v{index}" for index in range(len(schema))]
     header = F.lit(None).cast("boolean") if header is None else header
     frame = frame.select(*values, reason.alias(REASON), RAW, FILE, header.alias("_header"), *others)
     good = F.col(REASON).isNull()
-    # Of good rows, too: `expect`, `mark_bad` or a watermark can find them bad later.
+    # In good rows, too: `expect`, `mark_bad` or a watermark can set them aside later.
     no_text = ~F.is_valid_utf8(RAW) | F.col(RAW).contains("\0")
     text = F.replace(F.make_valid_utf8(RAW), F.lit("\0"), F.lit("\ufffd"))
     frame = frame.select(
@@ -268,19 +282,20 @@ def parsed(
 
 
 def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
-    """Give a reason to good rows that break a rule of your own, one that no column's type can say.
+    """Mark rows as bad by a check of your own, one that a column's type cannot express.
 
-    The rows keep their values; `bad_rows` has their lines then, and the summary of `run` counts them.
+    The rows keep their values. `bad_rows` then returns them with their lines, and the summary of `run` counts
+    them as bad.
 
     Args:
-        rows: of a parse, or what else has a column `_reason`: from `expect` or `windows.with_watermark`.
-        reason: why a row is bad (string), or null where it is good.
+        rows: rows with a column `_reason`, from a parser, `expect` or `windows.with_watermark`.
+        reason: why a row is bad (string), or null if it is good.
 
     Returns:
-        The same columns; `_reason` is that of the parse where it has one, else `reason`.
+        The same columns. `_reason` keeps the reason that a row already has; in other rows it is `reason`.
 
     Raises:
-        InvalidInputError: there is no column `_reason`.
+        InvalidInputError: `rows` has no column `_reason`.
 
     Examples:
         In a session::
@@ -297,12 +312,12 @@ def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
 
 
 def count_bad(frame: DataFrame, bad: Column, *, rows: Column | None = None) -> DataFrame:
-    """Let Spark's progress count rows as bad that a later step than the parse has found to be so.
+    """Count in Spark's progress the rows that a step after the parser found to be bad.
 
     Args:
         frame: the rows.
-        bad: which of them are bad.
-        rows: how many there are, where no parse has counted them.
+        bad: whether a row is bad (boolean).
+        rows: an aggregate that counts all rows, for a frame that no parser has counted; by default 0.
     """
     none = F.count_if(F.lit(False))
     counts = {"rows": rows, "bad_rows": F.count_if(bad), "headers": None, "like_headers": None}
@@ -311,14 +326,14 @@ def count_bad(frame: DataFrame, bad: Column, *, rows: Column | None = None) -> D
 
 
 def count_rules(frame: DataFrame, broken: Mapping[str, Column]) -> DataFrame:
-    """Let Spark's progress count the rows that break each rule of `expect`."""
+    """Count in Spark's progress the rows that break each rule of `expect`."""
     return frame.observe(
         f"{RULES}_{next(_numbers)}", *[F.count_if(rows).alias(rule) for rule, rows in broken.items()]
     )
 
 
 def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
-    """Return the columns of lines beside the line itself."""
+    """Return the columns of `lines` after the first, without `_file`; refuse a name that occurs twice."""
     names = [name for name in lines.columns[1:] if name != FILE]
     given = [name.lower() for name in (*schema.names, *names)]
     for place, name in enumerate([*schema.names, *names]):
@@ -332,39 +347,39 @@ def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
 
 
 def _with_file(lines: DataFrame) -> tuple[DataFrame, Column]:
-    """Return lines by the name that a fingerprint knows, and the file that each is from; null: from none."""
+    """Return the lines under the alias that a fingerprint knows, and the file of each line (or null)."""
     named, path, kept = lines.alias(_LINES), F.col("_metadata.file_path"), FILE in lines.columns[1:]
     if kept or _has(named, path):
         return named, F.col(FILE) if kept else path
-    if _has(lines, path):  # before Spark 4.2 a name hides it, unless the files are read right below
+    if _has(lines, path):  # before Spark 4.2 an alias hides it, unless it is right above the file source
         return lines.select("*", path.alias(FILE)).alias(_LINES), F.col(FILE)
     return named, F.lit(None).cast("string")
 
 
 def _has(frame: DataFrame, what: Column) -> bool:
     with suppress(AnalysisException):
-        return bool(frame.select(what).schema)  # Connect looks for the column only now
+        return bool(frame.select(what).schema)  # .schema, because Connect resolves the column only then
     return False
 
 
 def readable(file: Column) -> Column:
-    """Return Spark's URL of a file as people write it: a path if it is local."""
+    """Return a file's URL, as Spark writes it, in the form people use: a local file as a path."""
     path = F.regexp_replace(file, "^file:/+", "/")
-    decoded = F.try_url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))  # in Spark's URL a plus is a plus
+    decoded = F.try_url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))  # it would decode a plus to a blank
     return F.when(file.contains("%"), decoded).otherwise(path)
 
 
 def check_type(name: str, kind: T.DataType, also: tuple[type[T.DataType], ...], otherwise: str) -> None:
-    """Refuse a type of a column that no value of a format with objects and lists has.
+    """Refuse a column type that cannot be read from a format with objects and lists, such as JSON.
 
     Args:
-        name: the column, for the message.
-        kind: its type.
-        also: the types that the format has beside those of texts.
-        otherwise: the format, as in "JSON cannot hold {type}; read it as a string".
+        name: the column's name, for the message.
+        kind: the column's type.
+        also: types that the format supports in addition to `SCALARS`, structs, arrays and maps.
+        otherwise: the message, with the format's name, as in "JSON cannot hold {type}; read it as a string".
 
     Raises:
-        InvalidInputError: with the column.
+        InvalidInputError: the type, or one inside it, is not supported. The message names the column.
     """
     if isinstance(kind, T.StructType):
         for field in kind.fields:
@@ -378,12 +393,12 @@ def check_type(name: str, kind: T.DataType, also: tuple[type[T.DataType], ...], 
 
 
 def typed(text: Column, kind: T.DataType, pattern: str | None) -> Column:
-    """Return a text as a value of a type, or null where it does not parse without loss.
+    """Convert text to a type; null if the text does not parse, or would lose something.
 
     Args:
-        text: the text.
-        kind: the type.
-        pattern: of a date or a timestamp, if it has one.
+        text: a string column.
+        kind: the type, one of `SCALARS`.
+        pattern: Spark's datetime pattern for a date or a timestamp; None for ISO.
     """
     if isinstance(kind, T.StringType):
         return text
@@ -397,40 +412,41 @@ def typed(text: Column, kind: T.DataType, pattern: str | None) -> Column:
         if isinstance(kind, T.TimestampType):
             fits &= _exists(text, value, pattern)
     elif isinstance(kind, T.DecimalType):
-        # A cast rounds what the scale cannot hold: such a text is not a value of this type. (A regular
-        # expression that says the same takes as long as the cast.)
+        # A cast rounds to the scale, so a text with more digits must not become a value. (One regular
+        # expression for this check would take as long as the cast.)
         point = F.instr(text, ".")
         short = (point == 0) | (F.octet_length(F.rtrim(text)) - point <= kind.scale)
         fits = short & ~text.contains("e") & ~text.contains("E")
     elif isinstance(kind, (T.DoubleType, T.FloatType)):
-        # A cast makes what is too big infinite.
+        # A cast turns a number that is too big into infinity.
         fits = ~text.rlike(_JAVA_FLOAT) & (finite(value) | text.rlike("(?i)inf|nan"))
     return F.when(fits, value)
 
 
 def _exists(text: Column, value: Column, pattern: str | None) -> Column:
-    """Say whether the time that a text names exists in the session's time zone: `value` is the very same.
+    """Return whether the local time in a text exists in the session's time zone, so that `value` equals it.
 
-    Spark takes an hour that the clock skips in spring for the hour after it.
+    Spark moves a time in the hour that the clock skips in spring to the hour after it.
     """
     if pattern:
         letters, pattern = re.sub("'[^']*'", "", pattern), re.sub(_TOO_FINE, _no_finer, pattern)
         if re.search(_WITH_ZONE, letters) or not re.search(_WITH_HOUR, letters):
             return F.lit(True)
-        # Asked of what was read alone: it fails where the other function gives null.
+        # Only for texts that could be read: to_timestamp_ntz fails where try_to_timestamp returns null.
         named = F.when(value.isNotNull(), F.to_timestamp_ntz(text, F.lit(pattern)))
         same = F.equal_null(value.cast("timestamp_ntz"), named)
     else:
         same = F.equal_null(value.cast("timestamp_ntz"), text.try_cast("timestamp_ntz"))
         same |= ~text.rlike(_LOCAL)
-    # Whether the session's clock is never changed, Spark works out before it reads a row.
+    # Spark evaluates the test of the time zone once, before it reads a row, so these zones compare nothing.
     return F.current_timezone().isin(*_STEADY) | same
 
 
 def is_missing(value: Column, kind: T.DataType) -> Column:
-    """Say whether a value did not parse, or is of a year that others cannot read.
+    """Return whether a value did not parse, or is outside the years 1 to 9999.
 
-    A step after `typed`, on the column that has its value: Spark would parse the text for each look at it.
+    Call it in a step after `typed`, on the column with the value: in the same step Spark would parse the text
+    again at each use.
     """
     missing = value.isNull()
     if isinstance(kind, (T.DateType, T.TimestampType)):
@@ -439,11 +455,11 @@ def is_missing(value: Column, kind: T.DataType) -> Column:
 
 
 def _no_finer(found: re.Match[str]) -> str:
-    """Return what reads the digits that a timestamp holds, then zeros only: Spark would cut others."""
+    """Return pattern letters for the six digits a timestamp holds, then only zeros: Spark cuts off digits."""
     zeros = len(found[0]) - len("SSSSSS")
     return found[1] or "SSSSSS" + "['0'" * zeros + "]" * zeros
 
 
 def finite(value: Column) -> Column:
-    """Say whether a floating-point value is a number that can be written down."""
+    """Return whether a floating-point value is neither infinite nor NaN."""
     return F.abs(value) < float("inf")

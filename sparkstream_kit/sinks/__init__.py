@@ -3,7 +3,9 @@
 start(frame, sinks.console(), name="totals", mode="complete")
 sinks.console()(frame.writeStream).start()
 
-A sink is imported when it is first used; one of another system comes from `sparkstream_kit.connectors`.
+Importing this package loads no sink: each function is imported on first use. The sinks of other systems
+(`delta`, `kafka`, `mongodb`, `sql_table`) live in `sparkstream_kit.connectors`, so that their libraries are
+needed only when such a sink is used.
 """
 
 from __future__ import annotations

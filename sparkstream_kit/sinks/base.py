@@ -1,4 +1,10 @@
-"""The `Sink`: what the kit must know of where rows go, beside what Spark must be told."""
+"""The `Sink` type: how to write a query's rows, and what `start` must know to check the query first.
+
+Each function in `sparkstream_kit.sinks` returns a `Sink`. There are two kinds. A sink of Spark's own has
+`configure`, which sets a DataStreamWriter up. A sink that works batch by batch has only `open`, which returns
+a function that `foreachBatch` calls with each micro-batch. `start` opens a sink with an `Opening`, which it
+shares with the sinks inside. `Part` and `Sink.taking` transform each batch before it is written.
+"""
 
 from __future__ import annotations
 
@@ -20,35 +26,38 @@ if TYPE_CHECKING:
 
 
 MODES = ("append", "complete", "update")
-FILE_FORMATS = ("csv", "json", "orc", "parquet", "text")  # that Spark itself writes
+FILE_FORMATS = ("csv", "json", "orc", "parquet", "text")  # Spark's built-in file formats
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sink:
-    """Where a query's rows go; callable on a `df.writeStream`, which it returns configured.
+    """Where a query's rows go; call it with a `df.writeStream` to configure that writer.
 
     Attributes:
         kind: the sink's name, for messages.
-        modes: the output modes that it supports.
-        promise: its delivery promise, in words.
-        after_rewind: what the sink does with replayed batches after `sparkstream checkpoint rewind`.
-        needs_checkpoint: without a checkpoint a restart would write the same rows again.
-        advice: what to do when another output mode is wanted.
-        writes_to: the tables, views, folders and files that it writes, which two sinks of one query must not
-            share.
-        query_name: the name that it gives its query, if it gives one.
-        to_table: the catalog's table for `writer.toTable(…)`, if it is one.
-        configure: of a sink of Spark's own, sets a DataStreamWriter up; out of the repr, because options can
-            hold passwords.
-        open: checks what a query would meet, and returns the function that writes a batch by its DataFrame
-            and id. It is called with the query's DataFrame and checkpoint (for a query that `start` has not
-            started, the first batch and None), and with an `Opening`. On Spark Connect the function is
-            pickled. Of a sink of Spark's own, `open` only checks, and returns None.
-        claim: of a sink of Spark's own that writes files, notes in their folder whose they are. It is called
-            with the session and the query's checkpoint when the query has started.
-        realtime: returns the writer of a query with the trigger `realTime`, which takes no function of a
-            batch; None of a sink that cannot write so.
-        parts: of a sink that hands its batches to others, these.
+        modes: the output modes that the sink supports.
+        promise: the sink's delivery promise, as a phrase for people, such as "at least once".
+        after_rewind: what the sink does with replayed batches after `sparkstream checkpoint rewind`, as a
+            phrase that follows the sink's name.
+        needs_checkpoint: whether `start` refuses the sink without a checkpoint, because a restart would write
+            the same rows again.
+        advice: what to do instead when the user asks for an unsupported output mode.
+        writes_to: the tables, views, folders and files that the sink writes. Two sinks of one query must not
+            share any of them.
+        query_name: the query name that the sink requires; None if the query may have any name.
+        to_table: the catalog table to start the query on with `writer.toTable(…)`; None for other sinks.
+        configure: for a sink of Spark's own, sets a DataStreamWriter up. It is left out of the repr, because
+            options can hold passwords.
+        open: checks that the query can write to its target, and returns a function that takes a batch's
+            DataFrame and id and writes the batch. `open` is called with the query's DataFrame, its checkpoint
+            and an `Opening`; without `start`, with the first batch and None. On Spark Connect the returned
+            function is pickled. For a sink of Spark's own, `open` only checks and returns None; only the
+            console on Spark Connect returns a function, which `start` then uses in place of `configure`.
+        claim: for a sink of Spark's own that writes files, notes in their folder which query owns them. It is
+            called with the session and the query's checkpoint once the query has started.
+        realtime: returns the DataStreamWriter of a query with the trigger `realTime`, which cannot call a
+            function per batch; None for a sink that does not support that trigger.
+        parts: the inner sinks of a sink that hands its batches on, such as `fan_out`; empty for others.
     """
 
     kind: str
@@ -71,20 +80,26 @@ class Sink:
             raise InvalidInputError(f"sink {self.kind} writes nowhere; give it configure= or open=")
 
     def __call__(self, writer: DataStreamWriter) -> DataStreamWriter:
-        """Return the writer, configured for this sink.
+        """Configure a DataStreamWriter for this sink, without `start`, and return the writer.
 
-        What only `start` checks is left out then: the output mode, that there is a checkpoint where one is
-        needed, and of a sink of Spark's own that its folder or table is not another query's.
+        Some checks happen only in `start`, and are skipped here: that the sink supports the output mode, that
+        there is a checkpoint if the sink needs one, and, for a sink of Spark's own, that its folder or table
+        does not belong to another query.
         """
         check(Sink.__call__, locals())
         return self.configure(writer) if self.configure is not None else hand_over(writer, _open_late(self))
 
     def taking(self, part: Callable[[DataFrame], DataFrame] | Part) -> Sink:
-        """Return a sink that gets `part(batch)` of each batch; for sinks that work batch by batch.
+        """Transform each batch before this sink writes it; for sinks that work batch by batch.
 
         Args:
-            part: a function of the batch, such as `lambda batch: batch.where("total > 0")`, or what
-                `models.scorer` or `joins.reloading` returns.
+            part: a function that takes the batch and returns the DataFrame to write, such as
+                `lambda batch: batch.where("total > 0")`; or the result of `models.scorer` or
+                `joins.reloading`.
+
+        Returns:
+            A new sink that writes `part(batch)` in place of each batch; this one stays as it is. With a
+            `Part` it does not support the trigger `realTime`.
 
         Raises:
             InvalidInputError: the sink is Spark's own.
@@ -98,7 +113,7 @@ class Sink:
             return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
 
         if isinstance(part, Part):
-            return replace(self, open=open_part, realtime=None)  # in real time no row knows its batch
+            return replace(self, open=open_part, realtime=None)  # a Part needs batch ids; realTime has none
         begin = self.realtime
         realtime = None if begin is None else lambda frame: begin(part(frame))
         return replace(self, open=open_part, realtime=realtime)
@@ -106,24 +121,30 @@ class Sink:
 
 @dataclass(frozen=True)
 class Part:
-    """What a sink takes of each batch where that depends on more than its rows; for `Sink.taking`.
+    """A transformation of each batch that depends on the checkpoint or the batch id; for `Sink.taking`.
+
+    `models.scorer` and `joins.reloading` return one, to use the same version of a model or table when a batch
+    is replayed.
 
     Attributes:
-        open: is called with the query's checkpoint, or None without one, when the sink is opened. It returns
-            the function of a batch and its id; without an id (None) only the columns are asked for. On
-            Spark Connect that function is pickled.
+        open: called with the query's checkpoint, or None without one, when the sink is opened. It returns a
+            function that takes a batch and its id and returns the transformed batch. When that function is
+            called with None as the id, only the columns of its result are used. On Spark Connect it is
+            pickled.
     """
 
     open: Callable[[Place | None], Callable[[DataFrame, int | None], DataFrame]]
 
 
 class Opening:
-    """One opening of a query's sinks: whether they may make what they need, and what they do at its end.
+    """One start of a query, shared by all of its sinks: what they may create, and what they defer to the end.
 
-    So a start that one sink refuses does not shut an older driver out of another one.
+    A sink takes its next epoch, which shuts an older driver out, only after every sink has opened. So a start
+    that one sink refuses does not disturb the older driver, which still writes to the other sinks.
 
     Attributes:
-        makes: whether a sink may make what it needs, such as its folder; else it only checks.
+        makes: whether a sink may create what it needs, such as its folder; if False, as in a dry run, the
+            sink only checks.
     """
 
     def __init__(self, *, makes: bool = True) -> None:
@@ -131,17 +152,17 @@ class Opening:
         self._left: list[Callable[[], None]] = []
 
     def at_last(self, do: Callable[[], None]) -> None:
-        """Leave something to be done when all sinks of the query are open."""
+        """Register a function to call when all sinks of the query are open."""
         self._left.append(do)
 
     def end(self) -> None:
-        """Do what was left."""
+        """Call the registered functions, in the order of their registration."""
         for do in self._left:
             do()
 
 
 def _open_late(sink: Sink) -> Write:
-    """Return what writes the batches of a query that `start` has not started: opened with the first one."""
+    """Return a function that opens the sink with the first batch, for a query that does not use `start`."""
     writes: list[Write] = []
 
     def write(batch: DataFrame, batch_id: int) -> None:
@@ -153,7 +174,18 @@ def _open_late(sink: Sink) -> Write:
 
 
 def opened(sink: Sink, frame: DataFrame, location: Place | None, opening: Opening | None = None) -> Write:
-    """Return what writes the batches of a sink that works batch by batch; without an opening it is alone."""
+    """Open a sink that works batch by batch, and return the function that writes its batches.
+
+    Args:
+        sink: the sink.
+        frame: the query's DataFrame, or its first batch if the query does not use `start`.
+        location: the query's checkpoint; None without one.
+        opening: the start that the sink shares with others; None opens this sink alone. The caller ends the
+            given opening.
+
+    Raises:
+        InvalidInputError: the sink is Spark's own, or refuses the query.
+    """
     own = Opening()
     write = None if sink.open is None else sink.open(frame, location, opening or own)
     if write is None:
@@ -163,14 +195,17 @@ def opened(sink: Sink, frame: DataFrame, location: Place | None, opening: Openin
 
 
 def rewind_notes(sink: Sink) -> list[str]:
-    """Return what a sink, and each that it hands its batches to, makes of a rewind: a sentence each."""
+    """Return a sentence for each sink that says what it does with replayed batches after a rewind.
+
+    A sink that hands its batches on, such as `fan_out`, is represented by its inner sinks.
+    """
     if sink.parts:
         return list(dict.fromkeys(note for part in sink.parts for note in rewind_notes(part)))
     return [f"{sink.kind} {sink.after_rewind}"]
 
 
 def check_writes_batches(sink: Sink, caller: str) -> None:
-    """Refuse a sink that does not work batch by batch.
+    """Refuse a sink that does not work batch by batch, on behalf of the function `caller`.
 
     Raises:
         InvalidInputError: the sink is Spark's own.
@@ -183,10 +218,14 @@ def check_writes_batches(sink: Sink, caller: str) -> None:
 
 
 def check_view(sink: str, table: str) -> None:
-    """Refuse what cannot be the name of a temporary view, which is in no schema.
+    """Refuse a name that a temporary view cannot have: temporary views belong to no schema.
+
+    Args:
+        sink: the function that asks, for messages.
+        table: the name of the view.
 
     Raises:
-        InvalidInputError: it is empty, or has a dot in it.
+        InvalidInputError: the name is empty, or has a dot and no backtick.
     """
     if not table.strip():
         raise InvalidInputError(f"{sink}(): the name of the table is empty; give one, such as 'totals'")

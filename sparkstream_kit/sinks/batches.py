@@ -1,4 +1,9 @@
-"""Sinks built on a function `write(batch_df, batch_id)`."""
+"""Sinks that write each micro-batch with a Python function `write(batch_df, batch_id)`.
+
+`foreach_batch` calls a user's function, `snapshot` replaces a file, and `latest` replaces a temporary view.
+`fan_out` and `by_watermark` hand each batch to other sinks; `together` builds both. Users find all five in
+`sparkstream_kit.sinks`.
+"""
 
 from __future__ import annotations
 
@@ -41,14 +46,14 @@ _log = logging.getLogger(__name__)
 def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
     """Call a function of your own with each batch and its id.
 
-    Use all of the batch's rows: a stateful query fails when its batch is read in part. On Spark Connect the
-    function runs in a Python of the server: it changes no variable here, and what it prints is printed here
-    by `run`.
+    The function must read all rows of the batch: a stateful query fails if its batch is only partly read. On
+    Spark Connect the function runs in a Python process of the server: it cannot change variables of your
+    script, and `run` prints its output on your side.
 
     Delivery: at least once; after a crash the same batch is replayed with the same id and the same rows.
 
     Args:
-        write: a function of the batch's DataFrame and its id.
+        write: a function that takes the batch's DataFrame and its id, an integer that starts at 0.
 
     Examples:
         In a session::
@@ -65,10 +70,11 @@ def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
 def snapshot(path: str | Path) -> Sink:
     """Replace one CSV or JSON file with the whole result after each batch, atomically.
 
-    It is for the mode `complete`, in which a batch is the whole result. A reader sees the result of one
-    batch, whole, and never a half-written file. The rows pass through the driver's memory. Times are in the
-    session's time zone; where that is not UTC, each has its offset (in JSON always), so that an hour that
-    comes twice in autumn is told apart.
+    Use it in output mode `complete`, in which each batch is the whole result. A reader always sees the
+    complete result of one batch, never a half-written file. The rows pass through the driver's memory.
+
+    Times are in the session's time zone. Each TIMESTAMP has its UTC offset, in CSV only if the time zone is
+    not UTC: without the offset an hour that occurs twice in autumn would be ambiguous.
 
     Delivery: the file holds the result of the last batch written; a replayed batch writes the same again.
 
@@ -76,7 +82,8 @@ def snapshot(path: str | Path) -> Sink:
         path: a local file whose name ends in `.csv` (with a header line) or `.json` (one array of objects).
 
     Raises:
-        InvalidInputError: another ending, a path that is not local, or a folder that does not exist.
+        InvalidInputError: the path has another ending, is not local, or is in a folder that does not exist;
+            when the query starts, the files would be on a Spark Connect server elsewhere.
 
     Examples:
         >>> snapshot("totals.xml")
@@ -111,19 +118,20 @@ def snapshot(path: str | Path) -> Sink:
 def latest(table: str) -> Sink:
     """Show the result of the last batch as the temporary view `table`, also after a restart.
 
-    The rows are kept beside the query's checkpoint and shown again as soon as the query is started on it,
-    before and without any new batch; Spark's memory sink would show an empty table. They pass through the
-    driver's memory. Without a checkpoint, or with one that is not on a local path, the table is empty
-    until the first batch.
+    The sink saves the rows in the query's checkpoint folder. When the query is restarted on that checkpoint,
+    the view shows them at once, before any new batch; Spark's memory sink would show an empty table. The rows
+    pass through the driver's memory. Without a checkpoint, or with one that is not on a local path, the view
+    is empty until the first batch.
 
-    Delivery: the table holds the result of the last batch; a replayed batch shows the same again.
+    Delivery: the view holds the result of the last batch; a replayed batch shows the same again.
 
     Args:
-        table: the name to use in SQL, in the session of the query's DataFrame. (On Spark Connect this takes
-            a query that `start` has started.)
+        table: the name to use in SQL, in the session of the query's DataFrame. On Spark Connect the query
+            must be started with `start`.
 
     Raises:
-        InvalidInputError: the name is empty, or has a dot in it.
+        InvalidInputError: the name is empty, or has a dot in it; when the query starts, the saved rows are
+            damaged.
 
     Examples:
         >>> latest("totals").modes
@@ -158,13 +166,17 @@ def latest(table: str) -> Sink:
         promise="the last batch's result, whole",
         after_rewind="shows the result of the replayed batch",
         advice="the table is the whole result: use complete, or sinks.memory for append",
-        writes_to=(f"view {table.lower()}",),  # Spark's names have no case
+        writes_to=(f"view {table.lower()}",),  # Spark ignores the case of view names
         open=open_view,
     )
 
 
 def _kept_at(location: Place | None, table: str) -> Path | None:
-    """Return where a table's rows are kept: in the checkpoint's folder, where Spark ignores them."""
+    """Return the file for a view's rows, in a folder of the checkpoint that Spark ignores.
+
+    Returns:
+        None without a local checkpoint; then the view is empty after a restart.
+    """
     if location is None:
         return None
     if location.folder is None:
@@ -176,10 +188,14 @@ def _kept_at(location: Place | None, table: str) -> Path | None:
 
 
 def _lines(kept: Path, table: str, columns: list[str]) -> list[str]:
-    """Return the kept rows; none of a query with other columns, which this checkpoint had before.
+    """Read the saved rows of a view, one JSON object per line.
+
+    Returns:
+        The lines; none if no rows were saved, or if the rows have other columns, because an earlier version
+        of the query saved them.
 
     Raises:
-        InvalidInputError: they are not what was kept.
+        InvalidInputError: the file cannot be read, or does not match its checksum.
     """
     if not kept.exists():
         if numbered(kept.parent.parent / "commits"):
@@ -187,7 +203,7 @@ def _lines(kept: Path, table: str, columns: list[str]) -> list[str]:
         return []
     try:
         head, _, rows = kept.read_bytes().decode().partition("\n")
-        # A line ends at a line feed alone, as a value may hold Unicode's other ends.
+        # Not splitlines(): a value may contain Unicode's other line separators, at which it would split.
         lines = [line for line in rows.split("\n") if line]
         fitting = all(list(json.loads(line)) == columns for line in lines[:1])
         if head != _head(rows):
@@ -203,7 +219,7 @@ def _lines(kept: Path, table: str, columns: list[str]) -> list[str]:
 
 
 def _head(rows: str) -> str:
-    """Return the first line of a file of kept rows, their checksum."""
+    """Return the first line of a file of saved rows: their checksum, by which a reader notices damage."""
     return f"crc32 {zlib.crc32(rows.encode()):08x}"
 
 
@@ -217,18 +233,19 @@ def _parsed(spark: SparkSession, lines: list[str], schema: StructType) -> DataFr
 
 
 def fan_out(*sinks: Sink) -> Sink:
-    """Write each batch to several sinks in the order given, computed once.
+    """Write each batch to several sinks in the order given, and compute the batch only once.
 
-    Delivery: of each sink its own. A crash between two of them, or after them, brings the batch again to all:
-    one that is exactly once knows it and keeps it once, also where the crash was before its neighbour. Until
-    then one sink is a batch ahead of the next: several tables do not change in one moment.
+    Delivery: each sink keeps its own promise. After a crash between two sinks, or after the last one, the
+    batch is replayed to all of them; a sink that writes exactly once recognizes a batch that it has already
+    written, and skips it. Until the replay one sink can be a batch ahead of the next: the sinks are not
+    updated in one transaction.
 
     Args:
         *sinks: sinks that work batch by batch.
 
     Raises:
-        InvalidInputError: no sink, one of Spark's own, two that write to the same table, view, folder or
-            file, or no output mode that all of them support.
+        InvalidInputError: no sink was given, a sink is Spark's own, two sinks write to the same table, view,
+            folder or file, or no output mode is supported by all sinks.
 
     Examples:
         >>> from sparkstream_kit import sinks
@@ -256,7 +273,7 @@ def fan_out(*sinks: Sink) -> Sink:
 
 @contextmanager
 def computed_once(batch: DataFrame) -> Iterator[None]:
-    """Have Spark compute a batch once that is read several times, also where one such block is in another."""
+    """Cache a batch that is read several times, so that Spark computes it once; blocks may be nested."""
     if batch.is_cached:
         yield
         return
@@ -264,7 +281,7 @@ def computed_once(batch: DataFrame) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(Exception):  # what failed first is the cause, such as that Spark has gone
+        with suppress(Exception):  # report the first error, not one that follows from it
             batch.unpersist()
         raise
     batch.unpersist()
@@ -273,12 +290,17 @@ def computed_once(batch: DataFrame) -> Iterator[None]:
 def together(
     call: str, sinks: Sequence[Sink], open_all: Callable[[DataFrame, Place | None, Opening], Write]
 ) -> Sink:
-    """Return the sink that hands its batches to others.
+    """Build a sink that hands its batches to other sinks, and check that they fit together.
 
     Args:
-        call: the function that makes it.
-        sinks: the others.
-        open_all: opens them, and returns what writes a batch to them.
+        call: the name of the public function that calls this one, for messages.
+        sinks: the inner sinks.
+        open_all: the `Sink.open` of the new sink: opens the inner sinks, and returns a function that writes a
+            batch to them.
+
+    Returns:
+        A sink that supports the output modes that all inner sinks support, and needs a checkpoint if one of
+        them does.
 
     Raises:
         InvalidInputError: as for `fan_out`.
@@ -293,7 +315,7 @@ def together(
     targets = [target for sink in sinks for target in sink.writes_to]
     for target in targets:
         if targets.count(target) > 1:
-            # The second would find the batch in the ledger and keep nothing, or replace the first.
+            # The second sink would find the batch in the ledger and skip its rows, or replace the first's.
             raise InvalidInputError(f"{call}(): two sinks write to {target}; union their rows in the query")
     return Sink(
         kind=f"{call}(" + ", ".join(sink.kind for sink in sinks) + ")",
@@ -307,30 +329,31 @@ def together(
 
 
 def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
-    """Write late rows to one sink and all others to another, without state and without Python.
+    """Write late rows to one sink and all other rows to another, without state and without Python workers.
 
-    A row is late when its time is not after the watermark of its batch: the newest time of all batches
-    before, less the delay. A row without a time is on time. In the first batches the watermark is 1970-01-01
-    00:00 UTC, where Spark begins: rows of that moment and before are late from the first batch on.
-    `state.split_late` tells the same rows apart within a query; this gate is for volumes at which Python is
-    too slow. To count by windows what was on time, let `on_time` be `batch_files` and a second query read its
-    folder: no row of it is late there.
+    A row is late if its event time is at or before the watermark of its batch, which is the newest event time
+    of all earlier batches minus the delay. A row whose event time is null is on time. Spark's watermark
+    starts at 1970-01-01 00:00 UTC, so rows with that time or an earlier one are late from the first batch on.
 
-    The summary of `run` says how many rows were set aside (not on Spark Connect).
+    `state.split_late` separates the same rows within a query; use `by_watermark` for volumes at which Python
+    is too slow. To aggregate the on-time rows by windows, write them with `batch_files` and read that folder
+    in a second query: none of these rows is late there.
 
-    Delivery: of each sink its own. Spark writes a batch's watermark into the checkpoint before the batch
-    runs, so that a batch replayed after a crash is split as before.
+    The summary of `run` says how many rows were late (not on Spark Connect).
+
+    Delivery: each sink keeps its own promise. Spark writes a batch's watermark into the checkpoint before the
+    batch runs, so a batch that is replayed after a crash is split the same way.
 
     Args:
-        time: the event-time column (timestamp) with the watermark.
-        on_time: gets the rows that are not late, with the same columns; works batch by batch.
-        late: gets the late rows, with a further column `watermark TIMESTAMP`, which they have missed; works
-            batch by batch.
+        time: the event-time column (timestamp), which must have a watermark.
+        on_time: the sink for the rows that are not late, with the query's columns; must work batch by batch.
+        late: the sink for the late rows, with the query's columns and `watermark TIMESTAMP`, the watermark
+            that the row missed; must work batch by batch.
 
     Raises:
-        InvalidInputError: a sink of Spark's own, or two that write to the same target; when the query starts,
-            a column `time` that is not there, is no timestamp or has no watermark, a column `watermark` that
-            is there already, or a query without a checkpoint.
+        InvalidInputError: a sink is Spark's own or does not support append mode, or both write to the same
+            target; when the query starts, the column `time` is missing, is no timestamp or has no watermark,
+            the query already has a column `watermark`, or it has no checkpoint.
 
     Examples:
         >>> from sparkstream_kit import sinks

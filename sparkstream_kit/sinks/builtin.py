@@ -1,4 +1,9 @@
-"""Spark's own sinks: console, memory, files and tables of the catalog."""
+"""Spark's own sinks: console, memory, files and tables of the catalog.
+
+`console`, `memory`, `files` and `table` configure Spark's built-in sinks; users find them in
+`sparkstream_kit.sinks`. `cells`, `as_csv` and `as_json` turn a DataFrame into text without losing a value;
+`sinks.snapshot` and the console on Spark Connect use them.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +35,7 @@ if TYPE_CHECKING:
 
 _UTC = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
 
-# Every value there and back: nulls as nulls, timestamps to the microsecond.
+# So that JSON keeps every value: nulls would be left out, and timestamps would be cut to milliseconds.
 JSON = {
     "ignoreNullFields": "false",
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
@@ -39,11 +44,13 @@ JSON = {
 
 
 def cells(frame: DataFrame) -> list[tuple[str | None, ...]]:
-    """Return all rows as Spark's own texts: decimals in full, times in the session's time zone.
+    """Collect all rows as text, as Spark casts values to strings: decimals in full, nulls as None.
 
-    In another zone than UTC a time has its offset: without, an hour that comes twice would be one.
+    Times are in the session's time zone. If that is not UTC, each timestamp has its UTC offset: without it,
+    an hour that occurs twice in autumn would be ambiguous.
     """
-    plain = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))  # whatever is in their names
+    # Plain names, because the columns' own may repeat or contain dots, which F.col would misread.
+    plain = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))
     in_utc = frame.sparkSession.conf.get("spark.sql.session.timeZone") in _UTC
     values = [
         F.col(field.name) if in_utc else _with_offset(F.col(field.name), field.dataType)
@@ -53,7 +60,7 @@ def cells(frame: DataFrame) -> list[tuple[str | None, ...]]:
 
 
 def _with_offset(value: Column, kind: T.DataType) -> Column:
-    """Return a value with each timestamp in it as a text that ends with its offset, such as +01:00."""
+    """Replace each timestamp within a value by a text that ends with its UTC offset, such as +01:00."""
     if isinstance(kind, T.TimestampType):
         return F.concat(value.cast("string"), F.date_format(value, "xxx"))
     if not holds(kind, T.TimestampType):
@@ -71,7 +78,10 @@ def _with_offset(value: Column, kind: T.DataType) -> Column:
 
 
 def as_csv(frame: DataFrame) -> str:
-    """Return a header line and a line a row (RFC 4180, but with a plain line feed); null is empty."""
+    """Return a DataFrame as CSV: a header line, then one line per row; a null is an empty field.
+
+    The format is that of RFC 4180, except that lines end with a line feed alone.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(frame.columns)
@@ -80,9 +90,10 @@ def as_csv(frame: DataFrame) -> str:
 
 
 def as_json(frame: DataFrame) -> str:
-    """Return one JSON array with an object a line; decimals are numbers, written in full.
+    """Return a DataFrame as a JSON array with one object per line; decimals are numbers, written in full.
 
-    Spark escapes the older control characters, and `printable` the others, which JSON allows to be escaped.
+    Spark escapes the ASCII control characters, as JSON requires. `printable` also escapes the other
+    unprintable characters, which JSON permits.
     """
     objects = frame.select(F.to_json(F.struct("*"), JSON)).collect()
     return "[\n" + ",\n".join("  " + printable(row[0]) for row in objects) + "\n]\n" if objects else "[]\n"
@@ -95,15 +106,15 @@ _AFTER_REWIND = (
 
 
 def console(*, rows: int = 20, truncate: bool = False) -> Sink:
-    """Print each batch to the driver's standard output, as Spark does.
+    """Print each batch to the driver's standard output, as Spark's console sink does.
 
-    On Spark Connect, where Spark's own would print at the server, `run` prints it here.
+    On Spark Connect, Spark's own sink would print on the server; with this one, `run` prints on the client.
 
     Delivery: at least once; a batch that is replayed is printed again.
 
     Args:
-        rows: how many rows of a batch to print, from 1.
-        truncate: cut values at 20 characters, as Spark does by default.
+        rows: the most rows to print of each batch, at least 1.
+        truncate: cut values at 20 characters, as Spark's own sink does unless told otherwise.
 
     Raises:
         InvalidInputError: `rows` is less than 1.
@@ -129,10 +140,11 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
 
 
 def _print(rows: int, truncate: bool, batch: DataFrame, batch_id: int) -> None:
-    """Print a batch in the words of Spark's own console."""
+    """Print a batch in the format of Spark's own console sink."""
     line = "-" * 43
     print(f"{line}\nBatch: {batch_id}\n{line}")  # noqa: T201 - what a console is for
-    # All of it, as in Spark's console: `show` alone reads a part, and a stateful query then fails.
+    # Collect all rows first, as Spark's console does: `show` reads only some of them, and a stateful query
+    # fails if its batch is only partly read.
     texts = [[cell and printable(cell) for cell in row] for row in cells(batch)]
     shown = T.StructType([T.StructField(printable(name), T.StringType()) for name in batch.columns])
     batch.sparkSession.createDataFrame(texts, shown).show(rows, truncate)
@@ -141,14 +153,14 @@ def _print(rows: int, truncate: bool, batch: DataFrame, batch_id: int) -> None:
 def memory(table: str) -> Sink:
     """Keep all rows in the driver's memory as the table `table`, for trying things out.
 
-    In mode `append` it has all rows so far, in mode `complete` the last result; mode `update` it has not. The
-    table has the query's name, so the sink sets that. It is empty again after a restart, also on the same
-    checkpoint; `latest` is not.
+    In output mode `append` the table holds all rows so far, in mode `complete` the last result; mode `update`
+    is not supported. Spark names the table after the query, so this sink sets the query's name to `table`.
+    After a restart the table is empty again, even on the same checkpoint; use `latest` to keep the result.
 
     Delivery: none over a restart.
 
     Args:
-        table: the name to use in SQL.
+        table: the name to use in SQL, and the query's name.
 
     Raises:
         InvalidInputError: the name is empty, or has a dot in it.
@@ -179,22 +191,23 @@ def files(
 ) -> Sink:
     """Append rows to a folder of files.
 
-    Delivery: exactly once from replayable sources, for readers that go through Spark: it honours the
-    folder's `_spark_metadata`. Reading `part-*` as plain files can count rows twice after a crash.
+    Delivery: exactly once from replayable sources, for readers that use Spark, which honours the folder's log
+    `_spark_metadata`. A program that reads the `part-*` files directly can count rows twice after a crash.
 
-    The folder belongs to one query and one checkpoint: Spark skips each batch whose number stands in
-    `_spark_metadata`, whichever query wrote it, and does not say so. On a local path and on hdfs:// the
-    folder's file `_sparkstream_query` says whose it is.
+    The folder belongs to one query and one checkpoint: Spark silently skips every batch whose number is in
+    `_spark_metadata`, whichever query wrote it. On a local path and on hdfs:// the file `_sparkstream_query`
+    in the folder records the id of the query that owns it.
 
     Args:
-        path: the folder.
+        path: the folder; Spark creates it if it is missing.
         format: `csv`, `json`, `orc`, `parquet` or `text`.
-        partition_by: columns that become folders.
+        partition_by: the columns whose values become folder names, as in `country=DE`.
         **options: further options of Spark's writer, by Spark's own names.
 
     Raises:
-        InvalidInputError: an unknown format; when the query starts, a folder with files that this query has
-            not written, whose batches are not those of the checkpoint, or of each node of a cluster.
+        InvalidInputError: the format is unknown; when the query starts, the folder has files that this query
+            has not written, its batches do not match the checkpoint, or it is a local path on a cluster,
+            where each node would write to a disk of its own.
 
     Examples:
         >>> files("out", format="parqet")
@@ -231,26 +244,27 @@ def files(
 
 
 def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (), **options: Any) -> Sink:  # noqa: A002 - Spark's own word
-    """Append rows to a table of the catalog, which is made when it is missing.
+    """Append rows to a table of the catalog, which is created if it is missing.
 
-    Without the kit: `sinks.table("t")(df.writeStream).toTable("t")`.
+    Without `start`: `sinks.table("t")(df.writeStream).toTable("t")`.
 
-    Delivery: exactly once from replayable sources when read through Spark, for file formats; the format's
-    own promise for others.
+    Delivery: for Spark's file formats, exactly once from replayable sources for readers that use Spark; for
+    other formats, what the format promises.
 
-    A table of files belongs to one query and one checkpoint, as the folder of `sinks.files` does: rows that
-    were in it before would no longer be shown.
+    A table in a file format belongs to one query and one checkpoint, as the folder of `sinks.files` does:
+    once a query writes to the table, Spark no longer shows the rows that it had before.
 
     Args:
         name: the table, as `table` or `schema.table`.
-        format: the format of a new table.
-        partition_by: partition columns of a new table.
+        format: the format of a new table: `csv`, `json`, `orc`, `parquet`, `text`, or another one that the
+            session has.
+        partition_by: the columns by which a new table is partitioned.
         **options: further options of the format, by its own names.
 
     Raises:
-        InvalidInputError: the name is empty; when the query starts, a table of files with rows that this
-            query has not written, or whose batches are not those of the checkpoint; a format that this Spark
-            does not have.
+        InvalidInputError: the name is empty; when the query starts, a table in a file format has rows that
+            this query has not written or batches that do not match the checkpoint, or Spark does not know
+            the format.
 
     Examples:
         In a session::
@@ -294,6 +308,6 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
 
 
 def _folder_of_files(spark: SparkSession, name: str) -> str | None:
-    """Return the folder of a table whose rows are files that Spark itself writes; None for another table."""
+    """Return the folder of a table in one of Spark's file formats; None for a table in another format."""
     said = {row.col_name: row.data_type for row in spark.sql(f"DESCRIBE TABLE EXTENDED {name}").collect()}
     return said.get("Location") if str(said.get("Provider")).lower() in FILE_FORMATS else None

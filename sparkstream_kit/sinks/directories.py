@@ -1,9 +1,13 @@
-"""Files in one directory for each batch, put in place whole.
+"""Folders that one query writes: `batch_files`, and the checks of the folders of Spark's own file sink.
 
-In `_spark_metadata` Spark notes each batch that is in the folder. Without a word it skips a batch whose
-number stands there, whichever query wrote it, and its readers show no file that is not noted. Where an
-earlier batch is missing, the query fails some batches later, for good. So `start` notes beside it which
-query writes there.
+`batch_files` writes one directory per batch and renames it into place, so that any program can read it. Its
+rules are those of a sink with a ledger (`sparkstream_kit.sinks.ledger`); the directories are the ledger.
+
+`check_log` and `claim` guard the folders of `sinks.files` and `sinks.table`. Spark's file sink records its
+batches in the log `_spark_metadata`. It silently skips a batch whose number is in that log, whichever query
+wrote it, and Spark's readers ignore files that are not in the log. If an earlier batch is missing from the
+log, the query fails a few batches later and cannot recover. So `start` records beside the log which query
+owns the folder, and checks that record and the log before the query starts.
 """
 
 from __future__ import annotations
@@ -40,27 +44,29 @@ if TYPE_CHECKING:
 
 
 _LOG = "_spark_metadata"
-OWNER = "_sparkstream_query"  # a file with the query's id; readers skip what begins with _
+OWNER = "_sparkstream_query"  # a file with the owner's query id; readers skip names that begin with _
 
 
 def check_log(spark: SparkSession, what: str, folder: Place, checkpoint: Place) -> None:
-    """Refuse a folder in which Spark would skip batches of the query, or that lacks some, or hides files.
+    """Refuse a folder of Spark's file sink that does not match the query's checkpoint.
 
-    On a Spark Connect server elsewhere only the first start of a query is checked, for a folder with files.
+    In such a folder Spark would skip batches of the query, hide files that are already there, or fail later
+    because batches are missing. If only a Spark Connect server elsewhere reaches the folder, the check is
+    made only at the query's first start, and only refuses a folder that has files.
 
     Args:
         spark: the session.
-        what: the folder, for messages.
-        folder: where the files are, on any file system.
-        checkpoint: the query's.
+        what: the folder as messages name it, such as "files: folder out".
+        folder: the folder of the files, on any file system.
+        checkpoint: the query's checkpoint.
 
     Raises:
-        InvalidInputError: a refusal, with the way out.
+        InvalidInputError: the folder does not match the checkpoint; the message says what to do.
     """
     if not folder.is_in_reach:
         is_new = through_spark(spark, f"{checkpoint}/offsets") is None
         found = through_spark(spark, folder.text, below=True) if is_new else None
-        if found is not None and found.inputFiles():  # of any format, and without a job
+        if found is not None and found.inputFiles():  # lists files of any format without a Spark job
             raise _of_others(what, "has files already")
         return
     names = folder.names()
@@ -91,7 +97,14 @@ def check_log(spark: SparkSession, what: str, folder: Place, checkpoint: Place) 
 
 
 def claim(folder: Place, checkpoint: Place | None) -> None:
-    """Note in a folder which query writes there, where a file can be put in place whole."""
+    """Record in a folder the id of the query that owns it, on file systems with an atomic rename.
+
+    On others, such as S3, nothing is recorded, because the record could not be replaced in one step.
+
+    Args:
+        folder: the folder of the files.
+        checkpoint: the checkpoint of the query, which holds its id; None records nothing.
+    """
     query = None if checkpoint is None else id_in_checkpoint(checkpoint)
     if query is not None and folder.renames_in_one_step and folder.read(OWNER) != f"{query}\n":
         folder.write(OWNER, f"{query}\n")
@@ -105,42 +118,48 @@ def _of_others(what: str, has: str) -> InvalidInputError:
 
 
 def _newest(place: Place, log: str) -> int:
-    """Return the highest batch of one of Spark's logs; -1 if it has none."""
+    """Return the highest batch number in one of Spark's numbered logs; -1 if the log is empty or missing."""
     return max(place.entries(log), default=-1)
 
 
-_EPOCHS = "_sparkstream_epochs"  # a folder with the newest start of the query: a number, and in it who it is
-_PLAN = "_sparkstream_plan"  # readers skip what begins with _ or . (but _name=value only with a dot)
+_EPOCHS = "_sparkstream_epochs"  # a folder of epochs: _sparkstream_epochs/3/driver names who started epoch 3
+# Readers skip names that begin with _ or . (a name such as _name=value only if it begins with a dot).
+_PLAN = "_sparkstream_plan"
 
 
 def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) -> Sink:  # noqa: A002 - Spark's own word
     """Write each batch to a directory of its own: `batch=000000`, `batch=000001`, ….
 
-    A directory appears whole, by a rename, and never changes. Any reader counts each row once, also a second
-    stream, or a program that does not go through Spark; `spark.read` shows the batch's number as the column
-    `batch`. In update and complete mode a directory holds what its batch gave.
+    Each directory appears complete, by a rename, and never changes afterwards. So every reader counts each
+    row once: a second stream, or a program that does not use Spark. `spark.read` adds the batch number as the
+    column `batch`. In update and complete mode a directory holds the rows that its batch emitted.
 
-    The folder is on a local path or on hdfs://: only there is a rename atomic. On a cluster a local path is
-    one that all nodes share, and is given as `file:///…`. The folder belongs to one query, whose id is in its
-    file `_sparkstream_query`. Each directory keeps in `_sparkstream_plan` what its batch has read. A batch
-    that is replayed with the same plan, as after a crash, is skipped. A checkpoint that has lost that plan,
-    or is one batch older than the folder, gets it back when the query starts. A batch before the last one
-    comes only from a checkpoint that was rewound further: Spark may then split the input differently, and the
-    query fails until the later directories have been removed. It also fails when the last directory or all of
-    them have gone: the message says how to write them again, or to go on without them. Older directories may
-    go.
+    The folder must be on a local path or on hdfs://, because other file systems have no atomic rename. On a
+    cluster a local path must be shared by all nodes; give it as `file:///…`. The folder belongs to one query,
+    whose id is in the file `_sparkstream_query`.
+
+    Each directory keeps the plan of its batch (which input the batch read) in `_sparkstream_plan`:
+
+    - A batch that is replayed with the same plan, as after a crash, is skipped.
+    - If the checkpoint has lost the last batch's plan, or is one batch older than the folder, the plan is put
+      back when the query starts.
+    - A batch before the last one is replayed only after a rewind of the checkpoint. Spark may then split the
+      input differently, so the query fails until you remove the later directories.
+    - If the last directory is missing, or all of them are, the query fails; the message says how to write
+      the missing batches again, or how to continue without them. Older directories may be deleted.
 
     Delivery: exactly once from replayable sources, for every reader.
 
     Args:
-        path: the folder; it is made when it is missing.
+        path: the folder; it is created if it is missing.
         format: `csv`, `json`, `orc`, `parquet` or `text`.
         **options: further options of Spark's writer, by Spark's own names.
 
     Raises:
-        InvalidInputError: an unknown format, or a path that is neither local nor hdfs://; when the query
-            starts, a folder with rows that this query has not written, on a Spark Connect server
-            elsewhere, or of each node of a cluster, or a column `batch`.
+        InvalidInputError: the format is unknown, or the path is neither local nor hdfs://; when the query
+            starts, the folder has rows that this query has not written, is on a Spark Connect server
+            elsewhere, or is a local path on a cluster, where each node would write to a disk of its own, or
+            the query has a column `batch`.
 
     Examples:
         >>> batch_files("s3a://bucket/rows")
@@ -193,14 +212,14 @@ def _without_rename(path: str) -> InvalidInputError:
 
 
 class _Store:
-    """The ledger: the directories themselves, and whose they are."""
+    """The ledger of `batch_files`: the directories themselves, and the file with their owner's query id."""
 
     def __init__(self, there: Place) -> None:
         self._there = there
 
     @cached_property
     def names(self) -> set[str]:
-        """What is in the folder; looked at once: there are as many as batches."""
+        """The names in the folder, listed only once, because a folder has a directory for every batch."""
         return set(self._there.names())
 
     @cached_property
@@ -214,12 +233,12 @@ class _Store:
 
     @property
     def rules(self) -> Ledger:
-        """The rules for this folder."""
+        """The rules that decide whether a query and a batch may be written to this folder."""
         where = f"folder {self._there.folder or self._there}"
         return Ledger(self, where, where, "append", take_over=None, what="folder", removes=True)
 
     def last_batch(self, query_id: str | None) -> int | None:
-        if self._owner is None:  # an empty directory is a user's word that the query goes on after it
+        if self._owner is None:  # an empty directory is a user's: continue after it (see `set_back`)
             return None if self._last < 0 or self.has_rows() else self._last
         return self._last if query_id == self._owner else None
 
@@ -233,7 +252,7 @@ class _Store:
         return None if self._owner is None else (self._owner or "unknown", self._last)
 
     def has_rows(self) -> bool:
-        """Say whether there may be somebody's rows: not the rest of a crash, and not an empty directory."""
+        """Return whether the folder can hold rows: not in hidden names (left by crashes) or empty folders."""
         return any(
             not name.startswith((".", "_")) and not self._there.is_empty_folder(name) for name in self.names
         )
@@ -255,25 +274,26 @@ def _prepare(
     rules = _Store(there).rules
     rules.check_owner(query)
     if makes:
-        there.make()  # a second stream may start on it before the first batch
+        there.make()  # now, so that a second stream can start reading the folder before the first batch
     else:
         _dry_run.would_make(there.text)
     return rules.plan_of(query, following)
 
 
 def _epoch(there: Place) -> Epoch | None:
-    """Return the newest start of the folder's query."""
+    """Return the newest epoch of the folder's query; None if no epoch was taken yet."""
     newest = _newest(there, _EPOCHS)
     return None if newest < 0 else Epoch(newest, str(there.read(f"{_EPOCHS}/{newest}/driver")))
 
 
 def _take(there: Place, _query: str, driver: str) -> None:
-    """Give the query its next epoch.
+    """Give the query its next epoch, and stop an older driver that is still writing.
 
-    What an older driver has not put in place by now gets another name, so that it cannot do so any more.
+    Directories that the older driver has not renamed into place yet are removed under another name, so that
+    its rename fails.
 
     Raises:
-        InvalidInputError: another start has taken the same one.
+        InvalidInputError: another driver has taken the same epoch at the same moment.
     """
     hidden, last = f"{_EPOCHS}/.{uuid.uuid4().hex}", max(_newest(there, _EPOCHS), 0)
     there.write(f"{hidden}/driver", driver)
@@ -281,19 +301,31 @@ def _take(there: Place, _query: str, driver: str) -> None:
         there.rename(hidden, f"{_EPOCHS}/{last + 1}")
     except OSError as err:
         raise InvalidInputError(f"folder {there}: another driver has started in the same moment") from err
-    there.remove(f"{_EPOCHS}/{last - 1}")  # somebody may be reading the last one
+    there.remove(f"{_EPOCHS}/{last - 1}")  # keep the last one: another driver may be reading it just now
     for name in there.names():
         if name.startswith(".batch="):
             gone = f".batch={uuid.uuid4().hex}"
-            with suppress(OSError):  # its driver has just put it in place, and so it counts
+            with suppress(OSError):  # its driver has just renamed it into place: that batch counts
                 there.rename(name, gone)
                 there.remove(gone)
 
 
 def _write(there: Place, how: tuple[str, Any], done: list[int], batch: Batch, frame: DataFrame) -> None:
-    """Write a batch; `done` has the last one since the start, and the epoch: the next needs no list."""
+    """Write a batch into a hidden directory, and rename that into place.
+
+    Args:
+        there: the folder.
+        how: the format and the writer's options.
+        done: the last batch of this process and the epoch, empty before its first batch. The function updates
+            it. It saves listing the folder for every batch but the first.
+        batch: the batch.
+        frame: the batch's rows.
+
+    Raises:
+        InvalidInputError: the ledger's rules refuse the batch.
+    """
     target, store = _directory(batch.number), _Store(there)
-    # The plan is there if another driver has written the batch.
+    # The target has a plan already if another driver has written this batch: then look at the whole folder.
     if done[:1] != [batch.number - 1] or there.read(f"{target}/{_PLAN}") is not None:
         there.make()
         store.rules.check_owner(batch.query)
@@ -305,7 +337,7 @@ def _write(there: Place, how: tuple[str, Any], done: list[int], batch: Batch, fr
         if _epoch(there) is None:
             _take(there, batch.query, batch.driver)
         done[:] = [batch.number - 1, _newest(there, _EPOCHS)]
-        store.rules.check_epoch(batch)  # now, so that this number is no newer driver's
+        store.rules.check_epoch(batch)  # after the epoch was read: that number must not be a newer driver's
     hidden = f".{target}.epoch={done[1]}"
     try:
         frame.write.format(how[0]).options(**how[1]).save(f"{there.uri}/{hidden}")
@@ -314,6 +346,7 @@ def _write(there: Place, how: tuple[str, Any], done: list[int], batch: Batch, fr
         store.rules.check_epoch(batch)
         there.rename(hidden, target)
     except Exception:
-        store.rules.check_epoch(batch)  # a newer driver takes the folder away, which fails in many ways
+        # A newer driver has removed the hidden directory, which can fail in many ways: report that instead.
+        store.rules.check_epoch(batch)
         raise
     done[0] = batch.number

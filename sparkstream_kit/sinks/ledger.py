@@ -1,17 +1,25 @@
-"""The contract of sinks with a ledger: which batch may be written next, free of any system.
+"""The rules of sinks with a ledger, which write each batch exactly once; independent of any target system.
 
-A sink that writes exactly once keeps a ledger beside its rows: of each query the last batch, by its number
-and by its plan, written in one step with the rows of that batch, or after them. A `Store` reads it in one
-system; `Ledger` decides; `open_target` is the way of every such sink from a start to its batches.
+Such a sink keeps a ledger beside its rows. For each query the ledger holds the last batch, by its number and
+its plan (which input the batch read), and is updated in the same transaction as the batch's rows, or after
+them. Each target system implements `Store`, which reads the ledger. `Ledger` decides which batch may be
+written, skipped or must be refused. Every such sink opens with `open_target`. The sinks are `batch_files`,
+`delta`, `mongodb` and `sql_table`.
 
-Spark knows a batch by its number alone. Where its plan is lost, by a file that is cut off, a power cut or a
-checkpoint from a backup, Spark plans a batch of the same number anew, with what the sources hold by then. A
-sink that knows only numbers takes it for the one that it has, and loses its rows. So a sink with a ledger
-keeps each batch's plan as a text (`plan_of`). It compares it when a number comes again (`same`), and `start`
-puts it back into a checkpoint that has lost it (`put_back`): the batch then comes with the rows that it had.
+Why the plan is kept: Spark identifies a batch by its number alone. If the checkpoint loses the plan of a
+batch, through a truncated file, a power cut or a restore from a backup, Spark plans a new batch of the same
+number from what the sources hold by then. A sink that compared only numbers would skip this batch as already
+written, and lose its rows. So a sink with a ledger keeps each batch's plan as a text (`plan_of`), compares
+the plans when a number is replayed (`same`), and `start` puts the plan back into a checkpoint that has lost
+it (`put_back`); the replayed batch then has the same rows.
 
-Each start of a query takes the next epoch in the target, and each batch is written only while its epoch is
-the newest. So a driver that was thought dead and wakes up, on whatever machine, is refused by the target.
+Why there are epochs: each start of a query takes the next epoch in the target, and a batch is written only
+while its driver holds the newest epoch. So a driver that was thought dead and wakes up, on any machine, is
+refused by the target.
+
+`pinned` records in the checkpoint which version of a model or table a batch used, so that a replayed batch
+uses the same one; `versions_in_use` lists the versions that must be kept. `sparkstream_kit.models` and
+`sparkstream_kit.joins` call them.
 """
 
 from __future__ import annotations
@@ -52,16 +60,17 @@ if TYPE_CHECKING:
 
 
 def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str]) -> str:
-    """Return the version of `what` that belongs to a batch: the one that it had when it first came.
+    """Return the version of `what` to use for a batch: a replayed batch gets the version of its first run.
 
-    The version is on the disk before anything is made with it. Those of batches whose commits Spark has
-    removed are removed, too, and a rewind takes away those of the batches that Spark plans anew.
+    A new version is written to the checkpoint before it is returned, so no result can depend on a version
+    that was not recorded. The records of batches whose commits Spark has deleted are deleted here. A rewind
+    removes the records of the batches that Spark will plan again.
 
     Args:
         location: the query's checkpoint.
         batch_id: Spark's number of the batch.
         what: the thing that has versions, such as "model /models/spam".
-        choose: gives the version to take for a batch that comes for the first time.
+        choose: returns the version to use if the batch has none yet, because it runs for the first time.
 
     Raises:
         InvalidInputError: the checkpoint is on a Spark Connect server elsewhere, or the file of the batch is
@@ -93,7 +102,7 @@ def _refusal(location: Place, what: str) -> InvalidInputError:
 
 
 def folder_for(location: Place, what: str, name: str) -> Path:
-    """Return a folder of the kit's in a checkpoint.
+    """Return the path of the folder `name` that the kit keeps in a checkpoint; the folder may not exist yet.
 
     Raises:
         InvalidInputError: the checkpoint is not on a local path.
@@ -104,12 +113,12 @@ def folder_for(location: Place, what: str, name: str) -> Path:
 
 
 def first_kept(location: Place) -> int:
-    """Return the oldest batch whose commit is in a checkpoint; no batch before it can come again."""
+    """Return the oldest batch whose commit is in a checkpoint: no earlier batch can be replayed."""
     return min(_checkpoint(location, "a checkpoint").entries("commits"), default=0)
 
 
 def versions_in_use(location: Place, what: str) -> set[str]:
-    """Return the versions of `what` that batches have, which may come again."""
+    """Return the versions of `what` that a replayed batch may still need; all others can be deleted."""
     there = _checkpoint(location, what)
     return {(_versions(there, batch) or {}).get(what, "") for batch in there.entries(PINS)}
 
@@ -130,25 +139,26 @@ _log = logging.getLogger(__name__)
 
 
 def folders_read(frame: DataFrame) -> dict[str, str]:
-    """Return the folder that each file source of a query reads, by the name of the source's log."""
+    """Return the folder that each file source of a query reads, by the source's name in `sources/`."""
     found = bases(frame.sparkSession, inputs_of(frame))
     return {name: str(path) for name, path in found.items()}
 
 
 def plan_of(location: Place | None, batch: int, folders: Mapping[str, str]) -> str | None:
-    """Return what a planned batch reads, as a text.
+    """Return the plan of a batch as a text: which input the batch reads.
 
-    It holds what Spark's log says of the batch, the files that it reads with their times, and where each
-    other source begins and ends.
+    The plan holds the batch's entry in Spark's offset log, its watermark, the files that it reads with their
+    modification times, and the start and end offsets of each other source.
 
     Args:
         location: the query's checkpoint.
         batch: the batch's number.
-        folders: from `folders_read`; a file is known by its name below the folder of its source, so that it
-            is the same file when the folder has moved.
+        folders: the result of `folders_read`. A file is identified by its path below its source's folder, so
+            that it counts as the same file after the folder was moved.
 
     Returns:
-        The text; None without a checkpoint, or where only a Spark Connect server elsewhere reaches it.
+        The plan, compressed and base64-encoded; None without a checkpoint, or if only a Spark Connect server
+        elsewhere can reach the checkpoint.
 
     Raises:
         DamagedError: a log of the checkpoint that the batch needs cannot be read.
@@ -198,10 +208,10 @@ def _unpacked(text: str) -> _Plan:
 
 
 def same(one: str, other: str) -> bool:
-    """Say whether two plans read the same: the same files, from and to the same offsets, at one watermark.
+    """Return whether two plans read the same input: the same files and offsets, at the same watermark.
 
-    Not compared are the settings and the clock that Spark notes with each plan, and the numbers of the
-    entries by which a file source finds its files.
+    The settings and the wall-clock time that Spark notes with each plan are not compared, nor are the numbers
+    of the log entries in which a file source lists its files.
     """
     plans = [_unpacked(text) for text in (one, other)]
     relative = all(log["folder"] for plan in plans for log in plan["logs"].values())
@@ -218,22 +228,22 @@ def _reads(plan: _Plan, *, relative: bool) -> list[Any]:
 
 
 def _parsed(offset: str | None) -> Any:
-    """Return an offset as it is compared: JSON without the order of its keys."""
+    """Return an offset to compare: JSON is parsed, so that the order of its keys does not matter."""
     return json.loads(offset) if offset and offset.startswith(("{", "[")) else offset
 
 
 def _name(file: Input, above: str | None) -> str:
-    """Return a file's name below its source's folder."""
+    """Return a file's path below its source's folder `above`, or its whole URI if the folder is not known."""
     return file.uri if above is None else unquote(urlsplit(file.uri).path).removeprefix(above.rstrip("/"))
 
 
 def ends_input(plan: str) -> bool:
-    """Say whether a plan is that of the batch with which `run(…, drain=True)` ended the input."""
+    """Return whether a plan is that of the last batch of `run(…, drain=True)`, which ended the input."""
     return bool(_unpacked(plan)["watermark"] >= END)
 
 
 def next_batch(location: Place | None) -> int | None:
-    """Return the batch after the last committed one; None where there is no checkpoint to look into."""
+    """Return the batch after the last committed one; None if there is no checkpoint within reach."""
     if location is None or not location.is_in_reach:
         return None
     return max(location.entries("commits"), default=-1) + 1
@@ -248,25 +258,28 @@ def put_back(
     *,
     makes: bool,
 ) -> None:
-    """Give a checkpoint the plan of its next batch as a sink keeps it, if it has lost it or has another one.
+    """Put the plan of the next batch back into a checkpoint that has lost it, or that has another plan.
 
-    What the checkpoint has instead, such as the files that a lost batch's successor would have read, is set
-    aside as by a rewind. Those files are found again, and read by the batch after it.
+    The sink has the rows of that batch already, and kept its plan. Without the plan Spark would read other
+    input under the same number, and the sink would have to refuse it.
+
+    Entries that the checkpoint has instead, such as a newer plan and the files that it lists, are set aside,
+    as by a rewind. The query finds those files again and reads them in the following batch.
 
     Args:
-        location: the checkpoint; no query runs on it.
+        location: the checkpoint; no query may run on it.
         batch: the batch after the last committed one.
-        plan: what `plan_of` has said of it when its rows were written.
-        folders: from `folders_read`.
+        plan: the plan that `plan_of` returned when the batch's rows were written.
+        folders: the result of `folders_read`.
         where: the sink's target, for messages.
-        makes: change the checkpoint; else only say what would be done.
+        makes: change the checkpoint; if False, only check, and log the same warning.
 
     Raises:
-        InvalidInputError: a file that the batch reads has gone, or the checkpoint has another plan and is not
-            on a local path.
+        InvalidInputError: a file that the batch reads no longer exists, the checkpoint has another plan and
+            is not on a local path, or the kept plan is damaged.
     """
     there, kept = location, _unpacked(plan)
-    if kept["watermark"] >= END:  # the input goes on: the ledger refuses the batch, and says what to do
+    if kept["watermark"] >= END:  # a drained query continues: the ledger refuses the batch with advice
         return
     planned = str(batch) in there.names("offsets")
     if planned and same(plan, plan_of(location, batch, folders) or plan):
@@ -298,12 +311,12 @@ def put_back(
 
 
 def _note(there: Place, logs: Logs, batch: int, plan: _Plan, folders: Mapping[str, str]) -> None:
-    """Write the entries of the files' logs, and then the plan, which makes them count."""
+    """Write the entries of the file sources' logs first, then the plan, which makes Spark use them."""
     for name, log in plan["logs"].items():
         found = _where_they_are(log, folders.get(name))
         for entry in sorted({each.entry for each in found}):
             new = [each for each in found if each.entry == entry]
-            if entry in log["compact"]:  # it holds all that came before, too
+            if entry in log["compact"]:  # a compacted entry also lists all earlier files
                 earlier = Logs(logs.root).inputs(name, until=entry - 1)
                 _replace(there, f"sources/{name}", f"{entry}.compact", log_text([*earlier, *new]))
             else:
@@ -312,12 +325,12 @@ def _note(there: Place, logs: Logs, batch: int, plan: _Plan, folders: Mapping[st
 
 
 def _replace(there: Place, log: str, name: str, text: str) -> None:
-    there.remove(f"{log}/.{name}.crc")  # first: a checksum that does not fit is damage, and none is not
+    there.remove(f"{log}/.{name}.crc")  # first: Spark accepts a missing checksum, but not a wrong one
     there.write(f"{log}/{name}", text)
 
 
 def _where_they_are(log: dict[str, Any], now: str | None) -> list[Input]:
-    """Return the files of a plan, by their new names where their folder has moved."""
+    """Return the files of a plan, with their new paths if the source's folder has moved to `now`."""
     if now is None or log["folder"] in (None, now):
         return list(log["files"])
     move = Move("", Path(log["folder"]), Path(now))
@@ -326,15 +339,15 @@ def _where_they_are(log: dict[str, Any], now: str | None) -> list[Input]:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of a query, as a ledger knows it.
+    """One batch of a query, with everything by which a ledger identifies it.
 
     Attributes:
         query: Spark's id of the query.
-        number: Spark's number of the batch.
-        plan: what the batch reads (see `plan_of`); None where that cannot be had, and then only the number
-            counts.
-        checkpoint: the query's checkpoint, for messages.
-        driver: the start of the query that writes it, from `this_driver`.
+        number: Spark's number of the batch, from 0.
+        plan: which input the batch reads (see `plan_of`); None if that is not known, in which case only the
+            number is compared.
+        checkpoint: the path of the query's checkpoint, for messages.
+        driver: the start of the query that writes the batch, from `this_driver`.
     """
 
     query: str
@@ -345,62 +358,71 @@ class Batch:
 
 
 class Epoch(NamedTuple):
-    """The newest start of a query, as a target knows it.
+    """The newest start of a query, as recorded in the target; only its driver may write.
 
     Attributes:
-        number: 1 for the first, and one more for each after it.
-        driver: who has started it, from `this_driver`.
+        number: 1 for the query's first start, then one more for each later start.
+        driver: the process that started the query, from `this_driver`.
     """
 
     number: int
     driver: str
 
     def __str__(self) -> str:
-        """Return it for messages."""
+        """Return the epoch as a phrase for messages."""
         return f"epoch {self.number}, {self.driver}"
 
 
 def this_driver() -> str:
-    """Return what tells this start of a query from every other one."""
+    """Return a text that identifies this start of a query: the process id, the host and the current time."""
     since = datetime.now().astimezone().isoformat(" ")
     return f"process {os.getpid()} on {socket.gethostname()} since {since}"
 
 
 class Store(Protocol):
-    """A ledger in one system."""
+    """Read access to the ledger of one target; each target system implements it."""
 
     def last_batch(self, query_id: str | None) -> int | None:
-        """Return the last batch that a query has written; None before its first, less than 0 within it."""
+        """Return the last batch that a query has written.
+
+        Returns:
+            None before the query's first batch; a negative number while its first batch is being written.
+        """
 
     def last_plan(self, query_id: str) -> str | None:
-        """Return the plan of that batch; None where it was not kept."""
+        """Return the plan of the query's last batch; None if the plan was not kept."""
 
     def epoch(self, query_id: str) -> Epoch | None:
-        """Return the newest start of a query; None before the first that has a checkpoint to go on from."""
+        """Return the newest epoch of a query; None before the first.
+
+        The query's first batch takes epoch 1, or an earlier second start does: a first start has no query id
+        yet under which it could take one.
+        """
 
     def any_query(self) -> tuple[str, int] | None:
-        """Return a query that has written to the target, and its last batch."""
+        """Return the id of any query that has written to the target, and its last batch; None if none has."""
 
     def has_rows(self) -> bool:
-        """Say whether the target has rows, whoever has written them."""
+        """Return whether the target has rows, whoever has written them."""
 
     def set_back(self, query_id: str, batch_id: int) -> str:
-        """Return what a user does to make this the query's last batch, such as `run UPDATE …`."""
+        """Return an instruction for the user that makes `batch_id` the query's last batch: `run UPDATE …`."""
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The rules for one target of a sink.
+    """The rules for one target of a sink: which query may write to it, and which batch.
 
     Attributes:
-        store: the ledger itself.
+        store: the target's ledger.
         name: the target for messages, such as `table totals`.
-        where: the same with its database.
-        how: `append`, `upsert` or `replace`.
-        take_over: write although another query has written there, or earlier batches are missing; None of a
-            sink that has no such argument.
-        what: what a target is called in its system.
-        removes: the sink removes the rows of batches that it writes again by itself.
+        where: the target and its database or server, for messages.
+        how: how the sink writes a batch: `append`, `upsert` or `replace`.
+        take_over: whether to write although another query has written to the target, or earlier batches are
+            missing; None for a sink that has no such argument.
+        what: the word for a target in its system: table, folder or collection.
+        removes: whether the sink itself removes the old rows of a batch that it writes again, so that the
+            user does not have to.
     """
 
     store: Store
@@ -412,10 +434,10 @@ class Ledger:
     removes: bool = False
 
     def check_owner(self, query_id: str | None) -> None:
-        """Refuse a target with rows that this query has not written.
+        """Refuse a target with rows that this query has not written, unless `take_over` allows it.
 
         Raises:
-            InvalidInputError: another query has written to it, or somebody else.
+            InvalidInputError: another query has written to the target, or another program has.
         """
         if self.take_over or self.store.last_batch(query_id) is not None:
             return
@@ -431,10 +453,13 @@ class Ledger:
             raise InvalidInputError(f"{self.where} has rows that no query of the kit has written; {accept}")
 
     def check_lost(self, query_id: str | None) -> None:
-        """Refuse to make a target anew that has gone with rows of this query.
+        """Refuse to recreate a target that was deleted together with rows of this query.
+
+        A sink calls this when the target does not exist. If each batch replaces the whole result, nothing is
+        lost, and the target may be recreated.
 
         Raises:
-            InvalidInputError: the query has written to it, and would not write those rows again.
+            InvalidInputError: the query has written to the target, and would not write those rows again.
         """
         last = self._last_whole(query_id)
         if last is not None and self.how != "replace":
@@ -444,10 +469,10 @@ class Ledger:
             )
 
     def check_epoch(self, batch: Batch) -> None:
-        """Refuse a batch of a driver that is not the newest one of its query.
+        """Refuse a batch from a driver that does not hold the newest epoch of its query.
 
         Raises:
-            InvalidInputError: the query was started again since.
+            InvalidInputError: the query has since been started again, by another driver.
         """
         epoch = self.store.epoch(batch.query)
         if epoch is not None and epoch.driver != batch.driver:
@@ -456,14 +481,17 @@ class Ledger:
             )
 
     def is_written(self, batch: Batch) -> bool:
-        """Say whether a batch is in the target already; refuse one that may be neither skipped nor written.
+        """Return whether the target already has a batch, which the sink must then skip.
+
+        A batch that can be neither skipped nor written safely is refused, with a message that says how to
+        repair the checkpoint or the target.
 
         Raises:
-            InvalidInputError: the query was started again elsewhere, the checkpoint was set back, the batch
-                has other rows than it had, or the target lacks batches of the query.
+            InvalidInputError: another driver has started the query, the checkpoint was rewound or restored,
+                the batch has another plan than the one in the target, or the target lacks earlier batches.
         """
         self.check_epoch(batch)
-        if self.how == "replace":  # each batch is the whole result: nothing is missing, nothing comes twice
+        if self.how == "replace":  # each batch is the whole result: gaps and replays do no harm
             return False
         last = self._last_whole(batch.query)
         if last is None:
@@ -505,7 +533,7 @@ class Ledger:
         )
 
     def _other_rows(self, batch: Batch, kept: str) -> InvalidInputError:
-        """Return the refusal of a batch that was planned anew: to skip it would lose rows."""
+        """Return the error for a batch with a new plan under an old number: to skip it would lose rows."""
         if ends_input(kept):
             but = f"{self.name} has the batch that ended the input under this number"
             return self._came_again(batch, batch.number, but)
@@ -516,13 +544,16 @@ class Ledger:
         )
 
     def plan_of(self, query_id: str | None, batch_id: int | None) -> str | None:
-        """Return the plan of a batch, for a checkpoint that may have lost it, if it is the query's last."""
+        """Return the kept plan of a batch, for `put_back`; None if it is not the query's last batch.
+
+        Also None if the sink replaces the whole result, which needs no plan.
+        """
         if query_id is None or batch_id is None or self.how == "replace":
             return None
         return self.store.last_plan(query_id) if self._last_whole(query_id) == batch_id else None
 
     def _last_whole(self, query_id: str | None) -> int | None:
-        """Return the last batch that is there as a whole."""
+        """Return the last batch that was written completely; None if there is none."""
         last = self.store.last_batch(query_id)
         return None if last is None or last < 0 else last
 
@@ -536,33 +567,36 @@ def open_target(
     location: Place | None,
     opening: Opening,
 ) -> Write:
-    """Open a sink with a ledger; for `Sink.open`.
+    """Open a sink with a ledger; the sink's `Sink.open` calls it with functions for its target system.
 
-    A checkpoint that has lost the plan of its next batch, although the target has the batch, gets it back.
+    If the target has the query's next batch but the checkpoint has lost its plan, the plan is put back.
 
     Args:
-        prepare: is called when the query starts, with its rows, its id (None before the first start), its
-            next batch, and whether it may make what is missing. It checks the target, and returns
-            `Ledger.plan_of` that batch.
-        take: is called last, with the query's id and `this_driver`: it makes this the newest start of the
-            query, in one step. At the query's first start there is no id yet: its first batch does so, unless
-            a second start has come before it.
-        write: is called with each batch and its rows, on Spark Connect in another process.
+        prepare: checks the target when the query starts. It is called with the query's DataFrame, its id
+            (None before its first start), its next batch, and whether it may create what is missing. It
+            returns the `Ledger.plan_of` the next batch.
+        take: makes this the newest start of the query, in one atomic step. It is called after all sinks of
+            the query are open, with the query's id and `this_driver`. At the query's first start there is no
+            id yet; then its first batch takes the epoch, unless a second start does so before it.
+        write: writes a batch. It is called with the batch and its rows, on Spark Connect in another process.
         where: the target, for messages.
-        frame: the query's rows, or its first batch if it was started without `start`.
-        location: the query's checkpoint.
-        opening: of all sinks of the query.
+        frame: the query's DataFrame, or its first batch if the query does not use `start`.
+        location: the query's checkpoint; None without one.
+        opening: the start that all sinks of the query share.
+
+    Returns:
+        The function that `foreachBatch` calls with each batch's DataFrame and id.
 
     Raises:
-        InvalidInputError: two columns of the rows have one name; what `prepare` and `take` raise; or a plan
-            that cannot be put back.
+        InvalidInputError: two columns have the same name, `prepare` refuses the query, or a plan cannot be
+            put back.
     """
     known, folders, driver = None, {}, this_driver()
     refuse_twice("column", frame.columns)
     if not frame.isStreaming:
         query: str | None = id_of_batch(frame, checkpoint_of_batch(frame))
     elif location is None:
-        query = known = str(uuid.uuid4())  # a new query at each start
+        query = known = str(uuid.uuid4())  # without a checkpoint each start is a new query
     else:
         query, folders = id_in_checkpoint(location), folders_read(frame)
     following = next_batch(location)
@@ -590,13 +624,13 @@ def _write(
 
 
 def pass_over(rows: DataFrame, batch: Batch, where: str) -> None:
-    """Read a batch that the target has already: a stateful query fails when its batch is not read."""
+    """Read a batch that the target already has, and discard it: a stateful query fails if it is not read."""
     _log.info("batch %d is in %s already", batch.number, where)
     rows.write.format("noop").mode("append").save()
 
 
 def refuse_twice(what: str, names: list[str]) -> None:
-    """Refuse columns or fields of one name, which a join by an expression gives.
+    """Refuse columns or fields with the same name, as a join on an expression produces them.
 
     Examples:
         >>> refuse_twice("column", ["id", "amount", "id"])

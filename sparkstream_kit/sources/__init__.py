@@ -1,6 +1,8 @@
 """Streaming sources: each function takes `spark` first and returns a plain streaming DataFrame.
 
-A source is imported when it is first used; one of another system comes from `sparkstream_kit.connectors`.
+Sources that come with Spark (files, tables, a socket, generated rows) are in this package. Those of other
+systems (Delta, Kafka, Kinesis, posts over HTTP) are in `sparkstream_kit.connectors`. The module of a source
+is imported when the source is first used, so only its users need the packages that it imports.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Sources that Spark brings with it: generated rows, lines from a TCP socket, and tables of its catalog."""
+"""Sources that Spark brings with it: generated rows, lines from a TCP socket, and tables of its catalog.
+
+The functions `rate`, `socket_lines` and `table` are public in `sources`. `check_options`, `check_number` and
+`moment` check the arguments of all other sources, too.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +29,19 @@ _NEAR = 0.9
 
 
 def check_options(source: str, given: Iterable[str], keywords: Iterable[str]) -> None:
-    """Refuse an option that is nearly a keyword of the source, or of Spark's own function for the format.
+    """Refuse a misspelt option: a name that is nearly a keyword of the source or of Spark's own function.
 
-    Any other name is Spark's to know: an option of a format, of Hadoop or of Kafka's client.
+    Any other name is passed to Spark unchecked, because it can be an option of a format, of Hadoop or of
+    Kafka's client.
 
     Args:
         source: the function of `sources`, such as "csv".
-        given: the names of the options.
-        keywords: the keywords of the function itself.
+        given: the names of the options that the user gave.
+        keywords: the keywords of the function in `sources`; those of Spark's function are looked up.
 
     Raises:
-        InvalidInputError: a name that is nearly one of these.
+        InvalidInputError: a name is nearly a keyword, or is a keyword or an option with underscores in place
+            of upper-case letters. The message names the right one.
 
     Examples:
         >>> check_options("csv", ["headr"], ["schema"])
@@ -48,9 +54,10 @@ def check_options(source: str, given: Iterable[str], keywords: Iterable[str]) ->
     known = {_plain(name): name for name in [*sparks, *keywords]}
     for name in given:
         near = difflib.get_close_matches(_plain(name), known, n=1, cutoff=_NEAR)
-        # No option of Spark's has a low line: they are written as maxFileAge.
+        # No option of Spark's has an underscore: they are written as maxFileAge.
         meant = known[near[0]] if near else re.sub("_(.)", lambda found: found[1].upper(), name)
-        # Some begin and end as others do: timestampNTZFormat.
+        # Some valid options resemble a keyword, such as timestampNTZFormat and timestampFormat. So a name
+        # whose length differs by more than one letter is not taken for a typing error.
         plain = _plain(name), _plain(meant)
         is_typing_error = plain[0] != plain[1] and abs(len(plain[0]) - len(plain[1])) <= 1
         if "." not in name and (is_typing_error or ("_" in name and name != meant)):
@@ -58,16 +65,22 @@ def check_options(source: str, given: Iterable[str], keywords: Iterable[str]) ->
 
 
 def check_number(name: str, number: int | None) -> None:
-    """Refuse a number of rows or files that is less than 1; None is no limit."""
+    """Refuse a number of rows or files that is less than 1; None means no limit.
+
+    Raises:
+        InvalidInputError: the number is 0 or negative.
+    """
     if number is not None and number < 1:
         raise InvalidInputError(f"{name} must be 1 or more, not {number}")
 
 
 def moment(starting: datetime) -> float:
-    """Return the time at which a source starts, in seconds since 1970; without a time zone it is in UTC.
+    """Convert the time at which a source starts reading to seconds since 1970.
+
+    A time without a time zone is in UTC.
 
     Raises:
-        InvalidInputError: it is yet to come.
+        InvalidInputError: the time is in the future.
     """
     at = starting if starting.tzinfo else starting.replace(tzinfo=UTC)
     if at > datetime.now(UTC):
@@ -87,7 +100,7 @@ def rate(spark: SparkSession, *, rows_per_second: int = 1, **options: Any) -> Da
 
     Args:
         spark: the session.
-        rows_per_second: how many rows a second.
+        rows_per_second: the number of rows that are generated in each second.
         **options: further options of Spark's rate source (`numPartitions=2`, `rampUpTime="5s"`).
 
     Returns:
@@ -110,8 +123,9 @@ def rate(spark: SparkSession, *, rows_per_second: int = 1, **options: Any) -> Da
 def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> DataFrame:
     """Stream the lines that a TCP server sends; at most once, because a socket cannot be replayed.
 
-    Give such a query no checkpoint: after a restart Spark counts the lines from the beginning and would
-    skip as many as it had seen. `run` ends the query when the peer has closed and all lines are through.
+    Give such a query no checkpoint: after a restart Spark counts the lines from 0 again and would skip as
+    many lines as it had read before. `run` ends the query when the server has closed the connection and all
+    lines are processed.
 
     Args:
         spark: the session.
@@ -124,8 +138,8 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
 
     Raises:
         InvalidInputError: the port is not a port number, the host is empty or a number, or an option is
-            misspelt. That the host is not known or nobody listens shows when the query starts its first
-            batch: `run` then raises `InputUnavailable`.
+            misspelt. An unknown host, or a port at which nobody listens, is noticed only in the first batch
+            of the query: `run` then raises `InputUnavailable`.
 
     Examples:
         In a session::
@@ -135,7 +149,7 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
     check(socket_lines, locals())
     if not 1 <= port <= _LAST_PORT:
         raise InvalidInputError(f"port must be from 1 to {_LAST_PORT}, not {port}")
-    # A system would take a bare number for an address.
+    # The operating system accepts a bare number as an address, so a port given as host would go unnoticed.
     if not host.strip():
         raise InvalidInputError("socket_lines(): the host is empty; give its name or address")
     if host.isdigit():
@@ -150,8 +164,8 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
 
     Args:
         spark: the session.
-        name: the table, as `table` or `schema.table`.
-        **options: options of the table's own format.
+        name: the name of the table, as `table` or `schema.table`.
+        **options: options of the format that the table is stored in.
 
     Returns:
         A streaming DataFrame with the table's columns.
@@ -171,7 +185,7 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
     check_options("table", options, ["name"])
     try:
         frame = spark.readStream.options(**options).table(name)
-        frame.schema  # noqa: B018 - Connect looks for the table only now
+        frame.schema  # noqa: B018 - on Connect, only this looks for the table
     except Exception as err:
         if missing := missing_source(err):
             raise InvalidInputError(f"table {name}: {missing}") from None

@@ -1,33 +1,33 @@
 r"""Folders of files, read as they arrive: CSV, JSON, text, Parquet and ORC.
 
-Spark reads each file once, in the order of modification times, and remembers it by its path: a file that is
-overwritten or appended to is not read again, and the same content under another name counts twice. Land
-files whole: write under a name that begins with a dot or underscore, then rename. Files in subfolders are not
-read, but for partition folders (`day=1`) and with `recursiveFileLookup=True`.
+The public functions (`csv`, `json`, `orc`, `parquet`, `text`) check their arguments and set up Spark's own
+file source. `readable` chooses the options with which Spark counts each file once, and `by_name` the path
+with which it reads files of the same modification time in the order of their names.
 
-A batch takes files until it has 256 MiB of them, so that a backlog is read neither a file at a time, which
-takes several times as long, nor all at once; `max_files_per_trigger` counts files instead, and
-`maxBytesPerTrigger=64 * 1024**2` is another amount. Where a file's name has one of `* ? [ ] { } \`, the
-source takes one file in each batch, as Spark would count the others of its batch twice (SPARK-58518). A file
-of such a name that lands while the query runs is read after the query's next start.
+Spark reads each file once, in the order of modification times, and identifies a file by its path. It does not
+read a file again that is overwritten or appended to, and it counts the same content twice under two names. So
+make each file appear whole: write it under a name that begins with a dot or an underscore, then rename it.
+Spark reads files in subfolders only if these are partition folders (`day=1`) or with
+`recursiveFileLookup=True`.
 
-Files of one modification time, as `cp` and `unzip` leave them, are read in the order of their names, where a
-batch does not take all files that are there; Spark itself reads them in no order. `docs/watermarks.md` says
-where that cannot be. A source that does so ends its query, with an error, at a name with a colon that lands
-while the query runs; the next start reads all.
+A batch takes up to 256 MiB of files. One file per batch would take several times as long for a backlog, and
+a single batch could be too large. `max_files_per_trigger` limits the number of files instead, and
+`maxBytesPerTrigger=64 * 1024**2` sets another size.
 
-Spark takes a path with one of `* ? [ ] { } \` for a pattern. In a batch of several files each such name makes
-it read all the others once more (SPARK-58518, Spark 3.4.1 and later); in a batch of its own the file is read
-once. And Hadoop cannot open a local file with a colon in its name, because it looks for a checksum beside it.
+Special characters in file names: Spark treats a path with one of `* ? [ ] { } \` as a pattern. In a batch of
+several files, each such path makes Spark read all other files of the batch once more (SPARK-58518, Spark
+3.4.1 and later); in a batch of its own the file is read once. Hadoop cannot open a local file with a colon in
+its name, because it looks for a checksum file beside it. So a source that finds such a name when it is
+created reads one file per batch. Any other source ignores such names, so that a file that arrives while the
+query runs cannot spoil a batch: the query reads this file after its next start.
 
-So a source that finds such a name when it is made reads one file a batch. Any other source leaves such
-names out, so that one that lands while the query runs cannot spoil a batch: it is read after the next start.
-
-The order of files: Spark reads them by their times, and those of one time in the order of its listing.
-
-Files that are copied together often have one time, to the millisecond. Spark lists a local folder in no
-order, so that their rows may come in any order, and late for a watermark. A pattern is listed by names, as
-HDFS and object stores list a folder.
+Order of files: Spark reads files with the same modification time in the order in which it lists them. Files
+that are copied together, with `cp` or `unzip`, often have the same time to the millisecond. Spark lists a
+local folder in no particular order, so rows of such files can arrive in any order and be late for a
+watermark. Spark lists the matches of a pattern by name, as HDFS and object stores list a folder. So, if one
+batch does not take all files of a local folder, the source gives Spark a pattern in place of the folder;
+`docs/watermarks.md` lists the cases in which that is not possible. A query that reads such a pattern fails
+when a file with a colon in its name arrives; after its next start it reads all files.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ _log = logging.getLogger(__name__)
 _PATTERN = r"*?[]{}\ ".strip()
 _NOT_A_FOLDER = "input {} is a file; give the folder that it is in"
 
-# Hadoop keeps one object for all local files, which looks for checksums; this one does not.
+# By default Hadoop opens local files through one cached object, which looks for a checksum beside each file
+# and so fails at a name with a colon. This class looks for none; with the cache it would not be used.
 _WITHOUT_CHECKSUMS = {
     "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     "fs.file.impl.disable.cache": "true",
@@ -74,22 +75,27 @@ _WITHOUT_CHECKSUMS = {
 
 
 def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return a path as Spark must be given it, and options with which each file counts once.
+    """Return the path and the options with which Spark counts each file of a folder once.
 
-    A local folder that exists is meant as it is spelt, also where its name, or that of the working folder,
-    looks like a pattern.
+    A path that names an existing local folder means this folder, even if its name, or the name of the working
+    folder, has the characters of a pattern: these characters are escaped.
 
     Args:
         spark: the session.
-        path: the path as the user wrote it.
-        options: the other options of the source.
+        path: the path as the user wrote it, a folder or a pattern for folders.
+        options: the other options of the source; upper and lower case in their names do not matter.
+
+    Returns:
+        The path to load, and the options to add or replace: a `pathGlobFilter` that ignores names with
+        special characters, or `maxFilesPerTrigger=1` if such names exist already or the user's own
+        `pathGlobFilter` asks for them.
 
     Raises:
-        InvalidInputError: there is a file at that path; or a link to the folder in itself, if subfolders are
-            read, too.
+        InvalidInputError: the path is that of a file, or subfolders are read and the folder contains a link
+            that leads back into it.
     """
     options = {name.lower(): value for name, value in options.items()}
-    # A path that this process can look at, too.
+    # The path in Python's form if this process can read it as well, else None.
     local = None if locate(spark, path).folder is None else _files.plain(path)
     place, ours = path_for(spark, path), dict[str, Any]()
     if local is not None:
@@ -97,7 +103,7 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
         if os.path.isfile(local):  # noqa: PTH113
             raise InvalidInputError(_NOT_A_FOLDER.format(path))
         if os.path.isdir(local) and _files.is_pattern(whole):  # noqa: PTH112
-            # Spark itself gives the base of partition folders only where it sees no pattern.
+            # Spark finds the base of partition folders by itself only for a path that is no pattern.
             whole = _files.for_spark(Path(whole))
             place, ours = _files.escaped(whole), {"basePath": whole}
         elif _files.is_pattern(here := str(Path.cwd())) and not os.path.isabs(local):  # noqa: PTH117
@@ -110,7 +116,7 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
         )
     found = list(ours.values()) or _misread(spark, place, options, is_local=local is not None)
     alone = recursive or str(options.get("maxfilespertrigger")) == "1"
-    # No file of such a name is to come into a batch while the query runs.
+    # Ignore the special names that have not appeared yet, or a later file could spoil a batch of several.
     chars = "" if found else (":" if local is not None else "") + ("" if alone else _PATTERN)
     kept = _leaving_out(chars, str(options.get("pathglobfilter", "*"))) if chars else None
     where = os.path.abspath(_files.plain(place) or place)  # noqa: PTH100
@@ -130,14 +136,21 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
 
 
 def _is_recursive(options: Mapping[str, Any]) -> bool:
-    """Say whether Spark lists each file once, as it does only then."""
+    """Whether Spark reads all subfolders (`recursiveFileLookup`); only then it lists each file once."""
     return str(options.get("recursivefilelookup")).lower() == "true"
 
 
 def _misread(spark: SparkSession, path: str, options: dict[str, Any], *, is_local: bool) -> list[str]:
-    """Return the files there that Spark would misread."""
+    """Return the paths of the present files that Spark would misread because of a character in their names.
+
+    Args:
+        spark: the session.
+        path: the path for Spark, a folder or a pattern.
+        options: the options of the source, with names in lower case.
+        is_local: whether this process can list the files itself, which is faster than a Spark call.
+    """
     local = _files.plain(path) if is_local else None
-    if local is None or set(local) & set("{}\\"):  # Python's patterns lack these
+    if local is None or set(local) & set("{}\\"):  # Python's glob does not know these
         return [name for name in _by_spark(spark, path, options) if _files.is_pattern(name)]
     tops = glob.glob(local)  # noqa: PTH207 - of an absolute path or a relative one
     if not tops and _files.is_pattern(local):
@@ -151,7 +164,10 @@ def _misread(spark: SparkSession, path: str, options: dict[str, Any], *, is_loca
 
 
 def _files_under(top: str, *, recursive: bool) -> Iterator[str]:
-    """Return the files that Spark reads there: also those in partition folders (`day=1`)."""
+    """Yield the files that Spark reads in a folder, also those in its partition folders (`day=1`).
+
+    For the path of a file, yield the path itself.
+    """
     if os.path.isfile(top):  # noqa: PTH113
         yield top
     for entry in _files.below(top, recursive=recursive):
@@ -160,9 +176,12 @@ def _files_under(top: str, *, recursive: bool) -> Iterator[str]:
 
 
 def _link_back(folder: str) -> str | None:
-    """Return a link to a folder that is read anyway, or that holds the link."""
+    """Return a link below a folder that leads to this folder, into it or to a folder above it, else None.
+
+    With `recursiveFileLookup` Spark would read the files behind such a link again and again.
+    """
     top = os.path.realpath(folder)
-    for root, folders, _ in os.walk(top):  # follows no link
+    for root, folders, _ in os.walk(top):  # os.walk does not follow links
         for name in folders:
             path = os.path.join(root, name)  # noqa: PTH118
             real = os.path.realpath(path)
@@ -173,7 +192,14 @@ def _link_back(folder: str) -> str | None:
 
 
 def _by_spark(spark: SparkSession, path: str, options: dict[str, Any]) -> list[str]:
-    """Return the paths of the files there, without what stands before the first folder."""
+    """Return the paths that Spark lists for a path or a pattern, without scheme and host.
+
+    For a plain folder these are only the files with a special character in their names, unless the options
+    have a `pathGlobFilter` of their own.
+
+    Raises:
+        InvalidInputError: the path is that of a file.
+    """
     given: dict[str, Any] = {}
     if not _files.is_pattern(path):
         given = {"pathglobfilter": r"*[\*\?\[\]\{\}\\]*", "basepath": path}
@@ -194,12 +220,18 @@ def _by_spark(spark: SparkSession, path: str, options: dict[str, Any]) -> list[s
 
 
 def _leaving_out(chars: str, pattern: str) -> str | None:
-    """Return a pattern for `pathGlobFilter` without names that have one of these characters.
+    """Narrow a pattern for `pathGlobFilter` so that it matches no name with one of some characters.
 
-    It is nested, a character deep for each of a name, as such a pattern cannot say "and so on" of a set.
+    A Hadoop pattern cannot repeat a set of characters. So each `*` becomes optional groups nested 255 deep,
+    one for each character that a name can have.
+
+    Args:
+        chars: the characters that no name may have.
+        pattern: the user's own `pathGlobFilter`, or `*`.
 
     Returns:
-        None for a pattern that asks for such characters, or for all but some.
+        The narrower pattern; None if the pattern itself names one of these characters, or has a negated set
+        such as `[^a]`.
     """
     one = "[^" + re.sub(r"(\W)", r"\\\1", chars) + "]"
     parts = {"*": f"{{,{one}" * _files.LONGEST_NAME + "*" + "}" * _files.LONGEST_NAME, "?": one}
@@ -210,27 +242,31 @@ def _leaving_out(chars: str, pattern: str) -> str | None:
     return "".join(parts.get(part, part) for part in written)
 
 
-# From so many paths on, Spark lists them in a job of as many tasks, before each batch.
+# With more paths than this setting allows, Spark starts a job to list them, with one task for each path,
+# before each batch.
 _JOBS_FROM = "spark.sql.sources.parallelPartitionDiscovery.threshold"
 
 
 def by_name(
     spark: SparkSession, path: str, place: str, options: Mapping[str, Any]
 ) -> tuple[str, Column | None]:
-    """Return the path by which Spark lists the files of a folder by their names, where that matters.
+    """Return a path with which Spark lists the files of a folder by name, if the order of files matters.
 
-    A pattern for the files of a folder matches its subfolders, too, so that their files must be left out.
+    The path is a pattern for the files of the folder. It matches subfolders, too, so the rows of their files
+    must be filtered out.
 
     Args:
         spark: the session.
         path: the path as the user wrote it.
-        place: the same as Spark must be given it.
+        place: the path as Spark must get it, from `readable`.
         options: all options of the source.
 
     Returns:
-        The path, and the rows to keep. It is `place`, and None, where no two files have one time, where a
-        batch takes them all, or where no pattern does: with subfolders that are read, with a pattern of the
-        user's, with a colon in a name, and where Spark would start a job to list so many paths.
+        The path to load, and the condition for the rows to keep. They are `place` and None if the order does
+        not matter, because no two files have the same modification time or one batch takes all files. They
+        are the same if a pattern cannot be used: subfolders are read, the user gave a pattern, the path is
+        not an existing folder of this machine, a name has a colon, or Spark would start a job to list the
+        paths.
     """
     folder = locate(spark, path).folder
     if folder is None or not folder.is_dir():
@@ -240,7 +276,7 @@ def by_name(
         found = list(entries)
     files = [entry for entry in found if entry.is_file() and not _files.is_hidden(entry.name)]
     below = _is_recursive(given) or any("=" in entry.name for entry in found if entry.is_dir())
-    # Hadoop fails at a pattern in a folder with such a name (HADOOP-14217).
+    # Hadoop cannot resolve a pattern in a folder in which a name has a colon (HADOOP-14217).
     has_colon = any(":" in entry.name for entry in found)
     most = int(spark.conf.get(_JOBS_FROM) or 0)
     if below or has_colon or len(found) > most or not _split_ties(files, given):
@@ -251,14 +287,14 @@ def by_name(
 
 
 def _split_ties(files: list[os.DirEntry[str]], options: Mapping[str, str]) -> bool:
-    """Say whether some files have one time, and a batch does not take them all."""
+    """Whether some files have the same modification time (in ms) and one batch does not take all files."""
     times, size = Counter[int](), 0
     for file in files:
-        with suppress(FileNotFoundError):  # it went at this moment
+        with suppress(FileNotFoundError):  # the file was deleted after the folder was listed
             told = file.stat()
             times[told.st_mtime_ns // 1_000_000] += 1
             size += told.st_size
-    if max(times.values(), default=0) < 2:  # noqa: PLR2004 - a tie is of two
+    if max(times.values(), default=0) < 2:  # noqa: PLR2004 - a tie needs two files
         return False
     most_files, most_bytes = options.get("maxfilespertrigger"), options.get("maxbytespertrigger", "")
     if most_files is not None:
@@ -280,28 +316,35 @@ def csv(
 ) -> DataFrame:
     """Stream the rows of CSV files; replayable, so exactly once up to the sink.
 
-    Spark makes NULL of a value that it cannot read. To lose none, read the files with `text` and parse the
-    lines with `quarantine.parse_csv`, which gives each bad line a reason. `run` reports what is lost, in its
-    summary and by a verdict: how many rows have NULL in every column that the query reads (where it
-    reads a single one, only broken lines and rows without any value count), and which columns that it reads
-    are NULL in all rows of the run and of earlier runs, from 100 rows on. A wrong value beside right ones in
-    its row is not seen, nor is what a query reads that `start` has not started.
+    Spark reads a value that it cannot parse as NULL. To lose no value, read the files with `text` and parse
+    the lines with `quarantine.parse_csv`, which keeps each bad line with a reason. With `csv`, the summary
+    and the verdicts of `run` report two signs of lost values:
 
-    For that the files are looked at beside the stream, after ten seconds, then each minute, and at the end
-    unless a signal ends the run: all rows of up to 32 files of 4 MiB together since the last look; of more,
-    the first 1,000 rows of eight files, so that a few broken lines in large files can be missed. Files are
-    looked at where the checkpoint is on this machine or there is none; with none, those in the folder. (To
-    count in the stream itself took 11 % more CPU for 2 columns of 12, and 74 to 86 % for all of them.)
+    - the number of rows with NULL in every column that the query reads. If the query reads a single column,
+      only broken lines and rows without any value count;
+    - the columns that the query reads and that are NULL in all rows of this run and of earlier runs, once
+      100 rows have been sampled.
+
+    A wrong value in a row with good values is not noticed, and nothing is reported for a query that was not
+    started with `start`.
+
+    For these reports `run` samples the files beside the stream: after ten seconds, then every minute, and at
+    the end unless a signal ends the run. A sample is taken from up to 32 of the files that were read since
+    the last one. If these have at most 4 MiB together, all their rows are sampled; otherwise the first 1,000
+    rows of four of them, so that a few broken lines in large files can be missed. Files are sampled if the
+    checkpoint is on this machine, or if there is none; without a checkpoint the sample is from the files in
+    the folder. (Counting in the stream itself took 11 % more CPU for 2 of 12 columns, and 74 to 86 % more for
+    all of them.)
 
     Args:
         spark: the session.
         path: a folder, or a pattern for folders, such as "in/2026-*".
         schema: the columns, as a StructType or as DDL ("ProductKey STRING, SaleAmount DECIMAL(12,2)");
-            `sparkstream schema FILE` prints one for a sample, as `schemas.infer` returns it.
-        max_files_per_trigger: the most files that one batch reads. Default: as many as have 256 MiB together.
+            `sparkstream schema FILE` prints the schema of a sample file, as `schemas.infer` returns it.
+        max_files_per_trigger: the most files that one batch reads. Default: files of 256 MiB together.
         **options: further options of Spark's CSV reader and file source by Spark's own names (`header=True`,
-            `maxFileAge="30d"`, `pathGlobFilter="*.csv"`). An option that Spark does not know is passed on
-            with a warning.
+            `maxFileAge="30d"`, `pathGlobFilter="*.csv"`). A name that is nearly a known option is
+            refused; any other is passed to Spark unchecked.
 
     Returns:
         A streaming DataFrame with the columns of `schema`.
@@ -329,15 +372,15 @@ def json(
 ) -> DataFrame:
     """Stream the rows of JSON Lines files; replayable, so exactly once up to the sink.
 
-    A renamed field and a broken line are NULL, not an error. To lose none, read the files with `text` and
-    parse the lines with `quarantine.parse_json`. `run` reports rows and columns without a value, from a
-    look at the files or at a sample of them, with the limits that `csv` has.
+    Spark reads a renamed field and a broken line as NULL and raises no error. To lose no value, read the
+    files with `text` and parse the lines with `quarantine.parse_json`. `run` reports rows and columns without
+    a value, from a sample of the files; `csv` describes the sample and its limits.
 
     Args:
         spark: the session.
         path: a folder, or a pattern for folders, such as "in/2026-*".
         schema: the columns, as a StructType or as DDL.
-        max_files_per_trigger: the most files that one batch reads. Default: as many as have 256 MiB together.
+        max_files_per_trigger: the most files that one batch reads. Default: files of 256 MiB together.
         **options: further options of Spark's JSON reader and file source by Spark's own names
             (`multiLine=True`).
 
@@ -370,7 +413,7 @@ def parquet(
         spark: the session.
         path: a folder, or a pattern for folders, such as "in/2026-*".
         schema: the columns, as a StructType or as DDL.
-        max_files_per_trigger: the most files that one batch reads. Default: as many as have 256 MiB together.
+        max_files_per_trigger: the most files that one batch reads. Default: files of 256 MiB together.
         **options: further options of Spark's Parquet reader and file source by Spark's own names
             (`maxFileAge="30d"`).
 
@@ -403,7 +446,7 @@ def orc(
         spark: the session.
         path: a folder, or a pattern for folders, such as "in/2026-*".
         schema: the columns, as a StructType or as DDL.
-        max_files_per_trigger: the most files that one batch reads. Default: as many as have 256 MiB together.
+        max_files_per_trigger: the most files that one batch reads. Default: files of 256 MiB together.
         **options: further options of Spark's ORC reader and file source by Spark's own names
             (`maxFileAge="30d"`).
 
@@ -430,7 +473,7 @@ def text(
     Args:
         spark: the session.
         path: a folder, or a pattern for folders, such as "in/2026-*".
-        max_files_per_trigger: the most files that one batch reads. Default: as many as have 256 MiB together.
+        max_files_per_trigger: the most files that one batch reads. Default: files of 256 MiB together.
         **options: further options of Spark's text reader and file source by Spark's own names
             (`wholetext=True`).
 
@@ -481,7 +524,7 @@ def _read(
             given = _merged(options, ours)
             place, only = by_name(spark, given_path, place, given)
             frame = spark.readStream.format(file_format).schema(columns).options(**given).load(place)
-            frame.schema  # noqa: B018 - Connect looks for the path only now
+            frame.schema  # noqa: B018 - on Connect, only this looks for the path
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":
             raise
@@ -492,8 +535,8 @@ def _read(
 
 
 def _merged(options: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
-    """Return the options with others in their place, whatever their upper and lower case."""
+    """Return the options, replaced and extended by the others; the case of names does not matter."""
     replaced = {name.lower() for name in others}
     if "maxfilespertrigger" in replaced:
-        replaced.add("maxbytespertrigger")  # Spark takes one of the two
+        replaced.add("maxbytespertrigger")  # Spark accepts only one of these two limits
     return {name: value for name, value in options.items() if name.lower() not in replaced} | others

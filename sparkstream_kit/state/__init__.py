@@ -3,16 +3,18 @@
 late = state.split_late(events, "time").where("late")
 alerts = state.alert_when(events, "device", "time", "temperature", state.ZScore(sigmas=5))
 
-What is wanted, and what does it:
+Which function to use:
 
-- know which rows are late, and what they missed: `split_late`, or `sinks.by_watermark` for large volumes;
-- drop rows that come twice: `once`; where late rows may go, too, `dropDuplicatesWithinWatermark` is faster;
-- an alert for each strange value or silence of a key: `alert_when`;
-- the last row of another stream: `as_of`; one result for each key or window: Spark's own `groupBy`.
+- `split_late` marks late rows, with the watermark that they missed; for large volumes use
+  `sinks.by_watermark`;
+- `once` drops duplicates and keeps late rows; if late rows may be dropped as well,
+  `dropDuplicatesWithinWatermark` is faster;
+- `alert_when` raises an alert for each unusual value or silence of a key;
+- `as_of` adds the last row of another stream; for one result per key or window use Spark's own `groupBy`.
 
-They need Spark 4.1 or later, the libraries of the extra `state` (pandas, pyarrow, protobuf), and the RocksDB
-state store, which `start` sets. Rows pass through Python, some 15,000 a second and core. Where Spark's own
-aggregates are enough (`groupBy` with `avg` or `stddev`), use those: they are four times as fast.
+All of them need Spark 4.1 or later, the libraries of the extra `state` (pandas, pyarrow, protobuf), and the
+RocksDB state store, which `start` sets. Rows pass through Python, about 15,000 per second and core. If
+Spark's own aggregates are enough (`groupBy` with `avg` or `stddev`), use those: they are four times as fast.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ __all__ = [
     "split_late",
 ]
 
-# Rules need no PySpark: a job names them before it has read its arguments.
+# A job names rules before it has read its arguments, so the module of the rules must not import PySpark.
 __getattr__ = attributes(
     __name__,
     {

@@ -1,4 +1,4 @@
-"""`alert_when`: rules by key, in the order of event time; `once` and `split_late`: repeated and late rows."""
+"""`alert_when`: rules by key, in order of event time; `once` and `split_late`: duplicates and late rows."""
 
 from __future__ import annotations
 
@@ -47,39 +47,45 @@ def alert_when(
     *,
     order: str = "time",
 ) -> DataFrame:
-    """Raise alerts on the values of a key, such as one far from its mean: a row for each alert.
+    """Raise alerts on the values of a key, such as one far from its mean; one row for each alert.
 
     Rows are handled in the order of their times: a row waits in the state until the watermark passes it, and
-    only then can it alert. So the alerts do not depend on how the input is cut into batches. Rows of the same
-    time go by their values as text. Late rows are dropped, and counted by Spark; `split_late` shows them.
+    only then can it alert. So the alerts do not depend on how the input is split into batches. Rows with the
+    same time are ordered by their values as text. Late rows are dropped, and Spark counts them; use
+    `split_late` to see them.
 
-    With `order="arrival"` a row alerts in the batch in which it comes, also when it is late; within a batch,
-    rows go by their times. What alerts then depends on the batches, and so may differ in a second run.
+    With `order="arrival"` a row can alert in the batch in which it arrives, even if it is late; within a
+    batch, rows are ordered by their times. The alerts then depend on the batches, so a second run over the
+    same input may give different ones.
 
-    A row without key or time is left out. One whose value is null, NaN or infinite changes no mean and raises
-    no alert; for `Silent` it is a row like others. The state keeps the rows that wait and, for ever, some
-    numbers for each key. A changed argument of a rule holds from the next start on, with the numbers kept.
+    A row without a key or a time is ignored. A row whose value is null, NaN or infinite changes no mean and
+    raises no alert, but it does end a silence for `Silent`. The state keeps the waiting rows and, for ever, a
+    few numbers for each key. If you change an argument of a rule, the new value applies from the next start
+    on, to the numbers that the state has.
 
     Delivery: a batch replayed after a crash gives the same alerts.
 
     Args:
         frame: static or streaming.
-        key: the columns whose values have statistics of their own: one name, or a list of them.
-        time: the event-time column (timestamp) with the watermark.
-        value: the column that the rules look at: a number, or a struct of several for rules that look at its
-            fields.
-        rule: one or several: `Ewma`, `ZScore`, `Jump`, `Often`, `Silent`, or one of your own; how to write
-            one stands in `sparkstream_kit.state.rules`.
-        order: `time` or `arrival`.
+        key: the columns that identify a key, each with statistics of its own: one name, or a list of names.
+        time: the event-time column (timestamp), which needs a watermark in a stream (with `order="arrival"`,
+            only if a rule such as `Silent` waits for a time).
+        value: the column that the rules check: a number, or a struct for rules that check one or several of
+            its fields.
+        rule: one or several rules: `Ewma`, `ZScore`, `Jump`, `Often`, `Silent`, or a rule of your own;
+            `sparkstream_kit.state.rules` describes how to write one.
+        order: `time` (wait for the watermark) or `arrival` (handle each row in its batch).
 
     Returns:
-        The key's columns, the time and the value under their names; `rule STRING`, the rule's class;
-        `score DOUBLE`, how far beyond the rule; `reason STRING`, why, in words with the numbers. The time
-        keeps its watermark.
+        The key columns, the time and the value under their names; `rule STRING`, the class of the rule;
+        `score DOUBLE`, what the rule measured, such as the distance from the mean in standard deviations;
+        `reason STRING`, a sentence with the numbers. The time keeps its watermark.
 
     Raises:
-        InvalidInputError: no such column, a time that is no timestamp or has no watermark, a value that is no
-            number, columns of the same name, an object that is no rule, or a Spark before 4.1.
+        InvalidInputError: a column that does not exist, a time that is not a timestamp or has no watermark, a
+            value that is not a number, a column that is given twice or named like one of the three added
+            ones, or an object that is not a rule.
+        MissingExtraError: a library of the extra `state` is not installed.
 
     Examples:
         In a session::
@@ -110,7 +116,7 @@ def alert_when(
     at = len(keys)
     rows = values.packed(frame.select(*map(column, names)), at if waits else None)
     *known, looked_at = rows.schema
-    # No value belongs to an alert that comes without a row, whatever the input's column holds.
+    # Nullable, even if the input's column is not: an alert without a row, of a silence, has no value.
     looked_at = T.StructField(looked_at.name, looked_at.dataType)
     output = T.StructType([*known, looked_at, *_ADDED])
     streaming = frame.isStreaming
@@ -123,11 +129,11 @@ def alert_when(
 
 
 class _Rules(Handler):
-    """Handles the rows of a key by rules, each with a state of its own."""
+    """Handles the rows of a key by a list of rules, each with a state of its own."""
 
     def __init__(self, rules: Sequence[Rule], at: int) -> None:
         self._at = at
-        self._rules = by_value(rules)  # they may be of the caller's own script
+        self._rules = by_value(rules)  # pickled with their code: their classes may be in the caller's script
         self._names = _names(rules)
         self._kinds = [values.columns(f"{type(rule).__name__}.state", rule.state) for rule in rules]
         self.states = dict(zip(self._names, self._kinds, strict=True))
@@ -169,7 +175,7 @@ class _Rules(Handler):
         yield self._told(self.rules[number], key, time, None, alert)
 
     def _dues(self, known: list[Any]) -> list[tuple[int, int]]:
-        """Return when each rule wants to be asked, in microseconds, and its number."""
+        """Return for each rule that waits the time at which to call it (microseconds), and its index."""
         asked = [
             (number, rule.due(known[number]))
             for number, rule in enumerate(self.rules)
@@ -183,7 +189,7 @@ class _Rules(Handler):
 
 
 def _looked_at(call: str, field: T.StructField, of: str | None) -> T.StructField:
-    """Return the column of the values, or the field of it that a rule looks at."""
+    """Return the column of the values or, for a rule with `of`, the field of that struct."""
     if of is None:
         return field
     if not isinstance(field.dataType, T.StructType):
@@ -193,7 +199,7 @@ def _looked_at(call: str, field: T.StructField, of: str | None) -> T.StructField
 
 
 def _names(rules: Sequence[Rule]) -> list[str]:
-    """Return the names of the rules' states; a second rule of a class is told by its number."""
+    """Return the names of the rules' states: the class, with a number from the second rule of a class on."""
     seen: Counter[str] = Counter()
     names = []
     for rule in rules:
@@ -220,38 +226,40 @@ def _rules(call: str, given: Any) -> list[Rule]:
     return rules
 
 
-_TASKS = 64  # groups of rows without a key, which Spark spreads over its shuffle partitions
+_TASKS = 64  # split_late has no key: it makes this many groups, which Spark spreads over shuffle partitions
 
 
 def split_late(frame: DataFrame, time: str, by: str | None = None) -> DataFrame:
-    """Mark late rows, whose time the watermark has passed, so that they can be kept apart.
+    """Mark the rows that are late, so that they can be set aside instead of being dropped silently.
 
-    A row is late when its time is not after the watermark of its batch: the newest time of all batches
-    before, less the delay. No row is dropped and no state is kept. The time column keeps its watermark, so
-    that windows can count the other rows in the same query::
+    A row is late if its time is not after the watermark of its batch: the newest time of all earlier batches
+    minus the delay. No row is dropped and no state is kept. The time column keeps its watermark, so windows
+    can count the other rows in the same query::
 
         told = state.split_late(windows.with_watermark(events, "time", "10 minutes"), "time")
         counts = told.where("NOT late").groupBy(windows.tumbling("time", "1 hour")).count()
 
-    Without `where` a window counts late rows, too, until it has closed. To have the late rows aside as well,
-    start a second query on `told.where("late")`; where both read the same files one by one, the one has
-    exactly what the other lacks. Do not union both in one query: with this operator in two branches, Spark
-    emits no window. For large volumes use `sinks.by_watermark`, which spares the pass through Python.
+    Without `where`, a window also counts late rows until it is closed. To keep the late rows as well, start a
+    second query on `told.where("late")`. If both queries read the same files one by one, the second has
+    exactly the rows that the first leaves out. Do not union the two in one query: with this operator in two
+    branches, Spark emits no window. For large volumes use `sinks.by_watermark`, which avoids the pass through
+    Python.
 
     Delivery: a batch replayed after a crash gives the same rows.
 
     Args:
-        frame: static or streaming; of a static one no row is late.
+        frame: static or streaming; in a static frame no row is late.
         time: the event-time column (timestamp) with the watermark. A row without a time is not late.
-        by: a column by whose values the rows are spread over tasks; by default the whole row.
+        by: a column whose values decide how rows are spread over tasks. Default: the whole row.
 
     Returns:
         The same rows and columns, then `late BOOLEAN` and `watermark TIMESTAMP`: the watermark that a late
-        row has missed, null in other rows.
+        row missed, null in other rows.
 
     Raises:
-        InvalidInputError: no such column, a time that is no timestamp or has no watermark, a column `late` or
-            `watermark` that is there already, or a Spark before 4.1.
+        InvalidInputError: a column that does not exist, a time that is not a timestamp or has no watermark,
+            or an existing column `late` or `watermark`.
+        MissingExtraError: a library of the extra `state` is not installed.
 
     Examples:
         In a session::
@@ -281,7 +289,7 @@ def split_late(frame: DataFrame, time: str, by: str | None = None) -> DataFrame:
 
 
 class _Late(StatefulProcessor):
-    """Compares each row with the watermark, and keeps nothing."""
+    """Compares each row with the watermark; keeps no state."""
 
     def __init__(self, at: int, names: Sequence[str]) -> None:
         self._at = at
@@ -301,30 +309,31 @@ class _Late(StatefulProcessor):
 
 
 def once(frame: DataFrame, ids: str | Sequence[str], time: str, within: str | timedelta) -> DataFrame:
-    """Keep the first row of each id, and drop those that come again within a duration of event time.
+    """Drop duplicates within a duration of event time: keep the first row of each id, even if it is late.
 
-    Unlike `dropDuplicatesWithinWatermark`, which drops every late row, a late row passes if its id is not
-    known. A row comes again if a row of its ids was kept whose time is at most `within` before or after its
-    own. An id is forgotten when the watermark is `within` past the time of its row, so that the state is
-    bounded; a duplicate that is later still passes. Of a batch, the first row by time is kept, and among rows
-    of the same time the first by its text, so that a replayed batch gives the same. Rows of one id
-    with other times in other orders may keep another of them.
+    `dropDuplicatesWithinWatermark` drops every late row; here a late row passes if its id is not known. A row
+    is a duplicate if a row with the same ids was kept whose time is at most `within` before or after its own.
+    An id is forgotten when the watermark is `within` past the time of its row, which bounds the state; a
+    duplicate that is even later passes. Within a batch, the first row by time is kept, and among rows with
+    the same time the first by its text, so a replayed batch gives the same result. If rows of one id have
+    different times, the order in which they arrive can decide which of them is kept.
 
-    A row with a null in one of its ids, or without a time, is nobody's duplicate, and passes each time.
+    A row with a null in one of its ids, or without a time, is never a duplicate, and always passes.
 
     Args:
         frame: static or streaming.
-        ids: the columns that tell rows apart: one name, or a list of them.
+        ids: the columns that identify a row: one name, or a list of names.
         time: the event-time column (timestamp) with the watermark.
-        within: how far apart duplicates may be, such as "1 hour".
+        within: how far apart in event time duplicates may be, such as "1 hour" or a `timedelta`.
 
     Returns:
-        The same columns, without the rows that come again. The time column keeps its watermark; windows after
-        it drop the late rows.
+        The same columns, without the duplicates. The time column keeps its watermark, so windows after this
+        step drop the late rows.
 
     Raises:
-        InvalidInputError: no such column, a time that is no timestamp or has no watermark, a duration that
-            cannot be read or is not positive, or a Spark before 4.1.
+        InvalidInputError: a column that does not exist, a time that is not a timestamp or has no watermark,
+            or a duration that cannot be read or is not positive.
+        MissingExtraError: a library of the extra `state` is not installed.
 
     Examples:
         In a session::
@@ -345,7 +354,7 @@ def once(frame: DataFrame, ids: str | Sequence[str], time: str, within: str | ti
 
 
 class _Once(StatefulProcessor):
-    """Keeps the times of the rows of one id that were kept, until the watermark has passed them."""
+    """Keeps for one id the times of the rows that passed, until the watermark is `within` past them."""
 
     def __init__(self, at: int, span: int, *, timers: bool) -> None:
         self._at = at

@@ -2,18 +2,20 @@
 
 A rule has
 
-- `state`: a dataclass whose fields all have defaults: `state()` is what is known of a key before its first
-  row. Fields are `str`, `int`, `float`, `bool` or lists of them. A field may be added later: what the
-  checkpoint has kept without it goes on with its default (not where an aggregation, a deduplication or a
-  join stands in the same query, for which Spark keeps no state in Avro).
-- `step(state, time, value)`: returns the next state, and an `Alert` or None. The time is in seconds since
-  1970. The value is that of the column; a struct comes as a dict, in which times are microseconds.
+- `state`: a dataclass whose fields all have defaults; `state()` is the state of a key before its first row.
+  Fields are `str`, `int`, `float`, `bool` or lists of these. You may add a field later: a state from the
+  checkpoint then has the field's default (but not if an aggregation, a deduplication or a join is in the same
+  query, because Spark then does not store state as Avro).
+- `step(state, time, value)`: takes one row and returns the next state, and an `Alert` or None. The time is in
+  seconds since 1970. The value is that of the column; a struct is passed as a dict, with times in
+  microseconds since 1970.
 
-A rule that also speaks when no row comes has
+A rule that can also alert when no row arrives has
 
-- `due(state)`: the time at which it wants to be asked if no row comes until then, or None;
-- `expire(state)`: returns the next state and the `Alert` of that time. At the end of a static or drained
-  input it is asked until nothing is due any more, so one row must not lead to alerts without end.
+- `due(state)`: returns the time (seconds since 1970) at which `expire` is to be called if no row arrives
+  before it, or None.
+- `expire(state)`: returns the next state and the `Alert` for that time. At the end of a static or drained
+  input it is called until `due` returns None, so a single row must not lead to alerts without end.
 
 Such a rule also gets rows without a value, with `value` None.
 """
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Seen:
-    """What `Ewma` and `ZScore` know of a key: how many values, their mean, and a measure of their spread."""
+    """The state of `Ewma` and `ZScore` for a key: the number of values, their mean, a measure of spread."""
 
     count: int = 0
     mean: float = 0.0
@@ -44,7 +46,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Last:
-    """What `Jump` and `Silent` know of a key: its last row, and whether its silence was told."""
+    """The state of `Jump` and `Silent` for a key: its last row, and whether its silence has been reported."""
 
     time: float | None = None
     value: float | None = None
@@ -53,56 +55,57 @@ class Last:
 
 @dataclass(frozen=True)
 class Times:
-    """What `Often` knows of a key: when its last rows came, in seconds."""
+    """The state of `Often` for a key: the times of its last rows, in seconds since 1970."""
 
     recent: list[float] = field(default_factory=list)
 
 
 def welford(count: int, mean: float, spread: float, value: float) -> tuple[int, float, float]:
-    """Return count, mean and sum of squared differences from the mean, with one more value."""
+    """Add one value to count, mean and sum of squared differences from the mean, and return all three."""
     count += 1
     new = mean + (value - mean) / count
     return count, new, spread + (value - mean) * (value - new)
 
 
 def is_usable(value: Any) -> bool:
-    """Say whether a value can be counted in: not null, NaN or infinite."""
+    """Return whether a rule can compute with a value: it is not null, NaN or infinite."""
     return value is not None and not (isinstance(value, float) and not math.isfinite(value))
 
 
 class Alert(NamedTuple):
-    """What a rule has found: how far beyond the rule, and why, in words."""
+    """What a rule found: a score, in the rule's own measure, and a sentence that explains it."""
 
     score: float
     reason: str
 
 
 class Rule(Protocol):
-    """What `alert_when` takes, for type checkers; nothing has to inherit from it."""
+    """The interface of a rule, for type checkers; a rule does not have to inherit from it."""
 
     @property
     def state(self) -> Callable[[], Any]:
-        """Return the dataclass of what is known of a key."""
+        """Return the dataclass that holds the state of a key."""
 
     def step(self, state: Any, time: float, value: Any) -> tuple[Any, Alert | None]:
-        """Return the next state, and an alert or None."""
+        """Take one row; return the next state, and an alert or None."""
 
 
 @dataclass(frozen=True)
 class Ewma:
-    """A value far from the key's moving mean, which forgets old values exponentially.
+    """Alerts on a value far from the key's moving mean, which forgets old values exponentially.
 
     mean += alpha * (value - mean), and likewise the variance: T. Finch, "Incremental calculation of weighted
-    mean and variance" (2009), section 9. A value alerts when it is more than `sigmas` standard deviations
-    from the mean of those before. It is then counted in as if it lay on that limit, so that one outlier hides
-    no other and a lasting change stops alerting after some rows: S. Gelper, R. Fried and C. Croux, "Robust
-    forecasting with exponential and Holt-Winters smoothing" (2010). While all values are equal, none alerts.
+    mean and variance" (2009), section 9. A value raises an alert if it is more than `sigmas` standard
+    deviations from the mean of the values before it. It is then counted as if it lay on that limit, so that
+    one outlier does not hide the next and a lasting change stops raising alerts after some rows: S. Gelper,
+    R. Fried and C. Croux, "Robust forecasting with exponential and Holt-Winters smoothing" (2010). As long as
+    all values of a key are equal, none raises an alert. The score is the distance in standard deviations.
 
     Args:
-        alpha: the weight of the newest value, from 0 to 1; about 1 / alpha values are remembered.
-        sigmas: how many standard deviations are too many.
-        warmup: how many values of a key come before the first that may alert.
-        of: the field to look at, where the column of the values is a struct.
+        alpha: the weight of the newest value, above 0 and at most 1; the mean covers about 1 / alpha values.
+        sigmas: the largest distance from the mean, in standard deviations, that raises no alert.
+        warmup: how many values of a key must come first, before one can raise an alert.
+        of: the field to check, if the value column is a struct.
 
     Examples:
         >>> rule = Ewma(warmup=2)
@@ -125,7 +128,7 @@ class Ewma:
         _check_number(self, "warmup", 0)
 
     def step(self, state: Seen, time: float, value: Any) -> tuple[Seen, Alert | None]:  # noqa: ARG002 - as in each rule
-        """Return the next state, and an alert for a value too far from the mean."""
+        """Return the next state, and an alert if the value is too far from the moving mean."""
         deviation = math.sqrt(state.spread)
         counted, alert = _limited(self, state, float(value), deviation, "moving mean")
         step = counted - state.mean if state.count else 0.0
@@ -138,17 +141,18 @@ class Ewma:
 
 @dataclass(frozen=True)
 class ZScore:
-    """A value far from the mean of all values of its key so far.
+    """Alerts on a value far from the mean of all earlier values of its key.
 
-    Mean and standard deviation (of a sample) as B. P. Welford, "Note on a method for calculating corrected
-    sums of squares and products" (1962). A value alerts when it is more than `sigmas` standard deviations
-    from the mean of those before, and is then counted in as if it lay on that limit, as for `Ewma`. While all
-    values are equal, none alerts.
+    Mean and standard deviation (of a sample) are computed as in B. P. Welford, "Note on a method for
+    calculating corrected sums of squares and products" (1962). A value raises an alert if it is more than
+    `sigmas` standard deviations from the mean of the values before it. It is then counted as if it lay on
+    that limit, as in `Ewma`. As long as all values of a key are equal, none raises an alert. The score is the
+    distance in standard deviations.
 
     Args:
-        sigmas: how many standard deviations are too many.
-        warmup: how many values of a key come before the first that may alert; at least 2.
-        of: the field to look at, where the column of the values is a struct.
+        sigmas: the largest distance from the mean, in standard deviations, that raises no alert.
+        warmup: how many values of a key must come first, before one can raise an alert; at least 2.
+        of: the field to check, if the value column is a struct.
 
     Examples:
         >>> rule = ZScore(sigmas=3, warmup=3)
@@ -169,7 +173,7 @@ class ZScore:
         _check_number(self, "warmup", 2)
 
     def step(self, state: Seen, time: float, value: Any) -> tuple[Seen, Alert | None]:  # noqa: ARG002 - as in each rule
-        """Return the next state, and an alert for a value too far from the mean."""
+        """Return the next state, and an alert if the value is too far from the mean."""
         deviation = math.sqrt(state.spread / (state.count - 1)) if state.count > 1 else 0.0
         counted, alert = _limited(self, state, float(value), deviation, "mean")
         return Seen(*welford(state.count, state.mean, state.spread, counted)), alert
@@ -177,11 +181,13 @@ class ZScore:
 
 @dataclass(frozen=True)
 class Jump:
-    """A value that differs by more than `by` from the value of its key before; the score is the difference.
+    """Alerts on a value that differs by more than `by` from the key's previous value.
+
+    The score is the difference, without its sign.
 
     Args:
-        by: how much it may differ, in the column's own unit.
-        of: the field to look at, where the column of the values is a struct.
+        by: the largest difference that raises no alert, in the column's own unit.
+        of: the field to check, if the value column is a struct.
 
     Examples:
         >>> rule = Jump(by=10)
@@ -197,7 +203,7 @@ class Jump:
         _check_number(self, "by", 0)
 
     def step(self, state: Last, time: float, value: Any) -> tuple[Last, Alert | None]:
-        """Return the next state, and an alert for a value too far from the one before."""
+        """Return the next state, and an alert if the value is too far from the previous one."""
         now, before, alert = float(value), state.value, None
         if before is not None and (score := abs(now - before)) > self.by:
             where = "above" if now > before else "below"
@@ -208,14 +214,14 @@ class Jump:
 
 @dataclass(frozen=True)
 class Often:
-    """More than `most` values of a key within a duration; the score is how many.
+    """Alerts when a key has more than `most` values within a duration of event time; the score is how many.
 
-    Each further one within the duration alerts, too. A row whose value is null does not count.
+    Each further value within the duration raises an alert, too. A row whose value is null does not count.
 
     Args:
-        most: how many may come.
-        within: how long the first of them counts, such as "1 minute".
-        of: the field to look at, where the column of the values is a struct.
+        most: the largest number of values that raises no alert.
+        within: the duration, such as "1 minute" or a `timedelta`. A value that is this old no longer counts.
+        of: the field that must have a value, if the value column is a struct.
 
     Examples:
         >>> rule = Often(most=2, within="1 minute")
@@ -236,7 +242,7 @@ class Often:
         positive("Often(): within", self.within)
 
     def step(self, state: Times, time: float, value: Any) -> tuple[Times, Alert | None]:  # noqa: ARG002 - as in each rule
-        """Return the next state, and an alert if there were too many."""
+        """Return the next state, and an alert if there are too many values."""
         span = to_microseconds("within", self.within) / 1e6
         recent = [*(each for each in state.recent if abs(time - each) < span), time]
         if (count := len(recent)) <= self.most:
@@ -247,15 +253,15 @@ class Often:
 
 @dataclass(frozen=True)
 class Silent:
-    """No row of a key for longer than `after`, by event time; the score is `after` in seconds.
+    """Alerts when a key has no row for longer than `after`, by event time; the score is `after` in seconds.
 
-    The alert has the time at which the silence was due, which is `after` past the key's last row, and no
-    value. There is one alert for each silence, once the watermark has passed that time. So a feed that stops
-    altogether is no alert: without rows the watermark stands still. Give `run` an `idle` time for that. At
-    the end of a static or drained input every key is silent.
+    The time of the alert is the key's last row plus `after`; its value is null. Each silence raises one
+    alert, once the watermark has passed that time. A feed that stops altogether therefore raises no alert:
+    without rows the watermark does not move. Give `run` an `idle` time to notice that. At the end of a static
+    or drained input every key is silent.
 
     Args:
-        after: such as "10 minutes", or a `timedelta`.
+        after: the longest silence that raises no alert, such as "10 minutes" or a `timedelta`.
 
     Examples:
         >>> rule = Silent("10 minutes")
@@ -275,15 +281,15 @@ class Silent:
         return to_microseconds("after", self.after) / 1e6
 
     def step(self, state: Last, time: float, value: Any) -> tuple[Last, Alert | None]:  # noqa: ARG002 - as in each rule
-        """Return the next state: the silence is over."""
+        """Return the next state: a row ends the silence."""
         return Last(time if state.time is None else max(time, state.time)), None
 
     def due(self, state: Last) -> float | None:
-        """Return the time at which the silence is due, if nothing was said of it."""
+        """Return the time at which the silence raises an alert, in seconds; None if it already has."""
         return None if state.time is None or state.told else state.time + self.seconds
 
     def expire(self, state: Last) -> tuple[Last, Alert]:
-        """Return the alert."""
+        """Return the state with the silence reported, and the alert."""
         since = datetime.fromtimestamp(int(state.time or 0), UTC)
         reason = f"no row since {since:%Y-%m-%d %H:%M:%S} UTC, for more than {self.after}"
         return replace(state, told=True), Alert(self.seconds, reason)
@@ -292,7 +298,7 @@ class Silent:
 def _limited(
     rule: Ewma | ZScore, state: Seen, value: float, deviation: float, what: str
 ) -> tuple[float, Alert | None]:
-    """Return a value as it is counted in, and an alert if it is too far from the mean."""
+    """Return the value to count, at most on the limit, and an alert if the value is beyond the limit."""
     if state.count < rule.warmup or not deviation:
         return value, None
     score = abs(value - state.mean) / deviation
@@ -317,7 +323,7 @@ def _check_number(rule: object, name: str, low: float, high: float = math.inf) -
 
 
 def _text(number: float) -> str:
-    """Return a number as people write it.
+    """Format a number for a reader: four digits, or a whole number with commas from 1,000 on.
 
     Examples:
         >>> _text(20.0), _text(1234567.0), _text(20.2613), _text(-0.00012345)

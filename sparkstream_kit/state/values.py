@@ -1,4 +1,10 @@
-"""`as_of`, and the processor that takes a key's rows in the order of their times."""
+"""`as_of`, and what the functions of `state` share: columns, packed rows, the processor that sorts by time.
+
+`InOrder` is the stateful processor of `alert_when` and `as_of`: it keeps the rows of a key until the
+watermark has passed them and hands them to a `Handler` in the order of their times. `packed` and `unpacked`
+turn times into whole numbers on the way to Python and back; `columns`, `read` and `to_keep` store a
+dataclass.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +39,7 @@ _LIBRARIES = ("pandas", "pyarrow", "google.protobuf")
 
 
 def place_of(caller: str, frame: DataFrame, name: str) -> int:
-    """Return where a column stands.
+    """Return the index of a column in a frame.
 
     Raises:
         InvalidInputError: there is no such column, or there are two.
@@ -45,10 +51,10 @@ def place_of(caller: str, frame: DataFrame, name: str) -> int:
 
 
 def places_of_keys(caller: str, frame: DataFrame, keys: str | Sequence[str]) -> list[int]:
-    """Return where the key columns stand: one name was given, or a list of them.
+    """Return the indexes of the key columns, given as one name or as a list of names.
 
     Raises:
-        InvalidInputError: none was given, or `place_of` refuses one.
+        InvalidInputError: the list is empty, or `place_of` refuses a name.
     """
     names = [keys] if isinstance(keys, str) else list(keys)
     if not names:
@@ -57,27 +63,28 @@ def places_of_keys(caller: str, frame: DataFrame, keys: str | Sequence[str]) -> 
 
 
 def place_of_time(caller: str, frame: DataFrame, name: str, *, watermark: bool = True) -> int:
-    """Return where the event-time column stands.
+    """Return the index of the event-time column.
 
     Raises:
-        InvalidInputError: there is no such column, it is no timestamp, or a stream has no watermark on it.
+        InvalidInputError: there is no such column, it is not a timestamp, or a stream has no watermark on it.
     """
     return place_of(caller, frame, event_time(frame, name, caller, watermark=watermark))
 
 
 def packed(frame: DataFrame, timed_by: int | None = None) -> DataFrame:
-    """Return the frame with columns named c0, c1, …, and times and dates in them as whole numbers.
+    """Rename the columns to c0, c1, …, and turn the times and dates in them into whole numbers.
 
-    Python's times have no zone of their own, so that of the two hours at the end of summer time it keeps one,
-    and no year after 9999.
+    Python's `datetime` would lose information: a time without a zone keeps only one of the two hours at the
+    end of summer time, and a year after 9999 does not exist.
 
     Args:
         frame: static or streaming.
-        timed_by: where the time stands that keeps its watermark. Without it no column has one any more, so
-            that Spark drops no late rows before a processor sees them.
+        timed_by: the index of the time column that keeps its watermark. Without it no column has a watermark
+            any more, so that Spark drops no late rows before a processor sees them.
     """
     if not frame.isStreaming:
-        # Else Spark has nothing yet that its state stores report to, also where a batch uses them.
+        # Create the coordinator to which Spark's state stores report: a batch query uses state stores, too,
+        # but does not create it.
         frame.sparkSession.streams  # noqa: B018
     names = [f"c{at}" for at in range(len(frame.columns))]
     columns = []
@@ -88,7 +95,7 @@ def packed(frame: DataFrame, timed_by: int | None = None) -> DataFrame:
 
 
 def unpacked(names: Sequence[str], fields: Iterable[T.StructField]) -> list[Column]:
-    """Return columns of a packed frame as they were, with the names, types and watermarks of these fields."""
+    """Return the columns of a packed frame with the names, types and watermarks of the original fields."""
     return [
         _converted(F.col(name), field.dataType, back=True).alias(field.name, metadata=dict(field.metadata))
         for name, field in zip(names, fields, strict=True)
@@ -98,10 +105,10 @@ def unpacked(names: Sequence[str], fields: Iterable[T.StructField]) -> list[Colu
 def processed(
     caller: str, groups: GroupedData, processor: StatefulProcessor, output: T.StructType, *, streaming: bool
 ) -> DataFrame:
-    """Return what a processor makes of each group of rows.
+    """Run a processor over each group of rows, by event time if `streaming`, and return its results.
 
     Raises:
-        MissingExtraError: a library that it needs is not installed.
+        MissingExtraError: a library of the extra `state` is not installed.
     """
     if not all(map(_is_installed, _LIBRARIES)):
         raise MissingExtraError(f"state.{caller.removesuffix('()')}", "state")
@@ -111,12 +118,12 @@ def processed(
 def _is_installed(name: str) -> bool:
     try:
         return find_spec(name) is not None
-    except ModuleNotFoundError:  # the package that it would be in
+    except ModuleNotFoundError:  # the parent package is not installed
         return False
 
 
 def check_number(call: str, field: T.StructField) -> None:
-    """Refuse a column that holds no numbers."""
+    """Refuse a column that is not numeric."""
     if not isinstance(field.dataType, T.NumericType):
         raise InvalidInputError(
             f"{call}: column {field.name} is {field.dataType.simpleString()}, not a number; cast it first"
@@ -124,7 +131,7 @@ def check_number(call: str, field: T.StructField) -> None:
 
 
 def _converted(column: Column, dtype: T.DataType, *, back: bool = False) -> Column:
-    """Return a column with the times and dates in it as whole numbers, or back as they were."""
+    """Return a column with all times and dates in it as whole numbers or, with `back`, converted back."""
     if isinstance(dtype, T.TimestampType):
         return F.timestamp_micros(column) if back else F.unix_micros(column)
     if isinstance(dtype, T.DateType):
@@ -148,54 +155,58 @@ def _converted(column: Column, dtype: T.DataType, *, back: bool = False) -> Colu
 
 
 MILLI = 1000  # microseconds; Spark's watermarks and timers are in milliseconds
-PROTOCOL = 5  # of pickle, fixed: a state outlives the Python that wrote it
+PROTOCOL = 5  # of pickle; fixed, because another version of Python may read the state later
 
 
 class Handler(Protocol):
-    """What is done with the rows of one key; all times are microseconds since 1970."""
+    """What to do with the rows of one key; all times are microseconds since 1970.
 
-    states: dict[str, T.StructType]  # what is kept of a key, by name
+    `load` and `save` convert between the stored state and any object of the handler's own, here called known.
+    """
+
+    states: dict[str, T.StructType]  # the columns of each state that is stored for a key, by its name
 
     def load(self, kept: list[tuple[Any, ...] | None]) -> Any:
-        """Return what is known of a key by what was kept of it, in the order of `states`."""
+        """Make the handler's object from the stored states, in the order of `states`; None if not stored."""
 
     def save(self, known: Any) -> list[tuple[Any, ...]]:
-        """Return what is to be kept of a key."""
+        """Return the states to store, in the order of `states`."""
 
     def see(self, known: Any, key: tuple[Any, ...], row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-        """Yield the results of a row, and change what is known."""
+        """Yield the results of a row, and update `known`."""
 
     def pass_by(self, row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:  # noqa: ARG002
-        """Yield the results of a row without a key or a time, which has no place in any order."""
+        """Yield the results of a row without a key or a time, which cannot be put in order."""
         return iter(())
 
     def due(self, known: Any) -> int | None:  # noqa: ARG002
-        """Return the time at which to call `expire` if no row comes before; None if there is none."""
+        """Return the time at which to call `expire` if no row comes before it, or None."""
         return None
 
     def expire(self, known: Any, key: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:  # noqa: ARG002
-        """Yield the results of the time that `due` has said, and change what is known."""
+        """Yield the results for the time that `due` returned, and update `known`."""
         return iter(())
 
 
 class InOrder(StatefulProcessor):
-    """Hands the rows of each key to a handler by their times, once the watermark has passed them.
+    """Hands the rows of each key to a handler in the order of their times, behind the watermark.
 
-    Until then they wait in the state. Rows of the same time go by their text, so that the order does not
-    depend on the batches. Each key has one timer: at the first time at which something is to be done.
+    Until the watermark has passed a row, it waits in the state. Rows with the same time are ordered by their
+    text, so that the order does not depend on the batches. Each key has one timer, set for the first time at
+    which there is something to do.
     """
 
     def __init__(
         self, handler: Handler, at: int, names: Sequence[str], *, waits: bool, streaming: bool
     ) -> None:
-        """Take what to do.
+        """Keep the arguments; Spark calls `init` in the worker.
 
         Args:
-            handler: what is done with the rows.
-            at: where the time stands in a row.
+            handler: handles the rows.
+            at: the index of the time in a row.
             names: the columns of the results.
-            waits: rows wait for the watermark; else they are handled as they come.
-            streaming: there are later batches; else all rows of a key are here at once.
+            waits: rows wait for the watermark; otherwise they are handled in the batch they come in.
+            streaming: there are later batches; otherwise all rows of a key are in this one.
         """
         self._handler = handler
         self._at = at
@@ -204,7 +215,7 @@ class InOrder(StatefulProcessor):
         self._streaming = streaming
 
     def init(self, handle: StatefulProcessorHandle) -> None:
-        """Take the state of a key, before its rows come."""
+        """Open the states of a key; Spark calls this before it passes rows."""
         self._handle = handle
         self._result = Row(*self._names)
         self._kept = [handle.getValueState(name, kept) for name, kept in self._handler.states.items()]
@@ -212,7 +223,7 @@ class InOrder(StatefulProcessor):
         self._timer = handle.getValueState("timer", "at BIGINT")
 
     def handleInputRows(self, key: Any, rows: Iterator[Row], timerValues: TimerValues) -> Iterator[Row]:  # noqa: N803, ARG002 - Spark's
-        """Handle the rows of a key, or let them wait."""
+        """Handle the new rows of a key, or store them until the watermark passes them."""
         found: list[tuple[Any, ...]] = []
         placed = []
         for row in in_order(rows, self._at):
@@ -233,7 +244,7 @@ class InOrder(StatefulProcessor):
         timerValues: TimerValues,  # noqa: N803
         expiredTimerInfo: ExpiredTimerInfo,  # noqa: N803, ARG002
     ) -> Iterator[Row]:
-        """Handle the rows of a key that the watermark has passed."""
+        """Handle the stored rows of a key that the watermark has passed."""
         now = timerValues.getCurrentWatermarkInMs() * MILLI
         self._timer.clear()
         waiting = [pickle.loads(each[0]) for each in self._waiting.get()] if self._waits else []  # noqa: S301 - our own
@@ -241,7 +252,7 @@ class InOrder(StatefulProcessor):
         if passed:
             waiting = [row for row in waiting if row[self._at] > now]
             self._waiting.clear()
-        if passed and waiting:  # Spark takes no empty list
+        if passed and waiting:  # put() refuses an empty list
             self._waiting.put([(pickle.dumps(row, PROTOCOL),) for row in waiting])
         found = self._handled(key, in_order(passed, self._at), now)
         if waiting:
@@ -251,10 +262,10 @@ class InOrder(StatefulProcessor):
     def _handled(
         self, key: tuple[Any, ...], rows: Iterable[Sequence[Any]], now: int | None
     ) -> list[tuple[Any, ...]]:
-        """Return the results of rows in their order, and of what was due among them and until now."""
+        """Return the results of rows, in order, and of what was due between them and until `now`."""
         handler = self._handler
         known = handler.load([state.get() for state in self._kept])
-        before = handler.save(known)  # a key of which nothing is known yet is not kept: it would be for ever
+        before = handler.save(known)  # to store changes only: an empty state would stay for ever
         found: list[tuple[Any, ...]] = []
         for row in rows:
             while (due := handler.due(known)) is not None and due < row[self._at]:
@@ -270,7 +281,7 @@ class InOrder(StatefulProcessor):
         return found
 
     def _wake(self, time: int) -> None:
-        """See to it that the key's timer is no later than when the watermark reaches a time."""
+        """Set the key's timer to when the watermark reaches `time`, unless it is set for an earlier time."""
         if not self._streaming:
             return
         wanted = timer_at(time)
@@ -283,20 +294,21 @@ class InOrder(StatefulProcessor):
 
 
 def in_order(rows: Iterable[Any], at: int) -> list[Any]:
-    """Return rows by their time, those of one time by their text, and those without a time first."""
+    """Sort rows by time, and rows with the same time by their text; rows without a time come first."""
     return sorted(rows, key=lambda row: (row[at] is not None, row[at] or 0, repr(tuple(row))))
 
 
 def timer_at(micros: int) -> int:
-    """Return the first millisecond at which the watermark has passed a time."""
+    """Return the first watermark, in milliseconds since 1970, that has reached a time."""
     return -(-micros // MILLI)
 
 
 def columns(what: str, cls: Any) -> T.StructType:
-    """Return the columns of a state, all nullable: a field that was added is null in what was kept before.
+    """Return the columns that store a state, all nullable: in an old state a newer field is null.
 
     Raises:
-        InvalidInputError: `cls` is no dataclass, or a field has no default or a type that cannot be kept.
+        InvalidInputError: `cls` is not a dataclass, or a field has no default or a type that is not
+            allowed.
     """
     if not (isclass(cls) and is_dataclass(cls)):
         raise InvalidInputError(f"{what} is {said(cls)}; give a dataclass (the class itself)")
@@ -318,13 +330,13 @@ def columns(what: str, cls: Any) -> T.StructType:
 
 
 def read(cls: Any, names: list[str], kept: tuple[Any, ...] | None) -> Any:
-    """Return a state by what was kept of it; what is null has its default."""
+    """Make a state from its stored values; a null becomes the default of the field."""
     values = zip(names, kept or (), strict=False)
     return cls(**{name: value for name, value in values if value is not None})
 
 
 def to_keep(state: Any, kinds: T.StructType) -> tuple[Any, ...]:
-    """Return what is kept of a state, each value of just its type: the JVM takes another for null."""
+    """Return the values to store, each converted to its exact type: the JVM reads any other type as null."""
     return tuple(_of_type(getattr(state, kind.name), kind.dataType) for kind in kinds)
 
 
@@ -349,26 +361,29 @@ def as_of(
 ) -> DataFrame:
     """Add to each row of one stream the values of the last row of another stream at or before its time.
 
-    This is the as-of join of pandas (`merge_asof`), which Structured Streaming lacks: the price that held
-    when an order came. Both streams need a watermark; a row waits until both have passed it, because Spark
-    goes by the slower one. A stream without new rows holds the other one back. The state keeps the rows that
-    wait and, for ever, the last right row of each key. Late rows of both are dropped, and counted by Spark.
+    This is the as-of join of pandas (`merge_asof`), which Structured Streaming lacks; it answers, for
+    example, which price was valid when an order came. Both streams need a watermark. A row waits until both
+    watermarks have passed it, because Spark uses the slower one, so a stream without new rows holds the other
+    one back. The state keeps the waiting rows and, for ever, the last right row of each key. Late rows of
+    both streams are dropped, and Spark counts them.
 
     Args:
-        left: the rows that come out; static or streaming, as the right ones are.
-        right: the rows to look into.
-        key: the columns in both that must be equal: one name, or a list of them.
-        time: the event-time column (timestamp) in both, with the watermark.
-        columns: which columns of the right rows to add; by default all but key and time.
+        left: the rows that are returned; static or streaming.
+        right: the rows to look up; static or streaming as `left` is.
+        key: the columns in both frames that must be equal: one name, or a list of names.
+        time: the event-time column (timestamp) in both frames, with the watermark in a stream.
+        columns: the columns of the right rows to add. Default: all except key and time.
 
     Returns:
         The columns of the left rows, then `last_<time>`, the time of the right row, and the right columns
-        under their names; null where no right row of the key comes before. Left rows without key or time come
-        out at once, with nulls. The left time keeps its watermark.
+        under their names. The added columns are null if the key has no right row at or before the time. Left
+        rows without a key or a time are returned at once, with nulls. The left time keeps its watermark.
 
     Raises:
-        InvalidInputError: no such column, a time that is no timestamp or has no watermark, key columns of
-            different types, a column of an added name, a static and a streaming frame, or a Spark before 4.1.
+        InvalidInputError: a column that does not exist, a time that is not a timestamp or has no watermark,
+            key or time columns of different types, a left column named like an added one, or a static and a
+            streaming frame.
+        MissingExtraError: a library of the extra `state` is not installed.
 
     Examples:
         In a session::
@@ -395,7 +410,8 @@ def as_of(
                 f"{call}: column {here.name} is {here.dataType.simpleString()} on the left and "
                 f"{there.dataType.simpleString()} on the right; cast one of them"
             )
-    # Of the same time, the right rows come first: rows go by their text, which begins with the side.
+    # The side is the first column, and rows with the same time are ordered by their text: so a right row (0)
+    # comes before a left row (1) of the same time, which then finds it.
     sided = packed(left, lefts[-1]).select(F.lit(1).alias("side"), "*")
     shown = packed(right, rights[-1]).select(
         F.lit(0).alias("side"),
@@ -416,13 +432,13 @@ def as_of(
 
 
 def _placed(call: str, frame: DataFrame, key: str | Sequence[str], time: str) -> list[int]:
-    """Return where the columns of the key stand, and at the end that of the time."""
+    """Return the indexes of the key columns, followed by that of the time."""
     at = place_of_time(call, frame, time)
     return [*places_of_keys(call, frame, key), at]
 
 
 class _AsOf(Handler):
-    """Adds values of the last right row: a row is its side (0 or 1), the left columns, the right ones."""
+    """Adds the values of the last right row. A row is its side (1: left), the left and the right columns."""
 
     def __init__(self, left: int) -> None:
         self._left = left

@@ -1,7 +1,7 @@
 """Extra: tests of any streaming transform: rows in, batches out, restarts, replays, stream = batch.
 
-With the package installed pytest has two fixtures, `spark` and `stream`; outside pytest `streams(spark)`
-gives the same:
+The package adds two fixtures to pytest: `spark`, a session, and `stream`, which makes sources that a test
+fills and queries that it steps. Outside pytest, `streams(spark)` is the same as `stream`:
 
     def test_totals(stream):
         sales = stream("product STRING, amount INT")
@@ -10,7 +10,9 @@ gives the same:
         [batch] = totals.step()
         assert batch.rows == [("tea", 3)]
 
-`assert_stream_equals_batch` and `assert_exactly_once` test a whole transform, and a whole job with its sink.
+`run_script` steps a query through events with the expected rows beside them. `assert_stream_equals_batch`
+compares a transform on random micro-batches with a batch run. `assert_exactly_once` crashes a whole job with
+its sink at each change that it makes, and compares the result after a restart.
 """
 
 from sparkstream_kit.testing.comparing import assert_stream_equals_batch, run_script

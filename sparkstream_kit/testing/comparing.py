@@ -1,4 +1,9 @@
-"""A stream against what it must give: rows beside the events, or a batch run of the same transform."""
+"""A stream against what it must give: rows beside the events, or a batch run of the same transform.
+
+`run_script` checks the rows that each step delivers. `assert_stream_equals_batch` generates splits and orders
+of the input with hypothesis, runs each as a stream and as a batch, and shrinks the first difference to the
+smallest input. Both are part of `sparkstream_kit.testing`.
+"""
 
 from __future__ import annotations
 
@@ -22,22 +27,23 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = fault_of_the_test
 
-_KEPT = 9  # of ten rows, on the average
-_CUTS = 3  # at most four batches an example: they are what takes the time
+_KEPT = 9  # of ten rows, nine are kept on average
+_CUTS = 3  # cuts make at most four batches in an example, because the batches take most of the time
 
-_Split = tuple[tuple[int, ...], ...]  # the numbers of the rows of each batch
+_Split = tuple[tuple[int, ...], ...]  # for each batch, the numbers of its rows
 
 
 def run_script(query: Query, script: Iterable[tuple[Source, Iterable[Any], Iterable[Any]]]) -> None:
-    """Step a query through events that have the expected rows beside them.
+    """Step a query through a script of events, and check the rows that each step delivers.
 
     Args:
-        query: from `stream.query(…)`.
-        script: for each step the source, the rows that it gets, and the rows that the query must deliver
-            then, in all batches of the step and in any order; tuples, dicts or Rows.
+        query: the query to step, from `stream.query(…)`.
+        script: for each step, a tuple of three values: the source, the rows to add to the source, and the
+            rows that the step must deliver, over all of its batches and in any order. Rows are tuples, dicts
+            or Rows.
 
     Raises:
-        AssertionError: a step delivered other rows; the message shows its batches.
+        AssertionError: a step delivered other rows than expected; the message shows its batches.
 
     Examples:
         In a session::
@@ -71,27 +77,32 @@ def assert_stream_equals_batch(
     watermark: tuple[str, str | timedelta] | None = None,
     examples: int = 10,
 ) -> None:
-    """Run a transform on random splits and orders of rows as a stream, and as a batch: the results are equal.
+    """Check that a transform gives the same result as a stream and as a batch, on random splits of its input.
 
-    The stream's result is all rows in append mode, the last batch in complete mode, and the last row of each
-    key in update mode. Rows are compared in any order, doubles to nine digits. Examples leave out rows at
-    random too, so that the smallest input that fails is found. They are seeded: a run repeats the last one's.
+    Each example splits the rows into one to four micro-batches in a random order, and leaves some rows out.
+    On a difference, the smallest input that still fails is searched. Examples are seeded, so every run tries
+    the same ones.
 
-    With a watermark, orders are such that no row is late. In append mode the input is drained at the end,
-    which closes the last windows (see `run`).
+    The result of the stream is all delivered rows in append mode, the last batch in complete mode, and the
+    last row of each key in update mode. Rows are compared in any order, and doubles to nine digits.
+
+    With a watermark, only orders are tried in which no row is late. In append mode the input is then drained
+    at the end, which closes the last windows (see `run`).
 
     Args:
-        transform: a function of one DataFrame, streaming or not.
-        rows: a static DataFrame with the rows to feed, some tens at most.
-        mode: `append`, `update` or `complete`.
-        keys: in update mode, the columns of the result that tell its rows apart.
-        watermark: the event-time column of `rows` and the delay, as the transform gives them to
-            `withWatermark`; without it any order is tried.
-        examples: how many to try.
+        transform: the function under test; it takes one DataFrame, streaming or static, and returns one.
+        rows: a static DataFrame with the rows to feed, some tens of rows at most.
+        mode: the output mode of the stream: `append`, `update` or `complete`.
+        keys: the columns of the result that identify a row; required in update mode, not allowed in others.
+        watermark: the event-time column of `rows` and the delay, the same as the transform passes to
+            `withWatermark`; without it, all orders of the rows are tried.
+        examples: the number of random examples to try.
 
     Raises:
-        AssertionError: the results differ; the message shows the smallest input found, by batch, and both.
-        InvalidInputError: no rows, an unknown mode or column, or update mode without keys.
+        AssertionError: the results differ; the message shows the smallest failing input by batch, and both
+            results.
+        InvalidInputError: `rows` is empty or streaming, the mode, a column or the watermark cannot be used,
+            keys are missing in update mode, or keys are given in another mode.
         MissingExtraError: hypothesis or pyarrow is not installed.
 
     Examples:
@@ -122,7 +133,7 @@ def assert_stream_equals_batch(
 def _event_time(
     rows: DataFrame, watermark: tuple[str, str | timedelta] | None
 ) -> tuple[str | None, timedelta]:
-    """Return the event-time column (None without a watermark) and the delay."""
+    """Validate a watermark, and return its event-time column (None without a watermark) and its delay."""
     from sparkstream_kit.windows import to_microseconds
 
     if watermark is None:
@@ -144,11 +155,11 @@ def _event_time(
 
 
 class _DifferenceError(Exception):
-    """The stream's result is not that of the batch run."""
+    """The result of the stream differs from that of the batch run."""
 
 
 def _search(trial: _Trial, examples: int) -> None:
-    """Try splits and orders, and raise for the smallest that differs."""
+    """Try random splits and orders; raise an AssertionError for the smallest one whose results differ."""
     try:
         from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
         from hypothesis import strategies as st
@@ -156,12 +167,12 @@ def _search(trial: _Trial, examples: int) -> None:
         raise MissingExtraError("assert_stream_equals_batch", "testing") from err
 
     size = len(trial.fed)
-    # 0 leaves a row or a cut out, which is what shrinking comes to.
+    # 0 leaves out a row or a cut. Hypothesis shrinks integers towards 0: towards fewer rows and batches.
     places = st.lists(
         st.tuples(st.integers(0, _KEPT), st.integers(0, 2 * size)), min_size=size, max_size=size
     )
     cuts = st.lists(st.integers(0, size), min_size=_CUTS, max_size=_CUTS)
-    differences = cache(trial.differences)  # different draws can come to the same split
+    differences = cache(trial.differences)  # different draws can result in the same split
 
     @seed(0)
     @settings(
@@ -181,12 +192,12 @@ def _search(trial: _Trial, examples: int) -> None:
     try:
         examine()
     except _DifferenceError as err:
-        raise AssertionError(str(err)) from None  # without hypothesis's notes: the text says it all
+        raise AssertionError(str(err)) from None  # drops the notes of hypothesis, which repeat the raw draws
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """A transform, the rows to try it on, and how their order may change."""
+    """A transform under test, the rows to feed it, and the limits within which their order may change."""
 
     stream: Streams
     transform: Callable[[DataFrame], DataFrame]
@@ -199,20 +210,28 @@ class _Trial:
 
     @cached_property
     def _times(self) -> list[Any]:
-        """The event times, if there is one; a row without is never late, so that it may come first."""
+        """The event times of the rows; empty without a watermark, or if no row has a time.
+
+        A row without a time is never late, so it gets the earliest time and may be fed first.
+        """
         times = [row[self.event_time] for row in self.fed] if self.event_time else []
         known = [time for time in times if time is not None]
         return [min(known) if time is None else time for time in times] if known else []
 
     def split(self, places: list[tuple[int, int]], cuts: list[int]) -> _Split:
-        """Order the rows by their places, cut the order into batches, and leave out rows with a 0.
+        """Build one example: order the rows by their places, cut the order into batches, and leave out rows.
 
-        A row that is left out moves no other, so that shrinking need not mend the cuts.
+        A row whose first draw is 0 is left out only after the cut. It does not move other rows into another
+        batch, so the cuts stay right while hypothesis shrinks an example.
+
+        Args:
+            places: for each row, a draw that leaves the row out if it is 0, and the place of the row.
+            cuts: the positions in the order at which a batch ends.
         """
 
         def order(number: int) -> Any:
             place = places[number][1]
-            # Moved back by less than the delay: nothing before this row is so far ahead that it is late.
+            # A row is moved back by less than the delay, so no row before it can make the row late.
             return self._times[number] + self.delay * place / (2 * len(places) + 1) if self._times else place
 
         ordered = sorted(range(len(places)), key=order)
@@ -221,7 +240,7 @@ class _Trial:
         return tuple(tuple(batch) for batch in batches if batch) or ((0,),)
 
     def differences(self, split: _Split) -> str | None:
-        """Return in words how the stream's result differs from that of the batch run, or None."""
+        """Run a split as a stream and as a batch; return their differences as text, or None without any."""
         fed = [[self.fed[number] for number in batch] for batch in split]
         numbers = sorted(number for batch in split for number in batch)
         rows = [self.fed[number] for number in numbers]
@@ -239,6 +258,7 @@ class _Trial:
         return told(headline, inputs | results | _delivered(delivered))
 
     def _streamed(self, batches: list[list[Row]]) -> list[Batch]:
+        """Run the transform as a stream over the batches, and return what it delivered."""
         source = self.stream(self.frame.schema)
         for batch in batches:
             source.add_data(batch)
@@ -249,11 +269,12 @@ class _Trial:
             query.restart()
 
     def _static(self, rows: list[Row]) -> list[Row]:
+        """Run the transform as a batch over the rows, and return its result."""
         frame = self.frame.sparkSession.createDataFrame([tuple(row) for row in rows], self.frame.schema)
         return self.transform(frame).collect()
 
     def _result(self, delivered: list[Batch]) -> list[Row]:
-        """Return what the batches come to, by the meaning of the output mode."""
+        """Return the result that a reader has after the delivered batches, depending on the output mode."""
         rows = [row for batch in delivered for row in batch.rows]
         if self.mode == "complete":
             return delivered[-1].rows
@@ -265,4 +286,5 @@ class _Trial:
 
 
 def _delivered(batches: list[Batch]) -> dict[str, list[Row]]:
+    """Return the rows of each batch under a title, for the message of a failure."""
     return {f"delivered in batch {batch.batch_id}": batch.rows for batch in batches}

@@ -1,9 +1,12 @@
 """`assert_exactly_once`: crash a job at every call that changes something, and start it again each time.
 
-Nothing is thrown into the code under test. It runs undisturbed, and before each call that changes its folder
-the folder is kept as a dead driver would leave it: what no `except` and no `finally` can change. Python's
-audit events number the calls on files, and SQLite's trace the statements. Between them each line of the
-user's code is looked at, because what Spark and native libraries write has no event.
+No exception is thrown into the code under test to imitate a crash. The job runs undisturbed, and before each
+call that changes its folder, a `Watch` copies the folder as a dead driver would leave it, so that no `except`
+and no `finally` of the job can change the copy. Python's audit events report the calls on files, and the
+trace callback of SQLite reports the statements. Writes of Spark and of native libraries cause no audit event,
+so the watch also looks at the folder before each line of the user's code. `_Proof` then restarts the job on
+each copy, and compares the result with that of an undisturbed run. I/O errors are the exception: a call
+within a batch raises them in the job itself.
 """
 
 from __future__ import annotations
@@ -47,16 +50,16 @@ if TYPE_CHECKING:
 
 __tracebackhide__ = fault_of_the_test
 
-Disk = dict[str, bytes | None]  # what a folder holds, by path: a file's bytes, or None for a folder
+Disk = dict[str, bytes | None]  # the content of a folder, by path: the bytes of a file, or None for a folder
 
 _CHANGES = {
     *("open", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink"),
     *("os.truncate", "shutil.rmtree", "sqlite3.connect"),
 }
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_READS = {"EXPLAIN", "PRAGMA", "SELECT"}  # statements that change nothing
-_SHOWN = 60  # characters of a statement
-# Code whose lines need no look: Python's, that of installed packages, and the kit's.
+_READS = {"EXPLAIN", "PRAGMA", "SELECT"}  # first words of statements that change nothing
+_SHOWN = 60  # characters of a statement in a message
+# Prefixes of files whose lines are not traced: Python's library, installed packages, the kit, generated code.
 _OTHERS = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(Path(__file__).parents[1]), "<")
 _START = "the start"
 _fsync, _connect = os.fsync, sqlite3.connect
@@ -64,14 +67,15 @@ _fsync, _connect = os.fsync, sqlite3.connect
 
 @dataclass(frozen=True)
 class Crash:
-    """A moment at which a driver can die, or a batch fail.
+    """A point of a job's run at which the driver can die, or at which a call can fail with an I/O error.
 
     Attributes:
-        label: names it among those of its start, such as `17`, `17.2` (a line after call 17) or `17 lost`.
-            Calls of `start` itself, which go on beside the first batch, are `start 1` and so on.
-        words: the same for people.
-        fails_at: the call that reports an error, and does nothing; None of a crash.
-        disk: what a crash leaves.
+        label: identifies the crash within one start of the job, such as `17`, `17.2` (the second line after
+            call 17) or `17 lost`. Calls of `start` itself, which run beside the first batch, are numbered
+            separately: `start 1` and so on.
+        words: a description of the crash for messages.
+        fails_at: the label of the call that raises an I/O error instead of its work; None for a crash.
+        disk: the folder as the crash leaves it; empty for an I/O error.
     """
 
     label: str
@@ -81,7 +85,7 @@ class Crash:
 
 
 def read_disk(folder: Path) -> tuple[Disk, dict[str, int]]:
-    """Return what a folder holds, and the inode of each file."""
+    """Read a folder into memory; return its content, and the inode of each file and folder."""
     disk: Disk = {}
     inodes = {}
     for path in folder.rglob("*"):
@@ -93,7 +97,7 @@ def read_disk(folder: Path) -> tuple[Disk, dict[str, int]]:
 
 
 def write_disk(folder: Path, disk: Disk) -> None:
-    """Put into a folder what a disk held."""
+    """Write the content that `read_disk` returned into an empty folder."""
     for name, content in sorted(disk.items()):
         if content is None:
             (folder / name).mkdir()
@@ -102,7 +106,9 @@ def write_disk(folder: Path, disk: Disk) -> None:
 
 
 class Watch:
-    """Numbers the calls of one start, and keeps each crash that leaves something new on the disk.
+    """Numbers the calls of one start of a job, and collects the crashes that are possible between them.
+
+    A crash is kept only if it leaves a folder that no crash before it has left.
 
     Attributes:
         crashes: the crashes, in the order of the calls.
@@ -110,22 +116,24 @@ class Watch:
 
     def __init__(self, folder: Path, seen: set[int], fails_at: str | None = None) -> None:
         self.crashes: list[Crash] = []
-        self._calls: Counter[str] = Counter()  # of `start`, and of the batches, which run beside each other
-        self._writer: int | None = None  # the thread of the batches
+        # `start` and the batches run concurrently, so their calls are counted apart to keep labels stable.
+        self._calls: Counter[str] = Counter()
+        self._writer: int | None = None  # the thread that writes the batches
         self._folder, self._seen, self._fails_at = folder, seen, fails_at
         self._doing = _START
-        self._lines = 0  # since the last call
-        self._opened: dict[str, int] = {}  # to be written; how many bytes of each a power cut leaves
-        self._unsynced: dict[int, int] = {}  # the same by inode, the file opened last at the end
-        self._contents: dict[bytes, bytes] = {}  # each once: most are in every crash
+        self._lines = 0  # lines of the user's code since the last call
+        # By path opened for writing: how many bytes of the file a power cut leaves.
+        self._opened: dict[str, int] = {}
+        self._unsynced: dict[int, int] = {}  # the same by inode, in the order of opening
+        self._contents: dict[bytes, bytes] = {}  # keeps equal contents once: crashes share most files
 
     @property
     def calls(self) -> int:
-        """How many calls there were."""
+        """The number of calls so far."""
         return self._calls.total()
 
     def sink(self, sink: Sink) -> Sink:
-        """Return a sink whose batches are watched."""
+        """Wrap a sink so that the watch sees the start, the lines and the end of each batch."""
         from sparkstream_kit.sinks.base import opened
 
         def open_watched(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
@@ -147,7 +155,7 @@ class Watch:
         return replace(sink, open=open_watched, realtime=None)
 
     def heard(self, event: str, args: tuple[Any, ...]) -> None:
-        """Number a call of Python's that is about to change the folder."""
+        """Handle an audit event of Python: number the call if it is about to change the folder."""
         if event not in _CHANGES or (event == "open" and not args[2] & _WRITES):
             return
         names = [each for each in args[:2] if isinstance(each, str | bytes | os.PathLike)]
@@ -160,7 +168,7 @@ class Watch:
             self._opened[str(paths[0])] = paths[0].stat().st_size if is_kept else 0
 
     def connect(self, *args: Any, **options: Any) -> Any:
-        """Connect to SQLite, and number the statements."""
+        """Connect to SQLite in place of `sqlite3.connect`, and number each statement that changes data."""
         connection = _connect(*args, **options)
 
         def run(statement: str) -> None:
@@ -169,23 +177,29 @@ class Watch:
                 try:
                     self.call(" ".join(words)[:_SHOWN])
                 except OSError:
+                    # sqlite3 ignores an error of a trace callback, so interrupt the statement instead.
                     connection.interrupt()
 
         connection.set_trace_callback(run)
         return connection
 
     def fsync(self, file: Any) -> None:
-        """Sync a file: no power cut undoes any more what was written."""
+        """Sync a file in place of `os.fsync`, and note that a power cut no longer loses its content."""
         self.call("fsync")
         _fsync(file)
         number = file if isinstance(file, int) else file.fileno()
         self._unsynced.pop(os.fstat(number).st_ino, None)
 
     def call(self, what: str, *, can_fail: bool = True) -> None:
-        """Number a call, keep what a crash before it leaves, and fail it if this is asked for.
+        """Number a call, and keep the folder as a crash before the call leaves it.
+
+        Args:
+            what: a description of the call for messages.
+            can_fail: whether to add a schedule in which the call fails with an I/O error; only calls of a
+                batch get one, not those of the start.
 
         Raises:
-            OSError: it is the call that shall fail.
+            OSError: the call is the one that this watch was made to fail.
         """
         label, doing = self.number()
         words = f"call {label} ({doing}: {what})"
@@ -196,7 +210,7 @@ class Watch:
             self.crashes.append(Crash(f"{label} error", f"an I/O error in place of {words}", label))
 
     def number(self) -> tuple[str, str]:
-        """Number a call; return its label and what it is a call of."""
+        """Number a call; return its label, and the start or the batch that it belongs to."""
         if threading.get_ident() != self._writer:
             self._calls[_START] += 1
             return f"start {self._calls[_START]}", _START
@@ -205,7 +219,7 @@ class Watch:
         return str(self._calls[""]), self._doing
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
-        """Look at the folder before each line of the user's code: Spark may have changed it."""
+        """Keep the folder before each line of the user's code, because Spark may have changed it."""
         file = frame.f_code.co_filename
         if file.startswith(_OTHERS):
             return None
@@ -216,6 +230,10 @@ class Watch:
         return self._trace
 
     def _keep(self, label: str, words: str) -> None:
+        """Add crashes that leave the folder as it is, its last file cut in half, or no unsynced data.
+
+        A run that is made to fail with an I/O error keeps nothing.
+        """
         if self._fails_at:
             return
         disk, inodes = read_disk(self._folder)
@@ -223,7 +241,7 @@ class Watch:
             with suppress(FileNotFoundError):
                 self._unsynced.setdefault(os.stat(path).st_ino, size)  # noqa: PTH116 - a text
         self._opened = {}
-        # What is gone is forgotten: a new file may get its inode.
+        # Forget files that are gone, because a new file may get the same inode.
         self._unsynced = {inode: size for inode, size in self._unsynced.items() if inode in inodes.values()}
         lost, half = dict(disk), dict(disk)
         for name, inode in inodes.items():
@@ -238,6 +256,7 @@ class Watch:
         self._add(f"{label} lost", f"power cut before {words}, which loses what was not synced", lost)
 
     def _add(self, label: str, words: str, disk: Disk) -> None:
+        """Add a crash, unless one before it has left the same folder."""
         shared = {name: text and self._contents.setdefault(text, text) for name, text in disk.items()}
         key = hash(frozenset(shared.items()))
         if key not in self._seen:
@@ -245,7 +264,7 @@ class Watch:
             self.crashes.append(Crash(label, words, disk=shared))
 
 
-_watches: list[Watch] = []  # an audit hook stays for good: it hears nothing while this is empty
+_watches: list[Watch] = []  # Python cannot remove an audit hook, so the hook does nothing while this is empty
 _hooks: list[Callable[[str, tuple[Any, ...]], None]] = []
 
 
@@ -256,7 +275,7 @@ def _hear(event: str, args: tuple[Any, ...]) -> None:
 
 @contextmanager
 def watching(watch: Watch) -> Iterator[None]:
-    """Let a watch hear of the calls of this process."""
+    """Report the file calls and the SQLite statements of this process to a watch while the block runs."""
     if not _hooks:
         _hooks.append(_hear)
         sys.addaudithook(_hear)
@@ -270,7 +289,7 @@ def watching(watch: Watch) -> Iterator[None]:
 
 
 _CALL, _NAME = "assert_exactly_once()", "exactly_once"
-_BATCHES = 3  # at most, of one input
+_BATCHES = 3  # most batches into which the rows are split
 _NOT_COVERED = (
     "the moments while executors write files",
     "files of Spark's own: of the checkpoint, and of sinks such as sinks.files",
@@ -285,15 +304,15 @@ _ADVICE = (
 
 @dataclass(frozen=True)
 class Certificate:
-    """What `assert_exactly_once` has tried; it prints as one line.
+    """The record of a passed `assert_exactly_once`: what it tried; prints as one line.
 
     Attributes:
-        schedules: how often the job was crashed, each time with something else on the disk.
-        calls: how many calls were numbered, before each of which the job could have died.
-        inputs: the ways in which the rows came: `2|1` is a batch of two rows, a stop, a start, and one more
-            row.
-        seconds: how long it took.
-        not_covered: the crashes that were not tried.
+        schedules: the number of schedules tried; no two crashes leave the same content on the disk.
+        calls: the number of calls that were watched; the job could have died before each of them.
+        inputs: the splits of the rows into batches: `2|1` is a batch of two rows, a stop and a restart, and a
+            batch of one row.
+        seconds: the duration of the test in seconds.
+        not_covered: the kinds of crashes that are never tried.
     """
 
     schedules: int
@@ -303,7 +322,7 @@ class Certificate:
     not_covered: tuple[str, ...] = _NOT_COVERED
 
     def __str__(self) -> str:
-        """Return the certificate in one line."""
+        """Return the certificate as one line of text."""
         return (
             f"{self.schedules} schedules, 0 differences: {self.calls} calls, over the inputs "
             f"{', '.join(self.inputs)}, in {self.seconds} s; not covered: {'; '.join(self.not_covered)}"
@@ -321,37 +340,41 @@ def assert_exactly_once(
     only: str | None = None,
     report: str | Path | None = None,
 ) -> Certificate:
-    """Crash a job at every call that changes something, and see that a restart gives the same result.
+    """Crash a job at every call that changes something, and check that a restart gives the same result.
 
-    The job runs over the rows in one, two and three batches, also stopped and started again after each of
-    them. Before each call that changes its folder (a file opened, synced, renamed or removed, a statement or
-    commit of SQLite, the first line and the end of the sink), and at each line of your own function that has
-    changed something, the folder is kept as a killed process leaves it. It is also kept as a power cut leaves
-    it: what was written and not synced is lost. Then the job is started on each of these folders and runs to
-    the end. Calls within a batch also fail with an I/O error, as on a full disk. When all schedules
-    with one crash have been tried, those with a second one in the next start follow.
+    The job runs over the rows in one, two and three batches, and also with a stop and a restart after each
+    batch. The test copies the job's folder before each call that changes it (a file opened, synced, renamed
+    or removed, a statement or commit of SQLite, the first line and the end of the sink), and at each line of
+    your own function before which the folder has changed. It copies the folder as a killed process leaves it,
+    and also as a power cut leaves it: without the bytes that were written and not synced. Then it starts the
+    job on each of these copies, and the job runs to the end. In further schedules, a call within a batch
+    fails with an I/O error, as on a full disk. After all schedules with one crash, schedules follow in which
+    the restart crashes, too.
 
-    The result must be that of an undisturbed run over the same batches. Rows are compared in any order.
+    The result must equal that of an undisturbed run over the same batches. Rows are compared in any order.
 
     Args:
-        build: a function of the streaming DataFrame and an empty folder. It returns the transformed frame and
-            the sink, which writes into that folder, and is called for each start.
+        build: builds the job from the streaming DataFrame and a folder, which is empty at the first start. It
+            returns the transformed DataFrame and a sink that writes into that folder. The test calls it for
+            each start.
         rows: a static DataFrame with some rows to feed; three are enough.
-        read: a function of the folder, which returns the rows of the result.
-        mode: `append`, `update` or `complete`.
-        expected: the true result, such as that of a batch run. Without it a sink that loses rows in every run
-            is not found.
-        most: how many schedules to try, the shortest first.
-        only: one schedule to run alone, as a failure has printed it.
-        report: a file to keep the certificate in, as JSON.
+        read: reads the result from the folder, and returns its rows.
+        mode: the output mode: `append`, `update` or `complete`.
+        expected: the rows of the true result, such as those of a batch run. Without it, the test cannot find
+            a sink that loses rows in every run.
+        most: the largest number of schedules to try, those with the fewest crashes first.
+        only: the name of one schedule to run alone, as the message of a failure prints it.
+        report: a file for the certificate, as JSON.
 
     Returns:
-        What was tried, and what was not.
+        A certificate of what was tried and what was not.
 
     Raises:
-        AssertionError: a schedule that breaks the job, with what is missing or there twice, and what to do.
-        InvalidInputError: no rows, `most` below 1, a sink of Spark's own, a name for `only` that no schedule
-            has, or a session of Spark Connect, where batches are not written by this process.
+        AssertionError: a schedule leads to another result; the message shows the missing and the duplicate
+            rows, the name of the schedule, and advice.
+        InvalidInputError: `rows` is empty, `most` is below 1, the sink is one of Spark's own, no schedule has
+            the name `only`, or the session is one of Spark Connect, where another process writes the batches.
+        QueryFailed: the job fails in a run without a crash.
 
     Examples:
         In a session::
@@ -395,17 +418,27 @@ def assert_exactly_once(
 
 @dataclass(frozen=True)
 class _Schedule:
-    """A way in which rows come, and the crashes of one start after the other; the last start must mend it."""
+    """A split of the rows into batches, and the crashes of successive starts; the next start must recover.
+
+    Attributes:
+        way: the sizes of the batches, such as `2-1`; `|` marks a stop and a restart.
+        source: the source that holds the rows.
+        begins: the folder before the first start that is crashed.
+        result: the rows of the result of an undisturbed run.
+        crashes: the crash of each start, in order.
+    """
 
     way: str
     source: Source
-    begins: Disk = field(repr=False)  # what is there before the first start that is crashed
-    result: list[Any]  # of an undisturbed run
+    begins: Disk = field(repr=False)
+    result: list[Any]
     crashes: tuple[Crash, ...] = ()
 
 
 @dataclass
 class _Proof:
+    """Runs the schedules of one `assert_exactly_once`; its attributes are the arguments of that function."""
+
     stream: Streams
     folder: Path
     build: Callable[[DataFrame, Path], tuple[DataFrame, Sink]]
@@ -418,7 +451,7 @@ class _Proof:
     seen: set[int] = field(default_factory=set)
 
     def schedules(self) -> Iterator[_Schedule]:
-        """Yield all schedules with one crash, then those with two, and so on."""
+        """Yield all schedules with one crash, then all with two, and so on."""
         before: Iterable[_Schedule] = map(self.begun, _ways(len(self.fed)))
         while before:
             found = []
@@ -426,11 +459,11 @@ class _Proof:
                 for longer in self.crashed(schedule):
                     yield longer
                     found.append(longer)
-            random.Random(0).shuffle(found)  # noqa: S311 - where not all are tried, some of each
+            random.Random(0).shuffle(found)  # noqa: S311 - if `most` cuts the list, some of each remain
             before = found
 
     def named(self, name: str) -> _Schedule:
-        """Return the schedule that a failure has printed."""
+        """Return the schedule with a name that a failure has printed, such as `2|1:17 lost`."""
         way, *labels = name.split(":")
         known = re.fullmatch(r"\d+([-|]\d+)*\|?", way)
         schedule = self.begun(way) if known and labels else None
@@ -442,7 +475,13 @@ class _Proof:
         return schedule
 
     def begun(self, way: str) -> _Schedule:
-        """Let the rows come in a way, up to the start that is to be crashed."""
+        """Prepare a schedule without crashes: feed the rows as `way` says, up to the start that will crash.
+
+        The method also runs that start undisturbed, to get the result that every schedule must reach.
+
+        Raises:
+            AssertionError: that result is not the expected one.
+        """
         source, rows = self.stream(self.rows.schema), iter(self.fed)
         before, stop, after = way.partition("|")
         self.put({})
@@ -458,23 +497,24 @@ class _Proof:
         return _Schedule(way, source, begins, result)
 
     def land(self, source: Source, rows: Iterator[Row], sizes: str) -> None:
+        """Add the next rows to the source in batches of these sizes, such as `2-1`."""
         for size in re.findall(r"\d+", sizes):
             source.add_data(list(islice(rows, int(size))))
         source.publish()
 
     def crashed(self, schedule: _Schedule) -> list[_Schedule]:
-        """Return a schedule with a crash more, for each crash of its last start."""
+        """Run the next start of a schedule, and return the schedule extended by each crash of that start."""
         self.arrive(schedule)
         watch = Watch(self.folder, self.seen)
         self.run(schedule.source, watch)
         self.calls += watch.calls
-        # The likeliest to break a sink come first: late in the batch, and without an error.
+        # First try the crashes that most often break a sink: late in a batch, and without an error.
         latest = list(reversed(watch.crashes))
         latest.sort(key=lambda crash: crash.fails_at is not None)
         return [replace(schedule, crashes=(*schedule.crashes, crash)) for crash in latest]
 
     def arrive(self, schedule: _Schedule) -> None:
-        """Make the folder what the last crash has left."""
+        """Bring the folder into the state after the last crash of a schedule."""
         if not schedule.crashes:
             self.put(schedule.begins)
             return
@@ -483,16 +523,17 @@ class _Proof:
             self.put(last.disk)
             return
         self.arrive(replace(schedule, crashes=tuple(before)))
-        with suppress(Exception):  # the one that was made, unless the sink has dealt with it
+        with suppress(Exception):  # the I/O error that the watch raises, unless the sink handled it
             self.run(schedule.source, Watch(self.folder, set(), last.fails_at))
 
     def put(self, disk: Disk) -> None:
+        """Replace the content of the folder; an empty disk gives a folder with an empty `out`."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         write_disk(self.folder, disk or {"out": None})
 
     def run(self, source: Source, watch: Watch | None = None) -> None:
-        """Start the job once, over all input that is there."""
+        """Start the job once, and run it over all published input, with its calls reported to `watch`."""
         from pyspark.errors import StreamingQueryException
 
         from sparkstream_kit import start
@@ -510,12 +551,16 @@ class _Proof:
                 raise QueryFailed(_NAME, innermost_cause(err)) from err
 
     def hold(self, schedule: _Schedule) -> str:
-        """See that the start after a crash leads to what there is without one; return how the rows came."""
+        """Crash the job as a schedule says, start it again, and check its result; return its `way`.
+
+        Raises:
+            AssertionError: the start fails, or its result differs from that of the undisturbed run.
+        """
         self.arrive(schedule)
         try:
             self.run(schedule.source)
             text = _difference(schedule.result, list(self.read(self.folder / "out")))
-        except Exception as err:  # noqa: BLE001 - whatever the job or the look at its result may raise
+        except Exception as err:  # noqa: BLE001 - the job and `read` may raise anything
             text = f"the next start fails: {innermost_cause(err)}"
         if not text:
             return schedule.way
@@ -528,7 +573,7 @@ class _Proof:
 
 
 def _ways(rows: int) -> Iterator[str]:
-    """Yield the ways in which rows can come: in up to three batches, with a stop after each."""
+    """Yield the splits of the rows to try: up to three batches, without a stop and with a stop after each."""
     for batches in range(1, min(rows, _BATCHES) + 1):
         ends = [rows * number // batches for number in range(batches + 1)]
         sizes = [str(end - begin) for begin, end in pairwise(ends)]
@@ -538,7 +583,7 @@ def _ways(rows: int) -> Iterator[str]:
 
 
 def _difference(expected: list[Any], found: list[Any]) -> str:
-    """Return in words how a result differs from the true one; nothing if it does not."""
+    """Return the difference between the true result and the one found as text; empty if they are equal."""
     missing, unexpected = without(expected, found), without(found, expected)
     if not missing and not unexpected:
         return ""

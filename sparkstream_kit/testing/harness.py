@@ -1,11 +1,14 @@
 """Sources that a test fills and queries that it steps: each batch leaves a file with its rows.
 
-On Spark Connect a function of a batch first starts a Python at the server, for a second. There the first run
-of a query leaves its rows in Spark's memory instead, which forgets them at a restart, and in mode complete
-all but those of the last batch.
+`streams` yields a `Streams`, which makes the `Source` and `Query` objects of one test. Input and output go
+through files, because files can be replayed: each `Source.add_data` writes one Parquet file for a file
+source, and a `foreachBatch` function writes the rows of each batch to a file, which `Query.step` reads. On
+Spark Connect, the server must be able to read these files.
 
-Everything goes through files, because they replay: what is added becomes Parquet files of a file source. On
-Connect the server must see these files.
+On Spark Connect a `foreachBatch` function first starts a Python process at the server, which takes a second.
+So the first run of a query without a sink under test uses Spark's memory sink there. That sink loses its rows
+at a restart, and in complete mode it keeps only the rows of the last batch, so restarted queries and
+queries in complete mode use the function.
 """
 
 from __future__ import annotations
@@ -56,7 +59,11 @@ _DIGITS = 9  # sums of doubles differ in their last digits with the order of the
 
 
 def fault_of_the_test(error: pytest.ExceptionInfo[BaseException]) -> bool:
-    """Say whether pytest can leave the kit's own lines out of a failure: they stand in no test."""
+    """Return whether pytest should hide the kit's own frames in the traceback of an error.
+
+    The frames are hidden for failed assertions and errors of the kit, whose cause is in the test. Modules
+    assign this function to `__tracebackhide__`.
+    """
     return error.errisinstance((AssertionError, KitError))
 
 
@@ -64,10 +71,16 @@ __tracebackhide__ = fault_of_the_test
 
 
 def write_parquet(path: Path, rows: Iterable[object], schema: StructType, arrow: Any) -> None:
-    """Write rows (tuples, dicts or Rows) as one Parquet file, without a job of Spark.
+    """Write rows as one Parquet file, without a Spark job.
+
+    Args:
+        path: the file to write.
+        rows: tuples in the order of the columns, dicts or Rows.
+        schema: the columns.
+        arrow: the same columns as a schema of pyarrow.
 
     Raises:
-        InvalidInputError: a row that does not fit the columns, or a value that does not fit its type.
+        InvalidInputError: a row does not fit the columns, or a value does not fit the type of its column.
         MissingExtraError: pyarrow is not installed.
     """
     try:
@@ -91,7 +104,7 @@ def write_parquet(path: Path, rows: Iterable[object], schema: StructType, arrow:
 
 
 def _to_arrow(value: Any, kind: DataType) -> Any:
-    """Return a value as pyarrow takes it: structs as dicts, maps as pairs, times as microseconds."""
+    """Convert a value for pyarrow: structs become dicts, maps lists of pairs, timestamps microseconds."""
     from pyspark.sql import types as T
 
     if value is None:
@@ -104,13 +117,21 @@ def _to_arrow(value: Any, kind: DataType) -> Any:
     if isinstance(kind, T.MapType):
         return [(_to_arrow(key, kind.keyType), _to_arrow(v, kind.valueType)) for key, v in value.items()]
     if isinstance(kind, T.IntegralType) and isinstance(value, float):
-        raise InvalidInputError(f"{value} is not a whole number")  # pyarrow would cut it
-    # As createDataFrame does it: a time without a zone is one of Python's own time zone.
+        raise InvalidInputError(f"{value} is not a whole number")  # pyarrow would drop the fraction silently
+    # As in createDataFrame, a time without a zone is in the time zone of the Python process.
     return kind.toInternal(value) if isinstance(kind, T.TimestampType) else value
 
 
 def by_name(row: Any, names: Sequence[str]) -> Mapping[str, Any]:
-    """Return a row's values by column; what a dict leaves out is null."""
+    """Return the values of a row by column name; a column that a dict leaves out is missing, and means NULL.
+
+    Args:
+        row: a tuple or list in the order of the columns, a dict or a Row.
+        names: the names of the columns.
+
+    Raises:
+        InvalidInputError: the row has an unknown column, another number of values, or another type.
+    """
     named = row.asDict() if hasattr(row, "__fields__") else row
     if isinstance(named, dict):
         reject_unknown("column", named, names)
@@ -124,12 +145,15 @@ def by_name(row: Any, names: Sequence[str]) -> Mapping[str, Any]:
 
 
 def in_order(row: Any, names: Sequence[str]) -> Any:
-    """Return a row as a tuple, if it is a dict."""
+    """Convert a row that is a dict to a tuple in the order of the columns; return any other row unchanged."""
     return tuple(by_name(row, names).get(name) for name in names) if isinstance(row, dict) else row
 
 
 def canonical(value: Any) -> Any:
-    """Return a value that compares and hashes as what it shows: structs as tuples, doubles to nine digits.
+    """Convert a value to a hashable form, in which results that count as equal compare equal.
+
+    Structs, Rows and lists become tuples, maps become sets of pairs, doubles are rounded to nine digits, and
+    all NaN values are equal.
 
     Examples:
         >>> canonical([0.1 + 0.2, {"a": [1]}, float("nan")]) == canonical((0.3, {"a": (1,)}, float("nan")))
@@ -142,13 +166,15 @@ def canonical(value: Any) -> Any:
     if isinstance(value, bytearray):
         return bytes(value)
     if isinstance(value, float):
-        # A NaN differs from itself, and two of them are the same result all the same.
+        # A NaN is not equal to itself, but two results with NaN in the same place are equal.
         return "NaN" if math.isnan(value) else float(f"{value:.{_DIGITS}g}")
     return value
 
 
 def without(rows: Iterable[Any], others: Iterable[Any]) -> list[Any]:
-    """Return the rows that are left when each of the others has taken one like it away.
+    """Subtract rows from rows as multisets: each row of `others` removes one equal row.
+
+    Rows are compared in their `canonical` form. The rows that are left keep their order.
 
     Examples:
         >>> without([("tea", 3), ("ink", 1), ("ink", 1)], [("ink", 1.0), ("pen", 2)])
@@ -166,7 +192,7 @@ def without(rows: Iterable[Any], others: Iterable[Any]) -> list[Any]:
 
 
 def told(headline: str, parts: Mapping[str, Iterable[object]]) -> str:
-    """Return a headline, and under each title a row a line.
+    """Format a failure message: a headline, and under each title one row on each line.
 
     Examples:
         >>> print(told("other rows", {"missing": [("tea", 3)], "unexpected": []}))
@@ -184,12 +210,12 @@ def told(headline: str, parts: Mapping[str, Iterable[object]]) -> str:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a query delivered in one batch.
+    """The rows that a query delivered in one batch, with Spark's progress of that batch.
 
     Attributes:
-        batch_id: Spark's number of the batch.
-        rows: the rows, as Spark gave them to the sink.
-        progress: Spark's own progress record, such as `progress.stateOperators`.
+        batch_id: the id of the batch, which Spark counts from 0 over restarts.
+        rows: the rows, in the order in which the sink received them.
+        progress: Spark's progress record of the batch, with details such as `progress.stateOperators`.
     """
 
     batch_id: int
@@ -198,28 +224,35 @@ class Batch:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it read no row and gave none, as a batch for a new watermark that closes nothing."""
+        """Whether the batch read and delivered no row, as when a new watermark closes no window."""
         return not self.rows and self.progress.numInputRows == 0
 
     @property
     def late_rows(self) -> int:
-        """How many rows the watermark dropped; after a partial aggregation Spark counts groups."""
+        """The number of rows that were dropped as late; after a partial aggregation, Spark counts groups."""
         return sum(state.numRowsDroppedByWatermark for state in self.progress.stateOperators)
 
     @property
     def watermark(self) -> datetime | None:
-        """The watermark that held in this batch, in a drain the year 9999; its rows move that of the next."""
+        """The watermark that was in force in this batch, as a local time without a zone; None without one.
+
+        The rows of a batch move the watermark of the next batch. The last batch of a drain has a watermark in
+        the year 9999.
+        """
         at = moment(self.progress.eventTime.get("watermark"))
-        # The end has no time in a zone to the east.
+        # Converting the end of the year 9999 to a time zone in the east would overflow, so it stays as it is.
         return at and (at if at.year == MAXYEAR else at.astimezone()).replace(tzinfo=None)
 
 
 class Query:
-    """A query that runs when it is stepped, goes on from its checkpoint, and shows each delivery.
+    """A streaming query that a test runs step by step; `Streams.query` makes it.
+
+    The query has a checkpoint of its own. It keeps running between steps, and resumes from the checkpoint
+    after a restart, a failure or a simulated crash.
 
     Attributes:
-        frame: the DataFrame that it runs.
-        batches: all that it has delivered, those without rows, too.
+        frame: the streaming DataFrame that the query runs.
+        batches: all batches that the query has delivered, including empty ones.
     """
 
     def __init__(
@@ -237,29 +270,33 @@ class Query:
         self._sink = sink
         self._checkpoint = folder / "checkpoint"
         self._batches = folder / "batches"
-        self._name = re.sub(r"\W", "_", f"{folder.parent.name}_{folder.name}")  # tests may share a session
+        # The name is unique, because tests may share a session.
+        self._name = re.sub(r"\W", "_", f"{folder.parent.name}_{folder.name}")
         self._running: StreamingQuery | None = None
-        self._memory: DataFrame | None = None  # the rows of all batches, one after the other
-        self._read = 0  # rows of it
-        self._last = -1  # batch of which all has been kept
-        self._taken: list[tuple[int, list[Row]]] = []  # from it, and not yet returned by a step
+        self._memory: DataFrame | None = None  # table of the memory sink: the rows of all batches, in order
+        self._read = 0  # rows of that table that were read
+        self._last = -1  # id of the last batch whose progress and rows were kept
+        self._taken: list[tuple[int, list[Row]]] = []  # batches read from the table that no step has returned
         self._progress: dict[int, StreamingQueryProgress] = {}
 
     def step(self, *, watermark: str | datetime | None = None) -> list[Batch]:
-        """Process all that was added, and return the batches with rows of it, in order.
+        """Process all rows that were added to the sources, and return the batches that were not empty.
 
-        A batch that moves the watermark is followed by one without data, which emits what is closed by it. A
-        batch that has read no row and emits none is not returned; it is in `batches`.
+        If a batch moves the watermark, a batch without data follows and emits the results that the new
+        watermark closes. A batch that read no row and emitted none is not returned, but it is in `batches`.
 
         Args:
-            watermark: then move the watermark to this time, such as "2026-01-31 12:10", or "12:10" for the
-                day that it is at. No row is needed for that, so that none is in the results: a batch without
-                data emits what the watermark closes.
+            watermark: after the added rows, move the watermark to this time, such as "2026-01-31 12:10", or
+                "12:10" for that time on the current day of the watermark. A batch without data emits the
+                results that the new watermark closes; no extra row is needed, so none gets into the results.
+
+        Returns:
+            The batches in order, each with its rows and its progress.
 
         Raises:
-            QueryFailed: a batch failed; the next step tries it again.
-            InvalidInputError: a time that cannot be read, or that the watermark has passed; or no batch has
-                run yet.
+            QueryFailed: a batch failed; the next step tries the batch again.
+            InvalidInputError: the time cannot be read, the watermark is already past it, or no batch has run
+                yet.
         """
         check(Query.step, locals())
         self._publish()
@@ -267,9 +304,10 @@ class Query:
         return found if watermark is None else found + self._move(self._milliseconds(watermark))
 
     def drain(self) -> list[Batch]:
-        """Process all that was added and end the input, as `run(drain=True)` does; return the batches.
+        """Process all rows that were added, and end the input as `run(drain=True)` does; return the batches.
 
-        The last batch emits what waits for the watermark, such as open windows. No step can follow.
+        The last batch emits the results that still wait for the watermark, such as open windows. No step can
+        follow.
 
         Raises:
             QueryFailed, InvalidInputError: as for `step`.
@@ -277,7 +315,7 @@ class Query:
         return self.step() + self._move(END)
 
     def _move(self, watermark: int) -> list[Batch]:
-        """Run a batch without data at a watermark, in milliseconds."""
+        """Run a batch without data at a watermark, given in milliseconds since 1970."""
         self.restart()
         logs = Logs(self._checkpoint)
         if logs.done < 0:
@@ -286,6 +324,7 @@ class Query:
         return self._processed(self._start())
 
     def _processed(self, query: StreamingQuery) -> list[Batch]:
+        """Wait until a running query has processed all input, and return its new batches."""
         from pyspark.errors import StreamingQueryException
 
         self._running = query
@@ -299,19 +338,20 @@ class Query:
         return self._delivered()
 
     def _take(self, query: StreamingQuery) -> None:
-        """Keep what Spark alone has of the batches of a run."""
+        """Keep the progress and the memory sink's rows of new batches, which Spark loses at a restart."""
         self._progress.update({progress.batchId: progress for progress in query.recentProgress})
         following, self._last = self._last + 1, Logs(self._checkpoint).done
         if self._memory is None:
             return
         rows = self._memory.collect()
-        for batch in range(following, self._last + 1):  # Spark may have removed the first commits already
+        # Count up the ids instead of listing commits, because Spark may have removed the first ones.
+        for batch in range(following, self._last + 1):
             known, start = self._progress.get(batch), self._read
             self._read += known.sink.numOutputRows if known else 0
             self._taken.append((batch, rows[start : self._read]))
 
     def _milliseconds(self, watermark: str | datetime) -> int:
-        """Return a time as milliseconds since 1970; one without a day is of the watermark's day."""
+        """Convert a time to milliseconds since 1970; a time without a date is on the day of the watermark."""
         try:
             if isinstance(watermark, str) and re.fullmatch(r"\d\d?:\d\d(:\d\d(\.\d+)?)?", watermark):
                 last = Logs(self._checkpoint).last_plan
@@ -326,20 +366,22 @@ class Query:
         return int(time.timestamp() * 1000)
 
     def restart(self, frame: DataFrame | None = None) -> None:
-        """Stop the query; the next step starts it on its checkpoint.
+        """Stop the query, so that the next step starts it again from its checkpoint.
 
         Args:
-            frame: another DataFrame to go on with, such as that of the next version of a job.
+            frame: the DataFrame to continue with, such as that of the next version of a job; by default the
+                same one.
         """
         check(Query.restart, locals())
         from pyspark.errors import StreamingQueryException
 
         if self._running is not None:
-            with suppress(StreamingQueryException):  # Spark tells of a batch only after its commit
+            # Wait, because Spark publishes the progress of a batch only after its commit.
+            with suppress(StreamingQueryException):
                 self._running.processAllAvailable()
             self._running.stop()
             if Logs(self._checkpoint).done > self._last:
-                self._take(self._running)  # a step of another query has given it a batch
+                self._take(self._running)  # the step of another query published rows for this one, too
             self._running = None
         if self._memory is not None:
             self._memory = None
@@ -347,13 +389,13 @@ class Query:
         self.frame = self.frame if frame is None else frame
 
     def kill_before_commit(self) -> None:
-        """Leave the checkpoint as a driver that was killed between the last batch's sink and its commit.
+        """Simulate a driver that was killed between the write of the last batch and its commit.
 
-        The last batch is the last one with rows: an empty one after it has then not been planned yet. The
-        next step delivers that batch again, with the same id and the same rows.
+        The last batch means the last one that was not empty; empty batches after it are removed from the
+        checkpoint. The next step replays that batch, with the same id and the same rows.
 
         Raises:
-            InvalidInputError: no batch is committed.
+            InvalidInputError: no batch has been committed.
         """
         self.restart()
         logs = Logs(self._checkpoint)
@@ -371,11 +413,12 @@ class Query:
             gone.with_name(f".{gone.name}.crc").unlink(missing_ok=True)
 
     def replay(self) -> list[Batch]:
-        """Deliver the last batch again, as after `kill_before_commit`, and return it and what followed."""
+        """Replay the last batch as after `kill_before_commit`; return it and the batches that followed."""
         self.kill_before_commit()
         return self.step()
 
     def _start(self) -> StreamingQuery:
+        """Start the query from its checkpoint, with a sink that records its batches."""
         from sparkstream_kit import sinks, start
         from sparkstream_kit._spark.session import starts_python_for_batches
 
@@ -389,6 +432,7 @@ class Query:
         return start(self.frame, sink, name=self._name, mode=self._mode, checkpoint=self._checkpoint)
 
     def _delivered(self) -> list[Batch]:
+        """Collect the batches recorded since the last call into `batches`; return the non-empty ones."""
         found, self._taken = self._taken, []
         for path in sorted(self._batches.glob("[!.]*")):
             found.append(pickle.loads(path.read_bytes()))  # noqa: S301 - the recorder's own
@@ -404,7 +448,10 @@ class Query:
 
 
 def _recorder(folder: str) -> Callable[[DataFrame, int], None]:
-    """Return the batch function; on Connect it runs in a process of the server, so it holds texts alone."""
+    """Return a `foreachBatch` function that writes the rows of each batch to a file in a folder.
+
+    On Spark Connect the function runs in a process of the server, so it refers only to strings.
+    """
     zone = os.environ.get("TZ")
 
     def record(batch: DataFrame, batch_id: int) -> None:
@@ -414,7 +461,8 @@ def _recorder(folder: str) -> Callable[[DataFrame, int], None]:
         from pathlib import Path
 
         if zone is not None:
-            os.environ["TZ"] = zone  # of the test's process: Python's times have no zone of their own
+            # Use the zone of the test's process, because `collect` returns times without a zone.
+            os.environ["TZ"] = zone
             time.tzset()
         rows = batch.collect()
         name = f"{time.time_ns():020}"
@@ -425,18 +473,22 @@ def _recorder(folder: str) -> Callable[[DataFrame, int], None]:
     return record
 
 
-_FIRST_TIME = 1_000_000_000  # of the files, in seconds: 2001
+_FIRST_TIME = 1_000_000_000  # modification time of the first file, in Unix seconds: in 2001
 
-# By session and text: only Spark knows the types of columns, and to ask takes as long as half a batch.
+# Types by session and schema: only Spark can derive them, and a request takes as long as half a batch.
 _known_types: WeakKeyDictionary[SparkSession, dict[str, tuple[StructType, Any]]] = WeakKeyDictionary()
 
 
 @contextmanager
 def streams(spark: SparkSession) -> Iterator[Streams]:
-    """Give the maker of sources and queries; at the end no query runs and no file is left.
+    """Open a workspace in which a test makes sources and queries; at its end, queries stop and files go.
 
     Args:
-        spark: the session, with the time zone that Python has (the fixture `spark` makes both UTC).
+        spark: the session to run queries in. Its time zone must be that of the Python process; the fixture
+            `spark` sets both to UTC.
+
+    Yields:
+        The object that makes sources and queries: `stream(schema)` and `stream.query(frame)`.
 
     Examples:
         In a session::
@@ -448,7 +500,7 @@ def streams(spark: SparkSession) -> Iterator[Streams]:
                 assert [batch.rows for batch in query.step()] == [[("tea", 2)]]
     """
     check(streams, locals())
-    # Spark's maintenance thread may write to a state store while its folder goes: that fails no test.
+    # Ignore errors: Spark's maintenance thread may write to a state store while its folder is removed.
     with tempfile.TemporaryDirectory(prefix="sparkstream-test-", ignore_cleanup_errors=True) as folder:
         made = Streams(spark, Path(folder))
         try:
@@ -458,10 +510,12 @@ def streams(spark: SparkSession) -> Iterator[Streams]:
 
 
 class Streams:
-    """Makes the sources and the queries of one test: `stream("product STRING, amount INT")`.
+    """Makes the sources and the queries of one test, as in `stream("product STRING, amount INT")`.
+
+    The fixture `stream` and the function `streams` provide it.
 
     Attributes:
-        folder: holds all files of the test.
+        folder: the temporary folder with all files of the test.
     """
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
@@ -469,14 +523,15 @@ class Streams:
         self.folder = folder
         self._sources: list[Source] = []
         self._queries: list[Query] = []
-        # Files are read in the order of their times, and a time to come would hide the others.
+        # The file source reads files in the order of their modification times. Times in the past are used,
+        # because a file from the future would make Spark ignore the others as too old.
         self._times = itertools.count(_FIRST_TIME)
 
     def __call__(self, schema: str | StructType) -> Source:
-        """Return a new source.
+        """Make a source that the test fills with `add_data`.
 
         Args:
-            schema: its columns, as DDL or as a `StructType`.
+            schema: the columns of the source, as a DDL string or a `StructType`.
         """
         check(Streams.__call__, locals())
         folder = self.folder / f"source-{len(self._sources)}"
@@ -485,13 +540,13 @@ class Streams:
         return self._sources[-1]
 
     def query(self, frame: DataFrame, *, mode: str = "append", sink: Sink | None = None) -> Query:
-        """Return a query on its own checkpoint; its first step starts it.
+        """Make a query with a checkpoint of its own; the first step starts it.
 
         Args:
             frame: a streaming DataFrame, made from `to_df()` of one or more sources.
-            mode: `append`, `update` or `complete`.
-            sink: a sink that works batch by batch, to be tested along: it gets each batch, and a batch that
-                it fails on is not in the result of the step.
+            mode: the output mode: `append`, `update` or `complete`.
+            sink: a sink to test along with the query; it must write batch by batch. The sink receives each
+                batch first, and a batch on which it fails is not in the result of the step.
         """
         check(Streams.query, locals())
         folder = self.folder / f"query-{len(self._queries)}"
@@ -500,45 +555,48 @@ class Streams:
         return self._queries[-1]
 
     def stop(self) -> None:
-        """Stop all queries; a step starts its query again."""
+        """Stop all queries; the next step of a query starts it again."""
         for query in self._queries:
             query.restart()
 
     def timeline(self) -> str:
-        """Return a drawing of the rows, windows and watermark of each query that has one."""
+        """Draw the rows, windows and watermark of each query that has a watermark, as text."""
         return drawn(self._sources, self._queries)
 
     def _types(self, schema: str | StructType) -> tuple[StructType, Any]:
-        """Return the columns' types as Spark's and as Arrow's."""
+        """Return a schema as a `StructType` and as a pyarrow schema."""
         key = schema if isinstance(schema, str) else schema.json()
         known = _known_types.setdefault(self._spark, {})
         if key not in known:
             from sparkstream_kit.schemas import from_ddl
 
             columns = from_ddl(schema) if isinstance(schema, str) else schema
-            # `limit` tells Spark that it is empty; else it runs a task, and a session's first takes a second.
+            # With `limit(0)` Spark knows that the DataFrame is empty. Otherwise it would run a task, and the
+            # first task of a session takes a second.
             empty = self._spark.createDataFrame([], columns).limit(0)
             known[key] = (empty.schema, empty.toArrow().schema)
         return known[key]
 
     def _publish(self) -> None:
-        """Let queries see what was added."""
+        """Make the rows added to all sources visible to the queries."""
         waiting = [source for source in self._sources if source.waiting]
         if len(waiting) > 1:
-            # A query that runs could begin a batch between two sources; started later, it sees both.
+            # A running query could start a batch after one source was published and before the next. A query
+            # that starts afterwards sees the rows of all sources.
             self.stop()
         for source in waiting:
             source.publish()
 
 
 class Source:
-    """A stream that a test fills; each `add_data` becomes a batch.
+    """A streaming source that a test fills; each `add_data` becomes one batch. `Streams` makes it.
 
-    What was added to several sources before a step is paired: the first of each in one batch, and so on.
+    If several sources were filled before a step, their rows are paired: the first `add_data` of each source
+    goes into one batch, the second of each into the next batch, and so on.
 
     Attributes:
-        schema: the columns.
-        waiting: what was added since the last step.
+        schema: the columns of the source, a `StructType`.
+        waiting: the files with the rows that were added since the last step.
     """
 
     def __init__(
@@ -551,16 +609,16 @@ class Source:
         self._times = times
 
     def add_data(self, rows: Iterable[object]) -> None:
-        """Add one batch of rows, for the next step of each query of this source.
+        """Add one batch of rows, which the next step of each query of this source reads.
 
-        A row with a later event time moves the watermark after its batch; what a dict leaves out is null, so
-        that `add_data([{"time": later}])` moves it with little else in the way.
+        A row with a later event time moves the watermark after its batch. Columns that a dict leaves out are
+        NULL, so `add_data([{"time": later}])` is a short way to move the watermark.
 
         Args:
             rows: tuples in the order of the columns, dicts or Rows, with values of the columns' Python types.
 
         Raises:
-            InvalidInputError: a row that does not fit the columns, or a value that does not fit its type.
+            InvalidInputError: a row does not fit the columns, or a value does not fit the type of its column.
             MissingExtraError: pyarrow is not installed.
         """
         time = next(self._times)
@@ -570,27 +628,27 @@ class Source:
         self.waiting.append(hidden)
 
     def to_df(self) -> DataFrame:
-        """Return the source as a streaming DataFrame; all columns are nullable, as Spark makes them."""
+        """Return the source as a streaming DataFrame; Spark's file source makes all columns nullable."""
         reader = self._spark.readStream.schema(self.schema).option("maxFilesPerTrigger", 1)
         return reader.parquet(escaped(for_spark(self._folder)))
 
     def files(self) -> list[Path]:
-        """Return the files of the batches, in their order."""
+        """Return the Parquet files of the published batches, one for each `add_data`, in their order."""
         return sorted(self._folder.glob("[!.]*.parquet"), key=lambda path: int(path.stem))
 
     def publish(self) -> None:
-        """Let queries see what was added; a step does so for all sources."""
+        """Make the added rows visible to queries; a step does so for all sources."""
         for hidden in self.waiting:
             hidden.rename(hidden.with_name(hidden.name[1:]))
         self.waiting = []
 
 
 def drawn(sources: Sequence[Source], queries: Sequence[Query]) -> str:
-    """Return the timeline of each query that has a watermark; nothing for the others.
+    """Draw the timeline of each query that has a watermark, as text; queries without one are left out.
 
-    The rows are those that the sources got, by batch; one that came at or below the watermark of its batch is
-    drawn as late. The windows are those of the results, and the watermark is that of the last batch
-    before the end of the input.
+    The timeline shows the rows of the sources by batch. A row is drawn as late if its time is at or below the
+    watermark of its batch. The windows are those of the results, and the watermark is that of the last batch
+    before a drain.
     """
     timelines = []
     for number, query in enumerate(queries):
@@ -608,7 +666,7 @@ def drawn(sources: Sequence[Source], queries: Sequence[Query]) -> str:
 
 
 def _drawn_rows(source: Source, query: Query) -> Iterator[Mark]:
-    """Yield the rows of a source's batches, by its first column of times."""
+    """Yield a mark for each row of a source, by its first timestamp column; none without such a column."""
     import pyarrow.parquet as pq
     from pyspark.sql.types import TimestampType
 
@@ -617,7 +675,8 @@ def _drawn_rows(source: Source, query: Query) -> Iterator[Mark]:
         return
     files = source.files()
     fed = {batch.batch_id: batch.watermark for batch in query.batches if batch.progress.numInputRows}
-    # A batch has read one file, unless there were more of them than files.
+    # Each batch with input read one file. If there are more batches than files, batches were replayed, so
+    # that the watermarks cannot be assigned to files.
     watermarks = list(fed.values()) if len(fed) <= len(files) else []
     for number, (file, watermark) in enumerate(zip_longest(files, watermarks)):
         for value in pq.read_table(file, columns=[time])[time].to_pylist():
@@ -627,7 +686,10 @@ def _drawn_rows(source: Source, query: Query) -> Iterator[Mark]:
 
 
 def _windows(query: Query) -> list[Span]:
-    """Return the windows of the results, each once and in their order."""
+    """Return the windows of the results, sorted, each once.
+
+    A window is a pair of columns `start` and `end`, or a struct with these two fields.
+    """
     found = set()
     for batch in query.batches:
         for row in batch.rows:
@@ -639,6 +701,6 @@ def _windows(query: Query) -> list[Span]:
 
 
 def _ends(value: Any) -> tuple[Any, Any]:
-    """Return the start and the end of a value that is a window."""
+    """Return the start and the end of a value that is a window struct; else a pair of None."""
     names = getattr(value, "__fields__", ())
     return (value["start"], value["end"]) if list(names) == ["start", "end"] else (None, None)

@@ -1,6 +1,8 @@
 """The pytest plugin: the fixtures `spark` and `stream`. A fixture of that name in a conftest.py wins.
 
-Nothing of Spark is imported before a test asks for a fixture.
+pytest loads this module through the package's entry point in every project that has the package installed, so
+the module imports nothing of Spark before a test uses a fixture. Below the report of a failed test with the
+fixture `stream`, the plugin draws the timeline of its queries.
 """
 
 from __future__ import annotations
@@ -27,10 +29,10 @@ _HARNESS = "sparkstream_kit.testing.harness"
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """A session for the test run: the kit's test profile on two cores, or the server of SPARK_REMOTE.
+    """A Spark session for the whole test run: local on two cores, or on the server that SPARK_REMOTE names.
 
-    Python's time zone and the session's are UTC until the end of the run, so that a timestamp without a zone
-    is the same on every machine.
+    The session uses the kit's `test` profile. The time zones of Python and of the session are UTC until the
+    end of the run, so that a timestamp without a zone means the same time on every machine.
     """
     from sparkstream_kit import spark_session
     from sparkstream_kit._files import for_spark
@@ -40,7 +42,7 @@ def spark() -> Iterator[SparkSession]:
         time.tzset()
         warehouse = for_spark(Path(folder, "warehouse"))
         local = {"spark.master": "local[2]", "spark.sql.warehouse.dir": warehouse}
-        conf = {} if os.environ.get("SPARK_REMOTE") else local  # a server has its own
+        conf = {} if os.environ.get("SPARK_REMOTE") else local  # a server keeps its master and warehouse
         with spark_session("pytest", profile="test", conf=conf) as session, _own_tables(session):
             yield session
     time.tzset()
@@ -48,7 +50,7 @@ def spark() -> Iterator[SparkSession]:
 
 @contextmanager
 def _own_tables(spark: SparkSession) -> Iterator[None]:
-    """On a server, which goes on after the run, keep the run's tables in a database that goes with it."""
+    """Keep the tables of the run in a database that is dropped at its end, if the server outlives the run."""
     from sparkstream_kit._spark.session import outlives_process
 
     if not outlives_process(spark):
@@ -68,14 +70,14 @@ def _own_tables(spark: SparkSession) -> Iterator[None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Draw the timeline of a streaming test that fails below its report."""
+    """Add the timeline of a streaming test to its report, if the test failed."""
     report = yield
     if call.when == "call" and report.failed:
         streams: Any = getattr(item, "funcargs", {}).get("stream")
         if type(streams).__module__ == _HARNESS:  # a DataFrame has an attribute of every name
             try:
                 drawn = streams.timeline()
-            except Exception as err:  # noqa: BLE001 - it would end pytest, and hide why the test has failed
+            except Exception as err:  # noqa: BLE001 - it would end pytest and hide why the test failed
                 drawn = f"no timeline: {type(err).__name__}: {err}"
             if drawn:
                 report.sections.append(("streams", drawn))
@@ -84,7 +86,10 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 def stream(spark: SparkSession) -> Iterator[Streams]:
-    """Make sources and queries: `stream(schema)`, `stream.query(frame)`; gone after the test."""
+    """Make the sources and queries of one test: `stream(schema)`, `stream.query(frame)`.
+
+    The queries are stopped and their files removed after the test.
+    """
     from sparkstream_kit.testing import streams
 
     with streams(spark) as made:

@@ -1,4 +1,8 @@
-"""Delta: `sources.delta`, the rows that are added to a table, or its changes; beside it `sinks.delta`."""
+"""Delta: `sources.delta`, the rows that are added to a table, or its changes; beside it `sinks.delta`.
+
+This module holds the source. `sink` holds the sink's public function. `writers` has what both of the sink's
+writers share, and the writer that uses Delta's jars; `rust` has the writer that uses the library deltalake.
+"""
 
 from __future__ import annotations
 
@@ -35,35 +39,37 @@ def delta(
     max_files_per_trigger: int | None = None,
     **options: Any,
 ) -> DataFrame:
-    """Stream the rows that are added to a Delta table, or all its changes; replayable, so exactly once.
+    """Stream the rows that are added to a Delta table, or all of its changes; replayable, so exactly once.
 
     The session needs Delta's jars: `get_session(…, connectors=["delta"])`.
 
-    A query first reads the table as it is, then what is added. A commit that changes or removes rows, as
-    `sinks.delta` with `how="upsert"` or `"replace"` makes, ends it with an error. With
-    `skipChangeCommits=True` it leaves such commits out, also the rows that they add. With `change_feed=True`
-    it reads what they have changed, row by row; the table must keep its changes from before they are made:
-    `ALTER TABLE … SET TBLPROPERTIES (delta.enableChangeDataFeed = true)`.
+    A query first reads the rows that the table has when the query starts, then the rows that are added. A
+    commit that updates or deletes rows, such as one by `sinks.delta` with `how="upsert"` or `"replace"`,
+    fails the query. There are two ways to read on:
+
+    - `skipChangeCommits=True` skips such commits, including the rows that they add.
+    - `change_feed=True` reads every change as a row. The table must record its changes, and only records
+      those made after `ALTER TABLE … SET TBLPROPERTIES (delta.enableChangeDataFeed = true)`.
 
     Args:
         spark: the session.
         path: the table's folder.
-        table: in place of a path, a table of the catalog, as `table` or `schema.table`.
-        change_feed: read all changes. What is there at the start comes as inserts.
-        starting_version: in place of the table as it is, read what was committed from this version of the
-            table on. A query that goes on from a checkpoint knows where it was.
-        max_files_per_trigger: the most files that one batch reads; Delta's default is 1,000.
+        table: a table of the catalog, as `table` or `schema.table`, in place of a path.
+        change_feed: read all changes; the rows that the table has at the start are read as inserts.
+        starting_version: read the commits from this version of the table on, in place of the whole table. It
+            has no effect on a query that resumes from a checkpoint. Default: the whole table.
+        max_files_per_trigger: the most files that one batch reads. Default: Delta's, which is 1,000.
         **options: further options of Delta's source, by Delta's own names (`skipChangeCommits=True`,
             `startingVersion="latest"`, `maxBytesPerTrigger="64m"`, `failOnDataLoss=False`).
 
     Returns:
-        A streaming DataFrame with the table's columns. With `change_feed` it has `_change_type` (string:
+        A streaming DataFrame with the table's columns. With `change_feed` it also has `_change_type` (string:
         `insert`, `update_preimage`, `update_postimage` or `delete`), `_commit_version` (bigint) and
-        `_commit_timestamp` (timestamp) beside them.
+        `_commit_timestamp` (timestamp).
 
     Raises:
-        InvalidInputError: a session without Delta, no table, one that is not Delta's or keeps no changes, or
-            an option that is misspelt.
+        InvalidInputError: the session has no Delta, the table does not exist, is not a Delta table or does
+            not record its changes, or an option is misspelt.
 
     Examples:
         In a session::

@@ -1,4 +1,8 @@
-"""A Delta table as delta-rs writes it, in a local folder. This module alone needs the library."""
+"""A Delta table in a local folder, written with delta-rs from the driver's Python, without Delta's jars.
+
+`RustTable` implements `writers.Table`; `sinks.delta` chooses it for a session without Delta's extension. Only
+this module imports the library (`deltalake`), so it is needed only when such a sink is opened.
+"""
 
 from __future__ import annotations
 
@@ -34,18 +38,18 @@ if TYPE_CHECKING:
 
 
 _LOG = "_delta_log"
-_MAKING = 5.0  # seconds that a first commit may take; then nobody makes it any more
+_MAKING = 5.0  # seconds to wait for another query's first commit; after them its process is taken for dead
 
 
 class RustTable:
-    """A table in a local folder."""
+    """A Delta table in a local folder; see `writers.Table` for the methods."""
 
     def __init__(self, folder: str) -> None:
         self.place = folder
         self._known: DeltaTable | None = None
 
     def _now(self) -> DeltaTable | None:
-        """Return the table with what others have committed; None if there is none."""
+        """Return the table in its newest version, with the commits of others; None if there is no table."""
         if not DeltaTable.is_deltatable(self.place):
             self._known = None
         elif self._known is None:
@@ -56,7 +60,11 @@ class RustTable:
         return self._known
 
     def schema(self) -> T.StructType | None:
-        """Return its columns as they are now; None if there is no table."""
+        """Return the table's columns in its newest version; None if there is no table.
+
+        Raises:
+            InvalidInputError: there is no table, but the folder has other files.
+        """
         table = self._now() or self._being_made()
         if table is not None:
             return T.StructType.fromJson(json.loads(table.schema().to_json()))
@@ -66,7 +74,11 @@ class RustTable:
         return None
 
     def _being_made(self) -> DeltaTable | None:
-        """Return the table that another query makes just now: its log is there before its first commit."""
+        """Wait for a table that another query is creating: its log folder exists before its first commit.
+
+        Returns:
+            The table; None if there is no log folder, or if no commit has followed after `_MAKING` seconds.
+        """
         end = time.monotonic() + _MAKING
         while Path(self.place, _LOG).is_dir() and time.monotonic() < end:
             if (table := self._now()) is not None:
@@ -75,28 +87,31 @@ class RustTable:
         return None
 
     def properties(self) -> dict[str, str]:
-        """Return its properties as it is now; none if there is no table."""
+        """Return the table's properties in its newest version; an empty dict if there is no table."""
         table = self._now()
         return {} if table is None else dict(table.metadata().configuration)
 
     def last_batch(self, query: str) -> int | None:
-        """Return the last batch of a query, whoever has written it."""
+        """Return the last batch of a query, with whichever writer it was written; None before the first."""
         return None if self._known is None else self._known.transaction_version(application(query))
 
     def history(self) -> Iterator[str | None]:
-        """Return the `userMetadata` of the newest commits."""
+        """Return the `userMetadata` of the newest commits, newest first, at most `HISTORY` of them."""
         commits = [] if self._known is None else self._known.history(HISTORY)
         return (commit.get("userMetadata") for commit in commits)
 
     def has_rows(self) -> bool:
-        """Say whether it has rows."""
+        """Return whether the table has rows."""
         return self._known is not None and bool(self._known.count())
 
     def create(self, schema: T.StructType) -> None:
-        """Make it, unless another driver has just done so.
+        """Create the table, unless another driver has just created it.
 
-        delta-rs would make it again over one that is made at the same time: who makes the folder of the log
-        makes the table.
+        delta-rs would overwrite a table that is being created at the same time. So the driver that creates
+        the log folder creates the table, and the other one waits.
+
+        Raises:
+            InvalidInputError: the folder cannot be created.
         """
         try:
             Path(self.place, _LOG).mkdir(parents=True)
@@ -111,22 +126,28 @@ class RustTable:
             try:
                 DeltaTable.create(self.place, Schema.from_json(nullable(schema)), mode="ignore")
             except DeltaError:
-                if not DeltaTable.is_deltatable(self.place):  # else another query has been quicker
+                if not DeltaTable.is_deltatable(self.place):  # if it is one, another query was quicker
                     raise
 
     def add_columns(self, columns: list[T.StructField]) -> None:
-        """Add columns."""
+        """Add nullable columns to the table."""
         added = Schema.from_json(nullable(T.StructType(columns))).fields
         with _in_one_line(self.place):
             self._loaded().alter.add_columns(added)
 
     def note(self, properties: dict[str, str]) -> None:
-        """Set properties."""
+        """Set properties of the table, in a commit."""
         with _in_one_line(self.place):
             self._loaded().alter.set_table_properties(properties, raise_if_not_exists=False)
 
     def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
-        """Write a batch in one commit."""
+        """Write a batch in one commit, even if the batch has no rows.
+
+        Raises:
+            InvalidInputError: for `upsert`, a key is null or occurs in two rows of the batch.
+            ConflictError: another writer has committed at the same moment.
+            KitError: delta-rs reported an error, or the table was removed.
+        """
         table, properties = self._loaded(), _properties(commit)
         schema = Schema.from_json(nullable(batch.schema))
         with (
@@ -159,15 +180,16 @@ def _properties(commit: Commit) -> CommitProperties:
 
 
 def _commit_alone(table: DeltaTable, properties: CommitProperties) -> None:
-    """Commit a batch without rows: the next one must not find a gap."""
+    """Commit a batch that has no rows: without it, the ledger would find a gap before the next batch."""
     table.create_write_transaction([], "append", table.schema(), commit_properties=properties)
 
 
 @contextmanager
 def _gathered(parts: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Give the rows as a table that lies in a file: memory holds what is being read of it.
+    """Gather the rows in a temporary file, and yield them as a memory-mapped table.
 
-    delta-rs reads in threads of its own, in which Spark's jobs would not end with their query.
+    Memory holds only the part that is being read. delta-rs reads in threads of its own: if it read the rows
+    from Spark there, a stop of the query would not end Spark's jobs.
     """
     with tempfile.NamedTemporaryFile(prefix="sparkstream-", suffix=".arrow") as file:
         with pa.ipc.new_file(file.name, schema) as writer:
@@ -183,7 +205,7 @@ def _gathered(parts: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa
 def _write(
     table: DeltaTable, rows: pa.Table, mode: Literal["append", "overwrite"], properties: CommitProperties
 ) -> None:
-    # By `merge` the columns are matched by name, and one that only the table has is null.
+    # schema_mode="merge" matches columns by name, and writes null to those that only the table has.
     write_deltalake(table, rows, mode=mode, schema_mode="merge", commit_properties=properties)
 
 
@@ -197,7 +219,7 @@ def _check_rust_keys(rows: pa.Table, target: Target, commit: Commit) -> None:
 
 def _merge(table: DeltaTable, rows: pa.Table, target: Target, properties: CommitProperties) -> None:
     same = " AND ".join(f"target.{quoted(key)} = source.{quoted(key)}" for key in target.keys)
-    # One by one: for all of them at once delta-rs takes no name with a backtick.
+    # Each column by itself, because delta-rs's `when_matched_update_all` fails on names with a backtick.
     columns = {quoted(name): f"source.{quoted(name)}" for name in rows.column_names}
     merging = table.merge(
         rows, same, source_alias="source", target_alias="target", commit_properties=properties

@@ -1,4 +1,8 @@
-"""`sinks.delta`: which table, which writer, and each batch once."""
+"""The public function `sinks.delta`: chooses the writer for a session, and writes each batch once.
+
+`delta` returns the `Sink`. When a query starts, the session decides which writer is used: Delta's own for
+Spark (`writers.SparkTable`) or delta-rs (`rust.RustTable`). `_Writer` then writes the batches of one query.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 
 _WRITERS = ("auto", "spark", "delta-rs")
-_TRIES = 5  # for a commit that another writer was quicker with
+_TRIES = 5  # attempts of a commit, if other writers commit at the same moment
 _JARS = "get_session(…, connectors=['delta'])"
 
 
@@ -42,53 +46,63 @@ def delta(
 ) -> Sink:
     """Write each batch to a Delta table, in one commit with the batch's number.
 
-    `append` adds the rows of append mode. `upsert` adds or overwrites the rows of update mode by their keys.
-    `replace` makes the table the whole result of complete mode. A reader sees all of a batch or nothing of
-    it, and the table's history has a commit for each batch, whose `userMetadata` names the query and the
-    batch.
+    The argument `how` selects how batches change the table:
 
-    Two writers keep this one promise. Delta's writer for Spark writes from the workers: for large batches,
-    clusters, tables of the catalog and any file system. delta-rs writes from the driver's Python: for small
-    results in a local folder, which it writes sooner, without jars. The kit takes Spark's where the session
-    has Delta's extension (`get_session(…, connectors=["delta"])`), and else delta-rs; `upsert` on Spark
-    Connect is for delta-rs alone. `writer` says otherwise. They understand each other's batches, so that a
-    query can go on with the other one.
+    - `append` inserts the rows of append mode.
+    - `upsert` inserts the rows of update mode, or overwrites the rows that have the same keys.
+    - `replace` makes the table equal to the whole result of complete mode.
 
-    The table is made when it is missing; make it yourself for partitions or properties. An existing one must
-    have the query's columns. It belongs to one query, whose id is in its property `sparkstream.queries`. With
-    each batch Delta keeps the query's id and the batch's number as a transaction of an application, and in
-    `userMetadata` the batch's plan, which says what it reads. A batch that is replayed with the same plan, as
-    after a crash, is skipped. A checkpoint that has lost that plan, or is one batch older than the table,
-    gets it back when the query starts, if the commit is among the table's last thousand and was not cleaned
-    away: else a batch is known by its number alone. A batch before the last one comes only from a checkpoint
-    that was rewound further. Spark may then split the input differently, so these batches can be neither
-    skipped nor written again safely: the query fails, and the message contains the command that lets it write
-    them again. It also fails when batches are missing, as in a table from an older backup. By `replace` each
-    batch is the whole result, and is always written.
+    A reader sees all of a batch or nothing of it. The table's history has a commit for each batch, whose
+    `userMetadata` names the query and the batch.
 
-    delta-rs: Spark computes the batch first, onto the workers' disks; then the rows pass in small parts into
-    a temporary file of the driver, and from there into the table. `upsert` merges them in the driver's
-    memory: for more than a few million rows in a batch, or in the table's files that it touches, take Spark's
-    writer. On Spark Connect the server's Python needs the kit, and for delta-rs the extra, too.
+    There are two writers with the same promise. Delta's writer for Spark writes from the workers; use it for
+    large batches, clusters, tables of the catalog and any file system. delta-rs writes from the driver's
+    Python; use it for small results in a local folder, where it is faster and needs no jars. By default the
+    kit uses Delta's writer for Spark if the session has Delta's extension
+    (`get_session(…, connectors=["delta"])`), else delta-rs. On Spark Connect only delta-rs supports `upsert`.
+    The argument `writer` overrides the choice. Each writer recognizes the batches of the other, so a query
+    can switch between them.
 
-    Delivery: exactly once from replayable sources. A query without a checkpoint is a new one at each start.
+    The table is created if it is missing; create it yourself if you want partitions or properties. An
+    existing table must have the query's columns. The table belongs to one query, whose id is in its property
+    `sparkstream.queries`. With each batch Delta stores the query's id and the batch's number as an
+    application transaction, and in `userMetadata` the batch's plan (which input the batch read):
+
+    - A batch that is replayed with the same plan, as after a crash, is skipped.
+    - If the checkpoint has lost the last batch's plan, or is one batch older than the table, the plan is put
+      back when the query starts. This needs the batch's commit to be among the last thousand of the table,
+      and not yet cleaned up; otherwise batches are compared by number alone.
+    - A batch before the last one is replayed only after a rewind of the checkpoint. Spark may then split the
+      input differently, so these batches can be neither skipped nor rewritten safely: the query fails, and
+      the message contains the command that lets the query write them again.
+    - If batches are missing, as in a table restored from an older backup, the query fails.
+
+    With `replace` each batch is the whole result, and is always written.
+
+    With delta-rs, Spark first computes the batch, onto the workers' disks. Then the rows pass in small parts
+    into a temporary file of the driver, and from there into the table. `upsert` merges them in the driver's
+    memory: if a batch, or the table's files that it touches, has more than a few million rows, use Delta's
+    writer for Spark. On Spark Connect the server's Python needs the kit and, for delta-rs, the extra.
+
+    Delivery: exactly once from replayable sources. Without a checkpoint each start is a new query.
 
     Args:
         path: the table's folder.
-        table: in place of a path, a table of the catalog, as `table` or `schema.table`.
+        table: a table of the catalog, as `table` or `schema.table`, in place of a path.
         how: `append`, `upsert` or `replace`.
-        keys: of `upsert`, the columns that a row is known by; no two rows of a batch may have the same.
+        keys: the columns that identify a row, for `upsert` only; no two rows of a batch may have the same
+            keys.
         writer: `auto`, `spark` or `delta-rs`.
-        merge_schema: add columns that the query has and the table lacks; rows that are there have null in
-            them.
-        take_over: write to the table although another query has written to it, or somebody else, or although
-            earlier batches of this query are not in it.
+        merge_schema: add columns that the query has and the table lacks; existing rows have null in them.
+        take_over: write to the table although another query or program has written to it, or although
+            earlier batches of this query are missing from it.
 
     Raises:
-        InvalidInputError: a table, keys or a writer that cannot be used; when the query starts, a folder that
-            holds something else or is of each node of a cluster, a column that Delta cannot hold, a table
-            with other columns or with rows that this query has not written.
-        MissingExtraError: delta-rs is needed, and not installed.
+        InvalidInputError: the table, keys or writer cannot be used; when the query starts, the folder holds
+            something else or is a local path on a cluster, where each node would write to a disk of its own,
+            Delta cannot hold a column, or the table has other columns or rows that this query has not
+            written.
+        MissingExtraError: the query needs delta-rs, which is not installed.
 
     Examples:
         >>> delta("out/totals", how="replace").modes
@@ -134,13 +148,14 @@ delta.__module__ = "sparkstream_kit.sinks"  # where users find it: messages name
 
 
 def _is_sparks(spark: SparkSession, writer: str, how: str) -> bool:
-    """Say whether Delta's writer for Spark writes in a session, and not delta-rs.
+    """Return whether to use Delta's writer for Spark in a session; else delta-rs is used.
 
     Raises:
-        InvalidInputError: it is asked for, and cannot be used there.
+        InvalidInputError: the user asked for writer='spark', which cannot be used in this session.
     """
     extended = writers.is_extended(spark)
-    # Delta takes the transaction of a MERGE from the settings: other writes must not have them meanwhile.
+    # Delta reads the transaction of a MERGE from the session's settings. On Spark Connect a batch function
+    # uses the session's own settings, so the session's other writes would get the same transaction.
     fits = extended and not (how == "upsert" and shares_settings(spark))
     if writer == "spark" and not extended:
         raise InvalidInputError(
@@ -156,10 +171,13 @@ def _is_sparks(spark: SparkSession, writer: str, how: str) -> bool:
 
 
 def _place(spark: SparkSession, path: str | None, table: str | None, *, by_spark: bool) -> Place | None:
-    """Return a table's folder; None for a table of the catalog.
+    """Return a table's folder, and check that the chosen writer can write to it.
+
+    Returns:
+        None for a table of the catalog.
 
     Raises:
-        InvalidInputError: the writer cannot write there.
+        InvalidInputError: the writer cannot write to this folder or table.
     """
     if path is None:
         if by_spark:
@@ -169,7 +187,7 @@ def _place(spark: SparkSession, path: str | None, table: str | None, *, by_spark
     location = locate(spark, path)
     if by_spark:
         refuse_many_disks(spark, "delta", path)
-        # With its scheme: a path without one may be on another file system for Delta than for `locate`.
+        # With the scheme in the path: without one, Delta could take another file system than `locate` does.
         return Here(location.uri, location.folder) if location.folder else location
     if location.folder is None:
         refuse_elsewhere(spark, f"delta {path}", f"writer='spark' on a server with {_JARS}")
@@ -180,7 +198,11 @@ def _place(spark: SparkSession, path: str | None, table: str | None, *, by_spark
 
 
 def _tried(change: Callable[[], None]) -> None:
-    """Change a table, again where another writer was quicker."""
+    """Run a change of a table, and retry it if another writer has committed at the same moment.
+
+    Raises:
+        ConflictError: the change has failed so `_TRIES` times.
+    """
     for left in reversed(range(_TRIES)):
         try:
             change()
@@ -192,20 +214,20 @@ def _tried(change: Callable[[], None]) -> None:
 
 
 class _Writer:
-    """Writes the batches of one query; on Spark Connect it is pickled before the first.
+    """Writes the batches of one query; on Spark Connect it is pickled before the first batch.
 
     Args:
-        target: what the user asked for.
+        target: what the user asked for in `sinks.delta`.
         place: the table's folder; None for a table of the catalog.
-        name: the table in the catalog, if it is one.
-        by_spark: Delta's writer for Spark writes, and not delta-rs.
+        name: the name of the table in the catalog; None for a table given by its path.
+        by_spark: whether to use Delta's writer for Spark; else delta-rs is used.
     """
 
     def __init__(
         self, target: writers.Target, place: Place | None, name: str | None, *, by_spark: bool
     ) -> None:
         self._target, self._place, self._name, self._by_spark = target, place, name, by_spark
-        self._table: writers.Table | None = None  # opened with the first batch
+        self._table: writers.Table | None = None  # opened with the first batch, after the pickling
 
     def _opened(self, spark: SparkSession) -> writers.Table:
         if self._by_spark:
@@ -218,16 +240,21 @@ class _Writer:
         return RustTable(str(self._place and self._place.folder))
 
     def prepare(self, frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
-        """Make the table where it is missing, and see that the query may write to it."""
+        """Create the table if it is missing, and check that the query may write to it.
+
+        Raises:
+            InvalidInputError: as for `writers.prepare`.
+            MissingExtraError: the query needs delta-rs, which is not installed.
+        """
         opened = self._opened(frame.sparkSession)
         return writers.prepare(self._target, opened, frame.schema, query, following, makes)
 
     def take(self, spark: SparkSession, query: str, driver: str) -> None:
-        """Give the query its next epoch."""
+        """Give the query its next epoch in the table, for `open_target`."""
         _tried(lambda: writers.take(self._opened(spark), query, driver))
 
     def write(self, batch: Batch, frame: DataFrame) -> None:
-        """Write a batch of the query."""
+        """Write a batch of the query, or skip it if the table already has it."""
         _tried(lambda: self._try(batch, frame))
 
     def _try(self, batch: Batch, frame: DataFrame) -> None:

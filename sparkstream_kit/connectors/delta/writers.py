@@ -1,4 +1,10 @@
-"""A Delta table as Spark writes it, and what both writers know: whose it is, its batches, its columns."""
+"""The rules that both Delta writers share, and the writer that uses Delta's jars in Spark.
+
+A Delta table is its own ledger: an application transaction holds each query's last batch, the `userMetadata`
+of commits holds plans, and table properties hold the owners and epochs. `Table` is what a writer implements;
+`SparkTable` is one of the two, and `rust.RustTable` the other. `prepare`, `take` and `is_written` apply the
+rules of `sinks.ledger` to a `Table`; `sinks.delta` calls them. Users run `set_back` when a message says so.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +43,13 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks.ledger import Batch
 
 
-# What Spark and Delta say of a table that is not there.
+# The error conditions with which Spark and Delta report a table that does not exist.
 GONE = ("DELTA_PATH_DOES_NOT_EXIST", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
 
 OWNERS = "sparkstream.queries"  # the table's property with the ids of the queries that may write to it
-_EPOCH = "sparkstream.epoch."  # and, with a query's id, the one with its newest start
-HISTORY = 1000  # commits, of all writers, among which a query's last batch is looked for
-_NOT_IN_NAMES = " ,;{}()\n\t="  # Parquet's rule, which Delta keeps
+_EPOCH = "sparkstream.epoch."  # plus a query's id: the table's property with that query's newest epoch
+HISTORY = 1000  # the newest commits, of all writers, in which the plan of a query's last batch is searched
+_NOT_IN_NAMES = " ,;{}()\n\t="  # Parquet's rule for column names, which Delta adopts
 _KEPT = (
     *("array", "binary", "boolean", "byte", "date", "decimal", "double", "float", "integer", "long", "map"),
     *("short", "string", "struct", "timestamp", "timestamp_ntz", "variant"),
@@ -51,19 +57,20 @@ _KEPT = (
 
 
 class ConflictError(KitError):
-    """Another writer has committed to the table in the same moment, and nothing of this commit is there."""
+    """Another writer has committed to the table at the same moment, so this commit was not made; retry it."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What the user asked for.
+    """What the user asked for in `sinks.delta`.
 
     Attributes:
-        where: the table, for messages and to tell two targets apart.
+        where: the table, for messages; two targets with the same text are the same table.
         how: `append`, `upsert` or `replace`.
-        keys: the columns that a row is known by.
-        merge_schema: add columns that the table lacks.
-        take_over: write although another query has written there, or earlier batches are missing.
+        keys: the columns that identify a row, for `upsert`; empty otherwise.
+        merge_schema: whether to add columns that the table lacks.
+        take_over: whether to write although another query has written to the table, or earlier batches are
+            missing.
     """
 
     where: str
@@ -75,7 +82,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Commit:
-    """What a commit says of its batch, alike by both writers."""
+    """The batch of a commit, as both writers record it in the table's history.
+
+    Attributes:
+        query: Spark's id of the query.
+        batch: Spark's number of the batch.
+        plan: which input the batch read (see `sinks.ledger.plan_of`); None if that is not known.
+    """
 
     query: str
     batch: int
@@ -83,12 +96,12 @@ class Commit:
 
     @property
     def metadata(self) -> str:
-        """The text in the table's history."""
+        """The commit as JSON, for the `userMetadata` of the table's history."""
         return json.dumps({"query": self.query, "batch": self.batch, "plan": self.plan})
 
     @classmethod
     def read(cls, metadata: str | None) -> Commit | None:
-        """Return the commit that a text in a table's history is of; None if it is another writer's."""
+        """Parse a `userMetadata` of a table's history; None if the commit was not made by this kit."""
         try:
             said = json.loads(metadata or "")
             return cls(said["query"], said["batch"], said.get("plan"))
@@ -97,55 +110,60 @@ class Commit:
 
 
 class Table(Protocol):
-    """A Delta table as one of the writers sees it; what it commits can end in a ConflictError."""
+    """A Delta table, as one of the two writers accesses it; a commit can raise ConflictError."""
 
     @property
     def place(self) -> str:
-        """The table's folder."""
+        """The path of the table's folder."""
 
     def schema(self) -> T.StructType | None:
-        """Return its columns as they are now; None if there is no table."""
+        """Return the table's columns in its newest version; None if there is no table."""
 
     def properties(self) -> dict[str, str]:
-        """Return its properties as it is now; none if there is no table."""
+        """Return the table's properties in its newest version; an empty dict if there is no table."""
 
     def last_batch(self, query: str) -> int | None:
-        """Return the last batch of a query, whoever has written it."""
+        """Return the last batch of a query, with whichever writer it was written; None before the first."""
 
     def history(self) -> Iterable[str | None]:
-        """Return the `userMetadata` of the newest commits, as many as `HISTORY`."""
+        """Return the `userMetadata` of the newest commits, newest first, at most `HISTORY` of them."""
 
     def has_rows(self) -> bool:
-        """Say whether it has rows."""
+        """Return whether the table has rows."""
 
     def create(self, schema: T.StructType) -> None:
-        """Make it, unless another driver has just done so."""
+        """Create the table, unless another driver has just created it."""
 
     def add_columns(self, columns: list[T.StructField]) -> None:
-        """Add columns."""
+        """Add nullable columns to the table."""
 
     def note(self, properties: dict[str, str]) -> None:
-        """Set properties; of two that do so at once, or while a batch is written, one has a ConflictError."""
+        """Set properties of the table, in a commit.
+
+        Raises:
+            ConflictError: another writer has set properties or written a batch at the same moment.
+        """
 
     def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
-        """Write a batch in one commit."""
+        """Write a batch in one commit, together with its number and plan."""
 
 
 def application(query: str) -> str:
-    """Return the name of Delta's transactions under which it keeps a query's last batch.
+    """Return the application id of the Delta transactions that hold a query's last batch.
 
-    It has the query's id: under a fixed name the batches of a new checkpoint would be taken for old ones.
+    It contains the query's id. Under a fixed id, Delta would take the first batches of a new checkpoint for
+    old ones, and skip them.
     """
     return f"sparkstream-{query}"
 
 
 def is_extended(spark: SparkSession) -> bool:
-    """Say whether a session has Delta's extension, without which its jars do nothing."""
+    """Return whether a session has Delta's SQL extension; Delta's jars alone are not enough."""
     return "DeltaSparkSessionExtension" in (spark.conf.get("spark.sql.extensions", "") or "")
 
 
 def nullable(schema: T.StructType) -> str:
-    """Return a schema as Delta's JSON, where every value may be null: a later query may have some."""
+    """Return a schema as Delta's JSON, with every value nullable, because a later query may have nulls."""
 
     def loosen(part: dict[str, Any]) -> dict[str, Any]:
         return part | {key: True for key in ("nullable", "containsNull", "valueContainsNull") if key in part}
@@ -155,7 +173,13 @@ def nullable(schema: T.StructType) -> str:
 
 @dataclass(frozen=True)
 class _Store:
-    """A query's view of the ledger, which is the table itself."""
+    """The ledger as one query sees it; the table itself holds the entries.
+
+    Attributes:
+        table: the table.
+        me: the query's id; None before its first start.
+        properties: the table's properties, read once, because each read looks at the table's log.
+    """
 
     table: Table
     me: str | None
@@ -163,7 +187,7 @@ class _Store:
 
     @property
     def owners(self) -> list[str]:
-        """The queries that may write to the table."""
+        """The ids of the queries that may write to the table."""
         return self.properties.get(OWNERS, "").split()
 
     def epoch(self, query_id: str) -> Epoch | None:
@@ -171,7 +195,8 @@ class _Store:
         return Epoch(int(number), driver) if number else None
 
     def last_batch(self, query_id: str | None) -> int | None:
-        # A query whose rows were replaced by another, which took the table over, is a stranger to it.
+        # A query that is no longer an owner has lost its rows to one that took the table over: treat it as
+        # one that has never written here.
         return self.table.last_batch(str(query_id)) if query_id in self.owners else None
 
     def last_plan(self, query_id: str) -> str | None:
@@ -197,20 +222,23 @@ class _Store:
 
 
 def set_back(place: str, query: str, batch: int) -> None:
-    """Make a batch the last one that a table has of a query, so that the query writes the later ones again.
+    """Reset a query's last batch in a Delta table, so that the query writes the later batches again.
 
-    The rows of the later batches stay: remove them first, where they are not written over. It adds one commit
-    to the table's log, as Delta's protocol has it (https://github.com/delta-io/delta/blob/master/PROTOCOL.md),
-    because Delta's writer for Spark passes over a batch that it has: so it needs neither of the two writers,
-    and on another file system than this machine's only Spark.
+    Messages of `sinks.delta` print a command that calls this function. The rows of the later batches stay in
+    the table: delete them first, unless the query overwrites them.
+
+    The function appends one commit to the table's log itself, in the format of Delta's protocol
+    (https://github.com/delta-io/delta/blob/master/PROTOCOL.md), because Delta's writer for Spark skips a
+    batch number that it knows. So it needs neither of the two writers; it needs Spark only if the table is
+    not on this machine's file system.
 
     Args:
-        place: the table's folder.
-        query: the query's id, as the table's history shows it.
-        batch: the batch.
+        place: the path of the table's folder.
+        query: the query's id, as in the `userMetadata` of the table's history.
+        batch: the number of the batch that becomes the last one.
 
     Raises:
-        InvalidInputError: there is no table, or another writer has just committed.
+        InvalidInputError: the folder is not a Delta table, or another writer has just committed.
     """
     now = int(time.time() * 1000)
     said = {"timestamp": now, "inCommitTimestamp": now, "operation": "SET BACK", "operationParameters": {}}
@@ -230,7 +258,7 @@ def set_back(place: str, query: str, batch: int) -> None:
         if here is None:
             log.rename(hidden, commit)
         else:
-            (here / commit).hardlink_to(here / hidden)  # a rename would take the place of another's commit
+            (here / commit).hardlink_to(here / hidden)  # a rename would overwrite a commit of another writer
     except OSError as err:
         raise InvalidInputError(f"{place}: another writer has just committed ({err}); try again") from err
     finally:
@@ -238,7 +266,7 @@ def set_back(place: str, query: str, batch: int) -> None:
 
 
 def _log(place: str, here: Path | None) -> Place:
-    """Return the folder of a table's log, to write into."""
+    """Return the folder of a table's log; starts a Spark session for a folder on another file system."""
     from sparkstream_kit._spark.place import Here, locate
     from sparkstream_kit.session import get_session
 
@@ -251,7 +279,7 @@ def _ledger(target: Target, store: _Store) -> Ledger:
 
 
 def take(table: Table, query: str, driver: str) -> None:
-    """Give a query its next epoch: each batch of an older driver is refused, or has a ConflictError."""
+    """Give a query its next epoch: a batch of an older driver is then refused, or raises ConflictError."""
     last = _Store(table, query, table.properties()).epoch(query)
     table.note({f"{_EPOCH}{query}": f"{last.number + 1 if last else 1} {driver}"})
 
@@ -264,28 +292,29 @@ def prepare(
     following: int | None = None,
     makes: bool = True,
 ) -> str | None:
-    """Make the table where it is missing, and see that this query may write to it.
+    """Create the table if it is missing, and check that this query may write to it.
 
     Args:
-        target: where the rows go, and how.
+        target: what the user asked for.
         table: the table.
-        schema: of the query's rows.
-        query: the query; None when it has not been started before.
-        following: its next batch.
-        makes: make what is missing; else only check.
+        schema: the schema of the query's rows.
+        query: the query's id; None if it was never started before.
+        following: the query's next batch; None to look up no plan.
+        makes: create the table and columns that are missing; if False, as in a dry run, only check.
 
     Returns:
-        The plan of that batch, if the table has it already.
+        The plan of the next batch, if the table already has that batch; else None.
 
     Raises:
-        InvalidInputError: the table has other columns, or has rows that this query did not write.
+        InvalidInputError: Delta cannot hold a column, the table has other columns or rows that this query did
+            not write, or the table was removed at the same moment.
     """
     _check_schema(target, schema)
     there = table.schema()
     if there is None and not makes:
         return None
     if there is None:
-        table.create(schema)  # first, and alone: of two that make it with their first rows one would fail
+        table.create(schema)  # without rows: if two queries created it with rows, one would fail
         there = table.schema()
     if there is None:
         raise InvalidInputError(f"{target.where} was removed while a query started to write to it")
@@ -298,15 +327,16 @@ def prepare(
 
 
 def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch) -> bool:
-    """Say whether a batch is in the table already; refuse one that may not be written.
+    """Return whether the table already has a batch; refuse a batch that may not be written.
 
-    Before a query's first batch the table is made and becomes the query's.
+    Before a query's first batch, this function creates the table if it is missing, and makes the query its
+    owner.
 
     Raises:
-        InvalidInputError: the rules of the ledger refuse the batch, or as for `prepare`.
+        InvalidInputError: the ledger's rules refuse the batch, or as for `prepare`.
     """
     query = batch.query
-    store = _Store(table, query, table.properties())  # asked once: each time is a look at the table
+    store = _Store(table, query, table.properties())  # read the properties once: each read looks at the log
     ledger = _ledger(target, store)
     if query in store.owners:
         return ledger.is_written(batch)
@@ -342,10 +372,16 @@ def _check_schema(target: Target, schema: T.StructType) -> None:
 
 
 def _check_columns(target: Target, schema: T.StructType, there: T.StructType) -> list[T.StructField]:
-    """Return the columns that are to be added to a table; refuse those that do not fit.
+    """Compare the query's columns with the table's, and return the columns to add to the table.
+
+    Args:
+        target: what the user asked for.
+        schema: the schema of the query's rows.
+        there: the table's schema.
 
     Raises:
-        InvalidInputError: a column has another type, or another case, or is missing.
+        InvalidInputError: a column has another type or another case in the table, or the table lacks it and
+            `merge_schema` is False.
     """
     known = {field.name.lower(): field for field in there.fields}
     missing = []
@@ -370,23 +406,24 @@ def _check_columns(target: Target, schema: T.StructType, there: T.StructType) ->
 
 _SETTINGS = "spark.databricks.delta."
 _TRANSACTION = "txn STRUCT<appId: STRING, version: BIGINT>"
-# A commit, or a checkpoint: whole (000….checkpoint.parquet), one of several parts, or one with a UUID.
+# The file of a commit or of a checkpoint, which is one file (000….checkpoint.parquet), one of several parts,
+# or a file with a UUID in its name.
 _NAME = re.compile(
     r"/(?P<version>\d+)(?P<checkpoint>\.checkpoint(\.\d+\.(?P<parts>\d+)|\..+)?)?\.(?P<kind>json|parquet)$"
 )
 
 
 class SparkTable:
-    """A table in a folder, or in the catalog."""
+    """A Delta table in a folder or in the catalog, written with Delta's jars; see `Table` for the methods."""
 
     def __init__(self, spark: SparkSession, location: Place | None, name: str | None) -> None:
         self._spark, self._name = spark, name
         self._location = location
-        self._written: dict[str, int] = {}  # by this process: the log is read before the first batch alone
+        self._written: dict[str, int] = {}  # of this process, by query: saves reading the log
 
     @property
     def place(self) -> str:
-        """The table's folder."""
+        """The path of the table's folder."""
         return self._where().text
 
     def _where(self) -> Place:
@@ -401,7 +438,11 @@ class SparkTable:
         return f"delta.{quoted(self.place)}"
 
     def schema(self) -> T.StructType | None:
-        """Return its columns as they are now; None if there is no table."""
+        """Return the table's columns in its newest version; None if there is no table.
+
+        Raises:
+            InvalidInputError: there is no table, but its folder has other files.
+        """
         try:
             if self._name is not None:
                 return self._spark.table(self._name).schema
@@ -409,31 +450,32 @@ class SparkTable:
         except AnalysisException as err:
             if err.getCondition() not in GONE:
                 raise
-        # A writer that was killed before its first commit may have left the folder of the log.
+        # The log folder alone does no harm: a writer that was killed before its first commit leaves it.
         if self._location is not None and {*self._location.names()} - {"_delta_log"}:
             raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
         return None
 
     def properties(self) -> dict[str, str]:
-        """Return its properties as it is now; none if there is no table."""
+        """Return the table's properties in its newest version; an empty dict if there is no table."""
         if self.schema() is None:
             return {}
         return dict(self._spark.sql(f"SHOW TBLPROPERTIES {self._sql_name()}").collect())
 
     def last_batch(self, query: str) -> int | None:
-        """Return the last batch of a query, whoever has written it."""
+        """Return the last batch of a query, with whichever writer it was written; None before the first."""
         return self._written[query] if query in self._written else self._in_log(query)
 
     def _in_log(self, query: str) -> int | None:
-        """Return the version of the query's last transaction: in the newest checkpoint, or committed since.
+        """Read the query's last batch from its last transaction in Delta's log.
 
+        That transaction is in one of the commits since the newest checkpoint, or in that checkpoint.
         https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
         """
         log = through_spark(self._spark, f"{self.place}/_delta_log")
         paths = [] if log is None else [str(row.path) for row in log.select("path").collect()]
         named = [(name, path) for path in paths if (name := _NAME.search(path))]
         since = _newest_checkpoint(name for name, _ in named)
-        files: dict[tuple[bool, str], list[str]] = {}  # in this order: commits, and the checkpoint
+        files: dict[tuple[bool, str], list[str]] = {}  # False for commits, which are read first
         for name, path in named:
             of_checkpoint, version = bool(name["checkpoint"]), int(name["version"])
             if version == since if of_checkpoint else version > since:
@@ -447,37 +489,42 @@ class SparkTable:
         return None
 
     def history(self) -> list[str | None]:
-        """Return the `userMetadata` of the newest commits."""
+        """Return the `userMetadata` of the newest commits, newest first, at most `HISTORY` of them."""
         commits = self._spark.sql(f"DESCRIBE HISTORY {self._sql_name()} LIMIT {HISTORY}")
         return [row.userMetadata for row in commits.select("userMetadata").collect()]
 
     def has_rows(self) -> bool:
-        """Say whether it has rows."""
+        """Return whether the table has rows."""
         return not self._spark.read.format("delta").load(self.place).isEmpty()
 
     def create(self, schema: T.StructType) -> None:
-        """Make it, unless another driver has just done so."""
+        """Create the table, unless another driver has just created it."""
         columns = T.StructType.fromJson(json.loads(nullable(schema)))
         writer = self._spark.createDataFrame([], columns).write.format("delta").mode("ignore")
         try:
             writer.save(self.place) if self._name is None else writer.saveAsTable(self._name)
         except Exception:
-            if self.schema() is None:  # else another query has been quicker
+            if self.schema() is None:  # if there is a table, another query was quicker
                 raise
 
     def add_columns(self, columns: list[T.StructField]) -> None:
-        """Add columns."""
+        """Add nullable columns to the table."""
         added = ", ".join(f"{quoted(each.name)} {each.dataType.simpleString()}" for each in columns)
         self._spark.sql(f"ALTER TABLE {self._sql_name()} ADD COLUMNS ({added})")
 
     def note(self, properties: dict[str, str]) -> None:
-        """Set properties."""
+        """Set properties of the table, in a commit."""
         values = ", ".join(f"'{name}' = '{value}'" for name, value in properties.items())
         with _conflicts(self.place):
             self._spark.sql(f"ALTER TABLE {self._sql_name()} SET TBLPROPERTIES ({values})")
 
     def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
-        """Write a batch in one commit."""
+        """Write a batch in one commit, together with its number and plan.
+
+        Raises:
+            InvalidInputError: for `upsert`, a key is null or occurs in two rows of the batch.
+            ConflictError: another writer has committed at the same moment.
+        """
         with _conflicts(self.place):
             if target.how == "upsert":
                 self._merge(batch, target, commit)
@@ -486,7 +533,7 @@ class SparkTable:
                 writer = writer.option("userMetadata", commit.metadata)
                 last = self.last_batch(commit.query)
                 if target.how != "replace" or last is None or last < commit.batch:
-                    # A table is replaced once more, and Delta would skip a number that it knows.
+                    # A replayed `replace` is written without a number, because Delta would skip a known one.
                     writer = writer.option("txnAppId", application(commit.query))
                     writer = writer.option("txnVersion", commit.batch)
                 writer.save(self.place)
@@ -509,7 +556,8 @@ class SparkTable:
 def _newest_checkpoint(names: Iterable[re.Match[str]]) -> int:
     """Return the version of the newest checkpoint that has all of its parts; -1 if there is none.
 
-    `_last_checkpoint` says it, too, but Spark reads no file whose name begins with an underscore.
+    The file `_last_checkpoint` holds this version, too, but Spark cannot read a file whose name begins with
+    an underscore.
     """
     there = Counter((int(name["version"]), int(name["parts"] or 1)) for name in names if name["checkpoint"])
     return max((version for (version, parts), count in there.items() if count >= parts), default=-1)
@@ -531,7 +579,7 @@ def _check_keys(batch: DataFrame, target: Target, commit: Commit) -> None:
     keys = [column(key) for key in target.keys]
     is_null = reduce(or_, [key.isNull() for key in keys])
     counted = batch.groupBy(*keys).agg(F.count("*").alias("rows"))
-    rows, null = counted.agg(F.max("rows"), F.max(is_null)).collect()[0]  # nulls of a batch without rows
+    rows, null = counted.agg(F.max("rows"), F.max(is_null)).collect()[0]  # null for a batch without rows
     check_row_keys(target.where, target.keys, commit.batch, null=bool(null), twice=(rows or 0) > 1)
 
 
@@ -546,7 +594,7 @@ def _as_view(batch: DataFrame) -> Iterator[str]:
 
 
 def _as_transaction(commit: Commit) -> dict[str, str]:
-    """Return the settings that make a statement the write of this batch: SQL has no other way."""
+    """Return the settings that attach a batch's number and plan to a MERGE, which has no options for them."""
     return {
         f"{_SETTINGS}write.txnAppId": application(commit.query),
         f"{_SETTINGS}write.txnVersion": str(commit.batch),

@@ -1,4 +1,9 @@
-"""Topics of Kafka as a sink: Spark's own writer, with headers by which a reader drops what comes twice."""
+"""Topics of Kafka as a sink: Spark's own writer, with headers with which a reader drops repeated records.
+
+`kafka`, the only public function (`sinks.kafka`), describes the sink; `start` then calls `_Target.open` for a
+writer of batches, or `_Target.stream` for the real-time trigger. Spark writes to Kafka at least once, so each
+record carries headers that identify its row: a replayed batch writes the same headers again.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +35,10 @@ if TYPE_CHECKING:
 
 
 _QUERY, _BATCH, _ROW = "sparkstream.query", "sparkstream.batch", "sparkstream.row"
-_AT, _ID = "_at", "_id"  # a row's place in the batch, and what it is known by there
+_AT, _ID = "_at", "_id"  # temporary columns: a row's position in the batch, and its id there
 _BYTES = (T.BinaryType, T.StringType)
-_TEXTS = (T.BooleanType, T.DateType, T.DecimalType, T.IntegralType)  # whose text is the same everywhere
+# Types whose text does not depend on a time zone or on rounding, so that it can be a record's key.
+_TEXTS = (T.BooleanType, T.DateType, T.DecimalType, T.IntegralType)
 
 
 def kafka(
@@ -46,18 +52,22 @@ def kafka(
 ) -> Sink:
     """Write each row as a record of a Kafka topic.
 
-    Kafka has no transaction that ends with Spark's batch, so after a crash the rows of the last batch can be
-    in the topic twice. Each record says in its headers which row it is, so that a reader can drop the second
-    one: `sparkstream.query` (the query's id, which its checkpoint keeps), `sparkstream.batch` (the number of
-    the batch) and `sparkstream.row` (what tells the row from all others of the batch). Two records with the
-    same three headers are the same row. A reader with Spark keeps one of each::
+    A Kafka transaction cannot span Spark's commit of a batch, so after a crash the rows of the last batch can
+    be in the topic twice. Each record has three headers that identify its row, so that a reader can drop the
+    repeat:
+
+    - `sparkstream.query`: the query's id, which its checkpoint keeps;
+    - `sparkstream.batch`: the number of the batch;
+    - `sparkstream.row`: the id of the row within the batch.
+
+    Two records with the same three headers are the same row. A Spark reader keeps one of each::
 
         records.dropDuplicates(["headers"])
 
-    What tells a row from the others is by default its key and value, and a number for rows that have the same
-    key and value. Spark shuffles the batch for that; rows with the same key keep their order. With `row_id`
-    there is no shuffle, and each task writes its rows in their order. Give it also where a row does not come
-    out to the last bit as before when its batch is replayed: sums of doubles, or a function that is not
+    By default the row id comes from the key and the value, with a number for rows that have the same key and
+    value. To number them, Spark shuffles the batch; rows with the same key keep their order. With `row_id`
+    there is no shuffle, and each task writes its rows in their order. Use `row_id` also if a replayed batch
+    does not compute its rows identically to the last bit, as with sums of doubles or a function that is not
     deterministic.
 
     With the trigger `realTime`, which has no batches, records have no headers.
@@ -65,22 +75,24 @@ def kafka(
     Delivery: at least once; exactly once for a reader that drops the repeats.
 
     Args:
-        servers: the brokers to ask first, as "host:9092" or "host:9092,other:9092".
+        servers: the addresses of the brokers to ask first, as "host:9092" or "host:9092,other:9092".
         topic: the topic, which must exist.
-        key: the column that is the record's key; records with the same key are in one partition. A string or
-            binary column as it stands, and of numbers, dates and booleans the text. By default no key.
-        value: the string or binary column that is the record's value; null is a tombstone. By default the
-            value is the whole row as JSON: nulls as null, timestamps with microseconds and offset, decimals
-            with all digits, binary columns in Base64.
-        row_id: columns that no two rows of a batch share, such as `["topic", "partition", "offset"]` of
-            `sources.kafka`. A reader would drop all but one of the rows that share them.
+        key: the column for the record's key; Kafka puts records with the same key into one partition. A
+            string or binary column is written unchanged; of whole numbers, decimals, dates and booleans the
+            text is written. Default: no key.
+        value: the string or binary column for the record's value; null is a tombstone. Default: the whole row
+            as JSON, with nulls as null, timestamps with microseconds and offset, decimals with all digits,
+            and binary columns in Base64.
+        row_id: columns whose values together are unique within a batch, such as
+            `["topic", "partition", "offset"]` of `sources.kafka`. If several rows have the same values, a
+            reader keeps only one of these rows. Default: the id comes from key and value.
         **options: further options of Spark's writer, such as those of Kafka's producer by their own names:
             `**{"kafka.security.protocol": "SASL_SSL"}`.
 
     Raises:
-        InvalidInputError: an option that is set by an argument; when the query starts, a column that is not
-            there, or that cannot be a key or a value, no broker that answers, or no such topic (on Spark
-            Connect, Spark says the last two in the first batch).
+        InvalidInputError: an option is set by an argument already. When the query starts: a column does not
+            exist or cannot be a key or a value, no broker answers, or the topic does not exist (on Spark
+            Connect, Spark reports the last two in the first batch).
 
     Examples:
         >>> kafka("localhost:9092", "totals", key="shop").promise
@@ -105,12 +117,12 @@ def kafka(
     )
 
 
-kafka.__module__ = "sparkstream_kit.sinks"  # where users find it: messages name it so
+kafka.__module__ = "sparkstream_kit.sinks"  # its public name, which messages use
 
 
 @dataclass(frozen=True)
 class _Target:
-    """Where the rows go, and what of them."""
+    """The arguments of the sink, and the columns and options that Spark's writer needs for them."""
 
     servers: str
     topic: str
@@ -120,13 +132,21 @@ class _Target:
     options: Mapping[str, Any] = field(repr=False)
 
     def open(self, frame: DataFrame, location: Place | None, _: object) -> Write:
-        """Check the columns and the topic; return what writes a batch."""
+        """Check the columns and the topic, and return the function that writes a batch.
+
+        Raises:
+            InvalidInputError: a column or the topic does not exist or cannot be used.
+        """
         self._check(frame)
         self._check_topic(frame.sparkSession)
         return partial(_write, self, location)
 
     def stream(self, frame: DataFrame) -> DataStreamWriter:
-        """Return a writer of Spark's own sink."""
+        """Check the columns and the topic, and return Spark's own stream writer, for the real-time trigger.
+
+        Raises:
+            InvalidInputError: a column or the topic does not exist or cannot be used.
+        """
         self._check(frame)
         self._check_topic(frame.sparkSession)
         records = frame.select(self.key_column.alias("key"), self.value_column.alias("value"))
@@ -134,42 +154,47 @@ class _Target:
 
     @property
     def all_options(self) -> dict[str, Any]:
-        """The options of Spark's writer."""
+        """All options of Spark's writer: the user's, the brokers and the topic."""
         return {**self.options, "kafka.bootstrap.servers": self.servers, "topic": self.topic}
 
     def _check_topic(self, spark: SparkSession) -> None:
-        """Refuse a topic that is not there; Spark would say so in the first batch, after a minute."""
+        """Refuse a topic that does not exist; Spark would fail in the first batch, after a minute."""
         if not asking.can_ask(spark):
-            return  # to try to read, as a source does, is not what a writer must be allowed
+            return  # a test read, as a source makes on Connect, needs a permission that a writer may lack
         with asking.client(spark, {name: str(value) for name, value in self.all_options.items()}) as client:
             topics_there(client, self.servers, [self.topic])
 
     @property
     def key_column(self) -> Column:
-        """The records' key, as bytes."""
+        """The records' key (binary); null without a key column."""
         if self.key is None:
             return F.lit(None).cast("binary")
-        return column(self.key).cast("string").cast("binary")  # bytes stay as they are
+        return column(self.key).cast("string").cast("binary")  # the first cast leaves bytes unchanged
 
     @property
     def value_column(self) -> Column:
-        """The records' value, as bytes."""
+        """The records' value (binary); without a value column, the whole row as JSON."""
         value = F.to_json(F.struct("*"), JSON) if self.value is None else column(self.value)
         return value.cast("binary")
 
     @property
     def id_column(self) -> Column:
-        """What tells a record from others with another key or value, or with another `row_id`."""
+        """An MD5 hash (string) of the `row_id` columns, or of key and value without `row_id`."""
         if self.row_id:
             return F.md5(F.to_json(F.struct(*map(column, self.row_id)), JSON))
         parts = [self.key_column, self.value_column]
-        # With their lengths, so that what ends the one cannot begin the other.
+        # Hash the lengths, too: key "a" with value "bc" must differ from key "ab" with value "c".
         lengths = [F.coalesce(F.octet_length(part), F.lit(-1)).cast("string") for part in parts]
         bare = [F.coalesce(part, F.lit(b"")) for part in parts]
         return F.md5(F.concat(F.concat_ws(" ", *lengths, F.lit("")).cast("binary"), *bare))
 
     def _check(self, frame: DataFrame) -> None:
-        """Refuse columns that are not there, or that cannot be a key or a value."""
+        """Refuse columns that do not exist, or that cannot be a key, a value or a field of the JSON.
+
+        Raises:
+            InvalidInputError: a column does not exist, its type has no plain bytes, or two columns have the
+                same name but for upper and lower case and the value is the row as JSON.
+        """
         call, kinds = "column of sinks.kafka()", {each.name: each.dataType for each in frame.schema}
         reject_unknown(call, [name for name in (self.key, self.value, *self.row_id) if name], kinds)
         if self.value and not isinstance(kinds[self.value], _BYTES):
@@ -203,9 +228,14 @@ def _write(target: _Target, location: Place | None, batch: DataFrame, batch_id: 
 
 
 def _numbered(records: DataFrame, by: str) -> DataFrame:
-    """Tell equal records apart by a number; it does not matter which of them has which.
+    """Append a number to the id of each record, so that records with the same key and value have unique ids.
 
-    All records of a key are in one task then, in the order in which they were: Kafka keeps it.
+    The numbers of equal records are interchangeable, so their order does not matter. The shuffle brings all
+    records of a key into one task; they are sorted back into their order in the batch, which Kafka keeps.
+
+    Args:
+        records: the records, with the column `_id`.
+        by: the column to shuffle by: "key", or "_id" for records without a key.
     """
     placed = records.withColumn(_AT, F.monotonically_increasing_id()).repartition(by)
     number = F.row_number().over(Window.partitionBy(*dict.fromkeys([by, _ID])).orderBy(_ID))

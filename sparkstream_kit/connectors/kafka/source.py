@@ -1,4 +1,9 @@
-"""Topics of Kafka as a source: Spark's own reader, with what it says too late said before the query runs."""
+"""Topics of Kafka as a source: Spark's own Kafka reader, with checks that run before the query does.
+
+Spark reports a wrong topic, a failed log-in or a broker that does not answer late or never. `kafka`, the only
+public function (`sources.kafka`), checks its arguments, asks the brokers, and returns Spark's own streaming
+DataFrame. `sinks.kafka` uses `topics_there` for the same check of its topic.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _SERVER = re.compile(r"(?:\w+://)?(\[[^\]]+\]|[^\s:/,\[\]]+):(\d{1,5})")
 _WORDS = {"earliest": -2, "latest": -1}
-# By Spark's word for it, what this function calls so.
+# Spark's options that have an argument of their own here, by their names in lower case.
 _OURS = {
     "kafka.bootstrap.servers": "servers",
     "subscribe": "topics",
@@ -55,39 +60,43 @@ def kafka(
         lines = sources.kafka(spark, "localhost:9092", "sales")
         sales = quarantine.parse_json(lines, SALES)
 
-    The brokers are asked before a query runs: that none answers, that a log-in fails, or that a topic is not
-    there, Spark would say late or never. `start` with a checkpoint asks once more. It refuses a topic that
-    was deleted and made again while the query was stopped, of which Spark would skip the first records in
-    silence, and records that Kafka has deleted before the query read them, with their number. On Spark
-    Connect Kafka cannot be asked for these two, and a warning says so.
+    This call asks the brokers, so that a wrong address, a failed log-in or a missing topic is an error here.
+    Spark would report it late or never. `start` asks the brokers again if the query has a checkpoint, and
+    refuses two changes:
+
+    - a topic was deleted and recreated while the query was stopped. Spark would silently skip the first
+      records of the new topic;
+    - Kafka has deleted records before the query read them. The message has their number.
+
+    On Spark Connect these two checks are not possible; `start` logs a warning instead.
 
     Args:
         spark: the session, with Spark's Kafka connector (`get_session(…, connectors=["kafka"])`).
-        servers: one or more of the brokers, "localhost:9092" or "one:9092,two:9092".
+        servers: the address of one or more brokers, "localhost:9092" or "one:9092,two:9092".
         topics: the name of a topic, or a list of names.
-        pattern: in place of `topics`: a regular expression of Java's that the whole name of a topic matches.
-            Topics that are made later are read, too, from their beginning.
-        starting: where a new query begins: "earliest", "latest", a time (in UTC, if it has no time zone: the
-            first records with this timestamp or a later one) or an offset for every partition,
-            `{"sales": {0: 25, 1: "earliest"}}`. A query with a checkpoint goes on after its
-            last batch.
-        binary: leave `value` and `key` as bytes, as for Avro.
-        max_offsets_per_trigger: the most records in one batch, over all partitions; Spark may take a few
-            more.
-        **options: further options of Spark's Kafka source (`failOnDataLoss=False`, `minPartitions=8`). Those
-            of Kafka's own client have dots in their names, and take two stars:
+        pattern: a Java regular expression, in place of `topics`. Topics whose whole name matches are read. A
+            matching topic that is created later is read from its beginning.
+        starting: where a query without a checkpoint begins: "earliest", "latest", a time (the first records
+            with this timestamp or a later one; without a time zone, it is in UTC) or an offset for every
+            partition, `{"sales": {0: 25, 1: "earliest"}}`. A query with a checkpoint resumes after its last
+            batch.
+        binary: keep `value` and `key` as bytes, for example to decode Avro.
+        max_offsets_per_trigger: the most records in one batch, over all partitions; Spark may read a few
+            more. Default: no limit.
+        **options: further options of Spark's Kafka source (`failOnDataLoss=False`, `minPartitions=8`).
+            Options of Kafka's own client have dots in their names and must be passed with two stars:
             `**{"kafka.security.protocol": "SASL_SSL", "kafka.sasl.jaas.config": …}`.
 
     Returns:
         A streaming DataFrame with `value` and `key` (string, or binary), `topic` (string), `partition` (int),
-        `offset` (bigint), `timestamp` (timestamp: when the record was made, or when the broker got it, as the
-        topic is set up) and `headers` (array of struct of `key` string and `value` binary; null without any).
-        A value is null in a record that deletes a key.
+        `offset` (bigint), `timestamp` (timestamp: when the record was created or when the broker received it,
+        depending on the topic's settings) and `headers` (array of struct of `key` string and `value` binary;
+        null for a record without headers). `value` is null in a record that deletes a key.
 
     Raises:
-        InvalidInputError: in one line: Spark has no Kafka connector, no broker answers within 10 seconds
-            (`kafka.default.api.timeout.ms` is another limit), the log-in fails, a topic is not there, or
-            `starting` or an option cannot be used.
+        InvalidInputError: Spark has no Kafka connector, no broker answers within 10 seconds (or the limit in
+            `kafka.default.api.timeout.ms`), the log-in fails, a topic does not exist, or `starting` or an
+            option cannot be used. The message is a single line.
 
     Examples:
         >>> kafka(None, "localhost:9092", "sales")
@@ -120,7 +129,7 @@ def kafka(
     return frame.select(value.alias("value"), key.alias("key"), *rest)
 
 
-kafka.__module__ = "sparkstream_kit.sources"  # where users find it: messages name it so
+kafka.__module__ = "sparkstream_kit.sources"  # its public name, which messages use
 
 
 def _check_names(names: Sequence[str], pattern: str | None) -> None:
@@ -147,11 +156,16 @@ def _check_servers(servers: str) -> None:
 
 
 def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
-    """Return where to begin in Spark's options."""
+    """Convert the argument `starting` to options of Spark's Kafka source.
+
+    Raises:
+        InvalidInputError: the value has another type, a time is in the future, or the mapping does not have
+            exactly the topics in `names`.
+    """
     if isinstance(starting, str) and starting in _WORDS:
         return {"startingOffsets": starting}
     if isinstance(starting, datetime):
-        # A partition without such a record begins at its end; Spark would fail for it.
+        # A partition without a record of this time or later begins at its end. By default Spark fails there.
         return {
             "startingTimestamp": str(int(builtin.moment(starting) * 1000)),
             "startingOffsetsByTimestampStrategy": "latest",
@@ -171,7 +185,13 @@ def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
 
 
 def _offsets(topic: str, parts: object) -> dict[str, int]:
-    """Return the offsets of a topic's partitions, by numbers alone."""
+    """Convert the offsets of one topic to Spark's form: partition as text, offset as a number.
+
+    Spark writes "earliest" as -2 and "latest" as -1.
+
+    Raises:
+        InvalidInputError: a partition or an offset is no such number or word, or there are none.
+    """
     if not isinstance(parts, Mapping) or not parts:
         raise InvalidInputError(f"starting: {topic} is {said(parts)}; give its offsets, such as {{0: 25}}")
     found = {}
@@ -188,10 +208,14 @@ def _offsets(topic: str, parts: object) -> dict[str, int]:
 
 
 def _loaded(spark: SparkSession, options: Mapping[str, str]) -> DataFrame:
-    """Return Spark's own frame; what it refuses, in one line."""
+    """Return Spark's own streaming DataFrame.
+
+    Raises:
+        InvalidInputError: Spark refuses the options or has no Kafka connector; with the cause in one line.
+    """
     try:
         frame = spark.readStream.format("kafka").options(**options).load()
-        frame.schema  # noqa: B018 - Connect looks at the options only now
+        frame.schema  # noqa: B018 - on Connect, only this checks the options
     except PySparkException as err:
         cause = missing_source(err) or next(line for line in str(err).splitlines() if line.strip())
         raise InvalidInputError(f"sources.kafka(): {cause.strip()}") from None
@@ -201,13 +225,20 @@ def _loaded(spark: SparkSession, options: Mapping[str, str]) -> DataFrame:
 def _check_broker(
     spark: SparkSession, options: Mapping[str, str], names: Sequence[str], starting: object
 ) -> None:
-    """Refuse what the brokers do not have."""
+    """Ask the brokers for the topics, and for the offsets in `starting`; refuse those that do not exist.
+
+    On Spark Connect only the server reaches Kafka, so an empty read by Spark stands in for the questions.
+
+    Raises:
+        InvalidInputError: no broker answers, the log-in fails, or a topic or an offset does not exist.
+    """
     if not asking.can_ask(spark):
         asking.try_to_read(spark, options)
         return
     with asking.client(spark, options) as client:
         if not names:
-            client.matching(options["subscribePattern"])  # it can be read; that none matches may change
+            # Only check that Java accepts the pattern: a topic that matches may be created later.
+            client.matching(options["subscribePattern"])
             return
         there = topics_there(client, options["kafka.bootstrap.servers"], names)
         if isinstance(starting, Mapping):
@@ -215,10 +246,18 @@ def _check_broker(
 
 
 def topics_there(client: asking.Client, servers: str, names: Sequence[str]) -> dict[str, asking.Topic]:
-    """Return what Kafka says of topics.
+    """Look up topics in Kafka and check that all of them exist.
+
+    Args:
+        client: the open client.
+        servers: the brokers' addresses, for messages.
+        names: the names of the topics.
+
+    Returns:
+        The id and the partitions of each topic, by its name.
 
     Raises:
-        InvalidInputError: one of them is not there.
+        InvalidInputError: a topic does not exist; the message names a similar one if there is one.
     """
     there = client.topics(names)
     for name in names:
@@ -231,7 +270,12 @@ def topics_there(client: asking.Client, servers: str, names: Sequence[str]) -> d
 def _check_offsets(
     client: asking.Client, wanted: Mapping[str, Mapping[str, int]], there: Mapping[str, asking.Topic]
 ) -> None:
-    """Refuse offsets that no partition has, and a partition that has none."""
+    """Refuse offsets in `starting` that a partition does not have, and partitions without an offset.
+
+    Raises:
+        InvalidInputError: the partitions given are not exactly those of the topic, or an offset is outside
+            the range that Kafka still has.
+    """
     for name, topic in there.items():
         given = sorted(int(part) for part in wanted[name])
         if given != sorted(topic.partitions):

@@ -1,4 +1,9 @@
-"""Kinesis, by boto3: its calls, offsets in its shards, the look ahead into them, records to try things on.
+"""Kinesis with boto3: its calls, the offsets of its shards, reading ahead, and writing records for trials.
+
+The first functions (`beginning`, `readable`, `moved`, `ranges`) compute offsets and do not call Kinesis.
+`Service` makes the calls for one stream and repeats those that may succeed later. `Ahead` reads ahead in the
+driver's worker to find where the next batch ends. `source` uses these; `create` and `put` are for
+`sparkstream feed kinesis`.
 
 An offset is what Spark keeps in its checkpoint, as JSON:
 
@@ -6,11 +11,12 @@ An offset is what Spark keeps in its checkpoint, as JSON:
      "shards": {"shardId-000000000000": {"after": "4959…", "records": 120, "ended": true}},
      "from": "", "seen": 1763765318.0, "created": 1763700000.0}
 
-`after` is the sequence number of the last record that has been read of a shard, and `records` is how many
-that were. `ended` stands where a shard was closed and has been read to its end. A shard that is not there has
-not been read: it begins at `from`, which is empty for the oldest record that the stream keeps, or "@" and a
-time in seconds. All records that arrived before `seen` have been read; 0 where nothing is known. `created` is
-when the stream was made, by which it is told from another one of the same name.
+For each shard, `after` is the sequence number of the last record that has been read, and `records` is the
+number of records read. `ended` is set for a shard that was closed and has been read to its end. A shard that
+is missing from `shards` has not been read yet: reading begins at `from`, which is empty for the oldest record
+that the stream keeps, or "@" and a time in seconds since 1970. All records that arrived before `seen` have
+been read; 0 means unknown. `created` is the time at which the stream was created. It distinguishes the stream
+from a later one of the same name.
 """
 
 from __future__ import annotations
@@ -40,9 +46,10 @@ class Shard(NamedTuple):
     """A shard, as the service lists it.
 
     Attributes:
-        parents: the shards that it has come from by a split or a merge, if they are still listed.
-        first: the sequence number at which it begins.
-        closed: whether it gets no more records.
+        parents: the ids of the shards that this shard came from by a split or a merge, as the service names
+            them; empty for an original shard. They may no longer be listed.
+        first: the first sequence number that a record of the shard can have.
+        closed: whether the shard was split or merged and gets no more records.
     """
 
     parents: tuple[str, ...]
@@ -52,13 +59,13 @@ class Shard(NamedTuple):
 
 @dataclass
 class Found:
-    """What a look ahead has found in a shard.
+    """The records that one look ahead has found in a shard.
 
     Attributes:
-        after: the sequence number of the last record; empty if there was none.
-        records: how many there were.
-        ended: whether the shard is closed and has no others.
-        seen: every record that arrived before this time, in seconds, has been found; 0 if unknown.
+        after: the sequence number of the last record; empty if none was found.
+        records: the number of records found.
+        ended: whether the shard is closed and has no further records.
+        seen: all records that arrived before this time (seconds since 1970) have been found; 0 if unknown.
     """
 
     after: str = ""
@@ -68,7 +75,14 @@ class Found:
 
 
 class Range(NamedTuple):
-    """Records of one shard that belong to a batch: those behind `after`, up to `until`, which is the last."""
+    """The records of one shard that belong to a batch; each range is a partition of the batch.
+
+    Attributes:
+        shard: the id of the shard.
+        after: where to start reading: the sequence number before the first record, or `from` of an offset.
+        until: the sequence number of the last record.
+        records: the number of records in the range.
+    """
 
     shard: str
     after: str
@@ -77,15 +91,28 @@ class Range(NamedTuple):
 
 
 def beginning(stream: str, created: float, begin: str) -> Offset:
-    """Return the offset from which a new query starts."""
+    """Return the offset from which a new query starts.
+
+    Args:
+        stream: the name of the stream.
+        created: when the stream was created, in seconds since 1970.
+        begin: where to begin, as `from` of an offset: empty for the oldest record, or "@" and a time.
+    """
     return {"stream": stream, "records": 0, "shards": {}, "from": begin, "seen": 0.0, "created": created}
 
 
 def readable(offset: Offset, listed: Mapping[str, Shard]) -> dict[str, str]:
-    """Return the shards of which a batch from this offset may read, each with the place where it goes on.
+    """Return the shards that a batch may read from an offset, each with the position to resume at.
 
-    A shard that came out of a split or a merge waits until its parents have been read to their ends by an
-    earlier batch. So records of the same key keep their order.
+    A shard that results from a split or a merge is not read until an earlier batch has read its parents to
+    their ends. So records with the same key keep their order.
+
+    Args:
+        offset: where the batch begins.
+        listed: the shards that the stream has now, by id.
+
+    Returns:
+        For each shard, in order of ids, its `after`, or `from` of the offset if it has not been read yet.
 
     Examples:
         >>> listed = {"a": Shard((), "1", True), "b": Shard(("a",), "5", False)}
@@ -108,13 +135,16 @@ def readable(offset: Offset, listed: Mapping[str, Shard]) -> dict[str, str]:
 def moved(
     offset: Offset, found: Mapping[str, Found], listed: Mapping[str, Shard], *, refresh: float | None = None
 ) -> Offset:
-    """Return the offset behind what was found; the same offset where there was nothing.
+    """Return the offset after the records that were found; the unchanged offset if there were none.
+
+    Spark runs a batch only if the offset changes.
 
     Args:
         offset: where the batch begins.
-        found: what was found in shards that are `readable`.
-        listed: the shards that the stream has now; what is not among them is forgotten.
-        refresh: return another offset, too, where `seen` would be so many seconds later.
+        found: the records found in the shards that are `readable`.
+        listed: the shards that the stream has now; a shard that is not listed is dropped from the offset.
+        refresh: also return a new offset if `seen` moves by more than this number of seconds, even without
+            records. None: only with records.
     """
     shards = dict(offset["shards"])
     for name, each in found.items():
@@ -133,9 +163,13 @@ def moved(
 
 
 def seen_until(offset: Offset, found: Mapping[str, Found], listed: Mapping[str, Shard]) -> float:
-    """Return before which time all records have arrived that were read before, or found now; 0 if unknown.
+    """Return the time before which every record has been read or found, in seconds since 1970.
 
-    Records of a shard that waits for its parents have arrived after theirs.
+    A shard that waits for its parents does not count, because its records arrived after those of its parents.
+
+    Returns:
+        The earliest `seen` of all shards that can be read. If one of these was not looked at, the `seen` of
+        the offset; 0 if unknown.
     """
     places = readable(offset, listed)
     known = [found[name].seen or offset["seen"] for name in places if name in found]
@@ -143,10 +177,10 @@ def seen_until(offset: Offset, found: Mapping[str, Found], listed: Mapping[str, 
 
 
 def ranges(start: Offset, end: Offset) -> list[Range]:
-    """Return what a batch reads, one range for each shard with records.
+    """Return the ranges that a batch reads, one for each shard with records.
 
-    Spark does not keep the start of a query's first batch. If that batch is replayed, another start of it may
-    have been worked out; so what has not been read begins where the end says.
+    Spark does not store the start offset of a query's first batch. If that batch is replayed, the start is
+    computed anew and can differ. So the first batch takes the beginning of unread shards from its end offset.
     """
     is_first = not start["shards"] and not start["seen"]
     fresh = {"after": (end if is_first else start)["from"], "records": 0}
@@ -159,7 +193,10 @@ def ranges(start: Offset, end: Offset) -> list[Range]:
 
 
 def made_again(offset: Offset, listed: Mapping[str, Shard]) -> bool:
-    """Say whether a shard that has been read is another one by now; sequence numbers grow with time."""
+    """Whether a shard that has been read was deleted and recreated under the same id.
+
+    Sequence numbers grow with time, so a recreated shard begins after the last record that was read.
+    """
     return any(
         shard["after"].isdecimal() and name in listed and int(shard["after"]) < int(listed[name].first)
         for name, shard in offset["shards"].items()
@@ -167,18 +204,18 @@ def made_again(offset: Offset, listed: Mapping[str, Shard]) -> bool:
 
 
 def gone(offset: Offset, listed: Mapping[str, Shard]) -> list[str]:
-    """Return the shards that were not read to their ends, and are not there any more."""
+    """Return the ids of shards that the stream no longer has and that were not read to their ends."""
     known = offset["shards"].items()
     return sorted(name for name, shard in known if name not in listed and not shard.get("ended"))
 
 
-_PAGE = 10_000  # records; Kinesis gives no more at once
-_FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds between two tries
-_CONNECT, _ANSWER = 5, 20  # seconds for one try
+_PAGE = 10_000  # records: the most that Kinesis returns for one call
+_FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds between two attempts of a call
+_CONNECT, _ANSWER = 5, 20  # the limits of one attempt, in seconds
 _SERVER_ERROR = 500
 _ENDPOINT = re.compile(r"https?://[^/@\s]+/?")
 # https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html#API_GetRecords_Errors
-_PASSING = {  # with a status below 500
+_PASSING = {  # temporary errors whose status is below 500; those of 500 and above are all temporary
     "KMSThrottlingException",
     "LimitExceededException",
     "ProvisionedThroughputExceededException",
@@ -201,7 +238,10 @@ _LOG_IN = {
 
 
 class _Clients(dict[tuple[str | None, str | None], Any]):
-    """The open clients of a process, by region and endpoint; to another process none of them goes."""
+    """The open clients of this process, by region and endpoint.
+
+    A client cannot be pickled. When Spark sends this module to another process, the copy arrives empty.
+    """
 
     def __reduce__(self) -> Any:
         return _Clients, ()
@@ -211,7 +251,13 @@ _clients = _Clients()
 
 
 class Stream(NamedTuple):
-    """A stream: when it was made, how many seconds it keeps a record, and the service's clock."""
+    """A stream, as the service describes it.
+
+    Attributes:
+        created: when the stream was created, in seconds since 1970.
+        keeps: the retention period: for how many seconds the stream keeps a record.
+        now: the service's clock, in seconds since 1970.
+    """
 
     created: float
     keeps: float
@@ -219,13 +265,13 @@ class Stream(NamedTuple):
 
 
 class Page(NamedTuple):
-    """An answer to a request for records.
+    """One answer to a request for records.
 
     Attributes:
-        records: as boto3 has them.
-        iterator: where the next page is; None behind the last record of a closed shard.
-        is_last: whether no further record was there.
-        now: the service's clock, in seconds.
+        records: the records as boto3 returns them, a dict each.
+        iterator: the shard iterator for the next page; None after the last record of a closed shard.
+        is_last: whether the shard had no further record at this time.
+        now: the service's clock, in seconds since 1970.
     """
 
     records: list[dict[str, Any]]
@@ -235,10 +281,17 @@ class Page(NamedTuple):
 
 
 def address(endpoint: str | None) -> str | None:
-    """Return the address of a service: the given one, or that of the environment; None where boto3 knows it.
+    """Choose the address of the service: the given one, else that of the environment, else boto3's own.
+
+    Args:
+        endpoint: the address that the user gave. None: take it from AWS_ENDPOINT_URL_KINESIS or
+            AWS_ENDPOINT_URL.
+
+    Returns:
+        The address; None if none is set, so that boto3 finds it from the region.
 
     Raises:
-        InvalidInputError: it is no address, or has a user in it.
+        InvalidInputError: the address is not scheme, host and port, or it names a user.
     """
     if endpoint is None:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_KINESIS") or os.environ.get("AWS_ENDPOINT_URL") or None
@@ -251,13 +304,16 @@ def address(endpoint: str | None) -> str | None:
 
 
 class Service:
-    """Asks about one stream.
+    """Makes the calls of Kinesis for one stream, and repeats a call that may succeed later.
+
+    An instance can be pickled: its client is opened in the process that makes the call.
 
     Args:
-        stream: its name.
-        region: its region; None where boto3 shall find it.
-        endpoint: the service's address; None where boto3 shall find it.
-        retry_for: for how many seconds a call that may do better later is tried again.
+        stream: the name of the stream.
+        region: the region of the stream; None: boto3 finds it.
+        endpoint: the service's address; None: from the environment, or boto3 finds it.
+        retry_for: for how many seconds a call is repeated while Kinesis throttles, fails or cannot be
+            reached; 0 makes a single attempt.
 
     Raises:
         InvalidInputError: the endpoint is no address.
@@ -274,10 +330,11 @@ class Service:
         self._place = region, address(endpoint)
 
     def describe(self) -> Stream:
-        """Return what the stream is.
+        """Return the stream's creation time and retention period, and the service's clock.
 
         Raises:
-            InvalidInputError: there is no such stream, or it cannot be asked.
+            InvalidInputError: the stream does not exist, or the service refuses the call.
+            KitError: the service has not answered in time.
         """
         answer = self.call("describe_stream_summary", StreamName=self.stream)
         found = answer["StreamDescriptionSummary"]
@@ -285,7 +342,7 @@ class Service:
         return Stream(found["StreamCreationTimestamp"].timestamp(), keeps, _clock(answer))
 
     def shards(self) -> dict[str, Shard]:
-        """Return the stream's shards; closed ones are listed as long as they may have records."""
+        """Return the stream's shards by id; closed shards are listed while they may still have records."""
         found: dict[str, Shard] = {}
         which = {"StreamName": self.stream}
         while which:
@@ -302,7 +359,15 @@ class Service:
         return found
 
     def iterator(self, shard: str, after: str) -> str:
-        """Return where the records behind a place are, as offsets have it; it holds for five minutes."""
+        """Return a shard iterator, with which `page` reads the records after a position.
+
+        The iterator expires after five minutes.
+
+        Args:
+            shard: the id of the shard.
+            after: the position, as in an offset: a sequence number, "@" and a time, or empty for the oldest
+                record.
+        """
         kind: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
         if after.startswith("@"):
             kind = {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": float(after[1:])}
@@ -312,7 +377,12 @@ class Service:
         return str(answer["ShardIterator"])
 
     def page(self, iterator: str, most: int) -> Page | None:
-        """Return the next records; None where the iterator does not hold any more."""
+        """Return the next records of a shard; None if the iterator has expired.
+
+        Args:
+            iterator: the shard iterator, from `iterator` or from the page before.
+            most: the most records to return; Kinesis returns at most 10,000.
+        """
         asked = min(most, _PAGE)
         answer = self.call("get_records", ShardIterator=iterator, Limit=asked)
         if answer is None:
@@ -328,15 +398,19 @@ class Service:
         return str(_client(*self._place).meta.endpoint_url)
 
     def call(self, action: str, **given: Any) -> Any:
-        """Make a call of boto3's client; return None where an iterator has expired.
+        """Make a call with boto3's client, and repeat it for `retry_for` seconds if it may succeed later.
 
         Args:
-            action: the name of the client's method.
-            **given: its arguments.
+            action: the name of the client's method, such as "get_records".
+            **given: the arguments of the method.
+
+        Returns:
+            The answer as boto3 returns it; None if a shard iterator has expired.
 
         Raises:
-            InvalidInputError: the service refuses it, in one line.
-            KitError: it has not been answered in time.
+            InvalidInputError: the service refuses the call, its certificate is not accepted, or boto3 has no
+                region or credentials; the message is a single line.
+            KitError: the service throttled, failed or could not be reached until `retry_for` was over.
         """
         from botocore import exceptions as errors
 
@@ -362,11 +436,11 @@ class Service:
                 after = f", and has not done better for {self._retry_for:g} s" if self._retry_for else ""
                 fix = "start it, correct the endpoint, or try again later"
                 raise KitError(f"Kinesis at {self.where} {why}{after}; {fix}")
-            time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - so that not all come again at once
+            time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - spreads the retries of many tasks
             wait = min(2 * wait, _LONGEST_WAIT)
 
     def _refusal(self, action: str, code: str, said: str) -> str:
-        """Say in one line why the service refuses a call."""
+        """Return a one-line message for a call that the service refuses, with what to change."""
         called = "".join(word.title() for word in action.split("_"))
         if code == "ResourceNotFoundException":
             return (
@@ -377,12 +451,12 @@ class Service:
             allow = _TO_READ if called in _TO_READ else called
             denied = f"stream {self.stream}: AWS denies kinesis:{called} to these credentials"
             return f"{denied}; allow kinesis:{allow}"
-        if code in _LOG_IN:  # the service's own words may hold a key
+        if code in _LOG_IN:  # not the service's own message, which may contain a key
             return f"Kinesis at {self.where} does not accept the credentials ({code}); correct them"
         return f"stream {self.stream}: Kinesis refuses {called} ({code}): {_one_line(said)}"
 
     def _unusable(self, error: Exception) -> str:
-        """Say in one line what boto3 lacks."""
+        """Return a one-line message for an error of boto3's own, such as a missing region or credentials."""
         kind = type(error).__name__
         if kind == "NoRegionError":
             return "no region for Kinesis; give the region, such as eu-central-1, or set AWS_DEFAULT_REGION"
@@ -395,20 +469,20 @@ class Service:
 
 
 def _client(region: str | None, endpoint: str | None) -> Any:
-    """Return the client of this process; a Python worker keeps it for the next batches."""
+    """Return this process's boto3 client; a Python worker keeps it open for the next batches."""
     if (region, endpoint) in _clients:
         return _clients[region, endpoint]
     import boto3
     from botocore.config import Config
 
-    # It shall not try by itself: `call` does, for as long as it was told.
+    # boto3 must not retry by itself: `Service.call` does, within its own time limit.
     config = Config(retries={"total_max_attempts": 1}, connect_timeout=_CONNECT, read_timeout=_ANSWER)
     made = boto3.client("kinesis", region_name=region, endpoint_url=endpoint, config=config)
     return _clients.setdefault((region, endpoint), made)
 
 
 def _clock(answer: dict[str, Any]) -> float:
-    """Return the time of an answer, to the second below; this machine's where the service tells none."""
+    """Return the service's time from an answer, rounded down to a second; without one, this machine's."""
     said = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
     return parsedate_to_datetime(said).timestamp() if said else float(int(time.time()))
 
@@ -417,20 +491,23 @@ def _one_line(text: object) -> str:
     return without_secrets(" ".join(str(text).split()))
 
 
-_REST = 0.4  # seconds between two looks that found nothing: Kinesis allows five reads a second of a shard
-_LISTED_FOR = 60.0  # seconds that a list of the shards is good for
-_LOOK = 10.0  # seconds for a look, if the query can look again: many empty pages may lie between two records
-_THREADS = 8
+_REST = 0.4  # seconds after a look that found nothing: Kinesis allows five reads per second and shard
+_LISTED_FOR = 60.0  # seconds until the shards are listed again
+# The limit of a look in seconds, if the query can look again. Between two records there can be many empty
+# pages, so a look could take long.
+_LOOK = 10.0
+_THREADS = 8  # shards that a look reads at the same time
 
 
 @dataclass
 class _Track:
-    """How far the look has come in a shard.
+    """The position of the look ahead in one shard.
 
     Attributes:
-        after: the place behind the last record that was found, as offsets have it.
-        iterator: Kinesis's own word for that place, or for a later one without records in between.
-        over: whether a record was found that came too late to be read.
+        after: the position after the last record that was found, as in an offset.
+        iterator: a shard iterator for this position, or for a later one with no records in between; None if
+            it must be requested.
+        over: whether the shard's next record arrived too late to be read (see `Ahead.leave_out`).
     """
 
     after: str
@@ -439,10 +516,17 @@ class _Track:
 
 
 class Ahead:
-    """Looks ahead, and goes on where its last look ended.
+    """Reads ahead in the shards of a stream to find the end of the next batch.
+
+    It counts records and keeps sequence numbers, not the records themselves. Each look resumes where the last
+    one ended, so that a shard is not read from the beginning each time.
+
+    Args:
+        service: the calls for the stream.
+        now: the service's clock, in seconds since 1970.
 
     Attributes:
-        now: the service's clock at the last look, in seconds.
+        now: the service's clock at the last look, in seconds since 1970.
     """
 
     def __init__(self, service: Service, now: float) -> None:
@@ -455,20 +539,31 @@ class Ahead:
         self._turn = 0
 
     def leave_out(self, since: float) -> None:
-        """Take no record that arrives at this time or later, and find one if there is one."""
+        """Ignore new records, and let each look continue until it finds a record or the end of all shards.
+
+        Args:
+            since: ignore records that arrive at this time (seconds since 1970) or later.
+        """
         self._until = since
         self._tracks.clear()
 
     def shards(self) -> dict[str, Shard]:
-        """Return the shards of the stream."""
+        """Return the shards of the stream by id, from a list that is at most 60 seconds old."""
         if time.monotonic() - self._listed_at > _LISTED_FOR:
             self._shards, self._listed_at = self._service.shards(), time.monotonic()
         return self._shards
 
     def look(self, places: Mapping[str, str], most: int) -> dict[str, Found]:
-        """Return what comes next behind some places, up to so many records over all shards.
+        """Find the records after some positions.
 
-        Shards share the number fairly; what one does not use, others do.
+        The shards share the limit evenly; what one shard does not use, the others can.
+
+        Args:
+            places: the position to resume at in each shard, from `readable`.
+            most: the most records to find, over all shards.
+
+        Returns:
+            The records found in each shard that was looked at, by its id.
         """
         time.sleep(max(0.0, self._rests_until - time.monotonic()))
         for name, after in places.items():
@@ -478,11 +573,12 @@ class Ahead:
         end, left, going = time.monotonic() + _LOOK, most, sorted(places)
 
         def is_over() -> bool:
-            # Spark ends a query with availableNow after a look that found nothing.
+            # Spark ends a query with availableNow after a look that found nothing. So such a look has no time
+            # limit before it has found something.
             return (_is_any(found) or self._until == float("inf")) and time.monotonic() > end
 
         while left and going:
-            self._turn += 1  # with fewer records than shards, each has its turn
+            self._turn += 1  # with a limit below the number of shards, each shard gets its turn
             first = self._turn % len(going)
             names = (going[first:] + going[:first])[:left]
             share = left // len(names)
@@ -494,28 +590,33 @@ class Ahead:
         if not _is_any(found):
             self._rests_until = time.monotonic() + _REST
         if any(each.ended for each in found.values()):
-            self._listed_at = float("-inf")  # there are others in its place
+            self._listed_at = float("-inf")  # list again: other shards have taken its place
         return found
 
     def _look_at(self, name: str, found: Found, most: int, is_over: Callable[[], bool]) -> tuple[int, bool]:
-        """Look at the next records of a shard, up to so many; return how many, and if it may have more."""
+        """Read the next records of a shard, at most `most`, and add them to `found`.
+
+        Returns:
+            The number of records read, and whether the shard may have more.
+        """
         track, taken = self._tracks[name], 0
         more = not track.over
         while more and taken < most:
             if track.iterator is None:
                 track.iterator = self._service.iterator(name, track.after)
             page = self._service.page(track.iterator, most - taken)
-            if page is None:  # it has expired
+            if page is None:  # the iterator has expired
                 track.iterator = None
                 continue
             taken += self._take(page, track, found)
-            # A closed shard is read until Kinesis says that this is its end.
+            # An open shard without further records rests. A closed one is read until Kinesis reports its end,
+            # so that the shards after it can be read.
             rests = page.is_last and not self._shards[name].closed
             more = not (found.ended or track.over or rests or is_over())
         return taken, more
 
     def _take(self, page: Page, track: _Track, found: Found) -> int:
-        """Take a page's records; return their number."""
+        """Add the records of a page to `found`, except those that arrived too late; return their number."""
         arrived = [record["ApproximateArrivalTimestamp"].timestamp() for record in page.records]
         taken = len(list(takewhile(lambda at: at < self._until, arrived)))
         self.now = max(self.now, page.now)
@@ -535,23 +636,28 @@ def _is_any(found: Mapping[str, Found]) -> bool:
     return any(each.records or each.ended for each in found.values())
 
 
-_MOST = 500  # records that Kinesis takes at once
-_EVERY = 0.2  # seconds from one request to the next, at a given rate
-_RETRY_FOR = 30.0
-_LOOKS = 600
+_MOST = 500  # records: the most that Kinesis accepts in one call
+_EVERY = 0.2  # seconds between two requests at a given rate, and between two checks of a new stream
+_RETRY_FOR = 30.0  # seconds for which the calls of `create` are repeated
+_LOOKS = 600  # checks whether a new stream is ready
 
 
 def create(stream: str, shards: int, *, region: str | None, endpoint: str | None) -> bool:
-    """Make a stream, unless it is there; return whether it was made.
+    """Create a stream unless it exists, and wait until it is ready.
 
     Args:
-        stream: its name.
-        shards: how many shards it gets.
+        stream: the name of the stream.
+        shards: the number of shards of a new stream.
         region: as for `sources.kinesis`.
         endpoint: as for `sources.kinesis`.
 
+    Returns:
+        True if the stream was created, False if it existed already.
+
     Raises:
-        InvalidInputError: it cannot be made.
+        InvalidInputError: the stream cannot be created, or is not ready after two minutes.
+        MissingExtraError: boto3 is not installed.
+        KitError: Kinesis has not answered within 30 seconds.
     """
     service = Service(stream, region, endpoint, _RETRY_FOR)
     try:
@@ -577,37 +683,38 @@ def put(
     rate: float | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[str]:
-    """Write records to a stream, each of them once; yield the text of each that the stream has taken.
+    """Write records to a stream, each of them once, and yield the text of each accepted record.
 
-    A request whose answer is lost is not made again, as its records might be there twice.
+    A request whose answer is lost is not repeated, because its records could then be in the stream twice.
 
     Args:
-        stream: its name.
-        records: each by its partition key and its text.
+        stream: the name of the stream.
+        records: the records, each a pair of partition key and text.
         region: as for `sources.kinesis`.
         endpoint: as for `sources.kinesis`.
-        rate: records a second; None writes them as fast as the stream takes them.
-        stop: ends it early, when it is set.
+        rate: the number of records per second; None writes them as fast as the stream accepts them.
+        stop: set this event to end early; None: write all records.
 
     Raises:
-        InvalidInputError: the stream is not there, or does not take them.
-        KitError: Kinesis cannot be reached; it may have taken records of the last request.
+        InvalidInputError: the stream does not exist, or refuses the records.
+        MissingExtraError: boto3 is not installed.
+        KitError: Kinesis cannot be reached; it may have accepted records of the last request.
     """
     service = Service(stream, region, endpoint, retry_for=0.0)
-    service.describe()  # said now, whatever is wrong
+    service.describe()  # fails at once if the stream cannot be used, and not with the first record
     return _taken(service, iter(records), rate, stop or threading.Event())
 
 
 def _taken(
     service: Service, left: Iterator[tuple[str, str]], rate: float | None, stop: threading.Event
 ) -> Iterator[str]:
-    """Write what is left; yield what the stream has taken."""
+    """Write the remaining records, and yield the text of each that the stream has accepted."""
     size = _MOST if rate is None else max(1, min(_MOST, round(rate * _EVERY)))
     while not stop.is_set():
         some = list(itertools.islice(left, size))
         if not some:
             return
-        while some:  # those that the stream has no room for, again and again
+        while some:  # repeat the records that the stream did not accept, such as for its limits
             given = [{"PartitionKey": key, "Data": text.encode()} for key, text in some]
             answer = service.call("put_records", StreamName=service.stream, Records=given)
             told = list(zip(some, answer["Records"], strict=True))

@@ -1,9 +1,13 @@
 """Streams of Amazon Kinesis as a source, which Spark's Python workers run.
 
-Kinesis has no call that tells the number of the newest record. So the driver's worker reads ahead and keeps
-sequence numbers, and the executors read the same records again. The range of a shard, from one number to
-another, gives the same records each time, until the stream has deleted them; that is noticed, as offsets hold
-how many there were.
+Kinesis has no call that returns the sequence number of the newest record. So the Python worker of the driver
+reads ahead and keeps sequence numbers, and the tasks read the same records again. The range of a shard from
+one number to another has the same records each time, until the stream deletes them. A deletion is noticed,
+because offsets hold the number of records.
+
+`kinesis`, the only public function (`sources.kinesis`), registers `KinesisSource` with the session. For each
+query Spark then makes a `Reader` in the driver's worker, and another one for the tasks. `service` has the
+calls of Kinesis and the functions that compute offsets.
 """
 
 from __future__ import annotations
@@ -51,12 +55,14 @@ _SCHEMA = (
     "value BINARY, partition_key STRING, sequence_number STRING, shard_id STRING, "
     "approximate_arrival_timestamp TIMESTAMP"
 )
-_PARTS = 4  # of the time that the stream keeps a record: so often an idle query notes how far it has come
+# An idle query notes its progress this many times per retention period. Otherwise, after a long idle time, it
+# would look like a query that was down while records expired.
+_PARTS = 4
 _NEW = "start on a new checkpoint"
 
 
 class KinesisSource(DataSource):
-    """The data source, by its options."""
+    """The data source that Spark looks up by its name; its options are those that `kinesis` sets."""
 
     @classmethod
     def name(cls) -> str:
@@ -64,12 +70,18 @@ class KinesisSource(DataSource):
         return NAME
 
     def schema(self) -> str:
-        """Return the columns; asks for the stream, so that what is wrong shows when a source is made."""
+        """Return the columns as DDL; also asks for the stream, so that a problem shows when a source is made.
+
+        Raises:
+            InvalidInputError: the stream does not exist or cannot be read.
+            MissingExtraError: boto3 is not installed for Spark's Python workers.
+            KitError: Kinesis cannot be reached.
+        """
         _service(self.options).describe()
         return _SCHEMA
 
     def streamReader(self, schema: object) -> Reader:  # noqa: ARG002 - Spark's signature
-        """Return what reads the stream."""
+        """Return the reader of the stream."""
         return Reader(dict(self.options))
 
 
@@ -80,14 +92,15 @@ def _service(options: Mapping[str, str]) -> Service:
 
 @dataclass
 class _State:
-    """What the driver's worker knows since a query has started; only offsets outlive it.
+    """The state of a running query in the driver's worker; after a restart only its offsets remain.
 
     Attributes:
-        stream: what the stream is.
-        first: where a new query starts.
-        ahead: what looks ahead.
-        at: where the next batch starts, for a Spark that does not say so.
-        seen: all records that arrived before this time were found by the last look; 0 if that is not known.
+        stream: the stream's description at the start of the query, or after its last check for lost records.
+        first: the offset at which a query without a checkpoint starts.
+        ahead: reads ahead in the shards.
+        at: the offset at which the next batch starts; Spark 4.1 does not pass it to `latestOffset`.
+        seen: the last look found all records that arrived before this time (seconds since 1970); 0 if
+            unknown.
     """
 
     stream: Stream
@@ -98,10 +111,13 @@ class _State:
 
 
 class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
-    """Reads a stream. Spark makes one in the driver's worker for each query, and one for its tasks.
+    """Plans the batches of a query in the driver's worker, and reads their records in tasks.
+
+    For each query Spark makes one reader in the driver's worker, and another one for the tasks. The names of
+    the public methods are Spark's (`DataSourceStreamReader`).
 
     Args:
-        options: those of the source.
+        options: the options of the source, as texts.
     """
 
     def __init__(self, options: Mapping[str, str]) -> None:
@@ -111,25 +127,35 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
         self._service = _service(options)
         self._known: _State | None = None
 
-    # --- what Spark calls in the driver's worker
+    # --- called by Spark in the driver's worker
 
     def initialOffset(self) -> Offset:
-        """Return where a new query starts."""
+        """Return the offset at which a query without a checkpoint starts."""
         return self._state.first
 
     def getDefaultReadLimit(self) -> Any:
-        """Return how many records a batch may have; for Spark 4.2 and later."""
+        """Return the most records that a batch may have; called by Spark 4.2 and later."""
         from pyspark.sql.streaming.datasource import ReadMaxRows
 
         return ReadMaxRows(self._most)
 
     def prepareForTriggerAvailableNow(self) -> None:
-        """Leave out what arrives later; for Spark 4.2 and later."""
-        # The service tells its time to the second below.
+        """Ignore records that arrive after this call; called by Spark 4.2 and later."""
+        # The service's time is rounded down to a second, so add one to include all records of now.
         self._state.ahead.leave_out(since=self._service.describe().now + 1)
 
     def latestOffset(self, start: Offset | None = None, limit: Any = None) -> Offset:
-        """Return the end of the next batch; Spark 4.1 gives neither its start nor a limit."""
+        """Return the offset at which the next batch ends.
+
+        Args:
+            start: where the batch starts. Spark 4.1 does not pass it, so it comes from the last batch.
+            limit: a `ReadMaxRows`, or another limit, which means no limit. Spark 4.1 does not pass it, so
+                `max_records_per_trigger` applies.
+
+        Raises:
+            InvalidInputError: the checkpoint belongs to another stream, or records may have been deleted
+                before they were read.
+        """
         state = self._state
         start = start or state.at or state.first
         self._check(start)
@@ -141,7 +167,11 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
         return service.moved(begin, found, shards, refresh=state.stream.keeps / _PARTS)
 
     def reportLatestOffset(self) -> Offset | None:
-        """Return for the query's progress how many seconds it is behind; for Spark 4.2 and later."""
+        """Report in the query's progress how many seconds it is behind; called by Spark 4.2 and later.
+
+        Returns:
+            `stream` (the name) and `seconds_behind`; None if unknown.
+        """
         state = self._state
         if not state.seen:
             return None
@@ -149,25 +179,30 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
         return {"stream": self._service.stream, "seconds_behind": round(behind, 1)}
 
     def partitions(self, start: Offset, end: Offset) -> Sequence[InputPartition]:
-        """Return a part of the batch for each shard with records in it."""
-        self._check(end)
-        self._state.at = end  # before Spark 4.2, where a restarted query goes on is told by this call alone
-        return [InputPartition(each) for each in service.ranges(start, end)]
-
-    # --- what Spark calls in a task
-
-    def read(self, partition: InputPartition) -> Iterator[tuple[Any, ...]]:
-        """Yield the records of a range.
+        """Return one partition of the batch for each shard that has records in it.
 
         Raises:
-            InvalidInputError: not all of them are there any more.
+            InvalidInputError: the checkpoint belongs to another stream.
+        """
+        self._check(end)
+        self._state.at = end  # Spark 4.1 tells a restarted query only here where it resumes
+        return [InputPartition(each) for each in service.ranges(start, end)]
+
+    # --- called by Spark in a task
+
+    def read(self, partition: InputPartition) -> Iterator[tuple[Any, ...]]:
+        """Yield the records of one partition as rows of the source's schema, in the order of the shard.
+
+        Raises:
+            InvalidInputError: the stream no longer has all records of the range, and `fail_on_data_loss` is
+                true.
         """
         shard, after, until, records = partition.value
         iterator: str | None = self._service.iterator(shard, after)
         number = 0
         while iterator and number < records:
             page = self._service.page(iterator, records - number)
-            if page is None:  # it has expired
+            if page is None:  # the iterator has expired
                 iterator = self._service.iterator(shard, after)
                 continue
             iterator = None if page.is_last else page.iterator
@@ -184,7 +219,7 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
                 f"to a batch, but {number:,}: it has deleted them, or is another stream of this name"
             )
 
-    # --- how
+    # --- helpers
 
     @property
     def _state(self) -> _State:
@@ -196,7 +231,11 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
         return self._known
 
     def _check(self, known: Offset) -> None:
-        """Refuse a checkpoint that knows another stream."""
+        """Refuse an offset of another stream, or of an earlier stream with the same name.
+
+        Raises:
+            InvalidInputError: the name or the creation time of the stream differs.
+        """
         name = self._service.stream
         if known.get("stream") != name:
             was = known.get("stream", "something else")
@@ -207,7 +246,15 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
             )
 
     def _checked_for_losses(self, start: Offset, shards: Mapping[str, Shard]) -> Offset:
-        """Return where a batch begins, unless records that come next are gone."""
+        """Return the offset at which a batch begins, if no records after it were lost.
+
+        Returns:
+            `start`; without the shards that the stream no longer has, if `fail_on_data_loss` is false.
+
+        Raises:
+            InvalidInputError: the stream was recreated. With `fail_on_data_loss`, also: a shard that was not
+                read to its end is gone, or the next records may be older than the retention period.
+        """
         state, name = self._state, self._service.stream
         if service.made_again(start, shards):
             raise InvalidInputError(f"stream {name} was deleted and made again under the query; {_NEW}")
@@ -217,7 +264,7 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
             left = {each: shard for each, shard in start["shards"].items() if each in shards}
             start = {**start, "shards": left}
         if start["seen"] and state.ahead.now - start["seen"] > state.stream.keeps:
-            state.stream = self._service.describe()  # it may have been told to keep them longer
+            state.stream = self._service.describe()  # the retention period may have been extended
             hours, seen = state.stream.keeps / 3600, time.gmtime(start["seen"])
             if state.ahead.now - start["seen"] > state.stream.keeps:
                 self._lose(
@@ -227,7 +274,7 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
         return start
 
     def _lose(self, said: str) -> None:
-        """Refuse to go on without records, or say that the query does."""
+        """Raise an error about lost records, or with `fail_on_data_loss=False` log a warning."""
         if self._strict:
             raise InvalidInputError(
                 f"{said}; {_NEW}, or, to go on without: sources.kinesis(…, fail_on_data_loss=False)"
@@ -237,7 +284,7 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _WORDS = ("earliest", "latest")
-_registered: WeakSet[SparkSession] = WeakSet()  # Spark warns of a second time
+_registered: WeakSet[SparkSession] = WeakSet()  # Spark warns if a source is registered twice
 
 
 def kinesis(
@@ -259,40 +306,43 @@ def kinesis(
         lines = sources.kinesis(spark, "sales", region="eu-central-1")
         sales = quarantine.parse_json(lines, SALES)
 
-    Offsets are sequence numbers, shard by shard, and a batch has one partition for each shard. Shards that
-    are split or merged are followed: a new one is read once its parents have been read to their ends. Refused
-    are a stream that was deleted and made again after the query had read it, and a start after which records
-    may have been deleted before they were read.
+    An offset has a sequence number for each shard, and a batch has one partition for each shard with new
+    records. The source follows splits and merges: a new shard is read after its parents have been read to
+    their ends. A query fails if the stream was deleted and recreated after the query had read it, or if
+    records may have been deleted before they were read.
 
-    Needs the extra `kinesis` where Spark's Python workers run. There boto3 looks for credentials: in the
-    environment that Spark was started with, `~/.aws`, or the machine's role. They are in no option, plan or
-    checkpoint. AWS_DEFAULT_REGION and AWS_ENDPOINT_URL count, too.
+    The Python environment of Spark's workers needs the extra `kinesis`. There boto3 looks for credentials: in
+    the environment that Spark was started with, in `~/.aws`, or in the machine's role. Credentials are in no
+    option, plan or checkpoint. AWS_DEFAULT_REGION and AWS_ENDPOINT_URL are used, too.
 
     Args:
         spark: the session.
         stream: the name of the stream.
-        starting: where a new query begins: "earliest", "latest" (the second in which it starts) or a time (in
-            UTC, if it has no time zone: the first records that arrived then or later). A query with a
-            checkpoint goes on after its last batch.
-        binary: leave `value` as bytes.
-        max_records_per_trigger: the most records in one batch, over all shards. With Spark 4.1 a
-            query with availableNow=True ends after one such batch.
-        region: the region of the stream, such as "eu-central-1"; by default that of the environment.
-        endpoint: the address of another service of Kinesis's protocol, such as "http://localhost:4567".
-        retry_for: for how many seconds a call is tried again while Kinesis throttles or cannot be reached;
-            then the query fails.
-        fail_on_data_loss: False goes on without records that the stream has deleted before they were read.
+        starting: where a query without a checkpoint begins: "earliest", "latest" (the second in which the
+            query starts) or a time (the first records that arrived then or later; without a time zone, it is
+            in UTC). A query with a checkpoint resumes after its last batch.
+        binary: keep `value` as bytes.
+        max_records_per_trigger: the most records in one batch, over all shards. With Spark 4.1, a query with
+            availableNow=True ends after one such batch.
+        region: the region of the stream, such as "eu-central-1". Default: AWS_DEFAULT_REGION, or the region
+            that boto3 finds.
+        endpoint: the address of another service with Kinesis's protocol, such as "http://localhost:4567".
+            Default: AWS_ENDPOINT_URL_KINESIS or AWS_ENDPOINT_URL, or AWS itself.
+        retry_for: for how many seconds a call is repeated while Kinesis throttles or cannot be reached; then
+            the query fails.
+        fail_on_data_loss: False: continue without records that the stream has deleted before they were read,
+            with a warning in the log.
 
     Returns:
         A streaming DataFrame with `value` (string, or binary), `partition_key` (string), `sequence_number`
         (string: 56 digits), `shard_id` (string) and `approximate_arrival_timestamp` (timestamp). A record
-        that the Kinesis Producer Library has put together of several is one row: they are not taken apart.
+        that the Kinesis Producer Library has aggregated from several is one row: it is not split.
 
     Raises:
-        InvalidInputError: in one line: there is no such stream, no region or no credentials, AWS denies it,
-            or an argument cannot be used.
-        MissingExtraError: boto3 is not installed where Spark's workers run.
-        KitError: Kinesis cannot be reached.
+        InvalidInputError: the stream does not exist, there is no region or there are no credentials, AWS
+            denies access, Kinesis cannot be reached for `retry_for` seconds, or an argument is invalid. The
+            message is a single line.
+        MissingExtraError: boto3 is not installed for Spark's Python workers.
 
     Examples:
         >>> kinesis(None, "sales")
@@ -309,7 +359,8 @@ def kinesis(
     if not 0 <= retry_for < float("inf"):
         raise InvalidInputError(f"retry_for is {retry_for}; give a number of seconds, 0 or more")
     builtin.check_number("max_records_per_trigger", max_records_per_trigger)
-    endpoint = address(endpoint)  # of the environment, too: what a notebook sets there, workers do not see
+    # Look in this process's environment, too: workers do not see variables that a notebook sets.
+    endpoint = address(endpoint)
     options = {
         "stream": stream,
         "starting": _starting(starting),
@@ -324,11 +375,19 @@ def kinesis(
     return frame.select(value.alias("value"), *frame.columns[1:])
 
 
-kinesis.__module__ = "sparkstream_kit.sources"  # where users find it: messages name it so
+kinesis.__module__ = "sparkstream_kit.sources"  # its public name, which messages use
 
 
 def _starting(starting: object) -> str:
-    """Return where to begin, as offsets have it; or "latest", which is worked out when the query starts."""
+    """Convert the argument `starting` to a position as in an offset.
+
+    Returns:
+        Empty for "earliest", "@" and seconds since 1970 for a time. "latest" stays, because its time is only
+        known when the query starts.
+
+    Raises:
+        InvalidInputError: the value is neither of the two words nor a time, or the time is in the future.
+    """
     if isinstance(starting, str) and starting in _WORDS:
         return "" if starting == "earliest" else starting
     if isinstance(starting, datetime):
@@ -340,17 +399,22 @@ def _starting(starting: object) -> str:
 
 
 def _loaded(spark: SparkSession, options: dict[str, str]) -> DataFrame:
-    """Return Spark's own frame; what its worker refuses, in one line."""
+    """Register the data source and return Spark's own streaming DataFrame.
+
+    Raises:
+        InvalidInputError: the source in Spark's worker has raised an error; with its cause in one line.
+        MissingExtraError: boto3 is not installed for Spark's Python workers.
+    """
     from sparkstream_kit import errors
 
     if spark not in _registered:
-        # Spark does not give the worker that plans a stream the files of --py-files.
+        # The worker that plans a stream does not get the files of --py-files, so the modules are sent to it.
         with modules_by_value((errors, service, sys.modules[__name__])):
             spark.dataSource.register(KinesisSource)
         _registered.add(spark)
     try:
         frame = spark.readStream.format(NAME).options(**options).load()
-        frame.schema  # noqa: B018 - Connect asks the worker only now
+        frame.schema  # noqa: B018 - on Connect, only this asks the worker
     except PySparkException as err:
         cause = innermost_cause(err)
         if "MissingExtraError" in str(err):

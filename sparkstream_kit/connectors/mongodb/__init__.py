@@ -1,4 +1,9 @@
-"""Collections of MongoDB, each batch written once by conditions in the documents and a ledger beside them."""
+"""Collections of MongoDB, each batch written once by conditions in the documents and a ledger beside them.
+
+`mongodb` is the public function; users find it in `sparkstream_kit.sinks`. It checks its arguments and builds
+the `Sink`. The module `collection` writes the batches; it needs pymongo, and is imported only when `mongodb`
+is called.
+"""
 
 from __future__ import annotations
 
@@ -26,51 +31,62 @@ def mongodb(
     keys: Sequence[str] = (),
     take_over: bool = False,
 ) -> Sink:
-    r"""Write each row as a document of a MongoDB collection, by pymongo.
+    r"""Write each row as a document of a MongoDB collection, with pymongo.
 
-    `append` adds the rows of append mode; `_id` is then `QUERY/BATCH/ROW`. `upsert` adds or replaces the
-    documents of update mode by their keys; `_id` is then the key, or a document of the keys where they are
-    several, sorted by name. Columns keep their names. The field `sparkstream` says which query and batch have
-    written a document, and with which number of its writes.
+    The argument `how` selects how batches change the collection:
 
-    No transaction is used, so that any server will do. The collection `sparkstream_ledger` of the same
-    database keeps the last whole batch of each query: its number, and its plan, which says what the batch
-    reads. A batch that is replayed with the same plan, as after a crash, is skipped. A checkpoint that has
-    lost that plan, or is one batch older than the collection, gets it back when the query starts. A batch
-    that was cut off is written again, in whatever order its rows come: a document keeps the newer write, even
-    if an old driver wakes up and writes again. Until then a reader can see a part of a batch. While a batch
-    is rewritten, a reader may see some of its former documents. A batch before the last one comes only from a
-    checkpoint that was rewound further: the query fails, and the message contains the command that lets it
-    write them again. It also fails when batches are missing, as in a database from an older backup.
+    - `append` inserts the rows of append mode, with `QUERY/BATCH/ROW` as the `_id`.
+    - `upsert` inserts the rows of update mode, or replaces the documents that have the same keys. The `_id`
+      is the key or, with several keys, a document of the keys, sorted by name.
 
-    A decimal is a Decimal128; a date and a timestamp are a date of MongoDB, which has milliseconds, in UTC;
-    a struct is a document, an array an array. A map is an array of `{key, value}`, as a field's name could
-    not hold every key. Microseconds are cut off, and bytes that are not UTF-8 become `\xff`: a warning says
-    how many values of a batch were changed. In a key they are refused, as two rows could then have the same.
-    Where a name or a type cannot be held (`a.b`, `$x`, an interval, a decimal of more than 34 digits) the
-    query does not start.
+    Fields have the names of the columns. The field `sparkstream` records the query and the batch that wrote
+    the document, and the number of that write (a counter per query).
 
-    Spark computes the batch first, onto the workers' disks; then the rows pass through the driver in small
-    parts. The workers need the extra too, but not the server's address. On Spark Connect the server's Python
-    needs the kit and the extra, and both it and the client reach MongoDB by this URL.
+    The sink uses no transactions, so any server will do. The collection `sparkstream_ledger` of the same
+    database keeps, for each query, the number of its last complete batch and that batch's plan (which input
+    the batch read):
 
-    Delivery: exactly once from replayable sources. A query without a checkpoint is a new one at each start.
-    Writes are acknowledged by the majority of a replica set, unless the URL has a `w` of its own.
+    - A batch that is replayed with the same plan, as after a crash, is skipped.
+    - If the checkpoint has lost the last batch's plan, or is one batch older than the collection, the plan is
+      put back when the query starts.
+    - A batch that was interrupted is written again, and its rows may come in another order. A document keeps
+      the newer write, even if an old driver wakes up and writes again.
+    - A batch before the last one is replayed only after a rewind of the checkpoint: the query fails, and the
+      message contains the command that lets the query write these batches again.
+    - If batches are missing, as in a database restored from an older backup, the query fails.
+
+    While a batch is written, a reader can see a part of it; while it is rewritten, also some of its former
+    documents.
+
+    Types: a decimal becomes a Decimal128, a struct a document, and an array an array. A date or timestamp
+    becomes a MongoDB date in UTC, which has milliseconds. A map becomes an array of `{key, value}`, because a
+    field's name cannot hold every key. Microseconds are cut off, and bytes that are not UTF-8 become `\xff`
+    and the like; a warning says how many values of a batch were changed. In a key such values are refused,
+    because two rows could then have the same key. If MongoDB cannot hold a name or a type (`a.b`, `$x`, an
+    interval, a decimal with more than 34 digits), the query does not start.
+
+    Spark first computes the batch, onto the workers' disks; then the rows pass through the driver in small
+    parts. The workers need the extra too, but no access to the MongoDB server. On Spark Connect the server's
+    Python needs the kit and the extra, and both the server and the client must reach MongoDB by this URL.
+
+    Delivery: exactly once from replayable sources. Without a checkpoint each start is a new query. Writes are
+    acknowledged by the majority of a replica set, unless the URL sets `w`.
 
     Args:
         url: `mongodb://user:password@host:27017/shop`, or `mongodb+srv://…`, with MongoDB's own options. The
             server must answer within 10 seconds, or within the URL's `serverSelectionTimeoutMS`.
-        collection: the collection, which is made when it is missing.
-        database: the database, where the URL names none, or another one.
+        collection: the collection, which is created if it is missing.
+        database: the database, if the URL names none; it overrides the database that the URL names.
         how: `append` or `upsert`.
-        keys: of `upsert`, the columns that a row is known by; no two rows of a batch may have the same.
-        take_over: write to the collection although another query has written to it, or somebody else, or
-            although earlier batches of this query are not in it.
+        keys: the columns that identify a row, for `upsert` only; no two rows of a batch may have the same
+            keys.
+        take_over: write to the collection although another query or program has written to it, or although
+            earlier batches of this query are missing from it.
 
     Raises:
-        InvalidInputError: a URL, a name or keys that cannot be used; when the query starts, a server that
-            does not answer or refuses the log-in, a column that MongoDB cannot hold, a collection with
-            documents that this query has not written.
+        InvalidInputError: the URL, a name or the keys cannot be used; when the query starts, the server does
+            not answer or refuses the log-in, MongoDB cannot hold a column, or the collection has documents
+            that this query has not written.
         MissingExtraError: pymongo, pyarrow or pandas is not installed.
 
     Examples:

@@ -1,9 +1,13 @@
-"""One batch into one collection: each document by a condition, and the ledger before and after them.
+"""Write one batch into one MongoDB collection, exactly once and without transactions.
 
-A query counts its writes: `begin` gives each try of a batch a higher number than all before, and each
-document keeps the number that has written it. A document is written only over one with a lower number. So
-whatever an older try still has on its way to the server is refused where a newer one has been, and
-overwritten where it has not: when a try has written all of its rows, the collection has exactly these.
+Every attempt to write a batch gets a write number from the ledger (`_Store.begin`), higher than all earlier
+numbers of the query. Each document stores the number of the write that wrote it, and a write may only replace
+a document with a lower number. So if an older attempt still has writes on their way to the server, they are
+refused where the newer attempt has already written, and overwritten by it elsewhere. When an attempt has
+written all of its rows, the collection holds exactly these rows, and `_Store.finish` records the batch.
+
+`prepare`, `take` and `write` are the functions that `mongodb` hands to `sinks.ledger.open_target`.
+`connected` connects and translates errors, and `Encoder` turns rows into documents.
 """
 
 from __future__ import annotations
@@ -54,40 +58,50 @@ if TYPE_CHECKING:
 
 LEDGER = "sparkstream_ledger"
 
-_PATIENCE = 10  # seconds; pymongo's own 30 are long for a name that is wrong
-_UNAUTHORIZED, _AUTHENTICATION_FAILED, _ATLAS = 13, 18, 8000  # codes of servers; the last of MongoDB's own
+_PATIENCE = 10  # seconds to wait for a server; pymongo's default of 30 is long for a misspelt host
+_UNAUTHORIZED, _AUTHENTICATION_FAILED, _ATLAS = 13, 18, 8000  # servers' error codes; the last is Atlas's
 _NOT_IN_DATABASES = '/\\. "$*<>:|?\0'
 _HOW = "write mongodb://user@host:27017/shop, with %40 for an @ in a password"
 
 
 @dataclass(frozen=True)
 class Address:
-    """A database of a server."""
+    """A database of a MongoDB server.
+
+    Attributes:
+        url: the user's URL; out of the repr, because it may hold a password.
+        database: the name of the database.
+    """
 
     url: str = dataclasses.field(repr=False)
     database: str
 
     @property
     def shown(self) -> str:
-        """The address for messages: without user, password and options."""
+        """The address for messages, without the user, the password and the options."""
         scheme, _, rest = self.url.partition("://")
         hosts = rest.partition("?")[0].rpartition("@")[2].partition("/")[0]
         return f"{scheme}://{hosts}/{self.database}"
 
 
 def parse(url: str, database: str | None, collection: str) -> Address:
-    """Return the database that is meant.
+    """Check a URL and the names that a user gave, and return the database that they mean.
+
+    Args:
+        url: the URL.
+        database: the database, which overrides the one in the URL; None to use that one.
+        collection: the collection, whose name is only checked.
 
     Raises:
-        InvalidInputError: no URL of MongoDB (it is not shown: it may hold a password), or a name that
-            MongoDB does not take.
+        InvalidInputError: the URL is not one of MongoDB (the message does not show it, because it may hold a
+            password), sets w=0 or names no database, or a name is one that MongoDB or the kit does not allow.
     """
     scheme, _, rest = url.partition("://")
     bare, _, options = rest.partition("?")
     if scheme not in ("mongodb", "mongodb+srv"):
         raise InvalidInputError(f"mongodb: this is no URL of MongoDB; {_HOW}")
     try:
-        # Without the options, of which some are for mongodb+srv alone, and without looking its host up.
+        # As mongodb://, which looks up no host, and without the options, some of which only +srv allows.
         named = parse_uri(f"mongodb://{bare}")["database"]
     except (PyMongoError, ValueError):
         raise InvalidInputError(f"mongodb: the URL cannot be read; {_HOW}") from None
@@ -119,11 +133,11 @@ def parse(url: str, database: str | None, collection: str) -> Address:
 
 @contextmanager
 def connected(address: Address) -> Iterator[Database[dict[str, Any]]]:
-    """Connect, and put what goes wrong in words.
+    """Connect to a database for a `with` block, and report errors in one line, without the URL's secrets.
 
     Raises:
-        InvalidInputError: the server does not answer, or refuses the log-in.
-        KitError: it reported an error later.
+        InvalidInputError: the URL cannot be used, or the server does not answer or refuses the log-in.
+        KitError: the server reported an error later.
     """
     options = _options(address.url)
     where = f"MongoDB at {address.shown}"
@@ -144,19 +158,19 @@ def connected(address: Address) -> Iterator[Database[dict[str, Any]]]:
 
 
 def _options(url: str) -> dict[str, Any]:
-    """Return the options of a client beside those that a URL has."""
+    """Return the client options that the kit sets, unless the URL sets them."""
     given = {each.partition("=")[0].lower() for each in re.split("[&;]", url.partition("?")[2])}
-    # A ledger that is read elsewhere could be an old one.
+    # Read from the primary, because the ledger on a secondary may be out of date.
     options: dict[str, Any] = {"appname": "sparkstream-kit", "readPreference": "primary"}
     if "serverselectiontimeoutms" not in given:
         options["serverSelectionTimeoutMS"] = _PATIENCE * 1000
     if "w" not in given:
-        options["w"] = "majority"  # what one server has written alone can be taken back by the others
+        options["w"] = "majority"  # a write that only one server has can be rolled back
     return options
 
 
 def _told(error: Exception, where: str, address: Address) -> KitError:
-    """Return an error in words, with the fix where it is known."""
+    """Translate an error of pymongo's into one of the kit's, with the fix if it is known."""
     said = cause(error, address)
     if isinstance(error, ServerSelectionTimeoutError):
         return InvalidInputError(f"{where} does not answer: {said}; start it, or correct the URL")
@@ -175,9 +189,9 @@ def _told(error: Exception, where: str, address: Address) -> KitError:
 
 
 def cause(error: object, address: Address) -> str:
-    """Return what the server or pymongo said, in one line without the URL's secrets."""
+    """Return the text of an error in one line of at most 300 characters, without the URL's secrets."""
     text = " ".join(str(error).split())
-    # pymongo goes on with its settings, and with all that it knows of the servers.
+    # Cut what pymongo appends to the error: its settings, and a description of all servers.
     text = re.split(r" \(configured timeouts|, Timeout: |, full error: ", text)[0]
     rest = address.url.partition("://")[2]
     password = rest.partition("?")[0].rpartition("@")[0].partition(":")[2]
@@ -187,9 +201,9 @@ def cause(error: object, address: Address) -> str:
     return text[:300]
 
 
-OWN = "sparkstream"  # the field that says who has written a document
+OWN = "sparkstream"  # the field with the query, the batch and the number of the write of a document
 
-_DIGITS = 34  # of a Decimal128
+_DIGITS = 34  # the most digits of a Decimal128
 _A_DAY = 86_400_000  # milliseconds
 _AS_THEY_ARE = ("binary", "boolean", "byte", "double", "float", "integer", "short", "void")
 _KEPT = (
@@ -199,10 +213,10 @@ _KEPT = (
 
 
 def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
-    """Refuse columns that MongoDB cannot hold, and keys by which it cannot know a document.
+    """Refuse columns that MongoDB cannot hold, and keys that cannot be a document's `_id`.
 
     Raises:
-        InvalidInputError: in words, with the fix.
+        InvalidInputError: a column or a key cannot be used; the message says how to change it.
     """
     reject_unknown("key", keys, schema.names)
     for field in schema.fields:
@@ -250,14 +264,14 @@ def _check_type(column: str, kind: T.DataType) -> None:
 
 
 class Encoder:
-    """Makes documents of the rows of one schema.
+    """Converts Arrow rows of one schema to documents.
 
     Args:
-        schema: that of the rows.
-        keys: the columns by which a document is known.
+        schema: the schema of the rows, which `check_schema` has accepted.
+        keys: the columns that identify a document; a value in them must not be changed.
 
     Attributes:
-        changed: how many values were changed so far, because MongoDB cannot hold them as they were.
+        changed: how many values have been changed so far, because MongoDB cannot hold them as they were.
     """
 
     def __init__(self, schema: T.StructType, keys: Sequence[str] = ()) -> None:
@@ -266,10 +280,10 @@ class Encoder:
         self._makers = [self._maker(field.dataType) for field in schema.fields]
 
     def documents(self, part: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-        """Make a document of each row; the columns of the part have the schema's order.
+        """Convert each row to a document; the columns of the part must be in the schema's order.
 
         Raises:
-            InvalidInputError: a key cannot be held as it is.
+            InvalidInputError: MongoDB cannot hold a key's value as it is.
         """
         columns = []
         for name, column, make in zip(self._names, part.columns, self._makers, strict=True):
@@ -285,7 +299,7 @@ class Encoder:
             yield dict(zip(self._names, row, strict=True))
 
     def _maker(self, kind: T.DataType) -> Callable[[Any], Any] | None:
-        """Return the function that makes a value for MongoDB of one as `_plain` has it; None: as it is."""
+        """Return the function that converts a value of `_plain` for MongoDB; None to keep the value."""
         make: Callable[[Any], Any]
         if isinstance(kind, T.StructType):
             make = self._struct(kind)
@@ -304,7 +318,7 @@ class Encoder:
         elif isinstance(kind, T.TimestampType | T.TimestampNTZType):
             make = self._time
         elif isinstance(kind, T.LongType):
-            make = Int64  # a plain int is 32 bits or 64, by its value
+            make = Int64  # pymongo would store a small int with 32 bits
         elif kind.typeName() in _AS_THEY_ARE:
             return None
         else:
@@ -331,9 +345,10 @@ class Encoder:
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """Return a column with times as numbers, of which Python's own begin with the year 1.
+    """Cast a column to types that Arrow can convert to Python values without an error.
 
-    Texts with bytes that are not UTF-8, which Python refuses, are bytes.
+    Dates and timestamps become numbers, because Python's own have only the years 1 to 9999. Texts become
+    bytes if the column has any that is not UTF-8.
     """
     try:
         column.validate(full=True)
@@ -359,18 +374,18 @@ def _plain_type(kind: pa.DataType, *, is_utf8: bool) -> pa.DataType:
     return pa.large_binary() if is_text and not is_utf8 else kind
 
 
-_ROWS = 1000  # documents that are made and sent at a time
-_TRIES = 5  # for a document that another query writes in the same moment
-_DUPLICATE, _EXISTS = 11000, 48  # codes of the server: a key, a collection
-_LARGEST = 16 * 1024 * 1024  # bytes of a document
-_UNTIL = "0"  # sorts right after the slash in what documents are known by
+_ROWS = 1000  # documents per request
+_TRIES = 5  # attempts to replace documents that another query writes at the same moment
+_DUPLICATE, _EXISTS = 11000, 48  # the server's error codes for a key and a collection that exist already
+_LARGEST = 16 * 1024 * 1024  # the most bytes of a document
+_UNTIL = "0"  # the character after "/": the end of the range of the _ids that begin with "QUERY/"
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where the rows go, and how."""
+    """The collection that a query writes to, and how, as the user asked for it in `mongodb`."""
 
     address: Address
     name: str
@@ -380,12 +395,16 @@ class Target:
 
     @property
     def where(self) -> str:
-        """The collection and its database, for messages and to tell two targets apart."""
+        """The collection and its database, for messages; two targets with the same text are the same one."""
         return f"collection {self.name} in {self.address.shown}"
 
 
 class _Store:
-    """The ledger: one document for each collection, with the queries that write to it."""
+    """The ledger: one document for each collection, with an entry for each query that writes to it.
+
+    An entry has `epoch` and `driver` from the first start that takes an epoch, and `batch`, `plan` and
+    `write` (the number of the last write) from the query's first batch on.
+    """
 
     def __init__(self, database: Database[_Document], target: Target) -> None:
         self._database, self._target = database, target
@@ -394,7 +413,7 @@ class _Store:
 
     @property
     def rules(self) -> Ledger:
-        """The rules for this collection."""
+        """The rules that decide whether a query and a batch may be written to this collection."""
         target = self._target
         name = f"collection {target.name}"
         return Ledger(self, name, target.where, target.how, target.take_over, what="collection", removes=True)
@@ -404,7 +423,7 @@ class _Store:
         return {} if found is None else dict(found["queries"])
 
     def last_batch(self, query_id: str | None) -> int | None:
-        return self._queries().get(str(query_id), {}).get("batch")  # -1 in its first batch
+        return self._queries().get(str(query_id), {}).get("batch")  # -1 while batch 0 is written
 
     def last_plan(self, query_id: str) -> str | None:
         return self._queries().get(query_id, {}).get("plan")
@@ -418,7 +437,7 @@ class _Store:
         return Epoch(own["epoch"], own["driver"]) if "epoch" in own else None
 
     def take(self, query_id: str, driver: str) -> None:
-        """Give a query its next epoch."""
+        """Give a query its next epoch, in one atomic update."""
         entry = f"queries.{query_id}"
         newer = {"$inc": {f"{entry}.epoch": 1}, "$set": {f"{entry}.driver": driver}}
         self._ledger.update_one(self._me, newer, upsert=True)
@@ -433,10 +452,10 @@ class _Store:
         return f"run {database}.{LEDGER}.updateOne({json.dumps(self._me)}, {json.dumps(change)})"
 
     def check(self, query_id: str | None) -> None:
-        """Refuse a collection that is not this query's, or that is gone.
+        """Refuse a collection that does not belong to this query, or that was deleted with its rows.
 
         Raises:
-            InvalidInputError: the ledger's rules refuse it.
+            InvalidInputError: the ledger's rules refuse the collection.
         """
         if self.rows.name in self._database.list_collection_names():
             self.rules.check_owner(query_id)
@@ -444,11 +463,13 @@ class _Store:
             self.rules.check_lost(query_id)
 
     def begin(self, batch: Batch) -> int:
-        """Begin to write a batch; return the number of this write, higher than all before of the query.
+        """Begin an attempt to write a batch, and return its write number.
+
+        The number is higher than those of all earlier attempts of the query.
 
         Raises:
-            InvalidInputError: another driver of the query has started or has written the batch in the
-                meantime, or another query has begun to write to the collection.
+            InvalidInputError: in the meantime another driver of the query has started or has written the
+                batch, or another query has begun to write to the collection.
         """
         entry = f"queries.{batch.query}"
         while True:
@@ -459,7 +480,7 @@ class _Store:
             )
             if begun is not None:
                 own = begun["queries"][batch.query]
-                if own["batch"] < 0:  # the first batch again: somebody may have dropped the collection
+                if own["batch"] < 0:  # the first batch again: the collection may have been dropped
                     self._make()
                 return int(own["write"])
             self.rules.check_epoch(batch)
@@ -468,16 +489,20 @@ class _Store:
             self._claim(batch)
 
     def _mine(self, batch: Batch) -> _Document:
-        """Return the condition that no newer driver of the query has started."""
+        """Return the filter of an update that must fail if a newer driver of the query has started."""
         return {**self._me, f"queries.{batch.query}.driver": batch.driver}
 
     def superseded(self, batch: Batch) -> InvalidInputError:
-        """Return the refusal of a batch that another driver has begun since, or may begin."""
+        """Return the error for a batch that another driver has taken over in the meantime.
+
+        Raises:
+            InvalidInputError: the other driver has taken a newer epoch; this error names that driver.
+        """
         self.rules.check_epoch(batch)
         return other_driver(batch.number)
 
     def _make(self) -> bool:
-        """Make the collection; return whether it was not there."""
+        """Create the collection, and return whether it was missing."""
         try:
             self._database.create_collection(self.rows.name, check_exists=False)
         except OperationFailure as err:
@@ -487,11 +512,17 @@ class _Store:
         return True
 
     def _claim(self, batch: Batch) -> None:
-        """Enter a query before its first batch here, unless the ledger is changed in the same moment."""
+        """Add a query to the ledger before its first batch, unless the ledger changes at the same moment.
+
+        In that case nothing is added, and `begin` tries again.
+
+        Raises:
+            InvalidInputError: the ledger's rules refuse the collection.
+        """
         queries = self._queries()
         own = queries.get(batch.query, {"epoch": 1, "driver": batch.driver})
         claims = {batch.query: {**own, "batch": batch.number - 1, "write": 0}}
-        if not self._make():  # else the rows of others are gone, and so are their claims
+        if not self._make():  # a new collection: others' rows are gone, so drop their entries
             self.rules.check_owner(batch.query)
             claims = queries | claims
         with suppress(DuplicateKeyError):
@@ -499,10 +530,14 @@ class _Store:
             self._ledger.update_one(as_it_was, {"$set": {"queries": claims}}, upsert=True)
 
     def finish(self, batch: Batch, number: int) -> None:
-        """Make a batch the query's last one.
+        """Record a batch as the query's last one, after all of its rows were written.
+
+        Args:
+            batch: the batch.
+            number: the number of the write, from `begin`.
 
         Raises:
-            InvalidInputError: another driver has started, or begun to write it, in the meantime.
+            InvalidInputError: in the meantime another driver has started, or has begun to write the batch.
         """
         entry = f"queries.{batch.query}"
         done = self._ledger.update_one(
@@ -516,13 +551,19 @@ class _Store:
 def prepare(
     target: Target, frame: DataFrame, query_id: str | None, following: int | None, _makes: bool
 ) -> str | None:
-    """See that a query may write its rows to the collection; make nothing.
+    """Check that a query may write its rows to the collection; create nothing.
+
+    Args:
+        target: the collection and how to write to it.
+        frame: the query's DataFrame.
+        query_id: the query's id; None if it was never started before.
+        following: the query's next batch.
 
     Returns:
-        The plan of the query's next batch, if the collection has it already.
+        The plan of the next batch, if the collection already has that batch; else None.
 
     Raises:
-        InvalidInputError: MongoDB cannot hold the columns, or the collection is not this query's.
+        InvalidInputError: MongoDB cannot hold the columns, or the collection does not belong to this query.
     """
     check_schema(frame.schema, target.keys)
     with connected(target.address) as database:
@@ -532,16 +573,17 @@ def prepare(
 
 
 def take(target: Target, query_id: str, driver: str) -> None:
-    """Give a query its next epoch: from here on no older driver of the query can finish a batch."""
+    """Give a query its next epoch: from now on no older driver of the query can finish a batch."""
     with connected(target.address) as database:
         _Store(database, target).take(query_id, driver)
 
 
 def write(target: Target, batch: Batch, frame: DataFrame) -> None:
-    """Write a batch of a query, once.
+    """Write a batch of a query, or skip it if the collection already has it.
 
     Raises:
-        InvalidInputError: the ledger's rules refuse the batch, or its rows have no keys to be known by.
+        InvalidInputError: the ledger's rules refuse the batch; a row makes too large a document, or violates
+            another unique index; or, for `upsert`, a key is null, would be changed, or occurs in two rows.
         KitError: the server reported an error, or a worker lost rows.
     """
     check_schema(frame.schema, target.keys)
@@ -570,14 +612,18 @@ def write(target: Target, batch: Batch, frame: DataFrame) -> None:
 
 
 class _Made(NamedTuple):
-    """A document: what it is known by, and its bytes."""
+    """An encoded document: its `_id` in `known`, and all of it as BSON in `raw`."""
 
     known: Any
     raw: RawBSONDocument
 
 
 class _Writer:
-    """One try of one batch."""
+    """One attempt to write one batch.
+
+    Attributes:
+        number: the write number of this attempt, from `_Store.begin`.
+    """
 
     def __init__(self, target: Target, store: _Store, batch: Batch) -> None:
         self.number = store.begin(batch)
@@ -586,15 +632,23 @@ class _Writer:
         self._sent = 0
 
     def clear(self) -> None:
-        """Remove what former tries have written of this batch, and of later ones before a rewind."""
+        """Delete documents of this batch from earlier attempts, and of later batches from before a rewind.
+
+        For `append` only, where a document's `_id` holds the number of its batch.
+        """
         this = {"$gte": f"{self._query}/{self._batch:09}/", "$lt": f"{self._query}{_UNTIL}"}
         self._rows.delete_many({"_id": this, f"{OWN}.write": {"$lt": self.number}})
 
     def send(self, rows: Iterator[_Document]) -> None:
-        """Write the documents of some rows."""
+        """Write the documents of some rows, each unless a newer attempt has written it.
+
+        Raises:
+            InvalidInputError: a newer attempt has written a document, or as for `write`.
+            KitError: the server refuses a document, or other queries keep changing the same documents.
+        """
         documents = [self._document(row) for row in rows]
         if self._target.how == "append":
-            # The first try of a batch finds none of them there.
+            # Insert first: at the first attempt of a batch none of these documents exists.
             documents = self._refused([InsertOne(each.raw) for each in documents], documents)
         for _ in range(_TRIES):
             if not documents:
@@ -627,15 +681,21 @@ class _Writer:
 
     def _replace(self, document: _Made) -> ReplaceOne[Any]:
         older = [{f"{OWN}.query": {"$ne": self._query}}, {f"{OWN}.write": {"$lt": self.number}}]
-        # Where none fits, an insert is tried, which the server refuses if there is a newer one.
+        # If the document exists with a newer write, the filter finds nothing, so the server tries to insert
+        # this document, and refuses it because of its _id.
         return ReplaceOne({"_id": document.known, "$or": older}, document.raw, upsert=True)
 
     def _refused(self, changes: Sequence[Any], documents: list[_Made]) -> list[_Made]:
-        """Send changes; return the documents whose `_id` is there already.
+        """Send changes to the server, and return the documents that it refused because their `_id` exists.
+
+        Args:
+            changes: the changes, one for each document.
+            documents: the documents, in the same order.
 
         Raises:
-            InvalidInputError: another unique index refuses one.
-            KitError: the server refuses one.
+            InvalidInputError: a document violates another unique index.
+            KitError: the server refuses a document for another reason, or too few servers of a replica set
+                have acknowledged the writes.
         """
         try:
             self._rows.bulk_write(changes, ordered=False)
@@ -649,7 +709,10 @@ class _Writer:
         return []
 
     def _check(self, error: _Document) -> None:
-        """Let pass that a document of this `_id` is there; its values are not for messages."""
+        """Raise an error that the server reported for a document, unless it is a duplicate `_id`.
+
+        The message about a duplicate key leaves the document's values out.
+        """
         said = str(error.get("errmsg"))
         if error.get("code") != _DUPLICATE:
             said = cause(said, self._target.address)
@@ -664,7 +727,12 @@ class _Writer:
             ) from None
 
     def _explain(self, documents: list[_Made]) -> None:
-        """Refuse documents that this try, or a newer one of this query, has written already."""
+        """Find out why the server refused documents, and raise an error if a retry cannot help.
+
+        Raises:
+            InvalidInputError: two rows of the batch have the same key, or a newer attempt of this query has
+                written a document.
+        """
         for each in documents:
             own = (self._rows.find_one({"_id": each.known}, {OWN: True}) or {}).get(OWN, {})
             if own.get("query") == self._query and own["write"] == self.number:

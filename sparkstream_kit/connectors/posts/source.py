@@ -1,9 +1,14 @@
 """Posts over HTTP as a source: Spark's own file source on a spool, and the feeder that fills the spool.
 
-What was missed meanwhile: Mastodon's timelines are read from the last post on (`min_id`, "timelines API
-methods"); a server of events is asked by `Last-Event-ID` ("Server-sent events" in the HTML standard); a URL
-of X with `backfill_minutes` brings what is younger ("Recovery and redundancy"). Where there is nothing of
-this kind, the posts are gone, which is told.
+`posts` is the public function (`sources.posts`). With a URL it starts a `Feeder` in a thread of the driver;
+`sparkstream feed posts` runs the same class. A feeder uses two threads: one holds the connection, the other
+writes the posts to the spool.
+
+Posts that were missed while there was no connection are recovered in one of three ways. For Mastodon, the
+feeder reads the timeline from before the last post (`min_id`, "timelines API methods"). A server of events
+is asked to resume with `Last-Event-ID` ("Server-sent events" in the HTML standard). X sends recent posts
+again if the URL has `backfill_minutes` ("Recovery and redundancy"). If none of these applies, the posts are
+lost, and the feeder reports the gap.
 """
 
 from __future__ import annotations
@@ -63,32 +68,35 @@ if TYPE_CHECKING:
 
 
 _FAILED = (OSError, http.client.HTTPException)
-_BRIEF = 5.0  # seconds: what ends sooner has not been up
-_OVERLAP = 200  # posts: a post of another server gets its place among the ids by when it was written
-_PAGE = 40  # posts, the most that Mastodon gives at once
-_REMEMBERED = 1000  # ids, of which the highest may have come some posts ago
-_FEEDER_PATIENCE = 5.0  # seconds until a timeline is asked again, and for a reader to end
-_WAKE_EVERY = 0.1  # seconds until a stop is seen
+_BRIEF = 5.0  # seconds: a connection that ends sooner counts as failed
+# A timeline is read from this number of posts before the last one. Mastodon orders the ids of posts from
+# other servers by the time of writing, so such a post can arrive later and still rank before the last one.
+_OVERLAP = 200
+_PAGE = 40  # posts per request: the most that Mastodon returns
+_REMEMBERED = 1000  # ids of the last posts: the highest id may have arrived some posts ago
+_FEEDER_PATIENCE = 5.0  # seconds until a timeline is read again, and for the reading thread to end
+_WAKE_EVERY = 0.1  # seconds: the longest time until a stop is noticed
 
 
 class Feeder:
-    """Keeps the posts of a stream in a spool, until it is told to stop.
+    """Writes the posts of a stream to a spool until it is stopped.
 
-    Its first connection is made here, so that a wrong address or token is said at once; from then on it tries
-    again, whatever happens.
+    The constructor makes the first connection, so that a wrong address or token is an error at once. After
+    that the feeder reconnects after every error. Call `run` once to feed.
 
     Args:
-        url: of the stream.
+        url: the URL of the stream.
         folder: the spool.
-        token: for the server.
-        timeline: a URL that gives the posts after `min_id`, as Mastodon's do; by default that of the stream.
+        token: the token for the server.
+        timeline: a URL that returns the posts after `min_id`, as Mastodon's timelines do. Default: the
+            timeline of a Mastodon stream, else none.
         every: seconds from one file to the next.
-        stall: seconds without anything from the server, after which the connection counts as dead.
-        say: is told what a user should know, a line for each.
+        stall: after this many seconds of silence the connection counts as dead.
+        say: a function that shows a line to the user.
 
     Raises:
-        InvalidInputError: the server cannot be reached or is no stream, the token is refused, or the folder
-            cannot be written or has a feeder.
+        InvalidInputError: the server cannot be reached, its answer is not a stream, it refuses the token, or
+            the folder cannot be written or has another feeder.
     """
 
     def __init__(
@@ -110,10 +118,10 @@ class Feeder:
         self._url, self._token, self._stall, self._every = url, token, stall, every
         self._tell = say
         self._timeline = timeline or timeline_of(url)
-        self._inbox: Queue[Callable[[], object]] = Queue(10_000)  # a slow disk slows the reading down
+        self._inbox: Queue[Callable[[], object]] = Queue(10_000)  # if the disk is slow, reading waits
         self._stop = threading.Event()
-        self._ask_at, self._failed = 0.0, False  # of the timeline
-        self._refusal: TurnedAway | None = None  # of the first connection, if it may do better later
+        self._ask_at, self._failed = 0.0, False  # when to read the timeline again
+        self._refusal: TurnedAway | None = None  # of the first connection, if a later one may succeed
         self._unwritten = ""
         self._stream: Stream | None = None
         self._spool = Spool(folder)
@@ -129,11 +137,16 @@ class Feeder:
 
     @property
     def facts(self) -> Facts:
-        """What is known of the spool."""
+        """The totals of the spool, over all feeders that have filled it."""
         return self._spool.facts
 
     def _first(self) -> Stream | None:
-        """Return the first connection; None where the server asks to wait."""
+        """Return the first connection; None if the server has a temporary error or asks to wait.
+
+        Raises:
+            InvalidInputError: the server cannot be reached, or its answer is neither a stream nor a temporary
+                error.
+        """
         try:
             return self._connected()
         except TurnedAway as err:
@@ -147,16 +160,23 @@ class Feeder:
         return None
 
     def _say(self, line: str) -> None:
-        """Tell the user a line; there may be words of the server's in it."""
+        """Show a line to the user, made printable because it may contain text of the server."""
         self._tell(printable(line))
 
     def _connected(self) -> Stream:
         return Stream(self._url, self._token, stall=self._stall, event=self._event or None)
 
-    # --- in the thread that calls: what has come goes into the spool
+    # --- in the calling thread: write the posts that have arrived to the spool
 
     def run(self, stop: threading.Event) -> Facts:
-        """Feed until `stop` is set, keep what has come, and return what was done."""
+        """Feed until `stop` is set, write the posts that have arrived, and return the spool's totals.
+
+        Args:
+            stop: set this event, in another thread or a signal handler, to end the call.
+
+        Raises:
+            InvalidInputError: the last posts cannot be written.
+        """
         self._stop = stop
         reader = threading.Thread(target=self._read, name="sparkstream-posts", daemon=True)
         reader.start()
@@ -166,7 +186,7 @@ class Feeder:
                 self._land()
             end = time.monotonic() + _FEEDER_PATIENCE
             while reader.is_alive() and time.monotonic() < end:
-                self._hang_up()  # again, as it may just have connected
+                self._hang_up()  # again and again, because the thread may just have connected
                 reader.join(_WAKE_EVERY)
                 self._take_rest()
             self._take_rest()
@@ -174,7 +194,7 @@ class Feeder:
             stop.set()
             self._hang_up()
             try:
-                self._land()  # also what came before an error
+                self._land()  # also posts that arrived before an error
             finally:
                 self._spool.close()
         return self.facts
@@ -196,7 +216,7 @@ class Feeder:
         while True:
             try:
                 take()
-            except DatabaseError as err:  # it has taken nothing
+            except DatabaseError as err:  # nothing was written
                 self._not_written(err)
                 self._stop.wait(_WAKE_EVERY)
             else:
@@ -221,7 +241,8 @@ class Feeder:
         if (stream := self._stream) is not None:
             stream.close()
 
-    # --- in a thread of its own: the connections
+    # --- in a thread of its own: the connections. It only posts calls to the inbox, because the spool's
+    # database is used by the calling thread alone.
 
     def _do(self, function: Callable[..., object], *args: object, **more: object) -> None:
         self._inbox.put(partial(function, *args, **more))
@@ -229,7 +250,7 @@ class Feeder:
     def _read(self) -> None:
         try:
             self._connect_again_and_again()
-        except BaseException as err:  # noqa: BLE001 - raised in the thread that waits
+        except BaseException as err:  # noqa: BLE001 - raised in the calling thread
             self._do(_raised, err)
 
     def _connect_again_and_again(self) -> None:
@@ -261,12 +282,13 @@ class Feeder:
         return f"{line}; next try {f'in {wait:,.1f} s' if wait else 'now'}"
 
     def _follow(self, stream: Stream) -> None:
-        """Hand on what a connection brings until it ends."""
+        """Pass on the messages of a connection until it ends, and read the timeline for missed posts."""
         fetches = bool(self._timeline and self._recent)
         resumes = math.inf if self._event else backfill_of(self._url)
         self._do(self._intake.opened, resumes=resumes, fetches=fetches)
         if fetches:
-            # The highest ids but some: among the last to come may be one from hours ago.
+            # Start from the 200th highest id, not from the 200th last: one of the last posts to arrive may
+            # have been written hours ago, and reading would start from there.
             highest = sorted(self._recent, key=by_age)[-_OVERLAP:]
             self._behind = self._behind or highest[0]
             self._do(self._intake.left_at, self._behind)
@@ -277,24 +299,27 @@ class Feeder:
                 self._recent.append(message.id)
                 self._event = message.event or self._event
             self._do(self._intake.take, message)
-            # Mastodon answers a little before it listens for new posts: what came between is in the timeline
-            # once the stream has brought something.
+            # Mastodon answers shortly before it listens for new posts. A post from between is missing on the
+            # stream, so read the timeline once more after the first post of the stream.
             if self._behind and ((is_post and not self._failed) or time.monotonic() >= self._ask_at):
                 self._catch_up(to_end=is_post)
 
     def _catch_up(self, *, to_end: bool = False) -> None:
-        """Read the timeline from where it was left.
+        """Read the timeline from the last position on, and keep the posts that the stream missed.
+
+        After a temporary error the position is kept, and the timeline is read again later.
 
         Args:
-            to_end: nothing more can be missed after this reading.
+            to_end: whether nothing more can be missing after this reading.
         """
         self._ask_at, self._failed = time.monotonic() + _FEEDER_PATIENCE, True
-        # What is read again after this begins some posts before its end: a post may rank before others that
-        # came sooner.
+        # The next reading starts 200 posts before the end of this one, because a post that arrives later can
+        # rank before posts that were read already.
         read = deque([self._behind], _OVERLAP)
         try:
-            # A short page is not the end: a server may leave posts out of any page. An empty one is, but it
-            # never comes where posts come in faster than the server answers.
+            # A short page is not the end, because a server may leave posts out of any page. An empty page is.
+            # But if posts arrive faster than the server answers, no page is empty, so stop at the id that was
+            # the newest at the beginning.
             newest = self._newest()
             while not self._stop.is_set() and (page := self._page(read[-1])):
                 for post in page:
@@ -312,8 +337,8 @@ class Feeder:
             self._do(self._intake.not_fetched, err.line)
             self._timeline, to_end = None, True
         except _FAILED:
-            return  # it is asked again with what comes next
-        if self._stop.is_set():  # perhaps in the middle: the next feeder goes on
+            return  # try again with one of the next messages
+        if self._stop.is_set():  # perhaps in the middle: the next feeder reads on from the stored position
             return
         self._failed = False
         if to_end:
@@ -321,7 +346,10 @@ class Feeder:
             self._do(self._intake.left_at, "")
 
     def _newest(self) -> str:
-        """Return the newest id of the timeline, which it gives without `min_id`; "" where it does not."""
+        """Return the newest id of the timeline, from a page without `min_id`.
+
+        Return "" if the server refuses such a page, or if its newest post is not newer than the position.
+        """
         try:
             page = self._page("")
         except TurnedAway as err:
@@ -349,13 +377,13 @@ def _raised(error: BaseException) -> None:
 
 _log = logging.getLogger(__name__)
 
-# What X ("data dictionary: Post") and Mastodon ("Status") call what a post has.
+# The fields of a post that are used, as X ("data dictionary: Post") and Mastodon ("Status") name them.
 _POST = """id STRING, created_at TIMESTAMP, text STRING, content STRING, tags ARRAY<STRUCT<name: STRING>>,
     entities STRUCT<hashtags: ARRAY<STRUCT<tag: STRING>>>"""
-_LOOK_EVERY = 1.0  # seconds from one look at the queries to the next
-_PATIENCE = 10.0  # seconds for a feeder to keep what has come
-_AGAIN = 16.0  # seconds until a feeder that could not go on is made anew
-_feeding: dict[Path, _Feeding] = {}  # by spool
+_LOOK_EVERY = 1.0  # seconds between two checks whether a query reads the spool
+_PATIENCE = 10.0  # seconds that a feeder may take to write its last posts
+_AGAIN = 16.0  # seconds until a feeder that has ended or failed is replaced by a new one
+_feeding: dict[Path, _Feeding] = {}  # the feeders of this process, by spool
 
 
 def posts(
@@ -377,36 +405,39 @@ def posts(
         posts = sources.posts(spark, "https://mastodon.example/api/v1/streaming/public", spool="posts/")
         tags = posts.select("created_at", F.explode("tags").alias("tag"))
 
-    A feeder in this process writes the posts as whole files into a folder, the spool, and Spark reads the
-    spool: each post in it counts exactly once, and no post is in it twice. The only gap is between the server
-    and the spool: posts that come while there is no connection, and that the server does not send again. The
-    feeder reports it. What Mastodon's public and hashtag streams missed, it fetches from their timelines.
+    A feeder in this process writes the posts as whole files to a folder, the spool, and Spark reads the
+    spool. Each post in the spool counts exactly once up to the sink, and a repeat within the last 200,000
+    posts is dropped. Posts can be lost only before they reach the spool: if they arrive while there is no
+    connection and the server does not send them again. The feeder reports each such gap. Posts that were
+    missed on the public and hashtag streams of Mastodon are fetched from the timelines afterwards.
 
-    The feeder begins here, rests while no query reads the spool, and ends with the session or the process,
-    however that ends. `sparkstream feed posts URL FOLDER` is the same feeder as a process of its own; read
-    its folder with `sources.posts(spark, FOLDER)`.
+    The feeder starts with this call, pauses while no query reads the spool, and ends with the session or the
+    process, even if the process is killed. `sparkstream feed posts URL FOLDER` runs the same feeder as a
+    process of its own; read its folder with `sources.posts(spark, FOLDER)`.
 
     Args:
         spark: the session. With a URL, its Spark must read this machine's disks.
         url: the stream's URL, or the folder that another feeder fills.
-        spool: with a URL, the folder for the posts: made if it is missing, the same at each start. Nothing
-            removes what has been read, but `cleanSource="delete"`, an option of Spark's.
-        timeline: a URL that gives the posts after `min_id`, as Mastodon's timelines do; for the streams of
-            Mastodon it is known.
-        token_env: the environment variable with the bearer token. Nothing shows or keeps the token.
-        every: seconds from one file to the next.
-        stall: seconds without anything from the server, after which it is connected to anew.
-        max_files_per_trigger: the most files that one batch reads, in place of an amount of bytes.
+        spool: with a URL, the folder for the posts. It is created if it is missing; give the same folder at
+            each start. Files that have been read stay, unless you set Spark's option `cleanSource="delete"`.
+        timeline: a URL that returns the posts after `min_id`, as Mastodon's timelines do. Default: the
+            timeline of a Mastodon stream, else none.
+        token_env: the environment variable with the bearer token. The token is never shown or stored.
+        every: seconds from one file to the next. If the process is killed, the posts of this time are missed,
+            as those of a gap.
+        stall: after this many seconds without data from the server, the feeder reconnects.
+        max_files_per_trigger: the most files that one batch reads. Default: files of 256 MiB together.
         **options: further options of Spark's file source.
 
     Returns:
         A streaming DataFrame with `id` (string), `created_at` (timestamp), `text` (string; HTML from
-        Mastodon), `tags` (array of string: the hashtags as the server tells them, X with
-        `tweet.fields=entities`; null where it does not) and `value` (string: the whole post, as JSON).
+        Mastodon), `tags` (array of string: the hashtags that the server sends, X only with
+        `tweet.fields=entities`; null if it sends none) and `value` (string: the whole post, as JSON).
 
     Raises:
-        InvalidInputError: in one line: the URL is none or is no stream, the server cannot be reached or
-            refuses the token, or the spool cannot be written or is filled by another feeder.
+        InvalidInputError: the URL is invalid or is not a stream, the server cannot be reached or refuses the
+            token, or the spool cannot be written or is filled by another feeder. The message is a single
+            line.
 
     Examples:
         >>> posts(None, "https://api.x.com/2/tweets/sample/stream", spool="posts")
@@ -420,7 +451,8 @@ def posts(
         given = {"timeline": timeline, "every": every, "stall": stall}
         place = _fed(spark, place, spool, Token.from_environment(token_env), given)
     lines = text(spark, place, max_files_per_trigger=max_files_per_trigger, **options)
-    # A post with an id of its own may have `data` of another kind.
+    # A post of X is in `data`. A post with an id at the top level, as Mastodon's, may have a `data` that is
+    # something else.
     inner = F.when(F.get_json_object("value", "$.id").isNull(), F.get_json_object("value", "$.data"))
     post = F.from_json(F.coalesce(inner, "value"), _POST)
     return lines.select(post.alias("post"), "value").select(
@@ -432,11 +464,16 @@ def posts(
     )
 
 
-posts.__module__ = "sparkstream_kit.sources"  # where users find it: messages name it so
+posts.__module__ = "sparkstream_kit.sources"  # its public name, which messages use
 
 
 def _fed(spark: SparkSession, url: str, spool: str | Path | None, token: Token, given: dict[str, Any]) -> str:
-    """Return the spool that a feeder of this process fills from now on."""
+    """Start a feeder for a spool in this process, unless one runs already, and return the spool's path.
+
+    Raises:
+        InvalidInputError: there is no spool, Spark or its nodes do not read this machine's disk, another URL
+            feeds the spool already, or the feeder cannot start.
+    """
     if spool is None:
         raise InvalidInputError(f"posts of {url} need a folder; give spool='posts', the same at each start")
     place = locate(spark, spool)
@@ -464,7 +501,18 @@ def _fed(spark: SparkSession, url: str, spool: str | Path | None, token: Token, 
 
 
 class _Feeding:
-    """A feeder in a thread, which feeds while a query reads the spool, and until the first one does."""
+    """Runs a feeder in a thread while a query reads the spool, and before the first query does.
+
+    Args:
+        spark: the session whose queries read the spool.
+        url: the URL of the stream.
+        folder: the spool.
+        token: the token for the server.
+        given: the other arguments of `Feeder`.
+
+    Raises:
+        InvalidInputError: the feeder cannot start (see `Feeder`).
+    """
 
     def __init__(
         self, spark: SparkSession, url: str, folder: Path, token: Token, given: dict[str, Any]
@@ -475,7 +523,7 @@ class _Feeding:
         self._folder = folder
         self._token = token
         self._over = threading.Event()  # set when the process ends
-        self._first: Feeder | None = self._feeder()  # raises what is wrong
+        self._first: Feeder | None = self._feeder()  # raises if it cannot start
         self._read_before = False
         self._thread = in_thread("feeder", self._follow_queries)
         atexit.register(self._end)
@@ -485,7 +533,7 @@ class _Feeding:
         return self._thread.is_alive()
 
     def _follow_queries(self) -> None:
-        """Feed while a query reads the spool, and before the first one does."""
+        """Start and stop the feeder as queries come and go, until the session or the process ends."""
         while self._goes_on():
             if self._is_wanted():
                 stop = threading.Event()
@@ -502,7 +550,7 @@ class _Feeding:
     def _is_wanted(self) -> bool:
         try:
             active = [self._is_read_by(query) for query in self.spark.streams.active]
-        except Exception as err:  # noqa: BLE001 - of Spark's JVM or of a server, which may have gone
+        except Exception as err:  # noqa: BLE001 - Spark's JVM or server may have ended
             if self._goes_on():
                 self._say(f"Spark does not say which queries run ({innermost_cause(err)}); the feeder ends")
             self._over.set()
@@ -511,7 +559,7 @@ class _Feeding:
         return not self._read_before or any(each is not False for each in active)
 
     def _is_read_by(self, query: StreamingQuery) -> bool | None:
-        """Say whether a query reads the spool; None where its first batch is yet to tell."""
+        """Whether a query reads the spool; None before its first batch, when its sources are unknown."""
         if (last := query.lastProgress) is None:
             return None
         return any(

@@ -1,10 +1,14 @@
-"""The folder that posts wait in: whole files, each post once, filled by one feeder at a time.
+"""The spool, a folder of post files: whole files, each post once, filled by one feeder at a time.
 
-A file is written under a hidden name, which Spark skips, and synced to the disk. One transaction of a small
-database beside it, `_feed.db`, then takes its posts as kept, and only after that the file gets its name. So a
-feeder that is killed at any point leaves nothing half: the next one names a file that the database has, and
-removes one that it does not have. Spark may delete files that it has read (`cleanSource="delete"`): what was
-kept is known from the database.
+`Spool` writes the files and knows which posts they have. `Intake` puts the messages of a connection into a
+spool and counts them in its `Facts`. The feeder in `source` uses both.
+
+A file appears in three steps. First it is written under a hidden name, which Spark skips, and synced to the
+disk. Then one transaction in `_feed.db`, a small SQLite database in the same folder, records its posts as
+kept. Only then the file gets its visible name. So a feeder that is killed at any point leaves nothing half
+done: the next feeder renames a hidden file whose posts are in the database, and removes one whose posts are
+not. Spark may delete files that it has read (`cleanSource="delete"`), because the database still knows their
+posts.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from sparkstream_kit.connectors.posts.wire import Message
 
 
-_KEPT = 200_000  # ids by which a post that comes again is told: at 50 posts a second, those of an hour
+_KEPT = 200_000  # ids kept to recognise repeated posts: those of about an hour at 50 posts per second
 _TABLES = """
     CREATE TABLE IF NOT EXISTS posts (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
     CREATE TABLE IF NOT EXISTS facts (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), facts TEXT NOT NULL);
@@ -36,21 +40,23 @@ _TABLES = """
 
 @dataclass
 class Facts:
-    """What is known of a spool, over all feeders that have filled it; kept with its posts.
+    """The totals and the position of a spool, over all feeders that have filled it.
+
+    They are stored in `_feed.db`, in the same transaction as the posts.
 
     Attributes:
-        posts: how many it got.
-        files: how many files.
-        repeats: posts that came again, and were dropped.
-        later: posts that were missed on the stream and fetched afterwards.
-        others: messages that were no posts.
-        unreadable: lines that were no object of JSON.
-        cuts: how often a connection ended, whoever ended it.
-        seconds: how long it was without a connection.
-        heard: when the server last sent anything, in seconds since 1970; 0 before the first time.
-        event: the id of the last server-sent event.
-        behind: the id from which a timeline has still to be read; "" where nothing is missed.
-        stamp: of the last file, in its name: milliseconds since 1970.
+        posts: the number of posts kept.
+        files: the number of files written.
+        repeats: the number of repeated posts, which were dropped.
+        later: the number of posts that were missed on the stream and fetched from a timeline afterwards.
+        others: the number of messages that were not posts.
+        unreadable: the number of lines that were left out, such as those that are not a JSON object.
+        cuts: how often a connection ended, on either side.
+        seconds: the total time between the last message of a connection and the next connection.
+        heard: when the server last sent something, in seconds since 1970; 0 if it never has.
+        event: the id of the last server-sent event; "" if there was none.
+        behind: the id of the post after which a timeline must still be read; "" if nothing was missed.
+        stamp: the number in the name of the last file: milliseconds since 1970.
     """
 
     posts: int = 0
@@ -67,7 +73,7 @@ class Facts:
     stamp: int = 0
 
     def __str__(self) -> str:
-        """Return the summary line."""
+        """Return the totals as one line, for the feeder's last message."""
         parts = [
             f"{self.posts:,} posts in {self.files:,} file{'' if self.files == 1 else 's'}",
             f"{self.repeats:,} repeats dropped" if self.repeats else "",
@@ -81,13 +87,17 @@ class Facts:
 
 
 class Spool:
-    """A folder of posts, locked for the feeder that fills it.
+    """A folder of post files, locked by the feeder that fills it.
 
     Args:
-        folder: made if it is missing.
+        folder: the folder; it is created if it is missing.
+
+    Attributes:
+        folder: the folder.
+        facts: the totals of the spool, from its database.
 
     Raises:
-        InvalidInputError: the folder cannot be written, or another feeder fills it.
+        InvalidInputError: the folder cannot be written, another feeder fills it, or its database is damaged.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -126,25 +136,26 @@ class Spool:
         return lock
 
     def _opened(self) -> sqlite3.Connection:
-        # Opened where a wrong folder is to be said, and then used by the thread that feeds alone. Where
-        # another process holds it for longer than this timeout, it is tried again.
+        # The thread that creates the spool opens the database, so that it gets the error for a wrong folder;
+        # later only the feeding thread uses the database, hence `check_same_thread`. If another process holds
+        # the database for longer than the timeout, the feeder tries again.
         path = self.folder / "_feed.db"
         database = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
         try:
             database.executescript(_TABLES)
             found = database.execute("SELECT facts FROM facts").fetchone()
-            # Another version may know more than this one.
+            # Another version of the kit may have stored facts that this version does not have: ignore them.
             known = {each.name for each in fields(Facts)}
             given = json.loads(found[0]) if found else {}
             self.facts = Facts(**{name: value for name, value in given.items() if name in known})
             self._name_decided()
             for hidden in self.folder.glob(".posts-*.jsonl"):
-                hidden.unlink()  # the database does not have its posts
+                hidden.unlink()  # its posts are not in the database
             stamps = [path.stem.removeprefix("posts-") for path in self.folder.glob("posts-*.jsonl")]
             self.facts.stamp = max(self.facts.stamp, *(int(each) for each in stamps if each.isdecimal()), 0)
         except BaseException as err:
             database.close()
-            # Facts that are no object of JSON among them.
+            # AttributeError and ValueError: the stored facts are not a JSON object.
             damaged = isinstance(err, AttributeError | ValueError | sqlite3.DatabaseError)
             if not damaged or isinstance(err, sqlite3.OperationalError):
                 raise
@@ -155,13 +166,17 @@ class Spool:
         return database
 
     def _name_decided(self) -> None:
-        """Give the last file that the database has its name, if that is yet to be done."""
+        """Rename the last file whose posts are in the database to its visible name, unless that is done."""
         name = f"posts-{self.facts.stamp}.jsonl"
         with suppress(FileNotFoundError):
             (self.folder / f".{name}").rename(self.folder / name)
 
     def latest(self, number: int) -> list[str]:
-        """Return the ids of the last so many posts, the oldest first."""
+        """Return the ids of the last posts, the oldest first.
+
+        Args:
+            number: the most ids to return.
+        """
         rows = self._database.execute(
             "SELECT id FROM posts ORDER BY number DESC LIMIT ?", (number,)
         ).fetchall()
@@ -169,11 +184,14 @@ class Spool:
 
     @property
     def waits(self) -> bool:
-        """Say whether a post waits for the next file."""
+        """Whether a post waits for the next file."""
         return bool(self._waiting)
 
     def add(self, post: Message) -> bool:
-        """Take a post for the next file; return False for one that came before."""
+        """Keep a post in memory for the next file; return False, and drop it, if the post is a repeat.
+
+        Posts are compared by their ids with the last 200,000 posts of the spool.
+        """
         known = self._database.execute("SELECT 1 FROM posts WHERE id = ?", (post.id,)).fetchone()
         if known or post.id in self._waiting:
             return False
@@ -181,16 +199,21 @@ class Spool:
         return True
 
     def land(self) -> Path | None:
-        """Keep what waits, as a file that Spark can read, and the facts with it; None if nothing waited.
+        """Write the waiting posts to a file that Spark can read, and store the facts in the same transaction.
+
+        Returns:
+            The path of the file; None if no post waited, so that only the facts were stored.
 
         Raises:
-            OSError, sqlite3.Error: the disk does not take it; nothing is lost, and it can be tried again.
+            OSError, sqlite3.Error: the file or the database cannot be written, for example because the disk
+                is full. Nothing is lost: the posts still wait, and the call can be repeated.
         """
         self._name_decided()
         if not self._waiting:
             self._keep(self.facts)
             return None
-        # Spark reads in the order of modification times, to the millisecond, and each name once.
+        # Spark reads files in the order of modification times, to the millisecond, and reads each name once.
+        # So each file gets a number that is higher than all before, as its time and in its name.
         stamp = max(int(time.time() * 1000), self.facts.stamp + 1)
         name = f"posts-{stamp}.jsonl"
         hidden = self.folder / f".{name}"
@@ -204,7 +227,7 @@ class Spool:
         facts.posts += len(self._waiting)
         facts.files += 1
         facts.stamp = stamp
-        self._keep(facts)  # from here on these posts are kept, whatever happens
+        self._keep(facts)  # after this commit the posts are kept, even if the process is killed
         self._waiting = {}
         self._name_decided()
         return self.folder / name
@@ -226,35 +249,35 @@ class Spool:
             os.close(folder)
 
     def close(self) -> None:
-        """Let the folder go."""
+        """Close the database and release the lock, so that another feeder can fill the folder."""
         self._database.close()
         os.close(self._lock)
 
 
-_NOTE_EVERY = 10.0  # seconds between two notes that the connection lives
+_NOTE_EVERY = 10.0  # seconds between two updates of the facts if no post arrives
 
 
 class Intake:
-    """Puts posts into a spool and keeps its facts; used by one thread.
+    """Puts the messages of a connection into a spool and counts them in its facts; used by one thread.
 
     Args:
-        spool: where the posts go.
-        say: is told what a user should know.
+        spool: the spool that is filled.
+        say: a function that shows a line to the user.
     """
 
     def __init__(self, spool: Spool, say: Callable[[str], object]) -> None:
         self._spool = spool
         self._say = say
         self._later = 0
-        self._told = set[str]()  # why lines of this connection could not be read
+        self._told = set[str]()  # the reasons for unreadable lines that this connection has reported
         self._noted = time.monotonic()
 
     def opened(self, *, resumes: float, fetches: bool) -> None:
-        """Note a new connection, and the time since anything came by the one before.
+        """Count a new connection and the time since the last message, and report whether posts were missed.
 
         Args:
-            resumes: of how many seconds without a connection the stream itself brings what was missed.
-            fetches: what was missed is fetched from a timeline.
+            resumes: the longest gap, in seconds, whose posts the stream itself sends again.
+            fetches: whether missed posts are fetched from a timeline.
         """
         facts, now = self._spool.facts, time.time()
         self._told.clear()
@@ -269,7 +292,12 @@ class Intake:
         facts.heard = now
 
     def take(self, message: Message, *, later: bool = False) -> None:
-        """Take what a stream, or later its timeline, has given."""
+        """Count a message, and keep it if it is a post that the spool does not have.
+
+        Args:
+            message: the message from the stream or its timeline.
+            later: whether the message comes from the timeline, and so was missed on the stream.
+        """
         facts = self._spool.facts
         facts.heard = time.time()
         if message.kind == "other":
@@ -287,7 +315,7 @@ class Intake:
     def _take_post(self, post: Message, later: bool) -> None:
         facts = self._spool.facts
         if not self._spool.add(post):
-            facts.repeats += not later  # a timeline is read again from a little before the gap
+            facts.repeats += not later  # a timeline is read from before the gap, so its repeats are expected
             return
         if later:
             facts.later += 1
@@ -295,18 +323,26 @@ class Intake:
         facts.event = post.event or facts.event
 
     def not_fetched(self, line: str) -> None:
-        """Note that the server does not give what was missed, and says so with this line."""
+        """Report that the timeline cannot be read, so that posts missed from now on stay missed.
+
+        Args:
+            line: the error, as a line for the user.
+        """
         self._say(f"{line}: what comes while there is no connection is missed")
 
     def left_at(self, post: str) -> None:
-        """Note from which id the timeline is still to be read; "" where nothing is missed any more."""
+        """Note after which post the timeline must still be read, and report when nothing is missing any more.
+
+        Args:
+            post: the id of the post; "" if nothing is missed any more.
+        """
         self._spool.facts.behind = post
         if not post and self._later:
             self._say(f"{self._later:,} posts were fetched that had been missed")
             self._later = 0
 
     def land(self) -> None:
-        """Keep what has come."""
+        """Write the posts that have arrived to a file; without any, store the facts every ten seconds."""
         if self._spool.waits or time.monotonic() - self._noted >= _NOTE_EVERY:
             self._spool.land()
             self._noted = time.monotonic()

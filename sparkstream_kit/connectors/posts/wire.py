@@ -1,16 +1,20 @@
-"""One connection to a server of posts: what is asked, what the answer means, and the posts in it.
+"""One connection to a server of posts: the request, the meaning of the answer, and the posts in it.
 
-Two formats are read, and the answer's Content-Type says which:
+`Stream` opens a connection and yields its messages, `fetch` reads a page of a timeline, and `TurnedAway` is
+the error for any other answer. `check_url` and `may_follow` keep the bearer token (`Token`) from other hosts.
+The feeder in `source` decides when to connect again, with `wait_after`.
 
-- lines of JSON, as the X API v2 sends them: an object a line, and an empty line at least every 20 seconds to
-  show that the connection lives ("Consuming streaming data", "Handling disconnections" in X's documentation);
+A stream has one of two formats, and the Content-Type of the answer tells which:
+
+- lines of JSON, as the X API v2 sends them: one object per line, and an empty line at least every 20 seconds
+  as a heartbeat ("Consuming streaming data", "Handling disconnections" in X's documentation);
 - server-sent events, as Mastodon sends them: `event: update` and `data: {…}`, and lines that begin with a
-  colon to show that the connection lives ("streaming API methods" in Mastodon's documentation; the format is
-  "Server-sent events" in the HTML standard).
+  colon as a heartbeat ("streaming API methods" in Mastodon's documentation; the format is "Server-sent
+  events" in the HTML standard).
 
-The waits are those of X's documentation ("Handling disconnections"): none after a connection that had been
-up; 0.25, 0.5, … 16 seconds after one that failed; 5, 10, … 320 seconds after an error of the server; after
-"too many requests" as long as the server's header says, or 1, 2, 4, … 15 minutes.
+The waits before the next connection are those of X's documentation ("Handling disconnections"): none after a
+connection that had been up; 0.25, 0.5, … 16 seconds after one that failed; 5, 10, … 320 seconds after a
+server error; after "too many requests" the time in the server's header, or 1, 2, 4, … 15 minutes without one.
 """
 
 from __future__ import annotations
@@ -36,10 +40,10 @@ from sparkstream_kit.errors import InvalidInputError, is_url, printable, shows_s
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# What a feeder does where nothing else is said.
+# The defaults of a feeder.
 TOKEN = "POSTS_TOKEN"  # noqa: S105 - the name of an environment variable
 EVERY = 1.0  # seconds from one file to the next
-STALL = 30.0  # seconds without anything: X and Mastodon send something every 20 and 15 seconds
+STALL = 30.0  # seconds of silence: X sends a heartbeat every 20 seconds, Mastodon every 15
 
 
 _HERE = ("localhost", "127.0.0.1", "::1")
@@ -47,11 +51,11 @@ _HERE = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Token:
-    """A bearer token from the environment, which no message shows.
+    """A bearer token from the environment, which no message and no `repr` shows.
 
     Attributes:
-        name: of the environment variable.
-        value: the token; None where the variable is not set.
+        name: the name of the environment variable.
+        value: the token; None if the variable is not set or empty.
     """
 
     name: str
@@ -63,11 +67,15 @@ class Token:
         return cls(name, os.environ.get(name, "").strip() or None)
 
     def hidden(self, text: str) -> str:
-        """Return a text of the server's without the token, should it repeat it."""
+        """Remove the token and other secrets from a text of the server, which may repeat them."""
         return without_secrets(text.replace(self.value, "***") if self.value else text)
 
     def headers(self) -> dict[str, str]:
-        """Return the header of a request that gives the token."""
+        """Return the request header with the token; no header without a token.
+
+        Raises:
+            InvalidInputError: the token has a character that no token can have.
+        """
         if not self.value:
             return {}
         if not re.fullmatch(r"[!-~]+", self.value):
@@ -78,7 +86,7 @@ class Token:
 
 
 def host_of(url: str) -> str | None:
-    """Return the host of a URL; None for a URL that cannot be asked.
+    """Return the host of a URL; None if no request can be sent to the URL.
 
     Examples:
         >>> host_of("https://x.com/a"), host_of("http://127.0.0.1:abc/"), host_of("http://[x/")
@@ -94,7 +102,11 @@ def host_of(url: str) -> str | None:
 
 
 def check_url(url: str, token: Token) -> None:
-    """Refuse a URL that cannot be asked, or that would show the token to others.
+    """Refuse a URL that cannot be requested, or that would show the token to others.
+
+    Raises:
+        InvalidInputError: the URL has a secret in it, is no URL of a server, or would send the token
+            unencrypted to another machine; or the token has a character that no token can have.
 
     Examples:
         >>> check_url("api.x.com/2/tweets/sample/stream", Token("POSTS_TOKEN"))
@@ -119,7 +131,9 @@ def check_url(url: str, token: Token) -> None:
 
 
 def may_follow(url: str, where: str) -> bool:
-    """Say whether the token may go where a redirection leads: to the same host or one below it, encrypted.
+    """Whether the token may be sent to the target of a redirect: the same host or a subdomain, encrypted.
+
+    Without encryption the target must be the same host, and the first URL unencrypted, too.
 
     Examples:
         >>> may_follow("https://x.com/a", "https://streaming.x.com/b")
@@ -131,18 +145,18 @@ def may_follow(url: str, where: str) -> bool:
     if new is None:
         return False
     schemes = urlsplit(url).scheme, urlsplit(where).scheme
-    # Without encryption a token goes to this machine alone: see `check_url`.
+    # `check_url` lets a token be sent without encryption to this machine only, so the same host is safe.
     return (schemes[1] == "https" and (new == old or new.endswith(f".{old}"))) or (
         schemes == ("http", "http") and new == old
     )
 
 
 def wait_after(error: Exception | None, failures: int) -> float:
-    """Return how many seconds to wait before the next connection.
+    """Return the number of seconds to wait before the next connection.
 
     Args:
-        error: what ended the last one; None for a connection that ended without an error.
-        failures: how many in a row have failed, or ended within 5 seconds.
+        error: the error that ended the last connection; None if it ended without an error.
+        failures: the number of connections in a row that failed, or ended within 5 seconds.
 
     Examples:
         >>> [wait_after(OSError(), failures) for failures in (0, 1, 2, 100)]
@@ -163,7 +177,7 @@ def wait_after(error: Exception | None, failures: int) -> float:
 
 
 def backfill_of(url: str) -> float:
-    """Return of how many seconds without a connection a stream of X brings the posts; 0 for any other URL.
+    """Return the longest gap, in seconds, whose posts X sends again (`backfill_minutes`); 0 for other URLs.
 
     Examples:
         >>> backfill_of("https://api.x.com/2/tweets/search/stream?backfill_minutes=5")
@@ -175,7 +189,7 @@ def backfill_of(url: str) -> float:
 
 
 def timeline_of(url: str) -> str | None:
-    """Return the timeline that has the posts of a stream of Mastodon's; None for any other URL.
+    """Return the URL of the timeline with the posts of a Mastodon stream; None for any other URL.
 
     Examples:
         >>> timeline_of("https://mastodon.example/api/v1/streaming/public/local")
@@ -196,28 +210,30 @@ def timeline_of(url: str) -> str | None:
     return urlunsplit(parts._replace(path=path, query=urlencode(query)))
 
 
-LONGEST_ID = 1000  # characters of a post's id, and of an event's: servers have some twenty
-_LONGEST = 16 * 1024**2  # bytes of a line, an event or a page of a timeline: a post has some kilobytes
-_SHOWN = 200  # characters of a server's words
-_PATIENCE = 2  # times the longest silence, for the head of an answer and for a page of a timeline
-_REDIRECTS = 3
-_TOO_MANY = (420, 429)
-_MOST = 900.0  # seconds that a server may ask to wait: the window of X's limits is 15 minutes
+LONGEST_ID = 1000  # the most characters of a post's or an event's id; real ids have about twenty
+_LONGEST = 16 * 1024**2  # the most bytes of a line, an event or a page; a post has some kilobytes
+_SHOWN = 200  # the most characters of a server's text in a message
+_PATIENCE = 2  # the head of an answer, or a page of a timeline, may take this many times `stall`
+_REDIRECTS = 3  # the most requests that follow each other's redirects
+_TOO_MANY = (420, 429)  # HTTP status codes for "too many requests"
+_MOST = 900.0  # the longest wait, in seconds, that a server may ask for: X's rate limits reset in 15 minutes
+# The content types of lines of JSON; "" is an answer without a type.
 _STREAMS = ("application/json", "application/jsonl", "application/x-ndjson", "application/stream+json",
             "application/x-json-stream", "text/plain", "")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Message:
-    """A thing that a stream has sent.
+    """One message of a stream, or one post of a timeline.
 
     Attributes:
-        kind: "post", "beat" (the connection lives), "other" (a message that is no post) or "unreadable".
-        id: the post's.
-        line: the post as it came, as one line of JSON.
-        event: of a server-sent event, the id from which the server can go on.
-        says: what a message of the server's says, such as why it will end the connection; or why a line is
-            unreadable.
+        kind: "post", "beat" (a heartbeat, or an event that is not a new post), "other" (a JSON object without
+            an id, such as an error) or "unreadable".
+        id: the id of a post; "" for other kinds.
+        line: a post as the server sent it, as one line of JSON without a line end.
+        event: the id of the last server-sent event, from which the server can resume; None without one.
+        says: for "other", the error text of the server, such as why it will end the connection; for
+            "unreadable", the reason.
     """
 
     kind: str
@@ -227,13 +243,18 @@ class Message:
     says: str = ""
 
 
-class TurnedAway(Exception):  # noqa: N818 - it says what has happened, as `QueryFailed` does
-    """The server has answered with something other than a stream.
+class TurnedAway(Exception):  # noqa: N818 - named after the event, as `QueryFailed` is
+    """The server has answered with something other than a stream or the requested JSON.
+
+    Args:
+        status: the HTTP status.
+        line: the error, as a line for the user.
+        wait: seconds until the server accepts the next request; None if it does not specify a time.
 
     Attributes:
         status: the HTTP status.
-        line: what to tell the user.
-        wait: seconds after which the server wants to be asked again; None if it does not say.
+        line: the error, as a line for the user.
+        wait: seconds until the server accepts the next request; None if it does not specify a time.
     """
 
     def __init__(self, status: int, line: str, wait: float | None) -> None:
@@ -244,54 +265,55 @@ class TurnedAway(Exception):  # noqa: N818 - it says what has happened, as `Quer
 
     @property
     def limited(self) -> bool:
-        """Say whether the server has been asked too often."""
+        """Whether the server has received too many requests."""
         return self.status in _TOO_MANY
 
     @property
     def passes(self) -> bool:
-        """Say whether the same request may do better later."""
+        """Whether the same request may succeed later."""
         return self.limited or self.status >= http.client.INTERNAL_SERVER_ERROR
 
 
 class Stream:
-    """An open connection to a stream of posts; `messages` gives what comes.
+    """An open connection to a stream of posts; `messages` yields the messages that arrive.
 
     Args:
-        url: of the stream.
-        token: for the server.
-        stall: seconds without anything from the server, after which the connection counts as dead.
-        event: the id of the last server-sent event, from which the server is to go on.
+        url: the URL of the stream.
+        token: the token for the server.
+        stall: after this many seconds of silence the connection counts as dead.
+        event: the id of the last server-sent event received, so that the server can resume after it.
 
     Raises:
-        TurnedAway: the server answers with something else.
-        OSError, http.client.HTTPException: the server cannot be reached, or answers no HTTP.
+        TurnedAway: the server's answer is not a stream of posts.
+        OSError, http.client.HTTPException: the server cannot be reached, or its answer is not HTTP.
     """
 
     def __init__(self, url: str, token: Token, *, stall: float, event: str | None = None) -> None:
         wanted = {"Accept": "text/event-stream, application/x-ndjson;q=0.9, application/json;q=0.8"}
-        # "Last-Event-ID" in the HTML standard.
+        # The header "Last-Event-ID" is part of the HTML standard.
         again = {"Last-Event-ID": event} if event and _can_be_sent(event) else {}
         self._response, self._socket = _answer(url, token, wanted | again, stall)
         self._event = event
         kind = self._response.headers.get_content_type() if "content-type" in self._response.headers else ""
         self._events = kind == "text/event-stream"
-        whole = self._response.length is not None  # a stream does not say how long it is
+        whole = self._response.length is not None  # a stream has no length
         if whole or not (self._events or kind in _STREAMS):
             self.close()
             page = "a page of HTML" if "html" in kind else "a whole document" if whole else kind[:_SHOWN]
             raise TurnedAway(200, f"{without_secrets(url)} is {page}, not a stream of posts", None)
 
     def close(self) -> None:
-        """End the connection, also while another thread reads from it."""
-        with suppress(OSError):  # it has ended already
+        """End the connection, even while another thread reads from it."""
+        with suppress(OSError):  # the connection has ended already
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def messages(self) -> Iterator[Message]:
-        """Yield what comes, until the connection ends. A half line or a half event at its end is left out.
+        """Yield the messages until the connection ends; an incomplete line or event at its end is dropped.
 
         Raises:
-            OSError, http.client.HTTPException: the connection was cut, or nothing came for too long.
+            OSError, http.client.HTTPException: the connection was cut, nothing arrived for `stall` seconds,
+                or a line or an event is longer than 16 MiB.
         """
         lines = (line.strip() or None for line in self._lines())
         yield from map(self._message, self._from_events() if self._events else lines)
@@ -307,20 +329,20 @@ class Stream:
             return self._response.readline(_LONGEST)
 
     def _from_events(self) -> Iterator[bytes | None]:
-        """Yield the data of each event that is a post; None for anything else."""
+        """Yield the data of each event that is a new post; None for other events and for heartbeats."""
         name, data = b"", list[bytes]()
         for line in self._lines_of_events():
             field_name, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
             if not line:
-                # Mastodon also tells of edits and deletions, which are no new posts.
+                # Mastodon also sends events for edits and deletions, which are not new posts.
                 if data and name in (b"", b"message", b"update"):
                     yield b" ".join(data)
                 elif data:
                     yield None
                 name, data = b"", []
             elif not field_name:
-                yield None  # a comment
+                yield None  # a comment: the heartbeat
             elif field_name == b"event":
                 name = value
             elif field_name == b"data":
@@ -331,7 +353,10 @@ class Stream:
                 self._event = value.decode("latin-1") or None
 
     def _lines_of_events(self) -> Iterator[bytes]:
-        """Yield lines as the standard has them: a carriage return ends one, too; a mark may come first."""
+        """Yield the lines of events by the HTML standard: a carriage return alone also ends a line.
+
+        A byte order mark before the first line is removed.
+        """
         first = codecs.BOM_UTF8
         for line in self._lines():
             yield from line.removeprefix(first).split(b"\r")
@@ -341,7 +366,7 @@ class Stream:
         if data is None:
             return Message("beat")
         try:
-            # Not what `json` makes of bytes: it guesses UTF-16, too, which Spark does not read.
+            # Decode here, because `json.loads` of bytes would also accept UTF-16, which Spark does not read.
             text = data.decode().removeprefix("\ufeff")
             found = json.loads(text)
         except (ValueError, RecursionError) as err:
@@ -359,12 +384,12 @@ class Stream:
 
 
 def _can_be_sent(event: str) -> bool:
-    """Say whether a header can hold the id of an event: http.client refuses one with a line end."""
+    """Whether a header can hold the id of an event: http.client refuses line ends, and this kit long ids."""
     return re.fullmatch(rf"[ -~\x80-\xff]{{1,{LONGEST_ID}}}", event) is not None
 
 
 def id_of(post: Mapping[str, Any]) -> str:
-    """Return the id of a post, its own (Mastodon) or that of its `data` (X); "" for anything else.
+    """Return the id of a post, at its top level (Mastodon) or in `data` (X); "" for a message without one.
 
     Examples:
         >>> id_of({"data": {"id": "7"}}), id_of({"id": 8, "data": {"id": "7"}}), id_of({"errors": []})
@@ -374,20 +399,25 @@ def id_of(post: Mapping[str, Any]) -> str:
     found = data.get("id") if post.get("id") is None and isinstance(data, dict) else post.get("id")
     if not isinstance(found, str | int) or isinstance(found, bool):
         return ""
-    return str(found).encode(errors="backslashreplace").decode()  # JSON can hold halves of characters
+    return str(found).encode(errors="backslashreplace").decode()  # JSON can hold lone surrogates
 
 
 def by_age(post: str) -> tuple[int, str]:
-    """Return a key that sorts ids as the numbers that they are."""
+    """Return a sort key for ids: they are numbers without leading zeros, so the shorter one is the older."""
     return len(post), post
 
 
 def fetch(url: str, token: Token, *, timeout: float) -> Any:
-    """Return the JSON at a URL, such as a page of a timeline.
+    """Request a URL and return the JSON in the answer, such as a page of a timeline.
+
+    Args:
+        url: the URL.
+        token: the token for the server.
+        timeout: the longest silence of the server, in seconds. The body may take twice as long in all.
 
     Raises:
-        TurnedAway: the server answers with something else.
-        OSError, http.client.HTTPException: the server cannot be reached.
+        TurnedAway: the server refuses the request, or its answer is not JSON or is longer than 16 MiB.
+        OSError, http.client.HTTPException: the server cannot be reached, or the answer is cut off.
     """
     response, connection = _answer(url, token, {"Accept": "application/json"}, timeout)
     try:
@@ -397,7 +427,7 @@ def fetch(url: str, token: Token, *, timeout: float) -> Any:
         connection.close()
     if len(body) > _LONGEST:
         raise TurnedAway(200, f"{url} is longer than {_LONGEST:,} bytes", None)
-    if response.length:  # there would be more
+    if response.length:  # the server announced more bytes than it sent
         raise http.client.IncompleteRead(body)
     try:
         return json.loads(body.decode("utf-8-sig"))
@@ -407,19 +437,22 @@ def fetch(url: str, token: Token, *, timeout: float) -> Any:
 
 @contextmanager
 def _as_http() -> Iterator[None]:
-    """Take what http.client stumbles over for what it is: an answer that is no HTTP."""
+    """Turn the errors that http.client raises for an answer that is not HTTP into an `HTTPException`."""
     try:
         yield
-    except (ValueError, ArithmeticError, MemoryError) as err:  # such as of a chunk of -5 bytes
+    except (ValueError, ArithmeticError, MemoryError) as err:  # for example for a chunk of -5 bytes
         raise http.client.HTTPException(f"it sends no HTTP ({err})") from err
 
 
 @contextmanager
 def _within(seconds: float, connection: socket.socket) -> Iterator[None]:
-    """Cut a connection that takes longer, also one by which a byte comes now and then."""
+    """Cut a connection if the block takes longer than some seconds.
+
+    The timeout of a socket is not enough: a server that sends single bytes now and then never exceeds it.
+    """
 
     def cut() -> None:
-        with suppress(OSError):  # it has ended already
+        with suppress(OSError):  # the connection has ended already
             connection.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(seconds, cut)
@@ -434,7 +467,14 @@ def _within(seconds: float, connection: socket.socket) -> Iterator[None]:
 def _answer(
     url: str, token: Token, headers: Mapping[str, str], timeout: float
 ) -> tuple[http.client.HTTPResponse, socket.socket]:
-    """Return the answer to a request and the connection that it comes by."""
+    """Send a request, follow its redirects, and return the answer and its connection.
+
+    Raises:
+        InvalidInputError: the token has a character that no token can have.
+        TurnedAway: the server refuses the request, redirects too often or to a host that must not get the
+            token, or sends a compressed answer.
+        OSError, http.client.HTTPException: the server cannot be reached, or its answer is not HTTP.
+    """
     asked = url
     for _ in range(_REDIRECTS):
         response, connection = _ask(asked, {**headers, **token.headers()}, timeout)
@@ -447,11 +487,11 @@ def _answer(
             raise TurnedAway(200, line, None)
         where = response.getheader("Location")
         try:
-            if where is None or not 300 <= response.status < 400:  # noqa: PLR2004 - a redirection
+            if where is None or not 300 <= response.status < 400:  # noqa: PLR2004 - a redirect
                 raise _turned_away(response, url, token)
         finally:
             connection.close()
-        # Mastodon sends from its own name to that of its streams, which may be streaming.NAME.
+        # Mastodon can redirect from its own host to that of its streams, such as streaming.NAME.
         asked = _followed(asked, where)
     raise TurnedAway(response.status, f"{url} only leads from one address to the next", None)
 
@@ -460,11 +500,11 @@ def _ask(
     url: str, headers: Mapping[str, str], timeout: float
 ) -> tuple[http.client.HTTPResponse, socket.socket]:
     parts = urlsplit(url)
-    # Its default context verifies the certificate and the name in it.
+    # The default context of HTTPSConnection verifies the certificate and the host name in it.
     kind = http.client.HTTPSConnection if parts.scheme.lower() == "https" else http.client.HTTPConnection
     connection = kind(str(parts.hostname), parts.port, timeout=timeout)
     connection.connect()
-    opened: socket.socket = connection.sock  # the connection itself forgets it when the answer ends with it
+    opened: socket.socket = connection.sock  # the connection forgets it when the answer closes it
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         with _as_http(), _within(_PATIENCE * timeout, opened):
@@ -476,7 +516,11 @@ def _ask(
 
 
 def _followed(url: str, location: str) -> str:
-    """Return where a redirection leads, if the token may go there."""
+    """Return the absolute URL of a redirect.
+
+    Raises:
+        TurnedAway: the token must not be sent there (see `may_follow`).
+    """
     try:
         where = urljoin(url, location)
     except ValueError:  # such as http://[x/
@@ -508,7 +552,10 @@ def _turned_away(response: http.client.HTTPResponse, url: str, token: Token) -> 
 
 
 def _says(body: Mapping[str, Any]) -> str:
-    """Return what a message of the server's says, on one line: X has `detail`, Mastodon `error`."""
+    """Return the error text in a server message as one line; X has it in `detail`, Mastodon in `error`.
+
+    The text is empty if the message has none of the known fields.
+    """
     errors = body.get("errors")
     for part in (body, *(errors if isinstance(errors, list) else [])):
         for name in ("detail", "message", "error_description", "error", "title"):
@@ -518,12 +565,13 @@ def _says(body: Mapping[str, Any]) -> str:
 
 
 def _wait(headers: Mapping[str, str] | http.client.HTTPMessage) -> float | None:
-    """Return after how many seconds the server wants to be asked again; None where it does not say.
+    """Return the wait in seconds that the headers of an answer ask for; None if they ask for none.
 
-    `retry-after` is seconds or a date (RFC 9110); the reset of a limit is seconds since 1970 at X
-    ("Rate limits") and a time in ISO 8601 at Mastodon ("Rate limits").
+    `retry-after` is in seconds or a date (RFC 9110). The reset time of a rate limit is in seconds since 1970
+    at X ("Rate limits") and in ISO 8601 at Mastodon ("Rate limits").
 
-    What is longer than the longest wait that is known has another unit, such as milliseconds.
+    The wait is at most 15 minutes, the longest known one: a longer value has another unit, such as
+    milliseconds.
 
     Examples:
         >>> _wait({"retry-after": "7"}), _wait({"x-rate-limit-reset": "0"}), _wait({})
@@ -543,7 +591,7 @@ def _wait(headers: Mapping[str, str] | http.client.HTTPMessage) -> float | None:
 
 
 def why(err: Exception) -> str:
-    """Say in a few words why a connection failed or ended.
+    """Describe in a few words why a connection failed or ended.
 
     Examples:
         >>> why(TimeoutError("timed out")), why(ConnectionRefusedError(111, "Connection refused"))
@@ -557,5 +605,5 @@ def why(err: Exception) -> str:
         return "it was cut off"
     if isinstance(err, OSError) and err.strerror:
         return err.strerror
-    # What is no HTTP is in the error as it came.
+    # An answer that is not HTTP is in the error as the server sent it, so make it printable.
     return printable(str(err).strip())[:_SHOWN] or type(err).__name__

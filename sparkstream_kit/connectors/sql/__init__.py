@@ -1,4 +1,9 @@
-"""Tables of a SQL database, each batch in one transaction with a ledger of what has been written."""
+"""Tables of a SQL database, each batch in one transaction with a ledger of what has been written.
+
+`sql_table` is the public function; users find it in `sparkstream_kit.sinks`. It checks its arguments and
+builds the `Sink`. `database` connects, and converts rows to what a database can hold; `table` writes batches.
+Both need SQLAlchemy and are imported only when `sql_table` is called.
+"""
 
 from __future__ import annotations
 
@@ -24,55 +29,68 @@ def sql_table(
 ) -> Sink:
     r"""Write each batch to a table of SQLite, PostgreSQL or MariaDB, in one transaction with a ledger row.
 
-    `append` adds the rows of append mode. `upsert` adds or overwrites the rows of update mode by their keys.
-    `replace` makes the table the whole result of complete mode: rows that are gone from the result go from
-    the table. A reader sees all of a batch or nothing of it.
+    The argument `how` selects how batches change the table:
 
-    The table is made when it is missing; an existing one must have the columns of the query. SQLite has no
-    decimals and no times: there decimals are exact texts (order by `CAST(total AS REAL)`), timestamps are
-    texts in UTC, and NaN is null. Names keep their case, so that PostgreSQL wants quotes: "ProductKey".
+    - `append` inserts the rows of append mode.
+    - `upsert` inserts the rows of update mode, or overwrites the rows that have the same keys.
+    - `replace` makes the table equal to the whole result of complete mode: rows that are no longer in the
+      result are deleted from the table.
 
-    What a database cannot hold is changed, and does not stop the query. Bytes that are not UTF-8, and for
-    PostgreSQL a NUL character too, are written as `\xff` and `\x00`; a warning says in how many texts.
-    PostgreSQL keeps the year 0 as 1 BC, and a date beyond its range (4713 BC to 5874897) as `infinity` or
-    `-infinity`. MariaDB has timestamps in UTC without a zone; NaN, infinity and times outside of the years 1
-    to 9999 are null there.
+    A reader sees all of a batch or nothing of it.
 
-    Tables in MariaDB are of InnoDB, and compare texts exactly: case and trailing spaces count. The keys have
-    3072 bytes at most, 768 characters, which several keys share equally; a longer key, or a value beyond the
-    server's `max_allowed_packet`, fails the query.
+    The table is created if it is missing; an existing table must have the columns of the query. SQLite has
+    neither decimals nor times: decimals are stored there as exact texts (sort by `CAST(total AS REAL)`),
+    timestamps as texts in UTC, and NaN as null. Names keep their case, so PostgreSQL needs quotes around
+    them: "ProductKey".
 
-    Beside the table, `sparkstream_ledger` keeps the last batch of each query: its number, and its plan, which
-    says what the batch reads. A batch that is replayed with the same plan, as after a crash, is skipped. A
-    checkpoint that has lost that plan, or is one batch older than the table, gets it back when the query
-    starts. A batch before the last one comes only from a checkpoint that was rewound further. Spark may then
-    split the input differently, so these batches can be neither skipped nor written again safely: the query
-    fails, and the message contains the SQL that resets the ledger. A gap comes when the database was put back
-    from a backup, or when the query has written elsewhere before: by `append` and `upsert` the query fails,
-    and the message says how to write the missing batches or to go on without them. By `replace` each batch is
-    the whole result, and is always written.
+    A value that the database cannot hold is changed and does not stop the query; a warning says how many
+    values of a batch were changed, NaN not counted. Bytes that are not UTF-8 are written as `\xff` and the
+    like; for PostgreSQL a NUL character is written as `\x00`.
+    PostgreSQL stores the year 0 as 1 BC, and a date beyond its range (4713 BC to 5874897) as `infinity` or
+    `-infinity`. MariaDB stores timestamps in UTC without a zone; NaN, infinity and times outside of the years
+    1 to 9999 become null there.
 
-    Spark computes the batch first, onto the workers' disks; then the rows pass through the driver in small
-    parts into a temporary table, and from there into the table: the driver's memory stays bounded. The
-    workers need the extra too. On Spark Connect the server's Python needs the kit, and both it and the client
-    reach the database by this URL.
+    In MariaDB the table uses InnoDB and compares texts exactly: case and trailing spaces count. All keys
+    together have at most 3072 bytes (768 characters), which several keys share equally. A longer key, or a
+    value larger than the server's `max_allowed_packet`, fails the query.
 
-    Delivery: exactly once from replayable sources. A query without a checkpoint is a new one at each start.
+    The table `sparkstream_ledger` in the same schema keeps, for each query, the number of its last batch and
+    that batch's plan (which input the batch read):
+
+    - A batch that is replayed with the same plan, as after a crash, is skipped.
+    - If the checkpoint has lost the last batch's plan, or is one batch older than the table, the plan is put
+      back when the query starts.
+    - A batch before the last one is replayed only after a rewind of the checkpoint. Spark may then split the
+      input differently, so these batches can be neither skipped nor rewritten safely: the query fails, and
+      the message contains the SQL that resets the ledger.
+    - If batches are missing, because the database was restored from a backup or the query wrote elsewhere
+      before, `append` and `upsert` fail the query; the message says how to write the missing batches, or how
+      to continue without them.
+
+    With `replace` each batch is the whole result, and is always written.
+
+    Spark first computes the batch, onto the workers' disks. Then the rows pass through the driver in small
+    parts into a temporary table, and from there into the table, so the driver's memory use is bounded. The
+    workers need the extra too. On Spark Connect the server's Python needs the kit, and both the server and
+    the client must reach the database by this URL.
+
+    Delivery: exactly once from replayable sources. Without a checkpoint each start is a new query.
 
     Args:
-        url: `sqlite:///totals.db`; `postgresql+psycopg://user@host/name`, with the password in PostgreSQL's
-            own PGPASSWORD or ~/.pgpass, out of sight, or after the user; or
+        url: `sqlite:///totals.db`; `postgresql+psycopg://user@host/name`, with the password after the user
+            or, to keep it secret, in PostgreSQL's own PGPASSWORD or ~/.pgpass; or
             `mariadb+pymysql://user:password@host/name`.
         table: the table, as `table` or `schema.table`.
         how: `append`, `upsert` or `replace`.
-        keys: of `upsert`, the columns that a row is known by; the table must be unique in them.
-        take_over: write to the table although another query has written to it, or somebody else, or
-            although earlier batches of this query are not in it.
+        keys: the columns that identify a row, for `upsert` only; the table must have a primary key or a
+            unique index on exactly these columns.
+        take_over: write to the table although another query or program has written to it, or although
+            earlier batches of this query are missing from it.
 
     Raises:
-        InvalidInputError: a URL, a table or keys that cannot be used; when the query starts, a database
-            that cannot be reached, a column that SQL cannot hold, a name that is too long for the database, a
-            table with other columns or with rows that this query has not written.
+        InvalidInputError: the URL, table or keys cannot be used; when the query starts, the database cannot
+            be reached, a column has a type that SQL cannot hold, a name is too long for the database, or the
+            table has other columns or rows that this query has not written.
         MissingExtraError: SQLAlchemy, pyarrow, pandas or the database's driver is not installed.
 
     Examples:

@@ -1,8 +1,12 @@
-"""The database: its URL, its errors in one line without a password, and rows as it can hold them.
+"""Access to the database for `sql_table`: connections, errors, column types, and values it can hold.
 
-What a database cannot hold is changed, and counted: PostgreSQL takes no NUL in a text, MariaDB no infinity
-and no time outside of the years 1 to 9999, and none of the databases bytes that are not UTF-8. To leave such
-a row out would lose it, and to fail would stop the query at it for good.
+`parse` checks a URL. `connected` opens a connection and reports errors in one line without the password.
+`columns` and `check_columns` map Spark's types to SQL and compare them with an existing table. `load` inserts
+rows. `sparkstream_kit.connectors.sql.table` calls them.
+
+Values that a database cannot hold are changed and counted: PostgreSQL accepts no NUL in a text, MariaDB no
+infinity and no time outside of the years 1 to 9999, and no database accepts bytes that are not UTF-8. The
+alternatives are worse: to drop the row would lose it, and to fail would stop the query at that row for good.
 """
 
 from __future__ import annotations
@@ -41,7 +45,16 @@ CHANGED = {
 
 
 def load(connection: Connection, stage: Table, parts: Iterator[pa.RecordBatch]) -> int:
-    """Put rows into an empty table, column by column; return how many values were changed."""
+    """Insert rows into an empty table: by COPY in PostgreSQL, by `executemany` in the others.
+
+    Args:
+        connection: a connection to the database, in a transaction that the caller commits.
+        stage: the empty table; its columns have the same order as those of the rows.
+        parts: the rows.
+
+    Returns:
+        The number of values that were changed because the database cannot hold them.
+    """
     driver: Any = connection.connection.driver_connection
     changed = 0
     if connection.dialect.name == "postgresql":
@@ -68,7 +81,15 @@ def load(connection: Connection, stage: Table, parts: Iterator[pa.RecordBatch]) 
 
 
 def _finite(part: pa.RecordBatch, columns: list[pa.Array]) -> tuple[list[pa.Array], int]:
-    """Make null of what MariaDB refuses: doubles that are not finite, and times out of its range."""
+    """Replace values that MariaDB refuses by null: numbers that are not finite, and times out of its range.
+
+    Args:
+        part: the rows as they came, by whose types the values are checked.
+        columns: the same columns as `_encoded` returned them, with times as texts.
+
+    Returns:
+        The columns, and how many infinities and times were replaced; NaN is not counted.
+    """
     ready, changed = [], 0
     for column, given in zip(columns, part.columns, strict=True):
         refused = None
@@ -87,9 +108,9 @@ def _finite(part: pa.RecordBatch, columns: list[pa.Array]) -> tuple[list[pa.Arra
 
 
 def _copy_text(columns: list[pa.Array]) -> bytes:
-    r"""Return lines in COPY's text format.
+    r"""Join columns of escaped texts to lines in the text format of PostgreSQL's COPY.
 
-    Not in its CSV format, where before PostgreSQL 18 a line `\.` ends the data, also within a quoted text.
+    The CSV format is not safe: before PostgreSQL 18 a line `\.` ends the data there, even in a quoted text.
     """
     lines = pc.binary_join_element_wise(*columns, "\t", null_handling="replace", null_replacement="\\N")
     whole = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), "\n")[0]
@@ -97,11 +118,15 @@ def _copy_text(columns: list[pa.Array]) -> bytes:
 
 
 def _encoded(part: pa.RecordBatch, *, copy: bool) -> tuple[list[pa.Array], int]:
-    """Return columns that a database can hold, and how many values were changed for it.
+    """Convert the columns of some rows to values that a database can hold.
 
     Args:
         part: the rows.
-        copy: for PostgreSQL's COPY, which takes texts alone; SQLite takes some values as they are.
+        copy: whether the values are for PostgreSQL's COPY, which takes only texts; the other databases take
+            numbers, booleans and bytes as they are.
+
+    Returns:
+        The columns, and how many values were changed.
     """
     columns, changed = [], 0
     for column in part.columns:
@@ -125,7 +150,13 @@ def _encoded(part: pa.RecordBatch, *, copy: bool) -> tuple[list[pa.Array], int]:
 
 
 def _strings(column: pa.Array, *, copy: bool) -> tuple[pa.Array, int]:
-    r"""Make strings of UTF-8: other bytes become \xff, and for COPY a NUL becomes \x00."""
+    r"""Make valid UTF-8 of texts: a byte such as 0xFF becomes `\xff`, and for COPY a NUL becomes `\x00`.
+
+    For COPY, backslashes, line ends and tabs are then escaped.
+
+    Returns:
+        The texts, and how many were changed, escapes not counted.
+    """
     texts, changed = column, 0
     if not _is_utf8(column) or (copy and pc.any(pc.match_substring(column, "\0")).as_py()):
         raws = column.cast(pa.binary()).to_pylist()
@@ -149,7 +180,7 @@ def _is_utf8(column: pa.Array) -> bool:
 
 
 def _decimals(column: pa.Array) -> pa.Array:
-    """Make texts of decimals with all their digits, never `1E-18`."""
+    """Convert decimals to texts with all their digits, never in the form `1E-18`."""
     texts = column.cast(pa.string())
     if pc.any(pc.match_substring(texts, "E")).as_py():
         plain = [None if text is None else f"{decimal.Decimal(text):f}" for text in texts.to_pylist()]
@@ -158,9 +189,12 @@ def _decimals(column: pa.Array) -> pa.Array:
 
 
 def _times(column: pa.Array, *, copy: bool) -> tuple[pa.Array, int]:
-    """Make texts of dates and timestamps; an instant's text is in UTC.
+    """Convert dates and timestamps to texts; timestamps with a time zone are in UTC.
 
-    Arrow writes the years from 1 to 9999, and `_far` the others.
+    Arrow formats the years 1 to 9999, and `_far` formats the others.
+
+    Returns:
+        The texts, and how many of them are infinity, for dates beyond PostgreSQL's range.
     """
     a_day, zone = 1, ""
     if pa.types.is_timestamp(column.type):
@@ -177,12 +211,19 @@ def _times(column: pa.Array, *, copy: bool) -> tuple[pa.Array, int]:
 
 
 def _far(units: int, a_day: int, zone: str, *, copy: bool) -> str:
-    """Write a time before the year 1 or after 9999.
+    """Format a date or time before the year 1 or after 9999.
 
-    PostgreSQL has no year 0, which is 1 BC there, and what is beyond its range is infinity.
+    PostgreSQL has no year 0: it is 1 BC there. A date beyond PostgreSQL's range becomes infinity.
+
+    Args:
+        units: days since 1970 for a date, microseconds since 1970 for a timestamp.
+        a_day: the number of units in a day: 1 for a date.
+        zone: the text to append to a timestamp, such as Z.
+        copy: whether the text is for PostgreSQL's COPY.
     """
-    first, last = -4712, 5_874_897  # PostgreSQL's years; no timestamp of Spark's is later than it can hold
-    cycles, days = divmod(units // a_day + 719_162, 146_097)  # since the year 1, in the calendar's 400 years
+    first, last = -4712, 5_874_897  # PostgreSQL's years; it can hold every timestamp that Spark can
+    # Python's dates end with the year 9999: count days from the year 1 in the calendar's cycles of 400 years.
+    cycles, days = divmod(units // a_day + 719_162, 146_097)
     day = dt.date.fromordinal(days + 1)
     year = day.year + 400 * cycles
     if copy and not first <= year <= last:
@@ -197,21 +238,22 @@ def _far(units: int, a_day: int, zone: str, *, copy: bool) -> str:
 
 _DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mariadb": "pymysql"}
 _SAID = {"postgresql": "PostgreSQL", "mariadb": "MariaDB"}
-_BUSY = 60  # seconds to wait while another process has an SQLite file locked; Python's own 5 are soon over
-# To wait for what another process has locked; until the transaction ends, or the connection with it.
+_BUSY = 60  # seconds to wait while another process has locked an SQLite file; Python's default of 5 is short
+# Statements that limit the wait for another process's lock, until the transaction or the connection ends.
 _WAIT = {
     "mariadb": "SET SESSION innodb_lock_wait_timeout = {0}, lock_wait_timeout = {0}",
     "postgresql": "SET LOCAL lock_timeout = '{0}s'",
     "sqlite": "PRAGMA busy_timeout = {0}000",
 }
-_LOCKED = (1205, "55P03", "SQLITE_BUSY")  # what each of them says then
-_NAMES = {"postgresql": (63, "bytes"), "mariadb": (64, "characters")}  # the longest
+_LOCKED = (1205, "55P03", "SQLITE_BUSY")  # the databases' error codes when that wait is over
+_NAMES = {"postgresql": (63, "bytes"), "mariadb": (64, "characters")}  # the longest name of a table or column
 
-# Of MariaDB's collations the one that tells "a" from "A" and from "a ", as Spark does.
+# The MariaDB collation under which "a", "A" and "a " differ, as they do in Spark.
 COLLATION = "utf8mb4_nopad_bin"
-_INDEX = 3072  # bytes of an index in MariaDB; a character has up to four
+_INDEX = 3072  # the most bytes of a MariaDB index; a character has up to four
 
-# MariaDB shows only six digits of a FLOAT, and by default cuts a TEXT at 64 KiB and seconds to whole ones.
+# MariaDB's defaults would lose data: it shows only six digits of a FLOAT, and cuts a TEXT at 64 KiB and a
+# time to whole seconds.
 _MICROSECONDS = mysql.DATETIME(fsp=6)
 _TYPES: dict[type[T.DataType], TypeEngine[Any]] = {
     T.BinaryType: sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mariadb"),
@@ -230,14 +272,19 @@ _TYPES: dict[type[T.DataType], TypeEngine[Any]] = {
 
 
 class LockedError(KitError):
-    """Another process has locked what is needed, and has not let go of it in time."""
+    """Another process holds a lock that the kit needs, and has not released it in time."""
 
 
 def parse(text: str) -> URL:
-    """Return the URL of a database that the kit can write to; an SQLite file's path is made absolute.
+    """Parse the URL of a database that the kit can write to.
+
+    Returns:
+        The URL with the driver that the kit uses; the path of an SQLite file is absolute, without links.
 
     Raises:
-        InvalidInputError: no URL (it is not shown: it may hold a password), or another kind of database.
+        InvalidInputError: the text is not a URL (the message does not show it, because it may hold a
+            password), names another kind of database or another driver, an SQLite database without a file or
+            in a missing folder, or a MariaDB server without a database.
         MissingExtraError: the database's driver is not installed.
     """
     try:
@@ -257,7 +304,7 @@ def parse(text: str) -> URL:
     url = url.set(drivername=f"{backend}+{_DRIVERS[backend]}")
     if backend != "sqlite":
         try:
-            import_module(_DRIVERS[backend])  # so that it is missed before a query starts
+            import_module(_DRIVERS[backend])  # now: a missing driver is an error before a query starts
         except ImportError as err:
             raise MissingExtraError(f"sinks.sql_table with {_SAID[backend]}", backend) from err
         if backend == "mariadb" and not url.database:  # PostgreSQL takes PGDATABASE or the user's name
@@ -267,35 +314,37 @@ def parse(text: str) -> URL:
         raise InvalidInputError(
             "an SQLite database without a file is lost at once; name one, such as sqlite:///totals.db"
         )
-    file = Path(str(url.database)).resolve()  # by one name, whatever links lead to it
+    file = Path(str(url.database)).resolve()  # two links to one file must give the same URL
     if not file.parent.is_dir():
         raise InvalidInputError(f"database {file}: folder {file.parent} does not exist; create it")
     return url.set(database=str(file))
 
 
 def shown(url: URL) -> str:
-    """Return a URL for messages: without the password and the options, which can hold one too."""
+    """Return a URL for messages: without the password, and without the options, which may hold one too."""
     return url.set(query={}).render_as_string(hide_password=True)
 
 
 @contextmanager
 def connected(url: URL) -> Iterator[Connection]:
-    """Connect, and put what goes wrong in words; what is not committed when it ends has not happened.
+    """Connect to a database for a `with` block, and report its errors in one line without the password.
+
+    Changes that are not committed when the block ends are rolled back.
 
     Raises:
         InvalidInputError: the database cannot be reached.
-        KitError: it reported an error later; a LockedError where somebody has locked what is needed.
+        KitError: the database reported an error later; a LockedError if another process holds a lock.
     """
     options: dict[str, Any] = {}
     more: dict[str, Any] = {}
     if url.get_backend_name() == "sqlite" and "timeout" not in url.query:
         options["timeout"] = _BUSY
     if url.get_backend_name() == "mariadb":
-        # Strict, as it would cut a text that is too long, and say so in a warning alone. A transaction sees
-        # what others commit meanwhile: who else has begun to write to the table.
+        # Strict mode, because otherwise MariaDB cuts a text that is too long and only warns. READ COMMITTED,
+        # so that a transaction sees ledger entries that other queries commit while it runs.
         options = {"charset": "utf8mb4", "init_command": "SET SESSION sql_mode = 'STRICT_ALL_TABLES'"}
         more["isolation_level"] = "READ COMMITTED"
-    # A connection a batch: one that was kept would be found dead after a restart of the database.
+    # A new connection for each batch: a pooled one would be dead after a restart of the database.
     engine = sa.create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=options, **more)
     errors = (SQLAlchemyError, engine.dialect.loaded_dbapi.Error)
     try:
@@ -308,13 +357,13 @@ def connected(url: URL) -> Iterator[Connection]:
         try:
             yield connection
         except errors as err:
-            connection.invalidate()  # it may be dead: to roll back on it would be an error of its own
+            connection.invalidate()  # a rollback on a dead connection would raise another error
             kind = LockedError if _is_locked(getattr(err, "orig", err)) else KitError
             raise kind(f"database {shown(url)}: {_cause(err, url)}") from None
 
 
 def wait_at_most(connection: Connection, seconds: int) -> None:
-    """Wait no longer for what another process has locked; then there is a LockedError."""
+    """Limit how many seconds this connection waits for another process's lock; then a LockedError follows."""
     connection.exec_driver_sql(_WAIT[connection.dialect.name].format(seconds))
 
 
@@ -324,7 +373,7 @@ def _is_locked(error: Any) -> bool:
 
 
 def _cause(error: BaseException, url: URL) -> str:
-    """Return the first line of what the database said, without the URL's secrets."""
+    """Return the first line of a database's error text, without the URL's secrets."""
     said = getattr(error, "orig", None) or error
     said = said.args[1] if len(said.args) == 2 else said  # noqa: PLR2004 - MariaDB's number and text
     lines = [line.strip() for line in str(said).splitlines()]
@@ -336,10 +385,10 @@ def _cause(error: BaseException, url: URL) -> str:
 
 
 def columns(schema: T.StructType, keys: Sequence[str] = ()) -> list[sa.Column[Any]]:
-    """Return a table's columns for a schema; the keys are its primary key.
+    """Return the SQL columns for a schema of Spark's; the keys become the primary key.
 
     Raises:
-        InvalidInputError: a type that SQL cannot hold, or a key that is not a column.
+        InvalidInputError: SQL cannot hold a column's type, or a key is not a column.
     """
     for key in keys:
         if key not in schema.names:
@@ -347,8 +396,8 @@ def columns(schema: T.StructType, keys: Sequence[str] = ()) -> list[sa.Column[An
                 f"sql_table: key {key} is not a column; columns: {', '.join(schema.names)}"
             )
     return [
-        # An integer key is the user's own, not one that the database counts. Names have quotes, as SQLAlchemy
-        # does not know all words that a database keeps for itself.
+        # No autoincrement: the user supplies integer keys. Names are always quoted, because SQLAlchemy does
+        # not know all reserved words of each database.
         sa.Column(
             field.name, _type(field, keys), primary_key=field.name in keys, autoincrement=False, quote=True
         )
@@ -357,10 +406,17 @@ def columns(schema: T.StructType, keys: Sequence[str] = ()) -> list[sa.Column[An
 
 
 def check_names(backend: str, names: Iterable[str]) -> None:
-    """Refuse a name that PostgreSQL would cut, so that nothing is found by it again, or MariaDB refuse.
+    """Refuse a name that is too long for the database.
+
+    PostgreSQL would cut such a name, and the kit would not find the table or column by it again. MariaDB
+    would report an error of its own.
+
+    Args:
+        backend: `sqlite`, `postgresql` or `mariadb`; SQLite has no limit.
+        names: the names of schemas, tables and columns.
 
     Raises:
-        InvalidInputError: a schema's, table's or column's name is too long.
+        InvalidInputError: a name is too long.
     """
     if backend not in _NAMES:
         return
@@ -375,14 +431,14 @@ def check_names(backend: str, names: Iterable[str]) -> None:
 
 
 def _type(field: T.StructField, keys: Sequence[str]) -> TypeEngine[Any]:
-    if field.name in keys:  # MariaDB has no index on a text or bytes without a longest
+    if field.name in keys:  # MariaDB can index texts and bytes only with a maximum length
         room = _INDEX // len(keys)
         if isinstance(field.dataType, T.StringType):
             return sa.Text().with_variant(mysql.VARCHAR(room // 4, collation=COLLATION), "mariadb")
         if isinstance(field.dataType, T.BinaryType):
             return sa.LargeBinary().with_variant(mysql.VARBINARY(room), "mariadb")
     if isinstance(field.dataType, T.DecimalType):
-        # SQLite would make a float of a number.
+        # SQLite would turn a decimal into a float.
         exact = sa.Numeric(field.dataType.precision, field.dataType.scale)
         return exact.with_variant(sa.Text(), "sqlite")
     for spark_type, sql_type in _TYPES.items():
@@ -395,15 +451,15 @@ def _type(field: T.StructField, keys: Sequence[str]) -> TypeEngine[Any]:
 
 
 def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
-    """Refuse a table that exists with other columns, or that is not unique in the keys.
+    """Refuse an existing table that has other columns than the query, or is not unique in the keys.
 
     Args:
-        connection: to the database.
-        table: as this query would make it.
+        connection: a connection to the database.
+        table: the table as this query would create it.
         where: the table and its database, for messages.
 
     Raises:
-        InvalidInputError: in words, with the fix.
+        InvalidInputError: the table does not fit; the message names the differences and the fix.
     """
     inspector = sa.inspect(connection)
     found = {str(c["name"]): c["type"] for c in inspector.get_columns(table.name, schema=table.schema)}
@@ -442,7 +498,7 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
 
 
 def _check_engine(connection: Connection, table: sa.Table, where: str) -> None:
-    """Refuse a table of MariaDB's without transactions."""
+    """Refuse a MariaDB table whose storage engine has no transactions."""
     options = sa.inspect(connection).get_table_options(table.name, schema=table.schema)
     engine = next((value for name, value in options.items() if name.endswith("_engine")), "")
     if engine != "InnoDB":
@@ -453,7 +509,20 @@ def _check_engine(connection: Connection, table: sa.Table, where: str) -> None:
 
 
 def _check_keys(connection: Connection, table: sa.Table, where: str, unique: list[set[str]]) -> None:
-    """Refuse keys that MariaDB does not tell apart as Spark does, and a second index to know a row by."""
+    """Refuse a MariaDB table in which an upsert could overwrite the wrong row.
+
+    Two things can cause it: a second unique index, by which MariaDB also matches rows, and a key column with
+    a collation that treats different texts as equal.
+
+    Args:
+        connection: a connection to the database.
+        table: the table as this query would create it; its primary key has the query's keys.
+        where: the table and its database, for messages.
+        unique: the column sets of the existing table's primary key and unique indexes.
+
+    Raises:
+        InvalidInputError: one of both is the case.
+    """
     keys = [column.name for column in table.primary_key]
     if others := [names for names in unique if names != set(keys)]:
         raise InvalidInputError(
@@ -470,7 +539,7 @@ def _check_keys(connection: Connection, table: sa.Table, where: str, unique: lis
         columns.c.table_schema == here, columns.c.table_name == table.name, columns.c.column_name.in_(keys)
     )
     for key, collation in connection.execute(found):
-        if collation not in (None, COLLATION):  # numbers have none
+        if collation not in (None, COLLATION):  # numeric columns have no collation
             raise InvalidInputError(
                 f"{where} takes some texts in {key} for the same that differ ({collation}); give that column "
                 f"the collation {COLLATION}, or use another table"
@@ -478,12 +547,18 @@ def _check_keys(connection: Connection, table: sa.Table, where: str, unique: lis
 
 
 def _holds(connection: Connection, theirs: TypeEngine[Any], ours: TypeEngine[Any]) -> bool:
-    """Say whether a column keeps every value of ours as it is, or fails: what it rounds is not right."""
+    """Return whether an existing column stores every value exactly or fails, but never rounds one.
+
+    Args:
+        connection: a connection to the database.
+        theirs: the type of the existing column.
+        ours: the type that this query would create.
+    """
     if theirs.compile(connection.dialect) == ours.compile(connection.dialect):
         return True
-    here = ours.dialect_impl(connection.dialect)  # a decimal is a text in SQLite
+    here = ours.dialect_impl(connection.dialect)  # the type in this database: in SQLite a decimal is a text
     if isinstance(here, sa.Boolean):
-        return isinstance(theirs, mysql.TINYINT)  # which is what MariaDB makes of it
+        return isinstance(theirs, mysql.TINYINT)  # MariaDB stores a BOOLEAN as TINYINT
     if isinstance(here, sa.Numeric) and not isinstance(here, sa.Float):
         return (
             isinstance(theirs, sa.Numeric)

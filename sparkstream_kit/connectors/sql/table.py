@@ -1,4 +1,8 @@
-"""One batch into one table: staged, then merged with its entry in the ledger in one transaction."""
+"""Write one batch into one SQL table: stage its rows, then merge them and the ledger entry in a transaction.
+
+`prepare`, `take` and `write` are the functions that `sql_table` hands to `sinks.ledger.open_target`. `Target`
+holds what the user asked for, and `_Store` is the ledger, a table `sparkstream_ledger` beside the rows.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +36,16 @@ if TYPE_CHECKING:
 _LEDGER = "sparkstream_ledger"
 _MARIADB: dict[str, Any] = {"mariadb_engine": "InnoDB", "mariadb_collate": database.COLLATION}
 
-_PATIENCE = 600  # seconds to wait for the first batch of another query
-_AT_START = 30  # seconds that a start waits for another driver in the middle of a transaction
-_STARTED = -2  # in place of its last batch, of a query that was started and has written none
+_PATIENCE = 600  # seconds that a first batch waits in MariaDB for another query's; in PostgreSQL, no limit
+_AT_START = 30  # seconds that a start waits for a transaction of another driver
+_STARTED = -2  # batch_id in the ledger of a query that has taken an epoch, but has not written a batch
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where the rows go, and how."""
+    """The table that a query writes to, and how, as the user asked for it in `sql_table`."""
 
     url: URL = field(repr=False)
     schema: str | None
@@ -52,28 +56,28 @@ class Target:
 
     @property
     def where(self) -> str:
-        """The table and its database, for messages and to tell two targets apart."""
-        # The schema `public` is the one that PostgreSQL takes by itself.
+        """The table and its database, for messages; two targets with the same text are the same table."""
+        # PostgreSQL uses the schema `public` by default: with and without it the text must be the same.
         name = self.name if self.schema in (None, "public") else f"{self.schema}.{self.name}"
         return f"table {name} in {database.shown(self.url)}"
 
     def table(self, schema: StructType) -> sa.Table:
-        """Return the table as a query with this schema makes it.
+        """Return the table as a query with this schema of Spark's would create it.
 
         Raises:
-            InvalidInputError: a name or a type that the database cannot hold, or a key that is no column.
+            InvalidInputError: a name is too long, the database cannot hold a type, or a key is not a column.
         """
         database.check_names(self.url.get_backend_name(), [self.schema or "", self.name, *schema.names])
         return self.named(*database.columns(schema, self.keys))
 
     def named(self, *columns: sa.Column[Any]) -> sa.Table:
-        """Return the table with some of its columns."""
+        """Return the table with the given columns only; with none, for statements that name no column."""
         names: dict[str, Any] = {"schema": self.schema, "quote": True, "quote_schema": True}
         return sa.Table(self.name, sa.MetaData(), *columns, **names, **_MARIADB)
 
 
 class _Store:
-    """The ledger as a table beside the rows."""
+    """The ledger: a table with a row for each query and target table, in the schema of the target."""
 
     def __init__(self, connection: Connection, target: Target) -> None:
         self._connection, self._target = connection, target
@@ -93,7 +97,7 @@ class _Store:
 
     @property
     def rules(self) -> Ledger:
-        """The rules for this table."""
+        """The rules that decide whether a query and a batch may be written to this table."""
         target = self._target
         return Ledger(self, f"table {target.name}", target.where, target.how, target.take_over)
 
@@ -119,7 +123,7 @@ class _Store:
         return self._connection.execute(sa.select(*columns).where(self._own(query_id))).first()
 
     def make(self, *, for_good: bool) -> None:
-        """Make the ledger where it is missing, and columns that the first ones lacked."""
+        """Create the ledger if it is missing, and add the columns that ledgers of older versions lack."""
         _create(self._connection, self.ledger, for_good=for_good)
         there = sa.inspect(self._connection).get_columns(_LEDGER, schema=self.ledger.schema)
         dialect = self._connection.dialect
@@ -140,25 +144,25 @@ class _Store:
         return self._connection.execute(some).first() is not None
 
     def take(self, query_id: str, driver: str) -> None:
-        """Give a query its next epoch."""
+        """Give a query its next epoch, in a transaction that the caller commits."""
         following = sa.func.coalesce(self.ledger.c.epoch, 0) + 1
         taken = sa.update(self.ledger).where(self._own(query_id)).values(epoch=following, driver=driver)
         if not self._connection.execute(taken).rowcount:
             self._enter(query_id, driver, _STARTED)
 
     def advance(self, batch: Batch) -> bool:
-        """Make this the query's last batch.
+        """Record a batch as the query's last one, if this driver may still write it.
 
         Returns:
-            False if the query has no batch yet, or was started again since; or, but by `replace`, if it has
-            this batch or a later one.
+            False, and nothing is recorded, if the query has no batch yet or has since been started by another
+            driver; or, except with `replace`, if the ledger has this batch or a later one.
         """
         last = self.ledger.c.batch_id
         is_next = sa.true() if self._target.how == "replace" else last < batch.number
         return self._move(batch, (last != _STARTED) & is_next)
 
     def add(self, batch: Batch) -> None:
-        """Enter a query's first batch here."""
+        """Record the first batch of a query in this table."""
         if not self._move(batch, sa.true()):
             self._enter(batch.query, batch.driver, batch.number, batch.plan)
 
@@ -172,19 +176,24 @@ class _Store:
         self._connection.execute(sa.insert(self.ledger).values({**known, "batch_id": batch_id, "plan": plan}))
 
     def forget(self, but: str = "") -> None:
-        """Remove all queries, or all but one, from the ledger of this target."""
+        """Delete the ledger entries of this target for all queries, or for all except the query `but`."""
         others = self._here & (self.ledger.c.query_id != but)
         self._connection.execute(sa.delete(self.ledger).where(others))
 
     def lock(self, patience: int) -> None:
-        """Let other queries wait with their first batch, and starts, until the transaction ends."""
-        # SQLite has let one transaction alone get here. A lock of the ledger would stop those that go on.
+        """Make first batches of other queries, and starts, wait until this transaction ends.
+
+        Raises:
+            LockedError: in MariaDB, another query has held the lock for `patience` seconds.
+        """
+        # SQLite needs no lock: only one of its transactions can be here. In the others a lock of the ledger
+        # table would also stop queries that are past their first batch, so a separate lock is used.
         key = f"{_LEDGER} {self._target.schema}.{self._target.name}"
         if self._connection.dialect.name == "postgresql":
             self._connection.execute(
                 sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(key, 0)))
             )
-        if self._connection.dialect.name == "mariadb":  # until the connection ends, with the transaction
+        if self._connection.dialect.name == "mariadb":  # held until the connection ends
             lock = sa.select(sa.func.get_lock(sa.func.md5(key), patience))
             if self._connection.execute(lock).scalar() != 1:
                 raise database.LockedError(
@@ -207,20 +216,22 @@ class _Store:
 def prepare(
     target: Target, frame: DataFrame, query_id: str | None, following: int | None, makes: bool
 ) -> str | None:
-    """Make the table and the ledger where they are missing, and see that this query may write to the table.
+    """Create the table and the ledger if they are missing, and check that this query may write to the table.
 
     Args:
-        target: where the rows go.
-        frame: the query's rows.
-        query_id: the query; None when it has not been started before.
-        following: its next batch.
-        makes: make what is missing; else make it in vain, to see whether that can be done.
+        target: the table and how to write to it.
+        frame: the query's DataFrame.
+        query_id: the query's id; None if it was never started before.
+        following: the query's next batch.
+        makes: create what is missing; if False, as in a dry run, create it and undo that, to find out whether
+            it can be created.
 
     Returns:
-        The plan of that batch, if the table has it already.
+        The plan of the next batch, if the table already has that batch; else None.
 
     Raises:
-        InvalidInputError: the table has other columns, has rows that this query did not write, or is gone.
+        InvalidInputError: the table has other columns, has rows that this query did not write, or was
+            deleted although the query has written to it.
     """
     table = target.table(frame.schema)
     made = Path(str(target.url.database)) if target.url.get_backend_name() == "sqlite" else None
@@ -229,7 +240,7 @@ def prepare(
         _connected_to_start(target, query_id) as connection,
     ):
         if made is not None and not makes:
-            connection.exec_driver_sql("BEGIN")  # Python's driver would make tables outside of a transaction
+            connection.exec_driver_sql("BEGIN")  # else Python's driver commits CREATE TABLE at once
         store = _Store(connection, target)
         store.make(for_good=makes)
         if sa.inspect(connection).has_table(table.name, schema=table.schema):
@@ -246,10 +257,10 @@ def prepare(
 
 
 def take(target: Target, query_id: str, driver: str) -> None:
-    """Give a query its next epoch: from here on the table takes no batch from an older driver of the query.
+    """Give a query its next epoch: from now on the table accepts no batch from an older driver of the query.
 
     Raises:
-        InvalidInputError: another process keeps the ledger locked.
+        InvalidInputError: another process has locked the ledger for too long.
     """
     with _connected_to_start(target, query_id) as connection:
         store = _Store(connection, target)
@@ -260,10 +271,12 @@ def take(target: Target, query_id: str, driver: str) -> None:
 
 @contextmanager
 def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connection]:
-    """Connect, but wait only for a while for a driver that was stopped in the middle of a transaction.
+    """Connect for a start, which waits at most `_AT_START` seconds for the transaction of another driver.
+
+    A driver that was suspended in the middle of a transaction would otherwise block the start for long.
 
     Raises:
-        InvalidInputError: it holds the ledger still.
+        InvalidInputError: the other driver still holds its lock; the message names it, if it is known.
     """
     try:
         with database.connected(target.url) as connection:
@@ -281,11 +294,17 @@ def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connec
 
 
 def _create(connection: Connection, table: sa.Table, *, for_good: bool) -> None:
-    """Make a table if it is missing; else one that goes with the connection or its transaction."""
+    """Create a table if it is missing.
+
+    Args:
+        connection: a connection to the database.
+        table: the table.
+        for_good: keep the table; if False, it must vanish when the transaction is rolled back.
+    """
     if connection.dialect.name == "mariadb":
         if sa.inspect(connection).has_table(table.name, schema=table.schema):
-            return  # a temporary one would hide it
-        if not for_good:  # MariaDB makes a table at once, whatever becomes of the transaction
+            return  # a temporary table of the same name would hide it
+        if not for_good:  # MariaDB cannot roll CREATE TABLE back, but a temporary table goes away
             made = str(CreateTable(table).compile(connection))
             connection.exec_driver_sql(made.replace("CREATE TABLE", "CREATE TEMPORARY TABLE", 1))
             return
@@ -293,15 +312,16 @@ def _create(connection: Connection, table: sa.Table, *, for_good: bool) -> None:
 
 
 def write(target: Target, batch: Batch, frame: DataFrame) -> None:
-    """Write a batch of a query, once.
+    """Write a batch of a query, or skip it if the table already has it.
 
     Args:
-        target: where the rows go.
+        target: the table and how to write to it.
         batch: the batch.
-        frame: its rows.
+        frame: the batch's rows.
 
     Raises:
-        InvalidInputError: the ledger's rules refuse the batch, or its rows have no keys to be known by.
+        InvalidInputError: the ledger's rules refuse the batch; or, for `upsert`, a key is null or occurs in
+            two rows of the batch.
         KitError: the database reported an error, or a worker lost rows.
     """
     table = target.table(frame.schema)
@@ -310,7 +330,7 @@ def write(target: Target, batch: Batch, frame: DataFrame) -> None:
     if is_written:
         pass_over(frame, batch, f"table {target.name}")
         return
-    # Spark computes the batch first: nothing of the database is held meanwhile.
+    # Spark computes the batch before the connection opens, so the database holds no lock for that time.
     with arrow.kept(frame) as parts, database.connected(target.url) as connection:
         stage = _stage(table)
         stage.create(connection)
@@ -326,14 +346,15 @@ def write(target: Target, batch: Batch, frame: DataFrame) -> None:
 
 
 def _advance(store: _Store, batch: Batch) -> None:
-    """Enter a batch; the transaction decides whether the entry and the rows both come true.
+    """Record a batch in the ledger, in the transaction that also writes its rows.
 
-    It is the first statement on what others share: from here on a second driver of the query waits, also
-    with its start, and so does another query with its first batch.
+    This is the transaction's first statement on a shared table. From here on, a second driver of the query
+    has to wait until the transaction ends, even with its start. If this is the query's first batch, the first
+    batch of another query waits too.
 
     Raises:
-        InvalidInputError: another driver of the query has started or has written the batch in the meantime,
-            or another query has begun to write to the target, or has taken it over.
+        InvalidInputError: in the meantime another driver of the query has started or has written the batch,
+            or another query has begun to write to the table or has taken it over.
     """
     if store.advance(batch):
         return
@@ -341,15 +362,16 @@ def _advance(store: _Store, batch: Batch) -> None:
     store.rules.check_epoch(batch)
     if store.last_batch(batch.query) is not None:
         raise other_driver(batch.number)
-    store.rules.check_owner(batch.query)  # asked at the start, too; but another query may have come since
+    store.rules.check_owner(batch.query)  # again: another query may have written since the start
     if store.rules.how == "replace":
-        # The rows of others go, and so do their claims: they cannot go on as if their rows were there.
+        # The rows of other queries are deleted, so delete their entries too: otherwise those queries would
+        # continue as if their rows were still in the table.
         store.forget(but=batch.query)
     store.add(batch)
 
 
 def _stage(table: sa.Table) -> sa.Table:
-    """Return a temporary table of this connection: the rows come slowly, and shared ones stay free."""
+    """Return a temporary table for the rows, so that a slow load holds no lock on a shared table."""
     return sa.Table(
         "sparkstream_stage",
         sa.MetaData(),
@@ -364,7 +386,7 @@ def _merge(connection: Connection, target: Target, table: sa.Table, stage: sa.Ta
     if target.how == "replace":
         connection.execute(sa.delete(table))
     names = [column.name for column in table.columns]
-    # SQLite cannot tell ON CONFLICT from a join's ON without a WHERE.
+    # The WHERE is for SQLite, whose parser would otherwise take ON CONFLICT for the ON of a join.
     every = sa.select(*stage.columns).where(sa.true())
     if target.how != "upsert":
         connection.execute(sa.insert(table).from_select(names, every))
