@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import defaultdict
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -245,6 +246,7 @@ def log_in(monkeypatch, tmp_path):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(service, "_clients", {})  # not those that other tests have left
 
     def given():
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "kit")
@@ -257,11 +259,40 @@ def test_what_boto3_lacks_is_one_line(monkeypatch, log_in):
     assert asked().startswith("no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for a ")
     assert asked(region=None).startswith("no region for Kinesis; give the region, such as eu-central-1, or ")
     log_in()
-    said = "Kinesis at http://127.0.0.1:10 cannot be reached (EndpointConnectionError)"
-    assert asked(endpoint="http://127.0.0.1:10").startswith(f"{said}; start it, correct the endpoint, or try")
+    said = "Kinesis at http://127.0.0.1:9 cannot be reached (EndpointConnectionError)"
+    assert asked().startswith(f"{said}; start it, correct the endpoint, or try")
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(MissingExtraError, match=re.escape("pip install 'sparkstream-kit[kinesis]'")):
         Service("sales", "us-east-1", "http://127.0.0.1:11", 0).describe()
+
+
+class KnowsOneKey(BaseHTTPRequestHandler):
+    """An endpoint that knows the key "kit", and no stream."""
+
+    def do_POST(self):
+        known = "Credential=kit/" in self.headers["Authorization"]
+        body = json.dumps({"__type": "ResourceNotFoundException" if known else "UnrecognizedClientException"})
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(400)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def test_credentials_that_are_corrected_count_at_once(monkeypatch, log_in):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    with HTTPServer(("127.0.0.1", 0), KnowsOneKey) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = {"endpoint": f"http://127.0.0.1:{server.server_port}"}
+        assert "does not accept the credentials (UnrecognizedClientException); correct" in asked(**place)
+        log_in()  # in a notebook, say, which goes on
+        assert "has no stream sales" in asked(**place)
+        server.shutdown()
 
 
 class Taking(Service):

@@ -428,16 +428,21 @@ class Service:
                     return None
                 status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
                 if code not in _PASSING and status < _SERVER_ERROR:
-                    raise InvalidInputError(self._refusal(action, code, said)) from None
+                    raise self._to_correct(self._refusal(action, code, said)) from None
                 why = f"says {code or status}"
             except errors.BotoCoreError as err:
-                raise InvalidInputError(self._unusable(err)) from None
+                raise self._to_correct(self._unusable(err)) from None
             if time.monotonic() + wait > end:
                 after = f", and has not done better for {self._retry_for:g} s" if self._retry_for else ""
                 fix = "start it, correct the endpoint, or try again later"
                 raise KitError(f"Kinesis at {self.where} {why}{after}; {fix}")
             time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - spreads the retries of many tasks
             wait = min(2 * wait, _LONGEST_WAIT)
+
+    def _to_correct(self, line: str) -> InvalidInputError:
+        """Return an error; credentials that the user corrects after it count at the next call."""
+        _clients.pop(self._place, None)
+        return InvalidInputError(line)
 
     def _refusal(self, action: str, code: str, said: str) -> str:
         """Return a one-line message for a call that the service refuses, with what to change."""
@@ -477,7 +482,8 @@ def _client(region: str | None, endpoint: str | None) -> Any:
 
     # boto3 must not retry by itself: `Service.call` does, within its own time limit.
     config = Config(retries={"total_max_attempts": 1}, connect_timeout=_CONNECT, read_timeout=_ANSWER)
-    made = boto3.client("kinesis", region_name=region, endpoint_url=endpoint, config=config)
+    # Of a session of its own: boto3's default one keeps the first credentials that it has found.
+    made = boto3.Session().client("kinesis", region_name=region, endpoint_url=endpoint, config=config)
     return _clients.setdefault((region, endpoint), made)
 
 
