@@ -846,6 +846,24 @@ def test_the_feeder_works_while_a_query_reads_its_spool(spark, server, site, tmp
     assert set(ids) <= read_now
 
 
+@pytest.mark.usefixtures("token")
+def test_a_query_on_a_spool_whose_files_have_one_time_is_known(spark, server, site, tmp_path, until):
+    """Such as of a copy: Spark is given a pattern then, by which it takes the files by their names."""
+    site.rate = 50
+    (tmp_path / "spool").mkdir()
+    for number in (1, 2):
+        file = tmp_path / "spool" / f"posts-{number}.jsonl"
+        file.write_text(json.dumps({"data": {"id": f"{number}"}}) + "\n", "utf-8")
+        os.utime(file, (number // 3, number // 3))
+    frame = sources.posts(spark, server.x, spool=tmp_path / "spool", max_files_per_trigger=1)
+    query = start(frame.select("id"), sinks.memory("copied"), name="copied")
+    until(lambda: query.recentProgress)
+    [described] = query.recentProgress[0].sources
+    assert "{" in described.description
+    assert source._feeding[tmp_path / "spool"]._is_read_by(query) is True  # noqa: SLF001
+    query.stop()
+
+
 def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkeypatch):
     monkeypatch.delenv("POSTS_TOKEN", raising=False)
     with pytest.raises(InvalidInputError, match="need a folder; give spool='posts', the same at each start"):

@@ -30,7 +30,7 @@ from urllib.parse import urlencode
 from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._files import plain
+from sparkstream_kit._files import folder_of, plain
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import has_ended, other_master
 from sparkstream_kit._waiting import in_thread
@@ -334,7 +334,7 @@ class Feeder:
             if err.passes:
                 self._ask_at = time.monotonic() + wait_after(err, 1)
                 return
-            self._do(self._intake.not_fetched, err.line)
+            self._do(self._say, f"{err.line}: what comes while there is no connection is missed")
             self._timeline, to_end = None, True
         except _FAILED:
             return  # try again with one of the next messages
@@ -562,9 +562,8 @@ class _Feeding:
         """Whether a query reads the spool; None before its first batch, when its sources are unknown."""
         if (last := query.lastProgress) is None:
             return None
-        return any(
-            source.description.replace("\\", "").endswith(f"[file:{self._folder}]") for source in last.sources
-        )
+        paths = [source.description.replace("\\", "").removesuffix("]") for source in last.sources]
+        return any(folder_of(path).endswith(f"[file:{self._folder}") for path in paths)
 
     def _feed(self, stop: threading.Event) -> None:
         while not stop.is_set():

@@ -322,14 +322,6 @@ class Intake:
             self._later += 1
         facts.event = post.event or facts.event
 
-    def not_fetched(self, line: str) -> None:
-        """Report that the timeline cannot be read, so that posts missed from now on stay missed.
-
-        Args:
-            line: the error, as a line for the user.
-        """
-        self._say(f"{line}: what comes while there is no connection is missed")
-
     def left_at(self, post: str) -> None:
         """Note after which post the timeline must still be read, and report when nothing is missing any more.
 
