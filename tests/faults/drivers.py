@@ -1,6 +1,7 @@
 """A driver as a process of its own that a test can signal, freeze, look at and kill."""
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -193,6 +194,11 @@ def one_line(driver):
 
 
 def no_stack_trace(driver):
-    """See that a driver has shown nobody a stack trace."""
+    """See that a driver has shown nobody a stack trace; the kit's one line about a failure is none.
+
+    Such a line is rare and right: a signal to the whole group can hit the helper process by which Java starts
+    `chmod` for a file of the checkpoint, and the batch fails.
+    """
+    said = re.sub(r"(?m)^\S+\.py: query .* failed: .*$", "", driver.errors + driver.output)
     for word in ("Traceback", "\tat ", "Exception"):
-        assert word not in driver.errors + driver.output, driver.errors
+        assert word not in said, driver.errors

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from support.spark_jobs import counting_jobs
 
 from sparkstream_kit import sinks
-from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
 from sparkstream_kit.testing import Source, assert_stream_equals_batch, run_script, streams
 from sparkstream_kit.testing.comparing import _Trial
