@@ -255,7 +255,7 @@ def windowed_counts(pairs: DStream[tuple[Any, int]], window: float, slide: float
             operator.sub,
             window,  # type: ignore[arg-type]
             slide,  # type: ignore[arg-type]
-            filterFunc=_is_present,
+            filterFunc=lambda pair: pair[1] != 0,
         )
     except ValueError as err:
         raise InvalidInputError(
@@ -341,10 +341,6 @@ def _check_cores(ssc: StreamingContext) -> None:
             f"master {context.master} has {cores} core(s), and {receivers} receiver(s) need one each: "
             f"nothing would be left to process a batch; use local[{receivers + 1}] or more"
         )
-
-
-def _is_present(pair: tuple[Any, int]) -> bool:
-    return pair[1] != 0
 
 
 def _add_all(values: Iterable[int], total: int | None) -> int:

@@ -25,7 +25,6 @@ from sparkstream_kit._arguments import check, said
 from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit._packages import missing_source
 from sparkstream_kit._spark import plan
-from sparkstream_kit._spark import queries as asking
 from sparkstream_kit._spark.batch import begin, hand_over, keep_printed
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.plan import (
@@ -34,7 +33,8 @@ from sparkstream_kit._spark.plan import (
     refused,
     runs_python,
 )
-from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit._spark.queries import Started, note, stop_unknown
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, plan_empty_batch
 from sparkstream_kit.checkpoints.guard import Query, guard
 from sparkstream_kit.checkpoints.logs import at_hand
@@ -359,18 +359,18 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
             sink.claim(spark, location)
         except BaseException:
             # The query may run although its start has failed. Stop it before `guard` releases the lock.
-            asking.stop_unknown(spark, name)
+            stop_unknown(spark, name)
             raise
     if guarded.lock is not None:
         guarded.lock.until_end_of(query)
     interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
-    known = asking.Started(
+    known = Started(
         *(frame, asked.mode, location, asked.drain, write is not None, interval or None, sink.writes_to),
         endless=not (ends := bool(trigger.keys() & {"availableNow", "once"})),
         ends=ends,
         logs=None if location is None or location.folder is None else guarded.logs,
     )
-    asking.note(query, known)
+    note(query, known)
     return query
 
 

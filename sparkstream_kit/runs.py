@@ -24,7 +24,7 @@ from sparkstream_kit._arguments import check, is_a
 from sparkstream_kit._dry_run import Planned
 from sparkstream_kit._files import as_json, check_writable
 from sparkstream_kit._spark import plan, shutdown
-from sparkstream_kit._spark import queries as asking
+from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.batch import close_ended
 from sparkstream_kit.checkpoints import guard
 from sparkstream_kit.checkpoints.check import READ_IN_PART, damage, unreadable
@@ -77,7 +77,7 @@ class _Watched:
     def __init__(self, query: StreamingQuery, before: QuerySummary | None) -> None:
         self.query = query
         self.name = query.name or query.id
-        self.known = asking.started(query)
+        self.known = spark_queries.started(query)
         by = drops(self.known.frame)
         self.done = before or QuerySummary(self.name, query.id, mode=self.known.mode, drops=by)
         self.records = deque[Record](maxlen=KEPT)
@@ -96,7 +96,7 @@ class _Watched:
 
     def post_end(self, inbox: _waiting.Inbox) -> None:
         """Wait until the query has ended, and post that to the inbox."""
-        asking.await_end(self.query)
+        spark_queries.await_end(self.query)
         inbox.post("ended", self)
 
     def has_rows_on_their_way(self) -> bool:
@@ -106,7 +106,7 @@ class _Watched:
         """
         last, seen = self.query.lastProgress, self.done.last_batch
         recorded = last is None or last.numInputRows == 0 or (seen is not None and last.batchId <= seen)
-        return not recorded or asking.in_batch(self.query)
+        return not recorded or spark_queries.in_batch(self.query)
 
     def with_waiting(self, progress: StreamingQueryProgress) -> StreamingQueryProgress:
         """Return the progress of a batch; for a query that reads files, with its count of waiting files."""
@@ -142,11 +142,11 @@ class _Watched:
         if self._stopping is None:
             return True
         self._stopping.join(max(0, self._stops_until - time.monotonic()))
-        return not self._stopping.is_alive() and not asking.is_active(self.query)
+        return not self._stopping.is_alive() and not spark_queries.is_active(self.query)
 
     def logs(self) -> Logs | None:
         """Return the logs of the checkpoint, with fresh listings; None if they are not on this machine."""
-        if self._logs is None and (path := asking.checkpoint(self.query)) and (root := local(path)):
+        if self._logs is None and (path := spark_queries.checkpoint(self.query)) and (root := local(path)):
             self._logs = Logs(root)
         return self._logs and self._logs.again()
 
@@ -174,7 +174,7 @@ class _Watched:
         name, cause = f"query {self.name}", errors.innermost_cause(error)
         if said := plan.unavailable(f"{cause}\n{error}"):
             return InputUnavailable(name, said, summary)
-        checkpoint, logs = asking.checkpoint(self.query), self.logs()
+        checkpoint, logs = spark_queries.checkpoint(self.query), self.logs()
         # The start has checked only the checkpoint files that are quickly read. If Spark failed before the
         # first batch, check all of them now, as Spark's own message does not say what to do.
         looked_at = self.done.batches or READ_IN_PART in cause
@@ -229,13 +229,13 @@ class _Run:
         Raises:
             QueryFailed: a query failed or did not stop, or the JVM ended by itself.
         """
-        manager = asking.manager(self._queries[0].query)
-        listener = asking.ProgressTo(self._inbox, set(self._by_run_id))
+        manager = spark_queries.manager(self._queries[0].query)
+        listener = spark_queries.ProgressTo(self._inbox, set(self._by_run_id))
         try:
             limit = grace + _STOP_LIMIT + _END_LIMIT
             with shutdown.jvm_waits_for(self._inbox, limit), _waiting.signals_posted_to(self._inbox):
                 if manager is not None:
-                    asking.listen(manager, listener)
+                    spark_queries.listen(manager, listener)
                 # Count the batches from before the listener first: once a later one is counted, earlier ones
                 # look like duplicates.
                 self._catch_up()
@@ -246,7 +246,7 @@ class _Run:
         finally:
             stuck = self._stop_all()
             if manager is not None:
-                asking.stop_listening(manager, listener)
+                spark_queries.stop_listening(manager, listener)
         while (post := self._inbox.get(timeout=0))[0] != "look":
             # If `on_batch` was slow, the inbox has more batches than `recentProgress` remembers.
             if post[0] == "progress":
@@ -258,7 +258,7 @@ class _Run:
             summary = self._summarise(ended_by)
         finally:
             for each in self._queries:
-                asking.forget(each.query)
+                spark_queries.forget(each.query)
         if stuck:
             raise QueryFailed(
                 f"query {', '.join(each.name for each in stuck)}",
@@ -275,7 +275,7 @@ class _Run:
             each.count_waiting()
             if ended_by not in _CUT:  # this can take a while: after a signal the run must end soon
                 each.look_at_values()
-            asking.bring_printed(each.query)  # a batch that failed has printed, too
+            spark_queries.bring_printed(each.query)  # a batch that failed has printed, too
 
     def _wait(self) -> str:
         """Wait until the run ends, record its batches meanwhile, and return the reason for the end."""
@@ -315,7 +315,7 @@ class _Run:
             return None, math.inf
         left = self._last_row + idle - time.monotonic()
         if left <= 0:
-            if any(asking.looks_for_first_rows(each.query) for each in self._queries):
+            if any(spark_queries.looks_for_first_rows(each.query) for each in self._queries):
                 return None, _waiting.LOOK_EVERY
             if any(each.has_rows_on_their_way() for each in self._queries):
                 self._last_row, left = time.monotonic(), idle
@@ -324,9 +324,9 @@ class _Run:
     def _end_read_sockets(self) -> None:
         """End the queries whose sockets have closed; Spark itself would go on waiting for input."""
         for each in self._queries:
-            if each.sockets and not plan.is_being_read(asking.session(each.query), each.sockets):
+            if each.sockets and not plan.is_being_read(spark_queries.session(each.query), each.sockets):
                 each.sockets, each.endless = [], False
-                _waiting.in_thread("last-lines", partial(asking.finish_input, each.query))
+                _waiting.in_thread("last-lines", partial(spark_queries.finish_input, each.query))
 
     def _look_at_files(self) -> None:
         """Log a warning for each file that a file source loses or ignores, which Spark does not report."""
@@ -351,10 +351,12 @@ class _Run:
 
     def _let_batches_commit(self, deadline: float) -> None:
         """Stop each query once its batch in flight has committed, or at the deadline."""
-        before = {each: asking.last_batch(each.query) for each in self._queries if not each.ended}
+        before = {each: spark_queries.last_batch(each.query) for each in self._queries if not each.ended}
         while before:
             for each, last in list(before.items()):
-                through = not asking.in_batch(each.query) or asking.last_batch(each.query) != last
+                through = (
+                    not spark_queries.in_batch(each.query) or spark_queries.last_batch(each.query) != last
+                )
                 if through or time.monotonic() >= deadline:
                     del before[each]
                     each.begin_stop()
@@ -383,7 +385,7 @@ class _Run:
             self._last_row = time.monotonic()
         if each.sockets is None:
             each.sockets = plan.sockets_in(" ".join(source.description for source in progress.sources))
-        asking.bring_printed(each.query)
+        spark_queries.bring_printed(each.query)
         if self._on_batch is not None:
             self._on_batch(progress)
 
@@ -588,13 +590,13 @@ def _shown(
         yield told
 
 
-def _drain_of(query: StreamingQuery) -> asking.Drain:
+def _drain_of(query: StreamingQuery) -> spark_queries.Drain:
     """Return the function that starts a query once more for its last batch.
 
     Raises:
         InvalidInputError: the query has no checkpoint that this process can write to.
     """
-    known = asking.started(query)
+    known = spark_queries.started(query)
     if known.drain is not None and known.location is not None and known.location.is_in_reach:
         return known.drain
     raise InvalidInputError(
@@ -604,7 +606,7 @@ def _drain_of(query: StreamingQuery) -> asking.Drain:
 
 
 def _drained(
-    summary: RunSummary, drains: list[asking.Drain], on_batch: _OnBatch | None, grace: float
+    summary: RunSummary, drains: list[spark_queries.Drain], on_batch: _OnBatch | None, grace: float
 ) -> RunSummary:
     """Run the last batch of each query that has something to write, and add these batches to the summary.
 

@@ -479,11 +479,13 @@ def of_session(conf: Mapping[str, str]) -> dict[str, str]:
     Log a warning for each other entry, because the server has its own value; `spark.remote` is left out
     silently.
     """
-    from sparkstream_kit._spark.settings import shown
+    from sparkstream_kit._spark.session import shown_setting
 
     for key, value in conf.items():
         if not key.startswith(("spark.sql.", "spark.remote")):
-            _log.warning("conf %s is not in force: the Spark Connect server has its own", shown(key, value))
+            _log.warning(
+                "conf %s is not in force: the Spark Connect server has its own", shown_setting(key, value)
+            )
     return {key: value for key, value in conf.items() if key.startswith("spark.sql.")}
 
 

@@ -24,8 +24,17 @@ from pyspark.sql import SparkSession
 
 from sparkstream_kit import _packages
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark import launch, settings
-from sparkstream_kit._spark.session import identity, jvm_runs, restart, runs
+from sparkstream_kit._spark import launch
+from sparkstream_kit._spark.session import (
+    identity,
+    jvm_runs,
+    put_settings,
+    restart,
+    runs,
+    same_setting,
+    shown_setting,
+    shown_value,
+)
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
 from sparkstream_kit.profiles import is_local, read_profile
 
@@ -247,15 +256,15 @@ def _adjust(spark: SparkSession, profile: str | Path | None, explicit: Mapping[s
         if key in runtime or before.get(key) == value:
             continue
         current = spark.conf.get(key, None)
-        if current is None or not settings.same(key, value, current, spark):
+        if current is None or not same_setting(key, value, current, spark):
             for unknown in _unknown(spark, [key]):
                 raise InvalidInputError(unknown)
-            has = "none" if current is None else settings.shown_value(key, current)
+            has = "none" if current is None else shown_value(key, current)
             raise InvalidInputError(
-                f"{settings.shown(key, value)} cannot be set in the running session, which has {has}; "
+                f"{shown_setting(key, value)} cannot be set in the running session, which has {has}; "
                 f"{restart(spark)}"
             )
-    settings.put(spark, runtime)
+    put_settings(spark, runtime)
     return spark
 
 
@@ -267,15 +276,15 @@ def _report_losers(spark: SparkSession, explicit: Mapping[str, str], given: Mapp
     """
     for key, value in explicit.items():
         actual = given.get(key)
-        lost = f"conf {settings.shown(key, value)} is not in force"
+        lost = f"conf {shown_setting(key, value)} is not in force"
         if actual is None and key.startswith(launch.LAUNCH_KEYS):
             _log.warning(
                 "%s: the JVM must know it when it starts; "
                 "give it to spark-submit, or call get_session first in a new process",
                 lost,
             )
-        elif actual is not None and not settings.same(key, value, actual, spark):
-            _log.warning("%s: the launch gave %s, which wins", lost, settings.shown_value(key, actual))
+        elif actual is not None and not same_setting(key, value, actual, spark):
+            _log.warning("%s: the launch gave %s, which wins", lost, shown_value(key, actual))
     for unknown in _unknown(spark, [key for key in explicit if not spark.conf.isModifiable(key)]):
         _log.warning(unknown)
 

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start, state, windows
-from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import drain
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError

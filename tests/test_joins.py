@@ -9,7 +9,7 @@ from conftest import refusal
 from pyspark.sql import functions as F
 
 from sparkstream_kit import joins, sinks
-from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.testing import assert_stream_equals_batch

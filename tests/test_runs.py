@@ -27,8 +27,8 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit._spark import plan
-from sparkstream_kit._spark import queries as asking
-from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit._spark import queries as spark_queries
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit._waiting import Inbox
 from sparkstream_kit.checkpoints.logs import page_file
 from sparkstream_kit.errors import DryRun, InputUnavailable, InvalidInputError, QueryFailed
@@ -717,7 +717,9 @@ def test_queries_that_are_only_started_leave_nothing_behind(words, tmp_path, unt
         sink = sinks.latest("latest")
         query = start(frame, sink, name="words", mode="complete", checkpoint=checkpoint, availableNow=True)
         query.awaitTermination()
-    assert asking.started(query).mode == "complete", "it is known for as long as somebody has the query"
+    assert spark_queries.started(query).mode == "complete", (
+        "it is known for as long as somebody has the query"
+    )
     del query, frame
     start(words, sink, name="words", mode="complete", availableNow=True).awaitTermination()
 
@@ -734,9 +736,9 @@ def test_events_that_come_while_a_run_ends_do_not_hold_it(spark):
     query = rows.writeStream.format("noop").start()
     try:
         for _ in range(20):
-            listener = asking.ProgressTo(Inbox(run_for=None, stop_file=None), set())
-            asking.listen(spark.streams, listener)
-            end = partial(asking.stop_listening, spark.streams, listener)
+            listener = spark_queries.ProgressTo(Inbox(run_for=None, stop_file=None), set())
+            spark_queries.listen(spark.streams, listener)
+            end = partial(spark_queries.stop_listening, spark.streams, listener)
             ending = threading.Thread(target=end, daemon=True)
             ending.start()
             ending.join(30)

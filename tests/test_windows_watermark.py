@@ -11,7 +11,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 
 from sparkstream_kit import quarantine, schemas, sinks, start, windows
-from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError, wrong_event_time
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 

@@ -34,10 +34,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyspark.errors import PySparkException
 
 from sparkstream_kit import _files
-from sparkstream_kit._spark import plan as kafka
+from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.batch import begin
 from sparkstream_kit._spark.place import Here
-from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.checkpoints.clone import point_at
 from sparkstream_kit.checkpoints.drain import END, drained, plan_empty_batch
@@ -299,12 +299,12 @@ def _records(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iter
         InvalidInputError: Kafka cannot be asked (Spark Connect), a topic was deleted and made again, or
             records are lost and the source has `failOnDataLoss`.
     """
-    if not kafka.can_ask(spark):
+    if not brokers.can_ask(spark):
         raise _refusal(logs, "on Spark Connect Kafka cannot be asked what it still has")
     last, first = offsets_in(until), offsets_in(logs.begun(source.log))
     # A partition that was added later was read from its first record.
     begin = {name: {part: first.get(name, {}).get(part, 0) for part in last[name]} for name in last}
-    with kafka.client(spark, source.options) as client:
+    with brokers.client(spark, source.options) as client:
         topics = Topics(client, source, logs.done, begin)
         if again := topics.made_again(logs.noted.get("topics", {}).get(source.log, {})):
             raise _refusal(logs, f"topic {again[0]} was deleted and made again since")

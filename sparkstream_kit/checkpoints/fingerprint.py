@@ -122,7 +122,7 @@ def stable_lines(frame: DataFrame, mode: str) -> list[str]:
 
 def _stateful_part(frame: DataFrame, mode: str) -> list[_Node]:
     """Return the nodes from the topmost stateful operator down; an empty list if no operator keeps state."""
-    nodes = _parse(analyzed_plan(frame))
+    nodes = _of_folders(_nodes(analyzed_plan(frame)))
     top = _topmost_stateful(nodes, mode)
     return [] if top is None else nodes[top : _end(nodes, top)]
 
@@ -266,11 +266,6 @@ class _Pruning:
             return text
         short = [f"[{', '.join(compress(each, needed))}]" for each in lists]
         return f"Expand [{', '.join(short[:-1])}], {short[-1]}"
-
-
-def _parse(plan: str) -> list[_Node]:
-    """Return the nodes of a printed plan, with each file source shown as one that reads a folder."""
-    return _of_folders(_nodes(plan))
 
 
 def _nodes(plan: str) -> list[_Node]:

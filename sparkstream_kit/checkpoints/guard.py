@@ -24,11 +24,10 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from sparkstream_kit._files import plain
-from sparkstream_kit._spark import plan as kafka
+from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.plan import inputs_of
-from sparkstream_kit._spark.session import other_master
-from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit._spark.session import in_force, other_master
 from sparkstream_kit.checkpoints.check import damage, unreadable
 from sparkstream_kit.checkpoints.drain import drained
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
@@ -452,7 +451,7 @@ def _topics(query: Query, logs: Logs) -> Iterator[Answer]:
     """
     spark, checkpoint, noted = query.spark, logs.place, logs.noted.get("topics", {})
     inputs = [each for each in query.inputs if each.kind == "kafka"]
-    if not kafka.can_ask(spark):
+    if not brokers.can_ask(spark):
         if inputs:
             yield Remark(
                 f"query {query.name}: on Spark Connect Kafka cannot be asked whether a topic was deleted and "
@@ -462,7 +461,7 @@ def _topics(query: Query, logs: Logs) -> Iterator[Answer]:
         return
     ids: dict[str, dict[str, str]] = {}  # the id of each topic, by the log of its source
     for each in inputs:
-        with kafka.client(spark, each.options) as client:
+        with brokers.client(spark, each.options) as client:
             source = Topics(client, each, *_read_until(checkpoint, each))
             former = dict(noted.get(each.log, {}))
             if again := source.made_again(former):
@@ -492,13 +491,13 @@ def what_is_lost(frame: DataFrame | None, checkpoint: str | None, error: str) ->
     if frame is None or checkpoint is None or not _OF_KAFKA.search(error):
         return None
     spark = frame.sparkSession
-    if not kafka.can_ask(spark):
+    if not brokers.can_ask(spark):
         return None
     place = locate(spark, checkpoint)
     noted = {} if place.folder is None else Logs(place.folder).noted.get("topics", {})
     for each in [each for each in inputs_of(frame) if each.kind == "kafka"]:
         try:
-            with kafka.client(spark, each.options) as client:
+            with brokers.client(spark, each.options) as client:
                 source = Topics(client, each, *_read_until(place, each))
                 if again := source.made_again(noted.get(each.log, {})):
                     return _made_again(place, source.servers, again, forget=False)
@@ -528,7 +527,7 @@ class Topics:
 
     def __init__(
         self,
-        client: kafka.Client,
+        client: brokers.Client,
         read: Input,
         batch: int | None,
         offsets: Mapping[str, Mapping[int, int]],

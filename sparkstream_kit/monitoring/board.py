@@ -27,7 +27,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from sparkstream_kit import run, sinks, start
 from sparkstream_kit._arguments import check, is_a
 from sparkstream_kit._spark import plan
-from sparkstream_kit._spark import queries as asking
+from sparkstream_kit._spark.queries import is_active, started, table, times_computed
 from sparkstream_kit.errors import InvalidInputError, without_secrets
 from sparkstream_kit.progress import QuerySummary, drops
 from sparkstream_kit.sources import samples
@@ -161,13 +161,13 @@ def live(
         query = cast("StreamingQuery", shown)
     else:
         query = _started(cast("DataFrame", shown), name, mode, trigger)
-    frame, table = asking.started(query).frame, asking.table(query)
+    frame, view = started(query).frame, table(query)
     try:
         run(query, run_for=run_for, idle=idle, max_batches=max_batches, show="notebook")
     except KeyboardInterrupt:  # it came before or after the time in which `run` itself handles it
         query.stop()
         raise
-    return None if frame is None or table is None else frame.sparkSession.table(table)
+    return None if frame is None or view is None else frame.sparkSession.table(view)
 
 
 def _started(frame: DataFrame, name: str, mode: str | None, trigger: dict[str, Any]) -> StreamingQuery:
@@ -273,9 +273,9 @@ def first_line(queries: Iterable[StreamingQuery]) -> str:
             "name": query.name or query.id,
             "id": query.id,
             "runId": str(query.runId),
-            "mode": asking.started(query).mode,
-            "interval": asking.started(query).interval,
-            "ends": asking.started(query).ends,
+            "mode": started(query).mode,
+            "interval": started(query).interval,
+            "ends": started(query).ends,
         }
         for query in queries
     ]
@@ -458,7 +458,7 @@ class Board:
     def watch(self, queries: Iterable[StreamingQuery]) -> None:
         """Add running queries, so that views show them before their first batch."""
         for query in queries:
-            known = asking.started(query)
+            known = started(query)
             by = drops(known.frame)
             summary = QuerySummary(query.name or query.id, query.id, mode=known.mode, drops=by)
             self.expect(str(query.runId), Query(summary, known.interval, ends=known.ends, query=query))
@@ -567,7 +567,7 @@ class Query:
         """Return a snapshot of the query at `now`; if `live`, with a warning when no batch came for long."""
         batches = tuple(self.batches)
         silent = _silent(batches, self.since, self.interval, now) if live else None
-        if self.query is not None and silent and not asking.is_active(self.query):
+        if self.query is not None and silent and not is_active(self.query):
             silent = None  # this query ended with its input, while others of the run go on
         summary = replace(self.summary, **samples.seen(self.query))
         said = [
@@ -608,7 +608,7 @@ def _bytes(states: Sequence[StateOperatorProgress]) -> int | None:
     Spark adds up the memory of each time that a batch's state was computed, so the sum is divided by that
     count.
     """
-    return sum(each.memoryUsedBytes // asking.times_computed(each) for each in states) if states else None
+    return sum(each.memoryUsedBytes // times_computed(each) for each in states) if states else None
 
 
 def _more(before: int | None, now: int | None) -> int | None:

@@ -13,9 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import display
-from sparkstream_kit.monitoring import board as _numbers
 from sparkstream_kit.monitoring import terminal
-from sparkstream_kit.monitoring.board import short
+from sparkstream_kit.monitoring.board import arriving, done, height, short, starting
 from sparkstream_kit.monitoring.pictures import Results, drawing, moments, places
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def _query_html(picture: Picture, result: Result | None, now: datetime) -> str:
         parts.append(f'<div style="margin-top:8px">{head} · batch {picture.batches[-1].batch}{state}</div>')
         parts.append(_progress(picture))
     else:
-        parts.append(f"<div>{head} · {display.text(_numbers.starting(picture, now))}</div>")
+        parts.append(f"<div>{head} · {display.text(starting(picture, now))}</div>")
     parts += [
         f'<div><span style="color:{_COLOURS[each.level]}">●</span> {display.text(str(each))}</div>'
         for each in picture.verdicts
@@ -92,13 +91,13 @@ def _query_html(picture: Picture, result: Result | None, now: datetime) -> str:
 def _progress(picture: Picture) -> str:
     """Return a row of HTML with the numbers of a query, with small charts of rows, times and state."""
     batches = picture.batches[-_CHARTED:]
-    last, done = batches[-1], picture.summary
+    last, summary = batches[-1], picture.summary
     rows, times = [each.rows for each in batches], [each.seconds for each in batches]
     cells = [
-        ("rows/s in", short(_numbers.arriving(batches)), _chart(rows, display.BLUE)),
-        ("rows/s done", short(_numbers.done(batches)), ""),
+        ("rows/s in", short(arriving(batches)), _chart(rows, display.BLUE)),
+        ("rows/s done", short(done(batches)), ""),
         ("batch", f"{last.seconds:.2f} s", _chart(times, display.VIOLET)),
-        ("rows so far", f"{done.input_rows:,}", ""),
+        ("rows so far", f"{summary.input_rows:,}", ""),
     ]
     if last.has_watermark:
         mark = "none yet" if last.watermark is None else f"{last.watermark:%Y-%m-%d %H:%M:%S}"
@@ -117,7 +116,7 @@ def _number(cell: tuple[str, str, str]) -> str:
 
 
 def _chart(values: Sequence[float], colour: str) -> str:
-    return display.line(values, _numbers.height(values), colour) if len(values) > 1 else ""
+    return display.line(values, height(values), colour) if len(values) > 1 else ""
 
 
 # --- results

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 from sparkstream_kit import _files, _waiting
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark import queries as asking
+from sparkstream_kit._spark.queries import checkpoint, started
 from sparkstream_kit._spark.session import web_page
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, innermost_cause, printable
@@ -407,7 +407,7 @@ def served(
         InvalidInputError: the port is taken or not allowed.
     """
     check(served, locals())
-    frames = [frame for query in queries if (frame := asking.started(query).frame) is not None]
+    frames = [frame for query in queries if (frame := started(query).frame) is not None]
     spark = web_page(frames[0].sparkSession) if frames else None
     page = Page(board, Results(places(queries)), stop, spark, first_line(queries))
     with _open(port, page) as server:
@@ -436,7 +436,7 @@ def served(
 
 def _kept(query: StreamingQuery) -> Path | None:
     """Return the folder of a query's checkpoint; None if it is not local or `start` did not make it."""
-    root = logs.local(asking.checkpoint(query) or "")
+    root = logs.local(checkpoint(query) or "")
     return root if root is not None and logs.page_file(root).parent.is_dir() else None
 
 

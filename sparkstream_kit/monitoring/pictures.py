@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _waiting
-from sparkstream_kit._spark import queries as asking
+from sparkstream_kit._spark.queries import started
 from sparkstream_kit.display import last_number
 from sparkstream_kit.errors import innermost_cause, printable
 from sparkstream_kit.sinks import builtin
@@ -244,7 +244,7 @@ def places(
     """
     found: dict[str, tuple[SparkSession | None, str]] = {}
     for query in queries:
-        known = asking.started(query)
+        known = started(query)
         shown = [
             place for place in known.targets if _is_shown(place) or (memory and place.startswith("memory "))
         ]

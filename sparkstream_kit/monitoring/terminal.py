@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import printable
-from sparkstream_kit.monitoring import board as _numbers
-from sparkstream_kit.monitoring.board import short
+from sparkstream_kit.monitoring.board import arriving, done, height, short, starting
 from sparkstream_kit.monitoring.pictures import drawing, moments
 
 if TYPE_CHECKING:
@@ -140,8 +139,8 @@ def _row(picture: Picture, sparks: int) -> list[Any]:
     return [
         Text(printable(picture.name), _STYLES[picture.level], overflow="ellipsis"),
         f"{last.batch:,}" if last else "-",
-        short(_numbers.arriving(batches)),
-        short(_numbers.done(batches)),
+        short(arriving(batches)),
+        short(done(batches)),
         *chart([batch.rows for batch in batches], "blue"),
         f"{last.seconds * 1000:,.0f}" if last else "-",
         *chart([batch.seconds for batch in batches], "magenta"),
@@ -156,7 +155,7 @@ def _beneath(pictures: Sequence[Picture], now: datetime) -> list[Any]:
     rows = Table.grid(padding=(0, 1, 0, 0))
     for each in pictures:
         if not each.batches:
-            rows.add_row(Text("○", "dim"), Text(printable(f"{each.name}: {_numbers.starting(each, now)}")))
+            rows.add_row(Text("○", "dim"), Text(printable(f"{each.name}: {starting(each, now)}")))
     said = [(each.name, verdict) for each in pictures for verdict in each.verdicts]
     for name, verdict in sorted(said, key=lambda pair: pair[1].level != "bad"):
         words = Text.assemble((f"{printable(name)}: ", "bold"), printable(str(verdict)))
@@ -167,7 +166,7 @@ def _beneath(pictures: Sequence[Picture], now: datetime) -> list[Any]:
 def _sparkline(values: Sequence[float], width: int) -> str:
     """Return the last `width` values as a line of block characters of eight heights."""
     shown = values[-width:]
-    top = _numbers.height(shown) or 1
+    top = height(shown) or 1
     return "".join(_BLOCKS[min(int(value / top * 7.99), 7)] for value in shown)
 
 
@@ -197,11 +196,11 @@ def lines(picture: Picture, now: datetime) -> list[str]:
         known = [(words, value(picture)) for _, words, value in COLUMNS]
         told = [
             f"batch {last.batch:,} in {last.seconds:.1f} s",
-            f"{short(_numbers.arriving(picture.batches))} rows/s in",
-            f"{short(_numbers.done(picture.batches))} rows/s done",
+            f"{short(arriving(picture.batches))} rows/s in",
+            f"{short(done(picture.batches))} rows/s done",
             *(f"{words}: {short(value)}" for words, value in known if value is not None),
         ]
     else:
-        told = [_numbers.starting(picture, now)]
+        told = [starting(picture, now)]
     said = [", ".join(told), *(f"verdict: {verdict}" for verdict in picture.verdicts)]
     return [printable(f"{picture.name}: {each}") for each in said]

@@ -19,21 +19,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import attributes
+from sparkstream_kit.quarantine.rows import (
+    BYTES,
+    FILE,
+    RAW,
+    REASON,
+    bad_rows,
+    expect,
+    good_rows,
+    mark_bad,
+    split,
+)
 
 if TYPE_CHECKING:
     from sparkstream_kit.connectors.avro import parse_avro
     from sparkstream_kit.quarantine.lines import parse_csv, parse_json, parse_log
-    from sparkstream_kit.quarantine.rows import (
-        BYTES,
-        FILE,
-        RAW,
-        REASON,
-        bad_rows,
-        expect,
-        good_rows,
-        mark_bad,
-        split,
-    )
 
 __all__ = [
     "BYTES",
@@ -56,16 +56,5 @@ __getattr__ = attributes(
     {
         "sparkstream_kit.connectors.avro": ["parse_avro"],
         "sparkstream_kit.quarantine.lines": ["parse_csv", "parse_json", "parse_log"],
-        "sparkstream_kit.quarantine.rows": [
-            "BYTES",
-            "FILE",
-            "RAW",
-            "REASON",
-            "bad_rows",
-            "expect",
-            "good_rows",
-            "mark_bad",
-            "split",
-        ],
     },
 )

@@ -27,8 +27,8 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from sparkstream_kit import _files
 from sparkstream_kit._columns import column
-from sparkstream_kit._spark import queries as asking
 from sparkstream_kit._spark.plan import FileRead, file_reads, inputs_of
+from sparkstream_kit._spark.queries import entry_at, started
 from sparkstream_kit.checkpoints.fingerprint import columns_read
 from sparkstream_kit.checkpoints.logs import Input, Logs
 from sparkstream_kit.errors import InvalidInputError
@@ -76,7 +76,7 @@ class Samples:
     """
 
     def __init__(self, query: StreamingQuery) -> None:
-        known = asking.started(query)
+        known = started(query)
         self._query = query
         # All three are None for a query that `start` did not start.
         self._frame, self._location, self._logs = known.frame, known.location, known.logs
@@ -88,8 +88,8 @@ class Samples:
         """Note up to which log entry one more batch has read each file source."""
         for number, source in enumerate(progress.sources):
             if source.description.startswith("FileStreamSource["):
-                first = self._ends.get(number, (asking.entry_at(source.startOffset), 0))[0]
-                self._ends[number] = (first, asking.entry_at(source.endOffset))
+                first = self._ends.get(number, (entry_at(source.startOffset), 0))[0]
+                self._ends[number] = (first, entry_at(source.endOffset))
 
     def look(self) -> None:
         """Sample the files that were read since the last look; `seen` then returns the new counts."""

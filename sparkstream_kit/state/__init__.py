@@ -42,7 +42,7 @@ __all__ = [
     "split_late",
 ]
 
-# A job names rules before it has read its arguments, so the module of the rules must not import PySpark.
+# Lazy, so that a rule can be named without importing PySpark, and a misspelt name gets a hint.
 __getattr__ = attributes(
     __name__,
     {

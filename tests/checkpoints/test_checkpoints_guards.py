@@ -14,9 +14,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start
-from sparkstream_kit._spark import plan as kafka
+from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.place import locate
-from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import guard as guards
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.lock import Lock
@@ -383,7 +383,7 @@ def test_the_ids_of_topics_outlive_a_start_that_cannot_ask_kafka(total, tmp_path
         patch.setattr(guards, "QUESTIONS", (lambda *_: [guards.Known("topics", ids)],))
         total("State")
     assert logs.Logs(tmp_path / "ckpt").noted["topics"] == ids
-    monkeypatch.setattr(kafka, "can_ask", lambda _: False)  # as on Spark Connect
+    monkeypatch.setattr(brokers, "can_ask", lambda _: False)  # as on Spark Connect
     total("State")
     assert logs.Logs(tmp_path / "ckpt").noted["topics"] == ids
 

@@ -14,7 +14,7 @@ from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 from support.query_shapes import SHAPES
 
 from sparkstream_kit import quarantine, sources
-from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
 from sparkstream_kit.schemas import from_ddl
 

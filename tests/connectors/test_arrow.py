@@ -7,8 +7,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
 
-from sparkstream_kit._spark.session import scratch_folder
-from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit._spark.session import in_force, scratch_folder
 from sparkstream_kit.connectors import arrow
 from sparkstream_kit.errors import KitError
 

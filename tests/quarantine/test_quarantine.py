@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from sparkstream_kit import run, sinks, start
-from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.quarantine import bad_rows, good_rows, mark_bad, parse_avro, parse_csv, parse_json
 from sparkstream_kit.schemas import from_ddl

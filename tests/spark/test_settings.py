@@ -3,7 +3,7 @@
 import pytest
 from pyspark import SparkContext
 
-from sparkstream_kit._spark.settings import in_force, same, shown
+from sparkstream_kit._spark.session import in_force, same_setting, shown_setting
 
 
 @pytest.mark.classic_only("asks Spark's own JVM what a setting holds")
@@ -29,7 +29,7 @@ from sparkstream_kit._spark.settings import in_force, same, shown
 )
 def test_sizes_times_lists_and_flags(spark, key, wanted, actual, *, one):
     jvm = SparkContext._jvm  # noqa: SLF001
-    assert same(key, wanted, actual, jvm) == same(key, actual, wanted, jvm) == one
+    assert same_setting(key, wanted, actual, jvm) == same_setting(key, actual, wanted, jvm) == one
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_paths(  # on Connect too, where no JVM can be asked
         (tmp_path / name).touch()
     if "link" in wanted:
         (tmp_path / "link.jar").symlink_to("x.jar")
-    assert same(key, wanted, actual.format(here=tmp_path)) == one
+    assert same_setting(key, wanted, actual.format(here=tmp_path)) == one
 
 
 def test_a_secret_is_not_shown():
@@ -74,8 +74,11 @@ def test_a_secret_is_not_shown():
         "spark.x.accessKey",
         "spark.y.token",
     ):
-        assert shown(key, "hush") == f"{key}=(hidden)"
-    assert shown("spark.app.name", "postgresql://kit:hush@h/d") == "spark.app.name=postgresql://kit:***@h/d"
+        assert shown_setting(key, "hush") == f"{key}=(hidden)"
+    assert (
+        shown_setting("spark.app.name", "postgresql://kit:hush@h/d")
+        == "spark.app.name=postgresql://kit:***@h/d"
+    )
 
 
 def test_after_a_block_a_session_has_its_own_settings_again(spark):

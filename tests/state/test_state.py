@@ -9,7 +9,7 @@ from conftest import ran, refusal
 from pyspark.sql import functions as F
 
 from sparkstream_kit import state, windows
-from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import MissingExtraError
 
 # Rows of each batch, in seconds; the watermark is 10 seconds behind the newest row of the batches before.

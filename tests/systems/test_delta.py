@@ -19,7 +19,7 @@ from support.sink_streams import finish, forget_commit, refused, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark.place import locate
-from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.connectors.delta.writers import OWNERS, SparkTable
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.base import opened

@@ -29,7 +29,7 @@ from pyspark.sql import types as T
 from sparkstream_kit import _files
 from sparkstream_kit._columns import column, quoted, types_in
 from sparkstream_kit._spark.place import Place, locate, through_spark
-from sparkstream_kit._spark.settings import in_force
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.connectors import check_row_keys
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
 from sparkstream_kit.sinks.batches import computed_once

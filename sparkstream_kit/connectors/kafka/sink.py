@@ -17,7 +17,7 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column
-from sparkstream_kit._spark import plan as asking
+from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit.connectors.kafka.source import topics_there
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
@@ -102,7 +102,7 @@ def kafka(
     for name, argument in (("kafka.bootstrap.servers", "servers"), ("topic", "topic")):
         if name in {given.lower() for given in options}:
             raise InvalidInputError(f"sinks.kafka(): {name} is set by the argument {argument}; leave it out")
-    asking.refuse_shown("sinks.kafka()", options)
+    brokers.refuse_shown("sinks.kafka()", options)
     target = _Target(servers, topic, key, value, tuple(row_id), options)
     return Sink(
         kind="kafka",
@@ -159,9 +159,9 @@ class _Target:
 
     def _check_topic(self, spark: SparkSession) -> None:
         """Refuse a topic that does not exist; Spark would fail in the first batch, after a minute."""
-        if not asking.can_ask(spark):
+        if not brokers.can_ask(spark):
             return  # a test read, as a source makes on Connect, needs a permission that a writer may lack
-        with asking.client(spark, {name: str(value) for name, value in self.all_options.items()}) as client:
+        with brokers.client(spark, {name: str(value) for name, value in self.all_options.items()}) as client:
             topics_there(client, self.servers, [self.topic])
 
     @property

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._packages import missing_source
-from sparkstream_kit._spark import plan as asking
+from sparkstream_kit._spark import brokers
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.sources import builtin
 
@@ -111,7 +111,7 @@ def kafka(
     for name in options:
         if ours := _OURS.get(name.lower()):
             raise InvalidInputError(f"sources.kafka(): {name} is called {ours} here; give {ours}=…")
-    asking.refuse_shown("sources.kafka()", options)
+    brokers.refuse_shown("sources.kafka()", options)
     builtin.check_options("kafka", options, [*(kafka.__kwdefaults__ or ()), "servers", "topics"])
     builtin.check_number("max_offsets_per_trigger", max_offsets_per_trigger)
     first = _starting(starting, names)
@@ -232,10 +232,10 @@ def _check_broker(
     Raises:
         InvalidInputError: no broker answers, the log-in fails, or a topic or an offset does not exist.
     """
-    if not asking.can_ask(spark):
-        asking.try_to_read(spark, options)
+    if not brokers.can_ask(spark):
+        brokers.try_to_read(spark, options)
         return
-    with asking.client(spark, options) as client:
+    with brokers.client(spark, options) as client:
         if not names:
             # Only check that Java accepts the pattern: a topic that matches may be created later.
             client.matching(options["subscribePattern"])
@@ -245,7 +245,7 @@ def _check_broker(
             _check_offsets(client, json.loads(options["startingOffsets"]), there)
 
 
-def topics_there(client: asking.Client, servers: str, names: Sequence[str]) -> dict[str, asking.Topic]:
+def topics_there(client: brokers.Client, servers: str, names: Sequence[str]) -> dict[str, brokers.Topic]:
     """Look up topics in Kafka and check that all of them exist.
 
     Args:
@@ -268,7 +268,7 @@ def topics_there(client: asking.Client, servers: str, names: Sequence[str]) -> d
 
 
 def _check_offsets(
-    client: asking.Client, wanted: Mapping[str, Mapping[str, int]], there: Mapping[str, asking.Topic]
+    client: brokers.Client, wanted: Mapping[str, Mapping[str, int]], there: Mapping[str, brokers.Topic]
 ) -> None:
     """Refuse offsets in `starting` that a partition does not have, and partitions without an offset.
 
