@@ -62,7 +62,7 @@ def with_table(
 
     Raises:
         InvalidInputError: `table` is a stream, a key is not in both frames or has different types in them,
-            another column is in both, or `how` is none of these.
+            another column is in both (for "left" and "inner"), or `how` is none of these.
 
     Examples:
         In a session::
@@ -163,9 +163,10 @@ def reloading(
     """Join each batch with the current rows of a table, for tables that change while the stream runs.
 
     `sink.taking(joins.reloading(…))` joins the batches before a sink that works batch by batch. The table is
-    read again for each batch. Its rows are copied to a folder beside the checkpoint, unless the latest copy
-    has the same rows, and the batch is joined with the copy, so a batch replayed after a crash is joined with
-    the same rows. This suits tables of some thousand rows. Copies are removed as Spark removes its commits.
+    read again for each batch. Its rows are copied to a folder beside the checkpoint, unless a copy with the
+    same rows is there, and the batch is joined with the copy, so a batch replayed after a crash is joined
+    with the same rows. This suits tables of some thousand rows. Copies are removed as Spark removes its
+    commits.
 
     A query without a checkpoint copies nothing, because none of its batches can be replayed.
 

@@ -105,7 +105,7 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
 
 
 def switch(path: str | Path, version: str) -> None:
-    """Make another version the current one, for example an earlier one; running batches keep theirs.
+    """Make another version the current one, for example an earlier one; batches that have begun keep theirs.
 
     Args:
         path: a folder of versions on a local path.

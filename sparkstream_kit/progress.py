@@ -41,7 +41,8 @@ _OBSERVED = "sparkstream_late"
 _numbers = itertools.count(1)  # two observations in one query must have different names
 
 # The percentiles of the event times that `observed` asks for, as shares of a batch's rows. Each share is 8%
-# larger than the one before, so that a bound on the number of late rows is off by about 8% at most.
+# larger than the one before, so that a bound on the number of late rows is about 8% too high at most. The
+# smallest share limits this: for less than one late row in 10,000 the bound is about one row in 10,000.
 _SHARES = [min(1e-4 * 1.08**step, 1.0) for step in range(121)]
 _ACCURACY = 100_000  # of percentile_approx: its error is at most one row in this number of rows
 
@@ -91,13 +92,13 @@ class _Drops:
 
 
 def observed(frame: DataFrame, time: str) -> DataFrame:
-    """Add an observation of the event times to a query, so that fewer late rows are uncertain.
+    """Add an observation of the event times to a query, for a closer bound on the number of its late rows.
 
     Spark's progress then contains, for each batch, the number of rows with a time and the percentiles of
     their times. The result of the query does not change.
 
     Args:
-        frame: a streaming DataFrame with a watermark.
+        frame: a streaming DataFrame, before its watermark is set.
         time: the event-time column.
     """
     at = F.unix_micros(column(time))
@@ -227,9 +228,9 @@ class QuerySummary:
             applies.
         last_batch: the id of the last batch committed in this run; None if there was none.
         output_rows: the number of rows written; None if the sink does not report it (any `foreachBatch`).
-        late_rows: the number of rows dropped because they arrived after the watermark; None without a
-            watermark. An aggregation drops groups of rows: for these, the least possible number of rows, or
-            the number of dropped rows plus groups if `late_rows_at_most` is None.
+        late_rows: the number of rows dropped because they arrived after the watermark had passed their event
+            time; None without a watermark. An aggregation drops groups of rows: for these, the least possible
+            number of rows, or the number of dropped rows plus groups if `late_rows_at_most` is None.
         late_rows_at_most: the largest possible number of dropped rows. Equal to `late_rows` if that is exact;
             None if there is no upper bound.
         late_batches: the number of batches that dropped rows.
@@ -439,7 +440,7 @@ class RunSummary:
         seconds: the duration of the run.
         queries: one summary for each query, in the order in which the queries were given.
         warnings: one line for each problem that a source did not report, such as lost or ignored files (see
-            `checkpoints.losses`).
+            `checkpoints.lost`).
     """
 
     ended_by: str

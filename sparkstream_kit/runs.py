@@ -329,7 +329,7 @@ class _Run:
                 _waiting.in_thread("last-lines", partial(spark_queries.finish_input, each.query))
 
     def _look_at_files(self) -> None:
-        """Log a warning for each file that a file source loses or ignores, which Spark does not report."""
+        """Log the new findings about files that the sources lose or ignore, which Spark does not report."""
         self._next_look = time.monotonic() + _LOOK_AT_FILES
         for each in self._queries:
             logs = each.logs()
@@ -447,8 +447,9 @@ def run(
     query of the run is active, unless a batch function hangs, which raises QueryFailed; and the former signal
     handlers are restored.
 
-    Files that the file sources lose or ignore silently (see `checkpoints.losses`) are logged as warnings and
-    listed in the summary. On Spark Connect the files belong to the server and are not checked.
+    Files that the file sources lose or ignore silently (see `checkpoints.lost`) are logged as warnings and
+    listed in the summary. The files and the checkpoint must be on this machine: on Spark Connect they are
+    checked only with a server that `sparkstream serve` has started here.
 
     Args:
         *queries: running queries of one session.
@@ -608,7 +609,7 @@ def _drain_of(query: StreamingQuery) -> spark_queries.Drain:
 def _drained(
     summary: RunSummary, drains: list[spark_queries.Drain], on_batch: _OnBatch | None, grace: float
 ) -> RunSummary:
-    """Run the last batch of each query that has something to write, and add these batches to the summary.
+    """Run the last batch of each query that may have windows to close, and add it to the summary.
 
     Args:
         summary: the summary so far.

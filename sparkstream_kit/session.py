@@ -193,7 +193,8 @@ def _prepare_local(given: Mapping[str, str], chosen: dict[str, str]) -> None:
 
     Args:
         given: the settings of the launch.
-        chosen: the settings for the session, to which the ones for the ports are added.
+        chosen: the settings for the session. The driver's host and bind address are added as 127.0.0.1,
+            unless `given` or `chosen` has one of them.
     """
     launch.silence_jvm(has_level="spark.log.level" in given)
     if not {"spark.driver.host", "spark.driver.bindAddress"} & {*given, *chosen}:

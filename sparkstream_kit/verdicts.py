@@ -305,7 +305,9 @@ def _slow(last: list[Record], interval: float | None) -> Verdict | None:
 
 
 def _busy(records: Sequence[Record], last: list[Record]) -> Verdict | None:
-    """Find out whether batches follow one another without a pause although that does not help.
+    """Find out whether batches follow one another without a pause, and whether the query keeps up that way.
+
+    A backlog that shrinks gives the level `ok`; one that does not, or batches that get slower, give `warn`.
 
     Args:
         records: the last batches.

@@ -78,7 +78,7 @@ class Place:
         return []
 
     def entries(self, log: str) -> dict[int, str]:
-        """Return the files of one of Spark's numbered logs, such as `offsets`, by batch number, in order."""
+        """Return the files of a numbered log, such as `offsets` or `sources/0`, by entry number, in order."""
         return _files.log_entries(self.names(log))
 
     def read(self, name: str) -> str | None:
@@ -93,7 +93,7 @@ class Place:
         return None if row is None else bytes(row.content).decode()
 
     def bring(self, name: str, to: Path) -> None:  # noqa: ARG002 - as of the others
-        """Copy a file, or a folder with its content, into a folder of this machine, if it exists."""
+        """Copy `name`, a file or a folder with its content, into the local folder `to`, if `name` exists."""
         raise self._refused()
 
     def make(self) -> None:

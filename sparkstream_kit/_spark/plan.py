@@ -62,7 +62,10 @@ def has(frame: DataFrame, operators: str) -> bool:
 
 
 def runs_python(frame: DataFrame) -> bool:
-    """Return whether a query calls Python functions (UDFs, table functions, and functions of many rows)."""
+    """Return whether a query calls Python functions, of single values or of many rows.
+
+    Python table functions (UDTFs) and data sources are found on Spark Connect only.
+    """
     given: Any = frame
     if is_connect(frame.sparkSession):
         plan = str(given._plan.to_proto(given.sparkSession.client))

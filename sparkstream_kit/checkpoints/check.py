@@ -189,7 +189,7 @@ def obstacle(logs: Logs, batch: int) -> DamagedError | None:
     try:
         logs.commit(batch, whole=True)
         _whole_plan(logs, batch)
-        # Spark reads the last plan and the one before it, so without the next plan it needs this one, too.
+        # Spark reads the last two plans. Without a next plan these are `batch` and `batch - 1`.
         if batch and following(logs, batch) is None:
             logs.plan(batch - 1, whole=True)
     except DamagedError as err:

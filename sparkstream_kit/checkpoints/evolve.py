@@ -16,8 +16,8 @@ The version of a state is its batch number plus one, and the build usually has f
 query had. The build therefore begins with a batch that reads nothing and makes an empty state, and renames
 the files of this batch so that they have the number before the first batch that reads.
 
-Everything is built in a folder beside the new checkpoint, which is renamed at the end. If a build is
-interrupted, the next start begins it again.
+Everything is built in a folder beside the new checkpoint's path, and that folder is renamed to this path at
+the end. If a build is interrupted, the next start begins it again.
 """
 
 from __future__ import annotations

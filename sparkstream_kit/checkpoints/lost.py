@@ -492,7 +492,9 @@ class _Source:
         self._sink: _Log | None = None
 
     def waiting(self, spark: SparkSession, read: set[int], newest: int) -> int | None:
-        """Return the number of files that the source would read next; None if this process cannot list them.
+        """Return the number of files that the source would read next; None if they cannot be counted.
+
+        They cannot with the option `fileNameOnly`, or if this process cannot reach the folders.
 
         Args:
             spark: the session.

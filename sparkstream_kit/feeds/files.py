@@ -632,7 +632,7 @@ class LineServer:
             timeout: the longest time to wait, in seconds; None for no limit.
 
         Returns:
-            Whether that many clients have received all lines; False for `clients=None`.
+            Whether all lines were sent to that many clients; False for `clients=None`.
 
         Raises:
             Exception: the error that `lines` raised for a client; the connection of that client was reset

@@ -613,9 +613,10 @@ def posts_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 
     Each post is a dict that `posts_line` formats as its network does: id (a string, unique within a seed),
     created_at (ISO 8601 in UTC, at most 4 seconds after the one before), network ("x" or "mastodon"), text,
-    and tags, the list of hashtags in the text in lower case, each once. In the text, the hashtags are in any
-    case, some appear twice, some begin with the full-width #, and each text also contains something that only
-    looks like a tag. About every ten minutes, another tag becomes the most frequent one.
+    and tags, the sorted list of hashtags in the text, each once, as they are counted: in upper case and then
+    in lower case, so that ß is "ss". In the text, the hashtags are in any case, some appear twice, some begin
+    with the full-width #, and each text also contains something that only looks like a tag. About every ten
+    minutes, another tag becomes the most frequent one.
 
     Args:
         count: the number of rows; None for rows without an end.

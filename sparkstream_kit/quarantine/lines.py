@@ -72,7 +72,7 @@ def parse_csv(
     - a value in any column does not parse as the column's type;
     - a decimal or a timestamp has more digits than the column holds (it would be rounded), or a number is too
       big for its type;
-    - a date is not in the years 1 to 9999;
+    - a date or a timestamp is not in the years 1 to 9999;
     - a timestamp without an offset names a local time that does not exist in the session's time zone (the
       hour that is skipped in spring);
     - a column that is NOT NULL in the schema is empty.
@@ -243,8 +243,8 @@ _OTHERWISE = "JSON cannot hold {type}; read it as a string or as VARIANT"
 
 # A string literal of JSON; digits in it are not a number.
 _TEXT_OF_JSON = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_DECIMAL_DIGITS, _DOUBLE_DIGITS, _SMALLEST_DOUBLE = 38, 17, 2.2250738585072014e-308
 # VARIANT stores a number without an exponent as a decimal, and a number with an exponent as a double.
+_DECIMAL_DIGITS, _DOUBLE_DIGITS, _SMALLEST_DOUBLE = 38, 17, 2.2250738585072014e-308
 
 
 def parse_json(

@@ -245,7 +245,8 @@ def parsed(
             which a query's fingerprint knows the parse (for CSV and JSON).
 
     Raises:
-        InvalidInputError: two columns would have the same name.
+        InvalidInputError: two columns would have the same name, or a column is named like one of the four
+            that the kit adds.
     """
     others = _others(lines, schema)
     lines, path = _with_file(lines)
@@ -333,7 +334,11 @@ def count_rules(frame: DataFrame, broken: Mapping[str, Column]) -> DataFrame:
 
 
 def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
-    """Return the columns of `lines` after the first, without `_file`; refuse a name that occurs twice."""
+    """Return the columns of `lines` after the first, without `_file`.
+
+    Raises:
+        InvalidInputError: a name occurs twice, or is one of the four that the kit adds.
+    """
     names = [name for name in lines.columns[1:] if name != FILE]
     given = [name.lower() for name in (*schema.names, *names)]
     for place, name in enumerate([*schema.names, *names]):

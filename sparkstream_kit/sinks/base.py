@@ -50,9 +50,10 @@ class Sink:
             options can hold passwords.
         open: checks that the query can write to its target, and returns a function that takes a batch's
             DataFrame and id and writes the batch. `open` is called with the query's DataFrame, its checkpoint
-            and an `Opening`; without `start`, with the first batch and None. On Spark Connect the returned
-            function is pickled. For a sink of Spark's own, `open` only checks and returns None; only the
-            console on Spark Connect returns a function, which `start` then uses in place of `configure`.
+            and an `Opening`; without `start`, the first two are the first batch and None. On Spark Connect
+            the returned function is pickled. For a sink of Spark's own, `open` only checks and returns None;
+            only the console on Spark Connect returns a function, which `start` then uses in place of
+            `configure`.
         claim: for a sink of Spark's own that writes files, notes in their folder which query owns them. It is
             called with the session and the query's checkpoint once the query has started.
         realtime: returns the DataStreamWriter of a query with the trigger `realTime`, which cannot call a

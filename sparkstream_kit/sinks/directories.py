@@ -118,7 +118,7 @@ def _of_others(what: str, has: str) -> InvalidInputError:
 
 
 def _newest(place: Place, log: str) -> int:
-    """Return the highest batch number in one of Spark's numbered logs; -1 if the log is empty or missing."""
+    """Return the highest number in a numbered log, or among the epochs; -1 if it is empty or missing."""
     return max(place.entries(log), default=-1)
 
 

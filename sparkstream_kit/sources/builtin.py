@@ -1,7 +1,7 @@
 """Sources that Spark brings with it: generated rows, lines from a TCP socket, and tables of its catalog.
 
 The functions `rate`, `socket_lines` and `table` are public in `sources`. `check_options`, `check_number` and
-`moment` check the arguments of all other sources, too.
+`moment` check the arguments of other sources, too.
 """
 
 from __future__ import annotations

@@ -24,10 +24,10 @@ query runs cannot spoil a batch: the query reads this file after its next start.
 Order of files: Spark reads files with the same modification time in the order in which it lists them. Files
 that are copied together, with `cp` or `unzip`, often have the same time to the millisecond. Spark lists a
 local folder in no particular order, so rows of such files can arrive in any order and be late for a
-watermark. Spark lists the matches of a pattern by name, as HDFS and object stores list a folder. So, if one
-batch does not take all files of a local folder, the source gives Spark a pattern in place of the folder;
-`docs/watermarks.md` lists the cases in which that is not possible. A query that reads such a pattern fails
-when a file with a colon in its name arrives; after its next start it reads all files.
+watermark. Spark lists the matches of a pattern by name, as HDFS and object stores list a folder. So, if files
+of a local folder have the same time and one batch does not take all files, the source gives Spark a pattern
+in place of the folder; `docs/watermarks.md` lists the cases in which that is not possible. A query that reads
+such a pattern fails when a file with a colon in its name arrives; after its next start it reads all files.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
 
     Returns:
         The path to load, and the options to add or replace: a `pathGlobFilter` that ignores names with
-        special characters, or `maxFilesPerTrigger=1` if such names exist already or the user's own
-        `pathGlobFilter` asks for them.
+        special characters, or `maxFilesPerTrigger=1` if such names exist already, the path of an existing
+        folder has such characters (then also `basePath`), or the user's own `pathGlobFilter` asks for them.
 
     Raises:
         InvalidInputError: the path is that of a file, or subfolders are read and the folder contains a link

@@ -285,7 +285,7 @@ class Silent:
         return Last(time if state.time is None else max(time, state.time)), None
 
     def due(self, state: Last) -> float | None:
-        """Return the time at which the silence raises an alert, in seconds; None if it already has."""
+        """Return the time at which the silence raises an alert, in seconds; None if none is to come."""
         return None if state.time is None or state.told else state.time + self.seconds
 
     def expire(self, state: Last) -> tuple[Last, Alert]:

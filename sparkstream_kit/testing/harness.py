@@ -675,8 +675,8 @@ def _drawn_rows(source: Source, query: Query) -> Iterator[Mark]:
         return
     files = source.files()
     fed = {batch.batch_id: batch.watermark for batch in query.batches if batch.progress.numInputRows}
-    # Each batch with input read one file. If there are more batches than files, batches were replayed, so
-    # that the watermarks cannot be assigned to files.
+    # Each batch with input read one file of each source that had one left. If there are more batches than
+    # files, some batches read other sources alone, so the watermarks cannot be assigned to files.
     watermarks = list(fed.values()) if len(fed) <= len(files) else []
     for number, (file, watermark) in enumerate(zip_longest(files, watermarks)):
         for value in pq.read_table(file, columns=[time])[time].to_pylist():

@@ -135,16 +135,16 @@ def readable(offset: Offset, listed: Mapping[str, Shard]) -> dict[str, str]:
 def moved(
     offset: Offset, found: Mapping[str, Found], listed: Mapping[str, Shard], *, refresh: float | None = None
 ) -> Offset:
-    """Return the offset after the records that were found; the unchanged offset if there were none.
+    """Return the offset after the records that were found; the unchanged offset if nothing was found.
 
-    Spark runs a batch only if the offset changes.
+    The end of a closed shard counts as found, too. Spark runs a batch only if the offset changes.
 
     Args:
         offset: where the batch begins.
         found: the records found in the shards that are `readable`.
         listed: the shards that the stream has now; a shard that is not listed is dropped from the offset.
         refresh: also return a new offset if `seen` moves by more than this number of seconds, even without
-            records. None: only with records.
+            records. None: only with records or the end of a shard.
     """
     shards = dict(offset["shards"])
     for name, each in found.items():
@@ -440,7 +440,7 @@ class Service:
             wait = min(2 * wait, _LONGEST_WAIT)
 
     def _to_correct(self, line: str) -> InvalidInputError:
-        """Return an error; credentials that the user corrects after it count at the next call."""
+        """Return an error, and drop the client, so that the next call uses credentials corrected by then."""
         _clients.pop(self._place, None)
         return InvalidInputError(line)
 
