@@ -221,6 +221,18 @@ def environment(**changes):
     return kept | changes
 
 
+def self_signed(folder):
+    """Make a certificate for localhost; return its file, and a file of the certificate with its key."""
+    if shutil.which("openssl") is None:
+        missing("needs openssl")
+    key, certificate, both = folder / "key", folder / "certificate", folder / "both"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    made += ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
+    process(made, check=True)
+    both.write_text(key.read_text() + certificate.read_text())
+    return certificate, both
+
+
 def built_wheel(folder):
     """Build the wheel of this checkout in a folder."""
     process([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True)

@@ -310,19 +310,19 @@ def _address_of(checkpoint: Path) -> str:
 
 def _watch_file(path: Path) -> None:
     """Print the run of a recording that has ended, or show a run that still goes on until it ends."""
-    from sparkstream_kit.monitoring import board as recorder
     from sparkstream_kit.monitoring import terminal
+    from sparkstream_kit.monitoring.board import Board, follow, has_ended
 
-    board, stop = recorder.Board(), threading.Event()
+    board, stop = Board(), threading.Event()
     try:
-        ended = recorder.has_ended(path)
+        ended = has_ended(path)
         with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
             if ended:
-                recorder.follow(file, board)
+                follow(file, board)
                 terminal.report(board.pictures(), sys.stdout)
                 return
             # Reject a file that is no recording before a picture is drawn.
-            recorder.follow([file.readline()], recorder.Board())
+            follow([file.readline()], Board())
             file.seek(0)
             last = path.stat().st_mtime
             if time.time() - last > _QUIET:
@@ -330,7 +330,7 @@ def _watch_file(path: Path) -> None:
                 say(f"nothing has come since {since}: the run waits, or it was killed; Ctrl-C ends this")
             board.live = False
             with stopped_by_signal(stop.set), terminal.shown(board, sys.stdout):
-                recorder.follow(_growing(file, board, stop), board)
+                follow(_growing(file, board, stop), board)
     except OSError as err:
         raise InvalidInputError(f"cannot read {path} ({err.strerror}); give what --record wrote") from err
     except InvalidInputError as err:
@@ -339,10 +339,10 @@ def _watch_file(path: Path) -> None:
 
 def _watch_page(address: str, token: str) -> None:
     """Show the run of a page until it ends; `address` has no token, so that no message can show the token."""
-    from sparkstream_kit.monitoring import board as recorder
     from sparkstream_kit.monitoring import terminal
+    from sparkstream_kit.monitoring.board import Board, follow
 
-    board, stop = recorder.Board(), threading.Event()
+    board, stop = Board(), threading.Event()
     try:
         place = urlsplit(address)
         page = HTTPConnection(place.hostname or "", place.port, timeout=_SILENT)
@@ -355,7 +355,7 @@ def _watch_page(address: str, token: str) -> None:
         with lines, stopped_by_signal(stop.set), terminal.shown(board, sys.stdout):
             board.live = False
             told = takewhile(lambda _: not stop.is_set(), lines)
-            recorder.follow(_live_after_a_pause(told, board), board)
+            follow(_live_after_a_pause(told, board), board)
     except (OSError, HTTPException, ValueError) as err:
         if isinstance(err, InvalidInputError):
             raise

@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +17,7 @@ from itertools import groupby
 
 import hashtag_trends
 import pytest
-from conftest import HANGS, missing, refusal, running
+from conftest import HANGS, refusal, running, self_signed
 from pyspark.sql import functions as F
 from support import posts_server
 from support.posts_server import TOKEN, PostsServer, Site, streaming, tweet
@@ -718,13 +717,7 @@ def test_a_token_that_is_missing_wrong_or_in_the_wrong_place_is_one_line_without
 
 
 def test_a_certificate_is_verified(tmp_path, monkeypatch, until, site):
-    if shutil.which("openssl") is None:
-        missing("needs openssl")
-    key, certificate, both = tmp_path / "key", tmp_path / "certificate", tmp_path / "both"
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
-    made += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(made, check=True, capture_output=True)
-    both.write_text(key.read_text() + certificate.read_text())
+    certificate, both = self_signed(tmp_path)
     site.rate = 50
     server = PostsServer(site, both)
     line = f"{server.x} cannot be read: its certificate is not to be trusted: self-signed certificate"

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import ssl
 import sys
 import threading
 from collections import defaultdict
@@ -14,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from conftest import refusal
+from conftest import refusal, self_signed
 from connectors.test_sources_kafka import RECORDED, RECORDED_SOURCE
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
@@ -283,16 +284,37 @@ class KnowsOneKey(BaseHTTPRequestHandler):
         pass
 
 
-def test_credentials_that_are_corrected_count_at_once(monkeypatch, log_in):
+@pytest.fixture
+def knows_one_key():
+    """Such an endpoint."""
+    with HTTPServer(("localhost", 0), KnowsOneKey) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+# In a notebook, say, which goes on.
+def test_credentials_that_are_corrected_count_at_once(monkeypatch, log_in, knows_one_key):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
-    with HTTPServer(("127.0.0.1", 0), KnowsOneKey) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        place = {"endpoint": f"http://127.0.0.1:{server.server_port}"}
-        assert "does not accept the credentials (UnrecognizedClientException); correct" in asked(**place)
-        log_in()  # in a notebook, say, which goes on
-        assert "has no stream sales" in asked(**place)
-        server.shutdown()
+    endpoint = f"http://localhost:{knows_one_key.server_port}"
+    assert "does not accept the credentials (UnrecognizedClientException); correct" in asked(
+        endpoint=endpoint
+    )
+    log_in()
+    assert "has no stream sales" in asked(endpoint=endpoint)
+
+
+def test_a_certificate_that_is_trusted_later_counts_at_once(monkeypatch, log_in, knows_one_key, tmp_path):
+    certificate, both = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(both)
+    knows_one_key.socket = context.wrap_socket(knows_one_key.socket, server_side=True)
+    log_in()
+    endpoint = f"https://localhost:{knows_one_key.server_port}"
+    assert "certificate verify failed" in asked(endpoint=endpoint)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    assert "has no stream sales" in asked(endpoint=endpoint)
 
 
 class Taking(Service):

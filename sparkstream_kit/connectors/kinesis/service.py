@@ -419,7 +419,7 @@ class Service:
             try:
                 return getattr(_client(*self._place), action)(**given)
             except errors.SSLError as err:
-                raise InvalidInputError(f"Kinesis at {self.where}: {_one_line(err)}") from None
+                raise self._invalid(f"Kinesis at {self.where}: {_one_line(err)}") from None
             except (errors.HTTPClientError, errors.ConnectionError) as err:
                 why = f"cannot be reached ({type(err).__name__})"
             except errors.ClientError as err:
@@ -428,10 +428,10 @@ class Service:
                     return None
                 status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
                 if code not in _PASSING and status < _SERVER_ERROR:
-                    raise self._to_correct(self._refusal(action, code, said)) from None
+                    raise self._invalid(self._refusal(action, code, said)) from None
                 why = f"says {code or status}"
             except errors.BotoCoreError as err:
-                raise self._to_correct(self._unusable(err)) from None
+                raise self._invalid(self._unusable(err)) from None
             if time.monotonic() + wait > end:
                 after = f", and has not done better for {self._retry_for:g} s" if self._retry_for else ""
                 fix = "start it, correct the endpoint, or try again later"
@@ -439,7 +439,7 @@ class Service:
             time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - spreads the retries of many tasks
             wait = min(2 * wait, _LONGEST_WAIT)
 
-    def _to_correct(self, line: str) -> InvalidInputError:
+    def _invalid(self, line: str) -> InvalidInputError:
         """Return an error, and drop the client, so that the next call uses credentials corrected by then."""
         _clients.pop(self._place, None)
         return InvalidInputError(line)
