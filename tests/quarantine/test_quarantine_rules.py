@@ -24,10 +24,10 @@ def sales(spark):
     return spark.createDataFrame(ROWS, SCHEMA)
 
 
-def parsed(spark, folder, *lines):
-    """Return a stream of parsed lines: a file each."""
-    for number, line in enumerate(lines):
-        (folder / f"{number}.csv").write_text(f"{line}\n")
+def parsed(spark, folder, *files):
+    """Return a stream of parsed lines: a batch for each file."""
+    for number, lines in enumerate(files):
+        (folder / f"{number}.csv").write_text(f"{lines}\n")
     return quarantine.parse_csv(sources.text(spark, str(folder), max_files_per_trigger=1), from_ddl(SCHEMA))
 
 
@@ -98,7 +98,7 @@ def test_the_summary_counts_by_rule_and_says_it_in_words(spark, folder):
 
 
 def test_good_and_bad_rows_of_a_stream_are_apart(spark, folder, tmp_path):
-    rows = parsed(spark, folder, "north,3", "north,-1", "no row")
+    rows = parsed(spark, folder, "north,3\nnorth,-1\nno row")
     good, bad = sinks.batch_files(tmp_path / "good"), sinks.batch_files(tmp_path / "bad")
     sink = sinks.fan_out(good.taking(quarantine.good_rows), bad.taking(quarantine.bad_rows))
     found = quarantine.expect(rows, {"amount > 0": "quarantine"})
