@@ -370,9 +370,12 @@ def unprocessed(ssc: StreamingContext) -> tuple[int, int]:
     scheduler = ssc._jssc.ssc().scheduler()
     waiting = scheduler.getClass().getDeclaredField("jobSets")
     waiting.setAccessible(True)
-    found = [each for each in waiting.get(scheduler).values() if not _is_through(each)]
-    records = [number for each in found if (number := each.toBatchInfo().numRecords())]
-    return len(records), sum(records)
+    # A copy: at a short batch interval the map grows faster than Python can walk through it.
+    found = ssc._jvm.java.util.ArrayList(waiting.get(scheduler).values())
+    sizes = [
+        each.toBatchInfo().numRecords() for each in found if not (each.hasStarted() and _is_through(each))
+    ]
+    return sum(map(bool, sizes)), sum(sizes)
 
 
 def _is_through(batch: Any) -> bool:
