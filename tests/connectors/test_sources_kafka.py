@@ -2,11 +2,10 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from conftest import refusal
-from pyspark.sql.streaming.listener import StreamingQueryProgress
+from support.recorded import TOLD, progress
 
 from sparkstream_kit import sinks, sources
 from sparkstream_kit.errors import InvalidInputError
@@ -99,32 +98,8 @@ def test_the_summary_adds_up_how_many_records_its_sources_are_behind(form):
 
 def summary(sources):
     """Return the summary of a query of one batch."""
-    progress = RECORDED | {"sources": [RECORDED_SOURCE | source for source in sources]}
-    return QuerySummary("totals", "id").with_batch(StreamingQueryProgress.fromJson(progress))
-
-
-RECORDED_SOURCE: dict[str, Any] = {
-    "description": "KafkaV2[Subscribe[sales]]",
-    "startOffset": None,
-    "latestOffset": None,
-    "numInputRows": 5,
-    "inputRowsPerSecond": 1.0,
-    "processedRowsPerSecond": 1.0,
-}
-RECORDED: dict[str, Any] = {
-    "id": "7b62e93d-b926-4904-bf74-31b5f1176578",
-    "runId": "832d9f65-0a19-4e37-8307-4ad12d3a02d6",
-    "name": "totals",
-    "timestamp": "2026-01-14T12:47:00.000Z",
-    "batchId": 0,
-    "batchDuration": 1000,
-    "numInputRows": 5,
-    "inputRowsPerSecond": 1.0,
-    "processedRowsPerSecond": 1.0,
-    "durationMs": {"triggerExecution": 1000},
-    "stateOperators": [],
-    "sink": {"description": "noop", "numOutputRows": -1, "metrics": {}},
-}
+    made = [TOLD[0]["sources"][0] | source for source in sources]
+    return QuerySummary("totals", "id").with_batch(progress(sources=made))
 
 
 def test_a_sink_is_given_no_key_either_that_spark_would_show():

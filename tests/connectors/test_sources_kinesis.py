@@ -16,14 +16,12 @@ from typing import Any
 
 import pytest
 from conftest import refusal, self_signed
-from connectors.test_sources_kafka import RECORDED, RECORDED_SOURCE
-from pyspark.sql.streaming.listener import StreamingQueryProgress
+from connectors.test_sources_kafka import summary
 
 from sparkstream_kit import cli, feeds, sources
 from sparkstream_kit.connectors.kinesis import service
 from sparkstream_kit.connectors.kinesis.service import Found, Page, Range, Service, Shard, beginning, moved
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
-from sparkstream_kit.progress import QuerySummary
 
 
 @pytest.mark.parametrize(
@@ -408,8 +406,6 @@ def test_what_the_command_cannot_do_is_one_line(monkeypatch, log_in, capsys):
 
 def test_the_summary_says_how_many_seconds_behind_a_query_is():
     told = json.dumps({"stream": "sales", "seconds_behind": 12.4})
-    source = RECORDED_SOURCE | {"endOffset": "{}", "metrics": {}}
-    progress = RECORDED | {"sources": [source | {"latestOffset": each} for each in (told, None)]}
-    found = QuerySummary("totals", "id").with_batch(StreamingQueryProgress.fromJson(progress))
+    found = summary([{"endOffset": "{}", "metrics": {}, "latestOffset": each} for each in (told, None)])
     assert found.seconds_behind == 12.4
     assert ", 12 s behind, " in str(found)
