@@ -187,7 +187,8 @@ def test_the_core_needs_pyspark_and_the_standard_library_alone():
     + ["sparkstream_kit.testing.plugin"],
 )
 def test_what_is_needed_before_spark_does_not_import_it(module):
-    code = f"import sys, {module}; print(sorted({{'pyspark', 'py4j', 'typer', 'rich'}} & set(sys.modules)))"
+    later = {"pyspark", "py4j", "pyarrow", "hypothesis", "typer", "rich"}
+    code = f"import sys, {module}; print(sorted({later} & set(sys.modules)))"
     env = {"PYTHONPATH": str(PACKAGE.parent)}
     done = process([sys.executable, "-c", code], env=env)
     assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -9,7 +9,6 @@ from time import tzset
 from typing import Any
 
 import pytest
-from conftest import process
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 from support.spark_jobs import counting_jobs
@@ -503,12 +502,3 @@ def test_a_missing_library_is_named(spark, sales, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"sparkstream_kit.testing .*'sparkstream-kit\[testing\]'"):
         sales.add_data([("tea", 1)])
-
-
-def test_the_plugin_costs_nothing_until_a_fixture_is_used():
-    code = (
-        "import sys, sparkstream_kit.testing.plugin;"
-        "print(sorted({'pyspark', 'py4j', 'pyarrow', 'hypothesis'} & set(sys.modules)))"
-    )
-    done = process([sys.executable, "-c", code], check=True)
-    assert done.stdout == "[]\n"
