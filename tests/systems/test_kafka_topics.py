@@ -4,6 +4,8 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame
@@ -26,22 +28,20 @@ class Reader:
         self.ids: list[int] = []
         self.after_batch: Callable[[], None] = lambda: None
 
+    def frame(self, topic, **options):
+        """Return what it reads of a topic."""
+        return sources.kafka(self._spark, self._servers, topic, **options)
+
     def start(self, topic, *, allow_changed_query=False, **options):
-        trigger = {"processingTime": options.pop("processingTime")} if "processingTime" in options else None
-        frame = sources.kafka(self._spark, self._servers, topic, **options)
+        every = options.pop("processingTime", None)
+        how: dict[str, Any] = {"processingTime": every} if every else {"availableNow": True}
+        how |= {"checkpoint": self._checkpoint, "allow_changed_query": allow_changed_query}
 
         def keep(batch, _):
             self.ids += [json.loads(row.value)["id"] for row in batch.collect()]
             self.after_batch()
 
-        return start(
-            frame,
-            sinks.foreach_batch(keep),
-            name="reader",
-            checkpoint=self._checkpoint,
-            allow_changed_query=allow_changed_query,
-            **(trigger or {"availableNow": True}),
-        )
+        return start(self.frame(topic, **options), sinks.foreach_batch(keep), name="reader", **how)
 
     def read(self, topic, **options):
         """Return the ids that one run over all that is there has read."""
@@ -78,18 +78,11 @@ def test_a_topic_that_was_made_again_while_the_query_was_stopped(broker, reader)
 
 def test_the_state_goes_on_over_a_topic_that_was_made_again(spark, broker, tmp_path):
     topics = [broker.topic(), broker.topic()]
+    how: dict[str, Any] = {"checkpoint": tmp_path / "ckpt", "allow_changed_query": True, "availableNow": True}
 
     def total():
         frame = sources.kafka(spark, broker.servers, topics).groupBy("topic").agg(F.count("*").alias("n"))
-        query = start(
-            frame,
-            sinks.memory("totals"),
-            mode="complete",
-            checkpoint=tmp_path / "ckpt",
-            allow_changed_query=True,
-            availableNow=True,
-        )
-        run(query)
+        run(start(frame, sinks.memory("totals"), mode="complete", **how))
         return {row.topic: row.n for row in spark.table("totals").collect()}
 
     for topic in topics:
@@ -251,27 +244,12 @@ def test_what_is_said_and_forgotten_is_of_the_right_topic(spark, broker, tmp_pat
     build, often = SHAPES[shape]
     one, other = broker.topic(), broker.topic()
 
-    def read(*, allow_changed_query=False, **options):
-        a, b = (
-            sources.kafka(spark, broker.servers, topic, **options).select("value", "timestamp")
-            for topic in (one, other)
-        )
-        found: list[int] = []
+    class Both(Reader):
+        def frame(self, topic, **options):
+            frames = (Reader.frame(self, each, **options) for each in topic)
+            return build(*(each.select("value", "timestamp") for each in frames))
 
-        def keep(batch, _):
-            found.extend(json.loads(row.value)["id"] for row in batch.collect())
-
-        query = start(
-            build(a, b),
-            sinks.foreach_batch(keep),
-            name="twice",
-            checkpoint=tmp_path / "ckpt",
-            allow_changed_query=allow_changed_query,
-            availableNow=True,
-        )
-        run(query)
-        return sorted(found)
-
+    read = partial(Both(spark, broker.servers, tmp_path / "ckpt").read, (one, other))
     broker.send(one, ids(100))
     broker.send(other, ids(10, 1000))
     assert read() == sorted([*(often * [*range(100)]), *range(1000, 1010)])
