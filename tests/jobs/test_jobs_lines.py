@@ -124,6 +124,7 @@ WRONG: dict[str, list[tuple[list[str], str]]] = {
         (["."], "the following arguments are required: OUT_DIR"),
         ([".", "."], "OUT_DIR . is the input folder ."),
         (["in/good", "in"], "OUT_DIR/good in/good is the input folder in/good"),
+        (["in", "s3a://bucket/out"], "only a local path and hdfs:// have a rename that is atomic"),
     ],
     "sales_totals": [
         (["--profile", "lokal", "."], "unknown profile lokal; did you mean local?"),

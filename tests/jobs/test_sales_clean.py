@@ -120,14 +120,6 @@ def test_a_file_name_that_spark_misreads_doubles_no_line(job, spark, folder, tmp
     assert done.stdout.splitlines()[-1].split() == ["tea", "4", "4.40"]
 
 
-def test_an_output_that_cannot_be_is_one_line_before_a_session_starts(job, tmp_path):
-    (tmp_path / "home" / "in").mkdir()
-    done = job("python", "sales_clean", "in", "s3a://bucket/out", JAVA_HOME=str(tmp_path / "no-java"))
-    assert done.returncode == 2
-    assert "only a local path and hdfs:// have a rename that is atomic" in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
 @pytest.mark.slow
 def test_an_unknown_column_is_one_line_and_nothing_is_written(job, tmp_path):
     (tmp_path / "home" / "in").mkdir()
