@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import HANGS, ROOT, command, environment, process
+from faults.drivers import living
 
 from sparkstream_kit import feeds
 
@@ -264,12 +265,3 @@ def test_a_signal_to_the_group_ends_a_dstream_cleanly(tmp_path):
         _, errors = ended_cleanly(started)
     assert "ended by: " in errors
     assert (tmp_path / "counts.jsonl").exists()
-
-
-def living(group):
-    """Say whether a process of the group is left: an orphaned Python or JVM."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
