@@ -7,6 +7,7 @@ from chispa import assert_df_equality
 from conftest import refusal
 from pyspark.sql import functions as F
 
+from sparkstream_kit import run, sinks, start
 from sparkstream_kit.windows import flatten, session, sliding, tumbling
 
 EVENTS = "time timestamp, key string"
@@ -242,13 +243,8 @@ def stream(spark, folder, *clocks):
 
 
 def in_append_mode(df, table):
-    query = df.writeStream.format("memory").queryName(table).trigger(availableNow=True).start()
-    try:
-        assert query.awaitTermination(60)
-        return df.sparkSession.table(table).sort(*df.columns[:2]).collect()
-    finally:
-        query.stop()
-        df.sparkSession.catalog.dropTempView(table)
+    run(start(df, sinks.memory(table), availableNow=True))
+    return df.sparkSession.table(table).sort(*df.columns[:2]).collect()
 
 
 # time      00:00     00:10     00:20     00:30 ... 01:00
