@@ -7,20 +7,19 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from pyspark.sql.streaming.listener import StreamingQueryProgress
+from support.recorded import TOLD, progress
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.verdicts import record, verdicts
 
-RECORDED = Path(__file__).with_name("recorded")
-LINES = (RECORDED / "progress.jsonl").read_text("utf-8").splitlines()
-FILES = (RECORDED / "files.jsonl").read_text("utf-8").splitlines()  # 30 files, one a batch, on Spark 4.2
+# 30 files, one a batch, on Spark 4.2
+LINES = Path(__file__).with_name("recorded").joinpath("files.jsonl").read_text("utf-8").splitlines()
+FILES = [json.loads(line) for line in LINES]
 
 
 def recorded(name):
     """Return the batches of a query: `action_windows`, `sales_clean` or `score_payments`."""
-    found = (json.loads(line) for line in LINES)
-    return [record(StreamingQueryProgress.fromJson(each)) for each in found if each["name"] == name]
+    return [record(progress(each)) for each in TOLD if each["name"] == name]
 
 
 def said(records, **more):
@@ -122,16 +121,14 @@ OF_FILES = {"filesWaiting", "filesRead"}
 
 
 def test_a_backlog_is_read_out_of_files_and_kafka():
-    of_files = [record(StreamingQueryProgress.fromJson(json.loads(line))) for line in FILES]
+    of_files = [record(progress(each)) for each in FILES]
     assert [each.backlog for each in of_files] == list(range(29, 16, -1))
     assert [each.files for each in of_files] == list(range(1, 14))
-    progress = json.loads(LINES[0])
-    source = progress["sources"][0]
+    source = TOLD[0]["sources"][0] | {"endOffset": {"sales": {"0": 10, "1": 12}}}
     source["metrics"] = {"avgOffsetsBehindLatest": "2.5", "maxOffsetsBehindLatest": "4"}
-    source["endOffset"] = {"sales": {"0": 10, "1": 12}}
-    assert record(StreamingQueryProgress.fromJson(progress)).backlog == 5
+    assert record(progress(sources=[source])).backlog == 5
     source["metrics"] = {"numFilesOutstanding": "7"}  # of another vendor's source
-    assert record(StreamingQueryProgress.fromJson(progress)).backlog is None
+    assert record(progress(sources=[source])).backlog is None
 
 
 def test_no_test_makes_up_a_metric():
@@ -139,8 +136,9 @@ def test_no_test_makes_up_a_metric():
     texts = [path.read_text("utf-8") for path in (*root.rglob("*.py"), *root.rglob("*.jsonl"))]
     named = {name for text in texts for name in re.findall(r'"(\w+(?:BehindLatest|Waiting))"', text)}
     assert named <= OF_KAFKA | OF_FILES
-    recorded = [json.loads(line) for line in (*LINES, *FILES)]
-    assert {key for each in recorded for of in each["sources"] for key in of.get("metrics", {})} == OF_FILES
+    assert {
+        key for each in (*TOLD, *FILES) for of in each["sources"] for key in of.get("metrics", {})
+    } == OF_FILES
 
 
 def at_once(batches, **columns):
