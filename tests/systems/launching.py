@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from conftest import ROOT, environment
 from faults.drivers import Driver
 from faults.targets import added_up
+from systems.daemons import until
 
 from sparkstream_kit import feeds
 
@@ -80,6 +81,16 @@ class Sales:
     def totals(self):
         """Return (ProductKey, Orders, TotalSales) by key, of all files that have landed."""
         return sorted(feeds.sales_totals(feeds.sales_rows(self._rows * self.files, seed=SEED)))
+
+
+def cut_off(rounds, begin, sales, hdfs, checkpoint):
+    """Let files land and start a driver, again and again; kill it in its first batch or its second."""
+    for number in range(rounds):
+        sales.land(3)
+        wanted = newest(hdfs, f"{checkpoint}/offsets") + number % 2
+        driver = begin()
+        until(lambda: newest(hdfs, f"{checkpoint}/offsets") > wanted, lambda: driver.errors)  # noqa: B023
+        driver.kill("group")
 
 
 def shown(snapshot):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from statistics import median
 
 import pytest
@@ -9,7 +10,7 @@ from conftest import ROOT
 from systems.conftest import JOBS, ROUNDS, SCRIPTS, jars
 from systems.daemons import until
 from systems.flume import Agent
-from systems.launching import SMALL, Sales, cleaned, ended, newest, numbers, refused, shown, written
+from systems.launching import SMALL, Sales, cleaned, cut_off, ended, newest, numbers, refused, shown, written
 
 ONE_MACHINE = "local[2]"
 
@@ -76,22 +77,15 @@ def test_a_log_is_written_without_wait_and_files_of_one_time_are_read_by_their_n
 
 def test_a_job_s_rows_on_hdfs_are_exact_when_its_driver_is_killed(hdfs, launch):
     sales, out = Sales(hdfs, "/clean/in"), f"{hdfs.url}/clean/out"
-    one_file = ("--max-files-per-trigger", 1)
-    for number in range(ROUNDS):
-        sales.land(3)
-        before = newest(hdfs, "/clean/out/_checkpoint/offsets")
-        driver = launch.job(ONE_MACHINE, "sales_clean", sales.url, out, *one_file)
-        until(
-            lambda: newest(hdfs, "/clean/out/_checkpoint/offsets") > before + number % 2,  # noqa: B023
-            lambda: driver.errors,  # noqa: B023
-        )
-        driver.kill("group")
-    ended(launch.job(ONE_MACHINE, "sales_clean", sales.url, out, "--available-now"))
+    begin = partial(launch.job, ONE_MACHINE, "sales_clean", sales.url, out)
+    one_file = partial(begin, "--max-files-per-trigger", 1)
+    cut_off(ROUNDS, one_file, sales, hdfs, "/clean/out/_checkpoint")
+    ended(begin("--available-now"))
     assert cleaned(hdfs, "/clean/out") == sales.totals()
     # A replayed batch without its commit takes the place of the first.
     last = newest(hdfs, "/clean/out/_checkpoint/commits")
     hdfs.remove(f"/clean/out/_checkpoint/commits/{last}")
-    ended(launch.job(ONE_MACHINE, "sales_clean", sales.url, out, "--available-now"))
+    ended(begin("--available-now"))
     assert cleaned(hdfs, "/clean/out") == sales.totals()
     assert newest(hdfs, "/clean/out/_checkpoint/commits") == last
     assert [name for name in hdfs.names("/clean/out/good") if name.startswith(".")] == []

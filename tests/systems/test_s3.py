@@ -1,12 +1,12 @@
 """Object storage: input, rows and checkpoints on s3a://, through Hadoop's own client and a server of S3."""
 
 import json
+from functools import partial
 
 import pytest
 from support.ports import free_ports
 from systems.conftest import JOBS, ROUNDS, SCRIPTS, jars
-from systems.daemons import until
-from systems.launching import SMALL, Sales, ended, newest, refused, shown
+from systems.launching import SMALL, Sales, cut_off, ended, refused, shown
 from systems.s3 import S3
 
 
@@ -27,15 +27,7 @@ def test_totals_on_object_storage_are_exact_when_the_driver_is_killed(s3, launch
     sales, table = Sales(s3, "/totals/in"), tmp_path / "totals.csv"
     place = ("--checkpoint", f"{s3.url}/totals/checkpoint", "--profile", "cluster", "--snapshot", table)
     command = (JOBS / "sales_totals.py", sales.url, *place, "--max-files-per-trigger", 1)
-    for number in range(ROUNDS):
-        sales.land(3)
-        before = newest(s3, "/totals/checkpoint/offsets")
-        driver = submit(launch, s3, *command)
-        until(
-            lambda: newest(s3, "/totals/checkpoint/offsets") > before + number % 2,  # noqa: B023
-            lambda: driver.errors,  # noqa: B023
-        )
-        driver.kill("group")
+    cut_off(ROUNDS, partial(submit, launch, s3, *command), sales, s3, "/totals/checkpoint")
     ended(submit(launch, s3, *command, "--available-now"))
     assert shown(table) == sales.totals()
 
