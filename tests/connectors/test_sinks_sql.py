@@ -14,7 +14,7 @@ from conftest import ran, refusal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from support import mariadb, postgresql
-from support.sink_streams import finish, forget_commit, three_batches, totals
+from support.sink_streams import connected, finish, forget_commit, three_batches, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark.session import in_force
@@ -721,44 +721,17 @@ def test_a_database_that_stops_in_mid_transaction_fails_the_query_and_a_restart_
     assert sql(url, "SELECT count(*), sum(n) FROM t") == [(7, 22)]
 
 
-CONNECTED = """
-import sys
-from pathlib import Path
-from sparkstream_kit import feeds, get_session, sinks, sources, start
-from sparkstream_kit.errors import InvalidInputError
-url, home = sys.argv[1], Path(sys.argv[2])
-
-def finish(frame, sink, checkpoint, mode):
-    query = start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True)
-    query.awaitTermination()
-
-spark = get_session("connected")
-stream = sources.csv(spark, str(home / "in"), schema="k STRING, n INT", max_files_per_trigger=1)
-totals = stream.groupBy("k").agg({"n": "sum"}).withColumnRenamed("sum(n)", "total")
-both = sinks.fan_out(
-    sinks.sql_table(url, "kept", how="replace").taking(lambda batch: batch.where("total > 3")),
-    sinks.batch_files(home / "out", format="json"),
-)
-for _ in range(2):
-    finish(stream, sinks.sql_table(url, "rows"), home / "a", "append")
-    finish(totals, both, home / "b", "complete")
-    for name in ("a/commits/2", "a/commits/.2.crc", "b/commits/2", "b/commits/.2.crc"):
-        (home / name).unlink()
-try:
-    finish(stream, sinks.sql_table(url, "rows"), home / "c", "append")
-except InvalidInputError as err:
-    print(err)
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.xdist_group("connect")
-def test_on_spark_connect_it_is_the_same(connect, folder, tmp_path):
+def test_on_spark_connect_it_is_the_same(connect, stream, tmp_path):
     url = postgresql.server().database()
-    feeds.drip([("1.csv", "a,1\nb,1\n"), ("2.csv", "a,2\nc,2\n"), ("3.csv", "b,3\nc,3\n")], folder)
-    done = ran(CONNECTED, url, tmp_path, SPARK_REMOTE=connect)
-    assert "table rows in" in done.stdout
-    assert "was written by another query" in done.stdout
+    both = """sinks.fan_out(
+        sinks.sql_table(url, "kept", how="replace").taking(lambda batch: batch.where("total > 3")),
+        sinks.batch_files(home / "out", format="json"),
+    )"""
+    said = connected(connect, url, tmp_path, 'sinks.sql_table(url, "rows")', both, "complete")
+    assert "table rows in" in said
+    assert "was written by another query" in said
     assert sql(url, "SELECT k, n FROM rows ORDER BY n, k") == CASES["append"][3]
     assert sql(url, "SELECT k, total FROM kept ORDER BY k") == [("b", 4), ("c", 5)]
     assert [path.name for path in sorted((tmp_path / "out").glob("[!_]*"))] == [

@@ -1,6 +1,7 @@
 """A small stream for the tests of sinks, and what they do with it."""
 
 import pytest
+from conftest import ran
 from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds, run, sources, start
@@ -48,3 +49,34 @@ def noting(file):
         return number
 
     return F.udf(note, "int", useArrow=False)
+
+
+CONNECTED = """
+import sys
+from pathlib import Path
+from sparkstream_kit import get_session, run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError
+url, home = sys.argv[1], Path(sys.argv[2])
+
+def finish(frame, sink, checkpoint, mode):
+    run(start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True))
+
+spark = get_session("connected")
+stream = sources.csv(spark, str(home / "in"), schema="k STRING, n INT", max_files_per_trigger=1)
+totals = stream.groupBy("k").agg({{"n": "sum"}}).withColumnRenamed("sum(n)", "total")
+for _ in range(2):
+    finish(stream, {rows}, home / "a", "append")
+    finish(totals, {totals}, home / "b", {mode!r})
+    for name in ("a/commits/2", "a/commits/.2.crc", "b/commits/2", "b/commits/.2.crc"):
+        (home / name).unlink()
+try:
+    finish(stream, {rows}, home / "c", "append")
+except InvalidInputError as err:
+    print(err)
+"""
+
+
+def connected(connect, url, home, rows, totals, mode):
+    """Write the stream's rows and totals on Spark Connect, each last batch twice; return what it says."""
+    code = CONNECTED.format(rows=rows, totals=totals, mode=mode)
+    return ran(code, url, home, SPARK_REMOTE=connect).stdout

@@ -5,7 +5,6 @@ import json
 import random
 import re
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +13,11 @@ from typing import Any
 
 import pytest
 from bson import Decimal128
-from conftest import HANGS, ROOT, environment, process
+from conftest import HANGS, ROOT
 from pyspark.sql import functions as F
 from spark.test_callbacks import Gate
 from support import sink_contract
-from support.sink_streams import finish, forget_commit, refused, totals
+from support.sink_streams import connected, finish, forget_commit, refused, totals
 from systems.conftest import ROUNDS, SCRIPTS, jars
 from systems.mongodb import Server
 
@@ -427,31 +426,6 @@ def test_the_page_runs_from_top_to_bottom(spark, shop, url, tmp_path, until):
     names["MongoClient"](url).close()
 
 
-CONNECTED = """
-import sys
-from pathlib import Path
-from sparkstream_kit import get_session, run, sinks, sources, start
-from sparkstream_kit.errors import InvalidInputError
-url, home = sys.argv[1], Path(sys.argv[2])
-
-def finish(frame, sink, checkpoint, mode):
-    run(start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True))
-
-spark = get_session("connected")
-stream = sources.csv(spark, str(home / "in"), schema="k STRING, n INT", max_files_per_trigger=1)
-totals = stream.groupBy("k").agg({"n": "sum"}).withColumnRenamed("sum(n)", "total")
-for _ in range(2):
-    finish(stream, sinks.mongodb(url, "rows"), home / "a", "append")
-    finish(totals, sinks.mongodb(url, "totals", how="upsert", keys=["k"]), home / "b", "update")
-    for name in ("a/commits/2", "a/commits/.2.crc", "b/commits/2", "b/commits/.2.crc"):
-        (home / name).unlink()
-try:
-    finish(stream, sinks.mongodb(url, "rows"), home / "c", "append")
-except InvalidInputError as err:
-    print(err)
-"""
-
-
 def test_a_dry_run_and_a_stop_in_mid_batch_leave_nothing_behind(stream, shop, url, tmp_path, until):
     sink = sinks.mongodb(url, "t")
     start(stream, sink, name="q", checkpoint=tmp_path / "ckpt", dry_run=True)
@@ -474,13 +448,10 @@ def test_a_query_that_start_has_not_started_writes_too(stream, shop, url, tmp_pa
 
 @pytest.mark.slow
 def test_on_spark_connect_it_is_the_same(connect, stream, shop, url, tmp_path):
-    (tmp_path / "script.py").write_text(CONNECTED)
-    done = process(
-        [sys.executable, tmp_path / "script.py", url, str(tmp_path)], env=environment(SPARK_REMOTE=connect)
-    )
-    assert done.returncode == 0, done.stderr
-    assert "collection rows in mongodb://" in done.stdout
-    assert "was written by another query" in done.stdout
+    upsert = 'sinks.mongodb(url, "totals", how="upsert", keys=["k"])'
+    said = connected(connect, url, tmp_path, 'sinks.mongodb(url, "rows")', upsert, "update")
+    assert "collection rows in mongodb://" in said
+    assert "was written by another query" in said
     assert (rows(shop, "rows"), rows(shop, "totals")) == (ROWS, TOTALS)
 
 
