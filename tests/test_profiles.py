@@ -3,12 +3,12 @@
 import os
 import re
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import process, refusal
+from support.zips import zipped_kit
 
 import sparkstream_kit
 from sparkstream_kit._packages import java_options
@@ -117,12 +117,7 @@ def test_a_cluster_keeps_its_own_log(tmp_path):
 
 
 def test_profiles_are_found_in_a_zip(tmp_path):
-    archive = tmp_path / "kit.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        for path in PACKAGE.rglob("*.py"):
-            file.write(path, Path("sparkstream_kit") / path.relative_to(PACKAGE))
-        for path in CONF.iterdir():
-            file.write(path, f"sparkstream_kit/conf/{path.name}")
+    archive = zipped_kit(tmp_path)
     code = (
         "import sparkstream_kit.profiles as p; f = p.log4j2_file(); "
         "print(p.__file__, p.read_profile('test')['spark.sql.shuffle.partitions'], "

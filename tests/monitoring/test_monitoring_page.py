@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-import zipfile
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from http.client import HTTPConnection, RemoteDisconnected
 from importlib import import_module
@@ -21,6 +20,7 @@ from conftest import ROOT, process, running
 from pyspark.sql import functions as F
 from support.recorded import AGAIN, progress
 from support.spark_jobs import counting_jobs
+from support.zips import zipped_kit
 
 import sparkstream_kit
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -471,11 +471,6 @@ def test_a_port_that_is_taken_is_one_line(page):
 
 
 def test_it_works_from_a_zip(tmp_path):
-    package = Path(sparkstream_kit.__file__).parent
-    with zipfile.ZipFile(tmp_path / "kit.zip", "w") as made:
-        for path in package.rglob("*"):
-            if "__pycache__" not in path.parts:
-                made.write(path, path.relative_to(package.parent))
     code = """
 from http.client import HTTPConnection
 from sparkstream_kit.monitoring import page
@@ -489,7 +484,7 @@ with contextlib.redirect_stderr(io.StringIO()) as said, page.served(board, [], p
     print(len(to.getresponse().read()))
     board.end()
 """
-    env = {**os.environ, "PYTHONPATH": str(tmp_path / "kit.zip")}
+    env = {**os.environ, "PYTHONPATH": str(zipped_kit(tmp_path))}
     done = process([sys.executable, "-c", code], env=env, cwd=tmp_path)
     assert (int(done.stdout or 0), done.returncode) == ((WEB / "uplot.js").stat().st_size, 0), done.stderr
 

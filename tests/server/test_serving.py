@@ -9,7 +9,6 @@ import socket
 import stat
 import subprocess
 import sys
-import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pyspark
 import pytest
 from conftest import command, environment, process, running
 from server.test_connect import attached
+from support.zips import zipped_kit
 
 import sparkstream_kit
 from sparkstream_kit import checkpoints, cli
@@ -344,14 +344,8 @@ with spark_session("sent") as spark:
 
 @pytest.mark.slow
 def test_a_server_elsewhere_is_sent_the_kit_out_of_its_zip_too(connect, tmp_path):
-    package = Path(sparkstream_kit.__file__).parent
-    with zipfile.ZipFile(tmp_path / "kit.zip", "w") as archive:
-        for file in package.rglob("*.py"):
-            archive.write(file, file.relative_to(package.parent))
-        for file in (package.parent / "conf").iterdir():
-            archive.write(file, f"sparkstream_kit/conf/{file.name}")
     given = of_somebody_else(connect, tmp_path)
-    done = attached(connect, tmp_path, SENT, PYTHONPATH=str(tmp_path / "kit.zip"), **given)
+    done = attached(connect, tmp_path, SENT, PYTHONPATH=str(zipped_kit(tmp_path)), **given)
     ours, theirs = done.stdout.splitlines()
     assert ours.startswith(f"{tmp_path}/kit.zip/"), done.stderr
     assert re.search(r"/sparkstream_kit-\w{16}\.zip/sparkstream_kit/sinks/__init__\.py$", theirs)
