@@ -9,7 +9,6 @@ import sys
 import threading
 from decimal import Decimal
 from types import SimpleNamespace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,15 +16,13 @@ import pytest
 from conftest import environment, process, ran, refusal
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import functions as F
-from support.sink_streams import finish, forget_commit, three_batches, totals
+from support.sink_streams import CASES, TOTALS, finish, forget_commit, refused, three_batches, totals
 
 from sparkstream_kit import _files, feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors import arrow
 from sparkstream_kit.connectors.delta import rust, writers
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
-
-Rows = list[tuple[Any, ...]]
+from sparkstream_kit.errors import MissingExtraError, QueryFailed
 
 
 @pytest.fixture
@@ -50,23 +47,6 @@ def history(out):
     """Return the batches in the table's history, in the order of its versions."""
     said = [commit.get("userMetadata") for commit in DeltaTable(out).history()]
     return [json.loads(each)["batch"] for each in reversed(said) if each]
-
-
-def refused(frame, sink, checkpoint, mode="append"):
-    """Return the line with which a query is refused, at its start or at its next batch."""
-    with pytest.raises((InvalidInputError, QueryFailed)) as error:
-        finish(frame, sink, checkpoint, mode)
-    line = str(error.value)
-    assert "\n" not in line
-    return line
-
-
-TOTALS = [("a", 3), ("b", 4), ("c", 5)]
-CASES: dict[str, tuple[str, dict[str, Any], Rows]] = {
-    "append": ("append", {}, [("a", 1), ("a", 2), ("b", 1), ("b", 3), ("c", 2), ("c", 3)]),
-    "upsert": ("update", {"keys": ["k"]}, TOTALS),
-    "replace": ("complete", {}, TOTALS),
-}
 
 
 @pytest.mark.fast("upsert")

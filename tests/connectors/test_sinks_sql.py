@@ -14,7 +14,7 @@ from conftest import ran, refusal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from support import mariadb, postgresql
-from support.sink_streams import connected, finish, forget_commit, three_batches, totals
+from support.sink_streams import TOTALS, connected, finish, forget_commit, three_batches, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark.session import in_force
@@ -53,7 +53,6 @@ def stream(spark, folder):
     return three_batches(spark, folder)
 
 
-TOTALS = [("a", 3), ("b", 4), ("c", 5)]
 CASES = {
     "append": ("append", {}, "SELECT k, n FROM t ORDER BY n, k", [
         ("a", 1), ("b", 1), ("a", 2), ("c", 2), ("b", 3), ("c", 3)

@@ -1,11 +1,21 @@
 """A small stream for the tests of sinks, and what they do with it."""
 
+from typing import Any
+
 import pytest
 from conftest import ran
 from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds, run, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
+
+Rows = list[tuple[Any, ...]]
+TOTALS: Rows = [("a", 3), ("b", 4), ("c", 5)]  # of the three batches
+CASES: dict[str, tuple[str, dict[str, Any], Rows]] = {  # a mode, arguments of a sink, and what it then has
+    "append": ("append", {}, [("a", 1), ("a", 2), ("b", 1), ("b", 3), ("c", 2), ("c", 3)]),
+    "upsert": ("update", {"keys": ["k"]}, TOTALS),
+    "replace": ("complete", {}, TOTALS),
+}
 
 
 def three_batches(spark, folder):
@@ -18,9 +28,9 @@ def totals(stream):
     return stream.groupBy("k").agg(F.sum("n").alias("total"))
 
 
-def finish(frame, sink, checkpoint, mode="append"):
+def finish(frame, sink, checkpoint, mode="append", **more):
     """Run a query over all that is there."""
-    run(start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True))
+    run(start(frame, sink, name="q", mode=mode, checkpoint=checkpoint, availableNow=True, **more))
 
 
 def refused(frame, sink, checkpoint, mode="append"):

@@ -15,7 +15,7 @@ from conftest import ROOT, pretend_master
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
 from support import sink_contract
-from support.sink_streams import finish, forget_commit, refused, totals
+from support.sink_streams import CASES, TOTALS, Rows, finish, forget_commit, refused, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark.place import locate
@@ -23,8 +23,6 @@ from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.connectors.delta.writers import OWNERS, SparkTable
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.base import opened
-
-Rows = list[tuple[Any, ...]]
 
 
 @pytest.fixture
@@ -55,14 +53,6 @@ def seen(spark, frame, checkpoint, *columns):
     look = sinks.foreach_batch(lambda batch, _: found.extend(map(tuple, batch.select(*columns).collect())))
     finish(frame, look, checkpoint)
     return sorted(found)
-
-
-TOTALS = [("a", 3), ("b", 4), ("c", 5)]
-CASES: dict[str, tuple[str, dict[str, Any], Rows]] = {
-    "append": ("append", {}, [("a", 1), ("a", 2), ("b", 1), ("b", 3), ("c", 2), ("c", 3)]),
-    "upsert": ("update", {"keys": ["k"]}, TOTALS),
-    "replace": ("complete", {}, TOTALS),
-}
 
 
 @pytest.mark.fast("upsert")
@@ -127,17 +117,7 @@ def test_empty_batches_ownership_and_columns(spark, stream, out, tmp_path):
         wider, upsert, tmp_path / "ckpt", "update"
     )
     wide = sinks.delta(out, how="upsert", keys=["k"], merge_schema=True)
-    run(
-        start(
-            wider,
-            wide,
-            name="q",
-            mode="update",
-            checkpoint=tmp_path / "ckpt",
-            allow_changed_query=True,
-            availableNow=True,
-        )
-    )
+    finish(wider, wide, tmp_path / "ckpt", "update", allow_changed_query=True)
     assert rows(spark, out) == [("a", 13, 26)]
 
 

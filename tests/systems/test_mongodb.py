@@ -17,7 +17,7 @@ from conftest import HANGS, ROOT
 from pyspark.sql import functions as F
 from spark.test_callbacks import Gate
 from support import sink_contract
-from support.sink_streams import connected, finish, forget_commit, refused, totals
+from support.sink_streams import TOTALS, connected, finish, forget_commit, refused, totals
 from systems.conftest import ROUNDS, SCRIPTS, jars
 from systems.mongodb import Server
 
@@ -62,7 +62,6 @@ def ledger(shop, name="t"):
 
 
 ROWS = [("a", 1), ("a", 2), ("b", 1), ("b", 3), ("c", 2), ("c", 3)]
-TOTALS = [("a", 3), ("b", 4), ("c", 5)]
 CASES: dict[str, tuple[str, dict[str, Any], list[tuple[Any, ...]]]] = {
     "append": ("append", {}, ROWS),
     "upsert": ("update", {"how": "upsert", "keys": ["k"]}, TOTALS),
