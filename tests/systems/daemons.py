@@ -8,6 +8,9 @@ import time
 
 from conftest import HANGS
 
+# Enough for millions of small records; the quick compiler alone starts a second earlier.
+SMALL = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
 
 class Daemon:
     """A server that can be stopped, killed, and started again with the same command.

@@ -4,11 +4,10 @@ import os
 import socket
 
 from support.ports import free_ports
-from systems.daemons import Daemon, java, listens
+from systems.daemons import SMALL, Daemon, java, listens
 from systems.hadoop import LOG, SPARK_JARS
 
 _FROM_SPARK = ("hadoop-client-api", "hadoop-client-runtime", "log4j-api", "log4j-core", "log4j-1.2-api")
-_SMALL = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
 class Agent:
@@ -36,7 +35,7 @@ class Agent:
         main = ["org.apache.flume.node.Application", "-n", "agent", "-f", str(conf), "--no-reload-conf"]
         own = {"INCOMING": incoming, "SPOOL": f"{home}/spool", "LOGS": str(self.logs), "PORT": str(self.port)}
         self.daemon = Daemon(
-            "Flume", [java(), *_SMALL, says, "-cp", classpath, *main], home / "flume.log", os.environ | own
+            "Flume", [java(), *SMALL, says, "-cp", classpath, *main], home / "flume.log", os.environ | own
         )
 
     def start(self):

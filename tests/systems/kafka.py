@@ -21,11 +21,9 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from conftest import HANGS, process
 from support.ports import free_ports
 from systems.conftest import jars
-from systems.daemons import Daemon, java, until
+from systems.daemons import SMALL, Daemon, java, until
 
 _REQUEST = 20  # seconds that one request to the broker may take
-# Enough for millions of small records; the quick compiler alone starts a second earlier.
-_JAVA = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _QUIET = {"log_level": 0}  # what the client would print on standard error, a test sees by itself
 
 _SETTINGS = """\
@@ -159,7 +157,7 @@ class Broker:
         # What Kafka's own tool would write, in a Java of its own for a second.
         ids = f"version=1\nnode.id=1\ncluster.id={_id()}\ndirectory.id={_id()}\n"
         (self._home / "data" / "meta.properties").write_text(ids)
-        command = [java(), *_JAVA, f"-Dlog4j2.configurationFile={self._home}/log4j2.yaml", "-cp", f"{jars}/*"]
+        command = [java(), *SMALL, f"-Dlog4j2.configurationFile={self._home}/log4j2.yaml", "-cp", f"{jars}/*"]
         command += ["kafka.Kafka", str(self._home / "server.properties")]
         self._daemon = Daemon("Kafka", command, self._home / "log")
         atexit.register(self.remove)

@@ -6,10 +6,9 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from support.ports import free_ports
-from systems.daemons import Daemon, java
+from systems.daemons import SMALL, Daemon, java
 
 _MAIN = Path(__file__).parent / "MongoMain.java"
-_SMALL = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
 class Server:
@@ -22,7 +21,7 @@ class Server:
     def __init__(self, home, jars):
         [port] = free_ports(1)
         self.host = f"127.0.0.1:{port}"
-        command = [java(), *_SMALL, "-cp", f"{jars}/*", str(_MAIN), str(port), str(home / "data.mv")]
+        command = [java(), *SMALL, "-cp", f"{jars}/*", str(_MAIN), str(port), str(home / "data.mv")]
         self.daemon = Daemon("MongoDB", command, home / "mongodb.log")
         self._client: MongoClient[dict[str, Any]] = MongoClient(
             self.host, directConnection=True, connect=False, serverSelectionTimeoutMS=1000
