@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from conftest import refusal, self_signed
+from conftest import ran, refusal, self_signed
 from connectors.test_sources_kafka import summary
 
 from sparkstream_kit import cli, feeds, sources
@@ -261,8 +261,11 @@ def test_what_boto3_lacks_is_one_line(monkeypatch, log_in):
     said = "Kinesis at http://127.0.0.1:9 cannot be reached (EndpointConnectionError)"
     assert asked().startswith(f"{said}; start it, correct the endpoint, or try")
     monkeypatch.setitem(sys.modules, "boto3", None)
-    with pytest.raises(MissingExtraError, match=re.escape("pip install 'sparkstream-kit[kinesis]'")):
+    said = "sources.kinesis() needs an optional library; run: pip install 'sparkstream-kit[kinesis]'"
+    with pytest.raises(MissingExtraError, match=f"^{re.escape(said)}$"):
         Service("sales", "us-east-1", "http://127.0.0.1:11", 0).describe()
+    without = "import sys; sys.modules['boto3'] = sys.modules['botocore'] = None"
+    ran(f"{without}; import sparkstream_kit.connectors.kinesis.source")
 
 
 class KnowsOneKey(BaseHTTPRequestHandler):
