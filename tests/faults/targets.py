@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from faults.drivers import JOBS, SCRIPTS, no_stack_trace
 from faults.sales import Events, Sales, Totals
+from support.batch_folders import rows_in
 
 ONE_FILE = ("--max-files-per-trigger", 1)  # a batch
 QUICK = ("--profile", "test")  # a launch costs less without Spark's web pages
@@ -81,17 +82,12 @@ def clean_files(folder, *, out=None):
     """The job `sales_clean`: good and bad rows in a directory a batch."""
     sales, out, checkpoint = Sales(folder / "in", broken=True), out or folder / "out", folder / "ckpt"
 
-    def rows(name):
-        files = (out / name).glob("batch=*/*.parquet")
-        return [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
-
     def good():
-        return added_up((row["ProductKey"], row["SaleAmount"]) for row in rows("good"))
+        return added_up((row["ProductKey"], row["SaleAmount"]) for row in rows_in(out / "good"))
 
     def bad():
-        return added_up(
-            (key, Decimal(number)) for key, _, number in (row["_raw"].partition(",") for row in rows("bad"))
-        )
+        rows = (row["_raw"].partition(",") for row in rows_in(out / "bad"))
+        return added_up((key, Decimal(number)) for key, _, number in rows)
 
     command = (JOBS / "sales_clean.py", sales.folder, out, "--checkpoint", checkpoint, *QUICK, *ONE_FILE)
     both = (

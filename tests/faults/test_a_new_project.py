@@ -16,11 +16,11 @@ from decimal import Decimal
 from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
-import pyarrow.parquet as pq
 import pytest
 from conftest import built_wheel
 from faults.drivers import SCRIPTS, no_stack_trace, until
 from faults.targets import newest
+from support.batch_folders import rows_in
 
 ROUNDS, FILES, MORE = 4, 20, 3  # kills, files copied at once, and files that come after each kill
 SEED, ROWS = 11, 60
@@ -156,6 +156,5 @@ def test_dirty_files_copied_at_once_are_exact_over_kills(submit, launch, tmp_pat
         sales
     )
     assert sum(lines for _, _, lines, _ in rows) == len(sales) > 1500
-    found = [row for file in (out / "bad").glob("batch=*/*.parquet") for row in pq.read_table(file)["_raw"]]
-    assert sorted(row.as_py() for row in found) == aside
+    assert sorted(row["_raw"] for row in rows_in(out / "bad")) == aside
     assert len(aside) > 100

@@ -12,9 +12,9 @@ from datetime import date, datetime
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as F
+from support.batch_folders import rows_in
 
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.quarantine import parse_csv, parse_json
@@ -65,18 +65,17 @@ def test_fuzzed_lines_give_what_python_reads(spark, tmp_path, kind):
 
     found: Counter[bytes] = Counter()
     bad, wrong = 0, []
-    for file in (tmp_path / "out").glob("batch=*/*.parquet"):
-        for row in pq.read_table(file, partitioning=None).to_pylist():
-            reason, raw, exact = (row.pop(name) for name in ("_reason", "_raw", "_bytes"))
-            line = raw.encode() if exact is None else exact
-            assert row.pop("_file").startswith(f"{tmp_path}/in/")
-            if row.get("any") is not None:
-                row["any"] = canonical(json.loads(row["any"], parse_float=Decimal))
-            found[line] += 1
-            bad += reason is not None
-            expected = read(line)
-            if (reason is None) != (expected is not None) or (expected and shown(row) != shown(expected)):
-                wrong.append((line, reason, row, expected))
+    for row in rows_in(tmp_path / "out"):
+        reason, raw, exact = (row.pop(name) for name in ("_reason", "_raw", "_bytes"))
+        line = raw.encode() if exact is None else exact
+        assert row.pop("_file").startswith(f"{tmp_path}/in/")
+        if row.get("any") is not None:
+            row["any"] = canonical(json.loads(row["any"], parse_float=Decimal))
+        found[line] += 1
+        bad += reason is not None
+        expected = read(line)
+        if (reason is None) != (expected is not None) or (expected and shown(row) != shown(expected)):
+            wrong.append((line, reason, row, expected))
     assert not wrong, f"{len(wrong)} lines, such as {wrong[:5]}"
     assert found == Counter(lines) + Counter({b"first": FILES})
     assert LINES / 5 < bad < LINES * 4 / 5

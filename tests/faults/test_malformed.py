@@ -5,9 +5,9 @@ import io
 from collections import Counter
 from collections.abc import Callable
 
-import pyarrow.parquet as pq
 from faults.drivers import JOBS
 from faults.targets import added_up
+from support.batch_folders import rows_in
 
 from sparkstream_kit import feeds
 
@@ -67,15 +67,10 @@ def test_malformed_lines_are_kept_with_a_reason_and_the_rest_is_exact(launch, tm
     assert driver.ended() == 0, driver.errors
     assert "100,000 rows in" in driver.errors
     assert sum(bad.values()) == LINES // EVERY
-    assert Counter((row["_reason"], row["_raw"]) for row in rows(tmp_path / "out" / "bad")) == bad
-    kept = rows(tmp_path / "out" / "good")
+    assert Counter((row["_reason"], row["_raw"]) for row in rows_in(tmp_path / "out" / "bad")) == bad
+    kept = rows_in(tmp_path / "out" / "good")
     assert Counter((str(row["OrderID"]), row["CustomerName"], row["State"]) for row in kept) == Counter(
         (row[0], row[6], row[7]) for row in good
     )
     totals = added_up((row["ProductKey"], row["SaleAmount"]) for row in kept)
     assert totals == sorted(feeds.sales_totals(good))
-
-
-def rows(folder):
-    files = folder.glob("batch=*/*.parquet")
-    return [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]

@@ -13,9 +13,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, environment
+from support.batch_folders import rows_in
 from systems.launching import SMALL, ended, written
 
 from sparkstream_kit import feeds
@@ -149,11 +149,6 @@ def land(hdfs, folder, place):
     for file in sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime_ns):
         if not file.name.startswith(("_", ".")):
             hdfs.put(f"{place}/{file.name}", file.read_bytes())
-
-
-def rows_in(folder):
-    files = folder.glob("batch=*/*.parquet")
-    return [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
 
 
 def told(rows):

@@ -9,7 +9,7 @@ from collections import Counter
 from contextlib import closing
 from typing import Any
 
-import pyarrow.parquet as pq
+from support.batch_folders import rows_in
 from systems.conftest import ROUNDS
 
 from sparkstream_kit import sinks, start
@@ -37,9 +37,7 @@ class Sales:
     def check(self, folder, database, query):
         """Compare what a driver has written, row by row in files and by region in a table, with the truth."""
         made = list(map(_sale, range(self.number)))
-        files = (folder / "rows").glob("batch=*/*.parquet")
-        read = [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
-        assert sorted(read, key=lambda row: row["id"]) == made
+        assert sorted(rows_in(folder / "rows"), key=lambda row: row["id"]) == made
         counts = Counter(row["region"] for row in made)
         cents = Counter[str]()
         for row in made:

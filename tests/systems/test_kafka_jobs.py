@@ -7,10 +7,10 @@ from typing import Any
 
 import events_to_postgres
 import kafka_word_count
-import pyarrow.parquet as pq
 import pytest
 import sales_clean
 import sales_totals
+from support.batch_folders import rows_in
 
 from sparkstream_kit import feeds
 
@@ -55,9 +55,7 @@ def test_clean_and_bad_rows_are_those_of_the_files(broker, tmp_path):
         out = tmp_path / name
         assert sales_clean.main([*words, str(out), "--available-now"]) == 0
         for kind in ("good", "bad"):
-            files = (out / kind).glob("batch=*/*.parquet")
-            tables = [pq.read_table(file, partitioning=None) for file in files]
-            found[name, kind] = [row for each in tables for row in each.to_pylist()]
+            found[name, kind] = rows_in(out / kind)
     assert Counter(map(str, found["files", "good"])) == Counter(map(str, found["kafka", "good"]))
     assert len(found["kafka", "good"]) == 100
     places = {row.pop("_file") for row in found["kafka", "bad"]}

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, environment, process, running
 from faults.drivers import Driver, until
 from support import posts_server
+from support.batch_folders import rows_in
 from support.posts_server import TOKEN, PostsServer, Site
 from systems.conftest import ROUNDS, SCRIPTS
 
@@ -49,11 +49,6 @@ def facts(spool):
     """Return what the feeders have counted."""
     with closing(sqlite3.connect(f"file:{spool}/_feed.db?mode=ro", uri=True)) as database:
         return dict(json.loads(database.execute("SELECT facts FROM facts").fetchone()[0]))
-
-
-def rows(file):
-    """Return the rows of a file of Parquet."""
-    return list(pq.read_table(file, partitioning=None).to_pylist())
 
 
 def wait_for_posts(feed, spool, number, *, caught_up=False):
@@ -142,7 +137,7 @@ def test_a_driver_that_is_killed_with_its_feeder(site, server, begin, tmp_path, 
     last = launch(url, tmp_path, "--over-what-is-there")
     assert last.ended() == 0, last.errors
 
-    read = [row["id"] for file in (tmp_path / "ids").glob("batch=*/*.parquet") for row in rows(file)]
+    read = [row["id"] for row in rows_in(tmp_path / "ids")]
     number = {str(site.ids(each)): each for each in range(at_end)}
     spooled = numbers(tmp_path / "spool")
     assert sorted(number[each] for each in read) == sorted(spooled)
@@ -168,7 +163,7 @@ def test_on_spark_connect_the_feeder_is_in_the_client(site, server, tmp_path, ne
         driver.remove()
     last = Driver("python", SCRIPT, ("", tmp_path, "--over-what-is-there"), tmp_path, env)
     assert last.ended() == 0, last.errors
-    read = [row["id"] for file in (tmp_path / "ids").glob("batch=*/*.parquet") for row in rows(file)]
+    read = [row["id"] for row in rows_in(tmp_path / "ids")]
     number = {str(site.ids(each)): each for each in range(site.published())}
     assert sorted(number[each] for each in read) == sorted(numbers(tmp_path / "spool"))
     assert len(read) > 100
@@ -232,4 +227,4 @@ def test_the_page_runs_from_top_to_bottom(site, server, tmp_path, network, until
     assert done.returncode == 0, done.stderr
     counted = int(done.stdout.splitlines()[-1])
     assert before < counted <= len(numbers(tmp_path / "spool"))  # the feeder went on meanwhile
-    assert len([row for file in (tmp_path / "tags").glob("batch=*/*.parquet") for row in rows(file)]) > before
+    assert len(rows_in(tmp_path / "tags")) > before
