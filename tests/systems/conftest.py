@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import built_wheel, environment
-from faults.drivers import Driver
+from faults.conftest import launch as begin  # noqa: F401 - a fixture, for drivers on this machine alone
 from support import ports
 from support.sink_streams import three_batches
 from systems.cluster import Cluster
@@ -109,20 +109,6 @@ def launch(tmp_path):
     launcher = Launcher(tmp_path / "home")
     yield launcher
     launcher.remove()
-
-
-@pytest.fixture
-def begin(tmp_path, temporary):
-    """Starts drivers on this machine alone; what is left of them at the end is killed."""
-    drivers: list[Driver] = []
-
-    def begin(launcher, first, *args, **env):
-        drivers.append(Driver(launcher, first, args, tmp_path, environment(**temporary, **env)))
-        return drivers[-1]
-
-    yield begin
-    for driver in drivers:
-        driver.remove()
 
 
 # Before a test's server of Spark Connect sets another one.

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from faults.drivers import Driver
 from faults.drivers import until as wait
 from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
@@ -146,17 +144,14 @@ def test_the_records_of_a_key_keep_their_order(broker, spark, rows, request):
         }
 
 
-def test_killed_and_read_by_the_recipe_each_row_is_there_once(broker, spark, tmp_path):
+def test_killed_and_read_by_the_recipe_each_row_is_there_once(broker, spark, begin, connector_jars, tmp_path):
     pick = random.Random(11)  # noqa: S311 - times, not secrets
     topic, folder, checkpoint = broker.topic(partitions=2), tmp_path / "in", tmp_path / "ckpt"
     folder.mkdir()
-    (tmp_path / "home").mkdir()
+    to = (folder, "--to", broker.servers, topic, "--checkpoint", checkpoint)
+    files_to = partial(begin, "python", SCRIPTS / "files_to_kafka.py", *to)
+    driver = partial(files_to, SPARKSTREAM_JARS=str(connector_jars))
     truth: Counter[tuple[str, Decimal]] = Counter()
-
-    def driver(*more):
-        to = (folder, "--to", broker.servers, topic, "--checkpoint", checkpoint)
-        script = SCRIPTS / "files_to_kafka.py"
-        return Driver(sys.executable, script, (*to, *more), tmp_path / "home", dict(os.environ))
 
     for number in range(ROUNDS + 1):
         rows = [(f"k{pick.randrange(7)}", Decimal(pick.randrange(4))) for _ in range(200)]
@@ -168,13 +163,9 @@ def test_killed_and_read_by_the_recipe_each_row_is_there_once(broker, spark, tmp
         # In every second round the batch is written whole and not committed, else the kill comes some time.
         begun = checkpoint / "offsets" / str(number) if number % 2 else tmp_path / f"written-{number}"
         killed = driver(*(() if number % 2 else ("--stay", begun)))
-        try:
-            wait(begun.exists, lambda: killed.errors)  # noqa: B023 - waited for here
-            time.sleep(pick.uniform(0, 1) if number % 2 else 0)  # the moment, which no condition picks
-            os.killpg(killed.pid, signal.SIGKILL)
-            killed.gone()
-        finally:
-            killed.remove()
+        wait(begun.exists, lambda: killed.errors)  # noqa: B023 - waited for here
+        time.sleep(pick.uniform(0, 1) if number % 2 else 0)  # the moment, which no condition picks
+        killed.kill("group")
     last = driver("--available-now")
     assert last.ended() == 0, last.errors
     written = broker.records(topic)
