@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -15,7 +15,7 @@ from pyspark.sql import types as T
 from sparkstream_kit.errors import InvalidInputError, hint, no_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 # The prefixes of the observations of `quarantine`: counts of parsed rows and of broken rules. `progress`
 # finds them by these.
@@ -75,20 +75,27 @@ def refuse_taken(names: Iterable[str], added: Sequence[str], caller: str) -> Non
 def types_in(kind: T.DataType) -> Iterator[T.DataType]:
     """Yield a type and all types inside its arrays, maps and structs."""
     yield kind
-    inner: list[T.DataType] = []
-    if isinstance(kind, T.StructType):
-        inner = [field.dataType for field in kind]
-    elif isinstance(kind, T.ArrayType):
-        inner = [kind.elementType]
-    elif isinstance(kind, T.MapType):
-        inner = [kind.keyType, kind.valueType]
+    inner = [field.dataType for field in kind] if isinstance(kind, T.StructType) else vars(kind).values()
     for each in inner:
-        yield from types_in(each)
+        if isinstance(each, T.DataType):  # an array's elementType, a map's keyType and valueType
+            yield from types_in(each)
 
 
 def holds(kind: T.DataType, *types: type[T.DataType]) -> bool:
     """Return whether a type is one of these, or contains one of them in its arrays, maps and structs."""
     return any(isinstance(each, types) for each in types_in(kind))
+
+
+def changed_inside(value: Column, kind: T.DataType, change: Callable[[Column, T.DataType], Column]) -> Column:
+    """Return an array, a map or a struct with each value in it changed by a function of value and type."""
+    if isinstance(kind, T.ArrayType):
+        return F.transform(value, lambda one: change(one, kind.elementType))
+    if isinstance(kind, T.MapType):
+        keys = F.transform_keys(value, lambda key, _: change(key, kind.keyType))
+        return F.transform_values(keys, lambda _, one: change(one, kind.valueType))
+    fields = cast("T.StructType", kind).fields
+    parts = [change(value.getField(each.name), each.dataType).alias(each.name) for each in fields]
+    return F.when(value.isNotNull(), F.struct(*parts))
 
 
 def columns_with_watermark(frame: DataFrame) -> list[str]:

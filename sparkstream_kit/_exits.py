@@ -266,8 +266,7 @@ def take_standard_streams() -> None:
         return
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         stream.flush()
-        taken = _stream_of(parent, number)
-        if taken is not None:
+        if (taken := _stream_of(parent, number)) is not None:
             os.dup2(taken, number)
             os.close(taken)
 

@@ -12,18 +12,16 @@ import importlib.util
 import json
 import os
 import re
-import stat
 from contextlib import suppress
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from importlib.abc import ResourceLoader
     from importlib.resources.abc import Traversable
 
 
@@ -46,8 +44,9 @@ def replace(target: Path, parts: Iterable[str | bytes], *, private: bool = False
     try:
         opener = _private if private else None  # open() and not Path.open(), which has no opener
         with open(temporary, "wb", opener=opener) as file:
-            if not private and (before := _mode(target)) is not None:
-                os.fchmod(file.fileno(), before)
+            if not private:
+                with suppress(FileNotFoundError):
+                    os.fchmod(file.fileno(), target.stat().st_mode)
             file.writelines(part.encode() if isinstance(part, str) else part for part in parts)
             file.flush()
             os.fsync(file.fileno())
@@ -55,14 +54,6 @@ def replace(target: Path, parts: Iterable[str | bytes], *, private: bool = False
     except BaseException:
         temporary.unlink(missing_ok=True)  # each retry of a supervisor would leave a file on a full disk
         raise
-
-
-def _mode(path: Path) -> int | None:
-    """Return the permissions of a file, or None if there is no such file."""
-    try:
-        return stat.S_IMODE(path.stat().st_mode)
-    except FileNotFoundError:
-        return None
 
 
 def as_json(value: object) -> str:
@@ -129,8 +120,7 @@ def log_entries(names: Iterable[str]) -> dict[int, str]:
     """
     found = [name for name in names if re.fullmatch(r"\d+(\.compact)?", name)]
     # K.compact replaces K: it holds K and all earlier entries.
-    in_order = sorted((int(name.split(".")[0]), name) for name in found)
-    return dict(in_order)
+    return dict(sorted((int(name.split(".")[0]), name) for name in found))
 
 
 def local(what: str, path: str | os.PathLike[str]) -> Path:
@@ -267,8 +257,7 @@ def as_regex(pattern: str) -> re.Pattern[str]:
         elif found[3]:
             made += f"[{re.sub('^!', '^', found[3])}]"
         else:
-            literal = found[0] == "," and not at
-            made += re.escape(",") if literal else parts.get(found[0], re.escape(found[0]))
+            made += "," if found[0] == "," and not at else parts.get(found[0], re.escape(found[0]))
     return re.compile(made, re.DOTALL)
 
 
@@ -286,12 +275,10 @@ def pyspark_folder() -> Path | None:
 
 def pyspark_version() -> str:
     """Return the version of that PySpark, also from the zip that `spark-submit` adds; "" without PySpark."""
-    found = importlib.util.find_spec("pyspark")
-    if found is None or found.origin is None:
-        return ""
-    loader = cast("ResourceLoader", found.loader)
+    found: Any = importlib.util.find_spec("pyspark")
+    folder = pyspark_folder()
     with suppress(OSError):
-        text = loader.get_data(str(Path(found.origin).with_name("version.py"))).decode()
+        text = found.loader.get_data(f"{folder}/version.py").decode() if folder else ""
         if version := re.search(r"""^__version__.*["'](.+)["']""", text, re.MULTILINE):
             return version[1]
     return ""

@@ -17,10 +17,10 @@ import re
 import shutil
 import sys
 import tomllib
-from dataclasses import dataclass, field
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
@@ -47,20 +47,16 @@ def java_options() -> str:
         >>> java_options() == "" or "-XX:SharedArchiveFile=" in java_options()
         True
     """
-    try:
-        archive = Archive.of_this_launch()
-        if archive is None or not archive.usable():
-            return ""
-    except (InvalidInputError, OSError):  # no home folder, or unreadable files: no archive can be used
-        return ""
-    renewing = "-XX:+AutoCreateSharedArchive " if archive.renews_itself else ""
-    # A damaged archive crashes the JVM unless its checksums are verified; verifying takes no measurable time.
-    # The path is quoted because Spark's launcher splits the options at blanks.
-    return f'{renewing}"-XX:SharedArchiveFile={archive.path}" -XX:+VerifySharedSpaces {QUIET}'
+    with suppress(InvalidInputError, OSError):  # no home folder, or unreadable files: no archive can be used
+        if (archive := Archive.of_this_launch()) is not None and archive.usable():
+            renewing = "-XX:+AutoCreateSharedArchive " if archive.renews_itself else ""
+            # A damaged archive crashes the JVM unless its checksums are verified; verifying takes no
+            # measurable time. The path is quoted because Spark's launcher splits the options at blanks.
+            return f'{renewing}"-XX:SharedArchiveFile={archive.path}" -XX:+VerifySharedSpaces {QUIET}'
+    return ""
 
 
-@dataclass(frozen=True)
-class Archive:
+class Archive(NamedTuple):
     """A class-data archive. Its path names all that it depends on, so that a stale one is not found."""
 
     path: Path
@@ -87,10 +83,9 @@ class Archive:
         """Return whether the archive exists and is complete: Java 17 crashes on one that is cut short."""
         if self.renews_itself:
             return self.path.exists()
-        try:
+        with suppress(OSError):
             return self._note.read_text("utf-8") == str(self.path.stat().st_size)
-        except OSError:
-            return False
+        return False
 
     def keep(self, made: Path) -> None:
         """Install a new archive as a whole; in a virtual environment, remove those that it replaces."""
@@ -149,8 +144,7 @@ _LISTS = ("spark.jars", "spark.jars.packages", "spark.sql.extensions")
 JARS = "SPARKSTREAM_JARS"  # environment variable: a folder of jars, for machines without a network
 
 
-@dataclass(frozen=True)
-class _Connector:
+class _Connector(NamedTuple):
     """How to add one connector to Spark.
 
     Attributes:
@@ -160,8 +154,8 @@ class _Connector:
     """
 
     package: str
-    jars: tuple[str, ...] = ()
-    settings: Mapping[str, str] = field(default_factory=dict)
+    jars: tuple[str, ...]
+    settings: Mapping[str, str] = {}
 
     def of(self, spark: str) -> str | None:
         """Return the Maven coordinates for a version of Spark, or None if there is no such package yet."""

@@ -382,11 +382,8 @@ _BAR = 160  # pixels of the longest bar
 
 def in_notebook() -> bool:
     """Return whether a notebook runs this process and can show HTML, unlike IPython in a terminal."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    return hasattr(get_ipython(), "kernel")
+    ipython = sys.modules.get("IPython")  # which a notebook has imported
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def show_html(what: object, **how: Any) -> Any:
@@ -587,8 +584,7 @@ def table(
         a    1
         bb  20
     """
-    named = [list(columns), *[["NULL" if v is None else v for v in row] for row in rows]]
-    cells = [[printable(str(v)) for v in row] for row in named]
+    cells = [[printable("NULL" if v is None else str(v)) for v in row] for row in (columns, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     cells.insert(1, ["-" * width for width in widths])
     lines = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import zlib
-from functools import reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
@@ -197,23 +197,20 @@ def reloading(
             f"joins.reloading(): name {name!r} names a folder; use letters, digits, - and _"
         )
 
-    def open_part(location: Place | None) -> Callable[[DataFrame, int | None], DataFrame]:
-        def take(batch: DataFrame, batch_id: int | None) -> DataFrame:
-            spark = batch.sparkSession
-            if location is None or batch_id is None:
-                return with_table(batch, read(spark), on=on, how=how)
-            what = f"table {name}"
-            copies = folder_for(location, what, f"tables/{name}")
-            version = pinned(location, batch_id, what, lambda: _copied(read(spark), copies))
-            used = {version, *versions_in_use(location, what)}
-            for path in copies.iterdir():
-                if path.name not in used:
-                    shutil.rmtree(path)
-            return with_table(batch, _read_copy(spark, copies / version), on=on, how=how)
+    def take(location: Place | None, batch: DataFrame, batch_id: int | None) -> DataFrame:
+        spark = batch.sparkSession
+        if location is None or batch_id is None:
+            return with_table(batch, read(spark), on=on, how=how)
+        what = f"table {name}"
+        copies = folder_for(location, what, f"tables/{name}")
+        version = pinned(location, batch_id, what, lambda: _copied(read(spark), copies))
+        used = {version, *versions_in_use(location, what)}
+        for path in copies.iterdir():
+            if path.name not in used:
+                shutil.rmtree(path)
+        return with_table(batch, _read_copy(spark, copies / version), on=on, how=how)
 
-        return take
-
-    return Part(open_part)
+    return Part(lambda location: partial(take, location))
 
 
 def _copied(table: DataFrame, copies: Path) -> str:

@@ -145,8 +145,7 @@ def _current(folder: Path) -> str:
     """Return the name of the version in use."""
     file = folder / _CURRENT
     if not file.is_file():
-        there = ", ".join(_versions_in(folder))
-        if there:
+        if there := ", ".join(_versions_in(folder)):
             fix = f"make one so by models.switch({str(folder)!r}, …) with one of: {there}"
         else:
             fix = "publish one by models.publish (of the job score_posts: LABELLED_DIR MODEL --train spark)"
@@ -268,9 +267,7 @@ def score(
         sparkstream_kit.errors.InvalidInputError: models.score(): frame is None; give a DataFrame ...
     """
     check(score, locals())
-    spark = frame.sparkSession
-    model, name = _find(spark, path, version)
-    return _loaded(spark, model, name, features)(frame)
+    return _loaded(frame.sparkSession, path, version, features)(frame)
 
 
 def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> Part:
@@ -311,9 +308,8 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
             else:
                 version = _version_for(id_of_batch(batch, location), batch_id, folder, location)
             if version not in kept:
-                model, name = _find(batch.sparkSession, for_spark(folder), version)
                 kept.clear()
-                kept[version] = _loaded(batch.sparkSession, model, name, features)
+                kept[version] = _loaded(batch.sparkSession, for_spark(folder), version, features)
             return kept[version](batch)
 
         return take
@@ -329,13 +325,14 @@ class _Kept(dict[str, "Callable[[DataFrame], DataFrame]"]):
 
 
 def _loaded(
-    spark: SparkSession, model: Path | str, version: str, features: str | Sequence[str] | None
+    spark: SparkSession, path: str | Path, version: str | None, features: str | Sequence[str] | None
 ) -> Callable[[DataFrame], DataFrame]:
+    model, name = _find(spark, path, version)
     transform = _of_sklearn(model, features) if isinstance(model, Path) else _of_spark(spark, model)
 
     def scored(frame: DataFrame) -> DataFrame:
         refuse_taken(frame.columns, [_VERSION], "scoring")
-        return transform(frame).withColumn(_VERSION, F.lit(version))
+        return transform(frame).withColumn(_VERSION, F.lit(name))
 
     return scored
 
@@ -528,7 +525,10 @@ def learner(
         if first is not None and not (folder / _CURRENT).exists():
             if not opening.makes:
                 return lambda *_: None
-            _begin_with(first, folder)
+            if (folder / f"first{_FILE}").exists():  # an earlier start was killed before it made it current
+                switch(folder, "first")
+            else:
+                publish(first, folder, "first")
         for name in (*columns, label):
             find_column(frame, name)
         _last_step(_sklearn_model(_find(frame.sparkSession, for_spark(folder), _current(folder))[0]))
@@ -562,13 +562,6 @@ def learner(
         writes_to=(f"folder {os.path.realpath(folder)}",),
         open=open_learner,
     )
-
-
-def _begin_with(first: Any, folder: Path) -> None:
-    if (folder / f"first{_FILE}").exists():  # an earlier start was killed before it made this version current
-        switch(folder, "first")
-    else:
-        publish(first, folder, "first")
 
 
 def _remove_old(folder: Path, query: str, location: Place) -> None:

@@ -95,24 +95,6 @@ def parse_properties(text: str, origin: str) -> dict[str, str]:
     return settings
 
 
-def _text(profile: str) -> str:
-    """Return the text of a profile, given by its name or by the path of a file."""
-    if profile in PROFILES:
-        return _files.in_conf(f"{profile}.conf").read_text("utf-8")
-    path = Path(profile)
-    if not path.exists():
-        near = hint(profile, PROFILES)
-        raise InvalidInputError(
-            f"unknown profile {profile}{near}; known: {', '.join(PROFILES)}, or the path of a file"
-        )
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise InvalidInputError(
-            f"profile {profile} cannot be read: {err}; give a text file in spark-defaults format"
-        ) from err
-
-
 def read_profile(profile: str | Path) -> dict[str, str]:
     """Read the settings of a profile.
 
@@ -134,7 +116,19 @@ def read_profile(profile: str | Path) -> dict[str, str]:
         sparkstream_kit.errors.InvalidInputError: unknown profile locale; did you mean local?; known: ...
     """
     check(read_profile, locals())
-    return parse_properties(_text(str(profile)), str(profile))
+    name = str(profile)
+    if name not in PROFILES and not Path(name).exists():
+        near = hint(name, PROFILES)
+        raise InvalidInputError(
+            f"unknown profile {name}{near}; known: {', '.join(PROFILES)}, or the path of a file"
+        )
+    file = _files.in_conf(f"{name}.conf") if name in PROFILES else Path(name)
+    try:
+        return parse_properties(file.read_text("utf-8"), name)
+    except (OSError, UnicodeDecodeError) as err:
+        raise InvalidInputError(
+            f"profile {name} cannot be read: {err}; give a text file in spark-defaults format"
+        ) from err
 
 
 def submit_properties(profile: str, folder: Path) -> Path:

@@ -321,19 +321,16 @@ class QuerySummary:
         }
         if progress.sink.numOutputRows >= 0:  # -1: the sink does not report it
             counted["output_rows"] = (self.output_rows or 0) + progress.sink.numOutputRows
-        operators = [(operator, times_computed(operator)) for operator in progress.stateOperators]
-        if operators:
+        if operators := [(operator, times_computed(operator)) for operator in progress.stateOperators]:
             counted["state_rows"] = sum(operator.numRowsTotal // times for operator, times in operators)
         if "watermark" in progress.eventTime:
             counted |= self._late(progress)
             if self.mode == "append":  # in other modes the open windows have been written already
                 waits = (each.numRowsTotal // times for each, times in operators if _waits(each))
                 counted["waiting_rows"] = sum(waits)
-        behind = [found for source in progress.sources if (found := records_behind(source)) is not None]
-        if behind:
+        if behind := [found for source in progress.sources if (found := records_behind(source)) is not None]:
             counted["records_behind"] = sum(behind)
-        ages = [age for source in progress.sources if (age := seconds_behind(source)) is not None]
-        if ages:
+        if ages := [age for source in progress.sources if (age := seconds_behind(source)) is not None]:
             counted["seconds_behind"] = max(ages)
         counted |= self._observed(progress)
         return replace(self, **counted).waiting_in(progress)
@@ -394,38 +391,27 @@ class QuerySummary:
 
     def __str__(self) -> str:
         """Return one readable line."""
-        done = [count(self.batches, "batch"), f"{count(self.input_rows, 'row')} in"]
-        if self.output_rows is not None:
-            done.append(f"{count(self.output_rows, 'row')} out")
-        if self.late_rows is not None:
-            done.append(f"{self.late_rows_said} dropped")
-        if self.rows_set_aside is not None:
-            done.append(f"{count(self.rows_set_aside, 'late row')} set aside")
-        if self.header_rows:
-            done.append(count(self.header_rows, "header line"))
-        if self.bad_rows is not None:
-            done.append(count(self.bad_rows, "bad row"))
+        nulls, rate = [], self.rows_per_second
         if self.null_rows and self.rows_looked_at is not None:
             some = " looked at" if self.rows_looked_at < self.input_rows else ""
-            done.append(f"{self.null_rows:,} of {count(self.rows_looked_at, 'row')}{some} without a value")
-        if self.state_rows is not None:
-            done.append(f"{count(self.state_rows, 'row')} in state")
-        done += self._behind()
-        if self.rows_per_second is not None:
-            done.append(f"{count(round(self.rows_per_second), 'row')}/s")
+            nulls = [f"{self.null_rows:,} of {count(self.rows_looked_at, 'row')}{some} without a value"]
+        done = [
+            count(self.batches, "batch"),
+            f"{count(self.input_rows, 'row')} in",
+            *_counted(self.output_rows, "row", " out"),
+            *([] if self.late_rows is None else [f"{self.late_rows_said} dropped"]),
+            *_counted(self.rows_set_aside, "late row", " set aside"),
+            *_counted(self.header_rows or None, "header line"),
+            *_counted(self.bad_rows, "bad row"),
+            *nulls,
+            *_counted(self.state_rows, "row", " in state"),
+            *_counted(self.records_behind, "record", " behind"),
+            *_counted(self.files_waiting or None, "file", " waiting"),
+            *([] if self.seconds_behind is None else [f"{self.seconds_behind:,.0f} s behind"]),
+            *_counted(None if rate is None else round(rate), "row", "/s"),
+        ]
         last = "none" if self.last_batch is None else self.last_batch
         return f"{self.name}: {', '.join(done)}, last batch committed: {last}"
-
-    def _behind(self) -> list[str]:
-        """Describe the backlog in words, in the unit of each kind of source."""
-        said = []
-        if self.records_behind is not None:
-            said.append(f"{count(self.records_behind, 'record')} behind")
-        if self.files_waiting:
-            said.append(f"{count(self.files_waiting, 'file')} waiting")
-        if self.seconds_behind is not None:
-            said.append(f"{self.seconds_behind:,.0f} s behind")
-        return said
 
 
 @dataclass(frozen=True)
@@ -471,6 +457,11 @@ class RunSummary:
                 lines.append(f"hint: {found} of query {query.name} {looks}; {fix}")
         lines.append(f"ended after {self.seconds:.1f} s by: {self.ended_by}")
         return "\n".join(map(printable, lines))
+
+
+def _counted(number: int | None, what: str, then: str = "") -> list[str]:
+    """Return a number with its noun and the words after it, as the only item of a list; empty for None."""
+    return [] if number is None else [f"{count(number, what)}{then}"]
 
 
 def _waits(operator: StateOperatorProgress) -> bool:

@@ -27,12 +27,6 @@ from sparkstream_kit._packages import missing_source
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.batch import begin, hand_over, keep_printed
 from sparkstream_kit._spark.place import locate
-from sparkstream_kit._spark.plan import (
-    has,
-    inputs_of,
-    refused,
-    runs_python,
-)
 from sparkstream_kit._spark.queries import Started, note, stop_unknown
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, plan_empty_batch
@@ -79,7 +73,7 @@ def _check_realtime(frame: DataFrame, sink: Sink, mode: str) -> None:
         )
     if mode != "update":
         raise InvalidInputError(f"trigger realTime writes in mode update, not {mode}; give mode='update'")
-    if runs_python(frame):
+    if plan.runs_python(frame):
         raise InvalidInputError(
             "trigger realTime runs no Python function; leave it out, or give processingTime='0 seconds'"
         )
@@ -201,7 +195,7 @@ def start(
         continues: the checkpoint of an earlier version of this query. If `checkpoint` does not exist yet, it
             is created so that this query continues exactly where the earlier one has stopped: its state is
             built from the input that the earlier version has read, and nothing is written meanwhile. All
-            sources must be files or Kafka topics, and both checkpoints must be on a local path.
+            sources must be files, Kafka topics or Delta tables, and both checkpoints must be on a local path.
         allow_changed_query: accept a checkpoint that a different query wrote, and keep its state; or one
             that has read other folders, in which case the new folders are read from the start.
         moved: folders of input files that have moved since the checkpoint was written, as {old: new}. The
@@ -248,8 +242,7 @@ def start(
         _refuse_own_input(asked)
         carried = () if continues is None else _carry_over(asked, continues, dry_run=dry_run)
         if dry_run:
-            found: Any = _planned(asked, trigger, carried, **guarding)
-            return found  # type: ignore[no-any-return]
+            return _planned(asked, trigger, carried, **guarding)  # type: ignore[return-value]
         return _start(asked, trigger, **guarding)
 
 
@@ -274,7 +267,7 @@ class _Asked:
         place = self.location
         if place is None or self.mode == "complete" or not place.names("state"):
             return None
-        if not has(self.frame, "EventTimeWatermark"):
+        if not plan.has(self.frame, "EventTimeWatermark"):
             # A last batch would write nothing, and after it the checkpoint would accept no more rows.
             return None
         with at_hand(place) as logs:
@@ -319,7 +312,7 @@ def _starting(asked: _Asked) -> Iterator[None]:
         if known := missing_source(err) or wrong_event_time(err):
             raise InvalidInputError(known) from None
         if isinstance(err, AnalysisException):
-            raise InvalidInputError(f"query {asked.name}: {refused(err, asked.mode)}") from err
+            raise InvalidInputError(f"query {asked.name}: {plan.refused(err, asked.mode)}") from err
         raise
 
 
@@ -366,8 +359,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
     interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
     known = Started(
         *(frame, asked.mode, location, asked.drain, write is not None, interval or None, sink.writes_to),
-        endless=not (ends := bool(trigger.keys() & {"availableNow", "once"})),
-        ends=ends,
+        ends=bool(trigger.keys() & {"availableNow", "once"}),
         logs=None if location is None or location.folder is None else guarded.logs,
     )
     note(query, known)
@@ -404,10 +396,10 @@ def _state_store(frame: DataFrame) -> dict[str, str]:
     add fields, but Spark supports Avro for no other stateful operator, so it is used only if there is none.
     https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
     """
-    if not has(frame, "TransformWithState"):
+    if not plan.has(frame, "TransformWithState"):
         return {}
     rocksdb = {STATE_STORE: STATE_STORES["rocksdb"]}
-    others = has(frame, "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join")
+    others = plan.has(frame, "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join")
     return rocksdb if others else rocksdb | {_ENCODING: "avro"}
 
 
@@ -456,9 +448,8 @@ def _refuse_own_input(asked: _Asked) -> None:
     """Refuse a sink that writes into an input folder: the query would read its own output."""
     found = (_WRITTEN.fullmatch(target) for target in asked.sink.writes_to)
     written = {match[1]: _spelt(match[1]) for match in found if match}
-    if not written:
-        return
-    for given in (each.path for each in inputs_of(asked.frame) if each.path is not None):
+    inputs = plan.inputs_of(asked.frame) if written else []
+    for given in (each.path for each in inputs if each.path is not None):
         there = {_spelt(each) for each in [given, *_files.matching(given)]}
         for path, spelt in written.items():
             if any(f"{spelt}/".startswith(f"{each.rstrip('/')}/") for each in there):

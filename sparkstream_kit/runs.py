@@ -86,7 +86,7 @@ class _Watched:
         # Spark connects to a socket in the first batch. Before that a missing reader does not mean that the
         # socket has closed.
         self.sockets: list[tuple[str, int]] | None = None
-        self.endless = self.known.endless
+        self.endless = self.known.frame is not None and not self.known.ends
         self.ended = False
         self._stopping: threading.Thread | None = None
         self._stops_until = 0.0
@@ -193,7 +193,7 @@ class _Run:
     Args:
         queries: the queries, of one session.
         inbox: where signals, limits, progress and ends are posted.
-        on_batch: called with the progress of each batch, or None.
+        told: the functions to call with the progress of each batch.
         idle: as for `run`.
         max_batches: as for `run`.
         before: the summary to continue, for the last batch of a query that has been run before.
@@ -203,14 +203,14 @@ class _Run:
         self,
         queries: tuple[StreamingQuery, ...],
         inbox: _waiting.Inbox,
-        on_batch: Callable[[StreamingQueryProgress], None] | None,
+        told: list[_OnBatch],
         *,
         idle: float | None = None,
         max_batches: int | None = None,
         before: QuerySummary | None = None,
     ) -> None:
         self._inbox = inbox
-        self._on_batch = on_batch
+        self._told = told
         self._idle = idle
         self._max_batches = max_batches
         self._by_run_id = {str(query.runId): _Watched(query, before) for query in queries}
@@ -354,10 +354,8 @@ class _Run:
         before = {each: spark_queries.last_batch(each.query) for each in self._queries if not each.ended}
         while before:
             for each, last in list(before.items()):
-                through = (
-                    not spark_queries.in_batch(each.query) or spark_queries.last_batch(each.query) != last
-                )
-                if through or time.monotonic() >= deadline:
+                waits = spark_queries.in_batch(each.query) and spark_queries.last_batch(each.query) == last
+                if not waits or time.monotonic() >= deadline:
                     del before[each]
                     each.begin_stop()
             if before:
@@ -373,7 +371,7 @@ class _Run:
         return [each for each in self._queries if not each.has_stopped()]
 
     def _record(self, progress: StreamingQueryProgress) -> None:
-        """Count a batch once, print what its function printed, and call `on_batch`."""
+        """Count a batch once, print what its function printed, and tell those who want to know."""
         each = self._by_run_id[str(progress.runId)]
         if each.done.has(progress):
             return
@@ -386,8 +384,8 @@ class _Run:
         if each.sockets is None:
             each.sockets = plan.sockets_in(" ".join(source.description for source in progress.sources))
         spark_queries.bring_printed(each.query)
-        if self._on_batch is not None:
-            self._on_batch(progress)
+        for tell in self._told:
+            tell(progress)
 
     def _catch_up(self) -> None:
         """Record batches without an event: those from before the run, and the last ones of ended queries."""
@@ -493,7 +491,8 @@ def run(
         raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
     with _summary_kept(summary_json) as keep, ExitStack() as faces:
         try:
-            with _stopped_if_refused(queries):
+            with ExitStack() as refused:
+                refused.callback(_stop, queries)
                 planned = [query for query in queries if isinstance(query, Planned)]
                 check(run, locals() | ({"queries": ()} if planned else {}))
                 _check_limits(idle, max_batches, grace)
@@ -504,7 +503,14 @@ def run(
                 if summary_json is not None:
                     check_writable("the summary", summary_json)
                 drains = [_drain_of(query) for query in queries] if drain else []
-                told = faces.enter_context(_shown(queries, on_batch, inbox, show=show, ui=ui, record=record))
+                told = [] if on_batch is None else [on_batch]
+                if {show, ui, record} != {None}:
+                    from sparkstream_kit.monitoring import watching
+
+                    stop = partial(inbox.post, "stop")
+                    view = watching(queries, stop=stop, show=show, ui=ui, record=record)
+                    told.insert(0, faces.enter_context(view))
+                refused.pop_all()
             summary = _Run(queries, inbox, told, idle=idle, max_batches=max_batches).to_end(grace)
             if summary.ended_by == "end of input":
                 summary = _drained(summary, drains, told, grace)
@@ -538,16 +544,11 @@ def _summary_kept(path: str | Path | None) -> Iterator[Callable[[RunSummary], Ru
         raise
 
 
-@contextmanager
-def _stopped_if_refused(queries: tuple[StreamingQuery, ...]) -> Iterator[None]:
-    """Stop the queries if the block fails, so that no query keeps running after `run` was refused."""
-    try:
-        yield
-    except BaseException:
-        for query in queries:
-            if is_a("StreamingQuery", query):  # a wrong argument, such as a session, may have a `stop`, too
-                query.stop()
-        raise
+def _stop(queries: tuple[StreamingQuery, ...]) -> None:
+    """Stop the queries, so that none keeps running after `run` was refused."""
+    for query in queries:
+        if is_a("StreamingQuery", query):  # a wrong argument, such as a session, may have a `stop`, too
+            query.stop()
 
 
 def _check_limits(idle: float | None, max_batches: int | None, grace: float) -> None:
@@ -558,37 +559,6 @@ def _check_limits(idle: float | None, max_batches: int | None, grace: float) -> 
         raise InvalidInputError(f"grace must be a number of seconds, not {grace}")
     if max_batches is not None and max_batches < 1:
         raise InvalidInputError(f"max_batches must be a whole number from 1, not {max_batches}")
-
-
-@contextmanager
-def _shown(
-    queries: tuple[StreamingQuery, ...], on_batch: _OnBatch | None, inbox: _waiting.Inbox, **asked: Any
-) -> Iterator[_OnBatch | None]:
-    """Open the views of the run that were asked for, such as the web page, and close them after the block.
-
-    Args:
-        queries: the queries of the run.
-        on_batch: the user's function, or None.
-        inbox: where a view posts that the run must stop.
-        **asked: `show`, `ui` and `record` of `run`.
-
-    Yields:
-        A function to call with the progress of each batch, which also calls `on_batch`; None if there is
-        nothing to call.
-    """
-    if all(value is None for value in asked.values()):
-        yield on_batch
-        return
-    from sparkstream_kit.monitoring import watching
-
-    with watching(queries, stop=partial(inbox.post, "stop"), **asked) as shown:
-
-        def told(progress: StreamingQueryProgress) -> None:
-            shown(progress)
-            if on_batch is not None:
-                on_batch(progress)
-
-        yield told
 
 
 def _drain_of(query: StreamingQuery) -> spark_queries.Drain:
@@ -607,29 +577,27 @@ def _drain_of(query: StreamingQuery) -> spark_queries.Drain:
 
 
 def _drained(
-    summary: RunSummary, drains: list[spark_queries.Drain], on_batch: _OnBatch | None, grace: float
+    summary: RunSummary, drains: list[spark_queries.Drain], told: list[_OnBatch], grace: float
 ) -> RunSummary:
     """Run the last batch of each query that may have windows to close, and add it to the summary.
 
     Args:
         summary: the summary so far.
         drains: for each query, in the order of the summary, the function that starts its last batch.
-        on_batch: called with the progress of each batch, or None.
+        told: the functions to call with the progress of each batch.
         grace: as for `run`.
     """
+    finished = list(summary.queries)
     for number, drain in enumerate(drains):
-        query, done = drain(), summary.queries[number]
+        query, done = drain(), finished[number]
         if query is not None:
-            last = _Run((query,), _waiting.Inbox(), on_batch, before=done).to_end(grace)
+            last = _Run((query,), _waiting.Inbox(), told, before=done).to_end(grace)
             done, seconds = last.queries[0], summary.seconds + last.seconds
             warnings = tuple(dict.fromkeys([*summary.warnings, *last.warnings]))
             summary = replace(summary, ended_by=last.ended_by, seconds=seconds, warnings=warnings)
         is_through = summary.ended_by == "end of input"
-        if is_through and done.waiting_rows:
-            # No row waits for the watermark any more; the state may still keep rows for other purposes.
-            done = replace(done, waiting_rows=0)
-        queries = summary.queries
-        summary = replace(summary, queries=(*queries[:number], done, *queries[number + 1 :]))
+        # No row waits for the watermark any more; the state may still keep rows for other purposes.
+        finished[number] = replace(done, waiting_rows=0) if is_through and done.waiting_rows else done
         if not is_through:
             break
-    return summary
+    return replace(summary, queries=tuple(finished))

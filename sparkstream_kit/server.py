@@ -288,7 +288,6 @@ def _launch(
     }
     conf = folder / "server.conf"
     _files.replace(conf, (f"{key} {value}\n" for key, value in settings.items()), private=True)
-    command = [submit, "--properties-file", str(conf), "--class", _MAIN_CLASS]
     with _files.private_file(folder / "server.log") as log:
         # Hide tokens: Spark's Python processes print the address that they attach to, which has the token.
         hide = ["sed", "-u", "s/token=[^ ;]*/token=(hidden)/g"]
@@ -296,7 +295,7 @@ def _launch(
             hide, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     server = subprocess.Popen(
-        [*command, "spark-internal"],
+        [submit, "--properties-file", str(conf), "--class", _MAIN_CLASS, "spark-internal"],
         env=_environment(home, token, folder),
         stdin=subprocess.DEVNULL,
         stdout=filtered.stdin,
@@ -465,9 +464,8 @@ def _apply(spark: SparkSession, builder: Any, profile: Mapping[str, str]) -> Non
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         builder.config(map=profile).getOrCreate()
-    for (
-        each
-    ) in said:  # Spark warns about settings that only a server's start can set, and about unreadable values
+    # Spark warns about settings that only a server's start can set, and about unreadable values.
+    for each in said:
         if re.match("(?is)failed to set (?!.*cannot.modify)", str(each.message)):
             spark.stop()  # so that a call with a corrected profile gets a new session
             raise InvalidInputError(f"{said_by_spark(UserWarning(each.message))}; correct that setting")
@@ -573,11 +571,9 @@ def _own_url(url: str, host: str, port: int) -> str | None:
 
     None also if the address has a token already.
     """
-    if host not in _LOOPBACK or "token=" in url:
+    if host not in _LOOPBACK or "token=" in url or status(port) is None:
         return None
     try:
-        if status(port) is None:
-            return None
         token = (folder_of(port) / "token").read_text("utf-8")
     except OSError:
         return None

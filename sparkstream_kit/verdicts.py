@@ -21,7 +21,7 @@ from sparkstream_kit.progress import QuerySummary, Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pyspark.sql.streaming.listener import SourceProgress, StreamingQueryProgress
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 __all__ = ["KEPT", "LEVELS", "Record", "Verdict", "of_late", "of_rules", "of_values", "record", "verdicts"]
 
@@ -87,8 +87,9 @@ def record(progress: StreamingQueryProgress) -> Record:
     """
     check(record, locals())
     watermark = moment(progress.eventTime.get("watermark"))
-    waiting = [found for source in progress.sources if (found := _waiting(source)) is not None]
     of_files = [each for source in progress.sources if (each := files(source)) is not None]
+    behind = [number for source in progress.sources if (number := records_behind(source)) is not None]
+    waiting = [each[0] for each in of_files] + behind
     states = progress.stateOperators
     return Record(
         batch=progress.batchId,
@@ -103,12 +104,6 @@ def record(progress: StreamingQueryProgress) -> Record:
         to_files=progress.sink.description.startswith("FileSink["),
         files=sum(each[1] for each in of_files) if of_files else None,
     )
-
-
-def _waiting(source: SourceProgress) -> int | None:
-    """Return a source's backlog: its waiting files, or its unread Kafka records; None if it is not known."""
-    found = files(source)
-    return records_behind(source) if found is None else found[0]
 
 
 def verdicts(

@@ -278,10 +278,10 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
     check(flatten, locals())
     column = _columns.find_column(df, column)
     field = df.schema[column]
-    if not _is_window(field.dataType):
+    kind = field.dataType.simpleString()
+    if not re.fullmatch(r"struct<start:timestamp(_ntz)?,end:timestamp(_ntz)?>", kind):
         raise InvalidInputError(
-            f"column {column} is {field.dataType.simpleString()}, not a window; "
-            "flatten takes what tumbling, sliding or session made"
+            f"column {column} is {kind}, not a window; flatten takes what tumbling, sliding or session made"
         )
     _columns.refuse_taken([name for name in df.columns if name != column], ("start", "end"), "flatten()")
     # The fields of a struct lose the watermark. Only `end` may get it back: Spark allows one event-time
@@ -349,11 +349,3 @@ def _has_order(kind: T.DataType) -> bool:
 
 def _interval(microseconds: int) -> str:
     return f"{microseconds} microseconds"
-
-
-def _is_window(dtype: T.DataType) -> bool:
-    return (
-        isinstance(dtype, T.StructType)
-        and dtype.names == ["start", "end"]
-        and all(isinstance(f.dataType, (T.TimestampType, T.TimestampNTZType)) for f in dtype)
-    )

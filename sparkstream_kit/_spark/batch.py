@@ -93,8 +93,7 @@ def show(rows: DataFrame, table: str) -> Callable[[DataFrame], None]:
     shared = f"{_shared(spark)}_{uuid4().hex}"
     rows.createOrReplaceGlobalTempView(shared)
     # A view defined in SQL: Spark looks up the global view on every read and so finds its latest rows.
-    view = f"CREATE OR REPLACE TEMPORARY VIEW {quoted(table)}"
-    spark.sql(f"{view} AS TABLE {_GLOBAL}.{shared}")
+    spark.sql(f"CREATE OR REPLACE TEMPORARY VIEW {quoted(table)} AS TABLE {_GLOBAL}.{shared}")
     return lambda others: others.createOrReplaceGlobalTempView(shared)
 
 
@@ -279,11 +278,9 @@ def id_in_checkpoint(location: Place) -> str | None:
         The id from the checkpoint's file `metadata`. None if the file is missing, as before the first start,
         or cannot be read.
     """
-    try:
-        text = location.read("metadata")
-        return None if text is None else str(json.loads(text)["id"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # Spark, or the checks of `start`, report a damaged file
+    with suppress(OSError, ValueError, KeyError, TypeError):  # Spark, or `start`, reports a damaged file
+        return str(json.loads(location.read("metadata") or "")["id"])
+    return None
 
 
 def id_of_batch(batch: DataFrame, location: Place | None) -> str:
@@ -316,9 +313,7 @@ def checkpoint_of_batch(batch: DataFrame) -> Place | None:
         The checkpoint. None on Spark Connect, and for a DataFrame that is not a batch of a running query.
     """
     spark: Any = batch.sparkSession
-    if is_connect(spark):
-        return None
-    query = spark.sparkContext.getLocalProperty("sql.streaming.queryId")
+    query = None if is_connect(spark) else spark.sparkContext.getLocalProperty("sql.streaming.queryId")
     if query is None:
         return None
     # The batch's session is a copy with an empty `streams`; the shared state has the queries of all sessions.

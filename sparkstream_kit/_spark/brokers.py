@@ -85,19 +85,15 @@ class Client:
 
     def topics(self, names: Iterable[str]) -> dict[str, Topic]:
         """Return the topics with these names; a topic that does not exist is left out."""
-        wanted = self._jvm.java.util.ArrayList()
-        for name in names:
-            wanted.add(name)
         found = {}
-        for name, answer in dict(self._admin.describeTopics(wanted).topicNameValues()).items():
+        for name, answer in dict(self._admin.describeTopics([*names]).topicNameValues()).items():
             try:
                 said = answer.get()
+                numbers = sorted(part.partition() for part in said.partitions())
+                found[name] = Topic(said.topicId().toString(), tuple(numbers))
             except Py4JJavaError as err:
-                if innermost_cause(err).startswith("UnknownTopicOrPartitionException"):
-                    continue
-                raise
-            numbers = sorted(part.partition() for part in said.partitions())
-            found[name] = Topic(said.topicId().toString(), tuple(numbers))
+                if not innermost_cause(err).startswith("UnknownTopicOrPartitionException"):
+                    raise
         return found
 
     def offsets(self, of: Iterable[tuple[str, int]], *, earliest: bool) -> dict[tuple[str, int], int]:
@@ -108,12 +104,10 @@ class Client:
             earliest: return the offset of the first record that Kafka still has, instead of the offset that
                 the next record will get.
         """
-        spec = self._jvm.org.apache.kafka.clients.admin.OffsetSpec
-        asked = self._jvm.java.util.HashMap()
+        specs = self._jvm.org.apache.kafka.clients.admin.OffsetSpec
+        spec = specs.earliest() if earliest else specs.latest()
         parts = {each: self._jvm.org.apache.kafka.common.TopicPartition(*each) for each in of}
-        for part in parts.values():
-            asked.put(part, spec.earliest() if earliest else spec.latest())
-        answer = self._admin.listOffsets(asked)
+        answer = self._admin.listOffsets(dict.fromkeys(parts.values(), spec))
         return {each: int(answer.partitionResult(part).get().offset()) for each, part in parts.items()}
 
 
@@ -131,21 +125,18 @@ def client(spark: SparkSession, options: Mapping[str, str]) -> Iterator[Client]:
             line without the secrets among the options.
     """
     jvm: Any = spark._jvm
-    given = {name[6:]: value for name, value in options.items() if name.lower().startswith("kafka.")}
-    limit = _limit(options)
-    settings = jvm.java.util.Properties()
-    for name, value in (given | {_TIMEOUT: limit, "request.timeout.ms": limit}).items():
-        settings.put(name, str(value))
-    admin = None
+    given = {name[6:]: str(value) for name, value in options.items() if name.lower().startswith("kafka.")}
+    limit = str(_limit(options))
+    settings = given | {_TIMEOUT: limit, "request.timeout.ms": limit}
     try:
         admin = jvm.org.apache.kafka.clients.admin.AdminClient.create(settings)
-        yield Client(jvm, admin)
+        try:
+            yield Client(jvm, admin)
+        finally:
+            admin.close(jvm.java.time.Duration.ZERO)
     except (Py4JJavaError, PySparkException) as err:
         # `from None` drops the stack trace: Java's message in it may show a secret setting.
         raise InvalidInputError(_refusal(options, innermost_cause(err))) from None
-    finally:
-        if admin is not None:
-            admin.close(jvm.java.time.Duration.ZERO)
 
 
 def try_to_read(spark: SparkSession, options: Mapping[str, str]) -> None:
@@ -167,10 +158,9 @@ def try_to_read(spark: SparkSession, options: Mapping[str, str]) -> None:
         "kafka.request.timeout.ms": limit,
         "fetchOffset.numRetries": "1",
     }
-    kept = ("kafka.", "subscribe")
-    given = {name: value for name, value in options.items() if name.lower().startswith(kept)}
+    given = {name: value for name, value in options.items() if re.match(r"(?i)kafka\.|subscribe", name)}
     try:
-        spark.read.format("kafka").options(**{**given, **own}).load().isEmpty()
+        spark.read.format("kafka").options(**given | own).load().isEmpty()
     except PySparkException as err:
         cause = innermost_cause(err)
         found = re.search(r"(?:[\w.]+\.)?(\w+(?:Exception|Error): .*)", cause.partition("JVM stacktrace")[0])

@@ -83,9 +83,7 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
     """
     if sys.stderr and sys.stderr.isatty():
         sys.stderr.write("starting Spark …\n")
-    words = None
-    if not jvm_runs():
-        words = _launch(wanted, quiet=quiet)
+    words = None if jvm_runs() else _launch(wanted, quiet=quiet)
     SparkContext._ensure_initialized()
     _refuse_versions()
     try:
@@ -225,8 +223,7 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
     try:
         # Delay signals: an interrupted launch would leave its JVM running.
         with _waiting.signals_after():
-            gateway = launch_gateway(launch, {"stderr": words.end})
-            SparkContext._ensure_initialized(gateway=gateway)
+            SparkContext._ensure_initialized(gateway=launch_gateway(launch, {"stderr": words.end}))
     except (PySparkRuntimeError, OSError) as err:
         words.closed()
         said = words.drop()
@@ -295,8 +292,7 @@ class _Words:
     def drop(self) -> str:
         """Return the JVM's output since its start, and pass on none that is still held back."""
         # If the JVM has ended, the thread reads the rest of the pipe and ends, too.
-        if self.end < 0:
-            self._thread.join(1.0)
+        self._thread.join(1.0)
         with self._lock:
             said, self._said, self._held = self._said, b"", b""
         return said.decode(errors="replace")

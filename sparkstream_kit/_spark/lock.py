@@ -43,6 +43,7 @@ class LockFile:
         self._file = file  # a java.io.RandomAccessFile, or on Spark Connect a Python file
         # Keep the reference: without it the JVM collects the lock object and forgets that it has the lock.
         self._java_lock = java_lock
+        self._cut = file.truncate if java_lock is None else file.setLength
 
     @property
     def is_here(self) -> bool:
@@ -56,16 +57,12 @@ class LockFile:
             OSError: the text cannot be written, as on a full disk; the file is closed, and the lock is free.
         """
         try:
-            if self.is_here:
-                self._file.truncate(0)
-            else:
-                self._file.setLength(0)
+            self._cut(0)
             self._file.write(text)
-        except OSError:
+        except (OSError, Py4JJavaError) as err:
             self.close()
-            raise
-        except Py4JJavaError as err:
-            self.close()
+            if isinstance(err, OSError):
+                raise
             raise OSError(err.java_exception.getMessage()) from err
 
     def release(self) -> None:
@@ -108,9 +105,8 @@ def take(spark: Any, path: Path) -> LockFile:
             if isinstance(err, BlockingIOError):
                 raise LockedError from err
             raise
-        return LockFile(
-            file, None, {"jvm": None, "client": f"{server_folder(spark)}/clients/{spark.session_id}"}
-        )
+        client = f"{server_folder(spark)}/clients/{spark.session_id}"
+        return LockFile(file, None, {"jvm": None, "client": client})
     jvm = spark._jvm
     java: Any = None
     try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,11 +202,8 @@ class There(Place):
         with self._files() as files:
             if not files.exists(path):
                 return None
-            stream = files.open(path)
-            try:
+            with closing(files.open(path)) as stream:
                 return str(self._spark._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
-            finally:
-                stream.close()
 
     def bring(self, name: str, to: Path) -> None:
         path, target = self._path(name), to / name
@@ -330,7 +327,7 @@ def refuse_elsewhere(spark: SparkSession, what: str, instead: str) -> None:
     Raises:
         InvalidInputError: the session's server is not one of `sparkstream serve` on this machine.
     """
-    if are_elsewhere(spark):
+    if is_connect(spark) and server_folder(spark) is None:
         raise InvalidInputError(
             f"{what} would be on the Spark Connect server; use {instead}, or a server on this machine "
             "(sparkstream serve)"
@@ -359,11 +356,6 @@ def refuse_many_disks(spark: SparkSession, what: str, path: str) -> None:
             "of the rows to a disk of their own; give a path that they share, such as hdfs://namenode/rows, "
             f"or, if they share this folder, file://{os.path.abspath(path)}"  # noqa: PTH100 - a text
         )
-
-
-def are_elsewhere(spark: SparkSession) -> bool:
-    """Return whether a session's queries read and write the files of a server on another machine."""
-    return is_connect(spark) and server_folder(spark) is None
 
 
 _STATUS = re.compile(r"path=(.*?); isDirectory=(true|false);.*?modification_time=(\d+)", re.DOTALL)
@@ -420,10 +412,8 @@ def reached(what: str, path: str) -> Iterator[None]:
     """
     try:
         yield
-    except AnalysisException:
-        raise
     except (OSError, Py4JJavaError, PySparkException) as err:
-        if _files.plain(path) is not None:
+        if isinstance(err, AnalysisException) or _files.plain(path) is not None:
             raise
         cause = innermost_cause(err.__cause__ or err)
         raise InvalidInputError(

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from pyspark import SparkContext
@@ -100,15 +99,14 @@ def refused(error: AnalysisException, mode: str) -> str:
     return said_by_spark(error)
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(NamedTuple):
     """A source of a query. A plan may contain it several times, as in a union with itself.
 
     Attributes:
         kind: "files", or Spark's name of the source, such as "kafka" or "socket".
         path: for files, their folder or a pattern; None for any other source.
-        options: the source's options, with names in lower case; empty for files. On Spark Connect they do
-            not include secrets.
+        options: the source's options, with names in lower case. On Spark Connect they do not include
+            secrets, and are empty for files and Delta tables.
         number: the source's number in the query, from 0.
         name: the name that the user has given the source (`readStream.name()`), or None.
         places: the positions at which the plan contains the source, from 0. A checkpoint's offset file has
@@ -129,11 +127,9 @@ class Input:
         if self.kind == "kafka":
             topics = options.get("subscribe") or options.get("subscribepattern") or options.get("assign")
             return f"topic {topics} of Kafka at {options.get('kafka.bootstrap.servers')}"
-        return (
-            f"{self.kind} {options['host']}:{options['port']}"
-            if {"host", "port"} <= {*options}
-            else self.kind
-        )
+        if {"host", "port"} <= {*options}:
+            return f"{self.kind} {options['host']}:{options['port']}"
+        return self.kind
 
     @property
     def log(self) -> str:
@@ -173,7 +169,7 @@ def _numbered(leaves: Iterable[tuple[Any, str, dict[str, str], str | None]]) -> 
     for place, (leaf, text, options, name) in enumerate(leaves):
         if leaf in known:  # for a leaf of the JVM, `==` calls Java's equals
             number = known.index(leaf)
-            found[number] = replace(found[number], places=(*found[number].places, place))
+            found[number] = found[number]._replace(places=(*found[number].places, place))
             continue
         files = re.fullmatch(r"FileSource\[(.*)\]", text, re.DOTALL)
         given = {key.lower(): value for key, value in options.items()}
@@ -187,17 +183,23 @@ def _leaves(analyzed: Any) -> Iterator[tuple[Any, str, dict[str, str], str | Non
     """Yield the streaming leaves of an analyzed plan in the JVM, as `_numbered` takes them."""
     leaves = analyzed.collectLeaves()
     for leaf in filter(lambda leaf: leaf.isStreaming(), map(leaves.apply, range(leaves.size()))):
-        options = {} if _is_of_files(leaf) else dict(leaf.extraOptions().asCaseSensitiveMap())
-        yield leaf, leaf.sourceName(), options, _name_in(leaf.simpleString(1))
+        yield leaf, leaf.sourceName(), _options(leaf), _name_in(leaf.simpleString(1))
+
+
+def _options(leaf: Any) -> dict[str, str]:
+    """Return the options of a streaming leaf in the JVM, as they were given."""
+    if not _is_of_files(leaf):
+        return dict(leaf.extraOptions().asCaseSensitiveMap())
+    jvm: Any = SparkContext._jvm
+    return dict(jvm.scala.jdk.javaapi.CollectionConverters.asJava(leaf.dataSource().options()))
 
 
 def _is_of_files(leaf: Any) -> bool:
-    """Return whether a leaf is a source of Spark's first API, which its file sources use."""
+    """Return whether a leaf is a source of Spark's first API, which files and Delta tables use."""
     return bool(leaf.getClass().getSimpleName() == "StreamingRelation")
 
 
-@dataclass(frozen=True)
-class FileRead:
+class FileRead(NamedTuple):
     """How a query reads a folder of files.
 
     Attributes:
@@ -226,7 +228,6 @@ def file_reads(frame: DataFrame) -> list[FileRead | None]:
             _file_read(read.format, read.schema, {"path": "".join(read.paths), **read.options})
             for read in once
         ]
-    as_python = given.sparkSession._jvm.scala.jdk.javaapi.CollectionConverters.asJava
     found: list[FileRead | None] = []
     known: list[Any] = []
     for leaf, *_ in _leaves(given._jdf.queryExecution().analyzed()):
@@ -239,7 +240,7 @@ def file_reads(frame: DataFrame) -> list[FileRead | None]:
         source = leaf.dataSource()
         schema = source.userSpecifiedSchema()
         text = schema.get().json() if schema.isDefined() else ""
-        found.append(_file_read(source.className(), text, dict(as_python(source.options()))))
+        found.append(_file_read(source.className(), text, _options(leaf)))
     return found
 
 
@@ -269,7 +270,7 @@ def _leaves_in_text(plan: str) -> Iterator[tuple[Any, str, dict[str, str], str |
     """Yield the same as `_leaves`, from the text of a plan as Spark Connect prints it."""
     for line in plan.split("\n"):
         leaf = line.lstrip(" :+-~")
-        if found := re.search(r"(FileSource\[.*?\])(?:, \[|$)", leaf):
+        if found := re.search(r"(FileSource\[.*?\]|(?<=StreamingRelation )\w+)(?:, \[|$)", leaf):
             yield leaf, found[1], {}, _name_in(leaf)
         elif found := re.search(r"StreamingRelationV2 [^,]*, ([^,]*), [^,]*, \[(.*?)\], \[", leaf):
             pairs = (pair.partition("=") for pair in found[2].split(", "))
@@ -284,20 +285,15 @@ def _name_in(leaf: str) -> str | None:
 
 def analyzed_plan(frame: DataFrame) -> str:
     """Return Spark's analyzed plan of a query as text, with all columns; cached for each DataFrame."""
-    if frame not in _texts:
-        _texts[frame] = _ask_for_plan(frame)
-    return _texts[frame]
-
-
-def _ask_for_plan(frame: DataFrame) -> str:
-    """Fetch the analyzed plan of a query as text."""
-    # On a classic session ask the JVM directly. The public `explain("extended")` prints the same text, but it
-    # plans the whole query first, which takes a new JVM half a second.
     plan: Any = frame
-    if not is_connect(frame.sparkSession):
+    if frame not in _texts and is_connect(frame.sparkSession):
+        _texts[frame] = plans(frame)[0]
+    elif frame not in _texts:
+        # On a classic session ask the JVM directly. The public `explain("extended")` prints the same text,
+        # but it plans the whole query first, which takes a new JVM half a second.
         with _all_columns(frame):
-            return str(plan._jdf.queryExecution().analyzed().toString()).rstrip("\n")
-    return plans(frame)[0]
+            _texts[frame] = str(plan._jdf.queryExecution().analyzed().toString()).rstrip("\n")
+    return _texts[frame]
 
 
 @contextmanager

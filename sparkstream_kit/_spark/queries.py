@@ -15,8 +15,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
@@ -57,9 +56,6 @@ class ProgressTo(StreamingQueryListener):
         if str(event.progress.runId) in self._run_ids:
             self._inbox.post("progress", event.progress)
 
-    def onQueryIdle(self, event: events.QueryIdleEvent) -> None:
-        """Do nothing; the interface requires this method."""
-
     def onQueryTerminated(self, event: events.QueryTerminatedEvent) -> None:
         """Do nothing; the interface requires this method."""
 
@@ -67,8 +63,8 @@ class ProgressTo(StreamingQueryListener):
     def _jlistener(self) -> Any:
         """The listener's wrapper in the JVM; PySpark reads this attribute on classic sessions only."""
         if not hasattr(self, "_jlistenerobj"):
-            wrapper = SparkContext._jvm.PythonStreamingQueryListenerWrapper  # type: ignore[union-attr]
-            self._jlistenerobj = wrapper(_ByJson(self))
+            jvm: Any = SparkContext._jvm
+            self._jlistenerobj = jvm.PythonStreamingQueryListenerWrapper(_ByJson(self))
         return self._jlistenerobj
 
 
@@ -80,10 +76,8 @@ class _ByJson(events.JStreamingQueryListener):
 
     def onQueryProgress(self, jevent: Any) -> None:
         """Pass the progress on, built from JSON as `query.lastProgress` is."""
-        text = jevent.progress().json()
-        self.pylistener.onQueryProgress(
-            events.QueryProgressEvent(StreamingQueryProgress.fromJson(json.loads(text)))
-        )
+        progress = StreamingQueryProgress.fromJson(json.loads(jevent.progress().json()))
+        self.pylistener.onQueryProgress(events.QueryProgressEvent(progress))
 
 
 def manager(query: StreamingQuery) -> StreamingQueryManager | None:
@@ -143,8 +137,7 @@ def session(query: StreamingQuery) -> SparkSession | None:
     return SparkSession.getActiveSession() if frame is None else frame.sparkSession
 
 
-@dataclass(frozen=True)
-class Started:
+class Started(NamedTuple):
     """What `start` knows about a query and a StreamingQuery does not provide.
 
     For a query that `start` has not started, all attributes have their defaults.
@@ -159,7 +152,6 @@ class Started:
         prints: whether the query passes its batches to a Python function, which may print.
         interval: seconds between batches as the trigger asks, or None if batches follow each other at once.
         targets: what the sink writes to, such as "view totals", as in `Sink.writes_to`.
-        endless: whether the query ends only when it is stopped.
         ends: whether the trigger ends the query, as `availableNow` does.
     """
 
@@ -170,7 +162,6 @@ class Started:
     prints: bool = False
     interval: float | None = None
     targets: tuple[str, ...] = ()
-    endless: bool = False
     ends: bool = False
     logs: Any = None
 
@@ -320,9 +311,8 @@ def files(source: SourceProgress) -> tuple[int, int] | None:
 
 def entry_at(offset: str | None) -> int:
     """Return the log entry up to which a file source has read, from its offset; -1 before the first entry."""
-    found = re.search(
-        r"logOffset\D*(\d+)", offset or ""
-    )  # before Spark 4.2 the text is a Python dict and not JSON
+    # Before Spark 4.2 the text is a Python dict and not JSON.
+    found = re.search(r"logOffset\D*(\d+)", offset or "")
     return int(found[1]) if found else -1
 
 
@@ -371,7 +361,7 @@ def unprocessed(ssc: StreamingContext) -> tuple[int, int]:
     waiting = scheduler.getClass().getDeclaredField("jobSets")
     waiting.setAccessible(True)
     # A copy: at a short batch interval the map grows faster than Python can walk through it.
-    found = ssc._jvm.java.util.ArrayList(waiting.get(scheduler).values())
+    found = ssc._jvm.java.util.ArrayList(waiting.get(scheduler).values())  # type: ignore[union-attr]
     sizes = [
         each.toBatchInfo().numRecords() for each in found if not (each.hasStarted() and _is_through(each))
     ]
@@ -381,7 +371,6 @@ def unprocessed(ssc: StreamingContext) -> tuple[int, int]:
 def _is_through(batch: Any) -> bool:
     """Return whether all jobs of a DStream batch (a JobSet of the JVM) have succeeded."""
     jobs = batch.jobs()
-    try:
+    with suppress(Py4JJavaError):  # a job without a result has not finished
         return all(job.result().isSuccess() for job in map(jobs.apply, range(jobs.size())))
-    except Py4JJavaError:  # a job without a result has not finished
-        return False
+    return False

@@ -15,7 +15,7 @@ import glob
 import os
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -100,24 +100,15 @@ def scratch_folder(spark: SparkSession) -> str | None:
     return str(spark.sparkContext._temp_dir)
 
 
-def outlives_process(spark: SparkSession) -> bool:
-    """Return whether the tables that a session creates outlive this process."""
-    return is_connect(spark)
+# What follows from Spark Connect: the tables that a session creates outlive this process, a server must start
+# a Python process before it can call a batch function, and a batch function sees the session's own settings,
+# not the query's copy of them.
+outlives_process = starts_python_for_batches = shares_settings = is_connect
 
 
 def prints_here(spark: SparkSession) -> bool:
     """Return whether Spark prints to the standard output of this process, as its console sink does."""
     return not is_connect(spark)
-
-
-def starts_python_for_batches(spark: SparkSession) -> bool:
-    """Return whether a server must start a Python process before it can call a batch function."""
-    return is_connect(spark)
-
-
-def shares_settings(spark: SparkSession) -> bool:
-    """Return whether a batch function sees the session's own settings, and not the query's copy of them."""
-    return is_connect(spark)
 
 
 def web_page(spark: SparkSession) -> str | None:
@@ -253,10 +244,9 @@ def _value(jvm: Any, key: str, text: str) -> object:
     The text is returned as it is if Spark does not know the setting or cannot read the text.
     """
     entry = jvm.org.apache.spark.internal.config.ConfigEntry.findEntry(key)
-    try:
+    with suppress(Py4JJavaError, PySparkException):  # Spark cannot read the text
         return text if entry is None else entry.valueConverter().apply(text)
-    except (Py4JJavaError, PySparkException):  # Spark cannot read the text
-        return text
+    return text
 
 
 def _paths(value: str) -> set[str]:

@@ -110,11 +110,10 @@ class _Hook:
 
         If so, the JVM's thread that handles the signal is waiting for the hooks, under the signal's name.
         """
-        try:
-            threads = str(self._jvm.java.lang.Thread.getAllStackTraces().keySet().toString())
-        except Exception:  # noqa: BLE001 - py4j or Java fails if the JVM has no memory for the answer
-            return False
-        return re.search(r"\bSIG[A-Z0-9]+ handler\b", threads) is not None
+        with suppress(Exception):  # py4j or Java fails if the JVM has no memory for the answer
+            threads = self._jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
+            return re.search(r"\bSIG[A-Z0-9]+ handler\b", threads) is not None
+        return False
 
     def release(self, exit_code: int | None = None) -> None:
         """Let the JVM end.
@@ -142,21 +141,16 @@ class _Hook:
 
         Neither hook has a public method, so both are reached by reflection.
         """
-        manager = self._class("org.apache.spark.util.ShutdownHookManager$")
+        java, array = self._jvm.java.lang, self._gateway.new_array  # an empty array stands for no arguments
+        manager = java.Class.forName("org.apache.spark.util.ShutdownHookManager$")
         folders = manager.getDeclaredField("shutdownDeletePaths")
         folders.setAccessible(True)
         for path in folders.get(manager.getField("MODULE$").get(None)).mkString("\n").split("\n"):
             shutil.rmtree(path, ignore_errors=True)
-        delete = self._class("java.io.DeleteOnExitHook").getDeclaredMethod("runHooks", self._none("Class"))
+        hook = java.Class.forName("java.io.DeleteOnExitHook")
+        delete = hook.getDeclaredMethod("runHooks", array(java.Class, 0))
         delete.setAccessible(True)  # allowed, because Spark launches its JVM with java.io opened
-        delete.invoke(None, self._none("Object"))
-
-    def _class(self, name: str) -> Any:
-        return self._jvm.java.lang.Class.forName(name)
-
-    def _none(self, kind: str) -> Any:
-        """Return an empty array of a class in java.lang, which Java's reflection takes as "no arguments"."""
-        return self._gateway.new_array(getattr(self._jvm.java.lang, kind), 0)
+        delete.invoke(None, array(java.Object, 0))
 
     class Java:
         """Declares the Java interface for py4j, which looks for a class of this name."""
@@ -176,11 +170,10 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
 
     if _job is not None:
         _job.has_run = True
+        _job.holds_jvm |= SparkContext._gateway is not None
     if SparkContext._gateway is None:  # on Spark Connect this process has no JVM
         yield
         return
-    if _job is not None:
-        _job.holds_jvm = True
     hook = _Hook(inbox, limit)
     try:
         yield
@@ -226,11 +219,10 @@ def jvm_has_ended(err: BaseException) -> bool:
     port = gateway.gateway_parameters
 
     def is_closed() -> bool:
-        try:
+        with suppress(OSError):
             socket.create_connection((port.address, port.port)).close()
-        except OSError:
-            return True
-        return False
+            return False
+        return True
 
     # A dying JVM may drop calls before it closes its port. After a failed py4j call, wait for that.
     return _waiting.until(is_closed, _DYING if "py4j.java_gateway" in modules else 0)

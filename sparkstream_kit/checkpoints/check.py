@@ -120,16 +120,13 @@ def damage(logs: Logs, *, whole: bool = False) -> str | None:
         >>> damage(Logs(Path("a/folder/that/is/not/there/yet")))
     """
     root = logs.root
-    try:
-        error = next(_restart(logs, whole=whole), None)
-        if error is None:
-            return None
-        # A changed file can make other files look missing, so look for a wrong checksum first.
-        error = next(_restart(logs, whole=True), error)
-        fix = error.fix or f"{_way_out(logs)}; all that is wrong: {command('check', root)}"
-    except InvalidInputError:  # the format of a newer Spark: nothing shows that the checkpoint is damaged
-        return None
-    return f"checkpoint {root} is damaged: {error.file.relative_to(root)} {error.what}; {fix}"
+    with suppress(InvalidInputError):  # the format of a newer Spark: nothing shows that it is damaged
+        if error := next(_restart(logs, whole=whole), None):
+            # A changed file can make other files look missing, so look for a wrong checksum first.
+            error = next(_restart(logs, whole=True), error)
+            fix = error.fix or f"{_way_out(logs)}; all that is wrong: {command('check', root)}"
+            return f"checkpoint {root} is damaged: {error.file.relative_to(root)} {error.what}; {fix}"
+    return None
 
 
 # Spark's error conditions and exceptions for a state that it cannot load, and for a checkpoint file that it
@@ -232,11 +229,9 @@ def _restart(logs: Logs, *, whole: bool) -> Iterator[DamagedError]:
         yield from errors_of(commit, root / "commits" / str(done))
     for log, planned in logs.until_planned.items():
         try:
-            files = logs.files(log, max(planned, *logs.entries(f"sources/{log}"), -1))
+            yield from errors_of(log_file, *logs.files(log, max((planned, *logs.entries(f"sources/{log}")))))
         except DamagedError as err:
             yield err
-        else:
-            yield from errors_of(log_file, *files)
     if last < 0 and newer_state(root, 1):  # a first batch that failed may have left version 1: no damage
         yield DamagedError(root / "offsets", "has no batch, but state has been written")
     for name in ("offsets", "commits", *(f"sources/{log}" for log in logs.sources)):
@@ -280,11 +275,9 @@ def _gone(logs: Logs) -> Iterator[DamagedError]:
 
 
 _STATE_FILE = re.compile(r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog|zip)(?:\.crc)*")
-_METADATA = re.compile(r"\.?(\d+)(\.crc)?")
-_STRUCT = b'"type":"struct","fields":['
+_METADATA = re.compile(r"(\d+)(\.crc)?")
+_HAS_KEYS = b'"type":"struct","fields":[{'
 _SCHEMAS = ("*/_metadata/schema", "*/*/_metadata/schema", "_stateSchema/*/[0-9]*", "_metadata/v2/[0-9]*")
-_COMPLETE = ("snapshot", "zip")  # such a file holds a whole version
-_CHANGES = ("delta", "changelog")  # such a file holds the changes since the version before
 
 
 @dataclass(frozen=True)
@@ -325,9 +318,8 @@ def _state(logs: Logs, folder: Path, provider: str) -> State:
     file = described[-1] if described else folder / "_metadata" / "metadata"
     there = numbered(folder)
     try:
-        text = logs.read(_described, file)
         with reading(file):
-            found = json.loads(text)
+            found = json.loads(logs.read(_described, file))
             name = str(found["operatorInfo"]["operatorName"])
             stores = tuple(str(store["storeName"]) for store in found["stateStoreInfo"])
             partitions = int(found["stateStoreInfo"][0]["numPartitions"])
@@ -356,13 +348,15 @@ def _has_one_partition(folder: Path, name: str, there: Collection[int]) -> bool:
         return False
     schema = folder / "0" / "_metadata" / "schema"
     with suppress(OSError):
-        has_keys = schema.read_bytes().partition(b"{")[2].startswith(_STRUCT + b"{")
-        return not has_keys
+        return not schema.read_bytes().partition(b"{")[2].startswith(_HAS_KEYS)
     return 0 in there
 
 
 def newer_state(root: Path, version: int) -> list[Path]:
     """Return the files of the state after a version, and the operators' metadata, all with their checksums.
+
+    Data files come first. A data file must be moved before its .crc: an interrupted rewind then leaves a
+    missing file, which a restart notices, and not a missing checksum, which a restart does not notice.
 
     Args:
         root: the folder of the checkpoint.
@@ -372,13 +366,11 @@ def newer_state(root: Path, version: int) -> list[Path]:
     for file in root.glob("state/**/*"):
         # A v2 metadata file has the number of the first batch of its run, not a version. Batch `version` is
         # the first one that runs again, so its metadata file may stay as well.
-        is_metadata = file.parent.name == "v2"
-        match = (
-            _METADATA.fullmatch(file.name) if is_metadata else _STATE_FILE.fullmatch(file.name.lstrip("."))
-        )
+        kind = _METADATA if file.parent.name == "v2" else _STATE_FILE
+        match = kind.fullmatch(file.name.lstrip("."))
         if match and int(match[1]) > version:
             found.append(file)
-    return found
+    return sorted(found, key=lambda file: file.suffix == ".crc")
 
 
 def _described(file: Path) -> str:
@@ -416,9 +408,8 @@ def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:
         errors = list(logs.damage(_described, file))
         yield from errors
         # Spark stores the absolute paths of the schema files, which are wrong after a move or a plain copy.
-        paths = re.findall(
-            r'"file:(/[^"]*/_stateSchema/[^"]*)"', "" if errors else logs.read(_described, file)
-        )
+        text = "" if errors else logs.read(_described, file)
+        paths = re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', text)
         if gone := next((path for path in paths if not Path(path).exists()), None):
             fix = "a folder that was moved or copied by hand becomes whole by a copy: "
             fix += f"{command('clone', logs.root)} COPY"
@@ -447,8 +438,8 @@ def _missing(folder: Path, version: int, ids: Collection[str]) -> DamagedError |
         kinds = found.get(number, set())
         if not kinds:
             used = {kind for each in found.values() for kind in each} or {"delta"}
-            kind = next(kind for kind in (*_CHANGES, "zip", "snapshot") if kind in used)
+            kind = next(kind for kind in ("delta", "changelog", "zip", "snapshot") if kind in used)
             return DamagedError(folder / f"{number}{'_*' if ids else ''}.{kind}", "is missing")
-        if kinds & {*_COMPLETE}:
+        if kinds & {"snapshot", "zip"}:  # such a file holds a whole version, the others hold changes
             break
     return None

@@ -30,24 +30,25 @@ import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
 from pyspark.errors import PySparkException
 
 from sparkstream_kit import _files
 from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.batch import begin
-from sparkstream_kit._spark.place import Here
+from sparkstream_kit._spark.place import Here, statuses
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.checkpoints.clone import point_at
 from sparkstream_kit.checkpoints.drain import END, drained, plan_empty_batch
 from sparkstream_kit.checkpoints.fingerprint import differences
 from sparkstream_kit.checkpoints.guard import GO_ON, KEPT, Query, Topics, check_reach, continued, offsets_in
-from sparkstream_kit.checkpoints.lock import check_free, lock
+from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, query_id, versioned, write_note
 from sparkstream_kit.checkpoints.moved import bases, find_moves
 from sparkstream_kit.checkpoints.show import count
-from sparkstream_kit.errors import InvalidInputError, innermost_cause
+from sparkstream_kit.errors import InvalidInputError, innermost_cause, said_by_spark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -68,6 +69,9 @@ _MOST_RECORDS = 1_000_000
 
 # A changelog holds only the changes of one batch, and only a whole state can be renumbered.
 _WHOLE_STATES = {"spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false"}
+
+# The options with which a Delta source reads all rows of its table.
+_OF_WHOLE_TABLES = {"path", "maxfilespertrigger", "maxbytespertrigger"}
 
 # The offset, as Spark's text, up to which each source is read, by the name of its log; None: nothing is read.
 _Ends = dict[str, str | None]
@@ -102,7 +106,8 @@ def evolve(
     Raises:
         InvalidInputError: a checkpoint is not on a local path; the old one is in use, damaged, drained, has
             no committed batch or was continued elsewhere; the query reads other sources than before, named
-            ones, or ones that are neither files nor Kafka topics; some of the input no longer exists; the
+            ones, or ones that are neither files, Kafka topics nor Delta tables; some of the input no longer
+            exists; the
             rows in the target would not fit the new ones; or a batch of the build failed.
     """
     if new.folder is None or old.folder is None:
@@ -114,9 +119,7 @@ def evolve(
     if _is_made(new, new.folder, old.folder):
         return ()
     logs = Logs(checkpoint(old.folder))
-    if dry_run:
-        check_free(old)
-    held = None if dry_run else lock(changed.spark, old, changed.name)
+    held = lock(changed.spark, old, changed.name, dry_run=dry_run)
     try:
         check_sink(old, False)
         build, differs = _checked(changed, targets, logs, new.folder)
@@ -211,8 +214,9 @@ def _check_sources(logs: Logs, inputs: Sequence[Input], ends: _Ends) -> None:
     """Refuse named sources, sources that cannot be read from their beginning, and other ones than before."""
     if logs.plan(logs.done).has_named_sources or any(each.name for each in inputs):
         raise _refusal(logs, "its sources have names")
-    if others := [str(each) for each in inputs if each.path is None and each.kind != "kafka"]:
-        raise _refusal(logs, f"only files and topics are read again from their beginning, not {others[0]}")
+    if others := [str(each) for each in inputs if each.path is None and each.kind not in ("kafka", "delta")]:
+        what = "files, topics and Delta tables"
+        raise _refusal(logs, f"only {what} are read again from their beginning, not {others[0]}")
     if added := [str(each) for each in inputs if each.log not in ends]:
         raise _refusal(logs, f"{added[0]} is a new source")
     if dropped := sorted({*ends} - {each.log for each in inputs}):
@@ -263,7 +267,8 @@ class _Piece(NamedTuple):
 def _pieces(spark: SparkSession, logs: Logs, source: Input, until: str | None) -> Iterator[_Piece]:
     """Split the input that the old query has read from a source into pieces; refuse input that is lost."""
     if until is not None:
-        yield from _files_read(logs, source.log) if source.path else _records(spark, logs, source, until)
+        split = _table if source.kind == "delta" else _records
+        yield from _files_read(logs, source.log) if source.path else split(spark, logs, source, until)
 
 
 def _files_read(logs: Logs, log: str) -> Iterator[_Piece]:
@@ -323,6 +328,29 @@ def _records(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iter
         yield _Piece(source.log, end, total / steps / _MOST_RECORDS, total if step == steps else 0, "record")
 
 
+def _table(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterator[_Piece]:
+    """Return a Delta table as one piece: Delta reads one version of it, and the commits that follow.
+
+    Raises:
+        InvalidInputError: the plan does not say where the table is (Spark Connect), an option leaves out
+            rows, or the version or some of its files no longer exist.
+    """
+    offset, path = json.loads(until), source.options.get("path")
+    if path is None:
+        raise _refusal(logs, "the path of its Delta table is not known here")
+    if others := sorted({*source.options} - _OF_WHOLE_TABLES):
+        raise _refusal(logs, f"with option {others[0]} not all rows of its Delta table are read")
+    version = offset["reservoirVersion"] - (not offset["isStartingVersion"])
+    try:
+        uris = spark.read.format("delta").option("versionAsOf", version).load(path).inputFiles()
+        statuses(spark, [unquote(uri) for uri in uris])
+    except (PySparkException, OSError) as err:
+        raise _refusal(
+            logs, f"version {version} of its Delta table has gone ({said_by_spark(err)})"
+        ) from None
+    yield _Piece(source.log, until, 1, 1, "Delta table")
+
+
 def _amounts(pieces: Sequence[_Piece]) -> str:
     totals: dict[str, int] = {}
     for piece in pieces:
@@ -378,7 +406,8 @@ class Build(NamedTuple):
         shutil.rmtree(made, ignore_errors=True)
         try:
             (made / KIT).mkdir(parents=True)
-            shutil.copytree(old / "sources", made / "sources")
+            if (old / "sources").exists():  # Delta tables have no log there
+                shutil.copytree(old / "sources", made / "sources")
             shutil.copy(old / "metadata", made / "metadata")
             self._build(Logs(made))
             write_note(Here(str(made), made), self.note)

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from itertools import compress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit._spark.plan import analyzed_plan, plans
@@ -66,8 +65,7 @@ _UNSTABLE = [
 ]
 
 
-@dataclass(frozen=True)
-class _Node:
+class _Node(NamedTuple):
     """One node of a plan, which Spark prints as one line.
 
     Attributes:
@@ -81,14 +79,26 @@ class _Node:
     text: str
 
 
-def stable_lines(frame: DataFrame, mode: str) -> list[str]:
-    """Return the plan from the topmost stateful operator down, without what differs between two runs.
+def fingerprint(frame: DataFrame, mode: str) -> str:
+    """Describe the state of a streaming query as text, so that a restart can notice a different query.
 
-    Each line is indented by its depth. The result is empty if no operator keeps state.
+    The text is the same on classic Spark and Spark Connect. It covers the topmost stateful operator and
+    everything below it that reaches its state: group keys, aggregates, deduplication keys in their order,
+    join conditions, watermarks, filters and computed columns. It does not cover the steps above that
+    operator, sources, sinks, paths, options, the trigger, the name, the time zone and the ANSI mode, nor
+    the code of UDFs.
+
+    Args:
+        frame: a streaming DataFrame.
+        mode: the output mode. It counts because a limit keeps state in append mode only.
+
+    Returns:
+        Lines of Spark's analyzed plan, without what differs between two runs; empty for a query that keeps
+        no state.
     """
     nodes = _stateful_part(frame, mode)
     if not nodes:
-        return []
+        return ""
     zone = re.escape(frame.sparkSession.conf.get("spark.sql.session.timeZone") or "")
     unstable = [*_UNSTABLE, (re.compile(rf"(?:, )?\bSome\({zone}\)"), "")]
     joins = any(_is_stateful_join(nodes, at) for at in range(len(nodes)))
@@ -117,14 +127,27 @@ def stable_lines(frame: DataFrame, mode: str) -> list[str]:
             left_out.append(node.depth)
             continue
         lines.append("  " * (node.depth - nodes[0].depth - len(left_out)) + text)
-    return lines
+    return _canonical("\n".join(lines))
 
 
 def _stateful_part(frame: DataFrame, mode: str) -> list[_Node]:
     """Return the nodes from the topmost stateful operator down; an empty list if no operator keeps state."""
     nodes = _of_folders(_nodes(analyzed_plan(frame)))
-    top = _topmost_stateful(nodes, mode)
-    return [] if top is None else nodes[top : _end(nodes, top)]
+    stateful = [
+        at
+        for at, node in enumerate(nodes)
+        if node.streams
+        and (
+            _STATEFUL.match(node.text)
+            or _is_stateful_join(nodes, at)
+            or (mode == "append" and node.text.startswith("GlobalLimit"))
+        )
+    ]
+    if not stateful:
+        return []
+    # The lowest node with every stateful operator at or below it.
+    top = max(at for at in range(stateful[0] + 1) if _end(nodes, at) > stateful[-1])
+    return nodes[top : _end(nodes, top)]
 
 
 def time_zone(frame: DataFrame, mode: str) -> dict[str, str]:
@@ -139,18 +162,11 @@ def time_zone(frame: DataFrame, mode: str) -> dict[str, str]:
         if _PARSER.match(node.text):
             ours = _end_of_parse(nodes, at)
         # The parser always has a time zone in its options, but only parsed timestamps depend on it.
-        used = "as timestamp)" in node.text if at < ours else _uses_zone(node.text, zone)
-        if used:
+        # Spark prints the time zone in most steps that use it, but not in a cast to a date.
+        signs = ("as timestamp)",) if at < ours else (f"Some({zone})", "as date)")
+        if any(sign in node.text for sign in signs):
             return {"time zone": zone}
     return {}
-
-
-def _uses_zone(text: str, zone: str) -> bool:
-    """Return whether a step depends on the session's time zone.
-
-    Spark prints the time zone in most steps that use it, but not in a cast to a date.
-    """
-    return f"Some({zone})" in text or "as date)" in text
 
 
 def _end_of_parse(nodes: list[_Node], at: int) -> int:
@@ -308,24 +324,6 @@ def _end(nodes: list[_Node], at: int) -> int:
     return next((other for other in below if nodes[other].depth <= nodes[at].depth), len(nodes))
 
 
-def _topmost_stateful(nodes: list[_Node], mode: str) -> int | None:
-    """Return the index of the lowest node with every stateful operator at or below it; None without one."""
-    stateful = [
-        at
-        for at, node in enumerate(nodes)
-        if node.streams
-        and (
-            _STATEFUL.match(node.text)
-            or _is_stateful_join(nodes, at)
-            or (mode == "append" and node.text.startswith("GlobalLimit"))
-        )
-    ]
-    if not stateful:
-        return None
-    above = [at for at in range(stateful[0] + 1) if _end(nodes, at) > stateful[-1]]
-    return above[-1]
-
-
 def _is_stateful_join(nodes: list[_Node], at: int) -> bool:
     """Return whether a node joins two streams; a join of a stream with a table keeps no state."""
     if not nodes[at].text.startswith("Join "):
@@ -364,26 +362,6 @@ _SESSION = re.compile(_TIME + r"\+ cast\((?P<gap>.+?) as interval\)")
 _VARIABLE = re.compile(r"(?<=\blambda )([xyz])_\d+(?=#\d)")
 _FIELD = re.compile(r"\b([xyz]_\d+)(?=, lambda \1#)")
 _LONG = 160  # the most characters that are shown of one difference
-
-
-def fingerprint(frame: DataFrame, mode: str) -> str:
-    """Describe the state of a streaming query as text, so that a restart can notice a different query.
-
-    The text is the same on classic Spark and Spark Connect. It covers the topmost stateful operator and
-    everything below it that reaches its state: group keys, aggregates, deduplication keys in their order,
-    join conditions, watermarks, filters and computed columns. It does not cover the steps above that
-    operator, sources, sinks, paths, options, the trigger, the name, the time zone and the ANSI mode, nor
-    the code of UDFs.
-
-    Args:
-        frame: a streaming DataFrame.
-        mode: the output mode. It counts because a limit keeps state in append mode only.
-
-    Returns:
-        Lines of Spark's analyzed plan, without what differs between two runs; empty for a query that keeps
-        no state.
-    """
-    return _canonical("\n".join(stable_lines(frame, mode)))
 
 
 def _canonical(text: str) -> str:
@@ -432,9 +410,8 @@ def _caseless(text: str) -> str:
 def _in_one_way(step: str) -> str:
     # Return one step of a fingerprint in its canonical form.
     step = re.sub(r"\bcast\(([^()]+) as interval\)", _interval, step)
-    step = step.replace(
-        ", 0, 0, true)", ", 0, 0)"
-    )  # in collect_list Spark 4.1 does not print the flag for dropping NULL
+    # In collect_list Spark 4.1 does not print the flag for dropping NULL.
+    step = step.replace(", 0, 0, true)", ", 0, 0)")
     step = re.sub(r"(?:\(\w+,[^()]*\), )+\(\w+,[^()]*\)(?=, )", _in_order, step)
     # The path of each line's file, which a quarantine may read from the source, is no part of the state.
     return re.sub(r"(?<=^Stream \[)_metadata#\d+(, )?", "", step)
@@ -503,8 +480,8 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
 
 def _phrases(text: str) -> list[tuple[str, str]]:
     """Return the steps of a fingerprint as pairs of a verb and its object, as ("groups by", "State")."""
-    plain = re.sub(r"#\d+L?", "", text)
-    return [phrase for line in plain.split("\n") for phrase in _of_line(line.strip())]
+    lines = re.sub(r"#\d+L?", "", text).split("\n")
+    return [phrase for line in lines for phrase in _of_line(line.strip())]
 
 
 def _of_line(line: str) -> list[tuple[str, str]]:
@@ -521,9 +498,8 @@ def _of_line(line: str) -> list[tuple[str, str]]:
     if operator == "EventTimeWatermark":
         return [("has a watermark of", f"{parts[-1]} on {rest.partition(':')[0]}")]
     if operator == "Parse":
-        return [
-            ("parses", f"lines of {rest.partition('_')[0]} by schema and formats {rest.partition('_')[2]}")
-        ]
+        kind, _, formats = rest.partition("_")
+        return [("parses", f"lines of {kind} by schema and formats {formats}")]
     verb = _VERBS.get(operator, f"runs {operator} on")
     return [(verb, _in_words(rest.strip("[]")))] if operator else []
 

@@ -31,7 +31,7 @@ from sparkstream_kit._spark.session import in_force, other_master
 from sparkstream_kit.checkpoints.check import damage, unreadable
 from sparkstream_kit.checkpoints.drain import drained
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
-from sparkstream_kit.checkpoints.lock import Lock, check_free, lock
+from sparkstream_kit.checkpoints.lock import Lock, lock
 from sparkstream_kit.checkpoints.logs import (
     CONTINUED,
     Logs,
@@ -138,8 +138,7 @@ class Query:
         return found | time_zone(self.frame, self.mode)
 
 
-@dataclass(frozen=True)
-class Guarded:
+class Guarded(NamedTuple):
     """A checkpoint that has passed all checks, for the caller of `guard`.
 
     Attributes:
@@ -210,9 +209,7 @@ def guard(
         yield Guarded(None, None, lambda: None)
         return
     check_reach(spark, checkpoint)
-    if dry_run:
-        check_free(checkpoint)
-    held = None if dry_run else lock(spark, checkpoint, name)
+    held = lock(spark, checkpoint, name, dry_run=dry_run)
     try:
         with at_hand(checkpoint) as logs:
             answers = [answer for question in QUESTIONS for answer in question(query, logs)]
@@ -227,8 +224,7 @@ def guard(
                 _log.warning("%s", line)
 
             def note() -> None:
-                noted = {**query.described, **known, **(writes or {})}
-                if noted != kept:
+                if (noted := {**query.described, **known, **(writes or {})}) != kept:
                     write_note(checkpoint, noted)
 
             with in_force(spark, _file_manager(spark, checkpoint)), _explained(logs):
@@ -360,9 +356,8 @@ def _has_sources_in_order(query: Query, logs: Logs) -> Iterable[Answer]:
     Spark would take the offset of one source for that of another.
     """
     former, names, plan = (logs.note or {}).get("sources"), query.described.get("sources"), logs.last_plan
-    if not former or plan is None or plan.names != tuple(map(str, range(len(former)))):
-        return ()
-    if former != names:
+    by_place = plan is not None and plan.names == tuple(map(str, range(len(former or ()))))
+    if former and by_place and former != names:
         raise InvalidInputError(
             f"checkpoint {logs.root}: the query that wrote it reads the sources {', '.join(former)}, in "
             f"this order, and this query reads {', '.join(names or ['no named source'])}; put them back in "
@@ -425,8 +420,7 @@ def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
 
     A profile may set a file manager that works on local paths only; None as its value restores the default.
     """
-    given = str(spark.conf.get(_FILE_MANAGER, ""))
-    only_local = given.endswith(".FileSystemBasedCheckpointFileManager")
+    only_local = str(spark.conf.get(_FILE_MANAGER, "")).endswith(".FileSystemBasedCheckpointFileManager")
     if not only_local or checkpoint.folder is not None:
         return {}
     _log.warning(
@@ -601,11 +595,8 @@ class Topics:
             )
         self.offsets = {name: parts for name, parts in self.offsets.items() if name not in topics}
         text = json.dumps(self.offsets, separators=(",", ":"))
-        offsets = dict.fromkeys(self._lines, text)
-        return Change(
-            f"topic {', '.join(topics)} is read from its beginning",
-            partial(logs.change_offsets, done, offsets),
-        )
+        what = f"topic {', '.join(topics)} is read from its beginning"
+        return Change(what, partial(logs.change_offsets, done, dict.fromkeys(self._lines, text)))
 
 
 def _read_until(checkpoint: Place, read: Input) -> tuple[int | None, dict[str, dict[int, int]]]:
@@ -627,8 +618,7 @@ def _read_until(checkpoint: Place, read: Input) -> tuple[int | None, dict[str, d
 
 def offsets_in(text: str) -> dict[str, dict[int, int]]:
     """Return the offset of each partition of a Kafka source, by topic, from Spark's JSON."""
-    found = json.loads(text)
-    return {name: {int(part): end for part, end in parts.items()} for name, parts in found.items()}
+    return {name: {int(at): end for at, end in parts.items()} for name, parts in json.loads(text).items()}
 
 
 def _made_again(checkpoint: Place, servers: str, topics: list[str], *, forget: bool) -> str:

@@ -22,7 +22,7 @@ import socket
 import struct
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,23 +47,6 @@ _FLOCK, _KIND = (struct.Struct("@qqihh"), 3) if sys.platform == "darwin" else (s
 
 mutex = threading.RLock()  # hold it while you use `by_path`, or open and close a lock file
 by_path: dict[str, Lock] = {}  # the locks of this process's queries, by the real path of the lock file
-
-
-def not_ended(path: str) -> Lock | None:
-    """Return the lock of a query of this process that is starting or running; release one that is stale.
-
-    A query that ends releases its own lock, but only a moment after its `awaitTermination` has returned. A
-    caller that starts the next query in that moment must not be refused.
-
-    Args:
-        path: the real path of the lock file.
-    """
-    with mutex:
-        holder = by_path.get(path)
-        if holder is None or holder.in_use():
-            return holder
-        holder.release()
-        return None
 
 
 @contextmanager
@@ -99,17 +82,12 @@ def check_unused(root: Path) -> None:
         raise _in_use(root, user)
 
 
-def check_free(location: Place) -> None:
+def _check_free(location: Place, root: Path) -> None:
     """Refuse a checkpoint that `lock` would refuse, without creating or locking anything.
-
-    A checkpoint that is not on this machine is never refused, as `lock` does not lock it.
 
     Raises:
         InvalidInputError: a query uses the checkpoint, or this user cannot write to its folder.
     """
-    root = location.folder
-    if root is None:
-        return
     above = (root / KIT, root, *root.parents)
     there = next(each for each in above if os.path.exists(each))  # noqa: PTH110 - not allowed to look: no
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -118,11 +96,10 @@ def check_free(location: Place) -> None:
             "give another folder"
         )
     try:
-        user = user_of(root)
+        if user := user_of(root):
+            raise _in_use(location, f"{user}, or give this query a checkpoint of its own")
     except OSError as err:
         raise _not_locked(location, err) from err
-    if user:
-        raise _in_use(location, f"{user}, or give this query a checkpoint of its own")
 
 
 def user_of(root: Path) -> str | None:
@@ -137,8 +114,12 @@ def user_of(root: Path) -> str | None:
     if not file.is_file():
         return None
     with mutex:  # closing the file would drop a lock that another thread takes meanwhile
-        if (holder := not_ended(os.path.realpath(file))) is not None:
-            return f"query {holder.name} of this process; end it first"
+        if (holder := by_path.get(os.path.realpath(file))) is not None:
+            if holder.in_use():
+                return f"query {holder.name} of this process; end it first"
+            # A query that ends releases its own lock, but only a moment after its `awaitTermination` has
+            # returned. A caller that starts the next query in that moment must not be refused.
+            holder.release()
         with file.open("rb") as opened:
             asked = [fcntl.F_WRLCK if field == _KIND else 0 for field in range(5)]
             found = _FLOCK.unpack(fcntl.fcntl(opened, fcntl.F_GETLK, _FLOCK.pack(*asked)))
@@ -151,13 +132,12 @@ def _holder(said: bytes) -> str:
 
     The holder writes the text just after it takes the lock, so the text may be missing or cut off.
     """
-    try:
+    with suppress(ValueError, KeyError):
         holder = json.loads(said)
         through = "Spark Connect" if holder["jvm"] is None else f"JVM {holder['jvm']}"
         found = "query {query} of process {pid} ({}) on {host} since {since}".format(through, **holder)
-    except (ValueError, KeyError):
-        return "another process; end its query first"
-    return f"{found}; end it first (its JVM takes up to two seconds more)"
+        return f"{found}; end it first (its JVM takes up to two seconds more)"
+    return "another process; end its query first"
 
 
 def _in_use(checkpoint: Path | Place, user: str) -> InvalidInputError:
@@ -182,19 +162,16 @@ def left_running(said: bytes) -> str | None:
     Returns:
         The text for the user; None if the server has ended, or the client's file is gone.
     """
-    try:
+    with suppress(OSError, ValueError, LookupError, TypeError):
         holder = json.loads(said)
         client = Path(holder["client"])
         server = json.loads((client.parent.parent / "server.json").read_text("utf-8"))["pid"]
-        program = Path(f"/proc/{server}/cmdline").read_bytes()
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    if not client.exists() or b"SparkConnectServer" not in program:
-        return None
-    return (
-        f"query {holder['query']}, which runs on in the Spark Connect server (process {server}) although its "
-        "client was killed; end it: run any job there, or sparkstream serve --stop"
-    )
+        if client.exists() and b"SparkConnectServer" in Path(f"/proc/{server}/cmdline").read_bytes():
+            return (
+                f"query {holder['query']}, which runs on in the Spark Connect server (process {server}) "
+                "although its client was killed; end it: run any job there, or sparkstream serve --stop"
+            )
+    return None
 
 
 class Lock:
@@ -240,7 +217,7 @@ class Lock:
         return self._query is None or is_active(self._query)
 
 
-def lock(spark: SparkSession, location: Place, name: str) -> Lock | None:
+def lock(spark: SparkSession, location: Place, name: str, *, dry_run: bool = False) -> Lock | None:
     """Lock a checkpoint for one query, until the lock is released.
 
     A checkpoint on a remote file system is not locked, and the lock does not protect a folder that two
@@ -252,9 +229,10 @@ def lock(spark: SparkSession, location: Place, name: str) -> Lock | None:
         spark: the session of the query.
         location: the checkpoint; its folder is created if it is missing.
         name: the query's name, for the message to others.
+        dry_run: only refuse what would be refused; lock and create nothing.
 
     Returns:
-        The lock; None for a checkpoint that is not a folder of this machine.
+        The lock; None in a dry run, and for a checkpoint that is not a folder of this machine.
 
     Raises:
         InvalidInputError: another query, of this process or of another one, uses the checkpoint; or this
@@ -267,13 +245,15 @@ def lock(spark: SparkSession, location: Place, name: str) -> Lock | None:
     path = location.folder / KIT / "lock"
     host, since = socket.gethostname(), datetime.now().astimezone().isoformat(" ", "seconds")
     with mutex:
-        check_free(location)
+        _check_free(location, location.folder)
+        if dry_run:
+            return None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = take(spark, path)
             says = {"query": name, "pid": os.getpid(), **file.holder, "host": host, "since": since}
             file.write(json.dumps(says).encode())
-        except LockedError as err:  # another process took the lock after `check_free` looked
+        except LockedError as err:  # another process took the lock after `_check_free` looked
             raise _in_use(location, _holder(path.read_bytes())) from err
         except OSError as err:
             raise _not_locked(location, err) from err

@@ -28,7 +28,6 @@ import tempfile
 import time
 import zlib
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import unquote
@@ -47,7 +46,7 @@ _T = TypeVar("_T")
 KIT = "sparkstream-kit"
 CONTINUED = f"{KIT}/continued"  # holds the path of the checkpoint on which a changed query continues
 PINS = f"{KIT}/pins"  # one file for each batch: the version of a model or table that the batch used
-_MISSING = "is missing"
+MISSING = "is missing"  # what is wrong with a file that does not exist
 
 
 class DamagedError(InvalidInputError):
@@ -65,11 +64,6 @@ class DamagedError(InvalidInputError):
         self.what = what
         self.fix = fix
 
-    @property
-    def is_missing(self) -> bool:
-        """Whether the file does not exist."""
-        return self.what == _MISSING
-
 
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
@@ -79,15 +73,14 @@ def reading(file: Path) -> Iterator[None]:
     except InvalidInputError:
         raise
     except FileNotFoundError:
-        raise DamagedError(file, _MISSING) from None
+        raise DamagedError(file, MISSING) from None
     except OSError as err:
         raise DamagedError(file, f"cannot be read ({err.strerror})") from None
     except Exception as err:  # a parser may raise anything for a file that is cut off or changed
         raise DamagedError(file) from err
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """The plan of a batch: the content of `offsets/N`.
 
     `offsets`, `files` and `names` have one item for each source, in the same order.
@@ -183,9 +176,8 @@ def query_id(file: Path) -> str:
     Raises:
         DamagedError: the file cannot be read, or holds no id.
     """
-    text = _text(file)
     with reading(file):
-        found = json.loads(text)
+        found = json.loads(_text(file))
     if not isinstance(found, dict) or not isinstance(found.get("id"), str):
         raise DamagedError(file, "does not hold a query's id")
     return str(found["id"])
@@ -197,9 +189,8 @@ def plan(file: Path) -> Plan:
     Raises:
         DamagedError, InvalidInputError: as for `versioned`.
     """
-    text = "\n".join(versioned(file, "v1", "v2"))
     with reading(file):
-        return plan_in(text)
+        return plan_in("\n".join(versioned(file, "v1", "v2")))
 
 
 def plan_in(text: str) -> Plan:
@@ -256,9 +247,8 @@ def commit(file: Path) -> dict[str, Any]:
     Raises:
         DamagedError, InvalidInputError: as for `versioned`.
     """
-    text = versioned(file, "v1", "v2")[1]
     with reading(file):
-        found = json.loads(text)
+        found = json.loads(versioned(file, "v1", "v2")[1])
         ids = (found.get("stateUniqueIds") or {}).items()
         found["stateUniqueIds"] = {each: [frozenset(stores) for stores in parts] for each, parts in ids}
         found["nextBatchWatermarkMs"] = int(found.get("nextBatchWatermarkMs", 0))
@@ -366,12 +356,9 @@ def log_file(file: Path) -> list[Input]:
     Raises:
         DamagedError, InvalidInputError: as for `versioned`.
     """
-    texts = [text for text in versioned(file, "v1")[1:] if text]
-    found = [match for match in map(_LINE.fullmatch, texts) if match]
-    if len(found) < len(texts):
-        raise DamagedError(file)
-    with reading(file):
-        return [Input(int(match[3]), int(match[2]), match[1]) for match in found]
+    with reading(file):  # a line that does not match, so None, is an error, too
+        found = map(_LINE.fullmatch, filter(None, versioned(file, "v1")[1:]))
+        return [Input(int(match[3]), int(match[2]), match[1]) for match in found]  # type: ignore[index]
 
 
 def log_text(found: Iterable[Input]) -> str:
@@ -549,27 +536,24 @@ class Logs:
             return tuple(names)
         last = self.last_plan or of
         read = sorted((until, place) for place, until in enumerate(last.files) if until is not None)
-        found = dict(enumerate(of.names))
+        found = [*of.names]
         longest = sorted((end, name) for name, end in ends.items() if end >= 0 and self._is_of_files(name))
-        found |= {
-            place: name for (_, place), (_, name) in zip(reversed(read), reversed(longest), strict=False)
-        }
-        return tuple(found.values())
+        for (_, place), (_, name) in zip(reversed(read), reversed(longest), strict=False):
+            found[place] = name
+        return tuple(found)
 
     def _is_of_files(self, log: str) -> bool:
         newest = next(reversed(self.entries(f"sources/{log}").values()))
         return newest.read_bytes().startswith(b'v1\n{"path":')
 
-    def read_by(self, of: Plan | None) -> dict[str, int]:
+    def read_by(self, of: Plan) -> dict[str, int]:
         """Return for each file source the name of its log and the last entry that a plan reads."""
-        if of is None:
-            return {}
         return {log: last for log, last in zip(self.names(of), of.files, strict=True) if last is not None}
 
     @property
     def until_planned(self) -> dict[str, int]:
         """For each file source the name of its log and the last entry that the last plan reads."""
-        return self.read_by(self.last_plan)
+        return self.read_by(last) if (last := self.last_plan) else {}
 
     def until(self, batch: int) -> dict[str, int]:
         """Return for each file source the name of its log and the last entry that a batch has read.
@@ -584,8 +568,7 @@ class Logs:
     def begun(self, log: str) -> str:
         """Return the offset, as Spark's text, at which a query began to read a source such as Kafka."""
         # The file begins with a zero byte and a version; the offset is its last line.
-        file = self.root / "sources" / log / "0"
-        return self.read(_text, file).rpartition("\n")[2]
+        return self.read(_text, self.root / "sources" / log / "0").rpartition("\n")[2]
 
     def files(self, log: str, until: int) -> list[Path]:
         """Return the files that together hold a file source's log up to an entry.
@@ -597,9 +580,8 @@ class Logs:
         """
         found = self.entries(f"sources/{log}")
         first = max((number for number, file in found.items() if file.suffix and number <= until), default=0)
-        missing = next((number for number in range(first, until + 1) if number not in found), None)
-        if missing is not None:
-            raise DamagedError(self.root / "sources" / log / str(missing), _MISSING)
+        if missing := set(range(first, until + 1)) - found.keys():
+            raise DamagedError(self.root / "sources" / log / str(min(missing)), MISSING)
         return [found[number] for number in range(first, until + 1)]
 
     def inputs(self, log: str, after: int = -1, until: int | None = None) -> list[Input]:
@@ -666,9 +648,6 @@ def write_note(checkpoint: Place, query: dict[str, Any]) -> None:
     _files.replace(file, [text + "\n"])
 
 
-_COPIED = ("metadata", "offsets", "commits", "sources", _QUERY)
-
-
 @contextmanager
 def at_hand(checkpoint: Place) -> Iterator[Logs]:
     """Provide the logs of a checkpoint for the time of a block, which `start` needs.
@@ -684,7 +663,7 @@ def at_hand(checkpoint: Place) -> Iterator[Logs]:
         return
     with tempfile.TemporaryDirectory(prefix="sparkstream-checkpoint-") as copy:
         try:
-            for part in _COPIED:
+            for part in ("metadata", "offsets", "commits", "sources", _QUERY):
                 checkpoint.bring(part, Path(copy))
         except OSError as err:
             cause = innermost_cause(err.__cause__ or err)

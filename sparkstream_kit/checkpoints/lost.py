@@ -15,6 +15,7 @@ import os
 import re
 import time
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from sparkstream_kit import _files
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.place import locate, statuses
 from sparkstream_kit._spark.queries import checkpoint, entry_at, started, with_files
-from sparkstream_kit.checkpoints.logs import DamagedError
+from sparkstream_kit.checkpoints.logs import MISSING, DamagedError
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -109,14 +110,13 @@ def findings(
     said_of = dict(zip(names, sources, strict=False))
     for name in dict.fromkeys((*said_of, *logs.sources)):
         try:
-            in_order = said_of.get(name, "").endswith(f"{_files.IN_ORDER}]")
-            source = _Lost(logs, name, _path_of(said_of.get(name, "")), subfolders=not in_order)
+            source = _Lost(logs, name, said_of.get(name, ""))
             found += source.findings(said)
             if late and (tied := source.tied()):
                 found.append(f"{_some(tied)}: {_TIED}")
         except (InvalidInputError, OSError) as err:
             # A missing file is no finding: Spark removes old entries of a log, and temporary checkpoints.
-            if not (isinstance(err, DamagedError) and err.is_missing):
+            if not (isinstance(err, DamagedError) and err.what == MISSING):
                 found.append(f"{logs.root}: what source {name} has read cannot be told: {err}")
     return found
 
@@ -149,8 +149,7 @@ class _Lost:
     Args:
         logs: the logs of the query's checkpoint.
         name: the name of the source's log.
-        path: the local path, or pattern, that the source reads; None if it is not known or not local.
-        subfolders: False for a source that reads only the files right in its folder.
+        description: the source's description in Spark's progress; empty if it is not known.
 
     Attributes:
         root: the folder of the checkpoint.
@@ -161,12 +160,15 @@ class _Lost:
         folders: the folders of the planned files.
     """
 
-    def __init__(self, logs: Logs, name: str, path: str | None, *, subfolders: bool = True) -> None:
+    def __init__(self, logs: Logs, name: str, description: str) -> None:
         self.root = logs.root
+        described = _SOURCE.fullmatch(description)
+        path = _files.plain(_files.folder_of(described[1])) if described else None
         self.committed = logs.until(logs.done).get(name, -1)
         found = logs.inputs(name) if name in logs.until_planned else ()
         self.planned = {local: file for file in found if (local := file.path)}
-        if not subfolders and path is not None:  # Spark logs files of subfolders, but reads no row of them
+        # Spark logs files of subfolders, but reads no row of them if it lists the files by their names.
+        if path is not None and description.endswith(f"{_files.IN_ORDER}]"):
             folder = re.sub(r"\\(.)", r"\1", path).rstrip("/")
             self.planned = {
                 local: file for local, file in self.planned.items() if local.rpartition("/")[0] == folder
@@ -178,7 +180,11 @@ class _Lost:
         for folder in self.folders | tops:
             for entry in _files.below(folder):
                 self._look_at(entry)
-        self._leave_out_misread(path)
+        chars = _files.left_out.get(path or "") or ""
+        for file in [file for file in self.there if file not in self.planned]:
+            if any(char in file.rpartition("/")[2] for char in chars):
+                self.passed_over["misread"].append(file)
+                del self.there[file]
 
     def _look_at(self, entry: os.DirEntry[str]) -> None:
         with suppress(OSError):  # a broken link, or removed just now: Spark cannot read it either
@@ -199,14 +205,6 @@ class _Lost:
         return self.root.absolute().is_relative_to(folder) or any(
             read == folder or read.startswith(f"{folder}/") for read in self.folders
         )
-
-    def _leave_out_misread(self, path: str | None) -> None:
-        """Move files that this source leaves unread because of their names from `there` to `passed_over`."""
-        chars = _files.left_out.get(path or "") or ""
-        for file in [file for file in self.there if file not in self.planned]:
-            if any(char in file.rpartition("/")[2] for char in chars):
-                self.passed_over["misread"].append(file)
-                del self.there[file]
 
     def tied(self) -> list[str]:
         """Return files with the same modification time that were not read in the order of their names."""
@@ -270,12 +268,9 @@ def _reads_older_files(planned: Iterable[Input]) -> bool:
 
     Such a source has a longer maxFileAge, so the default hides no file from it.
     """
-    newest = 0
-    for file in sorted(planned):
-        if file.time < newest - _MAX_FILE_AGE:
-            return True
-        newest = max(newest, file.time)
-    return False
+    times = [file.time for file in sorted(planned)]
+    newest = accumulate(times, max, initial=0)
+    return any(at < before - _MAX_FILE_AGE for at, before in zip(times, newest, strict=False))
 
 
 def _kind(path: str, *, of_read: bool = False) -> str:
@@ -314,15 +309,6 @@ def _has_files(folder: str) -> bool:
     return any(not _files.is_hidden(entry.name) for entry in _files.below(folder, recursive=True))
 
 
-def _path_of(description: str) -> str | None:
-    """Return the local path that a source reads, from its description in Spark's progress.
-
-    None for a source that does not read files, or reads another file system.
-    """
-    found = _SOURCE.fullmatch(description)
-    return _files.plain(_files.folder_of(found[1])) if found else None
-
-
 _SHARE = 50  # a look may take at most 1/50 of the time
 _LINE = re.compile(r'"path":"([^"]*)".*?"(?:timestamp|modificationTime)":(-?\d+)(?:,"batchId":(\d+))?')
 _OF_SINK = "_spark_metadata"  # the log that Spark's file sink keeps in the folder to which it writes
@@ -348,12 +334,10 @@ def backlog(query: StreamingQuery, progress: StreamingQueryProgress) -> Backlog 
     # Drop the paths of the options: the progress has the paths as Spark resolved them.
     spark, reads = frame.sparkSession, [each for each in plan.file_reads(frame) if each is not None]
     options = [{key: value for key, value in each.options.items() if key != "path"} for each in reads]
-    if not options:
-        return None
-    if len(options) != len(paths):
-        if any(each != options[0] for each in options):
-            return None  # it is not known which options belong to which source
+    if len(options) != len(paths) and all(each == options[0] for each in options):
         options = options[:1] * len(paths)
+    if len(options) != len(paths):  # it is not known which options belong to which source
+        return None
     sources = {at: _Source(path, given) for (at, path), given in zip(paths.items(), options, strict=True)}
     here = locate(spark, root)
     return Backlog(spark, here, sources) if here.is_in_reach else None
@@ -392,8 +376,7 @@ class Backlog:
             self._counted = {}
             for at, source in self._sources.items():
                 with suppress(OSError):  # do not count a folder that is gone or cannot be reached
-                    found = self._look(at, source, entry_at(progress.sources[at].endOffset))
-                    if found is not None:
+                    if found := self._look(at, source, entry_at(progress.sources[at].endOffset)):
                         self._counted[at] = found
             end = monotonic()
             self._next = end + _SHARE * (end - begin)
@@ -452,10 +435,9 @@ class _Log:
         new = [number for number in there if number > self.until]
         # A file `K.compact` holds entry K and all entries before it, so skip those.
         whole = [number for number in new if there[number].endswith(".compact")]
-        for number in new:
-            if whole and number < whole[-1]:
-                continue
-            if not whole and number != self.until + 1:
+        following = whole[-1] if whole else self.until + 1
+        for number in (each for each in new if each >= following):
+            if number != following:
                 return  # an entry is missing: Spark has removed it, or is about to write it
             text = self._root.read(f"{self._name}/{there[number]}")
             if text is None or not text.startswith("v1\n"):
@@ -463,7 +445,7 @@ class _Log:
             for found in _LINE.finditer(text):
                 self.files.setdefault(hash(_path(found[1])), int(found[3] or number))
                 self.newest = max(self.newest, int(found[2]))
-            self.until, whole = number, []
+            self.until, following = number, number + 1
 
 
 def _path(uri: str) -> str:
@@ -482,13 +464,12 @@ class _Source:
     def __init__(self, path: str, options: Mapping[str, str]) -> None:
         given = {name.lower(): value for name, value in options.items()}
         self._path = path
-        self._is_pattern = _files.is_pattern(path)
         self._recursive = _is_true(given.get("recursivefilelookup"))
         self._by_name = _is_true(given.get("filenameonly"))
         limited = given.keys() & {"maxfilespertrigger", "maxbytespertrigger"}
         ages = not (limited and _is_true(given.get("latestfirst")))
         self._age = _milliseconds(given.get("maxfileage", _MAX_AGE)) if ages else None
-        self._filter = _files.as_regex(given["pathglobfilter"]) if "pathglobfilter" in given else None
+        self._filter = _files.as_regex(given.get("pathglobfilter", "*"))
         self._sink: _Log | None = None
 
     def waiting(self, spark: SparkSession, read: set[int], newest: int) -> int | None:
@@ -504,7 +485,7 @@ class _Source:
         here = locate(spark, self._path)
         if self._by_name or not here.is_in_reach:
             return None
-        if not self._is_pattern:
+        if not _files.is_pattern(self._path):
             self._sink = self._sink or _Log(here, _OF_SINK)
             self._sink.read()
             if self._sink.files:  # Spark then reads exactly the files in this log
@@ -521,9 +502,7 @@ class _Source:
     def _is_taken(self, path: str) -> bool:
         """Return whether Spark reads a file with this name."""
         name = path.rpartition("/")[2]
-        if _files.is_hidden(name) or _shown(path) != path:
-            return False
-        return self._filter is None or self._filter.fullmatch(name) is not None
+        return not _files.is_hidden(name) and _shown(path) == path and bool(self._filter.fullmatch(name))
 
     def _here(self) -> Iterator[tuple[str, int | None]]:
         """Yield the paths of the files on this machine; None stands for a time that is not known yet."""

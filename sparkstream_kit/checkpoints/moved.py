@@ -125,17 +125,13 @@ def renamed(uri: str, move: Move) -> str:
     A forgotten file gets a path in a folder `.sparkstream-former` that no new file can have.
     """
     path = urlsplit(uri).path if uri.startswith("file:") else ""
-    base = f"file://{_escaped(str(move.new).rstrip('/'))}"
+    new = _IN_URIS.sub(lambda found: f"%{ord(found[0]):02X}", str(move.new).rstrip("/"))
     if move.old is None and not Path(unquote(path)).is_relative_to(move.new):
         # The new path must be below the folder, as Spark fails at paths elsewhere.
-        return f"{base}/{_FORMER}{path}"
+        return f"file://{new}/{_FORMER}{path}"
     if move.old is not None and Path(unquote(path)).is_relative_to(move.old):
-        return "/".join([base, *path.split("/")[len(move.old.parts) :]])
+        return "/".join([f"file://{new}", *path.split("/")[len(move.old.parts) :]])
     return uri
-
-
-def _escaped(path: str) -> str:
-    return _IN_URIS.sub(lambda found: f"%{ord(found[0]):02X}", path)
 
 
 def _check_committed(logs: Logs, folder: Path) -> None:
@@ -187,8 +183,7 @@ def _refusal(root: Path, name: str, folder: Path, bases: Mapping[str, Path]) -> 
         folder = folder.parent
     has_read = f"checkpoint {root}: source {name} of the query that wrote it has read files of {folder}"
     here = bases.get(name)
-    others = [at for at, base in bases.items() if at != name and folder.is_relative_to(base)]
-    if others:
+    if others := [at for at, base in bases.items() if at != name and folder.is_relative_to(base)]:
         return (
             f"{has_read}, which is source {others[0]} of this query; put the sources back in their order, or "
             "give it a checkpoint of its own"

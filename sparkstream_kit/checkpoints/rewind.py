@@ -136,8 +136,7 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
     """
     check(rewind, locals())
     root = checkpoint(path)
-    if not apply:
-        lock.check_unused(root)
+    lock.check_unused(root)
     with lock.alone(root) if apply else nullcontext():
         logs = Logs(root)
         _check_batch(logs, to)
@@ -174,7 +173,7 @@ def set_aside(logs: Logs, batch: int) -> None:
     """
     root, until = logs.root, logs.until(batch - 1)
     entries = [file for log in logs.sources for file in _after(root / "sources" / log, until.get(log, -1))]
-    _move(root, [*_newer_states(root, batch), *entries, *_after(root / "offsets", batch - 1)], _backup(root))
+    _move(root, [*newer_state(root, batch), *entries, *_after(root / "offsets", batch - 1)], _backup(root))
 
 
 def _backup(root: Path) -> Path:
@@ -188,15 +187,6 @@ def _move(root: Path, files: Iterable[Path], backup: Path) -> None:
         file.rename(target)
 
 
-def _newer_states(root: Path, version: int) -> list[Path]:
-    """Return the files of the state after a version, data files first, in the order in which to move them.
-
-    A data file must be moved before its .crc: an interrupted rewind then leaves a missing file, which a
-    restart notices, and not a missing checksum, which a restart does not notice.
-    """
-    return sorted(newer_state(root, version), key=lambda file: file.suffix == ".crc")
-
-
 def _check_batch(logs: Logs, to: int) -> None:
     """Refuse a batch to which the checkpoint cannot be rewound."""
     root, commits = logs.root, logs.entries("commits")
@@ -205,13 +195,11 @@ def _check_batch(logs: Logs, to: int) -> None:
     refused = f"{root} cannot be rewound to batch {to}"
     if not min(commits) <= to <= max(commits):
         raise InvalidInputError(f"{refused}: it keeps {_batches(min(commits), max(commits))}")
-    error = obstacle(logs, to)
-    if error:
+    if error := obstacle(logs, to):
         other = newest_whole(logs)
         fix = "no other is whole" if other is None else f"the newest that is whole is batch {other}"
         raise InvalidInputError(f"{refused}: {error}; {fix}")
-    gone = [file for file in logs.pending(to) if file.gone]
-    if gone:
+    if gone := [file for file in logs.pending(to) if file.gone]:
         raise InvalidInputError(
             f"{refused}: input of the replayed batches has gone ({count(len(gone), 'file')}, first "
             f"{gone[0].path}); put it back, or rewind to a later batch"
@@ -235,7 +223,7 @@ def _moves(logs: Logs, to: int, kept: Plan, *, last: int) -> list[Path]:
         return []
     until, of_sources = logs.read_by(kept), logs.read_by(logs.last_plan or kept)
     entries = [file for log in of_sources for file in _after(root / "sources" / log, until.get(log, -1))]
-    return [*_after(root / PINS, last), *_newer_states(root, to + 1), *entries, *done]
+    return [*_after(root / PINS, last), *newer_state(root, to + 1), *entries, *done]
 
 
 def _after(log: Path, number: int) -> list[Path]:

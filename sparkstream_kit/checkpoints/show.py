@@ -145,11 +145,10 @@ def show(path: str | Path) -> Checkpoint:
     root, plans, commits, done = logs.root, logs.entries("offsets"), logs.entries("commits"), logs.done
     last, ended = (_tried(partial(logs.plan, batch)) for batch in (logs.planned, done))
     watermark = (_tried(partial(logs.commit, done)) or {}).get("nextBatchWatermarkMs")
-    name = logs.noted.get("name")
     return Checkpoint(
         path=root,
         query_id=_tried(partial(query_id, root / "metadata")),
-        name=name and str(name),
+        name=logs.noted.get("name"),
         committed=done if commits else None,
         committed_at=_at(commits[done].stat().st_mtime) if commits else None,
         planned=logs.planned if plans else None,
@@ -184,9 +183,7 @@ def _sources(logs: Logs, ended: Plan | None, last: Plan) -> Iterator[Source]:
     )
     for name, log, planned, until in zip(last.names, logs.names(last), last.offsets, last.files, strict=True):
         committed, read = before.get(name, nothing)
-        found = None
-        if until is not None:
-            found = _file_source(logs, log, -1 if read is None else read, until)
+        found = None if until is None else _file_source(logs, log, -1 if read is None else read, until)
         source = found or Source(None if until is None else "?", committed, planned, ())
         yield replace(source, name=log if last.has_named_sources else name)
 
@@ -221,10 +218,9 @@ def _sizes(root: Path) -> dict[str, int]:
 
 def _at(seconds: float) -> datetime | None:
     """Return a Unix time in seconds as a UTC datetime; None for one that Python cannot hold (year 20000)."""
-    try:
+    with suppress(OSError, OverflowError, ValueError):
         return datetime.fromtimestamp(seconds, UTC)
-    except (OSError, OverflowError, ValueError):
-        return None
+    return None
 
 
 def _time(moment: datetime) -> str:

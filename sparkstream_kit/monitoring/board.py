@@ -16,7 +16,6 @@ import os
 import threading
 from collections import deque
 from contextlib import contextmanager, suppress
-from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from statistics import median
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import DataFrame
-    from pyspark.sql.streaming.listener import StateOperatorProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
 
@@ -372,7 +370,6 @@ _FIRST = 10.0  # seconds that the first batch may usually take, as much of Spark
 # `durationMs` in Spark's progress has finer phases; views show four groups of them (the fourth is `work`).
 _PLANNING = ("queryPlanning", "getBatch")
 _LOG_WRITES = ("walCommit", "commitBatch", "commitOffsets")
-_LOOKING = ("latestOffset",)
 
 
 @dataclass(frozen=True)
@@ -529,10 +526,8 @@ class Board:
         """
         moment = now or datetime.now(UTC)
         with self._changed:
-            kept = {run_id: copy(query) for run_id, query in self._queries.items()}
+            kept = {key: replace(each, batches=each.batches.copy()) for key, each in self._queries.items()}
             ended = self.ended
-            for query in kept.values():
-                query.batches = query.batches.copy()
         looked = self.live and not ended
         made = [query.picture(run_id, moment, not ended, looked) for run_id, query in kept.items()]
         return sorted(made, key=lambda each: LEVELS.index(each.level))
@@ -586,29 +581,22 @@ class Query:
         if self.summary is before:
             return False
         times, out = progress.durationMs, progress.sink.numOutputRows
+        # Spark adds up the memory of each time that a batch's state was computed.
+        memory = [each.memoryUsedBytes // times_computed(each) for each in progress.stateOperators]
         self.batches.append(
             Batch(
                 **vars(record(progress)),
                 work=times.get("addBatch", 0) / 1000,
                 planning=sum(times.get(part, 0) for part in _PLANNING) / 1000,
                 log_writes=sum(times.get(part, 0) for part in _LOG_WRITES) / 1000,
-                looking=sum(times.get(part, 0) for part in _LOOKING) / 1000,
+                looking=times.get("latestOffset", 0) / 1000,
                 rows_out=out if out >= 0 else None,
-                state_bytes=_bytes(progress.stateOperators),
+                state_bytes=sum(memory) if memory else None,
                 late=_more(before.late_rows, self.summary.late_rows),
                 bad=_more(before.bad_rows, self.summary.bad_rows),
             )
         )
         return True
-
-
-def _bytes(states: Sequence[StateOperatorProgress]) -> int | None:
-    """Return the memory of the state in bytes; None without state.
-
-    Spark adds up the memory of each time that a batch's state was computed, so the sum is divided by that
-    count.
-    """
-    return sum(each.memoryUsedBytes // times_computed(each) for each in states) if states else None
 
 
 def _more(before: int | None, now: int | None) -> int | None:

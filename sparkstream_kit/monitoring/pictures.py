@@ -16,6 +16,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from heapq import nlargest
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -299,8 +300,8 @@ def _of_file(path: Path) -> _Table:
             lines = csv.reader(file)
             columns = next(lines)
             rows = [[cell or None for cell in row] for row in islice(lines, _ROWS + 1)]
-            known = [[row[place] for row in rows if row[place]] for place in range(len(columns))]
-            return columns, [bool(all_) and all(map(_is_number, all_)) for all_ in known], list(rows)
+            known = [[cell for row in rows if (cell := row[place])] for place in range(len(columns))]
+            return columns, [bool(all_) and all(map(_NUMBER.fullmatch, all_)) for all_ in known], list(rows)
         objects = (line.strip().rstrip(",") for line in islice(file, 1, _ROWS + 2))  # one on each line
         read = [json.loads(line, parse_int=_Text, parse_float=_Text) for line in objects if line != "]"]
     names = list(read[0]) if read else []
@@ -312,10 +313,6 @@ class _Text(str):
     """A JSON number as its text, so that no digit is lost; the type tells numbers from strings."""
 
     __slots__ = ()
-
-
-def _is_number(cell: str | None) -> bool:
-    return cell is not None and _NUMBER.fullmatch(cell) is not None
 
 
 def _as_text(value: Any) -> str | None:
@@ -337,10 +334,8 @@ def bars(numeric: Sequence[bool], rows: Sequence[_Row]) -> list[tuple[str, str, 
         return []
     words = [place for place, is_number in enumerate(numeric) if not is_number]
     words = words or [place for place in range(len(numeric)) if place != value][:1]
-    known = [(float(row[value] or "nan"), row) for row in rows]
-    largest = sorted(
-        ((number, row) for number, row in known if math.isfinite(number)), key=lambda each: -each[0]
-    )[:_BARS]
+    known = [(number, row) for row in rows if math.isfinite(number := float(row[value] or "nan"))]
+    largest = nlargest(_BARS, known, key=lambda each: each[0])
     most = max((number for number, _ in largest), default=0)
     return [
         (

@@ -132,13 +132,12 @@ def parse_csv(
             f"sep is {sep!r}; give one character or more, but no quote, backslash or end of a line"
         )
     patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
-    formats: dict[type, str | None] = {T.DateType: date_format, T.TimestampType: timestamp_format}
-    read = partial(_read_csv, schema=schema, formats=formats, sep=sep, header=header)
+    read = partial(_read_csv, schema=schema, formats=patterns, sep=sep, header=header)
     return parsed(lines, schema, read, "csv", **patterns, sep=sep, header=header)
 
 
 def _read_csv(
-    frame: DataFrame, schema: T.StructType, formats: Mapping[type, str | None], sep: str, *, header: bool
+    frame: DataFrame, schema: T.StructType, formats: Mapping[str, str | None], sep: str, *, header: bool
 ) -> tuple[DataFrame, Column, Column | None]:
     mark, line = sep, F.col(RAW)
     if len(sep.encode("utf-16-le")) > 2:  # noqa: PLR2004 - bytes of a character of Java's
@@ -153,7 +152,7 @@ def _read_csv(
     values, problems, words = [], [], []
     for index, (field, text) in enumerate(zip(schema.fields, texts, strict=True)):
         value, kind = F.col(f"_v{index}"), field.dataType
-        values.append(typed(text, kind, formats.get(type(kind))).alias(f"_v{index}"))
+        values.append(typed(text, kind, formats.get(f"{kind.typeName()}_format")).alias(f"_v{index}"))
         if not isinstance(kind, T.StringType):
             wrong = text.isNotNull() & is_missing(value, kind)
             problems.append(F.when(wrong, f"{field.name}: not a {kind.simpleString()}"))
@@ -313,13 +312,12 @@ def parse_json(
     for field in schema.fields:
         check_type(field.name, field.dataType, (T.VariantType,), _OTHERWISE)
     patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
-    formats: dict[type, str | None] = {T.DateType: date_format, T.TimestampType: timestamp_format}
-    read = partial(_read_lines, schema=schema, formats=formats, refuse_unknown=refuse_unknown)
+    read = partial(_read_lines, schema=schema, formats=patterns, refuse_unknown=refuse_unknown)
     return parsed(lines, schema, read, "json", **patterns, refuse_unknown=refuse_unknown)
 
 
 def _read_lines(
-    frame: DataFrame, schema: T.StructType, formats: Mapping[type, str | None], *, refuse_unknown: bool
+    frame: DataFrame, schema: T.StructType, formats: Mapping[str, str | None], *, refuse_unknown: bool
 ) -> tuple[DataFrame, Column, Column | None]:
     # Separate select steps: in a single step Spark would evaluate each expression again for every use.
     frame = frame.select("*", _wrapped(F.col(RAW), _END).alias("_read"))
@@ -386,7 +384,7 @@ def _absent(piece: Column) -> Column:
 
 
 def _read_json(
-    piece: Column, kind: T.DataType, formats: Mapping[type, str | None], *, nullable: bool = True
+    piece: Column, kind: T.DataType, formats: Mapping[str, str | None], *, nullable: bool = True
 ) -> tuple[Column, Column]:
     """Return a JSON value converted to a type, and whether the conversion is exact (or null is allowed)."""
     if isinstance(kind, T.StructType):
@@ -398,34 +396,20 @@ def _read_json(
         named = [value.alias(name) for (value, _), name in zip(parts, kind.names, strict=True)]
         value = F.when(whole.isNotNull(), F.struct(*named))
         exact = reduce(Column.__and__, [same for _, same in parts], whole.isNotNull())
-    elif isinstance(kind, (T.ArrayType, T.MapType)):
-        value, exact = _read_all(piece, kind, formats)
+    elif isinstance(kind, T.ArrayType):
+        pieces = F.try_variant_get(piece, "$", "ARRAY<VARIANT>")
+        read = partial(_read_json, kind=kind.elementType, formats=formats, nullable=kind.containsNull)
+        value = F.transform(pieces, lambda each: read(each)[0])
+        exact = F.forall(pieces, lambda each: read(each)[1])
+    elif isinstance(kind, T.MapType):
+        pieces = F.try_variant_get(piece, "$", "MAP<STRING, VARIANT>")
+        read = partial(_read_json, kind=kind.valueType, formats=formats, nullable=kind.valueContainsNull)
+        value = F.transform_values(pieces, lambda _, each: read(each)[0])
+        exact = F.forall(F.map_values(pieces), lambda each: read(each)[1])
     else:
-        value = _scalar(piece, kind, formats.get(type(kind)))
+        value = _scalar(piece, kind, formats.get(f"{kind.typeName()}_format"))
         exact = ~is_missing(value, kind)
     return value, (_absent(piece) | exact if nullable else exact)
-
-
-def _read_all(
-    piece: Column, kind: T.ArrayType | T.MapType, formats: Mapping[type, str | None]
-) -> tuple[Column, Column]:
-    """Do what `_read_json` does, for all elements of an array or all values of a map."""
-    if isinstance(kind, T.ArrayType):
-        inner, nullable = kind.elementType, kind.containsNull
-    else:
-        inner, nullable = kind.valueType, kind.valueContainsNull
-
-    def value(one: Column) -> Column:
-        return _read_json(one, inner, formats)[0]
-
-    def exact(one: Column) -> Column:
-        return _read_json(one, inner, formats, nullable=nullable)[1]
-
-    if isinstance(kind, T.ArrayType):
-        pieces = F.try_variant_get(piece, "$", "ARRAY<VARIANT>")
-        return F.transform(pieces, value), F.forall(pieces, exact)
-    pieces = F.try_variant_get(piece, "$", "MAP<STRING, VARIANT>")
-    return F.transform_values(pieces, lambda _, one: value(one)), F.forall(F.map_values(pieces), exact)
 
 
 def _scalar(piece: Column, kind: T.DataType, pattern: str | None) -> Column:
@@ -449,16 +433,9 @@ def _scalar(piece: Column, kind: T.DataType, pattern: str | None) -> Column:
     return F.when(shape == ("BOOLEAN" if isinstance(kind, T.BooleanType) else "BIGINT"), value)
 
 
-_SCHEMA = schema_of(
-    host=T.StringType(),
-    user=T.StringType(),
-    time=T.TimestampType(),
-    request=T.StringType(),
-    status=T.IntegerType(),
-    bytes=T.LongType(),
-    referer=T.StringType(),
-    agent=T.StringType(),
-)
+_NO_TEXT = {"time": T.TimestampType(), "status": T.IntegerType(), "bytes": T.LongType()}
+_COLUMNS = ["host", "user", "time", "request", "status", "bytes", "referer", "agent"]
+_SCHEMA = schema_of(**{name: _NO_TEXT.get(name, T.StringType()) for name in _COLUMNS})
 _FIELDS = 7
 # A request may contain quotes. It ends at the first quote that is followed by two words and then by either a
 # quote or the end of the line.

@@ -84,34 +84,28 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
         (looked_at & ~F.coalesce(F.expr(condition), F.lit(False))).alias(name)
         for condition, name in names.items()
     ]
-    counted = count_rules(
-        frame.select("*", *broken), {_said(condition): F.col(name) for condition, name in names.items()}
-    )
+    counts = {said: F.count_if(name).alias(said) for rule, name in names.items() if (said := _said(rule))}
+    counted = frame.select("*", *broken).observe(f"{RULES}_{next(_numbers)}", *counts.values())
     for condition, name in names.items():
         if rules[condition] == "fail":
-            stop = F.raise_error(F.lit(_failure(condition)))
+            says = (
+                f"rule {_said(condition)}: at least 1 row breaks it, and it says 'fail'; mend the data, or "
+            )
+            stop = F.raise_error(F.lit(f"{says}give the rule 'quarantine' to set such rows aside"))
             counted = counted.where(F.when(F.col(name), stop).otherwise(F.lit(True)))
     aside = [condition for condition in rules if rules[condition] == "quarantine"]
     if aside:
         bad = reduce(or_, (F.col(names[condition]) for condition in aside))
         reasons = [F.when(F.col(names[each]), F.lit(f"breaks {_said(each)}")) for each in aside]
-        if REASON in frame.columns:
-            counted = count_bad(counted, bad).withColumn(REASON, F.coalesce(column(REASON), *reasons))
-        else:
-            counted = count_bad(counted, bad, rows=F.count("*")).withColumn(REASON, F.coalesce(*reasons))
+        former = [column(REASON)] if REASON in frame.columns else []
+        counted = count_bad(counted, bad, rows=None if former else F.count("*"))
+        counted = counted.withColumn(REASON, F.coalesce(*former, *reasons))
     return counted.drop(*names.values())
 
 
 def _said(condition: str) -> str:
     """Return a condition on one line, as messages and counts show it."""
     return " ".join(condition.split())
-
-
-def _failure(condition: str) -> str:
-    return (
-        f"rule {_said(condition)}: at least 1 row breaks it, and it says 'fail'; mend the data, or give the "
-        "rule 'quarantine' to set such rows aside"
-    )
 
 
 def _check_condition(frame: DataFrame, condition: str) -> None:
@@ -324,13 +318,6 @@ def count_bad(frame: DataFrame, bad: Column, *, rows: Column | None = None) -> D
     counts = {"rows": rows, "bad_rows": F.count_if(bad), "headers": None, "like_headers": None}
     named = [(none if each is None else each).alias(name) for name, each in counts.items()]
     return frame.observe(f"{OBSERVED}_{next(_numbers)}", *named)
-
-
-def count_rules(frame: DataFrame, broken: Mapping[str, Column]) -> DataFrame:
-    """Count in Spark's progress the rows that break each rule of `expect`."""
-    return frame.observe(
-        f"{RULES}_{next(_numbers)}", *[F.count_if(rows).alias(rule) for rule, rows in broken.items()]
-    )
 
 
 def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:

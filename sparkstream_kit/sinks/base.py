@@ -113,10 +113,9 @@ class Sink:
             write = opened(self, take(frame, None), location, opening)
             return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
 
-        if isinstance(part, Part):
-            return replace(self, open=open_part, realtime=None)  # a Part needs batch ids; realTime has none
         begin = self.realtime
-        realtime = None if begin is None else lambda frame: begin(part(frame))
+        # A Part needs batch ids, which realTime does not have.
+        realtime = None if begin is None or isinstance(part, Part) else lambda frame: begin(part(frame))
         return replace(self, open=open_part, realtime=realtime)
 
 

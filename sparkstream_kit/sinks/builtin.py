@@ -10,13 +10,13 @@ from __future__ import annotations
 import csv
 import io
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import holds
+from sparkstream_kit._columns import changed_inside, holds
 from sparkstream_kit._spark.place import locate, path_of_writer, reached, refuse_many_disks
 from sparkstream_kit._spark.session import prints_here
 from sparkstream_kit.errors import InvalidInputError, printable, reject_unknown
@@ -63,18 +63,7 @@ def _with_offset(value: Column, kind: T.DataType) -> Column:
     """Replace each timestamp within a value by a text that ends with its UTC offset, such as +01:00."""
     if isinstance(kind, T.TimestampType):
         return F.concat(value.cast("string"), F.date_format(value, "xxx"))
-    if not holds(kind, T.TimestampType):
-        return value
-    if isinstance(kind, T.ArrayType):
-        return F.transform(value, lambda one: _with_offset(one, kind.elementType))
-    if isinstance(kind, T.MapType):
-        keys = F.transform_keys(value, lambda key, _: _with_offset(key, kind.keyType))
-        return F.transform_values(keys, lambda _, one: _with_offset(one, kind.valueType))
-    parts = [
-        _with_offset(value.getField(field.name), field.dataType).alias(field.name)
-        for field in cast("T.StructType", kind).fields
-    ]
-    return F.when(value.isNotNull(), F.struct(*parts))
+    return changed_inside(value, kind, _with_offset) if holds(kind, T.TimestampType) else value
 
 
 def as_csv(frame: DataFrame) -> str:
@@ -83,9 +72,7 @@ def as_csv(frame: DataFrame) -> str:
     The format is that of RFC 4180, except that lines end with a line feed alone.
     """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(frame.columns)
-    writer.writerows(cells(frame))
+    csv.writer(text, lineterminator="\n").writerows([frame.columns, *cells(frame)])
     return text.getvalue()
 
 
@@ -132,9 +119,7 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
         modes=MODES,
         promise="at least once",
         after_rewind="prints replayed batches again",
-        configure=lambda writer: (
-            writer.format("console").option("numRows", rows).option("truncate", truncate)
-        ),
+        configure=lambda writer: writer.format("console").options(numRows=rows, truncate=truncate),
         open=lambda frame, *_: None if prints_here(frame.sparkSession) else here,
     )
 

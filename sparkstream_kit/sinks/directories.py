@@ -212,10 +212,16 @@ def _without_rename(path: str) -> InvalidInputError:
 
 
 class _Store:
-    """The ledger of `batch_files`: the directories themselves, and the file with their owner's query id."""
+    """The ledger of `batch_files`: the directories themselves, and the file with their owner's query id.
+
+    Attributes:
+        rules: the rules that decide whether a query and a batch may be written to this folder.
+    """
 
     def __init__(self, there: Place) -> None:
         self._there = there
+        where = f"folder {there.folder or there}"
+        self.rules = Ledger(self, where, where, "append", take_over=None, what="folder", removes=True)
 
     @cached_property
     def names(self) -> set[str]:
@@ -230,12 +236,6 @@ class _Store:
     def _last(self) -> int:
         numbers = (name.removeprefix("batch=") for name in self.names if name.startswith("batch="))
         return max((int(number) for number in numbers if number.isdecimal()), default=-1)
-
-    @property
-    def rules(self) -> Ledger:
-        """The rules that decide whether a query and a batch may be written to this folder."""
-        where = f"folder {self._there.folder or self._there}"
-        return Ledger(self, where, where, "append", take_over=None, what="folder", removes=True)
 
     def last_batch(self, query_id: str | None) -> int | None:
         if self._owner is None:  # an empty directory is a user's: continue after it (see `set_back`)

@@ -76,22 +76,17 @@ def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str])
         InvalidInputError: the checkpoint is on a Spark Connect server elsewhere, or the file of the batch is
             damaged.
     """
-    there = _checkpoint(location, what)
-    found = _versions(there, batch_id) or {}
-    if what not in found:
-        found[what] = choose()
-        there.write(f"{PINS}/{batch_id}", json.dumps(found))
-        oldest = first_kept(location)
-        for batch in there.entries(PINS):
-            if batch < oldest:
-                there.remove(f"{PINS}/{batch}")
-    return found[what]
-
-
-def _checkpoint(location: Place, what: str) -> Place:
     if not location.is_in_reach:
         raise _refusal(location, what)
-    return location
+    found = _versions(location, batch_id)
+    if what not in found:
+        found[what] = choose()
+        location.write(f"{PINS}/{batch_id}", json.dumps(found))
+        oldest = first_kept(location)
+        for batch in location.entries(PINS):
+            if batch < oldest:
+                location.remove(f"{PINS}/{batch}")
+    return found[what]
 
 
 def _refusal(location: Place, what: str) -> InvalidInputError:
@@ -114,19 +109,18 @@ def folder_for(location: Place, what: str, name: str) -> Path:
 
 def first_kept(location: Place) -> int:
     """Return the oldest batch whose commit is in a checkpoint: no earlier batch can be replayed."""
-    return min(_checkpoint(location, "a checkpoint").entries("commits"), default=0)
+    return min(location.entries("commits"), default=0)
 
 
 def versions_in_use(location: Place, what: str) -> set[str]:
     """Return the versions of `what` that a replayed batch may still need; all others can be deleted."""
-    there = _checkpoint(location, what)
-    return {(_versions(there, batch) or {}).get(what, "") for batch in there.entries(PINS)}
+    return {_versions(location, batch).get(what, "") for batch in location.entries(PINS)}
 
 
-def _versions(there: Place, batch: int) -> dict[str, str] | None:
+def _versions(there: Place, batch: int) -> dict[str, str]:
     try:
         text = there.read(f"{PINS}/{batch}")
-        return None if text is None else dict(json.loads(text))
+        return {} if text is None else dict(json.loads(text))
     except (OSError, TypeError, ValueError) as err:
         file = f"{there.folder or there}/{PINS}/{batch}"
         raise InvalidInputError(
@@ -138,12 +132,6 @@ def _versions(there: Place, batch: int) -> dict[str, str] | None:
 _log = logging.getLogger(__name__)
 
 
-def folders_read(frame: DataFrame) -> dict[str, str]:
-    """Return the folder that each file source of a query reads, by the source's name in `sources/`."""
-    found = bases(frame.sparkSession, inputs_of(frame))
-    return {name: str(path) for name, path in found.items()}
-
-
 def plan_of(location: Place | None, batch: int, folders: Mapping[str, str]) -> str | None:
     """Return the plan of a batch as a text: which input the batch reads.
 
@@ -153,8 +141,9 @@ def plan_of(location: Place | None, batch: int, folders: Mapping[str, str]) -> s
     Args:
         location: the query's checkpoint.
         batch: the batch's number.
-        folders: the result of `folders_read`. A file is identified by its path below its source's folder, so
-            that it counts as the same file after the folder was moved.
+        folders: the folder that each file source of the query reads, by the source's name in `sources/`. A
+            file is identified by its path below its source's folder, so that it counts as the same file after
+            the folder was moved.
 
     Returns:
         The plan, compressed and base64-encoded; None without a checkpoint, or if only a Spark Connect server
@@ -166,12 +155,12 @@ def plan_of(location: Place | None, batch: int, folders: Mapping[str, str]) -> s
     if location is None or not location.is_in_reach:
         return None
     with of_batch(location, batch) as logs:
-        return _packed(_read(logs, batch, folders))
+        return base64.b64encode(zlib.compress(json.dumps(_read(logs, batch, folders)).encode())).decode()
 
 
 def _read(logs: Logs, batch: int, folders: Mapping[str, str]) -> _Plan:
     plan, before = logs.plan(batch), logs.plan(batch - 1) if batch else None
-    begins = logs.read_by(before)
+    begins = logs.until(batch - 1)
     former = dict(zip(before.names, before.offsets, strict=True)) if before else {}
     sources = zip(plan.files, plan.names, plan.offsets, strict=True)
     files = {}
@@ -188,10 +177,6 @@ def _read(logs: Logs, batch: int, folders: Mapping[str, str]) -> _Plan:
         "others": [[former.get(name), end] for files, name, end in sources if files is None],
         "logs": files,
     }
-
-
-def _packed(plan: _Plan) -> str:
-    return base64.b64encode(zlib.compress(json.dumps(plan).encode())).decode()
 
 
 def _unpacked(text: str) -> _Plan:
@@ -237,18 +222,6 @@ def _name(file: Input, above: str | None) -> str:
     return file.uri if above is None else unquote(urlsplit(file.uri).path).removeprefix(above.rstrip("/"))
 
 
-def ends_input(plan: str) -> bool:
-    """Return whether a plan is that of the last batch of `run(…, drain=True)`, which ended the input."""
-    return bool(_unpacked(plan)["watermark"] >= END)
-
-
-def next_batch(location: Place | None) -> int | None:
-    """Return the batch after the last committed one; None if there is no checkpoint within reach."""
-    if location is None or not location.is_in_reach:
-        return None
-    return max(location.entries("commits"), default=-1) + 1
-
-
 def put_back(
     location: Place,
     batch: int,
@@ -270,7 +243,7 @@ def put_back(
         location: the checkpoint; no query may run on it.
         batch: the batch after the last committed one.
         plan: the plan that `plan_of` returned when the batch's rows were written.
-        folders: the result of `folders_read`.
+        folders: as for `plan_of`.
         where: the sink's target, for messages.
         makes: change the checkpoint; if False, only check, and log the same warning.
 
@@ -278,18 +251,15 @@ def put_back(
         InvalidInputError: a file that the batch reads no longer exists, the checkpoint has another plan and
             is not on a local path, or the kept plan is damaged.
     """
-    there, kept = location, _unpacked(plan)
+    kept = _unpacked(plan)
     if kept["watermark"] >= END:  # a drained query continues: the ledger refuses the batch with advice
         return
-    planned = str(batch) in there.names("offsets")
+    planned = str(batch) in location.names("offsets")
     if planned and same(plan, plan_of(location, batch, folders) or plan):
         return
-    gone = [
-        file
-        for name, log in kept["logs"].items()
-        for file in _where_they_are(log, folders.get(name))
-        if file.gone
-    ]
+    for name, log in kept["logs"].items():
+        log["files"] = _where_they_are(log, folders.get(name))
+    gone = [file for log in kept["logs"].values() for file in log["files"] if file.gone]
     lacks = f"checkpoint {location} has {'another' if planned else 'lost the'} plan of batch {batch}, whose "
     lacks += f"rows {where} has"
     if gone:
@@ -306,16 +276,15 @@ def put_back(
         with at_hand(location) as logs:
             if location.folder is not None:
                 set_aside(logs, batch)
-            _note(there, logs, batch, kept, folders)
+            _note(location, logs, batch, kept)
     _log.warning("%s; it is put back, so that the replayed batch has the same rows", lacks)
 
 
-def _note(there: Place, logs: Logs, batch: int, plan: _Plan, folders: Mapping[str, str]) -> None:
+def _note(there: Place, logs: Logs, batch: int, plan: _Plan) -> None:
     """Write the entries of the file sources' logs first, then the plan, which makes Spark use them."""
     for name, log in plan["logs"].items():
-        found = _where_they_are(log, folders.get(name))
-        for entry in sorted({each.entry for each in found}):
-            new = [each for each in found if each.entry == entry]
+        for entry in sorted({each.entry for each in log["files"]}):
+            new = [each for each in log["files"] if each.entry == entry]
             if entry in log["compact"]:  # a compacted entry also lists all earlier files
                 earlier = Logs(logs.root).inputs(name, until=entry - 1)
                 _replace(there, f"sources/{name}", f"{entry}.compact", log_text([*earlier, *new]))
@@ -496,11 +465,13 @@ class Ledger:
         last = self._last_whole(batch.query)
         if last is None:
             if batch.number > 0 and not self.take_over:
+                back = self.store.set_back(batch.query, batch.number - 1)
+                accept = back if self.take_over is None else "give take_over=True"
                 raise InvalidInputError(
                     f"batch {batch.number} comes, but {self.where} has no batch of this query: it has "
                     f"written them elsewhere, or the {self.what} was put back from an older backup; start "
-                    "with a new checkpoint folder to write all rows, or "
-                    f"{self._take_over(batch)} to go on without the earlier ones"
+                    f"with a new checkpoint folder to write all rows, or {accept} to go on without the "
+                    "earlier ones"
                 )
             return False
         if batch.number > last + 1:
@@ -518,11 +489,6 @@ class Ledger:
                 raise self._other_rows(batch, kept)
         return batch.number == last
 
-    def _take_over(self, batch: Batch) -> str:
-        if self.take_over is None:
-            return self.store.set_back(batch.query, batch.number - 1)
-        return "give take_over=True"
-
     def _came_again(self, batch: Batch, last: int, but: str) -> InvalidInputError:
         adds = self.how == "append" and not self.removes
         remove = f"remove their rows from the {self.what}, then " if adds else ""
@@ -534,7 +500,7 @@ class Ledger:
 
     def _other_rows(self, batch: Batch, kept: str) -> InvalidInputError:
         """Return the error for a batch with a new plan under an old number: to skip it would lose rows."""
-        if ends_input(kept):
+        if _unpacked(kept)["watermark"] >= END:
             but = f"{self.name} has the batch that ended the input under this number"
             return self._came_again(batch, batch.number, but)
         return InvalidInputError(
@@ -598,29 +564,24 @@ def open_target(
     elif location is None:
         query = known = str(uuid.uuid4())  # without a checkpoint each start is a new query
     else:
-        query, folders = id_in_checkpoint(location), folders_read(frame)
-    following = next_batch(location)
+        query = id_in_checkpoint(location)
+        folders = {name: str(path) for name, path in bases(frame.sparkSession, inputs_of(frame)).items()}
+    following = None
+    if location is not None and location.is_in_reach:
+        following = max(location.entries("commits"), default=-1) + 1
     plan = prepare(frame, query, following, opening.makes)
     if plan is not None and location is not None and following is not None:
         put_back(location, following, plan, folders, where, makes=opening.makes)
     if query is not None and known is None:
         opening.at_last(partial(take, query, driver))
-    return partial(_write, write, location, known, folders, driver)
 
+    def write_batch(rows: DataFrame, number: int) -> None:
+        there = location or checkpoint_of_batch(rows)
+        checkpoint = Batch.checkpoint if there is None else there.text
+        plan = plan_of(there, number, folders)
+        write(Batch(known or id_of_batch(rows, there), number, plan, checkpoint, driver), rows)
 
-def _write(
-    write: Callable[[Batch, DataFrame], None],
-    location: Place | None,
-    known: str | None,
-    folders: Mapping[str, str],
-    driver: str,
-    rows: DataFrame,
-    number: int,
-) -> None:
-    location = location or checkpoint_of_batch(rows)
-    plan = plan_of(location, number, folders)
-    checkpoint = Batch.checkpoint if location is None else location.text
-    write(Batch(known or id_of_batch(rows, location), number, plan, checkpoint, driver), rows)
+    return write_batch
 
 
 def pass_over(rows: DataFrame, batch: Batch, where: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import MISSING, fields, is_dataclass
+from functools import partial
 from importlib.util import find_spec
 from inspect import isclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,7 +21,7 @@ from pyspark.sql import types as T
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit._columns import event_time, find_column, holds, refuse_taken
+from sparkstream_kit._columns import changed_inside, event_time, find_column, holds, refuse_taken
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.schemas import from_dataclass, schema_of
 
@@ -138,20 +139,7 @@ def _converted(column: Column, dtype: T.DataType, *, back: bool = False) -> Colu
         return F.date_from_unix_date(column) if back else F.unix_date(column)
     if not holds(dtype, T.TimestampType, T.DateType):
         return column
-
-    def inner(part: Column, kind: T.DataType) -> Column:
-        return _converted(part, kind, back=back)
-
-    if isinstance(dtype, T.ArrayType):
-        return F.transform(column, lambda item: inner(item, dtype.elementType))
-    if isinstance(dtype, T.MapType):
-        keyed = F.transform_keys(column, lambda key, _: inner(key, dtype.keyType))
-        return F.transform_values(keyed, lambda _, value: inner(value, dtype.valueType))
-    fields = [
-        inner(column.getField(field.name), field.dataType).alias(field.name)
-        for field in dtype  # type: ignore[attr-defined]
-    ]
-    return F.when(column.isNotNull(), F.struct(*fields))
+    return changed_inside(column, dtype, partial(_converted, back=back))
 
 
 MILLI = 1000  # microseconds; Spark's watermarks and timers are in milliseconds

@@ -242,11 +242,11 @@ class _Trial:
     def differences(self, split: _Split) -> str | None:
         """Run a split as a stream and as a batch; return their differences as text, or None without any."""
         fed = [[self.fed[number] for number in batch] for batch in split]
-        numbers = sorted(number for batch in split for number in batch)
-        rows = [self.fed[number] for number in numbers]
+        rows = [tuple(self.fed[number]) for number in sorted(number for batch in split for number in batch)]
         delivered = self._streamed(fed)
         real = self._result(delivered)
-        expected = self._static(rows)
+        frame = self.frame.sparkSession.createDataFrame(rows, self.frame.schema)
+        expected = self.transform(frame).collect()
         missing, unexpected = without(expected, real), without(real, expected)
         if not missing and not unexpected:
             return None
@@ -267,11 +267,6 @@ class _Trial:
             return query.drain() if self.mode == "append" and self._times else query.step()
         finally:
             query.restart()
-
-    def _static(self, rows: list[Row]) -> list[Row]:
-        """Run the transform as a batch over the rows, and return its result."""
-        frame = self.frame.sparkSession.createDataFrame([tuple(row) for row in rows], self.frame.schema)
-        return self.transform(frame).collect()
 
     def _result(self, delivered: list[Batch]) -> list[Row]:
         """Return the result that a reader has after the delivered batches, depending on the output mode."""

@@ -19,6 +19,7 @@ import os
 import pickle
 import re
 import tempfile
+import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -450,16 +451,12 @@ class Query:
 def _recorder(folder: str) -> Callable[[DataFrame, int], None]:
     """Return a `foreachBatch` function that writes the rows of each batch to a file in a folder.
 
-    On Spark Connect the function runs in a process of the server, so it refers only to strings.
+    On Spark Connect the function runs in a process of the server, so it refers only to strings and to modules
+    of Python.
     """
     zone = os.environ.get("TZ")
 
     def record(batch: DataFrame, batch_id: int) -> None:
-        import os
-        import pickle
-        import time
-        from pathlib import Path
-
         if zone is not None:
             # Use the zone of the test's process, because `collect` returns times without a zone.
             os.environ["TZ"] = zone

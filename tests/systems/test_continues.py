@@ -1,9 +1,10 @@
-"""A changed query over topics goes on where the old one stands: `start(…, continues=…)`."""
+"""A changed query over topics or Delta tables goes on where the old one stands: `start(…, continues=…)`."""
 
 import json
 import os
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,20 +62,19 @@ class Job:
         self.topic = broker.topic(partitions=2)
         self.old, self.new = home / "v1", home / "v2"
         self._spark, self._broker = spark, broker
-        self.batches: dict[int, Any] = {}
 
     def send(self, *minutes):
         """Send a sale of each of these minutes, which go round the partitions."""
         for minute in minutes:
             self._broker.send(self.topic, sales(minute), partition=minute % 2)
 
-    def go(self, transform, checkpoint, mode="complete", **more):
+    def rows(self, **options):
+        options = {"max_offsets_per_trigger": 5, **options}
+        return parsed(sources.kafka(self._spark, self._broker.servers, self.topic, **options))
+
+    def go(self, transform, checkpoint, mode="complete", *, options=(), rows=None, **more):
         """Run over all that is there, and return the rows of each batch."""
-        options = {"max_offsets_per_trigger": 5, **more.pop("options", {})}
-        rows = more.pop("rows", None)
-        if rows is None:
-            rows = parsed(sources.kafka(self._spark, self._broker.servers, self.topic, **options))
-        frame = transform(rows)
+        frame = transform(self.rows(**dict(options)) if rows is None else rows)
         batches: dict[int, Any] = {}
         sink = sinks.foreach_batch(lambda batch, number: batches.__setitem__(number, plain(batch)))
         query = start(frame, sink, name="totals", mode=mode, checkpoint=checkpoint, availableNow=True, **more)
@@ -95,9 +95,36 @@ class Job:
         return str(error.value)
 
 
+class TableJob(Job):
+    """The same on a Delta table."""
+
+    def __init__(self, spark, home):  # no topic
+        self.table, self.old, self.new = str(home / "a table"), home / "v1", home / "v2"
+        self._spark = spark
+
+    def send(self, *minutes):
+        """Append the sales of these minutes, as a version with two files."""
+        lines = self._spark.createDataFrame([(each,) for each in sales(*minutes)], "value STRING")
+        parsed(lines.repartition(2)).write.format("delta").mode("append").save(self.table)
+
+    def rows(self, **options):
+        options = {"maxFilesPerTrigger": 1, **options}
+        return self._spark.readStream.format("delta").options(**options).load(self.table)
+
+
 @pytest.fixture
 def job(spark, broker, tmp_path):
     return Job(spark, broker, tmp_path)
+
+
+@pytest.fixture
+def of_table(spark, tmp_path):
+    return TableJob(spark, tmp_path)
+
+
+@pytest.fixture(params=["job", "of_table"])
+def any_job(request):
+    return request.getfixturevalue(request.param)
 
 
 @pytest.mark.parametrize("store", STATE_STORES)
@@ -124,7 +151,8 @@ def test_the_whole_result_is_that_of_a_batch_over_all_records(spark, broker, job
         spark.conf.unset(STATE_STORE)
 
 
-def test_windows_that_were_written_stay_and_the_others_come_once(job):
+def test_windows_that_were_written_stay_and_the_others_come_once(any_job):
+    job = any_job
     job.send(*range(34))
     before = job.go(hourly("product"), job.old, mode="append")
     logs = Logs(job.old)
@@ -141,7 +169,8 @@ def test_windows_that_were_written_stay_and_the_others_come_once(job):
     assert 0 < len(came) < len(whole)
 
 
-def test_a_batch_that_was_planned_when_the_old_query_was_killed_comes_next(job):
+def test_a_batch_that_was_planned_when_the_old_query_was_killed_comes_next(any_job):
+    job = any_job
     job.send(*range(8))
     last = max(job.go(totals("product"), job.old))
     forget_commit(job.old)
@@ -149,6 +178,39 @@ def test_a_batch_that_was_planned_when_the_old_query_was_killed_comes_next(job):
     batches = job.go(totals("shop"), job.new, continues=job.old)
     assert batches[last] == job.truth(totals("shop"), *range(8))
     assert batches[max(batches)] == job.truth(totals("shop"), *range(10))
+
+
+@pytest.mark.fast("memory")
+@pytest.mark.parametrize("store", STATE_STORES)
+def test_a_delta_table_is_read_as_it_was_though_it_was_compacted(spark, of_table, store):
+    job = of_table
+    spark.conf.set(STATE_STORE, STATE_STORES[store])
+    try:
+        job.send(*range(8))
+        job.go(totals("product"), job.old)
+        job.send(*range(8, 14))
+        last = max(job.go(totals("product"), job.old))
+        spark.sql(f"OPTIMIZE delta.`{job.table}`")
+        job.send(*range(14, 20))
+        batches = job.go(totals("shop"), job.new, continues=job.old)
+        assert min(batches) == last + 1
+        assert batches[max(batches)] == job.truth(totals("shop"), *range(20))
+        assert check(job.new) == []
+    finally:
+        spark.conf.unset(STATE_STORE)
+
+
+def test_a_delta_table_that_cannot_be_read_whole_again_is_refused(spark, of_table):
+    job = of_table
+    job.send(*range(8))
+    job.go(totals("product"), job.old)
+    with_option = job.refused(options={"skipChangeCommits": True})
+    assert "with option skipchangecommits not all rows of its Delta table are read" in with_option
+    read = [*Path(job.table).glob("*.parquet")]
+    spark.sql(f"OPTIMIZE delta.`{job.table}`")
+    for file in read:  # as VACUUM does
+        file.unlink()
+    assert "version 0 of its Delta table has gone (" in job.refused()
 
 
 def test_records_that_have_gone_are_told_before_anything_runs(broker, job):
