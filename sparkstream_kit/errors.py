@@ -284,7 +284,8 @@ def said_by_spark(error: Exception) -> str:
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     classed = [line for line in lines if re.search(_ERROR_CLASS, line)]
-    said = [*classed, *lines, repr(error)][0]
+    java = [innermost_cause(error)] if hasattr(error, "java_exception") else []
+    said = [*classed, *java, *lines, repr(error)][0]
     return re.sub(rf"^.*?{_ERROR_CLASS} |\.? SQLSTATE: \w+", "", said).rstrip(".;")
 
 

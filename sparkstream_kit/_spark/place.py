@@ -400,7 +400,8 @@ def statuses(spark: Any, paths: list[str], *, pattern: bool = False) -> list[tup
 def reached(what: str, path: str) -> Iterator[None]:
     """Turn errors of another file system in the block into one line, such as a refused log-in.
 
-    An AnalysisException, and any error about a local path, is raised unchanged.
+    An AnalysisException is raised unchanged, and so is an error about a local path, unless it is Java's own,
+    as for a pattern that Hadoop cannot read.
 
     Args:
         what: what the path is used for, for the message.
@@ -413,7 +414,8 @@ def reached(what: str, path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, Py4JJavaError, PySparkException) as err:
-        if isinstance(err, AnalysisException) or _files.plain(path) is not None:
+        is_clear = _files.plain(path) is not None and not isinstance(err, Py4JJavaError)
+        if is_clear or isinstance(err, AnalysisException):
             raise
         cause = innermost_cause(err.__cause__ or err)
         raise InvalidInputError(

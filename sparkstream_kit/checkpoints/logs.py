@@ -214,22 +214,6 @@ def _by_name(line: str) -> tuple[int | str, str]:
     return int(name) if name.isdecimal() else name, offset
 
 
-def watermark(text: str) -> int:
-    r"""Return the watermark of a batch, in milliseconds since 1970, from the text of `offsets/N`.
-
-    Raises:
-        ValueError: the text is cut off or changed.
-
-    Examples:
-        >>> watermark('v1\n{"batchWatermarkMs":1767225600000,"conf":{}}\n{"logOffset":0}')
-        1767225600000
-    """
-    try:
-        return int(json.loads(text.split("\n")[1])["batchWatermarkMs"])
-    except (LookupError, TypeError) as err:
-        raise ValueError("no watermark in it") from err
-
-
 def _files_until(offset: str | None) -> int | None:
     """Return the entry of a file source's log that an offset names; None for an offset of another source."""
     value = json.loads(offset) if offset and offset.startswith(("{", "[")) else None

@@ -23,7 +23,7 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, event_time, refuse_taken
 from sparkstream_kit._spark.batch import count_aside, in_driver, none_of, session_with_views, show
 from sparkstream_kit._spark.place import refuse_elsewhere
-from sparkstream_kit.checkpoints.logs import numbered, watermark
+from sparkstream_kit.checkpoints.logs import numbered, plan_in
 from sparkstream_kit.errors import InvalidInputError, check_file
 from sparkstream_kit.sinks import builtin
 from sparkstream_kit.sinks.base import MODES, Sink, check_view, check_writes_batches, opened
@@ -390,7 +390,7 @@ def _write(time: str, location: Place, on_time: Write, late: Write, batch: DataF
     text = location.read(f"offsets/{batch_id}")
     if text is None:
         raise InvalidInputError(f"checkpoint {location} has no offsets/{batch_id}, which says the watermark")
-    missed = F.timestamp_millis(F.lit(watermark(text)))
+    missed = F.timestamp_millis(F.lit(plan_in(text).watermark))
     is_late = F.coalesce(column(time) <= missed, F.lit(False))
     with computed_once(batch):
         on_time(batch.where(~is_late), batch_id)

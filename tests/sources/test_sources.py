@@ -100,6 +100,9 @@ def test_sparks_own_options_and_those_of_hadoop_pass(spark, folder, caplog, form
 REFUSED = cases("""
 csv(spark, 'no/such', schema='n INT')
     input folder no/such does not exist; create it or correct the path
+text(spark, 'in{a')
+    input in{a cannot be reached: PatternSyntaxException: error parsing regexp: Unclosed group at pos 4:
+    `in{a`; correct the path, or what Spark is given for that file system
 csv(spark, '.', schema='n INT', headr=True)
     unknown keyword of sources.csv() headr; did you mean header?
 text(spark, '.', max_files_per_trigger=0)
