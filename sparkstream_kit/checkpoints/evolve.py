@@ -107,8 +107,7 @@ def evolve(
         InvalidInputError: a checkpoint is not on a local path; the old one is in use, damaged, drained, has
             no committed batch or was continued elsewhere; the query reads other sources than before, named
             ones, or ones that are neither files, Kafka topics nor Delta tables; some of the input no longer
-            exists; the
-            rows in the target would not fit the new ones; or a batch of the build failed.
+            exists; the rows in the target would not fit the new ones; or a batch of the build failed.
     """
     if new.folder is None or old.folder is None:
         raise InvalidInputError(
