@@ -105,8 +105,8 @@ class Input(NamedTuple):
     Attributes:
         kind: "files", or Spark's name of the source, such as "kafka" or "socket".
         path: for files, their folder or a pattern; None for any other source.
-        options: the source's options, with names in lower case. On Spark Connect they do not include
-            secrets, and are empty for files and Delta tables.
+        options: the source's options, with names in lower case; empty for files. On Spark Connect they do
+            not include secrets, and are empty for Delta tables.
         number: the source's number in the query, from 0.
         name: the name that the user has given the source (`readStream.name()`), or None.
         places: the positions at which the plan contains the source, from 0. A checkpoint's offset file has
@@ -172,7 +172,7 @@ def _numbered(leaves: Iterable[tuple[Any, str, dict[str, str], str | None]]) -> 
             found[number] = found[number]._replace(places=(*found[number].places, place))
             continue
         files = re.fullmatch(r"FileSource\[(.*)\]", text, re.DOTALL)
-        given = {key.lower(): value for key, value in options.items()}
+        given = {} if files else {key.lower(): value for key, value in options.items()}
         kind, path = ("files", _files.folder_of(files[1])) if files else (text, None)
         found.append(Input(kind, path, given, len(known), name, (place,)))
         known.append(leaf)

@@ -410,16 +410,17 @@ def served(
     frames = [frame for query in queries if (frame := started(query).frame) is not None]
     spark = web_page(frames[0].sparkSession) if frames else None
     page = Page(board, Results(places(queries)), stop, spark, first_line(queries))
-    files = [logs.page_file(root) for root in filter(None, map(_kept, queries))]
     with _open(port, page) as server:
         thread = _waiting.in_thread("page", lambda: server.serve_forever(_LOOK))
         address = f"http://{LOOPBACK}:{server.server_port}/#token={page.token}"
         others = f" (Spark's own page: {spark})" if spark else ""
         sys.stderr.write(f"page of this run: {address}{others}\n")
         how = "the run has ended"
+        files: list[Path] = []
         try:
-            for file in files:
-                _files.replace(file, [address], private=True)
+            for root in filter(None, map(_kept, queries)):
+                _files.replace(logs.page_file(root), [address], private=True)
+                files.append(logs.page_file(root))
             yield
         except BaseException as err:
             said = err if isinstance(err, KitError) else innermost_cause(err)

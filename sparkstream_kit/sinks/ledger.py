@@ -465,8 +465,9 @@ class Ledger:
         last = self._last_whole(batch.query)
         if last is None:
             if batch.number > 0 and not self.take_over:
-                back = self.store.set_back(batch.query, batch.number - 1)
-                accept = back if self.take_over is None else "give take_over=True"
+                accept = "give take_over=True"
+                if self.take_over is None:
+                    accept = self.store.set_back(batch.query, batch.number - 1)
                 raise InvalidInputError(
                     f"batch {batch.number} comes, but {self.where} has no batch of this query: it has "
                     f"written them elsewhere, or the {self.what} was put back from an older backup; start "

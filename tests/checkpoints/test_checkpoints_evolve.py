@@ -295,7 +295,7 @@ def test_input_that_has_gone_is_told_before_anything_runs(begun, tmp_path):
 def test_a_source_that_cannot_be_read_again_is_refused(spark, begun, tmp_path):
     *_, old = begun
     rate = spark.readStream.format("rate").load()
-    assert "only files and topics are read again from their beginning, not rate" in refused(
+    assert "only files, topics and Delta tables are read again from their beginning, not rate" in refused(
         rate.groupBy("value").count(), old, tmp_path / "v2"
     )
 
