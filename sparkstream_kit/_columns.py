@@ -75,10 +75,11 @@ def refuse_taken(names: Iterable[str], added: Sequence[str], caller: str) -> Non
 def types_in(kind: T.DataType) -> Iterator[T.DataType]:
     """Yield a type and all types inside its arrays, maps and structs."""
     yield kind
-    inner = [field.dataType for field in kind] if isinstance(kind, T.StructType) else vars(kind).values()
+    inner = [field.dataType for field in kind] if isinstance(kind, T.StructType) else []
+    if isinstance(kind, T.ArrayType | T.MapType):
+        inner = [each for each in vars(kind).values() if isinstance(each, T.DataType)]
     for each in inner:
-        if isinstance(each, T.DataType):  # an array's elementType, a map's keyType and valueType
-            yield from types_in(each)
+        yield from types_in(each)
 
 
 def holds(kind: T.DataType, *types: type[T.DataType]) -> bool:

@@ -278,6 +278,8 @@ def _innermost(error: Any, cause: Callable[[Any], Any]) -> Any:
 def said_by_spark(error: Exception) -> str:
     r"""Shorten an error of Spark to its sentence, without error class, SQLSTATE and stack.
 
+    For an error of Java without an error class that is its innermost cause.
+
     Examples:
         >>> said_by_spark(ValueError("\n[PARSE_SYNTAX_ERROR] Syntax error at 'b'. SQLSTATE: 42601 (line 1)"))
         "Syntax error at 'b' (line 1)"

@@ -362,7 +362,7 @@ _STATUS = re.compile(r"path=(.*?); isDirectory=(true|false);.*?modification_time
 
 
 def statuses(spark: Any, paths: list[str], *, pattern: bool = False) -> list[tuple[str, bool, int]]:
-    """List folders of another file system with one call for all their entries.
+    """List folders of one file system with one call for all their entries.
 
     One py4j call for each entry would take too long: a folder may hold many files.
 
@@ -400,8 +400,8 @@ def statuses(spark: Any, paths: list[str], *, pattern: bool = False) -> list[tup
 def reached(what: str, path: str) -> Iterator[None]:
     """Turn errors of another file system in the block into one line, such as a refused log-in.
 
-    An AnalysisException is raised unchanged, and so is an error about a local path, unless it is Java's own,
-    as for a pattern that Hadoop cannot read.
+    An AnalysisException is raised unchanged, and so is an error about a local path, unless it says that the
+    path is a pattern that Hadoop cannot read.
 
     Args:
         what: what the path is used for, for the message.
@@ -409,13 +409,13 @@ def reached(what: str, path: str) -> Iterator[None]:
 
     Raises:
         InvalidInputError: the file system cannot be reached or denies access: the bucket is missing, the host
-            is unknown, or the key is wrong.
+            is unknown, or the key is wrong; or the path is such a pattern.
     """
     try:
         yield
     except (OSError, Py4JJavaError, PySparkException) as err:
-        is_clear = _files.plain(path) is not None and not isinstance(err, Py4JJavaError)
-        if is_clear or isinstance(err, AnalysisException):
+        is_of_here = _files.plain(path) is not None and "Illegal file pattern" not in str(err)
+        if is_of_here or isinstance(err, AnalysisException):
             raise
         cause = innermost_cause(err.__cause__ or err)
         raise InvalidInputError(

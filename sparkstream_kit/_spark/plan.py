@@ -43,6 +43,7 @@ _FIXES = {
 
 # Settings under which Spark prints a plan in full; its defaults and the kit's profiles truncate long plans.
 _WHOLE = {"spark.sql.debug.maxToStringFields": "100000", "spark.sql.maxPlanStringLength": "2147483632"}
+_OF_WHOLE_TABLES = {"path", "maxfilespertrigger", "maxbytespertrigger"}  # options, as Delta reads them
 _OF_FILES = ("csv", "json", "orc", "parquet", "text", "binaryFile", "xml", "avro")  # formats of files
 
 # A cache of analyzed plans: fetching one takes a few milliseconds, on Spark Connect a few tens. The plan of a
@@ -137,6 +138,11 @@ class Input(NamedTuple):
         return self.name or str(self.number)
 
     @property
+    def leaves_out(self) -> list[str]:
+        """The options with which a Delta source does not read all rows of its table."""
+        return sorted({*self.options} - _OF_WHOLE_TABLES) if self.kind == "delta" else []
+
+    @property
     def lines(self) -> list[str]:
         """The names that its lines may have in a checkpoint's offset files, depending on their format."""
         return [*filter(None, [self.name]), *map(str, self.places)]
@@ -172,7 +178,7 @@ def _numbered(leaves: Iterable[tuple[Any, str, dict[str, str], str | None]]) -> 
             found[number] = found[number]._replace(places=(*found[number].places, place))
             continue
         files = re.fullmatch(r"FileSource\[(.*)\]", text, re.DOTALL)
-        given = {} if files else {key.lower(): value for key, value in options.items()}
+        given = {key.lower(): value for key, value in options.items()}
         kind, path = ("files", _files.folder_of(files[1])) if files else (text, None)
         found.append(Input(kind, path, given, len(known), name, (place,)))
         known.append(leaf)
@@ -183,7 +189,9 @@ def _leaves(analyzed: Any) -> Iterator[tuple[Any, str, dict[str, str], str | Non
     """Yield the streaming leaves of an analyzed plan in the JVM, as `_numbered` takes them."""
     leaves = analyzed.collectLeaves()
     for leaf in filter(lambda leaf: leaf.isStreaming(), map(leaves.apply, range(leaves.size()))):
-        yield leaf, leaf.sourceName(), _options(leaf), _name_in(leaf.simpleString(1))
+        source = leaf.sourceName()
+        options = {} if source.startswith("FileSource[") else _options(leaf)
+        yield leaf, source, options, _name_in(leaf.simpleString(1))
 
 
 def _options(leaf: Any) -> dict[str, str]:

@@ -30,11 +30,12 @@ import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
 from sparkstream_kit import _files
+from sparkstream_kit._columns import quoted
 from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.batch import begin
 from sparkstream_kit._spark.place import Here, statuses
@@ -70,8 +71,11 @@ _MOST_RECORDS = 1_000_000
 # A changelog holds only the changes of one batch, and only a whole state can be renumbered.
 _WHOLE_STATES = {"spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false"}
 
-# The options with which a Delta source reads all rows of its table.
-_OF_WHOLE_TABLES = {"path", "maxfilespertrigger", "maxbytespertrigger"}
+# By default Delta refuses to read a version that is older than its retention, also if all files are there.
+_OLD_VERSIONS = {"spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false"}
+
+# A file that has gone fails a build, also where the session says to go on without it.
+_ALL_FILES = {"spark.sql.files.ignoreMissingFiles": "false"}
 
 # The offset, as Spark's text, up to which each source is read, by the name of its log; None: nothing is read.
 _Ends = dict[str, str | None]
@@ -177,6 +181,7 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
     ends = _ends(logs, last)
     _check_sources(logs, inputs, ends)
     find_moves(spark, logs, bases(spark, inputs), {})
+    _check_kinds(logs, inputs, ends)
     note = changed.described
     differs = differences(kept.get("fingerprint", ""), note["fingerprint"])
     _check_target(changed, targets, kept, differs)
@@ -222,6 +227,21 @@ def _check_sources(logs: Logs, inputs: Sequence[Input], ends: _Ends) -> None:
         raise _refusal(logs, f"the new one does not read source {dropped[0]}")
 
 
+def _check_kinds(logs: Logs, inputs: Sequence[Input], ends: _Ends) -> None:
+    """Refuse a source of another kind than the one that has given the offset."""
+    for each in inputs:
+        if (end := ends[each.log]) and _kind(end) != each.kind:
+            raise _refusal(logs, f"its source {each.log} did not read {each}")
+
+
+def _kind(offset: str) -> str:
+    """Return the kind of source that has written an offset, as in `Input.kind`; "" for any other kind."""
+    value = json.loads(offset) if offset.startswith("{") else {"": 0}
+    if "logOffset" in value or "reservoirId" in value:
+        return "files" if "logOffset" in value else "delta"
+    return "kafka" if all(isinstance(part, dict) for part in value.values()) else ""
+
+
 def _check_target(
     changed: Query, targets: Sequence[str], kept: dict[str, Any], differs: Sequence[str]
 ) -> None:
@@ -252,8 +272,8 @@ class _Piece(NamedTuple):
         log: the name of the source's log.
         end: the offset at the end of the part, as Spark's text.
         size: the part's share of a full batch; 1 is a full batch.
-        amount: the number of files or records, for the summary.
-        unit: the unit of the amount, "file" or "record".
+        amount: the number of files, records or tables, for the summary.
+        unit: the unit of the amount: "file", "record" or "Delta table".
     """
 
     log: str
@@ -274,13 +294,9 @@ def _files_read(logs: Logs, log: str) -> Iterator[_Piece]:
     """Yield a piece for each entry of a file source's log.
 
     Raises:
-        InvalidInputError: the source did not read files, a file no longer exists, or Spark would misread a
-            file because of its name.
+        InvalidInputError: a file no longer exists, or Spark would misread a file because of its name.
     """
-    until = logs.until(logs.done).get(log)
-    if until is None:
-        raise _refusal(logs, f"its source {log} did not read files")
-    found = logs.inputs(log, until=until)
+    found = logs.inputs(log, until=logs.until(logs.done)[log])
     if gone := [each for each in found if each.gone]:
         lost = f"{len(gone):,} of the {count(len(found), 'file')} that it has read have gone"
         raise _refusal(logs, f"{lost}, such as {gone[0].path}")
@@ -328,25 +344,31 @@ def _records(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iter
 
 
 def _table(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterator[_Piece]:
-    """Return a Delta table as one piece: Delta reads one version of it, and the commits that follow.
+    """Yield a Delta table as one piece: Delta reads one version of it, and the commits that follow.
 
     Raises:
         InvalidInputError: the plan does not say where the table is (Spark Connect), an option leaves out
-            rows, or the version or some of its files no longer exist.
+            rows, another table is there now, or the version or some of its files no longer exist.
     """
     offset, path = json.loads(until), source.options.get("path")
     if path is None:
         raise _refusal(logs, "the path of its Delta table is not known here")
-    if others := sorted({*source.options} - _OF_WHOLE_TABLES):
+    if others := source.leaves_out or logs.noted.get("left out", {}).get(source.log):
         raise _refusal(logs, f"with option {others[0]} not all rows of its Delta table are read")
     version = offset["reservoirVersion"] - (not offset["isStartingVersion"])
     try:
-        uris = spark.read.format("delta").option("versionAsOf", version).load(path).inputFiles()
-        statuses(spark, [unquote(uri) for uri in uris])
-    except (PySparkException, OSError) as err:
-        raise _refusal(
-            logs, f"version {version} of its Delta table has gone ({said_by_spark(err)})"
-        ) from None
+        with in_force(spark, _OLD_VERSIONS):
+            [table] = spark.sql(f"DESCRIBE DETAIL {quoted('delta')}.{quoted(path)}").select("id").collect()
+            files = spark.read.format("delta").option("versionAsOf", version).load(path).inputFiles()
+        folders = {file.rpartition("/")[0] for file in files}
+        gone = {*files} - {file for file, *_ in statuses(spark, [*folders])} if files else ()
+    except (OSError, Py4JJavaError, PySparkException) as err:
+        why = f"version {version} of its Delta table cannot be read"
+        raise _refusal(logs, f"{why} ({said_by_spark(err)})") from None
+    if table.id != offset["reservoirId"]:
+        raise _refusal(logs, f"another Delta table is at {path} now")
+    if gone:
+        raise _refusal(logs, f"{count(len(gone), 'file')} of version {version} of its Delta table have gone")
     yield _Piece(source.log, until, 1, 1, "Delta table")
 
 
@@ -471,7 +493,8 @@ class Build(NamedTuple):
         changed, why = self.changed, "the query was stopped"
         writer = changed.frame.writeStream.format("noop").queryName(changed.name).outputMode(changed.mode)
         writer = writer.option("checkpointLocation", _files.for_spark(made.root)).trigger(once=True)
-        query = begin(writer)
+        with in_force(changed.spark, _ALL_FILES):
+            query = begin(writer)
         try:
             query.awaitTermination()
         except PySparkException as err:

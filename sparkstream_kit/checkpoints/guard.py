@@ -128,13 +128,16 @@ class Query:
     def described(self) -> dict[str, Any]:
         """The note about the query for its checkpoint.
 
-        It has the query's name, mode and fingerprint; the names of its sources, if they have names; and the
-        session's time zone, if the state depends on it.
+        It has the query's name, mode and fingerprint; the names of its sources, if they have names; the
+        options by which a Delta source leaves out rows; and the session's time zone, if the state depends on
+        it.
         """
         kept = fingerprint(self.frame, self.mode)
         found: dict[str, Any] = {"name": self.name, "mode": self.mode, "fingerprint": kept}
         if any(each.name for each in self.inputs):
             found["sources"] = [each.log for each in self.inputs]
+        if left_out := {each.log: each.leaves_out for each in self.inputs if each.leaves_out}:
+            found["left out"] = left_out
         return found | time_zone(self.frame, self.mode)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -105,7 +106,9 @@ class TableJob(Job):
     def send(self, *minutes):
         """Append the sales of these minutes, as a version with two files."""
         lines = self._spark.createDataFrame([(each,) for each in sales(*minutes)], "value STRING")
-        parsed(lines.repartition(2)).write.format("delta").mode("append").save(self.table)
+        written = parsed(lines.repartition(2)).withColumn("part", F.date_trunc("hour", "at"))
+        # Its folders have %3A in their names.
+        written.write.format("delta").partitionBy("part").mode("append").save(self.table)
 
     def rows(self, **options):
         options = {"maxFilesPerTrigger": 1, **options}
@@ -206,11 +209,32 @@ def test_a_delta_table_that_cannot_be_read_whole_again_is_refused(spark, of_tabl
     job.go(totals("product"), job.old)
     with_option = job.refused(options={"skipChangeCommits": True})
     assert "with option skipchangecommits not all rows of its Delta table are read" in with_option
-    read = [*Path(job.table).glob("*.parquet")]
+    read = [*Path(job.table).glob("part=*/*.parquet")]
     spark.sql(f"OPTIMIZE delta.`{job.table}`")
     for file in read:  # as VACUUM does
         file.unlink()
-    assert "version 0 of its Delta table has gone (" in job.refused()
+    assert "2 files of version 0 of its Delta table have gone" in job.refused()
+    shutil.rmtree(job.table)
+    job.send(*range(8))
+    assert f"another Delta table is at {job.table} now" in job.refused()
+
+
+def test_an_option_that_the_old_query_had_counts_too(of_table):
+    job = of_table
+    job.send(*range(4))
+    job.go(totals("product"), job.old, options={"ignoreDeletes": True})
+    assert "with option ignoredeletes not all rows of its Delta table are read" in job.refused()
+
+
+def test_a_delta_table_without_rows_is_no_reason_to_refuse(spark, of_table):
+    job = of_table
+    spark.sql(
+        f"CREATE TABLE delta.`{job.table}` ({SCHEMA}, part TIMESTAMP) USING delta PARTITIONED BY (part)"
+    )
+    job.go(totals("product"), job.old)
+    job.send(*range(4))
+    batches = job.go(totals("shop"), job.new, continues=job.old)
+    assert batches[max(batches)] == job.truth(totals("shop"), *range(4))
 
 
 def test_records_that_have_gone_are_told_before_anything_runs(broker, job):
@@ -237,6 +261,8 @@ def test_a_topic_that_was_made_again_is_refused(broker, job):
 
 
 def test_files_and_topics_do_not_take_the_place_of_each_other(spark, job, tmp_path):
+    table = TableJob(spark, tmp_path / "delta")
+    table.send(1)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "0.json").write_text(sales(1)[0] + "\n")
     files = {"rows": sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)}
@@ -246,6 +272,10 @@ def test_files_and_topics_do_not_take_the_place_of_each_other(spark, job, tmp_pa
     job.go(totals("product"), tmp_path / "of topics")
     job.old = tmp_path / "of topics"
     assert "its source 0 did not read files" in job.refused(**files)
+    assert "its source 0 did not read delta" in job.refused(rows=table.rows())
+    job.old = tmp_path / "of a table"
+    job.go(totals("product"), job.old, rows=table.rows())
+    assert f"its source 0 did not read topic {job.topic}" in job.refused()
 
 
 CHANGED = """
