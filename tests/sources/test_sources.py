@@ -100,9 +100,6 @@ def test_sparks_own_options_and_those_of_hadoop_pass(spark, folder, caplog, form
 REFUSED = cases("""
 csv(spark, 'no/such', schema='n INT')
     input folder no/such does not exist; create it or correct the path
-text(spark, 'in{a')
-    input in{a cannot be reached: PatternSyntaxException: error parsing regexp: Unclosed group at pos 4:
-    `in{a`; correct the path, or what Spark is given for that file system
 csv(spark, '.', schema='n INT', headr=True)
     unknown keyword of sources.csv() headr; did you mean header?
 text(spark, '.', max_files_per_trigger=0)
@@ -131,6 +128,12 @@ table(spark, ' ')
 def test_what_a_source_cannot_read_is_refused_at_once(spark, wrong):
     given = {"sources": sources, "spark": spark}
     assert refusal(eval, f"sources.{wrong}", given) == REFUSED[wrong]
+
+
+def test_a_pattern_that_hadoop_cannot_read_is_refused_in_one_line(spark):
+    said = refusal(sources.text, spark, "in{a")
+    assert said.startswith("input in{a cannot be reached: ")
+    assert "Unclosed group at pos 4: `in{a`; correct the path" in said
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "orc", "parquet", "text"])
