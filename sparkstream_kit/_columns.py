@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -75,9 +75,13 @@ def refuse_taken(names: Iterable[str], added: Sequence[str], caller: str) -> Non
 def types_in(kind: T.DataType) -> Iterator[T.DataType]:
     """Yield a type and all types inside its arrays, maps and structs."""
     yield kind
-    inner = [field.dataType for field in kind] if isinstance(kind, T.StructType) else []
-    if isinstance(kind, T.ArrayType | T.MapType):
-        inner = [each for each in vars(kind).values() if isinstance(each, T.DataType)]
+    inner: list[T.DataType] = []
+    if isinstance(kind, T.StructType):
+        inner = [field.dataType for field in kind]
+    elif isinstance(kind, T.ArrayType):
+        inner = [kind.elementType]
+    elif isinstance(kind, T.MapType):
+        inner = [kind.keyType, kind.valueType]
     for each in inner:
         yield from types_in(each)
 
@@ -87,15 +91,14 @@ def holds(kind: T.DataType, *types: type[T.DataType]) -> bool:
     return any(isinstance(each, types) for each in types_in(kind))
 
 
-def changed_inside(value: Column, kind: T.DataType, change: Callable[[Column, T.DataType], Column]) -> Column:
+def changed_inside(value: Column, kind: Any, change: Callable[[Column, T.DataType], Column]) -> Column:
     """Return an array, a map or a struct with each value in it changed by a function of value and type."""
     if isinstance(kind, T.ArrayType):
         return F.transform(value, lambda one: change(one, kind.elementType))
     if isinstance(kind, T.MapType):
         keys = F.transform_keys(value, lambda key, _: change(key, kind.keyType))
         return F.transform_values(keys, lambda _, one: change(one, kind.valueType))
-    fields = cast("T.StructType", kind).fields
-    parts = [change(value.getField(each.name), each.dataType).alias(each.name) for each in fields]
+    parts = [change(value.getField(each.name), each.dataType).alias(each.name) for each in kind.fields]
     return F.when(value.isNotNull(), F.struct(*parts))
 
 

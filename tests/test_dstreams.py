@@ -11,6 +11,7 @@ from datetime import date
 from decimal import Decimal
 from enum import IntEnum
 from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 from conftest import refusal
@@ -82,6 +83,8 @@ def test_what_waits_when_a_run_ends_is_told(spark, tmp_path):
     ):
         ssc.socketTextStream(server.host, server.port).foreachRDD(slow)
         ended_by = dstreams.run(ssc, stop_file=stop)
+        with patch.object(queries, "_is_through") as asked:  # for 0.1 s each, and not of those that wait
+            assert queries.unprocessed(ssc)[0] > asked.call_count
     left = r"; not processed: ([\d,]+) batch(?:es)? with ([\d,]+) records?"
     said = re.fullmatch(re.escape(f"stop file {stop}") + left, ended_by)
     assert said, ended_by

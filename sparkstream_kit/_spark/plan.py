@@ -196,15 +196,11 @@ def _leaves(analyzed: Any) -> Iterator[tuple[Any, str, dict[str, str], str | Non
 
 def _options(leaf: Any) -> dict[str, str]:
     """Return the options of a streaming leaf in the JVM, as they were given."""
-    if not _is_of_files(leaf):
+    # Files and Delta tables are sources of Spark's first API, whose leaves have this class.
+    if leaf.getClass().getSimpleName() != "StreamingRelation":
         return dict(leaf.extraOptions().asCaseSensitiveMap())
-    jvm: Any = SparkContext._jvm
-    return dict(jvm.scala.jdk.javaapi.CollectionConverters.asJava(leaf.dataSource().options()))
-
-
-def _is_of_files(leaf: Any) -> bool:
-    """Return whether a leaf is a source of Spark's first API, which files and Delta tables use."""
-    return bool(leaf.getClass().getSimpleName() == "StreamingRelation")
+    converters = SparkContext._jvm.scala.jdk.javaapi.CollectionConverters  # type: ignore[union-attr]
+    return dict(converters.asJava(leaf.dataSource().options()))
 
 
 class FileRead(NamedTuple):
@@ -238,11 +234,11 @@ def file_reads(frame: DataFrame) -> list[FileRead | None]:
         ]
     found: list[FileRead | None] = []
     known: list[Any] = []
-    for leaf, *_ in _leaves(given._jdf.queryExecution().analyzed()):
+    for leaf, description, *_ in _leaves(given._jdf.queryExecution().analyzed()):
         if leaf in known:  # `==` calls Java's equals
             continue
         known.append(leaf)
-        if not _is_of_files(leaf):
+        if not description.startswith("FileSource["):
             found.append(None)
             continue
         source = leaf.dataSource()

@@ -362,9 +362,7 @@ def unprocessed(ssc: StreamingContext) -> tuple[int, int]:
     waiting.setAccessible(True)
     # A copy: at a short batch interval the map grows faster than Python can walk through it.
     found = ssc._jvm.java.util.ArrayList(waiting.get(scheduler).values())  # type: ignore[union-attr]
-    sizes = [
-        each.toBatchInfo().numRecords() for each in found if not (each.hasStarted() and _is_through(each))
-    ]
+    sizes = [one.toBatchInfo().numRecords() for one in found if not (one.hasStarted() and _is_through(one))]
     return sum(map(bool, sizes)), sum(sizes)
 
 

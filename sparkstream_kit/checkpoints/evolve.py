@@ -358,15 +358,14 @@ def _table(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterat
     version = offset["reservoirVersion"] - (not offset["isStartingVersion"])
     try:
         with in_force(spark, _OLD_VERSIONS):
-            [table] = spark.sql(f"DESCRIBE DETAIL {quoted('delta')}.{quoted(path)}").select("id").collect()
+            [table] = spark.sql(f"DESCRIBE DETAIL delta.{quoted(path)}").select("id").collect()
             if table.id != offset["reservoirId"]:
                 raise _refusal(logs, f"another Delta table is at {path} now")
             files = spark.read.format("delta").option("versionAsOf", version).load(path).inputFiles()
         folders = {file.rpartition("/")[0] for file in files}
         gone = {*files} - {file for file, *_ in statuses(spark, [*folders])} if files else ()
     except (OSError, Py4JJavaError, PySparkException) as err:
-        why = f"version {version} of its Delta table cannot be read"
-        raise _refusal(logs, f"{why} ({said_by_spark(err)})") from None
+        raise _refusal(logs, f"its Delta table cannot be read again ({said_by_spark(err)})") from None
     if gone:
         raise _refusal(logs, f"{count(len(gone), 'file')} of version {version} of its Delta table have gone")
     yield _Piece(source.log, until, 1, 1, "Delta table")

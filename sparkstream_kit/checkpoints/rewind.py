@@ -136,7 +136,8 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
     """
     check(rewind, locals())
     root = checkpoint(path)
-    lock.check_unused(root)
+    if not apply:
+        lock.check_unused(root)
     with lock.alone(root) if apply else nullcontext():
         logs = Logs(root)
         _check_batch(logs, to)

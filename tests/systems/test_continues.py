@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import run, sinks, sources, start, windows
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import check, evolve
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
@@ -196,6 +197,8 @@ def test_a_delta_table_is_read_as_it_was_though_it_was_compacted(spark, of_table
         last = max(job.go(totals("product"), job.old))
         spark.sql(f"OPTIMIZE delta.`{job.table}`")
         job.send(*range(14, 20))
+        kept = "delta.deletedFileRetentionDuration = 'interval 0 seconds'"
+        spark.sql(f"ALTER TABLE delta.`{job.table}` SET TBLPROPERTIES ({kept})")
         batches = job.go(totals("shop"), job.new, continues=job.old)
         assert min(batches) == last + 1
         assert batches[max(batches)] == job.truth(totals("shop"), *range(20))
@@ -221,6 +224,20 @@ def test_a_delta_table_that_cannot_be_read_whole_again_is_refused(spark, of_tabl
     assert f"another Delta table is at {job.table} now" in job.refused()
 
 
+def test_a_file_of_a_version_that_was_read_in_part_is_never_left_out(spark, of_table):
+    job = of_table
+    job.send(0)
+    job.go(totals("product"), job.old)
+    [before] = Path(job.table).glob("part=*/*.parquet")
+    job.send(58, 62)
+    job.go(totals("product"), job.old)
+    forget_commit(job.old)  # of the second file of this version
+    [file] = {*before.parent.glob("*.parquet")} - {before}
+    file.unlink()
+    with in_force(spark, {"spark.sql.files.ignoreMissingFiles": "true"}):
+        assert "its state was not built from what" in job.refused()
+
+
 def test_an_option_that_the_old_query_had_counts_too(of_table):
     job = of_table
     job.send(*range(4))
@@ -230,9 +247,8 @@ def test_an_option_that_the_old_query_had_counts_too(of_table):
 
 def test_a_delta_table_without_rows_is_no_reason_to_refuse(spark, of_table):
     job = of_table
-    spark.sql(
-        f"CREATE TABLE delta.`{job.table}` ({SCHEMA}, part TIMESTAMP) USING delta PARTITIONED BY (part)"
-    )
+    columns = f"({SCHEMA}, part TIMESTAMP) USING delta PARTITIONED BY (part)"
+    spark.sql(f"CREATE TABLE delta.`{job.table}` {columns}")
     job.go(totals("product"), job.old)
     job.send(*range(4))
     batches = job.go(totals("shop"), job.new, continues=job.old)
