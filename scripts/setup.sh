@@ -91,16 +91,16 @@ set_up_java() { # sets java_home
 
 find_python() { # prints the first one that fits
     local python found=''
-    for python in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    for python in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
         command -v "$python" >/dev/null || continue
         found=${found:-$("$python" -V 2>&1)}
-        "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || continue
+        "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null || continue
         "$python" -c 'import ensurepip' 2>/dev/null ||
             die "$python cannot make environments: install its venv (Debian: apt-get install python3-venv)"
         command -v "$python"
         return
     done
-    die "Python 3.11, 3.12 or 3.13 is needed, and ${found:-none} was found (another one: make PYTHON=/path/to/python3.12 …)"
+    die "Python 3.11 to 3.14 is needed, and ${found:-none} was found (another one: make PYTHON=/path/to/python3.12 …)"
 }
 
 tick() { # $1: how many packages are asked for

@@ -260,9 +260,9 @@ def own_context(spark):
 
 def test_run_stops_its_context_also_when_it_raises(spark, tmp_path):
     with own_context(spark) as ssc, feeds.LineServer(feeds.random_lines(1), rate=20) as server:
-        numbers = ssc.socketTextStream(server.host, server.port).map(lambda line: 1 // len(line[:0]))
+        numbers = ssc.socketTextStream(server.host, server.port).map(lambda line: int(line[:0]))
         numbers.foreachRDD(lambda rdd: rdd.foreach(print))
-        cause = "^DStream failed: ZeroDivisionError: integer division or modulo by zero$"
+        cause = r"^DStream failed: ValueError: invalid literal for int\(\) with base 10: ''$"
         with pytest.raises(QueryFailed, match=cause):
             dstreams.run(ssc, run_for=60)
     with own_context(spark) as ssc:
