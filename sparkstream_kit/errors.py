@@ -235,10 +235,9 @@ _OF_THE_KIT = re.compile(r"^sparkstream_kit\.errors\.\w+: ")  # cut off: the kit
 _JAVA_CAUSE = re.compile(r"^(?:: |Caused by: )(?:[\w$]+\.)*([\w$]+(?:: .*)?)$", re.MULTILINE)
 # Spark gives a new Python process ten seconds to call back, and has no setting for that.
 _NO_WORKER = "Timed out while waiting for the Python worker to connect back"
-# Two drivers share a checkpoint, and the other one has already planned or committed this batch.
-_TWO_DRIVERS = re.compile(
-    r"\[FAILED_RENAME_PATH\].* to \S+/(?:offsets|commits)/(\d+) as|Multiple streaming jobs detected for (\d+)"
-)
+# Two drivers share a checkpoint, and the other one has already written this file of it: a plan, a commit or a
+# list of input files. Spark replaces none of them.
+_TWO_DRIVERS = re.compile(r"\[FAILED_RENAME_PATH\].* already exists|Multiple streaming jobs detected")
 # Lines that Java and Spark's scripts print at every failed start, whatever the cause.
 _SAYS_NOTHING = re.compile(
     r"^Error occurred during initialization of VM|^Error: Could not create the Java Virtual Machine|"
@@ -336,7 +335,10 @@ def _one_line(text: str) -> str:
         >>> _one_line("SocketTimeoutException: Timed out while waiting for the Python worker to connect back")
         'Timed out while waiting for the Python worker to connect back, as on a busy machine; run it again...'
         >>> _one_line("SparkException: Multiple streaming jobs detected for 10. Please make sure …")
-        'another driver has run batch 10 (a local checkpoint names it in sparkstream-kit/lock); this one ends'
+        'another driver has gone on with this checkpoint (a local checkpoint names it in sparkstream-kit/l...'
+        >>> _one_line("[FAILED_RENAME_PATH] Failed to rename file:/ckpt/sources/0/.7.tmp to "
+        ...     "file:/ckpt/sources/0/7 as destination already exists. SQLSTATE: 42K04")
+        'another driver has gone on with this checkpoint (a local checkpoint names it in sparkstream-kit/l...'
     """
     if _TRACEBACK in text:
         text = text.rpartition(_TRACEBACK)[2]
@@ -349,9 +351,9 @@ def _one_line(text: str) -> str:
     said = _RAISED_IN_SQL.sub(r"\1", lines[0].strip()) if lines else text.strip()
     if _NO_WORKER in said:
         said = f"{_NO_WORKER}, as on a busy machine; run it again: a query goes on from its checkpoint"
-    if two := _TWO_DRIVERS.search(said):
-        batch, named = two[1] or two[2], "a local checkpoint names it in sparkstream-kit/lock"
-        said = f"another driver has run batch {batch} ({named}); this one ends"
+    if _TWO_DRIVERS.search(said):
+        named = "a local checkpoint names it in sparkstream-kit/lock"
+        said = f"another driver has gone on with this checkpoint ({named}); this one ends"
     return _OF_THE_KIT.sub("", said)
 
 
