@@ -1,4 +1,4 @@
-"""`alert_when`: rules by key, in order of event time; `once` and `split_late`: duplicates and late rows."""
+"""`alert_when`: rules by key, in order of event time; `once`: duplicates, also among late rows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import pickle
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit._columns import column, holds, refuse_taken
+from sparkstream_kit._columns import column, refuse_taken
 from sparkstream_kit._durations import positive
 from sparkstream_kit._spark.batch import by_value
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import timedelta
 
+    from pyspark.sql import Row
     from pyspark.sql.streaming.stateful_processor import (
         ExpiredTimerInfo,
         StatefulProcessorHandle,
@@ -51,8 +51,7 @@ def alert_when(
 
     Rows are handled in the order of their times: a row waits in the state until the watermark passes it, and
     only then can it alert. So the alerts do not depend on how the input is split into batches. Rows with the
-    same time are ordered by their values as text. Late rows are dropped, and Spark counts them; use
-    `split_late` to see them.
+    same time are ordered by their values as text. Late rows are dropped, and Spark counts them.
 
     With `order="arrival"` a row can alert in the batch in which it arrives, even if it is late; within a
     batch, rows are ordered by their times. The alerts then depend on the batches, so a second run over the
@@ -224,88 +223,6 @@ def _rules(call: str, given: Any) -> list[Rule]:
                 f"{call}: rule {type(rule).__name__} has `due` but no `expire`; give both"
             )
     return rules
-
-
-_TASKS = 64  # split_late has no key: it makes this many groups, which Spark spreads over shuffle partitions
-
-
-def split_late(frame: DataFrame, time: str, by: str | None = None) -> DataFrame:
-    """Mark the rows that are late, so that they can be set aside instead of being dropped silently.
-
-    A row is late if its time is not after the watermark of its batch: the newest time of all earlier batches
-    minus the delay. No row is dropped and no state is kept. The time column keeps its watermark, so windows
-    can count the other rows in the same query::
-
-        told = state.split_late(windows.with_watermark(events, "time", "10 minutes"), "time")
-        counts = told.where("NOT late").groupBy(windows.tumbling("time", "1 hour")).count()
-
-    Without `where`, a window also counts late rows until it is closed. To keep the late rows as well, start a
-    second query on `told.where("late")`. If both queries read the same files one by one, the second has
-    exactly the rows that the first leaves out. Do not union the two in one query: with this operator in two
-    branches, Spark emits no window. For large volumes use `sinks.by_watermark`, which avoids the pass through
-    Python.
-
-    Delivery: a batch replayed after a crash gives the same rows.
-
-    Args:
-        frame: static or streaming; in a static frame no row is late.
-        time: the event-time column (timestamp) with the watermark. A row without a time is not late.
-        by: a column whose values decide how rows are spread over tasks. Default: the whole row.
-
-    Returns:
-        The same rows and columns, then `late BOOLEAN` and `watermark TIMESTAMP`: the watermark that a late
-        row missed, null in other rows.
-
-    Raises:
-        InvalidInputError: a column that does not exist, a time that is not a timestamp or has no watermark,
-            or an existing column `late` or `watermark`.
-        MissingExtraError: a library of the extra `state` is not installed.
-
-    Examples:
-        In a session::
-
-            marked = state.split_late(timely, "time")
-            late = marked.where("late")
-    """
-    check(split_late, locals())
-    call = "split_late()"
-    at = values.place_of_time(call, frame, time)
-    refuse_taken(frame.columns, ("late", "watermark"), call)
-    spread = None if by is None else values.place_of(call, frame, by)
-    if not frame.isStreaming:
-        return frame.select("*", F.lit(False).alias("late"), F.lit(None).cast("timestamp").alias("watermark"))
-    rows = values.packed(frame)
-    hashed = [
-        field.name
-        for place, field in enumerate(rows.schema)
-        if spread in (None, place) and not holds(field.dataType, T.MapType, T.VariantType)
-    ]
-    group = F.pmod(F.hash(*hashed or [f"c{at}"]), F.lit(_TASKS))
-    output = T.StructType([*rows.schema, *schema_of(late=T.BooleanType(), at=T.LongType())])
-    groups = rows.withColumn("task", group).groupBy("task")
-    found = values.processed(call, groups, _Late(at, output.names), output, streaming=True)
-    columns = values.unpacked(rows.columns, frame.schema)
-    return found.select(*columns, "late", F.timestamp_millis("at").alias("watermark"))
-
-
-class _Late(StatefulProcessor):
-    """Compares each row with the watermark; keeps no state."""
-
-    def __init__(self, at: int, names: Sequence[str]) -> None:
-        self._at = at
-        self._names = names
-
-    def init(self, handle: StatefulProcessorHandle) -> None:
-        pass
-
-    def handleInputRows(self, key: Any, rows: Iterator[Row], timerValues: TimerValues) -> Iterator[Row]:  # noqa: N803, ARG002 - Spark's
-        watermark = timerValues.getCurrentWatermarkInMs()
-        told = Row(*self._names)
-        for row in rows:
-            *values, _ = row  # without the task
-            time = values[self._at]
-            late = time is not None and time <= watermark * MILLI
-            yield told(*values, late, watermark if late else None)
 
 
 def once(frame: DataFrame, ids: str | Sequence[str], time: str, within: str | timedelta) -> DataFrame:

@@ -76,7 +76,6 @@ ON_FULL: dict[str, Callable[[DataFrame], DataFrame]] = {
     ),
     "alert_when, arrival": lambda frame: state.alert_when(frame, "k", "time", "v", RULES, order="arrival"),
     "as_of": lambda frame: state.as_of(frame.select("k", "time"), frame.where("v > 20"), "k", "time"),
-    "split_late": lambda frame: state.split_late(frame, "time"),
     "once": lambda frame: state.once(frame, "k", "time", within="1 second"),
 }
 
