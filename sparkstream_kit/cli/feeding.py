@@ -10,7 +10,6 @@ import csv
 import inspect
 import itertools
 import json
-import logging
 import threading
 from collections import deque
 from pathlib import Path
@@ -197,7 +196,6 @@ def _replay(
 
     A row without a readable time, or out of order, comes right after the row before it.
     """
-    logging.basicConfig(format="sparkstream: %(message)s")
     stop = threading.Event()
     how = {"time": time, "time_format": time_format, "speed": speed, "every": every}
     land(feeds.replay_files(file, **how, stop=stop), folder, 0.0, stop)  # type: ignore[arg-type]
