@@ -112,7 +112,7 @@ def test_what_would_not_be_counted_is_refused_before_the_first_file(tmp_path):
         InvalidInputError, match=r"holds old\.json already, which _truth\.json would not count"
     ):
         command(tmp_path, "--files", 1)
-    with pytest.raises(InvalidInputError, match=r"cannot use .*old\.json \(Not a directory\)"):
+    with pytest.raises(InvalidInputError, match=r"cannot use .*old\.json \(File exists\)"):
         command(tmp_path / "old.json", "--files", 1)
     with pytest.raises(InvalidInputError, match="no row can be late"):
         command(tmp_path / "in", "--files", 1, "--late", 1)
