@@ -44,18 +44,12 @@ def alert_when(
     time: str,
     value: str,
     rule: Rule | Sequence[Rule],
-    *,
-    order: str = "time",
 ) -> DataFrame:
     """Raise alerts on the values of a key, such as one far from its mean; one row for each alert.
 
     Rows are handled in the order of their times: a row waits in the state until the watermark passes it, and
     only then can it alert. So the alerts do not depend on how the input is split into batches. Rows with the
     same time are ordered by their values as text. Late rows are dropped, and Spark counts them.
-
-    With `order="arrival"` a row can alert in the batch in which it arrives, even if it is late; within a
-    batch, rows are ordered by their times. The alerts then depend on the batches, so a second run over the
-    same input may give different ones.
 
     A row without a key or a time is ignored. A row whose value is null, NaN or infinite changes no mean and
     raises no alert, but it does end a silence for `Silent`. The state keeps the waiting rows and, for ever, a
@@ -67,13 +61,11 @@ def alert_when(
     Args:
         frame: static or streaming.
         key: the columns that identify a key, each with statistics of its own: one name, or a list of names.
-        time: the event-time column (timestamp), which needs a watermark in a stream (with `order="arrival"`,
-            only if a rule such as `Silent` waits for a time).
+        time: the event-time column (timestamp), which needs a watermark in a stream.
         value: the column that the rules check: a number, or a struct for rules that check one or several of
             its fields.
         rule: one or several rules: `Ewma`, `ZScore`, `Jump`, `Often`, `Silent`, or a rule of your own;
             `sparkstream_kit.state.rules` describes how to write one.
-        order: `time` (wait for the watermark) or `arrival` (handle each row in its batch).
 
     Returns:
         The key columns, the time and the value under their names; `rule STRING`, the class of the rule;
@@ -94,7 +86,6 @@ def alert_when(
     """
     check(alert_when, locals())
     call = "alert_when()"
-    reject_unknown(f"order of {call}", [order], ("arrival", "time"))
     rules = _rules(call, rule)
     keys = values.places_of_keys(call, frame, key)
     names = [
@@ -103,9 +94,7 @@ def alert_when(
     twice = [name for name, count in Counter(name.lower() for name in names).items() if count > 1]
     if twice:
         raise InvalidInputError(f"{call}: column {twice[0]} is given twice; copy it under another name")
-    waits = order == "time"
-    timed = waits or any(hasattr(each, "due") for each in rules)
-    values.place_of_time(call, frame, time, watermark=timed)
+    values.place_of_time(call, frame, time)
     refuse_taken(names, _ADDED.names, call)
     fields = [frame.schema[values.place_of(call, frame, name)] for name in names]
     for each in rules:
@@ -113,17 +102,15 @@ def alert_when(
             values.check_number(call, _looked_at(call, fields[-1], each.of))
 
     at = len(keys)
-    rows = values.packed(frame.select(*map(column, names)), at if waits else None)
+    rows = values.packed(frame.select(*map(column, names)), at)
     *known, looked_at = rows.schema
     # Nullable, even if the input's column is not: an alert without a row, of a silence, has no value.
     looked_at = T.StructField(looked_at.name, looked_at.dataType)
     output = T.StructType([*known, looked_at, *_ADDED])
     streaming = frame.isStreaming
-    processor = InOrder(
-        _Rules(rules, at), at, output.names, waits=waits and streaming, streaming=streaming and timed
-    )
+    processor = InOrder(_Rules(rules, at), at, output.names, streaming=streaming)
     groups = rows.groupBy(*rows.columns[:at])
-    found = values.processed(call, groups, processor, output, streaming=streaming and timed)
+    found = values.processed(call, groups, processor, output, streaming=streaming)
     return found.select(*values.unpacked(rows.columns, fields), *_ADDED.names)
 
 
