@@ -279,14 +279,6 @@ def arguments(names: Iterable[str], spark: str) -> list[str]:
     return words
 
 
-def jars_in(folder: Path, name: str) -> dict[str, list[Path]]:
-    """Return a connector's jars in a folder, for each prefix of their names; the latest version is last."""
-    return {
-        start: sorted(folder.glob(f"{start}*.jar"), key=lambda jar: _in_order(jar.name))
-        for start in CONNECTORS[name].jars
-    }
-
-
 def _in_order(text: str) -> list[tuple[int, str]]:
     """Return a sort key that orders versions by their numbers: 4.9 before 4.10."""
     return [(int(number or 0), words) for words, number in re.findall(r"(\D*)(\d*)", text)]
@@ -294,7 +286,10 @@ def _in_order(text: str) -> list[tuple[int, str]]:
 
 def _in_folder(name: str, folder: Path) -> list[str]:
     """Return one jar in a folder for each prefix of a connector: the latest version of each."""
-    found = jars_in(folder, name)
+    found = {
+        start: sorted(folder.glob(f"{start}*.jar"), key=lambda jar: _in_order(jar.name))
+        for start in CONNECTORS[name].jars
+    }
     if missing := [start for start, files in found.items() if not files]:
         raise InvalidInputError(
             f"connector {name}: {JARS}={folder} has no {missing[0]}*.jar; put it there, or unset {JARS} "

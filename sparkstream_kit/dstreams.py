@@ -188,13 +188,12 @@ def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | No
     sent after the last snapshot is lost: at most once.
 
     Args:
-        pairs: keys and whole numbers. With a snapshot a key must be a string, a number, a boolean, None, or a
-            tuple of these, such as (user, product). Any other key fails the batch and leaves the file as it
-            was.
-        snapshot: a local file for the counts, with one JSON array `[key, count]` per line (a tuple becomes an
-            array) and the number of keys in the last line. It is read when this function is called, and
-            replaced atomically after each batch, before the batch is shown. Spark's own recovery
-            (`StreamingContext.getOrCreate`) would also restore the old host, interval and globals.
+        pairs: keys and whole numbers. With a snapshot a key must be a string. Any other key fails the batch
+            and leaves the file as it was.
+        snapshot: a local file for the counts, with one JSON array `[key, count]` per line and the number of
+            keys in the last line. It is read when this function is called, and replaced atomically after each
+            batch, before the batch is shown. Spark's own recovery (`StreamingContext.getOrCreate`) would also
+            restore the old host, interval and globals.
 
     Returns:
         A DStream of (key, count) with all keys in every batch.
@@ -373,35 +372,21 @@ def _read_counts(path: Path) -> list[tuple[Any, int]]:
 
 def _counts(text: str) -> list[tuple[Any, int]]:
     *lines, last = map(json.loads, text.removesuffix("\n").split("\n"))
-    counts = {_hashable(key): count for key, count in lines if type(count) is int}
+    counts = {key: count for key, count in lines if isinstance(key, str) and type(count) is int}
     if last != {"keys": len(lines)} or len(counts) != len(lines):
-        raise ValueError("its last line does not fit the lines before it")
+        raise ValueError("a key is no string, or its last line does not fit the lines before it")
     return list(counts.items())
 
 
-def _hashable(key: Any) -> Any:
-    """Turn the arrays of a key that JSON has read back into tuples."""
-    return tuple(map(_hashable, key)) if isinstance(key, list) else key
-
-
 def _line(pair: tuple[Any, int]) -> str:
-    """Return a pair as a line of JSON from which the same pair can be read again.
-
-    Raises:
-        InvalidInputError: the line would not give the same pair.
-    """
+    """Return a pair as a line of JSON; raise an InvalidInputError for one that JSON would not give back."""
     key, count = pair
-    try:
-        line = json.dumps(pair, ensure_ascii=False)
-        again, whole = json.loads(line.encode())
-        if type(whole) is int and (_hashable(again), whole) == (key, count):
-            return line + "\n"
-    except (TypeError, ValueError):  # it cannot be written as JSON or as UTF-8
-        pass
-    raise InvalidInputError(
-        f"running_counts(snapshot=…) cannot keep the count {count!r} of key {key!r}; a key must be a string, "
-        "a number, a boolean, None or a tuple of these, such as str(key), and a count a whole number"
-    )
+    if not isinstance(key, str) or type(count) is not int:
+        raise InvalidInputError(
+            f"running_counts(snapshot=…) cannot keep the count {count!r} of key {key!r}; a key must be a "
+            "string, such as str(key), and a count a whole number"
+        )
+    return json.dumps([key, count], ensure_ascii=False) + "\n"
 
 
 def _keep_counts(path: Path, rdd: RDD[tuple[Any, int]]) -> None:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,14 +27,7 @@ from sparkstream_kit._dry_run import would_make
 from sparkstream_kit._durations import delay_of, not_negative
 from sparkstream_kit._exits import exit_codes, take_standard_streams
 from sparkstream_kit._files import plain
-from sparkstream_kit.errors import (
-    InvalidInputError,
-    KitError,
-    hint,
-    is_url,
-    shows_secret,
-    without_secrets,
-)
+from sparkstream_kit.errors import InvalidInputError, KitError, hint, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +67,6 @@ __all__ = [
 ]
 
 
-_LAST_PORT = 65535
 # If one of these variables is set, Spark may look for a path on another machine or file system.
 _ELSEWHERE = ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "PYSPARK_GATEWAY_PORT", "SPARK_REMOTE")
 
@@ -97,16 +90,19 @@ def seconds(text: str) -> float:
     return value
 
 
-def _positive_int(text: str) -> int:
-    """Parse a whole number, 1 or more.
+def _positive_int(text: str, most: int | None = None) -> int:
+    """Parse a whole number, 1 or more, and at most `most`.
 
     Examples:
         >>> _positive_int("3")
         3
     """
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= (most or int(text))):
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 1{f' to {most}' if most else ''}")
     return int(text)
+
+
+_port = partial(_positive_int, most=65535)
 
 
 def _number_of_files(text: str) -> int | None:
@@ -126,18 +122,6 @@ def _percent(text: str) -> Decimal:
     return Decimal(text[:-1])
 
 
-def _port(text: str) -> int:
-    """Parse a TCP port from 1 to 65535.
-
-    Examples:
-        >>> _port("9999")
-        9999
-    """
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _LAST_PORT):
-        raise ArgumentTypeError(f"{text!r} is not a port, 1 to {_LAST_PORT}")
-    return int(text)
-
-
 def _host(text: str) -> str:
     """Parse the name or address of a machine; reject a number, which is most likely a port.
 
@@ -150,53 +134,35 @@ def _host(text: str) -> str:
     return text
 
 
-def _servers(text: str) -> str:
-    """Parse the addresses of servers as host:port, separated by commas.
+def _by(read: Callable[[str], object]) -> Callable[[str], str]:
+    """Return a reader for `type=` of argparse: `read` checks a text, which is returned unchanged."""
 
-    Examples:
-        >>> _servers("localhost:9092,other:9092")
-        'localhost:9092,other:9092'
-    """
-    for each in text.split(","):
-        name, _, number = each.strip().rpartition(":")
-        if not name or not number.isascii() or not number.isdigit() or int(number) > _LAST_PORT:
-            raise ArgumentTypeError(f"{each.strip()!r} is not host:port, such as localhost:9092")
-    return text
+    def reader(text: str) -> str:
+        try:
+            read(text)
+        except InvalidInputError as err:
+            raise ArgumentTypeError(str(err)) from err
+        return text
 
-
-def _url(text: str) -> str:
-    """Parse an HTTP URL; reject a URL with a token, because every user of the machine can see a command line.
-
-    Examples:
-        >>> _url("https://api.x.com/2/tweets/sample/stream")
-        'https://api.x.com/2/tweets/sample/stream'
-    """
-    if shows_secret(text):
-        raise ArgumentTypeError(
-            "others can see a token on the command line; leave it out, and put it into POSTS_TOKEN"
-        )
-    if not is_url(text):
-        raise ArgumentTypeError(f"{text!r} is no URL, such as https://api.x.com/2/tweets/sample/stream")
-    return text
+    return reader
 
 
-def _interval(text: str) -> str:
-    """Parse the time from one batch to the next, in the syntax of Spark's processing-time trigger."""
-    return _duration(text, not_negative, "an interval, such as '5 seconds' or '1 minute 30 seconds'")
+@_by
+def _servers(text: str) -> None:
+    from sparkstream_kit.connectors.kafka.source import check_servers
+
+    check_servers(text)
 
 
-def _delay(text: str) -> str:
-    """Parse a watermark delay, at least 1 ms: with less, Spark drops rows that are as new as the newest."""
-    return _duration(text, delay_of, "a delay, such as '10 minutes' or '1 hour 30 minutes'")
+@_by
+def _url(text: str) -> None:
+    from sparkstream_kit.connectors.posts.wire import TOKEN, Token, check_url
+
+    check_url(text, Token.from_environment(TOKEN))
 
 
-def _duration(text: str, read: Callable[[str, str], int], what: str) -> str:
-    """Return a duration unchanged if `read` accepts it; `what` describes the valid texts in the error."""
-    try:
-        read("it", text)
-    except InvalidInputError as err:
-        raise ArgumentTypeError(f"{text!r} is not {what}") from err
-    return text
+_interval = _by(partial(not_negative, "the interval"))
+_delay = _by(partial(delay_of, "the delay"))
 
 
 def existing_folder(text: str) -> str:
@@ -244,12 +210,10 @@ def database(text: str) -> str:
     """Parse the URL of a database; env:NAME reads the URL from the environment variable NAME.
 
     A password in the URL on the command line is rejected, because every user of the machine can see a command
-    line, and Spark's web UI shows it. The error for a wrong URL does not show the URL, as it may hold a
-    password.
+    line, and Spark's web UI shows it. `sinks.sql_table` checks the URL itself.
 
     Raises:
-        ArgumentTypeError: the text is not a URL, the variable is not set, or the URL on the command line has
-            a password.
+        ArgumentTypeError: the variable is not set, or the URL on the command line has a password.
 
     Examples:
         >>> database("sqlite:///totals.db")
@@ -265,10 +229,6 @@ def database(text: str) -> str:
         raise ArgumentTypeError(
             "others can see a password on the command line; leave it out and set PGPASSWORD or ~/.pgpass, or "
             "put the URL into an environment variable and give env:NAME"
-        )
-    if not re.match(r"\w+(\+\w+)?://", url):
-        raise ArgumentTypeError(
-            "this is not a URL, such as sqlite:///totals.db or postgresql+psycopg://user@host/name"
         )
     return url
 

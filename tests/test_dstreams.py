@@ -8,14 +8,11 @@ import threading
 from collections import Counter
 from contextlib import contextmanager
 from datetime import date
-from decimal import Decimal
-from enum import IntEnum
 from typing import Any, cast
 from unittest.mock import patch
 
 import pytest
 from conftest import refusal
-from pyspark.sql import Row
 from pyspark.streaming import StreamingContext
 
 from sparkstream_kit import _waiting, dstreams, feeds
@@ -94,8 +91,7 @@ def test_what_waits_when_a_run_ends_is_told(spark, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("key_of", [str, lambda line: ("user", line, 7)], ids=["text", "tuple"])
-def test_running_counts_go_on_from_their_snapshot(spark, tmp_path, key_of):
+def test_running_counts_go_on_from_their_snapshot(spark, tmp_path):
     snapshot = tmp_path / "counts.jsonl"
     for round_number in (1, 2):
         stop, wanted = tmp_path / f"stop{round_number}", 3 * round_number
@@ -104,19 +100,15 @@ def test_running_counts_go_on_from_their_snapshot(spark, tmp_path, key_of):
             dstreams.streaming_context(spark, 0.5) as ssc,
         ):
             lines = ssc.socketTextStream(server.host, server.port)
-            pairs = lines.map(lambda line: (key_of(line), 1))
-            counts = dstreams.running_counts(pairs, snapshot=snapshot)
+            counts = dstreams.running_counts(lines.map(lambda line: (line, 1)), snapshot=snapshot)
 
             def look(rdd):
-                if dict(rdd.collect()).get(key_of("b")) == wanted:  # noqa: B023 - its round ends first
+                if dict(rdd.collect()).get("b") == wanted:  # noqa: B023 - its round ends first
                     stop.touch()  # noqa: B023
 
             counts.foreachRDD(look)
             assert dstreams.run(ssc, stop_file=stop, run_for=60).startswith(f"stop file {stop}")
-        assert dict(_read_counts(snapshot)) == {
-            key_of("b"): wanted,
-            key_of('\u00e9 quote"'): round_number,
-        }
+        assert dict(_read_counts(snapshot)) == {"b": wanted, '\u00e9 quote"': round_number}
 
 
 WHOLE = b'["a", 3]\n["b", 12]\n{"keys": 2}\n'
@@ -135,26 +127,19 @@ DAMAGE = {
     "a list too short": b'["a"]\n{"keys": 1}\n',
     "a count that is none": b'["a", "x"]\n{"keys": 1}\n',
     "a key that is none": b'[{"a": 1}, 1]\n{"keys": 1}\n',
+    "a tuple, of an earlier kit": b'["a", 3]\n[["user", 7], 2]\n{"keys": 2}\n',
 }
 
 
-class Colour(IntEnum):
-    RED = 1
-
-
-KEYS = [
-    "", "a", '\u00e9 quote"\n', 0, -(10**30), 1.5, -0.0, float("inf"), True, None,
-    ("user", "product"), (), ("a",), (1, (None, ("b", 2.5))), Row(user="u", product=7), Colour.RED,
-]  # fmt: skip
-NO_KEYS = [date(2024, 1, 1), b"a", Decimal("1.5"), frozenset("a"), ("a", b"b"), float("nan"), "\ud800", 1j]
-
-
-@pytest.mark.parametrize("key", KEYS, ids=repr)
-def test_a_key_of_every_kind_comes_back_from_its_file(spark, tmp_path, key):
+@pytest.mark.parametrize("key", ["", "a", '\u00e9 quote"\n'], ids=repr)
+def test_a_key_comes_back_from_its_file(spark, tmp_path, key):
     snapshot = tmp_path / "counts.jsonl"
     pairs = spark.sparkContext.parallelize([(key, 2), ("z", 10**20)], 2)
     _keep_counts(snapshot, pairs)
     assert _read_counts(snapshot) == [(key, 2), ("z", 10**20)]
+
+
+NO_KEYS = [7, 1.5, None, True, ("user", "product"), date(2024, 1, 1), b"a", frozenset("a")]
 
 
 @pytest.mark.parametrize(
@@ -167,6 +152,14 @@ def test_what_the_file_cannot_give_back_is_refused_when_it_is_written(spark, tmp
     assert re.search(
         r"cannot keep the count .* of key .*; a key must be a string", refusal(_keep_counts, snapshot, pairs)
     )
+    assert snapshot.read_bytes() == WHOLE
+
+
+def test_a_text_that_is_no_utf_8_leaves_the_file(spark, tmp_path):
+    snapshot = tmp_path / "counts.jsonl"
+    snapshot.write_bytes(WHOLE)
+    with pytest.raises(UnicodeEncodeError):
+        _keep_counts(snapshot, spark.sparkContext.parallelize([("\ud800", 1)], 1))
     assert snapshot.read_bytes() == WHOLE
 
 

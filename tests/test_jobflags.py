@@ -62,13 +62,13 @@ def test_a_value_is_read(read, text, value):
     [
         (jobflags.seconds, ["0", "-1", "nan", "inf", "soon", ""], "is not a positive number of seconds"),
         (_positive_int, ["0", "-1", "1.5", "٣", "", "many"], "is not a whole number from 1"),
-        (_port, ["0", "65536", "-1", "http", "٣"], "is not a port, 1 to 65535"),
-        (
-            _interval,
-            ["5", "seconds", "5 s", "-5 seconds", "5 months"],
-            "is not an interval, such as",
-        ),
-        (_delay, ["5", "0 seconds", "-5 seconds", "1 month"], "is not a delay, such as"),
+        (_port, ["0", "65536", "-1", "http", "٣"], "is not a whole number from 1 to 65535"),
+        (_interval, ["5", "seconds", "5 s"], "; write it like '10 seconds', '1 hour 30 minutes'"),
+        (_interval, ["-5 seconds"], "the interval must be zero or longer, not"),
+        (_interval, ["5 months"], "a month has no fixed length; write it in days"),
+        (_delay, ["5"], "; write it like '10 seconds', '1 hour 30 minutes'"),
+        (_delay, ["0 seconds", "-5 seconds"], "with less than a millisecond Spark drops the rows that"),
+        (_delay, ["1 month"], "a month has no fixed length; write it in days"),
         (_host, ["9999"], "is a number, perhaps a port; give the host and then the port"),
         (
             jobflags.existing_folder,

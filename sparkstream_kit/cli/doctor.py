@@ -56,7 +56,7 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Run all checks, and yield their findings."""
-    for look in (java, python, versions, connectors, host, disks, time_zone, remote):
+    for look in (java, python, versions, host, disks, time_zone, remote):
         yield from look()
 
 
@@ -87,22 +87,10 @@ def java() -> Iterator[Finding]:
 
 
 def python() -> Iterator[Finding]:
-    """Check the version of this Python, and that the Python of Spark's workers has the same version."""
+    """Check the version of this Python."""
     own, fits = ".".join(map(str, sys.version_info[:2])), goes_with_spark()["python"]
     level, fix = ("ok", "") if own in fits else ("warn", f"this Spark supports {', '.join(fits)}")
     yield Finding(level, "Python", f"{own} at {sys.executable}", fix)
-    given = os.environ.get("PYSPARK_PYTHON")
-    if given is None:
-        yield Finding("ok", "workers", "the driver's own, in a local session (PYSPARK_PYTHON is not set)")
-        return
-    said = _asked(given, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
-    if said == own:
-        yield Finding("ok", "workers", f"{said} at {given} (PYSPARK_PYTHON)")
-        return
-    version = re.fullmatch(r"\d+\.\d+", said)
-    what = f"Python {said}, the driver's is {own}" if version else "no Python that can be run"
-    fix = "set it to a Python of the same version on all machines, or unset it"
-    yield Finding("bad", "workers", f"PYSPARK_PYTHON={given} is {what}", fix)
 
 
 def versions() -> Iterator[Finding]:
@@ -135,39 +123,6 @@ def versions() -> Iterator[Finding]:
             yield Finding("ok", "SPARK_HOME", f"Spark {spark} at {home}")
 
 
-def connectors() -> Iterator[Finding]:
-    """Check for each connector whether its jars in the folder SPARKSTREAM_JARS are complete and fit Spark."""
-    given, spark = os.environ.get(_packages.JARS), _version("pyspark") or ""
-    if not given:
-        yield Finding("ok", "connectors", f"Spark fetches their packages ({_packages.JARS} is not set)")
-        return
-    folder = Path(given)
-    if not folder.is_dir():
-        fix = "correct it, or unset it to have Spark fetch packages"
-        yield Finding("bad", "connectors", f"{_packages.JARS}={folder} is no folder", fix)
-        return
-    for name, known in _packages.CONNECTORS.items():
-        jars = {start: files[-1:] for start, files in _packages.jars_in(folder, name).items()}
-        others = [jar.name for start, last in jars.items() for jar in last if not _fits(jar, start, spark)]
-        if not any(jars.values()):
-            yield Finding("ok", name, f"no jar of it in {folder}: it cannot be used there")
-        elif missing := [start for start, last in jars.items() if not last]:
-            fix = f"put it there (of Spark {spark}: {known.of(spark)} with what it needs)"
-            yield Finding("bad", name, f"{folder} has no {missing[0]}*.jar, but others of {name}", fix)
-        elif others:
-            fix = f"replace it by that of Spark {spark}: {known.of(spark)}"
-            yield Finding("bad", name, f"{others[0]} in {folder} is for another Spark than {spark}", fix)
-        else:
-            yield Finding("ok", name, f"complete in {folder}")
-
-
-def _fits(jar: Path, start: str, spark: str) -> bool:
-    """Return whether a jar is for a version of Spark, judged by its name; True if the name has no version."""
-    built_for = re.match(r"delta-spark_(\d+\.\d+)_", jar.name)
-    of_spark = not start.startswith("spark-") or jar.name == f"{start}{spark}.jar"
-    return of_spark and (built_for is None or built_for[1] == _feature(spark))
-
-
 def host() -> Iterator[Finding]:
     """Check that the machine can resolve its own host name, without which Spark's JVM does not start."""
     name, given = socket.gethostname(), os.environ.get("SPARK_LOCAL_IP")
@@ -180,24 +135,17 @@ def host() -> Iterator[Finding]:
 
 
 def disks(least: float = _LEAST, little: float = _LITTLE) -> Iterator[Finding]:
-    """Check the free space for temporary files, and in the folders of SPARK_LOCAL_DIRS.
+    """Check the free space for temporary files.
 
     Args:
         least: free space in GB below which a finding is `bad`.
         little: free space in GB below which a finding is `warn`.
     """
-    local = os.environ.get("SPARK_LOCAL_DIRS", "")
-    of_workers = [("local dir", each) for each in local.split(",") if each]
-    for what, place in [("temporary", tempfile.gettempdir()), *of_workers]:
-        folder = Path(place)
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            fix = "make it, with the right to write" + (", or correct SPARK_LOCAL_DIRS" if local else "")
-            yield Finding("bad", what, f"{place} is no folder to write in", fix)
-            continue
-        free = shutil.disk_usage(folder).free / 1e9
-        level = "bad" if free < least else "warn" if free < little else "ok"
-        fix = "" if level == "ok" else "make room, or set TMPDIR and SPARK_LOCAL_DIRS to a larger disk"
-        yield Finding(level, what, f"{free:.1f} GB free in {place}", fix)
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free / 1e9
+    level = "bad" if free < least else "warn" if free < little else "ok"
+    fix = "" if level == "ok" else "make room, or set TMPDIR and SPARK_LOCAL_DIRS to a larger disk"
+    yield Finding(level, "temporary", f"{free:.1f} GB free in {folder}", fix)
 
 
 def time_zone() -> Iterator[Finding]:

@@ -10,7 +10,6 @@ import csv
 import inspect
 import itertools
 import json
-import logging
 import threading
 from collections import deque
 from pathlib import Path
@@ -22,7 +21,7 @@ from sparkstream_kit import _files, feeds
 from sparkstream_kit._files import check_writable
 from sparkstream_kit.cli.common import argument, flag, group, say, stopped_by_signal
 from sparkstream_kit.connectors.posts.wire import EVERY, STALL, TOKEN
-from sparkstream_kit.errors import InvalidInputError, KitError, is_url
+from sparkstream_kit.errors import InvalidInputError, is_url
 from sparkstream_kit.feeds.datasets import DATASETS
 
 if TYPE_CHECKING:
@@ -79,7 +78,10 @@ def _generator(dataset: Dataset) -> Callable[..., None]:
             str, flag("DURATION", "The watermark's delay; late rows exceed it.")
         ] = dataset.delay,
     ) -> None:
-        _check_empty(folder)
+        if old := next(folder.glob("*"), None):
+            raise InvalidInputError(
+                f"{folder} holds {old.name} already, which {_TRUTH} would not count; give a new folder"
+            )
         how = {"late": late, "duplicates": duplicates, "bad": bad, "ahead": ahead, "delay": delay}
         generated = dataset.rows(files * rows, seed=seed)
         made = feeds.disturb(generated, time=dataset.time, rows_per_file=rows, seed=seed, **how)  # type: ignore[arg-type]
@@ -103,20 +105,6 @@ def _generator(dataset: Dataset) -> Callable[..., None]:
     what = (inspect.getdoc(dataset.rows) or "").partition("\n")[0].removeprefix("Make ")
     command.__doc__ = f"Land {what} Their true answer is in {_TRUTH} at the end."
     return command
-
-
-def _check_empty(folder: Path) -> None:
-    """Raise an InvalidInputError if a folder has files already, because the truth would not count them."""
-    try:
-        found = next(folder.iterdir(), None)
-    except FileNotFoundError:
-        return
-    except OSError as err:
-        raise InvalidInputError(f"cannot use {folder} ({err.strerror}); give a folder to write in") from err
-    if found:
-        raise InvalidInputError(
-            f"{folder} holds {found.name} already, which {_TRUTH} would not count; give a new folder"
-        )
 
 
 _POSTS_OF_URL = "posts URL"
@@ -197,7 +185,6 @@ def _replay(
 
     A row without a readable time, or out of order, comes right after the row before it.
     """
-    logging.basicConfig(format="sparkstream: %(message)s")
     stop = threading.Event()
     how = {"time": time, "time_format": time_format, "speed": speed, "every": every}
     land(feeds.replay_files(file, **how, stop=stop), folder, 0.0, stop)  # type: ignore[arg-type]
@@ -217,7 +204,8 @@ def _kinesis(
 ) -> None:
     """Write sales to a Kinesis stream. Each record is a CSV line; Ctrl-C ends it.
 
-    A sale's product is its partition key. boto3 finds the credentials, as in AWS's own commands.
+    A sale's product is its partition key. boto3 finds the credentials, as in AWS's own commands. After an
+    error no --truth is written.
     """
     from sparkstream_kit.connectors.kinesis import service
 
@@ -229,27 +217,21 @@ def _kinesis(
     records = ((row[9], feeds.csv_line(row)) for row in feeds.sales_rows(rows, seed=seed))
     taken = service.put(stream, records, region=region, endpoint=endpoint, rate=rate, stop=stop)
     written = 0
-    failure: KitError | None = None
 
     def taken_rows() -> Iterator[tuple[str, ...]]:
-        nonlocal written, failure
-        try:
-            for line in taken:
-                written += 1
-                yield tuple(next(csv.reader([line])))
-        except KitError as err:  # raised at the end, after the totals of the written records
-            failure = err
+        nonlocal written
+        for line in taken:
+            written += 1
+            yield tuple(next(csv.reader([line])))
 
-    with stopped_by_signal(stop.set):
-        if truth:
-            _write_totals(truth, taken_rows())
-        else:
-            deque(taken_rows(), maxlen=0)
-    unanswered = failure is not None and not isinstance(failure, InvalidInputError)
-    more = ", and perhaps some of the last request, which was not answered" if unanswered else ""
-    say(f"wrote {written:,} records to stream {stream}{more}")
-    if failure is not None:
-        raise failure
+    try:
+        with stopped_by_signal(stop.set):
+            if truth:
+                _write_totals(truth, taken_rows())
+            else:
+                deque(taken_rows(), maxlen=0)
+    finally:
+        say(f"wrote {written:,} records to stream {stream}")
 
 
 def _write_totals(truth: Path, rows: Iterable[tuple[str, ...]]) -> None:

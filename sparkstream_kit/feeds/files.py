@@ -12,7 +12,6 @@ import csv
 import io
 import itertools
 import json
-import logging
 import os
 import random
 import socket
@@ -349,7 +348,6 @@ def _land(folder: Path, name: str, content: bytes, stamp: int) -> Path:
 _JSON = (".json", ".jsonl", ".ndjson")
 # First lines to check: if none of them has a readable time, the name of the field is most likely wrong.
 _LOOKED_AT = 100
-_log = logging.getLogger(__name__)
 
 
 def replay(
@@ -364,8 +362,7 @@ def replay(
 
     The first line comes at once. Each further line comes when the time between it and the first line, divided
     by `speed`, has passed. All lines come in the order of the file. A line without a readable time, or with
-    an earlier time than a line before it, comes right after the line before it; at the end, a warning (by
-    `logging`) counts such lines.
+    an earlier time than a line before it, comes right after the line before it.
 
     Args:
         file: a UTF-8 file: CSV with a header, which is not among the lines, or lines of JSON (.json, .jsonl
@@ -483,31 +480,14 @@ class _Source:
             )
 
     def due_lines(self) -> Iterator[tuple[float, str]]:
-        """Yield each line with the seconds after the start at which it is due; these never decrease.
-
-        At the end, a warning counts the lines without a readable time and those out of order.
-        """
+        """Yield each line with the seconds after the start at which it is due; these never decrease."""
         first: int | None = None
-        newest = unreadable = earlier = lines = 0
+        due = 0.0
         for moment, line in self._timed_lines():
-            lines += 1
-            if moment is None:
-                unreadable += 1
-            elif first is None:
-                first = newest = moment
-            else:
-                earlier += moment < newest
-                newest = max(newest, moment)
-            yield (newest - (first or 0)) / 1_000_000 / self.speed if first is not None else 0.0, line
-        if unreadable or earlier:
-            _log.warning(
-                "of %d lines of %s, %d have no readable time and %d an earlier time than a line before them; "
-                "each came right after the line before it",
-                lines,
-                self.path,
-                unreadable,
-                earlier,
-            )
+            if moment is not None:
+                first = moment if first is None else first
+                due = max(due, (moment - first) / 1_000_000 / self.speed)
+            yield due, line
 
     def _timed_lines(self) -> Iterator[tuple[int | None, str]]:
         """Yield each line after the header with its time in microseconds, or None if that cannot be read."""

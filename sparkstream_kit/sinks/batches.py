@@ -335,9 +335,8 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
     of all earlier batches minus the delay. A row whose event time is null is on time. Spark's watermark
     starts at 1970-01-01 00:00 UTC, so rows with that time or an earlier one are late from the first batch on.
 
-    `state.split_late` separates the same rows within a query; use `by_watermark` for volumes at which Python
-    is too slow. To aggregate the on-time rows by windows, write them with `batch_files` and read that folder
-    in a second query: none of these rows is late there.
+    To aggregate the on-time rows by windows, write them with `batch_files` and read that folder in a second
+    query: none of these rows is late there.
 
     The summary of `run` says how many rows were late (not on Spark Connect).
 

@@ -1,16 +1,16 @@
 """Extra: alerts over each key's past, and other functions with memory, on Spark's `transformWithState`.
 
-late = state.split_late(events, "time").where("late")
+new = state.once(events, "event_id", "time", within="1 hour")
 alerts = state.alert_when(events, "device", "time", "temperature", state.ZScore(sigmas=5))
 
 Which function to use:
 
-- `split_late` marks late rows, with the watermark that they missed; for large volumes use
-  `sinks.by_watermark`;
 - `once` drops duplicates and keeps late rows; if late rows may be dropped as well,
   `dropDuplicatesWithinWatermark` is faster;
 - `alert_when` raises an alert for each unusual value or silence of a key;
 - `as_of` adds the last row of another stream; for one result per key or window use Spark's own `groupBy`.
+
+To set late rows aside, use `sinks.by_watermark`.
 
 All of them need Spark 4.1 or later, the libraries of the extra `state` (pandas, pyarrow, protobuf), and the
 RocksDB state store, which `start` sets. Rows pass through Python, about 15,000 per second and core. If
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import attributes
 
 if TYPE_CHECKING:
-    from sparkstream_kit.state.alerts import alert_when, once, split_late
+    from sparkstream_kit.state.alerts import alert_when, once
     from sparkstream_kit.state.rules import Alert, Ewma, Jump, Often, Rule, Silent, ZScore
     from sparkstream_kit.state.values import as_of
 
@@ -39,14 +39,13 @@ __all__ = [
     "alert_when",
     "as_of",
     "once",
-    "split_late",
 ]
 
 # Lazy, so that a rule can be named without importing PySpark, and a misspelt name gets a hint.
 __getattr__ = attributes(
     __name__,
     {
-        "sparkstream_kit.state.alerts": ["alert_when", "once", "split_late"],
+        "sparkstream_kit.state.alerts": ["alert_when", "once"],
         "sparkstream_kit.state.rules": ["Alert", "Ewma", "Jump", "Often", "Rule", "Silent", "ZScore"],
         "sparkstream_kit.state.values": ["as_of"],
     },

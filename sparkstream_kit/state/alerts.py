@@ -1,4 +1,4 @@
-"""`alert_when`: rules by key, in order of event time; `once` and `split_late`: duplicates and late rows."""
+"""`alert_when`: rules by key, in order of event time; `once`: duplicates, also among late rows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import pickle
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit._columns import column, holds, refuse_taken
+from sparkstream_kit._columns import column, refuse_taken
 from sparkstream_kit._durations import positive
 from sparkstream_kit._spark.batch import by_value
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import timedelta
 
+    from pyspark.sql import Row
     from pyspark.sql.streaming.stateful_processor import (
         ExpiredTimerInfo,
         StatefulProcessorHandle,
@@ -44,19 +44,12 @@ def alert_when(
     time: str,
     value: str,
     rule: Rule | Sequence[Rule],
-    *,
-    order: str = "time",
 ) -> DataFrame:
     """Raise alerts on the values of a key, such as one far from its mean; one row for each alert.
 
     Rows are handled in the order of their times: a row waits in the state until the watermark passes it, and
     only then can it alert. So the alerts do not depend on how the input is split into batches. Rows with the
-    same time are ordered by their values as text. Late rows are dropped, and Spark counts them; use
-    `split_late` to see them.
-
-    With `order="arrival"` a row can alert in the batch in which it arrives, even if it is late; within a
-    batch, rows are ordered by their times. The alerts then depend on the batches, so a second run over the
-    same input may give different ones.
+    same time are ordered by their values as text. Late rows are dropped, and Spark counts them.
 
     A row without a key or a time is ignored. A row whose value is null, NaN or infinite changes no mean and
     raises no alert, but it does end a silence for `Silent`. The state keeps the waiting rows and, for ever, a
@@ -68,13 +61,11 @@ def alert_when(
     Args:
         frame: static or streaming.
         key: the columns that identify a key, each with statistics of its own: one name, or a list of names.
-        time: the event-time column (timestamp), which needs a watermark in a stream (with `order="arrival"`,
-            only if a rule such as `Silent` waits for a time).
+        time: the event-time column (timestamp), which needs a watermark in a stream.
         value: the column that the rules check: a number, or a struct for rules that check one or several of
             its fields.
         rule: one or several rules: `Ewma`, `ZScore`, `Jump`, `Often`, `Silent`, or a rule of your own;
             `sparkstream_kit.state.rules` describes how to write one.
-        order: `time` (wait for the watermark) or `arrival` (handle each row in its batch).
 
     Returns:
         The key columns, the time and the value under their names; `rule STRING`, the class of the rule;
@@ -95,7 +86,6 @@ def alert_when(
     """
     check(alert_when, locals())
     call = "alert_when()"
-    reject_unknown(f"order of {call}", [order], ("arrival", "time"))
     rules = _rules(call, rule)
     keys = values.places_of_keys(call, frame, key)
     names = [
@@ -104,9 +94,7 @@ def alert_when(
     twice = [name for name, count in Counter(name.lower() for name in names).items() if count > 1]
     if twice:
         raise InvalidInputError(f"{call}: column {twice[0]} is given twice; copy it under another name")
-    waits = order == "time"
-    timed = waits or any(hasattr(each, "due") for each in rules)
-    values.place_of_time(call, frame, time, watermark=timed)
+    values.place_of_time(call, frame, time)
     refuse_taken(names, _ADDED.names, call)
     fields = [frame.schema[values.place_of(call, frame, name)] for name in names]
     for each in rules:
@@ -114,17 +102,15 @@ def alert_when(
             values.check_number(call, _looked_at(call, fields[-1], each.of))
 
     at = len(keys)
-    rows = values.packed(frame.select(*map(column, names)), at if waits else None)
+    rows = values.packed(frame.select(*map(column, names)), at)
     *known, looked_at = rows.schema
     # Nullable, even if the input's column is not: an alert without a row, of a silence, has no value.
     looked_at = T.StructField(looked_at.name, looked_at.dataType)
     output = T.StructType([*known, looked_at, *_ADDED])
     streaming = frame.isStreaming
-    processor = InOrder(
-        _Rules(rules, at), at, output.names, waits=waits and streaming, streaming=streaming and timed
-    )
+    processor = InOrder(_Rules(rules, at), at, output.names, streaming=streaming)
     groups = rows.groupBy(*rows.columns[:at])
-    found = values.processed(call, groups, processor, output, streaming=streaming and timed)
+    found = values.processed(call, groups, processor, output, streaming=streaming)
     return found.select(*values.unpacked(rows.columns, fields), *_ADDED.names)
 
 
@@ -224,88 +210,6 @@ def _rules(call: str, given: Any) -> list[Rule]:
                 f"{call}: rule {type(rule).__name__} has `due` but no `expire`; give both"
             )
     return rules
-
-
-_TASKS = 64  # split_late has no key: it makes this many groups, which Spark spreads over shuffle partitions
-
-
-def split_late(frame: DataFrame, time: str, by: str | None = None) -> DataFrame:
-    """Mark the rows that are late, so that they can be set aside instead of being dropped silently.
-
-    A row is late if its time is not after the watermark of its batch: the newest time of all earlier batches
-    minus the delay. No row is dropped and no state is kept. The time column keeps its watermark, so windows
-    can count the other rows in the same query::
-
-        told = state.split_late(windows.with_watermark(events, "time", "10 minutes"), "time")
-        counts = told.where("NOT late").groupBy(windows.tumbling("time", "1 hour")).count()
-
-    Without `where`, a window also counts late rows until it is closed. To keep the late rows as well, start a
-    second query on `told.where("late")`. If both queries read the same files one by one, the second has
-    exactly the rows that the first leaves out. Do not union the two in one query: with this operator in two
-    branches, Spark emits no window. For large volumes use `sinks.by_watermark`, which avoids the pass through
-    Python.
-
-    Delivery: a batch replayed after a crash gives the same rows.
-
-    Args:
-        frame: static or streaming; in a static frame no row is late.
-        time: the event-time column (timestamp) with the watermark. A row without a time is not late.
-        by: a column whose values decide how rows are spread over tasks. Default: the whole row.
-
-    Returns:
-        The same rows and columns, then `late BOOLEAN` and `watermark TIMESTAMP`: the watermark that a late
-        row missed, null in other rows.
-
-    Raises:
-        InvalidInputError: a column that does not exist, a time that is not a timestamp or has no watermark,
-            or an existing column `late` or `watermark`.
-        MissingExtraError: a library of the extra `state` is not installed.
-
-    Examples:
-        In a session::
-
-            marked = state.split_late(timely, "time")
-            late = marked.where("late")
-    """
-    check(split_late, locals())
-    call = "split_late()"
-    at = values.place_of_time(call, frame, time)
-    refuse_taken(frame.columns, ("late", "watermark"), call)
-    spread = None if by is None else values.place_of(call, frame, by)
-    if not frame.isStreaming:
-        return frame.select("*", F.lit(False).alias("late"), F.lit(None).cast("timestamp").alias("watermark"))
-    rows = values.packed(frame)
-    hashed = [
-        field.name
-        for place, field in enumerate(rows.schema)
-        if spread in (None, place) and not holds(field.dataType, T.MapType, T.VariantType)
-    ]
-    group = F.pmod(F.hash(*hashed or [f"c{at}"]), F.lit(_TASKS))
-    output = T.StructType([*rows.schema, *schema_of(late=T.BooleanType(), at=T.LongType())])
-    groups = rows.withColumn("task", group).groupBy("task")
-    found = values.processed(call, groups, _Late(at, output.names), output, streaming=True)
-    columns = values.unpacked(rows.columns, frame.schema)
-    return found.select(*columns, "late", F.timestamp_millis("at").alias("watermark"))
-
-
-class _Late(StatefulProcessor):
-    """Compares each row with the watermark; keeps no state."""
-
-    def __init__(self, at: int, names: Sequence[str]) -> None:
-        self._at = at
-        self._names = names
-
-    def init(self, handle: StatefulProcessorHandle) -> None:
-        pass
-
-    def handleInputRows(self, key: Any, rows: Iterator[Row], timerValues: TimerValues) -> Iterator[Row]:  # noqa: N803, ARG002 - Spark's
-        watermark = timerValues.getCurrentWatermarkInMs()
-        told = Row(*self._names)
-        for row in rows:
-            *values, _ = row  # without the task
-            time = values[self._at]
-            late = time is not None and time <= watermark * MILLI
-            yield told(*values, late, watermark if late else None)
 
 
 def once(frame: DataFrame, ids: str | Sequence[str], time: str, within: str | timedelta) -> DataFrame:

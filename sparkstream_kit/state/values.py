@@ -63,13 +63,13 @@ def places_of_keys(caller: str, frame: DataFrame, keys: str | Sequence[str]) -> 
     return [place_of(caller, frame, name) for name in names]
 
 
-def place_of_time(caller: str, frame: DataFrame, name: str, *, watermark: bool = True) -> int:
+def place_of_time(caller: str, frame: DataFrame, name: str) -> int:
     """Return the index of the event-time column.
 
     Raises:
         InvalidInputError: there is no such column, it is not a timestamp, or a stream has no watermark on it.
     """
-    return place_of(caller, frame, event_time(frame, name, caller, watermark=watermark))
+    return place_of(caller, frame, event_time(frame, name, caller))
 
 
 def packed(frame: DataFrame, timed_by: int | None = None) -> DataFrame:
@@ -184,22 +184,18 @@ class InOrder(StatefulProcessor):
     which there is something to do.
     """
 
-    def __init__(
-        self, handler: Handler, at: int, names: Sequence[str], *, waits: bool, streaming: bool
-    ) -> None:
+    def __init__(self, handler: Handler, at: int, names: Sequence[str], *, streaming: bool) -> None:
         """Keep the arguments; Spark calls `init` in the worker.
 
         Args:
             handler: handles the rows.
             at: the index of the time in a row.
             names: the columns of the results.
-            waits: rows wait for the watermark; otherwise they are handled in the batch they come in.
-            streaming: there are later batches; otherwise all rows of a key are in this one.
+            streaming: rows wait for the watermark; otherwise all rows of a key are in this batch.
         """
         self._handler = handler
         self._at = at
         self._names = names
-        self._waits = waits
         self._streaming = streaming
 
     def init(self, handle: StatefulProcessorHandle) -> None:
@@ -219,7 +215,7 @@ class InOrder(StatefulProcessor):
                 found += self._handler.pass_by(row)
             else:
                 placed.append(tuple(row))
-        if placed and self._waits:
+        if placed and self._streaming:
             self._waiting.appendList([(pickle.dumps(row, PROTOCOL),) for row in placed])
             self._wake(placed[0][self._at])
         elif placed:
@@ -235,7 +231,7 @@ class InOrder(StatefulProcessor):
         """Handle the stored rows of a key that the watermark has passed."""
         now = timerValues.getCurrentWatermarkInMs() * MILLI
         self._timer.clear()
-        waiting = [pickle.loads(each[0]) for each in self._waiting.get()] if self._waits else []  # noqa: S301 - our own
+        waiting = [pickle.loads(each[0]) for each in self._waiting.get()]  # noqa: S301 - our own
         passed = [row for row in waiting if row[self._at] <= now]
         if passed:
             waiting = [row for row in waiting if row[self._at] > now]
@@ -412,7 +408,7 @@ def as_of(
     output = T.StructType(fields[: end - 1])
     for number, field in enumerate(fields[end - 1 :]):
         output.add(f"n{number}", field.dataType)
-    processor = InOrder(_AsOf(end), lefts[-1] + 1, output.names, waits=streaming, streaming=streaming)
+    processor = InOrder(_AsOf(end), lefts[-1] + 1, output.names, streaming=streaming)
     groups = both.groupBy(*(f"c{at}" for at in lefts[:-1]))
     found = processed(call, groups, processor, output, streaming=streaming)
     added = [T.StructField(name, right.schema[at].dataType) for name, at in zip(names, places, strict=True)]

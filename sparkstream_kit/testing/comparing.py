@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check, said
+from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
 from sparkstream_kit.testing.harness import canonical, fault_of_the_test, in_order, streams, told, without
 
@@ -115,6 +116,8 @@ def assert_stream_equals_batch(
             assert_stream_equals_batch(totals, rows, mode="complete")
     """
     check(assert_stream_equals_batch, locals())
+    from sparkstream_kit._columns import event_time
+
     if (mode == "update") != bool(keys):
         raise InvalidInputError(
             f"keys={list(keys)} in {mode} mode; give the result's key columns in update mode, "
@@ -125,33 +128,22 @@ def assert_stream_equals_batch(
     fed = rows.collect()
     if not fed:
         raise InvalidInputError("rows is empty; give a static DataFrame with some rows to feed")
-    event_time, delay = _event_time(rows, watermark)
-    with streams(rows.sparkSession) as stream:
-        _search(_Trial(stream, transform, rows, fed, mode, tuple(keys), event_time, delay), examples)
-
-
-def _event_time(
-    rows: DataFrame, watermark: tuple[str, str | timedelta] | None
-) -> tuple[str | None, timedelta]:
-    """Validate a watermark, and return its event-time column (None without a watermark) and its delay."""
-    from sparkstream_kit.windows import to_microseconds
-
-    if watermark is None:
-        return None, timedelta(0)
+    timed, delay = None, 0
     match watermark:
-        case (str(column), delay):
-            reject_unknown("event-time column", [column], rows.columns)
+        case None:
+            pass
+        case (str(column), given):
+            call = "assert_stream_equals_batch()"
+            timed = event_time(rows, column, call, watermark=False, without_zone=True)
+            delay = to_microseconds("delay", given)
         case _:
-            given = ", ".join(map(said, watermark)) if isinstance(watermark, tuple) else said(watermark)
+            wrong = ", ".join(map(said, watermark)) if isinstance(watermark, tuple) else said(watermark)
             raise InvalidInputError(
-                f"watermark is {given}; give the event-time column's name and the delay: ('time', '1 minute')"
+                f"watermark is {wrong}; give the event-time column's name and the delay: ('time', '1 minute')"
             )
-    kind = rows.schema[column].dataType.simpleString()
-    if not kind.startswith("timestamp"):
-        raise InvalidInputError(
-            f"event-time column {column} is {kind}; make it a timestamp first: F.to_timestamp({column!r})"
-        )
-    return column, timedelta(microseconds=to_microseconds("delay", delay))
+    with streams(rows.sparkSession) as stream:
+        trial = _Trial(stream, transform, rows, fed, mode, tuple(keys), timed, timedelta(microseconds=delay))
+        _search(trial, examples)
 
 
 class _DifferenceError(Exception):

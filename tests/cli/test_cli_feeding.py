@@ -112,7 +112,7 @@ def test_what_would_not_be_counted_is_refused_before_the_first_file(tmp_path):
         InvalidInputError, match=r"holds old\.json already, which _truth\.json would not count"
     ):
         command(tmp_path, "--files", 1)
-    with pytest.raises(InvalidInputError, match=r"cannot use .*old\.json \(Not a directory\)"):
+    with pytest.raises(InvalidInputError, match=r"cannot use .*old\.json \(File exists\)"):
         command(tmp_path / "old.json", "--files", 1)
     with pytest.raises(InvalidInputError, match="no row can be late"):
         command(tmp_path / "in", "--files", 1, "--late", 1)
@@ -169,19 +169,12 @@ def test_posts_with_a_url_have_flags_of_their_own(url, capsys):
 # --- feed replay
 
 
-def test_replay_lands_the_rows_of_a_file_and_says_which_were_out_of_order(tmp_path):
+def test_replay_lands_the_rows_of_a_file(tmp_path):
     file, folder = tmp_path / "trips.csv", tmp_path / "in"
     file.write_text("id,time\n1,0\n2,\n3,86400\n4,50\n")
     done = process([*REPLAY, file, folder, "--time", "time", "--speed", "864000", "--every", "0.05"])
     assert (done.returncode, done.stdout) == (0, "")
-    said = (
-        f"of 4 lines of {file}, 1 have no readable time and 1 an earlier time than a line before them; "
-        "each came right after the line before it"
-    )
-    assert sorted(done.stderr.splitlines()) == [
-        *(f"sparkstream: landed {folder}/trips-000{n}.csv" for n in (1, 2)),
-        f"sparkstream: {said}",
-    ]
+    assert done.stderr.splitlines() == [f"sparkstream: landed {folder}/trips-000{n}.csv" for n in (1, 2)]
     assert [path.read_text() for path in sorted(folder.iterdir())] == [
         "id,time\n1,0\n2,\n",
         "id,time\n3,86400\n4,50\n",

@@ -875,8 +875,8 @@ def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkey
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--url", "api.x.com/2"], "'api.x.com/2' is no URL, such as https://"),
-        (["--url", "https://x.com/?token=hush"], "others can see a token on the command line; leave it out"),
+        (["--url", "api.x.com/2"], "api.x.com/2 is no URL; did you mean https://api.x.com/2?"),
+        (["--url", "https://x.com/?token=hush"], "others can see a token in a URL; leave it out, and put it"),
         (["in", "--url", "https://x.com/"], "--url is in place of INPUT_DIR: leave out one of them"),
         (["--url", "https://x.com/", "--available-now"], "--available-now and --url exclude each other"),
         (["--url", "https://x.com/", "--checkpoint", "c"], "--url with --checkpoint needs --spool"),

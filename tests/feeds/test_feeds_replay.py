@@ -1,7 +1,6 @@
 """A file is replayed by the clock of its rows, whole and in order, whatever its times are like."""
 
 import json
-import logging
 import socket
 import threading
 
@@ -53,20 +52,6 @@ def test_times_are_read_by_the_format_that_is_given(tmp_path, fake):
     ):
         with pytest.raises(InvalidInputError, match=f"no time can be read from 'time' in .*{said}"):
             replay(csv_file(tmp_path, "id,time\n1,12/31/2010 8:26\n"), time="time", time_format=given)
-
-
-def test_what_was_out_of_order_is_said_in_one_line(tmp_path, caplog):
-    file = csv_file(tmp_path)
-    with caplog.at_level(logging.WARNING):
-        assert list(replay(file, time="time", speed=float("inf"))) == RECORDS
-    (said,) = caplog.messages
-    assert said == (
-        f"of 6 lines of {file}, 2 have no readable time and 1 an earlier time than a line before them; "
-        "each came right after the line before it"
-    )
-    caplog.clear()
-    assert len(list(replay(csv_file(tmp_path, "time\n1\n1\n2\n"), time="time", speed=1e6))) == 3
-    assert caplog.messages == []
 
 
 def test_json_lines_and_names_with_dots(tmp_path, fake):

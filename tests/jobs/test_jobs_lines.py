@@ -132,14 +132,14 @@ WRONG: dict[str, list[tuple[list[str], str]]] = {
         ([".", "--format", "xml"], "argument --format: invalid choice: 'xml'"),
         ([".", "--max-bad", "1"], "argument --max-bad: '1' is not a percentage from 0% to 100%, such as 1%"),
         ([".", "--max-bad", "101%"], "argument --max-bad: '101%' is not a percentage from 0% to 100%"),
-        ([".", "--trigger", "5 parsecs"], "'5 parsecs' is not an interval, such as '5 seconds'"),
+        ([".", "--trigger", "5 parsecs"], "cannot read the interval '5 parsecs'; write it like"),
         ([".", "--snapshot", "../t.xml"], "snapshot ../t.xml: the name must end in .csv or .json"),
         ([".", "--snapshot", "totals.csv"], "--snapshot totals.csv lies in the input folder ."),
         ([".", "--checkpoint", "."], "--checkpoint . is the input folder ."),
         ([".", "--database", "sqlite:///t.db"], "--database sqlite:///t.db lies in the input folder ."),
         (["in/*", "--checkpoint", "in/a/ckpt"], "--checkpoint in/a/ckpt lies in the input folder in/*"),
         (["file:/", "--snapshot", "/totals.csv"], "--snapshot /totals.csv lies in the input folder file:/"),
-        ([".", "--database", "hush@host/db"], "argument --database: this is not a URL, such as sqlite:///"),
+        ([".", "--database", "hush@host/db"], "the database's URL cannot be read; write sqlite:///totals"),
         ([".", "--database", "env:"], "argument --database: the environment variable  is not set"),
         (
             [".", "--database", "env:NOT_SET"],
@@ -157,7 +157,7 @@ WRONG: dict[str, list[tuple[list[str], str]]] = {
     ],
     "socket_wordcount": [
         (["9999"], "argument HOST: 9999 is a number, perhaps a port; give the host and then the port"),
-        (["localhost", "70000"], "argument PORT: '70000' is not a port, 1 to 65535"),
+        (["localhost", "70000"], "argument PORT: '70000' is not a whole number from 1 to 65535"),
         (["--checkpoint", "c"], "unknown argument --checkpoint; see --help"),
     ],
 }

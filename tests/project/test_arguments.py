@@ -390,7 +390,7 @@ def test_what_people_confuse_has_its_own_fix(things, wrong):
         ),
         (
             ("value", "1 hour"),
-            "event-time column value is bigint; make it a timestamp first: F.to_timestamp('value')",
+            "assert_stream_equals_batch(): event-time column value is bigint, not a timestamp",
         ),
         (("timestamp", 5), "delay is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)"),
     ],

@@ -1,4 +1,4 @@
-"""`state.split_late` and `state.once`: what becomes of late rows and of rows that come again."""
+"""`state.once`: what becomes of rows that come again."""
 
 import sys
 from datetime import date, datetime, timedelta
@@ -8,13 +8,9 @@ import pytest
 from conftest import ran, refusal
 from pyspark.sql import functions as F
 
-from sparkstream_kit import state, windows
+from sparkstream_kit import state
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import MissingExtraError
-
-# Rows of each batch, in seconds; the watermark is 10 seconds behind the newest row of the batches before.
-BATCHES: list[list[int | None]] = [[100], [200, None], [150, 201], [151, 190, 300], [290, 291, 400]]
-LATE = {150: 190, 151: 191, 190: 191, 290: 290}  # and the watermark that each has missed
 
 
 def at(second):
@@ -33,29 +29,7 @@ def partitions(request, spark):
 
 
 @pytest.mark.slow
-def test_split_late_flags_exactly_the_rows_at_or_before_the_watermark(stream, partitions):
-    source = stream("`a time.` TIMESTAMP, `n``o` INT")
-    frame = source.to_df().withWatermark("`a time.`", "10 seconds")
-    told = state.split_late(frame, "a time.", by="n`o" if partitions == 1 else None)
-    assert told.columns == ["a time.", "n`o", "late", "watermark"]
-    query = stream.query(told)
-    for number, batch in enumerate(BATCHES):
-        source.add_data([(at(second), number) for second in batch])
-    first = query.step()  # one batch right after the other
-    assert sorted((row[0], row[1]) for row in rows(first) if row[0]) == sorted(
-        (at(second), number) for number, batch in enumerate(BATCHES) for second in batch if second
-    )
-    assert {row[0]: row.watermark for row in rows(first) if row.late} == {
-        at(second): at(missed) for second, missed in LATE.items()
-    }
-    assert [tuple(row) for row in rows(first) if row[0] is None] == [(None, 1, False, None)]
-    assert sum(batch.progress.stateOperators[0].numRowsTotal for batch in first) == 0
-    [again, *_] = query.replay()
-    assert sorted(again.rows) == sorted(next(b for b in first if b.batch_id == again.batch_id).rows)
-
-
-@pytest.mark.slow
-def test_split_late_hands_every_type_on_as_it_is(stream):
+def test_once_hands_every_type_on_as_it_is(stream):
     source = stream(
         "time TIMESTAMP, day DATE, price DECIMAL(20,6), raw BINARY, m MAP<STRING, TIMESTAMP>, "
         "s STRUCT<`x.y`: ARRAY<TIMESTAMP>, d: DATE>, f FLOAT, ntz TIMESTAMP_NTZ, list ARRAY<MAP<INT, DATE>>, "
@@ -67,7 +41,7 @@ def test_split_late_hands_every_type_on_as_it_is(stream):
     )  # fmt: skip
     frame = source.to_df().withWatermark("time", "10 seconds")
     far = F.timestamp_micros("far")  # the year 11476, which no Python has
-    told = state.split_late(frame.withColumn("far", far), "time").drop("late", "watermark")
+    told = state.once(frame.withColumn("far", far), "day", "time", "1 hour")
     told = told.withColumn("far", F.unix_micros("far"))
     assert told.schema.simpleString() == source.schema.simpleString()
     both: list[Any] = [value, (None,) * len(value)]
@@ -75,38 +49,6 @@ def test_split_late_hands_every_type_on_as_it_is(stream):
     given = stream.query(frame).step()
     query = stream.query(told)
     assert sorted(rows(query.step()), key=str) == sorted(rows(given), key=str)
-
-
-@pytest.mark.slow
-def test_windows_after_split_late_count_exactly_the_others(stream):
-    source = stream("time TIMESTAMP")
-    told = state.split_late(source.to_df().withWatermark("time", "10 seconds"), "time")
-    counts = told.where("NOT late").groupBy(windows.tumbling("time", "100 seconds")).count()
-    query = stream.query(windows.flatten(counts))
-    last: list[int | None] = [2000]
-    for batch in [*BATCHES, last]:
-        source.add_data([(at(second),) for second in batch])
-    counted = {(row.start - at(0)).seconds: row["count"] for row in rows(query.step())}
-    assert counted == {100: 1, 200: 3, 300: 1, 400: 1}  # 150, 151, 190 and 290 are late
-
-
-@pytest.mark.slow
-def test_windows_alone_drop_a_row_when_its_window_has_closed_and_not_when_it_is_late(stream):
-    source = stream("time TIMESTAMP")
-    told = state.split_late(source.to_df().withWatermark("time", "10 seconds"), "time")
-    query = stream.query(told.groupBy(windows.tumbling("time", "100 seconds")).count())
-    last: list[int | None] = [2000]
-    for batch in [*BATCHES, last]:
-        source.add_data([(at(second),) for second in batch])
-    assert sum(row["count"] for row in rows(query.step())) == 10  # four of them are late
-
-
-def test_a_static_frame_has_no_late_row(spark):
-    static = spark.createDataFrame([(at(1), 1), (at(-(10**9)), 2)], "time TIMESTAMP, n INT")
-    assert [(row.n, row.late, row.watermark) for row in state.split_late(static, "time").collect()] == [
-        (1, False, None),
-        (2, False, None),
-    ]
 
 
 @pytest.mark.slow
@@ -166,36 +108,23 @@ def test_a_missing_library_is_one_line(stream, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"time": "tme"}, "split_late(): there is no column tme; did you mean time?"),
-        ({"time": "other"}, "other has no watermark (column time has it); give it one fi"),
-        ({"time": "n"}, "split_late(): event-time column n is int, not a"),
-        ({"by": "m"}, "split_late(): there is no column m"),
-    ],
-)
-def test_what_split_late_cannot_take_is_one_line(timed, given, message):
-    assert message in refusal(state.split_late, timed, **({"time": "time"} | given))
-
-
-def test_a_frame_with_a_column_twice_or_of_split_late_s_own_names_is_one_line(timed):
-    late = timed.withColumn("Late", F.lit(1))
-    assert "column Late exists already; rena" in refusal(state.split_late, late, "time")
-    twice = timed.select("*", "time")
-    assert "two columns are named time; rename one" in refusal(state.split_late, twice, "time")
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
         ({"ids": "id"}, "once(): there is no column id"),
         ({"ids": []}, "once() needs at least one key"),
         ({"within": "1 hr"}, "cannot read within '1 hr'"),
         ({"within": "0 hours"}, "within must be longer than zero, not 0 hours"),
-        ({"time": "other"}, "column other has no watermark (column time has it)"),
+        ({"time": "tme"}, "once(): there is no column tme; did you mean time?"),
+        ({"time": "n"}, "once(): event-time column n is int, not a"),
+        ({"time": "other"}, "column other has no watermark (column time has it); give it one fi"),
     ],
 )
 def test_what_once_cannot_take_is_one_line(timed, given, message):
     how = {"frame": timed, "ids": "n", "time": "time", "within": "1 hour"} | given
     assert message in refusal(state.once, **how)
+
+
+def test_a_frame_with_a_column_twice_is_one_line(timed):
+    twice = timed.select("*", "time")
+    assert "two columns are named time; rename one" in refusal(state.once, twice, "n", "time", "1 hour")
 
 
 @pytest.fixture
@@ -219,7 +148,6 @@ def test_a_session_that_has_had_no_stream_takes_a_static_frame():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda f: state.split_late(f, "TIME", by="N"),
         lambda f: state.once(f, "N", "TIME", "1 hour"),
         lambda f: state.alert_when(f, "N", "TIME", "X", state.Silent("1 hour")),
         lambda f: state.as_of(f, f.withColumnRenamed("x", "price"), "N", "TIME"),

@@ -74,9 +74,7 @@ ON_FULL: dict[str, Callable[[DataFrame], DataFrame]] = {
     "alert_when, a struct": lambda frame: state.alert_when(
         frame, "k", "time", "s", state.Silent("5 seconds")
     ),
-    "alert_when, arrival": lambda frame: state.alert_when(frame, "k", "time", "v", RULES, order="arrival"),
     "as_of": lambda frame: state.as_of(frame.select("k", "time"), frame.where("v > 20"), "k", "time"),
-    "split_late": lambda frame: state.split_late(frame, "time"),
     "once": lambda frame: state.once(frame, "k", "time", within="1 second"),
 }
 
@@ -179,17 +177,6 @@ def test_a_rule_of_a_script_reaches_a_worker_that_does_not_have_the_script(tmp_p
 
 
 @pytest.mark.slow
-def test_by_arrival_a_row_answers_at_once(stream):
-    source = stream("key STRING, time TIMESTAMP, value INT")
-    query = stream.query(
-        state.alert_when(source.to_df(), "key", "time", "value", state.Jump(by=5), order="arrival")
-    )
-    source.add_data([("a", at(10), 1), ("a", at(20), 2)])
-    source.add_data([("a", at(5), 9)])
-    assert [(row.time, row.value, row.score) for row in rows(query.step())] == [(at(5), 9, 7.0)]
-
-
-@pytest.mark.slow
 def test_the_rows_that_wait_leave_the_state_when_the_watermark_has_passed(spark, stream):
     source = stream("key BIGINT, time TIMESTAMP, value INT")
     frame = source.to_df().withWatermark("time", "30 seconds")
@@ -240,9 +227,8 @@ def without_right_rows(left, right):
     [
         without_right_rows,
         lambda f, _: state.alert_when(f, "key", "time", "value", [state.Jump(by=1), state.Ewma()]),
-        lambda f, _: state.alert_when(f, "key", "time", "value", state.ZScore(), order="arrival"),
     ],
-    ids=["as_of", "alert_when", "by arrival"],
+    ids=["as_of", "alert_when"],
 )
 def test_a_key_of_which_nothing_is_known_leaves_no_state(stream, step):
     schema = "key BIGINT, time TIMESTAMP, value INT"
@@ -265,7 +251,6 @@ MANY = "k STRING, time TIMESTAMP, at TIMESTAMP, v INT, n STRING"
         ({"value": "k"}, "column k is given twice"),
         ({"value": "n"}, "column n is string, not a number"),
         ({"time": "at"}, "column at has no watermark"),
-        ({"order": "x"}, "unknown order of alert_when() x; known: arrival, time"),
         ({"key": "kk"}, "did you mean k?"),
     ],
 )

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_SERVER = re.compile(r"(?:\w+://)?(\[[^\]]+\]|[^\s:/,\[\]]+):(\d{1,5})")
+_SERVER = re.compile(r"(?:\w+://)?(\[[^\]]+\]|[^\s:/,\[\]]+):([0-9]{1,5})")
+_LAST_PORT = 65535
 _WORDS = {"earliest": -2, "latest": -1}
 # Spark's options that have an argument of their own here, by their names in lower case.
 _OURS = {
@@ -107,7 +108,7 @@ def kafka(
     check(kafka, locals())
     names = [topics] if isinstance(topics, str) else list(topics)
     _check_names(names, pattern)
-    _check_servers(servers)
+    check_servers(servers)
     for name in options:
         if ours := _OURS.get(name.lower()):
             raise InvalidInputError(f"sources.kafka(): {name} is called {ours} here; give {ours}=…")
@@ -146,9 +147,11 @@ def _check_names(names: Sequence[str], pattern: str | None) -> None:
             )
 
 
-def _check_servers(servers: str) -> None:
+def check_servers(servers: str) -> None:
+    """Raise an InvalidInputError unless the text is addresses of servers with commas between them."""
     for server in servers.split(","):
-        if not _SERVER.fullmatch(server.strip()):
+        found = _SERVER.fullmatch(server.strip())
+        if found is None or int(found[2]) > _LAST_PORT:
             raise InvalidInputError(
                 f"servers {servers!r}: {server.strip()!r} is not host:port; give servers such as "
                 "'localhost:9092' or 'one:9092,two:9092'"
