@@ -183,7 +183,6 @@ def _started(frame: DataFrame, name: str, mode: str | None, trigger: dict[str, A
 _FORM = 1  # version of the line format; a later format gets another number
 _READ = "give a file that --record has written"
 _BEGIN = b'{"recording":'
-_LINE = 1 << 16  # bytes to read from the end of a file; the last line is shorter than that
 
 
 @contextmanager
@@ -317,7 +316,7 @@ def follow(lines: Iterable[str], board: Board) -> None:
     If the recording holds several runs, each run clears the board, so the last run remains.
 
     Args:
-        lines: the lines of a file or of a connection; torn lines are skipped.
+        lines: the lines of a file; torn lines are skipped.
         board: receives the queries and their batches; the line at the end of a run ends the board.
 
     Raises:
@@ -355,16 +354,7 @@ def _expect(told: dict[str, Any], board: Board) -> None:
         board.expect(query["runId"], Query(summary, query["interval"], since, ends=ends))
 
 
-def has_ended(path: Path) -> bool:
-    """Return whether the last run in a file wrote its last line; a run that goes on or was killed did not."""
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _LINE))
-        last = file.read().removesuffix(b"\n").rpartition(b"\n")[2]
-    return "end" in _read(last.decode(errors="replace"))
-
-
 SHOWN = 300  # batches that the board keeps for each query
-_RECORDED = 200  # batches that a client of a page's recording still gets if it connects late
 _SILENT = 10.0  # seconds without a batch, on top of twice the usual time of one, before a warning
 _FIRST = 10.0  # seconds that the first batch may usually take, as much of Spark starts in it
 # `durationMs` in Spark's progress has finer phases; views show four groups of them (the fourth is `work`).
@@ -439,13 +429,11 @@ class Board:
         problem: the error that keeps further batches from being added; empty if there is none.
         ended: whether the run has ended, so that no more batches follow.
         live: whether batches are added while they happen. While the past of a recording is read, `live` is
-            False, and the board does not warn that a query has had no batch for long.
+            False: views draw nothing, and the board does not warn that a query has had no batch for long.
     """
 
     def __init__(self) -> None:
         self._queries: dict[str, Query] = {}
-        self._added = 0
-        self._last: deque[StreamingQueryProgress] = deque(maxlen=_RECORDED)
         self._changed = threading.Condition()
         self._version = 0
         self.problem = ""
@@ -488,8 +476,6 @@ class Board:
             if run_id not in self._queries:
                 self._queries[run_id] = Query(QuerySummary(progress.name or query_id, query_id))
             if self._queries[run_id].add(progress):
-                self._last.append(progress)
-                self._added += 1
                 self._tell()
 
     def end(self) -> None:
@@ -497,15 +483,6 @@ class Board:
         with self._changed:
             self.ended = True
             self._tell()
-
-    def since(self, seen: int) -> tuple[list[StreamingQueryProgress], int]:
-        """Return the batches added after the first `seen`, at most the last 200, and the total number added.
-
-        Pass the total number as `seen` to the next call.
-        """
-        with self._changed:
-            new = self._added - seen
-            return list(self._last)[-new:] if new else [], self._added
 
     def wait(self, seen: int, limit: float) -> int:
         """Wait until the board changes, and return its version, which grows with each change.

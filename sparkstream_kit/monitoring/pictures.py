@@ -71,6 +71,8 @@ def drawing(draw: Callable[[threading.Event], None]) -> Iterator[None]:
 def moments(board: Board, over: threading.Event, *, every: float, beat: float) -> Iterator[None]:
     """Yield each time that a view has to draw: at once, after each change of the board, and at the end.
 
+    While the board is not live, there is nothing to draw.
+
     Args:
         board: the board of a run.
         over: the event that ends the iteration, after one last moment.
@@ -80,9 +82,11 @@ def moments(board: Board, over: threading.Event, *, every: float, beat: float) -
     seen = -1
     while not over.is_set():
         seen = board.wait(seen, beat)
-        yield
+        if board.live:
+            yield
         over.wait(every)
-    yield
+    if board.live:
+        yield
 
 
 class Sent:

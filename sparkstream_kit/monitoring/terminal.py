@@ -1,8 +1,7 @@
 """The view of a run in a terminal: a picture in place, or lines where there is no terminal.
 
-`shown` draws a board while a run goes on; `run(…, show="terminal")` and `sparkstream watch` use it. `report`
-prints a run that has ended. Both use the library rich if it is installed; without it, or in a log file, they
-write plain lines.
+`shown` draws a board while a run goes on; `run(…, show="terminal")` and `sparkstream watch` use it. It draws
+with the library rich if that is installed; without it, or in a log file, it writes plain lines.
 """
 
 from __future__ import annotations
@@ -62,23 +61,6 @@ def shown(board: Board, out: TextIO | None = None) -> Iterator[None]:
     check(shown, locals())
     with drawing(partial(_show, board, out or sys.stderr)):
         yield
-
-
-def report(pictures: Sequence[Picture], out: TextIO) -> None:
-    """Write the state of queries once, as for a run that has ended.
-
-    Args:
-        pictures: the queries, as `Board.pictures` returns them.
-        out: the stream to write to: a table with rich, else plain lines.
-    """
-    now = datetime.now(UTC)
-    if importlib.util.find_spec("rich") is None:
-        out.writelines(f"{line}\n" for each in pictures for line in lines(each, now))
-    else:
-        from rich.console import Console
-
-        console = Console(file=out, highlight=False)
-        console.print(_drawn(pictures, now, console.width))
 
 
 def _show(board: Board, out: TextIO, over: threading.Event) -> None:

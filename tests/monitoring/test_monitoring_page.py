@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import re
-import signal
 import sys
 import threading
 import time
@@ -16,18 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, process, running
+from conftest import ROOT, process
 from pyspark.sql import functions as F
 from support.recorded import AGAIN, progress
 from support.spark_jobs import counting_jobs
 from support.zips import zipped_kit
 
 import sparkstream_kit
-from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit.checkpoints.logs import page_file
-from sparkstream_kit.cli import main
+from sparkstream_kit import run, sinks, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.monitoring import board as recorder
 from sparkstream_kit.monitoring import page as _requests
 from sparkstream_kit.monitoring import watching
 from sparkstream_kit.monitoring.board import Board
@@ -126,7 +122,6 @@ def page(monkeypatch):
         ("GET", "/", {"Host": "[::1]:9"}, 200),
         ("GET", "/", {"Host": "evil.example"}, 403),
         ("GET", "/events", {"Host": "evil.example:80"}, 403),
-        ("GET", "/record", {"Host": "evil.example"}, 403),
         ("GET", "/page.js", {"Host": "localhost.evil.example"}, 403),
         ("GET", "/", {"Host": "evil.example@localhost"}, 403),
         ("GET", "/", {"Host": ""}, 403),
@@ -139,9 +134,7 @@ def page(monkeypatch):
         ("GET", "/events", {}, 401),
         ("GET", "/events?token=TOKEN", {}, 401),
         ("GET", "/events", {"Authorization": "Bearer wrong"}, 401),
-        ("GET", "/record", {}, 401),
-        ("GET", "/record?token=TOKEN", {}, 401),
-        ("GET", "/record", {"Authorization": "Bearer \xe4"}, 401),
+        ("GET", "/events", {"Authorization": "Bearer \xe4"}, 401),
         ("POST", "/", {"Authorization": "TOKEN"}, 405),
         ("PUT", "/stop", {"Authorization": "TOKEN"}, 405),
         ("OPTIONS", "/stop", {"Origin": "http://evil.example"}, 405),
@@ -292,123 +285,6 @@ def test_an_error_of_the_run_is_told():
         said = picture_with(stream, lambda each: each["ended"])["ended"]
     assert said.startswith("the run has ended by an error: query totals failed: no such shop")
     assert "hush" not in said
-
-
-def test_a_recording_is_followed_from_elsewhere(page):
-    page.board.add(progress(batchId=1))
-    page.board.add(progress(batchId=2))
-    board = Board()
-    lines: list[str] = []
-
-    def read(stream):
-        for line in stream:
-            lines.append(line.decode())
-            yield lines[-1]
-
-    with connection(page.port) as to:
-        to.request("GET", "/record", headers={"Authorization": f"Bearer {page.token}"})
-        with to.getresponse() as stream:
-            reading = threading.Thread(target=recorder.follow, args=(read(stream), board))
-            reading.start()
-            seen = board.wait(0, 30)
-            while not board.pictures() or board.pictures()[0].summary.batches < 2:
-                seen = board.wait(seen, 30)
-            page.board.add(progress(batchId=3))
-            page.end()
-            reading.join(30)
-    [found] = board.pictures()
-    assert [each.batch for each in found.batches] == [1, 2, 3]
-    assert board.ended
-    assert sum("batchId" in line for line in lines) == 3, "each once"
-
-
-@pytest.mark.parametrize("killed", [False, True])
-def test_watch_follows_the_page_of_a_run(page, killed, monkeypatch, capsys):
-    page.board.add(progress(batchId=7))
-    if killed:
-        monkeypatch.setattr(_requests, "end_line", lambda: "")
-    ending = threading.Thread(target=page.end)  # once `watch` reads: the page waits for its readers
-    monkeypatch.setattr(recorder, "follow", _and_then(recorder.follow, ending.start))
-    assert main(["watch", page.address]) == 0
-    ending.join()
-    out, err = capsys.readouterr()
-    assert "batch 7" in out
-    assert ("the page has gone: the job was killed" in err) == killed
-    assert page.token not in out + err
-
-
-def test_a_signal_ends_watch(page, tmp_path, until):
-    page.board.add(progress(batchId=7))
-    seen = tmp_path / "seen"
-    with seen.open("w") as out:
-        words = [sys.executable, "-m", "sparkstream_kit", "watch", page.address]
-        with running(*words, stdout=out) as watch:
-            until(lambda: "batch 7" in seen.read_text())
-            watch.send_signal(signal.SIGINT)
-            assert watch.wait(30) == 0
-
-
-def _and_then(follow, start):
-    def lines_with_a_start(lines, board):
-        def told():
-            for line in lines:
-                yield line
-                if "batchId" in line:
-                    start()
-
-        follow(told(), board)
-
-    return lines_with_a_start
-
-
-@pytest.mark.parametrize(
-    "address", ["http://127.0.0.1:1/#token=hush", "http://[::1", "http://127.0.0.1:99999/", "http://"]
-)
-def test_watch_says_in_a_line_that_there_is_no_page(address, capsys):
-    assert main(["watch", address]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "hush" not in said
-    assert "give the address that --ui of a running job prints" in said
-
-
-@pytest.mark.parametrize("given", ["", "#token=", "#token=wrong"])
-def test_watch_without_the_token_shows_nothing_and_says_so(page, given, capsys):
-    page.board.add(progress(batchId=7))
-    assert main(["watch", page.address.partition("#")[0] + given]) == 2
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert "does not know this token; give the address that --ui of a running job prints" in err
-
-
-@pytest.mark.classic_only("a checkpoint of this machine")
-def test_watch_finds_the_page_by_the_checkpoint_of_its_job(spark, folder, tmp_path, capsys):
-    feeds.drip([("1.txt", "a line\n")], folder)
-    checkpoint = str(tmp_path / "my [1] ckpt")
-    noted: list[str] = []
-    modes: list[int] = []
-    codes: list[int] = []
-    threads: list[threading.Thread] = []
-
-    def look(_):
-        noted.append(page_file(Path(checkpoint)).read_text())
-        modes.append(page_file(Path(checkpoint)).stat().st_mode & 0o777)
-        # In a thread, as it goes on until the run ends, which waits for this function.
-        threads.append(threading.Thread(target=lambda: codes.append(main(["watch", checkpoint]))))
-        threads[0].start()
-
-    query = start(sources.text(spark, folder), sinks.console(), name="lines", checkpoint=checkpoint)
-    run(query, ui=0, max_batches=1, on_batch=look)
-    threads[0].join(60)
-    assert codes == [0]
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#token=\S+", noted[0])
-    assert modes == [0o600], "its token is for this user alone"
-    capsys.readouterr()
-    assert main(["watch", checkpoint]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(
-        f"sparkstream: no job with a page runs on a checkpoint {checkpoint}; start it with"
-    )
 
 
 # --- what must not harm the run

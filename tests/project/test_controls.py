@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.errors import PySparkException
+from rich.console import Console
 from support.recorded import progress
 
 from sparkstream_kit import _exits, display
@@ -57,10 +58,10 @@ def lines_of_pictures():
     return "\n".join(line for each in board().pictures() for line in terminal.lines(each, datetime.now(UTC)))
 
 
-def reported(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "400")
+def drawn():
     out = io.StringIO()
-    terminal.report(board().pictures(), out)
+    picture = terminal._drawn(board().pictures(), datetime.now(UTC), 400)  # noqa: SLF001
+    Console(file=out, width=400).print(picture)
     return out.getvalue()
 
 
@@ -109,7 +110,7 @@ FACES: dict[str, Callable[[Path, pytest.MonkeyPatch], str]] = {
     "bars": lambda *_: display.bars([(EVIL, 2.0), ("ink", 1.0)]),
     "html": lambda *_: display.html_table([EVIL, "n"], [False, True], [[EVIL, "1"]]),
     "terminal, lines": lambda *_: lines_of_pictures(),
-    "terminal, a picture": lambda _, monkeypatch: reported(monkeypatch),
+    "terminal, a picture": lambda *_: drawn(),
     "notebook": lambda folder, _: in_notebook(folder),
     "page": lambda folder, _: on_the_page(folder),
     "a result that cannot be read": lambda folder, _: unreadable(folder),
@@ -160,8 +161,7 @@ def test_csv_is_exact_where_a_file_takes_it(frame):
     assert builtin.cells(frame) == [(EVIL, "1")]
 
 
-def test_watch_shows_a_recording_of_somebody_elses(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "400")
+def test_watch_shows_a_recording_of_somebody_elses(tmp_path, capsys):
     begin = recorder.first_line([])
     (tmp_path / "run.jsonl").write_text(begin + recorded(tmp_path) + recorder.end_line())
     assert main(["watch", str(tmp_path / "run.jsonl")]) == 0
