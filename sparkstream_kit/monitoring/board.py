@@ -269,7 +269,6 @@ def first_line(queries: Iterable[StreamingQuery]) -> str:
         {
             "name": query.name or query.id,
             "id": query.id,
-            "runId": str(query.runId),
             "mode": started(query).mode,
             "interval": started(query).interval,
             "ends": started(query).ends,
@@ -351,7 +350,7 @@ def _expect(told: dict[str, Any], board: Board) -> None:
     for query in told["queries"]:
         summary = QuerySummary(query["name"], query["id"], mode=query["mode"])
         ends = query.get("ends", True)
-        board.expect(query["runId"], Query(summary, query["interval"], since, ends=ends))
+        board.expect(Query(summary, query["interval"], since, ends=ends))
 
 
 SHOWN = 300  # batches that the board keeps for each query
@@ -398,7 +397,6 @@ class Picture:
 
     Attributes:
         name: the name of the query, or its id.
-        run_id: Spark's id of this start of the query.
         active: whether the run still goes on.
         summary: the totals of the query in this run.
         batches: the last batches, at most 300, the oldest first.
@@ -407,7 +405,6 @@ class Picture:
     """
 
     name: str
-    run_id: str
     active: bool
     summary: QuerySummary
     batches: tuple[Batch, ...]
@@ -433,7 +430,7 @@ class Board:
     """
 
     def __init__(self) -> None:
-        self._queries: dict[str, Query] = {}
+        self._queries: dict[str, Query] = {}  # by query id
         self._changed = threading.Condition()
         self._version = 0
         self.problem = ""
@@ -446,12 +443,12 @@ class Board:
             known = started(query)
             by = drops(known.frame)
             summary = QuerySummary(query.name or query.id, query.id, mode=known.mode, drops=by)
-            self.expect(str(query.runId), Query(summary, known.interval, ends=known.ends, query=query))
+            self.expect(Query(summary, known.interval, ends=known.ends, query=query))
 
-    def expect(self, run_id: str, query: Query) -> None:
-        """Add a query before its first batch; `run_id` is Spark's id of this start of the query."""
+    def expect(self, query: Query) -> None:
+        """Add a query before its first batch."""
         with self._changed:
-            self._queries[run_id] = query
+            self._queries[query.summary.query_id] = query
             self._tell()
 
     def clear(self) -> None:
@@ -468,14 +465,11 @@ class Board:
         query: its query id is the same, and only its run id is new. A batch that was added before is ignored.
         """
         check(Board.add, locals())
-        run_id, query_id = str(progress.runId), str(progress.id)
+        query_id = str(progress.id)
         with self._changed:
-            if run_id not in self._queries:
-                same = (key for key, each in self._queries.items() if each.summary.query_id == query_id)
-                run_id = next(same, run_id)
-            if run_id not in self._queries:
-                self._queries[run_id] = Query(QuerySummary(progress.name or query_id, query_id))
-            if self._queries[run_id].add(progress):
+            if query_id not in self._queries:
+                self._queries[query_id] = Query(QuerySummary(progress.name or query_id, query_id))
+            if self._queries[query_id].add(progress):
                 self._tell()
 
     def end(self) -> None:
@@ -503,10 +497,10 @@ class Board:
         """
         moment = now or datetime.now(UTC)
         with self._changed:
-            kept = {key: replace(each, batches=each.batches.copy()) for key, each in self._queries.items()}
+            kept = [replace(each, batches=each.batches.copy()) for each in self._queries.values()]
             ended = self.ended
         looked = self.live and not ended
-        made = [query.picture(run_id, moment, not ended, looked) for run_id, query in kept.items()]
+        made = [query.picture(moment, not ended, looked) for query in kept]
         return sorted(made, key=lambda each: LEVELS.index(each.level))
 
     def _tell(self) -> None:
@@ -535,7 +529,7 @@ class Query:
     query: StreamingQuery | None = None
     batches: deque[Batch] = field(default_factory=lambda: deque(maxlen=SHOWN))
 
-    def picture(self, run_id: str, now: datetime, active: bool, live: bool) -> Picture:
+    def picture(self, now: datetime, active: bool, live: bool) -> Picture:
         """Return a snapshot of the query at `now`; if `live`, with a warning when no batch came for long."""
         batches = tuple(self.batches)
         silent = _silent(batches, self.since, self.interval, now) if live else None
@@ -550,7 +544,7 @@ class Query:
             *of_values(summary),
         ]
         said.sort(key=lambda one: LEVELS.index(one.level))
-        return Picture(summary.name, run_id, active, summary, batches, tuple(said), self.since)
+        return Picture(summary.name, active, summary, batches, tuple(said), self.since)
 
     def add(self, progress: StreamingQueryProgress) -> bool:
         """Add a batch, and return whether it is new; a batch that was counted before is not added again."""

@@ -15,7 +15,6 @@ import secrets
 import socketserver
 import sys
 import threading
-from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +30,7 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.queries import started
 from sparkstream_kit._spark.session import web_page
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, innermost_cause, printable
-from sparkstream_kit.monitoring.pictures import Results, Sent, moments, newest_runs, places
+from sparkstream_kit.monitoring.pictures import Results, Sent, moments, places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,14 +87,10 @@ def _metrics(pictures: Sequence[Picture]) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     for name, (attribute, says) in _TOTALS.items():
-        # Add up all starts of a query in this run, because a Prometheus counter must not fall.
-        totals: dict[str, float] = defaultdict(int)
-        for each in pictures:
-            if (value := getattr(each.summary, attribute)) is not None:
-                totals[each.name] += value
-        yield _family(CounterMetricFamily, name, says, totals)
-    newest = newest_runs(pictures)
-    last = {each.name: each.batches[-1] for each in newest if each.batches}
+        values = {each.name: getattr(each.summary, attribute) for each in pictures}
+        known = {query: value for query, value in values.items() if value is not None}
+        yield _family(CounterMetricFamily, name, says, known)
+    last = {each.name: each.batches[-1] for each in pictures if each.batches}
     for name, (attribute, says) in _LAST.items():
         values = {query: getattr(batch, attribute) for query, batch in last.items()}
         known = {query: value for query, value in values.items() if value is not None}
@@ -110,7 +105,7 @@ def _metrics(pictures: Sequence[Picture]) -> Iterator[Metric]:
     yield _family(GaugeMetricFamily, "last_batch_part_seconds", "Parts of that time.", parts, "part")
     said = {
         (each.name, level): sum(one.level == level for one in each.verdicts)
-        for each in newest
+        for each in pictures
         for level in ("warn", "bad")
     }
     yield _family(GaugeMetricFamily, "verdicts", "Verdicts on the last batches.", said, "level")

@@ -94,7 +94,7 @@ class Sent:
 
     def __init__(self, results: Results) -> None:
         self._results = results
-        self._batches: dict[str, int] = {}  # by run id: the id of the last batch that was sent
+        self._batches: dict[str, int] = {}  # by query id: the id of the last batch that was sent
         self._sent: dict[str, Result] = {}  # by query name: the last result that was sent
         self._first = True
 
@@ -112,20 +112,19 @@ class Sent:
             "first": self._first,
             "ended": printable(ended),
             "spark": spark,
-            "queries": [self._query(each, last=bool(ended)) for each in newest_runs(pictures)],
+            "queries": [self._query(each, last=bool(ended)) for each in pictures],
         }
         self._first = False
         return json.dumps(told)
 
     def _query(self, picture: Picture, *, last: bool) -> dict[str, Any]:
-        seen = self._batches.get(picture.run_id, -1)
+        done = picture.summary
+        seen = self._batches.get(done.query_id, -1)
         new = [_batch(each) for each in picture.batches if each.batch > seen]
         if picture.batches:
-            self._batches[picture.run_id] = picture.batches[-1].batch
-        done = picture.summary
+            self._batches[done.query_id] = picture.batches[-1].batch
         query = {
             "name": printable(picture.name),
-            "run": picture.run_id,
             "verdicts": [[said.level, printable(said.text)] for said in picture.verdicts],
             "batches": new,
             "totals": {"rows": done.input_rows, "late": done.late_rows, "bad": done.bad_rows},
@@ -135,20 +134,6 @@ class Sent:
             self._sent[picture.name] = found
             query["result"] = vars(found)
         return query
-
-
-def newest_runs(pictures: Sequence[Picture]) -> list[Picture]:
-    """Keep only the last run of each query, because `run(…, drain=True)` starts a query a second time."""
-    newest: dict[str, Picture] = {}
-    for each in pictures:
-        if each.name not in newest or _began(newest[each.name]) < _began(each):
-            newest[each.name] = each
-    return [each for each in pictures if newest[each.name] is each]
-
-
-def _began(picture: Picture) -> float:
-    """Return the Unix time at which the last batch of a run began; infinity before the first batch."""
-    return picture.batches[-1].at.timestamp() if picture.batches else math.inf
 
 
 def _batch(batch: Batch) -> dict[str, Any]:

@@ -157,16 +157,16 @@ def _sparkline(values: Sequence[float], width: int) -> str:
 
 def _write(board: Board, out: TextIO, over: threading.Event) -> None:
     """Write the lines of each query that has changed, at most every 5 seconds and once more at the end."""
-    said: dict[str, tuple[object, float]] = {}  # by run id: the state last written, and when
+    said: dict[str, tuple[object, float]] = {}  # by query id: the state last written, and when
     for _ in moments(board, over, every=_EVERY, beat=_BEAT):
         now = time.monotonic()
         for each in board.pictures():
-            what, when = said.get(each.run_id, (None, -_LINES_EVERY))
+            what, when = said.get(each.summary.query_id, (None, -_LINES_EVERY))
             # Compare verdicts without their numbers, so that a verdict whose number grows is not repeated.
             kinds = [re.sub(r"\d[\d.,:]*", "", str(verdict)) for verdict in each.verdicts]
             changed = (each.summary.batches, kinds, bool(each.batches) or each.active)
             if changed != what and (over.is_set() or now - when >= _LINES_EVERY):
-                said[each.run_id] = changed, now
+                said[each.summary.query_id] = changed, now
                 out.writelines(f"{line}\n" for line in lines(each, datetime.now(UTC)))
                 out.flush()
 

@@ -9,7 +9,7 @@ from itertools import islice
 import pytest
 from browser.tabs import nothing_else
 from conftest import HANGS, environment, running
-from support.recorded import AGAIN, TOLD, progress
+from support.recorded import OTHER, TOLD, progress
 
 from sparkstream_kit import feeds
 from sparkstream_kit.monitoring.board import Board
@@ -81,17 +81,6 @@ def test_a_page_shows_what_the_queries_do_and_follows_them(shown, tab):
         tab.until("td", lambda found: found == ["tea", "12346"])
 
 
-def test_a_query_that_is_started_again_begins_a_new_chart(shown, tab):
-    for each in OF_WINDOWS:
-        shown.add(each)
-    tab.browser.get(shown.address)
-    count = "return cards.get('action_windows')?.charts.rate?.chart.data[0].length || 0"
-    tab.until("small", lambda _: tab.run(count) == len(OF_WINDOWS))
-    shown.add(OF_WINDOWS[0], **AGAIN)
-    tab.until("small", lambda _: tab.run(count) == 1)
-    assert tab.texts("h2") == ["action_windows"]
-
-
 def test_what_a_job_says_is_text(shown, tab):
     shown.result.write_text(f'"{SCRIPT}",n\n"{SCRIPT}",2\n')
     shown.page.results = Results({SCRIPT: (None, f"file {shown.result}")})
@@ -128,7 +117,7 @@ def test_an_error_is_shown_and_the_end_too(shown, tab, monkeypatch):
 def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(shown, tab, width):
     for each in TOLD:
         shown.add(each)
-    shown.add(OF_WINDOWS[0], name="a_query_with_a_name_that_is_much_longer_than_any_phone_is_wide", **AGAIN)
+    shown.add(OF_WINDOWS[0], name="a_query_with_a_name_that_is_much_longer_than_any_phone_is_wide", id=OTHER)
     tab.emulate(width)
     tab.browser.get(shown.address)
     tab.until("figure canvas", lambda found: len(found) >= 9)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, process
 from pyspark.sql import functions as F
-from support.recorded import AGAIN, progress
+from support.recorded import progress
 from support.spark_jobs import counting_jobs
 from support.zips import zipped_kit
 
@@ -230,15 +230,6 @@ def test_many_batches_come_in_few_pictures(page):
             pictures += 1
             told += sum(len(each["batches"]) for each in picture(stream)["queries"])
     assert pictures <= 3 + (time.monotonic() - began) // 0.25  # one comes so often, at most
-
-
-def test_a_query_that_is_started_again_is_shown_alone(page):
-    page.board.add(progress(batchId=5))
-    with events(page.port, page.token) as stream:
-        [before] = picture(stream)["queries"]
-        page.board.add(progress(batchId=6, **AGAIN))
-        [after] = picture_with(stream, lambda each: each["queries"][0]["run"] != before["run"])["queries"]
-    assert [each["id"] for each in after["batches"]] == [6]
 
 
 def test_a_name_is_text_however_it_looks(page):

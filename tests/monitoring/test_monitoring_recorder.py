@@ -30,10 +30,9 @@ WATCH = [sys.executable, "-m", "sparkstream_kit", "watch"]
 
 def head(*batches):
     """The first line of a recording of the queries whose batches are given."""
-    told = {each["runId"]: each for each in map(json.loads, batches)}
+    told = {each["id"]: each for each in map(json.loads, batches)}
     queries = [
-        {"name": each["name"], "id": each["id"], "runId": run_id, "mode": "append", "interval": None}
-        for run_id, each in told.items()
+        {"name": each["name"], "id": each["id"], "mode": "append", "interval": None} for each in told.values()
     ]
     first = {"recording": 1, "by": "a test", "at": "2026-11-21T01:00:00.000+00:00", "queries": queries}
     return json.dumps(first) + "\n"

@@ -44,7 +44,7 @@ class Told(Board):
 def board():
     made = Told()
     made.add(progress(name=EVIL))
-    made.expect("a run", Query(QuerySummary(f"{EVIL} starts", "2")))
+    made.expect(Query(QuerySummary(f"{EVIL} starts", "2")))
     return made
 
 
