@@ -18,6 +18,7 @@ from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,7 +35,6 @@ from sparkstream_kit.verdicts import LEVELS, Record, Verdict, of_late, of_rules,
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
@@ -205,27 +205,21 @@ def recording(
         InvalidInputError: the file cannot be written, or it holds something other than recordings.
     """
     with _in_one_line(path):
-        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    whole = True
+        file = Path(path).open("a+b", buffering=0)  # noqa: SIM115 - closed below
 
     def add(line: str) -> None:
-        nonlocal whole
-        whole, data = False, line.encode()
-        whole = os.write(file, data) == len(data)
-        if not whole:
+        data = line.encode()
+        if file.write(data) != len(data):
             raise OSError(f"no room in {path}")
 
-    try:
+    with file:
         with _in_one_line(path):
-            add(_before(file, path) + first_line(queries))
+            add(_before(file.fileno(), path) + first_line(queries))
         try:
             yield lambda progress: add(batch_line(progress))
         finally:
-            if whole:  # after a torn line, the last line would join it and could not be read either
-                with suppress(OSError):  # a disk that is full now must not fail a run that ended well
-                    os.write(file, end_line().encode())
-    finally:
-        os.close(file)
+            with suppress(OSError):  # a disk that is full now must not fail a run that ended well
+                add(end_line())
 
 
 @contextmanager
@@ -250,6 +244,7 @@ def _before(file: int, path: str | Path) -> str:
         InvalidInputError: the file holds something other than recordings.
     """
     with open(file, "rb", closefd=False) as there:
+        there.seek(0)
         begin = there.readline()
         if not begin.endswith(b"\n") and _BEGIN.startswith(begin[: len(_BEGIN)]):
             os.ftruncate(file, 0)  # the very first line is torn: its run was killed, or the disk was full

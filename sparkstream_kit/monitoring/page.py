@@ -7,7 +7,6 @@ need the token that `served` prints, because other users of the machine can open
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import re
@@ -348,7 +347,6 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing; the default logs each request to standard error."""
 
 
-_LAST_PORT = 65535
 _LOOK = 0.1  # seconds between two checks of the server for its end
 
 
@@ -399,15 +397,11 @@ def served(
 
 def _open(port: int, page: Page) -> Server:
     """Open the server; raise an InvalidInputError if the port is taken or not allowed."""
-    if not 0 <= port <= _LAST_PORT:
-        raise InvalidInputError(f"ui={port} is no port; give one from 1 to {_LAST_PORT}, or 0 for a free one")
     try:
         return Server(port, page)
-    except OSError as err:
-        if err.errno not in (errno.EADDRINUSE, errno.EACCES):
-            raise
-        why = "is taken" if err.errno == errno.EADDRINUSE else f"may not be used ({err.strerror})"
+    except (OSError, OverflowError) as err:
+        why = getattr(err, "strerror", err)
         raise InvalidInputError(
-            f"port {port} for the page of the run {why}; give another one, or run(…, ui=0) for a free one "
-            "(of a job: --ui)"
+            f"cannot open port {port} for the page of the run ({why}); give another one, or run(…, ui=0) for "
+            "a free one (of a job: --ui)"
         ) from err

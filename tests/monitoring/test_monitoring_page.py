@@ -330,10 +330,11 @@ def test_an_answer_that_fails_is_one_line_in_the_log(page, monkeypatch, caplog):
 
 def test_a_port_that_is_taken_is_one_line(page):
     with pytest.raises(
-        InvalidInputError, match=rf"port {page.port} .* is taken; give another one, or run\(…, ui=0\)"
+        InvalidInputError,
+        match=rf"port {page.port} .* \(Address already in use\); give another one, or run\(…, ui=0\)",
     ):
         served(Board(), [], port=page.port, stop=print).__enter__()
-    with pytest.raises(InvalidInputError, match="ui=65536 is no port; give one from 1 to 65535, or 0"):
+    with pytest.raises(InvalidInputError, match="port 65536 .*must be 0-65535.*; give another one"):
         served(Board(), [], port=65536, stop=print).__enter__()
 
 

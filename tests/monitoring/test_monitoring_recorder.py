@@ -11,6 +11,7 @@ import sys
 import threading
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from conftest import HANGS, ROOT, running
@@ -125,28 +126,40 @@ def test_a_disk_that_is_full_is_said_once_and_ends_no_query(spark, folder, caplo
     query = start(
         sources.text(spark, str(folder), max_files_per_trigger=1), sinks.memory("full"), availableNow=True
     )
-    real = os.write
+    path = folder.parent / "full.jsonl"
     with pytest.MonkeyPatch.context() as patch:  # /dev/full is no file of a recording
-        patch.setattr(os, "write", lambda file, data: real(file, data[:9] if b"batchId" in data else data))
-        summary = run(query, record=folder.parent / "full.jsonl")
+        little_room(patch, 9, b"batchId")
+        summary = run(query, record=path)
     assert summary.queries[0].batches == 3
     said = [record.message for record in caplog.records if "a display of the run failed" in record.message]
     assert len(said) == 1
     assert "no room in" in said[0]
-    assert "end" not in (folder.parent / "full.jsonl").read_text().splitlines()[-1]
+    assert not board_of(path.read_text()).ended, "the torn line and the last one are one line"
+
+
+def little_room(patch, room, what=b""):
+    """Open recordings on a disk that takes no more than `room` bytes of what is written."""
+    real = Path.open
+
+    class Full(io.FileIO):
+        def write(self, data):
+            if what not in data:
+                return super().write(data)
+            if not room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data[:room])
+
+    def opened(path, mode="r", *args, **how):
+        return Full(path, mode) if mode == "a+b" else real(path, mode, *args, **how)
+
+    patch.setattr(Path, "open", opened)
 
 
 @pytest.mark.parametrize("room", [9, 0])
 def test_a_first_line_for_which_there_was_no_room_is_written_by_the_next_run(tmp_path, room):
-    path, real = tmp_path / "full.jsonl", os.write
-
-    def full(file, data):
-        if not room:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(file, data[:room])
-
+    path = tmp_path / "full.jsonl"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "write", full)
+        little_room(patch, room)
         with pytest.raises(InvalidInputError, match="cannot write the recording"):
             recorder.recording(path, []).__enter__()
     assert path.stat().st_size == room
