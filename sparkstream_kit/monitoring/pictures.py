@@ -1,13 +1,12 @@
 """Pictures of a run for its page, and the last rows that a query has written.
 
 `drawing` and `moments` run and pace any view in a thread of its own. `Sent` turns pictures into the JSON that
-the web page receives. `Results` reads what the sinks `sinks.latest`, `sinks.memory` and `sinks.snapshot` have
-written, so that the page and the notebook can show it. Texts for the page are cleaned of control characters.
+the web page receives. `Results` reads what the sinks `sinks.latest` and `sinks.memory` have written, so that
+the page and the notebook can show it. Texts for the page are cleaned of control characters.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
@@ -17,8 +16,6 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from heapq import nlargest
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _waiting
@@ -156,8 +153,6 @@ def _batch(batch: Batch) -> dict[str, Any]:
 _ROWS = 50  # rows that a result shows
 _BARS = 10  # bars in a chart of a result
 _EVERY = 2.0  # least seconds between two reads of a result, because each is a request on Spark Connect
-# Text with a leading zero, such as a zip code or an article number 007, is not a number.
-_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _NUMERIC = re.compile("tinyint|smallint|int|bigint|float|double|decimal.*")  # as Spark names types
 
 
@@ -190,7 +185,7 @@ class Result:
 class Results:
     """Reads the results of a run's queries on demand, each at most every two seconds, and caches them."""
 
-    def __init__(self, places: Mapping[str, tuple[SparkSession | None, str]]) -> None:
+    def __init__(self, places: Mapping[str, tuple[SparkSession, str]]) -> None:
         self._lock = threading.Lock()
         self._found: dict[str, Result] = {}
         # By query name: the number of batches, and the time, at the last read.
@@ -218,10 +213,8 @@ class Results:
             return self._found.get(name)
 
 
-def places(
-    queries: Iterable[StreamingQuery], *, memory: bool = False
-) -> dict[str, tuple[SparkSession | None, str]]:
-    """Find the results that this process can read, by the name of the query.
+def places(queries: Iterable[StreamingQuery], *, memory: bool = False) -> dict[str, tuple[SparkSession, str]]:
+    """Find the views of `sinks.latest` to which queries write, by the name of the query.
 
     Args:
         queries: the queries of a run.
@@ -229,37 +222,24 @@ def places(
             job.
 
     Returns:
-        For each such query, its place, such as "view totals" or "file totals.csv", and the session that reads
-        it; None in place of the session for a file.
+        For each such query, the session that reads its result, and its place, such as "view totals".
     """
-    found: dict[str, tuple[SparkSession | None, str]] = {}
+    found: dict[str, tuple[SparkSession, str]] = {}
+    kinds = ("view ", "memory ") if memory else ("view ",)
     for query in queries:
         known = started(query)
-        shown = [
-            place for place in known.targets if _is_shown(place) or (memory and place.startswith("memory "))
-        ]
+        shown = [place for place in known.targets if place.startswith(kinds)]
         if known.frame is not None and shown:
-            in_session = shown[0].startswith(("memory ", "view "))
-            found[query.name or query.id] = known.frame.sparkSession if in_session else None, shown[0]
+            found[query.name or query.id] = known.frame.sparkSession, shown[0]
     return found
 
 
-def _is_shown(place: str) -> bool:
-    """Return whether a place is a view or a CSV or JSON file, which can be read without a Spark job."""
-    kind, _, path = place.partition(" ")
-    return kind == "view" or (kind == "file" and Path(path).suffix in (".csv", ".json"))
-
-
-def _look(spark: SparkSession | None, place: str) -> Result:
+def _look(spark: SparkSession, place: str) -> Result:
     """Read a result from its place; an error becomes the `problem` of the result."""
-    name = place.partition(" ")[2]
-    shown = f"file {Path(name).name}" if place.startswith("file ") else place.replace("memory ", "table ", 1)
-    shown = printable(shown)
+    kind, _, name = place.partition(" ")
+    shown = printable(place.replace("memory ", "table ", 1))
     try:
-        newest = place.startswith("memory ")
-        columns, numeric, rows = (
-            _of_file(Path(name)) if spark is None else _of_view(spark, name, newest=newest)
-        )
+        columns, numeric, rows = _of_view(spark, name, newest=kind == "memory")
     except Exception as err:  # noqa: BLE001 - shown in its place, and the run goes on
         return Result(shown, problem=printable(f"it cannot be read: {innermost_cause(err)}"))
     more, columns = len(rows) > _ROWS, list(map(printable, columns))
@@ -267,10 +247,7 @@ def _look(spark: SparkSession | None, place: str) -> Result:
     return Result(shown, columns, numeric, first, more, bars(numeric, first))
 
 
-_Table = tuple[list[str], list[bool], list["_Row"]]
-
-
-def _of_view(spark: SparkSession, name: str, *, newest: bool) -> _Table:
+def _of_view(spark: SparkSession, name: str, *, newest: bool) -> tuple[list[str], list[bool], list[_Row]]:
     """Return the columns of a view, which of them are numeric, and its first (if `newest`, its last) rows.
 
     Without `newest` no Spark job runs, because the view of `sinks.latest` holds its rows in the driver.
@@ -280,32 +257,6 @@ def _of_view(spark: SparkSession, name: str, *, newest: bool) -> _Table:
     frame = frame.offset(max(frame.count() - _ROWS, 0)) if newest else frame.limit(_ROWS + 1)
     numeric = [_NUMERIC.fullmatch(kind) is not None for _, kind in frame.dtypes]
     return frame.columns, numeric, list(builtin.cells(frame))
-
-
-def _of_file(path: Path) -> _Table:
-    """Return the columns, which of them are numeric, and the first rows of a file of `sinks.snapshot`."""
-    with path.open(encoding="utf-8", newline="") as file:
-        if path.suffix == ".csv":
-            lines = csv.reader(file)
-            columns = next(lines)
-            rows = [[cell or None for cell in row] for row in islice(lines, _ROWS + 1)]
-            known = [[cell for row in rows if (cell := row[place])] for place in range(len(columns))]
-            return columns, [bool(all_) and all(map(_NUMBER.fullmatch, all_)) for all_ in known], list(rows)
-        objects = (line.strip().rstrip(",") for line in islice(file, 1, _ROWS + 2))  # one on each line
-        read = [json.loads(line, parse_int=_Text, parse_float=_Text) for line in objects if line != "]"]
-    names = list(read[0]) if read else []
-    numeric = [any(isinstance(row[name], _Text) for row in read) for name in names]
-    return names, numeric, [[_as_text(row[name]) for name in names] for row in read]
-
-
-class _Text(str):
-    """A JSON number as its text, so that no digit is lost; the type tells numbers from strings."""
-
-    __slots__ = ()
-
-
-def _as_text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def bars(numeric: Sequence[bool], rows: Sequence[_Row]) -> list[tuple[str, str, float]]:

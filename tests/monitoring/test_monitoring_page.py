@@ -409,39 +409,11 @@ def test_the_rows_of_latest_cost_no_job(spark, folder):
     assert results.of("shown_q", 1, last=True) is found, "no second look without a batch"
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("totals.csv", 'shop,code,n\n"a, b",007,12345678901234567890.10\n,008,2\n'),
-        (
-            "totals.json",
-            (
-                '[\n  {"shop":"a, b","code":"007","n":12345678901234567890.10},\n'
-                '  {"shop":null,"code":"008","n":2}\n]\n'
-            ),
-        ),
-    ],
-)
-def test_a_snapshot_is_read_as_it_is(tmp_path, name, text):
-    (tmp_path / name).write_text(text)
-    found = Results({"q": (None, f"file {tmp_path / name}")}).of("q", 1, last=False)
+def test_a_result_that_cannot_be_read_says_why(spark):
+    found = Results({"q": (spark, "view gone")}).of("q", 1, last=False)
     assert found is not None
-    assert (found.place, found.columns, found.numeric) == (
-        f"file {name}",
-        ["shop", "code", "n"],
-        [False, False, True],
-    )
-    assert list(map(list, found.rows)) == [["a, b", "007", "12345678901234567890.10"], [None, "008", "2"]]
-    assert [each[:2] for each in found.bars] == [
-        ("a, b · 007", "12345678901234567890.10"),
-        ("NULL · 008", "2"),
-    ]
-
-
-def test_a_result_that_cannot_be_read_says_why(tmp_path):
-    found = Results({"q": (None, f"file {tmp_path}/gone.csv")}).of("q", 1, last=False)
-    assert found is not None
-    assert "FileNotFoundError" in str(found.problem)
+    assert "gone" in str(found.problem)
+    assert str(found.problem).startswith("it cannot be read: ")
 
 
 def test_bars_of_what_has_no_bar():
