@@ -1,8 +1,8 @@
 """Extra: a small result for people: a table, bars, a live picture in the terminal, a chart.
 
 `table` and `bars` return text; `show` shows a DataFrame in a terminal or a notebook; `render` returns one as
-a table, CSV or JSON; `live` redraws a picture in the terminal; `chart` makes one with matplotlib. `draw` puts
-windows, rows and a watermark on one time axis, as text, for `windows.explain`; it needs no Spark.
+a table, CSV or JSON; `live` redraws a picture in the terminal; `chart` makes one with matplotlib. `explain`
+is the text of `windows.explain`; it needs no Spark.
 
 In a notebook a table has bars. Its HTML contains no script, and every value is escaped. Its colours are of
 medium brightness and all else has the colours of the page, so that it suits light and dark notebooks.
@@ -15,15 +15,13 @@ import math
 import sys
 import textwrap
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from datetime import time as clock
 from html import escape
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._durations import MICROSECONDS, Duration, delay_of, sizes, to_microseconds
+from sparkstream_kit._durations import Duration, delay_of, sizes
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, check_file, printable, reject_unknown
 
 if TYPE_CHECKING:
@@ -36,202 +34,8 @@ __all__ = ["bars", "chart", "check_chart", "live", "render", "show", "table"]
 
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - all times in this module are in UTC, without a time zone
-_MICROSECOND, _MILLISECOND = timedelta(microseconds=1), timedelta(milliseconds=1)
-_SECOND, _MINUTE, _HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
-_DAY, _WEEK = timedelta(days=1), timedelta(weeks=1)
-_STEPS = (
-    *(_MICROSECOND * factor * 10**power for power in range(6) for factor in (1, 2, 5)),
-    *(_SECOND * number for number in (1, 2, 5, 10, 15, 30)),
-    *(_MINUTE * number for number in (1, 2, 5, 10, 15, 30)),
-    *(_HOUR * number for number in (1, 2, 3, 6, 12)),
-    *(_DAY * number for number in (1, 2)),
-    *(_WEEK * number for number in (1, 2, 4, 13, 26, 52, 260, 520, 5200, 52_000)),
-)
+_WEEK = timedelta(weeks=1)
 _WIDTH = 80
-_MARKS_SHOWN = 6  # lines at each end of a long list of windows or of rows; the middle is left out
-_WIDEST_LABEL = 36
-_DATE = len("2026-01-14  ")
-_LONGEST_AXIS = 64
-_MOST_COUNTED = 9
-
-
-@dataclass(frozen=True)
-class Span:
-    """A window to draw, from `start` to `end`; `closes` is the time at which it closes, if that is known."""
-
-    label: str
-    start: datetime
-    end: datetime
-    closes: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A row to draw; rows with the same label share a line."""
-
-    label: str
-    time: datetime
-    late: bool = False
-
-
-def draw(
-    spans: Sequence[Span],
-    marks: Sequence[Mark] = (),
-    *,
-    watermark: datetime | None = None,
-) -> str:
-    """Draw windows, rows and a watermark below one time axis.
-
-    A window is `[---)`, followed by `...|` up to the time that closes it, or by `...>` if that time is far
-    away. A row is x and a late row is !. A digit is the number of rows in one place, and + is more than nine.
-    A row far from everything else is < or > at the edge, with its time. If there are many windows, only the
-    first and the last are drawn.
-
-    Args:
-        spans: the windows, one line each.
-        marks: the rows; rows with the same label share a line.
-        watermark: a time, drawn as ^ below the rest.
-
-    Returns:
-        Lines of text, or an empty string if there is nothing to draw.
-
-    Examples:
-        >>> noon = datetime(2026, 1, 14, 12)
-        >>> rows = [Mark("tea", noon + timedelta(minutes=n), late=n == 10) for n in (10, 70, 110)]
-        >>> hours = [Span(f"{12 + n} h", noon + n * _HOUR, noon + (n + 1) * _HOUR) for n in (0, 1)]
-        >>> print(draw(hours, rows, watermark=noon + timedelta(minutes=100)))
-        2026-01-14  12:00   12:15   12:30   12:45   13:00  13:15   13:30   13:45   14:00
-                    |-------|-------|-------|-------|------|-------|-------|-------|
-        tea              !                               x                    x
-        12 h        [-------------------------------)
-        13 h                                        [------------------------------)
-        watermark                                                       ^ 13:40
-    """
-    times = _times_on_axis(spans, marks, watermark)
-    if not times:
-        return ""
-    labels = [span.label for span in spans] + [mark.label for mark in marks] + ["watermark"] * bool(watermark)
-    gutter = max(min(max(map(len, labels)), _WIDEST_LABEL) + 2, _DATE)
-    axis = _Axis(min(times), max(times), min(_WIDTH - gutter - 1, _LONGEST_AXIS))
-    lines: list[str] = []
-
-    def add(label: str, drawn: str) -> None:
-        short = label if len(label) <= _WIDEST_LABEL else label[: _WIDEST_LABEL - 1] + "…"
-        lines.append(f"{short:<{gutter}}{drawn}"[:_WIDTH].rstrip())
-
-    clocks, ticks = axis.lines(_WIDTH - gutter)
-    add(f"{axis.first:%Y-%m-%d}", clocks)
-    add("", ticks)
-    rows: dict[str, list[Mark]] = {}
-    for mark in marks:
-        rows.setdefault(mark.label, []).append(mark)
-    for label, drawn in _some([(label, axis.rows(each)) for label, each in rows.items()]):
-        add(label, drawn)
-    for label, drawn in _some([(span.label, axis.span(span)) for span in spans]):
-        add(label, drawn)
-    if watermark is not None:
-        text = axis.says(watermark)
-        place = axis.column(watermark)
-        after = place + 2 + len(text) <= _WIDTH - gutter
-        add("watermark", " " * place + f"^ {text}" if after else " " * (place - len(text) - 1) + f"{text} ^")
-    return "\n".join(lines)
-
-
-def _times_on_axis(
-    spans: Sequence[Span], marks: Sequence[Mark], watermark: datetime | None
-) -> list[datetime]:
-    """Return the times that the axis covers: those of the windows, and other times near them."""
-    rows = [mark.time for mark in marks] + ([] if watermark is None else [watermark])
-    times = [moment for span in spans for moment in (span.start, span.end)]
-    if not times:
-        return rows
-    first, last = min(times), max(times)
-    others = rows + [span.closes for span in spans if span.closes is not None]
-    near = [other for other in others if max(first - other, other - last) <= last - first]
-    return [*times, *near] if len(near) == len(others) else [*times, *near, last + (last - first) / 4]
-
-
-def _some(lines: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return all lines if they are few; otherwise the first and the last, and the number of lines between."""
-    if len(lines) <= 2 * _MARKS_SHOWN:
-        return list(lines)
-    return [*lines[:_MARKS_SHOWN], (f"… {len(lines) - 2 * _MARKS_SHOWN:,} more", ""), *lines[-_MARKS_SHOWN:]]
-
-
-class _Axis:
-    """A time axis, with its first and last time and its width in characters."""
-
-    def __init__(self, first: datetime, last: datetime, columns: int) -> None:
-        self.first, self.last, self._columns = first, last, columns
-        self._span = max(last - first, _MICROSECOND)
-        for step in _STEPS:
-            self._step = step
-            if self._columns * (step / self._span) >= len(self.says(first)) + 2:
-                break
-
-    def says(self, moment: datetime) -> str:
-        """Return a time as text, as precisely as the axis shows times."""
-        if not self.holds(moment):
-            return moment.isoformat(" ", "seconds")
-        if self._step >= _DAY:
-            return moment.strftime("%m-%d" if self._span < _WEEK * 26 else "%Y-%m-%d")
-        if self._span >= _DAY and moment.time() == clock(0):
-            return moment.strftime("%m-%d")
-        if self._step >= _MINUTE and not moment.second:
-            return moment.strftime("%H:%M")
-        exact = "seconds" if self._step >= _SECOND else "milliseconds"
-        return moment.time().isoformat(exact if self._step >= _MILLISECOND else "microseconds")
-
-    def holds(self, moment: datetime) -> bool:
-        """Return whether a time is on the axis."""
-        return self.first <= moment <= self.last
-
-    def column(self, moment: datetime) -> int:
-        """Return the column of a time; for a time outside the axis, that of the nearer end."""
-        inside = min(max(moment, self.first), self.last)
-        return round((self._columns - 1) * ((inside - self.first) / self._span))
-
-    def lines(self, width: int) -> tuple[str, str]:
-        """Return the line of times and the line of ticks."""
-        labels, ticks = "", ["-"] * self._columns
-        moment = self.first + (_EPOCH - self.first) % self._step
-        while moment <= self.last:
-            place = self.column(moment)
-            ticks[place] = "|"
-            text = self.says(moment)
-            if len(labels) <= place <= width - len(text):
-                labels = f"{labels:<{place}}{text} "
-            moment += self._step
-        return labels.rstrip(), "".join(ticks)
-
-    def rows(self, marks: Sequence[Mark]) -> str:
-        """Return the line for the rows of one label."""
-        places = [" "] * self._columns
-        inside = sorted((mark for mark in marks if self.holds(mark.time)), key=lambda mark: mark.time)
-        for place, at_place in groupby(inside, lambda mark: self.column(mark.time)):
-            here = list(at_place)
-            number = str(len(here)) if len(here) <= _MOST_COUNTED else "+"
-            places[place] = "!" if any(mark.late for mark in here) else "x" if len(here) == 1 else number
-        for mark in marks:
-            if not self.holds(mark.time):
-                text = mark.time.isoformat(" ", "seconds")
-                before = mark.time < self.first
-                shown = f"< {text} " if before else f" {text} >"
-                edge = slice(len(shown)) if before else slice(-len(shown), None)
-                if "".join(places[edge]).strip():  # rows are drawn where the time would be
-                    shown, edge = ("<", slice(1)) if before else (">", slice(-1, None))
-                places[edge] = list(shown)
-        return "".join(places)
-
-    def span(self, span: Span) -> str:
-        """Return the line for a window."""
-        start, end = self.column(span.start), self.column(span.end)
-        drawn = " " * start + "[" + "-" * (end - start - 1) + ")"
-        if span.closes is None:
-            return drawn
-        return drawn.ljust(self.column(span.closes), ".") + ("|" if span.closes <= self.last else ">")
-
-
 _WINDOWS_SHOWN = 8  # of the windows that a row falls into
 _SOME_DAY = datetime(2026, 1, 14)  # noqa: DTZ001
 
@@ -250,23 +54,19 @@ def explain(
     numbers = sizes(length, slide, offset)
     behind = None if watermark is None else delay_of("watermark", watermark)
     try:
-        size, step, shift = (_MICROSECOND * number for number in numbers)
+        size, step, shift = (timedelta(microseconds=number) for number in numbers)
         row = _moment(at)
-        delay = None if behind is None else _MICROSECOND * behind
+        delay = None if behind is None else timedelta(microseconds=behind)
         count, windows = _windows(row, size, step, shift)
-        late = None if delay is None else row + delay
-        spans = [Span("", *window, None if delay is None else window[1] + delay) for window in windows]
+        drawn = _drawn(row, windows, delay)
     except OverflowError:
         raise InvalidInputError(
             f"windows of {length} reach out of the years 1 to 9999; give shorter ones, or another time"
         ) from None
-    says = _Says([row, late or row, *(each for window in windows for each in window)])
-    spans = [replace(span, label=says.span(span.start, span.end)) for span in spans]
-    every = "" if slide is None else f" that start every {_words(slide)}"
-    lines = [*_wrapped(f"A row of {says(row)} in windows of {_words(length)}{every}:"), ""]
-    lines += [draw(spans, [Mark(f"row {says(row, day=False)}", row)]), ""]
-    lines += _listed(count, spans, says)
-    lines += ["", *_rules(says(row), None if late is None else says(late), watermark)]
+    every = "" if slide is None else f" that start every {slide}"
+    lines = [*_wrapped(f"A row of {row} in windows of {length}{every}:"), "", *drawn, ""]
+    lines += _listed(count, windows, delay)
+    lines += ["", *_rules(row, delay, watermark)]
     if not step % _WEEK and not shift:
         lines += [
             "",
@@ -292,72 +92,63 @@ def _windows(
     return count, [(start, start + size) for start in starts]
 
 
-def _listed(count: int, spans: Sequence[Span], says: _Says) -> list[str]:
+def _drawn(row: datetime, windows: Sequence[tuple[datetime, datetime]], delay: timedelta | None) -> list[str]:
+    """Draw a row, and below it its windows, each up to the time that closes it if that is not far away."""
+    first, end = windows[0][0], windows[-1][1]
+    last = end if delay is None else end + min(delay, end - first)
+    gutter = max(len(_window(*each)) for each in windows) + 2
+
+    def place(moment: datetime) -> int:
+        return round((_WIDTH - gutter - 2) * ((min(moment, last) - first) / (last - first)))
+
+    lines = [f"{'row':<{gutter}}{' ' * place(row)}x"]
+    for start, stop in windows:
+        drawn = " " * place(start) + "[" + "-" * (place(stop) - place(start) - 1) + ")"
+        if delay is not None:
+            drawn = drawn.ljust(place(stop + delay), ".") + ("|" if stop + delay <= last else ">")
+        lines.append(f"{_window(start, stop):<{gutter}}{drawn}")
+    return lines
+
+
+def _window(start: datetime, end: datetime) -> str:
+    """Return a window as text, such as "2026-01-14 12:00:00 to 13:00:00"."""
+    return f"{start} to {end.time() if start.date() == end.date() else end}"
+
+
+def _listed(count: int, windows: Sequence[tuple[datetime, datetime]], delay: timedelta | None) -> list[str]:
     """Return the lines that list the windows and when each closes."""
     falls = f"It falls in {count:,} windows" if count > 1 else "It falls in 1 window"
     head = f"{falls}:"
-    if spans[0].closes is not None:
+    if delay is not None:
         head = f"{falls}. {'Each' if count > 1 else 'It'} closes when the query has seen a row this new:"
     listed = []
-    for span in spans:
-        closes = "" if span.closes is None else says(span.closes)
-        line = f"  {span.label}   {closes}".rstrip()
-        listed.append(line if len(line) <= _WIDTH else f"  {span.label}\n    {closes}")
-    if count > len(spans):
-        listed.insert(len(spans) // 2, f"  … {count - len(spans):,} more")
+    for start, end in windows:
+        window, closes = _window(start, end), "" if delay is None else end + delay
+        line = f"  {window}   {closes}".rstrip()
+        listed.append(line if len(line) <= _WIDTH else f"  {window}\n    {closes}")
+    if count > len(windows):
+        listed.insert(len(windows) // 2, f"  … {count - len(windows):,} more")
     return [head, *listed]
 
 
-def _rules(row: str, late: str | None, watermark: Duration | None) -> list[str]:
+def _rules(row: datetime, delay: timedelta | None, watermark: Duration | None) -> list[str]:
     """Return lines about what Spark does with windows and late rows."""
-    if watermark is None:
+    if delay is None:
         return _wrapped(
             "Without a watermark no window ever closes and no row is late: Spark keeps all of them in its "
             "state, and refuses mode append. Times are in UTC; a window's end belongs to the next one."
         )
     return _wrapped(
-        f"The watermark of a batch is the newest time that earlier batches saw, less {_words(watermark)}. "
+        f"The watermark of a batch is the newest time that earlier batches saw, less {watermark}. "
         "When it reaches a window's end, the window closes: mode append writes its result, and Spark drops "
-        f"rows that come for it later. A row of {row} is late once a row of {late} has been seen; until its "
-        "windows close it still counts in them. In mode complete no window closes and no row is late. Times "
-        "are in UTC; a window's end belongs to the next one."
+        f"rows that come for it later. A row of {row} is late once a row of {row + delay} has been seen; "
+        "until its windows close it still counts in them. In mode complete no window closes and no row is "
+        "late. Times are in UTC; a window's end belongs to the next one."
     )
 
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, break_on_hyphens=False)
-
-
-class _Says:
-    """Formats times, all to the same unit: the coarsest that shows each of them exactly."""
-
-    def __init__(self, times: Sequence[datetime]) -> None:
-        self._whole_days = not any((each - _EPOCH) % _DAY for each in times[2:])
-        units = (("minutes", _MINUTE), ("seconds", _SECOND), ("milliseconds", _MILLISECOND))
-        exact = (name for name, unit in units if not any((each - _EPOCH) % unit for each in times))
-        self._unit = next(exact, "microseconds")
-
-    def __call__(self, moment: datetime, *, day: bool = True) -> str:
-        clock = moment.time().isoformat(self._unit)
-        return f"{moment.date()} {clock}" if day else clock
-
-    def span(self, start: datetime, end: datetime) -> str:
-        """Return the name of a window, such as "2026-01-14 12:00 to 13:00"."""
-        if self._whole_days:
-            return f"{start.date()} to {end.date()}"
-        return f"{self(start)} to {self(end, day=start.date() != end.date())}"
-
-
-def _words(duration: Duration) -> str:
-    """Return a duration as the user wrote it; a `timedelta` in words."""
-    if isinstance(duration, str):
-        return " ".join(duration.lower().removeprefix("interval ").split())
-    parts, rest = [], to_microseconds("duration", duration)
-    for name, unit in reversed(MICROSECONDS.items()):
-        number, rest = divmod(rest, unit)
-        if number:
-            parts.append(f"{number} {name}{'s' * (number > 1)}")
-    return " ".join(parts)
 
 
 def _moment(at: str | datetime | None) -> datetime:

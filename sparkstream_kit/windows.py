@@ -228,7 +228,8 @@ def explain(
         offset: the shift of the windows, as in `tumbling`.
 
     Returns:
-        Lines of at most 80 characters. A window is drawn as [---); it closes at the | to the right of it.
+        Lines of at most 80 characters. The row is drawn as x, and a window as [---); it closes at the | to
+        the right of it, or later than the > there.
 
     Raises:
         InvalidInputError: an argument that `sliding` or `with_watermark` refuses, or a time that cannot be
@@ -236,15 +237,15 @@ def explain(
 
     Examples:
         >>> text = explain(length="1 hour", slide="30 minutes", watermark="10 minutes", at="12:47")
-        >>> for line in text.splitlines()[4:11]:
+        >>> for line in text.splitlines()[2:9]:
         ...     print(line)
-        row 12:47                                          x
-        2026-01-14 12:00 to 13:00  [------------------------------)....|
-        2026-01-14 12:30 to 13:30                 [------------------------------)....|
+        row                                                   x
+        2026-01-14 12:00:00 to 13:00:00  [--------------------------)...|
+        2026-01-14 12:30:00 to 13:30:00                [-------------------------)....|
         <BLANKLINE>
         It falls in 2 windows. Each closes when the query has seen a row this new:
-          2026-01-14 12:00 to 13:00   2026-01-14 13:10
-          2026-01-14 12:30 to 13:30   2026-01-14 13:40
+          2026-01-14 12:00:00 to 13:00:00   2026-01-14 13:10:00
+          2026-01-14 12:30:00 to 13:30:00   2026-01-14 13:40:00
     """
     check(explain, locals())
     from sparkstream_kit import display

@@ -30,8 +30,8 @@ from sparkstream_kit._spark import plan
 from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit._waiting import Inbox
-from sparkstream_kit.checkpoints.logs import page_file
 from sparkstream_kit.errors import DryRun, InputUnavailable, InvalidInputError, QueryFailed
+from sparkstream_kit.monitoring import terminal
 from sparkstream_kit.progress import QuerySummary, RunSummary
 
 
@@ -652,12 +652,14 @@ def test_a_time_may_be_without_end(words, endless_time):
     assert run(query, **limits).ended_by == "end of input"
 
 
-def test_no_query_runs_on_whatever_run_fails_of(spark, tmp_path):
-    sink = sinks.foreach_batch(lambda *_: None)
-    query = start(endless(spark), sink, name="shown", checkpoint=tmp_path / "ckpt")
-    page_file(tmp_path / "ckpt").mkdir()
-    with pytest.raises(IsADirectoryError):
-        run(query, ui=0)
+def test_no_query_runs_on_whatever_run_fails_of(spark, monkeypatch):
+    def broken(_):
+        raise RuntimeError("no terminal")
+
+    query = start(endless(spark), sinks.memory("shown"))
+    monkeypatch.setattr(terminal, "shown", broken)
+    with pytest.raises(RuntimeError, match="no terminal"):
+        run(query, ui=0, show="terminal")
     assert not query.isActive
     assert not [thread for thread in threading.enumerate() if thread.name == "sparkstream-page"]
     planned = start(endless(spark), sinks.memory("planned"), dry_run=True)

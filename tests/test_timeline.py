@@ -1,4 +1,4 @@
-"""The timeline: the windows and the closing times that it says are those of Spark, in 80 columns of text."""
+"""The drawing: the windows and the closing times that it says are those of Spark, in 80 columns of text."""
 
 import os
 import re
@@ -14,7 +14,6 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import windows
 from sparkstream_kit.cli import main
-from sparkstream_kit.display import Mark, Span, draw
 
 LENGTHS = {
     "100 microseconds": ["100 microseconds", "30 microseconds"],
@@ -75,9 +74,9 @@ def test_the_windows_are_those_that_spark_gives(spark):
 @pytest.mark.slow
 def test_a_window_closes_by_the_time_that_is_said_and_not_a_millisecond_before(stream):
     text = windows.explain(length="1 hour", watermark="10 minutes", at="2026-01-14 12:47")
-    [closes] = re.findall(r"12:00 to 13:00   (.*)", text)
+    [closes] = re.findall(r"12:00:00 to 13:00:00   (.*)", text)
     [late] = re.findall(r"is late once a\srow of\s(\S+\s\S+)\shas", text)
-    assert (closes, " ".join(late.split())) == ("2026-01-14 13:10", "2026-01-14 12:57")
+    assert (closes, " ".join(late.split())) == ("2026-01-14 13:10:00", "2026-01-14 12:57:00")
     seen = datetime.fromisoformat(closes)
     row = at("2026-01-14 12:47")
 
@@ -108,7 +107,7 @@ def test_no_line_is_wider_than_80_columns(length, slide, watermark):
 
 def test_a_time_without_a_day_is_of_a_day_that_is_shown():
     text = windows.explain(length="1 hour", slide="30 minutes", watermark="30 minutes", at="23:47")
-    assert "  2026-01-14 23:00 to 2026-01-15 00:00   2026-01-15 00:30\n" in text
+    assert "  2026-01-14 23:00:00 to 2026-01-15 00:00:00   2026-01-15 00:30:00\n" in text
     assert text == windows.explain(
         length="1 hour", slide="30 minutes", watermark="30 minutes", at="2026-01-14 23:47"
     )
@@ -116,7 +115,7 @@ def test_a_time_without_a_day_is_of_a_day_that_is_shown():
 
 def test_a_time_with_a_zone_is_told_in_utc():
     for given in (datetime(2026, 1, 14, 12, 47, tzinfo=UTC), "2026-01-14 14:47+02:00"):
-        assert windows.explain(length="1 hour", at=given).startswith("A row of 2026-01-14 12:47 in windows")
+        assert windows.explain(length="1 hour", at=given).startswith("A row of 2026-01-14 12:47:00 in ")
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -149,52 +148,3 @@ def test_the_command_prints_the_same_without_importing_pyspark(no_pyspark):
     assert (done.returncode, done.stderr) == (0, "")
     said = windows.explain(length="1 hour", slide="30 minutes", watermark="10 minutes", at="12:47")
     assert done.stdout == said + "\n"
-
-
-# --- drawing for others
-
-NOON = at("2026-01-14 12:00")
-
-
-def minutes(number):
-    return NOON + timedelta(minutes=number)
-
-
-def test_rows_in_one_place_are_counted_and_a_late_one_shows():
-    spans = [Span("an hour", NOON, minutes(60))]
-    marks = [Mark("tea", minutes(0))] * 3 + [Mark("tea", minutes(30))] + [Mark("tea", minutes(59.9))] * 12
-    marks += [Mark("ink", minutes(30)), Mark("ink", minutes(30), late=True)]
-    lines = draw(spans, marks).splitlines()
-    assert lines[2] == "tea         3" + " " * 31 + "x" + " " * 30 + "+"
-    assert lines[3] == "ink" + " " * 41 + "!"
-
-
-def test_a_row_far_from_all_windows_leaves_the_scale_as_it_is():
-    spans = [Span("12:00", NOON, minutes(60)), Span("13:00", minutes(60), minutes(120))]
-    far = at("2099-01-01")
-    drawn = draw(spans, [Mark("rows", minutes(5)), Mark("rows", far)], watermark=far)
-    assert "12:30" in drawn
-    rows = next(line for line in drawn.splitlines() if line.startswith("rows"))
-    assert rows.endswith("  2099-01-01 00:00:00 >")
-    assert drawn.endswith("  2099-01-01 00:00:00 ^")
-    assert max(map(len, drawn.splitlines())) <= 80
-
-
-def test_of_many_windows_the_first_and_the_last_are_drawn():
-    spans = [Span(f"w{number}", minutes(number), minutes(number + 1)) for number in range(1200)]
-    lines = [line.split(" [")[0].strip() for line in draw(spans).splitlines()[2:]]
-    assert lines[:6] == [f"w{number}" for number in range(6)]
-    assert lines[6] == "… 1,188 more"
-    assert lines[7:] == [f"w{number}" for number in range(1194, 1200)]
-
-
-def test_rows_alone_and_one_moment_can_be_drawn_and_nothing_is_nothing():
-    assert draw([]) == ""
-    assert draw([], [Mark("rows", NOON)]).splitlines()[2] == "rows        x"
-    assert draw([], watermark=NOON).splitlines()[-1].startswith("watermark   ^ 12:00")
-
-
-def test_names_that_are_long_or_empty_fit():
-    lines = draw([Span("x" * 99, NOON, minutes(1)), Span("", NOON, minutes(1))]).splitlines()
-    assert lines[2].startswith("x" * 35 + "…  [")
-    assert {len(line) for line in lines[2:]} == {len(lines[2])}

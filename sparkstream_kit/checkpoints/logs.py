@@ -278,11 +278,6 @@ def command(name: str, root: Path) -> str:
     return f"sparkstream checkpoint {name} {shlex.quote(str(root))}"
 
 
-def page_file(root: Path) -> Path:
-    """Return the file in which a run notes the URL of its status page, for `sparkstream watch CHECKPOINT`."""
-    return root / KIT / "page"
-
-
 _QUERY = f"{KIT}/query.json"
 _NO_NOTE = (
     "checkpoint file {} is damaged: not what the kit wrote; put it back, or delete it, and the query that "

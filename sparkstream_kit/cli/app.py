@@ -15,14 +15,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from datetime import UTC, datetime
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
-from urllib.parse import urlsplit
 
 import typer
 
@@ -30,7 +24,6 @@ from sparkstream_kit import _packages, checkpoints, display
 from sparkstream_kit import server as serving
 from sparkstream_kit._files import cache_folder, plain, private_folder, pyspark_version
 from sparkstream_kit._packages import QUIET, Archive
-from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.cli import doctor, projects
 from sparkstream_kit.cli.common import (
     Json,
@@ -49,7 +42,7 @@ from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
 from sparkstream_kit.profiles import submit_properties
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from sparkstream_kit.monitoring.board import Board
 
@@ -268,67 +261,22 @@ def _serve(
     return 0
 
 
-@app.command("watch")
-def _watch(
-    what: Annotated[
-        str,
-        argument(
-            "FILE|ADDRESS|CHECKPOINT", "What --record wrote; a page; the checkpoint of a job with --ui."
-        ),
-    ],
-) -> None:
-    """Show a run as --show does, from a recording or a page. Follows it to its end, or until Ctrl-C."""
-    if Path(what).is_dir():
-        what = _address_of(Path(what))
-    if what.startswith("http://"):
-        address, _, token = what.partition("#token=")
-        _watch_page(address.partition("#")[0], token)
-    else:
-        _watch_file(Path(what))
-
-
 _LOOK_EVERY = 0.25  # seconds between two looks into a file that may have grown
-_SILENT = 20.0  # seconds without a line after which the page counts as gone
-_PRINTED = "give the address that --ui of a running job prints, with its #token=…"
-_QUIET = 10.0  # seconds without a line before a message that the run may have been killed
 
 
-def _address_of(checkpoint: Path) -> str:
-    """Return the address of the web page of the job that runs on a checkpoint, with its token.
-
-    Raises:
-        InvalidInputError: no such job runs, or it has no page.
-    """
-    try:
-        return logs.page_file(checkpoint).read_text("utf-8")
-    except OSError as err:
-        raise InvalidInputError(
-            f"no job with a page runs on a checkpoint {checkpoint}; start it with --ui, or give what "
-            "--record wrote"
-        ) from err
-
-
-def _watch_file(path: Path) -> None:
-    """Print the run of a recording that has ended, or show a run that still goes on until it ends."""
+@app.command("watch")
+def _watch(path: Annotated[str, argument("FILE", "What --record wrote.")]) -> None:
+    """Show a recorded run as --show does. Follows a run that goes on to its end, or until Ctrl-C."""
     from sparkstream_kit.monitoring import terminal
-    from sparkstream_kit.monitoring.board import Board, follow, has_ended
+    from sparkstream_kit.monitoring.board import Board, follow
 
     board, stop = Board(), threading.Event()
+    board.live = False
     try:
-        ended = has_ended(path)
-        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-            if ended:
-                follow(file, board)
-                terminal.report(board.pictures(), sys.stdout)
-                return
+        with Path(path).open(encoding="utf-8", errors="replace", newline="\n") as file:
             # Reject a file that is no recording before a picture is drawn.
             follow([file.readline()], Board())
             file.seek(0)
-            last = path.stat().st_mtime
-            if time.time() - last > _QUIET:
-                since = f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d %H:%M:%S} UTC"
-                say(f"nothing has come since {since}: the run waits, or it was killed; Ctrl-C ends this")
-            board.live = False
             with stopped_by_signal(stop.set), terminal.shown(board, sys.stdout):
                 follow(_growing(file, board, stop), board)
     except OSError as err:
@@ -337,49 +285,10 @@ def _watch_file(path: Path) -> None:
         raise InvalidInputError(f"{path}: {err}") from err
 
 
-def _watch_page(address: str, token: str) -> None:
-    """Show the run of a page until it ends; `address` has no token, so that no message can show the token."""
-    from sparkstream_kit.monitoring import terminal
-    from sparkstream_kit.monitoring.board import Board, follow
-
-    board, stop = Board(), threading.Event()
-    try:
-        place = urlsplit(address)
-        page = HTTPConnection(place.hostname or "", place.port, timeout=_SILENT)
-        page.request("GET", "/record", headers={"Authorization": f"Bearer {token}"})
-        lines = page.getresponse()
-        if lines.status == HTTPStatus.UNAUTHORIZED:
-            raise InvalidInputError(f"the page at {address} does not know this token; {_PRINTED}")
-        if lines.status != HTTPStatus.OK:
-            raise InvalidInputError(f"{address} is no page of a run; {_PRINTED}")
-        with lines, stopped_by_signal(stop.set), terminal.shown(board, sys.stdout):
-            board.live = False
-            told = takewhile(lambda _: not stop.is_set(), lines)
-            follow(_live_after_a_pause(told, board), board)
-    except (OSError, HTTPException, ValueError) as err:
-        if isinstance(err, InvalidInputError):
-            raise
-        if not board.pictures():
-            raise InvalidInputError(f"cannot read {address} ({err}); {_PRINTED}") from err
-    if not board.ended and not stop.is_set():
-        say("the page has gone: the job was killed, or cannot be reached any more")
-
-
-def _live_after_a_pause(lines: Iterable[bytes], board: Board) -> Iterator[str]:
-    """Yield the lines of a page's recording; make the board live at the first empty line.
-
-    The page sends the past batches first. Then it sends a line at least every two seconds, an empty one if
-    there is no batch.
-    """
-    for line in lines:
-        board.live = board.live or not line.strip()
-        yield line.decode()
-
-
 def _growing(file: TextIO, board: Board, stop: threading.Event) -> Iterator[str]:
     """Yield the complete lines of a growing file, until the run ends or `stop` is set.
 
-    When the end of the file is reached for the first time, the board becomes live.
+    When the end of the file is reached for the first time, the board becomes live, and views draw it.
     """
     line = ""
     while not stop.is_set():
@@ -387,10 +296,10 @@ def _growing(file: TextIO, board: Board, stop: threading.Event) -> Iterator[str]
         if line.endswith("\n"):
             yield line
             line = ""
-        elif board.ended:
-            return
         else:
             board.live = True
+            if board.ended:
+                return
             stop.wait(_LOOK_EVERY)
 
 

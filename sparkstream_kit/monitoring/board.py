@@ -18,6 +18,7 @@ from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,7 +35,6 @@ from sparkstream_kit.verdicts import LEVELS, Record, Verdict, of_late, of_rules,
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
@@ -183,7 +183,6 @@ def _started(frame: DataFrame, name: str, mode: str | None, trigger: dict[str, A
 _FORM = 1  # version of the line format; a later format gets another number
 _READ = "give a file that --record has written"
 _BEGIN = b'{"recording":'
-_LINE = 1 << 16  # bytes to read from the end of a file; the last line is shorter than that
 
 
 @contextmanager
@@ -206,27 +205,21 @@ def recording(
         InvalidInputError: the file cannot be written, or it holds something other than recordings.
     """
     with _in_one_line(path):
-        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    whole = True
+        file = Path(path).open("a+b", buffering=0)  # noqa: SIM115 - closed below
 
     def add(line: str) -> None:
-        nonlocal whole
-        whole, data = False, line.encode()
-        whole = os.write(file, data) == len(data)
-        if not whole:
+        data = line.encode()
+        if file.write(data) != len(data):
             raise OSError(f"no room in {path}")
 
-    try:
+    with file:
         with _in_one_line(path):
-            add(_before(file, path) + first_line(queries))
+            add(_before(file.fileno(), path) + first_line(queries))
         try:
             yield lambda progress: add(batch_line(progress))
         finally:
-            if whole:  # after a torn line, the last line would join it and could not be read either
-                with suppress(OSError):  # a disk that is full now must not fail a run that ended well
-                    os.write(file, end_line().encode())
-    finally:
-        os.close(file)
+            with suppress(OSError):  # a disk that is full now must not fail a run that ended well
+                add(end_line())
 
 
 @contextmanager
@@ -251,6 +244,7 @@ def _before(file: int, path: str | Path) -> str:
         InvalidInputError: the file holds something other than recordings.
     """
     with open(file, "rb", closefd=False) as there:
+        there.seek(0)
         begin = there.readline()
         if not begin.endswith(b"\n") and _BEGIN.startswith(begin[: len(_BEGIN)]):
             os.ftruncate(file, 0)  # the very first line is torn: its run was killed, or the disk was full
@@ -270,7 +264,6 @@ def first_line(queries: Iterable[StreamingQuery]) -> str:
         {
             "name": query.name or query.id,
             "id": query.id,
-            "runId": str(query.runId),
             "mode": started(query).mode,
             "interval": started(query).interval,
             "ends": started(query).ends,
@@ -317,7 +310,7 @@ def follow(lines: Iterable[str], board: Board) -> None:
     If the recording holds several runs, each run clears the board, so the last run remains.
 
     Args:
-        lines: the lines of a file or of a connection; torn lines are skipped.
+        lines: the lines of a file; torn lines are skipped.
         board: receives the queries and their batches; the line at the end of a run ends the board.
 
     Raises:
@@ -352,19 +345,10 @@ def _expect(told: dict[str, Any], board: Board) -> None:
     for query in told["queries"]:
         summary = QuerySummary(query["name"], query["id"], mode=query["mode"])
         ends = query.get("ends", True)
-        board.expect(query["runId"], Query(summary, query["interval"], since, ends=ends))
-
-
-def has_ended(path: Path) -> bool:
-    """Return whether the last run in a file wrote its last line; a run that goes on or was killed did not."""
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _LINE))
-        last = file.read().removesuffix(b"\n").rpartition(b"\n")[2]
-    return "end" in _read(last.decode(errors="replace"))
+        board.expect(Query(summary, query["interval"], since, ends=ends))
 
 
 SHOWN = 300  # batches that the board keeps for each query
-_RECORDED = 200  # batches that a client of a page's recording still gets if it connects late
 _SILENT = 10.0  # seconds without a batch, on top of twice the usual time of one, before a warning
 _FIRST = 10.0  # seconds that the first batch may usually take, as much of Spark starts in it
 # `durationMs` in Spark's progress has finer phases; views show four groups of them (the fourth is `work`).
@@ -408,7 +392,6 @@ class Picture:
 
     Attributes:
         name: the name of the query, or its id.
-        run_id: Spark's id of this start of the query.
         active: whether the run still goes on.
         summary: the totals of the query in this run.
         batches: the last batches, at most 300, the oldest first.
@@ -417,7 +400,6 @@ class Picture:
     """
 
     name: str
-    run_id: str
     active: bool
     summary: QuerySummary
     batches: tuple[Batch, ...]
@@ -439,13 +421,11 @@ class Board:
         problem: the error that keeps further batches from being added; empty if there is none.
         ended: whether the run has ended, so that no more batches follow.
         live: whether batches are added while they happen. While the past of a recording is read, `live` is
-            False, and the board does not warn that a query has had no batch for long.
+            False: views draw nothing, and the board does not warn that a query has had no batch for long.
     """
 
     def __init__(self) -> None:
-        self._queries: dict[str, Query] = {}
-        self._added = 0
-        self._last: deque[StreamingQueryProgress] = deque(maxlen=_RECORDED)
+        self._queries: dict[str, Query] = {}  # by query id
         self._changed = threading.Condition()
         self._version = 0
         self.problem = ""
@@ -458,12 +438,12 @@ class Board:
             known = started(query)
             by = drops(known.frame)
             summary = QuerySummary(query.name or query.id, query.id, mode=known.mode, drops=by)
-            self.expect(str(query.runId), Query(summary, known.interval, ends=known.ends, query=query))
+            self.expect(Query(summary, known.interval, ends=known.ends, query=query))
 
-    def expect(self, run_id: str, query: Query) -> None:
-        """Add a query before its first batch; `run_id` is Spark's id of this start of the query."""
+    def expect(self, query: Query) -> None:
+        """Add a query before its first batch."""
         with self._changed:
-            self._queries[run_id] = query
+            self._queries[query.summary.query_id] = query
             self._tell()
 
     def clear(self) -> None:
@@ -480,16 +460,11 @@ class Board:
         query: its query id is the same, and only its run id is new. A batch that was added before is ignored.
         """
         check(Board.add, locals())
-        run_id, query_id = str(progress.runId), str(progress.id)
+        query_id = str(progress.id)
         with self._changed:
-            if run_id not in self._queries:
-                same = (key for key, each in self._queries.items() if each.summary.query_id == query_id)
-                run_id = next(same, run_id)
-            if run_id not in self._queries:
-                self._queries[run_id] = Query(QuerySummary(progress.name or query_id, query_id))
-            if self._queries[run_id].add(progress):
-                self._last.append(progress)
-                self._added += 1
+            if query_id not in self._queries:
+                self._queries[query_id] = Query(QuerySummary(progress.name or query_id, query_id))
+            if self._queries[query_id].add(progress):
                 self._tell()
 
     def end(self) -> None:
@@ -497,15 +472,6 @@ class Board:
         with self._changed:
             self.ended = True
             self._tell()
-
-    def since(self, seen: int) -> tuple[list[StreamingQueryProgress], int]:
-        """Return the batches added after the first `seen`, at most the last 200, and the total number added.
-
-        Pass the total number as `seen` to the next call.
-        """
-        with self._changed:
-            new = self._added - seen
-            return list(self._last)[-new:] if new else [], self._added
 
     def wait(self, seen: int, limit: float) -> int:
         """Wait until the board changes, and return its version, which grows with each change.
@@ -526,10 +492,10 @@ class Board:
         """
         moment = now or datetime.now(UTC)
         with self._changed:
-            kept = {key: replace(each, batches=each.batches.copy()) for key, each in self._queries.items()}
+            kept = [replace(each, batches=each.batches.copy()) for each in self._queries.values()]
             ended = self.ended
         looked = self.live and not ended
-        made = [query.picture(run_id, moment, not ended, looked) for run_id, query in kept.items()]
+        made = [query.picture(moment, not ended, looked) for query in kept]
         return sorted(made, key=lambda each: LEVELS.index(each.level))
 
     def _tell(self) -> None:
@@ -558,7 +524,7 @@ class Query:
     query: StreamingQuery | None = None
     batches: deque[Batch] = field(default_factory=lambda: deque(maxlen=SHOWN))
 
-    def picture(self, run_id: str, now: datetime, active: bool, live: bool) -> Picture:
+    def picture(self, now: datetime, active: bool, live: bool) -> Picture:
         """Return a snapshot of the query at `now`; if `live`, with a warning when no batch came for long."""
         batches = tuple(self.batches)
         silent = _silent(batches, self.since, self.interval, now) if live else None
@@ -573,7 +539,7 @@ class Query:
             *of_values(summary),
         ]
         said.sort(key=lambda one: LEVELS.index(one.level))
-        return Picture(summary.name, run_id, active, summary, batches, tuple(said), self.since)
+        return Picture(summary.name, active, summary, batches, tuple(said), self.since)
 
     def add(self, progress: StreamingQueryProgress) -> bool:
         """Add a batch, and return whether it is new; a batch that was counted before is not added again."""

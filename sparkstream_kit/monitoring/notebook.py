@@ -42,8 +42,7 @@ def shown(board: Board, queries: Sequence[StreamingQuery]) -> Iterator[None]:
 
     Args:
         board: the board of a run.
-        queries: the queries of the run; rows are shown for the sinks `sinks.latest`, `sinks.memory` and
-            `sinks.snapshot`.
+        queries: the queries of the run; rows are shown for the sinks `sinks.latest` and `sinks.memory`.
     """
     if not display.in_notebook():
         with terminal.shown(board):

@@ -1,14 +1,12 @@
 """A page of this machine that shows a run, its metrics, and who may ask; `run(…, ui=PORT)` opens it.
 
 `served` starts an HTTP server on the loopback interface. The server answers `/` (the page), `/events` (what
-the page shows, as server-sent events), `/record` (a recording, which `sparkstream watch` reads), `/metrics`
-(for Prometheus) and `POST /stop`. `/events`, `/record` and `/stop` need the token that `served` prints,
-because other users of the machine can open its ports.
+the page shows, as server-sent events), `/metrics` (for Prometheus) and `POST /stop`. `/events` and `/stop`
+need the token that `served` prints, because other users of the machine can open its ports.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import re
@@ -16,7 +14,6 @@ import secrets
 import socketserver
 import sys
 import threading
-from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,18 +24,15 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sparkstream_kit import _files, _waiting
+from sparkstream_kit import _waiting
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.queries import checkpoint, started
+from sparkstream_kit._spark.queries import started
 from sparkstream_kit._spark.session import web_page
-from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, innermost_cause, printable
-from sparkstream_kit.monitoring.board import batch_line, end_line, first_line
-from sparkstream_kit.monitoring.pictures import Results, Sent, moments, newest_runs, places
+from sparkstream_kit.monitoring.pictures import Results, Sent, moments, places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from prometheus_client import Metric
     from pyspark.sql.streaming.query import StreamingQuery
@@ -92,14 +86,10 @@ def _metrics(pictures: Sequence[Picture]) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     for name, (attribute, says) in _TOTALS.items():
-        # Add up all starts of a query in this run, because a Prometheus counter must not fall.
-        totals: dict[str, float] = defaultdict(int)
-        for each in pictures:
-            if (value := getattr(each.summary, attribute)) is not None:
-                totals[each.name] += value
-        yield _family(CounterMetricFamily, name, says, totals)
-    newest = newest_runs(pictures)
-    last = {each.name: each.batches[-1] for each in newest if each.batches}
+        values = {each.name: getattr(each.summary, attribute) for each in pictures}
+        known = {query: value for query, value in values.items() if value is not None}
+        yield _family(CounterMetricFamily, name, says, known)
+    last = {each.name: each.batches[-1] for each in pictures if each.batches}
     for name, (attribute, says) in _LAST.items():
         values = {query: getattr(batch, attribute) for query, batch in last.items()}
         known = {query: value for query, value in values.items() if value is not None}
@@ -114,7 +104,7 @@ def _metrics(pictures: Sequence[Picture]) -> Iterator[Metric]:
     yield _family(GaugeMetricFamily, "last_batch_part_seconds", "Parts of that time.", parts, "part")
     said = {
         (each.name, level): sum(one.level == level for one in each.verdicts)
-        for each in newest
+        for each in pictures
         for level in ("warn", "bad")
     }
     yield _family(GaugeMetricFamily, "verdicts", "Verdicts on the last batches.", said, "level")
@@ -173,7 +163,6 @@ class Page:
         results: the results of the queries.
         stop: ends the run; its argument is the reason that the summary gives.
         spark: the URL of Spark's own web UI; None if there is none.
-        begin: the first line of a recording of the run.
         token: the secret that a client must send to see what the run does, or to end it.
         ended: how the run has ended; empty while it goes on.
         over: set when the run has ended.
@@ -183,7 +172,6 @@ class Page:
     results: Results
     stop: Callable[[str], None]
     spark: str | None = None
-    begin: str = ""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(16), repr=False)
     ended: str = ""
     over: threading.Event = field(default_factory=threading.Event)
@@ -215,18 +203,6 @@ class Page:
         sent = Sent(self.results)
         for _ in moments(self.board, self.over, every=_EVERY, beat=_BEAT):
             yield self._picture(sent)
-
-    def recording(self) -> Iterator[str]:
-        """Yield the lines of a recording, from at most the last 200 batches on, until the run ends.
-
-        While no batch comes, an empty line every two seconds shows that the run is alive.
-        """
-        yield self.begin
-        seen = 0
-        for _ in moments(self.board, self.over, every=_EVERY, beat=_BEAT):
-            new, seen = self.board.since(seen)
-            yield "".join(map(batch_line, new)) or "\n"
-        yield end_line()
 
     def _picture(self, sent: Sent) -> str:
         """Return the news for a browser as JSON; after an error, return the error text, and log it once."""
@@ -280,9 +256,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         if path in self.server.files:
             self._answer(HTTPStatus.OK, *self.server.files[path])
-        elif path in ("/events", "/record"):
+        elif path == "/events":
             if self._has_token("to look at the run"):
-                self._stream(*self._told(path))
+                self._stream()
         elif path == "/metrics":
             self._metrics()
         elif path == "/stop":
@@ -319,12 +295,6 @@ class _Handler(BaseHTTPRequestHandler):
         )
         return False
 
-    def _told(self, path: str) -> tuple[str, Iterator[str]]:
-        """Return the content type of the stream at a path, and the texts to send."""
-        if path == "/record":
-            return "application/jsonl", self.server.page.recording()
-        return "text/event-stream", (f"data: {text}\n\n" for text in self.server.page.pictures())
-
     def _is_of_this_machine(self) -> bool:
         """Return whether the Host header names this machine; if not, refuse the request.
 
@@ -336,12 +306,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._refuse(HTTPStatus.FORBIDDEN, "ask by the printed address: 127.0.0.1 or localhost")
         return False
 
-    def _stream(self, kind: str, texts: Iterator[str]) -> None:
-        """Send texts until they end; if the reader has gone, a write fails, which ends the request."""
-        self._head(HTTPStatus.OK, kind)
+    def _stream(self) -> None:
+        """Send pictures until the run ends; if the browser has gone, a write fails and ends the request."""
+        self._head(HTTPStatus.OK, "text/event-stream")
         with self.server.page.read():
-            for text in texts:
-                self.wfile.write(text.encode())
+            for text in self.server.page.pictures():
+                self.wfile.write(f"data: {text}\n\n".encode())
 
     def _metrics(self) -> None:
         try:
@@ -377,7 +347,6 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing; the default logs each request to standard error."""
 
 
-_LAST_PORT = 65535
 _LOOK = 0.1  # seconds between two checks of the server for its end
 
 
@@ -393,9 +362,7 @@ def served(
 
     Other machines cannot open the page, because its server listens on the loopback interface alone. To see
     what the run does, or to end it, a client needs the token at the end of the printed address; every user of
-    this machine can read `/metrics`. The page works without a network and contacts no other server. The
-    address is also kept in a private file in the checkpoint of each query, if `start` made that checkpoint in
-    a local folder; `sparkstream watch CHECKPOINT` finds the page with it.
+    this machine can read `/metrics`. The page works without a network and contacts no other server.
 
     Args:
         board: the board of the run; call `board.end()` before the block ends.
@@ -409,48 +376,32 @@ def served(
     check(served, locals())
     frames = [frame for query in queries if (frame := started(query).frame) is not None]
     spark = web_page(frames[0].sparkSession) if frames else None
-    page = Page(board, Results(places(queries)), stop, spark, first_line(queries))
+    page = Page(board, Results(places(queries)), stop, spark)
     with _open(port, page) as server:
         thread = _waiting.in_thread("page", lambda: server.serve_forever(_LOOK))
         address = f"http://{LOOPBACK}:{server.server_port}/#token={page.token}"
         others = f" (Spark's own page: {spark})" if spark else ""
         sys.stderr.write(f"page of this run: {address}{others}\n")
         how = "the run has ended"
-        files: list[Path] = []
         try:
-            for root in filter(None, map(_kept, queries)):
-                _files.replace(logs.page_file(root), [address], private=True)
-                files.append(logs.page_file(root))
             yield
         except BaseException as err:
             said = err if isinstance(err, KitError) else innermost_cause(err)
             how = f"the run has ended by an error: {said}"
             raise
         finally:
-            for file in files:
-                file.unlink(missing_ok=True)
             page.end(how)
             server.shutdown()
             thread.join()
 
 
-def _kept(query: StreamingQuery) -> Path | None:
-    """Return the folder of a query's checkpoint; None if it is not local or `start` did not make it."""
-    root = logs.local(checkpoint(query) or "")
-    return root if root is not None and logs.page_file(root).parent.is_dir() else None
-
-
 def _open(port: int, page: Page) -> Server:
     """Open the server; raise an InvalidInputError if the port is taken or not allowed."""
-    if not 0 <= port <= _LAST_PORT:
-        raise InvalidInputError(f"ui={port} is no port; give one from 1 to {_LAST_PORT}, or 0 for a free one")
     try:
         return Server(port, page)
-    except OSError as err:
-        if err.errno not in (errno.EADDRINUSE, errno.EACCES):
-            raise
-        why = "is taken" if err.errno == errno.EADDRINUSE else f"may not be used ({err.strerror})"
+    except (OSError, OverflowError) as err:
+        why = getattr(err, "strerror", err)
         raise InvalidInputError(
-            f"port {port} for the page of the run {why}; give another one, or run(…, ui=0) for a free one "
-            "(of a job: --ui)"
+            f"cannot open port {port} for the page of the run ({why}); give another one, or run(…, ui=0) for "
+            "a free one (of a job: --ui)"
         ) from err

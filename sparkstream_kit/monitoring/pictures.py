@@ -1,13 +1,12 @@
 """Pictures of a run for its page, and the last rows that a query has written.
 
 `drawing` and `moments` run and pace any view in a thread of its own. `Sent` turns pictures into the JSON that
-the web page receives. `Results` reads what the sinks `sinks.latest`, `sinks.memory` and `sinks.snapshot` have
-written, so that the page and the notebook can show it. Texts for the page are cleaned of control characters.
+the web page receives. `Results` reads what the sinks `sinks.latest` and `sinks.memory` have written, so that
+the page and the notebook can show it. Texts for the page are cleaned of control characters.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
@@ -17,8 +16,6 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from heapq import nlargest
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _waiting
@@ -71,6 +68,8 @@ def drawing(draw: Callable[[threading.Event], None]) -> Iterator[None]:
 def moments(board: Board, over: threading.Event, *, every: float, beat: float) -> Iterator[None]:
     """Yield each time that a view has to draw: at once, after each change of the board, and at the end.
 
+    While the board is not live, there is nothing to draw.
+
     Args:
         board: the board of a run.
         over: the event that ends the iteration, after one last moment.
@@ -80,9 +79,11 @@ def moments(board: Board, over: threading.Event, *, every: float, beat: float) -
     seen = -1
     while not over.is_set():
         seen = board.wait(seen, beat)
-        yield
+        if board.live:
+            yield
         over.wait(every)
-    yield
+    if board.live:
+        yield
 
 
 class Sent:
@@ -90,7 +91,7 @@ class Sent:
 
     def __init__(self, results: Results) -> None:
         self._results = results
-        self._batches: dict[str, int] = {}  # by run id: the id of the last batch that was sent
+        self._batches: dict[str, int] = {}  # by query id: the id of the last batch that was sent
         self._sent: dict[str, Result] = {}  # by query name: the last result that was sent
         self._first = True
 
@@ -108,20 +109,19 @@ class Sent:
             "first": self._first,
             "ended": printable(ended),
             "spark": spark,
-            "queries": [self._query(each, last=bool(ended)) for each in newest_runs(pictures)],
+            "queries": [self._query(each, last=bool(ended)) for each in pictures],
         }
         self._first = False
         return json.dumps(told)
 
     def _query(self, picture: Picture, *, last: bool) -> dict[str, Any]:
-        seen = self._batches.get(picture.run_id, -1)
+        done = picture.summary
+        seen = self._batches.get(done.query_id, -1)
         new = [_batch(each) for each in picture.batches if each.batch > seen]
         if picture.batches:
-            self._batches[picture.run_id] = picture.batches[-1].batch
-        done = picture.summary
+            self._batches[done.query_id] = picture.batches[-1].batch
         query = {
             "name": printable(picture.name),
-            "run": picture.run_id,
             "verdicts": [[said.level, printable(said.text)] for said in picture.verdicts],
             "batches": new,
             "totals": {"rows": done.input_rows, "late": done.late_rows, "bad": done.bad_rows},
@@ -131,20 +131,6 @@ class Sent:
             self._sent[picture.name] = found
             query["result"] = vars(found)
         return query
-
-
-def newest_runs(pictures: Sequence[Picture]) -> list[Picture]:
-    """Keep only the last run of each query, because `run(…, drain=True)` starts a query a second time."""
-    newest: dict[str, Picture] = {}
-    for each in pictures:
-        if each.name not in newest or _began(newest[each.name]) < _began(each):
-            newest[each.name] = each
-    return [each for each in pictures if newest[each.name] is each]
-
-
-def _began(picture: Picture) -> float:
-    """Return the Unix time at which the last batch of a run began; infinity before the first batch."""
-    return picture.batches[-1].at.timestamp() if picture.batches else math.inf
 
 
 def _batch(batch: Batch) -> dict[str, Any]:
@@ -167,8 +153,6 @@ def _batch(batch: Batch) -> dict[str, Any]:
 _ROWS = 50  # rows that a result shows
 _BARS = 10  # bars in a chart of a result
 _EVERY = 2.0  # least seconds between two reads of a result, because each is a request on Spark Connect
-# Text with a leading zero, such as a zip code or an article number 007, is not a number.
-_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _NUMERIC = re.compile("tinyint|smallint|int|bigint|float|double|decimal.*")  # as Spark names types
 
 
@@ -201,7 +185,7 @@ class Result:
 class Results:
     """Reads the results of a run's queries on demand, each at most every two seconds, and caches them."""
 
-    def __init__(self, places: Mapping[str, tuple[SparkSession | None, str]]) -> None:
+    def __init__(self, places: Mapping[str, tuple[SparkSession, str]]) -> None:
         self._lock = threading.Lock()
         self._found: dict[str, Result] = {}
         # By query name: the number of batches, and the time, at the last read.
@@ -229,10 +213,8 @@ class Results:
             return self._found.get(name)
 
 
-def places(
-    queries: Iterable[StreamingQuery], *, memory: bool = False
-) -> dict[str, tuple[SparkSession | None, str]]:
-    """Find the results that this process can read, by the name of the query.
+def places(queries: Iterable[StreamingQuery], *, memory: bool = False) -> dict[str, tuple[SparkSession, str]]:
+    """Find the views of `sinks.latest` to which queries write, by the name of the query.
 
     Args:
         queries: the queries of a run.
@@ -240,37 +222,24 @@ def places(
             job.
 
     Returns:
-        For each such query, its place, such as "view totals" or "file totals.csv", and the session that reads
-        it; None in place of the session for a file.
+        For each such query, the session that reads its result, and its place, such as "view totals".
     """
-    found: dict[str, tuple[SparkSession | None, str]] = {}
+    found: dict[str, tuple[SparkSession, str]] = {}
+    kinds = ("view ", "memory ") if memory else ("view ",)
     for query in queries:
         known = started(query)
-        shown = [
-            place for place in known.targets if _is_shown(place) or (memory and place.startswith("memory "))
-        ]
+        shown = [place for place in known.targets if place.startswith(kinds)]
         if known.frame is not None and shown:
-            in_session = shown[0].startswith(("memory ", "view "))
-            found[query.name or query.id] = known.frame.sparkSession if in_session else None, shown[0]
+            found[query.name or query.id] = known.frame.sparkSession, shown[0]
     return found
 
 
-def _is_shown(place: str) -> bool:
-    """Return whether a place is a view or a CSV or JSON file, which can be read without a Spark job."""
-    kind, _, path = place.partition(" ")
-    return kind == "view" or (kind == "file" and Path(path).suffix in (".csv", ".json"))
-
-
-def _look(spark: SparkSession | None, place: str) -> Result:
+def _look(spark: SparkSession, place: str) -> Result:
     """Read a result from its place; an error becomes the `problem` of the result."""
-    name = place.partition(" ")[2]
-    shown = f"file {Path(name).name}" if place.startswith("file ") else place.replace("memory ", "table ", 1)
-    shown = printable(shown)
+    kind, _, name = place.partition(" ")
+    shown = printable(place.replace("memory ", "table ", 1))
     try:
-        newest = place.startswith("memory ")
-        columns, numeric, rows = (
-            _of_file(Path(name)) if spark is None else _of_view(spark, name, newest=newest)
-        )
+        columns, numeric, rows = _of_view(spark, name, newest=kind == "memory")
     except Exception as err:  # noqa: BLE001 - shown in its place, and the run goes on
         return Result(shown, problem=printable(f"it cannot be read: {innermost_cause(err)}"))
     more, columns = len(rows) > _ROWS, list(map(printable, columns))
@@ -278,10 +247,7 @@ def _look(spark: SparkSession | None, place: str) -> Result:
     return Result(shown, columns, numeric, first, more, bars(numeric, first))
 
 
-_Table = tuple[list[str], list[bool], list["_Row"]]
-
-
-def _of_view(spark: SparkSession, name: str, *, newest: bool) -> _Table:
+def _of_view(spark: SparkSession, name: str, *, newest: bool) -> tuple[list[str], list[bool], list[_Row]]:
     """Return the columns of a view, which of them are numeric, and its first (if `newest`, its last) rows.
 
     Without `newest` no Spark job runs, because the view of `sinks.latest` holds its rows in the driver.
@@ -291,32 +257,6 @@ def _of_view(spark: SparkSession, name: str, *, newest: bool) -> _Table:
     frame = frame.offset(max(frame.count() - _ROWS, 0)) if newest else frame.limit(_ROWS + 1)
     numeric = [_NUMERIC.fullmatch(kind) is not None for _, kind in frame.dtypes]
     return frame.columns, numeric, list(builtin.cells(frame))
-
-
-def _of_file(path: Path) -> _Table:
-    """Return the columns, which of them are numeric, and the first rows of a file of `sinks.snapshot`."""
-    with path.open(encoding="utf-8", newline="") as file:
-        if path.suffix == ".csv":
-            lines = csv.reader(file)
-            columns = next(lines)
-            rows = [[cell or None for cell in row] for row in islice(lines, _ROWS + 1)]
-            known = [[cell for row in rows if (cell := row[place])] for place in range(len(columns))]
-            return columns, [bool(all_) and all(map(_NUMBER.fullmatch, all_)) for all_ in known], list(rows)
-        objects = (line.strip().rstrip(",") for line in islice(file, 1, _ROWS + 2))  # one on each line
-        read = [json.loads(line, parse_int=_Text, parse_float=_Text) for line in objects if line != "]"]
-    names = list(read[0]) if read else []
-    numeric = [any(isinstance(row[name], _Text) for row in read) for name in names]
-    return names, numeric, [[_as_text(row[name]) for name in names] for row in read]
-
-
-class _Text(str):
-    """A JSON number as its text, so that no digit is lost; the type tells numbers from strings."""
-
-    __slots__ = ()
-
-
-def _as_text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def bars(numeric: Sequence[bool], rows: Sequence[_Row]) -> list[tuple[str, str, float]]:

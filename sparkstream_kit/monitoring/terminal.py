@@ -1,8 +1,7 @@
 """The view of a run in a terminal: a picture in place, or lines where there is no terminal.
 
-`shown` draws a board while a run goes on; `run(…, show="terminal")` and `sparkstream watch` use it. `report`
-prints a run that has ended. Both use the library rich if it is installed; without it, or in a log file, they
-write plain lines.
+`shown` draws a board while a run goes on; `run(…, show="terminal")` and `sparkstream watch` use it. It draws
+with the library rich if that is installed; without it, or in a log file, it writes plain lines.
 """
 
 from __future__ import annotations
@@ -62,23 +61,6 @@ def shown(board: Board, out: TextIO | None = None) -> Iterator[None]:
     check(shown, locals())
     with drawing(partial(_show, board, out or sys.stderr)):
         yield
-
-
-def report(pictures: Sequence[Picture], out: TextIO) -> None:
-    """Write the state of queries once, as for a run that has ended.
-
-    Args:
-        pictures: the queries, as `Board.pictures` returns them.
-        out: the stream to write to: a table with rich, else plain lines.
-    """
-    now = datetime.now(UTC)
-    if importlib.util.find_spec("rich") is None:
-        out.writelines(f"{line}\n" for each in pictures for line in lines(each, now))
-    else:
-        from rich.console import Console
-
-        console = Console(file=out, highlight=False)
-        console.print(_drawn(pictures, now, console.width))
 
 
 def _show(board: Board, out: TextIO, over: threading.Event) -> None:
@@ -175,16 +157,16 @@ def _sparkline(values: Sequence[float], width: int) -> str:
 
 def _write(board: Board, out: TextIO, over: threading.Event) -> None:
     """Write the lines of each query that has changed, at most every 5 seconds and once more at the end."""
-    said: dict[str, tuple[object, float]] = {}  # by run id: the state last written, and when
+    said: dict[str, tuple[object, float]] = {}  # by query id: the state last written, and when
     for _ in moments(board, over, every=_EVERY, beat=_BEAT):
         now = time.monotonic()
         for each in board.pictures():
-            what, when = said.get(each.run_id, (None, -_LINES_EVERY))
+            what, when = said.get(each.summary.query_id, (None, -_LINES_EVERY))
             # Compare verdicts without their numbers, so that a verdict whose number grows is not repeated.
             kinds = [re.sub(r"\d[\d.,:]*", "", str(verdict)) for verdict in each.verdicts]
             changed = (each.summary.batches, kinds, bool(each.batches) or each.active)
             if changed != what and (over.is_set() or now - when >= _LINES_EVERY):
-                said[each.run_id] = changed, now
+                said[each.summary.query_id] = changed, now
                 out.writelines(f"{line}\n" for line in lines(each, datetime.now(UTC)))
                 out.flush()
 

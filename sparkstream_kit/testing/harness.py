@@ -24,7 +24,6 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import MAXYEAR, datetime
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -34,7 +33,6 @@ from sparkstream_kit._durations import moment
 from sparkstream_kit._files import escaped, for_spark
 from sparkstream_kit.checkpoints.drain import END, plan_empty_batch
 from sparkstream_kit.checkpoints.logs import Logs
-from sparkstream_kit.display import Mark, Span, draw
 from sparkstream_kit.errors import (
     InvalidInputError,
     KitError,
@@ -556,10 +554,6 @@ class Streams:
         for query in self._queries:
             query.restart()
 
-    def timeline(self) -> str:
-        """Draw the rows, windows and watermark of each query that has a watermark, as text."""
-        return drawn(self._sources, self._queries)
-
     def _types(self, schema: str | StructType) -> tuple[StructType, Any]:
         """Return a schema as a `StructType` and as a pyarrow schema."""
         key = schema if isinstance(schema, str) else schema.json()
@@ -629,75 +623,8 @@ class Source:
         reader = self._spark.readStream.schema(self.schema).option("maxFilesPerTrigger", 1)
         return reader.parquet(escaped(for_spark(self._folder)))
 
-    def files(self) -> list[Path]:
-        """Return the Parquet files of the published batches, one for each `add_data`, in their order."""
-        return sorted(self._folder.glob("[!.]*.parquet"), key=lambda path: int(path.stem))
-
     def publish(self) -> None:
         """Make the added rows visible to queries; a step does so for all sources."""
         for hidden in self.waiting:
             hidden.rename(hidden.with_name(hidden.name[1:]))
         self.waiting = []
-
-
-def drawn(sources: Sequence[Source], queries: Sequence[Query]) -> str:
-    """Draw the timeline of each query that has a watermark, as text; queries without one are left out.
-
-    The timeline shows the rows of the sources by batch. A row is drawn as late if its time is at or below the
-    watermark of its batch. The windows are those of the results, and the watermark is that of the last batch
-    before a drain.
-    """
-    timelines = []
-    for number, query in enumerate(queries):
-        known = (batch.watermark for batch in query.batches)
-        moved = [watermark for watermark in known if watermark is not None and watermark.year < MAXYEAR]
-        if not moved:
-            continue
-        marks = [mark for source in sources for mark in _drawn_rows(source, query)]
-        picture = draw(_windows(query), marks, watermark=moved[-1])
-        timelines.append(
-            f"query {number}: its rows, windows and watermark (! is a row that the watermark had passed)\n\n"
-            f"{picture}"
-        )
-    return "\n\n".join(timelines)
-
-
-def _drawn_rows(source: Source, query: Query) -> Iterator[Mark]:
-    """Yield a mark for each row of a source, by its first timestamp column; none without such a column."""
-    import pyarrow.parquet as pq
-    from pyspark.sql.types import TimestampType
-
-    time = next((field.name for field in source.schema if isinstance(field.dataType, TimestampType)), None)
-    if time is None:
-        return
-    files = source.files()
-    fed = {batch.batch_id: batch.watermark for batch in query.batches if batch.progress.numInputRows}
-    # Each batch with input read one file of each source that had one left. If there are more batches than
-    # files, some batches read other sources alone, so the watermarks cannot be assigned to files.
-    watermarks = list(fed.values()) if len(fed) <= len(files) else []
-    for number, (file, watermark) in enumerate(zip_longest(files, watermarks)):
-        for value in pq.read_table(file, columns=[time])[time].to_pylist():
-            if value is not None:
-                at = value.astimezone().replace(tzinfo=None)
-                yield Mark(f"{time}, added {number}", at, late=watermark is not None and at <= watermark)
-
-
-def _windows(query: Query) -> list[Span]:
-    """Return the windows of the results, sorted, each once.
-
-    A window is a pair of columns `start` and `end`, or a struct with these two fields.
-    """
-    found = set()
-    for batch in query.batches:
-        for row in batch.rows:
-            named = row.asDict()
-            for start, end in [(named.get("start"), named.get("end")), *map(_ends, named.values())]:
-                if isinstance(start, datetime) and isinstance(end, datetime):
-                    found.add((start, end))
-    return [Span(f"{start:%H:%M:%S} to {end:%H:%M:%S}", start, end) for start, end in sorted(found)]
-
-
-def _ends(value: Any) -> tuple[Any, Any]:
-    """Return the start and the end of a value that is a window struct; else a pair of None."""
-    names = getattr(value, "__fields__", ())
-    return (value["start"], value["end"]) if list(names) == ["start", "end"] else (None, None)

@@ -1,8 +1,7 @@
 """The pytest plugin: the fixtures `spark` and `stream`. A fixture of that name in a conftest.py wins.
 
 pytest loads this module through the package's entry point in every project that has the package installed, so
-the module imports nothing of Spark before a test uses a fixture. Below the report of a failed test with the
-fixture `stream`, the plugin draws the timeline of its queries.
+the module imports nothing of Spark before a test uses a fixture.
 """
 
 from __future__ import annotations
@@ -13,18 +12,16 @@ import time
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
     from pyspark.sql import SparkSession
 
     from sparkstream_kit.testing.harness import Streams
-
-_HARNESS = "sparkstream_kit.testing.harness"
 
 
 @pytest.fixture(scope="session")
@@ -64,24 +61,6 @@ def _own_tables(spark: SparkSession) -> Iterator[None]:
     finally:
         spark.catalog.setCurrentDatabase("default")
         spark.sql(f"DROP DATABASE {name} CASCADE")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the timeline of a streaming test to its report, if the test failed."""
-    report = yield
-    if call.when == "call" and report.failed:
-        streams: Any = getattr(item, "funcargs", {}).get("stream")
-        if type(streams).__module__ == _HARNESS:  # a DataFrame has an attribute of every name
-            try:
-                drawn = streams.timeline()
-            except Exception as err:  # noqa: BLE001 - it would end pytest and hide why the test failed
-                drawn = f"no timeline: {type(err).__name__}: {err}"
-            if drawn:
-                report.sections.append(("streams", drawn))
-    return report
 
 
 @pytest.fixture

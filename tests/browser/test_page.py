@@ -5,13 +5,15 @@ import subprocess
 import sys
 import threading
 from itertools import islice
+from typing import Any
 
 import pytest
 from browser.tabs import nothing_else
 from conftest import HANGS, environment, running
-from support.recorded import AGAIN, TOLD, progress
+from support.recorded import OTHER, TOLD, progress
 
 from sparkstream_kit import feeds
+from sparkstream_kit.monitoring import pictures
 from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.monitoring.page import Page, Server
 from sparkstream_kit.monitoring.pictures import Results
@@ -20,27 +22,34 @@ OF_WINDOWS = [each for each in TOLD if each["name"] == "action_windows"]
 SCRIPT = "<script>document.title = 'taken over'</script><img src=x onerror=alert(1)>"
 
 
-class Shown:
-    """A page with the recorded queries, and its server."""
+TEA = [("tea", "12345"), ("<b>ink</b>", "2")]
 
-    def __init__(self, result):
-        self.result = result
-        self.result.write_text('shop,n\ntea,12345\n"<b>ink</b>",2\n')
-        self.page = Page(Board(), Results({"action_windows": (None, f"file {result}")}), self.stops.append)
+
+class Shown:
+    """A page with the recorded queries, and its server; `result` is what a view would have."""
+
+    def __init__(self):
+        self.result = ["shop", "n"], [False, True], TEA
+        self.page = Page(Board(), self.results("action_windows"), self.stops.append)
         self.server = Server(0, self.page)
         self.port = self.server.server_port
         self.address = f"http://127.0.0.1:{self.port}/#token={self.page.token}"
 
     stops: list[str] = []  # noqa: RUF012 - set anew by the fixture
 
+    def results(self, name):
+        session: Any = None
+        return Results({name: (session, "view totals")})
+
     def add(self, told, **changes):
         self.page.board.add(progress(told, **changes))
 
 
 @pytest.fixture
-def shown(tmp_path):
+def shown(monkeypatch):
     Shown.stops = []
-    made = Shown(tmp_path / "totals.csv")
+    made = Shown()
+    monkeypatch.setattr(pictures, "_of_view", lambda *_, **__: made.result)
     with made.server:
         thread = threading.Thread(target=made.server.serve_forever, args=(0.1,))
         thread.start()
@@ -75,26 +84,15 @@ def test_a_page_shows_what_the_queries_do_and_follows_them(shown, tab):
         assert tab.texts("td") == ["tea", "12345", "<b>ink</b>", "2"]
         assert tab.texts(".bars span") == ["tea", "12,345", "<b>ink</b>", "2"]
         last = OF_WINDOWS[-1]
-        shown.result.write_text("shop,n\ntea,12346\n")
+        shown.result = ["shop", "n"], [False, True], [("tea", "12346")]
         shown.add(last, batchId=last["batchId"] + 1, numInputRows=1)
         tab.until("article small", lambda found: f"batch {last['batchId'] + 1}" in found)
         tab.until("td", lambda found: found == ["tea", "12346"])
 
 
-def test_a_query_that_is_started_again_begins_a_new_chart(shown, tab):
-    for each in OF_WINDOWS:
-        shown.add(each)
-    tab.browser.get(shown.address)
-    count = "return cards.get('action_windows')?.charts.rate?.chart.data[0].length || 0"
-    tab.until("small", lambda _: tab.run(count) == len(OF_WINDOWS))
-    shown.add(OF_WINDOWS[0], **AGAIN)
-    tab.until("small", lambda _: tab.run(count) == 1)
-    assert tab.texts("h2") == ["action_windows"]
-
-
 def test_what_a_job_says_is_text(shown, tab):
-    shown.result.write_text(f'"{SCRIPT}",n\n"{SCRIPT}",2\n')
-    shown.page.results = Results({SCRIPT: (None, f"file {shown.result}")})
+    shown.result = [SCRIPT, "n"], [False, True], [(SCRIPT, "2")]
+    shown.page.results = shown.results(SCRIPT)
     shown.page.spark = "javascript:alert(1)"
     shown.add(OF_WINDOWS[0], name=SCRIPT)
     tab.browser.get(shown.address)
@@ -128,7 +126,7 @@ def test_an_error_is_shown_and_the_end_too(shown, tab, monkeypatch):
 def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(shown, tab, width):
     for each in TOLD:
         shown.add(each)
-    shown.add(OF_WINDOWS[0], name="a_query_with_a_name_that_is_much_longer_than_any_phone_is_wide", **AGAIN)
+    shown.add(OF_WINDOWS[0], name="a_query_with_a_name_that_is_much_longer_than_any_phone_is_wide", id=OTHER)
     tab.emulate(width)
     tab.browser.get(shown.address)
     tab.until("figure canvas", lambda found: len(found) >= 9)
@@ -144,7 +142,8 @@ def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(shown, tab, width):
 
 
 def test_the_rows_of_a_result_are_sorted_by_a_click_and_stay_so(shown, tab):
-    shown.result.write_text("shop,n,note\ntea,9,\nink,10,b\npen,-1,a\n")
+    kinds, rows = [False, True, False], [("tea", "9", None), ("ink", "10", "b"), ("pen", "-1", "a")]
+    shown.result = ["shop", "n", "note"], kinds, rows
     shown.add(OF_WINDOWS[0])
     tab.browser.get(shown.address)
 
@@ -161,7 +160,7 @@ def test_the_rows_of_a_result_are_sorted_by_a_click_and_stay_so(shown, tab):
     assert tab.run("return [...document.querySelectorAll('th')].map(each => each.ariaSort)") == [
         *("none", "descending", "none"),
     ]
-    shown.result.write_text("shop,n,note\ntea,9,\nink,10,b\npen,-1,a\noil,11,c\n")
+    shown.result = ["shop", "n", "note"], kinds, [*rows, ("oil", "11", "c")]
     shown.add(OF_WINDOWS[0], batchId=OF_WINDOWS[0]["batchId"] + 1)
     tab.until("td", lambda found: len(found) == 12)
     assert column(2) == ["11", "10", "9", "-1"], "new rows, too"
@@ -176,8 +175,9 @@ def test_the_rows_of_a_result_are_sorted_by_a_click_and_stay_so(shown, tab):
 
 
 def test_a_result_of_four_columns_fits_a_phone(shown, tab):
-    rows = [f'Computer-desktop-{n},{n},{n}4321.50,"a longer description, with words"\n' for n in range(12)]
-    shown.result.write_text("ProductKey,Orders,TotalSales,Comment\n" + "".join(rows))
+    columns, words = ["ProductKey", "Orders", "TotalSales", "Comment"], "a longer description, with words"
+    rows = [(f"Computer-desktop-{n}", str(n), f"{n}4321.50", words) for n in range(12)]
+    shown.result = columns, [False, True, True, False], rows
     shown.add(OF_WINDOWS[0])
     tab.emulate(390)
     tab.browser.get(shown.address)

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as older
-from support.recorded import AGAIN, TOLD, filled, progress
+from support.recorded import OTHER, TOLD, filled, progress
 
 from sparkstream_kit.monitoring.board import SHOWN, Board
 from sparkstream_kit.monitoring.page import scraped
@@ -59,9 +59,9 @@ def test_totals_do_not_fall_however_long_a_run_is_and_however_often_a_query_star
     for number in range(SHOWN + 10):
         board.add(progress(batchId=number))
     assert values(board)[key] == (SHOWN + 10) * rows
-    board.add(progress(**AGAIN))
+    board.add(progress(batchId=SHOWN + 10, runId=OTHER))
     assert values(board)[key] == (SHOWN + 11) * rows
-    assert values(board)["sparkstream_last_batch_id", TOLD[0]["name"]] == TOLD[0]["batchId"]
+    assert values(board)["sparkstream_last_batch_id", TOLD[0]["name"]] == SHOWN + 10
 
 
 def test_before_the_first_batch_there_are_no_gauges():

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.errors import PySparkException
+from rich.console import Console
 from support.recorded import progress
 
 from sparkstream_kit import _exits, display
@@ -20,7 +22,7 @@ from sparkstream_kit._spark import shutdown
 from sparkstream_kit.cli import main
 from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.monitoring import board as recorder
-from sparkstream_kit.monitoring import notebook, terminal
+from sparkstream_kit.monitoring import notebook, pictures, terminal
 from sparkstream_kit.monitoring.board import Board, Query
 from sparkstream_kit.monitoring.pictures import Results, Sent
 from sparkstream_kit.progress import QuerySummary, RunSummary
@@ -43,33 +45,33 @@ class Told(Board):
 def board():
     made = Told()
     made.add(progress(name=EVIL))
-    made.expect("a run", Query(QuerySummary(f"{EVIL} starts", "2")))
+    made.expect(Query(QuerySummary(f"{EVIL} starts", "2")))
     return made
 
 
-def snapshot(folder):
-    file = folder / f"{EVIL}.json"
-    file.write_text("[\n  " + json.dumps({EVIL: EVIL, "n": 3}) + "\n]\n")
-    return Results({EVIL: (None, f"file {file}")})
+def results(monkeypatch):
+    monkeypatch.setattr(pictures, "_of_view", lambda *_, **__: ([EVIL, "n"], [False, True], [(EVIL, "3")]))
+    session: Any = None
+    return Results({EVIL: (session, f"view {EVIL}")})
 
 
 def lines_of_pictures():
     return "\n".join(line for each in board().pictures() for line in terminal.lines(each, datetime.now(UTC)))
 
 
-def reported(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "400")
+def drawn():
     out = io.StringIO()
-    terminal.report(board().pictures(), out)
+    picture = terminal._drawn(board().pictures(), datetime.now(UTC), 400)  # noqa: SLF001
+    Console(file=out, width=400).print(picture)
     return out.getvalue()
 
 
-def in_notebook(folder):
-    return "\n".join(notebook._bundle(board(), snapshot(folder), last=True).values())  # noqa: SLF001
+def in_notebook(monkeypatch):
+    return "\n".join(notebook._bundle(board(), results(monkeypatch), last=True).values())  # noqa: SLF001
 
 
-def on_the_page(folder):
-    told = json.loads(Sent(snapshot(folder)).text(board().pictures(), ended=EVIL, spark=None))
+def on_the_page(monkeypatch):
+    told = json.loads(Sent(results(monkeypatch)).text(board().pictures(), ended=EVIL, spark=None))
 
     def strings(value):
         if isinstance(value, dict):
@@ -81,8 +83,13 @@ def on_the_page(folder):
     return "\n".join(strings(told))
 
 
-def unreadable(folder):
-    found = Results({"gone": (None, f"file {folder / EVIL}.json")}).of("gone", 1, last=True)
+def unreadable(monkeypatch):
+    def gone(*_, **__):
+        raise ValueError(EVIL)
+
+    shown = results(monkeypatch)
+    monkeypatch.setattr(pictures, "_of_view", gone)
+    found = shown.of(EVIL, 1, last=True)
     assert found is not None
     return f"{found.place}\n{found.problem}"
 
@@ -109,10 +116,10 @@ FACES: dict[str, Callable[[Path, pytest.MonkeyPatch], str]] = {
     "bars": lambda *_: display.bars([(EVIL, 2.0), ("ink", 1.0)]),
     "html": lambda *_: display.html_table([EVIL, "n"], [False, True], [[EVIL, "1"]]),
     "terminal, lines": lambda *_: lines_of_pictures(),
-    "terminal, a picture": lambda _, monkeypatch: reported(monkeypatch),
-    "notebook": lambda folder, _: in_notebook(folder),
-    "page": lambda folder, _: on_the_page(folder),
-    "a result that cannot be read": lambda folder, _: unreadable(folder),
+    "terminal, a picture": lambda *_: drawn(),
+    "notebook": lambda _, monkeypatch: in_notebook(monkeypatch),
+    "page": lambda _, monkeypatch: on_the_page(monkeypatch),
+    "a result that cannot be read": lambda _, monkeypatch: unreadable(monkeypatch),
     "a live picture": lambda _, monkeypatch: live(monkeypatch),
     "recording": lambda folder, _: recorded(folder),
     "error": lambda *_: str(InvalidInputError(f"no column {EVIL}")).replace("\n", r"\n"),
@@ -160,8 +167,7 @@ def test_csv_is_exact_where_a_file_takes_it(frame):
     assert builtin.cells(frame) == [(EVIL, "1")]
 
 
-def test_watch_shows_a_recording_of_somebody_elses(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "400")
+def test_watch_shows_a_recording_of_somebody_elses(tmp_path, capsys):
     begin = recorder.first_line([])
     (tmp_path / "run.jsonl").write_text(begin + recorded(tmp_path) + recorder.end_line())
     assert main(["watch", str(tmp_path / "run.jsonl")]) == 0

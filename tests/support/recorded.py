@@ -10,7 +10,6 @@ from sparkstream_kit.monitoring.board import Board
 LINES = (ROOT / "tests" / "recorded" / "progress.jsonl").read_text("utf-8").splitlines()
 TOLD = [json.loads(line) for line in LINES]
 OTHER = "11111111-1111-4111-8111-111111111111"  # an id of Spark's
-AGAIN = {"id": OTHER, "runId": OTHER, "timestamp": "2030-01-01T00:00:00.000Z"}  # the query, started again
 
 
 def progress(told=TOLD[0], **changes):

@@ -132,10 +132,6 @@ function newCard(name) {
 
 function update(query, ended) {
   const card = cards.get(query.name) || newCard(query.name);
-  if (card.run !== query.run) { // it has been started again
-    card.run = query.run;
-    card.batches = [];
-  }
   card.batches = card.batches.concat(query.batches).slice(-SHOWN);
   const last = card.batches.at(-1);
   card.about.textContent = last ? `batch ${last.id.toLocaleString("en")}` : "waits for its first batch";
@@ -234,7 +230,7 @@ function show(picture) {
   else state("live", "live");
   byId("stop").hidden = Boolean(picture.ended) || !token();
   if (!picture.queries) return;
-  if (picture.first) for (const card of cards.values()) card.run = undefined; // of before this connection
+  if (picture.first) for (const card of cards.values()) card.batches = []; // of before this connection
   byId("about").textContent = picture.queries.length === 1 ? "1 query" : `${picture.queries.length} queries`;
   byId("spark").hidden = !picture.spark?.startsWith("http");
   if (!byId("spark").hidden) byId("spark").href = picture.spark;
