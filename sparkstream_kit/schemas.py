@@ -30,7 +30,6 @@ from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, said
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
 
     from pyspark.sql import SparkSession
 
@@ -252,18 +251,19 @@ def diff(
 ) -> list[str]:
     """Compare two schemas and return each difference as a readable line.
 
-    Names are compared exactly. Column metadata (comments) is not compared.
+    Names are compared exactly. What lies inside a column (a struct, an array, a map) is compared as part of
+    the column's type, with its order of fields and without its nullability. Column metadata (comments) is not
+    compared.
 
     Args:
         actual: the schema to check, or a DataFrame that has it.
         expected: the schema it should be, or a DataFrame that has that schema.
-        ignore_nullable: do not compare nullability, which file sources drop anyway.
+        ignore_nullable: do not compare the nullability of columns, which file sources drop anyway.
         ignore_column_order: do not compare the order of the columns.
         ignore_extra: allow columns that `expected` does not have.
 
     Returns:
-        One line for each difference; an empty list if the schemas agree. The path of a nested column has
-        dots, as in `items.element.price`.
+        One line for each difference; an empty list if the schemas agree.
 
     Raises:
         InvalidInputError: an argument is neither a schema nor a DataFrame.
@@ -273,9 +273,26 @@ def diff(
         ['amount is double, expected decimal(12,2)']
     """
     check(diff, locals())
-    ignored = {"null": ignore_nullable, "order": ignore_column_order, "extra": ignore_extra}
-    found = _struct_diff("", _schema(actual), _schema(expected))
-    return [line for kind, line in found if not ignored.get(kind)]
+    has, wants = ({field.name: field for field in _schema(each)} for each in (actual, expected))
+    extra = [name for name in has if name not in wants]
+    lines = []
+    for name, want in wants.items():
+        kind = want.dataType.simpleString()
+        if name not in has:
+            lines.append(f"missing {name} {kind}{hint(name, extra)}")
+            continue
+        if (given := has[name].dataType.simpleString()) != kind:
+            lines.append(f"{name} is {given}, expected {kind}")
+        if has[name].nullable != want.nullable and not ignore_nullable:
+            one, other = ("not null", "nullable") if want.nullable else ("nullable", "not null")
+            lines.append(f"{name} is {one}, expected {other}")
+    if not ignore_extra:
+        lines += [f"unexpected {name} {has[name].dataType.simpleString()}" for name in extra]
+    lines += [f"{name} appears twice" for name in has if _schema(actual).names.count(name) > 1]
+    got, order = [n for n in has if n in wants], [n for n in wants if n in has]
+    if got != order and not ignore_column_order:
+        lines.append(f"order is {', '.join(got)}; expected {', '.join(order)}")
+    return lines
 
 
 def require(actual: _Frame, expected: DataFrame | T.StructType, **ignore: bool) -> _Frame:
@@ -309,48 +326,6 @@ def require(actual: _Frame, expected: DataFrame | T.StructType, **ignore: bool) 
 
 def _schema(given: DataFrame | T.StructType) -> T.StructType:
     return given.schema if isinstance(given, DataFrame) else given
-
-
-def _struct_diff(prefix: str, actual: T.StructType, expected: T.StructType) -> Iterator[tuple[str, str]]:
-    """Yield each difference as its kind, by which `diff` can ignore it, and its line."""
-    has, wants = {f.name: f for f in actual}, {f.name: f for f in expected}
-    extra = [name for name in has if name not in wants]
-    for name, want in wants.items():
-        path = prefix + name
-        if name not in has:
-            yield "missing", f"missing {path} {want.dataType.simpleString()}{hint(name, extra)}"
-            continue
-        yield from _type_diff(path, has[name].dataType, want.dataType)
-        yield from _null_diff(path, has[name].nullable, want.nullable)
-    for name in extra:
-        yield "extra", f"unexpected {prefix}{name} {has[name].dataType.simpleString()}"
-    for name in has:
-        if actual.names.count(name) > 1:
-            yield "twice", f"{prefix}{name} appears twice"
-    got, order = [n for n in has if n in wants], [n for n in wants if n in has]
-    if got != order:
-        where = f" in {prefix.rstrip('.')}" if prefix else ""
-        yield "order", f"order{where} is {', '.join(got)}; expected {', '.join(order)}"
-
-
-def _type_diff(path: str, actual: T.DataType, expected: T.DataType) -> Iterator[tuple[str, str]]:
-    if isinstance(actual, T.StructType) and isinstance(expected, T.StructType):
-        yield from _struct_diff(f"{path}.", actual, expected)
-    elif isinstance(actual, T.ArrayType) and isinstance(expected, T.ArrayType):
-        yield from _type_diff(f"{path}.element", actual.elementType, expected.elementType)
-        yield from _null_diff(f"{path}.element", actual.containsNull, expected.containsNull)
-    elif isinstance(actual, T.MapType) and isinstance(expected, T.MapType):
-        yield from _type_diff(f"{path}.key", actual.keyType, expected.keyType)
-        yield from _type_diff(f"{path}.value", actual.valueType, expected.valueType)
-        yield from _null_diff(f"{path}.value", actual.valueContainsNull, expected.valueContainsNull)
-    elif actual != expected:
-        yield "type", f"{path} is {actual.simpleString()}, expected {expected.simpleString()}"
-
-
-def _null_diff(path: str, actual: bool, expected: bool) -> Iterator[tuple[str, str]]:
-    if actual != expected:
-        said = {True: "nullable", False: "not null"}
-        yield "null", f"{path} is {said[actual]}, expected {said[expected]}"
 
 
 def infer(
