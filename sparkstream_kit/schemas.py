@@ -396,48 +396,33 @@ def _format_of(path: str) -> str:
 
 
 def to_code(schema: T.StructType) -> str:
-    """Write a schema as Python source that needs PySpark alone and sets `SCHEMA` to an equal schema.
+    """Write a schema as Python source that sets `SCHEMA` to its DDL text, one column to a line.
+
+    Spark itself writes the text, so a session must be running. The text does not say that the elements of an
+    array or the values of a map are never null, and of a column's metadata it has the comment alone.
 
     Args:
         schema: the schema to write.
 
     Returns:
-        The source text, which begins with the imports.
+        The source text. `from_ddl`, the sources of files and `quarantine` take `SCHEMA` as it is.
+
+    Raises:
+        InvalidInputError: no session is running.
 
     Examples:
-        >>> print(to_code(schema_of(key=T.StringType(), tags=T.ArrayType(T.LongType()))))
-        from pyspark.sql.types import ArrayType, LongType, StringType, StructField, StructType
-        <BLANKLINE>
-        SCHEMA = StructType(
-            [
-                StructField("key", StringType()),
-                StructField("tags", ArrayType(LongType())),
-            ]
-        )
-        <BLANKLINE>
+        In a session::
+
+            print(to_code(schema_of(key="string", tags="array<bigint>")))
+            # SCHEMA = (
+            #     "key STRING, "
+            #     "tags ARRAY<BIGINT>"
+            # )
     """
     check(to_code, locals())
-    used: set[str] = set()
-    body = _code(schema, "", used)
-    return f"from pyspark.sql.types import {', '.join(sorted(used))}\n\nSCHEMA = {body}\n"
-
-
-def _code(dtype: T.DataType, indent: str, used: set[str]) -> str:
-    used.add(type(dtype).__name__)
-    if isinstance(dtype, T.ArrayType):
-        nulls = "" if dtype.containsNull else ", containsNull=False"
-        return f"ArrayType({_code(dtype.elementType, indent, used)}{nulls})"
-    if isinstance(dtype, T.MapType):
-        nulls = "" if dtype.valueContainsNull else ", valueContainsNull=False"
-        key, value = _code(dtype.keyType, indent, used), _code(dtype.valueType, indent, used)
-        return f"MapType({key}, {value}{nulls})"
-    if not isinstance(dtype, T.StructType) or not dtype.fields:
-        return repr(dtype)
-    used.add("StructField")
-    inner, lines = indent + 8 * " ", []
-    for field in dtype:
-        nulls = "" if field.nullable else ", nullable=False"
-        notes = f", metadata={field.metadata!r}" if field.metadata else ""
-        name = json.dumps(field.name, ensure_ascii=False)
-        lines.append(f"{inner}StructField({name}, {_code(field.dataType, inner, used)}{nulls}{notes}),\n")
-    return f"StructType(\n{indent}    [\n{''.join(lines)}{indent}    ]\n{indent})"
+    try:
+        columns = [T.StructType([field]).toDDL() for field in schema]
+    except (AssertionError, PySparkRuntimeError) as error:  # the first one on Spark Connect
+        raise InvalidInputError("only a running Spark can write DDL; start a session first") from error
+    body = ', "\n    "'.join(json.dumps(each, ensure_ascii=False)[1:-1] for each in columns)
+    return f'SCHEMA = (\n    "{body}"\n)\n'

@@ -68,8 +68,10 @@ def test_wrong_ddl_is_one_line(ddl, message):
 
 def test_without_a_session_one_line_says_what_to_do():
     script = """
-from sparkstream_kit.schemas import from_ddl, schema_of
-for call in (lambda: from_ddl("a INT"), lambda: schema_of(a="string")):
+from pyspark.sql.types import StringType
+from sparkstream_kit.schemas import from_ddl, schema_of, to_code
+schema = schema_of(a=StringType())
+for call in (lambda: from_ddl("a INT"), lambda: schema_of(a="string"), lambda: to_code(schema)):
     try: call()
     except ValueError as error: print(error)
 """
@@ -77,6 +79,7 @@ for call in (lambda: from_ddl("a INT"), lambda: schema_of(a="string")):
     assert done.stdout.splitlines() == [
         "only a running Spark can read DDL 'a INT'; start a session first",
         "only a running Spark can read column a: type 'string'; start a session first",
+        "only a running Spark can write DDL; start a session first",
     ]
 
 
@@ -370,35 +373,26 @@ def test_infer_says_in_one_line_what_is_wrong(spark, tmp_path, name, given, mess
     [
         SALES,
         T.StructType([]),
-        from_dataclass(Order),
+        from_dataclass(Item),
         T.StructType()
         .add("a", T.VarcharType(5))
         .add("b", T.DayTimeIntervalType(0, 3))
         .add("c", T.TimestampNTZType()),
         T.StructType([T.StructField('it\'s "odd"\n\\é', T.StringType(), metadata={"comment": "it's"})]),
-        T.StructType([T.StructField("s", T.MapType(T.StringType(), SALES, valueContainsNull=False))]),
+        schema_of(s=T.MapType(T.StringType(), SALES)),
     ],
 )
 def test_the_code_makes_an_equal_schema(schema):
     names: dict[str, Any] = {}
     exec(to_code(schema), names)  # noqa: S102 - the code is our own
-    assert names["SCHEMA"] == schema
+    assert T.StructType.fromDDL(names["SCHEMA"]) == schema
 
 
 def test_the_code_has_one_column_a_line():
     assert to_code(schema_of(key="string", sale=SALES)) == (
-        "from pyspark.sql.types import DecimalType, StringType, StructField, StructType\n"
-        "\n"
-        "SCHEMA = StructType(\n"
-        "    [\n"
-        '        StructField("key", StringType()),\n'
-        '        StructField("sale", StructType(\n'
-        "            [\n"
-        '                StructField("ProductKey", StringType()),\n'
-        '                StructField("SaleAmount", DecimalType(12,2)),\n'
-        "            ]\n"
-        "        )),\n"
-        "    ]\n"
+        "SCHEMA = (\n"
+        '    "key STRING, "\n'
+        '    "sale STRUCT<ProductKey: STRING, SaleAmount: DECIMAL(12,2)>"\n'
         ")\n"
     )
 
