@@ -166,59 +166,50 @@ def from_dataclass(cls: type[Any]) -> T.StructType:
     """
     if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls)):
         raise InvalidInputError(f"from_dataclass needs a dataclass (the class itself), not {said(cls)}")
-    return _struct(cls, cls.__name__, ())
-
-
-def _struct(cls: type[Any], path: str, outer: tuple[type, ...]) -> T.StructType:
-    if cls in outer:
-        raise InvalidInputError(
-            f"{path}: {cls.__name__} contains itself, which Spark's types cannot; "
-            "keep a key of the other row instead"
-        )
     try:
-        hints = get_type_hints(cls, include_extras=True)
-    except NameError as error:
-        raise InvalidInputError(
-            f"{path}: the annotation {error.name} is not defined at run time; import it outside TYPE_CHECKING"
-        ) from error
+        return _struct(cls, cls.__name__)
+    except (NameError, RecursionError) as error:  # of an annotation; of a class that contains itself
+        raise InvalidInputError(f"cannot make a schema of {cls.__name__}: {error}") from error
+
+
+def _struct(cls: type[Any], path: str) -> T.StructType:
+    hints = get_type_hints(cls, include_extras=True)
     schema = T.StructType()
     for field in dataclasses.fields(cls):
-        schema.add(field.name, *_from_hint(hints[field.name], f"{path}.{field.name}", (*outer, cls)))
+        schema.add(field.name, *_from_hint(hints[field.name], f"{path}.{field.name}"))
     return schema
 
 
-def _from_hint(given: Any, path: str, outer: tuple[type, ...], *extras: Any) -> tuple[T.DataType, bool]:
+def _from_hint(given: Any, path: str, *extras: Any) -> tuple[T.DataType, bool]:
     """Return the Spark type of an annotation and whether it may be null; `extras` come from `Annotated`."""
     origin, args = get_origin(given), get_args(given)
     if origin is Annotated:
-        return _from_hint(args[0], path, outer, *args[1:], *extras)
+        return _from_hint(args[0], path, *args[1:], *extras)
     if origin in (Union, types.UnionType) and len(args) == 2 and types.NoneType in args:  # noqa: PLR2004 - X | None
-        return _from_hint(args[args[0] is types.NoneType], path, outer, *extras)[0], True
+        return _from_hint(args[args[0] is types.NoneType], path, *extras)[0], True
     for extra in extras:
-        if isinstance(extra, type) and issubclass(extra, T.DataType):
-            raise InvalidInputError(
-                f"{path}: {extra.__name__} is a class; write a type, such as {extra.__name__}()"
-            )
-    chosen = next((extra for extra in extras if isinstance(extra, T.DataType)), None)
-    return chosen or _bare_type(given, path, outer, extras), False
+        match extra:
+            case T.DataType():
+                return extra, False
+            case (int(precision), int(scale)) if given is decimal.Decimal:
+                return T.DecimalType(precision, scale), False
+            case type() if issubclass(extra, T.DataType):
+                raise InvalidInputError(
+                    f"{path}: {extra.__name__} is a class; write a type, such as {extra.__name__}()"
+                )
+    return _bare_type(given, path), False
 
 
-def _bare_type(given: Any, path: str, outer: tuple[type, ...], extras: tuple[Any, ...]) -> T.DataType:
+def _bare_type(given: Any, path: str) -> T.DataType:
     """Return the Spark type of an annotation without `Annotated` and `| None`."""
     origin, args = get_origin(given), get_args(given)
-    if given is decimal.Decimal:
-        return _annotated_decimal(path, extras)
     if origin is list and args:
-        return T.ArrayType(*_from_hint(args[0], f"{path}.element", outer))
+        return T.ArrayType(*_from_hint(args[0], f"{path}.element"))
     if origin is dict and args:
-        key, key_nullable = _from_hint(args[0], f"{path}.key", outer)
-        if key_nullable:
-            raise InvalidInputError(
-                f"{path}.key may be None, which Spark's maps do not allow; drop the '| None'"
-            )
-        return T.MapType(key, *_from_hint(args[1], f"{path}.value", outer))
+        key = _from_hint(args[0], f"{path}.key")[0]
+        return T.MapType(key, *_from_hint(args[1], f"{path}.value"))
     if isinstance(given, type) and dataclasses.is_dataclass(given):
-        return _struct(given, path, outer)
+        return _struct(given, path)
     if given not in _PYTHON_TYPES:
         shown = given.__name__ if isinstance(given, type) and not origin else str(given)
         raise InvalidInputError(
@@ -226,19 +217,6 @@ def _bare_type(given: Any, path: str, outer: tuple[type, ...], extras: tuple[Any
             "Annotated[Decimal, (12, 2)], list[T], dict[K, V], dataclasses, Annotated[T, DataType], X | None"
         )
     return _PYTHON_TYPES[given]
-
-
-def _annotated_decimal(path: str, extras: tuple[Any, ...]) -> T.DecimalType:
-    for extra in extras:
-        match extra:
-            case (int(precision), int(scale)):
-                if precision not in range(1, 39) or scale not in range(precision + 1):
-                    raise InvalidInputError(
-                        f"{path}: decimal({precision},{scale}) does not exist; precision is 1 to 38, scale 0 "
-                        "to precision"
-                    )
-                return T.DecimalType(precision, scale)
-    raise InvalidInputError(f"{path}: Decimal needs precision and scale; write Annotated[Decimal, (12, 2)]")
 
 
 def diff(
