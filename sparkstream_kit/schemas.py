@@ -41,11 +41,9 @@ _Frame = TypeVar("_Frame", DataFrame, T.StructType)
 _TYPE_NAMES = """bigint binary boolean byte date decimal double float int integer long short smallint string
     timestamp timestamp_ntz tinyint"""
 
-# The formats that `infer` reads, and how it recognizes one by a file's name or first bytes.
+# The formats that `infer` reads, and how it recognizes one by a file's name.
 _FORMATS = ("csv", "json", "orc", "parquet")
 _BY_NAME = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson": "json", ".tsv": "csv"}
-_BY_BYTES = {b"PAR1": "parquet", b"ORC": "orc", b"{": "json"}
-_START = 100  # bytes
 
 _log = logging.getLogger(__name__)
 
@@ -108,21 +106,12 @@ def schema_of(**columns: str | T.DataType) -> T.StructType:
     """
     schema = T.StructType()
     for name, given in columns.items():
-        schema.add(name, given if isinstance(given, T.DataType) else _named_type(name, given))
+        if not isinstance(given, str | T.DataType):
+            raise InvalidInputError(
+                f"column {name} is {said(given)}; give a type's name, such as 'string', or a DataType"
+            )
+        schema.add(name, _parsed(given, f"column {name}: type") if isinstance(given, str) else given)
     return schema
-
-
-def _named_type(name: str, given: object) -> T.DataType:
-    if not isinstance(given, str):
-        raise InvalidInputError(
-            f"column {name} is {said(given)}; give a type's name, such as 'string', or a DataType"
-        )
-    dtype = _parsed(given, f"column {name}: type")
-    if isinstance(dtype, T.StructType) and not given.lower().lstrip().startswith("struct"):
-        raise InvalidInputError(
-            f"column {name}: {given!r} is not a type; write 'struct<name: type>' for nested columns"
-        )
-    return dtype
 
 
 def _parsed(text: str, what: str) -> T.DataType:
@@ -322,7 +311,7 @@ def infer(
         spark: the session, classic or Connect.
         path: a file, a folder or a glob.
         format: csv, json, orc or parquet. Default: from the name of the first file (`.json`, `.jsonl`,
-            `.parquet`, …) or, for a file on this machine, from its first bytes; otherwise csv.
+            `.parquet`, …), otherwise csv.
         **options: Spark's reader options (`header=True`, `sep=";"`, `samplingRatio=0.1`).
 
     Returns:
@@ -360,17 +349,12 @@ def infer(
 
 
 def _format_of(path: str) -> str:
-    """Return the format of the first file at a path: by its name, by its first bytes, or csv."""
+    """Return the format of the first file at a path: by its name, or csv."""
     local = _files.plain(path)
     tops = sorted(glob(local)) if local else []  # noqa: PTH207 - of an absolute path or a relative one
     below = [sorted(p for p in Path(top).rglob("[!._]*") if p.is_file()) or [Path(top)] for top in tops]
     first = below[0][0] if below else Path(path)
-    by_name = [_BY_NAME[ending] for ending in first.suffixes[::-1] if ending in _BY_NAME]
-    if by_name or not first.is_file():
-        return by_name[0] if by_name else "csv"
-    with first.open("rb") as file:
-        start = file.read(_START).removeprefix(b"\xef\xbb\xbf").lstrip()
-    return next((kind for begin, kind in _BY_BYTES.items() if start.startswith(begin)), "csv")
+    return next((_BY_NAME[ending] for ending in first.suffixes[::-1] if ending in _BY_NAME), "csv")
 
 
 def to_code(schema: T.StructType) -> str:

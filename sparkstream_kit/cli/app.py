@@ -174,7 +174,7 @@ def _warm() -> None:
 def _schema(
     path: Annotated[str, argument("PATH", "Sample files: a file, a folder or a glob.")],
     *,
-    format: Annotated[str | None, flag("NAME", f"{', '.join(_FORMATS)}. Default: as they look.")] = None,  # noqa: A002
+    format: Annotated[str | None, flag("NAME", f"{', '.join(_FORMATS)}. Default: by their names.")] = None,  # noqa: A002
     header: Annotated[bool, switch("--header", "CSV files begin with column names.")] = False,
 ) -> None:
     """Print the schema of sample files, as Python code. Spark infers double for money; make it decimal."""
