@@ -411,7 +411,7 @@ def warm() -> Path:
     archive = Archive.of_this_launch()
     if archive is None:
         raise InvalidInputError("no Java was found: install Java 17 or newer, or set JAVA_HOME")
-    if archive.usable():
+    if archive.path.exists():
         return archive.path
     private_folder(archive.path.parent)
     with tempfile.TemporaryDirectory(dir=archive.path.parent, prefix=".warm-") as folder:
