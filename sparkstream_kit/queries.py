@@ -51,38 +51,6 @@ if TYPE_CHECKING:
 __all__ = ["start"]
 
 
-def _check_realtime(frame: DataFrame, sink: Sink, mode: str) -> None:
-    """Refuse a real-time query that no version of Spark can run.
-
-    Which operators run in real time differs between versions: Spark itself refuses the others, with a clear
-    message.
-
-    Raises:
-        InvalidInputError: this version of Spark has no real-time mode; or the sink, the output mode or a
-            Python function in the query does not work in real time.
-    """
-    if "realTime" not in inspect.signature(DataStreamWriter.trigger).parameters:
-        raise InvalidInputError(
-            f"trigger realTime is in Spark 4.2 and later, and this is {frame.sparkSession.version}; give "
-            "processingTime='0 seconds'"
-        )
-    if sink.realtime is None:
-        raise InvalidInputError(
-            f"trigger realTime cannot write to {sink.kind}: it has no batches to hand over; give "
-            "sinks.kafka, or processingTime='0 seconds'"
-        )
-    if mode != "update":
-        raise InvalidInputError(f"trigger realTime writes in mode update, not {mode}; give mode='update'")
-    if plan.runs_python(frame):
-        raise InvalidInputError(
-            "trigger realTime runs no Python function; leave it out, or give processingTime='0 seconds'"
-        )
-
-
-# How a dry run describes some triggers.
-_WORDS = {"processingTime": "a batch every {}", "availableNow": "the input that is there, then it ends"}
-
-
 def _planned(
     asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str, str]], **guarding: Any
 ) -> Planned:
@@ -131,10 +99,9 @@ def _sinks(sink: Sink) -> list[str]:
 
 
 def _when(trigger: dict[str, Any]) -> str:
-    """Describe a trigger in words, for a dry run."""
-    for word, value in trigger.items():
-        return _WORDS.get(word, f"{word} {{}}").format(value)
-    return "a batch as soon as the last one has ended"
+    """Describe a trigger as it was given, for a dry run."""
+    given = (f"{word}={value}" for word, value in trigger.items())
+    return next(given, "a batch as soon as the last one has ended")
 
 
 def _progress(location: Place | None, logs: Logs | None) -> str:
@@ -156,7 +123,7 @@ _WRITTEN = re.compile(r"(?:folder |file |Delta table |table .* in sqlite[^:]*://
 
 _log = logging.getLogger(__name__)
 
-_TRIGGERS = ("availableNow", "continuous", "once", "processingTime", "realTime")
+_TRIGGERS = [*inspect.signature(DataStreamWriter.trigger).parameters][1:]  # realTime from Spark 4.2 on
 # A start changes settings of the session for a moment, so two threads must not start queries at once.
 _one_at_a_time = threading.RLock()
 _ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
@@ -227,13 +194,15 @@ def start(
     """
     check(start, locals())
     trigger = _trigger(trigger)
-    _check_sink(sink, mode, checkpoint)
+    _check_sink(sink, mode, checkpoint, trigger)
     if not frame.isStreaming:
         raise InvalidInputError(
             f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
         )
-    if "realTime" in trigger:
-        _check_realtime(frame, sink, mode)
+    if "realTime" in trigger and plan.has(frame, "TransformWithState"):  # Spark fails without saying why
+        raise InvalidInputError(
+            "trigger realTime runs no function with memory; give processingTime='0 seconds'"
+        )
     name = _name(frame, sink, name)
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
     asked = _Asked(frame, sink, name, mode, location)
@@ -411,11 +380,6 @@ def _trigger(given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidInputError: an unknown keyword, more than one trigger, or a value that cannot be used.
     """
-    if "trigger" in given:
-        raise InvalidInputError(
-            f"start(): trigger is {said(given['trigger'])}; give Spark's own keyword in its place, such as "
-            "processingTime='5 seconds' or availableNow=True"
-        )
     reject_unknown("keyword of start()", given, [*(start.__kwdefaults__ or ()), *_TRIGGERS])
     if len(given) > 1:
         raise InvalidInputError(
@@ -431,12 +395,22 @@ def _trigger(given: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None) -> None:
-    """Refuse an output mode that the sink does not support, and a missing checkpoint that the sink needs."""
+def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None, trigger: Mapping[str, Any]) -> None:
+    """Refuse an output mode or a trigger that the sink does not support, and a checkpoint that is missing.
+
+    Spark itself refuses most of what does not run in real time: it is not the same in all versions.
+    """
     if mode not in sink.modes:
         raise InvalidInputError(
             f"sink {sink.kind} supports output mode {' and '.join(sink.modes)}, not {mode}; {sink.advice}"
         )
+    if "realTime" in trigger and sink.realtime is None:
+        raise InvalidInputError(
+            f"trigger realTime cannot write to {sink.kind}: it has no batches to hand over; give "
+            "sinks.kafka, or processingTime='0 seconds'"
+        )
+    if "realTime" in trigger and mode != "update":  # Spark would say it after the start, and a dry run never
+        raise InvalidInputError(f"trigger realTime writes in mode update, not {mode}; give mode='update'")
     if sink.needs_checkpoint and checkpoint is None:
         raise InvalidInputError(
             f"sink {sink.kind} needs a checkpoint: without one a restart would write every row again; "

@@ -39,7 +39,7 @@ def test_it_says_what_would_run_and_run_ends_with_it(lines, folder, tmp_path):
   sink       snapshot to file {tmp_path}/t.csv: the last batch's result, whole
   checkpoint {tmp_path}/ckpt (new)
   input      files of {folder}
-  trigger    a batch every 5 seconds"""
+  trigger    processingTime=5 seconds"""
     assert str(planned) == said
     with pytest.raises(DryRun) as end:
         run(planned, run_for=5)
@@ -56,7 +56,7 @@ def test_it_goes_on_where_the_checkpoint_stands_and_leaves_it_as_it_is(lines, tm
     before = tree(tmp_path)
     planned = start(lines, sink, dry_run=True, **how)
     assert f"checkpoint {tmp_path}/ckpt (it goes on after batch 0)" in str(planned)
-    assert "trigger    the input that is there, then it ends" in str(planned)
+    assert "trigger    availableNow=True" in str(planned)
     assert tree(tmp_path) == before
     run(start(lines, sink, **how))  # the lock is free
 
