@@ -2,7 +2,7 @@
 
 `start` checks the arguments, guards the checkpoint (`checkpoints.guard`), opens the sink, starts Spark's
 query and notes what `runs.run` needs to know about it later. Of this module only `start` is public; the
-private functions are its steps.
+private functions are its steps. A dry run makes a `Planned` in place of a query.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit._dry_run import Planned
     from sparkstream_kit._spark.place import Place
     from sparkstream_kit.checkpoints.logs import Logs
     from sparkstream_kit.sinks import Sink
@@ -51,8 +50,26 @@ if TYPE_CHECKING:
 __all__ = ["start"]
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A query that `start(…, dry_run=True)` has checked and not started; printing it shows what would run.
+
+    Attributes:
+        name: the query's name.
+        says: pairs of a label, such as `mode`, `sink`, `checkpoint`, `input` or `trigger`, and its text. A
+            label can occur several times.
+    """
+
+    name: str
+    says: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        """Return a line with the query's name, and one line for each pair in `says`."""
+        return "\n".join([f"query {self.name}", *(f"  {what:<11}{text}" for what, text in self.says)])
+
+
 def _planned(asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str, str]]) -> Planned:
-    """Check a query as its start does, and return what would run; nothing that the checks create remains.
+    """Check a query as its start does, and return what would run; the checks create nothing.
 
     On Spark Connect only a real start finds out whether Spark allows the plan in this output mode.
 
@@ -65,12 +82,10 @@ def _planned(asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str
     Raises:
         InvalidInputError: as for `start`.
     """
-    from sparkstream_kit import _dry_run  # imported here, because only a dry run needs it
-
     query, sink, location = asked.query, asked.sink, asked.location
     begins = [("mode", query.mode), *(("sink", said) for said in _sinks(sink))]
     if carried:
-        return _dry_run.Planned(query.name, (*begins, *carried, ("trigger", _when(trigger))))
+        return Planned(query.name, (*begins, *carried, ("trigger", _when(trigger))))
     with guard(query, location, dry_run=True) as guarded:
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(query.frame)
@@ -81,10 +96,10 @@ def _planned(asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str
             *begins,
             ("checkpoint", _progress(location, guarded.logs)),
             *(("change", what) for what in guarded.changes),
-            *(("input", _dry_run.meant(said)) for said in dict.fromkeys(map(str, query.inputs))),
+            *(("input", said) for said in dict.fromkeys(map(str, query.inputs))),
             ("trigger", _when(trigger)),
         ]
-        return _dry_run.Planned(query.name, tuple(says))
+        return Planned(query.name, tuple(says))
 
 
 def _sinks(sink: Sink) -> list[str]:
