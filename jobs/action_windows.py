@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         how = jobflags.for_start(args) | {"checkpoint": f"{out}/_checkpoint/rows"}
         begun = [start(events(jobflags.lines(spark, args), args.watermark), sink, name="action_rows", **how)]
         ends, summaries = jobflags.for_run(args), []
-        if args.available_now and not args.dry_run:  # the second query takes the rows that are there then
+        if args.available_now or args.dry_run:  # the second query takes the rows that are there then
             summaries = [run(begun.pop(), **ends | {"drain": False})]
             ends["run_for"] = args.run_for and max(args.run_for - summaries[0].seconds, 0.001)
         if not summaries or summaries[0].ended_by == "end of input":

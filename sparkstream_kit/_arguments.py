@@ -14,8 +14,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.util import find_spec
-from inspect import currentframe
 from numbers import Integral, Real
 from types import ModuleType
 from typing import Any
@@ -43,7 +41,7 @@ def attributes(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[
     return __getattr__
 
 
-def missing(package: str, name: str, *known: Iterable[str]) -> Exception:
+def missing(package: str, name: str, *known: Iterable[str]) -> AttributeError:
     """Return the error for a name that a package does not have, with the known name that may be meant.
 
     Args:
@@ -52,18 +50,7 @@ def missing(package: str, name: str, *known: Iterable[str]) -> Exception:
         *known: names that the package has, in groups; the likelier groups come first.
     """
     near = "" if name.startswith("_") else next(filter(None, (hint(name, names) for names in known)), "")
-    # For an AttributeError, `from package import name` looks for a module and then hides our message.
-    if near and _is_from_import() and find_spec(f"{package}.{name}") is None:
-        return ImportError(f"cannot import name {name!r} from {package!r}{near}", name=package)
     return AttributeError(f"module {package!r} has no attribute {name!r}{near}")
-
-
-def _is_from_import() -> bool:
-    """Return whether the caller is `from package import name`, which hides the text of an AttributeError."""
-    frame = currentframe()
-    while frame is not None and frame.f_code.co_name in ("_is_from_import", "missing", "__getattr__"):
-        frame = frame.f_back
-    return frame is not None and frame.f_code.co_name == "_handle_fromlist"
 
 
 _SHOWN = 60  # characters of a string that a message shows

@@ -48,7 +48,7 @@ def java_options() -> str:
         True
     """
     with suppress(InvalidInputError, OSError):  # no home folder, or unreadable files: no archive can be used
-        if (archive := Archive.of_this_launch()) is not None and archive.usable():
+        if (archive := Archive.of_this_launch()) is not None and archive.path.exists():
             renewing = "-XX:+AutoCreateSharedArchive " if archive.renews_itself else ""
             # A damaged archive crashes the JVM unless its checksums are verified; verifying takes no
             # measurable time. The path is quoted because Spark's launcher splits the options at blanks.
@@ -79,27 +79,15 @@ class Archive(NamedTuple):
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         return cls(_folder() / f"java{major}-{key}.jsa", major >= _RENEWS_ITSELF)
 
-    def usable(self) -> bool:
-        """Return whether the archive exists and is complete: Java 17 crashes on one that is cut short."""
-        if self.renews_itself:
-            return self.path.exists()
-        with suppress(OSError):
-            return self._note.read_text("utf-8") == str(self.path.stat().st_size)
-        return False
-
     def keep(self, made: Path) -> None:
         """Install a new archive as a whole; in a virtual environment, remove those that it replaces."""
         if _in_environment():  # the user's cache is shared, and others may use the archives there
             for old in self.path.parent.glob(f"{self.path.name.partition('-')[0]}-*"):
                 old.unlink(missing_ok=True)  # another `warm` may have removed it
-        size = made.stat().st_size
         made.chmod(0o600)  # anyone who can write to the archive can run code in our JVMs
+        with made.open("rb") as file:
+            os.fsync(file.fileno())  # Java 17 crashes on an archive that a power cut has left short
         made.replace(self.path)
-        _files.replace(self._note, [str(size)], private=True)
-
-    @property
-    def _note(self) -> Path:
-        return self.path.with_suffix(".jsa.size")
 
 
 def _in_environment() -> bool:

@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparkstream_kit._dry_run import would_make
 from sparkstream_kit._durations import delay_of, not_negative
 from sparkstream_kit._exits import exit_codes, take_standard_streams
 from sparkstream_kit._files import plain
@@ -623,11 +622,11 @@ def _posts(spark: SparkSession, args: Namespace, most: int | None) -> DataFrame:
     """Read the posts of `--url`, through the folder of `--spool` or a temporary folder."""
     from sparkstream_kit import sources
 
-    if getattr(args, "spool", None) is None:
+    dry_run = getattr(args, "dry_run", False)
+    if getattr(args, "spool", None) is None or (dry_run and not Path(args.spool).exists()):
         args.temporary_spool = tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True)
         args.spool = args.temporary_spool.name
-    if getattr(args, "dry_run", False):
-        would_make(args.spool)
+    if dry_run:
         return sources.posts(spark, args.spool, max_files_per_trigger=most).select("value")
     return sources.posts(spark, args.url, spool=args.spool, max_files_per_trigger=most).select("value")
 

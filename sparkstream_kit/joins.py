@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import shutil
-import zlib
 from functools import partial, reduce
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -163,10 +163,10 @@ def reloading(
     """Join each batch with the current rows of a table, for tables that change while the stream runs.
 
     `sink.taking(joins.reloading(…))` joins the batches before a sink that works batch by batch. The table is
-    read again for each batch. Its rows are copied to a folder beside the checkpoint, unless a copy with the
-    same rows is there, and the batch is joined with the copy, so a batch replayed after a crash is joined
-    with the same rows. This suits tables of some thousand rows. Copies are removed as Spark removes its
-    commits.
+    read again for each batch. Its rows are copied to a folder in the checkpoint, and the batch is joined with
+    the copy, so a batch replayed after a crash is joined with the same rows. There is a copy for each batch
+    whose commit Spark keeps (`spark.sql.streaming.minBatchesToRetain`, 100 by default), so this suits tables
+    of some thousand rows.
 
     A query without a checkpoint copies nothing, because none of its batches can be replayed.
 
@@ -214,19 +214,9 @@ def reloading(
 
 
 def _copied(table: DataFrame, copies: Path) -> str:
-    """Copy a table to a folder that is named after a checksum of its rows, and return the folder's name."""
-    new = copies / ".new"
-    table.coalesce(1).write.mode("overwrite").parquet(_files.for_spark(new))
-    copy = _read_copy(table.sparkSession, new)
-    # A checksum that does not depend on the order of the rows: their number and the sum of their hashes.
-    each = F.xxhash64(F.to_json(F.struct(*(column(name) for name in copy.columns))))
-    sums = copy.select(F.count("*"), F.sum(each.cast("decimal(38,0)"))).collect()[0]
-    kinds = zlib.crc32(copy.schema.json().encode())
-    name = f"{kinds:08x}-{sums[0]}-{sums[1] or 0}"
-    if (copies / name).exists():
-        shutil.rmtree(new)
-    else:
-        new.rename(copies / name)
+    """Copy a table to a new folder, and return the folder's name."""
+    name = uuid4().hex
+    table.coalesce(1).write.parquet(_files.for_spark(copies / name))
     return name
 
 

@@ -204,7 +204,7 @@ class Verdict:
 
     Attributes:
         level: `bad` if the query gets worse without intervention, or waits for ever; `warn` if it could do
-            better; `ok` for a remark on a query that does well.
+            better.
         text: the finding, with numbers, and what to do about it.
     """
 
@@ -435,15 +435,11 @@ class RunSummary:
     warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return a line for each query, warning, verdict (except `ok`) and hint, and one for the run."""
+        """Return a line for each query, warning, verdict and hint, and one for the run."""
         lines = [str(query) for query in self.queries]
         lines += [f"warning: {warning}" for warning in self.warnings]
-        lines += [
-            f"verdict: query {query.name}: {said}"
-            for query in self.queries
-            for said in query.verdicts
-            if said.level != "ok"
-        ]
+        for query in self.queries:
+            lines += [f"verdict: query {query.name}: {said}" for said in query.verdicts]
         for query in self.queries:
             if query.waiting_rows and self.ended_by == "end of input":
                 kept = count(query.waiting_rows, "row")

@@ -2,7 +2,7 @@
 
 `start` checks the arguments, guards the checkpoint (`checkpoints.guard`), opens the sink, starts Spark's
 query and notes what `runs.run` needs to know about it later. Of this module only `start` is public; the
-private functions are its steps.
+private functions are its steps. A dry run makes a `Planned` in place of a query.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import re
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit._dry_run import Planned
     from sparkstream_kit._spark.place import Place
     from sparkstream_kit.checkpoints.logs import Logs
     from sparkstream_kit.sinks import Sink
@@ -51,42 +50,26 @@ if TYPE_CHECKING:
 __all__ = ["start"]
 
 
-def _check_realtime(frame: DataFrame, sink: Sink, mode: str) -> None:
-    """Refuse a real-time query that no version of Spark can run.
+@dataclass(frozen=True)
+class Planned:
+    """A query that `start(…, dry_run=True)` has checked and not started; printing it shows what would run.
 
-    Which operators run in real time differs between versions: Spark itself refuses the others, with a clear
-    message.
-
-    Raises:
-        InvalidInputError: this version of Spark has no real-time mode; or the sink, the output mode or a
-            Python function in the query does not work in real time.
+    Attributes:
+        name: the query's name.
+        says: pairs of a label, such as `mode`, `sink`, `checkpoint`, `input` or `trigger`, and its text. A
+            label can occur several times.
     """
-    if "realTime" not in inspect.signature(DataStreamWriter.trigger).parameters:
-        raise InvalidInputError(
-            f"trigger realTime is in Spark 4.2 and later, and this is {frame.sparkSession.version}; give "
-            "processingTime='0 seconds'"
-        )
-    if sink.realtime is None:
-        raise InvalidInputError(
-            f"trigger realTime cannot write to {sink.kind}: it has no batches to hand over; give "
-            "sinks.kafka, or processingTime='0 seconds'"
-        )
-    if mode != "update":
-        raise InvalidInputError(f"trigger realTime writes in mode update, not {mode}; give mode='update'")
-    if plan.runs_python(frame):
-        raise InvalidInputError(
-            "trigger realTime runs no Python function; leave it out, or give processingTime='0 seconds'"
-        )
+
+    name: str
+    says: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        """Return a line with the query's name, and one line for each pair in `says`."""
+        return "\n".join([f"query {self.name}", *(f"  {what:<11}{text}" for what, text in self.says)])
 
 
-# How a dry run describes some triggers.
-_WORDS = {"processingTime": "a batch every {}", "availableNow": "the input that is there, then it ends"}
-
-
-def _planned(
-    asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str, str]], **guarding: Any
-) -> Planned:
-    """Check a query as its start does, and return what would run; nothing that the checks create remains.
+def _planned(asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str, str]]) -> Planned:
+    """Check a query as its start does, and return what would run; the checks create nothing.
 
     On Spark Connect only a real start finds out whether Spark allows the plan in this output mode.
 
@@ -95,31 +78,28 @@ def _planned(
         trigger: its trigger, as Spark takes it.
         carried: the lines of the description that `_carry_over` returned. If there are any, it has made all
             checks already, and the checkpoint would still have to be made.
-        **guarding: further arguments of `guard`.
 
     Raises:
         InvalidInputError: as for `start`.
     """
-    from sparkstream_kit import _dry_run  # imported here, because only a dry run needs it
-
-    frame, sink, location = asked.frame, asked.sink, asked.location
-    begins = [("mode", asked.mode), *(("sink", said) for said in _sinks(sink))]
+    query, sink, location = asked.query, asked.sink, asked.location
+    begins = [("mode", query.mode), *(("sink", said) for said in _sinks(sink))]
     if carried:
-        return _dry_run.Planned(asked.name, (*begins, *carried, ("trigger", _when(trigger))))
-    with guard(frame, location, asked.name, asked.mode, dry_run=True, **guarding) as guarded:
+        return Planned(query.name, (*begins, *carried, ("trigger", _when(trigger))))
+    with guard(query, location, dry_run=True) as guarded:
         if "realTime" in trigger and sink.realtime is not None:
-            sink.realtime(frame)
+            sink.realtime(query.frame)
         elif sink.open is not None:
-            sink.open(frame, location, Opening(makes=False))
-        plan.check_mode(frame, asked.mode)
+            sink.open(query.frame, location, Opening(makes=False))
+        plan.check_mode(query.frame, query.mode)
         says = [
             *begins,
             ("checkpoint", _progress(location, guarded.logs)),
             *(("change", what) for what in guarded.changes),
-            *(("input", _dry_run.meant(said)) for said in dict.fromkeys(map(str, plan.inputs_of(frame)))),
+            *(("input", said) for said in dict.fromkeys(map(str, query.inputs))),
             ("trigger", _when(trigger)),
         ]
-        return _dry_run.Planned(asked.name, tuple(says))
+        return Planned(query.name, tuple(says))
 
 
 def _sinks(sink: Sink) -> list[str]:
@@ -131,10 +111,9 @@ def _sinks(sink: Sink) -> list[str]:
 
 
 def _when(trigger: dict[str, Any]) -> str:
-    """Describe a trigger in words, for a dry run."""
-    for word, value in trigger.items():
-        return _WORDS.get(word, f"{word} {{}}").format(value)
-    return "a batch as soon as the last one has ended"
+    """Describe a trigger as it was given, for a dry run."""
+    given = (f"{word}={value}" for word, value in trigger.items())
+    return next(given, "a batch as soon as the last one has ended")
 
 
 def _progress(location: Place | None, logs: Logs | None) -> str:
@@ -156,7 +135,7 @@ _WRITTEN = re.compile(r"(?:folder |file |Delta table |table .* in sqlite[^:]*://
 
 _log = logging.getLogger(__name__)
 
-_TRIGGERS = ("availableNow", "continuous", "once", "processingTime", "realTime")
+_TRIGGERS = [*inspect.signature(DataStreamWriter.trigger).parameters][1:]  # realTime from Spark 4.2 on
 # A start changes settings of the session for a moment, so two threads must not start queries at once.
 _one_at_a_time = threading.RLock()
 _ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
@@ -227,33 +206,32 @@ def start(
     """
     check(start, locals())
     trigger = _trigger(trigger)
-    _check_sink(sink, mode, checkpoint)
+    _check_sink(sink, mode, checkpoint, trigger)
     if not frame.isStreaming:
         raise InvalidInputError(
             f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
         )
-    if "realTime" in trigger:
-        _check_realtime(frame, sink, mode)
+    if "realTime" in trigger and plan.has(frame, "TransformWithState"):  # Spark fails without saying why
+        raise InvalidInputError(
+            "trigger realTime runs no function with memory; give processingTime='0 seconds'"
+        )
     name = _name(frame, sink, name)
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
-    asked = _Asked(frame, sink, name, mode, location)
-    guarding: dict[str, Any] = {"allow_changed_query": allow_changed_query, "moved": moved}
+    asked = _Asked(Query(frame, name, mode, allow_changed_query, moved or {}), sink, location)
     with _starting(asked):
         _refuse_own_input(asked)
         carried = () if continues is None else _carry_over(asked, continues, dry_run=dry_run)
         if dry_run:
-            return _planned(asked, trigger, carried, **guarding)  # type: ignore[return-value]
-        return _start(asked, trigger, **guarding)
+            return _planned(asked, trigger, carried)  # type: ignore[return-value]
+        return _start(asked, trigger)
 
 
 @dataclass(frozen=True)
 class _Asked:
     """The arguments of a start; kept for `drain`, which starts the query once more."""
 
-    frame: DataFrame
+    query: Query
     sink: Sink
-    name: str
-    mode: str
     location: Place | None
 
     def drain(self) -> StreamingQuery | None:
@@ -264,17 +242,18 @@ class _Asked:
             watermark, its mode is `complete`, which has already written everything, or the last batch has
             already run.
         """
-        place = self.location
-        if place is None or self.mode == "complete" or not place.names("state"):
+        place, query = self.location, self.query
+        if place is None or query.mode == "complete" or not place.names("state"):
             return None
-        if not plan.has(self.frame, "EventTimeWatermark"):
+        if not plan.has(query.frame, "EventTimeWatermark"):
             # A last batch would write nothing, and after it the checkpoint would accept no more rows.
             return None
         with at_hand(place) as logs:
             if drained(logs):
                 return None
-        with _starting(self):
-            return _start(self, {"once": True}, drain=True)
+        again = replace(self, query=replace(query, allow_changed=False, moved={}))
+        with _starting(again):
+            return _start(again, {"once": True}, drain=True)
 
 
 def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple[tuple[str, str], ...]:
@@ -288,16 +267,16 @@ def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple
     """
     from sparkstream_kit.checkpoints.evolve import evolve  # imported here, because few starts need it
 
-    frame, sink, place = asked.frame, asked.sink, asked.location
+    frame, sink, place = asked.query.frame, asked.sink, asked.location
     if place is None:
         raise InvalidInputError("start(): continues= needs a new checkpoint; give checkpoint='folder'")
 
     def check_sink(old: Place, makes: bool) -> None:
         if sink.open is not None:  # the opening is not ended: only the real start may take a new epoch
             sink.open(frame, old, Opening(makes=makes))
-        plan.check_mode(frame, asked.mode)
+        plan.check_mode(frame, asked.query.mode)
 
-    changed = Query(frame, asked.name, asked.mode, allow_changed=False, moved={})
+    changed = replace(asked.query, allow_changed=False, moved={})
     old = locate(frame.sparkSession, continues)
     return evolve(changed, sink.writes_to, check_sink, place, old, dry_run=dry_run)
 
@@ -305,38 +284,38 @@ def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple
 @contextmanager
 def _starting(asked: _Asked) -> Iterator[None]:
     """Serialise starts, apply the query's state-store settings, and turn Spark's refusals into one line."""
+    query = asked.query
     try:
-        with _one_at_a_time, in_force(asked.frame.sparkSession, _state_store(asked.frame)):
+        with _one_at_a_time, in_force(query.spark, _state_store(query.frame)):
             yield
     except Exception as err:
         if known := missing_source(err) or wrong_event_time(err):
             raise InvalidInputError(known) from None
         if isinstance(err, AnalysisException):
-            raise InvalidInputError(f"query {asked.name}: {plan.refused(err, asked.mode)}") from err
+            raise InvalidInputError(f"query {query.name}: {plan.refused(err, query.mode)}") from err
         raise
 
 
-def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **guarding: Any) -> StreamingQuery:
+def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> StreamingQuery:
     """Guard the checkpoint, open the sink, start Spark's query, and note it for `run`.
 
     Args:
         asked: the query.
         trigger: its trigger, as Spark takes it.
         drain: plan the last batch, which reads nothing and closes every window, and run only that.
-        **guarding: further arguments of `guard`.
     """
-    frame, sink, name = asked.frame, asked.sink, asked.name
-    location, spark = asked.location, frame.sparkSession
+    frame, name, mode = asked.query.frame, asked.query.name, asked.query.mode
+    sink, location, spark = asked.sink, asked.location, asked.query.spark
     columns = [list(each) for each in frame.dtypes]
     writes = {"sinks": rewind_notes(sink), "targets": list(sink.writes_to), "columns": columns}
-    with guard(frame, location, name, asked.mode, writes=writes, **guarding) as guarded:
+    with guard(asked.query, location, writes=writes) as guarded:
         if guarded.logs is not None:
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
         realtime = sink.realtime if "realTime" in trigger else None
         opening = Opening()
         write = None if realtime or sink.open is None else sink.open(frame, location, opening)
         writer = frame.writeStream if realtime is None else realtime(frame)
-        writer = writer.queryName(name).outputMode(asked.mode)
+        writer = writer.queryName(name).outputMode(mode)
         if write is not None:
             writer = hand_over(writer, keep_printed(write, spark, name))
         elif realtime is None:
@@ -358,7 +337,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False, **gua
         guarded.lock.until_end_of(query)
     interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
     known = Started(
-        *(frame, asked.mode, location, asked.drain, write is not None, interval or None, sink.writes_to),
+        *(frame, mode, location, asked.drain, write is not None, interval or None, sink.writes_to),
         ends=bool(trigger.keys() & {"availableNow", "once"}),
         logs=None if location is None or location.folder is None else guarded.logs,
     )
@@ -382,7 +361,7 @@ def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: b
     elif is_being_drained(logs):
         _log.warning(
             "query %s: it was cut off while it wrote its last windows; now it writes them, and reads no more",
-            asked.name,
+            asked.query.name,
         )
     else:
         return trigger
@@ -411,11 +390,6 @@ def _trigger(given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidInputError: an unknown keyword, more than one trigger, or a value that cannot be used.
     """
-    if "trigger" in given:
-        raise InvalidInputError(
-            f"start(): trigger is {said(given['trigger'])}; give Spark's own keyword in its place, such as "
-            "processingTime='5 seconds' or availableNow=True"
-        )
     reject_unknown("keyword of start()", given, [*(start.__kwdefaults__ or ()), *_TRIGGERS])
     if len(given) > 1:
         raise InvalidInputError(
@@ -431,12 +405,22 @@ def _trigger(given: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None) -> None:
-    """Refuse an output mode that the sink does not support, and a missing checkpoint that the sink needs."""
+def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None, trigger: Mapping[str, Any]) -> None:
+    """Refuse an output mode or a trigger that the sink does not support, and a checkpoint that is missing.
+
+    Spark itself refuses most of what does not run in real time: it is not the same in all versions.
+    """
     if mode not in sink.modes:
         raise InvalidInputError(
             f"sink {sink.kind} supports output mode {' and '.join(sink.modes)}, not {mode}; {sink.advice}"
         )
+    if "realTime" in trigger and sink.realtime is None:
+        raise InvalidInputError(
+            f"trigger realTime cannot write to {sink.kind}: it has no batches to hand over; give "
+            "sinks.kafka, or processingTime='0 seconds'"
+        )
+    if "realTime" in trigger and mode != "update":  # Spark would say it after the start, and a dry run never
+        raise InvalidInputError(f"trigger realTime writes in mode update, not {mode}; give mode='update'")
     if sink.needs_checkpoint and checkpoint is None:
         raise InvalidInputError(
             f"sink {sink.kind} needs a checkpoint: without one a restart would write every row again; "
@@ -448,13 +432,13 @@ def _refuse_own_input(asked: _Asked) -> None:
     """Refuse a sink that writes into an input folder: the query would read its own output."""
     found = (_WRITTEN.fullmatch(target) for target in asked.sink.writes_to)
     written = {match[1]: _spelt(match[1]) for match in found if match}
-    inputs = plan.inputs_of(asked.frame) if written else []
+    inputs = asked.query.inputs if written else []
     for given in (each.path for each in inputs if each.path is not None):
         there = {_spelt(each) for each in [given, *_files.matching(given)]}
         for path, spelt in written.items():
             if any(f"{spelt}/".startswith(f"{each.rstrip('/')}/") for each in there):
                 raise InvalidInputError(
-                    f"query {asked.name}: sink {asked.sink.kind} writes to {path}, which "
+                    f"query {asked.query.name}: sink {asked.sink.kind} writes to {path}, which "
                     f"{'is' if spelt in there else 'lies in'} the input folder {given}; put it elsewhere"
                 )
 

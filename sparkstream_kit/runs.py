@@ -21,7 +21,6 @@ from py4j.protocol import Py4JError
 
 from sparkstream_kit import _waiting, errors
 from sparkstream_kit._arguments import check, is_a
-from sparkstream_kit._dry_run import Planned
 from sparkstream_kit._files import as_json, check_writable
 from sparkstream_kit._spark import plan, shutdown
 from sparkstream_kit._spark import queries as spark_queries
@@ -32,6 +31,7 @@ from sparkstream_kit.checkpoints.logs import Logs, local
 from sparkstream_kit.checkpoints.lost import Backlog, backlog, findings
 from sparkstream_kit.errors import CheckpointDamaged, DryRun, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary, drops
+from sparkstream_kit.queries import Planned
 from sparkstream_kit.sources import samples
 from sparkstream_kit.verdicts import KEPT, Record, Verdict, of_late, of_rules, of_values, record, verdicts
 

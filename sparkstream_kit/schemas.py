@@ -30,7 +30,6 @@ from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, said
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
 
     from pyspark.sql import SparkSession
 
@@ -42,11 +41,9 @@ _Frame = TypeVar("_Frame", DataFrame, T.StructType)
 _TYPE_NAMES = """bigint binary boolean byte date decimal double float int integer long short smallint string
     timestamp timestamp_ntz tinyint"""
 
-# The formats that `infer` reads, and how it recognizes one by a file's name or first bytes.
+# The formats that `infer` reads, and how it recognizes one by a file's name.
 _FORMATS = ("csv", "json", "orc", "parquet")
 _BY_NAME = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson": "json", ".tsv": "csv"}
-_BY_BYTES = {b"PAR1": "parquet", b"ORC": "orc", b"{": "json"}
-_START = 100  # bytes
 
 _log = logging.getLogger(__name__)
 
@@ -109,21 +106,12 @@ def schema_of(**columns: str | T.DataType) -> T.StructType:
     """
     schema = T.StructType()
     for name, given in columns.items():
-        schema.add(name, given if isinstance(given, T.DataType) else _named_type(name, given))
+        if not isinstance(given, str | T.DataType):
+            raise InvalidInputError(
+                f"column {name} is {said(given)}; give a type's name, such as 'string', or a DataType"
+            )
+        schema.add(name, _parsed(given, f"column {name}: type") if isinstance(given, str) else given)
     return schema
-
-
-def _named_type(name: str, given: object) -> T.DataType:
-    if not isinstance(given, str):
-        raise InvalidInputError(
-            f"column {name} is {said(given)}; give a type's name, such as 'string', or a DataType"
-        )
-    dtype = _parsed(given, f"column {name}: type")
-    if isinstance(dtype, T.StructType) and not given.lower().lstrip().startswith("struct"):
-        raise InvalidInputError(
-            f"column {name}: {given!r} is not a type; write 'struct<name: type>' for nested columns"
-        )
-    return dtype
 
 
 def _parsed(text: str, what: str) -> T.DataType:
@@ -167,59 +155,50 @@ def from_dataclass(cls: type[Any]) -> T.StructType:
     """
     if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls)):
         raise InvalidInputError(f"from_dataclass needs a dataclass (the class itself), not {said(cls)}")
-    return _struct(cls, cls.__name__, ())
-
-
-def _struct(cls: type[Any], path: str, outer: tuple[type, ...]) -> T.StructType:
-    if cls in outer:
-        raise InvalidInputError(
-            f"{path}: {cls.__name__} contains itself, which Spark's types cannot; "
-            "keep a key of the other row instead"
-        )
     try:
-        hints = get_type_hints(cls, include_extras=True)
-    except NameError as error:
-        raise InvalidInputError(
-            f"{path}: the annotation {error.name} is not defined at run time; import it outside TYPE_CHECKING"
-        ) from error
+        return _struct(cls, cls.__name__)
+    except (NameError, RecursionError) as error:  # of an annotation; of a class that contains itself
+        raise InvalidInputError(f"cannot make a schema of {cls.__name__}: {error}") from error
+
+
+def _struct(cls: type[Any], path: str) -> T.StructType:
+    hints = get_type_hints(cls, include_extras=True)
     schema = T.StructType()
     for field in dataclasses.fields(cls):
-        schema.add(field.name, *_from_hint(hints[field.name], f"{path}.{field.name}", (*outer, cls)))
+        schema.add(field.name, *_from_hint(hints[field.name], f"{path}.{field.name}"))
     return schema
 
 
-def _from_hint(given: Any, path: str, outer: tuple[type, ...], *extras: Any) -> tuple[T.DataType, bool]:
+def _from_hint(given: Any, path: str, *extras: Any) -> tuple[T.DataType, bool]:
     """Return the Spark type of an annotation and whether it may be null; `extras` come from `Annotated`."""
     origin, args = get_origin(given), get_args(given)
     if origin is Annotated:
-        return _from_hint(args[0], path, outer, *args[1:], *extras)
+        return _from_hint(args[0], path, *args[1:], *extras)
     if origin in (Union, types.UnionType) and len(args) == 2 and types.NoneType in args:  # noqa: PLR2004 - X | None
-        return _from_hint(args[args[0] is types.NoneType], path, outer, *extras)[0], True
+        return _from_hint(args[args[0] is types.NoneType], path, *extras)[0], True
     for extra in extras:
-        if isinstance(extra, type) and issubclass(extra, T.DataType):
-            raise InvalidInputError(
-                f"{path}: {extra.__name__} is a class; write a type, such as {extra.__name__}()"
-            )
-    chosen = next((extra for extra in extras if isinstance(extra, T.DataType)), None)
-    return chosen or _bare_type(given, path, outer, extras), False
+        match extra:
+            case T.DataType():
+                return extra, False
+            case (int(precision), int(scale)) if given is decimal.Decimal:
+                return T.DecimalType(precision, scale), False
+            case type() if issubclass(extra, T.DataType):
+                raise InvalidInputError(
+                    f"{path}: {extra.__name__} is a class; write a type, such as {extra.__name__}()"
+                )
+    return _bare_type(given, path), False
 
 
-def _bare_type(given: Any, path: str, outer: tuple[type, ...], extras: tuple[Any, ...]) -> T.DataType:
+def _bare_type(given: Any, path: str) -> T.DataType:
     """Return the Spark type of an annotation without `Annotated` and `| None`."""
     origin, args = get_origin(given), get_args(given)
-    if given is decimal.Decimal:
-        return _annotated_decimal(path, extras)
     if origin is list and args:
-        return T.ArrayType(*_from_hint(args[0], f"{path}.element", outer))
+        return T.ArrayType(*_from_hint(args[0], f"{path}.element"))
     if origin is dict and args:
-        key, key_nullable = _from_hint(args[0], f"{path}.key", outer)
-        if key_nullable:
-            raise InvalidInputError(
-                f"{path}.key may be None, which Spark's maps do not allow; drop the '| None'"
-            )
-        return T.MapType(key, *_from_hint(args[1], f"{path}.value", outer))
+        key = _from_hint(args[0], f"{path}.key")[0]
+        return T.MapType(key, *_from_hint(args[1], f"{path}.value"))
     if isinstance(given, type) and dataclasses.is_dataclass(given):
-        return _struct(given, path, outer)
+        return _struct(given, path)
     if given not in _PYTHON_TYPES:
         shown = given.__name__ if isinstance(given, type) and not origin else str(given)
         raise InvalidInputError(
@@ -227,19 +206,6 @@ def _bare_type(given: Any, path: str, outer: tuple[type, ...], extras: tuple[Any
             "Annotated[Decimal, (12, 2)], list[T], dict[K, V], dataclasses, Annotated[T, DataType], X | None"
         )
     return _PYTHON_TYPES[given]
-
-
-def _annotated_decimal(path: str, extras: tuple[Any, ...]) -> T.DecimalType:
-    for extra in extras:
-        match extra:
-            case (int(precision), int(scale)):
-                if precision not in range(1, 39) or scale not in range(precision + 1):
-                    raise InvalidInputError(
-                        f"{path}: decimal({precision},{scale}) does not exist; precision is 1 to 38, scale 0 "
-                        "to precision"
-                    )
-                return T.DecimalType(precision, scale)
-    raise InvalidInputError(f"{path}: Decimal needs precision and scale; write Annotated[Decimal, (12, 2)]")
 
 
 def diff(
@@ -252,18 +218,19 @@ def diff(
 ) -> list[str]:
     """Compare two schemas and return each difference as a readable line.
 
-    Names are compared exactly. Column metadata (comments) is not compared.
+    Names are compared exactly. What lies inside a column (a struct, an array, a map) is compared as part of
+    the column's type, with its order of fields and without its nullability. Column metadata (comments) is not
+    compared.
 
     Args:
         actual: the schema to check, or a DataFrame that has it.
         expected: the schema it should be, or a DataFrame that has that schema.
-        ignore_nullable: do not compare nullability, which file sources drop anyway.
+        ignore_nullable: do not compare the nullability of columns, which file sources drop anyway.
         ignore_column_order: do not compare the order of the columns.
         ignore_extra: allow columns that `expected` does not have.
 
     Returns:
-        One line for each difference; an empty list if the schemas agree. The path of a nested column has
-        dots, as in `items.element.price`.
+        One line for each difference; an empty list if the schemas agree.
 
     Raises:
         InvalidInputError: an argument is neither a schema nor a DataFrame.
@@ -273,9 +240,26 @@ def diff(
         ['amount is double, expected decimal(12,2)']
     """
     check(diff, locals())
-    ignored = {"null": ignore_nullable, "order": ignore_column_order, "extra": ignore_extra}
-    found = _struct_diff("", _schema(actual), _schema(expected))
-    return [line for kind, line in found if not ignored.get(kind)]
+    has, wants = ({field.name: field for field in _schema(each)} for each in (actual, expected))
+    extra = [name for name in has if name not in wants]
+    lines = []
+    for name, want in wants.items():
+        kind = want.dataType.simpleString()
+        if name not in has:
+            lines.append(f"missing {name} {kind}{hint(name, extra)}")
+            continue
+        if (given := has[name].dataType.simpleString()) != kind:
+            lines.append(f"{name} is {given}, expected {kind}")
+        if has[name].nullable != want.nullable and not ignore_nullable:
+            one, other = ("not null", "nullable") if want.nullable else ("nullable", "not null")
+            lines.append(f"{name} is {one}, expected {other}")
+    if not ignore_extra:
+        lines += [f"unexpected {name} {has[name].dataType.simpleString()}" for name in extra]
+    lines += [f"{name} appears twice" for name in has if _schema(actual).names.count(name) > 1]
+    got, order = [n for n in has if n in wants], [n for n in wants if n in has]
+    if got != order and not ignore_column_order:
+        lines.append(f"order is {', '.join(got)}; expected {', '.join(order)}")
+    return lines
 
 
 def require(actual: _Frame, expected: DataFrame | T.StructType, **ignore: bool) -> _Frame:
@@ -311,48 +295,6 @@ def _schema(given: DataFrame | T.StructType) -> T.StructType:
     return given.schema if isinstance(given, DataFrame) else given
 
 
-def _struct_diff(prefix: str, actual: T.StructType, expected: T.StructType) -> Iterator[tuple[str, str]]:
-    """Yield each difference as its kind, by which `diff` can ignore it, and its line."""
-    has, wants = {f.name: f for f in actual}, {f.name: f for f in expected}
-    extra = [name for name in has if name not in wants]
-    for name, want in wants.items():
-        path = prefix + name
-        if name not in has:
-            yield "missing", f"missing {path} {want.dataType.simpleString()}{hint(name, extra)}"
-            continue
-        yield from _type_diff(path, has[name].dataType, want.dataType)
-        yield from _null_diff(path, has[name].nullable, want.nullable)
-    for name in extra:
-        yield "extra", f"unexpected {prefix}{name} {has[name].dataType.simpleString()}"
-    for name in has:
-        if actual.names.count(name) > 1:
-            yield "twice", f"{prefix}{name} appears twice"
-    got, order = [n for n in has if n in wants], [n for n in wants if n in has]
-    if got != order:
-        where = f" in {prefix.rstrip('.')}" if prefix else ""
-        yield "order", f"order{where} is {', '.join(got)}; expected {', '.join(order)}"
-
-
-def _type_diff(path: str, actual: T.DataType, expected: T.DataType) -> Iterator[tuple[str, str]]:
-    if isinstance(actual, T.StructType) and isinstance(expected, T.StructType):
-        yield from _struct_diff(f"{path}.", actual, expected)
-    elif isinstance(actual, T.ArrayType) and isinstance(expected, T.ArrayType):
-        yield from _type_diff(f"{path}.element", actual.elementType, expected.elementType)
-        yield from _null_diff(f"{path}.element", actual.containsNull, expected.containsNull)
-    elif isinstance(actual, T.MapType) and isinstance(expected, T.MapType):
-        yield from _type_diff(f"{path}.key", actual.keyType, expected.keyType)
-        yield from _type_diff(f"{path}.value", actual.valueType, expected.valueType)
-        yield from _null_diff(f"{path}.value", actual.valueContainsNull, expected.valueContainsNull)
-    elif actual != expected:
-        yield "type", f"{path} is {actual.simpleString()}, expected {expected.simpleString()}"
-
-
-def _null_diff(path: str, actual: bool, expected: bool) -> Iterator[tuple[str, str]]:
-    if actual != expected:
-        said = {True: "nullable", False: "not null"}
-        yield "null", f"{path} is {said[actual]}, expected {said[expected]}"
-
-
 def infer(
     spark: SparkSession,
     path: str | os.PathLike[str],
@@ -369,7 +311,7 @@ def infer(
         spark: the session, classic or Connect.
         path: a file, a folder or a glob.
         format: csv, json, orc or parquet. Default: from the name of the first file (`.json`, `.jsonl`,
-            `.parquet`, …) or, for a file on this machine, from its first bytes; otherwise csv.
+            `.parquet`, …), otherwise csv.
         **options: Spark's reader options (`header=True`, `sep=";"`, `samplingRatio=0.1`).
 
     Returns:
@@ -407,62 +349,42 @@ def infer(
 
 
 def _format_of(path: str) -> str:
-    """Return the format of the first file at a path: by its name, by its first bytes, or csv."""
+    """Return the format of the first file at a path: by its name, or csv."""
     local = _files.plain(path)
     tops = sorted(glob(local)) if local else []  # noqa: PTH207 - of an absolute path or a relative one
     below = [sorted(p for p in Path(top).rglob("[!._]*") if p.is_file()) or [Path(top)] for top in tops]
     first = below[0][0] if below else Path(path)
-    by_name = [_BY_NAME[ending] for ending in first.suffixes[::-1] if ending in _BY_NAME]
-    if by_name or not first.is_file():
-        return by_name[0] if by_name else "csv"
-    with first.open("rb") as file:
-        start = file.read(_START).removeprefix(b"\xef\xbb\xbf").lstrip()
-    return next((kind for begin, kind in _BY_BYTES.items() if start.startswith(begin)), "csv")
+    return next((_BY_NAME[ending] for ending in first.suffixes[::-1] if ending in _BY_NAME), "csv")
 
 
 def to_code(schema: T.StructType) -> str:
-    """Write a schema as Python source that needs PySpark alone and sets `SCHEMA` to an equal schema.
+    """Write a schema as Python source that sets `SCHEMA` to its DDL text, one column to a line.
+
+    Spark itself writes the text, so a session must be running. The text does not say that the elements of an
+    array or the values of a map are never null, and of a column's metadata it has the comment alone.
 
     Args:
         schema: the schema to write.
 
     Returns:
-        The source text, which begins with the imports.
+        The source text. `from_ddl`, the sources of files and `quarantine` take `SCHEMA` as it is.
+
+    Raises:
+        InvalidInputError: no session is running.
 
     Examples:
-        >>> print(to_code(schema_of(key=T.StringType(), tags=T.ArrayType(T.LongType()))))
-        from pyspark.sql.types import ArrayType, LongType, StringType, StructField, StructType
-        <BLANKLINE>
-        SCHEMA = StructType(
-            [
-                StructField("key", StringType()),
-                StructField("tags", ArrayType(LongType())),
-            ]
-        )
-        <BLANKLINE>
+        In a session::
+
+            print(to_code(schema_of(key="string", tags="array<bigint>")))
+            # SCHEMA = (
+            #     "key STRING, "
+            #     "tags ARRAY<BIGINT>"
+            # )
     """
     check(to_code, locals())
-    used: set[str] = set()
-    body = _code(schema, "", used)
-    return f"from pyspark.sql.types import {', '.join(sorted(used))}\n\nSCHEMA = {body}\n"
-
-
-def _code(dtype: T.DataType, indent: str, used: set[str]) -> str:
-    used.add(type(dtype).__name__)
-    if isinstance(dtype, T.ArrayType):
-        nulls = "" if dtype.containsNull else ", containsNull=False"
-        return f"ArrayType({_code(dtype.elementType, indent, used)}{nulls})"
-    if isinstance(dtype, T.MapType):
-        nulls = "" if dtype.valueContainsNull else ", valueContainsNull=False"
-        key, value = _code(dtype.keyType, indent, used), _code(dtype.valueType, indent, used)
-        return f"MapType({key}, {value}{nulls})"
-    if not isinstance(dtype, T.StructType) or not dtype.fields:
-        return repr(dtype)
-    used.add("StructField")
-    inner, lines = indent + 8 * " ", []
-    for field in dtype:
-        nulls = "" if field.nullable else ", nullable=False"
-        notes = f", metadata={field.metadata!r}" if field.metadata else ""
-        name = json.dumps(field.name, ensure_ascii=False)
-        lines.append(f"{inner}StructField({name}, {_code(field.dataType, inner, used)}{nulls}{notes}),\n")
-    return f"StructType(\n{indent}    [\n{''.join(lines)}{indent}    ]\n{indent})"
+    try:
+        columns = [T.StructType([field]).toDDL() for field in schema]
+    except (AssertionError, PySparkRuntimeError) as error:  # the first one on Spark Connect
+        raise InvalidInputError("only a running Spark can write DDL; start a session first") from error
+    body = ', "\n    "'.join(json.dumps(each, ensure_ascii=False)[1:-1] for each in columns)
+    return f'SCHEMA = (\n    "{body}"\n)\n'

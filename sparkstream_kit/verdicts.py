@@ -25,17 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = ["KEPT", "LEVELS", "Record", "Verdict", "of_late", "of_rules", "of_values", "record", "verdicts"]
 
-LEVELS = ("bad", "warn", "ok")  # the levels of a verdict, the worst first
+LEVELS = ("bad", "warn")  # the levels of a verdict, the worst first
 KEPT = 40  # the number of last batches that verdicts consider
 _FEWEST = 10  # with fewer batches a query is still starting, and gets no verdict
 _ROOM = 0.8  # the share of the trigger interval that batches may take before a warning
 # Growth counts from this factor on: over all batches, and over the last third of them.
 _GROWN, _STILL_GROWN = 1.2, 1.05
 _BUSY = 0.9  # the share of the time that counts as busy all the time; Spark needs some time between batches
-_LONGER = 1.5  # batches count as slower if they take this many times as long as before
 _PARTITIONS = 16  # up to this number, the cost of partitions is negligible
-# Batches from one compaction to the next: spark.sql.streaming.fileSink.log.compactInterval.
-_COMPACTS = 10
 _AHEAD = timedelta(minutes=1)  # tolerated, because the clocks of other machines may differ by that much
 
 
@@ -54,7 +51,6 @@ class Record:
         partitions: the number of partitions of that state; None without state.
         watermark: the watermark in force during the batch; None without a watermark, and before it has moved.
         has_watermark: whether the query has a watermark.
-        to_files: whether the query writes with Spark's file sink.
         files: the number of files that the query has read in all of its batches; None if it is not known.
     """
 
@@ -67,7 +63,6 @@ class Record:
     partitions: int | None
     watermark: datetime | None
     has_watermark: bool
-    to_files: bool
     files: int | None = None
 
 
@@ -101,7 +96,6 @@ def record(progress: StreamingQueryProgress) -> Record:
         partitions=max(state.numShufflePartitions for state in states) if states else None,
         watermark=watermark if watermark and watermark > EPOCH else None,
         has_watermark=watermark is not None,
-        to_files=progress.sink.description.startswith("FileSink["),
         files=sum(each[1] for each in of_files) if of_files else None,
     )
 
@@ -129,8 +123,8 @@ def verdicts(
         - The query falls behind: its backlog has grown by more than a fifth; if the backlog is files, also by
             at least the number of files that a batch reads. (Spark's rates do not show this: if a limit
             restricts each batch, rows are read as fast as they are processed.)
-        - The query is busy all the time: batches follow one another without a pause, and the backlog does
-            not shrink, or batches take half as long again as before. A shrinking backlog has the level `ok`.
+        - The query is busy all the time: batches follow one another without a pause, and a backlog of two
+            batches or more does not shrink.
         - The query is slower than its trigger: batches take longer than `interval`; or it has little room:
             they take more than 80% of it.
         - The state grows without a watermark: it never shrinks, and has grown by more than a fifth, and by
@@ -138,11 +132,10 @@ def verdicts(
         - The watermark is ahead of the clock by more than a minute.
         - The watermark has not moved for ten or more batches with rows, and the query has state.
         - The state has more than 16 partitions, and at least four times as many partitions as rows.
-        - Every tenth batch takes at least twice as long, because Spark's file sink compacts its log then.
 
     Examples:
         >>> from datetime import datetime, timedelta
-        >>> each = Record(0, datetime(2026, 1, 31), 1.9, 500, None, None, None, None, False, False)
+        >>> each = Record(0, datetime(2026, 1, 31), 1.9, 500, None, None, None, None, False)
         >>> from dataclasses import replace
         >>> batches = [replace(each, batch=n, at=each.at + timedelta(seconds=2 * n)) for n in range(20)]
         >>> verdicts(batches, interval=2.0)[0].text.partition(":")[0]
@@ -158,7 +151,6 @@ def verdicts(
         _growing_state(last, mode),
         _watermark(last),
         _partitions(last),
-        _compacting(last),
     ]
     return sorted((each for each in found if each), key=lambda each: LEVELS.index(each.level))
 
@@ -300,9 +292,7 @@ def _slow(last: list[Record], interval: float | None) -> Verdict | None:
 
 
 def _busy(records: Sequence[Record], last: list[Record]) -> Verdict | None:
-    """Find out whether batches follow one another without a pause, and whether the query keeps up that way.
-
-    A backlog that shrinks gives the level `ok`; one that does not, or batches that get slower, give `warn`.
+    """Find out whether batches follow one another without a pause while a backlog waits that does not shrink.
 
     Args:
         records: the last batches.
@@ -310,25 +300,18 @@ def _busy(records: Sequence[Record], last: list[Record]) -> Verdict | None:
     """
     work = sum(each.seconds for each in records)
     time = (records[-1].at - records[0].at).total_seconds() + records[-1].seconds
-    if work < _BUSY * time:
-        return None
-    said = f"busy all the time: over {len(last)} batches, each began when the one before had ended"
     waits = [each.backlog for each in last if each.backlog is not None]
-    each = _files_of_a_batch(last) or median(one.rows for one in last)
-    if len(waits) >= _FEWEST and waits[-1] >= 2 * each:
-        before, now = _thirds(waits)
-        if now < before:
-            return Verdict("ok", f"{said}; {waits[-1]:,} {_unit(last)} wait, fewer than before")
-        fix = "give it more cores, or allow more in a batch"
-        return Verdict("warn", f"{said}, and {waits[-1]:,} {_unit(last)} wait, no fewer than before; {fix}")
-    (before, now), rows = _thirds([one.seconds for one in last]), _thirds([one.rows for one in last])
-    if now > _LONGER * before and rows[1] > rows[0]:
-        return Verdict(
-            "warn",
-            f"{said}, and they take longer: {now:.1f} s for {rows[1]:,.0f} rows, after {before:.1f} s for "
-            f"{rows[0]:,.0f}; give it more cores, if that goes on",
-        )
-    return None
+    if work < _BUSY * time or len(waits) < _FEWEST:
+        return None
+    (before, now), rows = _thirds(waits), median(each.rows for each in last)
+    if now < before or waits[-1] < 2 * (_files_of_a_batch(last) or rows):
+        return None
+    return Verdict(
+        "warn",
+        f"busy all the time: over {len(last)} batches, each began when the one before had ended, and "
+        f"{waits[-1]:,} {_unit(last)} wait, no fewer than before; give it more cores, or allow more in a "
+        "batch",
+    )
 
 
 def _thirds(values: Sequence[float]) -> tuple[float, float]:
@@ -398,19 +381,4 @@ def _partitions(last: list[Record]) -> Verdict | None:
         "warn",
         f"{partitions} partitions for {rows:,} rows of state: each batch starts {partitions} tasks; set "
         "spark.sql.shuffle.partitions to the number of cores, and start on a new checkpoint",
-    )
-
-
-def _compacting(last: list[Record]) -> Verdict | None:
-    """Find out whether the compactions of Spark's file-sink log slow down every tenth batch."""
-    if not last[-1].to_files:
-        return None
-    ends = [each.seconds for each in last if each.batch % _COMPACTS == _COMPACTS - 1]
-    others = [each.seconds for each in last if each.batch % _COMPACTS != _COMPACTS - 1]
-    if len(ends) < 2 or min(ends) < 2 * median(others):  # noqa: PLR2004 - more than one, and twice as long
-        return None
-    return Verdict(
-        "warn",
-        f"every tenth batch takes {median(ends):.1f} s in place of {median(others):.1f} s: Spark's file sink "
-        "compacts its log; sinks.batch_files has no such log",
     )

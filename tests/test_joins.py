@@ -257,14 +257,15 @@ def test_a_batch_that_comes_again_meets_the_table_as_it_was(spark, stream, tmp_p
     write("Bo")
     query.replay()
     assert owners() == [(0, "Ada"), (1, "Ada")]
+    copies = next(stream.folder.glob("*/checkpoint/sparkstream-kit/tables/merchants"))
+    (copies / "left").mkdir()  # by a crash
     sales.add_data([("tea", 3)])
     query.step()
     query.restart()
     write("Cy")
     query.replay()
     assert owners() == [(0, "Ada"), (1, "Ada"), (2, "Bo")]
-    copies = next(stream.folder.glob("*/checkpoint/sparkstream-kit/tables/merchants"))
-    assert len(list(copies.iterdir())) == 2  # a copy for each table, and not for each batch
+    assert len(list(copies.iterdir())) == 3  # a copy for each batch
 
     pin = copies.parents[1] / "pins" / "2"
     pin.write_text("{")

@@ -42,14 +42,6 @@ def test_state_that_grows_without_a_watermark():
     assert said(full) == []
 
 
-def test_every_tenth_batch_of_a_file_sink():
-    batches = recorded("sales_clean")
-    (text,) = said(batches)
-    assert text.startswith("every tenth batch takes 0.")
-    assert said([replace(each, to_files=False) for each in batches]) == []
-    assert said([replace(each, batch=each.batch + 3) for each in batches]) == [], "no batch that ends in 9"
-
-
 @pytest.mark.parametrize(
     ("interval", "level", "text"),
     [
@@ -157,16 +149,11 @@ BUSY = "busy all the time: over 25 batches, each began when the one before had e
 @pytest.mark.parametrize(
     ("columns", "level", "text"),
     [
-        ({"backlog": lambda n: 90 - n}, "ok", f"{BUSY}; 66 files wait, fewer than before"),
+        ({"backlog": lambda n: 90 - n}, None, ""),  # it is catching up
         ({"backlog": lambda _: 90}, "warn", f"{BUSY}, and 90 files wait, no fewer than before; give"),
         ({"backlog": lambda n: 12 + 5 * n}, "bad", "falling behind: over 25 batches, its backlog has"),
         ({"backlog": lambda n: n % 2}, None, ""),  # each batch reads all that has landed meanwhile
         ({"backlog": lambda _: None, "files": lambda _: None}, None, ""),
-        (
-            {"backlog": lambda _: 0, "seconds": lambda n: 1 + n / 5, "rows": lambda n: 100 + 20 * n},
-            "warn",
-            f"{BUSY}, and they take longer: 5.1 s for 510 rows, after 1.7 s for 170; give",
-        ),
         ({"backlog": lambda _: 0, "seconds": lambda n: 1 + n / 5}, None, ""),
     ],
 )

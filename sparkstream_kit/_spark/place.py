@@ -35,7 +35,8 @@ class Place:
 
     The methods take names relative to the folder, which may include subfolders, such as `offsets/7`. This
     base class stands for a folder that only a Spark Connect server reaches: a file can be read there, by a
-    Spark job, but not listed, written, renamed or removed.
+    Spark job, but not listed, written, renamed or removed. `Here` and `There` say what each
+    of the methods does that are refused here.
 
     Attributes:
         text: the path in the form in which Spark is given it.
@@ -92,35 +93,14 @@ class Place:
         row = None if files is None else files.first()
         return None if row is None else bytes(row.content).decode()
 
-    def bring(self, name: str, to: Path) -> None:  # noqa: ARG002 - as of the others
-        """Copy `name`, a file or a folder with its content, into the local folder `to`, if `name` exists."""
-        raise self._refused()
-
-    def make(self) -> None:
-        """Create the folder and its missing parents, unless the folder exists."""
-        raise self._refused()
-
-    def is_empty_folder(self, name: str) -> bool:  # noqa: ARG002 - as of the others
-        """Return whether `name` is an empty subfolder."""
-        raise self._refused()
-
-    def write(self, name: str, text: str) -> None:  # noqa: ARG002 - as of the others
-        """Write a file as a whole, replacing an existing one; create its folder if that is missing."""
-        raise self._refused()
-
-    def rename(self, old: str, new: str) -> None:  # noqa: ARG002 - as of the others
-        """Rename a file or a folder to an unused name; an OSError if a folder has the new name."""
-        raise self._refused()
-
-    def remove(self, name: str) -> None:  # noqa: ARG002 - as of the others
-        """Remove a file, or a folder with its content, if it exists."""
-        raise self._refused()
-
-    def _refused(self) -> InvalidInputError:
-        return InvalidInputError(
+    def _refused(self, *_: Any, **__: Any) -> Any:
+        """Refuse what only a folder within reach can do."""
+        raise InvalidInputError(
             f"{self} cannot be written file by file on Spark Connect; use a session of this process "
             "(unset SPARK_REMOTE), or a local path"
         )
+
+    bring = make = is_empty_folder = write = rename = remove = _refused
 
 
 class Here(Place):
@@ -141,21 +121,26 @@ class Here(Place):
         return file.read_bytes().decode() if file.exists() else None
 
     def make(self) -> None:
+        """Create the folder and its missing parents, unless the folder exists."""
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def is_empty_folder(self, name: str) -> bool:
+        """Return whether `name` is an empty subfolder."""
         inside = self.folder / name
         return inside.is_dir() and not any(inside.iterdir())
 
     def write(self, name: str, text: str) -> None:
+        """Write a file as a whole, replacing an existing one; create its folder if that is missing."""
         file = self.folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         _files.replace(file, [text])
 
     def rename(self, old: str, new: str) -> None:
+        """Rename a file or a folder to an unused name; an OSError if a folder has the new name."""
         (self.folder / old).rename(self.folder / new)
 
     def remove(self, name: str) -> None:
+        """Remove a file, or a folder with its content, if it exists."""
         gone = self.folder / name
         if gone.is_dir():
             shutil.rmtree(gone)
@@ -206,6 +191,7 @@ class There(Place):
                 return str(self._spark._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
 
     def bring(self, name: str, to: Path) -> None:
+        """Copy `name`, a file or a folder with its content, into the local folder `to`, if `name` exists."""
         path, target = self._path(name), to / name
         with self._files() as files:
             if not files.exists(path):

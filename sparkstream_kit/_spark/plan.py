@@ -61,19 +61,6 @@ def has(frame: DataFrame, operators: str) -> bool:
     return re.search(rf"^\W*({operators})", analyzed_plan(frame), re.MULTILINE) is not None
 
 
-def runs_python(frame: DataFrame) -> bool:
-    """Return whether a query calls Python functions, of single values or of many rows.
-
-    Python table functions (UDTFs) and data sources are found on Spark Connect only.
-    """
-    given: Any = frame
-    if is_connect(frame.sparkSession):
-        plan = str(given._plan.to_proto(given.sparkSession.client))
-        return re.search(r"^\s*python_(udf|udtf|data_source) \{", plan, re.MULTILINE) is not None
-    patterns = given.sparkSession._jvm.org.apache.spark.sql.catalyst.trees.TreePattern
-    return bool(given._jdf.queryExecution().analyzed().containsPattern(patterns.PYTHON_UDF()))
-
-
 def check_mode(frame: DataFrame, mode: str) -> None:
     """Check whether Spark allows a plan in an output mode, as Spark itself does when a query starts.
 

@@ -161,15 +161,7 @@ class Guarded(NamedTuple):
 
 @contextmanager
 def guard(
-    frame: DataFrame,
-    checkpoint: Place | None,
-    name: str,
-    mode: str,
-    *,
-    writes: Mapping[str, Any] | None = None,
-    allow_changed_query: bool = False,
-    moved: Mapping[str | Path, str | Path] | None = None,
-    dry_run: bool = False,
+    query: Query, checkpoint: Place | None, *, writes: Mapping[str, Any] | None = None, dry_run: bool = False
 ) -> Iterator[Guarded]:
     """Check that a query may continue from a checkpoint, and lock the checkpoint.
 
@@ -188,14 +180,10 @@ def guard(
     file system.
 
     Args:
-        frame: the query's streaming DataFrame.
+        query: the query. If it is allowed to be another one than wrote the checkpoint, it is noted.
         checkpoint: the checkpoint; without one only the query is checked.
-        name: the query's name, for messages and for the note.
-        mode: the output mode.
         writes: what to note about the query's sinks: for `checkpoints.rewind`, what each sink does with
             replayed batches; for `start(…, continues=…)`, the targets and the columns that are written.
-        allow_changed_query: continue although a different query wrote the checkpoint, and note the new query.
-        moved: folders of input files that have moved since the last start, as {old: new}.
         dry_run: check everything, but lock and change nothing.
 
     Yields:
@@ -204,8 +192,7 @@ def guard(
     Raises:
         InvalidInputError: a refusal; the message says how to proceed.
     """
-    query = Query(frame, name, mode, allow_changed_query, moved or {})
-    spark = query.spark
+    spark, name = query.spark, query.name
     if checkpoint is None:
         _check_temporary(query)
     if checkpoint is None or not checkpoint.is_in_reach:

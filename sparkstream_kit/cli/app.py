@@ -167,7 +167,7 @@ def _warm() -> None:
 def _schema(
     path: Annotated[str, argument("PATH", "Sample files: a file, a folder or a glob.")],
     *,
-    format: Annotated[str | None, flag("NAME", f"{', '.join(_FORMATS)}. Default: as they look.")] = None,  # noqa: A002
+    format: Annotated[str | None, flag("NAME", f"{', '.join(_FORMATS)}. Default: by their names.")] = None,  # noqa: A002
     header: Annotated[bool, switch("--header", "CSV files begin with column names.")] = False,
 ) -> None:
     """Print the schema of sample files, as Python code. Spark infers double for money; make it decimal."""
@@ -320,7 +320,7 @@ def warm() -> Path:
     archive = Archive.of_this_launch()
     if archive is None:
         raise InvalidInputError("no Java was found: install Java 17 or newer, or set JAVA_HOME")
-    if archive.usable():
+    if archive.path.exists():
         return archive.path
     private_folder(archive.path.parent)
     with tempfile.TemporaryDirectory(dir=archive.path.parent, prefix=".warm-") as folder:

@@ -496,7 +496,7 @@ class Board:
             ended = self.ended
         looked = self.live and not ended
         made = [query.picture(moment, not ended, looked) for query in kept]
-        return sorted(made, key=lambda each: LEVELS.index(each.level))
+        return sorted(made, key=lambda each: (*LEVELS, "ok").index(each.level))
 
     def _tell(self) -> None:
         """Wake up the views that wait for a change; the caller holds the lock."""

@@ -20,7 +20,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit import _dry_run, _files
+from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.batch import id_in_checkpoint
 from sparkstream_kit._spark.place import (
@@ -275,8 +275,6 @@ def _prepare(
     rules.check_owner(query)
     if makes:
         there.make()  # now, so that a second stream can start reading the folder before the first batch
-    else:
-        _dry_run.would_make(there.text)
     return rules.plan_of(query, following)
 
 

@@ -48,7 +48,6 @@ from pyspark.sql.types import StringType, StructType
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit._dry_run import stand_in
 from sparkstream_kit._files import IN_ORDER
 from sparkstream_kit._spark.place import locate, path_for, reached
 from sparkstream_kit.errors import InvalidInputError
@@ -519,10 +518,9 @@ def _read(
         options = options | {"maxBytesPerTrigger": _BYTES}
     try:
         with reached("input", str(path)):
-            given_path = stand_in(str(path)) or str(path)
-            place, ours = readable(spark, given_path, options)
+            place, ours = readable(spark, str(path), options)
             given = _merged(options, ours)
-            place, only = by_name(spark, given_path, place, given)
+            place, only = by_name(spark, str(path), place, given)
             frame = spark.readStream.format(file_format).schema(columns).options(**given).load(place)
             frame.schema  # noqa: B018 - on Connect, only this looks for the path
     except AnalysisException as err:

@@ -44,9 +44,13 @@ def total(spark, folder, finish):
     return total_by
 
 
+def guarded_by(frame, place, name, mode="append"):
+    return guards.guard(guards.Query(frame, name, mode, allow_changed=False, moved={}), place)
+
+
 def released(frame, place, mode="append"):
     """Have a checkpoint guarded, and its lock released; the logs that were looked at."""
-    with guards.guard(frame, place, "guarded", mode) as guarded:
+    with guarded_by(frame, place, "guarded", mode) as guarded:
         assert guarded.lock is not None
     guarded.lock.release()
     return guarded.logs
@@ -303,7 +307,7 @@ def test_a_question_changes_nothing_and_tells_what_is_to_be_changed(spark, folde
 
 
 def test_without_a_checkpoint_nothing_is_asked(spark):
-    with guards.guard(sources.rate(spark), None, "none", "append") as guarded:
+    with guarded_by(sources.rate(spark), None, "none") as guarded:
         assert guarded.lock is None
 
 
@@ -313,7 +317,7 @@ CLUSTERS = pytest.mark.parametrize("master", ["spark://host:7077", "yarn", "k8s:
 @CLUSTERS
 def test_a_local_path_is_refused_where_other_nodes_must_reach_it(spark, tmp_path, monkeypatch, master):
     pretend_master(spark, monkeypatch, master)
-    guard = guards.guard(sources.rate(spark), locate(spark, f"{tmp_path}/ckpt"), "far", "append")
+    guard = guarded_by(sources.rate(spark), locate(spark, f"{tmp_path}/ckpt"), "far")
     with pytest.raises(InvalidInputError, match=f"is a local path, but the master is {master}, ") as caught:
         guard.__enter__()
     assert str(caught.value).endswith(f"or, if they share this folder, file://{tmp_path}/ckpt")
@@ -345,7 +349,7 @@ def test_state_without_a_checkpoint_is_refused_where_each_node_has_a_disk_of_its
         start(rows.groupBy("value").count(), sinks.console(), name="counts", mode="complete")
     start(rows, sinks.console(), name="rows").stop()  # nothing to keep
     hadoop.set("fs.defaultFS", "hdfs://host:8020")  # temporary checkpoints lie there, too
-    with guards.guard(rows.groupBy("value").count(), None, "counts", "complete") as guarded:
+    with guarded_by(rows.groupBy("value").count(), None, "counts", "complete") as guarded:
         assert guarded.lock is None
 
 
@@ -401,9 +405,9 @@ def test_on_connect_the_query_is_noted_through_spark(spark, connect, folder, tmp
     # And a classic session reads what is noted there, and goes on.
     rows = sources.json(spark, str(folder), schema="State STRING, ProductKey STRING, n INT")
     by_state, by_product = (rows.groupBy(key).agg(F.sum("n")) for key in ("State", "ProductKey"))
-    guard = guards.guard(by_state, locate(spark, checkpoint), "totals", "complete")
+    guard = guarded_by(by_state, locate(spark, checkpoint), "totals", "complete")
     assert "groups by State; the checkpoint's query groups by Product" in refusal(guard.__enter__)
-    with guards.guard(by_product, locate(spark, checkpoint), "totals", "update") as guarded:
+    with guarded_by(by_product, locate(spark, checkpoint), "totals", "update") as guarded:
         assert guarded.lock is not None
         guarded.note()
     guarded.lock.release()

@@ -58,17 +58,8 @@ def test_nobody_else_can_reach_an_archive(java):
     finally:
         os.umask(before)
     ours = [archive.parent.parent, archive.parent, *archive.parent.iterdir()]
-    assert len(ours) == 4
+    assert len(ours) == 3
     assert not [path for path in ours if path.stat().st_mode & 0o077]
-
-
-def test_an_archive_that_is_cut_short_is_left_aside(java):
-    archive = made()
-    os.truncate(archive, 99)
-    assert _packages.java_options() == ""
-    made()
-    archive.with_suffix(".jsa.size").unlink()  # killed before it was all there
-    assert _packages.java_options() == ""
 
 
 def test_a_newer_java_renews_its_archive(java):
@@ -77,8 +68,6 @@ def test_a_newer_java_renews_its_archive(java):
     assert _packages.java_options().startswith(
         f'-XX:+AutoCreateSharedArchive "-XX:SharedArchiveFile={archive}" '
     )
-    os.truncate(archive, 99)
-    assert "-XX:+AutoCreateSharedArchive" in _packages.java_options()
 
 
 def test_without_a_java_there_is_none(java):

@@ -313,9 +313,6 @@ start(frame, sinks.console(), checkpoint=5)
     start(): checkpoint is 5; give a path
 start(frame, sinks.console(), checkpoint='')
     start(): checkpoint is an empty string; give a path
-start(frame, sinks.console(), trigger='5 seconds')
-    start(): trigger is the string '5 seconds'; give Spark's own keyword in its place, such as
-    processingTime='5 seconds' or availableNow=True
 start(frame, sinks.console(), chekpoint='in')
     unknown keyword of start() chekpoint; did you mean checkpoint?
 start(frame, sinks.console(), processingTime=5)

@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
-from sparkstream_kit import _dry_run
 from sparkstream_kit.connectors import arrow, check_row_keys, other_driver
 from sparkstream_kit.connectors.sql import database
 from sparkstream_kit.errors import InvalidInputError, KitError
@@ -224,7 +223,7 @@ def prepare(
         query_id: the query's id; None if it was never started before.
         following: the query's next batch.
         makes: create what is missing; if False, as in a dry run, create it and undo that, to find out whether
-            it can be created.
+            it can be created. A file of SQLite that does not exist is not created then.
 
     Returns:
         The plan of the next batch, if the table already has that batch; else None.
@@ -235,10 +234,9 @@ def prepare(
     """
     table = target.table(frame.schema)
     made = Path(str(target.url.database)) if target.url.get_backend_name() == "sqlite" else None
-    with (
-        _dry_run.undone(None if makes else made),
-        _connected_to_start(target, query_id) as connection,
-    ):
+    if made is not None and not makes and not made.exists():
+        return None
+    with _connected_to_start(target, query_id) as connection:
         if made is not None and not makes:
             connection.exec_driver_sql("BEGIN")  # else Python's driver commits CREATE TABLE at once
         store = _Store(connection, target)
