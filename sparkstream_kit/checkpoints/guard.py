@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit._files import plain
 from sparkstream_kit._spark import brokers
-from sparkstream_kit._spark.place import locate
+from sparkstream_kit._spark.place import locate, refuse_many_disks
 from sparkstream_kit._spark.plan import inputs_of
 from sparkstream_kit._spark.session import in_force, other_master
 from sparkstream_kit.checkpoints.check import damage, unreadable
@@ -211,7 +210,7 @@ def guard(
     if checkpoint is None or not checkpoint.is_in_reach:
         yield Guarded(None, None, lambda: None)
         return
-    check_reach(spark, checkpoint)
+    refuse_many_disks(spark, "checkpoint", checkpoint.text)
     held = lock(spark, checkpoint, name, dry_run=dry_run)
     try:
         with at_hand(checkpoint) as logs:
@@ -270,20 +269,6 @@ def _check_temporary(query: Query) -> None:
             f"query {name} keeps state and has no checkpoint, and the master is {master}, whose nodes would "
             "each keep a part of it on a disk of their own; give a checkpoint that they share, such as "
             f"hdfs://namenode/checkpoints/{name}, or make such a file system the default one (fs.defaultFS)"
-        )
-
-
-def check_reach(spark: SparkSession, checkpoint: Place) -> None:
-    """Refuse a local path for a checkpoint if nodes on other machines write to it.
-
-    A path with `file:///…` is accepted: with it the user states that the nodes share the folder.
-    """
-    master, is_plain = other_master(spark), plain(checkpoint.text) == checkpoint.text
-    if master is not None and is_plain and checkpoint.folder is not None:
-        raise InvalidInputError(
-            f"checkpoint {checkpoint} is a local path, but the master is {master}, whose nodes all write to "
-            "it; give a path that they share, such as hdfs://namenode/checkpoints or s3a://bucket/ckpt, or, "
-            f"if they share this folder, file://{checkpoint.folder}"
         )
 
 
@@ -424,14 +409,7 @@ def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
     A profile may set a file manager that works on local paths only; None as its value restores the default.
     """
     only_local = str(spark.conf.get(_FILE_MANAGER, "")).endswith(".FileSystemBasedCheckpointFileManager")
-    if not only_local or checkpoint.folder is not None:
-        return {}
-    _log.warning(
-        "checkpoint %s is not on a local disk: it is written in Spark's own way, and not by %s",
-        checkpoint.text,
-        _FILE_MANAGER,
-    )
-    return {_FILE_MANAGER: None}
+    return {_FILE_MANAGER: None} if only_local and checkpoint.folder is None else {}
 
 
 # Text in Spark's errors that shows that Kafka is involved.
