@@ -2,7 +2,7 @@
 
 `check` lists every `Problem` for a user; `damage` and `unreadable` give `start` and `run` one line about the
 first one; `obstacle` and `newest_whole` tell `rewind` which batches Spark could continue from. `states` lists
-the stateful operators (`State`). The module `lost` looks for lost input files.
+the stateful operators (`State`). `gone` finds planned input files that no longer exist, for `start`, too.
 
 Files of the state of operator O, where the state's version N + 1 is its content after batch N:
 
@@ -102,7 +102,7 @@ def check(path: str | Path) -> list[Problem]:
     found: dict[Path, Problem] = {}
     errors = list(_restart(logs, whole=True))
     way_out = _way_out(logs) if errors else ""
-    for error in (*errors, *_gone(logs)):
+    for error in (*errors, *gone(logs)):
         found.setdefault(error.file, Problem(error.file, error.what, error.fix or way_out))
     return list(found.values())
 
@@ -256,7 +256,7 @@ def _orphans(log: Path, last: int) -> Iterator[DamagedError]:
             yield DamagedError(log / number, "is missing, but not its checksum", fix)
 
 
-def _gone(logs: Logs) -> Iterator[DamagedError]:
+def gone(logs: Logs) -> Iterator[DamagedError]:
     """Yield the local input files that the next batches would read and that no longer exist."""
     for file in logs.pending(logs.done):
         if file.gone:
@@ -378,10 +378,10 @@ def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:
         # Spark stores the absolute paths of the schema files, which are wrong after a move or a plain copy.
         text = "" if errors else logs.read(_described, file)
         paths = re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', text)
-        if gone := next((path for path in paths if not Path(path).exists()), None):
+        if absent := next((path for path in paths if not Path(path).exists()), None):
             fix = "a folder that was moved or copied by hand becomes whole by a copy: "
             fix += f"{command('clone', logs.root)} COPY"
-            yield DamagedError(file, f"names {gone}, which does not exist", fix)
+            yield DamagedError(file, f"names {absent}, which does not exist", fix)
 
 
 def _missing(folder: Path, version: int, ids: Collection[str]) -> DamagedError | None:

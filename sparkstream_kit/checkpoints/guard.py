@@ -27,7 +27,7 @@ from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.place import locate, refuse_many_disks
 from sparkstream_kit._spark.plan import inputs_of
 from sparkstream_kit._spark.session import in_force, other_master
-from sparkstream_kit.checkpoints.check import damage, unreadable
+from sparkstream_kit.checkpoints.check import damage, gone, unreadable
 from sparkstream_kit.checkpoints.drain import drained
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
 from sparkstream_kit.checkpoints.lock import Lock, lock
@@ -40,7 +40,7 @@ from sparkstream_kit.checkpoints.logs import (
     plan_in,
     write_note,
 )
-from sparkstream_kit.checkpoints.lost import PASSED_OVER, doubled, findings
+from sparkstream_kit.checkpoints.lost import doubled
 from sparkstream_kit.checkpoints.moved import bases, find_moves, rewrite
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 from sparkstream_kit.profiles import STATE_STORE
@@ -178,8 +178,8 @@ def guard(
 
     The guard refuses a local path that other nodes cannot reach, a checkpoint that another live driver uses,
     and whatever a check in `QUESTIONS` refuses. After all checks have passed, the guard makes their changes,
-    then logs their remarks and what the file sources have lost (see `lost`), for example a planned file that
-    no longer exists, without which its batch would be replayed without the file's rows.
+    then logs their remarks and planned input files that no longer exist: their batch would be replayed
+    without the files' rows.
 
     For a checkpoint that is not on a local path, as on HDFS, the guard checks a copy of the logs and locks
     nothing. A checkpoint that only a Spark Connect server on another machine can reach is not checked.
@@ -221,9 +221,11 @@ def guard(
             said = [answer.what for answer in answers if isinstance(answer, Remark)]
             for change in () if dry_run else changes:
                 change.make()
-            lost = findings(logs, said=set(PASSED_OVER))  # leave ignored files out: `run` reports them
-            for line in (*said, *(f"query {name}: {each}" for each in lost)):
+            for line in said:
                 _log.warning("%s", line)
+            if lost := list(gone(logs)):
+                more = f", and {len(lost) - 1:,} more" if lost[1:] else ""
+                _log.warning("query %s: %s%s; %s", name, lost[0], more, lost[0].fix)
 
             def note() -> None:
                 if (noted := {**query.described, **known, **(writes or {})}) != kept:

@@ -340,9 +340,18 @@ def log_file(file: Path) -> list[Input]:
     Raises:
         DamagedError, InvalidInputError: as for `versioned`.
     """
-    with reading(file):  # a line that does not match, so None, is an error, too
-        found = map(_LINE.fullmatch, filter(None, versioned(file, "v1")[1:]))
-        return [Input(int(match[3]), int(match[2]), match[1]) for match in found]  # type: ignore[index]
+    with reading(file):
+        return inputs_in(versioned(file, "v1")[1:])
+
+
+def inputs_in(lines: Iterable[str]) -> list[Input]:
+    """Return the input files in the lines of a file source's log, without the line of its version.
+
+    Raises:
+        TypeError: a line is not one that Spark wrote.
+    """
+    found = map(_LINE.fullmatch, filter(None, lines))
+    return [Input(int(match[3]), int(match[2]), match[1]) for match in found]  # type: ignore[index]
 
 
 def log_text(found: Iterable[Input]) -> str:

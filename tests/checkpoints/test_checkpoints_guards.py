@@ -496,7 +496,7 @@ def test_a_planned_file_that_has_gone_is_said_before_its_batch_comes_again(spark
         run(start(frame, sinks.foreach_batch(fail), name="gone", checkpoint=tmp_path / "ckpt"))
     (folder / "0.txt").unlink()
     released(frame, locate(spark, tmp_path / "ckpt"))
-    gone = f"query guarded: {folder}/0.txt: planned for a batch that was not committed, and gone: "
+    gone = f"query guarded: {folder}/0.txt is planned to be read and has gone; put it back first: "
     assert gone in caplog.text
 
 
