@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
@@ -26,7 +27,6 @@ from sparkstream_kit._files import as_json, check_writable
 from sparkstream_kit._spark import plan, shutdown
 from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.batch import close_ended
-from sparkstream_kit.checkpoints import guard
 from sparkstream_kit.checkpoints.check import READ_IN_PART, damage, unreadable
 from sparkstream_kit.checkpoints.logs import Logs, local
 from sparkstream_kit.checkpoints.lost import Files
@@ -52,6 +52,8 @@ _log = logging.getLogger(__name__)
 # Exit codes of a run that a signal ended and in which a query then failed. A signal to the JVM counts as
 # SIGTERM: a JVM that Python has started ignores SIGINT.
 _CUT = {"SIGINT": 130, "SIGTERM": 143, shutdown.SIGNALLED: 143}
+# Text in Spark's errors that shows that Kafka lacks what a source was to read.
+_NOT_IN_KAFKA = re.compile("failOnDataLoss|KafkaIllegalState|UnknownTopicOrPartition|OffsetOutOfRange")
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
 _END_LIMIT = 30.0  # seconds that a job may take to end after its run
 _LOOK_AT_FILES = 60.0  # seconds between two checks of the input files
@@ -179,8 +181,9 @@ class _Watched:
         damaged = damage(Logs(root), whole=True) if root and not looked_at else None
         if damaged := damaged or (checkpoint and unreadable(checkpoint, f"{cause}\n{error}")):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
-        lost = guard.what_is_lost(self.known.frame, checkpoint, f"{cause}\n{error}")
-        failed = QueryFailed(name, lost or cause, summary)
+        if _NOT_IN_KAFKA.search(f"{cause}\n{error}"):
+            cause = f"Kafka no longer has a topic or records that were still to be read (Spark: {cause})"
+        failed = QueryFailed(name, cause, summary)
         failed.exit_code = _CUT.get(summary.ended_by, failed.exit_code)
         return failed
 

@@ -428,21 +428,6 @@ class Logs:
         self._listed.clear()
         self._read = {key: found for key, found in self._read.items() if key[1] != file}
 
-    def change_offsets(self, batch: int, changed: Mapping[str, str]) -> None:
-        """Replace the offsets of some sources in the plan of a batch.
-
-        Args:
-            batch: the number of the batch.
-            changed: the new offset of each source, by its name in the plan (see `Plan.names`).
-        """
-        file = self.root / "offsets" / str(batch)
-        version, query, *texts = versioned(file, "v1", "v2")
-        for place, text in enumerate(texts):
-            name = str(place) if version == "v1" else text.partition(":")[0]
-            if name in changed:
-                texts[place] = changed[name] if version == "v1" else f"{name}:{changed[name]}"
-        self.replace(file, "\n".join([version, query, *texts]))
-
     @property
     def planned(self) -> int:
         """The number of the last planned batch; -1 before the first."""
