@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,10 +26,9 @@ from sparkstream_kit._files import as_json, check_writable
 from sparkstream_kit._spark import plan, shutdown
 from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.batch import close_ended
-from sparkstream_kit.checkpoints import guard
 from sparkstream_kit.checkpoints.check import READ_IN_PART, damage, unreadable
 from sparkstream_kit.checkpoints.logs import Logs, local
-from sparkstream_kit.checkpoints.lost import Backlog, backlog, findings
+from sparkstream_kit.checkpoints.lost import Files
 from sparkstream_kit.errors import CheckpointDamaged, DryRun, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary, drops
 from sparkstream_kit.queries import Planned
@@ -52,6 +52,8 @@ _log = logging.getLogger(__name__)
 # Exit codes of a run that a signal ended and in which a query then failed. A signal to the JVM counts as
 # SIGTERM: a JVM that Python has started ignores SIGINT.
 _CUT = {"SIGINT": 130, "SIGTERM": 143, shutdown.SIGNALLED: 143}
+# Text in Spark's errors that shows that Kafka lacks what a source was to read.
+_NOT_IN_KAFKA = re.compile("failOnDataLoss|KafkaIllegalState|UnknownTopicOrPartition|OffsetOutOfRange")
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
 _END_LIMIT = 30.0  # seconds that a job may take to end after its run
 _LOOK_AT_FILES = 60.0  # seconds between two checks of the input files
@@ -68,7 +70,6 @@ class _Watched:
         done: its summary so far.
         records: its last batches, for the verdicts.
         samples: samples the values in its input files.
-        passed_over: kinds of ignored input files that a warning has already named.
         sockets: host and port of each socket that it reads; None before its first batch.
         endless: whether it ends only when it is stopped.
         ended: whether it has ended.
@@ -82,7 +83,6 @@ class _Watched:
         self.done = before or QuerySummary(self.name, query.id, mode=self.known.mode, drops=by)
         self.records = deque[Record](maxlen=KEPT)
         self.samples = samples.Samples(query)
-        self.passed_over: set[str] = set()
         # Spark connects to a socket in the first batch. Before that a missing reader does not mean that the
         # socket has closed.
         self.sockets: list[tuple[str, int]] | None = None
@@ -90,9 +90,7 @@ class _Watched:
         self.ended = False
         self._stopping: threading.Thread | None = None
         self._stops_until = 0.0
-        self._backlog: Backlog | None = None
-        self._logs: Logs | None = self.known.logs
-        self._looks = True  # the first batch shows whether the query reads files
+        self._files: Files | None = None  # the first progress shows which files the query reads
 
     def post_end(self, inbox: _waiting.Inbox) -> None:
         """Wait until the query has ended, and post that to the inbox."""
@@ -110,14 +108,21 @@ class _Watched:
 
     def with_waiting(self, progress: StreamingQueryProgress) -> StreamingQueryProgress:
         """Return the progress of a batch; for a query that reads files, with its count of waiting files."""
-        if self._looks:
-            self._looks, self._backlog = False, backlog(self.query, progress)
-        return progress if self._backlog is None else self._backlog.counted(progress)
+        return self._files_of(progress).counted(progress)
 
     def count_waiting(self) -> None:
         """Count the waiting files once more, at the end of the run."""
-        if self._backlog is not None and (last := self.query.lastProgress) is not None:
-            self.done = self.done.waiting_in(self._backlog.counted(last, now=True))
+        if self.records and (last := self.query.lastProgress) is not None:
+            self.done = self.done.waiting_in(self._files_of(last).counted(last, now=True))
+
+    def findings(self) -> list[str]:
+        """Return a line for each danger to the input files, as `Files.findings` does."""
+        last = self.query.lastProgress
+        return [] if last is None else self._files_of(last).findings(last)
+
+    def _files_of(self, progress: StreamingQueryProgress) -> Files:
+        self._files = self._files or Files(self.query, progress)
+        return self._files
 
     def begin_stop(self) -> None:
         """Begin to stop the query in a thread, without waiting, so that several queries stop at once."""
@@ -129,8 +134,8 @@ class _Watched:
             with suppress(Exception):
                 self.query.stop()
 
-        if self._backlog is not None:
-            self._backlog.read_logs()  # now: Spark deletes a temporary checkpoint when the query stops
+        if self._files is not None:
+            self._files.read_logs()  # now: Spark deletes a temporary checkpoint when the query stops
         self._stops_until = time.monotonic() + _STOP_LIMIT
         self._stopping = _waiting.in_thread("stop", stop)
 
@@ -143,12 +148,6 @@ class _Watched:
             return True
         self._stopping.join(max(0, self._stops_until - time.monotonic()))
         return not self._stopping.is_alive() and not spark_queries.is_active(self.query)
-
-    def logs(self) -> Logs | None:
-        """Return the logs of the checkpoint, with fresh listings; None if they are not on this machine."""
-        if self._logs is None and (path := spark_queries.checkpoint(self.query)) and (root := local(path)):
-            self._logs = Logs(root)
-        return self._logs and self._logs.again()
 
     def summary(self) -> QuerySummary:
         """Return the summary of the query, with all verdicts on it."""
@@ -174,15 +173,17 @@ class _Watched:
         name, cause = f"query {self.name}", errors.innermost_cause(error)
         if said := plan.unavailable(f"{cause}\n{error}"):
             return InputUnavailable(name, said, summary)
-        checkpoint, logs = spark_queries.checkpoint(self.query), self.logs()
+        checkpoint = spark_queries.checkpoint(self.query)
+        root = checkpoint and local(checkpoint)
         # The start has checked only the checkpoint files that are quickly read. If Spark failed before the
         # first batch, check all of them now, as Spark's own message does not say what to do.
         looked_at = self.done.batches or READ_IN_PART in cause
-        damaged = None if looked_at or logs is None else damage(logs, whole=True)
+        damaged = damage(Logs(root), whole=True) if root and not looked_at else None
         if damaged := damaged or (checkpoint and unreadable(checkpoint, f"{cause}\n{error}")):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
-        lost = guard.what_is_lost(self.known.frame, checkpoint, f"{cause}\n{error}")
-        failed = QueryFailed(name, lost or cause, summary)
+        if _NOT_IN_KAFKA.search(f"{cause}\n{error}"):
+            cause = f"Kafka no longer has a topic or records that were still to be read (Spark: {cause})"
+        failed = QueryFailed(name, cause, summary)
         failed.exit_code = _CUT.get(summary.ended_by, failed.exit_code)
         return failed
 
@@ -332,12 +333,7 @@ class _Run:
         """Log the new findings about files that the sources lose or ignore, which Spark does not report."""
         self._next_look = time.monotonic() + _LOOK_AT_FILES
         for each in self._queries:
-            logs = each.logs()
-            if logs is None or (last := each.query.lastProgress) is None:
-                continue
-            sources = [source.description for source in last.sources]
-            late = bool(each.done.late_rows)
-            for line in findings(logs, sources, each.passed_over, late=late):
+            for line in each.findings():
                 if line not in self._warnings:
                     self._warnings[line] = each.name
                     _log.warning("query %s: %s", each.name, line)
@@ -445,9 +441,9 @@ def run(
     query of the run is active, unless a batch function hangs, which raises QueryFailed; and the former signal
     handlers are restored.
 
-    Files that the file sources lose or ignore silently (see `checkpoints.lost`) are logged as warnings and
-    listed in the summary. The files and the checkpoint must be on this machine: on Spark Connect they are
-    checked only with a server that `sparkstream serve` has started here.
+    Files that the file sources of a query lose or ignore silently (see `checkpoints.lost`) are logged as
+    warnings and listed in the summary. This needs a query that `start` has started, and files on this
+    machine; on Spark Connect also a checkpoint and a server that `sparkstream serve` has started here.
 
     Args:
         *queries: running queries of one session.

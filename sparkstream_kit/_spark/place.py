@@ -321,14 +321,14 @@ def refuse_elsewhere(spark: SparkSession, what: str, instead: str) -> None:
 
 
 def refuse_many_disks(spark: SparkSession, what: str, path: str) -> None:
-    """Refuse to write rows to a local path of which each node of a cluster has its own copy.
+    """Refuse to write to a local path of which each node of a cluster has its own copy.
 
     A path that begins with `file:///` is accepted: by this scheme the user states that the nodes share the
     folder.
 
     Args:
         spark: the session.
-        what: what is written to the path, for the message.
+        what: what is written to the path, such as "checkpoint", for the message.
         path: the path as the user gave it.
 
     Raises:
@@ -339,7 +339,7 @@ def refuse_many_disks(spark: SparkSession, what: str, path: str) -> None:
     if master is not None and _files.plain(path) == path and locate(spark, path).folder is not None:
         raise InvalidInputError(
             f"{what} {path} is a local path, but the master is {master}, whose nodes would each write a part "
-            "of the rows to a disk of their own; give a path that they share, such as hdfs://namenode/rows, "
+            "of it to a disk of their own; give a path that they share, such as hdfs://namenode/folder, "
             f"or, if they share this folder, file://{os.path.abspath(path)}"  # noqa: PTH100 - a text
         )
 

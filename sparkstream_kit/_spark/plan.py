@@ -157,19 +157,16 @@ def _numbered(leaves: Iterable[tuple[Any, str, dict[str, str], str | None]]) -> 
         leaves: for each streaming leaf of the plan, in order: the leaf, Spark's description of the source,
             its options, and the name that the user gave it.
     """
-    known: list[Any] = []
-    found: list[Input] = []
+    found: dict[Any, Input] = {}  # by leaf; one of the JVM has the equality and the hash of Java
     for place, (leaf, text, options, name) in enumerate(leaves):
-        if leaf in known:  # for a leaf of the JVM, `==` calls Java's equals
-            number = known.index(leaf)
-            found[number] = found[number]._replace(places=(*found[number].places, place))
+        if leaf in found:
+            found[leaf] = found[leaf]._replace(places=(*found[leaf].places, place))
             continue
         files = re.fullmatch(r"FileSource\[(.*)\]", text, re.DOTALL)
         given = {key.lower(): value for key, value in options.items()}
         kind, path = ("files", _files.folder_of(files[1])) if files else (text, None)
-        found.append(Input(kind, path, given, len(known), name, (place,)))
-        known.append(leaf)
-    return found
+        found[leaf] = Input(kind, path, given, len(found), name, (place,))
+    return list(found.values())
 
 
 def _leaves(analyzed: Any) -> Iterator[tuple[Any, str, dict[str, str], str | None]]:
@@ -219,20 +216,15 @@ def file_reads(frame: DataFrame) -> list[FileRead | None]:
             _file_read(read.format, read.schema, {"path": "".join(read.paths), **read.options})
             for read in once
         ]
-    found: list[FileRead | None] = []
-    known: list[Any] = []
-    for leaf, description, *_ in _leaves(given._jdf.queryExecution().analyzed()):
-        if leaf in known:  # `==` calls Java's equals
-            continue
-        known.append(leaf)
-        if not description.startswith("FileSource["):
-            found.append(None)
-            continue
-        source = leaf.dataSource()
-        schema = source.userSpecifiedSchema()
-        text = schema.get().json() if schema.isDefined() else ""
-        found.append(_file_read(source.className(), text, _options(leaf)))
-    return found
+    leaves = {leaf: text for leaf, text, *_ in _leaves(given._jdf.queryExecution().analyzed())}
+    return [_read_of(leaf) if text.startswith("FileSource[") else None for leaf, text in leaves.items()]
+
+
+def _read_of(leaf: Any) -> FileRead | None:
+    source = leaf.dataSource()
+    schema = source.userSpecifiedSchema()
+    text = schema.get().json() if schema.isDefined() else ""
+    return _file_read(source.className(), text, _options(leaf))
 
 
 def _file_read(kind: str, schema: str, options: dict[str, str]) -> FileRead | None:

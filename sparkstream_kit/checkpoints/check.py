@@ -2,7 +2,7 @@
 
 `check` lists every `Problem` for a user; `damage` and `unreadable` give `start` and `run` one line about the
 first one; `obstacle` and `newest_whole` tell `rewind` which batches Spark could continue from. `states` lists
-the stateful operators (`State`). The module `lost` looks for lost input files.
+the stateful operators (`State`). `gone` finds planned input files that no longer exist, for `start`, too.
 
 Files of the state of operator O, where the state's version N + 1 is its content after batch N:
 
@@ -75,11 +75,11 @@ class Problem:
 def check(path: str | Path) -> list[Problem]:
     """Find damaged and missing files of a checkpoint, without Spark.
 
-    The problems that would make a restart fail come first. The others go unnoticed by a restart: a damaged
-    file of an older batch, which makes a rewind to that batch impossible; a log file that differs from its
-    checksum; and an input file that was planned and no longer exists, without which Spark replays the batch
-    silently. For the state's data only missing files are found: Spark checks their contents when it loads
-    them.
+    First come the files that a restart needs. One that only differs from its checksum is a problem, too,
+    although a restart may not notice it. Then come input files that were planned and no longer exist: without
+    them Spark would replay the batch silently. Of the state's data only missing files are found, as Spark
+    checks their contents when it loads them. Damage to older batches, which a restart does not need, is not
+    looked for: `rewind` finds it.
 
     Args:
         path: a checkpoint on a local path. Copy a checkpoint on another file system to this machine first.
@@ -102,7 +102,7 @@ def check(path: str | Path) -> list[Problem]:
     found: dict[Path, Problem] = {}
     errors = list(_restart(logs, whole=True))
     way_out = _way_out(logs) if errors else ""
-    for error in (*errors, *_older(logs), *_gone(logs)):
+    for error in (*errors, *gone(logs)):
         found.setdefault(error.file, Problem(error.file, error.what, error.fix or way_out))
     return list(found.values())
 
@@ -256,17 +256,7 @@ def _orphans(log: Path, last: int) -> Iterator[DamagedError]:
             yield DamagedError(log / number, "is missing, but not its checksum", fix)
 
 
-def _older(logs: Logs) -> Iterator[DamagedError]:
-    """Yield missing, damaged and changed plans and commits, also those that a restart does not read."""
-    for name, read in (("offsets", plan), ("commits", commit)):
-        found = logs.entries(name)
-        batches = range(min(found, default=0), max(found, default=-1) + 1)
-        for err in logs.damage(read, *(logs.root / name / str(batch) for batch in batches), whole=True):
-            fix = f"a restart does not need it, but batch {err.file.name} cannot be rewound to"
-            yield DamagedError(err.file, err.what, fix)
-
-
-def _gone(logs: Logs) -> Iterator[DamagedError]:
+def gone(logs: Logs) -> Iterator[DamagedError]:
     """Yield the local input files that the next batches would read and that no longer exist."""
     for file in logs.pending(logs.done):
         if file.gone:
@@ -276,7 +266,6 @@ def _gone(logs: Logs) -> Iterator[DamagedError]:
 
 _STATE_FILE = re.compile(r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog|zip)(?:\.crc)*")
 _METADATA = re.compile(r"(\d+)(\.crc)?")
-_HAS_KEYS = b'"type":"struct","fields":[{'
 _SCHEMAS = ("*/_metadata/schema", "*/*/_metadata/schema", "_stateSchema/*/[0-9]*", "_metadata/v2/[0-9]*")
 
 
@@ -316,40 +305,19 @@ def states(logs: Logs) -> list[State]:
 def _state(logs: Logs, folder: Path, provider: str) -> State:
     described = list(numbered(folder / "_metadata" / "v2").values())
     file = described[-1] if described else folder / "_metadata" / "metadata"
-    there = numbered(folder)
+    # Count the partitions that have a folder. The metadata does not tell: Spark writes the value of
+    # `spark.sql.shuffle.partitions` for every operator, also for one that has all rows in one partition.
+    partitions = max(numbered(folder), default=0) + 1
     try:
         with reading(file):
             found = json.loads(logs.read(_described, file))
             name = str(found["operatorInfo"]["operatorName"])
             stores = tuple(str(store["storeName"]) for store in found["stateStoreInfo"])
-            partitions = int(found["stateStoreInfo"][0]["numPartitions"])
-            if _has_one_partition(folder, name, there):
-                partitions = 1
             return State(folder, name, stores, provider, partitions)
     except DamagedError:  # no error: Spark runs without the metadata, so guess from the folders
         names = {path.name for path in folder.glob("[0-9]*/*") if path.is_dir() and path.name[0] not in "_S"}
         stores = tuple(sorted(names)) or ("default",)
-        return State(folder, "unknown", stores, provider, max(there, default=0) + 1)
-
-
-def _has_one_partition(folder: Path, name: str, there: Collection[int]) -> bool:
-    """Return whether an operator has all rows in one partition: a limit, or an aggregate without keys.
-
-    The metadata does not tell: Spark writes the value of `spark.sql.shuffle.partitions` for every operator.
-
-    Args:
-        folder: the folder of the operator's state.
-        name: Spark's name for the operator.
-        there: the partitions that have a folder.
-    """
-    if name == "globalLimit":
-        return True
-    if name != "stateStoreSave" or any(partition > 0 for partition in there):
-        return False
-    schema = folder / "0" / "_metadata" / "schema"
-    with suppress(OSError):
-        return not schema.read_bytes().partition(b"{")[2].startswith(_HAS_KEYS)
-    return 0 in there
+        return State(folder, "unknown", stores, provider, partitions)
 
 
 def newer_state(root: Path, version: int) -> list[Path]:
@@ -410,10 +378,10 @@ def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:
         # Spark stores the absolute paths of the schema files, which are wrong after a move or a plain copy.
         text = "" if errors else logs.read(_described, file)
         paths = re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', text)
-        if gone := next((path for path in paths if not Path(path).exists()), None):
+        if absent := next((path for path in paths if not Path(path).exists()), None):
             fix = "a folder that was moved or copied by hand becomes whole by a copy: "
             fix += f"{command('clone', logs.root)} COPY"
-            yield DamagedError(file, f"names {gone}, which does not exist", fix)
+            yield DamagedError(file, f"names {absent}, which does not exist", fix)
 
 
 def _missing(folder: Path, version: int, ids: Collection[str]) -> DamagedError | None:

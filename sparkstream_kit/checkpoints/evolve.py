@@ -38,13 +38,13 @@ from sparkstream_kit import _files
 from sparkstream_kit._columns import quoted
 from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.batch import begin
-from sparkstream_kit._spark.place import Here, statuses
+from sparkstream_kit._spark.place import Here, refuse_many_disks, statuses
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.checkpoints.clone import point_at
 from sparkstream_kit.checkpoints.drain import END, drained, plan_empty_batch
 from sparkstream_kit.checkpoints.fingerprint import differences
-from sparkstream_kit.checkpoints.guard import GO_ON, KEPT, Query, Topics, check_reach, continued, offsets_in
+from sparkstream_kit.checkpoints.guard import GO_ON, KEPT, Query, Topics, continued, offsets_in
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, query_id, versioned, write_note
 from sparkstream_kit.checkpoints.moved import bases, find_moves
@@ -118,7 +118,7 @@ def evolve(
             f"start(): continues={old} and checkpoint={new} must both be on a local path; copy the "
             "checkpoint to this machine first, or start anew on a new checkpoint"
         )
-    check_reach(changed.spark, new)
+    refuse_many_disks(changed.spark, "checkpoint", new.text)
     if _is_made(new, new.folder, old.folder):
         return ()
     logs = Logs(checkpoint(old.folder))

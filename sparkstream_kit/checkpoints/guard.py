@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -23,12 +22,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit._files import plain
 from sparkstream_kit._spark import brokers
-from sparkstream_kit._spark.place import locate
+from sparkstream_kit._spark.place import locate, refuse_many_disks
 from sparkstream_kit._spark.plan import inputs_of
 from sparkstream_kit._spark.session import in_force, other_master
-from sparkstream_kit.checkpoints.check import damage, unreadable
+from sparkstream_kit.checkpoints.check import damage, gone, unreadable
 from sparkstream_kit.checkpoints.drain import drained
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
 from sparkstream_kit.checkpoints.lock import Lock, lock
@@ -36,12 +34,10 @@ from sparkstream_kit.checkpoints.logs import (
     CONTINUED,
     Logs,
     at_hand,
-    command,
     log_file,
-    plan_in,
     write_note,
 )
-from sparkstream_kit.checkpoints.lost import PASSED_OVER, doubled, findings
+from sparkstream_kit.checkpoints.lost import doubled
 from sparkstream_kit.checkpoints.moved import bases, find_moves, rewrite
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 from sparkstream_kit.profiles import STATE_STORE
@@ -171,8 +167,8 @@ def guard(
 
     The guard refuses a local path that other nodes cannot reach, a checkpoint that another live driver uses,
     and whatever a check in `QUESTIONS` refuses. After all checks have passed, the guard makes their changes,
-    then logs their remarks and what the file sources have lost (see `lost`), for example a planned file that
-    no longer exists, without which its batch would be replayed without the file's rows.
+    then logs their remarks and planned input files that no longer exist: their batch would be replayed
+    without the files' rows.
 
     For a checkpoint that is not on a local path, as on HDFS, the guard checks a copy of the logs and locks
     nothing. A checkpoint that only a Spark Connect server on another machine can reach is not checked.
@@ -198,7 +194,7 @@ def guard(
     if checkpoint is None or not checkpoint.is_in_reach:
         yield Guarded(None, None, lambda: None)
         return
-    check_reach(spark, checkpoint)
+    refuse_many_disks(spark, "checkpoint", checkpoint.text)
     held = lock(spark, checkpoint, name, dry_run=dry_run)
     try:
         with at_hand(checkpoint) as logs:
@@ -209,9 +205,11 @@ def guard(
             said = [answer.what for answer in answers if isinstance(answer, Remark)]
             for change in () if dry_run else changes:
                 change.make()
-            lost = findings(logs, said=set(PASSED_OVER))  # leave ignored files out: `run` reports them
-            for line in (*said, *(f"query {name}: {each}" for each in lost)):
+            for line in said:
                 _log.warning("%s", line)
+            if lost := list(gone(logs)):
+                more = f", and {len(lost) - 1:,} more" if lost[1:] else ""
+                _log.warning("query %s: %s%s; %s", name, lost[0], more, lost[0].fix)
 
             def note() -> None:
                 if (noted := {**query.described, **known, **(writes or {})}) != kept:
@@ -257,20 +255,6 @@ def _check_temporary(query: Query) -> None:
             f"query {name} keeps state and has no checkpoint, and the master is {master}, whose nodes would "
             "each keep a part of it on a disk of their own; give a checkpoint that they share, such as "
             f"hdfs://namenode/checkpoints/{name}, or make such a file system the default one (fs.defaultFS)"
-        )
-
-
-def check_reach(spark: SparkSession, checkpoint: Place) -> None:
-    """Refuse a local path for a checkpoint if nodes on other machines write to it.
-
-    A path with `file:///…` is accepted: with it the user states that the nodes share the folder.
-    """
-    master, is_plain = other_master(spark), plain(checkpoint.text) == checkpoint.text
-    if master is not None and is_plain and checkpoint.folder is not None:
-        raise InvalidInputError(
-            f"checkpoint {checkpoint} is a local path, but the master is {master}, whose nodes all write to "
-            "it; give a path that they share, such as hdfs://namenode/checkpoints or s3a://bucket/ckpt, or, "
-            f"if they share this folder, file://{checkpoint.folder}"
         )
 
 
@@ -411,29 +395,19 @@ def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
     A profile may set a file manager that works on local paths only; None as its value restores the default.
     """
     only_local = str(spark.conf.get(_FILE_MANAGER, "")).endswith(".FileSystemBasedCheckpointFileManager")
-    if not only_local or checkpoint.folder is not None:
-        return {}
-    _log.warning(
-        "checkpoint %s is not on a local disk: it is written in Spark's own way, and not by %s",
-        checkpoint.text,
-        _FILE_MANAGER,
-    )
-    return {_FILE_MANAGER: None}
+    return {_FILE_MANAGER: None} if only_local and checkpoint.folder is None else {}
 
 
-# Text in Spark's errors that shows that Kafka is involved.
-_OF_KAFKA = re.compile(r"failOnDataLoss|KAFKA_|org\.apache\.kafka|TopicPartition|OffsetOutOfRange")
 GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
 
 
 def _topics(query: Query, logs: Logs) -> Iterator[Answer]:
     """Refuse Kafka topics that were deleted and made again, or that have lost records still to be read.
 
-    If a changed query is allowed, a topic that was made again is read from its beginning. Lost records are
-    only remarked if the source has `failOnDataLoss=False`. The ids of the topics are noted; on Spark Connect,
-    where Kafka cannot be asked, the ids of the last note are kept.
+    Lost records are only remarked if the source has `failOnDataLoss=False`. The ids of the topics are noted;
+    on Spark Connect, where Kafka cannot be asked, the ids of the last note are kept.
     """
-    spark, checkpoint, noted = query.spark, logs.place, logs.noted.get("topics", {})
+    spark, noted = query.spark, logs.noted.get("topics", {})
     inputs = [each for each in query.inputs if each.kind == "kafka"]
     if not brokers.can_ask(spark):
         if inputs:
@@ -446,50 +420,20 @@ def _topics(query: Query, logs: Logs) -> Iterator[Answer]:
     ids: dict[str, dict[str, str]] = {}  # the id of each topic, by the log of its source
     for each in inputs:
         with brokers.client(spark, each.options) as client:
-            source = Topics(client, each, *_read_until(checkpoint, each))
+            source = Topics(client, each, *_read_until(logs, each))
             former = dict(noted.get(each.log, {}))
             if again := source.made_again(former):
-                forget = query.allow_changed
-                if not forget or checkpoint.folder is None or source.batch is None:
-                    raise InvalidInputError(_made_again(checkpoint, source.servers, again, forget=forget))
-                yield source.forget(again, logs)
+                raise InvalidInputError(
+                    f"checkpoint {logs.place}: topic {again[0]} at {source.servers} was deleted and made "
+                    "again after the query had read it, and Spark would skip its first records; start the "
+                    "query on a new checkpoint"
+                )
             for said in source.losses():
                 if source.fails_on_loss:
-                    raise InvalidInputError(f"checkpoint {checkpoint}: {said}; {GO_ON}")
+                    raise InvalidInputError(f"checkpoint {logs.place}: {said}; {GO_ON}")
                 yield Remark(f"query {query.name}: {said}; it goes on without")
             ids[each.log] = former | {topic: found.id for topic, found in source.topics.items()}
     yield Known("topics", ids)
-
-
-def what_is_lost(frame: DataFrame | None, checkpoint: str | None, error: str) -> str | None:
-    """Return a clear message for a query that failed because Kafka lost records or topics, or is down.
-
-    Args:
-        frame: the query's DataFrame, if known.
-        checkpoint: the path of its checkpoint, if it has one.
-        error: the text of Spark's error.
-
-    Returns:
-        The message; None if the query failed for another reason, or Kafka cannot be asked.
-    """
-    if frame is None or checkpoint is None or not _OF_KAFKA.search(error):
-        return None
-    spark = frame.sparkSession
-    if not brokers.can_ask(spark):
-        return None
-    place = locate(spark, checkpoint)
-    noted = {} if place.folder is None else Logs(place.folder).noted.get("topics", {})
-    for each in [each for each in inputs_of(frame) if each.kind == "kafka"]:
-        try:
-            with brokers.client(spark, each.options) as client:
-                source = Topics(client, each, *_read_until(place, each))
-                if again := source.made_again(noted.get(each.log, {})):
-                    return _made_again(place, source.servers, again, forget=False)
-                for said in source.losses():
-                    return f"{said}; {GO_ON}"
-        except InvalidInputError as err:
-            return str(err)
-    return None
 
 
 class Topics:
@@ -504,8 +448,6 @@ class Topics:
     Attributes:
         servers: the addresses of the brokers, for messages.
         fails_on_loss: whether lost records are an error (`failOnDataLoss`).
-        batch: the last committed batch.
-        offsets: the next offset of each partition, by topic.
         topics: the topics that the source reads now, by name.
     """
 
@@ -520,8 +462,7 @@ class Topics:
         self.servers = options["kafka.bootstrap.servers"]
         self.fails_on_loss = options.get("failondataloss", "true").lower() != "false"
         self._client = client
-        self._lines = read.lines
-        self.batch, self.offsets = batch, offsets
+        self._batch, self._offsets = batch, offsets
         names = [name.strip() for name in options.get("subscribe", "").split(",") if name.strip()]
         names += json.loads(options.get("assign", "{}"))
         if "subscribepattern" in options:
@@ -540,12 +481,12 @@ class Topics:
         return [
             name
             for name, topic in self.topics.items()
-            if noted.get(name, topic.id) != topic.id and (name in self.offsets or self.batch is None)
+            if noted.get(name, topic.id) != topic.id and (name in self._offsets or self._batch is None)
         ]
 
     def losses(self) -> Iterator[str]:
         """Yield a sentence for the topics, and one for the records, that the query can no longer read."""
-        if gone := sorted(set(self.offsets) - set(self.topics)):
+        if gone := sorted(set(self._offsets) - set(self.topics)):
             left = [name for name in gone if name in self._client.topics(gone)]
             yield (
                 f"the query no longer reads topic {', '.join(left)}, of which it may not have read all"
@@ -559,7 +500,7 @@ class Topics:
         """Return the number of unread records that Kafka has deleted, by topic and partition."""
         read = {
             (name, part): offset
-            for name, parts in self.offsets.items()
+            for name, parts in self._offsets.items()
             for part, offset in parts.items()
             if name in self.topics and part in self.topics[name].partitions
         }
@@ -569,27 +510,8 @@ class Topics:
                 found.setdefault(name, {})[part] = first - read[name, part]
         return found
 
-    def forget(self, topics: list[str], logs: Logs) -> Change:
-        """Return the change after which Spark reads topics from their beginning, like new ones.
 
-        From now on `losses` does not report these topics.
-
-        Raises:
-            InvalidInputError: a batch was planned on the former topic, and Spark would replay it.
-        """
-        done = logs.done
-        if logs.planned > done:
-            raise InvalidInputError(
-                f"checkpoint {logs.root}: batch {logs.planned} was planned on the former topic {topics[0]} "
-                f"and is not committed; rewind first: {command('rewind', logs.root)} --to {done}"
-            )
-        self.offsets = {name: parts for name, parts in self.offsets.items() if name not in topics}
-        text = json.dumps(self.offsets, separators=(",", ":"))
-        what = f"topic {', '.join(topics)} is read from its beginning"
-        return Change(what, partial(logs.change_offsets, done, dict.fromkeys(self._lines, text)))
-
-
-def _read_until(checkpoint: Place, read: Input) -> tuple[int | None, dict[str, dict[int, int]]]:
+def _read_until(logs: Logs, read: Input) -> tuple[int | None, dict[str, dict[int, int]]]:
     """Return the last committed batch, and the offsets up to which it read a Kafka source.
 
     A batch that is planned and not committed begins at the same offsets.
@@ -597,32 +519,16 @@ def _read_until(checkpoint: Place, read: Input) -> tuple[int | None, dict[str, d
     Returns:
         The number of the batch, or None before the first; and the offset of each partition, by topic.
     """
-    batch = max(checkpoint.entries("commits"), default=None)
-    text = None if batch is None else checkpoint.read(f"offsets/{batch}")
-    if text is None:
-        return batch, {}
-    plan = plan_in(text)
+    if logs.done < 0:
+        return None, {}
+    plan = logs.plan(logs.done)
     at = next((plan.names.index(name) for name in read.lines if name in plan.names), None)
-    return batch, offsets_in(plan.offsets[at] or "{}" if at is not None else "{}")
+    return logs.done, offsets_in(plan.offsets[at] or "{}" if at is not None else "{}")
 
 
 def offsets_in(text: str) -> dict[str, dict[int, int]]:
     """Return the offset of each partition of a Kafka source, by topic, from Spark's JSON."""
     return {name: {int(at): end for at, end in parts.items()} for name, parts in json.loads(text).items()}
-
-
-def _made_again(checkpoint: Place, servers: str, topics: list[str], *, forget: bool) -> str:
-    what = f"topic {topics[0]}" if len(topics) == 1 else f"topics {', '.join(topics)}"
-    said = (
-        f"checkpoint {checkpoint}: {what} at {servers} was deleted and made again after the query had read "
-        "it, and Spark would skip its first records; start the query on a new checkpoint"
-    )
-    if forget or checkpoint.folder is None:
-        return said
-    return (
-        f"{said}; or, to go on with the state that is here and read the new topic from its beginning: "
-        "start(…, allow_changed_query=True)"
-    )
 
 
 def _in_words(servers: str, lost: Mapping[str, Mapping[int, int]]) -> str:

@@ -335,9 +335,18 @@ def log_file(file: Path) -> list[Input]:
     Raises:
         DamagedError, InvalidInputError: as for `versioned`.
     """
-    with reading(file):  # a line that does not match, so None, is an error, too
-        found = map(_LINE.fullmatch, filter(None, versioned(file, "v1")[1:]))
-        return [Input(int(match[3]), int(match[2]), match[1]) for match in found]  # type: ignore[index]
+    with reading(file):
+        return inputs_in(versioned(file, "v1")[1:])
+
+
+def inputs_in(lines: Iterable[str]) -> list[Input]:
+    """Return the input files in the lines of a file source's log, without the line of its version.
+
+    Raises:
+        TypeError: a line is not one that Spark wrote.
+    """
+    found = map(_LINE.fullmatch, filter(None, lines))
+    return [Input(int(match[3]), int(match[2]), match[1]) for match in found]  # type: ignore[index]
 
 
 def log_text(found: Iterable[Input]) -> str:
@@ -413,21 +422,6 @@ class Logs:
         replace(file, text)
         self._listed.clear()
         self._read = {key: found for key, found in self._read.items() if key[1] != file}
-
-    def change_offsets(self, batch: int, changed: Mapping[str, str]) -> None:
-        """Replace the offsets of some sources in the plan of a batch.
-
-        Args:
-            batch: the number of the batch.
-            changed: the new offset of each source, by its name in the plan (see `Plan.names`).
-        """
-        file = self.root / "offsets" / str(batch)
-        version, query, *texts = versioned(file, "v1", "v2")
-        for place, text in enumerate(texts):
-            name = str(place) if version == "v1" else text.partition(":")[0]
-            if name in changed:
-                texts[place] = changed[name] if version == "v1" else f"{name}:{changed[name]}"
-        self.replace(file, "\n".join([version, query, *texts]))
 
     @property
     def planned(self) -> int:

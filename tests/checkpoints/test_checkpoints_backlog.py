@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit import _files, feeds, run, sinks, sources, start
 from sparkstream_kit._files import as_regex
 from sparkstream_kit.checkpoints import lost
 from sparkstream_kit.sources.files import _leaving_out
@@ -140,18 +140,6 @@ def test_a_file_that_is_too_old_for_spark_does_not_wait(spark, folder, tmp_path)
     assert (found.input_rows, found.files_waiting) == (2, 0)
 
 
-def test_a_folder_that_spark_has_written_is_counted_by_its_log(spark, folder, tmp_path):
-    fill(folder, 3)
-    lines = sources.text(spark, folder, **EACH)
-    out, first = tmp_path / "out", tmp_path / "ckpt1"
-    run(start(lines, sinks.files(out, format="text"), name="writer", checkpoint=first, availableNow=True))
-    (out / "part-of-a-batch-that-was-cut.txt").write_text("a row\n")
-    frame = sources.text(spark, out, **EACH)
-    query = start(frame, reading(), name="reader", checkpoint=tmp_path / "ckpt2")
-    found = run(query, max_batches=1).queries[0]
-    assert found.input_rows + (found.files_waiting or 0) == 3
-
-
 @pytest.mark.parametrize("kept", [True, False], ids=["checkpoint", "temporary"])
 def test_each_batch_says_how_many_files_wait(spark, folder, tmp_path, kept):
     feeds.drip([(f"{number}.txt", "a row\n") for number in range(15)], folder)
@@ -186,17 +174,17 @@ def test_files_that_land_meanwhile_are_in_the_summary(spark, folder):
 def test_looks_take_a_fiftieth_of_the_time_at_most(spark, folder, tmp_path, monkeypatch):
     feeds.drip([(f"{number}.txt", "a row\n") for number in range(4)], folder)
     clock, looks = [0.0], []
-    looked = lost._Source.waiting  # noqa: SLF001 - counted
+    counted = lost.Source.count
 
-    def slow(*given):
+    def slow(source):
         looks.append(clock[0])
         clock[0] += 1.0  # as for a folder of a million files
-        return looked(*given)
+        return counted(source)
 
     def a_second_later(_progress):
         clock[0] += 1.0
 
-    monkeypatch.setattr(lost._Source, "waiting", slow)  # noqa: SLF001
+    monkeypatch.setattr(lost.Source, "count", slow)
     monkeypatch.setattr(lost, "monotonic", lambda: clock[0])
     lines = sources.text(spark, folder, **EACH)
     query = start(lines, reading(), name="slow", checkpoint=tmp_path / "ckpt")
@@ -230,9 +218,7 @@ def test_another_file_system_is_listed_as_this_one(spark, folder):
         (f"file:{folder}", {"recursiveFileLookup": "true"}),
         (f"file:{folder}/none*", {}),
     ):
-        source = lost._Source(path, options)  # noqa: SLF001
-        here = {name for name, _ in source._here()}  # noqa: SLF001
-        there = dict(source._there(spark))  # noqa: SLF001
-        assert {lost._path(name) for name in there} == here, path  # noqa: SLF001
-        for name, at in there.items():
-            assert at == lost._time(lost._path(name))  # noqa: SLF001
+        source = lost.Source(spark, "0", path, options)
+        here = {each for each in source._here() if not each[1]}  # noqa: SLF001
+        there = {(_files.plain(name), *more) for name, *more in source._there()}  # noqa: SLF001
+        assert there == here, path

@@ -1,7 +1,7 @@
-"""What a file source loses or hides without an error: shown by real queries, and said by `findings`."""
+"""What a file source loses or hides without an error: shown by real queries, and said by a `Source`."""
 
-import gzip
 import os
+import shutil
 import time
 
 import pytest
@@ -11,8 +11,10 @@ from support.checkpoint_queries import run as batches_of
 from support.checkpoint_queries import stream as stream_of
 
 from sparkstream_kit import checkpoints, run, sinks, sources, start
+from sparkstream_kit._spark.place import locate
+from sparkstream_kit.checkpoints.check import gone
 from sparkstream_kit.checkpoints.logs import Logs
-from sparkstream_kit.checkpoints.lost import PASSED_OVER, findings
+from sparkstream_kit.checkpoints.lost import PASSED_OVER, Source
 
 DAY = 86_400
 
@@ -22,7 +24,7 @@ class Stream:
 
     def __init__(self, spark, folder, checkpoint):
         self.spark, self.folder, self.checkpoint = spark, folder, checkpoint
-        self.sources: list[str] = []
+        self.options: dict[str, object] = {}
 
     def land(self, name, *lines, age=0):
         path = self.folder / name
@@ -33,16 +35,27 @@ class Stream:
 
     def read(self, write=None, **options):
         """Read what is there and return how many lines it were."""
-        reader = self.spark.readStream.option("maxFilesPerTrigger", 1).options(**options)
+        self.options = {"maxFilesPerTrigger": 1} | options
+        reader = self.spark.readStream.options(**self.options)
         writer = reader.text(str(self.folder)).writeStream.trigger(availableNow=True)
         writer = writer.foreachBatch(write) if write else writer.format("noop")
         query = writer.option("checkpointLocation", str(self.checkpoint)).start()
         query.awaitTermination()
-        self.sources = [source.description for each in query.recentProgress[:1] for source in each.sources]
         return sum(each.numInputRows for each in query.recentProgress)
 
-    def findings(self):
-        return findings(Logs(self.checkpoint), self.sources)
+    def source(self, path=None):
+        """Return its source as a run knows it after the last batch."""
+        given = {name: str(value) for name, value in self.options.items()}
+        source, logs = Source(self.spark, "0", f"file:{path or self.folder}", given), Logs(self.checkpoint)
+        source.done = logs.until(logs.done).get("0", -1)
+        source.read(locate(self.spark, self.checkpoint))
+        return source
+
+    def findings(self, said=None):
+        return self.source().findings(self.checkpoint, set() if said is None else said)
+
+    def gone(self):
+        return [str(each) for each in gone(Logs(self.checkpoint))]
 
 
 @pytest.fixture
@@ -60,19 +73,17 @@ def test_a_planned_file_that_vanished_is_said_before_its_rows_are_lost(stream):
 
     with pytest.raises(StreamingQueryException, match="the sink is away"):
         stream.read(fail_on_the_second)
-    assert stream.findings() == []
+    assert stream.gone() == []
     stream.folder.joinpath("1.txt").unlink()  # committed: it may go
     vanished = stream.folder / "2.txt"
     elsewhere = stream.folder.parent / "2.txt"
     vanished.rename(elsewhere)
-    assert stream.findings() == [
-        f"{vanished}: planned for a batch that was not committed, and gone: put back, or the rows are lost"
-    ]
+    assert stream.gone() == [f"{vanished} is planned to be read and has gone"]
     elsewhere.rename(vanished)
-    assert stream.findings() == []
+    assert stream.gone() == []
     vanished.unlink()
     assert stream.read() == 0  # this is the loss: Spark commits the batch, empty, and says nothing
-    assert stream.findings() == []
+    assert stream.gone() == []
 
 
 def test_a_source_after_a_frame_that_is_read_twice_has_its_own_log(spark, tmp_path):
@@ -84,13 +95,11 @@ def test_a_source_after_a_frame_that_is_read_twice_has_its_own_log(spark, tmp_pa
     batches_of(twice.union(twice).union(after), checkpoint, "append")
     seen = checkpoints.show(checkpoint)
     assert [source.committed for source in seen.sources] == ["0", "0", "2"]
-    sources = [f"FileStreamSource[file:{tmp_path}/{name}]" for name in "ab"]
     last = max((tmp_path / "b").iterdir())
     last.unlink()  # it is read, and committed
-    assert findings(Logs(checkpoint), sources) == []
+    assert list(gone(Logs(checkpoint))) == []
     (checkpoint / "commits/2").unlink()
-    (line,) = findings(Logs(checkpoint), sources)
-    assert line.startswith(f"{last}: planned for a batch that was not committed, and gone")
+    assert [each.file for each in gone(Logs(checkpoint))] == [last]
 
 
 @pytest.mark.parametrize("change", ["overwritten", "appended to", "replaced"])
@@ -118,7 +127,9 @@ def test_a_file_dated_in_the_future_is_said_before_and_after_it_hides_others(str
     assert stream.findings() == []
     future = stream.land("future.txt", "c", age=-10 * DAY - 60)
     (before,) = stream.findings()
-    assert before.startswith(f"{future}: dated in the future, so that it will hide files 7 days older")
+    assert before.startswith(
+        f"{future}: dated in the future, so that it will hide older files (maxFileAge): "
+    )
     assert before.endswith("touch it before it is read")
 
     assert stream.read() == 2
@@ -128,7 +139,7 @@ def test_a_file_dated_in_the_future_is_said_before_and_after_it_hides_others(str
     assert hiding.startswith(
         f"{future}: read with a date 10 days ahead, so that new files are not read: set "
     )
-    assert hidden.startswith(f"{later}: not read, for it is 7 days older than the newest file read: set a ")
+    assert hidden.startswith(f"{later}: not read, for it is too old beside the newest file read: set a ")
     assert stream.read(maxFileAge=hiding.split('"')[1]) == 1  # the fix, as it is said
     assert stream.findings() == []
 
@@ -150,7 +161,6 @@ def test_nothing_is_said_of_what_is_as_it_should_be(spark, tmp_path):
         stream.land(f"day={number % 2}/ß {number}.txt", "a", age=6 * DAY - number)
     assert stream.read() == 12
     assert (stream.checkpoint / "sources" / "0" / "9.compact").exists()
-    assert stream.sources == [f"FileStreamSource[file:{stream.folder}]"]
     for name in ("_SUCCESS", "_truth.json", ".0.txt.crc", ".1.txt.part"):
         stream.land(name, age=-30 * DAY)
     stream.land("_temporary/1.txt")
@@ -168,65 +178,49 @@ def test_nothing_is_said_of_what_is_as_it_should_be(spark, tmp_path):
 def test_before_the_first_start_only_the_folder_can_be_looked_at(stream):
     future = stream.land("future.txt", "a", age=-2 * DAY)
     stream.land("old.txt", "a", age=90 * DAY)
-    assert findings(Logs(stream.checkpoint)) == []
-    for name in (stream.folder, f"{stream.folder.parent}/i?"):
-        (line,) = findings(Logs(stream.checkpoint), [f"FileStreamSource[file:{name}]"])
+    for path in (stream.folder, f"{stream.folder.parent}/i?"):
+        (line,) = stream.source(path).findings(stream.checkpoint, set())
         assert line.startswith(f"{future}: dated in the future")
 
 
-def test_other_sources_and_other_file_systems_are_passed_over(spark, tmp_path):
-    query = spark.readStream.format("rate").option("rowsPerSecond", 10).load().writeStream.format("noop")
-    running = query.option("checkpointLocation", str(tmp_path)).trigger(once=True).start()
-    running.awaitTermination()
-    assert findings(Logs(tmp_path), ["RateStreamV2[rowsPerSecond=10]", "FileStreamSource[s3a://b/in]"]) == []
-    assert findings(Logs(tmp_path / "missing")) == []
+def test_other_file_systems_are_passed_over(spark, tmp_path):
+    assert Source(spark, "0", "s3a://b/in", {}).findings(tmp_path, set()) == []
 
 
-def test_what_spark_removes_at_this_moment_is_no_finding(stream):
+def test_what_was_read_of_a_log_stays_known_when_spark_removes_it(stream):
     """As it does with a temporary checkpoint when its query ends."""
-    stream.land("1.txt", "a")
+    path = stream.land("1.txt", "a", age=10)
     stream.read()
-    (stream.checkpoint / "offsets" / "0").unlink()
-    assert stream.findings() == []
+    source = stream.source()
+    shutil.rmtree(stream.checkpoint)
+    path.write_text("changed")
+    source.read(locate(stream.spark, stream.checkpoint))
+    (line,) = source.findings(stream.checkpoint, set())
+    assert line.startswith(f"{path}: changed after it was read")
 
 
-def test_a_damaged_log_is_said_and_does_not_end_the_run(stream):
+@pytest.mark.parametrize("kept", [0, 1, -5])
+def test_a_damaged_log_does_not_end_the_run(stream, kept):
     stream.land("1.txt", "a")
     stream.read()
     log = stream.checkpoint / "sources" / "0" / "0"
-    log.write_text(log.read_text()[:-5])
-    (line,) = stream.findings()
-    assert line.startswith(f"{stream.checkpoint}: what source 0 has read cannot be told: ")
-    assert "\n" not in line
+    log.write_text(log.read_text()[:kept])
+    assert stream.findings() == []
+    assert stream.source().count() is None
 
 
-@pytest.mark.parametrize(
-    ("read", "name"),
-    [
-        ("1.txt", "2.txt"),
-        ("new", "old"),
-        ("1.txt", "old"),
-        ("app.log", "app.log.1"),
-        ("app.log.2", "app.log"),
-        ("1.txt", "app.log.2026-11-02"),
-        ("1.csv.gz", "2.csv"),
-        ("1.csv", "2.csv.gz"),
-        ("app.log", "app.log.1.gz"),
-    ],
-)
-def test_an_old_file_that_arrives_late_is_said(stream, read, name):
-    for each in (read, name):
-        path = stream.land(each, "a")
-        if each.endswith(".gz"):
-            path.write_bytes(gzip.compress(b"a\n"))
-        if each == read:
-            stream.read()
-    old = stream.folder / name
-    os.utime(old, (time.time() - 8 * DAY,) * 2)  # unpacked, or copied with its date
-    stream.land("README.md", age=90 * DAY)  # another kind of file, for another reader
-    assert stream.read() == 0
+@pytest.mark.parametrize("age", ["7d", "1d", "3600s"])
+def test_an_old_file_that_arrives_late_is_said(stream, age):
+    options = {"maxFileAge": age, "pathGlobFilter": "*.txt"}
+    stream.land("1.txt", "a")
+    stream.read(**options)
+    old = stream.land("2.txt", "b", age=8 * DAY)  # unpacked, or copied with its date
+    stream.land("README.md", age=90 * DAY)  # for another reader
+    assert stream.read(**options) == 0
     (line,) = stream.findings()
-    assert line.startswith(f"{old}: not read, for it is 7 days older than the newest file read: set a longer")
+    assert line.startswith(f"{old}: not read, for it is too old beside the newest file read: set a longer")
+    assert stream.read(**options | {"maxFileAge": "9d"}) == 1
+    assert stream.findings() == []
 
 
 def test_what_spark_passes_over_for_its_name_or_place_is_said_once_a_kind(stream):
@@ -239,14 +233,13 @@ def test_what_spark_passes_over_for_its_name_or_place_is_said_once_a_kind(stream
         file.write("c\n")
     assert stream.read() == 1
     said: set[str] = set()
-    lines = findings(Logs(stream.checkpoint), stream.sources, said)
-    assert lines == [
+    assert stream.findings(said) == [
         f"{stream.folder}/.3.txt and 2 more: {PASSED_OVER['hidden']}",
         rf"{stream.folder}/caf\xe9.txt: not read, as the name is not UTF-8: rename it",
         f"{stream.folder}/more: a subfolder, which Spark reads only with recursiveFileLookup=True",
     ]
     stream.land(".7.txt", "d")
-    assert findings(Logs(stream.checkpoint), stream.sources, said) == []
+    assert stream.findings(said) == []
     assert stream.read(recursiveFileLookup=True) == 2
     assert [line for line in stream.findings() if "a subfolder" in line] == []
 
@@ -295,7 +288,7 @@ def test_a_file_that_goes_while_the_folder_is_looked_at_hides_no_other(stream, m
 
     scandir = os.scandir
     monkeypatch.setattr("os.scandir", lambda path: Going() if path == str(stream.folder) else scandir(path))
-    (line,) = findings(Logs(stream.checkpoint), [f"FileStreamSource[file:{stream.folder}]"])
+    (line,) = stream.findings()
     assert line.count(".txt") == 3
 
 

@@ -271,17 +271,6 @@ def test_state_without_a_batch_is_damage(checkpoint):
     assert line in str(damage(Logs(checkpoint)))
 
 
-def test_an_older_file_is_for_check_alone(checkpoint):
-    empty(checkpoint / "offsets/1")
-    (checkpoint / "commits/2").unlink()
-    assert damage(Logs(checkpoint)) is None
-    need = "a restart does not need it, but batch {} cannot be rewound to"
-    assert [str(problem) for problem in checkpoints.check(checkpoint)] == [
-        f"{checkpoint}/offsets/1 is empty; {need.format(1)}",
-        f"{checkpoint}/commits/2 is missing; {need.format(2)}",
-    ]
-
-
 def test_a_change_by_hand_is_for_check_alone(checkpoint):
     file = checkpoint / "offsets/5"
     file.write_text(file.read_text().replace('{"logOffset":5}', '{"logOffset":4}'))

@@ -11,9 +11,10 @@ from support.checkpoint_queries import run as run_plainly
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import checkpoints, sinks
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit.checkpoints.check import damage
 from sparkstream_kit.checkpoints.logs import Logs
-from sparkstream_kit.checkpoints.lost import findings
+from sparkstream_kit.checkpoints.lost import Source
 from sparkstream_kit.errors import InvalidInputError
 
 pytestmark = pytest.mark.skipif(BEFORE_4_2, reason="readStream.name() is in Spark 4.2 and later")
@@ -139,16 +140,19 @@ def test_the_order_of_sources_counts_where_the_checkpoint_has_no_names(named, to
     assert total() == sums(0, 1, 2, 5, 6)
 
 
-def test_what_was_lost_is_said_of_the_right_source(total, tmp_path):
+def test_what_was_lost_is_said_of_the_right_source(named, total, tmp_path):
     total()
     forget_commit(tmp_path / "ckpt")
     gone, changed = tmp_path / "lines/2 é%.json", tmp_path / "Other/5 é%.json"
     gone.unlink()
     changed.write_text("{}")
-    said = findings(Logs(tmp_path / "ckpt"), [f"FileStreamSource[file:{tmp_path / name}]" for name in NAMES])
-    assert [line.partition(": ")[0] for line in said] == [str(gone), str(changed)]
-    assert "planned for a batch that was not committed, and gone" in said[0]
-    assert "changed after it was read" in said[1]
+    (problem,) = checkpoints.check(tmp_path / "ckpt")
+    assert str(problem).startswith(f"{gone} is planned to be read and has gone")
+    source = Source(named, "Other", f"file:{tmp_path}/Other", {})
+    source.read(locate(named, tmp_path / "ckpt"))
+    source.done = 0
+    (said,) = source.findings(tmp_path / "ckpt", set())
+    assert said.startswith(f"{changed}: changed after it was read")
 
 
 @pytest.mark.fast("2")
