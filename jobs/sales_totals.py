@@ -5,15 +5,13 @@ Guarantee: every line counts exactly once, over stops and restarts on the same -
 Run: spark-submit jobs/sales_totals.py INPUT_DIR
 """
 
-from __future__ import annotations
-
 import sys
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
-from sparkstream_kit import display, jobflags, quarantine, run, schemas, sinks, spark_session, start
+from sparkstream_kit import display, jobflags, quarantine, run, sinks, spark_session, start
 
 SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
     SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING, State STRING, Region STRING,
@@ -22,7 +20,7 @@ SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4
 
 def transform(lines: DataFrame, *, header: bool = False) -> DataFrame:
     """Return Orders and TotalSales of each ProductKey, and Orders of each Problem that lines have."""
-    sales = quarantine.parse_csv(lines, schemas.from_ddl(SALES), date_format="M/d/yy", header=header)
+    sales = quarantine.parse_csv(lines, SALES, date_format="M/d/yy", header=header)
     groups = sales.groupBy("ProductKey", F.col(quarantine.REASON).alias("Problem"))
     return groups.agg(F.count("*").alias("Orders"), F.sum("SaleAmount").alias("TotalSales"))
 
