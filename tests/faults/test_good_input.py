@@ -76,7 +76,7 @@ def test_a_job_says_nothing_but_its_summary(name, spark, folder, tmp_path, quiet
     monkeypatch.setattr(sys, "path", [str(ROOT / "examples"), *sys.path])
     main = import_module(name).main
     if name == "score_posts":
-        quiet(main, folder, *flags(tmp_path / "out")[:1], "--train", "sklearn")
+        quiet(import_module("train_posts").main, folder, *flags(tmp_path / "out")[:1])
     limits = ONE_FILE if name not in ("hashtag_trends", "hourly_sales", "score_posts") else ONE_FILE[:1]
     quiet(main, folder, *flags(tmp_path / "out"), *limits)
 

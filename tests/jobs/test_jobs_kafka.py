@@ -89,14 +89,6 @@ def test_what_cannot_be_is_one_line(words, message, capsys):
     assert message in said(capsys, "sales_totals", *words)
 
 
-def test_a_model_is_trained_from_files_alone(capsys):
-    line = said(capsys, "score_posts", *KAFKA, "MODEL", "--train", "spark")
-    assert (
-        line
-        == "give OUT_DIR to score, or --train to train, which has no --dry-run and no --learn; see --help"
-    )
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [

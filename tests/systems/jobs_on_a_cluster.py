@@ -102,7 +102,7 @@ def test_posts_are_scored(hdfs, cluster, kit, launch, tmp_path):
     feed(("messages", *MANY, "--seed", "1"), tmp_path / "in")
     land(hdfs, tmp_path / "in", "/scored/in")
     model = tmp_path / "model"  # on a folder that all nodes share
-    ended(launch.job("local[2]", "score_posts", tmp_path / "labelled", model, "--train", "spark"))
+    ended(launch.job("local[2]", "train_posts", tmp_path / "labelled", model))
     ended(launch.job("local[2]", "score_posts", tmp_path / "in", model, tmp_path / "out", *NOW))
     places = (f"{hdfs.url}/scored/in", model, f"{hdfs.url}/scored/out")
     ended(launch.job(cluster.url, "score_posts", *places, *NOW, kit=kit))
