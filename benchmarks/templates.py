@@ -39,7 +39,7 @@ class Job:
 
 OUT = ("{work}/out",)
 RUNS = {
-    "action_windows": Job("actions", OUT),
+    "action_rows": Job("actions", OUT),
     "log_errors": Job("logs", OUT),
     "sensor_alerts": Job("sensors", OUT),
     "card_alerts": Job("cards", OUT),

@@ -72,11 +72,13 @@ _ON_DATA = "python {job} data --available-now"
 _INTO = "python {job} data out --available-now"
 _DRAINED = f"{_INTO} --drain"
 _TRAINED = "python train_posts.py data model --library sklearn && python {job} data model out --available-now"
+_SORTED = "python action_rows.py data in --available-now && python {job} in/rows out --available-now --drain"
 _FROM_KAFKA = "spark-submit $(sparkstream connectors kafka) {job} --kafka localhost:9092 --topic lines"
 _SERVED = "sparkstream feed lines --file data/lines-1.txt --clients 1 & python {job} localhost 9999"
 _A_TOPIC = ", which are for a topic `lines` of a broker"
 LIKE = {
-    "action_windows": _like("actions", _DRAINED),
+    "action_rows": _like("actions", _INTO),
+    "action_windows": _like("actions", _SORTED)._replace(beside="action_rows.py"),
     "ad_join": _like("ads", _DRAINED),
     "card_alerts": _like("cards", _DRAINED, "state"),
     "events_to_postgres": _like(

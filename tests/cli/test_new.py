@@ -156,7 +156,7 @@ def test_the_tests_of_all_projects_pass(remote, here, request):
 @pytest.mark.slow
 @pytest.mark.parametrize("like", [job for job in projects.LIKE if "socket" not in job and "kafka" not in job])
 def test_the_command_of_each_readme_runs_the_job_on_its_data(like, here, spark, monkeypatch, capsys):
-    made, places = projects.make("my-job", like), ("data", "out", "model", "ckpt")
+    made, places = projects.make("my-job", like), ("data", "out", "model", "ckpt", "in")
     made = made._replace(folder=made.folder.resolve())
     monkeypatch.chdir(made.folder)
     for command in made.commands[0].split(" && "):
@@ -169,7 +169,7 @@ def test_the_command_of_each_readme_runs_the_job_on_its_data(like, here, spark, 
         monkeypatch.setitem(sys.modules, "my_job", job)
         spec.loader.exec_module(job)
         # The JVM of these tests has a working folder of its own.
-        words = [str(made.folder / word) if word in places else word for word in words]
+        words = [str(made.folder / word) if word.split("/")[0] in places else word for word in words]
         assert job.main(words) == 0, capsys.readouterr().err
     assert " rows in," in capsys.readouterr().err
 

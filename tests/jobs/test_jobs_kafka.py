@@ -11,7 +11,7 @@ from sparkstream_kit.errors import InvalidInputError
 KAFKA = ("--kafka", "localhost:9092", "--topic", "lines")
 # Of each job: the arguments after INPUT_DIR that it must have.
 JOBS: dict[str, tuple[str, ...]] = {
-    "action_windows": ("OUT",),
+    "action_rows": ("OUT",),
     "ad_join": ("OUT",),
     "card_alerts": ("OUT",),
     "events_to_postgres": ("--database", "sqlite:///shop.db", "--checkpoint", "CKPT"),
