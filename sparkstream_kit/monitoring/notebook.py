@@ -46,7 +46,7 @@ def shown(board: Board, queries: Sequence[StreamingQuery]) -> Iterator[None]:
             `sinks.snapshot`.
     """
     if not display.in_notebook():
-        with terminal.shown(board):
+        with terminal.shown(board, queries=queries):
             yield
         return
     results = Results(places(queries, memory=True))
