@@ -7,8 +7,6 @@ cannot be read.
 Run: python hourly_sales.py INPUT_DIR --available-now
 """
 
-import sys
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -37,4 +35,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -6,8 +6,6 @@ Guarantee: every line is in one of the three folders once, for every reader, ove
 Run: spark-submit jobs/action_rows.py INPUT_DIR OUT_DIR
 """
 
-import sys
-
 from pyspark.sql import DataFrame
 
 from sparkstream_kit import jobflags, quarantine, run, sinks, spark_session, start, windows
@@ -39,4 +37,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -6,8 +6,6 @@ Guarantee: every row counts exactly once, over stops and restarts on the same OU
 Run: spark-submit jobs/action_windows.py ROWS_DIR OUT_DIR --available-now --drain
 """
 
-import sys
-
 from pyspark.sql import DataFrame
 
 from sparkstream_kit import jobflags, run, sinks, sources, spark_session, start, windows
@@ -39,4 +37,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

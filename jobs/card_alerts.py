@@ -5,7 +5,6 @@ Guarantee: every alert exactly once in OUT_DIR, over stops and restarts on the s
 Run: spark-submit jobs/card_alerts.py INPUT_DIR OUT_DIR
 """
 
-import sys
 from dataclasses import dataclass, field
 from math import asin, cos, radians, sin, sqrt
 
@@ -58,4 +57,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

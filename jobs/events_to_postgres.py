@@ -7,8 +7,6 @@ Guarantee: every event exactly once, over stops and restarts on the same --check
 Run: spark-submit jobs/events_to_postgres.py INPUT_DIR --database URL --checkpoint DIR
 """
 
-import sys
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -55,4 +53,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

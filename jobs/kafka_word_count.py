@@ -6,8 +6,6 @@ Guarantee: every record counts exactly once, over stops and restarts on the same
 Run: spark-submit $(sparkstream connectors kafka) jobs/kafka_word_count.py --kafka HOST:9092 --topic lines
 """
 
-import sys
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -48,4 +46,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

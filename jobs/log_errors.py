@@ -7,8 +7,6 @@ Guarantee: every line is read exactly once for the report and for OUT_DIR/bad, o
 Run: spark-submit jobs/log_errors.py INPUT_DIR OUT_DIR --report errors --available-now --drain
 """
 
-import sys
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -56,4 +54,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,7 +7,6 @@ Guarantee: every line exactly once, for every reader, over stops and restarts on
 Run: spark-submit jobs/sales_clean.py INPUT_DIR OUT_DIR
 """
 
-import sys
 from collections.abc import Sequence
 
 from pyspark.sql import DataFrame
@@ -53,4 +52,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

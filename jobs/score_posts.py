@@ -6,8 +6,6 @@ Guarantee: every post exactly once, for every reader; one that comes again is sc
 Run: spark-submit jobs/score_posts.py INPUT_DIR MODEL OUT_DIR
 """
 
-import sys
-
 from pyspark.sql import DataFrame
 
 from sparkstream_kit import jobflags, models, quarantine, run, sinks, spark_session, start
@@ -42,4 +40,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,8 +7,6 @@ Guarantee: every alert exactly once in OUT_DIR, over stops and restarts on the s
 Run: spark-submit jobs/sensor_alerts.py INPUT_DIR OUT_DIR
 """
 
-import sys
-
 from pyspark.sql import DataFrame
 
 from sparkstream_kit import display, jobflags, quarantine, run, sinks, spark_session, start, windows
@@ -51,4 +49,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -5,8 +5,6 @@ Guarantee: at most once, because a socket cannot send again. It ends when the se
 Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit jobs/socket_wordcount.py localhost 9999
 """
 
-import sys
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -36,4 +34,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
