@@ -39,7 +39,7 @@ class Job:
 
 OUT = ("{work}/out",)
 RUNS = {
-    "action_windows": Job("actions", OUT),
+    "action_rows": Job("actions", OUT),
     "log_errors": Job("logs", OUT),
     "sensor_alerts": Job("sensors", OUT),
     "card_alerts": Job("cards", OUT),
@@ -67,7 +67,7 @@ def jobs(scale: float) -> Iterator[Table]:
         folder = data.lines(job.data, count, BATCHES)
         model = folder.with_name(f"{folder.name}-model")
         if job.train and not model.exists():
-            train(name, data.lines(job.data, BATCHES * 100, BATCHES), model)
+            train(data.lines(job.data, BATCHES * 100, BATCHES), model)
         args = [part.replace("{model}", str(model)) for part in job.args]
         command: list[str | Path] = [HERE / "jobs" / "job.py", name, folder, *args, "--available-now"]
         # The job of trends has no such flag: it reads all files in one batch.
@@ -87,7 +87,7 @@ def jobs(scale: float) -> Iterator[Table]:
         )
 
 
-def train(name: str, folder: Path, model: Path) -> None:
+def train(folder: Path, model: Path) -> None:
     """Make the model with which a job scores."""
-    command: list[str | Path] = [sys.executable, JOBS / f"{name}.py", folder, model, "--train", "spark"]
+    command: list[str | Path] = [sys.executable, JOBS / "train_posts.py", folder, model]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -7,10 +7,6 @@ cannot be read.
 Run: python hourly_sales.py INPUT_DIR --available-now
 """
 
-from __future__ import annotations
-
-import sys
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -35,9 +31,8 @@ def main(argv: list[str] | None = None) -> int:
         rows = quarantine.parse_json(lines, SALES)  # bad ones have a reason
         totals = transform(quarantine.good_rows(rows))
         query = start(totals, sinks.console(), name="hourly_sales", mode="update", **jobflags.for_start(args))
-        print(run(query, **jobflags.for_run(args)), file=sys.stderr)
-    return 0
+        return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,21 +1,16 @@
 """Views of ads with the first click in time of each, or none, in OUT_DIR/views; bad lines in OUT_DIR/bad.
 
 The files are JSON lines with the fields of the Yahoo streaming benchmark; a showing has its own ad_id. A view
-is written when the watermark has passed the ten minutes that its click may take, or by --drain. Late rows are
-only counted.
+is written when the watermark is ten minutes past it, or by --drain. Late rows are only counted.
 Guarantee: every view exactly once, also where it or its click comes twice, for every reader, over stops and
 restarts on the same OUT_DIR.
 Run: spark-submit jobs/ad_join.py INPUT_DIR OUT_DIR
 """
 
-from __future__ import annotations
-
-import sys
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkstream_kit import jobflags, joins, quarantine, run, schemas, sinks, spark_session, start, windows
+from sparkstream_kit import jobflags, joins, quarantine, run, sinks, spark_session, start, windows
 
 EVENTS = """user_id STRING, page_id STRING, ad_id STRING NOT NULL, ad_type STRING,
     event_type STRING NOT NULL, event_time TIMESTAMP NOT NULL, ip_address STRING"""
@@ -23,7 +18,7 @@ EVENTS = """user_id STRING, page_id STRING, ad_id STRING NOT NULL, ad_type STRIN
 
 def parse(lines: DataFrame, delay: str) -> DataFrame:
     """Return the events, with a watermark, and the columns of `quarantine` that say why a line is bad."""
-    events = quarantine.parse_json(lines, schemas.from_ddl(EVENTS))
+    events = quarantine.parse_json(lines, EVENTS)
     return windows.with_watermark(events, "event_time", delay)
 
 
@@ -37,8 +32,8 @@ def transform(lines: DataFrame, *, delay: str = "10 minutes", within: str = "10 
 
     views = of("view").withColumnRenamed("event_time", "shown_at").drop("event_type", "ip_address")
     clicks = of("click").select("ad_id", F.col("event_time").alias("clicked_at"))
-    bound = {"left_time": "shown_at", "right_time": "clicked_at", "within": within}
-    pairs = joins.within(views, clicks, on="ad_id", how="left", **bound)
+    times = {"left_time": "shown_at", "right_time": "clicked_at"}
+    pairs = joins.within(views, clicks, on="ad_id", how="left", within=within, **times)
     # An event that comes twice, and a second click, give further pairs of the same view.
     return pairs.groupBy(*views.columns).agg(F.min("clicked_at").alias("clicked_at"))
 
@@ -56,9 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         written, aside = (sinks.batch_files(f"{args.out_dir}/{name}") for name in ("views", "bad"))
         first = start(views, written, name="ad_join_views", **jobflags.for_start(args, "views"))
         second = start(bad, aside, name="ad_join_bad", **jobflags.for_start(args, "bad"))
-        summary = run(first, second, **jobflags.for_run(args))
-    return jobflags.finish(args, summary)
+        return jobflags.finish(args, run(first, second, **jobflags.for_run(args)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

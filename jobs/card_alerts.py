@@ -5,16 +5,12 @@ Guarantee: every alert exactly once in OUT_DIR, over stops and restarts on the s
 Run: spark-submit jobs/card_alerts.py INPUT_DIR OUT_DIR
 """
 
-from __future__ import annotations
-
-import sys
 from dataclasses import dataclass, field
 from math import asin, cos, radians, sin, sqrt
-from typing import Any
 
 from pyspark.sql import DataFrame
 
-from sparkstream_kit import display, jobflags, quarantine, run, schemas, sinks, spark_session, start, windows
+from sparkstream_kit import display, jobflags, quarantine, run, sinks, spark_session, start, windows
 from sparkstream_kit.state import Alert, Often, ZScore, alert_when
 
 PAYMENTS = """card STRING NOT NULL, time TIMESTAMP NOT NULL, merchant STRING, category STRING,
@@ -22,33 +18,26 @@ PAYMENTS = """card STRING NOT NULL, time TIMESTAMP NOT NULL, merchant STRING, ca
 ON_EARTH = {"abs(lat) <= 90 AND abs(lon) <= 180": "quarantine"}
 
 
-@dataclass(frozen=True)
-class Place:
-    """When and where a card has paid last: in seconds, and in radians."""
-
-    last: list[float] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class Travel:
-    """Faster than `kmh` on a ball: R. W. Sinnott, "Virtues of the Haversine" (1984)."""
+    """Faster than 1,000 km/h on a ball: R. W. Sinnott, "Virtues of the Haversine" (1984)."""
 
-    kmh: float = 1000
-    state = Place
+    @dataclass(frozen=True)
+    class state:  # noqa: D106, N801 - when and where a card has paid last: in seconds, and in radians
+        last: list[float] = field(default_factory=list)
 
-    def step(self, state: Place, time: float, value: Any) -> tuple[Place, Alert | None]:
+    def step(self, state: state, time: float, value: dict[str, float]) -> tuple[state, Alert | None]:
         """Return the new place, and an alert if it is too far from the last one."""
         here = [time, radians(value["lat"]), radians(value["lon"])]
         then, lat, lon = state.last or here
         half = sin((here[1] - lat) / 2) ** 2 + cos(lat) * cos(here[1]) * sin((here[2] - lon) / 2) ** 2
         km, hours = 2 * 6371 * asin(sqrt(half)), max(time - then, 180) / 3600  # a city is crossed at once
         alert = Alert(km / hours, f"{km:,.0f} km in {hours:.1f} hours: {km / hours:,.0f} km/h")
-        return Place(here), alert if km / hours > self.kmh else None
+        return self.state(here), alert if alert.score > 1000 else None  # noqa: PLR2004
 
 
 def transform(lines: DataFrame, watermark: str = "10 minutes") -> DataFrame:
     """Return the alerts: card, time, payment (a struct of all columns), rule, score and reason."""
-    rows = quarantine.expect(quarantine.parse_csv(lines, schemas.from_ddl(PAYMENTS)), ON_EARTH)
+    rows = quarantine.expect(quarantine.parse_csv(lines, PAYMENTS), ON_EARTH)
     rows = windows.with_watermark(rows, "time", watermark)
     paid = quarantine.good_rows(rows).selectExpr("card", "time", "struct(*) AS payment")
     rules = Often(most=4, within="1 minute"), Travel(), ZScore(sigmas=8, warmup=10, of="amount")
@@ -60,13 +49,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run the job: the alerts go to standard output and OUT_DIR, everything else to standard error."""
     flags = (*jobflags.LINES, "OUT_DIR", "--max-bad", *jobflags.EVENT_TIME, *jobflags.RUN)
     args = jobflags.parser(__doc__, *flags, max_files_per_trigger=1).parse_args(argv)
-
     sink = sinks.fan_out(sinks.batch_files(args.out_dir), sinks.foreach_batch(display.show))
     with spark_session("card-alerts", **jobflags.for_session(args)) as spark:
-        alerts, how = transform(jobflags.lines(spark, args), args.watermark), jobflags.for_start(args)
-        summary = run(start(alerts, sink, name="card_alerts", **how), **jobflags.for_run(args))
-    return jobflags.finish(args, summary)
+        alerts = transform(jobflags.lines(spark, args), args.watermark)
+        query = start(alerts, sink, name="card_alerts", **jobflags.for_start(args))
+        return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

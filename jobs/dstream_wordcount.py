@@ -5,8 +5,6 @@ from the last batch of the run before. Spark reconnects by itself when the serve
 Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit jobs/dstream_wordcount.py localhost 9999
 """
 
-from __future__ import annotations
-
 import sys
 
 from pyspark.streaming import DStream
@@ -37,8 +35,6 @@ def main(argv: list[str] | None = None) -> int:
     parser = jobflags.parser(__doc__, *jobflags.SERVER, "--profile", "--checkpoint", *limits)
     for flag, (default, says) in TIMES.items():
         parser.add_argument(flag, metavar="SECONDS", type=jobflags.seconds, default=default, help=says)
-    says = "Also write the counts of each batch as text files."
-    parser.add_argument("--save-as", metavar="PREFIX", help=says)
     says = "Process everything received before stopping; this can take long."
     parser.add_argument("--graceful", action="store_true", help=says)
     args = parser.parse_args(argv)
@@ -50,14 +46,10 @@ def main(argv: list[str] | None = None) -> int:
         dstreams.streaming_context(spark, args.batch_interval) as ssc,
     ):
         words = transform(ssc.socketTextStream(args.host, args.port))
-        kept = f"{args.checkpoint}/counts.jsonl" if args.checkpoint else None
-        running = dstreams.running_counts(words, snapshot=kept)
-        in_batch = words.reduceByKey(lambda a, b: a + b)
-        if args.save_as:
-            in_batch.saveAsTextFiles(args.save_as)
+        total = dstreams.running_counts(words, snapshot=args.checkpoint and f"{args.checkpoint}/counts.jsonl")
         windowed = dstreams.windowed_counts(words, args.window, args.slide)
-        most_frequent(in_batch).pprint()
-        most_frequent(running).map(lambda pair: ("since the beginning", *pair)).pprint()
+        most_frequent(words.reduceByKey(lambda a, b: a + b)).pprint()
+        most_frequent(total).map(lambda pair: ("since the beginning", *pair)).pprint()
         most_frequent(windowed).map(lambda pair: (f"in {args.window:g} s", *pair)).pprint()
         ended_by = dstreams.run(ssc, graceful=args.graceful, **jobflags.for_run(args))
         print(f"ended by: {ended_by}", file=sys.stderr)
@@ -65,4 +57,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

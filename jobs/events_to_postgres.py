@@ -7,14 +7,10 @@ Guarantee: every event exactly once, over stops and restarts on the same --check
 Run: spark-submit jobs/events_to_postgres.py INPUT_DIR --database URL --checkpoint DIR
 """
 
-from __future__ import annotations
-
-import sys
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkstream_kit import jobflags, quarantine, run, schemas, sinks, spark_session, start, state, windows
+from sparkstream_kit import jobflags, quarantine, run, sinks, spark_session, start, state, windows
 
 EVENTS = """event_id STRING NOT NULL, time TIMESTAMP NOT NULL, user STRING NOT NULL, product STRING NOT NULL,
     type STRING NOT NULL, price DECIMAL(10,2) NOT NULL"""
@@ -25,7 +21,7 @@ def transform(
     lines: DataFrame, *, watermark: str = "10 minutes", within: str = "1 hour", header: bool = False
 ) -> DataFrame:
     """Return the events, each once, and the columns of `quarantine` that say why a line is bad."""
-    rows = quarantine.parse_csv(lines, schemas.from_ddl(EVENTS), header=header)
+    rows = quarantine.parse_csv(lines, EVENTS, header=header)
     wrong = F.when(~F.col("type").isin(TYPES), f"type: none of {', '.join(TYPES)}")
     rows = quarantine.mark_bad(rows, wrong.when(F.col("price") < 0, "price: below 0"))
     rows = windows.with_watermark(rows, "time", watermark)
@@ -53,9 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     with spark_session("events-to-postgres", **jobflags.for_session(args)) as spark:
         rows = transform(jobflags.lines(spark, args), watermark=args.watermark, header=args.header)
         query = start(rows, quarantine.split(good, bad), name="events", **jobflags.for_start(args))
-        summary = run(query, **jobflags.for_run(args))
-    return jobflags.finish(args, summary)
+        return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

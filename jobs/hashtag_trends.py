@@ -6,14 +6,10 @@ Guarantee: every post counts exactly once in --database, over restarts on the sa
 Run: spark-submit jobs/hashtag_trends.py INPUT_DIR      or in its place: --url URL --spool DIR
 """
 
-from __future__ import annotations
-
-import sys
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkstream_kit import display, jobflags, quarantine, run, schemas, sinks, spark_session, start, windows
+from sparkstream_kit import display, jobflags, quarantine, run, sinks, spark_session, start, windows
 
 POSTS = "id STRING NOT NULL, created_at TIMESTAMP NOT NULL, text STRING, tags ARRAY<STRUCT<name: STRING>>"
 # The rules of twitter-text: letters, marks, digits and underscores, of which one is a letter or a mark.
@@ -26,8 +22,7 @@ def transform(
 ) -> DataFrame:
     """Return start, end (timestamp), tag (string) and posts (bigint) of each tag in each window."""
     inner = F.when(F.get_json_object("value", "$.id").isNull(), F.get_json_object("value", "$.data"))
-    line = F.coalesce(inner, "value").alias("value")
-    posts = quarantine.parse_json(lines.select(line), schemas.from_ddl(POSTS))
+    posts = quarantine.parse_json(lines.select(F.coalesce(inner, "value").alias("value")), POSTS)
     posts = windows.with_watermark(posts, "created_at", watermark).where(F.col(quarantine.REASON).isNull())
     found = F.coalesce(F.col("tags")["name"], F.regexp_extract_all("text", F.lit(TAG), F.lit(1)))
     # In two steps, as lower alone leaves "straße" and "STRASSE" apart, and Spark takes lower(upper()) for it.
@@ -42,26 +37,22 @@ def main(argv: list[str] | None = None) -> int:
     """Run the job: the trends go to standard output, everything else to standard error."""
     run_flags = (flag for flag in jobflags.RUN if flag != "--idle")  # a stream of posts may be quiet
     flags = ("INPUT_DIR", *jobflags.POSTS, "--max-bad", *jobflags.EVENT_TIME, *run_flags)
-    parser = jobflags.parser(__doc__, *flags)
-    says = "Also write to the table hashtag_trends of this database; needs --checkpoint."
-    parser.add_argument("--database", metavar="URL", type=jobflags.database, help=says)
+    parser = jobflags.parser(__doc__, *flags, "--database", table="hashtag_trends")
     says = "The length of a window. Default: %(default)s."
     parser.add_argument("--window", metavar="DURATION", default="10 minutes", help=says)
     says = "From one window's start to the next one's. Default: %(default)s."
     parser.add_argument("--slide", metavar="DURATION", default="1 minute", help=says)
     args = parser.parse_args(argv)
-    jobflags.check_apart(args.input_dir or args.spool, {"--database": args.database})
 
     top = windows.top(10, by="posts", each=["start", "end"])
     tables = [sinks.sql_table(args.database, "hashtag_trends")] if args.database else []
     sink = sinks.fan_out(*(each.taking(top) for each in (*tables, sinks.foreach_batch(display.show))))
     with spark_session("hashtag-trends", **jobflags.for_session(args)) as spark:
-        lines = jobflags.lines(spark, args)
-        trends = transform(lines, window=args.window, slide=args.slide, watermark=args.watermark)
+        posts = jobflags.lines(spark, args)
+        trends = transform(posts, window=args.window, slide=args.slide, watermark=args.watermark)
         query = start(trends, sink, name="hashtag_trends", **jobflags.for_start(args))
-        summary = run(query, **jobflags.for_run(args))
-    return jobflags.finish(args, summary)
+        return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -6,10 +6,6 @@ Guarantee: every record counts exactly once, over stops and restarts on the same
 Run: spark-submit $(sparkstream connectors kafka) jobs/kafka_word_count.py --kafka HOST:9092 --topic lines
 """
 
-from __future__ import annotations
-
-import sys
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -46,9 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     with spark_session("kafka-word-count", **jobflags.for_session(args)) as spark:
         counts = transform(jobflags.lines(spark, args))
         query = start(counts, sink, name="kafka_word_count", mode="update", **jobflags.for_start(args))
-        print(run(query, **jobflags.for_run(args)), file=sys.stderr)
-    return 0
+        return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

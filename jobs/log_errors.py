@@ -7,10 +7,6 @@ Guarantee: every line is read exactly once for the report and for OUT_DIR/bad, o
 Run: spark-submit jobs/log_errors.py INPUT_DIR OUT_DIR --report errors --available-now --drain
 """
 
-from __future__ import annotations
-
-import sys
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -51,17 +47,11 @@ def main(argv: list[str] | None = None) -> int:
     with spark_session("log-errors", **jobflags.for_session(args)) as spark:
         rows = requests(jobflags.lines(spark, args), args.watermark, count_late=args.max_late is not None)
         bad = sinks.batch_files(f"{out}/bad").taking(quarantine.bad_rows)
-        report = sinks.batch_files(f"{out}/{args.report}")
         first = start(rows, bad, name="log_bad", **jobflags.for_start(args, "bad"))
-        second = start(
-            transform(rows, args.report),
-            report,
-            name=f"log_{args.report}",
-            **jobflags.for_start(args, args.report),
-        )
-        summary = run(first, second, **jobflags.for_run(args))
-    return jobflags.finish(args, summary)
+        counts, report = transform(rows, args.report), sinks.batch_files(f"{out}/{args.report}")
+        second = start(counts, report, name=f"log_{args.report}", **jobflags.for_start(args, args.report))
+        return jobflags.finish(args, run(first, second, **jobflags.for_run(args)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

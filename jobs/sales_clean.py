@@ -7,9 +7,6 @@ Guarantee: every line exactly once, for every reader, over stops and restarts on
 Run: spark-submit jobs/sales_clean.py INPUT_DIR OUT_DIR
 """
 
-from __future__ import annotations
-
-import sys
 from collections.abc import Sequence
 
 from pyspark.sql import DataFrame
@@ -24,7 +21,7 @@ SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4
 
 def transform(lines: DataFrame, dedupe: Sequence[str] = (), *, header: bool = False) -> DataFrame:
     """Return the sales columns, and the columns of `quarantine` that say why a line is bad."""
-    rows = quarantine.parse_csv(lines, schemas.from_ddl(SALES), date_format="M/d/yy", header=header)
+    rows = quarantine.parse_csv(lines, SALES, date_format="M/d/yy", header=header)
     if not dedupe:
         return rows
     # In a bad row all columns are null: it is the line that must not come twice.
@@ -51,9 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         errors.reject_unknown("column of --dedupe", args.dedupe, schemas.from_ddl(SALES).names)
         rows = transform(jobflags.lines(spark, args), args.dedupe, header=args.header)
         query = start(rows, sink, name="sales_clean", **jobflags.for_start(args))
-        summary = run(query, **jobflags.for_run(args))
-    return jobflags.finish(args, summary)
+        return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -5,15 +5,12 @@ Guarantee: every line counts exactly once, over stops and restarts on the same -
 Run: spark-submit jobs/sales_totals.py INPUT_DIR
 """
 
-from __future__ import annotations
-
 import sys
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.streaming.listener import StreamingQueryProgress
 
-from sparkstream_kit import display, jobflags, quarantine, run, schemas, sinks, spark_session, start
+from sparkstream_kit import display, jobflags, quarantine, run, sinks, spark_session, start
 
 SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4), Rate DECIMAL(12,2),
     SaleAmount DECIMAL(12,2) NOT NULL, CustomerName STRING, State STRING, Region STRING,
@@ -22,7 +19,7 @@ SALES = """OrderID BIGINT, OrderDate DATE, Quantity INT, DiscountPct DECIMAL(9,4
 
 def transform(lines: DataFrame, *, header: bool = False) -> DataFrame:
     """Return Orders and TotalSales of each ProductKey, and Orders of each Problem that lines have."""
-    sales = quarantine.parse_csv(lines, schemas.from_ddl(SALES), date_format="M/d/yy", header=header)
+    sales = quarantine.parse_csv(lines, SALES, date_format="M/d/yy", header=header)
     groups = sales.groupBy("ProductKey", F.col(quarantine.REASON).alias("Problem"))
     return groups.agg(F.count("*").alias("Orders"), F.sum("SaleAmount").alias("TotalSales"))
 
@@ -34,28 +31,21 @@ def totals(counted: DataFrame) -> DataFrame:
     return good.orderBy("TotalSales", "ProductKey", ascending=[False, True])
 
 
-def picture(spark: SparkSession, batch: StreamingQueryProgress) -> str:
-    """Return the live picture after a batch."""
-    bars = display.bars(spark.table("totals").select("ProductKey", "TotalSales").collect())
-    return f"batch {batch.batchId}, new lines: {batch.numInputRows:,}\n\n{bars}\n"
-
-
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the totals go to standard output, everything else to standard error."""
-    run_flags = (flag for flag in jobflags.RUN if flag != "--show")  # it has a picture of its own
+    run_flags = (flag for flag in jobflags.RUN if flag != "--show")  # a terminal always shows the run
     flags = (*jobflags.INPUT, *jobflags.OUTPUT, *run_flags)
-    args = jobflags.parser(__doc__, *flags, table="sales_totals", max_files_per_trigger=1).parse_args(argv)
+    parser = jobflags.parser(__doc__, *flags, table="sales_totals", max_files_per_trigger=1)
+    parser.set_defaults(show=sys.stderr.isatty())
+    args = parser.parse_args(argv)
 
-    views = sinks.latest("totals").taking(totals), sinks.latest("counted")  # --ui shows the first
+    views = sinks.latest("totals").taking(totals), sinks.latest("counted")  # a terminal shows the first
     sink = sinks.fan_out(*views, *jobflags.outputs(args, part=totals))
     with spark_session("sales-totals", **jobflags.for_session(args)) as spark:
         rows = transform(jobflags.lines(spark, args), header=args.header)
         query = start(rows, sink, name="sales_totals", mode="complete", **jobflags.for_start(args))
-        with display.live() as draw:
-            summary = run(
-                query, on_batch=lambda batch: draw(lambda: picture(spark, batch)), **jobflags.for_run(args)
-            )
+        summary = run(query, **jobflags.for_run(args))
         print(summary, file=sys.stderr)
         problems = spark.table("counted").where("Problem IS NOT NULL").select("Problem", "Orders")
         for problem, lines in sorted(problems.collect()):
@@ -66,4 +56,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -7,13 +7,9 @@ Guarantee: every alert exactly once in OUT_DIR, over stops and restarts on the s
 Run: spark-submit jobs/sensor_alerts.py INPUT_DIR OUT_DIR
 """
 
-from __future__ import annotations
-
-import sys
-
 from pyspark.sql import DataFrame
 
-from sparkstream_kit import display, jobflags, quarantine, run, schemas, sinks, spark_session, start, windows
+from sparkstream_kit import display, jobflags, quarantine, run, sinks, spark_session, start, windows
 from sparkstream_kit.state import Ewma, Silent, alert_when
 
 READINGS = "device STRING NOT NULL, time TIMESTAMP NOT NULL, temperature DOUBLE"
@@ -21,7 +17,7 @@ READINGS = "device STRING NOT NULL, time TIMESTAMP NOT NULL, temperature DOUBLE"
 
 def parse(lines: DataFrame, watermark: str) -> DataFrame:
     """Return the readings, with a watermark, and the columns of `quarantine` that say why a line is bad."""
-    return windows.with_watermark(quarantine.parse_json(lines, schemas.from_ddl(READINGS)), "time", watermark)
+    return windows.with_watermark(quarantine.parse_json(lines, READINGS), "time", watermark)
 
 
 def transform(
@@ -49,9 +45,8 @@ def main(argv: list[str] | None = None) -> int:
         bad, kept = quarantine.bad_rows(parse(lines, args.watermark)), sinks.batch_files(f"{out}/bad")
         first = start(alerts, told, name="alerts", **jobflags.for_start(args, "alerts"))
         second = start(bad, kept, name="bad_readings", **jobflags.for_start(args, "bad"))
-        summary = run(first, second, **jobflags.for_run(args))
-    return jobflags.finish(args, summary)
+        return jobflags.finish(args, run(first, second, **jobflags.for_run(args)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

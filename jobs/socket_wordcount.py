@@ -5,10 +5,6 @@ Guarantee: at most once, because a socket cannot send again. It ends when the se
 Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit jobs/socket_wordcount.py localhost 9999
 """
 
-from __future__ import annotations
-
-import sys
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -34,9 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     with spark_session("socket-wordcount", **jobflags.for_session(args)) as spark:
         counts = transform(sources.socket_lines(spark, args.host, args.port))
         query = start(counts, sink, name="socket_wordcount", mode="complete", **jobflags.for_start(args))
-        print(run(query, **jobflags.for_run(args)), file=sys.stderr)
-    return 0
+        return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -18,7 +18,7 @@ from pathlib import Path
 import pyte
 
 ROOT = Path(__file__).parent.parent
-ROWS, COLUMNS = 24, 100
+ROWS, COLUMNS = 24, 96  # from 100 on the table has small charts, which this script cannot draw
 WIDTH, HEIGHT, MARGIN, TITLE = 8.4, 19, 18, 34  # of a character, of a line, around them, and above them
 FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -37,7 +37,7 @@ def main() -> int:
     pyte.ByteStream(screen).feed(live)
     lines = [line.rstrip() for line in screen.display]
     # What stands above the table names a temporary folder, another one each time.
-    table = lines[next(i for i, line in enumerate(lines) if re.match(r"batch \d", line)) :]
+    table = lines[next(i for i, line in enumerate(lines) if re.match("query +batch", line)) :]
     svg = draw("\n".join(table).rstrip().split("\n"), title="make demo")
     (ROOT / "docs" / "demo.svg").write_text(svg, encoding="utf-8")
     return 0

@@ -315,8 +315,8 @@ OUTPUT = {
     "--database": _value(
         "URL",
         database,
-        "Keep the result in the table TABLE of this database, replaced whole after each batch. URL is "
-        "sqlite:///results.db, postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), "
+        "Keep the result in the table TABLE of this database. URL is sqlite:///results.db, "
+        "postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), "
         "mariadb+pymysql://user@host/name, or env:NAME to read it, with its password, from the environment "
         "variable NAME.",
     ),

@@ -148,7 +148,7 @@ def _current(folder: Path) -> str:
         if there := ", ".join(_versions_in(folder)):
             fix = f"make one so by models.switch({str(folder)!r}, …) with one of: {there}"
         else:
-            fix = "publish one by models.publish (of the job score_posts: LABELLED_DIR MODEL --train spark)"
+            fix = "publish one by models.publish, as the job train_posts does"
         raise InvalidInputError(f"no model of {folder} is current; {fix}")
     return file.read_text("utf-8").strip()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from action_windows import events, transform
+from action_windows import transform
 
 if TYPE_CHECKING:
     from sparkstream_kit.testing import Streams
@@ -13,11 +13,6 @@ if TYPE_CHECKING:
 
 def at(clock: str) -> datetime:
     return datetime.fromisoformat(f"2016-07-26 {clock}")
-
-
-def line(clock: str, action: str) -> tuple[str]:
-    seconds = at(clock).replace(tzinfo=UTC).timestamp()
-    return (f'{{"time": {seconds:.0f}, "action": "{action}"}}',)
 
 
 def test_an_hour_is_counted_when_the_watermark_has_passed_it(stream: Streams) -> None:
@@ -30,10 +25,3 @@ def test_an_hour_is_counted_when_the_watermark_has_passed_it(stream: Streams) ->
     rows.add_data([(at("08:59"), "Open")])  # too late for its hour
     late = query.step()[-1]
     assert (late.rows, late.late_rows) == ([], 1)
-
-
-def test_a_line_that_is_no_action_has_a_reason(stream: Streams) -> None:
-    lines = stream("value STRING")
-    query = stream.query(events(lines.to_df(), "10 minutes").select("action", "_reason"))
-    lines.add_data([line("08:10", "Open"), ("{}",)])
-    assert query.step()[0].rows == [("Open", None), (None, "time: missing")]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from score_posts import train, transform
+from score_posts import transform
+from train_posts import train
 
 from sparkstream_kit import quarantine
 

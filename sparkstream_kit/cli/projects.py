@@ -38,6 +38,7 @@ class _Like(NamedTuple):
         run: the command that runs the job on the data; {job} stands for the file of the job.
         extras: the extras of the kit that the job needs in addition to `testing`.
         needs: what else the job needs, as a part of a sentence in the README.
+        beside: the file of another job that the command runs first, which is copied, too; empty for none.
     """
 
     file: str
@@ -45,6 +46,7 @@ class _Like(NamedTuple):
     run: str
     extras: tuple[str, ...] = ()
     needs: str = ""
+    beside: str = ""
 
 
 def _like(dataset: str, run: str, *extras: str) -> _Like:
@@ -69,12 +71,14 @@ def _hourly_sales(count: int, seed: int) -> Iterable[str]:
 _ON_DATA = "python {job} data --available-now"
 _INTO = "python {job} data out --available-now"
 _DRAINED = f"{_INTO} --drain"
-_TRAINED = "python {job} data model --train sklearn && python {job} data model out --available-now"
+_TRAINED = "python train_posts.py data model --library sklearn && python {job} data model out --available-now"
+_SORTED = "python action_rows.py data in --available-now && python {job} in/rows out --available-now --drain"
 _FROM_KAFKA = "spark-submit $(sparkstream connectors kafka) {job} --kafka localhost:9092 --topic lines"
 _SERVED = "sparkstream feed lines --file data/lines-1.txt --clients 1 & python {job} localhost 9999"
 _A_TOPIC = ", which are for a topic `lines` of a broker"
 LIKE = {
-    "action_windows": _like("actions", _DRAINED),
+    "action_rows": _like("actions", _INTO),
+    "action_windows": _like("actions", _SORTED)._replace(beside="action_rows.py"),
     "ad_join": _like("ads", _DRAINED),
     "card_alerts": _like("cards", _DRAINED, "state"),
     "events_to_postgres": _like(
@@ -86,7 +90,7 @@ LIKE = {
     "log_errors": _like("logs", _DRAINED),
     "sales_clean": _Like("sales.csv", _sales, _INTO),
     "sales_totals": _Like("sales.csv", _sales, _ON_DATA),
-    "score_posts": _like("messages", _TRAINED, "sklearn"),
+    "score_posts": _like("messages", _TRAINED, "sklearn")._replace(beside="train_posts.py"),
     "sensor_alerts": _like("sensors", _DRAINED, "state"),
     "socket_wordcount": _Like("lines.txt", _words, _SERVED, ("cli",)),
 }
@@ -118,7 +122,7 @@ def make(name: str, like: str = DEFAULT) -> Project:
     empty = folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
     if not empty and (folder.exists() or folder.is_symlink()):
         raise InvalidInputError(f"{name} exists already; give another name, or remove it")
-    module = _module(name)
+    module = _module(name, LIKE[like].beside)
     known, job = LIKE[like], f"{module}.py"
     commands = [known.run.format(job=job), "python -m pytest"]
     readme = _template("templates/README.md").format(
@@ -137,6 +141,8 @@ def make(name: str, like: str = DEFAULT) -> Project:
             test = _template(f"templates/test_{like}.py")
             (made / job).write_text(_renamed(_template(f"{like}.py"), like, module), "utf-8")
             (made / f"test_{job}").write_text(_renamed(test, like, module), "utf-8")
+            if known.beside:
+                (made / known.beside).write_text(_renamed(_template(known.beside), like, module), "utf-8")
             (made / "README.md").write_text(readme, "utf-8")
             (made / "data").mkdir()
             halves = feeds.line_files(known.lines(_ROWS, _SEED), rows=_ROWS // 2, name="{}")
@@ -149,11 +155,12 @@ def make(name: str, like: str = DEFAULT) -> Project:
     return Project(folder, files, commands)
 
 
-def _module(name: str) -> str:
+def _module(name: str, beside: str) -> str:
     """Return the name of the job's Python module.
 
     Raises:
-        InvalidInputError: the name is not valid, or it would hide a module that the job or pytest imports.
+        InvalidInputError: the name is not valid, or it would hide a module that the job or pytest imports,
+            or is that of the file `beside` the job.
     """
     module = name.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", module) or keyword.iskeyword(module):
@@ -163,7 +170,7 @@ def _module(name: str) -> str:
     found = importlib.util.find_spec(module)
     if found and list(found.submodule_search_locations or []) == [str(Path.cwd() / name)]:
         found = None  # the empty folder that the project goes into
-    taken = module in sys.stdlib_module_names or found is not None
+    taken = module in sys.stdlib_module_names or found is not None or f"{module}.py" == beside
     if taken or module.startswith("test_"):
         raise InvalidInputError(f"{name}: a Python module {module} would hide another one; give another name")
     return module

@@ -80,7 +80,7 @@ def watching(
         if show == "terminal":
             from sparkstream_kit.monitoring import terminal
 
-            faces.enter_context(terminal.shown(board))
+            faces.enter_context(terminal.shown(board, queries=queries))
         if show == "notebook":
             from sparkstream_kit.monitoring import notebook
 

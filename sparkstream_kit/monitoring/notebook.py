@@ -45,7 +45,7 @@ def shown(board: Board, queries: Sequence[StreamingQuery]) -> Iterator[None]:
         queries: the queries of the run; rows are shown for the sinks `sinks.latest` and `sinks.memory`.
     """
     if not display.in_notebook():
-        with terminal.shown(board):
+        with terminal.shown(board, queries=queries):
             yield
         return
     results = Results(places(queries, memory=True))

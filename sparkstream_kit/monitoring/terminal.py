@@ -16,14 +16,17 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
+from sparkstream_kit import display
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import printable
 from sparkstream_kit.monitoring.board import arriving, done, height, short, starting
-from sparkstream_kit.monitoring.pictures import drawing, moments
+from sparkstream_kit.monitoring.pictures import Results, drawing, moments, places
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator, Sequence
+
+    from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit.monitoring.board import Board, Picture
 
@@ -47,7 +50,7 @@ COLUMNS: tuple[tuple[str, str, _Value], ...] = (
 
 
 @contextmanager
-def shown(board: Board, out: TextIO | None = None) -> Iterator[None]:
+def shown(board: Board, out: TextIO | None = None, queries: Sequence[StreamingQuery] = ()) -> Iterator[None]:
     """Show a board until the block ends, and then draw it for the last time.
 
     An error in the view is logged and ends only the view.
@@ -57,17 +60,19 @@ def shown(board: Board, out: TextIO | None = None) -> Iterator[None]:
         out: the stream to write to; standard error by default. On a terminal, rich (the extra `cli`) draws a
             picture in place. Anywhere else, or without rich, each query gets a line when it has changed, at
             most every 5 seconds.
+        queries: the queries of the run, if it is one of this process; the picture in place also has bars for
+            the results in `sinks.latest`.
     """
     check(shown, locals())
-    with drawing(partial(_show, board, out or sys.stderr)):
+    with drawing(partial(_show, board, Results(places(queries)), out or sys.stderr)):
         yield
 
 
-def _show(board: Board, out: TextIO, over: threading.Event) -> None:
+def _show(board: Board, results: Results, out: TextIO, over: threading.Event) -> None:
     """Draw in place on a terminal that can move the cursor, if rich is installed; otherwise write lines."""
     dumb = os.environ.get("TERM") in ("dumb", "unknown")
     if out.isatty() and not dumb and importlib.util.find_spec("rich") is not None:
-        _draw(board, out, over)
+        _draw(board, results, out, over)
     else:
         _write(board, out, over)
 
@@ -75,9 +80,10 @@ def _show(board: Board, out: TextIO, over: threading.Event) -> None:
 # --- a picture in place
 
 
-def _draw(board: Board, out: TextIO, over: threading.Event) -> None:
-    from rich.console import Console
+def _draw(board: Board, results: Results, out: TextIO, over: threading.Event) -> None:
+    from rich.console import Console, Group
     from rich.live import Live
+    from rich.text import Text
 
     console = Console(file=out, highlight=False)
     # With redirection, rich prints the output of Python above the picture. Standard output is redirected only
@@ -86,7 +92,11 @@ def _draw(board: Board, out: TextIO, over: threading.Event) -> None:
     how = {"redirect_stderr": out is sys.stderr, "redirect_stdout": both, "auto_refresh": False}
     with Live(console=console, **how) as view:  # type: ignore[arg-type]
         for _ in moments(board, over, every=_EVERY, beat=_BEAT):
-            view.update(_drawn(board.pictures(), datetime.now(UTC), console.width), refresh=True)
+            pictures = board.pictures()
+            found = [results.of(each.name, each.summary.batches, last=over.is_set()) for each in pictures]
+            bars = [[(name, float(value)) for name, value, _ in each.bars] for each in found if each]
+            beneath = [Text("\n" + display.bars(each), no_wrap=True) for each in bars if each]
+            view.update(Group(_drawn(pictures, datetime.now(UTC), console.width), *beneath), refresh=True)
 
 
 def _drawn(pictures: Sequence[Picture], now: datetime, width: int) -> Any:

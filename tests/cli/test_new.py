@@ -14,7 +14,9 @@ from conftest import HANGS, ROOT, environment, process, running
 from sparkstream_kit.cli import main, projects
 from sparkstream_kit.errors import InvalidInputError
 
-JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py") if not path.stem.startswith("dstream"))
+JOBS = sorted(
+    path.stem for path in (ROOT / "jobs").glob("*.py") if not path.stem.startswith(("dstream", "train"))
+)
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_a_name_may_hold_that_of_any_job(like, here):
 
     # No job has a word of this name, so that it can be put back by hand.
     plain = copied("quick-zebra")
-    assert "quick_zebra.py" in plain[1]
+    assert "quick_zebra.py" in "".join(plain[1:])
     for job in JOBS:
         dashed = job.replace("_", "-")
         for name in (f"my-{dashed}", f"{dashed}-2", f"{dashed}-{dashed}"):
@@ -101,6 +103,16 @@ def test_what_cannot_be_made_is_one_line(words, line, here, capsys):
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith(f"sparkstream: {line}")
     assert sorted(path.name for path in here.iterdir()) == ["file", "there"]
+
+
+def test_a_name_is_not_that_of_the_file_beside_the_job(here, monkeypatch):
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda _: None
+    )  # here the folder of jobs can be imported
+    with pytest.raises(
+        InvalidInputError, match="train-posts: a Python module train_posts would hide another"
+    ):
+        projects.make("train-posts", "score_posts")
 
 
 @pytest.mark.parametrize("name", ["mine", "my-job"])
@@ -144,20 +156,20 @@ def test_the_tests_of_all_projects_pass(remote, here, request):
 @pytest.mark.slow
 @pytest.mark.parametrize("like", [job for job in projects.LIKE if "socket" not in job and "kafka" not in job])
 def test_the_command_of_each_readme_runs_the_job_on_its_data(like, here, spark, monkeypatch, capsys):
-    made, places = projects.make("my-job", like), ("data", "out", "model", "ckpt")
+    made, places = projects.make("my-job", like), ("data", "out", "model", "ckpt", "in")
     made = made._replace(folder=made.folder.resolve())
     monkeypatch.chdir(made.folder)
-    spec = importlib.util.spec_from_file_location("my_job", "my_job.py")
-    assert spec is not None
-    assert spec.loader is not None
-    job = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "my_job", job)
-    spec.loader.exec_module(job)
     for command in made.commands[0].split(" && "):
         python, script, *words = shlex.split(command)
-        assert (python, script) == ("python", "my_job.py")
+        assert (python, script in made.files) == ("python", True)
+        spec = importlib.util.spec_from_file_location("my_job", script)
+        assert spec is not None
+        assert spec.loader is not None
+        job = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "my_job", job)
+        spec.loader.exec_module(job)
         # The JVM of these tests has a working folder of its own.
-        words = [str(made.folder / word) if word in places else word for word in words]
+        words = [str(made.folder / word) if word.split("/")[0] in places else word for word in words]
         assert job.main(words) == 0, capsys.readouterr().err
     assert " rows in," in capsys.readouterr().err
 

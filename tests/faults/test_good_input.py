@@ -33,7 +33,7 @@ def hourly():
 
 
 JOBS: dict[str, tuple[Callable[[], list[str]], Callable[[Path], tuple[Any, ...]]]] = {
-    "action_windows": (rows("actions"), lambda out: (out, "--drain")),
+    "action_rows": (rows("actions"), lambda out: (out,)),
     "ad_join": (rows("ads"), lambda out: (out, "--drain")),
     "card_alerts": (rows("cards"), lambda out: (out, "--drain")),
     "events_to_postgres": (
@@ -76,9 +76,12 @@ def test_a_job_says_nothing_but_its_summary(name, spark, folder, tmp_path, quiet
     monkeypatch.setattr(sys, "path", [str(ROOT / "examples"), *sys.path])
     main = import_module(name).main
     if name == "score_posts":
-        quiet(main, folder, *flags(tmp_path / "out")[:1], "--train", "sklearn")
+        quiet(import_module("train_posts").main, folder, *flags(tmp_path / "out")[:1])
     limits = ONE_FILE if name not in ("hashtag_trends", "hourly_sales", "score_posts") else ONE_FILE[:1]
     quiet(main, folder, *flags(tmp_path / "out"), *limits)
+    if name == "action_rows":
+        places = (tmp_path / "out" / "rows", tmp_path / "counts")
+        quiet(import_module("action_windows").main, *places, "--available-now", "--drain")
 
 
 def test_a_job_that_reads_a_socket_says_nothing_but_its_summary(spark, quiet):

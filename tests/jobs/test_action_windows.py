@@ -1,13 +1,12 @@
-"""The job `action_windows`: each line is a row, late or bad exactly once, and each row counts once."""
+"""`action_rows` and `action_windows`: each line is a row, late or bad once, and each row counts once."""
 
 import json
-import subprocess
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import action_rows
 import action_windows
 import pytest
-from conftest import HANGS, command, environment, running
 from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
@@ -19,9 +18,13 @@ SIZE = 40  # lines in a file
 FLAGS = ("--available-now", "--max-files-per-trigger", "1")
 
 
-def in_this_session(*args):
-    """Run the job's main without what ends a process."""
-    assert action_windows.main.__wrapped__([str(arg) for arg in args]) == 0  # type: ignore[attr-defined]
+def in_this_session(job, *args):
+    """Run a job's main without what ends a process."""
+    assert job.main.__wrapped__([str(arg) for arg in args]) == 0
+
+
+def count(out, *flags):
+    in_this_session(action_windows, out / "rows", out / "counts", "--available-now", *flags)
 
 
 def disturbed():
@@ -71,11 +74,13 @@ def test_late_rows_are_exactly_those_of_the_watermarks_and_the_rest_counts_once_
     out, given = tmp_path / "out", disturbed()
     lines = [feeds.json_line(row) for row in given.arriving]
     land(lines, folder, files=3)
-    in_this_session(folder, out, *FLAGS)
-    for query in ("rows", "counts"):
-        forget_commit(out / "_checkpoint" / query)
+    in_this_session(action_rows, folder, out, *FLAGS)
+    count(out)
+    for checkpoint in (out / "_checkpoint" / "rows", out / "counts" / "_checkpoint"):
+        forget_commit(checkpoint)
     land(lines, folder, skip=3)
-    in_this_session(folder, out, *FLAGS, "--drain")
+    in_this_session(action_rows, folder, out, *FLAGS)
+    count(out, "--drain")
 
     late = found(spark, out / "late", "time, action, watermark")
     assert late == late_by_the_checkpoint(given.arriving, out / "_checkpoint" / "rows")
@@ -93,42 +98,10 @@ def test_more_late_rows_than_allowed_fail_the_job(folder, tmp_path, capsys):
     """The first of 40 rows comes once more, in a batch of its own, when all others are days newer."""
     rows = [{"time": 1_469_500_000 + number * 86_400, "action": "Open"} for number in range(SIZE)]
     land(map(feeds.json_line, [*rows, rows[0]]), folder)
-    in_this_session(folder, tmp_path / "out", *FLAGS, "--max-late", "2.5%")
+    in_this_session(action_rows, folder, tmp_path / "out", *FLAGS, "--max-late", "2.5%")
     assert ", 1 late row set aside, " in capsys.readouterr().err
     with pytest.raises(KitError, match=r"1 set aside as late, of 41 rows; --max-late is 2\.4%$"):
-        in_this_session(folder, tmp_path / "other", *FLAGS, "--max-late", "2.4%")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("ends", ["--stop-file", "--run-for"])
-def test_what_ends_the_first_query_early_ends_the_job_and_the_next_start_counts_all(
-    spark, folder, tmp_path, ends
-):
-    out, rows = tmp_path / "out", list(feeds.actions_rows(120, seed=6))
-    land(map(feeds.json_line, rows), folder)
-    (tmp_path / "stop").touch()
-    in_this_session(folder, out, *FLAGS, "--drain", ends, {"--run-for": "0.001"}.get(ends, tmp_path / "stop"))
-    assert not (out / "_checkpoint" / "counts").exists()
-    in_this_session(folder, out, *FLAGS, "--drain")
-    assert counts(spark.read.parquet(str(out / "counts"))) == feeds.actions_truth(rows)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["python", "spark-submit"])
-def test_a_signal_while_the_first_query_runs_is_a_clean_stop(launcher, job, spark, folder, tmp_path, until):
-    out, rows = tmp_path / "out", list(feeds.actions_rows(SIZE * 12, seed=6))
-    land(map(feeds.json_line, rows), folder)
-    args, how = (folder, out, *FLAGS, "--drain"), {"stderr": subprocess.PIPE, "env": environment()}
-    with running(*command(launcher, "action_windows", *args), **how) as process:
-        until((out / "_checkpoint" / "rows" / "commits" / "0").exists)
-        process.terminate()  # of spark-submit the JVM
-        _, errors = process.communicate(timeout=HANGS)
-    assert process.returncode == 0, errors
-    assert "action_counts" not in errors
-    assert len(list((out / "_checkpoint" / "rows" / "commits").glob("[0-9]*"))) < 12
-    done = job("python", "action_windows", *args)
-    assert done.returncode == 0, done.stderr
-    assert counts(spark.read.parquet(str(out / "counts"))) == feeds.actions_truth(rows)
+        in_this_session(action_rows, folder, tmp_path / "other", *FLAGS, "--max-late", "2.4%")
 
 
 @pytest.mark.slow
@@ -136,18 +109,14 @@ def test_a_signal_while_the_first_query_runs_is_a_clean_stop(launcher, job, spar
 def test_update_and_complete_come_to_the_same_counts(spark, folder, tmp_path, mode):
     out, given = tmp_path / "out", disturbed()
     land(map(feeds.json_line, given.arriving), folder)
-    in_this_session(folder, out, *FLAGS, "--mode", mode, "--slide", "30 minutes")
+    in_this_session(action_rows, folder, out, *FLAGS)
+    count(out, "--mode", mode, "--slide", "30 minutes")
+    assert [row[:2] for row in found(spark, out / "late")] == as_tuples(given.late)
     written = spark.read.parquet(str(out / "counts"))
     if mode == "complete":
-        assert not (out / "late").exists()
-        assert found(spark, out / "rows") == as_tuples([*given.counted, *given.late])
-        truth = feeds.actions_truth([*given.counted, *given.late], slide="30 minutes")
-        last = written.agg(F.max("batch")).collect()[0][0]
-        assert counts(written.where(F.col("batch") == last)) == truth
-    else:
-        assert [row[:2] for row in found(spark, out / "late")] == as_tuples(given.late)
-        last_of_each = written.groupBy("start", "action").agg(F.max_by("count", "batch").alias("count"))
-        assert counts(last_of_each) == feeds.actions_truth(given.counted, slide="30 minutes")
+        written = written.where(F.col("batch") == written.agg(F.max("batch")).collect()[0][0])
+    last_of_each = written.groupBy("start", "action").agg(F.max_by("count", "batch").alias("count"))
+    assert counts(last_of_each) == feeds.actions_truth(given.counted, slide="30 minutes")
 
 
 @pytest.mark.slow
@@ -186,7 +155,7 @@ BAD = {
 
 def test_what_is_no_action_is_a_bad_line_with_its_reason(spark):
     lines = spark.createDataFrame([(line,) for line in [*BAD, '{"time": 1, "action": ""}']], "value STRING")
-    rows = action_windows.events(lines, "10 minutes").select("_reason", "_raw", "action").collect()
+    rows = action_rows.transform(lines, "10 minutes").select("_reason", "_raw", "action").collect()
     for (line, reason), row in zip(BAD.items(), rows[:-1], strict=True):
         assert row["_raw"] == line
         assert str(row["_reason"]).startswith(reason)
@@ -211,20 +180,23 @@ def test_the_state_is_bounded_by_the_windows_that_are_open(stream):
 
 def test_a_slide_that_cannot_be_is_one_line(folder, tmp_path):
     with pytest.raises(InvalidInputError, match="slide 2 hours is longer than length 1 hour"):
-        in_this_session(folder, tmp_path / "out", "--slide", "2 hours", "--available-now")
+        in_this_session(action_windows, folder, tmp_path / "out", "--slide", "2 hours", "--available-now")
 
 
 @pytest.mark.slow
 @pytest.mark.connect
 def test_as_a_process_of_its_own_it_goes_on_where_it_was(job, spark, folder, tmp_path):
-    rows = list(feeds.actions_rows(160, seed=9))
+    rows, out = list(feeds.actions_rows(160, seed=9)), tmp_path / "out"
     for number in range(2):
         land(map(feeds.json_line, rows), folder, skip=2 * number, files=2)
-        flags = [*FLAGS, *(["--drain"] if number else [])]
-        done = job("python", "action_windows", folder, tmp_path / "out", *flags)
+        done = job("python", "action_rows", folder, out, *FLAGS)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         assert "action_rows: 2 batches, 80 rows in" in done.stderr
-    assert counts(spark.read.parquet(str(tmp_path / "out" / "counts"))) == feeds.actions_truth(rows)
+        flags = ("--available-now", *(["--drain"] if number else []))
+        done = job("python", "action_windows", out / "rows", out / "counts", *flags)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        assert "action_counts: " in done.stderr
+    assert counts(spark.read.parquet(str(out / "counts"))) == feeds.actions_truth(rows)
 
 
 def test_the_truth_is_what_a_batch_run_counts(spark):

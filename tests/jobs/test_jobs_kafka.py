@@ -11,7 +11,7 @@ from sparkstream_kit.errors import InvalidInputError
 KAFKA = ("--kafka", "localhost:9092", "--topic", "lines")
 # Of each job: the arguments after INPUT_DIR that it must have.
 JOBS: dict[str, tuple[str, ...]] = {
-    "action_windows": ("OUT",),
+    "action_rows": ("OUT",),
     "ad_join": ("OUT",),
     "card_alerts": ("OUT",),
     "events_to_postgres": ("--database", "sqlite:///shop.db", "--checkpoint", "CKPT"),
@@ -87,14 +87,6 @@ def test_a_job_takes_one_input(job, capsys):
 )
 def test_what_cannot_be_is_one_line(words, message, capsys):
     assert message in said(capsys, "sales_totals", *words)
-
-
-def test_a_model_is_trained_from_files_alone(capsys):
-    line = said(capsys, "score_posts", *KAFKA, "MODEL", "--train", "spark")
-    assert (
-        line
-        == "give OUT_DIR to score, or --train to train, which has no --dry-run and no --learn; see --help"
-    )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""The job `score_posts`: trained by either library, swapped in mid-stream, and learning on."""
+"""`train_posts` and `score_posts`: trained by either library, swapped in mid-stream, and learning on."""
 
 import pytest
 import score_posts
+import train_posts
 from conftest import missing
 
 from sparkstream_kit import feeds, models, quarantine, sinks
@@ -50,8 +51,8 @@ def test_both_libraries_come_close_to_the_best_answer_and_take_turns_in_mid_stre
     need_sklearn()
     spam, out = tmp_path / "spam", tmp_path / "out"
     known = posts(spark, KNOWN)
-    models.publish(score_posts.train(known, "sklearn"), spam, "words")
-    models.publish(score_posts.train(known, "spark"), spam, "bayes")
+    models.publish(train_posts.train(known, "sklearn"), spam, "words")
+    models.publish(train_posts.train(known, "spark"), spam, "bayes")
     scored = sinks.batch_files(out).taking(models.scorer(spam, features="text"))
     source = stream("value STRING")
     query = stream.query(score_posts.transform(source.to_df()), sink=scored.taking(quarantine.good_rows))
@@ -80,7 +81,7 @@ def test_the_job_trains_then_scores_and_learns_over_two_runs(job, spark, folder,
     need_sklearn()
     labelled, spam, out = tmp_path / "labelled", tmp_path / "spam", tmp_path / "out"
     feeds.drip(feeds.line_files(map(feeds.json_line, KNOWN), rows=250, name="known-{}.json"), labelled)
-    trained = job("python", "score_posts", labelled, spam, "--train", "sklearn")
+    trained = job("python", "train_posts", labelled, spam, "--library", "sklearn")
     assert trained.returncode == 0, trained.stderr
     spam_posts = sum(row["label"] == "spam" for row in KNOWN)
     assert f"learned from {len(KNOWN) - spam_posts} ham and {spam_posts} spam: {spam}/" in trained.stderr
@@ -106,7 +107,7 @@ def test_the_job_trains_then_scores_and_learns_over_two_runs(job, spark, folder,
 def test_the_job_trains_with_pyspark_ml_by_spark_submit(job, spark, folder, tmp_path):
     feeds.drip(feeds.line_files(map(feeds.json_line, KNOWN), rows=500, name="known-{}.json"), folder)
     spam, out = tmp_path / "spam", tmp_path / "out"
-    assert job("spark-submit", "score_posts", folder, spam, "--train", "spark").returncode == 0
+    assert job("spark-submit", "train_posts", folder, spam).returncode == 0
     done = job("spark-submit", "score_posts", folder, spam, out, "--available-now")
     assert done.returncode == 0, done.stderr
     assert spark.read.parquet(str(out / "scored")).where("label = prediction").count() > 450
@@ -118,7 +119,7 @@ def test_the_job_trains_with_pyspark_ml_by_spark_submit(job, spark, folder, tmp_
 def test_training_without_both_labels_is_one_line(library, labels, spark, folder, tmp_path, capsys):
     rows = [row | {"label": label} for row, label in zip(ROWS, labels, strict=False)]
     feeds.drip(feeds.line_files(map(feeds.json_line, rows), rows=9, name="known-{}.json"), folder)
-    assert score_posts.main([str(folder), str(tmp_path / "model"), "--train", library]) == 2
+    assert train_posts.main([str(folder), str(tmp_path / "model"), "--library", library]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert f"{folder} has no posts with the label ham, or none with spam" in line
     assert not (tmp_path / "model").exists()
@@ -126,14 +127,5 @@ def test_training_without_both_labels_is_one_line(library, labels, spark, folder
 
 def test_scoring_without_a_model_says_how_to_train_one(spark, capsys, folder, tmp_path):
     assert score_posts.main([str(folder), str(tmp_path / "spam"), str(tmp_path / "out")]) == 2
-    said = "publish one by models.publish (of the job score_posts: LABELLED_DIR MODEL --train spark)\n"
+    said = "publish one by models.publish, as the job train_posts does\n"
     assert capsys.readouterr().err.endswith(f"no model of {tmp_path}/spam is current; {said}")
-
-
-@pytest.mark.parametrize("flags", [[], ["--train", "spark", "--learn"], ["out", "--train", "spark"]])
-def test_wrong_arguments_end_with_2_and_one_line(flags, capsys, folder):
-    assert score_posts.main([str(folder), "models", *flags]) == 2
-    assert (
-        "give OUT_DIR to score, or --train to train, which has no --dry-run and no --learn; see --help"
-        in capsys.readouterr().err
-    )

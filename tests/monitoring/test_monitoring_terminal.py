@@ -82,6 +82,17 @@ def test_the_picture_fits_the_terminal(monkeypatch, terminal, columns):
 
 
 @pytest.mark.usefixtures("plain_environment")
+def test_beneath_the_picture_are_the_bars_of_a_result(monkeypatch, terminal, tmp_path):
+    (tmp_path / "t.csv").write_text("tag,posts\ntea,5\nink,20\n")
+    board = ended()
+    name = board.pictures()[0].name
+    monkeypatch.setattr(face, "places", lambda _: {name: (None, f"file {tmp_path}/t.csv")})
+    lines = screen(terminal, 100, lambda stream: drawn(board, stream))
+    assert [line.split()[0] for line in lines[-2:]] == ["ink", "tea"]
+    assert [line.count("█") for line in lines[-2:]] == [68, 17]
+
+
+@pytest.mark.usefixtures("plain_environment")
 def test_before_the_first_batch_it_says_what_spark_does(terminal):
     board = Board()
     board.add(progress())

@@ -30,7 +30,7 @@ DOORS = {
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
 MOST_MODULES = 109
-MOST_LINES = {"module": 500, "function": 50, "job": 75, "core": 9_198, "all": 19_920, "tests": 29_900}
+MOST_LINES = {"module": 500, "function": 50, "job": 60, "core": 9_198, "all": 19_920, "tests": 29_900}
 
 
 def name_of(path):

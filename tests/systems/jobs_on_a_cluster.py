@@ -44,9 +44,7 @@ CASES = [
     Case("card_alerts", ("cards", "--every", "0", "--files", "4", "--rows", "1000"), DRAIN, ("",)),
     Case("hashtag_trends", ("posts", *MANY, "--duplicates", "0.1"), (*DRAIN, "--slide", "10 minutes")),
     Case("ad_join", ("ads", "--files", "4", "--every", "0"), DRAIN, ("views", "bad")),
-    Case(
-        "action_windows", ("actions", *MANY, "--late", "0.05"), DRAIN, ("rows", "late", "counts"), keeps=False
-    ),
+    Case("action_rows", ("actions", *MANY, "--late", "0.05"), NOW, ("rows", "late"), keeps=False),
     Case("log_errors", ("logs", *MANY, "--bad", "0.02"), DRAIN, ("errors", "bad"), keeps=False),
 ]
 
@@ -102,7 +100,7 @@ def test_posts_are_scored(hdfs, cluster, kit, launch, tmp_path):
     feed(("messages", *MANY, "--seed", "1"), tmp_path / "in")
     land(hdfs, tmp_path / "in", "/scored/in")
     model = tmp_path / "model"  # on a folder that all nodes share
-    ended(launch.job("local[2]", "score_posts", tmp_path / "labelled", model, "--train", "spark"))
+    ended(launch.job("local[2]", "train_posts", tmp_path / "labelled", model))
     ended(launch.job("local[2]", "score_posts", tmp_path / "in", model, tmp_path / "out", *NOW))
     places = (f"{hdfs.url}/scored/in", model, f"{hdfs.url}/scored/out")
     ended(launch.job(cluster.url, "score_posts", *places, *NOW, kit=kit))

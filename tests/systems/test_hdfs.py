@@ -123,15 +123,16 @@ def test_the_last_windows_close_and_late_rows_go_aside_on_hdfs(hdfs, launch):
     for number, each in enumerate(times):
         lines = "".join(json.dumps({"time": time, "action": "open"}) + "\n" for time in each)
         hdfs.put(f"/windows/in/{number}.json", lines.encode())
-    flags = ("--available-now", "--drain", "--max-files-per-trigger", 1)
-    command = (ONE_MACHINE, "action_windows", f"{hdfs.url}/windows/in", f"{hdfs.url}/windows/out", *flags)
+    out = f"{hdfs.url}/windows/out"
+    one_file = ("--available-now", "--max-files-per-trigger", 1)
+    ended(launch.job(ONE_MACHINE, "action_rows", f"{hdfs.url}/windows/in", out, *one_file))
+    drained = ("--available-now", "--drain")
+    command = (ONE_MACHINE, "action_windows", f"{out}/rows", f"{out}/counts", *drained)
     ended(launch.job(*command))
     counts = sorted((row["start"].hour, row["count"]) for row in written(hdfs, "/windows/out/counts"))
     assert counts == [(0, 2), (3, 2)]
     assert [row["time"].minute for row in written(hdfs, "/windows/out/late")] == [20]
-    assert f"checkpoint {hdfs.url}/windows/out/_checkpoint/counts was drained" in refused(
-        launch.job(*command)
-    )
+    assert f"checkpoint {out}/counts/_checkpoint was drained" in refused(launch.job(*command))
 
 
 def test_a_flume_agent_lands_whole_files(hdfs, tmp_path):
