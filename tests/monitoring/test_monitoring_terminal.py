@@ -82,11 +82,11 @@ def test_the_picture_fits_the_terminal(monkeypatch, terminal, columns):
 
 
 @pytest.mark.usefixtures("plain_environment")
-def test_beneath_the_picture_are_the_bars_of_a_result(monkeypatch, terminal, tmp_path):
-    (tmp_path / "t.csv").write_text("tag,posts\ntea,5\nink,20\n")
+def test_beneath_the_picture_are_the_bars_of_a_result(monkeypatch, terminal, spark):
+    spark.createDataFrame([("tea", 5), ("ink", 20)], "tag STRING, posts INT").createOrReplaceTempView("posts")
     board = ended()
     name = board.pictures()[0].name
-    monkeypatch.setattr(face, "places", lambda _: {name: (None, f"file {tmp_path}/t.csv")})
+    monkeypatch.setattr(face, "places", lambda _: {name: (spark, "view posts")})
     lines = screen(terminal, 100, lambda stream: drawn(board, stream))
     assert [line.split()[0] for line in lines[-2:]] == ["ink", "tea"]
     assert [line.count("█") for line in lines[-2:]] == [68, 17]
