@@ -537,29 +537,35 @@ def test_a_redirection_to_no_address_is_one_line(where, site, server, tmp_path, 
 
 
 def test_each_point_at_which_a_feeder_can_die_leaves_each_post_once(tmp_path):
-    line = b'{"id": "1"}'
-    spool = Spool(tmp_path)
-    assert spool.add(Message("post", "1", line))
-    landed = spool.land()
+    first, other = Message("post", "1", b'{"id": "1"}'), Message("post", "2", b'{"id": "2"}')
+
+    def landed_of(spool, post):
+        """Return the file that a post comes into, if it is no repeat."""
+        before = {*tmp_path.glob("posts-*.jsonl")}
+        spool.take(post)
+        spool.land()
+        return next(iter({*tmp_path.glob("posts-*.jsonl")} - before), None)
+
+    spool = Spool(tmp_path, print)
+    landed = landed_of(spool, first)
     assert landed
     spool.close()
     # It died before the file got its name: the database has the post.
     landed.rename(tmp_path / f".{landed.name}")
     # And before another file was in the database: nobody has its post.
     (tmp_path / f".posts-{2**42}.jsonl").write_bytes(b'{"id": "2"}\n{"id')
-    again = Spool(tmp_path)
+    again = Spool(tmp_path, print)
     assert [path.name for path in tmp_path.glob("*.jsonl")] == [landed.name]
     assert list(tmp_path.glob(".posts*")) == []
-    assert not again.add(Message("post", "1", line))
-    assert again.add(Message("post", "2", b'{"id": "2"}'))
-    second = again.land()
+    assert landed_of(again, first) is None
+    second = landed_of(again, other)
     assert second
     assert second.name > landed.name
     landed.unlink()  # as Spark does with what it has read, where it is told to
     again.close()
-    last = Spool(tmp_path)
-    assert not last.add(Message("post", "1", line))
-    assert last.facts.posts == 2
+    last = Spool(tmp_path, print)
+    assert landed_of(last, first) is None
+    assert (last.facts.posts, last.facts.repeats) == (2, 2)
     last.close()
 
 
@@ -620,25 +626,25 @@ def test_what_came_before_an_error_is_kept(site, server, tmp_path):
     with pytest.raises(BrokenPipeError, match="the end"):
         feeder.run(threading.Event())
     assert read(tmp_path) == [json.loads(tweet(site, 0))]
-    Spool(tmp_path).close()  # it has let the folder go
+    Spool(tmp_path, print).close()  # it has let the folder go
 
 
 @pytest.mark.parametrize("name", ["_feed.db", ".posts-1.jsonl"])
 def test_a_spool_that_could_not_be_opened_can_be_opened_later(name, tmp_path):
     (tmp_path / name).mkdir()
-    assert f"cannot write in {tmp_path} " in refusal(Spool, tmp_path)
+    assert f"cannot write in {tmp_path} " in refusal(Spool, tmp_path, print)
     (tmp_path / name).rmdir()
-    Spool(tmp_path).close()
+    Spool(tmp_path, print).close()
 
 
 def test_a_spool_of_a_later_version_can_be_read(tmp_path):
-    spool = Spool(tmp_path)
-    spool.add(Message("post", "1", b'{"id": "1"}'))
+    spool = Spool(tmp_path, print)
+    spool.take(Message("post", "1", b'{"id": "1"}'))
     spool.land()
     spool.close()
     with closing(sqlite3.connect(tmp_path / "_feed.db")) as database, database:
         database.execute("UPDATE facts SET facts = json_set(facts, '$.later_version', 7)")
-    again = Spool(tmp_path)
+    again = Spool(tmp_path, print)
     assert again.facts.posts == 1
     again.close()
 
@@ -762,7 +768,7 @@ def test_words_that_make_no_sense_are_one_line(server, tmp_path, capsys, free_po
 
 
 def test_a_spool_has_one_feeder(server, tmp_path):
-    line = f"process {os.getpid()} fills {tmp_path} already; stop it"
+    line = f"another feeder fills {tmp_path} already; stop it"
     with fed(server.x, tmp_path), pytest.raises(InvalidInputError, match=line):
         Fed(server.x, tmp_path)
     with fed(server.x, tmp_path):
@@ -814,7 +820,7 @@ def test_the_columns_of_both_networks(spark, folder):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("token")
-def test_the_feeder_works_while_a_query_reads_its_spool(spark, server, site, tmp_path, until):
+def test_one_feeder_fills_the_spool_until_the_session_ends(spark, server, site, tmp_path, until, monkeypatch):
     site.rate = 50
     frame = sources.posts(spark, server.x, spool=tmp_path / "spool", every=0.1)
     # For another query, the same feeder.
@@ -826,34 +832,16 @@ def test_the_feeder_works_while_a_query_reads_its_spool(spark, server, site, tmp
     ids: list[str] = []
     sink = sinks.foreach_batch(lambda batch, _: ids.extend(row.id for row in batch.collect()))
     query = start(frame.select("id"), sink, name="ids", checkpoint=tmp_path / "ckpt")
-    until(lambda: len(ids) > 200)  # of four seconds, in which the feeder sees the query
+    until(lambda: len(ids) > 200)
     query.stop()
-    until(lambda: site.counts.get("gone"))  # it has left
-    query = start(frame.select("id"), sinks.memory("later"), name="later")
-    until(lambda: len(site.asked) == 2)  # and come back
-    query.stop()
-    until(lambda: site.counts["gone"] == 2)
     read_now = {post["data"]["id"] for post in read(tmp_path / "spool")}
     assert len(ids) == len(set(ids))
     assert set(ids) <= read_now
-
-
-@pytest.mark.usefixtures("token")
-def test_a_query_on_a_spool_whose_files_have_one_time_is_known(spark, server, site, tmp_path, until):
-    """Such as of a copy: Spark is given a pattern then, by which it takes the files by their names."""
-    site.rate = 50
-    (tmp_path / "spool").mkdir()
-    for number in (1, 2):
-        file = tmp_path / "spool" / f"posts-{number}.jsonl"
-        file.write_text(json.dumps({"data": {"id": f"{number}"}}) + "\n", "utf-8")
-        os.utime(file, (number // 3, number // 3))
-    frame = sources.posts(spark, server.x, spool=tmp_path / "spool", max_files_per_trigger=1)
-    query = start(frame.select("id"), sinks.memory("copied"), name="copied")
-    until(lambda: query.recentProgress)
-    [described] = query.recentProgress[0].sources
-    assert "{" in described.description
-    assert source._feeding[tmp_path / "spool"]._is_read_by(query) is True  # noqa: SLF001
-    query.stop()
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "has_ended", lambda _: True)
+        until(lambda: site.counts.get("gone"))  # it has left
+    sources.posts(spark, server.x, spool=tmp_path / "spool", every=0.1)  # of another session
+    until(lambda: len(site.asked) == 2)
 
 
 def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkeypatch):
