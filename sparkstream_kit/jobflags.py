@@ -101,7 +101,8 @@ def _positive_int(text: str, most: int | None = None) -> int:
     return int(text)
 
 
-_port = partial(_positive_int, most=65535)
+_LAST_PORT = 65535
+_port = partial(_positive_int, most=_LAST_PORT)
 
 
 def _number_of_files(text: str) -> int | None:
@@ -146,11 +147,18 @@ def _by(read: Callable[[str], object]) -> Callable[[str], str]:
     return reader
 
 
-@_by
-def _servers(text: str) -> None:
-    from sparkstream_kit.connectors.kafka.source import check_servers
+def _servers(text: str) -> str:
+    """Parse the addresses of servers as host:port, separated by commas.
 
-    check_servers(text)
+    Examples:
+        >>> _servers("localhost:9092,other:9092")
+        'localhost:9092,other:9092'
+    """
+    for each in text.split(","):
+        name, _, number = each.strip().rpartition(":")
+        if not name or not number.isascii() or not number.isdigit() or int(number) > _LAST_PORT:
+            raise ArgumentTypeError(f"{each.strip()!r} is not host:port, such as localhost:9092")
+    return text
 
 
 @_by

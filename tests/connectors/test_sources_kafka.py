@@ -24,13 +24,6 @@ GIVE_OFFSETS = (
             "sources.kafka() takes topics or a pattern: sources.kafka(spark, servers, 'sales') or ",
         ),
         ({"pattern": "sales-.*"}, "sources.kafka() takes topics or a pattern: "),
-        ({"topics": "a, b"}, "topic 'a, b' is no name of a topic, which has letters, digits, dots, "),
-        ({"topics": "a-.*"}, "dashes; give several topics as a list, and a pattern so: pattern='a-.*'"),
-        (
-            {"servers": "localhost"},
-            "servers 'localhost': 'localhost' is not host:port; give servers such as ",
-        ),
-        ({"servers": "a:1,b"}, "servers 'a:1,b': 'b' is not host:port"),
         ({"starting": "erliest"}, "starting is the string 'erliest'; did you mean earliest?"),
         ({"starting": 5}, f"sources.kafka(): starting is 5; {GIVE_OFFSETS}"),
         ({"starting": {0: 5}}, "starting: 0 is 5; give its offsets, such as {0: 25}"),

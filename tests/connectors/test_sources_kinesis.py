@@ -255,8 +255,9 @@ def log_in(monkeypatch, tmp_path):
 
 
 def test_what_boto3_lacks_is_one_line(monkeypatch, log_in):
-    assert asked().startswith("no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for a ")
-    assert asked(region=None).startswith("no region for Kinesis; give the region, such as eu-central-1, or ")
+    fix = "give the region, and set the credentials before Spark starts, or in ~/.aws"
+    assert asked() == f"stream sales: Unable to locate credentials; {fix}"
+    assert asked(region=None) == f"stream sales: You must specify a region.; {fix}"
     log_in()
     said = "Kinesis at http://127.0.0.1:9 cannot be reached (EndpointConnectionError)"
     assert asked().startswith(f"{said}; start it, correct the endpoint, or try")
@@ -299,9 +300,8 @@ def test_credentials_that_are_corrected_count_at_once(monkeypatch, log_in, knows
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     endpoint = f"http://localhost:{knows_one_key.server_port}"
-    assert "does not accept the credentials (UnrecognizedClientException); correct" in asked(
-        endpoint=endpoint
-    )
+    refused = "refuses DescribeStreamSummary for stream sales (UnrecognizedClientException); check the cred"
+    assert refused in asked(endpoint=endpoint)
     log_in()
     assert "has no stream sales" in asked(endpoint=endpoint)
 
@@ -409,7 +409,7 @@ def test_what_the_command_cannot_do_is_one_line(monkeypatch, log_in, capsys):
 
     fix = "'localhost:4567'; give scheme, host and port, such as 'http://localhost:4567'"
     assert f"endpoint is {fix}" in said("--region", "us-east-1", "--endpoint", "localhost:4567")
-    assert "no region for Kinesis; give the region, such as eu-central-1, or set AWS_" in said()
+    assert "You must specify a region.; give the region, and set the credentials" in said()
     log_in()
     line = said("--region", "us-east-1", "--endpoint", "http://127.0.0.1:12")
     assert "cannot be reached (EndpointConnectionError); start it, correct the endpoint, or try again" in line

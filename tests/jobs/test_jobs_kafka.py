@@ -78,10 +78,10 @@ def test_a_job_takes_one_input(job, capsys):
         ((*KAFKA, "--max-offsets-per-trigger", "0"), "--max-offsets-per-trigger: '0' is not a whole number"),
         (
             ("--kafka", "9092", *KAFKA[2:]),
-            "argument --kafka: servers '9092': '9092' is not host:port; give servers such as",
+            "argument --kafka: '9092' is not host:port, such as localhost:9092",
         ),
-        (("--kafka", "a:1,b", *KAFKA[2:]), "argument --kafka: servers 'a:1,b': 'b' is not host:port"),
-        (("--kafka", "a:70000", *KAFKA[2:]), "servers 'a:70000': 'a:70000' is not host:port"),
+        (("--kafka", "a:1,b", *KAFKA[2:]), "argument --kafka: 'b' is not host:port, such as localhost:9092"),
+        (("--kafka", "a:70000", *KAFKA[2:]), "argument --kafka: 'a:70000' is not host:port"),
         (("--kafka", "a:1", "--topci", "b"), "unknown argument --topci; did you mean --topic?; see --help"),
     ],
 )

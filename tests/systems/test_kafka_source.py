@@ -158,12 +158,14 @@ def test_offsets_that_no_partition_has(spark, broker, offsets, said):
         ({"fail_on_data_loss": False}, "fail_on_data_loss; did you mean failOnDataLoss?"),
         ({"kafka.security.protocol": "TLS"}, "Invalid value TLS for configuration security.protocol"),
         ({"topics": (), "pattern": "*"}, "PatternSyntaxException: Dangling meta character"),
+        ({"topics": "a, b"}, "Kafka at .*: InvalidTopicException: "),
+        ({"servers": "one:9092,two"}, "Kafka at .*: ConfigException: Invalid url in bootstrap.servers: two"),
     ],
 )
 def test_options_that_cannot_be_used(spark, broker, options, said):
-    given = {"topics": broker.topic()} | options
+    given = {"servers": broker.servers, "topics": broker.topic()} | options
     with pytest.raises(InvalidInputError, match=said.replace("()", r"\(\)")) as raised:
-        sources.kafka(spark, broker.servers, **given)
+        sources.kafka(spark, **given)
     assert "\n" not in str(raised.value)
 
 

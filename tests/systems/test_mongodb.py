@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from bson import Decimal128
-from conftest import HANGS, ROOT
+from conftest import HANGS, ROOT, refusal
 from pyspark.sql import functions as F
 from spark.test_callbacks import Gate
 from support import sink_contract
@@ -352,6 +352,13 @@ def test_a_document_of_more_than_16_mb_is_one_line(stream, url, tmp_path):
     frame = stream.selectExpr("k", "IF(n = 2, repeat('x', 17000000), 'x') AS payload")
     line = refused(frame, sinks.mongodb(url, "t"), tmp_path / "ckpt")
     assert "a row makes a document of 17,000,185 bytes, most of them in column payload, and MongoDB" in line
+
+
+@pytest.mark.parametrize(("database", "collection"), [("my.shop", "t"), ("shop", "a$b"), ("shop", "")])
+def test_a_name_that_mongodb_does_not_take_is_one_line(stream, url, tmp_path, database, collection):
+    sink = sinks.mongodb(url, collection, database=database)
+    line = refusal(start, stream, sink, name="q", checkpoint=tmp_path / "ckpt")
+    assert re.match("MongoDB at .* cannot be used: (database|collection) names (must|cannot) ", line)
 
 
 def test_a_log_in_that_the_server_refuses_is_one_line_without_the_password(stream, url, tmp_path):

@@ -8,7 +8,6 @@ DataFrame. `sinks.kafka` uses `topics_there` for the same check of its topic.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_SERVER = re.compile(r"(?:\w+://)?(\[[^\]]+\]|[^\s:/,\[\]]+):([0-9]{1,5})")
-_LAST_PORT = 65535
 _WORDS = {"earliest": -2, "latest": -1}
 # Spark's options that have an argument of their own here, by their names in lower case.
 _OURS = {
@@ -107,8 +103,11 @@ def kafka(
     """
     check(kafka, locals())
     names = [topics] if isinstance(topics, str) else list(topics)
-    _check_names(names, pattern)
-    check_servers(servers)
+    if bool(names) == (pattern is not None):
+        raise InvalidInputError(
+            "sources.kafka() takes topics or a pattern: sources.kafka(spark, servers, 'sales') or "
+            "sources.kafka(spark, servers, pattern='sales-.*')"
+        )
     for name in options:
         if ours := _OURS.get(name.lower()):
             raise InvalidInputError(f"sources.kafka(): {name} is called {ours} here; give {ours}=…")
@@ -131,31 +130,6 @@ def kafka(
 
 
 kafka.__module__ = "sparkstream_kit.sources"  # its public name, which messages use
-
-
-def _check_names(names: Sequence[str], pattern: str | None) -> None:
-    if bool(names) == (pattern is not None):
-        raise InvalidInputError(
-            "sources.kafka() takes topics or a pattern: sources.kafka(spark, servers, 'sales') or "
-            "sources.kafka(spark, servers, pattern='sales-.*')"
-        )
-    for name in names:
-        if not _NAME.fullmatch(name):
-            raise InvalidInputError(
-                f"topic {name!r} is no name of a topic, which has letters, digits, dots, underscores and "
-                f"dashes; give several topics as a list, and a pattern so: pattern={name!r}"
-            )
-
-
-def check_servers(servers: str) -> None:
-    """Raise an InvalidInputError unless the text is addresses of servers with commas between them."""
-    for server in servers.split(","):
-        found = _SERVER.fullmatch(server.strip())
-        if found is None or int(found[2]) > _LAST_PORT:
-            raise InvalidInputError(
-                f"servers {servers!r}: {server.strip()!r} is not host:port; give servers such as "
-                "'localhost:9092' or 'one:9092,two:9092'"
-            )
 
 
 def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:

@@ -223,18 +223,6 @@ _PASSING = {  # temporary errors whose status is below 500; those of 500 and abo
     "Throttling",
     "ThrottlingException",
 }
-_TO_READ = "DescribeStreamSummary, ListShards, GetShardIterator and GetRecords"
-_LOG_IN = {
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "IncompleteSignature",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "MissingAuthenticationTokenException",
-    "NotAuthorized",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-}
 
 
 class _Clients(dict[tuple[str | None, str | None], Any]):
@@ -423,15 +411,16 @@ class Service:
             except (errors.HTTPClientError, errors.ConnectionError) as err:
                 why = f"cannot be reached ({type(err).__name__})"
             except errors.ClientError as err:
-                code, said = err.response["Error"].get("Code", ""), err.response["Error"].get("Message", "")
+                code = err.response["Error"].get("Code", "")
                 if code == "ExpiredIteratorException":
                     return None
                 status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
                 if code not in _PASSING and status < _SERVER_ERROR:
-                    raise self._invalid(self._refusal(action, code, said)) from None
+                    raise self._invalid(self._refusal(action, code)) from None
                 why = f"says {code or status}"
             except errors.BotoCoreError as err:
-                raise self._invalid(self._unusable(err)) from None
+                fix = "give the region, and set the credentials before Spark starts, or in ~/.aws"
+                raise self._invalid(f"stream {self.stream}: {_one_line(err)}; {fix}") from None
             if time.monotonic() + wait > end:
                 after = f", and has not done better for {self._retry_for:g} s" if self._retry_for else ""
                 fix = "start it, correct the endpoint, or try again later"
@@ -444,33 +433,16 @@ class Service:
         _clients.pop(self._place, None)
         return InvalidInputError(line)
 
-    def _refusal(self, action: str, code: str, said: str) -> str:
-        """Return a one-line message for a call that the service refuses, with what to change."""
+    def _refusal(self, action: str, code: str) -> str:
+        """Return a one-line message for a refused call, without Kinesis's text, which may contain a key."""
         called = "".join(word.title() for word in action.split("_"))
         if code == "ResourceNotFoundException":
             return (
                 f"Kinesis at {self.where} has no stream {self.stream}, or lost a shard of it; create it "
                 "first, or correct the name or the region"
             )
-        if code in ("AccessDeniedException", "AccessDenied"):
-            allow = _TO_READ if called in _TO_READ else called
-            denied = f"stream {self.stream}: AWS denies kinesis:{called} to these credentials"
-            return f"{denied}; allow kinesis:{allow}"
-        if code in _LOG_IN:  # not the service's own message, which may contain a key
-            return f"Kinesis at {self.where} does not accept the credentials ({code}); correct them"
-        return f"stream {self.stream}: Kinesis refuses {called} ({code}): {_one_line(said)}"
-
-    def _unusable(self, error: Exception) -> str:
-        """Return a one-line message for an error of boto3's own, such as a missing region or credentials."""
-        kind = type(error).__name__
-        if kind == "NoRegionError":
-            return "no region for Kinesis; give the region, such as eu-central-1, or set AWS_DEFAULT_REGION"
-        if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
-            return (
-                "no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for a query before "
-                "Spark starts), or use ~/.aws or the machine's role"
-            )
-        return f"stream {self.stream}: {kind}: {_one_line(error)}"
+        refused = f"Kinesis at {self.where} refuses {called} for stream {self.stream} ({code})"
+        return f"{refused}; check the credentials and what they may do"
 
 
 def _client(region: str | None, endpoint: str | None) -> Any:

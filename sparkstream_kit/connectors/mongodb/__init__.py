@@ -70,7 +70,7 @@ def mongodb(
     Python needs the kit and the extra, and both the server and the client must reach MongoDB by this URL.
 
     Delivery: exactly once from replayable sources. Without a checkpoint each start is a new query. Writes are
-    acknowledged by the majority of a replica set, unless the URL sets `w`.
+    acknowledged by the majority of a replica set, whatever `w` the URL sets.
 
     Args:
         url: `mongodb://user:password@host:27017/shop`, or `mongodb+srv://…`, with MongoDB's own options. The
@@ -84,9 +84,9 @@ def mongodb(
             earlier batches of this query are missing from it.
 
     Raises:
-        InvalidInputError: the URL, a name or the keys cannot be used; when the query starts, the server does
-            not answer or refuses the log-in, MongoDB cannot hold a column, or the collection has documents
-            that this query has not written.
+        InvalidInputError: the URL or the keys cannot be used; when the query starts, the server does not
+            answer or refuses the log-in, MongoDB cannot hold a name or a column, or the collection has
+            documents that this query has not written.
         MissingExtraError: pymongo, pyarrow or pandas is not installed.
 
     Examples:

@@ -33,6 +33,7 @@ from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
     DuplicateKeyError,
+    InvalidName,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
@@ -59,8 +60,7 @@ if TYPE_CHECKING:
 LEDGER = "sparkstream_ledger"
 
 _PATIENCE = 10  # seconds to wait for a server; pymongo's default of 30 is long for a misspelt host
-_UNAUTHORIZED, _AUTHENTICATION_FAILED, _ATLAS = 13, 18, 8000  # servers' error codes; the last is Atlas's
-_NOT_IN_DATABASES = '/\\. "$*<>:|?\0'
+_REFUSED = (13, 18, 8000)  # a server's error codes: not allowed, wrong log-in; the last is Atlas's
 _HOW = "write mongodb://user@host:27017/shop, with %40 for an @ in a password"
 
 
@@ -90,19 +90,18 @@ def parse(url: str, database: str | None, collection: str) -> Address:
     Args:
         url: the URL.
         database: the database, which overrides the one in the URL; None to use that one.
-        collection: the collection, whose name is only checked.
+        collection: the collection, which must not be the ledger. pymongo checks the names when it connects.
 
     Raises:
         InvalidInputError: the URL is not one of MongoDB (the message does not show it, because it may hold a
-            password), sets w=0 or names no database, or a name is one that MongoDB or the kit does not allow.
+            password) or names no database, or the collection is the ledger.
     """
     scheme, _, rest = url.partition("://")
-    bare, _, options = rest.partition("?")
     if scheme not in ("mongodb", "mongodb+srv"):
         raise InvalidInputError(f"mongodb: this is no URL of MongoDB; {_HOW}")
     try:
         # As mongodb://, which looks up no host, and without the options, some of which only +srv allows.
-        named = parse_uri(f"mongodb://{bare}")["database"]
+        named = parse_uri(f"mongodb://{rest.partition('?')[0]}")["database"]
     except (PyMongoError, ValueError):
         raise InvalidInputError(f"mongodb: the URL cannot be read; {_HOW}") from None
     named = database or named
@@ -110,24 +109,8 @@ def parse(url: str, database: str | None, collection: str) -> Address:
         raise InvalidInputError(
             "mongodb: the URL names no database; write mongodb://host:27017/shop, or give database='shop'"
         )
-    if set(named) & set(_NOT_IN_DATABASES):
-        raise InvalidInputError(f"mongodb: MongoDB takes no database of the name {named}; use another")
     if collection == LEDGER:
         raise InvalidInputError(f"mongodb: the kit needs the name {LEDGER} for its own; use another")
-    if (
-        not collection
-        or {"$", "\0"} & set(collection)
-        or ".." in collection
-        or collection.startswith((".", "system."))
-        or collection.endswith(".")
-    ):
-        raise InvalidInputError(
-            f"mongodb: MongoDB takes no collection of the name {collection!r}; use another"
-        )
-    if any(re.fullmatch("(?i)w=0+", unquote_plus(each)) for each in re.split("[&;]", options)):
-        raise InvalidInputError(
-            "mongodb: with w=0 the server does not say whether it has written; leave w out of the URL"
-        )
     return Address(url, named)
 
 
@@ -139,7 +122,10 @@ def connected(address: Address) -> Iterator[Database[dict[str, Any]]]:
         InvalidInputError: the URL cannot be used, or the server does not answer or refuses the log-in.
         KitError: the server reported an error later.
     """
-    options = _options(address.url)
+    # The ledger on a secondary may be out of date, and a write that only one server has can be rolled back.
+    options: dict[str, Any] = {"appname": "sparkstream-kit", "readPreference": "primary", "w": "majority"}
+    if "serverselectiontimeoutms" not in address.url.lower():
+        options["serverSelectionTimeoutMS"] = _PATIENCE * 1000
     where = f"MongoDB at {address.shown}"
     try:
         client: MongoClient[dict[str, Any]] = MongoClient(address.url, **options)
@@ -157,34 +143,16 @@ def connected(address: Address) -> Iterator[Database[dict[str, Any]]]:
             raise _told(err, where, address) from None
 
 
-def _options(url: str) -> dict[str, Any]:
-    """Return the client options that the kit sets, unless the URL sets them."""
-    given = {each.partition("=")[0].lower() for each in re.split("[&;]", url.partition("?")[2])}
-    # Read from the primary, because the ledger on a secondary may be out of date.
-    options: dict[str, Any] = {"appname": "sparkstream-kit", "readPreference": "primary"}
-    if "serverselectiontimeoutms" not in given:
-        options["serverSelectionTimeoutMS"] = _PATIENCE * 1000
-    if "w" not in given:
-        options["w"] = "majority"  # a write that only one server has can be rolled back
-    return options
-
-
 def _told(error: Exception, where: str, address: Address) -> KitError:
     """Translate an error of pymongo's into one of the kit's, with the fix if it is known."""
     said = cause(error, address)
     if isinstance(error, ServerSelectionTimeoutError):
         return InvalidInputError(f"{where} does not answer: {said}; start it, or correct the URL")
-    if isinstance(error, ConfigurationError):
+    if isinstance(error, ConfigurationError | InvalidName):
         return InvalidInputError(f"{where} cannot be used: {said}")
-    code = error.code if isinstance(error, OperationFailure) else None
-    if code in (_AUTHENTICATION_FAILED, _ATLAS):
-        return InvalidInputError(
-            f"{where} refuses the log-in: {said}; correct the user, the password or authSource in the URL"
-        )
-    if code == _UNAUTHORIZED:
-        return InvalidInputError(
-            f"{where} does not allow this: {said}; give the user the role readWrite on {address.database}"
-        )
+    if isinstance(error, OperationFailure) and error.code in _REFUSED:
+        fix = f"correct the log-in in the URL, or give the user the role readWrite on {address.database}"
+        return InvalidInputError(f"{where} refuses this: {said}; {fix}")
     return KitError(f"{where}: {said}")
 
 

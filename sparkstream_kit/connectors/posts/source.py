@@ -22,7 +22,6 @@ import threading
 import time
 from collections import deque
 from functools import partial
-from queue import Empty, Queue
 from sqlite3 import Error as DatabaseError
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -30,11 +29,11 @@ from urllib.parse import urlencode
 from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._files import folder_of, plain
+from sparkstream_kit._files import plain
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import has_ended, other_master
 from sparkstream_kit._waiting import in_thread
-from sparkstream_kit.connectors.posts.spool import Intake, Spool
+from sparkstream_kit.connectors.posts.spool import Spool
 from sparkstream_kit.connectors.posts.wire import (
     EVERY,
     LONGEST_ID,
@@ -53,7 +52,7 @@ from sparkstream_kit.connectors.posts.wire import (
     wait_after,
     why,
 )
-from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause, is_url, printable
+from sparkstream_kit.errors import InvalidInputError, is_url, printable
 from sparkstream_kit.sources.files import text
 
 if TYPE_CHECKING:
@@ -62,7 +61,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit.connectors.posts.spool import Facts
 
@@ -118,15 +116,14 @@ class Feeder:
         self._url, self._token, self._stall, self._every = url, token, stall, every
         self._tell = say
         self._timeline = timeline or timeline_of(url)
-        self._inbox: Queue[Callable[[], object]] = Queue(10_000)  # if the disk is slow, reading waits
         self._stop = threading.Event()
         self._ask_at, self._failed = 0.0, False  # when to read the timeline again
         self._refusal: TurnedAway | None = None  # of the first connection, if a later one may succeed
-        self._unwritten = ""
+        self._unwritten = ""  # why the last file could not be written; until it is, no post is taken
+        self._broken: BaseException | None = None  # what ends the feeder, raised by `run`
         self._stream: Stream | None = None
-        self._spool = Spool(folder)
+        self._spool = Spool(folder, self._say)
         try:
-            self._intake = Intake(self._spool, self._say)
             self._event = self._spool.facts.event
             self._behind = self._spool.facts.behind
             self._recent = deque(self._spool.latest(_REMEMBERED), _REMEMBERED)
@@ -160,8 +157,19 @@ class Feeder:
         return None
 
     def _say(self, line: str) -> None:
-        """Show a line to the user, made printable because it may contain text of the server."""
-        self._tell(printable(line))
+        """Show a line to the user, made printable because it may contain text of the server.
+
+        If that fails, the feeder ends. The error is not raised here: a broken pipe is an `OSError`, too, and
+        would be taken for one of the connection or of the disk.
+        """
+        try:
+            self._tell(printable(line))
+        except Exception as err:  # noqa: BLE001 - raised by `run`
+            self._end_with(err)
+
+    def _end_with(self, error: BaseException) -> None:
+        self._broken = error
+        self._stop.set()
 
     def _connected(self) -> Stream:
         return Stream(self._url, self._token, stall=self._stall, event=self._event or None)
@@ -181,15 +189,12 @@ class Feeder:
         reader = threading.Thread(target=self._read, name="sparkstream-posts", daemon=True)
         reader.start()
         try:
-            while not stop.is_set():
-                self._take_for(self._every)
+            while not (self._broken or stop.wait(self._every)):
                 self._land()
             end = time.monotonic() + _FEEDER_PATIENCE
             while reader.is_alive() and time.monotonic() < end:
                 self._hang_up()  # again and again, because the thread may just have connected
                 reader.join(_WAKE_EVERY)
-                self._take_rest()
-            self._take_rest()
         finally:
             stop.set()
             self._hang_up()
@@ -197,34 +202,13 @@ class Feeder:
                 self._land()  # also posts that arrived before an error
             finally:
                 self._spool.close()
+        if self._broken is not None:
+            raise self._broken
         return self.facts
-
-    def _take_for(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not self._stop.is_set():
-            try:
-                take = self._inbox.get(timeout=min(left, _WAKE_EVERY))
-            except Empty:
-                continue
-            self._take(take)
-
-    def _take_rest(self) -> None:
-        while not self._inbox.empty():
-            self._take(self._inbox.get())
-
-    def _take(self, take: Callable[[], object]) -> None:
-        while True:
-            try:
-                take()
-            except DatabaseError as err:  # nothing was written
-                self._not_written(err)
-                self._stop.wait(_WAKE_EVERY)
-            else:
-                return
 
     def _land(self) -> None:
         try:
-            self._intake.land()
+            self._spool.land()
             self._unwritten = ""
         except (OSError, DatabaseError) as err:
             self._not_written(err)
@@ -241,17 +225,13 @@ class Feeder:
         if (stream := self._stream) is not None:
             stream.close()
 
-    # --- in a thread of its own: the connections. It only posts calls to the inbox, because the spool's
-    # database is used by the calling thread alone.
-
-    def _do(self, function: Callable[..., object], *args: object, **more: object) -> None:
-        self._inbox.put(partial(function, *args, **more))
+    # --- in a thread of its own: the connections
 
     def _read(self) -> None:
         try:
             self._connect_again_and_again()
-        except BaseException as err:  # noqa: BLE001 - raised in the calling thread
-            self._do(_raised, err)
+        except BaseException as err:  # noqa: BLE001 - raised by `run`
+            self._end_with(err)
 
     def _connect_again_and_again(self) -> None:
         error: Exception | None = self._refusal
@@ -272,7 +252,7 @@ class Feeder:
                 return
             up = time.monotonic() - began >= _BRIEF and not isinstance(error, TurnedAway)
             failures = 0 if up else failures + 1
-            self._do(self._say, self._again(error, failures))
+            self._say(self._again(error, failures))
             self._stop.wait(wait_after(error, failures))
 
     def _again(self, error: Exception | None, failures: int) -> str:
@@ -285,24 +265,29 @@ class Feeder:
         """Pass on the messages of a connection until it ends, and read the timeline for missed posts."""
         fetches = bool(self._timeline and self._recent)
         resumes = math.inf if self._event else backfill_of(self._url)
-        self._do(self._intake.opened, resumes=resumes, fetches=fetches)
+        self._spool.opened(resumes=resumes, fetches=fetches)
         if fetches:
             # Start from the 200th highest id, not from the 200th last: one of the last posts to arrive may
             # have been written hours ago, and reading would start from there.
             highest = sorted(self._recent, key=by_age)[-_OVERLAP:]
             self._behind = self._behind or highest[0]
-            self._do(self._intake.left_at, self._behind)
+            self._spool.left_at(self._behind)
             self._catch_up()
         for message in stream.messages():
             is_post = message.kind == "post"
             if is_post:
                 self._recent.append(message.id)
                 self._event = message.event or self._event
-            self._do(self._intake.take, message)
+            self._take(message)
             # Mastodon answers shortly before it listens for new posts. A post from between is missing on the
             # stream, so read the timeline once more after the first post of the stream.
             if self._behind and ((is_post and not self._failed) or time.monotonic() >= self._ask_at):
                 self._catch_up(to_end=is_post)
+
+    def _take(self, message: Message, *, later: bool = False) -> None:
+        while self._unwritten and not self._stop.wait(_WAKE_EVERY):
+            pass  # the disk is full: read no further meanwhile
+        self._spool.take(message, later=later)
 
     def _catch_up(self, *, to_end: bool = False) -> None:
         """Read the timeline from the last position on, and keep the posts that the stream missed.
@@ -324,17 +309,17 @@ class Feeder:
             while not self._stop.is_set() and (page := self._page(read[-1])):
                 for post in page:
                     self._recent.append(post.id)
-                    self._do(self._intake.take, post, later=True)
+                    self._take(post, later=True)
                 read.extend(post.id for post in page)
                 self._behind = read[0]
-                self._do(self._intake.left_at, self._behind)
+                self._spool.left_at(self._behind)
                 if newest and by_age(read[-1]) >= by_age(newest):
                     break
         except TurnedAway as err:
             if err.passes:
                 self._ask_at = time.monotonic() + wait_after(err, 1)
                 return
-            self._do(self._say, f"{err.line}: what comes while there is no connection is missed")
+            self._say(f"{err.line}: what comes while there is no connection is missed")
             self._timeline, to_end = None, True
         except _FAILED:
             return  # try again with one of the next messages
@@ -343,7 +328,7 @@ class Feeder:
         self._failed = False
         if to_end:
             self._behind = ""
-            self._do(self._intake.left_at, "")
+            self._spool.left_at("")
 
     def _newest(self) -> str:
         """Return the newest id of the timeline, from a page without `min_id`.
@@ -371,18 +356,13 @@ class Feeder:
         return [Message("post", each, json.dumps(posts[each]).encode()) for each in newer]
 
 
-def _raised(error: BaseException) -> None:
-    raise error
-
-
 _log = logging.getLogger(__name__)
 
 # The fields of a post that are used, as X ("data dictionary: Post") and Mastodon ("Status") name them.
 _POST = """id STRING, created_at TIMESTAMP, text STRING, content STRING, tags ARRAY<STRUCT<name: STRING>>,
     entities STRUCT<hashtags: ARRAY<STRUCT<tag: STRING>>>"""
-_LOOK_EVERY = 1.0  # seconds between two checks whether a query reads the spool
+_LOOK_EVERY = 1.0  # seconds between two checks whether the session has ended
 _PATIENCE = 10.0  # seconds that a feeder may take to write its last posts
-_AGAIN = 16.0  # seconds until a feeder that has ended or failed is replaced by a new one
 _feeding: dict[Path, _Feeding] = {}  # the feeders of this process, by spool
 
 
@@ -411,9 +391,9 @@ def posts(
     connection and the server does not send them again. The feeder reports each such gap. Posts that were
     missed on the public and hashtag streams of Mastodon are fetched from the timelines afterwards.
 
-    The feeder starts with this call, pauses while no query reads the spool, and ends with the session or the
-    process, even if the process is killed. `sparkstream feed posts URL FOLDER` runs the same feeder as a
-    process of its own; read its folder with `sources.posts(spark, FOLDER)`.
+    The feeder starts with this call, and ends with the session or the process, even if the process is
+    killed; it also feeds while no query reads the spool. `sparkstream feed posts URL FOLDER` runs the same
+    feeder as a process of its own; read its folder with `sources.posts(spark, FOLDER)`.
 
     Args:
         spark: the session. With a URL, its Spark must read this machine's disks.
@@ -501,7 +481,7 @@ def _fed(spark: SparkSession, url: str, spool: str | Path | None, token: Token, 
 
 
 class _Feeding:
-    """Runs a feeder in a thread while a query reads the spool, and before the first query does.
+    """Runs a feeder in a thread until the session or the process ends.
 
     Args:
         spark: the session whose queries read the spool.
@@ -520,62 +500,28 @@ class _Feeding:
         self.spark = spark
         self.url = url
         self.given = given
-        self._folder = folder
-        self._token = token
-        self._over = threading.Event()  # set when the process ends
-        self._first: Feeder | None = self._feeder()  # raises if it cannot start
-        self._read_before = False
-        self._thread = in_thread("feeder", self._follow_queries)
+        self._over = threading.Event()  # set when the session or the process ends
+        feeder = Feeder(url, folder, token=token, say=self._say, **given)  # raises if it cannot start
+        self._thread = in_thread("feeder", partial(self._feed, feeder))
+        in_thread("session", self._watch)
         atexit.register(self._end)
 
     @property
     def lives(self) -> bool:
+        if self._over.is_set():
+            self._thread.join(_PATIENCE)
         return self._thread.is_alive()
 
-    def _follow_queries(self) -> None:
-        """Start and stop the feeder as queries come and go, until the session or the process ends."""
-        while self._goes_on():
-            if self._is_wanted():
-                stop = threading.Event()
-                feeding = in_thread("feed", partial(self._feed, stop))
-                while self._goes_on() and self._is_wanted() and feeding.is_alive():
-                    self._over.wait(_LOOK_EVERY)
-                stop.set()
-                feeding.join(_PATIENCE)
-            self._over.wait(_LOOK_EVERY)
+    def _watch(self) -> None:
+        while not has_ended(self.spark) and not self._over.wait(_LOOK_EVERY):
+            pass
+        self._over.set()
 
-    def _goes_on(self) -> bool:
-        return not self._over.is_set() and not has_ended(self.spark)
-
-    def _is_wanted(self) -> bool:
+    def _feed(self, feeder: Feeder) -> None:
         try:
-            active = [self._is_read_by(query) for query in self.spark.streams.active]
-        except Exception as err:  # noqa: BLE001 - Spark's JVM or server may have ended
-            if self._goes_on():
-                self._say(f"Spark does not say which queries run ({innermost_cause(err)}); the feeder ends")
-            self._over.set()
-            return False
-        self._read_before |= True in active
-        return not self._read_before or any(each is not False for each in active)
-
-    def _is_read_by(self, query: StreamingQuery) -> bool | None:
-        """Whether a query reads the spool; None before its first batch, when its sources are unknown."""
-        if (last := query.lastProgress) is None:
-            return None
-        paths = [source.description.replace("\\", "").removesuffix("]") for source in last.sources]
-        return any(folder_of(path).endswith(f"[file:{self._folder}") for path in paths)
-
-    def _feed(self, stop: threading.Event) -> None:
-        while not stop.is_set():
-            try:
-                feeder, self._first = self._first or self._feeder(), None
-                self._say(str(feeder.run(stop)))
-            except KitError as err:
-                _log.error("posts of %s: %s", self.url, err)
-            stop.wait(_AGAIN)
-
-    def _feeder(self) -> Feeder:
-        return Feeder(self.url, self._folder, token=self._token, say=self._say, **self.given)
+            self._say(str(feeder.run(self._over)))
+        except Exception as err:  # noqa: BLE001 - said before the thread ends
+            _log.error("posts of %s: %s; the feeder has ended", self.url, err)
 
     def _say(self, line: str) -> None:
         _log.warning("posts of %s: %s", self.url, line)

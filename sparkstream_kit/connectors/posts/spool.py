@@ -1,7 +1,7 @@
 """The spool, a folder of post files: whole files, each post once, filled by one feeder at a time.
 
-`Spool` writes the files and knows which posts they have. `Intake` puts the messages of a connection into a
-spool and counts them in its `Facts`. The feeder in `source` uses both.
+`Spool` takes the messages of a connection, counts them in its `Facts`, writes the posts to files and knows
+which posts they have. The feeder in `source` uses it from two threads: one takes, the other one writes.
 
 A file appears in three steps. First it is written under a hidden name, which Spark skips, and synced to the
 disk. Then one transaction in `_feed.db`, a small SQLite database in the same folder, records its posts as
@@ -17,21 +17,23 @@ import fcntl
 import json
 import os
 import sqlite3
+import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from sparkstream_kit.connectors.posts.wire import Message
 
 
 _KEPT = 200_000  # ids kept to recognise repeated posts: those of about an hour at 50 posts per second
+_NOTE_EVERY = 10.0  # seconds between two updates of the facts if no post arrives
 _TABLES = """
     CREATE TABLE IF NOT EXISTS posts (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
     CREATE TABLE IF NOT EXISTS facts (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), facts TEXT NOT NULL);
@@ -89,8 +91,11 @@ class Facts:
 class Spool:
     """A folder of post files, locked by the feeder that fills it.
 
+    One thread calls `opened`, `take` and `left_at`, another one `land`.
+
     Args:
         folder: the folder; it is created if it is missing.
+        say: a function that shows a line to the user.
 
     Attributes:
         folder: the folder.
@@ -100,45 +105,38 @@ class Spool:
         InvalidInputError: the folder cannot be written, another feeder fills it, or its database is damaged.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], say: Callable[[str], object]) -> None:
         self.folder = Path(folder)
-        self._waiting: dict[str, bytes] = {}
+        self._say = say
+        self._waiting: dict[str, tuple[bytes, bool]] = {}  # by id: the line, and whether it came later
+        self._told = set[str]()  # the reasons for unreadable lines that this connection has reported
+        self._fetched = 0  # posts that came later, since this was last reported
+        self._noted = time.monotonic()
+        self._busy = threading.Lock()  # held by each method that reads or changes what waits, or the facts
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = self._locked()
+            self._lock = (self.folder / "_feed.lock").open("wb")
             try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._database = self._opened()
             except BaseException:
-                os.close(self._lock)
+                self._lock.close()
                 raise
+        except BlockingIOError:
+            raise InvalidInputError(
+                f"another feeder fills {folder} already; stop it, give another folder, or read this one "
+                "without a URL"
+            ) from None
         except (OSError, sqlite3.OperationalError) as err:
             reason = getattr(err, "strerror", None) or err
             raise InvalidInputError(
                 f"cannot write in {folder} ({reason}); give a folder for the posts"
             ) from err
 
-    def _locked(self) -> int:
-        lock = os.open(self.folder / "_feed.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.truncate(lock, 0)
-            os.pwrite(lock, f"process {os.getpid()}".encode(), 0)
-        except BlockingIOError:
-            holder = os.read(lock, 100).decode() or "another process"
-            os.close(lock)
-            raise InvalidInputError(
-                f"{holder} fills {self.folder} already; stop it, give another folder, or read this one "
-                "without a URL"
-            ) from None
-        except BaseException:
-            os.close(lock)
-            raise
-        return lock
-
     def _opened(self) -> sqlite3.Connection:
         # The thread that creates the spool opens the database, so that it gets the error for a wrong folder;
-        # later only the feeding thread uses the database, hence `check_same_thread`. If another process holds
-        # the database for longer than the timeout, the feeder tries again.
+        # later only the thread that lands uses the database, hence `check_same_thread`. If another process
+        # holds the database for longer than the timeout, the feeder tries again.
         path = self.folder / "_feed.db"
         database = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
         try:
@@ -182,96 +180,6 @@ class Spool:
         ).fetchall()
         return [row[0] for row in reversed(rows)]
 
-    @property
-    def waits(self) -> bool:
-        """Whether a post waits for the next file."""
-        return bool(self._waiting)
-
-    def add(self, post: Message) -> bool:
-        """Keep a post in memory for the next file; return False, and drop it, if the post is a repeat.
-
-        Posts are compared by their ids with the last 200,000 posts of the spool.
-        """
-        known = self._database.execute("SELECT 1 FROM posts WHERE id = ?", (post.id,)).fetchone()
-        if known or post.id in self._waiting:
-            return False
-        self._waiting[post.id] = post.line
-        return True
-
-    def land(self) -> Path | None:
-        """Write the waiting posts to a file that Spark can read, and store the facts in the same transaction.
-
-        Returns:
-            The path of the file; None if no post waited, so that only the facts were stored.
-
-        Raises:
-            OSError, sqlite3.Error: the file or the database cannot be written, for example because the disk
-                is full. Nothing is lost: the posts still wait, and the call can be repeated.
-        """
-        self._name_decided()
-        if not self._waiting:
-            self._keep(self.facts)
-            return None
-        # Spark reads files in the order of modification times, to the millisecond, and reads each name once.
-        # So each file gets a number that is higher than all before, as its time and in its name.
-        stamp = max(int(time.time() * 1000), self.facts.stamp + 1)
-        name = f"posts-{stamp}.jsonl"
-        hidden = self.folder / f".{name}"
-        with hidden.open("wb") as file:
-            file.writelines(line + b"\n" for line in self._waiting.values())
-            file.flush()
-            os.fsync(file.fileno())
-        os.utime(hidden, ns=(stamp * 1_000_000, stamp * 1_000_000))
-        self._sync_folder()
-        facts = Facts(**asdict(self.facts))
-        facts.posts += len(self._waiting)
-        facts.files += 1
-        facts.stamp = stamp
-        self._keep(facts)  # after this commit the posts are kept, even if the process is killed
-        self._waiting = {}
-        self._name_decided()
-        return self.folder / name
-
-    def _keep(self, facts: Facts) -> None:
-        with self._database as database:
-            database.executemany("INSERT INTO posts (id) VALUES (?)", [(each,) for each in self._waiting])
-            database.execute(
-                "DELETE FROM posts WHERE number <= (SELECT max(number) FROM posts) - ?", (_KEPT,)
-            )
-            database.execute("REPLACE INTO facts VALUES (1, ?)", (json.dumps(asdict(facts)),))
-        self.facts = facts
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-    def close(self) -> None:
-        """Close the database and release the lock, so that another feeder can fill the folder."""
-        self._database.close()
-        os.close(self._lock)
-
-
-_NOTE_EVERY = 10.0  # seconds between two updates of the facts if no post arrives
-
-
-class Intake:
-    """Puts the messages of a connection into a spool and counts them in its facts; used by one thread.
-
-    Args:
-        spool: the spool that is filled.
-        say: a function that shows a line to the user.
-    """
-
-    def __init__(self, spool: Spool, say: Callable[[str], object]) -> None:
-        self._spool = spool
-        self._say = say
-        self._later = 0
-        self._told = set[str]()  # the reasons for unreadable lines that this connection has reported
-        self._noted = time.monotonic()
-
     def opened(self, *, resumes: float, fetches: bool) -> None:
         """Count a new connection and the time since the last message, and report whether posts were missed.
 
@@ -279,62 +187,110 @@ class Intake:
             resumes: the longest gap, in seconds, whose posts the stream itself sends again.
             fetches: whether missed posts are fetched from a timeline.
         """
-        facts, now = self._spool.facts, time.time()
-        self._told.clear()
-        if facts.heard:
-            seconds = max(0.0, now - facts.heard)
-            facts.cuts += 1
-            facts.seconds += seconds
-            what = "the server is asked for what was missed"
-            if not fetches and seconds >= resumes:
-                what = "what came meanwhile is missed, as the server does not send it again"
-            self._say(f"connected again, after {seconds:,.1f} s; {what}")
-        facts.heard = now
+        with self._busy:
+            facts, now = self.facts, time.time()
+            self._told.clear()
+            if facts.heard:
+                seconds = max(0.0, now - facts.heard)
+                facts.cuts += 1
+                facts.seconds += seconds
+                what = "the server is asked for what was missed"
+                if not fetches and seconds >= resumes:
+                    what = "what came meanwhile is missed, as the server does not send it again"
+                self._say(f"connected again, after {seconds:,.1f} s; {what}")
+            facts.heard = now
 
     def take(self, message: Message, *, later: bool = False) -> None:
-        """Count a message, and keep it if it is a post that the spool does not have.
+        """Count a message, and keep it in memory for the next file if it is a post.
 
         Args:
             message: the message from the stream or its timeline.
             later: whether the message comes from the timeline, and so was missed on the stream.
         """
-        facts = self._spool.facts
-        facts.heard = time.time()
-        if message.kind == "other":
-            facts.others += 1
-            if message.says:
-                self._say(f"the server says: {message.says}")
-        elif message.kind == "unreadable":
-            facts.unreadable += 1
-            if message.says not in self._told:
-                self._told.add(message.says)
-                self._say(f"a line was left out: {message.says}")
-        elif message.kind == "post":
-            self._take_post(message, later)
-
-    def _take_post(self, post: Message, later: bool) -> None:
-        facts = self._spool.facts
-        if not self._spool.add(post):
-            facts.repeats += not later  # a timeline is read from before the gap, so its repeats are expected
-            return
-        if later:
-            facts.later += 1
-            self._later += 1
-        facts.event = post.event or facts.event
+        with self._busy:
+            facts = self.facts
+            facts.heard = time.time()
+            if message.kind == "other":
+                facts.others += 1
+                if message.says:
+                    self._say(f"the server says: {message.says}")
+            elif message.kind == "unreadable":
+                facts.unreadable += 1
+                if message.says not in self._told:
+                    self._told.add(message.says)
+                    self._say(f"a line was left out: {message.says}")
+            elif message.kind == "post":
+                # A timeline is read from before the gap, so its repeats are expected.
+                facts.repeats += message.id in self._waiting and not later
+                self._waiting.setdefault(message.id, (message.line, later))
+                facts.event = message.event or facts.event
 
     def left_at(self, post: str) -> None:
-        """Note after which post the timeline must still be read, and report when nothing is missing any more.
-
-        Args:
-            post: the id of the post; "" if nothing is missed any more.
-        """
-        self._spool.facts.behind = post
-        if not post and self._later:
-            self._say(f"{self._later:,} posts were fetched that had been missed")
-            self._later = 0
+        """Note after which post the timeline must still be read; "" if nothing is missing any more."""
+        with self._busy:
+            self.facts.behind = post
 
     def land(self) -> None:
-        """Write the posts that have arrived to a file; without any, store the facts every ten seconds."""
-        if self._spool.waits or time.monotonic() - self._noted >= _NOTE_EVERY:
-            self._spool.land()
-            self._noted = time.monotonic()
+        """Write the waiting posts to a file that Spark can read, and store the facts in the same transaction.
+
+        A post that is among the last 200,000 of the spool is dropped. Without any post, the facts are stored
+        every ten seconds.
+
+        Raises:
+            OSError, sqlite3.Error: the file or the database cannot be written, for example because the disk
+                is full. Nothing is lost: the posts still wait, and the call can be repeated.
+        """
+        with self._busy:
+            if not self._waiting and time.monotonic() - self._noted < _NOTE_EVERY:
+                return
+            self._name_decided()
+            known = {each for each in self._waiting if self._has(each)}
+            new = {each: post for each, post in self._waiting.items() if each not in known}
+            facts = replace(self.facts)
+            facts.repeats += sum(not self._waiting[each][1] for each in known)
+            facts.later += sum(later for _, later in new.values())
+            if new:
+                # Spark reads files in the order of modification times, to the millisecond, and reads each
+                # name once. So each file gets a number that is higher than all before, as its time and in
+                # its name.
+                facts.stamp = max(int(time.time() * 1000), facts.stamp + 1)
+                facts.posts += len(new)
+                facts.files += 1
+                self._write(facts.stamp, [line for line, _ in new.values()])
+            self._keep(new, facts)  # after this commit the posts are kept, even if the process is killed
+            self._fetched += facts.later - self.facts.later
+            self.facts, self._waiting, self._noted = facts, {}, time.monotonic()
+            self._name_decided()
+            if self._fetched and not facts.behind:
+                self._say(f"{self._fetched:,} posts were fetched that had been missed")
+                self._fetched = 0
+
+    def _has(self, post: str) -> bool:
+        return self._database.execute("SELECT 1 FROM posts WHERE id = ?", (post,)).fetchone() is not None
+
+    def _write(self, stamp: int, lines: Iterable[bytes]) -> None:
+        """Write a file under its hidden name, and sync it and its folder to the disk."""
+        hidden = self.folder / f".posts-{stamp}.jsonl"
+        with hidden.open("wb") as file:
+            file.writelines(line + b"\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        os.utime(hidden, ns=(stamp * 1_000_000, stamp * 1_000_000))
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _keep(self, posts: Iterable[str], facts: Facts) -> None:
+        with self._database as database:
+            database.executemany("INSERT INTO posts (id) VALUES (?)", [(each,) for each in posts])
+            database.execute(
+                "DELETE FROM posts WHERE number <= (SELECT max(number) FROM posts) - ?", (_KEPT,)
+            )
+            database.execute("REPLACE INTO facts VALUES (1, ?)", (json.dumps(asdict(facts)),))
+
+    def close(self) -> None:
+        """Close the database and release the lock, so that another feeder can fill the folder."""
+        self._database.close()
+        self._lock.close()

@@ -1,7 +1,7 @@
 """One connection to a server of posts: the request, the meaning of the answer, and the posts in it.
 
 `Stream` opens a connection and yields its messages, `fetch` reads a page of a timeline, and `TurnedAway` is
-the error for any other answer. `check_url` and `may_follow` keep the bearer token (`Token`) from other hosts.
+the error for any other answer. `check_url` and `_followed` keep the bearer token (`Token`) from other hosts.
 The feeder in `source` decides when to connect again, with `wait_after`.
 
 A stream has one of two formats, and the Content-Type of the answer tells which:
@@ -10,7 +10,7 @@ A stream has one of two formats, and the Content-Type of the answer tells which:
   as a heartbeat ("Consuming streaming data", "Handling disconnections" in X's documentation);
 - server-sent events, as Mastodon sends them: `event: update` and `data: {…}`, and lines that begin with a
   colon as a heartbeat ("streaming API methods" in Mastodon's documentation; the format is "Server-sent
-  events" in the HTML standard).
+  events" in the HTML standard, but a carriage return alone does not end a line).
 
 The waits before the next connection are those of X's documentation ("Handling disconnections"): none after a
 connection that had been up; 0.25, 0.5, … 16 seconds after one that failed; 5, 10, … 320 seconds after a
@@ -26,7 +26,6 @@ import json
 import os
 import re
 import socket
-import ssl
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -130,27 +129,6 @@ def check_url(url: str, token: Token) -> None:
         raise InvalidInputError(f"{url} would show the token to everyone on the way; give https://")
 
 
-def may_follow(url: str, where: str) -> bool:
-    """Whether the token may be sent to the target of a redirect: the same host or a subdomain, encrypted.
-
-    Without encryption the target must be the same host, and the first URL unencrypted, too.
-
-    Examples:
-        >>> may_follow("https://x.com/a", "https://streaming.x.com/b")
-        True
-        >>> [may_follow("https://x.com/a", where) for where in ("ftp://x.com/b", "http://x.com/b")]
-        [False, False]
-    """
-    old, new = host_of(url), host_of(where)
-    if new is None:
-        return False
-    schemes = urlsplit(url).scheme, urlsplit(where).scheme
-    # `check_url` lets a token be sent without encryption to this machine only, so the same host is safe.
-    return (schemes[1] == "https" and (new == old or new.endswith(f".{old}"))) or (
-        schemes == ("http", "http") and new == old
-    )
-
-
 def wait_after(error: Exception | None, failures: int) -> float:
     """Return the number of seconds to wait before the next connection.
 
@@ -217,9 +195,6 @@ _PATIENCE = 2  # the head of an answer, or a page of a timeline, may take this m
 _REDIRECTS = 3  # the most requests that follow each other's redirects
 _TOO_MANY = (420, 429)  # HTTP status codes for "too many requests"
 _MOST = 900.0  # the longest wait, in seconds, that a server may ask for: X's rate limits reset in 15 minutes
-# The content types of lines of JSON; "" is an answer without a type.
-_STREAMS = ("application/json", "application/jsonl", "application/x-ndjson", "application/stream+json",
-            "application/x-json-stream", "text/plain", "")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -294,13 +269,12 @@ class Stream:
         again = {"Last-Event-ID": event} if event and _can_be_sent(event) else {}
         self._response, self._socket = _answer(url, token, wanted | again, stall)
         self._event = event
-        kind = self._response.headers.get_content_type() if "content-type" in self._response.headers else ""
+        kind = self._response.headers.get_content_type()
         self._events = kind == "text/event-stream"
-        whole = self._response.length is not None  # a stream has no length
-        if whole or not (self._events or kind in _STREAMS):
+        if self._response.length is not None or "html" in kind:  # a stream has no length
             self.close()
-            page = "a page of HTML" if "html" in kind else "a whole document" if whole else kind[:_SHOWN]
-            raise TurnedAway(200, f"{without_secrets(url)} is {page}, not a stream of posts", None)
+            line = f"{without_secrets(url)} is a document ({kind[:_SHOWN]}), not a stream of posts"
+            raise TurnedAway(200, line, None)
 
     def close(self) -> None:
         """End the connection, even while another thread reads from it."""
@@ -331,8 +305,8 @@ class Stream:
     def _from_events(self) -> Iterator[bytes | None]:
         """Yield the data of each event that is a new post; None for other events and for heartbeats."""
         name, data = b"", list[bytes]()
-        for line in self._lines_of_events():
-            field_name, _, value = line.partition(b":")
+        for line in self._lines():
+            field_name, _, value = line.removeprefix(codecs.BOM_UTF8).partition(b":")
             value = value.removeprefix(b" ")
             if not line:
                 # Mastodon also sends events for edits and deletions, which are not new posts.
@@ -352,16 +326,6 @@ class Stream:
             elif field_name == b"id" and (not value or _can_be_sent(value.decode("latin-1"))):
                 self._event = value.decode("latin-1") or None
 
-    def _lines_of_events(self) -> Iterator[bytes]:
-        """Yield the lines of events by the HTML standard: a carriage return alone also ends a line.
-
-        A byte order mark before the first line is removed.
-        """
-        first = codecs.BOM_UTF8
-        for line in self._lines():
-            yield from line.removeprefix(first).split(b"\r")
-            first = b""
-
     def _message(self, data: bytes | None) -> Message:
         if data is None:
             return Message("beat")
@@ -369,11 +333,10 @@ class Stream:
             # Decode here, because `json.loads` of bytes would also accept UTF-16, which Spark does not read.
             text = data.decode().removeprefix("\ufeff")
             found = json.loads(text)
-        except (ValueError, RecursionError) as err:
-            kinds = {UnicodeDecodeError: "it is not UTF-8", RecursionError: "it is nested too deeply"}
-            return Message("unreadable", says=kinds.get(type(err), "it is no JSON"))
+        except (ValueError, RecursionError):
+            found = None
         if not isinstance(found, dict):
-            return Message("unreadable", says="it is no object of JSON")
+            return Message("unreadable", says="it is no object of JSON in UTF-8")
         post = id_of(found)
         if len(post) > LONGEST_ID:
             return Message("unreadable", says=f"its id has {len(post):,} characters")
@@ -516,16 +479,30 @@ def _ask(
 
 
 def _followed(url: str, location: str) -> str:
-    """Return the absolute URL of a redirect.
+    """Return the absolute URL of a redirect: the same host or a subdomain, encrypted.
+
+    Without encryption the target must be the same host, and the first URL unencrypted, too.
 
     Raises:
-        TurnedAway: the token must not be sent there (see `may_follow`).
+        TurnedAway: the token must not be sent there.
+
+    Examples:
+        >>> _followed("https://x.com/a", "https://streaming.x.com/b")
+        'https://streaming.x.com/b'
+        >>> _followed("https://x.com/a", "http://x.com/b")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.connectors.posts.wire.TurnedAway: https://x.com/a leads to http://x.com/b; give ...
     """
     try:
         where = urljoin(url, location)
     except ValueError:  # such as http://[x/
         where = location
-    if not may_follow(url, where):
+    old, new = host_of(url), host_of(where)
+    scheme = urlsplit(where).scheme if new else ""
+    encrypted = scheme == "https" and f".{new}".endswith(f".{old}")
+    # `check_url` lets a token be sent without encryption to this machine only, so the same host is safe.
+    if not encrypted and (urlsplit(url).scheme, scheme, new) != ("http", "http", old):
         shown = without_secrets(where.encode("ascii", "backslashreplace").decode())
         raise TurnedAway(301, f"{url} leads to {shown[:_SHOWN]}; give that, if you trust it", None)
     return where
@@ -538,17 +515,10 @@ def _turned_away(response: http.client.HTTPResponse, url: str, token: Token) -> 
         detail = _says(body) if isinstance(body, dict) else ""
     except (ValueError, RecursionError, OSError, http.client.HTTPException):
         detail = ""
-    status = response.status
-    if status == http.client.UNAUTHORIZED and not token.value:
-        line = f"{url} asks for a token ({said}); put it into the environment variable {token.name}"
-    elif status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
-        refused = f"the token in {token.name}" if token.value else "a request without a token"
-        line = f"{url} refuses {refused} ({said})"
-    elif status == http.client.NOT_FOUND:
-        line = f"there is nothing at {url} ({said}); correct the address"
-    else:
-        line = f"{url} answers {said}"
-    return TurnedAway(status, line + (f": {token.hidden(detail)}" if detail else ""), _wait(response.headers))
+    token_asked = response.status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
+    fix = f"; the kit takes the token from the environment variable {token.name}" if token_asked else ""
+    line = f"{url} answers {said}{f': {token.hidden(detail)}' if detail else ''}{fix}"
+    return TurnedAway(response.status, line, _wait(response.headers))
 
 
 def _says(body: Mapping[str, Any]) -> str:
@@ -595,14 +565,8 @@ def why(err: Exception) -> str:
 
     Examples:
         >>> why(TimeoutError("timed out")), why(ConnectionRefusedError(111, "Connection refused"))
-        ('nothing came any more', 'Connection refused')
+        ('timed out', 'Connection refused')
     """
-    if isinstance(err, TimeoutError):
-        return "nothing came any more"
-    if isinstance(err, ssl.SSLCertVerificationError):
-        return f"its certificate is not to be trusted: {err.verify_message}"
-    if isinstance(err, http.client.IncompleteRead):
-        return "it was cut off"
     if isinstance(err, OSError) and err.strerror:
         return err.strerror
     # An answer that is not HTTP is in the error as the server sent it, so make it printable.
