@@ -29,8 +29,8 @@ DOORS = {
     ("sparkstream_kit.windows", "display"),
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
-MOST_MODULES = 109
-MOST_LINES = {"module": 500, "function": 50, "job": 60, "core": 9_198, "all": 19_920, "tests": 29_900}
+MOST_MODULES = 108
+MOST_LINES = {"module": 500, "function": 50, "job": 60, "core": 8_782, "all": 18_803, "tests": 29_377}
 
 
 def name_of(path):
