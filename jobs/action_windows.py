@@ -3,7 +3,8 @@
 OUT_DIR gets a directory for each batch: in mode append windows that have closed, in mode update windows that
 have changed, in mode complete all windows. With the --watermark of `action_rows` no row is late here.
 Guarantee: every row counts exactly once, over stops and restarts on the same OUT_DIR.
-Run: spark-submit jobs/action_windows.py ROWS_DIR OUT_DIR --available-now --drain
+INPUT_DIR is the folder OUT_DIR/rows of that job.
+Run: spark-submit jobs/action_windows.py INPUT_DIR OUT_DIR --available-now --drain
 """
 
 from pyspark.sql import DataFrame

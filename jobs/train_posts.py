@@ -7,7 +7,6 @@ Run: spark-submit jobs/train_posts.py LABELLED_DIR MODEL --library spark
 import sys
 from typing import Any
 
-from pyspark.ml import Pipeline, classification, feature
 from pyspark.sql import DataFrame
 
 from sparkstream_kit import jobflags, models, quarantine, spark_session
@@ -24,6 +23,8 @@ def train(posts: DataFrame, library: str) -> Any:
         words = feature_extraction.text.HashingVectorizer(n_features=4096, alternate_sign=False)
         model = pipeline.make_pipeline(words, linear_model.SGDClassifier(loss="log_loss", random_state=0))
         return model.fit(*zip(*posts.select("text", "label").collect(), strict=True))
+    from pyspark.ml import Pipeline, classification, feature  # here, as it needs numpy
+
     words = feature.RegexTokenizer(inputCol="text", outputCol="words")
     counts = feature.HashingTF(inputCol="words", outputCol="features", numFeatures=1024)
     bayes = classification.NaiveBayes(labelCol="answer", predictionCol="index", smoothing=0.1)

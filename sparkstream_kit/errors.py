@@ -237,7 +237,10 @@ _JAVA_CAUSE = re.compile(r"^(?:: |Caused by: )(?:[\w$]+\.)*([\w$]+(?:: .*)?)$", 
 _NO_WORKER = "Timed out while waiting for the Python worker to connect back"
 # Two drivers share a checkpoint, and the other one has already written this file of it: a plan, a commit or a
 # list of input files. Spark replaces none of them.
-_TWO_DRIVERS = re.compile(r"\[FAILED_RENAME_PATH\].* already exists|Multiple streaming jobs detected")
+_TWO_DRIVERS = re.compile(
+    r"\[FAILED_RENAME_PATH\].* to \S+/(?:offsets|commits|sources/[^/]+)/\d+(?:\.compact)? as|"
+    r"Multiple streaming jobs detected"
+)
 # Lines that Java and Spark's scripts print at every failed start, whatever the cause.
 _SAYS_NOTHING = re.compile(
     r"^Error occurred during initialization of VM|^Error: Could not create the Java Virtual Machine|"
@@ -336,9 +339,12 @@ def _one_line(text: str) -> str:
         'Timed out while waiting for the Python worker to connect back, as on a busy machine; run it again...'
         >>> _one_line("SparkException: Multiple streaming jobs detected for 10. Please make sure …")
         'another driver has gone on with this checkpoint (a local checkpoint names it in sparkstream-kit/l...'
-        >>> _one_line("[FAILED_RENAME_PATH] Failed to rename file:/ckpt/sources/0/.7.tmp to "
-        ...     "file:/ckpt/sources/0/7 as destination already exists. SQLSTATE: 42K04")
+        >>> _one_line("[FAILED_RENAME_PATH] Failed to rename file:/ckpt/sources/0/.9.tmp to "
+        ...     "file:/ckpt/sources/0/9.compact as destination already exists. SQLSTATE: 42K04")
         'another driver has gone on with this checkpoint (a local checkpoint names it in sparkstream-kit/l...'
+        >>> _one_line("[FAILED_RENAME_PATH] Failed to rename file:/out/_spark_metadata/.7.tmp to "
+        ...     "file:/out/_spark_metadata/7 as destination already exists.")  # two queries write one folder
+        '[FAILED_RENAME_PATH] Failed to rename file:/out/_spark_metadata/.7.tmp to file:/out/_spark_metada...'
     """
     if _TRACEBACK in text:
         text = text.rpartition(_TRACEBACK)[2]

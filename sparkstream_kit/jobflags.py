@@ -252,7 +252,7 @@ def _switch(says: str) -> dict[str, Any]:
 
 # Input of text lines, from files or from a Kafka topic; `lines` makes the stream.
 LINES = {
-    "INPUT_DIR": _value("INPUT_DIR", existing_folder, "A folder of text files, or a pattern for folders."),
+    "INPUT_DIR": _value("INPUT_DIR", existing_folder, "The input folder, or a pattern for folders."),
     "--max-files-per-trigger": _value(
         "N",
         _number_of_files,
@@ -626,14 +626,18 @@ def lines(spark: SparkSession, args: Namespace) -> DataFrame:
     return sources.text(spark, args.input_dir, max_files_per_trigger=most)
 
 
+_spools: list[tempfile.TemporaryDirectory[str]] = []
+
+
 def _posts(spark: SparkSession, args: Namespace, most: int | None) -> DataFrame:
     """Read the posts of `--url`, through the folder of `--spool` or a temporary folder."""
     from sparkstream_kit import sources
 
-    dry_run = getattr(args, "dry_run", False)
-    if getattr(args, "spool", None) is None or (dry_run and not Path(args.spool).exists()):
-        args.temporary_spool = tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True)
-        args.spool = args.temporary_spool.name
+    dry_run, spool = getattr(args, "dry_run", False), getattr(args, "spool", None)
+    if spool is None or (dry_run and not Path(plain(spool) or spool).exists()):
+        # Removed when the process ends, after the feeder, which still writes when the session has ended.
+        _spools.append(tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True))
+        args.spool = _spools[-1].name
     if dry_run:
         return sources.posts(spark, args.spool, max_files_per_trigger=most).select("value")
     return sources.posts(spark, args.url, spool=args.spool, max_files_per_trigger=most).select("value")

@@ -181,7 +181,8 @@ class _Watched:
         damaged = damage(Logs(root), whole=True) if root and not looked_at else None
         if damaged := damaged or (checkpoint and unreadable(checkpoint, f"{cause}\n{error}")):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
-        if _NOT_IN_KAFKA.search(f"{cause}\n{error}"):
+        inputs = [] if self.known.frame is None else plan.inputs_of(self.known.frame)
+        if any(each.kind == "kafka" for each in inputs) and _NOT_IN_KAFKA.search(f"{cause}\n{error}"):
             cause = f"Kafka no longer has a topic or records that were still to be read (Spark: {cause})"
         failed = QueryFailed(name, cause, summary)
         failed.exit_code = _CUT.get(summary.ended_by, failed.exit_code)

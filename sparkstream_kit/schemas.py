@@ -110,6 +110,8 @@ def schema_of(**columns: str | T.DataType) -> T.StructType:
             raise InvalidInputError(
                 f"column {name} is {said(given)}; give a type's name, such as 'string', or a DataType"
             )
+        if isinstance(given, str) and not given.strip():  # which Spark reads as a struct without fields
+            raise InvalidInputError(f"column {name} has no type; give a type's name, such as 'string'")
         schema.add(name, _parsed(given, f"column {name}: type") if isinstance(given, str) else given)
     return schema
 
@@ -226,8 +228,8 @@ def diff(
         actual: the schema to check, or a DataFrame that has it.
         expected: the schema it should be, or a DataFrame that has that schema.
         ignore_nullable: do not compare the nullability of columns, which file sources drop anyway.
-        ignore_column_order: do not compare the order of the columns.
-        ignore_extra: allow columns that `expected` does not have.
+        ignore_column_order: do not compare the order of the columns (of fields in a struct, always).
+        ignore_extra: allow columns that `expected` does not have (of fields in a struct, never).
 
     Returns:
         One line for each difference; an empty list if the schemas agree.

@@ -447,6 +447,15 @@ def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(spark, wor
     assert [query.name for query in caught.value.summary.queries] == ["other", "bad"]  # type: ignore[attr-defined]
 
 
+def test_kafka_is_named_only_where_a_query_reads_it(words):
+    def fails(_batch, _batch_id):
+        raise ValueError("to skip missing data, set failOnDataLoss")  # as Delta says it, too
+
+    query = start(words, sinks.foreach_batch(fails), name="bad", mode="complete")
+    with pytest.raises(QueryFailed, match="^query bad failed: ValueError: to skip missing data"):
+        run(query)
+
+
 def test_a_summary_is_kept_for_programs_also_that_of_a_failure(words, tmp_path, fail):
     kept = tmp_path / "runs.jsonl"
     query = start(words, sinks.memory("refused"), mode="complete")
@@ -653,7 +662,7 @@ def test_a_time_may_be_without_end(words, endless_time):
 
 
 def test_no_query_runs_on_whatever_run_fails_of(spark, monkeypatch):
-    def broken(_):
+    def broken(*_, **__):
         raise RuntimeError("no terminal")
 
     query = start(endless(spark), sinks.memory("shown"))

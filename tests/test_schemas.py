@@ -95,6 +95,7 @@ def test_schema_of_takes_type_names_and_data_types():
     ("given", "message"),
     [
         ("strng", "cannot read column a: type 'strng'; did you mean string?"),
+        (" ", "column a has no type; give a type's name, such as 'string'"),
         (str, "column a is the class str; give a type's name, such as 'string', or a DataType"),
     ],
 )

@@ -205,7 +205,7 @@ def _kinesis(
     """Write sales to a Kinesis stream. Each record is a CSV line; Ctrl-C ends it.
 
     A sale's product is its partition key. boto3 finds the credentials, as in AWS's own commands. After an
-    error no --truth is written.
+    error the file of --truth has no totals of this feed.
     """
     from sparkstream_kit.connectors.kinesis import service
 

@@ -254,10 +254,16 @@ def log_in(monkeypatch, tmp_path):
     return given
 
 
-def test_what_boto3_lacks_is_one_line(monkeypatch, log_in):
+def test_what_boto3_lacks_is_one_line(monkeypatch, log_in, tmp_path):
     fix = "give the region, and set the credentials before Spark starts, or in ~/.aws"
     assert asked() == f"stream sales: Unable to locate credentials; {fix}"
     assert asked(region=None) == f"stream sales: You must specify a region.; {fix}"
+    config = tmp_path / ".aws" / "config"
+    config.parent.mkdir()
+    config.write_text("[default]\ncredential_process = sh -c 'echo hush >&2; exit 1'\n")
+    hidden = "what the user's program prints may be a secret"
+    assert asked() == f"stream sales: CredentialRetrievalError; {fix}", hidden
+    config.unlink()
     log_in()
     said = "Kinesis at http://127.0.0.1:9 cannot be reached (EndpointConnectionError)"
     assert asked().startswith(f"{said}; start it, correct the endpoint, or try")

@@ -420,7 +420,10 @@ class Service:
                 why = f"says {code or status}"
             except errors.BotoCoreError as err:
                 fix = "give the region, and set the credentials before Spark starts, or in ~/.aws"
-                raise self._invalid(f"stream {self.stream}: {_one_line(err)}; {fix}") from None
+                # This one has what the user's own program has printed, which may be a secret.
+                hidden = isinstance(err, errors.CredentialRetrievalError)
+                why = type(err).__name__ if hidden else _one_line(err)
+                raise self._invalid(f"stream {self.stream}: {why}; {fix}") from None
             if time.monotonic() + wait > end:
                 after = f", and has not done better for {self._retry_for:g} s" if self._retry_for else ""
                 fix = "start it, correct the endpoint, or try again later"
@@ -442,7 +445,7 @@ class Service:
                 "first, or correct the name or the region"
             )
         refused = f"Kinesis at {self.where} refuses {called} for stream {self.stream} ({code})"
-        return f"{refused}; check the credentials and what they may do"
+        return f"{refused}; AWS documents this code; check the credentials and what they may do"
 
 
 def _client(region: str | None, endpoint: str | None) -> Any:

@@ -186,10 +186,14 @@ class Feeder:
             InvalidInputError: the last posts cannot be written.
         """
         self._stop = stop
+        if self._broken:
+            stop.set()
         reader = threading.Thread(target=self._read, name="sparkstream-posts", daemon=True)
         reader.start()
         try:
-            while not (self._broken or stop.wait(self._every)):
+            # While posts cannot be written nothing is read, so that this is tried again soon.
+            soon = min(self._every, EVERY)
+            while not (self._broken or stop.wait(soon if self._unwritten else self._every)):
                 self._land()
             end = time.monotonic() + _FEEDER_PATIENCE
             while reader.is_alive() and time.monotonic() < end:
