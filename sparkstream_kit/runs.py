@@ -52,8 +52,13 @@ _log = logging.getLogger(__name__)
 # Exit codes of a run that a signal ended and in which a query then failed. A signal to the JVM counts as
 # SIGTERM: a JVM that Python has started ignores SIGINT.
 _CUT = {"SIGINT": 130, "SIGTERM": 143, shutdown.SIGNALLED: 143}
-# Text in Spark's errors that shows that Kafka lacks what a source was to read.
-_NOT_IN_KAFKA = re.compile("failOnDataLoss|KafkaIllegalState|UnknownTopicOrPartition|OffsetOutOfRange")
+# What texts in Spark's errors mean for a query that reads Kafka.
+_OF_KAFKA = {
+    "failOnDataLoss|KafkaIllegalState|UnknownTopicOrPartition|OffsetOutOfRange": (
+        "Kafka no longer has a topic or records that were still to be read"
+    ),
+    r"kafka\S*TimeoutException": "no Kafka broker has answered; start it, and then the query again",
+}
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
 _END_LIMIT = 30.0  # seconds that a job may take to end after its run
 _LOOK_AT_FILES = 60.0  # seconds between two checks of the input files
@@ -182,8 +187,9 @@ class _Watched:
         if damaged := damaged or (checkpoint and unreadable(checkpoint, f"{cause}\n{error}")):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
         inputs = [] if self.known.frame is None else plan.inputs_of(self.known.frame)
-        if any(each.kind == "kafka" for each in inputs) and _NOT_IN_KAFKA.search(f"{cause}\n{error}"):
-            cause = f"Kafka no longer has a topic or records that were still to be read (Spark: {cause})"
+        if any(each.kind == "kafka" for each in inputs):
+            said = [words for text, words in _OF_KAFKA.items() if re.search(text, f"{cause}\n{error}")]
+            cause = f"{said[0]} (Spark: {cause})" if said else cause
         failed = QueryFailed(name, cause, summary)
         failed.exit_code = _CUT.get(summary.ended_by, failed.exit_code)
         return failed

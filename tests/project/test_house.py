@@ -30,7 +30,7 @@ DOORS = {
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
 MOST_MODULES = 108
-MOST_LINES = {"module": 500, "function": 50, "job": 60, "core": 8_788, "all": 18_815, "tests": 29_391}
+MOST_LINES = {"module": 500, "function": 50, "job": 60, "core": 8_794, "all": 18_821, "tests": 29_391}
 
 
 def name_of(path):

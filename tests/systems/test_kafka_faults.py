@@ -73,7 +73,7 @@ def test_a_broker_that_stays_away_is_one_line(spark, broker, tmp_path, request):
     broker.kill()
     with pytest.raises(QueryFailed) as failed:
         run(reader.query)
-    said = f"query reader failed: no Kafka broker at {broker.servers} has answered within 4 s; start it, "
+    said = "query reader failed: no Kafka broker has answered; start it, and then the query again (Spark: "
     assert str(failed.value).startswith(said)
     assert "\n" not in str(failed.value)
 
