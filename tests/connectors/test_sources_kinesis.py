@@ -306,7 +306,7 @@ def test_credentials_that_are_corrected_count_at_once(monkeypatch, log_in, knows
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     endpoint = f"http://localhost:{knows_one_key.server_port}"
-    refused = "refuses DescribeStreamSummary for stream sales (UnrecognizedClientException); check the cred"
+    refused = "refuses DescribeStreamSummary for stream sales (UnrecognizedClientException); AWS documents"
     assert refused in asked(endpoint=endpoint)
     log_in()
     assert "has no stream sales" in asked(endpoint=endpoint)
