@@ -188,8 +188,8 @@ class _Watched:
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
         inputs = [] if self.known.frame is None else plan.inputs_of(self.known.frame)
         if any(each.kind == "kafka" for each in inputs):
-            said = [words for text, words in _OF_KAFKA.items() if re.search(text, f"{cause}\n{error}")]
-            cause = f"{said[0]} (Spark: {cause})" if said else cause
+            means = [words for text, words in _OF_KAFKA.items() if re.search(text, f"{cause}\n{error}")]
+            cause = f"{means[0]} (Spark: {cause})" if means else cause
         failed = QueryFailed(name, cause, summary)
         failed.exit_code = _CUT.get(summary.ended_by, failed.exit_code)
         return failed
