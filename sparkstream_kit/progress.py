@@ -259,12 +259,6 @@ class QuerySummary:
             the option `fileNameOnly`, and if this process cannot reach the checkpoint and the folders (on
             Spark Connect it can only with a server on this machine).
         busy_seconds: the total duration of the batches.
-        rows_looked_at: the number of rows of CSV and JSON files in which `run` has looked for values that
-            Spark could not read: all rows if there are few, else a sample (see `sources.csv`). None without
-            such files.
-        null_rows: the rows among `rows_looked_at` that are NULL in every column that the query reads.
-        null_columns: the columns that the query reads and that are NULL in all of these rows, and in the
-            rows of earlier runs; empty if fewer than 100 rows were looked at.
         broken: for each rule of `quarantine.expect`, the number of rows that broke it; empty without rules.
         verdicts: findings about the query if something is wrong (`verdicts.verdicts` lists the rules).
     """
@@ -292,9 +286,6 @@ class QuerySummary:
     seconds_behind: float | None = None
     files_waiting: int | None = None
     busy_seconds: float = 0.0
-    rows_looked_at: int | None = None
-    null_rows: int | None = None
-    null_columns: tuple[str, ...] = ()
     broken: Mapping[str, int] = field(default_factory=dict, hash=False)
     verdicts: tuple[Verdict, ...] = ()
     drops: _Drops | None = field(default=None, repr=False)  # how its plan drops late rows
@@ -391,10 +382,7 @@ class QuerySummary:
 
     def __str__(self) -> str:
         """Return one readable line."""
-        nulls, rate = [], self.rows_per_second
-        if self.null_rows and self.rows_looked_at is not None:
-            some = " looked at" if self.rows_looked_at < self.input_rows else ""
-            nulls = [f"{self.null_rows:,} of {count(self.rows_looked_at, 'row')}{some} without a value"]
+        rate = self.rows_per_second
         done = [
             count(self.batches, "batch"),
             f"{count(self.input_rows, 'row')} in",
@@ -403,7 +391,6 @@ class QuerySummary:
             *_counted(self.rows_set_aside, "late row", " set aside"),
             *_counted(self.header_rows or None, "header line"),
             *_counted(self.bad_rows, "bad row"),
-            *nulls,
             *_counted(self.state_rows, "row", " in state"),
             *_counted(self.records_behind, "record", " behind"),
             *_counted(self.files_waiting or None, "file", " waiting"),

@@ -32,8 +32,7 @@ from sparkstream_kit.checkpoints.lost import Files
 from sparkstream_kit.errors import CheckpointDamaged, DryRun, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary, drops
 from sparkstream_kit.queries import Planned
-from sparkstream_kit.sources import samples
-from sparkstream_kit.verdicts import KEPT, Record, Verdict, of_late, of_rules, of_values, record, verdicts
+from sparkstream_kit.verdicts import KEPT, Record, of_late, of_rules, record, verdicts
 
 if TYPE_CHECKING:
     import threading
@@ -62,7 +61,6 @@ _OF_KAFKA = {
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
 _END_LIMIT = 30.0  # seconds that a job may take to end after its run
 _LOOK_AT_FILES = 60.0  # seconds between two checks of the input files
-_LOOK_AT_VALUES = 10.0  # seconds until the first check of the values in the input files
 
 
 class _Watched:
@@ -74,7 +72,6 @@ class _Watched:
         known: what `start` knows about it.
         done: its summary so far.
         records: its last batches, for the verdicts.
-        samples: samples the values in its input files.
         sockets: host and port of each socket that it reads; None before its first batch.
         endless: whether it ends only when it is stopped.
         ended: whether it has ended.
@@ -87,7 +84,6 @@ class _Watched:
         by = drops(self.known.frame)
         self.done = before or QuerySummary(self.name, query.id, mode=self.known.mode, drops=by)
         self.records = deque[Record](maxlen=KEPT)
-        self.samples = samples.Samples(query)
         # Spark connects to a socket in the first batch. Before that a missing reader does not mean that the
         # socket has closed.
         self.sockets: list[tuple[str, int]] | None = None
@@ -158,15 +154,8 @@ class _Watched:
         """Return the summary of the query, with all verdicts on it."""
         interval, ends = self.known.interval, self.known.ends
         said = verdicts(list(self.records), interval=interval, ends=ends, mode=self.done.mode)
-        found = *said, *of_late(self.done), *of_rules(self.done.broken), *of_values(self.done)
+        found = *said, *of_late(self.done), *of_rules(self.done.broken)
         return replace(self.done, verdicts=found)
-
-    def look_at_values(self) -> list[Verdict]:
-        """Sample the query's input files, and return the verdicts on unreadable values that are new."""
-        before = of_values(self.done)
-        self.samples.look()
-        self.done = replace(self.done, **samples.seen(self.query))
-        return of_values(self.done)[len(before) :]
 
     def failure(self, error: Exception, summary: RunSummary) -> QueryFailed:
         """Return the exception to raise for a query that has failed, with the cause in one line.
@@ -224,7 +213,6 @@ class _Run:
         self._by_run_id = {str(query.runId): _Watched(query, before) for query in queries}
         self._queries = list(self._by_run_id.values())
         self._last_row = self._next_look = inbox.started
-        self._next_values = inbox.started + _LOOK_AT_VALUES
         self._warnings: dict[str, str] = {}  # each warning, and the name of its query
         self._failed: _Watched | None = None  # the query that ended the run
 
@@ -260,7 +248,7 @@ class _Run:
             if post[0] == "progress":
                 self._record(post[1])
         self._catch_up()
-        self._look_at_the_end(ended_by)
+        self._look_at_the_end()
         close_ended()
         try:
             summary = self._summarise(ended_by)
@@ -276,13 +264,11 @@ class _Run:
             )
         return summary
 
-    def _look_at_the_end(self, ended_by: str) -> None:
-        """Check files and values once more, and print the output of batch functions that is left."""
+    def _look_at_the_end(self) -> None:
+        """Check the files once more, and print the output of batch functions that is left."""
         self._look_at_files()
         for each in self._queries:
             each.count_waiting()
-            if ended_by not in _CUT:  # this can take a while: after a signal the run must end soon
-                each.look_at_values()
             spark_queries.bring_printed(each.query)  # a batch that failed has printed, too
 
     def _wait(self) -> str:
@@ -300,8 +286,6 @@ class _Run:
                 self._record(what)
                 if time.monotonic() >= self._next_look:
                     self._look_at_files()
-                if time.monotonic() >= self._next_values:
-                    self._look_at_values()
             elif kind == "ended":
                 what.ended = True
                 if what.query.exception() is not None:
@@ -345,13 +329,6 @@ class _Run:
                     self._warnings[line] = each.name
                     _log.warning("query %s: %s", each.name, line)
 
-    def _look_at_values(self) -> None:
-        """Log a warning for values in the input files that Spark could not read, as soon as they are seen."""
-        self._next_values = time.monotonic() + _LOOK_AT_FILES
-        for each in self._queries:
-            for verdict in each.look_at_values():
-                _log.warning("query %s: %s", each.name, verdict)
-
     def _let_batches_commit(self, deadline: float) -> None:
         """Stop each query once its batch in flight has committed, or at the deadline."""
         before = {each: spark_queries.last_batch(each.query) for each in self._queries if not each.ended}
@@ -381,7 +358,6 @@ class _Run:
         progress = each.with_waiting(progress)
         each.done = each.done.with_batch(progress)
         each.records.append(record(progress))
-        each.samples.add(progress)
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
         if each.sockets is None:

@@ -2,7 +2,7 @@
 
 `record` turns Spark's progress of a batch into a `Record`, and `verdicts` diagnoses a query from its last
 records. Both use nothing but Spark's progress, so they give the same result for a running query and for one
-whose progress was saved to a file. `of_late`, `of_rules` and `of_values` turn the counts of a `QuerySummary`
+whose progress was saved to a file. `of_late` and `of_rules` turn the counts of a `QuerySummary`
 into verdicts, too. `run` puts all of them into its summary, and the live monitoring shows them.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql.streaming.listener import StreamingQueryProgress
 
-__all__ = ["KEPT", "LEVELS", "Record", "Verdict", "of_late", "of_rules", "of_values", "record", "verdicts"]
+__all__ = ["KEPT", "LEVELS", "Record", "Verdict", "of_late", "of_rules", "record", "verdicts"]
 
 LEVELS = ("bad", "warn")  # the levels of a verdict, the worst first
 KEPT = 40  # the number of last batches that verdicts consider
@@ -175,43 +175,6 @@ def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
         for rule, rows in most_first
         if rows
     ]
-
-
-def of_values(summary: QuerySummary) -> list[Verdict]:
-    """Find values of CSV and JSON files that Spark could not read and replaced with NULL.
-
-    Args:
-        summary: the summary of the query, with the counts of the sampled files.
-
-    Returns:
-        Up to two verdicts of level `warn`: one on rows, and one on columns, that are always NULL.
-
-    Examples:
-        >>> from sparkstream_kit.progress import QuerySummary
-        >>> done = QuerySummary("totals", "id", rows_looked_at=600, null_columns=("amont",))
-        >>> [str(each) for each in of_values(done)]
-        ['column amont is NULL in every row (600 rows looked at): the files have no such column, or no ...']
-    """
-    check(of_values, locals())
-    rows, null_rows, null_columns = summary.rows_looked_at, summary.null_rows, summary.null_columns
-    found = []
-    if rows is None:
-        return []
-    some = " looked at" if rows < summary.input_rows else ""
-    if null_rows:
-        have = "has" if null_rows == 1 else "have"
-        found.append(
-            f"{null_rows:,} of {rows:,} rows{some} {have} NULL in every column that the query reads: Spark "
-            "reads broken lines, lines of another format and columns of other names as NULL; read the lines "
-            "with sources.text, and quarantine.parse_json or parse_csv gives each bad one a reason"
-        )
-    if null_columns:
-        are = "column {} is" if len(null_columns) == 1 else "columns {} are"
-        found.append(
-            f"{are.format(', '.join(null_columns))} NULL in every row ({rows:,} rows looked at): the files "
-            "have no such column, or no value of its type; `sparkstream schema FILE` prints what they have"
-        )
-    return [Verdict("warn", each) for each in found]
 
 
 def of_late(query: QuerySummary) -> list[Verdict]:

@@ -1,13 +1,12 @@
 """Read a query's plan: its operators and sources, and its sockets.
 
-`inputs_of` and `file_reads` list the sources of a query, `analyzed_plan` and `plans` return Spark's plans as
-texts, and `check_mode` applies Spark's rules for output modes. `sockets_in` and `is_being_read` find out
-whether a socket's peer has closed.
+`inputs_of` lists the sources of a query, and `file_options` the options of those that read files.
+`analyzed_plan` and `plans` return Spark's plans as texts, and `check_mode` applies Spark's rules for output
+modes. `sockets_in` and `is_being_read` find out whether a socket's peer has closed.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +14,6 @@ from weakref import WeakKeyDictionary
 
 from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import DataType, StructType
 
 from sparkstream_kit import _files, errors
 from sparkstream_kit._spark.session import in_force, is_connect
@@ -187,54 +185,16 @@ def _options(leaf: Any) -> dict[str, str]:
     return dict(converters.asJava(leaf.dataSource().options()))
 
 
-class FileRead(NamedTuple):
-    """How a query reads a folder of files.
-
-    Attributes:
-        kind: the format of the files in lower case, such as `csv`.
-        schema: all columns, including those that the query does not use; None if Spark inferred them.
-        options: the reader's options as they were given: those of the format, and those that select files.
-    """
-
-    kind: str
-    schema: StructType | None
-    options: dict[str, str]
-
-
-def file_reads(frame: DataFrame) -> list[FileRead | None]:
-    """Return how each source of a query reads files, in the order of the sources' numbers in a checkpoint.
-
-    A source that does not read files is None.
-    """
+def file_options(frame: DataFrame) -> list[dict[str, str]]:
+    """Return the reader's options of each source of a query that reads files, by the sources' numbers."""
     given: Any = frame
     if is_connect(frame.sparkSession):
         reads = _reads(given._plan.to_proto(given.sparkSession.client))
         # A protobuf map has no order, so without `deterministic` equal messages can differ as bytes.
         once = {read.SerializeToString(deterministic=True): read for read in reads}.values()
-        # The folder is either the only entry of `paths` or the option `path`.
-        return [
-            _file_read(read.format, read.schema, {"path": "".join(read.paths), **read.options})
-            for read in once
-        ]
+        return [dict(read.options) for read in once if read.format.lower() in _OF_FILES]
     leaves = {leaf: text for leaf, text, *_ in _leaves(given._jdf.queryExecution().analyzed())}
-    return [_read_of(leaf) if text.startswith("FileSource[") else None for leaf, text in leaves.items()]
-
-
-def _read_of(leaf: Any) -> FileRead | None:
-    source = leaf.dataSource()
-    schema = source.userSpecifiedSchema()
-    text = schema.get().json() if schema.isDefined() else ""
-    return _file_read(source.className(), text, _options(leaf))
-
-
-def _file_read(kind: str, schema: str, options: dict[str, str]) -> FileRead | None:
-    """Make a FileRead from a format, a schema as JSON or DDL, and options; None for another format."""
-    if kind.lower() not in _OF_FILES:
-        return None
-    columns = None
-    if schema:
-        columns = StructType.fromJson(json.loads(schema)) if schema[0] == "{" else DataType.fromDDL(schema)
-    return FileRead(kind.lower(), columns if isinstance(columns, StructType) else None, options)
+    return [_options(leaf) for leaf, text in leaves.items() if text.startswith("FileSource[")]
 
 
 def _reads(message: Any) -> Iterator[Any]:

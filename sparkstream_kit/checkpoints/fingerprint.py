@@ -4,7 +4,7 @@ When a query restarts, Spark compares only the operators and the types of the st
 another group key of the same type would silently continue the old totals. `start` therefore keeps the
 `fingerprint` of a query in its checkpoint and compares it at the next start; `differences` puts what has
 changed into words. A fingerprint consists of lines of Spark's analyzed plan, without anything that differs
-between two runs of the same query. `columns_read` uses the same parser to find which columns a query reads.
+between two runs of the same query.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 from sparkstream_kit._durations import to_microseconds
-from sparkstream_kit._spark.plan import analyzed_plan, plans
+from sparkstream_kit._spark.plan import analyzed_plan
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ _STATEFUL = re.compile(
 # These operators depend on all columns below them, by position: prune nothing.
 _WHOLE_ROWS = re.compile(r"(Union|Intersect|Except|Distinct|WithCTE|TransformWithState\w*)\b")
 
-# The filter by which a source that lists files by their names leaves out the files of subfolders.
-_NO_SUBFOLDERS = re.compile(r"Filter RLIKE\(_metadata#\d+\.file_path, \^file:/\+\(\[\^/\]")
+# The filter of the kit's sources: no file of a subfolder, and no time of JSON after the year 9999.
+_OF_SOURCES = re.compile(r"Filter .*(\^file:/\+\(\[\^/\]|after the year 9999, as if milliseconds)")
 _COLUMNS = re.compile(r"\[([^\[\]]*#\d[^\[\]]*)\]")
 
 # Functions whose last printed argument is Spark's ANSI setting, which is no part of a fingerprint.
@@ -183,37 +183,6 @@ def _end_of_parse(nodes: list[_Node], at: int) -> int:
     return begin + 2 if _WITH_FILE.match(nodes[begin + 1].text) else begin
 
 
-def columns_read(frame: DataFrame) -> list[set[str]]:
-    """Return the names of the columns that a query reads from each source.
-
-    The sources are in the order of their numbers in a checkpoint.
-    """
-    analyzed, optimized = map(_nodes, plans(frame))
-    leaves = dict.fromkeys(node.text for node in analyzed if node.text.startswith("StreamingRelation"))
-    return [_used(optimized, leaf) for leaf in leaves]
-
-
-def _used(nodes: list[_Node], leaf: str) -> set[str]:
-    """Return the names of a source's columns that the steps above the source use.
-
-    Args:
-        nodes: the nodes of the optimized plan.
-        leaf: the text of the source's node, which may occur several times.
-    """
-    lists = re.findall(r"\[([^\[\]]*)\]", leaf)
-    pairs = (column.rpartition("#") for column in re.split(r", ?", lists[-1] if lists else ""))
-    numbers = {number.removesuffix("L"): name for name, _, number in pairs}
-    used: set[str] = set()
-    for at, node in enumerate(nodes):
-        if node.text != leaf:
-            continue
-        above = [other.text for place, other in enumerate(nodes[:at]) if _end(nodes, place) > at]
-        if not any(text.startswith(("Aggregate", "Project")) for text in above):
-            return set(numbers.values())  # no step above selects columns, so all of them reach the sink
-        used |= {numbers[number] for number in re.findall(r"#(\d+)", " ".join(above)) if number in numbers}
-    return used
-
-
 def top_level(text: str) -> list[str]:
     """Split a text at the commas that are not inside brackets.
 
@@ -303,12 +272,12 @@ def _nodes(plan: str) -> list[_Node]:
 
 
 def _of_folders(nodes: list[_Node]) -> list[_Node]:
-    """Return the nodes with each source that lists files by their names as Spark prints one of a folder.
+    """Return the nodes with each source that the kit filters as Spark prints one that is not filtered.
 
-    Such a source has two steps of the kit above it, a filter of subfolders and a Project. Without them its
-    query has the same fingerprint as with a plain folder.
+    Such a source has two steps of the kit above it, the filter and a Project. Without them its query has the
+    same fingerprint as with a plain folder.
     """
-    ours = {at for at, node in enumerate(nodes) if _NO_SUBFOLDERS.match(node.text)}
+    ours = {at for at, node in enumerate(nodes) if _OF_SOURCES.match(node.text)}
     for at in ours:
         above, source = nodes[at - 1], nodes[at + 1]
         text = source.text

@@ -172,8 +172,9 @@ def file_sources(frame: DataFrame, progress: StreamingQueryProgress) -> dict[int
     if not paths:
         return {}
     # Drop the paths of the options: the progress has the paths as Spark resolved them.
-    reads = [each for each in plan.file_reads(frame) if each is not None]
-    options = [{key: value for key, value in each.options.items() if key != "path"} for each in reads]
+    options = [
+        {key: value for key, value in each.items() if key != "path"} for each in plan.file_options(frame)
+    ]
     if len(options) != len(paths) and all(each == options[0] for each in options):
         options = options[:1] * len(paths)
     if len(options) != len(paths):

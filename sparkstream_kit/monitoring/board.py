@@ -30,8 +30,7 @@ from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.queries import is_active, started, table, times_computed
 from sparkstream_kit.errors import InvalidInputError, without_secrets
 from sparkstream_kit.progress import QuerySummary, drops
-from sparkstream_kit.sources import samples
-from sparkstream_kit.verdicts import LEVELS, Record, Verdict, of_late, of_rules, of_values, record, verdicts
+from sparkstream_kit.verdicts import LEVELS, Record, Verdict, of_late, of_rules, record, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -530,13 +529,12 @@ class Query:
         silent = _silent(batches, self.since, self.interval, now) if live else None
         if self.query is not None and silent and not is_active(self.query):
             silent = None  # this query ended with its input, while others of the run go on
-        summary = replace(self.summary, **samples.seen(self.query))
+        summary = self.summary
         said = [
             *([silent] if silent else []),
             *verdicts(batches, interval=self.interval, ends=self.ends, mode=summary.mode),
             *of_late(summary),
             *of_rules(summary.broken),
-            *of_values(summary),
         ]
         said.sort(key=lambda one: LEVELS.index(one.level))
         return Picture(summary.name, active, summary, batches, tuple(said), self.since)

@@ -38,16 +38,19 @@ import os
 import re
 from collections import Counter
 from contextlib import suppress
+from functools import reduce
+from operator import and_, or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from pyspark.errors import AnalysisException, IllegalArgumentException
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructType
+from pyspark.sql.types import ArrayType, MapType, StringType, StructField, StructType, TimestampType
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import column, holds
 from sparkstream_kit._files import IN_ORDER
 from sparkstream_kit._spark.place import locate, path_for, reached
 from sparkstream_kit.errors import InvalidInputError
@@ -55,9 +58,10 @@ from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import builtin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql.streaming.readwriter import DataStreamReader
 
 
 _log = logging.getLogger(__name__)
@@ -154,6 +158,12 @@ def _misread(spark: SparkSession, path: str, options: dict[str, Any], *, is_loca
     tops = glob.glob(local)  # noqa: PTH207 - of an absolute path or a relative one
     if not tops and _files.is_pattern(local):
         _log.warning("input %s: nothing matches this pattern yet", path)
+    for folder in {top if os.path.isdir(top) else os.path.dirname(top) for top in tops}:  # noqa: PTH112, PTH120
+        if Path(folder, "_spark_metadata").exists():
+            raise InvalidInputError(
+                f"input {path} matches files that a query has written to {folder}, and for a pattern Spark "
+                f"does not leave out what is not committed; give the folder {folder}"
+            )
     files = [name for top in tops for name in _files_under(top, recursive=_is_recursive(options))]
     found = [name for name in files if _files.is_pattern(name) or ":" in name.rpartition("/")[2]]
     if found and "pathglobfilter" in options:
@@ -303,6 +313,17 @@ def _split_ties(files: list[os.DirEntry[str]], options: Mapping[str, str]) -> bo
 
 _BYTES = 256 * 1024**2
 _LINES = StructType().add("value", StringType())
+_CORRUPT = "_corrupt_record"  # Spark's default for the option columnNameOfCorruptRecord
+
+# Options with which Spark reads what a file has, or fails. Without them it reads CSV by other rules than
+# RFC 4180 and turns what does not fit into NULL. `columnPruning`: with it, Spark does not count the fields of
+# a line if the query needs only some of them.
+_STRICT: dict[str, dict[str, Any]] = {
+    "csv": {"escape": '"', "enforceSchema": False, "columnPruning": False},
+    "json": {},
+}
+_LAST = 253_402_300_799_999_999  # the end of the year 9999, in microseconds since 1970
+_TOO_LATE = "a time after the year 9999, as if milliseconds were seconds"  # known to fingerprints, too
 
 
 def csv(
@@ -310,43 +331,45 @@ def csv(
     path: str | Path,
     *,
     schema: StructType | str | None = None,
+    partitions: StructType | str | None = None,
+    nulls: str | Sequence[str] | None = None,
     max_files_per_trigger: int | None = None,
     **options: Any,
 ) -> DataFrame:
-    """Stream the rows of CSV files; replayable, so exactly once up to the sink.
+    r"""Stream the rows of CSV files as they are written; replayable, so exactly once up to the sink.
 
-    Spark reads a value that it cannot parse as NULL. To lose no value, read the files with `text` and parse
-    the lines with `quarantine.parse_csv`, which keeps each bad line with a reason. With `csv`, the summary
-    and the verdicts of `run` report two signs of lost values:
+    The files are read by RFC 4180: a quote within quotes is doubled, and a header must have the names of the
+    schema in their order. A line that does not fit fails the query, with its file: one with too few or too
+    many fields, or with a value that is not of its column's type. Spark does not convert the columns that the
+    query does not use, so it does not check their values. `docs/files.md` lists what is checked.
 
-    - the number of rows with NULL in every column that the query reads. If the query reads a single column,
-      only broken lines and rows without any value count;
-    - the columns that the query reads and that are NULL in all rows of this run and of earlier runs, once
-      100 rows have been sampled.
+    To go on at such a line, read the files with `text` and parse the lines with `quarantine.parse_csv`, which
+    keeps each bad line with a reason. Or choose one of Spark's lenient ways:
 
-    A wrong value in a row with good values is not noticed, and nothing is reported for a query that was not
-    started with `start`.
-
-    For these reports `run` samples the files beside the stream: after ten seconds, then every minute, and at
-    the end unless a signal ends the run. A sample is taken from up to 32 of the files that were read since
-    the last one. If these have at most 4 MiB together, all their rows are sampled; otherwise the first 1,000
-    rows of four of them, so that a few broken lines in large files can be missed. Files are sampled if the
-    checkpoint is on this machine, or if there is none; without a checkpoint the sample is from the files in
-    the folder. (Counting in the stream itself took 11 % more CPU for 2 of 12 columns, and 74 to 86 % more for
-    all of them.)
+    - `mode="PERMISSIVE"`: what does not fit is NULL, as in Spark. This is the default if the schema has the
+      column `_corrupt_record` (string), which then has the line.
+    - `multiLine=True`: a value in quotes may contain line feeds. Spark then cannot split a large file among
+      several tasks.
+    - `escape="\\"`: a quote within quotes is written as `\"`.
+    - `enforceSchema=True`: the names in the header are ignored.
 
     Args:
         spark: the session.
         path: a folder, or a pattern for folders, such as "in/2026-*".
-        schema: the columns, as a StructType or as DDL ("ProductKey STRING, SaleAmount DECIMAL(12,2)");
-            `sparkstream schema FILE` prints the schema of a sample file, as `schemas.infer` returns it.
+        schema: the columns in the order of the fields, as a StructType or as DDL ("ProductKey STRING,
+            SaleAmount DECIMAL(12,2)"); `sparkstream schema FILE` prints the schema of a sample file, as
+            `schemas.infer` returns it.
+        partitions: the columns in the names of subfolders (`day=1`), as a StructType or as DDL. Default: as
+            they are found at the start, each a STRING with the text in the name.
+        nulls: the text that stands for a missing value, such as "NA"; an empty field is NULL, too. Spark
+            knows one such text; `quarantine.parse_csv` takes several.
         max_files_per_trigger: the most files that one batch reads. Default: files of 256 MiB together.
         **options: further options of Spark's CSV reader and file source by Spark's own names (`header=True`,
             `maxFileAge="30d"`, `pathGlobFilter="*.csv"`). A name that is nearly a known option is
             refused; any other is passed to Spark unchecked.
 
     Returns:
-        A streaming DataFrame with the columns of `schema`.
+        A streaming DataFrame with the columns of `schema`, then the partition columns.
 
     Raises:
         InvalidInputError: the folder does not exist or is a file, the schema is missing or cannot be read, or
@@ -358,7 +381,15 @@ def csv(
             sales = sources.csv(spark, "incoming", schema="product STRING, amount INT")
     """
     check(csv, locals())
-    return _read(spark, "csv", path, schema, max_files_per_trigger, options)
+    if nulls is not None:
+        marker, *others = [nulls] if isinstance(nulls, str) else nulls
+        if others:
+            raise InvalidInputError(
+                f"sources.csv() takes one text for a missing value, not {', '.join([marker, *others])}; give "
+                "one, or read the lines with sources.text and give all to quarantine.parse_csv"
+            )
+        options = _merged(options, {"nullValue": marker})
+    return _read(spark, "csv", path, schema, partitions, max_files_per_trigger, options)
 
 
 def json(
@@ -366,25 +397,33 @@ def json(
     path: str | Path,
     *,
     schema: StructType | str | None = None,
+    partitions: StructType | str | None = None,
     max_files_per_trigger: int | None = None,
     **options: Any,
 ) -> DataFrame:
-    """Stream the rows of JSON Lines files; replayable, so exactly once up to the sink.
+    """Stream the rows of JSON Lines files as they are written; replayable, so exactly once up to the sink.
 
-    Spark reads a renamed field and a broken line as NULL and raises no error. To lose no value, read the
-    files with `text` and parse the lines with `quarantine.parse_json`. `run` reports rows and columns without
-    a value, from a sample of the files; `csv` describes the sample and its limits.
+    A line that is no JSON object, or has a value of another type than its column, fails the query, with its
+    file. A field that a line lacks is NULL, and a field that the schema lacks is left out, so a renamed field
+    is not noticed. Spark reads the first value of a line and ignores the text behind it, and keeps the last
+    of two fields with the same name. `docs/files.md` lists what is checked.
+
+    To go on at a bad line, or to notice all of this, read the files with `text` and parse the lines with
+    `quarantine.parse_json`, which keeps each bad line with a reason. `mode="PERMISSIVE"` reads what does not
+    fit as NULL, as Spark does; it is the default if the schema has the column `_corrupt_record` (string),
+    which then has the line.
 
     Args:
         spark: the session.
         path: a folder, or a pattern for folders, such as "in/2026-*".
         schema: the columns, as a StructType or as DDL.
+        partitions: the columns in the names of subfolders, as for `csv`.
         max_files_per_trigger: the most files that one batch reads. Default: files of 256 MiB together.
         **options: further options of Spark's JSON reader and file source by Spark's own names
-            (`multiLine=True`).
+            (`multiLine=True` for files that are one array or one object over several lines).
 
     Returns:
-        A streaming DataFrame with the columns of `schema`.
+        A streaming DataFrame with the columns of `schema`, then the partition columns.
 
     Raises:
         InvalidInputError: as for `csv`.
@@ -395,7 +434,7 @@ def json(
             events = sources.json(spark, "events", schema="time TIMESTAMP, action STRING")
     """
     check(json, locals())
-    return _read(spark, "json", path, schema, max_files_per_trigger, options)
+    return _read(spark, "json", path, schema, partitions, max_files_per_trigger, options)
 
 
 def parquet(
@@ -403,6 +442,7 @@ def parquet(
     path: str | Path,
     *,
     schema: StructType | str | None = None,
+    partitions: StructType | str | None = None,
     max_files_per_trigger: int | None = None,
     **options: Any,
 ) -> DataFrame:
@@ -412,12 +452,13 @@ def parquet(
         spark: the session.
         path: a folder, or a pattern for folders, such as "in/2026-*".
         schema: the columns, as a StructType or as DDL.
+        partitions: the columns in the names of subfolders, as for `csv`.
         max_files_per_trigger: the most files that one batch reads. Default: files of 256 MiB together.
         **options: further options of Spark's Parquet reader and file source by Spark's own names
             (`maxFileAge="30d"`).
 
     Returns:
-        A streaming DataFrame with the columns of `schema`.
+        A streaming DataFrame with the columns of `schema`, then the partition columns.
 
     Raises:
         InvalidInputError: as for `csv`.
@@ -428,7 +469,7 @@ def parquet(
             sales = sources.parquet(spark, "incoming", schema="product STRING, amount INT")
     """
     check(parquet, locals())
-    return _read(spark, "parquet", path, schema, max_files_per_trigger, options)
+    return _read(spark, "parquet", path, schema, partitions, max_files_per_trigger, options)
 
 
 def orc(
@@ -436,6 +477,7 @@ def orc(
     path: str | Path,
     *,
     schema: StructType | str | None = None,
+    partitions: StructType | str | None = None,
     max_files_per_trigger: int | None = None,
     **options: Any,
 ) -> DataFrame:
@@ -445,12 +487,13 @@ def orc(
         spark: the session.
         path: a folder, or a pattern for folders, such as "in/2026-*".
         schema: the columns, as a StructType or as DDL.
+        partitions: the columns in the names of subfolders, as for `csv`.
         max_files_per_trigger: the most files that one batch reads. Default: files of 256 MiB together.
         **options: further options of Spark's ORC reader and file source by Spark's own names
             (`maxFileAge="30d"`).
 
     Returns:
-        A streaming DataFrame with the columns of `schema`.
+        A streaming DataFrame with the columns of `schema`, then the partition columns.
 
     Raises:
         InvalidInputError: as for `csv`.
@@ -461,23 +504,29 @@ def orc(
             sales = sources.orc(spark, "incoming", schema="product STRING, amount INT")
     """
     check(orc, locals())
-    return _read(spark, "orc", path, schema, max_files_per_trigger, options)
+    return _read(spark, "orc", path, schema, partitions, max_files_per_trigger, options)
 
 
 def text(
-    spark: SparkSession, path: str | Path, *, max_files_per_trigger: int | None = None, **options: Any
+    spark: SparkSession,
+    path: str | Path,
+    *,
+    partitions: StructType | str | None = None,
+    max_files_per_trigger: int | None = None,
+    **options: Any,
 ) -> DataFrame:
     """Stream the lines of text files; replayable, so exactly once up to the sink.
 
     Args:
         spark: the session.
         path: a folder, or a pattern for folders, such as "in/2026-*".
+        partitions: the columns in the names of subfolders, as for `csv`.
         max_files_per_trigger: the most files that one batch reads. Default: files of 256 MiB together.
         **options: further options of Spark's text reader and file source by Spark's own names
             (`wholetext=True`).
 
     Returns:
-        A streaming DataFrame with one column, `value` (string): a line without its line end.
+        A streaming DataFrame with `value` (string), a line without its line end, then the partition columns.
 
     Raises:
         InvalidInputError: as for `csv`.
@@ -493,25 +542,28 @@ def text(
             "sources.text() takes no schema: its one column is value, a line; give the schema to sources.csv "
             "or sources.json, or parse the lines (quarantine.parse_csv, parse_json)"
         )
-    return _read(spark, "text", path, _LINES, max_files_per_trigger, options)
+    return _read(spark, "text", path, _LINES, partitions, max_files_per_trigger, options)
 
 
 def _read(
     spark: SparkSession,
-    file_format: str,
+    kind: str,
     path: str | Path,
     schema: StructType | str | None,
+    partitions: StructType | str | None,
     max_files: int | None,
     options: dict[str, Any],
 ) -> DataFrame:
-    builtin.check_options(file_format, options, ["max_files_per_trigger", "schema"])
+    builtin.check_options(kind, options, ["max_files_per_trigger", "nulls", "partitions", "schema"])
     builtin.check_number("max_files_per_trigger", max_files)
     if schema is None:
         raise InvalidInputError(
-            f"sources.{file_format}() needs a schema: give schema='name STRING, amount INT' or a StructType; "
+            f"sources.{kind}() needs a schema: give schema='name STRING, amount INT' or a StructType; "
             f"`sparkstream schema {path}` prints that of the files"
         )
-    columns = from_ddl(schema) if isinstance(schema, str) else schema
+    columns = _columns(schema)
+    options = _merged(_strict(kind, columns.names, options), options)
+    fields = [*columns.fields, *([] if partitions is None else _columns(partitions).fields)]
     if max_files is not None:
         options = _merged(options, {"maxFilesPerTrigger": max_files})
     elif not {"maxfilespertrigger", "maxbytespertrigger"} & {name.lower() for name in options}:
@@ -521,15 +573,76 @@ def _read(
             place, ours = readable(spark, str(path), options)
             given = _merged(options, ours)
             place, only = by_name(spark, str(path), place, given)
-            frame = spark.readStream.format(file_format).schema(columns).options(**given).load(place)
-            frame.schema  # noqa: B018 - on Connect, only this looks for the path
+            frame = _loaded(spark.readStream.format(kind).options(**given), place, fields)
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":
             raise
         raise InvalidInputError(
             f"input folder {path} does not exist; create it or correct the path"
         ) from None
-    return frame if only is None else frame.where(only)
+    keeps = [] if only is None else [only]
+    if kind == "json" and str(given["mode"]).upper() == "FAILFAST":
+        keeps += [_in_time(each) for each in fields if holds(each.dataType, TimestampType)]
+    return frame.where(reduce(and_, keeps)) if keeps else frame  # in one step, as fingerprints know it
+
+
+def _columns(given: StructType | str) -> StructType:
+    return from_ddl(given) if isinstance(given, str) else given
+
+
+def _strict(kind: str, columns: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with which Spark reads files strictly, unless `options` ask for a lenient way.
+
+    Args:
+        kind: the format.
+        columns: the names of the columns in the files.
+        options: those that the user gave.
+    """
+    if kind not in _STRICT:
+        return {}
+    given = {name.lower(): str(value) for name, value in options.items()}
+    has_corrupt = given.get("columnnameofcorruptrecord", _CORRUPT) in columns
+    strict = _STRICT[kind] | {"mode": "PERMISSIVE" if has_corrupt else "FAILFAST"}
+    if kind == "csv":
+        # A value that is torn at a line feed has too few fields, but in a single column each half has one.
+        strict["multiLine"] = len(columns) == 1
+        if given.get("mode", strict["mode"]).upper() == "FAILFAST":
+            strict["unescapedQuoteHandling"] = "RAISE_ERROR"  # which Spark does in every mode
+    return strict
+
+
+def _loaded(reader: DataStreamReader, place: str, fields: list[StructField]) -> DataFrame:
+    """Return the stream of a reader; a partition column that is not declared is a string.
+
+    Spark would take the text in the names of folders for a number or a date where it looks like one, and fail
+    at a later folder where it does not.
+    """
+    frame = reader.schema(StructType(fields)).load(place)
+    known = {each.name.lower() for each in fields}
+    # On Connect, only the schema of the frame makes Spark look for the path.
+    found = [StructField(name, StringType()) for name in frame.columns if name.lower() not in known]
+    return reader.schema(StructType([*fields, *found])).load(place) if found else frame
+
+
+def _in_time(field: StructField) -> Column:
+    """Return a condition that fails at a time after the year 9999.
+
+    Spark takes a number in JSON for seconds since 1970, so that milliseconds become such a time.
+    """
+    says = F.concat(F.lit(f"column {field.name}: {_TOO_LATE}; "), F.col("_metadata.file_path"))
+    late = _is_late(column(field.name), field.dataType)
+    return F.coalesce(F.when(late, F.raise_error(says).cast("boolean")), F.lit(True))
+
+
+def _is_late(value: Column, kind: Any) -> Column:
+    if isinstance(kind, TimestampType):
+        return value > F.timestamp_micros(F.lit(_LAST))
+    if isinstance(kind, ArrayType):
+        return F.exists(value, lambda one: _is_late(one, kind.elementType))
+    if isinstance(kind, MapType):
+        return F.exists(F.map_values(value), lambda one: _is_late(one, kind.valueType))
+    inside = [each for each in getattr(kind, "fields", []) if holds(each.dataType, TimestampType)]
+    return reduce(or_, [_is_late(value.getField(each.name), each.dataType) for each in inside], F.lit(False))
 
 
 def _merged(options: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
