@@ -33,7 +33,7 @@ from pyspark.sql import types as T
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
-from sparkstream_kit.quarantine.rows import RAW, check_type, parsed
+from sparkstream_kit.quarantine.rows import RAW, check_type, not_a, parsed
 from sparkstream_kit.schemas import from_ddl
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ class Decoder:
             try:
                 values.append(_fitted(value, field.dataType))
             except _UnfitError:
-                raise _BadError(f"{field.name}: not a {field.dataType.simpleString()}") from None
+                raise _BadError(f"{field.name}: {not_a(field.dataType)}") from None
         return values
 
 

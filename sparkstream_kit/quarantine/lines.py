@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from functools import partial, reduce
-from operator import and_
-from typing import TYPE_CHECKING
+from operator import and_, or_
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -26,6 +26,7 @@ from sparkstream_kit.quarantine.rows import (
     check_type,
     finite,
     is_missing,
+    not_a,
     parsed,
     readable,
     typed,
@@ -59,6 +60,7 @@ def parse_csv(
     *,
     date_format: str | None = None,
     timestamp_format: str | None = None,
+    nulls: str | Sequence[str] = (),
     sep: str = ",",
     header: bool = False,
 ) -> DataFrame:
@@ -90,9 +92,13 @@ def parse_csv(
         timestamp_format: the pattern of timestamps. Default: ISO timestamps. With a pattern of more than six
             S, the digits of a second after the sixth must be zeros; without a pattern, a seventh digit makes
             a line bad.
+        nulls: the texts that stand for a missing value, such as "NA" or ("NA", "-"); an empty field is NULL,
+            too.
         sep: the separator, one character or more.
         header: treat a line that consists of the schema's column names in their order (case ignored) as a
-            header and leave it out. A line that has these names in another order fails the query.
+            header and leave it out. A line with some of these names that is not this header fails the query:
+            the values of its file would be taken for those of other columns. A line with only one of them, in
+            its place, is bad.
 
     Returns:
         The columns of `schema` (all null in a bad row), then
@@ -131,13 +137,22 @@ def parse_csv(
         raise InvalidInputError(
             f"sep is {sep!r}; give one character or more, but no quote, backslash or end of a line"
         )
+    settings = _settings(date_format, timestamp_format, nulls)
+    read = partial(_read_csv, schema=schema, settings=settings, sep=sep, header=header)
+    return parsed(lines, schema, read, "csv", **settings, sep=sep, header=header)
+
+
+def _settings(
+    date_format: str | None, timestamp_format: str | None, nulls: str | Sequence[str]
+) -> dict[str, Any]:
+    """Return the settings of a value; without `nulls` they are those of kits that did not know it."""
+    markers = [nulls] if isinstance(nulls, str) else [*nulls]
     patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
-    read = partial(_read_csv, schema=schema, formats=patterns, sep=sep, header=header)
-    return parsed(lines, schema, read, "csv", **patterns, sep=sep, header=header)
+    return patterns | ({"nulls": markers} if markers else {})
 
 
 def _read_csv(
-    frame: DataFrame, schema: T.StructType, formats: Mapping[str, str | None], sep: str, *, header: bool
+    frame: DataFrame, schema: T.StructType, settings: Mapping[str, Any], sep: str, *, header: bool
 ) -> tuple[DataFrame, Column, Column | None]:
     mark, line = sep, F.col(RAW)
     if len(sep.encode("utf-16-le")) > 2:  # noqa: PLR2004 - bytes of a character of Java's
@@ -150,12 +165,13 @@ def _read_csv(
     if mark != sep:
         texts = [F.replace(text, F.lit(_SEP), F.lit(sep)) for text in texts]
     values, problems, words = [], [], []
-    for index, (field, text) in enumerate(zip(schema.fields, texts, strict=True)):
+    for index, (field, written) in enumerate(zip(schema.fields, texts, strict=True)):
         value, kind = F.col(f"_v{index}"), field.dataType
-        values.append(typed(text, kind, formats.get(f"{kind.typeName()}_format")).alias(f"_v{index}"))
+        text = F.when(~written.isin(settings["nulls"]), written) if "nulls" in settings else written
+        values.append(typed(text, kind, settings.get(f"{kind.typeName()}_format")).alias(f"_v{index}"))
         if not isinstance(kind, T.StringType):
             wrong = text.isNotNull() & is_missing(value, kind)
-            problems.append(F.when(wrong, f"{field.name}: not a {kind.simpleString()}"))
+            problems.append(F.when(wrong, f"{field.name}: {not_a(kind)}"))
             words.append(value.isNull() & text.rlike(r"^\D*\p{L}"))
         if not field.nullable:
             problems.append(F.when(text.isNull() | (F.trim(text) == ""), f"{field.name}: empty"))
@@ -166,9 +182,12 @@ def _read_csv(
     # column, a word in it may just be one wrong value, so the line is not taken for a header.
     is_header = F.when(reduce(and_, words), F.lit(False)) if len(words) > 1 else F.lit(None).cast("boolean")
     if header:
-        named = whole & _are_names(texts, schema.names)
+        named = whole & _are_names(texts, schema.names, reduce(and_, words, F.lit(True)))
         is_header = F.when(named, F.lit(True)).otherwise(is_header)
-        reason = F.when(~named, reason)
+        one_named = reduce(or_, map(_is_name, texts, schema.names))
+        reason = F.when(
+            ~named, F.coalesce(reason, F.when(one_named, "like a header")) if not words else reason
+        )
     return frame.select("*", *values), reason, is_header
 
 
@@ -212,19 +231,31 @@ def _csv_fields(line: Column, mark: str, count: int) -> Column:
     return F.from_csv(marked, names, {"sep": mark, "quote": '"', "escape": '"'})
 
 
-def _are_names(texts: list[Column], names: list[str]) -> Column:
-    """Return whether a line's fields are the column names; fail the query if they are in another order."""
-    lowered = [F.lower(F.trim(text)) for text in texts]
-    wanted = [F.lower(F.lit(name)) for name in names]
-    same = reduce(and_, [F.equal_null(text, name) for text, name in zip(lowered, wanted, strict=True)])
-    moved = lowered[0].isin(wanted) & (F.array_sort(F.array(*lowered)) == F.array_sort(F.array(*wanted)))
+def _is_name(text: Column, name: str) -> Column:
+    return F.equal_null(F.lower(F.trim(text)), F.lower(F.lit(name)))
+
+
+def _are_names(texts: list[Column], names: list[str], words: Column) -> Column:
+    """Return whether a line's fields are the column names; fail the query if only some of them are.
+
+    Args:
+        texts: the fields.
+        names: the column names.
+        words: whether the fields of all columns that are no text could be names.
+    """
+    same = reduce(and_, map(_is_name, texts, names))
+    fields, wanted = (
+        F.array(*map(F.lower, map(F.trim, texts))),
+        F.array(*[F.lower(F.lit(name)) for name in names]),
+    )
     error = F.concat(
         F.lit("the header of "),
         F.coalesce(readable(F.col(FILE)), F.lit("the input")),
-        F.lit(f" has the columns in another order than the schema, which has {', '.join(names)}; it is "),
+        F.lit(f" does not have the columns of the schema, {', '.join(names)}, in this order; it is "),
         F.col(RAW),
     )
-    return F.when(~same & moved, F.raise_error(error).cast("boolean")).otherwise(same)
+    others = words & (F.size(F.array_intersect(fields, wanted)) > 1)
+    return F.when(~same & others, F.raise_error(error).cast("boolean")).otherwise(same)
 
 
 def _not_so_many(fields: int) -> str:
@@ -252,6 +283,7 @@ def parse_json(
     *,
     date_format: str | None = None,
     timestamp_format: str | None = None,
+    nulls: str | Sequence[str] = (),
     refuse_unknown: bool = False,
 ) -> DataFrame:
     """Parse lines that hold one JSON object each; each line gives one row, good or bad.
@@ -289,6 +321,7 @@ def parse_json(
         timestamp_format: the pattern of timestamps. Default: ISO timestamps. With a pattern of more than six
             S, the digits of a second after the sixth must be zeros; without a pattern, a seventh digit makes
             a line bad.
+        nulls: the strings that stand for a missing value, in a column of any type, such as "NA".
         refuse_unknown: a line with a field that the schema does not have is bad, too.
 
     Returns:
@@ -311,13 +344,13 @@ def parse_json(
     schema = from_ddl(schema) if isinstance(schema, str) else schema
     for field in schema.fields:
         check_type(field.name, field.dataType, (T.VariantType,), _OTHERWISE)
-    patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
-    read = partial(_read_lines, schema=schema, formats=patterns, refuse_unknown=refuse_unknown)
-    return parsed(lines, schema, read, "json", **patterns, refuse_unknown=refuse_unknown)
+    settings = _settings(date_format, timestamp_format, nulls)
+    read = partial(_read_lines, schema=schema, settings=settings, refuse_unknown=refuse_unknown)
+    return parsed(lines, schema, read, "json", **settings, refuse_unknown=refuse_unknown)
 
 
 def _read_lines(
-    frame: DataFrame, schema: T.StructType, formats: Mapping[str, str | None], *, refuse_unknown: bool
+    frame: DataFrame, schema: T.StructType, settings: Mapping[str, Any], *, refuse_unknown: bool
 ) -> tuple[DataFrame, Column, Column | None]:
     # Separate select steps: in a single step Spark would evaluate each expression again for every use.
     frame = frame.select("*", _wrapped(F.col(RAW), _END).alias("_read"))
@@ -325,14 +358,14 @@ def _read_lines(
 
     values, problems = [], []
     for index, field in enumerate(schema.fields):
-        piece, kind = F.col("_whole").getField(field.name), field.dataType
-        value, exact = _read_json(piece, kind, formats)
+        piece, kind = _given(F.col("_whole").getField(field.name), settings), field.dataType
+        value, exact = _read_json(piece, kind, settings)
         nested = isinstance(kind, (T.ArrayType, T.MapType, T.StructType))
         values.append((F.when(exact, value) if nested else value).alias(f"_v{index}"))
         if not field.nullable:
             problems.append(F.when(_absent(piece), f"{field.name}: missing"))
         wrong = is_missing(F.col(f"_v{index}"), kind) & ~_absent(piece)
-        problems.append(F.when(wrong, f"{field.name}: not a {kind.simpleString()}"))
+        problems.append(F.when(wrong, f"{field.name}: {not_a(kind)}"))
     if refuse_unknown:
         names = F.map_keys(F.try_variant_get("_read", "$[0]", "MAP<STRING, VARIANT>"))
         unknown = F.exists(names, lambda name: ~name.isin(schema.names))
@@ -379,18 +412,27 @@ def _json_fields(kind: T.StructType) -> str:
     return f"STRUCT<{', '.join(quoted(name) + ': VARIANT' for name in kind.names)}>"
 
 
+def _given(piece: Column, settings: Mapping[str, Any]) -> Column:
+    """Return a JSON value, or null for a string that stands for a missing value."""
+    if "nulls" not in settings:
+        return piece
+    text = F.when(F.schema_of_variant(piece) == "STRING", F.try_variant_get(piece, "$", "STRING"))
+    return F.when(~F.coalesce(text.isin(settings["nulls"]), F.lit(False)), piece)
+
+
 def _absent(piece: Column) -> Column:
     return piece.isNull() | F.is_variant_null(piece)
 
 
 def _read_json(
-    piece: Column, kind: T.DataType, formats: Mapping[str, str | None], *, nullable: bool = True
+    piece: Column, kind: T.DataType, settings: Mapping[str, Any], *, nullable: bool = True
 ) -> tuple[Column, Column]:
     """Return a JSON value converted to a type, and whether the conversion is exact (or null is allowed)."""
+    piece = _given(piece, settings)
     if isinstance(kind, T.StructType):
         whole = F.try_variant_get(piece, "$", _json_fields(kind))
         parts = [
-            _read_json(whole.getField(each.name), each.dataType, formats, nullable=each.nullable)
+            _read_json(whole.getField(each.name), each.dataType, settings, nullable=each.nullable)
             for each in kind.fields
         ]
         named = [value.alias(name) for (value, _), name in zip(parts, kind.names, strict=True)]
@@ -398,16 +440,16 @@ def _read_json(
         exact = reduce(Column.__and__, [same for _, same in parts], whole.isNotNull())
     elif isinstance(kind, T.ArrayType):
         pieces = F.try_variant_get(piece, "$", "ARRAY<VARIANT>")
-        read = partial(_read_json, kind=kind.elementType, formats=formats, nullable=kind.containsNull)
+        read = partial(_read_json, kind=kind.elementType, settings=settings, nullable=kind.containsNull)
         value = F.transform(pieces, lambda each: read(each)[0])
         exact = F.forall(pieces, lambda each: read(each)[1])
     elif isinstance(kind, T.MapType):
         pieces = F.try_variant_get(piece, "$", "MAP<STRING, VARIANT>")
-        read = partial(_read_json, kind=kind.valueType, formats=formats, nullable=kind.valueContainsNull)
+        read = partial(_read_json, kind=kind.valueType, settings=settings, nullable=kind.valueContainsNull)
         value = F.transform_values(pieces, lambda _, each: read(each)[0])
         exact = F.forall(F.map_values(pieces), lambda each: read(each)[1])
     else:
-        value = _scalar(piece, kind, formats.get(f"{kind.typeName()}_format"))
+        value = _scalar(piece, kind, settings.get(f"{kind.typeName()}_format"))
         exact = ~is_missing(value, kind)
     return value, (_absent(piece) | exact if nullable else exact)
 

@@ -446,6 +446,17 @@ def is_missing(value: Column, kind: T.DataType) -> Column:
     return missing
 
 
+def not_a(kind: T.DataType) -> str:
+    """Say in a reason that a value is not of a type.
+
+    Examples:
+        >>> not_a(T.IntegerType()), not_a(T.DateType())
+        ('not an int', 'not a date')
+    """
+    name = kind.simpleString()
+    return f"not {'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
 def _no_finer(found: re.Match[str]) -> str:
     """Return pattern letters for the six digits a timestamp holds, then only zeros: Spark cuts off digits."""
     zeros = len(found[0]) - len("SSSSSS")

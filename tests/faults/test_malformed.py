@@ -38,7 +38,7 @@ KINDS: list[tuple[str, Callable[[list[str]], str]]] = [
     ("OrderID: not a bigint", with_value("OrderID", "99999999999999999999")),
     ("OrderDate: not a date", with_value("OrderDate", "13/1/24")),
     ("OrderDate: not a date", with_value("OrderDate", "2024-01-05")),
-    ("Quantity: not a int", with_value("Quantity", "two")),
+    ("Quantity: not an int", with_value("Quantity", "two")),
     ("DiscountPct: not a decimal(9,4)", with_value("DiscountPct", "5%")),
     ("SaleAmount: empty", with_value("SaleAmount", "")),
     ("SaleAmount: not a decimal(12,2)", with_value("SaleAmount", "10.129")),

@@ -46,7 +46,7 @@ BAD = {
     "ProductKey: empty": [GOOD.format(amount="1.00", key="")],
     "SaleAmount: not a decimal(12,2)": [GOOD.format(amount="10.129", key="a")],
     "OrderDate: not a date": [GOOD.format(amount="1.00", key="a").replace("1/13/09", "13/1/09")],
-    "RowCount: not a int": [GOOD.format(amount="1.00", key="a").replace(",1,0.5", ",one,0.5")],
+    "RowCount: not an int": [GOOD.format(amount="1.00", key="a").replace(",1,0.5", ",one,0.5")],
 }
 
 

@@ -63,8 +63,8 @@ BAD = {
     GOOD.replace("1/31/24", "2/30/24"): "OrderDate: not a date",
     GOOD.replace("1/31/24", "1/31/2024"): "OrderDate: not a date",
     GOOD.replace("1,1/31", "one,1/31"): "OrderID: not a bigint",
-    GOOD.replace(",3,", ",3.5,"): "Quantity: not a int",
-    GOOD.replace(",3,", ",2147483648,"): "Quantity: not a int",
+    GOOD.replace(",3,", ",3.5,"): "Quantity: not an int",
+    GOOD.replace(",3,", ",2147483648,"): "Quantity: not an int",
     GOOD.replace("0.2500", "0.25%"): "ProfitMargin: not a decimal(9,4)",
     GOOD.replace("0.2500", '"0.2500'): "unbalanced quote",
     GOOD.replace("Ohio", '"Ohio'): "unbalanced quote",
@@ -408,8 +408,8 @@ def test_a_header_in_another_order_fails_the_query_with_its_file(spark, folder):
     with pytest.raises(QueryFailed) as failed:
         run(start(good_rows(frame).select("Region"), sinks.memory("moved"), name="moved", availableNow=True))
     assert str(failed.value) == (
-        f"query moved failed: the header of {folder}/lines.csv has the columns in another order than the "
-        f"schema, which has {', '.join(SALES.names)}; it is {moved}"
+        f"query moved failed: the header of {folder}/lines.csv does not have the columns of the "
+        f"schema, {', '.join(SALES.names)}, in this order; it is {moved}"
     )
 
 
@@ -477,7 +477,7 @@ def test_a_rule_of_ones_own_makes_rows_bad_and_counts_them(spark, folder):
     assert [tuple(row) for row in good_rows(found).collect()] == [("a", 1)]
     assert [(row["_reason"], row["_raw"]) for row in bad_rows(found).sort("_raw").collect()] == [
         ("n: below 0", "b,-1"),
-        ("n: not a int", "c,x"),
+        ("n: not an int", "c,x"),
         ("n: below 0", "d,-2"),
     ]
     assert (summary.queries[0].parsed_rows, summary.queries[0].bad_rows) == (4, 3)

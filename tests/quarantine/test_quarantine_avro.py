@@ -76,7 +76,7 @@ GOOD: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"id": 1, "place": {"x": 1}}, {"place": (1, None)}),
 ]
 UNFIT: list[tuple[dict[str, Any], str]] = [
-    ({"id": 2**31}, "id: not a int"),
+    ({"id": 2**31}, "id: not an int"),
     ({"id": 1, "amount": Decimal("7.505")}, "amount: not a decimal(5,2)"),
     ({"id": 1, "amount": Decimal(1000)}, "amount: not a decimal(5,2)"),
     ({"id": 1, "ratio": 1e39}, "ratio: not a float"),
@@ -92,7 +92,7 @@ def record(value, schema=WRITTEN, number=7):
 
 BAD: list[tuple[bytes | None, str]] = [
     *((record(value), reason) for value, reason in UNFIT),
-    (record({"id": "1"}, OTHER, 8), "id: not a int"),
+    (record({"id": "1"}, OTHER, 8), "id: not an int"),
     (record({"amount": 1.5}, OTHER, 8), "id: missing"),
     (None, "no value"),
     (b"", "not Avro with a schema id"),

@@ -217,7 +217,7 @@ def test_bad_records_go_to_a_topic_of_their_own(broker, spark, tmp_path):
         (1, wrong, "junk"),
         (2, "not valid UTF-8", "\ufffd\ufffd"),
         (3, wrong, None),
-        (4, "id: not a int", '{"id":"x"}'),
+        (4, "id: not an int", '{"id":"x"}'),
     ]
     assert {(each["topic"], each["partition"], each["key"]) for each in letters} == {(orders, 1, "k")}
     assert [each["_bytes"] for each in letters if each["offset"] == 2] == ["/wA="]

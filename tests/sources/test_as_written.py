@@ -1,0 +1,248 @@
+"""What is read from a file is what was written, or there is a word: the tables of docs/files.md, row by row."""
+
+import ast
+import os
+import re
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+import pytest
+from conftest import ROOT, refusal
+
+from sparkstream_kit import QueryFailed, quarantine, run, sinks, sources, start
+
+SOURCES = {"csv": sources.csv, "json": sources.json}
+PARSERS = {"csv": quarantine.parse_csv, "json": quarantine.parse_json}
+NAMES = {"Decimal": Decimal, "date": date, "datetime": datetime}
+
+
+@dataclass
+class Row:
+    kind: str
+    content: bytes
+    schema: str
+    options: dict
+    source: str
+    parser: str
+
+
+def table(page):
+    """Read the rows of the page's tables, with what stands in code, and tell the texts of bytes from text."""
+    for line in page.splitlines():
+        cells = re.split(r" \| ", line.strip("| "))
+        if not line.startswith("| `") or len(cells) != 4 or "`" not in cells[1]:
+            continue
+        text, given, source, parser = cells
+        kind = "json" if re.match(r"`(\\ufeff)?[\[{]", text) else "csv"
+        text = re.match("`(.*)`( \\(.*)?$", text)[1]
+        latin = r"\xfc" in text
+        content = ast.literal_eval(f"'{text}'" if "'" not in text else f'"""{text}"""')
+        schema, _, options = given.strip("`").partition('"')[2].partition('"')
+        options = eval(f"dict({options.lstrip(', ')})")  # noqa: S307 - as a reader of the page would type it
+        yield Row(kind, content.encode("latin-1" if latin else "utf-8"), schema, options, source, parser)
+
+
+ROWS = list(table((ROOT / "docs" / "files.md").read_text("utf-8")))
+GOOD = {"INT": "1", "STRING": "x", "DATE": "2026-01-01", "TIMESTAMP": "2026-01-01", "DECIMAL": "1"}
+
+
+def expected(cell):
+    """Return the rows, or the words of the failure or the reason, that a cell of the table names."""
+    code = cell[cell.index("`") + 1 : cell.rindex("`")]
+    if cell.startswith(("fails:", "bad:")):
+        return code
+    return list(eval(f"({code},)", NAMES))  # noqa: S307 - as above
+
+
+def good_file(row):
+    """Return a file of the same kind that has one good row."""
+    names, types = zip(
+        *(each.split(" ", 1) for each in re.split(r", (?=\w+ [A-Z])", row.schema)), strict=True
+    )
+    if row.kind == "json":
+        return "{}\n"
+    header = ",".join(names) + "\n" if row.options.get("header") else ""
+    return header + ",".join(GOOD[re.match("[A-Z]+", each)[0]] for each in types) + "\n"
+
+
+def landed(folder, row, third):
+    folder.mkdir()
+    files = [*([good_file(row).encode()] * 2 if third else []), row.content]
+    for number, content in enumerate(files):
+        (folder / f"{number}.txt").write_bytes(content)
+        os.utime(folder / f"{number}.txt", (number + 1, number + 1))
+    return folder / f"{len(files) - 1}.txt"
+
+
+def ran(frame):
+    run(start(frame, sinks.memory("written"), name="written", availableNow=True))
+    return frame.sparkSession.table("written").collect()
+
+
+@pytest.mark.connect
+@pytest.mark.fast("first-0", "third-8", "third-11", "first-18", "first-40")
+@pytest.mark.parametrize("number", range(len(ROWS)))
+@pytest.mark.parametrize("place", ["first", "third"])
+def test_a_source_gives_what_the_page_says(spark, tmp_path, number, place):
+    row = ROWS[number]
+    file = landed(tmp_path / "in", row, place == "third")
+    frame = SOURCES[row.kind](
+        spark, tmp_path / "in", schema=row.schema, max_files_per_trigger=1, **row.options
+    )
+    if row.source.startswith("fails:"):
+        with pytest.raises(QueryFailed) as failed:
+            ran(frame)
+        said = str(failed.value)
+        assert expected(row.source) in said
+        assert str(file) in said
+        assert "\n" not in said
+    else:
+        found = [tuple(each) for each in ran(frame)]
+        assert found[2 if place == "third" else 0 :] == expected(row.source)
+
+
+@pytest.mark.connect
+@pytest.mark.fast("first-0", "third-11", "first-18", "first-40")
+@pytest.mark.parametrize("number", range(len(ROWS)))
+@pytest.mark.parametrize("place", ["first", "third"])
+def test_a_parser_gives_what_the_page_says(spark, tmp_path, number, place):
+    row = ROWS[number]
+    if row.parser == "no such option":
+        [option] = row.options
+        with pytest.raises(TypeError, match=option):
+            PARSERS[row.kind](None, row.schema, **row.options)
+        return
+    file = landed(tmp_path / "in", row, place == "third")
+    lines = sources.text(spark, tmp_path / "in", max_files_per_trigger=1)
+    frame = PARSERS[row.kind](lines, row.schema, **row.options)
+    if row.parser.startswith("fails:"):
+        with pytest.raises(QueryFailed) as failed:
+            ran(frame)
+        assert expected(row.parser) in str(failed.value)
+        assert str(file) in str(failed.value)
+        return
+    found = [each for each in ran(frame) if each["_file"] == str(file)]
+    if row.parser.startswith("bad:"):
+        [reason] = {each["_reason"] for each in found} - {None}
+        assert reason == expected(row.parser)
+    else:
+        width = len(found[0]) - 4
+        assert [tuple(each)[:width] for each in found] == expected(row.source)
+        assert {each["_reason"] for each in found} == {None}
+
+
+def test_the_page_has_rows_of_each_kind():
+    assert {row.kind for row in ROWS} == {"csv", "json"}
+    assert len(ROWS) > 45
+
+
+# --- lenient ways, partitions, patterns
+
+
+def test_a_lenient_mode_reads_null_and_a_column_for_broken_lines_keeps_them(spark, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_text('1,x\ny,"a"b\n3\n')
+    lenient = sources.csv(spark, tmp_path / "in", schema="a INT, b STRING", mode="PERMISSIVE")
+    assert [each[0] for each in ran(lenient)] == [1, None, 3]
+    kept = sources.csv(spark, tmp_path / "in", schema="a INT, b STRING, _corrupt_record STRING")
+    assert [tuple(each) for each in ran(kept)][::2] == [(1, "x", None), (3, None, "3")]
+    assert ran(kept)[1]["_corrupt_record"] == 'y,"a"b'
+
+
+PARTITIONED = {"csv": "1\n", "json": '{"v": 1}\n', "text": "1\n", "parquet": None, "orc": None}
+
+
+def land(spark, folder, form):
+    if PARTITIONED[form] is None:
+        spark.sql("SELECT 1 AS v").coalesce(1).write.format(form).mode("append").save(str(folder))
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "a.txt").write_text(PARTITIONED[form])
+
+
+@pytest.mark.fast("csv", "text")
+@pytest.mark.parametrize("form", PARTITIONED)
+def test_the_text_in_the_name_of_a_folder_is_the_value(spark, tmp_path, form):
+    def read(**more):
+        schema = {} if form == "text" else {"schema": "v INT"}
+        frame = getattr(sources, form)(spark, tmp_path / "in", **schema, **more)
+        return [tuple(each)[1:] for each in sorted(ran(frame))], list(frame.dtypes[1:])
+
+    land(spark, tmp_path / "in" / "store=007" / "day=01", form)
+    texts = [("store", "string"), ("day", "string")]
+    assert read() == ([("007", "01")], texts)
+    land(spark, tmp_path / "in" / "store=A12" / "day=2026-01-01", form)
+    assert read() == ([("007", "01"), ("A12", "2026-01-01")], texts)
+    with pytest.raises(QueryFailed, match="A12"):
+        read(partitions="store INT, day STRING")
+    typed = [("store", "string"), ("day", "date")]
+    assert read(partitions="store STRING, day DATE", pathGlobFilter="no*") == ([], typed)
+
+
+@pytest.mark.parametrize("form", ["csv", "text"])
+def test_a_partition_that_comes_later_is_read_if_it_is_declared(spark, tmp_path, form):
+    schema = {} if form == "text" else {"schema": "v INT"}
+    (tmp_path / "in").mkdir()
+
+    def read():
+        frame = getattr(sources, form)(spark, tmp_path / "in", partitions="day STRING", **schema)
+        query = start(
+            frame, sinks.batch_files(tmp_path / "out"), checkpoint=tmp_path / "ck", availableNow=True
+        )
+        run(query)
+
+    read()
+    for day in ("01", "x2"):
+        land(spark, tmp_path / "in" / f"day={day}", form)
+        read()
+    found = spark.read.parquet(str(tmp_path / "out" / "*" / "*.parquet"))
+    assert sorted(row.day for row in found.collect()) == ["01", "x2"]
+
+
+@pytest.mark.parametrize("pattern", ["out/*", "out/*.parquet", "o*"])
+def test_a_pattern_for_the_output_of_a_query_is_refused(spark, tmp_path, monkeypatch, pattern):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_text("1\n")
+    out = tmp_path / "out"
+    run(
+        start(
+            sources.text(spark, tmp_path / "in"),
+            sinks.files(out),
+            checkpoint=tmp_path / "ck",
+            availableNow=True,
+        )
+    )
+    said = refusal(sources.parquet, spark, tmp_path / pattern, schema="value STRING")
+    assert said.startswith(f"input {tmp_path / pattern} matches files that a query has written to {out}, ")
+    assert said.endswith(f"; give the folder {out}")
+    assert [tuple(row) for row in ran(sources.parquet(spark, out, schema="value STRING"))] == [("1",)]
+
+
+def test_csv_takes_one_text_for_a_missing_value(spark, tmp_path):
+    said = refusal(sources.csv, spark, tmp_path, schema="a INT", nulls=("NA", "-"))
+    assert said == (
+        "sources.csv() takes one text for a missing value, not NA, -; give one, or read the lines with "
+        "sources.text and give all to quarantine.parse_csv"
+    )
+
+
+@pytest.mark.parametrize("kind", PARSERS)
+def test_a_parser_takes_several_texts_for_a_missing_value(spark, kind):
+    lines = ["NA,x", "1,-", "-,NA", "?,y"]
+    if kind == "json":
+        lines = [
+            '{"a": "NA", "b": "x"}',
+            '{"a": 1, "b": "-"}',
+            '{"a": "-", "b": "NA"}',
+            '{"a": "?", "b": "y"}',
+        ]
+    given = spark.createDataFrame([(line,) for line in lines], "line STRING")
+    rows = PARSERS[kind](given, "a INT, b STRING", nulls=("NA", "-")).collect()
+    assert [tuple(row)[:3] for row in rows] == [
+        (None, "x", None), (1, None, None), (None, None, None), (None, None, "a: not an int")
+    ]  # fmt: skip
+    nested = spark.createDataFrame([('{"a": [{"b": "NA"}, {"b": 2}]}',)], "line STRING")
+    if kind == "json":
+        [row] = quarantine.parse_json(nested, "a ARRAY<STRUCT<b: INT>>", nulls="NA").collect()
+        assert [each["b"] for each in row["a"]] == [None, 2]
