@@ -44,7 +44,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from pyspark.errors import AnalysisException, IllegalArgumentException
+from pyspark.errors import AnalysisException, IllegalArgumentException, PySparkException
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, MapType, StringType, StructField, StructType, TimestampType
 
@@ -53,7 +53,7 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, holds
 from sparkstream_kit._files import IN_ORDER
 from sparkstream_kit._spark.place import locate, path_for, reached
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, said_by_spark
 from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import builtin
 
@@ -574,7 +574,9 @@ def _read(
             given = _merged(options, ours)
             place, only = by_name(spark, str(path), place, given)
             frame = _loaded(spark.readStream.format(kind).options(**given), place, fields)
-    except AnalysisException as err:
+    except PySparkException as err:
+        if err.getCondition() == "INVALID_PARTITION_VALUE":
+            raise InvalidInputError(f"input {path}: {said_by_spark(err)}; declare it as STRING") from None
         if err.getCondition() != "PATH_NOT_FOUND":
             raise
         raise InvalidInputError(
