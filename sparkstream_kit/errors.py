@@ -249,7 +249,7 @@ _CLASS = re.compile(rf"^(?:[\w.$]+: )?(?:\(\w+\) )?{_ERROR_CLASS} ")
 _STATE = re.compile(r"\.?\s+SQLSTATE: \w+;?")
 _FRAGMENT = re.compile(r" == SQL \(.*?\) == ")  # before the expression in SQL that has failed
 _RAISED_IN_SQL = re.compile(r"^[\w.$]+: (?:\(\w+\) )?\[USER_RAISED_EXCEPTION\] ")
-_OF_THE_KIT = re.compile(r"^sparkstream_kit\.errors\.\w+: ")  # cut off: the kit's messages need no class name
+_OF_THE_KIT = re.compile(r"^sparkstream_kit\.[\w.]+: ")  # cut off: the kit's messages need no class name
 _MEANS = {  # errors of Spark that do not say what has happened, and what has
     # Spark gives a new Python process ten seconds to call back, and has no setting for that.
     r"Timed out while waiting for the Python worker to connect back": (

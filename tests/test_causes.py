@@ -17,11 +17,13 @@ from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import KitError
 
 ROWS = "k STRING, n INT"
-CASES: dict[str, tuple[Callable[..., Any], str]] = {}  # what fails, and a pattern of the words that a user needs
+CASES: dict[
+    str, tuple[Callable[..., Any], str]
+] = {}  # what fails, and a pattern of the words that a user needs
 
 
 def case(words):
-    """Note a function of a session and a folder that makes a query, or a query, its sink and more of `start`."""
+    """Note a function that makes a query of a session and a folder, or a query, its sink and more of `start`."""
 
     def note(make):
         CASES[make.__name__] = make, words
@@ -47,7 +49,9 @@ def rows(spark, home, text="a,1\nb,2\n", **options):
 
 
 def torn(spark, home):
-    return sources.text(spark, put(home, "a.txt.gz", gzip.compress(os.urandom(50_000).hex().encode())[:20_000]))
+    return sources.text(
+        spark, put(home, "a.txt.gz", gzip.compress(os.urandom(50_000).hex().encode())[:20_000])
+    )
 
 
 def raising(error):
@@ -69,13 +73,13 @@ def a_torn_archive_in_a_batch(spark, home):
     return torn(spark, home), sinks.batch_files(home / "out")
 
 
-@case(r"column: \[n\], physicalType: INT64.* file file:/+\S+/in/part-0\S+\.parquet\. .*")
+@case(r".*column: \[n\], physicalType: INT64.* file file:/+\S+/in/part-0\S+\.parquet\. .*")
 def a_parquet_column_of_another_type(spark, home):
     spark.range(3).withColumnRenamed("id", "n").write.parquet(str(home / "in"))
     return sources.parquet(spark, str(home / "in"), schema="n STRING")
 
 
-@case(r"file:/+\S+/in/a\.parquet is not a Parquet file\. .*")
+@case(r"\S+: file:/+\S+/in/a\.parquet is not a Parquet file\. .*")
 def a_file_that_is_no_parquet(spark, home):
     return sources.parquet(spark, put(home, "a.parquet", b"PAR1 nothing PAR0"), schema="n INT")
 
@@ -235,9 +239,16 @@ def a_folder_that_nobody_may_write(spark, home):
     return lines(spark, home), sinks.foreach_batch(lambda batch, _: batch.write.parquet("/sys/out"))
 
 
-@case(r"batch_files: folder /sys/out cannot be made: .* permi.*")
+@case(
+    r"batch_files: folder /sys/out cannot be used: Operation not permitted; correct the path, or its permi.*"
+)
 def a_folder_that_the_kit_may_not_make(spark, home):
     return lines(spark, home), sinks.batch_files("/sys/out")
+
+
+@case(r"files: folder /sys/out cannot be used: Operation not permitted; correct the path, or its permissions")
+def a_folder_that_spark_may_not_make(spark, home):
+    return lines(spark, home), sinks.files("/sys/out")
 
 
 @case(r".*The codec zip is not available\. Available codecs are .*gzip.*")
@@ -247,12 +258,14 @@ def a_codec_that_spark_does_not_have(spark, home):
 
 @case(r".*Failed to cast value 'A12' to data type \"INT\" for partition column `store`.*")
 def a_folder_whose_name_is_no_number(spark, home):
-    put(home, "store=7/a.csv", "a,1\n")
+    frame = sources.csv(spark, put(home, "store=7/a.csv", "a,1\n"), schema=f"{ROWS}, store INT")
     put(home, "store=A12/a.csv", "a,1\n")
-    return sources.csv(spark, str(home / "in"), schema=f"{ROWS}, store INT")
+    return frame
 
 
-@case(r"the input had the columns k,n when the query started, and has k,n,day now: .* start the query again .*")
+@case(
+    r"the input had the columns k,n when the query started, and has k,n,day now: .* start the query again .*"
+)
 def a_folder_that_adds_a_column(spark, home):
     frame = rows(spark, home)
     shutil.rmtree(home / "in")
@@ -285,7 +298,9 @@ def test_the_line_of_a_failure_names_what_the_user_has(spark, tmp_path, what):
     make, words = CASES[what]
     with pytest.raises(Exception, match=r".") as failed:
         made = make(spark, tmp_path)
-        frame, sink, more = (*made, {})[:3] if isinstance(made, tuple) else (made, sinks.files(tmp_path / "out"), {})
+        frame, sink, more = (
+            (*made, {})[:3] if isinstance(made, tuple) else (made, sinks.files(tmp_path / "out"), {})
+        )
         run(begin(frame, sink, tmp_path, **more))
     assert isinstance(failed.value, KitError)
     said = str(failed.value).removeprefix("query failing failed: ")

@@ -224,7 +224,9 @@ def files(
         writes_to=(f"folder {path}",),
         configure=configure,
         open=open_folder,
-        claim=lambda spark, checkpoint: directories.claim(locate(spark, path), checkpoint),
+        claim=reached("files: folder", str(path))(
+            lambda spark, checkpoint: directories.claim(locate(spark, path), checkpoint)
+        ),
     )
 
 

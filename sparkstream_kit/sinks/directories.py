@@ -27,6 +27,7 @@ from sparkstream_kit._spark.place import (
     Here,
     Place,
     locate,
+    reached,
     refuse_elsewhere,
     refuse_many_disks,
     through_spark,
@@ -190,7 +191,8 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
             raise _without_rename(text)
         write = partial(_write, place, (format, options), [])
         take = partial(_take, place)
-        return open_target(partial(_prepare, place), take, write, where, frame, location, opening)
+        prepare = reached("batch_files: folder", text)(partial(_prepare, place))
+        return open_target(prepare, take, write, where, frame, location, opening)
 
     return Sink(
         kind="batch_files",
