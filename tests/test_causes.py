@@ -23,7 +23,7 @@ CASES: dict[
 
 
 def case(words):
-    """Note a function that makes a query of a session and a folder, or a query, its sink and more of `start`."""
+    """Note a function that makes a query, or a query, its sink and more arguments of `start`."""
 
     def note(make):
         CASES[make.__name__] = make, words
