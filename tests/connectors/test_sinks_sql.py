@@ -296,7 +296,7 @@ def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_back(s
     put_back(url)
     feeds.drip([("4.csv", "d,10\n")], tmp_path / "in")
     message = (
-        "batch 3 comes, but table t in .* has this query's batches up to 0 only, .*; to write the missing "
+        "got batch 3, but table t in .* holds this query's batches up to 0 only, .*; to write the missing "
         f"ones, run sparkstream checkpoint rewind '{checkpoint}' --to 0; to go on without their rows, "
         "run (UPDATE .*')"
     )
@@ -328,7 +328,9 @@ def test_a_database_without_any_batch_of_a_query_needs_the_flag(stream, url, tmp
     finish(stream, sinks.sql_table(other, "t"), tmp_path / "ckpt")
     feeds.drip([("4.csv", "d,10\n")], tmp_path / "in")
     for _ in range(2):
-        with pytest.raises(QueryFailed, match="batch 3 comes, but table t in .* has no batch of this query"):
+        with pytest.raises(
+            QueryFailed, match="got batch 3, but table t in .* holds none of this query's batches"
+        ):
             finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
     finish(stream, sinks.sql_table(url, "t", take_over=True), tmp_path / "ckpt")
     feeds.drip([("5.csv", "e,10\n")], tmp_path / "in")
