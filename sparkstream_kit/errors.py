@@ -12,11 +12,12 @@ from __future__ import annotations
 import copyreg
 import difflib
 import re
+from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = [
     "CheckpointDamaged",
@@ -230,17 +231,42 @@ _NUMBER = re.compile(r"(tiny|small|big)?int|float|double|decimal.*")
 _ERROR_CLASS = r"\[[A-Z_][A-Z\d_.]+\]"  # such as [PARSE_SYNTAX_ERROR]
 _TRACEBACK = "Traceback (most recent call last):"
 _DEEPEST = 100  # the longest chain of causes to follow
-_RAISED_IN_SQL = re.compile(r"^[\w.]+: (?:\(\w+\) )?\[USER_RAISED_EXCEPTION\] (.*?)( SQLSTATE: \w+)?$")
-_OF_THE_KIT = re.compile(r"^sparkstream_kit\.errors\.\w+: ")  # cut off: the kit's messages need no class name
-_JAVA_CAUSE = re.compile(r"^(?:: |Caused by: )(?:[\w$]+\.)*([\w$]+(?:: .*)?)$", re.MULTILINE)
-# Spark gives a new Python process ten seconds to call back, and has no setting for that.
-_NO_WORKER = "Timed out while waiting for the Python worker to connect back"
-# Two drivers share a checkpoint, and the other one has already written this file of it: a plan, a commit or a
-# list of input files. Spark replaces none of them.
-_TWO_DRIVERS = re.compile(
-    r"\[FAILED_RENAME_PATH\].* to \S+/(?:offsets|commits|sources/[^/]+)/\d+(?:\.compact)? as|"
-    r"Multiple streaming jobs detected"
+_LONGEST = 2000  # characters of one message: a record of the input may be long
+_INNER = re.compile(r"\n(?:: |Caused by: )")  # what stands before each error of Java but the first in a text
+# What follows a message in the text of an error: a stack, a plan, or the query with an arrow below it.
+_END = re.compile(
+    r"\n\s*(?:at \S|\.\.\. \d+ more|Driver stacktrace:|JVM stacktrace:|=== Streaming Query ===|== SQL ==\n|"
+    r'== DataFrame ==\n".*" was called from\njava\.|\^+\s*$)|(?<=SQLSTATE: .{5});\n',
+    re.MULTILINE,
 )
+# `run` knows errors of Kafka by their whole names.
+_PACKAGE = re.compile(
+    r"(?<![\w.$])(?!org\.apache\.kafka)(?:[a-z_]\w*\.)+(?=[A-Z][\w$]*(?:Error|Exception)\b)"
+)
+# A file (without the slashes before it), a column or a record that an error of Spark's own names.
+_THING = re.compile(r"(?<=:/)/*([^\s:].*?)(?=[.,;:)]*(?:\s|$))|(`[^`]+`)|(\[[^\]]+\])")
+_CLASS = re.compile(rf"^(?:[\w.$]+: )?(?:\(\w+\) )?{_ERROR_CLASS} ")
+_STATE = re.compile(r"\.?\s+SQLSTATE: \w+;?")
+_FRAGMENT = re.compile(r" == SQL \(.*?\) == ")  # before the expression in SQL that has failed
+_RAISED_IN_SQL = re.compile(r"^[\w.$]+: (?:\(\w+\) )?\[USER_RAISED_EXCEPTION\] ")
+_OF_THE_KIT = re.compile(r"^sparkstream_kit\.[\w.]+: ")  # cut off: the kit's messages need no class name
+_MEANS = {  # errors of Spark that do not say what has happened, and what has
+    # Spark gives a new Python process ten seconds to call back, and has no setting for that.
+    r"Timed out while waiting for the Python worker to connect back": (
+        r"\g<0>, as on a busy machine; run it again: a query goes on from its checkpoint"
+    ),
+    # Two drivers share a checkpoint, and the other one has already written this file of it: a plan, a commit
+    # or a list of input files. Spark replaces none of them.
+    r"\[FAILED_RENAME_PATH\].* to \S+/(?:offsets|commits|sources/[^/]+)/\d+(?:\.compact)? as|"
+    r"Multiple streaming jobs detected": (
+        "another driver is using this checkpoint (a local checkpoint names it in sparkstream-kit/lock); "
+        "this one ends"
+    ),
+    r"assertion failed: Invalid batch: (.*) != (.*)": (
+        r"the input had the columns \1 when the query started, and has \2 now: the name of a folder such as "
+        "day=01 is a column; start the query again to read it, or move that folder out of the input"
+    ),
+}
 # Lines that Java and Spark's scripts print at every failed start, whatever the cause.
 _SAYS_NOTHING = re.compile(
     r"^Error occurred during initialization of VM|^Error: Could not create the Java Virtual Machine|"
@@ -249,32 +275,79 @@ _SAYS_NOTHING = re.compile(
 
 
 def innermost_cause(error: BaseException) -> str:
-    """Find the innermost cause of a failed query or batch, such as `ValueError: no such shop`.
+    """Say on one line why a query or a batch failed: its innermost cause, and in brackets what that concerns.
+
+    The innermost error often does not name the file or the record. Errors of Spark around it do.
 
     Examples:
         >>> innermost_cause(ValueError("no such shop"))
         'ValueError: no such shop'
     """
+    found = [text for each in _texts(error) for text in _errors_in(each)]
+    said = list(dict.fromkeys(reversed(found)))
+    cause = next((each for each in said if ": " in each), said[0])  # Java's may have no message
+    reason = cause.partition(": ")[2]
+    line = _without_state(_RAISED_IN_SQL.sub("", _OF_THE_KIT.sub("", cause)))
+    for text, words in _MEANS.items():
+        if what := re.search(text, line):
+            line = re.sub(r"#\d+L?", "", what.expand(words))
+    around = ""
+    for message in (_without_class(each) for each in said if _CLASS.match(each) and reason not in each):
+        things = ["".join(found) for found in _THING.findall(message)]
+        if any(thing not in line + around for thing in things):
+            around += f"; {message}"
+    return _PACKAGE.sub("", f"{line} ({around[2:]})" if around else line)
+
+
+def _texts(error: BaseException) -> Iterator[str]:
+    """Yield the texts of an error and its causes, the outermost first."""
     # PySpark keeps the cause in `_cause`, and the Java exception in `_origin`; py4j in `java_exception`.
-    error = _innermost(error, lambda each: getattr(each, "_cause", None))
-    java: Any = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
-    if java is None:
-        text = str(error)
+    for each in _chain(error, lambda each: getattr(each, "_cause", None)):
+        java: Any = getattr(each, "_origin", None) or getattr(each, "java_exception", None)
+        if java is not None:
+            for inner in _chain(java, lambda each: each.getCause()):
+                yield f"{inner.getClass().getSimpleName()}: {inner.getMessage() or ''}"
+            return
         # If PySpark has no class for a Java exception, its text already begins with Java's class name.
-        return _one_line(
-            text if re.match(r"[\w.$]+(Error|Exception): ", text) else f"{type(error).__name__}: {text}"
-        )
-    java = _innermost(java, lambda each: each.getCause())
-    return _one_line(f"{java.getClass().getSimpleName()}: {java.getMessage() or 'no message'}")
+        text = str(each)
+        named = re.match(r"[\w.$]+(Error|Exception)(:|$)", text, re.MULTILINE)
+        yield text if named else f"{type(each).__name__}: {text}"
 
 
-def _innermost(error: Any, cause: Callable[[Any], Any]) -> Any:
-    """Return the last error in a chain of causes; in a circular chain, one of its errors."""
+def _chain(error: Any, cause: Callable[[Any], Any]) -> Iterator[Any]:
+    """Yield an error and its causes; of a circle, each several times."""
     for _ in range(_DEEPEST):
-        if (inner := cause(error)) is None:
-            break
-        error = inner
-    return error
+        if error is None:
+            return
+        yield error
+        error = cause(error)
+
+
+def _errors_in(text: str) -> list[str]:
+    r"""Return the errors that a text names, the outermost first: each without its stack, and on one line.
+
+    Examples:
+        >>> _errors_in("PythonException: Traceback (most recent call last):\n  File x\nKeyError: 'a'\n\tat y")
+        ["KeyError: 'a'"]
+        >>> _errors_in(
+        ...     "Traceback (most recent call last):\npy4j.protocol.Py4JJavaError: o1.save\n"
+        ...     ": org.apache.spark.SparkException: failed\nCaused by: java.io.IOException: No space left"
+        ... )[1:]
+        ['org.apache.spark.SparkException: failed', 'java.io.IOException: No space left']
+    """
+    if _TRACEBACK in text:  # the error stands below the indented lines of the last one
+        lines = text.rpartition(_TRACEBACK)[2].splitlines()
+        text = "\n".join(dropwhile(lambda line: not line.strip() or line[0].isspace(), lines))
+    messages = [_END.split(each, maxsplit=1)[0] for each in _INNER.split(text)]
+    return [" ".join(filter(None, map(str.strip, each.splitlines())))[:_LONGEST] for each in messages]
+
+
+def _without_state(said: str) -> str:
+    return _FRAGMENT.sub("; SQL: ", _STATE.sub("", said))
+
+
+def _without_class(said: str) -> str:
+    return re.sub(rf"^.*?{_ERROR_CLASS} ", "", _without_state(said)).rstrip(".;")
 
 
 def said_by_spark(error: Exception) -> str:
@@ -286,11 +359,7 @@ def said_by_spark(error: Exception) -> str:
         >>> said_by_spark(ValueError("\n[PARSE_SYNTAX_ERROR] Syntax error at 'b'. SQLSTATE: 42601 (line 1)"))
         "Syntax error at 'b' (line 1)"
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    classed = [line for line in lines if re.search(_ERROR_CLASS, line)]
-    java = [innermost_cause(error)] if hasattr(error, "java_exception") else []
-    said = [*classed, *java, *lines, repr(error)][0]
-    return re.sub(rf"^.*?{_ERROR_CLASS} |\.? SQLSTATE: \w+", "", said).rstrip(".;")
+    return _without_class(innermost_cause(error).removeprefix(f"{type(error).__name__}: "))
 
 
 def wrong_event_time(error: BaseException) -> str | None:
@@ -316,51 +385,6 @@ def no_timestamp(column: str, kind: str) -> str:
         f"event-time column {column} is {kind}, not a timestamp; make it one first: "
         f"frame.withColumn({column!r}, {made})"
     )
-
-
-def _one_line(text: str) -> str:
-    r"""Return the line of `text` that names the error: in a Python traceback, the last one.
-
-    Examples:
-        >>> _one_line("PythonException: Traceback (most recent call last):\n  File x\nKeyError: 'a'\n\tat y")
-        "KeyError: 'a'"
-        >>> _one_line(
-        ...     "Traceback (most recent call last):\npy4j.protocol.Py4JJavaError: o1.save\n"
-        ...     ": org.apache.spark.SparkException: failed\nCaused by: java.io.IOException: No space left"
-        ... )
-        'IOException: No space left'
-        >>> _one_line("Traceback (most recent call last):\n  File x\nsparkstream_kit.errors.KitError: gone")
-        'gone'
-        >>> _one_line("SparkRuntimeException: [USER_RAISED_EXCEPTION] no such shop SQLSTATE: P0001")
-        'no such shop'
-        >>> _one_line("SparkException: (STREAM_FAILED) [USER_RAISED_EXCEPTION] no shop SQLSTATE: P0001")
-        'no shop'
-        >>> _one_line("SocketTimeoutException: Timed out while waiting for the Python worker to connect back")
-        'Timed out while waiting for the Python worker to connect back, as on a busy machine; run it again...'
-        >>> _one_line("SparkException: Multiple streaming jobs detected for 10. Please make sure …")
-        'another driver has gone on with this checkpoint (a local checkpoint names it in sparkstream-kit/l...'
-        >>> _one_line("[FAILED_RENAME_PATH] Failed to rename file:/ckpt/sources/0/.9.tmp to "
-        ...     "file:/ckpt/sources/0/9.compact as destination already exists. SQLSTATE: 42K04")
-        'another driver has gone on with this checkpoint (a local checkpoint names it in sparkstream-kit/l...'
-        >>> _one_line("[FAILED_RENAME_PATH] Failed to rename file:/out/_spark_metadata/.7.tmp to "
-        ...     "file:/out/_spark_metadata/7 as destination already exists.")  # two queries write one folder
-        '[FAILED_RENAME_PATH] Failed to rename file:/out/_spark_metadata/.7.tmp to file:/out/_spark_metada...'
-    """
-    if _TRACEBACK in text:
-        text = text.rpartition(_TRACEBACK)[2]
-        # For a call into the JVM that PySpark has no class for, Java's own message is below py4j's line.
-        if from_java := _JAVA_CAUSE.findall(text):
-            return _one_line(str(from_java[-1]))
-        lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
-    else:
-        lines = [line for line in text.splitlines() if line.strip()]
-    said = _RAISED_IN_SQL.sub(r"\1", lines[0].strip()) if lines else text.strip()
-    if _NO_WORKER in said:
-        said = f"{_NO_WORKER}, as on a busy machine; run it again: a query goes on from its checkpoint"
-    if _TWO_DRIVERS.search(said):
-        named = "a local checkpoint names it in sparkstream-kit/lock"
-        said = f"another driver has gone on with this checkpoint ({named}); this one ends"
-    return _OF_THE_KIT.sub("", said)
 
 
 def cause_in_log(text: str) -> str:

@@ -384,10 +384,10 @@ def statuses(spark: Any, paths: list[str], *, pattern: bool = False) -> list[tup
 
 @contextmanager
 def reached(what: str, path: str) -> Iterator[None]:
-    """Turn errors of another file system in the block into one line, such as a refused log-in.
+    """Turn errors of a file system in the block into one line, such as a refused log-in.
 
-    An AnalysisException is raised unchanged, and so is an error about a local path, unless it says that the
-    path is a pattern that Hadoop cannot read.
+    An AnalysisException is raised unchanged, and so is an error of Spark about a local path, unless it says
+    that the path is a pattern that Hadoop cannot read.
 
     Args:
         what: what the path is used for, for the message.
@@ -395,12 +395,16 @@ def reached(what: str, path: str) -> Iterator[None]:
 
     Raises:
         InvalidInputError: the file system cannot be reached or denies access: the bucket is missing, the host
-            is unknown, or the key is wrong; or the path is such a pattern.
+            is unknown, or the key is wrong; a local path may not be written; or the path is such a pattern.
     """
     try:
         yield
     except (OSError, Py4JJavaError, PySparkException) as err:
         is_of_here = _files.plain(path) is not None and "Illegal file pattern" not in str(err)
+        if is_of_here and isinstance(err, OSError):
+            raise InvalidInputError(
+                f"{what} {path} cannot be used: {err.strerror or err}; correct the path, or its permissions"
+            ) from err
         if is_of_here or isinstance(err, AnalysisException):
             raise
         cause = innermost_cause(err.__cause__ or err)

@@ -318,7 +318,9 @@ def unavailable(failure: str) -> str | None:
         failure: the text of the query's error.
     """
     found = re.search(
-        r"^(?:Caused by: )?java\.net\.(Connect|UnknownHost|NoRouteToHost)Exception\b", failure, re.MULTILINE
+        r"^(?:Caused by: )?(?:java\.net\.)?(Connect|UnknownHost|NoRouteToHost)Exception\b",
+        failure,
+        re.MULTILINE,
     )
     peers = sockets_in(failure)
     if not peers or found is None:

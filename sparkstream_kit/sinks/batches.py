@@ -26,7 +26,7 @@ from sparkstream_kit._spark.place import refuse_elsewhere
 from sparkstream_kit.checkpoints.logs import numbered, plan_in
 from sparkstream_kit.errors import InvalidInputError, check_file
 from sparkstream_kit.sinks import builtin
-from sparkstream_kit.sinks.base import MODES, Sink, check_view, check_writes_batches, opened
+from sparkstream_kit.sinks.base import JSON, MODES, Sink, check_view, check_writes_batches, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -224,12 +224,12 @@ def _head(rows: str) -> str:
 
 
 def _as_json(rows: DataFrame) -> list[str]:
-    return [row[0] for row in rows.select(F.to_json(F.struct("*"), builtin.JSON)).collect()]
+    return [row[0] for row in rows.select(F.to_json(F.struct("*"), JSON)).collect()]
 
 
 def _parsed(spark: SparkSession, lines: list[str], schema: StructType) -> DataFrame:
     rows = spark.createDataFrame([(line,) for line in lines], "value STRING")
-    return rows.select(F.from_json("value", schema, builtin.JSON).alias("row")).select("row.*")
+    return rows.select(F.from_json("value", schema, JSON).alias("row")).select("row.*")
 
 
 def fan_out(*sinks: Sink) -> Sink:
@@ -382,7 +382,7 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
             raise InvalidInputError(
                 f"by_watermark() works in append mode, which {sink.kind} does not support"
             )
-    return replace(made, modes=("append",), advice="only there is each row of the result a row that came in")
+    return replace(made, modes=("append",), advice="in other modes result rows are not input rows")
 
 
 def _write(time: str, location: Place, on_time: Write, late: Write, batch: DataFrame, batch_id: int) -> None:

@@ -21,7 +21,7 @@ from sparkstream_kit._spark.place import locate, path_of_writer, reached, refuse
 from sparkstream_kit._spark.session import prints_here
 from sparkstream_kit.errors import InvalidInputError, printable, reject_unknown
 from sparkstream_kit.sinks import directories
-from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink, check_view
+from sparkstream_kit.sinks.base import FILE_FORMATS, JSON, MODES, Sink, check_columns, check_view, exact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,13 +34,6 @@ if TYPE_CHECKING:
 
 
 _UTC = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
-
-# So that JSON keeps every value: nulls would be left out, and timestamps would be cut to milliseconds.
-JSON = {
-    "ignoreNullFields": "false",
-    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
-    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
-}
 
 
 def cells(frame: DataFrame) -> list[tuple[str | None, ...]]:
@@ -187,12 +180,13 @@ def files(
         path: the folder; Spark creates it if it is missing.
         format: `csv`, `json`, `orc`, `parquet` or `text`.
         partition_by: the columns whose values become folder names, as in `country=DE`.
-        **options: further options of Spark's writer, by Spark's own names.
+        **options: further options of Spark's writer, by Spark's own names. Unless they say otherwise, CSV and
+            JSON have timestamps with six digits of a second, and JSON has null fields.
 
     Raises:
-        InvalidInputError: the format is unknown; when the query starts, the folder has files that this query
-            has not written, its batches do not match the checkpoint, or it is a local path on a cluster,
-            where each node would write to a disk of its own.
+        InvalidInputError: the format is unknown; when the query starts, the format cannot hold a column, the
+            folder has files that this query has not written, its batches do not match the checkpoint, or it
+            is a local path on a cluster, where each node would write to a disk of its own.
 
     Examples:
         >>> files("out", format="parqet")
@@ -205,6 +199,7 @@ def files(
 
     def open_folder(frame: DataFrame, location: Place | None, _: object) -> None:
         spark = frame.sparkSession
+        check_columns("files", format, frame, partition_by)
         refuse_many_disks(spark, "files", str(path))
         if location is not None:
             with reached("files: folder", str(path)):
@@ -212,7 +207,8 @@ def files(
 
     def configure(writer: DataStreamWriter) -> DataStreamWriter:
         there = path_of_writer(writer, str(path))
-        return writer.format(format).option("path", there).options(**options).partitionBy(*partition_by)
+        writer = writer.format(format).option("path", there).options(**exact(format, options))
+        return writer.partitionBy(*partition_by)
 
     return Sink(
         kind="files",
@@ -224,7 +220,9 @@ def files(
         writes_to=(f"folder {path}",),
         configure=configure,
         open=open_folder,
-        claim=lambda spark, checkpoint: directories.claim(locate(spark, path), checkpoint),
+        claim=reached("files: folder", str(path))(
+            lambda spark, checkpoint: directories.claim(locate(spark, path), checkpoint)
+        ),
     )
 
 
@@ -264,6 +262,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
 
     def open_table(frame: DataFrame, location: Place | None, _: object) -> None:
         spark = frame.sparkSession
+        check_columns(f"table {name}", format, frame, partition_by)
         if "path" in options:
             refuse_many_disks(spark, f"table {name}:", options["path"])
         folder = _folder_of_files(spark, name) if spark.catalog.tableExists(name) else options.get("path")
@@ -286,7 +285,9 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         advice="use append, or sinks.snapshot for a complete result",
         to_table=name,
         writes_to=(f"table {name}",),
-        configure=lambda writer: writer.format(format).options(**options).partitionBy(*partition_by),
+        configure=lambda writer: (
+            writer.format(format).options(**exact(format, options)).partitionBy(*partition_by)
+        ),
         open=open_table,
         claim=claim_folder,
     )

@@ -27,12 +27,13 @@ from sparkstream_kit._spark.place import (
     Here,
     Place,
     locate,
+    reached,
     refuse_elsewhere,
     refuse_many_disks,
     through_spark,
 )
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink
+from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink, check_columns, exact
 from sparkstream_kit.sinks.ledger import Epoch, Ledger, open_target, pass_over
 
 if TYPE_CHECKING:
@@ -153,13 +154,14 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     Args:
         path: the folder; it is created if it is missing.
         format: `csv`, `json`, `orc`, `parquet` or `text`.
-        **options: further options of Spark's writer, by Spark's own names.
+        **options: further options of Spark's writer, by Spark's own names. Unless they say otherwise, CSV and
+            JSON have timestamps with six digits of a second, and JSON has null fields.
 
     Raises:
         InvalidInputError: the format is unknown, or the path is neither local nor hdfs://; when the query
-            starts, the folder has rows that this query has not written, is on a Spark Connect server
-            elsewhere, or is a local path on a cluster, where each node would write to a disk of its own, or
-            the query has a column `batch`.
+            starts, the format cannot hold a column, the folder has rows that this query has not written, is
+            on a Spark Connect server elsewhere, or is a local path on a cluster, where each node would write
+            to a disk of its own, or the query has a column `batch`.
 
     Examples:
         >>> batch_files("s3a://bucket/rows")
@@ -178,6 +180,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
 
     def open_folder(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = frame.sparkSession
+        check_columns("batch_files", format, frame)
         if plain is not None:
             refuse_elsewhere(spark, f"batch_files {path}", "sinks.files")
             refuse_many_disks(spark, "batch_files", text)
@@ -188,9 +191,10 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
             place = Here(text, here)
         if not place.renames_in_one_step:
             raise _without_rename(text)
-        write = partial(_write, place, (format, options), [])
+        write = partial(_write, place, (format, exact(format, options)), [])
         take = partial(_take, place)
-        return open_target(partial(_prepare, place), take, write, where, frame, location, opening)
+        prepare = reached("batch_files: folder", text)(partial(_prepare, place))
+        return open_target(prepare, take, write, where, frame, location, opening)
 
     return Sink(
         kind="batch_files",

@@ -469,7 +469,7 @@ class Ledger:
                 if self.take_over is None:
                     accept = self.store.set_back(batch.query, batch.number - 1)
                 raise InvalidInputError(
-                    f"batch {batch.number} comes, but {self.where} has no batch of this query: it has "
+                    f"got batch {batch.number}, but {self.where} holds none of this query's batches: it has "
                     f"written them elsewhere, or the {self.what} was put back from an older backup; start "
                     f"with a new checkpoint folder to write all rows, or {accept} to go on without the "
                     "earlier ones"
@@ -477,7 +477,7 @@ class Ledger:
             return False
         if batch.number > last + 1:
             raise InvalidInputError(
-                f"batch {batch.number} comes, but {self.where} has this query's batches up to {last} only, "
+                f"got batch {batch.number}, but {self.where} holds this query's batches up to {last} only, "
                 "as after a restore from an older backup; to write the missing ones, run sparkstream "
                 f"checkpoint rewind {shlex.quote(batch.checkpoint)} --to {last}; to go on without their "
                 "rows, " + self.store.set_back(batch.query, batch.number - 1)
@@ -495,7 +495,7 @@ class Ledger:
         remove = f"remove their rows from the {self.what}, then " if adds else ""
         these = f"batches {batch.number} to {last}" if last > batch.number else f"batch {last}"
         return InvalidInputError(
-            f"batch {batch.number} comes again, but {but}: the checkpoint was rewound or restored; to write "
+            f"batch {batch.number} is replayed, but {but}: the checkpoint was rewound or restored; to write "
             f"{these} again, {remove}{self.store.set_back(batch.query, batch.number - 1)}"
         )
 
@@ -505,7 +505,7 @@ class Ledger:
             but = f"{self.name} has the batch that ended the input under this number"
             return self._came_again(batch, batch.number, but)
         return InvalidInputError(
-            f"batch {batch.number} comes with other rows than those that {self.where} has of it: its plan in "
+            f"batch {batch.number} differs from the one in {self.where}: its plan in "
             f"checkpoint {batch.checkpoint} was lost, and Spark made another one; start the query with "
             "sparkstream_kit.start, which puts the plan back that is kept with the rows"
         )

@@ -156,7 +156,7 @@ def test_a_table_that_is_gone_is_not_begun_anew(stream, out, tmp_path):
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     out.rename(tmp_path / "elsewhere")
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
-    assert "has no batch of this query" in refused(stream, sinks.delta(out), tmp_path / "ckpt")
+    assert "holds none of this query's batches" in refused(stream, sinks.delta(out), tmp_path / "ckpt")
 
 
 def test_a_gap_is_said(stream, out, tmp_path):
@@ -165,7 +165,7 @@ def test_a_gap_is_said(stream, out, tmp_path):
     newest.unlink()
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
     line = refused(stream, sinks.delta(out), tmp_path / "ckpt")
-    assert f"batch 3 comes, but Delta table {out} has this query's batches up to 1 only" in line
+    assert f"got batch 3, but Delta table {out} holds this query's batches up to 1 only" in line
     assert f"run sparkstream checkpoint rewind {tmp_path / 'ckpt'} --to 1" in line
 
 
@@ -174,7 +174,7 @@ def test_after_a_rewind_the_command_of_the_message_sets_the_table_back(stream, o
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     rewind(tmp_path / "ckpt", to=0, apply=True)
     line = refused(stream, sinks.delta(out), tmp_path / "ckpt")
-    assert f"batch 1 comes again, but Delta table {out} has all batches up to 2" in line
+    assert f"batch 1 is replayed, but Delta table {out} has all batches up to 2" in line
     table = DeltaTable(out)
     said = {each["version"]: each.get("userMetadata") for each in table.history()}
     table.restore(next(version for version, of in said.items() if of and json.loads(of)["batch"] == 0))

@@ -221,7 +221,9 @@ def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing():
     rules.check_owner("q")
     rules.check_lost("q")
     assert not rules.is_written(Batch("q", 0))
-    with pytest.raises(InvalidInputError, match="has no batch of this query: it has written them elsewhere"):
+    with pytest.raises(
+        InvalidInputError, match="holds none of this query's batches: it has written them elsewhere"
+    ):
         rules.is_written(Batch("q", 3))
 
 

@@ -82,9 +82,7 @@ def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(killed, lau
 
 def refused_by(newer, target, line):
     """See that the line names the newer driver; or where to find it, if Spark's log refused the first one."""
-    if re.search(
-        r"another driver has gone on with this checkpoint .* sparkstream-kit/lock\); this one ends$", line
-    ):
+    if re.search(r"another driver is using this checkpoint .* sparkstream-kit/lock\); this one ends$", line):
         assert json.loads((target.checkpoint / "sparkstream-kit" / "lock").read_text())["pid"] == newer.pid
     else:
         assert re.search(sink_contract.FENCED, line), line

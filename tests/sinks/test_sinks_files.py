@@ -216,3 +216,67 @@ def test_a_local_path_that_each_node_has_for_itself_is_refused(spark, stream, tm
         opened = sink(f"file://{tmp_path}/out").open
         assert opened is not None
         opened(stream, None, Opening())  # the nodes share it
+
+
+LINES = {
+    "csv": "a,2026-03-01T02:30:00.123456Z,2026-03-01T02:30:00.123456\nb,,\n",
+    "json": '{"k":"a","t":"2026-03-01T02:30:00.123456Z","u":"2026-03-01T02:30:00.123456"}\n'
+    '{"k":"b","t":null,"u":null}\n',
+}
+
+
+@pytest.mark.fast("batch_files-*")
+@pytest.mark.parametrize("file_format", LINES)
+@pytest.mark.parametrize("kind", ["batch_files", "files"])
+def test_text_files_keep_microseconds_and_nulls(spark, tmp_path, kind, file_format):
+    schema = "k STRING, t TIMESTAMP, u TIMESTAMP_NTZ"
+    rows = spark.sql(
+        "SELECT * FROM VALUES ('a', TIMESTAMP '2026-03-01 02:30:00.123456Z', "
+        "TIMESTAMP_NTZ '2026-03-01 02:30:00.123456'), ('b', NULL, NULL) AS v(k, t, u)"
+    )
+    rows.coalesce(1).write.parquet(str(tmp_path / "in"))
+    stream = sources.parquet(spark, str(tmp_path / "in"), schema=schema)
+    finish(stream, getattr(sinks, kind)(tmp_path / "out", format=file_format), tmp_path / "ckpt")
+    written = [file.read_text() for file in (tmp_path / "out").rglob("part-*")]
+    assert "".join(written) == LINES[file_format]
+    back = spark.read.schema(schema).format(file_format).load(f"file:{tmp_path / 'out'}")
+    assert sorted(back.select("k", "t", "u").collect()) == sorted(rows.collect())
+    own = getattr(sinks, kind)(tmp_path / "own", format=file_format, timestampformat="yyyy")
+    finish(stream, own, tmp_path / "own-ckpt")
+    assert "2026-03-01T02:30:00.123456Z" not in "".join(
+        f.read_text() for f in (tmp_path / "own").rglob("part-*")
+    )
+
+
+CANNOT = {
+    "csv": (
+        "map(value, 1) m",
+        "column m is map<string,int>, which a file of csv cannot hold; leave it out, cast",
+    ),
+    "parquet": ("value", "NULL AS n", "column n is void, which a file of parquet cannot hold; leave it out"),
+    "text": (
+        "value",
+        "1 AS n",
+        "a file of text holds one column, a string, and the query has struct<value:string,",
+    ),
+}
+
+
+@pytest.mark.parametrize("file_format", CANNOT)
+@pytest.mark.parametrize("kind", ["batch_files", "files", "table"])
+def test_a_column_that_the_format_cannot_hold_is_refused_at_the_start(
+    spark, folder, tmp_path, kind, file_format
+):
+    *columns, message = CANNOT[file_format]
+    frame = sources.text(spark, str(folder)).selectExpr(*columns)
+    name = "no_such" if kind == "table" else tmp_path / "out"
+    sink = getattr(sinks, kind)(name, format=file_format)
+    assert message in refusal(finish, frame, sink, tmp_path / "ckpt")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_column_of_folders_is_none_of_the_file(spark, folder, tmp_path):
+    feeds.drip([("1.txt", "a\n")], folder)
+    frame = sources.text(spark, str(folder)).selectExpr("value", "1 AS n")
+    finish(frame, sinks.files(tmp_path / "out", format="text", partition_by=["N"]), tmp_path / "ckpt")
+    assert [file.parent.name for file in (tmp_path / "out").rglob("part-*")] == ["n=1"]

@@ -300,7 +300,7 @@ def test_after_a_rewind_the_command_of_the_message_leads_to_the_truth(stream, sh
     rewind(checkpoint, to=0, apply=True)
     all_at_once = stream.sparkSession.readStream.schema(stream.schema).csv(str(tmp_path / "in"))
     line = refused(all_at_once, sinks.mongodb(url, "t"), checkpoint)
-    assert "batch 1 comes again, but collection t has all batches up to 4: the checkpoint was rewound" in line
+    assert "batch 1 is replayed, but collection t has all batches up to 4: the checkpoint was rewound" in line
     command = re.search(r'run db\.getSiblingDB\("(\w+)"\)\.sparkstream_ledger\.updateOne\((.*)\)$', line)
     assert command is not None, line
     assert command[1] == shop.name
@@ -316,12 +316,12 @@ def test_missing_batches_are_refused(stream, shop, url, tmp_path):
     shop["sparkstream_ledger"].update_one({"_id": "t"}, {"$set": {f"queries.{query}.batch": 1}})  # a backup's
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
     line = refused(stream, sinks.mongodb(url, "t"), tmp_path / "ckpt")
-    assert "batch 3 comes, but collection t in mongodb://" in line
+    assert "got batch 3, but collection t in mongodb://" in line
     assert f"rewind {tmp_path}/ckpt --to 1;" in line
     finish(stream, sinks.mongodb(url, "u"), tmp_path / "ckpt2")
     feeds.drip([("5.csv", "a,10\n")], tmp_path / "in")
     line = refused(stream, sinks.mongodb(url, "elsewhere"), tmp_path / "ckpt2")
-    assert "has no batch of this query: it has written them elsewhere" in line
+    assert "holds none of this query's batches: it has written them elsewhere" in line
 
 
 @pytest.mark.parametrize(

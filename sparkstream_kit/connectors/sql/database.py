@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 from pyspark.sql import types as T
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -250,6 +250,37 @@ _NAMES = {"postgresql": (63, "bytes"), "mariadb": (64, "characters")}  # the lon
 
 # The MariaDB collation under which "a", "A" and "a " differ, as they do in Spark.
 COLLATION = "utf8mb4_nopad_bin"
+# The fix for a column that does not compare texts exactly.
+_EXACT = {
+    "mariadb": f"give that column the collation {COLLATION}",
+    "postgresql": 'make that column TEXT COLLATE "C"',
+    "sqlite": "give that column the collation BINARY",
+}
+# The columns of unique indexes that do not compare texts exactly, each with its collation or type.
+_INEXACT = {
+    "mariadb": "SELECT column_name, collation_name FROM information_schema.columns WHERE table_name = :name "
+    "AND table_schema = coalesce(:schema, database()) AND collation_name <> 'utf8mb4_nopad_bin'",
+    "postgresql": "SELECT a.attname, coalesce(c.collname, format_type(a.atttypid, NULL)) FROM pg_index i "
+    "CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indcollation::oid[], i.indclass::oid[]) k(col, coll, ops) "
+    "JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.col "
+    "JOIN pg_opclass o ON o.oid = k.ops "
+    "LEFT JOIN pg_collation c ON c.oid = k.coll AND NOT c.collisdeterministic "
+    "WHERE i.indrelid = to_regclass(concat_ws('.', quote_ident(:schema), quote_ident(:name))) "
+    "AND i.indisunique AND (c.oid IS NOT NULL OR o.opcname LIKE 'citext%')",
+    "sqlite": "SELECT x.name, x.coll FROM pragma_index_list(:name, coalesce(:schema, 'main')) l "
+    "JOIN pragma_index_xinfo(l.name, coalesce(:schema, 'main')) x "
+    "WHERE l.\"unique\" AND x.key AND x.coll <> 'BINARY'",
+}
+_DECIMALS = (sa.NUMERIC, sa.DECIMAL)
+# Types of columns that hold all values of a type; those of times and decimals depend on more than the type.
+_WIDER: dict[Any, tuple[Any, ...]] = {
+    sa.Boolean: (mysql.TINYINT,),  # as which MariaDB stores it
+    sa.Float: (sa.Double,),
+    sa.Integer: (sa.Integer, *_DECIMALS),
+    sa.String: (sa.String,),
+    sa.VARBINARY: (sa.VARBINARY,),
+}
+_DIGITS = 15  # the most digits of a decimal that SQLite keeps in a column of numbers
 _INDEX = 3072  # the most bytes of a MariaDB index; a character has up to four
 
 # MariaDB's defaults would lose data: it shows only six digits of a FLOAT, and cuts a TEXT at 64 KiB and a
@@ -493,8 +524,7 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
             f"{where} is not unique in {', '.join(sorted(keys))}, so that no row can be known by it; "
             "add a primary key or a unique index, or use another table"
         )
-    if connection.dialect.name == "mariadb":
-        _check_keys(connection, table, where, [set(names) for names in unique if names])
+    _check_keys(connection, table, where, [set(names) for names in unique if names])
 
 
 def _check_engine(connection: Connection, table: sa.Table, where: str) -> None:
@@ -509,10 +539,10 @@ def _check_engine(connection: Connection, table: sa.Table, where: str) -> None:
 
 
 def _check_keys(connection: Connection, table: sa.Table, where: str, unique: list[set[str]]) -> None:
-    """Refuse a MariaDB table in which an upsert could overwrite the wrong row.
+    """Refuse a table in which an upsert could overwrite the wrong row.
 
-    Two things can cause it: a second unique index, by which MariaDB also matches rows, and a key column with
-    a collation that treats different texts as equal.
+    Two things can cause it: in MariaDB a second unique index, by which it also matches rows, and in each
+    database a key column that treats different texts as equal, such as one that ignores case.
 
     Args:
         connection: a connection to the database.
@@ -524,25 +554,19 @@ def _check_keys(connection: Connection, table: sa.Table, where: str, unique: lis
         InvalidInputError: one of both is the case.
     """
     keys = [column.name for column in table.primary_key]
-    if others := [names for names in unique if names != set(keys)]:
+    dialect = connection.dialect.name
+    others = [names for names in unique if names != set(keys)]
+    if others and dialect == "mariadb":
         raise InvalidInputError(
             f"{where} is unique in {', '.join(sorted(others[0]))} too, and MariaDB would overwrite a row "
             "that is the same there; drop that index, or use another table"
         )
-    here = sa.func.coalesce(table.schema, sa.func.database())
-    columns = sa.table(
-        "columns",
-        *map(sa.column, ("table_schema", "table_name", "column_name", "collation_name")),
-        schema="information_schema",
-    )
-    found = sa.select(columns.c.column_name, columns.c.collation_name).where(
-        columns.c.table_schema == here, columns.c.table_name == table.name, columns.c.column_name.in_(keys)
-    )
-    for key, collation in connection.execute(found):
-        if collation not in (None, COLLATION):  # numeric columns have no collation
+    found = connection.execute(sa.text(_INEXACT[dialect]), {"schema": table.schema, "name": table.name})
+    for key, collation in found:
+        if key in keys:
             raise InvalidInputError(
-                f"{where} takes some texts in {key} for the same that differ ({collation}); give that column "
-                f"the collation {COLLATION}, or use another table"
+                f"{where} takes different texts in {key} for the same key ({collation}); "
+                f"{_EXACT[dialect]}, or use another table"
             )
 
 
@@ -557,12 +581,15 @@ def _holds(connection: Connection, theirs: TypeEngine[Any], ours: TypeEngine[Any
     if theirs.compile(connection.dialect) == ours.compile(connection.dialect):
         return True
     here = ours.dialect_impl(connection.dialect)  # the type in this database: in SQLite a decimal is a text
-    if isinstance(here, sa.Boolean):
-        return isinstance(theirs, mysql.TINYINT)  # MariaDB stores a BOOLEAN as TINYINT
-    if isinstance(here, sa.Numeric) and not isinstance(here, sa.Float):
-        return (
-            isinstance(theirs, sa.Numeric)
-            and not isinstance(theirs, sa.Float)
-            and (theirs.scale is None or theirs.scale >= (here.scale or 0))
-        )
-    return any(isinstance(here, kind) and isinstance(theirs, kind) for kind in (sa.Integer, sa.String))
+    in_sqlite = connection.dialect.name == "sqlite"
+    if isinstance(theirs, _DECIMALS) and isinstance(ours, sa.Numeric):
+        few = (ours.precision or _DIGITS) <= _DIGITS
+        return few if in_sqlite else theirs.scale is None or theirs.scale >= (ours.scale or 0)
+    if isinstance(theirs, sa.DateTime) and isinstance(here, sa.DateTime):
+        whole = isinstance(theirs, postgresql.TIMESTAMP) and theirs.precision in (None, 6)
+        return in_sqlite or (whole and theirs.timezone == here.timezone)
+    if isinstance(theirs, (sa.CHAR, sa.Enum, mysql.SET)) and not in_sqlite:
+        return False  # they drop spaces at the end, or take a text for another one
+    if in_sqlite and isinstance(theirs, sa.Float):
+        return isinstance(here, sa.Float)  # each has eight bytes there
+    return any(isinstance(here, kind) and isinstance(theirs, kinds) for kind, kinds in _WIDER.items())
