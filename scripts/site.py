@@ -18,7 +18,7 @@ SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 MENU = {
     "Start here": ["index", "install", "start", "versions"],
     "Guides": [
-        *("bad-lines", "watermarks", "postgresql", "kafka-to-delta", "joins", "silence", "model"),
+        *("files", "bad-lines", "watermarks", "postgresql", "kafka-to-delta", "joins", "silence", "model"),
         *("exactly-once", "change-a-job", "from-pyspark", "production", "clusters", "monitoring"),
         *("checkpoints", "server"),
     ],
