@@ -159,7 +159,7 @@ def _misread(spark: SparkSession, path: str, options: dict[str, Any], *, is_loca
     if not tops and _files.is_pattern(local):
         _log.warning("input %s: nothing matches this pattern yet", path)
     for folder in {top if os.path.isdir(top) else os.path.dirname(top) for top in tops}:  # noqa: PTH112, PTH120
-        if Path(folder, "_spark_metadata").exists():
+        if _files.is_pattern(local) and Path(folder, "_spark_metadata").exists():
             raise InvalidInputError(
                 f"input {path} matches files that a query has written to {folder}, and for a pattern Spark "
                 f"does not leave out what is not committed; give the folder {folder}"
