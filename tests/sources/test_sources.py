@@ -1,6 +1,7 @@
 """Sources: each gives a plain streaming DataFrame, and says what is wrong with its arguments."""
 
 import inspect
+import re
 
 import pytest
 from conftest import cases, refusal
@@ -142,3 +143,20 @@ def test_no_option_of_sparks_is_taken_for_a_misspelt_one(form):
     more = """basePath cleanSource fileNameOnly latestFirst maxBytesPerTrigger maxCachedFiles maxFileAge codec
         maxFilesPerTrigger sourceArchiveDir timestampNTZFormat timeFormat useUnsafeRow inputBufferSize"""
     builtin.check_options(form, [*of_pyspark, *more.split()], ["schema", "max_files_per_trigger"])
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "orc", "parquet"])
+def test_without_a_schema_one_line_says_where_to_get_one(spark, tmp_path, kind):
+    assert refusal(getattr(sources, kind), spark, tmp_path) == (
+        f"sources.{kind}() needs a schema: give schema='name STRING, amount INT' or a StructType; "
+        f"`sparkstream schema {tmp_path}` prints that of the files"
+    )
+
+
+@pytest.mark.parametrize("name", ["csv", "json", "orc", "parquet", "rate", "socket_lines", "table", "text"])
+def test_each_argument_of_a_source_is_described(name):
+    call = getattr(sources, name)
+    described = re.findall(r"^    (\*{0,2}\w+): ", inspect.getdoc(call) or "", re.MULTILINE)
+    assert [each.strip("*") for each in described if each != "InvalidInputError"] == [
+        *inspect.signature(call).parameters
+    ]
