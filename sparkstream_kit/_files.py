@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 IN_ORDER = "/{[^._]*,_*=*}"
 
 LONGEST_NAME = 255  # of a file name, on every local file system
-# For the path of each source in this process: the characters that keep a file with such a name from being
-# read; None if Spark lists the files in a way that reads each of them once.
-left_out: dict[str, str | None] = {}
+# The folders that the sources of this process read with all subfolders: Spark reads each file there once,
+# whatever its name.
+read_whole: set[str] = set()
 _OWN = "sparkstream-kit"  # the name of the kit's folder in the user's cache, and in an environment
 
 
@@ -169,9 +169,8 @@ def folder_of(path: str) -> str:
 
 def is_read_once(path: str) -> bool:
     """Return whether Spark counts each file of a path once in any batch, as far as this process can know."""
-    recursive = [folder for folder, chars in left_out.items() if chars is None]
     # Spark also lists the files of a batch once if the path has partition columns.
-    return "=" in path.rpartition("/")[0] or any(path.startswith(f"{folder}/") for folder in recursive)
+    return "=" in path.rpartition("/")[0] or any(path.startswith(f"{folder}/") for folder in read_whole)
 
 
 def is_hidden(name: str) -> bool:

@@ -211,7 +211,6 @@ class Source:
         ages = not (limited and _is_true(given.get("latestfirst")))
         self._age = _milliseconds(given.get("maxfileage", _MAX_AGE)) if ages else None
         self._filter = _files.as_regex(given.get("pathglobfilter", "*"))
-        self._left_out = _files.left_out.get(_files.plain(self._path) or "") or ""
         self._planned: dict[str, Input] = {}
         self._until = -1  # the last entry of the log that is known
         self.done = -1
@@ -317,7 +316,7 @@ class Source:
             return "undecodable"
         if self._filter.fullmatch(name):
             return _READ
-        return "misread" if any(char in name for char in self._left_out) else None
+        return "misread" if self._filter.fullmatch(re.sub(r"[*?\[\]{}\\:]", "x", name)) else None
 
     def _here(self) -> Iterator[tuple[str, bool, int]]:
         """Yield each entry on this machine: its path, whether it is a folder, and its modification time."""

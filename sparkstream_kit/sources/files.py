@@ -98,8 +98,11 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
             that leads back into it.
     """
     options = {name.lower(): value for name, value in options.items()}
-    # The path in Python's form if this process can read it as well, else None.
-    local = None if locate(spark, path).folder is None else _files.plain(path)
+    # The path in Python's form if this process can read it as well, else None. A relative path is relative to
+    # the JVM's working folder, which can differ from Python's.
+    given = None if locate(spark, path).folder is None else _files.plain(path)
+    base = str(locate(spark, ".").folder)
+    local = None if given is None else os.path.join(base, given)  # noqa: PTH118 - a pattern, too
     place, ours = path_for(spark, path), dict[str, Any]()
     if local is not None:
         whole = os.path.abspath(local)  # noqa: PTH100 - a path of any form
@@ -109,21 +112,22 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
             # Spark finds the base of partition folders by itself only for a path that is no pattern.
             whole = _files.for_spark(Path(whole))
             place, ours = _files.escaped(whole), {"basePath": whole}
-        elif _files.is_pattern(here := str(Path.cwd())) and not os.path.isabs(local):  # noqa: PTH117
-            place = os.path.join(_files.escaped(_files.for_spark(Path(here))), local)  # noqa: PTH118
+        elif _files.is_pattern(base) and local != given:
+            place = os.path.join(_files.escaped(_files.for_spark(Path(base))), str(given))  # noqa: PTH118
     recursive = _is_recursive(options)
     if local is not None and recursive and (link := _link_back(local)):
         raise InvalidInputError(
             f"input {path}: {link} is a link back into it, by which Spark would read its files again and "
             "again; remove the link"
         )
-    found = list(ours.values()) or _misread(spark, place, options, is_local=local is not None)
+    within = None if local is None else os.path.join(base, _files.plain(place) or place)  # noqa: PTH118
+    found = list(ours.values()) or _misread(spark, place, within, options)
     alone = recursive or str(options.get("maxfilespertrigger")) == "1"
     # Ignore the special names that have not appeared yet, or a later file could spoil a batch of several.
     chars = "" if found else (":" if local is not None else "") + ("" if alone else _PATTERN)
     kept = _leaving_out(chars, str(options.get("pathglobfilter", "*"))) if chars else None
-    where = os.path.abspath(_files.plain(place) or place)  # noqa: PTH100
-    _files.left_out[where] = None if recursive else chars if kept else ""
+    if recursive:
+        _files.read_whole.add(os.path.abspath(within or place))  # noqa: PTH100
     if kept:
         return place, {"pathGlobFilter": kept}
     if found and not alone:
@@ -143,16 +147,15 @@ def _is_recursive(options: Mapping[str, Any]) -> bool:
     return str(options.get("recursivefilelookup")).lower() == "true"
 
 
-def _misread(spark: SparkSession, path: str, options: dict[str, Any], *, is_local: bool) -> list[str]:
+def _misread(spark: SparkSession, path: str, local: str | None, options: dict[str, Any]) -> list[str]:
     """Return the paths of the present files that Spark would misread because of a character in their names.
 
     Args:
         spark: the session.
         path: the path for Spark, a folder or a pattern.
+        local: the same path if this process can list the files itself, which is faster than a Spark call.
         options: the options of the source, with names in lower case.
-        is_local: whether this process can list the files itself, which is faster than a Spark call.
     """
-    local = _files.plain(path) if is_local else None
     if local is None or set(local) & set("{}\\"):  # Python's glob does not know these
         return [name for name in _by_spark(spark, path, options) if _files.is_pattern(name)]
     tops = glob.glob(local)  # noqa: PTH207 - of an absolute path or a relative one
