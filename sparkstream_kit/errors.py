@@ -145,8 +145,8 @@ _NAMED = (
     r"(?:pass(?:word|wd|phrase)|pwd|(?<![a-z])(?:pass|sig)|token|secret(?:[._ -]?key)?|signature|credential|"
     r"authorization|cookie|(?:access|account|api|private|encryption)[._ -]?key(?:\.[\w.-]+)?)"
 )
-# How a name is followed by its secret: --password x, token: x (a line of YAML; elsewhere a column may have that
-# name), .option("password", "x"), XML, SQL, password=x or a Scala map, JSON and YAML.
+# How a name is followed by its secret: --password x; token: x, as a line of YAML (elsewhere a column may have
+# that name); .option("password", "x"); XML; SQL; password=x or a Scala map; JSON and YAML.
 _BEFORE = (
     rf"""(?:--[\w.-]*{_NAMED}\s+|^[ \t-]*token:[ \t]+|"""
     rf"""(?:option|config|set\w*)\(\\*["'][\w.-]*{_NAMED}\\*["'],\s*|"""
@@ -159,7 +159,7 @@ _BEFORE = (
 _SECRETS = {
     r"(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?=-----END|\Z)": r"\1***",
     r"(:/{1,2}[^\s/:@]*:)(?!\d{1,5}[/?#])\S*@": r"\1***@",
-    r"(?i)(\bhttps?:/{1,2}|thin:[^\s/:@]*/(?=[^\s/]))[^\s/:@?#]+@": r"\1***@",  # jdbc:oracle:thin:user/password@
+    r"(?i)(\bhttps?:/{1,2}|thin:[^\s/:@]*/(?=[^\s/]))[^\s/:@?#]+@": r"\1***@",  # Oracle: user/password@
     r"(?i)(\bbearer\s+|\bbasic\s+(?=\S*[\d+/=]))[\w.~+/=-]+": r"\1***",
     rf"""(?im)({_BEFORE}(?:(?:basic|bearer|digest|token) +)?)"""
     r"""(?:(\\*["'])(?:(?!\2)(?:\\.|[^\n]))*|[^\s&;"'<>]*[^\s&;"'<>,.:)\]}])""": r"\1\2***",
