@@ -52,7 +52,7 @@ from sparkstream_kit.checkpoints.show import count
 from sparkstream_kit.errors import InvalidInputError, innermost_cause, said_by_spark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pyspark.sql import SparkSession
 
@@ -124,8 +124,9 @@ def evolve(
     logs = Logs(checkpoint(old.folder))
     held = lock(changed.spark, old, changed.name, dry_run=dry_run)
     try:
-        check_sink(old, False)
-        build, differs = _checked(changed, targets, logs, new.folder)
+        with changed.in_force():
+            check_sink(old, False)
+            build, differs = _checked(changed, targets, logs, new.folder)
         if not differs:
             _log.warning(
                 "query %s keeps the same state as that of checkpoint %s (the code of UDFs is not compared): "
@@ -134,7 +135,8 @@ def evolve(
                 old,
             )
         if not dry_run:
-            check_sink(old, True)  # the sink may restore a plan that the old checkpoint has lost
+            with changed.in_force():
+                check_sink(old, True)  # the sink may restore a plan that the old checkpoint has lost
             logs.again()
             build.make(new.folder)
         stands = ("continues", f"{old}, after batch {logs.done}")
@@ -452,9 +454,8 @@ class Build(NamedTuple):
             (made.root / "commits").mkdir()
             made.replace(made.root / "commits" / str(last), "v1\n{}")
         elif first > 0:
-            with in_force(self.changed.spark, _WHOLE_STATES):
-                self._write_plan(made, 0, {})
-                self._run_planned(made)
+            self._write_plan(made, 0, {})
+            self._run_planned(made, _WHOLE_STATES)
             _renumber(made.root, first - 1)
         for number, ends in enumerate(self.batches, first):
             self._write_plan(made.again(), number, ends)
@@ -472,19 +473,21 @@ class Build(NamedTuple):
             plan_empty_batch(made.again(), following)
 
     def _write_plan(self, made: Logs, number: int, ends: _Ends, watermark: int = 0) -> None:
-        conf, kept = self.changed.spark.conf, self.old.plan(self.old.done).conf
+        kept = self.old.plan(self.old.done).conf
+        with self.changed.in_force():
+            conf = {key: self.changed.spark.conf.get(key, value) for key, value in kept.items()}
         texts = {place: ends.get(each.log) or "-" for each in self.changed.inputs for place in each.places}
         query = {
             "batchWatermarkMs": watermark,
             "batchTimestampMs": int(time.time() * 1000),
-            "conf": {key: conf.get(key, value) for key, value in kept.items()},
+            "conf": conf,
         }
         lines = ["v1", json.dumps(query), *(texts[place] for place in sorted(texts))]
         (made.root / "offsets").mkdir(exist_ok=True)
         made.replace(made.root / "offsets" / str(number), "\n".join(lines))
 
-    def _run_planned(self, made: Logs) -> None:
-        """Have Spark run the planned batch and discard its rows.
+    def _run_planned(self, made: Logs, more: Mapping[str, str | None] | None = None) -> None:
+        """Have Spark run the planned batch and discard its rows; other queries can start meanwhile.
 
         Raises:
             InvalidInputError: the batch was not committed.
@@ -492,7 +495,7 @@ class Build(NamedTuple):
         changed, why = self.changed, "the query was stopped"
         writer = changed.frame.writeStream.format("noop").queryName(changed.name).outputMode(changed.mode)
         writer = writer.option("checkpointLocation", _files.for_spark(made.root)).trigger(once=True)
-        with in_force(changed.spark, _ALL_FILES):
+        with changed.in_force({**_ALL_FILES, **(more or {})}):
             query = begin(writer)
         try:
             query.awaitTermination()

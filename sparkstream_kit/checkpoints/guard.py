@@ -24,8 +24,8 @@ from pyspark.errors import PySparkException
 
 from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.place import locate, refuse_many_disks
-from sparkstream_kit._spark.plan import inputs_of
-from sparkstream_kit._spark.session import in_force, other_master
+from sparkstream_kit._spark.plan import has, inputs_of
+from sparkstream_kit._spark.session import in_force, in_force_for_a_start, other_master
 from sparkstream_kit.checkpoints.check import damage, gone, unreadable
 from sparkstream_kit.checkpoints.drain import drained
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
@@ -40,10 +40,11 @@ from sparkstream_kit.checkpoints.logs import (
 from sparkstream_kit.checkpoints.lost import doubled
 from sparkstream_kit.checkpoints.moved import bases, find_moves, rewrite
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
-from sparkstream_kit.profiles import STATE_STORE
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CHECKPOINTS = "spark.sql.streaming.checkpointLocation"
+_ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
 _FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 
 # Settings that Spark takes from the checkpoint at a restart, whatever the session's values: key and name.
@@ -114,6 +116,24 @@ class Query:
     def spark(self) -> SparkSession:
         """The session of the query."""
         return self.frame.sparkSession
+
+    def in_force(self, more: Mapping[str, str | None] | None = None) -> AbstractContextManager[None]:
+        """Apply within a block the settings that the query starts with; meanwhile no other query starts.
+
+        These are the state-store settings that `transformWithState` needs; none for other queries. Spark
+        refuses such a query without RocksDB. With state encoded in Avro, the next version of the job can add
+        fields, but Spark supports Avro for no other stateful operator, so it is used only if there is none.
+        https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
+
+        Args:
+            more: further settings.
+        """
+        wanted: dict[str, str | None] = {}
+        if has(self.frame, "TransformWithState"):
+            wanted[STATE_STORE] = STATE_STORES["rocksdb"]
+            if not has(self.frame, "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join"):
+                wanted[_ENCODING] = "avro"
+        return in_force_for_a_start(self.spark, wanted | dict(more or {}))
 
     @cached_property
     def inputs(self) -> list[Input]:

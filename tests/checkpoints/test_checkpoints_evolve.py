@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
@@ -19,6 +20,7 @@ import pytest
 from conftest import pretend_master, refusal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.streaming.query import StreamingQuery
 
 from sparkstream_kit import run, sinks, sources, start, state, windows
 from sparkstream_kit._spark.session import in_force
@@ -282,6 +284,29 @@ def test_a_dry_run_says_what_would_be_done_and_makes_nothing(begun, tmp_path):
     assert "the state, from 2 files in 1 batch" in said
     assert not new.exists()
     assert sorted(old.rglob("*")) == before
+
+
+@pytest.mark.slow
+@pytest.mark.classic_only("Connect has a class of queries of its own")
+def test_another_query_can_start_while_the_state_is_built(spark, begun, tmp_path, monkeypatch):
+    rows, folder, old = begun
+    waits = StreamingQuery.awaitTermination
+    seen: list[bool] = []
+
+    def beside():
+        start(stream(spark, folder), sinks.memory("beside")).stop()
+
+    def wait(query, timeout=None):
+        if query.name == "totals" and not seen:
+            other = threading.Thread(target=beside)
+            other.start()
+            other.join(30)
+            seen.append(other.is_alive())
+        return waits(query, timeout)
+
+    monkeypatch.setattr(StreamingQuery, "awaitTermination", wait)
+    go(totals("shop")(rows), into({}), tmp_path / "v2", continues=old)
+    assert seen == [False], "the other query has started before the build went on"
 
 
 def test_input_that_has_gone_is_told_before_anything_runs(begun, tmp_path):
