@@ -524,6 +524,19 @@ def test_an_error_in_on_batch_stops_the_query(spark, words):
     assert not query.isActive
 
 
+def test_the_summary_is_kept_when_on_batch_raises(words, tmp_path):
+    def broken(_):
+        raise LookupError("mine")
+
+    query, kept = start(words, sinks.memory("kept_so_far"), mode="complete"), tmp_path / "runs.jsonl"
+    with pytest.raises(LookupError, match="mine"):
+        run(query, on_batch=broken, summary_json=kept)
+    [line] = map(json.loads, kept.read_text("utf-8").splitlines())
+    assert (line["ended_by"], line["error"]) == ("failure", "LookupError: mine")
+    assert line["queries"][0]["batches"] >= 1
+    assert spark_queries.started(query) == spark_queries.Started(), "nothing is kept about it after the run"
+
+
 def no_such_method():
     jvm: Any = SparkContext._jvm  # noqa: SLF001
     jvm.java.lang.System.noSuchMethod()
