@@ -130,7 +130,9 @@ def test_files_and_records_are_counted_apart():
     batches = [record(each) for each in both]
     assert [(each.files_waiting, each.records_behind) for each in batches[:2]] == [(29, 5000), (28, 5000)]
     grow = [replace(each, records_behind=5000 + 500 * n) for n, each in enumerate(batches)]
-    assert said(grow)[0].startswith("falling behind: over 13 batches, its backlog has grown from 5,750 to 10,250")
+    assert said(grow)[0].startswith(
+        "falling behind: over 13 batches, its backlog has grown from 5,750 to 10,250"
+    )
     assert "records; give it more cores" in said(grow)[0]
     fewer = [replace(each, records_behind=9000 - 500 * n) for n, each in enumerate(batches)]
     grow = [replace(each, files_waiting=10 + 10 * n) for n, each in enumerate(fewer)]

@@ -464,7 +464,7 @@ class Build(NamedTuple):
             plan_empty_batch(made.again(), watermark)
             self._run_planned(made)
         file = made.root / "commits" / str(last)
-        version, commit = versioned(file, "v1", "v2")[:2]
+        version, commit = versioned(file, "v1", "v2", "v3")[:2]
         commit = json.dumps(json.loads(commit) | {"nextBatchWatermarkMs": following})
         made.replace(file, f"{version}\n{commit}")
         if old.planned > last:
