@@ -125,7 +125,7 @@ def _progress(location: Place | None, logs: Logs | None) -> str:
         return "a temporary one, removed at the end"
     if logs is None:
         return f"{location} (out of reach from here)"
-    return f"{location} ({'new' if logs.done < 0 else f'it goes on after batch {logs.done}'})"
+    return f"{location} ({'new' if logs.done < 0 else f'resumes after batch {logs.done}'})"
 
 
 # An entry of `Sink.writes_to` that names a path; the group is the path.
@@ -173,7 +173,8 @@ def start(
         allow_changed_query: accept a checkpoint that a different query wrote, and keep its state; or one
             that has read other folders, in which case the new folders are read from the start.
         moved: folders of input files that have moved since the checkpoint was written, as {old: new}. The
-            checkpoint is changed to the new paths, so that no file is read again.
+            checkpoint is changed to the new paths, so that no file is read again; with `continues`, the new
+            checkpoint gets them.
         dry_run: make all checks, start nothing and leave nothing behind. On Spark Connect, whether Spark
             allows the plan in this output mode is only found out at a real start.
         **trigger: one of Spark's own trigger keywords: `processingTime="5 seconds"` (or a `timedelta`),
@@ -272,9 +273,8 @@ def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple
             sink.open(frame, old, Opening(makes=makes))
         plan.check_mode(frame, asked.query.mode)
 
-    changed = replace(asked.query, allow_changed=False, moved={})
     old = locate(frame.sparkSession, continues)
-    return evolve(changed, sink.writes_to, check_sink, place, old, dry_run=dry_run)
+    return evolve(asked.query, sink.writes_to, check_sink, place, old, dry_run=dry_run)
 
 
 @contextmanager
@@ -355,7 +355,7 @@ def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: b
             asked.location.write(f"offsets/{number}", text)
     elif is_being_drained(logs):
         _log.warning(
-            "query %s: it was cut off while it wrote its last windows; now it writes them, and reads no more",
+            "query %s: its drain was interrupted; finishing it now, then stopping",
             asked.query.name,
         )
     else:

@@ -169,7 +169,7 @@ def test_a_drain_that_was_cut_off_is_finished_before_new_input_is_read(spark, tm
     forget_commit(tmp_path / "ckpt")
     land(tmp_path / "in", [(1810, "a", 1)], files=1)
     summary = ended(spark, tmp_path, by_window, drain=True)
-    assert "it was cut off while it wrote its last windows; now it writes them, and" in caplog.text
+    assert "query ends: its drain was interrupted; finishing it now, then stopping" in caplog.text
     assert (summary.queries[0].batches, summary.queries[0].input_rows) == (1, 0)
     assert written(spark, tmp_path) == whole
 

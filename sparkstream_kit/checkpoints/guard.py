@@ -300,7 +300,7 @@ def continued(logs: Logs, by: Path | None = None) -> str | None:
         return None
     return (
         f"checkpoint {logs.root} was continued by a changed query on {new}; start that one. To go back to "
-        f"this one before the other has written a batch: remove {file}"
+        f"this one before the other has written a batch: remove {new} and {file}"
     )
 
 
@@ -318,7 +318,7 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
         raise InvalidInputError(
             f"checkpoint {logs.place} was written by a different query: {query.name} "
             f"{', and '.join(found)}. Give it a checkpoint of its own, and continues={str(logs.place)!r} to "
-            "go on where this one stands; or, to go on with the state that is there, allow_changed_query=True"
+            "resume from this one; or, to keep its state, allow_changed_query=True"
         )
     for key, what in KEPT.items() if query.described["fingerprint"] else ():
         stays, wanted = plan.conf.get(key), query.spark.conf.get(key)
@@ -389,7 +389,7 @@ def _leftovers(_query: Query, logs: Logs) -> Iterator[Answer]:
             checkpoint.remove(name)
 
     if left:
-        yield Change("what a start has left that was killed is removed", remove)
+        yield Change("leftovers of a killed start are removed", remove)
 
 
 def _has_its_folders(query: Query, logs: Logs) -> Iterator[Answer]:
@@ -451,7 +451,7 @@ def _topics(query: Query, logs: Logs) -> Iterator[Answer]:
             for said in source.losses():
                 if source.fails_on_loss:
                     raise InvalidInputError(f"checkpoint {logs.place}: {said}; {GO_ON}")
-                yield Remark(f"query {query.name}: {said}; it goes on without")
+                yield Remark(f"query {query.name}: {said}; continuing without them")
             ids[each.log] = former | {topic: found.id for topic, found in source.topics.items()}
     yield Known("topics", ids)
 

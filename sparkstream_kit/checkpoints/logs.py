@@ -329,6 +329,11 @@ class Input(NamedTuple):
         """Whether this is a local file that no longer exists."""
         return self.path is not None and not os.path.exists(self.path)  # noqa: PTH110 - faster for many files
 
+    @property
+    def changed(self) -> bool:
+        """Whether this is a local file with another modification time than when it was found."""
+        return self.path is not None and os.stat(self.path).st_mtime_ns // 1_000_000 != self.time  # noqa: PTH116
+
 
 def log_file(file: Path) -> list[Input]:
     """Return the input files that are listed in one file of a file source's log.
