@@ -461,6 +461,9 @@ def test_a_summary_is_kept_for_programs_also_that_of_a_failure(words, tmp_path, 
     query = start(words, sinks.memory("refused"), mode="complete")
     said = refusal(run, query, summary_json=tmp_path / "none" / "x")
     assert re.search(r"cannot write the summary .*/none/x \(No such file or directory\); give another", said)
+    query = start(words, sinks.memory("refused"), mode="complete")
+    assert "no checkpoint that can be written" in refusal(run, query, summary_json=kept, drain=True)
+    assert not kept.exists(), "a refusal leaves no empty file"
     run(start(words, sinks.memory("kept"), mode="complete", availableNow=True), summary_json=kept)
     bad = start(words, sinks.foreach_batch(fail), name="bad", mode="complete")
     with pytest.raises(QueryFailed) as failed:
