@@ -242,13 +242,6 @@ class _Run:
             QueryFailed: a query failed or did not stop, or the JVM ended by itself.
             BaseException: what a function of `told` has raised, once the queries have stopped.
         """
-        try:
-            return self._to_end(grace)
-        finally:
-            for each in self._queries:
-                spark_queries.forget(each.query)
-
-    def _to_end(self, grace: float) -> RunSummary:
         manager = spark_queries.manager(self._queries[0].query)
         listener = spark_queries.ProgressTo(self._inbox, set(self._by_run_id))
         try:

@@ -173,7 +173,7 @@ _listening = threading.Lock()  # one thread at a time adds or removes listeners
 _TABLES = ("memory", "view")  # kinds of targets that are tables: those of `sinks.memory` and `sinks.latest`
 _BEHIND = "avgOffsetsBehindLatest"  # a metric of Spark's Kafka source
 _FILES = ("filesWaiting", "filesRead")  # metrics that the kit adds to file sources; Spark has none for them
-_started: dict[str, Started] = {}  # by run id; until `forget`, or until the query is garbage-collected
+_started: dict[str, Started] = {}  # by run id, until the query is garbage-collected
 # By run id. This reference keeps a running query's entry in `_started` although the caller may have dropped
 # the query: a caller that gets the query from Spark's list of active queries needs the entry, too.
 _running: dict[str, StreamingQuery] = {}
@@ -222,12 +222,6 @@ def await_end(query: StreamingQuery) -> None:
         if not is_active(query):
             return
         time.sleep(_WAIT_AGAIN)
-
-
-def forget(query: StreamingQuery) -> None:
-    """Drop what `note` kept about a query; call it when the run is over."""
-    for kept in (_started, _running):
-        kept.pop(str(query.runId), None)
 
 
 def started(query: StreamingQuery) -> Started:

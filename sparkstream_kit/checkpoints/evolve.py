@@ -52,7 +52,7 @@ from sparkstream_kit.checkpoints.show import count
 from sparkstream_kit.errors import InvalidInputError, innermost_cause, said_by_spark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pyspark.sql import SparkSession
 
@@ -68,14 +68,15 @@ _MOST_BYTES = 256 << 20
 _MOST_FILES = 2_000
 _MOST_RECORDS = 1_000_000
 
-# A changelog holds only the changes of one batch, and only a whole state can be renumbered.
-_WHOLE_STATES = {"spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false"}
-
 # By default Delta refuses to read a version that is older than its retention, also if all files are there.
 _OLD_VERSIONS = {"spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false"}
 
-# A file that has gone fails a build, also where the session says to go on without it.
-_ALL_FILES = {"spark.sql.files.ignoreMissingFiles": "false"}
+# The settings of a build. A changelog holds only the changes of one batch, and only a whole state can be
+# renumbered. A file that has gone fails a build, also where the session says to go on without it.
+_BUILD = {
+    "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false",
+    "spark.sql.files.ignoreMissingFiles": "false",
+}
 
 # The offset, as Spark's text, up to which each source is read, by the name of its log; None: nothing is read.
 _Ends = dict[str, str | None]
@@ -483,7 +484,7 @@ class Build(NamedTuple):
             made.replace(made.root / "commits" / str(last), "v1\n{}")
         elif first > 0:
             self._write_plan(made, 0, {})
-            self._run_planned(made, _WHOLE_STATES)
+            self._run_planned(made)
             _renumber(made.root, first - 1)
         for number, ends in enumerate(self.batches, first):
             self._write_plan(made.again(), number, ends)
@@ -514,7 +515,7 @@ class Build(NamedTuple):
         (made.root / "offsets").mkdir(exist_ok=True)
         made.replace(made.root / "offsets" / str(number), "\n".join(lines))
 
-    def _run_planned(self, made: Logs, more: Mapping[str, str | None] | None = None) -> None:
+    def _run_planned(self, made: Logs) -> None:
         """Have Spark run the planned batch and discard its rows; other queries can start meanwhile.
 
         Raises:
@@ -523,7 +524,7 @@ class Build(NamedTuple):
         changed, why = self.changed, "the query was stopped"
         writer = changed.frame.writeStream.format("noop").queryName(changed.name).outputMode(changed.mode)
         writer = writer.option("checkpointLocation", _files.for_spark(made.root)).trigger(once=True)
-        with changed.in_force({**_ALL_FILES, **(more or {})}):
+        with changed.in_force(_BUILD):
             query = begin(writer)
         try:
             query.awaitTermination()

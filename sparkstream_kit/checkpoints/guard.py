@@ -117,7 +117,7 @@ class Query:
         """The session of the query."""
         return self.frame.sparkSession
 
-    def in_force(self, more: Mapping[str, str | None] | None = None) -> AbstractContextManager[None]:
+    def in_force(self, more: Mapping[str, str] | None = None) -> AbstractContextManager[None]:
         """Apply within a block the settings that the query starts with; meanwhile no other query starts.
 
         These are the state-store settings that `transformWithState` needs; none for other queries. Spark
@@ -128,12 +128,12 @@ class Query:
         Args:
             more: further settings.
         """
-        wanted: dict[str, str | None] = {}
+        wanted = dict(more or {})
         if has(self.frame, "TransformWithState"):
             wanted[STATE_STORE] = STATE_STORES["rocksdb"]
             if not has(self.frame, "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join"):
                 wanted[_ENCODING] = "avro"
-        return in_force_for_a_start(self.spark, wanted | dict(more or {}))
+        return in_force_for_a_start(self.spark, wanted)
 
     @cached_property
     def inputs(self) -> list[Input]:
