@@ -27,7 +27,6 @@ from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.batch import begin, hand_over, keep_printed
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.queries import Started, note, stop_unknown
-from sparkstream_kit._spark.session import in_force_for_a_start
 from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, plan_empty_batch
 from sparkstream_kit.checkpoints.guard import Query, guard
 from sparkstream_kit.checkpoints.logs import at_hand
@@ -215,7 +214,7 @@ def start(
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
     asked = _Asked(Query(frame, name, mode, allow_changed_query, moved or {}), sink, location)
     with _starting(asked):
-        with in_force_for_a_start(asked.query.spark, {}):
+        with asked.query.in_force():
             _refuse_own_input(asked)
         carried = () if continues is None else _carry_over(asked, continues, dry_run=dry_run)
         if dry_run:

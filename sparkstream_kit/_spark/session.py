@@ -15,7 +15,6 @@ import glob
 import os
 import re
 import sys
-import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,19 +166,6 @@ def in_force(spark: SparkSession, wanted: Mapping[str, str | None]) -> Iterator[
         yield
     finally:
         _apply(spark, former)
-
-
-_one_start = threading.RLock()
-
-
-@contextmanager
-def in_force_for_a_start(spark: SparkSession, wanted: Mapping[str, str | None]) -> Iterator[None]:
-    """Apply settings as `in_force` does, while no other thread starts a query.
-
-    A query takes the settings that its session has at its start, also those of another thread's block.
-    """
-    with _one_start, in_force(spark, wanted):
-        yield
 
 
 def put_settings(spark: SparkSession, wanted: Mapping[str, str | None]) -> dict[str, str | None]:

@@ -163,10 +163,8 @@ def _is_made(new: Place, root: Path, old: Path) -> bool:
                 f"checkpoint {new} is of another query than {old}, which it is to continue; give a new folder"
             )
         if (old / "metadata").exists() and not (old / CONTINUED).exists():
-            raise InvalidInputError(
-                f"checkpoint {old} was taken up again after {new} was built from it; remove {new}, and it is "
-                "built anew"
-            )
+            stale = f"checkpoint {old} was taken up again after {new} was built from it"
+            raise InvalidInputError(f"{stale}; remove {new}, and it is built anew")
         return True
     if any(file.is_file() and file != root / KIT / "lock" for file in root.rglob("*")):
         raise InvalidInputError(f"checkpoint {new} is a folder with other files; give a new folder")
@@ -192,9 +190,8 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
     inputs, kept, plan = changed.inputs, logs.note or {}, logs.plan(last)
     ends = _ends(logs, last)
     _check_sources(logs, inputs, ends)
-    moves = find_moves(
-        spark, logs, bases(spark, inputs), changed.moved, again="a new checkpoint, without continues="
-    )
+    again = "a new checkpoint, without continues="
+    moves = find_moves(spark, logs, bases(spark, inputs), changed.moved, again=again)
     _check_kinds(logs, inputs, ends)
     note = changed.described
     differs = differences(kept.get("fingerprint", ""), note["fingerprint"])

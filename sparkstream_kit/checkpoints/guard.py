@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -25,7 +26,7 @@ from pyspark.errors import PySparkException
 from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.place import locate, refuse_many_disks
 from sparkstream_kit._spark.plan import has, inputs_of
-from sparkstream_kit._spark.session import in_force, in_force_for_a_start, other_master
+from sparkstream_kit._spark.session import in_force, other_master
 from sparkstream_kit.checkpoints.check import damage, gone, unreadable
 from sparkstream_kit.checkpoints.drain import drained
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
@@ -44,7 +45,6 @@ from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CHECKPOINTS = "spark.sql.streaming.checkpointLocation"
+_one_at_a_time = threading.RLock()
 _ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
 _FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 
@@ -117,8 +118,11 @@ class Query:
         """The session of the query."""
         return self.frame.sparkSession
 
-    def in_force(self, more: Mapping[str, str] | None = None) -> AbstractContextManager[None]:
+    @contextmanager
+    def in_force(self, more: Mapping[str, str] | None = None) -> Iterator[None]:
         """Apply within a block the settings that the query starts with; meanwhile no other query starts.
+
+        Spark starts a query with the settings that the session has, also those of another thread's block.
 
         These are the state-store settings that `transformWithState` needs; none for other queries. Spark
         refuses such a query without RocksDB. With state encoded in Avro, the next version of the job can add
@@ -133,7 +137,8 @@ class Query:
             wanted[STATE_STORE] = STATE_STORES["rocksdb"]
             if not has(self.frame, "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join"):
                 wanted[_ENCODING] = "avro"
-        return in_force_for_a_start(self.spark, wanted)
+        with _one_at_a_time, in_force(self.spark, wanted):
+            yield
 
     @cached_property
     def inputs(self) -> list[Input]:
