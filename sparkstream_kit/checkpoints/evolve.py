@@ -266,7 +266,7 @@ def _check_target(
     for first in copied_from(old) if same else ():
         raise InvalidInputError(
             f"checkpoint {old} is a copy of {first}, whose query writes to {min(same)}, too; give "
-            f"continues={str(first)!r}, or a new target"
+            f"continues={str(first)!r}, or a new target; or remove {first}, if it is not used any more"
         )
     if changed.mode == "complete" or not same:
         return
