@@ -31,7 +31,6 @@ In another terminal, in this folder:
       --conf spark.sql.shuffle.partitions=4 \\
       jobs/sales_totals.py "$PWD/incoming" --available-now --profile cluster \\
       --checkpoint {hdfs}/checkpoints/sales
-  sparkstream checkpoint show {hdfs}/checkpoints/sales
 
 The folder of input is one that all workers see, as they are on this machine; a job also reads and writes
 {hdfs}/… . Ctrl-C here ends the cluster and removes its files.

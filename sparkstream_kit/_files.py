@@ -68,13 +68,16 @@ def _fields(value: Any) -> Any:
 
 
 def check_writable(what: str, path: str | os.PathLike[str]) -> None:
-    """Refuse a file that cannot be written, before the work rather than after the last row.
+    """Refuse a file that cannot be written, before the work rather than after the last row; make none.
 
     Raises:
         InvalidInputError: the file cannot be opened for appending; the message contains `what`.
     """
+    is_new = not os.path.lexists(path)
     try:
         Path(path).open("a").close()
+        if is_new:
+            Path(path).unlink()
     except OSError as err:
         raise InvalidInputError(f"cannot write {what} {path} ({err.strerror}); give another file") from err
 

@@ -141,8 +141,37 @@ def printable(text: str, *, lines: bool = False) -> str:
     return _CONTROLS.sub(shown, text)
 
 
+# The name of a secret; it may be the end of a longer name, such as `fs.s3a.secret.key`.
+_NAMED = (
+    r"(?:pass(?:word|wd|phrase)|pwd|(?<![a-z])(?:pass|sig)|token|secret(?:[._ -]?key)?|signature|credential|"
+    r"authorization|cookie|(?:access|account|api|private|encryption)[._ -]?key(?:\.[\w.-]+)?)"
+)
+# How a name is followed by its secret: --password x; token: x, as a line of YAML (elsewhere a column may have
+# that name); .option("password", "x"); XML; SQL; password=x or a Scala map; JSON and YAML.
+_BEFORE = (
+    rf"""(?:--[\w.-]*{_NAMED}\s+|^[ \t-]*token:[ \t]+|"""
+    rf"""(?:option|config|set\w*)\(\\*["'][\w.-]*{_NAMED}\\*["'],\s*|"""
+    rf"""<[\w.-]*{_NAMED}>|{_NAMED}</\w+>\s*<value>|(?:password|identified by)\s+(?=["'])|"""
+    rf"""{_NAMED}\\*["']?[ \t]*(?:=>?|->)[ \t]*|{_NAMED}\\*(?:["']|(?<!\btoken))[ \t]*:[ \t]*)"""
+)
+# A pattern for each form of a secret, and what is shown in its place. To hide too much does no harm. In a URL
+# match up to the last @, although an @ in a password should be written %40. A port before a path is not a
+# password. One slash may be missing: a URL used as a path loses it.
+_SECRETS = {
+    r"(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?=-----END|\Z)": r"\1***",
+    r"(:/{1,2}[^\s/:@]*:)(?!\d{1,5}[/?#])\S*@": r"\1***@",
+    r"(?i)(\bhttps?:/{1,2}|thin:[^\s/:@]*/(?=[^\s/]))[^\s/:@?#]+@": r"\1***@",  # Oracle: user/password@
+    r"(?i)(\bbearer\s+|\bbasic\s+(?=\S*[\d+/=]))[\w.~+/=-]+": r"\1***",
+    rf"""(?im)({_BEFORE}(?:(?:basic|bearer|digest|token) +)?)"""
+    r"""(?:(\\*["'])(?:(?!\2)(?:\\.|[^\n]))*|[^\s&;"'<>]*[^\s&;"'<>,.:)\]}])""": r"\1\2***",
+    r"\b(?:(?:AKIA|ASIA)[A-Z\d]{16}|gh[a-z]_\w{30,}|eyJ[\w-]+\.eyJ[\w-]+\.[\w-]*)": "***",
+}
+
+
 def without_secrets(text: str) -> str:
-    """Hide the passwords of URLs, tokens and keys in a text before it is printed.
+    """Hide passwords, tokens and keys in a text before it is printed.
+
+    A secret is found by its name, its place in a URL or a header, or its form, as of a private key.
 
     Examples:
         >>> without_secrets("unknown argument postgresql://kit:hush@host/db")
@@ -150,12 +179,9 @@ def without_secrets(text: str) -> str:
         >>> without_secrets("sc://host:15002/;token=hush cannot be had")
         'sc://host:15002/;token=*** cannot be had'
     """
-    # Match up to the last @, although an @ in a password should be written %40: hiding too much does no harm.
-    # A port before a path is not a password. One slash may be missing: a URL used as a path loses it.
-    text = re.sub(r"(:/{1,2}[^\s/:@]*:)(?!\d{1,5}[/?#])\S*@", r"\1***@", text)
-    return re.sub(
-        r"(?i)((?:password|passwd|pwd|token|secret|access[._]?key|api[._-]?key)=)[^\s&;,'\"]+", r"\1***", text
-    )
+    for secret, shown in _SECRETS.items():
+        text = re.sub(secret, shown, text)
+    return text
 
 
 def hint(name: str, known: Iterable[str]) -> str:

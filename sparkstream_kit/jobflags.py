@@ -366,7 +366,7 @@ SHOW = {
     "--summary-json": _value(
         "FILE", str, "At the end, append the summary to this file, as a line of JSON, also after a failure."
     ),
-    "--ui": _switch("Show what the queries do on a page of this machine, at a free port."),
+    "--ui": _value("PORT", _port, "Show this on a web page. Default: a free port.", nargs="?", const=0),
 }
 
 # Settings, checkpoint and trigger of the query, and what ends the run.
@@ -730,17 +730,17 @@ def for_run(args: Namespace) -> dict[str, Any]:
     Examples:
         >>> for_run(Namespace(input_dir="in", run_for=60.0, stop_file=None))
         {'run_for': 60.0, 'stop_file': None}
-        >>> for_run(Namespace(show=True, ui=True))
-        {'show': 'terminal', 'ui': 0}
+        >>> for_run(Namespace(show=True, ui=8080))
+        {'ui': 8080, 'show': 'terminal'}
     """
     given = vars(args)
     names = ("run_for", "idle", "stop_file", "drain")
     keywords: dict[str, Any] = {name: given[name] for name in names if name in given}
-    keywords |= {name: given[name] for name in ("record", "summary_json") if given.get(name) is not None}
+    keywords |= {
+        name: given[name] for name in ("record", "summary_json", "ui") if given.get(name) is not None
+    }
     if given.get("show"):
         keywords["show"] = "terminal"
-    if given.get("ui"):
-        keywords["ui"] = 0  # 0 lets the page take any free port
     return keywords
 
 

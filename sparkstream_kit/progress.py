@@ -228,10 +228,11 @@ class QuerySummary:
             applies.
         last_batch: the id of the last batch committed in this run; None if there was none.
         output_rows: the number of rows written; None if the sink does not report it (any `foreachBatch`).
-        late_rows: the number of rows dropped because they arrived after the watermark had passed their event
-            time; None without a watermark. An aggregation drops groups of rows: for these, the least possible
-            number of rows, or the number of dropped rows plus groups if `late_rows_at_most` is None.
-        late_rows_at_most: the largest possible number of dropped rows. Equal to `late_rows` if that is exact;
+        late_rows: the number of rows that were dropped because the watermark had passed their event time;
+            None without a watermark. Spark counts the groups that an aggregation drops, not their rows. For
+            such a query this is the least possible number of rows; if `late_rows_at_most` is None, it is the
+            number of dropped rows and groups.
+        late_rows_at_most: the largest possible number of dropped rows; equal to `late_rows` if that is exact.
             None if there is no upper bound.
         late_batches: the number of batches that dropped rows.
         late_seconds: how many seconds the earliest row of these batches was behind the watermark.

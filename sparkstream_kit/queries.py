@@ -11,7 +11,6 @@ import inspect
 import logging
 import os
 import re
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -28,12 +27,10 @@ from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.batch import begin, hand_over, keep_printed
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.queries import Started, note, stop_unknown
-from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, plan_empty_batch
 from sparkstream_kit.checkpoints.guard import Query, guard
 from sparkstream_kit.checkpoints.logs import at_hand
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
-from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.sinks.base import Opening, rewind_notes
 
 if TYPE_CHECKING:
@@ -86,7 +83,7 @@ def _planned(asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str
     begins = [("mode", query.mode), *(("sink", said) for said in _sinks(sink))]
     if carried:
         return Planned(query.name, (*begins, *carried, ("trigger", _when(trigger))))
-    with guard(query, location, dry_run=True) as guarded:
+    with query.in_force(), guard(query, location, dry_run=True) as guarded:
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(query.frame)
         elif sink.open is not None:
@@ -127,7 +124,7 @@ def _progress(location: Place | None, logs: Logs | None) -> str:
         return "a temporary one, removed at the end"
     if logs is None:
         return f"{location} (out of reach from here)"
-    return f"{location} ({'new' if logs.done < 0 else f'it goes on after batch {logs.done}'})"
+    return f"{location} ({'new' if logs.done < 0 else f'resumes after batch {logs.done}'})"
 
 
 # An entry of `Sink.writes_to` that names a path; the group is the path.
@@ -136,9 +133,6 @@ _WRITTEN = re.compile(r"(?:folder |file |Delta table |table .* in sqlite[^:]*://
 _log = logging.getLogger(__name__)
 
 _TRIGGERS = [*inspect.signature(DataStreamWriter.trigger).parameters][1:]  # realTime from Spark 4.2 on
-# A start changes settings of the session for a moment, so two threads must not start queries at once.
-_one_at_a_time = threading.RLock()
-_ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
 _FLAGS = ("availableNow", "once")  # triggers whose value is True instead of a duration
 
 
@@ -178,7 +172,8 @@ def start(
         allow_changed_query: accept a checkpoint that a different query wrote, and keep its state; or one
             that has read other folders, in which case the new folders are read from the start.
         moved: folders of input files that have moved since the checkpoint was written, as {old: new}. The
-            checkpoint is changed to the new paths, so that no file is read again.
+            checkpoint is changed to the new paths, so that no file is read again; with `continues`, the new
+            checkpoint gets them.
         dry_run: make all checks, start nothing and leave nothing behind. On Spark Connect, whether Spark
             allows the plan in this output mode is only found out at a real start.
         **trigger: one of Spark's own trigger keywords: `processingTime="5 seconds"` (or a `timedelta`),
@@ -219,7 +214,8 @@ def start(
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
     asked = _Asked(Query(frame, name, mode, allow_changed_query, moved or {}), sink, location)
     with _starting(asked):
-        _refuse_own_input(asked)
+        with asked.query.in_force():
+            _refuse_own_input(asked)
         carried = () if continues is None else _carry_over(asked, continues, dry_run=dry_run)
         if dry_run:
             return _planned(asked, trigger, carried)  # type: ignore[return-value]
@@ -276,18 +272,16 @@ def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple
             sink.open(frame, old, Opening(makes=makes))
         plan.check_mode(frame, asked.query.mode)
 
-    changed = replace(asked.query, allow_changed=False, moved={})
     old = locate(frame.sparkSession, continues)
-    return evolve(changed, sink.writes_to, check_sink, place, old, dry_run=dry_run)
+    return evolve(asked.query, sink.writes_to, check_sink, place, old, dry_run=dry_run)
 
 
 @contextmanager
 def _starting(asked: _Asked) -> Iterator[None]:
-    """Serialise starts, apply the query's state-store settings, and turn Spark's refusals into one line."""
+    """Turn Spark's refusals in a block into one line."""
     query = asked.query
     try:
-        with _one_at_a_time, in_force(query.spark, _state_store(query.frame)):
-            yield
+        yield
     except Exception as err:
         if known := missing_source(err) or wrong_event_time(err):
             raise InvalidInputError(known) from None
@@ -308,7 +302,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
     sink, location, spark = asked.sink, asked.location, asked.query.spark
     columns = [list(each) for each in frame.dtypes]
     writes = {"sinks": rewind_notes(sink), "targets": list(sink.writes_to), "columns": columns}
-    with guard(asked.query, location, writes=writes) as guarded:
+    with asked.query.in_force(), guard(asked.query, location, writes=writes) as guarded:
         if guarded.logs is not None:
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
         realtime = sink.realtime if "realTime" in trigger else None
@@ -360,26 +354,12 @@ def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: b
             asked.location.write(f"offsets/{number}", text)
     elif is_being_drained(logs):
         _log.warning(
-            "query %s: it was cut off while it wrote its last windows; now it writes them, and reads no more",
+            "query %s: its drain was interrupted; finishing it now, then stopping",
             asked.query.name,
         )
     else:
         return trigger
     return {"once": True}
-
-
-def _state_store(frame: DataFrame) -> dict[str, str]:
-    """Return the state-store settings that a query with `transformWithState` needs; none for other queries.
-
-    Spark refuses such a query without RocksDB. With state encoded in Avro, the next version of the job can
-    add fields, but Spark supports Avro for no other stateful operator, so it is used only if there is none.
-    https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
-    """
-    if not plan.has(frame, "TransformWithState"):
-        return {}
-    rocksdb = {STATE_STORE: STATE_STORES["rocksdb"]}
-    others = plan.has(frame, "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join")
-    return rocksdb if others else rocksdb | {_ENCODING: "avro"}
 
 
 def _trigger(given: dict[str, Any]) -> dict[str, Any]:

@@ -193,6 +193,7 @@ class _Run:
         told: the functions to call with the progress of each batch.
         idle: as for `run`.
         max_batches: as for `run`.
+        keep: keeps the summary if a function of `told` raises.
         before: the summary to continue, for the last batch of a query that has been run before.
     """
 
@@ -204,12 +205,15 @@ class _Run:
         *,
         idle: float | None = None,
         max_batches: int | None = None,
+        keep: Callable[..., object] = lambda *_: None,
         before: QuerySummary | None = None,
     ) -> None:
         self._inbox = inbox
         self._told = told
         self._idle = idle
         self._max_batches = max_batches
+        self._keep = keep
+        self._raised: BaseException | None = None  # by a function of `told`
         self._by_run_id = {str(query.runId): _Watched(query, before) for query in queries}
         self._queries = list(self._by_run_id.values())
         self._last_row = self._next_look = inbox.started
@@ -224,6 +228,7 @@ class _Run:
 
         Raises:
             QueryFailed: a query failed or did not stop, or the JVM ended by itself.
+            BaseException: what a function of `told` has raised, once the queries have stopped.
         """
         manager = spark_queries.manager(self._queries[0].query)
         listener = spark_queries.ProgressTo(self._inbox, set(self._by_run_id))
@@ -250,11 +255,7 @@ class _Run:
         self._catch_up()
         self._look_at_the_end()
         close_ended()
-        try:
-            summary = self._summarise(ended_by)
-        finally:
-            for each in self._queries:
-                spark_queries.forget(each.query)
+        summary = self._summarise(ended_by)
         if stuck:
             raise QueryFailed(
                 f"query {', '.join(each.name for each in stuck)}",
@@ -363,8 +364,12 @@ class _Run:
         if each.sockets is None:
             each.sockets = plan.sockets_in(" ".join(source.description for source in progress.sources))
         spark_queries.bring_printed(each.query)
-        for tell in self._told:
-            tell(progress)
+        try:
+            for tell in self._told:
+                tell(progress)
+        except BaseException as err:  # noqa: BLE001 - raised again, once there is a summary
+            self._raised, self._told = err, []
+            self._inbox.post("stop", "failure")
 
     def _catch_up(self) -> None:
         """Record batches without an event: those from before the run, and the last ones of ended queries."""
@@ -387,14 +392,18 @@ class _Run:
             tuple(f"query {name}: {line}" for line, name in self._warnings.items()),
         )
         failed = [(each, error) for each in self._queries if (error := each.query.exception()) is not None]
+        failed.sort(key=lambda found: found[0] is not self._failed)
+        for each, error in failed if self._raised else failed[1:]:
+            _log.error("query %s failed, too: %s", each.name, errors.innermost_cause(error))
+        if self._raised is not None:
+            self._keep(summary, errors.innermost_cause(self._raised))
+            raise self._raised
         if not failed and ended_by == shutdown.BY_ITSELF:
             names = ", ".join(each.name for each in self._queries)
             raise QueryFailed(f"query {names}", shutdown.ENDED, summary)
         if not failed:
             return summary
-        (first, cause), *others = sorted(failed, key=lambda found: found[0] is not self._failed)
-        for each, error in others:
-            _log.error("query %s failed, too: %s", each.name, errors.innermost_cause(error))
+        first, cause = failed[0]
         raise first.failure(cause, summary) from cause
 
 
@@ -490,9 +499,10 @@ def run(
                     view = watching(queries, stop=stop, show=show, ui=ui, record=record)
                     told.insert(0, faces.enter_context(view))
                 refused.pop_all()
-            summary = _Run(queries, inbox, told, idle=idle, max_batches=max_batches).to_end(grace)
+            begun = partial(_Run, inbox=inbox, told=told, keep=keep)
+            summary = begun(queries, idle=idle, max_batches=max_batches).to_end(grace)
             if summary.ended_by == "end of input":
-                summary = _drained(summary, drains, told, grace)
+                summary = _drained(summary, drains, begun, grace)
             return keep(summary)
         except (Py4JError, OSError) as err:
             if not shutdown.jvm_has_ended(err):
@@ -501,7 +511,7 @@ def run(
 
 
 @contextmanager
-def _summary_kept(path: str | Path | None) -> Iterator[Callable[[RunSummary], RunSummary]]:
+def _summary_kept(path: str | Path | None) -> Iterator[Callable[..., RunSummary]]:
     """Yield a function that appends a summary to a file, if one is given, and returns the summary.
 
     If the block raises QueryFailed, the summary that the exception carries is appended, with the error.
@@ -556,22 +566,22 @@ def _drain_of(query: StreamingQuery) -> spark_queries.Drain:
 
 
 def _drained(
-    summary: RunSummary, drains: list[spark_queries.Drain], told: list[_OnBatch], grace: float
+    summary: RunSummary, drains: list[spark_queries.Drain], begun: Callable[..., _Run], grace: float
 ) -> RunSummary:
     """Run the last batch of each query that may have windows to close, and add it to the summary.
 
     Args:
         summary: the summary so far.
         drains: for each query, in the order of the summary, the function that starts its last batch.
-        told: the functions to call with the progress of each batch.
+        begun: makes the `_Run` of the last batch, which the limits of the whole run end, too.
         grace: as for `run`.
     """
     finished = list(summary.queries)
     for number, drain in enumerate(drains):
         query, done = drain(), finished[number]
         if query is not None:
-            last = _Run((query,), _waiting.Inbox(), told, before=done).to_end(grace)
-            done, seconds = last.queries[0], summary.seconds + last.seconds
+            last = begun((query,), before=done).to_end(grace)
+            done, seconds = last.queries[0], last.seconds
             warnings = tuple(dict.fromkeys([*summary.warnings, *last.warnings]))
             summary = replace(summary, ended_by=last.ended_by, seconds=seconds, warnings=warnings)
         is_through = summary.ended_by == "end of input"

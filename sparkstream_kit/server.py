@@ -32,7 +32,7 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -129,9 +129,11 @@ def serve(port: int = PORT, profile: str = "local", connectors: Sequence[str] = 
 
     Raises:
         InvalidInputError: a server with another profile or without these connectors runs on the port, the
-            port is taken or not allowed, or the server does not start within 2 minutes.
+            port is taken or not allowed, the server does not start within 2 minutes, or this is not Linux.
     """
     check(serve, locals())
+    if not sys.platform.startswith("linux"):
+        raise InvalidInputError("sparkstream serve needs Linux, where /proc shows whether its server runs")
     if not _FIRST_PORT <= port <= _LAST_PORT:
         raise InvalidInputError(f"port must be from {_FIRST_PORT} to {_LAST_PORT}, not {port}")
     settings = profiles.read_profile(profile)
@@ -235,16 +237,16 @@ def _reserved(port: int) -> Iterator[list[int]]:
     taken = InvalidInputError(f"port {port} is taken by another program; give another port")
     if _answers(port):
         raise taken
-    try:
-        held = socket.socket(socket.AF_INET6)
-        held.bind(("::1", port))
-    except OSError as err:
-        if err.errno == errno.EADDRINUSE:
-            raise taken from None
-        yield []  # this machine has no IPv6
-        return
-    with held:
-        yield [held.fileno()]
+    with ExitStack() as held:
+        inherited = []
+        try:
+            own = held.enter_context(socket.socket(socket.AF_INET6))
+            own.bind(("::1", port))
+            inherited = [own.fileno()]
+        except OSError as err:
+            if err.errno == errno.EADDRINUSE:
+                raise taken from None
+        yield inherited  # without IPv6 on this machine, none
 
 
 def _clear(folder: Path) -> None:

@@ -19,7 +19,7 @@ from sparkstream_kit._spark.queries import files, records_behind, times_computed
 from sparkstream_kit.progress import QuerySummary, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pyspark.sql.streaming.listener import StreamingQueryProgress
 
@@ -45,25 +45,33 @@ class Record:
         at: the time when the batch began.
         seconds: the duration of the batch.
         rows: the number of rows that the batch read.
-        backlog: the unread input of all sources: the number of files that no batch had read when this batch
-            had ended, plus the number of unread Kafka records when it was planned. None if neither is known.
+        files_waiting: the number of files that no batch had read when this batch had ended; None if it is not
+            known.
         state_rows: the number of rows in the state store after the batch; None without state.
         partitions: the number of partitions of that state; None without state.
         watermark: the watermark in force during the batch; None without a watermark, and before it has moved.
         has_watermark: whether the query has a watermark.
         files: the number of files that the query has read in all of its batches; None if it is not known.
+        records_behind: the number of Kafka records that were unread when the batch was planned; None for a
+            query without Kafka.
     """
 
     batch: int
     at: datetime
     seconds: float
     rows: int
-    backlog: int | None
+    files_waiting: int | None
     state_rows: int | None
     partitions: int | None
     watermark: datetime | None
     has_watermark: bool
     files: int | None = None
+    records_behind: int | None = None
+
+    @property
+    def backlog(self) -> int | None:
+        """The files that wait; if they are not known, the unread Kafka records."""
+        return self.records_behind if self.files_waiting is None else self.files_waiting
 
 
 def record(progress: StreamingQueryProgress) -> Record:
@@ -84,19 +92,19 @@ def record(progress: StreamingQueryProgress) -> Record:
     watermark = moment(progress.eventTime.get("watermark"))
     of_files = [each for source in progress.sources if (each := files(source)) is not None]
     behind = [number for source in progress.sources if (number := records_behind(source)) is not None]
-    waiting = [each[0] for each in of_files] + behind
     states = progress.stateOperators
     return Record(
         batch=progress.batchId,
         at=datetime.fromisoformat(progress.timestamp),
         seconds=progress.durationMs.get("triggerExecution", 0) / 1000,
         rows=progress.numInputRows,
-        backlog=sum(waiting) if waiting else None,
+        files_waiting=sum(each[0] for each in of_files) if of_files else None,
         state_rows=sum(state.numRowsTotal // times_computed(state) for state in states) if states else None,
         partitions=max(state.numShufflePartitions for state in states) if states else None,
         watermark=watermark if watermark and watermark > EPOCH else None,
         has_watermark=watermark is not None,
         files=sum(each[1] for each in of_files) if of_files else None,
+        records_behind=sum(behind) if behind else None,
     )
 
 
@@ -120,9 +128,10 @@ def verdicts(
     Returns:
         The findings, empty if all is well. The rules:
 
-        - The query falls behind: its backlog has grown by more than a fifth; if the backlog is files, also by
-            at least the number of files that a batch reads. (Spark's rates do not show this: if a limit
-            restricts each batch, rows are read as fast as they are processed.)
+        - The query falls behind: the backlog of its files, or that of its Kafka records, has grown by more
+            than a fifth; that of files also by at least the number of files that a batch reads. (Spark's
+            rates do not show this: if a limit restricts each batch, rows are read as fast as they are
+            processed.)
         - The query is busy all the time: batches follow one another without a pause, and a backlog of two
             batches or more does not shrink.
         - The query is slower than its trigger: batches take longer than `interval`; or it has little room:
@@ -226,17 +235,15 @@ def _time(seconds: float) -> str:
 
 def _falling_behind(last: list[Record]) -> Verdict | None:
     """Find out whether the backlog grows."""
-    waits = [each.backlog for each in last if each.backlog is not None]
-    if len(waits) < _FEWEST:
-        return None
-    before, now = _thirds(waits)
-    if now <= _GROWN * before or now < 1 or now - before < (_files_of_a_batch(last) or 0):
-        return None
-    return Verdict(
-        "bad",
-        f"falling behind: over {len(waits)} batches, its backlog has grown from {before:,.0f} "
-        f"to {now:,.0f} {_unit(last)}; give it more cores, or allow more in a batch",
-    )
+    for waits, unit, of_a_batch in _backlogs(last):
+        before, now = _thirds(waits)
+        if now > _GROWN * before and now >= 1 and now - before >= of_a_batch:
+            return Verdict(
+                "bad",
+                f"falling behind: over {len(waits)} batches, its backlog has grown from {before:,.0f} "
+                f"to {now:,.0f} {unit}; give it more cores, or allow more in a batch",
+            )
+    return None
 
 
 def _slow(last: list[Record], interval: float | None) -> Verdict | None:
@@ -263,18 +270,16 @@ def _busy(records: Sequence[Record], last: list[Record]) -> Verdict | None:
     """
     work = sum(each.seconds for each in records)
     time = (records[-1].at - records[0].at).total_seconds() + records[-1].seconds
-    waits = [each.backlog for each in last if each.backlog is not None]
-    if work < _BUSY * time or len(waits) < _FEWEST:
-        return None
-    (before, now), rows = _thirds(waits), median(each.rows for each in last)
-    if now < before or waits[-1] < 2 * (_files_of_a_batch(last) or rows):
-        return None
-    return Verdict(
-        "warn",
-        f"busy all the time: over {len(last)} batches, each began when the one before had ended, and "
-        f"{waits[-1]:,} {_unit(last)} wait, no fewer than before; give it more cores, or allow more in a "
-        "batch",
-    )
+    for waits, unit, of_a_batch in _backlogs(last) if work >= _BUSY * time else ():
+        before, now = _thirds(waits)
+        if now >= before and waits[-1] >= 2 * (of_a_batch or median(each.rows for each in last)):
+            return Verdict(
+                "warn",
+                f"busy all the time: over {len(last)} batches, each began when the one before had ended, and "
+                f"{waits[-1]:,} {unit} wait, no fewer than before; give it more cores, or allow more in a "
+                "batch",
+            )
+    return None
 
 
 def _thirds(values: Sequence[float]) -> tuple[float, float]:
@@ -283,15 +288,20 @@ def _thirds(values: Sequence[float]) -> tuple[float, float]:
     return median(values[:third]), median(values[-third:])
 
 
-def _unit(last: list[Record]) -> str:
-    """Return the unit in which the backlog is counted."""
-    return "records" if last[-1].files is None else "files"
+def _backlogs(last: list[Record]) -> Iterator[tuple[list[int], str, float]]:
+    """Yield the backlog in files, and that in Kafka records, if it is known of enough batches.
 
-
-def _files_of_a_batch(last: list[Record]) -> float | None:
-    """Return the mean number of files that a batch reads; None if it is not known."""
-    known = [each.files for each in last if each.files is not None]
-    return (known[-1] - known[0]) / (len(known) - 1) if len(known) > 1 else None
+    Yields:
+        The values; their unit; and how many of it a batch reads on average, 0 if that is not known.
+    """
+    read = [each.files for each in last if each.files is not None]
+    files = (read[-1] - read[0]) / (len(read) - 1) if len(read) > 1 else 0
+    for values, unit, of_a_batch in (
+        ([each.files_waiting for each in last], "files", files),
+        ([each.records_behind for each in last], "records", 0),
+    ):
+        if len(known := [each for each in values if each is not None]) >= _FEWEST:
+            yield known, unit, of_a_batch
 
 
 def _growing_state(last: list[Record], mode: str | None) -> Verdict | None:
@@ -308,7 +318,7 @@ def _growing_state(last: list[Record], mode: str | None) -> Verdict | None:
     return Verdict(
         "warn",
         f"its state grows without a watermark, over {len(rows)} batches from {rows[0]:,} to {rows[-1]:,} "
-        f"rows; if new keys never end, it will not fit some day: {fix}",
+        f"rows; new keys will exhaust memory: {fix}",
     )
 
 

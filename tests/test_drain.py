@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from typing import Any
 
 import pytest
 from conftest import refusal
@@ -10,6 +11,7 @@ from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start, state, windows
+from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import drain
 from sparkstream_kit.checkpoints.logs import Logs
@@ -94,6 +96,26 @@ def test_drained_windows_are_those_of_a_batch(spark, tmp_path, transform, store,
 
 
 @pytest.mark.slow
+def test_a_stop_file_ends_a_drain_too(spark, tmp_path):
+    land(tmp_path / "in", ROWS)
+    rows = by_window(sources.json(spark, str(tmp_path / "in"), schema=SCHEMA))
+    how: dict[str, Any] = {"name": "ends", "checkpoint": tmp_path / "ckpt", "availableNow": True}
+    query = start(rows, sinks.batch_files(tmp_path / "out"), **how)
+    known = spark_queries.started(query)
+    assert known.drain is not None
+
+    def drain(again=known.drain):
+        (tmp_path / "stop").touch()
+        return again()
+
+    spark_queries.note(query, known._replace(drain=drain))
+    summary = run(query, drain=True, stop_file=tmp_path / "stop", run_for=600)
+    assert summary.ended_by == f"stop file {tmp_path / 'stop'}"
+    run(start(rows, sinks.batch_files(tmp_path / "out"), **how))  # finishes the last batch
+    assert written(spark, tmp_path) == batch(spark, tmp_path, by_window)
+
+
+@pytest.mark.slow
 def test_what_a_key_is_known_by_does_not_wait(spark, tmp_path):
     land(tmp_path / "in", ROWS)
 
@@ -147,7 +169,7 @@ def test_a_drain_that_was_cut_off_is_finished_before_new_input_is_read(spark, tm
     forget_commit(tmp_path / "ckpt")
     land(tmp_path / "in", [(1810, "a", 1)], files=1)
     summary = ended(spark, tmp_path, by_window, drain=True)
-    assert "it was cut off while it wrote its last windows; now it writes them, and" in caplog.text
+    assert "query ends: its drain was interrupted; finishing it now, then stopping" in caplog.text
     assert (summary.queries[0].batches, summary.queries[0].input_rows) == (1, 0)
     assert written(spark, tmp_path) == whole
 

@@ -55,7 +55,7 @@ def test_it_goes_on_where_the_checkpoint_stands_and_leaves_it_as_it_is(lines, tm
     run(start(lines, sink, **how))
     before = tree(tmp_path)
     planned = start(lines, sink, dry_run=True, **how)
-    assert f"checkpoint {tmp_path}/ckpt (it goes on after batch 0)" in str(planned)
+    assert f"checkpoint {tmp_path}/ckpt (resumes after batch 0)" in str(planned)
     assert "trigger    availableNow=True" in str(planned)
     assert tree(tmp_path) == before
     run(start(lines, sink, **how))  # the lock is free

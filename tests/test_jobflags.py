@@ -216,7 +216,9 @@ def test_flags_become_keywords_of_start_and_run():
     args = parse("/", "--checkpoint", "c", "--trigger", "1 minute", "--run-for", "1", "--stop-file", "end")
     assert jobflags.for_start(args) == {"checkpoint": "c", "processingTime": "1 minute"}
     assert jobflags.for_run(args) == {"run_for": 1.0, "idle": None, "stop_file": "end"}
-    assert jobflags.for_run(parse("/", "--ui"))["ui"] == 0
+    assert jobflags.for_run(parse("/", "--ui"))["ui"] == 0, "any free port"
+    assert jobflags.for_run(parse("/", "--ui", "8080"))["ui"] == 8080
+    assert "ui" not in jobflags.for_run(parse("/"))
     assert jobflags.for_run(parse("/", "--summary-json", "runs.jsonl"))["summary_json"] == "runs.jsonl"
 
 

@@ -461,6 +461,9 @@ def test_a_summary_is_kept_for_programs_also_that_of_a_failure(words, tmp_path, 
     query = start(words, sinks.memory("refused"), mode="complete")
     said = refusal(run, query, summary_json=tmp_path / "none" / "x")
     assert re.search(r"cannot write the summary .*/none/x \(No such file or directory\); give another", said)
+    query = start(words, sinks.memory("refused"), mode="complete")
+    assert "no checkpoint that can be written" in refusal(run, query, summary_json=kept, drain=True)
+    assert not kept.exists(), "a refusal leaves no empty file"
     run(start(words, sinks.memory("kept"), mode="complete", availableNow=True), summary_json=kept)
     bad = start(words, sinks.foreach_batch(fail), name="bad", mode="complete")
     with pytest.raises(QueryFailed) as failed:
@@ -522,6 +525,18 @@ def test_an_error_in_on_batch_stops_the_query(spark, words):
     with pytest.raises(LookupError, match="mine"):
         run(query, on_batch=broken)
     assert not query.isActive
+
+
+def test_the_summary_is_kept_when_on_batch_raises(words, tmp_path):
+    def broken(_):
+        raise LookupError("mine")
+
+    query, kept = start(words, sinks.memory("kept_so_far"), mode="complete"), tmp_path / "runs.jsonl"
+    with pytest.raises(LookupError, match="mine"):
+        run(query, on_batch=broken, summary_json=kept)
+    [line] = map(json.loads, kept.read_text("utf-8").splitlines())
+    assert (line["ended_by"], line["error"]) == ("failure", "LookupError: mine")
+    assert line["queries"][0]["batches"] >= 1
 
 
 def no_such_method():

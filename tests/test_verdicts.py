@@ -74,7 +74,7 @@ def test_the_trigger_s_interval(interval, level, text):
     ],
 )
 def test_what_waits(backlog, text):
-    batches = [replace(each, backlog=backlog(n)) for n, each in enumerate(recorded("action_windows"))]
+    batches = [replace(each, records_behind=backlog(n)) for n, each in enumerate(recorded("action_windows"))]
     assert [each[: len(text or "")] for each in said(batches)] == ([text] if text else [])
 
 
@@ -123,6 +123,22 @@ def test_a_backlog_is_read_out_of_files_and_kafka():
     assert record(progress(sources=[source])).backlog is None
 
 
+def test_files_and_records_are_counted_apart():
+    of_kafka = TOLD[0]["sources"][0] | {"endOffset": {"sales": {"0": 10}}}
+    of_kafka["metrics"] = {"avgOffsetsBehindLatest": "5000"}
+    both = [progress(each | {"sources": [*each["sources"], of_kafka]}) for each in FILES]
+    batches = [record(each) for each in both]
+    assert [(each.files_waiting, each.records_behind) for each in batches[:2]] == [(29, 5000), (28, 5000)]
+    grow = [replace(each, records_behind=5000 + 500 * n) for n, each in enumerate(batches)]
+    assert said(grow)[0].startswith(
+        "falling behind: over 13 batches, its backlog has grown from 5,750 to 10,250"
+    )
+    assert "records; give it more cores" in said(grow)[0]
+    fewer = [replace(each, records_behind=9000 - 500 * n) for n, each in enumerate(batches)]
+    grow = [replace(each, files_waiting=10 + 10 * n) for n, each in enumerate(fewer)]
+    assert "its backlog has grown from 25 to 115 files; give it" in said(grow)[0]
+
+
 def test_no_test_makes_up_a_metric():
     root = Path(__file__).parent
     texts = [path.read_text("utf-8") for path in (*root.rglob("*.py"), *root.rglob("*.jsonl"))]
@@ -149,12 +165,12 @@ BUSY = "busy all the time: over 25 batches, each began when the one before had e
 @pytest.mark.parametrize(
     ("columns", "level", "text"),
     [
-        ({"backlog": lambda n: 90 - n}, None, ""),  # it is catching up
-        ({"backlog": lambda _: 90}, "warn", f"{BUSY}, and 90 files wait, no fewer than before; give"),
-        ({"backlog": lambda n: 12 + 5 * n}, "bad", "falling behind: over 25 batches, its backlog has"),
-        ({"backlog": lambda n: n % 2}, None, ""),  # each batch reads all that has landed meanwhile
-        ({"backlog": lambda _: None, "files": lambda _: None}, None, ""),
-        ({"backlog": lambda _: 0, "seconds": lambda n: 1 + n / 5}, None, ""),
+        ({"files_waiting": lambda n: 90 - n}, None, ""),  # it is catching up
+        ({"files_waiting": lambda _: 90}, "warn", f"{BUSY}, and 90 files wait, no fewer than before; give"),
+        ({"files_waiting": lambda n: 12 + 5 * n}, "bad", "falling behind: over 25 batches, its backlog has"),
+        ({"files_waiting": lambda n: n % 2}, None, ""),  # each batch reads all that has landed meanwhile
+        ({"files_waiting": lambda _: None, "files": lambda _: None}, None, ""),
+        ({"files_waiting": lambda _: 0, "seconds": lambda n: 1 + n / 5}, None, ""),
     ],
 )
 def test_busy_all_the_time(columns, level, text):
@@ -169,7 +185,7 @@ def test_busy_all_the_time(columns, level, text):
 
 def test_a_file_more_is_not_falling_behind():
     batches = recorded("action_windows")
-    few = [replace(each, backlog=4 + n // 8, files=5 * n) for n, each in enumerate(batches)]
+    few = [replace(each, files_waiting=4 + n // 8, files=5 * n) for n, each in enumerate(batches)]
     assert said(few) == [], "less than a batch reads"
 
 

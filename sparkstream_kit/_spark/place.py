@@ -35,8 +35,7 @@ class Place:
 
     The methods take names relative to the folder, which may include subfolders, such as `offsets/7`. This
     base class stands for a folder that only a Spark Connect server reaches: a file can be read there, by a
-    Spark job, but not listed, written, renamed or removed. `Here` and `There` say what each
-    of the methods does that are refused here.
+    Spark job, but not listed, written, renamed or removed; see `Here` and `There` for these methods.
 
     Attributes:
         text: the path in the form in which Spark is given it.

@@ -166,12 +166,14 @@ class Started(NamedTuple):
     logs: Any = None
 
 
+# In errors of Spark Connect: the session, the query or the server has ended, or this client is closed.
+_ENDED = re.compile(r"INVALID_HANDLE\.SESSION|STREAMING_QUERY_(NOT_FOUND|RUN_ID)|UNAVAILABLE|closed channel")
 _WAIT_AGAIN = 1.0  # seconds until the next attempt after a wait has failed
 _listening = threading.Lock()  # one thread at a time adds or removes listeners
 _TABLES = ("memory", "view")  # kinds of targets that are tables: those of `sinks.memory` and `sinks.latest`
 _BEHIND = "avgOffsetsBehindLatest"  # a metric of Spark's Kafka source
 _FILES = ("filesWaiting", "filesRead")  # metrics that the kit adds to file sources; Spark has none for them
-_started: dict[str, Started] = {}  # by run id; until `forget`, or until the query is garbage-collected
+_started: dict[str, Started] = {}  # by run id, until the query is garbage-collected
 # By run id. This reference keeps a running query's entry in `_started` although the caller may have dropped
 # the query: a caller that gets the query from Spark's list of active queries needs the entry, too.
 _running: dict[str, StreamingQuery] = {}
@@ -198,10 +200,15 @@ def stop_unknown(spark: SparkSession, name: str) -> None:
 
 
 def is_active(query: StreamingQuery) -> bool:
-    """Return whether a query runs; False if its JVM or its session has ended."""
-    with suppress(Exception):
+    """Return whether a query runs; False if its JVM or its session has ended.
+
+    On Spark Connect a call can fail although the query runs: then it counts as running.
+    """
+    try:
         return query.isActive
-    return False
+    except Exception as err:  # noqa: BLE001 - whatever py4j or the client raises
+        said = f"{getattr(err, '_grpc_status_code', '')} {err}"
+        return not hasattr(query, "_jsq") and not _ENDED.search(said)
 
 
 def await_end(query: StreamingQuery) -> None:
@@ -215,12 +222,6 @@ def await_end(query: StreamingQuery) -> None:
         if not is_active(query):
             return
         time.sleep(_WAIT_AGAIN)
-
-
-def forget(query: StreamingQuery) -> None:
-    """Drop what `note` kept about a query; call it when the run is over."""
-    for kept in (_started, _running):
-        kept.pop(str(query.runId), None)
 
 
 def started(query: StreamingQuery) -> Started:

@@ -17,6 +17,8 @@ from sparkstream_kit.checkpoints import lock, logs
 from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError
 
+_ORIGIN = f"{KIT}/copied-from"  # the checkpoints of which this one is a copy, a path on each line
+
 
 def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Path:
     """Copy a checkpoint that no query uses; the copy appears whole or not at all.
@@ -70,12 +72,22 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
         point_at(temporary, copy)
         if new_id:
             logs.replace(temporary / "metadata", json.dumps({"id": str(uuid.uuid4())}))
+        with (temporary / _ORIGIN).open("a", encoding="utf-8") as file:  # a copy of a copy names both
+            file.write(f"{root.absolute()}\n")
         temporary.rename(copy)
     except (OSError, shutil.Error) as err:
         raise InvalidInputError(f"cannot copy {source} to {target}: {err}") from err
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return copy
+
+
+def copied_from(root: Path) -> list[Path]:
+    """Return the checkpoints of the same query of which a checkpoint is a copy, as far as they exist."""
+    file = root / _ORIGIN
+    origins = [Path(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
+    there = [each for each in origins if (each / "metadata").exists() and not each.samefile(root)]
+    return [each for each in there if logs.query_id(each / "metadata") == logs.query_id(root / "metadata")]
 
 
 def point_at(written: Path, copy: Path) -> None:

@@ -41,13 +41,13 @@ from sparkstream_kit._spark.batch import begin
 from sparkstream_kit._spark.place import Here, refuse_many_disks, statuses
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints.check import damage
-from sparkstream_kit.checkpoints.clone import point_at
+from sparkstream_kit.checkpoints.clone import copied_from, point_at
 from sparkstream_kit.checkpoints.drain import END, drained, plan_empty_batch
 from sparkstream_kit.checkpoints.fingerprint import differences
 from sparkstream_kit.checkpoints.guard import GO_ON, KEPT, Query, Topics, continued, offsets_in
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, query_id, versioned, write_note
-from sparkstream_kit.checkpoints.moved import bases, find_moves
+from sparkstream_kit.checkpoints.moved import Move, bases, find_moves, renamed, rewrite
 from sparkstream_kit.checkpoints.show import count
 from sparkstream_kit.errors import InvalidInputError, innermost_cause, said_by_spark
 
@@ -68,14 +68,15 @@ _MOST_BYTES = 256 << 20
 _MOST_FILES = 2_000
 _MOST_RECORDS = 1_000_000
 
-# A changelog holds only the changes of one batch, and only a whole state can be renumbered.
-_WHOLE_STATES = {"spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false"}
-
 # By default Delta refuses to read a version that is older than its retention, also if all files are there.
 _OLD_VERSIONS = {"spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false"}
 
-# A file that has gone fails a build, also where the session says to go on without it.
-_ALL_FILES = {"spark.sql.files.ignoreMissingFiles": "false"}
+# The settings of a build. A changelog holds only the changes of one batch, and only a whole state can be
+# renumbered. A file that has gone fails a build, also where the session says to go on without it.
+_BUILD = {
+    "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false",
+    "spark.sql.files.ignoreMissingFiles": "false",
+}
 
 # The offset, as Spark's text, up to which each source is read, by the name of its log; None: nothing is read.
 _Ends = dict[str, str | None]
@@ -109,9 +110,10 @@ def evolve(
 
     Raises:
         InvalidInputError: a checkpoint is not on a local path; the old one is in use, damaged, drained, has
-            no committed batch or was continued elsewhere; the query reads other sources than before, named
-            ones, or ones that are neither files, Kafka topics nor Delta tables; some of the input no longer
-            exists; the rows in the target would not fit the new ones; or a batch of the build failed.
+            no committed batch, was continued elsewhere, or is a copy of another one whose query writes to the
+            same target; the query reads other sources than before, named ones, or ones that are neither
+            files, Kafka topics nor Delta tables; some of the input has changed or no longer exists; the rows
+            in the target would not fit the new ones; or a batch of the build failed.
     """
     if new.folder is None or old.folder is None:
         raise InvalidInputError(
@@ -124,17 +126,19 @@ def evolve(
     logs = Logs(checkpoint(old.folder))
     held = lock(changed.spark, old, changed.name, dry_run=dry_run)
     try:
-        check_sink(old, False)
-        build, differs = _checked(changed, targets, logs, new.folder)
+        with changed.in_force():
+            check_sink(old, False)
+            build, differs = _checked(changed, targets, logs, new.folder)
         if not differs:
             _log.warning(
                 "query %s keeps the same state as that of checkpoint %s (the code of UDFs is not compared): "
-                "it can go on there as it is",
+                "`continues=` is not needed",
                 changed.name,
                 old,
             )
         if not dry_run:
-            check_sink(old, True)  # the sink may restore a plan that the old checkpoint has lost
+            with changed.in_force():
+                check_sink(old, True)  # the sink may restore a plan that the old checkpoint has lost
             logs.again()
             build.make(new.folder)
         stands = ("continues", f"{old}, after batch {logs.done}")
@@ -149,7 +153,7 @@ def _is_made(new: Place, root: Path, old: Path) -> bool:
 
     Raises:
         InvalidInputError: it is the old checkpoint itself, belongs to another query, or is a folder with
-            other files.
+            other files; or the old checkpoint was taken up again since.
     """
     if root.resolve() == old.resolve():
         raise InvalidInputError(f"start(): continues={new} is the checkpoint itself; give a new folder")
@@ -158,6 +162,9 @@ def _is_made(new: Place, root: Path, old: Path) -> bool:
             raise InvalidInputError(
                 f"checkpoint {new} is of another query than {old}, which it is to continue; give a new folder"
             )
+        if (old / "metadata").exists() and not (old / CONTINUED).exists():
+            stale = f"checkpoint {old} was taken up again after {new} was built from it"
+            raise InvalidInputError(f"{stale}; remove {new}, and it is built anew")
         return True
     if any(file.is_file() and file != root / KIT / "lock" for file in root.rglob("*")):
         raise InvalidInputError(f"checkpoint {new} is a folder with other files; give a new folder")
@@ -173,6 +180,9 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
     spark, last = changed.spark, logs.done
     if over := damage(logs, whole=True) or drained(logs) or continued(logs, by=new):
         raise InvalidInputError(over)
+    if changed.allow_changed:
+        both = "allow_changed_query=True keeps the old state, and continues= builds a new one"
+        raise InvalidInputError(f"start(): {both}; leave one of them out")
     if last < 0:
         raise _refusal(logs, "it has no committed batch")
     if logs.planned > last and logs.plan(logs.planned).watermark >= END:
@@ -180,11 +190,12 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
     inputs, kept, plan = changed.inputs, logs.note or {}, logs.plan(last)
     ends = _ends(logs, last)
     _check_sources(logs, inputs, ends)
-    find_moves(spark, logs, bases(spark, inputs), {})
+    again = "a new checkpoint, without continues="
+    moves = find_moves(spark, logs, bases(spark, inputs), changed.moved, again=again)
     _check_kinds(logs, inputs, ends)
     note = changed.described
     differs = differences(kept.get("fingerprint", ""), note["fingerprint"])
-    _check_target(changed, targets, kept, differs)
+    _check_target(changed, targets, kept, differs, logs.root)
     for key, what in KEPT.items():
         if key in plan.conf and (now := spark.conf.get(key)) != plan.conf[key]:
             differs.append(f"{what} {now} in place of {plan.conf[key]}")
@@ -193,12 +204,13 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
     batches: list[_Ends] = []
     pieces: list[_Piece] = []
     if note["fingerprint"]:
-        pieces, full = [piece for each in inputs for piece in _pieces(spark, logs, each, ends[each.log])], 1.0
+        read = (_pieces(spark, logs, each, ends[each.log], moves) for each in inputs)
+        pieces, full = [piece for each in read for piece in each], 1.0
         room = last + 1 - (plan.watermark > 0)
         while len(batches := _in_batches(pieces, full)) > room:
             full *= 2
     note |= {"topics": kept["topics"]} if "topics" in kept else {}
-    return Build(changed, logs, batches, note, _amounts(pieces)), differs
+    return Build(changed, logs, batches, note, _amounts(pieces), moves), differs
 
 
 def _refusal(logs: Logs, why: str) -> InvalidInputError:
@@ -243,13 +255,19 @@ def _kind(offset: str) -> str:
 
 
 def _check_target(
-    changed: Query, targets: Sequence[str], kept: dict[str, Any], differs: Sequence[str]
+    changed: Query, targets: Sequence[str], kept: dict[str, Any], differs: Sequence[str], old: Path
 ) -> None:
     """Refuse a target whose rows stay there and would not fit the rows to come.
 
-    Mode `complete` replaces all rows, so its targets always fit.
+    Mode `complete` replaces all rows, so its targets always fit. Also refuse a copy of a checkpoint whose
+    query writes to the same target: the two queries would be one to the sink, and take turns there.
     """
     same = {*kept.get("targets", targets)} & {*targets}
+    for first in copied_from(old) if same else ():
+        raise InvalidInputError(
+            f"checkpoint {old} is a copy of {first}, whose query writes to {min(same)}, too; give "
+            f"continues={str(first)!r}, or a new target; or remove {first}, if it is not used any more"
+        )
     if changed.mode == "complete" or not same:
         return
     columns = [list(each) for each in changed.frame.dtypes]
@@ -283,23 +301,29 @@ class _Piece(NamedTuple):
     unit: str
 
 
-def _pieces(spark: SparkSession, logs: Logs, source: Input, until: str | None) -> Iterator[_Piece]:
+def _pieces(
+    spark: SparkSession, logs: Logs, source: Input, until: str | None, moves: Sequence[Move]
+) -> Iterator[_Piece]:
     """Split the input that the old query has read from a source into pieces; refuse input that is lost."""
     if until is not None:
         split = _table if source.kind == "delta" else _records
-        yield from _files_read(logs, source.log) if source.path else split(spark, logs, source, until)
+        yield from _files_read(logs, source.log, moves) if source.path else split(spark, logs, source, until)
 
 
-def _files_read(logs: Logs, log: str) -> Iterator[_Piece]:
+def _files_read(logs: Logs, log: str, moves: Sequence[Move]) -> Iterator[_Piece]:
     """Yield a piece for each entry of a file source's log.
 
     Raises:
-        InvalidInputError: a file no longer exists, or Spark would misread a file because of its name.
+        InvalidInputError: a file no longer exists or has changed, or Spark would misread it because of its
+            name.
     """
     found = logs.inputs(log, until=logs.until(logs.done)[log])
-    if gone := [each for each in found if each.gone]:
-        lost = f"{len(gone):,} of the {count(len(found), 'file')} that it has read have gone"
-        raise _refusal(logs, f"{lost}, such as {gone[0].path}")
+    for move in moves:
+        found = [each._replace(uri=renamed(each.uri, move)) if move.log == log else each for each in found]
+    gone = [each for each in found if each.gone]
+    if lost := gone or [each for each in found if each.changed]:
+        some = f"{len(lost):,} of the {count(len(found), 'file')} that it has read have"
+        raise _refusal(logs, f"{some} {'gone' if gone else 'changed since'}, such as {lost[0].path}")
     sizes: dict[int, list[float]] = {}
     for each in found:
         if each.path and _files.is_pattern(each.path) and not _files.is_read_once(each.path):
@@ -406,6 +430,7 @@ class Build(NamedTuple):
             that keeps no state.
         note: the note about the query for the new checkpoint.
         read: the amount of input that the batches read, as text, such as "12 files".
+        moves: the rewrites of the logs of sources whose folders have moved.
     """
 
     changed: Query
@@ -413,6 +438,7 @@ class Build(NamedTuple):
     batches: Sequence[_Ends]
     note: dict[str, Any]
     read: str
+    moves: Sequence[Move]
 
     def __str__(self) -> str:
         if not self.batches:
@@ -428,6 +454,8 @@ class Build(NamedTuple):
             (made / KIT).mkdir(parents=True)
             if (old / "sources").exists():  # Delta tables have no log there
                 shutil.copytree(old / "sources", made / "sources")
+            for move in self.moves:
+                rewrite(Logs(made), move)
             shutil.copy(old / "metadata", made / "metadata")
             self._build(Logs(made))
             write_note(Here(str(made), made), self.note)
@@ -452,9 +480,8 @@ class Build(NamedTuple):
             (made.root / "commits").mkdir()
             made.replace(made.root / "commits" / str(last), "v1\n{}")
         elif first > 0:
-            with in_force(self.changed.spark, _WHOLE_STATES):
-                self._write_plan(made, 0, {})
-                self._run_planned(made)
+            self._write_plan(made, 0, {})
+            self._run_planned(made)
             _renumber(made.root, first - 1)
         for number, ends in enumerate(self.batches, first):
             self._write_plan(made.again(), number, ends)
@@ -463,7 +490,7 @@ class Build(NamedTuple):
             plan_empty_batch(made.again(), watermark)
             self._run_planned(made)
         file = made.root / "commits" / str(last)
-        version, commit = versioned(file, "v1", "v2")[:2]
+        version, commit = versioned(file, "v1", "v2", "v3")[:2]
         commit = json.dumps(json.loads(commit) | {"nextBatchWatermarkMs": following})
         made.replace(file, f"{version}\n{commit}")
         if old.planned > last:
@@ -472,19 +499,21 @@ class Build(NamedTuple):
             plan_empty_batch(made.again(), following)
 
     def _write_plan(self, made: Logs, number: int, ends: _Ends, watermark: int = 0) -> None:
-        conf, kept = self.changed.spark.conf, self.old.plan(self.old.done).conf
+        kept = self.old.plan(self.old.done).conf
+        with self.changed.in_force():
+            conf = {key: self.changed.spark.conf.get(key, value) for key, value in kept.items()}
         texts = {place: ends.get(each.log) or "-" for each in self.changed.inputs for place in each.places}
         query = {
             "batchWatermarkMs": watermark,
             "batchTimestampMs": int(time.time() * 1000),
-            "conf": {key: conf.get(key, value) for key, value in kept.items()},
+            "conf": conf,
         }
         lines = ["v1", json.dumps(query), *(texts[place] for place in sorted(texts))]
         (made.root / "offsets").mkdir(exist_ok=True)
         made.replace(made.root / "offsets" / str(number), "\n".join(lines))
 
     def _run_planned(self, made: Logs) -> None:
-        """Have Spark run the planned batch and discard its rows.
+        """Have Spark run the planned batch and discard its rows; other queries can start meanwhile.
 
         Raises:
             InvalidInputError: the batch was not committed.
@@ -492,7 +521,7 @@ class Build(NamedTuple):
         changed, why = self.changed, "the query was stopped"
         writer = changed.frame.writeStream.format("noop").queryName(changed.name).outputMode(changed.mode)
         writer = writer.option("checkpointLocation", _files.for_spark(made.root)).trigger(once=True)
-        with in_force(changed.spark, _ALL_FILES):
+        with changed.in_force(_BUILD):
             query = begin(writer)
         try:
             query.awaitTermination()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -24,7 +25,7 @@ from pyspark.errors import PySparkException
 
 from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.place import locate, refuse_many_disks
-from sparkstream_kit._spark.plan import inputs_of
+from sparkstream_kit._spark.plan import has, inputs_of
 from sparkstream_kit._spark.session import in_force, other_master
 from sparkstream_kit.checkpoints.check import damage, gone, unreadable
 from sparkstream_kit.checkpoints.drain import drained
@@ -40,7 +41,7 @@ from sparkstream_kit.checkpoints.logs import (
 from sparkstream_kit.checkpoints.lost import doubled
 from sparkstream_kit.checkpoints.moved import bases, find_moves, rewrite
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
-from sparkstream_kit.profiles import STATE_STORE
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CHECKPOINTS = "spark.sql.streaming.checkpointLocation"
+_one_at_a_time = threading.RLock()
+_ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
 _FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 
 # Settings that Spark takes from the checkpoint at a restart, whatever the session's values: key and name.
@@ -114,6 +117,28 @@ class Query:
     def spark(self) -> SparkSession:
         """The session of the query."""
         return self.frame.sparkSession
+
+    @contextmanager
+    def in_force(self, more: Mapping[str, str] | None = None) -> Iterator[None]:
+        """Apply within a block the settings that the query starts with; meanwhile no other query starts.
+
+        Spark starts a query with the settings that the session has, also those of another thread's block.
+
+        These are the state-store settings that `transformWithState` needs; none for other queries. Spark
+        refuses such a query without RocksDB. With state encoded in Avro, the next version of the job can add
+        fields, but Spark supports Avro for no other stateful operator, so it is used only if there is none.
+        https://spark.apache.org/docs/latest/streaming/structured-streaming-transform-with-state.html
+
+        Args:
+            more: further settings.
+        """
+        wanted = dict(more or {})
+        if has(self.frame, "TransformWithState"):
+            wanted[STATE_STORE] = STATE_STORES["rocksdb"]
+            if not has(self.frame, "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join"):
+                wanted[_ENCODING] = "avro"
+        with _one_at_a_time, in_force(self.spark, wanted):
+            yield
 
     @cached_property
     def inputs(self) -> list[Input]:
@@ -280,7 +305,7 @@ def continued(logs: Logs, by: Path | None = None) -> str | None:
         return None
     return (
         f"checkpoint {logs.root} was continued by a changed query on {new}; start that one. To go back to "
-        f"this one before the other has written a batch: remove {file}"
+        f"this one before the other has written a batch: remove {new} and {file}"
     )
 
 
@@ -298,7 +323,7 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
         raise InvalidInputError(
             f"checkpoint {logs.place} was written by a different query: {query.name} "
             f"{', and '.join(found)}. Give it a checkpoint of its own, and continues={str(logs.place)!r} to "
-            "go on where this one stands; or, to go on with the state that is there, allow_changed_query=True"
+            "resume from this one; or, to keep its state, allow_changed_query=True"
         )
     for key, what in KEPT.items() if query.described["fingerprint"] else ():
         stays, wanted = plan.conf.get(key), query.spark.conf.get(key)
@@ -369,7 +394,7 @@ def _leftovers(_query: Query, logs: Logs) -> Iterator[Answer]:
             checkpoint.remove(name)
 
     if left:
-        yield Change("what a start has left that was killed is removed", remove)
+        yield Change("leftovers of a killed start are removed", remove)
 
 
 def _has_its_folders(query: Query, logs: Logs) -> Iterator[Answer]:
@@ -431,7 +456,7 @@ def _topics(query: Query, logs: Logs) -> Iterator[Answer]:
             for said in source.losses():
                 if source.fails_on_loss:
                     raise InvalidInputError(f"checkpoint {logs.place}: {said}; {GO_ON}")
-                yield Remark(f"query {query.name}: {said}; it goes on without")
+                yield Remark(f"query {query.name}: {said}; continuing without them")
             ids[each.log] = former | {topic: found.id for topic, found in source.topics.items()}
     yield Known("topics", ids)
 

@@ -7,7 +7,8 @@ files are on a local path; `at_hand` and `of_batch` first copy those of a checkp
 metadata       {"id": the query's id}
 offsets/N      the plan of batch N: "v1", a line about the query, then one line for each source, by position;
                in "v2" the line of a source begins with its name, or its position
-commits/N      batch N is committed: "v1" (or "v2", with the ids of the state's files), then one line
+commits/N      batch N is committed: "v1" (or "v2", with the ids of the state's files, or "v3", with the name
+               of the sink), then one line
 sources/I/     the log of source I (its number or its name); a file source logs its files there
 state/         see `check`
 sparkstream-kit/   the kit's own files, which Spark ignores
@@ -225,14 +226,14 @@ def commit(file: Path) -> dict[str, Any]:
 
     Returns:
         Spark's JSON. `stateUniqueIds` maps each operator to a list that holds, for each partition, the set
-        of the ids of its stores' files; it is empty in format v1. `nextBatchWatermarkMs` is in milliseconds
-        since 1970, and 0 if Spark wrote none.
+        of the ids of its stores' files; it is empty if Spark wrote none. `nextBatchWatermarkMs` is in
+        milliseconds since 1970, and 0 if Spark wrote none.
 
     Raises:
         DamagedError, InvalidInputError: as for `versioned`.
     """
     with reading(file):
-        found = json.loads(versioned(file, "v1", "v2")[1])
+        found = json.loads(versioned(file, "v1", "v2", "v3")[1])
         ids = (found.get("stateUniqueIds") or {}).items()
         found["stateUniqueIds"] = {each: [frozenset(stores) for stores in parts] for each, parts in ids}
         found["nextBatchWatermarkMs"] = int(found.get("nextBatchWatermarkMs", 0))
@@ -327,6 +328,11 @@ class Input(NamedTuple):
     def gone(self) -> bool:
         """Whether this is a local file that no longer exists."""
         return self.path is not None and not os.path.exists(self.path)  # noqa: PTH110 - faster for many files
+
+    @property
+    def changed(self) -> bool:
+        """Whether this is a local file with another modification time than when it was found."""
+        return self.path is not None and os.stat(self.path).st_mtime_ns // 1_000_000 != self.time  # noqa: PTH116
 
 
 def log_file(file: Path) -> list[Input]:

@@ -63,6 +63,7 @@ def find_moves(
     moved: Mapping[str | Path, str | Path],
     *,
     forget: bool = False,
+    again: str = "start(…, allow_changed_query=True)",
 ) -> list[Move]:
     """Compare the folders that a checkpoint's file sources have read with those that a query reads.
 
@@ -72,6 +73,7 @@ def find_moves(
         bases: the folder of each file source of the query, by the name of the source's log.
         moved: the folders that have moved, as {old: new}, as the user gave them.
         forget: if a source reads another folder, read that folder from its beginning.
+        again: how to read everything again, for the message.
 
     Returns:
         The logs to rewrite: for folders that have moved, for folders that are now reached by another path,
@@ -95,7 +97,7 @@ def find_moves(
                 move = Move(log, None, base)
                 _check_committed(logs, folder)
             if move is None:
-                raise InvalidInputError(_refusal(logs.root, log, folder, bases))
+                raise InvalidInputError(_refusal(logs.root, log, folder, bases, again))
             found[log, move.old] = move
     for old, new in wanted.items():
         done = any(new.is_relative_to(base) or base.is_relative_to(new) for base in bases.values())
@@ -178,7 +180,7 @@ def _move(log: str, uri: str, folder: Path, base: Path | None, wanted: Mapping[P
     return Move(log, folder.parents[below - 1] if below else folder, base)
 
 
-def _refusal(root: Path, name: str, folder: Path, bases: Mapping[str, Path]) -> str:
+def _refusal(root: Path, name: str, folder: Path, bases: Mapping[str, Path], again: str) -> str:
     while "=" in folder.name:  # a partition folder, such as day=1
         folder = folder.parent
     has_read = f"checkpoint {root}: source {name} of the query that wrote it has read files of {folder}"
@@ -190,10 +192,7 @@ def _refusal(root: Path, name: str, folder: Path, bases: Mapping[str, Path]) -> 
         )
     new = here or "no files"
     out = f"if the files have moved: start(…, moved={{{str(folder)!r}: {str(here)!r}}}); " if here else ""
-    return (
-        f"{has_read}, and this query reads {new} there; {out}to read everything again: "
-        "start(…, allow_changed_query=True)"
-    )
+    return f"{has_read}, and this query reads {new} there; {out}to read everything again: {again}"
 
 
 def _absolute(spark: SparkSession, path: str) -> Path:

@@ -153,7 +153,6 @@ def _connectors(
 @app.command("warm")
 def _warm() -> None:
     """Make Spark start faster on this machine. Keeps what Java loads of Spark in an archive of 160 MB."""
-    say("running a few small streams for Java to learn from")
     try:
         typer.echo(warm())
     except OSError as err:
@@ -322,6 +321,7 @@ def warm() -> Path:
         raise InvalidInputError("no Java was found: install Java 17 or newer, or set JAVA_HOME")
     if archive.path.exists():
         return archive.path
+    say("running a few small streams for Java to learn from")
     private_folder(archive.path.parent)
     with tempfile.TemporaryDirectory(dir=archive.path.parent, prefix=".warm-") as folder:
         made = Path(folder, "made.jsa")

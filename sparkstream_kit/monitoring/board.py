@@ -48,14 +48,16 @@ def arriving(batches: Sequence[Batch]) -> float | None:
 
     The rate covers the last five batches. It counts the rows that these batches read plus the change of the
     backlog, so a growing backlog raises the rate above the processing rate. A file in the backlog counts with
-    the average number of rows of the files that these batches read.
+    the average number of rows of the files that these batches read. For a query that reads both files and
+    Kafka, only the rows read are counted.
     """
     last = batches[-_LAST - 1 :]
     if len(last) < 2:  # noqa: PLR2004 - a time from one to the next
         return None
     begin, end = last[0], last[-1]
     rows: float = sum(batch.rows for batch in last[1:])
-    if begin.backlog is not None and end.backlog is not None:
+    one_unit = end.files_waiting is None or end.records_behind is None
+    if one_unit and begin.backlog is not None and end.backlog is not None:
         files = None if begin.files is None or end.files is None else end.files - begin.files
         rows_each = 1 if files is None else rows / files if files else 0
         rows = max(rows + rows_each * (end.backlog - begin.backlog), 0)

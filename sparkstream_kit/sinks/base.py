@@ -156,10 +156,12 @@ class Opening:
     Attributes:
         makes: whether a sink may create what it needs, such as its folder; if False, as in a dry run, the
             sink only checks.
+        plans: the plan of the batch that is being written, by its number, for the sinks with a ledger.
     """
 
     def __init__(self, *, makes: bool = True) -> None:
         self.makes = makes
+        self.plans: dict[int, str | None] = {}
         self._left: list[Callable[[], None]] = []
 
     def at_last(self, do: Callable[[], None]) -> None:

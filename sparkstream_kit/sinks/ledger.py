@@ -558,7 +558,7 @@ def open_target(
         InvalidInputError: two columns have the same name, `prepare` refuses the query, or a plan cannot be
             put back.
     """
-    known, folders, driver = None, {}, this_driver()
+    known, folders, driver, plans = None, {}, this_driver(), opening.plans
     refuse_twice("column", frame.columns)
     if not frame.isStreaming:
         query: str | None = id_of_batch(frame, checkpoint_of_batch(frame))
@@ -579,8 +579,10 @@ def open_target(
     def write_batch(rows: DataFrame, number: int) -> None:
         there = location or checkpoint_of_batch(rows)
         checkpoint = Batch.checkpoint if there is None else there.text
-        plan = plan_of(there, number, folders)
-        write(Batch(known or id_of_batch(rows, there), number, plan, checkpoint, driver), rows)
+        if location is None or number not in plans:  # without `start` a writer can be started again
+            plans.clear()
+            plans[number] = plan_of(there, number, folders)
+        write(Batch(known or id_of_batch(rows, there), number, plans[number], checkpoint, driver), rows)
 
     return write_batch
 

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
@@ -19,10 +20,11 @@ import pytest
 from conftest import pretend_master, refusal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.streaming.query import StreamingQuery
 
 from sparkstream_kit import run, sinks, sources, start, state, windows
 from sparkstream_kit._spark.session import in_force
-from sparkstream_kit.checkpoints import check, evolve
+from sparkstream_kit.checkpoints import check, clone, evolve
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
@@ -284,12 +286,101 @@ def test_a_dry_run_says_what_would_be_done_and_makes_nothing(begun, tmp_path):
     assert sorted(old.rglob("*")) == before
 
 
+@pytest.mark.slow
+@pytest.mark.classic_only("Connect has a class of queries of its own")
+def test_another_query_can_start_while_the_state_is_built(spark, begun, tmp_path, monkeypatch):
+    rows, folder, old = begun
+    waits = StreamingQuery.awaitTermination
+    seen: list[bool] = []
+
+    def beside():
+        start(stream(spark, folder), sinks.memory("beside")).stop()
+
+    def wait(query, timeout=None):
+        if query.name == "totals" and not seen:
+            other = threading.Thread(target=beside)
+            other.start()
+            other.join(30)
+            seen.append(other.is_alive())
+        return waits(query, timeout)
+
+    monkeypatch.setattr(StreamingQuery, "awaitTermination", wait)
+    go(totals("shop")(rows), into({}), tmp_path / "v2", continues=old)
+    assert seen == [False], "the other query has started before the build went on"
+
+
 def test_input_that_has_gone_is_told_before_anything_runs(begun, tmp_path):
     rows, folder, old = begun
     (folder / "0.json").unlink()
     message = refused(totals("shop")(rows), old, tmp_path / "v2")
     assert f"1 of the 2 files that it has read have gone, such as {folder}/0.json" in message
     assert not (tmp_path / "v2" / "metadata").exists()
+
+
+def test_input_that_has_changed_is_told_before_anything_runs(begun, tmp_path):
+    rows, folder, old = begun
+    times = (folder / "1.json").stat()
+    (folder / "1.json").write_text((folder / "0.json").read_text())
+    message = refused(totals("shop")(rows), old, tmp_path / "v2")
+    assert f"1 of the 2 files that it has read have changed since, such as {folder}/1.json" in message
+    how: dict[str, Any] = {"name": "totals", "mode": "update", "continues": old, "dry_run": True}
+    assert "changed since" in refusal(
+        start, totals("shop")(rows), into({}), checkpoint=tmp_path / "v2", **how
+    )
+    os.utime(folder / "1.json", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert "2 files" in str(start(totals("shop")(rows), into({}), checkpoint=tmp_path / "v2", **how))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["moved", "by a link"])
+def test_input_that_has_moved_is_continued(spark, begun, tmp_path, how):
+    _, folder, old = begun
+    new, moved = tmp_path / "now", {}
+    if how == "moved":
+        folder.rename(new)
+        message = refused(totals("shop")(stream(spark, new)), old, tmp_path / "v2")
+        assert message.endswith("to read everything again: a new checkpoint, without continues=")
+        moved = {folder: new}
+        assert f"moved={{{str(folder)!r}: {str(new)!r}}}" in message
+    else:
+        new.symlink_to(folder)
+    batches: dict[int, Any] = {}
+    land(new, 2)
+    rows = totals("shop")(stream(spark, new))
+    go(rows, into(batches), tmp_path / "v2", continues=old, moved=moved)
+    expected = totals("shop")(table(spark, new, range(3)))
+    assert {number: Counter(each) for number, each in batches.items()} == {
+        2: Counter(plain(expected.collect()))
+    }
+    land(new, 3)
+    go(rows, into(batches), tmp_path / "v2", continues=old, moved=moved)
+    expected = totals("shop")(table(spark, new, range(4)))
+    assert Counter(batches[3]) == Counter(plain(expected.collect()))
+
+
+def test_continues_builds_a_state_and_does_not_keep_one(begun, tmp_path):
+    rows, _, old = begun
+    keep: dict[str, Any] = {"continues": old, "allow_changed_query": True}
+    said = refusal(go, totals("shop")(rows), into({}), tmp_path / "v2", **keep)
+    assert "allow_changed_query=True keeps the old state, and continues= builds a new one" in said
+
+
+@pytest.mark.slow
+def test_a_copy_is_not_continued_into_the_target_of_its_original(spark, begun, tmp_path):
+    rows, *_ = begun
+    snapshot = sinks.snapshot(tmp_path / "totals.csv")
+    whole: dict[str, Any] = {"mode": "complete"}
+    first = tmp_path / "first"
+    go(totals("product")(rows), snapshot, first, **whole)
+    copy = clone(clone(first, tmp_path / "copy"), tmp_path / "copy of it")
+    message = refused(totals("shop")(rows), copy, tmp_path / "v2", "complete", snapshot)
+    assert f"checkpoint {copy} is a copy of {first}, whose query writes to file" in message
+    other = sinks.snapshot(tmp_path / "beside.csv")
+    go(totals("shop")(rows), other, tmp_path / "v2", continues=copy, **whole)
+    # A backup that takes the place of its original is no copy of it.
+    shutil.rmtree(first)
+    (tmp_path / "copy").rename(first)
+    go(totals("shop")(rows), snapshot, tmp_path / "v3", continues=first, **whole)
 
 
 def test_a_source_that_cannot_be_read_again_is_refused(spark, begun, tmp_path):
@@ -323,6 +414,22 @@ def test_the_old_checkpoint_is_refused_once_it_was_continued(spark, begun, tmp_p
     batches: dict[int, Any] = {}
     go(totals("product")(rows), into(batches), old)
     assert Counter(batches[2]) == Counter(plain(totals("product")(table(spark, folder, range(3))).collect()))
+
+
+@pytest.mark.slow
+def test_a_new_checkpoint_that_is_out_of_date_is_built_anew(spark, begun, tmp_path):
+    rows, folder, old = begun
+    go(totals("shop")(rows), into({}), tmp_path / "v2", continues=old)
+    land(folder, 2)
+    (old / "sparkstream-kit" / "continued").unlink()
+    batches: dict[int, Any] = {}
+    go(totals("product")(rows), into(batches), old)
+    message = refused(totals("shop")(rows), old, tmp_path / "v2")
+    assert f"checkpoint {old} was taken up again after {tmp_path}/v2 was built from it; remove" in message
+    shutil.rmtree(tmp_path / "v2")
+    land(folder, 3)
+    go(totals("shop")(rows), into(batches), tmp_path / "v2", continues=old)
+    assert Counter(batches[3]) == Counter(plain(totals("shop")(table(spark, folder, range(4))).collect()))
 
 
 def test_a_checkpoint_that_is_in_use_or_has_no_batch_or_other_files_is_refused(begun, tmp_path):

@@ -79,7 +79,7 @@ def test_a_swapped_group_key_is_refused_in_words_and_accepted_with_the_flag(tota
     assert refusal(total, "ProductKey") == (
         f"checkpoint {tmp_path}/ckpt was written by a different query: totals groups by ProductKey; the "
         "checkpoint's query groups by State. Give it a checkpoint of its own, and continues="
-        f"'{tmp_path}/ckpt' to go on where this one stands; or, to go on with the state that is there, "
+        f"'{tmp_path}/ckpt' to resume from this one; or, to keep its state, "
         "allow_changed_query=True"
     )
     # What Spark does with it: the state's old total goes on under the old key's value.

@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 from conftest import environment, refusal
+from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 
 from sparkstream_kit import sinks, sources, start
 from sparkstream_kit._spark.place import locate
+from sparkstream_kit._spark.queries import is_active
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.errors import InvalidInputError
+
+StatusCode = pytest.importorskip("grpc").StatusCode
 
 
 def begin(spark, checkpoint, name="one"):
@@ -47,6 +51,36 @@ def test_a_stopped_query_starts_again_at_once(spark, tmp_path, until):
         assert not is_free(tmp_path), (query.isActive, query.exception())
         query.stop()
     until(lambda: is_free(tmp_path))
+
+
+class Unsure:
+    """A query of Spark Connect whose status cannot be had."""
+
+    def __init__(self, error):
+        self.error = error
+
+    @property
+    def isActive(self):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "runs"),
+    [
+        (
+            SparkConnectGrpcException("(deadline) too slow", grpc_status_code=StatusCode.DEADLINE_EXCEEDED),
+            True,
+        ),
+        (SparkConnectGrpcException("out of memory", grpc_status_code=StatusCode.RESOURCE_EXHAUSTED), True),
+        (SparkConnectGrpcException("no connection", grpc_status_code=StatusCode.UNAVAILABLE), False),
+        (SparkConnectGrpcException("[INVALID_HANDLE.SESSION_CLOSED] The handle is invalid."), False),
+        (SparkConnectGrpcException("[CONNECT_INVALID_PLAN.STREAMING_QUERY_NOT_FOUND] q is not found"), False),
+        (ValueError("Cannot invoke RPC on closed channel!"), False),
+    ],
+)
+def test_a_query_of_connect_counts_as_running_while_that_is_not_known(error, runs):
+    query: Any = Unsure(error)
+    assert is_active(query) is runs, "else its lock would be released"
 
 
 @pytest.mark.slow

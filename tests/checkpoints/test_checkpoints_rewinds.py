@@ -336,7 +336,8 @@ def test_a_copy_goes_on_as_the_same_query(spark, made, checkpoint, tmp_path):
     assert copy == tmp_path / "copy"
     assert tree(copy) == tree(checkpoint)
     # Neither the lock nor what was moved aside.
-    assert [path.name for path in (copy / "sparkstream-kit").iterdir()] == ["query.json"]
+    there = {path.name for path in (copy / "sparkstream-kit").iterdir()}
+    assert there == {"query.json", "copied-from"}, "and of which checkpoint it is a copy"
     assert checkpoints.show(copy).name == "totals"
     assert run(totals(spark, made[0]), copy) == made[2][4:]
     assert checkpoints.show(checkpoint).committed == 3

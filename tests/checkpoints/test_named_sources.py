@@ -31,6 +31,20 @@ def named(as_local, request):
     return as_local
 
 
+@pytest.mark.classic_only("PySpark has no call yet that names a sink")
+def test_a_checkpoint_of_a_sink_with_a_name(as_local, tmp_path):
+    as_local.conf.set("spark.sql.streaming.queryEvolution.enableSinkEvolution", "true")
+    land(tmp_path / "in", 0, 1)
+    counts = as_local.readStream.schema(SCHEMA).json(str(tmp_path / "in")).groupBy("key").count()
+    writer = counts.writeStream.format("noop").outputMode("complete").trigger(availableNow=True)
+    writer._jwrite.name("totals")  # noqa: SLF001
+    query = writer.start(checkpointLocation=str(tmp_path / "ckpt"))
+    query.awaitTermination()
+    assert (tmp_path / "ckpt/commits/0").read_text().startswith("v3\n")
+    assert checkpoints.check(tmp_path / "ckpt") == []
+    assert checkpoints.show(tmp_path / "ckpt").committed == 0
+
+
 @pytest.fixture
 def total(named, tmp_path, finish):
     """Total the folders of two named sources from the checkpoint `ckpt`, to the end of their input."""

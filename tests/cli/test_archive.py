@@ -6,6 +6,7 @@ import pytest
 from conftest import environment, missing, process
 
 from sparkstream_kit import _files, _packages
+from sparkstream_kit.cli import main
 from sparkstream_kit.cli.app import warm
 from sparkstream_kit.errors import InvalidInputError, KitError
 
@@ -35,11 +36,13 @@ def made(size=100):
     return archive.path
 
 
-def test_an_archive_is_for_its_java_and_its_spark(java, monkeypatch):
+def test_an_archive_is_for_its_java_and_its_spark(java, monkeypatch, capsys):
     assert _packages.java_options() == ""
     archive = made()
     assert f'"-XX:SharedArchiveFile={archive}" ' in _packages.java_options()
     assert warm() == archive  # there already
+    assert main(["warm"]) == 0
+    assert capsys.readouterr() == (f"{archive}\n", ""), "no stream runs"
 
     with monkeypatch.context() as other:
         other.setenv("SPARK_CONF_DIR", "/etc/spark")  # which begins the class path

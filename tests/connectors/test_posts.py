@@ -1,5 +1,6 @@
 """Posts over HTTP: what a feeder makes of what servers send, and what Spark reads of its spool."""
 
+import errno
 import gzip
 import http.client
 import json
@@ -635,6 +636,23 @@ def test_a_spool_that_could_not_be_opened_can_be_opened_later(name, tmp_path):
     assert f"cannot write in {tmp_path} " in refusal(Spool, tmp_path, print)
     (tmp_path / name).rmdir()
     Spool(tmp_path, print).close()
+
+
+def test_a_full_disk_keeps_no_file_of_each_try(tmp_path, monkeypatch):
+    spool = Spool(tmp_path, print)
+    spool.take(Message("post", "1", b'{"id": "1"}'))
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for _try in range(3):
+        with monkeypatch.context() as disk, pytest.raises(OSError, match="No space left"):
+            disk.setattr(os, "fsync", full)
+            spool.land()
+    assert list(tmp_path.glob(".posts-*.jsonl")) == []
+    spool.land()
+    assert len(list(tmp_path.glob("posts-*.jsonl"))) == 1
+    spool.close()
 
 
 def test_a_spool_of_a_later_version_can_be_read(tmp_path):

@@ -44,6 +44,50 @@ def test_what_is_secret_is_left_out(text, shown):
 @pytest.mark.parametrize(
     "text",
     [
+        'org.apache.kafka.common.security.plain.PlainLoginModule required username="kit" password="hush";',
+        r'{\"sasl.jaas.config\": \"… required username=\\\"kit\\\" password=\\\"hush\\\";\"}',
+        "password='hu;sh'", "password = hush", "password=say,hush", "Map(user -> kit, password -> hush)",
+        '{"password": "hu\\"hush"}', "{'user': 'kit', 'password': 'hush'}", '{"token":"hush","next":1}',
+        "user: kit\npassword: hush", "- token: hush", "api_key: hush", "client_secret: 'hush'",
+        "sparkstream feed --password hush", "run --api-key hush --run-for 5", "--db.password=hush",
+        "https://hush@host/api/v1/streaming", "http://kit:hush@host", "redis://:hush@host/0",
+        "mongodb+srv://kit:hush@cluster.example.com/?retryWrites=true",
+        "jdbc:oracle:thin:kit/hush@//host:1521/db",
+        "jdbc:sqlserver://host:1433;user=kit;password=hush;encrypt=true",
+        "jdbc:mysql://host/db?user=kit&password=hush",
+        "AccountName=kit;AccountKey=hush==;EndpointSuffix=core.windows.net",
+        "fs.azure.account.key.kit.dfs.core.windows.net=hush",
+        "Endpoint=sb://kit/;SharedAccessKeyName=all;SharedAccessKey=hush=",
+        "https://kit.blob.core.windows.net/a?sv=2024&sig=hush%3D",
+        "https://bucket.s3.amazonaws.com/a?X-Amz-Credential=hush/1/eu&X-Amz-Signature=hush",
+        "aws_secret_access_key = hush/+",
+        "Authorization: Bearer hush", "'Authorization': 'Token hush'",
+        "curl -H 'authorization: Basic aHVzaDpodXNo=hush'", "bearer hush",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIhush\nhush\n-----END RSA PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----\nMIIhush",
+        '.option("kafka.ssl.key.password", "hush")', "<password>hush</password>", "Cookie: session=hush",
+        "<name>fs.s3a.secret.key</name>\n  <value>hush</value>", "CREATE USER kit PASSWORD 'hush'",
+        "IDENTIFIED BY 'hush'",
+    ],
+)  # fmt: skip
+def test_a_secret_is_left_out_in_each_form_that_systems_write_it(text):
+    assert "hush" not in without_secrets(text)
+    assert "***" in without_secrets(text)
+
+
+def test_keys_are_known_by_their_form():
+    jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.s1gn4tur3"
+    assert without_secrets(f"AKIAIOSFODNN7EXAMPLE, {jwt} and ghp_{'a1' * 18}") == "***, *** and ***"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "column token: string", "select('token', 'count')", "struct<token:string,n:int>",
+        "Syntax error at token 'FROM'",
+        "max_tokens: 5", "a basic example", "design=3", "bypass=1", "partition key=7", "primary key: id",
+        "the password is wrong",
+        "Kafka needs a token", "key=1&value=2",
         "sqlite:///a:b@c.db",
         "hdfs://namenode:8020/sales",
         "postgresql://kit@host:5432/db",
@@ -53,7 +97,7 @@ def test_what_is_secret_is_left_out(text, shown):
         "http://localhost:4040/streaming?name=me@corp",
         "http://localhost:8080?name=me@corp",
     ],
-)
+)  # fmt: skip
 def test_what_is_not_secret_stays(text):
     assert without_secrets(text) == text
 

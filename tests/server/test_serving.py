@@ -1,6 +1,7 @@
 """`sparkstream serve`: a warm server, which asks for its token and keeps nothing of a client that is gone."""
 
 import fcntl
+import gc
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,11 +53,21 @@ def test_a_port_that_is_taken_is_one_line(cache, address, capsys):
         )
     except OSError:
         pytest.skip("no IPv6 on this machine")
-    with taken as other:
+    with taken as other, warnings.catch_warnings(record=True) as unclosed:
+        warnings.simplefilter("always", ResourceWarning)
         port = other.getsockname()[1]
         assert cli.main(["serve", "--port", str(port)]) == 2
+        gc.collect()
     said = f"sparkstream: port {port} is taken by another program; give another port\n"
     assert capsys.readouterr().err == said
+    assert [str(each.message) for each in unclosed] == [], "the kit has closed its own socket"
+
+
+def test_a_server_needs_linux(cache, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert cli.main(["serve"]) == 2
+    assert "sparkstream serve needs Linux, where /proc shows" in capsys.readouterr().err
+    assert not cache.exists()
 
 
 def test_no_server_and_a_stale_one_are_told(cache, capsys):

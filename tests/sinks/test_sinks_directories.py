@@ -16,7 +16,7 @@ from sparkstream_kit import feeds, sinks, sources, start
 from sparkstream_kit._spark import place
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.sinks import directories
+from sparkstream_kit.sinks import directories, ledger
 from sparkstream_kit.sinks.ledger import Batch
 
 
@@ -46,6 +46,22 @@ def test_a_batch_that_comes_again_counts_once(stream, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == names
     rows = stream.sparkSession.read.json(str(out)).orderBy("n").collect()
     assert [(row.n, row.batch) for row in rows] == [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (6, 2)]
+
+
+@pytest.mark.classic_only("the functions of a batch run in this process")
+def test_a_batch_has_one_plan_whatever_the_number_of_sinks(stream, tmp_path, monkeypatch):
+    made, planned = [], ledger.plan_of
+
+    def plan_of(location, batch, folders):
+        made.append(batch)
+        return planned(location, batch, folders)
+
+    monkeypatch.setattr(ledger, "plan_of", plan_of)
+    each = [sinks.batch_files(tmp_path / name, format="json") for name in "abc"]
+    finish(stream, sinks.fan_out(*each), tmp_path / "ckpt")
+    assert made == [0, 1, 2]
+    kept = {(tmp_path / name / "_sparkstream_query").read_text() for name in "abc"}
+    assert len(kept) == 1, "the same plan in each"
 
 
 def test_the_folder_is_listed_at_the_first_batch_of_a_start_alone(stream, tmp_path, monkeypatch):

@@ -271,10 +271,14 @@ class Spool:
     def _write(self, stamp: int, lines: Iterable[bytes]) -> None:
         """Write a file under its hidden name, and sync it and its folder to the disk."""
         hidden = self.folder / f".posts-{stamp}.jsonl"
-        with hidden.open("wb") as file:
-            file.writelines(line + b"\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with hidden.open("wb") as file:
+                file.writelines(line + b"\n" for line in lines)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            hidden.unlink(missing_ok=True)  # the next try has another name
+            raise
         os.utime(hidden, ns=(stamp * 1_000_000, stamp * 1_000_000))
         folder = os.open(self.folder, os.O_RDONLY)
         try:
