@@ -1,16 +1,18 @@
 """Event time with checked arguments, for batch and streaming alike: windows, watermarks, the top rows.
 
 The rules are those of the Structured Streaming guide, "Window Operations on Event Time". `tumbling`,
-`sliding` and `session` return a column to group by, `with_watermark` says how late rows may be, `flatten` and
-`top` shape the result, and `explain` draws windows as text. Unlike Spark's own functions, they check each
-argument when they are called.
+`sliding` and `session` return a column to group by, `calendar` adds the day, week or month of a time zone,
+`with_watermark` says how late rows may be, `flatten` and `top` shape the result, and `explain` draws windows
+as text. Unlike Spark's own functions, they check each argument when they are called.
 """
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from zoneinfo import available_timezones
 
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -19,7 +21,7 @@ from sparkstream_kit import _columns
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column as named
 from sparkstream_kit._durations import Duration, delay_of, not_negative, positive, sizes, to_microseconds
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
 from sparkstream_kit.progress import observed
 from sparkstream_kit.quarantine.rows import REASON, count_bad
 
@@ -27,11 +29,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-__all__ = ["explain", "flatten", "session", "sliding", "to_microseconds", "top", "tumbling", "with_watermark"]
+__all__ = [
+    "calendar",
+    "explain",
+    "flatten",
+    "session",
+    "sliding",
+    "to_microseconds",
+    "top",
+    "tumbling",
+    "with_watermark",
+]
 
 _PLAIN_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 # Temporary columns, which no result has.
 _EVENT_TIME, _NUMBER = "sparkstream_event_time", "sparkstream_number"
+_DAY = 86_400_000_000  # microseconds
+# For each unit of the calendar, the most days that one has. That many days after its first day is a day of
+# the next one.
+_UNITS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
 
 
 def tumbling(time: str | Column, length: Duration, *, offset: Duration | None = None) -> Column:
@@ -116,6 +132,80 @@ def session(time: str | Column, gap: Duration) -> Column:
     """
     check(session, locals())
     return F.session_window(time, _interval(positive("gap", gap)))
+
+
+def calendar(frame: DataFrame, time: str, unit: str, *, zone: str) -> DataFrame:
+    """Add a column `window`: the day, week, month, quarter or year that a row's time has in a time zone.
+
+    A day of the summer time's beginning has 23 hours and one of its end 25, as on a clock in that zone. The
+    windows of `tumbling` have one length and begin at midnight UTC.
+
+    Spark keeps the watermark of a computed column only if the column is in the DataFrame. That is why this
+    function takes and returns a DataFrame, and is called before `groupBy` and after `with_watermark`. The
+    window closes when the watermark of `time` passes its end.
+
+    Where a clock goes back over midnight (St. John's until 2010), a date ends for good at the second
+    midnight. So the window ends there, and the minutes after the first midnight count in the next window,
+    whose date the clock showed.
+
+    Args:
+        frame: static or streaming. In mode append its column `time` must have a watermark.
+        time: the event-time column (timestamp). Rows whose time is null are left out, as in all windows.
+        unit: "day", "week" (from Monday, as in ISO 8601), "month", "quarter" or "year".
+        zone: the time zone, such as "Europe/Berlin". The session's time zone makes no difference.
+
+    Returns:
+        The same columns and `window` (at the end): struct<start: timestamp, end: timestamp>. The end is
+        exclusive, and is the start of the next window.
+
+    Raises:
+        InvalidInputError: there is no such column, it is not a timestamp, there is a column `window` already,
+            or the unit or the time zone is unknown.
+
+    Examples:
+        In a session::
+
+            days = calendar(with_watermark(sales, "time", "1 hour"), "time", "day", zone="Europe/Berlin")
+            flatten(days.groupBy("window", "shop").count())  # start, end, shop, count
+    """
+    check(calendar, locals())
+    time = _columns.event_time(frame, time, "calendar()", watermark=False)
+    _columns.refuse_taken(frame.columns, ["window"], "calendar()")
+    reject_unknown("unit", [unit], _UNITS)
+    _check_zone(frame, zone)
+    shown = F.unix_micros(F.from_utc_timestamp(named(time), zone))
+    day = F.date_from_unix_date(((shown - F.pmod(shown, F.lit(_DAY))) / _DAY).cast("int"))
+    first = day if unit == "day" else F.trunc(day, unit)
+    after = F.date_add(first, _UNITS[unit])
+    after = after if unit == "day" else F.trunc(after, unit)
+    window = F.struct(_start_of(first, zone).alias("start"), _start_of(after, zone).alias("end"))
+    # Spark closes a group by its column with a watermark. If that column is a struct, as its own windows are,
+    # Spark compares the second field.
+    watermark = {k: v for k, v in frame.schema[time].metadata.items() if k == _columns.WATERMARK}
+    return frame.where(named(time).isNotNull()).withColumn("window", window.alias("window", metadata=watermark))
+
+
+def _start_of(day: Column, zone: str) -> Column:
+    """Return the moment at which a date begins in a time zone, whatever the session's time zone is."""
+
+    def moment(shown: Column) -> Column:
+        return F.unix_micros(F.to_utc_timestamp(F.timestamp_micros(shown), zone))
+
+    midnight = F.unix_date(day) * _DAY
+    # Of two midnights `moment` is the first. Compute the second one from the next day's, and take it if the
+    # clock shows the day before until then: Spark must not close that day while its rows still come.
+    first, second = moment(midnight), moment(midnight + _DAY) - _DAY
+    before = F.unix_micros(F.from_utc_timestamp(F.timestamp_micros(second - 1), zone))
+    return F.timestamp_micros(F.when(before < midnight, F.greatest(first, second)).otherwise(first))
+
+
+def _check_zone(frame: DataFrame, zone: str) -> None:
+    """Refuse a time zone that Spark does not know; Python may have another list of them, or none."""
+    try:
+        frame.sparkSession.sql("SELECT from_utc_timestamp(timestamp_micros(0), :zone)", {"zone": zone}).collect()
+    except PySparkException as err:
+        near = hint(zone, available_timezones()) or "; write it like Europe/Berlin"
+        raise InvalidInputError(f"unknown zone {zone}{near}") from err
 
 
 def with_watermark(
