@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from zoneinfo import available_timezones
 
-from pyspark.errors import PySparkException
+from pyspark.errors import DateTimeException
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -20,8 +19,17 @@ from pyspark.sql import types as T
 from sparkstream_kit import _columns
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column as named
-from sparkstream_kit._durations import Duration, delay_of, not_negative, positive, sizes, to_microseconds
-from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
+from sparkstream_kit._durations import (
+    UNITS,
+    Duration,
+    delay_of,
+    not_negative,
+    positive,
+    sizes,
+    to_microseconds,
+    unknown_zone,
+)
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.progress import observed
 from sparkstream_kit.quarantine.rows import REASON, count_bad
 
@@ -45,13 +53,13 @@ _PLAIN_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 # Temporary columns, which no result has.
 _EVENT_TIME, _NUMBER = "sparkstream_event_time", "sparkstream_number"
 _DAY = 86_400_000_000  # microseconds
-# For each unit of the calendar, the most days that one has. That many days after its first day is a day of
-# the next one.
-_UNITS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
 
 
 def tumbling(time: str | Column, length: Duration, *, offset: Duration | None = None) -> Column:
     """Group rows into windows of `length`, each of which begins where the previous one ends.
+
+    A window of "1 day" is a day in UTC, whatever the session's time zone is. For the days, weeks and months
+    of a time zone use `calendar`.
 
     Args:
         time: the event-time column or its name (timestamp).
@@ -135,24 +143,26 @@ def session(time: str | Column, gap: Duration) -> Column:
 
 
 def calendar(frame: DataFrame, time: str, unit: str, *, zone: str) -> DataFrame:
-    """Add a column `window`: the day, week, month, quarter or year that a row's time has in a time zone.
+    """Add a column `window` to group by: the day, week or month of each row in a time zone.
 
-    A day of the summer time's beginning has 23 hours and one of its end 25, as on a clock in that zone. The
-    windows of `tumbling` have one length and begin at midnight UTC.
+    The day on which summer time begins has 23 hours, and the day on which it ends has 25. The windows of
+    `tumbling` all have the same length, and those of "1 day" begin at midnight UTC.
 
-    Spark keeps the watermark of a computed column only if the column is in the DataFrame. That is why this
-    function takes and returns a DataFrame, and is called before `groupBy` and after `with_watermark`. The
-    window closes when the watermark of `time` passes its end.
+    Call it after `with_watermark`, and group by "window". A window closes when the watermark of `time` passes
+    its end. The function returns a DataFrame, where `tumbling` returns a column, because Spark loses the
+    watermark of a column that is computed in `groupBy`.
 
-    Where a clock goes back over midnight (St. John's until 2010), a date ends for good at the second
-    midnight. So the window ends there, and the minutes after the first midnight count in the next window,
-    whose date the clock showed.
+    A row belongs to the date that a clock in the zone shows. Where the clock goes back over midnight, as in
+    St. John's until 2010, it shows the new date for a short time before it shows the old one again. The
+    window of the old date then ends at the second midnight, and these few rows of the new date are before
+    the start of their window.
 
     Args:
         frame: static or streaming. In mode append its column `time` must have a watermark.
         time: the event-time column (timestamp). Rows whose time is null are left out, as in all windows.
         unit: "day", "week" (from Monday, as in ISO 8601), "month", "quarter" or "year".
-        zone: the time zone, such as "Europe/Berlin". The session's time zone makes no difference.
+        zone: a time zone that Spark knows, such as "Europe/Berlin" or "+05:45". The session's time zone makes
+            no difference.
 
     Returns:
         The same columns and `window` (at the end): struct<start: timestamp, end: timestamp>. The end is
@@ -171,41 +181,49 @@ def calendar(frame: DataFrame, time: str, unit: str, *, zone: str) -> DataFrame:
     check(calendar, locals())
     time = _columns.event_time(frame, time, "calendar()", watermark=False)
     _columns.refuse_taken(frame.columns, ["window"], "calendar()")
-    reject_unknown("unit", [unit], _UNITS)
+    reject_unknown("unit", [unit], UNITS)
     _check_zone(frame, zone)
     shown = F.unix_micros(F.from_utc_timestamp(named(time), zone))
-    day = F.date_from_unix_date(((shown - F.pmod(shown, F.lit(_DAY))) / _DAY).cast("int"))
-    first = day if unit == "day" else F.trunc(day, unit)
-    after = F.date_add(first, _UNITS[unit])
-    after = after if unit == "day" else F.trunc(after, unit)
-    window = F.struct(_start_of(first, zone).alias("start"), _start_of(after, zone).alias("end"))
+    first = shown - F.pmod(shown, F.lit(_DAY))
+    after = first + _DAY
+    if unit != "day":
+        day = F.trunc(F.date_from_unix_date((first / _DAY).cast("int")), unit)
+        next_day = F.trunc(F.date_add(day, UNITS[unit]), unit)
+        first, after = F.unix_date(day) * _DAY, F.unix_date(next_day) * _DAY
+    window = F.struct(_instant(first, zone).alias("start"), _instant(after, zone).alias("end"))
     # Spark closes a group by its column with a watermark. If that column is a struct, as its own windows are,
     # Spark compares the second field.
     watermark = {k: v for k, v in frame.schema[time].metadata.items() if k == _columns.WATERMARK}
-    return frame.where(named(time).isNotNull()).withColumn("window", window.alias("window", metadata=watermark))
+    timed = frame.where(named(time).isNotNull())
+    return timed.select("*", window.alias("window", metadata=watermark))
 
 
-def _start_of(day: Column, zone: str) -> Column:
-    """Return the moment at which a date begins in a time zone, whatever the session's time zone is."""
+def _instant(midnight: Column, zone: str) -> Column:
+    """Return the timestamp at which clocks in a time zone show a midnight, for good.
+
+    Args:
+        midnight: what they show, in microseconds from midnight of 1970-01-01; no session's time zone counts.
+        zone: the time zone.
+    """
 
     def moment(shown: Column) -> Column:
         return F.unix_micros(F.to_utc_timestamp(F.timestamp_micros(shown), zone))
 
-    midnight = F.unix_date(day) * _DAY
-    # Of two midnights `moment` is the first. Compute the second one from the next day's, and take it if the
-    # clock shows the day before until then: Spark must not close that day while its rows still come.
     first, second = moment(midnight), moment(midnight + _DAY) - _DAY
-    before = F.unix_micros(F.from_utc_timestamp(F.timestamp_micros(second - 1), zone))
-    return F.timestamp_micros(F.when(before < midnight, F.greatest(first, second)).otherwise(first))
+    # `moment` gives the first of two midnights. If the clock shows the day before until the second one, take
+    # that: Spark must not close that day while its rows still come.
+    before_second = F.unix_micros(F.from_utc_timestamp(F.timestamp_micros(second - 1), zone))
+    is_split = (second > first) & (before_second < midnight)
+    return F.timestamp_micros(F.when(is_split, second).otherwise(first))
 
 
 def _check_zone(frame: DataFrame, zone: str) -> None:
     """Refuse a time zone that Spark does not know; Python may have another list of them, or none."""
+    probe = "SELECT from_utc_timestamp(timestamp_micros(0), :zone)"
     try:
-        frame.sparkSession.sql("SELECT from_utc_timestamp(timestamp_micros(0), :zone)", {"zone": zone}).collect()
-    except PySparkException as err:
-        near = hint(zone, available_timezones()) or "; write it like Europe/Berlin"
-        raise InvalidInputError(f"unknown zone {zone}{near}") from err
+        frame.sparkSession.sql(probe, {"zone": zone}).collect()
+    except DateTimeException as err:
+        raise unknown_zone(zone) from err
 
 
 def with_watermark(
@@ -304,26 +322,28 @@ def explain(
     watermark: Duration | None = None,
     at: str | datetime | None = None,
     offset: Duration | None = None,
+    zone: str | None = None,
 ) -> str:
     """Draw the windows that a row falls into, and show when it is too late for them.
 
     Needs no session. `sparkstream windows explain` prints the same text.
 
     Args:
-        length: the length of the windows, as in `tumbling`.
+        length: the length of the windows, as in `tumbling`; with `zone` the unit, as in `calendar`.
         slide: the time from the start of one window to the next, as in `sliding`. Default: `length`.
         watermark: the delay, as in `with_watermark`; without it no window closes.
         at: when the row happened, in UTC: "2026-01-14 12:47:30", "12:47" (of an example day) or a `datetime`.
             Default: an example.
         offset: the shift of the windows, as in `tumbling`.
+        zone: the time zone of windows by the calendar, as in `calendar`; without `slide` and `offset`.
 
     Returns:
         Lines of at most 80 characters. The row is drawn as x, and a window as [---); it closes at the | to
         the right of it, or later than the > there.
 
     Raises:
-        InvalidInputError: an argument that `sliding` or `with_watermark` refuses, or a time that cannot be
-            read.
+        InvalidInputError: an argument that `sliding`, `calendar` or `with_watermark` refuses, or a time that
+            cannot be read.
 
     Examples:
         >>> text = explain(length="1 hour", slide="30 minutes", watermark="10 minutes", at="12:47")
@@ -340,7 +360,7 @@ def explain(
     check(explain, locals())
     from sparkstream_kit import display
 
-    return display.explain(length, slide, watermark, at, offset)
+    return display.explain(length, slide, watermark, at, offset, zone)
 
 
 def flatten(df: DataFrame, column: str = "window") -> DataFrame:
