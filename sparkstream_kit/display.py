@@ -19,7 +19,7 @@ from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from html import escape
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, available_timezones
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._durations import UNITS, Duration, delay_of, sizes, unknown_zone
@@ -103,10 +103,9 @@ def _windows(
 def _of_calendar(row: datetime, unit: str, zone: str) -> tuple[datetime, datetime]:
     """Return the window of a row, in UTC, by a time zone's calendar; the rules are `windows.calendar`'s."""
     reject_unknown("unit", [unit], UNITS)
-    try:
-        place = ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as err:
-        raise unknown_zone(zone) from err
+    if zone not in available_timezones():
+        raise unknown_zone(zone)
+    place = ZoneInfo(zone)
 
     def first(day: date) -> date:
         if unit in {"day", "week"}:

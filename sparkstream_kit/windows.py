@@ -16,19 +16,10 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit import _columns
+from sparkstream_kit import _columns, _durations
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column as named
-from sparkstream_kit._durations import (
-    UNITS,
-    Duration,
-    delay_of,
-    not_negative,
-    positive,
-    sizes,
-    to_microseconds,
-    unknown_zone,
-)
+from sparkstream_kit._durations import Duration, delay_of, not_negative, positive, sizes, to_microseconds
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.progress import observed
 from sparkstream_kit.quarantine.rows import REASON, count_bad
@@ -161,8 +152,7 @@ def calendar(frame: DataFrame, time: str, unit: str, *, zone: str) -> DataFrame:
         frame: static or streaming. In mode append its column `time` must have a watermark.
         time: the event-time column (timestamp). Rows whose time is null are left out, as in all windows.
         unit: "day", "week" (from Monday, as in ISO 8601), "month", "quarter" or "year".
-        zone: a time zone that Spark knows, such as "Europe/Berlin" or "+05:45". The session's time zone makes
-            no difference.
+        zone: the time zone, such as "Europe/Berlin". The session's time zone makes no difference.
 
     Returns:
         The same columns and `window` (at the end): struct<start: timestamp, end: timestamp>. The end is
@@ -181,21 +171,23 @@ def calendar(frame: DataFrame, time: str, unit: str, *, zone: str) -> DataFrame:
     check(calendar, locals())
     time = _columns.event_time(frame, time, "calendar()", watermark=False)
     _columns.refuse_taken(frame.columns, ["window"], "calendar()")
-    reject_unknown("unit", [unit], UNITS)
-    _check_zone(frame, zone)
+    reject_unknown("unit", [unit], _durations.UNITS)
+    try:  # Spark's list of time zones is not Python's
+        frame.sparkSession.sql("SELECT from_utc_timestamp(now(), ?)", [zone]).collect()
+    except DateTimeException as err:
+        raise _durations.unknown_zone(zone) from err
     shown = F.unix_micros(F.from_utc_timestamp(named(time), zone))
     first = shown - F.pmod(shown, F.lit(_DAY))
     after = first + _DAY
     if unit != "day":
         day = F.trunc(F.date_from_unix_date((first / _DAY).cast("int")), unit)
-        next_day = F.trunc(F.date_add(day, UNITS[unit]), unit)
+        next_day = F.trunc(F.date_add(day, _durations.UNITS[unit]), unit)
         first, after = F.unix_date(day) * _DAY, F.unix_date(next_day) * _DAY
     window = F.struct(_instant(first, zone).alias("start"), _instant(after, zone).alias("end"))
     # Spark closes a group by its column with a watermark. If that column is a struct, as its own windows are,
     # Spark compares the second field.
     watermark = {k: v for k, v in frame.schema[time].metadata.items() if k == _columns.WATERMARK}
-    timed = frame.where(named(time).isNotNull())
-    return timed.select("*", window.alias("window", metadata=watermark))
+    return frame.where(named(time).isNotNull()).select("*", window.alias("window", metadata=watermark))
 
 
 def _instant(midnight: Column, zone: str) -> Column:
@@ -215,15 +207,6 @@ def _instant(midnight: Column, zone: str) -> Column:
     before_second = F.unix_micros(F.from_utc_timestamp(F.timestamp_micros(second - 1), zone))
     is_split = (second > first) & (before_second < midnight)
     return F.timestamp_micros(F.when(is_split, second).otherwise(first))
-
-
-def _check_zone(frame: DataFrame, zone: str) -> None:
-    """Refuse a time zone that Spark does not know; Python may have another list of them, or none."""
-    probe = "SELECT from_utc_timestamp(timestamp_micros(0), :zone)"
-    try:
-        frame.sparkSession.sql(probe, {"zone": zone}).collect()
-    except DateTimeException as err:
-        raise unknown_zone(zone) from err
 
 
 def with_watermark(

@@ -358,11 +358,7 @@ _WINDOW = re.compile(
 )
 _SESSION = re.compile(_TIME + r"\+ cast\((?P<gap>.+?) as interval\)")
 # The window of `windows.calendar`, where a unit longer than a day is an argument of trunc().
-_CALENDAR = re.compile(
-    r"^struct\(start, timestamp_micros\(CASE WHEN (?:(?!from_utc).)*"
-    r"from_utc_timestamp\((?P<time>[^(),]+), (?P<zone>[^()]+)\)"
-    r"(?:.*?\), (?P<unit>week|month|quarter|year)\))?"
-)
+_DAYS = re.compile(r"^struct\(start, .*?CASE.*?from_utc_timestamp\(([^,]+), ([^)]+)\)(?:.*?\), ([a-z]+)\))?")
 # A variable of a Python lambda, and a field of a struct that is named after it. PySpark numbers the variables
 # of a process, so the same query has other numbers when it is built again.
 _VARIABLE = re.compile(r"(?<=\blambda )([xyz])_\d+(?=#\d)")
@@ -516,8 +512,8 @@ def _in_words(expression: str) -> str:
         time = window["time"]
         start, slide, length = (f"{int(window[name]) / 1e6:g} s" for name in ("start", "slide", "length"))
         return f"windows of {length} every {slide}{'' if start == '0 s' else f' from {start}'} on {time}"
-    if days := _CALENDAR.search(expression):
-        return f"the {days['unit'] or 'day'} in {days['zone']} of {days['time']}"
+    if days := _DAYS.search(expression):
+        return "the {2} in {1} of {0}".format(*days.groups("day"))
     if session := _SESSION.search(expression):
         gap = re.sub(r"(\d+) microseconds", lambda found: f"{int(found[1]) / 1e6:g} s", session["gap"])
         return f"session windows with a gap of {gap} on {session['time']}"
