@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
 from random import Random
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -87,9 +88,9 @@ def test_windows_are_those_of_zoneinfo(spark, zone):
 
 
 def test_days_are_as_long_as_on_a_clock(spark):
-    def hours(*days, zone):
-        noon = [(utc(f"{day} 16:00"),) for day in days]
-        days = calendar(spark.createDataFrame(noon, "time TIMESTAMP"), "time", "day", zone=zone)
+    def hours(*dates, zone):
+        times = [(utc(f"{each} 16:00"),) for each in dates]
+        days = calendar(spark.createDataFrame(times, "time TIMESTAMP"), "time", "day", zone=zone)
         length = F.unix_micros("window.end") - F.unix_micros("window.start")
         return [row[0] for row in days.orderBy("time").select(length / 3_600_000_000).collect()]
 
@@ -121,6 +122,7 @@ def test_microseconds_count_in_any_year(spark):
 # --- on a stream
 
 EVENTS = "time TIMESTAMP, key STRING"
+MODES = ["append", "update", "complete"]
 
 
 def batches_of(given):
@@ -136,7 +138,7 @@ def counted(query, mode):
     written = {batch.batch_id: batch.rows for batch in query.batches}
     if mode == "complete":
         return {tuple(row)[:2]: row["count"] for row in written[max(written)]}
-    found: dict[tuple, int] = {}
+    found: dict[Any, int] = {}
     for _, rows in sorted(written.items()):
         for row in rows:
             assert mode == "update" or tuple(row)[:2] not in found, "append writes a window once"
@@ -144,19 +146,21 @@ def counted(query, mode):
     return found
 
 
-@pytest.mark.fast("append-Europe/Berlin-day-rocksdb-3")
-@pytest.mark.parametrize(("store", "partitions"), [("memory", 1), ("rocksdb", 3)])
+MEMORY, ROCKSDB = ("memory", 1), ("rocksdb", 3)  # the state store, and in how many partitions
+
+
+@pytest.mark.fast("append-keeping1-Europe/Berlin-day")
 @pytest.mark.parametrize(
-    ("zone", "unit"),
+    ("mode", "keeping", "zone", "unit"),
     [
-        *((zone, "day") for zone in CHANGES if zone != "Pacific/Apia"),
-        (BERLIN, "week"),
-        (BERLIN, "month"),
-        ("America/New_York", "month"),
+        *((mode, keeping, BERLIN, "day") for mode in MODES for keeping in (MEMORY, ROCKSDB)),
+        *(("append", ROCKSDB, zone, "day") for zone in CHANGES if zone != BERLIN),
+        *((mode, ROCKSDB, BERLIN, "week") for mode in MODES),
+        *((mode, MEMORY, "America/New_York", "month") for mode in MODES),
     ],
 )
-@pytest.mark.parametrize("mode", ["append", "update", "complete"])
-def test_a_stream_counts_as_zoneinfo_does_over_restarts(spark, stream, mode, zone, unit, store, partitions):
+def test_a_stream_counts_as_zoneinfo_does_over_restarts(spark, stream, mode, keeping, zone, unit):
+    store, partitions = keeping
     given = moments(zone)
     end = given[-1] + timedelta(days=200)
     source = stream(EVENTS)
@@ -216,8 +220,8 @@ def test_a_checkpoint_of_another_zone_or_unit_is_refused(spark, tmp_path, folder
 
     def begin(unit, zone):
         days = calendar(rows, "time", unit, zone=zone).groupBy("window").count()
-        how = {"name": "days", "checkpoint": tmp_path / "ckpt", "availableNow": True}
-        run(start(days, sinks.foreach_batch(lambda batch, _: batch.collect()), **how))
+        how: dict[str, Any] = {"name": "days", "checkpoint": tmp_path / "ckpt", "availableNow": True}
+        run(start(days, sinks.batch_files(tmp_path / "out"), **how))
 
     begin("day", BERLIN)
     begin("day", BERLIN)
