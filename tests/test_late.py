@@ -119,7 +119,7 @@ def test_files_of_days_in_no_order_are_counted_with_a_verdict(spark, folder):
 
 def test_late_rows_of_the_calendar_s_windows_are_counted(spark, folder):
     land(folder, days_out_of_order())
-    rows = by_kit(read(spark, folder), "2 days")
+    rows = by_spark(read(spark, folder), "2 days")
     summary, total = counted(windows.calendar(rows, "at", "day", zone="UTC").groupBy("window", "k").count())
     (done,) = summary.queries
     assert (done.input_rows - total, done.late_rows_at_most) == (3 * 480, 3 * 480)
