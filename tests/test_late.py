@@ -117,6 +117,7 @@ def test_files_of_days_in_no_order_are_counted_with_a_verdict(spark, folder):
         jobflags.check_late_rows(Decimal("37.4"), summary)
 
 
+@pytest.mark.slow
 def test_late_rows_of_the_calendar_s_windows_are_counted(spark, folder):
     land(folder, days_out_of_order())
     rows = by_spark(read(spark, folder), "2 days")

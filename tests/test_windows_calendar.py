@@ -77,7 +77,7 @@ def by_each_unit(frame, zone):
 #  window of the day   [------- 23 hours ------)
 
 
-@pytest.mark.fast("Europe/Berlin")
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", CHANGES)
 def test_windows_are_those_of_zoneinfo(spark, zone):
     given = moments(zone)
@@ -98,6 +98,7 @@ def test_days_are_as_long_as_on_a_clock(spark):
     assert hours("2026-04-04", "2026-10-03", zone="Australia/Lord_Howe") == [24.5, 23.5]
 
 
+@pytest.mark.slow
 def test_the_session_s_time_zone_makes_no_difference(spark):
     frame = spark.createDataFrame([(each,) for each in moments(BERLIN)], "time TIMESTAMP")
     shown = [F.unix_micros(f"{unit}.{side}") for unit in UNITS for side in ("start", "end")]
@@ -149,7 +150,7 @@ def counted(query, mode):
 MEMORY, ROCKSDB = ("memory", 1), ("rocksdb", 3)  # the state store, and in how many partitions
 
 
-@pytest.mark.fast("append-keeping1-Europe/Berlin-day")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "keeping", "zone", "unit"),
     [
@@ -193,8 +194,8 @@ def test_a_day_that_the_clock_goes_back_to_stays_open(stream):
     timed = windows.with_watermark(source.to_df(), "time", "10 minutes")
     days = calendar(timed, "time", "day", zone="America/St_Johns").groupBy("window", "key").count()
     query = stream.query(flatten(days))
-    for clock, key in [("02:29", "28"), ("02:30", "29"), ("03:20", "28"), ("03:29", "28"), ("03:30", "29")]:
-        source.add_data([(utc(f"2006-10-29 {clock}"), key)])
+    for batch in [{"02:29": "28", "02:30": "29", "03:20": "28"}, {"03:29": "28", "03:30": "29"}]:
+        source.add_data([(utc(f"2006-10-29 {clock}"), key) for clock, key in batch.items()])
         query.step()
     source.add_data([(utc("2006-11-02 00:00"), "end")])
     query.step()
@@ -216,6 +217,7 @@ def test_without_a_watermark_append_mode_is_refused_in_one_line(stream):
     assert "watermark" in refusal(start, days, sinks.memory("no_watermark"), availableNow=True)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_zone_or_unit_is_refused(spark, tmp_path, folder):
     (folder / "1.csv").write_text("2026-03-29 12:00:00,a\n")
     rows = windows.with_watermark(sources.csv(spark, folder, schema=EVENTS), "time", "1 hour")
