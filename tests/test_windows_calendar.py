@@ -189,6 +189,7 @@ def test_a_stream_counts_as_zoneinfo_does_over_restarts(spark, stream, mode, kee
 #  window         … 28 October ------------------------)[ 29 October …
 
 
+@pytest.mark.slow
 def test_a_day_that_the_clock_goes_back_to_stays_open(stream):
     source = stream(EVENTS)
     timed = windows.with_watermark(source.to_df(), "time", "10 minutes")

@@ -50,7 +50,6 @@ OVER = {
     "test_run_stops_its_context_also_when_it_raises": "the older API: two contexts in one JVM",
     "test_what_waits_when_a_run_ends_is_told": "the older API: batches of a second",
     "test_two_streams_give_what_a_plain_join_gives_over_a_kill_and_forget_what_is_past": "the shortest case of a join over a kill",
-    "test_a_day_that_the_clock_goes_back_to_stays_open": "a day of a time zone on a stream",
     "test_files_of_days_in_no_order_are_counted_with_a_verdict": "late rows of twenty files",
     "test_rows_that_were_set_aside_are_counted": "late rows set aside",
     "test_the_bounds_hold_and_are_close": "the bounds of late rows, with the truth beside",
