@@ -18,8 +18,8 @@ SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 MENU = {
     "Start here": ["index", "install", "start", "versions"],
     "Guides": [
-        *("files", "bad-lines", "watermarks", "postgresql", "kafka-to-delta", "joins", "silence", "model"),
-        *("exactly-once", "change-a-job", "from-pyspark", "production", "clusters", "monitoring"),
+        *("files", "bad-lines", "watermarks", "postgresql", "kafka-to-delta", "joins", "days", "silence"),
+        *("model", "exactly-once", "change-a-job", "from-pyspark", "production", "clusters", "monitoring"),
         *("checkpoints", "server"),
     ],
     "Jobs and systems": ["jobs", "kafka", "kinesis", "delta", "mongodb", "posts", "flume"],

@@ -11,7 +11,8 @@ trap 'sparkstream serve --stop --port "$port"; rm -rf "$XDG_CACHE_HOME"' EXIT
 SPARK_REMOTE=$(sparkstream serve --port "$port" --profile test | sed 's/^export SPARK_REMOTE=//')
 export SPARK_REMOTE
 all=(
-  test_drain.py test_dry_run.py test_joins.py test_runs.py test_schemas.py test_windows.py test_windows_watermark.py
+  test_drain.py test_dry_run.py test_joins.py test_runs.py test_schemas.py test_windows.py test_windows_calendar.py
+  test_windows_watermark.py
   checkpoints/test_checkpoints_locks.py feeds/test_feeds_disturb.py models sinks/test_sinks.py sinks/test_sinks_gate.py
   sources state testing/test_testing.py
   jobs/test_{action_windows,ad_join,alerts,events_to_postgres,hashtag_trends,log_errors}.py
@@ -40,6 +41,7 @@ tests=(
   test_runs.py::test_{the_batch_in_flight_is_committed_before_the_stop,the_summary_counts_what_went_out_what_was_late_and_what_is_kept}
   test_runs.py::test_{what_a_file_source_hides_is_logged_and_in_the_summary,what_spark_cannot_do_in_a_mode_is_one_line_with_the_fix}
   test_windows.py::test_on_a_stream_closed_windows_come_out_flat
+  test_windows_calendar.py::test_{a_day_that_the_clock_goes_back_to_stays_open,a_wrong_calendar_says_what_is_wrong}
   test_windows_watermark.py::test_{a_second_watermark_is_refused_at_the_call,windows_close_by_the_rows_of_the_present_alone}
   checkpoints/test_checkpoints_locks.py
   feeds/test_feeds_disturb.py::test_spark_itself_drops_the_late_rows_and_no_others

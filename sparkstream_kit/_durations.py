@@ -10,9 +10,10 @@ import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from zoneinfo import available_timezones
 
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, hint
 
 Duration = str | timedelta
 
@@ -25,6 +26,9 @@ MICROSECONDS = {
     "day": 86_400 * 10**6,
     "week": 7 * 86_400 * 10**6,
 }
+# The units of the calendar, each with the most days that one has. That many days after its first day is a day
+# of the next one.
+UNITS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
 _AGE = 146_097 * MICROSECONDS["day"]  # 400 years, after which the calendar repeats
@@ -80,6 +84,12 @@ def sizes(length: Duration, slide: Duration | None, offset: Duration | None) -> 
             f"subtract the {what} until it is: the windows stay the same"
         )
     return size, step, shift
+
+
+def unknown_zone(zone: str) -> InvalidInputError:
+    """Return the error for a time zone that Spark or Python does not know, with the nearest name."""
+    near = hint(zone, available_timezones() - {zone}) or "; write it like Europe/Berlin"
+    return InvalidInputError(f"unknown time zone {zone!r}{near}")
 
 
 def to_microseconds(what: str, duration: Duration) -> int:

@@ -53,6 +53,8 @@ _WINDOW = re.compile(
     r"TimestampType, LongType\) - (-?\d+)\) % (\d+)\)(?:(?!precisetimestampconversion).)*?"
     r"\+ (\d+)\), LongType, TimestampType"
 )
+# The columns of `windows.calendar`, each of which holds one window of a row.
+_CALENDAR = re.compile(r"\bto_utc_timestamp\(timestamp_micros\(.*\) AS (window#\d+)")
 _GROUPS = re.compile(r"^\W*~Aggregate \[([^\[\]]*)\]", re.MULTILINE)
 _WATERMARK = re.compile(r"^\W*~EventTimeWatermark ", re.MULTILINE)
 _MULTIPLIES = re.compile(r"^\W*(Generate|Join|\w*Map\w+|Lateral\w*) ", re.MULTILINE)
@@ -116,8 +118,9 @@ def drops(frame: DataFrame | None) -> _Drops | None:
     plain = (
         len(groups) == 1 and len(windows) == 1 and re.findall(r"(\S+)#\d+-T\d+ms", groups[0]) == ["window"]
     )
-    # If the windows have a form that the pattern does not match, assume that a row may be in several of them.
-    unknown = not windows and any(re.search(r"(?<!session_)\bwindow#", group) for group in groups)
+    # If the windows have a form that no pattern matches, assume that a row may be in several of them.
+    grouped = {each for group in groups for each in re.findall(r"(?<!session_)\bwindow#\d+", group)}
+    unknown = not windows and not grouped <= {*_CALENDAR.findall(plan)}
     multiplies = unknown or _MULTIPLIES.search(plan) is not None
     return _Drops(
         watermarks=len(_WATERMARK.findall(plan)),

@@ -1,9 +1,9 @@
 """Event time with checked arguments, for batch and streaming alike: windows, watermarks, the top rows.
 
 The rules are those of the Structured Streaming guide, "Window Operations on Event Time". `tumbling`,
-`sliding` and `session` return a column to group by, `with_watermark` says how late rows may be, `flatten` and
-`top` shape the result, and `explain` draws windows as text. Unlike Spark's own functions, they check each
-argument when they are called.
+`sliding` and `session` return a column to group by, `calendar` adds the day, week or month of a time zone,
+`with_watermark` says how late rows may be, `flatten` and `top` shape the result, and `explain` draws windows
+as text. Unlike Spark's own functions, they check each argument when they are called.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from pyspark.errors import DateTimeException
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit import _columns
+from sparkstream_kit import _columns, _durations
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column as named
 from sparkstream_kit._durations import Duration, delay_of, not_negative, positive, sizes, to_microseconds
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.progress import observed
 from sparkstream_kit.quarantine.rows import REASON, count_bad
 
@@ -27,15 +28,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-__all__ = ["explain", "flatten", "session", "sliding", "to_microseconds", "top", "tumbling", "with_watermark"]
+__all__ = [
+    "calendar",
+    "explain",
+    "flatten",
+    "session",
+    "sliding",
+    "to_microseconds",
+    "top",
+    "tumbling",
+    "with_watermark",
+]
 
 _PLAIN_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 # Temporary columns, which no result has.
 _EVENT_TIME, _NUMBER = "sparkstream_event_time", "sparkstream_number"
+_DAY = 86_400_000_000  # microseconds
 
 
 def tumbling(time: str | Column, length: Duration, *, offset: Duration | None = None) -> Column:
     """Group rows into windows of `length`, each of which begins where the previous one ends.
+
+    A window of "1 day" is a day in UTC, whatever the session's time zone is. For the days, weeks and months
+    of a time zone use `calendar`.
 
     Args:
         time: the event-time column or its name (timestamp).
@@ -116,6 +131,82 @@ def session(time: str | Column, gap: Duration) -> Column:
     """
     check(session, locals())
     return F.session_window(time, _interval(positive("gap", gap)))
+
+
+def calendar(frame: DataFrame, time: str, unit: str, *, zone: str) -> DataFrame:
+    """Add a column `window` to group by: the day, week or month of each row in a time zone.
+
+    The day on which summer time begins has 23 hours, and the day on which it ends has 25. The windows of
+    `tumbling` all have the same length, and those of "1 day" begin at midnight UTC.
+
+    Call it after `with_watermark`, and group by "window". A window closes when the watermark of `time` passes
+    its end. The function returns a DataFrame, where `tumbling` returns a column, because Spark loses the
+    watermark of a column that is computed in `groupBy`.
+
+    A row belongs to the date that a clock in the zone shows. Where the clock goes back over midnight, as in
+    St. John's until 2010, it shows the new date for a short time before it shows the old one again. The
+    window of the old date then ends at the second midnight, and these few rows of the new date are before
+    the start of their window.
+
+    Args:
+        frame: static or streaming. In mode append its column `time` must have a watermark.
+        time: the event-time column (timestamp). Rows whose time is null are left out, as in all windows.
+        unit: "day", "week" (from Monday, as in ISO 8601), "month", "quarter" or "year".
+        zone: the time zone, such as "Europe/Berlin". The session's time zone makes no difference.
+
+    Returns:
+        The same columns and `window` (at the end): struct<start: timestamp, end: timestamp>. The end is
+        exclusive, and is the start of the next window.
+
+    Raises:
+        InvalidInputError: there is no such column, it is not a timestamp, there is a column `window` already,
+            or the unit or the time zone is unknown.
+
+    Examples:
+        In a session::
+
+            days = calendar(with_watermark(sales, "time", "1 hour"), "time", "day", zone="Europe/Berlin")
+            flatten(days.groupBy("window", "shop").count())  # start, end, shop, count
+    """
+    check(calendar, locals())
+    time = _columns.event_time(frame, time, "calendar()", watermark=False)
+    _columns.refuse_taken(frame.columns, ["window"], "calendar()")
+    reject_unknown("unit", [unit], _durations.UNITS)
+    try:  # Spark's list of time zones is not Python's
+        frame.sparkSession.sql("SELECT from_utc_timestamp(now(), ?)", [zone]).collect()
+    except DateTimeException as err:
+        raise _durations.unknown_zone(zone) from err
+    shown = F.unix_micros(F.from_utc_timestamp(named(time), zone))
+    first = shown - F.pmod(shown, F.lit(_DAY))
+    after = first + _DAY
+    if unit != "day":
+        day = F.trunc(F.date_from_unix_date((first / _DAY).cast("int")), unit)
+        next_day = F.trunc(F.date_add(day, _durations.UNITS[unit]), unit)
+        first, after = F.unix_date(day) * _DAY, F.unix_date(next_day) * _DAY
+    window = F.struct(_instant(first, zone).alias("start"), _instant(after, zone).alias("end"))
+    # Spark closes a group by its column with a watermark. If that column is a struct, as its own windows are,
+    # Spark compares the second field.
+    watermark = {k: v for k, v in frame.schema[time].metadata.items() if k == _columns.WATERMARK}
+    return frame.where(named(time).isNotNull()).select("*", window.alias("window", metadata=watermark))
+
+
+def _instant(midnight: Column, zone: str) -> Column:
+    """Return the timestamp at which clocks in a time zone show a midnight, for good.
+
+    Args:
+        midnight: what they show, in microseconds from midnight of 1970-01-01; no session's time zone counts.
+        zone: the time zone.
+    """
+
+    def moment(shown: Column) -> Column:
+        return F.unix_micros(F.to_utc_timestamp(F.timestamp_micros(shown), zone))
+
+    first, second = moment(midnight), moment(midnight + _DAY) - _DAY
+    # `moment` gives the first of two midnights. If the clock shows the day before until the second one, take
+    # that: Spark must not close that day while its rows still come.
+    before_second = F.unix_micros(F.from_utc_timestamp(F.timestamp_micros(second - 1), zone))
+    is_split = (second > first) & (before_second < midnight)
+    return F.timestamp_micros(F.when(is_split, second).otherwise(first))
 
 
 def with_watermark(
@@ -214,26 +305,28 @@ def explain(
     watermark: Duration | None = None,
     at: str | datetime | None = None,
     offset: Duration | None = None,
+    zone: str | None = None,
 ) -> str:
     """Draw the windows that a row falls into, and show when it is too late for them.
 
     Needs no session. `sparkstream windows explain` prints the same text.
 
     Args:
-        length: the length of the windows, as in `tumbling`.
+        length: the length of the windows, as in `tumbling`; with `zone` the unit, as in `calendar`.
         slide: the time from the start of one window to the next, as in `sliding`. Default: `length`.
         watermark: the delay, as in `with_watermark`; without it no window closes.
         at: when the row happened, in UTC: "2026-01-14 12:47:30", "12:47" (of an example day) or a `datetime`.
             Default: an example.
         offset: the shift of the windows, as in `tumbling`.
+        zone: the time zone of windows by the calendar, as in `calendar`; without `slide` and `offset`.
 
     Returns:
         Lines of at most 80 characters. The row is drawn as x, and a window as [---); it closes at the | to
         the right of it, or later than the > there.
 
     Raises:
-        InvalidInputError: an argument that `sliding` or `with_watermark` refuses, or a time that cannot be
-            read.
+        InvalidInputError: an argument that `sliding`, `calendar` or `with_watermark` refuses, or a time that
+            cannot be read.
 
     Examples:
         >>> text = explain(length="1 hour", slide="30 minutes", watermark="10 minutes", at="12:47")
@@ -250,7 +343,7 @@ def explain(
     check(explain, locals())
     from sparkstream_kit import display
 
-    return display.explain(length, slide, watermark, at, offset)
+    return display.explain(length, slide, watermark, at, offset, zone)
 
 
 def flatten(df: DataFrame, column: str = "window") -> DataFrame:

@@ -117,6 +117,15 @@ def test_files_of_days_in_no_order_are_counted_with_a_verdict(spark, folder):
         jobflags.check_late_rows(Decimal("37.4"), summary)
 
 
+@pytest.mark.slow
+def test_late_rows_of_the_calendar_s_windows_are_counted(spark, folder):
+    land(folder, days_out_of_order())
+    rows = by_spark(read(spark, folder), "2 days")
+    summary, total = counted(windows.calendar(rows, "at", "day", zone="UTC").groupBy("window", "k").count())
+    (done,) = summary.queries
+    assert (done.input_rows - total, done.late_rows_at_most) == (3 * 480, 3 * 480)
+
+
 def test_operators_that_take_rows_count_rows(spark, folder):
     land(folder, [[BEGIN], [BEGIN + DAY], [BEGIN + DAY], [BEGIN, BEGIN + MINUTE, BEGIN + 2 * DAY]])
     once = by_spark(read(spark, folder), "1 hour").dropDuplicates(["at"])

@@ -326,6 +326,8 @@ _WINDOW = re.compile(
     _TIME + r"?- (?P<start>\d+)\) % (?P<slide>\d+)\).*\+ (?P<length>\d+)\), LongType, TimestampType"
 )
 _SESSION = re.compile(_TIME + r"\+ cast\((?P<gap>.+?) as interval\)")
+# The window of `windows.calendar`, where a unit longer than a day is an argument of trunc().
+_DAYS = re.compile(r"^struct\(start, .*?CASE.*?from_utc_timestamp\(([^,]+), ([^)]+)\)(?:.*?\), ([a-z]+)\))?")
 # A variable of a Python lambda, and a field of a struct that is named after it. PySpark numbers the variables
 # of a process, so the same query has other numbers when it is built again.
 _VARIABLE = re.compile(r"(?<=\blambda )([xyz])_\d+(?=#\d)")
@@ -474,11 +476,13 @@ def _of_line(line: str) -> list[tuple[str, str]]:
 
 
 def _in_words(expression: str) -> str:
-    """Return a window as text with its lengths in seconds, and any other expression unchanged."""
+    """Return a window as text with its lengths in seconds or its unit, and other expressions unchanged."""
     if window := _WINDOW.search(expression):
         time = window["time"]
         start, slide, length = (f"{int(window[name]) / 1e6:g} s" for name in ("start", "slide", "length"))
         return f"windows of {length} every {slide}{'' if start == '0 s' else f' from {start}'} on {time}"
+    if days := _DAYS.search(expression):
+        return "the {2} in {1} of {0}".format(*days.groups("day"))
     if session := _SESSION.search(expression):
         gap = re.sub(r"(\d+) microseconds", lambda found: f"{int(found[1]) / 1e6:g} s", session["gap"])
         return f"session windows with a gap of {gap} on {session['time']}"

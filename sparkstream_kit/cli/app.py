@@ -102,14 +102,15 @@ def _doctor(*, json: Json = False) -> int:
 @_windows.command("explain")
 def _explain(
     *,
-    length: Annotated[str, flag("DURATION", 'Length of the windows, such as "1 hour".')],
+    length: Annotated[str, flag("DURATION", 'Length of the windows, such as "1 hour"; with --zone, "day".')],
     slide: Annotated[str | None, flag("DURATION", "From one start to the next. Default: the length.")] = None,
     watermark: Annotated[str | None, flag("DURATION", "How late rows may be. Default: no watermark.")] = None,
     at: Annotated[str | None, flag("TIME", 'When the row happened: "2026-01-14 12:47:30", UTC.')] = None,
     offset: Annotated[str | None, flag("DURATION", "From 1970-01-01 00:00 UTC to a window's start.")] = None,
+    zone: Annotated[str | None, flag("ZONE", 'By the calendar of this time zone: "Europe/Berlin".')] = None,
 ) -> None:
     """Draw the windows of a row. Says when each closes, and when the row is too late for it."""
-    typer.echo(display.explain(length, slide, watermark, at, offset))
+    typer.echo(display.explain(length, slide, watermark, at, offset, zone))
 
 
 @app.command("conf")

@@ -137,6 +137,9 @@ FRAMES: dict[str, Callable[[SparkSession], DataFrame]] = {
     "windows of the kit": lambda s: (
         windows.with_watermark(rows(s), "t", "1 hour").groupBy(windows.tumbling("t", "5 minutes")).count()
     ),
+    "days of a time zone": lambda s: (
+        windows.calendar(timed(s), "t", "day", zone="Europe/Berlin").groupBy("window", "k").count()
+    ),
     "sessions": lambda s: timed(s).groupBy(F.session_window("t", "5 minutes"), "k").count(),
     "windows of windows": lambda s: (
         timed(s)
