@@ -236,7 +236,7 @@ _INNER = re.compile(r"\n(?:: |Caused by: )")  # what stands before each error of
 # What follows a message in the text of an error: a stack, a plan, or the query with an arrow below it.
 _END = re.compile(
     r"\n\s*(?:at \S|\.\.\. \d+ more|Driver stacktrace:|JVM stacktrace:|=== Streaming Query ===|== SQL ==\n|"
-    r'== DataFrame ==\n".*" was called from\njava\.|\^+\s*$)|(?<=SQLSTATE: .{5});\n',
+    r'== DataFrame ==\n".*" was called from\njava\.|\^+\s*$)|;\n',
     re.MULTILINE,
 )
 # `run` knows errors of Kafka by their whole names.
@@ -349,8 +349,8 @@ def said_by_spark(error: Exception) -> str:
         >>> said_by_spark(ValueError("\n[PARSE_SYNTAX_ERROR] Syntax error at 'b'. SQLSTATE: 42601 (line 1)"))
         "Syntax error at 'b' (line 1)"
     """
-    said = innermost_cause(error).removeprefix(f"{type(error).__name__}: ")
-    return _CLASS.sub("", said).rstrip(".;")
+    name = r"\w+" if hasattr(error, "_origin") else type(error).__name__  # `_origin`: of the Java exception
+    return _CLASS.sub("", re.sub(rf"^{name}: ", "", innermost_cause(error))).rstrip(".;")
 
 
 def wrong_event_time(error: BaseException) -> str | None:
