@@ -262,16 +262,14 @@ _INNER = re.compile(r"\n(?:: |Caused by: )")  # what stands before each error of
 # What follows a message in the text of an error: a stack, a plan, or the query with an arrow below it.
 _END = re.compile(
     r"\n\s*(?:at \S|\.\.\. \d+ more|Driver stacktrace:|JVM stacktrace:|=== Streaming Query ===|== SQL ==\n|"
-    r'== DataFrame ==\n".*" was called from\njava\.|\^+\s*$)|(?<=SQLSTATE: .{5});\n',
+    r'== DataFrame ==\n".*" was called from\njava\.|\^+\s*$)|;\n',
     re.MULTILINE,
 )
 # `run` knows errors of Kafka by their whole names.
-_PACKAGE = re.compile(
-    r"(?<![\w.$])(?!org\.apache\.kafka)(?:[a-z_]\w*\.)+(?=[A-Z][\w$]*(?:Error|Exception)\b)"
-)
+_PACKAGE = re.compile(r"(?<![\w.$])(?!org\.apache\.kafka)(?:[a-z]\w*\.)+(?=[A-Z][\w$]*(?:Error|Exception)\b)")
 # A file (without the slashes before it), a column or a record that an error of Spark's own names.
 _THING = re.compile(r"(?<=:/)/*([^\s:].*?)(?=[.,;:)]*(?:\s|$))|(`[^`]+`)|(\[[^\]]+\])")
-_CLASS = re.compile(rf"^(?:[\w.$]+: )?(?:\(\w+\) )?{_ERROR_CLASS} ")
+_CLASS = re.compile(rf"^.*?{_ERROR_CLASS} ")
 _STATE = re.compile(r"\.?\s+SQLSTATE: \w+;?")
 _FRAGMENT = re.compile(r" == SQL \(.*?\) == ")  # before the expression in SQL that has failed
 _RAISED_IN_SQL = re.compile(r"^[\w.$]+: (?:\(\w+\) )?\[USER_RAISED_EXCEPTION\] ")
@@ -313,15 +311,14 @@ def innermost_cause(error: BaseException) -> str:
     said = list(dict.fromkeys(reversed(found)))
     cause = next((each for each in said if ": " in each), said[0])  # Java's may have no message
     reason = cause.partition(": ")[2]
-    line = _without_state(_RAISED_IN_SQL.sub("", _OF_THE_KIT.sub("", cause)))
+    line = _RAISED_IN_SQL.sub("", _OF_THE_KIT.sub("", cause))
     for text, words in _MEANS.items():
         if what := re.search(text, line):
             line = re.sub(r"#\d+L?", "", what.expand(words))
     around = ""
-    for message in (_without_class(each) for each in said if _CLASS.match(each) and reason not in each):
-        things = ["".join(found) for found in _THING.findall(message)]
-        if any(thing not in line + around for thing in things):
-            around += f"; {message}"
+    for message in (_CLASS.sub("", each) for each in said if _CLASS.match(each) and reason not in each):
+        if any("".join(thing) not in line + around for thing in _THING.findall(message)):
+            around += f"; {message.rstrip('.;')}"
     return _PACKAGE.sub("", f"{line} ({around[2:]})" if around else line)
 
 
@@ -365,15 +362,8 @@ def _errors_in(text: str) -> list[str]:
         lines = text.rpartition(_TRACEBACK)[2].splitlines()
         text = "\n".join(dropwhile(lambda line: not line.strip() or line[0].isspace(), lines))
     messages = [_END.split(each, maxsplit=1)[0] for each in _INNER.split(text)]
-    return [" ".join(filter(None, map(str.strip, each.splitlines())))[:_LONGEST] for each in messages]
-
-
-def _without_state(said: str) -> str:
-    return _FRAGMENT.sub("; SQL: ", _STATE.sub("", said))
-
-
-def _without_class(said: str) -> str:
-    return re.sub(rf"^.*?{_ERROR_CLASS} ", "", _without_state(said)).rstrip(".;")
+    said = [" ".join(filter(None, map(str.strip, each.splitlines())))[:_LONGEST] for each in messages]
+    return [_FRAGMENT.sub("; SQL: ", _STATE.sub("", each)) for each in said]
 
 
 def said_by_spark(error: Exception) -> str:
@@ -385,7 +375,8 @@ def said_by_spark(error: Exception) -> str:
         >>> said_by_spark(ValueError("\n[PARSE_SYNTAX_ERROR] Syntax error at 'b'. SQLSTATE: 42601 (line 1)"))
         "Syntax error at 'b' (line 1)"
     """
-    return _without_class(innermost_cause(error).removeprefix(f"{type(error).__name__}: "))
+    name = r"\w+" if hasattr(error, "_origin") else type(error).__name__  # `_origin`: of the Java exception
+    return _CLASS.sub("", re.sub(rf"^{name}: ", "", innermost_cause(error))).rstrip(".;")
 
 
 def wrong_event_time(error: BaseException) -> str | None:

@@ -317,11 +317,7 @@ def unavailable(failure: str) -> str | None:
     Args:
         failure: the text of the query's error.
     """
-    found = re.search(
-        r"^(?:Caused by: )?(?:java\.net\.)?(Connect|UnknownHost|NoRouteToHost)Exception\b",
-        failure,
-        re.MULTILINE,
-    )
+    found = re.search(r"(?m)^(?:Caused by: )?[\w.]*\b(Connect|UnknownHost|NoRouteToHost)Exception\b", failure)
     peers = sockets_in(failure)
     if not peers or found is None:
         return None

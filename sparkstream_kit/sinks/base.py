@@ -9,17 +9,14 @@ shares with the sinks inside. `Part` and `Sink.taking` transform each batch befo
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
-
-from pyspark.sql import types as T
+from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import holds
 from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -30,14 +27,6 @@ if TYPE_CHECKING:
 
 MODES = ("append", "complete", "update")
 FILE_FORMATS = ("csv", "json", "orc", "parquet", "text")  # Spark's built-in file formats
-# So that JSON keeps every value: nulls would be left out, and timestamps would be cut to milliseconds.
-JSON = {
-    "ignoreNullFields": "false",
-    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
-    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
-}
-_NESTED = (T.ArrayType, T.MapType, T.StructType, T.VariantType)
-_CANNOT_HOLD = {"csv": (*_NESTED, T.NullType), "orc": (T.NullType, T.VariantType), "parquet": (T.NullType,)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,43 +217,6 @@ def check_writes_batches(sink: Sink, caller: str) -> None:
             f"{caller} takes sinks that work batch by batch (such as latest, sql_table, foreach_batch), "
             f"not {sink.kind}; start a query of its own for {sink.kind}"
         )
-
-
-def check_columns(
-    sink: str,
-    format: str,  # noqa: A002 - Spark's own word
-    frame: DataFrame,
-    partition_by: Sequence[str] = (),
-) -> None:
-    """Refuse columns that a file format of Spark cannot hold, which Spark itself does in the first batch.
-
-    Args:
-        sink: the sink, for messages.
-        format: the format; one that is not in FILE_FORMATS is not checked.
-        frame: the rows.
-        partition_by: the columns that become names of folders.
-
-    Raises:
-        InvalidInputError: the format cannot hold a column.
-    """
-    folders = {name.lower() for name in partition_by}
-    columns = [each for each in frame.schema if each.name.lower() not in folders]
-    if format == "text" and [each.dataType for each in columns] != [T.StringType()]:
-        raise InvalidInputError(
-            f"{sink}: a file of text holds one column, a string, and the query has "
-            f"{T.StructType(columns).simpleString()}; select F.to_json(F.struct('*')), or use format='json'"
-        )
-    for each in columns:
-        if holds(each.dataType, *_CANNOT_HOLD.get(format, ())):
-            raise InvalidInputError(
-                f"{sink}: column {each.name} is {each.dataType.simpleString()}, which a file of {format} "
-                "cannot hold; leave it out, cast it, or use format='json'"
-            )
-
-
-def exact(format: str, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: A002 - Spark's own word
-    """Add to the options of a writer of files those that keep every value, where the caller gave none."""
-    return {**(JSON if format in ("csv", "json") else {}), **options}
 
 
 def check_view(sink: str, table: str) -> None:

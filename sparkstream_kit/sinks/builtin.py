@@ -21,7 +21,8 @@ from sparkstream_kit._spark.place import locate, path_of_writer, reached, refuse
 from sparkstream_kit._spark.session import prints_here
 from sparkstream_kit.errors import InvalidInputError, printable, reject_unknown
 from sparkstream_kit.sinks import directories
-from sparkstream_kit.sinks.base import FILE_FORMATS, JSON, MODES, Sink, check_columns, check_view, exact
+from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink, check_view
+from sparkstream_kit.sinks.directories import JSON, check_columns, exact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -475,8 +475,12 @@ ONE_KEY_FOR_TWO = {
         "k ENUM('a', 'b', 'c') COLLATE utf8mb4_nopad_bin PRIMARY KEY": r"k is ENUM\('a','b','c'\) .*and not",
     },
     "postgresql": {
-        "k CITEXT PRIMARY KEY": ONE_KEY.format("citext", 'make that column TEXT COLLATE "C"'),
-        "k TEXT COLLATE loose UNIQUE": ONE_KEY.format("loose", 'make that column TEXT COLLATE "C"'),
+        "k CITEXT PRIMARY KEY": ONE_KEY.format(
+            "citext", 'give that column the collation "C" and the type TEXT'
+        ),
+        "k TEXT COLLATE loose UNIQUE": ONE_KEY.format(
+            "loose", 'give that column the collation "C" and the type TEXT'
+        ),
         "k CHAR(9) PRIMARY KEY": r"k is CHAR\(9\) and not TEXT",
         "k letter PRIMARY KEY": r"k is letter and not TEXT",
     },

@@ -251,13 +251,13 @@ def test_text_files_keep_microseconds_and_nulls(spark, tmp_path, kind, file_form
 CANNOT = {
     "csv": (
         "map(value, 1) m",
-        "column m is map<string,int>, which a file of csv cannot hold; leave it out, cast",
+        "column m is map<string,int>, and a file of csv cannot hold it; leave it out, cast",
     ),
-    "parquet": ("value", "NULL AS n", "column n is void, which a file of parquet cannot hold; leave it out"),
+    "parquet": ("value", "NULL AS n", "column n is void, and a file of parquet cannot hold it; leave it out"),
     "text": (
         "value",
         "1 AS n",
-        "a file of text holds one column, a string, and the query has struct<value:string,",
+        "column value is string, and a file of text (one column, a string) cannot hold it",
     ),
 }
 

@@ -250,12 +250,8 @@ _NAMES = {"postgresql": (63, "bytes"), "mariadb": (64, "characters")}  # the lon
 
 # The MariaDB collation under which "a", "A" and "a " differ, as they do in Spark.
 COLLATION = "utf8mb4_nopad_bin"
-# The fix for a column that does not compare texts exactly.
-_EXACT = {
-    "mariadb": f"give that column the collation {COLLATION}",
-    "postgresql": 'make that column TEXT COLLATE "C"',
-    "sqlite": "give that column the collation BINARY",
-}
+# A collation in each database that compares texts exactly.
+_EXACT = {"mariadb": COLLATION, "postgresql": '"C" and the type TEXT', "sqlite": "BINARY"}
 # The columns of unique indexes that do not compare texts exactly, each with its collation or type.
 _INEXACT = {
     "mariadb": "SELECT column_name, collation_name FROM information_schema.columns WHERE table_name = :name "
@@ -273,13 +269,9 @@ _INEXACT = {
 }
 _DECIMALS = (sa.NUMERIC, sa.DECIMAL)
 # Types of columns that hold all values of a type; those of times and decimals depend on more than the type.
-_WIDER: dict[Any, tuple[Any, ...]] = {
-    sa.Boolean: (mysql.TINYINT,),  # as which MariaDB stores it
-    sa.Float: (sa.Double,),
-    sa.Integer: (sa.Integer, *_DECIMALS),
-    sa.String: (sa.String,),
-    sa.VARBINARY: (sa.VARBINARY,),
-}
+# MariaDB stores a BOOLEAN as TINYINT.
+_WIDER: dict[Any, Any] = {kind: kind for kind in (sa.String, sa.VARBINARY)}
+_WIDER |= {sa.Boolean: mysql.TINYINT, sa.Float: sa.Double, sa.Integer: (sa.Integer, *_DECIMALS)}
 _DIGITS = 15  # the most digits of a decimal that SQLite keeps in a column of numbers
 _INDEX = 3072  # the most bytes of a MariaDB index; a character has up to four
 
@@ -561,12 +553,12 @@ def _check_keys(connection: Connection, table: sa.Table, where: str, unique: lis
             f"{where} is unique in {', '.join(sorted(others[0]))} too, and MariaDB would overwrite a row "
             "that is the same there; drop that index, or use another table"
         )
-    found = connection.execute(sa.text(_INEXACT[dialect]), {"schema": table.schema, "name": table.name})
-    for key, collation in found:
+    names = {"schema": table.schema, "name": table.name}
+    for key, collation in connection.execute(sa.text(_INEXACT[dialect]), names):
         if key in keys:
             raise InvalidInputError(
-                f"{where} takes different texts in {key} for the same key ({collation}); "
-                f"{_EXACT[dialect]}, or use another table"
+                f"{where} takes different texts in {key} for the same key ({collation}); give that column "
+                f"the collation {_EXACT[dialect]}, or use another table"
             )
 
 
