@@ -25,7 +25,7 @@ test-slow: setup ## run the tests that take long, with the systems that they nee
 	@$(ENTER) python -m pytest tests sparkstream_kit tests/faults -n 3 --dist loadgroup -m slow $(ARGS)
 	@$(ENTER) python -m pytest tests/systems -n 3 --dist loadfile -m slow $(ARGS)
 
-test-connect: setup ## run the tests of what differs on Spark Connect there (ALL=1 for all that can run there)
+test-connect: setup ## run the tests of what differs on Spark Connect there (ALL=1 for the fast tests beside them)
 	@$(ENTER) bash scripts/test-connect.sh
 
 test-all: setup ## run all tests there are, also those of which CI runs a part: 100 minutes

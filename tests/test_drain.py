@@ -73,6 +73,7 @@ def batch(spark, tmp_path, transform):
     return values(transform(spark.read.schema(SCHEMA).json(str(tmp_path / "in"))).collect())
 
 
+@pytest.mark.connect
 @pytest.mark.fast("by_window-memory-3")
 @pytest.mark.parametrize(
     ("transform", "store", "partitions"),
@@ -121,6 +122,7 @@ def test_windows_that_stay_open_are_named_and_can_be_drained_later(spark, tmp_pa
     assert (summary.queries[0].batches, summary.queries[0].input_rows) == (1, 0)
 
 
+@pytest.mark.connect
 def test_what_comes_after_the_last_batch_is_refused_and_not_lost(spark, tmp_path):
     land(tmp_path / "in", ROWS)
     ended(spark, tmp_path, by_window, drain=True)

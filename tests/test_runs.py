@@ -34,6 +34,8 @@ from sparkstream_kit.errors import DryRun, InputUnavailable, InvalidInputError, 
 from sparkstream_kit.monitoring import terminal
 from sparkstream_kit.progress import QuerySummary, RunSummary
 
+pytestmark = pytest.mark.connect
+
 
 @pytest.fixture
 def words(spark, folder):

@@ -15,6 +15,8 @@ from sparkstream_kit._spark.place import locate
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.errors import InvalidInputError
 
+pytestmark = pytest.mark.connect
+
 
 def begin(spark, checkpoint, name="one"):
     rate = sources.rate(spark, rows_per_second=5)

@@ -40,6 +40,7 @@ def totals(good):
     return sorted(tuple(row) for row in summed.collect())
 
 
+@pytest.mark.connect
 def test_a_stream_writes_what_the_same_transform_gives_once(spark, folder, tmp_path):
     feeds.drip(feeds.sales_files(2, rows=50, seed=1), folder)
     feeds.drip([("bad.csv", "junk\n" + GOOD.format(id=1, amount="10.129", key="a") + "\n")], folder)

@@ -199,6 +199,7 @@ def test_a_database_that_cannot_be_had_is_one_line_without_its_password(job, fol
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.connect
 def test_wrong_settings_are_one_line_too(job, folder, tmp_path):
     (tmp_path / "broken.conf").write_text("spark.sql.shuffle.partitions\n")
     done = job("python", "sales_totals", folder, "--profile", tmp_path / "broken.conf")

@@ -73,6 +73,7 @@ def test_a_server_that_says_nothing_is_idle(job, spark):
     assert summary.ended_by == "1 s without a row"
 
 
+@pytest.mark.connect
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["socket_wordcount", "dstream_wordcount"])
 def test_a_port_that_nobody_listens_on_is_one_line(job, name, temporary, free_port):

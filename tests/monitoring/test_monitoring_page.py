@@ -368,6 +368,7 @@ with contextlib.redirect_stderr(io.StringIO()) as said, page.served(board, [], p
 # --- with a query
 
 
+@pytest.mark.connect
 def test_a_run_is_shown_with_its_result_and_ended_by_the_page(spark, folder, capsys):
     (folder / "1.txt").write_text("tea\nink\ntea\n")
     counted = spark.readStream.text(str(folder)).groupBy("value").agg(F.count("*").alias("n"))
@@ -402,6 +403,7 @@ def test_a_run_is_shown_with_its_result_and_ended_by_the_page(spark, folder, cap
     assert pictures[1]["ended"] == "the run has ended"
 
 
+@pytest.mark.connect
 @pytest.mark.classic_only("counts the jobs of this process")
 def test_the_rows_of_latest_cost_no_job(spark, folder):
     (folder / "1.txt").write_text("tea\nink\ntea\n")

@@ -160,6 +160,7 @@ def test_an_error_in_the_picture_is_said_once_and_ends_no_query(spark, folder, c
     assert said == ["the run goes on without its picture: RuntimeError: no room"]
 
 
+@pytest.mark.connect
 def test_a_run_is_shown_on_standard_error(spark, folder, capsys):
     feeds.drip(feeds.sales_files(3, rows=5, seed=1), folder)
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)

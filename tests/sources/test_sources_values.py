@@ -13,6 +13,7 @@ from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.sources import samples
 
+pytestmark = pytest.mark.connect
 SCHEMA = "id INT, amount DOUBLE, note STRING"
 GOOD = {"id": 1, "amount": 2.5, "note": "a"}
 SINK = sinks.foreach_batch(lambda batch, _: batch.write.format("noop").mode("overwrite").save())
