@@ -144,10 +144,10 @@ def test_a_job_has_defaults_of_its_own():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["/", "--run-fro", "60"], "unknown argument --run-fro; did you mean --run-for?; see --help"),
-        (["--run-fro", "60", "/"], "unknown argument --run-fro; did you mean --run-for?; see --help"),
-        (["/", "--chekpoint=x"], "unknown argument --chekpoint; did you mean --checkpoint?; see --help"),
-        (["/", "--run", "60"], "unknown argument --run; did you mean --run-for?; see --help"),
+        (["/", "--run-fro", "60"], "unknown argument --run-fro; did you mean --run-for? see --help"),
+        (["--run-fro", "60", "/"], "unknown argument --run-fro; did you mean --run-for? see --help"),
+        (["/", "--chekpoint=x"], "unknown argument --chekpoint; did you mean --checkpoint? see --help"),
+        (["/", "--run", "60"], "unknown argument --run; did you mean --run-for? see --help"),
         (["/", "more"], "unknown argument more; see --help"),
         ([], "the following arguments are required: INPUT_DIR; see --help"),
         (["/", "--idle"], "argument --idle: expected one argument; see --help"),
