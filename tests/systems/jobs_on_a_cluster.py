@@ -40,12 +40,12 @@ class Case:
 
 CASES = [
     Case("sales_totals", ("sales", *MANY), (*NOW, "--format", "csv")),
-    Case("sales_clean", ("sales", *MANY), NOW, ("good", "bad"), empty=("bad",)),
+    Case("sales_clean", ("sales", *MANY), NOW, ("good", "bad"), ("bad",)),
     Case("sensor_alerts", ("sensors", *MANY, "--late", "0.02", "--bad", "0.01"), DRAIN, ("alerts", "bad")),
     Case("card_alerts", ("cards", "--every", "0", "--files", "4", "--rows", "1000"), DRAIN, ("",)),
     Case("hashtag_trends", ("posts", *MANY, "--duplicates", "0.1"), (*DRAIN, "--slide", "10 minutes")),
-    Case("ad_join", ("ads", "--files", "4", "--every", "0"), DRAIN, ("views", "bad"), empty=("bad",)),
-    Case("action_rows", ("actions", *MANY, "--late", "0.05"), NOW, ("rows", "late"), keeps=False),
+    Case("ad_join", ("ads", "--files", "4", "--every", "0"), DRAIN, ("views", "bad"), ("bad",)),
+    Case("action_rows", ("actions", *MANY, "--late", "0.05"), NOW, ("rows", "late"), ("late",), keeps=False),
     Case("log_errors", ("logs", *MANY, "--bad", "0.02"), DRAIN, ("errors", "bad"), keeps=False),
 ]
 
