@@ -83,11 +83,14 @@ def test_the_shell_commands_run_one_after_the_other(tmp_path):
     script = "".join(BLOCKS[1:])
     script = re.sub(r"\b9999\b", "19999", script).replace("feed lines", "feed lines --port 19999")
     script = script.replace("sparkstream serve", "sparkstream serve --port 19002")
+    on_a_terminal = "python -c 'import pty, sys; pty.spawn(sys.argv[1:])' sparkstream watch"
+    script = script.replace("sparkstream watch", on_a_terminal)
     with (tmp_path / "out").open("w") as out:
         shell = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=tmp_path,
-            env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+            env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "TERM": "xterm", "COLUMNS": "100"},
+            stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -108,6 +111,7 @@ def test_the_shell_commands_run_one_after_the_other(tmp_path):
 
 def timeless(text):
     """Return what a page shows without what differs from run to run: times, speeds and what they cut off."""
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]|\r", "", text)  # of a terminal
     text = re.sub(r"[\d.,]+(?= rows/s| s by)|(?<=^Batch: )\d+|(?<=^Time: ).*", "N", text, flags=re.MULTILINE)
     text = re.sub(r"(?m)(^\('since the beginning', '\w+', )\d+|(^sales_totals +)\d+ .*", r"\1\2N", text)
     return re.sub(" +", " ", text)
