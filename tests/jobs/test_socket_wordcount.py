@@ -74,9 +74,10 @@ def test_a_server_that_says_nothing_is_idle(job, spark):
     assert summary.ended_by == "1 s without a row"
 
 
-@pytest.mark.connect
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["socket_wordcount", "dstream_wordcount"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("socket_wordcount", marks=pytest.mark.connect), "dstream_wordcount"]
+)
 def test_a_port_that_nobody_listens_on_is_one_line(job, name, temporary, free_port):
     done = job("spark-submit", name, "127.0.0.1", free_port, **temporary)
     assert done.returncode == 2
