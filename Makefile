@@ -25,7 +25,7 @@ test-slow: setup ## run the tests that take long, with the systems that they nee
 	@$(ENTER) python -m pytest tests sparkstream_kit tests/faults -n 3 --dist loadgroup -m slow $(ARGS)
 	@$(ENTER) python -m pytest tests/systems -n 3 --dist loadfile -m slow $(ARGS)
 
-test-connect: setup ## run the tests of what differs on Spark Connect there (ALL=1 for all that can run there)
+test-connect: setup ## run the tests of what differs on Spark Connect there (ALL=1 for the fast tests beside them)
 	@$(ENTER) bash scripts/test-connect.sh
 
 test-all: setup ## run all tests there are, also those of which CI runs a part: 100 minutes
@@ -58,11 +58,11 @@ systems: setup ## run the tests against real systems, which they start: Kafka, K
 	@bash scripts/systems.sh
 	@$(ENTER) python -m pytest tests/systems -n 3 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
-cluster: zip ## start a small cluster on this machine, Spark's own with HDFS, and say what to type next
+cluster: setup zip ## start a small cluster on this machine, Spark's own with HDFS, and say what to type next
 	@bash scripts/systems.sh hadoop
 	@$(ENTER) python scripts/cluster.py
 
-cluster-jobs: zip ## run every job on such a cluster, with all of its data on HDFS
+cluster-jobs: setup zip ## run every job on such a cluster, with all of its data on HDFS
 	@bash scripts/systems.sh hadoop
 	@$(ENTER) python -m pytest tests/systems/jobs_on_a_cluster.py
 
@@ -89,9 +89,11 @@ format: setup ## rewrite the code in the project's style
 ci: ## run everything that CI runs
 	@bash .ci/run
 
-wheel: setup ## build the wheel in dist/
-	@rm -rf dist
-	@$(ENTER) hatchling build -t wheel
+wheel: ## build the wheel in dist/, in seconds: with the pinned build packages alone
+	@rm -rf dist build/wheel
+	@$(or $(PYTHON),python3) -m venv build/wheel
+	@build/wheel/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	@build/wheel/bin/hatchling build -t wheel
 
 zip: wheel ## build dist/sparkstream_kit.zip, for spark-submit --py-files
 	@cp dist/*.whl dist/sparkstream_kit.zip

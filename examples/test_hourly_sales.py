@@ -1,4 +1,4 @@
-"""The test of `hourly_sales.py`, to copy with it. It needs `pip install 'sparkstream-kit[testing]'` alone."""
+"""The test of `hourly_sales.py`, to copy with it. It needs the kit's extra `testing` alone."""
 
 from __future__ import annotations
 

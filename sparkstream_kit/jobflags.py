@@ -444,7 +444,7 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
         >>> parser("A job.", "--run-for").parse_args(["--run-fro", "60"])
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: unknown argument --run-fro; did you mean --run-for?; ...
+        sparkstream_kit.errors.InvalidInputError: unknown argument --run-fro; did you mean --run-for? ...
     """
     made = _Parser(description=doc, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     made.shared = flags
@@ -469,7 +469,7 @@ class _Parser(ArgumentParser):
         if "required: INPUT_DIR" in message:
             inputs = ["INPUT_DIR", *(flag for flag in _INSTEAD if flag in self.shared)]
             message = message.replace("INPUT_DIR", " or ".join(inputs), 1)
-        raise InvalidInputError(f"{message}; see --help")
+        raise InvalidInputError(f"{message}; see --help".replace("?;", "?"))
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         given = sys.argv[1:] if args is None else list(args)

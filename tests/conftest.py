@@ -23,7 +23,7 @@ import pytest
 from support import budget, ports
 
 import sparkstream_kit
-from sparkstream_kit import quarantine, run, schemas, sinks, sources, start
+from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit import server as serving
 from sparkstream_kit._packages import java_options
 from sparkstream_kit.errors import InvalidInputError
@@ -358,13 +358,18 @@ def refused(job, tmp_path, monkeypatch):
     return refuse
 
 
-@pytest.fixture
-def sales_log():
-    """The real sales log, which lies beside the checkout where it is present."""
-    path = ROOT.parent / "shared" / "data"
-    if not path.is_dir():
-        pytest.skip("needs the sales log in ../shared/data")
-    return path
+@pytest.fixture(params=["made", "published"])
+def sales_log(request, tmp_path):
+    """The files of a sales log, and their totals as CSV: made here, or published ones beside the checkout."""
+    published = ROOT.parent / "shared" / "data"
+    if request.param == "published":
+        if not published.is_dir():
+            pytest.skip("the published sales log is not in ../shared/data")
+        return published / "sales_log", (published / "sales_log_totals.csv").read_text()
+    feeds.drip(feeds.sales_files(42, rows=100, seed=9), tmp_path / "log")
+    truth = feeds.sales_totals(feeds.sales_rows(4200, seed=9))
+    head = ("ProductKey", "Orders", "TotalSales")
+    return tmp_path / "log", "".join(feeds.csv_line(row) + "\n" for row in (head, *truth))
 
 
 @pytest.fixture

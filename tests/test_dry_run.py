@@ -29,6 +29,7 @@ def lines(spark, folder):
     return sources.text(spark, str(folder))
 
 
+@pytest.mark.connect
 def test_it_says_what_would_run_and_run_ends_with_it(lines, folder, tmp_path):
     counts = lines.groupBy("value").count()
     before = tree(tmp_path)
@@ -49,6 +50,7 @@ def test_it_says_what_would_run_and_run_ends_with_it(lines, folder, tmp_path):
     assert tree(tmp_path) == before
 
 
+@pytest.mark.connect
 def test_it_goes_on_where_the_checkpoint_stands_and_leaves_it_as_it_is(lines, tmp_path):
     sink = sinks.batch_files(tmp_path / "out")
     how: Any = {"name": "lines", "checkpoint": tmp_path / "ckpt", "availableNow": True}
@@ -81,6 +83,7 @@ def targets(folder):
     }
 
 
+@pytest.mark.connect
 @pytest.mark.parametrize("kind", ["batch_files", "delta", "latest", "sql_table"])
 def test_a_sink_makes_nothing(kind, lines, tmp_path):
     before = tree(tmp_path)
@@ -164,6 +167,7 @@ def test_a_checkpoint_in_use_is_refused_in_the_same_words(lines, tmp_path, *, dr
     running.stop()
 
 
+@pytest.mark.connect
 @pytest.mark.classic_only("only a start tells")
 def test_it_refuses_what_spark_itself_refuses(lines):
     counts = lines.groupBy("value").count()

@@ -1,9 +1,9 @@
 """A job's command line: what is read and refused, what its end looks like, and where its words go."""
 
 import argparse
-import inspect
 import logging
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -144,10 +144,10 @@ def test_a_job_has_defaults_of_its_own():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["/", "--run-fro", "60"], "unknown argument --run-fro; did you mean --run-for?; see --help"),
-        (["--run-fro", "60", "/"], "unknown argument --run-fro; did you mean --run-for?; see --help"),
-        (["/", "--chekpoint=x"], "unknown argument --chekpoint; did you mean --checkpoint?; see --help"),
-        (["/", "--run", "60"], "unknown argument --run; did you mean --run-for?; see --help"),
+        (["/", "--run-fro", "60"], "unknown argument --run-fro; did you mean --run-for? see --help"),
+        (["--run-fro", "60", "/"], "unknown argument --run-fro; did you mean --run-for? see --help"),
+        (["/", "--chekpoint=x"], "unknown argument --chekpoint; did you mean --checkpoint? see --help"),
+        (["/", "--run", "60"], "unknown argument --run; did you mean --run-for? see --help"),
         (["/", "more"], "unknown argument more; see --help"),
         ([], "the following arguments are required: INPUT_DIR; see --help"),
         (["/", "--idle"], "argument --idle: expected one argument; see --help"),
@@ -210,16 +210,10 @@ def test_a_flag_of_the_jobs_own_is_not_checked_as_a_shared_one():
     assert parser.parse_args([]).snapshot == "x.gif"
 
 
-def test_flags_become_keywords_of_start_and_run():
-    assert jobflags.for_start(parse("/")) == {"checkpoint": None}
-    assert jobflags.for_start(parse("/", "--available-now")) == {"checkpoint": None, "availableNow": True}
-    args = parse("/", "--checkpoint", "c", "--trigger", "1 minute", "--run-for", "1", "--stop-file", "end")
-    assert jobflags.for_start(args) == {"checkpoint": "c", "processingTime": "1 minute"}
-    assert jobflags.for_run(args) == {"run_for": 1.0, "idle": None, "stop_file": "end"}
+def test_the_page_has_a_port_of_ones_choice_or_any_free_one():
     assert jobflags.for_run(parse("/", "--ui"))["ui"] == 0, "any free port"
     assert jobflags.for_run(parse("/", "--ui", "8080"))["ui"] == 8080
     assert "ui" not in jobflags.for_run(parse("/"))
-    assert jobflags.for_run(parse("/", "--summary-json", "runs.jsonl"))["summary_json"] == "runs.jsonl"
 
 
 @pytest.mark.parametrize(
@@ -242,75 +236,66 @@ def test_queries_that_parsed_the_same_lines_do_not_add_up(counts, refused):
         jobflags.check_bad_rows(summary, Decimal(1))
 
 
-GROUPS = [getattr(jobflags, name) for name in jobflags.__all__ if name.isupper()]
-READERS = (jobflags.lines, jobflags.outputs, jobflags.for_session, jobflags.for_start, jobflags.for_run)
-USES = "".join(path.read_text("utf-8") for path in (ROOT / "jobs").glob("*.py"))
-USES += "".join(inspect.getsource(reader) for reader in READERS)
-
-
-@pytest.mark.parametrize("flag", sorted({flag for group in GROUPS for flag in group}))
-def test_a_shared_flag_does_something(flag):
-    name = flag.removeprefix("--").replace("-", "_").lower()
-    assert re.search(rf"\b{name}\b", USES), (
-        f"{flag} is read and not used: use it in `lines`, `outputs`, `for_session`, `for_start` or `for_run`"
-    )
-
-
-# What a flag is given, if it is not 1, and what a parser asks for beside it.
-GIVEN = {
-    "INPUT_DIR": "in",
-    "OUT_DIR": "out",
-    "HOST": "localhost",
-    "PORT": "9999",
-    "--kafka": "localhost:9092",
-    "--url": "http://localhost:1/posts",
-    "--spool": "spool",
-    "--max-bad": "1%",
-    "--max-late": "1%",
-    "--format": "csv",
-    "--snapshot": "t.csv",
-    "--database": "sqlite:///t.db",
-    "--profile": "test",
-    "--checkpoint": "ckpt",
-    "--trigger": "1 minute",
-    "--watermark": "1 minute",
+# Each command line is of a job that has these flags alone, beside what they come to.
+DOES: dict[str, dict[str, Any]] = {
+    "in": {"text": "in", "max_files_per_trigger": None},
+    "in --max-files-per-trigger 3": {"text": "in", "max_files_per_trigger": 3},
+    "--kafka host:9092 --topic t": {"kafka": "host:9092 t", "connectors": ["kafka"]},
+    "--kafka host:9092 --topic t --max-offsets-per-trigger 3": {
+        "kafka": "host:9092 t",
+        "max_offsets_per_trigger": 3,
+    },
+    "--url http://host/posts": {"posts": "http://host/posts"},
+    "--url http://host/posts --spool spool": {"posts": "http://host/posts", "spool": "spool"},
+    "--profile test": {"profile": "test"},
+    "--checkpoint ckpt": {"checkpoint": "ckpt"},
+    "--trigger '1 minute'": {"processingTime": "1 minute", "checkpoint": None},
+    "--available-now": {"availableNow": True},
+    "--available-now --drain": {"availableNow": True, "drain": True},
+    "--run-for 1": {"run_for": 1.0},
+    "--idle 2": {"idle": 2.0},
+    "--stop-file end": {"stop_file": "end"},
+    "--dry-run": {"dry_run": True},
+    "--show": {"show": "terminal"},
+    "--ui": {"ui": 0},
+    "--record runs.jsonl": {"record": "runs.jsonl"},
+    "--summary-json runs.jsonl": {"summary_json": "runs.jsonl"},
+    "--snapshot t.csv": {"sinks": ["snapshot"]},
+    "--database sqlite:///t.db": {"sinks": ["sql_table"]},
 }
-WITH = {
-    "--max-files-per-trigger": ["INPUT_DIR"],
-    "--header": ["INPUT_DIR"],
-    "--max-bad": ["INPUT_DIR"],
-    "--kafka": ["--topic"],
-    "--topic": ["--kafka"],
-    "--max-offsets-per-trigger": ["--kafka", "--topic"],
-    "--spool": ["--url"],
-    "--drain": ["--available-now"],
-}
+OF_JOBS = {"HOST", "PORT", "OUT_DIR", "--watermark", "--header", "--format"}
+OF_FINISH = {"--max-bad", "--max-late"}  # tests of their own, above
 
 
-@pytest.mark.parametrize("flag", sorted({flag for group in GROUPS for flag in group}))
-def test_a_job_may_name_each_flag_alone(flag, tmp_path, monkeypatch):
+@pytest.mark.parametrize("line", DOES)
+def test_a_job_may_name_each_flag_alone_and_it_does_something(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
-    read: list[str] = []
+    done: dict[str, Any] = {}
     for name in ("text", "kafka", "posts"):
-        stream = SimpleNamespace(select=read.append, selectExpr=lambda *columns: read.extend(columns))
-        monkeypatch.setattr(sources, name, lambda *_, made=stream, **options: made)
-    flags = [flag, *WITH.get(flag, [])]
-    parser = jobflags.parser("A job.", *flags)
-    words: list[str] = []
-    for action in (action for action in parser._actions if action.dest != "help"):  # noqa: SLF001
-        named = list(action.option_strings)
-        words += named
-        if action.nargs != 0:
-            words.append(GIVEN.get(str([*named, action.metavar][0]), "1"))
-    args = parser.parse_args(words)
-    for reader in (jobflags.for_session, jobflags.for_start, jobflags.for_run):
-        assert isinstance(reader(args), dict)
-    assert isinstance(jobflags.outputs(args), list)
-    if {*flags} & {*jobflags.INPUT, *jobflags.POSTS}:
-        no_session: Any = None
-        lines = jobflags.lines(no_session, args)
-        assert lines is not None or read, "a source, or columns of it"
+
+        def read(_, *given, of=name, **options):
+            done.update({of: " ".join(given), **options})
+            return SimpleNamespace(select=list, selectExpr=lambda *columns: columns)
+
+        monkeypatch.setattr(sources, name, read)
+    words = shlex.split(line)
+    flags = [word for word in words if word.startswith("--")]
+    args = jobflags.parser("A job.", *(["INPUT_DIR"] if words[0] == "in" else []), *flags).parse_args(words)
+    if {*flags, words[0]} & {"in", "--kafka", "--url"}:
+        jobflags.lines(None, args)  # type: ignore[arg-type]
+    done["sinks"] = [sink.kind for sink in jobflags.outputs(args)]
+    done |= jobflags.for_session(args) | jobflags.for_start(args) | jobflags.for_run(args)
+    assert {key: done.get(key) for key in DOES[line]} == DOES[line]
+
+
+def test_no_shared_flag_does_nothing():
+    groups = [getattr(jobflags, name) for name in jobflags.__all__ if name.isupper()]
+    wired = {word for line in DOES for word in line.split() if word.startswith("--")} | {"INPUT_DIR"}
+    assert wired | OF_JOBS | OF_FINISH == {flag for group in groups for flag in group}
+    jobs = "".join(path.read_text("utf-8") for path in (ROOT / "jobs").glob("*.py"))
+    unused = {flag for flag in OF_JOBS if f"args.{flag.removeprefix('--').lower()}" not in jobs}
+    assert unused == set()
 
 
 def test_output_flags_become_sinks(tmp_path):
@@ -319,8 +304,6 @@ def test_output_flags_become_sinks(tmp_path):
     assert [sink.kind for sink in jobflags.outputs(parse("/", *given))] == ["snapshot", "sql_table"]
     with pytest.raises(InvalidInputError, match=r"snapshot /none/t\.csv: folder /none does not exist"):
         jobflags.outputs(parse("/", "--snapshot", "/none/t.csv"))
-    without = jobflags.parser("A job.", "--run-for").parse_args([])
-    assert jobflags.outputs(without) == []
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ def merchants(spark, rows=MERCHANTS):
 # --- a stream with a table
 
 
+@pytest.mark.connect
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
@@ -147,6 +148,7 @@ def keeping(request, spark):
         yield
 
 
+@pytest.mark.connect
 @pytest.mark.fast("rocksdb-3-full")
 @pytest.mark.usefixtures("keeping")
 @pytest.mark.parametrize("how", ["full", "left_semi"])

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("spark")  # DDL is read by Spark
 # --- from DDL
 
 
+@pytest.mark.connect
 @pytest.mark.parametrize(
     "ddl",
     [

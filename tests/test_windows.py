@@ -252,6 +252,7 @@ def in_append_mode(df, table):
 # emitted   [--- 2 ---)[--- 1 --)                    (still open)
 
 
+@pytest.mark.connect
 @pytest.mark.fast("tumbling")
 @pytest.mark.parametrize(
     ("window", "expected"),

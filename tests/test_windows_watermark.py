@@ -43,6 +43,7 @@ def test_a_row_of_2099_does_not_move_the_watermark_and_keeps_its_values(stream, 
     assert second.watermark == at("11:50")
 
 
+@pytest.mark.connect
 @pytest.mark.fast("3-rocksdb")
 @pytest.mark.parametrize(("partitions", "store"), [(1, "memory"), (3, "rocksdb")])
 def test_windows_close_by_the_rows_of_the_present_alone(spark, stream, partitions, store):
@@ -203,6 +204,7 @@ def test_a_query_that_cannot_start_without_a_watermark_says_how_to_get_one(strea
         start(hourly, sinks.foreach_batch(print), name="hourly")
 
 
+@pytest.mark.connect
 def test_a_second_watermark_is_refused_at_the_call(stream):
     source = stream("time TIMESTAMP, other TIMESTAMP, `_reason` STRING, n INT")
     once = windows.with_watermark(source.to_df(), "time", "1 minute")

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not hasattr(err, "format_message"):
             raise
         line = " ".join(err.format_message().split()).rstrip(".")
-        return _failed(InvalidInputError(f"{line}; see --help"))
+        return _failed(InvalidInputError(f"{line}; see --help".replace("?;", "?")))
 
 
 def _failed(err: KitError) -> int:

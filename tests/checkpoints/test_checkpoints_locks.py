@@ -18,6 +18,7 @@ from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.errors import InvalidInputError
 
 StatusCode = pytest.importorskip("grpc").StatusCode
+pytestmark = pytest.mark.connect
 
 
 def begin(spark, checkpoint, name="one"):

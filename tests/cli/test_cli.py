@@ -382,7 +382,7 @@ def test_a_local_path_may_be_written_as_spark_writes_it(args, start, tmp_path, m
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        ("fed", "No such command 'fed'. Did you mean 'feed'?; see --help"),
+        ("fed", "No such command 'fed'. Did you mean 'feed'? see --help"),
         ("feed lines --clientss 1", "No such option: --clientss (Possible options: --clients); see --help"),
         ("feed lines --port", "Option '--port' requires an argument; see --help"),
         ("feed lines --file a --seed 1", "--file and --seed exclude each other; give one of them"),

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pyarrow.parquet as pq
+import sqlalchemy as sa
 from deltalake import DeltaTable
 from faults.drivers import JOBS, SCRIPTS, no_stack_trace
 from faults.sales import Events, Sales, Totals
@@ -120,7 +120,7 @@ def database(folder, url, how="replace", *, checkpoint=None, rows=50):
         command = (JOBS / "sales_totals.py", sales.folder, *flags)
     select = {
         "replace": 'SELECT "ProductKey", "Orders", "TotalSales" FROM sales_totals',
-        "upsert": "SELECT key, orders, total FROM sales_totals",
+        "upsert": 'SELECT "key", orders, total FROM sales_totals',
         "append": 'SELECT "ProductKey", "SaleAmount" FROM sales',
     }[how]
 
@@ -227,19 +227,25 @@ def query(url, statement):
         if url.startswith("sqlite"):
             with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0)) as file:
                 return file.execute(statement).fetchall()
-        return _postgresql(url).execute(statement.encode()).fetchall()
-    except (sqlite3.OperationalError, psycopg.errors.UndefinedTable):
+        return _connection(url).exec_driver_sql(statement).fetchall()
+    except sqlite3.OperationalError:
+        return []
+    except sa.exc.ProgrammingError as err:
+        if not re.search(r"UndefinedTable|\(1146, ", str(err)):
+            raise
         return []
 
 
 def disconnect():
     """Forget the connections: their server has been stopped."""
-    _postgresql.cache_clear()
+    _connection.cache_clear()
 
 
 @functools.cache  # a look must be quick: what is looked for lasts some ten milliseconds
-def _postgresql(url):
-    return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
+def _connection(url):
+    quotes = {"sql_mode": "ANSI_QUOTES"} if url.startswith("mariadb") else {}
+    how = {"isolation_level": "AUTOCOMMIT", "execution_options": {"no_parameters": True}}
+    return sa.create_engine(url, connect_args=quotes, **how).connect()
 
 
 def added_up(rows):

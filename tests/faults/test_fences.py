@@ -47,7 +47,7 @@ def test_a_dry_run_and_a_start_that_is_refused_take_no_epoch(stream_to):  # noqa
 
 @pytest.mark.fast("sqlite-append")
 @pytest.mark.parametrize(
-    "killed", ["sqlite-append", "files", "postgresql-append", "delta-append"], indirect=True
+    "killed", ["sqlite-append", "files", "postgresql-append", "mariadb-append", "delta-append"], indirect=True
 )
 def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(killed, launch, request):  # noqa: F811
     sales, target = killed

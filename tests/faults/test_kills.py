@@ -18,6 +18,7 @@ from conftest import HANGS
 from faults import targets
 from faults.drivers import until
 from faults.targets import Target, finish, keep_going, nothing_halved
+from support import mariadb
 
 ROUNDS = int(os.environ.get("ROUNDS", "30"))  # of kills at random times, over all sinks
 SEED = 20
@@ -31,8 +32,9 @@ KILLS = [(point, "group") for point in POINTS]
 # Python alone: its JVM outlives it, for seconds.
 ALSO = [*KILLS, ("before the commit", "python")]
 
-JOBS = ["files", "sqlite", "postgresql", "events", "delta"]
-SINKS = ["spark-files", "sqlite-upsert", "postgresql-append", "delta-append", "delta-upsert"]
+JOBS = ["files", "sqlite", "postgresql", "mariadb", "events", "delta"]
+SINKS = ["spark-files", "sqlite-upsert", "postgresql-append", "mariadb-append", "mariadb-upsert"]
+SINKS += ["delta-append", "delta-upsert"]
 
 
 @pytest.fixture
@@ -47,9 +49,12 @@ def killed(request, tmp_path):
     kind, _, how = request.param.partition("-")
     if kind == "delta":
         return targets.delta(tmp_path, how or "replace")
-    if kind == "sqlite":
-        return targets.database(tmp_path, f"sqlite:///{tmp_path}/totals.db", how or "replace")
-    return targets.database(tmp_path, request.getfixturevalue("server").database(), how or "replace")
+    url = {
+        "sqlite": lambda: f"sqlite:///{tmp_path}/totals.db",
+        "postgresql": lambda: request.getfixturevalue("server").database(),
+        "mariadb": lambda: mariadb.server().database(),
+    }[kind]()
+    return targets.database(tmp_path, url, how or "replace")
 
 
 @pytest.mark.fast("files", "sqlite-upsert")

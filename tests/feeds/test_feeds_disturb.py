@@ -43,6 +43,7 @@ def test_exactly_the_late_rows_are_late_by_either_watermark_that_spark_may_use(s
     assert 45 < len(disturbed.late) < 135
 
 
+@pytest.mark.connect
 @pytest.mark.slow
 def test_spark_itself_drops_the_late_rows_and_no_others(spark, tmp_path):
     disturbed = disturb(clicks(300, step=11), time="time", rows_per_file=25, seed=4, **ALL)

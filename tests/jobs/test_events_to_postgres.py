@@ -33,6 +33,7 @@ def totals(rows):
     return feeds.events_truth([{"type": row["type"], "price": str(row["price"])} for row in rows])
 
 
+@pytest.mark.connect
 def test_what_is_wrong_with_a_line_is_said_and_nothing_is_lost(spark):
     wrong = {
         "junk": "not 6 fields",

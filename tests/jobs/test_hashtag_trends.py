@@ -54,6 +54,7 @@ def test_tags_are_told_by_the_rules_of_the_field(spark):
     }
 
 
+@pytest.mark.connect
 def test_posts_of_both_networks_count_once_and_what_is_no_post_does_not(spark):
     tags = [{"name": "spark", "url": "https://m.example/tags/spark"}, {"name": "Ünder"}]
     status = {"id": "7", "created_at": "2010-01-01T12:00:00.000Z", "content": "<p>#Not #read</p>"}

@@ -70,6 +70,7 @@ def test_the_report_is_the_truth_and_bad_lines_are_aside_over_a_restart_and_a_ki
     assert sorted(row["_raw"] for row in bad) == sorted(odd)
 
 
+@pytest.mark.connect
 def test_sessions_of_a_host_are_the_truth(stream):
     made = [
         row | {"time": row["time"] + 400 * number} for number, row in enumerate(feeds.log_rows(60, seed=5))

@@ -32,6 +32,7 @@ def right(labels):
     return sum(labels[row["id"]] == row["label"] for row in NEW)
 
 
+@pytest.mark.connect
 def test_good_and_bad_lines_are_told_apart(spark):
     rows = [*lines(spark, NEW[:5]).collect(), ("no post",), ('{"id": "1", "text": "x"}',)]
     frame = spark.createDataFrame(rows, "value STRING")

@@ -1,5 +1,6 @@
 """The job `socket_wordcount`: its counts, and how it ends."""
 
+import itertools
 import socket
 import sqlite3
 from collections import Counter
@@ -54,8 +55,8 @@ def test_counts_go_to_a_table_that_the_next_run_replaces(job, tmp_path):
 
 
 @pytest.mark.slow
-def test_all_of_a_long_text_is_counted(spark, sales_log):
-    text = feeds.text_lines(sales_log / "shakespeare.txt")
+def test_all_of_a_long_text_is_counted(spark):
+    text = [*itertools.islice(feeds.random_lines(1), 40_000)]
     with feeds.LineServer(text) as server:
         counts = socket_wordcount.transform(sources.socket_lines(spark, server.host, server.port))
         summary = run(start(counts, sinks.memory("long_text"), mode="complete"))
@@ -74,7 +75,9 @@ def test_a_server_that_says_nothing_is_idle(job, spark):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["socket_wordcount", "dstream_wordcount"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("socket_wordcount", marks=pytest.mark.connect), "dstream_wordcount"]
+)
 def test_a_port_that_nobody_listens_on_is_one_line(job, name, temporary, free_port):
     done = job("spark-submit", name, "127.0.0.1", free_port, **temporary)
     assert done.returncode == 2

@@ -56,6 +56,7 @@ def versions_by_batch(spark, path):
 # --- a fixed version
 
 
+@pytest.mark.connect
 def test_a_model_of_scikit_learn_scores_streams_as_it_scores_here(spark, stream, trained, tmp_path):
     model = trained(200)
     models.publish(model, tmp_path / "spam", "1")
@@ -97,6 +98,7 @@ def test_a_model_over_columns_gets_them_by_name_and_nulls_as_nan(spark, trained,
         models.score(frame.select("id"), tmp_path, version="1")
 
 
+@pytest.mark.connect
 def test_a_pipeline_of_pyspark_ml_scores_and_says_its_version(spark, tmp_path):
     models.publish(says("hello"), tmp_path / "greeting", "2024-01-01")
     scored = models.score(spark.range(2).toDF("id"), tmp_path / "greeting", version="2024-01-01")

@@ -1,9 +1,11 @@
 """What a scraper reads of a run, by the library's own strict parser."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 
 import pytest
+from conftest import ROOT
 from prometheus_client import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as older
@@ -45,6 +47,17 @@ def test_each_query_has_its_totals_and_its_last_batch(accept):
         assert found.get(("sparkstream_state_rows", name), 0) == states
     assert ("sparkstream_state_rows", "sales_clean") not in found, "it has none"
     assert found["sparkstream_verdicts", "score_payments", "warn"] >= 1
+
+
+def test_the_page_names_each_metric():
+    page = (
+        (ROOT / "docs" / "monitoring.md").read_text("utf-8").partition("## Metrics")[2].partition("\n## ")[0]
+    )
+    last = re.findall(r"`sparkstream_last_batch_id`((?:, `_\w+`)+)", page)[0]
+    named = {f"sparkstream_last_batch{end}" for end in re.findall(r"_\w+", last)}
+    named |= set(re.findall(r"\bsparkstream_\w+", page))
+    unrecorded = {"sparkstream_bad_rows_total", "sparkstream_waiting"}  # no query of the recording has them
+    assert named == {name for name, *_ in values(filled())} | unrecorded
 
 
 def test_a_name_can_hold_anything():

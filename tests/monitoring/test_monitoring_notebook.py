@@ -61,6 +61,7 @@ def test_the_silence_of_a_query_is_told_while_it_lasts(monkeypatch, until):
     assert all("no batch for " in text for text in told)
 
 
+@pytest.mark.connect
 def test_live_starts_a_query_for_an_aggregation_and_returns_its_rows(spark, folder, capsys):
     feeds.drip(((f"{n}.txt", f"a\nb\n{n}\n") for n in range(3)), folder)
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)
@@ -72,6 +73,7 @@ def test_live_starts_a_query_for_an_aggregation_and_returns_its_rows(spark, fold
     assert "counted_live: batch 2 in " in capsys.readouterr().err, "no cell: as in a terminal"
 
 
+@pytest.mark.connect
 def test_live_starts_a_query_for_other_rows_and_takes_one_that_runs(spark, folder):
     feeds.drip(((f"{n}.txt", "a\nb\n") for n in range(2)), folder)
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)

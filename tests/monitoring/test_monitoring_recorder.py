@@ -60,6 +60,7 @@ def recorded_run(spark, folder, path, name):
     return run(query, record=path).queries[0]
 
 
+@pytest.mark.connect
 def test_a_recording_gives_the_board_that_the_run_had(spark, folder, tmp_path):
     feeds.drip([(f"{n}.csv", f"{n},x\nno number,y\n") for n in range(3)], folder)
     path = tmp_path / "run.jsonl"

@@ -1,15 +1,15 @@
-"""Wrong objects for the arguments of every public call; `inspect` finds the calls and their arguments."""
+"""Wrong objects for the arguments of every public call: one line, which says what was given and the fix."""
 
 import dataclasses
 import inspect
 import pkgutil
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from datetime import timedelta
 from importlib import import_module
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from conftest import cases
@@ -18,16 +18,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import IntegerType, StructField, StructType
 
 import sparkstream_kit
-from sparkstream_kit import (
-    dstreams,
-    sinks,
-    sources,
-    start,
-    state,
-    testing,
-)
-from sparkstream_kit._arguments import said
-from sparkstream_kit._spark import session
+from sparkstream_kit import sinks, sources, start, testing
+from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError
 
 # Whose arguments are no objects of a caller's: texts of a command line, and what all others stand on.
@@ -36,121 +28,21 @@ LEFT_OUT = {"cli", "errors", "jobflags"}
 MADE_HERE = {"Query", "Source", "Streams"}
 # The methods of a rule of `state`, which the kit calls.
 OF_RULES = {"due", "expire", "step"}
-
-# What people confuse, by the parameter's name; and by its type, whatever its name.
-NAMES = {
-    *(
-        "app_name",
-        "backup",
-        "checkpoint",
-        "ddl",
-        "folder",
-        "format",
-        "frame",
-        "gap",
-        "host",
-        "length",
-        "mode",
-    ),
-    *("name", "offset", "path", "port", "profile", "schema", "sink", "slide", "snapshot", "source", "spark"),
-    *("stop_file", "table", "target", "time", "trigger", "url", "watermark"),
-}
-CALLED = {"function", "session class", "schema class"}
-# The things below that each type of a signature takes, alone or as a part of a union.
-TAKES = {
-    "Callable": CALLED,
-    "Column": {"column"},
-    "DStream": {"stream"},
-    "DataFrame": {"frame"},
-    "DataStreamWriter": {"writer"},
-    "Duration": {"string", "duration"},
-    "Mapping[str, Any] | None": {"mapping", "none"},
-    "Mapping[str | Path, str | Path]": {"mapping"},
-    "Mapping[str, str]": {"mapping"},
-    "None": {"none"},
-    "Part": set[str](),
-    "Path": {"path"},
-    "Query": {"query"},
-    "Sequence[str]": {"names"},
-    "Sink": {"sink"},
-    "SparkSession": {"session"},
-    "StreamingContext": {"context"},
-    "StreamingQuery": {"ended"},
-    "StructType": {"schema"},
-    "T.StructType": {"schema"},
-    "_Frame": {"frame", "schema"},
-    "bool": {"flag"},
-    "float": {"number"},
-    "int": {"number"},
-    "os.PathLike": {"path"},
-    "str": {"string"},
-    "str | timedelta": {"string", "duration"},
-}
-# Confused under some names only.
-PLAIN = {
-    *("Mapping[str, Any] | None", "Sequence[str]", "bool", "float", "float | None", "int", "int | None"),
-    *("str", "str | None"),
-}
-# What no look at a type can tell, with something to give where it is wanted.
-NOT_LOOKED_AT: dict[str, Any] = {
-    "Iterable[Any] | None": None,
-    "Collection[int]": (),
-    "Sequence[Record]": (),
-    "Sequence[Sequence[str | None]]": [],
-    "Any": None,  # options and triggers, which have tests of their own
-    "Iterable[Mapping[str, Any]]": [],
-    "Iterable[dict[str, Any]]": [],
-    "Iterable[str]": [],
-    "Rule | Sequence[Rule]": state.Jump(by=1),  # tests of its own
-    "Iterable[str] | Callable[[], Iterable[str]]": [],
-    "Iterable[tuple[Source, Iterable[Any], Iterable[Any]]]": [],
-    "Iterable[tuple[str, str | bytes]]": [],
-    "Sequence[tuple[str, float]]": [],
-    "str | datetime | Mapping[str, Mapping[int, int | str]]": "earliest",  # tests of its own
-    "str | datetime": "earliest",  # tests of its own, too
-    "str | datetime | None": None,  # a time that is told in a line if it cannot be read
-    "threading.Event | None": None,
-    "tuple[str, str | timedelta] | None": None,  # a test of its own, too
-}
-# What is said of each thing.
-SAID = {
-    "none": "None",
-    "number": "5",
-    "flag": "True",
-    "duration": "a timedelta",
-    "string": "the string 'in'",
-    "names": "a list",
-    "mapping": "a dict",
-    "path": "a PosixPath",
-    "function": "the function sinks.memory",
-    "module": "the module sinks",
-    "session": "a SparkSession",
-    "session class": "the class SparkSession",
-    "builder": "a Builder",
-    "frame": "a DataFrame",
-    "pandas": "a pandas.DataFrame",
-    "reader": "a DataStreamReader",
-    "writer": "a DataStreamWriter",
-    "groups": "a GroupedData",
-    "column": "a Column",
-    "schema": "a StructType",
-    "schema class": "the class StructType",
-    "field": "a StructField",
-    "sink": "a Sink",
-    "ended": "a StreamingQuery",
-    "query": "a Query",
-    "context": "a StreamingContext",
-    "stream": "a DStream",
+# What no look at a type can tell: options, triggers, times and rows, which have tests of their own.
+NOT_LOOKED_AT = {
+    *("Any", "Duration", "Duration | None", "Iterable[Any] | None", "Iterable[dict[str, Any]]"),
+    *("Iterable[str]", "Iterable[str] | Callable[[], Iterable[str]]"),
+    *("Iterable[tuple[str, str | bytes]]", "Rule | Sequence[Rule]", "Sequence[Record]"),
+    *("Sequence[tuple[str, float]]", "StreamingQueryProgress", "_Frame", "str | datetime"),
+    *("str | datetime | Mapping[str, Mapping[int, int | str]]", "str | datetime | None"),
+    *("str | timedelta", "threading.Event | None", "tuple[str, str | timedelta] | None"),
 }
 
 
-class Argument(NamedTuple):
-    """A parameter of a public call."""
+class Alien:
+    """What no call takes."""
 
-    call: str
-    function: Callable[..., Any]
-    name: str
-    takes: str
+    __module__ = "builtins"
 
 
 def public_calls():
@@ -173,118 +65,64 @@ def public_calls():
     return found
 
 
-def taken(annotation):
-    """Return the things that a type takes, as a whole or by the parts of a union; None if one is unknown."""
-    parts = [annotation] if annotation in TAKES else re.split(r" \| (?![^\[]*\])", annotation)
-    found = [TAKES.get(part, TAKES.get(part.partition("[")[0])) for part in parts]
-    return None if None in found else set[str]().union(*filter(None, found))
+def parameters(function):
+    """Return what a call takes, without `self`."""
+    every = inspect.signature(function).parameters.values()
+    return [each for each in every if each.annotation is not each.empty]
 
 
-def arguments():
-    """Return all parameters of each public call that has one which people confuse."""
-    found = []
-    for call, function in public_calls().items():
-        own = [
-            Argument(call, function, name, str(parameter.annotation))
-            for name, parameter in inspect.signature(function).parameters.items()
-            if parameter.annotation is not parameter.empty
-        ]
-        if any(
-            each.name in NAMES or (each.takes not in PLAIN | NOT_LOOKED_AT.keys() and taken(each.takes))
-            for each in own
+# The calls that take what people confuse: an object of Spark's or the kit's, a path, or one of these names.
+OBJECTS = re.compile(
+    r"Column|DStream|DataFrame|DataStreamWriter|Duration|Path|Session|Sink|StreamingContext|StreamingQuery|StructType"
+)
+NAMES = {"ddl", "mode", "name", "port", "profile", "table", "url"}
+CALLS = {
+    call: function
+    for call, function in public_calls().items()
+    if any(OBJECTS.search(str(each.annotation)) or each.name in NAMES for each in parameters(function))
+}
+
+
+def is_refused(function, parameter):
+    stars = {parameter.VAR_POSITIONAL: [Alien()], parameter.VAR_KEYWORD: {"name": Alien()}}
+    try:
+        check(function, {parameter.name: stars.get(parameter.kind, Alien())})
+    except InvalidInputError:
+        return True
+    return False
+
+
+def seen(function):
+    return [each.name for each in parameters(function) if is_refused(function, each)]
+
+
+def test_the_type_of_each_argument_is_looked_at():
+    each = [(function, parameter) for function in CALLS.values() for parameter in parameters(function)]
+    assert len(each) > 250
+    assert {one[1].annotation for one in each if not is_refused(*one)} == NOT_LOOKED_AT
+
+
+@pytest.mark.parametrize("call", [call for call in CALLS if any(seen(CALLS[call]))])
+def test_each_call_looks_at_its_arguments_before_all_else(call):
+    function = CALLS[call]
+    in_place: list[Any] = [Mock()] if "self" in inspect.signature(function).parameters else []
+    by_name = {}
+    first, *_ = seen(function)
+    for each in parameters(function):
+        given = Alien() if each.name in seen(function) else StructType([])
+        if each.kind is each.VAR_POSITIONAL or (
+            each.kind is each.POSITIONAL_OR_KEYWORD and each.default is each.empty
         ):
-            found += own
-    return found
-
-
-@pytest.fixture(scope="module")
-def things(spark):
-    """What people give, by the names of `SAID`, and the objects whose methods are called."""
-    frame = sources.rate(spark)
-    ended = start(frame, sinks.memory("confused"))
-    ended.stop()
-    with ExitStack() as stack:
-        stream = stack.enter_context(testing.streams(spark))
-        made: dict[str, Any] = {
-            "none": None,
-            "number": 5,
-            "flag": True,
-            "duration": timedelta(1),
-            "string": "in",
-            "names": ["in"],
-            "mapping": {"in": 1},
-            "path": Path("in"),
-            "function": sinks.memory,
-            "module": sinks,
-            "session": spark,
-            "session class": SparkSession,
-            "builder": SparkSession.builder,
-            "frame": frame,
-            "pandas": spark.range(1).toPandas(),
-            "reader": spark.readStream,
-            "writer": frame.writeStream,
-            "groups": frame.groupBy("value"),
-            "column": F.col("in"),
-            "schema": frame.schema,
-            "schema class": StructType,
-            "field": StructField("in", IntegerType()),
-            "sink": sinks.console(),
-            "ended": ended,
-            "query": stream.query(frame),
-        }
-        if not session.is_connect(spark):
-            made["context"] = stack.enter_context(dstreams.streaming_context(spark, 1))
-            made["stream"] = made["context"].queueStream([[("a", 1)]])
-        yield made | {"Query": made["query"], "Sink": made["sink"], "Streams": stream}
-
-
-def call_with(argument, value, things, stack):
-    """Make the call with one argument as given, and with the others as they should be."""
-    in_place, by_name = [], {}
-    for name, parameter in inspect.signature(argument.function).parameters.items():
-        if name == "self":
-            in_place.append(things[argument.call.split(".")[1]])
-            continue
-        if name == argument.name:
-            given = value
-        elif parameter.default is not parameter.empty or parameter.kind is parameter.VAR_KEYWORD:
-            continue
-        elif parameter.annotation in NOT_LOOKED_AT:
-            given = NOT_LOOKED_AT[parameter.annotation]
-        else:
-            given = things[min(taken(parameter.annotation) - {"none"}, key=list(SAID).index)]
-        if parameter.kind is parameter.VAR_POSITIONAL:
             in_place.append(given)
-        else:
-            by_name[name] = given
-    made = argument.function(*in_place, **by_name)
-    if isinstance(made, AbstractContextManager):
+        elif each.name == first or (each.kind is each.KEYWORD_ONLY and each.default is each.empty):
+            by_name[each.name] = given
+    with (
+        ExitStack() as stack,
+        pytest.raises(InvalidInputError, match=rf"(\(\): |^){first} is an Alien; \w+") as caught,
+    ):
+        made = function(*in_place, **by_name)
         stack.enter_context(made)
-
-
-LOOKED_AT = [each for each in arguments() if each.takes not in NOT_LOOKED_AT and each.name != "ignore"]
-
-
-@pytest.mark.parametrize("argument", LOOKED_AT, ids=lambda each: f"{each.call}-{each.name}")
-def test_each_wrong_object_is_one_line_that_says_what_was_given(argument, things, tmp_path, monkeypatch):
-    if "context" not in things and argument.call.startswith("dstreams."):
-        pytest.skip("there are no DStreams on Spark Connect")
-    monkeypatch.chdir(tmp_path)
-    name = argument.name
-    if argument[::2] == ("windows.to_microseconds", "duration"):
-        name = "in"  # as it is told to name it
-    for wrong in [each for each in SAID if each in things and each not in taken(argument.takes)]:
-        with ExitStack() as stack, pytest.raises(InvalidInputError) as caught:
-            call_with(argument, things[wrong], things, stack)
-        message = str(caught.value)
-        assert re.match(rf"([\w.]+\(\): )?{name} is {re.escape(SAID[wrong])}; \w+", message), message
-        assert "\n" not in message
-
-
-def test_no_argument_of_a_public_call_has_a_type_that_is_not_looked_at():
-    assert len(LOOKED_AT) > 150
-    unknown = {each.takes for each in arguments() if taken(each.takes) is None} - set(NOT_LOOKED_AT)
-    assert unknown == set(), "say in TAKES what such an argument takes"
+    assert "\n" not in str(caught.value)
 
 
 # Calls as a user writes them, with the names of the things above and of the package, and what each is told.
@@ -326,6 +164,22 @@ start(frame, sinks.console(), availableNow='yes')
     start(): availableNow is the string 'yes'; give availableNow=True, or leave it out
 start(frame, sinks.console(), availableNow=True, processingTime='1 second')
     start() takes one trigger, not availableNow and processingTime; leave out all but one
+start(frame.groupBy('value'), sinks.console())
+    start(): frame is a GroupedData; end it with an aggregation, such as .count()
+start(session.readStream, sinks.console())
+    start(): frame is a DataStreamReader; end it with .load(…)
+start(sources, sinks.console())
+    start(): frame is the module sources; give a DataFrame
+sources.text(session, 'in', max_files_per_trigger=True)
+    sources.text(): max_files_per_trigger is True; give a whole number
+sources.csv(session, 'in', schema=type(frame.schema))
+    sources.csv(): schema is the class StructType; a dataclass is read by schemas.from_dataclass
+sinks.files('out', partition_by=['day', 5])
+    sinks.files(): partition_by is a list; give a list of strings
+windows.tumbling(5, '1 minute')
+    windows.tumbling(): time is 5; give a Column or a string
+run(frame.writeStream)
+    run(): queries is a DataStreamWriter; start it first: start(frame, sink, name='totals')
 run([ended])
     run(): queries is a list; give them one by one, or with a star: *queries
 run(frame)
@@ -367,6 +221,16 @@ get_session('name', conf='spark.ui.port=1')
     get_session(): conf is the string 'spark.ui.port=1'; give a dict
 """)
 KIT = {name: getattr(sparkstream_kit, name) for name in dir(sparkstream_kit) if name[0] != "_"}
+
+
+@pytest.fixture(scope="module")
+def things(spark):
+    """What people give, by the names of the calls above."""
+    frame = sources.rate(spark)
+    ended = start(frame, sinks.memory("confused"))
+    ended.stop()
+    made = {"session": spark, "frame": frame, "pandas": spark.range(1).toPandas(), "ended": ended}
+    return made | {"field": StructField("in", IntegerType())}
 
 
 @pytest.mark.parametrize("wrong", CONFUSED)

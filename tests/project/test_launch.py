@@ -67,10 +67,15 @@ def test_a_job_of_ones_own_runs_beside_nothing_but_the_wheel(wheel, tmp_path):
     new = launch(sys.executable, "-m", "sparkstream_kit", "new", "my-job", cwd=tmp_path, PYTHONPATH=str(site))
     assert new.returncode == 0, new.stderr
     job, python = ("my_job.py", "data", "--available-now"), sys.executable
-    for command in ((python, *job), ("spark-submit", *job), (python, "-m", "pytest", "-q")):
+    commands = {
+        (python, *job): "|product",
+        ("spark-submit", *job): "|product",
+        (python, "-m", "pytest"): " passed",
+    }
+    for command, printed in commands.items():
         done = launch(*command, cwd=tmp_path / "my-job", PYTHONPATH=str(site))
         assert done.returncode == 0, done.stderr + done.stdout
-        assert "|product" in done.stdout or " passed" in done.stdout
+        assert printed in done.stdout
         assert "INFO" not in done.stderr  # the log settings were found in the wheel
 
 

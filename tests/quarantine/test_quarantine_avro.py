@@ -119,6 +119,7 @@ def frame(spark, *records):
     return spark.createDataFrame(rows, "value BINARY, offset INT")
 
 
+@pytest.mark.connect
 def test_good_records_are_rows_with_typed_columns(spark, folder):
     rows = parse_avro(frame(spark, *(record(value) for value, _ in GOOD)), from_ddl(PAYMENTS), schemas=folder)
     assert rows.where("_reason IS NOT NULL OR contains(_raw, '\\0')").collect() == []
@@ -131,6 +132,7 @@ def test_good_records_are_rows_with_typed_columns(spark, folder):
         assert {name: row[name] for name in expected} == expected
 
 
+@pytest.mark.connect
 def test_bad_records_keep_their_bytes_and_say_why(spark, folder):
     rows = parse_avro(frame(spark, *(each for each, _ in BAD)), from_ddl(PAYMENTS), schemas=folder)
     assert good_rows(rows).count() == 0

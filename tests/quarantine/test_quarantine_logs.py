@@ -65,6 +65,7 @@ def test_each_good_line_is_a_row(spark):
         assert tuple(row)[:8] == GOOD[line]
 
 
+@pytest.mark.connect
 def test_each_bad_line_is_null_with_its_reason(spark):
     rows = quarantine.parse_log(spark.createDataFrame([(line,) for line in BAD], "value STRING")).collect()
     assert [(row["_raw"], row["_reason"]) for row in rows] == list(BAD.items())

@@ -83,6 +83,7 @@ def test_columns_of_any_name_can_be_in_a_rule(spark):
 # --- streams
 
 
+@pytest.mark.connect
 def test_the_summary_counts_by_rule_and_says_it_in_words(spark, folder):
     rows = parsed(spark, folder, "north,3", "north,-1", "no row", "south,-2", ",7")
     rules = {"amount > 0": "quarantine", "shop <> ''": "warn", "amount < 100": "fail"}
@@ -97,6 +98,7 @@ def test_the_summary_counts_by_rule_and_says_it_in_words(spark, folder):
     assert "verdict: query ruled: rule amount > 0: 2 rows break it" in str(summary)
 
 
+@pytest.mark.connect
 def test_good_and_bad_rows_of_a_stream_are_apart(spark, folder, tmp_path):
     rows = parsed(spark, folder, "north,3\nnorth,-1\nno row")
     good, bad = sinks.batch_files(tmp_path / "good"), sinks.batch_files(tmp_path / "bad")
@@ -121,6 +123,7 @@ def test_rows_that_no_parse_has_counted_are_counted(spark, folder):
     assert done.broken == {"amount > 0": 1, "amount > 2": 0}  # a row with a reason is not looked at again
 
 
+@pytest.mark.connect
 def test_a_query_fails_before_its_batch_is_written(spark, folder, tmp_path):
     rows = quarantine.good_rows(parsed(spark, folder, "north,3", "north,-1"))
     total = quarantine.expect(rows, {"amount > 0": "fail"}).where("shop = 'none'")  # behind the rule

@@ -24,6 +24,7 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import opened
 from sparkstream_kit.sinks.batches import computed_once
 
+pytestmark = pytest.mark.connect
 ROWS = [("a,1", "1.10", "2020-01-01 00:00:00.123456"), ('b"2', "20.00", None)]
 
 

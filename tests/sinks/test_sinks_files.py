@@ -172,7 +172,6 @@ for where in ("here", "elsewhere"):
 
 
 @pytest.mark.slow
-@pytest.mark.connect
 @pytest.mark.xdist_group("connect")
 def test_it_is_so_on_spark_connect(connect, folder, tmp_path):
     feeds.drip([(f"{n}.csv", f"{n}\n") for n in (1, 2, 3)], folder)

@@ -10,6 +10,7 @@ from support.sink_streams import noting
 from sparkstream_kit import sinks, start
 from sparkstream_kit.errors import InvalidInputError
 
+pytestmark = pytest.mark.connect
 # Rows of each batch, in seconds; the watermark is 10 seconds behind the newest row of the batches before.
 BATCHES: list[list[int | None]] = [[100], [200, None], [150, 201], [151, 190, 300], [290, 291, 400]]
 LATE = {150: 190, 151: 191, 190: 191, 290: 290}  # and the watermark that each has missed

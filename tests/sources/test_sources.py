@@ -17,6 +17,7 @@ def rows(spark, frame):
     return sorted(tuple(row) for row in spark.table("rows").collect()), summary.queries[0].batches
 
 
+@pytest.mark.connect
 @pytest.mark.parametrize(
     ("read", "texts", "expected"),
     [
@@ -58,6 +59,7 @@ def test_a_batch_is_bounded_by_bytes_unless_files_are_counted(spark, folder, mon
     assert rows(spark, sources.text(spark, str(folder), **more))[1] == batches
 
 
+@pytest.mark.connect
 def test_rate_and_table(spark):
     assert sources.rate(spark, rows_per_second=5).columns == ["timestamp", "value"]
     spark.sql("CREATE TABLE events USING parquet AS SELECT 1 AS n")

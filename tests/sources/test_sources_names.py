@@ -70,6 +70,7 @@ def written(spark, tmp_path):
     return Rows(spark, tmp_path / "written")
 
 
+@pytest.mark.connect
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_row_counts_once_whatever_the_names_of_the_files_are(spark, folder, written, form):
     land(spark, form, folder, ["a.csv", *NAMES, "b", "sales7.csv"])

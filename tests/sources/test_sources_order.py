@@ -13,6 +13,7 @@ from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.fingerprint import fingerprint
 from sparkstream_kit.sources import files
 
+pytestmark = pytest.mark.connect
 NAMES = [f"f{number:02}.csv" for number in range(12)]
 
 

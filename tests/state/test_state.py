@@ -91,6 +91,7 @@ def test_the_state_of_once_falls_when_the_watermark_has_passed(stream):
     assert query.batches[-1].progress.stateOperators[0].numRowsTotal == 1
 
 
+@pytest.mark.connect
 def test_once_on_a_static_frame_keeps_the_same_rows(spark):
     data = [("a", 0, 1), ("a", 20, 2), ("a", 31, 3), ("b", 5, 4), (None, 5, 5), (None, 5, 6), ("b", None, 7)]
     static = spark.createDataFrame([(k, at(t), n) for k, t, n in data], "k STRING, time TIMESTAMP, n INT")

@@ -42,6 +42,7 @@ def told(found):
     return {(row[0], (row[1] - at(0)).total_seconds(), row[2], row.rule) for row in found}
 
 
+@pytest.mark.connect
 def test_alerts_come_in_event_time_over_kills_and_restarts(stream):
     source = stream("`the key` STRING, `a.time` TIMESTAMP, `v``l` DOUBLE")
     frame = source.to_df().withWatermark("`a.time`", "40 seconds")
@@ -159,6 +160,7 @@ def test_a_rule_of_ones_own_goes_on_when_its_state_has_gained_a_field(stream):
     assert (alert.score, alert.reason) == (3.0, "3 at d")
 
 
+@pytest.mark.connect
 def test_a_rule_of_a_script_reaches_a_worker_that_does_not_have_the_script(tmp_path, monkeypatch):
     (tmp_path / "script").mkdir()
     (tmp_path / "script" / "own_rules.py").write_text(

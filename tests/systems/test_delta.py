@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -268,6 +270,20 @@ def test_a_table_as_a_stream_and_its_changes(spark, out, tmp_path, caplog):
     with pytest.raises(QueryFailed, match="skipChangeCommits") as failed:  # a change while it was away
         seen(spark, sources.delta(spark, out), ckpt, "*")
     assert "\n" not in str(failed.value)
+
+
+def test_a_batch_of_a_table_that_comes_again_counts_once(spark, out, tmp_path):
+    table, database = f"delta.`{out}`", tmp_path / "t.db"
+    spark.sql(f"CREATE TABLE {table} (k STRING, n INT) USING delta")
+    for number in range(3):
+        spark.sql(f"INSERT INTO {table} VALUES ('a', {number}), ('b', {number})")  # noqa: S608
+        finish(sources.delta(spark, out), sinks.sql_table(f"sqlite:///{database}", "t"), tmp_path / "ckpt")
+        forget_commit(tmp_path / "ckpt")
+    with closing(sqlite3.connect(database)) as file:
+        assert file.execute("SELECT k, count(*), sum(n) FROM t GROUP BY k").fetchall() == [
+            ("a", 3, 3),
+            ("b", 3, 3),
+        ]
 
 
 def test_what_is_not_there_is_one_line(spark, tmp_path):

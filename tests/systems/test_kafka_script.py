@@ -28,11 +28,14 @@ def test_what_it_prints_to_type_next_reads_the_sales(tmp_path):
         done = process([sys.executable, "-c", short], cwd=tmp_path, env=env)
         assert done.returncode == 0, done.stderr
         assert re.search(r"\|\d+,\d+/\d+/\d+,", done.stdout)
-        for job in re.findall(r"^  python (jobs/.*)$", printed, re.MULTILINE):
+        jobs = re.findall(r"^  python (jobs/(\w+)\.py .*)$", printed, re.MULTILINE)
+        said = {"sales_totals": r" rows in, 0 bad rows, ", "kafka_word_count": r" rows in, (?!.*bad row)"}
+        assert {name for _, name in jobs} == set(said)
+        for job, name in jobs:
             command = [sys.executable, *job.replace("--run-for 30", "--available-now").split()]
             done = process(command, cwd=ROOT, env=env)
             assert done.returncode == 0, done.stderr
-            assert "0 bad rows" in done.stderr or "bad" not in done.stderr
+            assert re.search(f"{name}: .*{said[name]}", done.stderr), done.stderr
             assert "Build" in done.stdout
         broker.send_signal(signal.SIGINT)
         assert broker.wait(60) == 0

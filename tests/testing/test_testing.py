@@ -41,6 +41,7 @@ def sales(stream):
     return stream(SALES)
 
 
+@pytest.mark.connect
 @pytest.mark.parametrize(
     ("mode", "second"),
     [("update", [("ink", 5)]), ("complete", [("ink", 5), ("tea", 3)])],
@@ -143,6 +144,7 @@ def test_queries_share_a_source(stream, sales):
 
 
 # Of a query that has nothing to do, Spark tells again and again, with the number of the batch to come.
+@pytest.mark.connect
 @pytest.mark.parametrize("told", ["10000", "0"], ids=["rarely", "always"])
 def test_a_batch_that_the_step_of_another_query_gave_is_in_the_next_step(spark, stream, sales, told, until):
     first, second = (stream.query(sales.to_df()) for _ in range(2))
@@ -237,6 +239,7 @@ def test_a_source_needs_no_task_of_spark(spark, stream):
         assert [len(job.stageIds) for job in jobs()] == [0]
 
 
+@pytest.mark.connect
 def test_a_restart_goes_on_from_the_checkpoint_also_with_another_frame(stream, sales):
     query = stream.query(totals(sales.to_df()), mode="update")
     sales.add_data([("tea", 1)])
@@ -262,6 +265,7 @@ def written_by(naive):
     return sinks.foreach_batch(write)
 
 
+@pytest.mark.connect
 def test_the_last_batch_comes_again_with_the_same_id_and_rows_to_a_sink_too(stream, sales, tmp_path):
     naive = tmp_path / "naive"
     query = stream.query(totals(sales.to_df()), mode="update", sink=written_by(naive))
@@ -303,6 +307,7 @@ def test_a_sink_of_sparks_own_is_refused(stream, sales):
         query.step()
 
 
+@pytest.mark.connect
 def test_a_failed_batch_is_named_and_comes_again(stream, sales, tmp_path):
     flag = str(tmp_path / "repaired")
 
@@ -468,6 +473,7 @@ def test_no_rows_prove_nothing(spark):
         assert_stream_equals_batch(totals, rows_of(spark, 0))
 
 
+@pytest.mark.connect
 def test_nothing_is_left_after_a_failure(spark):
     with pytest.raises(ZeroDivisionError), streams(spark) as stream:
         sales = stream(SALES)
