@@ -14,6 +14,7 @@ import inspect
 import json
 import logging
 import types
+from functools import cache, partial
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException, PySparkRuntimeError
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit import _files
@@ -44,6 +46,12 @@ _TYPE_NAMES = """bigint binary boolean byte date decimal double float int intege
 # The formats that `infer` reads, and how it recognizes one by a file's name.
 _FORMATS = ("csv", "json", "orc", "parquet")
 _BY_NAME = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson": "json", ".tsv": "csv"}
+
+# In CSV files: what stands for a missing value, and how a code begins and not a number: 01234, +4930.
+_MISSING = ("NA", "N/A", "null", "NULL", "-", r"\N", "?")
+_CODE = r"^(\+|-?0\d)"
+
+_TYPES_OF_PARTITIONS = "spark.sql.sources.partitionColumnTypeInference.enabled"
 
 _log = logging.getLogger(__name__)
 
@@ -304,17 +312,28 @@ def infer(
     format: str | None = None,  # noqa: A002 - Spark's own word
     **options: Any,
 ) -> T.StructType:
-    """Infer the schema of sample files, as Spark does; `print(to_code(...))` gives code to paste.
+    r"""Infer the schema of sample files, as Spark does; `print(to_code(...))` gives code to paste.
 
-    CSV and JSON files are read to the end. Lines that are not JSON are ignored, with a warning. Amounts of
-    money are inferred as `double`: make them a decimal in the pasted code.
+    CSV and JSON files are read to the end. Quotes are read as RFC 4180 has them (`escape='"'`), and partition
+    values as text. The log has a line for each option that a source of these files needs, and for
+    columns that are not what Spark alone would make of them:
+
+    - Line 1 of a CSV file has names if each of its fields is text and a column below is not (`header=True`).
+    - A column of numbers, dates or booleans in a CSV file may have one of NA, N/A, null, NULL, -, \N and ?
+      for a missing value (`nulls=("NA",)`).
+    - A column of numbers in a CSV file stays text if one begins with a zero or a plus, such as 01234.
+    - A quoted value of a CSV file may have line feeds, and JSON may go over several lines (`multiLine=True`).
+    - Other lines that are not JSON are ignored.
+
+    Amounts of money are inferred as `double`: make them a decimal in the pasted code.
 
     Args:
         spark: the session, classic or Connect.
         path: a file, a folder or a glob.
         format: csv, json, orc or parquet. Default: from the name of the first file (`.json`, `.jsonl`,
             `.parquet`, …), otherwise csv.
-        **options: Spark's reader options (`header=True`, `sep=";"`, `samplingRatio=0.1`).
+        **options: Spark's reader options (`sep=";"`, `samplingRatio=0.1`). `header`, `multiLine` and
+            `nullValue` are not inferred if they are given.
 
     Returns:
         The inferred schema. All columns are nullable.
@@ -326,28 +345,100 @@ def infer(
     Examples:
         In a session::
 
-            print(to_code(infer(spark, "samples/", header=True)))
+            print(to_code(infer(spark, "samples/")))
     """
     check(infer, locals())
     format = _format_of(str(path)) if format is None else format  # noqa: A001 - as above
     reject_unknown("format", [format], _FORMATS)
-    inferring = {"inferSchema": True} if format == "csv" else {}
     there = path_for(spark, str(path))
+    read = partial(_read, spark, path_for(spark, str(path)), format, **options)
+    former = spark.conf.get(_TYPES_OF_PARTITIONS) or "true"
+    spark.conf.set(_TYPES_OF_PARTITIONS, "false")
     try:
-        rows = spark.read.format(format).options(**{**inferring, **options}).load(there)
-        schema, has_rows = rows.schema, format != "csv" or not rows.isEmpty()
+        special = {"csv": _of_csv, "json": _of_json}.get(format)
+        schema, notes = special(read) if special else (read().schema, [])
     except (PySparkException, Py4JJavaError) as error:
         raise InvalidInputError(
             f"cannot infer a {format} schema from {path}: {said_by_spark(error)}"
         ) from error
-    known = [field for field in schema.fields if format != "json" or field.name != "_corrupt_record"]
-    if not known or not has_rows:
+    finally:
+        spark.conf.set(_TYPES_OF_PARTITIONS, former)
+    if not schema.fields:
         raise InvalidInputError(
             f"cannot infer a {format} schema from {path}: it has no {format} rows; give a file that has some"
         )
-    if len(known) < len(schema.fields):
-        _log.warning("%s has lines that are no JSON; the schema is that of the others", path)
-    return T.StructType(known)
+    for note in notes:
+        _log.warning("%s %s", path, note)
+    return schema
+
+
+def _read(spark: SparkSession, path: str, form: str, **options: Any) -> DataFrame:
+    as_sources_do = {"escape": '"', "inferSchema": True} if form == "csv" else {}
+    return spark.read.format(form).options(**{**as_sources_do, **options}).load(path)
+
+
+def _of_json(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
+    rows = read()
+    known = T.StructType([field for field in rows.schema.fields if field.name != "_corrupt_record"])
+    if len(known) == len(rows.schema):
+        return known, []
+    # Spark reads each object that has a line of its own, also in an array or in another object. Those begin
+    # in line 1, which is then no object.
+    if "multiLine" not in read.keywords and (not known.fields or rows.take(1)[0]["_corrupt_record"]):
+        whole = read(multiLine=True).schema
+        if "_corrupt_record" not in whole.names:
+            fix = "write one object per line: jq -c '.[]' for an array, jq -c . otherwise"
+            return whole, [f"has JSON over several lines; read it with multiLine=True, or {fix}"]
+    return known, ["has lines that are not JSON; the schema is that of the others"]
+
+
+def _of_csv(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
+    names = "header" not in read.keywords and _line_1_is_text(read(inferSchema=False))
+    schema, notes = _typed(partial(read, header=True) if names else read)
+    if not names:
+        return schema, notes
+    if not notes and {field.dataType for field in schema} <= {T.StringType()}:
+        return _typed(read)[0], ["is all text; if line 1 has names, read it with header=True"]
+    return schema, ["has names in line 1; read it with header=True", *notes]
+
+
+def _line_1_is_text(texts: DataFrame) -> bool:
+    """Say whether each field of line 1 is text: not a number, a date, a boolean or a missing value."""
+    first = texts.first()
+    line = first.asDict() if first else {}
+    fields = [value for name, value in line.items() if value and name.startswith("_c")]  # no partition values
+    types_of = F.schema_of_csv(F.lit("\x01".join(fields) or "1"), {"sep": "\x01"})
+    [[ddl]] = texts.sparkSession.range(1).select(types_of).collect()
+    return str(ddl).count(": STRING") == len(fields) > 0 and {*fields}.isdisjoint(_MISSING)
+
+
+def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
+    """Infer types past one marker of a missing value in each column; codes of digits stay text."""
+    schema, texts = read().schema, read(inferSchema=False)
+    texts = texts.toDF(*map(str, range(len(schema))))
+    looks = [F.count(F.lit(1))]
+    for column in map(F.col, texts.columns):
+        looks += [F.collect_set(F.when(column.isin(*_MISSING), column)), F.max(column.rlike(_CODE))]
+    [[rows, *seen]] = texts.agg(*looks).collect()
+    if "multiLine" not in read.keywords and read(inferSchema=False, multiLine=True).count() < rows:
+        schema, notes = _typed(partial(read, multiLine=True))
+        return schema, ["has quoted values with line feeds; read it with multiLine=True", *notes]
+    past = cache(lambda marker: read(nullValue=marker).schema)
+    missing: dict[str, str] = {}
+    codes, notes = [], []
+    for at, (field, markers, code) in enumerate(zip(schema, seen[::2], seen[1::2], strict=True)):
+        if len(markers) == 1 and field.dataType == T.StringType() and "nullValue" not in read.keywords:
+            field.dataType = past(markers[0])[at].dataType
+            missing |= {} if field.dataType == T.StringType() else {field.name: markers[0]}
+        if code and isinstance(field.dataType, T.NumericType):
+            field.dataType = T.StringType()
+            codes.append(field.name)
+    if missing:
+        nulls = tuple(sorted({*missing.values()}))
+        notes.append(f"has {', '.join(nulls)} for NULL in {', '.join(missing)}; read it with {nulls=}")
+    if codes:
+        notes.append(f"has numbers that begin with 0 or +, and stay text, in {', '.join(codes)}")
+    return T.StructType(schema.fields if rows else []), notes  # of the types as they are now
 
 
 def _format_of(path: str) -> str:

@@ -352,6 +352,89 @@ def test_infer_says_in_one_line_what_is_wrong(spark, tmp_path, name, given, mess
     assert re.fullmatch(message, refusal(infer, spark, tmp_path / name, format=given))
 
 
+NAMES = "has names in line 1; read it with header=True"
+FEEDS = "has quoted values with line feeds; read it with multiLine=True"
+BROKEN = "has lines that are not JSON; the schema is that of the others"
+TEXT = "is all text; if line 1 has names, read it with header=True"
+LINES = (
+    "has JSON over several lines; read it with multiLine=True, or write one object per line: "
+    "jq -c '.[]' for an array, jq -c . otherwise"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "ddl", "said"),
+    [
+        ("year,carrier\n2013,UA\n2014,AA\n", "year INT, carrier STRING", [NAMES]),
+        (",name\n0,ann\n1,bob\n", "_c0 INT, name STRING", [NAMES]),  # as pandas writes its index
+        ("2013,UA\n2014,AA\n", "_c0 INT, _c1 STRING", []),
+        ("NA\n1\n", "_c0 INT", ["has NA for NULL in _c0; read it with nulls=('NA',)"]),
+        ("name,city\nann,rome\n", "_c0 STRING, _c1 STRING", [TEXT]),
+        (
+            "n,day,tail\n1,2013-01-01,NA\nNA,NA,N1\n-4,2013-01-02,\n",
+            "n INT, day DATE, tail STRING",
+            [NAMES, "has NA for NULL in n, day; read it with nulls=('NA',)"],
+        ),
+        (
+            "n,on\n?,true\n0.5,\\N\n",
+            "n DOUBLE, on BOOLEAN",
+            [NAMES, "has ?, \\N for NULL in n, on; read it with nulls=('?', '\\\\N')"],
+        ),
+        (
+            "zip,phone,n,x\n01234,+4930123,0,-0.5\n94110,+491,0.5,NA\n",
+            "zip STRING, phone STRING, n DOUBLE, x DOUBLE",
+            [
+                NAMES,
+                "has NA for NULL in x; read it with nulls=('NA',)",
+                "has numbers that begin with 0 or +, and stay text, in zip, phone",
+            ],
+        ),
+        ('id,note\n1,"{""a"": 1, ""b"": 2}"\n', "id INT, note STRING", [NAMES]),
+        ('id,note,n\n1,"two\nlines",3\n', "id INT, note STRING, n INT", [NAMES, FEEDS]),
+        ('id,note\n\n1,5" disk\n   \n2,6" disk\n', "id INT, note STRING", [NAMES]),
+    ],
+)
+def test_infer_says_what_a_source_of_csv_files_needs(spark, tmp_path, caplog, content, ddl, said):
+    (tmp_path / "a.csv").write_text(content)
+    assert infer(spark, tmp_path / "a.csv") == from_ddl(ddl)
+    assert caplog.messages == [f"{tmp_path}/a.csv {each}" for each in said]
+
+
+def test_infer_takes_what_is_given_and_says_no_more(spark, tmp_path, caplog):
+    (tmp_path / "a.csv").write_text("key,n\nx,NA\ny,2\n")
+    assert infer(spark, tmp_path / "a.csv", header=True, nullValue="NA") == from_ddl("key STRING, n INT")
+    assert infer(spark, tmp_path / "a.csv", header=False).names == ["_c0", "_c1"]
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("content", "ddl", "said"),
+    [
+        ('[\n{"a": 1, "B": "x"},\n{"a": 2, "B": "y"}\n]\n', "B STRING, a BIGINT", [LINES]),
+        ('[{"a": 1},\n {"a": 2}]\n', "a BIGINT", [LINES]),
+        ('{\n  "a": 1,\n  "of": [\n    {"x": 1}\n  ]\n}\n', "a BIGINT, of ARRAY<STRUCT<x: BIGINT>>", [LINES]),
+        ('[{"a": 1}, {"a": 2}]\n', "a BIGINT", []),
+        (
+            '{"a": 1\n{"b": 1}\n',
+            "b BIGINT",
+            ["has lines that are not JSON; the schema is that of the others"],
+        ),
+    ],
+)
+def test_infer_reads_json_over_several_lines(spark, tmp_path, caplog, content, ddl, said):
+    (tmp_path / "a.json").write_text(content)
+    assert infer(spark, tmp_path / "a.json") == from_ddl(ddl)
+    assert caplog.messages == [f"{tmp_path}/a.json {each}" for each in said]
+
+
+def test_infer_takes_partition_values_as_text_and_leaves_the_session_as_it_is(spark, tmp_path):
+    (tmp_path / "store=007" / "day=01").mkdir(parents=True)
+    (tmp_path / "store=007" / "day=01" / "a.csv").write_text("n,name\n1,ann\n")
+    assert infer(spark, tmp_path) == from_ddl("n INT, name STRING, store STRING, day STRING")
+    refusal(infer, spark, tmp_path / "nope")
+    assert spark.conf.get("spark.sql.sources.partitionColumnTypeInference.enabled") == "true"
+
+
 # --- to code
 
 
@@ -406,7 +489,7 @@ def test_infer_leaves_broken_json_out_and_refuses_a_header_alone(spark, tmp_path
     (tmp_path / "a.json").write_text('{"x": 1}\n{"x": \n')
     (tmp_path / "a.csv").write_text("x,y\n")
     assert infer(spark, tmp_path / "a.json") == from_ddl("x BIGINT")
-    assert "a.json has lines that are no JSON; the schema is that of the others" in caplog.text
+    assert "a.json has lines that are not JSON; the schema is that of the others" in caplog.text
     said = refusal(infer, spark, tmp_path / "a.csv", header=True)
     assert said.endswith("it has no csv rows; give a file that has some")
 

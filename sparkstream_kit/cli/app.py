@@ -168,16 +168,22 @@ def _schema(
     path: Annotated[str, argument("PATH", "Sample files: a file, a folder or a glob.")],
     *,
     format: Annotated[str | None, flag("NAME", f"{', '.join(_FORMATS)}. Default: by their names.")] = None,  # noqa: A002
-    header: Annotated[bool, switch("--header", "CSV files begin with column names.")] = False,
+    header: Annotated[
+        bool | None, switch("--header/--no-header", "CSV files have names in line 1. Default: as it looks.")
+    ] = None,
 ) -> None:
-    """Print the schema of sample files, as Python code. Spark infers double for money; make it decimal."""
+    """Print the schema of sample files, as Python code. Spark infers double for money; make it decimal.
+
+    Standard error says what a source of these files must be told, such as header=True.
+    """
     reject_unknown("--format", [format] if format else [], _FORMATS)
     if plain(path) is not None and not re.search(r"[*?\[{]", path) and not Path(path).exists():
         raise InvalidInputError(f"{path} does not exist; give the path of a file, a folder or a glob")
     from sparkstream_kit import schemas, spark_session
 
     with spark_session("sparkstream schema", profile="local") as spark:
-        typer.echo(schemas.to_code(schemas.infer(spark, path, format=format, header=header)), nl=False)
+        given = {} if header is None else {"header": header}
+        typer.echo(schemas.to_code(schemas.infer(spark, path, format=format, **given)), nl=False)
 
 
 @_checkpoint.command("show")

@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 from browser.tabs import Tab
-from conftest import missing
 
 
 @pytest.fixture(scope="session")
@@ -12,7 +11,7 @@ def chromium():
     """One headless Chromium for the test run, which keeps a log of its requests and of its console."""
     driver = shutil.which("chromedriver")
     if driver is None or shutil.which("chromium") is None:
-        missing("needs Chromium and its driver: bash scripts/browser.sh")
+        pytest.skip("needs Chromium and its driver: bash scripts/browser.sh")
     webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
     options = webdriver.ChromeOptions()
     for word in (

@@ -217,13 +217,26 @@ def test_a_cache_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch
 @pytest.mark.slow
 def test_schema_prints_code_that_makes_the_schema(spark, tmp_path):
     (tmp_path / "a.csv").write_text("key,n\nx,1\n")
-    done = run("schema", tmp_path / "a.csv", "--header")
-    assert done.returncode == 0
-    assert done.stdout == 'SCHEMA = (\n    "key STRING, "\n    "n INT"\n)\n'
+    for header in ([], ["--header"]):
+        done = run("schema", tmp_path / "a.csv", *header)
+        assert (done.returncode, done.stdout) == (0, 'SCHEMA = (\n    "key STRING, "\n    "n INT"\n)\n')
+    done = run("schema", tmp_path / "a.csv", "--no-header")
+    assert (done.returncode, done.stdout) == (0, 'SCHEMA = (\n    "_c0 STRING, "\n    "_c1 STRING"\n)\n')
     (tmp_path / "events").mkdir()
     (tmp_path / "events" / "a.json").write_text('{"n": 1}\n')
     done = run("schema", tmp_path / "events")
     assert (done.returncode, done.stdout) == (0, 'SCHEMA = (\n    "n BIGINT"\n)\n')
+
+
+@pytest.mark.slow
+def test_schema_says_on_standard_error_what_a_source_needs(tmp_path):
+    (tmp_path / "a.csv").write_text("key,n\nx,1\ny,NA\n")
+    done = run("schema", "a.csv", cwd=tmp_path, PYTHONWARNINGS="")
+    assert done.stdout == 'SCHEMA = (\n    "key STRING, "\n    "n INT"\n)\n'
+    assert done.stderr == (
+        "a.csv has names in line 1; read it with header=True\n"
+        "a.csv has NA for NULL in n; read it with nulls=('NA',)\n"
+    )
 
 
 # --- checkpoint

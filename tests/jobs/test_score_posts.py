@@ -3,7 +3,6 @@
 import pytest
 import score_posts
 import train_posts
-from conftest import missing
 
 from sparkstream_kit import feeds, models, quarantine, sinks
 from sparkstream_kit.testing import assert_stream_equals_batch
@@ -16,7 +15,7 @@ def need_sklearn():
     try:
         import sklearn  # noqa: F401
     except ImportError:
-        missing("needs scikit-learn: pip install 'sparkstream-kit[sklearn]'")
+        pytest.skip("needs scikit-learn: pip install 'sparkstream-kit[sklearn]'")
 
 
 def lines(spark, rows):

@@ -5,7 +5,7 @@ import os
 import shutil
 
 import pytest
-from conftest import missing, refusal
+from conftest import refusal
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer
 
@@ -33,7 +33,7 @@ def trained():
         from sklearn.linear_model import SGDClassifier
         from sklearn.pipeline import make_pipeline
     except ImportError:
-        missing("needs scikit-learn: pip install 'sparkstream-kit[sklearn]'")
+        pytest.skip("needs scikit-learn: pip install 'sparkstream-kit[sklearn]'")
 
     def train(count):
         words = HashingVectorizer(n_features=256, alternate_sign=False)

@@ -6,7 +6,7 @@ import shutil
 import signal
 
 import pymysql
-from conftest import missing
+import pytest
 from support.databases import DatabaseServer
 from support.ports import free_ports
 
@@ -54,5 +54,5 @@ def server():
     """Return the server of this test run, started when it is first asked for; skip where there is none."""
     program = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
     if program is None:
-        missing("needs MariaDB: apt-get install --no-install-recommends mariadb-server")
+        pytest.skip("needs MariaDB: apt-get install --no-install-recommends mariadb-server")
     return Server(program)

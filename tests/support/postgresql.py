@@ -8,7 +8,8 @@ import signal
 from pathlib import Path
 
 import psycopg
-from conftest import missing, process
+import pytest
+from conftest import process
 from support import ports
 from support.databases import DatabaseServer
 
@@ -49,7 +50,7 @@ def server():
     """Return the server of this test run, started when it is first asked for; skip where there is none."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
     if not found:
-        missing("needs PostgreSQL: apt-get install --no-install-recommends postgresql")
+        pytest.skip("needs PostgreSQL: apt-get install --no-install-recommends postgresql")
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
-        missing("needs setpriv, to run PostgreSQL as another user than root")
+        pytest.skip("needs setpriv, to run PostgreSQL as another user than root")
     return Server(found[-1].parent)

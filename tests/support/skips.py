@@ -1,0 +1,25 @@
+"""The skips that CI allows, by their reasons: with CI_NO_SKIPS, as in `.ci/run`, any other skip is a failure.
+
+A test that was skipped has shown nothing. A reason is entered here only where the host decides, or where the
+test is for another kind of session or another version of Spark.
+"""
+
+ALLOWED = (
+    # What a host may lack that nothing installs.
+    "needs a disk of its own",  # neither root, nor sudo without a password, nor user namespaces
+    "needs a pseudo-terminal",
+    "needs actionlint",
+    "needs the sales log in ../shared/data",
+    "no IPv6 on this machine",
+    "the number of a system call",
+    # Of the other kind of session.
+    "a JVM of our own prints past pytest",
+    "classic only: ",
+    "it serves for itself",
+    "of Spark Connect alone",
+    "there are no DStreams on Spark Connect",
+    # Of another version of Spark; ci.yml runs each of them.
+    "readStream.name() is in Spark 4.2 and later",
+    "Spark has a server of its own that is used again from 4.3 on",
+    "this Spark ",
+)
