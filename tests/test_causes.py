@@ -273,7 +273,7 @@ def a_folder_that_adds_a_column(spark, home):
 
 @case(r"checkpoint \S+/ckpt is damaged: .*/state/0/\d+/\d+\.\w+ .*")
 def a_state_that_is_damaged(spark, home):
-    sink, more = sinks.foreach_batch(lambda batch, _: batch.count()), {"mode": "update"}
+    sink, more = sinks.foreach_batch(lambda batch, _: print(batch.count())), {"mode": "update"}
     run(begin(rows(spark, home).groupBy("k").count(), sink, home, **more))
     for file in (home / "ckpt" / "state").rglob("[0-9]*.*"):
         file.write_bytes(b"nothing")

@@ -389,7 +389,12 @@ LINES = (
                 "has numbers that begin with 0 or +, and stay text, in zip, phone",
             ],
         ),
-        ('id,note\n1,"{""a"": 1, ""b"": 2}"\n', "id INT, note STRING", [NAMES]),
+        ('id,note,n\n1,"{""a"": 1, ""b"": 2}",3\n', "id INT, note STRING, n INT", [NAMES]),
+        (
+            "zip\n01234\n94110\n",
+            "zip STRING",
+            [NAMES, "has numbers that begin with 0 or +, and stay text, in zip"],
+        ),
         ('id,note,n\n1,"two\nlines",3\n', "id INT, note STRING, n INT", [NAMES, FEEDS]),
         ('id,note\n\n1,5" disk\n   \n2,6" disk\n', "id INT, note STRING", [NAMES]),
     ],
@@ -401,8 +406,8 @@ def test_infer_says_what_a_source_of_csv_files_needs(spark, tmp_path, caplog, co
 
 
 def test_infer_takes_what_is_given_and_says_no_more(spark, tmp_path, caplog):
-    (tmp_path / "a.csv").write_text("key,n\nx,NA\ny,2\n")
-    assert infer(spark, tmp_path / "a.csv", header=True, nullValue="NA") == from_ddl("key STRING, n INT")
+    (tmp_path / "a.csv").write_text("n,m\nNA,-\n2,3\n")
+    assert infer(spark, tmp_path / "a.csv", header=True, nullValue="NA") == from_ddl("n INT, m STRING")
     assert infer(spark, tmp_path / "a.csv", header=False).names == ["_c0", "_c1"]
     assert caplog.messages == []
 
