@@ -9,9 +9,10 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 import pytest
 from pyspark.sql import functions as F
+from support import query_shapes
 
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import KitError
@@ -127,7 +128,7 @@ def a_function_of_pandas_that_fails(spark, home):
     def fail(values: pd.Series) -> pd.Series:
         raise ValueError(f"no such shop: {values[0]}")
 
-    return lines(spark, home).select(F.pandas_udf(fail, "string")("value"))
+    return lines(spark, home).select(query_shapes.vectorized(fail, "string")("value"))
 
 
 @case(r"KeyError: 'shop'")
@@ -273,7 +274,7 @@ def a_folder_that_adds_a_column(spark, home):
 
 @case(r"checkpoint \S+/ckpt is damaged: .*/state/0/\d+/\d+\.\w+ .*")
 def a_state_that_is_damaged(spark, home):
-    sink, more = sinks.foreach_batch(lambda batch, _: print(batch.count())), {"mode": "update"}
+    sink, more = sinks.foreach_batch(lambda batch, _: batch.foreach(print)), {"mode": "update"}
     run(begin(rows(spark, home).groupBy("k").count(), sink, home, **more))
     for file in (home / "ckpt" / "state").rglob("[0-9]*.*"):
         file.write_bytes(b"nothing")

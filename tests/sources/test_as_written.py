@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from conftest import ROOT, refusal
@@ -13,8 +14,8 @@ from conftest import ROOT, refusal
 from sparkstream_kit import quarantine, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
-SOURCES = {"csv": sources.csv, "json": sources.json}
-PARSERS = {"csv": quarantine.parse_csv, "json": quarantine.parse_json}
+SOURCES: dict[str, Any] = {"csv": sources.csv, "json": sources.json}
+PARSERS: dict[str, Any] = {"csv": quarantine.parse_csv, "json": quarantine.parse_json}
 NAMES = {"Decimal": Decimal, "date": date, "datetime": datetime}
 
 
@@ -23,7 +24,7 @@ class Row:
     kind: str
     content: bytes
     schema: str
-    options: dict
+    options: dict[str, Any]
     source: str
     parser: str
 
@@ -36,7 +37,7 @@ def table(page):
             continue
         text, given, source, parser = cells
         kind = "json" if re.match(r"`(\\ufeff)?[\[{]", text) else "csv"
-        text = re.match("`(.*)`( \\(.*)?$", text)[1]
+        text = text[1:].partition("`")[0]
         latin = r"\xfc" in text
         content = ast.literal_eval(f"'{text}'" if "'" not in text else f'"""{text}"""')
         schema, _, options = given.strip("`").partition('"')[2].partition('"')
@@ -64,7 +65,7 @@ def good_file(row):
     if row.kind == "json":
         return "{}\n"
     header = ",".join(names) + "\n" if row.options.get("header") else ""
-    return header + ",".join(GOOD[re.match("[A-Z]+", each)[0]] for each in types) + "\n"
+    return header + ",".join(GOOD[each.split("(")[0]] for each in types) + "\n"
 
 
 def landed(folder, row, third):

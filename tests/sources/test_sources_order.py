@@ -41,11 +41,13 @@ def read(spark, tmp_path):
         def keep(batch, batch_id):
             rows[batch_id] = [row.value for row in batch.collect()]
 
-        options = {key: more.pop(key) for key in ("recursiveFileLookup", "pathGlobFilter") if key in more}
+        options: dict[str, Any] = {
+            key: more.pop(key) for key in ("recursiveFileLookup", "pathGlobFilter") if key in more
+        }
         with pytest.MonkeyPatch.context() as patch:
             if plain:
                 patch.setattr(files, "by_name", lambda spark, path, place, options: (place, None))
-            lines = sources.text(spark, str(path), **({"max_files_per_trigger": 1} | options))
+            lines = sources.text(spark, str(path), **{"max_files_per_trigger": 1, **options})
         how: dict[str, Any] = {"name": "order", "checkpoint": tmp_path / "ckpt", "availableNow": True}
         run(start(lines, sinks.foreach_batch(keep), **how, **more))
         return [value for number in sorted(rows) for value in rows[number]]
