@@ -290,7 +290,21 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
         r"the input had the columns \1 when the query started, and has \2 now: the name of a folder such as "
         "day=01 is a column; start the query again to read it, or move that folder out of the input"
     ),
+    r"Malformed CSV record: (?:[^\"]*\"[^\"]*\")*[^\"]*\"[^\"]*$": (  # an odd number of quotes
+        r"\g<0>; multiLine=True reads values with line feeds"
+    ),
+    r"CSV header does not conform to the schema.*": r"\g<0>; enforceSchema=True ignores the names in headers",
+    r"Unescaped quote character.*content parsed=(.*)": (
+        r"a quote within a value in quotes is not doubled, behind \1; escape='\\\\' reads quotes with a "
+        "backslash, and quarantine.parse_csv sets such lines aside"
+    ),
 }
+# Spark's advice at a record that does not fit, and the kit's.
+_ADVICE = re.compile(
+    r"Parse Mode: FAILFAST\. To process malformed records as null result, try setting the option 'mode' as "
+    "'PERMISSIVE'"
+)
+_WAYS_ON = "quarantine.parse_csv and parse_json set such lines aside, mode='PERMISSIVE' reads NULL instead"
 # Lines that Java and Spark's scripts print at every failed start, whatever the cause.
 _SAYS_NOTHING = re.compile(
     r"^Error occurred during initialization of VM|^Error: Could not create the Java Virtual Machine|"
@@ -318,7 +332,7 @@ def innermost_cause(error: BaseException) -> str:
     around = ""
     for message in (_CLASS.sub("", each) for each in said if _CLASS.match(each) and reason not in each):
         if any("".join(thing) not in line + around for thing in _THING.findall(message)):
-            around += f"; {message.rstrip('.;')}"
+            around += f"; {_ADVICE.sub(_WAYS_ON, message.rstrip('.;'))}"
     return _PACKAGE.sub("", f"{line} ({around[2:]})" if around else line)
 
 

@@ -99,6 +99,8 @@ def test_a_source_gives_what_the_page_says(spark, tmp_path, number, place):
         assert expected(row.source) in said
         assert str(file) in said
         assert "\n" not in said
+        ways = "mode='PERMISSIVE'|enforceSchema=True|not equal to number of fields|escape=|milliseconds"
+        assert re.search(ways, said)
     else:
         found = [tuple(each) for each in ran(frame)]
         assert found[2 if place == "third" else 0 :] == expected(row.source)
