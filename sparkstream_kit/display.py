@@ -1,8 +1,8 @@
-"""Extra: a small result for people: a table, bars, a live picture in the terminal, a chart.
+"""Extra: a small result for people: a table, bars, a chart.
 
 `table` and `bars` return text; `show` shows a DataFrame in a terminal or a notebook; `render` returns one as
-a table, CSV or JSON; `live` redraws a picture in the terminal; `chart` makes one with matplotlib. `explain`
-is the text of `windows.explain`; it needs no Spark.
+a table, CSV or JSON; `chart` makes one with matplotlib. `explain` is the text of `windows.explain`; it needs
+no Spark.
 
 In a notebook a table has bars. Its HTML contains no script, and every value is escaped. Its colours are of
 medium brightness and all else has the colours of the page, so that it suits light and dark notebooks.
@@ -14,7 +14,7 @@ import importlib.util
 import math
 import sys
 import textwrap
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from html import escape
@@ -26,12 +26,12 @@ from sparkstream_kit._durations import UNITS, Duration, delay_of, sizes, unknown
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, check_file, printable, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from pyspark.sql import DataFrame
 
-__all__ = ["bars", "chart", "check_chart", "live", "render", "show", "table"]
+__all__ = ["bars", "chart", "check_chart", "render", "show", "table"]
 
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - all times in this module are in UTC, without a time zone
@@ -441,43 +441,6 @@ def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
         bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
         lines.append(f"{label:<{label_width}}  {bar:<{room}}  {value:>{number_width}.2f}")
     return "\n".join(lines)
-
-
-@contextmanager
-def live(wanted: bool = True) -> Iterator[Callable[[Callable[[], str]], None]]:
-    """Redraw a picture in place on standard error if that is a terminal; otherwise draw nothing.
-
-    Args:
-        wanted: False draws nothing, for example because `run(…, show="terminal")` already draws there.
-
-    Yields:
-        A function to call for each new picture. Its argument is a function that returns the picture's text,
-        which is called only if there is a terminal. With rich (the extra `cli`) the picture stays in place;
-        without it, each picture is printed below the one before.
-
-    Examples:
-        In a session::
-
-            with display.live() as draw:
-                draw(lambda: display.bars([("tea", 5), ("ink", 1)]))
-    """
-    check(live, locals())
-    if not wanted or not sys.stderr.isatty():
-        yield lambda _picture: None
-    elif importlib.util.find_spec("rich") is None:
-        yield lambda picture: print(f"\n{printable(picture(), lines=True)}", file=sys.stderr)
-    else:
-        from rich.console import Console
-        from rich.live import Live
-        from rich.spinner import Spinner
-        from rich.text import Text
-
-        waits = Spinner("dots", "starting Spark's first batch")
-        how = {"redirect_stdout": False, "redirect_stderr": False, "refresh_per_second": 4}
-        with Live(waits, console=Console(stderr=True), **how) as view:  # type: ignore[arg-type]
-            yield lambda picture: view.update(
-                Text(printable(picture(), lines=True), no_wrap=True), refresh=True
-            )
 
 
 def check_chart(path: str | Path) -> Path:

@@ -2,16 +2,14 @@
 
 import importlib.util
 import json
-import os
 import struct
-import sys
 from datetime import datetime
 from decimal import Decimal
 
 import pytest
 from conftest import refusal
 
-from sparkstream_kit.display import bars, chart, check_chart, live, render, table
+from sparkstream_kit.display import bars, chart, check_chart, render, table
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 
 # --- tables and bars
@@ -82,49 +80,6 @@ def test_a_table_of_a_frame_has_its_numbers_on_the_right(frame):
 def test_an_unknown_form_is_refused(frame):
     with pytest.raises(InvalidInputError, match=r"^unknown form jsn; did you mean json\?$"):
         render(frame, "jsn")
-
-
-# --- a live picture
-
-
-def drawn_on_a_terminal(monkeypatch, terminal, *pictures):
-    """Draw pictures with standard error on a terminal, and return all that came out there."""
-    master, slave = terminal
-    with os.fdopen(slave, "w") as stream, monkeypatch.context() as patch:
-        patch.setattr(sys, "stderr", stream)
-        patch.setenv("TERM", "xterm-256color")
-        with live() as draw:
-            for picture in pictures:
-                draw(lambda picture=picture: picture)  # type: ignore[misc]
-        stream.write("END")
-        stream.flush()
-        text = b""
-        while not text.endswith(b"END"):
-            text += os.read(master, 4096)
-    os.close(master)
-    return text.decode().removesuffix("END")
-
-
-def test_on_a_terminal_each_picture_is_drawn_in_place(monkeypatch, terminal):
-    text = drawn_on_a_terminal(monkeypatch, terminal, bars([("first", 1)]), bars([("second", 2)]))
-    before, _, after = text.partition("second")
-    assert "first" in before
-    assert "█" in before
-    assert "\x1b[2K" in before  # the first picture is wiped, line by line
-    assert "\n" not in before.partition("first")[2]
-    assert "█" in after
-    assert "\x1b[?25h" in after  # the cursor is shown again
-
-
-def test_without_rich_each_picture_follows_the_one_before(monkeypatch, terminal):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert drawn_on_a_terminal(monkeypatch, terminal, "first", "second") == "\r\nfirst\r\n\r\nsecond\r\n"
-
-
-def test_elsewhere_nothing_is_drawn_and_no_picture_is_made(capfd):
-    with live() as draw:
-        draw(lambda: pytest.fail("a picture was made"))
-    assert capfd.readouterr() == ("", "")
 
 
 # --- a chart

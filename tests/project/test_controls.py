@@ -1,6 +1,5 @@
 """No control character of the input acts where it is shown: in a terminal, on a page, in a notebook."""
 
-import importlib.util
 import io
 import json
 import logging
@@ -94,17 +93,6 @@ def unreadable(monkeypatch):
     return f"{found.place}\n{found.problem}"
 
 
-def live(monkeypatch):
-    """The picture of a job in a terminal, without rich."""
-    said = io.StringIO()
-    monkeypatch.setattr(said, "isatty", lambda: True)
-    monkeypatch.setattr(sys, "stderr", said)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with display.live() as draw:
-        draw(lambda: EVIL)
-    return said.getvalue().strip("\n").replace("\n", r"\n")
-
-
 def recorded(folder):
     line = recorder.batch_line(progress(name=EVIL))
     (folder / "run.jsonl").write_text(line)
@@ -120,7 +108,6 @@ FACES: dict[str, Callable[[Path, pytest.MonkeyPatch], str]] = {
     "notebook": lambda _, monkeypatch: in_notebook(monkeypatch),
     "page": lambda _, monkeypatch: on_the_page(monkeypatch),
     "a result that cannot be read": lambda _, monkeypatch: unreadable(monkeypatch),
-    "a live picture": lambda _, monkeypatch: live(monkeypatch),
     "recording": lambda folder, _: recorded(folder),
     "error": lambda *_: str(InvalidInputError(f"no column {EVIL}")).replace("\n", r"\n"),
     "summary": lambda *_: str(RunSummary("end of input", 1.0, (QuerySummary(EVIL, "1"),), (EVIL,))),
