@@ -313,7 +313,7 @@ _SAYS_NOTHING = re.compile(
 
 
 def innermost_cause(error: BaseException) -> str:
-    """Say on one line why a query or a batch failed: its innermost cause, and in brackets what that concerns.
+    """Find why a query or a batch failed, on one line: the innermost cause, and in brackets what it concerns.
 
     The innermost error often does not name the file or the record. Errors of Spark around it do.
 

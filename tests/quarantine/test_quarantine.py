@@ -244,7 +244,10 @@ NOT_READ = {
 def test_a_value_that_does_not_parse_is_bad_also_where_the_query_does_not_use_it(spark, folder):
     schema = from_ddl(", ".join(f"c{n} {kind}" for n, kind in enumerate(NOT_READ)) + ", used INT")
     expected = {
-        "," * n + value + "," * (len(NOT_READ) - n) + "1": f"c{n}: not a {kind.lower()}"
+        "," * n
+        + value
+        + "," * (len(NOT_READ) - n)
+        + "1": f"c{n}: not {'an' if kind == 'INT' else 'a'} {kind.lower()}"
         for n, (kind, values) in enumerate(NOT_READ.items())
         for value in values
     }

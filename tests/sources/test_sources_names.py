@@ -1,10 +1,11 @@
 """File names that Spark takes for patterns, or cannot open: every row counts once, or is said to wait."""
 
 import os
+import sys
 from typing import Any
 
 import pytest
-from conftest import refusal
+from conftest import process, refusal
 from pyspark.errors import StreamingQueryException
 
 from sparkstream_kit import run, sinks, sources, start
@@ -105,13 +106,37 @@ def test_a_file_without_a_row_doubles_nothing_either(spark, folder, written):
 @pytest.mark.fast("False-pro[[]j] 1", "True-a[*]")
 @pytest.mark.parametrize("name", ["pro[j] 1", "a*", "{x}", "back\\slash", "why?"])
 @pytest.mark.parametrize("relative", [False, True])
-def test_a_folder_of_such_a_name(spark, tmp_path, written, monkeypatch, name, relative):
+def test_a_folder_of_such_a_name(spark, tmp_path, written, name, relative):
     folder = tmp_path / name / "in"
     land(spark, "text", folder, ["a", "b", "c"])
-    monkeypatch.chdir(tmp_path / name)
-    assert written.of(read(spark, "text", "in" if relative else folder)) == [0, 1, 2]
+    assert written.of(read(spark, "text", os.path.relpath(folder) if relative else folder)) == [0, 1, 2]
     land(spark, "text", folder, ["d"], 3)
     assert written.of(read(spark, "text", f"file:{folder}")) == [0, 1, 2, 3]
+
+
+IN_ITS_FOLDER = """
+from sparkstream_kit import get_session, run, sinks, sources, start
+
+spark = get_session("names", profile="test")
+for path in ("in", "i?"):
+    run(start(sources.text(spark, path), sinks.memory("rows"), availableNow=True))
+    print(path, spark.table("rows").count())
+"""
+
+
+@pytest.mark.slow
+def test_a_session_that_was_started_in_a_folder_of_such_a_name(spark, tmp_path):
+    land(spark, "text", tmp_path / "a*[b]" / "in", ["a", "b", "c"])
+    done = process([sys.executable, "-c", IN_ITS_FOLDER], cwd=tmp_path / "a*[b]", check=True)
+    assert done.stdout == "in 3\ni? 3\n"
+
+
+@pytest.mark.classic_only("there a relative path is that of the client")
+def test_a_relative_path_is_that_of_the_jvm(spark, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").write_text("a file, of which the JVM does not know")
+    monkeypatch.chdir(tmp_path)
+    said = refusal(sources.text, spark, "elsewhere")
+    assert said == "input folder elsewhere does not exist; create it or correct the path"
 
 
 def test_partition_folders_in_a_folder_of_such_a_name(spark, tmp_path, written):
