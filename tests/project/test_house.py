@@ -29,8 +29,8 @@ DOORS = {
     ("sparkstream_kit.windows", "display"),
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
-MOST_MODULES = 108
-MOST_LINES = {"module": 500, "function": 50, "job": 60, "core": 8_794, "all": 18_821, "tests": 29_391}
+MOST_MODULES = 107
+MOST_LINES = {"module": 500, "function": 50, "job": 60, "core": 8_909, "all": 18_967, "tests": 30_415}
 
 
 def name_of(path):

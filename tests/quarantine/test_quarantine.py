@@ -396,16 +396,16 @@ def test_a_header_is_counted_and_is_no_row(spark, folder):
 def test_without_header_it_is_a_bad_row_that_looks_like_one(spark, folder):
     other = HEADER.replace("OrderID", "Order number")
     write(folder, HEADER, GOOD, other, GOOD.replace(",3,", ",three,"), "junk")
-    for header, expected in ((False, (5, 4, 0, 2)), (True, (4, 3, 1, 1))):
-        frame = parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy", header=header)
-        query = start(frame, sinks.memory("unheaded"), availableNow=True)
-        query.awaitTermination()
-        assert counted(query) == [expected]
-        assert spark.table("unheaded").count() == expected[0]
+    frame = parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy")
+    query = start(frame, sinks.memory("unheaded"), availableNow=True)
+    query.awaitTermination()
+    assert counted(query) == [(5, 4, 0, 2)]
+    assert spark.table("unheaded").count() == 5
 
 
-def test_a_header_in_another_order_fails_the_query_with_its_file(spark, folder):
-    moved = HEADER.lower().replace("orderid,orderdate", "orderdate,orderid")
+@pytest.mark.parametrize("to", ["orderdate,orderid", "order number,orderdate"])
+def test_another_header_fails_the_query_with_its_file(spark, folder, to):
+    moved = HEADER.lower().replace("orderid,orderdate", to)
     write(folder, moved, GOOD)
     frame = parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy", header=True)
     with pytest.raises(QueryFailed) as failed:
