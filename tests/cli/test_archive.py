@@ -107,6 +107,12 @@ def test_what_went_wrong_in_the_training_run_is_said(java):
     assert _packages.java_options() == ""
 
 
+def test_the_streams_that_java_learns_from_run(tmp_path):
+    """The archive is made once on a machine, and a start without it only takes longer: nothing else would tell."""
+    done = process([sys.executable, "-m", "sparkstream_kit.cli.app"], cwd=tmp_path, env=environment())
+    assert done.returncode == 0, done.stderr
+
+
 JOB = """
 import os, sys
 from pathlib import Path

@@ -30,7 +30,7 @@ DOORS = {
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
 MOST_MODULES = 107
-MOST_LINES = {"module": 500, "function": 50, "job": 60, "core": 8_909, "all": 18_967, "tests": 30_415}
+MOST_LINES = {"module": 500, "function": 50, "job": 60, "core": 8_909, "all": 18_968, "tests": 30_422}
 
 
 def name_of(path):
