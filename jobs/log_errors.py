@@ -13,9 +13,9 @@ from pyspark.sql import functions as F
 from sparkstream_kit import jobflags, quarantine, run, sinks, spark_session, start, windows
 
 
-def requests(lines: DataFrame, watermark: str, *, count_late: bool = False) -> DataFrame:
+def requests(lines: DataFrame, watermark: str) -> DataFrame:
     """Return the columns of `quarantine.parse_log`, and why a line is bad."""
-    return windows.with_watermark(quarantine.parse_log(lines), "time", watermark, count_late=count_late)
+    return windows.with_watermark(quarantine.parse_log(lines), "time", watermark)
 
 
 def transform(rows: DataFrame, report: str = "errors") -> DataFrame:
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     jobflags.check_apart(args.input_dir, {"OUT_DIR/bad": f"{out}/bad"})
 
     with spark_session("log-errors", **jobflags.for_session(args)) as spark:
-        rows = requests(jobflags.lines(spark, args), args.watermark, count_late=args.max_late is not None)
+        rows = requests(jobflags.lines(spark, args), args.watermark)
         bad = sinks.batch_files(f"{out}/bad").taking(quarantine.bad_rows)
         first = start(rows, bad, name="log_bad", **jobflags.for_start(args, "bad"))
         counts, report = transform(rows, args.report), sinks.batch_files(f"{out}/{args.report}")

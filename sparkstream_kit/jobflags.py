@@ -345,7 +345,7 @@ EVENT_TIME = {
     "--max-late": _value(
         "PERCENT",
         _percent,
-        "At the end, fail with exit code 1 if more of the run's rows may have come too late, such as 1%%. "
+        "At the end, fail with exit code 1 if more of the run's rows came too late, such as 1%%. "
         "Default: never.",
     ),
     "--drain": _switch(
@@ -803,8 +803,8 @@ def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:
 def check_late_rows(max_late: Decimal | None, *summaries: RunSummary) -> None:
     """Raise at the end of a job if more rows came too late than `--max-late` allows.
 
-    Rows that were set aside as late count like rows that were dropped. If only bounds of the number of
-    dropped rows are known, the upper bound counts.
+    Rows that were set aside as late count like rows that were dropped. Of the rows that an aggregation drops
+    only the least number is known, and that counts.
 
     Args:
         max_late: the allowed percentage of a query's input rows, from `--max-late`; None for no limit.
@@ -816,14 +816,14 @@ def check_late_rows(max_late: Decimal | None, *summaries: RunSummary) -> None:
     Examples:
         >>> from decimal import Decimal
         >>> from sparkstream_kit.progress import QuerySummary, RunSummary
-        >>> done = QuerySummary("q", "id", input_rows=200, late_rows=1, late_rows_at_most=5)
+        >>> done = QuerySummary("q", "id", input_rows=200, late_rows=3, late_rows_exact=False)
         >>> check_late_rows(Decimal(1), RunSummary("end of input", 9.0, (done,)))
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.KitError: query q: between 1 and 5 late rows dropped, of 200 rows; ...
+        sparkstream_kit.errors.KitError: query q: at least 3 late rows dropped, of 200 rows; ...
     """
     for query in (query for summary in summaries for query in summary.queries):
-        late = (query.late_rows_at_most or query.late_rows or 0) + (query.rows_set_aside or 0)
+        late = (query.late_rows or 0) + (query.rows_set_aside or 0)
         if max_late is None or late * 100 <= max_late * query.input_rows:
             continue
         said = [f"{query.late_rows_said} dropped"] if query.late_rows else []

@@ -3,25 +3,19 @@
 `run` adds up the progress of each batch in a `QuerySummary` and returns a `RunSummary` of all its queries.
 Printing either gives a report.
 
-Most of the module counts late rows, because Spark does not count them exactly. An operator that handles rows
-one by one, such as a deduplication, counts the rows that it drops. An aggregation counts groups instead, and
-a group may contain any number of rows. The event times give an upper bound: only rows from before the end of
-the last closed window can have been dropped. With `observed`, Spark's progress contains the distribution of
-the event times; without it, the bound is computed from the latest and the mean event time of a batch.
+Spark does not count all late rows. An operator that handles rows one by one, such as a deduplication, counts the
+rows that it drops. An aggregation counts the groups of its input instead, and a group may contain any number of
+rows; for such a query the summary has the least number of rows that these groups can have.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-
-from sparkstream_kit._columns import OBSERVED, RULES, column
+from sparkstream_kit._columns import OBSERVED, RULES
 from sparkstream_kit._durations import epoch_microseconds
 from sparkstream_kit._spark.batch import rows_set_aside
 from sparkstream_kit._spark.plan import analyzed_plan
@@ -32,117 +26,45 @@ from sparkstream_kit.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
 
 __all__ = ["QuerySummary", "RunSummary"]
 
 
-_OBSERVED = "sparkstream_late"
-_numbers = itertools.count(1)  # two observations in one query must have different names
-
-# The percentiles of the event times that `observed` asks for, as shares of a batch's rows. Each share is 8%
-# larger than the one before, so that a bound on the number of late rows is about 8% too high at most. The
-# smallest share limits this: for less than one late row in 10,000 the bound is about one row in 10,000.
-_SHARES = [min(1e-4 * 1.08**step, 1.0) for step in range(121)]
-_ACCURACY = 100_000  # of percentile_approx: its error is at most one row in this number of rows
-
-_SECOND, _MILLI = 1_000_000, 1_000  # microseconds
-# Patterns for Spark's analyzed plan. A window() becomes arithmetic with its start, slide and length, in
-# microseconds, which are the groups of the first pattern.
+_SECOND = 1_000_000  # in microseconds
+# Patterns for Spark's analyzed plan. A window() becomes arithmetic with its slide and length, in microseconds,
+# which are the groups of the first pattern.
 _WINDOW = re.compile(
-    r"TimestampType, LongType\) - (-?\d+)\) % (\d+)\)(?:(?!precisetimestampconversion).)*?"
+    r"TimestampType, LongType\) - -?\d+\) % (\d+)\)(?:(?!precisetimestampconversion).)*?"
     r"\+ (\d+)\), LongType, TimestampType"
 )
 # The columns of `windows.calendar`, each of which holds one window of a row.
 _CALENDAR = re.compile(r"\bto_utc_timestamp\(timestamp_micros\(.*\) AS (window#\d+)")
 _GROUPS = re.compile(r"^\W*~Aggregate \[([^\[\]]*)\]", re.MULTILINE)
-_WATERMARK = re.compile(r"^\W*~EventTimeWatermark ", re.MULTILINE)
 _MULTIPLIES = re.compile(r"^\W*(Generate|Join|\w*Map\w+|Lateral\w*) ", re.MULTILINE)
-_BY_KEY = re.compile(r"^\W*~(FlatMapGroups|TransformWithState)", re.MULTILINE)
-_SOURCE = re.compile(r"^\W*(StreamingRelation|FileSource\[)", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class _Drops:
-    """What the plan of a query reveals about the late rows that it drops.
-
-    Attributes:
-        watermarks: the number of watermarks in the plan.
-        multiplies: whether an operator may turn one row into several.
-        keeps: whether an aggregation may receive rows of earlier batches, from another stateful operator.
-        places: the largest number of an aggregation's groups that one row can belong to.
-        window: start, slide and length in microseconds, if the query's only aggregation is by such a window;
-            else None.
-    """
-
-    watermarks: int
-    multiplies: bool
-    keeps: bool
-    places: int
-    window: tuple[int, int, int] | None
-
-    def bound(self, watermark: int) -> int:
-        """Return the time before which a row must be to be dropped as late, in microseconds since 1970.
-
-        Args:
-            watermark: in microseconds since 1970.
-        """
-        if self.window is None:
-            return watermark + 1
-        start, slide, length = self.window
-        return (watermark - start - length) // slide * slide + start + length
-
-
-def observed(frame: DataFrame, time: str) -> DataFrame:
-    """Add an observation of the event times to a query, for a closer bound on the number of its late rows.
-
-    Spark's progress then contains, for each batch, the number of rows with a time and the percentiles of
-    their times. The result of the query does not change.
-
-    Args:
-        frame: a streaming DataFrame, before its watermark is set.
-        time: the event-time column.
-    """
-    at = F.unix_micros(column(time))
-    marks = F.percentile_approx(at, _SHARES, _ACCURACY)
-    return frame.observe(f"{_OBSERVED}_{next(_numbers)}", F.count(at).alias("rows"), marks.alias("marks"))
-
-
-def drops(frame: DataFrame | None) -> _Drops | None:
-    """Find out from a query's plan how it drops late rows; None for a query that `start` has not started."""
+def groups_of_a_row(frame: DataFrame | None) -> int | None:
+    """Return in how many groups of the query's aggregations one row can be at most; None if no plan tells."""
     if frame is None:
         return None
     plan = analyzed_plan(frame)
-    groups, found = _GROUPS.findall(plan), set(_WINDOW.findall(plan))
-    windows = [(int(start), int(slide), int(length)) for start, slide, length in found]
-    plain = (
-        len(groups) == 1 and len(windows) == 1 and re.findall(r"(\S+)#\d+-T\d+ms", groups[0]) == ["window"]
-    )
-    # If the windows have a form that no pattern matches, assume that a row may be in several of them.
-    grouped = {each for group in groups for each in re.findall(r"(?<!session_)\bwindow#\d+", group)}
+    windows = {(int(slide), int(length)) for slide, length in _WINDOW.findall(plan)}
+    # If the windows have a form that no pattern matches, a row may be in any number of them.
+    grouped = {each for group in _GROUPS.findall(plan) for each in re.findall(r"(?<!session_)\bwindow#\d+", group)}
     unknown = not windows and not grouped <= {*_CALENDAR.findall(plan)}
-    multiplies = unknown or _MULTIPLIES.search(plan) is not None
-    return _Drops(
-        watermarks=len(_WATERMARK.findall(plan)),
-        multiplies=multiplies,
-        keeps=len(groups) > 1
-        or _BY_KEY.search(plan) is not None
-        or (multiplies and len(_SOURCE.findall(plan)) > 1),
-        places=math.prod(-(-length // slide) for _, slide, length in windows),
-        window=windows[0] if plain else None,
-    )
+    if unknown or _MULTIPLIES.search(plan):
+        return None
+    return math.prod(-(-length // slide) for slide, length in windows)
 
 
-def _rows_late(progress: StreamingQueryProgress, by: _Drops | None, mark: int) -> tuple[int, int | None]:
-    """Return the least and the largest possible number of rows that a batch has dropped as late.
-
-    If there is no upper bound, the second number is None, and the first is the number of dropped rows plus
-    the number of dropped groups.
+def _rows_late(progress: StreamingQueryProgress, groups_of_a_row: int | None) -> tuple[int, bool]:
+    """Return how many rows a batch has dropped as late, at least, and whether that is their exact number.
 
     Args:
         progress: the progress of the batch.
-        by: how the query drops late rows, or None if that is not known.
-        mark: the watermark by which the batch has dropped them, in microseconds since 1970.
+        groups_of_a_row: in how many groups of an aggregation one row can be; None if that is not known.
     """
     rows = groups = 0
     for operator in progress.stateOperators:
@@ -151,50 +73,8 @@ def _rows_late(progress: StreamingQueryProgress, by: _Drops | None, mark: int) -
             groups += dropped
         else:
             rows += dropped
-    if not groups:
-        return rows, rows
-    most = None if by is None or by.keeps else _at_most(progress, by, by.bound(mark))
-    least = 1 if by is None or by.multiplies else -(-groups // by.places)
-    if most is None or most < least:
-        return rows + groups, None
-    return rows + least, rows + most
-
-
-def _at_most(progress: StreamingQueryProgress, by: _Drops, bound: int) -> int | None:
-    """Return an upper bound on the number of a batch's rows that are before a time; None if there is none.
-
-    Args:
-        progress: the progress of the batch.
-        by: how the query drops late rows.
-        bound: the time, in microseconds since 1970.
-    """
-    told = [metrics for name, metrics in progress.observedMetrics.items() if name.startswith(_OBSERVED)]
-    if told and len(told) == by.watermarks:
-        values = (metrics["values"] if "values" in metrics else metrics for metrics in told)  # noqa: SIM401 - a Row has no get
-        return sum(_before(bound, rows, marks) for rows, marks in values)
-    if by.multiplies:
-        return None
-    rows = progress.numInputRows
-    last, mean = (epoch_microseconds(progress.eventTime.get(name)) for name in ("max", "avg"))
-    if by.watermarks > 1 or last is None or mean is None or last < bound:
-        return rows
-    # If k of the rows are before the bound, their mean is at most (k * bound + (rows - k) * last) / rows.
-    spread = last - bound
-    return min(rows, math.floor(rows * (last - mean + 2 * _MILLI) / spread)) if spread else rows
-
-
-def _before(bound: int, rows: int, marks: list[int] | None) -> int:
-    """Return an upper bound on the number of rows before a time, from the percentiles of their times.
-
-    Args:
-        bound: the time, in microseconds since 1970.
-        rows: the number of rows.
-        marks: the percentiles for `_SHARES`, in microseconds since 1970; None or empty without rows.
-    """
-    for share, mark in zip(_SHARES, marks or (), strict=False):
-        if mark >= bound:
-            return min(rows, math.ceil(share * rows) - 1 + rows // _ACCURACY)
-    return rows
+    least = -(-groups // groups_of_a_row) if groups_of_a_row else min(groups, 1)
+    return rows + least, not groups
 
 
 # The counts in the quarantine's observation of a batch, in their order.
@@ -232,11 +112,9 @@ class QuerySummary:
         last_batch: the id of the last batch committed in this run; None if there was none.
         output_rows: the number of rows written; None if the sink does not report it (any `foreachBatch`).
         late_rows: the number of rows that were dropped because the watermark had passed their event time;
-            None without a watermark. Spark counts the groups that an aggregation drops, not their rows. For
-            such a query this is the least possible number of rows; if `late_rows_at_most` is None, it is the
-            number of dropped rows and groups.
-        late_rows_at_most: the largest possible number of dropped rows; equal to `late_rows` if that is exact.
-            None if there is no upper bound.
+            None without a watermark. Spark counts the groups that an aggregation drops, not their rows, so for
+            such a query this is the least possible number of rows.
+        late_rows_exact: whether `late_rows` is exact: no aggregation has dropped a group.
         late_batches: the number of batches that dropped rows.
         late_seconds: how many seconds the earliest row of these batches was behind the watermark.
         late_before_1970: whether a batch dropped rows before the watermark had moved from its initial value,
@@ -275,7 +153,7 @@ class QuerySummary:
     mode: str | None = None
     output_rows: int | None = None
     late_rows: int | None = None
-    late_rows_at_most: int | None = None
+    late_rows_exact: bool = True
     late_batches: int = 0
     late_seconds: float | None = None
     late_before_1970: bool = False
@@ -292,7 +170,7 @@ class QuerySummary:
     busy_seconds: float = 0.0
     broken: Mapping[str, int] = field(default_factory=dict, hash=False)
     verdicts: tuple[Verdict, ...] = ()
-    drops: _Drops | None = field(default=None, repr=False)  # how its plan drops late rows
+    groups_of_a_row: int | None = field(default=None, repr=False)  # at most, in its aggregations
     watermark: int | None = field(default=None, repr=False)  # of the last batch, in microseconds since 1970
 
     @property
@@ -340,13 +218,12 @@ class QuerySummary:
         first, own = (epoch_microseconds(progress.eventTime.get(name)) for name in ("min", "watermark"))
         follows = self.last_batch is not None and progress.batchId == self.last_batch + 1
         # Spark drops late rows by the watermark of the previous batch; use it if that batch was counted.
-        former = self.watermark if follows and self.drops is not None else None
+        former = self.watermark if follows else None
         mark = (own if former is None else former) or 0
-        least, most = _rows_late(progress, self.drops, mark)
-        before = 0 if self.late_rows is None else self.late_rows_at_most
+        least, is_exact = _rows_late(progress, self.groups_of_a_row)
         counted: dict[str, Any] = {
             "late_rows": (self.late_rows or 0) + least,
-            "late_rows_at_most": None if before is None or most is None else before + most,
+            "late_rows_exact": self.late_rows_exact and is_exact,
             "watermark": own,
         }
         if least:
@@ -360,13 +237,8 @@ class QuerySummary:
 
     @property
     def late_rows_said(self) -> str:
-        """The number of dropped late rows in words: "12 late rows", "between 3 and 40 late rows"."""
-        least, most = self.late_rows or 0, self.late_rows_at_most
-        if most is None and least:
-            return f"at least {count(least, 'late row')} or {'group' if least == 1 else 'groups'}"
-        if most is None or most == least:
-            return count(least, "late row")
-        return f"between {least:,} and {count(most, 'late row')}"
+        """The number of dropped late rows in words: "12 late rows", "at least 3 late rows"."""
+        return f"{'' if self.late_rows_exact else 'at least '}{count(self.late_rows or 0, 'late row')}"
 
     def _observed(self, progress: StreamingQueryProgress) -> dict[str, Any]:
         """Return the attributes that `quarantine` counts, with one more batch added."""

@@ -197,9 +197,9 @@ def of_late(query: QuerySummary) -> list[Verdict]:
 
     Examples:
         >>> from sparkstream_kit.progress import QuerySummary
-        >>> done = QuerySummary("q", "id", batches=9, late_rows=3, late_rows_at_most=40, late_batches=2)
+        >>> done = QuerySummary("q", "id", batches=9, late_rows=3, late_rows_exact=False, late_batches=2)
         >>> str(of_late(done)[0]).partition(";")[0]
-        'between 3 and 40 late rows dropped, in 2 of 9 batches'
+        'at least 3 late rows dropped, in 2 of 9 batches'
     """
     check(of_late, locals())
     if not query.late_rows:

@@ -21,7 +21,6 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column as named
 from sparkstream_kit._durations import Duration, delay_of, not_negative, positive, sizes, to_microseconds
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.progress import observed
 from sparkstream_kit.quarantine.rows import REASON, count_bad
 
 if TYPE_CHECKING:
@@ -215,7 +214,6 @@ def with_watermark(
     delay: Duration,
     *,
     ahead: Duration | None = "1 hour",
-    count_late: bool = False,
 ) -> DataFrame:
     """Set how late rows may be: a watermark on the event-time column, which rows from the future do not move.
 
@@ -244,10 +242,6 @@ def with_watermark(
         time: the event-time column (timestamp).
         delay: how late a row may be, at least "1 millisecond".
         ahead: how far in the future a row may be. None lets every row move the watermark and adds no column.
-        count_late: have Spark count the late rows that an aggregation drops. The count is an upper bound, at
-            most 8% too high, or about one row in 10,000 if fewer rows are late. Without it, the bound is
-            computed from the latest and the mean time of a batch, and may be several times too high. Costs
-            several microseconds per row.
 
     Returns:
         The same columns and rows. Unless `ahead` is None there is also `_reason` (string, at the end): null,
@@ -276,8 +270,6 @@ def with_watermark(
         )
     if bound is not None:
         frame = _without_far_times(frame, time, bound, str(ahead))
-    if count_late and frame.isStreaming:
-        frame = observed(frame, time)
     if _PLAIN_NAME.fullmatch(time):
         return frame.withWatermark(time, _interval(behind))
     # How Spark reads any other name depends on its version, so the column has a plain name for a moment.

@@ -174,7 +174,7 @@ def test_the_summary_counts_what_went_out_what_was_late_and_what_is_kept(spark, 
     assert "4 rows in, 3 rows out, 1 late row dropped, 0 rows in state, " in str(counts)
 
 
-def test_late_rows_of_an_aggregation_are_between_their_groups_and_the_rows_of_the_batch(spark, folder):
+def test_late_rows_of_an_aggregation_are_at_least_its_groups(spark, folder):
     """Spark drops them after it has counted each task's: here 1,000 of one minute are one group."""
     rows = ["2026-01-01 00:10\n", "2026-01-01 00:11\n", "2026-01-01 00:05\n" * 1000]
     for number, text in enumerate(rows):
@@ -184,7 +184,7 @@ def test_late_rows_of_an_aggregation_are_between_their_groups_and_the_rows_of_th
     counts = times.withWatermark("at", "0 seconds").groupBy(F.window("at", "1 minute")).count()
     summary = run(start(counts, sinks.memory("late"), availableNow=True))
     assert "1,002 rows in, " in str(summary)
-    assert ", between 1 and 1,000 late rows dropped, " in str(summary)
+    assert ", at least 1 late row dropped, " in str(summary)
 
 
 def test_each_number_has_its_word():
