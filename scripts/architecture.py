@@ -18,7 +18,7 @@ _BEGIN, _END = "<!-- map: begin -->", "<!-- map: end -->"
 
 # The boxes, and their rooms; those of the extras come first. What is in no box is a small thing.
 EXTRAS = {
-    "commands": ("cli", "jobflags", "_exits"),
+    "commands": ("cli", "jobflags", "_exits", "operate"),
     "tests": ("testing", "feeds"),
     "dashboards": ("monitoring", "display"),
     "systems": ("connectors",),

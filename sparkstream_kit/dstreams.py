@@ -28,11 +28,11 @@ from sparkstream_kit._spark import queries, shutdown
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import refuse_dstreams
 from sparkstream_kit.checkpoints.lock import Lock, lock
-from sparkstream_kit.checkpoints.show import count
 from sparkstream_kit.errors import (
     InputUnavailable,
     InvalidInputError,
     QueryFailed,
+    count,
     innermost_cause,
     nobody_listens,
     unknown_host,

@@ -474,3 +474,18 @@ def shows_secret(url: str) -> bool:
     """
     named = re.match(r"([\w.+-]*:)?[/\\]*[^/\\?#]*@", url)  # also one that lacks its https://
     return named is not None or _SECRET.search(url) is not None or without_secrets(url) != url
+
+
+def count(number: int, what: str) -> str:
+    """Return a number with its noun, as text.
+
+    Args:
+        number: the number.
+        what: the noun in the singular. Its plural ends with "s", or with "es" after "ch".
+
+    Examples:
+        >>> count(1, "file"), count(2000, "file"), count(2, "batch")
+        ('1 file', '2,000 files', '2 batches')
+    """
+    many = f"{what}es" if what.endswith("ch") else f"{what}s"
+    return f"{number:,} {what if number == 1 else many}"

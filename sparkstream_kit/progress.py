@@ -3,9 +3,9 @@
 `run` adds up the progress of each batch in a `QuerySummary` and returns a `RunSummary` of all its queries.
 Printing either gives a report.
 
-Spark does not count all late rows. An operator that handles rows one by one, such as a deduplication, counts the
-rows that it drops. An aggregation counts the groups of its input instead, and a group may contain any number of
-rows; for such a query the summary has the least number of rows that these groups can have.
+Spark does not count all late rows. An operator that handles rows one by one, such as a deduplication, counts
+the rows that it drops. An aggregation counts groups instead, and a group may contain any number of rows; for
+such a query the summary has the least number of rows that these groups can have.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from sparkstream_kit._durations import epoch_microseconds
 from sparkstream_kit._spark.batch import rows_set_aside
 from sparkstream_kit._spark.plan import analyzed_plan
 from sparkstream_kit._spark.queries import files, records_behind, seconds_behind, times_computed
-from sparkstream_kit.checkpoints.show import count
-from sparkstream_kit.errors import printable
+from sparkstream_kit.errors import count, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +32,7 @@ __all__ = ["QuerySummary", "RunSummary"]
 
 
 _SECOND = 1_000_000  # in microseconds
-# Patterns for Spark's analyzed plan. A window() becomes arithmetic with its slide and length, in microseconds,
+# Patterns for Spark's analyzed plan. A window() becomes arithmetic with its slide and length in microseconds,
 # which are the groups of the first pattern.
 _WINDOW = re.compile(
     r"TimestampType, LongType\) - -?\d+\) % (\d+)\)(?:(?!precisetimestampconversion).)*?"
@@ -52,7 +51,7 @@ def groups_of_a_row(frame: DataFrame | None) -> int | None:
     plan = analyzed_plan(frame)
     windows = {(int(slide), int(length)) for slide, length in _WINDOW.findall(plan)}
     # If the windows have a form that no pattern matches, a row may be in any number of them.
-    grouped = {each for group in _GROUPS.findall(plan) for each in re.findall(r"(?<!session_)\bwindow#\d+", group)}
+    grouped = {*re.findall(r"(?<!session_)\bwindow#\d+", " ".join(_GROUPS.findall(plan)))}
     unknown = not windows and not grouped <= {*_CALENDAR.findall(plan)}
     if unknown or _MULTIPLIES.search(plan):
         return None
@@ -112,8 +111,8 @@ class QuerySummary:
         last_batch: the id of the last batch committed in this run; None if there was none.
         output_rows: the number of rows written; None if the sink does not report it (any `foreachBatch`).
         late_rows: the number of rows that were dropped because the watermark had passed their event time;
-            None without a watermark. Spark counts the groups that an aggregation drops, not their rows, so for
-            such a query this is the least possible number of rows.
+            None without a watermark. Spark counts the groups that an aggregation drops, not their rows, so
+            for such a query this is the least possible number of rows.
         late_rows_exact: whether `late_rows` is exact: no aggregation has dropped a group.
         late_batches: the number of batches that dropped rows.
         late_seconds: how many seconds the earliest row of these batches was behind the watermark.

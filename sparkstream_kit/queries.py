@@ -261,7 +261,7 @@ def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple
     Raises:
         InvalidInputError: `checkpoint` is missing, or `evolve` refuses the change.
     """
-    from sparkstream_kit.checkpoints.evolve import evolve  # imported here, because few starts need it
+    from sparkstream_kit.operate.evolve import evolve  # imported here, because few starts need it
 
     frame, sink, place = asked.query.frame, asked.sink, asked.location
     if place is None:

@@ -26,7 +26,7 @@ from sparkstream_kit._files import as_json, check_writable
 from sparkstream_kit._spark import plan, shutdown
 from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.batch import close_ended
-from sparkstream_kit.checkpoints.check import READ_IN_PART, damage, unreadable
+from sparkstream_kit.checkpoints.damage import READ_IN_PART, damage, unreadable
 from sparkstream_kit.checkpoints.logs import Logs, local
 from sparkstream_kit.checkpoints.lost import Files
 from sparkstream_kit.errors import CheckpointDamaged, DryRun, InputUnavailable, InvalidInputError, QueryFailed

@@ -13,7 +13,6 @@ an extra Spark job.
 from __future__ import annotations
 
 import io
-import json
 import logging
 import sys
 import threading
@@ -29,7 +28,7 @@ from pyspark import SparkContext, cloudpickle
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkstream_kit._spark.place import Place, locate
+from sparkstream_kit._spark.place import Place, id_in_checkpoint, locate
 from sparkstream_kit._spark.session import is_connect, server_folder
 from sparkstream_kit.errors import InvalidInputError, KitError
 
@@ -269,18 +268,6 @@ def _closed(thread: Any, client: Any, connection: Any) -> bool:
         client.connectionStopped(connection)  # removes the connection from the client's list
         connection.shutdown()
     return True
-
-
-def id_in_checkpoint(location: Place) -> str | None:
-    """Return Spark's id of the query that wrote a checkpoint.
-
-    Returns:
-        The id from the checkpoint's file `metadata`. None if the file is missing, as before the first start,
-        or cannot be read.
-    """
-    with suppress(OSError, ValueError, KeyError, TypeError):  # Spark, or `start`, reports a damaged file
-        return str(json.loads(location.read("metadata") or "")["id"])
-    return None
 
 
 def id_of_batch(batch: DataFrame, location: Place | None) -> str:

@@ -11,10 +11,11 @@ not share (`refuse_many_disks`, `refuse_elsewhere`).
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -264,6 +265,18 @@ def locate(spark: SparkSession, path: str | Path) -> Place:
         plain = jvm.java.io.File(plain).getAbsolutePath()
     # Hadoop resolves `..` in the text of a path, without following links, and so does normpath.
     return Here(text, Path("/" + os.path.normpath(plain).lstrip("/")))
+
+
+def id_in_checkpoint(location: Place) -> str | None:
+    """Return Spark's id of the query that wrote a checkpoint.
+
+    Returns:
+        The id from the checkpoint's file `metadata`. None if the file is missing, as before the first start,
+        or cannot be read.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError):  # Spark, or `start`, reports a damaged file
+        return str(json.loads(location.read("metadata") or "")["id"])
+    return None
 
 
 def _default_scheme(spark: Any) -> str:

@@ -7,9 +7,24 @@ The command `sparkstream checkpoint` calls these four functions. They do not imp
 that `start` calls, such as `fingerprint` and `guard`, do import pyspark, so import them by their full names.
 """
 
-from sparkstream_kit.checkpoints.check import Problem, State, check
-from sparkstream_kit.checkpoints.clone import clone
-from sparkstream_kit.checkpoints.rewind import Rewind, rewind
-from sparkstream_kit.checkpoints.show import Checkpoint, Source, show
+from typing import TYPE_CHECKING
+
+from sparkstream_kit._arguments import attributes
+
+if TYPE_CHECKING:
+    from sparkstream_kit.checkpoints.damage import Problem, State, check
+    from sparkstream_kit.operate.clone import clone
+    from sparkstream_kit.operate.rewind import Rewind, rewind
+    from sparkstream_kit.operate.show import Checkpoint, Source, show
 
 __all__ = ["Checkpoint", "Problem", "Rewind", "Source", "State", "check", "clone", "rewind", "show"]
+
+__getattr__ = attributes(
+    __name__,
+    {
+        "sparkstream_kit.checkpoints.damage": ["Problem", "State", "check"],
+        "sparkstream_kit.operate.clone": ["clone"],
+        "sparkstream_kit.operate.rewind": ["Rewind", "rewind"],
+        "sparkstream_kit.operate.show": ["Checkpoint", "Source", "show"],
+    },
+)

@@ -27,7 +27,7 @@ from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.place import locate, refuse_many_disks
 from sparkstream_kit._spark.plan import has, inputs_of
 from sparkstream_kit._spark.session import in_force, other_master
-from sparkstream_kit.checkpoints.check import damage, gone, unreadable
+from sparkstream_kit.checkpoints.damage import damage, gone, unreadable
 from sparkstream_kit.checkpoints.drain import drained
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
 from sparkstream_kit.checkpoints.lock import Lock, lock

@@ -362,7 +362,7 @@ def _run_streams() -> None:
     from sparkstream_kit import feeds, quarantine, run, sinks, sources, spark_session, start, windows
 
     columns = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING, Rate DECIMAL(12,2),
-        SaleAmount DOUBLE, Customer STRING, State STRING, Region STRING, Product STRING, Rows INT, Margin DOUBLE"""
+        Amount DOUBLE, Name STRING, State STRING, Region STRING, Product STRING, Rows INT, Margin DOUBLE"""
     with (
         tempfile.TemporaryDirectory(prefix="sparkstream-") as folder,
         spark_session("sparkstream warm", profile="local") as spark,

@@ -20,9 +20,9 @@ from sparkstream_kit._columns import changed_inside, holds
 from sparkstream_kit._spark.place import locate, path_of_writer, reached, refuse_many_disks
 from sparkstream_kit._spark.session import prints_here
 from sparkstream_kit.errors import InvalidInputError, printable, reject_unknown
-from sparkstream_kit.sinks import directories
+from sparkstream_kit.sinks import folders
 from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink, check_view
-from sparkstream_kit.sinks.directories import JSON, check_columns, exact
+from sparkstream_kit.sinks.folders import JSON, check_columns, exact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -204,7 +204,7 @@ def files(
         refuse_many_disks(spark, "files", str(path))
         if location is not None:
             with reached("files: folder", str(path)):
-                directories.check_log(spark, f"files: folder {path}", locate(spark, path), location)
+                folders.check_log(spark, f"files: folder {path}", locate(spark, path), location)
 
     def configure(writer: DataStreamWriter) -> DataStreamWriter:
         there = path_of_writer(writer, str(path))
@@ -222,7 +222,7 @@ def files(
         configure=configure,
         open=open_folder,
         claim=reached("files: folder", str(path))(
-            lambda spark, checkpoint: directories.claim(locate(spark, path), checkpoint)
+            lambda spark, checkpoint: folders.claim(locate(spark, path), checkpoint)
         ),
     )
 
@@ -269,13 +269,11 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         folder = _folder_of_files(spark, name) if spark.catalog.tableExists(name) else options.get("path")
         if folder is not None and location is not None and of_files:
             with reached(f"table {name}: folder", folder):
-                directories.check_log(
-                    spark, f"table {name}: folder {folder}", locate(spark, folder), location
-                )
+                folders.check_log(spark, f"table {name}: folder {folder}", locate(spark, folder), location)
 
     def claim_folder(spark: SparkSession, checkpoint: Place | None) -> None:
         if of_files and (folder := _folder_of_files(spark, name)) is not None:
-            directories.claim(locate(spark, folder), checkpoint)
+            folders.claim(locate(spark, folder), checkpoint)
 
     return Sink(
         kind="table",

@@ -1,13 +1,7 @@
-"""Folders that one query writes: `batch_files`, and the checks of the folders of Spark's own file sink.
+"""Folders of one query with a directory for each batch: `batch_files`.
 
-`batch_files` writes one directory per batch and renames it into place, so that any program can read it. Its
-rules are those of a sink with a ledger (`sparkstream_kit.sinks.ledger`); the directories are the ledger.
-
-`check_log` and `claim` guard the folders of `sinks.files` and `sinks.table`. Spark's file sink records its
-batches in the log `_spark_metadata`. It silently skips a batch whose number is in that log, whichever query
-wrote it, and Spark's readers ignore files that are not in the log. If an earlier batch is missing from the
-log, the query fails a few batches later and cannot recover. So `start` records beside the log which query
-owns the folder, and checks that record and the log before the query starts.
+A directory is renamed into place, so that any program can read it. The rules are those of a sink with a
+ledger (`sparkstream_kit.sinks.ledger`); the directories are the ledger.
 """
 
 from __future__ import annotations
@@ -20,12 +14,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import types as T
-
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import holds
-from sparkstream_kit._spark.batch import id_in_checkpoint
 from sparkstream_kit._spark.place import (
     Here,
     Place,
@@ -33,138 +23,18 @@ from sparkstream_kit._spark.place import (
     reached,
     refuse_elsewhere,
     refuse_many_disks,
-    through_spark,
 )
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink
+from sparkstream_kit.sinks.folders import OWNER, check_columns, exact, highest
 from sparkstream_kit.sinks.ledger import Epoch, Ledger, open_target, pass_over
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit.sinks.base import Opening
     from sparkstream_kit.sinks.ledger import Batch
-
-
-# So that JSON keeps every value: nulls would be left out, and timestamps would be cut to milliseconds.
-JSON = {
-    "ignoreNullFields": "false",
-    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
-    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
-}
-_NESTED = (T.ArrayType, T.MapType, T.StructType, T.VariantType)
-_CANNOT_HOLD = {"csv": (*_NESTED, T.NullType), "orc": (T.NullType, T.VariantType), "parquet": (T.NullType,)}
-
-
-def exact(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Add to the options of a writer of files those that keep every value, where the caller gave none."""
-    return {**(JSON if kind in ("csv", "json") else {}), **options}
-
-
-def check_columns(sink: str, kind: str, frame: DataFrame, partition_by: Sequence[str] = ()) -> None:
-    """Refuse columns that a file format of Spark cannot hold, which Spark itself does in the first batch.
-
-    Args:
-        sink: the sink, for messages.
-        kind: the format; one that is not in FILE_FORMATS is not checked.
-        frame: the rows.
-        partition_by: the columns that become names of folders.
-
-    Raises:
-        InvalidInputError: the format cannot hold a column.
-    """
-    folders = [name.lower() for name in partition_by]
-    columns = [each for each in frame.schema if each.name.lower() not in folders]
-    for each in columns:
-        is_text = each.dataType == T.StringType() and len(columns) == 1
-        if holds(each.dataType, *_CANNOT_HOLD.get(kind, ())) or (kind == "text" and not is_text):
-            form = "text (one column, a string)" if kind == "text" else kind
-            raise InvalidInputError(
-                f"{sink}: column {each.name} is {each.dataType.simpleString()}, and a file of {form} cannot "
-                "hold it; leave it out, cast it, or use format='json'"
-            )
-
-
-_LOG = "_spark_metadata"
-OWNER = "_sparkstream_query"  # a file with the owner's query id; readers skip names that begin with _
-
-
-def check_log(spark: SparkSession, what: str, folder: Place, checkpoint: Place) -> None:
-    """Refuse a folder of Spark's file sink that does not match the query's checkpoint.
-
-    In such a folder Spark would skip batches of the query, hide files that are already there, or fail later
-    because batches are missing. If only a Spark Connect server elsewhere reaches the folder, the check is
-    made only at the query's first start, and only refuses a folder that has files.
-
-    Args:
-        spark: the session.
-        what: the folder as messages name it, such as "files: folder out".
-        folder: the folder of the files, on any file system.
-        checkpoint: the query's checkpoint.
-
-    Raises:
-        InvalidInputError: the folder does not match the checkpoint; the message says what to do.
-    """
-    if not folder.is_in_reach:
-        is_new = through_spark(spark, f"{checkpoint}/offsets") is None
-        found = through_spark(spark, folder.text, below=True) if is_new else None
-        if found is not None and found.inputFiles():  # lists files of any format without a Spark job
-            raise _of_others(what, "has files already")
-        return
-    names = folder.names()
-    written = _newest(folder, _LOG)
-    owner = folder.read(OWNER) if written >= 0 and OWNER in names else None
-    if owner is not None and owner.strip() != id_in_checkpoint(checkpoint):
-        raise _of_others(
-            what, f"has the batches of another query ({owner.strip()}), up to its batch {written}"
-        )
-    planned, committed = (_newest(checkpoint, log) for log in ("offsets", "commits"))
-    if planned < 0 <= written:
-        raise _of_others(what, f"has the batches of another query, up to its batch {written}")
-    if planned < 0 and any(not name.startswith((".", "_")) for name in names):
-        raise _of_others(what, "has files that no query has written")
-    if written > planned:
-        raise InvalidInputError(
-            f"{what} has batches up to {written}, and checkpoint {checkpoint} was rewound or restored to "
-            f"batch {planned}: Spark would skip what comes between by its number, whatever is in it; start "
-            "anew with another folder and another checkpoint"
-        )
-    if written < committed:
-        has = f"batches up to {written} only" if written >= 0 else "no batch of a query"
-        raise InvalidInputError(
-            f"{what} has {has}, and checkpoint {checkpoint} has committed batches up to {committed}: the "
-            "others are missing; put the folder back as it was, or start anew with another folder and "
-            "another checkpoint"
-        )
-
-
-def claim(folder: Place, checkpoint: Place | None) -> None:
-    """Record in a folder the id of the query that owns it, on file systems with an atomic rename.
-
-    On others, such as S3, nothing is recorded, because the record could not be replaced in one step.
-
-    Args:
-        folder: the folder of the files.
-        checkpoint: the checkpoint of the query, which holds its id; None records nothing.
-    """
-    query = None if checkpoint is None else id_in_checkpoint(checkpoint)
-    if query is not None and folder.renames_in_one_step and folder.read(OWNER) != f"{query}\n":
-        folder.write(OWNER, f"{query}\n")
-
-
-def _of_others(what: str, has: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"{what} {has}, which Spark would take for this query's, or no longer show; start on the checkpoint "
-        "of the query that wrote them, use another folder, or remove this one"
-    )
-
-
-def _newest(place: Place, log: str) -> int:
-    """Return the highest number in a numbered log, or among the epochs; -1 if it is empty or missing."""
-    return max(place.entries(log), default=-1)
 
 
 _EPOCHS = "_sparkstream_epochs"  # a folder of epochs: _sparkstream_epochs/3/driver names who started epoch 3
@@ -328,7 +198,7 @@ def _prepare(
 
 def _epoch(there: Place) -> Epoch | None:
     """Return the newest epoch of the folder's query; None if no epoch was taken yet."""
-    newest = _newest(there, _EPOCHS)
+    newest = highest(there, _EPOCHS)
     return None if newest < 0 else Epoch(newest, str(there.read(f"{_EPOCHS}/{newest}/driver")))
 
 
@@ -341,7 +211,7 @@ def _take(there: Place, _query: str, driver: str) -> None:
     Raises:
         InvalidInputError: another driver has taken the same epoch at the same moment.
     """
-    hidden, last = f"{_EPOCHS}/.{uuid.uuid4().hex}", max(_newest(there, _EPOCHS), 0)
+    hidden, last = f"{_EPOCHS}/.{uuid.uuid4().hex}", max(highest(there, _EPOCHS), 0)
     there.write(f"{hidden}/driver", driver)
     try:
         there.rename(hidden, f"{_EPOCHS}/{last + 1}")
@@ -382,7 +252,7 @@ def _write(there: Place, how: tuple[str, Any], done: list[int], batch: Batch, fr
             there.write(OWNER, batch.query + "\n")
         if _epoch(there) is None:
             _take(there, batch.query, batch.driver)
-        done[:] = [batch.number - 1, _newest(there, _EPOCHS)]
+        done[:] = [batch.number - 1, highest(there, _EPOCHS)]
         store.rules.check_epoch(batch)  # after the epoch was read: that number must not be a newer driver's
     hidden = f".{target}.epoch={done[1]}"
     try:

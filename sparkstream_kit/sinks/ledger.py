@@ -39,12 +39,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
-from sparkstream_kit._spark.batch import checkpoint_of_batch, id_in_checkpoint, id_of_batch
+from sparkstream_kit._spark.batch import checkpoint_of_batch, id_of_batch
+from sparkstream_kit._spark.place import id_in_checkpoint
 from sparkstream_kit._spark.plan import inputs_of
+from sparkstream_kit.checkpoints.aside import set_aside
 from sparkstream_kit.checkpoints.drain import END
 from sparkstream_kit.checkpoints.logs import KIT, PINS, Input, Logs, at_hand, log_text, of_batch, versioned
 from sparkstream_kit.checkpoints.moved import Move, bases, renamed
-from sparkstream_kit.checkpoints.rewind import set_aside
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:

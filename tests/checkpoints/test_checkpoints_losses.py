@@ -12,7 +12,7 @@ from support.checkpoint_queries import stream as stream_of
 
 from sparkstream_kit import checkpoints, run, sinks, sources, start
 from sparkstream_kit._spark.place import locate
-from sparkstream_kit.checkpoints.check import gone
+from sparkstream_kit.checkpoints.damage import gone
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.checkpoints.lost import PASSED_OVER, Source
 

@@ -16,7 +16,7 @@ from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run,
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import checkpoints
-from sparkstream_kit.checkpoints.check import damage
+from sparkstream_kit.checkpoints.damage import damage
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
 

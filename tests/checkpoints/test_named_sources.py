@@ -12,7 +12,7 @@ from support.sink_streams import forget_commit
 
 from sparkstream_kit import checkpoints, sinks
 from sparkstream_kit._spark.place import locate
-from sparkstream_kit.checkpoints.check import damage
+from sparkstream_kit.checkpoints.damage import damage
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.checkpoints.lost import Source
 from sparkstream_kit.errors import InvalidInputError

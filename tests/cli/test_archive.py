@@ -108,7 +108,7 @@ def test_what_went_wrong_in_the_training_run_is_said(java):
 
 
 def test_the_streams_that_java_learns_from_run(tmp_path):
-    """The archive is made once on a machine, and a start without it only takes longer: nothing else would tell."""
+    """The archive is made once on a machine, and a start without it only takes longer: nothing else tells."""
     done = process([sys.executable, "-m", "sparkstream_kit.cli.app"], cwd=tmp_path, env=environment())
     assert done.returncode == 0, done.stderr
 

@@ -16,7 +16,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkstream_kit import _files, run, sinks, sources, start, windows
-from sparkstream_kit.checkpoints import check, evolve
+from sparkstream_kit.checkpoints import check
+from sparkstream_kit.operate import evolve
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 ROUNDS = int(os.environ.get("ROUNDS", "4"))

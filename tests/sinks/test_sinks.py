@@ -443,7 +443,7 @@ def test_what_failed_first_is_told_and_not_that_a_batch_could_not_be_let_go(spar
     with pytest.raises(ConnectionError), computed_once(other):
         pass
     monkeypatch.undo()
-    for kept in (frame, other):  # and not all that is cached: a server of Spark Connect has other tests beside this one
+    for kept in (frame, other):  # not all that is cached: a server of Spark Connect has other tests, too
         kept.unpersist()
 
 

@@ -19,8 +19,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sources, start
-from sparkstream_kit._spark.batch import id_in_checkpoint
-from sparkstream_kit._spark.place import locate
+from sparkstream_kit._spark.place import id_in_checkpoint, locate
 from sparkstream_kit.checkpoints import clone, rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks import Sink, ledger

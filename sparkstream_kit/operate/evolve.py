@@ -40,16 +40,15 @@ from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.batch import begin
 from sparkstream_kit._spark.place import Here, refuse_many_disks, statuses
 from sparkstream_kit._spark.session import in_force
-from sparkstream_kit.checkpoints.check import damage
-from sparkstream_kit.checkpoints.clone import copied_from, point_at
+from sparkstream_kit.checkpoints.damage import damage
 from sparkstream_kit.checkpoints.drain import END, drained, plan_empty_batch
 from sparkstream_kit.checkpoints.fingerprint import differences
 from sparkstream_kit.checkpoints.guard import GO_ON, KEPT, Query, Topics, continued, offsets_in
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, query_id, versioned, write_note
 from sparkstream_kit.checkpoints.moved import Move, bases, find_moves, renamed, rewrite
-from sparkstream_kit.checkpoints.show import count
-from sparkstream_kit.errors import InvalidInputError, innermost_cause, said_by_spark
+from sparkstream_kit.errors import InvalidInputError, count, innermost_cause, said_by_spark
+from sparkstream_kit.operate.clone import copied_from, point_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

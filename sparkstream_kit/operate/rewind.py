@@ -1,34 +1,30 @@
 """`rewind`: set a checkpoint back to an earlier batch, so that its query runs the later batches again.
 
-`sparkstream checkpoint rewind` calls `rewind`, which returns a `Rewind`. A sink with a ledger calls
-`set_aside` before it restores the plan of a batch.
+`sparkstream checkpoint rewind` calls `rewind`, which returns a `Rewind`.
 """
 
 from __future__ import annotations
 
-import re
 import shlex
 import textwrap
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.checkpoints import lock
-from sparkstream_kit.checkpoints.check import following, newer_state, newest_whole, obstacle
+from sparkstream_kit.checkpoints.aside import backup, later_files, move, newer_state
+from sparkstream_kit.checkpoints.damage import following, newest_whole, obstacle
 from sparkstream_kit.checkpoints.drain import END
-from sparkstream_kit.checkpoints.logs import KIT, PINS, Input, Logs, Plan, checkpoint
-from sparkstream_kit.checkpoints.show import count, file_lines
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.checkpoints.logs import PINS, Input, Logs, Plan, checkpoint
+from sparkstream_kit.errors import InvalidInputError, count
+from sparkstream_kit.operate.show import file_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
 
-_NAME = re.compile(r"\.?(\d+)(?:\.compact)?(?:\.crc)?")
 _SINKS = (  # shown if the checkpoint has no note about its query's sinks
     "one that keeps a record of its batches keeps a batch with the same rows once, and refuses others",
     "any other gets the rows a second time, or replaces what it has",
@@ -153,39 +149,13 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
             same=after is not None,
             inputs=tuple(logs.pending(to)),
             moved=tuple(moved),
-            backup=_backup(root),
+            backup=backup(root),
             sinks=tuple(logs.noted.get("sinks", ())),
             applied=apply,
         )
         if apply:
-            _move(root, moved, found.backup)
+            move(root, moved, found.backup)
     return found
-
-
-def set_aside(logs: Logs, batch: int) -> None:
-    """Move the files of a batch that is not committed, and of later batches, to a backup folder.
-
-    The files are plans, versions of the state and entries of the file sources' logs. The backup folder is
-    `sparkstream-kit/rewound-TIME` in the checkpoint, as for a rewind. The caller then writes another plan.
-
-    Args:
-        logs: the logs of the checkpoint.
-        batch: the number of the batch.
-    """
-    root, until = logs.root, logs.until(batch - 1)
-    entries = [file for log in logs.sources for file in _after(root / "sources" / log, until.get(log, -1))]
-    _move(root, [*newer_state(root, batch), *entries, *_after(root / "offsets", batch - 1)], _backup(root))
-
-
-def _backup(root: Path) -> Path:
-    return root / KIT / f"rewound-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-
-
-def _move(root: Path, files: Iterable[Path], backup: Path) -> None:
-    for file in files:
-        target = backup / file.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file.rename(target)
 
 
 def _check_batch(logs: Logs, to: int) -> None:
@@ -219,22 +189,12 @@ def _moves(logs: Logs, to: int, kept: Plan, *, last: int) -> list[Path]:
         last: the number of that plan.
     """
     root = logs.root
-    done = [*_after(root / "offsets", last), *_after(root / "commits", to)]
+    done = [*later_files(root / "offsets", last), *later_files(root / "commits", to)]
     if not done:
         return []
     until, of_sources = logs.read_by(kept), logs.read_by(logs.last_plan or kept)
-    entries = [file for log in of_sources for file in _after(root / "sources" / log, until.get(log, -1))]
-    return [*_after(root / PINS, last), *newer_state(root, to + 1), *entries, *done]
-
-
-def _after(log: Path, number: int) -> list[Path]:
-    """Return a log's files with a greater number, the last one first and each after its checksum file.
-
-    A checksum without its file is returned, too: Spark would take it for a file of another query.
-    """
-    named = ((_NAME.fullmatch(file.name), file) for file in log.glob("*"))
-    found = [(int(match[1]), match[0].startswith("."), file) for match, file in named if match]
-    return [file for each, _, file in sorted(found, reverse=True) if each > number]
+    entries = [file for log in of_sources for file in later_files(root / "sources" / log, until.get(log, -1))]
+    return [*later_files(root / PINS, last), *newer_state(root, to + 1), *entries, *done]
 
 
 def _batches(first: int, last: int) -> str:

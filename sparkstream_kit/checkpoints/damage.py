@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _arguments
+from sparkstream_kit.checkpoints.aside import STATE_FILE, newer_state
 from sparkstream_kit.checkpoints.logs import (
     DamagedError,
     Logs,
@@ -264,8 +265,6 @@ def gone(logs: Logs) -> Iterator[DamagedError]:
             yield DamagedError(Path(str(file.path)), "is planned to be read and has gone", fix)
 
 
-_STATE_FILE = re.compile(r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog|zip)(?:\.crc)*")
-_METADATA = re.compile(r"(\d+)(\.crc)?")
 _SCHEMAS = ("*/_metadata/schema", "*/*/_metadata/schema", "_stateSchema/*/[0-9]*", "_metadata/v2/[0-9]*")
 
 
@@ -318,27 +317,6 @@ def _state(logs: Logs, folder: Path, provider: str) -> State:
         names = {path.name for path in folder.glob("[0-9]*/*") if path.is_dir() and path.name[0] not in "_S"}
         stores = tuple(sorted(names)) or ("default",)
         return State(folder, "unknown", stores, provider, partitions)
-
-
-def newer_state(root: Path, version: int) -> list[Path]:
-    """Return the files of the state after a version, and the operators' metadata, all with their checksums.
-
-    Data files come first. A data file must be moved before its .crc: an interrupted rewind then leaves a
-    missing file, which a restart notices, and not a missing checksum, which a restart does not notice.
-
-    Args:
-        root: the folder of the checkpoint.
-        version: the last version that is not returned; it holds the state after batch `version - 1`.
-    """
-    found = []
-    for file in root.glob("state/**/*"):
-        # A v2 metadata file has the number of the first batch of its run, not a version. Batch `version` is
-        # the first one that runs again, so its metadata file may stay as well.
-        kind = _METADATA if file.parent.name == "v2" else _STATE_FILE
-        match = kind.fullmatch(file.name.lstrip("."))
-        if match and int(match[1]) > version:
-            found.append(file)
-    return sorted(found, key=lambda file: file.suffix == ".crc")
 
 
 def _described(file: Path) -> str:
@@ -396,7 +374,7 @@ def _missing(folder: Path, version: int, ids: Collection[str]) -> DamagedError |
     """
     found: dict[int, set[str]] = {}
     for path in folder.iterdir() if folder.is_dir() else ():
-        match = _STATE_FILE.fullmatch(path.name)
+        match = STATE_FILE.fullmatch(path.name)
         # In format v2 the files of interrupted batches stay beside the right ones. `ids` names the right file
         # of the newest version. The right files of earlier versions are named only in a compressed line of
         # that file, so any file of an earlier version is accepted.

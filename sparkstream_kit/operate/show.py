@@ -1,7 +1,7 @@
 """`show`: report what a checkpoint holds, and what a restart would run again.
 
 `sparkstream checkpoint show` calls `show`, which returns a `Checkpoint` with a `Source` for each source.
-`count` and `file_lines` format numbers and files, here and in other modules.
+`file_lines` names files, here and in `rewind`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.checkpoints import lock
-from sparkstream_kit.checkpoints.check import State, damage, states
+from sparkstream_kit.checkpoints.damage import State, damage, states
 from sparkstream_kit.checkpoints.logs import DamagedError, Input, Logs, Plan, checkpoint, query_id
+from sparkstream_kit.errors import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -229,21 +230,6 @@ def _time(moment: datetime) -> str:
 
 def _short(text: str, room: int = 60) -> str:
     return text if len(text) <= room else f"{text[: room - 1]}…"
-
-
-def count(number: int, what: str) -> str:
-    """Return a number with its noun, as text.
-
-    Args:
-        number: the number.
-        what: the noun in the singular. Its plural ends with "s", or with "es" after "ch".
-
-    Examples:
-        >>> count(1, "file"), count(2000, "file"), count(2, "batch")
-        ('1 file', '2,000 files', '2 batches')
-    """
-    many = f"{what}es" if what.endswith("ch") else f"{what}s"
-    return f"{number:,} {what if number == 1 else many}"
 
 
 def _size(number: float) -> str:

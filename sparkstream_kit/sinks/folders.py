@@ -1,0 +1,143 @@
+"""Folders that Spark's file sink writes: what its formats hold, and whose folder it is.
+
+`check_log` and `claim` guard the folders of `sinks.files` and `sinks.table`. Spark's file sink records its
+batches in the log `_spark_metadata`. It silently skips a batch whose number is in that log, whichever query
+wrote it, and Spark's readers ignore files that are not in the log. If an earlier batch is missing from the
+log, the query fails a few batches later and cannot recover. So `start` records beside the log which query
+owns the folder, and checks that record and the log before the query starts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import types as T
+
+from sparkstream_kit._columns import holds
+from sparkstream_kit._spark.place import id_in_checkpoint, through_spark
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit._spark.place import Place
+
+
+# So that JSON keeps every value: nulls would be left out, and timestamps would be cut to milliseconds.
+JSON = {
+    "ignoreNullFields": "false",
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+}
+_NESTED = (T.ArrayType, T.MapType, T.StructType, T.VariantType)
+_CANNOT_HOLD = {"csv": (*_NESTED, T.NullType), "orc": (T.NullType, T.VariantType), "parquet": (T.NullType,)}
+
+
+def exact(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to the options of a writer of files those that keep every value, where the caller gave none."""
+    return {**(JSON if kind in ("csv", "json") else {}), **options}
+
+
+def check_columns(sink: str, kind: str, frame: DataFrame, partition_by: Sequence[str] = ()) -> None:
+    """Refuse columns that a file format of Spark cannot hold, which Spark itself does in the first batch.
+
+    Args:
+        sink: the sink, for messages.
+        kind: the format; one that is not in FILE_FORMATS is not checked.
+        frame: the rows.
+        partition_by: the columns that become names of folders.
+
+    Raises:
+        InvalidInputError: the format cannot hold a column.
+    """
+    folders = [name.lower() for name in partition_by]
+    columns = [each for each in frame.schema if each.name.lower() not in folders]
+    for each in columns:
+        is_text = each.dataType == T.StringType() and len(columns) == 1
+        if holds(each.dataType, *_CANNOT_HOLD.get(kind, ())) or (kind == "text" and not is_text):
+            form = "text (one column, a string)" if kind == "text" else kind
+            raise InvalidInputError(
+                f"{sink}: column {each.name} is {each.dataType.simpleString()}, and a file of {form} cannot "
+                "hold it; leave it out, cast it, or use format='json'"
+            )
+
+
+_LOG = "_spark_metadata"
+OWNER = "_sparkstream_query"  # a file with the owner's query id; readers skip names that begin with _
+
+
+def check_log(spark: SparkSession, what: str, folder: Place, checkpoint: Place) -> None:
+    """Refuse a folder of Spark's file sink that does not match the query's checkpoint.
+
+    In such a folder Spark would skip batches of the query, hide files that are already there, or fail later
+    because batches are missing. If only a Spark Connect server elsewhere reaches the folder, the check is
+    made only at the query's first start, and only refuses a folder that has files.
+
+    Args:
+        spark: the session.
+        what: the folder as messages name it, such as "files: folder out".
+        folder: the folder of the files, on any file system.
+        checkpoint: the query's checkpoint.
+
+    Raises:
+        InvalidInputError: the folder does not match the checkpoint; the message says what to do.
+    """
+    if not folder.is_in_reach:
+        is_new = through_spark(spark, f"{checkpoint}/offsets") is None
+        found = through_spark(spark, folder.text, below=True) if is_new else None
+        if found is not None and found.inputFiles():  # lists files of any format without a Spark job
+            raise _of_others(what, "has files already")
+        return
+    names = folder.names()
+    written = highest(folder, _LOG)
+    owner = folder.read(OWNER) if written >= 0 and OWNER in names else None
+    if owner is not None and owner.strip() != id_in_checkpoint(checkpoint):
+        raise _of_others(
+            what, f"has the batches of another query ({owner.strip()}), up to its batch {written}"
+        )
+    planned, committed = (highest(checkpoint, log) for log in ("offsets", "commits"))
+    if planned < 0 <= written:
+        raise _of_others(what, f"has the batches of another query, up to its batch {written}")
+    if planned < 0 and any(not name.startswith((".", "_")) for name in names):
+        raise _of_others(what, "has files that no query has written")
+    if written > planned:
+        raise InvalidInputError(
+            f"{what} has batches up to {written}, and checkpoint {checkpoint} was rewound or restored to "
+            f"batch {planned}: Spark would skip what comes between by its number, whatever is in it; start "
+            "anew with another folder and another checkpoint"
+        )
+    if written < committed:
+        has = f"batches up to {written} only" if written >= 0 else "no batch of a query"
+        raise InvalidInputError(
+            f"{what} has {has}, and checkpoint {checkpoint} has committed batches up to {committed}: the "
+            "others are missing; put the folder back as it was, or start anew with another folder and "
+            "another checkpoint"
+        )
+
+
+def claim(folder: Place, checkpoint: Place | None) -> None:
+    """Record in a folder the id of the query that owns it, on file systems with an atomic rename.
+
+    On others, such as S3, nothing is recorded, because the record could not be replaced in one step.
+
+    Args:
+        folder: the folder of the files.
+        checkpoint: the checkpoint of the query, which holds its id; None records nothing.
+    """
+    query = None if checkpoint is None else id_in_checkpoint(checkpoint)
+    if query is not None and folder.renames_in_one_step and folder.read(OWNER) != f"{query}\n":
+        folder.write(OWNER, f"{query}\n")
+
+
+def _of_others(what: str, has: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"{what} {has}, which Spark would take for this query's, or no longer show; start on the checkpoint "
+        "of the query that wrote them, use another folder, or remove this one"
+    )
+
+
+def highest(place: Place, log: str) -> int:
+    """Return the highest number in a numbered log, or among the epochs; -1 if it is empty or missing."""
+    return max(place.entries(log), default=-1)
