@@ -6,37 +6,32 @@ DataFrames and return one. `reloading` joins each batch with a table that change
 
 from __future__ import annotations
 
-import re
-import shutil
-from functools import partial, reduce
+from functools import reduce
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit import _files
-from sparkstream_kit._arguments import check
+from sparkstream_kit._arguments import attributes, check
 from sparkstream_kit._columns import column, event_time, find_column
 from sparkstream_kit._durations import Duration, not_negative
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.quarantine.rows import REASON
-from sparkstream_kit.sinks.base import Part
-from sparkstream_kit.sinks.ledger import folder_for, pinned, versions_in_use
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame
 
-    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit.reloading import reloading
 
 
 __all__ = ["reloading", "with_table", "within"]
 
+__getattr__ = attributes(__name__, {"sparkstream_kit.reloading": ["reloading"]})
+
 # The joins that Spark supports for a stream with a table, and for two streams in append mode.
-_WITH_TABLE = ("inner", "left", "left_anti", "left_semi")
+WITH_TABLE = ("inner", "left", "left_anti", "left_semi")
 _WITHIN = ("full", "inner", "left", "left_semi", "right")
 
 
@@ -70,7 +65,7 @@ def with_table(
             with_table(sales, merchants, on="merchant")  # every sale, with its merchant's columns
     """
     check(with_table, locals())
-    reject_unknown("how of joins.with_table()", [how], _WITH_TABLE)
+    reject_unknown("how of joins.with_table()", [how], WITH_TABLE)
     if table.isStreaming:
         raise InvalidInputError(
             "joins.with_table(): table is a stream; read it with spark.read, or use joins.within"
@@ -155,73 +150,6 @@ def within(
         theirs >= ours - F.expr(f"INTERVAL {earlier} MICROSECONDS"),
         theirs <= ours + F.expr(f"INTERVAL {later} MICROSECONDS"),
     )
-
-
-def reloading(
-    name: str, read: Callable[[SparkSession], DataFrame], *, on: str | Sequence[str], how: str = "left"
-) -> Part:
-    """Join each batch with the current rows of a table, for tables that change while the stream runs.
-
-    `sink.taking(joins.reloading(…))` joins the batches before a sink that works batch by batch. The table is
-    read again for each batch. Its rows are copied to a folder in the checkpoint, and the batch is joined with
-    the copy, so a batch replayed after a crash is joined with the same rows. There is a copy for each batch
-    whose commit Spark keeps (`spark.sql.streaming.minBatchesToRetain`, 100 by default), so this suits tables
-    of some thousand rows.
-
-    A query without a checkpoint copies nothing, because none of its batches can be replayed.
-
-    Args:
-        name: the name of the table, used for its folder of copies; different for each table of a query.
-        read: a function that takes the session and reads the table:
-            `lambda spark: spark.read.csv("merchants.csv", header=True)`.
-        on: the key column or columns, as in `with_table`.
-        how: the kind of join, as in `with_table`.
-
-    Returns:
-        The argument for `Sink.taking`. Batches get the same columns as from `with_table`.
-
-    Raises:
-        InvalidInputError: `name` cannot name a folder, or `how` is unknown. When the query starts: any error
-            of `with_table`. In its first batch: the checkpoint is not on a local path.
-
-    Examples:
-        In a session::
-
-            merchants = joins.reloading("merchants", read, on="merchant")
-            start(sales, sinks.batch_files("out").taking(merchants), name="sales", checkpoint="ckpt")
-    """
-    check(reloading, locals())
-    reject_unknown("how of joins.reloading()", [how], _WITH_TABLE)
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise InvalidInputError(
-            f"joins.reloading(): name {name!r} names a folder; use letters, digits, - and _"
-        )
-
-    def take(location: Place | None, batch: DataFrame, batch_id: int | None) -> DataFrame:
-        spark = batch.sparkSession
-        if location is None or batch_id is None:
-            return with_table(batch, read(spark), on=on, how=how)
-        what = f"table {name}"
-        copies = folder_for(location, what, f"tables/{name}")
-        version = pinned(location, batch_id, what, lambda: _copied(read(spark), copies))
-        used = {version, *versions_in_use(location, what)}
-        for path in copies.iterdir():
-            if path.name not in used:
-                shutil.rmtree(path)
-        return with_table(batch, _read_copy(spark, copies / version), on=on, how=how)
-
-    return Part(lambda location: partial(take, location))
-
-
-def _copied(table: DataFrame, copies: Path) -> str:
-    """Copy a table to a new folder, and return the folder's name."""
-    name = uuid4().hex
-    table.coalesce(1).write.parquet(_files.for_spark(copies / name))
-    return name
-
-
-def _read_copy(spark: SparkSession, path: Path) -> DataFrame:
-    return spark.read.parquet(_files.escaped(_files.for_spark(path)))
 
 
 def _joined(

@@ -33,8 +33,8 @@ from sparkstream_kit._files import escaped, for_spark, plain, replace
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, hint, innermost_cause
+from sparkstream_kit.reloading import first_kept, pinned, versions_in_use
 from sparkstream_kit.sinks.base import Part, Sink
-from sparkstream_kit.sinks.ledger import first_kept, pinned, versions_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -16,10 +16,6 @@ it (`put_back`); the replayed batch then has the same rows.
 Why there are epochs: each start of a query takes the next epoch in the target, and a batch is written only
 while its driver holds the newest epoch. So a driver that was thought dead and wakes up, on any machine, is
 refused by the target.
-
-`pinned` records in the checkpoint which version of a model or table a batch used, so that a replayed batch
-uses the same one; `versions_in_use` lists the versions that must be kept. `sparkstream_kit.models` and
-`sparkstream_kit.joins` call them.
 """
 
 from __future__ import annotations
@@ -44,7 +40,7 @@ from sparkstream_kit._spark.place import id_in_checkpoint
 from sparkstream_kit._spark.plan import inputs_of
 from sparkstream_kit.checkpoints.aside import set_aside
 from sparkstream_kit.checkpoints.drain import END
-from sparkstream_kit.checkpoints.logs import KIT, PINS, Input, Logs, at_hand, log_text, of_batch, versioned
+from sparkstream_kit.checkpoints.logs import Input, Logs, at_hand, log_text, of_batch, versioned
 from sparkstream_kit.checkpoints.moved import Move, bases, renamed
 from sparkstream_kit.errors import InvalidInputError
 
@@ -58,76 +54,6 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks.base import Opening
 
     _Plan = dict[str, Any]
-
-
-def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str]) -> str:
-    """Return the version of `what` to use for a batch: a replayed batch gets the version of its first run.
-
-    A new version is written to the checkpoint before it is returned, so no result can depend on a version
-    that was not recorded. The records of batches whose commits Spark has deleted are deleted here. A rewind
-    removes the records of the batches that Spark will plan again.
-
-    Args:
-        location: the query's checkpoint.
-        batch_id: Spark's number of the batch.
-        what: the thing that has versions, such as "model /models/spam".
-        choose: returns the version to use if the batch has none yet, because it runs for the first time.
-
-    Raises:
-        InvalidInputError: the checkpoint is on a Spark Connect server elsewhere, or the file of the batch is
-            damaged.
-    """
-    if not location.is_in_reach:
-        raise _refusal(location, what)
-    found = _versions(location, batch_id)
-    if what not in found:
-        found[what] = choose()
-        location.write(f"{PINS}/{batch_id}", json.dumps(found))
-        oldest = first_kept(location)
-        for batch in location.entries(PINS):
-            if batch < oldest:
-                location.remove(f"{PINS}/{batch}")
-    return found[what]
-
-
-def _refusal(location: Place, what: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"{what}: its version for each batch is kept beside the checkpoint, and checkpoint {location} is "
-        "not on a local path; give a local one, or use a fixed version (models.score, joins.with_table)"
-    )
-
-
-def folder_for(location: Place, what: str, name: str) -> Path:
-    """Return the path of the folder `name` that the kit keeps in a checkpoint; the folder may not exist yet.
-
-    Raises:
-        InvalidInputError: the checkpoint is not on a local path.
-    """
-    if location.folder is None:
-        raise _refusal(location, what)
-    return location.folder / KIT / name
-
-
-def first_kept(location: Place) -> int:
-    """Return the oldest batch whose commit is in a checkpoint: no earlier batch can be replayed."""
-    return min(location.entries("commits"), default=0)
-
-
-def versions_in_use(location: Place, what: str) -> set[str]:
-    """Return the versions of `what` that a replayed batch may still need; all others can be deleted."""
-    return {_versions(location, batch).get(what, "") for batch in location.entries(PINS)}
-
-
-def _versions(there: Place, batch: int) -> dict[str, str]:
-    try:
-        text = there.read(f"{PINS}/{batch}")
-        return {} if text is None else dict(json.loads(text))
-    except (OSError, TypeError, ValueError) as err:
-        file = f"{there.folder or there}/{PINS}/{batch}"
-        raise InvalidInputError(
-            f"{file} is damaged, which says what batch {batch} was made with; put it back, or delete it, and "
-            "the batch is made with what is current"
-        ) from err
 
 
 _log = logging.getLogger(__name__)

@@ -107,10 +107,11 @@ def test_what_went_wrong_in_the_training_run_is_said(java):
     assert _packages.java_options() == ""
 
 
-def test_the_streams_that_java_learns_from_run(tmp_path):
-    """The archive is made once on a machine, and a start without it only takes longer: nothing else tells."""
-    done = process([sys.executable, "-m", "sparkstream_kit.cli.app"], cwd=tmp_path, env=environment())
-    assert done.returncode == 0, done.stderr
+def test_set_up_has_made_the_archive():
+    """A training run that fails only makes each start slower: nothing else tells."""
+    if not _packages.java_options():
+        pytest.skip("needs the archive of this environment: sparkstream warm")  # of CI it is a failure
+    assert warm().stat().st_size > 10_000_000
 
 
 JOB = """

@@ -17,11 +17,12 @@ PACKAGE, TESTS = Path(sparkstream_kit.__file__).parent, ROOT / "tests"
 # What `start` and `run` do not need; all else is the core.
 EXTRAS = {
     *("__main__", "cli", "connectors", "display", "dstreams", "feeds", "jobflags"),
-    *("models", "monitoring", "operate", "server", "state", "testing"),
+    *("models", "monitoring", "operate", "reloading", "server", "state", "testing"),
 }
 # Where the core opens an extra, each when the caller asks for what lies behind it: a module and a room.
 DOORS = {
     ("sparkstream_kit.checkpoints", "operate"),
+    ("sparkstream_kit.joins", "reloading"),
     ("sparkstream_kit.quarantine", "connectors"),
     ("sparkstream_kit.queries", "operate"),
     ("sparkstream_kit.runs", "monitoring"),

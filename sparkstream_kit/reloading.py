@@ -1,0 +1,167 @@
+"""Tables that change while a stream runs (`joins.reloading`), and which version each batch used.
+
+`pinned` records in the checkpoint which version of a table or model a batch used, so that a replayed batch
+uses the same one; `versions_in_use` lists the versions that must be kept. `sparkstream_kit.models` uses these
+functions, too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from sparkstream_kit import _files
+from sparkstream_kit._arguments import check
+from sparkstream_kit.checkpoints.logs import KIT, PINS
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.joins import WITH_TABLE, with_table
+from sparkstream_kit.sinks.base import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkstream_kit._spark.place import Place
+
+
+def reloading(
+    name: str, read: Callable[[SparkSession], DataFrame], *, on: str | Sequence[str], how: str = "left"
+) -> Part:
+    """Join each batch with the current rows of a table, for tables that change while the stream runs.
+
+    `sink.taking(joins.reloading(…))` joins the batches before a sink that works batch by batch. The table is
+    read again for each batch. Its rows are copied to a folder in the checkpoint, and the batch is joined with
+    the copy, so a batch replayed after a crash is joined with the same rows. There is a copy for each batch
+    whose commit Spark keeps (`spark.sql.streaming.minBatchesToRetain`, 100 by default), so this suits tables
+    of some thousand rows.
+
+    A query without a checkpoint copies nothing, because none of its batches can be replayed.
+
+    Args:
+        name: the name of the table, used for its folder of copies; different for each table of a query.
+        read: a function that takes the session and reads the table:
+            `lambda spark: spark.read.csv("merchants.csv", header=True)`.
+        on: the key column or columns, as in `with_table`.
+        how: the kind of join, as in `with_table`.
+
+    Returns:
+        The argument for `Sink.taking`. Batches get the same columns as from `with_table`.
+
+    Raises:
+        InvalidInputError: `name` cannot name a folder, or `how` is unknown. When the query starts: any error
+            of `with_table`. In its first batch: the checkpoint is not on a local path.
+
+    Examples:
+        In a session::
+
+            merchants = joins.reloading("merchants", read, on="merchant")
+            start(sales, sinks.batch_files("out").taking(merchants), name="sales", checkpoint="ckpt")
+    """
+    check(reloading, locals())
+    reject_unknown("how of joins.reloading()", [how], WITH_TABLE)
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise InvalidInputError(
+            f"joins.reloading(): name {name!r} names a folder; use letters, digits, - and _"
+        )
+
+    def take(location: Place | None, batch: DataFrame, batch_id: int | None) -> DataFrame:
+        spark = batch.sparkSession
+        if location is None or batch_id is None:
+            return with_table(batch, read(spark), on=on, how=how)
+        what = f"table {name}"
+        copies = folder_for(location, what, f"tables/{name}")
+        version = pinned(location, batch_id, what, lambda: _copied(read(spark), copies))
+        used = {version, *versions_in_use(location, what)}
+        for path in copies.iterdir():
+            if path.name not in used:
+                shutil.rmtree(path)
+        return with_table(batch, _read_copy(spark, copies / version), on=on, how=how)
+
+    return Part(lambda location: partial(take, location))
+
+
+def _copied(table: DataFrame, copies: Path) -> str:
+    """Copy a table to a new folder, and return the folder's name."""
+    name = uuid4().hex
+    table.coalesce(1).write.parquet(_files.for_spark(copies / name))
+    return name
+
+
+def _read_copy(spark: SparkSession, path: Path) -> DataFrame:
+    return spark.read.parquet(_files.escaped(_files.for_spark(path)))
+
+
+def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str]) -> str:
+    """Return the version of `what` to use for a batch: a replayed batch gets the version of its first run.
+
+    A new version is written to the checkpoint before it is returned, so no result can depend on a version
+    that was not recorded. The records of batches whose commits Spark has deleted are deleted here. A rewind
+    removes the records of the batches that Spark will plan again.
+
+    Args:
+        location: the query's checkpoint.
+        batch_id: Spark's number of the batch.
+        what: the thing that has versions, such as "model /models/spam".
+        choose: returns the version to use if the batch has none yet, because it runs for the first time.
+
+    Raises:
+        InvalidInputError: the checkpoint is on a Spark Connect server elsewhere, or the file of the batch is
+            damaged.
+    """
+    if not location.is_in_reach:
+        raise _refusal(location, what)
+    found = _versions(location, batch_id)
+    if what not in found:
+        found[what] = choose()
+        location.write(f"{PINS}/{batch_id}", json.dumps(found))
+        oldest = first_kept(location)
+        for batch in location.entries(PINS):
+            if batch < oldest:
+                location.remove(f"{PINS}/{batch}")
+    return found[what]
+
+
+def _refusal(location: Place, what: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"{what}: its version for each batch is kept beside the checkpoint, and checkpoint {location} is "
+        "not on a local path; give a local one, or use a fixed version (models.score, joins.with_table)"
+    )
+
+
+def folder_for(location: Place, what: str, name: str) -> Path:
+    """Return the path of the folder `name` that the kit keeps in a checkpoint; the folder may not exist yet.
+
+    Raises:
+        InvalidInputError: the checkpoint is not on a local path.
+    """
+    if location.folder is None:
+        raise _refusal(location, what)
+    return location.folder / KIT / name
+
+
+def first_kept(location: Place) -> int:
+    """Return the oldest batch whose commit is in a checkpoint: no earlier batch can be replayed."""
+    return min(location.entries("commits"), default=0)
+
+
+def versions_in_use(location: Place, what: str) -> set[str]:
+    """Return the versions of `what` that a replayed batch may still need; all others can be deleted."""
+    return {_versions(location, batch).get(what, "") for batch in location.entries(PINS)}
+
+
+def _versions(there: Place, batch: int) -> dict[str, str]:
+    try:
+        text = there.read(f"{PINS}/{batch}")
+        return {} if text is None else dict(json.loads(text))
+    except (OSError, TypeError, ValueError) as err:
+        file = f"{there.folder or there}/{PINS}/{batch}"
+        raise InvalidInputError(
+            f"{file} is damaged, which says what batch {batch} was made with; put it back, or delete it, and "
+            "the batch is made with what is current"
+        ) from err
