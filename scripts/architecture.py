@@ -22,7 +22,7 @@ EXTRAS = {
     "tests": ("testing", "feeds"),
     "dashboards": ("monitoring", "display"),
     "systems": ("connectors",),
-    "functions with memory": ("state", "models", "reloading", "dstreams"),
+    "functions with memory": ("state", "models", "_pins", "dstreams"),
 }
 CORE = {
     "queries": ("queries", "runs"),

@@ -6,32 +6,31 @@ DataFrames and return one. `reloading` joins each batch with a table that change
 
 from __future__ import annotations
 
-from functools import reduce
+import re
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit._arguments import attributes, check
+from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, event_time, find_column
 from sparkstream_kit._durations import Duration, not_negative
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.quarantine.rows import REASON
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column, DataFrame, SparkSession
 
-    from sparkstream_kit.reloading import reloading
+    from sparkstream_kit.sinks.base import Part
 
 
 __all__ = ["reloading", "with_table", "within"]
 
-__getattr__ = attributes(__name__, {"sparkstream_kit.reloading": ["reloading"]})
-
 # The joins that Spark supports for a stream with a table, and for two streams in append mode.
-WITH_TABLE = ("inner", "left", "left_anti", "left_semi")
+_WITH_TABLE = ("inner", "left", "left_anti", "left_semi")
 _WITHIN = ("full", "inner", "left", "left_semi", "right")
 
 
@@ -65,7 +64,7 @@ def with_table(
             with_table(sales, merchants, on="merchant")  # every sale, with its merchant's columns
     """
     check(with_table, locals())
-    reject_unknown("how of joins.with_table()", [how], WITH_TABLE)
+    reject_unknown("how of joins.with_table()", [how], _WITH_TABLE)
     if table.isStreaming:
         raise InvalidInputError(
             "joins.with_table(): table is a stream; read it with spark.read, or use joins.within"
@@ -150,6 +149,50 @@ def within(
         theirs >= ours - F.expr(f"INTERVAL {earlier} MICROSECONDS"),
         theirs <= ours + F.expr(f"INTERVAL {later} MICROSECONDS"),
     )
+
+
+def reloading(
+    name: str, read: Callable[[SparkSession], DataFrame], *, on: str | Sequence[str], how: str = "left"
+) -> Part:
+    """Join each batch with the current rows of a table, for tables that change while the stream runs.
+
+    `sink.taking(joins.reloading(…))` joins the batches before a sink that works batch by batch. The table is
+    read again for each batch. Its rows are copied to a folder in the checkpoint, and the batch is joined with
+    the copy, so a batch replayed after a crash is joined with the same rows. There is a copy for each batch
+    whose commit Spark keeps (`spark.sql.streaming.minBatchesToRetain`, 100 by default), so this suits tables
+    of some thousand rows.
+
+    A query without a checkpoint copies nothing, because none of its batches can be replayed.
+
+    Args:
+        name: the name of the table, used for its folder of copies; different for each table of a query.
+        read: a function that takes the session and reads the table:
+            `lambda spark: spark.read.csv("merchants.csv", header=True)`.
+        on: the key column or columns, as in `with_table`.
+        how: the kind of join, as in `with_table`.
+
+    Returns:
+        The argument for `Sink.taking`. Batches get the same columns as from `with_table`.
+
+    Raises:
+        InvalidInputError: `name` cannot name a folder, or `how` is unknown. When the query starts: any error
+            of `with_table`. In its first batch: the checkpoint is not on a local path.
+
+    Examples:
+        In a session::
+
+            merchants = joins.reloading("merchants", read, on="merchant")
+            start(sales, sinks.batch_files("out").taking(merchants), name="sales", checkpoint="ckpt")
+    """
+    check(reloading, locals())
+    reject_unknown("how of joins.reloading()", [how], _WITH_TABLE)
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise InvalidInputError(
+            f"joins.reloading(): name {name!r} names a folder; use letters, digits, - and _"
+        )
+    from sparkstream_kit._pins import copies_of  # few joins need it
+
+    return copies_of(name, read, partial(with_table, on=on, how=how))
 
 
 def _joined(

@@ -98,8 +98,8 @@ def test_files_of_days_in_no_order_are_counted_with_a_verdict(spark, folder):
     share = Decimal(100) * done.late_rows / done.input_rows
     jobflags.check_late_rows(None, summary)
     jobflags.check_late_rows(share + 1, summary)
-    with pytest.raises(KitError, match=rf"query late: {told}, of 3,840 rows; --max-late is 0\.1%"):
-        jobflags.check_late_rows(Decimal("0.1"), summary)
+    with pytest.raises(KitError, match=rf"query late: {told}, of 3,840 rows; --max-late is 0\.01%"):
+        jobflags.check_late_rows(Decimal("0.01"), summary)
 
 
 @pytest.mark.slow

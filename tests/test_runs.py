@@ -199,13 +199,13 @@ def test_each_number_has_its_word():
         return str(RunSummary("end of input", 1.0, (query,)))
 
     assert said(1) == (
-        "q: 1 batch, 1 row in, 1 row out, at least 1 late row or group dropped, 1 header line, 1 bad row, "
+        "q: 1 batch, 1 row in, 1 row out, 1 late row dropped, 1 header line, 1 bad row, "
         "1 row in state, 1 row/s, last batch committed: 7\n"
         "hint: 1 bad row of query q looks like a header; parse with header=True (of a job: --header)\n"
         "ended after 1.0 s by: end of input"
     )
     assert said(2000) == (
-        "q: 2,000 batches, 2,000 rows in, 2,000 rows out, at least 2,000 late rows or groups dropped, "
+        "q: 2,000 batches, 2,000 rows in, 2,000 rows out, 2,000 late rows dropped, "
         "2,000 header lines, 2,000 bad rows, 2,000 rows in state, 2,000 rows/s, last batch committed: 7\n"
         "hint: 2,000 bad rows of query q look like headers; parse with header=True (of a job: --header)\n"
         "ended after 1.0 s by: end of input"

@@ -3,3 +3,5 @@
 Users call `show`, `clone` and `rewind` as `sparkstream_kit.checkpoints.show` and so on, or by the command
 `sparkstream checkpoint`; `start(…, continues=)` calls `evolve`. A running stream needs none of this.
 """
+
+__all__: list[str] = []

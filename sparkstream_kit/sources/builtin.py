@@ -16,7 +16,6 @@ from pyspark.errors import AnalysisException
 from pyspark.sql.streaming.readwriter import DataStreamReader
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._packages import missing_source
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -187,6 +186,8 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
         frame = spark.readStream.options(**options).table(name)
         frame.schema  # noqa: B018 - on Connect, only this looks for the table
     except Exception as err:
+        from sparkstream_kit._packages import missing_source  # only then is it needed
+
         if missing := missing_source(err):
             raise InvalidInputError(f"table {name}: {missing}") from None
         if not isinstance(err, AnalysisException) or err.getCondition() != "TABLE_OR_VIEW_NOT_FOUND":

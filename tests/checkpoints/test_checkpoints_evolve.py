@@ -24,9 +24,10 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from sparkstream_kit import run, sinks, sources, start, state, windows
 from sparkstream_kit._spark.session import in_force
-from sparkstream_kit.checkpoints import check, clone, evolve
+from sparkstream_kit.checkpoints import check, clone
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.operate import evolve
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 SCHEMA = "at TIMESTAMP, product STRING, shop STRING, amount DECIMAL(10,2), n INT"

@@ -17,12 +17,12 @@ PACKAGE, TESTS = Path(sparkstream_kit.__file__).parent, ROOT / "tests"
 # What `start` and `run` do not need; all else is the core.
 EXTRAS = {
     *("__main__", "cli", "connectors", "display", "dstreams", "feeds", "jobflags"),
-    *("models", "monitoring", "operate", "reloading", "server", "state", "testing"),
+    *("models", "monitoring", "operate", "_pins", "server", "state", "testing"),
 }
 # Where the core opens an extra, each when the caller asks for what lies behind it: a module and a room.
 DOORS = {
     ("sparkstream_kit.checkpoints", "operate"),
-    ("sparkstream_kit.joins", "reloading"),
+    ("sparkstream_kit.joins", "_pins"),
     ("sparkstream_kit.quarantine", "connectors"),
     ("sparkstream_kit.queries", "operate"),
     ("sparkstream_kit.runs", "monitoring"),
@@ -32,7 +32,7 @@ DOORS = {
     ("sparkstream_kit.windows", "display"),
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
-MOST_MODULES = 107
+MOST_MODULES = 111
 MOST_LINES = {"module": 500, "function": 50, "job": 60, "core": 8_909, "all": 18_968, "tests": 30_422}
 
 

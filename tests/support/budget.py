@@ -52,7 +52,6 @@ OVER = {
     "test_two_streams_give_what_a_plain_join_gives_over_a_kill_and_forget_what_is_past": "the shortest case of a join over a kill",
     "test_files_of_days_in_no_order_are_counted_with_a_verdict": "late rows of twenty files",
     "test_rows_that_were_set_aside_are_counted": "late rows set aside",
-    "test_the_bounds_hold_and_are_close": "the bounds of late rows, with the truth beside",
     "test_a_socket_that_its_peer_closes_is_the_end_of_input": "a real socket",
     "test_good_bad_and_header_lines_are_counted_from_what_quarantine_observes": "the counts of a run",
     "test_run_for_ends_an_endless_input": "`run_for`",

@@ -1,28 +1,24 @@
-"""Tables that change while a stream runs (`joins.reloading`), and which version each batch used.
+"""Which version of a table or a model each batch used, for `joins.reloading` and `models`.
 
-`pinned` records in the checkpoint which version of a table or model a batch used, so that a replayed batch
-uses the same one; `versions_in_use` lists the versions that must be kept. `sparkstream_kit.models` uses these
-functions, too.
+`pinned` records the version in the checkpoint, so that a replayed batch uses the same one; `versions_in_use`
+lists the versions that must be kept. `copies_of` keeps copies of a table that changes while the stream runs.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from sparkstream_kit import _files
-from sparkstream_kit._arguments import check
 from sparkstream_kit.checkpoints.logs import KIT, PINS
-from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.joins import WITH_TABLE, with_table
+from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
@@ -30,50 +26,21 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.place import Place
 
 
-def reloading(
-    name: str, read: Callable[[SparkSession], DataFrame], *, on: str | Sequence[str], how: str = "left"
+def copies_of(
+    name: str, read: Callable[[SparkSession], DataFrame], join: Callable[[DataFrame, DataFrame], DataFrame]
 ) -> Part:
-    """Join each batch with the current rows of a table, for tables that change while the stream runs.
-
-    `sink.taking(joins.reloading(…))` joins the batches before a sink that works batch by batch. The table is
-    read again for each batch. Its rows are copied to a folder in the checkpoint, and the batch is joined with
-    the copy, so a batch replayed after a crash is joined with the same rows. There is a copy for each batch
-    whose commit Spark keeps (`spark.sql.streaming.minBatchesToRetain`, 100 by default), so this suits tables
-    of some thousand rows.
-
-    A query without a checkpoint copies nothing, because none of its batches can be replayed.
+    """Join each batch with the rows that a table has in its first run: the mechanism of `joins.reloading`.
 
     Args:
-        name: the name of the table, used for its folder of copies; different for each table of a query.
-        read: a function that takes the session and reads the table:
-            `lambda spark: spark.read.csv("merchants.csv", header=True)`.
-        on: the key column or columns, as in `with_table`.
-        how: the kind of join, as in `with_table`.
-
-    Returns:
-        The argument for `Sink.taking`. Batches get the same columns as from `with_table`.
-
-    Raises:
-        InvalidInputError: `name` cannot name a folder, or `how` is unknown. When the query starts: any error
-            of `with_table`. In its first batch: the checkpoint is not on a local path.
-
-    Examples:
-        In a session::
-
-            merchants = joins.reloading("merchants", read, on="merchant")
-            start(sales, sinks.batch_files("out").taking(merchants), name="sales", checkpoint="ckpt")
+        name: the name of the table, used for its folder of copies.
+        read: a function that takes the session and reads the table.
+        join: a function that joins a batch with the table.
     """
-    check(reloading, locals())
-    reject_unknown("how of joins.reloading()", [how], WITH_TABLE)
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise InvalidInputError(
-            f"joins.reloading(): name {name!r} names a folder; use letters, digits, - and _"
-        )
 
     def take(location: Place | None, batch: DataFrame, batch_id: int | None) -> DataFrame:
         spark = batch.sparkSession
         if location is None or batch_id is None:
-            return with_table(batch, read(spark), on=on, how=how)
+            return join(batch, read(spark))
         what = f"table {name}"
         copies = folder_for(location, what, f"tables/{name}")
         version = pinned(location, batch_id, what, lambda: _copied(read(spark), copies))
@@ -81,7 +48,7 @@ def reloading(
         for path in copies.iterdir():
             if path.name not in used:
                 shutil.rmtree(path)
-        return with_table(batch, _read_copy(spark, copies / version), on=on, how=how)
+        return join(batch, _read_copy(spark, copies / version))
 
     return Part(lambda location: partial(take, location))
 
