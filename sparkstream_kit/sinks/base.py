@@ -3,20 +3,24 @@
 Each function in `sparkstream_kit.sinks` returns a `Sink`. There are two kinds. A sink of Spark's own has
 `configure`, which sets a DataStreamWriter up. A sink that works batch by batch has only `open`, which returns
 a function that `foreachBatch` calls with each micro-batch. `start` opens a sink with an `Opening`, which it
-shares with the sinks inside. `Part` and `Sink.taking` transform each batch before it is written.
+shares with the sinks inside. `Part` and `Sink.taking` transform each batch before it is written. `exact` and
+`check_columns` say what a format of files can hold.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import holds
 from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -236,3 +240,42 @@ def check_view(sink: str, table: str) -> None:
             f"{sink}(): table {table} has a dot in its name, but it is in no schema; give "
             f"{table.replace('.', '_')!r}"
         )
+
+
+# So that JSON keeps every value: nulls would be left out, and timestamps would be cut to milliseconds.
+JSON = {
+    "ignoreNullFields": "false",
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+}
+_NESTED = (T.ArrayType, T.MapType, T.StructType, T.VariantType)
+_CANNOT_HOLD = {"csv": (*_NESTED, T.NullType), "orc": (T.NullType, T.VariantType), "parquet": (T.NullType,)}
+
+
+def exact(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to the options of a writer of files those that keep every value, where the caller gave none."""
+    return {**(JSON if kind in ("csv", "json") else {}), **options}
+
+
+def check_columns(sink: str, kind: str, frame: DataFrame, partition_by: Sequence[str] = ()) -> None:
+    """Refuse columns that a file format of Spark cannot hold, which Spark itself does in the first batch.
+
+    Args:
+        sink: the sink, for messages.
+        kind: the format; one that is not in FILE_FORMATS is not checked.
+        frame: the rows.
+        partition_by: the columns that become names of folders.
+
+    Raises:
+        InvalidInputError: the format cannot hold a column.
+    """
+    folders = [name.lower() for name in partition_by]
+    columns = [each for each in frame.schema if each.name.lower() not in folders]
+    for each in columns:
+        is_text = each.dataType == T.StringType() and len(columns) == 1
+        if holds(each.dataType, *_CANNOT_HOLD.get(kind, ())) or (kind == "text" and not is_text):
+            form = "text (one column, a string)" if kind == "text" else kind
+            raise InvalidInputError(
+                f"{sink}: column {each.name} is {each.dataType.simpleString()}, and a file of {form} cannot "
+                "hold it; leave it out, cast it, or use format='json'"
+            )

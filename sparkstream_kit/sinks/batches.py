@@ -26,8 +26,7 @@ from sparkstream_kit._spark.place import refuse_elsewhere
 from sparkstream_kit.checkpoints.logs import numbered, plan_in
 from sparkstream_kit.errors import InvalidInputError, check_file
 from sparkstream_kit.sinks import builtin
-from sparkstream_kit.sinks.base import MODES, Sink, check_view, check_writes_batches, opened
-from sparkstream_kit.sinks.folders import JSON
+from sparkstream_kit.sinks.base import JSON, MODES, Sink, check_view, check_writes_batches, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -20,9 +20,7 @@ from sparkstream_kit._columns import changed_inside, holds
 from sparkstream_kit._spark.place import locate, path_of_writer, reached, refuse_many_disks
 from sparkstream_kit._spark.session import prints_here
 from sparkstream_kit.errors import InvalidInputError, printable, reject_unknown
-from sparkstream_kit.sinks import folders
-from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink, check_view
-from sparkstream_kit.sinks.folders import JSON, check_columns, exact
+from sparkstream_kit.sinks.base import FILE_FORMATS, JSON, MODES, Sink, check_columns, check_view, exact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -199,6 +197,8 @@ def files(
     reject_unknown("file format", [format], FILE_FORMATS)
 
     def open_folder(frame: DataFrame, location: Place | None, _: object) -> None:
+        from sparkstream_kit.sinks import folders  # for a start
+
         spark = frame.sparkSession
         check_columns("files", format, frame, partition_by)
         refuse_many_disks(spark, "files", str(path))
@@ -222,7 +222,7 @@ def files(
         configure=configure,
         open=open_folder,
         claim=reached("files: folder", str(path))(
-            lambda spark, checkpoint: folders.claim(locate(spark, path), checkpoint)
+            lambda spark, checkpoint: _claim(locate(spark, path), checkpoint)
         ),
     )
 
@@ -262,6 +262,8 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
     of_files = format in FILE_FORMATS
 
     def open_table(frame: DataFrame, location: Place | None, _: object) -> None:
+        from sparkstream_kit.sinks import folders  # for a start
+
         spark = frame.sparkSession
         check_columns(f"table {name}", format, frame, partition_by)
         if "path" in options:
@@ -273,7 +275,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
 
     def claim_folder(spark: SparkSession, checkpoint: Place | None) -> None:
         if of_files and (folder := _folder_of_files(spark, name)) is not None:
-            folders.claim(locate(spark, folder), checkpoint)
+            _claim(locate(spark, folder), checkpoint)
 
     return Sink(
         kind="table",
@@ -296,3 +298,9 @@ def _folder_of_files(spark: SparkSession, name: str) -> str | None:
     """Return the folder of a table in one of Spark's file formats; None for a table in another format."""
     said = {row.col_name: row.data_type for row in spark.sql(f"DESCRIBE TABLE EXTENDED {name}").collect()}
     return said.get("Location") if str(said.get("Provider")).lower() in FILE_FORMATS else None
+
+
+def _claim(folder: Place, checkpoint: Place | None) -> None:
+    from sparkstream_kit.sinks import folders  # for a start
+
+    folders.claim(folder, checkpoint)

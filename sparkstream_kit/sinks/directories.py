@@ -25,8 +25,8 @@ from sparkstream_kit._spark.place import (
     refuse_many_disks,
 )
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink
-from sparkstream_kit.sinks.folders import OWNER, check_columns, exact, highest
+from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink, check_columns, exact
+from sparkstream_kit.sinks.folders import OWNER, highest
 from sparkstream_kit.sinks.ledger import Epoch, Ledger, open_target, pass_over
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
-"""Folders that Spark's file sink writes: what its formats hold, and whose folder it is.
+"""Whose folder it is that Spark's file sink writes: the guard of `sinks.files` and `sinks.table`.
 
-`check_log` and `claim` guard the folders of `sinks.files` and `sinks.table`. Spark's file sink records its
+Spark's file sink records its
 batches in the log `_spark_metadata`. It silently skips a batch whose number is in that log, whichever query
 wrote it, and Spark's readers ignore files that are not in the log. If an earlier batch is missing from the
 log, the query fails a few batches later and cannot recover. So `start` records beside the log which query
@@ -9,59 +9,15 @@ owns the folder, and checks that record and the log before the query starts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pyspark.sql import types as T
-
-from sparkstream_kit._columns import holds
 from sparkstream_kit._spark.place import id_in_checkpoint, through_spark
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
     from sparkstream_kit._spark.place import Place
-
-
-# So that JSON keeps every value: nulls would be left out, and timestamps would be cut to milliseconds.
-JSON = {
-    "ignoreNullFields": "false",
-    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
-    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
-}
-_NESTED = (T.ArrayType, T.MapType, T.StructType, T.VariantType)
-_CANNOT_HOLD = {"csv": (*_NESTED, T.NullType), "orc": (T.NullType, T.VariantType), "parquet": (T.NullType,)}
-
-
-def exact(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Add to the options of a writer of files those that keep every value, where the caller gave none."""
-    return {**(JSON if kind in ("csv", "json") else {}), **options}
-
-
-def check_columns(sink: str, kind: str, frame: DataFrame, partition_by: Sequence[str] = ()) -> None:
-    """Refuse columns that a file format of Spark cannot hold, which Spark itself does in the first batch.
-
-    Args:
-        sink: the sink, for messages.
-        kind: the format; one that is not in FILE_FORMATS is not checked.
-        frame: the rows.
-        partition_by: the columns that become names of folders.
-
-    Raises:
-        InvalidInputError: the format cannot hold a column.
-    """
-    folders = [name.lower() for name in partition_by]
-    columns = [each for each in frame.schema if each.name.lower() not in folders]
-    for each in columns:
-        is_text = each.dataType == T.StringType() and len(columns) == 1
-        if holds(each.dataType, *_CANNOT_HOLD.get(kind, ())) or (kind == "text" and not is_text):
-            form = "text (one column, a string)" if kind == "text" else kind
-            raise InvalidInputError(
-                f"{sink}: column {each.name} is {each.dataType.simpleString()}, and a file of {form} cannot "
-                "hold it; leave it out, cast it, or use format='json'"
-            )
 
 
 _LOG = "_spark_metadata"

@@ -21,8 +21,7 @@ from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit.connectors.kafka.source import topics_there
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.sinks.base import MODES, Sink
-from sparkstream_kit.sinks.folders import JSON
+from sparkstream_kit.sinks.base import JSON, MODES, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
