@@ -17,7 +17,6 @@ from pathlib import Path
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit._packages import java_options
 from sparkstream_kit.errors import InvalidInputError, hint
 
 __all__ = [
@@ -158,6 +157,8 @@ def submit_properties(profile: str, folder: Path) -> Path:
         _files.replace(log4j2, [log4j2_file().read_text("utf-8")], private=True)
         flag = f'"-Dlog4j2.configurationFile={log4j2.resolve().as_uri()}"'
         given = settings.get("spark.driver.extraJavaOptions", "")
+        from sparkstream_kit._packages import java_options  # for a session of this process's own JVM
+
         options = (java_options(), given, flag)
         settings["spark.driver.extraJavaOptions"] = " ".join(option for option in options if option)
     body = "".join(f"{key} {value}\n" for key, value in settings.items())

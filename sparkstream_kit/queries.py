@@ -14,6 +14,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
@@ -22,7 +23,6 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._durations import to_microseconds
-from sparkstream_kit._packages import missing_source
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.batch import begin, hand_over, keep_printed
 from sparkstream_kit._spark.place import locate
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit._spark.place import Place
+    from sparkstream_kit.checkpoints.guard import Question
     from sparkstream_kit.checkpoints.logs import Logs
     from sparkstream_kit.sinks import Sink
 
@@ -83,7 +84,7 @@ def _planned(asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str
     begins = [("mode", query.mode), *(("sink", said) for said in _sinks(sink))]
     if carried:
         return Planned(query.name, (*begins, *carried, ("trigger", _when(trigger))))
-    with query.in_force(), guard(query, location, dry_run=True) as guarded:
+    with query.in_force(), guard(query, location, _of_systems(query), dry_run=True) as guarded:
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(query.frame)
         elif sink.open is not None:
@@ -283,6 +284,8 @@ def _starting(asked: _Asked) -> Iterator[None]:
     try:
         yield
     except Exception as err:
+        from sparkstream_kit._packages import missing_source  # only then is it needed
+
         if known := missing_source(err) or wrong_event_time(err):
             raise InvalidInputError(known) from None
         if isinstance(err, AnalysisException):
@@ -302,7 +305,10 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
     sink, location, spark = asked.sink, asked.location, asked.query.spark
     columns = [list(each) for each in frame.dtypes]
     writes = {"sinks": rewind_notes(sink), "targets": list(sink.writes_to), "columns": columns}
-    with asked.query.in_force(), guard(asked.query, location, writes=writes) as guarded:
+    with (
+        asked.query.in_force(),
+        guard(asked.query, location, _of_systems(asked.query), writes=writes) as guarded,
+    ):
         if guarded.logs is not None:
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
         realtime = sink.realtime if "realTime" in trigger else None
@@ -337,6 +343,16 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
     )
     note(query, known)
     return query
+
+
+# The modules whose `question` guards a source of another system, by Spark's name of the source.
+_SYSTEMS = {"kafka": "sparkstream_kit.connectors.kafka.brokers"}
+
+
+def _of_systems(query: Query) -> list[Question]:
+    """Return the checks of the systems that a query reads."""
+    kinds = dict.fromkeys(each.kind for each in query.inputs)
+    return [import_module(_SYSTEMS[kind]).question for kind in kinds if kind in _SYSTEMS]
 
 
 def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: bool) -> dict[str, Any]:

@@ -47,6 +47,11 @@ def is_connect(made: object) -> bool:
     return ".connect." in type(made).__module__
 
 
+def java(spark: Any) -> Any:
+    """Return the JVM of a classic session, for a connector's Java classes; None on Spark Connect."""
+    return None if is_connect(spark) else spark._jvm
+
+
 def current() -> Any:
     """Return this process's Spark Connect session, whichever thread created it; None if there is none."""
     if "pyspark.sql.connect.session" not in sys.modules:

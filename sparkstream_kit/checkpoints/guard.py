@@ -4,15 +4,11 @@
 end of this module. Each check refuses the checkpoint, or yields answers: a `Remark` to log, a `Change` to
 make, or a `Known` to note in the checkpoint for the next start.
 
-For a Kafka topic Spark stores only the offset up to which it has read each partition. If the topic was
-deleted and made again while the query was stopped, Spark silently skips as many records of the new topic as
-it had read of the old one, even with `failOnDataLoss`. The kit therefore notes the id that Kafka gives each
-topic, and compares it at the next start.
+A source of another system adds its own checks: `start` takes them from the module of the system.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from contextlib import contextmanager, suppress
@@ -23,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.place import locate, refuse_many_disks
 from sparkstream_kit._spark.plan import has, inputs_of
 from sparkstream_kit._spark.session import in_force, other_master
@@ -51,6 +46,8 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.place import Place
     from sparkstream_kit._spark.plan import Input
+
+    Question = Callable[["Query", Logs], Iterable["Answer"]]
 
 
 _log = logging.getLogger(__name__)
@@ -182,7 +179,12 @@ class Guarded(NamedTuple):
 
 @contextmanager
 def guard(
-    query: Query, checkpoint: Place | None, *, writes: Mapping[str, Any] | None = None, dry_run: bool = False
+    query: Query,
+    checkpoint: Place | None,
+    questions: Iterable[Question] = (),
+    *,
+    writes: Mapping[str, Any] | None = None,
+    dry_run: bool = False,
 ) -> Iterator[Guarded]:
     """Check that a query may continue from a checkpoint, and lock the checkpoint.
 
@@ -203,6 +205,7 @@ def guard(
     Args:
         query: the query. If it is allowed to be another one than wrote the checkpoint, it is noted.
         checkpoint: the checkpoint; without one only the query is checked.
+        questions: the checks of the systems that the query reads, which run after those in `QUESTIONS`.
         writes: what to note about the query's sinks: for `checkpoints.rewind`, what each sink does with
             replayed batches; for `start(…, continues=…)`, the targets and the columns that are written.
         dry_run: check everything, but lock and change nothing.
@@ -223,7 +226,7 @@ def guard(
     held = lock(spark, checkpoint, name, dry_run=dry_run)
     try:
         with at_hand(checkpoint) as logs:
-            answers = [answer for question in QUESTIONS for answer in question(query, logs)]
+            answers = [answer for question in (*QUESTIONS, *questions) for answer in question(query, logs)]
             kept = logs.note
             changes = [answer for answer in answers if isinstance(answer, Change)]
             known = {each.name: each.value for each in answers if isinstance(each, Known) and each.value}
@@ -423,165 +426,13 @@ def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
     return {_FILE_MANAGER: None} if only_local and checkpoint.folder is None else {}
 
 
-GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
-
-
-def _topics(query: Query, logs: Logs) -> Iterator[Answer]:
-    """Refuse Kafka topics that were deleted and made again, or that have lost records still to be read.
-
-    Lost records are only remarked if the source has `failOnDataLoss=False`. The ids of the topics are noted;
-    on Spark Connect, where Kafka cannot be asked, the ids of the last note are kept.
-    """
-    spark, noted = query.spark, logs.noted.get("topics", {})
-    inputs = [each for each in query.inputs if each.kind == "kafka"]
-    if not brokers.can_ask(spark):
-        if inputs:
-            yield Remark(
-                f"query {query.name}: on Spark Connect Kafka cannot be asked whether a topic was deleted and "
-                "made again while the query was stopped; Spark would skip its first records"
-            )
-        yield Known("topics", dict(noted))
-        return
-    ids: dict[str, dict[str, str]] = {}  # the id of each topic, by the log of its source
-    for each in inputs:
-        with brokers.client(spark, each.options) as client:
-            source = Topics(client, each, *_read_until(logs, each))
-            former = dict(noted.get(each.log, {}))
-            if again := source.made_again(former):
-                raise InvalidInputError(
-                    f"checkpoint {logs.place}: topic {again[0]} at {source.servers} was deleted and made "
-                    "again after the query had read it, and Spark would skip its first records; start the "
-                    "query on a new checkpoint"
-                )
-            for said in source.losses():
-                if source.fails_on_loss:
-                    raise InvalidInputError(f"checkpoint {logs.place}: {said}; {GO_ON}")
-                yield Remark(f"query {query.name}: {said}; continuing without them")
-            ids[each.log] = former | {topic: found.id for topic, found in source.topics.items()}
-    yield Known("topics", ids)
-
-
-class Topics:
-    """A Kafka source of a query: the topics that it reads now, and the offsets at which it continues.
-
-    Args:
-        client: the client of the source's brokers.
-        read: the source.
-        batch: the last committed batch; None before the first.
-        offsets: the next offset of each partition, by topic; only of topics that the query has read.
-
-    Attributes:
-        servers: the addresses of the brokers, for messages.
-        fails_on_loss: whether lost records are an error (`failOnDataLoss`).
-        topics: the topics that the source reads now, by name.
-    """
-
-    def __init__(
-        self,
-        client: brokers.Client,
-        read: Input,
-        batch: int | None,
-        offsets: Mapping[str, Mapping[int, int]],
-    ) -> None:
-        options = read.options
-        self.servers = options["kafka.bootstrap.servers"]
-        self.fails_on_loss = options.get("failondataloss", "true").lower() != "false"
-        self._client = client
-        self._batch, self._offsets = batch, offsets
-        names = [name.strip() for name in options.get("subscribe", "").split(",") if name.strip()]
-        names += json.loads(options.get("assign", "{}"))
-        if "subscribepattern" in options:
-            names = client.matching(options["subscribepattern"])
-        self.topics = client.topics(names)
-
-    def made_again(self, noted: Mapping[str, str]) -> list[str]:
-        """Return the topics that were deleted and made again after the query had read them.
-
-        Their ids differ from the noted ones. Before the first commit every such topic counts, as a planned
-        batch may have read it.
-
-        Args:
-            noted: the id of each topic at the last start.
-        """
-        return [
-            name
-            for name, topic in self.topics.items()
-            if noted.get(name, topic.id) != topic.id and (name in self._offsets or self._batch is None)
-        ]
-
-    def losses(self) -> Iterator[str]:
-        """Yield a sentence for the topics, and one for the records, that the query can no longer read."""
-        if gone := sorted(set(self._offsets) - set(self.topics)):
-            left = [name for name in gone if name in self._client.topics(gone)]
-            yield (
-                f"the query no longer reads topic {', '.join(left)}, of which it may not have read all"
-                if left
-                else f"Kafka at {self.servers} no longer has topic {', '.join(gone)}"
-            )
-        if lost := self._lost():
-            yield _in_words(self.servers, lost)
-
-    def _lost(self) -> dict[str, dict[int, int]]:
-        """Return the number of unread records that Kafka has deleted, by topic and partition."""
-        read = {
-            (name, part): offset
-            for name, parts in self._offsets.items()
-            for part, offset in parts.items()
-            if name in self.topics and part in self.topics[name].partitions
-        }
-        found: dict[str, dict[int, int]] = {}
-        for (name, part), first in self._client.offsets(read, earliest=True).items():
-            if first > read[name, part]:
-                found.setdefault(name, {})[part] = first - read[name, part]
-        return found
-
-
-def _read_until(logs: Logs, read: Input) -> tuple[int | None, dict[str, dict[int, int]]]:
-    """Return the last committed batch, and the offsets up to which it read a Kafka source.
-
-    A batch that is planned and not committed begins at the same offsets.
-
-    Returns:
-        The number of the batch, or None before the first; and the offset of each partition, by topic.
-    """
-    if logs.done < 0:
-        return None, {}
-    plan = logs.plan(logs.done)
-    at = next((plan.names.index(name) for name in read.lines if name in plan.names), None)
-    return logs.done, offsets_in(plan.offsets[at] or "{}" if at is not None else "{}")
-
-
-def offsets_in(text: str) -> dict[str, dict[int, int]]:
-    """Return the offset of each partition of a Kafka source, by topic, from Spark's JSON."""
-    return {name: {int(at): end for at, end in parts.items()} for name, parts in json.loads(text).items()}
-
-
-def _in_words(servers: str, lost: Mapping[str, Mapping[int, int]]) -> str:
-    """Return the sentence that says how many unread records Kafka has deleted.
-
-    Args:
-        servers: the addresses of the brokers.
-        lost: the number of deleted records, by topic and partition.
-
-    Examples:
-        >>> _in_words("localhost:9092", {"sales": {0: 1200, 1: 30}}).partition(" that")[0]
-        'Kafka at localhost:9092 has deleted 1,230 records of topic sales'
-    """
-    said = []
-    for name, parts in lost.items():
-        each = ", ".join(f"partition {part}: {number:,}" for part, number in sorted(parts.items()))
-        said.append(f"{sum(parts.values()):,} records of topic {name} that were still to be read ({each})")
-    return f"Kafka at {servers} has deleted {' and '.join(said)}"
-
-
 # The checks that `guard` runs, in this order. A check gets the query and the logs of its checkpoint and
 # changes neither. It raises InvalidInputError to refuse the start; else it returns answers, which `guard`
 # logs, makes and notes once all checks have passed.
-QUESTIONS: tuple[Callable[[Query, Logs], Iterable[Answer]], ...] = (
+QUESTIONS: tuple[Question, ...] = (
     _is_whole,
     _is_of_this_query,
     _has_sources_in_order,
     _leftovers,
     _has_its_folders,
-    _topics,
 )

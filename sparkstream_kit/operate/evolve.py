@@ -36,17 +36,17 @@ from pyspark.errors import PySparkException
 
 from sparkstream_kit import _files
 from sparkstream_kit._columns import quoted
-from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.batch import begin
 from sparkstream_kit._spark.place import Here, refuse_many_disks, statuses
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints.damage import damage
 from sparkstream_kit.checkpoints.drain import END, drained, plan_empty_batch
 from sparkstream_kit.checkpoints.fingerprint import differences
-from sparkstream_kit.checkpoints.guard import GO_ON, KEPT, Query, Topics, continued, offsets_in
+from sparkstream_kit.checkpoints.guard import KEPT, Query, continued
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, query_id, versioned, write_note
 from sparkstream_kit.checkpoints.moved import Move, bases, find_moves, renamed, rewrite
+from sparkstream_kit.connectors.kafka import brokers
 from sparkstream_kit.errors import InvalidInputError, count, innermost_cause, said_by_spark
 from sparkstream_kit.operate.clone import copied_from, point_at
 
@@ -344,16 +344,16 @@ def _records(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iter
     """
     if not brokers.can_ask(spark):
         raise _refusal(logs, "on Spark Connect Kafka cannot be asked what it still has")
-    last, first = offsets_in(until), offsets_in(logs.begun(source.log))
+    last, first = brokers.offsets_in(until), brokers.offsets_in(logs.begun(source.log))
     # A partition that was added later was read from its first record.
     begin = {name: {part: first.get(name, {}).get(part, 0) for part in last[name]} for name in last}
     with brokers.client(spark, source.options) as client:
-        topics = Topics(client, source, logs.done, begin)
+        topics = brokers.Topics(client, source, logs.done, begin)
         if again := topics.made_again(logs.noted.get("topics", {}).get(source.log, {})):
             raise _refusal(logs, f"topic {again[0]} was deleted and made again since")
         for lost in topics.losses():
             if topics.fails_on_loss:
-                raise _refusal(logs, f"{lost}; {GO_ON}")
+                raise _refusal(logs, f"{lost}; {brokers.GO_ON}")
             _log.warning("checkpoint %s is continued without what is lost: %s", logs.root, lost)
     total = sum(last[name][part] - begin[name][part] for name in last for part in last[name])
     steps = max(math.ceil(total / _MOST_RECORDS), 1)

@@ -13,13 +13,13 @@ from conftest import pretend_master, ran, refusal
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
-from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start
-from sparkstream_kit._spark import brokers
+from sparkstream_kit import checkpoints, feeds, queries, run, sinks, sources, start
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import guard as guards
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.lock import Lock
+from sparkstream_kit.connectors.kafka import brokers
 from sparkstream_kit.errors import DryRun, InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, read_profile
 
@@ -387,6 +387,7 @@ def test_the_ids_of_topics_outlive_a_start_that_cannot_ask_kafka(total, tmp_path
         patch.setattr(guards, "QUESTIONS", (lambda *_: [guards.Known("topics", ids)],))
         total("State")
     assert logs.Logs(tmp_path / "ckpt").noted["topics"] == ids
+    monkeypatch.setattr(queries, "_of_systems", lambda _: [brokers.question])  # as of a query of Kafka
     monkeypatch.setattr(brokers, "can_ask", lambda _: False)  # as on Spark Connect
     total("State")
     assert logs.Logs(tmp_path / "ckpt").noted["topics"] == ids
@@ -416,7 +417,7 @@ def test_on_connect_the_query_is_noted_through_spark(spark, connect, folder, tmp
 
 FAR_ON_CONNECT = """
 import sys
-from sparkstream_kit import get_session, run, sinks, sources, start
+from sparkstream_kit import get_session, queries, run, sinks, sources, start
 folder, host, far = sys.argv[1:]
 spark = get_session("attached")
 spark.conf.set(f"fs.viewfs.mounttable.{host}.link./far", far)

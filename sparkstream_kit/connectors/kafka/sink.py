@@ -17,8 +17,8 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column
-from sparkstream_kit._spark import brokers
 from sparkstream_kit._spark.batch import id_of_batch
+from sparkstream_kit.connectors.kafka import brokers
 from sparkstream_kit.connectors.kafka.source import topics_there
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import JSON, MODES, Sink

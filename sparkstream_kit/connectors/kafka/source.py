@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._packages import missing_source
-from sparkstream_kit._spark import brokers
+from sparkstream_kit.connectors.kafka import brokers
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.sources import builtin
 

@@ -1,12 +1,18 @@
-"""Ask Kafka's brokers about topics and offsets, through the Kafka classes in Spark's JVM.
+"""Ask Kafka's brokers about topics and offsets, through the Kafka classes in Spark's JVM, and guard a start.
 
 So the kit reaches Kafka with the same settings as Spark does, and needs no library of its own. `client` opens
 an admin client on a classic session. On Spark Connect the JVM is out of reach (`can_ask`); there,
 `try_to_read` runs a batch query that reads no records, to find out whether the topics can be read.
+
+For a topic Spark stores only the offset up to which it has read each partition. If the topic was deleted and
+made again while the query was stopped, Spark silently skips as many records of the new topic as it had read
+of the old one, even with `failOnDataLoss`. So `question` notes the id that Kafka gives each topic, and
+compares it at the next start.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from contextlib import contextmanager
@@ -16,13 +22,18 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
 from sparkstream_kit import errors
-from sparkstream_kit._spark.session import is_connect
+from sparkstream_kit._spark.session import java
+from sparkstream_kit.checkpoints.guard import Known, Remark
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from pyspark.sql import SparkSession
+
+    from sparkstream_kit._spark.plan import Input
+    from sparkstream_kit.checkpoints.guard import Answer, Query
+    from sparkstream_kit.checkpoints.logs import Logs
 
 
 _LIMIT = 10_000  # milliseconds to wait for a broker's answer; the default of Kafka's clients is a minute
@@ -64,14 +75,14 @@ def refuse_shown(caller: str, options: Mapping[str, object]) -> None:
 
 def can_ask(spark: SparkSession) -> bool:
     """Return whether `client` can be used with a session: only a classic session has a JVM in reach."""
-    return not is_connect(spark)
+    return java(spark) is not None
 
 
 class Client:
     """Asks Kafka's brokers about topics, partitions and offsets; `client` creates it."""
 
     def __init__(self, jvm: Any, admin: Any) -> None:
-        self._jvm = jvm
+        self._java = jvm
         self._admin = admin
 
     def names(self) -> list[str]:
@@ -80,7 +91,7 @@ class Client:
 
     def matching(self, pattern: str) -> list[str]:
         """Return the names of the topics that match a Java regular expression, as `subscribePattern` does."""
-        expression = self._jvm.java.util.regex.Pattern.compile(pattern)
+        expression = self._java.java.util.regex.Pattern.compile(pattern)
         return [name for name in self.names() if expression.matcher(name).matches()]
 
     def topics(self, names: Iterable[str]) -> dict[str, Topic]:
@@ -104,9 +115,9 @@ class Client:
             earliest: return the offset of the first record that Kafka still has, instead of the offset that
                 the next record will get.
         """
-        specs = self._jvm.org.apache.kafka.clients.admin.OffsetSpec
+        specs = self._java.org.apache.kafka.clients.admin.OffsetSpec
         spec = specs.earliest() if earliest else specs.latest()
-        parts = {each: self._jvm.org.apache.kafka.common.TopicPartition(*each) for each in of}
+        parts = {each: self._java.org.apache.kafka.common.TopicPartition(*each) for each in of}
         answer = self._admin.listOffsets(dict.fromkeys(parts.values(), spec))
         return {each: int(answer.partitionResult(part).get().offset()) for each, part in parts.items()}
 
@@ -124,7 +135,7 @@ def client(spark: SparkSession, options: Mapping[str, str]) -> Iterator[Client]:
         InvalidInputError: no broker answers, the log-in fails, or an option is invalid. The message is one
             line without the secrets among the options.
     """
-    jvm: Any = spark._jvm
+    jvm = java(spark)
     given = {name[6:]: str(value) for name, value in options.items() if name.lower().startswith("kafka.")}
     limit = str(_limit(options))
     settings = given | {_TIMEOUT: limit, "request.timeout.ms": limit}
@@ -209,3 +220,154 @@ def _limit(options: Mapping[str, str]) -> int:
     if not given.isdecimal():
         raise InvalidInputError(f"kafka.{_TIMEOUT} is {given!r}; give a number of milliseconds")
     return int(given)
+
+
+GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
+
+
+def question(query: Query, logs: Logs) -> Iterator[Answer]:
+    """Refuse Kafka topics that were deleted and made again, or that have lost records still to be read.
+
+    Lost records are only remarked if the source has `failOnDataLoss=False`. The ids of the topics are noted;
+    on Spark Connect, where Kafka cannot be asked, the ids of the last note are kept.
+    """
+    spark, noted = query.spark, logs.noted.get("topics", {})
+    inputs = [each for each in query.inputs if each.kind == "kafka"]
+    if not can_ask(spark):
+        if inputs:
+            yield Remark(
+                f"query {query.name}: on Spark Connect Kafka cannot be asked whether a topic was deleted and "
+                "made again while the query was stopped; Spark would skip its first records"
+            )
+        yield Known("topics", dict(noted))
+        return
+    ids: dict[str, dict[str, str]] = {}  # the id of each topic, by the log of its source
+    for each in inputs:
+        with client(spark, each.options) as asked:
+            source = Topics(asked, each, *_read_until(logs, each))
+            former = dict(noted.get(each.log, {}))
+            if again := source.made_again(former):
+                raise InvalidInputError(
+                    f"checkpoint {logs.place}: topic {again[0]} at {source.servers} was deleted and made "
+                    "again after the query had read it, and Spark would skip its first records; start the "
+                    "query on a new checkpoint"
+                )
+            for said in source.losses():
+                if source.fails_on_loss:
+                    raise InvalidInputError(f"checkpoint {logs.place}: {said}; {GO_ON}")
+                yield Remark(f"query {query.name}: {said}; continuing without them")
+            ids[each.log] = former | {topic: found.id for topic, found in source.topics.items()}
+    yield Known("topics", ids)
+
+
+class Topics:
+    """A Kafka source of a query: the topics that it reads now, and the offsets at which it continues.
+
+    Args:
+        client: the client of the source's brokers.
+        read: the source.
+        batch: the last committed batch; None before the first.
+        offsets: the next offset of each partition, by topic; only of topics that the query has read.
+
+    Attributes:
+        servers: the addresses of the brokers, for messages.
+        fails_on_loss: whether lost records are an error (`failOnDataLoss`).
+        topics: the topics that the source reads now, by name.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        read: Input,
+        batch: int | None,
+        offsets: Mapping[str, Mapping[int, int]],
+    ) -> None:
+        options = read.options
+        self.servers = options["kafka.bootstrap.servers"]
+        self.fails_on_loss = options.get("failondataloss", "true").lower() != "false"
+        self._client = client
+        self._batch, self._offsets = batch, offsets
+        names = [name.strip() for name in options.get("subscribe", "").split(",") if name.strip()]
+        names += json.loads(options.get("assign", "{}"))
+        if "subscribepattern" in options:
+            names = client.matching(options["subscribepattern"])
+        self.topics = client.topics(names)
+
+    def made_again(self, noted: Mapping[str, str]) -> list[str]:
+        """Return the topics that were deleted and made again after the query had read them.
+
+        Their ids differ from the noted ones. Before the first commit every such topic counts, as a planned
+        batch may have read it.
+
+        Args:
+            noted: the id of each topic at the last start.
+        """
+        return [
+            name
+            for name, topic in self.topics.items()
+            if noted.get(name, topic.id) != topic.id and (name in self._offsets or self._batch is None)
+        ]
+
+    def losses(self) -> Iterator[str]:
+        """Yield a sentence for the topics, and one for the records, that the query can no longer read."""
+        if gone := sorted(set(self._offsets) - set(self.topics)):
+            left = [name for name in gone if name in self._client.topics(gone)]
+            yield (
+                f"the query no longer reads topic {', '.join(left)}, of which it may not have read all"
+                if left
+                else f"Kafka at {self.servers} no longer has topic {', '.join(gone)}"
+            )
+        if lost := self._lost():
+            yield _in_words(self.servers, lost)
+
+    def _lost(self) -> dict[str, dict[int, int]]:
+        """Return the number of unread records that Kafka has deleted, by topic and partition."""
+        read = {
+            (name, part): offset
+            for name, parts in self._offsets.items()
+            for part, offset in parts.items()
+            if name in self.topics and part in self.topics[name].partitions
+        }
+        found: dict[str, dict[int, int]] = {}
+        for (name, part), first in self._client.offsets(read, earliest=True).items():
+            if first > read[name, part]:
+                found.setdefault(name, {})[part] = first - read[name, part]
+        return found
+
+
+def _read_until(logs: Logs, read: Input) -> tuple[int | None, dict[str, dict[int, int]]]:
+    """Return the last committed batch, and the offsets up to which it read a Kafka source.
+
+    A batch that is planned and not committed begins at the same offsets.
+
+    Returns:
+        The number of the batch, or None before the first; and the offset of each partition, by topic.
+    """
+    if logs.done < 0:
+        return None, {}
+    plan = logs.plan(logs.done)
+    at = next((plan.names.index(name) for name in read.lines if name in plan.names), None)
+    return logs.done, offsets_in(plan.offsets[at] or "{}" if at is not None else "{}")
+
+
+def offsets_in(text: str) -> dict[str, dict[int, int]]:
+    """Return the offset of each partition of a Kafka source, by topic, from Spark's JSON."""
+    return {name: {int(at): end for at, end in parts.items()} for name, parts in json.loads(text).items()}
+
+
+def _in_words(servers: str, lost: Mapping[str, Mapping[int, int]]) -> str:
+    """Return the sentence that says how many unread records Kafka has deleted.
+
+    Args:
+        servers: the addresses of the brokers.
+        lost: the number of deleted records, by topic and partition.
+
+    Examples:
+        >>> _in_words("localhost:9092", {"sales": {0: 1200, 1: 30}}).partition(" that")[0]
+        'Kafka at localhost:9092 has deleted 1,230 records of topic sales'
+    """
+    said = []
+    for name, parts in lost.items():
+        each = ", ".join(f"partition {part}: {number:,}" for part, number in sorted(parts.items()))
+        said.append(f"{sum(parts.values()):,} records of topic {name} that were still to be read ({each})")
+    return f"Kafka at {servers} has deleted {' and '.join(said)}"
