@@ -417,7 +417,7 @@ def test_on_connect_the_query_is_noted_through_spark(spark, connect, folder, tmp
 
 FAR_ON_CONNECT = """
 import sys
-from sparkstream_kit import get_session, queries, run, sinks, sources, start
+from sparkstream_kit import get_session, run, sinks, sources, start
 folder, host, far = sys.argv[1:]
 spark = get_session("attached")
 spark.conf.set(f"fs.viewfs.mounttable.{host}.link./far", far)
