@@ -11,4 +11,4 @@ trap 'sparkstream serve --stop --port "$port"; rm -rf "$XDG_CACHE_HOME"' EXIT
 SPARK_REMOTE=$(sparkstream serve --port "$port" --profile test | sed 's/^export SPARK_REMOTE=//')
 export SPARK_REMOTE
 mapfile -t files < <(grep -rl 'pytest\.mark\.connect' tests)
-python -m pytest -n 3 -m "${ALL:+not slow or }connect" "${files[@]}" "$@"
+python -m pytest -n 2 -m "${ALL:+not slow or }connect" "${files[@]}" "$@"
