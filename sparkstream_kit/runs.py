@@ -26,7 +26,8 @@ from sparkstream_kit._files import as_json, check_writable
 from sparkstream_kit._spark import plan, shutdown
 from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.batch import close_ended
-from sparkstream_kit.checkpoints.damage import READ_IN_PART, damage, unreadable
+from sparkstream_kit.checkpoints.damage import READ_IN_PART
+from sparkstream_kit.checkpoints.guard import explained
 from sparkstream_kit.checkpoints.logs import Logs, local
 from sparkstream_kit.checkpoints.lost import Files
 from sparkstream_kit.errors import CheckpointDamaged, DryRun, InputUnavailable, InvalidInputError, QueryFailed
@@ -173,8 +174,8 @@ class _Watched:
         # The start has checked only the checkpoint files that are quickly read. If Spark failed before the
         # first batch, check all of them now, as Spark's own message does not say what to do.
         looked_at = self.done.batches or READ_IN_PART in cause
-        damaged = damage(Logs(root), whole=True) if root and not looked_at else None
-        if damaged := damaged or (checkpoint and unreadable(checkpoint, f"{cause}\n{error}")):
+        said = f"{cause}\n{error}"
+        if damaged := root and root.is_dir() and explained(Logs(root), said, only_cause=bool(looked_at)):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
         inputs = [] if self.known.frame is None else plan.inputs_of(self.known.frame)
         if any(each.kind == "kafka" for each in inputs):

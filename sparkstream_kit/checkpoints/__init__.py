@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import attributes
 
 if TYPE_CHECKING:
-    from sparkstream_kit.checkpoints.damage import Problem, State, check
+    from sparkstream_kit.operate.check import Problem, State, check
     from sparkstream_kit.operate.clone import clone
     from sparkstream_kit.operate.rewind import Rewind, rewind
     from sparkstream_kit.operate.show import Checkpoint, Source, show
@@ -22,7 +22,7 @@ __all__ = ["Checkpoint", "Problem", "Rewind", "Source", "State", "check", "clone
 __getattr__ = attributes(
     __name__,
     {
-        "sparkstream_kit.checkpoints.damage": ["Problem", "State", "check"],
+        "sparkstream_kit.operate.check": ["Problem", "State", "check"],
         "sparkstream_kit.operate.clone": ["clone"],
         "sparkstream_kit.operate.rewind": ["Rewind", "rewind"],
         "sparkstream_kit.operate.show": ["Checkpoint", "Source", "show"],

@@ -11,6 +11,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from sparkstream_kit.checkpoints.damage import newer_state
 from sparkstream_kit.checkpoints.logs import KIT, Logs
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 
 _NAME = re.compile(r"\.?(\d+)(?:\.compact)?(?:\.crc)?")
-STATE_FILE = re.compile(r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog|zip)(?:\.crc)*")
-_METADATA = re.compile(r"(\d+)(\.crc)?")
 
 
 def set_aside(logs: Logs, batch: int) -> None:
@@ -51,27 +50,6 @@ def move(root: Path, files: Iterable[Path], backup: Path) -> None:
         target = backup / file.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         file.rename(target)
-
-
-def newer_state(root: Path, version: int) -> list[Path]:
-    """Return the files of the state after a version, and the operators' metadata, all with their checksums.
-
-    Data files come first. A data file must be moved before its .crc: an interrupted rewind then leaves a
-    missing file, which a restart notices, and not a missing checksum, which a restart does not notice.
-
-    Args:
-        root: the folder of the checkpoint.
-        version: the last version that is not returned; it holds the state after batch `version - 1`.
-    """
-    found = []
-    for file in root.glob("state/**/*"):
-        # A v2 metadata file has the number of the first batch of its run, not a version. Batch `version` is
-        # the first one that runs again, so its metadata file may stay as well.
-        kind = _METADATA if file.parent.name == "v2" else STATE_FILE
-        match = kind.fullmatch(file.name.lstrip("."))
-        if match and int(match[1]) > version:
-            found.append(file)
-    return sorted(found, key=lambda file: file.suffix == ".crc")
 
 
 def later_files(log: Path, number: int) -> list[Path]:

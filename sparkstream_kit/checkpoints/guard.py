@@ -22,7 +22,7 @@ from pyspark.errors import PySparkException
 from sparkstream_kit._spark.place import locate, refuse_many_disks
 from sparkstream_kit._spark.plan import has, inputs_of
 from sparkstream_kit._spark.session import in_force, other_master
-from sparkstream_kit.checkpoints.damage import damage, gone, unreadable
+from sparkstream_kit.checkpoints.damage import gone, restart
 from sparkstream_kit.checkpoints.drain import drained
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
 from sparkstream_kit.checkpoints.lock import Lock, lock
@@ -264,9 +264,22 @@ def _explained(logs: Logs) -> Iterator[None]:
         yield
     except (Py4JError, PySparkException) as err:
         cause = innermost_cause(err)
-        if found := damage(logs.again(), whole=True) or unreadable(str(logs.root), f"{cause}\n{err}"):
+        if found := explained(logs.again(), f"{cause}\n{err}"):
             raise InvalidInputError(f"{found} (Spark: {cause})") from err
         raise
+
+
+def explained(logs: Logs, cause: str = "", *, only_cause: bool = False) -> str | None:
+    """Return in one line what is wrong with a checkpoint, and the way out, where something failed; else None.
+
+    Args:
+        logs: the logs of the checkpoint.
+        cause: the text of Spark's error, if there is one.
+        only_cause: do not look at the files.
+    """
+    from sparkstream_kit.operate import check  # only then is it needed
+
+    return (None if only_cause else check.damage(logs)) or check.unreadable(logs, cause)
 
 
 def _check_temporary(query: Query) -> None:
@@ -291,7 +304,10 @@ def _is_whole(_query: Query, logs: Logs) -> Iterable[Answer]:
 
     Also refuse a planned batch in which Spark would count files twice. The messages are clearer than Spark's.
     """
-    if found := damage(logs) or doubled(logs) or drained(logs) or continued(logs):
+    damaged = False
+    with suppress(InvalidInputError):  # the format of a newer Spark: nothing shows that it is damaged
+        damaged = any(True for _ in restart(logs))
+    if found := (damaged and explained(logs)) or doubled(logs) or drained(logs) or continued(logs):
         raise InvalidInputError(found)
     return ()
 
@@ -406,7 +422,7 @@ def _has_its_folders(query: Query, logs: Logs) -> Iterator[Answer]:
     try:
         moves = find_moves(query.spark, logs, folders, query.moved, forget=query.allow_changed)
     except InvalidInputError as err:
-        raise InvalidInputError(damage(logs, whole=True) or str(err)) from err
+        raise InvalidInputError(explained(logs) or str(err)) from err
     if moves and logs.place.folder is None:
         raise InvalidInputError(
             f"checkpoint {logs.place} is not on a local path, where the names of the files that it has read "

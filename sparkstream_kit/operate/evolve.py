@@ -39,7 +39,6 @@ from sparkstream_kit._columns import quoted
 from sparkstream_kit._spark.batch import begin
 from sparkstream_kit._spark.place import Here, refuse_many_disks, statuses
 from sparkstream_kit._spark.session import in_force
-from sparkstream_kit.checkpoints.damage import damage
 from sparkstream_kit.checkpoints.drain import END, drained, plan_empty_batch
 from sparkstream_kit.checkpoints.fingerprint import differences
 from sparkstream_kit.checkpoints.guard import KEPT, Query, continued
@@ -48,6 +47,7 @@ from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, q
 from sparkstream_kit.checkpoints.moved import Move, bases, find_moves, renamed, rewrite
 from sparkstream_kit.connectors.kafka import brokers
 from sparkstream_kit.errors import InvalidInputError, count, innermost_cause, said_by_spark
+from sparkstream_kit.operate.check import damage
 from sparkstream_kit.operate.clone import copied_from, point_at
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
         InvalidInputError: the old checkpoint cannot be continued by the changed query.
     """
     spark, last = changed.spark, logs.done
-    if over := damage(logs, whole=True) or drained(logs) or continued(logs, by=new):
+    if over := damage(logs) or drained(logs) or continued(logs, by=new):
         raise InvalidInputError(over)
     if changed.allow_changed:
         both = "allow_changed_query=True keeps the old state, and continues= builds a new one"

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.checkpoints import lock
-from sparkstream_kit.checkpoints.damage import State, damage, states
 from sparkstream_kit.checkpoints.logs import DamagedError, Input, Logs, Plan, checkpoint, query_id
 from sparkstream_kit.errors import count
+from sparkstream_kit.operate.check import State, damage, states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -159,7 +159,7 @@ def show(path: str | Path) -> Checkpoint:
         states=tuple(states(logs)),
         sizes=_sizes(root),
         in_use=lock.user_of(root) is not None,
-        damage=damage(logs, whole=True),
+        damage=damage(logs),
     )
 
 

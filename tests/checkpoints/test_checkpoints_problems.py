@@ -16,9 +16,9 @@ from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run,
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import checkpoints
-from sparkstream_kit.checkpoints.damage import damage
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.operate.check import damage
 
 
 def uncommitted(checkpoint):
@@ -191,14 +191,14 @@ IDS = [f"{name}-{how.__name__}" for name, how, *_ in DAMAGES]
 
 @pytest.mark.parametrize(("name", "how", "what", "fix"), DAMAGES, ids=IDS)
 def test_damage_is_one_line_with_the_file_and_the_way_out(checkpoint, name, how, what, fix):
-    assert (damage(Logs(checkpoint), whole=True), checkpoints.check(checkpoint)) == (None, [])
+    assert (damage(Logs(checkpoint)), checkpoints.check(checkpoint)) == (None, [])
     assert callable(how)
     how(checkpoint / name)
     fix = fix.format(checkpoint)
     assert [str(problem) for problem in checkpoints.check(checkpoint)] == [
         f"{checkpoint}/{name} {what}; {fix}"
     ]
-    line = damage(Logs(checkpoint), whole=True)
+    line = damage(Logs(checkpoint))
     assert line is not None
     assert line.startswith(f"checkpoint {checkpoint} is damaged: {name} {what}; {fix}")
     assert line in str(checkpoints.show(checkpoint))
@@ -332,7 +332,7 @@ def test_no_content_of_a_file_is_a_stack_trace(checkpoint, name, data, what):
     file.write_bytes(data)
     file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
     # Of a source's log a start reads the ends only.
-    line = damage(Logs(checkpoint), whole=name.startswith("sources"))
+    line = damage(Logs(checkpoint))
     assert (
         line is None
         if what is None

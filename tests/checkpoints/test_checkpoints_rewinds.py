@@ -17,9 +17,9 @@ from pyspark.ml.feature import SQLTransformer
 from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run, stream, totals
 
 from sparkstream_kit import checkpoints, joins, models, sinks, start
-from sparkstream_kit.checkpoints.damage import damage
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.operate.check import damage
 
 LOCKED = """
 import fcntl, sys

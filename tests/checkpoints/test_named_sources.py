@@ -12,10 +12,10 @@ from support.sink_streams import forget_commit
 
 from sparkstream_kit import checkpoints, sinks
 from sparkstream_kit._spark.place import locate
-from sparkstream_kit.checkpoints.damage import damage
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.checkpoints.lost import Source
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.operate.check import damage
 
 pytestmark = pytest.mark.skipif(BEFORE_4_2, reason="readStream.name() is in Spark 4.2 and later")
 

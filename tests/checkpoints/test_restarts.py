@@ -13,8 +13,8 @@ from pyspark.sql import functions as F
 from support.checkpoint_queries import land, stream
 
 from sparkstream_kit import checkpoints, run, sinks, start
-from sparkstream_kit.checkpoints.damage import damage
 from sparkstream_kit.checkpoints.logs import Logs
+from sparkstream_kit.operate.check import damage
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 Rows = list[list[str]]

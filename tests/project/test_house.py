@@ -37,6 +37,7 @@ EXTRAS = {
 # Where the core opens an extra, each when the caller asks for what lies behind it: a module and a room.
 DOORS = {
     ("sparkstream_kit.checkpoints", "operate"),
+    ("sparkstream_kit.checkpoints.guard", "operate"),
     ("sparkstream_kit.joins", "_pins"),
     ("sparkstream_kit.quarantine", "connectors"),
     ("sparkstream_kit.queries", "connectors"),
@@ -55,7 +56,7 @@ THIN_DOORS = {
     ("sparkstream_kit.sources.builtin", "sparkstream_kit._packages"),
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
-MOST_MODULES = 111
+MOST_MODULES = 112
 MOST_LINES = {
     "module": 500,
     "function": 50,
@@ -179,7 +180,7 @@ def test_an_import_loads_little():
         **{
             f"from sparkstream_kit import {name}": 8 for name in ("joins", "quarantine", "schemas", "windows")
         },
-        "from sparkstream_kit import start": 27,
+        "from sparkstream_kit import start": 26,
     }
     for what, most in loads.items():
         done = process([sys.executable, "-c", f"{what}\n{count}"], check=True)
