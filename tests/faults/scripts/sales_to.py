@@ -10,7 +10,8 @@ import sys
 from sparkstream_kit import jobflags
 
 SALES = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING, Rate STRING,
-    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING"""
+    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING,
+    RowCount STRING, ProfitMargin STRING"""
 
 
 @jobflags.exit_codes

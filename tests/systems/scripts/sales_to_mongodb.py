@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 from sparkstream_kit import jobflags, run, sinks, sources, spark_session, start
 
 SALES = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING, Rate STRING,
-    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING"""
+    SaleAmount DECIMAL(12,2), CustomerName STRING, State STRING, Region STRING, ProductKey STRING,
+    RowCount STRING, ProfitMargin STRING"""
 
 
 @jobflags.exit_codes
