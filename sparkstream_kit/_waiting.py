@@ -77,15 +77,15 @@ class Inbox:
             return "look", None
 
 
-def until(holds: Callable[[], object], limit: float) -> bool:
+def until(condition: Callable[[], object], limit: float) -> bool:
     """Wait until a condition is true, for `limit` seconds at most, and return whether it is.
 
     Args:
-        holds: the condition, which is checked every 50 milliseconds.
-        limit: seconds; with 0 the condition is checked once.
+        condition: what is called every 50 milliseconds.
+        limit: seconds; with 0 it is called once.
     """
     end = time.monotonic() + limit
-    while not holds():
+    while not condition():
         if time.monotonic() >= end:
             return False
         time.sleep(0.05)

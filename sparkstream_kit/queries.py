@@ -337,7 +337,13 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
         guarded.lock.until_end_of(query)
     interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
     known = Started(
-        *(frame, mode, location, asked.drain, write is not None, interval or None, sink.writes_to),
+        frame=frame,
+        mode=mode,
+        location=location,
+        drain=asked.drain,
+        prints=write is not None,
+        interval=interval or None,
+        targets=sink.writes_to,
         ends=bool(trigger.keys() & {"availableNow", "once"}),
         logs=None if location is None or location.folder is None else guarded.logs,
     )

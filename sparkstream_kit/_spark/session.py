@@ -105,10 +105,19 @@ def scratch_folder(spark: SparkSession) -> str | None:
     return str(spark.sparkContext._temp_dir)
 
 
-# What follows from Spark Connect: the tables that a session creates outlive this process, a server must start
-# a Python process before it can call a batch function, and a batch function sees the session's own settings,
-# not the query's copy of them.
-outlives_process = starts_python_for_batches = shares_settings = is_connect
+def outlives_process(spark: SparkSession) -> bool:
+    """Return whether the tables that a session creates outlive this process, as on a server."""
+    return is_connect(spark)
+
+
+def starts_python_for_batches(spark: SparkSession) -> bool:
+    """Return whether Spark starts a Python process before it can call a function of a batch."""
+    return is_connect(spark)
+
+
+def shares_settings(spark: SparkSession) -> bool:
+    """Return whether a function of a batch sees the session's settings, and not the query's copy of them."""
+    return is_connect(spark)
 
 
 def prints_here(spark: SparkSession) -> bool:

@@ -64,7 +64,8 @@ class Rewind:
             return f"{self.path} is at batch {self.to}; nothing to rewind"
         again = _batches(self.to + 1, self.last)
         files = f", with {count(len(self.inputs), 'file')}:" if self.inputs else "."
-        lines = [f"{self.path}: {again} run{'s' * (self.last == self.to + 1)} again{files}"]
+        runs = "runs" if self.last == self.to + 1 else "run"
+        lines = [f"{self.path}: {again} {runs} again{files}"]
         lines += [*file_lines(self.inputs), "", *self._rows(), ""]
         number = count(sum(file.suffix != ".crc" for file in self.moved), "file")
         if self.applied:
