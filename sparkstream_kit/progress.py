@@ -10,7 +10,6 @@ such a query the summary has the least number of rows that these groups can have
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -32,38 +31,21 @@ __all__ = ["QuerySummary", "RunSummary"]
 
 
 _SECOND = 1_000_000  # in microseconds
-# Patterns for Spark's analyzed plan. A window() becomes arithmetic with its slide and length in microseconds,
-# which are the groups of the first pattern.
-_WINDOW = re.compile(
-    r"TimestampType, LongType\) - -?\d+\) % (\d+)\)(?:(?!precisetimestampconversion).)*?"
-    r"\+ (\d+)\), LongType, TimestampType"
-)
-# The columns of `windows.calendar`, each of which holds one window of a row.
-_CALENDAR = re.compile(r"\bto_utc_timestamp\(timestamp_micros\(.*\) AS (window#\d+)")
-_GROUPS = re.compile(r"^\W*~Aggregate \[([^\[\]]*)\]", re.MULTILINE)
-_MULTIPLIES = re.compile(r"^\W*(Generate|Join|\w*Map\w+|Lateral\w*) ", re.MULTILINE)
+# Steps of Spark's analyzed plan that may make several rows of one; `Expand` is that of sliding windows.
+_MULTIPLIES = re.compile(r"^\W*(Expand|Generate|Join|\w*Map\w+|Lateral\w*) ", re.MULTILINE)
 
 
-def groups_of_a_row(frame: DataFrame | None) -> int | None:
-    """Return in how many groups of the query's aggregations one row can be at most; None if no plan tells."""
-    if frame is None:
-        return None
-    plan = analyzed_plan(frame)
-    windows = {(int(slide), int(length)) for slide, length in _WINDOW.findall(plan)}
-    # If the windows have a form that no pattern matches, a row may be in any number of them.
-    grouped = {*re.findall(r"(?<!session_)\bwindow#\d+", " ".join(_GROUPS.findall(plan)))}
-    unknown = not windows and not grouped <= {*_CALENDAR.findall(plan)}
-    if unknown or _MULTIPLIES.search(plan):
-        return None
-    return math.prod(-(-length // slide) for slide, length in windows)
+def rows_stay_one(frame: DataFrame | None) -> bool:
+    """Return whether a query's plan shows that each row is in one group of an aggregation at most."""
+    return frame is not None and not _MULTIPLIES.search(analyzed_plan(frame))
 
 
-def _rows_late(progress: StreamingQueryProgress, groups_of_a_row: int | None) -> tuple[int, bool]:
+def _rows_late(progress: StreamingQueryProgress, *, rows_stay_one: bool) -> tuple[int, bool]:
     """Return how many rows a batch has dropped as late, at least, and whether that is their exact number.
 
     Args:
         progress: the progress of the batch.
-        groups_of_a_row: in how many groups of an aggregation one row can be; None if that is not known.
+        rows_stay_one: whether each row is in one group of an aggregation at most.
     """
     rows = groups = 0
     for operator in progress.stateOperators:
@@ -72,8 +54,7 @@ def _rows_late(progress: StreamingQueryProgress, groups_of_a_row: int | None) ->
             groups += dropped
         else:
             rows += dropped
-    least = -(-groups // groups_of_a_row) if groups_of_a_row else min(groups, 1)
-    return rows + least, not groups
+    return rows + (groups if rows_stay_one else min(groups, 1)), not groups
 
 
 # The counts in the quarantine's observation of a batch, in their order.
@@ -169,7 +150,7 @@ class QuerySummary:
     busy_seconds: float = 0.0
     broken: Mapping[str, int] = field(default_factory=dict, hash=False)
     verdicts: tuple[Verdict, ...] = ()
-    groups_of_a_row: int | None = field(default=None, repr=False)  # at most, in its aggregations
+    rows_stay_one: bool = field(default=False, repr=False)  # each is in one group at most
     watermark: int | None = field(default=None, repr=False)  # of the last batch, in microseconds since 1970
 
     @property
@@ -219,7 +200,7 @@ class QuerySummary:
         # Spark drops late rows by the watermark of the previous batch; use it if that batch was counted.
         former = self.watermark if follows else None
         mark = (own if former is None else former) or 0
-        least, is_exact = _rows_late(progress, self.groups_of_a_row)
+        least, is_exact = _rows_late(progress, rows_stay_one=self.rows_stay_one)
         counted: dict[str, Any] = {
             "late_rows": (self.late_rows or 0) + least,
             "late_rows_exact": self.late_rows_exact and is_exact,

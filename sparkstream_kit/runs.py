@@ -31,7 +31,7 @@ from sparkstream_kit.checkpoints.guard import explained
 from sparkstream_kit.checkpoints.logs import Logs, local
 from sparkstream_kit.checkpoints.lost import Files
 from sparkstream_kit.errors import CheckpointDamaged, DryRun, InputUnavailable, InvalidInputError, QueryFailed
-from sparkstream_kit.progress import QuerySummary, RunSummary, groups_of_a_row
+from sparkstream_kit.progress import QuerySummary, RunSummary, rows_stay_one
 from sparkstream_kit.queries import Planned
 from sparkstream_kit.verdicts import KEPT, Record, of_late, of_rules, record, verdicts
 
@@ -82,9 +82,9 @@ class _Watched:
         self.query = query
         self.name = query.name or query.id
         self.known = spark_queries.started(query)
-        groups = groups_of_a_row(self.known.frame)
+        stay = rows_stay_one(self.known.frame)
         mode = self.known.mode
-        self.done = before or QuerySummary(self.name, query.id, mode=mode, groups_of_a_row=groups)
+        self.done = before or QuerySummary(self.name, query.id, mode=mode, rows_stay_one=stay)
         self.records = deque[Record](maxlen=KEPT)
         # Spark connects to a socket in the first batch. Before that a missing reader does not mean that the
         # socket has closed.

@@ -29,7 +29,7 @@ from sparkstream_kit._arguments import check, is_a
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.queries import is_active, started, table, times_computed
 from sparkstream_kit.errors import InvalidInputError, without_secrets
-from sparkstream_kit.progress import QuerySummary, groups_of_a_row
+from sparkstream_kit.progress import QuerySummary, rows_stay_one
 from sparkstream_kit.verdicts import LEVELS, Record, Verdict, of_late, of_rules, record, verdicts
 
 if TYPE_CHECKING:
@@ -437,8 +437,8 @@ class Board:
         """Add running queries, so that views show them before their first batch."""
         for query in queries:
             known = started(query)
-            groups = groups_of_a_row(known.frame)
-            summary = QuerySummary(query.name or query.id, query.id, mode=known.mode, groups_of_a_row=groups)
+            stay = rows_stay_one(known.frame)
+            summary = QuerySummary(query.name or query.id, query.id, mode=known.mode, rows_stay_one=stay)
             self.expect(Query(summary, known.interval, ends=known.ends, query=query))
 
     def expect(self, query: Query) -> None:

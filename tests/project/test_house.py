@@ -62,9 +62,9 @@ MOST_LINES = {
     "function": 50,
     "job": 60,
     "thin": 2_340,
-    "core": 7_860,
-    "all": 18_959,
-    "tests": 30_460,
+    "core": 7_700,
+    "all": 18_966,
+    "tests": 30_470,
 }
 
 
