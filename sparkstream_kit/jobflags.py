@@ -345,8 +345,8 @@ EVENT_TIME = {
     "--max-late": _value(
         "PERCENT",
         _percent,
-        "At the end, fail with exit code 1 if more of the run's rows came too late, such as 1%%. "
-        "Default: never.",
+        "At the end, fail with exit code 1 if more of the run's rows came too late, such as 1%%. Of rows "
+        "that an aggregation drops, only the least number is known. Default: never.",
     ),
     "--drain": _switch(
         "At the end of the input, write what still waits for the watermark, such as open windows. The "

@@ -152,13 +152,13 @@ def submit_properties(profile: str, folder: Path) -> Path:
     settings = read_profile(profile)
     _files.private_folder(folder)
     if profile != "cluster":
+        from sparkstream_kit._packages import java_options  # for a session of this process's own JVM
+
         log4j2 = folder / "log4j2.properties"
         # Replace the file atomically, because a JVM may be reading it.
         _files.replace(log4j2, [log4j2_file().read_text("utf-8")], private=True)
         flag = f'"-Dlog4j2.configurationFile={log4j2.resolve().as_uri()}"'
         given = settings.get("spark.driver.extraJavaOptions", "")
-        from sparkstream_kit._packages import java_options  # for a session of this process's own JVM
-
         options = (java_options(), given, flag)
         settings["spark.driver.extraJavaOptions"] = " ".join(option for option in options if option)
     body = "".join(f"{key} {value}\n" for key, value in settings.items())

@@ -84,7 +84,7 @@ def _planned(asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str
     begins = [("mode", query.mode), *(("sink", said) for said in _sinks(sink))]
     if carried:
         return Planned(query.name, (*begins, *carried, ("trigger", _when(trigger))))
-    with query.in_force(), guard(query, location, _of_systems(query), dry_run=True) as guarded:
+    with query.in_force(), guard(query, location, _of_systems, dry_run=True) as guarded:
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(query.frame)
         elif sink.open is not None:
@@ -305,10 +305,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
     sink, location, spark = asked.sink, asked.location, asked.query.spark
     columns = [list(each) for each in frame.dtypes]
     writes = {"sinks": rewind_notes(sink), "targets": list(sink.writes_to), "columns": columns}
-    with (
-        asked.query.in_force(),
-        guard(asked.query, location, _of_systems(asked.query), writes=writes) as guarded,
-    ):
+    with asked.query.in_force(), guard(asked.query, location, _of_systems, writes=writes) as guarded:
         if guarded.logs is not None:
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
         realtime = sink.realtime if "realTime" in trigger else None

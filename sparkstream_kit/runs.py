@@ -83,8 +83,7 @@ class _Watched:
         self.name = query.name or query.id
         self.known = spark_queries.started(query)
         stay = rows_stay_one(self.known.frame)
-        mode = self.known.mode
-        self.done = before or QuerySummary(self.name, query.id, mode=mode, rows_stay_one=stay)
+        self.done = before or QuerySummary(self.name, query.id, mode=self.known.mode, rows_stay_one=stay)
         self.records = deque[Record](maxlen=KEPT)
         # Spark connects to a socket in the first batch. Before that a missing reader does not mean that the
         # socket has closed.
@@ -174,8 +173,8 @@ class _Watched:
         # The start has checked only the checkpoint files that are quickly read. If Spark failed before the
         # first batch, check all of them now, as Spark's own message does not say what to do.
         looked_at = self.done.batches or READ_IN_PART in cause
-        said = f"{cause}\n{error}"
-        if damaged := root and root.is_dir() and explained(Logs(root), said, only_cause=bool(looked_at)):
+        text = f"{cause}\n{error}"
+        if damaged := root and root.is_dir() and explained(Logs(root), text, only_cause=bool(looked_at)):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
         inputs = [] if self.known.frame is None else plan.inputs_of(self.known.frame)
         if any(each.kind == "kafka" for each in inputs):

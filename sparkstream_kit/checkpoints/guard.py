@@ -181,7 +181,7 @@ class Guarded(NamedTuple):
 def guard(
     query: Query,
     checkpoint: Place | None,
-    questions: Iterable[Question] = (),
+    of_systems: Callable[[Query], Iterable[Question]] = lambda _: (),
     *,
     writes: Mapping[str, Any] | None = None,
     dry_run: bool = False,
@@ -205,7 +205,7 @@ def guard(
     Args:
         query: the query. If it is allowed to be another one than wrote the checkpoint, it is noted.
         checkpoint: the checkpoint; without one only the query is checked.
-        questions: the checks of the systems that the query reads, which run after those in `QUESTIONS`.
+        of_systems: returns the checks of the systems that a query reads; they run after those in `QUESTIONS`.
         writes: what to note about the query's sinks: for `checkpoints.rewind`, what each sink does with
             replayed batches; for `start(…, continues=…)`, the targets and the columns that are written.
         dry_run: check everything, but lock and change nothing.
@@ -226,7 +226,9 @@ def guard(
     held = lock(spark, checkpoint, name, dry_run=dry_run)
     try:
         with at_hand(checkpoint) as logs:
-            answers = [answer for question in (*QUESTIONS, *questions) for answer in question(query, logs)]
+            answers = [
+                answer for question in (*QUESTIONS, *of_systems(query)) for answer in question(query, logs)
+            ]
             kept = logs.note
             changes = [answer for answer in answers if isinstance(answer, Change)]
             known = {each.name: each.value for each in answers if isinstance(each, Known) and each.value}

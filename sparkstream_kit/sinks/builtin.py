@@ -25,6 +25,7 @@ from sparkstream_kit.sinks.base import FILE_FORMATS, JSON, MODES, Sink, check_co
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from types import ModuleType
 
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -197,14 +198,12 @@ def files(
     reject_unknown("file format", [format], FILE_FORMATS)
 
     def open_folder(frame: DataFrame, location: Place | None, _: object) -> None:
-        from sparkstream_kit.sinks import folders  # for a start
-
         spark = frame.sparkSession
         check_columns("files", format, frame, partition_by)
         refuse_many_disks(spark, "files", str(path))
         if location is not None:
             with reached("files: folder", str(path)):
-                folders.check_log(spark, f"files: folder {path}", locate(spark, path), location)
+                _folders().check_log(spark, f"files: folder {path}", locate(spark, path), location)
 
     def configure(writer: DataStreamWriter) -> DataStreamWriter:
         there = path_of_writer(writer, str(path))
@@ -222,7 +221,7 @@ def files(
         configure=configure,
         open=open_folder,
         claim=reached("files: folder", str(path))(
-            lambda spark, checkpoint: _claim(locate(spark, path), checkpoint)
+            lambda spark, checkpoint: _folders().claim(locate(spark, path), checkpoint)
         ),
     )
 
@@ -262,8 +261,6 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
     of_files = format in FILE_FORMATS
 
     def open_table(frame: DataFrame, location: Place | None, _: object) -> None:
-        from sparkstream_kit.sinks import folders  # for a start
-
         spark = frame.sparkSession
         check_columns(f"table {name}", format, frame, partition_by)
         if "path" in options:
@@ -271,11 +268,11 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         folder = _folder_of_files(spark, name) if spark.catalog.tableExists(name) else options.get("path")
         if folder is not None and location is not None and of_files:
             with reached(f"table {name}: folder", folder):
-                folders.check_log(spark, f"table {name}: folder {folder}", locate(spark, folder), location)
+                _folders().check_log(spark, f"table {name}: folder {folder}", locate(spark, folder), location)
 
     def claim_folder(spark: SparkSession, checkpoint: Place | None) -> None:
         if of_files and (folder := _folder_of_files(spark, name)) is not None:
-            _claim(locate(spark, folder), checkpoint)
+            _folders().claim(locate(spark, folder), checkpoint)
 
     return Sink(
         kind="table",
@@ -300,7 +297,8 @@ def _folder_of_files(spark: SparkSession, name: str) -> str | None:
     return said.get("Location") if str(said.get("Provider")).lower() in FILE_FORMATS else None
 
 
-def _claim(folder: Place, checkpoint: Place | None) -> None:
-    from sparkstream_kit.sinks import folders  # for a start
+def _folders() -> ModuleType:
+    """Return the module of the guard, which only a start needs."""
+    from sparkstream_kit.sinks import folders
 
-    folders.claim(folder, checkpoint)
+    return folders

@@ -1,10 +1,9 @@
 """Whose folder it is that Spark's file sink writes: the guard of `sinks.files` and `sinks.table`.
 
-Spark's file sink records its
-batches in the log `_spark_metadata`. It silently skips a batch whose number is in that log, whichever query
-wrote it, and Spark's readers ignore files that are not in the log. If an earlier batch is missing from the
-log, the query fails a few batches later and cannot recover. So `start` records beside the log which query
-owns the folder, and checks that record and the log before the query starts.
+Spark's file sink records its batches in the log `_spark_metadata`. It silently skips a batch whose number is
+in that log, whichever query wrote it, and Spark's readers ignore files that are not in the log. If an earlier
+batch is missing from the log, the query fails a few batches later and cannot recover. So `start` records
+beside the log which query owns the folder, and checks that record and the log before the query starts.
 """
 
 from __future__ import annotations

@@ -16,17 +16,8 @@ import sparkstream_kit
 PACKAGE, TESTS = Path(sparkstream_kit.__file__).parent, ROOT / "tests"
 # Plain PySpark in and out. Beside these rooms: of `sinks` the type and Spark's own sinks.
 THIN = {
-    *(
-        "_arguments",
-        "_columns",
-        "_durations",
-        "errors",
-        "joins",
-        "quarantine",
-        "schemas",
-        "sources",
-        "windows",
-    ),
+    *("_arguments", "_columns", "_durations", "errors"),
+    *("joins", "quarantine", "schemas", "sources", "windows"),
 }
 THIN_SINKS = {"sparkstream_kit.sinks", "sparkstream_kit.sinks.base", "sparkstream_kit.sinks.builtin"}
 # What `start` and `run` do not need; all else is the core.
