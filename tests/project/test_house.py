@@ -52,9 +52,9 @@ MOST_LINES = {
     "module": 500,
     "function": 50,
     "job": 60,
-    "thin": 2_340,
-    "core": 7_700,
-    "all": 18_966,
+    "thin": 2_339,
+    "core": 7_697,
+    "all": 18_963,
     "tests": 30_470,
 }
 
