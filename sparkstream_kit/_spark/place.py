@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
-from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit import _files
 from sparkstream_kit._spark.session import is_connect, other_master, server_folder
@@ -30,18 +29,20 @@ from sparkstream_kit.errors import InvalidInputError, innermost_cause
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pyspark.sql import SparkSession
+
 
 class Place:
     """A folder that Spark reads or writes.
 
     The methods take names relative to the folder, which may include subfolders, such as `offsets/7`. This
-    base class stands for a folder that only a Spark Connect server reaches: a file can be read there, by a
-    Spark job, but not listed, written, renamed or removed; see `Here` and `There` for these methods.
+    base class stands for a folder that only a Spark Connect server reaches: it looks empty from here, and
+    what needs its files is refused; see `Here` and `There` for these methods.
 
     Attributes:
         text: the path in the form in which Spark is given it.
         folder: the same folder as a path of this machine; None if it is elsewhere.
-        is_in_reach: whether this process can list the folder and write to it.
+        is_in_reach: whether this process can list the folder, and read and write its files.
         renames_in_one_step: whether a rename in the folder is atomic.
     """
 
@@ -49,18 +50,8 @@ class Place:
     is_in_reach = False
     renames_in_one_step = False
 
-    def __init__(self, spark: Any, text: str) -> None:
+    def __init__(self, text: str) -> None:
         self.text = text
-        self._session = spark
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle without the session: on Spark Connect a batch function runs in another process."""
-        return {**vars(self), "_session": None}
-
-    @property
-    def _spark(self) -> Any:
-        """The session to ask; after unpickling, the active one of the new process."""
-        return self._session or SparkSession.active()
 
     def __str__(self) -> str:
         """Return the path as it was given."""
@@ -86,18 +77,18 @@ class Place:
         """Return the text of a file; None if the file is missing.
 
         Raises:
+            InvalidInputError: only a Spark Connect server reaches the folder.
             OSError: the file cannot be read.
             UnicodeDecodeError: the file is not UTF-8 text.
         """
-        files = through_spark(self._spark, f"{self.text}/{name}")
-        row = None if files is None else files.first()
-        return None if row is None else bytes(row.content).decode()
+        return str(self._refused(name))
 
     def _refused(self, *_: Any, **__: Any) -> Any:
         """Refuse what only a folder within reach can do."""
         raise InvalidInputError(
-            f"{self} cannot be written file by file on Spark Connect; use a session of this process "
-            "(unset SPARK_REMOTE), or a local path"
+            f"{self} is on a Spark Connect server, and its files cannot be read or written from here; use a "
+            "session of this process (unset SPARK_REMOTE), or a local path on a server of this machine "
+            "(sparkstream serve)"
         )
 
     bring = make = is_empty_folder = write = rename = remove = _refused
@@ -109,7 +100,7 @@ class Here(Place):
     is_in_reach = renames_in_one_step = True
 
     def __init__(self, text: str, folder: Path) -> None:
-        super().__init__(None, text)
+        super().__init__(text)
         self.folder: Path = folder
 
     def names(self, name: str = "") -> list[str]:
@@ -157,7 +148,8 @@ class There(Place):
     is_in_reach = True
 
     def __init__(self, spark: Any, text: str) -> None:
-        super().__init__(spark, text.rstrip("/"))
+        super().__init__(text.rstrip("/"))
+        self._spark = spark
 
     @property
     def renames_in_one_step(self) -> bool:  # type: ignore[override]
@@ -256,7 +248,7 @@ def locate(spark: SparkSession, path: str | Path) -> Place:
     plain = _files.plain(text)
     if is_connect(spark):
         here = plain is not None and server_folder(spark) is not None
-        return Here(text, Path(str(plain)).absolute()) if here else Place(spark, text)
+        return Here(text, Path(str(plain)).absolute()) if here else Place(text)
     if plain is None or (plain == text and _default_scheme(spark) != "file"):
         return There(spark, text)
     if not os.path.isabs(plain):  # noqa: PTH117 - a text
@@ -273,8 +265,12 @@ def id_in_checkpoint(location: Place) -> str | None:
     Returns:
         The id from the checkpoint's file `metadata`. None if the file is missing, as before the first start,
         or cannot be read.
+
+    Raises:
+        InvalidInputError: only a Spark Connect server reaches the checkpoint.
     """
-    with suppress(OSError, ValueError, KeyError, TypeError):  # Spark, or `start`, reports a damaged file
+    # Spark, or `start`, reports a damaged file.
+    with suppress(OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
         return str(json.loads(location.read("metadata") or "")["id"])
     return None
 
@@ -424,27 +420,3 @@ def reached(what: str, path: str) -> Iterator[None]:
             f"{what} {path} cannot be reached: {cause}; correct the path, or what Spark is "
             "given for that file system"
         ) from err
-
-
-def through_spark(spark: SparkSession, path: str, *, below: bool = False) -> DataFrame | None:
-    """Read the files of a folder, or one file, by a Spark job: the only way to a server's files.
-
-    Args:
-        spark: the session.
-        path: a folder or a file; not a pattern.
-        below: include the files of subfolders.
-
-    Returns:
-        A DataFrame of Spark's `binaryFile`, with a row for each file: `path STRING, modificationTime
-        TIMESTAMP, length BIGINT, content BINARY`. None if the path does not exist.
-    """
-    try:
-        # Spark reads a path as a pattern, so escape its special characters.
-        reader = spark.read.format("binaryFile").option("recursiveFileLookup", below)
-        files = reader.load(_files.escaped(path))
-        files.schema  # noqa: B018 - on Connect a missing path raises only here
-    except AnalysisException as err:
-        if err.getCondition() != "PATH_NOT_FOUND":
-            raise
-        return None
-    return files

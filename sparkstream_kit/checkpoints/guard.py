@@ -198,7 +198,7 @@ def guard(
     without the files' rows.
 
     For a checkpoint that is not on a local path, as on HDFS, the guard checks a copy of the logs and locks
-    nothing. A checkpoint that only a Spark Connect server on another machine can reach is not checked.
+    nothing. A checkpoint that only a Spark Connect server reaches is not checked, and a warning says so.
     Without a checkpoint, the guard refuses a query that keeps state if the master's nodes share no default
     file system.
 
@@ -217,9 +217,8 @@ def guard(
         InvalidInputError: a refusal; the message says how to proceed.
     """
     spark, name = query.spark, query.name
-    if checkpoint is None:
-        _check_temporary(query)
     if checkpoint is None or not checkpoint.is_in_reach:
+        _check_unguarded(query, checkpoint)
         yield Guarded(None, None, lambda: None)
         return
     refuse_many_disks(spark, "checkpoint", checkpoint.text)
@@ -284,12 +283,20 @@ def explained(logs: Logs, cause: str = "", *, only_cause: bool = False) -> str |
     return (None if only_cause else check.damage(logs)) or check.unreadable(logs, cause)
 
 
-def _check_temporary(query: Query) -> None:
-    """Refuse a stateful query without a checkpoint if each node would keep state in a temporary local folder.
+def _check_unguarded(query: Query, checkpoint: Place | None) -> None:
+    """Warn of a checkpoint out of reach; without one, refuse state in a temporary folder of each node.
 
     If the default file system is not the local one, Spark puts temporary checkpoints there, which is fine.
     """
     spark, name = query.spark, query.name
+    if checkpoint is not None:
+        _log.warning(
+            "query %s: checkpoint %s is neither checked nor locked, as only the Spark Connect server reaches "
+            "it; let no other query use it",
+            name,
+            checkpoint,
+        )
+        return
     master = other_master(spark)
     if master is None or spark.conf.get(_CHECKPOINTS, None) or locate(spark, "/").folder is None:
         return

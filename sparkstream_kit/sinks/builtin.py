@@ -203,7 +203,7 @@ def files(
         refuse_many_disks(spark, "files", str(path))
         if location is not None:
             with reached("files: folder", str(path)):
-                _folders().check_log(spark, f"files: folder {path}", locate(spark, path), location)
+                _folders().check_log(f"files: folder {path}", locate(spark, path), location)
 
     def configure(writer: DataStreamWriter) -> DataStreamWriter:
         there = path_of_writer(writer, str(path))
@@ -268,7 +268,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         folder = _folder_of_files(spark, name) if spark.catalog.tableExists(name) else options.get("path")
         if folder is not None and location is not None and of_files:
             with reached(f"table {name}: folder", folder):
-                _folders().check_log(spark, f"table {name}: folder {folder}", locate(spark, folder), location)
+                _folders().check_log(f"table {name}: folder {folder}", locate(spark, folder), location)
 
     def claim_folder(spark: SparkSession, checkpoint: Place | None) -> None:
         if of_files and (folder := _folder_of_files(spark, name)) is not None:

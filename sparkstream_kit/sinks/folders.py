@@ -8,30 +8,29 @@ beside the log which query owns the folder, and checks that record and the log b
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._spark.place import id_in_checkpoint, through_spark
+from sparkstream_kit._spark.place import id_in_checkpoint
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
     from sparkstream_kit._spark.place import Place
 
+_logger = logging.getLogger(__name__)
 
 _LOG = "_spark_metadata"
 OWNER = "_sparkstream_query"  # a file with the owner's query id; readers skip names that begin with _
 
 
-def check_log(spark: SparkSession, what: str, folder: Place, checkpoint: Place) -> None:
+def check_log(what: str, folder: Place, checkpoint: Place) -> None:
     """Refuse a folder of Spark's file sink that does not match the query's checkpoint.
 
     In such a folder Spark would skip batches of the query, hide files that are already there, or fail later
-    because batches are missing. If only a Spark Connect server elsewhere reaches the folder, the check is
-    made only at the query's first start, and only refuses a folder that has files.
+    because batches are missing. A folder or a checkpoint that only a Spark Connect server reaches cannot be
+    checked: a warning says so.
 
     Args:
-        spark: the session.
         what: the folder as messages name it, such as "files: folder out".
         folder: the folder of the files, on any file system.
         checkpoint: the query's checkpoint.
@@ -39,11 +38,12 @@ def check_log(spark: SparkSession, what: str, folder: Place, checkpoint: Place) 
     Raises:
         InvalidInputError: the folder does not match the checkpoint; the message says what to do.
     """
-    if not folder.is_in_reach:
-        is_new = through_spark(spark, f"{checkpoint}/offsets") is None
-        found = through_spark(spark, folder.text, below=True) if is_new else None
-        if found is not None and found.inputFiles():  # lists files of any format without a Spark job
-            raise _of_others(what, "has files already")
+    if not (folder.is_in_reach and checkpoint.is_in_reach):
+        _logger.warning(
+            "%s is not checked, as only the Spark Connect server reaches it or the checkpoint; let no other "
+            "query write to it",
+            what,
+        )
         return
     names = folder.names()
     written = highest(folder, _LOG)
@@ -81,8 +81,10 @@ def claim(folder: Place, checkpoint: Place | None) -> None:
         folder: the folder of the files.
         checkpoint: the checkpoint of the query, which holds its id; None records nothing.
     """
-    query = None if checkpoint is None else id_in_checkpoint(checkpoint)
-    if query is not None and folder.renames_in_one_step and folder.read(OWNER) != f"{query}\n":
+    if checkpoint is None or not (checkpoint.is_in_reach and folder.renames_in_one_step):
+        return
+    query = id_in_checkpoint(checkpoint)
+    if query is not None and folder.read(OWNER) != f"{query}\n":
         folder.write(OWNER, f"{query}\n")
 
 

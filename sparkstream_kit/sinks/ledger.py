@@ -73,13 +73,12 @@ def plan_of(location: Place | None, batch: int, folders: Mapping[str, str]) -> s
             the folder was moved.
 
     Returns:
-        The plan, compressed and base64-encoded; None without a checkpoint, or if only a Spark Connect server
-        elsewhere can reach the checkpoint.
+        The plan, compressed and base64-encoded; None without a checkpoint.
 
     Raises:
         DamagedError: a log of the checkpoint that the batch needs cannot be read.
     """
-    if location is None or not location.is_in_reach:
+    if location is None:
         return None
     with of_batch(location, batch) as logs:
         return base64.b64encode(zlib.compress(json.dumps(_read(logs, batch, folders)).encode())).decode()
@@ -482,8 +481,8 @@ def open_target(
         The function that `foreachBatch` calls with each batch's DataFrame and id.
 
     Raises:
-        InvalidInputError: two columns have the same name, `prepare` refuses the query, or a plan cannot be
-            put back.
+        InvalidInputError: two columns have the same name, only a Spark Connect server reaches the checkpoint,
+            `prepare` refuses the query, or a plan cannot be put back.
     """
     known, folders, driver, plans = None, {}, this_driver(), opening.plans
     refuse_twice("column", frame.columns)
@@ -494,9 +493,7 @@ def open_target(
     else:
         query = id_in_checkpoint(location)
         folders = {name: str(path) for name, path in bases(frame.sparkSession, inputs_of(frame)).items()}
-    following = None
-    if location is not None and location.is_in_reach:
-        following = max(location.entries("commits"), default=-1) + 1
+    following = None if location is None else max(location.entries("commits"), default=-1) + 1
     plan = prepare(frame, query, following, opening.makes)
     if plan is not None and location is not None and following is not None:
         put_back(location, following, plan, folders, where, makes=opening.makes)

@@ -10,7 +10,6 @@ from conftest import pretend_master, ran, refusal
 from support.sink_streams import finish, forget_commit
 
 from sparkstream_kit import feeds, sinks, sources
-from sparkstream_kit._spark import place as files
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import Opening
 
@@ -144,13 +143,14 @@ def test_it_is_so_on_every_file_system(spark, stream, tmp_path):
 
 
 CONNECTED = """
-import sys
+import logging, sys
 from sparkstream_kit import get_session, sinks, sources, start
-from sparkstream_kit._spark import place as files, session
 from sparkstream_kit.errors import InvalidInputError
 
-home = sys.argv[1]
+home, host = sys.argv[1:]
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
 spark = get_session("connected")
+spark.conf.set(f"fs.viewfs.mounttable.{host}.link./far", f"file://{home}/far")
 stream = sources.csv(spark, f"{home}/in", schema="n INT", max_files_per_trigger=1)
 
 def finish(sink, checkpoint):
@@ -160,14 +160,15 @@ def finish(sink, checkpoint):
     except InvalidInputError as err:
         print(err)
 
-for where in ("here", "elsewhere"):
-    if where == "elsewhere":
-        # As of a server that `sparkstream serve` has not started here.
-        files.server_folder = session.server_folder = lambda _: None
-    for sink in (sinks.files(f"{home}/{where}"), sinks.table(f"t_{where}", path=f"{home}/t_{where}")):
-        for checkpoint in ("first", "first", "second"):
-            finish(sink, f"{home}/{where}-{sink.kind}-{checkpoint}")
-    spark.sql(f"DROP TABLE t_{where}")
+for sink in (sinks.files(f"{home}/here"), sinks.table("t_here", path=f"{home}/t_here")):
+    for checkpoint in ("first", "first", "second"):
+        finish(sink, f"{home}/{sink.kind}-{checkpoint}")
+spark.sql("DROP TABLE t_here")
+far = f"viewfs://{host}/far"
+finish(sinks.files(f"{far}/out"), f"{far}/ckpt")
+finish(sinks.files(f"{home}/out"), f"{far}/ckpt2")
+finish(sinks.files(f"{home}/out"), f"{far}/ckpt2")
+finish(sinks.sql_table(f"sqlite:///{home}/x.db", "t"), f"{far}/ckpt3")
 """
 
 
@@ -175,22 +176,24 @@ for where in ("here", "elsewhere"):
 @pytest.mark.xdist_group("connect")
 def test_it_is_so_on_spark_connect(connect, folder, tmp_path):
     feeds.drip([(f"{n}.csv", f"{n}\n") for n in (1, 2, 3)], folder)
-    said = ran(CONNECTED, tmp_path, SPARK_REMOTE=connect).stdout.splitlines()
-    assert [line == "done" for line in said] == [True, True, False] * 4, said
+    (tmp_path / "far").mkdir()
+    host = f"connect-{tmp_path.name}".replace("_", "-")
+    said = ran(CONNECTED, tmp_path, host, SPARK_REMOTE=connect).stdout.splitlines()
+    assert [line == "done" for line in said[:6]] == [True, True, False] * 2, said
     assert all("has the batches of another query" in line for line in (said[2], said[5]))
-    assert all("has files already, which Spark would" in line for line in (said[8], said[11]))
-
-
-def test_files_in_a_folder_that_looks_like_a_pattern_are_seen(spark, tmp_path):
-    folder = tmp_path / "out[1]" / "below"
-    folder.mkdir(parents=True)
-    assert files.through_spark(spark, f"{tmp_path}/out[2]", below=True) is None
-    empty = files.through_spark(spark, f"{tmp_path}/out[1]", below=True)
-    (folder / "somebody's.csv").write_text("a\n")
-    full = files.through_spark(spark, f"{tmp_path}/out[1]", below=True)
-    assert empty is not None
-    assert full is not None
-    assert (len(empty.inputFiles()), len(full.inputFiles())) == (0, 1)
+    far, expected = f"viewfs://{host}/far", []
+    for out, checkpoint in ((f"{far}/out", "ckpt"), *[(f"{tmp_path}/out", "ckpt2")] * 2):
+        expected += [
+            f"query q: checkpoint {far}/{checkpoint} is neither",
+            f"files: folder {out} is not",
+            "done",
+        ]
+    expected += [f"query q: checkpoint {far}/ckpt3 is neither", f"{far}/ckpt3 is on a Spark Connect server"]
+    assert len(said) == 6 + len(expected)
+    assert all(line.startswith(begin) for line, begin in zip(said[6:], expected, strict=True)), said
+    assert said[-1].endswith(
+        "(unset SPARK_REMOTE), or a local path on a server of this machine (sparkstream serve)"
+    )
 
 
 @pytest.mark.classic_only("a master is pretended in this process")

@@ -28,7 +28,7 @@ from pyspark.sql import types as T
 
 from sparkstream_kit import _files
 from sparkstream_kit._columns import column, quoted, types_in
-from sparkstream_kit._spark.place import Place, locate, through_spark
+from sparkstream_kit._spark.place import Place, locate
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.connectors import check_row_keys
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
@@ -471,9 +471,7 @@ class SparkTable:
         That transaction is in one of the commits since the newest checkpoint, or in that checkpoint.
         https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
         """
-        log = through_spark(self._spark, f"{self.place}/_delta_log")
-        paths = [] if log is None else [str(row.path) for row in log.select("path").collect()]
-        named = [(name, path) for path in paths if (name := _NAME.search(path))]
+        named = [(name, path) for path in self._logged() if (name := _NAME.search(path))]
         since = _newest_checkpoint(name for name, _ in named)
         files: dict[tuple[bool, str], list[str]] = {}  # False for commits, which are read first
         for name, path in named:
@@ -487,6 +485,17 @@ class SparkTable:
             if last is not None:
                 return int(last)
         return None
+
+    def _logged(self) -> list[str]:
+        """Return the paths of the files of Delta's log; Spark lists them, on whichever file system."""
+        log = _files.escaped(f"{self.place}/_delta_log")  # Spark reads a path as a pattern
+        files = self._spark.read.format("binaryFile")
+        try:
+            return [str(row.path) for row in files.load(log).select("path").collect()]
+        except AnalysisException as err:
+            if err.getCondition() not in GONE:
+                raise
+        return []
 
     def history(self) -> list[str | None]:
         """Return the `userMetadata` of the newest commits, newest first, at most `HISTORY` of them."""
