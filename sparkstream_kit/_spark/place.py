@@ -12,6 +12,7 @@ not share (`refuse_many_disks`, `refuse_elsewhere`).
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyspark.sql import SparkSession
+
+_log = logging.getLogger(__name__)
 
 
 class Place:
@@ -257,6 +260,20 @@ def locate(spark: SparkSession, path: str | Path) -> Place:
         plain = jvm.java.io.File(plain).getAbsolutePath()
     # Hadoop resolves `..` in the text of a path, without following links, and so does normpath.
     return Here(text, Path("/" + os.path.normpath(plain).lstrip("/")))
+
+
+def is_unseen(what: str, *places: Place) -> bool:
+    """Return whether only a Spark Connect server reaches one of the places, after a warning that says so.
+
+    Args:
+        what: what cannot be checked there, for the message.
+        places: the folders to look at.
+    """
+    unseen = [place for place in places if not place.is_in_reach]
+    if unseen:
+        said = "%s is not checked, as %s is on a Spark Connect server; let no other query use it"
+        _log.warning(said, what, unseen[0])
+    return bool(unseen)
 
 
 def id_in_checkpoint(location: Place) -> str | None:

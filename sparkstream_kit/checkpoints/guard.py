@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit._spark.place import locate, refuse_many_disks
+from sparkstream_kit._spark.place import is_unseen, locate, refuse_many_disks
 from sparkstream_kit._spark.plan import has, inputs_of
 from sparkstream_kit._spark.session import in_force, other_master
 from sparkstream_kit.checkpoints.damage import gone, restart
@@ -217,8 +217,9 @@ def guard(
         InvalidInputError: a refusal; the message says how to proceed.
     """
     spark, name = query.spark, query.name
-    if checkpoint is None or not checkpoint.is_in_reach:
-        _check_unguarded(query, checkpoint)
+    if checkpoint is None:
+        _check_temporary(query)
+    if checkpoint is None or is_unseen(f"query {name}: its checkpoint", checkpoint):
         yield Guarded(None, None, lambda: None)
         return
     refuse_many_disks(spark, "checkpoint", checkpoint.text)
@@ -283,20 +284,12 @@ def explained(logs: Logs, cause: str = "", *, only_cause: bool = False) -> str |
     return (None if only_cause else check.damage(logs)) or check.unreadable(logs, cause)
 
 
-def _check_unguarded(query: Query, checkpoint: Place | None) -> None:
-    """Warn of a checkpoint out of reach; without one, refuse state in a temporary folder of each node.
+def _check_temporary(query: Query) -> None:
+    """Refuse a stateful query without a checkpoint if each node would keep state in a temporary local folder.
 
     If the default file system is not the local one, Spark puts temporary checkpoints there, which is fine.
     """
     spark, name = query.spark, query.name
-    if checkpoint is not None:
-        _log.warning(
-            "query %s: checkpoint %s is neither checked nor locked, as only the Spark Connect server reaches "
-            "it; let no other query use it",
-            name,
-            checkpoint,
-        )
-        return
     master = other_master(spark)
     if master is None or spark.conf.get(_CHECKPOINTS, None) or locate(spark, "/").folder is None:
         return

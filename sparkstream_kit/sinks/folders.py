@@ -1,4 +1,4 @@
-"""Whose folder it is that Spark's file sink writes: the guard of `sinks.files` and `sinks.table`.
+"""Start and run: whose folder Spark's file sink writes, the guard of `sinks.files` and `sinks.table`.
 
 Spark's file sink records its batches in the log `_spark_metadata`. It silently skips a batch whose number is
 in that log, whichever query wrote it, and Spark's readers ignore files that are not in the log. If an earlier
@@ -8,16 +8,14 @@ beside the log which query owns the folder, and checks that record and the log b
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._spark.place import id_in_checkpoint
+from sparkstream_kit._spark.place import id_in_checkpoint, is_unseen
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from sparkstream_kit._spark.place import Place
 
-_logger = logging.getLogger(__name__)
 
 _LOG = "_spark_metadata"
 OWNER = "_sparkstream_query"  # a file with the owner's query id; readers skip names that begin with _
@@ -38,12 +36,7 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
     Raises:
         InvalidInputError: the folder does not match the checkpoint; the message says what to do.
     """
-    if not (folder.is_in_reach and checkpoint.is_in_reach):
-        _logger.warning(
-            "%s is not checked, as only the Spark Connect server reaches it or the checkpoint; let no other "
-            "query write to it",
-            what,
-        )
+    if is_unseen(what, folder, checkpoint):
         return
     names = folder.names()
     written = highest(folder, _LOG)

@@ -182,18 +182,21 @@ def test_it_is_so_on_spark_connect(connect, folder, tmp_path):
     assert [line == "done" for line in said[:6]] == [True, True, False] * 2, said
     assert all("has the batches of another query" in line for line in (said[2], said[5]))
     far, expected = f"viewfs://{host}/far", []
-    for out, checkpoint in ((f"{far}/out", "ckpt"), *[(f"{tmp_path}/out", "ckpt2")] * 2):
-        expected += [
-            f"query q: checkpoint {far}/{checkpoint} is neither",
-            f"files: folder {out} is not",
-            "done",
-        ]
-    expected += [f"query q: checkpoint {far}/ckpt3 is neither", f"{far}/ckpt3 is on a Spark Connect server"]
-    assert len(said) == 6 + len(expected)
+    for out, unseen, kept in (
+        (f"{far}/out", f"{far}/out", "ckpt"),
+        *[(f"{tmp_path}/out", f"{far}/ckpt2", "ckpt2")] * 2,
+    ):
+        of_checkpoint = (
+            f"query q: its checkpoint is not checked, as {far}/{kept} is on a Spark Connect server"
+        )
+        expected += [of_checkpoint, f"files: folder {out} is not checked, as {unseen} is on a Spark", "done"]
+    expected += [
+        of_checkpoint.replace("ckpt2", "ckpt3"),
+        f"{far}/ckpt3 is on a Spark Connect server, and its",
+    ]
+    assert len(said) == 6 + len(expected), said
     assert all(line.startswith(begin) for line, begin in zip(said[6:], expected, strict=True)), said
-    assert said[-1].endswith(
-        "(unset SPARK_REMOTE), or a local path on a server of this machine (sparkstream serve)"
-    )
+    assert said[-1].endswith("or a local path on a server of this machine (sparkstream serve)")
 
 
 @pytest.mark.classic_only("a master is pretended in this process")

@@ -471,7 +471,11 @@ class SparkTable:
         That transaction is in one of the commits since the newest checkpoint, or in that checkpoint.
         https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
         """
-        named = [(name, path) for path in self._logged() if (name := _NAME.search(path))]
+        log = _files.escaped(f"{self.place}/_delta_log")  # Spark reads a path as a pattern
+        paths = [
+            str(row.path) for row in self._spark.read.format("binaryFile").load(log).select("path").collect()
+        ]
+        named = [(name, path) for path in paths if (name := _NAME.search(path))]
         since = _newest_checkpoint(name for name, _ in named)
         files: dict[tuple[bool, str], list[str]] = {}  # False for commits, which are read first
         for name, path in named:
@@ -485,17 +489,6 @@ class SparkTable:
             if last is not None:
                 return int(last)
         return None
-
-    def _logged(self) -> list[str]:
-        """Return the paths of the files of Delta's log; Spark lists them, on whichever file system."""
-        log = _files.escaped(f"{self.place}/_delta_log")  # Spark reads a path as a pattern
-        files = self._spark.read.format("binaryFile")
-        try:
-            return [str(row.path) for row in files.load(log).select("path").collect()]
-        except AnalysisException as err:
-            if err.getCondition() not in GONE:
-                raise
-        return []
 
     def history(self) -> list[str | None]:
         """Return the `userMetadata` of the newest commits, newest first, at most `HISTORY` of them."""

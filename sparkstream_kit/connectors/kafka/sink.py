@@ -18,7 +18,6 @@ from pyspark.sql import types as T
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column
 from sparkstream_kit._spark.batch import id_of_batch
-from sparkstream_kit._spark.place import id_in_checkpoint
 from sparkstream_kit.connectors.kafka import brokers
 from sparkstream_kit.connectors.kafka.source import topics_there
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
@@ -135,13 +134,10 @@ class _Target:
         """Check the columns and the topic, and return the function that writes a batch.
 
         Raises:
-            InvalidInputError: a column or the topic does not exist or cannot be used, or only a Spark Connect
-                server reaches the checkpoint.
+            InvalidInputError: a column or the topic does not exist or cannot be used.
         """
         self._check(frame)
         self._check_topic(frame.sparkSession)
-        if location is not None:
-            id_in_checkpoint(location)  # refuses a checkpoint out of reach, of which each batch asks the id
         return partial(_write, self, location)
 
     def stream(self, frame: DataFrame) -> DataStreamWriter:
