@@ -1,6 +1,7 @@
-"""Draw the map in docs/architecture.md from the code: what each room is, and which box of rooms uses which.
+"""Draw the map in docs/architecture.md from the code: levels, what each room is, which box uses which.
 
-A room is a module or a folder at the top of the package; a box has the rooms that belong together.
+A room is a module or a folder at the top of the package; the first line of its docstring says its level. A
+box has the rooms that belong together.
 
 Run: python scripts/architecture.py [--check]    # --check: exit code 1 if the page is not up to date
 """
@@ -15,6 +16,14 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 _BEGIN, _END = "<!-- map: begin -->", "<!-- map: end -->"
+
+# The levels, as docstrings name them, and what each may import. The package's own module is of the second.
+THIN, START_AND_RUN, EXTRA = "Thin", "Start and run", "Extra"
+LEVELS = {
+    THIN: "PySpark, the standard library, itself; small questions to `_spark` and `_files`",
+    START_AND_RUN: "thin, and itself",
+    EXTRA: "both, and other extras",
+}
 
 # The boxes, and their rooms; those of the extras come first. What is in no box is a small thing.
 EXTRAS = {
@@ -66,16 +75,67 @@ def _named(tree: ast.Module, package: Path) -> set[str]:
     return {text.split(".")[1] for text in texts if text.startswith(f"{package.name}.")}
 
 
-def purposes(package: Path) -> list[tuple[str, str]]:
-    """Return for each room the first line of its docstring."""
+def purposes(package: Path) -> list[tuple[str, str, str]]:
+    """Return each room with its level and its purpose, both from the first line of its docstring."""
     found = []
     for path in sorted([*package.glob("*.py"), *package.glob("*/__init__.py")]):
         room = path.relative_to(package).parts[0].removesuffix(".py")
-        text = ast.get_docstring(ast.parse(path.read_text("utf-8")))
-        if text and not room.startswith("__"):
-            found.append((room, text.splitlines()[0]))
+        if not room.startswith("__"):
+            level, purpose = said(path) or ("", "")
+            found.append((room, level, purpose[:1].upper() + purpose[1:]))
     order = [*EXTRAS, *CORE, SMALL]
     return sorted(found, key=lambda each: (order.index(box_of(each[0])), each[0]))
+
+
+def said(path: Path) -> tuple[str, str] | None:
+    """Return the level and the purpose in the first line of a module's docstring, if it says a level."""
+    text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    level, _, purpose = text.partition("\n")[0].partition(": ")
+    return (level, purpose) if level in LEVELS else None
+
+
+def level_of(path: Path) -> str:
+    """Return a module's level: the one that its own docstring says, or that of its room."""
+    ways = [path, *(folder / "__init__.py" for folder in path.parents)]
+    return next((found[0] for each in ways if each.exists() and (found := said(each))), START_AND_RUN)
+
+
+def code_lines(path: Path, node: ast.AST) -> int:
+    """Count the lines of a module or a function without docstrings, comments and blank lines."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docs = {
+        number
+        for part in ast.walk(node)
+        if isinstance(part, documented) and ast.get_docstring(part, clean=False) is not None
+        for number in range(part.body[0].lineno, (part.body[0].end_lineno or 0) + 1)
+    }
+    lines = path.read_text("utf-8").split("\n")
+    first, last = getattr(node, "lineno", 1), getattr(node, "end_lineno", None) or len(lines)
+    return sum(
+        number not in docs and bool(text.strip()) and not text.lstrip().startswith("#")
+        for number, text in enumerate(lines[first - 1 : last], first)
+    )
+
+
+def levels(package: Path) -> list[str]:
+    """Return the table of the levels, with their rooms and their size, to the nearest hundred lines."""
+    names: dict[str, list[str]] = {level: [] for level in LEVELS}
+    sizes = dict.fromkeys(LEVELS, 0)
+    for path in sorted(package.rglob("*.py")):
+        level, inside = level_of(path), path.relative_to(package)
+        sizes[level] += code_lines(path, ast.parse(path.read_text("utf-8")))
+        name = str(inside.with_suffix("")).removesuffix("/__init__")
+        is_room = "/" not in name and not name.startswith("__")
+        if is_room or ("/" in name and level != level_of(package / inside.parts[0] / "__init__.py")):
+            names[level].append(f"`{name}`")
+    return [
+        "| level | rooms | lines of code | what it may import |",
+        "| --- | --- | ---: | --- |",
+        *(
+            f"| {level} | {', '.join(names[level])} | {round(sizes[level], -2):,} | {may} |"
+            for level, may in LEVELS.items()
+        ),
+    ]
 
 
 def box_of(room: str) -> str:
@@ -116,14 +176,17 @@ def page() -> str:
     package = ROOT / "sparkstream_kit"
     uses, opens = boxes(rooms(package))
     number = {box: f"b{count}" for count, box in enumerate(uses)}
-    table = [f"| {box_of(room)} | `{room}` | {purpose} |" for room, purpose in purposes(package)]
+    table = [
+        f"| {box_of(room)} | `{room}` | {level} | {purpose} |" for room, level, purpose in purposes(package)
+    ]
     picture = [
         *(f'    {number[box]}["{box}"]' for box in uses),
         *(f"    {number[here]} --> {number[there]}" for here, there in shortest(uses)),
         *(f"    {number[here]} -.-> {number[there]}" for here in opens for there in sorted(opens[here])),
     ]
-    head = ["| box | room | what it is |", "| --- | --- | --- |"]
-    drawn = "\n".join(["```mermaid", "flowchart TD", *picture, "```", "", *head, *table])
+    head = ["| box | room | level | what it is |", "| --- | --- | --- | --- |"]
+    map_of_boxes = ["```mermaid", "flowchart TD", *picture, "```"]
+    drawn = "\n".join([*levels(package), "", *map_of_boxes, "", *head, *table])
     before, _, rest = PAGE.read_text("utf-8").partition(_BEGIN)
     return f"{before}{_BEGIN}\n{drawn}\n{_END}{rest.partition(_END)[2]}"
 

@@ -1,4 +1,4 @@
-"""`python -m sparkstream_kit`: the command `sparkstream`."""
+"""Extra: `python -m sparkstream_kit`, the command `sparkstream`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What callers give: arguments, checked by the types that a call's signature names, and names of a package.
+"""Thin: what callers give, checked by the types that a call's signature names, and names of a package.
 
 `check` compares the arguments of a call with the types in its signature, so no second list of types has to be
 kept up to date. Classes of Spark are recognized by their names: Spark Connect has other classes of the same

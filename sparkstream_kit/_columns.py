@@ -1,4 +1,4 @@
-"""Columns by their names, whatever is in a name, what their types hold, and which have a watermark.
+"""Thin: columns by their names, whatever is in a name, their types, and which have a watermark.
 
 `column` and `quoted` refer to a column whose name has dots or backticks. `find_column`, `refuse_taken` and
 `event_time` check a caller's columns and raise an error that suggests the fix.

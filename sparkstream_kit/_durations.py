@@ -1,4 +1,4 @@
-"""Durations as the kit's calls take them, and times as Spark writes them; nothing here needs Spark.
+"""Thin: durations as the kit's calls take them, and times as Spark writes them; needs no Spark.
 
 Durations are read into microseconds, with errors that name the argument. Times in Spark's progress can lie
 outside the years of Python's `datetime`, so they are read as microseconds since 1970.

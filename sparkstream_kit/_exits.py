@@ -1,4 +1,4 @@
-"""How a job ends: one line for an error, the exit code, and nothing but results on standard output.
+"""Extra: how a job ends: one line for an error, the exit code, and only results on standard output.
 
 `exit_codes` wraps the `main` of a job. It turns errors of the kit and of Spark into one line on standard
 error, sets the exit code, and handles the signals that arrive before and after the job's run (`runs.run`

@@ -1,4 +1,4 @@
-"""Files: the kit's own, replaced whole or as lines of JSON, where they go, and what Spark makes of names.
+"""Start and run: the kit's own files, replaced whole or as lines of JSON, and what Spark makes of names.
 
 `replace` writes a file so that a reader sees the old or the new one, `private_folder` and `private_file` keep
 others out. `is_hidden`, `is_pattern`, `matching`, `escaped` and others repeat Spark's rules for paths and

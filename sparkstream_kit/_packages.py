@@ -1,4 +1,4 @@
-"""What a JVM is launched with: the packages of other systems, and the archive of loaded classes.
+"""Start and run: the packages of other systems and the class archive that a JVM is launched with.
 
 A third of the time to the first result is spent on loading and checking some 15,000 classes. The archive
 holds these classes, loaded and checked. `sparkstream warm` or the set-up of this project makes it once for

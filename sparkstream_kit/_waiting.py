@@ -1,4 +1,4 @@
-"""What ends a wait, for `runs.run` and `dstreams.run`: a time, a stop file, a signal, or an event.
+"""Start and run: what ends a wait of `run` and `dstreams.run`: a time, a stop file, a signal, an event.
 
 An `Inbox` collects the events of all threads for the one thread that waits, and also checks the time limit
 and the stop file. `signals_posted_to` and `signals_to` handle SIGINT and SIGTERM, and `signals_after` delays

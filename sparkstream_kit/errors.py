@@ -1,4 +1,4 @@
-"""The kit's exceptions, the hints in their messages, and the one-line cause of a failure in Spark.
+"""Thin: the kit's exceptions, the hints in their messages, and the one-line cause of a failure in Spark.
 
 Each message says what was wrong, what was given, and how to fix it. The name of an exception about the
 caller's arguments or environment ends in `Error`, as Python's own do. The name of an exception about a query

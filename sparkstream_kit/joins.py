@@ -1,4 +1,4 @@
-"""Joins of a stream with a table, and of two streams within a time bound; batch and streaming alike.
+"""Thin: joins of a stream with a table, and of two streams within a time bound; batch and streaming alike.
 
 The rules are those of the Structured Streaming guide, "Join Operations". `with_table` and `within` take two
 DataFrames and return one. `reloading` joins each batch with a table that changes while the stream runs.

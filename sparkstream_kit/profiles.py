@@ -1,4 +1,4 @@
-"""The profiles in `conf/`: settings in spark-defaults format, one file for each way of running.
+"""Start and run: the profiles in `conf/`, settings in spark-defaults format for each way of running.
 
 A profile is `local`, `test` or `cluster`, or a file of the user's. `session.get_session` applies one with
 `read_profile`, and `submit_properties` writes one as a properties file for spark-submit. Nothing here needs a

@@ -1,4 +1,4 @@
-"""What a run did, query by query, with the rows that came too late.
+"""Start and run: what a run did, query by query, with the rows that came too late.
 
 `run` adds up the progress of each batch in a `QuerySummary` and returns a `RunSummary` of all its queries.
 Printing either gives a report.

@@ -1,4 +1,4 @@
-"""`start`: one named streaming query, checked before Spark sees it; in a dry run it is only checked.
+"""Start and run: `start`, one named query, checked before Spark sees it; a dry run is the check alone.
 
 `start` checks the arguments, guards the checkpoint (`checkpoints.guard`), opens the sink, starts Spark's
 query and notes what `runs.run` needs to know about it later. Of this module only `start` is public; the

@@ -1,4 +1,4 @@
-"""`run`: wait for any number of queries, and end them well.
+"""Start and run: `run` waits for any number of queries, and ends them well.
 
 `run` is the only public function. It creates a `_Run`, which listens to the progress of its queries, waits
 until one of the limits ends the run, lets the batch in flight commit, and stops every query. A `_Watched`

@@ -1,4 +1,4 @@
-"""Build, compare, require and infer schemas; all of them are plain `StructType` objects.
+"""Thin: build, compare, require and infer schemas; all of them are plain `StructType` objects.
 
 `from_ddl`, `schema_of` and `from_dataclass` build a schema, `infer` reads one from sample files, and
 `to_code` writes one as Python source. `diff` lists the differences between two schemas; `require` refuses a

@@ -1,4 +1,4 @@
-"""`get_session`: a SparkSession with the settings of a profile, quiet, and with the driver's own Python.
+"""Start and run: `get_session`, a session with a profile's settings, quiet, with the driver's Python.
 
 `spark_session` is the same as a context manager, which also stops the session. A classic session is started
 here, with the help of `_spark.launch`; a session on Spark Connect comes from `server.attach`. If a session

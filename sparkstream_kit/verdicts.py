@@ -1,4 +1,4 @@
-"""What the batches of a query mean, in words: whether it keeps up, and what is wrong if not.
+"""Start and run: what a query's batches mean, in words: whether it keeps up, and what is wrong if not.
 
 `record` turns Spark's progress of a batch into a `Record`, and `verdicts` diagnoses a query from its last
 records. Both use nothing but Spark's progress, so they give the same result for a running query and for one

@@ -1,4 +1,4 @@
-"""Event time with checked arguments, for batch and streaming alike: windows, watermarks, the top rows.
+"""Thin: event time with checked arguments, batch and streaming alike: windows, watermarks, the top rows.
 
 The rules are those of the Structured Streaming guide, "Window Operations on Event Time". `tumbling`,
 `sliding` and `session` return a column to group by, `calendar` adds the day, week or month of a time zone,

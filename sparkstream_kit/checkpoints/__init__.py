@@ -1,4 +1,4 @@
-"""Checkpoints you can see into: `show`, `check`, `clone` and `rewind`.
+"""Start and run: checkpoints you can see into: `show`, `check`, `clone` and `rewind`.
 
 They work on local paths, without Spark. `show` reports what a checkpoint holds, `check` finds damaged and
 missing files, `clone` copies a checkpoint, and `rewind` makes an earlier batch the last committed one.

@@ -1,4 +1,4 @@
-"""Parse lines of text into typed good rows, and bad rows with a reason; nothing is dropped or changed.
+"""Thin: parse lines of text into typed good rows, and bad rows with a reason; nothing is dropped.
 
 `spark.readStream.csv` misses most bad rows: it does not parse columns that the query does not use, rounds
 decimals to the scale of the schema, and turns a value that does not parse into null. `spark.readStream.json`

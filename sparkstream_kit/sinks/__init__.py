@@ -1,4 +1,4 @@
-"""Sinks: each function returns a `Sink`, which configures a DataStreamWriter, with the kit or without it.
+"""Thin: sinks, each a `Sink` that configures a DataStreamWriter, with the kit or without it.
 
 start(frame, sinks.console(), name="totals", mode="complete")
 sinks.console()(frame.writeStream).start()

@@ -1,4 +1,4 @@
-"""The `Sink` type: how to write a query's rows, and what `start` must know to check the query first.
+"""Thin: the `Sink` type: how to write a query's rows, and what `start` must know to check the query first.
 
 Each function in `sparkstream_kit.sinks` returns a `Sink`. There are two kinds. A sink of Spark's own has
 `configure`, which sets a DataStreamWriter up. A sink that works batch by batch has only `open`, which returns

@@ -1,4 +1,4 @@
-"""Sinks that write each micro-batch with a Python function `write(batch_df, batch_id)`.
+"""Start and run: sinks that write each micro-batch with a Python function `write(batch_df, batch_id)`.
 
 `foreach_batch` calls a user's function, `snapshot` replaces a file, and `latest` replaces a temporary view.
 `fan_out` and `by_watermark` hand each batch to other sinks; `together` builds both. Users find all five in

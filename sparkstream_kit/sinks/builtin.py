@@ -1,4 +1,4 @@
-"""Spark's own sinks: console, memory, files and tables of the catalog.
+"""Thin: Spark's own sinks: console, memory, files and tables of the catalog.
 
 `console`, `memory`, `files` and `table` configure Spark's built-in sinks; users find them in
 `sparkstream_kit.sinks`. `cells`, `as_csv` and `as_json` turn a DataFrame into text without losing a value;

@@ -1,4 +1,4 @@
-"""Folders of one query with a directory for each batch: `batch_files`.
+"""Start and run: folders of one query with a directory for each batch: `batch_files`.
 
 A directory is renamed into place, so that any program can read it. The rules are those of a sink with a
 ledger (`sparkstream_kit.sinks.ledger`); the directories are the ledger.

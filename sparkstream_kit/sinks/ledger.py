@@ -1,4 +1,4 @@
-"""The rules of sinks with a ledger, which write each batch exactly once; independent of any target system.
+"""Start and run: the rules of sinks with a ledger, which write each batch exactly once into any system.
 
 Such a sink keeps a ledger beside its rows. For each query the ledger holds the last batch, by its number and
 its plan (which input the batch read), and is updated in the same transaction as the batch's rows, or after

@@ -1,4 +1,4 @@
-"""Streaming sources: each function takes `spark` first and returns a plain streaming DataFrame.
+"""Thin: streaming sources, functions that take `spark` first and return a plain streaming DataFrame.
 
 Sources that come with Spark (files, tables, a socket, generated rows) are in this package. Those of other
 systems (Delta, Kafka, Kinesis, posts over HTTP) are in `sparkstream_kit.connectors`. The module of a source

@@ -7,6 +7,8 @@ from collections import Counter
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
+from runpy import run_path
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, process
@@ -14,17 +16,6 @@ from conftest import ROOT, process
 import sparkstream_kit
 
 PACKAGE, TESTS = Path(sparkstream_kit.__file__).parent, ROOT / "tests"
-# Plain PySpark in and out. Beside these rooms: of `sinks` the type and Spark's own sinks.
-THIN = {
-    *("_arguments", "_columns", "_durations", "errors"),
-    *("joins", "quarantine", "schemas", "sources", "windows"),
-}
-THIN_SINKS = {"sparkstream_kit.sinks", "sparkstream_kit.sinks.base", "sparkstream_kit.sinks.builtin"}
-# What `start` and `run` do not need; all else is the core.
-EXTRAS = {
-    *("__main__", "_exits", "cli", "connectors", "display", "dstreams", "feeds", "jobflags"),
-    *("models", "monitoring", "operate", "_pins", "server", "state", "testing"),
-}
 # Where the core opens an extra, each when the caller asks for what lies behind it: a module and a room.
 DOORS = {
     ("sparkstream_kit.checkpoints", "operate"),
@@ -101,21 +92,19 @@ def imports():
     return {name: (imported(tree) | imported_by_name(tree)) - {name} for name, tree in trees().items()}
 
 
-def code_lines(path, node):
-    """Count the lines of a module or a function without docstrings, comments and blank lines."""
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    docs = {
-        number
-        for part in ast.walk(node)
-        if isinstance(part, documented) and ast.get_docstring(part, clean=False) is not None
-        for number in range(part.body[0].lineno, (part.body[0].end_lineno or 0) + 1)
-    }
-    lines = path.read_text("utf-8").split("\n")
-    first, last = getattr(node, "lineno", 1), getattr(node, "end_lineno", None) or len(lines)
-    return sum(
-        number not in docs and bool(text.strip()) and not text.lstrip().startswith("#")
-        for number, text in enumerate(lines[first - 1 : last], first)
-    )
+@cache
+def house():
+    """Return what scripts/architecture.py defines, which reads levels and counts lines."""
+    return SimpleNamespace(**run_path(str(ROOT / "scripts" / "architecture.py")))
+
+
+@cache
+def level(module):
+    return house().level_of(PATHS[module])
+
+
+def is_extra(module):
+    return level(module) == house().EXTRA
 
 
 def test_imports_run_in_no_circle():
@@ -135,13 +124,19 @@ def test_the_core_imports_no_extra():
         (importer, room(module))
         for importer, modules in imports().items()
         for module in modules
-        if room(importer) not in EXTRAS and room(module) in EXTRAS
+        if not is_extra(importer) and is_extra(module)
     }
     assert opened == DOORS, "a new door is a decision: enter it in DOORS, with docs/architecture.md"
 
 
 def is_thin(module):
-    return room(module) in THIN or module in THIN_SINKS
+    return level(module) == house().THIN
+
+
+def test_each_room_says_its_level():
+    rooms = {name: path for name, path in PATHS.items() if name.count(".") == 1}
+    assert [name for name, path in rooms.items() if house().said(path) is None] == []
+    assert {level(name) for name in PATHS} == {*house().LEVELS}
 
 
 def test_the_thin_level_stands_alone():
@@ -149,7 +144,8 @@ def test_the_thin_level_stands_alone():
         (importer, module)
         for importer, modules in imports().items()
         for module in modules
-        if is_thin(importer) and not is_thin(module) and room(module) not in {"_spark", "_files", *EXTRAS}
+        if is_thin(importer) and not is_thin(module) and not is_extra(module)
+        if room(module) not in {"_spark", "_files"}
     }
     assert opened == THIN_DOORS
 
@@ -196,7 +192,7 @@ def test_modules_and_functions_are_short():
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef):
                 kind = "module" if isinstance(node, ast.Module) else "function"
-                if (lines := code_lines(PATHS[name], node)) > MOST_LINES[kind]:
+                if (lines := house().code_lines(PATHS[name], node)) > MOST_LINES[kind]:
                     long[name, getattr(node, "name", "")] = lines
     assert long == {}, f"lines of code; {MOST_LINES} are allowed: split them"
 
@@ -204,14 +200,16 @@ def test_modules_and_functions_are_short():
 @pytest.mark.parametrize("what", ["thin", "core", "all", "tests"])
 def test_the_house_does_not_grow_by_accident(what):
     if what == "tests":  # each is forgotten when it is counted: to keep them all takes twice as long
-        count = sum(code_lines(path, ast.parse(path.read_text("utf-8"))) for path in TESTS.rglob("*.py"))
+        count = sum(
+            house().code_lines(path, ast.parse(path.read_text("utf-8"))) for path in TESTS.rglob("*.py")
+        )
     else:
-        kept = {"all": lambda _: True, "core": lambda name: room(name) not in EXTRAS, "thin": is_thin}[what]
+        kept = {"all": lambda _: True, "core": lambda name: not is_extra(name), "thin": is_thin}[what]
         names = filter(kept, PATHS)
-        count = sum(code_lines(PATHS[name], trees()[name]) for name in names)
+        count = sum(house().code_lines(PATHS[name], trees()[name]) for name in names)
     assert count <= MOST_LINES[what], (
         f"{what}: {count} lines of code, {MOST_LINES[what]} are allowed; delete some, or raise that "
-        "number here and in docs/architecture.md, and say why in the commit"
+        "number here, and say why in the commit"
     )
 
 
