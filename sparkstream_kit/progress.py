@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparkstream_kit._columns import OBSERVED, RULES
 from sparkstream_kit._durations import epoch_microseconds
 from sparkstream_kit._spark.batch import rows_set_aside
 from sparkstream_kit._spark.plan import analyzed_plan
-from sparkstream_kit._spark.queries import files, records_behind, seconds_behind, times_computed
+from sparkstream_kit._spark.queries import records_behind, seconds_behind, times_computed
 from sparkstream_kit.errors import count, printable
 
 if TYPE_CHECKING:
@@ -55,6 +55,19 @@ def _rows_late(progress: StreamingQueryProgress, *, rows_stay_one: bool) -> tupl
         else:
             rows += dropped
     return rows + (groups if rows_stay_one else min(groups, 1)), not groups
+
+
+class Batch(NamedTuple):
+    """A batch that has ended: Spark's progress of it, and what the kit has counted beside it.
+
+    Attributes:
+        progress: Spark's progress.
+        files: how many files in the query's folders no batch had read, and how many the query has read in
+            all of its batches; None if that is not known.
+    """
+
+    progress: StreamingQueryProgress
+    files: tuple[int, int] | None = None
 
 
 # The counts in the quarantine's observation of a batch, in their order.
@@ -162,7 +175,9 @@ class QuerySummary:
         """Return whether the summary has already counted a batch."""
         return self.last_batch is not None and progress.batchId <= self.last_batch
 
-    def with_batch(self, progress: StreamingQueryProgress) -> QuerySummary:
+    def with_batch(
+        self, progress: StreamingQueryProgress, files: tuple[int, int] | None = None
+    ) -> QuerySummary:
         """Return a summary with one more batch, or this one if it has already counted the batch."""
         if self.has(progress):
             return self
@@ -186,12 +201,11 @@ class QuerySummary:
         if ages := [age for source in progress.sources if (age := seconds_behind(source)) is not None]:
             counted["seconds_behind"] = max(ages)
         counted |= self._observed(progress)
-        return replace(self, **counted).waiting_in(progress)
+        return replace(self, **counted).waiting_in(files)
 
-    def waiting_in(self, progress: StreamingQueryProgress) -> QuerySummary:
-        """Return a summary with the number of waiting files from a progress; None if it was not counted."""
-        found = [counted[0] for source in progress.sources if (counted := files(source)) is not None]
-        return replace(self, files_waiting=sum(found) if found else None)
+    def waiting_in(self, files: tuple[int, int] | None) -> QuerySummary:
+        """Return a summary with the number of waiting files (see `Batch`)."""
+        return replace(self, files_waiting=files[0] if files else None)
 
     def _late(self, progress: StreamingQueryProgress) -> dict[str, Any]:
         """Return the attributes about late rows, with one more batch added."""

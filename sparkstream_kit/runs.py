@@ -31,7 +31,7 @@ from sparkstream_kit.checkpoints.guard import explained
 from sparkstream_kit.checkpoints.logs import Logs, local
 from sparkstream_kit.checkpoints.lost import Files
 from sparkstream_kit.errors import CheckpointDamaged, DryRun, InputUnavailable, InvalidInputError, QueryFailed
-from sparkstream_kit.progress import QuerySummary, RunSummary, rows_stay_one
+from sparkstream_kit.progress import Batch, QuerySummary, RunSummary, rows_stay_one
 from sparkstream_kit.queries import Planned
 from sparkstream_kit.verdicts import KEPT, Record, of_late, of_rules, record, verdicts
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
-    _OnBatch = Callable[[StreamingQueryProgress], None]
+    _OnBatch = Callable[[Batch], None]
 
 __all__ = ["run"]
 
@@ -108,9 +108,9 @@ class _Watched:
         recorded = last is None or last.numInputRows == 0 or (seen is not None and last.batchId <= seen)
         return not recorded or spark_queries.in_batch(self.query)
 
-    def with_waiting(self, progress: StreamingQueryProgress) -> StreamingQueryProgress:
-        """Return the progress of a batch; for a query that reads files, with its count of waiting files."""
-        return self._files_of(progress).counted(progress)
+    def batch(self, progress: StreamingQueryProgress) -> Batch:
+        """Return the progress of a batch with the count of the query's files."""
+        return Batch(progress, self._files_of(progress).counted(progress))
 
     def count_waiting(self) -> None:
         """Count the waiting files once more, at the end of the run."""
@@ -191,7 +191,7 @@ class _Run:
     Args:
         queries: the queries, of one session.
         inbox: where signals, limits, progress and ends are posted.
-        told: the functions to call with the progress of each batch.
+        told: the functions to call with each batch.
         idle: as for `run`.
         max_batches: as for `run`.
         keep: keeps the summary if a function of `told` raises.
@@ -357,9 +357,9 @@ class _Run:
         each = self._by_run_id[str(progress.runId)]
         if each.done.has(progress):
             return
-        progress = each.with_waiting(progress)
-        each.done = each.done.with_batch(progress)
-        each.records.append(record(progress))
+        batch = each.batch(progress)
+        each.done = each.done.with_batch(*batch)
+        each.records.append(record(*batch))
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
         if each.sockets is None:
@@ -367,7 +367,7 @@ class _Run:
         spark_queries.bring_printed(each.query)
         try:
             for tell in self._told:
-                tell(progress)
+                tell(batch)
         except BaseException as err:  # noqa: BLE001 - raised again, once there is a summary
             self._raised, self._told = err, []
             self._inbox.post("stop", "failure")
@@ -492,7 +492,7 @@ def run(
                 if summary_json is not None:
                     check_writable("the summary", summary_json)
                 drains = [_drain_of(query) for query in queries] if drain else []
-                told = [] if on_batch is None else [on_batch]
+                told = [] if on_batch is None else [lambda batch: on_batch(batch.progress)]
                 if {show, ui, record} != {None}:
                     from sparkstream_kit.monitoring import watching
 

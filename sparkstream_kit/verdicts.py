@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._durations import EPOCH, moment
-from sparkstream_kit._spark.queries import files, records_behind, times_computed
+from sparkstream_kit._spark.queries import records_behind, times_computed
 from sparkstream_kit.progress import QuerySummary, Verdict
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ class Record:
         return self.records_behind if self.files_waiting is None else self.files_waiting
 
 
-def record(progress: StreamingQueryProgress) -> Record:
+def record(progress: StreamingQueryProgress, files: tuple[int, int] | None = None) -> Record:
     """Extract the values that verdicts need from Spark's progress of a batch.
 
     Args:
-        progress: from `query.lastProgress`, `query.recentProgress` or a listener. Waiting files are known
-            only if the progress comes from `run` (in `on_batch`), because Spark does not count them.
+        progress: from `query.lastProgress`, `query.recentProgress`, a listener or `on_batch` of `run`.
+        files: how many files wait, and how many the query has read, if that is known: Spark counts neither.
 
     Examples:
         In a session::
@@ -90,7 +90,6 @@ def record(progress: StreamingQueryProgress) -> Record:
     """
     check(record, locals())
     watermark = moment(progress.eventTime.get("watermark"))
-    of_files = [each for source in progress.sources if (each := files(source)) is not None]
     behind = [number for source in progress.sources if (number := records_behind(source)) is not None]
     states = progress.stateOperators
     return Record(
@@ -98,12 +97,12 @@ def record(progress: StreamingQueryProgress) -> Record:
         at=datetime.fromisoformat(progress.timestamp),
         seconds=progress.durationMs.get("triggerExecution", 0) / 1000,
         rows=progress.numInputRows,
-        files_waiting=sum(each[0] for each in of_files) if of_files else None,
+        files_waiting=files[0] if files else None,
         state_rows=sum(state.numRowsTotal // times_computed(state) for state in states) if states else None,
         partitions=max(state.numShufflePartitions for state in states) if states else None,
         watermark=watermark if watermark and watermark > EPOCH else None,
         has_watermark=watermark is not None,
-        files=sum(each[1] for each in of_files) if of_files else None,
+        files=files[1] if files else None,
         records_behind=sum(behind) if behind else None,
     )
 

@@ -27,7 +27,7 @@ from pyspark.sql.streaming.query import StreamingQuery, StreamingQueryManager
 from sparkstream_kit._spark import batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from pyspark.sql.streaming.listener import SourceProgress, StateOperatorProgress
     from pyspark.streaming import StreamingContext
@@ -172,7 +172,6 @@ _WAIT_AGAIN = 1.0  # seconds until the next attempt after a wait has failed
 _listening = threading.Lock()  # one thread at a time adds or removes listeners
 _TABLES = ("memory", "view")  # kinds of targets that are tables: those of `sinks.memory` and `sinks.latest`
 _BEHIND = "avgOffsetsBehindLatest"  # a metric of Spark's Kafka source
-_FILES = ("filesWaiting", "filesRead")  # metrics that the kit adds to file sources; Spark has none for them
 _started: dict[str, Started] = {}  # by run id, until the query is garbage-collected
 # By run id. This reference keeps a running query's entry in `_started` although the caller may have dropped
 # the query: a caller that gets the query from Spark's list of active queries needs the entry, too.
@@ -286,28 +285,6 @@ def records_behind(source: SourceProgress) -> int | None:
         return None
     ends = ast.literal_eval(source.endOffset)  # before Spark 4.2 the text is a Python dict and not JSON
     return round(float(source.metrics[_BEHIND]) * sum(map(len, ends.values())))
-
-
-def with_files(
-    progress: StreamingQueryProgress, counted: Mapping[int, tuple[int, int]]
-) -> StreamingQueryProgress:
-    """Return a progress with the kit's metrics of files added to its file sources.
-
-    Args:
-        progress: of a batch.
-        counted: by the source's number: how many files wait, and how many have been read.
-    """
-    told = json.loads(progress.json)
-    for at, numbers in counted.items():
-        source = told["sources"][at]
-        source["metrics"] = (source.get("metrics") or {}) | dict(zip(_FILES, map(str, numbers), strict=True))
-    return StreamingQueryProgress.fromJson(told)
-
-
-def files(source: SourceProgress) -> tuple[int, int] | None:
-    """Return how many files of a source wait and how many have been read; None if they were not counted."""
-    metrics = source.metrics or {}
-    return None if _FILES[0] not in metrics else (int(metrics[_FILES[0]]), int(metrics[_FILES[1]]))
 
 
 def entry_at(offset: str | None) -> int:

@@ -22,7 +22,7 @@ from urllib.parse import unquote
 from sparkstream_kit import _files
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.place import locate, statuses
-from sparkstream_kit._spark.queries import checkpoint, entry_at, started, with_files
+from sparkstream_kit._spark.queries import checkpoint, entry_at, started
 from sparkstream_kit.checkpoints.logs import inputs_in, reading
 from sparkstream_kit.errors import InvalidInputError
 
@@ -105,7 +105,7 @@ class Files:
     def __init__(self, query: StreamingQuery, progress: StreamingQueryProgress) -> None:
         frame, root = started(query).frame, checkpoint(query)
         self._sources: dict[int, Source] = {}  # by their positions in Spark's progress
-        self._counted: dict[int, tuple[int, int]] = {}
+        self._counted: tuple[int, int] | None = None
         self._next = 0.0
         self._said: set[str] = set()
         if frame is not None and root is not None:
@@ -120,28 +120,27 @@ class Files:
         for source in self._sources.values():
             source.read(self._checkpoint)
 
-    def counted(self, progress: StreamingQueryProgress, *, now: bool = False) -> StreamingQueryProgress:
-        """Add the metrics `filesWaiting` and `filesRead` of each file source to the progress of a batch.
+    def counted(self, progress: StreamingQueryProgress, *, now: bool = False) -> tuple[int, int] | None:
+        """Return how many files wait after a batch, and how many have been read; None if it is not known.
 
         Args:
             progress: the progress of a batch. Files that later batches read count as waiting.
             now: count now, whatever it costs. Otherwise the numbers may be those of an earlier count, as
                 counting takes at most 1/50 of the time.
-
-        Returns:
-            The progress with the metrics; the progress unchanged if nothing could be counted.
         """
         begin = monotonic()
         if now or begin >= self._next:
             self._read_until(progress)
-            self._counted = {}
-            for at, source in self._sources.items():
+            found: list[tuple[int, int]] = []
+            for source in self._sources.values():
                 with suppress(OSError):  # do not count a folder that is gone or cannot be reached
-                    if found := source.count():
-                        self._counted[at] = found
+                    found += filter(None, [source.count()])
+            self._counted = (
+                (sum(waits for waits, _ in found), sum(read for _, read in found)) if found else None
+            )
             end = monotonic()
             self._next = end + _SHARE * (end - begin)
-        return with_files(progress, self._counted) if self._counted else progress
+        return self._counted
 
     def findings(self, progress: StreamingQueryProgress) -> list[str]:
         """Return a line for each danger (see `Source.findings`); of ignored entries, each kind only once.

@@ -22,12 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit.monitoring.board import live
+    from sparkstream_kit.progress import Batch
 
-    Told = Callable[[StreamingQueryProgress], None]
 
 __all__ = ["live"]
 
@@ -44,7 +43,7 @@ def watching(
     show: str | None = None,
     ui: int | None = None,
     record: str | Path | None = None,
-) -> Iterator[Told]:
+) -> Iterator[Callable[[Batch], None]]:
     """Open the views of a run that were asked for, and close them when the block ends.
 
     Args:
@@ -56,8 +55,8 @@ def watching(
         record: the file to which the run appends one line of JSON for each batch; None for no file.
 
     Yields:
-        A function to call with the progress of each batch. If a view fails on a batch, the function logs the
-        error and calls that view no more; the run continues.
+        A function to call with each batch. If a view fails on a batch, the function logs the error and calls
+        that view no more; the run continues.
 
     Raises:
         InvalidInputError: `show` is not one of the two names, the file cannot be written or holds something
@@ -69,7 +68,7 @@ def watching(
 
     board = Board()
     board.watch(queries)
-    told: list[Told] = [board.add]
+    told: list[Callable[..., None]] = [board.add]
     with ExitStack() as faces:
         if record is not None:
             told.append(faces.enter_context(recording(record, queries)))
@@ -86,10 +85,10 @@ def watching(
 
             faces.enter_context(notebook.shown(board, queries))
 
-        def tell(progress: StreamingQueryProgress) -> None:
+        def tell(batch: Batch) -> None:
             for each in list(told):
                 try:
-                    each(progress)
+                    each(*batch)
                 except Exception as err:  # noqa: BLE001 - said, and the run goes on
                     told.remove(each)
                     said = f"{type(err).__name__}: {err}"

@@ -187,9 +187,7 @@ _BEGIN = b'{"recording":'
 
 
 @contextmanager
-def recording(
-    path: str | Path, queries: Sequence[StreamingQuery]
-) -> Iterator[Callable[[StreamingQueryProgress], None]]:
+def recording(path: str | Path, queries: Sequence[StreamingQuery]) -> Iterator[Callable[..., None]]:
     """Append a recording of a run to a file; each line is written at once by a single write.
 
     The first line is written when the block begins, and the last line when the block ends.
@@ -199,7 +197,7 @@ def recording(
         queries: the queries of the run.
 
     Yields:
-        A function to call with the progress of each batch. It raises an OSError if the line cannot be
+        A function to call with each batch, as `batch_line`. It raises an OSError if the line cannot be
         written, as on a full disk.
 
     Raises:
@@ -217,7 +215,7 @@ def recording(
         with _in_one_line(path):
             add(_before(file.fileno(), path) + first_line(queries))
         try:
-            yield lambda progress: add(batch_line(progress))
+            yield lambda *batch: add(batch_line(*batch))
         finally:
             with suppress(OSError):  # a disk that is full now must not fail a run that ended well
                 add(end_line())
@@ -274,9 +272,9 @@ def first_line(queries: Iterable[StreamingQuery]) -> str:
     return _line({"recording": _FORM, "by": "sparkstream-kit", "at": _now(), "queries": told})
 
 
-def batch_line(progress: StreamingQueryProgress) -> str:
-    """Return the line of a batch: Spark's progress as JSON, with passwords removed from descriptions."""
-    told = json.loads(progress.json)
+def batch_line(progress: StreamingQueryProgress, files: tuple[int, int] | None = None) -> str:
+    """Return the line of a batch: Spark's progress as JSON, without its passwords, and its files."""
+    told = json.loads(progress.json) | {"files": files}
     for part in (*told.get("sources", []), told.get("sink", {})):
         if "description" in part:
             part["description"] = without_secrets(part["description"])
@@ -332,7 +330,8 @@ def follow(lines: Iterable[str], board: Board) -> None:
             elif "end" in told:
                 board.end()
             elif told:
-                board.add(StreamingQueryProgress.fromJson(told))
+                files = told.get("files")
+                board.add(StreamingQueryProgress.fromJson(told), files and (files[0], files[1]))
         except (AttributeError, KeyError, TypeError, ValueError) as err:
             if isinstance(err, InvalidInputError):
                 raise
@@ -454,7 +453,7 @@ class Board:
             self.ended = False
             self._tell()
 
-    def add(self, progress: StreamingQueryProgress) -> None:
+    def add(self, progress: StreamingQueryProgress, files: tuple[int, int] | None = None) -> None:
         """Add a batch by its progress; a query that the board does not know yet is added, too.
 
         A query that was started again, as `run(drain=True)` does for the last batch, counts as the same
@@ -465,7 +464,7 @@ class Board:
         with self._changed:
             if query_id not in self._queries:
                 self._queries[query_id] = Query(QuerySummary(progress.name or query_id, query_id))
-            if self._queries[query_id].add(progress):
+            if self._queries[query_id].add(progress, files):
                 self._tell()
 
     def end(self) -> None:
@@ -541,9 +540,9 @@ class Query:
         said.sort(key=lambda one: LEVELS.index(one.level))
         return Picture(summary.name, active, summary, batches, tuple(said), self.since)
 
-    def add(self, progress: StreamingQueryProgress) -> bool:
+    def add(self, progress: StreamingQueryProgress, files: tuple[int, int] | None) -> bool:
         """Add a batch, and return whether it is new; a batch that was counted before is not added again."""
-        before, self.summary = self.summary, self.summary.with_batch(progress)
+        before, self.summary = self.summary, self.summary.with_batch(progress, files)
         if self.summary is before:
             return False
         times, out = progress.durationMs, progress.sink.numOutputRows
@@ -551,7 +550,7 @@ class Query:
         memory = [each.memoryUsedBytes // times_computed(each) for each in progress.stateOperators]
         self.batches.append(
             Batch(
-                **vars(record(progress)),
+                **vars(record(progress, files)),
                 work=times.get("addBatch", 0) / 1000,
                 planning=sum(times.get(part, 0) for part in _PLANNING) / 1000,
                 log_writes=sum(times.get(part, 0) for part in _LOG_WRITES) / 1000,

@@ -1,5 +1,6 @@
 """What waits in the folders of a query: the count is held against what the next run reads."""
 
+import json
 import os
 import time
 from typing import Any
@@ -141,19 +142,16 @@ def test_a_file_that_is_too_old_for_spark_does_not_wait(spark, folder, tmp_path)
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["checkpoint", "temporary"])
-def test_each_batch_says_how_many_files_wait(spark, folder, tmp_path, kept):
+def test_a_recording_says_how_many_files_wait_after_each_batch(spark, folder, tmp_path, kept):
     feeds.drip([(f"{number}.txt", "a row\n") for number in range(15)], folder)
-    lines, told = sources.text(spark, folder, max_files_per_trigger=3), []
-
-    def on_batch(progress):
-        told.append({name: progress.sources[0].metrics[name] for name in ("filesWaiting", "filesRead")})
-
+    lines, record = sources.text(spark, folder, max_files_per_trigger=3), tmp_path / "record"
     query = start(lines, reading(), name="told", checkpoint=tmp_path / "ckpt" if kept else None)
-    found = run(query, max_batches=5, on_batch=on_batch).queries[0]
+    found = run(query, max_batches=5, record=record).queries[0]
+    told = [json.loads(line)["files"] for line in record.read_text().splitlines()[1:-1]]
     # The kit looks at each batch, unless the looks take more than a fiftieth of the time.
-    assert told[0] == {"filesWaiting": "12", "filesRead": "3"}
-    assert [int(each["filesRead"]) for each in told] == sorted(int(each["filesRead"]) for each in told)
-    assert all(int(each["filesRead"]) + int(each["filesWaiting"]) == 15 for each in told)
+    assert told[0] == [12, 3]
+    assert [read for _, read in told] == sorted(read for _, read in told)
+    assert all(waiting + read == 15 for waiting, read in told)
     assert found.files_waiting == 0
 
 

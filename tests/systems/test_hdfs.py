@@ -97,7 +97,7 @@ def test_a_checkpoint_on_hdfs_is_guarded(hdfs, launch, tmp_path):
     run_all = ("--available-now", "--checkpoint", place)
     one_file = ("--max-files-per-trigger", 1, "--record", tmp_path / "record")
     ended(launch.job(ONE_MACHINE, "sales_totals", sales.url, *run_all, *one_file))
-    assert '"filesWaiting"' in (tmp_path / "record").read_text()
+    assert '"files":[' in (tmp_path / "record").read_text()
     # Damage is named, with the way out.
     plan = "/look/checkpoint/offsets/2"
     hdfs.put(plan, hdfs.read(plan)[:40])
