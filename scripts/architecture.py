@@ -72,6 +72,7 @@ def _named(tree: ast.Module, package: Path) -> set[str]:
     if "attributes(__name__" not in ast.unparse(tree):
         return set()
     texts = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    texts |= {f"{package.name}.connectors" for _ in texts & {"sink", "source"}}  # `sinks` has each system's
     return {text.split(".")[1] for text in texts if text.startswith(f"{package.name}.")}
 
 

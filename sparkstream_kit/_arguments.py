@@ -8,7 +8,7 @@ its error for an unknown name, and `said` describes a value in a message.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 import os
 import re
@@ -21,23 +21,34 @@ from typing import Any
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, without_secrets
 
 
-def attributes(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], object]:
+def attributes(package: str, modules: Mapping[str, Sequence[str]], part: str = "") -> Callable[[str], Any]:
     """Return a `__getattr__` that imports a package's names on first use; `dir()` lists them, for completion.
 
     Args:
         package: the full name of the package.
         modules: for each module, by its full name, the package's names that it defines.
+        part: "source" or "sink": the package also has this function of each system in `connectors`, and gets
+            its `__all__` here, too.
     """
     homes = {name: module for module, names in modules.items() for name in names}
+    systems = "sparkstream_kit.connectors"
 
-    def __getattr__(name: str) -> object:  # noqa: N807 - what Python calls
-        if name not in homes:
-            raise missing(package, name, homes)
-        found = getattr(importlib.import_module(homes[name]), name)
+    def known() -> list[str]:
+        return [*homes, *(importlib.import_module(systems).names(part) if part else ())]
+
+    def __getattr__(name: str) -> Any:  # noqa: N807 - what Python calls
+        if name == "__all__" and part:
+            return sorted(known(), key=lambda each: (each.islower(), each))
+        if part and importlib.util.find_spec(f"{package}.{name}"):
+            raise missing(package, name)  # a module, which Python imports next
+        if name in homes:
+            found = getattr(importlib.import_module(homes[name]), name)
+        elif not part or (found := importlib.import_module(systems).call(part, name)) is None:
+            raise missing(package, name, known())
         setattr(sys.modules[package], name, found)  # so that Python does not call __getattr__ for it again
         return found
 
-    vars(sys.modules[package])["__dir__"] = lambda: sorted({*vars(sys.modules[package]), *homes})
+    vars(sys.modules[package])["__dir__"] = lambda: sorted({*vars(sys.modules[package]), *known()})
     return __getattr__
 
 

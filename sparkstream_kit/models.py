@@ -34,7 +34,7 @@ from sparkstream_kit._pins import first_kept, pinned, versions_in_use
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, hint, innermost_cause
-from sparkstream_kit.sinks.base import Part, Sink
+from sparkstream_kit.sinks.base import Part, Sink, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -559,7 +559,7 @@ def learner(
         after_rewind="learns from the model as it was before the replayed batch",
         advice="a row is to be learned once: use append",
         needs_checkpoint=True,
-        writes_to=(f"folder {os.path.realpath(folder)}",),
+        writes_to=(Target("folder", os.path.realpath(folder), os.path.realpath(folder)),),
         open=open_learner,
     )
 

@@ -10,11 +10,9 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import re
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
@@ -31,7 +29,7 @@ from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, pl
 from sparkstream_kit.checkpoints.guard import Query, guard
 from sparkstream_kit.checkpoints.logs import at_hand
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
-from sparkstream_kit.sinks.base import Opening, rewind_notes
+from sparkstream_kit.sinks.base import Opening, begun, rewind_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -87,8 +85,8 @@ def _planned(asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str
     with query.in_force(), guard(query, location, _of_systems, dry_run=True) as guarded:
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(query.frame)
-        elif sink.open is not None:
-            sink.open(query.frame, location, Opening(makes=False))
+        else:
+            begun(sink, query.frame, location, Opening(makes=False))
         plan.check_mode(query.frame, query.mode)
         says = [
             *begins,
@@ -104,7 +102,7 @@ def _sinks(sink: Sink) -> list[str]:
     """Return one line for each sink: where it writes, and its delivery promise."""
     if sink.parts:
         return [said for part in sink.parts for said in _sinks(part)]
-    to = f" to {', '.join(sink.writes_to)}" if sink.writes_to else ""
+    to = f" to {', '.join(map(str, sink.writes_to))}" if sink.writes_to else ""
     return [f"{sink.kind}{to}: {sink.promise}"]
 
 
@@ -127,9 +125,6 @@ def _progress(location: Place | None, logs: Logs | None) -> str:
         return f"{location} (out of reach from here)"
     return f"{location} ({'new' if logs.done < 0 else f'resumes after batch {logs.done}'})"
 
-
-# An entry of `Sink.writes_to` that names a path; the group is the path.
-_WRITTEN = re.compile(r"(?:folder |file |Delta table |table .* in sqlite[^:]*:///)(.*)", re.DOTALL)
 
 _log = logging.getLogger(__name__)
 
@@ -269,12 +264,12 @@ def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple
         raise InvalidInputError("start(): continues= needs a new checkpoint; give checkpoint='folder'")
 
     def check_sink(old: Place, makes: bool) -> None:
-        if sink.open is not None:  # the opening is not ended: only the real start may take a new epoch
-            sink.open(frame, old, Opening(makes=makes))
+        # The opening is not ended: only the real start may take a new epoch.
+        begun(sink, frame, old, Opening(makes=makes))
         plan.check_mode(frame, asked.query.mode)
 
     old = locate(frame.sparkSession, continues)
-    return evolve(asked.query, sink.writes_to, check_sink, place, old, dry_run=dry_run)
+    return evolve(asked.query, [*map(str, sink.writes_to)], check_sink, place, old, dry_run=dry_run)
 
 
 @contextmanager
@@ -304,13 +299,13 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
     frame, name, mode = asked.query.frame, asked.query.name, asked.query.mode
     sink, location, spark = asked.sink, asked.location, asked.query.spark
     columns = [list(each) for each in frame.dtypes]
-    writes = {"sinks": rewind_notes(sink), "targets": list(sink.writes_to), "columns": columns}
+    writes = {"sinks": rewind_notes(sink), "targets": [*map(str, sink.writes_to)], "columns": columns}
     with asked.query.in_force(), guard(asked.query, location, _of_systems, writes=writes) as guarded:
         if guarded.logs is not None:
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
         realtime = sink.realtime if "realTime" in trigger else None
         opening = Opening()
-        write = None if realtime or sink.open is None else sink.open(frame, location, opening)
+        write = None if realtime else begun(sink, frame, location, opening)
         writer = frame.writeStream if realtime is None else realtime(frame)
         writer = writer.queryName(name).outputMode(mode)
         if write is not None:
@@ -348,14 +343,11 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
     return query
 
 
-# The modules whose `question` guards a source of another system, by Spark's name of the source.
-_SYSTEMS = {"kafka": "sparkstream_kit.connectors.kafka.brokers"}
-
-
 def _of_systems(query: Query) -> list[Question]:
     """Return the checks of the systems that a query reads."""
-    kinds = dict.fromkeys(each.kind for each in query.inputs)
-    return [import_module(_SYSTEMS[kind]).question for kind in kinds if kind in _SYSTEMS]
+    from sparkstream_kit.connectors import questions
+
+    return questions({each.kind for each in query.inputs})
 
 
 def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: bool) -> dict[str, Any]:
@@ -429,8 +421,7 @@ def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None, trigger: M
 
 def _refuse_own_input(asked: _Asked) -> None:
     """Refuse a sink that writes into an input folder: the query would read its own output."""
-    found = (_WRITTEN.fullmatch(target) for target in asked.sink.writes_to)
-    written = {match[1]: _spelt(match[1]) for match in found if match}
+    written = {each.path: _spelt(each.path) for each in asked.sink.writes_to if each.path}
     inputs = asked.query.inputs if written else []
     for given in (each.path for each in inputs if each.path is not None):
         there = {_spelt(each) for each in [given, *_files.matching(given)]}

@@ -151,7 +151,7 @@ class Started(NamedTuple):
             query, or None if there is nothing to close.
         prints: whether the query passes its batches to a Python function, which may print.
         interval: seconds between batches as the trigger asks, or None if batches follow each other at once.
-        targets: what the sink writes to, such as "view totals", as in `Sink.writes_to`.
+        targets: what the sink writes to, as in `Sink.writes_to`.
         ends: whether the trigger ends the query, as `availableNow` does.
     """
 
@@ -161,7 +161,7 @@ class Started(NamedTuple):
     drain: Drain | None = None
     prints: bool = False
     interval: float | None = None
-    targets: tuple[str, ...] = ()
+    targets: tuple[Any, ...] = ()
     ends: bool = False
     logs: Any = None
 
@@ -230,8 +230,7 @@ def started(query: StreamingQuery) -> Started:
 
 def table(query: StreamingQuery) -> str | None:
     """Return the name of the view or in-memory table with a query's result; None for any other sink."""
-    targets = (each.partition(" ") for each in started(query).targets)
-    return next((name for kind, _, name in targets if kind in _TABLES), None)
+    return next((each.name for each in started(query).targets if each.kind in _TABLES), None)
 
 
 def bring_printed(query: StreamingQuery) -> None:

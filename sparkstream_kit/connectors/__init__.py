@@ -1,44 +1,103 @@
 """Extra: sources and sinks of other systems: each system has one module or folder.
 
-The core imports a module of this package when its source or sink is first used, such as `sinks.sql_table`. So
-a program needs only the packages of the systems that it uses.
+`sources.NAME` and `sinks.NAME` are the function NAME of the module `NAME` here; of a folder `NAME`, they are
+the function NAME of its `source` or `sink`. The module, or the folder's `__init__`, also has a `System` as
+`SYSTEM`: what the kit, its tests and its pages must know of the system. A module whose name begins with an
+underscore is no system.
 
-This file has the functions that several of these sinks share: `mode_for` turns the argument `how` into an
-output mode, `check_row_keys` and `other_driver` refuse a batch that cannot be written safely, and
-`import_arrow` imports the packages of Spark's `mapInArrow`.
+A module is imported when its function is first used, so that a program needs only the packages of the systems
+that it uses. `call` finds a function, and `systems` all systems. Several sinks share `mode_for`, which turns
+the argument `how` into an output mode, and `check_row_keys` and `other_driver`, which refuse a batch that
+cannot be written safely.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 
-__all__: list[str] = []
+__all__ = ["System", "call", "names", "systems"]
 
 _MODES = {"append": "append", "upsert": "update", "replace": "complete"}
 
 
-def import_arrow() -> None:
-    """Import the packages that Spark's `mapInArrow` needs, so that a missing one is noticed early.
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """What is known of another system beside its code; the module of each has one, as `SYSTEM`.
 
-    Spark itself imports them only in the first batch.
-
-    Raises:
-        ModuleNotFoundError: pandas or pyarrow is not installed.
+    Attributes:
+        source: the promise of its source; empty without one.
+        sink: the delivery promise of its sink; empty without one.
+        ways: the values of the sink's argument `how`; empty without that argument.
+        extra: the extra of the kit that installs its libraries; empty if it needs none.
+        libraries: the top-level packages of the extra that its modules import.
+        guard: the module of the folder whose `question` is asked before a query of the source goes on; empty
+            if there is nothing to ask.
     """
-    for needed in ("pandas", "pyarrow"):
-        import_module(needed)
+
+    source: str = ""
+    sink: str = ""
+    ways: tuple[str, ...] = ()
+    extra: str = ""
+    libraries: tuple[str, ...] = ()
+    guard: str = ""
+
+    def need(self, call: str) -> None:
+        """Import the libraries, so that a missing one is noticed now and not in the first batch.
+
+        Args:
+            call: the function that needs them, for the message.
+
+        Raises:
+            MissingExtraError: one is not installed.
+        """
+        try:
+            for name in self.libraries:
+                import_module(name)
+        except ModuleNotFoundError as err:
+            raise MissingExtraError(call, self.extra) from err
 
 
-def mode_for(
-    sink: str, target: str, how: str, keys: Sequence[str], ways: Sequence[str] = tuple(_MODES)
-) -> str:
+def systems() -> dict[str, System]:
+    """Return all systems, by the names of their functions."""
+    modules = (each.name for each in iter_modules(__path__) if each.name[0] != "_")
+    return {name: _module(name).SYSTEM for name in sorted(modules)}
+
+
+def names(part: str) -> list[str]:
+    """Return the names of the systems that have a "source" or a "sink"."""
+    return [name for name, system in systems().items() if getattr(system, part)]
+
+
+def call(part: str, name: str) -> Callable[..., Any] | None:
+    """Return the function of a system's "source" or "sink"; None if no system of this name has one."""
+    if name not in names(part):
+        return None
+    of_folder = f"{name}.{part}" if hasattr(_module(name), "__path__") else name
+    function: Callable[..., Any] = getattr(_module(of_folder), name)
+    function.__module__ = f"sparkstream_kit.{part}s"  # where users find it: messages name it so
+    return function
+
+
+def questions(kinds: Collection[str]) -> list[Any]:
+    """Return the questions to ask before a query goes on that reads these kinds of sources."""
+    guards = {name: system.guard for name, system in systems().items() if name in kinds}
+    return [_module(f"{name}.{guard}").question for name, guard in guards.items() if guard]
+
+
+def _module(name: str) -> Any:
+    return import_module(f"{__name__}.{name}")
+
+
+def mode_for(sink: str, target: str, how: str, keys: Sequence[str], ways: Sequence[str]) -> str:
     """Return the output mode that a sink needs for its argument `how`.
 
     Args:
@@ -46,7 +105,7 @@ def mode_for(
         target: the first argument of the sink as the user wrote it, for messages.
         how: "append", "upsert" or "replace".
         keys: the key columns of an upsert; empty for the other two.
-        ways: the values of `how` that the sink supports; by default all three.
+        ways: the values of `how` that the sink supports.
 
     Returns:
         "append" for "append", "update" for "upsert", "complete" for "replace".
@@ -56,12 +115,13 @@ def mode_for(
             no keys.
 
     Examples:
-        >>> mode_for("delta", "'out/totals'", "upsert", ["shop"])
+        >>> ways = ["append", "upsert"]
+        >>> mode_for("mongodb", "url, 'totals'", "upsert", ["shop"], ways)
         'update'
-        >>> mode_for("delta", "'out/totals'", "upsert", [])
+        >>> mode_for("mongodb", "url, 'totals'", "upsert", [], ways)
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: delta: how='upsert' and keys belong together: ...
+        sparkstream_kit.errors.InvalidInputError: mongodb: how='upsert' and keys belong together: ...
     """
     reject_unknown("way to write (how=)", [how], ways)
     if (how == "upsert") != bool(keys):
@@ -73,7 +133,7 @@ def mode_for(
 
 
 def check_row_keys(
-    where: str, keys: Sequence[str], batch_id: int, *, null: bool = False, twice: bool = False
+    where: object, keys: Sequence[str], batch_id: int, *, null: bool = False, twice: bool = False
 ) -> None:
     """Refuse a batch whose keys do not identify its rows.
 

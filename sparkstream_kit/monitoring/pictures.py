@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit.monitoring.board import Batch, Board, Picture
+    from sparkstream_kit.sinks.base import Target
 
     _Row = Sequence[str | None]
 
@@ -185,7 +186,7 @@ class Result:
 class Results:
     """Reads the results of a run's queries on demand, each at most every two seconds, and caches them."""
 
-    def __init__(self, places: Mapping[str, tuple[SparkSession, str]]) -> None:
+    def __init__(self, places: Mapping[str, tuple[SparkSession, Target]]) -> None:
         self._lock = threading.Lock()
         self._found: dict[str, Result] = {}
         # By query name: the number of batches, and the time, at the last read.
@@ -213,7 +214,9 @@ class Results:
             return self._found.get(name)
 
 
-def places(queries: Iterable[StreamingQuery], *, memory: bool = False) -> dict[str, tuple[SparkSession, str]]:
+def places(
+    queries: Iterable[StreamingQuery], *, memory: bool = False
+) -> dict[str, tuple[SparkSession, Target]]:
     """Find the views of `sinks.latest` to which queries write, by the name of the query.
 
     Args:
@@ -222,24 +225,23 @@ def places(queries: Iterable[StreamingQuery], *, memory: bool = False) -> dict[s
             job.
 
     Returns:
-        For each such query, the session that reads its result, and its place, such as "view totals".
+        For each such query, the session that reads its result, and its view or table.
     """
-    found: dict[str, tuple[SparkSession, str]] = {}
-    kinds = ("view ", "memory ") if memory else ("view ",)
+    found: dict[str, tuple[SparkSession, Target]] = {}
+    kinds = ("view", "memory") if memory else ("view",)
     for query in queries:
         known = started(query)
-        shown = [place for place in known.targets if place.startswith(kinds)]
+        shown = [place for place in known.targets if place.kind in kinds]
         if known.frame is not None and shown:
             found[query.name or query.id] = known.frame.sparkSession, shown[0]
     return found
 
 
-def _look(spark: SparkSession, place: str) -> Result:
+def _look(spark: SparkSession, place: Target) -> Result:
     """Read a result from its place; an error becomes the `problem` of the result."""
-    kind, _, name = place.partition(" ")
-    shown = printable(place.replace("memory ", "table ", 1))
+    shown = printable(f"{'table' if place.kind == 'memory' else place.kind} {place.name}")
     try:
-        columns, numeric, rows = _of_view(spark, name, newest=kind == "memory")
+        columns, numeric, rows = _of_view(spark, place.name, newest=place.kind == "memory")
     except Exception as err:  # noqa: BLE001 - shown in its place, and the run goes on
         return Result(shown, problem=printable(f"it cannot be read: {innermost_cause(err)}"))
     more, columns = len(rows) > _ROWS, list(map(printable, columns))

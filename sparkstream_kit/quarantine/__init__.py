@@ -32,7 +32,7 @@ from sparkstream_kit.quarantine.rows import (
 )
 
 if TYPE_CHECKING:
-    from sparkstream_kit.connectors.avro import parse_avro
+    from sparkstream_kit.connectors._avro import parse_avro
     from sparkstream_kit.quarantine.lines import parse_csv, parse_json, parse_log
 
 __all__ = [
@@ -54,7 +54,7 @@ __all__ = [
 __getattr__ = attributes(
     __name__,
     {
-        "sparkstream_kit.connectors.avro": ["parse_avro"],
+        "sparkstream_kit.connectors._avro": ["parse_avro"],
         "sparkstream_kit.quarantine.lines": ["parse_csv", "parse_json", "parse_log"],
     },
 )

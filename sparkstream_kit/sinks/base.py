@@ -2,21 +2,22 @@
 
 Each function in `sparkstream_kit.sinks` returns a `Sink`. There are two kinds. A sink of Spark's own has
 `configure`, which sets a DataStreamWriter up. A sink that works batch by batch has only `open`, which returns
-a function that `foreachBatch` calls with each micro-batch. `start` opens a sink with an `Opening`, which it
-shares with the sinks inside. `Part` and `Sink.taking` transform each batch before it is written. `exact` and
-`check_columns` say what a format of files can hold.
+a function that `foreachBatch` calls with each micro-batch. `start` opens a sink by `begun`, with an `Opening`
+that it shares with the sinks inside. `Part` and `Sink.taking` transform each batch before it is written.
+`exact` and `check_columns` say what a format of files can hold.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import holds
 from sparkstream_kit._spark.batch import hand_over
+from sparkstream_kit._spark.session import prints_here
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -31,6 +32,24 @@ if TYPE_CHECKING:
 
 MODES = ("append", "complete", "update")
 FILE_FORMATS = ("csv", "json", "orc", "parquet", "text")  # Spark's built-in file formats
+
+
+class Target(NamedTuple):
+    """What a sink writes to, such as a table; two targets that are equal are the same one.
+
+    Attributes:
+        kind: the word for it, such as "table" or "folder".
+        name: its name, with the database or server that has it.
+        path: its path, for a folder or file that a query could also read; empty for others.
+    """
+
+    kind: str
+    name: str
+    path: str = ""
+
+    def __str__(self) -> str:
+        """Return the target as messages name it."""
+        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +71,13 @@ class Sink:
         to_table: the catalog table to start the query on with `writer.toTable(…)`; None for other sinks.
         configure: for a sink of Spark's own, sets a DataStreamWriter up. It is left out of the repr, because
             options can hold passwords.
-        open: checks that the query can write to its target, and returns a function that takes a batch's
-            DataFrame and id and writes the batch. `open` is called with the query's DataFrame, its checkpoint
-            and an `Opening`; without `start`, the first two are the first batch and None. On Spark Connect
-            the returned function is pickled. For a sink of Spark's own, `open` only checks and returns None;
-            only the console on Spark Connect returns a function, which `start` then uses in place of
-            `configure`.
+        check: for a sink of Spark's own, checks that the query can write to its target. It is called with the
+            query's DataFrame and its checkpoint.
+        open: for a sink that works batch by batch, checks that the query can write to its target, and returns
+            a function that takes a batch's DataFrame and id and writes the batch. `open` is called with the
+            query's DataFrame, its checkpoint and an `Opening`; without `start`, the first two are the first
+            batch and None. On Spark Connect the returned function is pickled. A sink that has `configure`,
+            too, is opened only where Spark would print on another machine, as the console on Spark Connect.
         claim: for a sink of Spark's own that writes files, notes in their folder which query owns them. It is
             called with the session and the query's checkpoint once the query has started.
         realtime: returns the DataStreamWriter of a query with the trigger `realTime`, which cannot call a
@@ -71,11 +91,12 @@ class Sink:
     after_rewind: str = "gets the rows a second time"
     needs_checkpoint: bool = False
     advice: str = "choose another output mode or another sink"
-    writes_to: tuple[str, ...] = ()
+    writes_to: tuple[Target, ...] = ()
     query_name: str | None = None
     to_table: str | None = None
     configure: Callable[[DataStreamWriter], DataStreamWriter] | None = field(default=None, repr=False)
-    open: Callable[[DataFrame, Place | None, Opening], Write | None] | None = field(default=None, repr=False)
+    check: Callable[[DataFrame, Place | None], None] = field(default=lambda *_: None, repr=False)
+    open: Callable[[DataFrame, Place | None, Opening], Write] | None = field(default=None, repr=False)
     claim: Callable[[SparkSession, Place | None], None] = field(default=lambda *_: None, repr=False)
     realtime: Callable[[DataFrame], DataStreamWriter] | None = field(default=None, repr=False)
     parts: tuple[Sink, ...] = field(default=(), repr=False)
@@ -193,11 +214,26 @@ def opened(sink: Sink, frame: DataFrame, location: Place | None, opening: Openin
         InvalidInputError: the sink is Spark's own, or refuses the query.
     """
     own = Opening()
-    write = None if sink.open is None else sink.open(frame, location, opening or own)
+    write = begun(sink, frame, location, opening or own)
     if write is None:
         raise InvalidInputError(f"sink {sink.kind} writes no single batch; start a query of its own for it")
     own.end()
     return write
+
+
+def begun(sink: Sink, frame: DataFrame, location: Place | None, opening: Opening) -> Write | None:
+    """Check that a query can write to a sink, and return the function that writes its batches.
+
+    Returns:
+        The function; None if Spark writes the rows itself.
+
+    Raises:
+        InvalidInputError: the sink refuses the query.
+    """
+    sink.check(frame, location)
+    if sink.open is None or (sink.configure is not None and prints_here(frame.sparkSession)):
+        return None
+    return sink.open(frame, location, opening)
 
 
 def rewind_notes(sink: Sink) -> list[str]:

@@ -26,7 +26,7 @@ from sparkstream_kit._spark.place import refuse_elsewhere
 from sparkstream_kit.checkpoints.logs import numbered, plan_in
 from sparkstream_kit.errors import InvalidInputError, check_file
 from sparkstream_kit.sinks import builtin
-from sparkstream_kit.sinks.base import JSON, MODES, Sink, check_view, check_writes_batches, opened
+from sparkstream_kit.sinks.base import JSON, MODES, Sink, Target, check_view, check_writes_batches, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -110,7 +110,7 @@ def snapshot(path: str | Path) -> Sink:
         promise="the last batch's result, whole",
         after_rewind="writes the result of the replayed batch",
         advice="a snapshot replaces the whole result: use complete",
-        writes_to=(f"file {os.path.realpath(target)}",),
+        writes_to=(Target("file", os.path.realpath(target), os.path.realpath(target)),),
         open=open_file,
     )
 
@@ -166,7 +166,7 @@ def latest(table: str) -> Sink:
         promise="the last batch's result, whole",
         after_rewind="shows the result of the replayed batch",
         advice="the table is the whole result: use complete, or sinks.memory for append",
-        writes_to=(f"view {table.lower()}",),  # Spark ignores the case of view names
+        writes_to=(Target("view", table.lower()),),  # Spark ignores the case of view names
         open=open_view,
     )
 

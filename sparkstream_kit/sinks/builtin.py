@@ -18,8 +18,8 @@ from pyspark.sql import types as T
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import changed_inside, holds
 from sparkstream_kit._spark.place import locate, path_of_writer, reached, refuse_many_disks
-from sparkstream_kit._spark.session import prints_here
 from sparkstream_kit.errors import InvalidInputError, printable, reject_unknown
+from sparkstream_kit.sinks import base
 from sparkstream_kit.sinks.base import FILE_FORMATS, JSON, MODES, Sink, check_columns, check_view, exact
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def console(*, rows: int = 20, truncate: bool = False) -> Sink:
         promise="at least once",
         after_rewind="prints replayed batches again",
         configure=lambda writer: writer.format("console").options(numRows=rows, truncate=truncate),
-        open=lambda frame, *_: None if prints_here(frame.sparkSession) else here,
+        open=lambda *_: here,
     )
 
 
@@ -155,7 +155,7 @@ def memory(table: str) -> Sink:
         promise="none over a restart",
         advice="use sinks.foreach_batch for update mode",
         query_name=table,
-        writes_to=(f"memory {table}",),
+        writes_to=(base.Target("memory", table),),
         configure=lambda writer: writer.format("memory").queryName(table),
     )
 
@@ -197,7 +197,7 @@ def files(
     check(files, locals())
     reject_unknown("file format", [format], FILE_FORMATS)
 
-    def open_folder(frame: DataFrame, location: Place | None, _: object) -> None:
+    def check_folder(frame: DataFrame, location: Place | None) -> None:
         spark = frame.sparkSession
         check_columns("files", format, frame, partition_by)
         refuse_many_disks(spark, "files", str(path))
@@ -217,9 +217,9 @@ def files(
         after_rewind=_AFTER_REWIND,
         needs_checkpoint=True,
         advice="use append, or sinks.snapshot for a complete result",
-        writes_to=(f"folder {path}",),
+        writes_to=(base.Target("folder", str(path), str(path)),),
         configure=configure,
-        open=open_folder,
+        check=check_folder,
         claim=reached("files: folder", str(path))(
             lambda spark, checkpoint: _folders().claim(locate(spark, path), checkpoint)
         ),
@@ -260,7 +260,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
 
     of_files = format in FILE_FORMATS
 
-    def open_table(frame: DataFrame, location: Place | None, _: object) -> None:
+    def check_table(frame: DataFrame, location: Place | None) -> None:
         spark = frame.sparkSession
         check_columns(f"table {name}", format, frame, partition_by)
         if "path" in options:
@@ -282,11 +282,11 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         needs_checkpoint=True,
         advice="use append, or sinks.snapshot for a complete result",
         to_table=name,
-        writes_to=(f"table {name}",),
+        writes_to=(base.Target("table", name),),
         configure=lambda writer: (
             writer.format(format).options(**exact(format, options)).partitionBy(*partition_by)
         ),
-        open=open_table,
+        check=check_table,
         claim=claim_folder,
     )
 

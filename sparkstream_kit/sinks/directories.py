@@ -10,7 +10,8 @@ import os
 import shlex
 import uuid
 from contextlib import suppress
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +26,15 @@ from sparkstream_kit._spark.place import (
     refuse_many_disks,
 )
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink, check_columns, exact
+from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Target, check_columns, exact
 from sparkstream_kit.sinks.folders import OWNER, highest
-from sparkstream_kit.sinks.ledger import Epoch, Ledger, open_target, pass_over
+from sparkstream_kit.sinks.ledger import Epoch, Ledger, exactly_once, open_target, pass_over
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit.sinks.base import Opening
+    from sparkstream_kit.sinks.base import Opening, Sink
     from sparkstream_kit.sinks.ledger import Batch
 
 
@@ -90,7 +91,8 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         raise _without_rename(text)
     here = None if plain is None else Path(plain).absolute()
 
-    where = f"folder {text.rstrip('/') if here is None else os.path.realpath(here)}"
+    name = text.rstrip("/") if here is None else os.path.realpath(here)
+    where = Target("folder", name, name)
 
     def open_folder(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = frame.sparkSession
@@ -105,21 +107,10 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
             place = Here(text, here)
         if not place.renames_in_one_step:
             raise _without_rename(text)
-        write = partial(_write, place, (format, exact(format, options)), [])
-        take = partial(_take, place)
-        prepare = reached("batch_files: folder", text)(partial(_prepare, place))
-        return open_target(prepare, take, write, where, frame, location, opening)
+        target = _Folder(place, where, format, exact(format, options))
+        return open_target(target, frame, location, opening)
 
-    return Sink(
-        kind="batch_files",
-        modes=MODES,
-        promise="exactly once",
-        after_rewind="writes a replayed batch with the same rows once; it refuses others, and says which "
-        "directories to remove first; a folder restored from a backup of that moment goes on exactly once",
-        needs_checkpoint=True,
-        writes_to=(where,),
-        open=open_folder,
-    )
+    return exactly_once("batch_files", where, MODES, open_folder)
 
 
 def _without_rename(path: str) -> InvalidInputError:
@@ -129,17 +120,14 @@ def _without_rename(path: str) -> InvalidInputError:
     )
 
 
-class _Store:
-    """The ledger of `batch_files`: the directories themselves, and the file with their owner's query id.
+class _Ledger(Ledger):
+    """The ledger of `batch_files`: the directories themselves, and the file with their owner's query id."""
 
-    Attributes:
-        rules: the rules that decide whether a query and a batch may be written to this folder.
-    """
+    what, removes = "folder", True
 
     def __init__(self, there: Place) -> None:
+        super().__init__(f"folder {there.folder or there}", "append", take_over=None)
         self._there = there
-        where = f"folder {there.folder or there}"
-        self.rules = Ledger(self, where, where, "append", take_over=None, what="folder", removes=True)
 
     @cached_property
     def names(self) -> set[str]:
@@ -164,7 +152,8 @@ class _Store:
         return self._there.read(f"{_directory(self._last)}/{_PLAN}")
 
     def epoch(self, query_id: str) -> Epoch | None:  # noqa: ARG002 - one folder has one query
-        return _epoch(self._there)
+        newest = highest(self._there, _EPOCHS)
+        return None if newest < 0 else Epoch(newest, str(self._there.read(f"{_EPOCHS}/{newest}/driver")))
 
     def any_query(self) -> tuple[str, int] | None:
         return None if self._owner is None else (self._owner or "unknown", self._last)
@@ -186,83 +175,91 @@ def _directory(batch: int) -> str:
     return f"batch={batch:06}"
 
 
-def _prepare(
-    there: Place, _frame: DataFrame, query: str | None, following: int | None, makes: bool
-) -> str | None:
-    rules = _Store(there).rules
-    rules.check_owner(query)
-    if makes:
-        there.make()  # now, so that a second stream can start reading the folder before the first batch
-    return rules.plan_of(query, following)
+@dataclass(frozen=True)
+class _Folder:
+    """The folder that a query writes to, and how.
 
-
-def _epoch(there: Place) -> Epoch | None:
-    """Return the newest epoch of the folder's query; None if no epoch was taken yet."""
-    newest = highest(there, _EPOCHS)
-    return None if newest < 0 else Epoch(newest, str(there.read(f"{_EPOCHS}/{newest}/driver")))
-
-
-def _take(there: Place, _query: str, driver: str) -> None:
-    """Give the query its next epoch, and stop an older driver that is still writing.
-
-    Directories that the older driver has not renamed into place yet are removed under another name, so that
-    its rename fails.
-
-    Raises:
-        InvalidInputError: another driver has taken the same epoch at the same moment.
-    """
-    hidden, last = f"{_EPOCHS}/.{uuid.uuid4().hex}", max(highest(there, _EPOCHS), 0)
-    there.write(f"{hidden}/driver", driver)
-    try:
-        there.rename(hidden, f"{_EPOCHS}/{last + 1}")
-    except OSError as err:
-        raise InvalidInputError(f"folder {there}: another driver has started in the same moment") from err
-    there.remove(f"{_EPOCHS}/{last - 1}")  # keep the last one: another driver may be reading it just now
-    for name in there.names():
-        if name.startswith(".batch="):
-            gone = f".batch={uuid.uuid4().hex}"
-            with suppress(OSError):  # its driver has just renamed it into place: that batch counts
-                there.rename(name, gone)
-                there.remove(gone)
-
-
-def _write(there: Place, how: tuple[str, Any], done: list[int], batch: Batch, frame: DataFrame) -> None:
-    """Write a batch into a hidden directory, and rename that into place.
-
-    Args:
+    Attributes:
         there: the folder.
-        how: the format and the writer's options.
-        done: the last batch of this process and the epoch, empty before its first batch. The function updates
-            it. It saves listing the folder for every batch but the first.
-        batch: the batch.
-        frame: the batch's rows.
-
-    Raises:
-        InvalidInputError: the ledger's rules refuse the batch.
+        where: the folder, for messages.
+        format: the format of the files.
+        options: the options of Spark's writer.
+        done: the last batch of this process and the epoch; empty before its first batch. It saves listing the
+            folder for every batch but the first.
     """
-    target, store = _directory(batch.number), _Store(there)
-    # The target has a plan already if another driver has written this batch: then look at the whole folder.
-    if done[:1] != [batch.number - 1] or there.read(f"{target}/{_PLAN}") is not None:
-        there.make()
-        store.rules.check_owner(batch.query)
-        if store.rules.is_written(batch):
-            pass_over(frame, batch, f"folder {there.folder or there}")
-            return
-        if OWNER not in store.names:
-            there.write(OWNER, batch.query + "\n")
-        if _epoch(there) is None:
-            _take(there, batch.query, batch.driver)
-        done[:] = [batch.number - 1, highest(there, _EPOCHS)]
-        store.rules.check_epoch(batch)  # after the epoch was read: that number must not be a newer driver's
-    hidden = f".{target}.epoch={done[1]}"
-    try:
-        frame.write.format(how[0]).options(**how[1]).save(f"{there.uri}/{hidden}")
-        if batch.plan is not None:
-            there.write(f"{hidden}/{_PLAN}", batch.plan)
-        store.rules.check_epoch(batch)
-        there.rename(hidden, target)
-    except Exception:
-        # A newer driver has removed the hidden directory, which can fail in many ways: report that instead.
-        store.rules.check_epoch(batch)
-        raise
-    done[0] = batch.number
+
+    there: Place
+    where: Target
+    format: str
+    options: dict[str, Any]
+    done: list[int] = field(default_factory=list)
+
+    def prepare(self, _frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
+        """Check that a query may write to the folder, and create it if it is missing."""
+        with reached("batch_files: folder", self.there.text):
+            ledger = _Ledger(self.there)
+            ledger.check_owner(query)
+            if makes:
+                self.there.make()  # now, so that a second stream can read the folder before its first batch
+            return ledger.plan_of(query, following)
+
+    def take(self, _query: str, driver: str, _frame: DataFrame) -> None:
+        """Give the query its next epoch, and stop an older driver that is still writing.
+
+        Directories that the older driver has not renamed into place yet are removed under another name, so
+        that its rename fails.
+
+        Raises:
+            InvalidInputError: another driver has taken the same epoch at the same moment.
+        """
+        hidden, last = f"{_EPOCHS}/.{uuid.uuid4().hex}", max(highest(self.there, _EPOCHS), 0)
+        self.there.write(f"{hidden}/driver", driver)
+        try:
+            self.there.rename(hidden, f"{_EPOCHS}/{last + 1}")
+        except OSError as err:
+            raise InvalidInputError(
+                f"folder {self.there}: another driver has started in the same moment"
+            ) from err
+        # Keep the last one: another driver may be reading it just now.
+        self.there.remove(f"{_EPOCHS}/{last - 1}")
+        for name in self.there.names():
+            if name.startswith(".batch="):
+                gone = f".batch={uuid.uuid4().hex}"
+                with suppress(OSError):  # its driver has just renamed it into place: that batch counts
+                    self.there.rename(name, gone)
+                    self.there.remove(gone)
+
+    def write(self, batch: Batch, frame: DataFrame) -> None:
+        """Write a batch into a hidden directory, and rename that into place.
+
+        Raises:
+            InvalidInputError: the ledger's rules refuse the batch.
+        """
+        target, ledger = _directory(batch.number), _Ledger(self.there)
+        # The target has a plan already if another driver has written this batch: then look at the whole
+        # folder.
+        if self.done[:1] != [batch.number - 1] or self.there.read(f"{target}/{_PLAN}") is not None:
+            self.there.make()
+            ledger.check_owner(batch.query)
+            if ledger.is_written(batch):
+                pass_over(frame, batch, ledger.where)
+                return
+            if OWNER not in ledger.names:
+                self.there.write(OWNER, batch.query + "\n")
+            if ledger.epoch(batch.query) is None:
+                self.take(batch.query, batch.driver, frame)
+            self.done[:] = [batch.number - 1, highest(self.there, _EPOCHS)]
+            ledger.check_epoch(batch)  # after the epoch was read: that number must not be a newer driver's
+        hidden = f".{target}.epoch={self.done[1]}"
+        try:
+            frame.write.format(self.format).options(**self.options).save(f"{self.there.uri}/{hidden}")
+            if batch.plan is not None:
+                self.there.write(f"{hidden}/{_PLAN}", batch.plan)
+            ledger.check_epoch(batch)
+            self.there.rename(hidden, target)
+        except Exception:
+            # A newer driver has removed the hidden directory, which can fail in many ways: report that
+            # instead.
+            ledger.check_epoch(batch)
+            raise
+        self.done[0] = batch.number

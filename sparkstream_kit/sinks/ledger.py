@@ -2,9 +2,9 @@
 
 Such a sink keeps a ledger beside its rows. For each query the ledger holds the last batch, by its number and
 its plan (which input the batch read), and is updated in the same transaction as the batch's rows, or after
-them. Each target system implements `Store`, which reads the ledger. `Ledger` decides which batch may be
-written, skipped or must be refused. Every such sink opens with `open_target`. The sinks are `batch_files`,
-`delta`, `mongodb` and `sql_table`.
+them. Each target system has two classes: a `Ledger`, which reads the ledger and decides whether a batch is
+written, skipped or refused, and a `LedgerTarget`, which checks the target and writes. `exactly_once` makes
+the sink, and `open_target` opens it.
 
 Why the plan is kept: Spark identifies a batch by its number alone. If the checkpoint loses the plan of a
 batch, through a truncated file, a power cut or a restore from a backup, Spark plans a new batch of the same
@@ -43,6 +43,7 @@ from sparkstream_kit.checkpoints.drain import END
 from sparkstream_kit.checkpoints.logs import Input, Logs, at_hand, log_text, of_batch, versioned
 from sparkstream_kit.checkpoints.moved import Move, bases, renamed
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sinks.base import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
-    from sparkstream_kit.sinks.base import Opening
+    from sparkstream_kit.sinks.base import Opening, Target
 
     _Plan = dict[str, Any]
 
@@ -153,7 +154,7 @@ def put_back(
     batch: int,
     plan: str,
     folders: Mapping[str, str],
-    where: str,
+    where: Target,
     *,
     makes: bool,
 ) -> None:
@@ -274,8 +275,31 @@ def this_driver() -> str:
     return f"process {os.getpid()} on {socket.gethostname()} since {since}"
 
 
-class Store(Protocol):
-    """Read access to the ledger of one target; each target system implements it."""
+class Ledger(Protocol):
+    """What one target has of each query, and the rules: which query may write to it, and which batch.
+
+    Each target system has a subclass, which reads its own ledger.
+
+    Attributes:
+        where: the target and its database or server, for messages.
+        how: how the sink writes a batch: `append`, `upsert` or `replace`.
+        take_over: whether to write although another query has written to the target, or earlier batches are
+            missing; None for a sink that has no such argument.
+        name: the target alone, for messages, such as `table totals`.
+        what: the word for a target in its system: table, folder or collection.
+        removes: whether the sink itself removes the old rows of a batch that it writes again, so that the
+            user does not have to.
+    """
+
+    name: str
+    where: str
+    how: str
+    take_over: bool | None
+    what: str = "table"
+    removes: bool = False
+
+    def __init__(self, where: object, how: str, take_over: bool | None, name: str = "") -> None:
+        self.where, self.how, self.take_over, self.name = str(where), how, take_over, name or str(where)
 
     def last_batch(self, query_id: str | None) -> int | None:
         """Return the last batch that a query has written.
@@ -303,48 +327,23 @@ class Store(Protocol):
     def set_back(self, query_id: str, batch_id: int) -> str:
         """Return an instruction for the user that makes `batch_id` the query's last batch: `run UPDATE …`."""
 
-
-@dataclass(frozen=True)
-class Ledger:
-    """The rules for one target of a sink: which query may write to it, and which batch.
-
-    Attributes:
-        store: the target's ledger.
-        name: the target for messages, such as `table totals`.
-        where: the target and its database or server, for messages.
-        how: how the sink writes a batch: `append`, `upsert` or `replace`.
-        take_over: whether to write although another query has written to the target, or earlier batches are
-            missing; None for a sink that has no such argument.
-        what: the word for a target in its system: table, folder or collection.
-        removes: whether the sink itself removes the old rows of a batch that it writes again, so that the
-            user does not have to.
-    """
-
-    store: Store
-    name: str
-    where: str
-    how: str
-    take_over: bool | None
-    what: str = "table"
-    removes: bool = False
-
     def check_owner(self, query_id: str | None) -> None:
         """Refuse a target with rows that this query has not written, unless `take_over` allows it.
 
         Raises:
             InvalidInputError: another query has written to the target, or another program has.
         """
-        if self.take_over or self.store.last_batch(query_id) is not None:
+        if self.take_over or self.last_batch(query_id) is not None:
             return
         does = {"upsert": "overwrite and add to", "replace": "replace"}.get(self.how, "add to")
         accept = f"use another {self.what}, or "
         accept += "remove this one" if self.take_over is None else f"give take_over=True to {does} its rows"
-        if other := self.store.any_query():
+        if other := self.any_query():
             raise InvalidInputError(
                 f"{self.where} was written by another query ({other[0]}, up to its batch {other[1]}); start "
                 f"on that query's checkpoint, {accept}"
             )
-        if self.store.has_rows():
+        if self.has_rows():
             raise InvalidInputError(f"{self.where} has rows that no query of the kit has written; {accept}")
 
     def check_lost(self, query_id: str | None) -> None:
@@ -369,7 +368,7 @@ class Ledger:
         Raises:
             InvalidInputError: the query has since been started again, by another driver.
         """
-        epoch = self.store.epoch(batch.query)
+        epoch = self.epoch(batch.query)
         if epoch is not None and epoch.driver != batch.driver:
             raise InvalidInputError(
                 f"another driver has started to write to {self.where} ({epoch}); this one ends"
@@ -393,7 +392,7 @@ class Ledger:
             if batch.number > 0 and not self.take_over:
                 accept = "give take_over=True"
                 if self.take_over is None:
-                    accept = self.store.set_back(batch.query, batch.number - 1)
+                    accept = self.set_back(batch.query, batch.number - 1)
                 raise InvalidInputError(
                     f"got batch {batch.number}, but {self.where} holds none of this query's batches: it has "
                     f"written them elsewhere, or the {self.what} was put back from an older backup; start "
@@ -406,12 +405,12 @@ class Ledger:
                 f"got batch {batch.number}, but {self.where} holds this query's batches up to {last} only, "
                 "as after a restore from an older backup; to write the missing ones, run sparkstream "
                 f"checkpoint rewind {shlex.quote(batch.checkpoint)} --to {last}; to go on without their "
-                "rows, " + self.store.set_back(batch.query, batch.number - 1)
+                "rows, " + self.set_back(batch.query, batch.number - 1)
             )
         if batch.number < last:
             raise self._came_again(batch, last, f"{self.name} has all batches up to {last}")
         if batch.number == last:
-            kept = self.store.last_plan(batch.query)
+            kept = self.last_plan(batch.query)
             if kept and batch.plan and not same(kept, batch.plan):
                 raise self._other_rows(batch, kept)
         return batch.number == last
@@ -422,7 +421,7 @@ class Ledger:
         these = f"batches {batch.number} to {last}" if last > batch.number else f"batch {last}"
         return InvalidInputError(
             f"batch {batch.number} is replayed, but {but}: the checkpoint was rewound or restored; to write "
-            f"{these} again, {remove}{self.store.set_back(batch.query, batch.number - 1)}"
+            f"{these} again, {remove}{self.set_back(batch.query, batch.number - 1)}"
         )
 
     def _other_rows(self, batch: Batch, kept: str) -> InvalidInputError:
@@ -443,36 +442,55 @@ class Ledger:
         """
         if query_id is None or batch_id is None or self.how == "replace":
             return None
-        return self.store.last_plan(query_id) if self._last_whole(query_id) == batch_id else None
+        return self.last_plan(query_id) if self._last_whole(query_id) == batch_id else None
 
     def _last_whole(self, query_id: str | None) -> int | None:
         """Return the last batch that was written completely; None if there is none."""
-        last = self.store.last_batch(query_id)
+        last = self.last_batch(query_id)
         return None if last is None or last < 0 else last
 
 
-def open_target(
-    prepare: Callable[[DataFrame, str | None, int | None, bool], str | None],
-    take: Callable[[str, str], None],
-    write: Callable[[Batch, DataFrame], None],
-    where: str,
-    frame: DataFrame,
-    location: Place | None,
-    opening: Opening,
-) -> Write:
-    """Open a sink with a ledger; the sink's `Sink.open` calls it with functions for its target system.
+class LedgerTarget(Protocol):
+    """Where a sink with a ledger writes, and how; each target system has a class with these methods.
+
+    On Spark Connect it is pickled, and `write` runs in another process.
+    """
+
+    @property
+    def where(self) -> Target:
+        """The target."""
+
+    def prepare(self, frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
+        """Check the target when a query starts.
+
+        Args:
+            frame: the query's DataFrame.
+            query: the query's id; None if it was never started before.
+            following: the query's next batch; None to look up no plan.
+            makes: create what is missing; if False, as in a dry run, only check.
+
+        Returns:
+            The plan of the next batch, if the target already has that batch (`Ledger.plan_of`); else None.
+        """
+
+    def take(self, query: str, driver: str, frame: DataFrame) -> None:
+        """Give a query its next epoch, in one atomic step: no older driver can write from now on.
+
+        It is called after all sinks of the query are open. At the query's first start there is no id yet;
+        then its first batch takes the epoch, unless a second start does so before it.
+        """
+
+    def write(self, batch: Batch, frame: DataFrame) -> None:
+        """Write a batch of a query, or skip it if the target already has it."""
+
+
+def open_target(target: LedgerTarget, frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+    """Open a sink with a ledger, as its `Sink.open`.
 
     If the target has the query's next batch but the checkpoint has lost its plan, the plan is put back.
 
     Args:
-        prepare: checks the target when the query starts. It is called with the query's DataFrame, its id
-            (None before its first start), its next batch, and whether it may create what is missing. It
-            returns the `Ledger.plan_of` the next batch.
-        take: makes this the newest start of the query, in one atomic step. It is called after all sinks of
-            the query are open, with the query's id and `this_driver`. At the query's first start there is no
-            id yet; then its first batch takes the epoch, unless a second start does so before it.
-        write: writes a batch. It is called with the batch and its rows, on Spark Connect in another process.
-        where: the target, for messages.
+        target: the target.
         frame: the query's DataFrame, or its first batch if the query does not use `start`.
         location: the query's checkpoint; None without one.
         opening: the start that all sinks of the query share.
@@ -494,11 +512,11 @@ def open_target(
         query = id_in_checkpoint(location)
         folders = {name: str(path) for name, path in bases(frame.sparkSession, inputs_of(frame)).items()}
     following = None if location is None else max(location.entries("commits"), default=-1) + 1
-    plan = prepare(frame, query, following, opening.makes)
+    plan = target.prepare(frame, query, following, opening.makes)
     if plan is not None and location is not None and following is not None:
-        put_back(location, following, plan, folders, where, makes=opening.makes)
+        put_back(location, following, plan, folders, target.where, makes=opening.makes)
     if query is not None and known is None:
-        opening.at_last(partial(take, query, driver))
+        opening.at_last(partial(target.take, query, driver, frame))
 
     def write_batch(rows: DataFrame, number: int) -> None:
         there = location or checkpoint_of_batch(rows)
@@ -506,12 +524,42 @@ def open_target(
         if location is None or number not in plans:  # without `start` a writer can be started again
             plans.clear()
             plans[number] = plan_of(there, number, folders)
-        write(Batch(known or id_of_batch(rows, there), number, plans[number], checkpoint, driver), rows)
+        query_id = known or id_of_batch(rows, there)
+        target.write(Batch(query_id, number, plans[number], checkpoint, driver), rows)
 
     return write_batch
 
 
-def pass_over(rows: DataFrame, batch: Batch, where: str) -> None:
+def exactly_once(
+    kind: str,
+    where: Target,
+    modes: tuple[str, ...],
+    open_sink: Callable[[DataFrame, Place | None, Opening], Write],
+    advice: str = "use how='append' for append, 'upsert' with keys for update, 'replace' for complete",
+) -> Sink:
+    """Return a sink with a ledger, which writes each batch exactly once.
+
+    Args:
+        kind: the name of its function.
+        where: the target.
+        modes: the output modes that it supports.
+        open_sink: the `Sink.open`, which calls `open_target`.
+        advice: what to do instead in another mode.
+    """
+    return Sink(
+        kind=kind,
+        modes=modes,
+        promise="exactly once",
+        after_rewind="writes a replayed batch with the same rows once; it refuses others, and says how to "
+        "set the target back; a target restored from a backup of that moment goes on exactly once",
+        needs_checkpoint=modes != ("complete",),  # a result that is always whole has no row twice
+        advice=advice,
+        writes_to=(where,),
+        open=open_sink,
+    )
+
+
+def pass_over(rows: DataFrame, batch: Batch, where: object) -> None:
     """Read a batch that the target already has, and discard it: a stateful query fails if it is not read."""
     _log.info("batch %d is in %s already", batch.number, where)
     rows.write.format("noop").mode("append").save()

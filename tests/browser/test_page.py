@@ -17,6 +17,7 @@ from sparkstream_kit.monitoring import pictures
 from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.monitoring.page import Page, Server
 from sparkstream_kit.monitoring.pictures import Results
+from sparkstream_kit.sinks.base import Target
 
 OF_WINDOWS = [each for each in TOLD if each["name"] == "action_windows"]
 SCRIPT = "<script>document.title = 'taken over'</script><img src=x onerror=alert(1)>"
@@ -39,7 +40,7 @@ class Shown:
 
     def results(self, name):
         session: Any = None
-        return Results({name: (session, "view totals")})
+        return Results({name: (session, Target("view", "totals"))})
 
     def add(self, told, **changes):
         self.page.board.add(progress(told, **changes))

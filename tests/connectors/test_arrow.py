@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from sparkstream_kit._spark.session import in_force, scratch_folder
-from sparkstream_kit.connectors import arrow
+from sparkstream_kit.connectors import _arrow as arrow
 from sparkstream_kit.errors import KitError
 
 # One row a value; a missing one is null.

@@ -16,13 +16,15 @@ import pytest
 from conftest import environment, process, ran, refusal
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import functions as F
+from support import sink_contract
 from support.sink_streams import CASES, TOTALS, finish, forget_commit, refused, three_batches, totals
 
 from sparkstream_kit import _files, feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
-from sparkstream_kit.connectors import arrow
+from sparkstream_kit.connectors import _arrow as arrow
 from sparkstream_kit.connectors.delta import rust, writers
 from sparkstream_kit.errors import MissingExtraError, QueryFailed
+from sparkstream_kit.sinks.base import Target
 
 
 @pytest.fixture
@@ -197,8 +199,9 @@ def test_a_table_on_another_file_system_is_set_back_too(stream, out, tmp_path):
         "<configuration><property><name>fs.viewfs.mounttable.far.link./out</name>"
         f"<value>file://{out}</value></property></configuration>"
     )
-    far = SimpleNamespace(place="viewfs://far/out")
-    command = writers._Store(far, query, {writers.OWNERS: query}).set_back(query, 0)  # noqa: SLF001
+    far = SimpleNamespace(place="viewfs://far/out", properties=dict)
+    target = writers.Target(Target("Delta table", "t"), "append", (), merge_schema=False, take_over=False)
+    command = writers._Ledger(target, far, query).set_back(query, 0)  # noqa: SLF001
     done = process(
         [sys.executable, *shlex.split(command)[2:]], env=environment(HADOOP_CONF_DIR=str(tmp_path))
     )
@@ -311,7 +314,7 @@ def test_values_of_every_type_come_back(spark, folder, out, tmp_path):
 
 
 def test_two_queries_may_make_one_table_at_once(spark, stream, out, tmp_path):
-    target = writers.Target("t", "append", (), merge_schema=False, take_over=True)
+    target = writers.Target(Target("Delta table", "t"), "append", (), merge_schema=False, take_over=True)
     errors: list[Exception] = []
     together = threading.Barrier(4)
 
@@ -333,7 +336,7 @@ def test_two_queries_may_make_one_table_at_once(spark, stream, out, tmp_path):
 
 def test_a_query_that_comes_between_is_found(stream, out, tmp_path):
     # Both have looked at an empty table; who owns it is a commit that only one can make.
-    target = writers.Target("t", "append", (), merge_schema=False, take_over=False)
+    target = writers.Target(Target("Delta table", "t"), "append", (), merge_schema=False, take_over=False)
     writers.prepare(target, rust.RustTable(str(out)), stream.schema, None)
     one, two = rust.RustTable(str(out)), rust.RustTable(str(out))
     assert one.properties() == two.properties() == {}
@@ -401,7 +404,7 @@ def test_the_source_says_what_the_session_lacks(spark, tmp_path):
 
 
 def test_without_the_extra(stream, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sparkstream_kit.connectors.delta.rust", None)
+    monkeypatch.setitem(sys.modules, "deltalake", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[delta\]'"):
         finish(stream, sinks.delta(tmp_path / "t"), tmp_path / "ckpt")
 
@@ -409,5 +412,9 @@ def test_without_the_extra(stream, tmp_path, monkeypatch):
 def test_sparks_writer_and_the_source_need_no_delta_rs():
     code = "import sys; sys.modules['deltalake'] = None\n"
     code += "import sparkstream_kit.connectors.delta{} as m; print(m)"
-    for name in ("", ".sink", ".writers"):
+    for name in (".source", ".sink", ".writers"):
         ran(code.format(name))
+
+
+def test_its_manners_are_those_of_every_sink(spark, out, tmp_path):
+    sink_contract.manners("delta", spark, sinks.delta(out), tmp_path / "ckpt")

@@ -5,6 +5,7 @@ import re
 import sys
 import time
 import traceback
+from collections import defaultdict
 from decimal import Decimal
 from typing import Any
 
@@ -15,11 +16,12 @@ from bson.codec_options import CodecOptions
 from bson.datetime_ms import DatetimeMS
 from conftest import refusal
 from pyspark.sql import types as T
+from support import sink_contract
 
 from sparkstream_kit import sinks, start
 from sparkstream_kit.connectors.mongodb import collection
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
-from sparkstream_kit.sinks.ledger import Batch, Ledger
+from sparkstream_kit.sinks.ledger import Batch
 
 pytestmark = pytest.mark.usefixtures("spark")  # Spark reads DDL in its JVM
 
@@ -69,11 +71,11 @@ def test_the_password_is_in_no_text_of_the_sink():
     url = "mongodb+srv://kit:hush@cluster.example.org/?tlsCertificateKeyFilePassword=hush"
     for sink in (sinks.mongodb(URL, "t"), sinks.mongodb(url, "t", database="shop")):
         assert "hush" not in repr(sink)
-        assert sink.writes_to[0].endswith("/shop")
+        assert sink.writes_to[0].name.endswith("/shop")
 
 
 def test_without_pymongo_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sparkstream_kit.connectors.mongodb.collection", None)
+    monkeypatch.setitem(sys.modules, "pymongo", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[mongodb\]'"):
         sinks.mongodb(URL, "t")
 
@@ -206,18 +208,11 @@ def test_a_key_that_is_held_as_it_is_stays():
     assert [each["v"] for each in found] == [DatetimeMS(-1), DatetimeMS(1)]
 
 
-class Cut:
-    """A ledger whose query was cut off within its first batch."""
-
-    def last_batch(self, _):
-        return -1
-
-    def epoch(self, _):
-        return None
-
-
-def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing():
-    rules = Ledger(Cut(), "collection t", "collection t in db", "append", take_over=False)  # type: ignore[arg-type]
+def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing(monkeypatch):
+    # A ledger whose query was cut off within its first batch.
+    monkeypatch.setattr(collection._Ledger, "_queries", lambda _: {"q": {"batch": -1}})  # noqa: SLF001
+    target = collection.Target(collection.parse(URL, None, "t"), "t", "append", (), take_over=False)
+    rules = collection._Ledger(defaultdict(dict), target)  # type: ignore[arg-type] # noqa: SLF001
     rules.check_owner("q")
     rules.check_lost("q")
     assert not rules.is_written(Batch("q", 0))
@@ -270,3 +265,7 @@ def test_what_the_server_says_has_no_secret():
         "bad hu%40sh, hu@sh and AWS_SESSION_TOKEN:hidden (configured timeouts: 5)", address
     )
     assert said == "bad ***, *** and ***"
+
+
+def test_its_manners_are_those_of_every_sink(spark, tmp_path):
+    sink_contract.manners("mongodb", spark, sinks.mongodb(URL, "t"), tmp_path / "ckpt")

@@ -13,13 +13,13 @@ import sqlalchemy as sa
 from conftest import ran, refusal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from support import mariadb, postgresql
+from support import mariadb, postgresql, sink_contract
 from support.sink_streams import TOTALS, connected, finish, forget_commit, three_batches, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark.session import in_force
-from sparkstream_kit.connectors.sql import database
-from sparkstream_kit.connectors.sql import table as sql_tables
+from sparkstream_kit.connectors.sql_table import database
+from sparkstream_kit.connectors.sql_table import table as sql_tables
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, QueryFailed
 from sparkstream_kit.sinks.base import opened
 
@@ -718,8 +718,6 @@ def test_what_does_not_fit_together_is_said():
     [("sqlalchemy", "sql"), ("pyarrow", "sql"), ("pandas", "sql"), ("psycopg", "postgresql")],
 )
 def test_a_missing_library_is_named(monkeypatch, missing, extra):
-    for name in [name for name in sys.modules if name.startswith("sparkstream_kit.connectors.sql.")]:
-        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(MissingExtraError, match=rf"pip install 'sparkstream-kit\[{extra}\]'"):
         sinks.sql_table("postgresql://kit@host/db", "t")
@@ -856,3 +854,9 @@ def test_the_drivers_python_stays_small_whatever_the_batch(url, tmp_path):
     done = ran(MEMORY, url, tmp_path, 1_000_000)
     assert sql(url, "SELECT count(*), sum(shop) FROM many") == [(1_000_000, 499_500_000)]
     assert float(done.stdout) < 50
+
+
+def test_its_manners_are_those_of_every_sink(spark, tmp_path):
+    sink_contract.manners(
+        "sql_table", spark, sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t"), tmp_path / "ckpt"
+    )

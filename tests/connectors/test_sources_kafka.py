@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 from conftest import refusal
+from support import sink_contract
 from support.recorded import TOLD, progress
 
 from sparkstream_kit import sinks, sources
@@ -99,3 +100,7 @@ def test_a_sink_is_given_no_key_either_that_spark_would_show():
     assert "sinks.kafka(): Spark would show kafka.ssl.keystore.key in" in refusal(
         sinks.kafka, "localhost:9092", "sales", **{"kafka.ssl.keystore.key": "hush"}
     )
+
+
+def test_the_manners_of_its_sink_are_those_of_every_sink(spark, tmp_path):
+    sink_contract.manners("kafka", spark, sinks.kafka("localhost:1", "t"), tmp_path / "ckpt")

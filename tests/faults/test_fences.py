@@ -18,7 +18,7 @@ from faults.test_lost_plans import stream, stream_to  # noqa: F401 - fixtures
 from support import sink_contract
 
 from sparkstream_kit import sinks, start
-from sparkstream_kit.connectors.sql import table as sql_tables
+from sparkstream_kit.connectors.sql_table import table as sql_tables
 from sparkstream_kit.errors import InvalidInputError
 
 ROUNDS = int(os.environ.get("ROUNDS", "1"))  # of each sink
@@ -106,23 +106,6 @@ def wait_until_through(driver, target, sales):
         return target.committed(batch) and target.files_until(batch) == sales.files
 
     until(lambda: is_through() or not driver.running, lambda: driver.errors)
-
-
-def test_a_ledger_without_epochs_goes_on_and_has_them_from_the_next_start(stream_to):  # noqa: F811
-    totals = stream_to("sqlite append")
-    totals.land(2)
-    totals.go()
-    with sqlite3.connect(totals.folder / "t.db") as database:  # as the first versions made it
-        for column in ("epoch", "driver"):
-            database.execute(f"ALTER TABLE sparkstream_ledger DROP COLUMN {column}")
-    totals.land(2)
-    totals.go()
-    totals.check()
-    assert epochs(totals) == [(1,)]
-    totals.land(1)
-    totals.go()
-    totals.check()
-    assert epochs(totals) == [(2,)]
 
 
 def test_a_start_that_cannot_take_its_epoch_names_the_driver_that_holds_the_ledger(stream_to, monkeypatch):  # noqa: F811

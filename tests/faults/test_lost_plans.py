@@ -230,17 +230,3 @@ def test_a_dry_run_puts_nothing_back(stream_to):
     lock = stream.checkpoint / "sparkstream-kit" / "lock"
     after = {file: file.read_bytes() for file in stream.checkpoint.rglob("*") if file.is_file()}
     assert {**after, lock: b""} == {**before, lock: b""}
-
-
-def test_a_ledger_without_plans_goes_on_and_has_them_from_its_next_batch(stream_to, tmp_path):
-    stream = stream_to("sqlite append")
-    stream.land(2)
-    stream.go()
-    with sqlite3.connect(tmp_path / "t.db") as database:
-        database.execute("ALTER TABLE sparkstream_ledger DROP COLUMN plan")
-    stream.land(1)
-    stream.go()
-    stream.check()
-    with sqlite3.connect(tmp_path / "t.db") as database:
-        [[plan]] = database.execute("SELECT plan FROM sparkstream_ledger").fetchall()
-    assert plan

@@ -29,6 +29,7 @@ from sparkstream_kit.monitoring import watching
 from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.monitoring.page import served
 from sparkstream_kit.monitoring.pictures import Results, bars
+from sparkstream_kit.sinks.base import Target
 
 WEB = Path(sparkstream_kit.__file__).parent / "monitoring" / "web"
 SCRIPT = "<script>alert(1)</script>"
@@ -409,7 +410,7 @@ def test_the_rows_of_latest_cost_no_job(spark, folder):
     (folder / "1.txt").write_text("tea\nink\ntea\n")
     counted = spark.readStream.text(str(folder)).groupBy("value").count().orderBy("value")
     query = start(counted, sinks.latest("shown"), name="shown_q", mode="complete", availableNow=True)
-    results = Results({"shown_q": (spark, "view shown")})
+    results = Results({"shown_q": (spark, Target("view", "shown"))})
     run(query)
     with counting_jobs(spark) as jobs:
         found = results.of("shown_q", 1, last=True)
@@ -420,7 +421,7 @@ def test_the_rows_of_latest_cost_no_job(spark, folder):
 
 
 def test_a_result_that_cannot_be_read_says_why(spark):
-    found = Results({"q": (spark, "view gone")}).of("q", 1, last=False)
+    found = Results({"q": (spark, Target("view", "gone"))}).of("q", 1, last=False)
     assert found is not None
     assert "gone" in str(found.problem)
     assert str(found.problem).startswith("it cannot be read: ")

@@ -17,6 +17,7 @@ from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.monitoring import terminal as face
 from sparkstream_kit.monitoring.board import Board
+from sparkstream_kit.sinks.base import Target
 
 
 def ended():
@@ -85,7 +86,7 @@ def test_beneath_the_picture_are_the_bars_of_a_result(monkeypatch, terminal, spa
     spark.createDataFrame([("tea", 5), ("ink", 20)], "tag STRING, posts INT").createOrReplaceTempView("posts")
     board = ended()
     name = board.pictures()[0].name
-    monkeypatch.setattr(face, "places", lambda _: {name: (spark, "view posts")})
+    monkeypatch.setattr(face, "places", lambda _: {name: (spark, Target("view", "posts"))})
     lines = screen(terminal, 100, lambda stream: drawn(board, stream))
     assert [line.split()[0] for line in lines[-2:]] == ["ink", "tea"]
     assert [line.count("█") for line in lines[-2:]] == [68, 17]

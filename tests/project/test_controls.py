@@ -26,6 +26,7 @@ from sparkstream_kit.monitoring.board import Board, Query
 from sparkstream_kit.monitoring.pictures import Results, Sent
 from sparkstream_kit.progress import QuerySummary, RunSummary
 from sparkstream_kit.sinks import builtin
+from sparkstream_kit.sinks.base import Target
 from sparkstream_kit.verdicts import Verdict
 
 # The title of the terminal, its screen cleared (in two ways), a row forged, a line written over, and a text
@@ -51,7 +52,7 @@ def board():
 def results(monkeypatch):
     monkeypatch.setattr(pictures, "_of_view", lambda *_, **__: ([EVIL, "n"], [False, True], [(EVIL, "3")]))
     session: Any = None
-    return Results({EVIL: (session, f"view {EVIL}")})
+    return Results({EVIL: (session, Target("view", EVIL))})
 
 
 def lines_of_pictures():

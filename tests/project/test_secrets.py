@@ -196,10 +196,6 @@ def test_no_argument_of_the_library_is_repeated_with_its_password(spark, folder)
         lambda: get_session("x", conf={"spark.hadoop.fs.s3a.secret.key": "hush"}),
         lambda: get_session("x", conf={"spark.driver.memory": URL}),
         lambda: sinks.snapshot(URL),
-        lambda: sinks.sql_table(URL.replace("postgresql", "mysql"), "t"),
-        lambda: sinks.sql_table(URL, "t", how=URL),
-        lambda: sinks.mongodb(URL, "t"),
-        lambda: sinks.mongodb("mongodb://kit:hush@host/shop", URL, how=URL),
         lambda: start(frame, sinks.memory("m"), mode=URL, name="x"),
         lambda: start(frame, sinks.memory("m"), name="x", **{URL: True}),  # type: ignore[arg-type]
         lambda: schemas.from_ddl(URL),

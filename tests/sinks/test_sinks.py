@@ -287,21 +287,6 @@ def test_any_column_name_will_do(spark, folder, tmp_path):
         assert database.execute("SELECT * FROM t").fetchall() == [tuple(expected.values())]
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda path: sinks.sql_table(f"sqlite:///{path}/t.db", "t"),
-        lambda path: sinks.delta(path / "out"),
-        lambda _: sinks.mongodb("mongodb://localhost:1/shop", "t"),
-        lambda _: sinks.kafka("localhost:1", "t"),
-    ],
-    ids=["sql_table", "delta", "mongodb", "kafka"],
-)
-def test_two_columns_of_one_name_are_one_line_at_the_start(stream, tmp_path, make):
-    with pytest.raises(InvalidInputError, match=r"^[^\n]*column k appears twice[^\n]*; rename[^\n]* one$"):
-        start(stream.select("k", "k"), make(tmp_path), name="q", checkpoint=tmp_path / "ckpt")
-
-
 @pytest.mark.slow
 def test_batches_without_rows_are_no_gap(spark, folder, tmp_path):
     hours = [f"2024-01-01T{hour:02}:00:00\n" for hour in (0, 1, 2, 9)]

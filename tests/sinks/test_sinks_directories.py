@@ -17,6 +17,7 @@ from sparkstream_kit._spark import place
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks import directories, ledger
+from sparkstream_kit.sinks.base import Target
 from sparkstream_kit.sinks.ledger import Batch
 
 
@@ -83,10 +84,12 @@ def test_an_older_driver_in_the_middle_of_a_batch_puts_nothing_in_place(stream, 
     out = tmp_path / "out"
     finish(stream, sinks.batch_files(out, format="json"), tmp_path / "ckpt")
     here, query = place.locate(stream.sparkSession, out), (out / "_sparkstream_query").read_text().strip()
-    batch = Batch(query, 3, driver=getattr(directories._epoch(here), "driver"))  # noqa: B009, SLF001 - there is one
-    directories._take(here, query, "the newer one")  # noqa: SLF001
+    batch = Batch(query, 3, driver=(out / "_sparkstream_epochs" / "1" / "driver").read_text())
+    target = directories._Folder(here, Target("folder", str(out)), "json", {}, [2, 1])  # noqa: SLF001
+    rows = stream.sparkSession.range(1)
+    target.take(query, "the newer one", rows)
     with pytest.raises(InvalidInputError, match=r"another driver has started .* \(epoch 2, the newer one\)"):
-        directories._write(here, ("json", {}), [2, 1], batch, stream.sparkSession.range(1))  # noqa: SLF001
+        target.write(batch, rows)
     assert not (out / "batch=000003").exists()
 
 
@@ -98,8 +101,8 @@ def test_a_batch_that_another_driver_has_written_meanwhile_is_passed_over(stream
     plan = (out / "batch=000002" / "_sparkstream_plan").read_text()
     wrote = stream.sparkSession.createDataFrame([(9,)], "n INT")
     here = place.locate(stream.sparkSession, out)
-    batch = Batch(query, 2, plan, driver=getattr(directories._epoch(here), "driver"))  # noqa: B009, SLF001 - there is one
-    directories._write(here, ("json", {}), [1, 1], batch, wrote)  # noqa: SLF001
+    batch = Batch(query, 2, plan, driver=(out / "_sparkstream_epochs" / "1" / "driver").read_text())
+    directories._Folder(here, Target("folder", str(out)), "json", {}, [1, 1]).write(batch, wrote)  # noqa: SLF001
     assert plain_read(out) == [1, 2, 3, 4, 5, 6]
 
 

@@ -11,7 +11,7 @@ from support.sink_streams import finish, forget_commit
 
 from sparkstream_kit import feeds, sinks, sources
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks.base import Opening
+from sparkstream_kit.sinks.base import Opening, begun
 
 
 @pytest.fixture
@@ -209,18 +209,14 @@ def test_a_local_path_that_each_node_has_for_itself_is_refused(spark, stream, tm
     with monkeypatch.context() as pretended:
         pretend_master(spark, pretended, "spark://host:7077")
         for path in (f"{tmp_path}/out", "out"):
-            opened = sink(path).open
-            assert opened is not None
             with pytest.raises(
                 InvalidInputError,
                 match=f"{path} is a local path, but the master is spark://host:7077, whose nodes would .*, "
                 rf"if they share this folder, file:///.*out$",
             ):
-                opened(stream, None, Opening())
+                begun(sink(path), stream, None, Opening())
             assert not (tmp_path / "out").exists()
-        opened = sink(f"file://{tmp_path}/out").open
-        assert opened is not None
-        opened(stream, None, Opening())  # the nodes share it
+        begun(sink(f"file://{tmp_path}/out"), stream, None, Opening())  # the nodes share it
 
 
 LINES = {

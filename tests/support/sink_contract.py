@@ -18,7 +18,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from sparkstream_kit import run, sources, start
+from sparkstream_kit import connectors, run, sources, start
 from sparkstream_kit._spark.place import id_in_checkpoint, locate
 from sparkstream_kit.checkpoints import clone, rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -135,6 +135,17 @@ class Stream:
     def last(self):
         """The last batch that is planned."""
         return max(int(file.name) for file in (self.checkpoint / "offsets").glob("[0-9]*"))
+
+
+def manners(name, spark, sink, checkpoint):
+    """See that a sink of another system does at its start what each of them does; no server is asked."""
+    assert (sink.kind, sink.promise) == (name, connectors.systems()[name].sink)
+    twice = spark.readStream.format("rate").load().select("value", "value")
+    how: dict[str, Any] = {"name": "q", "mode": sink.modes[0], "checkpoint": checkpoint}
+    with pytest.raises(
+        InvalidInputError, match=r"^[^\n]*column value appears twice[^\n]*; rename[^\n]* one$"
+    ):
+        start(twice, sink, **how)
 
 
 def remove(file):

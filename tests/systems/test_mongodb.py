@@ -124,7 +124,7 @@ def test_what_an_older_driver_has_still_on_its_way_changes_nothing(shop, url, ho
     address = collection.parse(url, None, "t")
     target = collection.Target(address, "t", how, tuple(more.get("keys", ())), take_over=False)
     with collection.connected(address) as database:
-        store = collection._Store(database, target)  # noqa: SLF001 - two drivers, step by step
+        store = collection._Ledger(database, target)  # noqa: SLF001 - two drivers, step by step
         batch = Batch("q", 0, "plan", driver="the same")
         older = collection._Writer(target, store, batch)  # noqa: SLF001
         newer = collection._Writer(target, store, batch)  # noqa: SLF001
@@ -163,7 +163,7 @@ def test_of_two_queries_that_begin_in_one_moment_one_is_refused(shop, url):
             together = threading.Barrier(2)
 
             def begin(query, target=target, together=together):
-                store = collection._Store(database, target)  # noqa: SLF001
+                store = collection._Ledger(database, target)  # noqa: SLF001
                 store.check(query)
                 together.wait(60)
                 try:
@@ -264,7 +264,7 @@ def test_a_collection_that_was_dropped_after_a_first_batch_was_cut_off_is_made_a
         raise ValueError("cut off")
 
     with monkeypatch.context() as patch:
-        patch.setattr(collection._Store, "finish", cut_off)  # noqa: SLF001 - cut off within a batch
+        patch.setattr(collection._Ledger, "finish", cut_off)  # noqa: SLF001 - cut off within a batch
         with pytest.raises(QueryFailed, match="cut off"):
             finish(stream, sinks.mongodb(url, "t"), tmp_path / "ckpt")
     assert [each["batch"] for each in ledger(shop).values()] == [-1]

@@ -20,13 +20,13 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from pyspark.sql import types as T
 
 from sparkstream_kit._columns import quoted
-from sparkstream_kit.connectors import arrow, check_row_keys
+from sparkstream_kit.connectors import _arrow, check_row_keys
 from sparkstream_kit.connectors.delta.writers import (
     HISTORY,
-    Commit,
     ConflictError,
     Target,
     application,
+    metadata,
     nullable,
 )
 from sparkstream_kit.errors import InvalidInputError, KitError
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyspark.sql import DataFrame
+
+    from sparkstream_kit.sinks.ledger import Batch
 
 
 _LOG = "_delta_log"
@@ -140,7 +142,7 @@ class RustTable:
         with _in_one_line(self.place):
             self._loaded().alter.set_table_properties(properties, raise_if_not_exists=False)
 
-    def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
+    def write(self, batch: DataFrame, target: Target, which: Batch) -> None:
         """Write a batch in one commit, even if the batch has no rows.
 
         Raises:
@@ -148,15 +150,15 @@ class RustTable:
             ConflictError: another writer has committed at the same moment.
             KitError: delta-rs reported an error, or the table was removed.
         """
-        table, properties = self._loaded(), _properties(commit)
+        table, properties = self._loaded(), _properties(which)
         schema = Schema.from_json(nullable(batch.schema))
         with (
-            arrow.kept(batch) as parts,
+            _arrow.kept(batch) as parts,
             _gathered(parts, pa.schema(schema)) as rows,
             _in_one_line(self.place),
         ):
             if target.how == "upsert" and rows.num_rows:
-                _check_rust_keys(rows, target, commit)
+                _check_rust_keys(rows, target, which)
                 _merge(table, rows, target, properties)
             elif target.how == "replace":
                 _write(table, rows, "overwrite", properties)
@@ -172,10 +174,10 @@ class RustTable:
         return table
 
 
-def _properties(commit: Commit) -> CommitProperties:
+def _properties(which: Batch) -> CommitProperties:
     return CommitProperties(
-        custom_metadata={"userMetadata": commit.metadata},
-        app_transactions=[Transaction(application(commit.query), commit.batch)],
+        custom_metadata={"userMetadata": metadata(which)},
+        app_transactions=[Transaction(application(which.query), which.number)],
     )
 
 
@@ -209,12 +211,12 @@ def _write(
     write_deltalake(table, rows, mode=mode, schema_mode="merge", commit_properties=properties)
 
 
-def _check_rust_keys(rows: pa.Table, target: Target, commit: Commit) -> None:
+def _check_rust_keys(rows: pa.Table, target: Target, which: Batch) -> None:
     keys = rows.select(list(target.keys))
     null = any(column.null_count for column in keys.columns)
     counted = keys.group_by(keys.column_names).aggregate([([], "count_all")])["count_all"]
     twice = pc.max(counted).as_py() > 1
-    check_row_keys(target.where, target.keys, commit.batch, null=null, twice=twice)
+    check_row_keys(target.where, target.keys, which.number, null=null, twice=twice)
 
 
 def _merge(table: DeltaTable, rows: pa.Table, target: Target, properties: CommitProperties) -> None:

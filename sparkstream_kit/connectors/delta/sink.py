@@ -1,22 +1,22 @@
 """The public function `sinks.delta`: chooses the writer for a session, and writes each batch once.
 
 `delta` returns the `Sink`. When a query starts, the session decides which writer is used: Delta's own for
-Spark (`writers.SparkTable`) or delta-rs (`rust.RustTable`). `_Writer` then writes the batches of one query.
+Spark (`writers.SparkTable`) or delta-rs (`rust.RustTable`). `_Target` then writes the batches of one query.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.place import Here, Place, locate, refuse_elsewhere, refuse_many_disks
 from sparkstream_kit._spark.session import shares_settings
-from sparkstream_kit.connectors import import_arrow, mode_for
-from sparkstream_kit.connectors.delta import writers
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
-from sparkstream_kit.sinks.base import Sink
-from sparkstream_kit.sinks.ledger import open_target, pass_over
+from sparkstream_kit.connectors import mode_for
+from sparkstream_kit.connectors.delta import SYSTEM, writers
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.sinks.base import Target
+from sparkstream_kit.sinks.ledger import exactly_once, open_target, pass_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit._spark.batch import Write
-    from sparkstream_kit.sinks.base import Opening
+    from sparkstream_kit.sinks.base import Opening, Sink
     from sparkstream_kit.sinks.ledger import Batch
 
 
@@ -113,7 +113,7 @@ def delta(
         sparkstream_kit.errors.InvalidInputError: delta: how='upsert' and keys belong together: ...
     """
     check(delta, locals())
-    mode = mode_for("delta", "'out/totals'", how, keys)
+    mode = mode_for("delta", "'out/totals'", how, keys, SYSTEM.ways)
     reject_unknown("writer", [writer], _WRITERS)
     if (path is None) == (table is None):
         raise InvalidInputError(
@@ -121,30 +121,16 @@ def delta(
         )
     if table is not None and writer == "delta-rs":
         raise InvalidInputError("delta: delta-rs knows no catalog; give the table's path, or writer='spark'")
-    target = writers.Target(f"Delta table {path or table}", how, tuple(keys), merge_schema, take_over)
+    where = Target("Delta table", str(path or table), str(path or ""))
 
     def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = frame.sparkSession
         by_spark = _is_sparks(spark, writer, how)
         place = _place(spark, None if path is None else str(path), table, by_spark=by_spark)
-        batches = _Writer(target, place, table, by_spark=by_spark)
-        take = partial(batches.take, spark)
-        return open_target(batches.prepare, take, batches.write, target.where, frame, location, opening)
+        target = _Target(where, how, tuple(keys), merge_schema, take_over, place, table, by_spark)
+        return open_target(target, frame, location, opening)
 
-    return Sink(
-        kind="delta",
-        modes=(mode,),
-        promise="exactly once",
-        after_rewind="writes a replayed batch with the same rows once; it refuses others, and says how to "
-        "set the table back; a table restored from a backup of that moment goes on exactly once",
-        needs_checkpoint=how != "replace",
-        advice="use how='append' for append, 'upsert' with keys for update, 'replace' for complete",
-        writes_to=(target.where,),
-        open=open_table,
-    )
-
-
-delta.__module__ = "sparkstream_kit.sinks"  # where users find it: messages name it so
+    return exactly_once("delta", where, (mode,), open_table)
 
 
 def _is_sparks(spark: SparkSession, writer: str, how: str) -> bool:
@@ -213,31 +199,29 @@ def _tried(change: Callable[[], None]) -> None:
             return
 
 
-class _Writer:
-    """Writes the batches of one query; on Spark Connect it is pickled before the first batch.
+@dataclass
+class _Target(writers.Target):
+    """Where the batches of one query go; on Spark Connect it is pickled before the first batch.
 
-    Args:
-        target: what the user asked for in `sinks.delta`.
+    Attributes:
         place: the table's folder; None for a table of the catalog.
         name: the name of the table in the catalog; None for a table given by its path.
         by_spark: whether to use Delta's writer for Spark; else delta-rs is used.
+        table: the table, opened with the first batch, after the pickling.
     """
 
-    def __init__(
-        self, target: writers.Target, place: Place | None, name: str | None, *, by_spark: bool
-    ) -> None:
-        self._target, self._place, self._name, self._by_spark = target, place, name, by_spark
-        self._table: writers.Table | None = None  # opened with the first batch, after the pickling
+    place: Place | None
+    name: str | None
+    by_spark: bool
+    table: writers.Table | None = None
 
     def _opened(self, spark: SparkSession) -> writers.Table:
-        if self._by_spark:
-            return writers.SparkTable(spark, self._place, self._name)
-        try:
-            import_arrow()
-            from sparkstream_kit.connectors.delta.rust import RustTable
-        except ModuleNotFoundError as err:
-            raise MissingExtraError(f"sinks.delta, in a session without {_JARS},", "delta") from err
-        return RustTable(str(self._place and self._place.folder))
+        if self.by_spark:
+            return writers.SparkTable(spark, self.place, self.name)
+        SYSTEM.need(f"sinks.delta, in a session without {_JARS},")
+        from sparkstream_kit.connectors.delta.rust import RustTable
+
+        return RustTable(str(self.place and self.place.folder))
 
     def prepare(self, frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
         """Create the table if it is missing, and check that the query may write to it.
@@ -247,20 +231,20 @@ class _Writer:
             MissingExtraError: the query needs delta-rs, which is not installed.
         """
         opened = self._opened(frame.sparkSession)
-        return writers.prepare(self._target, opened, frame.schema, query, following, makes)
+        return writers.prepare(self, opened, frame.schema, query, following, makes)
 
-    def take(self, spark: SparkSession, query: str, driver: str) -> None:
-        """Give the query its next epoch in the table, for `open_target`."""
-        _tried(lambda: writers.take(self._opened(spark), query, driver))
+    def take(self, query: str, driver: str, frame: DataFrame) -> None:
+        """Give the query its next epoch in the table."""
+        _tried(lambda: writers.take(self, self._opened(frame.sparkSession), query, driver))
 
     def write(self, batch: Batch, frame: DataFrame) -> None:
         """Write a batch of the query, or skip it if the table already has it."""
         _tried(lambda: self._try(batch, frame))
 
     def _try(self, batch: Batch, frame: DataFrame) -> None:
-        if self._table is None:
-            self._table = self._opened(frame.sparkSession)
-        if writers.is_written(self._target, self._table, frame.schema, batch):
-            pass_over(frame, batch, self._target.where)
+        if self.table is None:
+            self.table = self._opened(frame.sparkSession)
+        if writers.is_written(self, self.table, frame.schema, batch):
+            pass_over(frame, batch, self.where)
         else:
-            self._table.write(frame, self._target, writers.Commit(batch.query, batch.number, batch.plan))
+            self.table.write(frame, self, batch)

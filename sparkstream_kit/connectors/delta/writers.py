@@ -14,7 +14,7 @@ import shlex
 import time
 import uuid
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -33,14 +33,14 @@ from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.connectors import check_row_keys
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
 from sparkstream_kit.sinks.batches import computed_once
-from sparkstream_kit.sinks.ledger import Epoch, Ledger
+from sparkstream_kit.sinks.ledger import Batch, Epoch, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit.sinks.ledger import Batch
+    from sparkstream_kit.sinks import base
 
 
 # The error conditions with which Spark and Delta report a table that does not exist.
@@ -60,12 +60,12 @@ class ConflictError(KitError):
     """Another writer has committed to the table at the same moment, so this commit was not made; retry it."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Target:
     """What the user asked for in `sinks.delta`.
 
     Attributes:
-        where: the table, for messages; two targets with the same text are the same table.
+        where: the table.
         how: `append`, `upsert` or `replace`.
         keys: the columns that identify a row, for `upsert`; empty otherwise.
         merge_schema: whether to add columns that the table lacks.
@@ -73,40 +73,16 @@ class Target:
             missing.
     """
 
-    where: str
+    where: base.Target
     how: str
     keys: tuple[str, ...]
     merge_schema: bool
     take_over: bool
 
 
-@dataclass(frozen=True)
-class Commit:
-    """The batch of a commit, as both writers record it in the table's history.
-
-    Attributes:
-        query: Spark's id of the query.
-        batch: Spark's number of the batch.
-        plan: which input the batch read (see `sinks.ledger.plan_of`); None if that is not known.
-    """
-
-    query: str
-    batch: int
-    plan: str | None = None
-
-    @property
-    def metadata(self) -> str:
-        """The commit as JSON, for the `userMetadata` of the table's history."""
-        return json.dumps({"query": self.query, "batch": self.batch, "plan": self.plan})
-
-    @classmethod
-    def read(cls, metadata: str | None) -> Commit | None:
-        """Parse a `userMetadata` of a table's history; None if the commit was not made by this kit."""
-        try:
-            said = json.loads(metadata or "")
-            return cls(said["query"], said["batch"], said.get("plan"))
-        except (ValueError, TypeError, LookupError):
-            return None
+def metadata(batch: Batch) -> str:
+    """Return a batch as JSON, for the `userMetadata` of its commit in the table's history."""
+    return json.dumps({"query": batch.query, "batch": batch.number, "plan": batch.plan})
 
 
 class Table(Protocol):
@@ -144,7 +120,7 @@ class Table(Protocol):
             ConflictError: another writer has set properties or written a batch at the same moment.
         """
 
-    def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
+    def write(self, batch: DataFrame, target: Target, which: Batch) -> None:
         """Write a batch in one commit, together with its number and plan."""
 
 
@@ -171,52 +147,54 @@ def nullable(schema: T.StructType) -> str:
     return json.dumps(json.loads(schema.json(), object_hook=loosen))
 
 
-@dataclass(frozen=True)
-class _Store:
+class _Ledger(Ledger):
     """The ledger as one query sees it; the table itself holds the entries.
 
-    Attributes:
+    Args:
+        target: what the user asked for.
         table: the table.
         me: the query's id; None before its first start.
-        properties: the table's properties, read once, because each read looks at the table's log.
     """
 
-    table: Table
-    me: str | None
-    properties: dict[str, str]
+    def __init__(self, target: Target, table: Table, me: str | None) -> None:
+        super().__init__(target.where, target.how, target.take_over)
+        self._table, self._me = table, me
+        self._properties = table.properties()  # read once, because each read looks at the table's log
 
     @property
     def owners(self) -> list[str]:
         """The ids of the queries that may write to the table."""
-        return self.properties.get(OWNERS, "").split()
+        return self._properties.get(OWNERS, "").split()
 
     def epoch(self, query_id: str) -> Epoch | None:
-        number, _, driver = self.properties.get(f"{_EPOCH}{query_id}", "").partition(" ")
+        number, _, driver = self._properties.get(f"{_EPOCH}{query_id}", "").partition(" ")
         return Epoch(int(number), driver) if number else None
 
     def last_batch(self, query_id: str | None) -> int | None:
         # A query that is no longer an owner has lost its rows to one that took the table over: treat it as
         # one that has never written here.
-        return self.table.last_batch(str(query_id)) if query_id in self.owners else None
+        return self._table.last_batch(str(query_id)) if query_id in self.owners else None
 
     def last_plan(self, query_id: str) -> str | None:
         last = self.last_batch(query_id)
-        commits = (Commit.read(metadata) for metadata in self.table.history())
-        return next(
-            (each.plan for each in commits if each and (each.query, each.batch) == (query_id, last)), None
-        )
+        for text in self._table.history():
+            with suppress(ValueError, TypeError, LookupError):  # the commit of another program
+                said = json.loads(text or "")
+                if (said["query"], said["batch"]) == (query_id, last):
+                    return None if said["plan"] is None else str(said["plan"])
+        return None
 
     def any_query(self) -> tuple[str, int] | None:
         written = (
-            (other, self.table.last_batch(other)) for other in self.owners if self.me not in self.owners
+            (other, self._table.last_batch(other)) for other in self.owners if self._me not in self.owners
         )
         return next(((other, last) for other, last in written if last is not None), None)
 
     def has_rows(self) -> bool:
-        return self.me not in self.owners and self.table.has_rows()
+        return self._me not in self.owners and self._table.has_rows()
 
     def set_back(self, query_id: str, batch_id: int) -> str:
-        call = f"set_back({self.table.place!r}, {query_id!r}, {batch_id})"
+        call = f"set_back({self._table.place!r}, {query_id!r}, {batch_id})"
         imported = "from sparkstream_kit.connectors.delta.writers import set_back"
         return "run python -c " + shlex.quote(f"{imported}; {call}")
 
@@ -243,7 +221,7 @@ def set_back(place: str, query: str, batch: int) -> None:
     now = int(time.time() * 1000)
     said = {"timestamp": now, "inCommitTimestamp": now, "operation": "SET BACK", "operationParameters": {}}
     actions: list[dict[str, Any]] = [
-        {"commitInfo": said | {"userMetadata": Commit(query, batch).metadata}},
+        {"commitInfo": said | {"userMetadata": metadata(Batch(query, batch))}},
         {"txn": {"appId": application(query), "version": batch, "lastUpdated": now}},
     ]
     path = _files.plain(place)
@@ -274,13 +252,9 @@ def _log(place: str, here: Path | None) -> Place:
     return Here(text, here) if here is not None else locate(get_session("sparkstream-set-back"), text)
 
 
-def _ledger(target: Target, store: _Store) -> Ledger:
-    return Ledger(store, target.where, target.where, target.how, target.take_over)
-
-
-def take(table: Table, query: str, driver: str) -> None:
+def take(target: Target, table: Table, query: str, driver: str) -> None:
     """Give a query its next epoch: a batch of an older driver is then refused, or raises ConflictError."""
-    last = _Store(table, query, table.properties()).epoch(query)
+    last = _Ledger(target, table, query).epoch(query)
     table.note({f"{_EPOCH}{query}": f"{last.number + 1 if last else 1} {driver}"})
 
 
@@ -318,7 +292,7 @@ def prepare(
         there = table.schema()
     if there is None:
         raise InvalidInputError(f"{target.where} was removed while a query started to write to it")
-    ledger = _ledger(target, _Store(table, query, table.properties()))
+    ledger = _Ledger(target, table, query)
     ledger.check_owner(query)
     added = _check_columns(target, schema, there)
     if added and makes:
@@ -336,17 +310,16 @@ def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch)
         InvalidInputError: the ledger's rules refuse the batch, or as for `prepare`.
     """
     query = batch.query
-    store = _Store(table, query, table.properties())  # read the properties once: each read looks at the log
-    ledger = _ledger(target, store)
-    if query in store.owners:
+    ledger = _Ledger(target, table, query)
+    if query in ledger.owners:
         return ledger.is_written(batch)
     if table.schema() is not None:
         ledger.check_owner(query)
     written = ledger.is_written(batch)
     prepare(target, table, schema, query)
-    store = _Store(table, query, table.properties())
-    others = [] if target.how == "replace" else store.owners
-    epoch = store.epoch(query) or Epoch(1, batch.driver)
+    ledger = _Ledger(target, table, query)
+    others = [] if target.how == "replace" else ledger.owners
+    epoch = ledger.epoch(query) or Epoch(1, batch.driver)
     table.note({OWNERS: " ".join([*others, query]), f"{_EPOCH}{query}": f"{epoch.number} {epoch.driver}"})
     return written
 
@@ -520,7 +493,7 @@ class SparkTable:
         with _conflicts(self.place):
             self._spark.sql(f"ALTER TABLE {self._sql_name()} SET TBLPROPERTIES ({values})")
 
-    def write(self, batch: DataFrame, target: Target, commit: Commit) -> None:
+    def write(self, batch: DataFrame, target: Target, which: Batch) -> None:
         """Write a batch in one commit, together with its number and plan.
 
         Raises:
@@ -529,24 +502,24 @@ class SparkTable:
         """
         with _conflicts(self.place):
             if target.how == "upsert":
-                self._merge(batch, target, commit)
+                self._merge(batch, target, which)
             else:
                 writer = batch.write.format("delta").mode("append" if target.how == "append" else "overwrite")
-                writer = writer.option("userMetadata", commit.metadata)
-                last = self.last_batch(commit.query)
-                if target.how != "replace" or last is None or last < commit.batch:
+                writer = writer.option("userMetadata", metadata(which))
+                last = self.last_batch(which.query)
+                if target.how != "replace" or last is None or last < which.number:
                     # A replayed `replace` is written without a number, because Delta would skip a known one.
-                    writer = writer.option("txnAppId", application(commit.query))
-                    writer = writer.option("txnVersion", commit.batch)
+                    writer = writer.option("txnAppId", application(which.query))
+                    writer = writer.option("txnVersion", which.number)
                 writer.save(self.place)
-        self._written[commit.query] = max(commit.batch, self.last_batch(commit.query) or 0)
+        self._written[which.query] = max(which.number, self.last_batch(which.query) or 0)
 
-    def _merge(self, batch: DataFrame, target: Target, commit: Commit) -> None:
+    def _merge(self, batch: DataFrame, target: Target, which: Batch) -> None:
         with computed_once(batch):
-            _check_keys(batch, target, commit)
+            _check_keys(batch, target, which)
             same = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in target.keys)
             columns = [quoted(name) for name in batch.columns]
-            with _as_view(batch) as view, in_force(batch.sparkSession, _as_transaction(commit)):
+            with _as_view(batch) as view, in_force(batch.sparkSession, _as_transaction(which)):
                 batch.sparkSession.sql(
                     f"MERGE INTO {self._sql_name()} AS t USING {view} AS s ON {same} "  # noqa: S608 - quoted
                     f"WHEN MATCHED THEN UPDATE SET {', '.join(f't.{name} = s.{name}' for name in columns)} "
@@ -577,12 +550,12 @@ def _conflicts(place: str) -> Iterator[None]:
         raise ConflictError(f"Delta table {place}: another writer was quicker ({found[0]})") from err
 
 
-def _check_keys(batch: DataFrame, target: Target, commit: Commit) -> None:
+def _check_keys(batch: DataFrame, target: Target, which: Batch) -> None:
     keys = [column(key) for key in target.keys]
     is_null = reduce(or_, [key.isNull() for key in keys])
     counted = batch.groupBy(*keys).agg(F.count("*").alias("rows"))
     rows, null = counted.agg(F.max("rows"), F.max(is_null)).collect()[0]  # null for a batch without rows
-    check_row_keys(target.where, target.keys, commit.batch, null=bool(null), twice=(rows or 0) > 1)
+    check_row_keys(target.where, target.keys, which.number, null=bool(null), twice=(rows or 0) > 1)
 
 
 @contextmanager
@@ -595,10 +568,10 @@ def _as_view(batch: DataFrame) -> Iterator[str]:
         batch.sparkSession.catalog.dropTempView(view)
 
 
-def _as_transaction(commit: Commit) -> dict[str, str]:
+def _as_transaction(which: Batch) -> dict[str, str]:
     """Return the settings that attach a batch's number and plan to a MERGE, which has no options for them."""
     return {
-        f"{_SETTINGS}write.txnAppId": application(commit.query),
-        f"{_SETTINGS}write.txnVersion": str(commit.batch),
-        f"{_SETTINGS}commitInfo.userMetadata": commit.metadata,
+        f"{_SETTINGS}write.txnAppId": application(which.query),
+        f"{_SETTINGS}write.txnVersion": str(which.number),
+        f"{_SETTINGS}commitInfo.userMetadata": metadata(which),
     }

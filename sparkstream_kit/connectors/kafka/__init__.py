@@ -4,4 +4,10 @@ Both are thin layers over Spark's own Kafka connector. `source` asks the brokers
 query starts; `sink` adds headers with which a reader can drop repeated records.
 """
 
-__all__: list[str] = []
+from sparkstream_kit.connectors import System
+
+SYSTEM = System(
+    source="replayable",
+    sink="at least once; exactly once for a reader that drops repeats by the headers",
+    guard="brokers",
+)

@@ -18,10 +18,10 @@ from pyspark.sql import types as T
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column
 from sparkstream_kit._spark.batch import id_of_batch
-from sparkstream_kit.connectors.kafka import brokers
+from sparkstream_kit.connectors.kafka import SYSTEM, brokers
 from sparkstream_kit.connectors.kafka.source import topics_there
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.sinks.base import JSON, MODES, Sink
+from sparkstream_kit.sinks.base import JSON, MODES, Sink, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,17 +106,14 @@ def kafka(
     return Sink(
         kind="kafka",
         modes=MODES,
-        promise="at least once; exactly once for a reader that drops repeats by the headers",
+        promise=SYSTEM.sink,
         after_rewind="writes the rows of replayed batches again; a reader that drops repeats "
         "keeps those once that come in the same batch as before",
         needs_checkpoint=True,
-        writes_to=(f"topic {topic} of {servers}",),
+        writes_to=(Target("topic", f"{topic} of {servers}"),),
         open=target.open,
         realtime=target.stream,
     )
-
-
-kafka.__module__ = "sparkstream_kit.sinks"  # its public name, which messages use
 
 
 @dataclass(frozen=True)

@@ -129,9 +129,6 @@ def kafka(
     return frame.select(value.alias("value"), key.alias("key"), *rest)
 
 
-kafka.__module__ = "sparkstream_kit.sources"  # its public name, which messages use
-
-
 def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
     """Convert the argument `starting` to options of Spark's Kafka source.
 

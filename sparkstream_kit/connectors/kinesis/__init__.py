@@ -4,4 +4,10 @@ Spark has no Kinesis source, so `source` is a data source in Python, which runs 
 `service` has the calls of boto3, the offsets, and the functions of `sparkstream feed kinesis`.
 """
 
-__all__: list[str] = []
+from sparkstream_kit.connectors import System
+
+SYSTEM = System(
+    source="replayable",
+    extra="kinesis",
+    libraries=("boto3", "botocore"),
+)

@@ -375,9 +375,6 @@ def kinesis(
     return frame.select(value.alias("value"), *frame.columns[1:])
 
 
-kinesis.__module__ = "sparkstream_kit.sources"  # its public name, which messages use
-
-
 def _starting(starting: object) -> str:
     """Convert the argument `starting` to a position as in an offset.
 

@@ -1,13 +1,13 @@
 """Write one batch into one MongoDB collection, exactly once and without transactions.
 
-Every attempt to write a batch gets a write number from the ledger (`_Store.begin`), higher than all earlier
+Every attempt to write a batch gets a write number from the ledger (`_Ledger.begin`), higher than all earlier
 numbers of the query. Each document stores the number of the write that wrote it, and a write may only replace
 a document with a lower number. So if an older attempt still has writes on their way to the server, they are
 refused where the newer attempt has already written, and overwritten by it elsewhere. When an attempt has
-written all of its rows, the collection holds exactly these rows, and `_Store.finish` records the batch.
+written all of its rows, the collection holds exactly these rows, and `_Ledger.finish` records the batch.
 
-`prepare`, `take` and `write` are the functions that `mongodb` hands to `sinks.ledger.open_target`.
-`connected` connects and translates errors, and `Encoder` turns rows into documents.
+`Target` is where `mongodb` writes, and `_Ledger` is its ledger. `connected` connects and translates errors,
+and `Encoder` turns rows into documents.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ from pymongo.uri_parser import parse_uri
 from pyspark.sql import types as T
 
 from sparkstream_kit._columns import types_in
-from sparkstream_kit.connectors import arrow, check_row_keys, other_driver
+from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
+from sparkstream_kit.sinks import base
 from sparkstream_kit.sinks.ledger import Epoch, Ledger, pass_over, refuse_twice
 
 if TYPE_CHECKING:
@@ -362,29 +363,75 @@ class Target:
     take_over: bool
 
     @property
-    def where(self) -> str:
-        """The collection and its database, for messages; two targets with the same text are the same one."""
-        return f"collection {self.name} in {self.address.shown}"
+    def where(self) -> base.Target:
+        """The collection and its database."""
+        return base.Target("collection", f"{self.name} in {self.address.shown}")
+
+    def prepare(self, frame: DataFrame, query: str | None, following: int | None, _makes: bool) -> str | None:
+        """Check that a query may write its rows to the collection; create nothing.
+
+        Raises:
+            InvalidInputError: MongoDB cannot hold the columns, or the collection is not this query's.
+        """
+        check_schema(frame.schema, self.keys)
+        with connected(self.address) as database:
+            ledger = _Ledger(database, self)
+            ledger.check(query)
+            return ledger.plan_of(query, following)
+
+    def take(self, query: str, driver: str, _frame: DataFrame) -> None:
+        """Give a query its next epoch: from now on no older driver of the query can finish a batch."""
+        with connected(self.address) as database:
+            _Ledger(database, self).take(query, driver)
+
+    def write(self, batch: Batch, frame: DataFrame) -> None:
+        """Write a batch of a query, or skip it if the collection already has it.
+
+        Raises:
+            InvalidInputError: the ledger's rules refuse the batch; a row makes too large a document, or
+                violates another unique index; or, for `upsert`, a key is null, would be changed, or occurs in
+                two rows.
+            KitError: the server reported an error, or a worker lost rows.
+        """
+        check_schema(frame.schema, self.keys)
+        with connected(self.address) as database:
+            ledger = _Ledger(database, self)
+            ledger.check(batch.query)
+            if ledger.is_written(batch):
+                pass_over(frame, batch, self.where)
+                return
+            with _arrow.kept(frame) as parts:
+                encoder = Encoder(frame.schema, self.keys)
+                writer = _Writer(self, ledger, batch)
+                if self.how == "append":
+                    writer.clear()
+                for part in parts:
+                    for first in range(0, part.num_rows, _ROWS):
+                        writer.send(encoder.documents(part.slice(first, _ROWS)))
+            ledger.finish(batch, writer.number)
+        if encoder.changed:
+            _log.warning(
+                r"batch %d, %s: %d values are changed: microseconds are cut, bytes not of UTF-8 become \xff",
+                batch.number,
+                self.where,
+                encoder.changed,
+            )
 
 
-class _Store:
+class _Ledger(Ledger):
     """The ledger: one document for each collection, with an entry for each query that writes to it.
 
     An entry has `epoch` and `driver` from the first start that takes an epoch, and `batch`, `plan` and
     `write` (the number of the last write) from the query's first batch on.
     """
 
+    what, removes = "collection", True
+
     def __init__(self, database: Database[_Document], target: Target) -> None:
-        self._database, self._target = database, target
+        super().__init__(target.where, target.how, target.take_over, f"collection {target.name}")
+        self._database = database
         self._ledger, self.rows = database[LEDGER], database[target.name]
         self._me = {"_id": target.name}
-
-    @property
-    def rules(self) -> Ledger:
-        """The rules that decide whether a query and a batch may be written to this collection."""
-        target = self._target
-        name = f"collection {target.name}"
-        return Ledger(self, name, target.where, target.how, target.take_over, what="collection", removes=True)
 
     def _queries(self) -> dict[str, dict[str, Any]]:
         found = self._ledger.find_one(self._me)
@@ -426,9 +473,9 @@ class _Store:
             InvalidInputError: the ledger's rules refuse the collection.
         """
         if self.rows.name in self._database.list_collection_names():
-            self.rules.check_owner(query_id)
+            self.check_owner(query_id)
         else:
-            self.rules.check_lost(query_id)
+            self.check_lost(query_id)
 
     def begin(self, batch: Batch) -> int:
         """Begin an attempt to write a batch, and return its write number.
@@ -451,7 +498,7 @@ class _Store:
                 if own["batch"] < 0:  # the first batch again: the collection may have been dropped
                     self._make()
                 return int(own["write"])
-            self.rules.check_epoch(batch)
+            self.check_epoch(batch)
             if self.last_batch(batch.query) is not None:
                 raise other_driver(batch.number)
             self._claim(batch)
@@ -466,7 +513,7 @@ class _Store:
         Raises:
             InvalidInputError: the other driver has taken a newer epoch; this error names that driver.
         """
-        self.rules.check_epoch(batch)
+        self.check_epoch(batch)
         return other_driver(batch.number)
 
     def _make(self) -> bool:
@@ -491,7 +538,7 @@ class _Store:
         own = queries.get(batch.query, {"epoch": 1, "driver": batch.driver})
         claims = {batch.query: {**own, "batch": batch.number - 1, "write": 0}}
         if not self._make():  # a new collection: others' rows are gone, so drop their entries
-            self.rules.check_owner(batch.query)
+            self.check_owner(batch.query)
             claims = queries | claims
         with suppress(DuplicateKeyError):
             as_it_was = {**self._me, "queries": queries}
@@ -516,69 +563,6 @@ class _Store:
             raise self.superseded(batch)
 
 
-def prepare(
-    target: Target, frame: DataFrame, query_id: str | None, following: int | None, _makes: bool
-) -> str | None:
-    """Check that a query may write its rows to the collection; create nothing.
-
-    Args:
-        target: the collection and how to write to it.
-        frame: the query's DataFrame.
-        query_id: the query's id; None if it was never started before.
-        following: the query's next batch.
-
-    Returns:
-        The plan of the next batch, if the collection already has that batch; else None.
-
-    Raises:
-        InvalidInputError: MongoDB cannot hold the columns, or the collection does not belong to this query.
-    """
-    check_schema(frame.schema, target.keys)
-    with connected(target.address) as database:
-        store = _Store(database, target)
-        store.check(query_id)
-        return store.rules.plan_of(query_id, following)
-
-
-def take(target: Target, query_id: str, driver: str) -> None:
-    """Give a query its next epoch: from now on no older driver of the query can finish a batch."""
-    with connected(target.address) as database:
-        _Store(database, target).take(query_id, driver)
-
-
-def write(target: Target, batch: Batch, frame: DataFrame) -> None:
-    """Write a batch of a query, or skip it if the collection already has it.
-
-    Raises:
-        InvalidInputError: the ledger's rules refuse the batch; a row makes too large a document, or violates
-            another unique index; or, for `upsert`, a key is null, would be changed, or occurs in two rows.
-        KitError: the server reported an error, or a worker lost rows.
-    """
-    check_schema(frame.schema, target.keys)
-    with connected(target.address) as database:
-        store = _Store(database, target)
-        store.check(batch.query)
-        if store.rules.is_written(batch):
-            pass_over(frame, batch, target.where)
-            return
-        with arrow.kept(frame) as parts:
-            encoder = Encoder(frame.schema, target.keys)
-            writer = _Writer(target, store, batch)
-            if target.how == "append":
-                writer.clear()
-            for part in parts:
-                for first in range(0, part.num_rows, _ROWS):
-                    writer.send(encoder.documents(part.slice(first, _ROWS)))
-        store.finish(batch, writer.number)
-    if encoder.changed:
-        _log.warning(
-            r"batch %d, %s: %d values are changed: microseconds are cut, bytes not of UTF-8 become \xff",
-            batch.number,
-            target.where,
-            encoder.changed,
-        )
-
-
 class _Made(NamedTuple):
     """An encoded document: its `_id` in `known`, and all of it as BSON in `raw`."""
 
@@ -590,12 +574,12 @@ class _Writer:
     """One attempt to write one batch.
 
     Attributes:
-        number: the write number of this attempt, from `_Store.begin`.
+        number: the write number of this attempt, from `_Ledger.begin`.
     """
 
-    def __init__(self, target: Target, store: _Store, batch: Batch) -> None:
-        self.number = store.begin(batch)
-        self._target, self._store, self._rows = target, store, store.rows
+    def __init__(self, target: Target, ledger: _Ledger, batch: Batch) -> None:
+        self.number = ledger.begin(batch)
+        self._target, self._ledger, self._rows = target, ledger, ledger.rows
         self._whole, self._query, self._batch = batch, batch.query, batch.number
         self._sent = 0
 
@@ -706,4 +690,4 @@ class _Writer:
             if own.get("query") == self._query and own["write"] == self.number:
                 check_row_keys(self._target.where, self._target.keys, self._batch, twice=True)
             if own.get("query") == self._query and own["write"] > self.number:
-                raise self._store.superseded(self._whole)
+                raise self._ledger.superseded(self._whole)

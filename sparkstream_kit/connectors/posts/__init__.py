@@ -5,4 +5,6 @@ writes the posts to files first, and Spark's file source reads these. `wire` has
 `spool` the folder, and `source` the feeder and the public function `sources.posts`.
 """
 
-__all__: list[str] = []
+from sparkstream_kit.connectors import System
+
+SYSTEM = System(source="replayable, once a post is in the spool")

@@ -448,9 +448,6 @@ def posts(
     )
 
 
-posts.__module__ = "sparkstream_kit.sources"  # its public name, which messages use
-
-
 def _fed(spark: SparkSession, url: str, spool: str | Path | None, token: Token, given: dict[str, Any]) -> str:
     """Start a feeder for a spool in this process, unless one runs already, and return the spool's path.
 

@@ -1,7 +1,7 @@
 """Write one batch into one SQL table: stage its rows, then merge them and the ledger entry in a transaction.
 
-`prepare`, `take` and `write` are the functions that `sql_table` hands to `sinks.ledger.open_target`. `Target`
-holds what the user asked for, and `_Store` is the ledger, a table `sparkstream_ledger` beside the rows.
+`Target` is where `sql_table` writes, and `_Ledger` is its ledger: the table `sparkstream_ledger` beside the
+rows.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
-from sparkstream_kit.connectors import arrow, check_row_keys, other_driver
-from sparkstream_kit.connectors.sql import database
+from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
+from sparkstream_kit.connectors.sql_table import database
 from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit.sinks import base
 from sparkstream_kit.sinks.ledger import Epoch, Ledger, pass_over
 
 if TYPE_CHECKING:
@@ -54,11 +55,12 @@ class Target:
     take_over: bool
 
     @property
-    def where(self) -> str:
-        """The table and its database, for messages; two targets with the same text are the same table."""
+    def where(self) -> base.Target:
+        """The table and its database."""
         # PostgreSQL uses the schema `public` by default: with and without it the text must be the same.
         name = self.name if self.schema in (None, "public") else f"{self.schema}.{self.name}"
-        return f"table {name} in {database.shown(self.url)}"
+        path = str(self.url.database) if self.url.get_backend_name() == "sqlite" else ""
+        return base.Target("table", f"{name} in {database.shown(self.url)}", path)
 
     def table(self, schema: StructType) -> sa.Table:
         """Return the table as a query with this schema of Spark's would create it.
@@ -74,13 +76,89 @@ class Target:
         names: dict[str, Any] = {"schema": self.schema, "quote": True, "quote_schema": True}
         return sa.Table(self.name, sa.MetaData(), *columns, **names, **_MARIADB)
 
+    def prepare(self, frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
+        """Create the table and the ledger if they are missing, and check that this query may write to them.
 
-class _Store:
+        In a dry run the function creates what is missing and undoes that, to find out whether it can be
+        created. A file of SQLite that does not exist is not created then.
+
+        Raises:
+            InvalidInputError: the table has other columns, has rows that this query did not write, or was
+                deleted although the query has written to it.
+        """
+        table = self.table(frame.schema)
+        made = Path(str(self.url.database)) if self.url.get_backend_name() == "sqlite" else None
+        if made is not None and not makes and not made.exists():
+            return None
+        with _connected_to_start(self, query) as connection:
+            if made is not None and not makes:
+                connection.exec_driver_sql("BEGIN")  # else Python's driver commits CREATE TABLE at once
+            ledger = _Ledger(connection, self)
+            _create(connection, ledger.table, for_good=makes)
+            if sa.inspect(connection).has_table(table.name, schema=table.schema):
+                database.check_columns(connection, table, str(self.where))
+                ledger.check_owner(query)
+            else:
+                ledger.check_lost(query)
+                _create(connection, table, for_good=makes)
+                ledger.forget()
+            plan = ledger.plan_of(query, following)
+            if makes:
+                connection.commit()
+        return plan
+
+    def take(self, query: str, driver: str, _frame: DataFrame) -> None:
+        """Give a query its next epoch: from now on the table accepts no batch from an older driver of it.
+
+        Raises:
+            InvalidInputError: another process has locked the ledger for too long.
+        """
+        with _connected_to_start(self, query) as connection:
+            ledger = _Ledger(connection, self)
+            ledger.lock(_AT_START)
+            ledger.take(query, driver)
+            connection.commit()
+
+    def write(self, batch: Batch, frame: DataFrame) -> None:
+        """Write a batch of a query, or skip it if the table already has it.
+
+        Raises:
+            InvalidInputError: the ledger's rules refuse the batch; or, for `upsert`, a key is null or occurs
+                in two rows of the batch.
+            KitError: the database reported an error, or a worker lost rows.
+        """
+        table = self.table(frame.schema)
+        with database.connected(self.url) as connection:
+            is_written = _Ledger(connection, self).is_written(batch)
+        if is_written:
+            pass_over(frame, batch, f"table {self.name}")
+            return
+        # Spark computes the batch before the connection opens, so the database holds no lock for that time.
+        with _arrow.kept(frame) as parts, database.connected(self.url) as connection:
+            stage = _stage(table)
+            stage.create(connection)
+            changed = database.load(connection, stage, parts)
+            if changed:
+                kinds = database.CHANGED[connection.dialect.name]
+                _log.warning(
+                    "batch %d for table %s: %d values are changed: %s",
+                    batch.number,
+                    self.name,
+                    changed,
+                    kinds,
+                )
+            _advance(_Ledger(connection, self), batch)
+            _merge(connection, self, table, stage, batch.number)
+            connection.commit()
+
+
+class _Ledger(Ledger):
     """The ledger: a table with a row for each query and target table, in the schema of the target."""
 
     def __init__(self, connection: Connection, target: Target) -> None:
+        super().__init__(target.where, target.how, target.take_over, f"table {target.name}")
         self._connection, self._target = connection, target
-        self.ledger = sa.Table(
+        self.table = sa.Table(
             _LEDGER,
             sa.MetaData(),
             sa.Column("table_name", sa.String(255), primary_key=True),
@@ -92,49 +170,32 @@ class _Store:
             schema=target.schema,
             **_MARIADB,
         )
-        self._here = self.ledger.c.table_name == target.name
-
-    @property
-    def rules(self) -> Ledger:
-        """The rules that decide whether a query and a batch may be written to this table."""
-        target = self._target
-        return Ledger(self, f"table {target.name}", target.where, target.how, target.take_over)
+        self._here = self.table.c.table_name == target.name
 
     def last_batch(self, query_id: str | None) -> int | None:
-        found = self._of(query_id, self.ledger.c.batch_id)
+        found = self._of(query_id, self.table.c.batch_id)
         return None if found is None or found.batch_id == _STARTED else int(found.batch_id)
 
     def last_plan(self, query_id: str) -> str | None:
-        found = self._of(query_id, self.ledger.c.plan)
+        found = self._of(query_id, self.table.c.plan)
         return None if found is None else found.plan
 
     def epoch(self, query_id: str) -> Epoch | None:
-        found = self._of(query_id, self.ledger.c.epoch, self.ledger.c.driver)
+        found = self._of(query_id, self.table.c.epoch, self.table.c.driver)
         return None if found is None or found.epoch is None else Epoch(found.epoch, found.driver)
 
     @cached_property
     def _is_made(self) -> bool:
-        return sa.inspect(self._connection).has_table(_LEDGER, schema=self.ledger.schema)
+        return sa.inspect(self._connection).has_table(_LEDGER, schema=self.table.schema)
 
     def _of(self, query_id: str | None, *columns: sa.Column[Any]) -> sa.Row[Any] | None:
         if not self._is_made:
             return None
         return self._connection.execute(sa.select(*columns).where(self._own(query_id))).first()
 
-    def make(self, *, for_good: bool) -> None:
-        """Create the ledger if it is missing, and add the columns that ledgers of older versions lack."""
-        _create(self._connection, self.ledger, for_good=for_good)
-        there = sa.inspect(self._connection).get_columns(_LEDGER, schema=self.ledger.schema)
-        dialect = self._connection.dialect
-        name = dialect.identifier_preparer.format_table(self.ledger)
-        for column in self.ledger.columns:
-            if column.name not in {each["name"] for each in there}:
-                kind = column.type.compile(dialect)
-                self._connection.exec_driver_sql(f"ALTER TABLE {name} ADD {column.name} {kind}")
-
     def any_query(self) -> tuple[str, int] | None:
-        written = self._here & (self.ledger.c.batch_id != _STARTED)
-        some = sa.select(self.ledger.c.query_id, self.ledger.c.batch_id).where(written).limit(1)
+        written = self._here & (self.table.c.batch_id != _STARTED)
+        some = sa.select(self.table.c.query_id, self.table.c.batch_id).where(written).limit(1)
         found = self._connection.execute(some).first()
         return None if found is None else (found.query_id, found.batch_id)
 
@@ -144,8 +205,8 @@ class _Store:
 
     def take(self, query_id: str, driver: str) -> None:
         """Give a query its next epoch, in a transaction that the caller commits."""
-        following = sa.func.coalesce(self.ledger.c.epoch, 0) + 1
-        taken = sa.update(self.ledger).where(self._own(query_id)).values(epoch=following, driver=driver)
+        following = sa.func.coalesce(self.table.c.epoch, 0) + 1
+        taken = sa.update(self.table).where(self._own(query_id)).values(epoch=following, driver=driver)
         if not self._connection.execute(taken).rowcount:
             self._enter(query_id, driver, _STARTED)
 
@@ -156,8 +217,8 @@ class _Store:
             False, and nothing is recorded, if the query has no batch yet or has since been started by another
             driver; or, except with `replace`, if the ledger has this batch or a later one.
         """
-        last = self.ledger.c.batch_id
-        is_next = sa.true() if self._target.how == "replace" else last < batch.number
+        last = self.table.c.batch_id
+        is_next = sa.true() if self.how == "replace" else last < batch.number
         return self._move(batch, (last != _STARTED) & is_next)
 
     def add(self, batch: Batch) -> None:
@@ -166,18 +227,18 @@ class _Store:
             self._enter(batch.query, batch.driver, batch.number, batch.plan)
 
     def _move(self, batch: Batch, condition: sa.ColumnElement[bool]) -> bool:
-        mine = self.ledger.c.driver == batch.driver
+        mine = self.table.c.driver == batch.driver
         moved = self._set(batch.query, batch.number, batch.plan).where(mine, condition)
         return bool(self._connection.execute(moved).rowcount)
 
     def _enter(self, query_id: str, driver: str, batch_id: int, plan: str | None = None) -> None:
         known = {"table_name": self._target.name, "query_id": query_id, "epoch": 1, "driver": driver}
-        self._connection.execute(sa.insert(self.ledger).values({**known, "batch_id": batch_id, "plan": plan}))
+        self._connection.execute(sa.insert(self.table).values({**known, "batch_id": batch_id, "plan": plan}))
 
     def forget(self, but: str = "") -> None:
         """Delete the ledger entries of this target for all queries, or for all except the query `but`."""
-        others = self._here & (self.ledger.c.query_id != but)
-        self._connection.execute(sa.delete(self.ledger).where(others))
+        others = self._here & (self.table.c.query_id != but)
+        self._connection.execute(sa.delete(self.table).where(others))
 
     def lock(self, patience: int) -> None:
         """Make first batches of other queries, and starts, wait until this transaction ends.
@@ -206,65 +267,10 @@ class _Store:
         return "run " + " ".join(str(statement).split())
 
     def _set(self, query_id: str, batch_id: int, plan: Any) -> sa.Update:
-        return sa.update(self.ledger).where(self._own(query_id)).values(batch_id=batch_id, plan=plan)
+        return sa.update(self.table).where(self._own(query_id)).values(batch_id=batch_id, plan=plan)
 
     def _own(self, query_id: str | None) -> sa.ColumnElement[bool]:
-        return self._here & (self.ledger.c.query_id == query_id)
-
-
-def prepare(
-    target: Target, frame: DataFrame, query_id: str | None, following: int | None, makes: bool
-) -> str | None:
-    """Create the table and the ledger if they are missing, and check that this query may write to the table.
-
-    Args:
-        target: the table and how to write to it.
-        frame: the query's DataFrame.
-        query_id: the query's id; None if it was never started before.
-        following: the query's next batch.
-        makes: create what is missing; if False, as in a dry run, create it and undo that, to find out whether
-            it can be created. A file of SQLite that does not exist is not created then.
-
-    Returns:
-        The plan of the next batch, if the table already has that batch; else None.
-
-    Raises:
-        InvalidInputError: the table has other columns, has rows that this query did not write, or was
-            deleted although the query has written to it.
-    """
-    table = target.table(frame.schema)
-    made = Path(str(target.url.database)) if target.url.get_backend_name() == "sqlite" else None
-    if made is not None and not makes and not made.exists():
-        return None
-    with _connected_to_start(target, query_id) as connection:
-        if made is not None and not makes:
-            connection.exec_driver_sql("BEGIN")  # else Python's driver commits CREATE TABLE at once
-        store = _Store(connection, target)
-        store.make(for_good=makes)
-        if sa.inspect(connection).has_table(table.name, schema=table.schema):
-            database.check_columns(connection, table, target.where)
-            store.rules.check_owner(query_id)
-        else:
-            store.rules.check_lost(query_id)
-            _create(connection, table, for_good=makes)
-            store.forget()
-        plan = store.rules.plan_of(query_id, following)
-        if makes:
-            connection.commit()
-    return plan
-
-
-def take(target: Target, query_id: str, driver: str) -> None:
-    """Give a query its next epoch: from now on the table accepts no batch from an older driver of the query.
-
-    Raises:
-        InvalidInputError: another process has locked the ledger for too long.
-    """
-    with _connected_to_start(target, query_id) as connection:
-        store = _Store(connection, target)
-        store.lock(_AT_START)
-        store.take(query_id, driver)
-        connection.commit()
+        return self._here & (self.table.c.query_id == query_id)
 
 
 @contextmanager
@@ -284,7 +290,7 @@ def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connec
         last = None
         with suppress(KitError), database.connected(target.url) as connection:
             database.wait_at_most(connection, 1)
-            last = _Store(connection, target).epoch(str(query_id))
+            last = _Ledger(connection, target).epoch(str(query_id))
         raise InvalidInputError(
             f"{target.where}: another process has locked the ledger for {_AT_START} s, such as the query's "
             f"last driver ({last or 'not known'}); end that process, and start again"
@@ -309,41 +315,7 @@ def _create(connection: Connection, table: sa.Table, *, for_good: bool) -> None:
     connection.execute(CreateTable(table, if_not_exists=True))
 
 
-def write(target: Target, batch: Batch, frame: DataFrame) -> None:
-    """Write a batch of a query, or skip it if the table already has it.
-
-    Args:
-        target: the table and how to write to it.
-        batch: the batch.
-        frame: the batch's rows.
-
-    Raises:
-        InvalidInputError: the ledger's rules refuse the batch; or, for `upsert`, a key is null or occurs in
-            two rows of the batch.
-        KitError: the database reported an error, or a worker lost rows.
-    """
-    table = target.table(frame.schema)
-    with database.connected(target.url) as connection:
-        is_written = _Store(connection, target).rules.is_written(batch)
-    if is_written:
-        pass_over(frame, batch, f"table {target.name}")
-        return
-    # Spark computes the batch before the connection opens, so the database holds no lock for that time.
-    with arrow.kept(frame) as parts, database.connected(target.url) as connection:
-        stage = _stage(table)
-        stage.create(connection)
-        changed = database.load(connection, stage, parts)
-        if changed:
-            kinds = database.CHANGED[connection.dialect.name]
-            _log.warning(
-                "batch %d for table %s: %d values are changed: %s", batch.number, target.name, changed, kinds
-            )
-        _advance(_Store(connection, target), batch)
-        _merge(connection, target, table, stage, batch.number)
-        connection.commit()
-
-
-def _advance(store: _Store, batch: Batch) -> None:
+def _advance(ledger: _Ledger, batch: Batch) -> None:
     """Record a batch in the ledger, in the transaction that also writes its rows.
 
     This is the transaction's first statement on a shared table. From here on, a second driver of the query
@@ -354,18 +326,18 @@ def _advance(store: _Store, batch: Batch) -> None:
         InvalidInputError: in the meantime another driver of the query has started or has written the batch,
             or another query has begun to write to the table or has taken it over.
     """
-    if store.advance(batch):
+    if ledger.advance(batch):
         return
-    store.lock(_PATIENCE)
-    store.rules.check_epoch(batch)
-    if store.last_batch(batch.query) is not None:
+    ledger.lock(_PATIENCE)
+    ledger.check_epoch(batch)
+    if ledger.last_batch(batch.query) is not None:
         raise other_driver(batch.number)
-    store.rules.check_owner(batch.query)  # again: another query may have written since the start
-    if store.rules.how == "replace":
+    ledger.check_owner(batch.query)  # again: another query may have written since the start
+    if ledger.how == "replace":
         # The rows of other queries are deleted, so delete their entries too: otherwise those queries would
         # continue as if their rows were still in the table.
-        store.forget(but=batch.query)
-    store.add(batch)
+        ledger.forget(but=batch.query)
+    ledger.add(batch)
 
 
 def _stage(table: sa.Table) -> sa.Table:

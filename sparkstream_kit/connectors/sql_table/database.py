@@ -2,7 +2,7 @@
 
 `parse` checks a URL. `connected` opens a connection and reports errors in one line without the password.
 `columns` and `check_columns` map Spark's types to SQL and compare them with an existing table. `load` inserts
-rows. `sparkstream_kit.connectors.sql.table` calls them.
+rows. `sparkstream_kit.connectors.sql_table.table` calls them.
 
 Values that a database cannot hold are changed and counted: PostgreSQL accepts no NUL in a text, MariaDB no
 infinity and no time outside of the years 1 to 9999, and no database accepts bytes that are not UTF-8. The

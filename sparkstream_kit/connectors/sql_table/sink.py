@@ -1,9 +1,4 @@
-"""Tables of a SQL database, each batch in one transaction with a ledger of what has been written.
-
-`sql_table` is the public function; users find it in `sparkstream_kit.sinks`. It checks its arguments and
-builds the `Sink`. `database` connects, and converts rows to what a database can hold; `table` writes batches.
-Both need SQLAlchemy and are imported only when `sql_table` is called.
-"""
+"""The public function `sinks.sql_table`: checks its arguments, and builds the `Sink`."""
 
 from __future__ import annotations
 
@@ -11,15 +6,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.connectors import import_arrow, mode_for
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError
-from sparkstream_kit.sinks.base import Sink
-from sparkstream_kit.sinks.ledger import open_target
+from sparkstream_kit.connectors import mode_for
+from sparkstream_kit.connectors.sql_table import SYSTEM
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sinks.ledger import exactly_once, open_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["sql_table"]
+    from sparkstream_kit.sinks.base import Sink
+
 
 _OWN = ("sparkstream_ledger", "sparkstream_stage")
 
@@ -102,32 +98,15 @@ def sql_table(
         sparkstream_kit.errors.InvalidInputError: an SQLite database without a file is lost at once; ...
     """
     check(sql_table, locals())
-    try:
-        import_arrow()
-        from sparkstream_kit.connectors.sql.database import parse
-        from sparkstream_kit.connectors.sql.table import Target, prepare, take, write
-    except ModuleNotFoundError as err:
-        raise MissingExtraError("sinks.sql_table", "sql") from err
-    mode = mode_for("sql_table", "url, 'totals'", how, keys)
+    SYSTEM.need("sinks.sql_table")
+    from sparkstream_kit.connectors.sql_table.database import parse
+    from sparkstream_kit.connectors.sql_table.table import Target
+
+    mode = mode_for("sql_table", "url, 'totals'", how, keys, SYSTEM.ways)
     schema, _, name = table.rpartition(".")
     if name.lower() in _OWN:
         raise InvalidInputError(
             f"sql_table: the kit needs the name {name} for a table of its own; use another"
         )
     target = Target(parse(url), schema or None, name, how, tuple(keys), take_over)
-    return Sink(
-        kind="sql_table",
-        modes=(mode,),
-        promise="exactly once",
-        after_rewind="writes a replayed batch with the same rows once; it refuses others, and says how to "
-        "reset its ledger; a database restored from a backup of that moment goes on exactly once",
-        needs_checkpoint=how != "replace",
-        advice="use how='append' for append, 'upsert' with keys for update, 'replace' for complete",
-        writes_to=(target.where,),
-        open=partial(
-            open_target, partial(prepare, target), partial(take, target), partial(write, target), target.where
-        ),
-    )
-
-
-sql_table.__module__ = "sparkstream_kit.sinks"  # where users find it: messages name it so
+    return exactly_once("sql_table", target.where, (mode,), partial(open_target, target))

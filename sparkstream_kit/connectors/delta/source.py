@@ -1,0 +1,115 @@
+"""The public function `sources.delta`: the rows that are added to a Delta table, or its changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pyspark.errors import AnalysisException
+
+from sparkstream_kit import _packages
+from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import quoted
+from sparkstream_kit._spark.place import locate
+from sparkstream_kit.connectors.delta.writers import GONE, is_extended
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sources import builtin
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+
+
+_KEYWORDS = ("change_feed", "max_files_per_trigger", "starting_version", "table")
+_FEED = "delta.enableChangeDataFeed"
+
+
+def delta(
+    spark: SparkSession,
+    path: str | Path | None = None,
+    *,
+    table: str | None = None,
+    change_feed: bool = False,
+    starting_version: int | None = None,
+    max_files_per_trigger: int | None = None,
+    **options: Any,
+) -> DataFrame:
+    """Stream the rows that are added to a Delta table, or all of its changes; replayable, so exactly once.
+
+    The session needs Delta's jars: `get_session(…, connectors=["delta"])`.
+
+    A query first reads the rows that the table has when the query starts, then the rows that are added. A
+    commit that updates or deletes rows, such as one by `sinks.delta` with `how="upsert"` or `"replace"`,
+    fails the query. There are two ways to read on:
+
+    - `skipChangeCommits=True` skips such commits, including the rows that they add.
+    - `change_feed=True` reads every change as a row. The table must record its changes, and only records
+      those made after `ALTER TABLE … SET TBLPROPERTIES (delta.enableChangeDataFeed = true)`.
+
+    Args:
+        spark: the session.
+        path: the table's folder.
+        table: a table of the catalog, as `table` or `schema.table`, in place of a path.
+        change_feed: read all changes; the rows that the table has at the start are read as inserts.
+        starting_version: read the commits from this version of the table on, in place of the whole table. It
+            has no effect on a query that resumes from a checkpoint. Default: the whole table.
+        max_files_per_trigger: the most files that one batch reads. Default: Delta's, which is 1,000.
+        **options: further options of Delta's source, by Delta's own names (`skipChangeCommits=True`,
+            `startingVersion="latest"`, `maxBytesPerTrigger="64m"`, `failOnDataLoss=False`).
+
+    Returns:
+        A streaming DataFrame with the table's columns. With `change_feed` it also has `_change_type` (string:
+        `insert`, `update_preimage`, `update_postimage` or `delete`), `_commit_version` (bigint) and
+        `_commit_timestamp` (timestamp).
+
+    Raises:
+        InvalidInputError: the session has no Delta, the table does not exist, is not a Delta table or does
+            not record its changes, or an option is misspelt.
+
+    Examples:
+        In a session::
+
+            changes = sources.delta(spark, "out/totals", change_feed=True)
+            newest = changes.where("_change_type IN ('insert', 'update_postimage')")
+    """
+    check(delta, locals())
+    builtin.check_options("delta", options, _KEYWORDS)
+    if (path is None) == (table is None):
+        raise InvalidInputError(
+            "sources.delta: give a path or a table of the catalog: delta(spark, 'out/totals') or "
+            "delta(spark, table='shop.totals')"
+        )
+    builtin.check_number("max_files_per_trigger", max_files_per_trigger)
+    if not is_extended(spark):
+        raise InvalidInputError(_packages.missing("delta"))
+    place = None if path is None else locate(spark, path).text
+    name = table or f"delta.{quoted(str(place))}"
+    _check_there(spark, place, name, f"Delta table {path or table}")
+    if change_feed:
+        _check_feed(spark, name)
+    ours = {"startingVersion": starting_version, "maxFilesPerTrigger": max_files_per_trigger}
+    given = {key: value for key, value in ours.items() if value is not None} | options
+    reader = spark.readStream.format("delta").options(**given)
+    if change_feed:
+        reader = reader.option("readChangeFeed", "true")
+    return reader.table(name) if place is None else reader.load(place)
+
+
+def _check_there(spark: SparkSession, place: str | None, name: str, where: str) -> None:
+    try:
+        _ = (spark.table(name) if place is None else spark.read.format("delta").load(place)).schema
+    except AnalysisException as err:
+        if err.getCondition() not in GONE:
+            raise
+        raise InvalidInputError(f"{where} does not exist; create it or correct the name") from None
+    if place is None and spark.sql(f"DESCRIBE DETAIL {name}").first()["format"] != "delta":  # type: ignore[index]
+        raise InvalidInputError(f"table {name} is no Delta table; read it with sources.table")
+
+
+def _check_feed(spark: SparkSession, name: str) -> None:
+    properties = {row.key: row.value for row in spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
+    if properties.get(_FEED, "false").lower() != "true":
+        raise InvalidInputError(
+            f"Delta table {name} keeps no changes; to keep those from now on, run ALTER TABLE {name} SET "
+            f"TBLPROPERTIES ({_FEED} = true)"
+        )
