@@ -13,7 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sparkstream_kit import connectors
+
 ROOT = Path(__file__).parent.parent
+SYSTEMS = [name for name in connectors.systems() if (ROOT / "docs" / f"{name}.md").exists()]
 SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 MENU = {
     "Start here": ["index", "install", "start", "versions"],
@@ -22,7 +25,7 @@ MENU = {
         *("model", "exactly-once", "change-a-job", "from-pyspark", "production", "clusters", "monitoring"),
         *("checkpoints", "server"),
     ],
-    "Jobs and systems": ["jobs", "kafka", "kinesis", "delta", "mongodb", "posts", "flume"],
+    "Jobs and systems": ["jobs", *SYSTEMS, "flume"],
     "Promises and faults": ["promises", "faults", "security"],
     "Performance": ["performance"],
     "How it is built": ["architecture", "contributing", "code_of_conduct", "changelog"],

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from sparkstream_kit import sinks
+from sparkstream_kit import connectors, sinks
 
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -33,7 +33,8 @@ def test_ci_runs_the_commands_that_set_up_everything():
 def test_each_extra_stands_in_the_table_of_extras():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     rows = re.findall(r"^\| (`[^|]*) \|", PAGES["install.md"].partition("| extra | gives |")[2], re.MULTILINE)
-    assert sorted(re.findall(r"`([a-z]+)`", " ".join(rows))) == sorted(extras)
+    of_systems = {system.extra for system in connectors.systems().values()} - {""}
+    assert {*re.findall(r"`([a-z]+)`", " ".join(rows))} | of_systems == {*extras}
 
 
 def test_the_readme_is_short():
@@ -65,7 +66,8 @@ def test_each_page_is_linked():
     pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} | {
         path.name for path in ROOT.glob("*.md") if path.name != "README.md"
     }
-    assert set(re.findall(r"\]\(((?:docs/)?\w+\.md)", README)) == pages
+    of_systems = {f"docs/{page}" for page in re.findall(r"\]\((\w+\.md)\) \|", PAGES["promises.md"])}
+    assert {*re.findall(r"\]\(((?:docs/)?\w+\.md)", README)} | of_systems == pages
     assert set(re.findall(r"\]\((guides/[\w-]+\.md)", PAGES["start.md"])) == set(GUIDES)
 
 
