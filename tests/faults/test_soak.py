@@ -7,16 +7,16 @@ import pytest
 from conftest import HANGS
 from faults.drivers import SCRIPTS
 
-from sparkstream_kit import sinks
+from sparkstream_kit import connectors, sinks
 
 FIRST = 30  # batches after which Spark keeps no more of its executions, logs and progress than before
 LAST = int(os.environ.get("BATCHES", "70"))  # what leaks with each batch shows in forty
 MAY_GROW = {"megabytes": 10, "descriptors": 10, "threads": 20, "files": 10}  # a few come and go with a batch
-SYSTEMS = ("delta", "kafka", "mongodb")  # with what they need: tests/systems/soak.py
+SYSTEMS = connectors.names("sink")  # those that need a server or jars: tests/systems/soak.py
 SPARKS = () if "BATCHES" in os.environ else ("files", "memory", "table")  # own sinks: in `make soak` alone
 KINDS = (
-    *(name for name in sinks.__all__ if name not in ("Sink", "sql_table", *SYSTEMS, *SPARKS)),
-    *(f"sql_table-{how}" for how in ("append", "replace", "upsert")),
+    *(name for name in sinks.__all__ if name not in ("Sink", *SYSTEMS, *SPARKS)),
+    *(f"sql_table-{how}" for how in connectors.systems()["sql_table"].ways),
 )
 
 
@@ -29,7 +29,7 @@ def test_a_driver_holds_no_more_after_many_batches(kind, database, tmp_path, lau
         url = request.getfixturevalue("server").database()
     else:
         url = f"sqlite:///{tmp_path}/totals.db"
-    holds_no_more(launch("python", SCRIPTS / "soak.py", kind, url, tmp_path, FIRST, LAST), tmp_path)
+    holds_no_more(launch("python", SCRIPTS / "soak.py", kind, f"{url} t", tmp_path, FIRST, LAST), tmp_path)
 
 
 def holds_no_more(driver, folder, *, batch=2):

@@ -3,39 +3,49 @@
 `make soak` runs it; pytest collects it only by its name: Delta takes a second or more a batch.
 """
 
+from collections.abc import Callable
+
 import pytest
 from faults.drivers import SCRIPTS
 from faults.test_soak import FIRST, LAST, holds_no_more
 from systems import kafka
-from systems.conftest import jars
+from systems.conftest import jars as jars_of
 from systems.mongodb import Server
 
+from sparkstream_kit import connectors
 
-@pytest.mark.parametrize(
-    ("kind", "connectors"),
-    [
-        *(
-            (f"delta-{how}", connectors)
-            for how in ("append", "replace", "upsert")
-            for connectors in ("", "delta")
-        ),
-        ("kafka", "kafka"),
-        ("mongodb-append", ""),
-        ("mongodb-upsert", ""),
-    ],
-)
-def test_a_driver_holds_no_more_after_many_batches(
-    kind, connectors, tmp_path, begin, connector_jars, request
-):
-    url = "none"
-    if kind == "kafka":
-        broker = kafka.broker()
-        url = f"{broker.servers}/{broker.topic()}"
-    if kind.startswith("mongodb"):
-        mongodb = Server(tmp_path, jars("mongodb"))
-        request.addfinalizer(mongodb.remove)
-        mongodb.start()
-        url = mongodb.url(mongodb.database())
-    env = {"SPARKSTREAM_JARS": str(connector_jars), "CONNECTORS": connectors}
-    driver = begin("python", SCRIPTS / "soak.py", kind, url, tmp_path, FIRST, LAST, **env)
+
+def _mongodb(folder, request):
+    mongodb = Server(folder, jars_of("mongodb"))
+    request.addfinalizer(mongodb.remove)
+    mongodb.start()
+    return f"{mongodb.url(mongodb.database())} t"
+
+
+def _kafka(*_):
+    broker = kafka.broker()
+    return f"{broker.servers} {broker.topic()}"
+
+
+# The first arguments of each sink that needs a server or jars, and the connectors of its sessions.
+TARGETS: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
+    "delta": (lambda folder, _: f"{folder}/out", ("", "delta")),
+    "kafka": (_kafka, ("kafka",)),
+    "mongodb": (_mongodb, ("",)),
+}
+KINDS = [
+    (name, how, jars)
+    for name, system in connectors.systems().items()
+    if system.sink and name != "sql_table"  # tests/faults/test_soak.py
+    for how in system.ways or ("",)
+    for jars in TARGETS[name][1]
+]
+
+
+@pytest.mark.parametrize(("name", "how", "jars"), KINDS)
+def test_a_driver_holds_no_more_after_many_batches(name, how, jars, tmp_path, begin, connector_jars, request):
+    target = TARGETS[name][0](tmp_path, request)
+    env = {"SPARKSTREAM_JARS": str(connector_jars), "CONNECTORS": jars}
+    kind = f"{name}-{how}" if how else name
+    driver = begin("python", SCRIPTS / "soak.py", kind, target, tmp_path, FIRST, LAST, **env)
     holds_no_more(driver, tmp_path, batch=10)

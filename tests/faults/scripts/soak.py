@@ -2,8 +2,8 @@
 
 Each time a line of JSON in FOLDER/looks: the batch, the JVM's heap in megabytes after a full collection, and
 the open descriptors, threads and temporary files of Python and its JVM.
-Run: python soak.py SINK URL FOLDER LOOK [LOOK ...]    SINK: see `make`; URL: a database, or BROKERS/TOPIC
-of Kafka, or a database of MongoDB; LOOK: after how many batches to look
+Run: python soak.py SINK TARGET FOLDER LOOK [LOOK ...]    SINK: see `make`; TARGET: the first arguments of a
+sink of another system, such as "sqlite:///t.db t"; LOOK: after how many batches to look
 """
 
 import gc
@@ -28,16 +28,13 @@ LOOKS = 5  # one after the other: what a collection finds unused, Spark's cleane
 MOST_LOOKS = 100
 
 
-def make(kind, url, folder):
+def make(kind, target, folder):
     """Return a sink with its output mode."""
-    from sparkstream_kit import sinks
+    from sparkstream_kit import connectors, sinks
 
     def collect(batch, _batch_id):
         batch.collect()
 
-    name, _, how = kind.partition("-")
-    mode = {"replace": "complete", "upsert": "update"}.get(how, "append")
-    keys = ["k"] if how == "upsert" else ()
     made: dict[str, Callable[[], tuple[str, Sink]]] = {
         "batch_files": lambda: ("append", sinks.batch_files(f"{folder}/out")),
         "by_watermark": lambda: (
@@ -49,24 +46,22 @@ def make(kind, url, folder):
             ),
         ),
         "console": lambda: ("complete", sinks.console()),
-        "delta": lambda: (mode, sinks.delta(f"{folder}/out", how=how, keys=keys)),
-        "fan_out": lambda: (
-            "complete",
-            sinks.fan_out(sinks.latest("t"), sinks.sql_table(url, "t", how="replace")),
-        ),
+        "fan_out": lambda: ("complete", sinks.fan_out(sinks.latest("t"), sinks.batch_files(f"{folder}/out"))),
         "files": lambda: ("append", sinks.files(f"{folder}/out")),
         "foreach_batch": lambda: ("update", sinks.foreach_batch(collect)),
-        "kafka": lambda: ("append", sinks.kafka(*url.split("/"), value="v")),
         "latest": lambda: ("complete", sinks.latest("t")),
         "memory": lambda: ("complete", sinks.memory("t")),
-        "mongodb": lambda: (mode, sinks.mongodb(url, "t", how=how, keys=keys)),
         "snapshot": lambda: ("complete", sinks.snapshot(f"{folder}/out.csv")),
-        "sql_table": lambda: (mode, sinks.sql_table(url, "t", how=how, keys=keys)),
         "table": lambda: ("append", sinks.table("t", path=f"{folder}/out")),
     }
-    if name not in made:
+    if kind in made:
+        return made[kind]()
+    name, _, how = kind.partition("-")
+    if name not in connectors.names("sink"):
         sys.exit(f"no sink to soak is named {name}: enter it in `make` of {__file__}")
-    return made[name]()
+    more: dict[str, Any] = {"how": how} if how else {}
+    sink = getattr(sinks, name)(*target.split(), **more, **({"keys": ["k"]} if how == "upsert" else {}))
+    return sink.modes[0], sink
 
 
 def threads(pid):
@@ -97,7 +92,7 @@ def held(spark):
 @jobflags.exit_codes
 def main(argv=None):
     """Run until the last look."""
-    kind, url, folder, *looks = sys.argv[1:] if argv is None else argv
+    kind, target, folder, *looks = sys.argv[1:] if argv is None else argv
 
     from pyspark.sql import functions as F
 
@@ -116,7 +111,7 @@ def main(argv=None):
         frame = rate.select(key, value)
         if kind == "by_watermark":
             frame = rate.select(key, value, "timestamp").withWatermark("timestamp", "1 second")
-        mode, sink = make(kind, url, folder)
+        mode, sink = make(kind, target, folder)
         if mode != "append":
             frame = frame.groupBy("k").agg(F.max("v").alias("v"))
         name = sink.query_name or "soak"
