@@ -28,6 +28,8 @@ from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from sparkstream_kit.connectors import Connector
+
 
 # Seen as damaged ORC and Parquet files: https://bugs.openjdk.org/browse/JDK-8377811
 CORRUPTS = re.compile(r"25(\.0\.[0-2])?")
@@ -132,50 +134,21 @@ _LISTS = ("spark.jars", "spark.jars.packages", "spark.sql.extensions")
 JARS = "SPARKSTREAM_JARS"  # environment variable: a folder of jars, for machines without a network
 
 
-class _Connector(NamedTuple):
-    """How to add one connector to Spark.
+def connectors() -> dict[str, Connector]:
+    """Return Spark's connectors for other systems and formats, by name."""
+    from sparkstream_kit.connectors import AVRO, systems
 
-    Attributes:
-        package: its Maven coordinates; names in braces are filled in from `versions` and Spark's version.
-        jars: the prefixes of the names of its jar files.
-        settings: the session settings that it needs.
-    """
-
-    package: str
-    jars: tuple[str, ...]
-    settings: Mapping[str, str] = {}
-
-    def of(self, spark: str) -> str | None:
-        """Return the Maven coordinates for a version of Spark, or None if there is no such package yet."""
-        feature = ".".join(re.findall(r"\d+", spark)[:2])
-        delta = versions().get(feature, {}).get("delta")
-        if "{delta}" in self.package and not delta:
-            return None
-        return self.package.format(spark=spark, feature=feature, delta=delta)
+    of_systems = {name: each.connector for name, each in systems().items() if each.connector}
+    return {"avro": AVRO, **of_systems}
 
 
-CONNECTORS = {
-    "avro": _Connector("org.apache.spark:spark-avro_2.13:{spark}", jars=("spark-avro_2.13-",)),
-    "delta": _Connector(
-        "io.delta:delta-spark_{feature}_2.13:{delta}",
-        jars=("delta-spark_", "delta-storage-"),
-        # https://docs.delta.io/quick-start/#set-up-apache-spark-with-delta-lake
-        settings={
-            "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-            "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-            # With the default, two queries of a session could write the same commit of a table on a local
-            # path, because its rename replaces an existing file there: https://docs.delta.io/delta-storage/
-            "spark.delta.logStore.file.impl": "io.delta.storage.LocalLogStore",
-        },
-    ),
-    "kafka": _Connector(
-        "org.apache.spark:spark-sql-kafka-0-10_2.13:{spark}",
-        jars=(
-            *("spark-sql-kafka-0-10_2.13-", "spark-token-provider-kafka-0-10_2.13-"),
-            *("kafka-clients-", "commons-pool2-"),
-        ),
-    ),
-}
+def coordinates(connector: Connector, spark: str) -> str | None:
+    """Return the Maven coordinates of a connector for a version of Spark; None if it has no package yet."""
+    feature = ".".join(re.findall(r"\d+", spark)[:2])
+    delta = versions().get(feature, {}).get("delta")
+    if "{delta}" in connector.package and not delta:
+        return None
+    return connector.package.format(spark=spark, feature=feature, delta=delta)
 
 
 def missing_source(error: BaseException) -> str | None:
@@ -191,7 +164,7 @@ def missing_source(error: BaseException) -> str | None:
     name = found[1]
     if near := hint(name, _OWN_SOURCES):
         return f"Spark has no data source {name}{near}"
-    if name.lower() in CONNECTORS:
+    if name.lower() in connectors():
         return missing(name.lower())
     return (
         f"Spark has no data source {name}; launch with spark-submit --packages ITS-PACKAGE, or give "
@@ -219,7 +192,7 @@ def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = N
     otherwise Spark downloads the packages.
 
     Args:
-        names: the names of the connectors, keys of `CONNECTORS`.
+        names: the names of the connectors, keys of `connectors()`.
         spark: the version of Spark, such as "4.2.0".
         given: the settings of the user. If a setting is a list in both, the result has the items of both.
 
@@ -234,14 +207,14 @@ def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = N
     folder, before = os.environ.get(JARS), given or {}
     lists: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
-        reject_unknown("connector", [name], CONNECTORS)
-        known = CONNECTORS[name]
+        reject_unknown("connector", [name], connectors())
+        known = connectors()[name]
         if folder:
             lists.setdefault("spark.jars", []).extend(_in_folder(name, Path(folder)))
-        elif found := known.of(spark):
+        elif found := coordinates(known, spark):
             lists.setdefault("spark.jars.packages", []).append(found)
         else:
-            newest = max((each for each in versions() if known.of(each)), key=_in_order)
+            newest = max((each for each in versions() if coordinates(known, each)), key=_in_order)
             raise InvalidInputError(
                 f"connector {name} has no package for Spark {spark}; use Spark {newest}, or "
                 f"name a folder with its jars: {JARS}=FOLDER"
@@ -276,7 +249,7 @@ def _in_folder(name: str, folder: Path) -> list[str]:
     """Return one jar in a folder for each prefix of a connector: the latest version of each."""
     found = {
         start: sorted(folder.glob(f"{start}*.jar"), key=lambda jar: _in_order(jar.name))
-        for start in CONNECTORS[name].jars
+        for start in connectors()[name].jars
     }
     if missing := [start for start, files in found.items() if not files]:
         raise InvalidInputError(

@@ -98,7 +98,8 @@ def get_session(
     """
     check(get_session, locals())
     explicit = {key: _text(value) for key, value in (conf or {}).items()}
-    reject_unknown("connector", connectors, _packages.CONNECTORS)
+    if connectors:
+        reject_unknown("connector", connectors, _packages.connectors())
     session = _session(app_name, profile, explicit, connectors)
     for name in connectors:
         _check_connector(session, name)
@@ -143,7 +144,7 @@ def _session(
 
 def _check_connector(spark: SparkSession, name: str) -> None:
     """Refuse a session that lacks a connector, or a setting of it, before a query fails for that reason."""
-    asked = _packages.CONNECTORS[name].settings
+    asked = _packages.connectors()[name].settings
     lacks = any(value not in (spark.conf.get(key, None) or "") for key, value in asked.items())
     try:
         _ = spark.read.format(name).load().schema

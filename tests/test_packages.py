@@ -43,7 +43,7 @@ def test_what_is_given_stays_and_nothing_comes_twice():
 
 @pytest.mark.parametrize("key", ["spark.sql.catalog.spark_catalog", "spark.delta.logStore.file.impl"])
 def test_a_setting_that_holds_one_value_is_not_made_a_list(key):
-    needs = _packages.CONNECTORS["delta"].settings[key]
+    needs = _packages.connectors()["delta"].settings[key]
     assert _packages.needed(["delta"], "4.2.0", {key: needs})[key] == needs
     said = refusal(_packages.needed, ["delta"], "4.2.0", {key: "org.example.Mine"})
     assert re.search(rf"^connector delta needs {key}={needs}, and not org\.example\.Mine; ", said)
@@ -127,7 +127,7 @@ def test_a_folder_without_a_jar_is_one_line(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("name", sorted(_packages.CONNECTORS))
+@pytest.mark.parametrize("name", sorted(_packages.connectors()))
 def test_a_session_that_runs_without_a_connector_says_how_it_comes(spark, name):
     assert f"Spark has no connector {name}; launch with spark-submit $(" in refusal(
         get_session, "later", connectors=[name]
@@ -138,7 +138,7 @@ def test_the_command_lists_connectors_and_prints_flags(capsys, monkeypatch):
     monkeypatch.delenv("SPARKSTREAM_JARS", raising=False)
     assert main(["connectors"]) == 0
     assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == sorted(
-        _packages.CONNECTORS
+        _packages.connectors()
     )
     assert main(["connectors", "avro"]) == 0
     assert capsys.readouterr().out.split()[0] == "--packages"

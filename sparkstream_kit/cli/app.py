@@ -137,18 +137,17 @@ def _connectors(
 
     spark-submit $(sparkstream connectors kafka) job.py
     """
-    spark = pyspark_version()
+    spark, known = pyspark_version(), _packages.connectors()
     if json:
-        reject_unknown("connector", names or [], list(_packages.CONNECTORS))
-        show_json(
-            {name: _packages.CONNECTORS[name].of(spark) or None for name in names or _packages.CONNECTORS}
-        )
+        reject_unknown("connector", names or [], known)
+        show_json({name: _packages.coordinates(known[name], spark) for name in names or known})
         return
     if names:
         typer.echo(shlex.join(_packages.arguments(names, spark)))
         return
-    for name, known in _packages.CONNECTORS.items():
-        typer.echo(f"{name}\t{known.of(spark) or f'no package for Spark {spark}'}")
+    for name, connector in known.items():
+        found = _packages.coordinates(connector, spark)
+        typer.echo(f"{name}\t{found or f'no package for Spark {spark}'}")
 
 
 @app.command("warm")

@@ -16,17 +16,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 
 __all__ = ["System", "call", "names", "systems"]
 
 _MODES = {"append": "append", "upsert": "update", "replace": "complete"}
+
+
+class Connector(NamedTuple):
+    """How to add to Spark what reads and writes a system.
+
+    Attributes:
+        package: the Maven coordinates; names in braces are filled in from `conf/versions.toml` and Spark's
+            version.
+        jars: the prefixes of the names of its jar files.
+        settings: the session settings that it needs.
+    """
+
+    package: str
+    jars: tuple[str, ...]
+    settings: Mapping[str, str] = {}
+
+
+AVRO = Connector("org.apache.spark:spark-avro_2.13:{spark}", jars=("spark-avro_2.13-",))  # a format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +57,7 @@ class System:
         ways: the values of the sink's argument `how`; empty without that argument.
         extra: the extra of the kit that installs its libraries; empty if it needs none.
         libraries: the top-level packages of the extra that its modules import.
+        connector: what Spark itself needs, as jars; None if it needs nothing.
         guard: the module of the folder whose `question` is asked before a query of the source goes on; empty
             if there is nothing to ask.
     """
@@ -48,6 +67,7 @@ class System:
     ways: tuple[str, ...] = ()
     extra: str = ""
     libraries: tuple[str, ...] = ()
+    connector: Connector | None = None
     guard: str = ""
 
     def need(self, call: str) -> None:

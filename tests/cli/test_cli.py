@@ -21,7 +21,7 @@ import typer
 from conftest import HANGS, ROOT, process
 from pyspark.sql.types import StructType
 
-from sparkstream_kit._packages import CONNECTORS
+from sparkstream_kit._packages import connectors
 from sparkstream_kit.cli import doctor, main
 from sparkstream_kit.cli.app import app
 from sparkstream_kit.profiles import parse_properties, read_profile
@@ -292,7 +292,7 @@ def test_programs_get_json(checkpoint, capsys):
     assert problem["file"] == f"{checkpoint}/commits/2"
     assert set(problem) == {"file", "what", "fix"}
     assert answer("connectors", "avro") == {"avro": f"org.apache.spark:spark-avro_2.13:{pyspark.__version__}"}
-    assert set(answer("connectors")) == {*CONNECTORS}
+    assert set(answer("connectors")) == {*connectors()}
     for found in answer("doctor", code=int("bad" in {each.level for each in doctor.examine()})):
         assert set(found) == {"level", "what", "found", "fix"}
 

@@ -18,6 +18,7 @@ import sparkstream_kit
 PACKAGE, TESTS = Path(sparkstream_kit.__file__).parent, ROOT / "tests"
 # Where the core opens an extra, each when the caller asks for what lies behind it: a module and a room.
 DOORS = {
+    ("sparkstream_kit._packages", "connectors"),
     ("sparkstream_kit.checkpoints", "operate"),
     ("sparkstream_kit.checkpoints.guard", "operate"),
     ("sparkstream_kit.joins", "_pins"),

@@ -11,7 +11,7 @@ from faults.targets import finish, nothing_halved
 from faults.test_kills import POINTS, frozen_at
 from systems.conftest import ROUNDS
 
-from sparkstream_kit._packages import CONNECTORS
+from sparkstream_kit._packages import connectors
 
 
 @pytest.mark.slow
@@ -40,7 +40,7 @@ def test_the_job_stopped_restarted_and_killed_has_each_batch_once(tmp_path, begi
     nothing_halved(target)
     sales.land(2)
     jars = ",".join(str(jar) for jar in sorted(connector_jars.glob("delta-*.jar")))
-    flags = " ".join(f"--conf {key}={value}" for key, value in CONNECTORS["delta"].settings.items())
+    flags = " ".join(f"--conf {key}={value}" for key, value in connectors()["delta"].settings.items())
     # As spark-submit $(sparkstream connectors delta) gives them: Delta's writer for Spark goes on.
     killed = begin("python", *target.command, PYSPARK_SUBMIT_ARGS=f"--jars {jars} {flags} pyspark-shell")
     before = table.last()

@@ -4,10 +4,17 @@ Both are thin layers over Spark's own Kafka connector. `source` asks the brokers
 query starts; `sink` adds headers with which a reader can drop repeated records.
 """
 
-from sparkstream_kit.connectors import System
+from sparkstream_kit.connectors import Connector, System
 
 SYSTEM = System(
     source="replayable",
     sink="at least once; exactly once for a reader that drops repeats by the headers",
+    connector=Connector(
+        "org.apache.spark:spark-sql-kafka-0-10_2.13:{spark}",
+        jars=(
+            *("spark-sql-kafka-0-10_2.13-", "spark-token-provider-kafka-0-10_2.13-"),
+            *("kafka-clients-", "commons-pool2-"),
+        ),
+    ),
     guard="brokers",
 )
