@@ -350,3 +350,25 @@ def waiting(scale: float) -> Iterator[Table]:
             unit="ms",
             runs=1,
         )
+
+
+def history(scale: float) -> Iterator[Table]:
+    """What the past costs: CPU seconds of Python and the JVM, from a start through 40 batches of one file.
+
+    The log of the file source lists the files of the past. The first start of the kit takes them out of the
+    log; the second start finds it short.
+    """
+    cpu = lambda run: float(run.result["cpu"])  # noqa: E731
+    for files in (0, 100_000, 1_000_000) if scale >= 1 else (0, 100_000):
+        kit, plain = HERE / "history" / "kit.py", HERE / "history" / "plain.py"
+        yield Table(
+            f"{files:,} files read before, CPU of a start and 40 batches",
+            [
+                Program("kit, first start", (kit, str(files), "1"), figure=cpu),
+                Program("kit, next start", (kit, str(files), "2"), figure=cpu),
+                Program("plain PySpark", (plain, str(files)), figure=cpu),
+            ],
+            truth=40,
+            unit="s",
+            runs=1,
+        )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import report
 from brokers import kafka
 from lakes import delta
-from latencies import batch, listener, monitoring, overhead, start, suite, waiting
+from latencies import batch, history, listener, monitoring, overhead, start, suite, waiting
 from running import ROOT, measure
 from templates import jobs
 from volumes import quarantine, sql, throughput, yahoo
@@ -34,7 +34,7 @@ BENCHMARKS = {
     each.__name__: each
     for each in (
         *(start, batch, throughput, yahoo, sql, delta, overhead, quarantine, kafka, jobs, listener, suite),
-        *(waiting, monitoring),
+        *(waiting, monitoring, history),
     )
 }
 

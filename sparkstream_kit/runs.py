@@ -122,6 +122,11 @@ class _Watched:
         last = self.query.lastProgress
         return [] if last is None else self._files_of(last).findings(last)
 
+    def trim_logs(self) -> None:
+        """Shorten the logs of the query's file sources, if they have grown long."""
+        if self._files is not None and not self.ended:
+            self._files.trim_logs()
+
     def _files_of(self, progress: StreamingQueryProgress) -> Files:
         self._files = self._files or Files(self.query, progress)
         return self._files
@@ -288,6 +293,8 @@ class _Run:
                 self._record(what)
                 if time.monotonic() >= self._next_look:
                     self._look_at_files()
+                    for each in self._queries:
+                        each.trim_logs()
             elif kind == "ended":
                 what.ended = True
                 if what.query.exception() is not None:

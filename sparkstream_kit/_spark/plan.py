@@ -185,8 +185,19 @@ def _options(leaf: Any) -> dict[str, str]:
     return dict(converters.asJava(leaf.dataSource().options()))
 
 
-def file_options(frame: DataFrame) -> list[dict[str, str]]:
-    """Return the reader's options of each source of a query that reads files, by the sources' numbers."""
+def file_options(frame: DataFrame) -> dict[int, dict[str, str]]:
+    """Return the reader's options of each source of a query that reads files, by the source's number.
+
+    The paths are left out. The result is empty if it is not known which options belong to which source.
+    """
+    numbers = [each.number for each in inputs_of(frame) if each.path is not None]
+    given = [{key: text for key, text in each.items() if key != "path"} for each in _file_options(frame)]
+    if len(given) != len(numbers) and all(each == given[0] for each in given):
+        given = given[:1] * len(numbers)
+    return dict(zip(numbers, given, strict=True)) if len(given) == len(numbers) else {}
+
+
+def _file_options(frame: DataFrame) -> list[dict[str, str]]:
     given: Any = frame
     if is_connect(frame.sparkSession):
         reads = _reads(given._plan.to_proto(given.sparkSession.client))

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkstream_kit.checkpoints.logs import DamagedError, commit, log_file, plan, query_id
+from sparkstream_kit.checkpoints.logs import DamagedError, commit, log_ends, log_file, plan, query_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,8 @@ def restart(logs: Logs, *, whole: bool = False) -> Iterator[DamagedError]:
         yield from errors_of(commit, root / "commits" / str(done))
     for log, planned in logs.until_planned.items():
         try:
-            yield from errors_of(log_file, *logs.files(log, max((planned, *logs.entries(f"sources/{log}")))))
+            files = logs.files(log, max((planned, *logs.entries(f"sources/{log}"))))
+            yield from errors_of(log_file if whole else log_ends, *files)
         except DamagedError as err:
             yield err
     if last < 0 and newer_state(root, 1):  # a first batch that failed may have left version 1: no damage

@@ -20,7 +20,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from sparkstream_kit._spark.place import is_unseen, locate, refuse_many_disks
-from sparkstream_kit._spark.plan import has, inputs_of
+from sparkstream_kit._spark.plan import file_options, has, inputs_of
 from sparkstream_kit._spark.session import in_force, other_master
 from sparkstream_kit.checkpoints.damage import gone, restart
 from sparkstream_kit.checkpoints.drain import drained
@@ -35,6 +35,7 @@ from sparkstream_kit.checkpoints.logs import (
 )
 from sparkstream_kit.checkpoints.lost import doubled
 from sparkstream_kit.checkpoints.moved import bases, find_moves, rewrite
+from sparkstream_kit.checkpoints.trim import due, is_long, max_age
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
@@ -435,6 +436,16 @@ def _has_its_folders(query: Query, logs: Logs) -> Iterator[Answer]:
         yield Change(what, partial(rewrite, logs, each))
 
 
+def _has_short_logs(query: Query, logs: Logs) -> Iterator[Answer]:
+    """Shorten the logs of file sources by what Spark never looks at again; see `trim`."""
+    if logs.place.folder is not None and (found := [log for log in logs.until_planned if is_long(logs, log)]):
+        options = file_options(query.frame)
+        known = {each.log: max_age(options[each.number]) for each in query.inputs if each.number in options}
+        for log in found:
+            if make := due(logs, log, known.get(log)):
+                yield Change(f"the log of source {log} lists the files that Spark still considers", make)
+
+
 def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
     """Return the settings for a checkpoint on another file system, whose files Spark must write its own way.
 
@@ -453,4 +464,5 @@ QUESTIONS: tuple[Question, ...] = (
     _has_sources_in_order,
     _leftovers,
     _has_its_folders,
+    _has_short_logs,
 )

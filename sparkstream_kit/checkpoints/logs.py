@@ -25,6 +25,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 import tempfile
 import time
 import zlib
@@ -258,11 +259,11 @@ def _differs(file: Path) -> bool:
     return sums[8:] != b"".join(zlib.crc32(part).to_bytes(4, "big") for part in parts)
 
 
-def replace(file: Path, text: str) -> None:
-    """Replace one of Spark's files atomically; the new file has no checksum file."""
+def replace(file: Path, text: str | Iterable[str | bytes]) -> None:
+    """Replace one of Spark's files atomically, by a text or its parts; the new file has no checksum file."""
     # Remove the checksum first: after a crash in between, a missing checksum is fine, a wrong one is damage.
     file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
-    _files.replace(file, [text])
+    _files.replace(file, [text] if isinstance(text, str) else text)
 
 
 def command(name: str, root: Path) -> str:
@@ -342,17 +343,64 @@ def log_file(file: Path) -> list[Input]:
         DamagedError, InvalidInputError: as for `versioned`.
     """
     with reading(file):
-        return inputs_in(versioned(file, "v1")[1:])
+        return [*inputs_in(versioned(file, "v1")[1:])]
 
 
-def inputs_in(lines: Iterable[str]) -> list[Input]:
-    """Return the input files in the lines of a file source's log, without the line of its version.
+_END = 65_536  # bytes: what is read first of the end of a log, some 500 input files
+
+
+def log_after(file: Path, entry: int) -> list[Input]:
+    """Return the input files in one file of a file source's log that were added after an entry of the log.
+
+    The file is read from its end, as far as needed: a compacted one lists all files that the source has read.
+
+    Raises:
+        DamagedError, InvalidInputError: as for `versioned`.
+    """
+    with reading(file), file.open("rb") as log:
+        size, length = file.stat().st_size, _END
+        is_known = log.readline() == b"v1\n"
+        while is_known and length < size:
+            log.seek(size - length)
+            # The first line may be cut off.
+            found = [*inputs_in(log.read().decode(errors="replace").split("\n")[1:])]
+            if found and found[0].entry <= entry:
+                break
+            length *= 4
+        else:
+            found = log_file(file)
+    return [each for each in found if each.entry > entry]
+
+
+def log_ends(file: Path) -> None:
+    """Check the beginning and the end of one file of a file source's log.
+
+    Raises:
+        DamagedError, InvalidInputError: as for `versioned`.
+    """
+    log_after(file, sys.maxsize)
+
+
+def log_lines(file: Path) -> Iterator[bytes]:
+    """Yield the lines of one file of a file source's log, without the line of its version.
+
+    Raises:
+        DamagedError: the file cannot be read.
+    """
+    with reading(file), file.open("rb") as lines:
+        next(lines)
+        for line in lines:
+            yield line.rstrip(b"\n")
+
+
+def inputs_in(lines: Iterable[str]) -> Iterator[Input]:
+    """Yield the input files in the lines of a file source's log, without the line of its version.
 
     Raises:
         TypeError: a line is not one that Spark wrote.
     """
-    found = map(_LINE.fullmatch, filter(None, lines))
-    return [Input(int(match[3]), int(match[2]), match[1]) for match in found]  # type: ignore[index]
+    for match in map(_LINE.fullmatch, filter(None, lines)):
+        yield Input(int(match[3]), int(match[2]), match[1])  # type: ignore[index]
 
 
 def log_text(found: Iterable[Input]) -> str:
@@ -361,6 +409,7 @@ def log_text(found: Iterable[Input]) -> str:
     return "\n".join(["v1", *texts])
 
 
+_PATH = b'{"path":"'
 _MOST_KEPT = 100  # files that `Logs` caches
 
 
@@ -423,7 +472,7 @@ class Logs:
             except DamagedError as err:
                 yield err
 
-    def replace(self, file: Path, text: str) -> None:
+    def replace(self, file: Path, text: str | Iterable[str | bytes]) -> None:
         """Replace one of Spark's files atomically, and drop it from the cache."""
         replace(file, text)
         self._listed.clear()
@@ -578,7 +627,21 @@ class Logs:
         if last <= after:
             return []
         files = [file for file in self.files(log, last) if int(file.stem) > after]
-        return [found for file in files for found in self.read(log_file, file) if after < found.entry <= last]
+        return [found for file in files for found in log_after(file, after) if found.entry <= last]
+
+    def folders(self, log: str, until: int) -> set[str]:
+        """Return the URIs of the folders of the input files in a file source's log, up to an entry.
+
+        Raises:
+            DamagedError: as for `files`, or a file has a line that Spark did not write.
+        """
+        found: set[bytes] = set()
+        for file in self.files(log, until):
+            # Line by line, and without a pattern: the log may list a million files.
+            found.update(line.rpartition(b"/")[0] for line in log_lines(file))
+            if not all(each.startswith(_PATH) for each in found):
+                raise DamagedError(file)
+        return {each.removeprefix(_PATH).decode() for each in found}
 
     def pending(self, batch: int) -> list[Input]:
         """Return the input files that file sources found and that batches up to a given one did not read.

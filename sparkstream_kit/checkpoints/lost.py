@@ -23,7 +23,8 @@ from sparkstream_kit import _files
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.place import locate, statuses
 from sparkstream_kit._spark.queries import checkpoint, entry_at, started
-from sparkstream_kit.checkpoints.logs import inputs_in, reading
+from sparkstream_kit.checkpoints.logs import DamagedError, Logs, inputs_in, log_lines, reading
+from sparkstream_kit.checkpoints.trim import due, max_age, trimmed
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit._spark.place import Place
-    from sparkstream_kit.checkpoints.logs import Input, Logs
+    from sparkstream_kit.checkpoints.logs import Input
 
 
 # The description of a file source in Spark's progress, with its path.
@@ -42,8 +43,6 @@ _SOURCE = re.compile(r"FileStreamSource\[(.*)\]", re.DOTALL)
 
 _DAY = 86_400_000  # all times here are in milliseconds, as in Spark's log
 _CLOCKS_DIFFER = 3_600_000  # an hour: a file that is dated less far ahead may come from a clock that is fast
-_MAX_AGE = "7d"  # Spark's default for maxFileAge
-_UNITS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": _DAY}
 _SHARE = 50  # a count may take at most 1/50 of the time
 _SHOWN = 3  # files that a warning names
 
@@ -151,37 +150,36 @@ class Files:
         self._read_until(progress)
         found: list[str] = []
         for source in self._sources.values():
-            with suppress(OSError):
+            with suppress(OSError, DamagedError):  # a folder is gone; or Spark has just removed a file
                 found += source.findings(self._checkpoint.folder, self._said)
         return found
+
+    def trim_logs(self) -> None:
+        """Shorten the logs of the sources, if they have grown long; only while the query runs."""
+        if (root := self._checkpoint.folder) is not None:
+            for source in self._sources.values():
+                source.trim(Logs(root))
 
     def _read_until(self, progress: StreamingQueryProgress) -> None:
         self.read_logs()
         for at, source in self._sources.items():
             source.done = entry_at(progress.sources[at].endOffset)
+            source.forget()
 
 
 def file_sources(frame: DataFrame, progress: StreamingQueryProgress) -> dict[int, Source]:
     """Return the file sources of a query by their positions in Spark's progress.
 
-    The result is empty if it is not known which options belong to which source.
+    The result is empty if it is not known which options belong to which source. The progress has the paths as
+    Spark resolved them.
     """
-    said = {at: _SOURCE.fullmatch(each.description) for at, each in enumerate(progress.sources)}
-    paths = {at: found[1] for at, found in said.items() if found}
-    if not paths:
-        return {}
-    # Drop the paths of the options: the progress has the paths as Spark resolved them.
-    options = [
-        {key: value for key, value in each.items() if key != "path"} for each in plan.file_options(frame)
-    ]
-    if len(options) != len(paths) and all(each == options[0] for each in options):
-        options = options[:1] * len(paths)
-    if len(options) != len(paths):
-        return {}
     spark, logs = frame.sparkSession, {each.number: each.log for each in plan.inputs_of(frame)}
+    said = {at: _SOURCE.fullmatch(each.description) for at, each in enumerate(progress.sources)}
+    options = plan.file_options(frame)
     return {
-        at: Source(spark, logs.get(at, str(at)), path, given)
-        for (at, path), given in zip(paths.items(), options, strict=True)
+        at: Source(spark, logs[at], found[1], options[at])
+        for at, found in said.items()
+        if found and at in options
     }
 
 
@@ -206,11 +204,12 @@ class Source:
         self._place = locate(spark, self._path)
         self._recursive = _is_true(given.get("recursivefilelookup"))
         self._by_name = _is_true(given.get("filenameonly"))
-        limited = given.keys() & {"maxfilespertrigger", "maxbytespertrigger"}
-        ages = not (limited and _is_true(given.get("latestfirst")))
-        self._age = _milliseconds(given.get("maxfileage", _MAX_AGE)) if ages else None
+        self._age = max_age(given)
         self._filter = _files.as_regex(given.get("pathglobfilter", "*"))
         self._planned: dict[str, Input] = {}
+        self._newest = 0  # the newest modification time of the planned files
+        self._old: dict[str, bool] = {}  # of files in the folders that Spark considers no more: was it read
+        self._forgotten = 0  # how many planned files were forgotten
         self._until = -1  # the last entry of the log that is known
         self.done = -1
 
@@ -220,6 +219,9 @@ class Source:
         If the log is damaged or gone, as that of a temporary checkpoint, the entries read before stay known.
         """
         with suppress(InvalidInputError), reading(Path(self._log)):
+            if root.folder is not None:
+                self._add(Logs(root.folder).inputs(self._log.removeprefix("sources/"), after=self._until))
+                return
             there = root.entries(self._log)
             new = [number for number in there if number > self._until]
             # A file `K.compact` holds entry K and all entries before it, so skip those.
@@ -228,9 +230,28 @@ class Source:
                 text = root.read(f"{self._log}/{there[number]}")
                 if text is None or not text.startswith("v1\n"):
                     return
-                found = inputs_in(text.split("\n")[1:])
-                self._planned |= {file.path or unquote(file.uri): file for file in found}
-                self._until = number
+                self._add([*inputs_in(text.split("\n")[1:])])
+
+    def _add(self, found: list[Input]) -> None:
+        self._planned |= {file.path or unquote(file.uri): file for file in found}
+        self._until = max((self._until, *(file.entry for file in found)))
+        self._newest = max((self._newest, *(file.time for file in found)))
+
+    def trim(self, logs: Logs) -> None:
+        """Take the entries out of the source's log that Spark never looks at again."""
+        with suppress(OSError, DamagedError):  # Spark has just removed a file
+            if make := due(logs, self._log.removeprefix("sources/"), self._age):
+                make()
+
+    def forget(self) -> None:
+        """Forget the files that were read and that Spark considers no more, so that memory does not grow."""
+        if self._age is not None:
+            oldest = self._newest - self._age
+            old = [at for at, file in self._planned.items() if file.time < oldest and file.entry <= self.done]
+            self._forgotten += len(old)
+            for path in old:
+                del self._planned[path]
+                self._old[path] = True
 
     def count(self) -> tuple[int, int] | None:
         """Return the numbers of waiting and read files; None if they are not known.
@@ -240,11 +261,11 @@ class Source:
         """
         if self._by_name or not self._place.is_in_reach or self.done > self._until:
             return None
-        newest, found = self._newest(), self._look()[_READ]
+        newest, found = self._newest, self._look()[_READ]
         oldest = newest - self._age if self._age is not None and newest else 0
         waiting = sum(at >= oldest for path, at in found.items() if path not in self._planned)
         later = sum(file.entry > self.done for file in self._planned.values())
-        return waiting + later, len(self._planned) - later
+        return waiting + later, len(self._planned) - later + self._forgotten
 
     def findings(self, root: Path | None, said: set[str]) -> list[str]:
         """Return a line for each danger, and for each kind of ignored entries that is not in `said`.
@@ -267,7 +288,8 @@ class Source:
         if self._place.folder is None:
             return []
         there = self._look()
-        found = [f"{_some(paths)}: {what}" for what, paths in self._dangers(there[_READ]).items() if paths]
+        dangers = self._dangers(there[_READ], root)
+        found = [f"{_some(paths)}: {what}" for what, paths in dangers.items() if paths]
         for kind in [kind for kind in PASSED_OVER if kind not in said]:
             paths = [path for path in there[kind] if kind != "subfolder" or _has_input(path, root)]
             if paths:
@@ -275,8 +297,8 @@ class Source:
                 found.append(f"{_some(paths, 1)}: {PASSED_OVER[kind]}")
         return found
 
-    def _dangers(self, there: Mapping[str, int]) -> dict[str, list[str]]:
-        now, newest, planned = int(time.time() * 1000), self._newest(), self._planned
+    def _dangers(self, there: Mapping[str, int], root: Path | None) -> dict[str, list[str]]:
+        now, newest, planned = int(time.time() * 1000), self._newest, self._planned
         waiting = {path: at for path, at in there.items() if path not in planned}
         done = {path: file for path, file in planned.items() if file.entry <= self.done}
         changed = [path for path, file in done.items() if there.get(path, file.time) != file.time]
@@ -288,12 +310,22 @@ class Source:
             _CHANGED: changed,
             _AHEAD: [path for path, at in waiting.items() if at > now + _CLOCKS_DIFFER],
             _HIDING.format(days, days + 8): hiding,
-            _HIDDEN: [path for path, at in waiting.items() if at < newest - self._age],
+            _HIDDEN: self._unread([path for path, at in waiting.items() if at < newest - self._age], root),
         }
 
-    def _newest(self) -> int:
-        """Return the newest modification time of the planned files; 0 without any."""
-        return max((file.time for file in self._planned.values()), default=0)
+    def _unread(self, old: list[str], root: Path | None) -> list[str]:
+        """Return those of some files that no batch has read, by all that the checkpoint `root` knows."""
+        self._old = {path: self._old[path] for path in old if path in self._old}  # the others have gone
+        new = {*old} - self._old.keys()
+        if new and root is not None:
+            logs, log = Logs(root), self._log.removeprefix("sources/")
+            for file in [*trimmed(root, log), *logs.files(log, max(logs.entries(self._log), default=-1))]:
+                with reading(file):  # line by line: there may be a million
+                    for each in inputs_in(map(bytes.decode, log_lines(file))):
+                        if each.path in new:
+                            self._old[each.path] = True
+        self._old = dict.fromkeys(old, False) | self._old
+        return [path for path in old if not self._old[path]]
 
     def _look(self) -> dict[str, dict[str, int]]:
         """Return the modification time of each entry in the folders, by its kind and its path."""
@@ -367,9 +399,3 @@ def _has_input(folder: str, root: Path | None) -> bool:
 
 def _is_true(text: str | None) -> bool:
     return str(text).lower() == "true"
-
-
-def _milliseconds(text: str) -> int | None:
-    """Return a duration in one of Spark's options, such as "7d", in milliseconds; None if it is not known."""
-    found = re.fullmatch(r"(\d+)\s*([a-z]*)", text.strip().lower())
-    return int(found[1]) * _UNITS[found[2]] if found and found[2] in _UNITS else None

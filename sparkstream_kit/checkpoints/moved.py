@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from sparkstream_kit._spark.place import in_its_file_system, locate
 from sparkstream_kit.checkpoints.logs import command, log_file, log_text
+from sparkstream_kit.checkpoints.trim import trimmed
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def rewrite(logs: Logs, move: Move) -> None:
     A crash between two files of the log does no harm: the next start finds and rewrites the rest.
     """
     _log.info("checkpoint %s: files that source %s has read of %s are named under %s", logs.root, *move)
-    for file in logs.entries(f"sources/{move.log}").values():
+    for file in [*trimmed(logs.root, move.log), *logs.entries(f"sources/{move.log}").values()]:
         named = (found._replace(uri=renamed(found.uri, move)) for found in logs.read(log_file, file))
         logs.replace(file, log_text(named))
 
@@ -151,8 +152,7 @@ def _check_committed(logs: Logs, folder: Path) -> None:
 
 def _folders(logs: Logs, log: str, until: int) -> list[str]:
     """Return the URIs of the folders whose files are in a log, sorted, without those of forgotten files."""
-    uris = {file.uri.rpartition("/")[0] for file in logs.inputs(log, until=until)}
-    return sorted(uri for uri in uris if f"/{_FORMER}/" not in f"{uri}/")
+    return sorted(uri for uri in logs.folders(log, until) if f"/{_FORMER}/" not in f"{uri}/")
 
 
 def _move(log: str, uri: str, folder: Path, base: Path | None, wanted: Mapping[Path, Path]) -> Move | None:

@@ -233,6 +233,13 @@ def _rewind(
         typer.echo("Run the command with --apply to do it.")
 
 
+@_checkpoint.command("untrim")
+def _untrim(folder: _Folder) -> None:
+    """Put back what starts have taken out of the logs of files; only plain Spark may ever need it."""
+    logs = checkpoints.untrim(folder)
+    show(f"{logs} logs of files are whole again" if logs else "the logs of files are whole")
+
+
 @app.command("serve")
 def _serve(
     *,

@@ -45,6 +45,7 @@ from sparkstream_kit.checkpoints.guard import KEPT, Query, continued
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, query_id, versioned, write_note
 from sparkstream_kit.checkpoints.moved import Move, bases, find_moves, renamed, rewrite
+from sparkstream_kit.checkpoints.trim import every_input, restore
 from sparkstream_kit.connectors.kafka import brokers
 from sparkstream_kit.errors import InvalidInputError, count, innermost_cause, said_by_spark
 from sparkstream_kit.operate.check import damage
@@ -316,7 +317,7 @@ def _files_read(logs: Logs, log: str, moves: Sequence[Move]) -> Iterator[_Piece]
         InvalidInputError: a file no longer exists or has changed, or Spark would misread it because of its
             name.
     """
-    found = logs.inputs(log, until=logs.until(logs.done)[log])
+    found = every_input(logs, log, logs.until(logs.done)[log])
     for move in moves:
         found = [each._replace(uri=renamed(each.uri, move)) if move.log == log else each for each in found]
     gone = [each for each in found if each.gone]
@@ -453,6 +454,10 @@ class Build(NamedTuple):
             (made / KIT).mkdir(parents=True)
             if (old / "sources").exists():  # Delta tables have no log there
                 shutil.copytree(old / "sources", made / "sources")
+            if (old / KIT / "trimmed").exists():
+                shutil.copytree(old / KIT / "trimmed", made / KIT / "trimmed")
+                for log in Logs(made).sources:
+                    restore(Logs(made), log)
             for move in self.moves:
                 rewrite(Logs(made), move)
             shutil.copy(old / "metadata", made / "metadata")

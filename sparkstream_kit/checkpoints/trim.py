@@ -1,0 +1,196 @@
+"""Shorten the logs of file sources by what Spark never looks at again, and make them whole on request.
+
+A file source lists in its log every file that it has ever read. Spark reads the whole log at a start and
+writes all of it anew at each compaction, by default in every tenth batch. Yet of the files in the log it only
+considers those that are at most `maxFileAge` (by default 7 days) older than the newest one: it reads no older
+file, whether the log lists it or not (`SeenFilesMap` in Spark's `FileStreamSource`). So a log without these
+entries means the same to Spark.
+
+`trim` moves such entries from the newest compacted file of a log to the folder `sparkstream-kit/trimmed` of
+the checkpoint, and `restore` brings them back. Each file there is named `ENTRY.LIMIT.AGE`: the number of the
+compacted file, the time before which its entries were taken out, and the `maxFileAge` of the source, both in
+milliseconds.
+
+These entries always stay:
+
+- those of the batches that the checkpoint keeps, which a restart or a rewind may run again;
+- those that Spark would consider after a rewind to the oldest of these batches;
+- all entries of a source with `latestFirst` and a limit for each batch, for which Spark ignores `maxFileAge`,
+  and those in a checkpoint that is not on a local path.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import _files
+from sparkstream_kit._arguments import check
+from sparkstream_kit.checkpoints import lock
+from sparkstream_kit.checkpoints.logs import (
+    KIT,
+    DamagedError,
+    Logs,
+    checkpoint,
+    log_after,
+    log_file,
+    log_lines,
+    log_text,
+    reading,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from sparkstream_kit.checkpoints.logs import Input
+
+
+LONG = 100_000  # bytes: a shorter log, of less than some 1,000 files, is left as it is
+_MAX_AGE = "7d"  # Spark's default
+_UNITS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+_LINE = re.compile(rb'"timestamp":(-?\d+),"batchId":(\d+)\}')
+
+
+def max_age(options: Mapping[str, str]) -> int | None:
+    """Return the `maxFileAge` of a file source in milliseconds; None if Spark ignores it or it is not known.
+
+    Args:
+        options: the options of the source.
+
+    Examples:
+        >>> max_age({"maxFileAge": "2d"}), max_age({}) == max_age({"maxFileAge": "7d"})
+        (172800000, True)
+        >>> max_age({"latestFirst": "true", "maxFilesPerTrigger": "1"})
+    """
+    given = {name.lower(): value.strip().lower() for name, value in options.items()}
+    if given.get("latestfirst") == "true" and given.keys() & {"maxfilespertrigger", "maxbytespertrigger"}:
+        return None
+    found = re.fullmatch(r"(\d+)\s*([a-z]*)", given.get("maxfileage", _MAX_AGE))
+    return int(found[1]) * _UNITS[found[2]] if found and found[2] in _UNITS else None
+
+
+def trimmed(root: Path, log: str) -> list[Path]:
+    """Return the files with the entries that were taken out of a log, in the form of the log."""
+    return list((root / KIT / "trimmed" / log).glob("[0-9]*"))
+
+
+def every_input(logs: Logs, log: str, until: int) -> list[Input]:
+    """Return every file that a source has read up to an entry of its log, also if it was taken out."""
+    past = (each for file in trimmed(logs.root, log) for each in log_file(file))
+    found = dict.fromkeys(chain(past, logs.inputs(log, until=until)))  # after a crash some are in both
+    return sorted(found, key=lambda each: each.entry)
+
+
+def is_long(logs: Logs, log: str) -> bool:
+    """Return whether `due` has anything to look at: the log is long, or was trimmed."""
+    newest = _newest(logs, log)
+    return bool(trimmed(logs.root, log)) or (newest is not None and newest.stat().st_size >= LONG)
+
+
+def due(logs: Logs, log: str, age: int | None) -> Callable[[], None] | None:
+    """Return what to do with a log, as a function: `restore` or `trim`; None if the log is as it should be.
+
+    A log is trimmed once a quarter of it can be taken out.
+
+    Args:
+        logs: the logs of a checkpoint on a local path.
+        log: the name of a file source's log.
+        age: the `max_age` of the source. If it has grown since the log was trimmed, the log is restored.
+    """
+    if any(age is None or age > int(file.name.split(".")[2]) for file in trimmed(logs.root, log)):
+        return partial(restore, logs, log)
+    # Spark may remove a file in the same moment: then another look finds the next one.
+    with suppress(DamagedError, FileNotFoundError):
+        file = _newest(logs, log)
+        if age is None or file is None or (size := file.stat().st_size) < LONG:
+            return None
+        first = logs.until(min(logs.entries("offsets"))).get(log, -1)
+        ends = log_after(file, min(first, int(file.stem)) - 1)
+        limit = max((each.time for each in ends if each.entry <= first), default=age) - age
+        with reading(file), file.open("rb") as lines:
+            lines.seek(size // 4)
+            lines.readline()
+            if _is_out(lines.readline(), first, limit):
+                return partial(trim, logs, file, first, limit, age)
+    return None
+
+
+def trim(logs: Logs, file: Path, first: int, limit: int, age: int) -> None:
+    """Move the entries of a compacted file that Spark never looks at again to the folder `trimmed`.
+
+    A crash at any moment does no harm: until the last step the file of the log is as it was.
+
+    Args:
+        logs: the logs of the checkpoint.
+        file: the newest compacted file of a log.
+        first: the first entry of the log that stays, however old its files are.
+        limit: the modification time of the oldest files that stay, in milliseconds since 1970.
+        age: the `max_age` of the source.
+    """
+    past = logs.root / KIT / "trimmed" / file.parent.name / f"{file.stem}.{limit}.{age}"
+    past.parent.mkdir(parents=True, exist_ok=True)
+    _files.replace(past, _lines(file, first, limit, out=True))
+    logs.replace(file, _lines(file, first, limit, out=False))
+
+
+def restore(logs: Logs, log: str) -> None:
+    """Bring back the entries that were taken out of a log; after a crash it can be called again."""
+    past, file = trimmed(logs.root, log), _newest(logs, log)
+    if past and file is not None:  # without a compacted file, as after a rewind, the log has all entries
+        found = dict.fromkeys(each for part in (*past, file) for each in log_file(part))
+        logs.replace(file, [log_text(sorted(found, key=lambda each: each.entry))])
+    for each in past:
+        each.unlink()
+
+
+def untrim(path: str | Path) -> int:
+    """Bring back all entries that `start` has taken out of the logs of a checkpoint's file sources.
+
+    A query needs them only if it goes on without the kit and with a longer `maxFileAge` than it had: `start`
+    brings them back by itself.
+
+    Args:
+        path: a checkpoint on a local path that no query uses.
+
+    Returns:
+        The number of logs to which entries were brought back.
+
+    Raises:
+        InvalidInputError: there is no checkpoint at `path`, a query uses it, or a log is damaged.
+
+    Examples:
+        >>> untrim("ckpt/totals")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
+    """
+    check(untrim, locals())
+    root = checkpoint(path)
+    with lock.alone(root):
+        logs = Logs(root)
+        found = [log for log in logs.sources if trimmed(root, log)]
+        for log in found:
+            restore(logs, log)
+    return len(found)
+
+
+def _newest(logs: Logs, log: str) -> Path | None:
+    """Return the newest compacted file of a log."""
+    return next((file for file in reversed(logs.entries(f"sources/{log}").values()) if file.suffix), None)
+
+
+def _lines(file: Path, first: int, limit: int, *, out: bool) -> Iterator[bytes]:
+    """Yield the lines of a log that are taken out, or those that stay, after the line of the version."""
+    yield b"v1"
+    for line in log_lines(file):
+        if _is_out(line, first, limit) == out:
+            yield b"\n" + line
+
+
+def _is_out(line: bytes, first: int, limit: int) -> bool:
+    time, entry = _LINE.search(line).groups()  # type: ignore[union-attr]
+    return int(time) < limit and int(entry) < first

@@ -1,0 +1,335 @@
+"""Logs of files, trimmed by what Spark never looks at again: every row comes once, as in plain Spark."""
+
+import itertools
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from pyspark.sql import functions as F
+
+from sparkstream_kit import _files, checkpoints, errors, run, runs, sinks, sources, start
+from sparkstream_kit.checkpoints import logs, trim
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
+
+SCHEMA = "key STRING, n INT"
+OLD, BATCHES = 60, 8  # files of long ago, which are read in one batch, and the batches after it
+FEW = {  # so that a checkpoint of nine batches is as one of a year
+    "spark.sql.streaming.minBatchesToRetain": "2",
+    "spark.sql.streaming.fileSource.log.compactInterval": "2",
+}
+NOW = time.time() - 3_600
+LONG_AGO = NOW - 30 * 86_400
+
+numbers = itertools.count(1_000)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch, spark):
+    """Sizes as if a log of 1 KB were long; each is read from its end in pieces of 300 bytes."""
+    monkeypatch.setattr(trim, "LONG", 1_000)
+    monkeypatch.setattr(logs, "_END", 300)
+    for key, value in FEW.items():
+        spark.conf.set(key, value)
+    yield
+    for key in FEW:
+        spark.conf.unset(key)
+
+
+def land(folder, name, at=None, key="new"):
+    """Write a file with a row of a number that no other has, and return the number."""
+    number, file = next(numbers), folder / f"{name}.json"
+    file.write_text(json.dumps({"key": key, "n": number}) + "\n")
+    at = NOW + number if at is None else at
+    os.utime(file, (at, at))
+    return number
+
+
+def read(spark, folder, *, limit=1, **options):
+    return sources.json(spark, folder, schema=SCHEMA, max_files_per_trigger=limit, **options)
+
+
+def drive(spark, work, *, plain=False, total=False, limit=1, **options):
+    """Read what there is, with the kit or with plain Spark, and return the numbers that came, in order."""
+    came = []
+    frame = read(spark, work / "in", limit=limit, **options)
+    if total:
+        frame = frame.groupBy("key").agg(F.sum("n").alias("n"))
+    mode = "complete" if total else "append"
+
+    def keep(batch, _number):
+        came.append(sorted(row.n for row in batch.collect()))
+
+    if plain:
+        writer = frame.writeStream.foreachBatch(keep).outputMode(mode).trigger(availableNow=True)
+        writer.option("checkpointLocation", str(work / "ckpt")).start().awaitTermination()
+    else:
+        sink = sinks.foreach_batch(keep)
+        run(start(frame, sink, name="trim", checkpoint=work / "ckpt", mode=mode, availableNow=True))
+    return came
+
+
+def log(work):
+    """Return the input files that the newest compacted file lists, and those that were taken out."""
+    newest = max((work / "ckpt/sources/0").glob("*.compact"), key=lambda file: int(file.stem))
+    past = (work / "ckpt/sparkstream-kit/trimmed").rglob("[0-9]*")
+    return logs.log_file(newest), [each for file in past if file.is_file() for each in logs.log_file(file)]
+
+
+@pytest.fixture(scope="module")
+def _grown(spark, tmp_path_factory):
+    """A query that has read many files of 30 days ago and some of today, and their numbers."""
+    work = tmp_path_factory.mktemp("grown")
+    (work / "in").mkdir()
+    for key, value in FEW.items():
+        spark.conf.set(key, value)
+    old = [land(work / "in", f"old {at}", LONG_AGO + at, "old") for at in range(OLD)]
+    drive(spark, work, limit=OLD)
+    new = [land(work / "in", f"new {at}") for at in range(BATCHES)]
+    drive(spark, work)
+    return work, old, new
+
+
+@pytest.fixture
+def grown(_grown, tmp_path):
+    """A copy of it that the log of its checkpoint names as the place of the files."""
+    return moved_to(_grown[0], tmp_path / "work")
+
+
+def moved_to(made, work):
+    shutil.copytree(made, work)
+    for file in [*(work / "ckpt/sources/0").iterdir(), *(work / "ckpt").glob("sparkstream-kit/trimmed/0/*")]:
+        file.write_bytes(file.read_bytes().replace(str(made).encode(), str(work).encode()))
+        if file.suffix == ".crc":
+            file.unlink()
+    return work
+
+
+def changes(work):
+    """Land and touch files as users do after a log was trimmed; return the numbers that Spark reads."""
+    fresh = land(work / "in", "fresh")
+    os.utime(work / "in/old 3.json", (NOW, NOW))  # an old file is touched: Spark takes it for a new one
+    touched = json.loads((work / "in/old 3.json").read_text())["n"]
+    anew = land(work / "in", "old 4")  # the same name, written anew
+    land(work / "in", "late", LONG_AGO + 1_000)  # too old beside those that were read
+    return sorted([fresh, touched, anew])
+
+
+def flat(batches):
+    return sorted(number for batch in batches for number in batch)
+
+
+def test_a_long_log_is_trimmed_and_each_row_comes_once(spark, grown, tmp_path):
+    plain = moved_to(grown, tmp_path / "plain")
+    assert len(log(grown)[0]) > OLD
+    wanted = changes(grown)
+    came = flat(drive(spark, grown))
+    kept, out = log(grown)
+    assert came == wanted
+    assert {each.uri.rpartition("/")[2][:3] for each in out} == {"old"}
+    assert len(out) == OLD
+    assert len(kept) < 2 * BATCHES
+    # And so does Spark alone, whose log has all of them.
+    shutil.rmtree(plain / "in")
+    shutil.copytree(grown / "in", plain / "in")
+    assert flat(drive(spark, plain, plain=True)) == wanted
+    # Which takes the checkpoint back, and gives it to the kit again.
+    later = land(grown / "in", "later")
+    assert flat(drive(spark, grown, plain=True)) == [later]
+    last = land(grown / "in", "last")
+    assert flat(drive(spark, grown)) == [last]
+    assert checkpoints.check(grown / "ckpt") == []
+
+
+def test_what_no_longer_is_in_the_log_can_be_brought_back(spark, grown):
+    before = log(grown)[0]
+    newest = land(grown / "in", "newest")
+    assert flat(drive(spark, grown)) == [newest]
+    assert checkpoints.untrim(grown / "ckpt") == 1
+    kept, out = log(grown)
+    assert out == []
+    assert set(before) <= set(kept)
+    assert [each.entry for each in kept] == sorted(each.entry for each in kept)
+    assert checkpoints.untrim(grown / "ckpt") == 0
+    assert checkpoints.check(grown / "ckpt") == []
+
+
+@pytest.mark.parametrize("age", [{"maxFileAge": "60d"}, {"latestFirst": True}], ids=["older", "latest-first"])
+def test_a_source_that_looks_further_back_gets_its_log_back(spark, grown, age):
+    land(grown / "in", "a")
+    drive(spark, grown)
+    late = [land(grown / "in", "late", LONG_AGO + 1_000), land(grown / "in", "b")]
+    # Spark now considers the old files again, and the log tells it that they were read.
+    assert flat(drive(spark, grown, **age)) == late
+    assert log(grown)[1] == []
+
+
+def test_a_rewind_after_it_brings_the_same_rows(spark, grown):
+    new = [land(grown / "in", name) for name in "abcd"]
+    assert flat(drive(spark, grown)) == new
+    assert log(grown)[1] != []
+    shown = checkpoints.show(grown / "ckpt")
+    oldest = min(int(file.name) for file in (grown / "ckpt/commits").glob("[0-9]*"))
+    checkpoints.rewind(grown / "ckpt", to=oldest, apply=True)
+    again = flat(drive(spark, grown))
+    assert again == new[-(shown.committed - oldest) :]
+    assert checkpoints.check(grown / "ckpt") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["memory", "rocksdb"])
+def test_a_changed_query_is_built_from_all_files(spark, grown, store):
+    spark.conf.set(STATE_STORE, STATE_STORES[store])
+    try:
+        land(grown / "in", "a")
+        drive(spark, grown)
+        assert len(log(grown)[1]) == OLD
+        shutil.move(grown / "ckpt", grown / "first")
+        frame = read(spark, grown / "in").groupBy("key").agg(F.sum("n").alias("n"))
+        land(grown / "in", "b")
+        came = []
+        sink = sinks.foreach_batch(lambda batch, _: came.append({row.key: row.n for row in batch.collect()}))
+        query = start(
+            frame,
+            sink,
+            name="trim",
+            mode="complete",
+            checkpoint=grown / "ckpt",
+            continues=grown / "first",
+            availableNow=True,
+        )
+        run(query)
+    finally:
+        spark.conf.unset(STATE_STORE)
+    rows = [json.loads(file.read_text()) for file in (grown / "in").glob("*.json")]
+    assert came[-1] == {key: sum(row["n"] for row in rows if row["key"] == key) for key in ("old", "new")}
+
+
+def test_a_folder_that_has_moved_moves_with_what_was_taken_out(spark, grown):
+    land(grown / "in", "a")
+    drive(spark, grown)
+    (grown / "in").rename(grown / "moved")
+    number = land(grown / "moved", "b")
+    came = []
+    frame = sources.json(spark, grown / "moved", schema=SCHEMA, maxFileAge="60d")
+    sink = sinks.foreach_batch(lambda batch, _: came.extend(row.n for row in batch.collect()))
+    moved = {grown / "in": grown / "moved"}
+    run(start(frame, sink, name="trim", checkpoint=grown / "ckpt", moved=moved, availableNow=True))
+    run(start(frame, sink, name="trim", checkpoint=grown / "ckpt", availableNow=True))
+    assert came == [number]
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+def crashing(patch, at):
+    """Crash instead of one of the steps that change a file."""
+    done = itertools.count()
+
+    def step(call):
+        def counted(*given, **more):
+            if next(done) == at:
+                raise Crash
+            return call(*given, **more)
+
+        return counted
+
+    for place, name in ((_files, "replace"), (Path, "unlink")):
+        patch.setattr(place, name, step(getattr(place, name)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["memory", "rocksdb"])
+@pytest.mark.parametrize("what", ["trim", "restore"])
+def test_a_crash_at_any_step_loses_nothing(spark, grown, tmp_path, store, what, monkeypatch):
+    spark.conf.set(STATE_STORE, STATE_STORES[store])
+    try:
+        shutil.rmtree(grown / "ckpt")
+        monkeypatch.setattr(trim, "LONG", 10**9)
+        drive(spark, grown, total=True, limit=OLD)
+        for _ in range(4):
+            land(grown / "in", f"n{next(numbers)}")
+            drive(spark, grown, total=True)
+        monkeypatch.setattr(trim, "LONG", 1_000)
+        if what == "restore":
+            assert went_through(grown, "trim")
+        for at in itertools.count():
+            work = moved_to(grown, tmp_path / f"at-{at}")
+            with pytest.MonkeyPatch.context() as patch:
+                crashing(patch, at)
+                ended = went_through(work, what)
+            rows = [json.loads(file.read_text())["n"] for file in (work / "in").glob("*.json")]
+            wanted = changes(work)
+            came = drive(spark, work, total=True)
+            assert sum(came[-1]) == sum(rows) + sum(wanted)
+            assert len({*log(work)[0], *log(work)[1]}) >= len(rows)
+            assert checkpoints.check(work / "ckpt") == []
+            if ended:
+                break
+        assert at == 3
+    finally:
+        spark.conf.unset(STATE_STORE)
+
+
+def went_through(work, what):
+    """Trim or restore a log; return whether there was no crash."""
+    found = logs.Logs(work / "ckpt")
+    make = trim.due(found, "0", None if what == "restore" else 7 * 86_400_000)
+    assert make is not None
+    try:
+        make()
+    except Crash:
+        return False
+    return True
+
+
+def test_a_long_run_trims_while_it_runs(spark, grown, monkeypatch):
+    monkeypatch.setattr(runs, "_LOOK_AT_FILES", 0)
+    monkeypatch.setattr(trim, "LONG", 10**9)  # at the start nothing is long
+    came = []
+    more = iter("abcdefgh")
+
+    def keep(batch, _number):
+        monkeypatch.setattr(trim, "LONG", 1_000)
+        came.extend(row.n for row in batch.collect())
+        if name := next(more, None):
+            land(grown / "in", name)
+
+    first = land(grown / "in", "first")
+    query = start(
+        read(spark, grown / "in"), sinks.foreach_batch(keep), name="trim", checkpoint=grown / "ckpt"
+    )
+    summary = run(query, max_batches=8)
+    assert sorted(came)[:8] == list(range(first, first + 8))
+    assert summary.warnings == ()
+    assert len(log(grown)[1]) == OLD
+    assert checkpoints.check(grown / "ckpt") == []
+
+
+def test_old_files_that_were_read_are_no_danger_and_others_are(spark, grown):
+    land(grown / "in", "a")
+    drive(spark, grown)  # the log is trimmed
+    land(grown / "in", "late", LONG_AGO + 1_000)
+    land(grown / "in", "b")
+    query = start(
+        read(spark, grown / "in"), sinks.console(), name="trim", checkpoint=grown / "ckpt", availableNow=True
+    )
+    summary = run(query)
+    (warning,) = summary.warnings
+    assert "late.json: not read, for it is too old" in warning
+
+
+def test_a_start_that_is_refused_leaves_the_log(spark, grown):
+    before = log(grown)
+    total = read(spark, grown / "in").groupBy("key").count()
+    with pytest.raises(errors.InvalidInputError, match="different query"):
+        start(total, sinks.console(), name="trim", checkpoint=grown / "ckpt", mode="complete")
+    with pytest.raises(errors.DryRun):
+        dry = start(
+            read(spark, grown / "in"), sinks.console(), name="trim", checkpoint=grown / "ckpt", dry_run=True
+        )
+        run(dry)
+    assert log(grown) == before
