@@ -15,8 +15,6 @@ import threading
 import time
 from pathlib import Path
 
-import soak
-
 from sparkstream_kit import jobflags
 
 YEAR = 365 * 86_400  # seconds
@@ -57,6 +55,7 @@ def main(argv=None):
     url, place, number = sys.argv[1:] if argv is None else argv
     given, batches = Path(place), int(number)
 
+    import soak  # which lies beside this script
     from pyspark.sql import functions as F
 
     from sparkstream_kit import get_session, run, sinks, sources, start
