@@ -360,7 +360,7 @@ def history(scale: float) -> Iterator[Table]:
     """
     cpu = lambda run: float(run.result["cpu"])  # noqa: E731
     for files in (0, 100_000, 1_000_000) if scale >= 1 else (0, 100_000):
-        kit, plain = HERE / "history" / "kit.py", HERE / "history" / "plain.py"
+        kit, plain = HERE / "history" / "past_kit.py", HERE / "history" / "past_plain.py"
         yield Table(
             f"{files:,} files read before, CPU of a start and 40 batches",
             [

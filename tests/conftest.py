@@ -91,9 +91,9 @@ def pytest_collection_modifyitems(config, items):
     _mark_slow(config, items)
     if share := os.environ.get("SHARE"):
         number, parts = map(int, share.split("/"))
-        mine = {*sorted({item.path for item in items})[number - 1 :: parts]}
-        config.hook.pytest_deselected(items=[item for item in items if item.path not in mine])
-        items[:] = [item for item in items if item.path in mine]
+        shared = {*sorted({item.path for item in items})[number - 1 :: parts]}
+        config.hook.pytest_deselected(items=[item for item in items if item.path not in shared])
+        items[:] = [item for item in items if item.path in shared]
     if part := os.environ.get("PART"):
         number, parts = map(int, part.split("/"))
         # Every sixteenth, say, and not by a hash: no part is empty, and pytest never says that no tests ran.

@@ -173,6 +173,7 @@ def test_a_rewind_after_it_brings_the_same_rows(spark, grown):
     shown = checkpoints.show(grown / "ckpt")
     oldest = min(int(file.name) for file in (grown / "ckpt/commits").glob("[0-9]*"))
     checkpoints.rewind(grown / "ckpt", to=oldest, apply=True)
+    assert shown.committed is not None
     again = flat(drive(spark, grown))
     assert again == new[-(shown.committed - oldest) :]
     assert checkpoints.check(grown / "ckpt") == []
@@ -212,7 +213,7 @@ def test_a_folder_that_has_moved_moves_with_what_was_taken_out(spark, grown):
     drive(spark, grown)
     (grown / "in").rename(grown / "moved")
     number = land(grown / "moved", "b")
-    came = []
+    came: list[int] = []
     frame = sources.json(spark, grown / "moved", schema=SCHEMA, maxFileAge="60d")
     sink = sinks.foreach_batch(lambda batch, _: came.extend(row.n for row in batch.collect()))
     moved = {grown / "in": grown / "moved"}
@@ -289,7 +290,7 @@ def went_through(work, what):
 def test_a_long_run_trims_while_it_runs(spark, grown, monkeypatch):
     monkeypatch.setattr(runs, "_LOOK_AT_FILES", 0)
     monkeypatch.setattr(trim, "LONG", 10**9)  # at the start nothing is long
-    came = []
+    came: list[int] = []
     more = iter("abcdefgh")
 
     def keep(batch, _number):

@@ -34,7 +34,8 @@ class Feeder(threading.Thread):
         began = time.time() - YEAR
         for number in range(self.batches):
             with self.more:
-                self.more.wait_for(lambda at=number: at < self.read + WAITING)
+                while number >= self.read + WAITING:
+                    self.more.wait()
             file, hidden = self.folder / f"{number:07}.csv", self.folder / f".{number}"
             hidden.write_text(f"{number % 7},{number}\n")
             at = began + number * YEAR / self.batches

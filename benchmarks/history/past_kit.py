@@ -1,4 +1,4 @@
-"""40 batches of one file after a past of many files, through the kit: kit.py FILES STARTS."""
+"""40 batches of one file after a past of many files, through the kit: past_kit.py FILES STARTS."""
 
 import sys
 import tempfile

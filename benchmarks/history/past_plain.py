@@ -1,4 +1,4 @@
-"""40 batches of one file after a past of many files, plain PySpark: plain.py FILES."""
+"""40 batches of one file after a past of many files, plain PySpark: past_plain.py FILES."""
 
 import sys
 import tempfile
