@@ -24,7 +24,13 @@ from sparkstream_kit._spark.plan import file_options, has, inputs_of
 from sparkstream_kit._spark.session import in_force, other_master
 from sparkstream_kit.checkpoints.damage import gone, restart
 from sparkstream_kit.checkpoints.drain import drained
-from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
+from sparkstream_kit.checkpoints.fingerprint import (
+    WATERMARK,
+    differences,
+    fingerprint,
+    is_comparable,
+    time_zone,
+)
 from sparkstream_kit.checkpoints.lock import Lock, lock
 from sparkstream_kit.checkpoints.logs import (
     CONTINUED,
@@ -336,12 +342,17 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
     plan, kept = logs.last_plan, logs.note
     if plan is None:  # no batch was ever planned
         return
-    if kept is None:
-        yield Remark(
-            f"checkpoint {logs.place} was not written by sparkstream-kit; assuming it belongs to query "
-            f"{query.name}. Other queries will be refused from now on."
+    if kept is None or not is_comparable(kept["fingerprint"]):
+        by = (
+            "was not written by sparkstream-kit"
+            if kept is None
+            else "was noted by an earlier sparkstream-kit"
         )
-    elif not query.allow_changed and (found := _differences(query, kept)):
+        yield Remark(
+            f"checkpoint {logs.place} {by}; assuming it belongs to query {query.name}. Other queries will be "
+            "refused from now on."
+        )
+    if kept is not None and not query.allow_changed and (found := _differences(query, kept)):
         raise InvalidInputError(
             f"checkpoint {logs.place} was written by a different query: {query.name} "
             f"{', and '.join(found)}. Give it a checkpoint of its own, and continues={str(logs.place)!r} to "
@@ -359,11 +370,12 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
 def _differences(query: Query, kept: Mapping[str, Any]) -> list[str]:
     """Return a phrase for each difference of the state between a query and the one in the note."""
     caseless, now = query.spark.conf.get("spark.sql.caseSensitive") != "true", query.described
-    found = differences(kept["fingerprint"], now["fingerprint"], caseless=caseless)
+    former = kept["fingerprint"]
+    found = differences(former, now["fingerprint"], caseless=caseless) if is_comparable(former) else []
     zone, former = now.get("time zone"), kept.get("time zone")
     if zone and former and zone != former:
         found.append(f"computes dates and hours in the time zone {zone}; the checkpoint's query in {former}")
-    if query.mode == "complete" != kept["mode"] and "EventTimeWatermark" in now["fingerprint"]:
+    if query.mode == "complete" != kept["mode"] and WATERMARK in now["fingerprint"]:
         found.append(
             f"has mode complete; mode {kept['mode']} has dropped from the state what the watermark had "
             "passed, and the result would lack it"

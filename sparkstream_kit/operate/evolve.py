@@ -131,8 +131,8 @@ def evolve(
             build, differs = _checked(changed, targets, logs, new.folder)
         if not differs:
             _log.warning(
-                "query %s keeps the same state as that of checkpoint %s (the code of UDFs is not compared): "
-                "`continues=` is not needed",
+                "query %s keeps the same state as that of checkpoint %s: `continues=` is not needed, unless "
+                "a filter or a UDF has changed (they are not compared) and shall count for the old rows, too",
                 changed.name,
                 old,
             )

@@ -326,7 +326,7 @@ _STRICT: dict[str, dict[str, Any]] = {
     "json": {},
 }
 _LAST = 253_402_300_799_999_999  # the end of the year 9999, in microseconds since 1970
-_TOO_LATE = "a time after the year 9999, as if milliseconds were seconds"  # known to fingerprints, too
+_TOO_LATE = "a time after the year 9999, as if milliseconds were seconds"
 
 
 def csv(
@@ -588,7 +588,7 @@ def _read(
     keeps = [] if only is None else [only]
     if kind == "json" and str(given["mode"]).upper() == "FAILFAST":
         keeps += [_in_time(each) for each in fields if holds(each.dataType, TimestampType)]
-    return frame.where(reduce(and_, keeps)) if keeps else frame  # in one step, as fingerprints know it
+    return frame.where(reduce(and_, keeps)) if keeps else frame
 
 
 def _columns(given: StructType | str) -> StructType:

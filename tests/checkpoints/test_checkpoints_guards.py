@@ -102,7 +102,7 @@ def test_in_a_session_that_is_case_sensitive_another_case_is_another_key(spark, 
 def test_what_is_noted(total, tmp_path):
     total("State")
     query = noted(tmp_path / "ckpt")
-    assert query.pop("fingerprint").startswith("Aggregate [State#0]")
+    assert query.pop("fingerprint") == "facts 2\ngroups by: State#0\ncomputes: sum(n#1)"
     again = "foreach_batch gets the rows a second time"
     assert query.pop("columns") == [["State", "string"], ["sum(n)", "bigint"]]
     assert query == {"name": "totals", "mode": "complete", "sinks": [again], "targets": []}
@@ -140,6 +140,24 @@ def test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said(total, tmp
         f"checkpoint {tmp_path}/ckpt was not written by sparkstream-kit; assuming it belongs to query totals."
     )
     assert "written by a different query" in refusal(total, "ProductKey")
+
+
+def test_the_note_of_an_earlier_kit_is_written_anew_and_that_is_said(total, tmp_path, caplog):
+    total("State")
+    note = tmp_path / "ckpt" / "sparkstream-kit" / "query.json"
+    earlier = (
+        "Aggregate [State#0], [State#0, sum(n#1) AS sum(n)#2L]\n  Stream [State#0, n#1]"  # as it was written
+    )
+    note.write_text(json.dumps(noted(tmp_path / "ckpt") | {"fingerprint": earlier}))
+    assert total("State") == {"CA": 2}
+    (said,) = caplog.messages
+    assert said == (
+        f"checkpoint {tmp_path}/ckpt was noted by an earlier sparkstream-kit; assuming it belongs to query "
+        "totals. Other queries will be refused from now on."
+    )
+    assert "groups by ProductKey; the checkpoint's query groups by State" in refusal(total, "ProductKey")
+    assert total("State") == {"CA": 4}
+    assert caplog.messages == [said]
 
 
 def test_a_checkpoint_without_a_batch_is_anyones(spark, folder, tmp_path):

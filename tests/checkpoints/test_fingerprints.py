@@ -47,11 +47,17 @@ def windowed(spark, *window):
     return timed(spark).groupBy(F.window("time", *window), "State").count()
 
 
-def joined(spark, on="a.State = b.State", factor=1):
+def joined(
+    spark, on="a.State = b.State", factor=1, near="b.time BETWEEN a.time AND a.time + INTERVAL 1 HOUR"
+):
     left = timed(spark).withColumn("cents", F.col("Amount") * factor).alias("a")
     right = timed(spark).alias("b")
-    near = "b.time BETWEEN a.time AND a.time + INTERVAL 1 HOUR"
     return left.join(right, F.expr(f"{on} AND {near}")).select("a.State", "a.cents", "b.n")
+
+
+def codes_joined(spark, how):
+    codes = timed(spark).select(F.col("State").alias("code"), F.col("time").alias("at"))
+    return timed(spark).join(codes, F.expr("State = code AND time = at"), how)
 
 
 def in_sql(spark, query):
@@ -113,17 +119,31 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
     "aggregated column": (
         totals,
         lambda s: sales(s).groupBy("State").agg(F.sum("n").alias("total")),
-        "computes sum(n) AS total; the checkpoint's query computes sum(Amount) AS total",
+        "computes sum(n); the checkpoint's query computes sum(Amount)",
     ),
-    "filter below": (
-        totals,
-        lambda s: summed(sales(s).where("n > 1")),
-        "keeps rows where (n > 1); the checkpoint's query does not",
+    "order of aggregated columns": (
+        lambda s: sales(s).groupBy("State").agg(F.max("n"), F.min("n")),
+        lambda s: sales(s).groupBy("State").agg(F.min("n"), F.max("n")),
+        "does the same steps in another order",
     ),
-    "filter below gone": (
-        lambda s: sales(s).where("n > 1").groupBy("State").count(),
-        lambda s: sales(s).groupBy("State").count(),
-        "has no step that keeps rows where (n > 1), as the checkpoint's query has",
+    "group key of a common table expression": (
+        lambda s: in_sql(
+            s, "WITH c AS (SELECT upper(State) AS k FROM sales_view) SELECT k, count(*) FROM c GROUP BY k"
+        ),
+        lambda s: in_sql(
+            s, "WITH c AS (SELECT lower(State) AS k FROM sales_view) SELECT k, count(*) FROM c GROUP BY k"
+        ),
+        "computes lower(State) AS k; the checkpoint's query computes upper(State) AS k",
+    ),
+    "what is exploded": (
+        lambda s: sales(s).select(F.explode("tags").alias("tag")).groupBy("tag").count(),
+        lambda s: sales(s).select(F.explode(F.reverse("tags")).alias("tag")).groupBy("tag").count(),
+        "computes explode(reverse(tags)) AS tag; the checkpoint's query computes explode(tags) AS tag",
+    ),
+    "a cube in place of a rollup": (
+        lambda s: sales(s).rollup("State", "n").count(),
+        lambda s: sales(s).cube("State", "n").count(),
+        "0, 1, 2, 3 AS spark_grouping_id",
     ),
     "window length": (
         lambda s: windowed(s, "1 minute"),
@@ -168,44 +188,38 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
     "distinct columns in SQL": (
         lambda s: in_sql(s, "SELECT DISTINCT State FROM sales_view"),
         lambda s: in_sql(s, "SELECT DISTINCT ProductKey FROM sales_view"),
-        "computes ProductKey; the checkpoint's query computes State",
+        "runs Distinct by ProductKey; the checkpoint's query runs Distinct by State",
     ),
     "join key": (joined, lambda s: joined(s, "a.State = b.ProductKey"), "joins Inner, ((State = ProductKey)"),
-    "a column kept by a join": (
-        joined,
-        lambda s: joined(s, factor=100),
-        "computes (Amount * cast(100 as double)) AS cents",
+    "join type": (
+        lambda s: codes_joined(s, "inner"),
+        lambda s: codes_joined(s, "leftouter"),
+        "joins LeftOuter, ",
+    ),
+    "which time of a join is the later one": (
+        lambda s: joined(s, near="b.time BETWEEN a.time AND a.time + INTERVAL 1 HOUR"),
+        lambda s: joined(s, near="a.time BETWEEN b.time AND b.time + INTERVAL 1 HOUR"),
+        "on other columns of the same names",
     ),
     "side of a join": (
         lambda s: joined(s).groupBy("State").agg(F.sum("n")),
         lambda s: joined(s).groupBy("State").agg(F.sum("cents")),
         "computes sum(cents)",
     ),
-    "part of a union": (
-        lambda s: sales(s).select("State").union(sales(s).select("State")).groupBy("State").count(),
-        lambda s: sales(s).select("State").union(sales(s).select("ProductKey")).groupBy("State").count(),
-        "computes ProductKey; the checkpoint's query computes State",
+    "a limit on a stream": (
+        lambda s: sales(s).limit(3),
+        lambda s: sales(s).limit(4),
+        "keeps no more rows than 4; the checkpoint's query keeps no more rows than 3",
     ),
-    "a lookup table before the group": (
-        lambda s: sales(s).groupBy("State").count(),
-        lambda s: sales(s).join(codes(s), "State").groupBy("State").count(),
-        "joins Inner, (State = State); the checkpoint's query does not",
-    ),
-    "a limit on a stream": (lambda s: sales(s).limit(3), lambda s: sales(s).limit(4), "GlobalLimit on 4"),
     "the body of a lambda": (
         lambda s: by_lambda(s, F.upper),
         lambda s: by_lambda(s, F.lower),
-        "groups by transform(tags, lambdafunction(lower(lambda x), lambda x, false)); the checkpoint's query",
+        "groups by transform(tags, lambdafunction(lower(lambda x), lambda x)); the checkpoint's query",
     ),
     "which variable of a lambda": (
         lambda s: by_lambda(s, lambda x, y: F.struct(x, y)),  # noqa: PLW0108 - Spark asks for the arguments
         lambda s: by_lambda(s, lambda x, y: F.struct(y, x)),
-        "groups by transform(tags, lambdafunction(struct(y, lambda y, x, lambda x), lambda x, lambda y, ",
-    ),
-    "a lambda in a filter": (
-        lambda s: sales(s).where(F.exists("tags", lambda x: x == "a")).groupBy("State").count(),
-        lambda s: sales(s).where(F.exists("tags", lambda x: x == "b")).groupBy("State").count(),
-        "keeps rows where exists(tags, lambdafunction((lambda x = b)",
+        "groups by transform(tags, lambdafunction(struct(y, lambda y, x, lambda x), lambda x, lambda y)); ",
     ),
     "key of applyInPandasWithState": (
         lambda s: applied(sales(s), "State"),
@@ -229,6 +243,11 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
 # name -> two queries that may follow each other on a checkpoint
 SAME: dict[str, tuple[Build, Build]] = {
     "nothing": (totals, totals),
+    "filter below": (totals, lambda s: summed(sales(s).where("n > 1"))),
+    "a lookup table before the group": (totals, lambda s: summed(sales(s).join(codes(s), "State"))),
+    "a column that a join only keeps": (joined, lambda s: joined(s, factor=100)),
+    "the name of a result": (totals, lambda s: sales(s).groupBy("State").agg(F.sum("Amount").alias("sum"))),
+    "a time zone in a step below": (totals, lambda s: summed(sales(s).where(F.hour("time") > 8))),
     "filter above": (totals, lambda s: totals(s).where("total > 3")),
     "projection above": (totals, lambda s: totals(s).select((F.col("total") * 2).alias("twice"))),
     "sort and limit above": (totals, lambda s: totals(s).orderBy("total").limit(3)),
@@ -454,7 +473,7 @@ def test_the_same_in_other_words_is_the_same_query(spark, name):
 
 
 def test_the_case_of_a_column_counts_where_the_session_says_so():
-    one, other = (f"Aggregate [{key}#0], [{key}#0]\n  Stream [{key}#0]" for key in "kK")
+    one, other = (f"facts 2\ngroups by: {key}#0" for key in "kK")
     assert differences(one, other) == []
     assert differences(one, other, caseless=False) == ["groups by K; the checkpoint's query groups by k"]
 
@@ -466,6 +485,7 @@ ZONED: dict[str, tuple[Build, bool]] = {
     "an hour": (lambda s: sales(s).groupBy(F.hour("time").alias("hour")).count(), True),
     "a window": (lambda s: windowed(s, "1 day"), False),
     "no time": (totals, False),
+    "an hour in a filter": (lambda s: summed(sales(s).where(F.hour("time") > 8)), False),
     "lines without a timestamp": (lambda s: parsed(s, **US).groupBy("p").count(), False),
     "JSON without a timestamp": (lambda s: parsed(s, "json").groupBy("p").count(), False),
     "a timestamp in lines": (lambda s: timed_lines(s, "csv"), True),
@@ -493,7 +513,7 @@ def test_the_time_zone_is_noted_where_the_state_depends_on_it(spark, name):
 def test_how_lines_are_parsed_counts_by_what_the_user_says(spark, settings):
     one, other = (fingerprint(by_reason(parsed(spark, **given)), "update") for given in (US, settings))
     [said] = differences(one, other)
-    assert said.startswith("parses lines of csv by schema and formats ")
+    assert said.startswith("computes parse_csv(schema and formats ")
     assert "_read" not in one, "how the kit parses is no part of it"
 
 
@@ -503,10 +523,13 @@ def test_a_limit_keeps_state_in_append_mode_alone(spark):
 
 
 def test_what_the_text_looks_like(spark):
-    assert fingerprint(summed(sales(spark).where("n > 1")), "append") == (
-        "Aggregate [State#0], [State#0, sum(Amount#1) AS total#2]\n"
-        "  Filter (n#3 > 1)\n"
-        "    Stream [Amount#1, State#0, n#3]"
+    rows = timed(spark).where("n > 1").withColumn("State", F.upper("State"))
+    assert fingerprint(summed(rows), "append") == (
+        "facts 2\n"
+        "groups by: State#0\n"
+        "computes: sum(Amount#1)\n"
+        "computes: upper(State#2) AS State#0\n"
+        "has a watermark of: 10 minutes on time#3"
     )
 
 
@@ -521,15 +544,15 @@ def test_all_columns_count_and_the_session_keeps_its_own_limit(spark):
 def test_no_path_and_no_option_is_in_the_text(spark):
     secret = spark.readStream.format("socket").options(host="hunter2", port=1).load()
     assert fingerprint(secret.groupBy("value").count(), "complete") == (
-        "Aggregate [value#0], [value#0, count(1) AS count#1L]\n  Stream [value#0]"
+        "facts 2\ngroups by: value#0\ncomputes: count(1)"
     )
 
 
 def test_a_long_difference_is_shown_where_it_begins():
     same = " + ".join(f"column_{n}" for n in range(100))
-    (said,) = differences(f"Filter ({same} > 1)", f"Filter ({same} > 2)")
-    assert said.startswith("keeps rows where …")
-    assert "> 2); the checkpoint's query keeps rows where …" in said
+    (said,) = differences(f"facts 2\njoins: ({same} > 1)", f"facts 2\njoins: ({same} > 2)")
+    assert said.startswith("joins …")
+    assert "> 2); the checkpoint's query joins …" in said
     assert len(said) < 500
 
 
