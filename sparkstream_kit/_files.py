@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 IN_ORDER = "/{[^._]*,_*=*}"
 
 LONGEST_NAME = 255  # of a file name, on every local file system
-# The folders that the sources of this process read with all subfolders: Spark reads each file there once,
-# whatever its name.
-read_whole: set[str] = set()
 _OWN = "sparkstream-kit"  # the name of the kit's folder in the user's cache, and in an environment
 
 
@@ -168,12 +165,6 @@ def folder_of(path: str) -> str:
         ('/data/in', '/data/in')
     """
     return path.removesuffix(IN_ORDER)
-
-
-def is_read_once(path: str) -> bool:
-    """Return whether Spark counts each file of a path once in any batch, as far as this process can know."""
-    # Spark also lists the files of a batch once if the path has partition columns.
-    return "=" in path.rpartition("/")[0] or any(path.startswith(f"{folder}/") for folder in read_whole)
 
 
 def is_hidden(name: str) -> bool:

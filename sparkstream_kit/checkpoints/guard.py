@@ -39,7 +39,6 @@ from sparkstream_kit.checkpoints.logs import (
     log_file,
     write_note,
 )
-from sparkstream_kit.checkpoints.lost import doubled
 from sparkstream_kit.checkpoints.moved import bases, find_moves, rewrite
 from sparkstream_kit.checkpoints.trim import due, is_long, max_age
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
@@ -311,12 +310,12 @@ def _check_temporary(query: Query) -> None:
 def _is_whole(_query: Query, logs: Logs) -> Iterable[Answer]:
     """Refuse a checkpoint that is damaged, was drained, or was continued by a changed query elsewhere.
 
-    Also refuse a planned batch in which Spark would count files twice. The messages are clearer than Spark's.
+    The messages are clearer than Spark's.
     """
     damaged = False
     with suppress(InvalidInputError):  # the format of a newer Spark: nothing shows that it is damaged
         damaged = any(True for _ in restart(logs))
-    if found := (damaged and explained(logs)) or doubled(logs) or drained(logs) or continued(logs):
+    if found := (damaged and explained(logs)) or drained(logs) or continued(logs):
         raise InvalidInputError(found)
     return ()
 

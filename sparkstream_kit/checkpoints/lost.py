@@ -4,8 +4,6 @@
 warnings, for example about a file that Spark ignores because of its name, and `counted` adds the numbers of
 waiting and read files to the query's progress, as Spark does not report them. Each `Source` compares what is
 in its folders with its log in the checkpoint, by the options that the query gave it.
-
-`doubled` finds a planned batch in which Spark would count files twice, for `guard`.
 """
 
 from __future__ import annotations
@@ -60,34 +58,12 @@ PASSED_OVER = {
     "what is whole",
     "undecodable": "not read, as the name is not UTF-8: rename it",
     "subfolder": "a subfolder, which Spark reads only with recursiveFileLookup=True",
-    "misread": "not read while this query runs, as its name has one of * ? [ ] { } \\ or :, for which Spark "
+    "misread": "not read while this query runs, as its name has one of * ? [ ] { } and \\, for which Spark "
     "would misread its batch: rename it, or start the query again",
 }
 
 # Prefixes of names that are ignored on purpose: files of Spark's jobs, and of the kit's sinks and feeds.
 _MEANT_TO_BE = ("_SUCCESS", "_sparkstream_", "_truth.json")
-
-
-def doubled(logs: Logs) -> str | None:
-    """Return the message that refuses a planned batch in which Spark would count files twice; None if none.
-
-    Such a batch has several files, and Spark takes the name of one for a pattern, such as `a[1].csv`. The kit
-    plans no such batch, but plain Spark does, and renaming the file does not change the plan.
-    """
-    with suppress(InvalidInputError):  # `damage` reports damaged logs
-        committed = logs.until(logs.done)
-        for log in logs.until_planned:
-            pending = logs.inputs(log, committed.get(log, -1))
-            paths = [path for path in (file.path for file in pending) if path and _files.is_pattern(path)]
-            found = [path for path in paths if not _files.is_read_once(path)]
-            if found and len(pending) > 1:
-                return (
-                    f"{_shown(found[0])}: planned for a batch of several files, of which Spark would "
-                    "count the others twice; give the source recursiveFileLookup=True for this start, with "
-                    "which Spark counts each file once and reads subfolders, too; or start anew on another "
-                    "checkpoint"
-                )
-    return None
 
 
 class Files:

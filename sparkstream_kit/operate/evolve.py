@@ -326,7 +326,7 @@ def _files_read(logs: Logs, log: str, moves: Sequence[Move]) -> Iterator[_Piece]
         raise _refusal(logs, f"{some} {'gone' if gone else 'changed since'}, such as {lost[0].path}")
     sizes: dict[int, list[float]] = {}
     for each in found:
-        if each.path and _files.is_pattern(each.path) and not _files.is_read_once(each.path):
+        if each.path and _files.is_pattern(each.path):
             raise _refusal(logs, f"Spark reads {each.path} rightly only in a batch of its own")
         size = Path(each.path).stat().st_size / _MOST_BYTES if each.path else 0
         sizes.setdefault(each.entry, []).append(max(size, 1 / _MOST_FILES))

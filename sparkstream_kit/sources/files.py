@@ -16,10 +16,11 @@ a single batch could be too large. `max_files_per_trigger` limits the number of 
 
 Special characters in file names: Spark treats a path with one of `* ? [ ] { } \` as a pattern. In a batch of
 several files, each such path makes Spark read all other files of the batch once more (SPARK-58518, Spark
-3.4.1 and later); in a batch of its own the file is read once. Hadoop cannot open a local file with a colon in
-its name, because it looks for a checksum file beside it. So a source that finds such a name when it is
+3.4.1 and later); in a batch of its own the file is read once. So a source that finds such a name when it is
 created reads one file per batch. Any other source ignores such names, so that a file that arrives while the
-query runs cannot spoil a batch: the query reads this file after its next start.
+query runs cannot spoil a batch: the query reads this file after its next start. `recursiveFileLookup` alone
+would need no filter, but with it Spark plans the files of all subfolders, too, such as those of a checkpoint
+or an output in the folder, which would make a new batch after each batch.
 
 Order of files: Spark reads files with the same modification time in the order in which it lists them. Files
 that are copied together, with `cp` or `unzip`, often have the same time to the millisecond. Spark lists a
@@ -32,11 +33,9 @@ such a pattern fails when a file with a colon in its name arrives; after its nex
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 import re
-from collections import Counter
 from contextlib import suppress
 from functools import reduce
 from operator import and_, or_
@@ -44,7 +43,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from pyspark.errors import AnalysisException, IllegalArgumentException, PySparkException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, MapType, StringType, StructField, StructType, TimestampType
 
@@ -58,7 +57,7 @@ from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import builtin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamReader
@@ -66,18 +65,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_PATTERN = r"*?[]{}\ ".strip()
-_NOT_A_FOLDER = "input {} is a file; give the folder that it is in"
-
-# By default Hadoop opens local files through one cached object, which looks for a checksum beside each file
-# and so fails at a name with a colon. This class looks for none; with the cache it would not be used.
+# Hadoop's usual class for local files looks for a checksum beside each file, and so fails at a name with a
+# colon. This class looks for none; with the cache of file systems it would not be used.
 _WITHOUT_CHECKSUMS = {
     "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     "fs.file.impl.disable.cache": "true",
 }
 
 
-def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def readable(spark: SparkSession, path: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the path and the options with which Spark counts each file of a folder once.
 
     A path that names an existing local folder means this folder, even if its name, or the name of the working
@@ -90,166 +86,110 @@ def readable(spark: SparkSession, path: str, options: dict[str, Any]) -> tuple[s
 
     Returns:
         The path to load, and the options to add or replace: a `pathGlobFilter` that ignores names with
-        special characters, or `maxFilesPerTrigger=1` if such names exist already, the path of an existing
-        folder has such characters (then also `basePath`), or the user's own `pathGlobFilter` asks for them.
+        special characters, or `maxFilesPerTrigger=1` if such names exist already, or the user's own
+        `pathGlobFilter` asks for them.
 
     Raises:
-        InvalidInputError: the path is that of a file, or subfolders are read and the folder contains a link
-            that leads back into it.
+        InvalidInputError: the path is that of a file, or a pattern for what Spark has written.
     """
-    options = {name.lower(): value for name, value in options.items()}
-    # The path in Python's form if this process can read it as well, else None. A relative path is relative to
-    # the JVM's working folder, which can differ from Python's.
-    given = None if locate(spark, path).folder is None else _files.plain(path)
-    base = str(locate(spark, ".").folder)
-    local = None if given is None else os.path.join(base, given)  # noqa: PTH118 - a pattern, too
-    place, ours = path_for(spark, path), dict[str, Any]()
-    if local is not None:
-        whole = os.path.abspath(local)  # noqa: PTH100 - a path of any form
-        if os.path.isfile(local):  # noqa: PTH113
-            raise InvalidInputError(_NOT_A_FOLDER.format(path))
-        if os.path.isdir(local) and _files.is_pattern(whole):  # noqa: PTH112
+    given = {name.lower(): str(value) for name, value in options.items()}
+    place, folder, ours = path_for(spark, path), locate(spark, path).folder, dict[str, Any]()
+    if folder is not None:
+        if folder.is_file():
+            raise InvalidInputError(f"input {path} is a file; give the folder that it is in")
+        ours |= _WITHOUT_CHECKSUMS
+        if folder.is_dir() and _files.is_pattern(str(folder)):
             # Spark finds the base of partition folders by itself only for a path that is no pattern.
-            whole = _files.for_spark(Path(whole))
-            place, ours = _files.escaped(whole), {"basePath": whole}
-        elif _files.is_pattern(base) and local != given:
-            place = os.path.join(_files.escaped(_files.for_spark(Path(base))), str(given))  # noqa: PTH118
-    recursive = _is_recursive(options)
-    if local is not None and recursive and (link := _link_back(local)):
-        raise InvalidInputError(
-            f"input {path}: {link} is a link back into it, by which Spark would read its files again and "
-            "again; remove the link"
-        )
-    within = None if local is None else os.path.join(base, _files.plain(place) or place)  # noqa: PTH118
-    found = list(ours.values()) or _misread(spark, place, within, options)
-    alone = recursive or str(options.get("maxfilespertrigger")) == "1"
+            ours["basePath"] = _files.for_spark(folder)
+            place = _files.escaped(ours["basePath"])
+    misread = _misread(spark, path, place, given)
+    if _is_recursive(given) or given.get("maxfilespertrigger") == "1":
+        return place, ours
     # Ignore the special names that have not appeared yet, or a later file could spoil a batch of several.
-    chars = "" if found else (":" if local is not None else "") + ("" if alone else _PATTERN)
-    kept = _leaving_out(chars, str(options.get("pathglobfilter", "*"))) if chars else None
-    if recursive:
-        _files.read_whole.add(os.path.abspath(within or place))  # noqa: PTH100
-    if kept:
-        return place, {"pathGlobFilter": kept}
-    if found and not alone:
+    if not misread and (kept := _leaving_out(given.get("pathglobfilter", "*"))):
+        return place, ours | {"pathGlobFilter": kept}
+    if misread:
         _log.warning(
             "%s is read one file a batch: beside %s Spark would count the other files of a batch twice; "
-            "give it a name without * ? [ ] { } \\ and :",
+            "give it a name without * ? [ ] { } and \\",
             path,
-            found[0],
+            misread[0],
         )
-    if not alone:
-        ours["maxFilesPerTrigger"] = 1
-    return place, ours | (_WITHOUT_CHECKSUMS if local is not None and found else {})
+    return place, ours | {"maxFilesPerTrigger": 1}
 
 
-def _is_recursive(options: Mapping[str, Any]) -> bool:
+def _is_recursive(given: Mapping[str, str]) -> bool:
     """Whether Spark reads all subfolders (`recursiveFileLookup`); only then it lists each file once."""
-    return str(options.get("recursivefilelookup")).lower() == "true"
+    return given.get("recursivefilelookup", "").lower() == "true"
 
 
-def _misread(spark: SparkSession, path: str, local: str | None, options: dict[str, Any]) -> list[str]:
-    """Return the paths of the present files that Spark would misread because of a character in their names.
+def _misread(spark: SparkSession, path: str, place: str, given: Mapping[str, str]) -> list[str]:
+    """Return the paths, of those that are there, that Spark would take for patterns.
 
     Args:
         spark: the session.
-        path: the path for Spark, a folder or a pattern.
-        local: the same path if this process can list the files itself, which is faster than a Spark call.
-        options: the options of the source, with names in lower case.
-    """
-    if local is None or set(local) & set("{}\\"):  # Python's glob does not know these
-        return [name for name in _by_spark(spark, path, options) if _files.is_pattern(name)]
-    tops = glob.glob(local)  # noqa: PTH207 - of an absolute path or a relative one
-    if not tops and _files.is_pattern(local):
-        _log.warning("input %s: nothing matches this pattern yet", path)
-    for folder in {top if os.path.isdir(top) else os.path.dirname(top) for top in tops}:  # noqa: PTH112, PTH120
-        if _files.is_pattern(local) and Path(folder, "_spark_metadata").exists():
-            raise InvalidInputError(
-                f"input {path} matches files that a query has written to {folder}, and for a pattern Spark "
-                f"does not leave out what is not committed; give the folder {folder}"
-            )
-    files = [name for top in tops for name in _files_under(top, recursive=_is_recursive(options))]
-    found = [name for name in files if _files.is_pattern(name) or ":" in name.rpartition("/")[2]]
-    if found and "pathglobfilter" in options:
-        read = set(_by_spark(spark, path, options))
-        return [name for name in found if os.path.abspath(name) in read]  # noqa: PTH100
-    return found
-
-
-def _files_under(top: str, *, recursive: bool) -> Iterator[str]:
-    """Yield the files that Spark reads in a folder, also those in its partition folders (`day=1`).
-
-    For the path of a file, yield the path itself.
-    """
-    if os.path.isfile(top):  # noqa: PTH113
-        yield top
-    for entry in _files.below(top, recursive=recursive):
-        if not _files.is_hidden(entry.name) and not entry.is_dir():
-            yield entry.path
-
-
-def _link_back(folder: str) -> str | None:
-    """Return a link below a folder that leads to this folder, into it or to a folder above it, else None.
-
-    With `recursiveFileLookup` Spark would read the files behind such a link again and again.
-    """
-    top = os.path.realpath(folder)
-    for root, folders, _ in os.walk(top):  # os.walk does not follow links
-        for name in folders:
-            path = os.path.join(root, name)  # noqa: PTH118
-            real = os.path.realpath(path)
-            inside = real == top or real.startswith(f"{top}/") or top.startswith(f"{real}/")
-            if inside and os.path.islink(path) and not name.startswith((".", "_")):  # noqa: PTH114
-                return path
-    return None
-
-
-def _by_spark(spark: SparkSession, path: str, options: dict[str, Any]) -> list[str]:
-    """Return the paths that Spark lists for a path or a pattern, without scheme and host.
-
-    For a plain folder these are only the files with a special character in their names, unless the options
-    have a `pathGlobFilter` of their own.
+        path: the path as the user wrote it.
+        place: the path for Spark.
+        given: the options of the source, with names in lower case.
 
     Raises:
-        InvalidInputError: the path is that of a file.
+        InvalidInputError: the path is a pattern for what Spark has written.
     """
-    given: dict[str, Any] = {}
-    if not _files.is_pattern(path):
-        given = {"pathglobfilter": r"*[\*\?\[\]\{\}\\]*", "basepath": path}
-    for name in {"pathglobfilter", "recursivefilelookup"} & set(options):
-        given[name] = options[name]
+    folder = locate(spark, path).folder
     try:
-        uris = spark.read.format("binaryFile").options(**given).load(path).inputFiles()
+        tops = [] if folder is None else [str(folder)] if folder.is_dir() else _files.matching(str(folder))
+    except re.error:  # no pattern, or one that only Hadoop knows, such as {a/b,c}
+        folder = None
+    if folder is None:
+        return _misread_elsewhere(spark, place, given)
+    if not folder.is_dir() and _files.is_pattern(str(folder)):
+        if not tops:
+            _log.warning("input %s: nothing matches this pattern yet", path)
+        for within in {top if top.is_dir() else top.parent for top in map(Path, tops)}:
+            if (within / "_spark_metadata").exists():
+                raise InvalidInputError(
+                    f"input {path} matches files that a query has written to {within}, and for a pattern "
+                    f"Spark does not leave out what is not committed; give the folder {within}"
+                )
+    wanted = _files.as_regex(given.get("pathglobfilter", "*"))
+    found = [] if _is_recursive(given) else [each for top in tops for each in _files.below(top)]
+    files = [each for each in found if not _files.is_hidden(each.name) and not each.is_dir()]
+    names = [*tops, *(file.path for file in files if wanted.fullmatch(file.name))]
+    return [name for name in names if _files.is_pattern(name)]
+
+
+def _misread_elsewhere(spark: SparkSession, place: str, given: Mapping[str, str]) -> list[str]:
+    """Return the same by a Spark job, for what this process cannot list."""
+    own = {} if _files.is_pattern(place) else {"pathglobfilter": r"*[\*\?\[\]\{\}\\]*"}
+    own |= {name: given[name] for name in {"pathglobfilter", "recursivefilelookup"} & given.keys()}
+    try:
+        uris = spark.read.format("binaryFile").options(**own).load(place).inputFiles()
     except AnalysisException as err:
-        if err.getCondition() != "PATH_NOT_FOUND" or not _files.is_pattern(path):
+        if err.getCondition() != "PATH_NOT_FOUND":
             raise
-        _log.warning("input %s: nothing matches this pattern yet", path)
         return []
-    except IllegalArgumentException as err:
-        if "'basePath' must be a directory" not in str(err):
-            raise
-        raise InvalidInputError(_NOT_A_FOLDER.format(path)) from None
-    return [unquote(re.sub(r"^[^:/]*:(//[^/]*)?", "", uri)) for uri in uris]
+    return [name for name in map(unquote, uris) if _files.is_pattern(name)]
 
 
-def _leaving_out(chars: str, pattern: str) -> str | None:
-    """Narrow a pattern for `pathGlobFilter` so that it matches no name with one of some characters.
+def _leaving_out(pattern: str) -> str | None:
+    """Narrow a pattern for `pathGlobFilter` so that it matches no name that Spark takes for a pattern.
 
     A Hadoop pattern cannot repeat a set of characters. So each `*` becomes optional groups nested 255 deep,
     one for each character that a name can have.
 
     Args:
-        chars: the characters that no name may have.
         pattern: the user's own `pathGlobFilter`, or `*`.
 
     Returns:
-        The narrower pattern; None if the pattern itself names one of these characters, or has a negated set
-        such as `[^a]`.
+        The narrower pattern; None if the pattern itself names a special character, or has a negated set such
+        as `[^a]`.
     """
-    one = "[^" + re.sub(r"(\W)", r"\\\1", chars) + "]"
+    one = r"[^\*\?\[\]\{\}\\]"
     parts = {"*": f"{{,{one}" * _files.LONGEST_NAME + "*" + "}" * _files.LONGEST_NAME, "?": one}
     written = re.split(r"(\\.|\[[^]]*\]|[*?])", pattern)
     for part in written[1::2]:
-        if part not in parts and (part[1:2] in "!^" or any(char in chars for char in part[1:-1] or part[1:])):
+        inner = part[1:-1] or part[1:]
+        if part not in parts and (inner[0] in "!^" or _files.is_pattern(inner)):
             return None
     return "".join(parts.get(part, part) for part in written)
 
@@ -281,37 +221,32 @@ def by_name(
         paths.
     """
     folder = locate(spark, path).folder
-    if folder is None or not folder.is_dir():
-        return place, None
     given = {name.lower(): str(value) for name, value in options.items()}
+    if folder is None or not folder.is_dir() or _is_recursive(given):
+        return place, None
     with os.scandir(folder) as entries:
         found = list(entries)
-    files = [entry for entry in found if entry.is_file() and not _files.is_hidden(entry.name)]
-    below = _is_recursive(given) or any("=" in entry.name for entry in found if entry.is_dir())
     # Hadoop cannot resolve a pattern in a folder in which a name has a colon (HADOOP-14217).
-    has_colon = any(":" in entry.name for entry in found)
-    most = int(spark.conf.get(_JOBS_FROM) or 0)
-    if below or has_colon or len(found) > most or not _split_ties(files, given):
+    if any(":" in each.name or ("=" in each.name and each.is_dir()) for each in found):
         return place, None
-    depth = len(folder.parts) - 1
-    only = F.col("_metadata.file_path").rlike(f"^file:/+([^/]+/){{{depth}}}[^/]+$")
+    files = [each for each in found if each.is_file() and not _files.is_hidden(each.name)]
+    if len(found) > int(spark.conf.get(_JOBS_FROM) or 0) or not _split_ties(files, given):
+        return place, None
+    only = F.col("_metadata.file_path").rlike(f"^file:/+([^/]+/){{{len(folder.parts) - 1}}}[^/]+$")
     return place.rstrip("/") + IN_ORDER, only
 
 
-def _split_ties(files: list[os.DirEntry[str]], options: Mapping[str, str]) -> bool:
+def _split_ties(files: list[os.DirEntry[str]], given: Mapping[str, str]) -> bool:
     """Whether some files have the same modification time (in ms) and one batch does not take all files."""
-    times, size = Counter[int](), 0
+    stats = []
     for file in files:
         with suppress(FileNotFoundError):  # the file was deleted after the folder was listed
-            told = file.stat()
-            times[told.st_mtime_ns // 1_000_000] += 1
-            size += told.st_size
-    if max(times.values(), default=0) < 2:  # noqa: PLR2004 - a tie needs two files
-        return False
-    most_files, most_bytes = options.get("maxfilespertrigger"), options.get("maxbytespertrigger", "")
-    if most_files is not None:
-        return not most_files.isdigit() or int(most_files) < len(files)
-    return not most_bytes.isdigit() or int(most_bytes) < size
+            stats.append(file.stat())
+    limit, size = given.get("maxbytespertrigger", ""), sum(each.st_size for each in stats)
+    if "maxfilespertrigger" in given:
+        limit, size = given["maxfilespertrigger"], len(stats)
+    times = {each.st_mtime_ns // 1_000_000 for each in stats}
+    return len(times) < len(stats) and not (limit.isdigit() and int(limit) >= size)
 
 
 _BYTES = 256 * 1024**2

@@ -323,7 +323,7 @@ def test_a_name_that_waits_for_the_next_start_is_said(spark, folder, tmp_path, c
     stream.land("3:4.txt", "c", age=7)
     (line,) = read()
     assert line.startswith(
-        f"query waits: {folder}/2[1].txt and 1 more: not read while this query runs, as its name"
+        f"query waits: {folder}/2[1].txt: not read while this query runs, as its name has one"
     )
     frame = sources.text(spark, str(folder))
     caplog.clear()
