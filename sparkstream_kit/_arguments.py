@@ -14,8 +14,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from numbers import Integral, Real
-from types import ModuleType
 from typing import Any
 
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, without_secrets
@@ -75,6 +75,12 @@ def _is(*types: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, types) and (not isinstance(value, bool) or bool in types)
 
 
+def is_a(name: str, value: object) -> bool:
+    """Return whether a value is an instance of the class of Spark or of the kit that has this name."""
+    homes = ("pyspark.sql.", "pyspark.streaming.", "sparkstream_kit.")
+    return any(each.__name__ == name and each.__module__.startswith(homes) for each in type(value).__mro__)
+
+
 def _is_function(value: Any) -> bool:
     return callable(value) and not is_a("Sink", value)
 
@@ -83,52 +89,34 @@ def _is_strings(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is(str), value))
 
 
-# For each type name in a signature: what to give, for the message, and a test of the value. None: compare the
-# class by its name, because it is a class of Spark or of the kit.
-_KINDS: dict[str, tuple[str, Callable[[Any], bool] | None]] = {
+# Classes of Spark and of the kit, which are compared by their names, and what to give, for the message.
+_CLASSES = {
+    **dict.fromkeys(("Column", "DStream", "DataFrame", "DataStreamWriter", "DataType"), "a {}"),
+    **dict.fromkeys(("Part", "Query", "StreamingContext"), "a {}"),
+    "Sink": "a sink, such as sinks.console()",
+    "SparkSession": "a session, such as get_session('name')",
+    "StreamingQuery": "a query that start(…) returned",
+    "StructType": "a StructType, such as schemas.from_ddl('name STRING, amount INT')",
+}
+# For each type name in a signature: what to give, for the message, and a test of the value.
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Callable": ("a function", _is_function),
-    "Column": ("a Column", None),
-    "DStream": ("a DStream", None),
-    "DataFrame": ("a DataFrame", None),
-    "DataStreamWriter": ("a DataFrame's writeStream", None),
-    "DataType": ("a DataType", None),
     "Mapping": ("a dict", _is(Mapping)),
     "None": ("None", _is(type(None))),
-    "Part": ("what models.scorer(…) returns", None),
-    "Path": ("a path", _is(os.PathLike)),
-    "PathLike": ("a path", _is(os.PathLike)),
-    "Query": ("what stream.query(…) returns", None),
+    **dict.fromkeys(_PATHS, ("a path", _is(os.PathLike))),
     "Sequence[str]": ("a list of strings", _is_strings),
-    "Sink": ("a sink, such as sinks.console()", None),
-    "SparkSession": ("a session, such as get_session('name')", None),
-    "StreamingContext": ("a StreamingContext", None),
-    "StreamingQuery": ("a query that start(…) returned", None),
-    "StructType": ("a StructType, such as schemas.from_ddl('name STRING, amount INT')", None),
     "bool": ("True or False", _is(bool)),
     "float": ("a number", _is(Real)),
     "int": ("a whole number", _is(Integral)),
     "str": ("a string", _is(str)),
+    **{name: (words.format(name), partial(is_a, name)) for name, words in _CLASSES.items()},
 }
 
 # Known fixes, by the wanted type and the type that was given.
 _FIXES = {
     ("DataFrame", "DataStreamReader"): "end it with .load(…)",
-    ("DataFrame", "DataStreamWriter"): "give the DataFrame itself, without .writeStream",
     ("DataFrame", "GroupedData"): "end it with an aggregation, such as .count()",
-    ("DataFrame", "NoneType"): "give a DataFrame (a function without a return gives None)",
-    ("DataFrame", "pyspark.pandas.DataFrame"): "end it with .to_spark()",
     ("DataFrame", "pandas.DataFrame"): "make it a DataFrame of Spark's: spark.createDataFrame(…)",
-    ("DataStreamWriter", "DataFrame"): "give its .writeStream",
-    ("Mapping", "SparkConf"): "give a dict: dict(conf.getAll())",
-    ("Sequence[str]", "str"): "put it in a list: ['name']",
-    ("SparkSession", "Builder"): "end it with .getOrCreate()",
-    ("SparkSession", "SparkContext"): "give the SparkSession that it is of",
-    ("StreamingQuery", "DataFrame"): "start it first: start(frame, sink, name='totals')",
-    ("StreamingQuery", "DataStreamWriter"): "start it first: start(frame, sink, name='totals')",
-    ("StructType", "DataFrame"): "give its .schema",
-    ("StructType", "StructField"): "put it in a StructType: StructType([…])",
-    ("StructType", "list"): "make it a StructType: StructType([…])",
-    ("StructType", "str"): "read it first: schemas.from_ddl('name STRING, amount INT')",
     ("StructType", "type"): "a dataclass is read by schemas.from_dataclass",
     ("str", "Column"): "give the column's name",
 }
@@ -177,8 +165,6 @@ def said(value: object) -> str:
         return f"the string {shown!r}" if text else "an empty string"
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    if isinstance(value, ModuleType):
-        return f"the module {value.__name__.removeprefix('sparkstream_kit.')}"
     if inspect.isroutine(value):
         return f"the function {_name(value)}"
     name = _type(value)
@@ -187,8 +173,7 @@ def said(value: object) -> str:
 
 def _kinds(parameter: inspect.Parameter) -> list[str]:
     """Return the type names that a parameter accepts; an empty list (no check) if one of them is unknown."""
-    text = parameter.annotation if isinstance(parameter.annotation, str) else ""
-    parts = re.split(r" \| (?![^[]*\])", text)
+    parts = re.split(r" \| (?![^[]*\])", str(parameter.annotation))
     kinds = [part if part in _KINDS else part.partition("[")[0].rpartition(".")[2] for part in parts]
     return kinds if all(kind in _KINDS for kind in kinds) else []
 
@@ -203,14 +188,7 @@ def _values(parameter: inspect.Parameter, given: Any) -> Iterable[Any]:
 def _fits(value: object, kinds: list[str]) -> bool:
     if isinstance(value, str) and not value and not _PATHS.isdisjoint(kinds):
         return False
-    looks = {kind: _KINDS[kind][1] for kind in kinds}
-    return any(is_a(kind, value) if look is None else look(value) for kind, look in looks.items())
-
-
-def is_a(name: str, value: object) -> bool:
-    """Return whether a value is an instance of the class of Spark or of the kit that has this name."""
-    homes = ("pyspark.sql.", "pyspark.streaming.", "sparkstream_kit.")
-    return any(each.__name__ == name and each.__module__.startswith(homes) for each in type(value).__mro__)
+    return any(_KINDS[kind][1](value) for kind in kinds)
 
 
 def _fix(parameter: inspect.Parameter, value: object, kinds: list[str]) -> str:
@@ -218,16 +196,9 @@ def _fix(parameter: inspect.Parameter, value: object, kinds: list[str]) -> str:
         return f"give them one by one, or with a star: *{parameter.name}"
     if inspect.isroutine(value):
         return f"call it: {_name(value)}(…)"
-    if isinstance(value, str) and "Sink" in kinds:
-        sinks = sys.modules["sparkstream_kit.sinks"]  # loaded already by any function that takes a sink
-        if near := hint(value, sinks.__all__):
-            return near.removeprefix("; ").replace("mean ", "mean sinks.").replace("?", "(…)?")
-    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value) and {"int", "float"} & set(kinds):
-        return f"give a number: {'int' if 'int' in kinds else 'float'}({value!r})"
-    for kind in kinds:
-        if (kind, _type(value)) in _FIXES:
-            return _FIXES[kind, _type(value)]
-    left_unsaid = {"None", "str"} if not _PATHS.isdisjoint(kinds) else {"None"}
+    if known := [_FIXES[kind, _type(value)] for kind in kinds if (kind, _type(value)) in _FIXES]:
+        return known[0]
+    left_unsaid = {"None"} if _PATHS.isdisjoint(kinds) else {"None", "str"}
     words = {_KINDS[kind][0] for kind in kinds if kind not in left_unsaid}
     return "give " + " or ".join(sorted(words, key=lambda word: (len(word), word)))  # examples last
 
@@ -243,6 +214,6 @@ def _name(call: Callable[..., Any]) -> str:
 def _type(value: object) -> str:
     """Return the name of a value's type, with its library unless that is Python, Spark or the kit."""
     kind = type(value)
-    library = re.match(r"pyspark\.pandas|\w*", kind.__module__)[0]  # type: ignore[index]
+    library = kind.__module__.partition(".")[0]
     ours = library in ("builtins", "datetime", "pathlib", "pyspark", "sparkstream_kit")
     return kind.__name__ if ours else f"{library}.{kind.__name__}"

@@ -302,7 +302,7 @@ def test_require_refuses_an_unknown_keyword_and_text():
     )
     text: Any = "a INT"
     assert refusal(diff, SALES, text) == (
-        "schemas.diff(): expected is the string 'a INT'; read it first: "
+        "schemas.diff(): expected is the string 'a INT'; give a DataFrame or a StructType, such as "
         "schemas.from_ddl('name STRING, amount INT')"
     )
 

@@ -272,7 +272,7 @@ def test_top_of_a_running_count_with_its_batch_read_whole(stream, tmp_path):
         (lambda _: windows.top(0, by="n"), "n is 0; give 1 or more"),
         (windows.top(1, by="m"), "there is no column m; the columns are: a.b, the `word` , n"),
         (windows.top(1, by="n", each=["a.c"]), "there is no column a.c; did you mean a.b?"),
-        (lambda _: windows.top(1, by="n", each="a.b"), "put it in a list: ['name']"),
+        (lambda _: windows.top(1, by="n", each="a.b"), "give a list of strings"),
     ],
 )
 def test_a_wrong_top_says_what_is_wrong(spark, call, message):

@@ -15,7 +15,7 @@ import pytest
 from conftest import cases
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import IntegerType, StructField, StructType
+from pyspark.sql.types import StructType
 
 import sparkstream_kit
 from sparkstream_kit import sinks, sources, start, testing
@@ -129,18 +129,16 @@ def test_each_call_looks_at_its_arguments_before_all_else(call):
 CONFUSED = cases("""
 start(frame, sinks.memory)
     start(): sink is the function sinks.memory; call it: sinks.memory(…)
-start(frame, 'console')
-    start(): sink is the string 'console'; did you mean sinks.console(…)?
 start(frame, 'jdbc')
     start(): sink is the string 'jdbc'; give a sink, such as sinks.console()
 start(frame.writeStream, sinks.console())
-    start(): frame is a DataStreamWriter; give the DataFrame itself, without .writeStream
+    start(): frame is a DataStreamWriter; give a DataFrame
 start(sinks.console(), frame)
     start(): frame is a Sink; give a DataFrame
 start(frame.toPandas, sinks.console())
     start(): frame is the function DataFrame.toPandas; call it: DataFrame.toPandas(…)
 start(None, sinks.console())
-    start(): frame is None; give a DataFrame (a function without a return gives None)
+    start(): frame is None; give a DataFrame
 start(pandas, sinks.console())
     start(): frame is a pandas.DataFrame; make it a DataFrame of Spark's: spark.createDataFrame(…)
 start(frame, sinks.console(), mode='Append')
@@ -168,8 +166,6 @@ start(frame.groupBy('value'), sinks.console())
     start(): frame is a GroupedData; end it with an aggregation, such as .count()
 start(session.readStream, sinks.console())
     start(): frame is a DataStreamReader; end it with .load(…)
-start(sources, sinks.console())
-    start(): frame is the module sources; give a DataFrame
 sources.text(session, 'in', max_files_per_trigger=True)
     sources.text(): max_files_per_trigger is True; give a whole number
 sources.csv(session, 'in', schema=type(frame.schema))
@@ -178,40 +174,32 @@ sinks.files('out', partition_by=['day', 5])
     sinks.files(): partition_by is a list; give a list of strings
 windows.tumbling(5, '1 minute')
     windows.tumbling(): time is 5; give a Column or a string
-run(frame.writeStream)
-    run(): queries is a DataStreamWriter; start it first: start(frame, sink, name='totals')
 run([ended])
     run(): queries is a list; give them one by one, or with a star: *queries
 run(frame)
-    run(): queries is a DataFrame; start it first: start(frame, sink, name='totals')
+    run(): queries is a DataFrame; give a query that start(…) returned
 sources.text('in', session)
     sources.text(): spark is the string 'in'; give a session, such as get_session('name')
 sources.text(SparkSession, 'in')
     sources.text(): spark is the class SparkSession; give a session, such as get_session('name')
 sources.text(SparkSession.builder, 'in')
-    sources.text(): spark is a Builder; end it with .getOrCreate()
+    sources.text(): spark is a Builder; give a session, such as get_session('name')
 sources.text(SparkSession.builder.getOrCreate, 'in')
     sources.text(): spark is the function SparkSession.Builder.getOrCreate; call it:
     SparkSession.Builder.getOrCreate(…)
-sources.csv(session, 'in', schema=[field])
-    sources.csv(): schema is a list; make it a StructType: StructType([…])
-sources.csv(session, 'in', schema=field)
-    sources.csv(): schema is a StructField; put it in a StructType: StructType([…])
-sources.csv(session, 'in', schema=frame)
-    sources.csv(): schema is a DataFrame; give its .schema
 sources.csv(session, 'in', schema=5)
     sources.csv(): schema is 5; give a string or a StructType, such as schemas.from_ddl('name STRING, amount
     INT')
 sources.csv(session, 'in', schema='n INTT')
     cannot read DDL 'n INTT': Unsupported data type "INTT" (line 1, pos 2)
 sources.socket_lines(session, 'localhost', '9999')
-    sources.socket_lines(): port is the string '9999'; give a number: int('9999')
+    sources.socket_lines(): port is the string '9999'; give a whole number
 sources.socket_lines(session, 9999, 'localhost')
     sources.socket_lines(): host is 9999; give a string
 sinks.files('out', partition_by='day')
-    sinks.files(): partition_by is the string 'day'; put it in a list: ['name']
+    sinks.files(): partition_by is the string 'day'; give a list of strings
 sinks.console()(frame)
-    sinks.Sink(): writer is a DataFrame; give its .writeStream
+    sinks.Sink(): writer is a DataFrame; give a DataStreamWriter
 windows.flatten(frame, F.col('window'))
     windows.flatten(): column is a Column; give the column's name
 display.render(frame, 'table')
@@ -229,8 +217,7 @@ def things(spark):
     frame = sources.rate(spark)
     ended = start(frame, sinks.memory("confused"))
     ended.stop()
-    made = {"session": spark, "frame": frame, "pandas": spark.range(1).toPandas(), "ended": ended}
-    return made | {"field": StructField("in", IntegerType())}
+    return {"session": spark, "frame": frame, "pandas": spark.range(1).toPandas(), "ended": ended}
 
 
 @pytest.mark.parametrize("wrong", CONFUSED)
