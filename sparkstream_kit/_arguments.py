@@ -31,7 +31,7 @@ def attributes(package: str, modules: Mapping[str, Sequence[str]], part: str = "
             its `__all__` here, too.
     """
     homes = {name: module for module, names in modules.items() for name in names}
-    systems = "sparkstream_kit.connectors"
+    systems = "sparkstream_kit.connectors"  # opened for `sinks` and `sources`
 
     def known() -> list[str]:
         return [*homes, *(importlib.import_module(systems).names(part) if part else ())]
@@ -43,7 +43,9 @@ def attributes(package: str, modules: Mapping[str, Sequence[str]], part: str = "
             raise missing(package, name)  # a module, which Python imports next
         if name in homes:
             found = getattr(importlib.import_module(homes[name]), name)
-        elif not part or (found := importlib.import_module(systems).call(part, name)) is None:
+        elif part and name in known():
+            found = importlib.import_module(systems).call(part, name)
+        else:
             raise missing(package, name, known())
         setattr(sys.modules[package], name, found)  # so that Python does not call __getattr__ for it again
         return found

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
 
-__all__ = ["System", "call", "names", "systems"]
+__all__: list[str] = []
 
 _MODES = {"append": "append", "upsert": "update", "replace": "complete"}
 
@@ -97,10 +97,8 @@ def names(part: str) -> list[str]:
     return [name for name, system in systems().items() if getattr(system, part)]
 
 
-def call(part: str, name: str) -> Callable[..., Any] | None:
-    """Return the function of a system's "source" or "sink"; None if no system of this name has one."""
-    if name not in names(part):
-        return None
+def call(part: str, name: str) -> Callable[..., Any]:
+    """Return the function of a system's "source" or "sink"."""
     of_folder = f"{name}.{part}" if hasattr(_module(name), "__path__") else name
     function: Callable[..., Any] = getattr(_module(of_folder), name)
     function.__module__ = f"sparkstream_kit.{part}s"  # where users find it: messages name it so

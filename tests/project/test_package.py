@@ -114,6 +114,10 @@ def taken():
             found[node.module] |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             found[node.value.id].add(node.attr)
+        elif (
+            isinstance(node, ast.Attribute) and ast.unparse(node.value) == "importlib.import_module(systems)"
+        ):
+            found["connectors"].add(node.attr)
     return found
 
 
