@@ -35,7 +35,12 @@ NOT_LOOKED_AT = {
     *("Iterable[tuple[str, str | bytes]]", "Rule | Sequence[Rule]", "Sequence[Record]"),
     *("Sequence[tuple[str, float]]", "StreamingQueryProgress", "_Frame", "str | datetime"),
     *("str | datetime | Mapping[str, Mapping[int, int | str]]", "str | datetime | None"),
-    *("str | timedelta", "threading.Event | None", "tuple[str, str | timedelta] | None"),
+    *(
+        "str | timedelta",
+        "threading.Event | None",
+        "tuple[int, int] | None",
+        "tuple[str, str | timedelta] | None",
+    ),
 }
 
 

@@ -39,7 +39,7 @@ THIN_DOORS = {
     ("sparkstream_kit.sources.builtin", "sparkstream_kit._packages"),
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
-MOST_MODULES = 115  # each system in the same form: a module for its source, one for its sink
+MOST_MODULES = 116  # each system in the same form: a module for its source, one for its sink
 MOST_LINES = {
     "module": 500,
     "function": 50,
