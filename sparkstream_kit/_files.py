@@ -123,6 +123,21 @@ def log_entries(names: Iterable[str]) -> dict[int, str]:
     return dict(sorted((int(name.split(".")[0]), name) for name in found))
 
 
+def query_id(metadata: str) -> str | None:
+    """Return Spark's id of the query in the text of a checkpoint's file `metadata`; None if it has none.
+
+    Raises:
+        ValueError: the text is no JSON.
+
+    Examples:
+        >>> query_id('{"id":"ad7c6d5c-1f2e-4b6a-9c3d-0a1b2c3d4e5f"}')
+        'ad7c6d5c-1f2e-4b6a-9c3d-0a1b2c3d4e5f'
+    """
+    found = json.loads(metadata)
+    found = found.get("id") if isinstance(found, dict) else None
+    return found if isinstance(found, str) else None
+
+
 def local(what: str, path: str | os.PathLike[str]) -> Path:
     """Return the path of a file or folder that must be on this machine.
 

@@ -11,7 +11,6 @@ not share (`refuse_many_disks`, `refuse_elsewhere`).
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -286,9 +285,8 @@ def id_in_checkpoint(location: Place) -> str | None:
     Raises:
         InvalidInputError: only a Spark Connect server reaches the checkpoint.
     """
-    # Spark, or `start`, reports a damaged file.
-    with suppress(OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
-        return str(json.loads(location.read("metadata") or "")["id"])
+    with suppress(OSError, ValueError):  # Spark, or `start`, reports a damaged file
+        return _files.query_id(location.read("metadata") or "")
     return None
 
 

@@ -179,10 +179,10 @@ def query_id(file: Path) -> str:
         DamagedError: the file cannot be read, or holds no id.
     """
     with reading(file):
-        found = json.loads(_text(file))
-    if not isinstance(found, dict) or not isinstance(found.get("id"), str):
+        found = _files.query_id(_text(file))
+    if found is None:
         raise DamagedError(file, "does not hold a query's id")
-    return str(found["id"])
+    return found
 
 
 def plan(file: Path) -> Plan:
