@@ -27,7 +27,7 @@ LEVELS = {
 
 # The boxes, and their rooms; those of the extras come first. What is in no box is a small thing.
 EXTRAS = {
-    "commands": ("cli", "jobflags", "_exits", "operate"),
+    "commands": ("cli", "jobflags", "_exits", "_samples", "operate"),
     "tests": ("testing", "feeds"),
     "dashboards": ("monitoring", "display"),
     "systems": ("connectors",),

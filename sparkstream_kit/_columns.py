@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # finds them by these.
 OBSERVED = "sparkstream_quarantine"
 RULES = "sparkstream_rules"
+# Time zones without daylight saving time. Most sessions have one of them, and there every local time exists.
+STEADY = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
 WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: Spark's metadata of an event-time column
 
 

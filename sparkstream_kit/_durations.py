@@ -1,13 +1,9 @@
-"""Thin: durations as the kit's calls take them, and times as Spark writes them; needs no Spark.
-
-Durations are read into microseconds, with errors that name the argument. Times in Spark's progress can lie
-outside the years of Python's `datetime`, so they are read as microseconds since 1970.
-"""
+"""Thin: durations as the kit's calls take them, read into microseconds; an error names the argument."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
 from zoneinfo import available_timezones
@@ -29,9 +25,7 @@ MICROSECONDS = {
 # The units of the calendar, each with the most days that one has. That many days after its first day is a day
 # of the next one.
 UNITS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
-_AGE = 146_097 * MICROSECONDS["day"]  # 400 years, after which the calendar repeats
 _NO_FIXED_LENGTH = ("month", "quarter", "year")
 _LONGEST = 2**63 - 1  # Spark stores an interval as a 64-bit number of microseconds, about 292,000 years
 
@@ -141,18 +135,3 @@ def _read(what: str, duration: str) -> int:
             raise wrong
         total += int(Decimal(number) * MICROSECONDS[unit])
     return total
-
-
-def epoch_microseconds(text: str | None) -> int | None:
-    """Read a time from Spark's progress, in microseconds since 1970; the year can be any, also above 9999."""
-    if text is None:
-        return None
-    year, rest = re.fullmatch(r"([+-]?\d+)(-\d\d-\d\dT.*)", text).groups()  # type: ignore[union-attr]
-    ages, year = divmod(int(year) - 2000, 400)  # the calendar repeats every 400 years
-    return (datetime.fromisoformat(f"{year + 2000}{rest}") - EPOCH) // _MICRO + ages * _AGE
-
-
-def moment(text: str | None) -> datetime | None:
-    """Read a time from Spark's progress; a time after the year 9999 becomes Python's last `datetime`."""
-    at, last = epoch_microseconds(text), datetime.max.replace(tzinfo=UTC)
-    return None if at is None else EPOCH + min(at * _MICRO, last - EPOCH)

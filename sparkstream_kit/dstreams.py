@@ -26,6 +26,7 @@ from sparkstream_kit import _files, _waiting
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import queries, shutdown
 from sparkstream_kit._spark.place import locate
+from sparkstream_kit._spark.plan import nobody_listens
 from sparkstream_kit._spark.session import refuse_dstreams
 from sparkstream_kit.checkpoints.lock import Lock, lock
 from sparkstream_kit.errors import (
@@ -34,7 +35,6 @@ from sparkstream_kit.errors import (
     QueryFailed,
     count,
     innermost_cause,
-    nobody_listens,
     unknown_host,
 )
 

@@ -27,12 +27,10 @@ __all__ = [
     "KitError",
     "MissingExtraError",
     "QueryFailed",
-    "cause_in_log",
     "check_file",
     "hint",
     "innermost_cause",
     "no_timestamp",
-    "nobody_listens",
     "printable",
     "reject_unknown",
     "said_by_spark",
@@ -305,11 +303,6 @@ _ADVICE = re.compile(
     "'PERMISSIVE'"
 )
 _WAYS_ON = "quarantine.parse_csv and parse_json set such lines aside, mode='PERMISSIVE' reads NULL instead"
-# Lines that Java and Spark's scripts print at every failed start, whatever the cause.
-_SAYS_NOTHING = re.compile(
-    r"^Error occurred during initialization of VM|^Error: Could not create the Java Virtual Machine|"
-    r"^Error: A fatal exception has occurred|CMD: bad array subscript"
-)
 
 
 def innermost_cause(error: BaseException) -> str:
@@ -418,35 +411,9 @@ def no_timestamp(column: str, kind: str) -> str:
     )
 
 
-def cause_in_log(text: str) -> str:
-    r"""Find the most useful line of a log: the innermost cause, the first error, or the last line.
-
-    Examples:
-        >>> cause_in_log("ERROR Server: Error at its start\njava.lang.IllegalStateException: no port\n\tat x")
-        'IllegalStateException: no port'
-    """
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not _SAYS_NOTHING.search(line)]
-    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    thrown = [line for line in lines if re.match(r"([\w$]+\.)+[\w$]*(Error|Exception)\b", line)]
-    errors = [line for line in lines if re.search(r"Error|Exception|error:|not found", line)]
-    said = next(iter([*causes[-1:], *thrown[:1], *errors[:1], *lines[-1:]]), "without a word")
-    return re.sub(r'^(Exception in thread "[^"]*" )?(\w+\.)*(?=\w+(Error|Exception)\b)', "", said)
-
-
 def unknown_host(host: str) -> str:
     """Explain that the name of a host cannot be resolved."""
     return f"unknown host {host}; correct the name, or give the address"
-
-
-def nobody_listens(address: str) -> str:
-    """Explain that a connection to `host:port` was refused, and how to start a server.
-
-    Examples:
-        >>> nobody_listens("localhost:9999")
-        'connection refused: nothing listens on localhost:9999; start the server first, such as nc -lk 9999'
-    """
-    port = address.rpartition(":")[2]
-    return f"connection refused: nothing listens on {address}; start the server first, such as nc -lk {port}"
 
 
 # Names of a key or signature in the query of a URL. `without_secrets` covers token=, password= and more.

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparkstream_kit._columns import OBSERVED, RULES
-from sparkstream_kit._durations import epoch_microseconds
 from sparkstream_kit._spark.batch import rows_set_aside
 from sparkstream_kit._spark.plan import analyzed_plan
 from sparkstream_kit._spark.queries import records_behind, seconds_behind, times_computed
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
 
 __all__ = ["QuerySummary", "RunSummary"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICRO = timedelta(microseconds=1)
+_AGE = 146_097 * timedelta(days=1) // _MICRO  # 400 years, after which the calendar repeats
 
 
 _SECOND = 1_000_000  # in microseconds
@@ -209,7 +213,7 @@ class QuerySummary:
 
     def _late(self, progress: StreamingQueryProgress) -> dict[str, Any]:
         """Return the attributes about late rows, with one more batch added."""
-        first, own = (epoch_microseconds(progress.eventTime.get(name)) for name in ("min", "watermark"))
+        first, own = (_epoch_microseconds(progress.eventTime.get(name)) for name in ("min", "watermark"))
         follows = self.last_batch is not None and progress.batchId == self.last_batch + 1
         # Spark drops late rows by the watermark of the previous batch; use it if that batch was counted.
         former = self.watermark if follows else None
@@ -326,3 +330,18 @@ def _waits(operator: StateOperatorProgress) -> bool:
         # The operators of `state` that hold rows back keep them in a list; the others have no list state.
         return bool(operator.customMetrics.get("numListStateVars"))
     return not operator.operatorName.startswith("dedupe")
+
+
+def _epoch_microseconds(text: str | None) -> int | None:
+    """Read a time from Spark's progress, in microseconds since 1970; the year can be any, also above 9999."""
+    if text is None:
+        return None
+    year, rest = re.fullmatch(r"([+-]?\d+)(-\d\d-\d\dT.*)", text).groups()  # type: ignore[union-attr]
+    ages, year = divmod(int(year) - 2000, 400)  # the calendar repeats every 400 years
+    return (datetime.fromisoformat(f"{year + 2000}{rest}") - EPOCH) // _MICRO + ages * _AGE
+
+
+def moment(text: str | None) -> datetime | None:
+    """Read a time from Spark's progress; a time after the year 9999 becomes Python's last `datetime`."""
+    at, last = _epoch_microseconds(text), datetime.max.replace(tzinfo=UTC)
+    return None if at is None else EPOCH + min(at * _MICRO, last - EPOCH)

@@ -41,7 +41,8 @@ from urllib.parse import urlsplit
 from sparkstream_kit import _files, _packages, _waiting, profiles
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import FOLDER_KEY, KIT_KEY
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, cause_in_log, said_by_spark
+from sparkstream_kit.cli.archive import java_options
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, said_by_spark
 from sparkstream_kit.profiles import is_local, read_profile
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ def _environment(home: str, token: str, folder: Path) -> dict[str, str]:
     path = [str(_KIT.parent), str(Path.cwd()), env.get("PYTHONPATH", "")]
     log4j2 = f"-Dlog4j2.configurationFile={profiles.log4j2_file().as_uri()}"
     temporary = f'"-Djava.io.tmpdir={folder / "tmp"}"'
-    options = [env.get("SPARK_SUBMIT_OPTS", ""), _packages.java_options(), log4j2, temporary]
+    options = [env.get("SPARK_SUBMIT_OPTS", ""), java_options(), log4j2, temporary]
     return env | {
         "SPARK_LOCAL_IP": "127.0.0.1",  # keeps Spark's web UI, which needs no token, on this machine
         "SPARK_HOME": home,
@@ -348,6 +349,8 @@ def _await(server: subprocess.Popen[bytes], log: subprocess.Popen[bytes], port: 
         return
     else:
         what = f"did not answer in {_START_LIMIT:g} s"
+    from sparkstream_kit._spark.launch import cause_in_log
+
     file = folder_of(port) / "server.log"
     raise InvalidInputError(
         f"the server {what}: {cause_in_log(file.read_text(errors='replace'))}; see {file}"

@@ -14,9 +14,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._durations import EPOCH, moment
 from sparkstream_kit._spark.queries import records_behind, times_computed
-from sparkstream_kit.progress import QuerySummary, Verdict
+from sparkstream_kit.progress import EPOCH, QuerySummary, Verdict, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -30,7 +30,7 @@ from pyspark.logger import PySparkLogger
 
 from sparkstream_kit import _packages, _waiting
 from sparkstream_kit._spark.session import jvm_runs
-from sparkstream_kit.errors import InvalidInputError, KitError, cause_in_log, innermost_cause, said_by_spark
+from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause, said_by_spark
 from sparkstream_kit.profiles import is_local, log4j2_file
 
 if TYPE_CHECKING:
@@ -212,7 +212,9 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
     # Without this flag the JVM prints its start errors on standard output, which is for results.
     more = ["-XX:+DisplayVMOutputToStderr"]
     if "SharedArchiveFile" not in options:
-        more.append(_packages.java_options())
+        from sparkstream_kit.cli.archive import java_options
+
+        more.append(java_options())
     asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
     master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
     # On a cluster Spark's own log settings stay, so that lost executors are logged.
@@ -333,6 +335,28 @@ class _Words:
         with suppress(OSError):
             while shown:
                 shown = shown[os.write(2, shown) :]
+
+
+# Lines that Java and Spark's scripts print at every failed start, whatever the cause.
+_SAYS_NOTHING = re.compile(
+    r"^Error occurred during initialization of VM|^Error: Could not create the Java Virtual Machine|"
+    r"^Error: A fatal exception has occurred|CMD: bad array subscript"
+)
+
+
+def cause_in_log(text: str) -> str:
+    r"""Find the most useful line of a log: the innermost cause, the first error, or the last line.
+
+    Examples:
+        >>> cause_in_log("ERROR Server: Error at its start\njava.lang.IllegalStateException: no port\n\tat x")
+        'IllegalStateException: no port'
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not _SAYS_NOTHING.search(line)]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    thrown = [line for line in lines if re.match(r"([\w$]+\.)+[\w$]*(Error|Exception)\b", line)]
+    errors = [line for line in lines if re.search(r"Error|Exception|error:|not found", line)]
+    said = next(iter([*causes[-1:], *thrown[:1], *errors[:1], *lines[-1:]]), "without a word")
+    return re.sub(r'^(Exception in thread "[^"]*" )?(\w+\.)*(?=\w+(Error|Exception)\b)', "", said)
 
 
 def _why(error: Exception, said: str) -> str:

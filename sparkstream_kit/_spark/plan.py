@@ -334,7 +334,18 @@ def unavailable(failure: str) -> str | None:
         return None
     host, port = peers[0]
     if found[1] == "Connect":
-        return errors.nobody_listens(f"{host}:{port}")
+        return nobody_listens(f"{host}:{port}")
     if found[1] == "UnknownHost":
         return errors.unknown_host(host)
     return f"no route to host {host}; check its address"
+
+
+def nobody_listens(address: str) -> str:
+    """Explain that a connection to `host:port` was refused, and how to start a server.
+
+    Examples:
+        >>> nobody_listens("localhost:9999")
+        'connection refused: nothing listens on localhost:9999; start the server first, such as nc -lk 9999'
+    """
+    port = address.rpartition(":")[2]
+    return f"connection refused: nothing listens on {address}; start the server first, such as nc -lk {port}"

@@ -23,8 +23,8 @@ import typer
 from sparkstream_kit import _packages, checkpoints, display
 from sparkstream_kit import server as serving
 from sparkstream_kit._files import cache_folder, plain, private_folder, pyspark_version
-from sparkstream_kit._packages import QUIET, Archive
 from sparkstream_kit.cli import doctor, projects
+from sparkstream_kit.cli.archive import QUIET, Archive
 from sparkstream_kit.cli.common import (
     Json,
     argument,
@@ -143,11 +143,20 @@ def _connectors(
         show_json({name: _packages.coordinates(known[name], spark) for name in names or known})
         return
     if names:
-        typer.echo(shlex.join(_packages.arguments(names, spark)))
+        typer.echo(shlex.join(_arguments_of(names, spark)))
         return
     for name, connector in known.items():
         found = _packages.coordinates(connector, spark)
         typer.echo(f"{name}\t{found or f'no package for Spark {spark}'}")
+
+
+def _arguments_of(names: list[str], spark: str) -> list[str]:
+    """Return the spark-submit flags that add connectors."""
+    flags = {"spark.jars": "--jars", "spark.jars.packages": "--packages"}
+    words: list[str] = []
+    for key, value in _packages.needed(names, spark).items():
+        words += [flags[key], value] if key in flags else ["--conf", f"{key}={value}"]
+    return words
 
 
 @app.command("warm")

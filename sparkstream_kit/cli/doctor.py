@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _packages
 from sparkstream_kit import server as serving
+from sparkstream_kit.cli.archive import find_java
 from sparkstream_kit.errors import KitError
 from sparkstream_kit.profiles import read_profile
 
@@ -65,7 +66,7 @@ def java() -> Iterator[Finding]:
     fits = goes_with_spark()["java"]
     known = ", ".join(map(str, fits[:-1])) + f" or {fits[-1]}"
     fix = f"install Java {known}, and set JAVA_HOME to its folder if it is not the first on PATH"
-    home, found = os.environ.get("JAVA_HOME"), _packages.find_java()
+    home, found = os.environ.get("JAVA_HOME"), find_java()
     if found is None:
         where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on PATH"
         yield Finding("bad", "Java", where, fix)

@@ -33,7 +33,8 @@ from sparkstream_kit.quarantine.rows import (
 
 if TYPE_CHECKING:
     from sparkstream_kit.connectors._avro import parse_avro
-    from sparkstream_kit.quarantine.lines import parse_csv, parse_json, parse_log
+    from sparkstream_kit.connectors._weblogs import parse_log
+    from sparkstream_kit.quarantine.lines import parse_csv, parse_json
 
 __all__ = [
     "BYTES",
@@ -55,6 +56,7 @@ __getattr__ = attributes(
     __name__,
     {
         "sparkstream_kit.connectors._avro": ["parse_avro"],
-        "sparkstream_kit.quarantine.lines": ["parse_csv", "parse_json", "parse_log"],
+        "sparkstream_kit.connectors._weblogs": ["parse_log"],
+        "sparkstream_kit.quarantine.lines": ["parse_csv", "parse_json"],
     },
 )

@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import OBSERVED, RULES, column, quoted
+from sparkstream_kit._columns import OBSERVED, RULES, STEADY, column, quoted
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 
 if TYPE_CHECKING:
@@ -139,8 +139,6 @@ _ISO_DATE = r"^\s*\d{4}-\d\d?-\d\d?"
 # The first and last time that Python, PostgreSQL and others can read.
 _FIRST, _LAST = "0001-01-01", "9999-12-31 23:59:59.999999"
 
-# Time zones without daylight saving time. Most sessions have one of them, and there every local time exists.
-_STEADY = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
 # The end of a time without a zone. A date alone does not match: it means the start of its day.
 _LOCAL = r"[ T]\d[\d:.]*\s*$"
 _WITH_ZONE, _WITH_HOUR = "[VzOXxZ]", "[HhKk]"  # letters of a datetime pattern
@@ -431,7 +429,7 @@ def _exists(text: Column, value: Column, pattern: str | None) -> Column:
         same = F.equal_null(value.cast("timestamp_ntz"), text.try_cast("timestamp_ntz"))
         same |= ~text.rlike(_LOCAL)
     # Spark evaluates the test of the time zone once, before it reads a row, so these zones compare nothing.
-    return F.current_timezone().isin(*_STEADY) | same
+    return F.current_timezone().isin(*STEADY) | same
 
 
 def is_missing(value: Column, kind: T.DataType) -> Column:

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import changed_inside, holds
+from sparkstream_kit._columns import STEADY, changed_inside, holds
 from sparkstream_kit._spark.place import locate, path_of_writer, reached, refuse_many_disks
 from sparkstream_kit.errors import InvalidInputError, printable, reject_unknown
 from sparkstream_kit.sinks import base
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.place import Place
 
 
-_UTC = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
-
-
 def cells(frame: DataFrame) -> list[tuple[str | None, ...]]:
     """Collect all rows as text, as Spark casts values to strings: decimals in full, nulls as None.
 
@@ -44,7 +41,7 @@ def cells(frame: DataFrame) -> list[tuple[str | None, ...]]:
     """
     # Plain names, because the columns' own may repeat or contain dots, which F.col would misread.
     plain = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))
-    in_utc = frame.sparkSession.conf.get("spark.sql.session.timeZone") in _UTC
+    in_utc = frame.sparkSession.conf.get("spark.sql.session.timeZone") in STEADY
     values = [
         F.col(field.name) if in_utc else _with_offset(F.col(field.name), field.dataType)
         for field in plain.schema.fields

@@ -170,8 +170,7 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
         A streaming DataFrame with the table's columns.
 
     Raises:
-        InvalidInputError: the catalog has no such table, Spark does not have its format, or an option is
-            misspelt.
+        InvalidInputError: the catalog has no such table, or an option is misspelt.
 
     Examples:
         In a session::
@@ -185,12 +184,8 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
     try:
         frame = spark.readStream.options(**options).table(name)
         frame.schema  # noqa: B018 - on Connect, only this looks for the table
-    except Exception as err:
-        from sparkstream_kit._packages import missing_source  # only then is it needed
-
-        if missing := missing_source(err):
-            raise InvalidInputError(f"table {name}: {missing}") from None
-        if not isinstance(err, AnalysisException) or err.getCondition() != "TABLE_OR_VIEW_NOT_FOUND":
+    except AnalysisException as err:
+        if err.getCondition() != "TABLE_OR_VIEW_NOT_FOUND":
             raise
         raise InvalidInputError(
             f"table {name} is not in the catalog; create it or correct the name"

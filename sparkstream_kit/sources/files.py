@@ -66,7 +66,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 # Hadoop's usual class for local files looks for a checksum beside each file, and so fails at a name with a
-# colon. This class looks for none; with the cache of file systems it would not be used.
+# colon. This class looks for none; with the cache of file systems it would not be used. A folder that has
+# checksums is read with them.
 _WITHOUT_CHECKSUMS = {
     "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     "fs.file.impl.disable.cache": "true",
@@ -97,13 +98,16 @@ def readable(spark: SparkSession, path: str, options: Mapping[str, Any]) -> tupl
     if folder is not None:
         if folder.is_file():
             raise InvalidInputError(f"input {path} is a file; give the folder that it is in")
-        ours |= _WITHOUT_CHECKSUMS
+        if not any(each.name.endswith(".crc") for each in _files.below(str(folder))):
+            ours |= _WITHOUT_CHECKSUMS
         if folder.is_dir() and _files.is_pattern(str(folder)):
             # Spark finds the base of partition folders by itself only for a path that is no pattern.
             ours["basePath"] = _files.for_spark(folder)
             place = _files.escaped(ours["basePath"])
+    if _is_recursive(given):
+        return place, ours
     misread = _misread(spark, path, place, given)
-    if _is_recursive(given) or given.get("maxfilespertrigger") == "1":
+    if given.get("maxfilespertrigger") == "1":
         return place, ours
     # Ignore the special names that have not appeared yet, or a later file could spoil a batch of several.
     if not misread and (kept := _leaving_out(given.get("pathglobfilter", "*"))):
@@ -152,18 +156,16 @@ def _misread(spark: SparkSession, path: str, place: str, given: Mapping[str, str
                     f"Spark does not leave out what is not committed; give the folder {within}"
                 )
     wanted = _files.as_regex(given.get("pathglobfilter", "*"))
-    found = [] if _is_recursive(given) else [each for top in tops for each in _files.below(top)]
-    files = [each for each in found if not _files.is_hidden(each.name) and not each.is_dir()]
-    names = [*tops, *(file.path for file in files if wanted.fullmatch(file.name))]
-    return [name for name in names if _files.is_pattern(name)]
+    found = [each for top in tops for each in _files.below(top) if wanted.fullmatch(each.name)]
+    files = [each.path for each in found if not _files.is_hidden(each.name) and not each.is_dir()]
+    return [name for name in (*tops, *files) if _files.is_pattern(name)]
 
 
 def _misread_elsewhere(spark: SparkSession, place: str, given: Mapping[str, str]) -> list[str]:
     """Return the same by a Spark job, for what this process cannot list."""
-    own = {} if _files.is_pattern(place) else {"pathglobfilter": r"*[\*\?\[\]\{\}\\]*"}
-    own |= {name: given[name] for name in {"pathglobfilter", "recursivefilelookup"} & given.keys()}
+    wanted = given.get("pathglobfilter", "*" if _files.is_pattern(place) else r"*[\*\?\[\]\{\}\\]*")
     try:
-        uris = spark.read.format("binaryFile").options(**own).load(place).inputFiles()
+        uris = spark.read.format("binaryFile").load(place, pathGlobFilter=wanted).inputFiles()
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":
             raise
@@ -222,26 +224,25 @@ def by_name(
     """
     folder = locate(spark, path).folder
     given = {name.lower(): str(value) for name, value in options.items()}
-    if folder is None or not folder.is_dir() or _is_recursive(given):
-        return place, None
-    with os.scandir(folder) as entries:
-        found = list(entries)
-    # Hadoop cannot resolve a pattern in a folder in which a name has a colon (HADOOP-14217).
-    if any(":" in each.name or ("=" in each.name and each.is_dir()) for each in found):
-        return place, None
-    files = [each for each in found if each.is_file() and not _files.is_hidden(each.name)]
-    if len(found) > int(spark.conf.get(_JOBS_FROM) or 0) or not _split_ties(files, given):
+    if folder is None or not folder.is_dir() or not _splits_ties(spark, folder, given):
         return place, None
     only = F.col("_metadata.file_path").rlike(f"^file:/+([^/]+/){{{len(folder.parts) - 1}}}[^/]+$")
     return place.rstrip("/") + IN_ORDER, only
 
 
-def _split_ties(files: list[os.DirEntry[str]], given: Mapping[str, str]) -> bool:
-    """Whether some files have the same modification time (in ms) and one batch does not take all files."""
+def _splits_ties(spark: SparkSession, folder: Path, given: Mapping[str, str]) -> bool:
+    """Whether files of one modification time (in ms) come in several batches, and a pattern can be used."""
+    with os.scandir(folder) as entries:
+        found = list(entries)
+    # Hadoop cannot resolve a pattern in a folder in which a name has a colon (HADOOP-14217).
+    in_the_way = any(":" in each.name or ("=" in each.name and each.is_dir()) for each in found)
+    if in_the_way or _is_recursive(given) or len(found) > int(spark.conf.get(_JOBS_FROM) or 0):
+        return False
     stats = []
-    for file in files:
+    for file in found:
         with suppress(FileNotFoundError):  # the file was deleted after the folder was listed
-            stats.append(file.stat())
+            if file.is_file() and not _files.is_hidden(file.name):
+                stats.append(file.stat())
     limit, size = given.get("maxbytespertrigger", ""), sum(each.st_size for each in stats)
     if "maxfilespertrigger" in given:
         limit, size = given["maxfilespertrigger"], len(stats)

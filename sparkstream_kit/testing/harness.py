@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._durations import moment
 from sparkstream_kit._files import escaped, for_spark
 from sparkstream_kit.checkpoints.drain import END, plan_empty_batch
 from sparkstream_kit.checkpoints.logs import Logs
@@ -238,6 +237,8 @@ class Batch:
         The rows of a batch move the watermark of the next batch. The last batch of a drain has a watermark in
         the year 9999.
         """
+        from sparkstream_kit.progress import moment  # which imports PySpark
+
         at = moment(self.progress.eventTime.get("watermark"))
         # Converting the end of the year 9999 to a time zone in the east would overflow, so it stays as it is.
         return at and (at if at.year == MAXYEAR else at.astimezone()).replace(tzinfo=None)

@@ -5,7 +5,8 @@ import sys
 import pytest
 from conftest import environment, process
 
-from sparkstream_kit import _files, _packages
+from sparkstream_kit import _files
+from sparkstream_kit.cli import archive as _archive
 from sparkstream_kit.cli import main
 from sparkstream_kit.cli.app import warm
 from sparkstream_kit.errors import InvalidInputError, KitError
@@ -27,7 +28,7 @@ def java(tmp_path, monkeypatch):
 
 def made(size=100):
     """Put an archive in place, as the end of `warm` does."""
-    archive = _packages.Archive.of_this_launch()  # `warm` itself takes a minute
+    archive = _archive.Archive.of_this_launch()  # `warm` itself takes a minute
     assert archive is not None
     _files.private_folder(archive.path.parent)
     new = archive.path.with_name("new")
@@ -37,21 +38,21 @@ def made(size=100):
 
 
 def test_an_archive_is_for_its_java_and_its_spark(java, monkeypatch, capsys):
-    assert _packages.java_options() == ""
+    assert _archive.java_options() == ""
     archive = made()
-    assert f'"-XX:SharedArchiveFile={archive}" ' in _packages.java_options()
+    assert f'"-XX:SharedArchiveFile={archive}" ' in _archive.java_options()
     assert warm() == archive  # there already
     assert main(["warm"]) == 0
     assert capsys.readouterr() == (f"{archive}\n", ""), "no stream runs"
 
     with monkeypatch.context() as other:
         other.setenv("SPARK_CONF_DIR", "/etc/spark")  # which begins the class path
-        assert _packages.java_options() == ""
+        assert _archive.java_options() == ""
     os.utime(java / "bin" / "java", (1, 1))  # as an update does
-    assert _packages.java_options() == ""
+    assert _archive.java_options() == ""
     newer = made()
     assert not archive.exists()  # 160 MB that nothing would read again
-    assert str(newer) in _packages.java_options()
+    assert str(newer) in _archive.java_options()
 
 
 def test_nobody_else_can_reach_an_archive(java):
@@ -68,14 +69,14 @@ def test_nobody_else_can_reach_an_archive(java):
 def test_a_newer_java_renews_its_archive(java):
     (java / "release").write_text(RELEASE.format("21.0.1"))
     archive = made()
-    assert _packages.java_options().startswith(
+    assert _archive.java_options().startswith(
         f'-XX:+AutoCreateSharedArchive "-XX:SharedArchiveFile={archive}" '
     )
 
 
 def test_without_a_java_there_is_none(java):
     shutil.rmtree(java)
-    assert _packages.java_options() == ""
+    assert _archive.java_options() == ""
     with pytest.raises(
         InvalidInputError, match="no Java was found: install Java 17 or newer, or set JAVA_HOME"
     ):
@@ -90,13 +91,13 @@ def test_what_is_out_of_reach_costs_no_session(java, tmp_path, monkeypatch):
     with monkeypatch.context() as shimmed:
         shimmed.delenv("JAVA_HOME")
         shimmed.setenv("PATH", str(tmp_path / "shims"), prepend=os.pathsep)
-        assert _packages.java_options() == ""
+        assert _archive.java_options() == ""
     made()
     jars = tmp_path / "spark" / "jars"
     jars.mkdir(parents=True)
     (jars / "gone.jar").symlink_to(tmp_path / "nowhere")
     monkeypatch.setenv("SPARK_HOME", str(tmp_path / "spark"))
-    assert _packages.java_options() == ""
+    assert _archive.java_options() == ""
 
 
 def test_what_went_wrong_in_the_training_run_is_said(java):
@@ -104,12 +105,12 @@ def test_what_went_wrong_in_the_training_run_is_said(java):
     (java / "bin" / "java").chmod(0o755)
     with pytest.raises(KitError, match="no class-data archive; the last words of its training run: .*Java"):
         warm()
-    assert _packages.java_options() == ""
+    assert _archive.java_options() == ""
 
 
 def test_set_up_has_made_the_archive():
     """A training run that fails only makes each start slower: nothing else tells."""
-    if not _packages.java_options():
+    if not _archive.java_options():
         pytest.skip("needs the archive of this environment: sparkstream warm")  # of CI it is a failure
     assert warm().stat().st_size > 10_000_000
 
@@ -117,8 +118,9 @@ def test_set_up_has_made_the_archive():
 JOB = """
 import os, sys
 from pathlib import Path
-from sparkstream_kit import _packages, get_session
-_packages._folder = lambda: Path(sys.argv[1])
+from sparkstream_kit import get_session
+from sparkstream_kit.cli import archive
+archive._folder = lambda: Path(sys.argv[1])
 os.environ["SPARK_SUBMIT_OPTS"] = f"-Xlog:class+load:file={sys.argv[2]}"
 with get_session("job", profile="test") as spark:
     print(spark.range(3).groupBy("id").count().count())
@@ -128,7 +130,7 @@ with get_session("job", profile="test") as spark:
 @pytest.mark.slow
 def test_an_archive_is_used_and_a_damaged_one_does_no_harm(tmp_path):
     """As set-up has made it; then with a hole in it, which crashes a JVM that does not verify it."""
-    given = _packages.java_options()
+    given = _archive.java_options()
     if not given:
         pytest.skip("needs the archive of this environment: sparkstream warm")
     archive = warm()

@@ -19,13 +19,16 @@ PACKAGE, TESTS = Path(sparkstream_kit.__file__).parent, ROOT / "tests"
 # Where the core opens an extra, each when the caller asks for what lies behind it: a module and a room.
 DOORS = {
     ("sparkstream_kit._packages", "connectors"),
+    ("sparkstream_kit._spark.launch", "cli"),
     ("sparkstream_kit.checkpoints", "operate"),
     ("sparkstream_kit.checkpoints.guard", "operate"),
     ("sparkstream_kit.joins", "_pins"),
     ("sparkstream_kit.quarantine", "connectors"),
+    ("sparkstream_kit.profiles", "cli"),
     ("sparkstream_kit.queries", "connectors"),
     ("sparkstream_kit.queries", "operate"),
     ("sparkstream_kit.runs", "monitoring"),
+    ("sparkstream_kit.schemas", "_samples"),
     ("sparkstream_kit.session", "server"),
     ("sparkstream_kit.sinks", "connectors"),
     ("sparkstream_kit.sources", "connectors"),
@@ -36,10 +39,9 @@ THIN_DOORS = {
     ("sparkstream_kit.sinks", "sparkstream_kit.sinks.batches"),
     ("sparkstream_kit.sinks", "sparkstream_kit.sinks.directories"),
     ("sparkstream_kit.sinks.builtin", "sparkstream_kit.sinks.folders"),
-    ("sparkstream_kit.sources.builtin", "sparkstream_kit._packages"),
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision.
-MOST_MODULES = 116  # each system in the same form: a module for its source, one for its sink
+MOST_MODULES = 119  # each system in the same form: a module for its source, one for its sink
 MOST_LINES = {
     "module": 500,
     "function": 50,

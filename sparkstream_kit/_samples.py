@@ -1,0 +1,141 @@
+"""Extra: the schema of sample files, for `schemas.infer`: Spark's, corrected where its rules mislead."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache, partial
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from sparkstream_kit import _files
+from sparkstream_kit._spark.place import path_for
+from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+# The formats that `infer` reads, and how it recognizes one by a file's name.
+_FORMATS = ("csv", "json", "orc", "parquet")
+_BY_NAME = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson": "json", ".tsv": "csv"}
+
+# In CSV files: what stands for a missing value, and how a code begins and not a number: 01234, +4930.
+_MISSING = ("NA", "N/A", "null", "NULL", "-", r"\N", "?")
+_CODE = r"^(\+|-?0\d)"
+
+_TYPES_OF_PARTITIONS = "spark.sql.sources.partitionColumnTypeInference.enabled"
+
+_log = logging.getLogger(__name__)
+
+
+def inferred(spark: SparkSession, path: str, form: str | None, options: dict[str, Any]) -> T.StructType:
+    """Return the schema of sample files, and log what a source of them needs; the rules are those of `infer`.
+
+    Raises:
+        InvalidInputError: as for `schemas.infer`.
+    """
+    form = _format_of(path) if form is None else form
+    reject_unknown("format", [form], _FORMATS)
+    read = partial(_read, spark, path_for(spark, path), form, **options)
+    former = spark.conf.get(_TYPES_OF_PARTITIONS) or "true"
+    spark.conf.set(_TYPES_OF_PARTITIONS, "false")
+    try:
+        special = {"csv": _of_csv, "json": _of_json}.get(form)
+        schema, notes = special(read) if special else (read().schema, [])
+    except (PySparkException, Py4JJavaError) as error:
+        raise InvalidInputError(
+            f"cannot infer a {form} schema from {path}: {said_by_spark(error)}"
+        ) from error
+    finally:
+        spark.conf.set(_TYPES_OF_PARTITIONS, former)
+    if not schema.fields:
+        raise InvalidInputError(
+            f"cannot infer a {form} schema from {path}: it has no {form} rows; give a file that has some"
+        )
+    for note in notes:
+        _log.warning("%s %s", path, note)
+    return schema
+
+
+def _read(spark: SparkSession, path: str, form: str, **options: Any) -> DataFrame:
+    as_sources_do = {"escape": '"', "inferSchema": True} if form == "csv" else {}
+    return spark.read.format(form).options(**{**as_sources_do, **options}).load(path)
+
+
+def _of_json(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
+    rows = read()
+    known = T.StructType([field for field in rows.schema.fields if field.name != "_corrupt_record"])
+    if len(known) == len(rows.schema):
+        return known, []
+    # Spark reads each object that has a line of its own, also in an array or in another object. Those begin
+    # in line 1, which is then no object.
+    if "multiLine" not in read.keywords and (not known.fields or rows.take(1)[0]["_corrupt_record"]):
+        whole = read(multiLine=True).schema
+        if "_corrupt_record" not in whole.names:
+            fix = "write one object per line: jq -c '.[]' for an array, jq -c . otherwise"
+            return whole, [f"has JSON over several lines; read it with multiLine=True, or {fix}"]
+    return known, ["has lines that are not JSON; the schema is that of the others"]
+
+
+def _of_csv(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
+    names = "header" not in read.keywords and _line_1_is_text(read(inferSchema=False))
+    schema, notes = _typed(partial(read, header=True) if names else read)
+    if not names:
+        return schema, notes
+    if not notes and {field.dataType for field in schema} <= {T.StringType()}:
+        return _typed(read)[0], ["is all text; if line 1 has names, read it with header=True"]
+    return schema, ["has names in line 1; read it with header=True", *notes]
+
+
+def _line_1_is_text(texts: DataFrame) -> bool:
+    """Say whether each field of line 1 is text: not a number, a date, a boolean or a missing value."""
+    first = texts.first()
+    line = first.asDict() if first else {}
+    fields = [value for name, value in line.items() if value and name.startswith("_c")]  # no partition values
+    types_of = F.schema_of_csv(F.lit("\x01".join(fields) or "1"), {"sep": "\x01"})
+    [[ddl]] = texts.sparkSession.range(1).select(types_of).collect()
+    return str(ddl).count(": STRING") == len(fields) > 0 and {*fields}.isdisjoint(_MISSING)
+
+
+def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
+    """Infer types past one marker of a missing value in each column; codes of digits stay text."""
+    schema, texts = read().schema, read(inferSchema=False)
+    texts = texts.toDF(*map(str, range(len(schema))))
+    looks = [F.count(F.lit(1))]
+    for column in map(F.col, texts.columns):
+        looks += [F.collect_set(F.when(column.isin(*_MISSING), column)), F.max(column.rlike(_CODE))]
+    [[rows, *seen]] = texts.agg(*looks).collect()
+    if "multiLine" not in read.keywords and read(inferSchema=False, multiLine=True).count() < rows:
+        schema, notes = _typed(partial(read, multiLine=True))
+        return schema, ["has quoted values with line feeds; read it with multiLine=True", *notes]
+    past = cache(lambda marker: read(nullValue=marker).schema)
+    missing: dict[str, str] = {}
+    codes, notes = [], []
+    for at, (field, markers, code) in enumerate(zip(schema, seen[::2], seen[1::2], strict=True)):
+        if len(markers) == 1 and field.dataType == T.StringType() and "nullValue" not in read.keywords:
+            field.dataType = past(markers[0])[at].dataType
+            missing |= {} if field.dataType == T.StringType() else {field.name: markers[0]}
+        if code and isinstance(field.dataType, T.NumericType):
+            field.dataType = T.StringType()
+            codes.append(field.name)
+    if missing:
+        nulls = tuple(sorted({*missing.values()}))
+        notes.append(f"has {', '.join(nulls)} for NULL in {', '.join(missing)}; read it with {nulls=}")
+    if codes:
+        notes.append(f"has numbers that begin with 0 or +, and stay text, in {', '.join(codes)}")
+    return T.StructType(schema.fields if rows else []), notes  # of the types as they are now
+
+
+def _format_of(path: str) -> str:
+    """Return the format of the first file at a path: by its name, or csv."""
+    local = _files.plain(path)
+    tops = sorted(glob(local)) if local else []  # noqa: PTH207 - of an absolute path or a relative one
+    below = [sorted(p for p in Path(top).rglob("[!._]*") if p.is_file()) or [Path(top)] for top in tops]
+    first = below[0][0] if below else Path(path)
+    return next((_BY_NAME[ending] for ending in first.suffixes[::-1] if ending in _BY_NAME), "csv")
