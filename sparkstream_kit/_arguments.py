@@ -83,10 +83,6 @@ def is_a(name: str, value: object) -> bool:
     return any(each.__name__ == name and each.__module__.startswith(homes) for each in type(value).__mro__)
 
 
-def _is_function(value: Any) -> bool:
-    return callable(value) and not is_a("Sink", value)
-
-
 def _is_strings(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is(str), value))
 
@@ -102,7 +98,7 @@ _CLASSES = {
 }
 # For each type name in a signature: what to give, for the message, and a test of the value.
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "Callable": ("a function", _is_function),
+    "Callable": ("a function", lambda value: callable(value) and not is_a("Sink", value)),
     "Mapping": ("a dict", _is(Mapping)),
     "None": ("None", _is(type(None))),
     **dict.fromkeys(_PATHS, ("a path", _is(os.PathLike))),
