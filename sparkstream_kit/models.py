@@ -264,7 +264,7 @@ def score(
         >>> score(None, "models/spam", version="1")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: models.score(): frame is None; give a DataFrame ...
+        sparkstream_kit.errors.InvalidInputError: models.score(): frame is None; give a DataFrame
     """
     check(score, locals())
     return _loaded(frame.sparkSession, path, version, features)(frame)

@@ -193,7 +193,7 @@ def start(
         >>> start(None, sinks.console(), name="totals")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: start(): frame is None; give a DataFrame ...
+        sparkstream_kit.errors.InvalidInputError: start(): frame is None; give a DataFrame
     """
     check(start, locals())
     trigger = _trigger(trigger)
