@@ -132,8 +132,8 @@ class Files:
 
     def trim_logs(self) -> None:
         """Shorten the logs of the sources, if they have grown long; only while the query runs."""
-        if (root := self._checkpoint.folder) is not None:
-            for source in self._sources.values():
+        for source in self._sources.values():
+            if (root := self._checkpoint.folder) is not None:
                 source.trim(Logs(root))
 
     def _read_until(self, progress: StreamingQueryProgress) -> None:

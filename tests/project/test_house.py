@@ -49,7 +49,7 @@ MOST_LINES = {
     "thin": 2_100,
     "core": 7_340,
     "all": 18_910,
-    "tests": 30_980,
+    "tests": 31_000,
 }
 
 
