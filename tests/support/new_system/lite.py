@@ -74,7 +74,8 @@ class _File:
             ledger.database.execute("BEGIN IMMEDIATE")
             ledger.check_epoch(batch)
             ledger.check_owner(batch.query)
-            if (ledger.last_batch(batch.query) or -1) >= batch.number:
+            last = ledger.last_batch(batch.query)
+            if last is not None and last >= batch.number:
                 raise other_driver(batch.number)
             ledger.database.executemany("INSERT INTO rows VALUES (?)", rows)
             ledger.database.execute(
