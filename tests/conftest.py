@@ -30,6 +30,7 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import read_profile
 
 ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("PART", "SHARE")  # choose a part of the tests; see pytest_collection_modifyitems
 HANGS = 600.0  # seconds: what has not come by then hangs. On two busy cores a driver has taken minutes
 
 # What is started in the background (`make ci &`) begins with SIGINT ignored, and all that it starts.
@@ -227,8 +228,8 @@ def job(tmp_path):
 
 
 def environment(**changes):
-    """Return this environment without what Spark reads, and without what a session here has left in it."""
-    kept = {key: value for key, value in os.environ.items() if "SPARK" not in key}
+    """Return this environment without what Spark reads, a session here has left, and chooses tests."""
+    kept = {key: value for key, value in os.environ.items() if "SPARK" not in key and key not in PARTS}
     # Where a machine does not know its own name, no JVM of Spark starts without this one.
     if "SPARK_LOCAL_IP" in os.environ:
         kept["SPARK_LOCAL_IP"] = os.environ["SPARK_LOCAL_IP"]
