@@ -66,8 +66,8 @@ class Batch(NamedTuple):
 
     Attributes:
         progress: Spark's progress.
-        files: how many files in the query's folders no batch had read, and how many the query has read in
-            all of its batches; None if that is not known.
+        files: how many files in the query's folders no batch had read, and how many have been read, as far
+            as the logs of the query's sources list them; None if that is not known.
     """
 
     progress: StreamingQueryProgress

@@ -1,9 +1,17 @@
 """A long past for a checkpoint, and what a process has used: shared by both programs."""
 
+from __future__ import annotations
+
 import json
 import os
 import resource
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import SparkSession
 
 BEFORE, BATCHES = 21, 40  # batches before the past is written into the log, and batches that are measured
 LONG_AGO, TODAY = 1_600_000_000, 1_750_000_000  # seconds since 1970
@@ -47,7 +55,12 @@ def used(jvm: int) -> dict[str, float]:
     }
 
 
-def result(before: dict[str, float], after: dict[str, float], rows: int) -> str:
-    """Return the line of the result: what was used between two moments."""
+def measure(spark: SparkSession, go: Callable[[], int]) -> None:
+    """Run the batches, and print the line of the result: their rows, and what they have used."""
+    jvm = spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid()  # type: ignore[union-attr]  # noqa: SLF001
+    before = used(jvm)
+    print("session is up", flush=True)
+    rows = go()
+    after = used(jvm)
     taken = {name: round(after[name] - before[name], 2) for name in before}
-    return json.dumps({"rows": rows, "cpu": round(taken["python"] + taken["jvm"], 2), **taken})
+    print(json.dumps({"rows": rows, "cpu": round(taken["python"] + taken["jvm"], 2), **taken}), flush=True)

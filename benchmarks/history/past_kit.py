@@ -4,7 +4,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from past import BATCHES, BEFORE, SHORT, land, result, used, write
+from past import BATCHES, BEFORE, SHORT, land, measure, write
 
 from sparkstream_kit import get_session, run, sinks, sources, start
 
@@ -27,8 +27,4 @@ with get_session("history", conf=SHORT) as spark, tempfile.TemporaryDirectory() 
         land(work / "in", range(200 + at, 201 + at))
         go()
     land(work / "in", range(300, 300 + BATCHES))
-    jvm = spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid()  # type: ignore[union-attr]  # noqa: SLF001
-    before = used(jvm)
-    print("session is up", flush=True)
-    rows = go()
-    print(result(before, used(jvm), rows), flush=True)
+    measure(spark, go)

@@ -4,7 +4,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from past import BATCHES, BEFORE, SHORT, land, result, used, write
+from past import BATCHES, BEFORE, SHORT, land, measure, write
 from pyspark.sql import DataFrame, SparkSession
 
 files = int(sys.argv[1])
@@ -31,9 +31,5 @@ with tempfile.TemporaryDirectory() as made:
     go()
     write(work / "ckpt/sources/0", work / "in", files)
     land(work / "in", range(300, 300 + BATCHES))
-    jvm = spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid()  # type: ignore[union-attr]  # noqa: SLF001
-    before = used(jvm)
-    print("session is up", flush=True)
-    rows = go()
-    print(result(before, used(jvm), rows), flush=True)
+    measure(spark, go)
 spark.stop()

@@ -1,8 +1,8 @@
 """Find input files that a running query does not read or that hide others, and count its waiting files.
 
 `Files` looks at the folders of a query's file sources, from time to time, for `run`. Its `findings` are
-warnings, for example about a file that Spark ignores because of its name, and `counted` adds the numbers of
-waiting and read files to the query's progress, as Spark does not report them. Each `Source` compares what is
+warnings, for example about a file that Spark ignores because of its name, and `counted` returns the numbers
+of waiting and read files, as Spark does not report them. Each `Source` compares what is
 in its folders with its log in the checkpoint, by the options that the query gave it.
 """
 
