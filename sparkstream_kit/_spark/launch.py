@@ -13,8 +13,11 @@ import logging
 import os
 import re
 import select
+import shlex
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -23,12 +26,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyspark
 from py4j.protocol import Py4JError
-from pyspark import SparkConf, SparkContext
-from pyspark.errors import PySparkException, PySparkRuntimeError
+from pyspark import SparkContext
+from pyspark.errors import PySparkException
 from pyspark.java_gateway import launch_gateway
 from pyspark.logger import PySparkLogger
+from pyspark.serializers import UTF8Deserializer, read_int
 
 from sparkstream_kit import _packages, _waiting
+from sparkstream_kit._spark import java
 from sparkstream_kit._spark.session import jvm_runs
 from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause, said_by_spark
 from sparkstream_kit.profiles import is_local, log4j2_file
@@ -60,7 +65,6 @@ _NOISE = (
     *(_WORKER, b"Starting " + _WORKER),
     *(b"WARNING: Using incubator modules: ", b"WARNING: package sun.security.action not in "),
 )
-_JAVA = "install one (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
 
 
 @contextmanager
@@ -111,13 +115,13 @@ def _refuse_versions() -> None:
             can corrupt data (JDK-8377811).
     """
     jvm: Any = SparkContext._jvm
-    java, python = str(jvm.org.apache.spark.package.SPARK_VERSION()), pyspark.__version__
-    if re.findall(r"\d+", java)[:2] != re.findall(r"\d+", python)[:2]:
+    spark, python = str(jvm.org.apache.spark.package.SPARK_VERSION()), pyspark.__version__
+    if re.findall(r"\d+", spark)[:2] != re.findall(r"\d+", python)[:2]:
         home = os.environ.get("SPARK_HOME")
         unset = f"unset SPARK_HOME ({home}), or " if home else ""
         raise InvalidInputError(
-            f"Spark's Java machine is of Spark {java}, and PySpark is {python}; {unset}run: "
-            f"pip install pyspark=={java}"
+            f"Spark's Java machine is of Spark {spark}, and PySpark is {python}; {unset}run: "
+            f"pip install pyspark=={spark}"
         )
     version = str(jvm.java.lang.System.getProperty("java.version"))
     collectors = jvm.java.lang.management.ManagementFactory.getGarbageCollectorMXBeans()
@@ -151,17 +155,6 @@ def web_page_on_loopback() -> Iterator[None]:
         environment.remove("SPARK_LOCAL_IP")
 
 
-def conf_folder() -> Path | None:
-    """Return Spark's configuration folder, as Spark's own scripts find it.
-
-    Returns:
-        SPARK_CONF_DIR, else `conf` in SPARK_HOME, else None. The folder need not exist.
-    """
-    if given := os.environ.get("SPARK_CONF_DIR"):
-        return Path(given)
-    return Path(os.environ["SPARK_HOME"], "conf") if os.environ.get("SPARK_HOME") else None
-
-
 def silence_jvm(*, has_level: bool) -> None:
     """Apply the kit's log settings, unless the launch brought its own log settings or log level.
 
@@ -189,12 +182,11 @@ def silence_jvm(*, has_level: bool) -> None:
 
 def _has_own_log4j2() -> bool:
     """Return whether Spark's configuration folder has log settings (a file `log4j2.*`)."""
-    folder = conf_folder()
-    return folder is not None and any(folder.glob("log4j2.*"))
+    return any(java.conf_folder().glob("log4j2.*"))
 
 
 def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
-    """Start the JVM with the settings of `LAUNCH_KEYS`, the class-data archive and the kit's log settings.
+    """Start the JVM with the settings of `LAUNCH_KEYS`, the archive of classes and the kit's log settings.
 
     Returns:
         The reader of the JVM's standard error, which holds its output back.
@@ -203,41 +195,74 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
         InvalidInputError: the JVM did not start.
     """
     _know_own_name()
-    defaults = _spark_defaults()
-    launch = SparkConf(loadDefaults=False)
-    for key, value in wanted.items():
-        if key.startswith(LAUNCH_KEYS) and key not in defaults:
-            launch.set(key, value)
-    options = os.environ.get("SPARK_SUBMIT_OPTS", "")
-    # Without this flag the JVM prints its start errors on standard output, which is for results.
-    more = ["-XX:+DisplayVMOutputToStderr"]
-    if "SharedArchiveFile" not in options:
-        from sparkstream_kit.cli.archive import java_options
-
-        more.append(java_options())
-    asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
-    master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
-    # On a cluster Spark's own log settings stay, so that lost executors are logged.
-    if quiet and is_local(master) and "log4j" not in options and not _has_own_log4j2():
-        more.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
-    os.environ["SPARK_SUBMIT_OPTS"] = " ".join([options, *more]).strip()
     words = _Words()
     try:
+        given, defaults = java.environment(), _spark_defaults()
+        settings = {k: v for k, v in wanted.items() if k.startswith(LAUNCH_KEYS) and k not in defaults}
+        submitted = given.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
+        arguments = [word for item in settings.items() for word in ("--conf", "=".join(item))]
+        # Without this flag the JVM prints its start errors on standard output, which is for results.
+        more, options = ["-XX:+DisplayVMOutputToStderr"], given.get("SPARK_SUBMIT_OPTS", "")
+        if not re.search(r"-Xshare:|-XX:(AOT|SharedArchive|ArchiveClasses)", " ".join([options, *arguments])):
+            from sparkstream_kit.cli.archive import java_options, warm_later
+
+            more += shlex.split(java_options(given))
+            if len(more) == 1 and (sys.stderr.isatty() or "ipykernel" in sys.modules):  # a person waits
+                warm_later()
+        asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", submitted)
+        master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
+        # On a cluster Spark's own log settings stay, so that lost executors are logged.
+        if quiet and is_local(master) and "log4j" not in options and not _has_own_log4j2():
+            more.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
         # Delay signals: an interrupted launch would leave its JVM running.
         with _waiting.signals_after():
-            SparkContext._ensure_initialized(gateway=launch_gateway(launch, {"stderr": words.end}))
-    except (PySparkRuntimeError, OSError) as err:
+            command = java.command([*arguments, *shlex.split(submitted)], given, more, words.end)
+            SparkContext._ensure_initialized(gateway=_gateway(command, given, words.end))
+    except (OSError, subprocess.SubprocessError) as err:
         words.closed()
         said = words.drop()
         _log.debug("the JVM said: %s", said)
         raise InvalidInputError(_why(err, said)) from err
     finally:
         words.closed()
-        if options:
-            os.environ["SPARK_SUBMIT_OPTS"] = options
-        else:
-            os.environ.pop("SPARK_SUBMIT_OPTS", None)
     return words
+
+
+def _gateway(command: list[str], given: dict[str, str], stderr: int) -> Any:
+    """Start the JVM and connect to it, as PySpark does: it says its port in a file, and ends with its input.
+
+    Raises:
+        CalledProcessError: the JVM ended.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder, "gateway")
+        given |= {"_PYSPARK_DRIVER_CONN_INFO_PATH": str(said), "SPARK_CONNECT_MODE": "0"}
+        # The shell that is replaced by the JVM leaves it deaf to Ctrl-C, which is for Python.
+        deaf = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
+        jvm = subprocess.Popen(deaf, env=given, stdin=subprocess.PIPE, stderr=stderr)
+        while not said.exists():
+            if jvm.poll() is not None:
+                raise subprocess.CalledProcessError(jvm.returncode, command)
+            time.sleep(0.01)
+        with said.open("rb") as file:
+            port, secret = read_int(file), UTF8Deserializer().loads(file)
+    at = {"PYSPARK_GATEWAY_PORT": str(port), "PYSPARK_GATEWAY_SECRET": secret}
+    try:
+        os.environ |= at
+        gateway = launch_gateway()
+    finally:
+        for key in at:
+            os.environ.pop(key, None)  # a program that this one starts has a JVM of its own
+    gateway.proc = jvm
+    return gateway
+
+
+def end_jvm() -> None:
+    """End the JVM that this process has started, and wait until it has ended."""
+    gateway: Any = SparkContext._gateway
+    jvm = gateway.proc
+    jvm.stdin.close()
+    jvm.wait()
 
 
 class _Words:
@@ -366,19 +391,14 @@ def _why(error: Exception, said: str) -> str:
         error: raised by the launch.
         said: the JVM's output.
     """
-    if isinstance(error, FileNotFoundError) and error.filename:
-        return f"Spark cannot be started: {error.filename} does not exist; correct or unset SPARK_HOME"
     if isinstance(error, OSError):
         return f"Spark cannot be started: {error.strerror or error}"
-    need = f"and Spark needs Java 17 or newer; {_JAVA}"
     cause = cause_in_log(said)
     if version := re.search(r"only recognizes class file versions up to (\d+)", said):
-        cause = f"this is Java {int(version[1]) - 44}, {need}"  # Java 17 has class files of version 61
+        cause = f"this is Java {int(version[1]) - 44}, {java.NEEDS}"  # Java 17 has class files of version 61
     elif re.search(r"Unrecognized option: --|Module jdk\.incubator\.vector not found", said):
-        cause = f"this Java is too old or not whole, {need}"
-    elif re.search(r"JAVA_HOME is not set|java: (command )?not found|java: No such file", said):
-        cause = f"no Java was found, {need}"
-    return f"Spark's Java machine did not start: {cause}"
+        cause = f"this Java is too old or not whole, {java.NEEDS}"
+    return f"{java.NOT_STARTED}{cause}"
 
 
 def _know_own_name() -> None:
@@ -391,8 +411,7 @@ def _know_own_name() -> None:
 
 def _spark_defaults() -> dict[str, str]:
     """Return the settings of the installation's spark-defaults.conf; a launch flag would override them."""
-    folder = conf_folder()
-    path = folder / "spark-defaults.conf" if folder else None
+    path = java.conf_folder() / "spark-defaults.conf"
     # Spark accepts lines that the kit refuses in a profile, so no line is an error here.
-    text = path.read_text("utf-8", errors="replace") if path and path.is_file() else ""
+    text = path.read_text("utf-8", errors="replace") if path.is_file() else ""
     return dict(re.findall(r"^\s*(spark\.[^\s=:]+)[ \t=:]*(.*?)\s*$", text, re.MULTILINE))

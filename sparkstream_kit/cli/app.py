@@ -1,19 +1,15 @@
 """The command `sparkstream`, a thin layer over the modules: feeds, checkpoints, settings, schemas, a server.
 
 Results go to standard output, all other messages to standard error. Only `schema`, `serve` and `warm` start
-Spark. The docstrings of functions decorated as commands are the help texts. As a script, the module is the
-training run of `warm`.
+Spark. The docstrings of functions decorated as commands are the help texts.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import re
 import shlex
-import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -22,9 +18,9 @@ import typer
 
 from sparkstream_kit import _packages, checkpoints, display
 from sparkstream_kit import server as serving
-from sparkstream_kit._files import cache_folder, plain, private_folder, pyspark_version
+from sparkstream_kit._files import cache_folder, plain, pyspark_version
 from sparkstream_kit.cli import doctor, projects
-from sparkstream_kit.cli.archive import QUIET, Archive
+from sparkstream_kit.cli.archive import warm
 from sparkstream_kit.cli.common import (
     Json,
     argument,
@@ -38,7 +34,7 @@ from sparkstream_kit.cli.common import (
     switch,
 )
 from sparkstream_kit.cli.feeding import feed
-from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.profiles import submit_properties
 
 if TYPE_CHECKING:
@@ -161,7 +157,8 @@ def _arguments_of(names: list[str], spark: str) -> list[str]:
 
 @app.command("warm")
 def _warm() -> None:
-    """Make Spark start faster on this machine. Keeps what Java loads of Spark in an archive of 160 MB."""
+    """Make Spark start faster on this machine. Keeps what Java loads of Spark in a file of 200 MB."""
+    say("running a few small streams for Java to learn from, unless that was done before")
     try:
         typer.echo(warm())
     except OSError as err:
@@ -322,82 +319,3 @@ def _growing(file: TextIO, board: Board, stop: threading.Event) -> Iterator[str]
             if board.ended:
                 return
             stop.wait(_LOOK_EVERY)
-
-
-_LIMIT = 300.0  # seconds that the training run may take
-
-
-def warm() -> Path:
-    """Make the class-data archive for the Java and the Spark of this environment, and return its path.
-
-    Spark starts faster with the archive. To make it, the function runs a few small streams in a separate
-    process, whose JVM writes the classes that it loaded to the archive. An archive that can still be used is
-    kept.
-
-    Raises:
-        InvalidInputError: no Java was found.
-        KitError: the JVM wrote no archive; the message ends with the last line of its output.
-    """
-    archive = Archive.of_this_launch()
-    if archive is None:
-        raise InvalidInputError("no Java was found: install Java 17 or newer, or set JAVA_HOME")
-    if archive.path.exists():
-        return archive.path
-    say("running a few small streams for Java to learn from")
-    private_folder(archive.path.parent)
-    with tempfile.TemporaryDirectory(dir=archive.path.parent, prefix=".warm-") as folder:
-        made = Path(folder, "made.jsa")
-        environment = {key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"}
-        environment["SPARK_SUBMIT_OPTS"] = f'"-XX:ArchiveClassesAtExit={made}" {QUIET}'
-        try:
-            # The JVM writes the archive after Python has ended. `run` waits for it, because the JVM holds the
-            # output open until then.
-            done = subprocess.run(
-                [sys.executable, "-m", __name__],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_LIMIT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as err:
-            raise KitError(f"no class-data archive after {_LIMIT:g} s; see if a Spark job runs here") from err
-        if done.returncode or not made.exists():
-            words = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["nothing"]
-            raise KitError(f"no class-data archive; the last words of its training run: {words[-1].strip()}")
-        archive.keep(made)
-    return archive.path
-
-
-def _run_streams() -> None:
-    """Run a small stream of each common kind, so that the JVM loads the classes for the archive."""
-    from pyspark.sql import functions as F
-
-    from sparkstream_kit import feeds, quarantine, run, sinks, sources, spark_session, start, windows
-
-    columns = """OrderID BIGINT, OrderDate STRING, Quantity INT, DiscountPct STRING, Rate DECIMAL(12,2),
-        Amount DOUBLE, Name STRING, State STRING, Region STRING, Product STRING, Rows INT, Margin DOUBLE"""
-    with (
-        tempfile.TemporaryDirectory(prefix="sparkstream-") as folder,
-        spark_session("sparkstream warm", profile="local") as spark,
-    ):
-        feeds.drip(feeds.sales_files(2, rows=50, seed=0), f"{folder}/in")
-        lines = sources.text(spark, f"{folder}/in", max_files_per_trigger=1)
-        rows = sources.csv(spark, f"{folder}/in", schema=columns)
-        parsed = quarantine.parse_csv(lines, rows.schema)
-        totals = rows.groupBy("Quantity").agg(F.sum("Rate").alias("total"), F.count("*").alias("orders"))
-        timed = rows.withColumn("time", F.timestamp_seconds("OrderID")).withWatermark("time", "1 minute")
-        hourly = windows.flatten(timed.groupBy(windows.tumbling("time", "1 hour")).count())
-        good, clean = quarantine.good_rows(parsed), sinks.batch_files(f"{folder}/good")
-        run(
-            start(totals, sinks.latest("totals"), name="totals", mode="complete", availableNow=True),
-            start(hourly, sinks.console(), name="hourly", mode="update", availableNow=True),
-            start(good, clean, name="good", checkpoint=f"{folder}/checkpoint", availableNow=True),
-        )
-        spark.sql("SELECT * FROM totals ORDER BY total").toJSON().collect()
-        spark.read.parquet(f"{folder}/good").write.json(f"{folder}/json")
-
-
-if __name__ == "__main__":
-    _run_streams()

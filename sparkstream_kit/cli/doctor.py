@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _packages
 from sparkstream_kit import server as serving
-from sparkstream_kit.cli.archive import find_java
+from sparkstream_kit._spark.java import find_java
 from sparkstream_kit.errors import KitError
 from sparkstream_kit.profiles import read_profile
 

