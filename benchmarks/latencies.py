@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import socket
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +17,10 @@ import data
 from running import HERE, ROOT, Limit, Measured, Program, ProgramError, Table, properties, tuned
 
 from sparkstream_kit import server
+from sparkstream_kit._spark.java import release, version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 __all__ = ["batch", "listener", "monitoring", "overhead", "start", "suite", "waiting"]
 
@@ -26,6 +28,7 @@ TOTALS = ROOT / "jobs" / "sales_totals.py"
 ROWS = 1_000_000
 LOCAL, TEST = "hand-tuned, settings of local", "hand-tuned, settings of test"
 SAME = "kit, lines unchecked"
+NEWER = (25, 0, 3)  # the first Java with a cache of linked classes
 
 
 def start(scale: float) -> Iterator[Table]:
@@ -86,6 +89,7 @@ def start(scale: float) -> Iterator[Table]:
             Limit("kit, test", 4),
         ),
     )
+    yield from by_java(program, same, plain, truth)
     with warm_server() as remote:
         attached = program("kit, attached", *kit, env=remote)
         same_attached = program(f"{SAME}, attached", *same, "local", env=remote)
@@ -102,7 +106,7 @@ def start(scale: float) -> Iterator[Table]:
             [attached, same_attached, program(by_hand, *plain, env=remote)],
             truth,
             runs=3,
-            limits=(Limit(same_attached.name, 1.2, by_hand),),
+            limits=(Limit(same_attached.name, 1.0, by_hand), Limit(same_attached.name, 1.2)),
         )
         yield Table(
             "pytest, attached to a warm server",
@@ -110,6 +114,37 @@ def start(scale: float) -> Iterator[Table]:
             runs=3,
             limits=(Limit(one_test.name, 1.5, plain_test.name),),
         )
+
+
+def by_java(
+    program: Callable[..., Program],
+    same: tuple[str | Path, ...],
+    plain: tuple[str | Path, ...],
+    truth: object,
+) -> Iterator[Table]:
+    """The same with this Java and with a newer one, if there is one in /usr/lib/jvm, and one test."""
+    newer = [home for home in Path("/usr/lib/jvm").glob("*") if version(release(home / "bin/java")) >= NEWER]
+    homes = {"": os.environ["JAVA_HOME"], **{f", Java {NEWER[0]}": str(home) for home in newer[:1]}}
+    rows: list[Program] = []
+    tests: list[Program] = []
+    for name, home in homes.items():
+        env = {"JAVA_HOME": home}
+        subprocess.run(["sparkstream", "warm"], env=os.environ | env, stdout=sys.stderr, check=True)
+        rows += [
+            program(f"{SAME}{name}", *same, "local", env=env),
+            program(f"{LOCAL}{name}", *plain, env=env | tuned("local", home)),
+        ]
+        by_hand = env | tuned("test", home)
+        tests += [
+            under_pytest(f"one test, kit{name}", HERE / "start" / "one_test.py", tests=1, env=env),
+            under_pytest(f"one test, {TEST}{name}", HERE / "start" / "plain_test.py", tests=1, env=by_hand),
+        ]
+    goals = [Limit(rows[0].name, 1.0, LOCAL)]
+    if newer:
+        goals += [Limit(rows[2].name, 0.75, LOCAL), Limit(rows[2].name, 0.8, rows[3].name)]
+    yield Table("First result from process start, by Java", rows, truth, runs=7, limits=goals)
+    goals = [Limit(each.name, 0.75, other.name) for each, other in zip(tests[::2], tests[1::2], strict=True)]
+    yield Table("One test from the start of pytest, by Java", tests, runs=7, limits=goals)
 
 
 def first_result(run: Measured) -> float:

@@ -246,12 +246,15 @@ def python_of(engine: str) -> str:
     return str(folder / "bin" / "python")
 
 
-def properties(profile: str) -> str:
-    """Return the file that gives plain PySpark the settings of a profile."""
-    made = subprocess.run(["sparkstream", "conf", profile], stdout=subprocess.PIPE, text=True, check=True)
+def properties(profile: str, java: str | None = None) -> str:
+    """Return the file that gives plain PySpark the settings of a profile, for a Java by its home."""
+    env = os.environ | ({"JAVA_HOME": java} if java else {})
+    made = subprocess.run(
+        ["sparkstream", "conf", profile], env=env, stdout=subprocess.PIPE, text=True, check=True
+    )
     return made.stdout.strip()
 
 
-def tuned(profile: str) -> dict[str, str]:
+def tuned(profile: str, java: str | None = None) -> dict[str, str]:
     """Return the environment that gives plain PySpark under `python` the settings of a profile."""
-    return {"PYSPARK_SUBMIT_ARGS": f"--properties-file {properties(profile)} pyspark-shell"}
+    return {"PYSPARK_SUBMIT_ARGS": f"--properties-file {properties(profile, java)} pyspark-shell"}

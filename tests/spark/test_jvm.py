@@ -210,7 +210,10 @@ def never(*, conf=None, java=None, folder, **env):
         ),
         ({"conf": {"spark.master": "nonsense"}}, "SparkException: Could not parse Master URL: 'nonsense'; "),
         ({"conf": {"spark.driver.bindAddress": "203.0.113.9"}}, "Spark did not start: BindException: "),
-        ({"SPARK_HOME": "/nowhere"}, "Spark cannot be started: /nowhere/jars does not exist; correct or unset"),
+        (
+            {"SPARK_HOME": "/nowhere"},
+            "Spark cannot be started: /nowhere/jars does not exist; correct or unset",
+        ),
         ({"java": (JAVA_11, "exit 1")}, f"{STOPPED}this is Java 11, {NEEDS}"),
         (
             {"java": ("echo 'Unrecognized option: --add-modules=x' >&2; exit 1", "exit 1")},

@@ -9,6 +9,7 @@ ALLOWED = (
     "needs a disk of its own",  # neither root, nor sudo without a password, nor user namespaces
     "needs a pseudo-terminal",
     "needs actionlint",
+    "needs a Java 25.0.3",
     "the published sales log is not in ../shared/data",
     "no IPv6 on this machine",
     "the number of a system call",
