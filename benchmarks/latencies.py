@@ -20,7 +20,7 @@ from sparkstream_kit import server
 from sparkstream_kit._spark.java import release, version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["batch", "listener", "monitoring", "overhead", "start", "suite", "waiting"]
 
@@ -117,10 +117,7 @@ def start(scale: float) -> Iterator[Table]:
 
 
 def by_java(
-    program: Callable[..., Program],
-    same: tuple[str | Path, ...],
-    plain: tuple[str | Path, ...],
-    truth: object,
+    program: Callable[..., Program], same: Sequence[str | Path], plain: Sequence[str | Path], truth: object
 ) -> Iterator[Table]:
     """The same with this Java and with a newer one, if there is one in /usr/lib/jvm, and one test."""
     newer = [home for home in Path("/usr/lib/jvm").glob("*") if version(release(home / "bin/java")) >= NEWER]

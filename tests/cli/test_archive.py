@@ -93,6 +93,7 @@ def test_two_at_once_make_one(java, tmp_path):
     (java / "bin" / "java").write_text(f"#!/bin/sh\necho >>{tmp_path}/asked; exit 1\n")
     (java / "bin" / "java").chmod(0o755)
     archive = _archive.Archive.of_this_launch()
+    assert archive is not None
     _files.private_folder(archive.path.parent)
     with (archive.path.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -197,8 +197,10 @@ for _line in sys.stdin:
 @pytest.mark.parametrize("end", ["kill -9", "its own end", "Ctrl-C"])
 def test_the_java_machine_ends_with_python(tmp_path, end):
     command, how = starts(tmp_path, AGAIN)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    started = subprocess.Popen(command, text=True, start_new_session=True, **pipes, **how)
+    pipe = subprocess.PIPE
+    started = subprocess.Popen(
+        command, text=True, start_new_session=True, stdin=pipe, stdout=pipe, stderr=pipe, **how
+    )
     lines = [started.stdout.readline() for _ in range(3)]
     assert lines[2] == "4\n", started.stderr.read()
     jvm = Path("/proc", lines[1].split()[0])
