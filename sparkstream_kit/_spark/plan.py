@@ -94,7 +94,6 @@ class Input(NamedTuple):
         options: the source's options, with names in lower case; empty for files. On Spark Connect they do
             not include secrets, and are empty for Delta tables.
         number: the source's number in the query, from 0.
-        name: the name that the user has given the source (`readStream.name()`), or None.
         places: the positions at which the plan contains the source, from 0. A checkpoint's offset file has
             one line for each position.
     """
@@ -103,7 +102,6 @@ class Input(NamedTuple):
     path: str | None
     options: Mapping[str, str]
     number: int
-    name: str | None
     places: tuple[int, ...]
 
     def __str__(self) -> str:
@@ -119,18 +117,13 @@ class Input(NamedTuple):
 
     @property
     def log(self) -> str:
-        """The name of the source's log in a checkpoint: its own name, else its number."""
-        return self.name or str(self.number)
+        """The name of the source's log in a checkpoint."""
+        return str(self.number)
 
     @property
     def leaves_out(self) -> list[str]:
         """The options with which a Delta source does not read all rows of its table."""
         return sorted({*self.options} - _OF_WHOLE_TABLES) if self.kind == "delta" else []
-
-    @property
-    def lines(self) -> list[str]:
-        """The names that its lines may have in a checkpoint's offset files, depending on their format."""
-        return [*filter(None, [self.name]), *map(str, self.places)]
 
 
 def inputs_of(frame: DataFrame) -> list[Input]:
@@ -148,32 +141,32 @@ def inputs_in_text(text: str) -> list[Input]:
     return _numbered(_leaves_in_text(text))
 
 
-def _numbered(leaves: Iterable[tuple[Any, str, dict[str, str], str | None]]) -> list[Input]:
+def _numbered(leaves: Iterable[tuple[Any, str, dict[str, str]]]) -> list[Input]:
     """Number the sources and merge equal leaves of a plan into one `Input` with several places.
 
     Args:
         leaves: for each streaming leaf of the plan, in order: the leaf, Spark's description of the source,
-            its options, and the name that the user gave it.
+            and its options.
     """
     found: dict[Any, Input] = {}  # by leaf; one of the JVM has the equality and the hash of Java
-    for place, (leaf, text, options, name) in enumerate(leaves):
+    for place, (leaf, text, options) in enumerate(leaves):
         if leaf in found:
             found[leaf] = found[leaf]._replace(places=(*found[leaf].places, place))
             continue
         files = re.fullmatch(r"FileSource\[(.*)\]", text, re.DOTALL)
         given = {key.lower(): value for key, value in options.items()}
         kind, path = ("files", _files.folder_of(files[1])) if files else (text, None)
-        found[leaf] = Input(kind, path, given, len(found), name, (place,))
+        found[leaf] = Input(kind, path, given, len(found), (place,))
     return list(found.values())
 
 
-def _leaves(analyzed: Any) -> Iterator[tuple[Any, str, dict[str, str], str | None]]:
+def _leaves(analyzed: Any) -> Iterator[tuple[Any, str, dict[str, str]]]:
     """Yield the streaming leaves of an analyzed plan in the JVM, as `_numbered` takes them."""
     leaves = analyzed.collectLeaves()
     for leaf in filter(lambda leaf: leaf.isStreaming(), map(leaves.apply, range(leaves.size()))):
         source = leaf.sourceName()
         options = {} if source.startswith("FileSource[") else _options(leaf)
-        yield leaf, source, options, _name_in(leaf.simpleString(1))
+        yield leaf, source, options
 
 
 def _options(leaf: Any) -> dict[str, str]:
@@ -204,7 +197,7 @@ def _file_options(frame: DataFrame) -> list[dict[str, str]]:
         # A protobuf map has no order, so without `deterministic` equal messages can differ as bytes.
         once = {read.SerializeToString(deterministic=True): read for read in reads}.values()
         return [dict(read.options) for read in once if read.format.lower() in _OF_FILES]
-    leaves = {leaf: text for leaf, text, *_ in _leaves(given._jdf.queryExecution().analyzed())}
+    leaves = {leaf: text for leaf, text, _ in _leaves(given._jdf.queryExecution().analyzed())}
     return [_options(leaf) for leaf, text in leaves.items() if text.startswith("FileSource[")]
 
 
@@ -220,21 +213,15 @@ def _reads(message: Any) -> Iterator[Any]:
                 yield from _reads(each)
 
 
-def _leaves_in_text(plan: str) -> Iterator[tuple[Any, str, dict[str, str], str | None]]:
+def _leaves_in_text(plan: str) -> Iterator[tuple[Any, str, dict[str, str]]]:
     """Yield the same as `_leaves`, from the text of a plan as Spark Connect prints it."""
     for line in plan.split("\n"):
         leaf = line.lstrip(" :+-~")
         if found := re.search(r"(FileSource\[.*?\]|(?<=StreamingRelation )\w+)(?:, \[|$)", leaf):
-            yield leaf, found[1], {}, _name_in(leaf)
+            yield leaf, found[1], {}
         elif found := re.search(r"StreamingRelationV2 [^,]*, ([^,]*), [^,]*, \[(.*?)\], \[", leaf):
             pairs = (pair.partition("=") for pair in found[2].split(", "))
-            yield leaf, found[1], {key: value for key, _, value in pairs}, _name_in(leaf)
-
-
-def _name_in(leaf: str) -> str | None:
-    """Return the name that the user has given to a source, from its line of a plan; Spark 4.2 prints it."""
-    found = re.search(r', name="(\w+)"$', leaf)
-    return found[1] if found else None
+            yield leaf, found[1], {key: value for key, _, value in pairs}
 
 
 def analyzed_plan(frame: DataFrame) -> str:

@@ -61,6 +61,7 @@ _log = logging.getLogger(__name__)
 _CHECKPOINTS = "spark.sql.streaming.checkpointLocation"
 _one_at_a_time = threading.RLock()
 _ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
+_NAMED = "spark.sql.streaming.queryEvolution.enableSourceEvolution"
 _FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 
 # Settings that Spark takes from the checkpoint at a restart, whatever the session's values: key and name.
@@ -152,14 +153,11 @@ class Query:
     def described(self) -> dict[str, Any]:
         """The note about the query for its checkpoint.
 
-        It has the query's name, mode and fingerprint; the names of its sources, if they have names; the
-        options by which a Delta source leaves out rows; and the session's time zone, if the state depends on
-        it.
+        It has the query's name, mode and fingerprint; the options by which a Delta source leaves out rows;
+        and the session's time zone, if the state depends on it.
         """
         kept = fingerprint(self.frame, self.mode)
         found: dict[str, Any] = {"name": self.name, "mode": self.mode, "fingerprint": kept}
-        if any(each.name for each in self.inputs):
-            found["sources"] = [each.log for each in self.inputs]
         if left_out := {each.log: each.leaves_out for each in self.inputs if each.leaves_out}:
             found["left out"] = left_out
         return found | time_zone(self.frame, self.mode)
@@ -382,18 +380,11 @@ def _differences(query: Query, kept: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _has_sources_in_order(query: Query, logs: Logs) -> Iterable[Answer]:
-    """Refuse named sources in another order, if the checkpoint's plan has only their positions.
-
-    Spark would take the offset of one source for that of another.
-    """
-    former, names, plan = (logs.note or {}).get("sources"), query.described.get("sources"), logs.last_plan
-    by_place = plan is not None and plan.names == tuple(map(str, range(len(former or ()))))
-    if former and by_place and former != names:
+def _has_numbers(query: Query, logs: Logs) -> Iterable[Answer]:
+    """Refuse sources with names (`readStream.name()`): the kit knows the logs of sources by their numbers."""
+    if query.spark.conf.get(_NAMED, "false") == "true":
         raise InvalidInputError(
-            f"checkpoint {logs.root}: the query that wrote it reads the sources {', '.join(former)}, in "
-            f"this order, and this query reads {', '.join(names or ['no named source'])}; put them back in "
-            "that order, or start anew on another checkpoint"
+            f"checkpoint {logs.root}: leave names of sources out, and set {_NAMED} to false"
         )
     return ()
 
@@ -472,7 +463,7 @@ def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
 QUESTIONS: tuple[Question, ...] = (
     _is_whole,
     _is_of_this_query,
-    _has_sources_in_order,
+    _has_numbers,
     _leftovers,
     _has_its_folders,
     _has_short_logs,

@@ -38,7 +38,7 @@ from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from sparkstream_kit._spark.place import Place
 
@@ -101,11 +101,6 @@ class Plan(NamedTuple):
     files: tuple[int | None, ...]
     watermark: int
     names: tuple[str, ...]
-
-    @property
-    def has_named_sources(self) -> bool:
-        """Whether the sources have names (`readStream.name()`); Spark names all of them or none."""
-        return self.conf.get("spark.sql.streaming.queryEvolution.enableSourceEvolution") == "true"
 
 
 def local(path: str | Path) -> Path | None:
@@ -542,8 +537,6 @@ class Logs:
         if all(name in there for name, last in zip(of.names, of.files, strict=True) if last is not None):
             return of.names
         ends = {name: max(self.entries(f"sources/{name}"), default=-1) for name in there}
-        if of.has_named_sources:
-            return self._by_place(of, ends)
         by_number = {int(name): last for name, last in ends.items() if name.isdecimal()}
         furthest = max(last for last in of.files if last is not None)
         # A log may have lost its last entries, so as a second try take every log as complete.
@@ -552,27 +545,6 @@ class Logs:
                 if set(by_number) <= set(found):
                     return tuple(map(str, found))
         return of.names
-
-    def _by_place(self, of: Plan, ends: Mapping[str, int]) -> tuple[str, ...]:
-        """Return the names of named sources for a plan in format v1, which has only their positions.
-
-        The note of `start` has the names in that order. Without a note, guess: the longest log belongs to the
-        source that has been read furthest, and so on.
-        """
-        names = self.noted.get("sources", ())
-        if len(names) == len(of.names):
-            return tuple(names)
-        last = self.last_plan or of
-        read = sorted((until, place) for place, until in enumerate(last.files) if until is not None)
-        found = [*of.names]
-        longest = sorted((end, name) for name, end in ends.items() if end >= 0 and self._is_of_files(name))
-        for (_, place), (_, name) in zip(reversed(read), reversed(longest), strict=False):
-            found[place] = name
-        return tuple(found)
-
-    def _is_of_files(self, log: str) -> bool:
-        newest = next(reversed(self.entries(f"sources/{log}").values()))
-        return newest.read_bytes().startswith(b'v1\n{"path":')
 
     def read_by(self, of: Plan) -> dict[str, int]:
         """Return for each file source the name of its log and the last entry that a plan reads."""

@@ -111,7 +111,7 @@ def evolve(
     Raises:
         InvalidInputError: a checkpoint is not on a local path; the old one is in use, damaged, drained, has
             no committed batch, was continued elsewhere, or is a copy of another one whose query writes to the
-            same target; the query reads other sources than before, named ones, or ones that are neither
+            same target; the query reads other sources than before, or ones that are neither
             files, Kafka topics nor Delta tables; some of the input has changed or no longer exists; the rows
             in the target would not fit the new ones; or a batch of the build failed.
     """
@@ -227,9 +227,7 @@ def _ends(logs: Logs, batch: int) -> _Ends:
 
 
 def _check_sources(logs: Logs, inputs: Sequence[Input], ends: _Ends) -> None:
-    """Refuse named sources, sources that cannot be read from their beginning, and other ones than before."""
-    if logs.plan(logs.done).has_named_sources or any(each.name for each in inputs):
-        raise _refusal(logs, "its sources have names")
+    """Refuse sources that cannot be read from their beginning, and other ones than before."""
     if others := [str(each) for each in inputs if each.path is None and each.kind not in ("kafka", "delta")]:
         what = "files, topics and Delta tables"
         raise _refusal(logs, f"only {what} are read again from their beginning, not {others[0]}")

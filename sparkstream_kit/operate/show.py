@@ -186,7 +186,7 @@ def _sources(logs: Logs, ended: Plan | None, last: Plan) -> Iterator[Source]:
         committed, read = before.get(name, nothing)
         found = None if until is None else _file_source(logs, log, -1 if read is None else read, until)
         source = found or Source(None if until is None else "?", committed, planned, ())
-        yield replace(source, name=log if last.has_named_sources else name)
+        yield replace(source, name=name)
 
 
 def _file_source(logs: Logs, log: str, read: int, until: int) -> Source | None:

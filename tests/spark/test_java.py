@@ -201,7 +201,9 @@ def test_the_java_machine_ends_with_python(tmp_path, end):
     started = subprocess.Popen(
         command, text=True, start_new_session=True, stdin=pipe, stdout=pipe, stderr=pipe, **how
     )
-    assert started.stdin and started.stdout and started.stderr
+    assert started.stdin is not None
+    assert started.stdout is not None
+    assert started.stderr is not None
     lines = [started.stdout.readline() for _ in range(3)]
     assert lines[2] == "4\n", started.stderr.read()
     jvm = Path("/proc", lines[1].split()[0])

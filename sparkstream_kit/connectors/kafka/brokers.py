@@ -346,7 +346,7 @@ def _read_until(logs: Logs, read: Input) -> tuple[int | None, dict[str, dict[int
     if logs.done < 0:
         return None, {}
     plan = logs.plan(logs.done)
-    at = next((plan.names.index(name) for name in read.lines if name in plan.names), None)
+    at = next((plan.names.index(name) for name in map(str, read.places) if name in plan.names), None)
     return logs.done, offsets_in(plan.offsets[at] or "{}" if at is not None else "{}")
 
 
