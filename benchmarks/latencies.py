@@ -17,7 +17,7 @@ import data
 from running import HERE, ROOT, Limit, Measured, Program, ProgramError, Table, properties, tuned
 
 from sparkstream_kit import server
-from sparkstream_kit._spark.java import release, version
+from sparkstream_kit._java import release, version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

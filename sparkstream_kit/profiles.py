@@ -152,7 +152,7 @@ def submit_properties(profile: str, folder: Path) -> Path:
     settings = read_profile(profile)
     _files.private_folder(folder)
     if profile != "cluster":
-        from sparkstream_kit.cli.archive import java_options  # for a session of this process's own JVM
+        from sparkstream_kit._java import java_options  # for a session of this process's own JVM
 
         log4j2 = folder / "log4j2.properties"
         # Replace the file atomically, because a JVM may be reading it.

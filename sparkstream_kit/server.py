@@ -40,8 +40,8 @@ from urllib.parse import urlsplit
 
 from sparkstream_kit import _files, _packages, _waiting, profiles
 from sparkstream_kit._arguments import check
+from sparkstream_kit._java import java_options
 from sparkstream_kit._spark import FOLDER_KEY, KIT_KEY
-from sparkstream_kit.cli.archive import java_options
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, said_by_spark
 from sparkstream_kit.profiles import is_local, read_profile
 

@@ -25,7 +25,7 @@ from support import budget, ports, skips
 import sparkstream_kit
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit import server as serving
-from sparkstream_kit.cli.archive import java_options
+from sparkstream_kit._java import java_options
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import read_profile
 

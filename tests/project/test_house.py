@@ -19,12 +19,10 @@ PACKAGE, TESTS = Path(sparkstream_kit.__file__).parent, ROOT / "tests"
 # Where the core opens an extra, each when the caller asks for what lies behind it: a module and a room.
 DOORS = {
     ("sparkstream_kit._packages", "connectors"),
-    ("sparkstream_kit._spark.launch", "cli"),
     ("sparkstream_kit.checkpoints", "operate"),
     ("sparkstream_kit.checkpoints.guard", "operate"),
     ("sparkstream_kit.joins", "_pins"),
     ("sparkstream_kit.quarantine", "connectors"),
-    ("sparkstream_kit.profiles", "cli"),
     ("sparkstream_kit.queries", "connectors"),
     ("sparkstream_kit.queries", "operate"),
     ("sparkstream_kit.runs", "monitoring"),

@@ -11,7 +11,6 @@ OVER = {
     "test_the_same_query_goes_on_without_a_word": "query shapes, each built twice",
     "test_a_look_at_the_moment_of_a_start_does_not_make_it_fail": "a start beside another process",
     "test_a_folder_that_has_moved_is_refused_until_it_is_said_and_then_exact": "the shortest case of a moved folder: four starts",
-    "test_the_order_of_sources_counts_where_the_checkpoint_has_no_names": "two sources: two runs",
     "test_the_raw_post_is_what_the_job_reads": "the job of posts, over HTTP",
     "test_what_came_meanwhile_is_fetched_also_what_ranks_before_it": "what a feeder missed, over HTTP",
     "test_sinks_delta.py::test_a_batch_that_comes_again_counts_once": "exactly once of the Delta sink",

@@ -1,8 +1,15 @@
-"""The command that starts Spark's JVM: the one that spark-submit would run, kept for the next start.
+"""Start and run: the Java of Spark, the command that starts it, and the archive of classes that it uses.
 
 `bin/spark-submit` is a shell script. It starts a JVM of its own, Spark's launcher, only to be told the
 command line of the JVM in which Spark then runs. The launcher answers the same each time, so `command` asks
-it once for each Java, Spark and set of settings, and keeps the answer beside the archive of classes.
+it once for each Java, Spark and set of settings, and keeps the answer beside the archive.
+
+A third of the time to the first result is spent on loading and checking some 15,000 classes. The archive
+holds these classes, loaded and checked. For Java 25.0.3 or newer it also has them linked, with what the JVM
+has learned about their methods. From Java 19 to 24 the JVM renews an archive by itself. `cli.archive` makes
+one for each combination of Java and Spark.
+
+https://docs.oracle.com/en/java/javase/17/vm/class-data-sharing.html, https://openjdk.org/jeps/514
 """
 
 from __future__ import annotations
@@ -14,9 +21,10 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError
@@ -92,7 +100,12 @@ def version(release: str) -> tuple[int, ...]:
 
 
 def command(
-    arguments: Sequence[str], given: Mapping[str, str], more: Sequence[str], stderr: int
+    arguments: Sequence[str],
+    given: Mapping[str, str],
+    more: Sequence[str],
+    *,
+    archive: Path | None,
+    stderr: int,
 ) -> list[str]:
     """Return the command line that starts Spark's JVM with the arguments of spark-submit.
 
@@ -100,6 +113,8 @@ def command(
         arguments: those of spark-submit.
         given: the environment of the launch, as `environment` returns it.
         more: further options of the JVM, which come before all others, so that theirs win.
+        archive: the archive of classes for this Java and this Spark, beside which the answer of the launcher
+            is kept; None if there can be none.
         stderr: where a launcher that fails says why.
 
     Raises:
@@ -115,7 +130,7 @@ def command(
         )
     asked = [str(java), "-Xmx128m", *shlex.split(given.get("SPARK_LAUNCHER_OPTS", "")), "-cp", f"{jars}/*"]
     asked += ["org.apache.spark.launcher.Main", "org.apache.spark.deploy.SparkSubmit", *arguments]
-    kept = _kept(asked, given)
+    kept = _kept(asked, given, archive)
     try:
         words = kept.read_text().split("\0") if kept else []
     except OSError:
@@ -140,16 +155,103 @@ def command(
     return words if has_module and not with_cache else [word for word in words if word != _VECTOR]
 
 
-def _kept(asked: list[str], given: Mapping[str, str]) -> Path | None:
+def _kept(asked: list[str], given: Mapping[str, str], archive: Path | None) -> Path | None:
     """Return the path of the kept answer to a question; None where it is not kept."""
-    from sparkstream_kit.cli.archive import Archive
-
-    if any("--properties-file" in word for word in asked):  # it can change, and the answer with it
+    if archive is None or any("--properties-file" in word for word in asked):  # such a file can change
         return None
-    with suppress(InvalidInputError, OSError):
-        archive = Archive.of_this_launch(given)
-        read = sorted(item for item in given.items() if _READ.match(item[0]))
-        conf = sorted((file.name, file.stat().st_mtime_ns) for file in conf_folder().glob("*"))
-        digest = hashlib.sha256(repr((asked, read, conf)).encode()).hexdigest()[:16]
-        return archive and archive.path.with_name(f"{archive.path.stem}-{digest}.command")
+    read = sorted(item for item in given.items() if _READ.match(item[0]))
+    conf = sorted((file.name, file.stat().st_mtime_ns) for file in conf_folder().glob("*"))
+    digest = hashlib.sha256(repr((asked, read, conf)).encode()).hexdigest()[:16]
+    return archive.with_name(f"{archive.stem}-{digest}.command")
+
+
+def java_options() -> str:
+    """Return the JVM flags to use the archive; an empty string if no archive fits.
+
+    Examples:
+        >>> java_options() == "" or "-XX:" in java_options()
+        True
+    """
+    archive = known_archive(os.environ)
+    return archive.options if archive else ""
+
+
+def known_archive(given: Mapping[str, str]) -> Archive | None:
+    """Return the archive for a launch with this environment; None if there can be none."""
+    with suppress(InvalidInputError, OSError):  # no home folder, or unreadable files: no archive can be used
+        return Archive.of_this_launch(given)
     return None
+
+
+class Kind(NamedTuple):
+    """How a Java keeps classes: the flags, which have the path of the archive as `{}`.
+
+    The path is quoted because Spark's launcher splits the options at blanks.
+    """
+
+    suffix: str
+    make: str
+    use: str
+
+
+# Silences the JVM's log of why it does not use an archive, which does not concern someone who runs a job.
+_QUIET = "-Xlog:cds=off -Xlog:cds+dynamic=off"
+# A damaged archive crashes the JVM unless its checksums are verified; verifying takes no measurable time.
+_CHECKED = f'"-XX:SharedArchiveFile={{}}" -XX:+VerifySharedSpaces {_QUIET}'
+_CDS = Kind("jsa", f'"-XX:ArchiveClassesAtExit={{}}" {_QUIET}', _CHECKED)
+_KINDS = {  # by the first version of Java that has it
+    (0,): _CDS,
+    (19,): _CDS._replace(use=f"-XX:+AutoCreateSharedArchive {_CHECKED}"),
+    (25, 0, 3): Kind(
+        "aot",
+        '"-XX:AOTCacheOutput={}" -Xlog:aot=off',
+        '"-XX:AOTCache={}" -XX:+VerifySharedSpaces -Xlog:aot=off -Xlog:cds=off',
+    ),
+}
+
+
+class Archive(NamedTuple):
+    """An archive of classes. Its path names all that it depends on, so that a stale one is not found."""
+
+    path: Path
+    kind: Kind
+
+    @classmethod
+    def of_this_launch(cls, given: Mapping[str, str] = os.environ) -> Archive | None:
+        """Return the archive for the Java and Spark that would be launched now; its file may not exist."""
+        java, jars = find_java(given), spark_home() / "jars"
+        if java is None or not jars.is_dir():
+            return None
+        said = release(java)
+        number = version(said) or (0,)
+        parts = [str(java), said, given.get("SPARK_CONF_DIR", ""), str(jars)]
+        for file in (java, *sorted(jars.glob("*.jar"))):
+            stat = file.stat()
+            parts.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")
+        key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        kind = _KINDS[max(first for first in _KINDS if first <= number)]
+        return cls(_folder() / f"java{number[0]}-{key}.{kind.suffix}", kind)
+
+    @property
+    def options(self) -> str:
+        """The JVM flags to use it; an empty string if its file does not exist."""
+        return self.kind.use.format(self.path) if self.path.exists() else ""
+
+    def keep(self, made: Path) -> None:
+        """Install a new archive as a whole; in a virtual environment, remove those that it replaces."""
+        if _in_environment():  # the user's cache is shared, and others may use the archives there
+            for old in self.path.parent.glob(f"{self.path.name.partition('-')[0]}-*"):
+                old.unlink(missing_ok=True)  # another `warm` may have removed it
+        made.chmod(0o600)  # anyone who can write to the archive can run code in our JVMs
+        with made.open("rb") as file:
+            os.fsync(file.fileno())  # Java 17 crashes on an archive that a power cut has left short
+        made.replace(self.path)
+
+
+def _in_environment() -> bool:
+    return sys.prefix != sys.base_prefix
+
+
+def _folder() -> Path:
+    """Return the folder for archives: in the virtual environment, or without one in the user's cache."""
+    return Path(sys.prefix, "share", "sparkstream-kit") if _in_environment() else _files.cache_folder()

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import HANGS, environment, process, refusal
 
+from sparkstream_kit import _java as java
 from sparkstream_kit import _waiting
-from sparkstream_kit._spark import java
-from sparkstream_kit.cli import archive
 from sparkstream_kit.errors import InvalidInputError
 
 # --- the command
@@ -36,7 +35,7 @@ def home(tmp_path, monkeypatch):
     (tmp_path / "jdk/bin/java").chmod(0o755)
     (tmp_path / "jdk/release").write_text(RELEASE.format("17.0.1", "jdk.incubator.vector"))
     (tmp_path / "asked").touch()
-    monkeypatch.setattr(archive, "_folder", lambda: tmp_path / "keeps")
+    monkeypatch.setattr(java, "_folder", lambda: tmp_path / "keeps")
     for key in ("SPARK_CONF_DIR", "PYSPARK_SUBMIT_ARGS", "SPARK_SUBMIT_OPTS"):
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setenv("SPARK_HOME", str(tmp_path / "spark"))
@@ -45,7 +44,11 @@ def home(tmp_path, monkeypatch):
 
 
 def command(*arguments, more=("-Dours=1",)):
-    return java.command([*arguments, "pyspark-shell"], java.environment(), more, subprocess.DEVNULL)
+    given = java.environment()
+    archive = java.known_archive(given)
+    path = archive and archive.path
+    none = subprocess.DEVNULL
+    return java.command([*arguments, "pyspark-shell"], given, more, archive=path, stderr=none)
 
 
 def asked(*arguments):
@@ -91,7 +94,7 @@ def test_where_nothing_can_be_kept_it_is_asked_each_time(home, monkeypatch, hind
 
     (home / "a file").touch()
     monkeypatch.chdir(home)
-    monkeypatch.setattr(archive, "_folder", folder)
+    monkeypatch.setattr(java, "_folder", folder)
     assert [asked(), asked()] == [1, 2]
 
 
@@ -145,8 +148,8 @@ STARTS = """
 import os, sys
 from pathlib import Path
 from sparkstream_kit import get_session
-from sparkstream_kit.cli import archive
-archive._folder = lambda: Path("keeps").absolute()
+from sparkstream_kit import _java as java
+java._folder = lambda: Path("keeps").absolute()
 spark = get_session("starts", profile="test")
 system = spark._jvm.java.lang.System
 said = system.getenv("OF_ENV"), system.getProperty("of.launch"), system.getenv("PYTHONHASHSEED")
