@@ -1,14 +1,16 @@
+import contextlib
 import fcntl
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
-from conftest import environment, process
+from conftest import HANGS, environment, process
 
-from sparkstream_kit import _files
+from sparkstream_kit import _files, _waiting
 from sparkstream_kit import _java as _archive
 from sparkstream_kit.cli import main
 from sparkstream_kit.cli.archive import warm
@@ -195,3 +197,37 @@ def test_an_archive_is_used_and_a_damaged_one_does_no_harm(tmp_path, monkeypatch
     assert classes_from_archive() < base
     os.truncate(copy, 1_000_000)
     assert classes_from_archive() < base
+
+
+IN_A_TERMINAL = """
+from sparkstream_kit import get_session
+with get_session("job", profile="test") as spark:
+    spark.range(3).count()
+"""
+
+
+@pytest.mark.slow
+def test_after_a_first_session_in_a_terminal_it_is_made_in_the_background(tmp_path, terminal):
+    """With a Java of its own, for which there is none yet: a program that starts the one of this machine."""
+    (tmp_path / "bin").mkdir()
+    wrapper = tmp_path / "bin" / "java"
+    wrapper.write_text(f"#!/bin/sh\nexec '{_archive.find_java()}' \"$@\"\n")
+    wrapper.chmod(0o755)
+    given = environment(JAVA_HOME=str(tmp_path))
+    archive = _archive.Archive.of_this_launch(given)
+    assert archive is not None
+    ours, its = terminal
+    job = [sys.executable, "-c", IN_A_TERMINAL]
+    with subprocess.Popen(job, env=given, stdout=its, stderr=its, stdin=subprocess.DEVNULL):
+        os.close(its)
+        seen = b""
+        with contextlib.suppress(OSError):  # its end is closed
+            while data := os.read(ours, 4096):
+                seen += data
+    try:
+        assert "learning in the background how to start Spark faster" in seen.decode()
+        assert _waiting.until(archive.path.exists, HANGS)
+        assert "SharedArchiveFile" in archive.options
+    finally:
+        for file in archive.path.parent.glob("java0-*"):
+            file.unlink()
