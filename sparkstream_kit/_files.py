@@ -111,6 +111,12 @@ def plain(path: str) -> str | None:
     return None if re.match(r"[a-z][a-z0-9+.-]*:", text, re.IGNORECASE) else text
 
 
+def spelt(path: str) -> str:
+    """Return a local path as an absolute one with links resolved; a path of another file system unchanged."""
+    here = plain(path)
+    return path if here is None else os.path.realpath(here)
+
+
 def log_entries(names: Iterable[str]) -> dict[int, str]:
     """Return the entries of one of Spark's numbered logs by their number, in order, given all file names.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
@@ -86,7 +86,7 @@ def _planned(asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(query.frame)
         else:
-            begun(sink, query.frame, location, Opening(makes=False))
+            begun(sink, query.frame, location, asked.opening(makes=False))
         plan.check_mode(query.frame, query.mode)
         says = [
             *begins,
@@ -211,7 +211,7 @@ def start(
     asked = _Asked(Query(frame, name, mode, allow_changed_query, moved or {}), sink, location)
     with _starting(asked):
         with asked.query.in_force():
-            _refuse_own_input(asked)
+            asked.opening().allows(sink)
         carried = () if continues is None else _carry_over(asked, continues, dry_run=dry_run)
         if dry_run:
             return _planned(asked, trigger, carried)  # type: ignore[return-value]
@@ -225,6 +225,13 @@ class _Asked:
     query: Query
     sink: Sink
     location: Place | None
+
+    def opening(self, *, makes: bool = True) -> Opening:
+        """Return what the sinks of one start share."""
+        inputs = self.query.inputs if self.sink.writes_to else ()
+        paths = [each.path for each in inputs if each.path is not None]
+        allows = partial(_refuse_own_input, self.query.name, paths)
+        return Opening(makes=makes, allows=allows, targets=self.sink.writes_to)
 
     def drain(self) -> StreamingQuery | None:
         """Start the query once more, for a last batch that reads nothing and closes every window.
@@ -265,7 +272,7 @@ def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple
 
     def check_sink(old: Place, makes: bool) -> None:
         # The opening is not ended: only the real start may take a new epoch.
-        begun(sink, frame, old, Opening(makes=makes))
+        begun(sink, frame, old, asked.opening(makes=makes))
         plan.check_mode(frame, asked.query.mode)
 
     old = locate(frame.sparkSession, continues)
@@ -304,7 +311,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
         if guarded.logs is not None:
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
         realtime = sink.realtime if "realTime" in trigger else None
-        opening = Opening()
+        opening = asked.opening()
         write = None if realtime else begun(sink, frame, location, opening)
         writer = frame.writeStream if realtime is None else realtime(frame)
         writer = writer.queryName(name).outputMode(mode)
@@ -419,24 +426,17 @@ def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None, trigger: M
         )
 
 
-def _refuse_own_input(asked: _Asked) -> None:
+def _refuse_own_input(name: str, inputs: Sequence[str], sink: Sink) -> None:
     """Refuse a sink that writes into an input folder: the query would read its own output."""
-    written = {each.path: _spelt(each.path) for each in asked.sink.writes_to if each.path}
-    inputs = asked.query.inputs if written else []
-    for given in (each.path for each in inputs if each.path is not None):
-        there = {_spelt(each) for each in [given, *_files.matching(given)]}
+    written = {each.path: _files.spelt(each.path) for each in sink.writes_to if each.path}
+    for given in inputs if written else ():
+        there = {_files.spelt(each) for each in [given, *_files.matching(given)]}
         for path, spelt in written.items():
             if any(f"{spelt}/".startswith(f"{each.rstrip('/')}/") for each in there):
                 raise InvalidInputError(
-                    f"query {asked.query.name}: sink {asked.sink.kind} writes to {path}, which "
+                    f"query {name}: sink {sink.kind} writes to {path}, which "
                     f"{'is' if spelt in there else 'lies in'} the input folder {given}; put it elsewhere"
                 )
-
-
-def _spelt(path: str) -> str:
-    """Return a local path as an absolute one with links resolved; a path of another file system unchanged."""
-    plain = _files.plain(path)
-    return path if plain is None else os.path.realpath(plain)
 
 
 def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:

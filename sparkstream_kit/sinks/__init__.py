@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from sparkstream_kit.connectors.mongodb.sink import mongodb as mongodb
     from sparkstream_kit.connectors.sql_table.sink import sql_table as sql_table
     from sparkstream_kit.sinks.base import Sink as Sink
+    from sparkstream_kit.sinks.batches import by_value as by_value
     from sparkstream_kit.sinks.batches import by_watermark as by_watermark
     from sparkstream_kit.sinks.batches import fan_out as fan_out
     from sparkstream_kit.sinks.batches import foreach_batch as foreach_batch
@@ -35,7 +36,9 @@ __getattr__ = attributes(
     __name__,
     {
         "sparkstream_kit.sinks.base": ["Sink"],
-        "sparkstream_kit.sinks.batches": ["by_watermark", "fan_out", "foreach_batch", "latest", "snapshot"],
+        "sparkstream_kit.sinks.batches": [
+            *("by_value", "by_watermark", "fan_out", "foreach_batch", "latest", "snapshot"),
+        ],
         "sparkstream_kit.sinks.builtin": ["console", "files", "memory", "table"],
         "sparkstream_kit.sinks.directories": ["batch_files"],
     },

@@ -16,6 +16,7 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import holds
+from sparkstream_kit._files import spelt
 from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit._spark.session import prints_here
 from sparkstream_kit.errors import InvalidInputError
@@ -50,6 +51,11 @@ class Target(NamedTuple):
     def __str__(self) -> str:
         """Return the target as messages name it."""
         return f"{self.kind} {self.name}"
+
+    @property
+    def same(self) -> tuple[str, str]:
+        """What two targets have in common that are the same one, by whatever path a folder is given."""
+        return self.kind, spelt(self.path) if self.path == self.name else self.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,13 +176,34 @@ class Opening:
     Attributes:
         makes: whether a sink may create what it needs, such as its folder; if False, as in a dry run, the
             sink only checks.
+        allows: refuses a target that the query must not write to, for `by_value`, which learns its targets
+            from the rows.
+        targets: what writes to each target of the query, by `Target.same`.
         plans: the plan of the batch that is being written, by its number, for the sinks with a ledger.
+        folders: the folder that each file source reads, by the source's name in `sources/`, for the plans.
+        before: for a target that does not get every batch: the batch that it got before, by the number of the
+            batch that is being written.
     """
 
-    def __init__(self, *, makes: bool = True) -> None:
-        self.makes = makes
+    def __init__(
+        self,
+        *,
+        makes: bool = True,
+        allows: Callable[[Sink], None] = lambda _: None,
+        targets: Sequence[Target] = (),
+    ) -> None:
+        self.makes, self.allows = makes, allows
+        self.targets = dict.fromkeys((each.same for each in targets), "another sink of the query")
         self.plans: dict[int, str | None] = {}
+        self.folders: dict[str, str] = {}
+        self.before: dict[int, int] = {}
         self._left: list[Callable[[], None]] = []
+
+    def another(self) -> Opening:
+        """Return an opening of the same start for one more target, with an end of its own."""
+        other = Opening(makes=self.makes, allows=self.allows)
+        other.targets, other.plans, other.folders = self.targets, self.plans, self.folders
+        return other
 
     def at_last(self, do: Callable[[], None]) -> None:
         """Register a function to call when all sinks of the query are open."""

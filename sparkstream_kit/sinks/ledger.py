@@ -244,6 +244,8 @@ class Batch:
             number is compared.
         checkpoint: the path of the query's checkpoint, for messages.
         driver: the start of the query that writes the batch, from `this_driver`.
+        before: the batch that the target must have got before this one, -1 for none; None for the one with
+            the number before.
     """
 
     query: str
@@ -251,6 +253,7 @@ class Batch:
     plan: str | None = None
     checkpoint: str = "CHECKPOINT"
     driver: str = ""
+    before: int | None = None
 
 
 class Epoch(NamedTuple):
@@ -388,8 +391,9 @@ class Ledger(Protocol):
         if self.how == "replace":  # each batch is the whole result: gaps and replays do no harm
             return False
         last = self._last_whole(batch.query)
+        before = batch.number - 1 if batch.before is None else batch.before
         if last is None:
-            if batch.number > 0 and not self.take_over:
+            if before >= 0 and not self.take_over:
                 accept = "give take_over=True"
                 if self.take_over is None:
                     accept = self.set_back(batch.query, batch.number - 1)
@@ -400,7 +404,7 @@ class Ledger(Protocol):
                     "earlier ones"
                 )
             return False
-        if batch.number > last + 1:
+        if before > last:
             raise InvalidInputError(
                 f"got batch {batch.number}, but {self.where} holds this query's batches up to {last} only, "
                 "as after a restore from an older backup; to write the missing ones, run sparkstream "
@@ -484,6 +488,11 @@ class LedgerTarget(Protocol):
         """Write a batch of a query, or skip it if the target already has it."""
 
 
+def folders_read(frame: DataFrame) -> dict[str, str]:
+    """Return the folder that each file source of a query reads, for `plan_of`."""
+    return {name: str(path) for name, path in bases(frame.sparkSession, inputs_of(frame)).items()}
+
+
 def open_target(target: LedgerTarget, frame: DataFrame, location: Place | None, opening: Opening) -> Write:
     """Open a sink with a ledger, as its `Sink.open`.
 
@@ -502,19 +511,22 @@ def open_target(target: LedgerTarget, frame: DataFrame, location: Place | None, 
         InvalidInputError: two columns have the same name, only a Spark Connect server reaches the checkpoint,
             `prepare` refuses the query, or a plan cannot be put back.
     """
-    known, folders, driver, plans = None, {}, this_driver(), opening.plans
+    known, driver = None, this_driver()
+    folders, plans, before = opening.folders, opening.plans, opening.before
     refuse_twice("column", frame.columns)
     if not frame.isStreaming:
-        query: str | None = id_of_batch(frame, checkpoint_of_batch(frame))
+        query: str | None = id_of_batch(frame, location or checkpoint_of_batch(frame))
     elif location is None:
         query = known = str(uuid.uuid4())  # without a checkpoint each start is a new query
     else:
         query = id_in_checkpoint(location)
-        folders = {name: str(path) for name, path in bases(frame.sparkSession, inputs_of(frame)).items()}
-    following = None if location is None else max(location.entries("commits"), default=-1) + 1
+        folders |= folders_read(frame)
+    # While the query runs, its plan is there, and nothing may change it.
+    of_start = location if frame.isStreaming else None
+    following = None if of_start is None else max(of_start.entries("commits"), default=-1) + 1
     plan = target.prepare(frame, query, following, opening.makes)
-    if plan is not None and location is not None and following is not None:
-        put_back(location, following, plan, folders, target.where, makes=opening.makes)
+    if plan is not None and of_start is not None and following is not None:
+        put_back(of_start, following, plan, folders, target.where, makes=opening.makes)
     if query is not None and known is None:
         opening.at_last(partial(target.take, query, driver, frame))
 
@@ -525,7 +537,7 @@ def open_target(target: LedgerTarget, frame: DataFrame, location: Place | None, 
             plans.clear()
             plans[number] = plan_of(there, number, folders)
         query_id = known or id_of_batch(rows, there)
-        target.write(Batch(query_id, number, plans[number], checkpoint, driver), rows)
+        target.write(Batch(query_id, number, plans[number], checkpoint, driver, before.get(number)), rows)
 
     return write_batch
 
