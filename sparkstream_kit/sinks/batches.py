@@ -417,7 +417,7 @@ def by_value(
     """Write the rows of each value of a column to a sink of their own, such as one table for each topic.
 
     The targets are known from the rows: a new value gets its sink in the batch in which it first appears.
-    The batch is computed once, and one Spark job lists its values. Then their rows are written, value by
+    The batch is computed once, and one small query lists its values. Then their rows are written, value by
     value, in the order of the values. A value that a batch does not have costs nothing there. If a write
     fails, the batch fails; it is replayed to all of its values.
 

@@ -26,7 +26,9 @@ def rows(spark):
     return spark.createDataFrame(ROWS, SALES)
 
 
-@pytest.mark.parametrize("name", ["sqlite upsert", "batch_files", "delta append", "snapshot", "fan_out"])
+@pytest.mark.parametrize(
+    "name", ["sqlite upsert", "batch_files", "delta append", "snapshot", "fan_out", "by_value"]
+)
 def test_the_likeliest_crashes_of_the_kit_s_own_sinks(name, rows):
     build, read, mode, expected = KITS[name]
     made = assert_exactly_once(build, rows, read=read, mode=mode, expected=expected, most=FEW)

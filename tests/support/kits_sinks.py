@@ -83,6 +83,18 @@ def from_gated(folder):
         ).fetchall()
 
 
+def by_product(sales, folder):
+    return sales, sinks.by_value(
+        "product", lambda each: sinks.sql_table(f"sqlite:///{folder}/t.db", f"t_{each}")
+    )
+
+
+def from_each(folder):
+    with closing(sqlite3.connect(folder / "t.db")) as db:
+        made = db.execute("SELECT name FROM sqlite_master WHERE name LIKE 't~_%' ESCAPE '~'").fetchall()
+        return [row for (name,) in made for row in db.execute(f'SELECT * FROM "{name}"')]  # noqa: S608 - ours
+
+
 Sound = tuple["Callable[..., Any]", "Callable[..., Any]", str, list[tuple[str, int]]]
 KITS: dict[str, Sound] = {
     "sqlite append": (table("append"), from_table, "append", ROWS),
@@ -95,4 +107,5 @@ KITS: dict[str, Sound] = {
     "snapshot": (whole_file, from_file, "complete", TOTALS),
     "fan_out": (both, from_both, "append", [*ROWS, *ROWS]),
     "by_watermark": (gated, from_gated, "append", ROWS),
+    "by_value": (by_product, from_each, "append", ROWS),
 }
