@@ -159,6 +159,27 @@ def delta(folder, how="replace", *, connectors=()):
     return sales, Target((*command, *ONE_FILE), checkpoint, (sink,))
 
 
+def by_value(folder):
+    """A table of SQLite for each state that occurs in the sales."""
+    sales, checkpoint, url = Sales(folder / "in"), folder / "ckpt", f"sqlite:///{folder}/t.db"
+
+    def totals():
+        names = query(url, "SELECT table_name FROM sparkstream_ledger")
+        tables = (f'SELECT "ProductKey", "SaleAmount" FROM "{name}"' for (name,) in names)  # noqa: S608 - ours
+        return added_up((key, Decimal(amount)) for each in tables for key, amount in query(url, each))
+
+    command = (SCRIPTS / "sales_to.py", "values", url, sales.folder, checkpoint, *ONE_FILE)
+    return sales, Target(command, checkpoint, (Sink(partial(last_in_ledger, url), totals, sales.totals),))
+
+
+def is_between(target, batch):
+    """Say whether a batch of `by_value` is in some of its tables, and not in all."""
+    noted, url = target.checkpoint / "sparkstream-kit/values/State", target.command[2]
+    values = [each for each in json.loads(noted.read_text()) if each[1] == batch] if noted.exists() else []
+    has = query(url, f"SELECT count(*) FROM sparkstream_ledger WHERE batch_id = {batch}")  # noqa: S608 - ours
+    return bool(has) and 0 < has[0][0] < len(values)
+
+
 def last_in_ledger(url, table="%"):
     """Return the last batch that is in a table of a database."""
     ledger = f"SELECT max(batch_id) FROM sparkstream_ledger WHERE table_name LIKE '{table}'"  # noqa: S608 - ours

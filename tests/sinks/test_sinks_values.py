@@ -255,7 +255,9 @@ def test_a_driver_that_wakes_up_writes_to_no_target_also_not_to_a_new_one(
     first = opened(sinks.by_value("k", sink_of), stream, place)
     if when == "before it looks":
         newer(None)
-    rows = spark.createDataFrame([("a", -1), ("new", -1)], "k STRING, n INT")
+    rows = spark.createDataFrame([("new", -1)], "k STRING, n INT")
+    noted = tmp_path / "ckpt" / "sparkstream-kit" / "values" / "k"
+    before = noted.read_bytes(), (tmp_path / "t.db").read_bytes()
     spark.sparkContext.setLocalProperty("sql.streaming.queryId", id_in_checkpoint(place))
     try:
         with pytest.raises(
@@ -264,6 +266,8 @@ def test_a_driver_that_wakes_up_writes_to_no_target_also_not_to_a_new_one(
             first(rows, 3)
     finally:
         spark.sparkContext.setLocalProperty("sql.streaming.queryId", None)
+    if when == "before it looks":  # the newer one can go on: nothing is taken from it
+        assert (noted.read_bytes(), (tmp_path / "t.db").read_bytes()) == before
     assert rows_in(tmp_path, "a", "new") == {"a": [*EACH["a"], ("a", 4)], "new": [("new", 4)]}
     drip(folder, "5.csv", "new,5\na,5\n")
     finish(stream, tables(tmp_path), tmp_path / "ckpt")

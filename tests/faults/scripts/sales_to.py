@@ -1,7 +1,7 @@
 """Sales into one sink: rows by `append` and `files`, totals by a key by `upsert`.
 
-Run: python sales_to.py HOW TARGET INPUT_DIR CHECKPOINT; HOW is append, upsert, files, delta-append,
-delta-upsert or delta-replace.
+Run: python sales_to.py HOW TARGET INPUT_DIR CHECKPOINT; HOW is append, upsert, values (a table for
+each state), files, delta-append, delta-upsert or delta-replace.
 TARGET is a database's URL, or a folder. Into Delta goes Spark's writer with `--connectors`.
 """
 
@@ -43,6 +43,8 @@ def main(argv=None):
         keys = ["key"] if how == "upsert" else ()
         if how == "files":
             sink = sinks.files(args.target)
+        elif how == "values":
+            sink = sinks.by_value("State", lambda state: sinks.sql_table(args.target, f"sales_{state}"))
         elif kind == "delta":
             sink = sinks.delta(args.target, how=how, keys=keys)
         else:
