@@ -22,6 +22,7 @@ MENU = {
     "Start here": ["index", "install", "start", "versions"],
     "Guides": [
         *("files", "bad-lines", "watermarks", "postgresql", "kafka-to-delta", "joins", "days", "silence"),
+        "many-targets",
         *("model", "exactly-once", "change-a-job", "from-pyspark", "production", "clusters", "monitoring"),
         *("checkpoints", "server"),
     ],

@@ -1,6 +1,7 @@
-"""Start and run: checkpoints you can see into: `show`, `check`, `clone`, `rewind` and `untrim`.
+"""Start and run: checkpoints you can see into: `show`, `find`, `check`, `clone`, `rewind` and `untrim`.
 
-They work on local paths, without Spark. `show` reports what a checkpoint holds, `check` finds damaged and
+They work on local paths, without Spark. `show` reports what a checkpoint holds, `find` says which batch has
+read a file or a record, `check` finds damaged and
 missing files, `clone` copies a checkpoint, `rewind` makes an earlier batch the last committed one, and
 `untrim` brings back what `start` has taken out of the logs of files.
 
@@ -16,10 +17,24 @@ if TYPE_CHECKING:
     from sparkstream_kit.checkpoints.trim import untrim
     from sparkstream_kit.operate.check import Problem, State, check
     from sparkstream_kit.operate.clone import clone
+    from sparkstream_kit.operate.find import Found, find
     from sparkstream_kit.operate.rewind import Rewind, rewind
     from sparkstream_kit.operate.show import Checkpoint, Source, show
 
-__all__ = ["Checkpoint", "Problem", "Rewind", "Source", "State", "check", "clone", "rewind", "show", "untrim"]
+__all__ = [
+    "Checkpoint",
+    "Found",
+    "Problem",
+    "Rewind",
+    "Source",
+    "State",
+    "check",
+    "clone",
+    "find",
+    "rewind",
+    "show",
+    "untrim",
+]
 
 __getattr__ = attributes(
     __name__,
@@ -27,6 +42,7 @@ __getattr__ = attributes(
         "sparkstream_kit.checkpoints.trim": ["untrim"],
         "sparkstream_kit.operate.check": ["Problem", "State", "check"],
         "sparkstream_kit.operate.clone": ["clone"],
+        "sparkstream_kit.operate.find": ["Found", "find"],
         "sparkstream_kit.operate.rewind": ["Rewind", "rewind"],
         "sparkstream_kit.operate.show": ["Checkpoint", "Source", "show"],
     },

@@ -546,6 +546,11 @@ class Logs:
                     return tuple(map(str, found))
         return of.names
 
+    def is_of_files(self, log: str) -> bool:
+        """Return whether a log is that of a file source."""
+        newest = next(reversed(self.entries(f"sources/{log}").values()))
+        return newest.read_bytes().startswith(b'v1\n{"path":')
+
     def read_by(self, of: Plan) -> dict[str, int]:
         """Return for each file source the name of its log and the last entry that a plan reads."""
         return {log: last for log, last in zip(self.names(of), of.files, strict=True) if last is not None}

@@ -197,6 +197,21 @@ def _show(folder: _Folder, *, json: Json = False) -> None:
     (show_json if json else show)(checkpoints.show(folder))
 
 
+@_checkpoint.command("find")
+def _find(
+    folder: _Folder,
+    what: Annotated[
+        str, argument("WHAT", "A file, TOPIC:PARTITION:OFFSET, or a time: 2026-01-14T09:00:00Z.")
+    ],
+    *,
+    json: Json = False,
+) -> int:
+    """Say which batch has read a file or a record, or why none has. Exit code 1 if none has."""
+    found = checkpoints.find(folder, what)
+    (show_json if json else show)(found)
+    return 0 if found.batch is not None or found.committed else 1
+
+
 @_checkpoint.command("check")
 def _check(folder: _Folder, *, json: Json = False) -> int:
     """Report what is wrong with a checkpoint, one line for each problem. Exit code 1 if there is one."""

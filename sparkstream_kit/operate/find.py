@@ -1,0 +1,185 @@
+"""`find`: which batch of a query has read a file or a Kafka record, or why none has.
+
+`sparkstream checkpoint find` calls `find`, which reads the checkpoint only and returns a `Found`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from sparkstream_kit import _files
+from sparkstream_kit._arguments import check
+from sparkstream_kit.checkpoints.logs import KIT, Logs, checkpoint
+from sparkstream_kit.checkpoints.trim import every_input, max_age
+from sparkstream_kit.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sparkstream_kit.checkpoints.logs import Plan
+
+
+_RECORD = re.compile(r"([A-Za-z0-9._-]+):(\d+):(\d+)")  # TOPIC:PARTITION:OFFSET
+_WEEK = max_age({}) or 0  # milliseconds: Spark's default; the checkpoint does not know the source's own
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a checkpoint knows of a file, a Kafka record or a time; `str()` gives a report for the user.
+
+    Attributes:
+        what: what was looked for.
+        batch: the batch that read it; None if none has, or if its plan is not kept any more.
+        committed: whether that batch is committed.
+        since: the time of that commit, in UTC; None if it is not known.
+        targets: what the query writes to, as of its last start; of `sinks.by_value` also the values that the
+            batch had, if they are known. Once the batch is committed, all of them have it. Before that, each
+            may have it or not.
+        why: why no batch has read it, or why the batch is not known; None if the batch is known.
+    """
+
+    what: str
+    batch: int | None = None
+    committed: bool = False
+    since: datetime | None = None
+    targets: tuple[str, ...] = ()
+    why: str | None = None
+
+    def __str__(self) -> str:
+        if self.batch is None:
+            return f"{self.what}: {self.why}"
+        at = f" since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
+        state = f"committed{at}" if self.committed else "not committed: a restart runs it again"
+        has = "written to" if self.committed else "each of these may have it or not:"
+        lines = [f"{self.what}: batch {self.batch}, {state}", *(f"  {has} {each}" for each in self.targets)]
+        return "\n".join(lines)
+
+
+def find(path: str | Path, what: str) -> Found:
+    """Find the batch of a query that has read a file or a Kafka record, without Spark.
+
+    Args:
+        path: a checkpoint on a local path; its query may be running.
+        what: the path of a file, as it is now or as the source read it; a record as `TOPIC:PARTITION:OFFSET`;
+            or a time with its offset from UTC, such as `2026-01-14T09:00:00Z`, for the batch that was
+            committed first after it.
+
+    Returns:
+        The batch, or the reason why there is none. The checkpoint keeps the plans of the last hundred batches
+        or so, by default. Of what an earlier one has read, only this is known.
+
+    Raises:
+        InvalidInputError: there is no checkpoint at `path`, it is on another file system, or it is damaged.
+
+    Examples:
+        >>> find("ckpt/totals", "orders:0:17")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
+    """
+    check(find, locals())
+    logs = Logs(checkpoint(path))
+    record, time = _RECORD.fullmatch(what), None
+    with suppress(ValueError):
+        time = datetime.fromisoformat(what)
+    if time is not None and time.tzinfo is None:
+        raise InvalidInputError(f"find(): {what} has no offset from UTC; give one, such as {what}Z")
+    if time is not None:
+        found: int | str = _at(logs, time)
+    elif record is not None and not os.path.exists(what):  # noqa: PTH110 - a text
+        found = _of_record(logs, record[1], record[2], int(record[3]))
+    else:
+        found = _of_file(logs, what)
+    if isinstance(found, str):
+        return Found(what, committed=found.startswith("read by"), why=found)
+    commit = logs.entries("commits").get(found)
+    since = None if commit is None else datetime.fromtimestamp(commit.stat().st_mtime, UTC)
+    return Found(what, found, found <= logs.done, since, tuple(_targets(logs, found)))
+
+
+_EARLIER = "read by batch {} or an earlier one, of which no plan is kept; it is committed"
+
+
+def _batch(logs: Logs, has_read: Callable[[Plan], bool]) -> int | str:
+    """Return the first batch at whose end something has been read, or why it is not known."""
+    plans = logs.entries("offsets")
+    for number in plans:
+        if has_read(logs.plan(number)):
+            return _EARLIER.format(number) if number and number == min(plans) else number
+    return "not read yet"
+
+
+def _is_past(logs: Logs, log: str, entry: int, plan: Plan) -> bool:
+    return logs.read_by(plan).get(log, -1) >= entry
+
+
+def _of_file(logs: Logs, what: str) -> int | str:
+    """Return the batch that read a file, or why there is none."""
+    plain, folders, newest = _files.plain(what), set(), 0
+    names = {what} if plain is None else {os.path.abspath(plain), os.path.realpath(plain)}  # noqa: PTH100
+    for log in logs.until_planned:
+        for each in every_input(logs, log, max(logs.entries(f"sources/{log}"))):
+            name = each.path or each.uri
+            if name in names:
+                return _batch(logs, partial(_is_past, logs, log, each.entry))
+            folders.add(name.rpartition("/")[0])
+            newest = max(newest, each.time)
+    file, above = Path(plain or what), {str(each) for name in names for each in Path(name).parents}
+    if _files.is_hidden(file.name):
+        return "not read: Spark passes over names that begin with _ or . or end with ._COPYING_; rename it"
+    if plain is not None and not file.exists():
+        return "not read, and there is no such file"
+    if not folders & above:
+        return f"not read: the query has read no file of {min(folders, default='any folder')}"
+    if plain is not None and file.stat().st_mtime * 1000 < newest - _WEEK:
+        return "not read: it is more than 7 days older than the newest file read (see maxFileAge); touch it"
+    return "not read: not seen yet, or left out by the source's pattern, which the checkpoint does not know"
+
+
+def _of_record(logs: Logs, topic: str, partition: str, offset: int) -> int | str:
+    """Return the batch that read a record of Kafka, or why there is none."""
+
+    def end(plan: Plan) -> int:
+        return max((_ends(each).get(topic, {}).get(partition, -1) for each in plan.offsets), default=-1)
+
+    last = logs.last_plan
+    if last is None or end(last) < 0:
+        return f"not read: the query has read nothing of partition {partition} of topic {topic}"
+    logged = [logs.begun(log) for log in logs.sources if not logs.is_of_files(log)]
+    if offset < max((_ends(text).get(topic, {}).get(partition, -1) for text in logged), default=-1):
+        return "not read: the query began after it"
+    return _batch(logs, lambda plan: end(plan) > offset)
+
+
+def _ends(offset: str | None) -> dict[str, dict[str, int]]:
+    """Return the offsets of a source by topic and partition; empty for a source that is not Kafka."""
+    with suppress(ValueError):
+        found = json.loads(offset or "{}")
+        if isinstance(found, dict) and all(isinstance(each, dict) for each in found.values()):
+            return found
+    return {}
+
+
+def _at(logs: Logs, at: datetime) -> int | str:
+    """Return the batch that was committed first at a time or after it."""
+    commits = logs.entries("commits").items()
+    later = (number for number, file in commits if file.stat().st_mtime >= at.timestamp())
+    return next(later, "no batch was committed after it")
+
+
+def _targets(logs: Logs, batch: int) -> Iterator[str]:
+    """Yield the targets of a batch."""
+    yield from logs.noted.get("targets", ())
+    for file in sorted((logs.root / KIT / "values").glob("*")):
+        for value, *batches in () if file.suffix == ".driver" else json.loads(file.read_text("utf-8")):
+            if batch in batches:
+                yield f"{unquote(file.name)} {value}"
