@@ -134,10 +134,10 @@ def _of_file(logs: Logs, what: str) -> int | str:
             folders.add(name.rpartition("/")[0])
             newest = max(newest, each.time)
     file, above = Path(plain or what), {str(each) for name in names for each in Path(name).parents}
-    if _files.is_hidden(file.name):
-        return "not read: Spark passes over names that begin with _ or . or end with ._COPYING_; rename it"
     if plain is not None and not file.exists():
         return "not read, and there is no such file"
+    if _files.is_hidden(file.name):
+        return "not read: Spark passes over names that begin with _ or . or end with ._COPYING_; rename it"
     if not folders & above:
         return f"not read: the query has read no file of {min(folders, default='any folder')}"
     if plain is not None and file.stat().st_mtime * 1000 < newest - _WEEK:
