@@ -1,8 +1,10 @@
-"""Topics of Kafka as a sink: Spark's own writer, with headers with which a reader drops repeated records.
+"""Topics of Kafka as a sink: by Spark's own writer, at least once, or by transactions, exactly once.
 
-`kafka`, the only public function (`sinks.kafka`), describes the sink; `start` then calls `_Target.open` for a
-writer of batches, or `_Target.stream` for the real-time trigger. Spark writes to Kafka at least once, so each
-record carries headers that identify its row: a replayed batch writes the same headers again.
+`kafka`, the only public function (`sinks.kafka`), describes the sink. `start` then calls `_Target.open` for
+Spark's writer of batches, or `_Target.stream` for the real-time trigger. There each record carries headers
+that identify its row: a replayed batch writes the same headers again, so that a reader can drop the repeats.
+With `exactly_once=True`, `transactions.Target` writes instead; it needs confluent-kafka, and is imported only
+then.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from sparkstream_kit.connectors.kafka import SYSTEM, brokers
 from sparkstream_kit.connectors.kafka.source import topics_there
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import JSON, MODES, Sink, Target
+from sparkstream_kit.sinks.ledger import exactly_once as with_ledger
+from sparkstream_kit.sinks.ledger import open_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
 _QUERY, _BATCH, _ROW = "sparkstream.query", "sparkstream.batch", "sparkstream.row"
 _AT, _ID = "_at", "_id"  # temporary columns: a row's position in the batch, and its id there
+_HEADERS = "array<struct<key: string, value: binary>>"
 _BYTES = (T.BinaryType, T.StringType)
 # Types whose text does not depend on a time zone or on rounding, so that it can be a record's key.
 _TEXTS = (T.BooleanType, T.DateType, T.DecimalType, T.IntegralType)
@@ -46,12 +51,18 @@ def kafka(
     *,
     key: str | None = None,
     value: str | None = None,
+    partition: str | None = None,
+    headers: str | None = None,
+    to: str | None = None,
     row_id: Sequence[str] = (),
+    exactly_once: bool = False,
+    ledger: str | None = None,
+    take_over: bool = False,
     **options: Any,
 ) -> Sink:
     """Write each row as a record of a Kafka topic.
 
-    A Kafka transaction cannot span Spark's commit of a batch, so after a crash the rows of the last batch can
+    By default Spark's own writer writes the rows, at least once: after a crash the rows of the last batch can
     be in the topic twice. Each record has three headers that identify its row, so that a reader can drop the
     repeat:
 
@@ -69,9 +80,30 @@ def kafka(
     does not compute its rows identically to the last bit, as with sums of doubles or a function that is not
     deterministic.
 
-    With the trigger `realTime`, which has no batches, records have no headers.
+    With the trigger `realTime`, which has no batches, records have no such headers.
 
-    Delivery: at least once; exactly once for a reader that drops the repeats.
+    With `exactly_once=True` a producer in the driver writes each batch in one transaction, together with a
+    record of a ledger topic that has the batch's number and its plan (which input the batch read). It needs
+    the extra `kafka`, and readers with `isolation.level=read_committed`, as `sources.kafka` is; other readers
+    also see records of batches that were never committed.
+
+    - A batch that is replayed with the same plan, as after a crash, is skipped.
+    - If the checkpoint has lost the last batch's plan, or is one batch older than the topic, the plan is put
+      back when the query starts.
+    - A batch before the last one is replayed only after a rewind of the checkpoint: the query fails, and the
+      message contains the command that lets the query write these batches again.
+    - If the ledger lacks batches, because it was deleted or put back from a backup, the query fails.
+
+    Spark first computes the batch, onto the workers' disks. Then the rows pass through the driver in small
+    parts, in the order of the batch; records choose partitions as those of Kafka's Java clients do. The
+    transaction begins after the computation. It may take five minutes, within which brokers that are away may
+    come back; `**{"kafka.transaction.timeout.ms": 900_000}` gives it more time, up to the brokers' own limit.
+    The names of options are those of Kafka's Java client, of which PEM files and log-ins by password are
+    translated for librdkafka; any other option must have the same name there. On Spark Connect the server's
+    Python needs the kit and the extra, and both the server and the client must reach the brokers.
+
+    Delivery: at least once, and exactly once for a reader that drops the repeats; with `exactly_once=True`
+    exactly once from replayable sources.
 
     Args:
         servers: the addresses of the brokers to ask first, as "host:9092" or "host:9092,other:9092".
@@ -82,27 +114,51 @@ def kafka(
         value: the string or binary column for the record's value; null is a tombstone. Default: the whole row
             as JSON, with nulls as null, timestamps with microseconds and offset, decimals with all digits,
             and binary columns in Base64.
+        partition: the column of whole numbers for the record's partition. Default, and for null: Kafka's
+            client chooses it, by the key if there is one.
+        headers: the column for the record's headers, such as `headers` of `sources.kafka`.
+        to: the string column for the record's topic, if rows go to several topics; null stands for `topic`.
         row_id: columns whose values together are unique within a batch, such as
             `["topic", "partition", "offset"]` of `sources.kafka`. If several rows have the same values, a
             reader keeps only one of these rows. Default: the id comes from key and value.
+        exactly_once: write each batch in a transaction.
+        ledger: with `exactly_once`, the topic of the ledger, which several topics can share. It is created if
+            it is missing, compacted and with one partition. Default: `TOPIC-sparkstream-ledger`.
+        take_over: with `exactly_once`, write to the topic although another query of the kit has written to
+            it, or although earlier batches of this query are missing from the ledger. Records of other
+            programs are always accepted.
         **options: further options of Spark's writer, such as those of Kafka's producer by their own names:
             `**{"kafka.security.protocol": "SASL_SSL"}`.
 
     Raises:
-        InvalidInputError: an option is set by an argument already. When the query starts: a column does not
-            exist or cannot be a key or a value, no broker answers, or the topic does not exist (on Spark
-            Connect, Spark reports the last two in the first batch).
+        InvalidInputError: an option is set by an argument already, or an argument belongs to the other way to
+            write. When the query starts: a column does not exist or cannot be a key or a value, no broker
+            answers, or the topic does not exist (on Spark Connect, Spark reports the last two in the first
+            batch); with `exactly_once`, another query has written to the topic.
+        MissingExtraError: with `exactly_once`, confluent-kafka, pyarrow or pandas is not installed.
 
     Examples:
-        >>> kafka("localhost:9092", "totals", key="shop").promise
-        'at least once; exactly once for a reader that drops repeats by the headers'
+        >>> kafka("localhost:9092", "totals", key="shop", exactly_once=True).promise
+        'exactly once'
     """
     check(kafka, locals())
     for name, argument in (("kafka.bootstrap.servers", "servers"), ("topic", "topic")):
         if name in {given.lower() for given in options}:
             raise InvalidInputError(f"sinks.kafka(): {name} is set by the argument {argument}; leave it out")
     brokers.refuse_shown("sinks.kafka()", options)
-    target = _Target(servers, topic, key, value, tuple(row_id), options)
+    if row_id if exactly_once else ledger or take_over:
+        raise InvalidInputError(
+            "sinks.kafka(): row_id is for the headers, which exactly_once=True does not need; ledger and "
+            "take_over are for exactly_once=True; leave out what belongs to the other way"
+        )
+    target = _Target(servers, topic, key, value, partition, headers, to, tuple(row_id), options)
+    if exactly_once:
+        SYSTEM.need("sinks.kafka(…, exactly_once=True)")
+        from sparkstream_kit.connectors.kafka import transactions
+
+        ledger = ledger or f"{topic}-sparkstream-ledger"
+        whole = transactions.Target(servers, topic, ledger, take_over, options, target.check, target.records)
+        return with_ledger("kafka", whole.where, MODES, partial(open_target, whole))
     return Sink(
         kind="kafka",
         modes=MODES,
@@ -124,6 +180,9 @@ class _Target:
     topic: str
     key: str | None
     value: str | None
+    partition: str | None
+    headers: str | None
+    to: str | None
     row_id: tuple[str, ...]
     options: Mapping[str, Any] = field(repr=False)
 
@@ -133,8 +192,7 @@ class _Target:
         Raises:
             InvalidInputError: a column or the topic does not exist or cannot be used.
         """
-        self._check(frame)
-        self._check_topic(frame.sparkSession)
+        self.check(frame)
         return partial(_write, self, location)
 
     def stream(self, frame: DataFrame) -> DataStreamWriter:
@@ -143,15 +201,25 @@ class _Target:
         Raises:
             InvalidInputError: a column or the topic does not exist or cannot be used.
         """
-        self._check(frame)
-        self._check_topic(frame.sparkSession)
-        records = frame.select(self.key_column.alias("key"), self.value_column.alias("value"))
-        return records.writeStream.format("kafka").options(**self.all_options)
+        self.check(frame)
+        return self.records(frame).writeStream.format("kafka").options(**self.all_options)
 
     @property
     def all_options(self) -> dict[str, Any]:
-        """All options of Spark's writer: the user's, the brokers and the topic."""
-        return {**self.options, "kafka.bootstrap.servers": self.servers, "topic": self.topic}
+        """All options of Spark's writer: the user's, the brokers, and the topic if it is that of all rows."""
+        topic = {} if self.to else {"topic": self.topic}
+        return {**self.options, "kafka.bootstrap.servers": self.servers, **topic}
+
+    def records(self, frame: DataFrame, **more: Column) -> DataFrame:
+        """Return the records of some rows, in the columns that Spark's writer takes, and `more` columns."""
+        columns = {"value": self.value_column, "key": self.key_column, **more}
+        if self.partition:
+            columns["partition"] = column(self.partition).cast("int")
+        if self.headers:
+            columns["headers"] = column(self.headers).cast(_HEADERS)
+        if self.to:
+            columns["topic"] = F.coalesce(column(self.to).cast("string"), F.lit(self.topic))
+        return frame.select(*(made.alias(name) for name, made in columns.items()))
 
     def _check_topic(self, spark: SparkSession) -> None:
         """Refuse a topic that does not exist; Spark would fail in the first batch, after a minute."""
@@ -184,15 +252,16 @@ class _Target:
         bare = [F.coalesce(part, F.lit(b"")) for part in parts]
         return F.md5(F.concat(F.concat_ws(" ", *lengths, F.lit("")).cast("binary"), *bare))
 
-    def _check(self, frame: DataFrame) -> None:
-        """Refuse columns that do not exist, or that cannot be a key, a value or a field of the JSON.
+    def check(self, frame: DataFrame) -> None:
+        """Refuse a topic or columns that do not exist, or that cannot be a key, a value or a field of JSON.
 
         Raises:
-            InvalidInputError: a column does not exist, its type has no plain bytes, or two columns have the
-                same name but for upper and lower case and the value is the row as JSON.
+            InvalidInputError: the topic or a column does not exist, its type has no plain bytes, or two
+                columns have the same name but for upper and lower case and the value is the row as JSON.
         """
         call, kinds = "column of sinks.kafka()", {each.name: each.dataType for each in frame.schema}
-        reject_unknown(call, [name for name in (self.key, self.value, *self.row_id) if name], kinds)
+        given = (self.key, self.value, self.partition, self.headers, self.to, *self.row_id)
+        reject_unknown(call, [name for name in given if name], kinds)
         if self.value and not isinstance(kinds[self.value], _BYTES):
             raise InvalidInputError(
                 f"sinks.kafka(): value {self.value} is {kinds[self.value].simpleString()}, not a string or "
@@ -208,18 +277,21 @@ class _Target:
             raise InvalidInputError(
                 f"sinks.kafka(): column {twice[0]} appears twice, and JSON has a field once; rename one"
             )
+        self._check_topic(frame.sparkSession)
 
 
 def _write(target: _Target, location: Place | None, batch: DataFrame, batch_id: int) -> None:
-    columns = {"key": target.key_column, "value": target.value_column, _ID: target.id_column}
-    records = batch.select(*(made.alias(name) for name, made in columns.items()))
+    records = target.records(batch, **{_ID: target.id_column})
     if not target.row_id:
         records = _numbered(records, by="key" if target.key else _ID)
     ids = {_QUERY: F.lit(id_of_batch(batch, location)), _BATCH: F.lit(str(batch_id)), _ROW: F.col(_ID)}
     pairs = [
         F.struct(F.lit(name).alias("key"), text.cast("binary").alias("value")) for name, text in ids.items()
     ]
-    written = records.select("key", "value", F.array(*pairs).alias("headers"))
+    headers = F.array(*pairs)
+    if target.headers:
+        headers = F.concat(headers, F.coalesce("headers", F.array().cast(_HEADERS)))
+    written = records.withColumn("headers", headers).drop(_ID, _AT)
     written.write.format("kafka").options(**target.all_options).save()
 
 

@@ -1,0 +1,355 @@
+"""Write each batch to Kafka in one transaction with its ledger record, by a producer of confluent-kafka.
+
+The ledger is a compacted topic with one partition. Its last committed record with the key `TOPIC/QUERY` says
+which batch of the query is in the topic. Kafka's own fence holds back an older driver: a `transactional.id`
+belongs to one query and one topic, and whoever takes it (`init_transactions`) ends the open transaction of
+the former producer, which can commit nothing any more. A driver that is fenced takes the id back and reads
+the ledger: there it finds whether it is the older one, and has to end.
+
+`Target` is where `sinks.kafka` writes with `exactly_once=True`. `_Writer` is a producer, with the ledger as
+it was when the producer took its id: nobody else can change that, so the ledger is not read for each batch.
+`_Ledger` has the rules.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shlex
+import time
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from sparkstream_kit.connectors import _arrow
+from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit.sinks import base
+from sparkstream_kit.sinks.ledger import Epoch, Ledger, pass_over
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from pyspark.sql import DataFrame
+
+    from sparkstream_kit.sinks.ledger import Batch
+
+    _Entry = dict[str, Any]
+
+
+_WAIT = 10  # seconds to wait for an answer of the brokers at a start
+_TIMEOUT = "transaction.timeout.ms"
+_LARGEST = 50_000_000  # bytes of a ledger record: the plan of a batch has the names of all its files
+_QUIET = logging.getLogger(f"{__name__}.librdkafka")  # errors have what it would print
+_QUIET.setLevel(logging.CRITICAL + 1)
+_TRIES = 5  # times that a producer takes its id back for one batch
+_OF_LEDGER = {
+    "cleanup.policy": "compact",
+    "segment.bytes": "1048576",  # Kafka compacts closed segments only: small ones keep a start short
+    "max.message.bytes": str(_LARGEST),
+}
+_SETTINGS = {
+    _TIMEOUT: "300000",
+    "linger.ms": "20",
+    "message.max.bytes": str(_LARGEST),
+    "partitioner": "murmur2_random",  # as Kafka's Java clients choose partitions
+    "queue.buffering.max.kbytes": "65536",
+    "queue.buffering.max.messages": "500000",
+    "isolation.level": "read_committed",
+    "enable.auto.commit": "false",
+    "enable.partition.eof": "true",
+    "group.id": "sparkstream-ledger",  # asked for by every consumer; nothing is committed to it
+}
+
+
+def settings_of(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options of Kafka's Java client, as `sinks.kafka` takes them, as settings of librdkafka.
+
+    Examples:
+        >>> login = 'org.apache.…PlainLoginModule required username="a" password="b";'
+        >>> settings_of({"kafka.linger.ms": 5, "kafka.sasl.jaas.config": login})
+        {'linger.ms': '5', 'sasl.username': 'a', 'sasl.password': 'b'}
+    """
+    given = {name.lower().removeprefix("kafka."): str(value) for name, value in options.items()}
+    given.pop("default.api.timeout.ms", None)  # of the look at the topic, which Java's client takes
+    for word, text in re.findall(
+        r'(username|password)="((?:[^"\\]|\\.)*)"', given.pop("sasl.jaas.config", "")
+    ):
+        given[f"sasl.{word}"] = re.sub(r"\\(.)", r"\1", text)
+    if given.get("ssl.truststore.type", "").upper() == "PEM":
+        del given["ssl.truststore.type"]
+        given["ssl.ca.location"] = given.pop("ssl.truststore.location")
+    return given
+
+
+@dataclass(frozen=True)
+class Target:
+    """The topic that a query writes to, and its ledger.
+
+    Attributes:
+        servers: the addresses of the brokers to ask first.
+        topic: the topic.
+        ledger: the topic of the ledger.
+        take_over: as in `Ledger`.
+        options: the user's options; out of the repr, because they may hold a password.
+        check: refuses a query whose columns cannot be written, or whose topic does not exist.
+        records: returns a batch's records: `value` and `key` (binary), and where the user has named columns
+            for them `partition` (int), `headers` (as in `sources.kafka`) and `topic` (string).
+    """
+
+    servers: str
+    topic: str
+    ledger: str
+    take_over: bool
+    options: Mapping[str, Any] = field(repr=False)
+    check: Callable[[DataFrame], None] = field(repr=False)
+    records: Callable[[DataFrame], DataFrame] = field(repr=False)
+
+    @property
+    def where(self) -> base.Target:
+        """The topic and its brokers."""
+        return base.Target("topic", f"{self.topic} of {self.servers}")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of all clients."""
+        return {
+            **_SETTINGS,
+            **settings_of(self.options),
+            "bootstrap.servers": self.servers,
+            "logger": _QUIET,
+        }
+
+    @property
+    def seconds(self) -> float:
+        """How long a transaction may take."""
+        return int(self.settings[_TIMEOUT]) / 1000
+
+    def prepare(self, frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
+        """Check the columns, the topic and the ledger, which is created if it is missing.
+
+        Raises:
+            InvalidInputError: a column or the topic cannot be used, or another query has written to it.
+        """
+        self.check(frame)
+        with self._told(InvalidInputError):
+            if makes:
+                self._make()
+            # Without waiting for open transactions, which `take` does once it has ended its own.
+            ledger = _Ledger(self, self.entries("read_committed"))
+        ledger.check_owner(query)
+        return ledger.plan_of(query, following)
+
+    def take(self, query: str, driver: str, _frame: DataFrame) -> None:
+        """Give a query its next epoch, and take its transactional id: no older driver can commit any more."""
+        with self._told(InvalidInputError):
+            writer = _writers[self.servers, self.topic, query] = _Writer(self, query, driver)
+            former = writer.ledger.epoch(query)
+            writer.begin()
+            writer.commit({"epoch": former.number + 1 if former else 1, "driver": driver})
+
+    def write(self, batch: Batch, frame: DataFrame) -> None:
+        """Write a batch of a query, or skip it if the topic already has it.
+
+        Raises:
+            InvalidInputError: the ledger's rules refuse the batch.
+            KitError: Kafka refuses the batch or has not taken it in time, or a worker lost rows.
+        """
+        with self._told(KitError):
+            for _ in range(_TRIES):
+                if self._tried(batch, frame):
+                    return
+        raise KitError(f"{self.where}: other producers keep taking the id of this query; stop them")
+
+    def _tried(self, batch: Batch, frame: DataFrame) -> bool:
+        """Write a batch or skip it; return False if another producer has taken the id in the meantime."""
+        place = self.servers, self.topic, batch.query
+        writer = _writers.get(place)
+        if writer is None or writer.driver != batch.driver:
+            writer = _writers[place] = _Writer(self, batch.query, batch.driver)
+        if writer.ledger.is_written(batch):
+            pass_over(frame, batch, self.where)
+            return True
+        try:
+            writer.write(batch, self.records(frame))
+        except BaseException as err:
+            _writers.pop(place, None)
+            with suppress(KafkaException):  # if it cannot be ended now, the next to take the id ends it
+                writer.producer.abort_transaction(_WAIT)
+            if not isinstance(err, KafkaException):
+                raise
+            said = next(iter(writer.errors), err.args[0])
+            if time.monotonic() >= writer.until:
+                raise self._late(batch, said) from None
+            if any(each.fatal() for each in (*writer.errors, err.args[0])):
+                return False  # the ledger says whether by a newer driver
+            raise KafkaException(said) from None
+        return True
+
+    def _late(self, batch: Batch, said: KafkaError) -> KitError:
+        return KitError(
+            f"{self.where} has not taken batch {batch.number} within {self.seconds:g} s ({said.str()}); if "
+            "no broker answered, start again; a large batch needs more time, up to the brokers' "
+            f"transaction.max.timeout.ms: sinks.kafka(…, **{{'kafka.{_TIMEOUT}': 900000}})"
+        )
+
+    @contextmanager
+    def _told(self, kind: type[KitError]) -> Iterator[None]:
+        """Report an error of Kafka's client in one line."""
+        try:
+            yield
+        except KafkaException as err:
+            raise kind(f"{self.where}: {err.args[0].str()}") from None
+
+    def _make(self) -> None:
+        """Create the topic of the ledger if it is missing."""
+        admin = AdminClient(self.settings)
+        if self.ledger not in admin.list_topics(timeout=_WAIT).topics:
+            new = NewTopic(self.ledger, 1, -1, config=_OF_LEDGER)
+            admin.create_topics([new], operation_timeout=_WAIT)[self.ledger].result()
+
+    def entries(self, isolation: str) -> dict[str, _Entry]:
+        """Return the last committed entry of each query in the ledger.
+
+        Args:
+            isolation: how far to read: "read_committed" up to the first transaction that is open;
+                "read_uncommitted" to the end, for which this waits until those transactions have ended.
+        """
+        part, found, at = TopicPartition(self.ledger, 0, OFFSET_BEGINNING), dict[str, "_Entry"](), 0
+        with closing(Consumer(self.settings | {"isolation.level": isolation})) as asked:
+            if not asked.list_topics(self.ledger, _WAIT).topics[self.ledger].partitions:
+                return {}  # a dry run creates none
+            _, end = asked.get_watermark_offsets(part, _WAIT)
+        with closing(Consumer(self.settings)) as reader:
+            reader.assign([part])
+            while at < end:
+                message: Any = reader.poll(self.seconds)
+                if message is None:
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"reading {self.ledger}"))  # noqa: SLF001
+                at = message.offset()  # of a record; at the end of what is committed, of the next record
+                if message.error() is None:
+                    topic, _, query = message.key().decode().partition("/")
+                    if topic == self.topic:
+                        found[query] = json.loads(message.value())
+                    at += 1
+                elif message.error().code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
+                    raise KafkaException(message.error())
+        return found
+
+
+_writers: dict[tuple[str, str, str], _Writer] = {}  # of this process, by brokers, topic and query
+
+
+class _Writer:
+    """A producer that has taken the transactional id of a query and a topic.
+
+    Attributes:
+        driver: the start of the query that has taken the id.
+        errors: of the open transaction: records that were not delivered, and that the id was taken away.
+        ledger: the ledger, whose entry of the query only the holder of the id changes.
+        producer: the producer.
+        until: the monotonic time in seconds until which the transaction can be committed.
+    """
+
+    def __init__(self, target: Target, query: str, driver: str) -> None:
+        self.driver, self.until = driver, 0.0
+        self.errors: list[KafkaError] = []
+        self._target, self._query = target, query
+        own = {
+            "transactional.id": f"sparkstream/{target.topic}/{query}",
+            "delivery.report.only.error": True,
+            "on_delivery": lambda error, _: self.errors.append(error),
+            "error_cb": lambda error: self.errors.append(error) if error.fatal() else None,
+        }
+        self.producer = Producer(target.settings | own)
+        self.producer.init_transactions(target.seconds)
+        self._entries = target.entries("read_uncommitted")
+        self.ledger = _Ledger(target, self._entries)
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self.until = time.monotonic() + self._target.seconds
+        self.producer.begin_transaction()
+
+    def write(self, batch: Batch, records: DataFrame) -> None:
+        """Write the records of a batch and its entry in the ledger, in one transaction.
+
+        The batch is computed before the transaction begins, which keeps it short.
+        """
+        epoch = self.ledger.epoch(batch.query) or Epoch(1, batch.driver)
+        entry = {"batch": batch.number, "plan": batch.plan, "epoch": epoch.number, "driver": epoch.driver}
+        rows = 0
+        with _arrow.kept(records) as parts:
+            self.begin()
+            for part in parts:
+                rows += part.num_rows
+                columns = dict(zip(records.columns, (each.to_pylist() for each in part.columns), strict=True))
+                more = (columns.get(name, repeat(None)) for name in ("partition", "headers", "topic"))
+                self._send(zip(columns["value"], columns["key"], *more, strict=False))  # repeat has no end
+        self.commit(entry | {"rows": rows})
+
+    def _send(self, records: Iterable[tuple[Any, ...]]) -> None:
+        """Hand records to the producer: value, key, partition, headers and topic of each."""
+        if time.monotonic() >= self.until:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
+        produce, its_own = self.producer.produce, self._target.topic
+        for value, key, partition, headers, topic in records:
+            place = topic or its_own, value, key, -1 if partition is None else partition
+            pairs = headers and [(each["key"], each["value"]) for each in headers]
+            while True:
+                try:
+                    produce(*place, headers=pairs)
+                    break
+                except BufferError:  # the queue is full until the brokers have taken some of it
+                    self.producer.poll(0.1)
+
+    def commit(self, entry: _Entry) -> None:
+        """Commit the transaction, with an entry in the ledger that is added to the query's former entry."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = {**self._entries.get(self._query, {}), **entry, "time": now}
+        key = f"{self._target.topic}/{self._query}"
+        self._send([(json.dumps(entry), key, 0, None, self._target.ledger)])
+        self.producer.commit_transaction()
+        self._entries[self._query] = entry
+
+
+class _Ledger(Ledger):
+    """The ledger, as one reading of it has found it."""
+
+    what = "topic"
+
+    def __init__(self, target: Target, entries: Mapping[str, _Entry]) -> None:
+        super().__init__(target.where, "append", target.take_over, f"topic {target.topic}")
+        self._target, self._entries = target, entries
+
+    def _of(self, query_id: str | None) -> _Entry:
+        return self._entries.get(str(query_id), {})
+
+    def last_batch(self, query_id: str | None) -> int | None:
+        return self._of(query_id).get("batch")
+
+    def last_plan(self, query_id: str) -> str | None:
+        return self._of(query_id).get("plan")
+
+    def epoch(self, query_id: str) -> Epoch | None:
+        own = self._of(query_id)
+        return Epoch(own["epoch"], own["driver"]) if own else None
+
+    def any_query(self) -> tuple[str, int] | None:
+        written = ((query, each.get("batch")) for query, each in self._entries.items())
+        return next(((query, batch) for query, batch in written if batch is not None), None)
+
+    def has_rows(self) -> bool:
+        return False  # a topic may have other writers, whose records do no harm
+
+    def set_back(self, query_id: str, batch_id: int) -> str:
+        entry = self._of(query_id) | {"batch": batch_id, "plan": None}
+        record = f"'{self._target.topic}/{query_id}' {shlex.quote(json.dumps(entry))}"
+        to = f"--bootstrap-server {self._target.servers} --topic {self._target.ledger}"
+        return f"run printf '%s\\t%s\\n' {record} | kafka-console-producer.sh {to} --property parse.key=true"
