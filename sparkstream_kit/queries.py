@@ -303,6 +303,8 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
         trigger: its trigger, as Spark takes it.
         drain: plan the last batch, which reads nothing and closes every window, and run only that.
     """
+    from sparkstream_kit.connectors import hearers
+
     frame, name, mode = asked.query.frame, asked.query.name, asked.query.mode
     sink, location, spark = asked.sink, asked.location, asked.query.spark
     columns = [list(each) for each in frame.dtypes]
@@ -345,6 +347,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
         targets=sink.writes_to,
         ends=bool(trigger.keys() & {"availableNow", "once"}),
         logs=None if location is None or location.folder is None else guarded.logs,
+        hearers=hearers(asked.query),
     )
     note(query, known)
     return query

@@ -372,6 +372,8 @@ class _Run:
         if each.sockets is None:
             each.sockets = plan.sockets_in(" ".join(source.description for source in progress.sources))
         spark_queries.bring_printed(each.query)
+        for hear in each.known.hearers:
+            hear(progress)
         try:
             for tell in self._told:
                 tell(batch)

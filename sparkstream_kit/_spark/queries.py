@@ -153,6 +153,7 @@ class Started(NamedTuple):
         interval: seconds between batches as the trigger asks, or None if batches follow each other at once.
         targets: what the sink writes to, as in `Sink.writes_to`.
         ends: whether the trigger ends the query, as `availableNow` does.
+        hearers: functions to call with each progress, once its batch is committed.
     """
 
     frame: DataFrame | None = None
@@ -164,6 +165,7 @@ class Started(NamedTuple):
     targets: tuple[Any, ...] = ()
     ends: bool = False
     logs: Any = None
+    hearers: tuple[Callable[[StreamingQueryProgress], None], ...] = ()
 
 
 # In errors of Spark Connect: the session, the query or the server has ended, or this client is closed.

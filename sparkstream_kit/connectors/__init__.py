@@ -23,6 +23,10 @@ from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
+
+    from sparkstream_kit.checkpoints.guard import Query
+
 
 __all__: list[str] = []
 
@@ -60,6 +64,8 @@ class System:
         connector: what Spark itself needs, as jars; None if it needs nothing.
         guard: the module of the folder whose `question` is asked before a query of the source goes on; empty
             if there is nothing to ask.
+        hearer: the module of the folder whose `hearer` makes a function for a query of the source; `run`
+            calls that with each progress, once its batch is committed. Empty if there is nothing to do then.
     """
 
     source: str = ""
@@ -69,6 +75,7 @@ class System:
     libraries: tuple[str, ...] = ()
     connector: Connector | None = None
     guard: str = ""
+    hearer: str = ""
 
     def need(self, call: str) -> None:
         """Import the libraries, so that a missing one is noticed now and not in the first batch.
@@ -109,6 +116,13 @@ def questions(kinds: Collection[str]) -> list[Any]:
     """Return the questions to ask before a query goes on that reads these kinds of sources."""
     guards = {name: system.guard for name, system in systems().items() if name in kinds}
     return [_module(f"{name}.{guard}").question for name, guard in guards.items() if guard]
+
+
+def hearers(query: Query) -> tuple[Callable[[StreamingQueryProgress], None], ...]:
+    """Return the functions to call with each progress of a query, once its batch is committed."""
+    kinds = {each.kind for each in query.inputs}
+    by_name = {name: each.hearer for name, each in systems().items() if name in kinds and each.hearer}
+    return tuple(_module(f"{name}.{module}").hearer(query) for name, module in by_name.items())
 
 
 def _module(name: str) -> Any:

@@ -50,8 +50,11 @@ def test_a_dry_run_and_a_start_that_is_refused_take_no_epoch(stream_to):  # noqa
     "killed", ["sqlite-append", "files", "postgresql-append", "mariadb-append", "delta-append"], indirect=True
 )
 def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(killed, launch, request):  # noqa: F811
-    sales, target = killed
-    pick = random.Random(f"{SEED} {request.node.callspec.id}")  # noqa: S311 - times, not secrets
+    wakes_up(*killed, launch, random.Random(f"{SEED} {request.node.callspec.id}"))  # noqa: S311 - times
+
+
+def wakes_up(sales, target, launch, pick):
+    """Stop a driver, start a second one where the lock does not count, and let the first wake up."""
     sales.land(1)
     lines: list[str] = []
     driver = launch("python", *target.command)

@@ -20,4 +20,5 @@ SYSTEM = System(
         ),
     ),
     guard="brokers",
+    hearer="brokers",
 )

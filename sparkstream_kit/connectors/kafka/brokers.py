@@ -8,11 +8,16 @@ For a topic Spark stores only the offset up to which it has read each partition.
 made again while the query was stopped, Spark silently skips as many records of the new topic as it had read
 of the old one, even with `failOnDataLoss`. So `question` notes the id that Kafka gives each topic, and
 compares it at the next start.
+
+Spark commits no offsets to Kafka, where its tools look for the lag of a reader. `hearer` commits them after
+each batch, for a source that names a consumer group.
 """
 
 from __future__ import annotations
 
+import ast
 import json
+import logging
 import re
 import time
 from contextlib import contextmanager
@@ -27,17 +32,22 @@ from sparkstream_kit.checkpoints.guard import Known, Remark
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pyspark.sql import SparkSession
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
 
     from sparkstream_kit._spark.plan import Input
     from sparkstream_kit.checkpoints.guard import Answer, Query
     from sparkstream_kit.checkpoints.logs import Logs
 
 
+_log = logging.getLogger(__name__)
+
 _LIMIT = 10_000  # milliseconds to wait for a broker's answer; the default of Kafka's clients is a minute
 _TIMEOUT = "default.api.timeout.ms"
+GROUP = "sparkstream.lagGroup"  # the option of a source that names its consumer group; Spark ignores it
+_AGAIN = 60  # seconds until offsets are committed again after that has failed
 _CENTURY = 100 * 365 * 86_400_000  # milliseconds
 
 
@@ -120,6 +130,16 @@ class Client:
         parts = {each: self._java.org.apache.kafka.common.TopicPartition(*each) for each in of}
         answer = self._admin.listOffsets(dict.fromkeys(parts.values(), spec))
         return {each: int(answer.partitionResult(part).get().offset()) for each, part in parts.items()}
+
+    def commit(self, group: str, offsets: Mapping[str, Mapping[str, int]]) -> None:
+        """Commit the next offset of each partition, by topic, to a consumer group without members."""
+        kafka = self._java.org.apache.kafka
+        found = {
+            kafka.common.TopicPartition(name, int(part)): kafka.clients.consumer.OffsetAndMetadata(offset)
+            for name, parts in offsets.items()
+            for part, offset in parts.items()
+        }
+        self._admin.alterConsumerGroupOffsets(group, found).all().get()
 
 
 @contextmanager
@@ -258,6 +278,32 @@ def question(query: Query, logs: Logs) -> Iterator[Answer]:
                 yield Remark(f"query {query.name}: {said}; continuing without them")
             ids[each.log] = former | {topic: found.id for topic, found in source.topics.items()}
     yield Known("topics", ids)
+
+
+def hearer(query: Query) -> Callable[[StreamingQueryProgress], None]:
+    """Return what commits the offsets of a committed batch to the consumer groups of the query's sources.
+
+    The offsets are never read back. If Kafka refuses them, a warning says why, and the query goes on.
+    """
+    until, said = 0.0, set[str]()
+
+    def heard(progress: StreamingQueryProgress) -> None:
+        nonlocal until
+        for each, source in zip(inputs, progress.sources, strict=False):
+            group = each.options.get(GROUP.lower())
+            if group is None or not source.endOffset or time.monotonic() < until:
+                continue
+            try:
+                with client(query.spark, each.options) as asked:
+                    asked.commit(group, ast.literal_eval(source.endOffset))  # before Spark 4.2 it is no JSON
+            except InvalidInputError as err:
+                until = time.monotonic() + _AGAIN
+                if str(err) not in said:
+                    said.add(str(err))
+                    _log.warning("query %s: lag_group %s shows no lag: %s", query.name, group, err)
+
+    inputs = query.inputs
+    return heard
 
 
 class Topics:

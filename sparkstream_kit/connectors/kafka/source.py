@@ -48,6 +48,7 @@ def kafka(
     starting: str | datetime | Mapping[str, Mapping[int, int | str]] = "earliest",
     binary: bool = False,
     max_offsets_per_trigger: int | None = None,
+    lag_group: str | None = None,
     **options: Any,
 ) -> DataFrame:
     r"""Stream the records of Kafka topics; replayable, so exactly once up to the sink.
@@ -80,7 +81,13 @@ def kafka(
         binary: keep `value` and `key` as bytes, for example to decode Avro.
         max_offsets_per_trigger: the most records in one batch, over all partitions; Spark may read a few
             more. Default: no limit.
+        lag_group: a consumer group for this query alone, to which `run` commits the offsets of each batch
+            after its commit, so that Kafka's own tools show how far the query is behind. The offsets are
+            never read back: the query resumes from its checkpoint. If Kafka refuses them, a warning says why.
+            A query without `run` commits none, and Spark Connect cannot. Default: no group.
         **options: further options of Spark's Kafka source (`failOnDataLoss=False`, `minPartitions=8`).
+            Records of transactions that were not committed are left out; to read them, too, give
+            `**{"kafka.isolation.level": "read_uncommitted"}`.
             Options of Kafka's own client have dots in their names and must be passed with two stars:
             `**{"kafka.security.protocol": "SASL_SSL", "kafka.sasl.jaas.config": …}`.
 
@@ -117,9 +124,13 @@ def kafka(
     first = _starting(starting, names)
     given = {name: str(value) for name, value in options.items()}
     given |= {"kafka.bootstrap.servers": servers, "includeHeaders": "true", **first}
+    if "kafka.isolation.level" not in {name.lower() for name in given}:
+        given["kafka.isolation.level"] = "read_committed"
     given |= {"subscribe": ",".join(names)} if names else {"subscribePattern": str(pattern)}
     if max_offsets_per_trigger is not None:
         given["maxOffsetsPerTrigger"] = str(max_offsets_per_trigger)
+    if lag_group is not None:
+        given[brokers.GROUP] = lag_group
     frame = _loaded(spark, given)
     _check_broker(spark, given, names, starting)
     value, key = F.col("value"), F.col("key")
@@ -204,9 +215,14 @@ def _check_broker(
     On Spark Connect only the server reaches Kafka, so an empty read by Spark stands in for the questions.
 
     Raises:
-        InvalidInputError: no broker answers, the log-in fails, or a topic or an offset does not exist.
+        InvalidInputError: no broker answers, the log-in fails, a topic or an offset does not exist, or
+            `lag_group` is given on Spark Connect.
     """
     if not brokers.can_ask(spark):
+        if brokers.GROUP in options:
+            raise InvalidInputError(
+                "sources.kafka(): lag_group needs a session without Spark Connect; leave it out"
+            )
         brokers.try_to_read(spark, options)
         return
     with brokers.client(spark, options) as client:

@@ -1,8 +1,8 @@
 """Sales into one sink: rows by `append` and `files`, totals by a key by `upsert`.
 
 Run: python sales_to.py HOW TARGET INPUT_DIR CHECKPOINT; HOW is append, upsert, values (a table for
-each state), files, delta-append, delta-upsert or delta-replace.
-TARGET is a database's URL, or a folder. Into Delta goes Spark's writer with `--connectors`.
+each state), files, delta-append, delta-upsert, delta-replace or kafka-append.
+TARGET is a database's URL, a folder, or SERVERS/TOPIC. Into Delta goes Spark's writer with `--connectors`.
 """
 
 import sys
@@ -45,6 +45,8 @@ def main(argv=None):
             sink = sinks.files(args.target)
         elif how == "values":
             sink = sinks.by_value("State", lambda state: sinks.sql_table(args.target, f"sales_{state}"))
+        elif kind == "kafka":
+            sink = sinks.kafka(*args.target.split("/"), exactly_once=True)
         elif kind == "delta":
             sink = sinks.delta(args.target, how=how, keys=keys)
         else:

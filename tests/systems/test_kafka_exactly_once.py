@@ -1,0 +1,536 @@
+"""`sinks.kafka(…, exactly_once=True)`: what it writes, and each row once over kills, stalls and lost plans."""
+
+import json
+import os
+import random
+import re
+import shlex
+import sys
+import time
+from collections import Counter, defaultdict
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from conftest import refusal
+from faults.drivers import one_line, until
+from faults.sales import Sales
+from faults.targets import Sink, Target, added_up, finish, nothing_halved
+from faults.test_fences import wakes_up
+from faults.test_kills import POINTS, frozen_at
+from pyspark.sql import functions as F
+from support import sink_contract
+from support.broken_sinks import ROWS, SALES
+from support.sink_contract import LOSSES, Adaptor, Stream
+from support.sink_streams import finish as written
+from support.sink_streams import forget_commit, refused, three_batches
+from systems.conftest import ROUNDS, SCRIPTS
+
+from sparkstream_kit import connectors, run, sinks, sources, start
+from sparkstream_kit.checkpoints import rewind
+from sparkstream_kit.connectors.kafka import transactions
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.sinks.ledger import Batch
+from sparkstream_kit.testing import assert_exactly_once
+
+SALES_TO = SCRIPTS.parent.parent / "faults" / "scripts" / "sales_to.py"
+FENCES = int(os.environ.get("FENCES", "200"))  # rounds of SIGSTOP at the producer alone
+
+
+@pytest.fixture
+def topic(broker):
+    return broker.topic(partitions=3)
+
+
+@pytest.fixture
+def stream(spark, broker, topic, tmp_path):
+    def rows():
+        return sorted(json.loads(record.value)["n"] for record in broker.records(topic))
+
+    return Stream(spark, tmp_path, Adaptor(sinks.kafka(broker.servers, topic, exactly_once=True), rows))
+
+
+@pytest.mark.fast("plan lost before the commit", "a second driver")
+@pytest.mark.parametrize("how", LOSSES)
+def test_it_keeps_the_contract(stream, how):
+    sink_contract.lost(stream, how)
+
+
+def ledger_of(broker, topic, ledger=""):
+    """Return the last entry of each query in a ledger."""
+    entries = {
+        record.key: json.loads(record.value)
+        for record in broker.records(ledger or f"{topic}-sparkstream-ledger")
+    }
+    return {key.decode(): entry for key, entry in entries.items()}
+
+
+# --- what it writes
+
+
+def test_a_batch_and_its_entry_in_the_ledger(spark, broker, topic, tmp_path):
+    frame = three_batches(spark, tmp_path / "in").withColumn("raw", F.lit(b"\0"))
+    sink = sinks.kafka(broker.servers, topic, key="k", exactly_once=True)
+    assert f"kafka to topic {topic} of {broker.servers}: exactly once" in str(
+        start(frame, sink, name="q", checkpoint=tmp_path / "ckpt", dry_run=True)
+    )
+    assert f"{topic}-sparkstream-ledger" not in broker.admin.list_topics().topics, "a dry run creates nothing"
+    written(frame, sink, tmp_path / "ckpt")
+    found = broker.records(topic)
+    assert Counter(record.key for record in found) == {b"a": 2, b"b": 2, b"c": 2}
+    assert {record.value for record in found if record.key == b"a"} == {
+        b'{"k":"a","n":1,"raw":"AA=="}',
+        b'{"k":"a","n":2,"raw":"AA=="}',
+    }
+    query = json.loads((tmp_path / "ckpt" / "metadata").read_text())["id"]
+    [(key, entry)] = ledger_of(broker, topic).items()
+    assert key == f"{topic}/{query}"
+    assert (entry["batch"], entry["rows"], entry["epoch"], {*entry}) == (
+        *(2, 2, 1),
+        {"batch", "plan", "rows", "epoch", "driver", "time"},
+    )
+    [config] = broker.admin.describe_configs([_resource(f"{topic}-sparkstream-ledger")]).values()
+    assert config.result()["cleanup.policy"].value == "compact"
+    assert "kafka writes a replayed batch with the same rows once" in str(rewind(tmp_path / "ckpt", to=0))
+
+
+def _resource(topic):
+    from confluent_kafka.admin import ConfigResource
+
+    return ConfigResource(ConfigResource.Type.TOPIC, topic)
+
+
+PLACED = "k STRING, v STRING, p INT, t STRING, h ARRAY<STRUCT<key: STRING, value: BINARY>>"
+
+
+@pytest.mark.parametrize("exactly_once", [True, False])
+def test_topic_partition_headers_and_tombstones_are_those_of_the_row(spark, broker, tmp_path, exactly_once):
+    topic, other = broker.topic(partitions=3), broker.topic(partitions=3)
+    (tmp_path / "in").mkdir()
+    rows: list[dict[str, Any]] = [
+        {"k": "a", "v": "1", "p": 2, "t": other, "h": [{"key": "x", "value": "AA=="}, {"key": "y"}]},
+        {"k": "a", "p": 0},
+        {"v": "3", "p": 1, "h": []},
+    ]
+    (tmp_path / "in" / "1.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    frame = sources.json(spark, tmp_path / "in", schema=PLACED)
+    place = {"key": "k", "value": "v", "partition": "p", "headers": "h", "to": "t"}
+    sink = sinks.kafka(broker.servers, topic, **place, exactly_once=exactly_once)
+    written(frame, sink, tmp_path / "ckpt")
+    [first] = broker.records(other)
+    second, third = broker.records(topic)
+    own = [] if exactly_once else first.headers[:3]
+    assert first == (2, 0, b"a", b"1", [*own, ("x", b"\0"), ("y", None)])
+    assert second[:4] == (0, 0, b"a", None), "a tombstone"
+    assert third[:4] == (1, 0, None, b"3")
+    assert [len(record.headers) for record in (second, third)] == [len(own)] * 2
+
+
+def test_partitions_are_those_of_spark_s_own_sink_and_each_keeps_the_order(spark, broker, tmp_path):
+    keys = ["", "a", "ключ", "0", "x" * 1000, *(f"k{number}" for number in range(300))]
+    (tmp_path / "in").mkdir()
+    lines = (json.dumps({"k": key, "n": number}) for number, key in enumerate(keys * 3))
+    (tmp_path / "in" / "1.json").write_text("\n".join(lines))
+    frame = sources.json(spark, tmp_path / "in", schema="k STRING, n INT")
+    mine, sparks = broker.topic(partitions=7), broker.topic(partitions=7)
+    written(frame, sinks.kafka(broker.servers, mine, key="k", exactly_once=True), tmp_path / "ckpt")
+    plain = frame.selectExpr("k AS key", "to_json(struct(*)) AS value").writeStream.format("kafka")
+    options = {
+        "kafka.bootstrap.servers": broker.servers,
+        "topic": sparks,
+        "checkpointLocation": f"{tmp_path}/c",
+    }
+    plain.options(**options).trigger(availableNow=True).start().awaitTermination()
+    ours, theirs = broker.records(mine), broker.records(sparks)
+    assert {(each.key, each.partition) for each in ours} == {(each.key, each.partition) for each in theirs}
+    assert len({each.partition for each in ours}) == 7
+    of_partition = defaultdict(list)
+    for each in ours:
+        of_partition[each.partition].append(json.loads(each.value)["n"])
+    assert all(numbers == sorted(numbers) for numbers in of_partition.values())
+    assert sum(map(len, of_partition.values())) == 3 * len(keys)
+
+
+def test_records_without_a_key_go_to_all_partitions(spark, broker, topic, tmp_path):
+    frame = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 20_000).load()
+    query = start(
+        frame,
+        sinks.kafka(broker.servers, topic, exactly_once=True),
+        name="keyless",
+        checkpoint=tmp_path / "ckpt",
+        processingTime="0 seconds",
+    )
+    run(query, max_batches=3)
+    assert {record.partition for record in broker.records(topic)} == {0, 1, 2}
+
+
+def test_a_source_reads_what_was_committed_unless_asked(spark, broker, topic, tmp_path):
+    producer = Producer({"bootstrap.servers": broker.servers, "transactional.id": topic})
+    producer.init_transactions()
+    for value, end in (("kept", producer.commit_transaction), ("gone", producer.abort_transaction)):
+        producer.begin_transaction()
+        producer.produce(topic, value)
+        producer.flush()
+        end()
+    for level, expected in ((None, ["kept"]), ("read_uncommitted", ["gone", "kept"])):
+        given: dict[str, Any] = {"kafka.isolation.level": level} if level else {}
+        records = sources.kafka(spark, broker.servers, topic, **given)
+        run(start(records, sinks.memory("level"), availableNow=True))
+        assert sorted(row.value for row in spark.table("level").collect()) == expected
+
+
+# --- what it refuses
+
+
+def test_another_query_a_lost_ledger_and_a_rewind_are_refused(spark, broker, topic, tmp_path):
+    frame = three_batches(spark, tmp_path / "in")
+    given = partial(sinks.kafka, broker.servers, topic, exactly_once=True)
+    broker.send(topic, ["of another program"])
+    written(frame, given(), tmp_path / "ckpt")
+    line = refused(frame, given(), tmp_path / "other")
+    assert f"topic {topic} of {broker.servers} was written by another query" in line
+    assert "give take_over=True to add to its rows" in line
+    written(frame, given(take_over=True), tmp_path / "other")
+    assert len(broker.records(topic)) == 13
+    rewind(tmp_path / "ckpt", to=0, apply=True)
+    line = refused(frame, given(), tmp_path / "ckpt")
+    assert "batch 1 is replayed, but topic" in line
+    way = re.search(r"run (printf .*) \| (kafka-console-producer\.sh .*)$", line)
+    assert way, line
+    command = shlex.split(way[2])
+    assert command[1:] == [
+        *("--bootstrap-server", broker.servers, "--topic", f"{topic}-sparkstream-ledger"),
+        *("--property", "parse.key=true"),
+    ]
+    _, _, key, value = shlex.split(way[1])
+    broker.send(command[4], [value], key=key)
+    written(frame, given(), tmp_path / "ckpt")
+    assert len(broker.records(topic)) == 17, "the rows of two batches, twice"
+    broker.delete(f"{topic}-sparkstream-ledger")
+    forget_commit(tmp_path / "ckpt")
+    line = refused(frame, given(), tmp_path / "ckpt")
+    assert "got batch 2, but" in line
+    assert "holds none of this query's batches" in line
+
+
+def test_a_batch_with_another_plan_is_refused(spark, broker, topic, tmp_path):
+    frame = three_batches(spark, tmp_path / "in")
+    written(frame, sinks.kafka(broker.servers, topic, exactly_once=True), tmp_path / "ckpt")
+    [(key, entry)] = ledger_of(broker, topic).items()
+    query = key.partition("/")[2]
+    target = transactions.Target(
+        broker.servers, topic, f"{topic}-sparkstream-ledger", False, {}, lambda _: None, lambda rows: rows
+    )
+    rows = spark.range(1).selectExpr("CAST('x' AS BINARY) AS value", "CAST(NULL AS BINARY) AS key")
+    plan, driver = entry["plan"], entry["driver"]
+    target.write(Batch(query, 2, plan, driver=driver), rows)  # skipped
+    first = tmp_path / "ckpt" / "offsets" / "1"
+    other = transactions.json  # the plan of another batch, as Spark makes it
+    assert other
+    from sparkstream_kit._spark.place import locate
+    from sparkstream_kit.sinks.ledger import plan_of
+
+    assert first.exists()
+    made = plan_of(locate(spark, tmp_path / "ckpt"), 1, {})
+    with pytest.raises(InvalidInputError, match=f"batch 2 differs from the one in topic {topic}"):
+        target.write(Batch(query, 2, made, driver=driver), rows)
+    assert len(broker.records(topic)) == 6
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"row_id": ["k"], "exactly_once": True}, "row_id is for the headers"),
+        ({"ledger": "x"}, "ledger and take_over are for exactly_once=True"),
+        ({"take_over": True}, "ledger and take_over are for exactly_once=True"),
+    ],
+)
+def test_arguments_of_the_other_way_are_one_line(given, message):
+    assert message in refusal(partial(sinks.kafka, **given), "localhost:9092", "t")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"kafka.max.block.ms": 5}, 'No such configuration property: "max.block.ms"'),
+        ({"kafka.transaction.timeout.ms": 2_000_000}, "max.transaction.timeout.ms"),
+    ],
+)
+def test_an_option_that_cannot_be_is_one_line(spark, broker, topic, tmp_path, option, message):
+    frame = three_batches(spark, tmp_path / "in")
+    line = refused(frame, sinks.kafka(broker.servers, topic, exactly_once=True, **option), tmp_path / "ckpt")
+    assert f"topic {topic} of {broker.servers}: " in line
+    assert message in line
+
+
+def test_real_time_needs_the_other_way(spark, broker, topic, tmp_path):
+    records = sources.kafka(spark, broker.servers, topic)
+    sink = sinks.kafka(broker.servers, topic, value="value", exactly_once=True)
+    with pytest.raises(InvalidInputError, match="trigger realTime cannot write to kafka"):
+        start(records, sink, name="now", mode="update", checkpoint=tmp_path / "ckpt", realTime="5 seconds")
+
+
+# --- kills, stalls and brokers that are away
+
+
+def of_sales(broker, folder):
+    """Sales of files into a topic, by sales_to.py, whose ledger is looked at by one consumer that stays open."""
+    sales, checkpoint, topic = Sales(folder / "in"), folder / "ckpt", broker.topic(partitions=3)
+    ledger = f"{topic}-sparkstream-ledger"
+    broker.topic(ledger, cleanup_policy="compact")
+    settings = {"bootstrap.servers": broker.servers, "group.id": "look", "log_level": 0}
+    looked, seen = Consumer(settings), [-1]
+    looked.assign([TopicPartition(ledger, 0, 0)])
+
+    def last():
+        while messages := looked.consume(100, 0.001):
+            seen.extend(
+                json.loads(message.value()).get("batch", -1) for message in messages if not message.error()
+            )
+        return max(seen)
+
+    def totals():
+        rows = (json.loads(record.value, parse_float=str) for record in broker.records(topic))
+        return added_up((row["ProductKey"], _decimal(row["SaleAmount"])) for row in rows)
+
+    target = f"{broker.servers}/{topic}"
+    command = (SALES_TO, "kafka-append", target, sales.folder, checkpoint, "--max-files-per-trigger", 1)
+    return sales, Target((*command, "--connectors", "kafka"), checkpoint, (Sink(last, totals, sales.totals),))
+
+
+def _decimal(text):
+    from decimal import Decimal
+
+    return Decimal(text)
+
+
+@pytest.fixture
+def launch(begin, connector_jars):
+    return partial(begin, SPARKSTREAM_JARS=str(connector_jars))
+
+
+def test_killed_at_each_point(broker, launch, tmp_path):
+    sales, target = of_sales(broker, tmp_path)
+    for point in POINTS:
+        sales.land(2)
+        first = target.planned() + 1
+        driver = launch("python", *target.command)
+        batch = frozen_at(driver, target, sales, point, first)
+        driver.kill("group")
+        assert POINTS[point](target, batch)
+        nothing_halved(target)
+    finish(target, launch)
+
+
+def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(broker, launch, tmp_path):
+    wakes_up(*of_sales(broker, tmp_path), launch, random.Random(44))  # noqa: S311 - times, not secrets
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(FENCES, marks=pytest.mark.slow)])
+def test_a_producer_that_wakes_up_is_fenced(broker, topic, begin, rounds):
+    pick = random.Random(45)  # noqa: S311 - times, not secrets
+    older = begin("python", SCRIPTS / "kafka_fence.py", broker.servers, topic)
+    until(lambda: older.output or not older.running, lambda: older.errors)
+    for _ in range(rounds):
+        time.sleep(pick.uniform(0, 0.2))  # the moment of the stop, which no condition picks
+        older.freeze()
+        newer = begin("python", SCRIPTS / "kafka_fence.py", broker.servers, topic)
+        until(lambda: newer.output.count("\n") > 1 or not newer.running, lambda: newer.errors)  # noqa: B023
+        older.thaw()
+        assert older.ended() == 2
+        assert re.search(sink_contract.FENCED, one_line(older)), older.errors
+        assert f"process {newer.pid} on " in older.errors
+        older = newer
+    assert older.running, older.errors
+    older.kill("group")
+    numbers = [int(record.value or b"") for record in broker.records(topic)]
+    last = next(iter(ledger_of(broker, topic, f"{topic}-ledger").values()))
+    assert last["epoch"] == rounds + 1
+    assert sorted(numbers) == list(range(10 * last["batch"] + 10))
+
+
+def test_from_topic_to_topic_each_record_once_over_kills(broker, launch, tmp_path):
+    pick = random.Random(46)  # noqa: S311 - times, not secrets
+    given, made, checkpoint = broker.topic(partitions=2), broker.topic(partitions=2), tmp_path / "ckpt"
+    copy = partial(launch, "python", SCRIPTS / "kafka_copy.py", broker.servers, given, made, checkpoint)
+    number = 0
+    for each in range(max(2, ROUNDS)):
+        for _ in range(4):
+            key = f"k{number % 11}"
+            number += broker.send(
+                given, map(str, range(number, number + 500)), key=key, headers=[("of", b"\1")]
+            )
+        before = {*(checkpoint / "offsets").glob("[0-9]*")}
+        driver = copy()
+        until(lambda: {*(checkpoint / "offsets").glob("[0-9]*")} > before or not driver.running)  # noqa: B023
+        time.sleep(pick.uniform(0, 1))  # the moment of the kill, which no condition picks
+        driver.kill(pick.choice(["group", "python", "jvm"]) if each else "group")
+    last = copy("--available-now")
+    assert last.ended() == 0, last.errors
+    wanted, found = broker.records(given), broker.records(made)
+    assert Counter(each[2:4] for each in found) == Counter(each[2:4] for each in wanted)
+    assert {str(each.headers) for each in found} == {str([("of", b"\1")])}
+    assert sources_of(found) == sources_of(wanted), "the records of a key keep their order"
+
+
+def sources_of(records):
+    of_key = defaultdict(list)
+    for record in records:
+        of_key[record.key].append(record.value)
+    return of_key
+
+
+def test_a_broker_that_goes_and_comes_back_and_one_that_stays_away(broker, launch, tmp_path, request):
+    request.addfinalizer(broker.start)  # whatever happens here: others need it
+    given, made, checkpoint = broker.topic(), broker.topic(), tmp_path / "ckpt"
+    broker.send(given, map(str, range(300)))
+    options = json.dumps({"kafka.transaction.timeout.ms": 60_000})
+    copy = partial(launch, "python", SCRIPTS / "kafka_copy.py", broker.servers, given, made, checkpoint)
+    driver = copy(OPTIONS=options)
+    until(lambda: (checkpoint / "commits" / "0").exists() or not driver.running, lambda: driver.errors)
+    broker.send(given, map(str, range(300, 3000)))
+    until(lambda: (checkpoint / "offsets" / "2").exists() or not driver.running, lambda: driver.errors)
+    broker.kill()
+    broker.start()
+    until(lambda: len(broker.records(made)) == 3000 or not driver.running, lambda: driver.errors)
+    assert driver.running, driver.errors
+    driver.kill("group")
+
+
+@pytest.fixture
+def slow_stream(spark, broker, tmp_path):
+    """A start of a query whose transaction may take four seconds, and which is too slow for it."""
+
+    def written_in(topic, checkpoint, do):
+        frame = three_batches(spark, tmp_path / "in")
+        more: dict[str, Any] = {"kafka.transaction.timeout.ms": 4000}
+        sink = sinks.kafka(broker.servers, topic, exactly_once=True, **more)
+        send = transactions._Writer._send  # noqa: SLF001
+
+        def with_delay(writer, records):
+            send(writer, records)
+            do()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(transactions._Writer, "_send", with_delay)  # noqa: SLF001
+            with pytest.raises(QueryFailed) as failed:
+                written(frame, sink, checkpoint)
+        assert failed.value.exit_code == 1
+        return str(failed.value)
+
+    return written_in
+
+
+def test_a_batch_that_takes_longer_than_its_transaction_names_the_setting(
+    spark, broker, topic, tmp_path, slow_stream
+):
+    line = slow_stream(topic, tmp_path / "ckpt", lambda: time.sleep(5))
+    assert f"topic {topic} of {broker.servers} has not taken batch 0 within 4 s (" in line
+    assert "sinks.kafka(…, **{'kafka.transaction.timeout.ms': 900000})" in line
+    assert "\n" not in line
+    assert broker.records(topic) == []
+    sink = sinks.kafka(broker.servers, topic, exactly_once=True)
+    written(three_batches(spark, tmp_path / "in2"), sink, tmp_path / "ckpt2")
+    assert len(broker.records(topic)) == 6
+
+
+def test_a_broker_that_stays_away_leaves_nothing_half_written(
+    spark, broker, topic, tmp_path, slow_stream, request
+):
+    request.addfinalizer(broker.start)  # whatever happens here: others need it
+    line = slow_stream(topic, tmp_path / "ckpt", broker.kill)
+    assert f"topic {topic} of {broker.servers} has not taken batch 0 within 4 s (" in line
+    assert "if no broker answered, start again" in line
+    broker.start()
+    assert broker.records(topic) == []
+    frame = sources.csv(spark, str(tmp_path / "in"), schema="k STRING, n INT", max_files_per_trigger=1)
+    written(frame, sinks.kafka(broker.servers, topic, exactly_once=True), tmp_path / "ckpt")
+    assert len(broker.records(topic)) == 6
+
+
+# --- every crash, as assert_exactly_once makes them
+
+
+class Noting(Producer):
+    """Notes each transaction in a folder once it is committed, so that a copy of the folder says which are.
+
+    `assert_exactly_once` crashes a folder, and a broker is in none. What a crash leaves of a transaction is
+    all or nothing, so the folder has all that a broker would have.
+    """
+
+    folder: Any = None
+
+    def begin_transaction(self):
+        self.made = []
+        super().begin_transaction()
+
+    def produce(self, topic, value=None, key=None, partition=-1, headers=None):
+        self.made.append(
+            [topic, *(each.decode() if isinstance(each, bytes) else each for each in (value, key))]
+        )
+        super().produce(topic, value, key, partition, headers=headers)
+
+    def commit_transaction(self):
+        super().commit_transaction()
+        number = len(list(self.folder.glob("*.json")))
+        with (self.folder / "new").open("w") as file:
+            file.write(json.dumps(self.made))
+            file.flush()
+            os.fsync(file.fileno())
+        (self.folder / "new").rename(self.folder / f"{number:06}.json")
+
+
+@pytest.mark.parametrize("most", [5, pytest.param(100, marks=pytest.mark.slow)])
+def test_it_survives_every_crash(spark, broker, monkeypatch, most):
+    monkeypatch.setattr(transactions, "Producer", Noting)
+    there: dict[str, str] = {}
+
+    def build(sales, folder):
+        topic, ledger = broker.topic(), broker.topic(cleanup_policy="compact")
+        there["topic"], Noting.folder = topic, folder / "committed"
+        Noting.folder.mkdir(exist_ok=True)
+        transactions._writers.clear()  # noqa: SLF001 - of a driver that is dead
+        for note in sorted(Noting.folder.glob("*.json")):
+            for to, value, key in json.loads(note.read_text()):
+                is_entry = key is not None
+                key = key and f"{topic}/{key.partition('/')[2]}"
+                broker.send(ledger if is_entry else topic, [value], key=key)
+                assert to
+        return sales, sinks.kafka(broker.servers, topic, ledger=ledger, exactly_once=True)
+
+    def read(_):
+        rows = (json.loads(record.value or b"") for record in broker.records(there["topic"]))
+        return [(row["product"], row["amount"]) for row in rows]
+
+    rows = spark.createDataFrame(ROWS, SALES)
+    made = assert_exactly_once(build, rows, read=read, expected=ROWS, most=most)
+    assert made.schedules == most
+    print(f"kafka: {made}")  # noqa: T201 - kept in the log
+
+
+CONNECT = """
+import sys
+from sparkstream_kit import get_session, run, sinks, sources, start
+servers, topic, folder, checkpoint = sys.argv[1:]
+spark = get_session("connect")
+rows = sources.json(spark, folder, schema="shop STRING, n INT")
+sink = sinks.kafka(servers, topic, key="shop", exactly_once=True)
+for _ in range(2):
+    run(start(rows, sink, name="out", checkpoint=checkpoint, availableNow=True))
+    (__import__("pathlib").Path(checkpoint) / "commits" / "0").unlink(missing_ok=True)
+    (__import__("pathlib").Path(checkpoint) / "commits" / ".0.crc").unlink(missing_ok=True)
+"""
+
+
+@pytest.mark.slow
+def test_it_writes_on_spark_connect_too(broker, topic, tmp_path, connect_to_kafka):
+    import subprocess
+
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.json").write_text('{"shop":"a","n":1}\n{"shop":"a","n":1}\n')
+    program = [sys.executable, "-c", CONNECT, broker.servers, topic, tmp_path / "in", tmp_path / "ckpt"]
+    subprocess.run(program, check=True, env=os.environ | connect_to_kafka)
+    assert [record.value for record in broker.records(topic)] == [b'{"shop":"a","n":1}'] * 2
+    assert connectors.systems()["kafka"].extra == "kafka"
