@@ -7,7 +7,7 @@ import sys
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
-from running import HERE, ROOT, Measured, Program, Table, properties
+from running import HERE, ROOT, Limit, Measured, Program, Table, properties
 
 from sparkstream_kit import _packages
 
@@ -79,10 +79,12 @@ def kafka(scale: float) -> Iterator[Table]:
             program("plain PySpark", "plain.py", backlog, "copy"),
             program("kit, row_id=", "kit.py", backlog, "copy", "row_id"),
             program("kit", "kit.py", backlog, "copy"),
+            program("kit, exactly_once=True", "kit.py", backlog, "copy", "exactly_once"),
         ],
         truth=rows,
         runs=1,
         rows=rows,
+        limits=(Limit("kit, exactly_once=True", 1.25, "plain PySpark"),),
     )
 
 

@@ -1,4 +1,4 @@
-"""Records of Kafka by the kit: kit.py SERVERS FROM TO latency|sum|copy [MODE COUNT|row_id]."""
+"""Records of Kafka by the kit: kit.py SERVERS FROM TO latency|sum|copy [MODE COUNT|row_id|exactly_once]."""
 
 import json
 import sys
@@ -33,8 +33,12 @@ with get_session("records", connectors=["kafka"]) as spark, tempfile.TemporaryDi
         run(start(total, sinks.latest("total"), mode="complete", **once))
         result = {"rows": [list(row) for row in spark.table("total").collect()]}
     else:
-        place = ["topic", "partition", "offset"] if how == ["row_id"] else []
-        run(start(records, sinks.kafka(servers, made, key="key", value="value", row_id=place), **once))
+        more: dict[str, Any] = {
+            "": {},
+            "row_id": {"row_id": ["topic", "partition", "offset"]},
+            "exactly_once": {"exactly_once": True},
+        }[how[0] if how else ""]
+        run(start(records, sinks.kafka(servers, made, key="key", value="value", **more), **once))
         result = {
             "rows": spark.read.format("kafka")
             .options(**{"kafka.bootstrap.servers": servers, "subscribe": made})

@@ -5,7 +5,7 @@ from conftest import ROOT
 from support import postgresql
 from support.pages import run_page
 
-# docs/guides/kafka-to-delta.md needs a broker: tests/systems/test_kafka_docs.py.
+# The guides from Kafka need a broker: tests/systems/test_kafka_docs.py.
 GUIDES = {path.stem: path for path in sorted((ROOT / "docs" / "guides").glob("*.md"))}
 DATABASE = "postgresql+psycopg://shop@localhost/shop"
 # What plain PySpark waits for by the clock, the test waits for.
@@ -13,7 +13,7 @@ WAITS = {"from-pyspark": [("time.sleep(30)\nquery.stop()", "query.processAllAvai
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(GUIDES.keys() - {"kafka-to-delta", "postgresql"}))
+@pytest.mark.parametrize("name", sorted(GUIDES.keys() - {"kafka-to-delta", "kafka-to-kafka", "postgresql"}))
 def test_a_guide_runs_from_top_to_bottom(name, tmp_path):
     run_page(GUIDES[name], tmp_path, WAITS.get(name, []))
 

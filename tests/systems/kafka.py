@@ -287,7 +287,7 @@ class Broker:
         return dict(sorted(found.items()))
 
     def records(self, topic, isolation="read_committed"):
-        """Return the records that a topic has now, by partition and offset, as a reader of this level sees it."""
+        """Return the records that a reader of this level sees in a topic, by partition and offset."""
         left = {number for number, (first, end) in self.ends(topic).items() if end > first}
         found: list[Record] = []
         with closing(self._consumer(isolation)) as consumer:

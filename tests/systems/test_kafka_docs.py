@@ -29,7 +29,7 @@ PAYMENT = {
 def test_the_page_runs_from_top_to_bottom(spark, tmp_path, monkeypatch, request):
     broker = kafka.Broker(jars("kafka"))  # of its own, whose topics have the names that the page says
     request.addfinalizer(broker.remove)
-    for name in ("orders", "orders-dead", "payments", "totals", "shouted"):
+    for name in ("orders", "orders-dead", "payments", "totals", "shouted", "copies"):
         broker.topic(name)
     broker.send("orders", ['{"id":1,"shop":"a","amount":7.5}', '{"id":2,"shop":"a","amount":7.505}'])
     value = io.BytesIO()
@@ -57,6 +57,7 @@ def test_the_page_runs_from_top_to_bottom(spark, tmp_path, monkeypatch, request)
     assert (tmp_path / "ckpt" / "orders" / "commits").is_dir()
     assert [(row.id, row.amount) for row in spark.table("payments").collect()] == [(5, Decimal("7.50"))]
     assert len(broker.records("shouted")) == 2
+    assert len(broker.records("copies")) == 2
 
 
 @pytest.mark.slow
@@ -71,3 +72,16 @@ def test_the_guide_to_delta_runs_from_top_to_bottom(tmp_path, request):
     )
     broker.send("orders", [good, bad, other])
     run_page(ROOT / "docs" / "guides" / "kafka-to-delta.md", tmp_path, [("localhost:9092", broker.servers)])
+
+
+@pytest.mark.slow
+def test_the_guide_from_topic_to_topic_runs_from_top_to_bottom(tmp_path, request):
+    broker = kafka.Broker(jars("kafka"))
+    request.addfinalizer(broker.remove)
+    for name in ("orders", "billed", "orders-dead"):
+        broker.topic(name)
+    good = '{"id":1,"shop":"a","amount":7.50}', '{"id":3,"shop":"b","amount":3.00}'
+    broker.send("orders", [*good, '{"id":2,"shop":"a","amount":7.505}'])
+    run_page(ROOT / "docs" / "guides" / "kafka-to-kafka.md", tmp_path, [("localhost:9092", broker.servers)])
+    [letter] = broker.records("orders-dead")
+    assert json.loads(letter.value or b"")["_reason"] == "amount: not a decimal(12,2)"

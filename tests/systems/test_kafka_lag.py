@@ -1,4 +1,4 @@
-"""`sources.kafka(…, lag_group=…)`: the offsets of committed batches, where Kafka's own tools look for them."""
+"""`sources.kafka(…, lag_group=…)`: the offsets of committed batches, where Kafka's tools look."""
 
 from contextlib import closing
 
@@ -11,7 +11,7 @@ from sparkstream_kit import run, sinks, sources, start
 
 @pytest.fixture
 def committed(broker):
-    """What a consumer group has committed, by partition of a topic, as `kafka-consumer-groups` asks for it."""
+    """What a consumer group has committed, by partition of a topic, as Kafka's tool asks for it."""
 
     def ask(group, topic):
         asked = broker.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
