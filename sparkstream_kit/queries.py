@@ -418,7 +418,7 @@ def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None, trigger: M
     if "realTime" in trigger and sink.realtime is None:
         raise InvalidInputError(
             f"trigger realTime cannot write to {sink.kind}: it has no batches to hand over; give "
-            "sinks.kafka, or processingTime='0 seconds'"
+            "sinks.kafka without exactly_once, or processingTime='0 seconds'"
         )
     if "realTime" in trigger and mode != "update":  # Spark would say it after the start, and a dry run never
         raise InvalidInputError(f"trigger realTime writes in mode update, not {mode}; give mode='update'")

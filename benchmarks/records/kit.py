@@ -33,11 +33,12 @@ with get_session("records", connectors=["kafka"]) as spark, tempfile.TemporaryDi
         run(start(total, sinks.latest("total"), mode="complete", **once))
         result = {"rows": [list(row) for row in spark.table("total").collect()]}
     else:
-        more: dict[str, Any] = {
+        ways: dict[str, dict[str, Any]] = {
             "": {},
             "row_id": {"row_id": ["topic", "partition", "offset"]},
             "exactly_once": {"exactly_once": True},
-        }[how[0] if how else ""]
+        }
+        more = ways[how[0] if how else ""]
         run(start(records, sinks.kafka(servers, made, key="key", value="value", **more), **once))
         result = {
             "rows": spark.read.format("kafka")

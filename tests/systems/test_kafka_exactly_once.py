@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import ConfigResource
+from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 from conftest import refusal
 from faults.drivers import one_line, until
 from faults.sales import Sales
@@ -115,7 +115,7 @@ def test_topic_partition_headers_and_tombstones_are_those_of_the_row(spark, brok
     ]
     (tmp_path / "in" / "1.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     frame = sources.json(spark, tmp_path / "in", schema=PLACED)
-    place = {"key": "k", "value": "v", "partition": "p", "headers": "h", "to": "t"}
+    place: dict[str, Any] = {"key": "k", "value": "v", "partition": "p", "headers": "h", "to": "t"}
     sink = sinks.kafka(broker.servers, topic, **place, exactly_once=exactly_once)
     written(frame, sink, tmp_path / "ckpt")
     [first] = broker.records(other)
@@ -268,7 +268,7 @@ def test_real_time_needs_the_other_way(spark, broker, topic, tmp_path):
 
 
 def of_sales(broker, folder):
-    """Sales of files into a topic, by sales_to.py, whose ledger is looked at by one consumer that stays open."""
+    """Sales of files into a topic, by sales_to.py; one consumer stays open to look at its ledger."""
     sales, checkpoint, topic = Sales(folder / "in"), folder / "ckpt", broker.topic(partitions=3)
     ledger = f"{topic}-sparkstream-ledger"
     broker.topic(ledger, cleanup_policy="compact")
@@ -284,7 +284,7 @@ def of_sales(broker, folder):
         return max(seen)
 
     def totals():
-        rows = (json.loads(record.value, parse_float=str) for record in broker.records(topic))
+        rows = (json.loads(record.value or b"", parse_float=str) for record in broker.records(topic))
         return added_up((row["ProductKey"], Decimal(row["SaleAmount"])) for row in rows)
 
     target = f"{broker.servers}/{topic}"
@@ -311,7 +311,8 @@ def test_killed_at_each_point(broker, launch, tmp_path):
 
 
 def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(broker, launch, tmp_path):
-    wakes_up(*of_sales(broker, tmp_path), launch, random.Random(44))  # noqa: S311 - times, not secrets
+    sales, target = of_sales(broker, tmp_path)
+    wakes_up(sales, target, launch, random.Random(44))  # noqa: S311 - times, not secrets
 
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(FENCES, marks=pytest.mark.slow)])
@@ -452,13 +453,13 @@ class Noting(Producer):
         self.made = []
         super().begin_transaction()
 
-    def produce(self, topic, value=None, key=None, partition=-1, headers=None):
+    def produce(self, topic, value=None, key=None, partition=-1, headers=None):  # type: ignore[override]
         self.made.append(
             [topic, *(each.decode() if isinstance(each, bytes) else each for each in (value, key))]
         )
         super().produce(topic, value, key, partition, headers=headers)
 
-    def commit_transaction(self):
+    def commit_transaction(self):  # type: ignore[override]
         super().commit_transaction()
         number = len(list(self.folder.glob("*.json")))
         with (self.folder / "new").open("w") as file:

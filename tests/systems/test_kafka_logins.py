@@ -4,14 +4,16 @@ import json
 import logging
 import os
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
 from conftest import environment, process
+from support.sink_streams import finish, refused, three_batches
 from systems import kafka
 from systems.conftest import jars
 
-from sparkstream_kit import sources
+from sparkstream_kit import sinks, sources
 from sparkstream_kit.errors import InvalidInputError
 
 PASSWORDS = {"OPTIONS": None, "WRONG": "hush-hush"}  # of the reader below; None: the right one
@@ -93,6 +95,22 @@ def test_a_wrong_log_in_is_one_line_without_the_password(spark, broker, caplog, 
     assert raised.value.__suppress_context__
     assert "\n" not in str(raised.value)
     assert "hush" not in f"{raised.value}{raised.value!r}{caplog.text}"
+
+
+def test_the_sink_that_writes_exactly_once_logs_in_too(spark, broker, tmp_path, caplog):
+    assert broker.secure is not None
+    caplog.set_level(logging.INFO)
+    topic, frame = broker.topic(), three_batches(spark, tmp_path / "in")
+    sink = partial(sinks.kafka, broker.secure_servers, topic, exactly_once=True)
+    good = sink(**broker.secure.options())
+    finish(frame, good, tmp_path / "ckpt")
+    assert len(broker.records(topic)) == 6
+    line = refused(frame, sink(**broker.secure.options("hush-hush")), tmp_path / "ckpt")
+    assert "Authentication failed: Invalid username or password" in line
+    [entry] = broker.records(f"{topic}-sparkstream-ledger")[-1:]
+    for text in (repr(good), line, caplog.text, str(entry)):
+        assert broker.secure.password not in text
+        assert "hush" not in text
 
 
 def test_a_certificate_that_is_not_trusted(spark, broker):

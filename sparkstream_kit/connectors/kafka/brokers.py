@@ -285,7 +285,7 @@ def hearer(query: Query) -> Callable[[StreamingQueryProgress], None]:
 
     The offsets are never read back. If Kafka refuses them, a warning says why, and the query goes on.
     """
-    until, said = 0.0, set[str]()
+    inputs, until = query.inputs, 0.0
 
     def heard(progress: StreamingQueryProgress) -> None:
         nonlocal until
@@ -298,11 +298,8 @@ def hearer(query: Query) -> Callable[[StreamingQueryProgress], None]:
                     asked.commit(group, ast.literal_eval(source.endOffset))  # before Spark 4.2 it is no JSON
             except InvalidInputError as err:
                 until = time.monotonic() + _AGAIN
-                if str(err) not in said:
-                    said.add(str(err))
-                    _log.warning("query %s: lag_group %s shows no lag: %s", query.name, group, err)
+                _log.warning("query %s: lag_group %s shows no lag: %s", query.name, group, err)
 
-    inputs = query.inputs
     return heard
 
 

@@ -3,8 +3,8 @@
 The ledger is a compacted topic with one partition. Its last committed record with the key `TOPIC/QUERY` says
 which batch of the query is in the topic. Kafka's own fence holds back an older driver: a `transactional.id`
 belongs to one query and one topic, and whoever takes it (`init_transactions`) ends the open transaction of
-the former producer, which can commit nothing any more. A driver that is fenced takes the id back and reads
-the ledger: there it finds whether it is the older one, and has to end.
+the former producer, which can commit nothing any more. A driver whose commit fails takes the id again and
+reads the ledger: there it finds whether it is the older one and has to end, or has the batch there already.
 
 `Target` is where `sinks.kafka` writes with `exactly_once=True`. `_Writer` is a producer, with the ledger as
 it was when the producer took its id: nobody else can change that, so the ledger is not read for each batch.
@@ -48,19 +48,16 @@ _TIMEOUT = "transaction.timeout.ms"
 _LARGEST = 50_000_000  # bytes of a ledger record: the plan of a batch has the names of all its files
 _QUIET = logging.getLogger(f"{__name__}.librdkafka")  # errors have what it would print
 _QUIET.setLevel(logging.CRITICAL + 1)
-_TRIES = 5  # times that a producer takes its id back for one batch
 _OF_LEDGER = {
     "cleanup.policy": "compact",
     "segment.bytes": "1048576",  # Kafka compacts closed segments only: small ones keep a start short
     "max.message.bytes": str(_LARGEST),
 }
-_SETTINGS = {
+_SETTINGS: dict[str, Any] = {
     _TIMEOUT: "300000",
-    "linger.ms": "20",
     "message.max.bytes": str(_LARGEST),
     "partitioner": "murmur2_random",  # as Kafka's Java clients choose partitions
     "queue.buffering.max.kbytes": "65536",
-    "queue.buffering.max.messages": "500000",
     "isolation.level": "read_committed",
     "enable.auto.commit": "false",
     "enable.partition.eof": "true",
@@ -78,12 +75,10 @@ def settings_of(options: Mapping[str, Any]) -> dict[str, str]:
     """
     given = {name.lower().removeprefix("kafka."): str(value) for name, value in options.items()}
     given.pop("default.api.timeout.ms", None)  # of the look at the topic, which Java's client takes
-    for word, text in re.findall(
-        r'(username|password)="((?:[^"\\]|\\.)*)"', given.pop("sasl.jaas.config", "")
-    ):
+    login = given.pop("sasl.jaas.config", "")
+    for word, text in re.findall(r'(username|password)="((?:[^"\\]|\\.)*)"', login):
         given[f"sasl.{word}"] = re.sub(r"\\(.)", r"\1", text)
-    if given.get("ssl.truststore.type", "").upper() == "PEM":
-        del given["ssl.truststore.type"]
+    if given.pop("ssl.truststore.type", "") == "PEM":
         given["ssl.ca.location"] = given.pop("ssl.truststore.location")
     return given
 
@@ -119,12 +114,8 @@ class Target:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of all clients."""
-        return {
-            **_SETTINGS,
-            **settings_of(self.options),
-            "bootstrap.servers": self.servers,
-            "logger": _QUIET,
-        }
+        own = {"bootstrap.servers": self.servers, "logger": _QUIET}
+        return _SETTINGS | settings_of(self.options) | own
 
     @property
     def seconds(self) -> float:
@@ -162,13 +153,13 @@ class Target:
             KitError: Kafka refuses the batch or has not taken it in time, or a worker lost rows.
         """
         with self._told(KitError):
-            for _ in range(_TRIES):
-                if self._tried(batch, frame):
-                    return
-        raise KitError(f"{self.where}: other producers keep taking the id of this query; stop them")
+            if not self._tried(batch, frame, last=False):
+                # The ledger says whether a newer driver has taken the id, and whether a commit that was not
+                # answered was done.
+                self._tried(batch, frame, last=True)
 
-    def _tried(self, batch: Batch, frame: DataFrame) -> bool:
-        """Write a batch or skip it; return False if another producer has taken the id in the meantime."""
+    def _tried(self, batch: Batch, frame: DataFrame, *, last: bool) -> bool:
+        """Write a batch or skip it; return False if Kafka has not taken it, unless at the `last` try."""
         place = self.servers, self.topic, batch.query
         writer = _writers.get(place)
         if writer is None or writer.driver != batch.driver:
@@ -186,10 +177,12 @@ class Target:
                 raise
             said = next(iter(writer.errors), err.args[0])
             if time.monotonic() >= writer.until:
+                with suppress(KafkaException):  # one that has slept for long is told of a newer driver
+                    _Ledger(self, self.entries("read_committed")).check_epoch(batch)
                 raise self._late(batch, said) from None
-            if any(each.fatal() for each in (*writer.errors, err.args[0])):
-                return False  # the ledger says whether by a newer driver
-            raise KafkaException(said) from None
+            if last:
+                raise KafkaException(said) from None
+            return False
         return True
 
     def _late(self, batch: Batch, said: KafkaError) -> KitError:
@@ -251,7 +244,7 @@ class _Writer:
 
     Attributes:
         driver: the start of the query that has taken the id.
-        errors: of the open transaction: records that were not delivered, and that the id was taken away.
+        errors: why records were not delivered.
         ledger: the ledger, whose entry of the query only the holder of the id changes.
         producer: the producer.
         until: the monotonic time in seconds until which the transaction can be committed.
@@ -265,7 +258,6 @@ class _Writer:
             "transactional.id": f"sparkstream/{target.topic}/{query}",
             "delivery.report.only.error": True,
             "on_delivery": lambda error, _: self.errors.append(error),
-            "error_cb": lambda error: self.errors.append(error) if error.fatal() else None,
         }
         self.producer = Producer(target.settings | own)
         self.producer.init_transactions(target.seconds)
@@ -307,7 +299,7 @@ class _Writer:
                     produce(*place, headers=pairs)
                     break
                 except BufferError:  # the queue is full until the brokers have taken some of it
-                    self.producer.poll(0.1)
+                    self.producer.poll(0.01)
 
     def commit(self, entry: _Entry) -> None:
         """Commit the transaction, with an entry in the ledger that is added to the query's former entry."""

@@ -8,6 +8,7 @@ Run: python kafka_fence.py SERVERS TOPIC
 
 import sys
 from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 
@@ -36,8 +37,8 @@ def _kept(rows):
 
 def main(servers, topic):
     """Write until the ledger refuses it."""
-    _arrow.kept = _kept
-    target = transactions.Target(
+    _arrow.kept = _kept  # type: ignore[assignment]
+    target: Any = transactions.Target(
         servers, topic, f"{topic}-ledger", False, {}, lambda _: None, lambda rows: rows
     )
     driver = this_driver()
