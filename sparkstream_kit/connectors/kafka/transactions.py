@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 
 _WAIT = 10  # seconds to wait for an answer of the brokers at a start
+_TIMED_OUT = -185  # librdkafka's code
 _TIMEOUT = "transaction.timeout.ms"
 _LARGEST = 50_000_000  # bytes of a ledger record: the plan of a batch has the names of all its files
 _QUIET = logging.getLogger(f"{__name__}.librdkafka")  # errors have what it would print
@@ -224,14 +225,14 @@ class Target:
             while at < end:
                 message: Any = reader.poll(self.seconds)
                 if message is None:
-                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"reading {self.ledger}"))  # noqa: SLF001
+                    raise KafkaException(KafkaError(_TIMED_OUT, f"reading {self.ledger}"))
                 at = message.offset()  # of a record; at the end of what is committed, of the next record
                 if message.error() is None:
                     topic, _, query = message.key().decode().partition("/")
                     if topic == self.topic:
                         found[query] = json.loads(message.value())
                     at += 1
-                elif message.error().code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
+                elif message.error().name() != "_PARTITION_EOF":
                     raise KafkaException(message.error())
         return found
 
@@ -289,7 +290,7 @@ class _Writer:
     def _send(self, records: Iterable[tuple[Any, ...]]) -> None:
         """Hand records to the producer: value, key, partition, headers and topic of each."""
         if time.monotonic() >= self.until:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
+            raise KafkaException(KafkaError(_TIMED_OUT))
         produce, its_own = self.producer.produce, self._target.topic
         for value, key, partition, headers, topic in records:
             place = topic or its_own, value, key, -1 if partition is None else partition
