@@ -326,7 +326,7 @@ def test_a_producer_that_wakes_up_is_fenced(broker, topic, begin, rounds):
         newer = begin("python", SCRIPTS / "kafka_fence.py", broker.servers, topic)
         until(lambda: newer.output.count("\n") > 1 or not newer.running, lambda: newer.errors)  # noqa: B023
         older.thaw()
-        assert older.ended() == 2
+        assert older.ended() == 2, older.errors
         assert re.search(sink_contract.FENCED, one_line(older)), older.errors
         assert f"process {newer.pid} on " in older.errors
         older = newer

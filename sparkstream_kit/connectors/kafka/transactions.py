@@ -62,6 +62,7 @@ _SETTINGS: dict[str, Any] = {
     "isolation.level": "read_committed",
     "enable.auto.commit": "false",
     "enable.partition.eof": "true",
+    "fetch.wait.max.ms": "50",
     "group.id": "sparkstream-ledger",  # asked for by every consumer; nothing is committed to it
 }
 
@@ -133,8 +134,8 @@ class Target:
         with self._told(InvalidInputError):
             if makes:
                 self._make()
-            # Without waiting for open transactions, which `take` does once it has ended its own.
-            ledger = _Ledger(self, self.entries("read_committed"))
+            # Transactions may be open, which `take` waits for once it has ended its own.
+            ledger = _Ledger(self, self.entries(all_of_them=False))
         ledger.check_owner(query)
         return ledger.plan_of(query, following)
 
@@ -179,7 +180,7 @@ class Target:
             said = next(iter(writer.errors), err.args[0])
             if time.monotonic() >= writer.until:
                 with suppress(KafkaException):  # one that has slept for long is told of a newer driver
-                    _Ledger(self, self.entries("read_committed")).check_epoch(batch)
+                    _Ledger(self, self.entries(all_of_them=False)).check_epoch(batch)
                 raise self._late(batch, said) from None
             if last:
                 raise KafkaException(said) from None
@@ -208,33 +209,32 @@ class Target:
             new = NewTopic(self.ledger, 1, -1, config=_OF_LEDGER)
             admin.create_topics([new], operation_timeout=_WAIT)[self.ledger].result()
 
-    def entries(self, isolation: str) -> dict[str, _Entry]:
+    def entries(self, *, all_of_them: bool) -> dict[str, _Entry]:
         """Return the last committed entry of each query in the ledger.
 
         Args:
-            isolation: how far to read: "read_committed" up to the first transaction that is open;
-                "read_uncommitted" to the end, for which this waits until those transactions have ended.
+            all_of_them: wait for the end of the transactions that are open, to read what is behind their
+                first record; else a ledger that does not exist is an empty one.
         """
-        part, found, at = TopicPartition(self.ledger, 0, OFFSET_BEGINNING), dict[str, "_Entry"](), 0
-        with closing(Consumer(self.settings | {"isolation.level": isolation})) as asked:
-            if not asked.list_topics(self.ledger, _WAIT).topics[self.ledger].partitions:
-                return {}  # a dry run creates none
-            _, end = asked.get_watermark_offsets(part, _WAIT)
+        part, found, end = TopicPartition(self.ledger, 0, OFFSET_BEGINNING), dict[str, "_Entry"](), None
+        message: Any
         with closing(Consumer(self.settings)) as reader:
+            if not all_of_them and self.ledger not in reader.list_topics(timeout=_WAIT).topics:
+                return found
             reader.assign([part])
-            while at < end:
-                message: Any = reader.poll(self.seconds)
-                if message is None:
-                    raise KafkaException(KafkaError(_TIMED_OUT, f"reading {self.ledger}"))
-                at = message.offset()  # of a record; at the end of what is committed, of the next record
-                if message.error() is None:
+            while message := reader.poll(self.seconds):
+                error = message.error()
+                if error is None:
                     topic, _, query = message.key().decode().partition("/")
                     if topic == self.topic:
                         found[query] = json.loads(message.value())
-                    at += 1
-                elif message.error().name() != "_PARTITION_EOF":
-                    raise KafkaException(message.error())
-        return found
+                elif error.name() != "_PARTITION_EOF":
+                    raise KafkaException(error)
+                else:  # the end of what is committed
+                    end = reader.get_watermark_offsets(part, cached=True)[1] if end is None else end
+                    if message.offset() >= end or not all_of_them:
+                        return found
+        raise KafkaException(KafkaError(_TIMED_OUT, f"ledger {self.ledger} cannot be read to its end"))
 
 
 _writers: dict[tuple[str, str, str], _Writer] = {}  # of this process, by brokers, topic and query
@@ -262,7 +262,7 @@ class _Writer:
         }
         self.producer = Producer(target.settings | own)
         self.producer.init_transactions(target.seconds)
-        self._entries = target.entries("read_uncommitted")
+        self._entries = target.entries(all_of_them=True)
         self.ledger = _Ledger(target, self._entries)
 
     def begin(self) -> None:

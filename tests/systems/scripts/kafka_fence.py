@@ -45,7 +45,7 @@ def main(servers, topic):
     try:
         target.prepare(None, QUERY, None, True)
         target.take(QUERY, driver, None)
-        number = target.entries("read_committed")[QUERY].get("batch", -1)
+        number = target.entries(all_of_them=True)[QUERY].get("batch", -1)
         while True:
             number += 1
             target.write(Batch(QUERY, number, driver=driver), _Rows(number))
