@@ -3,8 +3,8 @@
 The ledger is a compacted topic with one partition. Its last committed record with the key `TOPIC/QUERY` says
 which batch of the query is in the topic. Kafka's own fence holds back an older driver: a `transactional.id`
 belongs to one query and one topic, and whoever takes it (`init_transactions`) ends the open transaction of
-the former producer, which can commit nothing any more. A driver whose commit fails takes the id again and
-reads the ledger: there it finds whether it is the older one and has to end, or has the batch there already.
+the former producer, which can commit nothing any more. A driver whose commit fails reads the ledger. If it is
+not the older one it takes the id again, and finds there whether the commit was done.
 
 `Target` is where `sinks.kafka` writes with `exactly_once=True`. `_Writer` is a producer, with the ledger as
 it was when the producer took its id: nobody else can change that, so the ledger is not read for each batch.
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 
 _WAIT = 10  # seconds to wait for an answer of the brokers at a start
+_PAUSE = 1  # second, in which a newer driver that has just taken the id notes its epoch
 _TIMED_OUT = -185  # librdkafka's code
 _TIMEOUT = "transaction.timeout.ms"
 _LARGEST = 50_000_000  # bytes of a ledger record: the plan of a batch has the names of all its files
@@ -156,8 +157,7 @@ class Target:
         """
         with self._told(KitError):
             if not self._tried(batch, frame, last=False):
-                # The ledger says whether a newer driver has taken the id, and whether a commit that was not
-                # answered was done.
+                # No newer driver has started. A commit without an answer may be done: the ledger says so.
                 self._tried(batch, frame, last=True)
 
     def _tried(self, batch: Batch, frame: DataFrame, *, last: bool) -> bool:
@@ -178,9 +178,10 @@ class Target:
             if not isinstance(err, KafkaException):
                 raise
             said = next(iter(writer.errors), err.args[0])
+            time.sleep(_PAUSE)
+            with suppress(KafkaException):  # no broker answers
+                _Ledger(self, self.entries(all_of_them=False)).check_epoch(batch)
             if time.monotonic() >= writer.until:
-                with suppress(KafkaException):  # one that has slept for long is told of a newer driver
-                    _Ledger(self, self.entries(all_of_them=False)).check_epoch(batch)
                 raise self._late(batch, said) from None
             if last:
                 raise KafkaException(said) from None
@@ -217,7 +218,7 @@ class Target:
                 first record; else a ledger that does not exist is an empty one.
         """
         part, found, end = TopicPartition(self.ledger, 0, OFFSET_BEGINNING), dict[str, "_Entry"](), None
-        message: Any
+        reader: Any
         with closing(Consumer(self.settings)) as reader:
             if not all_of_them and self.ledger not in reader.list_topics(timeout=_WAIT).topics:
                 return found
