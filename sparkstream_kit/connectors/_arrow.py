@@ -1,7 +1,8 @@
 """A batch on its way through the driver: computed once, kept on disk, and read as Arrow in small parts.
 
-Sinks that write from the driver's Python (`sql_table`, `mongodb`, and `delta` with delta-rs) read a batch
-with `kept`. It chooses between `in_files`, which is faster, and `in_blobs`, which works on every cluster.
+Sinks that write from the driver's Python (`sql_table`, `mongodb`, `iceberg`, and `delta` with delta-rs) read
+a batch with `kept`. It chooses between `in_files`, which is faster, and `in_blobs`, which works on every
+cluster. `gathered` gives the batch as one table, and `check_keys` checks its keys.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._files import for_spark
 from sparkstream_kit._spark.session import other_master, scratch_folder
+from sparkstream_kit.connectors import check_row_keys
 from sparkstream_kit.errors import KitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pyspark.sql import Column, DataFrame
 
@@ -69,6 +72,36 @@ def kept(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
     plain = all(isinstance(field.dataType, _PLAIN) for field in batch.schema)
     with (in_files if plain and not is_secret and other_master(spark) is None else in_blobs)(batch) as parts:
         yield parts
+
+
+@contextmanager
+def gathered(batch: DataFrame, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Gather a batch in a temporary file, and yield it as a memory-mapped table.
+
+    Memory holds only the part that is being read. The libraries that write a table read it in threads of
+    their own: if they read the rows from Spark there, a stop of the query would not end Spark's jobs.
+
+    Args:
+        batch: the batch.
+        schema: the names and types of its columns, in their order.
+    """
+    with kept(batch) as parts, tempfile.NamedTemporaryFile(prefix="sparkstream-", suffix=".arrow") as file:
+        with pa.ipc.new_file(file.name, schema) as writer:
+            for part in parts:
+                columns = (
+                    column.cast(field.type) for column, field in zip(part.columns, schema, strict=True)
+                )
+                writer.write_batch(pa.RecordBatch.from_arrays(list(columns), schema=schema))
+        with pa.memory_map(file.name) as mapped:
+            yield pa.ipc.open_file(mapped).read_all()
+
+
+def check_keys(rows: pa.Table, where: object, names: Sequence[str], batch_id: int) -> None:
+    """Refuse a batch with rows whose keys do not identify them; see `check_row_keys`."""
+    keys = rows.select(list(names))
+    null = any(column.null_count for column in keys.columns)
+    counted = keys.group_by(keys.column_names).aggregate([([], "count_all")])["count_all"]
+    check_row_keys(where, names, batch_id, null=null, twice=pc.max(counted).as_py() > 1)
 
 
 def _numbered(batch: DataFrame) -> DataFrame:

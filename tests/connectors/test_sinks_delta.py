@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from decimal import Decimal
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +21,7 @@ from support.sink_streams import CASES, TOTALS, finish, forget_commit, refused, 
 from sparkstream_kit import _files, feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors import _arrow as arrow
+from sparkstream_kit.connectors import _tables
 from sparkstream_kit.connectors.delta import rust, writers
 from sparkstream_kit.errors import MissingExtraError, QueryFailed
 from sparkstream_kit.sinks.base import Target
@@ -43,6 +43,11 @@ def rows(out):
     files = [uri.removeprefix("file://") for uri in DeltaTable(out).file_uris()]
     parts = [pq.read_table(file).to_pylist() for file in files]
     return sorted(tuple(row.values()) for part in parts for row in part)
+
+
+def table_target(*, take_over):
+    where = Target("Delta table", "t")
+    return _tables.Target(where=where, how="append", keys=(), merge_schema=False, take_over=take_over)
 
 
 def history(out):
@@ -199,9 +204,7 @@ def test_a_table_on_another_file_system_is_set_back_too(stream, out, tmp_path):
         "<configuration><property><name>fs.viewfs.mounttable.far.link./out</name>"
         f"<value>file://{out}</value></property></configuration>"
     )
-    far = SimpleNamespace(place="viewfs://far/out", properties=dict)
-    target = writers.Target(Target("Delta table", "t"), "append", (), merge_schema=False, take_over=False)
-    command = writers._Ledger(target, far, query).set_back(query, 0)  # noqa: SLF001
+    command = rust.RustTable("viewfs://far/out").set_back(query, 0)
     done = process(
         [sys.executable, *shlex.split(command)[2:]], env=environment(HADOOP_CONF_DIR=str(tmp_path))
     )
@@ -314,14 +317,14 @@ def test_values_of_every_type_come_back(spark, folder, out, tmp_path):
 
 
 def test_two_queries_may_make_one_table_at_once(spark, stream, out, tmp_path):
-    target = writers.Target(Target("Delta table", "t"), "append", (), merge_schema=False, take_over=True)
+    target = table_target(take_over=True)
     errors: list[Exception] = []
     together = threading.Barrier(4)
 
     def first():
         together.wait()
         try:
-            writers.prepare(target, rust.RustTable(str(out)), stream.schema, None)
+            _tables.prepare(target, rust.RustTable(str(out)), stream.schema, None)
         except Exception as err:  # noqa: BLE001 - whatever it is
             errors.append(err)
 
@@ -336,13 +339,13 @@ def test_two_queries_may_make_one_table_at_once(spark, stream, out, tmp_path):
 
 def test_a_query_that_comes_between_is_found(stream, out, tmp_path):
     # Both have looked at an empty table; who owns it is a commit that only one can make.
-    target = writers.Target(Target("Delta table", "t"), "append", (), merge_schema=False, take_over=False)
-    writers.prepare(target, rust.RustTable(str(out)), stream.schema, None)
+    target = table_target(take_over=False)
+    _tables.prepare(target, rust.RustTable(str(out)), stream.schema, None)
     one, two = rust.RustTable(str(out)), rust.RustTable(str(out))
     assert one.properties() == two.properties() == {}
-    one.note({writers.OWNERS: "one"})
-    with pytest.raises(writers.ConflictError):
-        two.note({writers.OWNERS: "two"})
+    one.note({_tables.OWNERS: "one"})
+    with pytest.raises(_tables.ConflictError):
+        two.note({_tables.OWNERS: "two"})
 
 
 def test_a_batch_of_many_parts_is_whole(spark, out, tmp_path, monkeypatch):

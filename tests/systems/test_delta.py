@@ -22,7 +22,8 @@ from support.sink_streams import CASES, TOTALS, Rows, finish, forget_commit, ref
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import in_force
-from sparkstream_kit.connectors.delta.writers import OWNERS, SparkTable
+from sparkstream_kit.connectors._tables import OWNERS
+from sparkstream_kit.connectors.delta.writers import SparkTable
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.base import opened
 
@@ -91,7 +92,7 @@ def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, out, tmp_pa
 @pytest.mark.slow
 def test_deltas_own_mark_holds_where_the_ledger_was_not_asked(spark, stream, out, tmp_path, monkeypatch):
     # As when a second driver has written the batch since this one looked.
-    from sparkstream_kit.connectors.delta import writers
+    from sparkstream_kit.connectors import _tables
 
     for how in ("append", "upsert"):
         mode, more, expected = CASES[how]
@@ -99,7 +100,7 @@ def test_deltas_own_mark_holds_where_the_ledger_was_not_asked(spark, stream, out
         finish(frame, sinks.delta(table, how=how, **more), tmp_path / how, mode)
         forget_commit(tmp_path / how, 2)
         with monkeypatch.context() as patch:
-            patch.setattr(writers, "is_written", lambda *_: False)
+            patch.setattr(_tables, "is_written", lambda *_: False)
             finish(frame, sinks.delta(table, how=how, **more), tmp_path / how, mode)
         assert rows(spark, table) == expected
         assert batches(spark, table) == [0, 1, 2]

@@ -1,34 +1,26 @@
 """A Delta table in a local folder, written with delta-rs from the driver's Python, without Delta's jars.
 
-`RustTable` implements `writers.Table`; `sinks.delta` chooses it for a session without Delta's extension. Only
+`RustTable` implements `_tables.Table`; `sinks.delta` chooses it for a session without Delta's extension. Only
 this module imports the library (`deltalake`), so it is needed only when such a sink is opened.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from pyspark.sql import types as T
 
 from sparkstream_kit._columns import quoted
-from sparkstream_kit.connectors import _arrow, check_row_keys
-from sparkstream_kit.connectors.delta.writers import (
-    HISTORY,
-    ConflictError,
-    Target,
-    application,
-    metadata,
-    nullable,
-)
+from sparkstream_kit.connectors import _arrow
+from sparkstream_kit.connectors._tables import ConflictError, Target, command, metadata
+from sparkstream_kit.connectors.delta.writers import DELTA, HISTORY, application, nullable, set_back
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
@@ -44,11 +36,17 @@ _MAKING = 5.0  # seconds to wait for another query's first commit; after them it
 
 
 class RustTable:
-    """A Delta table in a local folder; see `writers.Table` for the methods."""
+    """A Delta table in a local folder; see `_tables.Table` for the methods."""
+
+    format = DELTA
 
     def __init__(self, folder: str) -> None:
         self.place = folder
         self._known: DeltaTable | None = None
+
+    def set_back(self, query: str, batch: int) -> str:
+        """Return a command that makes `batch` the query's last batch."""
+        return command(set_back, self.place, query, batch)
 
     def _now(self) -> DeltaTable | None:
         """Return the table in its newest version, with the commits of others; None if there is no table."""
@@ -153,12 +151,11 @@ class RustTable:
         table, properties = self._loaded(), _properties(which)
         schema = Schema.from_json(nullable(batch.schema))
         with (
-            _arrow.kept(batch) as parts,
-            _gathered(parts, pa.schema(schema)) as rows,
+            _arrow.gathered(batch, pa.schema(schema)) as rows,
             _in_one_line(self.place),
         ):
             if target.how == "upsert" and rows.num_rows:
-                _check_rust_keys(rows, target, which)
+                _arrow.check_keys(rows, target.where, target.keys, which.number)
                 _merge(table, rows, target, properties)
             elif target.how == "replace":
                 _write(table, rows, "overwrite", properties)
@@ -186,37 +183,11 @@ def _commit_alone(table: DeltaTable, properties: CommitProperties) -> None:
     table.create_write_transaction([], "append", table.schema(), commit_properties=properties)
 
 
-@contextmanager
-def _gathered(parts: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Gather the rows in a temporary file, and yield them as a memory-mapped table.
-
-    Memory holds only the part that is being read. delta-rs reads in threads of its own: if it read the rows
-    from Spark there, a stop of the query would not end Spark's jobs.
-    """
-    with tempfile.NamedTemporaryFile(prefix="sparkstream-", suffix=".arrow") as file:
-        with pa.ipc.new_file(file.name, schema) as writer:
-            for part in parts:
-                columns = (
-                    column.cast(field.type) for column, field in zip(part.columns, schema, strict=True)
-                )
-                writer.write_batch(pa.RecordBatch.from_arrays(list(columns), schema=schema))
-        with pa.memory_map(file.name) as mapped:
-            yield pa.ipc.open_file(mapped).read_all()
-
-
 def _write(
     table: DeltaTable, rows: pa.Table, mode: Literal["append", "overwrite"], properties: CommitProperties
 ) -> None:
     # schema_mode="merge" matches columns by name, and writes null to those that only the table has.
     write_deltalake(table, rows, mode=mode, schema_mode="merge", commit_properties=properties)
-
-
-def _check_rust_keys(rows: pa.Table, target: Target, which: Batch) -> None:
-    keys = rows.select(list(target.keys))
-    null = any(column.null_count for column in keys.columns)
-    counted = keys.group_by(keys.column_names).aggregate([([], "count_all")])["count_all"]
-    twice = pc.max(counted).as_py() > 1
-    check_row_keys(target.where, target.keys, which.number, null=null, twice=twice)
 
 
 def _merge(table: DeltaTable, rows: pa.Table, target: Target, properties: CommitProperties) -> None:

@@ -12,25 +12,23 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.place import Here, Place, locate, refuse_elsewhere, refuse_many_disks
 from sparkstream_kit._spark.session import shares_settings
-from sparkstream_kit.connectors import mode_for
+from sparkstream_kit.connectors import _tables, mode_for
 from sparkstream_kit.connectors.delta import SYSTEM, writers
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import Target
-from sparkstream_kit.sinks.ledger import exactly_once, open_target, pass_over
+from sparkstream_kit.sinks.ledger import exactly_once, open_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit.sinks.base import Opening, Sink
-    from sparkstream_kit.sinks.ledger import Batch
 
 
 _WRITERS = ("auto", "spark", "delta-rs")
-_TRIES = 5  # attempts of a commit, if other writers commit at the same moment
 _JARS = "get_session(…, connectors=['delta'])"
 
 
@@ -127,7 +125,16 @@ def delta(
         spark = frame.sparkSession
         by_spark = _is_sparks(spark, writer, how)
         place = _place(spark, None if path is None else str(path), table, by_spark=by_spark)
-        target = _Target(where, how, tuple(keys), merge_schema, take_over, place, table, by_spark)
+        target = _Target(
+            where=where,
+            how=how,
+            keys=tuple(keys),
+            merge_schema=merge_schema,
+            take_over=take_over,
+            place=place,
+            name=table,
+            by_spark=by_spark,
+        )
         return open_target(target, frame, location, opening)
 
     return exactly_once("delta", where, (mode,), open_table)
@@ -183,68 +190,29 @@ def _place(spark: SparkSession, path: str | None, table: str | None, *, by_spark
     return location
 
 
-def _tried(change: Callable[[], None]) -> None:
-    """Run a change of a table, and retry it if another writer has committed at the same moment.
-
-    Raises:
-        ConflictError: the change has failed so `_TRIES` times.
-    """
-    for left in reversed(range(_TRIES)):
-        try:
-            change()
-        except writers.ConflictError:
-            if not left:
-                raise
-        else:
-            return
-
-
-@dataclass
-class _Target(writers.Target):
-    """Where the batches of one query go; on Spark Connect it is pickled before the first batch.
+@dataclass(kw_only=True)
+class _Target(_tables.Target):
+    """What the user asked for, and the writer.
 
     Attributes:
         place: the table's folder; None for a table of the catalog.
         name: the name of the table in the catalog; None for a table given by its path.
         by_spark: whether to use Delta's writer for Spark; else delta-rs is used.
-        table: the table, opened with the first batch, after the pickling.
     """
 
     place: Place | None
     name: str | None
     by_spark: bool
-    table: writers.Table | None = None
 
-    def _opened(self, spark: SparkSession) -> writers.Table:
+    def opened(self, spark: SparkSession) -> _tables.Table:
+        """Return the table, as the chosen writer accesses it.
+
+        Raises:
+            MissingExtraError: the query needs delta-rs, which is not installed.
+        """
         if self.by_spark:
             return writers.SparkTable(spark, self.place, self.name)
         SYSTEM.need(f"sinks.delta, in a session without {_JARS},")
         from sparkstream_kit.connectors.delta.rust import RustTable
 
         return RustTable(str(self.place and self.place.folder))
-
-    def prepare(self, frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
-        """Create the table if it is missing, and check that the query may write to it.
-
-        Raises:
-            InvalidInputError: as for `writers.prepare`.
-            MissingExtraError: the query needs delta-rs, which is not installed.
-        """
-        opened = self._opened(frame.sparkSession)
-        return writers.prepare(self, opened, frame.schema, query, following, makes)
-
-    def take(self, query: str, driver: str, frame: DataFrame) -> None:
-        """Give the query its next epoch in the table."""
-        _tried(lambda: writers.take(self, self._opened(frame.sparkSession), query, driver))
-
-    def write(self, batch: Batch, frame: DataFrame) -> None:
-        """Write a batch of the query, or skip it if the table already has it."""
-        _tried(lambda: self._try(batch, frame))
-
-    def _try(self, batch: Batch, frame: DataFrame) -> None:
-        if self.table is None:
-            self.table = self._opened(frame.sparkSession)
-        if writers.is_written(self, self.table, frame.schema, batch):
-            pass_over(frame, batch, self.where)
-        else:
-            self.table.write(frame, self, batch)

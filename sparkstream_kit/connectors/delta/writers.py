@@ -1,25 +1,23 @@
-"""The rules that both Delta writers share, and the writer that uses Delta's jars in Spark.
+"""What both Delta writers share, and the writer that uses Delta's jars in Spark.
 
 A Delta table is its own ledger: an application transaction holds each query's last batch, the `userMetadata`
-of commits holds plans, and table properties hold the owners and epochs. `Table` is what a writer implements;
-`SparkTable` is one of the two, and `rust.RustTable` the other. `prepare`, `take` and `is_written` apply the
-rules of `sinks.ledger` to a `Table`; `sinks.delta` calls them. Users run `set_back` when a message says so.
+of commits holds plans, and table properties hold the owners and epochs. `connectors._tables` has the rules.
+`SparkTable` is one of the two writers, and `rust.RustTable` the other. Users run `set_back` when a message
+says so.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
 import time
 import uuid
 from collections import Counter
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
@@ -27,101 +25,26 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit import _files
-from sparkstream_kit._columns import column, quoted, types_in
+from sparkstream_kit._columns import column, quoted
 from sparkstream_kit._spark.place import Place, locate
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.connectors import check_row_keys
-from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
+from sparkstream_kit.connectors._tables import EXACT, ConflictError, Format, Target, command, metadata
+from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.batches import computed_once
-from sparkstream_kit.sinks.ledger import Batch, Epoch, Ledger
+from sparkstream_kit.sinks.ledger import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkstream_kit.sinks import base
-
 
 # The error conditions with which Spark and Delta report a table that does not exist.
 GONE = ("DELTA_PATH_DOES_NOT_EXIST", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
 
-OWNERS = "sparkstream.queries"  # the table's property with the ids of the queries that may write to it
-_EPOCH = "sparkstream.epoch."  # plus a query's id: the table's property with that query's newest epoch
 HISTORY = 1000  # the newest commits, of all writers, in which the plan of a query's last batch is searched
-_NOT_IN_NAMES = " ,;{}()\n\t="  # Parquet's rule for column names, which Delta adopts
-_KEPT = (
-    *("array", "binary", "boolean", "byte", "date", "decimal", "double", "float", "integer", "long", "map"),
-    *("short", "string", "struct", "timestamp", "timestamp_ntz", "variant"),
-)
-
-
-class ConflictError(KitError):
-    """Another writer has committed to the table at the same moment, so this commit was not made; retry it."""
-
-
-@dataclass
-class Target:
-    """What the user asked for in `sinks.delta`.
-
-    Attributes:
-        where: the table.
-        how: `append`, `upsert` or `replace`.
-        keys: the columns that identify a row, for `upsert`; empty otherwise.
-        merge_schema: whether to add columns that the table lacks.
-        take_over: whether to write although another query has written to the table, or earlier batches are
-            missing.
-    """
-
-    where: base.Target
-    how: str
-    keys: tuple[str, ...]
-    merge_schema: bool
-    take_over: bool
-
-
-def metadata(batch: Batch) -> str:
-    """Return a batch as JSON, for the `userMetadata` of its commit in the table's history."""
-    return json.dumps({"query": batch.query, "batch": batch.number, "plan": batch.plan})
-
-
-class Table(Protocol):
-    """A Delta table, as one of the two writers accesses it; a commit can raise ConflictError."""
-
-    @property
-    def place(self) -> str:
-        """The path of the table's folder."""
-
-    def schema(self) -> T.StructType | None:
-        """Return the table's columns in its newest version; None if there is no table."""
-
-    def properties(self) -> dict[str, str]:
-        """Return the table's properties in its newest version; an empty dict if there is no table."""
-
-    def last_batch(self, query: str) -> int | None:
-        """Return the last batch of a query, with whichever writer it was written; None before the first."""
-
-    def history(self) -> Iterable[str | None]:
-        """Return the `userMetadata` of the newest commits, newest first, at most `HISTORY` of them."""
-
-    def has_rows(self) -> bool:
-        """Return whether the table has rows."""
-
-    def create(self, schema: T.StructType) -> None:
-        """Create the table, unless another driver has just created it."""
-
-    def add_columns(self, columns: list[T.StructField]) -> None:
-        """Add nullable columns to the table."""
-
-    def note(self, properties: dict[str, str]) -> None:
-        """Set properties of the table, in a commit.
-
-        Raises:
-            ConflictError: another writer has set properties or written a batch at the same moment.
-        """
-
-    def write(self, batch: DataFrame, target: Target, which: Batch) -> None:
-        """Write a batch in one commit, together with its number and plan."""
+DELTA = Format("Delta", {*EXACT, "byte", "short", "variant"}, " ,;{}()\n\t=")  # Parquet's rule for names
 
 
 def application(query: str) -> str:
@@ -145,58 +68,6 @@ def nullable(schema: T.StructType) -> str:
         return part | {key: True for key in ("nullable", "containsNull", "valueContainsNull") if key in part}
 
     return json.dumps(json.loads(schema.json(), object_hook=loosen))
-
-
-class _Ledger(Ledger):
-    """The ledger as one query sees it; the table itself holds the entries.
-
-    Args:
-        target: what the user asked for.
-        table: the table.
-        me: the query's id; None before its first start.
-    """
-
-    def __init__(self, target: Target, table: Table, me: str | None) -> None:
-        super().__init__(target.where, target.how, target.take_over)
-        self._table, self._me = table, me
-        self._properties = table.properties()  # read once, because each read looks at the table's log
-
-    @property
-    def owners(self) -> list[str]:
-        """The ids of the queries that may write to the table."""
-        return self._properties.get(OWNERS, "").split()
-
-    def epoch(self, query_id: str) -> Epoch | None:
-        number, _, driver = self._properties.get(f"{_EPOCH}{query_id}", "").partition(" ")
-        return Epoch(int(number), driver) if number else None
-
-    def last_batch(self, query_id: str | None) -> int | None:
-        # A query that is no longer an owner has lost its rows to one that took the table over: treat it as
-        # one that has never written here.
-        return self._table.last_batch(str(query_id)) if query_id in self.owners else None
-
-    def last_plan(self, query_id: str) -> str | None:
-        last = self.last_batch(query_id)
-        for text in self._table.history():
-            with suppress(ValueError, TypeError, LookupError):  # the commit of another program
-                said = json.loads(text or "")
-                if (said["query"], said["batch"]) == (query_id, last):
-                    return None if said["plan"] is None else str(said["plan"])
-        return None
-
-    def any_query(self) -> tuple[str, int] | None:
-        written = (
-            (other, self._table.last_batch(other)) for other in self.owners if self._me not in self.owners
-        )
-        return next(((other, last) for other, last in written if last is not None), None)
-
-    def has_rows(self) -> bool:
-        return self._me not in self.owners and self._table.has_rows()
-
-    def set_back(self, query_id: str, batch_id: int) -> str:
-        call = f"set_back({self._table.place!r}, {query_id!r}, {batch_id})"
-        imported = "from sparkstream_kit.connectors.delta.writers import set_back"
-        return "run python -c " + shlex.quote(f"{imported}; {call}")
 
 
 def set_back(place: str, query: str, batch: int) -> None:
@@ -252,131 +123,6 @@ def _log(place: str, here: Path | None) -> Place:
     return Here(text, here) if here is not None else locate(get_session("sparkstream-set-back"), text)
 
 
-def take(target: Target, table: Table, query: str, driver: str) -> None:
-    """Give a query its next epoch: a batch of an older driver is then refused, or raises ConflictError."""
-    last = _Ledger(target, table, query).epoch(query)
-    table.note({f"{_EPOCH}{query}": f"{last.number + 1 if last else 1} {driver}"})
-
-
-def prepare(
-    target: Target,
-    table: Table,
-    schema: T.StructType,
-    query: str | None,
-    following: int | None = None,
-    makes: bool = True,
-) -> str | None:
-    """Create the table if it is missing, and check that this query may write to it.
-
-    Args:
-        target: what the user asked for.
-        table: the table.
-        schema: the schema of the query's rows.
-        query: the query's id; None if it was never started before.
-        following: the query's next batch; None to look up no plan.
-        makes: create the table and columns that are missing; if False, as in a dry run, only check.
-
-    Returns:
-        The plan of the next batch, if the table already has that batch; else None.
-
-    Raises:
-        InvalidInputError: Delta cannot hold a column, the table has other columns or rows that this query did
-            not write, or the table was removed at the same moment.
-    """
-    _check_schema(target, schema)
-    there = table.schema()
-    if there is None and not makes:
-        return None
-    if there is None:
-        table.create(schema)  # without rows: if two queries created it with rows, one would fail
-        there = table.schema()
-    if there is None:
-        raise InvalidInputError(f"{target.where} was removed while a query started to write to it")
-    ledger = _Ledger(target, table, query)
-    ledger.check_owner(query)
-    added = _check_columns(target, schema, there)
-    if added and makes:
-        table.add_columns(added)
-    return ledger.plan_of(query, following)
-
-
-def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch) -> bool:
-    """Return whether the table already has a batch; refuse a batch that may not be written.
-
-    Before a query's first batch, this function creates the table if it is missing, and makes the query its
-    owner.
-
-    Raises:
-        InvalidInputError: the ledger's rules refuse the batch, or as for `prepare`.
-    """
-    query = batch.query
-    ledger = _Ledger(target, table, query)
-    if query in ledger.owners:
-        return ledger.is_written(batch)
-    if table.schema() is not None:
-        ledger.check_owner(query)
-    written = ledger.is_written(batch)
-    prepare(target, table, schema, query)
-    ledger = _Ledger(target, table, query)
-    others = [] if target.how == "replace" else ledger.owners
-    epoch = ledger.epoch(query) or Epoch(1, batch.driver)
-    table.note({OWNERS: " ".join([*others, query]), f"{_EPOCH}{query}": f"{epoch.number} {epoch.driver}"})
-    return written
-
-
-def _check_schema(target: Target, schema: T.StructType) -> None:
-    reject_unknown("key", target.keys, schema.names)
-    seen: dict[str, str] = {}
-    for field in schema.fields:
-        if bad := [char for char in field.name if char in _NOT_IN_NAMES]:
-            raise InvalidInputError(
-                f"column {field.name}: Delta allows no {bad[0]!r} in a name; rename it, as in "
-                f"F.count('*').alias('orders')"
-            )
-        if other := seen.get(field.name.lower()):
-            raise InvalidInputError(f"columns {other} and {field.name}: Delta sees no case; rename one")
-        seen[field.name.lower()] = field.name
-        for kind in types_in(field.dataType):
-            if kind.typeName() not in _KEPT:
-                raise InvalidInputError(
-                    f"column {field.name} has the type {kind.simpleString()}, which Delta cannot hold; cast "
-                    "it, or leave it out"
-                )
-
-
-def _check_columns(target: Target, schema: T.StructType, there: T.StructType) -> list[T.StructField]:
-    """Compare the query's columns with the table's, and return the columns to add to the table.
-
-    Args:
-        target: what the user asked for.
-        schema: the schema of the query's rows.
-        there: the table's schema.
-
-    Raises:
-        InvalidInputError: a column has another type or another case in the table, or the table lacks it and
-            `merge_schema` is False.
-    """
-    known = {field.name.lower(): field for field in there.fields}
-    missing = []
-    for field in schema.fields:
-        has = known.get(field.name.lower())
-        if has is None:
-            missing.append(field)
-        elif has.name != field.name:
-            raise InvalidInputError(f"column {field.name} is called {has.name} in {target.where}; rename it")
-        elif has.dataType.simpleString() != field.dataType.simpleString():
-            raise InvalidInputError(
-                f"column {field.name} is {field.dataType.simpleString()}, and "
-                f"{has.dataType.simpleString()} in {target.where}; cast it, or write to another table"
-            )
-    if missing and not target.merge_schema:
-        raise InvalidInputError(
-            f"{target.where} has no column {', '.join(field.name for field in missing)}; give "
-            "merge_schema=True to add it, or leave it out"
-        )
-    return missing
-
-
 _SETTINGS = "spark.databricks.delta."
 _TRANSACTION = "txn STRUCT<appId: STRING, version: BIGINT>"
 # The file of a commit or of a checkpoint, which is one file (000….checkpoint.parquet), one of several parts,
@@ -389,6 +135,8 @@ _NAME = re.compile(
 class SparkTable:
     """A Delta table in a folder or in the catalog, written with Delta's jars; see `Table` for the methods."""
 
+    format = DELTA
+
     def __init__(self, spark: SparkSession, location: Place | None, name: str | None) -> None:
         self._spark, self._name = spark, name
         self._location = location
@@ -398,6 +146,10 @@ class SparkTable:
     def place(self) -> str:
         """The path of the table's folder."""
         return self._where().text
+
+    def set_back(self, query: str, batch: int) -> str:
+        """Return a command that makes `batch` the query's last batch."""
+        return command(set_back, self.place, query, batch)
 
     def _where(self) -> Place:
         if self._location is None:

@@ -1,0 +1,351 @@
+"""The rules that sinks of table formats share: a table of Delta Lake or Iceberg is its own ledger.
+
+A commit of such a table holds a batch's rows together with its number and plan, and the table's properties
+hold the owners and epochs. `Table` is what a writer implements: `delta.writers.SparkTable`,
+`delta.rust.RustTable` and `iceberg.table.IcebergTable`. `Target` is the `LedgerTarget` of these sinks;
+`prepare`, `take` and `is_written` apply the rules of `sinks.ledger` to a `Table`.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from sparkstream_kit._columns import types_in
+from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
+from sparkstream_kit.sinks.ledger import Batch, Epoch, Ledger, pass_over
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import types as T
+
+    from sparkstream_kit.sinks import base
+
+
+OWNERS = "sparkstream.queries"  # the table's property with the ids of the queries that may write to it
+EPOCH = "sparkstream.epoch."  # plus a query's id: the table's property with that query's newest epoch
+EXACT = {  # the types of Spark that every format holds
+    *("array", "binary", "boolean", "date", "decimal", "double", "float", "integer", "long", "map", "string"),
+    *("struct", "timestamp", "timestamp_ntz"),
+}
+_TRIES = 5  # attempts of a commit, if other writers commit at the same moment
+
+
+class ConflictError(KitError):
+    """Another writer has committed to the table at the same moment, so this commit was not made; retry it."""
+
+
+class Format(NamedTuple):
+    """What a table format can hold.
+
+    Attributes:
+        name: its name, for messages.
+        types: the names of the types, as `typeName()` of Spark returns them.
+        not_in_names: the characters that a column's name may not contain.
+    """
+
+    name: str
+    types: set[str]
+    not_in_names: str = ""
+
+
+def metadata(batch: Batch) -> str:
+    """Return a batch as JSON, as the table keeps it."""
+    return json.dumps({"query": batch.query, "batch": batch.number, "plan": batch.plan})
+
+
+def command(call: Callable[..., None], *given: object) -> str:
+    """Return the command that calls a function, for messages."""
+    called = f"{call.__name__}({', '.join(map(repr, given))})"
+    return "run python -c " + shlex.quote(f"from {call.__module__} import {call.__name__}; {called}")
+
+
+class Table(Protocol):
+    """A table, as one of the writers accesses it; a commit can raise ConflictError."""
+
+    @property
+    def format(self) -> Format:
+        """The table's format."""
+
+    def schema(self) -> T.StructType | None:
+        """Return the table's columns in its newest version; None if there is no table."""
+
+    def properties(self) -> dict[str, str]:
+        """Return the table's properties in its newest version; an empty dict if there is no table."""
+
+    def last_batch(self, query: str) -> int | None:
+        """Return the last batch of a query, with whichever writer it was written; None before the first."""
+
+    def history(self) -> Iterable[str | None]:
+        """Return what `metadata` has returned for the newest batches, newest first; None for others."""
+
+    def has_rows(self) -> bool:
+        """Return whether the table has rows."""
+
+    def create(self, schema: T.StructType) -> None:
+        """Create the table, unless another driver has just created it."""
+
+    def add_columns(self, columns: list[T.StructField]) -> None:
+        """Add nullable columns to the table."""
+
+    def note(self, properties: dict[str, str]) -> None:
+        """Set properties of the table, in a commit.
+
+        Raises:
+            ConflictError: another writer has set properties or written a batch at the same moment.
+        """
+
+    def write(self, batch: DataFrame, target: Target, which: Batch) -> None:
+        """Write a batch in one commit, together with its number and plan."""
+
+    def set_back(self, query: str, batch: int) -> str:
+        """Return a command that makes `batch` the query's last batch; see `command`."""
+
+
+class _Ledger(Ledger):
+    """The ledger as one query sees it; the table itself holds the entries.
+
+    Args:
+        target: what the user asked for.
+        table: the table.
+        me: the query's id; None before its first start.
+    """
+
+    def __init__(self, target: Target, table: Table, me: str | None) -> None:
+        super().__init__(target.where, target.how, target.take_over)
+        self._table, self._me = table, me
+        self._properties = table.properties()  # read once, because each read looks at the table's log
+
+    @property
+    def owners(self) -> list[str]:
+        """The ids of the queries that may write to the table."""
+        return self._properties.get(OWNERS, "").split()
+
+    def epoch(self, query_id: str) -> Epoch | None:
+        number, _, driver = self._properties.get(f"{EPOCH}{query_id}", "").partition(" ")
+        return Epoch(int(number), driver) if number else None
+
+    def last_batch(self, query_id: str | None) -> int | None:
+        # A query that is no longer an owner has lost its rows to one that took the table over: treat it as
+        # one that has never written here.
+        return self._table.last_batch(str(query_id)) if query_id in self.owners else None
+
+    def last_plan(self, query_id: str) -> str | None:
+        last = self.last_batch(query_id)
+        for text in self._table.history():
+            with suppress(ValueError, TypeError, LookupError):  # the commit of another program
+                said = json.loads(text or "")
+                if (said["query"], said["batch"]) == (query_id, last):
+                    return None if said["plan"] is None else str(said["plan"])
+        return None
+
+    def any_query(self) -> tuple[str, int] | None:
+        written = (
+            (other, self._table.last_batch(other)) for other in self.owners if self._me not in self.owners
+        )
+        return next(((other, last) for other, last in written if last is not None), None)
+
+    def has_rows(self) -> bool:
+        return self._me not in self.owners and self._table.has_rows()
+
+    def set_back(self, query_id: str, batch_id: int) -> str:
+        return self._table.set_back(query_id, batch_id)
+
+
+@dataclass(kw_only=True)
+class Target:
+    """What the user asked for, and where the batches of one query go; a `LedgerTarget`.
+
+    On Spark Connect it is pickled before the first batch.
+
+    Attributes:
+        where: the table.
+        how: `append`, `upsert` or `replace`.
+        keys: the columns that identify a row, for `upsert`; empty otherwise.
+        merge_schema: whether to add columns that the table lacks.
+        take_over: whether to write although another query has written to the table, or earlier batches are
+            missing.
+        table: the table, opened with the first batch, after the pickling.
+    """
+
+    where: base.Target
+    how: str
+    keys: tuple[str, ...]
+    merge_schema: bool
+    take_over: bool
+    table: Table | None = None
+
+    def opened(self, spark: SparkSession) -> Table:
+        """Return the table, as one of the writers accesses it."""
+        raise NotImplementedError
+
+    def prepare(self, frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
+        """Create the table if it is missing, and check that the query may write to it.
+
+        Raises:
+            InvalidInputError: as for the function `prepare`.
+            MissingExtraError: the query needs a library that is not installed.
+        """
+        return prepare(self, self.opened(frame.sparkSession), frame.schema, query, following, makes)
+
+    def take(self, query: str, driver: str, frame: DataFrame) -> None:
+        """Give the query its next epoch in the table."""
+        _tried(lambda: take(self, self.opened(frame.sparkSession), query, driver))
+
+    def write(self, batch: Batch, frame: DataFrame) -> None:
+        """Write a batch of the query, or skip it if the table already has it."""
+        _tried(lambda: self._try(batch, frame))
+
+    def _try(self, batch: Batch, frame: DataFrame) -> None:
+        if self.table is None:
+            self.table = self.opened(frame.sparkSession)
+        if is_written(self, self.table, frame.schema, batch):
+            pass_over(frame, batch, self.where)
+        else:
+            self.table.write(frame, self, batch)
+
+
+def _tried(change: Callable[[], None]) -> None:
+    """Run a change of a table, and retry it if another writer has committed at the same moment.
+
+    Raises:
+        ConflictError: the change has failed so `_TRIES` times.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            change()
+        except ConflictError:
+            if not left:
+                raise
+        else:
+            return
+
+
+def take(target: Target, table: Table, query: str, driver: str) -> None:
+    """Give a query its next epoch: a batch of an older driver is then refused, or raises ConflictError."""
+    last = _Ledger(target, table, query).epoch(query)
+    table.note({f"{EPOCH}{query}": f"{last.number + 1 if last else 1} {driver}"})
+
+
+def prepare(
+    target: Target,
+    table: Table,
+    schema: T.StructType,
+    query: str | None,
+    following: int | None = None,
+    makes: bool = True,
+) -> str | None:
+    """Create the table if it is missing, and check that this query may write to it.
+
+    Args:
+        target: what the user asked for.
+        table: the table.
+        schema: the schema of the query's rows.
+        query: the query's id; None if it was never started before.
+        following: the query's next batch; None to look up no plan.
+        makes: create the table and columns that are missing; if False, as in a dry run, only check.
+
+    Returns:
+        The plan of the next batch, if the table already has that batch; else None.
+
+    Raises:
+        InvalidInputError: the format cannot hold a column, the table has other columns or rows that this
+            query did not write, or the table was removed at the same moment.
+    """
+    _check_schema(target, table.format, schema)
+    there = table.schema()
+    if there is None and not makes:
+        return None
+    if there is None:
+        table.create(schema)  # without rows: if two queries created it with rows, one would fail
+        there = table.schema()
+    if there is None:
+        raise InvalidInputError(f"{target.where} was removed while a query started to write to it")
+    ledger = _Ledger(target, table, query)
+    ledger.check_owner(query)
+    added = _check_columns(target, schema, there)
+    if added and makes:
+        table.add_columns(added)
+    return ledger.plan_of(query, following)
+
+
+def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch) -> bool:
+    """Return whether the table already has a batch; refuse a batch that may not be written.
+
+    Before a query's first batch, this function creates the table if it is missing, and makes the query its
+    owner.
+
+    Raises:
+        InvalidInputError: the ledger's rules refuse the batch, or as for `prepare`.
+    """
+    query = batch.query
+    ledger = _Ledger(target, table, query)
+    if query in ledger.owners:
+        return ledger.is_written(batch)
+    if table.schema() is not None:
+        ledger.check_owner(query)
+    written = ledger.is_written(batch)
+    prepare(target, table, schema, query)
+    ledger = _Ledger(target, table, query)
+    others = [] if target.how == "replace" else ledger.owners
+    epoch = ledger.epoch(query) or Epoch(1, batch.driver)
+    table.note({OWNERS: " ".join([*others, query]), f"{EPOCH}{query}": f"{epoch.number} {epoch.driver}"})
+    return written
+
+
+def _check_schema(target: Target, form: Format, schema: T.StructType) -> None:
+    reject_unknown("key", target.keys, schema.names)
+    seen: dict[str, str] = {}
+    for field in schema.fields:
+        if bad := [char for char in field.name if char in form.not_in_names]:
+            raise InvalidInputError(
+                f"column {field.name}: {form.name} allows no {bad[0]!r} in a name; rename it, as in "
+                f"F.count('*').alias('orders')"
+            )
+        if other := seen.get(field.name.lower()):
+            raise InvalidInputError(f"columns {other} and {field.name}: {form.name} sees no case; rename one")
+        seen[field.name.lower()] = field.name
+        for kind in types_in(field.dataType):
+            if kind.typeName() not in form.types:
+                raise InvalidInputError(
+                    f"column {field.name} has the type {kind.simpleString()}, which "
+                    f"{form.name} cannot hold; cast it, or leave it out"
+                )
+
+
+def _check_columns(target: Target, schema: T.StructType, there: T.StructType) -> list[T.StructField]:
+    """Compare the query's columns with the table's, and return the columns to add to the table.
+
+    Args:
+        target: what the user asked for.
+        schema: the schema of the query's rows.
+        there: the table's schema.
+
+    Raises:
+        InvalidInputError: a column has another type or another case in the table, or the table lacks it and
+            `merge_schema` is False.
+    """
+    known = {field.name.lower(): field for field in there.fields}
+    missing = []
+    for field in schema.fields:
+        has = known.get(field.name.lower())
+        if has is None:
+            missing.append(field)
+        elif has.name != field.name:
+            raise InvalidInputError(f"column {field.name} is called {has.name} in {target.where}; rename it")
+        elif has.dataType.simpleString() != field.dataType.simpleString():
+            raise InvalidInputError(
+                f"column {field.name} is {field.dataType.simpleString()}, and "
+                f"{has.dataType.simpleString()} in {target.where}; cast it, or write to another table"
+            )
+    if missing and not target.merge_schema:
+        raise InvalidInputError(
+            f"{target.where} has no column {', '.join(field.name for field in missing)}; give "
+            "merge_schema=True to add it, or leave it out"
+        )
+    return missing
