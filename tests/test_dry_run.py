@@ -78,13 +78,14 @@ def targets(folder):
     return {
         "batch_files": sinks.batch_files(folder / "new/rows"),
         "delta": sinks.delta(folder / "table", writer="delta-rs", how="replace"),
+        "iceberg": sinks.iceberg("shop.t", catalog=folder / "lake", how="replace"),
         "latest": sinks.latest("only_planned"),
         "sql_table": sinks.sql_table(f"sqlite:///{folder}/t.db", "rows", how="replace"),
     }
 
 
 @pytest.mark.connect
-@pytest.mark.parametrize("kind", ["batch_files", "delta", "latest", "sql_table"])
+@pytest.mark.parametrize("kind", ["batch_files", "delta", "iceberg", "latest", "sql_table"])
 def test_a_sink_makes_nothing(kind, lines, tmp_path):
     before = tree(tmp_path)
     counts, sink = lines.groupBy("value").count(), targets(tmp_path)[kind]

@@ -16,6 +16,7 @@ from sparkstream_kit._arguments import attributes
 
 if TYPE_CHECKING:  # for editors and type checkers
     from sparkstream_kit.connectors.delta.sink import delta as delta
+    from sparkstream_kit.connectors.iceberg.sink import iceberg as iceberg
     from sparkstream_kit.connectors.kafka.sink import kafka as kafka
     from sparkstream_kit.connectors.mongodb.sink import mongodb as mongodb
     from sparkstream_kit.connectors.sql_table.sink import sql_table as sql_table

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from deltalake import DeltaTable
 from faults.drivers import JOBS, SCRIPTS, no_stack_trace
 from faults.sales import Events, Sales, Totals
+from support import iceberg as support_iceberg
 from support.batch_folders import rows_in
 
 ONE_FILE = ("--max-files-per-trigger", 1)  # a batch
@@ -178,6 +179,21 @@ def is_between(target, batch):
     values = [each for each in json.loads(noted.read_text()) if each[1] == batch] if noted.exists() else []
     has = query(url, f"SELECT count(*) FROM sparkstream_ledger WHERE batch_id = {batch}")  # noqa: S608 - ours
     return bool(has) and 0 < has[0][0] < len(values)
+
+
+def iceberg(folder, how="replace", *, lake=None):
+    """An Iceberg table, which `sales_to.py` replaces, appends to or upserts into."""
+    sales, lake, checkpoint = Sales(folder / "in"), lake or folder / "lake", folder / "ckpt"
+    command = (SCRIPTS / "sales_to.py", f"iceberg-{how}", lake, sales.folder, checkpoint)
+
+    def totals():
+        if sink.last() < 0:
+            return []
+        rows = support_iceberg.rows(lake)
+        return added_up(row[-2:] for row in rows) if how == "append" else rows
+
+    sink = Sink(lambda: support_iceberg.last_batch(lake), totals, sales.totals)
+    return sales, Target((*command, *ONE_FILE), checkpoint, (sink,))
 
 
 def last_in_ledger(url, table="%"):

@@ -26,7 +26,7 @@ SEED = 28
 FILES = 6  # of a round, so that the first driver is busy when it is stopped
 
 
-@pytest.mark.fast("sqlite append", "delta upsert", "directories")
+@pytest.mark.fast("sqlite append", "delta upsert", "iceberg append", "iceberg upsert", "directories")
 def test_a_second_driver_shuts_the_first_out(stream):  # noqa: F811
     sink_contract.fenced(stream)
 
@@ -47,7 +47,9 @@ def test_a_dry_run_and_a_start_that_is_refused_take_no_epoch(stream_to):  # noqa
 
 @pytest.mark.fast("sqlite-append")
 @pytest.mark.parametrize(
-    "killed", ["sqlite-append", "files", "postgresql-append", "mariadb-append", "delta-append"], indirect=True
+    "killed",
+    ["sqlite-append", "files", "postgresql-append", "mariadb-append", "delta-append", "iceberg-append"],
+    indirect=True,
 )
 def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(killed, launch, request):  # noqa: F811
     wakes_up(*killed, launch, random.Random(f"{SEED} {request.node.callspec.id}"))  # noqa: S311 - times

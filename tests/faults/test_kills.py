@@ -32,9 +32,9 @@ KILLS = [(point, "group") for point in POINTS]
 # Python alone: its JVM outlives it, for seconds.
 ALSO = [*KILLS, ("before the commit", "python")]
 
-JOBS = ["files", "sqlite", "postgresql", "mariadb", "events", "delta"]
+JOBS = ["files", "sqlite", "postgresql", "mariadb", "events", "delta", "iceberg"]
 SINKS = ["spark-files", "sqlite-upsert", "postgresql-append", "mariadb-append", "mariadb-upsert"]
-SINKS += ["delta-append", "delta-upsert"]
+SINKS += ["delta-append", "delta-upsert", "iceberg-append", "iceberg-upsert"]
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def killed(request, tmp_path):
     if request.param == "events":
         return targets.events(tmp_path, request.getfixturevalue("server").database())
     kind, _, how = request.param.partition("-")
-    if kind == "delta":
-        return targets.delta(tmp_path, how or "replace")
+    if kind in ("delta", "iceberg"):
+        return getattr(targets, kind)(tmp_path, how or "replace")
     url = {
         "sqlite": lambda: f"sqlite:///{tmp_path}/totals.db",
         "postgresql": lambda: request.getfixturevalue("server").database(),

@@ -52,6 +52,17 @@ def delta(folder, how):
     return Adaptor(sinks.delta(folder / "t", how=how, keys=keys), rows, mode)
 
 
+def iceberg(folder, how):
+    from support.iceberg import table
+
+    def rows():
+        found = table(folder / "lake").scan().to_arrow().to_pylist()
+        return sorted(row["n"] if how == "append" else (row["k"], row["total"]) for row in found)
+
+    mode, keys = MODES[how]
+    return Adaptor(sinks.iceberg("shop.t", catalog=folder / "lake", how=how, keys=keys), rows, mode)
+
+
 def directories(folder, _):
     def rows():
         parts = (folder / "out").glob("[!._]*/part-*")
@@ -70,6 +81,9 @@ SINKS: dict[str, tuple[Callable[[Path, str], Adaptor], str]] = {
     "delta append": (delta, "append"),
     "delta upsert": (delta, "upsert"),
     "delta replace": (delta, "replace"),
+    "iceberg append": (iceberg, "append"),
+    "iceberg upsert": (iceberg, "upsert"),
+    "iceberg replace": (iceberg, "replace"),
     "directories": (directories, ""),
 }
 
@@ -101,14 +115,18 @@ DAMAGED = [
 
 
 @pytest.mark.fast(
-    "sqlite append-*", "sqlite upsert-plan cut", "directories-files cut*", "delta append-plan cut"
+    "sqlite append-*",
+    "sqlite upsert-plan cut",
+    "directories-files cut*",
+    "delta append-plan cut",
+    "iceberg append-plan cut",
 )
 @pytest.mark.parametrize(("sink", "damage"), DAMAGED)
 def test_a_damaged_checkpoint_comes_back_exact(stream_to, sink, damage):
     sink_contract.damaged(stream_to(sink), damage)
 
 
-@pytest.mark.fast("sqlite append-*", "delta upsert-1", "directories-1")
+@pytest.mark.fast("sqlite append-*", "delta upsert-1", "iceberg append-1", "directories-1")
 @pytest.mark.parametrize(("sink", "older"), [*((sink, 1) for sink in SINKS), ("sqlite append", 0)])
 def test_a_checkpoint_from_a_backup_goes_on_exact(stream_to, sink, older):
     stream = stream_to(sink)
@@ -131,7 +149,7 @@ def test_a_batch_that_plain_pyspark_plans_anew_is_refused_and_then_comes_as_it_w
     stream.check()
 
 
-@pytest.mark.parametrize("sink", ["directories", "sqlite upsert", "delta upsert"])
+@pytest.mark.parametrize("sink", ["directories", "sqlite upsert", "delta upsert", "iceberg upsert"])
 def test_a_checkpoint_two_batches_older_is_refused_with_the_way_on(stream_to, tmp_path, sink):
     stream = stream_to(sink)
     sink_contract.restored(stream, older=2)

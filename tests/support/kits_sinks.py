@@ -53,6 +53,20 @@ def from_delta(folder):
     return [tuple(row.values()) for row in DeltaTable(str(folder / "t")).to_pyarrow_table().to_pylist()]
 
 
+def iceberg(how, *keys):
+    def build(sales, folder):
+        frame = sales if how == "append" else totals(sales)
+        return frame, sinks.iceberg("shop.t", catalog=folder / "lake", how=how, keys=keys)
+
+    return build
+
+
+def from_iceberg(folder):
+    from support.iceberg import rows
+
+    return rows(folder / "lake")
+
+
 def whole_file(sales, folder):
     return totals(sales), sinks.snapshot(folder / "t.json")
 
@@ -104,6 +118,9 @@ KITS: dict[str, Sound] = {
     "delta append": (delta("append"), from_delta, "append", ROWS),
     "delta upsert": (delta("upsert", "product"), from_delta, "update", TOTALS),
     "delta replace": (delta("replace"), from_delta, "complete", TOTALS),
+    "iceberg append": (iceberg("append"), from_iceberg, "append", ROWS),
+    "iceberg upsert": (iceberg("upsert", "product"), from_iceberg, "update", TOTALS),
+    "iceberg replace": (iceberg("replace"), from_iceberg, "complete", TOTALS),
     "snapshot": (whole_file, from_file, "complete", TOTALS),
     "fan_out": (both, from_both, "append", [*ROWS, *ROWS]),
     "by_watermark": (gated, from_gated, "append", ROWS),

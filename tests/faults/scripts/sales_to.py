@@ -1,7 +1,7 @@
 """Sales into one sink: rows by `append` and `files`, totals by a key by `upsert`.
 
 Run: python sales_to.py HOW TARGET INPUT_DIR CHECKPOINT; HOW is append, upsert, values (a table for
-each state), files, delta-append, delta-upsert, delta-replace or kafka-append.
+each state), files, kafka-append, or append, upsert or replace after delta- or iceberg-.
 TARGET is a database's URL, a folder, or SERVERS/TOPIC. Into Delta goes Spark's writer with `--connectors`.
 """
 
@@ -49,6 +49,8 @@ def main(argv=None):
             sink = sinks.kafka(*args.target.split("/"), exactly_once=True)
         elif kind == "delta":
             sink = sinks.delta(args.target, how=how, keys=keys)
+        elif kind == "iceberg":
+            sink = sinks.iceberg("shop.t", catalog=args.target, how=how, keys=keys)
         else:
             table = "sales" if how == "append" else "sales_totals"
             sink = sinks.sql_table(args.target, table, how=how, keys=keys)

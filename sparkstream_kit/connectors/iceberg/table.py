@@ -1,0 +1,318 @@
+"""An Iceberg table, written with pyiceberg from the driver's Python.
+
+`IcebergTable` implements `_tables.Table`. The commit of a batch makes one snapshot or a few, at once. Their
+summaries have the batch's number, and so has the table's property `sparkstream.batch.QUERY`. Both are needed:
+a summary goes when its snapshot expires, and a property stays as it is when somebody rolls the table back to
+an older snapshot. The property `sparkstream.plan.QUERY` has the batch's plan.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.catalog import load_catalog
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+    NotInstalledError,
+    RESTError,
+)
+from pyiceberg.expressions import AlwaysTrue, And, GreaterThanOrEqual, LessThanOrEqual, Reference
+from pyiceberg.expressions.literals import literal
+from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
+from pyiceberg.table.update.snapshot import ExpireSnapshots
+from pyspark.sql import types as T
+from pyspark.sql.pandas.types import from_arrow_schema
+from sqlalchemy.exc import SQLAlchemyError
+
+from sparkstream_kit.connectors import _arrow
+from sparkstream_kit.connectors._tables import EPOCH, EXACT, ConflictError, Format, Target, command, metadata
+from sparkstream_kit.errors import InvalidInputError, KitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.expressions import BooleanExpression
+    from pyiceberg.table import Table, Transaction
+    from pyspark.sql import DataFrame
+
+    from sparkstream_kit.sinks.ledger import Batch
+
+
+_BATCH = "sparkstream.batch."  # plus a query's id: in summaries and properties, its last batch
+_PLAN = "sparkstream.plan."  # plus a query's id: the property with `metadata` of its last batch
+_MADE_WITH = {  # the properties of a table that the sink creates; without them each commit would be slower
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "20",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+}
+_PRIMITIVES = {
+    "binary": pa.binary(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "double": pa.float64(),
+    "float": pa.float32(),
+    "integer": pa.int32(),
+    "long": pa.int64(),
+    "string": pa.string(),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "timestamp_ntz": pa.timestamp("us"),
+}
+
+
+def _arrow_type(kind: T.DataType) -> pa.DataType:
+    """Return the Arrow type of a type of Spark, with nulls allowed: a later query may have some."""
+    if isinstance(kind, T.StructType):
+        return pa.struct([(field.name, _arrow_type(field.dataType)) for field in kind])
+    if isinstance(kind, T.ArrayType):
+        return pa.list_(_arrow_type(kind.elementType))
+    if isinstance(kind, T.MapType):
+        return pa.map_(_arrow_type(kind.keyType), _arrow_type(kind.valueType))
+    if isinstance(kind, T.DecimalType):
+        return pa.decimal128(kind.precision, kind.scale)
+    return _PRIMITIVES[kind.typeName()]
+
+
+class IcebergTable:
+    """An Iceberg table; see `_tables.Table` for the methods.
+
+    Args:
+        name: its name, with its namespace.
+        catalog: the folder of a SQLite catalog, or the properties of another one for pyiceberg, with its
+            `name`.
+        keep: how many snapshots to keep.
+    """
+
+    format = Format("Iceberg", EXACT)
+
+    def __init__(self, name: str, catalog: str | dict[str, str], keep: int) -> None:
+        self._name, self._given, self._keep = name, catalog, keep
+        self._file = Path(catalog, "catalog.db") if isinstance(catalog, str) else None
+        self._loaded: Catalog | None = None
+        self._known: Table | None = None
+
+    @contextmanager
+    def _in_one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except CommitFailedException as err:
+            raise ConflictError(f"Iceberg table {self._name}: another writer was quicker ({err})") from err
+        except (ImportError, NotInstalledError, OSError, RESTError, SQLAlchemyError, ValueError) as err:
+            line = f"{type(err).__name__}: {' '.join(str(err).split())}"
+            raise InvalidInputError(f"Iceberg table {self._name}: {line}") from err
+
+    @property
+    def _catalog(self) -> Catalog:
+        if self._loaded is None:
+            given: dict[str, Any] = {"name": "default"} | (
+                self._given if isinstance(self._given, dict) else {}
+            )
+            if self._file is not None:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                # A local commit takes milliseconds: 30 s is for a slow disk.
+                given |= {
+                    "type": "sql",
+                    "uri": f"sqlite:///{self._file}?timeout=30",
+                    "warehouse": self._file.parent.as_uri(),
+                }
+            self._loaded = load_catalog(**given)
+        return self._loaded
+
+    def _now(self) -> Table | None:
+        """Return the table in its newest version, with the commits of others; None if there is no table."""
+        self._known = None
+        if self._file is not None and not self._file.exists():
+            return None  # nor does a look make the catalog
+        with self._in_one_line(), suppress(NoSuchTableError, NoSuchNamespaceError):
+            self._known = self._catalog.load_table(self._name)
+        return self._known
+
+    @contextmanager
+    def _changed(self) -> Iterator[Transaction]:
+        """Commit a change, if no other commit was made since the table was read."""
+        # By default pyiceberg would make the commit again on top of the other, even if it is an old driver's.
+        self._table.metadata.properties["commit.retry.num-retries"] = "0"
+        with self._in_one_line(), self._table.transaction() as change:
+            yield change
+
+    @property
+    def _table(self) -> Table:
+        if self._known is None:
+            raise KitError(f"the Iceberg table {self._name} was removed while a query writes to it")
+        return self._known
+
+    def schema(self) -> T.StructType | None:
+        """Return the table's columns in its newest version; None if there is no table."""
+        table = self._now()
+        return None if table is None else from_arrow_schema(schema_to_pyarrow(table.schema()))
+
+    def properties(self) -> dict[str, str]:
+        """Return the table's properties in its newest version; an empty dict if there is no table."""
+        table = self._now()
+        return {} if table is None else table.properties
+
+    def last_batch(self, query: str) -> int | None:
+        """Return the last batch of a query: that of the newest snapshot with one, from the current one back.
+
+        Only if these snapshots have expired, the property is asked.
+        """
+        if self._known is None:
+            return None
+        name, snapshot = f"{_BATCH}{query}", self._known.current_snapshot()
+        while snapshot is not None:
+            said = snapshot.summary.additional_properties if snapshot.summary else {}
+            if name in said:
+                return int(said[name])
+            if snapshot.parent_snapshot_id is None:
+                return None
+            snapshot = self._known.snapshot_by_id(snapshot.parent_snapshot_id)
+        return int(number) if (number := self._known.properties.get(name)) else None
+
+    def history(self) -> list[str | None]:
+        """Return `metadata` of the last batch of each query."""
+        return [text for name, text in self._table.properties.items() if name.startswith(_PLAN)]
+
+    def has_rows(self) -> bool:
+        """Return whether the table has rows."""
+        return any(True for _ in self._table.scan().plan_files())
+
+    def create(self, schema: T.StructType) -> None:
+        """Create the table and its namespace, unless another driver has just created them."""
+        with self._in_one_line():
+            self._catalog.create_namespace_if_not_exists(self._name.rpartition(".")[0])
+            columns = pa.schema(_arrow_type(schema))
+            self._catalog.create_table_if_not_exists(self._name, columns, properties=_MADE_WITH)
+
+    def add_columns(self, columns: list[T.StructField]) -> None:
+        """Add nullable columns to the table."""
+        with self._in_one_line(), self._table.update_schema() as update:
+            update.union_by_name(pa.schema(_arrow_type(T.StructType(columns))))
+
+    def note(self, properties: dict[str, str]) -> None:
+        """Set properties of the table, in a commit with an empty snapshot, as only snapshots conflict."""
+        with self._changed() as change:
+            change.append(self._columns().empty_table(), snapshot_properties=properties)
+            change.set_properties(properties)
+
+    def write(self, batch: DataFrame, target: Target, which: Batch) -> None:
+        """Write a batch in one commit, even if the batch has no rows.
+
+        Raises:
+            InvalidInputError: for `upsert`, a key is null or occurs in two rows of the batch.
+            ConflictError: another writer has committed at the same moment.
+        """
+        with _arrow.gathered(batch, self._columns(*batch.columns)) as rows:
+            if target.how == "upsert" and rows.num_rows:
+                _arrow.check_keys(rows, target.where, target.keys, which.number)
+            self.commit(rows, target, which)
+
+    def commit(self, rows: pa.Table, target: Target, which: Batch) -> None:
+        """Write the rows of a batch, whose keys have been checked; see `write`."""
+        done = {f"{_BATCH}{which.query}": str(which.number)}
+        self._table.metadata.properties["write.data.path"] = self._folder(which.query, which.number)
+        with self._changed() as change:
+            change.append(_cleared(change, self._table, rows, target), snapshot_properties=done)
+            change.set_properties(done | {f"{_PLAN}{which.query}": metadata(which)})
+            if old := self._old():
+                ExpireSnapshots(change).by_ids(old).commit()
+
+    def _columns(self, *names: str) -> pa.Schema:
+        """Return the Arrow types of columns, in the order of their names; of all of them without names."""
+        schema = schema_to_pyarrow(self._table.schema(), include_field_ids=False)
+        return pa.schema([schema.field(name) for name in names or schema.names])
+
+    def _old(self) -> list[int]:
+        """Return the snapshots that are older than the newest ones, without heads of branches and tags."""
+        heads = {ref.snapshot_id for ref in self._table.refs().values()}
+        snapshots = sorted(self._table.snapshots(), key=lambda snapshot: snapshot.timestamp_ms)
+        return [each.snapshot_id for each in snapshots[: -self._keep] if each.snapshot_id not in heads]
+
+    def _folder(self, query: str, batch: int, *, ago: int = 0) -> str:
+        """Return the folder of the files of a batch, in the query's newest epoch or some epochs ago."""
+        epoch = int(self._table.properties[f"{EPOCH}{query}"].partition(" ")[0]) - ago
+        return f"{self._table.location_provider().data_path}/sparkstream/{query}/{epoch}/{batch}"
+
+    def clean(self, query: str) -> None:
+        """Remove the files of the batch that the query's last driver did not finish: no commit can name them.
+
+        A query that takes its next epoch calls this: from then on that driver can commit nothing.
+        """
+        following = int(self.properties().get(f"{_BATCH}{query}", "-1")) + 1
+        scheme, host, path = PyArrowFileIO.parse_location(self._folder(query, following, ago=1))
+        with suppress(FileNotFoundError):
+            PyArrowFileIO(self._table.io.properties).fs_by_scheme(scheme, host).delete_dir(path)
+
+    def set_back(self, query: str, batch: int) -> str:
+        """Return a command that makes `batch` the query's last batch; see the function `set_back`."""
+        return command(set_back, self._name, query, batch, self._given)
+
+
+def set_back(name: str, query: str, batch: int, catalog: str | dict[str, str]) -> None:
+    """Reset a query's last batch in an Iceberg table, so that the query writes the later batches again.
+
+    Messages of `sinks.iceberg` print a command that calls this function. The rows of the later batches stay
+    in the table: remove them first, unless the query overwrites them.
+
+    Args:
+        name: the table, with its namespace.
+        query: the query's id, as in the summaries of the table's snapshots.
+        batch: the number of the batch that becomes the last one.
+        catalog: the folder or the properties of its catalog; messages show a password in it as `***`.
+
+    Raises:
+        InvalidInputError: there is no such table.
+        ConflictError: another writer has just committed.
+    """
+    table = IcebergTable(name, catalog, 1)
+    if table.schema() is None:
+        raise InvalidInputError(f"there is no Iceberg table {name}; give the name of one")
+    epoch = int(table.properties().get(f"{EPOCH}{query}", "0").partition(" ")[0])
+    # With an epoch of its own: the next start would take the files of the next batch for those of one that
+    # was not finished.
+    table.note({f"{_BATCH}{query}": str(batch), f"{EPOCH}{query}": f"{epoch + 1} set back"})
+
+
+def _cleared(change: Transaction, table: Table, rows: pa.Table, target: Target) -> pa.Table:
+    """Delete the rows that a batch replaces or touches, and return the rows to write in their place.
+
+    These are the batch's rows and, for `upsert`, the others that have been deleted with those that it has:
+    all whose keys are between the least and the greatest of the batch. Such a filter is quick whatever the
+    number of keys.
+    """
+    where = _range(rows, target.keys) if rows.num_rows else AlwaysTrue()
+    if target.how == "append" or (target.keys and not rows.num_rows):
+        return rows
+    if not any(True for _ in table.scan(where).plan_files()):
+        return rows  # pyiceberg would warn that it has nothing to delete
+    if target.keys:
+        kept = _others(table.scan(where).to_arrow(), rows, list(target.keys))
+        rows = pa.concat_tables([kept, rows], promote_options="permissive")
+    change.delete(where)
+    return rows
+
+
+def _range(rows: pa.Table, keys: tuple[str, ...]) -> BooleanExpression:
+    """Return what is true of all rows whose keys are between the least and the greatest of a batch."""
+    found: BooleanExpression = AlwaysTrue()
+    for key in keys:
+        if not (
+            pa.types.is_floating(rows[key].type) or pa.types.is_boolean(rows[key].type)
+        ):  # NaN is nowhere
+            ends, term = pc.min_max(rows[key]).as_py(), Reference(key)
+            least = GreaterThanOrEqual(term=term, value=literal(ends["min"]))
+            found = And(found, least, LessThanOrEqual(term=term, value=literal(ends["max"])))
+    return found
+
+
+def _others(there: pa.Table, rows: pa.Table, keys: list[str]) -> pa.Table:
+    """Return the rows of a table whose keys are not those of a row of the batch."""
+    numbered = there.select(keys).append_column("", pa.array(range(there.num_rows)))
+    given = rows.select(keys).cast(there.select(keys).schema)
+    return there.take(numbered.join(given, keys, join_type="left anti")[""])

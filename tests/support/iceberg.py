@@ -1,0 +1,60 @@
+"""What the tests see of Iceberg tables: with pyiceberg, by a catalog of their own."""
+
+from contextlib import suppress
+
+from pyiceberg.catalog import load_catalog
+from pyiceberg.exceptions import NoSuchTableError
+
+
+def catalog(lake):
+    """Return the SQLite catalog of a folder."""
+    return load_catalog(
+        "default", type="sql", uri=f"sqlite:///{lake / 'catalog.db'}?timeout=30", warehouse=lake.as_uri()
+    )
+
+
+def table(lake, name="shop.t"):
+    """Return a table in its newest version; None if there is none."""
+    if (lake / "catalog.db").exists():
+        with suppress(NoSuchTableError):
+            return catalog(lake).load_table(name)
+    return None
+
+
+def rows(lake, name="shop.t"):
+    """Return the rows of a table, sorted."""
+    return sorted(tuple(row.values()) for row in table(lake, name).scan().to_arrow().to_pylist())
+
+
+def batches(lake, name="shop.t"):
+    """Return the batches of the snapshots of a table, in their order, each once."""
+    snapshots = sorted(table(lake, name).snapshots(), key=lambda each: each.sequence_number)
+    return [
+        int(number)
+        for each in snapshots
+        for key, number in each.summary.additional_properties.items()
+        if key.startswith("sparkstream.batch.")
+    ]
+
+
+def last_batch(lake, name="shop.t"):
+    """Return the last batch that is in a table; -1 before the first."""
+    found = table(lake, name)
+    numbers = [
+        int(number)
+        for key, number in (found.properties if found else {}).items()
+        if key.startswith("sparkstream.batch.")
+    ]
+    return max(numbers, default=-1)
+
+
+def files(lake):
+    """Return the data files in the folder of a catalog, and those that its tables know, in any snapshot."""
+    there = {path.as_uri() for path in lake.rglob("*.parquet")}
+    names = [name for space in catalog(lake).list_namespaces() for name in catalog(lake).list_tables(space)]
+    known = {
+        path
+        for name in names
+        for path in catalog(lake).load_table(name).inspect.all_files()["file_path"].to_pylist()
+    }
+    return there, known
