@@ -8,6 +8,7 @@ an older snapshot. The property `sparkstream.plan.QUERY` has the batch's plan.
 
 from __future__ import annotations
 
+import fcntl
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 
 _BATCH = "sparkstream.batch."  # plus a query's id: in summaries and properties, its last batch
+_AFTER = "sparkstream.after."  # plus a query's id: the table's sequence number before that batch
 _PLAN = "sparkstream.plan."  # plus a query's id: the property with `metadata` of its last batch
 _MADE_WITH = {  # the properties of a table that the sink creates; without them each commit would be slower
     "commit.manifest-merge.enabled": "true",
@@ -93,7 +95,8 @@ class IcebergTable:
     format = Format("Iceberg", EXACT)
 
     def __init__(self, name: str, catalog: str | dict[str, str], keep: int) -> None:
-        self._name, self._given, self._keep = name, catalog, keep
+        self._name, self._keep = name, keep
+        self._given: Any = catalog
         self._file = Path(catalog, "catalog.db") if isinstance(catalog, str) else None
         self._loaded: Catalog | None = None
         self._known: Table | None = None
@@ -106,23 +109,22 @@ class IcebergTable:
             raise ConflictError(f"Iceberg table {self._name}: another writer was quicker ({err})") from err
         except (ImportError, NotInstalledError, OSError, RESTError, SQLAlchemyError, ValueError) as err:
             line = f"{type(err).__name__}: {' '.join(str(err).split())}"
-            raise InvalidInputError(f"Iceberg table {self._name}: {line}") from err
+            raise InvalidInputError(
+                f"Iceberg table {self._name}: the catalog or its storage failed ({line}); repair it, or the "
+                "catalog's properties, and start again"
+            ) from err
 
     @property
     def _catalog(self) -> Catalog:
         if self._loaded is None:
-            given: dict[str, Any] = {"name": "default"} | (
-                self._given if isinstance(self._given, dict) else {}
-            )
-            if self._file is not None:
+            if self._file is None:
+                self._loaded = load_catalog(**{"name": "default", **self._given})
+            else:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
-                # A local commit takes milliseconds: 30 s is for a slow disk.
-                given |= {
-                    "type": "sql",
-                    "uri": f"sqlite:///{self._file}?timeout=30",
-                    "warehouse": self._file.parent.as_uri(),
-                }
-            self._loaded = load_catalog(**given)
+                place = {"uri": f"sqlite:///{self._file}?timeout=30", "warehouse": self._file.parent.as_uri()}
+                with self._file.with_suffix(".lock").open("w") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX)  # of two that make its tables at once, one would fail
+                    self._loaded = load_catalog("default", type="sql", **place)
         return self._loaded
 
     def _now(self) -> Table | None:
@@ -161,19 +163,19 @@ class IcebergTable:
     def last_batch(self, query: str) -> int | None:
         """Return the last batch of a query: that of the newest snapshot with one, from the current one back.
 
-        Only if these snapshots have expired, the property is asked.
+        If none of them has one, the property is asked, but only if all of them are newer than its batch: its
+        snapshot has expired then. Otherwise the table was rolled back.
         """
-        if self._known is None:
-            return None
-        name, snapshot = f"{_BATCH}{query}", self._known.current_snapshot()
+        oldest, snapshot = None, None if self._known is None else self._known.current_snapshot()
         while snapshot is not None:
             said = snapshot.summary.additional_properties if snapshot.summary else {}
-            if name in said:
-                return int(said[name])
-            if snapshot.parent_snapshot_id is None:
-                return None
-            snapshot = self._known.snapshot_by_id(snapshot.parent_snapshot_id)
-        return int(number) if (number := self._known.properties.get(name)) else None
+            if f"{_BATCH}{query}" in said:
+                return int(said[f"{_BATCH}{query}"])
+            oldest, snapshot = snapshot, self._table.snapshot_by_id(snapshot.parent_snapshot_id or 0)
+        if oldest is None or f"{_AFTER}{query}" not in (said := self._table.properties):
+            return None
+        has_expired = (oldest.sequence_number or 0) > int(said[f"{_AFTER}{query}"])
+        return int(said[f"{_BATCH}{query}"]) if has_expired else None
 
     def history(self) -> list[str | None]:
         """Return `metadata` of the last batch of each query."""
@@ -215,13 +217,17 @@ class IcebergTable:
 
     def commit(self, rows: pa.Table, target: Target, which: Batch) -> None:
         """Write the rows of a batch, whose keys have been checked; see `write`."""
-        done = {f"{_BATCH}{which.query}": str(which.number)}
+        done = self.marks(which.query, which.number)
         self._table.metadata.properties["write.data.path"] = self._folder(which.query, which.number)
         with self._changed() as change:
             change.append(_cleared(change, self._table, rows, target), snapshot_properties=done)
             change.set_properties(done | {f"{_PLAN}{which.query}": metadata(which)})
             if old := self._old():
                 ExpireSnapshots(change).by_ids(old).commit()
+
+    def marks(self, query: str, batch: int) -> dict[str, str]:
+        """Return what the next commit says of a query's last batch, in its summaries and the properties."""
+        return {f"{_BATCH}{query}": str(batch), f"{_AFTER}{query}": str(self._table.last_sequence_number)}
 
     def _columns(self, *names: str) -> pa.Schema:
         """Return the Arrow types of columns, in the order of their names; of all of them without names."""
@@ -276,7 +282,7 @@ def set_back(name: str, query: str, batch: int, catalog: str | dict[str, str]) -
     epoch = int(table.properties().get(f"{EPOCH}{query}", "0").partition(" ")[0])
     # With an epoch of its own: the next start would take the files of the next batch for those of one that
     # was not finished.
-    table.note({f"{_BATCH}{query}": str(batch), f"{EPOCH}{query}": f"{epoch + 1} set back"})
+    table.note(table.marks(query, batch) | {f"{EPOCH}{query}": f"{epoch + 1} set back"})
 
 
 def _cleared(change: Transaction, table: Table, rows: pa.Table, target: Target) -> pa.Table:
