@@ -10,12 +10,14 @@ from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 
 
-@pytest.mark.fast("output")
-@pytest.mark.parametrize("full", ["checkpoint", "output", "database"])
+@pytest.mark.fast("output", "iceberg")
+@pytest.mark.parametrize("full", ["checkpoint", "output", "database", "iceberg"])
 def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(full, small_disk, tmp_path, launch):
     url = f"sqlite:///{small_disk if full == 'database' else tmp_path}/totals.db"
     if full == "output":
         sales, target = targets.clean_files(tmp_path, out=small_disk / "out")
+    elif full == "iceberg":
+        sales, target = targets.iceberg(tmp_path, "append", lake=small_disk / "lake")
     elif full == "database":
         sales, target = targets.database(tmp_path, url)
     else:

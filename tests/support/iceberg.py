@@ -7,15 +7,16 @@ from pyiceberg.exceptions import NoSuchTableError
 
 
 def catalog(lake):
-    """Return the SQLite catalog of a folder."""
-    return load_catalog(
-        "default", type="sql", uri=f"sqlite:///{lake / 'catalog.db'}?timeout=30", warehouse=lake.as_uri()
-    )
+    """Return the SQLite catalog of a folder, or the REST catalog of a URL."""
+    if isinstance(lake, str):
+        return load_catalog("rest", type="rest", uri=lake)
+    uri = f"sqlite:///{lake / 'catalog.db'}?timeout=30"
+    return load_catalog("default", type="sql", uri=uri, warehouse=lake.as_uri())
 
 
 def table(lake, name="shop.t"):
     """Return a table in its newest version; None if there is none."""
-    if (lake / "catalog.db").exists():
+    if isinstance(lake, str) or (lake / "catalog.db").exists():
         with suppress(NoSuchTableError):
             return catalog(lake).load_table(name)
     return None

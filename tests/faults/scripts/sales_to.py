@@ -2,7 +2,8 @@
 
 Run: python sales_to.py HOW TARGET INPUT_DIR CHECKPOINT; HOW is append, upsert, values (a table for
 each state), files, kafka-append, or append, upsert or replace after delta- or iceberg-.
-TARGET is a database's URL, a folder, or SERVERS/TOPIC. Into Delta goes Spark's writer with `--connectors`.
+TARGET is the URL of a database or a REST catalog, a folder, or SERVERS/TOPIC. Into Delta goes Spark's writer
+with `--connectors`.
 """
 
 import sys
@@ -50,7 +51,9 @@ def main(argv=None):
         elif kind == "delta":
             sink = sinks.delta(args.target, how=how, keys=keys)
         elif kind == "iceberg":
-            sink = sinks.iceberg("shop.t", catalog=args.target, how=how, keys=keys)
+            is_rest = args.target.startswith("http")
+            catalog = {"type": "rest", "uri": args.target} if is_rest else args.target
+            sink = sinks.iceberg("shop.t", catalog=catalog, how=how, keys=keys)
         else:
             table = "sales" if how == "append" else "sales_totals"
             sink = sinks.sql_table(args.target, table, how=how, keys=keys)
