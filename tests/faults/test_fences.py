@@ -5,17 +5,18 @@ import os
 import random
 import re
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
 from signal import SIGTERM
 
 import pytest
-from faults.drivers import one_line, until
+from faults.drivers import SCRIPTS, one_line, until
 from faults.targets import finish, nothing_halved
 from faults.test_kills import killed  # noqa: F401 - a fixture
 from faults.test_lost_plans import stream, stream_to  # noqa: F401 - fixtures
-from support import sink_contract
+from support import iceberg, sink_contract
 
 from sparkstream_kit import sinks, start
 from sparkstream_kit.connectors.sql_table import table as sql_tables
@@ -83,6 +84,37 @@ def wakes_up(sales, target, launch, pick):
     assert driver.ended() == 0, driver.errors
     finish(target, launch)
     Path(os.environ.get("FENCE_LINES", os.devnull)).write_text("\n".join(lines))
+
+
+@pytest.mark.fast("few")
+@pytest.mark.parametrize("rounds", [3, int(os.environ.get("ROUNDS", "200"))], ids=["few", "many"])
+def test_a_writer_of_iceberg_that_wakes_up_at_any_moment_of_a_commit_is_refused(rounds, tmp_path, launch):
+    pick = random.Random(SEED)  # noqa: S311 - times, not secrets
+    lake, refused = tmp_path / "lake", 0
+
+    def begun(number):
+        before = iceberg.last_batch(lake)
+        writer = launch(sys.executable, SCRIPTS / "iceberg_batches.py", lake, f"driver {number}")
+        until(lambda: iceberg.last_batch(lake) >= before + 2 or not writer.running, lambda: writer.errors)
+        return writer
+
+    older = begun(0)
+    while refused < rounds:
+        assert older.running, older.output + older.errors
+        time.sleep(pick.uniform(0, 0.2))  # the moment of the stop, which no condition picks
+        older.freeze()
+        newer = begun(refused + 1)
+        older.thaw()
+        if not newer.running:  # the first one was stopped while it had the lock of SQLite
+            assert "database is locked" in newer.output, newer.output + newer.errors
+            continue
+        assert older.ended() == 1, older.errors
+        assert f"another driver has started to write to Iceberg table shop.t in {lake}" in older.output
+        older, refused = newer, refused + 1
+    older.kill("group")
+    assert [n for _, n in sorted(iceberg.rows(lake), key=lambda row: row[1])] == list(
+        range(iceberg.last_batch(lake) + 1)
+    )
 
 
 def refused_by(newer, target, line):

@@ -53,7 +53,7 @@ _MADE_WITH = {  # the properties of a table that the sink creates; without them 
     "commit.manifest-merge.enabled": "true",
     "commit.manifest.min-count-to-merge": "20",
     "write.metadata.delete-after-commit.enabled": "true",
-    "write.metadata.previous-versions-max": "20",
+    "write.metadata.previous-versions-max": "50",
 }
 _PRIMITIVES = {
     "binary": pa.binary(),
@@ -105,10 +105,13 @@ class IcebergTable:
     def _in_one_line(self) -> Iterator[None]:
         try:
             yield
-        except CommitFailedException as err:
-            raise ConflictError(f"Iceberg table {self._name}: another writer was quicker ({err})") from err
+        except (CommitFailedException, FileNotFoundError) as err:  # or others have removed the old metadata
+            line = f"another writer was quicker, or a file has gone ({err})"
+            raise ConflictError(f"Iceberg table {self._name}: {line}") from err
         except (ImportError, NotInstalledError, OSError, RESTError, SQLAlchemyError, ValueError) as err:
-            line = f"{type(err).__name__}: {' '.join(str(err).split())}"
+            if self._loaded is not None:
+                self._loaded.close()  # a connection whose commit has failed would keep the lock of SQLite
+            line = f"{type(err).__name__}: {str(err).partition(chr(10))[0]}"
             raise InvalidInputError(
                 f"Iceberg table {self._name}: the catalog or its storage failed ({line}); repair it, or the "
                 "catalog's properties, and start again"
