@@ -1,4 +1,4 @@
-"""Tables about Delta Lake: a small batch by each of its writers, and by hand."""
+"""Tables about Delta Lake and Iceberg: batches by the kit, and by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from running import HERE, Limit, Program, Table, tuned
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["delta"]
+__all__ = ["delta", "iceberg"]
 
 
 def delta(scale: float) -> Iterator[Table]:
@@ -30,4 +30,21 @@ def delta(scale: float) -> Iterator[Table]:
             program("by hand, with Spark's defaults", "by_hand.py", runs=1),
         ],
         limits=(Limit("kit, Delta's writer for Spark", 1.2, "by hand, with the kit's settings"),),
+    )
+
+
+def iceberg(scale: float) -> Iterator[Table]:
+    """A batch of 1,000,000 rows appended to an Iceberg table: the median of four warm batches."""
+    del scale
+
+    def program(name: str, file: str) -> Program:
+        path = (str(HERE / "iceberg" / file), "{work}/lake")
+        return Program(name, path, figure=lambda run: float(run.result["seconds"]))
+
+    yield Table(
+        "A million rows appended to an Iceberg table",
+        [
+            program("kit, exactly once", "kit.py"),
+            program("pyiceberg by hand, at least once", "by_hand.py"),
+        ],
     )

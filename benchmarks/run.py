@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import report
 from brokers import kafka
-from lakes import delta
+from lakes import delta, iceberg
 from latencies import batch, history, listener, monitoring, overhead, start, suite, waiting
 from running import ROOT, measure
 from templates import jobs
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     each.__name__: each
     for each in (
-        *(start, batch, throughput, yahoo, sql, delta, overhead, quarantine, kafka, jobs, listener, suite),
-        *(waiting, monitoring, history),
+        *(start, batch, throughput, yahoo, sql, delta, iceberg, overhead, quarantine, kafka, jobs, listener),
+        *(suite, waiting, monitoring, history),
     )
 }
 
