@@ -238,11 +238,12 @@ def test_a_sink_keeps_its_options_out_of_its_repr():
     assert "promise='exactly once, read through Spark'" in repr(sinks.files("out"))
 
 
-@pytest.mark.parametrize("kind", ["batch_files", "latest", "snapshot", "sql_table"])
+@pytest.mark.parametrize("kind", ["batch_files", "delta", "latest", "snapshot", "sql_table"])
 def test_fan_out_refuses_two_sinks_with_one_target_by_whatever_name(tmp_path, kind):
     (tmp_path / "link").symlink_to(tmp_path)
     names = {
         "batch_files": [f"{tmp_path}/out", f"file://{tmp_path}/link/out"],
+        "delta": [f"{tmp_path}/out", f"file://{tmp_path}/link/out/"],
         "latest": ["Totals", "totals"],
         "snapshot": [f"{tmp_path}/out.csv", f"{tmp_path}/link/out.csv"],
         "sql_table": [f"sqlite:///{tmp_path}/t.db", f"sqlite:///{tmp_path}/link/t.db"],
@@ -251,7 +252,7 @@ def test_fan_out_refuses_two_sinks_with_one_target_by_whatever_name(tmp_path, ki
     made = [getattr(sinks, kind)(name, **more) for name in (*names, names[0])]
     for one, two in ((made[0], made[1]), (made[0], made[2].taking(lambda batch: batch.where("k > 1")))):
         said = refusal(sinks.fan_out, one, two)
-        assert re.search(r"fan_out\(\): two sinks write to (folder|view|file|table) ", said)
+        assert re.search(r"fan_out\(\): two sinks write to (folder|view|file|table|Delta table) ", said)
     # Each declares what it writes to, but for a function, of which nobody knows.
     assert all(sink.writes_to for sink in made)
     assert sinks.fan_out(*[sinks.foreach_batch(print)] * 2).writes_to == ()
