@@ -323,7 +323,8 @@ def test_a_machine_without_java_is_told_what_to_install(tmp_path):
     assert done.returncode == 2
     assert done.stderr == (
         "-c: Spark's Java machine did not start: no Java was found, and Spark needs Java 17 or newer; "
-        "install one (Debian: apt-get install openjdk-17-jre-headless; PyPI: pip install 'sparkstream-kit[java]') "
+        "install one (Debian: apt-get install openjdk-17-jre-headless; PyPI: "
+        "pip install 'sparkstream-kit[java]') "
         "or set JAVA_HOME\n"
     )
 

@@ -27,7 +27,8 @@ def rows(spark):
 
 
 @pytest.mark.parametrize(
-    "name", ["sqlite upsert", "batch_files", "delta append", "snapshot", "fan_out", "by_value", "iceberg append"]
+    "name",
+    ["sqlite upsert", "batch_files", "delta append", "snapshot", "fan_out", "by_value", "iceberg append"],
 )
 def test_the_likeliest_crashes_of_the_kit_s_own_sinks(name, rows):
     build, read, mode, expected = KITS[name]

@@ -53,7 +53,8 @@ def test_a_dry_run_and_a_start_that_is_refused_take_no_epoch(stream_to):  # noqa
     indirect=True,
 )
 def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(killed, launch, request):  # noqa: F811
-    wakes_up(*killed, launch, random.Random(f"{SEED} {request.node.callspec.id}"))  # noqa: S311 - times
+    sales, target = killed
+    wakes_up(sales, target, launch, random.Random(f"{SEED} {request.node.callspec.id}"))  # noqa: S311 - times
 
 
 def wakes_up(sales, target, launch, pick):

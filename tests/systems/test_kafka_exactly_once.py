@@ -279,7 +279,9 @@ def of_sales(broker, folder):
     def last():
         while messages := looked.consume(100, 0.001):
             seen.extend(
-                json.loads(message.value()).get("batch", -1) for message in messages if not message.error()
+                json.loads(message.value() or b"{}").get("batch", -1)
+                for message in messages
+                if not message.error()
             )
         return max(seen)
 

@@ -249,7 +249,8 @@ def test_a_topic_that_is_not_there_is_one_line(broker, rows):
 
 
 def test_a_password_is_in_no_repr(broker):
-    sink = sinks.kafka(broker.servers, "t", **{"kafka.sasl.jaas.config": 'x password="hush";'})
+    secret: dict[str, Any] = {"kafka.sasl.jaas.config": 'x password="hush";'}
+    sink = sinks.kafka(broker.servers, "t", **secret)
     assert "hush" not in repr(sink) + repr(sinks.fan_out(sink))
 
 

@@ -6,6 +6,7 @@ Run: python kafka_copy.py SERVERS FROM TO CHECKPOINT
 import json
 import os
 import sys
+from typing import Any
 
 from sparkstream_kit import jobflags
 
@@ -17,15 +18,15 @@ def main(argv=None):
     for name in ("servers", "given", "made", "checkpoint"):
         parser.add_argument(name)
     args = parser.parse_args(argv)
-    options = json.loads(os.environ.get("OPTIONS", "{}"))
+    options: dict[str, Any] = json.loads(os.environ.get("OPTIONS", "{}"))
 
     from sparkstream_kit import run, sinks, sources, spark_session, start
 
     with spark_session("kafka-copy", profile="test", connectors=["kafka"]) as spark:
         read = {name: text for name, text in options.items() if "transaction" not in name}
         records = sources.kafka(spark, args.servers, args.given, max_offsets_per_trigger=300, **read)
-        whole = {"key": "key", "value": "value", "headers": "headers"}
-        sink = sinks.kafka(args.servers, args.made, **whole, exactly_once=True, **options)
+        columns: dict[str, Any] = {"key": "key", "value": "value", "headers": "headers"}
+        sink = sinks.kafka(args.servers, args.made, **columns, exactly_once=True, **options)
         run(start(records, sink, name="copy", **jobflags.for_start(args)))
     return 0
 
