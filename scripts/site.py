@@ -21,18 +21,9 @@ SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 MENU = {
     "Start here": ["index", "install", "start", "versions"],
     "Guides": [
-        *(
-            "files",
-            "bad-lines",
-            "watermarks",
-            "postgresql",
-            "kafka-to-delta",
-            "kafka-to-kafka",
-            "joins",
-            "days",
-        ),
-        *("days", "silence", "many-targets", "model", "exactly-once", "change-a-job", "from-pyspark"),
-        *("production", "clusters", "monitoring", "checkpoints", "server"),
+        *("files", "bad-lines", "watermarks", "postgresql", "kafka-to-delta", "kafka-to-kafka"),
+        *("many-targets", "joins", "days", "silence", "model", "exactly-once", "change-a-job"),
+        *("from-pyspark", "production", "clusters", "monitoring", "checkpoints", "server"),
     ],
     "Jobs and systems": ["jobs", *SYSTEMS, "flume"],
     "Promises and faults": ["promises", "faults", "security"],

@@ -29,7 +29,7 @@ from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, pl
 from sparkstream_kit.checkpoints.guard import Query, guard
 from sparkstream_kit.checkpoints.logs import at_hand
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
-from sparkstream_kit.sinks.base import Opening, begun, rewind_notes
+from sparkstream_kit.sinks.base import Opening, begun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -231,7 +231,10 @@ class _Asked:
         inputs = self.query.inputs if self.sink.writes_to else ()
         paths = [each.path for each in inputs if each.path is not None]
         allows = partial(_refuse_own_input, self.query.name, paths)
-        return Opening(makes=makes, allows=allows, targets=self.sink.writes_to)
+        from sparkstream_kit.sinks.batches import same_as
+
+        targets = dict.fromkeys(map(same_as, self.sink.writes_to), "another sink of the query")
+        return Opening(makes=makes, allows=allows, targets=targets)
 
     def drain(self) -> StreamingQuery | None:
         """Start the query once more, for a last batch that reads nothing and closes every window.
@@ -308,7 +311,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
     frame, name, mode = asked.query.frame, asked.query.name, asked.query.mode
     sink, location, spark = asked.sink, asked.location, asked.query.spark
     columns = [list(each) for each in frame.dtypes]
-    writes = {"sinks": rewind_notes(sink), "targets": [*map(str, sink.writes_to)], "columns": columns}
+    writes = {"sinks": _rewind_notes(sink), "targets": [*map(str, sink.writes_to)], "columns": columns}
     with asked.query.in_force(), guard(asked.query, location, _of_systems, writes=writes) as guarded:
         if guarded.logs is not None:
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
@@ -462,3 +465,13 @@ def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:
             f"[q.stop() for q in spark.streams.active if q.name == {chosen!r}]"
         )
     return chosen
+
+
+def _rewind_notes(sink: Sink) -> list[str]:
+    """Return a sentence for each sink that says what it does with replayed batches after a rewind.
+
+    A sink that hands its batches on, such as `fan_out`, is represented by its inner sinks.
+    """
+    if sink.parts:
+        return list(dict.fromkeys(note for part in sink.parts for note in _rewind_notes(part)))
+    return [f"{sink.kind} {sink.after_rewind}"]

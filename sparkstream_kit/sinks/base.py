@@ -16,7 +16,6 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import holds
-from sparkstream_kit._files import spelt
 from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit._spark.session import prints_here
 from sparkstream_kit.errors import InvalidInputError
@@ -51,11 +50,6 @@ class Target(NamedTuple):
     def __str__(self) -> str:
         """Return the target as messages name it."""
         return f"{self.kind} {self.name}"
-
-    @property
-    def same(self) -> tuple[str, str]:
-        """What two targets have in common that are the same one, by whatever path a folder is given."""
-        return self.kind, spelt(self.path) if self.path == self.name else self.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +161,7 @@ class Part:
     open: Callable[[Place | None], Callable[[DataFrame, int | None], DataFrame]]
 
 
+@dataclass(kw_only=True)
 class Opening:
     """One start of a query, shared by all of its sinks: what they may create, and what they defer to the end.
 
@@ -178,40 +173,25 @@ class Opening:
             sink only checks.
         allows: refuses a target that the query must not write to, for `by_value`, which learns its targets
             from the rows.
-        targets: what writes to each target of the query, by `Target.same`.
+        targets: what writes to each target of the query, by `batches.same`.
         plans: the plan of the batch that is being written, by its number, for the sinks with a ledger.
         folders: the folder that each file source reads, by the source's name in `sources/`, for the plans.
         before: for a target that does not get every batch: the batch that it got before, by the number of the
             batch that is being written.
+        left: the functions to call when all sinks of the query are open.
     """
 
-    def __init__(
-        self,
-        *,
-        makes: bool = True,
-        allows: Callable[[Sink], None] = lambda _: None,
-        targets: Sequence[Target] = (),
-    ) -> None:
-        self.makes, self.allows = makes, allows
-        self.targets = dict.fromkeys((each.same for each in targets), "another sink of the query")
-        self.plans: dict[int, str | None] = {}
-        self.folders: dict[str, str] = {}
-        self.before: dict[int, int] = {}
-        self._left: list[Callable[[], None]] = []
-
-    def another(self) -> Opening:
-        """Return an opening of the same start for one more target, with an end of its own."""
-        other = Opening(makes=self.makes, allows=self.allows)
-        other.targets, other.plans, other.folders = self.targets, self.plans, self.folders
-        return other
-
-    def at_last(self, do: Callable[[], None]) -> None:
-        """Register a function to call when all sinks of the query are open."""
-        self._left.append(do)
+    makes: bool = True
+    allows: Callable[[Sink], None] = lambda _: None
+    targets: dict[tuple[str, str], str] = field(default_factory=dict)
+    plans: dict[int, str | None] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
+    before: dict[int, int] = field(default_factory=dict)
+    left: list[Callable[[], None]] = field(default_factory=list)
 
     def end(self) -> None:
         """Call the registered functions, in the order of their registration."""
-        for do in self._left:
+        for do in self.left:
             do()
 
 
@@ -261,16 +241,6 @@ def begun(sink: Sink, frame: DataFrame, location: Place | None, opening: Opening
     if sink.open is None or (sink.configure is not None and prints_here(frame.sparkSession)):
         return None
     return sink.open(frame, location, opening)
-
-
-def rewind_notes(sink: Sink) -> list[str]:
-    """Return a sentence for each sink that says what it does with replayed batches after a rewind.
-
-    A sink that hands its batches on, such as `fan_out`, is represented by its inner sinks.
-    """
-    if sink.parts:
-        return list(dict.fromkeys(note for part in sink.parts for note in rewind_notes(part)))
-    return [f"{sink.kind} {sink.after_rewind}"]
 
 
 def check_writes_batches(sink: Sink, caller: str) -> None:

@@ -290,6 +290,11 @@ def computed_once(batch: DataFrame) -> Iterator[None]:
     batch.unpersist()
 
 
+def same_as(target: Target) -> tuple[str, str]:
+    """Return what two targets have in common that are the same one, by whatever path a folder is given."""
+    return target.kind, _files.spelt(target.path) if target.path == target.name else target.name
+
+
 def together(
     call: str, sinks: Sequence[Sink], open_all: Callable[[DataFrame, Place | None, Opening], Write]
 ) -> Sink:
@@ -316,9 +321,9 @@ def together(
         raise InvalidInputError(f"{call}(): no output mode fits all sinks: {asked}; start two queries")
 
     targets = [target for sink in sinks for target in sink.writes_to]
-    same = [target.same for target in targets]
+    same = [*map(same_as, targets)]
     for target in targets:
-        if same.count(target.same) > 1:
+        if same.count(same_as(target)) > 1:
             # The second sink would find the batch in the ledger and skip its rows, or replace the first's.
             raise InvalidInputError(f"{call}(): two sinks write to {target}; union their rows in the query")
     return Sink(
@@ -468,9 +473,9 @@ def by_value(
         from sparkstream_kit.sinks.ledger import folders_read, this_driver
 
         opening.folders |= folders_read(frame)
-        shared, driver = opening.another(), this_driver()
+        shared, driver = another(opening), this_driver()
         targets = _Targets(column, sink_of, mode, most, any_value, location, shared, driver)
-        opening.at_last(partial(location.write, f"{targets.file}.driver", driver))
+        opening.left.append(partial(location.write, f"{targets.file}.driver", driver))
         targets.open_last(frame, opening)
         return targets.write
 
@@ -485,6 +490,11 @@ def by_value(
         writes_to=(Target("targets by", column),),
         open=open_known,
     )
+
+
+def another(opening: Opening) -> Opening:
+    """Return an opening of the same start for one more target, with an end of its own."""
+    return replace(opening, before={}, left=[])
 
 
 @dataclass
@@ -522,9 +532,9 @@ class _Targets:
         }
         newest = max((last for last, _ in self.batches.values()), default=-1)
         for value in [value for value, (last, _) in self.batches.items() if last == newest]:
-            each = opening.another()
+            each = another(opening)
             self.open(value, frame, each)
-            opening.at_last(each.end)
+            opening.left.append(each.end)
 
     def open(self, value: str | None, frame: DataFrame, opening: Opening) -> None:
         """Open the target of a value.
@@ -544,7 +554,7 @@ class _Targets:
         opening.allows(sink)
         for target in sink.writes_to:
             # Of two values with one target, the second would be taken for a replay, and its rows be skipped.
-            if (other := opening.targets.setdefault(target.same, me)) != me:
+            if (other := opening.targets.setdefault(same_as(target), me)) != me:
                 raise InvalidInputError(
                     f"by_value(): {me} and {other} have the same target, {target}; give each a target of its "
                     f"own, or give both one value in the column"
@@ -570,7 +580,7 @@ class _Targets:
             self.note(values, number)
             for value in values:
                 if value not in self.writes:
-                    each = self.opening.another()
+                    each = another(self.opening)
                     self.open(value, batch, each)
                     each.end()
             self.check_driver()  # again: of two drivers, at least one sees the other

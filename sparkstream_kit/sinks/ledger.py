@@ -528,7 +528,7 @@ def open_target(target: LedgerTarget, frame: DataFrame, location: Place | None, 
     if plan is not None and of_start is not None and following is not None:
         put_back(of_start, following, plan, folders, target.where, makes=opening.makes)
     if query is not None and known is None:
-        opening.at_last(partial(target.take, query, driver, frame))
+        opening.left.append(partial(target.take, query, driver, frame))
 
     def write_batch(rows: DataFrame, number: int) -> None:
         there = location or checkpoint_of_batch(rows)
