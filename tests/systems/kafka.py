@@ -278,6 +278,15 @@ class Broker:
 
     def ends(self, topic):
         """Return the first offset of each partition, and the one that its next record will have."""
+        end = time.monotonic() + HANGS
+        while True:
+            try:
+                return self._ends(topic)
+            except KafkaException as err:  # after a start of the broker, until it knows its leaders
+                if err.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > end:
+                    raise
+
+    def _ends(self, topic):
         with closing(self._consumer()) as consumer:
             partitions = consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions
             found = {
