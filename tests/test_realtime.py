@@ -9,7 +9,7 @@ from sparkstream_kit import sinks, sources, start, state, windows
 
 KAFKA = sinks.kafka("localhost:9092", "out")
 ANY = sinks.foreach_batch(lambda _, __: None)
-BATCHES = "; give sinks.kafka, or processingTime='0 seconds'"
+BATCHES = "; give sinks.kafka without exactly_once, or processingTime='0 seconds'"
 
 
 @pytest.mark.skipif(BEFORE_4_2, reason="this Spark has no real-time mode")

@@ -295,7 +295,7 @@ def test_keys_that_do_not_tell_rows_apart(stream, into, tmp_path, key, said):
     assert said in refused(frame, into(how="upsert", keys=["key"]), tmp_path / "ckpt", "update")
 
 
-def test_values_of_every_type_come_back(spark, folder, lake, into, tmp_path):
+def test_what_every_type_holds_comes_back(spark, folder, lake, into, tmp_path):
     (folder / "1.txt").write_text("1\n")
     (folder / "2.txt").write_text("2\n")
     frame = sources.text(spark, folder, max_files_per_trigger=1).selectExpr(

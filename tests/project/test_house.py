@@ -38,8 +38,8 @@ THIN_DOORS = {
     ("sparkstream_kit.sinks", "sparkstream_kit.sinks.directories"),
     ("sparkstream_kit.sinks.builtin", "sparkstream_kit.sinks.folders"),
 }
-# `core` and `all` are a little above what there is today: to go beyond them is a decision. They are 370 lines above
-# what was meant for the sinks of Kafka and Iceberg and `by_value`, which are to become shorter.
+# `core` and `all` are a little above what there is today: to go beyond them is a decision. They are 370 lines
+# above what was meant for the sinks of Kafka and Iceberg and `by_value`, which are to become shorter.
 MOST_MODULES = 126  # each system in the same form: a module for its source, one for its sink
 MOST_LINES = {
     "module": 500,
@@ -189,7 +189,7 @@ def test_the_modules_are_few():
     assert files["checkpoints"] <= 12
     assert files["_spark"] <= 8
     private = [name for name in PATHS if name.count(".") == 1 and "._" in name and "__" not in name]
-    assert len(private) <= 10
+    assert len(private) <= 11
 
 
 def test_modules_and_functions_are_short():

@@ -29,7 +29,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.table.update.snapshot import ExpireSnapshots
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import from_arrow_schema
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors._tables import EPOCH, EXACT, ConflictError, Format, Target, command, metadata
@@ -191,7 +191,8 @@ class IcebergTable:
     def create(self, schema: T.StructType) -> None:
         """Create the table and its namespace, unless another driver has just created them."""
         with self._in_one_line():
-            self._catalog.create_namespace_if_not_exists(self._name.rpartition(".")[0])
+            with suppress(IntegrityError):  # another driver has made it since the look
+                self._catalog.create_namespace_if_not_exists(self._name.rpartition(".")[0])
             columns = pa.schema(_arrow_type(schema))
             self._catalog.create_table_if_not_exists(self._name, columns, properties=_MADE_WITH)
 
