@@ -30,6 +30,7 @@ def _kafka(*_):
 # The first arguments of each sink that needs a server or jars, and the connectors of its sessions.
 TARGETS: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "delta": (lambda folder, _: f"{folder}/out", ("", "delta")),
+    "iceberg": (lambda *_: "shop.t", ("",)),
     "kafka": (_kafka, ("kafka",)),
     "mongodb": (_mongodb, ("",)),
 }

@@ -60,6 +60,7 @@ def make(kind, target, folder):
     if name not in connectors.names("sink"):
         sys.exit(f"no sink to soak is named {name}: enter it in `make` of {__file__}")
     more: dict[str, Any] = {"how": how} if how else {}
+    more |= {"catalog": f"{folder}/lake"} if name == "iceberg" else {}
     sink = getattr(sinks, name)(*target.split(), **more, **({"keys": ["k"]} if how == "upsert" else {}))
     return sink.modes[0], sink
 
