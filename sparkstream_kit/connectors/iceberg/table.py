@@ -53,7 +53,7 @@ _MADE_WITH = {  # the properties of a table that the sink creates; without them 
     "commit.manifest-merge.enabled": "true",
     "commit.manifest.min-count-to-merge": "20",
     "write.metadata.delete-after-commit.enabled": "true",
-    "write.metadata.previous-versions-max": "50",
+    "write.metadata.previous-versions-max": "20",
 }
 _PRIMITIVES = {
     "binary": pa.binary(),
