@@ -20,7 +20,7 @@ def table(lake, name="shop.t"):
         except NoSuchTableError:
             return None
         except FileNotFoundError:
-            continue  # fifty commits have been made since the catalog was asked
+            continue  # twenty commits have been made since the catalog was asked
     return None
 
 
