@@ -48,7 +48,7 @@ MOST_LINES = {
     "thin": 2_100,
     "core": 7_660,
     "all": 19_930,
-    "tests": 32_800,
+    "tests": 32_850,
 }
 
 
