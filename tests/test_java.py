@@ -45,7 +45,7 @@ def home(tmp_path, monkeypatch):
 
 def command(*arguments, more=("-Dours=1",)):
     given = java.environment()
-    archive = java.known_archive(given)
+    archive = java.known_archive(java.find_java(given))
     path = archive and archive.path
     none = subprocess.DEVNULL
     return java.command([*arguments, "pyspark-shell"], given, more, archive=path, stderr=none)

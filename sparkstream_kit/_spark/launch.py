@@ -203,12 +203,10 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
         arguments = [word for item in settings.items() for word in ("--conf", "=".join(item))]
         # Without this flag the JVM prints its start errors on standard output, which is for results.
         more, options = ["-XX:+DisplayVMOutputToStderr"], given.get("SPARK_SUBMIT_OPTS", "")
-        archive = java.known_archive(given)
+        archive = java.known_archive(java.find_java(given))
         chosen = re.search(r"-Xshare:|-XX:(AOT|SharedArchive|ArchiveClasses)", f"{options} {settings}")
         if archive is not None and not chosen:
             more += shlex.split(archive.options)
-            if not archive.options and (sys.stderr.isatty() or "ipykernel" in sys.modules):  # a person waits
-                atexit.register(_warm)
         asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", submitted)
         master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
         # On a cluster Spark's own log settings stay, so that lost executors are logged.
@@ -219,6 +217,8 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
             arguments += shlex.split(submitted)
             command = java.command(arguments, given, more, archive=archive and archive.path, stderr=words.end)
             SparkContext._ensure_initialized(gateway=_gateway(command, given, words.end))
+        if archive is not None and not chosen:
+            atexit.register(_warm, archive.path)
     except (OSError, subprocess.SubprocessError) as err:
         words.closed()
         said = words.drop()
@@ -229,9 +229,12 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
     return words
 
 
-def _warm() -> None:
-    """Make the archive in the background, and say so."""
-    sys.stderr.write("learning in the background how to start Spark faster, once for a minute\n")
+def _warm(archive: Path) -> None:
+    """Make the archive in the background if there is none, for a person in a terminal or a notebook."""
+    waits = "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+    if archive.exists() or not waits or not os.access(archive.parent, os.W_OK):
+        return
+    sys.stderr.write("preparing a faster start of Spark in the background: once, for about a minute\n")
     command = ["nice", sys.executable, "-c", "from sparkstream_kit.cli.archive import warm; warm()"]
     none = subprocess.DEVNULL
     subprocess.Popen(command, stdin=none, stdout=none, stderr=none, start_new_session=True)

@@ -384,7 +384,8 @@ def _has_numbers(query: Query, logs: Logs) -> Iterable[Answer]:
     """Refuse sources with names (`readStream.name()`): the kit knows the logs of sources by their numbers."""
     if query.spark.conf.get(_NAMED, "false") == "true":
         raise InvalidInputError(
-            f"checkpoint {logs.root}: leave names of sources out, and set {_NAMED} to false"
+            f"checkpoint {logs.root}: sources with names are not supported; leave .name() out, and set "
+            f"{_NAMED} to false"
         )
     return ()
 

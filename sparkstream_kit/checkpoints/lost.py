@@ -2,8 +2,8 @@
 
 `Files` looks at the folders of a query's file sources, from time to time, for `run`. Its `findings` are
 warnings, for example about a file that Spark ignores because of its name, and `counted` returns the numbers
-of waiting and read files, as Spark does not report them. Each `Source` compares what is
-in its folders with its log in the checkpoint, by the options that the query gave it.
+of waiting and read files, as Spark does not report them. Each `Source` compares what is in its folders with
+its log in the checkpoint, by the options that the query gave it.
 """
 
 from __future__ import annotations

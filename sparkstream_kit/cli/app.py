@@ -158,9 +158,8 @@ def _arguments_of(names: list[str], spark: str) -> list[str]:
 @app.command("warm")
 def _warm() -> None:
     """Make Spark start faster on this machine. Keeps what Java loads of Spark in a file of 200 MB."""
-    say("running a few small streams for Java to learn from, unless that was done before")
     try:
-        typer.echo(warm())
+        typer.echo(warm(lambda: say("running a few small streams for Java to learn from")))
     except OSError as err:
         raise InvalidInputError(
             f"cannot write the archive: {err}; give it room (outside of an environment, XDG_CACHE_HOME names "

@@ -13,26 +13,33 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
-from sparkstream_kit._java import Archive
+from sparkstream_kit._java import Archive, find_java
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LIMIT = 300.0  # seconds that the training run may take
 
 
-def warm() -> Path:
+def warm(begins: Callable[[], None] = lambda: None) -> Path:
     """Make the class-data archive for the Java and the Spark of this environment, and return its path.
 
     Spark starts faster with the archive. To make it, the function runs a few small streams in a separate
     process, whose JVM writes the classes that it loaded to the archive. An archive that can still be used is
     kept.
 
+    Args:
+        begins: called before the streams run.
+
     Raises:
         InvalidInputError: no Java was found.
         KitError: the JVM wrote no archive; the message ends with the last line of its output.
     """
-    archive = Archive.of_this_launch()
+    archive = Archive.of(find_java())
     if archive is None:
         raise InvalidInputError("no Java was found: install Java 17 or newer, or set JAVA_HOME")
     parent = _files.private_folder(archive.path.parent)
@@ -43,6 +50,7 @@ def warm() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be making it
         if archive.path.exists():
             return archive.path
+        begins()
         made = Path(folder, archive.path.name)
         environment = {key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"}
         environment["SPARK_SUBMIT_OPTS"] = archive.kind.make.format(made)

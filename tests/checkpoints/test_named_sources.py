@@ -30,5 +30,33 @@ def test_sources_with_names_are_refused_in_one_line(as_local, tmp_path, finish):
     land(tmp_path / "in", 0)
     rows = as_local.readStream.schema(SCHEMA).name("lines").json(str(tmp_path / "in"))
     assert refusal(finish, rows) == (
-        f"checkpoint {tmp_path}/ckpt: leave names of sources out, and set {SWITCH} to false"
+        f"checkpoint {tmp_path}/ckpt: sources with names are not supported; leave .name() out, and set "
+        f"{SWITCH} to false"
     )
+
+
+def test_offsets_that_name_their_sources_are_read(as_local, tmp_path, finish):
+    """In format 2 a line of a plan begins with the source's name: without a name of its own, its number."""
+    as_local.conf.set("spark.sql.streaming.offsetLog.formatVersion", "2")
+
+    def both():
+        one, other = (
+            as_local.readStream.schema(SCHEMA).json(str(tmp_path / name)) for name in ("one", "other")
+        )
+        return one.union(other).groupBy("key").count()
+
+    land(tmp_path / "one", 0)
+    land(tmp_path / "other", 1)
+    finish(both())
+    land(tmp_path / "other", 2)
+    finish(both())
+    lines = {*(tmp_path / "ckpt/offsets/1").read_text().splitlines()[2:]}  # in any order
+    assert lines == {'0:{"logOffset":0}', '1:{"logOffset":1}'}
+    shown = checkpoints.show(tmp_path / "ckpt")
+    assert {source.name: (source.folder, source.planned) for source in shown.sources} == {
+        "0": (str(tmp_path / "one"), "0"),
+        "1": (str(tmp_path / "other"), "1"),
+    }
+    assert checkpoints.check(tmp_path / "ckpt") == []
+    rewound = checkpoints.rewind(tmp_path / "ckpt", to=0, apply=True)
+    assert [each.path for each in rewound.inputs] == [str(tmp_path / "other/2 é%.json")]

@@ -33,7 +33,7 @@ def java(tmp_path, monkeypatch):
 
 def made(size=100):
     """Put an archive in place, as the end of `warm` does."""
-    archive = _archive.Archive.of_this_launch()  # `warm` itself takes a minute
+    archive = _archive.Archive.of(_archive.find_java())  # `warm` itself takes a minute
     assert archive is not None
     _files.private_folder(archive.path.parent)
     new = archive.path.with_name("new")
@@ -48,7 +48,7 @@ def test_an_archive_is_for_its_java_and_its_spark(java, monkeypatch, capsys):
     assert f'"-XX:SharedArchiveFile={archive}" ' in _archive.java_options()
     assert warm() == archive  # there already
     assert main(["warm"]) == 0
-    assert capsys.readouterr().out == f"{archive}\n", "no stream runs"
+    assert capsys.readouterr() == (f"{archive}\n", ""), "no stream runs"
 
     with monkeypatch.context() as other:
         other.setenv("SPARK_CONF_DIR", "/etc/spark")  # which begins the class path
@@ -67,7 +67,7 @@ def test_nobody_else_can_reach_an_archive(java):
     finally:
         os.umask(before)
     ours = [archive.parent.parent, archive.parent, *archive.parent.iterdir()]
-    assert len(ours) >= 3
+    assert len(ours) == 3
     assert not [path for path in ours if path.stat().st_mode & 0o077]
 
 
@@ -92,7 +92,7 @@ def test_a_java_25_has_a_cache_unless_it_corrupts_data(java, version, flag):
 def test_two_at_once_make_one(java, tmp_path):
     (java / "bin" / "java").write_text(f"#!/bin/sh\necho >>{tmp_path}/asked; exit 1\n")
     (java / "bin" / "java").chmod(0o755)
-    archive = _archive.Archive.of_this_launch()
+    archive = _archive.Archive.of(_archive.find_java())
     assert archive is not None
     _files.private_folder(archive.path.parent)
     with (archive.path.parent / "lock").open("w") as lock:
@@ -181,22 +181,24 @@ def test_an_archive_is_used_and_a_damaged_one_does_no_harm(tmp_path, monkeypatch
     copy = tmp_path / archive.name
     copy.chmod(0o600)
 
+    # Java 17 says `top` of the classes that are in ours, beside those of its own archive; Java 25 has one.
+    ours = "shared objects file (top)" if archive.suffix == ".jsa" else "shared objects file"
+
     def classes_from_archive():
         loaded = tmp_path / "loaded"
         command = [sys.executable, "-c", JOB, str(tmp_path), str(loaded)]
         done = process(command, cwd=tmp_path, env=environment())
         errors = [line for line in done.stderr.splitlines() if not line.startswith("WARNING: ")]
         assert (done.returncode, done.stdout, errors) == (0, "3\n", [])
-        return loaded.read_text().count("shared objects file")
+        return loaded.read_text().count(ours)
 
-    base = 3_000  # classes of Java's own archive
     assert classes_from_archive() > 5_000
     with copy.open("r+b") as file:
         file.seek(20_000_000)
         file.write(os.urandom(200_000))
-    assert classes_from_archive() < base
+    assert classes_from_archive() == 0
     os.truncate(copy, 1_000_000)
-    assert classes_from_archive() < base
+    assert classes_from_archive() == 0
 
 
 IN_A_TERMINAL = """
@@ -214,7 +216,7 @@ def test_after_a_first_session_in_a_terminal_it_is_made_in_the_background(tmp_pa
     wrapper.write_text(f"#!/bin/sh\nexec '{_archive.find_java()}' \"$@\"\n")
     wrapper.chmod(0o755)
     given = environment(JAVA_HOME=str(tmp_path))
-    archive = _archive.Archive.of_this_launch(given)
+    archive = _archive.Archive.of(wrapper)
     assert archive is not None
     ours, its = terminal
     job = [sys.executable, "-c", IN_A_TERMINAL]
@@ -225,7 +227,7 @@ def test_after_a_first_session_in_a_terminal_it_is_made_in_the_background(tmp_pa
             while data := os.read(ours, 4096):
                 seen += data
     try:
-        assert "learning in the background how to start Spark faster" in seen.decode()
+        assert "preparing a faster start of Spark in the background" in seen.decode()
         assert _waiting.until(archive.path.exists, HANGS)
         assert "SharedArchiveFile" in archive.options
     finally:

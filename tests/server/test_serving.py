@@ -102,9 +102,25 @@ def test_wrong_arguments(cache, wrong, said, capsys):
 def test_a_spark_home_without_spark_is_one_line_and_leaves_no_token(cache, free_port, monkeypatch, capsys):
     monkeypatch.setenv("SPARK_HOME", "/nowhere")
     assert cli.main(["serve", "--port", str(free_port)]) == 2
-    said = "sparkstream: /nowhere/bin/spark-submit cannot be run; correct or unset SPARK_HOME\n"
+    said = "sparkstream: Spark cannot be started: /nowhere/jars does not exist; correct or unset SPARK_HOME\n"
     assert capsys.readouterr().err == said
     assert [path.name for path in serving.folder_of(free_port).iterdir()] == ["lock"]
+
+
+def test_a_java_that_cannot_start_is_one_line_and_leaves_no_token(
+    cache, free_port, tmp_path, monkeypatch, capsys
+):
+    java = tmp_path / "jdk/bin/java"
+    java.parent.mkdir(parents=True)
+    java.write_text("#!/bin/sh\necho 'Error: no room for the heap' >&2; exit 1\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "jdk"))
+    assert cli.main(["serve", "--port", str(free_port)]) == 2
+    log = serving.folder_of(free_port) / "server.log"
+    assert capsys.readouterr().err == (
+        f"sparkstream: the server ended at its start: Error: no room for the heap; see {log}\n"
+    )
+    assert {path.name for path in log.parent.iterdir()} == {"lock", "server.conf", "server.log"}
 
 
 def test_a_look_at_a_server_that_never_was_leaves_nothing(cache):
@@ -368,7 +384,7 @@ def test_the_kit_of_a_server_is_this_one(tmp_path):
     sent = serving._own_sources()  # noqa: SLF001
     assert sent["sparkstream_kit/sinks/__init__.py"] == (package / "sinks/__init__.py").read_bytes()
     assert {name.partition("/")[0] for name in sent} == {"sparkstream_kit"}
-    [first, *_] = serving._environment("home", "token", tmp_path)["PYTHONPATH"].split(":")  # noqa: SLF001
+    [first, *_] = serving._environment("token", tmp_path)["PYTHONPATH"].split(":")  # noqa: SLF001
     assert Path(first, "sparkstream_kit") == package
 
 

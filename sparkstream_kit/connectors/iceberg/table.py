@@ -312,9 +312,8 @@ def _range(rows: pa.Table, keys: tuple[str, ...]) -> BooleanExpression:
     """Return what is true of all rows whose keys are between the least and the greatest of a batch."""
     found: BooleanExpression = AlwaysTrue()
     for key in keys:
-        if not (
-            pa.types.is_floating(rows[key].type) or pa.types.is_boolean(rows[key].type)
-        ):  # NaN is nowhere
+        kind = rows[key].type
+        if not pa.types.is_floating(kind) and not pa.types.is_boolean(kind):  # NaN is between no two numbers
             ends, term = pc.min_max(rows[key]).as_py(), Reference(key)
             least = GreaterThanOrEqual(term=term, value=literal(ends["min"]))
             found = And(found, least, LessThanOrEqual(term=term, value=literal(ends["max"])))
