@@ -174,14 +174,17 @@ def _kept(asked: list[str], given: Mapping[str, str], archive: Path | None) -> P
     return archive.with_name(f"{archive.stem}-{digest}.command")
 
 
-def java_options() -> str:
-    """Return the JVM flags with which `spark-submit` uses the archive; an empty string if no archive fits.
+def java_options(java: Path | None = None) -> str:
+    """Return the JVM flags to use the archive; an empty string if no archive fits.
+
+    Args:
+        java: the Java that is started. Default: the one that `spark-submit` starts.
 
     Examples:
         >>> java_options() == "" or "-XX:" in java_options()
         True
     """
-    archive = known_archive(find_java(by_scripts=True))
+    archive = known_archive(java or find_java(by_scripts=True))
     return archive.options if archive else ""
 
 

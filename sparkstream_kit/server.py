@@ -287,8 +287,7 @@ def _launch(
     }
     conf = folder / "server.conf"
     _files.replace(conf, (f"{key} {value}\n" for key, value in settings.items()), private=True)
-    archive = _java.known_archive(java)
-    more = shlex.split(archive.options) if archive else []
+    more = shlex.split(_java.java_options(java))
     arguments = ["--properties-file", str(conf), "--class", _MAIN_CLASS, "spark-internal"]
     with _files.private_file(folder / "server.log") as log:
         try:
