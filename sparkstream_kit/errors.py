@@ -75,7 +75,10 @@ class MissingExtraError(KitError, ImportError):
 
 
 class DryRun(KitError):  # noqa: N818 - the rule above
-    """Raised by a dry run where its queries would start; a job prints what would run, and exits with 0."""
+    """Raised by a dry run where its queries would start; a job prints what would run.
+
+    A job ends with exit code 0; after a comparison with an earlier version that found a difference, with 3.
+    """
 
     exit_code = 0
 

@@ -391,6 +391,13 @@ RUN = {
     "--idle": _value("SECONDS", seconds, "Stop after this many seconds without a row. Default: never."),
     "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
     "--dry-run": _switch("Check everything, print what would run, and end; nothing is read or written."),
+    "--shadow": _switch(
+        "Run this job over what the query of --checkpoint has read, compare the rows with those that it has "
+        "written, print what differs, and end with exit code 3 if any does; nothing is written."
+    ),
+    "--continues": _value(
+        "DIR", str, "Go on where the query of this checkpoint has stopped, on the new one of --checkpoint."
+    ),
     **SHOW,
 }
 
@@ -398,6 +405,8 @@ RUN = {
 _INSTEAD = ("--kafka", "--url")  # flags that replace INPUT_DIR
 
 _NEEDS = (  # pairs in which the first flag does nothing without the second
+    ("--shadow", "--checkpoint"),
+    ("--continues", "--checkpoint"),
     ("--drain", "--available-now"),
     ("--kafka", "--topic"),
     ("--topic", "--kafka"),
@@ -712,8 +721,10 @@ def for_start(args: Namespace, part: str | None = None) -> dict[str, Any]:
     keywords: dict[str, Any] = {"checkpoint": given.get("checkpoint")}
     if part is not None and keywords["checkpoint"]:
         keywords["checkpoint"] = f"{keywords['checkpoint'].rstrip('/')}/{part}"
-    if given.get("dry_run"):
-        keywords["dry_run"] = True
+    if given.get("dry_run") or given.get("shadow"):
+        keywords["dry_run"] = "compare" if given.get("shadow") else True
+    if given.get("continues"):
+        keywords["continues"] = f"{given['continues'].rstrip('/')}/{part}" if part else given["continues"]
     if given.get("available_now"):
         keywords["availableNow"] = True
     elif given.get("trigger"):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pyspark.errors import AnalysisException
 from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -24,7 +24,7 @@ from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.batch import begin, hand_over, keep_printed
 from sparkstream_kit._spark.place import locate
-from sparkstream_kit._spark.queries import Started, note, stop_unknown
+from sparkstream_kit._spark.queries import Planned, Started, note, stop_unknown
 from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, plan_empty_batch
 from sparkstream_kit.checkpoints.guard import Query, guard
 from sparkstream_kit.checkpoints.logs import at_hand
@@ -44,24 +44,6 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks import Sink
 
 __all__ = ["start"]
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A query that `start(…, dry_run=True)` has checked and not started; printing it shows what would run.
-
-    Attributes:
-        name: the query's name.
-        says: pairs of a label, such as `mode`, `sink`, `checkpoint`, `input` or `trigger`, and its text. A
-            label can occur several times.
-    """
-
-    name: str
-    says: tuple[tuple[str, str], ...]
-
-    def __str__(self) -> str:
-        """Return a line with the query's name, and one line for each pair in `says`."""
-        return "\n".join([f"query {self.name}", *(f"  {what:<11}{text}" for what, text in self.says)])
 
 
 def _planned(asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str, str]]) -> Planned:
@@ -142,7 +124,7 @@ def start(
     continues: str | Path | None = None,
     allow_changed_query: bool = False,
     moved: Mapping[str | Path, str | Path] | None = None,
-    dry_run: bool = False,
+    dry_run: bool | Literal["compare"] = False,
     **trigger: Any,
 ) -> StreamingQuery:
     """Start one named streaming query, after checks that name the fix for what is wrong.
@@ -171,7 +153,9 @@ def start(
             checkpoint is changed to the new paths, so that no file is read again; with `continues`, the new
             checkpoint gets them.
         dry_run: make all checks, start nothing and leave nothing behind. On Spark Connect, whether Spark
-            allows the plan in this output mode is only found out at a real start.
+            allows the plan in this output mode is only found out at a real start. `"compare"`: also run the
+            query over what the checkpoint has read, and compare what it would write with what its targets
+            hold (`operate.shadow.shadow`).
         **trigger: one of Spark's own trigger keywords: `processingTime="5 seconds"` (or a `timedelta`),
             `availableNow=True`, …. Default: each batch begins as soon as the previous one has ended.
 
@@ -210,6 +194,13 @@ def start(
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
     asked = _Asked(Query(frame, name, mode, allow_changed_query, moved or {}), sink, location)
     with _starting(asked):
+        if dry_run == "compare":
+            from sparkstream_kit.operate.shadow import shadow  # imported here, because few starts need it
+
+            if checkpoint is None:
+                raise InvalidInputError(f"query {name}: give the checkpoint to compare with")
+            how = {"checkpoint": checkpoint, "name": name, "mode": mode, "moved": moved}
+            return shadow(frame, sink, **how)  # type: ignore[return-value, arg-type]
         with asked.query.in_force():
             asked.opening().allows(sink)
         carried = () if continues is None else _carry_over(asked, continues, dry_run=dry_run)

@@ -32,7 +32,6 @@ from sparkstream_kit.checkpoints.logs import Logs, local
 from sparkstream_kit.checkpoints.lost import Files
 from sparkstream_kit.errors import CheckpointDamaged, DryRun, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import Batch, QuerySummary, RunSummary, rows_stay_one
-from sparkstream_kit.queries import Planned
 from sparkstream_kit.verdicts import KEPT, Record, of_late, of_rules, record, verdicts
 
 if TYPE_CHECKING:
@@ -491,13 +490,15 @@ def run(
         try:
             with ExitStack() as refused:
                 refused.callback(_stop, queries)
-                planned = [query for query in queries if isinstance(query, Planned)]
+                planned = [query for query in queries if isinstance(query, spark_queries.Planned)]
                 check(run, locals() | ({"queries": ()} if planned else {}))
                 _check_limits(idle, max_batches, grace)
                 inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
                 if planned:
-                    passed = "a dry run: all checks have passed, and nothing is started"
-                    raise DryRun("\n".join([passed, *map(str, planned)]))
+                    begins = dict.fromkeys(query.begins for query in planned)
+                    ended = DryRun("\n".join([*begins, *map(str, planned)]))
+                    ended.exit_code = max(query.exit_code for query in planned)
+                    raise ended
                 if summary_json is not None:
                     check_writable("the summary", summary_json)
                 drains = [_drain_of(query) for query in queries] if drain else []

@@ -15,7 +15,8 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
@@ -135,6 +136,30 @@ def session(query: StreamingQuery) -> SparkSession | None:
     """Return a query's session if `start` has started the query, else the active session, or None."""
     frame = started(query).frame
     return SparkSession.getActiveSession() if frame is None else frame.sparkSession
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A query that `start(…, dry_run=True)` has checked and not started; printing it shows what would run.
+
+    Attributes:
+        name: the query's name.
+        says: pairs of a label, such as `mode`, `sink`, `checkpoint`, `input` or `trigger`, and its text. A
+            label can occur several times.
+    """
+
+    name: str
+    says: tuple[tuple[str, str], ...]
+    begins: ClassVar[str] = "a dry run: all checks have passed, and nothing is started"
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a job that ends with it."""
+        return 0
+
+    def __str__(self) -> str:
+        """Return a line with the query's name, and one line for each pair in `says`."""
+        return "\n".join([f"query {self.name}", *(f"  {what:<11}{text}" for what, text in self.says)])
 
 
 class Started(NamedTuple):

@@ -3,10 +3,13 @@
 They work on local paths, without Spark. `show` reports what a checkpoint holds, `find` says which batch has
 read a file or a record, `check` finds damaged and missing files, `clone` copies a checkpoint, `rewind` makes
 an earlier batch the last committed one, and `untrim` brings back what `start` has taken out of the logs of
-files.
+files. The command `sparkstream checkpoint` calls these functions. They do not import pyspark.
 
-The command `sparkstream checkpoint` calls these functions. They do not import pyspark. The modules
-that `start` calls, such as `fingerprint` and `guard`, do import pyspark, so import them by their full names.
+Two more run a query on a copy, and need a session: `batch` returns the rows of one batch, and `shadow`
+compares a changed query with what the earlier version has written.
+
+The modules that `start` calls, such as `fingerprint` and `guard`, do import pyspark, so import them by their
+full names.
 """
 
 from typing import TYPE_CHECKING
@@ -15,23 +18,29 @@ from sparkstream_kit._arguments import attributes
 
 if TYPE_CHECKING:
     from sparkstream_kit.checkpoints.trim import untrim
+    from sparkstream_kit.operate.batch import batch
     from sparkstream_kit.operate.check import Problem, State, check
     from sparkstream_kit.operate.clone import clone
     from sparkstream_kit.operate.find import Found, find
     from sparkstream_kit.operate.rewind import Rewind, rewind
+    from sparkstream_kit.operate.shadow import Compared, Shadow, shadow
     from sparkstream_kit.operate.show import Checkpoint, Source, show
 
 __all__ = [
     "Checkpoint",
+    "Compared",
     "Found",
     "Problem",
     "Rewind",
+    "Shadow",
     "Source",
     "State",
+    "batch",
     "check",
     "clone",
     "find",
     "rewind",
+    "shadow",
     "show",
     "untrim",
 ]
@@ -40,10 +49,12 @@ __getattr__ = attributes(
     __name__,
     {
         "sparkstream_kit.checkpoints.trim": ["untrim"],
+        "sparkstream_kit.operate.batch": ["batch"],
         "sparkstream_kit.operate.check": ["Problem", "State", "check"],
         "sparkstream_kit.operate.clone": ["clone"],
         "sparkstream_kit.operate.find": ["Found", "find"],
         "sparkstream_kit.operate.rewind": ["Rewind", "rewind"],
+        "sparkstream_kit.operate.shadow": ["Compared", "Shadow", "shadow"],
         "sparkstream_kit.operate.show": ["Checkpoint", "Source", "show"],
     },
 )

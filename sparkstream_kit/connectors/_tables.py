@@ -87,6 +87,9 @@ class Table(Protocol):
     def has_rows(self) -> bool:
         """Return whether the table has rows."""
 
+    def rows(self, spark: SparkSession) -> DataFrame:
+        """Return all rows of the table's newest version."""
+
     def create(self, schema: T.StructType) -> None:
         """Create the table, unless another driver has just created it."""
 
@@ -200,6 +203,17 @@ class Target:
     def write(self, batch: Batch, frame: DataFrame) -> None:
         """Write a batch of the query, or skip it if the table already has it."""
         _tried(lambda: self._try(batch, frame))
+
+    def rows(self, spark: SparkSession, *_: object) -> DataFrame:
+        """Return all rows of the table, for `Sink.read`.
+
+        Raises:
+            InvalidInputError: there is no table.
+        """
+        table = self.opened(spark)
+        if table.schema() is None:
+            raise InvalidInputError(f"{self.where} is gone; restore it first")
+        return table.rows(spark)
 
     def _try(self, batch: Batch, frame: DataFrame) -> None:
         if self.table is None:

@@ -24,62 +24,45 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 import shutil
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
-
 from sparkstream_kit import _files
-from sparkstream_kit._columns import quoted
-from sparkstream_kit._spark.batch import begin
-from sparkstream_kit._spark.place import Here, refuse_many_disks, statuses
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._spark.place import Here, refuse_many_disks
 from sparkstream_kit.checkpoints.drain import END, drained, plan_empty_batch
 from sparkstream_kit.checkpoints.fingerprint import differences
 from sparkstream_kit.checkpoints.guard import KEPT, Query, continued
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, query_id, versioned, write_note
-from sparkstream_kit.checkpoints.moved import Move, bases, find_moves, renamed, rewrite
-from sparkstream_kit.checkpoints.trim import every_input, restore
-from sparkstream_kit.connectors.kafka import brokers
-from sparkstream_kit.errors import InvalidInputError, count, innermost_cause, said_by_spark
+from sparkstream_kit.errors import InvalidInputError, count
 from sparkstream_kit.operate.check import damage
 from sparkstream_kit.operate.clone import copied_from, point_at
+from sparkstream_kit.operate.replay import (
+    Unreadable,
+    amounts,
+    copy_sources,
+    ends_of,
+    in_batches,
+    moves_of,
+    pieces_of,
+    run_planned,
+    write_plan,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from pyspark.sql import SparkSession
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from sparkstream_kit._spark.place import Place
-    from sparkstream_kit._spark.plan import Input
+    from sparkstream_kit.checkpoints.moved import Move
+    from sparkstream_kit.operate.replay import Ends, Piece
 
 
 _log = logging.getLogger(__name__)
 
-# The most that one batch of a build reads. A batch may be larger if one entry of the old query's file log
-# is, or if otherwise the build would have more batches than the old query had.
-_MOST_BYTES = 256 << 20
-_MOST_FILES = 2_000
-_MOST_RECORDS = 1_000_000
-
-# By default Delta refuses to read a version that is older than its retention, also if all files are there.
-_OLD_VERSIONS = {"spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false"}
-
-# The settings of a build. A changelog holds only the changes of one batch, and only a whole state can be
-# renumbered. A file that has gone fails a build, also where the session says to go on without it.
-_BUILD = {
-    "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false",
-    "spark.sql.files.ignoreMissingFiles": "false",
-}
-
-# The offset, as Spark's text, up to which each source is read, by the name of its log; None: nothing is read.
-_Ends = dict[str, str | None]
+# A changelog holds only the changes of one batch, and only a whole state can be renumbered.
+_BUILD = {"spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false"}
 
 
 def evolve(
@@ -128,7 +111,10 @@ def evolve(
     try:
         with changed.in_force():
             check_sink(old, False)
-            build, differs = _checked(changed, targets, logs, new.folder)
+            try:
+                build, differs = _checked(changed, targets, logs, new.folder)
+            except Unreadable as err:
+                raise _refusal(logs, str(err)) from None
         if not differs:
             _log.warning(
                 "query %s keeps the same state as that of checkpoint %s: `continues=` is not needed, unless "
@@ -187,12 +173,8 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
         raise _refusal(logs, "it has no committed batch")
     if logs.planned > last and logs.plan(logs.planned).watermark >= END:
         raise _refusal(logs, "it was cut off while it wrote its last windows")
-    inputs, kept, plan = changed.inputs, logs.note or {}, logs.plan(last)
-    ends = _ends(logs, last)
-    _check_sources(logs, inputs, ends)
-    again = "a new checkpoint, without continues="
-    moves = find_moves(spark, logs, bases(spark, inputs), changed.moved, again=again)
-    _check_kinds(logs, inputs, ends)
+    kept, plan, ends = logs.note or {}, logs.plan(last), ends_of(logs, last)
+    moves = moves_of(changed, logs, ends)
     note = changed.described
     differs = differences(kept.get("fingerprint", ""), note["fingerprint"])
     _check_target(changed, targets, kept, differs, logs.root)
@@ -201,16 +183,16 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
             differs.append(f"{what} {now} in place of {plan.conf[key]}")
     if kept.get("mode", changed.mode) != changed.mode:
         differs.append(f"mode {changed.mode} in place of {kept['mode']}")
-    batches: list[_Ends] = []
-    pieces: list[_Piece] = []
+    batches: list[Ends] = []
+    pieces: list[Piece] = []
     if note["fingerprint"]:
-        read = (_pieces(spark, logs, each, ends[each.log], moves) for each in inputs)
+        read = (pieces_of(spark, logs, each, ends[each.log], moves) for each in changed.inputs)
         pieces, full = [piece for each in read for piece in each], 1.0
         room = last + 1 - (plan.watermark > 0)
-        while len(batches := _in_batches(pieces, full)) > room:
+        while len(batches := in_batches(pieces, full)) > room:
             full *= 2
     note |= {"topics": kept["topics"]} if "topics" in kept else {}
-    return Build(changed, logs, batches, note, _amounts(pieces), moves), differs
+    return Build(changed, logs, batches, note, amounts(pieces), moves), differs
 
 
 def _refusal(logs: Logs, why: str) -> InvalidInputError:
@@ -218,38 +200,6 @@ def _refusal(logs: Logs, why: str) -> InvalidInputError:
         f"checkpoint {logs.root} cannot be continued by a changed query: {why}; start anew on a new "
         "checkpoint, without continues="
     )
-
-
-def _ends(logs: Logs, batch: int) -> _Ends:
-    """Return the offsets up to which a batch of the old query reads the sources."""
-    plan = logs.plan(batch)
-    return dict(zip(logs.names(plan), plan.offsets, strict=True))
-
-
-def _check_sources(logs: Logs, inputs: Sequence[Input], ends: _Ends) -> None:
-    """Refuse sources that cannot be read from their beginning, and other ones than before."""
-    if others := [str(each) for each in inputs if each.path is None and each.kind not in ("kafka", "delta")]:
-        what = "files, topics and Delta tables"
-        raise _refusal(logs, f"only {what} are read again from their beginning, not {others[0]}")
-    if added := [str(each) for each in inputs if each.log not in ends]:
-        raise _refusal(logs, f"{added[0]} is a new source")
-    if dropped := sorted({*ends} - {each.log for each in inputs}):
-        raise _refusal(logs, f"the new one does not read source {dropped[0]}")
-
-
-def _check_kinds(logs: Logs, inputs: Sequence[Input], ends: _Ends) -> None:
-    """Refuse a source of another kind than the one that has given the offset."""
-    for each in inputs:
-        if (end := ends[each.log]) and _kind(end) != each.kind:
-            raise _refusal(logs, f"its source {each.log} did not read {each}")
-
-
-def _kind(offset: str) -> str:
-    """Return the kind of source that has written an offset, as in `Input.kind`; "" for any other kind."""
-    value = json.loads(offset) if offset.startswith("{") else {"": 0}
-    if "logOffset" in value or "reservoirId" in value:
-        return "files" if "logOffset" in value else "delta"
-    return "kafka" if all(isinstance(part, dict) for part in value.values()) else ""
 
 
 def _check_target(
@@ -281,143 +231,6 @@ def _check_target(
         )
 
 
-class _Piece(NamedTuple):
-    """A part of a source's input that one batch of the build reads as a whole.
-
-    Attributes:
-        log: the name of the source's log.
-        end: the offset at the end of the part, as Spark's text.
-        size: the part's share of a full batch; 1 is a full batch.
-        amount: the number of files, records or tables, for the summary.
-        unit: the unit of the amount: "file", "record" or "Delta table".
-    """
-
-    log: str
-    end: str
-    size: float
-    amount: int
-    unit: str
-
-
-def _pieces(
-    spark: SparkSession, logs: Logs, source: Input, until: str | None, moves: Sequence[Move]
-) -> Iterator[_Piece]:
-    """Split the input that the old query has read from a source into pieces; refuse input that is lost."""
-    if until is not None:
-        split = _table if source.kind == "delta" else _records
-        yield from _files_read(logs, source.log, moves) if source.path else split(spark, logs, source, until)
-
-
-def _files_read(logs: Logs, log: str, moves: Sequence[Move]) -> Iterator[_Piece]:
-    """Yield a piece for each entry of a file source's log.
-
-    Raises:
-        InvalidInputError: a file no longer exists or has changed, or Spark would misread it because of its
-            name.
-    """
-    found = every_input(logs, log, logs.until(logs.done)[log])
-    for move in moves:
-        found = [each._replace(uri=renamed(each.uri, move)) if move.log == log else each for each in found]
-    gone = [each for each in found if each.gone]
-    if lost := gone or [each for each in found if each.changed]:
-        some = f"{len(lost):,} of the {count(len(found), 'file')} that it has read have"
-        raise _refusal(logs, f"{some} {'gone' if gone else 'changed since'}, such as {lost[0].path}")
-    sizes: dict[int, list[float]] = {}
-    for each in found:
-        if each.path and _files.is_pattern(each.path):
-            raise _refusal(logs, f"Spark reads {each.path} rightly only in a batch of its own")
-        size = Path(each.path).stat().st_size / _MOST_BYTES if each.path else 0
-        sizes.setdefault(each.entry, []).append(max(size, 1 / _MOST_FILES))
-    for entry, each_size in sorted(sizes.items()):
-        # Without spaces, as Spark writes it: Spark compares offsets as texts, and would see new input.
-        end = json.dumps({"logOffset": entry}, separators=(",", ":"))
-        yield _Piece(log, end, sum(each_size), len(each_size), "file")
-
-
-def _records(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterator[_Piece]:
-    """Yield pieces of the topics of a Kafka source, from the offsets at which the old query began.
-
-    Raises:
-        InvalidInputError: Kafka cannot be asked (Spark Connect), a topic was deleted and made again, or
-            records are lost and the source has `failOnDataLoss`.
-    """
-    if not brokers.can_ask(spark):
-        raise _refusal(logs, "on Spark Connect Kafka cannot be asked what it still has")
-    last, first = brokers.offsets_in(until), brokers.offsets_in(logs.begun(source.log))
-    # A partition that was added later was read from its first record.
-    begin = {name: {part: first.get(name, {}).get(part, 0) for part in last[name]} for name in last}
-    with brokers.client(spark, source.options) as client:
-        topics = brokers.Topics(client, source, logs.done, begin)
-        if again := topics.made_again(logs.noted.get("topics", {}).get(source.log, {})):
-            raise _refusal(logs, f"topic {again[0]} was deleted and made again since")
-        for lost in topics.losses():
-            if topics.fails_on_loss:
-                raise _refusal(logs, f"{lost}; {brokers.GO_ON}")
-            _log.warning("checkpoint %s is continued without what is lost: %s", logs.root, lost)
-    total = sum(last[name][part] - begin[name][part] for name in last for part in last[name])
-    steps = max(math.ceil(total / _MOST_RECORDS), 1)
-    for step in range(1, steps + 1):
-        ends = {
-            name: {part: at + (last[name][part] - at) * step // steps for part, at in parts.items()}
-            for name, parts in begin.items()
-        }
-        end = until if step == steps else json.dumps(ends, separators=(",", ":"))
-        yield _Piece(source.log, end, total / steps / _MOST_RECORDS, total if step == steps else 0, "record")
-
-
-def _table(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterator[_Piece]:
-    """Yield a Delta table as one piece: Delta reads one version of it, and the commits that follow.
-
-    Raises:
-        InvalidInputError: the plan does not say where the table is (Spark Connect), an option leaves out
-            rows, another table is there now, or the version or some of its files no longer exist.
-    """
-    offset, path = json.loads(until), source.options.get("path")
-    if path is None:
-        raise _refusal(logs, "the path of its Delta table is not known here")
-    if others := source.leaves_out or logs.noted.get("left out", {}).get(source.log):
-        raise _refusal(logs, f"with option {others[0]} not all rows of its Delta table are read")
-    version = offset["reservoirVersion"] - (not offset["isStartingVersion"])
-    try:
-        with in_force(spark, _OLD_VERSIONS):
-            [table] = spark.sql(f"DESCRIBE DETAIL delta.{quoted(path)}").select("id").collect()
-            if table.id != offset["reservoirId"]:
-                raise _refusal(logs, f"another Delta table is at {path} now")
-            files = spark.read.format("delta").option("versionAsOf", version).load(path).inputFiles()
-        folders = {file.rpartition("/")[0] for file in files}
-        gone = {*files} - {file for file, *_ in statuses(spark, [*folders])} if files else ()
-    except (OSError, Py4JJavaError, PySparkException) as err:
-        raise _refusal(logs, f"its Delta table cannot be read again ({said_by_spark(err)})") from None
-    if gone:
-        raise _refusal(logs, f"{count(len(gone), 'file')} of version {version} of its Delta table have gone")
-    yield _Piece(source.log, until, 1, 1, "Delta table")
-
-
-def _amounts(pieces: Sequence[_Piece]) -> str:
-    totals: dict[str, int] = {}
-    for piece in pieces:
-        totals[piece.unit] = totals.get(piece.unit, 0) + piece.amount
-    return " and ".join(count(total, unit) for unit, total in totals.items()) or "no input"
-
-
-def _in_batches(pieces: Sequence[_Piece], full: float) -> list[_Ends]:
-    """Group pieces, in their order, into batches; return the offsets at the end of each batch.
-
-    Args:
-        pieces: the pieces of all sources.
-        full: the size of a full batch, in the unit of `_Piece.size`. A larger piece is a batch of its own.
-    """
-    batches: list[_Ends] = [{}]
-    load = 0.0
-    for piece in pieces:
-        if load and load + piece.size > full:
-            batches.append({**batches[-1]})
-            load = 0.0
-        batches[-1][piece.log] = piece.end
-        load += piece.size
-    return batches
-
-
 class Build(NamedTuple):
     """The build of a new checkpoint: `make` plans and runs its batches in a temporary folder.
 
@@ -433,7 +246,7 @@ class Build(NamedTuple):
 
     changed: Query
     old: Logs
-    batches: Sequence[_Ends]
+    batches: Sequence[Ends]
     note: dict[str, Any]
     read: str
     moves: Sequence[Move]
@@ -449,15 +262,7 @@ class Build(NamedTuple):
         old, made = self.old.root, new.with_name(f".{new.name}.evolving")
         shutil.rmtree(made, ignore_errors=True)
         try:
-            (made / KIT).mkdir(parents=True)
-            if (old / "sources").exists():  # Delta tables have no log there
-                shutil.copytree(old / "sources", made / "sources")
-            if (old / KIT / "trimmed").exists():
-                shutil.copytree(old / KIT / "trimmed", made / KIT / "trimmed")
-                for log in Logs(made).sources:
-                    restore(Logs(made), log)
-            for move in self.moves:
-                rewrite(Logs(made), move)
+            copy_sources(self.old, made, self.moves)
             shutil.copy(old / "metadata", made / "metadata")
             self._build(Logs(made))
             write_note(Here(str(made), made), self.note)
@@ -478,15 +283,15 @@ class Build(NamedTuple):
         first = last + 1 - len(self.batches) - drops
         if not self.batches:
             for number in range(max(last - 1, 0), last + 1):
-                self._write_plan(made, number, _ends(old, last), watermark)
+                self._plan(made, number, ends_of(old, last), watermark)
             (made.root / "commits").mkdir()
             made.replace(made.root / "commits" / str(last), "v1\n{}")
         elif first > 0:
-            self._write_plan(made, 0, {})
+            self._plan(made, 0, {})
             self._run_planned(made)
             _renumber(made.root, first - 1)
         for number, ends in enumerate(self.batches, first):
-            self._write_plan(made.again(), number, ends)
+            self._plan(made.again(), number, ends)
             self._run_planned(made)
         if self.batches and drops:
             plan_empty_batch(made.again(), watermark)
@@ -496,42 +301,22 @@ class Build(NamedTuple):
         commit = json.dumps(json.loads(commit) | {"nextBatchWatermarkMs": following})
         made.replace(file, f"{version}\n{commit}")
         if old.planned > last:
-            self._write_plan(made, last + 1, _ends(old, last + 1), old.plan(last + 1).watermark)
+            self._plan(made, last + 1, ends_of(old, last + 1), old.plan(last + 1).watermark)
         elif self.changed.mode == "complete":  # the planned batch writes the new query's whole result
             plan_empty_batch(made.again(), following)
 
-    def _write_plan(self, made: Logs, number: int, ends: _Ends, watermark: int = 0) -> None:
-        kept = self.old.plan(self.old.done).conf
-        with self.changed.in_force():
-            conf = {key: self.changed.spark.conf.get(key, value) for key, value in kept.items()}
-        texts = {place: ends.get(each.log) or "-" for each in self.changed.inputs for place in each.places}
-        query = {
-            "batchWatermarkMs": watermark,
-            "batchTimestampMs": int(time.time() * 1000),
-            "conf": conf,
-        }
-        lines = ["v1", json.dumps(query), *(texts[place] for place in sorted(texts))]
-        (made.root / "offsets").mkdir(exist_ok=True)
-        made.replace(made.root / "offsets" / str(number), "\n".join(lines))
+    def _plan(self, made: Logs, number: int, ends: Ends, watermark: int = 0) -> None:
+        write_plan(self.changed, self.old, made, number, ends, watermark)
 
     def _run_planned(self, made: Logs) -> None:
-        """Have Spark run the planned batch and discard its rows; other queries can start meanwhile.
+        """Have Spark run the planned batch and discard its rows.
 
         Raises:
             InvalidInputError: the batch was not committed.
         """
-        changed, why = self.changed, "the query was stopped"
-        writer = changed.frame.writeStream.format("noop").queryName(changed.name).outputMode(changed.mode)
-        writer = writer.option("checkpointLocation", _files.for_spark(made.root)).trigger(once=True)
-        with changed.in_force(_BUILD):
-            query = begin(writer)
-        try:
-            query.awaitTermination()
-        except PySparkException as err:
-            why = innermost_cause(err)
-        finally:
-            query.stop()
-        if made.again().done != made.planned:
+        changed = self.changed
+        writer = changed.frame.writeStream.format("noop").queryName(changed.name)
+        if why := run_planned(changed, made, writer, _BUILD):
             raise InvalidInputError(
                 f"query {changed.name}: its state was not built from what {self.old.root} has read ({why}); "
                 "nothing was changed"

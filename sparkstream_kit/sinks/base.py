@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
+    from pyspark.sql.types import StructType
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
+
+    Read = Callable[[SparkSession, StructType, Place], DataFrame]
 
 
 MODES = ("append", "complete", "update")
@@ -83,6 +86,9 @@ class Sink:
         realtime: returns the DataStreamWriter of a query with the trigger `realTime`, which cannot call a
             function per batch; None for a sink that does not support that trigger.
         parts: the inner sinks of a sink that hands its batches on, such as `fan_out`; empty for others.
+        keys: the columns that identify a row in the target; empty if they are not known.
+        read: reads all rows of the target back. It is called with the session, the query's columns, for a
+            format that keeps no types, and the checkpoint. None if the target cannot be read back.
     """
 
     kind: str
@@ -100,6 +106,8 @@ class Sink:
     claim: Callable[[SparkSession, Place | None], None] = field(default=lambda *_: None, repr=False)
     realtime: Callable[[DataFrame], DataStreamWriter] | None = field(default=None, repr=False)
     parts: tuple[Sink, ...] = field(default=(), repr=False)
+    keys: tuple[str, ...] = ()
+    read: Read | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.configure is None and self.open is None:
@@ -141,7 +149,7 @@ class Sink:
         begin = self.realtime
         # A Part needs batch ids, which realTime does not have.
         realtime = None if begin is None or isinstance(part, Part) else lambda frame: begin(part(frame))
-        return replace(self, open=open_part, realtime=realtime)
+        return replace(self, open=open_part, realtime=realtime, parts=(self,))
 
 
 @dataclass(frozen=True)
@@ -179,6 +187,7 @@ class Opening:
         before: for a target that does not get every batch: the batch that it got before, by the number of the
             batch that is being written.
         left: the functions to call when all sinks of the query are open.
+        instead: for `shadow`, opens each sink in its own place, and returns what is called with its batches.
     """
 
     makes: bool = True
@@ -188,6 +197,7 @@ class Opening:
     folders: dict[str, str] = field(default_factory=dict)
     before: dict[int, int] = field(default_factory=dict)
     left: list[Callable[[], None]] = field(default_factory=list)
+    instead: Callable[[Sink, StructType], Write] | None = None
 
     def end(self) -> None:
         """Call the registered functions, in the order of their registration."""
@@ -237,6 +247,8 @@ def begun(sink: Sink, frame: DataFrame, location: Place | None, opening: Opening
     Raises:
         InvalidInputError: the sink refuses the query.
     """
+    if opening.instead is not None and not sink.parts:
+        return opening.instead(sink, frame.schema)
     sink.check(frame, location)
     if sink.open is None or (sink.configure is not None and prints_here(frame.sparkSession)):
         return None

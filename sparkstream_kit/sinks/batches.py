@@ -107,6 +107,11 @@ def snapshot(path: str | Path) -> Sink:
         refuse_elsewhere(frame.sparkSession, f"snapshot {path}", "sinks.latest")
         return lambda batch, _: _files.replace(target, [formats[target.suffix](batch)])
 
+    def read_file(spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
+        if target.suffix == ".csv":
+            return spark.read.csv(_files.for_spark(target), header=True, escape='"', multiLine=True)
+        return spark.read.json(_files.for_spark(target), schema, multiLine=True)
+
     return Sink(
         kind="snapshot",
         modes=("complete",),
@@ -115,6 +120,7 @@ def snapshot(path: str | Path) -> Sink:
         advice="a snapshot replaces the whole result: use complete",
         writes_to=(Target("file", os.path.realpath(target), os.path.realpath(target)),),
         open=open_file,
+        read=read_file,
     )
 
 
@@ -163,6 +169,10 @@ def latest(table: str) -> Sink:
 
         return write
 
+    def read_view(spark: SparkSession, schema: StructType, location: Place) -> DataFrame:
+        file = _kept_at(location, table)
+        return _parsed(spark, [] if file is None else _lines(file, table, schema.names), schema)
+
     return Sink(
         kind="latest",
         modes=("complete",),
@@ -171,6 +181,7 @@ def latest(table: str) -> Sink:
         advice="the table is the whole result: use complete, or sinks.memory for append",
         writes_to=(Target("view", table.lower()),),  # Spark ignores the case of view names
         open=open_view,
+        read=read_view,
     )
 
 

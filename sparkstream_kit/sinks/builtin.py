@@ -216,6 +216,7 @@ def files(
         advice="use append, or sinks.snapshot for a complete result",
         writes_to=(base.Target("folder", str(path), str(path)),),
         configure=configure,
+        read=lambda spark, schema, _: _folders().rows(spark, path, format, options, schema),
         check=check_folder,
         claim=reached("files: folder", str(path))(
             lambda spark, checkpoint: _folders().claim(locate(spark, path), checkpoint)
@@ -285,6 +286,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         ),
         check=check_table,
         claim=claim_folder,
+        read=lambda spark, _schema, _location: spark.table(name),
     )
 
 

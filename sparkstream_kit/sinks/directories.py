@@ -27,11 +27,12 @@ from sparkstream_kit._spark.place import (
 )
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Target, check_columns, exact
-from sparkstream_kit.sinks.folders import OWNER, highest
+from sparkstream_kit.sinks.folders import BATCH, OWNER, highest, rows
 from sparkstream_kit.sinks.ledger import Epoch, Ledger, exactly_once, open_target, pass_over
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit.sinks.base import Opening, Sink
@@ -94,6 +95,9 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     name = text.rstrip("/") if here is None else os.path.realpath(here)
     where = Target("folder", name, name)
 
+    def read_folder(spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
+        return rows(spark, text, format, options, schema).withColumnRenamed("batch", BATCH)
+
     def open_folder(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = frame.sparkSession
         check_columns("batch_files", format, frame)
@@ -110,7 +114,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         target = _Folder(place, where, format, exact(format, options))
         return open_target(target, frame, location, opening)
 
-    return exactly_once("batch_files", where, MODES, open_folder)
+    return exactly_once("batch_files", where, MODES, open_folder, read=read_folder)
 
 
 def _without_rename(path: str) -> InvalidInputError:

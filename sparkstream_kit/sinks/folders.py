@@ -8,16 +8,25 @@ beside the log which query owns the folder, and checks that record and the log b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit._spark.place import id_in_checkpoint, is_unseen
+from sparkstream_kit._spark.place import id_in_checkpoint, is_unseen, path_for
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sinks.base import exact
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
+
     from sparkstream_kit._spark.place import Place
 
 
 _LOG = "_spark_metadata"
+BATCH = "sparkstream_batch"  # in what `Sink.read` returns: the column with the batch that wrote a row
 OWNER = "_sparkstream_query"  # a file with the owner's query id; readers skip names that begin with _
 
 
@@ -91,3 +100,14 @@ def _of_others(what: str, has: str) -> InvalidInputError:
 def highest(place: Place, log: str) -> int:
     """Return the highest number in a numbered log, or among the epochs; -1 if it is empty or missing."""
     return max(place.entries(log), default=-1)
+
+
+def rows(
+    spark: SparkSession, path: str | Path, kind: str, options: Mapping[str, Any], schema: StructType
+) -> DataFrame:
+    """Read back all rows that a sink has written to a folder of files, for `Sink.read`."""
+    reader = spark.read.options(**exact(kind, options)).format(kind)
+    if kind not in ("orc", "parquet"):  # these keep the columns
+        reader = reader.schema(schema)
+    with in_force(spark, {"spark.sql.sources.partitionColumnTypeInference.enabled": "false"}):
+        return reader.load(path_for(spark, str(path)))

@@ -46,9 +46,10 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import Sink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
@@ -548,6 +549,9 @@ def exactly_once(
     modes: tuple[str, ...],
     open_sink: Callable[[DataFrame, Place | None, Opening], Write],
     advice: str = "use how='append' for append, 'upsert' with keys for update, 'replace' for complete",
+    *,
+    keys: Sequence[str] = (),
+    read: Callable[[SparkSession, StructType, Place], DataFrame] | None = None,
 ) -> Sink:
     """Return a sink with a ledger, which writes each batch exactly once.
 
@@ -557,6 +561,8 @@ def exactly_once(
         modes: the output modes that it supports.
         open_sink: the `Sink.open`, which calls `open_target`.
         advice: what to do instead in another mode.
+        keys: as in `Sink`.
+        read: as in `Sink`.
     """
     return Sink(
         kind=kind,
@@ -568,6 +574,8 @@ def exactly_once(
         advice=advice,
         writes_to=(where,),
         open=open_sink,
+        keys=tuple(keys),
+        read=read,
     )
 
 

@@ -26,7 +26,7 @@ from sparkstream_kit.errors import InvalidInputError, KitError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit.sinks.ledger import Batch
 
@@ -103,6 +103,10 @@ class RustTable:
     def has_rows(self) -> bool:
         """Return whether the table has rows."""
         return self._known is not None and bool(self._known.count())
+
+    def rows(self, spark: SparkSession) -> DataFrame:
+        """Return all rows of the table's newest version; they pass through the driver's memory."""
+        return spark.createDataFrame(self._loaded().to_pyarrow_table())
 
     def create(self, schema: T.StructType) -> None:
         """Create the table, unless another driver has just created it.

@@ -121,11 +121,10 @@ def delta(
         raise InvalidInputError("delta: delta-rs knows no catalog; give the table's path, or writer='spark'")
     where = Target("Delta table", str(path or table), str(path or ""))
 
-    def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
-        spark = frame.sparkSession
+    def target_in(spark: SparkSession) -> _Target:
         by_spark = _is_sparks(spark, writer, how)
         place = _place(spark, None if path is None else str(path), table, by_spark=by_spark)
-        target = _Target(
+        return _Target(
             where=where,
             how=how,
             keys=tuple(keys),
@@ -135,9 +134,13 @@ def delta(
             name=table,
             by_spark=by_spark,
         )
-        return open_target(target, frame, location, opening)
 
-    return exactly_once("delta", where, (mode,), open_table)
+    def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+        return open_target(target_in(frame.sparkSession), frame, location, opening)
+
+    return exactly_once(
+        "delta", where, (mode,), open_table, keys=keys, read=lambda spark, *_: target_in(spark).rows(spark)
+    )
 
 
 def _is_sparks(spark: SparkSession, writer: str, how: str) -> bool:

@@ -224,6 +224,10 @@ class SparkTable:
         """Return whether the table has rows."""
         return not self._spark.read.format("delta").load(self.place).isEmpty()
 
+    def rows(self, spark: SparkSession) -> DataFrame:
+        """Return all rows of the table's newest version."""
+        return spark.read.format("delta").load(self.place)
+
     def create(self, schema: T.StructType) -> None:
         """Create the table, unless another driver has just created it."""
         columns = T.StructType.fromJson(json.loads(nullable(schema)))

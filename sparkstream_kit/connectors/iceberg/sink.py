@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,22 +116,24 @@ def iceberg(
     place = given if isinstance(given, str) else given.get("uri") or f"catalog {given.get('name', 'default')}"
     where = Target("Iceberg table", without_secrets(f"{table} in {place}"))
 
+    target = partial(  # a new one for each start, which opens the table anew
+        _Target,
+        where=where,
+        how=how,
+        keys=tuple(keys),
+        merge_schema=merge_schema,
+        take_over=take_over,
+        name=table,
+        catalog=given,
+        keep=keep_snapshots,
+    )
+
     def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         if isinstance(given, str):
             refuse_elsewhere(frame.sparkSession, f"iceberg: catalog {given}", "a catalog that it can reach")
-        target = _Target(
-            where=where,
-            how=how,
-            keys=tuple(keys),
-            merge_schema=merge_schema,
-            take_over=take_over,
-            name=table,
-            catalog=given,
-            keep=keep_snapshots,
-        )
-        return open_target(target, frame, location, opening)
+        return open_target(target(), frame, location, opening)
 
-    return exactly_once("iceberg", where, (mode,), open_table)
+    return exactly_once("iceberg", where, (mode,), open_table, keys=keys, read=target().rows)
 
 
 @dataclass(kw_only=True)

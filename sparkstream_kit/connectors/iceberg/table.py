@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.expressions import BooleanExpression
     from pyiceberg.table import Table, Transaction
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit.sinks.ledger import Batch
 
@@ -187,6 +187,10 @@ class IcebergTable:
     def has_rows(self) -> bool:
         """Return whether the table has rows."""
         return any(True for _ in self._table.scan().plan_files())
+
+    def rows(self, spark: SparkSession) -> DataFrame:
+        """Return all rows of the table's newest version; they pass through the driver's memory."""
+        return spark.createDataFrame(self._table.scan().to_arrow())
 
     def create(self, schema: T.StructType) -> None:
         """Create the table and its namespace, unless another driver has just created them."""

@@ -109,4 +109,6 @@ def sql_table(
             f"sql_table: the kit needs the name {name} for a table of its own; use another"
         )
     target = Target(parse(url), schema or None, name, how, tuple(keys), take_over)
-    return exactly_once("sql_table", target.where, (mode,), partial(open_target, target))
+    return exactly_once(
+        "sql_table", target.where, (mode,), partial(open_target, target), keys=keys, read=target.rows
+    )

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
+from sparkstream_kit._columns import quoted
 from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
 from sparkstream_kit.connectors.sql_table import database
 from sparkstream_kit.errors import InvalidInputError, KitError
@@ -26,10 +27,11 @@ from sparkstream_kit.sinks.ledger import Epoch, Ledger, pass_over
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
     from sqlalchemy.engine import URL, Connection
 
+    from sparkstream_kit._spark.place import Place
     from sparkstream_kit.sinks.ledger import Batch
 
 
@@ -75,6 +77,17 @@ class Target:
         """Return the table with the given columns only; with none, for statements that name no column."""
         names: dict[str, Any] = {"schema": self.schema, "quote": True, "quote_schema": True}
         return sa.Table(self.name, sa.MetaData(), *columns, **names, **_MARIADB)
+
+    def rows(self, spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
+        """Return all rows of the table, with their values as texts; they pass through the driver's memory."""
+        kinds = {each.name: each.type for each in self.table(schema).columns}
+        with database.connected(self.url) as connection:
+            there = sa.inspect(connection).get_columns(self.name, schema=self.schema)
+            names = [str(each["name"]) for each in there]
+            columns = (sa.column(sa.quoted_name(name, quote=True), kinds.get(name)) for name in names)
+            rows = connection.execute(sa.select(*columns).select_from(self.named()))
+            texts = [[None if value is None else str(value) for value in row] for row in rows]
+        return spark.createDataFrame(texts, ", ".join(f"{quoted(name)} STRING" for name in names))
 
     def prepare(self, frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
         """Create the table and the ledger if they are missing, and check that this query may write to them.

@@ -1,0 +1,313 @@
+"""Read again what a query has read: plan batches in a new checkpoint, and have Spark run them.
+
+Spark runs a batch that is in `offsets` and not in `commits` exactly as it was planned. So the functions here
+find what the sources of a checkpoint have read (`ends_of`, `pieces_of`), cut it into batches (`in_batches`),
+plan each batch in a new checkpoint (`copy_sources`, `write_plan`), and run it with the trigger `once`
+(`run_planned`). So `evolve` builds a changed query's state, and `shadow`
+compares its rows.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+
+from sparkstream_kit import _files
+from sparkstream_kit._columns import quoted
+from sparkstream_kit._spark.batch import begin
+from sparkstream_kit._spark.place import statuses
+from sparkstream_kit._spark.session import in_force
+from sparkstream_kit.checkpoints.logs import KIT, Logs, replace
+from sparkstream_kit.checkpoints.moved import bases, find_moves, renamed, rewrite
+from sparkstream_kit.checkpoints.trim import every_input, restore
+from sparkstream_kit.connectors.kafka import brokers
+from sparkstream_kit.errors import InvalidInputError, count, innermost_cause, said_by_spark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from tempfile import TemporaryDirectory
+
+    from pyspark.sql import SparkSession
+    from pyspark.sql.streaming.readwriter import DataStreamWriter
+
+    from sparkstream_kit._spark.plan import Input
+    from sparkstream_kit.checkpoints.guard import Query
+    from sparkstream_kit.checkpoints.moved import Move
+
+
+_log = logging.getLogger(__name__)
+
+# The most that one batch of a build reads. A batch may be larger if one entry of the old query's file log
+# is, or if otherwise the build would have more batches than the old query had.
+_MOST_BYTES = 256 << 20
+_MOST_FILES = 2_000
+_MOST_RECORDS = 1_000_000
+
+# By default Delta refuses to read a version that is older than its retention, also if all files are there.
+_OLD_VERSIONS = {"spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false"}
+
+# A file that has gone fails a batch, also where the session says to go on without it.
+_REPLAY = {"spark.sql.files.ignoreMissingFiles": "false"}
+
+KEPT: list[TemporaryDirectory[str]] = []  # the folders of rows that were returned, until Python ends
+
+# The offset, as Spark's text, up to which each source is read, by the name of its log; None: nothing is read.
+Ends = dict[str, str | None]
+
+
+class Unreadable(InvalidInputError):  # noqa: N818 - the name says what is wrong
+    """What a checkpoint has read cannot be read again; the text says only why."""
+
+
+def ends_of(logs: Logs, batch: int) -> Ends:
+    """Return the offsets up to which a batch of the old query reads the sources."""
+    plan = logs.plan(batch)
+    return dict(zip(logs.names(plan), plan.offsets, strict=True))
+
+
+def moves_of(query: Query, logs: Logs, ends: Ends) -> list[Move]:
+    """Check that a query's sources are those of a checkpoint, and return the moves of their folders.
+
+    Raises:
+        Unreadable: a source cannot be read from its beginning, or the checkpoint has other sources.
+        InvalidInputError: as for `find_moves`.
+    """
+    inputs = query.inputs
+    if others := [str(each) for each in inputs if each.path is None and each.kind not in ("kafka", "delta")]:
+        what = "files, topics and Delta tables"
+        raise Unreadable(f"only {what} are read again from their beginning, not {others[0]}")
+    if added := [str(each) for each in inputs if each.log not in ends]:
+        raise Unreadable(f"{added[0]} is a new source")
+    if dropped := sorted({*ends} - {each.log for each in inputs}):
+        raise Unreadable(f"the new one does not read source {dropped[0]}")
+    again = "a new checkpoint, without continues="
+    moves = find_moves(query.spark, logs, bases(query.spark, inputs), query.moved, again=again)
+    for each in inputs:
+        if (end := ends[each.log]) and _kind(end) != each.kind:
+            raise Unreadable(f"its source {each.log} did not read {each}")
+    return moves
+
+
+def _kind(offset: str) -> str:
+    """Return the kind of source that has written an offset, as in `Input.kind`; "" for any other kind."""
+    value = json.loads(offset) if offset.startswith("{") else {"": 0}
+    if "logOffset" in value or "reservoirId" in value:
+        return "files" if "logOffset" in value else "delta"
+    return "kafka" if all(isinstance(part, dict) for part in value.values()) else ""
+
+
+class Piece(NamedTuple):
+    """A part of a source's input that one batch of the build reads as a whole.
+
+    Attributes:
+        log: the name of the source's log.
+        end: the offset at the end of the part, as Spark's text.
+        size: the part's share of a full batch; 1 is a full batch.
+        amount: the number of files, records or tables, for the summary.
+        unit: the unit of the amount: "file", "record" or "Delta table".
+    """
+
+    log: str
+    end: str
+    size: float
+    amount: int
+    unit: str
+
+
+def pieces_of(
+    spark: SparkSession, logs: Logs, source: Input, until: str | None, moves: Sequence[Move]
+) -> Iterator[Piece]:
+    """Split the input that the old query has read from a source into pieces; refuse input that is lost."""
+    if until is not None:
+        split = _table if source.kind == "delta" else _records
+        files = source.path is not None
+        yield from _files_read(logs, source.log, until, moves) if files else split(spark, logs, source, until)
+
+
+def _files_read(logs: Logs, log: str, until: str, moves: Sequence[Move]) -> Iterator[Piece]:
+    """Yield a piece for each entry of a file source's log.
+
+    Raises:
+        InvalidInputError: a file no longer exists or has changed, or Spark would misread it because of its
+            name.
+    """
+    found = every_input(logs, log, json.loads(until)["logOffset"])
+    for move in moves:
+        found = [each._replace(uri=renamed(each.uri, move)) if move.log == log else each for each in found]
+    gone = [each for each in found if each.gone]
+    if lost := gone or [each for each in found if each.changed]:
+        some = f"{len(lost):,} of the {count(len(found), 'file')} that it has read have"
+        raise Unreadable(f"{some} {'gone' if gone else 'changed since'}, such as {lost[0].path}")
+    sizes: dict[int, list[float]] = {}
+    for each in found:
+        if each.path and _files.is_pattern(each.path):
+            raise Unreadable(f"Spark reads {each.path} rightly only in a batch of its own")
+        size = Path(each.path).stat().st_size / _MOST_BYTES if each.path else 0
+        sizes.setdefault(each.entry, []).append(max(size, 1 / _MOST_FILES))
+    for entry, each_size in sorted(sizes.items()):
+        # Without spaces, as Spark writes it: Spark compares offsets as texts, and would see new input.
+        end = json.dumps({"logOffset": entry}, separators=(",", ":"))
+        yield Piece(log, end, sum(each_size), len(each_size), "file")
+
+
+def _records(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterator[Piece]:
+    """Yield pieces of the topics of a Kafka source, from the offsets at which the old query began.
+
+    Raises:
+        InvalidInputError: Kafka cannot be asked (Spark Connect), a topic was deleted and made again, or
+            records are lost and the source has `failOnDataLoss`.
+    """
+    if not brokers.can_ask(spark):
+        raise Unreadable("on Spark Connect Kafka cannot be asked what it still has")
+    last, first = brokers.offsets_in(until), brokers.offsets_in(logs.begun(source.log))
+    # A partition that was added later was read from its first record.
+    begin = {name: {part: first.get(name, {}).get(part, 0) for part in last[name]} for name in last}
+    with brokers.client(spark, source.options) as client:
+        topics = brokers.Topics(client, source, logs.done, begin)
+        if again := topics.made_again(logs.noted.get("topics", {}).get(source.log, {})):
+            raise Unreadable(f"topic {again[0]} was deleted and made again since")
+        for lost in topics.losses():
+            if topics.fails_on_loss:
+                raise Unreadable(f"{lost}; {brokers.GO_ON}")
+            _log.warning("checkpoint %s is continued without what is lost: %s", logs.root, lost)
+    total = sum(last[name][part] - begin[name][part] for name in last for part in last[name])
+    steps = max(math.ceil(total / _MOST_RECORDS), 1)
+    for step in range(1, steps + 1):
+        ends = {
+            name: {part: at + (last[name][part] - at) * step // steps for part, at in parts.items()}
+            for name, parts in begin.items()
+        }
+        end = until if step == steps else json.dumps(ends, separators=(",", ":"))
+        yield Piece(source.log, end, total / steps / _MOST_RECORDS, total if step == steps else 0, "record")
+
+
+def _table(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterator[Piece]:
+    """Yield a Delta table as one piece: Delta reads one version of it, and the commits that follow.
+
+    Raises:
+        InvalidInputError: the plan does not say where the table is (Spark Connect), an option leaves out
+            rows, another table is there now, or the version or some of its files no longer exist.
+    """
+    offset, path = json.loads(until), source.options.get("path")
+    if path is None:
+        raise Unreadable("the path of its Delta table is not known here")
+    if others := source.leaves_out or logs.noted.get("left out", {}).get(source.log):
+        raise Unreadable(f"with option {others[0]} not all rows of its Delta table are read")
+    version = offset["reservoirVersion"] - (not offset["isStartingVersion"])
+    try:
+        with in_force(spark, _OLD_VERSIONS):
+            [table] = spark.sql(f"DESCRIBE DETAIL delta.{quoted(path)}").select("id").collect()
+            if table.id != offset["reservoirId"]:
+                raise Unreadable(f"another Delta table is at {path} now")
+            files = spark.read.format("delta").option("versionAsOf", version).load(path).inputFiles()
+        folders = {file.rpartition("/")[0] for file in files}
+        gone = {*files} - {file for file, *_ in statuses(spark, [*folders])} if files else ()
+    except (OSError, Py4JJavaError, PySparkException) as err:
+        raise Unreadable(f"its Delta table cannot be read again ({said_by_spark(err)})") from None
+    if gone:
+        raise Unreadable(f"{count(len(gone), 'file')} of version {version} of its Delta table have gone")
+    yield Piece(source.log, until, 1, 1, "Delta table")
+
+
+def amounts(pieces: Sequence[Piece]) -> str:
+    """Return how much input pieces have, as text, such as "12 files"."""
+    totals: dict[str, int] = {}
+    for piece in pieces:
+        totals[piece.unit] = totals.get(piece.unit, 0) + piece.amount
+    return " and ".join(count(total, unit) for unit, total in totals.items()) or "no input"
+
+
+def in_batches(pieces: Sequence[Piece], full: float) -> list[Ends]:
+    """Group pieces, in their order, into batches; return the offsets at the end of each batch.
+
+    Args:
+        pieces: the pieces of all sources.
+        full: the size of a full batch, in the unit of `Piece.size`. A larger piece is a batch of its own.
+    """
+    batches: list[Ends] = [{}]
+    load = 0.0
+    for piece in pieces:
+        if load and load + piece.size > full:
+            batches.append({**batches[-1]})
+            load = 0.0
+        batches[-1][piece.log] = piece.end
+        load += piece.size
+    return batches
+
+
+def copy_sources(old: Logs, made: Path, moves: Sequence[Move]) -> None:
+    """Copy the logs of a checkpoint's sources to a new one, whole again if they were trimmed.
+
+    It gets a query id of its own: Spark would stop a running query of the same id.
+    """
+    (made / KIT).mkdir(parents=True, exist_ok=True)
+    if (old.root / "sources").exists():  # Delta tables have no log there
+        shutil.copytree(old.root / "sources", made / "sources")
+    if (old.root / KIT / "trimmed").exists():
+        shutil.copytree(old.root / KIT / "trimmed", made / KIT / "trimmed")
+        for log in Logs(made).sources:
+            restore(Logs(made), log)
+    for move in moves:
+        rewrite(Logs(made), move)
+    replace(made / "metadata", json.dumps({"id": str(uuid.uuid4())}))
+
+
+def write_plan(query: Query, old: Logs, made: Logs, number: int, ends: Ends, watermark: int = 0) -> None:
+    """Plan a batch in a new checkpoint, with the settings of a start on the old one.
+
+    Args:
+        query: the query that is to run the batch.
+        old: the logs of the old checkpoint.
+        made: the logs of the new one.
+        number: the number of the batch.
+        ends: the offsets up to which it reads the sources.
+        watermark: its watermark, in milliseconds since 1970.
+    """
+    kept = old.plan(old.done).conf
+    with query.in_force():
+        conf = {key: query.spark.conf.get(key, value) for key, value in kept.items()}
+    texts = {place: ends.get(each.log) or "-" for each in query.inputs for place in each.places}
+    planned = {
+        "batchWatermarkMs": watermark,
+        "batchTimestampMs": int(time.time() * 1000),
+        "conf": conf,
+    }
+    lines = ["v1", json.dumps(planned), *(texts[place] for place in sorted(texts))]
+    (made.root / "offsets").mkdir(exist_ok=True)
+    made.replace(made.root / "offsets" / str(number), "\n".join(lines))
+
+
+def run_planned(
+    query: Query, made: Logs, writer: DataStreamWriter, settings: Mapping[str, str] | None = None
+) -> str | None:
+    """Have Spark run the planned batch of a new checkpoint; other queries can start meanwhile.
+
+    Args:
+        query: the query.
+        made: the logs of the new checkpoint.
+        writer: what Spark does with the batch.
+        settings: further settings of the run.
+
+    Returns:
+        None if the batch was committed; otherwise the reason why it was not.
+    """
+    why = "the query was stopped"
+    writer = writer.outputMode(query.mode).option("checkpointLocation", _files.for_spark(made.root))
+    with query.in_force({**_REPLAY, **(settings or {})}):
+        running = begin(writer.trigger(once=True))
+    try:
+        running.awaitTermination()
+    except PySparkException as err:
+        why = innermost_cause(err)
+    finally:
+        running.stop()
+    return None if made.again().done == made.planned else why

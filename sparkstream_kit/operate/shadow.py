@@ -1,0 +1,460 @@
+"""Compare a changed query with what its earlier version has written, before it replaces that: `shadow`.
+
+`start(…, dry_run="compare")` and the flag `--shadow` of jobs call `shadow`. It runs the changed query over
+what the checkpoint has read, on a new checkpoint in a temporary folder, and keeps there what the query would
+give its sinks (`Opening.instead`). Then it compares these rows with those that the sinks' targets hold, which
+`Sink.read` reads back. The checkpoint and the targets are only read.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tempfile
+import time
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import and_
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+from pyspark.sql.window import Window
+
+from sparkstream_kit import _files
+from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import column, holds
+from sparkstream_kit._spark.batch import hand_over
+from sparkstream_kit._spark.place import Here, locate
+from sparkstream_kit._spark.plan import analyzed_plan, has
+from sparkstream_kit._spark.queries import Planned
+from sparkstream_kit.checkpoints.drain import END
+from sparkstream_kit.checkpoints.fingerprint import WATERMARK, differences
+from sparkstream_kit.checkpoints.guard import Query
+from sparkstream_kit.checkpoints.logs import Logs
+from sparkstream_kit.checkpoints.logs import checkpoint as existing
+from sparkstream_kit.errors import InvalidInputError, count, reject_unknown
+from sparkstream_kit.operate.check import damage
+from sparkstream_kit.operate.replay import (
+    KEPT,
+    Unreadable,
+    copy_sources,
+    ends_of,
+    in_batches,
+    moves_of,
+    pieces_of,
+    run_planned,
+    write_plan,
+)
+from sparkstream_kit.sinks.base import Opening, begun
+from sparkstream_kit.sinks.folders import BATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+    from sparkstream_kit._spark.batch import Write
+    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit.checkpoints.moved import Move
+    from sparkstream_kit.operate.replay import Ends, Piece
+    from sparkstream_kit.sinks import Sink
+    from sparkstream_kit.sinks.base import Read
+
+
+_RANK = "sparkstream_rank"  # a column that is added for a moment
+_AT_REST = 60  # seconds to wait until a running query is between two batches
+# Functions whose results differ from one run to the next, as Spark prints them.
+_UNSTEADY = re.compile(
+    r"\b(rand|randn|randstr|uuid|shuffle|current_timestamp|current_date|localtimestamp|now"
+    r"|monotonically_increasing_id|spark_partition_id)\("
+)
+# Operators whose results depend on how the input was cut into batches.
+_BY_BATCH = "EventTimeWatermark|FlatMapGroups|TransformWithState"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The rows of one target beside those that the changed query gives it.
+
+    Attributes:
+        target: the target.
+        keys: the columns by which rows were matched; empty if whole rows were compared.
+        equal: the rows that are the same, with the query's columns.
+        differ: the rows that differ: the keys, and `old` and `new` (structs of the other columns).
+        only_new: the rows that only the changed query has, with the query's columns.
+        only_old: the rows that only the target has, with the query's columns.
+        columns: a phrase for each column that only one of the two has.
+        counts: how many rows there are of the four kinds, in the order above.
+    """
+
+    target: str
+    keys: tuple[str, ...]
+    equal: DataFrame
+    differ: DataFrame
+    only_new: DataFrame
+    only_old: DataFrame
+    columns: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether no row and no column differs."""
+        return not (any(self.counts[1:]) or self.columns)
+
+    def says(self, rows: int = 10) -> str:
+        """Return the comparison as text, with at most so many rows of each kind that differs."""
+        from sparkstream_kit.display import render
+
+        equal, differ, new, old = self.counts
+        lines = [f"{equal:,} equal, {differ:,} differ, {new:,} only new, {old:,} only old", *self.columns]
+        shown = ((differ, _values(self)), (new, self.only_new), (old, self.only_old))
+        for (number, frame), title in zip(shown, ("differ", "only new", "only old"), strict=True):
+            if number:
+                lines += [
+                    f"{title}:",
+                    *render(frame.sort(*map(column, self.keys)).limit(rows), "table").splitlines(),
+                ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Shadow(Planned):
+    """A changed query beside its earlier version; printing it shows what differs.
+
+    Attributes:
+        batch: the batch of the checkpoint at which they were compared.
+        tables: the comparison of each target that can be read back.
+        notes: what the reader must know about the comparison.
+        rows: how many rows of each kind the text shows.
+    """
+
+    begins = "a comparison: nothing is started, and nothing is written"
+    batch: int = -1
+    tables: tuple[Compared, ...] = ()
+    notes: tuple[str, ...] = ()
+    rows: int = 10
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all is equal, else 3."""
+        return 0 if all(each.same for each in self.tables) else 3
+
+    def __str__(self) -> str:
+        lines = [f"query {self.name}, compared at batch {self.batch}"]
+        for each in self.tables:
+            lines += [each.target, *(f"  {line}" for line in each.says(self.rows).split("\n"))]
+        return "\n".join([*lines, *self.notes])
+
+
+def shadow(
+    frame: DataFrame,
+    sink: Sink,
+    *,
+    checkpoint: str | Path,  # noqa: A002, RUF100 - as `start` calls it
+    name: str = "query",
+    mode: str = "append",
+    moved: Mapping[str | Path, str | Path] | None = None,
+    keys: Sequence[str] = (),
+    tolerance: float = 1e-9,
+    rows: int = 10,
+) -> Shadow:
+    """Compare a changed query with what the query of a checkpoint has written, without changing anything.
+
+    The changed query runs over exactly the input that the checkpoint has read. What it would write is
+    compared with what the targets of its sinks hold, at the last committed batch. The query of the
+    checkpoint may go on running: its targets are read between two of its batches.
+
+    Rows are matched by the keys of the sink, or by the columns that the query groups by; if these do not
+    identify the rows of a target, whole rows are compared. Their order does not count. NULL equals NULL,
+    NaN equals NaN, and -0.0 equals 0.0. A column with another type than in the target is cast.
+
+    A query with a watermark or with state of its own runs batch by batch, as far as the checkpoint keeps the
+    plans of the batches (the last hundred by default). All other input is read in large batches.
+
+    Args:
+        frame: the changed query, a streaming DataFrame.
+        sink: its sink. Targets that cannot be read back, such as the console, are left out.
+        checkpoint: the checkpoint of the earlier version, on a local path.
+        name: the query's name, for messages.
+        mode: the output mode.
+        moved: folders of input files that have moved, as for `start`.
+        keys: the columns that identify a row. Default: those of the sink, or the group keys.
+        tolerance: how much two floating-point numbers may differ, as a part of the larger one.
+        rows: how many rows of each kind the text shows.
+
+    Returns:
+        What differs, for each target: as text, as counts, and as four DataFrames. Their rows are in a
+        temporary folder until Python ends.
+
+    Raises:
+        InvalidInputError: the checkpoint is damaged or on another file system; its input cannot be read
+            again, as with files that are gone; no target can be read back; a target holds updates and its
+            keys are not known; the query has a function whose results differ from run to run; or the running
+            query is never between two batches.
+
+    Examples:
+        >>> from sparkstream_kit import sinks
+        >>> shadow(None, sinks.console(), checkpoint="ckpt")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: shadow(): frame is None; give a DataFrame
+    """
+    check(shadow, locals())
+    query, place = Query(frame, name, mode, False, moved or {}), locate(frame.sparkSession, checkpoint)
+    if place.folder is None:
+        raise InvalidInputError(
+            f"query {name}: checkpoint {place} is not on a local path; copy it here first"
+        )
+    if found := _UNSTEADY.search(analyzed_plan(query.frame)):
+        raise InvalidInputError(
+            f"query {query.name} cannot be compared: {found[1]}() gives other results in each run; leave it "
+            "out of the query, or take its value from a column"
+        )
+    logs = Logs(existing(place.folder))
+    if over := damage(logs) or (
+        logs.done < 0 and f"checkpoint {place} has no committed batch to compare with"
+    ):
+        raise InvalidInputError(over)
+    # `ignore_cleanup_errors`, because Spark may still maintain the state store of the replay.
+    made = tempfile.TemporaryDirectory(prefix="sparkstream-shadow-", ignore_cleanup_errors=True)
+    replay = _Replay(query, place, logs, Path(made.name))
+    with query.in_force():
+        write = begun(sink, frame, replay.place_of("checkpoint"), Opening(instead=replay.add))
+    if not replay.leaves:
+        raise InvalidInputError(f"query {name}: sink {sink.kind} cannot be read back, to compare with")
+    at = replay.keep_targets()
+    notes = replay.run(at, cast("Write", write))
+    tables = tuple(leaf.compared(query, keys, tolerance) for leaf in replay.leaves)
+    KEPT.append(made)
+    switch = f"to switch: start it on a new checkpoint, with continues={place.text!r} (--continues)"
+    return Shadow(name, (), at, tables, (*notes, switch), rows)
+
+
+@dataclass
+class _Leaf:
+    """The rows of one target, and of what the changed query gives it, in a scratch folder."""
+
+    sink: Sink
+    schema: T.StructType
+    read: Read
+    folder: str
+
+    def write(self, batch: DataFrame, number: int) -> None:
+        """Keep a batch of the changed query."""
+        batch.write.mode("overwrite").parquet(f"{self.folder}/new/{BATCH}={number}")
+
+    def keep_target(self, spark: SparkSession, place: Place) -> None:
+        """Keep the rows that the target holds now."""
+        self.read(spark, self.schema, place).write.mode("overwrite").parquet(f"{self.folder}/old")
+
+    def compared(self, query: Query, given: Sequence[str], tolerance: float) -> Compared:
+        """Compare the rows, once all are kept."""
+        read = query.spark.read.parquet
+        new, old = read(f"{self.folder}/new"), read(f"{self.folder}/old")
+        fields = [each for each in self.schema if each.name in old.columns]
+        names = [each.name for each in fields]
+        lacks = [f"only the changed query has column {each}" for each in {*self.schema.names} - {*names}]
+        lacks += [f"only the target has column {each}" for each in {*old.columns} - {*names, BATCH}]
+        reject_unknown("key", given, names)
+        grouped = _group_keys(query)
+        keys = [*(given or self.sink.keys)] or [each for each in grouped if each in names]
+        if query.mode == "update" and not (given or self.sink.keys) and keys != grouped:
+            raise InvalidInputError(f"{self}: its rows have no keys that are known; give keys=")
+        old, new = (_result(rows, fields, query.mode, keys) for rows in (old, new))
+        if keys and all(_identify(rows, keys) for rows in (old, new)):
+            parts = _by_keys(old, new, fields, keys, tolerance, f"{self.folder}/both")
+        else:
+            keys, parts = [], (new.intersectAll(old), new.limit(0), new.exceptAll(old), old.exceptAll(new))
+        counts = tuple(part.count() for part in parts)
+        return Compared(str(self), tuple(keys), *parts, tuple(sorted(lacks)), counts)
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.sink.writes_to)) or self.sink.kind
+
+
+def _group_keys(query: Query) -> list[str]:
+    """Return the columns by which a query groups; of a window, those of `windows.flatten`."""
+    facts = query.described["fingerprint"].split("\n")
+    names = [name for fact in facts if fact.startswith("groups by") for name in re.findall(r"(\w+)#\d", fact)]
+    made = query.frame.columns
+    flat = {"window": ["start", "end"]} if "window" not in made else {}
+    return [key for name in dict.fromkeys(names) for key in flat.get(name, [name])]
+
+
+def _result(rows: DataFrame, fields: Sequence[T.StructField], mode: str, keys: Sequence[str]) -> DataFrame:
+    """Return the rows that stand in the end, of all that the batches of a query wrote."""
+    if BATCH in rows.columns and mode == "complete":
+        last = rows.agg(F.max(BATCH)).collect()[0][0]
+        rows = rows.where(F.col(BATCH) == last)
+    elif BATCH in rows.columns and mode == "update":
+        latest = Window.partitionBy(*map(column, keys)).orderBy(F.col(BATCH).desc())
+        rows = rows.withColumn(_RANK, F.row_number().over(latest)).where(f"{_RANK} = 1")
+    return rows.select([_comparable(each).alias(each.name) for each in fields])
+
+
+def _comparable(field: T.StructField) -> Column:
+    """Return a column with the type of the query; a map as text, as Spark compares no maps."""
+    value = column(field.name).try_cast(field.dataType)
+    return F.to_json(value) if holds(field.dataType, T.MapType, T.VariantType) else value
+
+
+def _identify(rows: DataFrame, keys: Sequence[str]) -> bool:
+    """Return whether no two rows have the same keys."""
+    counted = rows.groupBy(*map(column, keys)).agg(F.count("*").alias(_RANK))
+    return counted.where(f"{_RANK} > 1").isEmpty()
+
+
+def _by_keys(
+    old: DataFrame,
+    new: DataFrame,
+    fields: Sequence[T.StructField],
+    keys: Sequence[str],
+    tolerance: float,
+    folder: str,
+) -> tuple[DataFrame, DataFrame, DataFrame, DataFrame]:
+    """Match rows by their keys, keep the pairs in a folder, and return the parts as `Compared` has them."""
+    pairs = [rows.select(F.struct("*").alias(name)) for name, rows in (("old", old), ("new", new))]
+    one, other = F.col("old"), F.col("new")
+    match = reduce(and_, (one.getField(key).eqNullSafe(other.getField(key)) for key in keys))
+    differs = [
+        F.when(
+            ~_is_equal(one.getField(each.name), other.getField(each.name), each.dataType, tolerance),
+            each.name,
+        )
+        for each in fields
+        if each.name not in keys
+    ]
+    both = pairs[0].join(pairs[1], match, "full")
+    both = both.withColumn("columns", F.array_compact(F.array(*differs)) if differs else F.array())
+    both.write.parquet(folder)
+    kept = old.sparkSession.read.parquet(folder)
+    found = kept.where("old IS NOT NULL AND new IS NOT NULL")
+    names = [F.col("new").getField(key).alias(key) for key in keys]
+    return (
+        found.where(F.size("columns") == 0).select("new.*"),
+        found.where(F.size("columns") > 0).select(*names, "columns", "old", "new"),
+        kept.where("old IS NULL").select("new.*"),
+        kept.where("new IS NULL").select("old.*"),
+    )
+
+
+def _is_equal(one: Column, other: Column, kind: T.DataType, tolerance: float) -> Column:
+    equal = one.eqNullSafe(other)
+    if isinstance(kind, T.FractionalType) and not isinstance(kind, T.DecimalType):
+        gap, most = F.abs(one - other), F.greatest(F.abs(one), F.abs(other))
+        # To Spark NaN is larger than infinity, and equal to itself.
+        return equal | F.coalesce((gap <= tolerance * most) & (gap < math.inf), F.lit(False))
+    return equal
+
+
+def _values(compared: Compared) -> DataFrame:
+    """Return a row for each value that differs: the keys, `column`, `old` and `new` (strings)."""
+    frame = compared.differ
+    names = [] if "old" not in frame.columns else frame.select("old.*").columns
+    values = [
+        F.struct(
+            F.lit(name).alias("column"),
+            *(F.col(side).getField(name).cast("string").alias(side) for side in ("old", "new")),
+        )
+        for name in names
+    ]
+    some = F.filter(F.array(*values), lambda each: F.array_contains("columns", each["column"]))
+    rows = frame.select(*map(column, compared.keys), F.explode(some).alias("value"))
+    return rows.select(*map(column, compared.keys), "value.*")
+
+
+@dataclass
+class _Replay:
+    """The run of the changed query over what the checkpoint has read.
+
+    Attributes:
+        query: the changed query.
+        place: the checkpoint.
+        logs: its logs.
+        folder: the temporary folder.
+        leaves: the targets that can be read back.
+    """
+
+    query: Query
+    place: Place
+    logs: Logs
+    folder: Path
+    leaves: list[_Leaf] = field(default_factory=list)
+
+    def place_of(self, name: str) -> Here:
+        """Return a part of the temporary folder."""
+        return Here(_files.for_spark(self.folder / name), self.folder / name)
+
+    def add(self, sink: Sink, schema: T.StructType) -> Write:
+        """Return what takes the batches in place of a sink, and keeps them if they can be read back."""
+        if sink.read is None:
+            return lambda batch, _: batch.write.format("noop").mode("append").save()
+        folder = self.place_of(f"rows{len(self.leaves)}").text
+        self.leaves.append(_Leaf(sink, schema, sink.read, folder))
+        return self.leaves[-1].write
+
+    def keep_targets(self) -> int:
+        """Keep what the targets hold between two batches of the running query; return the last batch."""
+        until = time.monotonic() + _AT_REST
+        while time.monotonic() < until:
+            at = self.logs.again().done
+            if not self._rests_at(at):
+                time.sleep(0.05)
+                continue
+            for leaf in self.leaves:
+                leaf.keep_target(self.query.spark, self.place)
+            if self._rests_at(at):
+                return at
+        raise InvalidInputError(
+            f"checkpoint {self.place}: batch {self.logs.planned} is being written, or was cut off; "
+            "to compare, stop its query, or start it once, so that it ends this batch"
+        )
+
+    def _rests_at(self, batch: int) -> bool:
+        logs = self.logs.again()
+        return logs.planned == logs.done == batch
+
+    def run(self, at: int, write: Write) -> tuple[str, ...]:
+        """Run the query over what the checkpoint has read up to a batch; return what the reader must know."""
+        query, logs, made = self.query, self.logs, self.folder / "checkpoint"
+        kept = logs.noted.get("fingerprint", "")
+        changes = differences(kept, query.described["fingerprint"])
+        try:
+            moves = moves_of(query, logs, ends_of(logs, at))
+            large, single = self._batches(at, moves)
+        except Unreadable as err:
+            raise InvalidInputError(f"checkpoint {self.place} cannot be compared: {err}") from None
+        copy_sources(logs, made, moves)
+        known, watermark = bool(kept) and not any(WATERMARK in each for each in changes), 0
+        for number, each in enumerate([*large, *(ends_of(logs, number) for number in single)]):
+            if number >= len(large):
+                planned = logs.plan(single[number - len(large)]).watermark
+                watermark = planned if known or planned >= END else watermark
+            write_plan(query, logs, Logs(made), number, each, watermark * (number >= len(large)))
+            writer = hand_over(query.frame.writeStream.queryName(f"{query.name} shadow"), write)
+            if why := run_planned(query, Logs(made), writer):
+                raise InvalidInputError(f"query {query.name} cannot be compared: {why}")
+            watermark = max(watermark, Logs(made).commit(number).get("nextBatchWatermarkMs", 0))
+        notes = [f"changed: {each}" for each in changes]
+        if single and single[0] > 1:
+            notes.append(
+                f"the plans of the batches before {single[0] - 1} are no longer kept: their rows were read "
+                f"in {count(len(large), 'large batch')}, in which no row is late"
+            )
+        return tuple(notes)
+
+    def _batches(self, at: int, moves: Sequence[Move]) -> tuple[list[Ends], range]:
+        """Return what to run: large batches, by what they read, and then batches of the checkpoint."""
+        query, logs = self.query, self.logs
+
+        def pieces(batch: int) -> list[Piece]:
+            ends = ends_of(logs, batch)
+            found = (pieces_of(query.spark, logs, each, ends[each.log], moves) for each in query.inputs)
+            return [piece for some in found for piece in some]
+
+        whole, first = pieces(at), min(logs.entries("offsets"))  # all input is checked before any is read
+        if not has(query.frame, _BY_BATCH):
+            return in_batches(whole, 1.0), range(0)
+        return in_batches(pieces(first), 1.0), range(first + 1, at + 1)

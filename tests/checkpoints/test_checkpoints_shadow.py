@@ -1,0 +1,349 @@
+"""`start(…, dry_run="compare")` and `checkpoints.shadow`: a changed query beside what the earlier one wrote.
+
+files    0  1  2  3  4  5
+old      ─────────────▶|  what its target holds
+new      ─────────────▶|  kept aside, and compared
+"""
+
+import json
+import math
+import os
+from typing import Any
+
+import pytest
+from conftest import refusal
+from pyspark.sql import functions as F
+
+from sparkstream_kit import run, sinks, sources, start, windows
+from sparkstream_kit.checkpoints import shadow
+from sparkstream_kit.errors import DryRun
+
+pytestmark = pytest.mark.slow  # each compares by a run of its own; the guide `change-a-job` has the shortest
+
+SCHEMA = "at TIMESTAMP, product STRING, shop STRING, amount DECIMAL(10,2), weight DOUBLE, n INT"
+FILES = 6
+
+
+def land(folder, *numbers):
+    """Write files of six rows, ten minutes apart; in those after the third one row is late."""
+    folder.mkdir(exist_ok=True)
+    for number in numbers:
+        minutes = [10 * number + row for row in range(6)]
+        if number >= 3:
+            minutes[0] -= 30
+        rows = [
+            {
+                "at": f"2026-03-01 {10 + minute // 60}:{minute % 60:02}:00",
+                "product": ["tea", "ink", None][row % 3],
+                "shop": "ab"[(row + number) % 2],
+                "amount": f"{number}.{row}7",
+                "weight": 0.1 * row,
+                "n": row % 4,
+            }
+            for row, minute in enumerate(minutes)
+        ]
+        file = folder / f"{number}.json"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        os.utime(file, (number + 1, number + 1))
+
+
+def stream(spark, folder):
+    return sources.json(spark, str(folder), schema=SCHEMA, max_files_per_trigger=1)
+
+
+def totals(*keys, what="sum(amount)", where="true"):
+    return lambda rows: rows.where(where).groupBy(*keys).agg(F.expr(what).alias("total"))
+
+
+def hourly(*keys, length="20 minutes", delay="5 minutes", what="sum(amount)", where="true"):
+    def transform(rows):
+        timely = rows.where(where).withWatermark("at", delay)
+        return windows.flatten(timely.groupBy(F.window("at", length), *keys).agg(F.expr(what).alias("total")))
+
+    return transform
+
+
+def rows_of(*names, where="true"):
+    return lambda rows: rows.where(where).selectExpr(*names)
+
+
+def once(*keys, delay="5 minutes"):
+    def transform(rows):
+        return rows.withWatermark("at", delay).dropDuplicatesWithinWatermark([*keys]).select("at", *keys)
+
+    return transform
+
+
+def pairs(within="5 minutes", on="shop", how="inner"):
+    """Teas with the inks of the same shop soon after."""
+
+    def transform(rows):
+        timely = rows.withWatermark("at", "5 minutes")
+        teas = timely.where("product = 'tea'").selectExpr(f"{on} AS key", "at AS tea_at")
+        inks = timely.where("product = 'ink'").selectExpr(f"{on} AS other", "at AS ink_at")
+        soon = F.expr(f"key = other AND ink_at BETWEEN tea_at AND tea_at + INTERVAL {within}")
+        return teas.join(inks, soon, how)
+
+    return transform
+
+
+def table(folder, **how):
+    return sinks.sql_table(f"sqlite:///{folder}/totals.db", "totals", **how)
+
+
+def replace(folder):
+    return table(folder, how="replace")
+
+
+def upsert(*keys):
+    return lambda folder: table(folder, how="upsert", keys=keys)
+
+
+def files(folder):
+    return sinks.files(folder / "out")
+
+
+def batch_files(folder):
+    return sinks.batch_files(folder / "out", format="json")
+
+
+def snapshot(folder):
+    return sinks.snapshot(folder / "totals.csv")
+
+
+BY_PRODUCT = ("complete", replace, totals("product"))
+BY_WINDOW = ("append", batch_files, hourly("shop"))
+BY_SHOP = ("update", upsert("shop"), totals("shop"))
+WINDOWS_NOW = ("update", upsert("start", "shop"), lambda rows: hourly("shop")(rows).drop("end"))
+ROWS = ("append", files, rows_of("at", "product", "n", "weight"))
+ONCE = ("append", files, once("shop", "n"))
+PAIRS = ("append", files, pairs())
+LOOSE_PAIRS = ("append", batch_files, pairs(how="left"))
+WEIGHTS = ("complete", snapshot, totals("shop", what="sum(weight)"))
+
+
+def renamed(rows):
+    goods = rows.withColumnRenamed("product", "good")
+    return goods.groupBy("good").agg(F.sum("amount").alias("total")).withColumnRenamed("good", "product")
+
+
+def late_filter(rows):
+    return hourly("shop")(rows).where("shop IS NOT NULL")
+
+
+def twice(rows):
+    half = rows.where("n < 2").unionByName(rows.where("n >= 2"))
+    return half.groupBy("product").agg(F.sum("amount").alias("total"))
+
+
+def other_order(rows):
+    found = rows.where("amount >= 0").select("weight", "n", "product", "at")
+    return found.select("at", "product", "n", "weight")
+
+
+HARMLESS: dict[str, tuple[Any, Any]] = {
+    "nothing": (BY_PRODUCT, totals("product")),
+    "a column has another name on the way": (BY_PRODUCT, renamed),
+    "a filter that lets all pass": (BY_PRODUCT, totals("product", where="amount > -1")),
+    "a sum as a sum of parts": (BY_PRODUCT, totals("product", what="sum(amount / 1)")),
+    "two streams in place of one": (BY_PRODUCT, twice),
+    "windows, the same": (BY_WINDOW, hourly("shop")),
+    "windows, a filter after the aggregation": (BY_WINDOW, late_filter),
+    "windows, a filter before it": (BY_WINDOW, hourly("shop", where="n >= 0")),
+    "windows, the same delay in seconds": (BY_WINDOW, hourly("shop", delay="300 seconds")),
+    "windows, the same length in seconds": (BY_WINDOW, hourly("shop", length="1200 seconds")),
+    "an upsert, the same": (BY_SHOP, totals("shop")),
+    "an upsert, as a case": (BY_SHOP, totals("shop", what="sum(CASE WHEN true THEN amount END)")),
+    "windows in mode update": (WINDOWS_NOW, lambda rows: hourly("shop")(rows).drop("end")),
+    "rows, in another order of columns": (ROWS, other_order),
+    "rows, as expressions": (ROWS, rows_of("at", "product", "n", "weight * 1 AS weight")),
+    "duplicates, the same": (ONCE, once("shop", "n")),
+    "pairs, the same": (PAIRS, pairs()),
+    "pairs, in seconds": (PAIRS, pairs(within="300 seconds")),
+    "pairs with those that have none": (LOOSE_PAIRS, pairs(how="left")),
+    "a sum of doubles in another order": (WEIGHTS, totals("shop", what="sum(weight + 1) - count(*)")),
+}
+HARMFUL: dict[str, tuple[Any, Any]] = {
+    "< for <=": (("complete", replace, totals("product", where="n <= 2")), totals("product", where="n < 2")),
+    "a lost filter": (("complete", replace, totals("product", where="n <> 1")), totals("product")),
+    "another aggregate": (BY_PRODUCT, totals("product", what="max(amount)")),
+    "NULL is filled": (BY_PRODUCT, lambda rows: totals("product")(rows.fillna("?", ["product"]))),
+    "doubled rows": (BY_PRODUCT, lambda rows: totals("product")(rows.unionByName(rows))),
+    "another window": (BY_WINDOW, hourly("shop", length="30 minutes")),
+    "a longer watermark": (BY_WINDOW, hourly("shop", delay="30 minutes")),
+    "a shorter watermark": (("append", batch_files, hourly("shop", delay="1 hour")), hourly("shop")),
+    "a watermark in mode update": (
+        WINDOWS_NOW,
+        lambda rows: hourly("shop", delay="1 hour")(rows).drop("end"),
+    ),
+    "windows, a lost row": (BY_WINDOW, hourly("shop", where="n <> 3")),
+    "another key of the same type": (
+        BY_SHOP,
+        lambda rows: totals("shop")(rows.withColumn("shop", F.lit("a"))),
+    ),
+    "a wrong factor": (BY_SHOP, totals("shop", what="sum(amount * 1.01)")),
+    "rows, a lost filter": (("append", files, rows_of("at", "n", where="n > 0")), rows_of("at", "n")),
+    "rows, a column rounded": (ROWS, rows_of("at", "product", "n", "round(weight) AS weight")),
+    "rows, a column cast": (ROWS, rows_of("at", "upper(product) AS product", "n", "weight")),
+    "rows, one column less": (ROWS, rows_of("at", "product", "n")),
+    "duplicates by one key more": (ONCE, lambda rows: once("shop", "n", "product")(rows).drop("product")),
+    "a wrong join key": (PAIRS, pairs(on="n")),
+    "pairs that are nearer": (PAIRS, pairs(within="0 minutes")),
+    "a sum of doubles, a little off": (WEIGHTS, totals("shop", what="sum(weight) + 0.0001")),
+}
+
+
+@pytest.fixture
+def wrote(as_local, tmp_path):
+    """Run the earlier version over six files; return a function that compares a changed one."""
+
+    def of(mode, sink_of, before, more=()):
+        land(tmp_path / "in", *range(FILES))
+        how: dict[str, Any] = {"name": "q", "mode": mode, "checkpoint": tmp_path / "ckpt"}
+        rows = stream(as_local, tmp_path / "in")
+        run(start(before(rows), sink_of(tmp_path), availableNow=True, **how))
+
+        def compare(after, **options):
+            return shadow(after(stream(as_local, tmp_path / "in")), sink_of(tmp_path), **how, **options)
+
+        return compare
+
+    return of
+
+
+@pytest.mark.parametrize("change", HARMLESS)
+def test_a_harmless_change_differs_in_no_row(change, wrote):
+    case, after = HARMLESS[change]
+    found = wrote(*case)(after)
+    [table] = found.tables
+    assert (table.same, table.counts[0] > 0, found.exit_code) == (True, True, 0), str(found)
+
+
+@pytest.mark.parametrize("change", HARMFUL)
+def test_a_harmful_change_is_found(change, wrote):
+    case, after = HARMFUL[change]
+    found = wrote(*case)(after)
+    [table] = found.tables
+    assert (table.same, found.exit_code) == (False, 3), str(found)
+
+
+def test_what_differs_is_there_as_text_as_counts_and_as_rows(wrote):
+    compare = wrote("complete", replace, totals("product"))
+    found = compare(totals("product", where="product IS NOT NULL AND (product <> 'tea' OR n <> 0)"))
+    [table] = found.tables
+    assert (table.keys, table.counts) == (("product",), (1, 1, 0, 1))
+    [differs] = table.differ.collect()
+    assert (differs.product, differs.columns) == ("tea", ["total"])
+    assert differs.old.total > differs.new.total
+    assert [row.product for row in table.only_old.collect()] == [None]
+    said = str(found).splitlines()
+    assert said[0] == "query q, compared at batch 5"
+    assert said[1].startswith("table totals in sqlite")
+    assert said[2] == "  1 equal, 1 differ, 0 only new, 1 only old"
+    assert said[-1].startswith("to switch: start it on a new checkpoint, with continues=")
+
+
+def test_a_float_may_differ_by_the_tolerance_and_nan_is_nan(wrote):
+    compare = wrote(*WEIGHTS)
+    almost = totals("shop", what="sum(weight) * 1.001")
+    assert compare(almost).exit_code == 3
+    assert compare(almost, tolerance=0.01).exit_code == 0
+    nothing = totals("shop", what="sum(weight * double('NaN'))")
+    [table] = compare(nothing).tables
+    assert [math.isnan(row.new.total) for row in table.differ.collect()] == [True, True]
+    endless = totals("shop", what="sum(weight * double('Infinity'))")
+    assert compare(endless).exit_code == 3
+
+
+def test_a_job_ends_with_3_and_says_what_differs(wrote, tmp_path, as_local):
+    wrote("complete", snapshot, totals("product"))
+    changed = totals("product", where="n > 1")(stream(as_local, tmp_path / "in"))
+    how: Any = {"name": "q", "mode": "complete", "checkpoint": tmp_path / "ckpt", "dry_run": "compare"}
+    with pytest.raises(
+        DryRun, match=r"^a comparison: nothing is started, and nothing is written\nquery q"
+    ) as end:
+        run(start(changed, snapshot(tmp_path), **how))
+    assert end.value.exit_code == 3
+
+
+def test_several_targets_are_compared_each_with_its_part(wrote, tmp_path, as_local):
+    def both(folder):
+        tea = sinks.latest("tea").taking(lambda batch: batch.where("product = 'tea'"))
+        return sinks.fan_out(tea, snapshot(folder), sinks.foreach_batch(lambda batch, _: batch.count()))
+
+    compare = wrote("complete", both, totals("product"))
+    tea, whole = compare(totals("product", where="product = 'tea' OR n > 1")).tables
+    assert (tea.target, tea.same, whole.same) == ("view tea", True, False)
+
+
+def test_nothing_of_the_checkpoint_and_the_targets_is_written(wrote, tmp_path):
+    def everything():
+        files = (each for each in tmp_path.rglob("*") if each.is_file())
+        return {each: (each.stat().st_mtime_ns, each.read_bytes()) for each in files}
+
+    compare = wrote(*BY_WINDOW)
+    before = everything()
+    compare(hourly("shop", length="30 minutes"))
+    assert everything() == before
+
+
+def test_batches_whose_plans_are_gone_are_read_in_large_ones(wrote, tmp_path):
+    compare = wrote(*BY_WINDOW)
+    for number in range(3):
+        for file in (f"{number}", f".{number}.crc"):
+            (tmp_path / "ckpt" / "offsets" / file).unlink()
+            (tmp_path / "ckpt" / "commits" / file).unlink()
+    found = compare(hourly("shop"))
+    assert any("the batches before 3 are no longer kept" in note for note in found.notes), found.notes
+    assert found.tables[0].counts[0] > 0
+
+
+def test_the_running_query_may_go_on(wrote, tmp_path, as_local):
+    compare = wrote(*BY_PRODUCT)
+    rows = totals("product")(stream(as_local, tmp_path / "in"))
+    how: Any = {"name": "q", "mode": "complete", "checkpoint": tmp_path / "ckpt"}
+    query = start(rows, replace(tmp_path), processingTime="0 seconds", **how)
+    try:
+        land(tmp_path / "in", FILES, FILES + 1)
+        query.processAllAvailable()
+        assert compare(totals("product")).exit_code == 0
+        assert query.isActive
+    finally:
+        query.stop()
+
+
+def drop_input(tmp_path):
+    (tmp_path / "in" / "2.json").unlink()
+
+
+def cut_off(tmp_path):
+    for file in ("5", ".5.crc"):
+        (tmp_path / "ckpt" / "commits" / file).unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "after", "says"),
+    [
+        (drop_input, totals("product"), "1 of the 6 files that it has read have gone, such as"),
+        (cut_off, totals("product"), "batch 5 is being written, or was cut off; to compare, stop its query"),
+        (
+            None,
+            lambda rows: rows.groupBy(F.uuid().alias("product")).agg(F.expr("sum(n) AS total")),
+            "cannot be compared: uuid() gives other results in each run",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(harm, after, says, wrote, tmp_path, monkeypatch):
+    monkeypatch.setattr("sparkstream_kit.operate.shadow._AT_REST", 0.5)
+    compare = wrote(*BY_PRODUCT)
+    if harm:
+        harm(tmp_path)
+    assert says in refusal(compare, after)
+
+
+def test_a_sink_that_cannot_be_read_back_is_refused(wrote, tmp_path, as_local):
+    wrote(*BY_PRODUCT)
+    rows = totals("product")(stream(as_local, tmp_path / "in"))
+    assert "sink console cannot be read back, to compare with" in refusal(
+        shadow, rows, sinks.console(), mode="complete", checkpoint=tmp_path / "ckpt"
+    )
