@@ -419,10 +419,6 @@ def unknown_host(host: str) -> str:
     return f"unknown host {host}; correct the name, or give the address"
 
 
-# Names of a key or signature in the query of a URL. `without_secrets` covers token=, password= and more.
-_SECRET = re.compile(r"(?i)[?&;]([\w.-]*[._-])?(key|sig|signature|auth|authorization|credential)=")
-
-
 def is_url(text: str) -> bool:
     """Return whether a text is an HTTP or HTTPS URL.
 
@@ -431,19 +427,6 @@ def is_url(text: str) -> bool:
         (True, False, False)
     """
     return re.match(r"https?:/", text, re.IGNORECASE) is not None
-
-
-def shows_secret(url: str) -> bool:
-    """Return whether a URL has user information, which is a key for many servers, or a key in its query.
-
-    Examples:
-        >>> shows_secret("https://sk_live_abc@host/stream"), shows_secret("https://host/stream?api_key=abc")
-        (True, True)
-        >>> shows_secret("https://host/@user?tag=keys")
-        False
-    """
-    named = re.match(r"([\w.+-]*:)?[/\\]*[^/\\?#]*@", url)  # also one that lacks its https://
-    return named is not None or _SECRET.search(url) is not None or without_secrets(url) != url
 
 
 def count(number: int, what: str) -> str:

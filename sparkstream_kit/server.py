@@ -449,7 +449,7 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
     except PySparkImportError as err:
         raise MissingExtraError("Spark Connect", "connect") from err
     except PySparkException as err:
-        _refused(url, err, None if own is None else port)
+        _refused(url, err)
         raise
     if own is not None:
         _register(spark, own, port)
@@ -590,16 +590,12 @@ def _own_url(url: str, host: str, port: int) -> str | None:
     return f"sc://localhost:{port}/;{options}{';' if options else ''}token={token}"
 
 
-def _refused(url: str, error: Exception, own: int | None) -> None:
-    """Raise an InvalidInputError that explains why a server opened no session, if the cause is known.
-
-    Known causes are a wrong token, and a setting of the server that Spark cannot read. The second is not in
-    the gRPC error, but in the log of a server of the kit.
+def _refused(url: str, error: Exception) -> None:
+    """Raise an InvalidInputError if a server opened no session because the token is wrong.
 
     Args:
         url: the address of the server.
         error: the error of Spark's client.
-        own: the port of the server, if `serve` started it; else None.
     """
     from pyspark.sql import SparkSession
 
@@ -610,12 +606,6 @@ def _refused(url: str, error: Exception, own: int | None) -> None:
         raise InvalidInputError(
             f"the Spark Connect server at {url.partition('/;')[0]} takes only clients with its token; set "
             "SPARK_CONNECT_AUTHENTICATE_TOKEN, or start a server of your own (sparkstream serve)"
-        ) from error
-    log = "" if own is None else (folder_of(own) / "server.log").read_text(errors="replace")
-    if unreadable := re.findall(r"\[INVALID_CONF_VALUE.*", log):
-        raise InvalidInputError(
-            f"the server's settings: {said_by_spark(ValueError(unreadable[-1]))}; correct its profile, and "
-            "start it again"
         ) from error
 
 

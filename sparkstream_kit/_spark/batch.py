@@ -17,24 +17,23 @@ import logging
 import sys
 import threading
 import traceback
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, cast
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from py4j.clientserver import ClientServer
 from py4j.java_gateway import JavaObject
 from py4j.protocol import Py4JError
-from pyspark import SparkContext, cloudpickle
+from pyspark import SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit._spark.place import Place, id_in_checkpoint, locate
-from sparkstream_kit._spark.session import is_connect, server_folder
+from sparkstream_kit._spark.session import is_connect
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from types import ModuleType
+    from collections.abc import Callable
 
     from pyspark.sql.streaming.query import StreamingQuery
     from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -88,7 +87,6 @@ def show(rows: DataFrame, table: str) -> Callable[[DataFrame], None]:
         return lambda others: others.createOrReplaceTempView(table)
     from sparkstream_kit._columns import quoted  # on Spark Connect alone
 
-    _end_views_of_others(spark)
     shared = f"{_shared(spark)}_{uuid4().hex}"
     rows.createOrReplaceGlobalTempView(shared)
     # A view defined in SQL: Spark looks up the global view on every read and so finds its latest rows.
@@ -98,22 +96,7 @@ def show(rows: DataFrame, table: str) -> Callable[[DataFrame], None]:
 
 def _shared(spark: Any) -> str:
     """Return the prefix of the names of a session's global views."""
-    served = "sparkstream" if server_folder(spark) is None else _SERVED
-    return f"{served}_{spark.session_id.replace('-', '_')}"
-
-
-def _end_views_of_others(spark: Any) -> None:
-    """Drop the global views of disconnected clients, which Spark would keep until the server ends.
-
-    Only a server of `sparkstream serve` keeps a list of its connected clients; on any other server no view is
-    dropped.
-    """
-    if (folder := server_folder(spark)) is None:
-        return
-    live = tuple(f"{_SERVED}_{each.name.replace('-', '_')}" for each in (folder / "clients").iterdir())
-    for row in spark.sql(f"SHOW VIEWS IN {_GLOBAL} LIKE '{_SERVED}_*'").collect():
-        if not row.viewName.startswith(live):
-            spark.catalog.dropGlobalTempView(row.viewName)
+    return f"sparkstream_{spark.session_id.replace('-', '_')}"
 
 
 def none_of(frame: DataFrame) -> DataFrame:
@@ -131,41 +114,6 @@ def _of_java(spark: SparkSession, rows: Any, like: DataFrame) -> DataFrame:
 
 
 _GLOBAL = "global_temp"  # Spark's database of the views that all sessions of one driver share
-_SERVED = "sparkstream_served"  # prefix of the global views on a server of `sparkstream serve`
-
-_cloudpickle: Any = cloudpickle
-
-
-def by_value(objects: Any) -> bytes:
-    """Pickle objects together with the code of their classes; `pickle.loads` reads the result.
-
-    A worker can import the kit, but not always the script or the notebook that defines the classes.
-
-    Args:
-        objects: a list of objects, each with an attribute `state` that is a class. The code of that class is
-            included, too.
-    """
-    names = {type(each).__module__ for each in objects} | {each.state.__module__ for each in objects}
-    ours = __name__.partition(".")[0]
-    modules = [sys.modules[name] for name in names if name.partition(".")[0] != ours and name in sys.modules]
-    # cloudpickle always pickles the classes of a script (`__main__`) by value.
-    with modules_by_value(module for module in modules if module.__name__ != "__main__"):
-        return bytes(_cloudpickle.dumps(objects))
-
-
-@contextmanager
-def modules_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
-    """Within a `with` block, have cloudpickle include the code of these modules in what it pickles."""
-    known = _cloudpickle.list_registry_pickle_by_value()
-    added = [module for module in modules if module.__name__ not in known]
-    for module in added:
-        _cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        for module in added:
-            _cloudpickle.unregister_pickle_by_value(module)
-
 
 # If the text of a batch's exception has the first of these strings and, after it, one of the others, Spark
 # treats the batch as stopped instead of failed. The regular expression by which Spark checks this overflows

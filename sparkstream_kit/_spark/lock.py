@@ -45,11 +45,6 @@ class LockFile:
         self._java_lock = java_lock
         self._cut = file.truncate if java_lock is None else file.setLength
 
-    @property
-    def is_here(self) -> bool:
-        """Whether this Python process holds the lock, as on Spark Connect, and not the JVM."""
-        return self._java_lock is None
-
     def write(self, text: bytes) -> None:
         """Replace the content of the file.
 
@@ -60,7 +55,7 @@ class LockFile:
             self._cut(0)
             self._file.write(text)
         except (OSError, Py4JJavaError) as err:
-            self.close()
+            self._file.close()  # its text belongs to another holder if the lock has been lost
             if isinstance(err, OSError):
                 raise
             raise OSError(err.java_exception.getMessage()) from err
@@ -68,18 +63,10 @@ class LockFile:
     def release(self) -> None:
         """Release the lock; call it once the query that it protects has ended."""
         with suppress(Py4JError, OSError):  # if the JVM has ended, the lock is free already
-            if self.is_here:
+            if self._java_lock is None:
                 # An empty file shows that no query was left running at the server.
                 self._file.truncate(0)
             self._file.close()
-
-    def close(self) -> None:
-        """Close the file and leave its text as it is.
-
-        The text belongs to another holder if the lock has been lost, or if this process is a fork of the one
-        that holds the lock.
-        """
-        self._file.close()
 
 
 def take(spark: Any, path: Path) -> LockFile:

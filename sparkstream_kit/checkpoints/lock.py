@@ -260,17 +260,3 @@ def lock(spark: SparkSession, location: Place, name: str, *, dry_run: bool = Fal
         key = os.path.realpath(path)
         held = by_path[key] = Lock(key, file, name)
         return held
-
-
-def _forget_in_child() -> None:
-    """Close the lock files that a forked child inherits; else it would hold the locks after its parent ends.
-
-    Only a lock that Python holds (Spark Connect) is inherited; one that a JVM holds is not.
-    """
-    for held in by_path.values():
-        if held.file.is_here:
-            held.file.close()
-    by_path.clear()
-
-
-os.register_at_fork(after_in_child=_forget_in_child)

@@ -8,11 +8,12 @@ underscore is no system.
 A module is imported when its function is first used, so that a program needs only the packages of the systems
 that it uses. `call` finds a function, and `systems` all systems. Several sinks share `mode_for`, which turns
 the argument `how` into an output mode, and `check_row_keys` and `other_driver`, which refuse a batch that
-cannot be written safely.
+cannot be written safely. `modules_by_value` sends modules to Spark's workers.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from types import ModuleType
 
     from pyspark.sql.streaming.listener import StreamingQueryProgress
 
@@ -192,3 +194,20 @@ def other_driver(batch_id: int) -> InvalidInputError:
     return InvalidInputError(
         f"batch {batch_id} was written by another driver of this query in the meantime; stop one of them"
     )
+
+
+@contextmanager
+def modules_by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
+    """Within a `with` block, have cloudpickle include the code of these modules in what it pickles."""
+    from pyspark import cloudpickle
+
+    pickler: Any = cloudpickle
+    known = pickler.list_registry_pickle_by_value()
+    added = [module for module in modules if module.__name__ not in known]
+    for module in added:
+        pickler.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in added:
+            pickler.unregister_pickle_by_value(module)

@@ -1,9 +1,12 @@
-"""The rules that sinks of table formats share: a table of Delta Lake or Iceberg is its own ledger.
+"""What sinks with a ledger share: ledgers of entries, and the rules of table formats.
 
-A commit of such a table holds a batch's rows together with its number and plan, and the table's properties
-hold the owners and epochs. `Table` is what a writer implements: `delta.writers.SparkTable`,
-`delta.rust.RustTable` and `iceberg.table.IcebergTable`. `Target` is the `LedgerTarget` of these sinks;
-`prepare`, `take` and `is_written` apply the rules of `sinks.ledger` to a `Table`.
+`Entries` is a ledger that keeps an entry for each query, as those of Kafka, MongoDB and SQL do.
+
+A table of Delta Lake or Iceberg is its own ledger. A commit of such a table holds a batch's rows together
+with its number and plan, and the table's properties hold the owners and epochs. `Table` is what a writer
+implements: `delta.writers.SparkTable`, `delta.rust.RustTable` and `iceberg.table.IcebergTable`. `Target` is
+the `LedgerTarget` of these sinks; `prepare`, `take` and `is_written` apply the rules of `sinks.ledger` to a
+`Table`.
 """
 
 from __future__ import annotations
@@ -12,14 +15,14 @@ import json
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sparkstream_kit._columns import types_in
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
 from sparkstream_kit.sinks.ledger import Batch, Epoch, Ledger, pass_over
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql import types as T
@@ -34,6 +37,36 @@ EXACT = {  # the types of Spark that every format holds
     *("struct", "timestamp", "timestamp_ntz"),
 }
 _TRIES = 5  # attempts of a commit, if other writers commit at the same moment
+
+
+class Entries(Ledger):
+    """A ledger that keeps an entry for each query.
+
+    An entry is a dict with `batch` and `plan` of the last batch, and `epoch` and `driver` of the newest
+    start; what is missing or None there is not known yet.
+    """
+
+    def entries(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the entries for this target as they are now, by the query's id."""
+        raise NotImplementedError
+
+    def of(self, query_id: str | None) -> Mapping[str, Any]:
+        """Return the entry of a query; an empty one if there is none."""
+        return self.entries().get(str(query_id), {})
+
+    def last_batch(self, query_id: str | None) -> int | None:
+        return self.of(query_id).get("batch")
+
+    def last_plan(self, query_id: str) -> str | None:
+        return self.of(query_id).get("plan")
+
+    def epoch(self, query_id: str) -> Epoch | None:
+        own = self.of(query_id)
+        return Epoch(own["epoch"], own["driver"]) if own.get("epoch") else None
+
+    def any_query(self) -> tuple[str, int] | None:
+        written = ((query, entry.get("batch")) for query, entry in self.entries().items())
+        return next(((query, max(batch, 0)) for query, batch in written if batch is not None), None)
 
 
 class ConflictError(KitError):
@@ -230,14 +263,11 @@ def _tried(change: Callable[[], None]) -> None:
     Raises:
         ConflictError: the change has failed so `_TRIES` times.
     """
-    for left in reversed(range(_TRIES)):
-        try:
+    for _ in range(_TRIES - 1):
+        with suppress(ConflictError):
             change()
-        except ConflictError:
-            if not left:
-                raise
-        else:
             return
+    change()
 
 
 def take(target: Target, table: Table, query: str, driver: str) -> None:

@@ -543,17 +543,15 @@ class _Targets:
         }
         newest = max((last for last, _ in self.batches.values()), default=-1)
         for value in [value for value, (last, _) in self.batches.items() if last == newest]:
-            each = another(opening)
-            self.open(value, frame, each)
-            opening.left.append(each.end)
+            opening.left.append(self.open(value, frame, opening).end)
 
-    def open(self, value: str | None, frame: DataFrame, opening: Opening) -> None:
-        """Open the target of a value.
+    def open(self, value: str | None, frame: DataFrame, start: Opening) -> Opening:
+        """Open the target of a value, and return its opening, which the caller ends.
 
         Raises:
             InvalidInputError: its sink cannot be used, or has a target of others; or as for the sink.
         """
-        sink, me = self.sink_of(value), f"{self.column} {value}"
+        sink, me, opening = self.sink_of(value), f"{self.column} {value}", another(start)
         if not isinstance(sink, Sink):
             raise InvalidInputError(f"by_value(): the function returned {said(sink)} for {me}; return a sink")
         check_writes_batches(sink, "by_value()")
@@ -571,6 +569,7 @@ class _Targets:
                     f"own, or give both one value in the column"
                 )
         self.writes[value] = opened(sink, frame, self.location, opening), opening.before
+        return opening
 
     def check_driver(self) -> None:
         """Refuse to go on if another driver has started the query: the epochs of its targets are newer."""
@@ -591,9 +590,7 @@ class _Targets:
             self.note(values, number)
             for value in values:
                 if value not in self.writes:
-                    each = another(self.opening)
-                    self.open(value, batch, each)
-                    each.end()
+                    self.open(value, batch, self.opening).end()
             self.check_driver()  # again: of two drivers, at least one sees the other
             for value in values:
                 write, before = self.writes[value]

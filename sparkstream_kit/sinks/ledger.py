@@ -186,7 +186,9 @@ def put_back(
     if planned and same(plan, plan_of(location, batch, folders) or plan):
         return
     for name, log in kept["logs"].items():
-        log["files"] = _where_they_are(log, folders.get(name))
+        if (now := folders.get(name)) and log["folder"] not in (None, now):  # it has moved
+            move = Move("", Path(log["folder"]), Path(now))
+            log["files"] = [each._replace(uri=renamed(each.uri, move)) for each in log["files"]]
     gone = [file for log in kept["logs"].values() for file in log["files"] if file.gone]
     lacks = f"checkpoint {location} has {'another' if planned else 'lost the'} plan of batch {batch}, whose "
     lacks += f"rows {where} has"
@@ -224,14 +226,6 @@ def _note(there: Place, logs: Logs, batch: int, plan: _Plan) -> None:
 def _replace(there: Place, log: str, name: str, text: str) -> None:
     there.remove(f"{log}/.{name}.crc")  # first: Spark accepts a missing checksum, but not a wrong one
     there.write(f"{log}/{name}", text)
-
-
-def _where_they_are(log: dict[str, Any], now: str | None) -> list[Input]:
-    """Return the files of a plan, with their new paths if the source's folder has moved to `now`."""
-    if now is None or log["folder"] in (None, now):
-        return list(log["files"])
-    move = Move("", Path(log["folder"]), Path(now))
-    return [each._replace(uri=renamed(each.uri, move)) for each in log["files"]]
 
 
 @dataclass(frozen=True)

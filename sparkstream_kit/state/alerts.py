@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from pyspark import cloudpickle
 from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
@@ -13,7 +15,7 @@ from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._columns import column, refuse_taken
 from sparkstream_kit._durations import positive
-from sparkstream_kit._spark.batch import by_value
+from sparkstream_kit.connectors import modules_by_value
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.schemas import schema_of
 from sparkstream_kit.state import values
@@ -114,12 +116,25 @@ def alert_when(
     return found.select(*values.unpacked(rows.columns, fields), *_ADDED.names)
 
 
+def _by_value(rules: Sequence[Any]) -> bytes:
+    """Pickle rules together with the code of their classes and of their states; `pickle.loads` reads them.
+
+    A worker can import the kit, but not always the script or the notebook that defines the classes.
+    """
+    names = {type(each).__module__ for each in rules} | {each.state.__module__ for each in rules}
+    ours = __name__.partition(".")[0]
+    modules = [sys.modules[name] for name in names if name.partition(".")[0] != ours and name in sys.modules]
+    pickler: Any = cloudpickle  # which pickles the classes of a script (`__main__`) by value anyway
+    with modules_by_value(module for module in modules if module.__name__ != "__main__"):
+        return bytes(pickler.dumps(rules))
+
+
 class _Rules(Handler):
     """Handles the rows of a key by a list of rules, each with a state of its own."""
 
     def __init__(self, rules: Sequence[Rule], at: int) -> None:
         self._at = at
-        self._rules = by_value(rules)  # pickled with their code: their classes may be in the caller's script
+        self._rules = _by_value(rules)  # pickled with their code: their classes may be in the caller's script
         self._names = _names(rules)
         self._kinds = [values.columns(f"{type(rule).__name__}.state", rule.state) for rule in rules]
         self.states = dict(zip(self._names, self._kinds, strict=True))

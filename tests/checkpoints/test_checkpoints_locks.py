@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import os
 import subprocess
 import sys
 from typing import Any
@@ -124,24 +123,6 @@ def test_a_start_that_spark_refuses_frees_the_checkpoint(spark, tmp_path):
     with pytest.raises(InvalidInputError, match="query a: mode complete writes the whole result"):
         start(sources.rate(spark), sinks.memory("a"), mode="complete", checkpoint=tmp_path)
     assert is_free(tmp_path)
-
-
-def test_a_forked_child_does_not_keep_the_lock(spark, tmp_path, until):
-    query = begin(spark, tmp_path)
-    reading, writing = os.pipe()
-    child = os.fork()  # as multiprocessing does
-    if child == 0:
-        os.close(writing)
-        os.read(reading, 1)  # until the parent lets it go
-        os._exit(0)
-    try:
-        query.stop()
-        until(lambda: is_free(tmp_path))
-        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the child still lives"
-    finally:
-        os.close(writing)
-        os.close(reading)
-        os.waitpid(child, 0)
 
 
 @pytest.mark.classic_only("Spark Connect has no JVM in reach")

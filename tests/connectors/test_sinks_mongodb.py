@@ -210,7 +210,7 @@ def test_a_key_that_is_held_as_it_is_stays():
 
 def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing(monkeypatch):
     # A ledger whose query was cut off within its first batch.
-    monkeypatch.setattr(collection._Ledger, "_queries", lambda _: {"q": {"batch": -1}})  # noqa: SLF001
+    monkeypatch.setattr(collection._Ledger, "entries", lambda _: {"q": {"batch": -1}})  # noqa: SLF001
     target = collection.Target(collection.parse(URL, None, "t"), "t", "append", (), take_over=False)
     rules = collection._Ledger(defaultdict(dict), target)  # type: ignore[arg-type] # noqa: SLF001
     rules.check_owner("q")

@@ -345,16 +345,6 @@ def test_local_cluster_is_a_cluster_by_connect_too(cache, tmp_path, free_port):
         assert done.stdout == "200 True\n", done.stderr
 
 
-@pytest.mark.slow
-def test_a_setting_of_the_server_that_spark_cannot_read_is_one_line(cache, tmp_path, free_port):
-    with served(free_port, tmp_path / "odd.conf", "spark.sql.shuffle.partitions fuor") as server:
-        done = attached(server.url, tmp_path, OF_A_CLUSTER, XDG_CACHE_HOME=str(cache.parent))
-        last = done.stderr.splitlines()[-1]
-        assert "the server's settings: " in last
-        assert "'fuor'" in last
-        assert last.endswith("; correct its profile, and start it again")
-
-
 SENT = """
 from pyspark.sql import functions as F
 import sparkstream_kit
@@ -423,12 +413,12 @@ ENDLESS = """
 import multiprocessing, signal, sys
 from sparkstream_kit import get_session, run, sinks, sources, start
 spark = get_session("killed")
-ticks = sources.rate(spark, rows_per_second=5)
-query = start(ticks, sinks.files(sys.argv[1]), name="endless", checkpoint=sys.argv[2])
-# A forked child, which outlives the client: it must keep neither the checkpoint's lock nor the client's own.
-child = multiprocessing.get_context("fork").Process(target=signal.pause)
+# A forked child, which outlives the client: it must not keep the client's lock.
+child = multiprocessing.get_context("fork").Process(target=signal.pause, daemon=True)
 child.start()
 print(child.pid, flush=True)
+ticks = sources.rate(spark, rows_per_second=5)
+query = start(ticks, sinks.files(sys.argv[1]), name="endless", checkpoint=sys.argv[2])
 run(query, on_batch=lambda _: print("runs", flush=True))
 """
 
@@ -585,25 +575,6 @@ with spark_session("slow") as spark:
     query = start(sources.rate(spark, rows_per_second=5), sink, name="rows")
     print(run(query, max_batches=int(sys.argv[1])).ended_by)
 """
-
-
-SHOWN = """
-from sparkstream_kit import run, sinks, sources, spark_session, start
-with spark_session("shows", profile="test") as spark:
-    rows = sources.csv(spark, "in", schema="n INT").groupBy("n").count()
-    run(start(rows, sinks.latest("a b"), name="shown", mode="complete", availableNow=True))
-    shown = spark.sql("SHOW VIEWS IN global_temp LIKE 'sparkstream_*'").where("isTemporary").collect()
-    print(spark.table("`a b`").count(), len([row for row in shown if row.namespace == "global_temp"]))
-"""
-
-
-@pytest.mark.slow
-def test_the_rows_of_a_client_that_has_gone_do_not_stay_in_the_server(connect, tmp_path):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "1.csv").write_text("1\n2\n2\n")
-    for _client in range(3):
-        done = attached(connect, tmp_path, SHOWN)
-        assert done.stdout == "2 1\n", done.stderr
 
 
 OURS = """

@@ -14,8 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkstream_kit import state
-from sparkstream_kit._spark.batch import by_value
-from sparkstream_kit.state import Alert
+from sparkstream_kit.state import Alert, alerts
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 
@@ -172,7 +171,7 @@ def test_a_rule_of_a_script_reaches_a_worker_that_does_not_have_the_script(tmp_p
     )
     monkeypatch.syspath_prepend(tmp_path / "script")
     own_rules = importlib.import_module("own_rules")
-    (tmp_path / "rules").write_bytes(by_value([own_rules.Own(most=0)]))
+    (tmp_path / "rules").write_bytes(alerts._by_value([own_rules.Own(most=0)]))  # noqa: SLF001
     code = "import pickle; [rule] = pickle.load(open('rules', 'rb')); print(rule.step(rule.state(), 5, None))"
     done = process([sys.executable, "-c", code], cwd=tmp_path, env={})
     assert (done.stdout, done.stderr) == ("(Known(count=7), None)\n", "")

@@ -56,15 +56,3 @@ def last_batch(lake, name="shop.t"):
         if key.startswith("sparkstream.batch.")
     ]
     return max(numbers, default=-1)
-
-
-def files(lake):
-    """Return the data files in the folder of a catalog, and those that its tables know, in any snapshot."""
-    there = {path.as_uri() for path in lake.rglob("*.parquet")}
-    names = [name for space in catalog(lake).list_namespaces() for name in catalog(lake).list_tables(space)]
-    known = {
-        path
-        for name in names
-        for path in catalog(lake).load_table(name).inspect.all_files()["file_path"].to_pylist()
-    }
-    return there, known

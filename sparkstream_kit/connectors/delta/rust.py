@@ -166,7 +166,8 @@ class RustTable:
             elif rows.num_rows:
                 _write(table, rows, "append", properties)
             else:
-                _commit_alone(table, properties)
+                # Without this commit, the ledger would find a gap before the next batch.
+                table.create_write_transaction([], "append", table.schema(), commit_properties=properties)
 
     def _loaded(self) -> DeltaTable:
         table = self._known or self._now()
@@ -180,11 +181,6 @@ def _properties(which: Batch) -> CommitProperties:
         custom_metadata={"userMetadata": metadata(which)},
         app_transactions=[Transaction(application(which.query), which.number)],
     )
-
-
-def _commit_alone(table: DeltaTable, properties: CommitProperties) -> None:
-    """Commit a batch that has no rows: without it, the ledger would find a gap before the next batch."""
-    table.create_write_transaction([], "append", table.schema(), commit_properties=properties)
 
 
 def _write(

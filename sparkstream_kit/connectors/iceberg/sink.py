@@ -70,8 +70,8 @@ def iceberg(
     Only the driver needs to reach the catalog and the table's storage. On Spark Connect the server's Python
     needs the kit and the extra.
 
-    The files of a batch that was cut off are removed when the query starts again. Files that no snapshot
-    needs any more stay, because pyiceberg has no way to remove them.
+    Files that no snapshot needs stay, such as those of a batch that was cut off: pyiceberg has no way to
+    remove them.
 
     Delivery: exactly once from replayable sources. Without a checkpoint each start is a new query.
 
@@ -154,7 +154,3 @@ class _Target(_tables.Target):
         from sparkstream_kit.connectors.iceberg.table import IcebergTable
 
         return IcebergTable(self.name, self.catalog, self.keep)
-
-    def take(self, query: str, driver: str, frame: DataFrame) -> None:
-        super().take(query, driver, frame)
-        self.opened(frame.sparkSession).clean(query)

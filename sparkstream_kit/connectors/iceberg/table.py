@@ -25,14 +25,14 @@ from pyiceberg.exceptions import (
 )
 from pyiceberg.expressions import AlwaysTrue, And, GreaterThanOrEqual, LessThanOrEqual, Reference
 from pyiceberg.expressions.literals import literal
-from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
+from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table.update.snapshot import ExpireSnapshots
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import from_arrow_schema
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from sparkstream_kit.connectors import _arrow
-from sparkstream_kit.connectors._tables import EPOCH, EXACT, ConflictError, Format, Target, command, metadata
+from sparkstream_kit.connectors._tables import EXACT, ConflictError, Format, Target, command, metadata
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
@@ -226,7 +226,6 @@ class IcebergTable:
     def commit(self, rows: pa.Table, target: Target, which: Batch) -> None:
         """Write the rows of a batch, whose keys have been checked; see `write`."""
         done = self.marks(which.query, which.number)
-        self._table.metadata.properties["write.data.path"] = self._folder(which.query, which.number)
         with self._changed() as change:
             change.append(_cleared(change, self._table, rows, target), snapshot_properties=done)
             change.set_properties(done | {f"{_PLAN}{which.query}": metadata(which)})
@@ -247,21 +246,6 @@ class IcebergTable:
         heads = {ref.snapshot_id for ref in self._table.refs().values()}
         snapshots = sorted(self._table.snapshots(), key=lambda snapshot: snapshot.timestamp_ms)
         return [each.snapshot_id for each in snapshots[: -self._keep] if each.snapshot_id not in heads]
-
-    def _folder(self, query: str, batch: int, *, ago: int = 0) -> str:
-        """Return the folder of the files of a batch, in the query's newest epoch or some epochs ago."""
-        epoch = int(self._table.properties[f"{EPOCH}{query}"].partition(" ")[0]) - ago
-        return f"{self._table.location_provider().data_path}/sparkstream/{query}/{epoch}/{batch}"
-
-    def clean(self, query: str) -> None:
-        """Remove the files of the batch that the query's last driver did not finish: no commit can name them.
-
-        A query that takes its next epoch calls this: from then on that driver can commit nothing.
-        """
-        following = int(self.properties().get(f"{_BATCH}{query}", "-1")) + 1
-        scheme, host, path = PyArrowFileIO.parse_location(self._folder(query, following, ago=1))
-        with suppress(FileNotFoundError):
-            PyArrowFileIO(self._table.io.properties).fs_by_scheme(scheme, host).delete_dir(path)
 
     def set_back(self, query: str, batch: int) -> str:
         """Return a command that makes `batch` the query's last batch; see the function `set_back`."""
@@ -287,10 +271,7 @@ def set_back(name: str, query: str, batch: int, catalog: str | dict[str, str]) -
     table = IcebergTable(name, catalog, 1)
     if table.schema() is None:
         raise InvalidInputError(f"there is no Iceberg table {name}; give the name of one")
-    epoch = int(table.properties().get(f"{EPOCH}{query}", "0").partition(" ")[0])
-    # With an epoch of its own: the next start would take the files of the next batch for those of one that
-    # was not finished.
-    table.note(table.marks(query, batch) | {f"{EPOCH}{query}": f"{epoch + 1} set back"})
+    table.note(table.marks(query, batch))
 
 
 def _cleared(change: Transaction, table: Table, rows: pa.Table, target: Target) -> pa.Table:

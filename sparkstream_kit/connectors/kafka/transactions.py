@@ -29,9 +29,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from sparkstream_kit.connectors import _arrow
+from sparkstream_kit.connectors._tables import Entries
 from sparkstream_kit.errors import InvalidInputError, KitError
 from sparkstream_kit.sinks import base
-from sparkstream_kit.sinks.ledger import Epoch, Ledger, pass_over
+from sparkstream_kit.sinks.ledger import pass_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -156,19 +157,25 @@ class Target:
             KitError: Kafka refuses the batch or has not taken it in time, or a worker lost rows.
         """
         with self._told(KitError):
-            if not self._tried(batch, frame, last=False):
-                # No newer driver has started. A commit without an answer may be done: the ledger says so.
-                self._tried(batch, frame, last=True)
+            # A commit without an answer may be done: the second try finds the batch in the ledger then.
+            failed = self._tried(batch, frame) and self._tried(batch, frame)
+            if failed:
+                raise failed
 
-    def _tried(self, batch: Batch, frame: DataFrame, *, last: bool) -> bool:
-        """Write a batch or skip it; return False if Kafka has not taken it, unless at the `last` try."""
+    def _tried(self, batch: Batch, frame: DataFrame) -> KafkaException | None:
+        """Write a batch or skip it; return why Kafka has not taken it, if it can be tried again at once.
+
+        Raises:
+            InvalidInputError: the ledger's rules refuse the batch, as when a newer driver has started.
+            KitError: the time for the transaction is over.
+        """
         place = self.servers, self.topic, batch.query
         writer = _writers.get(place)
         if writer is None or writer.driver != batch.driver:
             writer = _writers[place] = _Writer(self, batch.query, batch.driver)
         if writer.ledger.is_written(batch):
             pass_over(frame, batch, self.where)
-            return True
+            return None
         try:
             writer.write(batch, self.records(frame))
         except BaseException as err:
@@ -178,18 +185,14 @@ class Target:
             if not isinstance(err, KafkaException):
                 raise
             said = next(iter(writer.errors), err.args[0])
-            time.sleep(_PAUSE)
-            with suppress(KafkaException):  # no broker answers
-                _Ledger(self, self.entries(all_of_them=False)).check_epoch(batch)
-            if time.monotonic() >= writer.until:
-                raise self._late(batch, said) from None
-            if last:
-                raise KafkaException(said) from None
-            return False
-        return True
-
-    def _late(self, batch: Batch, said: KafkaError) -> KitError:
-        return KitError(
+        else:
+            return None
+        time.sleep(_PAUSE)
+        with suppress(KafkaException):  # no broker answers
+            _Ledger(self, self.entries(all_of_them=False)).check_epoch(batch)
+        if time.monotonic() < writer.until:
+            return KafkaException(said)
+        raise KitError(
             f"{self.where} has not taken batch {batch.number} within {self.seconds:g} s ({said.str()}); if "
             "no broker answered, start again; a large batch needs more time, up to the brokers' "
             f"transaction.max.timeout.ms: sinks.kafka(…, **{{'kafka.{_TIMEOUT}': 900000}})"
@@ -263,8 +266,7 @@ class _Writer:
         }
         self.producer = Producer(target.settings | own)
         self.producer.init_transactions(target.seconds)
-        self._entries = target.entries(all_of_them=True)
-        self.ledger = _Ledger(target, self._entries)
+        self.ledger = _Ledger(target, target.entries(all_of_them=True))
 
     def begin(self) -> None:
         """Begin a transaction."""
@@ -276,8 +278,6 @@ class _Writer:
 
         The batch is computed before the transaction begins, which keeps it short.
         """
-        epoch = self.ledger.epoch(batch.query) or Epoch(1, batch.driver)
-        entry = {"batch": batch.number, "plan": batch.plan, "epoch": epoch.number, "driver": epoch.driver}
         rows = 0
         with _arrow.kept(records) as parts:
             self.begin()
@@ -286,7 +286,7 @@ class _Writer:
                 columns = dict(zip(records.columns, (each.to_pylist() for each in part.columns), strict=True))
                 more = (columns.get(name, repeat(None)) for name in ("partition", "headers", "topic"))
                 self._send(zip(columns["value"], columns["key"], *more, strict=False))  # repeat has no end
-        self.commit(entry | {"rows": rows})
+        self.commit({"batch": batch.number, "plan": batch.plan, "rows": rows})
 
     def _send(self, records: Iterable[tuple[Any, ...]]) -> None:
         """Hand records to the producer: value, key, partition, headers and topic of each."""
@@ -306,44 +306,31 @@ class _Writer:
     def commit(self, entry: _Entry) -> None:
         """Commit the transaction, with an entry in the ledger that is added to the query's former entry."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        entry = {**self._entries.get(self._query, {}), **entry, "time": now}
+        first = {"epoch": 1, "driver": self.driver}  # of a query that had no id yet when it was started
+        entry = {**first, **self.ledger.of(self._query), **entry, "time": now}
         key = f"{self._target.topic}/{self._query}"
         self._send([(json.dumps(entry), key, 0, None, self._target.ledger)])
         self.producer.commit_transaction()
-        self._entries[self._query] = entry
+        self.ledger.found[self._query] = entry
 
 
-class _Ledger(Ledger):
-    """The ledger, as one reading of it has found it."""
+class _Ledger(Entries):
+    """The ledger, as one reading of it has `found` it."""
 
     what = "topic"
 
-    def __init__(self, target: Target, entries: Mapping[str, _Entry]) -> None:
+    def __init__(self, target: Target, found: dict[str, _Entry]) -> None:
         super().__init__(target.where, "append", target.take_over, f"topic {target.topic}")
-        self._target, self._entries = target, entries
+        self._target, self.found = target, found
 
-    def _of(self, query_id: str | None) -> _Entry:
-        return self._entries.get(str(query_id), {})
-
-    def last_batch(self, query_id: str | None) -> int | None:
-        return self._of(query_id).get("batch")
-
-    def last_plan(self, query_id: str) -> str | None:
-        return self._of(query_id).get("plan")
-
-    def epoch(self, query_id: str) -> Epoch | None:
-        own = self._of(query_id)
-        return Epoch(own["epoch"], own["driver"]) if own else None
-
-    def any_query(self) -> tuple[str, int] | None:
-        written = ((query, each.get("batch")) for query, each in self._entries.items())
-        return next(((query, batch) for query, batch in written if batch is not None), None)
+    def entries(self) -> dict[str, _Entry]:
+        return self.found
 
     def has_rows(self) -> bool:
         return False  # a topic may have other writers, whose records do no harm
 
     def set_back(self, query_id: str, batch_id: int) -> str:
-        entry = self._of(query_id) | {"batch": batch_id, "plan": None}
+        entry = {**self.of(query_id), "batch": batch_id, "plan": None}
         record = f"'{self._target.topic}/{query_id}' {shlex.quote(json.dumps(entry))}"
         to = f"--bootstrap-server {self._target.servers} --topic {self._target.ledger}"
         return f"run printf '%s\\t%s\\n' {record} | kafka-console-producer.sh {to} --property parse.key=true"

@@ -27,7 +27,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit._spark.batch import modules_by_value
+from sparkstream_kit.connectors import modules_by_value
 from sparkstream_kit.connectors.kinesis import service
 from sparkstream_kit.connectors.kinesis.service import Ahead, Service, address
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, hint, innermost_cause

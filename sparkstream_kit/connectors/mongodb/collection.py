@@ -43,9 +43,10 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._columns import types_in
 from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
+from sparkstream_kit.connectors._tables import Entries
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
 from sparkstream_kit.sinks import base
-from sparkstream_kit.sinks.ledger import Epoch, Ledger, pass_over, refuse_twice
+from sparkstream_kit.sinks.ledger import pass_over, refuse_twice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -418,11 +419,11 @@ class Target:
             )
 
 
-class _Ledger(Ledger):
+class _Ledger(Entries):
     """The ledger: one document for each collection, with an entry for each query that writes to it.
 
-    An entry has `epoch` and `driver` from the first start that takes an epoch, and `batch`, `plan` and
-    `write` (the number of the last write) from the query's first batch on.
+    An entry has `epoch` and `driver` from the first start that takes an epoch, and `batch` (-1 while batch 0
+    is written), `plan` and `write` (the number of the last write) from the query's first batch on.
     """
 
     what, removes = "collection", True
@@ -433,23 +434,9 @@ class _Ledger(Ledger):
         self._ledger, self.rows = database[LEDGER], database[target.name]
         self._me = {"_id": target.name}
 
-    def _queries(self) -> dict[str, dict[str, Any]]:
+    def entries(self) -> dict[str, dict[str, Any]]:
         found = self._ledger.find_one(self._me)
         return {} if found is None else dict(found["queries"])
-
-    def last_batch(self, query_id: str | None) -> int | None:
-        return self._queries().get(str(query_id), {}).get("batch")  # -1 while batch 0 is written
-
-    def last_plan(self, query_id: str) -> str | None:
-        return self._queries().get(query_id, {}).get("plan")
-
-    def any_query(self) -> tuple[str, int] | None:
-        written = ((query, each.get("batch")) for query, each in self._queries().items())
-        return next(((query, max(batch, 0)) for query, batch in written if batch is not None), None)
-
-    def epoch(self, query_id: str) -> Epoch | None:
-        own = self._queries().get(query_id, {})
-        return Epoch(own["epoch"], own["driver"]) if "epoch" in own else None
 
     def take(self, query_id: str, driver: str) -> None:
         """Give a query its next epoch, in one atomic update."""
@@ -534,7 +521,7 @@ class _Ledger(Ledger):
         Raises:
             InvalidInputError: the ledger's rules refuse the collection.
         """
-        queries = self._queries()
+        queries = self.entries()
         own = queries.get(batch.query, {"epoch": 1, "driver": batch.driver})
         claims = {batch.query: {**own, "batch": batch.number - 1, "write": 0}}
         if not self._make():  # a new collection: others' rows are gone, so drop their entries

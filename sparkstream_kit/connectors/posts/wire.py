@@ -34,7 +34,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
-from sparkstream_kit.errors import InvalidInputError, is_url, printable, shows_secret, without_secrets
+from sparkstream_kit.errors import InvalidInputError, is_url, printable, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -100,6 +100,23 @@ def host_of(url: str) -> str | None:
     return host if host and re.fullmatch(r"[!-~]+", url) else None
 
 
+# Names of a key or signature in the query of a URL. `without_secrets` covers token=, password= and more.
+_SECRET = re.compile(r"(?i)[?&;]([\w.-]*[._-])?(key|sig|signature|auth|authorization|credential)=")
+
+
+def _shows_secret(url: str) -> bool:
+    """Return whether a URL has user information, which is a key for many servers, or a key in its query.
+
+    Examples:
+        >>> _shows_secret("https://sk_live_abc@host/stream"), _shows_secret("https://host/stream?api_key=abc")
+        (True, True)
+        >>> _shows_secret("https://host/@user?tag=keys")
+        False
+    """
+    named = re.match(r"([\w.+-]*:)?[/\\]*[^/\\?#]*@", url)  # also one that lacks its https://
+    return named is not None or _SECRET.search(url) is not None or without_secrets(url) != url
+
+
 def check_url(url: str, token: Token) -> None:
     """Refuse a URL that cannot be requested, or that would show the token to others.
 
@@ -113,7 +130,7 @@ def check_url(url: str, token: Token) -> None:
         ...
         sparkstream_kit.errors.InvalidInputError: api.x.com/2/tweets/sample/stream is no URL; did you mean ...
     """
-    if shows_secret(url):
+    if _shows_secret(url):
         raise InvalidInputError(
             f"others can see a token in a URL; leave it out, and put it into the environment variable "
             f"{token.name}"

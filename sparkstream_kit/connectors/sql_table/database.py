@@ -5,13 +5,13 @@
 rows. `sparkstream_kit.connectors.sql_table.table` calls them.
 
 Values that a database cannot hold are changed and counted: PostgreSQL accepts no NUL in a text, MariaDB no
-infinity and no time outside of the years 1 to 9999, and no database accepts bytes that are not UTF-8. The
-alternatives are worse: to drop the row would lose it, and to fail would stop the query at that row for good.
+infinity, and no database accepts bytes that are not UTF-8. A time outside of the years 1 to 9999, which each
+database writes in another way, if at all, becomes null. The alternatives are worse: to drop the row would
+lose it, and to fail would stop the query at that row for good.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import decimal
 from contextlib import contextmanager
 from importlib import import_module
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 CHANGED = {
     "mariadb": r"bytes that are not UTF-8 become \xff, infinity and times out of range null",
-    "postgresql": r"bytes that are not UTF-8 become \xff, NUL characters \x00, times out of range infinity",
-    "sqlite": r"bytes that are not UTF-8 become \xff",
+    "postgresql": r"bytes that are not UTF-8 become \xff, NUL characters \x00, times out of range null",
+    "sqlite": r"bytes that are not UTF-8 become \xff, times out of range null",
 }
 
 
@@ -56,55 +56,24 @@ def load(connection: Connection, stage: Table, parts: Iterator[pa.RecordBatch]) 
         The number of values that were changed because the database cannot hold them.
     """
     driver: Any = connection.connection.driver_connection
-    changed = 0
-    if connection.dialect.name == "postgresql":
+    database, changed = connection.dialect.name, 0
+    if database == "postgresql":
         statement = f"COPY {stage.name} FROM STDIN (ENCODING 'UTF8')"
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
             for part in parts:
-                columns, others = _encoded(part, copy=True)
+                columns, others = _encoded(part, database)
                 copy.write(_copy_text(columns))
                 changed += others
         return changed
-    mariadb = connection.dialect.name == "mariadb"
-    marks = ", ".join(["%s" if mariadb else "?"] * len(stage.columns))
+    marks = ", ".join(["%s" if database == "mariadb" else "?"] * len(stage.columns))
     statement = f"INSERT INTO {stage.name} VALUES ({marks})"  # noqa: S608 - a constant
     cursor = driver.cursor()
     for part in parts:
-        columns, others = _encoded(part, copy=False)
-        if mariadb:
-            columns, more = _finite(part, columns)
-            others += more
+        columns, others = _encoded(part, database)
         # SQLAlchemy's own insert() takes three times as long.
         cursor.executemany(statement, zip(*(column.to_pylist() for column in columns), strict=True))
         changed += others
     return changed
-
-
-def _finite(part: pa.RecordBatch, columns: list[pa.Array]) -> tuple[list[pa.Array], int]:
-    """Replace values that MariaDB refuses by null: numbers that are not finite, and times out of its range.
-
-    Args:
-        part: the rows as they came, by whose types the values are checked.
-        columns: the same columns as `_encoded` returned them, with times as texts.
-
-    Returns:
-        The columns, and how many infinities and times were replaced; NaN is not counted.
-    """
-    ready, changed = [], 0
-    for column, given in zip(columns, part.columns, strict=True):
-        refused = None
-        if pa.types.is_floating(given.type):
-            refused = pc.invert(pc.is_finite(given))
-            changed += pc.sum(pc.cast(pc.is_inf(given), pa.int64())).as_py() or 0
-        elif pa.types.is_timestamp(given.type) or pa.types.is_date(given.type):
-            refused = pc.invert(pc.match_substring_regex(column, r"^\d{4}-"))
-            refused = pc.or_(refused, pc.starts_with(column, "0000"))
-            changed += pc.sum(pc.cast(refused, pa.int64())).as_py() or 0
-        if refused is None or not pc.any(refused).as_py():
-            ready.append(column)
-        else:
-            ready.append(pc.if_else(refused, pa.scalar(None, column.type), column))
-    return ready, changed
 
 
 def _copy_text(columns: list[pa.Array]) -> bytes:
@@ -117,18 +86,18 @@ def _copy_text(columns: list[pa.Array]) -> bytes:
     return bytes(whole.as_buffer()) + b"\n"
 
 
-def _encoded(part: pa.RecordBatch, *, copy: bool) -> tuple[list[pa.Array], int]:
+def _encoded(part: pa.RecordBatch, database: str) -> tuple[list[pa.Array], int]:
     """Convert the columns of some rows to values that a database can hold.
 
     Args:
         part: the rows.
-        copy: whether the values are for PostgreSQL's COPY, which takes only texts; the other databases take
-            numbers, booleans and bytes as they are.
+        database: PostgreSQL's COPY takes only texts; the other databases take numbers, booleans and bytes as
+            they are.
 
     Returns:
-        The columns, and how many values were changed.
+        The columns, and how many values were changed, without NaN.
     """
-    columns, changed = [], 0
+    columns, changed, copy = [], 0, database == "postgresql"
     for column in part.columns:
         kind, others = column.type, 0
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -137,6 +106,9 @@ def _encoded(part: pa.RecordBatch, *, copy: bool) -> tuple[list[pa.Array], int]:
             ready, others = _times(column, copy=copy)
         elif pa.types.is_decimal(kind):
             ready = _decimals(column)
+        elif pa.types.is_floating(kind) and database == "mariadb":
+            ready = pc.if_else(pc.is_finite(column), column, pa.scalar(None, kind))
+            others = _count(pc.is_inf(column))
         elif not copy:
             ready = column
         elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
@@ -191,49 +163,21 @@ def _decimals(column: pa.Array) -> pa.Array:
 def _times(column: pa.Array, *, copy: bool) -> tuple[pa.Array, int]:
     """Convert dates and timestamps to texts; timestamps with a time zone are in UTC.
 
-    Arrow formats the years 1 to 9999, and `_far` formats the others.
-
     Returns:
-        The texts, and how many of them are infinity, for dates beyond PostgreSQL's range.
+        The texts, and how many times outside of the years 1 to 9999 are null among them.
     """
-    a_day, zone = 1, ""
+    a_day, units = 1, pa.int32()
     if pa.types.is_timestamp(column.type):
-        a_day, zone = 86_400_000_000, "Z" if copy and column.type.tz else ""
-        column = column.cast(pa.timestamp("us", "UTC" if zone else None))
-    texts = column.cast(pa.string())
-    units = column.cast(pa.int64() if a_day > 1 else pa.int32()).cast(pa.int64())
-    others = pc.or_(pc.less(units, -719_162 * a_day), pc.greater_equal(units, 2_932_897 * a_day))
-    if not pc.any(others).as_py():
-        return texts, 0
-    rows = zip(texts.to_pylist(), units.to_pylist(), others.to_pylist(), strict=True)
-    made = [_far(unit, a_day, zone, copy=copy) if other else text for text, unit, other in rows]
-    return pa.array(made, pa.string()), sum(text in ("infinity", "-infinity") for text in made)
+        a_day, units = 86_400_000_000, pa.int64()
+        column = column.cast(pa.timestamp("us", "UTC" if copy and column.type.tz else None))
+    since = column.cast(units).cast(pa.int64())  # 1970
+    kept = pc.and_(pc.greater_equal(since, -719_162 * a_day), pc.less(since, 2_932_897 * a_day))
+    return pc.if_else(kept, column.cast(pa.string()), pa.scalar(None, pa.string())), _count(pc.invert(kept))
 
 
-def _far(units: int, a_day: int, zone: str, *, copy: bool) -> str:
-    """Format a date or time before the year 1 or after 9999.
-
-    PostgreSQL has no year 0: it is 1 BC there. A date beyond PostgreSQL's range becomes infinity.
-
-    Args:
-        units: days since 1970 for a date, microseconds since 1970 for a timestamp.
-        a_day: the number of units in a day: 1 for a date.
-        zone: the text to append to a timestamp, such as Z.
-        copy: whether the text is for PostgreSQL's COPY.
-    """
-    first, last = -4712, 5_874_897  # PostgreSQL's years; it can hold every timestamp that Spark can
-    # Python's dates end with the year 9999: count days from the year 1 in the calendar's cycles of 400 years.
-    cycles, days = divmod(units // a_day + 719_162, 146_097)
-    day = dt.date.fromordinal(days + 1)
-    year = day.year + 400 * cycles
-    if copy and not first <= year <= last:
-        return "infinity" if year > 0 else "-infinity"
-    before = copy and year <= 0
-    shown = f"{1 - year:04}" if before else f"{'-' * (year < 0)}{abs(year):04}"
-    clock = (
-        "" if a_day == 1 else f" {dt.datetime.fromtimestamp(units % a_day / 1e6, dt.UTC):%H:%M:%S.%f}{zone}"
-    )
-    return f"{shown}{day:-%m-%d}{clock}{' BC' * before}"
+def _count(are: pa.Array) -> int:
+    """Return how many values of an array of booleans are true."""
+    return pc.sum(pc.cast(are, pa.int64())).as_py() or 0
 
 
 _DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mariadb": "pymysql"}

@@ -41,10 +41,8 @@ def sql_table(
 
     A value that the database cannot hold is changed and does not stop the query; a warning says how many
     values of a batch were changed, NaN not counted. Bytes that are not UTF-8 are written as `\xff` and the
-    like; for PostgreSQL a NUL character is written as `\x00`.
-    PostgreSQL stores the year 0 as 1 BC, and a date beyond its range (4713 BC to 5874897) as `infinity` or
-    `-infinity`. MariaDB stores timestamps in UTC without a zone; NaN, infinity and times outside of the years
-    1 to 9999 become null there.
+    like; for PostgreSQL a NUL character is written as `\x00`. Times outside of the years 1 to 9999 become
+    null. MariaDB stores timestamps in UTC without a zone; NaN and infinity become null there.
 
     In MariaDB the table uses InnoDB and compares texts exactly: case and trailing spaces count. All keys
     together have at most 3072 bytes (768 characters), which several keys share equally. A longer key, or a

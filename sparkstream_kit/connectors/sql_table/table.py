@@ -19,10 +19,11 @@ from sqlalchemy.schema import CreateTable
 
 from sparkstream_kit._columns import quoted
 from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
+from sparkstream_kit.connectors._tables import Entries
 from sparkstream_kit.connectors.sql_table import database
 from sparkstream_kit.errors import InvalidInputError, KitError
 from sparkstream_kit.sinks import base
-from sparkstream_kit.sinks.ledger import Epoch, Ledger, pass_over
+from sparkstream_kit.sinks.ledger import pass_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,7 +166,7 @@ class Target:
             connection.commit()
 
 
-class _Ledger(Ledger):
+class _Ledger(Entries):
     """The ledger: a table with a row for each query and target table, in the schema of the target."""
 
     def __init__(self, connection: Connection, target: Target) -> None:
@@ -185,32 +186,15 @@ class _Ledger(Ledger):
         )
         self._here = self.table.c.table_name == target.name
 
-    def last_batch(self, query_id: str | None) -> int | None:
-        found = self._of(query_id, self.table.c.batch_id)
-        return None if found is None or found.batch_id == _STARTED else int(found.batch_id)
-
-    def last_plan(self, query_id: str) -> str | None:
-        found = self._of(query_id, self.table.c.plan)
-        return None if found is None else found.plan
-
-    def epoch(self, query_id: str) -> Epoch | None:
-        found = self._of(query_id, self.table.c.epoch, self.table.c.driver)
-        return None if found is None or found.epoch is None else Epoch(found.epoch, found.driver)
-
     @cached_property
     def _is_made(self) -> bool:
         return sa.inspect(self._connection).has_table(_LEDGER, schema=self.table.schema)
 
-    def _of(self, query_id: str | None, *columns: sa.Column[Any]) -> sa.Row[Any] | None:
-        if not self._is_made:
-            return None
-        return self._connection.execute(sa.select(*columns).where(self._own(query_id))).first()
-
-    def any_query(self) -> tuple[str, int] | None:
-        written = self._here & (self.table.c.batch_id != _STARTED)
-        some = sa.select(self.table.c.query_id, self.table.c.batch_id).where(written).limit(1)
-        found = self._connection.execute(some).first()
-        return None if found is None else (found.query_id, found.batch_id)
+    def entries(self) -> dict[str, dict[str, Any]]:
+        batch = sa.func.nullif(self.table.c.batch_id, _STARTED).label("batch")
+        every = sa.select(self.table, batch).where(self._here)
+        rows = self._connection.execute(every).mappings() if self._is_made else ()
+        return {row["query_id"]: dict(row) for row in rows}
 
     def has_rows(self) -> bool:
         some = sa.select(sa.literal(1)).select_from(self._target.named()).limit(1)

@@ -27,7 +27,6 @@ def main(lake, driver):
         try:
             if not taken:
                 _tables.take(target, table, "q", driver)
-                table.clean("q")
                 number, taken = (table.last_batch("q") or 0) + 1, True
             batch = Batch("q", number, None, "ckpt", driver)
             if not _tables.is_written(target, table, COLUMNS, batch):
