@@ -22,7 +22,7 @@ MENU = {
     "Start here": ["index", "install", "start", "versions"],
     "Guides": [
         *("files", "bad-lines", "watermarks", "postgresql", "kafka-to-delta", "kafka-to-kafka"),
-        *("many-targets", "joins", "days", "silence", "model", "exactly-once", "change-a-job"),
+        *("many-targets", "joins", "days", "silence", "model", "exactly-once", "change-a-job", "find-out"),
         *("from-pyspark", "production", "clusters", "monitoring", "checkpoints", "server"),
     ],
     "Jobs and systems": ["jobs", *SYSTEMS, "flume"],

@@ -214,7 +214,7 @@ def checkpoint_folder(text: str) -> str:
 
 
 def database(text: str) -> str:
-    """Parse the URL of a database; env:NAME reads the URL from the environment variable NAME.
+    """Parse the URL of a database, or of alerts; env:NAME reads it from the environment variable NAME.
 
     A password in the URL on the command line is rejected, because every user of the machine can see a command
     line, and Spark's web UI shows it. `sinks.sql_table` checks the URL itself.
@@ -234,8 +234,8 @@ def database(text: str) -> str:
             raise ArgumentTypeError(f"the environment variable {name} is not set; put the URL there")
     elif without_secrets(text) != text:
         raise ArgumentTypeError(
-            "others can see a password on the command line; leave it out and set PGPASSWORD or ~/.pgpass, or "
-            "put the URL into an environment variable and give env:NAME"
+            "others can see a password on the command line; put the URL into an environment variable and "
+            "give env:NAME, or, for a database, set PGPASSWORD or ~/.pgpass"
         )
     return url
 
@@ -365,6 +365,9 @@ SHOW = {
     ),
     "--summary-json": _value(
         "FILE", str, "At the end, append the summary to this file, as a line of JSON, also after a failure."
+    ),
+    "--alert-url": _value(
+        "URL", database, "Post each problem to this URL, as JSON; env:NAME takes it from the environment."
     ),
     "--ui": _value("PORT", _port, "Show this on a web page. Default: a free port.", nargs="?", const=0),
 }
@@ -747,9 +750,8 @@ def for_run(args: Namespace) -> dict[str, Any]:
     given = vars(args)
     names = ("run_for", "idle", "stop_file", "drain")
     keywords: dict[str, Any] = {name: given[name] for name in names if name in given}
-    keywords |= {
-        name: given[name] for name in ("record", "summary_json", "ui") if given.get(name) is not None
-    }
+    others = {"record": "record", "summary_json": "summary_json", "ui": "ui", "alert_url": "on_verdict"}
+    keywords |= {to: given[name] for name, to in others.items() if given.get(name) is not None}
     if given.get("show"):
         keywords["show"] = "terminal"
     return keywords

@@ -86,10 +86,13 @@ class Verdict:
         level: `bad` if the query gets worse without intervention, or waits for ever; `warn` if it could do
             better.
         text: the finding, with numbers, and what to do about it.
+        kind: what the finding is about, such as "backlog". It stays the same while the numbers in the text
+            change.
     """
 
     level: str
     text: str
+    kind: str = ""
 
     def __str__(self) -> str:
         """Return the text."""

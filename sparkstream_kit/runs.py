@@ -32,7 +32,7 @@ from sparkstream_kit.checkpoints.logs import Logs, local
 from sparkstream_kit.checkpoints.lost import Files
 from sparkstream_kit.errors import CheckpointDamaged, DryRun, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import Batch, QuerySummary, RunSummary, rows_stay_one
-from sparkstream_kit.verdicts import KEPT, Record, of_late, of_rules, record, verdicts
+from sparkstream_kit.verdicts import KEPT, Record, of_query, record
 
 if TYPE_CHECKING:
     import threading
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
+
+    from sparkstream_kit.monitoring import Alert
 
     _OnBatch = Callable[[Batch], None]
 
@@ -157,10 +159,8 @@ class _Watched:
 
     def summary(self) -> QuerySummary:
         """Return the summary of the query, with all verdicts on it."""
-        interval, ends = self.known.interval, self.known.ends
-        said = verdicts(list(self.records), interval=interval, ends=ends, mode=self.done.mode)
-        found = *said, *of_late(self.done), *of_rules(self.done.broken)
-        return replace(self.done, verdicts=found)
+        found = of_query(self.done, list(self.records), self.known.interval, self.known.ends)
+        return replace(self.done, verdicts=tuple(found))
 
     def failure(self, error: Exception, summary: RunSummary) -> QueryFailed:
         """Return the exception to raise for a query that has failed, with the cause in one line.
@@ -196,9 +196,10 @@ class _Run:
         queries: the queries, of one session.
         inbox: where signals, limits, progress and ends are posted.
         told: the functions to call with each batch.
+        looks: the functions to call twice a second and at the end, as for `on_verdict`.
         idle: as for `run`.
         max_batches: as for `run`.
-        keep: keeps the summary if a function of `told` raises.
+        keep: keeps the summary if a function of `told` or `looks` raises.
         before: the summary to continue, for the last batch of a query that has been run before.
     """
 
@@ -207,6 +208,7 @@ class _Run:
         queries: tuple[StreamingQuery, ...],
         inbox: _waiting.Inbox,
         told: list[_OnBatch],
+        looks: list[Callable[..., None]],
         *,
         idle: float | None = None,
         max_batches: int | None = None,
@@ -214,11 +216,11 @@ class _Run:
         before: QuerySummary | None = None,
     ) -> None:
         self._inbox = inbox
-        self._told = told
+        self._told, self._looks = told, looks
         self._idle = idle
         self._max_batches = max_batches
         self._keep = keep
-        self._raised: BaseException | None = None  # by a function of `told`
+        self._raised: BaseException | None = None  # by a function of `told` or `looks`
         self._by_run_id = {str(query.runId): _Watched(query, before) for query in queries}
         self._queries = list(self._by_run_id.values())
         self._last_row = self._next_look = inbox.started
@@ -233,7 +235,7 @@ class _Run:
 
         Raises:
             QueryFailed: a query failed or did not stop, or the JVM ended by itself.
-            BaseException: what a function of `told` has raised, once the queries have stopped.
+            BaseException: what a function of `told` or `looks` has raised, once the queries have stopped.
         """
         manager = spark_queries.manager(self._queries[0].query)
         listener = spark_queries.ProgressTo(self._inbox, set(self._by_run_id))
@@ -258,6 +260,7 @@ class _Run:
             if post[0] == "progress":
                 self._record(post[1])
         self._catch_up()
+        self._tell(self._looks)
         self._look_at_the_end()
         close_ended()
         summary = self._summarise(ended_by)
@@ -283,7 +286,7 @@ class _Run:
             reason, wake_after = self._over(still_open)
             if reason:
                 return reason
-            if any(each.sockets for each in self._queries):
+            if self._looks or any(each.sockets for each in self._queries):
                 wake_after = min(_waiting.LOOK_EVERY, wake_after)
             kind, what = self._inbox.next(wake_after=wake_after)
             if kind == "stop":
@@ -300,6 +303,7 @@ class _Run:
                     self._failed = what
                     return "failure"
             self._end_read_sockets()
+            self._tell(self._looks)
         return "query.stop()" if any(each.endless for each in self._queries) else "end of input"
 
     def _over(self, still_open: list[_Watched]) -> tuple[str | None, float]:
@@ -373,11 +377,15 @@ class _Run:
         spark_queries.bring_printed(each.query)
         for hear in each.known.hearers:
             hear(progress)
+        self._tell(self._told, batch)
+
+    def _tell(self, told: list[Any], *batch: Batch) -> None:
+        """Call functions of the user and of views; an error of one is kept, and ends the run."""
         try:
-            for tell in self._told:
-                tell(batch)
+            for tell in told:
+                tell(*batch)
         except BaseException as err:  # noqa: BLE001 - raised again, once there is a summary
-            self._raised, self._told = err, []
+            self._raised, self._told, self._looks = err, [], []
             self._inbox.post("stop", "failure")
 
     def _catch_up(self) -> None:
@@ -424,6 +432,7 @@ def run(
     stop_file: str | Path | None = None,
     grace: float = 30,
     on_batch: Callable[[StreamingQueryProgress], None] | None = None,
+    on_verdict: Callable[[Alert], object] | str | None = None,
     drain: bool = False,
     show: str | None = None,
     ui: int | None = None,
@@ -455,6 +464,12 @@ def run(
         stop_file: a local path; the run ends within about half a second after a file appears there.
         grace: seconds that the batch in flight may take to commit before it is cut off.
         on_batch: a function to call in this thread after each batch, with Spark's StreamingQueryProgress.
+        on_verdict: a function to call in this thread with a `monitoring.Alert` when a verdict on a query
+            begins, and when it has ended: when neither the last 10 batches of the query nor the last minute
+            had it, so that a verdict that comes and goes calls once. What has not ended when the run ends,
+            and verdicts on late rows and broken rules, only begin. Or the URL of a server that answers HTTP,
+            to which each alert is posted as JSON, once, by another thread; at its end the run waits up to 10
+            seconds for that.
         drain: at the end of input, run one more batch of each query, which reads nothing and closes every
             window, so that rows that wait for the watermark are written. Afterwards `start` refuses the
             checkpoint, because its input has ended, unless the checkpoint is rewound.
@@ -503,14 +518,16 @@ def run(
                     check_writable("the summary", summary_json)
                 drains = [_drain_of(query) for query in queries] if drain else []
                 told = [] if on_batch is None else [lambda batch: on_batch(batch.progress)]
-                if {show, ui, record} != {None}:
+                looks: list[Callable[..., None]] = []
+                if [show, ui, record, on_verdict] != [None] * 4:
                     from sparkstream_kit.monitoring import watching
 
-                    stop = partial(inbox.post, "stop")
-                    view = watching(queries, stop=stop, show=show, ui=ui, record=record)
-                    told.insert(0, faces.enter_context(view))
+                    end = partial(inbox.post, "stop")
+                    views = watching(queries, end, show=show, ui=ui, record=record, on_verdict=on_verdict)
+                    tell, looks = faces.enter_context(views)
+                    told.insert(0, tell)
                 refused.pop_all()
-            begun = partial(_Run, inbox=inbox, told=told, keep=keep)
+            begun = partial(_Run, inbox=inbox, told=told, looks=looks, keep=keep)
             summary = begun(queries, idle=idle, max_batches=max_batches).to_end(grace)
             if summary.ended_by == "end of input":
                 summary = _drained(summary, drains, begun, grace)

@@ -8,13 +8,14 @@ into verdicts, too. `run` puts all of them into its summary, and the live monito
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.queries import records_behind, times_computed
+from sparkstream_kit.errors import count
 from sparkstream_kit.progress import EPOCH, QuerySummary, Verdict, moment
 
 if TYPE_CHECKING:
@@ -124,21 +125,22 @@ def verdicts(
         mode: the output mode, if known. In mode `complete` no watermark makes the state smaller.
 
     Returns:
-        The findings, empty if all is well. The rules:
+        The findings, empty if all is well. The rules, by the kind of their verdict (`Verdict.kind`):
 
-        - The query falls behind: the backlog of its files, or that of its Kafka records, has grown by more
-            than a fifth; that of files also by at least the number of files that a batch reads. (Spark's
-            rates do not show this: if a limit restricts each batch, rows are read as fast as they are
-            processed.)
-        - The query is busy all the time: batches follow one another without a pause, and a backlog of two
-            batches or more does not shrink.
-        - The query is slower than its trigger: batches take longer than `interval`; or it has little room:
-            they take more than 80% of it.
-        - The state grows without a watermark: it never shrinks, and has grown by more than a fifth, and by
-            more than a twentieth in the last third of the batches.
-        - The watermark is ahead of the clock by more than a minute.
-        - The watermark has not moved for ten or more batches with rows, and the query has state.
-        - The state has more than 16 partitions, and at least four times as many partitions as rows.
+        - `backlog`: the query falls behind: the backlog of its files, or that of its Kafka records, has grown
+            by more than a fifth; that of files also by at least the number of files that a batch reads.
+            (Spark's rates do not show this: if a limit restricts each batch, rows are read as fast as they
+            are processed.)
+        - `backlog`: the query is busy all the time: batches follow one another without a pause, and a backlog
+            of two batches or more does not shrink.
+        - `trigger`: the query is slower than its trigger: batches take longer than `interval`; or it has
+            little room: they take more than 80% of it.
+        - `state`: the state grows without a watermark: it never shrinks, and has grown by more than a fifth,
+            and by more than a twentieth in the last third of the batches.
+        - `watermark`: the watermark is ahead of the clock by more than a minute.
+        - `watermark`: the watermark has not moved for ten or more batches with rows, and the query has state.
+        - `partitions`: the state has more than 16 partitions, and at least four times as many partitions as
+            rows.
 
     Examples:
         >>> from datetime import datetime, timedelta
@@ -152,14 +154,23 @@ def verdicts(
     last = [each for each in records[-KEPT:] if each.rows]
     if len(last) < _FEWEST:
         return []
-    found = [
-        _falling_behind(last) or (None if interval or ends else _busy(records[-KEPT:], last)),
-        _slow(last, interval),
-        _growing_state(last, mode),
-        _watermark(last),
-        _partitions(last),
-    ]
-    return sorted((each for each in found if each), key=lambda each: LEVELS.index(each.level))
+    found = {
+        "backlog": _falling_behind(last) or (None if interval or ends else _busy(records[-KEPT:], last)),
+        "trigger": _slow(last, interval),
+        "state": _growing_state(last, mode),
+        "watermark": _watermark(last),
+        "partitions": _partitions(last),
+    }
+    named = (replace(each, kind=kind) for kind, each in found.items() if each)
+    return sorted(named, key=lambda each: LEVELS.index(each.level))
+
+
+def of_query(
+    done: QuerySummary, records: Sequence[Record], interval: float | None, ends: bool
+) -> list[Verdict]:
+    """Return all verdicts on a query: those of `verdicts` on its last batches, then late rows, then rules."""
+    said = verdicts(records, interval=interval, ends=ends, mode=done.mode)
+    return [*said, *of_late(done), *of_rules(done.broken)]
 
 
 def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
@@ -169,7 +180,7 @@ def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
         broken: for each rule, the number of rows that broke it (`QuerySummary.broken`).
 
     Returns:
-        One verdict of level `warn` for each rule that at least one row broke.
+        One verdict of level `warn` for each rule that at least one row broke, of the kind `rule RULE`.
 
     Examples:
         >>> [str(each) for each in of_rules({"amount > 0": 3, "shop IS NOT NULL": 0})]
@@ -178,7 +189,7 @@ def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
     check(of_rules, locals())
     most_first = sorted(broken.items(), key=lambda each: -each[1])
     return [
-        Verdict("warn", f"rule {rule}: {rows:,} {'row breaks' if rows == 1 else 'rows break'} it")
+        Verdict("warn", f"rule {rule}: {count(rows, 'row')} break{'s' * (rows == 1)} it", f"rule {rule}")
         for rule, rows in most_first
         if rows
     ]
@@ -191,7 +202,7 @@ def of_late(query: QuerySummary) -> list[Verdict]:
         query: the summary of the query.
 
     Returns:
-        One verdict of level `warn`; none if no row was dropped.
+        One verdict of level `warn` and the kind `late`; none if no row was dropped.
 
     Examples:
         >>> from sparkstream_kit.progress import QuerySummary
@@ -206,7 +217,7 @@ def of_late(query: QuerySummary) -> list[Verdict]:
     text = f"{query.late_rows_said} dropped, in {query.late_batches:,} of {query.batches:,} {batches}"
     if query.late_before_1970:
         why = "Spark's watermark begins at 1970, so that rows dated before 1970 are late from the first batch"
-        return [Verdict("warn", f"{text}; {why}: count them in mode complete, or in a batch query")]
+        return [Verdict("warn", f"{text}; {why}: count them in mode complete, or in a batch query", "late")]
     if query.late_seconds:
         text += f", the earliest {_time(query.late_seconds)} behind the watermark"
     return [
@@ -214,6 +225,7 @@ def of_late(query: QuerySummary) -> list[Verdict]:
             "warn",
             f"{text}; to count such rows, give the watermark a longer delay (of a job: --watermark); to keep "
             "them, use sinks.by_watermark; after a backlog of files, see docs/watermarks.md",
+            "late",
         )
     ]
 

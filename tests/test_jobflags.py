@@ -216,6 +216,18 @@ def test_the_page_has_a_port_of_ones_choice_or_any_free_one():
     assert "ui" not in jobflags.for_run(parse("/"))
 
 
+def test_the_url_of_alerts_is_taken_from_the_environment_where_it_is_a_secret(monkeypatch):
+    monkeypatch.setenv("ALERTS", "https://host/services/hush?sig=hush")
+    args = jobflags.parser("A job.", "--alert-url").parse_args(["--alert-url", "env:ALERTS"])
+    assert jobflags.for_run(args) == {"on_verdict": "https://host/services/hush?sig=hush"}
+    said = refusal(
+        jobflags.parser("A job.", "--alert-url").parse_args, ["--alert-url", "https://host?sig=hush"]
+    )
+    assert "others can see a password on the command line; put the URL into an environment variable" in said
+    assert "hush" not in said
+    assert "on_verdict" not in jobflags.for_run(parse("/"))
+
+
 @pytest.mark.parametrize(
     ("counts", "refused"),
     [
@@ -259,6 +271,7 @@ DOES: dict[str, dict[str, Any]] = {
     "--show": {"show": "terminal"},
     "--ui": {"ui": 0},
     "--record runs.jsonl": {"record": "runs.jsonl"},
+    "--alert-url https://host/alerts": {"on_verdict": "https://host/alerts"},
     "--summary-json runs.jsonl": {"summary_json": "runs.jsonl"},
     "--snapshot t.csv": {"sinks": ["snapshot"]},
     "--database sqlite:///t.db": {"sinks": ["sql_table"]},

@@ -203,10 +203,11 @@ def _find(
         str, argument("WHAT", "A file, TOPIC:PARTITION:OFFSET, or a time: 2026-01-14T09:00:00Z.")
     ],
     *,
+    bad: Annotated[str | None, flag("FOLDER", "Count its bad rows in this folder of a quarantine.")] = None,
     json: Json = False,
 ) -> int:
     """Say which batch has read a file or a record, or why none has. Exit code 1 if none has."""
-    found = checkpoints.find(folder, what)
+    found = checkpoints.find(folder, what, bad=bad)
     (show_json if json else show)(found)
     return 0 if found.batch is not None or found.committed else 1
 

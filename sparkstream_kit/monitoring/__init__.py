@@ -1,4 +1,4 @@
-"""Extra: watch a run: in the terminal, in a notebook, on a page, from a scraper, and later from a file.
+"""Extra: watch a run in a terminal, a notebook, on a page or later from a file, or be called about it.
 
 from sparkstream_kit import monitoring
 monitoring.live(counts, run_for=20)  # a streaming DataFrame, beneath the cell of a notebook
@@ -7,16 +7,26 @@ monitoring.live(counts, run_for=20)  # a streaming DataFrame, beneath the cell o
 output of a notebook cell, a local web page that also serves Prometheus metrics, and a recording in a file.
 All views read one `board.Board`, which keeps the last batches of each query in memory. `sparkstream watch
 FILE` shows a recording later. A view that fails during the run does not stop it.
+
+With `run(..., on_verdict=)` a function is called with an `Alert` when a verdict on a query begins, and when
+it has ended; or the alert is posted to a URL.
 """
 
 from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from sparkstream_kit._arguments import attributes
-from sparkstream_kit.errors import reject_unknown
+from sparkstream_kit._files import as_json
+from sparkstream_kit.connectors.posts.wire import host_of
+from sparkstream_kit.errors import InvalidInputError, is_url, reject_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,26 +34,61 @@ if TYPE_CHECKING:
 
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit.monitoring.board import live
-    from sparkstream_kit.progress import Batch
+    from sparkstream_kit.monitoring.board import Board, live
+    from sparkstream_kit.progress import Batch, Verdict
 
 
-__all__ = ["live"]
+__all__ = ["Alert", "live"]
 
 __getattr__ = attributes(__name__, {"sparkstream_kit.monitoring.board": ["live"]})
 
 _log = logging.getLogger(__name__)
 
+# A verdict has ended when neither the last batches of its query nor the last minute had it: a query with a
+# batch each second, and one with a batch each hour, both keep a verdict that comes and goes.
+_BATCHES, _TIME = 10, timedelta(minutes=1)
+_ANSWERS_WITHIN = 10.0  # seconds in which the receiver of an alert must answer
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A verdict on a query that has begun, or that has ended; printing it gives one line.
+
+    Attributes:
+        query: the name of the query, or its id.
+        verdict: the verdict as it was when it began: its level, its kind, and a text with the numbers and
+            what to do about it.
+        since: the time at which it began, in UTC.
+        ended: the time at which it ended, in UTC; None if it has just begun.
+
+    Examples:
+        >>> from sparkstream_kit.verdicts import Verdict
+        >>> behind = Verdict("bad", "falling behind: …; give it more cores", "backlog")
+        >>> print(Alert("totals", behind, datetime(2026, 1, 14, 9, tzinfo=UTC)))
+        bad: query totals: falling behind: …; give it more cores (since 2026-01-14 09:00:00 UTC)
+    """
+
+    query: str
+    verdict: Verdict
+    since: datetime
+    ended: datetime | None = None
+
+    def __str__(self) -> str:
+        """Return the line."""
+        state = "ended" if self.ended else self.verdict.level
+        return f"{state}: query {self.query}: {self.verdict} (since {self.since:%Y-%m-%d %H:%M:%S} UTC)"
+
 
 @contextmanager
 def watching(
     queries: Sequence[StreamingQuery],
-    *,
     stop: Callable[[str], None],
+    *,
     show: str | None = None,
     ui: int | None = None,
     record: str | Path | None = None,
-) -> Iterator[Callable[[Batch], None]]:
+    on_verdict: Callable[[Alert], object] | str | None = None,
+) -> Iterator[tuple[Callable[[Batch], None], list[Callable[..., None]]]]:
     """Open the views of a run that were asked for, and close them when the block ends.
 
     Args:
@@ -53,14 +98,16 @@ def watching(
             neither.
         ui: the port of the web page; 0 for any free port; None for no page.
         record: the file to which the run appends one line of JSON for each batch; None for no file.
+        on_verdict: a function to call when a verdict begins and when it has ended, or a URL to post that to.
 
     Yields:
         A function to call with each batch. If a view fails on a batch, the function logs the error and calls
-        that view no more; the run continues.
+        that view no more; the run continues. And a list with the function that calls `on_verdict`, to be
+        called twice a second and at the end of the run; empty if there is none.
 
     Raises:
         InvalidInputError: `show` is not one of the two names, the file cannot be written or holds something
-            else, or the port is taken or not allowed.
+            else, the port is taken or not allowed, or nothing can be posted to the URL.
     """
     if show is not None:
         reject_unknown("face (show=)", [show], ["notebook", "terminal"])
@@ -97,6 +144,62 @@ def watching(
                     _log.warning("a display of the run failed, and the run continues without it: %s", said)
 
         try:
-            yield tell
+            yield tell, [] if on_verdict is None else [_judge(board, on_verdict, faces)]
         finally:
             board.end()
+
+
+def _judge(board: Board, call: Callable[[Alert], object] | str, faces: ExitStack) -> Callable[..., None]:
+    """Return a function that looks at a board and calls `call` for each verdict that has begun or ended.
+
+    Args:
+        board: the board of a run.
+        call: a function, or the URL to which a thread posts alerts until `faces` closes.
+        faces: closed at the end of the run.
+    """
+    if isinstance(call, str):
+        if not is_url(call) or host_of(call) is None or "@" in call.split("/")[2]:
+            # The URL is not shown: it may be a secret.
+            raise InvalidInputError("on_verdict (--alert-url) takes https://HOST/PATH without a password")
+        from sparkstream_kit.monitoring.pictures import drawing
+
+        waiting: SimpleQueue[Alert | None] = SimpleQueue()
+        faces.enter_context(drawing(partial(_post, call, waiting)))
+        faces.callback(waiting.put, None)
+        call = waiting.put
+    begun, seen = dict[Any, Alert](), dict[Any, tuple[int, datetime]]()  # by query, kind and level
+
+    def look(at: datetime | None = None) -> None:
+        now = at or datetime.now(UTC)
+        for each in board.pictures(now):
+            for said in each.verdicts:
+                key = each.name, said.kind, said.level
+                seen[key] = each.summary.batches, now
+                if key not in begun:
+                    begun[key] = Alert(each.name, said, now)
+                    call(begun[key])
+            for key, (batch, last) in list(seen.items()):
+                if key[0] == each.name and each.summary.batches >= batch + _BATCHES and now >= last + _TIME:
+                    del seen[key]
+                    call(replace(begun.pop(key), ended=now))
+
+    return look
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """Refuses a redirect: urllib would follow it with a GET, without the alert, and take that for success."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Return no new request, so that the redirect counts as an error."""
+
+
+def _post(url: str, alerts: SimpleQueue[Alert | None], _over: object) -> None:
+    """Post alerts as JSON, each once, until there comes None; log what could not be posted."""
+    opener = build_opener(_NoRedirects)
+    while (alert := alerts.get()) is not None:
+        request = Request(url, as_json(alert).encode(), {"Content-Type": "application/json"})  # noqa: S310 - a URL of HTTP
+        try:
+            opener.open(request, timeout=_ANSWERS_WITHIN).close()
+        except Exception as err:  # noqa: BLE001 - said, and the run goes on
+            # Of the URL only the host: its path, as that of a webhook, may be a secret.
+            _log.warning("an alert was not posted to %s (%s): %s", host_of(url), err, alert)

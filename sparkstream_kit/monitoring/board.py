@@ -30,7 +30,7 @@ from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.queries import is_active, started, table, times_computed
 from sparkstream_kit.errors import InvalidInputError, without_secrets
 from sparkstream_kit.progress import QuerySummary, rows_stay_one
-from sparkstream_kit.verdicts import LEVELS, Record, Verdict, of_late, of_rules, record, verdicts
+from sparkstream_kit.verdicts import LEVELS, Record, Verdict, of_query, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -531,13 +531,8 @@ class Query:
         if self.query is not None and silent and not is_active(self.query):
             silent = None  # this query ended with its input, while others of the run go on
         summary = self.summary
-        said = [
-            *([silent] if silent else []),
-            *verdicts(batches, interval=self.interval, ends=self.ends, mode=summary.mode),
-            *of_late(summary),
-            *of_rules(summary.broken),
-        ]
-        said.sort(key=lambda one: LEVELS.index(one.level))
+        found = of_query(summary, batches, self.interval, self.ends)
+        said = sorted([silent, *found] if silent else found, key=lambda one: LEVELS.index(one.level))
         return Picture(summary.name, active, summary, batches, tuple(said), self.since)
 
     def add(self, progress: StreamingQueryProgress, files: tuple[int, int] | None) -> bool:
@@ -577,4 +572,5 @@ def _silent(
     quiet = (now - (last.at if last else since)).total_seconds() - (last.seconds if last else 0)
     if quiet <= _SILENT + 2 * max(interval or 0, last.seconds if last else _FIRST):
         return None
-    return Verdict("warn", f"no batch for {quiet:,.0f} s: no new rows have come, or a batch takes long")
+    said = f"no batch for {quiet:,.0f} s: no new rows have come, or a batch takes long"
+    return Verdict("warn", said, "silence")

@@ -1,8 +1,9 @@
 """A page of this machine that shows a run, its metrics, and who may ask; `run(…, ui=PORT)` opens it.
 
 `served` starts an HTTP server on the loopback interface. The server answers `/` (the page), `/events` (what
-the page shows, as server-sent events), `/metrics` (for Prometheus) and `POST /stop`. `/events` and `/stop`
-need the token that `served` prints, because other users of the machine can open its ports.
+the page shows, as server-sent events), `/status` (what the queries do now, as JSON), `/metrics` (for
+Prometheus) and `POST /stop`. All but the page and the metrics need the token that `served` prints, because
+other users of the machine can open its ports.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.queries import started
 from sparkstream_kit._spark.session import web_page
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, innermost_cause, printable
-from sparkstream_kit.monitoring.pictures import Results, Sent, moments, places
+from sparkstream_kit.monitoring.pictures import Results, Sent, moments, places, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -87,13 +88,11 @@ def _metrics(pictures: Sequence[Picture]) -> Iterator[Metric]:
 
     for name, (attribute, says) in _TOTALS.items():
         values = {each.name: getattr(each.summary, attribute) for each in pictures}
-        known = {query: value for query, value in values.items() if value is not None}
-        yield _family(CounterMetricFamily, name, says, known)
+        yield _family(CounterMetricFamily, name, says, values)
     last = {each.name: each.batches[-1] for each in pictures if each.batches}
     for name, (attribute, says) in _LAST.items():
         values = {query: getattr(batch, attribute) for query, batch in last.items()}
-        known = {query: value for query, value in values.items() if value is not None}
-        yield _family(GaugeMetricFamily, name, says, known)
+        yield _family(GaugeMetricFamily, name, says, values)
     began = {query: batch.at.timestamp() for query, batch in last.items()}
     yield _family(GaugeMetricFamily, "last_batch_begin_seconds", "When it began, in Unix time.", began)
     parts = {
@@ -110,19 +109,21 @@ def _metrics(pictures: Sequence[Picture]) -> Iterator[Metric]:
     yield _family(GaugeMetricFamily, "verdicts", "Verdicts on the last batches.", said, "level")
 
 
-def _family(kind: Any, name: str, says: str, values: Mapping[Any, float], *more: str) -> Metric:
+def _family(kind: Any, name: str, says: str, values: Mapping[Any, float | None], *more: str) -> Metric:
     """Return a metric with the label `query`, and with one more label if `more` names it.
 
     Args:
         kind: the class of the metric, from prometheus-client.
         name: its name without the prefix `sparkstream_`.
         says: its help text.
-        values: the value by the name of the query, or by the pair of that name and the other label's value.
+        values: the value by the name of the query, or by the pair of that name and the other label's value;
+            None for a query that does not have it.
         *more: the name of the other label, if there is one.
     """
     made: Any = kind(f"sparkstream_{name}", says, labels=["query", *more])
     for labels, value in values.items():
-        made.add_metric(labels if more else [labels], value)
+        if value is not None:
+            made.add_metric(labels if more else [labels], value)
     return made  # type: ignore[no-any-return]
 
 
@@ -259,6 +260,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/events":
             if self._has_token("to look at the run"):
                 self._stream()
+        elif path == "/status":
+            if self._has_token("to look at the run"):
+                told = status(self.server.page.board, self.server.page.ended)
+                self._answer(HTTPStatus.OK, told.encode(), "application/json")
         elif path == "/metrics":
             self._metrics()
         elif path == "/stop":

@@ -2,23 +2,24 @@
 
 `drawing` and `moments` run and pace any view in a thread of its own. `Sent` turns pictures into the JSON that
 the web page receives. `Results` reads what the sinks `sinks.latest` and `sinks.memory` have written, so that
-the page and the notebook can show it. Texts for the page are cleaned of control characters.
+the page and the notebook can show it. `status` is what a program is told of a run. Texts are cleaned of
+control characters.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _waiting
+from sparkstream_kit._files import as_json
 from sparkstream_kit._spark.queries import started
 from sparkstream_kit.display import last_number
 from sparkstream_kit.errors import innermost_cause, printable
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit.monitoring.board import Batch, Board, Picture
+    from sparkstream_kit.monitoring.board import Board, Picture
     from sparkstream_kit.sinks.base import Target
 
     _Row = Sequence[str | None]
@@ -113,12 +114,12 @@ class Sent:
             "queries": [self._query(each, last=bool(ended)) for each in pictures],
         }
         self._first = False
-        return json.dumps(told)
+        return as_json(told)
 
     def _query(self, picture: Picture, *, last: bool) -> dict[str, Any]:
         done = picture.summary
         seen = self._batches.get(done.query_id, -1)
-        new = [_batch(each) for each in picture.batches if each.batch > seen]
+        new = [each for each in picture.batches if each.batch > seen]
         if picture.batches:
             self._batches[done.query_id] = picture.batches[-1].batch
         query = {
@@ -134,21 +135,18 @@ class Sent:
         return query
 
 
-def _batch(batch: Batch) -> dict[str, Any]:
-    """Return a batch as JSON with short names, times in seconds; a page on a long run holds hundreds."""
-    return {
-        "id": batch.batch,
-        "at": batch.at.timestamp(),
-        "seconds": batch.seconds,
-        "rows": batch.rows,
-        "out": batch.rows_out,
-        "parts": [batch.work, batch.planning, batch.log_writes, batch.looking],
-        "state": batch.state_rows,
-        "memory": batch.state_bytes,
-        "lag": batch.lag,
-        "waiting": batch.backlog,
-        "files": batch.files,
-    }
+def status(board: Board, ended: str) -> str:
+    """Return what `/status` answers, as one line of JSON whose fields docs/monitoring.md lists.
+
+    Args:
+        board: the board of the run.
+        ended: how the run has ended; empty while it goes on.
+    """
+    queries = [
+        {"batch": next(reversed(one.batches), None), "summary": replace(one.summary, verdicts=one.verdicts)}
+        for one in board.pictures()
+    ]
+    return printable(as_json({"version": 1, "ended": ended, "problem": board.problem, "queries": queries}))
 
 
 _ROWS = 50  # rows that a result shows

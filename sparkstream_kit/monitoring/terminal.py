@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import sys
 import time
 from contextlib import contextmanager
@@ -173,7 +172,7 @@ def _write(board: Board, out: TextIO, over: threading.Event) -> None:
         for each in board.pictures():
             what, when = said.get(each.summary.query_id, (None, -_LINES_EVERY))
             # Compare verdicts without their numbers, so that a verdict whose number grows is not repeated.
-            kinds = [re.sub(r"\d[\d.,:]*", "", str(verdict)) for verdict in each.verdicts]
+            kinds = [verdict.kind for verdict in each.verdicts]
             changed = (each.summary.batches, kinds, bool(each.batches) or each.active)
             if changed != what and (over.is_set() or now - when >= _LINES_EVERY):
                 said[each.summary.query_id] = changed, now

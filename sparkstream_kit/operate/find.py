@@ -1,13 +1,16 @@
 """`find`: which batch of a query has read a file or a Kafka record, or why none has.
 
-`sparkstream checkpoint find` calls `find`, which reads the checkpoint only and returns a `Found`.
+`sparkstream checkpoint find` calls `find`, which reads the checkpoint, and with `bad=` a folder of bad rows,
+and returns a `Found`.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,9 +21,9 @@ from urllib.parse import unquote
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints.logs import KIT, Logs, checkpoint
+from sparkstream_kit.checkpoints.logs import KIT, Logs, checkpoint, log_lines, numbered
 from sparkstream_kit.checkpoints.trim import every_input, max_age
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +48,8 @@ class Found:
             batch had, if they are known. Once the batch is committed, all of them have it. Before that, each
             may have it or not.
         why: why no batch has read it, or why the batch is not known; None if the batch is known.
+        bad: with `bad=`, how many rows of the file, or of the record, each folder there has, such as
+            `{"bad/batch=000003": 2}` for two bad rows of batch 3; else None.
     """
 
     what: str
@@ -53,18 +58,20 @@ class Found:
     since: datetime | None = None
     targets: tuple[str, ...] = ()
     why: str | None = None
+    bad: dict[str, int] | None = None
 
     def __str__(self) -> str:
+        bad = [f"  {count(rows, 'bad row')} in {folder}" for folder, rows in (self.bad or {}).items()]
         if self.batch is None:
-            return f"{self.what}: {self.why}"
+            return "\n".join([f"{self.what}: {self.why}", *bad])
         at = f" since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
         state = f"committed{at}" if self.committed else "not committed: a restart runs it again"
         has = "written to" if self.committed else "each of these may have it or not:"
         lines = [f"{self.what}: batch {self.batch}, {state}", *(f"  {has} {each}" for each in self.targets)]
-        return "\n".join(lines)
+        return "\n".join([*lines, *bad])
 
 
-def find(path: str | Path, what: str) -> Found:
+def find(path: str | Path, what: str, *, bad: str | Path | None = None) -> Found:
     """Find the batch of a query that has read a file or a Kafka record, without Spark.
 
     Args:
@@ -72,13 +79,17 @@ def find(path: str | Path, what: str) -> Found:
         what: the path of a file, as it is now or as the source read it; a record as `TOPIC:PARTITION:OFFSET`;
             or a time with its offset from UTC, such as `2026-01-14T09:00:00Z`, for the batch that was
             committed first after it.
+        bad: a folder on this machine with the bad rows that `quarantine` has set aside: JSON, CSV, Parquet or
+            ORC with the column `_file`, as `sinks.batch_files` or `sinks.files` writes it. Parquet and ORC
+            need pyarrow.
 
     Returns:
         The batch, or the reason why there is none. The checkpoint keeps the plans of the last hundred batches
         or so, by default. Of what an earlier one has read, only this is known.
 
     Raises:
-        InvalidInputError: there is no checkpoint at `path`, it is on another file system, or it is damaged.
+        InvalidInputError: there is no checkpoint at `path`, it is on another file system, or it is damaged;
+            or the bad rows cannot be read.
 
     Examples:
         >>> find("ckpt/totals", "orders:0:17")
@@ -88,7 +99,8 @@ def find(path: str | Path, what: str) -> Found:
     """
     check(find, locals())
     logs = Logs(checkpoint(path))
-    record, time = _RECORD.fullmatch(what), None
+    record, time, plain = _RECORD.fullmatch(what), None, _files.plain(what)
+    names = {what} if plain is None else {os.path.abspath(plain), os.path.realpath(plain)}  # noqa: PTH100
     with suppress(ValueError):
         time = datetime.fromisoformat(what)
     if time is not None and time.tzinfo is None:
@@ -98,12 +110,14 @@ def find(path: str | Path, what: str) -> Found:
     elif record is not None and not os.path.exists(what):  # noqa: PTH110 - a text
         found = _of_record(logs, record[1], record[2], int(record[3]))
     else:
-        found = _of_file(logs, what)
+        found = _of_file(logs, what, names)
+    # A record has this name in the column of `jobflags.lines`.
+    rows = None if bad is None else _bad(Path(bad), {*names, f"kafka:{what.replace(':', '/')}"})
     if isinstance(found, str):
-        return Found(what, committed=found.startswith("read by"), why=found)
+        return Found(what, committed=found.startswith("read by"), why=found, bad=rows)
     commit = logs.entries("commits").get(found)
     since = None if commit is None else datetime.fromtimestamp(commit.stat().st_mtime, UTC)
-    return Found(what, found, found <= logs.done, since, tuple(_targets(logs, found)))
+    return Found(what, found, found <= logs.done, since, tuple(_targets(logs, found)), bad=rows)
 
 
 _EARLIER = "read by batch {} or an earlier one, of which no plan is kept; it is committed"
@@ -122,10 +136,9 @@ def _is_past(logs: Logs, log: str, entry: int, plan: Plan) -> bool:
     return logs.read_by(plan).get(log, -1) >= entry
 
 
-def _of_file(logs: Logs, what: str) -> int | str:
-    """Return the batch that read a file, or why there is none."""
+def _of_file(logs: Logs, what: str, names: set[str]) -> int | str:
+    """Return the batch that read a file, of which a log may have one of the names, or why there is none."""
     plain, folders, newest = _files.plain(what), set(), 0
-    names = {what} if plain is None else {os.path.abspath(plain), os.path.realpath(plain)}  # noqa: PTH100
     for log in logs.until_planned:
         for each in every_input(logs, log, max(logs.entries(f"sources/{log}"))):
             name = each.path or each.uri
@@ -183,3 +196,37 @@ def _targets(logs: Logs, batch: int) -> Iterator[str]:
         for value, *batches in () if file.suffix == ".driver" else json.loads(file.read_text("utf-8")):
             if batch in batches:
                 yield f"{unquote(file.name)} {value}"
+
+
+def _bad(root: Path, names: set[str]) -> dict[str, int]:
+    """Return how many rows with one of the names each folder below the folder of bad rows has."""
+    if not root.is_dir():
+        raise InvalidInputError(f"no folder {root}; give the one that the bad rows are written to")
+    # Spark's file sink lists its files; those of a driver that was killed are not in its log.
+    logs = [line for log in numbered(root / "_spark_metadata").values() for line in log_lines(log)]
+    listed = {json.loads(line)["path"].rpartition("/")[2] for line in logs}
+    found = Counter[str]()
+    for each in _files.below(str(root)):
+        if each.name in listed if listed else not _files.is_hidden(each.name):
+            found[os.path.dirname(each.path)] += _rows(Path(each.path), names)  # noqa: PTH120
+    return dict(sorted((+found).items())) or {str(root): 0}
+
+
+def _rows(file: Path, names: set[str]) -> int:
+    """Return how many rows of a file have one of the names in the column `_file`; of CSV in any column.
+
+    Spark escapes a quote in a value of CSV by a backslash, so a name with a quote in it is not found there.
+    """
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            if file.suffix == ".json":
+                return sum(json.loads(line)["_file"] in names for line in lines)
+            if file.suffix == ".csv":
+                return sum(not names.isdisjoint(row) for row in csv.reader(lines))
+        from pyarrow.dataset import dataset, field
+
+        return int(dataset(file, format=file.suffix[1:]).count_rows(filter=field("_file").isin([*names])))
+    except (ImportError, LookupError, OSError, TypeError, ValueError) as err:
+        why = str(err).partition("\n")[0]
+        fix = "bad rows have a column _file, in JSON or CSV, or in Parquet or ORC (pip install pyarrow)"
+        raise InvalidInputError(f"{file} cannot be read ({why}); {fix}") from err

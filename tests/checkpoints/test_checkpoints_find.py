@@ -2,12 +2,14 @@
 
 import json
 import os
+import sys
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from conftest import refusal
 from support.sink_streams import finish, three_batches
 
-from sparkstream_kit import checkpoints, sinks
+from sparkstream_kit import checkpoints, feeds, quarantine, sinks, sources
 from sparkstream_kit.cli import main
 
 FILES = 100_000
@@ -120,3 +122,98 @@ def test_what_was_taken_out_of_a_long_log_is_found(made, checkpoint):
     )
     (past / "0.0.604800000").write_text(f"v1\n{lines}".rstrip("\n"))
     assert checkpoints.find(checkpoint, f"/in/{FILES - 7}.csv").batch == 0
+
+
+# --- bad rows
+
+FORMATS = ("csv", "json", "orc", "parquet")
+ODD = "2 é%, as it is.csv"
+
+
+@pytest.fixture(scope="module")
+def set_aside(spark, tmp_path_factory):
+    """Three files with 2, 1 and no bad lines, each a batch; what queries wrote of them."""
+    folder = tmp_path_factory.mktemp("aside")
+    files = {"1.csv": "tea,x\nink,y\ntea,1\n", ODD: 'tea,"z, of 2"\n', "3.csv": "ink,3\n"}
+    feeds.drip([*files.items()], folder / "in")
+    lines = sources.text(spark, folder / "in", max_files_per_trigger=1)
+    bad = quarantine.bad_rows(quarantine.parse_csv(lines, "product STRING, n INT"))
+    sink = sinks.fan_out(*(sinks.batch_files(folder / each, format=each) for each in FORMATS))
+    finish(bad, sink, folder / "ckpt")
+    finish(bad, sinks.files(folder / "files", format="json"), folder / "of_files")
+    return folder
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_bad_rows_of_a_file_are_counted_with_their_batch(set_aside, kind):
+    def bad(name):
+        return checkpoints.find(set_aside / "ckpt", str(set_aside / "in" / name), bad=set_aside / kind)
+
+    assert bad("1.csv").bad == {f"{set_aside}/{kind}/batch=000000": 2}
+    assert bad(ODD).bad == {f"{set_aside}/{kind}/batch=000001": 1}
+    assert bad("3.csv").bad == {f"{set_aside}/{kind}": 0}
+    assert bad("gone.csv").bad == {f"{set_aside}/{kind}": 0}
+    assert str(bad("1.csv")).endswith(f"\n  2 bad rows in {set_aside}/{kind}/batch=000000")
+    assert str(bad("gone.csv")).endswith(f"no such file\n  0 bad rows in {set_aside}/{kind}")
+
+
+def test_of_sparks_file_sink_the_files_in_its_log_count(set_aside):
+    [part, *_] = (set_aside / "files").glob("part-*.json")
+    (set_aside / "files" / "part-of-a-driver-that-was-killed.json").write_bytes(part.read_bytes())
+    file = str(set_aside / "in" / "1.csv")
+    assert checkpoints.find(set_aside / "of_files", file, bad=set_aside / "files").bad == {
+        str(set_aside / "files"): 2
+    }
+
+
+def test_a_record_is_found_among_bad_rows(tmp_path, checkpoint):
+    rows = [{"_file": f"kafka:orders/0/{offset}"} for offset in (17, 170, 17)]
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "1.json").write_text("".join(f"{json.dumps(row)}\n" for row in [*rows, {"_file": None}]))
+    assert checkpoints.find(checkpoint, "orders:0:17", bad=bad).bad == {str(bad): 2}
+
+
+def test_the_command_counts_bad_rows(set_aside, capsys, monkeypatch):
+    monkeypatch.chdir(set_aside)
+    assert main(["checkpoint", "find", "ckpt", "in/1.csv", "--bad", "json"]) == 0
+    assert capsys.readouterr().out.endswith("\n  2 bad rows in json/batch=000000\n")
+    assert main(["checkpoint", "find", "ckpt", "in/1.csv", "--bad", "json", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bad"] == {"json/batch=000000": 2}
+    assert main(["checkpoint", "find", "ckpt", "in/1.csv", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bad"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("rows.json", '{"a": 1}\n', "'_file'"),
+        ("rows.json", "[1]\n", "list indices must be integers or slices, not str"),
+        ("rows.json", '{"_fi', "Unterminated string starting at"),
+        ("rows.json.gz", "", "format 'gz' is not supported"),
+        ("rows.parquet", "PAR1", "Error creating dataset."),
+        ("rows.csv", b"\xff", "'utf-8' codec can't decode byte 0xff"),
+    ],
+)
+def test_what_is_no_bad_row_is_refused(name, content, why, checkpoint, tmp_path):
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    said = refusal(checkpoints.find, checkpoint, "x", bad=tmp_path)
+    assert said.startswith(f"{tmp_path}/{name} cannot be read ({why}")
+    assert said.endswith(
+        "); bad rows have a column _file, in JSON or CSV, or in Parquet or ORC (pip install pyarrow)"
+    )
+
+
+def test_rows_of_parquet_without_the_column_are_refused(set_aside, checkpoint, spark, tmp_path):
+    spark.range(1).write.parquet(str(tmp_path / "rows"))
+    assert "cannot be read (No match for FieldRef.Name(_file)" in refusal(
+        checkpoints.find, checkpoint, "x", bad=tmp_path / "rows"
+    )
+
+
+def test_what_is_missing_is_said(set_aside, checkpoint, tmp_path, monkeypatch):
+    said = refusal(checkpoints.find, checkpoint, "x", bad=tmp_path / "none")
+    assert said == f"no folder {tmp_path}/none; give the one that the bad rows are written to"
+    monkeypatch.setitem(sys.modules, "pyarrow.dataset", None)
+    assert checkpoints.find(checkpoint, "x", bad=set_aside / "json").bad == {str(set_aside / "json"): 0}
+    assert "(pip install pyarrow)" in refusal(checkpoints.find, checkpoint, "x", bad=set_aside / "orc")

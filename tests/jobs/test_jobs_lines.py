@@ -155,7 +155,7 @@ WRONG: dict[str, list[tuple[list[str], str]]] = {
         ([".", "--database", "postgresql://kit:hush@h/d"], "others can see a password on the command line"),
         (
             [".", "--database", "postgresql://h/d?password=hush"],
-            "set PGPASSWORD or ~/.pgpass, or put the",
+            "or, for a database, set PGPASSWORD or ~/.pgpass",
         ),
     ],
     "sensor_alerts": [

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager, redirect_stderr
+from datetime import datetime
 from http.client import HTTPConnection, RemoteDisconnected
 from importlib import import_module
 from pathlib import Path
@@ -17,18 +18,19 @@ from typing import Any
 import pytest
 from conftest import ROOT, process
 from pyspark.sql import functions as F
-from support.recorded import progress
+from support.recorded import TOLD, progress
 from support.spark_jobs import counting_jobs
 from support.zips import zipped_kit
 
 import sparkstream_kit
 from sparkstream_kit import run, sinks, start
-from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.errors import InvalidInputError, QueryFailed, printable
 from sparkstream_kit.monitoring import page as _requests
 from sparkstream_kit.monitoring import watching
-from sparkstream_kit.monitoring.board import Board
+from sparkstream_kit.monitoring.board import Board, Query
 from sparkstream_kit.monitoring.page import served
 from sparkstream_kit.monitoring.pictures import Results, bars
+from sparkstream_kit.progress import QuerySummary
 from sparkstream_kit.sinks.base import Target
 
 WEB = Path(sparkstream_kit.__file__).parent / "monitoring" / "web"
@@ -136,6 +138,12 @@ def page(monkeypatch):
         ("GET", "/events?token=TOKEN", {}, 401),
         ("GET", "/events", {"Authorization": "Bearer wrong"}, 401),
         ("GET", "/events", {"Authorization": "Bearer \xe4"}, 401),
+        ("GET", "/status", {"Authorization": "TOKEN"}, 200),
+        ("GET", "/status", {}, 401),
+        ("GET", "/status?token=TOKEN", {}, 401),
+        ("GET", "/status", {"Authorization": "Bearer wrong"}, 401),
+        ("GET", "/status", {"Authorization": "TOKEN", "Host": "evil.example"}, 403),
+        ("POST", "/status", {"Authorization": "TOKEN"}, 405),
         ("POST", "/", {"Authorization": "TOKEN"}, 405),
         ("PUT", "/stop", {"Authorization": "TOKEN"}, 405),
         ("OPTIONS", "/stop", {"Origin": "http://evil.example"}, 405),
@@ -218,12 +226,12 @@ def test_a_browser_is_sent_each_batch_once(page):
         assert stream.getheader("Content-Type") == "text/event-stream; charset=utf-8"
         told = picture(stream)
         assert told["first"]
-        assert [each["id"] for each in told["queries"][0]["batches"]] == [1, 2]
+        assert [each["batch"] for each in told["queries"][0]["batches"]] == [1, 2]
         assert not picture(stream)["queries"][0]["batches"], "a sign of life"
         page.board.add(progress(batchId=3))
         told = picture_with(stream, lambda each: each["queries"][0]["batches"])
         assert not told["first"]
-        assert [each["id"] for each in told["queries"][0]["batches"]] == [3]
+        assert [each["batch"] for each in told["queries"][0]["batches"]] == [3]
         with events(page.port, page.token) as another:
             assert len(picture(another)["queries"][0]["batches"]) == 3
 
@@ -287,6 +295,53 @@ def test_an_error_of_the_run_is_told():
     assert "hush" not in said
 
 
+# --- what it answers to a program
+
+
+def status(page):
+    code, text, headers = page.ask("/status", Authorization=f"Bearer {page.token}")
+    assert (code, headers["Content-Type"]) == (200, "application/json; charset=utf-8")
+    return json.loads(text), text
+
+
+def test_the_status_of_a_run_is_json(page):
+    assert status(page)[0] == {"version": 1, "ended": "", "problem": "", "queries": []}
+    page.board.expect(Query(QuerySummary("waits", "2")))
+    page.board.add(progress(batchId=1))
+    page.board.add(progress(batchId=2), (7, 2))
+    found = {each["summary"]["name"]: each for each in status(page)[0]["queries"]}
+    assert found["waits"]["batch"] is None
+    told = found[TOLD[0]["name"]]
+    batch, summary = told["batch"], told["summary"]
+    assert datetime.fromisoformat(batch["at"]) == datetime.fromisoformat(TOLD[0]["timestamp"])
+    assert (batch["batch"], batch["rows"], batch["files_waiting"]) == (2, TOLD[0]["numInputRows"], 7)
+    assert batch["seconds"] == TOLD[0]["durationMs"]["triggerExecution"] / 1000
+    assert (summary["batches"], summary["input_rows"]) == (2, 2 * TOLD[0]["numInputRows"])
+    [silent] = [each for each in summary["verdicts"] if each["kind"] == "silence"]
+    assert (silent["level"], silent["text"][:13]) == ("warn", "no batch for ")
+
+
+def test_the_fields_of_the_status_are_those_of_its_page(page):
+    page.board.add(progress())
+    [told] = status(page)[0]["queries"]
+    text = (ROOT / "docs" / "monitoring.md").read_text("utf-8").partition("## The status")[2]
+    named = set(re.findall(r"`(\w+)`", text.partition("\n## ")[0]))
+    assert {"version", "ended", "problem", "queries", *told, *told["batch"]} <= named
+    assert {"verdicts", *told["summary"]["verdicts"][0]} <= named
+
+
+def test_the_status_controls_no_terminal(page):
+    page.board.add(progress(name="tea\x1b[2J\n\x9bforged\u202e"))
+    told, text = status(page)
+    assert told["queries"][0]["summary"]["name"] == "tea\x1b[2J\n\x9bforged\u202e"
+    assert printable(text) == text
+
+
+def test_the_status_says_that_its_numbers_stand_still(page):
+    page.board.problem = "ValueError: no such part"
+    assert status(page)[0]["problem"] == "ValueError: no such part"
+
+
 # --- what must not harm the run
 
 
@@ -301,7 +356,7 @@ def test_an_error_in_the_board_is_shown_and_said_once(page, monkeypatch, caplog)
                 assert "KeyError" in picture_with(stream, lambda each: "error" in each)["error"]
         assert [each.name for each in caplog.records] == ["sparkstream_kit.monitoring.page"]
         told = picture_with(stream, lambda each: "queries" in each)
-        assert [each["id"] for each in told["queries"][0]["batches"]] == [2], "and goes on"
+        assert [each["batch"] for each in told["queries"][0]["batches"]] == [2], "and goes on"
 
 
 def test_a_batch_that_the_board_cannot_take_is_shown(monkeypatch, capsys):
@@ -309,7 +364,7 @@ def test_a_batch_that_the_board_cannot_take_is_shown(monkeypatch, capsys):
         raise ValueError("no such part")
 
     monkeypatch.setattr(Board, "add", fail)
-    with watching([], stop=print, ui=0) as tell:
+    with watching([], stop=print, ui=0) as (tell, _):
         tell(progress())
         [(port, token)] = re.findall(r"127\.0\.0\.1:(\d+)/#token=(\S+)", capsys.readouterr().err)
         with events(int(port), token) as stream:

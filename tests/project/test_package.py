@@ -37,6 +37,7 @@ EXTRAS = {
     "sparkstream_kit.models": {"joblib", "pandas", "sklearn"},
     "sparkstream_kit.monitoring.terminal": {"rich"},
     "sparkstream_kit.monitoring.page": {"prometheus_client"},
+    "sparkstream_kit.operate.find": {"pyarrow"},
     "sparkstream_kit.connectors._avro": {"fastavro"},
     **{
         name: {*system.libraries}

@@ -44,19 +44,25 @@ const CHARTS = {
     title: "Rows a second", cut: true,
     series: [
       ["in", "one", (each, before) => before && each.at > before.at ? arrived(each, before) / (each.at - before.at) : null],
-      ["out", "two", (each, before) => before && each.at > before.at && each.out != null ? each.out / (each.at - before.at) : null],
+      ["out", "two", (each, before) => before && each.at > before.at && each.rows_out != null ? each.rows_out / (each.at - before.at) : null],
       ["in, if always busy", "four", (each) => each.rows && each.seconds ? each.rows / each.seconds : null],
     ],
   },
   parts: {
     title: "Time of a batch", values: (seconds) => lasting(seconds).join(" "), cut: true, stacked: true,
     // Each is drawn over the sum of all from it on, so that the first lies lowest.
-    series: PARTS.map(([name, tint], place) => [name, tint, (each) => each.parts.slice(0, place + 1).reduce((a, b) => a + b, 0)]).reverse(),
+    series: PARTS.map(([name, tint], place) => [name, tint, (each) => PARTS.slice(0, place + 1).reduce((sum, [part]) => sum + each[part.replace(" ", "_")], 0)]).reverse(),
   },
-  state: { title: "Rows in state", series: [["rows", "three", (each) => each.state]], filled: true },
+  state: { title: "Rows in state", series: [["rows", "three", (each) => each.state_rows]], filled: true },
   lag: { title: "Watermark behind the clock", values: (seconds) => lasting(seconds).join(" "), series: [["watermark", "four", (each) => each.lag]], filled: true },
   waiting: { title: "Waiting in the sources", series: [["files or records", "five", (each) => each.waiting]], filled: true },
 };
+
+// A batch as the job sends it, with its times in seconds.
+function read(each) {
+  const at = Date.parse(each.at) / 1e3;
+  return { ...each, at, lag: each.watermark && at - Date.parse(each.watermark) / 1e3, waiting: each.files_waiting ?? each.records_behind };
+}
 
 // Rows that have arrived from one batch to the next: those read, and those by which there wait more than before.
 function arrived(each, before) {
@@ -132,9 +138,9 @@ function newCard(name) {
 
 function update(query, ended) {
   const card = cards.get(query.name) || newCard(query.name);
-  card.batches = card.batches.concat(query.batches).slice(-SHOWN);
+  card.batches = card.batches.concat(query.batches.map(read)).slice(-SHOWN);
   const last = card.batches.at(-1);
-  card.about.textContent = last ? `batch ${last.id.toLocaleString("en")}` : "waits for its first batch";
+  card.about.textContent = last ? `batch ${last.batch.toLocaleString("en")}` : "waits for its first batch";
   const said = query.verdicts.length ? query.verdicts : last && !ended ? [["ok", "nothing is wrong"]] : [];
   card.verdicts.replaceChildren(...said.map(([level, text]) => make("li", { className: level, textContent: text })));
   if (query.result) table(card, query.result);
@@ -156,7 +162,7 @@ function numbers(card, totals, last) {
     ["time of a batch", ...lasting(last.seconds)],
     ["rows so far", short(totals.rows), ""],
   ];
-  if (last.state != null) all.push(["rows in state", short(last.state), `in ${memory(last.memory)}`]);
+  if (last.state_rows != null) all.push(["rows in state", short(last.state_rows), `in ${memory(last.state_bytes)}`]);
   if (last.lag != null) all.push(["watermark", ...(last.lag < 0 ? [lasting(-last.lag)[0], `${lasting(-last.lag)[1]} ahead`] : [lasting(last.lag)[0], `${lasting(last.lag)[1]} behind`])]);
   if (last.waiting != null) all.push(["waiting", short(last.waiting), ""]);
   if (totals.late != null) all.push(["late, dropped", short(totals.late), ""]);
