@@ -89,11 +89,16 @@ format: setup ## rewrite the code in the project's style
 ci: ## run everything that CI runs
 	@bash .ci/run
 
-wheel: ## build the wheel in dist/, in seconds: with the pinned build packages alone
-	@rm -rf dist build/wheel
+wheel: build/wheel/made ## build the wheel in dist/, in seconds: with the pinned build packages alone
+	@rm -rf dist
+	@build/wheel/bin/hatchling build -t wheel
+
+# An environment takes most of the time, and is kept for the next wheel.
+build/wheel/made: requirements/build.txt
+	@rm -rf build/wheel
 	@$(or $(PYTHON),python3) -m venv build/wheel
 	@build/wheel/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
-	@build/wheel/bin/hatchling build -t wheel
+	@touch $@
 
 zip: wheel ## build dist/sparkstream_kit.zip, for spark-submit --py-files
 	@cp dist/*.whl dist/sparkstream_kit.zip

@@ -165,8 +165,8 @@ def warm_server() -> Iterator[dict[str, str]]:
     """Give the environment that attaches to a server of the kit."""
     with socket.create_server(("127.0.0.1", 0)) as free:  # one that runs already is somebody's
         port = free.getsockname()[1]
-    command = ["sparkstream", "serve", "--port", str(port)]
-    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    serve, at = ["sparkstream", "serve"], ["--port", str(port)]
+    said = subprocess.run([*serve, "start", *at], stdout=subprocess.PIPE, text=True, check=True).stdout
     try:
         found = re.search(r"SPARK_REMOTE=[\"']?([^\s\"']+)", said)
         if found is None:
@@ -174,7 +174,7 @@ def warm_server() -> Iterator[dict[str, str]]:
         token = (server.folder_of(port) / "token").read_text("utf-8")  # the kit finds it by itself
         yield {"SPARK_REMOTE": found[1], "SPARK_CONNECT_AUTHENTICATE_TOKEN": token}
     finally:
-        subprocess.run([*command, "--stop"], stdout=sys.stderr, check=True)
+        subprocess.run([*serve, "stop", *at], stdout=sys.stderr, check=True)
 
 
 def batch(scale: float) -> Iterator[Table]:

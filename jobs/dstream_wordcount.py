@@ -12,9 +12,9 @@ from pyspark.streaming import DStream
 from sparkstream_kit import dstreams, jobflags, spark_session
 
 TIMES = {
-    "--batch-interval": (2.0, "Time from one batch to the next. Default: %(default)g."),
-    "--window": (20.0, "Length of the window. Default: %(default)g."),
-    "--slide": (10.0, "Time from one window to the next. Default: %(default)g."),
+    "--batch-interval": (2.0, "Seconds from one batch to the next. Default: %(default)g."),
+    "--window": (20.0, "Length of the window in seconds. Default: %(default)g."),
+    "--slide": (10.0, "Seconds from one window to the next. Default: %(default)g."),
 }
 
 

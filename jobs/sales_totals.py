@@ -46,13 +46,11 @@ def main(argv: list[str] | None = None) -> int:
         rows = transform(jobflags.lines(spark, args), header=args.header)
         query = start(rows, sink, name="sales_totals", mode="complete", **jobflags.for_start(args))
         summary = run(query, **jobflags.for_run(args))
-        print(summary, file=sys.stderr)
         problems = spark.table("counted").where("Problem IS NOT NULL").select("Problem", "Orders")
         for problem, lines in sorted(problems.collect()):
             print(f"bad lines: {lines:,} ({problem})", file=sys.stderr)
         print(display.render(spark.table("totals"), args.format), end="")
-    jobflags.check_bad_rows(summary, args.max_bad)
-    return 0
+    return jobflags.finish(args, summary)
 
 
 if __name__ == "__main__":

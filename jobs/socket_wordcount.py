@@ -1,6 +1,6 @@
 """Count the words of the lines that a TCP server sends, most frequent first.
 
-They go to standard output after each batch; with --database, to a table in its place.
+They go to standard output after each batch; with --snapshot or --database, to a file or a table in its place.
 Guarantee: at most once, because a socket cannot send again. It ends when the server closes the connection.
 Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit jobs/socket_wordcount.py localhost 9999
 """
@@ -8,7 +8,7 @@ Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit jobs/socket_wo
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkstream_kit import jobflags, run, sinks, sources, spark_session, start
+from sparkstream_kit import display, jobflags, run, sinks, sources, spark_session, start
 
 
 def transform(lines: DataFrame) -> DataFrame:
@@ -22,11 +22,13 @@ def transform(lines: DataFrame) -> DataFrame:
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the counts of each batch go to standard output, everything else to standard error."""
     left_out = ("--checkpoint", "--available-now")  # a socket cannot send again
-    flags = (*(flag for flag in jobflags.RUN if flag not in left_out), "--database")
+    flags = (*(flag for flag in jobflags.RUN if flag not in left_out), "--snapshot", "--database")
     args = jobflags.parser(__doc__, *jobflags.SERVER, *flags, table="word_counts").parse_args(argv)
 
     # A socket cannot be read again, so that each run is a new query: it takes the table over.
-    [sink] = jobflags.outputs(args, take_over=True) or [sinks.console()]
+    outputs, sink = jobflags.outputs(args, take_over=True), sinks.console()
+    if outputs or args.ui is not None:  # a page shows the rows of `latest`
+        sink = sinks.fan_out(sinks.latest("counts"), *(outputs or [sinks.foreach_batch(display.show)]))
     with spark_session("socket-wordcount", **jobflags.for_session(args)) as spark:
         counts = transform(sources.socket_lines(spark, args.host, args.port))
         query = start(counts, sink, name="socket_wordcount", mode="complete", **jobflags.for_start(args))

@@ -23,7 +23,7 @@ MENU = {
     "Guides": [
         *("files", "bad-lines", "watermarks", "postgresql", "kafka-to-delta", "kafka-to-kafka"),
         *("many-targets", "joins", "days", "silence", "model", "exactly-once", "change-a-job", "find-out"),
-        *("from-pyspark", "production", "clusters", "monitoring", "checkpoints", "server"),
+        *("from-pyspark", "production", "clusters", "monitoring", "checkpoints", "server", "json"),
     ],
     "Jobs and systems": ["jobs", *SYSTEMS, "flume"],
     "Promises and faults": ["promises", "faults", "security"],

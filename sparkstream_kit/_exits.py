@@ -20,6 +20,7 @@ import re
 import select
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -44,8 +45,9 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
     """Wrap a job's `main` so that it ends with the right exit code, and with one line if it failed.
 
     The exit codes are: 0 for a job that ended as asked, by a signal, too; 1 for a query that failed; 2 for
-    wrong arguments, or input that cannot be read; 130 (SIGINT) and 143 (SIGTERM) for a second signal, which
-    cuts a clean stop short. Any other error is a bug and keeps its stack trace.
+    wrong arguments, or a start that is refused; 75 for what may pass, as a database that is away; 130
+    (SIGINT) and 143 (SIGTERM) for a second signal, which cuts a clean stop short. Any other error is a bug
+    and keeps its stack trace.
 
     A signal before the run ends the job at once, because there is nothing to commit. If the JVM of
     spark-submit received that signal, too, it sets the exit code itself, to 130 or 143. A second signal, more
@@ -231,7 +233,9 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         raise err
     stop.end(code)
     if isinstance(err, errors.DryRun):
-        print(line)  # on standard output: the description of the dry run is the job's result
+        # On standard output: the description of the dry run is the job's result. A run would have another
+        # temporary folder.
+        print(re.sub(rf"{re.escape(tempfile.gettempdir())}/sparkstream-\w+", "a temporary folder", line))
         return
     print(f"{Path(sys.argv[0]).name}: {printable(errors.without_secrets(line), lines=True)}", file=sys.stderr)
 

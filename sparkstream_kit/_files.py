@@ -53,6 +53,9 @@ def replace(target: Path, parts: Iterable[str | bytes], *, private: bool = False
         raise
 
 
+JSON_VERSION = 1  # of the answers to programs (docs/json.md)
+
+
 def as_json(value: object) -> str:
     """Return a value as JSON: a dataclass as its documented fields, a time in ISO format, others as text."""
     return json.dumps(value, default=_fields, ensure_ascii=False)

@@ -27,6 +27,7 @@ __all__ = [
     "KitError",
     "MissingExtraError",
     "QueryFailed",
+    "TransientError",
     "check_file",
     "hint",
     "innermost_cause",
@@ -65,6 +66,15 @@ class InvalidInputError(KitError, ValueError):
     exit_code = 2
 
 
+class TransientError(InvalidInputError):
+    """What may pass: a database, a broker or a server that is away, or what another process has locked.
+
+    A job ends with exit code 75 (EX_TEMPFAIL), by which a supervisor knows that a later start may succeed.
+    """
+
+    exit_code = 75
+
+
 class MissingExtraError(KitError, ImportError):
     """An optional library is not installed; the message names the `pip install` to run."""
 
@@ -98,9 +108,9 @@ class QueryFailed(KitError):  # noqa: N818 - the rule above
 
 
 class InputUnavailable(QueryFailed):
-    """A query failed because its input cannot be read, such as a port on which nothing listens."""
+    """A query failed because its input does not answer, such as a port on which nothing listens."""
 
-    exit_code = 2
+    exit_code = TransientError.exit_code
 
 
 class CheckpointDamaged(QueryFailed):
@@ -412,6 +422,19 @@ def no_timestamp(column: str, kind: str) -> str:
         f"event-time column {column} is {kind}, not a timestamp; make it one first: "
         f"frame.withColumn({column!r}, {made})"
     )
+
+
+def unreached(cause: str) -> type[InvalidInputError]:
+    """Return the kind of the error for a file system or a catalog that failed with this cause.
+
+    Examples:
+        >>> unreached("ConnectException: Connection refused"), unreached("AccessControlException: no")
+        (<class 'sparkstream_kit.errors.TransientError'>, <class 'sparkstream_kit.errors.InvalidInputError'>)
+    """
+    away = re.search(
+        "Connect(ion)?(Exception|Error)|NoRouteTo|UnknownHost|Time(d ?)?out|Unavailable|Standby", cause
+    )
+    return TransientError if away else InvalidInputError
 
 
 def unknown_host(host: str) -> str:

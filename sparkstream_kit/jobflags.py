@@ -370,6 +370,7 @@ SHOW = {
         "URL", database, "Post each problem to this URL, as JSON; env:NAME takes it from the environment."
     ),
     "--ui": _value("PORT", _port, "Show this on a web page. Default: a free port.", nargs="?", const=0),
+    "--metrics": _value("HOST:PORT", _servers, "Serve Prometheus metrics to all who reach this address."),
 }
 
 # Settings, checkpoint and trigger of the query, and what ends the run.
@@ -405,7 +406,10 @@ RUN = {
 }
 
 
-_INSTEAD = ("--kafka", "--url")  # flags that replace INPUT_DIR
+# The groups of flags in --help; a flag of two groups is shown in the last one.
+_GROUPS = {"input": INPUT | POSTS | SERVER, "output": FOLDER | OUTPUT, "run": EVENT_TIME | RUN, "look": SHOW}
+# Flags that replace INPUT_DIR, as the usage shows them.
+_INSTEAD = {"--kafka": "--kafka SERVERS --topic TOPIC", "--url": "--url URL"}
 
 _NEEDS = (  # pairs in which the first flag does nothing without the second
     ("--shadow", "--checkpoint"),
@@ -456,18 +460,21 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
         >>> parser("A job.", "--run-for").parse_args(["--run-fro", "60"])
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: unknown argument --run-fro; did you mean --run-for? ...
+        sparkstream_kit.errors.InvalidInputError: unknown argument --run-fro; did you mean --run-for?
     """
     made = _Parser(description=doc, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     made.shared = flags
-    known = {**INPUT, **POSTS, **SERVER, **OUTPUT, **EVENT_TIME, **FOLDER, **RUN}
+    known: dict[str, tuple[Any, Any]] = {}
+    for title, those in _GROUPS.items():
+        group = made.add_argument_group(title)
+        known |= {flag: (group, how) for flag, how in those.items()}
     folder = "OUT_DIR/_checkpoint" if "OUT_DIR" in flags else "a temporary folder"
     for flag in flags:
-        says = known[flag]["help"].replace("TABLE", table).replace("a temporary folder", folder)
-        how = {**known[flag], "help": says}
+        group, how = known[flag]
+        how = how | {"help": how["help"].replace("TABLE", table).replace("a temporary folder", folder)}
         if flag in ("--kafka", "--topic") and "INPUT_DIR" not in flags:
-            how |= {"help": says.replace(", in place of INPUT_DIR", ""), "required": True}
-        made.add_argument(flag if flag.startswith("--") else _name(flag), **how)
+            how |= {"help": how["help"].replace(", in place of INPUT_DIR", ""), "required": True}
+        group.add_argument(flag if flag.startswith("--") else _name(flag), **how)
     made.set_defaults(table=table, **defaults)
     return made
 
@@ -477,11 +484,19 @@ class _Parser(ArgumentParser):
 
     shared: Sequence[str] = ()
 
+    def format_help(self) -> str:
+        """Return the help, whose usage shows what the job requires, and not each of its flags."""
+        ways = ["INPUT_DIR", *(way for flag, way in _INSTEAD.items() if flag in self.shared)]
+        needed = [" ".join([*a.option_strings, str(a.metavar)]) for a in self._actions if a.required]
+        one_of = f"({' | '.join(ways)})" if len(ways) > 1 else "INPUT_DIR"
+        self.usage = f"%(prog)s {' '.join([*needed, '[FLAGS]']).replace('INPUT_DIR', one_of)}"
+        return super().format_help()
+
     def error(self, message: str) -> NoReturn:
         if "required: INPUT_DIR" in message:
             inputs = ["INPUT_DIR", *(flag for flag in _INSTEAD if flag in self.shared)]
             message = message.replace("INPUT_DIR", " or ".join(inputs), 1)
-        raise InvalidInputError(f"{message}; see --help".replace("?;", "?"))
+        raise InvalidInputError(message if message.endswith("?") else f"{message}; see --help")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         given = sys.argv[1:] if args is None else list(args)
@@ -743,15 +758,15 @@ def for_run(args: Namespace) -> dict[str, Any]:
 
     Examples:
         >>> for_run(Namespace(input_dir="in", run_for=60.0, stop_file=None))
-        {'run_for': 60.0, 'stop_file': None}
+        {'run_for': 60.0}
         >>> for_run(Namespace(show=True, ui=8080))
         {'ui': 8080, 'show': 'terminal'}
     """
     given = vars(args)
-    names = ("run_for", "idle", "stop_file", "drain")
-    keywords: dict[str, Any] = {name: given[name] for name in names if name in given}
-    others = {"record": "record", "summary_json": "summary_json", "ui": "ui", "alert_url": "on_verdict"}
-    keywords |= {to: given[name] for name, to in others.items() if given.get(name) is not None}
+    names = ("run_for", "idle", "stop_file", "drain", "record", "summary_json", "ui", "metrics")
+    keywords: dict[str, Any] = {name: given[name] for name in names if given.get(name) is not None}
+    if given.get("alert_url"):
+        keywords["on_verdict"] = given["alert_url"]
     if given.get("show"):
         keywords["show"] = "terminal"
     return keywords
@@ -778,6 +793,9 @@ def finish(args: Namespace, *summaries: RunSummary) -> int:
             sys.exit(jobflags.finish(args, summary))
     """
     sys.stderr.write("".join(f"{summary}\n" for summary in summaries))
+    state = any(query.state_rows for summary in summaries for query in summary.queries)
+    if state and getattr(args, "checkpoint", "") is None:  # of a job that has this flag
+        sys.stderr.write("without --checkpoint the state of this run is gone: the next run begins anew\n")
     for summary in summaries if "max_bad" in args else ():
         check_bad_rows(summary, args.max_bad)
     if "max_late" in args:

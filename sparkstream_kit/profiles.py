@@ -112,15 +112,14 @@ def read_profile(profile: str | Path) -> dict[str, str]:
         >>> read_profile("locale")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: unknown profile locale; did you mean local?; known: ...
+        sparkstream_kit.errors.InvalidInputError: unknown profile locale; did you mean local?
     """
     check(read_profile, locals())
     name = str(profile)
     if name not in PROFILES and not Path(name).exists():
         near = hint(name, PROFILES)
-        raise InvalidInputError(
-            f"unknown profile {name}{near}; known: {', '.join(PROFILES)}, or the path of a file"
-        )
+        known = f"; known: {', '.join(PROFILES)}, or the path of a file"
+        raise InvalidInputError(f"unknown profile {name}{near or known}")
     file = _files.in_conf(f"{name}.conf") if name in PROFILES else Path(name)
     try:
         return parse_properties(file.read_text("utf-8"), name)

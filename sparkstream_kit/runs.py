@@ -22,7 +22,7 @@ from py4j.protocol import Py4JError
 
 from sparkstream_kit import _waiting, errors
 from sparkstream_kit._arguments import check, is_a
-from sparkstream_kit._files import as_json, check_writable
+from sparkstream_kit._files import JSON_VERSION, as_json, check_writable
 from sparkstream_kit._spark import plan, shutdown
 from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.batch import close_ended
@@ -60,6 +60,8 @@ _OF_KAFKA = {
     ),
     r"kafka\S*TimeoutException": "no Kafka broker has answered; start it, and then the query again",
 }
+# In the text of a failure: something is away, and the next start may succeed.
+_AWAY = re.compile(r"\berrors\.TransientError\b|no Kafka broker has answered")
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
 _END_LIMIT = 30.0  # seconds that a job may take to end after its run
 _LOOK_AT_FILES = 60.0  # seconds between two checks of the input files
@@ -185,6 +187,8 @@ class _Watched:
             means = [words for text, words in _OF_KAFKA.items() if re.search(text, f"{cause}\n{error}")]
             cause = f"{means[0]} (Spark: {cause})" if means else cause
         failed = QueryFailed(name, cause, summary)
+        if _AWAY.search(f"{cause}\n{error}"):
+            failed.exit_code = errors.TransientError.exit_code
         failed.exit_code = _CUT.get(summary.ended_by, failed.exit_code)
         return failed
 
@@ -437,6 +441,7 @@ def run(
     show: str | None = None,
     ui: int | None = None,
     record: str | Path | None = None,
+    metrics: str | None = None,
     summary_json: str | Path | None = None,
 ) -> RunSummary:
     """Wait for queries and end them well; call it in the main thread, where signals arrive.
@@ -477,8 +482,10 @@ def run(
             both, and the results, beneath the cell (`monitoring.live` starts the query, too).
         ui: the port of a web page on this machine that shows the same; 0 for a free port.
         record: a file to which each batch is written as a line of JSON; `sparkstream watch FILE` shows it.
-        summary_json: a file to which the summary is appended as a line of JSON, after a failure, too: the
-            fields of `RunSummary`, and `error`, the failure's message or null.
+        metrics: host:port at which the run serves metrics for Prometheus, to all who reach that address,
+            such as "0.0.0.0:9108"; needs the extra `metrics`.
+        summary_json: a file to which the summary is appended as a line of JSON, after a failure, too:
+            `version` (1), the fields of `RunSummary`, and `error`, the failure's message or null.
 
     Returns:
         What each query has done during the run; printing it gives a readable report.
@@ -489,9 +496,10 @@ def run(
         InputUnavailable: a query could not connect to its socket.
         DryRun: a query was started with `dry_run=True`; the others have been stopped.
         CheckpointDamaged: a query could not resume from its checkpoint; the message names the file.
-        InvalidInputError: there are no queries; a limit is not positive or `grace` is negative; `show`, `ui`
-            or a file cannot be used; or `drain` is given for a query that `start` has not started with a
-            checkpoint, or that runs on a Spark Connect server elsewhere. The queries have been stopped.
+        InvalidInputError: there are no queries; a limit is not positive or `grace` is negative; `show`, `ui`,
+            `metrics` or a file cannot be used; or `drain` is given for a query that `start` has not started
+            with a checkpoint, or that runs on a Spark Connect server elsewhere. The queries have been
+            stopped.
 
     Examples:
         In a session::
@@ -519,11 +527,12 @@ def run(
                 drains = [_drain_of(query) for query in queries] if drain else []
                 told = [] if on_batch is None else [lambda batch: on_batch(batch.progress)]
                 looks: list[Callable[..., None]] = []
-                if [show, ui, record, on_verdict] != [None] * 4:
+                if [show, ui, record, metrics, on_verdict] != [None] * 5:
                     from sparkstream_kit.monitoring import watching
 
                     end = partial(inbox.post, "stop")
-                    views = watching(queries, end, show=show, ui=ui, record=record, on_verdict=on_verdict)
+                    asked = {"show": show, "ui": ui, "record": record, "metrics": metrics}
+                    views: Any = watching(queries, end, **asked, on_verdict=on_verdict)  # type: ignore[arg-type]
                     tell, looks = faces.enter_context(views)
                     told.insert(0, tell)
                 refused.pop_all()
@@ -549,7 +558,12 @@ def _summary_kept(path: str | Path | None) -> Iterator[Callable[..., RunSummary]
         if path is not None:
             try:
                 with Path(path).open("a", encoding="utf-8") as file:
-                    file.write(as_json({**(vars(summary) if summary else {}), "error": error}) + "\n")
+                    file.write(
+                        as_json(
+                            {"version": JSON_VERSION, **(vars(summary) if summary else {}), "error": error}
+                        )
+                        + "\n"
+                    )
             except OSError as err:  # a file that cannot be written does not change how the run has ended
                 _log.warning("the summary is not in %s: %s", path, err)
         return summary

@@ -42,7 +42,7 @@ from urllib.parse import urlsplit
 from sparkstream_kit import _files, _java, _packages, _waiting, profiles
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import FOLDER_KEY, KIT_KEY
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, said_by_spark
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, TransientError, said_by_spark
 from sparkstream_kit.profiles import is_local, read_profile
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _refuse_another(running: Server, profile: str, connectors: Sequence[str]) ->
     else:
         return
     raise InvalidInputError(
-        f"{what}; end it first (sparkstream serve --stop --port {port}), or give another port"
+        f"{what}; end it first (sparkstream serve stop --port {port}), or give another port"
     )
 
 
@@ -567,9 +567,9 @@ def reach(url: str) -> tuple[str, int]:
     try:
         socket.create_connection((host, port), timeout=_ANSWER_LIMIT).close()
     except OSError as err:
-        raise InvalidInputError(
+        raise TransientError(
             f"no Spark Connect server answers at {host} port {port} ({err.strerror or err}); start it "
-            "(on this machine: sparkstream serve), or unset SPARK_REMOTE to use a session of this process"
+            "(on this machine: sparkstream serve start), or unset SPARK_REMOTE for a session of this process"
         ) from err
     return host, port
 
@@ -605,7 +605,7 @@ def _refused(url: str, error: Exception) -> None:
     if "UNAUTHENTICATED" in str(error):
         raise InvalidInputError(
             f"the Spark Connect server at {url.partition('/;')[0]} takes only clients with its token; set "
-            "SPARK_CONNECT_AUTHENTICATE_TOKEN, or start a server of your own (sparkstream serve)"
+            "SPARK_CONNECT_AUTHENTICATE_TOKEN, or start a server of your own (sparkstream serve start)"
         ) from error
 
 

@@ -94,7 +94,7 @@ def get_session(
         >>> get_session("docs", profile="lokal")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: unknown profile lokal; did you mean local?; known: ...
+        sparkstream_kit.errors.InvalidInputError: unknown profile lokal; did you mean local?
     """
     check(get_session, locals())
     explicit = {key: _text(value) for key, value in (conf or {}).items()}

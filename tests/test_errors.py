@@ -19,7 +19,8 @@ from sparkstream_kit.progress import RunSummary
         (QueryFailed("totals", "no such shop"), 1, KitError),
         (InvalidInputError("x"), 2, ValueError),
         (errors.MissingExtraError("a chart", "charts"), 2, ImportError),
-        (InputUnavailable("words", "connection refused"), 2, QueryFailed),
+        (errors.TransientError("x"), 75, InvalidInputError),
+        (InputUnavailable("words", "connection refused"), 75, QueryFailed),
     ],
 )
 def test_each_error_has_its_exit_code_and_is_what_python_calls_it(error, code, also):
@@ -28,7 +29,7 @@ def test_each_error_has_its_exit_code_and_is_what_python_calls_it(error, code, a
 
 
 ERRORS = [
-    *(kind("x") for kind in (KitError, InvalidInputError, DryRun)),
+    *(kind("x") for kind in (KitError, InvalidInputError, errors.TransientError, DryRun)),
     errors.MissingExtraError("a chart", "charts"),
     *(
         kind("totals", "no such shop", summary=RunSummary("failure", 1.0, ()))

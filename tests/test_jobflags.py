@@ -144,10 +144,10 @@ def test_a_job_has_defaults_of_its_own():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["/", "--run-fro", "60"], "unknown argument --run-fro; did you mean --run-for? see --help"),
-        (["--run-fro", "60", "/"], "unknown argument --run-fro; did you mean --run-for? see --help"),
-        (["/", "--chekpoint=x"], "unknown argument --chekpoint; did you mean --checkpoint? see --help"),
-        (["/", "--run", "60"], "unknown argument --run; did you mean --run-for? see --help"),
+        (["/", "--run-fro", "60"], "unknown argument --run-fro; did you mean --run-for?"),
+        (["--run-fro", "60", "/"], "unknown argument --run-fro; did you mean --run-for?"),
+        (["/", "--chekpoint=x"], "unknown argument --chekpoint; did you mean --checkpoint?"),
+        (["/", "--run", "60"], "unknown argument --run; did you mean --run-for?"),
         (["/", "more"], "unknown argument more; see --help"),
         ([], "the following arguments are required: INPUT_DIR; see --help"),
         (["/", "--idle"], "argument --idle: expected one argument; see --help"),
@@ -185,6 +185,41 @@ def test_help_shows_the_docstring_and_ends_with_0(capsys):
     assert "A job." in out
     assert all(flag in out for flag in SHARED)
     assert "Keep the result in the table totals of this database" in out
+
+
+def test_help_has_flags_in_groups_and_a_usage_that_shows_what_is_required():
+    def usage(*flags, **own):
+        parser = jobflags.parser("A job.", *flags)
+        for name, how in own.items():
+            parser.add_argument(name, **how)
+        usage, _, rest = parser.format_help().partition("\n")
+        return usage.partition(" ")[2].partition(" ")[2], re.findall(r"^(\w[\w ]*):$", rest, re.MULTILINE)
+
+    groups = ["options", "input", "output", "run", "look"]
+    kafka = "--kafka SERVERS --topic TOPIC"
+    both = usage(*jobflags.INPUT, *jobflags.POSTS, *jobflags.FOLDER, *jobflags.RUN)
+    assert both == (f"(INPUT_DIR | {kafka} | --url URL) OUT_DIR [FLAGS]", groups)
+    assert usage("INPUT_DIR", model={"metavar": "MODEL"}) == (
+        "INPUT_DIR MODEL [FLAGS]",
+        ["positional arguments", *groups[:2]],
+    )
+    assert usage("--kafka", "--topic", *jobflags.OUTPUT) == (f"{kafka} [FLAGS]", groups[:3])
+    assert usage(*jobflags.SERVER, *jobflags.SHOW)[0] == "[FLAGS]"
+
+
+def test_the_help_of_each_flag_says_its_unit():
+    groups = [getattr(jobflags, name) for name in jobflags.__all__ if name.isupper()]
+    shared = {flag: how for group in groups for flag, how in group.items()}
+    units = {
+        "SECONDS": "seconds",
+        "PERCENT": "%%",
+        "INTERVAL": "seconds",
+        "DELAY": "minutes",
+        "N": "files|records",
+    }
+    said = {flag: units[how["metavar"]] for flag, how in shared.items() if how.get("metavar") in units}
+    assert {flag for flag, unit in said.items() if not re.search(unit, shared[flag]["help"])} == set()
+    assert len(said) >= 8
 
 
 def test_help_speaks_only_of_flags_that_the_job_has():
@@ -270,6 +305,7 @@ DOES: dict[str, dict[str, Any]] = {
     "--dry-run": {"dry_run": True},
     "--show": {"show": "terminal"},
     "--ui": {"ui": 0},
+    "--metrics 127.0.0.1:9108": {"metrics": "127.0.0.1:9108"},
     "--record runs.jsonl": {"record": "runs.jsonl"},
     "--alert-url https://host/alerts": {"on_verdict": "https://host/alerts"},
     "--summary-json runs.jsonl": {"summary_json": "runs.jsonl"},
@@ -309,6 +345,20 @@ def test_no_shared_flag_does_nothing():
     jobs = "".join(path.read_text("utf-8") for path in (ROOT / "jobs").glob("*.py"))
     unused = {flag for flag in OF_JOBS if f"args.{flag.removeprefix('--').lower()}" not in jobs}
     assert unused == set()
+
+
+@pytest.mark.parametrize(
+    ("given", "state", "said"),
+    [([], 3, True), (["--checkpoint", "c"], 3, False), ([], 0, False), ([], None, False)],
+)
+def test_a_job_with_state_and_without_a_checkpoint_says_what_is_gone(given, state, said, capsys):
+    summary = RunSummary("end of input", 1.0, (QuerySummary("q", "id", state_rows=state),))
+    line = "without --checkpoint the state of this run is gone: the next run begins anew\n"
+    assert jobflags.finish(parse("/", *given), summary) == 0
+    assert capsys.readouterr().err == f"{summary}\n{line * said}"
+    # A socket cannot be read again: its job has no such flag.
+    assert jobflags.finish(jobflags.parser("A job.", *jobflags.SERVER).parse_args([]), summary) == 0
+    assert capsys.readouterr().err == f"{summary}\n"
 
 
 def test_output_flags_become_sinks(tmp_path):
@@ -364,7 +414,7 @@ def ends(error):
             "job.py: totals failed: ValueError: no such shop\n",
         ),
         (InvalidInputError("no such folder"), 2, "job.py: no such folder\n"),
-        (errors.InputUnavailable("words", "refused"), 2, "job.py: words failed: refused\n"),
+        (errors.InputUnavailable("words", "refused"), 75, "job.py: words failed: refused\n"),
         (
             errors.MissingExtraError("a chart", "charts"),
             2,

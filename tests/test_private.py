@@ -62,7 +62,7 @@ with spark_session("private") as spark:
 @pytest.mark.slow
 def test_all_that_a_server_keeps_is_private(tmp_path, free_port):
     cache = tmp_path / "cache"
-    said = sparkstream(cache, tmp_path, "serve", "--port", free_port, "--profile", "test")
+    said = sparkstream(cache, tmp_path, "serve", "start", "--port", free_port, "--profile", "test")
     try:
         done = process(
             [sys.executable, "-c", ATTACHED],
@@ -73,4 +73,4 @@ def test_all_that_a_server_keeps_is_private(tmp_path, free_port):
         assert len(list(cache.rglob("*"))) > 8  # token, log, settings, ...
         assert open_to_others(cache) == []
     finally:
-        sparkstream(cache, tmp_path, "serve", "--stop", "--port", free_port)
+        sparkstream(cache, tmp_path, "serve", "stop", "--port", free_port)

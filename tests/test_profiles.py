@@ -67,7 +67,7 @@ def test_a_profile_that_cannot_be_read_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Local", "unknown profile Local; did you mean local?; known: cluster, local, test, or the path"),
+        ("Local", "unknown profile Local; did you mean local?"),
         ("prod", "unknown profile prod; known: cluster, local, test, or the path of a file"),
     ],
 )

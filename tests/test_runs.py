@@ -25,7 +25,7 @@ from pyspark.sql.datasource import DataSource, SimpleDataSourceStreamReader
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.query import StreamingQuery
 
-from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
+from sparkstream_kit import errors, feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.session import in_force
@@ -458,6 +458,19 @@ def test_kafka_is_named_only_where_a_query_reads_it(words):
         run(query)
 
 
+@pytest.mark.connect
+def test_what_is_away_in_a_batch_fails_with_the_code_for_another_try(words):
+    def away(batch, batch_id):
+        raise errors.TransientError("database x cannot be reached; start it")
+
+    query = start(words, sinks.foreach_batch(away), name="away", mode="complete")
+    with pytest.raises(
+        QueryFailed, match="^query away failed: database x cannot be reached; start"
+    ) as failed:
+        run(query)
+    assert failed.value.exit_code == 75
+
+
 def test_a_summary_is_kept_for_programs_also_that_of_a_failure(words, tmp_path, fail):
     kept = tmp_path / "runs.jsonl"
     query = start(words, sinks.memory("refused"), mode="complete")
@@ -471,6 +484,7 @@ def test_a_summary_is_kept_for_programs_also_that_of_a_failure(words, tmp_path, 
     with pytest.raises(QueryFailed) as failed:
         run(bad, summary_json=kept)
     well, ill = map(json.loads, kept.read_text().splitlines())
+    assert well.pop("version") == 1
     assert set(well) == {"ended_by", "seconds", "queries", "warnings", "error"}
     assert (well["ended_by"], well["error"], well["warnings"]) == ("end of input", None, [])
     [query] = well["queries"]
@@ -624,7 +638,7 @@ def test_a_refused_connection_says_what_to_start(spark, free_port):
     query = start(sources.socket_lines(spark, "127.0.0.1", free_port), sinks.console(), name="nobody")
     with pytest.raises(InputUnavailable, match=f"nothing listens on 127.0.0.1:{free_port}; start") as caught:
         run(query)
-    assert caught.value.exit_code == 2
+    assert caught.value.exit_code == 75
 
 
 def test_a_finished_query_goes_on_from_its_checkpoint(spark, words, folder, tmp_path):

@@ -24,7 +24,7 @@ from pyspark.errors import AnalysisException, PySparkException
 
 from sparkstream_kit import _files
 from sparkstream_kit._spark.session import is_connect, other_master, server_folder
-from sparkstream_kit.errors import InvalidInputError, innermost_cause
+from sparkstream_kit.errors import InvalidInputError, innermost_cause, unreached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ class Place:
         raise InvalidInputError(
             f"{self} is on a Spark Connect server, and its files cannot be read or written from here; use a "
             "session of this process (unset SPARK_REMOTE), or a local path on a server of this machine "
-            "(sparkstream serve)"
+            "(sparkstream serve start)"
         )
 
     bring = make = is_empty_folder = write = rename = remove = _refused
@@ -339,7 +339,7 @@ def refuse_elsewhere(spark: SparkSession, what: str, instead: str) -> None:
     if is_connect(spark) and server_folder(spark) is None:
         raise InvalidInputError(
             f"{what} would be on the Spark Connect server; use {instead}, or a server on this machine "
-            "(sparkstream serve)"
+            "(sparkstream serve start)"
         )
 
 
@@ -431,7 +431,7 @@ def reached(what: str, path: str) -> Iterator[None]:
         if is_of_here or isinstance(err, AnalysisException):
             raise
         cause = innermost_cause(err.__cause__ or err)
-        raise InvalidInputError(
+        raise unreached(cause)(
             f"{what} {path} cannot be reached: {cause}; correct the path, or what Spark is "
             "given for that file system"
         ) from err

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit import _waiting
 from sparkstream_kit.checkpoints.logs import KIT
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,8 +140,8 @@ def _holder(said: bytes) -> str:
     return "another process; end its query first"
 
 
-def _in_use(checkpoint: Path | Place, user: str) -> InvalidInputError:
-    return InvalidInputError(f"checkpoint {checkpoint} is in use by {user}")
+def _in_use(checkpoint: Path | Place, user: str) -> TransientError:
+    return TransientError(f"checkpoint {checkpoint} is in use by {user}")
 
 
 def _not_locked(location: Place, err: OSError) -> InvalidInputError:
@@ -169,7 +169,7 @@ def left_running(said: bytes) -> str | None:
         if client.exists() and b"SparkConnectServer" in Path(f"/proc/{server}/cmdline").read_bytes():
             return (
                 f"query {holder['query']}, which runs on in the Spark Connect server (process {server}) "
-                "although its client was killed; end it: run any job there, or sparkstream serve --stop"
+                "although its client was killed; end it: run any job there, or sparkstream serve stop"
             )
     return None
 

@@ -18,7 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command `sparkstream`, and return its exit code.
 
     The code is 0 if the command did what was asked, 1 if it found a problem or failed, 2 for wrong arguments
-    or input, and 130 if it was interrupted. An error of the kit is printed to standard error as one line.
+    or input, 75 for what may pass, such as a checkpoint in use, and 130 if it was interrupted. An error of
+    the kit is printed to standard error as one line.
 
     Args:
         argv: the arguments after the name of the command; by default those of the process.
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not hasattr(err, "format_message"):
             raise
         line = " ".join(err.format_message().split()).rstrip(".")
-        return _failed(InvalidInputError(f"{line}; see --help".replace("?;", "?")))
+        return _failed(InvalidInputError(line if line.endswith("?") else f"{line}; see --help"))
 
 
 def _failed(err: KitError) -> int:

@@ -12,9 +12,10 @@ import shlex
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
+from typer.core import TyperGroup
 
 from sparkstream_kit import _packages, checkpoints, display
 from sparkstream_kit import server as serving
@@ -44,14 +45,39 @@ if TYPE_CHECKING:
 
 _CHECKPOINT = "A checkpoint on a local path."
 _Folder = Annotated[str, argument("DIR", _CHECKPOINT)]
+_NAMES = "Connectors with commas between them, such as kafka,delta."
 _FORMATS = ("csv", "json", "orc", "parquet")
 
-app = group("Tools for Spark streams: input, runs, checkpoints, windows, settings, schemas, a warm server.")
+# In which a new user needs the commands.
+_ORDER = "doctor new feed schema windows conf connectors warm serve watch checkpoint"
+
+
+class _InOrder(TyperGroup):
+    """Lists the commands in the order of `_ORDER`; typer would put groups last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
+        return sorted(self.commands, key=_ORDER.index)
+
+
+class _Serve(TyperGroup):
+    """Takes the older spelling, too: `serve` for `serve start`, `serve --stop`, `serve --status`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        flags = not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)
+        if flags and not ctx.resilient_parsing:  # which completes a command
+            old = next((word for word in args if word in ("--stop", "--status")), "start")
+            args = [old.lstrip("-"), *(word for word in args if word != old)]
+        return super().parse_args(ctx, args)
+
+
+app = group("Tools for Spark streams, in the order of their use.", completion=True, cls=_InOrder)
 app.add_typer(feed, name="feed")
 _checkpoint = group("Look into a checkpoint, copy it, or rewind it.")
 app.add_typer(_checkpoint, name="checkpoint")
 _windows = group("Event time, explained.")
 app.add_typer(_windows, name="windows")
+_serve = group("Keep a warm Spark in the background. What attaches to it starts in two seconds.", cls=_Serve)
+app.add_typer(_serve, name="serve")
 
 
 @app.callback(invoke_without_command=True)
@@ -77,7 +103,7 @@ def _new(
     made = projects.make(name, like.removesuffix(".py").replace("-", "_"))
     for file in made.files:
         show(f"{made.folder}/{file}")
-    say(f"made {made.folder}; to run the job, and its test:")
+    say(f"made {made.folder}{made.beside}; to run the job, and its test:")
     for line in (f"cd {made.folder}", *made.commands):
         say(f"    {line}")
 
@@ -91,7 +117,7 @@ def _doctor(*, json: Json = False) -> int:
         if not json:
             show(each)
     if json:
-        show_json(found)
+        show_json(findings=found)
     return 1 if any(each.level == "bad" for each in found) else 0
 
 
@@ -105,7 +131,10 @@ def _explain(
     offset: Annotated[str | None, flag("DURATION", "From 1970-01-01 00:00 UTC to a window's start.")] = None,
     zone: Annotated[str | None, flag("ZONE", 'By the calendar of this time zone: "Europe/Berlin".')] = None,
 ) -> None:
-    """Draw the windows of a row. Says when each closes, and when the row is too late for it."""
+    """Draw the windows of a row. Says when each closes, and when the row is too late for it.
+
+    A DURATION is a number with its unit, such as "30 minutes", "1 hour 30 minutes" or "4 days".
+    """
     typer.echo(display.explain(length, slide, watermark, at, offset, zone))
 
 
@@ -125,25 +154,29 @@ def _conf(
 
 @app.command("connectors")
 def _connectors(
-    names: Annotated[list[str] | None, argument("NAME…", "Such as kafka.")] = None,
+    given: Annotated[list[str] | None, argument("NAMES", _NAMES)] = None,
     *,
     json: Json = False,
 ) -> None:
-    """Print the flags that give spark-submit connectors. Without a NAME, list them all.
+    """Print the flags that give spark-submit connectors. Without NAMES, list them all.
 
     spark-submit $(sparkstream connectors kafka) job.py
     """
-    spark, known = pyspark_version(), _packages.connectors()
+    names, spark, known = _split(",".join(given or [])), pyspark_version(), _packages.connectors()
+    reject_unknown("connector", names, known)
+    found = {name: _packages.coordinates(known[name], spark) for name in names or known}
     if json:
-        reject_unknown("connector", names or [], known)
-        show_json({name: _packages.coordinates(known[name], spark) for name in names or known})
-        return
-    if names:
+        show_json(connectors=found)
+    elif names:
         typer.echo(shlex.join(_arguments_of(names, spark)))
-        return
-    for name, connector in known.items():
-        found = _packages.coordinates(connector, spark)
-        typer.echo(f"{name}\t{found or f'no package for Spark {spark}'}")
+    else:
+        for name, package in found.items():
+            typer.echo(f"{name}\t{package or f'no package for Spark {spark}'}")
+
+
+def _split(names: str) -> list[str]:
+    """Return the names of connectors in a text with commas between them."""
+    return [name for name in names.split(",") if name]
 
 
 def _arguments_of(names: list[str], spark: str) -> list[str]:
@@ -175,6 +208,7 @@ def _schema(
     header: Annotated[
         bool | None, switch("--header/--no-header", "CSV files have names in line 1. Default: as it looks.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Print the schema of sample files, as Python code. Spark infers double for money; make it decimal.
 
@@ -187,13 +221,18 @@ def _schema(
 
     with spark_session("sparkstream schema", profile="local") as spark:
         given = {} if header is None else {"header": header}
-        typer.echo(schemas.to_code(schemas.infer(spark, path, format=format, **given)), nl=False)
+        found = schemas.infer(spark, path, format=format, **given)
+        if json:
+            show_json(schema=found.jsonValue())
+        else:
+            typer.echo(schemas.to_code(found), nl=False)
 
 
 @_checkpoint.command("show")
 def _show(folder: _Folder, *, json: Json = False) -> None:
     """Show what a checkpoint holds, and what a restart would run again. Its query may be running."""
-    (show_json if json else show)(checkpoints.show(folder))
+    found = checkpoints.show(folder)
+    show_json(checkpoint=found) if json else show(found)
 
 
 @_checkpoint.command("find")
@@ -208,7 +247,7 @@ def _find(
 ) -> int:
     """Say which batch has read a file or a record, or why none has. Exit code 1 if none has."""
     found = checkpoints.find(folder, what, bad=bad)
-    (show_json if json else show)(found)
+    show_json(found=found) if json else show(found)
     return 0 if found.batch is not None or found.committed else 1
 
 
@@ -217,7 +256,7 @@ def _check(folder: _Folder, *, json: Json = False) -> int:
     """Report what is wrong with a checkpoint, one line for each problem. Exit code 1 if there is one."""
     problems = checkpoints.check(folder)
     if json:
-        show_json(problems)
+        show_json(problems=problems)
     else:
         show("\n".join(map(str, problems)) or f"{folder}: no problem found")
     return 1 if problems else 0
@@ -256,42 +295,54 @@ def _rewind(
 
 @_checkpoint.command("untrim")
 def _untrim(folder: _Folder) -> None:
-    """Put back what starts have taken out of the logs of files; only plain Spark may ever need it."""
+    """Put back what starts have taken out of the logs of files. Only plain Spark may ever need it."""
     logs = checkpoints.untrim(folder)
     show(f"{logs} logs of files are whole again" if logs else "the logs of files are whole")
 
 
-@app.command("serve")
-def _serve(
+_NOBODY = "no server runs on port {}"
+_Port = Annotated[int, flag("PORT", "Port to listen on, on this machine only.")]
+
+
+@_serve.command("start")
+def _start(
     *,
     profile: Annotated[str, flag("NAME", "Settings profile: local, test, cluster or a path.")] = "local",
-    port: Annotated[int, flag("PORT", "Port to listen on, on this machine only.")] = serving.PORT,
-    connectors: Annotated[str, flag("NAMES", "Connectors to start it with, such as kafka,delta.")] = "",
-    status: Annotated[bool, switch("--status", "Only report if a server runs; exit code 1 if not.")] = False,
-    stop: Annotated[bool, switch("--stop", "Stop the server and everything that runs on it.")] = False,
-) -> int:
-    """Keep a warm Spark in the background. What attaches to it by Spark Connect starts in two seconds.
+    port: _Port = serving.PORT,
+    connectors: Annotated[str, flag("NAMES", _NAMES)] = "",
+) -> None:
+    """Start a server, or find the one that runs. Prints how to attach to it.
 
-    eval "$(sparkstream serve)" sets SPARK_REMOTE. Jobs, notebooks and pytest then attach to it.
+    eval "$(sparkstream serve start)" sets SPARK_REMOTE. Jobs, notebooks and pytest then attach to it.
     """
-    if stop and status:
-        raise InvalidInputError("--stop and --status exclude each other; give one of them")
-    nobody = f"no server runs on port {port}"
-    if stop:
-        say(f"ended the server on port {port}; unset SPARK_REMOTE" if serving.stop(port) else nobody)
-        return 0
     running = serving.status(port)
-    if status:
-        if running is None:
-            say(nobody)
-            return 1
-        server = running
-    else:
-        server = serving.serve(port, profile, [name for name in connectors.split(",") if name])
-        say("a server runs already" if running == server else "started a server; --stop ends it")
-    say(f"port {port}, profile {server.profile}, process {server.pid}, log {server.log}; to attach to it:")
-    typer.echo(f"export SPARK_REMOTE={server.url}")
+    server = serving.serve(port, profile, _split(connectors))
+    say("a server runs already" if running == server else "started a server; sparkstream serve stop ends it")
+    _say_how_to_attach(server)
+
+
+@_serve.command("stop")
+def _stop(*, port: _Port = serving.PORT) -> None:
+    """Stop the server and everything that runs on it."""
+    say(
+        f"ended the server on port {port}; unset SPARK_REMOTE" if serving.stop(port) else _NOBODY.format(port)
+    )
+
+
+@_serve.command("status")
+def _status(*, port: _Port = serving.PORT) -> int:
+    """Say whether a server runs. Prints how to attach to it; exit code 1 if none runs."""
+    if (server := serving.status(port)) is None:
+        say(_NOBODY.format(port))
+        return 1
+    _say_how_to_attach(server)
     return 0
+
+
+def _say_how_to_attach(server: serving.Server) -> None:
+    about = f"port {server.port}, profile {server.profile}, process {server.pid}, log {server.log}"
+    say(f"{about}; to attach to it:")
+    typer.echo(f"export SPARK_REMOTE={server.url}")
 
 
 _LOOK_EVERY = 0.25  # seconds between two looks into a file that may have grown

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sparkstream_kit import _waiting
-from sparkstream_kit._files import as_json
+from sparkstream_kit._files import JSON_VERSION, as_json
 from sparkstream_kit.errors import printable, without_secrets
 
 if TYPE_CHECKING:
@@ -37,15 +37,21 @@ def switch(name: str, text: str) -> Any:
     return typer.Option(name, help=text)
 
 
-# The flag of every command whose answer programs read; docs/jobs.md, "For programs", describes the answers.
+# The flag of every command whose answer programs read; docs/json.md describes the answers.
 Json = Annotated[bool, switch("--json", "Answer on one line of JSON, for programs.")]
 
 
-def group(text: str, **more: Any) -> typer.Typer:
-    """Make a group of commands with a help text, which prints its help if no command is given."""
+def group(text: str, *, completion: bool = False, **more: Any) -> typer.Typer:
+    """Make a group of commands with a help text, which prints its help if no command is given.
+
+    Args:
+        text: the help text.
+        completion: whether to add the flags that print and install the completion of a shell.
+        **more: further options of `typer.Typer`.
+    """
     made = typer.Typer(
         help=text,
-        add_completion=False,
+        add_completion=completion,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -75,9 +81,13 @@ def show(what: object) -> None:
     sys.stdout.write(f"{printable(str(what), lines=True)}\n")
 
 
-def show_json(what: object) -> None:
-    """Write the answer of a command to standard output as one line of JSON, for programs."""
-    sys.stdout.write(f"{as_json(what)}\n")
+def show_json(**answer: object) -> None:
+    """Write the answer of a command to standard output as one line of JSON, for programs.
+
+    Args:
+        **answer: the one field of the answer beside `version`, which changes when a field changes or goes.
+    """
+    sys.stdout.write(f"{as_json({'version': JSON_VERSION, **answer})}\n")
 
 
 @contextmanager

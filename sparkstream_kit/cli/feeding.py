@@ -75,7 +75,7 @@ def _generator(dataset: Dataset) -> Callable[..., None]:
         bad: Annotated[float, _share("Share of rows that are followed by a broken line.")] = 0.0,
         ahead: Annotated[float, _share("Share of rows that are followed by one of the year 2099.")] = 0.0,
         delay: Annotated[
-            str, flag("DURATION", "The watermark's delay; late rows exceed it.")
+            str, flag("DURATION", 'Delay of the watermark, such as "10 minutes"; late rows exceed it.')
         ] = dataset.delay,
     ) -> None:
         if old := next(folder.glob("*"), None):
@@ -178,7 +178,7 @@ def _replay(
     time_format: Annotated[
         str | None, flag("FORMAT", "Such as '%m/%d/%Y %H:%M'. Default: epoch seconds or ISO 8601.")
     ] = None,
-    speed: Annotated[float, flag("N", "How many seconds of the file pass in a second.")] = 60.0,
+    speed: Annotated[float, flag("N", "Seconds of the file that pass in one second.")] = 60.0,
     every: Annotated[float, flag("SECONDS", "Seconds from one file to the next.")] = 1.0,
 ) -> None:
     """Replay a file by the clock of its rows. Small files land in a folder; Ctrl-C ends it.
@@ -254,7 +254,7 @@ def _posts_of_url(
     timeline: Annotated[
         str | None, flag("URL", "Where missed posts are asked for by min_id. Default: known for Mastodon.")
     ] = None,
-    stall: Annotated[float, flag("SECONDS", "Connect anew when nothing has come for this long.")] = STALL,
+    stall: Annotated[float, flag("SECONDS", "Seconds of silence after which to connect anew.")] = STALL,
     every: Annotated[float, flag("SECONDS", "Seconds from one file to the next.")] = EVERY,
 ) -> None:
     """Land the posts of a stream, each once, as whole files in a folder, the spool; Ctrl-C ends it.

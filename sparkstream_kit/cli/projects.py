@@ -97,11 +97,15 @@ LIKE = {
 
 
 class Project(NamedTuple):
-    """The result of `make`: the folder, its files, and the commands that run the job and its test."""
+    """The result of `make`: the folder, its files, and the commands that run the job and its test.
+
+    `beside` says in brackets what the file of the other job is for; it is empty if there is none.
+    """
 
     folder: Path
     files: list[str]
     commands: list[str]
+    beside: str
 
 
 def make(name: str, like: str = DEFAULT) -> Project:
@@ -125,10 +129,14 @@ def make(name: str, like: str = DEFAULT) -> Project:
     module = _module(name, LIKE[like].beside)
     known, job = LIKE[like], f"{module}.py"
     commands = [known.run.format(job=job), "python -m pytest"]
+    other = _renamed(_template(known.beside), like, module) if known.beside else ""
+    first_line = other.partition('"""')[2].partition(".\n")[0]
+    about = f" ({known.beside} runs first: {first_line})" if other else ""
     readme = _template("templates/README.md").format(
         name=name,
         like=like,
         job=job,
+        beside=about,
         extras=",".join(sorted({"testing", *known.extras})),
         needs=known.needs,
         run=commands[0],
@@ -142,7 +150,7 @@ def make(name: str, like: str = DEFAULT) -> Project:
             (made / job).write_text(_renamed(_template(f"{like}.py"), like, module), "utf-8")
             (made / f"test_{job}").write_text(_renamed(test, like, module), "utf-8")
             if known.beside:
-                (made / known.beside).write_text(_renamed(_template(known.beside), like, module), "utf-8")
+                (made / known.beside).write_text(other, "utf-8")
             (made / "README.md").write_text(readme, "utf-8")
             (made / "data").mkdir()
             halves = feeds.line_files(known.lines(_ROWS, _SEED), rows=_ROWS // 2, name="{}")
@@ -152,7 +160,7 @@ def make(name: str, like: str = DEFAULT) -> Project:
             made.rename(folder)  # replaces an empty folder, too
     except OSError as err:
         raise InvalidInputError(f"cannot make {name} ({err.strerror}); go to a folder to write in") from err
-    return Project(folder, files, commands)
+    return Project(folder, files, commands, about)
 
 
 def _module(name: str, beside: str) -> str:

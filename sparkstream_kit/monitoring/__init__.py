@@ -3,8 +3,8 @@
 from sparkstream_kit import monitoring
 monitoring.live(counts, run_for=20)  # a streaming DataFrame, beneath the cell of a notebook
 
-`watching` opens the views that `run(..., show=, ui=, record=)` asks for: a picture in the terminal, the
-output of a notebook cell, a local web page that also serves Prometheus metrics, and a recording in a file.
+`watching` opens the views that `run(..., show=, ui=, metrics=, record=)` asks for: a picture in a terminal,
+the output of a notebook cell, a local web page, Prometheus metrics (also at the page), a recording in a file.
 All views read one `board.Board`, which keeps the last batches of each query in memory. `sparkstream watch
 FILE` shows a recording later. A view that fails during the run does not stop it.
 
@@ -87,6 +87,7 @@ def watching(
     show: str | None = None,
     ui: int | None = None,
     record: str | Path | None = None,
+    metrics: str | None = None,
     on_verdict: Callable[[Alert], object] | str | None = None,
 ) -> Iterator[tuple[Callable[[Batch], None], list[Callable[..., None]]]]:
     """Open the views of a run that were asked for, and close them when the block ends.
@@ -98,6 +99,7 @@ def watching(
             neither.
         ui: the port of the web page; 0 for any free port; None for no page.
         record: the file to which the run appends one line of JSON for each batch; None for no file.
+        metrics: the address of Prometheus metrics, as host:port; None for none.
         on_verdict: a function to call when a verdict begins and when it has ended, or a URL to post that to.
 
     Yields:
@@ -108,6 +110,7 @@ def watching(
     Raises:
         InvalidInputError: `show` is not one of the two names, the file cannot be written or holds something
             else, the port is taken or not allowed, or nothing can be posted to the URL.
+        MissingExtraError: `metrics` is given, and prometheus-client is not installed.
     """
     if show is not None:
         reject_unknown("face (show=)", [show], ["notebook", "terminal"])
@@ -119,18 +122,17 @@ def watching(
     with ExitStack() as faces:
         if record is not None:
             told.append(faces.enter_context(recording(record, queries)))
+        from sparkstream_kit.monitoring import page
+
+        if metrics is not None:
+            faces.enter_context(page.exported(board, metrics))
         if ui is not None:
-            from sparkstream_kit.monitoring import page
-
             faces.enter_context(page.served(board, queries, port=ui, stop=stop))
-        if show == "terminal":
-            from sparkstream_kit.monitoring import terminal
+        if show is not None:
+            from sparkstream_kit.monitoring import notebook, terminal
 
-            faces.enter_context(terminal.shown(board, queries=queries))
-        if show == "notebook":
-            from sparkstream_kit.monitoring import notebook
-
-            faces.enter_context(notebook.shown(board, queries))
+            shown = terminal.shown if show == "terminal" else notebook.shown
+            faces.enter_context(shown(board, queries=queries))
 
         def tell(batch: Batch) -> None:
             for each in list(told):

@@ -17,11 +17,9 @@ import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -35,7 +33,7 @@ from sparkstream_kit.monitoring.pictures import Results, Sent, moments, places, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from prometheus_client import Metric
+    from prometheus_client import CollectorRegistry, Metric
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit.monitoring.board import Board, Picture
@@ -73,14 +71,55 @@ def scraped(board: Board, accept: str) -> tuple[bytes, str]:
     Raises:
         MissingExtraError: prometheus-client is not installed.
     """
-    try:
-        from prometheus_client import exposition
-    except ImportError as err:
-        raise MissingExtraError("/metrics", "metrics") from err
+    registry = _registry(board, "/metrics")
+    from prometheus_client import exposition
+
     encode, kind = exposition.choose_encoder(accept)
-    # The encoder of the library writes and escapes the metrics. It only calls `collect` of a registry, so
-    # this object stands in for one, and the global registry with its metrics of the process is not used.
-    return encode(SimpleNamespace(collect=partial(_metrics, board.pictures()))), kind
+    return encode(registry), kind
+
+
+def _registry(board: Board, asked: str) -> CollectorRegistry:
+    """Return a registry with the metrics of a run alone: the global one has those of the process, too.
+
+    Raises:
+        MissingExtraError: prometheus-client is not installed; the message names what was `asked` for.
+    """
+    try:
+        from prometheus_client import CollectorRegistry
+    except ImportError as err:
+        raise MissingExtraError(asked, "metrics") from err
+    registry = CollectorRegistry()
+    registry.register(type("OfARun", (), {"collect": lambda _: _metrics(board.pictures())})())
+    return registry
+
+
+@contextmanager
+def exported(board: Board, address: str) -> Iterator[None]:
+    """Serve the metrics of a run at an address until the block ends, without a token and without the page.
+
+    Args:
+        board: the board of the run.
+        address: the host and port to listen on, such as "0.0.0.0:9108"; port 0 takes a free one.
+
+    Raises:
+        InvalidInputError: the address is not host:port, or cannot be listened on.
+        MissingExtraError: prometheus-client is not installed.
+    """
+    registry = _registry(board, "run(…, metrics=…)")
+    from prometheus_client import start_http_server
+
+    host, _, port = address.rpartition(":")
+    try:
+        server, _ = start_http_server(int(port), host, registry)
+    except (OSError, OverflowError, ValueError) as err:
+        fix = "give another host:port, such as 127.0.0.1:9108"
+        raise InvalidInputError(f"cannot serve metrics at {address} ({err}); {fix}") from err
+    sys.stderr.write(f"metrics of this run: http://{host}:{server.server_port}/metrics\n")
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def _metrics(pictures: Sequence[Picture]) -> Iterator[Metric]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -278,23 +279,53 @@ def test_checkpoint_check_ends_with_1_and_a_line_a_problem(checkpoint, capsys):
 
 
 def test_programs_get_json(checkpoint, capsys):
-    def answer(*command, code=0):
+    def said(*command, code):
         assert main([*command, "--json"]) == code
-        return json.loads(capsys.readouterr().out)
+        out, err = capsys.readouterr()
+        assert (out.count("\n"), err) == (1, "")
+        return out
 
-    shown = answer("checkpoint", "show", str(checkpoint))
+    def answered(*command, code=0):
+        """Return the one field of an answer beside its version."""
+        answer = json.loads(said(*command, code=code))
+        assert answer.pop("version") == 1
+        [(name, found)] = answer.items()
+        return name, found
+
+    name, shown = answered("checkpoint", "show", str(checkpoint))
+    assert name == "checkpoint"
     assert (shown["query_id"], shown["committed"], shown["planned"]) == ("0b1e", 2, 3)
     assert datetime.fromisoformat(shown["committed_at"]).tzinfo is not None
     assert [(source["name"], source["planned"]) for source in shown["sources"]] == [("0", "30")]
-    assert answer("checkpoint", "check", str(checkpoint)) == []
+    assert answered("checkpoint", "check", str(checkpoint)) == ("problems", [])
     (checkpoint / "commits/2").write_text("")
-    [problem] = answer("checkpoint", "check", str(checkpoint), code=1)
+    _, [problem] = answered("checkpoint", "check", str(checkpoint), code=1)
     assert problem["file"] == f"{checkpoint}/commits/2"
     assert set(problem) == {"file", "what", "fix"}
-    assert answer("connectors", "avro") == {"avro": f"org.apache.spark:spark-avro_2.13:{pyspark.__version__}"}
-    assert set(answer("connectors")) == {*connectors()}
-    for found in answer("doctor", code=int("bad" in {each.level for each in doctor.examine()})):
+    avro = {"avro": f"org.apache.spark:spark-avro_2.13:{pyspark.__version__}"}
+    assert answered("connectors", "avro") == ("connectors", avro)
+    assert set(answered("connectors")[1]) == {*connectors()}
+    name, findings = answered("doctor", code=int("bad" in {each.level for each in doctor.examine()}))
+    assert name == "findings"
+    for found in findings:
         assert set(found) == {"level", "what", "found", "fix"}
+    name, found = answered("checkpoint", "find", str(checkpoint), "2020-01-01T00:00:00Z")
+    assert (name, found["batch"], found["committed"]) == ("found", 0, True)
+
+
+@pytest.mark.slow
+def test_programs_get_a_schema_as_spark_writes_it(tmp_path):
+    (tmp_path / "a.json").write_text('{"n": 1}\n')
+    column = {"name": "n", "type": "long", "nullable": True, "metadata": {}}
+    schema = {"type": "struct", "fields": [column]}
+    done = run("schema", tmp_path / "a.json", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"version": 1, "schema": schema})
+
+
+@pytest.mark.parametrize("given", [["kafka,avro"], ["kafka", "avro"], ["kafka,", "avro"]])
+def test_names_of_connectors_have_commas_or_spaces_between_them(given, capsys):
+    assert main(["connectors", *given]) == 0
+    assert re.fullmatch(r"--packages \S*kafka\S*,\S*avro\S*\n", capsys.readouterr().out)
 
 
 def test_checkpoint_clone_says_what_the_copy_is_to_sinks(checkpoint, capsys):
@@ -341,17 +372,77 @@ def test_a_command_that_is_missing_gets_the_help(command, capsys):
     assert capsys.readouterr() == ("", text)
 
 
-def _commands(group=None, *path):
+def commands(group=None, *path):
+    """Yield the words of each command and group, and the command."""
     group = group or typer.main.get_command(app)
-    yield list(path)
+    yield list(path), group
     for name, command in getattr(group, "commands", {}).items():
-        yield from _commands(command, *path, name)
+        yield from commands(command, *path, name)
 
 
-@pytest.mark.parametrize("command", list(_commands()), ids=" ".join)
+@pytest.mark.parametrize("command", [words for words, _ in commands()], ids=" ".join)
 def test_every_command_has_h(command, capsys):
     assert main([*command, "-h"]) == 0
     assert capsys.readouterr().out.startswith("Usage: sparkstream ")
+
+
+def test_the_commands_stand_in_the_order_of_their_use(capsys):
+    assert main(["--help"]) == 0
+    listed = re.findall(r"^  (\w+) ", capsys.readouterr().out.partition("Commands:")[2], re.MULTILINE)
+    assert listed[:4] == ["doctor", "new", "feed", "schema"]
+    assert sorted(listed) == sorted(words[0] for words, _ in commands() if len(words) == 1)
+
+
+UNITS = {
+    "SECONDS": r"[Ss]econds",
+    "DURATION": r'"\d+ (minutes|hours?|days)"|default: \d+ (seconds|minutes|hours?)',
+    "LINES": "Lines a second",
+    "SHARE": "such as 0.05|0<=x<=1",
+    "TIME": "UTC",
+}
+
+
+def test_each_help_says_the_unit_of_its_numbers(capsys):
+    seen = set()
+    for words, command in commands():
+        main([*words, "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        for parameter in command.params:
+            unit = UNITS.get(str(parameter.metavar))
+            if unit is not None:
+                said = text.partition(f" {parameter.opts[0]} ")[2].partition(" --")[0]
+                assert re.search(unit, said) or re.search(unit, text.partition("Options:")[0]), (words, said)
+                seen.add(parameter.metavar)
+    assert seen == {*UNITS}
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        ("sparkstream che", ["checkpoint"]),
+        ("sparkstream serve st", ["start", "stop", "status"]),
+        ("sparkstream serve start --p", ["--profile", "--port"]),
+        ("sparkstream checkpoint fin", ["find"]),
+    ],
+)
+def test_bash_completes_commands_and_flags(words, completions):
+    shell = f"""
+        eval "$(_SPARKSTREAM_COMPLETE=source_bash sparkstream)"
+        COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+        _sparkstream_completion sparkstream; echo "${{COMPREPLY[@]}}"
+    """
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = process(["bash", "-c", shell], env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)})
+    assert (done.stdout.split(), done.stderr) == (completions, "")
+
+
+def test_zsh_gets_each_completion_with_its_help():
+    asked = {"_SPARKSTREAM_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "sparkstream checkpoint sh"}
+    done = run(**asked)
+    assert (
+        done.stdout.strip() == """_arguments '*: :(("show":"Show what a checkpoint holds, and what a..."))'"""
+    )
+    assert "compdef _sparkstream_completion sparkstream" in run(_SPARKSTREAM_COMPLETE="source_zsh").stdout
 
 
 def test_the_package_runs_as_a_module(tmp_path):
@@ -395,7 +486,9 @@ def test_a_local_path_may_be_written_as_spark_writes_it(args, start, tmp_path, m
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        ("fed", "No such command 'fed'. Did you mean 'feed'? see --help"),
+        ("fed", "No such command 'fed'. Did you mean 'feed'?"),
+        ("docter", "No such command 'docter'. Did you mean 'doctor'?"),
+        ("serve strat", "No such command 'strat'. Did you mean 'start', 'status'?"),
         ("feed lines --clientss 1", "No such option: --clientss (Possible options: --clients); see --help"),
         ("feed lines --port", "Option '--port' requires an argument; see --help"),
         ("feed lines --file a --seed 1", "--file and --seed exclude each other; give one of them"),

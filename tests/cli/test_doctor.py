@@ -178,7 +178,7 @@ def test_a_remote_without_a_server(free_port, monkeypatch):
     line = found(f"sc://localhost:{free_port}/;token=hush")
     assert line.startswith(f"bad: no Spark Connect server answers at localhost port {free_port} (Connection ")
     assert line.endswith(
-        "; start it (on this machine: sparkstream serve), or unset SPARK_REMOTE to use a "
+        "; start it (on this machine: sparkstream serve start), or unset SPARK_REMOTE for a "
         "session of this process"
     )
     with socket.create_server(("127.0.0.1", 0)) as server:

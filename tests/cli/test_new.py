@@ -47,6 +47,24 @@ def test_a_project_is_a_job_its_test_sample_data_and_two_commands(here, capsys):
     assert rows[0] == '{"time": "2024-03-01T09:00:01Z", "product": "chess set", "amount": 1}'
 
 
+@pytest.mark.parametrize(
+    ("like", "what"),
+    [
+        (
+            "score_posts",
+            "train_posts.py runs first: A model of spam, trained on labelled posts: a new version",
+        ),
+        ("action_windows", "action_rows.py runs first: Actions as typed rows; rows that come too late"),
+    ],
+)
+def test_a_second_file_is_said_to_be_for_something(like, what, here, capsys):
+    assert main(["new", "my-job", "--like", like]) == 0
+    err = capsys.readouterr().err
+    assert f"sparkstream: made my-job ({what}" in err
+    assert like not in err
+    assert f"shows its flags ({what}" in (here / "my-job/README.md").read_text()
+
+
 @pytest.mark.parametrize("like", sorted(projects.LIKE))
 def test_a_copy_has_names_of_its_own(like, here):
     made = projects.make("my-job", like)

@@ -20,7 +20,7 @@ from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.connectors.sql_table import database
 from sparkstream_kit.connectors.sql_table import table as sql_tables
-from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, QueryFailed
+from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, QueryFailed, TransientError
 from sparkstream_kit.sinks.base import opened
 
 SERVERS: dict[str, Callable[[], postgresql.Server | mariadb.Server]] = {
@@ -720,6 +720,8 @@ def test_a_password_is_in_no_repr_error_plan_or_log(stream, tmp_path, caplog, ca
         ) as no:
             start(stream, sinks.sql_table(bad, "t"), name="q", checkpoint=tmp_path / "no")
         assert no.value.__cause__ is None
+        # A server that is away may come back; one that refuses the log-in refuses the next one, too.
+        assert no.value.exit_code == (75 if ":1/" in bad else 2), no.value
         said.append(str(no.value))
     query = start(stream, sinks.sql_table(url, "t"), name="q", checkpoint=tmp_path / "ckpt")
     query.processAllAvailable()
@@ -778,7 +780,7 @@ def test_a_database_that_stops_in_mid_transaction_fails_the_query_and_a_restart_
             run(query)
         assert "database mariadb+pymysql://kit:***@127.0.0.1:" in failed.value.cause
         assert "\n" not in failed.value.cause
-        with pytest.raises(InvalidInputError, match=r"cannot be reached: .*Connection refused\)?; start it"):
+        with pytest.raises(TransientError, match=r"cannot be reached: .*Connection refused\)?; start it"):
             finish(stream, sinks.sql_table(url, "t"), checkpoint)
     finally:
         server.start()

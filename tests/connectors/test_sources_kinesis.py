@@ -410,7 +410,7 @@ def test_the_truth_of_a_feed_is_of_the_records_that_were_taken(monkeypatch, tmp_
 
 def test_what_the_command_cannot_do_is_one_line(monkeypatch, log_in, capsys):
     def said(*given):
-        assert cli.main(["feed", "kinesis", "sales", "--rows", "1", *given]) in (1, 2)
+        assert cli.main(["feed", "kinesis", "sales", "--rows", "1", *given]) in (2, 75)
         return capsys.readouterr().err
 
     fix = "'localhost:4567'; give scheme, host and port, such as 'http://localhost:4567'"

@@ -1,9 +1,11 @@
 """The job `socket_wordcount`: its counts, and how it ends."""
 
 import itertools
+import re
 import socket
 import sqlite3
 from collections import Counter
+from contextlib import nullcontext
 
 import pytest
 import socket_wordcount
@@ -12,6 +14,7 @@ from conftest import left_behind
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InputUnavailable
+from sparkstream_kit.monitoring.pictures import places
 
 
 def test_words_are_split_at_any_white_space_and_none_is_empty(spark):
@@ -54,6 +57,33 @@ def test_counts_go_to_a_table_that_the_next_run_replaces(job, tmp_path):
     assert (done.returncode, kept) == (0, {"to": 1}), done.stderr
 
 
+@pytest.mark.parametrize("to_file", [True, False])
+def test_a_page_shows_the_rows_that_a_file_or_the_terminal_gets(
+    spark, tmp_path, monkeypatch, capfd, *, to_file
+):
+    shown = {}
+
+    def watched(query, **how):
+        summary = run(query, **how)
+        shown.update(places([query]))
+        return summary
+
+    monkeypatch.setattr(socket_wordcount, "run", watched)
+    monkeypatch.setattr(socket_wordcount, "spark_session", lambda *_, **__: nullcontext(spark))
+    file = tmp_path / "counts.csv"
+    snapshot = ["--snapshot", str(file)] if to_file else []
+    with feeds.LineServer(["to be or not", "to be"]) as server:
+        assert socket_wordcount.main([server.host, str(server.port), "--ui", *snapshot]) == 0
+    counts = [("to", 2), ("be", 2), ("or", 1), ("not", 1)]
+    [(session, place)] = shown.values()
+    assert sorted(map(tuple, session.table(place.name).collect())) == sorted(counts)
+    if to_file:
+        assert file.read_text().splitlines()[0] == "word,count"
+        assert len(file.read_text().splitlines()) == 5
+    else:
+        assert re.search(r"^to +2$", capfd.readouterr().out, re.MULTILINE)
+
+
 @pytest.mark.slow
 def test_all_of_a_long_text_is_counted(spark):
     text = [*itertools.islice(feeds.random_lines(1), 40_000)]
@@ -80,7 +110,7 @@ def test_a_server_that_says_nothing_is_idle(job, spark):
 )
 def test_a_port_that_nobody_listens_on_is_one_line(job, name, temporary, free_port):
     done = job("spark-submit", name, "127.0.0.1", free_port, **temporary)
-    assert done.returncode == 2
+    assert done.returncode == 75
     assert not left_behind(temporary)
     ours = [line for line in done.stderr.splitlines() if line.startswith(f"{name}.py: ")]
     assert len(ours) == 1
@@ -97,4 +127,4 @@ def test_a_host_that_is_not_known_is_input_that_cannot_be_had(spark):
     with pytest.raises(InputUnavailable) as error:
         run(query)
     text = "query unknown failed: unknown host no-such-host.invalid; correct the name, or give the address"
-    assert (str(error.value), error.value.exit_code) == (text, 2)
+    assert (str(error.value), error.value.exit_code) == (text, 75)

@@ -1,18 +1,23 @@
 """What a scraper reads of a run, by the library's own strict parser."""
 
 import re
+import socket
 import sys
 from collections.abc import Callable, Iterable
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
-from conftest import ROOT
+from conftest import HANGS, ROOT, refusal
 from prometheus_client import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as older
 from support.recorded import OTHER, TOLD, filled, progress
 
+from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit.errors import MissingExtraError
 from sparkstream_kit.monitoring.board import SHOWN, Board
-from sparkstream_kit.monitoring.page import scraped
+from sparkstream_kit.monitoring.page import exported, scraped
 
 LABELS = ("query", "part", "level")
 OPEN = "application/openmetrics-text; version=1.0.0"
@@ -79,6 +84,54 @@ def test_totals_do_not_fall_however_long_a_run_is_and_however_often_a_query_star
 
 def test_before_the_first_batch_there_are_no_gauges():
     assert values(Board()) == {}
+
+
+def test_metrics_at_an_address_of_ones_choice(capsys):
+    with exported(filled(), "127.0.0.1:0"):
+        url = capsys.readouterr().err.split()[-1]
+        assert url.startswith("http://127.0.0.1:")
+        text = fetched(url)
+    found = {family.name: family for family in older(text)}
+    assert {each.split("_")[0] for each in found} == {"sparkstream"}, "nothing of the process"
+    assert len(found["sparkstream_batches"].samples) == len({each["name"] for each in TOLD})
+    with pytest.raises(URLError):
+        fetched(url)
+
+
+def fetched(url):
+    with urlopen(url, timeout=HANGS) as answer:  # noqa: S310 - of this test's own server
+        return answer.read().decode()
+
+
+def test_a_run_serves_its_metrics_until_it_ends(spark, tmp_path, capsys):
+    seen: list[tuple[str, str]] = []
+    for number in range(2):
+        (tmp_path / f"{number}.txt").write_text("a line\n")
+    lines = sources.text(spark, tmp_path, max_files_per_trigger=1)
+
+    def look(_):
+        [url] = re.findall(r"metrics of this run: (\S+)", capsys.readouterr().err) or [seen[0][0]]
+        seen.append((url, fetched(url)))
+
+    query = start(lines, sinks.memory("scraped"), name="scraped", availableNow=True)
+    run(query, metrics="127.0.0.1:0", on_batch=look)
+    assert len(seen) == 2
+    url, text = seen[-1]
+    assert f'sparkstream_batches_total{{query="scraped"}} {float(len(seen))}' in text
+    with pytest.raises(URLError):
+        fetched(url)
+
+
+def test_an_address_that_cannot_be_is_one_line(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for address in ("9108", "127.0.0.1:http", f"127.0.0.1:{port}", "127.0.0.1:65536"):
+            said = refusal(exported(Board(), address).__enter__)
+            assert said.startswith(f"cannot serve metrics at {address} (")
+            assert said.endswith("); give another host:port, such as 127.0.0.1:9108")
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(MissingExtraError, match=r"^run\(…, metrics=…\) needs .*sparkstream-kit\[metrics\]"):
+        exported(Board(), "127.0.0.1:0").__enter__()
 
 
 def test_without_the_library_the_path_says_what_to_install(request, monkeypatch):

@@ -17,7 +17,7 @@ from sparkstream_kit import connectors, sinks
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 GUIDES = [f"guides/{path.name}" for path in sorted((ROOT / "docs" / "guides").glob("*.md"))]
-EXECUTED = "\n".join([README, *(PAGES[f"{name}.md"] for name in ("jobs", "checkpoints", "server"))])
+EXECUTED = "\n".join([README, *(PAGES[f"{name}.md"] for name in ("jobs", "json", "checkpoints", "server"))])
 BLOCKS = re.findall(r"```bash\n(.*?)```", EXECUTED, re.DOTALL)
 PRINTED = [text for kind, text in re.findall(r"```(\w*)\n(.*?)```", EXECUTED, re.DOTALL) if not kind]
 # These two are what CI runs; a test that ran them would run itself.
@@ -84,7 +84,7 @@ def test_the_shell_commands_run_one_after_the_other(tmp_path):
     # Not the port that somebody may be using.
     script = "".join(BLOCKS[1:])
     script = re.sub(r"\b9999\b", "19999", script).replace("feed lines", "feed lines --port 19999")
-    script = script.replace("sparkstream serve", "sparkstream serve --port 19002")
+    script = re.sub("sparkstream serve (start|stop)", r"\g<0> --port 19002", script)
     on_a_terminal = "python -c 'import pty, sys; pty.spawn(sys.argv[1:])' sparkstream watch"
     script = script.replace("sparkstream watch", on_a_terminal)
     with (tmp_path / "out").open("w") as out:

@@ -78,9 +78,12 @@ def test_no_server_and_a_stale_one_are_told(cache, capsys):
     server = serving.Server(19, "local", os.getpid(), "before")
     (left / "server.json").write_text(json.dumps(server.__dict__))
     (left / "token").write_text("old")
+    assert cli.main(["serve", "status", "--port", "19"]) == 1
+    assert cli.main(["serve", "stop", "--port", "19"]) == 0
+    # The older spelling does the same.
     assert cli.main(["serve", "--status", "--port", "19"]) == 1
-    assert cli.main(["serve", "--stop", "--port", "19"]) == 0
-    assert capsys.readouterr().err == "sparkstream: no server runs on port 19\n" * 2
+    assert cli.main(["serve", "--port", "19", "--stop"]) == 0
+    assert capsys.readouterr().err == "sparkstream: no server runs on port 19\n" * 4
     assert not (left / "token").exists()
 
 
@@ -90,7 +93,8 @@ def test_no_server_and_a_stale_one_are_told(cache, capsys):
         (["--profile", "lokal"], "unknown profile lokal; did you mean local?"),
         (["--port", "0"], "port must be from 1024 to 65535, not 0"),
         (["--port", "9"], "port must be from 1024 to 65535, not 9"),
-        (["--stop", "--status"], "--stop and --status exclude each other; give one of them"),
+        (["--stop", "--status"], "No such option: --status"),
+        (["start", "--stop"], "No such option: --stop"),
     ],
 )
 def test_wrong_arguments(cache, wrong, said, capsys):
@@ -101,7 +105,7 @@ def test_wrong_arguments(cache, wrong, said, capsys):
 
 def test_a_spark_home_without_spark_is_one_line_and_leaves_no_token(cache, free_port, monkeypatch, capsys):
     monkeypatch.setenv("SPARK_HOME", "/nowhere")
-    assert cli.main(["serve", "--port", str(free_port)]) == 2
+    assert cli.main(["serve", "start", "--port", str(free_port)]) == 2
     said = "sparkstream: Spark cannot be started: /nowhere/jars does not exist; correct or unset SPARK_HOME\n"
     assert capsys.readouterr().err == said
     assert [path.name for path in serving.folder_of(free_port).iterdir()] == ["lock"]
@@ -115,7 +119,7 @@ def test_a_java_that_cannot_start_is_one_line_and_leaves_no_token(
     java.write_text("#!/bin/sh\necho 'Error: no room for the heap' >&2; exit 1\n")
     java.chmod(0o755)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "jdk"))
-    assert cli.main(["serve", "--port", str(free_port)]) == 2
+    assert cli.main(["serve", "start", "--port", str(free_port)]) == 2
     log = serving.folder_of(free_port) / "server.log"
     assert capsys.readouterr().err == (
         f"sparkstream: the server ended at its start: Error: no room for the heap; see {log}\n"
@@ -290,7 +294,7 @@ def test_local_files_are_not_written_on_a_server_that_is_not_ours(connect, tmp_p
     done = attached(connect, tmp_path, ELSEWHERE, **of_somebody_else(connect, tmp_path))
     assert done.stdout.splitlines() == [
         f"{what} would be on the Spark Connect server; use {instead}, or a server on this machine "
-        "(sparkstream serve)"
+        "(sparkstream serve start)"
         for what, instead in (("batch_files out", "sinks.files"), ("snapshot out.csv", "sinks.latest"))
     ], done.stderr
 

@@ -196,7 +196,7 @@ def test_it_is_so_on_spark_connect(connect, folder, tmp_path):
     ]
     assert len(said) == 6 + len(expected), said
     assert all(line.startswith(begin) for line, begin in zip(said[6:], expected, strict=True)), said
-    assert said[-1].endswith("or a local path on a server of this machine (sparkstream serve)")
+    assert said[-1].endswith("or a local path on a server of this machine (sparkstream serve start)")
 
 
 @pytest.mark.classic_only("a master is pretended in this process")

@@ -79,11 +79,12 @@ def connect_to_kafka(connector_jars, tmp_path_factory):
         pytest.skip("it serves for itself")
     home = tmp_path_factory.mktemp("served")
     env = environment(SPARKSTREAM_JARS=str(connector_jars), XDG_CACHE_HOME=str(home))
-    serve = ["sparkstream", "serve", "--profile", "test", "--port", str(ports.free_port())]
-    made = subprocess.check_output([*serve, "--connectors", "kafka"], cwd=home, env=env, text=True)
+    port = ["--port", str(ports.free_port())]
+    serve = ["sparkstream", "serve", "start", "--profile", "test", "--connectors", "kafka", *port]
+    made = subprocess.check_output(serve, cwd=home, env=env, text=True)
     remote = made.strip().partition("=")[2]
     yield {"SPARK_REMOTE": remote, "XDG_CACHE_HOME": str(home)}  # the server's token lies there
-    subprocess.run([*serve, "--stop"], env=env, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(["sparkstream", "serve", "stop", *port], env=env, stdout=subprocess.DEVNULL, check=True)
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,8 @@ def test_jars_without_their_settings_are_one_line(program, tmp_path, connector_j
 @pytest.mark.skipif("SPARK_REMOTE" in os.environ, reason="it serves for itself")
 def test_a_warm_server_has_them_too(program, tmp_path, free_port):
     env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    serve = ("sparkstream", "serve", "--profile", "test", "--port", str(free_port))
+    port = ("--port", str(free_port))
+    serve = ("sparkstream", "serve", "start", "--profile", "test", *port)
     try:
         served = run(*serve, "--connectors", "kafka,delta", **env)
         assert served.returncode == 0, served.stderr
@@ -79,7 +80,7 @@ def test_a_warm_server_has_them_too(program, tmp_path, free_port):
         assert other.returncode == 2
         assert f"the server that runs on port {free_port} has no connector avro; end it first" in other.stderr
     finally:
-        run(*serve, "--stop", **env)
+        run("sparkstream", "serve", "stop", *port, **env)
 
 
 def run(*command, **env):

@@ -30,7 +30,7 @@ from sparkstream_kit._spark.place import Place, locate
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.connectors import check_row_keys
 from sparkstream_kit.connectors._tables import EXACT, ConflictError, Format, Target, command, metadata
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, TransientError
 from sparkstream_kit.sinks.batches import computed_once
 from sparkstream_kit.sinks.ledger import Batch
 
@@ -109,7 +109,7 @@ def set_back(place: str, query: str, batch: int) -> None:
         else:
             (here / commit).hardlink_to(here / hidden)  # a rename would overwrite a commit of another writer
     except OSError as err:
-        raise InvalidInputError(f"{place}: another writer has just committed ({err}); try again") from err
+        raise TransientError(f"{place}: another writer has just committed ({err}); try again") from err
     finally:
         log.remove(hidden)
 

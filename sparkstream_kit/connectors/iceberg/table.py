@@ -33,7 +33,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors._tables import EXACT, ConflictError, Format, Target, command, metadata
-from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit.errors import InvalidInputError, KitError, unreached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +112,7 @@ class IcebergTable:
             if self._loaded is not None:
                 self._loaded.close()  # a connection whose commit has failed would keep the lock of SQLite
             line = f"{type(err).__name__}: {str(err).partition(chr(10))[0]}"
-            raise InvalidInputError(
+            raise unreached(line)(
                 f"Iceberg table {self._name}: the catalog or its storage failed ({line}); repair it, or the "
                 "catalog's properties, and start again"
             ) from err

@@ -29,7 +29,7 @@ from pyspark.errors import PySparkException
 from sparkstream_kit import errors
 from sparkstream_kit._spark.session import java
 from sparkstream_kit.checkpoints.guard import Known, Remark
-from sparkstream_kit.errors import InvalidInputError, innermost_cause
+from sparkstream_kit.errors import InvalidInputError, TransientError, innermost_cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -167,7 +167,7 @@ def client(spark: SparkSession, options: Mapping[str, str]) -> Iterator[Client]:
             admin.close(jvm.java.time.Duration.ZERO)
     except (Py4JJavaError, PySparkException) as err:
         # `from None` drops the stack trace: Java's message in it may show a secret setting.
-        raise InvalidInputError(_refusal(options, innermost_cause(err))) from None
+        raise _refusal(options, innermost_cause(err)) from None
 
 
 def try_to_read(spark: SparkSession, options: Mapping[str, str]) -> None:
@@ -195,11 +195,11 @@ def try_to_read(spark: SparkSession, options: Mapping[str, str]) -> None:
     except PySparkException as err:
         cause = innermost_cause(err)
         found = re.search(r"(?:[\w.]+\.)?(\w+(?:Exception|Error): .*)", cause.partition("JVM stacktrace")[0])
-        raise InvalidInputError(_refusal(options, found[1] if found else cause)) from None
+        raise _refusal(options, found[1] if found else cause) from None
 
 
-def _refusal(options: Mapping[str, str], cause: str) -> str:
-    """Return one line on why Kafka did not answer, with a fix if one is known.
+def _refusal(options: Mapping[str, str], cause: str) -> InvalidInputError:
+    """Return the error for a Kafka that did not answer, with a fix if one is known.
 
     Args:
         options: the options of the source.
@@ -208,26 +208,26 @@ def _refusal(options: Mapping[str, str], cause: str) -> str:
     servers = options["kafka.bootstrap.servers"]
     limit = _limit(options) / 1000
     if "UnknownTopicOrPartition" in cause:
-        topic = options.get("subscribe")
-        return f"Kafka at {servers} has no topic {topic}; create it first, or correct the name"
+        fix = "create it first, or correct the name"
+        return InvalidInputError(f"Kafka at {servers} has no topic {options.get('subscribe')}; {fix}")
     if "TimeoutException" in cause:
-        return (
+        return TransientError(
             f"no Kafka broker at {servers} has answered within {limit:g} s; start it, correct servers, or "
             "give the protocol that it speaks, such as **{'kafka.security.protocol': 'SASL_SSL'}"
         )
     if "No resolvable bootstrap urls" in cause:
-        return f"Kafka: {errors.unknown_host(servers)}"
+        return TransientError(f"Kafka: {errors.unknown_host(servers)}")
     if "CertPathBuilderException" in cause:
-        return (
+        return InvalidInputError(
             f"Kafka at {servers} has a certificate that is not trusted here; give the file of it, or of its "
             "authority: **{'kafka.ssl.truststore.type': 'PEM', 'kafka.ssl.truststore.location': …}"
         )
     if re.search("JAAS|LoginModule", cause):  # do not repeat Kafka's message: it may contain the password
-        return (
+        return InvalidInputError(
             f"Kafka at {servers}: kafka.sasl.jaas.config cannot be read; write it as "
             '…LoginModule required username="…" password="…";'
         )
-    return f"Kafka at {servers}: {cause}"
+    return InvalidInputError(f"Kafka at {servers}: {cause}")
 
 
 def _limit(options: Mapping[str, str]) -> int:

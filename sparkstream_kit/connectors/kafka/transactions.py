@@ -30,7 +30,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors._tables import Entries
-from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit.errors import InvalidInputError, KitError, TransientError
 from sparkstream_kit.sinks import base
 from sparkstream_kit.sinks.ledger import pass_over
 
@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 
 _WAIT = 10  # seconds to wait for an answer of the brokers at a start
 _PAUSE = 1  # second, in which a newer driver that has just taken the id notes its epoch
-_TIMED_OUT = -185  # librdkafka's code
+# Codes of librdkafka: no answer in time, no connection, no broker.
+_TIMED_OUT = -185
+_AWAY = (_TIMED_OUT, -195, -187)
 _TIMEOUT = "transaction.timeout.ms"
 _LARGEST = 50_000_000  # bytes of a ledger record: the plan of a batch has the names of all its files
 _QUIET = logging.getLogger(f"{__name__}.librdkafka")  # errors have what it would print
@@ -204,7 +206,8 @@ class Target:
         try:
             yield
         except KafkaException as err:
-            raise kind(f"{self.where}: {err.args[0].str()}") from None
+            away = err.args[0].code() in _AWAY
+            raise (TransientError if away else kind)(f"{self.where}: {err.args[0].str()}") from None
 
     def _make(self) -> None:
         """Create the topic of the ledger if it is missing."""

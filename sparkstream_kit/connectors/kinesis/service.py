@@ -33,7 +33,7 @@ from email.utils import parsedate_to_datetime
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, without_secrets
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, TransientError, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -322,7 +322,7 @@ class Service:
 
         Raises:
             InvalidInputError: the stream does not exist, or the service refuses the call.
-            KitError: the service has not answered in time.
+            TransientError: the service has not answered in time.
         """
         answer = self.call("describe_stream_summary", StreamName=self.stream)
         found = answer["StreamDescriptionSummary"]
@@ -398,7 +398,7 @@ class Service:
         Raises:
             InvalidInputError: the service refuses the call, its certificate is not accepted, or boto3 has no
                 region or credentials; the message is a single line.
-            KitError: the service throttled, failed or could not be reached until `retry_for` was over.
+            TransientError: the service throttled, failed or could not be reached until `retry_for` was over.
         """
         from botocore import exceptions as errors
 
@@ -427,7 +427,7 @@ class Service:
             if time.monotonic() + wait > end:
                 after = f", and has not done better for {self._retry_for:g} s" if self._retry_for else ""
                 fix = "start it, correct the endpoint, or try again later"
-                raise KitError(f"Kinesis at {self.where} {why}{after}; {fix}")
+                raise TransientError(f"Kinesis at {self.where} {why}{after}; {fix}")
             time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - spreads the retries of many tasks
             wait = min(2 * wait, _LONGEST_WAIT)
 
@@ -638,7 +638,7 @@ def create(stream: str, shards: int, *, region: str | None, endpoint: str | None
     Raises:
         InvalidInputError: the stream cannot be created, or is not ready after two minutes.
         MissingExtraError: boto3 is not installed.
-        KitError: Kinesis has not answered within 30 seconds.
+        TransientError: Kinesis has not answered within 30 seconds.
     """
     service = Service(stream, region, endpoint, _RETRY_FOR)
     try:
@@ -679,7 +679,7 @@ def put(
     Raises:
         InvalidInputError: the stream does not exist, or refuses the records.
         MissingExtraError: boto3 is not installed.
-        KitError: Kinesis cannot be reached; it may have accepted records of the last request.
+        TransientError: Kinesis cannot be reached; it may have accepted records of the last request.
     """
     service = Service(stream, region, endpoint, retry_for=0.0)
     service.describe()  # fails at once if the stream cannot be used, and not with the first record

@@ -75,7 +75,7 @@ class KinesisSource(DataSource):
         Raises:
             InvalidInputError: the stream does not exist or cannot be read.
             MissingExtraError: boto3 is not installed for Spark's Python workers.
-            KitError: Kinesis cannot be reached.
+            TransientError: Kinesis cannot be reached.
         """
         _service(self.options).describe()
         return _SCHEMA
@@ -416,5 +416,6 @@ def _loaded(spark: SparkSession, options: dict[str, str]) -> DataFrame:
         cause = innermost_cause(err)
         if "MissingExtraError" in str(err):
             raise MissingExtraError("sources.kinesis()", "kinesis") from None
-        raise InvalidInputError(f"sources.kinesis(): {cause}") from None
+        kind = errors.TransientError if "TransientError" in str(err) else InvalidInputError
+        raise kind(f"sources.kinesis(): {cause}") from None
     return frame

@@ -44,7 +44,7 @@ from pyspark.sql import types as T
 from sparkstream_kit._columns import types_in
 from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
 from sparkstream_kit.connectors._tables import Entries
-from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, KitError, TransientError, reject_unknown
 from sparkstream_kit.sinks import base
 from sparkstream_kit.sinks.ledger import pass_over, refuse_twice
 
@@ -149,7 +149,7 @@ def _told(error: Exception, where: str, address: Address) -> KitError:
     """Translate an error of pymongo's into one of the kit's, with the fix if it is known."""
     said = cause(error, address)
     if isinstance(error, ServerSelectionTimeoutError):
-        return InvalidInputError(f"{where} does not answer: {said}; start it, or correct the URL")
+        return TransientError(f"{where} does not answer: {said}; start it, or correct the URL")
     if isinstance(error, ConfigurationError | InvalidName):
         return InvalidInputError(f"{where} cannot be used: {said}")
     if isinstance(error, OperationFailure) and error.code in _REFUSED:

@@ -18,6 +18,7 @@ import http.client
 import json
 import logging
 import math
+import ssl
 import threading
 import time
 from collections import deque
@@ -52,7 +53,7 @@ from sparkstream_kit.connectors.posts.wire import (
     wait_after,
     why,
 )
-from sparkstream_kit.errors import InvalidInputError, is_url, printable
+from sparkstream_kit.errors import InvalidInputError, TransientError, is_url, printable
 from sparkstream_kit.sources.files import text
 
 if TYPE_CHECKING:
@@ -153,7 +154,8 @@ class Feeder:
             self._say(self._again(err, 1))
         except _FAILED as err:
             fix = "correct the address, or try again later"
-            raise InvalidInputError(f"{self._url} cannot be read: {why(err)}; {fix}") from None
+            kind = InvalidInputError if isinstance(err, ssl.SSLError) else TransientError
+            raise kind(f"{self._url} cannot be read: {why(err)}; {fix}") from None
         return None
 
     def _say(self, line: str) -> None:

@@ -13,6 +13,7 @@ lose it, and to fail would stop the query at that row for good.
 from __future__ import annotations
 
 import decimal
+import re
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +28,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, hint
+from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, TransientError, hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -190,6 +191,8 @@ _WAIT = {
     "sqlite": "PRAGMA busy_timeout = {0}000",
 }
 _LOCKED = (1205, "55P03", "SQLITE_BUSY")  # the databases' error codes when that wait is over
+# What a server says in English that answers, and will refuse the next start, too.
+_REFUSES = re.compile("FATAL: (?!.*(start|shut|recover|too many))|Access denied|Unknown data|unable to open")
 _NAMES = {"postgresql": (63, "bytes"), "mariadb": (64, "characters")}  # the longest name of a table or column
 
 # The MariaDB collation under which "a", "A" and "a " differ, as they do in Spark.
@@ -238,7 +241,7 @@ _TYPES: dict[type[T.DataType], TypeEngine[Any]] = {
 }
 
 
-class LockedError(KitError):
+class LockedError(TransientError):
     """Another process holds a lock that the kit needs, and has not released it in time."""
 
 
@@ -299,7 +302,7 @@ def connected(url: URL) -> Iterator[Connection]:
     Changes that are not committed when the block ends are rolled back.
 
     Raises:
-        InvalidInputError: the database cannot be reached.
+        TransientError: the database cannot be reached; an InvalidInputError if it refuses the log-in.
         KitError: the database reported an error later; a LockedError if another process holds a lock.
     """
     options: dict[str, Any] = {}
@@ -317,7 +320,8 @@ def connected(url: URL) -> Iterator[Connection]:
     try:
         connection = engine.connect()
     except errors as err:
-        raise InvalidInputError(
+        kind: type[KitError] = InvalidInputError if _REFUSES.search(str(err)) else TransientError
+        raise kind(
             f"database {shown(url)} cannot be reached: {_cause(err, url)}; start it, or correct the URL"
         ) from None
     with connection:

@@ -21,7 +21,7 @@ from sparkstream_kit._columns import quoted
 from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
 from sparkstream_kit.connectors._tables import Entries
 from sparkstream_kit.connectors.sql_table import database
-from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit.errors import KitError, TransientError
 from sparkstream_kit.sinks import base
 from sparkstream_kit.sinks.ledger import pass_over
 
@@ -277,7 +277,7 @@ def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connec
     A driver that was suspended in the middle of a transaction would otherwise block the start for long.
 
     Raises:
-        InvalidInputError: the other driver still holds its lock; the message names it, if it is known.
+        TransientError: the other driver still holds its lock; the message names it, if it is known.
     """
     try:
         with database.connected(target.url) as connection:
@@ -288,7 +288,7 @@ def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connec
         with suppress(KitError), database.connected(target.url) as connection:
             database.wait_at_most(connection, 1)
             last = _Ledger(connection, target).epoch(str(query_id))
-        raise InvalidInputError(
+        raise TransientError(
             f"{target.where}: another process has locked the ledger for {_AT_START} s, such as the query's "
             f"last driver ({last or 'not known'}); end that process, and start again"
         ) from None
