@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-connect test-all budget browser screenshots faults soak systems cluster cluster-jobs
-.PHONY: versions bench bench-full lint typecheck format ci wheel zip docs smoke kafka kinesis notebook notebook-outputs picture clean setup pins
+.PHONY: versions bench bench-full lint typecheck format ci wheel zip docs smoke release-check kafka kinesis notebook notebook-outputs picture clean setup pins
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -112,6 +112,9 @@ smoke: setup ## build the wheel and the sdist, and try each with the oldest and 
 	@rm -rf dist
 	@$(ENTER) hatchling build
 	@$(ENTER) bash scripts/smoke.sh
+
+release-check: setup ## do all of a release but the upload (QUICK=1: without the oldest and newest packages of make smoke)
+	@$(ENTER) bash scripts/release-check.sh
 
 notebook: setup ## open the notebooks in JupyterLab, which is installed first
 	@$(ENTER) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lab.txt

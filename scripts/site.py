@@ -1,6 +1,7 @@
 """Build the site of the documentation in build/site/: the pages of docs/, and a reference of the docstrings.
 
-`make docs` runs it. A dead link, or a page outside of the menu, ends it with 1.
+`make docs` runs it. A dead link, or a page outside of the menu, ends it with 1. For agents the site has each
+page as Markdown, too, and llms.txt, a list of all pages.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ MENU = {
     "Guides": [
         *("files", "bad-lines", "watermarks", "postgresql", "kafka-to-delta", "kafka-to-kafka"),
         *("many-targets", "joins", "days", "silence", "model", "exactly-once", "change-a-job", "find-out"),
-        *("from-pyspark", "production", "clusters", "monitoring", "checkpoints", "server", "json"),
+        *("from-pyspark", "production", "clusters", "monitoring", "checkpoints", "server", "json", "skill"),
     ],
     "Jobs and systems": ["jobs", *SYSTEMS, "flume"],
     "Promises and faults": ["promises", "faults", "security"],
@@ -42,7 +43,7 @@ _LINK = re.compile(r"(\]\()(?!https?:)([^)#\s]*)")
 def pages() -> None:
     """Write the pages that there are, with links as they lie beside each other on the site."""
     docs = ROOT / "docs"
-    for path in [*ROOT.glob("*.md"), *docs.glob("*.*"), *(docs / "guides").iterdir()]:
+    for path in [*ROOT.glob("*.md"), *docs.glob("*.*"), *docs.glob("*/**/*.md")]:
         name = "index.md" if path.name == "README.md" else path.name.lower()
         if path.suffix != ".md":
             shutil.copy(path, SOURCE / name)
@@ -135,6 +136,30 @@ def commands() -> str:
     return "reference/commands.md"
 
 
+def llms(menu: dict[str, list[str]]) -> str:
+    """Return llms.txt: the pages of each part of the menu, with a title and a first sentence."""
+    parts = ["# sparkstream-kit\n", f"> {_begins('index.md')[1]}"]
+    for title, names in menu.items():
+        parts.append(f"\n## {title}\n")
+        for name in names:
+            heading, sentence = _begins(name)
+            shown = name.replace(".md", ".html") if name.startswith("reference/") else name
+            parts.append(f"- [{heading}]({shown}): {sentence}")
+    return "\n".join(parts) + "\n"
+
+
+def _begins(page: str) -> tuple[str, str]:
+    """Return the title of a page and its first sentence on the subject, without links."""
+    aside = r"\A---\n.*?\n---\n|^```.*?^```|^<!--.*?-->|!?\[([^]]*)\]\([^)]*\)"
+    text = re.sub(aside, r"\1", (SOURCE / page).read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    blocks = [" ".join(block.split()) for block in text.split("\n\n") if block.strip()]
+    prose = (block for block in blocks if block[0] not in "#|-<:")
+    sentences = [each for block in prose for each in re.split(r"(?<=\.) (?=[A-Z`])", block)]
+    aside = r"^([a-z]|It needs)|\b(is|was|were) (run|executed|used)\b"
+    title = blocks[0].lstrip("# ")
+    return title, next((each for each in sentences if not re.search(aside, each)), title)
+
+
 def configuration(menu: dict[str, list[str]]) -> str:
     """Return the configuration of the builder."""
     nav = ",\n".join(f'  {{ "{title}" = {names} }}' for title, names in menu.items())
@@ -200,7 +225,12 @@ def main() -> int:
     config = SOURCE.parent / "zensical.toml"
     config.write_text(configuration(menu), "utf-8")
     build = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", str(config)]
-    return subprocess.run(build, check=False, cwd=config.parent).returncode
+    if failed := subprocess.run(build, check=False, cwd=config.parent).returncode:
+        return failed
+    for page in SOURCE.glob("*.md"):
+        shutil.copy(page, SITE)
+    (SITE / "llms.txt").write_text(llms(menu), "utf-8")
+    return 0
 
 
 if __name__ == "__main__":

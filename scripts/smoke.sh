@@ -19,13 +19,8 @@ for resolution in lowest-direct highest; do
             "sparkstream-kit[cli,testing] @ file://$built"
         (
             export PATH=$env/bin:$PATH
-            mkdir "$work/of-${env##*/}" && cd "$work/of-${env##*/}"
             python -m pip list --disable-pip-version-check 2>/dev/null | grep -E '^(pyspark|typer|rich|pandas|pyarrow|pytest) '
-            sparkstream --version
-            sparkstream new totals
-            cd totals
-            python totals.py data --available-now
-            python -m pytest -q
+            bash scripts/first-steps.sh "$work/of-${env##*/}"
         )
     done
 done

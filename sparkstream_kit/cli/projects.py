@@ -1,4 +1,4 @@
-"""`sparkstream new`: a folder with a copy of a job, its test, sample data and a README.
+"""`sparkstream new`: a folder with a copy of a job, its test, sample data, a README and notes for agents.
 
 `make` does the work. `LIKE` lists the jobs that can be copied, each with its sample data and its command.
 """
@@ -109,7 +109,7 @@ class Project(NamedTuple):
 
 
 def make(name: str, like: str = DEFAULT) -> Project:
-    """Make a folder with a copy of a job, its test, sample data and a README, completely or not at all.
+    """Make a folder with a copy of a job, its test, sample data and two pages, completely or not at all.
 
     Args:
         name: the folder to make in the current folder, and the name of the job, such as "my-job".
@@ -131,17 +131,16 @@ def make(name: str, like: str = DEFAULT) -> Project:
     commands = [known.run.format(job=job), "python -m pytest"]
     other = _renamed(_template(known.beside), like, module) if known.beside else ""
     first_line = other.partition('"""')[2].partition(".\n")[0]
-    about = f" ({known.beside} runs first: {first_line})" if other else ""
-    readme = _template("templates/README.md").format(
-        name=name,
-        like=like,
-        job=job,
-        beside=about,
-        extras=",".join(sorted({"testing", *known.extras})),
-        needs=known.needs,
-        run=commands[0],
-        test=commands[1],
-    )
+    given = {
+        "name": name,
+        "like": like,
+        "job": job,
+        "beside": f" ({known.beside} runs first: {first_line})" if other else "",
+        "extras": ",".join(sorted({"testing", *known.extras})),
+        "needs": known.needs,
+        "run": commands[0],
+        "test": commands[1],
+    }
     try:
         with tempfile.TemporaryDirectory(dir=".", prefix=".new-", ignore_cleanup_errors=True) as beside:
             made = Path(beside, name)
@@ -151,7 +150,8 @@ def make(name: str, like: str = DEFAULT) -> Project:
             (made / f"test_{job}").write_text(_renamed(test, like, module), "utf-8")
             if known.beside:
                 (made / known.beside).write_text(other, "utf-8")
-            (made / "README.md").write_text(readme, "utf-8")
+            for page in ("AGENTS.md", "README.md"):
+                (made / page).write_text(_template(f"templates/{page}").format(**given), "utf-8")
             (made / "data").mkdir()
             halves = feeds.line_files(known.lines(_ROWS, _SEED), rows=_ROWS // 2, name="{}")
             for number, (_, text) in enumerate(halves, 1):

@@ -32,13 +32,15 @@ def test_every_job_of_structured_streaming_can_be_begun_with():
 
 def test_a_project_is_a_job_its_test_sample_data_and_two_commands(here, capsys):
     assert main(["new", "my-first-job"]) == 0
-    files = ["README.md", "data/sales-1.json", "data/sales-2.json", "my_first_job.py", "test_my_first_job.py"]
+    files = ["AGENTS.md", "README.md", "data/sales-1.json", "data/sales-2.json"]
+    files += ["my_first_job.py", "test_my_first_job.py"]
     out, err = capsys.readouterr()
     assert out.split() == [f"my-first-job/{name}" for name in files]
     assert sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_file()) == out.split()
     commands = ["python my_first_job.py data --available-now", "python -m pytest"]
-    readme = (here / "my-first-job/README.md").read_text()
+    readme, notes = ((here / f"my-first-job/{page}").read_text() for page in ("README.md", "AGENTS.md"))
     assert re.findall(r"```bash\n(.*)\n```", readme) == commands
+    assert [command for command in commands if f"`{command}`" not in notes] == []
     assert [line.split(":", 1)[1].strip() for line in err.splitlines()[1:]] == ["cd my-first-job", *commands]
     rows = [
         line for n in (1, 2) for line in (here / f"my-first-job/data/sales-{n}.json").read_text().splitlines()
@@ -73,7 +75,7 @@ def test_a_copy_has_names_of_its_own(like, here):
         compile(text, path, "exec")
         assert like not in text
         assert like.replace("_", "-") not in text
-    assert "{" not in (made.folder / "README.md").read_text()
+    assert "{" not in "".join((made.folder / page).read_text() for page in ("README.md", "AGENTS.md"))
     assert sum(path.name.split("-")[0] in str(path) for path in (made.folder / "data").iterdir()) == 2
 
 

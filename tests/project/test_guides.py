@@ -24,5 +24,10 @@ def test_start_here_runs_from_top_to_bottom(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_skill_for_agents_runs_from_top_to_bottom(tmp_path):
+    run_page(ROOT / "docs" / "agents" / "sparkstream" / "SKILL.md", tmp_path)
+
+
+@pytest.mark.slow
 def test_the_guide_to_postgresql_runs_from_top_to_bottom(tmp_path):
     run_page(GUIDES["postgresql"], tmp_path, [(DATABASE, postgresql.server().database())])

@@ -293,6 +293,18 @@ def test_what_users_import_is_in_the_reference():
     assert rooms <= with_names
 
 
+def test_llms_txt_says_of_each_page_what_it_is_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(site(), "SOURCE", tmp_path)
+    site().pages()
+    menu = {title: [f"{name}.md" for name in names] for title, names in site().MENU.items()}
+    listed = re.findall(r"^- \[(.+)\]\((\S+)\): (\S.*)$", site().llms(menu), re.MULTILINE)
+    assert [page for _, page, _ in listed] == [page for pages in menu.values() for page in pages]
+    assert {*tmp_path.glob("*.md")} == {tmp_path / page for _, page, _ in listed}
+    assert [page for title, page, said in listed if said[-1] not in ".:" or "](" in title + said] == []
+    # No page has its title alone.
+    assert [page for title, page, said in listed if said == title] == []
+
+
 def documented():
     """Return the public names of the pages of the reference, and what they are."""
     rooms = [importlib.import_module(f"sparkstream_kit.{room}".rstrip(".")) for room in site().ROOMS]

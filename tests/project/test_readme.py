@@ -17,6 +17,7 @@ from sparkstream_kit import connectors, sinks
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 GUIDES = [f"guides/{path.name}" for path in sorted((ROOT / "docs" / "guides").glob("*.md"))]
+SKILL = "agents/sparkstream/SKILL.md"  # for agents
 EXECUTED = "\n".join([README, *(PAGES[f"{name}.md"] for name in ("jobs", "json", "checkpoints", "server"))])
 BLOCKS = re.findall(r"```bash\n(.*?)```", EXECUTED, re.DOTALL)
 PRINTED = [text for kind, text in re.findall(r"```(\w*)\n(.*?)```", EXECUTED, re.DOTALL) if not kind]
@@ -48,7 +49,8 @@ def anchors(text):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{name}" for name in [*PAGES, *GUIDES])]
+    "page",
+    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{name}" for name in [*PAGES, *GUIDES, SKILL])],
 )
 def test_each_link_leads_somewhere(page):
     text = (ROOT / page).read_text("utf-8")

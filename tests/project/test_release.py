@@ -10,6 +10,7 @@ from functools import cache
 import pytest
 from conftest import ROOT, process
 from hatchling.builders.wheel import WheelBuilder
+from packaging.metadata import Metadata
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -21,18 +22,44 @@ def versions():
     return {each["tested"]: each for each in table.values()}
 
 
-def test_the_page_of_an_index_has_no_link_that_leads_nowhere(tmp_path):
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel of this checkout, and the folder of its metadata."""
+    [built] = WheelBuilder(str(ROOT)).build(directory=str(tmp_path_factory.mktemp("wheel")))
+    with zipfile.ZipFile(built) as archive:
+        [info] = {name.partition("/")[0] for name in archive.namelist() if ".dist-info/" in name}
+        yield archive, info
+
+
+def test_the_page_of_an_index_has_no_link_that_leads_nowhere(wheel):
     """An index shows the text of the wheel's metadata, beside which there is no docs/."""
-    [wheel] = WheelBuilder(str(ROOT)).build(directory=str(tmp_path))
-    with zipfile.ZipFile(wheel) as archive:
-        [name] = [name for name in archive.namelist() if name.endswith("METADATA")]
-        page = email.message_from_bytes(archive.read(name)).get_payload()
+    archive, info = wheel
+    page = email.message_from_bytes(archive.read(f"{info}/METADATA")).get_payload()
     assert isinstance(page, str)
     assert page.startswith("# sparkstream-kit\n")
     assert "- **A clean stop**" in page
     assert re.findall(r"\]\((?!https?:)", page) == []
     # What a link said is still there.
     assert "a list: faults and what happens." in page
+
+
+def test_an_index_takes_the_metadata_and_each_licence_is_in_the_wheel(wheel):
+    archive, info = wheel
+    found = Metadata.from_email(archive.read(f"{info}/METADATA"), validate=True)
+    assert found.license_expression == "Apache-2.0 AND MIT"
+    assert found.license_files
+    for file in found.license_files:
+        assert archive.read(f"{info}/licenses/{file}") == (ROOT / file).read_bytes()
+    of_others = [*(ROOT / "sparkstream_kit").rglob("uplot*")]
+    assert len(of_others) == 3
+    assert [file.name for file in of_others if file.name not in (ROOT / "NOTICE").read_text("utf-8")] == []
+
+
+def test_the_changes_begin_with_the_version_that_is_built():
+    first = re.search(r"^## (\S+) \((.*)\)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert first
+    assert first[1] == PROJECT["version"]
+    assert re.fullmatch(r"not released yet|20\d\d-\d\d-\d\d", first[2])
 
 
 def test_python_versions_are_those_that_were_run():

@@ -1,5 +1,6 @@
 """The plugin as a user has it: an installed wheel, a test file in an empty folder, and nothing else."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -56,3 +57,35 @@ def test_an_empty_folder_and_the_installed_package(tmp_path, temporary, workers)
     assert files - {".hypothesis"} == expected  # hypothesis's own cache stays
     left = [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
     assert [name for name in left if name.startswith("sparkstream")] == []
+
+
+UNUSED = """
+import json, logging, os, signal, sys, time, warnings
+import pytest
+
+@pytest.fixture
+def spark():
+    return "a fixture of the project"
+
+def test_what_there_is(spark):
+    assert spark == "a fixture of the project"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    handlers = [str(signal.getsignal(each)) for each in (signal.SIGINT, signal.SIGTERM)]
+    state = [environment, time.tzname, handlers, str(warnings.filters), str(logging.root.handlers), sys.path]
+    print("\\n" + json.dumps([state, sorted(name.partition(".")[0] for name in sys.modules)]))
+"""
+
+
+@pytest.mark.slow
+def test_a_project_that_asks_for_no_fixture_is_as_without_the_plugin(tmp_path):
+    (tmp_path / "test_unused.py").write_text(UNUSED)
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider"]
+    found = []
+    for more in ([], ["-p", "no:sparkstream"]):
+        done = process([*command, *more], cwd=tmp_path, env=environment(TZ="Asia/Tokyo"))
+        assert done.returncode == 0, done.stdout
+        found.append(json.loads(done.stdout.splitlines()[1]))
+    (state, modules), (state_without, modules_without) = found
+    assert state == state_without
+    assert "sparkstream_kit" in modules
+    assert not {*modules} & {"pyspark", "py4j", "pandas", "pyarrow"} - {*modules_without}
