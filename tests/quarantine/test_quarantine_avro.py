@@ -132,6 +132,12 @@ def test_good_records_are_rows_with_typed_columns(spark, folder):
         assert {name: row[name] for name in expected} == expected
 
 
+def test_fields_are_read_by_name_and_one_that_the_writer_lacks_is_null(spark, folder):
+    written = frame(spark, record({"id": "1", "amount": 1.5}, OTHER, 8))
+    rows = parse_avro(written, "share DOUBLE, amount DOUBLE", schemas=folder)
+    assert rows.select("share", "amount", "_reason").collect() == [(None, 1.5, None)]
+
+
 @pytest.mark.connect
 def test_bad_records_keep_their_bytes_and_say_why(spark, folder):
     rows = parse_avro(frame(spark, *(each for each, _ in BAD)), from_ddl(PAYMENTS), schemas=folder)
