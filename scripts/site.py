@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 SYSTEMS = [name for name in connectors.systems() if (ROOT / "docs" / f"{name}.md").exists()]
 SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 MENU = {
-    "Start here": ["index", "install", "start", "versions"],
+    "Start here": ["index", "install", "start", "testing", "wrong", "words", "beside", "versions"],
     "Guides": [
         *("files", "bad-lines", "watermarks", "postgresql", "kafka-to-delta", "kafka-to-kafka"),
         *("many-targets", "joins", "days", "silence", "model", "exactly-once", "change-a-job", "find-out"),

@@ -30,6 +30,7 @@ from weakref import WeakKeyDictionary
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._files import escaped, for_spark
+from sparkstream_kit.checkpoints.aside import later_files, set_aside
 from sparkstream_kit.checkpoints.drain import END, plan_empty_batch
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import (
@@ -392,25 +393,24 @@ class Query:
         """Simulate a driver that was killed between the write of the last batch and its commit.
 
         The last batch means the last one that was not empty; empty batches after it are removed from the
-        checkpoint. The next step replays that batch, with the same id and the same rows.
+        checkpoint, with their state. The next step replays that batch, with the same id and the same rows.
 
         Raises:
             InvalidInputError: no batch has been committed.
         """
         self.restart()
         logs = Logs(self._checkpoint)
-        commits, plans = logs.entries("commits"), logs.entries("offsets")
+        commits = logs.entries("commits")
         if not commits:
             raise InvalidInputError(
                 "no batch has been committed yet that could be replayed; call add_data() and step() first"
             )
         ids = {batch.batch_id for batch in self.batches if not batch.is_empty}
         killed = max(ids & commits.keys(), default=max(commits))
-        for gone in [commits[each] for each in commits if each >= killed] + [
-            plans[each] for each in plans if each > killed
-        ]:
+        # The batch after it is planned anew, and Spark would keep a version of the state that is there.
+        set_aside(logs, killed + 1)
+        for gone in later_files(self._checkpoint / "commits", killed - 1):
             gone.unlink()
-            gone.with_name(f".{gone.name}.crc").unlink(missing_ok=True)
 
     def replay(self) -> list[Batch]:
         """Replay the last batch as after `kill_before_commit`; return it and the batches that followed."""

@@ -19,8 +19,9 @@ def test_a_guide_runs_from_top_to_bottom(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_start_here_runs_from_top_to_bottom(tmp_path):
-    run_page(ROOT / "docs" / "start.md", tmp_path)
+@pytest.mark.parametrize("name", ["start", "testing"])
+def test_a_page_runs_from_top_to_bottom(name, tmp_path):
+    run_page(ROOT / "docs" / f"{name}.md", tmp_path)
 
 
 @pytest.mark.slow

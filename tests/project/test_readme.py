@@ -42,6 +42,17 @@ def test_the_readme_is_short():
     assert len(README.split()) <= 900
 
 
+@pytest.mark.parametrize("page", ["testing", "wrong", "words", "beside"])
+def test_a_page_that_somebody_lands_on_is_short(page):
+    assert len(PAGES[f"{page}.md"].replace("|", " ").replace("---", " ").split()) <= 900
+
+
+def test_the_words_are_in_order():
+    words = re.findall(r"^- \*\*(.+?)\*\*", PAGES["words.md"], re.MULTILINE)
+    assert words == sorted(words, key=str.lower)
+    assert len(words) > 30
+
+
 def anchors(text):
     """Return the names by which a page's headings are linked."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)

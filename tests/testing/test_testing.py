@@ -299,6 +299,9 @@ def test_with_a_watermark_too_a_step_is_the_batch_of_what_was_added_and_that_one
     again, new = query.step()
     assert (again, [row.key for row in new.rows]) == (batch, ["b"])
     assert query.replay() == [new]
+    query.restart()  # its state is that of the batches, not of the empty batch before the kill
+    events.add_data([(at(22), "b")])
+    assert [row["count"] for batch in query.step() for row in batch.rows] == [2] * (mode == "update")
 
 
 def test_a_sink_of_sparks_own_is_refused(stream, sales):
