@@ -36,7 +36,7 @@ from sparkstream_kit.verdicts import KEPT, Record, of_query, record
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
@@ -518,10 +518,7 @@ def run(
                 _check_limits(idle, max_batches, grace)
                 inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
                 if planned:
-                    begins = dict.fromkeys(query.begins for query in planned)
-                    ended = DryRun("\n".join([*begins, *map(str, planned)]))
-                    ended.exit_code = max(query.exit_code for query in planned)
-                    raise ended
+                    raise _dry(planned)
                 if summary_json is not None:
                     check_writable("the summary", summary_json)
                 drains = [_drain_of(query) for query in queries] if drain else []
@@ -545,6 +542,14 @@ def run(
             if not shutdown.jvm_has_ended(err):
                 raise
             raise QueryFailed("run", "Spark's JVM ended before the run did") from err
+
+
+def _dry(planned: Sequence[spark_queries.Planned]) -> DryRun:
+    """Return the error that ends a dry run."""
+    begins = dict.fromkeys(query.begins for query in planned)
+    ended = DryRun("\n".join([*begins, *map(str, planned)]))
+    ended.exit_code = max(query.exit_code for query in planned)
+    return ended
 
 
 @contextmanager

@@ -50,7 +50,7 @@ with tempfile.TemporaryDirectory() as folder, redirect_stderr(StringIO()) as sai
     asked: dict[str, Any] = {
         key: f"{folder}/{value}" if key == "record" else value for key, value in FACES[face].items()
     }
-    with watching([], stop=print, **asked) as tell:
+    with watching([], print, **asked) as (tell, _):
         port = said.getvalue().split(":")[3].split("/")[0] if "ui" in asked else ""
         browser = None
         if face == "browser":

@@ -18,10 +18,10 @@ from sparkstream_kit._arguments import attributes
 
 if TYPE_CHECKING:
     from sparkstream_kit.checkpoints.trim import untrim
-    from sparkstream_kit.operate.batch import batch
     from sparkstream_kit.operate.check import Problem, State, check
     from sparkstream_kit.operate.clone import clone
     from sparkstream_kit.operate.find import Found, find
+    from sparkstream_kit.operate.replay import batch
     from sparkstream_kit.operate.rewind import Rewind, rewind
     from sparkstream_kit.operate.shadow import Compared, Shadow, shadow
     from sparkstream_kit.operate.show import Checkpoint, Source, show
@@ -49,10 +49,10 @@ __getattr__ = attributes(
     __name__,
     {
         "sparkstream_kit.checkpoints.trim": ["untrim"],
-        "sparkstream_kit.operate.batch": ["batch"],
         "sparkstream_kit.operate.check": ["Problem", "State", "check"],
         "sparkstream_kit.operate.clone": ["clone"],
         "sparkstream_kit.operate.find": ["Found", "find"],
+        "sparkstream_kit.operate.replay": ["batch"],
         "sparkstream_kit.operate.rewind": ["Rewind", "rewind"],
         "sparkstream_kit.operate.shadow": ["Compared", "Shadow", "shadow"],
         "sparkstream_kit.operate.show": ["Checkpoint", "Source", "show"],

@@ -160,7 +160,7 @@ def make(name: str, like: str = DEFAULT) -> Project:
             made.rename(folder)  # replaces an empty folder, too
     except OSError as err:
         raise InvalidInputError(f"cannot make {name} ({err.strerror}); go to a folder to write in") from err
-    return Project(folder, files, commands, about)
+    return Project(folder, files, commands, given["beside"])
 
 
 def _module(name: str, beside: str) -> str:

@@ -269,7 +269,7 @@ def test_a_job_ends_with_3_and_says_what_differs(wrote, tmp_path, as_local):
 def test_several_targets_are_compared_each_with_its_part(wrote, tmp_path, as_local):
     def both(folder):
         tea = sinks.latest("tea").taking(lambda batch: batch.where("product = 'tea'"))
-        return sinks.fan_out(tea, snapshot(folder), sinks.foreach_batch(lambda batch, _: batch.count()))
+        return sinks.fan_out(tea, snapshot(folder), sinks.foreach_batch(lambda batch, _: batch.show()))
 
     compare = wrote("complete", both, totals("product"))
     tea, whole = compare(totals("product", where="product = 'tea' OR n > 1")).tables

@@ -38,17 +38,18 @@ THIN_DOORS = {
     ("sparkstream_kit.sinks", "sparkstream_kit.sinks.directories"),
     ("sparkstream_kit.sinks.builtin", "sparkstream_kit.sinks.folders"),
 }
-# `core` and `all` are a little above what there is today: to go beyond them is a decision. They are 370 lines
-# above what was meant for the sinks of Kafka and Iceberg and `by_value`, which are to become shorter.
-MOST_MODULES = 126  # each system in the same form: a module for its source, one for its sink
+# `core` and `all` are a little above what there is today: to go beyond them is a decision. They are 270 lines
+# above what was meant for the sinks of Kafka and Iceberg and `by_value`, which are to become shorter, and 130
+# above what was meant for the second day: `shadow` needs of each sink how its target is read back.
+MOST_MODULES = 128  # each system in the same form: a module for its source, one for its sink
 MOST_LINES = {
     "module": 500,
     "function": 50,
     "job": 60,
-    "thin": 2_100,
-    "core": 7_660,
-    "all": 19_930,
-    "tests": 32_850,
+    "thin": 2_115,
+    "core": 7_710,
+    "all": 20_510,
+    "tests": 33_950,
 }
 
 
