@@ -112,16 +112,16 @@ def test_a_run_calls_in_its_thread_once(spark, folder):
     assert before < alert.since < datetime.now(UTC)
 
 
-def test_a_query_without_batches_is_told_of(spark, folder, tmp_path, monkeypatch):
+def test_a_query_without_batches_is_told_of(spark, folder, monkeypatch):
     monkeypatch.setattr(board, "_SILENT", -60.0)
     query = start(sources.text(spark, folder), sinks.memory("silent"), name="silent")
-    stop, told = tmp_path / "stop", []
+    told = []
 
     def on_verdict(alert):
-        told.append(str(alert.verdict.kind))
-        stop.touch()
+        told.append(alert.verdict.kind)
+        query.stop()
 
-    assert run(query, on_verdict=on_verdict, stop_file=stop).ended_by == f"stop file {stop}"
+    assert run(query, on_verdict=on_verdict, run_for=HANGS).ended_by == "query.stop()"
     assert told == ["silence"]
 
 
