@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -124,7 +124,7 @@ def start(
     continues: str | Path | None = None,
     allow_changed_query: bool = False,
     moved: Mapping[str | Path, str | Path] | None = None,
-    dry_run: bool | Literal["compare"] = False,
+    dry_run: bool | str = False,
     **trigger: Any,
 ) -> StreamingQuery:
     """Start one named streaming query, after checks that name the fix for what is wrong.
@@ -194,11 +194,12 @@ def start(
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
     asked = _Asked(Query(frame, name, mode, allow_changed_query, moved or {}), sink, location)
     with _starting(asked):
-        if dry_run == "compare":
+        if isinstance(dry_run, str):
             from sparkstream_kit.operate.shadow import shadow  # imported here, because few starts need it
 
+            reject_unknown("dry run", [dry_run], ["compare"])
             if checkpoint is None:
-                raise InvalidInputError(f"query {name}: give the checkpoint to compare with")
+                raise InvalidInputError("start(): dry_run='compare' needs a checkpoint; give that of before")
             how = {"checkpoint": checkpoint, "name": name, "mode": mode, "moved": moved}
             return shadow(frame, sink, **how)  # type: ignore[return-value, arg-type]
         with asked.query.in_force():

@@ -303,6 +303,8 @@ DOES: dict[str, dict[str, Any]] = {
     "--idle 2": {"idle": 2.0},
     "--stop-file end": {"stop_file": "end"},
     "--dry-run": {"dry_run": True},
+    "--checkpoint ckpt --shadow": {"checkpoint": "ckpt", "dry_run": "compare"},
+    "--checkpoint new --continues old": {"checkpoint": "new", "continues": "old"},
     "--show": {"show": "terminal"},
     "--ui": {"ui": 0},
     "--metrics 127.0.0.1:9108": {"metrics": "127.0.0.1:9108"},

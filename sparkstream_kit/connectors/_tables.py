@@ -245,7 +245,7 @@ class Target:
         """
         table = self.opened(spark)
         if table.schema() is None:
-            raise InvalidInputError(f"{self.where} is gone; restore it first")
+            raise InvalidInputError(f"{self.where} is gone, but this query is compared with it; restore it")
         return table.rows(spark)
 
     def _try(self, batch: Batch, frame: DataFrame) -> None:

@@ -319,7 +319,7 @@ def run_planned(
 
 
 def batch(spark: SparkSession, path: str | Path, number: int, frame: DataFrame) -> DataFrame:
-    """Return the rows of one batch of a query, as a static DataFrame; the checkpoint is only read.
+    """Open one batch of a query: its rows as a static DataFrame; the checkpoint is only read.
 
     Spark runs the batch once more, as it was planned, on a copy of the checkpoint in a temporary folder. With
     the frame of a source as the job reads it, these are the rows that the batch read; with the frame that the
@@ -344,7 +344,7 @@ def batch(spark: SparkSession, path: str | Path, number: int, frame: DataFrame) 
         >>> batch(None, "ckpt/totals", 12, None)
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: batch(): spark is None; give a SparkSession
+        sparkstream_kit.errors.InvalidInputError: operate.batch(): spark is None; give a session, ...
     """
     check(batch, locals())
     logs = Logs(checkpoint(path))

@@ -93,7 +93,7 @@ def made(spark, tmp_path_factory):
     return shutil.copytree(project, kept / "project"), project
 
 
-@pytest.mark.fast("torn-plan", "new-checkpoint-beside-an-old-target")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_broken_job_is_repaired_and_no_row_is_lost_or_doubled(name, made, capfd):
     fault, (kept, project) = FAULTS[name], made

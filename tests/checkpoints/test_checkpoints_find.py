@@ -108,7 +108,7 @@ def test_the_targets_of_the_batch_are_named(spark, folder, tmp_path):
 def test_the_command_prints_text_or_json_and_says_by_its_code_whether_it_was_read(made, checkpoint, capsys):
     file = str(made[0] / "2 é%.json")
     assert main(["checkpoint", "find", str(checkpoint), file, "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
+    said = json.loads(capsys.readouterr().out)["found"]
     assert (said["batch"], said["committed"], said["what"]) == (2, True, file)
     assert main(["checkpoint", "find", str(checkpoint), f"{file}.gone"]) == 1
     assert capsys.readouterr().out == f"{file}.gone: not read, and there is no such file\n"
@@ -180,9 +180,9 @@ def test_the_command_counts_bad_rows(set_aside, capsys, monkeypatch):
     assert main(["checkpoint", "find", "ckpt", "in/1.csv", "--bad", "json"]) == 0
     assert capsys.readouterr().out.endswith("\n  2 bad rows in json/batch=000000\n")
     assert main(["checkpoint", "find", "ckpt", "in/1.csv", "--bad", "json", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["bad"] == {"json/batch=000000": 2}
+    assert json.loads(capsys.readouterr().out)["found"]["bad"] == {"json/batch=000000": 2}
     assert main(["checkpoint", "find", "ckpt", "in/1.csv", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["bad"] is None
+    assert json.loads(capsys.readouterr().out)["found"]["bad"] is None
 
 
 @pytest.mark.parametrize(

@@ -250,5 +250,5 @@ def test_the_pins_hold_every_package_that_the_project_names():
 
 def test_make_help_names_every_target():
     text = process(["make", "-s", "-C", ROOT], check=True).stdout
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"^  make (\w+)", text, re.MULTILINE)) == targets
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"^  make ([\w-]+)", text, re.MULTILINE)) == targets

@@ -5,7 +5,6 @@ A test has its file before it where another one has the same name.
 # ruff: noqa: E501 - a name of a test is as long as it is
 
 OVER = {
-    "test_a_broken_job_is_repaired_and_no_row_is_lost_or_doubled": "two repairs of the skill for agents: three commands each",
     "test_what_waits_is_what_the_next_run_reads": "the files that wait are counted: three runs",
     "test_a_changed_query_equals_its_batch_computation": "the shortest case of a changed query: four starts",
     "test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said": "plain PySpark's checkpoint is taken over: two runs",
