@@ -153,9 +153,9 @@ def start(
             checkpoint is changed to the new paths, so that no file is read again; with `continues`, the new
             checkpoint gets them.
         dry_run: make all checks, start nothing and leave nothing behind. On Spark Connect, whether Spark
-            allows the plan in this output mode is only found out at a real start. `"compare"`: also run the
-            query over what the checkpoint has read, and compare what it would write with what its targets
-            hold (`operate.shadow.shadow`).
+            allows the plan in this output mode is only found out at a real start. `"compare"`: run the query
+            over what the checkpoint (that of `continues`, if given) has read, and compare what it would write
+            with what its targets hold, as `checkpoints.shadow` does.
         **trigger: one of Spark's own trigger keywords: `processingTime="5 seconds"` (or a `timedelta`),
             `availableNow=True`, …. Default: each batch begins as soon as the previous one has ended.
 
@@ -190,18 +190,19 @@ def start(
         raise InvalidInputError(
             "trigger realTime runs no function with memory; give processingTime='0 seconds'"
         )
-    name = _name(frame, sink, name)
-    location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
-    asked = _Asked(Query(frame, name, mode, allow_changed_query, moved or {}), sink, location)
-    with _starting(asked):
-        if isinstance(dry_run, str):
-            from sparkstream_kit.operate.shadow import shadow  # imported here, because few starts need it
+    query = Query(frame, name or "query", mode, allow_changed_query, moved or {})
+    if isinstance(dry_run, str):
+        from sparkstream_kit.operate.shadow import shadow  # imported here, because few starts need it
 
-            reject_unknown("dry run", [dry_run], ["compare"])
-            if checkpoint is None:
-                raise InvalidInputError("start(): dry_run='compare' needs a checkpoint; give that of before")
-            how = {"checkpoint": checkpoint, "name": name, "mode": mode, "moved": moved}
+        reject_unknown("dry run", [dry_run], ["compare"])
+        if (before := continues or checkpoint) is None:
+            raise InvalidInputError("start(): dry_run='compare' needs a checkpoint; give that of before")
+        with _starting(query):  # the query that runs may have the same name
+            how = {"checkpoint": before, "name": query.name, "mode": mode, "moved": moved}
             return shadow(frame, sink, **how)  # type: ignore[return-value, arg-type]
+    location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
+    asked = _Asked(replace(query, name=_name(frame, sink, name)), sink, location)
+    with _starting(asked.query):
         with asked.query.in_force():
             asked.opening().allows(sink)
         carried = () if continues is None else _carry_over(asked, continues, dry_run=dry_run)
@@ -246,7 +247,7 @@ class _Asked:
             if drained(logs):
                 return None
         again = replace(self, query=replace(query, allow_changed=False, moved={}))
-        with _starting(again):
+        with _starting(again.query):
             return _start(again, {"once": True}, drain=True)
 
 
@@ -275,9 +276,8 @@ def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple
 
 
 @contextmanager
-def _starting(asked: _Asked) -> Iterator[None]:
+def _starting(query: Query) -> Iterator[None]:
     """Turn Spark's refusals in a block into one line."""
-    query = asked.query
     try:
         yield
     except Exception as err:

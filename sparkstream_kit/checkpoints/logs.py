@@ -94,6 +94,7 @@ class Plan(NamedTuple):
         files: the last entry of a file source's log that the batch reads; None for any other source.
         watermark: the watermark in milliseconds since 1970; 0 if there is none, or none yet.
         names: the name of each source, or its position in the query as text ("0", "1").
+        time: the time at which it was planned, in milliseconds since 1970: `current_timestamp` in the batch.
     """
 
     conf: dict[str, Any]
@@ -101,6 +102,7 @@ class Plan(NamedTuple):
     files: tuple[int | None, ...]
     watermark: int
     names: tuple[str, ...]
+    time: int
 
 
 def local(path: str | Path) -> Path | None:
@@ -202,7 +204,8 @@ def plan_in(text: str) -> Plan:
     offsets = tuple(None if text == "-" else text for _, text in each)
     files = tuple(_files_until(offset) for offset in offsets)
     names = tuple(str(name) for name, _ in each)
-    return Plan(dict(said.get("conf", {})), offsets, files, int(said.get("batchWatermarkMs", 0)), names)
+    watermark, time = (int(said.get(f"batch{name}Ms", 0)) for name in ("Watermark", "Timestamp"))
+    return Plan(dict(said.get("conf", {})), offsets, files, watermark, names, time)
 
 
 def _by_name(line: str) -> tuple[int | str, str]:

@@ -266,7 +266,9 @@ def copy_sources(old: Logs, made: Path, moves: Sequence[Move]) -> None:
     replace(made / "metadata", json.dumps({"id": str(uuid.uuid4())}))
 
 
-def write_plan(query: Query, old: Logs, made: Logs, number: int, ends: Ends, watermark: int = 0) -> None:
+def write_plan(
+    query: Query, old: Logs, made: Logs, number: int, ends: Ends, watermark: int = 0, at: int | None = None
+) -> None:
     """Plan a batch in a new checkpoint, with the settings of a start on the old one.
 
     Args:
@@ -276,6 +278,7 @@ def write_plan(query: Query, old: Logs, made: Logs, number: int, ends: Ends, wat
         number: the number of the batch.
         ends: the offsets up to which it reads the sources.
         watermark: its watermark, in milliseconds since 1970.
+        at: its time, which `current_timestamp` gives, in milliseconds since 1970; None for now.
     """
     kept = old.plan(old.done).conf
     with query.in_force():
@@ -283,7 +286,7 @@ def write_plan(query: Query, old: Logs, made: Logs, number: int, ends: Ends, wat
     texts = {place: ends.get(each.log) or "-" for each in query.inputs for place in each.places}
     planned = {
         "batchWatermarkMs": watermark,
-        "batchTimestampMs": int(time.time() * 1000),
+        "batchTimestampMs": int(time.time() * 1000) if at is None else at,
         "conf": conf,
     }
     lines = ["v1", json.dumps(planned), *(texts[place] for place in sorted(texts))]

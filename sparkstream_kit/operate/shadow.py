@@ -67,11 +67,11 @@ _RANK = "sparkstream_rank"  # a column that is added for a moment
 _AT_REST = 60  # seconds to wait until a running query is between two batches
 # Functions whose results differ from one run to the next, as Spark prints them.
 _UNSTEADY = re.compile(
-    r"\b(rand|randn|randstr|uuid|shuffle|current_timestamp|current_date|localtimestamp|now"
-    r"|monotonically_increasing_id|spark_partition_id)\("
+    r"\b(rand|randn|randstr|uuid|shuffle|monotonically_increasing_id|spark_partition_id)\("
 )
-# Operators whose results depend on how the input was cut into batches.
+# What depends on how the input was cut into batches: these operators, and the time of the batch.
 _BY_BATCH = "EventTimeWatermark|FlatMapGroups|TransformWithState"
+_BY_TIME = re.compile(r"\b(current_timestamp|current_date|localtimestamp|now)\(")
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,12 @@ class Compared:
 
         equal, differ, new, old = self.counts
         lines = [f"{equal:,} equal, {differ:,} differ, {new:,} only new, {old:,} only old", *self.columns]
-        shown = ((differ, _values(self)), (new, self.only_new), (old, self.only_old))
-        for (number, frame), title in zip(shown, ("differ", "only new", "only old"), strict=True):
-            if number:
-                lines += [
-                    f"{title}:",
-                    *render(frame.sort(*map(column, self.keys)).limit(rows), "table").splitlines(),
-                ]
+        parts = [("differ", _values(self))] if differ else []
+        parts += [("only new", self.only_new)] if new else []
+        parts += [("only old", self.only_old)] if old else []
+        for title, frame in parts:
+            first = frame.sort(*map(column, self.keys or frame.columns)).limit(rows)
+            lines += [f"{title}:", *render(first, "table").splitlines()]
         return "\n".join(lines)
 
 
@@ -170,8 +169,9 @@ def shadow(
     identify the rows of a target, whole rows are compared. Their order does not count. NULL equals NULL,
     NaN equals NaN, and -0.0 equals 0.0. A column with another type than in the target is cast.
 
-    A query with a watermark or with state of its own runs batch by batch, as far as the checkpoint keeps the
-    plans of the batches (the last hundred by default). All other input is read in large batches.
+    A query with a watermark, with state of its own or with `current_timestamp` runs batch by batch, with the
+    times that the batches had, as far as the checkpoint keeps their plans (the last hundred by default). All
+    other input is read in large batches.
 
     Args:
         frame: the changed query, a streaming DataFrame.
@@ -181,7 +181,8 @@ def shadow(
         mode: the output mode.
         moved: folders of input files that have moved, as for `start`.
         keys: the columns that identify a row. Default: those of the sink, or the group keys.
-        tolerance: how much two floating-point numbers may differ, as a part of the larger one.
+        tolerance: how much two floating-point numbers may differ, as a part of the larger one, where rows are
+            matched by keys. Whole rows must be equal.
         rows: how many rows of each kind the text shows.
 
     Returns:
@@ -352,7 +353,7 @@ def _is_equal(one: Column, other: Column, kind: T.DataType, tolerance: float) ->
 def _values(compared: Compared) -> DataFrame:
     """Return a row for each value that differs: the keys, `column`, `old` and `new` (strings)."""
     frame = compared.differ
-    names = [] if "old" not in frame.columns else frame.select("old.*").columns
+    names = frame.select("old.*").columns
     values = [
         F.struct(
             F.lit(name).alias("column"),
@@ -428,11 +429,13 @@ class _Replay:
             raise InvalidInputError(f"checkpoint {self.place} cannot be compared: {err}") from None
         copy_sources(logs, made, moves)
         known, watermark = bool(kept) and not any(WATERMARK in each for each in changes), 0
-        for number, each in enumerate([*large, *(ends_of(logs, number) for number in single)]):
-            if number >= len(large):
-                planned = logs.plan(single[number - len(large)]).watermark
-                watermark = planned if known or planned >= END else watermark
-            write_plan(query, logs, Logs(made), number, each, watermark * (number >= len(large)))
+        first = single.start - 1 if single else at
+        batches = [*((each, first) for each in large), *((ends_of(logs, of), of) for of in single)]
+        for number, (ends, of) in enumerate(batches):
+            plan, is_large = logs.plan(of), number < len(large)
+            if not is_large and (known or plan.watermark >= END):
+                watermark = plan.watermark
+            write_plan(query, logs, Logs(made), number, ends, 0 if is_large else watermark, plan.time)
             writer = hand_over(query.frame.writeStream.queryName(f"{query.name} shadow"), write)
             if why := run_planned(query, Logs(made), writer):
                 raise InvalidInputError(f"query {query.name} cannot be compared: {why}")
@@ -455,6 +458,6 @@ class _Replay:
             return [piece for some in found for piece in some]
 
         whole, first = pieces(at), min(logs.entries("offsets"))  # all input is checked before any is read
-        if not has(query.frame, _BY_BATCH):
+        if not (has(query.frame, _BY_BATCH) or _BY_TIME.search(analyzed_plan(query.frame))):
             return in_batches(whole, 1.0), range(0)
         return in_batches(pieces(first), 1.0), range(first + 1, at + 1)

@@ -63,6 +63,14 @@ def hourly(*keys, length="20 minutes", delay="5 minutes", what="sum(amount)", wh
     return transform
 
 
+def timely(where="true"):
+    def transform(rows):
+        marked = windows.with_watermark(rows.where(where), "at", "5 minutes")
+        return windows.flatten(marked.groupBy(windows.tumbling("at", "20 minutes"), "shop").count())
+
+    return transform
+
+
 def rows_of(*names, where="true"):
     return lambda rows: rows.where(where).selectExpr(*names)
 
@@ -116,6 +124,7 @@ BY_WINDOW = ("append", batch_files, hourly("shop"))
 BY_SHOP = ("update", upsert("shop"), totals("shop"))
 WINDOWS_NOW = ("update", upsert("start", "shop"), lambda rows: hourly("shop")(rows).drop("end"))
 ROWS = ("append", files, rows_of("at", "product", "n", "weight"))
+STAMPED = ("append", batch_files, rows_of("n", "current_timestamp() AS stamp"))
 ONCE = ("append", files, once("shop", "n"))
 PAIRS = ("append", files, pairs())
 LOOSE_PAIRS = ("append", batch_files, pairs(how="left"))
@@ -141,6 +150,7 @@ def other_order(rows):
     return found.select("at", "product", "n", "weight")
 
 
+KINDS = "differ", "only new", "only old"
 HARMLESS: dict[str, tuple[Any, Any]] = {
     "nothing": (BY_PRODUCT, totals("product")),
     "a column has another name on the way": (BY_PRODUCT, renamed),
@@ -161,6 +171,12 @@ HARMLESS: dict[str, tuple[Any, Any]] = {
     "pairs, the same": (PAIRS, pairs()),
     "pairs, in seconds": (PAIRS, pairs(within="300 seconds")),
     "pairs with those that have none": (LOOSE_PAIRS, pairs(how="left")),
+    "the kit's watermark, which looks at the time": (
+        ("append", batch_files, timely()),
+        timely(where="n >= 0"),
+    ),
+    "the time of each batch": (STAMPED, rows_of("n", "current_timestamp() AS stamp", where="n >= 0")),
+    "-0.0 for 0.0": (ROWS, rows_of("at", "product", "n", "IF(weight = 0, -0.0D, weight) AS weight")),
     "a sum of doubles in another order": (WEIGHTS, totals("shop", what="sum(weight + 1) - count(*)")),
 }
 HARMFUL: dict[str, tuple[Any, Any]] = {
@@ -215,16 +231,17 @@ def wrote(as_local, tmp_path):
 def test_a_harmless_change_differs_in_no_row(change, wrote):
     case, after = HARMLESS[change]
     found = wrote(*case)(after)
-    [table] = found.tables
-    assert (table.same, table.counts[0] > 0, found.exit_code) == (True, True, 0), str(found)
+    [table], said = found.tables, str(found)
+    assert (table.same, table.counts[0] > 0, found.exit_code) == (True, True, 0), said
 
 
 @pytest.mark.parametrize("change", HARMFUL)
 def test_a_harmful_change_is_found(change, wrote):
     case, after = HARMFUL[change]
     found = wrote(*case)(after)
-    [table] = found.tables
-    assert (table.same, found.exit_code) == (False, 3), str(found)
+    [table], said = found.tables, str(found)
+    assert (table.same, found.exit_code) == (False, 3), said
+    assert all(f"  {what}:" in said for what, number in zip(KINDS, table.counts[1:], strict=True) if number)
 
 
 def test_what_differs_is_there_as_text_as_counts_and_as_rows(wrote):
@@ -307,6 +324,8 @@ def test_the_running_query_may_go_on(wrote, tmp_path, as_local):
         land(tmp_path / "in", FILES, FILES + 1)
         query.processAllAvailable()
         assert compare(totals("product")).exit_code == 0
+        seen: Any = start(rows, replace(tmp_path), dry_run="compare", **how)  # by the same name
+        assert seen.exit_code == 0
         assert query.isActive
     finally:
         query.stop()
@@ -347,3 +366,37 @@ def test_a_sink_that_cannot_be_read_back_is_refused(wrote, tmp_path, as_local):
     assert "sink console cannot be read back, to compare with" in refusal(
         shadow, rows, sinks.console(), mode="complete", checkpoint=tmp_path / "ckpt"
     )
+
+
+TYPED = rows_of("at", "product", "n", "amount", "weight", "n > 1 AS many", "date(at) AS day")
+BY_KEY = totals("product", what="max(at)", where="product IS NOT NULL")
+TARGETS: dict[str, tuple[str, Any, Any]] = {
+    "delta, append": ("append", lambda folder: sinks.delta(folder / "out"), TYPED),
+    "delta, upsert": (
+        "update",
+        lambda folder: sinks.delta(folder / "out", how="upsert", keys=["product"]),
+        BY_KEY,
+    ),
+    "iceberg": ("append", lambda folder: sinks.iceberg("shop.rows", catalog=folder / "lake"), TYPED),
+    "sql, append": ("append", table, TYPED),
+    "files of CSV": ("append", lambda folder: sinks.files(folder / "out", format="csv"), TYPED),
+    "files in folders": (
+        "append",
+        lambda folder: sinks.files(folder / "out", partition_by=["product"]),
+        TYPED,
+    ),
+    "batch_files, update": ("update", batch_files, BY_KEY),
+    "batch_files, complete": ("complete", batch_files, BY_KEY),
+    "snapshot of JSON": ("complete", lambda folder: sinks.snapshot(folder / "t.json"), BY_KEY),
+    "a table of the catalog": ("append", lambda folder: sinks.table(f"t_{folder.name}"), TYPED),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_each_kind_of_target_is_read_back_with_its_types(kind, wrote):
+    mode, sink_of, before = TARGETS[kind]
+    compare = wrote(mode, sink_of, before)
+    [same] = compare(before).tables
+    assert (same.same, same.counts[0] > 0) == (True, True), same.says()
+    [other] = compare(lambda rows: before(rows.where("at < '2026-03-01 10:30:00'"))).tables
+    assert not other.same
