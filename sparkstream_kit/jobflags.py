@@ -520,7 +520,8 @@ class _Parser(ArgumentParser):
             parsed.out_dir = parsed.out_dir.rstrip("/") or parsed.out_dir
             if getattr(parsed, "checkpoint", None) is None:
                 parsed.checkpoint = f"{parsed.out_dir}/_checkpoint"
-        _check({flag: getattr(parsed, _name(flag)) for flag in self.shared})
+        shared = (*self.shared, "--checkpoint")  # which a job may have in a form of its own
+        _check({flag: getattr(parsed, _name(flag)) for flag in shared if hasattr(parsed, _name(flag))})
         return parsed
 
 

@@ -1,6 +1,7 @@
 """`start(…, dry_run=True)` and `--dry-run`: every check is made, nothing is started, nothing is left."""
 
 import hashlib
+import re
 import sqlite3
 from importlib import import_module
 from typing import Any
@@ -11,6 +12,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds, models, run, sinks, sources, start
 from sparkstream_kit._packages import missing
+from sparkstream_kit.cli.projects import LIKE
 from sparkstream_kit.errors import DryRun, InvalidInputError
 
 
@@ -204,6 +206,7 @@ GIVEN: dict[str, str] = {
     "sensor_alerts": "IN OUT --idle 5",
     "socket_wordcount": "localhost 9",
 }
+ELSEWHERE = {"kafka_word_count", "socket_wordcount"}  # whose input is no folder
 QUERIES = {
     "action_windows": ["action_counts"],
     "ad_join": ["ad_join_views", "ad_join_bad"],
@@ -257,3 +260,21 @@ def test_a_refused_input_ends_a_dry_run_as_it_ends_a_run(spark, folder, tmp_path
     assert (code, out) == (2, "")
     assert "has rows that no query of the kit has written" in err
     assert end("--available-now") == (code, out, err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({*GIVEN} & {*LIKE} - {"action_windows", "score_posts", *ELSEWHERE}))
+def test_each_job_is_equal_to_what_it_has_written(name, folder, tmp_path, capsys):
+    known, main = LIKE[name], import_module(name).main
+    for number, (_, text) in enumerate(feeds.line_files(known.lines(200, 1), rows=50, name="{}")):
+        (folder / known.file.replace(".", f"-{number}.")).write_text(text)
+    words = arguments(name, folder, tmp_path)
+    if not {"OUT", "--checkpoint"} & {*GIVEN[name].split()}:
+        words += ["--checkpoint", f"{tmp_path}/ckpt"]
+    words = [word for word in words if word not in ("--trigger", "5 seconds")]
+    assert main([*words, "--available-now", *(["--drain"] if "--drain" in known.run else [])]) == 0
+    before, _ = tree(tmp_path), capsys.readouterr()
+    code, said = main([*words, "--shadow"]), capsys.readouterr().out
+    assert (code, tree(tmp_path)) == (0, before), said
+    some = r"\d+" if name == "card_alerts" else r"[1-9]\d*"  # 200 payments without an alert
+    assert re.search(rf" {some} equal, 0 differ, 0 only new, 0 only old", said), said
