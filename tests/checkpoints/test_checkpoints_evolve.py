@@ -27,7 +27,7 @@ from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import check, clone
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.operate import evolve
+from sparkstream_kit.operate import replay
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 SCHEMA = "at TIMESTAMP, product STRING, shop STRING, amount DECIMAL(10,2), n INT"
@@ -576,7 +576,7 @@ def test_a_build_is_cut_into_batches_of_bounded_size(spark, tmp_path, monkeypatc
     for file in Logs(old).entries("sources/0").values():
         if int(file.stem) < 9:
             file.unlink()
-    monkeypatch.setattr(evolve, "_MOST_FILES", 4)
+    monkeypatch.setattr(replay, "_MOST_FILES", 4)
     batches: dict[int, Any] = {}
     land(folder, 11)
     go(totals("shop")(rows), into(batches), new, continues=old)

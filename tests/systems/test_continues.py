@@ -18,7 +18,7 @@ from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import check
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.operate import evolve
+from sparkstream_kit.operate import replay
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 SCHEMA = "at TIMESTAMP, product STRING, shop STRING, n INT"
@@ -134,7 +134,7 @@ def any_job(request):
 
 @pytest.mark.parametrize("store", STATE_STORES)
 def test_the_whole_result_is_that_of_a_batch_over_all_records(spark, broker, job, monkeypatch, store):
-    monkeypatch.setattr(evolve, "_MOST_RECORDS", 7)  # so that there are several batches
+    monkeypatch.setattr(replay, "_MOST_RECORDS", 7)  # so that there are several batches
     spark.conf.set(STATE_STORE, STATE_STORES[store])
     try:
         job.send(*range(5))
