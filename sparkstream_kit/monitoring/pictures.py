@@ -19,7 +19,7 @@ from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _waiting
-from sparkstream_kit._files import as_json
+from sparkstream_kit._files import JSON_VERSION, as_json
 from sparkstream_kit._spark.queries import started
 from sparkstream_kit.display import last_number
 from sparkstream_kit.errors import innermost_cause, printable
@@ -146,7 +146,9 @@ def status(board: Board, ended: str) -> str:
         {"batch": next(reversed(one.batches), None), "summary": replace(one.summary, verdicts=one.verdicts)}
         for one in board.pictures()
     ]
-    return printable(as_json({"version": 1, "ended": ended, "problem": board.problem, "queries": queries}))
+    return printable(
+        as_json({"version": JSON_VERSION, "ended": ended, "problem": board.problem, "queries": queries})
+    )
 
 
 _ROWS = 50  # rows that a result shows

@@ -48,12 +48,11 @@ from sparkstream_kit.sinks.base import Sink
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructType
+    from pyspark.sql import DataFrame
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
-    from sparkstream_kit.sinks.base import Opening, Target
+    from sparkstream_kit.sinks.base import Opening, Read, Target
 
     _Plan = dict[str, Any]
 
@@ -545,7 +544,7 @@ def exactly_once(
     advice: str = "use how='append' for append, 'upsert' with keys for update, 'replace' for complete",
     *,
     keys: Sequence[str] = (),
-    read: Callable[[SparkSession, StructType, Place], DataFrame] | None = None,
+    read: Read | None = None,
 ) -> Sink:
     """Return a sink with a ledger, which writes each batch exactly once.
 
