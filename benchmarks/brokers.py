@@ -1,4 +1,4 @@
-"""Tables about Kafka: from record to record, and a backlog."""
+"""Tables about Kafka: from record to record, a backlog; and from a record or a file to a reader."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 from running import HERE, ROOT, Limit, Measured, Program, Table, properties
+from volumes import postgresql_url
 
 from sparkstream_kit import _packages
 
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["kafka"]
+__all__ = ["arrival", "kafka"]
 
 ROWS = 1_000_000
+SECONDS = 300  # for which rows are sent
 TIMED = 1000  # records
 
 
@@ -86,6 +88,53 @@ def kafka(scale: float) -> Iterator[Table]:
         rows=rows,
         limits=(Limit("kit, exactly_once=True", 1.25, "plain PySpark"),),
     )
+
+
+def arrival(scale: float) -> Iterator[Table]:
+    """From a record's send, or a file's rename, to the moment at which a reader of the target sees the row.
+
+    The JVM has 20 seconds to warm up. *First tenth* and *last tenth* are the medians of these parts of the
+    time.
+    """
+    sys.path.insert(0, str(ROOT / "tests"))
+    from systems import kafka as brokers
+    from systems.conftest import jars
+
+    broker, seconds = brokers.broker(), max(20, int(SECONDS * scale))
+    database = postgresql_url()
+
+    def program(name: str, rate: int, source: str, kind: str, target: str) -> Program:
+        file = "plain.py" if name.startswith("plain") else "kit.py"
+        place = broker.servers if source == "kafka" else "{work}/in"
+        words = source, place, broker.topic(), kind, target, str(rate), str(seconds)
+        return Program(
+            name,
+            (HERE / "arrival" / file, *words),
+            env={_packages.JARS: str(jars("spark"))},
+            figure=lambda run: float(run.result["p50"]),
+            limit=seconds + 200,
+        )
+
+    for rate in (1000, 20_000):
+        yield Table(
+            f"{rate:,} rows a second for {seconds} s, to a reader: p50 of a row",
+            [
+                program("Kafka to Delta, kit (delta-rs)", rate, "kafka", "delta", "{work}/table"),
+                program("plain writeStream.format('delta')", rate, "kafka", "delta", "{work}/table"),
+                program("Kafka to PostgreSQL, kit", rate, "kafka", "sql", database),
+                program("files to SQLite, kit", rate, "files", "sql", "sqlite:///{work}/rows.db"),
+            ],
+            truth=rate * (seconds + 20),
+            unit="ms",
+            runs=1,
+            more={
+                "p95, ms": lambda run: run.result["p95"],
+                "p99, ms": lambda run: run.result["p99"],
+                "first tenth, ms": lambda run: run.result["curve"][0],
+                "last tenth, ms": lambda run: run.result["curve"][-1],
+            },
+            limits=(Limit("Kafka to Delta, kit (delta-rs)", 800),),
+        )
 
 
 def median(run: Measured) -> float:

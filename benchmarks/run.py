@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import report
-from brokers import kafka
+from brokers import arrival, kafka
 from lakes import delta, iceberg
 from latencies import batch, history, listener, monitoring, overhead, start, suite, waiting
 from running import ROOT, measure
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     each.__name__: each
     for each in (
-        *(start, batch, throughput, yahoo, sql, delta, iceberg, overhead, quarantine, kafka, jobs, listener),
-        *(suite, waiting, monitoring, history),
+        *(start, batch, throughput, yahoo, sql, delta, iceberg, overhead, quarantine, kafka, arrival, jobs),
+        *(listener, suite, waiting, monitoring, history),
     )
 }
 
@@ -46,7 +46,7 @@ def run(name: str, *, scale: float, runs: int | None, engines: bool) -> dict[str
         programs = [program for program in table.programs if engines or not program.engine]
         say(f"{name}: {table.title}")
         tables.append(measure(replace(table, programs=programs), runs, say))
-    size = " --full" if scale >= 1 else ""
+    size = " --full" if scale >= 1 else f" --scale {scale:g}"
     size += f" --runs {runs}" if runs and scale >= 1 else ""
     return {
         "name": name,
