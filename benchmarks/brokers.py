@@ -7,7 +7,7 @@ import sys
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
-from running import HERE, ROOT, Limit, Measured, Program, Table, properties
+from running import HERE, ROOT, Limit, Measured, Program, Table, properties, tuned
 from volumes import postgresql_url
 
 from sparkstream_kit import _packages
@@ -102,15 +102,16 @@ def arrival(scale: float) -> Iterator[Table]:
 
     broker, seconds = brokers.broker(), max(20, int(SECONDS * scale))
     database = postgresql_url()
+    hand = tuned("local") | {_packages.JARS: str(jars("spark"))}
 
     def program(name: str, rate: int, source: str, kind: str, target: str) -> Program:
-        file = "plain.py" if name.startswith("plain") else "kit.py"
+        file = "plain.py" if "plain" in name else "kit.py"
         place = broker.servers if source == "kafka" else "{work}/in"
         words = source, place, broker.topic(), kind, target, str(rate), str(seconds)
         return Program(
             name,
             (HERE / "arrival" / file, *words),
-            env={_packages.JARS: str(jars("spark"))},
+            env=hand if name.endswith("by hand") else {_packages.JARS: str(jars("spark"))},
             figure=lambda run: float(run.result["p50"]),
             limit=seconds + 200,
         )
@@ -120,7 +121,8 @@ def arrival(scale: float) -> Iterator[Table]:
             f"{rate:,} rows a second for {seconds} s, to a reader: p50 of a row",
             [
                 program("Kafka to Delta, kit (delta-rs)", rate, "kafka", "delta", "{work}/table"),
-                program("plain writeStream.format('delta')", rate, "kafka", "delta", "{work}/table"),
+                program("the same, plain PySpark, tuned by hand", rate, "kafka", "delta", "{work}/table"),
+                program("the same, plain PySpark", rate, "kafka", "delta", "{work}/table"),
                 program("Kafka to PostgreSQL, kit", rate, "kafka", "sql", database),
                 program("files to SQLite, kit", rate, "files", "sql", "sqlite:///{work}/rows.db"),
             ],

@@ -29,6 +29,7 @@ def delta(scale: float) -> Iterator[Table]:
             program("by hand, with the kit's settings", "by_hand.py", env=tuned("local")),
             program("by hand, with Spark's defaults", "by_hand.py", runs=1),
         ],
+        truth=[10, True],
         limits=(Limit("kit, Delta's writer for Spark", 1.2, "by hand, with the kit's settings"),),
     )
 
@@ -47,4 +48,5 @@ def iceberg(scale: float) -> Iterator[Table]:
             program("kit, exactly once", "kit.py"),
             program("pyiceberg by hand, at least once", "by_hand.py"),
         ],
+        truth=[0, 0],
     )

@@ -19,7 +19,8 @@ if source == "files":
     Path(place).mkdir()
 if kind == "sql":
     with sa.create_engine(target).begin() as made:
-        made.execute(sa.text("DROP TABLE IF EXISTS arrivals"))
+        for table in ("arrivals", "sparkstream_ledger"):
+            made.execute(sa.text(f"DROP TABLE IF EXISTS {table}"))
         made.execute(sa.text("CREATE TABLE arrivals (id BIGINT PRIMARY KEY, amount INTEGER)"))
 connectors = ["kafka"] if source == "kafka" else []
 with get_session("arrival", connectors=connectors) as spark, tempfile.TemporaryDirectory() as checkpoint:

@@ -1,4 +1,4 @@
-"""The same from Kafka into a Delta table by plain PySpark, with Spark's defaults.
+"""The same from Kafka into a Delta table by plain PySpark, with the settings of its launch.
 
 Run: plain.py kafka SERVERS TOPIC delta TARGET RATE SECONDS.
 """

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from truth import BATCH, whole  # type: ignore[import-not-found]
 
 BATCHES, WARM = 30, 10
 DELTA = "spark.databricks.delta."
@@ -40,7 +41,7 @@ def write(batch: DataFrame, batch_id: int) -> None:
     )
 
 
-rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1000).load()
+rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", BATCH).load()
 totals = rate.groupBy((F.col("value") % 10).alias("key")).agg(F.sum("value").alias("total"))
 with tempfile.TemporaryDirectory() as checkpoint:
     writer = totals.writeStream.outputMode("update").foreachBatch(write)
@@ -48,6 +49,7 @@ with tempfile.TemporaryDirectory() as checkpoint:
     while query.isActive and (query.lastProgress is None or query.lastProgress.batchId < BATCHES):
         query.awaitTermination(1)
     query.stop()
+totals_now = [row["total"] for row in spark.read.format("delta").load(folder).collect()]
 took = [each.batchDuration for each in query.recentProgress if WARM <= each.batchId < BATCHES]
 spark.stop()
-print(json.dumps({"seconds": statistics.median(took) / 1000}))
+print(json.dumps({"seconds": statistics.median(took) / 1000, "rows": whole(totals_now)}))

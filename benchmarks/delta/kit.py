@@ -5,7 +5,9 @@ import statistics
 import sys
 import tempfile
 
+from deltalake import DeltaTable
 from pyspark.sql import functions as F
+from truth import BATCH, whole  # type: ignore[import-not-found]
 
 from sparkstream_kit import get_session, sinks, start
 
@@ -16,7 +18,7 @@ with (
     get_session("delta", connectors=["delta"] if writer == "spark" else []) as spark,
     tempfile.TemporaryDirectory() as checkpoint,
 ):
-    rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1000).load()
+    rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", BATCH).load()
     totals = rate.groupBy((F.col("value") % 10).alias("key")).agg(F.sum("value").alias("total"))
     sink = sinks.delta(folder, how="upsert", keys=["key"], writer=writer)
     query = start(totals, sink, name="delta", mode="update", checkpoint=checkpoint)
@@ -24,4 +26,5 @@ with (
         query.awaitTermination(1)
     query.stop()
     took = [each.batchDuration for each in query.recentProgress if WARM <= each.batchId < BATCHES]
-print(json.dumps({"seconds": statistics.median(took) / 1000}))
+table = DeltaTable(folder).to_pyarrow_table().to_pydict()
+print(json.dumps({"seconds": statistics.median(took) / 1000, "rows": whole(table["total"])}))

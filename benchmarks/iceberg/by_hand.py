@@ -9,6 +9,7 @@ from pathlib import Path
 from pyiceberg.catalog import load_catalog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from truth import BATCH, whole  # type: ignore[import-not-found]
 
 BATCHES, WARM = 6, 2
 
@@ -28,7 +29,7 @@ def write(batch: DataFrame, _: int) -> None:
 # All rows of a batch come to the driver at once.
 builder = SparkSession.builder.appName("iceberg").config("spark.driver.memory", "2g")
 spark = builder.config("spark.driver.maxResultSize", "0").getOrCreate()
-rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1_000_000).load()
+rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", BATCH).load()
 rows = rate.select("value", (F.col("value") % 1000).alias("key"), F.col("value").cast("string").alias("text"))
 with tempfile.TemporaryDirectory() as checkpoint:
     query = rows.writeStream.foreachBatch(write).option("checkpointLocation", checkpoint).start()
@@ -37,4 +38,4 @@ with tempfile.TemporaryDirectory() as checkpoint:
     query.stop()
 took = [each.batchDuration for each in query.recentProgress if WARM <= each.batchId < BATCHES]
 spark.stop()
-print(json.dumps({"seconds": statistics.median(took) / 1000}))
+print(json.dumps({"seconds": statistics.median(took) / 1000, "rows": whole(str(folder))}))

@@ -6,6 +6,7 @@ import sys
 import tempfile
 
 from pyspark.sql import functions as F
+from truth import BATCH, whole  # type: ignore[import-not-found]
 
 from sparkstream_kit import get_session, sinks, start
 
@@ -13,7 +14,7 @@ BATCHES, WARM = 6, 2
 
 (folder,) = sys.argv[1:]
 with get_session("iceberg") as spark, tempfile.TemporaryDirectory() as checkpoint:
-    rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1_000_000).load()
+    rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", BATCH).load()
     rows = rate.select(
         "value", (F.col("value") % 1000).alias("key"), F.col("value").cast("string").alias("text")
     )
@@ -22,4 +23,4 @@ with get_session("iceberg") as spark, tempfile.TemporaryDirectory() as checkpoin
         query.awaitTermination(1)
     query.stop()
     took = [each.batchDuration for each in query.recentProgress if WARM <= each.batchId < BATCHES]
-print(json.dumps({"seconds": statistics.median(took) / 1000}))
+print(json.dumps({"seconds": statistics.median(took) / 1000, "rows": whole(folder)}))
