@@ -1,7 +1,7 @@
 """Build the site of the documentation in build/site/: the pages of docs/, and a reference of the docstrings.
 
-`make docs` runs it. A dead link, or a page outside of the menu, ends it with 1. For agents the site has each
-page as Markdown, too, and llms.txt, a list of all pages.
+`make docs` runs it. A link or anchor that leads nowhere, or a page outside of the menu, ends it with 1.
+For agents the site has each page as Markdown, too, and llms.txt, a list of all pages.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import re
 import shutil
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 from sparkstream_kit import connectors
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 SYSTEMS = [name for name in connectors.systems() if (ROOT / "docs" / f"{name}.md").exists()]
 SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 MENU = {
-    "Start here": ["index", "install", "start", "testing", "wrong", "words", "beside", "versions"],
+    "Start": [
+        *("index", "readme", "install", "start", "testing", "wrong", "words", "beside", "versions"),
+    ],
     "Guides": [
         *("files", "bad-lines", "watermarks", "postgresql", "kafka-to-delta", "kafka-to-kafka"),
         *("many-targets", "joins", "days", "silence", "model", "exactly-once", "change-a-job", "find-out"),
@@ -38,14 +42,21 @@ ROOMS = (
     *("checkpoints", "monitoring", "verdicts", "progress", "errors", "display", "feeds", "dstreams"),
     "jobflags",
 )
+# Tables of figures have eight columns: the theme gives each column too much for a screen of 1280.
+STYLE = """\
+.md-typeset table:not([class]) :is(th, td) { padding: .6em .8em; }
+.md-typeset table:not([class]) th code { word-break: normal; }
+@media (min-width: 60em) { .md-typeset table:not([class]) th { min-width: 0; } }
+"""
 _LINK = re.compile(r"(\]\()(?!https?:)([^)#\s]*)")
 
 
 def pages() -> None:
     """Write the pages that there are, with links as they lie beside each other on the site."""
     docs = ROOT / "docs"
-    for path in [*ROOT.glob("*.md"), *docs.glob("*.*"), *docs.glob("*/**/*.md")]:
-        name = "index.md" if path.name == "README.md" else path.name.lower()
+    linked = ROOT.glob("examples/**/*.conf")
+    for path in [*ROOT.glob("*.md"), *docs.glob("*.*"), *docs.glob("*/**/*.md"), *linked]:
+        name = path.name.lower()
         if path.suffix != ".md":
             shutil.copy(path, SOURCE / name)
             continue
@@ -55,7 +66,7 @@ def pages() -> None:
 
 def _on_site(target: str) -> str:
     name = target.rpartition("/")[2]
-    return "index.md" if name == "README.md" else name.lower() if name.endswith(".md") else name
+    return name.lower() if name.endswith(".md") else name
 
 
 def reference() -> list[str]:
@@ -65,7 +76,9 @@ def reference() -> list[str]:
     for room in ROOMS:
         module = importlib.import_module(f"sparkstream_kit.{room}".rstrip("."))
         names = [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
-        paragraphs = (inspect.getdoc(module) or "").split("\n\n")
+        level = r"\A(Thin|Start and run|Extra): (.)"  # which says what the room may import
+        text = re.sub(level, lambda found: found[2].upper(), inspect.getdoc(module) or "")
+        paragraphs = text.split("\n\n")
         parts = [f"# {room or 'sparkstream_kit'}\n", *map(_paragraph, paragraphs)]
         for name in names:
             found = getattr(module, name)
@@ -139,7 +152,7 @@ def commands() -> str:
 
 def llms(menu: dict[str, list[str]]) -> str:
     """Return llms.txt: the pages of each part of the menu, with a title and a first sentence."""
-    parts = ["# sparkstream-kit\n", f"> {_begins('index.md')[1]}"]
+    parts = ["# sparkstream-kit\n", f"> {_begins('readme.md')[1]}"]
     for title, names in menu.items():
         parts.append(f"\n## {title}\n")
         for name in names:
@@ -166,26 +179,34 @@ def configuration(menu: dict[str, list[str]]) -> str:
     nav = ",\n".join(f'  {{ "{title}" = {names} }}' for title, names in menu.items())
     return f"""[project]
 site_name = "sparkstream-kit"
-site_description = "Spark streams in Python that start fast, stop cleanly and lose nothing in silence"
+site_description = "Spark streams in Python that start fast, stop cleanly and never lose a row silently"
 docs_dir = "{SOURCE.name}"
 site_dir = "{SITE.name}"
+extra_css = ["site.css"]
 use_directory_urls = false
 nav = [
 {nav}
 ]
 [project.theme]
 font = false
-features = ["navigation.tabs", "navigation.top", "search.highlight", "content.code.copy", "toc.follow"]
+features = [
+  "navigation.tabs", "navigation.top", "navigation.footer",
+  "search.highlight", "content.code.copy", "toc.follow",
+]
+[[project.theme.palette]]
+media = "(prefers-color-scheme)"
+toggle.icon = "lucide/sun-moon"
+toggle.name = "As the system is; switch to light"
 [[project.theme.palette]]
 media = "(prefers-color-scheme: light)"
 scheme = "default"
 toggle.icon = "lucide/sun"
-toggle.name = "Switch to dark mode"
+toggle.name = "Light; switch to dark"
 [[project.theme.palette]]
 media = "(prefers-color-scheme: dark)"
 scheme = "slate"
 toggle.icon = "lucide/moon"
-toggle.name = "Switch to light mode"
+toggle.name = "Dark; switch to as the system is"
 [project.markdown_extensions]
 attr_list = {{}}
 tables = {{}}
@@ -198,6 +219,7 @@ pymdownx.superfences = {{}}
 paths = ["{ROOT}"]
 [project.plugins.mkdocstrings.handlers.python.options]
 docstring_style = "google"
+docstring_section_style = "list"
 heading_level = 2
 show_root_heading = true
 show_root_full_path = false
@@ -210,12 +232,46 @@ filters = ["!^_"]
 """
 
 
+class _Built(HTMLParser):
+    """A page of the site: the names in it that a link can lead to, and its links."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.names, self.links = {""}, list[str]()
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the names and the links of an element."""
+        del tag
+        self.names |= {value for key, value in attrs if key in ("id", "name") and value}
+        self.links += [value for key, value in attrs if key in ("href", "src") and value]
+
+
+def dead_links() -> list[str]:
+    """Return the links of the site that lead to no file of it, or to no place in that file."""
+    built = {path: _Built(path) for path in SITE.rglob("*.html")}
+    dead = []
+    for path, page in built.items():
+        for link in page.links:
+            target, _, name = unquote(link).partition("#")
+            base = (
+                SITE if target[:1] == "/" else path.parent
+            )  # the page for missing addresses begins at the root
+            file = (base / target.lstrip("/")).resolve() if target else path
+            if re.match(r"[a-z]+:", link) or (file in built and name in built[file].names):
+                continue
+            if file in built or not file.exists():
+                dead.append(f"{path.relative_to(SITE)}: {link}")
+    return dead
+
+
 def main() -> int:
     """Build, and hold the menu against the pages."""
     for folder in (SOURCE, SITE):
         shutil.rmtree(folder, ignore_errors=True)
     SOURCE.mkdir(parents=True)
     pages()
+    (SOURCE / "site.css").write_text(STYLE, "utf-8")
     menu = {title: [f"{name}.md" for name in names] for title, names in MENU.items()}
     menu["Reference"] = [*reference(), commands(), flags(), settings()]
     there = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.md")}
@@ -228,6 +284,9 @@ def main() -> int:
     build = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", str(config)]
     if failed := subprocess.run(build, check=False, cwd=config.parent).returncode:
         return failed
+    if dead := dead_links():
+        sys.stderr.write(f"links that lead nowhere: {dead}\n")
+        return 1
     for page in SOURCE.glob("*.md"):
         shutil.copy(page, SITE)
     (SITE / "llms.txt").write_text(llms(menu), "utf-8")

@@ -19,7 +19,7 @@ def test_a_guide_runs_from_top_to_bottom(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["start", "testing"])
+@pytest.mark.parametrize("name", ["index", "start", "testing"])
 def test_a_page_runs_from_top_to_bottom(name, tmp_path):
     run_page(ROOT / "docs" / f"{name}.md", tmp_path)
 

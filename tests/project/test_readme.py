@@ -17,7 +17,17 @@ from sparkstream_kit import connectors, sinks
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 GUIDES = [f"guides/{path.name}" for path in sorted((ROOT / "docs" / "guides").glob("*.md"))]
-SKILL = "agents/sparkstream/SKILL.md"  # for agents
+LINKING = sorted(
+    path.relative_to(ROOT)
+    for path in (
+        *ROOT.glob("*.md"),
+        *(
+            path
+            for folder in ("docs", "jobs", "benchmarks", ".github")
+            for path in (ROOT / folder).rglob("*.md")
+        ),
+    )
+)
 EXECUTED = "\n".join([README, *(PAGES[f"{name}.md"] for name in ("jobs", "json", "checkpoints", "server"))])
 BLOCKS = re.findall(r"```bash\n(.*?)```", EXECUTED, re.DOTALL)
 PRINTED = [text for kind, text in re.findall(r"```(\w*)\n(.*?)```", EXECUTED, re.DOTALL) if not kind]
@@ -47,6 +57,14 @@ def test_a_page_that_somebody_lands_on_is_short(page):
     assert len(PAGES[f"{page}.md"].replace("|", " ").replace("---", " ").split()) <= 900
 
 
+def test_the_start_page_has_three_steps_for_each_of_three_people():
+    page = PAGES["index.md"]
+    assert len(page.split()) <= 300
+    assert [re.findall(r"^\*\*(\d)\.\*\*", part, re.MULTILINE) for part in page.split("\n## ")[1:]] == [
+        ["1", "2", "3"]
+    ] * 3
+
+
 def test_the_words_are_in_order():
     words = re.findall(r"^- \*\*(.+?)\*\*", PAGES["words.md"], re.MULTILINE)
     assert words == sorted(words, key=str.lower)
@@ -54,15 +72,13 @@ def test_the_words_are_in_order():
 
 
 def anchors(text):
-    """Return the names by which a page's headings are linked."""
+    """Return the names by which a page's headings are linked, if GitHub and the site give the same one."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    names = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    return {name for name in names if names.count(name) == 1 and name.isascii() and "--" not in name}
 
 
-@pytest.mark.parametrize(
-    "page",
-    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{name}" for name in [*PAGES, *GUIDES, SKILL])],
-)
+@pytest.mark.parametrize("page", LINKING, ids=str)
 def test_each_link_leads_somewhere(page):
     text = (ROOT / page).read_text("utf-8")
     for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
@@ -73,6 +89,21 @@ def test_each_link_leads_somewhere(page):
         assert file.exists(), target
         if anchor:
             assert anchor in anchors(file.read_text("utf-8")), target
+
+
+def test_each_page_that_the_code_names_is_there():
+    """Docstrings, messages and notes name pages of docs/ for a reader to open."""
+    files = [
+        path
+        for name in ("sparkstream_kit", "jobs", "examples", "conf")
+        for path in (ROOT / name).rglob("*.*")
+    ]
+    texts = [
+        path.read_text("utf-8") for path in files if path.suffix in {".py", ".md", ".conf", ".toml", ".ipynb"}
+    ]
+    named = {name for text in texts for name in re.findall(r"(?<![\w./])docs/[\w/-]+\.md", text)}
+    assert "docs/watermarks.md" in named
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_each_page_is_linked():
