@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit._spark.place import is_unseen, locate, refuse_many_disks
+from sparkstream_kit._spark.place import is_unseen, refuse_many_disks
 from sparkstream_kit._spark.plan import file_options, has, inputs_of
-from sparkstream_kit._spark.session import in_force, other_master
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints.damage import gone, restart
 from sparkstream_kit.checkpoints.drain import drained
 from sparkstream_kit.checkpoints.fingerprint import (
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_CHECKPOINTS = "spark.sql.streaming.checkpointLocation"
 _one_at_a_time = threading.RLock()
 _ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
 _NAMED = "spark.sql.streaming.queryEvolution.enableSourceEvolution"
@@ -203,12 +202,10 @@ def guard(
 
     For a checkpoint that is not on a local path, as on HDFS, the guard checks a copy of the logs and locks
     nothing. A checkpoint that only a Spark Connect server reaches is not checked, and a warning says so.
-    Without a checkpoint, the guard refuses a query that keeps state if the master's nodes share no default
-    file system.
 
     Args:
         query: the query. If it is allowed to be another one than wrote the checkpoint, it is noted.
-        checkpoint: the checkpoint; without one only the query is checked.
+        checkpoint: the checkpoint; without one nothing is checked.
         of_systems: returns the checks of the systems that a query reads; they run after those in `QUESTIONS`.
         writes: what to note about the query's sinks: for `checkpoints.rewind`, what each sink does with
             replayed batches; for `start(…, continues=…)`, the targets and the columns that are written.
@@ -221,8 +218,6 @@ def guard(
         InvalidInputError: a refusal; the message says how to proceed.
     """
     spark, name = query.spark, query.name
-    if checkpoint is None:
-        _check_temporary(query)
     if checkpoint is None or is_unseen(f"query {name}: its checkpoint", checkpoint):
         yield Guarded(None, None, lambda: None)
         return
@@ -286,23 +281,6 @@ def explained(logs: Logs, cause: str = "", *, only_cause: bool = False) -> str |
     from sparkstream_kit.operate import check  # only then is it needed
 
     return (None if only_cause else check.damage(logs)) or check.unreadable(logs, cause)
-
-
-def _check_temporary(query: Query) -> None:
-    """Refuse a stateful query without a checkpoint if each node would keep state in a temporary local folder.
-
-    If the default file system is not the local one, Spark puts temporary checkpoints there, which is fine.
-    """
-    spark, name = query.spark, query.name
-    master = other_master(spark)
-    if master is None or spark.conf.get(_CHECKPOINTS, None) or locate(spark, "/").folder is None:
-        return
-    if query.described["fingerprint"]:
-        raise InvalidInputError(
-            f"query {name} keeps state and has no checkpoint, and the master is {master}, whose nodes would "
-            "each keep a part of it on a disk of their own; give a checkpoint that they share, such as "
-            f"hdfs://namenode/checkpoints/{name}, or make such a file system the default one (fs.defaultFS)"
-        )
 
 
 def _is_whole(_query: Query, logs: Logs) -> Iterable[Answer]:

@@ -355,22 +355,6 @@ def test_a_local_path_is_right_where_all_is_on_one_machine(spark, tmp_path, monk
     released(sources.rate(spark), locate(spark, tmp_path))
 
 
-def test_state_without_a_checkpoint_is_refused_where_each_node_has_a_disk_of_its_own(
-    spark, folder, monkeypatch, hadoop
-):
-    pretend_master(spark, monkeypatch, "spark://host:7077")
-    rows = sources.text(spark, str(folder))
-    advice = (
-        "query counts keeps state and has no checkpoint, and the master is spark://host:7077, whose nodes"
-    )
-    with pytest.raises(InvalidInputError, match=advice):
-        start(rows.groupBy("value").count(), sinks.console(), name="counts", mode="complete")
-    start(rows, sinks.console(), name="rows").stop()  # nothing to keep
-    hadoop.set("fs.defaultFS", "hdfs://host:8020")  # temporary checkpoints lie there, too
-    with guarded_by(rows.groupBy("value").count(), None, "counts", "complete") as guarded:
-        assert guarded.lock is None
-
-
 CONNECT = """
 import sys, logging
 from pyspark.sql import functions as F

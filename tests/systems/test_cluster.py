@@ -18,7 +18,6 @@ from systems.launching import (
     cleaned,
     ended,
     newest,
-    refused,
     shown,
     totals_of,
     written,
@@ -82,17 +81,11 @@ def test_a_job_with_state_is_exact_when_workers_executors_and_the_master_are_kil
     assert shown(table) == sales.totals()
 
 
-def test_state_without_a_place_that_all_nodes_share_is_refused(hdfs, cluster, kit, launch):
+def test_a_temporary_checkpoint_is_on_the_default_file_system(hdfs, cluster, kit, launch):
     cluster.stop()  # its master was killed
     cluster.start()
     sales = Sales(hdfs, "/refused/in")
     sales.land(1)
-    line = refused(launch.job(cluster.url, "sales_totals", sales.url, "--available-now", kit=kit))
-    told = (
-        f"query sales_totals keeps state and has no checkpoint, and the master is {cluster.url}, whose nodes"
-    )
-    assert told in line
-    # Where HDFS is the default file system, temporary checkpoints are there.
     default = ("--conf", f"spark.hadoop.fs.defaultFS={hdfs.url}")
     command = ("--master", cluster.url, "--py-files", kit, *SMALL, *default, JOBS / "sales_totals.py")
     flags = ("--available-now", "--profile", "cluster", "--format", "csv")
