@@ -258,7 +258,7 @@ def _adjust(spark: SparkSession, profile: str | Path | None, explicit: Mapping[s
         if key in runtime or before.get(key) == value:
             continue
         current = spark.conf.get(key, None)
-        if current is None or not same_setting(key, value, current, spark):
+        if current is None or not same_setting(key, value, current):
             for unknown in _unknown(spark, [key]):
                 raise InvalidInputError(unknown)
             has = "none" if current is None else shown_value(key, current)
@@ -285,7 +285,7 @@ def _report_losers(spark: SparkSession, explicit: Mapping[str, str], given: Mapp
                 "give it to spark-submit, or call get_session first in a new process",
                 lost,
             )
-        elif actual is not None and not same_setting(key, value, actual, spark):
+        elif actual is not None and not same_setting(key, value, actual):
             _log.warning("%s: the launch gave %s, which wins", lost, shown_value(key, actual))
     for unknown in _unknown(spark, [key for key in explicit if not spark.conf.isModifiable(key)]):
         _log.warning(unknown)

@@ -4,23 +4,19 @@
 output is printed (`prints_here`) or whose files a path means (`server_folder`), so that callers do not depend
 on the kind of session itself.
 
-`in_force` and `put_settings` change runtime settings. `same_setting` finds out whether two texts mean the
-same value to Spark, such as `1g` and `1024m`, so that no needless warning appears. `shown_setting` formats a
-setting for a message and hides its secrets.
+`in_force` and `put_settings` change runtime settings. `same_setting` compares two values of a setting, and
+`shown_setting` formats one for a message and hides its secrets.
 """
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
-from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
 
@@ -220,29 +216,17 @@ def _apply(spark: SparkSession, wanted: Mapping[str, str | None]) -> None:
             spark.conf.set(key, value)
 
 
-def same_setting(key: str, wanted: str, actual: str, spark: SparkSession | None = None) -> bool:
-    """Return whether a setting's value in Spark means the same as the wanted value.
+def same_setting(key: str, wanted: str, actual: str) -> bool:
+    """Return whether a setting has the wanted value in Spark: the same text, or a list with the same files.
 
-    Args:
-        key: the setting's key.
-        wanted: the value that was asked for.
-        actual: the value that Spark reports. It may be the same size, time or path in another notation.
-        spark: a session whose JVM knows the types of its settings. Without a JVM (None, or Spark Connect)
-            only different notations of paths are recognised.
+    Spark writes the paths in such a list in a form of its own, and adds others.
 
     Examples:
-        >>> same_setting("spark.jars", "/opt/a.jar", "file:///opt/a.jar")
+        >>> same_setting("spark.jars", "lib/a.jar", "file:///opt/lib/a.jar,file:///opt/b.jar")
         True
-        >>> same_setting("spark.sql.warehouse.dir", "tables", "file:/elsewhere/tables")
-        False
     """
-    if wanted == actual:
-        return True
-    jvm = None if spark is None or is_connect(spark) else SparkContext._jvm
-    if jvm is not None and _value(jvm, key, wanted) == _value(jvm, key, actual):
-        return True
-    ours, theirs = _paths(wanted), _paths(actual)
-    return ours <= theirs if key in _GROWING else ours == theirs
+    names, others = ({each.strip().rpartition("/")[2] for each in text.split(",")} for text in (wanted, actual))
+    return wanted == actual or (key in _GROWING and names <= others)
 
 
 def shown_setting(key: str, value: str) -> str:
@@ -258,27 +242,3 @@ def shown_setting(key: str, value: str) -> str:
 def shown_value(key: str, value: str) -> str:
     """Return the value of a setting for a message, with its secrets hidden."""
     return "(hidden)" if _SECRET.search(key) else without_secrets(value)
-
-
-def _value(jvm: Any, key: str, text: str) -> object:
-    """Convert the text of a setting as Spark does: to a number of bytes or seconds, a list or a boolean.
-
-    The text is returned as it is if Spark does not know the setting or cannot read the text.
-    """
-    entry = jvm.org.apache.spark.internal.config.ConfigEntry.findEntry(key)
-    with suppress(Py4JJavaError, PySparkException):  # Spark cannot read the text
-        return text if entry is None else entry.valueConverter().apply(text)
-    return text
-
-
-def _paths(value: str) -> set[str]:
-    """Split a comma-separated list of paths into absolute paths, with links and globs resolved.
-
-    Spark reports paths in this form.
-    """
-    found = set()
-    for item in filter(None, map(str.strip, value.split(","))):
-        plain = re.sub(r"^file:(//)?(?=/)", "", item)
-        path = plain if plain == item else unquote(plain)
-        found |= {os.path.realpath(each) for each in glob.glob(path) or [path]}  # noqa: PTH207 - texts
-    return found
