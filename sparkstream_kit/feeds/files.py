@@ -1,6 +1,6 @@
 """Files that land in a folder as Spark's file source needs them, replayed at a pace; a server of lines.
 
-Lines come from `text_lines`, `random_lines` or `replay`; `csv_line` and `json_line` write rows as lines.
+Lines come from `text_lines` or `random_lines`; `csv_line` and `json_line` write rows as lines.
 `line_files` and `replay_files` cut lines into files, which `drip` lands in a folder. `LineServer` sends lines
 to socket clients, such as Spark's socket source. Iterables made here start from the beginning at each
 iteration.
@@ -350,54 +350,6 @@ _JSON = (".json", ".jsonl", ".ndjson")
 _LOOKED_AT = 100
 
 
-def replay(
-    file: str | os.PathLike[str],
-    *,
-    time: str,
-    time_format: str | None = None,
-    speed: float = 60.0,
-    stop: threading.Event | None = None,
-) -> Iterable[str]:
-    r"""Give the lines of a file at the pace of their times: for a `LineServer`, or to write elsewhere.
-
-    The first line comes at once. Each further line comes when the time between it and the first line, divided
-    by `speed`, has passed. All lines come in the order of the file. A line without a readable time, or with
-    an earlier time than a line before it, comes right after the line before it.
-
-    Args:
-        file: a UTF-8 file: CSV with a header, which is not among the lines, or lines of JSON (.json, .jsonl
-            or .ndjson).
-        time: the column or field of the time, such as "time" or "data.created_at". Its values are epoch
-            seconds (milliseconds from 100,000,000,000 on) or ISO 8601; times without a time zone are in UTC.
-        time_format: the format of the times, if it is another one, as a pattern of Python's `strptime` such
-            as "%m/%d/%Y %H:%M".
-        speed: how many seconds of the file's time pass in one real second; `float("inf")` does not wait.
-        stop: ends the lines when it is set, also during a wait.
-
-    Raises:
-        InvalidInputError: the file does not exist, it has no such column, its first 100 lines have no
-            readable time, it is not UTF-8, or `speed` is not above 0.
-
-    Examples:
-        >>> import tempfile
-        >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
-        ...     print("time,price\n2024-01-01 12:00,5\n2024-01-01 12:30,7", file=file, flush=True)
-        ...     list(replay(file.name, time="time", speed=1_000_000))
-        ['2024-01-01 12:00,5', '2024-01-01 12:30,7']
-    """
-    check(replay, locals())
-    source, stopped = _Source(Path(file), time, time_format, speed), stop or threading.Event()
-
-    def make() -> Iterator[str]:
-        start = monotonic()
-        for due, line in source.due_lines():
-            if _wait(start + due - monotonic(), stopped):
-                return
-            yield line
-
-    return Again(make)
-
-
 def replay_files(
     file: str | os.PathLike[str],
     *,
@@ -407,109 +359,103 @@ def replay_files(
     every: float = 1.0,
     stop: threading.Event | None = None,
 ) -> Iterable[tuple[str, str]]:
-    """Give the lines of a file as small files, at the pace of their times: (name, text) pairs for `drip`.
+    r"""Give the lines of a file as small files, at the pace of their times: (name, text) pairs for `drip`.
 
-    At the end of each interval of `every` seconds, one file comes with the lines that were due in the
-    interval, after the header if the file is CSV. An interval without lines gives no file. Lines keep their
-    order, as with `replay`.
+    A line is due when the time between it and the first line, divided by `speed`, has passed. At the end of
+    each interval of `every` seconds, one file comes with the lines that were due in the interval, after the
+    header if the file is CSV. An interval without lines gives no file. All lines come in the order of the
+    file: one without a readable time, or with an earlier time than a line before it, comes right after the
+    line before it.
 
     Args:
-        file: as for `replay`.
-        time: as for `replay`.
-        time_format: as for `replay`.
-        speed: as for `replay`.
+        file: a UTF-8 file: CSV with a header, or lines of JSON (.json, .jsonl or .ndjson).
+        time: the column or field of the time, such as "time" or "data.created_at". Its values are epoch
+            seconds (milliseconds from 100,000,000,000 on) or ISO 8601; times without a time zone are in UTC.
+        time_format: the format of the times, if it is another one, as a pattern of Python's `strptime` such
+            as "%m/%d/%Y %H:%M".
+        speed: how many seconds of the file's time pass in one real second; `float("inf")` does not wait.
         every: the length of an interval, in real seconds.
-        stop: as for `replay`.
+        stop: ends the files when it is set, also during a wait.
 
     Raises:
-        InvalidInputError: as for `replay`, or `every` is not above 0.
+        InvalidInputError: the file does not exist, it has no such column, its first 100 lines have no
+            readable time, it is not UTF-8, or `speed` or `every` is not above 0.
 
     Examples:
-        In a session::
-
-            files = feeds.replay_files("actions.csv", time="time", speed=3600)
-            feeds.drip(files, "incoming")
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+        ...     print("time,price\n2024-01-01 12:00,5\n2024-01-01 12:30,7", file=file, flush=True)
+        ...     [text for _, text in replay_files(file.name, time="time", speed=1_000_000, every=0.01)]
+        ['time,price\n2024-01-01 12:00,5\n2024-01-01 12:30,7\n']
     """
     check(replay_files, locals())
-    if not every > 0:
-        raise InvalidInputError(f"every is {every} seconds; give a number above 0")
-    source, stopped = _Source(Path(file), time, time_format, speed), stop or threading.Event()
+    path, stopped = Path(file), stop or threading.Event()
+    if not path.is_file():
+        raise InvalidInputError(f"no file {path}; give the path of a CSV file with a header or of JSON lines")
+    for name, number in (("speed", speed), ("every", every)):
+        if not number > 0:
+            raise InvalidInputError(f"{name} is {number}; give a number above 0, such as 60")
+    header = [] if path.suffix.lower() in _JSON else [*itertools.islice(_records(path), 1)]
+    columns = header[0][0] if header else []
+    if header and time not in columns:
+        known = f"; the columns are: {', '.join(columns)}"
+        raise InvalidInputError(f"{path} has no column {time!r}{hint(time, columns) or known}")
+
+    timed = Again(lambda: _timed(path, columns, time, time_format))
+    times = [moment for moment, _ in itertools.islice(timed, _LOOKED_AT)]
+    first = next((moment for moment in times if moment is not None), None)
+    if times and first is None:
+        known = "epoch seconds and ISO 8601, such as 2024-01-31 12:00:00; for others give time_format"
+        takes = f"{known}='%m/%d/%Y %H:%M' or the like" if time_format is None else repr(time_format)
+        raise InvalidInputError(
+            f"no time can be read from {time!r} in the first lines of {path}; it takes {takes}"
+        )
 
     def make() -> Iterator[tuple[str, str]]:
         start = monotonic()
-        name = f"{source.path.stem}-{{:04}}{source.path.suffix}".lstrip("._")  # Spark skips such names
-        slots = itertools.groupby(source.due_lines(), key=lambda line: int(line[0] / every))
-        for number, (slot, lines) in enumerate(slots, 1):
-            text = "".join(f"{line}\n" for line in (*source.header, *(line for _, line in lines)))
+        slots = _slots(timed, first or 0, every * speed)
+        for number, (slot, lines) in enumerate(itertools.groupby(slots, lambda line: line[0]), 1):
+            text = "".join(f"{line}\n" for _, line in (*header, *lines))
             if _wait(start + (slot + 1) * every - monotonic(), stopped):
                 return
-            yield name.format(number), text
+            # Spark skips names that begin so.
+            yield f"{path.stem}-{number:04}{path.suffix}".lstrip("._"), text
 
     return Again(make)
 
 
-class _Source:
-    """The lines of a file to replay, each with the time at which it is due.
+def _timed(
+    path: Path, columns: list[str], time: str, time_format: str | None
+) -> Iterator[tuple[int | None, str]]:
+    """Yield the lines of a file after its header, each with its time, or None if that cannot be read."""
+    for row, line in itertools.islice(_records(path), bool(columns), None):
+        value = _field(dict(zip(columns, row, strict=False)) if columns else row, time)
+        yield microseconds(value.strip() if isinstance(value, str) else value, time_format), line
 
-    The constructor checks that the file exists, has the column, and has a readable time in its first lines.
-    """
 
-    def __init__(self, path: Path, time: str, time_format: str | None, speed: float) -> None:
-        if not path.is_file():
-            raise InvalidInputError(
-                f"no file {path}; give the path of a CSV file with a header or of JSON lines"
-            )
-        if not speed > 0:
-            raise InvalidInputError(
-                f"speed is {speed}; give a number above 0, such as 60 for a minute in a second"
-            )
-        self.path, self.time, self.speed = path, time, speed
-        self._format = time_format
-        self._json = path.suffix.lower() in _JSON
-        self.header = [] if self._json else [line for _, line in itertools.islice(self._records(), 1)]
-        self._columns = next(csv.reader(self.header), [])
-        if self.header and time not in self._columns:
-            known = f"; the columns are: {', '.join(self._columns)}"
-            raise InvalidInputError(f"{path} has no column {time!r}{hint(time, self._columns) or known}")
-        times = [moment for moment, _ in itertools.islice(self._timed_lines(), _LOOKED_AT)]
-        if times and set(times) == {None}:
-            known = "epoch seconds and ISO 8601, such as 2024-01-31 12:00:00; for others give time_format"
-            takes = f"{known}='%m/%d/%Y %H:%M' or the like" if time_format is None else repr(time_format)
-            raise InvalidInputError(
-                f"no time can be read from {time!r} in the first lines of {path}; it takes {takes}"
-            )
+def _slots(timed: Iterable[tuple[int | None, str]], first: int, seconds: float) -> Iterator[tuple[int, str]]:
+    """Yield lines, each with the number of the interval of so many seconds in which it is due."""
+    slot = 0
+    for moment, line in timed:
+        if moment is not None:
+            slot = max(slot, int((moment - first) / 1_000_000 / seconds))
+        yield slot, line
 
-    def due_lines(self) -> Iterator[tuple[float, str]]:
-        """Yield each line with the seconds after the start at which it is due; these never decrease."""
-        first: int | None = None
-        due = 0.0
-        for moment, line in self._timed_lines():
-            if moment is not None:
-                first = moment if first is None else first
-                due = max(due, (moment - first) / 1_000_000 / self.speed)
-            yield due, line
 
-    def _timed_lines(self) -> Iterator[tuple[int | None, str]]:
-        """Yield each line after the header with its time in microseconds, or None if that cannot be read."""
-        for fields, line in itertools.islice(self._records(), len(self.header), None):
-            row = fields if self._json else dict(zip(self._columns, fields, strict=False))
-            value = _field(row, self.time)
-            yield microseconds(value.strip() if isinstance(value, str) else value, self._format), line
-
-    def _records(self) -> Iterator[tuple[Any, str]]:
-        """Yield each record, parsed, with its original text; a record of CSV may contain newlines."""
-        try:
-            with self.path.open(encoding="utf-8-sig", newline="") as file:
-                if self._json:
-                    for line in file:
-                        yield _json(line), line.rstrip("\r\n")
-                    return
-                seen: list[str] = []
-                for fields in csv.reader(_noting(file, seen)):
-                    yield fields, "".join(seen).rstrip("\r\n")
-                    seen.clear()
-        except (OSError, UnicodeDecodeError, csv.Error) as err:
-            raise InvalidInputError(f"cannot read {self.path} ({err}); give a readable UTF-8 file") from err
+def _records(path: Path) -> Iterator[tuple[Any, str]]:
+    """Yield each record of a file, parsed, with its original text; a record of CSV may contain newlines."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if path.suffix.lower() in _JSON:
+                for line in file:
+                    yield _json(line), line.rstrip("\r\n")
+                return
+            seen: list[str] = []
+            for fields in csv.reader(_noting(file, seen)):
+                yield fields, "".join(seen).rstrip("\r\n")
+                seen.clear()
+    except (OSError, UnicodeDecodeError, csv.Error) as err:
+        raise InvalidInputError(f"cannot read {path} ({err}); give a readable UTF-8 file") from err
 
 
 def _noting(lines: Iterable[str], seen: list[str]) -> Iterator[str]:
