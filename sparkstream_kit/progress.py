@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparkstream_kit._columns import OBSERVED, RULES
@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["QuerySummary", "RunSummary"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICRO = timedelta(microseconds=1)
-_AGE = 146_097 * timedelta(days=1) // _MICRO  # 400 years, after which the calendar repeats
-
-
-_SECOND = 1_000_000  # in microseconds
 # Steps of Spark's analyzed plan that may make several rows of one; `Expand` is that of sliding windows.
 _MULTIPLIES = re.compile(r"^\W*(Expand|Generate|Join|\w*Map\w+|Lateral\w*) ", re.MULTILINE)
 
@@ -171,7 +166,7 @@ class QuerySummary:
     broken: Mapping[str, int] = field(default_factory=dict, hash=False)
     verdicts: tuple[Verdict, ...] = ()
     rows_stay_one: bool = field(default=False, repr=False)  # each is in one group at most
-    watermark: int | None = field(default=None, repr=False)  # of the last batch, in microseconds since 1970
+    watermark: datetime | None = field(default=None, repr=False)  # of the last batch
 
     @property
     def rows_per_second(self) -> float | None:
@@ -216,11 +211,11 @@ class QuerySummary:
 
     def _late(self, progress: StreamingQueryProgress) -> dict[str, Any]:
         """Return the attributes about late rows, with one more batch added."""
-        first, own = (_epoch_microseconds(progress.eventTime.get(name)) for name in ("min", "watermark"))
+        first, own = (moment(progress.eventTime.get(name)) for name in ("min", "watermark"))
         follows = self.last_batch is not None and progress.batchId == self.last_batch + 1
         # Spark drops late rows by the watermark of the previous batch; use it if that batch was counted.
         former = self.watermark if follows else None
-        mark = (own if former is None else former) or 0
+        mark = (own if former is None else former) or EPOCH
         least, is_exact = _rows_late(progress, rows_stay_one=self.rows_stay_one)
         counted: dict[str, Any] = {
             "late_rows": (self.late_rows or 0) + least,
@@ -229,9 +224,9 @@ class QuerySummary:
         }
         if least:
             counted["late_batches"] = self.late_batches + 1
-            counted["late_before_1970"] = self.late_before_1970 or mark == 0
+            counted["late_before_1970"] = self.late_before_1970 or mark == EPOCH
             if first is not None:
-                counted["late_seconds"] = max(self.late_seconds or 0, (mark - first) / _SECOND)
+                counted["late_seconds"] = max(self.late_seconds or 0, (mark - first).total_seconds())
         if (aside := rows_set_aside(str(progress.id), progress.batchId)) is not None:
             counted["rows_set_aside"] = (self.rows_set_aside or 0) + aside
         return counted
@@ -335,16 +330,10 @@ def _waits(operator: StateOperatorProgress) -> bool:
     return not operator.operatorName.startswith("dedupe")
 
 
-def _epoch_microseconds(text: str | None) -> int | None:
-    """Read a time from Spark's progress, in microseconds since 1970; the year can be any, also above 9999."""
-    if text is None:
-        return None
-    year, rest = re.fullmatch(r"([+-]?\d+)(-\d\d-\d\dT.*)", text).groups()  # type: ignore[union-attr]
-    ages, year = divmod(int(year) - 2000, 400)  # the calendar repeats every 400 years
-    return (datetime.fromisoformat(f"{year + 2000}{rest}") - EPOCH) // _MICRO + ages * _AGE
-
-
 def moment(text: str | None) -> datetime | None:
-    """Read a time from Spark's progress; a time after the year 9999 becomes Python's last `datetime`."""
-    at, last = _epoch_microseconds(text), datetime.max.replace(tzinfo=UTC)
-    return None if at is None else EPOCH + min(at * _MICRO, last - EPOCH)
+    """Read a time from Spark's progress; in a year that Python has not, it is the first or last `datetime`."""
+    try:
+        return None if text is None else datetime.fromisoformat(text)
+    except ValueError:  # Java writes -0001, 0000 and +10000
+        first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+        return last if str(text).startswith("+") else first
