@@ -22,13 +22,14 @@ from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, with
 
 
 def attributes(package: str, modules: Mapping[str, Sequence[str]], part: str = "") -> Callable[[str], Any]:
-    """Return a `__getattr__` that imports a package's names on first use; `dir()` lists them, for completion.
+    """Return a `__getattr__` that imports a package's names on first use, and has them as `__all__`.
+
+    `dir()` lists them, for completion.
 
     Args:
         package: the full name of the package.
         modules: for each module, by its full name, the package's names that it defines.
-        part: "source" or "sink": the package also has this function of each system in `connectors`, and gets
-            its `__all__` here, too.
+        part: "source" or "sink": the package also has this function of each system in `connectors`.
     """
     homes = {name: module for module, names in modules.items() for name in names}
     systems = "sparkstream_kit.connectors"  # opened for `sinks` and `sources`
@@ -37,8 +38,8 @@ def attributes(package: str, modules: Mapping[str, Sequence[str]], part: str = "
         return [*homes, *(importlib.import_module(systems).names(part) if part else ())]
 
     def __getattr__(name: str) -> Any:  # noqa: N807 - what Python calls
-        if name == "__all__" and part:
-            return sorted(known(), key=lambda each: (each.islower(), each))
+        if name == "__all__":  # constants, classes, functions
+            return sorted(known(), key=lambda each: (not each.isupper(), not each[0].isupper(), each))
         if part and importlib.util.find_spec(f"{package}.{name}"):
             raise missing(package, name)  # a module, which Python imports next
         if name in homes:

@@ -16,34 +16,23 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import attributes
 
-if TYPE_CHECKING:
-    from sparkstream_kit.checkpoints.trim import untrim
-    from sparkstream_kit.operate.check import Problem, State, check
-    from sparkstream_kit.operate.clone import clone
-    from sparkstream_kit.operate.find import Found, find
-    from sparkstream_kit.operate.replay import batch
-    from sparkstream_kit.operate.rewind import Rewind, rewind
-    from sparkstream_kit.operate.shadow import Compared, Shadow, shadow
-    from sparkstream_kit.operate.show import Checkpoint, Source, show
-
-__all__ = [
-    "Checkpoint",
-    "Compared",
-    "Found",
-    "Problem",
-    "Rewind",
-    "Shadow",
-    "Source",
-    "State",
-    "batch",
-    "check",
-    "clone",
-    "find",
-    "rewind",
-    "shadow",
-    "show",
-    "untrim",
-]
+if TYPE_CHECKING:  # for editors and type checkers
+    from sparkstream_kit.checkpoints.trim import untrim as untrim
+    from sparkstream_kit.operate.check import Problem as Problem
+    from sparkstream_kit.operate.check import State as State
+    from sparkstream_kit.operate.check import check as check
+    from sparkstream_kit.operate.clone import clone as clone
+    from sparkstream_kit.operate.find import Found as Found
+    from sparkstream_kit.operate.find import find as find
+    from sparkstream_kit.operate.replay import batch as batch
+    from sparkstream_kit.operate.rewind import Rewind as Rewind
+    from sparkstream_kit.operate.rewind import rewind as rewind
+    from sparkstream_kit.operate.shadow import Compared as Compared
+    from sparkstream_kit.operate.shadow import Shadow as Shadow
+    from sparkstream_kit.operate.shadow import shadow as shadow
+    from sparkstream_kit.operate.show import Checkpoint as Checkpoint
+    from sparkstream_kit.operate.show import Source as Source
+    from sparkstream_kit.operate.show import show as show
 
 __getattr__ = attributes(
     __name__,

@@ -19,38 +19,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import attributes
-from sparkstream_kit.quarantine.rows import (
-    BYTES,
-    FILE,
-    RAW,
-    REASON,
-    bad_rows,
-    expect,
-    good_rows,
-    mark_bad,
-    split,
-)
 
-if TYPE_CHECKING:
-    from sparkstream_kit.connectors._avro import parse_avro
-    from sparkstream_kit.connectors._weblogs import parse_log
-    from sparkstream_kit.quarantine.lines import parse_csv, parse_json
-
-__all__ = [
-    "BYTES",
-    "FILE",
-    "RAW",
-    "REASON",
-    "bad_rows",
-    "expect",
-    "good_rows",
-    "mark_bad",
-    "parse_avro",
-    "parse_csv",
-    "parse_json",
-    "parse_log",
-    "split",
-]
+if TYPE_CHECKING:  # for editors and type checkers
+    from sparkstream_kit.connectors._avro import parse_avro as parse_avro
+    from sparkstream_kit.connectors._weblogs import parse_log as parse_log
+    from sparkstream_kit.quarantine.lines import parse_csv as parse_csv
+    from sparkstream_kit.quarantine.lines import parse_json as parse_json
+    from sparkstream_kit.quarantine.rows import BYTES as BYTES
+    from sparkstream_kit.quarantine.rows import FILE as FILE
+    from sparkstream_kit.quarantine.rows import RAW as RAW
+    from sparkstream_kit.quarantine.rows import REASON as REASON
+    from sparkstream_kit.quarantine.rows import bad_rows as bad_rows
+    from sparkstream_kit.quarantine.rows import expect as expect
+    from sparkstream_kit.quarantine.rows import good_rows as good_rows
+    from sparkstream_kit.quarantine.rows import mark_bad as mark_bad
+    from sparkstream_kit.quarantine.rows import split as split
 
 __getattr__ = attributes(
     __name__,
@@ -58,5 +41,9 @@ __getattr__ = attributes(
         "sparkstream_kit.connectors._avro": ["parse_avro"],
         "sparkstream_kit.connectors._weblogs": ["parse_log"],
         "sparkstream_kit.quarantine.lines": ["parse_csv", "parse_json"],
+        "sparkstream_kit.quarantine.rows": [
+            *("BYTES", "FILE", "RAW", "REASON"),
+            *("bad_rows", "expect", "good_rows", "mark_bad", "split"),
+        ],
     },
 )

@@ -23,23 +23,17 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import attributes
 
-if TYPE_CHECKING:
-    from sparkstream_kit.state.alerts import alert_when, once
-    from sparkstream_kit.state.rules import Alert, Ewma, Jump, Often, Rule, Silent, ZScore
-    from sparkstream_kit.state.values import as_of
-
-__all__ = [
-    "Alert",
-    "Ewma",
-    "Jump",
-    "Often",
-    "Rule",
-    "Silent",
-    "ZScore",
-    "alert_when",
-    "as_of",
-    "once",
-]
+if TYPE_CHECKING:  # for editors and type checkers
+    from sparkstream_kit.state.alerts import alert_when as alert_when
+    from sparkstream_kit.state.alerts import once as once
+    from sparkstream_kit.state.rules import Alert as Alert
+    from sparkstream_kit.state.rules import Ewma as Ewma
+    from sparkstream_kit.state.rules import Jump as Jump
+    from sparkstream_kit.state.rules import Often as Often
+    from sparkstream_kit.state.rules import Rule as Rule
+    from sparkstream_kit.state.rules import Silent as Silent
+    from sparkstream_kit.state.rules import ZScore as ZScore
+    from sparkstream_kit.state.values import as_of as as_of
 
 # Lazy, so that a rule can be named without importing PySpark, and a misspelt name gets a hint.
 __getattr__ = attributes(

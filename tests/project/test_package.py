@@ -84,14 +84,15 @@ def defined(module):
 
 
 def exported(name):
-    if re.search(r"^    part=", MODULES[name].read_text("utf-8"), re.MULTILINE):  # made from the systems
-        return importlib.import_module(name.removesuffix(".__init__")).__all__
     for node in trees()[name].body:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "__all__":
             return [] if node.value is None else list(ast.literal_eval(node.value))
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             value: list[str] = ast.literal_eval(node.value)
             return value
+    if "\n__getattr__ = attributes(" in MODULES[name].read_text("utf-8"):  # one name, one place
+        found: list[str] = importlib.import_module(name.removesuffix(".__init__")).__all__
+        return found
     return None
 
 
