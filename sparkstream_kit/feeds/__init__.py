@@ -10,73 +10,59 @@ iterated any number of times, each time from the start. A seed gives the same da
 test checks the digests).
 """
 
-from sparkstream_kit.feeds.disturbing import Disturbed, disturb
-from sparkstream_kit.feeds.files import (
-    LineServer,
-    csv_line,
-    drip,
-    json_line,
-    line_files,
-    random_lines,
-    replay_files,
-    text_lines,
-)
-from sparkstream_kit.feeds.generators import (
-    actions_rows,
-    actions_truth,
-    ads_rows,
-    ads_truth,
-    cards_rows,
-    cards_truth,
-    events_rows,
-    events_truth,
-    log_errors,
-    log_line,
-    log_rows,
-    log_sessions,
-    messages_rows,
-    messages_truth,
-    posts_line,
-    posts_rows,
-    posts_truth,
-    sales_files,
-    sales_rows,
-    sales_totals,
-    sensors_rows,
-    sensors_truth,
-)
+from __future__ import annotations
 
-__all__ = [
-    "Disturbed",
-    "LineServer",
-    "actions_rows",
-    "actions_truth",
-    "ads_rows",
-    "ads_truth",
-    "cards_rows",
-    "cards_truth",
-    "csv_line",
-    "disturb",
-    "drip",
-    "events_rows",
-    "events_truth",
-    "json_line",
-    "line_files",
-    "log_errors",
-    "log_line",
-    "log_rows",
-    "log_sessions",
-    "messages_rows",
-    "messages_truth",
-    "posts_line",
-    "posts_rows",
-    "posts_truth",
-    "random_lines",
-    "replay_files",
-    "sales_files",
-    "sales_rows",
-    "sales_totals",
-    "sensors_rows",
-    "sensors_truth",
-    "text_lines",
-]
+from typing import TYPE_CHECKING
+
+from sparkstream_kit._arguments import attributes
+
+if TYPE_CHECKING:  # for editors and type checkers
+    from sparkstream_kit.feeds.disturbing import Disturbed as Disturbed
+    from sparkstream_kit.feeds.disturbing import disturb as disturb
+    from sparkstream_kit.feeds.files import LineServer as LineServer
+    from sparkstream_kit.feeds.files import csv_line as csv_line
+    from sparkstream_kit.feeds.files import drip as drip
+    from sparkstream_kit.feeds.files import json_line as json_line
+    from sparkstream_kit.feeds.files import line_files as line_files
+    from sparkstream_kit.feeds.files import random_lines as random_lines
+    from sparkstream_kit.feeds.files import replay_files as replay_files
+    from sparkstream_kit.feeds.files import text_lines as text_lines
+    from sparkstream_kit.feeds.generators import actions_rows as actions_rows
+    from sparkstream_kit.feeds.generators import actions_truth as actions_truth
+    from sparkstream_kit.feeds.generators import ads_rows as ads_rows
+    from sparkstream_kit.feeds.generators import ads_truth as ads_truth
+    from sparkstream_kit.feeds.generators import cards_rows as cards_rows
+    from sparkstream_kit.feeds.generators import cards_truth as cards_truth
+    from sparkstream_kit.feeds.generators import events_rows as events_rows
+    from sparkstream_kit.feeds.generators import events_truth as events_truth
+    from sparkstream_kit.feeds.generators import log_errors as log_errors
+    from sparkstream_kit.feeds.generators import log_line as log_line
+    from sparkstream_kit.feeds.generators import log_rows as log_rows
+    from sparkstream_kit.feeds.generators import log_sessions as log_sessions
+    from sparkstream_kit.feeds.generators import messages_rows as messages_rows
+    from sparkstream_kit.feeds.generators import messages_truth as messages_truth
+    from sparkstream_kit.feeds.generators import posts_line as posts_line
+    from sparkstream_kit.feeds.generators import posts_rows as posts_rows
+    from sparkstream_kit.feeds.generators import posts_truth as posts_truth
+    from sparkstream_kit.feeds.generators import sales_files as sales_files
+    from sparkstream_kit.feeds.generators import sales_rows as sales_rows
+    from sparkstream_kit.feeds.generators import sales_totals as sales_totals
+    from sparkstream_kit.feeds.generators import sensors_rows as sensors_rows
+    from sparkstream_kit.feeds.generators import sensors_truth as sensors_truth
+
+__getattr__ = attributes(
+    __name__,
+    {
+        "sparkstream_kit.feeds.disturbing": ["Disturbed", "disturb"],
+        "sparkstream_kit.feeds.files": [
+            *("LineServer", "csv_line", "drip", "json_line", "line_files", "random_lines"),
+            *("replay_files", "text_lines"),
+        ],
+        "sparkstream_kit.feeds.generators": [
+            *("actions_rows", "actions_truth", "ads_rows", "ads_truth", "cards_rows", "cards_truth"),
+            *("events_rows", "events_truth", "log_errors", "log_line", "log_rows", "log_sessions"),
+            *("messages_rows", "messages_truth", "posts_line", "posts_rows", "posts_truth"),
+            *("sales_files", "sales_rows", "sales_totals", "sensors_rows", "sensors_truth"),
+        ],
+    },
+)
