@@ -1,4 +1,4 @@
-"""The commands `sparkstream feed …`: generated rows with the true answer beside them, posts of a server.
+"""The commands `sparkstream feed …`: generated rows whose true answer is known, posts of a server.
 
 Each entry of `feeds.datasets.DATASETS` becomes one command, made by `_generator`. The other commands serve
 lines, land sales files, replay a file, write to Kinesis, or land the posts of a stream of X or Mastodon.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sparkstream_kit.feeds.datasets import Dataset
 
 
-_TRUTH = "_truth.json"  # lies beside the input, as Spark skips names that begin with _
+_Truth = Annotated[Path | None, flag("FILE", "Write the true answer here at the end, as JSON.")]
 
 
 def land(
@@ -52,19 +52,31 @@ def land(
         return feeds.drip(files, folder, every=every, stop=stop, on_file=lambda path: say(f"landed {path}"))
 
 
+def _check_truth(truth: Path | None, folder: Path | None = None) -> None:
+    """Refuse a file that cannot be written, or that would be read as input, before the first row."""
+    if truth and folder and truth.resolve().is_relative_to(folder.resolve()):
+        raise InvalidInputError(f"--truth {truth} would be read as input in {folder}; put it elsewhere")
+    if truth:
+        check_writable("--truth", truth)
+
+
+def _write_truth(truth: Path, answer: dict[str, Any]) -> None:
+    _files.replace(truth, [json.dumps(answer, ensure_ascii=False, default=str, indent=1), "\n"])
+
+
 def _share(text: str) -> Any:
     """Declare a flag whose value is a share from 0 to 1."""
     return flag("SHARE", text, min=0, max=1)
 
 
 def _generator(dataset: Dataset) -> Callable[..., None]:
-    """Return the command that lands the files of a dataset, and writes the truth beside them at the end.
+    """Return the command that lands the files of a dataset, and writes the truth at the end.
 
     The command has only those flags of `disturb` that make sense for the dataset.
     """
 
     def command(
-        folder: Annotated[Path, argument("FOLDER", "A new folder for the files.")],
+        folder: _Folder,
         *,
         files: Annotated[int, flag("N", "Number of files.", min=1)] = 20,
         rows: Annotated[int, flag("N", "Lines in each file.", min=1)] = 100,
@@ -77,23 +89,20 @@ def _generator(dataset: Dataset) -> Callable[..., None]:
         delay: Annotated[
             str, flag("DURATION", 'Delay of the watermark, such as "10 minutes"; late rows exceed it.')
         ] = dataset.delay,
+        truth: _Truth = None,
     ) -> None:
-        if old := next(folder.glob("*"), None):
-            raise InvalidInputError(
-                f"{folder} holds {old.name} already, which {_TRUTH} would not count; give a new folder"
-            )
+        _check_truth(truth, folder)
         how = {"late": late, "duplicates": duplicates, "bad": bad, "ahead": ahead, "delay": delay}
         generated = dataset.rows(files * rows, seed=seed)
         made = feeds.disturb(generated, time=dataset.time, rows_per_file=rows, seed=seed, **how)  # type: ignore[arg-type]
         arriving = map(dataset.line, made.first(files * rows).arriving)
         name = dataset.file.replace(".", f"-{seed}-{{}}.")
         landed = land(feeds.line_files(arriving, rows=rows, name=name), folder, every)
-        found = made.first(len(landed) * rows)
-        counted = found.counted + (found.late if dataset.keeps_late else [])
-        answer = {"truth": dataset.truth(counted), "counted": len(counted)}
-        answer |= {share: getattr(found, share) for share in dataset.shares}
-        text = json.dumps(answer, ensure_ascii=False, default=str, indent=1)
-        _files.replace(folder / _TRUTH, [text, "\n"])
+        if truth:
+            found = made.first(len(landed) * rows)
+            counted = found.counted + (found.late if dataset.keeps_late else [])
+            answer = {"truth": dataset.truth(counted), "counted": len(counted)}
+            _write_truth(truth, answer | {share: getattr(found, share) for share in dataset.shares})
 
     left_out = {"late", "duplicates", "bad", "ahead"} - {*dataset.shares}
     if "late" in left_out:
@@ -103,7 +112,7 @@ def _generator(dataset: Dataset) -> Callable[..., None]:
     command.__signature__ = flags.replace(parameters=kept)  # type: ignore[attr-defined]
     # The help begins with the description of the rows, the first line of the generator's docstring.
     what = (inspect.getdoc(dataset.rows) or "").partition("\n")[0].removeprefix("Make ")
-    command.__doc__ = f"Land {what} Their true answer is in {_TRUTH} at the end."
+    command.__doc__ = f"Land {what} --truth writes what a job must find in them."
     return command
 
 
@@ -125,7 +134,6 @@ class _Feed(TyperGroup):
 feed = group("Make input for a stream.", cls=_Feed)
 
 _Folder = Annotated[Path, argument("FOLDER", "Folder for the files; created if missing.")]
-_Truth = Annotated[Path | None, flag("FILE", "Write the true totals here at the end, as CSV.")]
 
 
 @feed.command("lines")
@@ -160,13 +168,12 @@ def _sales(
     truth: _Truth = None,
 ) -> None:
     """Land CSV files of sales in a folder. One by one, each of them whole; Ctrl-C ends it."""
-    if truth and truth.resolve().is_relative_to(folder.resolve()):
-        raise InvalidInputError(f"--truth {truth} would be read as input in {folder}; put it elsewhere")
-    if truth:
-        check_writable("--truth", truth)
+    _check_truth(truth, folder)
     landed = land(feeds.sales_files(files, rows=rows, seed=seed), folder, every)
     if truth:
-        _write_totals(truth, feeds.sales_rows(len(landed) * rows, seed=seed))
+        count = len(landed) * rows
+        totals = feeds.sales_totals(feeds.sales_rows(count, seed=seed))
+        _write_truth(truth, {"truth": totals, "counted": count})
 
 
 @feed.command("replay")
@@ -209,8 +216,7 @@ def _kinesis(
     """
     from sparkstream_kit.connectors.kinesis import service
 
-    if truth:
-        check_writable("--truth", truth)
+    _check_truth(truth)
     if create and service.create(stream, create, region=region, endpoint=endpoint):
         say(f"made stream {stream}")
     stop = threading.Event()
@@ -227,18 +233,11 @@ def _kinesis(
     try:
         with stopped_by_signal(stop.set):
             if truth:
-                _write_totals(truth, taken_rows())
+                _write_truth(truth, {"truth": feeds.sales_totals(taken_rows()), "counted": written})
             else:
                 deque(taken_rows(), maxlen=0)
     finally:
         say(f"wrote {written:,} records to stream {stream}")
-
-
-def _write_totals(truth: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    """Write the true totals of rows of sales to a CSV file with a header."""
-    totals = feeds.sales_totals(rows)
-    with truth.open("w", encoding="utf-8", newline="") as out:
-        csv.writer(out, lineterminator="\n").writerows([("ProductKey", "Orders", "TotalSales"), *totals])
 
 
 for _name, _dataset in DATASETS.items():

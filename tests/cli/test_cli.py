@@ -126,15 +126,14 @@ def recount(folder):
 
 
 def read_truth(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    assert header == ["ProductKey", "Orders", "TotalSales"]
-    assert rows == sorted(rows, key=lambda row: -Decimal(row[2]))
-    return {key: (int(orders), Decimal(total)) for key, orders, total in rows}
+    told = json.loads(path.read_text("utf-8"))
+    assert told["truth"] == sorted(told["truth"], key=lambda row: -Decimal(row[2]))
+    assert told["counted"] == sum(orders for _, orders, _ in told["truth"])
+    return {key: (orders, Decimal(total)) for key, orders, total in told["truth"]}
 
 
 def test_the_truth_is_what_the_files_hold(tmp_path):
-    folder, truth = tmp_path / "in", tmp_path / "truth.csv"
+    folder, truth = tmp_path / "in", tmp_path / "truth.json"
     flags = ["--files", "3", "--rows", "200", "--seed", "7", "--every", "0"]
     done = run("feed", "sales", folder, *flags, "--truth", truth)
     assert (done.returncode, done.stdout) == (0, "")
@@ -149,7 +148,7 @@ def test_the_truth_is_what_the_files_hold(tmp_path):
     ("number", "every"), [(signal.SIGINT, "0.01"), (signal.SIGTERM, "3600")], ids=["landing", "waiting"]
 )
 def test_a_signal_ends_feed_sales_with_the_truth_of_what_landed(tmp_path, number, every):
-    folder, truth = tmp_path / "in", tmp_path / "truth.csv"
+    folder, truth = tmp_path / "in", tmp_path / "truth.json"
     with running("feed", "sales", folder, "--rows", "20", "--every", every, "--truth", truth) as feed:
         assert next_line(feed) == f"sparkstream: landed {folder / 'sales-0-0001.csv'}\n"
         code, rest = ended(feed, by=number)
@@ -158,7 +157,7 @@ def test_a_signal_ends_feed_sales_with_the_truth_of_what_landed(tmp_path, number
     assert read_truth(truth) == recount(folder)
 
 
-@pytest.mark.parametrize("inside", ["in/truth.csv", "in/deep/truth.csv", "link/truth.csv"])
+@pytest.mark.parametrize("inside", ["in/truth.json", "in/deep/truth.json", "link/truth.json"])
 def test_a_truth_that_would_be_read_as_input_is_refused(tmp_path, inside, capsys):
     folder, truth = tmp_path / "in", tmp_path / inside
     (tmp_path / "link").symlink_to(folder)
@@ -169,7 +168,7 @@ def test_a_truth_that_would_be_read_as_input_is_refused(tmp_path, inside, capsys
 
 
 def test_a_truth_that_cannot_be_written_is_said_before_the_first_file(tmp_path, capsys):
-    truth = tmp_path / "missing" / "truth.csv"
+    truth = tmp_path / "missing" / "truth.json"
     assert main(["feed", "sales", str(tmp_path / "in"), "--files", "1", "--truth", str(truth)]) == 2
     problem = f"cannot write --truth {truth} (No such file or directory); give another file"
     assert capsys.readouterr().err == f"sparkstream: {problem}\n"
@@ -177,7 +176,7 @@ def test_a_truth_that_cannot_be_written_is_said_before_the_first_file(tmp_path, 
 
 
 def test_a_truth_of_before_survives_a_run_that_is_refused(tmp_path):
-    truth = tmp_path / "truth.csv"
+    truth = tmp_path / "truth.json"
     args = ["feed", "sales", str(tmp_path / "in"), "--files", "1", "--truth", str(truth)]
     assert main(args) == 0
     assert main(args) == 2  # the name is in the folder already
@@ -470,7 +469,7 @@ def test_the_package_runs_as_a_module(tmp_path):
         "schema FOLDER/a.conf",
         "schema hdfs:/a.conf",  # which is Spark's to find
         "feed sales FOLDER/in --files 1",
-        "feed sales in --files 1 --truth=FOLDER/truth.csv",
+        "feed sales in --files 1 --truth=FOLDER/truth.json",
     ],
 )
 def test_a_local_path_may_be_written_as_spark_writes_it(args, start, tmp_path, monkeypatch):

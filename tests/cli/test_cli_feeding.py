@@ -1,4 +1,4 @@
-"""The commands that land a generator's files with the truth beside them, and those that replay a file."""
+"""The commands that land a generator's files and write their truth, and those that replay a file."""
 
 import json
 import signal
@@ -51,12 +51,11 @@ def names(folder):
 SHARES = ("--late", 0.1, "--duplicates", 0.1, "--bad", 0.05, "--ahead", 0.05)
 
 
-def test_the_truth_beside_the_files_is_of_what_they_hold(tmp_path):
-    folder = tmp_path / "in"
-    command(folder, "--files", 6, "--rows", 50, "--every", 0, "--seed", 3, *SHARES)
-    wanted = ["_truth.json", *(f"ticks-3-000{n}.json" for n in range(1, 7))]
-    assert names(folder) == wanted
-    rows, truth = landed(folder), json.loads((folder / "_truth.json").read_text("utf-8"))
+def test_the_truth_is_of_what_the_files_hold(tmp_path):
+    folder, kept = tmp_path / "in", tmp_path / "truth.json"
+    command(folder, "--files", 6, "--rows", 50, "--every", 0, "--seed", 3, "--truth", kept, *SHARES)
+    assert names(folder) == [f"ticks-3-000{n}.json" for n in range(1, 7)]
+    rows, truth = landed(folder), json.loads(kept.read_text("utf-8"))
     assert len(rows) == 300
     assert [row for row in rows if isinstance(row, str)] == truth["bad"] != []
     assert [row for row in rows if not isinstance(row, str) and row["time"] > 4e9] == truth["ahead"] != []
@@ -78,14 +77,15 @@ command(*sys.argv[1:])
 def test_a_signal_ends_the_feed_with_the_truth_of_what_landed(tmp_path, number, every):
     folder = tmp_path / "in"
     code = CODE.format(tests=str(ROOT / "tests"))
-    args = [folder, "--files", 1000, "--rows", 20, "--every", every, "--bad", 0.1]
+    kept = tmp_path / "truth.json"
+    args = [folder, "--files", 1000, "--rows", 20, "--every", every, "--bad", 0.1, "--truth", kept]
     with running(sys.executable, "-c", code, *args, stderr=subprocess.PIPE) as feed:
         assert feed.stderr
         assert feed.stderr.readline() == f"sparkstream: landed {folder / 'ticks-0-0001.json'}\n"
         feed.send_signal(number)
         rest = feed.communicate(timeout=HANGS)[1]
     assert feed.returncode == 0, rest
-    truth = json.loads((folder / "_truth.json").read_text("utf-8"))
+    truth = json.loads(kept.read_text("utf-8"))
     rows = [row for row in landed(folder) if not isinstance(row, str)]
     assert (truth["counted"], truth["truth"]) == (len(rows), total(rows))
     assert 0 < len(rows) < 20_000
@@ -101,17 +101,17 @@ def test_a_command_has_the_shares_that_make_sense_for_its_data(tmp_path, capsys)
     assert "--delay" not in text  # nothing that it does would depend on it
     command("--help", delay="3 hours")
     assert "[default: 3 hours]" in " ".join(capsys.readouterr().out.split())
-    command(tmp_path / "in", "--files", 1, "--every", 0, shares=("bad",), line=feeds.csv_line)
-    assert {*json.loads((tmp_path / "in/_truth.json").read_text())} == {"truth", "counted", "bad"}
+    kept = tmp_path / "truth.json"
+    options = ("--files", 1, "--every", 0, "--truth", kept)
+    command(tmp_path / "in", *options, shares=("bad",), line=feeds.csv_line)
+    assert {*json.loads(kept.read_text())} == {"truth", "counted", "bad"}
     assert (tmp_path / "in/ticks-0-0001.json").read_text().startswith("0,0\n60,1\n")
 
 
-def test_what_would_not_be_counted_is_refused_before_the_first_file(tmp_path):
+def test_what_cannot_be_is_refused_before_the_first_file(tmp_path):
     (tmp_path / "old.json").write_text("{}\n")
-    with pytest.raises(
-        InvalidInputError, match=r"holds old\.json already, which _truth\.json would not count"
-    ):
-        command(tmp_path, "--files", 1)
+    with pytest.raises(InvalidInputError, match=r"--truth .*truth\.json would be read as input in "):
+        command(tmp_path, "--files", 1, "--truth", tmp_path / "truth.json")
     with pytest.raises(InvalidInputError, match=r"cannot use .*old\.json \(File exists\)"):
         command(tmp_path / "old.json", "--files", 1)
     with pytest.raises(InvalidInputError, match="no row can be late"):
@@ -123,12 +123,13 @@ def test_what_would_not_be_counted_is_refused_before_the_first_file(tmp_path):
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_each_feed_lands_its_rows_and_their_truth(name, tmp_path):
-    dataset, folder = DATASETS[name], tmp_path / "in"
-    assert main(["feed", name, str(folder), "--files", "2", "--rows", "600", "--every", "0"]) == 0
+    dataset, folder, kept = DATASETS[name], tmp_path / "in", tmp_path / "truth.json"
+    flags = ["--files", "2", "--rows", "600", "--every", "0", "--truth", str(kept)]
+    assert main(["feed", name, str(folder), *flags]) == 0
     rows = list(dataset.rows(1200, seed=0))
-    lines = [line for path in sorted(folder.glob("[!_]*")) for line in path.read_text("utf-8").splitlines()]
+    lines = [line for path in sorted(folder.iterdir()) for line in path.read_text("utf-8").splitlines()]
     assert lines == [dataset.line(row) for row in rows]
-    told = json.loads((folder / "_truth.json").read_text("utf-8"))
+    told = json.loads(kept.read_text("utf-8"))
     assert (told["truth"], told["counted"]) == (
         json.loads(json.dumps(dataset.truth(rows), default=str)),
         1200,
@@ -138,12 +139,12 @@ def test_each_feed_lands_its_rows_and_their_truth(name, tmp_path):
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_the_truth_of_each_feed_is_of_what_counts(name, tmp_path):
-    dataset, folder = DATASETS[name], tmp_path / "in"
+    dataset, folder, kept = DATASETS[name], tmp_path / "in", tmp_path / "truth.json"
     shares = [word for share in dataset.shares for word in (f"--{share}", "0.05")]
     delay = ["--delay", "2 minutes"] if "late" in dataset.shares else []
-    flags = ["--files", "4", "--rows", "100", "--every", "0", *delay, *shares]
+    flags = ["--files", "4", "--rows", "100", "--every", "0", "--truth", str(kept), *delay, *shares]
     assert main(["feed", name, str(folder), *flags]) == 0
-    told = json.loads((folder / "_truth.json").read_text("utf-8"))
+    told = json.loads(kept.read_text("utf-8"))
     assert all(told[share] for share in dataset.shares)
     counts = {share: len(told[share]) for share in dataset.shares}
     if dataset.keeps_late:  # its job counts late rows, too

@@ -385,7 +385,7 @@ def test_a_feed_that_fails_in_the_middle_says_what_was_written(
 ):
     taking = Taking(4, error)
     served_by(taking, monkeypatch)
-    truth = tmp_path / "truth.csv"
+    truth = tmp_path / "truth.json"
     command = ["feed", "kinesis", "sales", "--rows", "5000", "--seed", "3", "--truth", str(truth)]
     assert cli.main(command) == exit_code
     said = capsys.readouterr().err
@@ -398,14 +398,13 @@ def test_a_feed_that_fails_in_the_middle_says_what_was_written(
 def test_the_truth_of_a_feed_is_of_the_records_that_were_taken(monkeypatch, tmp_path):
     taking = Taking(sys.maxsize)
     served_by(taking, monkeypatch)
-    truth = tmp_path / "truth.csv"
+    truth = tmp_path / "truth.json"
     command = ["feed", "kinesis", "sales", "--rows", "5000", "--seed", "3", "--truth", str(truth)]
     assert cli.main(command) == 0
     written = list(csv.reader(taking.texts))
     assert len(written) == 5000
-    with truth.open(encoding="utf-8", newline="") as file:
-        found = list(csv.reader(file))[1:]
-    assert found == [[str(each) for each in row] for row in feeds.sales_totals(map(tuple, written))]
+    found, totals = json.loads(truth.read_text("utf-8")), feeds.sales_totals(map(tuple, written))
+    assert found == {"truth": [[key, rows, str(total)] for key, rows, total in totals], "counted": 5000}
 
 
 def test_what_the_command_cannot_do_is_one_line(monkeypatch, log_in, capsys):
