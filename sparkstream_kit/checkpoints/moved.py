@@ -81,9 +81,8 @@ def find_moves(
         such as a symbolic link, and for files to forget.
 
     Raises:
-        InvalidInputError: a source has read another folder, and `moved` does not have it; an entry of
-            `moved` fits no source of the query; or a folder is to be forgotten while a batch is not
-            committed.
+        InvalidInputError: a source has read another folder, and `moved` does not have it; or a folder is to
+            be forgotten while a batch is not committed.
     """
     wanted = {_absolute(spark, str(old)): _absolute(spark, str(new)) for old, new in moved.items()}
     found: dict[tuple[str, Path | None], Move] = {}
@@ -100,13 +99,6 @@ def find_moves(
             if move is None:
                 raise InvalidInputError(_refusal(logs.root, log, folder, bases, again))
             found[log, move.old] = move
-    for old, new in wanted.items():
-        done = any(new.is_relative_to(base) or base.is_relative_to(new) for base in bases.values())
-        if not done and old not in {move.old for move in found.values()}:
-            raise InvalidInputError(
-                f"checkpoint {logs.root}: moved= says that {old} is {new} now, and the query reads neither; "
-                "correct the paths, or leave it out"
-            )
     # Forget last: such a move renames every file outside the new folder, and by then only those remain.
     return sorted(found.values(), key=lambda move: move.old is None)
 

@@ -154,10 +154,3 @@ def test_every_folder_of_a_pattern_is_looked_at(total, tmp_path):
     assert total(f"{other}/*", moved=both) == 111
     land(other / "b-1", "4.json", 1000)
     assert total(other / "b-1", allow_changed_query=True) == 1111  # a-1 is forgotten, b-1 is not
-
-
-def test_a_move_that_is_none_is_refused(total, tmp_path):
-    land(tmp_path / "in", "1.json", 1)
-    assert total(tmp_path / "in") == 1
-    with pytest.raises(InvalidInputError, match="says that /nowhere is /x now, and the query reads neither"):
-        total(tmp_path / "in", moved={"/nowhere": "/x"})
