@@ -82,26 +82,6 @@ def check_unused(root: Path) -> None:
         raise _in_use(root, user)
 
 
-def _check_free(location: Place, root: Path) -> None:
-    """Refuse a checkpoint that `lock` would refuse, without creating or locking anything.
-
-    Raises:
-        InvalidInputError: a query uses the checkpoint, or this user cannot write to its folder.
-    """
-    above = (root / KIT, root, *root.parents)
-    there = next(each for each in above if os.path.exists(each))  # noqa: PTH110 - not allowed to look: no
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise InvalidInputError(
-            f"checkpoint {location} cannot be written: {there} is no folder that this user may write to; "
-            "give another folder"
-        )
-    try:
-        if user := user_of(root):
-            raise _in_use(location, f"{user}, or give this query a checkpoint of its own")
-    except OSError as err:
-        raise _not_locked(location, err) from err
-
-
 def user_of(root: Path) -> str | None:
     """Return which query of the kit uses a checkpoint and how to end it, as text; None if none uses it.
 
@@ -142,12 +122,6 @@ def _holder(said: bytes) -> str:
 
 def _in_use(checkpoint: Path | Place, user: str) -> TransientError:
     return TransientError(f"checkpoint {checkpoint} is in use by {user}")
-
-
-def _not_locked(location: Place, err: OSError) -> InvalidInputError:
-    return InvalidInputError(
-        f"checkpoint {location} cannot be locked: {err.strerror or err}; give another folder"
-    )
 
 
 def left_running(said: bytes) -> str | None:
@@ -244,19 +218,29 @@ def lock(spark: SparkSession, location: Place, name: str, *, dry_run: bool = Fal
         return None
     path = location.folder / KIT / "lock"
     host, since = socket.gethostname(), datetime.now().astimezone().isoformat(" ", "seconds")
+    above = (location.folder / KIT, location.folder, *location.folder.parents)
+    there = next(each for each in above if os.path.exists(each))  # noqa: PTH110 - not allowed to look: no
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InvalidInputError(
+            f"checkpoint {location} cannot be written: {there} is no folder that this user may write to; "
+            "give another folder"
+        )
     with mutex:
-        _check_free(location, location.folder)
-        if dry_run:
-            return None
         try:
+            if user := user_of(location.folder):
+                raise _in_use(location, f"{user}, or give this query a checkpoint of its own")
+            if dry_run:
+                return None
             path.parent.mkdir(parents=True, exist_ok=True)
             file = take(spark, path)
             says = {"query": name, "pid": os.getpid(), **file.holder, "host": host, "since": since}
             file.write(json.dumps(says).encode())
-        except LockedError as err:  # another process took the lock after `_check_free` looked
+        except LockedError as err:  # another process took the lock after `user_of` looked
             raise _in_use(location, _holder(path.read_bytes())) from err
         except OSError as err:
-            raise _not_locked(location, err) from err
+            raise InvalidInputError(
+                f"checkpoint {location} cannot be locked: {err.strerror or err}; give another folder"
+            ) from err
         key = os.path.realpath(path)
         held = by_path[key] = Lock(key, file, name)
         return held

@@ -12,7 +12,6 @@ from support.sink_streams import forget_commit
 
 from sparkstream_kit import sinks, sources
 from sparkstream_kit._spark.session import in_force
-from sparkstream_kit.errors import InvalidInputError
 
 Sum = Callable[..., int]
 
