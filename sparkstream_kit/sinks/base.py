@@ -268,25 +268,6 @@ def check_writes_batches(sink: Sink, caller: str) -> None:
         )
 
 
-def check_view(sink: str, table: str) -> None:
-    """Refuse a name that a temporary view cannot have: temporary views belong to no schema.
-
-    Args:
-        sink: the function that asks, for messages.
-        table: the name of the view.
-
-    Raises:
-        InvalidInputError: the name is empty, or has a dot and no backtick.
-    """
-    if not table.strip():
-        raise InvalidInputError(f"{sink}(): the name of the table is empty; give one, such as 'totals'")
-    if "." in table and "`" not in table:
-        raise InvalidInputError(
-            f"{sink}(): table {table} has a dot in its name, but it is in no schema; give "
-            f"{table.replace('.', '_')!r}"
-        )
-
-
 # So that JSON keeps every value: nulls would be left out, and timestamps would be cut to milliseconds.
 JSON = {
     "ignoreNullFields": "false",

@@ -30,7 +30,7 @@ from sparkstream_kit._spark.place import refuse_elsewhere
 from sparkstream_kit.checkpoints.logs import KIT, numbered, plan_in
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import builtin
-from sparkstream_kit.sinks.base import JSON, MODES, Sink, Target, check_view, check_writes_batches, opened
+from sparkstream_kit.sinks.base import JSON, MODES, Sink, Target, check_writes_batches, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -143,15 +143,13 @@ def latest(table: str) -> Sink:
             must be started with `start`.
 
     Raises:
-        InvalidInputError: the name is empty, or has a dot in it; when the query starts, the saved rows are
-            damaged.
+        InvalidInputError: when the query starts, Spark does not take the name, or the saved rows are damaged.
 
     Examples:
         >>> latest("totals").modes
         ('complete',)
     """
     check(latest, locals())
-    check_view("latest", table)
 
     def open_view(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = session_with_views(frame)

@@ -20,7 +20,7 @@ from sparkstream_kit._columns import STEADY, changed_inside, holds
 from sparkstream_kit._spark.place import locate, path_of_writer, reached, refuse_many_disks
 from sparkstream_kit.errors import InvalidInputError, printable, reject_unknown
 from sparkstream_kit.sinks import base
-from sparkstream_kit.sinks.base import FILE_FORMATS, JSON, MODES, Sink, check_columns, check_view, exact
+from sparkstream_kit.sinks.base import FILE_FORMATS, JSON, MODES, Sink, check_columns, exact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,15 +137,11 @@ def memory(table: str) -> Sink:
     Args:
         table: the name to use in SQL, and the query's name.
 
-    Raises:
-        InvalidInputError: the name is empty, or has a dot in it.
-
     Examples:
         >>> memory("counts").query_name
         'counts'
     """
     check(memory, locals())
-    check_view("memory", table)
     return Sink(
         kind="memory",
         modes=("append", "complete"),

@@ -438,16 +438,6 @@ def test_what_failed_first_is_told_and_not_that_a_batch_could_not_be_let_go(spar
     [
         (lambda: sinks.console(rows=-5), "console(): rows is -5; give 1 or more"),
         (lambda: sinks.console(rows=0), "console(): rows is 0; give 1 or more"),
-        (
-            lambda: sinks.latest("a.b"),
-            "latest(): table a.b has a dot in its name, but it is in no schema; give",
-        ),
-        (
-            lambda: sinks.memory("a.b"),
-            "memory(): table a.b has a dot in its name, but it is in no schema; give",
-        ),
-        (lambda: sinks.latest(" "), "latest(): the name of the table is empty; give one, such as 'totals'"),
-        (lambda: sinks.memory(""), "memory(): the name of the table is empty; give one, such as 'totals'"),
         (lambda: sinks.table(""), "sinks.table(): the name is empty; give a table, as table or schema.table"),
     ],
 )
