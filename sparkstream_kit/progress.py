@@ -331,7 +331,7 @@ def _waits(operator: StateOperatorProgress) -> bool:
 
 
 def moment(text: str | None) -> datetime | None:
-    """Read a time from Spark's progress; in a year that Python has not, it is the first or last `datetime`."""
+    """Read a time from Spark's progress; Python has no later year than 9999, and none before 1."""
     try:
         return None if text is None else datetime.fromisoformat(text)
     except ValueError:  # Java writes -0001, 0000 and +10000

@@ -225,7 +225,9 @@ def same_setting(key: str, wanted: str, actual: str) -> bool:
         >>> same_setting("spark.jars", "lib/a.jar", "file:///opt/lib/a.jar,file:///opt/b.jar")
         True
     """
-    names, others = ({each.strip().rpartition("/")[2] for each in text.split(",")} for text in (wanted, actual))
+    names, others = (
+        {each.strip().rpartition("/")[2] for each in text.split(",")} for text in (wanted, actual)
+    )
     return wanted == actual or (key in _GROWING and names <= others)
 
 
