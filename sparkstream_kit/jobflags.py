@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from sparkstream_kit._durations import delay_of, not_negative
 from sparkstream_kit._exits import exit_codes, take_standard_streams
 from sparkstream_kit._files import plain
-from sparkstream_kit.errors import InvalidInputError, KitError, hint, without_secrets
+from sparkstream_kit.errors import InvalidInputError, KitError, count, hint, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -860,5 +860,5 @@ def check_late_rows(max_late: Decimal | None, *summaries: RunSummary) -> None:
             continue
         said = [f"{query.late_rows_said} dropped"] if query.late_rows else []
         said += [f"{query.rows_set_aside:,} set aside as late"] if query.rows_set_aside else []
-        rows = f"{query.input_rows:,} {'row' if query.input_rows == 1 else 'rows'}"
+        rows = count(query.input_rows, "row")
         raise KitError(f"query {query.name}: {' and '.join(said)}, of {rows}; --max-late is {max_late}%")

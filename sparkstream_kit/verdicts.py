@@ -213,8 +213,7 @@ def of_late(query: QuerySummary) -> list[Verdict]:
     check(of_late, locals())
     if not query.late_rows:
         return []
-    batches = "batch" if query.batches == 1 else "batches"
-    text = f"{query.late_rows_said} dropped, in {query.late_batches:,} of {query.batches:,} {batches}"
+    text = f"{query.late_rows_said} dropped, in {query.late_batches:,} of {count(query.batches, 'batch')}"
     if query.late_before_1970:
         why = "Spark's watermark begins at 1970, so that rows dated before 1970 are late from the first batch"
         return [Verdict("warn", f"{text}; {why}: count them in mode complete, or in a batch query", "late")]
