@@ -13,6 +13,7 @@ import copyreg
 import difflib
 import re
 from itertools import dropwhile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "MissingExtraError",
     "QueryFailed",
     "TransientError",
+    "check_file",
     "hint",
     "innermost_cause",
     "no_timestamp",
@@ -229,6 +231,32 @@ def reject_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
         if name not in names:
             near = hint(name, names)
             raise InvalidInputError(f"unknown {what} {name}{near or '; known: ' + ', '.join(names)}")
+
+
+def check_file(what: str, path: str | Path, *suffixes: str) -> Path:
+    """Check the path of a file to write: its suffix is allowed, and its folder exists.
+
+    Args:
+        what: what the file is, for the message ("snapshot").
+        path: the file, which need not exist.
+        *suffixes: the allowed suffixes, such as ".csv".
+
+    Raises:
+        InvalidInputError: another suffix, or the folder does not exist.
+
+    Examples:
+        >>> check_file("snapshot", "totals.xml", ".csv", ".json")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: snapshot totals.xml: the name must end in .csv or .json
+    """
+    target = Path(path)
+    if target.suffix not in suffixes:
+        raise InvalidInputError(f"{what} {path}: the name must end in {' or '.join(suffixes)}")
+    folder = target.absolute().parent
+    if not folder.is_dir():
+        raise InvalidInputError(f"{what} {path}: folder {folder} does not exist; create it")
+    return target
 
 
 # --- causes: why something in Spark failed, on one line

@@ -15,7 +15,6 @@ import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -28,12 +27,13 @@ from sparkstream_kit._columns import event_time, find_column, refuse_taken
 from sparkstream_kit._spark.batch import count_aside, in_driver, none_of, session_with_views, show
 from sparkstream_kit._spark.place import refuse_elsewhere
 from sparkstream_kit.checkpoints.logs import KIT, numbered, plan_in
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, check_file
 from sparkstream_kit.sinks import builtin
 from sparkstream_kit.sinks.base import JSON, MODES, Sink, Target, check_writes_batches, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
@@ -101,11 +101,7 @@ def snapshot(path: str | Path) -> Sink:
         raise InvalidInputError(
             f"snapshot {path}: only a local file is replaced whole; give a local path, or use sinks.latest"
         )
-    target = Path(plain).absolute()
-    if target.suffix not in formats:
-        raise InvalidInputError(f"snapshot {path}: the name must end in .csv or .json")
-    if not target.parent.is_dir():
-        raise InvalidInputError(f"snapshot {path}: folder {target.parent} does not exist; create it")
+    target = check_file("snapshot", plain, *formats).absolute()
 
     def open_file(frame: DataFrame, *_: object) -> Write:
         refuse_elsewhere(frame.sparkSession, f"snapshot {path}", "sinks.latest")
