@@ -201,6 +201,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or (name.startswith("_") and "=" not in name) or name.endswith("._COPYING_")
 
 
+def is_read_below(name: str, *, recursive: bool) -> bool:
+    """Return whether Spark reads the files in a subfolder: `day=1` always, any other if `recursive`."""
+    return not is_hidden(name) and (recursive or "=" in name)
+
+
 def below(top: str, *, recursive: bool = False) -> Iterator[os.DirEntry[str]]:
     """Yield the files and folders in a folder; a subfolder that Spark reads is replaced by its contents.
 
@@ -215,8 +220,7 @@ def below(top: str, *, recursive: bool = False) -> Iterator[os.DirEntry[str]]:
                     is_folder = entry.is_dir()
                 except OSError:  # a link to itself
                     continue
-                # `day=1` is read always.
-                if is_folder and not is_hidden(entry.name) and (recursive or "=" in entry.name):
+                if is_folder and is_read_below(entry.name, recursive=recursive):
                     tops.append(entry.path)
                 else:
                     yield entry
