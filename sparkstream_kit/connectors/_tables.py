@@ -220,7 +220,9 @@ class Target:
         """Return the table, as one of the writers accesses it."""
         raise NotImplementedError
 
-    def prepare(self, frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
+    def prepare(
+        self, frame: DataFrame, query: str | None, following: Batch | None, makes: bool
+    ) -> str | None:
         """Create the table if it is missing, and check that the query may write to it.
 
         Raises:
@@ -281,7 +283,7 @@ def prepare(
     table: Table,
     schema: T.StructType,
     query: str | None,
-    following: int | None = None,
+    following: Batch | None = None,
     makes: bool = True,
 ) -> str | None:
     """Create the table if it is missing, and check that this query may write to it.
@@ -315,7 +317,7 @@ def prepare(
     added = _check_columns(target, schema, there)
     if added and makes:
         table.add_columns(added)
-    return ledger.plan_of(query, following)
+    return ledger.plan_of(following)
 
 
 def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch) -> bool:

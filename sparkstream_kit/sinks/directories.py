@@ -198,14 +198,16 @@ class _Folder:
     options: dict[str, Any]
     done: list[int] = field(default_factory=list)
 
-    def prepare(self, _frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
+    def prepare(
+        self, _frame: DataFrame, query: str | None, following: Batch | None, makes: bool
+    ) -> str | None:
         """Check that a query may write to the folder, and create it if it is missing."""
         with reached("batch_files: folder", self.there.text):
             ledger = _Ledger(self.there)
             ledger.check_owner(query)
             if makes:
                 self.there.make()  # now, so that a second stream can read the folder before its first batch
-            return ledger.plan_of(query, following)
+            return ledger.plan_of(following)
 
     def take(self, _query: str, driver: str, _frame: DataFrame) -> None:
         """Give the query its next epoch, and stop an older driver that is still writing.

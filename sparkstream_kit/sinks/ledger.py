@@ -371,6 +371,36 @@ class Ledger(Protocol):
                 f"another driver has started to write to {self.where} ({epoch}); this one ends"
             )
 
+    def check_earlier(self, batch: Batch) -> int | None:
+        """Refuse a target that lacks batches before this one, unless `take_over` allows it.
+
+        Returns:
+            The last batch that was written completely; None if there is none.
+
+        Raises:
+            InvalidInputError: the target lacks batches; the message says how to go on.
+        """
+        last = self._last_whole(batch.query)
+        before = batch.number - 1 if batch.before is None else batch.before
+        if last is None and before >= 0 and not self.take_over:
+            accept = "give take_over=True"
+            if self.take_over is None:
+                accept = self.set_back(batch.query, batch.number - 1)
+            raise InvalidInputError(
+                f"batch {batch.number} is next, but {self.where} holds none of this query's batches: it was "
+                "deleted, it is another one, or it was put back from an older backup; restore the "
+                f"{self.what}, start with a new checkpoint folder to write all rows again, or {accept} to go "
+                "on without the rows of the earlier batches"
+            )
+        if last is not None and before > last:
+            raise InvalidInputError(
+                f"batch {batch.number} is next, but {self.where} holds this query's batches up to {last} "
+                "only, as after a restore from an older backup; to write the missing ones, run sparkstream "
+                f"checkpoint rewind {shlex.quote(batch.checkpoint)} --to {last}; to go on without their "
+                "rows, " + self.set_back(batch.query, batch.number - 1)
+            )
+        return last
+
     def is_written(self, batch: Batch) -> bool:
         """Return whether the target already has a batch, which the sink must then skip.
 
@@ -384,27 +414,9 @@ class Ledger(Protocol):
         self.check_epoch(batch)
         if self.how == "replace":  # each batch is the whole result: gaps and replays do no harm
             return False
-        last = self._last_whole(batch.query)
-        before = batch.number - 1 if batch.before is None else batch.before
+        last = self.check_earlier(batch)
         if last is None:
-            if before >= 0 and not self.take_over:
-                accept = "give take_over=True"
-                if self.take_over is None:
-                    accept = self.set_back(batch.query, batch.number - 1)
-                raise InvalidInputError(
-                    f"got batch {batch.number}, but {self.where} holds none of this query's batches: it has "
-                    f"written them elsewhere, or the {self.what} was put back from an older backup; start "
-                    f"with a new checkpoint folder to write all rows, or {accept} to go on without the "
-                    "earlier ones"
-                )
             return False
-        if before > last:
-            raise InvalidInputError(
-                f"got batch {batch.number}, but {self.where} holds this query's batches up to {last} only, "
-                "as after a restore from an older backup; to write the missing ones, run sparkstream "
-                f"checkpoint rewind {shlex.quote(batch.checkpoint)} --to {last}; to go on without their "
-                "rows, " + self.set_back(batch.query, batch.number - 1)
-            )
         if batch.number < last:
             raise self._came_again(batch, last, f"{self.name} has all batches up to {last}")
         if batch.number == last:
@@ -433,14 +445,21 @@ class Ledger(Protocol):
             "sparkstream_kit.start, which puts the plan back that is kept with the rows"
         )
 
-    def plan_of(self, query_id: str | None, batch_id: int | None) -> str | None:
-        """Return the kept plan of a batch, for `put_back`; None if it is not the query's last batch.
+    def plan_of(self, following: Batch | None) -> str | None:
+        """Return the kept plan of a query's next batch, for `put_back`, if the target has that batch.
 
-        Also None if the sink replaces the whole result, which needs no plan.
+        Args:
+            following: the batch; None to look up no plan.
+
+        Returns:
+            The plan; None if the target does not have the batch, or if the sink replaces the whole result.
+
+        Raises:
+            InvalidInputError: as for `check_earlier`.
         """
-        if query_id is None or batch_id is None or self.how == "replace":
+        if following is None or self.how == "replace":
             return None
-        return self.last_plan(query_id) if self._last_whole(query_id) == batch_id else None
+        return self.last_plan(following.query) if self.check_earlier(following) == following.number else None
 
     def _last_whole(self, query_id: str | None) -> int | None:
         """Return the last batch that was written completely; None if there is none."""
@@ -458,13 +477,15 @@ class LedgerTarget(Protocol):
     def where(self) -> Target:
         """The target."""
 
-    def prepare(self, frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
+    def prepare(
+        self, frame: DataFrame, query: str | None, following: Batch | None, makes: bool
+    ) -> str | None:
         """Check the target when a query starts.
 
         Args:
             frame: the query's DataFrame.
             query: the query's id; None if it was never started before.
-            following: the query's next batch; None to look up no plan.
+            following: the query's next batch; None if it was never started before, or while it runs.
             makes: create what is missing; if False, as in a dry run, only check.
 
         Returns:
@@ -515,12 +536,12 @@ def open_target(target: LedgerTarget, frame: DataFrame, location: Place | None, 
     else:
         query = id_in_checkpoint(location)
         folders |= folders_read(frame)
-    # While the query runs, its plan is there, and nothing may change it.
-    of_start = location if frame.isStreaming else None
-    following = None if of_start is None else max(of_start.entries("commits"), default=-1) + 1
+    following = None  # while the query runs, its plan is there, and nothing may change it
+    if frame.isStreaming and location is not None and query is not None:
+        following = Batch(query, max(location.entries("commits"), default=-1) + 1, checkpoint=location.text)
     plan = target.prepare(frame, query, following, opening.makes)
-    if plan is not None and of_start is not None and following is not None:
-        put_back(of_start, following, plan, folders, target.where, makes=opening.makes)
+    if plan is not None and following is not None and location is not None:
+        put_back(location, following.number, plan, folders, target.where, makes=opening.makes)
     if query is not None and known is None:
         opening.left.append(partial(target.take, query, driver, frame))
 

@@ -172,7 +172,7 @@ def test_a_gap_is_said(stream, out, tmp_path):
     newest.unlink()
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
     line = refused(stream, sinks.delta(out), tmp_path / "ckpt")
-    assert f"got batch 3, but Delta table {out} holds this query's batches up to 1 only" in line
+    assert f"batch 3 is next, but Delta table {out} holds this query's batches up to 1 only" in line
     assert f"run sparkstream checkpoint rewind {tmp_path / 'ckpt'} --to 1" in line
 
 

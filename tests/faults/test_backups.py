@@ -32,7 +32,7 @@ def test_a_sink_put_back_from_an_older_backup(kind, tmp_path, launch):
 
     driver = launch("python", *target.command, "--available-now")
     assert driver.ended() == 1, driver.errors
-    advice = re.search(r"got batch 4, .* run (sparkstream checkpoint rewind \S+ --to 1)", one_line(driver))
+    advice = re.search(r"batch 4 is next, .* run (sparkstream checkpoint rewind \S+ --to 1)", one_line(driver))
     assert advice, driver.errors
     command = [*shlex.split(advice[1]), "--apply"]
     subprocess.run(command, env=environment(), check=True, capture_output=True)

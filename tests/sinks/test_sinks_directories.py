@@ -168,7 +168,7 @@ def test_directories_that_have_gone_are_refused_with_the_way_back(stream, tmp_pa
         shutil.rmtree(out / f"batch={number:06}")
     feeds.drip([("4.csv", "7\n")], tmp_path / "in")
     message = (
-        f"got batch 3, but folder {out} holds this query's batches up to 0 only, as after a restore from an "
+        f"batch 3 is next, but folder {out} holds this query's batches up to 0 only, as after a restore from an "
         f"older backup; to write the missing ones, run sparkstream checkpoint rewind '{checkpoint}' --to 0; "
         "to go on without their rows, run mkdir "
     )
@@ -202,7 +202,7 @@ def test_a_folder_that_has_gone_is_refused_with_the_way_on(stream, tmp_path, lef
     feeds.drip([("4.csv", "7\n")], tmp_path / "in")
     for _ in range(2):
         with pytest.raises(
-            QueryFailed, match="holds none of this query's batches: it has written them"
+            QueryFailed, match="holds none of this query's batches: it was deleted"
         ) as failed:
             finish(stream, sink, checkpoint)
     way_on = re.search(r"run (mkdir '.*') to go on without the earlier ones", failed.value.cause)

@@ -98,7 +98,7 @@ def test_a_target_that_lacks_batches_is_refused(stream, folder, tmp_path):
     in_db(tmp_path, "UPDATE sparkstream_ledger SET batch_id = 0 WHERE table_name = 't_a'")
     drip(folder, "4.csv", "a,4\n")
     said = refused(stream, tables(tmp_path), tmp_path / "ckpt")
-    assert "got batch 3, but table t_a in " in said
+    assert "batch 3 is next, but table t_a in " in said
     assert "holds this query's batches up to 0 only, as after a restore from an older backup" in said
     in_db(tmp_path, "DELETE FROM sparkstream_ledger WHERE table_name = 't_a'", "DELETE FROM t_a")
     assert "holds none of this query's batches" in refused(stream, tables(tmp_path), tmp_path / "ckpt")

@@ -210,7 +210,7 @@ def test_another_query_a_lost_ledger_and_a_rewind_are_refused(spark, broker, top
     broker.delete(f"{topic}-sparkstream-ledger")
     forget_commit(tmp_path / "ckpt")
     line = refused(frame, given(), tmp_path / "ckpt")
-    assert "got batch 2, but" in line
+    assert "batch 2 is next, but" in line
     assert "holds none of this query's batches" in line
 
 

@@ -128,7 +128,9 @@ class Target:
         """How long a transaction may take."""
         return int(self.settings[_TIMEOUT]) / 1000
 
-    def prepare(self, frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
+    def prepare(
+        self, frame: DataFrame, query: str | None, following: Batch | None, makes: bool
+    ) -> str | None:
         """Check the columns, the topic and the ledger, which is created if it is missing.
 
         Raises:
@@ -141,7 +143,9 @@ class Target:
             # Transactions may be open, which `take` waits for once it has ended its own.
             ledger = _Ledger(self, self.entries(all_of_them=False))
         ledger.check_owner(query)
-        return ledger.plan_of(query, following)
+        # An open transaction may hide newer entries: if batches are missing, the next batch is refused.
+        there = following is not None and ledger.last_batch(query) == following.number
+        return ledger.last_plan(following.query) if following is not None and there else None
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
         """Give a query its next epoch, and take its transactional id: no older driver can commit any more."""

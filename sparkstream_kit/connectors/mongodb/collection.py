@@ -368,7 +368,9 @@ class Target:
         """The collection and its database."""
         return base.Target("collection", f"{self.name} in {self.address.shown}")
 
-    def prepare(self, frame: DataFrame, query: str | None, following: int | None, _makes: bool) -> str | None:
+    def prepare(
+        self, frame: DataFrame, query: str | None, following: Batch | None, _makes: bool
+    ) -> str | None:
         """Check that a query may write its rows to the collection; create nothing.
 
         Raises:
@@ -378,7 +380,7 @@ class Target:
         with connected(self.address) as database:
             ledger = _Ledger(database, self)
             ledger.check(query)
-            return ledger.plan_of(query, following)
+            return ledger.plan_of(following)
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
         """Give a query its next epoch: from now on no older driver of the query can finish a batch."""

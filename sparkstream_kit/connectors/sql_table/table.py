@@ -90,7 +90,9 @@ class Target:
             texts = [[None if value is None else str(value) for value in row] for row in rows]
         return spark.createDataFrame(texts, ", ".join(f"{quoted(name)} STRING" for name in names))
 
-    def prepare(self, frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
+    def prepare(
+        self, frame: DataFrame, query: str | None, following: Batch | None, makes: bool
+    ) -> str | None:
         """Create the table and the ledger if they are missing, and check that this query may write to them.
 
         In a dry run the function creates what is missing and undoes that, to find out whether it can be
@@ -116,7 +118,7 @@ class Target:
                 ledger.check_lost(query)
                 _create(connection, table, for_good=makes)
                 ledger.forget()
-            plan = ledger.plan_of(query, following)
+            plan = ledger.plan_of(following)
             if makes:
                 connection.commit()
         return plan

@@ -48,12 +48,14 @@ class _File:
             )
             yield _Ledger(database, self)
 
-    def prepare(self, _frame: DataFrame, query: str | None, following: int | None, makes: bool) -> str | None:
+    def prepare(
+        self, _frame: DataFrame, query: str | None, following: Batch | None, makes: bool
+    ) -> str | None:
         if not makes and not Path(self.path).exists():
             return None
         with self._ledger() as ledger:
             ledger.check_owner(query)
-            return ledger.plan_of(query, following)
+            return ledger.plan_of(following)
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
         with self._ledger() as ledger:
