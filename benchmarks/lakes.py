@@ -35,8 +35,10 @@ def delta(scale: float) -> Iterator[Table]:
 
 
 def iceberg(scale: float) -> Iterator[Table]:
-    """A batch of 1,000,000 rows appended to an Iceberg table: the median of four warm batches."""
-    del scale
+    """A batch of 1,000,000 rows appended to an Iceberg table: the median of four warm batches.
+
+    And what a batch of one row costs after many others: the mean of 40.
+    """
 
     def program(name: str, file: str) -> Program:
         path = (str(HERE / "iceberg" / file), "{work}/lake")
@@ -49,4 +51,15 @@ def iceberg(scale: float) -> Iterator[Table]:
             program("pyiceberg by hand, at least once", "by_hand.py"),
         ],
         truth=[0, 0],
+    )
+
+    def after(batches: int) -> Program:
+        command = (str(HERE / "iceberg" / "many.py"), str(batches), "{work}/lake")
+        figure = lambda run: float(run.result["seconds"])  # noqa: E731
+        return Program(f"after {batches:,} batches", command, figure=figure, runs=1, limit=1800)
+
+    yield Table(
+        "One row appended to an Iceberg table, without Spark",
+        [*map(after, (50, 500, 5_000) if scale >= 1 else (50, 500))],
+        limits=(Limit("after 5,000 batches", 1.2, "after 50 batches"),) if scale >= 1 else (),
     )

@@ -26,9 +26,9 @@ MENU = {
         *("index", "readme", "install", "start", "testing", "wrong", "words", "beside", "versions"),
     ],
     "Guides": [
-        *("files", "bad-lines", "watermarks", "postgresql", "kafka-to-delta", "kafka-to-kafka"),
-        *("many-targets", "joins", "days", "silence", "model", "exactly-once", "change-a-job", "find-out"),
-        *("change-what-you-read", "do-it-again", "tuning", "secrets"),
+        *("files", "bad-lines", "watermarks", "postgresql", "kafka-to-delta", "kafka-to-iceberg"),
+        *("kafka-to-kafka", "many-targets", "joins", "days", "silence", "model", "exactly-once"),
+        *("change-a-job", "find-out", "change-what-you-read", "do-it-again", "tuning", "secrets"),
         *("from-pyspark", "production", "clusters", "monitoring", "checkpoints", "server", "json", "skill"),
     ],
     "Jobs and systems": ["jobs", *SYSTEMS, "flume"],

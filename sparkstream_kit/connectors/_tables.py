@@ -335,9 +335,10 @@ def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch)
         return ledger.is_written(batch)
     if table.schema() is not None:
         ledger.check_owner(query)
-    written = ledger.is_written(batch)
+    ledger.is_written(batch)  # refused before a table is made
     prepare(target, table, schema, query)
     ledger = _Ledger(target, table, query)
+    written = ledger.is_written(batch)  # another driver may have written since the first look
     others = [] if target.how == "replace" else ledger.owners
     epoch = ledger.epoch(query) or Epoch(1, batch.driver)
     table.note({OWNERS: " ".join([*others, query]), f"{EPOCH}{query}": f"{epoch.number} {epoch.driver}"})

@@ -2,11 +2,9 @@
 
 import datetime as dt
 import shlex
-import statistics
 import subprocess
 import sys
 import threading
-import time
 from decimal import Decimal
 
 import pyarrow as pa
@@ -24,6 +22,7 @@ from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors import _arrow as arrow
 from sparkstream_kit.connectors import _tables
+from sparkstream_kit.connectors.iceberg import table as tables
 from sparkstream_kit.connectors.iceberg.table import IcebergTable
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
 from sparkstream_kit.sinks.base import Target
@@ -392,17 +391,21 @@ def test_old_snapshots_expire_and_a_reader_that_has_begun_ends(stream, lake, int
 
 
 @pytest.mark.slow
-def test_a_batch_after_many_costs_no_more(lake):
+def test_what_a_commit_rewrites_does_not_grow_with_the_table(lake, monkeypatch):
+    monkeypatch.setitem(tables._MERGING, "commit.manifest.target-size-bytes", "20000")  # noqa: SLF001
     table, target = written(lake)
-    spent = []
-    for number in range(5_000):
-        before = time.process_time()
+    rewritten = []
+    for number in range(300):
         write(table, target, number)
-        spent.append(time.process_time() - before)
-    early, late = statistics.median(spent[30:70]), statistics.median(spent[-200:])
-    print(f"50: {early:.3f} s, 5,000: {late:.3f} s of the CPU")  # noqa: T201 - kept in the log
-    assert late <= 1.2 * early
-    assert iceberg.table(lake).scan().count() == 5_000
+        snapshot = iceberg.table(lake).current_snapshot()
+        made = snapshot.manifests(iceberg.table(lake).io)
+        rewritten.append(
+            sum(each.existing_files_count for each in made if each.added_snapshot_id == snapshot.snapshot_id)
+        )
+    assert 4 <= sum(map(bool, rewritten[-100:])) <= 5  # every twentieth commit
+    assert max(rewritten) <= 150  # the files of the one that is not full, and the newest ones
+    assert len(made) <= 30
+    assert iceberg.table(lake).scan().count() == 300
 
 
 def test_two_queries_may_make_one_table_at_once(lake):
@@ -452,6 +455,24 @@ def test_what_comes_between_the_first_look_and_the_first_commit_is_found(lake):
     with pytest.raises(_tables.ConflictError):
         one.commit(pa.table({"k": ["z"], "n": pa.array([9], pa.int32())}), target, first)
     assert iceberg.rows(lake) == []
+
+
+def test_a_newer_driver_that_writes_between_two_looks_at_a_first_batch_is_found(lake, monkeypatch):
+    one, target = written(lake)
+    prepare = _tables.prepare
+
+    def after_the_newer(*given):
+        monkeypatch.undo()
+        other, _ = written(lake)
+        prepare(target, other, COLUMNS, "q")
+        _tables.take(target, other, "q", "newer")
+        write(other, target, 0, driver="newer")
+        return prepare(*given)
+
+    monkeypatch.setattr(_tables, "prepare", after_the_newer)
+    with pytest.raises(InvalidInputError, match="another driver has started to write to"):
+        write(one, target, 0)
+    assert iceberg.rows(lake) == [("a", 0)]
 
 
 def test_a_batch_of_many_parts_is_whole(spark, lake, into, tmp_path, monkeypatch):

@@ -5,15 +5,16 @@ from conftest import ROOT
 from support import postgresql
 from support.pages import run_page
 
-# The guides from Kafka need a broker: tests/systems/test_kafka_docs.py.
 GUIDES = {path.stem: path for path in sorted((ROOT / "docs" / "guides").glob("*.md"))}
+# These need a server: below, and in tests/systems/test_kafka_docs.py.
+SERVED = {"kafka-to-delta", "kafka-to-iceberg", "kafka-to-kafka", "postgresql"}
 DATABASE = "postgresql+psycopg://shop@localhost/shop"
 # What plain PySpark waits for by the clock, the test waits for.
 WAITS = {"from-pyspark": [("time.sleep(30)\nquery.stop()", "query.processAllAvailable()\nquery.stop()")]}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(GUIDES.keys() - {"kafka-to-delta", "kafka-to-kafka", "postgresql"}))
+@pytest.mark.parametrize("name", sorted(GUIDES.keys() - SERVED))
 def test_a_guide_runs_from_top_to_bottom(name, tmp_path):
     run_page(GUIDES[name], tmp_path, WAITS.get(name, []))
 

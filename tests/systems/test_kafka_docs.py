@@ -85,3 +85,10 @@ def test_the_guide_from_topic_to_topic_runs_from_top_to_bottom(tmp_path, request
     run_page(ROOT / "docs" / "guides" / "kafka-to-kafka.md", tmp_path, [("localhost:9092", broker.servers)])
     [letter] = broker.records("orders-dead")
     assert json.loads(letter.value or b"")["_reason"] == "amount: not a decimal(12,2)"
+
+
+@pytest.mark.slow
+def test_the_guide_to_iceberg_is_killed_and_resumed_from_top_to_bottom(tmp_path, request):
+    broker = kafka.Broker(jars("kafka"))
+    request.addfinalizer(broker.remove)
+    run_page(ROOT / "docs" / "guides" / "kafka-to-iceberg.md", tmp_path, [("localhost:9092", broker.servers)])

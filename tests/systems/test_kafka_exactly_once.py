@@ -61,6 +61,12 @@ def test_it_keeps_the_contract(stream, how):
     sink_contract.lost(stream, how)
 
 
+def target_of(broker, topic):
+    """Return what the sink writes to, for rows that are records already."""
+    ledger = f"{topic}-sparkstream-ledger"
+    return transactions.Target(broker.servers, topic, ledger, False, {}, lambda _: None, lambda rows: rows)
+
+
 def ledger_of(broker, topic, ledger=""):
     """Return the last entry of each query in a ledger."""
     entries = {
@@ -219,9 +225,7 @@ def test_a_batch_with_another_plan_is_refused(spark, broker, topic, tmp_path):
     written(frame, sinks.kafka(broker.servers, topic, exactly_once=True), tmp_path / "ckpt")
     [(key, entry)] = ledger_of(broker, topic).items()
     query = key.partition("/")[2]
-    target = transactions.Target(
-        broker.servers, topic, f"{topic}-sparkstream-ledger", False, {}, lambda _: None, lambda rows: rows
-    )
+    target = target_of(broker, topic)
     rows = spark.range(1).selectExpr("CAST('x' AS BINARY) AS value", "CAST(NULL AS BINARY) AS key")
     plan, driver = entry["plan"], entry["driver"]
     target.write(Batch(query, 2, plan, driver=driver), rows)  # skipped
@@ -338,6 +342,29 @@ def test_a_producer_that_wakes_up_is_fenced(broker, topic, begin, rounds):
     last = next(iter(ledger_of(broker, topic, f"{topic}-ledger").values()))
     assert last["epoch"] == rounds + 1
     assert sorted(numbers) == list(range(10 * last["batch"] + 10))
+
+
+def test_a_start_whose_id_an_older_driver_takes_back_takes_it_again(spark, broker, topic, monkeypatch):
+    target = target_of(broker, topic)
+    target.prepare(None, "q", None, True)
+    rows = spark.range(1).selectExpr("CAST('x' AS BINARY) AS value", "CAST(NULL AS BINARY) AS key")
+    target.take("q", "older", None)
+    target.write(Batch("q", 0, driver="older"), rows)
+    begin = transactions._Writer.begin  # noqa: SLF001
+
+    def after_the_older(writer):
+        monkeypatch.undo()
+        target.write(Batch("q", 1, driver="older"), rows)  # which sees no newer epoch yet
+        begin(writer)
+
+    monkeypatch.setattr(transactions._Writer, "begin", after_the_older)  # noqa: SLF001
+    target.take("q", "newer", None)
+    [entry] = ledger_of(broker, topic).values()
+    assert (entry["epoch"], entry["driver"], entry["batch"]) == (2, "newer", 1)
+    with pytest.raises(InvalidInputError, match=r"another driver has started to .* \(epoch 2, newer\)"):
+        target.write(Batch("q", 2, driver="older"), rows)
+    target.write(Batch("q", 2, driver="newer"), rows)
+    assert len(broker.records(topic)) == 3
 
 
 def test_from_topic_to_topic_each_record_once_over_kills(broker, launch, tmp_path):

@@ -50,11 +50,13 @@ _BATCH = "sparkstream.batch."  # plus a query's id: in summaries and properties,
 _AFTER = "sparkstream.after."  # plus a query's id: the table's sequence number before that batch
 _PLAN = "sparkstream.plan."  # plus a query's id: the property with `metadata` of its last batch
 _MADE_WITH = {  # the properties of a table that the sink creates; without them each commit would be slower
-    "commit.manifest-merge.enabled": "true",
-    "commit.manifest.min-count-to-merge": "20",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
 }
+# Every twentieth commit merges manifests, and rewrites one that has not reached this size. pyiceberg alone
+# merges none, or rewrites the largest each time: then commits become slower with each file of the table.
+_MERGING = {"commit.manifest.target-size-bytes": "131072", "commit.manifest.min-count-to-merge": "2"}
+_EVERY = 20
 _PRIMITIVES = {
     "binary": pa.binary(),
     "boolean": pa.bool_(),
@@ -226,6 +228,10 @@ class IcebergTable:
     def commit(self, rows: pa.Table, target: Target, which: Batch) -> None:
         """Write the rows of a batch, whose keys have been checked; see `write`."""
         done = self.marks(which.query, which.number)
+        before = int(self._table.properties.get(f"{_AFTER}{which.query}", 0))
+        merges = self._table.last_sequence_number // _EVERY > before // _EVERY
+        own = self._table.metadata.properties
+        own |= _MERGING | own | {"commit.manifest-merge.enabled": str(merges)}
         with self._changed() as change:
             change.append(_cleared(change, self._table, rows, target), snapshot_properties=done)
             change.set_properties(done | {f"{_PLAN}{which.query}": metadata(which)})

@@ -150,10 +150,18 @@ class Target:
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
         """Give a query its next epoch, and take its transactional id: no older driver can commit any more."""
         with self._told(InvalidInputError):
-            writer = _writers[self.servers, self.topic, query] = _Writer(self, query, driver)
-            former = writer.ledger.epoch(query)
-            writer.begin()
-            writer.commit({"epoch": former.number + 1 if former else 1, "driver": driver})
+            for left in (2, 1, 0):
+                writer = _writers[self.servers, self.topic, query] = _Writer(self, query, driver)
+                former = writer.ledger.epoch(query)
+                try:
+                    writer.begin()
+                    writer.commit({"epoch": former.number + 1 if former else 1, "driver": driver})
+                except KafkaException as err:
+                    # An older driver that saw no newer epoch has taken the id back: it sees this one next.
+                    if not (left and err.args[0].fatal()):
+                        raise
+                else:
+                    return
 
     def write(self, batch: Batch, frame: DataFrame) -> None:
         """Write a batch of a query, or skip it if the topic already has it.
