@@ -16,8 +16,9 @@ import math
 import shutil
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, NamedTuple
 
 from py4j.protocol import Py4JJavaError
@@ -27,8 +28,8 @@ from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import quoted
 from sparkstream_kit._spark.batch import begin, hand_over
-from sparkstream_kit._spark.place import statuses
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._spark.place import locate, statuses
+from sparkstream_kit._spark.session import in_force, other_master
 from sparkstream_kit.checkpoints.damage import newer_state
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint
 from sparkstream_kit.checkpoints.guard import Query
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
     from sparkstream_kit._spark.plan import Input
+    from sparkstream_kit.checkpoints.logs import Input as File
     from sparkstream_kit.checkpoints.moved import Move
 
 
@@ -65,12 +67,29 @@ _REPLAY = {"spark.sql.files.ignoreMissingFiles": "false"}
 
 KEPT: list[TemporaryDirectory[str]] = []  # the folders of rows that were returned, until Python ends
 
+
 # The offset, as Spark's text, up to which each source is read, by the name of its log; None: nothing is read.
 Ends = dict[str, str | None]
 
 
 class Unreadable(InvalidInputError):  # noqa: N818 - the name says what is wrong
     """What a checkpoint has read cannot be read again; the text says only why."""
+
+
+def scratch(spark: SparkSession, what: str) -> TemporaryDirectory[str]:
+    """Return a new temporary folder for a run of `shadow` or `batch`, and for the rows that it keeps.
+
+    Raises:
+        InvalidInputError: Spark writes rows on other machines, where the folder would be another one.
+    """
+    here = locate(spark, _files.for_spark(Path(gettempdir()))).folder is not None
+    if others := other_master(spark) or ("" if here else "a Spark Connect server elsewhere"):
+        raise InvalidInputError(
+            f"{what} keeps its rows in a temporary folder of this machine, which {others} does not have; use "
+            "a session of this process with the master local[*]"
+        )
+    # `ignore_cleanup_errors`, because Spark may still maintain the state store of the run.
+    return TemporaryDirectory(prefix=f"sparkstream-{what}-", ignore_cleanup_errors=True)
 
 
 def ends_of(logs: Logs, batch: int) -> Ends:
@@ -129,13 +148,37 @@ class Piece(NamedTuple):
 
 
 def pieces_of(
-    spark: SparkSession, logs: Logs, source: Input, until: str | None, moves: Sequence[Move]
+    spark: SparkSession,
+    logs: Logs,
+    source: Input,
+    until: str | None,
+    moves: Sequence[Move],
+    *,
+    whole: bool = False,
 ) -> Iterator[Piece]:
-    """Split the input that the old query has read from a source into pieces; refuse input that is lost."""
-    if until is not None:
-        split = _table if source.kind == "delta" else _records
-        files = source.path is not None
-        yield from _files_read(logs, source.log, until, moves) if files else split(spark, logs, source, until)
+    """Split the input that the old query has read from a source into pieces; refuse input that is lost.
+
+    With `whole`, lost records of Kafka are refused although the source has `failOnDataLoss=False`.
+    """
+    if until is None:
+        return
+    if source.path is not None:
+        yield from _files_read(logs, source.log, until, moves)
+    elif source.kind == "delta":
+        yield from _table(spark, logs, source, until)
+    else:
+        yield from _records(spark, logs, source, until, whole=whole)
+
+
+def _unchanged(files: Sequence[File], log: str, moves: Sequence[Move]) -> Sequence[File]:
+    """Return files that a source has read by the paths that they have now; refuse files that are lost."""
+    for move in moves:
+        files = [each._replace(uri=renamed(each.uri, move)) if move.log == log else each for each in files]
+    gone = [each for each in files if each.gone]
+    if lost := gone or [each for each in files if each.changed]:
+        some = f"{len(lost):,} of the {count(len(files), 'file')} that it has read have"
+        raise Unreadable(f"{some} {'gone' if gone else 'changed since'}, such as {lost[0].path}")
+    return files
 
 
 def _files_read(logs: Logs, log: str, until: str, moves: Sequence[Move]) -> Iterator[Piece]:
@@ -145,13 +188,7 @@ def _files_read(logs: Logs, log: str, until: str, moves: Sequence[Move]) -> Iter
         InvalidInputError: a file no longer exists or has changed, or Spark would misread it because of its
             name.
     """
-    found = every_input(logs, log, json.loads(until)["logOffset"])
-    for move in moves:
-        found = [each._replace(uri=renamed(each.uri, move)) if move.log == log else each for each in found]
-    gone = [each for each in found if each.gone]
-    if lost := gone or [each for each in found if each.changed]:
-        some = f"{len(lost):,} of the {count(len(found), 'file')} that it has read have"
-        raise Unreadable(f"{some} {'gone' if gone else 'changed since'}, such as {lost[0].path}")
+    found = _unchanged(every_input(logs, log, json.loads(until)["logOffset"]), log, moves)
     sizes: dict[int, list[float]] = {}
     for each in found:
         if each.path and _files.is_pattern(each.path):
@@ -164,16 +201,29 @@ def _files_read(logs: Logs, log: str, until: str, moves: Sequence[Move]) -> Iter
         yield Piece(log, end, sum(each_size), len(each_size), "file")
 
 
-def _records(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterator[Piece]:
-    """Yield pieces of the topics of a Kafka source, from the offsets at which the old query began.
+def _kept(
+    spark: SparkSession, logs: Logs, source: Input, until: str, since: str | None = None, *, whole: bool
+) -> dict[str, dict[int, int]]:
+    """Return the offsets at which the records of a Kafka source begin that are to be read again.
+
+    Args:
+        spark: the session.
+        logs: the logs of the checkpoint.
+        source: the source.
+        until: the offset at their end, as Spark's text.
+        since: the offset before them; None for where the query began.
+        whole: refuse lost records also if the source has `failOnDataLoss=False`.
 
     Raises:
         InvalidInputError: Kafka cannot be asked (Spark Connect), a topic was deleted and made again, or
-            records are lost and the source has `failOnDataLoss`.
+            records are lost.
     """
     if not brokers.can_ask(spark):
-        raise Unreadable("on Spark Connect Kafka cannot be asked what it still has")
-    last, first = brokers.offsets_in(until), brokers.offsets_in(logs.begun(source.log))
+        raise Unreadable(
+            "on Spark Connect Kafka cannot be asked what it still has; use a session of this process "
+            "(unset SPARK_REMOTE)"
+        )
+    last, first = brokers.offsets_in(until), brokers.offsets_in(since or logs.begun(source.log))
     # A partition that was added later was read from its first record.
     begin = {name: {part: first.get(name, {}).get(part, 0) for part in last[name]} for name in last}
     with brokers.client(spark, source.options) as client:
@@ -181,9 +231,19 @@ def _records(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iter
         if again := topics.made_again(logs.noted.get("topics", {}).get(source.log, {})):
             raise Unreadable(f"topic {again[0]} was deleted and made again since")
         for lost in topics.losses():
-            if topics.fails_on_loss:
-                raise Unreadable(f"{lost}; {brokers.GO_ON}")
+            if whole or topics.fails_on_loss:
+                raise Unreadable(lost if whole else f"{lost}; {brokers.GO_ON}")
             _log.warning("checkpoint %s is continued without what is lost: %s", logs.root, lost)
+    return begin
+
+
+def _records(spark: SparkSession, logs: Logs, source: Input, until: str, *, whole: bool) -> Iterator[Piece]:
+    """Yield pieces of the topics of a Kafka source, from the offsets at which the old query began.
+
+    Raises:
+        InvalidInputError: as for `_kept`.
+    """
+    last, begin = brokers.offsets_in(until), _kept(spark, logs, source, until, whole=whole)
     total = sum(last[name][part] - begin[name][part] for name in last for part in last[name])
     steps = max(math.ceil(total / _MOST_RECORDS), 1)
     for step in range(1, steps + 1):
@@ -204,7 +264,10 @@ def _table(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterat
     """
     offset, path = json.loads(until), source.options.get("path")
     if path is None:
-        raise Unreadable("the path of its Delta table is not known here")
+        raise Unreadable(
+            "on Spark Connect the path of its Delta table is not known; use a session of this process (unset "
+            "SPARK_REMOTE)"
+        )
     if others := source.leaves_out or logs.noted.get("left out", {}).get(source.log):
         raise Unreadable(f"with option {others[0]} not all rows of its Delta table are read")
     version = offset["reservoirVersion"] - (not offset["isStartingVersion"])
@@ -256,14 +319,24 @@ def copy_sources(old: Logs, made: Path, moves: Sequence[Move]) -> None:
     """
     (made / KIT).mkdir(parents=True, exist_ok=True)
     if (old.root / "sources").exists():  # Delta tables have no log there
-        shutil.copytree(old.root / "sources", made / "sources")
+        _copy(old.root / "sources", made / "sources")
     if (old.root / KIT / "trimmed").exists():
-        shutil.copytree(old.root / KIT / "trimmed", made / KIT / "trimmed")
+        _copy(old.root / KIT / "trimmed", made / KIT / "trimmed")
         for log in Logs(made).sources:
             restore(Logs(made), log)
     for move in moves:
         rewrite(Logs(made), move)
     replace(made / "metadata", json.dumps({"id": str(uuid.uuid4())}))
+
+
+def _copy(folder: Path, made: Path) -> None:
+    """Copy a folder in which a running query may remove what it no longer needs."""
+
+    def copy(file: str, to: str) -> None:
+        with suppress(FileNotFoundError):
+            shutil.copy2(file, to)
+
+    shutil.copytree(folder, made, copy_function=copy)
 
 
 def write_plan(
@@ -321,6 +394,16 @@ def run_planned(
     return None if made.again().done == made.planned else why
 
 
+def _refuse_lost(query: Query, logs: Logs, number: int, moves: Sequence[Move]) -> None:
+    """Refuse a batch of which files or records are lost; of those of a Delta table Spark says so."""
+    ends, before = ends_of(logs, number), ends_of(logs, number - 1) if number else {}
+    for log, last in logs.until(number).items():
+        _unchanged(logs.inputs(log, logs.until(number - 1).get(log, -1), last), log, moves)
+    for each in query.inputs:
+        if each.kind == "kafka" and (until := ends[each.log]):
+            _kept(query.spark, logs, each, until, before.get(each.log), whole=True)
+
+
 def batch(spark: SparkSession, path: str | Path, number: int, frame: DataFrame) -> DataFrame:
     """Open one batch of a query: its rows as a static DataFrame; the checkpoint is only read.
 
@@ -340,8 +423,9 @@ def batch(spark: SparkSession, path: str | Path, number: int, frame: DataFrame) 
 
     Raises:
         InvalidInputError: there is no checkpoint at `path`; the batch is no longer kept, or was never
-            planned; the frame reads other sources, or keeps another state than the query; or some of the
-            batch's input or state is gone.
+            planned; the frame reads other sources, or keeps another state than the query; some of the
+            batch's input or state is gone; it reads Kafka on Spark Connect; or the session's master has nodes
+            on other machines.
 
     Examples:
         >>> batch(None, "ckpt/totals", 12, None)
@@ -355,21 +439,27 @@ def batch(spark: SparkSession, path: str | Path, number: int, frame: DataFrame) 
     state = fingerprint(frame, mode)
     query = Query(frame, f"batch {number}", mode if state else "append", False, {})
     plans = logs.entries("offsets")
-    if number not in plans:
-        kept = f"it has batches {min(plans)} to {max(plans)}" if plans else "it has no batch"
-        raise InvalidInputError(f"checkpoint {path} has no plan of batch {number}; {kept}")
+    opens = [each for each in plans if not each or each - 1 in plans]  # Spark needs the plan before it, too
+    if number not in opens:
+        some = f"batches {min(opens)} to {max(opens)}" if opens else "no batch"
+        raise InvalidInputError(
+            f"checkpoint {path} does not keep the plans of batch {number} and of the one before; {some} can "
+            "be opened"
+        )
     if state and (changed := differences(logs.noted.get("fingerprint", ""), state)):
         raise InvalidInputError(f"the frame {changed[0]}; give the frame of the job, or that of its source")
-    made = TemporaryDirectory(prefix="sparkstream-batch-", ignore_cleanup_errors=True)
+    made = scratch(spark, "batch")
     root, rows = Path(made.name, "checkpoint"), _files.for_spark(Path(made.name, "rows"))
     try:
-        copy_sources(logs, root, moves_of(query, logs, ends_of(logs, number)))
+        moves = moves_of(query, logs, ends_of(logs, number))
+        _refuse_lost(query, logs, number, moves)
+        copy_sources(logs, root, moves)
         for log, first in (("offsets", number), ("commits", number - 1)):
             (root / log).mkdir()
             for each in {number - 1, first} & {*logs.entries(log)}:
                 shutil.copy(logs.entries(log)[each], root / log / str(each))
         if state and number:
-            shutil.copytree(logs.root / "state", root / "state")
+            _copy(logs.root / "state", root / "state")
             point_at(root, root)
             for file in newer_state(root, number):
                 file.unlink()

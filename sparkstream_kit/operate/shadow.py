@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-import tempfile
 import time
 from dataclasses import dataclass, field
 from functools import reduce
@@ -45,6 +44,7 @@ from sparkstream_kit.operate.replay import (
     moves_of,
     pieces_of,
     run_planned,
+    scratch,
     write_plan,
 )
 from sparkstream_kit.sinks.base import Opening, begun
@@ -175,7 +175,7 @@ def shadow(
 
     Args:
         frame: the changed query, a streaming DataFrame.
-        sink: its sink. Targets that cannot be read back, such as the console, are left out.
+        sink: its sink. Targets that cannot be read back, such as the console, are left out and noted.
         checkpoint: the checkpoint of the earlier version, on a local path.
         name: the query's name, for messages.
         mode: the output mode.
@@ -191,9 +191,10 @@ def shadow(
 
     Raises:
         InvalidInputError: the checkpoint is damaged or on another file system; its input cannot be read
-            again, as with files that are gone; no target can be read back; a target holds updates and its
-            keys are not known; the query has a function whose results differ from run to run; or the running
-            query is never between two batches.
+            again, as with files or records that are gone, or Kafka on Spark Connect; no target can be read
+            back; a target holds updates and its keys are not known; the query has a function whose results
+            differ from run to run; the running query is never between two batches; or the session's master
+            has nodes on other machines.
 
     Examples:
         >>> from sparkstream_kit import sinks
@@ -218,13 +219,17 @@ def shadow(
         logs.done < 0 and f"checkpoint {place} has no committed batch to compare with"
     ):
         raise InvalidInputError(over)
-    # `ignore_cleanup_errors`, because Spark may still maintain the state store of the replay.
-    made = tempfile.TemporaryDirectory(prefix="sparkstream-shadow-", ignore_cleanup_errors=True)
+    made = scratch(query.spark, "shadow")
     replay = _Replay(query, place, logs, Path(made.name))
     with query.in_force():
         write = begun(sink, frame, replay.place_of("checkpoint"), Opening(instead=replay.add))
     if not replay.leaves:
-        raise InvalidInputError(f"query {name}: sink {sink.kind} cannot be read back, to compare with")
+        raise InvalidInputError(
+            f"query {name} cannot be compared: sink {sink.kind} cannot be read back (files, snapshots, "
+            "views, and tables of SQL, Delta, Iceberg and the catalog can); to see what the query gives it, "
+            "open single batches: checkpoints.batch"
+        )
+    replay.planned(logs.done)  # what cannot be compared is refused before the targets are read
     at = replay.keep_targets()
     notes = replay.run(at, cast("Write", write))
     tables = tuple(leaf.compared(query, keys, tolerance) for leaf in replay.leaves)
@@ -376,6 +381,7 @@ class _Replay:
         logs: its logs.
         folder: the temporary folder.
         leaves: the targets that can be read back.
+        left_out: the kinds of the other sinks.
     """
 
     query: Query
@@ -383,6 +389,7 @@ class _Replay:
     logs: Logs
     folder: Path
     leaves: list[_Leaf] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def place_of(self, name: str) -> Here:
         """Return a part of the temporary folder."""
@@ -391,6 +398,7 @@ class _Replay:
     def add(self, sink: Sink, schema: T.StructType) -> Write:
         """Return what takes the batches in place of a sink, and keeps them if they can be read back."""
         if sink.read is None:
+            self.left_out.append(sink.kind)
             return lambda batch, _: batch.write.format("noop").mode("append").save()
         folder = self.place_of(f"rows{len(self.leaves)}").text
         self.leaves.append(_Leaf(sink, schema, sink.read, folder))
@@ -422,17 +430,15 @@ class _Replay:
         query, logs, made = self.query, self.logs, self.folder / "checkpoint"
         kept = logs.noted.get("fingerprint", "")
         changes = differences(kept, query.described["fingerprint"])
-        try:
-            moves = moves_of(query, logs, ends_of(logs, at))
-            large, single = self._batches(at, moves)
-        except Unreadable as err:
-            raise InvalidInputError(f"checkpoint {self.place} cannot be compared: {err}") from None
+        moves, large, single = self.planned(at)
         copy_sources(logs, made, moves)
         known, watermark = bool(kept) and not any(WATERMARK in each for each in changes), 0
         first = single.start - 1 if single else at
-        batches = [*((each, first) for each in large), *((ends_of(logs, of), of) for of in single)]
-        for number, (ends, of) in enumerate(batches):
-            plan, is_large = logs.plan(of), number < len(large)
+        # All plans are read now, because the running query removes them.
+        batches = [(each, logs.plan(first)) for each in large]
+        batches += [(ends_of(logs, of), logs.plan(of)) for of in single]
+        for number, (ends, plan) in enumerate(batches):
+            is_large = number < len(large)
             if not is_large and (known or plan.watermark >= END):
                 watermark = plan.watermark
             write_plan(query, logs, Logs(made), number, ends, 0 if is_large else watermark, plan.time)
@@ -441,6 +447,7 @@ class _Replay:
                 raise InvalidInputError(f"query {query.name} cannot be compared: {why}")
             watermark = max(watermark, Logs(made).commit(number).get("nextBatchWatermarkMs", 0))
         notes = [f"changed: {each}" for each in changes]
+        notes += [f"not compared: sink {each}, which cannot be read back" for each in self.left_out]
         if single and single[0] > 1:
             notes.append(
                 f"the plans of the batches before {single[0] - 1} are no longer kept: their rows were read "
@@ -448,16 +455,26 @@ class _Replay:
             )
         return tuple(notes)
 
-    def _batches(self, at: int, moves: Sequence[Move]) -> tuple[list[Ends], range]:
-        """Return what to run: large batches, by what they read, and then batches of the checkpoint."""
+    def planned(self, at: int) -> tuple[list[Move], list[Ends], range]:
+        """Return what to run: large batches, by what they read, and then batches of the checkpoint.
+
+        Before that come the moves of the sources' folders. All input is checked before any is read.
+
+        Raises:
+            InvalidInputError: the input cannot be read again.
+        """
         query, logs = self.query, self.logs
 
         def pieces(batch: int) -> list[Piece]:
-            ends = ends_of(logs, batch)
-            found = (pieces_of(query.spark, logs, each, ends[each.log], moves) for each in query.inputs)
+            ends, spark = ends_of(logs, batch), query.spark
+            found = (pieces_of(spark, logs, each, ends[each.log], moves, whole=True) for each in query.inputs)
             return [piece for some in found for piece in some]
 
-        whole, first = pieces(at), min(logs.entries("offsets"))  # all input is checked before any is read
-        if not (has(query.frame, _BY_BATCH) or _BY_TIME.search(analyzed_plan(query.frame))):
-            return in_batches(whole, 1.0), range(0)
-        return in_batches(pieces(first), 1.0), range(first + 1, at + 1)
+        try:
+            moves = moves_of(query, logs, ends_of(logs, at))
+            read, first = pieces(at), min(logs.entries("offsets"))
+            if not (has(query.frame, _BY_BATCH) or _BY_TIME.search(analyzed_plan(query.frame))):
+                return moves, in_batches(read, 1.0), range(0)
+            return moves, in_batches(pieces(first), 1.0), range(first + 1, at + 1)
+        except Unreadable as err:
+            raise InvalidInputError(f"checkpoint {self.place} cannot be compared: {err}") from None

@@ -1,6 +1,7 @@
 """`checkpoints.batch`: what one batch read, and what it gave the sink, run once more on a copy."""
 
 import pytest
+from conftest import pretend_master, refusal
 from support import checkpoint_queries as queries
 
 from sparkstream_kit import run, sinks, start
@@ -46,3 +47,38 @@ def test_a_batch_that_failed_is_opened(as_local, tmp_path):
     with pytest.raises(Exception, match="no room"):
         run(start(rows, sinks.foreach_batch(fail), **how))
     assert batch(as_local, tmp_path / "ckpt", 1, rows).count() == 3
+
+
+@pytest.mark.connect
+@pytest.mark.slow
+def test_on_spark_connect_a_batch_is_opened(spark, tmp_path):
+    queries.land(tmp_path / "in", *range(3))
+    rows, sink = queries.totals(spark, tmp_path / "in"), sinks.batch_files(tmp_path / "out")
+    run(start(rows, sink, name="q", mode="update", checkpoint=tmp_path / "ckpt", availableNow=True))
+    assert batch(spark, tmp_path / "ckpt", 2, queries.stream(spark, tmp_path / "in")).count() == 3
+    again = batch(spark, tmp_path / "ckpt", 2, rows)
+    assert sorted(again.collect()) == [("a", 30), ("b", 33), ("c", 36)]
+
+
+@pytest.mark.slow
+@pytest.mark.classic_only("a master is pretended in this process")
+def test_what_cannot_be_opened_is_refused(as_local, tmp_path, monkeypatch):
+    queries.land(tmp_path / "in", *range(4))
+    rows, ckpt = queries.stream(as_local, tmp_path / "in"), tmp_path / "ckpt"
+    run(start(rows, sinks.batch_files(tmp_path / "out"), name="q", checkpoint=ckpt, availableNow=True))
+    for number in range(2):
+        (ckpt / "offsets" / f"{number}").unlink()
+    for number in (1, 2, 7):
+        said = refusal(batch, as_local, ckpt, number, rows)
+        kept = f"checkpoint {ckpt} does not keep the plans of batch {number} and of the one before"
+        assert said == f"{kept}; batches 3 to 3 can be opened"
+    assert batch(as_local, ckpt, 3, rows).count() == 3
+    (tmp_path / "in" / "3 é%.json").unlink()
+    said = refusal(batch, as_local, ckpt, 3, rows)
+    assert said.startswith(f"batch 3 of checkpoint {ckpt} cannot be opened: ")
+    assert "1 of the 1 file that it has read have gone, such as" in said
+    assert "3 é%.json" in said
+    pretend_master(as_local, monkeypatch, "spark://host:7077")
+    assert "which spark://host:7077 does not have; use a session of this process" in refusal(
+        batch, as_local, ckpt, 3, rows
+    )

@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 import pytest
-from conftest import refusal
+from conftest import pretend_master, refusal
 from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sinks, sources, start, windows
@@ -289,19 +289,38 @@ def test_several_targets_are_compared_each_with_its_part(wrote, tmp_path, as_loc
         return sinks.fan_out(tea, snapshot(folder), sinks.foreach_batch(lambda batch, _: batch.show()))
 
     compare = wrote("complete", both, totals("product"))
-    tea, whole = compare(totals("product", where="product = 'tea' OR n > 1")).tables
+    found = compare(totals("product", where="product = 'tea' OR n > 1"))
+    tea, whole = found.tables
     assert (tea.target, tea.same, whole.same) == ("view tea", True, False)
+    assert "not compared: sink foreach_batch, which cannot be read back" in found.notes
 
 
-def test_nothing_of_the_checkpoint_and_the_targets_is_written(wrote, tmp_path):
-    def everything():
-        files = (each for each in tmp_path.rglob("*") if each.is_file())
-        return {each: (each.stat().st_mtime_ns, each.read_bytes()) for each in files}
+def everything(root):
+    """Return the time and the content of each file below a folder, and the time of each folder."""
+    found = ((each, each.read_bytes() if each.is_file() else None) for each in root.rglob("*"))
+    return {each: (each.stat().st_mtime_ns, content) for each, content in found}
 
-    compare = wrote(*BY_WINDOW)
-    before = everything()
-    compare(hourly("shop", length="30 minutes"))
-    assert everything() == before
+
+def test_batches_whose_plans_are_removed_meanwhile_are_compared(as_local, tmp_path, monkeypatch):
+    monkeypatch.setattr("sparkstream_kit.checkpoints.logs._MOST_KEPT", 1)
+    land(tmp_path / "in", *range(FILES))
+    comparing = False
+
+    def remove(batch):
+        """Do what Spark does for a running query."""
+        for number in range(FILES) if comparing and not batch.isStreaming else ():
+            for log in ("offsets", "commits"):
+                (tmp_path / "ckpt" / log / f"{number}").unlink(missing_ok=True)
+        return batch
+
+    sink, rows = batch_files(tmp_path).taking(remove), hourly("shop")(stream(as_local, tmp_path / "in"))
+    run(start(rows, sink, name="q", checkpoint=tmp_path / "ckpt", availableNow=True))
+    (tmp_path / "ckpt" / "sources" / "0" / ".1.tmp").symlink_to("removed")  # between listing and copy
+    comparing = True
+    found = shadow(rows, sink, checkpoint=tmp_path / "ckpt")
+    assert found.exit_code == 0, str(found)
+    left = [file.name for file in (tmp_path / "ckpt" / "offsets").glob("[0-9]*")]
+    assert left == [str(found.batch)]
 
 
 def test_batches_whose_plans_are_gone_are_read_in_large_ones(wrote, tmp_path):
@@ -360,12 +379,58 @@ def test_what_cannot_be_compared_is_refused(harm, after, says, wrote, tmp_path, 
     assert says in refusal(compare, after)
 
 
-def test_a_sink_that_cannot_be_read_back_is_refused(wrote, tmp_path, as_local):
-    wrote(*BY_PRODUCT)
-    rows = totals("product")(stream(as_local, tmp_path / "in"))
-    assert "sink console cannot be read back, to compare with" in refusal(
-        shadow, rows, sinks.console(), mode="complete", checkpoint=tmp_path / "ckpt"
+def test_input_that_is_gone_is_named_before_the_target_is_read(wrote, tmp_path):
+    compare = wrote("complete", snapshot, totals("product"))
+    drop_input(tmp_path)
+    (tmp_path / "totals.csv").unlink()
+    assert "1 of the 6 files that it has read have gone, such as" in refusal(compare, totals("product"))
+
+
+UNREAD: dict[str, tuple[str, Any]] = {
+    "console": ("console", sinks.console()),
+    "kafka": ("kafka", sinks.kafka("localhost:9", "totals")),
+    "kafka, exactly once": ("kafka", sinks.kafka("localhost:9", "totals", exactly_once=True)),
+    "mongodb": ("mongodb", sinks.mongodb("mongodb://localhost:9/shop", "totals")),
+    "by_value": ("by_value(product)", sinks.by_value("product", sinks.latest)),
+}
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+def test_a_sink_that_cannot_be_read_back_is_refused(kind, as_local, tmp_path):
+    land(tmp_path / "in", 0)
+    rows, (name, sink) = stream(as_local, tmp_path / "in"), UNREAD[kind]
+    run(start(rows, batch_files(tmp_path), name="q", checkpoint=tmp_path / "ckpt", availableNow=True))
+    said = refusal(start, rows, sink, name="q", checkpoint=tmp_path / "ckpt", dry_run="compare")
+    assert said == (
+        f"query q cannot be compared: sink {name} cannot be read back (files, snapshots, views, and tables "
+        "of SQL, Delta, Iceberg and the catalog can); to see what the query gives it, open single batches: "
+        "checkpoints.batch"
     )
+
+
+@pytest.mark.classic_only("a master is pretended in this process")
+def test_on_a_cluster_it_is_refused(wrote, as_local, monkeypatch):
+    compare = wrote("complete", snapshot, totals("product"))
+    pretend_master(as_local, monkeypatch, "spark://host:7077")
+    assert refusal(compare, totals("product")) == (
+        "shadow keeps its rows in a temporary folder of this machine, which spark://host:7077 does not have; "
+        "use a session of this process with the master local[*]"
+    )
+
+
+@pytest.mark.connect
+def test_on_spark_connect_it_compares(spark, tmp_path):
+    land(tmp_path / "in", *range(FILES))
+    how: Any = {"name": "q", "checkpoint": tmp_path / "ckpt"}
+    rows, sink = stream(spark, tmp_path / "in"), batch_files(tmp_path)
+    run(start(hourly("shop")(rows), sink, availableNow=True, **how))
+    before = everything(tmp_path)
+    seen: Any = start(hourly("shop", where="n >= 0")(rows), sink, dry_run="compare", **how)
+    [table] = seen.tables
+    assert (table.same, table.counts[0] > 0) == (True, True), str(seen)
+    changed: Any = start(hourly("shop", where="n <> 3")(rows), sink, dry_run="compare", **how)
+    assert changed.exit_code == 3
+    assert everything(tmp_path) == before
 
 
 TYPED = rows_of("at", "product", "n", "amount", "weight", "n > 1 AS many", "date(at) AS day")
@@ -393,10 +458,12 @@ TARGETS: dict[str, tuple[str, Any, Any]] = {
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_each_kind_of_target_is_read_back_with_its_types(kind, wrote):
+def test_each_kind_of_target_is_read_back_with_its_types_and_nothing_is_written(kind, wrote, tmp_path):
     mode, sink_of, before = TARGETS[kind]
     compare = wrote(mode, sink_of, before)
+    there = everything(tmp_path)
     [same] = compare(before).tables
     assert (same.same, same.counts[0] > 0) == (True, True), same.says()
     [other] = compare(lambda rows: before(rows.where("at < '2026-03-01 10:30:00'"))).tables
     assert not other.same
+    assert everything(tmp_path) == there
