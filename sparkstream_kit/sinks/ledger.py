@@ -538,7 +538,8 @@ def open_target(target: LedgerTarget, frame: DataFrame, location: Place | None, 
         folders |= folders_read(frame)
     following = None  # while the query runs, its plan is there, and nothing may change it
     if frame.isStreaming and location is not None and query is not None:
-        following = Batch(query, max(location.entries("commits"), default=-1) + 1, checkpoint=location.text)
+        number = max(location.entries("commits"), default=-1) + 1
+        following = Batch(query, number, None, location.text, driver, before.get(number))
     plan = target.prepare(frame, query, following, opening.makes)
     if plan is not None and following is not None and location is not None:
         put_back(location, following.number, plan, folders, target.where, makes=opening.makes)

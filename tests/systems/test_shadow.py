@@ -163,7 +163,7 @@ def opened(spark, job, numbers, made):
 
 
 def test_a_batch_is_opened_with_what_it_read_and_what_the_sink_got(spark, job):
-    got = {}
+    got: dict[int, Any] = {}
     for minutes in (range(9), range(9, 20)):
         job.send(*minutes)
         got |= job.go(totals("product"), job.old, "update")
