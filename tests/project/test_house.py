@@ -46,10 +46,10 @@ MOST_LINES = {
     "module": 500,
     "function": 50,
     "job": 60,
-    "thin": 2_115,
-    "core": 7_710,
-    "all": 20_510,
-    "tests": 33_950,
+    "thin": 2_100,
+    "core": 7_640,
+    "all": 20_470,
+    "tests": 34_280,
 }
 
 
