@@ -4,8 +4,11 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from decimal import Decimal
 
 import pytest
 from conftest import ROOT, environment, process
@@ -15,8 +18,12 @@ from systems.launching import shown
 PAGE = (ROOT / "docs" / "production.md").read_text("utf-8")
 
 
+def blocks(kind):
+    return re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
+
+
 def block(kind):
-    [found] = re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
+    [found] = blocks(kind)
     return str(found)
 
 
@@ -69,3 +76,27 @@ def test_the_line_for_cron_runs_one_job_at_a_time_and_goes_on_after_a_kill(place
         lambda: start(line).wait(120) == 0, 180
     )  # the JVM of the killed one lives for a moment, and is refused
     assert shown(place / "totals.csv") == sales.totals()
+
+
+@pytest.mark.slow
+def test_a_backup_is_taken_and_brought_back_by_the_commands_of_the_page(place):
+    back_up, restore = blocks("bash")
+    sales = Sales(place / "incoming")
+    env = environment(PATH=f"{place}/.venv/bin:{os.environ['PATH']}")
+
+    def run(script):
+        """Run a script; a service that is started reads what is there."""
+        job = "python jobs/sales_totals.py incoming --checkpoint ckpt --database sqlite:///totals.db"
+        service = f'systemctl() {{ [ "$1" = stop ] || {job} --available-now; }}'
+        done = process(["bash", "-ec", f"{service}\n{script}"], env=env, cwd=place)
+        assert done.returncode == 0, done.stderr
+
+    def totals():
+        with closing(sqlite3.connect(place / "totals.db")) as database:
+            found = database.execute('SELECT "ProductKey", "Orders", "TotalSales" FROM sales_totals')
+            return sorted((key, orders, Decimal(str(total))) for key, orders, total in found)
+
+    for script in ("systemctl start", back_up, "systemctl start", restore):
+        sales.land(1)
+        run(script)
+        assert totals() == sales.totals()
