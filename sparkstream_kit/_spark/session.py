@@ -217,18 +217,19 @@ def _apply(spark: SparkSession, wanted: Mapping[str, str | None]) -> None:
 
 
 def same_setting(key: str, wanted: str, actual: str) -> bool:
-    """Return whether a setting has the wanted value in Spark: the same text, or a list with the same files.
+    """Return whether a setting has the wanted value in Spark: the same text, or the same paths.
 
-    Spark writes the paths in such a list in a form of its own, and adds others.
+    Spark writes paths in a form of its own.
 
     Examples:
-        >>> same_setting("spark.jars", "lib/a.jar", "file:///opt/lib/a.jar,file:///opt/b.jar")
+        >>> same_setting("spark.jars", "/opt/a.jar", "file:///opt/a.jar,file:///opt/b.jar")
         True
     """
-    names, others = (
-        {each.strip().rpartition("/")[2] for each in text.split(",")} for text in (wanted, actual)
+    ours, theirs = (
+        {os.path.realpath(re.sub("^file:(//)?(?=/)", "", each.strip())) for each in text.split(",")}
+        for text in (wanted, actual)
     )
-    return wanted == actual or (key in _GROWING and names <= others)
+    return ours <= theirs if key in _GROWING else ours == theirs
 
 
 def shown_setting(key: str, value: str) -> str:

@@ -305,9 +305,10 @@ def prepare(
     """
     _check_schema(target, table.format, schema)
     there = table.schema()
-    if there is None and not makes:
-        return None
     if there is None:
+        _Ledger(target, table, query).plan_of(following)  # refused before a table is made
+        if not makes:
+            return None
         table.create(schema)  # without rows: if two queries created it with rows, one would fail
         there = table.schema()
     if there is None:

@@ -205,9 +205,10 @@ class _Folder:
         with reached("batch_files: folder", self.there.text):
             ledger = _Ledger(self.there)
             ledger.check_owner(query)
+            plan = ledger.plan_of(following)
             if makes:
                 self.there.make()  # now, so that a second stream can read the folder before its first batch
-            return ledger.plan_of(following)
+            return plan
 
     def take(self, _query: str, driver: str, _frame: DataFrame) -> None:
         """Give the query its next epoch, and stop an older driver that is still writing.

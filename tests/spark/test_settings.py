@@ -11,17 +11,20 @@ from sparkstream_kit._spark.session import in_force, same_setting, shown_setting
         ("spark.driver.memory", "1g", "1g", True),
         ("spark.driver.memory", "1g", "1000m", False),
         ("spark.jars", "/opt/x.jar", "file:///opt/x.jar", True),
-        ("spark.jars", "x.jar, lib/y.jar", "file:///opt/lib/y.jar,file:///opt/x.jar", True),
-        ("spark.jars", "x.jar", "file:/root/.ivy2/of-a-package.jar,file:///opt/x.jar", True),
-        ("spark.jars", "x.jar,z.jar", "file:///opt/x.jar", False),
-        ("spark.jars", "x.jar", "file:///opt/max.jar", False),
+        ("spark.jars", "x.jar, lib/y.jar", "file://{here}/lib/y.jar,file://{here}/x.jar", True),
+        ("spark.jars", "x.jar", "file:/root/.ivy2/of-a-package.jar,file://{here}/x.jar", True),
+        ("spark.jars", "x.jar,z.jar", "file://{here}/x.jar", False),
+        ("spark.jars", "x.jar", "file:///opt/x.jar", False),
+        ("spark.jars", "hdfs://host/x.jar", "hdfs://other/x.jar", False),
         ("spark.archives", "/a.zip#name", "file:///a.zip#name", True),
         ("spark.archives", "/a.zip#name", "file:///a.zip#other", False),
-        ("spark.sql.warehouse.dir", "tables", "file:/here/other", False),
+        ("spark.sql.warehouse.dir", "tables", "file:{here}/tables", True),
+        ("spark.sql.warehouse.dir", "tables", "file:{here}/other", False),
     ],
 )
-def test_a_setting_that_spark_has_is_known(key, wanted, actual, *, one):
-    assert same_setting(key, wanted, actual) == one
+def test_a_setting_that_spark_has_is_known(tmp_path, monkeypatch, key, wanted, actual, *, one):
+    monkeypatch.chdir(tmp_path)
+    assert same_setting(key, wanted, actual.format(here=tmp_path)) == one
 
 
 def test_a_secret_is_not_shown():

@@ -230,7 +230,7 @@ class IcebergTable:
         done = self.marks(which.query, which.number)
         before = int(self._table.properties.get(f"{_AFTER}{which.query}", 0))
         merges = self._table.last_sequence_number // _EVERY > before // _EVERY
-        own = self._table.metadata.properties
+        own = self._table.metadata.properties  # of this commit alone: nothing writes them
         own |= _MERGING | own | {"commit.manifest-merge.enabled": str(merges)}
         with self._changed() as change:
             change.append(_cleared(change, self._table, rows, target), snapshot_properties=done)

@@ -105,20 +105,22 @@ class Target:
         table = self.table(frame.schema)
         made = Path(str(self.url.database)) if self.url.get_backend_name() == "sqlite" else None
         if made is not None and not makes and not made.exists():
-            return None
+            with sa.create_engine("sqlite://").connect() as nothing:
+                return _Ledger(nothing, self).plan_of(following)
         with _connected_to_start(self, query) as connection:
             if made is not None and not makes:
                 connection.exec_driver_sql("BEGIN")  # else Python's driver commits CREATE TABLE at once
             ledger = _Ledger(connection, self)
-            _create(connection, ledger.table, for_good=makes)
-            if sa.inspect(connection).has_table(table.name, schema=table.schema):
+            if there := sa.inspect(connection).has_table(table.name, schema=table.schema):
                 database.check_columns(connection, table, str(self.where))
                 ledger.check_owner(query)
             else:
                 ledger.check_lost(query)
+            plan = ledger.plan_of(following)  # refused before a table is made
+            _create(connection, ledger.table, for_good=makes)
+            if not there:
                 _create(connection, table, for_good=makes)
                 ledger.forget()
-            plan = ledger.plan_of(following)
             if makes:
                 connection.commit()
         return plan
