@@ -559,9 +559,8 @@ class _Targets:
                 f"give by_value(…, mode={sink.modes[0]!r}), or another sink"
             )
         opening.allows(sink)
-        if noted := self.batches.get(value):
-            last, former = noted
-            opening.before.update({last: former, last + 1: last})
+        last, former = self.batches[value]
+        opening.before.update({last: former, last + 1: last})
         for target in sink.writes_to:
             # Of two values with one target, the second would be taken for a replay, and its rows be skipped.
             if (other := opening.targets.setdefault(same_as(target), me)) != me:

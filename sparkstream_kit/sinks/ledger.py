@@ -414,8 +414,7 @@ class Ledger(Protocol):
         self.check_epoch(batch)
         if self.how == "replace":  # each batch is the whole result: gaps and replays do no harm
             return False
-        last = self.check_earlier(batch)
-        if last is None:
+        if (last := self.check_earlier(batch)) is None:
             return False
         if batch.number < last:
             raise self._came_again(batch, last, f"{self.name} has all batches up to {last}")
