@@ -1,37 +1,45 @@
 """Sales by product and hour, from a folder of JSON files: a first job of your own, to copy and change.
 
 Each line is a sale: {"time": "2024-01-01T08:10:00Z", "product": "tea", "amount": 2}
-Guarantee: over restarts on the same --checkpoint every sale counts once. A sale that arrives more than ten
-minutes after a newer one may be too late for its hour; the summary at the end counts those, and lines that
-cannot be read.
-Run: python hourly_sales.py INPUT_DIR --available-now
+Once an hour is over, its totals come to OUT_DIR/totals: `cat OUT_DIR/totals/*/*.json` shows them. Lines that
+cannot be read are in OUT_DIR/bad, each with its reason. A sale that comes more than --watermark after a newer
+one may be too late for its hour; the summary at the end counts those.
+Guarantee: every line counts exactly once, over stops and restarts on the same OUT_DIR.
+Run: python hourly_sales.py INPUT_DIR OUT_DIR --available-now
 """
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkstream_kit import jobflags, quarantine, run, sinks, sources, spark_session, start
+from sparkstream_kit import jobflags, quarantine, run, sinks, spark_session, start, windows
 
-SALES = "time TIMESTAMP, product STRING, amount INT"
+SALES = "time TIMESTAMP NOT NULL, product STRING NOT NULL, amount INT NOT NULL"
 
 
-def transform(sales: DataFrame) -> DataFrame:
-    """Return start (timestamp), product (string) and total (bigint), a row for each product and hour."""
-    hours = sales.withWatermark("time", "10 minutes").groupBy(F.window("time", "1 hour"), "product")
-    return hours.agg(F.sum("amount").alias("total")).select("window.start", "product", "total")
+def sales(lines: DataFrame, watermark: str) -> DataFrame:
+    """Return time, product and amount, and the columns of `quarantine` that say why a line is bad."""
+    return windows.with_watermark(quarantine.parse_json(lines, SALES), "time", watermark)
+
+
+def transform(rows: DataFrame) -> DataFrame:
+    """Return start and end (timestamp), product (string) and total (bigint); a bad row has no time."""
+    hours = rows.groupBy(windows.tumbling("time", "1 hour"), "product")
+    return windows.flatten(hours.agg(F.sum("amount").alias("total")))
 
 
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
-    """Run the job: the changed totals of each batch go to standard output."""
-    args = jobflags.parser(__doc__, "INPUT_DIR", *jobflags.RUN).parse_args(argv)
+    """Run the job: totals and bad lines go to OUT_DIR, and how many they were to standard error."""
+    flags = (*jobflags.LINES, "--max-bad", *jobflags.FOLDER, *jobflags.EVENT_TIME, *jobflags.RUN)
+    args = jobflags.parser(__doc__, *flags).parse_args(argv)
 
+    bad, totals = (sinks.batch_files(f"{args.out_dir}/{name}", format="json") for name in ("bad", "totals"))
     with spark_session("hourly-sales", **jobflags.for_session(args)) as spark:
-        lines = sources.text(spark, args.input_dir)
-        rows = quarantine.parse_json(lines, SALES)  # bad ones have a reason
-        totals = transform(quarantine.good_rows(rows))
-        query = start(totals, sinks.console(), name="hourly_sales", mode="update", **jobflags.for_start(args))
-        return jobflags.finish(args, run(query, **jobflags.for_run(args)))
+        rows = sales(jobflags.lines(spark, args), args.watermark)
+        kept = bad.taking(quarantine.bad_rows)
+        first = start(rows, kept, name="bad_lines", **jobflags.for_start(args, "bad"))
+        second = start(transform(rows), totals, name="hourly_sales", **jobflags.for_start(args, "totals"))
+        return jobflags.finish(args, run(first, second, **jobflags.for_run(args)))
 
 
 if __name__ == "__main__":

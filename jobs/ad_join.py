@@ -1,4 +1,4 @@
-"""Views of ads with the first click in time of each, or none, in OUT_DIR/views; bad lines in OUT_DIR/bad.
+"""Views of ads, each with its first click in time, or none, in OUT_DIR/views; bad lines in OUT_DIR/bad.
 
 The files are JSON lines with the fields of the Yahoo streaming benchmark; a showing has its own ad_id. A view
 is written when the watermark is ten minutes past it, or by --drain. Late rows are only counted.

@@ -1,6 +1,6 @@
 """Alerts on card payments: many in a minute, far from the card's own mean, impossible travel.
 
-The files are CSV: card,time,merchant,category,amount,lat,lon. Other lines and late payments are counted.
+The files are CSV: card,time,merchant,category,amount,lat,lon. Bad lines and late payments are counted.
 Guarantee: every alert exactly once in OUT_DIR, over stops and restarts on the same OUT_DIR.
 Run: spark-submit jobs/card_alerts.py INPUT_DIR OUT_DIR
 """

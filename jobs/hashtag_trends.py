@@ -1,7 +1,7 @@
 """The hashtags that most posts of the last minutes have, window by window, as the windows close.
 
 The posts are lines of JSON: statuses of Mastodon, or {"data": {"id", "text", "created_at"}} of the X API v2.
-A post that comes again counts once. The summary counts what is later than --watermark, or no post.
+A post that comes again counts once. The summary counts posts that came too late, and lines that are no posts.
 Guarantee: every post counts exactly once in --database, over restarts on the same --checkpoint.
 Run: spark-submit jobs/hashtag_trends.py INPUT_DIR      or in its place: --url URL --spool DIR
 """

@@ -2,7 +2,7 @@
 
 The files hold common or combined log lines, as Apache and many others write them. The report grows in
 OUT_DIR/errors or OUT_DIR/sessions as minutes or sessions end; lines that cannot be read, or that are dated an
-hour ahead, are in OUT_DIR/bad with the reason. The end says how many came later than --watermark, at least.
+hour ahead, are in OUT_DIR/bad with the reason. The summary has the least number that came too late.
 Guarantee: every line is read exactly once for the report and for OUT_DIR/bad, over stops and restarts.
 Run: spark-submit jobs/log_errors.py INPUT_DIR OUT_DIR --report errors --available-now --drain
 """

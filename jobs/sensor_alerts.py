@@ -2,7 +2,7 @@
 
 The files are JSON lines with device, time and temperature. Alerts are printed and kept in OUT_DIR/alerts,
 other lines in OUT_DIR/bad. Readings are looked at in the order of their times, once the watermark has passed
-them; later ones are dropped, and counted. A feed that stops altogether is no silence (see --idle).
+them; readings that come later are dropped and counted. A feed that ends is no silence: see --idle.
 Guarantee: every alert exactly once in OUT_DIR, over stops and restarts on the same OUT_DIR.
 Run: spark-submit jobs/sensor_alerts.py INPUT_DIR OUT_DIR
 """

@@ -1,6 +1,6 @@
 """Count the words of the lines that a TCP server sends, most frequent first.
 
-They go to standard output after each batch; with --snapshot or --database, to a file or a table in its place.
+The counts are printed after each batch; with --snapshot or --database they go to a file or a table instead.
 Guarantee: at most once, because a socket cannot send again. It ends when the server closes the connection.
 Run: nc -lk 9999 (or: sparkstream feed lines), then: spark-submit jobs/socket_wordcount.py localhost 9999
 """

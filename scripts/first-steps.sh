@@ -6,5 +6,5 @@ mkdir "$1" && cd "$1"
 sparkstream --version
 sparkstream new totals
 cd totals
-python totals.py data --available-now
+python totals.py data out --available-now
 python -m pytest -q

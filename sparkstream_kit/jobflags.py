@@ -300,7 +300,8 @@ INPUT = {
     "--max-bad": _value(
         "PERCENT",
         _percent,
-        "At the end, fail with exit code 1 if more of the run's lines are bad, such as 1%%. Default: never.",
+        "At the end, fail with exit code 1 if more than this share of the lines is bad, such as 1%%. "
+        "Default: never.",
     ),
 }
 
@@ -318,7 +319,7 @@ OUTPUT = {
         "help": "Format of the result on standard output. Default: %(default)s.",
     },
     "--snapshot": _value(
-        "FILE", str, "Also write the result to this .csv or .json file, replaced whole after each batch."
+        "FILE", str, "Write the result to this .csv or .json file, replaced whole after each batch."
     ),
     "--database": _value(
         "URL",
@@ -345,8 +346,8 @@ EVENT_TIME = {
     "--max-late": _value(
         "PERCENT",
         _percent,
-        "At the end, fail with exit code 1 if more of the run's rows came too late, such as 1%%. Of rows "
-        "that an aggregation drops, only the least number is known. Default: never.",
+        "At the end, fail with exit code 1 if more than this share of the rows came too late, such as 1%%. "
+        "Of rows that an aggregation drops, only the least number is known. Default: never.",
     ),
     "--drain": _switch(
         "At the end of the input, write what still waits for the watermark, such as open windows. The "
@@ -369,14 +370,14 @@ SHOW = {
     "--alert-url": _value(
         "URL", database, "Post each problem to this URL, as JSON; env:NAME takes it from the environment."
     ),
-    "--ui": _value("PORT", _port, "Show this on a web page. Default: a free port.", nargs="?", const=0),
+    "--ui": _value("PORT", _port, "Show the run on a web page. Default: a free port.", nargs="?", const=0),
     "--metrics": _value("HOST:PORT", _servers, "Serve Prometheus metrics to all who reach this address."),
 }
 
 # Settings, checkpoint and trigger of the query, and what ends the run.
 RUN = {
     "--profile": _value(
-        "NAME", str, "Settings profile: local, test, cluster or a path. Default: chosen from the master."
+        "NAME", str, "Settings: local, test, cluster or a file. Default: local on one machine, else cluster."
     ),
     "--checkpoint": _value(
         "DIR",
@@ -400,7 +401,7 @@ RUN = {
         "written, print what differs, and end with exit code 3 if any does; nothing is written."
     ),
     "--continues": _value(
-        "DIR", str, "Go on where the query of this checkpoint has stopped, on the new one of --checkpoint."
+        "DIR", str, "For a changed job: continue from this old checkpoint, on the new one of --checkpoint."
     ),
     **SHOW,
 }

@@ -282,7 +282,7 @@ class RunSummary:
             "N s without a row", "stop file PATH", "the web page", "SIGINT", "SIGTERM", "a signal to the
             JVM", "the end of the JVM by itself", "query.stop()" (the queries were stopped by other code) or
             "failure".
-        seconds: the duration of the run.
+        seconds: the duration of the run, from the call of `run`; Spark's start is before that.
         queries: one summary for each query, in the order in which the queries were given.
         warnings: one line for each problem that a source did not report, such as lost or ignored files (see
             `checkpoints.lost`).
@@ -303,14 +303,14 @@ class RunSummary:
             if query.waiting_rows and self.ended_by == "end of input":
                 kept = count(query.waiting_rows, "row")
                 what = "rows that wait for the watermark, as in open windows, are not in the output"
-                fix = "to write it at the end of the input: run(…, drain=True) (of a job: --drain)"
+                fix = "to write them at the end of the input: run(…, drain=True) (of a job: --drain)"
                 lines.append(f"hint: query {query.name} has {kept} in state; {what}; {fix}")
             if query.like_header_rows:
                 found = count(query.like_header_rows, "bad row")
                 looks = "looks like a header" if query.like_header_rows == 1 else "look like headers"
                 fix = "parse with header=True (of a job: --header)"
                 lines.append(f"hint: {found} of query {query.name} {looks}; {fix}")
-        lines.append(f"ended after {self.seconds:.1f} s by: {self.ended_by}")
+        lines.append(f"the run ended after {self.seconds:.1f} s by: {self.ended_by}")
         return "\n".join(map(printable, lines))
 
 

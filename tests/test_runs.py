@@ -101,7 +101,7 @@ def test_a_finite_input_is_read_to_its_end_and_every_batch_is_reported(words):
     assert summary.ended_by == "end of input"
     assert [(q.name, q.batches, q.input_rows, q.last_batch) for q in summary.queries] == [("to_end", 3, 6, 2)]
     assert str(summary).startswith("to_end: 3 batches, 6 rows in, ")
-    assert ", last batch committed: 2\nended after" in str(summary)
+    assert ", last batch committed: 2\nthe run ended after" in str(summary)
 
 
 def test_a_progress_comes_from_the_jvm_as_one_text(words, monkeypatch):
@@ -202,17 +202,17 @@ def test_each_number_has_its_word():
         "q: 1 batch, 1 row in, 1 row out, 1 late row dropped, 1 header line, 1 bad row, "
         "1 row in state, 1 row/s, last batch committed: 7\n"
         "hint: 1 bad row of query q looks like a header; parse with header=True (of a job: --header)\n"
-        "ended after 1.0 s by: end of input"
+        "the run ended after 1.0 s by: end of input"
     )
     assert said(2000) == (
         "q: 2,000 batches, 2,000 rows in, 2,000 rows out, 2,000 late rows dropped, "
         "2,000 header lines, 2,000 bad rows, 2,000 rows in state, 2,000 rows/s, last batch committed: 7\n"
         "hint: 2,000 bad rows of query q look like headers; parse with header=True (of a job: --header)\n"
-        "ended after 1.0 s by: end of input"
+        "the run ended after 1.0 s by: end of input"
     )
     assert said(0) == (
         "q: 0 batches, 0 rows in, 0 rows out, 0 late rows dropped, 0 bad rows, 0 rows in state, 0 rows/s, "
-        "last batch committed: 7\nended after 1.0 s by: end of input"
+        "last batch committed: 7\nthe run ended after 1.0 s by: end of input"
     )
 
 

@@ -126,7 +126,9 @@ def checkpoint(path: str | Path) -> Path:
     if not root.is_dir():
         raise InvalidInputError(f"no checkpoint {path}; give the folder that the query was started with")
     if not any((root / name).exists() for name in ("metadata", "offsets", "commits")):
-        raise InvalidInputError(f"{path} is no checkpoint (no metadata, offsets or commits in it)")
+        inside = " or ".join(str(each.parent) for each in sorted(root.glob("*/metadata")))
+        fix = inside and f"; give {inside}"
+        raise InvalidInputError(f"{path} is no checkpoint (no metadata, offsets or commits in it){fix}")
     return root
 
 

@@ -74,7 +74,7 @@ app = group("Tools for Spark streams, in the order of their use.", completion=Tr
 app.add_typer(feed, name="feed")
 _checkpoint = group("Look into a checkpoint, copy it, or rewind it.")
 app.add_typer(_checkpoint, name="checkpoint")
-_windows = group("Event time, explained.")
+_windows = group("Explain event time: draw the windows of a row.")
 app.add_typer(_windows, name="windows")
 _serve = group("Keep a warm Spark in the background. What attaches to it starts in two seconds.", cls=_Serve)
 app.add_typer(_serve, name="serve")
@@ -206,7 +206,7 @@ def _schema(
     *,
     format: Annotated[str | None, flag("NAME", f"{', '.join(_FORMATS)}. Default: by their names.")] = None,  # noqa: A002
     header: Annotated[
-        bool | None, switch("--header/--no-header", "CSV files have names in line 1. Default: as it looks.")
+        bool | None, switch("--header/--no-header", "Line 1 of CSV files is a header. Default: by its look.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -239,10 +239,10 @@ def _show(folder: _Folder, *, json: Json = False) -> None:
 def _find(
     folder: _Folder,
     what: Annotated[
-        str, argument("WHAT", "A file, TOPIC:PARTITION:OFFSET, or a time: 2026-01-14T09:00:00Z.")
+        str, argument("WHAT", "A file, a record TOPIC:PARTITION:OFFSET, or a time 2026-01-14T09:00:00Z.")
     ],
     *,
-    bad: Annotated[str | None, flag("FOLDER", "Count its bad rows in this folder of a quarantine.")] = None,
+    bad: Annotated[str | None, flag("FOLDER", "Also count the bad rows of the file in this folder.")] = None,
     json: Json = False,
 ) -> int:
     """Say which batch has read a file or a record, or why none has. Exit code 1 if none has."""
@@ -295,7 +295,7 @@ def _rewind(
 
 @_checkpoint.command("untrim")
 def _untrim(folder: _Folder) -> None:
-    """Put back what starts have taken out of the logs of files. Only plain Spark may ever need it."""
+    """Make a shortened log of read files whole again. Only plain Spark with a longer maxFileAge needs it."""
     logs = checkpoints.untrim(folder)
     show(f"{logs} logs of files are whole again" if logs else "the logs of files are whole")
 
@@ -316,6 +316,8 @@ def _start(
     eval "$(sparkstream serve start)" sets SPARK_REMOTE. Jobs, notebooks and pytest then attach to it.
     """
     running = serving.status(port)
+    if running is None:
+        say("starting a server")
     server = serving.serve(port, profile, _split(connectors))
     say("a server runs already" if running == server else "started a server; sparkstream serve stop ends it")
     _say_how_to_attach(server)
@@ -349,8 +351,8 @@ _LOOK_EVERY = 0.25  # seconds between two looks into a file that may have grown
 
 
 @app.command("watch")
-def _watch(path: Annotated[str, argument("FILE", "What --record wrote.")]) -> None:
-    """Show a recorded run as --show does. Follows a run that goes on to its end, or until Ctrl-C."""
+def _watch(path: Annotated[str, argument("FILE", "The file of a job's --record.")]) -> None:
+    """Show a recorded run in the terminal. A run that has not ended is followed, until Ctrl-C."""
     from sparkstream_kit.monitoring import terminal
     from sparkstream_kit.monitoring.board import Board, follow
 

@@ -65,7 +65,8 @@ def _sales(count: int, seed: int) -> Iterable[str]:
 
 def _hourly_sales(count: int, seed: int) -> Iterable[str]:
     for number, row in enumerate(feeds.events_rows(count, seed=seed)):
-        yield feeds.json_line({"time": row["time"], "product": row["product"], "amount": 1 + number % 9})
+        time = row["time"].replace("T09", f"T{9 + number * 5 // count:02}")  # over five hours, not one
+        yield feeds.json_line({"time": time, "product": row["product"], "amount": 1 + number % 9})
 
 
 _ON_DATA = "python {job} data --available-now"
@@ -85,7 +86,7 @@ LIKE = {
         "events", f"{_ON_DATA} --database sqlite:///events.db --checkpoint ckpt", "sql", "state"
     ),
     "hashtag_trends": _like("posts", f"{_ON_DATA} --drain"),
-    "hourly_sales": _Like("sales.json", _hourly_sales, _ON_DATA),
+    "hourly_sales": _Like("sales.json", _hourly_sales, _INTO),
     "kafka_word_count": _Like("lines.txt", _words, _FROM_KAFKA, ("cli",), _A_TOPIC),
     "log_errors": _like("logs", _DRAINED),
     "sales_clean": _Like("sales.csv", _sales, _INTO),

@@ -85,6 +85,11 @@ class Rewind:
                 f"From batch {anew} on Spark plans anew: the same rows, cut into batches by what the",
                 "sources hold then, and by maxFilesPerTrigger and the like.",
             ]
+        if not self.same:
+            lines += [
+                f"But if a sink with a ledger has appended or upserted batch {first}, start puts the plan",
+                "of that batch back, unless the batch has ended the input (drain).",
+            ]
         if any(file.parent == self.path / PINS for file in self.moved):
             kept = f"Batch {first} keeps the version of a model or table that it had. " if self.same else ""
             lines += [
@@ -101,11 +106,11 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
 
     Without `apply` nothing is changed, and the result says what a rewind would do.
 
-    If the plan of batch `to + 1` is whole, it stays, and that batch is replayed with the same rows. Spark
-    plans the batches after it anew. The later offsets, commits and versions of the state, and the later
-    entries of the file sources' logs, move to the checkpoint's folder `sparkstream-kit/rewound-TIME`. If they
-    stayed, Spark would read them again: for example, it would take an old snapshot of the state for one of
-    the new batches.
+    If the plan of batch `to + 1` is whole, it stays, and that batch is replayed with the same rows. If it is
+    not, `start` puts it back from a sink with a ledger that has that batch. Spark plans all other batches
+    anew. The later offsets, commits and versions of the state, and the later entries of the file sources'
+    logs, move to the checkpoint's folder `sparkstream-kit/rewound-TIME`. If they stayed, Spark would read
+    them again: for example, it would take an old snapshot of the state for one of the new batches.
 
     A batch that is planned anew uses the model or table that is current when it runs (`models.scorer`,
     `joins.reloading`). If the query itself trains its model (`models.learner`), the batch uses the last

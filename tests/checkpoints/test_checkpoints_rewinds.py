@@ -172,6 +172,23 @@ def test_the_last_batch_alone_comes_again_exactly(checkpoint):
     assert "plans anew" not in text
 
 
+def test_a_plan_that_is_lost_comes_back_from_a_sink_with_a_ledger(spark, tmp_path, finish, caplog):
+    def load():
+        out = sinks.batch_files(tmp_path / "out", format="json")
+        finish(stream(spark, tmp_path / "in").select("n"), out, "append")
+        return {path.parent.name: path.read_text() for path in (tmp_path / "out").glob("batch=*/part-*")}
+
+    land(tmp_path / "in", 0, 1, 2)
+    written = load()
+    (tmp_path / "ckpt/offsets/2").write_text("v1\n")  # cut off
+    said = str(checkpoints.rewind(tmp_path / "ckpt", to=1, apply=True))
+    assert "\nFrom batch 2 on Spark plans anew: " in said
+    assert "\nBut if a sink with a ledger has appended or upserted batch 2, start puts the plan\n" in said
+    land(tmp_path / "in", 3)
+    assert written.items() < load().items()
+    assert f"folder {tmp_path}/out has; it is put back, so that " in caplog.text
+
+
 def test_a_rewind_says_what_the_sinks_have_said_of_it(checkpoint):
     (checkpoint / "sparkstream-kit").mkdir()
     note = checkpoint / "sparkstream-kit/query.json"

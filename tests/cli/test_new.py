@@ -37,7 +37,7 @@ def test_a_project_is_a_job_its_test_sample_data_and_two_commands(here, capsys):
     out, err = capsys.readouterr()
     assert out.split() == [f"my-first-job/{name}" for name in files]
     assert sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_file()) == out.split()
-    commands = ["python my_first_job.py data --available-now", "python -m pytest"]
+    commands = ["python my_first_job.py data out --available-now", "python -m pytest"]
     readme, notes = ((here / f"my-first-job/{page}").read_text() for page in ("README.md", "AGENTS.md"))
     assert re.findall(r"```bash\n(.*)\n```", readme) == commands
     assert [command for command in commands if f"`{command}`" not in notes] == []

@@ -847,3 +847,9 @@ def test_its_manners_are_those_of_every_sink(spark, tmp_path):
     sink_contract.manners(
         "sql_table", spark, sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t"), tmp_path / "ckpt"
     )
+
+
+@pytest.mark.parametrize("given", ["sqlite:///shop.db", "sqlite+pysqlite:///shop.db?timeout=3"])
+def test_the_url_of_a_file_is_shown_as_it_can_be_given_again(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert database.shown(database.parse(given)) == f"sqlite:///{tmp_path}/shop.db"

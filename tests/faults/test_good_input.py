@@ -44,7 +44,7 @@ JOBS: dict[str, tuple[Callable[[], list[str]], Callable[[Path], tuple[Any, ...]]
         rows("posts"),
         lambda out: ("--drain", "--checkpoint", f"{out}-ckpt"),
     ),
-    "hourly_sales": (hourly, lambda _: ()),
+    "hourly_sales": (hourly, lambda out: (out, "--drain")),
     "log_errors": (rows("logs"), lambda out: (out, "--drain")),
     "sales_clean": (sales, lambda out: (out,)),
     "sales_totals": (sales, lambda _: ()),
@@ -77,7 +77,7 @@ def test_a_job_says_nothing_but_its_summary(name, spark, folder, tmp_path, quiet
     main = import_module(name).main
     if name == "score_posts":
         quiet(import_module("train_posts").main, folder, *flags(tmp_path / "out")[:1])
-    limits = ONE_FILE if name not in ("hashtag_trends", "hourly_sales", "score_posts") else ONE_FILE[:1]
+    limits = ONE_FILE if name not in ("hashtag_trends", "score_posts") else ONE_FILE[:1]
     quiet(main, folder, *flags(tmp_path / "out"), *limits)
     if name == "action_rows":
         places = (tmp_path / "out" / "rows", tmp_path / "counts")

@@ -117,4 +117,4 @@ def test_with_the_properties_file_the_log_is_quiet_from_the_first_line(tmp_path)
     assert done.returncode == 0, done.stderr
     first, *rest = done.stderr.splitlines()
     assert first == "WARNING: Using incubator modules: jdk.incubator.vector"
-    assert [line.split(":")[0].split(" by")[0][:11] for line in rest] == ["sales_total", "ended after"]
+    assert [line.split(":")[0].split(" by")[0][:11] for line in rest] == ["sales_total", "the run end"]

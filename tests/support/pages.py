@@ -6,7 +6,8 @@ import sys
 from conftest import process
 
 _BLOCK = re.compile(r"```(\w+)(?: title=\"([\w./]+)\")?\n(.*?)```", re.DOTALL)
-_MEASURED = re.compile(r"[\d,.]+ rows?/s|after [\d.]+ s|\d+\.\d s")
+_MEASURED = re.compile(r"[\d,.]+ rows?/s|after [\d.]+ s|\d+\.\d s|since [\d-]+ [\d:]+ UTC")
+_FOLDER = "/home/ann/shop"  # the folder of the reader, as pages show it
 
 
 def run_page(page, folder, replaced=()):
@@ -16,7 +17,7 @@ def run_page(page, folder, replaced=()):
     `replaced` are pairs: what the page says and what it is on this machine, such as a server's address.
     """
     script, shown = ["import subprocess"], []
-    text = page.read_text("utf-8")
+    text = page.read_text("utf-8").replace(_FOLDER, str(folder))
     for old, new in replaced:
         assert old in text, old
         text = text.replace(old, new)

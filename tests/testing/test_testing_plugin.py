@@ -49,7 +49,7 @@ def test_an_empty_folder_and_the_installed_package(tmp_path, temporary, workers)
         cwd=empty,
         env=environment(**temporary, PYTHONPATH=str(site), PYTHONDONTWRITEBYTECODE="1", TZ="Asia/Tokyo"),
     )
-    assert "\n3 failed, 5 passed in " in done.stdout, done.stdout + done.stderr
+    assert "\n3 failed, 6 passed in " in done.stdout, done.stdout + done.stderr
     assert "FAILED test_fails.py::test_fails" in done.stdout
     assert "sparkstream_kit/testing/" not in done.stdout, "the kit's own lines are left out"
     files = {path.name for path in empty.iterdir()}

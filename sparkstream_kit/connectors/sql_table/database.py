@@ -249,7 +249,8 @@ def parse(text: str) -> URL:
     """Parse the URL of a database that the kit can write to.
 
     Returns:
-        The URL with the driver that the kit uses; the path of an SQLite file is absolute, without links.
+        The URL with the driver that the kit uses, which for SQLite is SQLAlchemy's own default; the path of
+        an SQLite file is absolute, without links.
 
     Raises:
         InvalidInputError: the text is not a URL (the message does not show it, because it may hold a
@@ -271,8 +272,8 @@ def parse(text: str) -> URL:
         raise InvalidInputError(f"sql_table writes to sqlite, postgresql and mariadb, not {backend}{near}")
     if driver not in ("", _DRIVERS[backend]):
         raise InvalidInputError(f"sql_table does not use {driver}; write {backend}+{_DRIVERS[backend]}://…")
-    url = url.set(drivername=f"{backend}+{_DRIVERS[backend]}")
     if backend != "sqlite":
+        url = url.set(drivername=f"{backend}+{_DRIVERS[backend]}")
         try:
             import_module(_DRIVERS[backend])  # now: a missing driver is an error before a query starts
         except ImportError as err:
@@ -287,7 +288,7 @@ def parse(text: str) -> URL:
     file = Path(str(url.database)).resolve()  # two links to one file must give the same URL
     if not file.parent.is_dir():
         raise InvalidInputError(f"database {file}: folder {file.parent} does not exist; create it")
-    return url.set(database=str(file))
+    return url.set(drivername=backend, database=str(file))  # as a user writes it
 
 
 def shown(url: URL) -> str:
