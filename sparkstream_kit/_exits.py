@@ -21,6 +21,7 @@ import select
 import signal
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -49,9 +50,10 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
     (SIGINT) and 143 (SIGTERM) for a second signal, which cuts a clean stop short. Any other error is a bug
     and keeps its stack trace.
 
-    A signal before the run ends the job at once, because there is nothing to commit. If the JVM of
-    spark-submit received that signal, too, it sets the exit code itself, to 130 or 143. A second signal, more
-    than a second after the first, ends the process at once.
+    A signal before the run ends the job at once, because there is nothing to commit. With `--shadow` the exit
+    code is then 130 or 143, because 0 says that all rows are equal. If the JVM of spark-submit received that
+    signal, too, it sets the exit code itself, to 130 or 143. A second signal, more than a second after the
+    first, ends the process at once.
 
     Args:
         main: a function of the list of arguments (None stands for those of the process) that returns the
@@ -91,7 +93,7 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
         former = sys.unraisablehook
         sys.unraisablehook = stop.unraisable
         try:
-            with _waiting.signals_to(stop.unwind, again=stop.leave):
+            with warnings.catch_warnings(), _waiting.signals_to(stop.unwind, again=stop.leave):
                 try:
                     _run(main, argv, stop)
                 finally:
@@ -176,8 +178,10 @@ class _Stop:
             # The queries end with the JVM. Unwinding would cut off a call into the JVM and report that as an
             # error.
             self.leave(name)
-        # The JVM may have received the signal, too; then errors about its lost connection are expected.
+        # A call into the JVM may be cut off, or the JVM may have received the signal, too: then errors about
+        # its lost connection are expected.
         logging.disable(logging.CRITICAL)
+        warnings.simplefilter("ignore")
         self.name = name
         raise _Signalled(name)
 
@@ -210,9 +214,11 @@ def _run(main: Callable[[list[str] | None], int], argv: list[str] | None, stop: 
         name = stop.name or ("SIGINT" if isinstance(err, KeyboardInterrupt) else None)
         if name is None or isinstance(err, SystemExit):
             raise
-        stop.end(128 + signal.Signals[name] if stop.job.has_run else 0)
+        compares = "--shadow" in (sys.argv if argv is None else argv)  # where 0 says that all rows are equal
+        stop.end(128 + signal.Signals[name] if stop.job.has_run or compares else 0)
         if not stop.job.has_run:
-            print(f"{Path(sys.argv[0]).name}: stopped by {name} before it began to run", file=sys.stderr)
+            when = "the comparison was done; nothing was changed" if compares else "it began to run"
+            print(f"{Path(sys.argv[0]).name}: stopped by {name} before {when}", file=sys.stderr)
             shutdown.end_start_of_session(stop.code)
 
 

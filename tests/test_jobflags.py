@@ -504,20 +504,37 @@ def test_a_reader_that_goes_as_head_does_is_no_error(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("has_run", [False, True])
-def test_a_signal_outside_of_a_run(name, has_run, tmp_path):
-    # After the run a result may be cut short; before it there is nothing to lose.
+@pytest.mark.parametrize(("has_run", "given"), [(False, ()), (True, ()), (False, ("--shadow",))])
+def test_a_signal_outside_of_a_run(name, has_run, given, tmp_path):
+    # After the run a result may be cut short; before it there is nothing to lose, but --shadow has no result.
     body = f"""
-        import os, signal, time
+        import os, signal, time, warnings
         from sparkstream_kit._spark import shutdown
         shutdown._job.has_run = {has_run}
-        os.kill(os.getpid(), signal.{name})
+        try:
+            os.kill(os.getpid(), signal.{name})
+            time.sleep(60)
+        finally:
+            warnings.warn("Unable to cleanly shutdown", RuntimeWarning)  # as PySpark does
+    """
+    done = process([sys.executable, script(tmp_path, body), *given], env=environment())
+    before = "the comparison was done; nothing was changed" if given else "it began to run"
+    said = "" if has_run else f"job.py: stopped by {name} before {before}\n"
+    assert done.returncode == (128 + signal.Signals[name] if has_run or given else 0)
+    assert (done.stdout, done.stderr) == ("", said)
+
+
+def test_a_stop_file_ends_a_comparison(tmp_path):
+    body = """
+        import time
+        jobflags.for_start(jobflags.parser("", *jobflags.RUN).parse_args(sys.argv[1:]))
         time.sleep(60)
     """
-    done = process([sys.executable, script(tmp_path, body)], env=environment())
-    said = "" if has_run else f"job.py: stopped by {name} before it began to run\n"
-    assert done.returncode == (128 + signal.Signals[name] if has_run else 0)
-    assert (done.stdout, done.stderr) == ("", said)
+    (tmp_path / "stop").touch()
+    given = "--shadow", "--checkpoint", tmp_path / "ckpt", "--stop-file", tmp_path / "stop"
+    done = process([sys.executable, script(tmp_path, body), *given], env=environment())
+    said = "job.py: stopped by SIGTERM before the comparison was done; nothing was changed\n"
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, "", said)
 
 
 TELL = 'print("result")\nprint("note", file=sys.stderr)\nreturn 3'

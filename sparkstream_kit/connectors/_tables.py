@@ -69,6 +69,11 @@ class Entries(Ledger):
         return next(((query, max(batch, 0)) for query, batch in written if batch is not None), None)
 
 
+def gone(target: object) -> InvalidInputError:
+    """Return the error for a target that is to be read back, but was removed."""
+    return InvalidInputError(f"{target} is gone, but this query is compared with its rows; restore it")
+
+
 class ConflictError(KitError):
     """Another writer has committed to the table at the same moment, so this commit was not made; retry it."""
 
@@ -247,7 +252,7 @@ class Target:
         """
         table = self.opened(spark)
         if table.schema() is None:
-            raise InvalidInputError(f"{self.where} is gone, but this query is compared with it; restore it")
+            raise gone(self.where)
         return table.rows(spark)
 
     def _try(self, batch: Batch, frame: DataFrame) -> None:

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import math
 import re
-import time
+import sys
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import and_
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.window import Window
 
-from sparkstream_kit import _files
+from sparkstream_kit import _files, _waiting
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, holds
 from sparkstream_kit._spark.batch import hand_over
@@ -33,6 +34,7 @@ from sparkstream_kit.checkpoints.fingerprint import WATERMARK, differences
 from sparkstream_kit.checkpoints.guard import Query
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.checkpoints.logs import checkpoint as existing
+from sparkstream_kit.connectors._tables import gone
 from sparkstream_kit.errors import InvalidInputError, count, reject_unknown
 from sparkstream_kit.operate.check import damage
 from sparkstream_kit.operate.replay import (
@@ -65,6 +67,9 @@ if TYPE_CHECKING:
 
 _RANK = "sparkstream_rank"  # a column that is added for a moment
 _AT_REST = 60  # seconds to wait until a running query is between two batches
+_LINES = 20  # the most lines that say which batch is run
+# Spark's conditions for a target that was removed, or of which the files were.
+_GONE = ("PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND", "UNABLE_TO_INFER_SCHEMA")
 # Functions whose results differ from one run to the next, as Spark prints them.
 _UNSTEADY = re.compile(
     r"\b(rand|randn|randstr|uuid|shuffle|monotonically_increasing_id|spark_partition_id)\("
@@ -163,7 +168,8 @@ def shadow(
 
     The changed query runs over exactly the input that the checkpoint has read. What it would write is
     compared with what the targets of its sinks hold, at the last committed batch. The query of the
-    checkpoint may go on running: its targets are read between two of its batches.
+    checkpoint may go on running: its targets are read between two of its batches. A line on
+    standard error says which part of the comparison has begun.
 
     Rows are matched by the keys of the sink, or by the columns that the query groups by; if these do not
     identify the rows of a target, whole rows are compared. Their order does not count. NULL equals NULL,
@@ -191,10 +197,10 @@ def shadow(
 
     Raises:
         InvalidInputError: the checkpoint is damaged or on another file system; its input cannot be read
-            again, as with files or records that are gone, or Kafka on Spark Connect; no target can be read
-            back; a target holds updates and its keys are not known; the query has a function whose results
-            differ from run to run; the running query is never between two batches; or the session's master
-            has nodes on other machines.
+            again, as with files or records that are gone, or Kafka on Spark Connect; a target is gone; no
+            target can be read back; a target holds updates and its keys are not known; the query has a
+            function whose results differ from run to run; the running query is never between two batches; or
+            the session's master has nodes on other machines.
 
     Examples:
         >>> from sparkstream_kit import sinks
@@ -232,6 +238,7 @@ def shadow(
     replay.planned(logs.done)  # what cannot be compared is refused before the targets are read
     at = replay.keep_targets()
     notes = replay.run(at, cast("Write", write))
+    replay.say("comparing the rows")
     tables = tuple(leaf.compared(query, keys, tolerance) for leaf in replay.leaves)
     KEPT.append(made)
     switch = f"to switch: start it on a new checkpoint, with continues={place.text!r} (--continues)"
@@ -253,7 +260,10 @@ class _Leaf:
 
     def keep_target(self, spark: SparkSession, place: Place) -> None:
         """Keep the rows that the target holds now."""
-        self.read(spark, self.schema, place).write.mode("overwrite").parquet(f"{self.folder}/old")
+        try:
+            self.read(spark, self.schema, place).write.mode("overwrite").parquet(f"{self.folder}/old")
+        except AnalysisException as err:
+            raise (gone(self) if err.getCondition() in _GONE else err) from None
 
     def compared(self, query: Query, given: Sequence[str], tolerance: float) -> Compared:
         """Compare the rows, once all are kept."""
@@ -404,22 +414,26 @@ class _Replay:
         self.leaves.append(_Leaf(sink, schema, sink.read, folder))
         return self.leaves[-1].write
 
+    def say(self, what: str) -> None:
+        """Say on standard error which part of the comparison has begun."""
+        sys.stderr.write(f"query {self.query.name}: {what} …\n")
+
     def keep_targets(self) -> int:
         """Keep what the targets hold between two batches of the running query; return the last batch."""
-        until = time.monotonic() + _AT_REST
-        while time.monotonic() < until:
-            at = self.logs.again().done
-            if not self._rests_at(at):
-                time.sleep(0.05)
-                continue
-            for leaf in self.leaves:
+        self.say("reading its targets between two batches")
+
+        def kept() -> bool:
+            rested = self._rests_at(at := self.logs.again().done)
+            for leaf in self.leaves if rested else ():
                 leaf.keep_target(self.query.spark, self.place)
-            if self._rests_at(at):
-                return at
-        raise InvalidInputError(
-            f"checkpoint {self.place}: batch {self.logs.planned} is being written, or was cut off; "
-            "to compare, stop its query, or start it once, so that it ends this batch"
-        )
+            return rested and self._rests_at(at)
+
+        if not _waiting.until(kept, _AT_REST):
+            raise InvalidInputError(
+                f"checkpoint {self.place}: batch {self.logs.planned} is being written, or was cut off; "
+                "to compare, stop its query, or start it once, so that it ends this batch"
+            )
+        return self.logs.done
 
     def _rests_at(self, batch: int) -> bool:
         logs = self.logs.again()
@@ -438,6 +452,8 @@ class _Replay:
         batches = [(each, logs.plan(first)) for each in large]
         batches += [(ends_of(logs, of), logs.plan(of)) for of in single]
         for number, (ends, plan) in enumerate(batches):
+            if number % math.ceil(len(batches) / _LINES) == 0:
+                self.say(f"running batch {number + 1:,} of {len(batches):,}")
             is_large = number < len(large)
             if not is_large and (known or plan.watermark >= END):
                 watermark = plan.watermark

@@ -8,6 +8,9 @@ new      ─────────────▶|  kept aside, and compared
 import json
 import math
 import os
+import shutil
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -392,6 +395,12 @@ UNREAD: dict[str, tuple[str, Any]] = {
     "kafka, exactly once": ("kafka", sinks.kafka("localhost:9", "totals", exactly_once=True)),
     "mongodb": ("mongodb", sinks.mongodb("mongodb://localhost:9/shop", "totals")),
     "by_value": ("by_value(product)", sinks.by_value("product", sinks.latest)),
+    "memory": ("memory", sinks.memory("q")),
+    "foreach_batch": ("foreach_batch", sinks.foreach_batch(lambda batch, _: batch.show())),
+    "fan_out": (
+        "fan_out(foreach_batch, mongodb)",
+        sinks.fan_out(sinks.foreach_batch(print), sinks.mongodb("mongodb://localhost:9/shop", "totals")),
+    ),
 }
 
 
@@ -467,3 +476,59 @@ def test_each_kind_of_target_is_read_back_with_its_types_and_nothing_is_written(
     [other] = compare(lambda rows: before(rows.where("at < '2026-03-01 10:30:00'"))).tables
     assert not other.same
     assert everything(tmp_path) == there
+
+
+def drop_in_sqlite(folder):
+    with closing(sqlite3.connect(folder / "totals.db")) as database:
+        database.execute("DROP TABLE totals")
+
+
+def remove(*names):
+    def of(folder):
+        for name in names:
+            found = folder / name
+            shutil.rmtree(found) if found.is_dir() else found.unlink()
+
+    return of
+
+
+REMOVED: dict[str, tuple[str, Any]] = {
+    "delta, append": ("Delta table ", remove("out")),
+    "iceberg": ("Iceberg table shop.rows in ", remove("lake")),
+    "sql, append": ("table totals in sqlite", remove("totals.db")),
+    "sql, its table alone": ("table totals in sqlite", drop_in_sqlite),
+    "files of CSV": ("folder ", remove("out")),
+    "batch_files, update": ("folder ", remove("out")),
+    "snapshot of JSON": ("file ", remove("t.json")),
+}
+
+
+@pytest.mark.parametrize("kind", REMOVED)
+def test_a_target_that_is_gone_is_one_line_and_is_not_made_again(kind, wrote, tmp_path):
+    (named, remove_it), (mode, sink_of, before) = REMOVED[kind], TARGETS.get(kind, TARGETS["sql, append"])
+    compare = wrote(mode, sink_of, before)
+    remove_it(tmp_path)
+    there = everything(tmp_path)
+    said = refusal(compare, before)
+    assert said.startswith(named)
+    assert said.endswith(" is gone, but this query is compared with its rows; restore it")
+    assert everything(tmp_path) == there
+
+
+def test_a_table_of_the_catalog_that_is_gone_is_one_line(wrote, as_local, tmp_path):
+    compare = wrote(*TARGETS["a table of the catalog"])
+    as_local.sql(f"DROP TABLE t_{tmp_path.name}")
+    said = refusal(compare, TYPED)
+    assert said == f"table t_{tmp_path.name} is gone, but this query is compared with its rows; restore it"
+
+
+def test_it_says_at_which_part_it_is_in_few_lines(wrote, monkeypatch, capsys):
+    compare = wrote(*BY_WINDOW)  # which runs batch by batch
+    monkeypatch.setattr("sparkstream_kit.operate.shadow._LINES", 3)
+    capsys.readouterr()
+    compare(hourly("shop"))
+    assert capsys.readouterr().err.splitlines() == [
+        "query q: reading its targets between two batches …",
+        *(f"query q: running batch {number} of 7 …" for number in (1, 4, 7)),
+        "query q: comparing the rows …",
+    ]

@@ -44,6 +44,43 @@ def test_a_signal_in_mid_batch_lets_the_batch_commit(
     assert not [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
 
 
+@pytest.mark.fast("python-SIGINT-group", "python-stop file")
+@pytest.mark.parametrize(
+    ("launcher", "stop", "whom"),
+    [
+        *(("python", stop, whom) for stop in ("SIGINT", "SIGTERM") for whom in ("python", "group")),
+        ("python", "stop file", ""),
+        ("spark-submit", "SIGINT", "group"),
+        ("spark-submit", "SIGTERM", "group"),
+        ("spark-submit", "SIGTERM", "python"),
+    ],
+)
+def test_a_comparison_that_is_stopped_says_so_and_leaves_nothing(
+    launcher, stop, whom, launch, sales, tmp_path, temporary
+):
+    out, file = tmp_path / "out", tmp_path / "stop"
+    sales.land(1)
+    words = SCRIPTS / "compared.py", sales.folder, out, "--checkpoint", tmp_path / "ckpt"
+    done = launch("python", *words, "--available-now")
+    assert done.ended() == 0, done.errors
+    (out / "wait").touch()
+    driver = launch(launcher, *words, "--shadow", "--stop-file", file)
+    until((out / "begun").exists, lambda: driver.errors)
+    if whom:
+        driver.signal(Signals[stop], whom)
+    else:
+        file.touch()
+    name = stop if whom else "SIGTERM"
+    assert driver.ended() == 128 + Signals[name], driver.errors
+    *working, last = driver.errors.splitlines()
+    assert last == f"compared.py: stopped by {name} before the comparison was done; nothing was changed"
+    if launcher == "python":  # spark-submit says more at its start
+        assert all(line.startswith("query compared: ") for line in working), driver.errors
+    no_stack_trace(driver)
+    assert driver.output == ""
+    assert not [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
+
+
 def test_a_jvm_that_python_has_started_is_deaf_to_sigint(launch, sales, tmp_path):
     # PySpark starts it so, for Ctrl-C in a notebook. Nothing is lost by it: the batches go on.
     out, commits = tmp_path / "out", tmp_path / "ckpt" / "commits"

@@ -72,6 +72,28 @@ def broker():
     return kafka.broker()
 
 
+@pytest.fixture
+def topic(spark, broker, tmp_path):
+    """A query on a topic of its own, and its batches."""
+    from systems.test_continues import Job
+
+    return Job(spark, broker, tmp_path)
+
+
+@pytest.fixture
+def table(spark, tmp_path):
+    """The same on a Delta table."""
+    from systems.test_continues import TableJob
+
+    return TableJob(spark, tmp_path)
+
+
+@pytest.fixture(params=["topic", "table"])
+def any_job(request):
+    """Each of the two."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture(scope="session")
 def connect_to_kafka(connector_jars, tmp_path_factory):
     """What a process's environment needs to attach to a server of Spark Connect with Kafka's connector."""

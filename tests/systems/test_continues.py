@@ -117,41 +117,26 @@ class TableJob(Job):
         return self._spark.readStream.format("delta").options(**options).load(self.table)
 
 
-@pytest.fixture
-def job(spark, broker, tmp_path):
-    return Job(spark, broker, tmp_path)
-
-
-@pytest.fixture
-def of_table(spark, tmp_path):
-    return TableJob(spark, tmp_path)
-
-
-@pytest.fixture(params=["job", "of_table"])
-def any_job(request):
-    return request.getfixturevalue(request.param)
-
-
 @pytest.mark.parametrize("store", STATE_STORES)
-def test_the_whole_result_is_that_of_a_batch_over_all_records(spark, broker, job, monkeypatch, store):
+def test_the_whole_result_is_that_of_a_batch_over_all_records(spark, broker, topic, monkeypatch, store):
     monkeypatch.setattr(replay, "_MOST_RECORDS", 7)  # so that there are several batches
     spark.conf.set(STATE_STORE, STATE_STORES[store])
     try:
-        job.send(*range(5))
-        job.go(totals("product"), job.old, options={"starting": "latest"})  # it has not read these
-        job.send(*range(5, 20))
-        job.go(totals("product"), job.old)
-        broker.add_partitions(job.topic, 3)
-        broker.send(job.topic, sales(20, 21), partition=2)
-        last = max(job.go(totals("product"), job.old))
-        job.send(*range(22, 30))
-        batches = job.go(totals("shop"), job.new, continues=job.old)
+        topic.send(*range(5))
+        topic.go(totals("product"), topic.old, options={"starting": "latest"})  # it has not read these
+        topic.send(*range(5, 20))
+        topic.go(totals("product"), topic.old)
+        broker.add_partitions(topic.topic, 3)
+        broker.send(topic.topic, sales(20, 21), partition=2)
+        last = max(topic.go(totals("product"), topic.old))
+        topic.send(*range(22, 30))
+        batches = topic.go(totals("shop"), topic.new, continues=topic.old)
         assert min(batches) == last + 1
-        assert batches[max(batches)] == job.truth(totals("shop"), *range(5, 30))
-        assert check(job.new) == []
-        job.send(30)
-        again = job.go(totals("shop"), job.new, continues=job.old)  # the job's line stays as it is
-        assert again[max(again)] == job.truth(totals("shop"), *range(5, 31))
+        assert batches[max(batches)] == topic.truth(totals("shop"), *range(5, 30))
+        assert check(topic.new) == []
+        topic.send(30)
+        again = topic.go(totals("shop"), topic.new, continues=topic.old)  # the job's line stays as it is
+        assert again[max(again)] == topic.truth(totals("shop"), *range(5, 31))
     finally:
         spark.conf.unset(STATE_STORE)
 
@@ -188,8 +173,8 @@ def test_a_batch_that_was_planned_when_the_old_query_was_killed_comes_next(any_j
 
 @pytest.mark.fast("memory")
 @pytest.mark.parametrize("store", STATE_STORES)
-def test_a_delta_table_is_read_as_it_was_though_it_was_compacted(spark, of_table, store):
-    job = of_table
+def test_a_delta_table_is_read_as_it_was_though_it_was_compacted(spark, table, store):
+    job = table
     spark.conf.set(STATE_STORE, STATE_STORES[store])
     try:
         job.send(*range(8))
@@ -208,8 +193,8 @@ def test_a_delta_table_is_read_as_it_was_though_it_was_compacted(spark, of_table
         spark.conf.unset(STATE_STORE)
 
 
-def test_a_delta_table_that_cannot_be_read_whole_again_is_refused(spark, of_table):
-    job = of_table
+def test_a_delta_table_that_cannot_be_read_whole_again_is_refused(spark, table):
+    job = table
     job.send(*range(4))
     job.send(*range(4, 8))
     job.go(totals("product"), job.old)
@@ -225,8 +210,8 @@ def test_a_delta_table_that_cannot_be_read_whole_again_is_refused(spark, of_tabl
     assert f"another Delta table is at {job.table} now" in job.refused()
 
 
-def test_a_file_of_a_version_that_was_read_in_part_is_never_left_out(spark, of_table):
-    job = of_table
+def test_a_file_of_a_version_that_was_read_in_part_is_never_left_out(spark, table):
+    job = table
     job.send(0)
     job.go(totals("product"), job.old)
     [before] = Path(job.table).glob("part=*/*.parquet")
@@ -239,15 +224,15 @@ def test_a_file_of_a_version_that_was_read_in_part_is_never_left_out(spark, of_t
         assert "its state was not built from what" in job.refused()
 
 
-def test_an_option_that_the_old_query_had_counts_too(of_table):
-    job = of_table
+def test_an_option_that_the_old_query_had_counts_too(table):
+    job = table
     job.send(*range(4))
     job.go(totals("product"), job.old, options={"ignoreDeletes": True})
     assert "with option ignoredeletes not all rows of its Delta table are read" in job.refused()
 
 
-def test_a_delta_table_without_rows_is_no_reason_to_refuse(spark, of_table):
-    job = of_table
+def test_a_delta_table_without_rows_is_no_reason_to_refuse(spark, table):
+    job = table
     columns = f"({SCHEMA}, part TIMESTAMP) USING delta PARTITIONED BY (part)"
     spark.sql(f"CREATE TABLE delta.`{job.table}` {columns}")
     job.go(totals("product"), job.old)
@@ -256,45 +241,48 @@ def test_a_delta_table_without_rows_is_no_reason_to_refuse(spark, of_table):
     assert batches[max(batches)] == job.truth(totals("shop"), *range(4))
 
 
-def test_records_that_have_gone_are_told_before_anything_runs(broker, job):
-    job.send(*range(20))
-    job.go(totals("product"), job.old)
-    broker.drop_before(job.topic, {0: 4, 1: 1})
-    said = job.refused()
-    assert f"has deleted 5 records of topic {job.topic} that were still to be read" in said
+def test_records_that_have_gone_are_told_before_anything_runs(broker, topic):
+    topic.send(*range(20))
+    topic.go(totals("product"), topic.old)
+    broker.drop_before(topic.topic, {0: 4, 1: 1})
+    said = topic.refused()
+    assert f"has deleted 5 records of topic {topic.topic} that were still to be read" in said
     assert "(partition 0: 4, partition 1: 1); to go on without: " in said
-    batches = job.go(
-        totals("shop"), job.new, continues=job.old, options={"failOnDataLoss": False, "starting": "latest"}
+    batches = topic.go(
+        totals("shop"),
+        topic.new,
+        continues=topic.old,
+        options={"failOnDataLoss": False, "starting": "latest"},
     )
     kept = [minute for minute in range(20) if minute not in {0, 2, 4, 6, 1}]
-    assert batches[max(batches)] == job.truth(totals("shop"), *kept)
+    assert batches[max(batches)] == topic.truth(totals("shop"), *kept)
 
 
-def test_a_topic_that_was_made_again_is_refused(broker, job):
-    job.send(*range(6))
-    job.go(totals("product"), job.old)
-    broker.delete(job.topic)
-    broker.topic(job.topic, 2)
-    job.send(*range(9))
-    assert f"topic {job.topic} was deleted and made again since" in job.refused()
+def test_a_topic_that_was_made_again_is_refused(broker, topic):
+    topic.send(*range(6))
+    topic.go(totals("product"), topic.old)
+    broker.delete(topic.topic)
+    broker.topic(topic.topic, 2)
+    topic.send(*range(9))
+    assert f"topic {topic.topic} was deleted and made again since" in topic.refused()
 
 
-def test_files_and_topics_do_not_take_the_place_of_each_other(spark, job, tmp_path):
+def test_files_and_topics_do_not_take_the_place_of_each_other(spark, topic, tmp_path):
     table = TableJob(spark, tmp_path / "delta")
     table.send(1)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "0.json").write_text(sales(1)[0] + "\n")
     files = {"rows": sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)}
-    job.go(totals("product"), job.old, **files)
-    assert f"has read files of {tmp_path}/in, and this query reads no files there" in job.refused()
-    job.send(*range(3))
-    job.go(totals("product"), tmp_path / "of topics")
-    job.old = tmp_path / "of topics"
-    assert "its source 0 did not read files" in job.refused(**files)
-    assert "its source 0 did not read delta" in job.refused(rows=table.rows())
-    job.old = tmp_path / "of a table"
-    job.go(totals("product"), job.old, rows=table.rows())
-    assert f"its source 0 did not read topic {job.topic}" in job.refused()
+    topic.go(totals("product"), topic.old, **files)
+    assert f"has read files of {tmp_path}/in, and this query reads no files there" in topic.refused()
+    topic.send(*range(3))
+    topic.go(totals("product"), tmp_path / "of topics")
+    topic.old = tmp_path / "of topics"
+    assert "its source 0 did not read files" in topic.refused(**files)
+    assert "its source 0 did not read delta" in topic.refused(rows=table.rows())
+    topic.old = tmp_path / "of a table"
+    topic.go(totals("product"), topic.old, rows=table.rows())
+    assert f"its source 0 did not read topic {topic.topic}" in topic.refused()
 
 
 CHANGED = """
@@ -310,11 +298,11 @@ except InvalidInputError as error:
 """
 
 
-def test_on_spark_connect_a_topic_is_refused(broker, job, connect_to_kafka):
-    job.send(*range(6))
-    job.go(totals("product"), job.old)
-    program = [sys.executable, "-c", CHANGED, broker.servers, job.topic, job.old, job.new]
+def test_on_spark_connect_a_topic_is_refused(broker, topic, connect_to_kafka):
+    topic.send(*range(6))
+    topic.go(totals("product"), topic.old)
+    program = [sys.executable, "-c", CHANGED, broker.servers, topic.topic, topic.old, topic.new]
     env = os.environ | connect_to_kafka
     done = process(program, env=env)
     assert "on Spark Connect Kafka cannot be asked what it still has" in done.stdout, done.stderr
-    assert not job.new.exists()
+    assert not topic.new.exists()

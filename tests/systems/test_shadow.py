@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import process, refusal
 from pyspark.sql import functions as F
-from systems.test_continues import Job, TableJob, plain, totals
+from systems.test_continues import plain, totals
 
 from sparkstream_kit import run, sinks, sources, start, windows
 from sparkstream_kit.checkpoints import batch, shadow
@@ -59,21 +59,6 @@ CHANGES: dict[str, tuple[str, Any, Any, Any, Any]] = {
 HOW: Any = {"name": "totals"}
 
 
-@pytest.fixture
-def topic(spark, broker, tmp_path):
-    return Job(spark, broker, tmp_path)
-
-
-@pytest.fixture
-def table(spark, tmp_path):
-    return TableJob(spark, tmp_path)
-
-
-@pytest.fixture(params=["topic", "table"])
-def job(request):
-    return request.getfixturevalue(request.param)
-
-
 def wrote(job, home, what="totals"):
     """Run a query in two starts over the sales of 70 minutes, and one late one; return how to compare."""
     mode, sink_of, before, *_ = CHANGES[what]
@@ -89,10 +74,10 @@ def wrote(job, home, what="totals"):
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_a_change_is_compared_by_what_the_query_has_read(what, job, tmp_path):
+def test_a_change_is_compared_by_what_the_query_has_read(what, any_job, tmp_path):
     *_, harmless, harmful = CHANGES[what]
-    compare = wrote(job, tmp_path, what)
-    job.send(*range(70, 80))  # not read yet
+    compare = wrote(any_job, tmp_path, what)
+    any_job.send(*range(70, 80))  # not read yet
     found = compare(harmless)
     [same] = found.tables
     assert (same.same, same.counts[0] > 0, found.exit_code) == (True, True, 0), str(found)
@@ -162,14 +147,14 @@ def opened(spark, job, numbers, made):
     return [plain(batch(spark, job.old, number, made(job.rows()))) for number in numbers]
 
 
-def test_a_batch_is_opened_with_what_it_read_and_what_the_sink_got(spark, job):
+def test_a_batch_is_opened_with_what_it_read_and_what_the_sink_got(spark, any_job):
     got: dict[int, Any] = {}
     for minutes in (range(9), range(9, 20)):
-        job.send(*minutes)
-        got |= job.go(totals("product"), job.old, "update")
-    job.send(*range(20, 25))  # not read yet
-    assert opened(spark, job, got, totals("product")) == [*got.values()]
-    read = opened(spark, job, got, lambda rows: rows.select("n"))
+        any_job.send(*minutes)
+        got |= any_job.go(totals("product"), any_job.old, "update")
+    any_job.send(*range(20, 25))  # not read yet
+    assert opened(spark, any_job, got, totals("product")) == [*got.values()]
+    read = opened(spark, any_job, got, lambda rows: rows.select("n"))
     assert sorted(int(n) for each in read for (n,) in each.elements()) == [*range(20)]
 
 

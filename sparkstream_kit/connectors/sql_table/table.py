@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateTable
 
 from sparkstream_kit._columns import quoted
 from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
-from sparkstream_kit.connectors._tables import Entries
+from sparkstream_kit.connectors._tables import Entries, gone
 from sparkstream_kit.connectors.sql_table import database
 from sparkstream_kit.errors import KitError, TransientError
 from sparkstream_kit.sinks import base
@@ -80,9 +80,17 @@ class Target:
         return sa.Table(self.name, sa.MetaData(), *columns, **names, **_MARIADB)
 
     def rows(self, spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
-        """Return all rows of the table, with their values as texts; they pass through the driver's memory."""
+        """Return all rows of the table, with their values as texts; they pass through the driver's memory.
+
+        Raises:
+            InvalidInputError: there is no table.
+        """
         kinds = {each.name: each.type for each in self.table(schema).columns}
+        if self.where.path and not Path(self.where.path).exists():  # SQLite would make it
+            raise gone(self.where)
         with database.connected(self.url) as connection:
+            if not sa.inspect(connection).has_table(self.name, schema=self.schema):
+                raise gone(self.where)
             there = sa.inspect(connection).get_columns(self.name, schema=self.schema)
             names = [str(each["name"]) for each in there]
             columns = (sa.column(sa.quoted_name(name, quote=True), kinds.get(name)) for name in names)
