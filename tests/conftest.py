@@ -26,8 +26,9 @@ import sparkstream_kit
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit import server as serving
 from sparkstream_kit._java import java_options
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.profiles import read_profile
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES, read_profile
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("PART", "SHARE")  # choose a part of the tests; see pytest_collection_modifyitems
@@ -216,13 +217,15 @@ def command(launcher, job, *args):
 
 @pytest.fixture
 def job(tmp_path):
-    """Run a job as a process of its own, from an empty folder, and return its output and exit code."""
+    """Run a job as a process of its own, from an empty folder; see its exit code and return its output."""
     home = tmp_path / "home"
     home.mkdir()
 
-    def run_job(launcher, name, *args, **env):
+    def run_job(launcher, name, *args, code=0, **env):
         env = {**os.environ, **env}
-        return process(command(launcher, name, *args), cwd=home, env=env, stdin=subprocess.DEVNULL)
+        done = process(command(launcher, name, *args), cwd=home, env=env, stdin=subprocess.DEVNULL)
+        assert done.returncode == code, done.stderr
+        return done
 
     return run_job
 
@@ -375,6 +378,14 @@ def sales_log(request, tmp_path):
     truth = feeds.sales_totals(feeds.sales_rows(4200, seed=9))
     head = ("ProductKey", "Orders", "TotalSales")
     return tmp_path / "log", "".join(feeds.csv_line(row) + "\n" for row in (head, *truth))
+
+
+@pytest.fixture(params=[("memory", 1), ("rocksdb", 3)], ids=["memory-1", "rocksdb-3"])
+def keeping(request, spark):
+    """Run with each state store, in one partition and in three."""
+    store, partitions = request.param
+    with in_force(spark, {STATE_STORE: STATE_STORES[store], "spark.sql.shuffle.partitions": str(partitions)}):
+        yield
 
 
 @pytest.fixture

@@ -112,11 +112,6 @@ def a_worker_that_is_killed(spark, home):
     return lines(spark, home).select(F.udf(lambda _: os.kill(os.getpid(), signal.SIGKILL))("value"))
 
 
-@case(r"ValueError: no such shop: [ab]")
-def a_function_that_fails(spark, home):
-    return lines(spark, home).select(F.udf(raising(ValueError), useArrow=False)("value"))
-
-
 @case(r"KeyError: 'no such shop: [ab]'")
 def a_function_that_fails_in_a_batch(spark, home):
     failing = lines(spark, home).select(F.udf(raising(KeyError), useArrow=True)("value").alias("x"))
@@ -131,14 +126,6 @@ def a_function_of_pandas_that_fails(spark, home):
     return lines(spark, home).select(query_shapes.vectorized(fail, "string")("value"))
 
 
-@case(r"KeyError: 'shop'")
-def a_batch_that_fails(spark, home):
-    def write(_batch, _batch_id):
-        raise KeyError("shop")
-
-    return lines(spark, home), sinks.foreach_batch(write)
-
-
 @case(r".*\[PATH_ALREADY_EXISTS\] Path file:/+\S+/out already exists\. .*")
 def a_batch_whose_folder_is_there(spark, home):
     (home / "out").mkdir()
@@ -151,32 +138,6 @@ def a_batch_that_divides_by_zero(spark, home):
         batch.selectExpr("1 / length(substr(value, 9))").collect()
 
     return lines(spark, home), sinks.foreach_batch(write)
-
-
-@case(r".*Header: k, town Schema: k, n .* found: town CSV file: file:/+\S+/in/a\.csv; enforceSchema=True .*")
-def a_header_of_other_columns(spark, home):
-    return rows(spark, home, "k,town\na,1\n", header=True, enforceSchema=False)
-
-
-@case(r'.*: For input string: "many" \(.* \[b,null\]\. .* file file:/+\S+/in/a\.csv\)')
-def a_value_that_is_no_number(spark, home):
-    return rows(spark, home, "a,1\nb,many\n", mode="FAILFAST")
-
-
-@case(r".*Malformed CSV record: b,2,3 \(.* \[b,2\]\. .* file file:/+\S+/in/a\.csv\)")
-def a_row_with_too_many_fields(spark, home):
-    return rows(spark, home, "a,1\nb,2,3\n", mode="FAILFAST")
-
-
-@case(r".* field name 'n' and the value many .* \[a,null\]\. .* file file:/+\S+/in/a\.json\)")
-def a_field_of_another_type(spark, home):
-    text = '{"k": "a", "n": "many"}\n'
-    return sources.json(spark, put(home, "a.json", text), schema=ROWS, mode="FAILFAST")
-
-
-@case(r".*: Unexpected end-of-input .* \[null,null\]\. .* file file:/+\S+/in/a\.json\)")
-def a_line_that_is_no_json(spark, home):
-    return sources.json(spark, put(home, "a.json", '{"k": "a",\n'), schema=ROWS, mode="FAILFAST")
 
 
 @case(r".*\[CAST_INVALID_INPUT\] The value 'a' .*; SQL: cast\(value as int\)")
@@ -282,16 +243,11 @@ def a_state_that_is_damaged(spark, home):
     return rows(spark, home).groupBy("k").count(), sink, more
 
 
-@case(r"connection refused: nothing listens on localhost:1; start the server first.*")
-def a_port_that_nobody_listens_on(spark, home):
-    return sources.socket_lines(spark, "localhost", 1)
-
-
 def begin(frame, sink, home, **more):
     return start(frame, sink, name="failing", checkpoint=home / "ckpt", availableNow=True, **more)
 
 
-@pytest.mark.fast("a_torn_archive", "a_value_that_is_no_number", "a_batch_that_divides_by_zero")
+@pytest.mark.fast("a_torn_archive", "a_cast_that_fails", "a_batch_that_divides_by_zero")
 @pytest.mark.parametrize("what", CASES)
 def test_the_line_of_a_failure_names_what_the_user_has(spark, tmp_path, what):
     make, words = CASES[what]

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from sparkstream_kit import feeds, models, run, sinks, sources, start
 from sparkstream_kit._packages import missing
 from sparkstream_kit.cli.projects import LIKE
-from sparkstream_kit.errors import DryRun, InvalidInputError
+from sparkstream_kit.errors import DryRun
 
 
 def tree(folder):
@@ -140,13 +140,14 @@ def refused(lines, folder):
         "another query": {"sink": rows, "frame": lines.groupBy("value").count(), "mode": "update"},
         "trigger": {"sink": rows, "processingTime": "-1 second"},
         "no stream": {"sink": rows, "frame": lines.sparkSession.range(1)},
+        "by Spark": {"sink": rows, "frame": lines.groupBy("value").count()},
     }
 
 
-@pytest.mark.parametrize(
-    "what",
-    ["mode", "no checkpoint", "table", "folder", "checkpoint", "another query", "trigger", "no stream"],
-)
+WHAT = ["mode", "no checkpoint", "table", "folder", "checkpoint", "another query", "trigger", "no stream"]
+
+
+@pytest.mark.parametrize("what", [*WHAT, "by Spark"])
 def test_it_refuses_what_a_start_refuses(what, lines, tmp_path):
     distinct = lines.groupBy("value").agg(F.max("value").alias("last"))
     how: Any = {"name": "q", "checkpoint": tmp_path / "ckpt"}
@@ -168,14 +169,6 @@ def test_a_checkpoint_in_use_is_refused_in_the_same_words(lines, tmp_path, *, dr
     )
     assert running.isActive
     running.stop()
-
-
-@pytest.mark.connect
-@pytest.mark.classic_only("only a start tells")
-def test_it_refuses_what_spark_itself_refuses(lines):
-    counts = lines.groupBy("value").count()
-    with pytest.raises(InvalidInputError, match="query q: mode append writes a row once, when it is final"):
-        start(counts, sinks.console(), name="q", dry_run=True)
 
 
 def test_other_inputs_are_named_without_their_passwords(spark, free_port):

@@ -53,38 +53,6 @@ def test_each_error_is_sent_to_another_process():
     assert classes <= {type(error) for error in ERRORS}
 
 
-def test_a_failed_query_is_named_with_its_cause():
-    error = QueryFailed("totals", "ValueError: no such shop", summary={"batches": 3})
-    assert str(error) == "totals failed: ValueError: no such shop"
-    assert (error.cause, error.summary) == ("ValueError: no such shop", {"batches": 3})
-
-
-def test_a_missing_extra_names_the_command_to_run():
-    assert str(errors.MissingExtraError("a chart", "charts")) == (
-        "a chart needs an optional library; run: pip install 'sparkstream-kit[charts]'"
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("outputmode", "; did you mean outputMode?"),
-        ("TRIGER", "; did you mean trigger?"),
-        ("", ""),
-        ("something else", ""),
-    ],
-)
-def test_a_hint_is_the_nearest_name_or_nothing(name, expected):
-    assert errors.hint(name, ["trigger", "outputMode"]) == expected
-
-
-def test_an_unknown_name_without_a_near_one_gets_all_that_are_known():
-    errors.reject_unknown("mode", [], ["append"])
-    errors.reject_unknown("mode", ["append", "update"], iter(["update", "append"]))
-    with pytest.raises(InvalidInputError, match=r"^unknown mode zzz; known: append, update$"):
-        errors.reject_unknown("mode", ["append", "zzz"], ["update", "append"])
-
-
 def test_a_circle_of_causes_has_an_end():
     first, second, of_java = ValueError("one"), ValueError("two"), ValueError("of PySpark")
     vars(first)["_cause"], vars(second)["_cause"] = second, first  # PySpark's own name

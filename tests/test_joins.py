@@ -11,7 +11,6 @@ from pyspark.sql import functions as F
 from sparkstream_kit import joins, sinks
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 SALES = "merchant STRING, amount INT"
@@ -138,14 +137,6 @@ ROWS = [
     ("r", None, 2, 6), ("l", "n", None, 7), ("r", "n", None, 11), ("r", "a", 0.5, 8), ("r", "a", 6, 9),
     ("r", "a", 6.1, 10),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module", params=[("memory", 1), ("rocksdb", 3)], ids=["memory-1", "rocksdb-3"])
-def keeping(request, spark):
-    """Run with each state store, in one partition and in three."""
-    store, partitions = request.param
-    with in_force(spark, {STATE_STORE: STATE_STORES[store], "spark.sql.shuffle.partitions": str(partitions)}):
-        yield
 
 
 @pytest.mark.connect

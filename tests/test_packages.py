@@ -104,19 +104,9 @@ def test_the_newest_spark_of_a_connector_is_named_by_its_number(monkeypatch):
     assert "; use Spark 4.10, or" in refusal(_packages.needed, ["delta"], "5.0.0")
 
 
-@pytest.mark.parametrize(
-    ("names", "version", "message"),
-    [
-        (["kafak"], "4.2.0", "unknown connector kafak; did you mean kafka?"),
-        (
-            ["delta"],
-            "4.9.0",
-            "connector delta has no package for Spark 4.9.0; use Spark 4.2, or name a folder",
-        ),
-    ],
-)
-def test_what_cannot_be_had_is_one_line(names, version, message):
-    assert message in refusal(_packages.needed, names, version)
+def test_what_cannot_be_had_is_one_line():
+    said = "connector delta has no package for Spark 4.9.0; use Spark 4.2, or name a folder"
+    assert said in refusal(_packages.needed, ["delta"], "4.9.0")
 
 
 def test_a_folder_without_a_jar_is_one_line(tmp_path, monkeypatch):

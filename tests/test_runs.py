@@ -25,7 +25,7 @@ from pyspark.sql.datasource import DataSource, SimpleDataSourceStreamReader
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.query import StreamingQuery
 
-from sparkstream_kit import errors, feeds, quarantine, run, schemas, sinks, sources, start
+from sparkstream_kit import errors, feeds, run, sinks, sources, start
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.session import in_force
@@ -223,15 +223,6 @@ def test_rows_in_state_are_counted_once_also_if_a_sort_computes_them_twice(spark
         frame = words.orderBy("word") if sort else words
         (query,) = run(start(frame, sinks.memory("sorted"), mode="complete", availableNow=True)).queries
         assert query.state_rows == spark.table("sorted").count()
-
-
-def test_good_bad_and_header_lines_are_counted_from_what_quarantine_observes(spark, folder):
-    feeds.drip([("0.txt", "n\n1\nx\n2\n"), ("1.txt", "n\ny\n")], folder)
-    lines = sources.text(spark, str(folder), max_files_per_trigger=1)
-    parsed = quarantine.parse_csv(lines, schemas.from_ddl("n INT"), header=True)
-    (query,) = run(start(quarantine.good_rows(parsed), sinks.memory("good"), availableNow=True)).queries
-    assert (query.input_rows, query.parsed_rows, query.bad_rows, query.header_rows) == (6, 4, 2, 2)
-    assert ", 2 header lines, 2 bad rows, " in str(query)
 
 
 @pytest.mark.slow
@@ -533,16 +524,6 @@ def test_a_failing_udf_is_named_by_its_own_error(spark, words):
         run(start(words.select(divide("word")), sinks.console(), name="udf", mode="complete"))
 
 
-def test_an_error_in_on_batch_stops_the_query(spark, words):
-    def broken(_):
-        raise LookupError("mine")
-
-    query = start(words, sinks.memory("broken"), mode="complete")
-    with pytest.raises(LookupError, match="mine"):
-        run(query, on_batch=broken)
-    assert not query.isActive
-
-
 def test_the_summary_is_kept_when_on_batch_raises(words, tmp_path):
     def broken(_):
         raise LookupError("mine")
@@ -550,6 +531,7 @@ def test_the_summary_is_kept_when_on_batch_raises(words, tmp_path):
     query, kept = start(words, sinks.memory("kept_so_far"), mode="complete"), tmp_path / "runs.jsonl"
     with pytest.raises(LookupError, match="mine"):
         run(query, on_batch=broken, summary_json=kept)
+    assert not query.isActive
     [line] = map(json.loads, kept.read_text("utf-8").splitlines())
     assert (line["ended_by"], line["error"]) == ("failure", "LookupError: mine")
     assert line["queries"][0]["batches"] >= 1

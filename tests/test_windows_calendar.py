@@ -235,14 +235,6 @@ def test_a_checkpoint_of_another_zone_or_unit_is_refused(spark, tmp_path, folder
         assert told in refusal(begin, unit, zone)
 
 
-def test_the_top_rows_of_each_day(spark):
-    rows = [(utc(f"2026-03-{day} 22:30"), key) for day, key in [(28, "a"), (29, "b"), (29, "b"), (29, "c")]]
-    days = calendar(spark.createDataFrame(rows, EVENTS), "time", "day", zone=BERLIN)
-    counts = flatten(days.groupBy("window", "key").count())
-    best = windows.top(1, by="count", each=["start"])(counts).select("start", "key", "count").collect()
-    assert best == [(utc("2026-03-27 23:00"), "a", 1), (utc("2026-03-29 22:00"), "b", 2)]
-
-
 # --- the drawing
 
 

@@ -22,6 +22,7 @@ import typer
 from conftest import HANGS, ROOT, process
 from pyspark.sql.types import StructType
 
+from sparkstream_kit import feeds
 from sparkstream_kit._packages import connectors
 from sparkstream_kit.cli import doctor, main
 from sparkstream_kit.cli.app import app
@@ -128,6 +129,7 @@ def recount(folder):
 def read_truth(path):
     told = json.loads(path.read_text("utf-8"))
     assert told["truth"] == sorted(told["truth"], key=lambda row: -Decimal(row[2]))
+    assert {Decimal(row[2]).as_tuple().exponent for row in told["truth"]} == {-2}
     assert told["counted"] == sum(orders for _, orders, _ in told["truth"])
     return {key: (orders, Decimal(total)) for key, orders, total in told["truth"]}
 
@@ -144,24 +146,37 @@ def test_the_truth_is_what_the_files_hold(tmp_path):
     assert sum(orders for orders, _ in recount(folder).values()) == 600
 
 
+TRUTHS = {
+    "sales": lambda rows: feeds.sales_totals(feeds.sales_rows(rows, seed=0)),
+    "actions": lambda rows: feeds.actions_truth([*feeds.actions_rows(rows, seed=0)]),
+}
+
+
+@pytest.mark.parametrize("name", TRUTHS)
 @pytest.mark.parametrize(
     ("number", "every"), [(signal.SIGINT, "0.01"), (signal.SIGTERM, "3600")], ids=["landing", "waiting"]
 )
-def test_a_signal_ends_feed_sales_with_the_truth_of_what_landed(tmp_path, number, every):
+def test_a_signal_ends_a_feed_with_the_truth_of_what_landed(tmp_path, name, number, every):
     folder, truth = tmp_path / "in", tmp_path / "truth.json"
-    with running("feed", "sales", folder, "--rows", "20", "--every", every, "--truth", truth) as feed:
-        assert next_line(feed) == f"sparkstream: landed {folder / 'sales-0-0001.csv'}\n"
+    flags = ["--files", "1000", "--rows", "20", "--every", every, "--truth", truth]
+    with running("feed", name, folder, *flags, *(["--bad", "0.1"] if name == "actions" else [])) as feed:
+        assert next_line(feed).startswith(f"sparkstream: landed {folder}/{name}-0-0001.")
         code, rest = ended(feed, by=number)
     assert code == 0
     assert all(line.startswith("sparkstream: landed ") for line in rest.splitlines())
-    assert read_truth(truth) == recount(folder)
+    lines = [line for path in folder.iterdir() for line in path.read_text("utf-8").splitlines()]
+    rows = sum(not line.startswith("not a row") for line in lines)
+    assert 0 < rows < 20_000
+    told = json.loads(truth.read_text("utf-8"))
+    assert (told["truth"], told["counted"]) == (json.loads(json.dumps(TRUTHS[name](rows), default=str)), rows)
 
 
+@pytest.mark.parametrize("name", TRUTHS)
 @pytest.mark.parametrize("inside", ["in/truth.json", "in/deep/truth.json", "link/truth.json"])
-def test_a_truth_that_would_be_read_as_input_is_refused(tmp_path, inside, capsys):
+def test_a_truth_that_would_be_read_as_input_is_refused(tmp_path, name, inside, capsys):
     folder, truth = tmp_path / "in", tmp_path / inside
     (tmp_path / "link").symlink_to(folder)
-    assert main(["feed", "sales", str(folder), "--files", "1", "--truth", str(truth)]) == 2
+    assert main(["feed", name, str(folder), "--files", "1", "--truth", str(truth)]) == 2
     problem = f"--truth {truth} would be read as input in {folder}; put it elsewhere"
     assert capsys.readouterr().err == f"sparkstream: {problem}\n"
     assert not folder.exists()

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from conftest import refusal
+from conftest import cases, refusal
 from support import sink_contract
 from support.recorded import TOLD, progress
 
@@ -12,61 +12,52 @@ from sparkstream_kit import sinks, sources
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.progress import QuerySummary
 
-GIVE_OFFSETS = (
-    "give 'earliest', 'latest', a datetime, or for topics by name their offsets: {'sales': {0: 25}}"
-)
+REFUSED = cases("""
+topics=()
+    sources.kafka() takes topics or a pattern: sources.kafka(spark, servers, 'sales') or
+pattern='sales-.*'
+    sources.kafka() takes topics or a pattern:
+starting='erliest'
+    starting is the string 'erliest'; did you mean earliest?
+starting=5
+    sources.kafka(): starting is 5; give 'earliest', 'latest', a datetime, or for topics by name their
+    offsets: {'sales': {0: 25}}
+starting={0: 5}
+    starting: 0 is 5; give its offsets, such as {0: 25}
+starting={'sales': {}}
+    starting: sales is a dict; give its offsets
+starting={'sales': {'0': 5}}
+    starting: partition 0 of sales is 5; give the number of a partition
+starting={'sales': {0: True}}
+    starting: partition 0 of sales is True; give the number
+starting={'sales': {0: -3}}
+    starting: partition 0 of sales is -3; give the number
+starting={'sales': {0: 'end'}}
+    starting: partition 0 of sales is the string 'end'; give the
+starting={'other': {0: 5}}
+    starting names the topics other, and the source reads sales; give
+starting=datetime(9999, 1, 1, tzinfo=UTC)
+    starting is 9999-01-01 00:00:00+00:00, which is yet
+max_offsets_per_trigger=0
+    max_offsets_per_trigger must be 1 or more, not 0
+startingOffsets='latest'
+    sources.kafka(): startingOffsets is called starting here; give starting=
+subscribe='sales'
+    sources.kafka(): subscribe is called topics here; give topics=…
+**{'kafka.bootstrap.servers': 'a:1'}
+    kafka.bootstrap.servers is called servers here; give servers=…
+**{'kafka.ssl.keystore.key': 'hush'}
+    Spark would show kafka.ssl.keystore.key in its plans; put the key
+startin='latest'
+    unknown keyword of sources.kafka() startin; did you mean starting?
+""")
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (
-            {"topics": ()},
-            "sources.kafka() takes topics or a pattern: sources.kafka(spark, servers, 'sales') or ",
-        ),
-        ({"pattern": "sales-.*"}, "sources.kafka() takes topics or a pattern: "),
-        ({"starting": "erliest"}, "starting is the string 'erliest'; did you mean earliest?"),
-        ({"starting": 5}, f"sources.kafka(): starting is 5; {GIVE_OFFSETS}"),
-        ({"starting": {0: 5}}, "starting: 0 is 5; give its offsets, such as {0: 25}"),
-        ({"starting": {"sales": {}}}, "starting: sales is a dict; give its offsets"),
-        (
-            {"starting": {"sales": {"0": 5}}},
-            "starting: partition 0 of sales is 5; give the number of a partition",
-        ),
-        ({"starting": {"sales": {0: True}}}, "starting: partition 0 of sales is True; give the number"),
-        ({"starting": {"sales": {0: -3}}}, "starting: partition 0 of sales is -3; give the number"),
-        (
-            {"starting": {"sales": {0: "end"}}},
-            "starting: partition 0 of sales is the string 'end'; give the ",
-        ),
-        (
-            {"starting": {"other": {0: 5}}},
-            "starting names the topics other, and the source reads sales; give ",
-        ),
-        (
-            {"starting": datetime(9999, 1, 1, tzinfo=UTC)},
-            "starting is 9999-01-01 00:00:00+00:00, which is yet ",
-        ),
-        ({"max_offsets_per_trigger": 0}, "max_offsets_per_trigger must be 1 or more, not 0"),
-        (
-            {"startingOffsets": "latest"},
-            "sources.kafka(): startingOffsets is called starting here; give starting=",
-        ),
-        ({"subscribe": "sales"}, "sources.kafka(): subscribe is called topics here; give topics=…"),
-        (
-            {"kafka.bootstrap.servers": "a:1"},
-            "kafka.bootstrap.servers is called servers here; give servers=…",
-        ),
-        (
-            {"kafka.ssl.keystore.key": "hush"},
-            "Spark would show kafka.ssl.keystore.key in its plans; put the key",
-        ),
-        ({"startin": "latest"}, "unknown keyword of sources.kafka() startin; did you mean starting?"),
-    ],
-)
-def test_what_cannot_be_read_is_one_line(spark, given, said):
-    line = refusal(sources.kafka, spark, **{"servers": "localhost:9092", "topics": "sales"} | given)
-    assert said in line
+@pytest.mark.parametrize("given", REFUSED)
+def test_what_cannot_be_read_is_one_line(spark, given):
+    more = eval(f"dict({given})", {"UTC": UTC, "datetime": datetime})  # noqa: S307 - as a user would type it
+    line = refusal(sources.kafka, spark, **{"servers": "localhost:9092", "topics": "sales"} | more)
+    assert REFUSED[given] in line
     assert "hush" not in line
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 from conftest import refusal
-from pyspark.sql import functions as F
 
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.feeds import csv_line, disturb, drip, json_line, line_files
+from sparkstream_kit.feeds import csv_line, disturb, json_line, line_files
 from sparkstream_kit.feeds.files import microseconds
 
 DELAY = 600
@@ -41,38 +40,6 @@ def test_exactly_the_late_rows_are_late_by_either_watermark_that_spark_may_use(s
     assert late_for_spark(disturbed, size) == disturbed.late
     assert late_for_spark(disturbed, size, batches_before=1) == disturbed.late
     assert 45 < len(disturbed.late) < 135
-
-
-@pytest.mark.connect
-@pytest.mark.slow
-def test_spark_itself_drops_the_late_rows_and_no_others(spark, tmp_path):
-    disturbed = disturb(clicks(300, step=11), time="time", rows_per_file=25, seed=4, **ALL)
-    drip(line_files(map(json_line, disturbed.arriving), rows=25, name="clicks-{}.json"), tmp_path / "in")
-    rows = spark.readStream.schema("n INT, time LONG").option("maxFilesPerTrigger", 1).json(f"{tmp_path}/in")
-    on_time = rows.where(F.col("time") < F.unix_timestamp(F.lit("2090-01-01"), "yyyy-MM-dd"))
-    marked = on_time.select("n", F.timestamp_seconds("time").alias("at"))
-    once = marked.withWatermark("at", f"{DELAY} seconds").dropDuplicatesWithinWatermark(["n"])
-    query = (
-        once.writeStream.format("parquet")
-        .options(path=f"{tmp_path}/out", checkpointLocation=f"{tmp_path}/ckpt")
-        .trigger(availableNow=True)
-        .start()
-    )
-    query.awaitTermination()
-    found = sorted(row.n for row in spark.read.parquet(f"{tmp_path}/out").collect())
-    assert found == [row["n"] for row in disturbed.counted]
-    dropped = [
-        part.numRowsDroppedByWatermark for each in query.recentProgress for part in each.stateOperators
-    ]
-    assert sum(dropped) == len(disturbed.late) > 10
-    # The other reading: each batch's watermark, as it stands in the checkpoint before the batch runs.
-    late = []
-    for number in range(len(disturbed.arriving) // 25 + 1):
-        watermark = json.loads((tmp_path / f"ckpt/offsets/{number}").read_text().splitlines()[1])
-        part = disturbed.arriving[number * 25 : number * 25 + 25]
-        seconds = watermark["batchWatermarkMs"] / 1000
-        late += [row for row in part if not isinstance(row, str) and row["time"] <= seconds]
-    assert late == disturbed.late
 
 
 def test_no_row_is_lost_and_each_kind_is_what_it_says():

@@ -118,6 +118,11 @@ WRONG: dict[str, list[tuple[list[str], str]]] = {
         (["in"], "the following arguments are required: OUT_DIR"),
         (["in", "in"], "OUT_DIR in is the input folder in"),
     ],
+    "dstream_wordcount": [
+        (["--batch-interval", "3"], "--window 20 is not a multiple of --batch-interval 3; use 18 or 21"),
+        (["--slide", "5"], "--slide 5 is not a multiple of the default --batch-interval 2; use 4 or 6"),
+        (["--window", "-1"], "argument --window: '-1' is not a positive number of seconds"),
+    ],
     "events_to_postgres": [
         (["in"], "the following arguments are required: --database, --checkpoint"),
         (["in", "--checkpoint", "c", "--database", "sqlite:///in/x.db"], "would be read; put it elsewhere"),

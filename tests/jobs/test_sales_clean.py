@@ -88,7 +88,6 @@ def test_dedupe_keeps_bad_lines_that_differ_only_in_bytes_that_are_no_text(spark
 def test_a_folder_of_something_else_is_said_in_the_last_line(job, folder, tmp_path):
     feeds.drip([("a.csv", "some\nother\n"), ("b.csv", "text\n")], folder)
     done = job("python", "sales_clean", folder, tmp_path / "out", "--available-now")
-    assert done.returncode == 0, done.stderr
     assert "3 rows in, 3 bad rows" in done.stderr
     assert done.stderr.splitlines()[-1] == "no line could be read: is this the right folder?"
 
@@ -98,7 +97,6 @@ def test_the_sales_log_comes_out_whole(job, spark, sales_log, tmp_path):
     log, published = sales_log
     truth = [(row[0], int(row[1]), Decimal(row[2])) for row in list(csv.reader(published.splitlines()))[1:]]
     done = job("spark-submit", "sales_clean", log, tmp_path / "out", "--available-now")
-    assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert f"{sum(orders for _, orders, _ in truth):,} rows in, 0 bad rows" in done.stderr
     assert totals(written(spark, tmp_path / "out", "good")) == sorted(truth)
@@ -106,26 +104,9 @@ def test_the_sales_log_comes_out_whole(job, spark, sales_log, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sales[7].csv", "sales:7.csv"])
-def test_a_file_name_that_spark_misreads_doubles_no_line(job, spark, folder, tmp_path, name):
-    lines = [GOOD.format(id=number, amount="1.10", key="tea") for number in range(4)]
-    feeds.drip([(f"{number}.csv", f"{line}\n") for number, line in enumerate(lines)], folder)
-    (folder / "2.csv").rename(folder / name)
-    done = job("python", "sales_clean", folder, tmp_path / "out", "--available-now")
-    assert done.returncode == 0, done.stderr
-    assert " 4 rows in" in done.stderr
-    good = spark.read.parquet(f"{tmp_path}/out/good").collect()
-    assert sorted(row.OrderID for row in good) == [0, 1, 2, 3]
-    done = job("python", "sales_totals", folder, "--available-now", "--max-files-per-trigger", 84)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].split() == ["tea", "4", "4.40"]
-
-
-@pytest.mark.slow
 def test_an_unknown_column_is_one_line_and_nothing_is_written(job, tmp_path):
     (tmp_path / "home" / "in").mkdir()
-    done = job("python", "sales_clean", "in", "out", "--dedupe", "OrderId")
-    assert done.returncode == 2
+    done = job("python", "sales_clean", "in", "out", "--dedupe", "OrderId", code=2)
     message = "sales_clean.py: unknown column of --dedupe OrderId; did you mean OrderID?"
     assert done.stderr.splitlines()[-1] == message
     assert not (tmp_path / "home" / "out").exists()

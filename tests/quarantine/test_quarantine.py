@@ -384,11 +384,11 @@ def test_a_header_is_counted_and_is_no_row(spark, folder):
         (folder / f"{number}.csv").write_text(f"{header}\nnorth,1\njunk\n")
     (folder / "none.csv").write_text("north,1\n")
     frame = parse_csv(text(spark, str(folder)), from_ddl("shop STRING, amount INT"), header=True)
-    query = start(frame, sinks.memory("headed"), availableNow=True)
-    query.awaitTermination()
+    (query,) = run(start(frame, sinks.memory("headed"), availableNow=True)).queries
     rows = spark.table("headed").selectExpr("_raw", "_reason IS NULL").collect()
     assert sorted(rows) == [("junk", False)] * 3 + [("north,1", True)] * 4
-    assert counted(query) == [(7, 3, 3, 0)]
+    assert (query.input_rows, query.parsed_rows, query.bad_rows, query.header_rows) == (10, 7, 3, 3)
+    assert ", 3 header lines, 3 bad rows, " in str(query)
     assert "_header" not in frame.columns
 
 

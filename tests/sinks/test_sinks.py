@@ -250,7 +250,9 @@ def test_fan_out_refuses_two_sinks_with_one_target_by_whatever_name(tmp_path, ki
     }[kind]
     more = {"table": "t", "how": "replace"} if kind == "sql_table" else {}
     made = [getattr(sinks, kind)(name, **more) for name in (*names, names[0])]
-    for one, two in ((made[0], made[1]), (made[0], made[2].taking(lambda batch: batch.where("k > 1")))):
+    part = made[2].taking(lambda batch: batch.where("k > 1"))
+    within = sinks.fan_out(part, sinks.foreach_batch(print))
+    for one, two in ((made[0], made[1]), (made[0], part), (within, part)):
         said = refusal(sinks.fan_out, one, two)
         assert re.search(r"fan_out\(\): two sinks write to (folder|view|file|table|Delta table) ", said)
     # Each declares what it writes to, but for a function, of which nobody knows.

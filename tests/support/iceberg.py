@@ -14,6 +14,13 @@ def catalog(lake, makes="true"):
     return load_catalog("default", **own)
 
 
+def make(lake, schema):
+    """Make the table shop.t of a new catalog, and return it."""
+    lake.mkdir()
+    catalog(lake).create_namespace("shop")
+    return catalog(lake).create_table("shop.t", schema)
+
+
 def table(lake, name="shop.t"):
     """Return a table in its newest version; None if there is none."""
     while isinstance(lake, str) or (lake / "catalog.db").exists():

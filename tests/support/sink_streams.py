@@ -7,7 +7,9 @@ from conftest import ran
 from pyspark.sql import functions as F
 
 from sparkstream_kit import feeds, run, sources, start
+from sparkstream_kit.connectors import _tables
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.sinks.base import Target
 
 Rows = list[tuple[Any, ...]]
 TOTALS: Rows = [("a", 3), ("b", 4), ("c", 5)]  # of the three batches
@@ -90,3 +92,9 @@ def connected(connect, url, home, rows, totals, mode):
     """Write the stream's rows and totals on Spark Connect, each last batch twice; return what it says."""
     code = CONNECTED.format(rows=rows, totals=totals, mode=mode)
     return ran(code, url, home, SPARK_REMOTE=connect).stdout
+
+
+def table_target(*, take_over=False):
+    """Return what a writer of a table format is given for appends."""
+    where = Target("table", "t")
+    return _tables.Target(where=where, how="append", keys=(), merge_schema=False, take_over=take_over)

@@ -1,0 +1,345 @@
+"""What holds for tables of databases, Delta Lake and Iceberg alike: every row once, whatever is stopped."""
+
+import datetime as dt
+import json
+import threading
+from decimal import Decimal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import refusal
+from deltalake import DeltaTable, write_deltalake
+from pyspark.sql import functions as F
+from support import iceberg
+from support.sink_streams import CASES, TOTALS, finish, forget_commit, refused, table_target, totals
+from support.sql import DATABASES, new, sql
+
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.connectors import _arrow as arrow
+from sparkstream_kit.connectors import _tables
+from sparkstream_kit.connectors.delta import rust
+from sparkstream_kit.connectors.iceberg.table import IcebergTable
+from sparkstream_kit.errors import QueryFailed
+
+
+class Sql:
+    """Tables of a database."""
+
+    def __init__(self, name, folder):
+        self._url = new(name, folder)
+
+    def sink(self, table="t", **more):
+        return sinks.sql_table(self._url, table, **more)
+
+    def make(self, rows):
+        sql(self._url, "CREATE TABLE t (k TEXT, n INTEGER)")
+        for row in rows.to_pylist():
+            sql(self._url, f"INSERT INTO t VALUES ('{row['k']}', {row['n']})")  # noqa: S608 - ours
+
+    def rows(self, table="t"):
+        return [dict(enumerate(row)) for row in sql(self._url, f"SELECT * FROM {table}")]  # noqa: S608
+
+    def last(self):
+        [[last]] = sql(self._url, "SELECT batch_id FROM sparkstream_ledger")
+        return last
+
+
+class Delta:
+    """Tables of Delta Lake, as delta-rs shows them."""
+
+    system = "Delta"
+
+    def __init__(self, folder):
+        self._folder = folder
+
+    def sink(self, table="t", **more):
+        return sinks.delta(self._folder / table, **more)
+
+    def writer(self):
+        return rust.RustTable(str(self._folder / "t"))
+
+    def make(self, rows):
+        write_deltalake(self._folder / "t", rows)
+
+    def rows(self, table="t"):
+        files = [uri.removeprefix("file://") for uri in DeltaTable(self._folder / table).file_uris()]
+        return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+    def batches(self):
+        said = [commit.get("userMetadata") for commit in DeltaTable(self._folder / "t").history()]
+        return [json.loads(each)["batch"] for each in reversed(said) if each]
+
+    def last(self):
+        return self.batches()[-1]
+
+
+class Iceberg:
+    """Tables of an Iceberg catalog, as pyiceberg shows them."""
+
+    system = "Iceberg"
+
+    def __init__(self, folder):
+        self._lake = folder / "lake"
+
+    def sink(self, table="t", **more):
+        return sinks.iceberg(f"shop.{table}", catalog=self._lake, **more)
+
+    def writer(self):
+        return IcebergTable("shop.t", str(self._lake), 20)
+
+    def make(self, rows):
+        iceberg.make(self._lake, rows.schema).append(rows)
+
+    def rows(self, table="t"):
+        return iceberg.table(self._lake, f"shop.{table}").scan().to_arrow().to_pylist()
+
+    def batches(self):
+        return iceberg.batches(self._lake)
+
+    def last(self):
+        return iceberg.last_batch(self._lake)
+
+
+@pytest.fixture(params=[Delta, Iceberg], ids=["delta", "iceberg"])
+def table(request, tmp_path):
+    """A table of each of the formats."""
+    return request.param(tmp_path)
+
+
+@pytest.fixture(params=[*DATABASES, "delta", "iceberg"])
+def any_table(request, tmp_path):
+    """A table of each system."""
+    made = {"delta": Delta, "iceberg": Iceberg}.get(request.param)
+    return made(tmp_path) if made else Sql(request.param, tmp_path)
+
+
+def name_of(table):
+    """Return a table as messages name it."""
+    return str(table.sink().writes_to[0])
+
+
+def found(table, *name):
+    """Return the rows of a table as tuples, sorted."""
+    return sorted(tuple(row.values()) for row in table.rows(*name))
+
+
+@pytest.mark.fast("sqlite-upsert", "delta-upsert", "iceberg-upsert")
+@pytest.mark.parametrize("how", CASES)
+def test_a_batch_that_comes_again_counts_once(any_table, stream, tmp_path, how):
+    mode, more, expected = CASES[how]
+    frame, checkpoint = stream if how == "append" else totals(stream), tmp_path / "ckpt"
+    sink = any_table.sink(how=how, **more)
+    finish(frame, sink, checkpoint, mode)
+    assert found(any_table) == expected
+    forget_commit(checkpoint, 2)
+    finish(frame, sink, checkpoint, mode)
+    assert (found(any_table), any_table.last()) == (expected, 2)
+    if not isinstance(any_table, Sql):
+        again = [2] if how == "replace" else []  # which is always written
+        assert any_table.batches() == [0, 1, 2, *again]
+    # A stateful batch that is skipped must be read to its end all the same.
+    feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
+    finish(frame, sink, checkpoint, mode)
+    expected = sorted([*expected, ("a", 10)]) if how == "append" else [("a", 13), *TOTALS[1:]]
+    assert (found(any_table), any_table.last()) == (expected, 3)
+
+
+@pytest.mark.fast("delta")
+def test_a_crash_between_two_tables_leaves_both_exact(table, stream, tmp_path):
+    crash = [1]
+
+    def maybe(_, batch_id):
+        if batch_id in crash:
+            crash.remove(batch_id)
+            raise ValueError("crash")
+
+    both = sinks.fan_out(table.sink(), sinks.foreach_batch(maybe), table.sink("second"))
+    with pytest.raises(QueryFailed):
+        finish(stream, both, tmp_path / "ckpt")
+    finish(stream, both, tmp_path / "ckpt")
+    assert found(table) == found(table, "second") == CASES["append"][2]
+
+
+@pytest.mark.fast("delta-upsert", "iceberg-append")
+@pytest.mark.parametrize("how", CASES)
+def test_a_batch_without_rows_is_a_commit_without_files(table, stream, tmp_path, how):
+    # Else the batch after it would be taken for one after a gap.
+    mode, more, _ = CASES[how]
+    frame = (stream if how == "append" else totals(stream)).where("k = 'c'")
+    finish(frame, table.sink(how=how, **more), tmp_path / "ckpt", mode)
+    assert table.batches() == [0, 1, 2]
+    assert found(table) == ([("c", 2), ("c", 3)] if how == "append" else [("c", 5)])
+    assert len([*tmp_path.rglob("t/**/*.parquet")]) == 2
+
+
+@pytest.mark.slow
+def test_a_new_checkpoint_is_another_query(any_table, stream, tmp_path):
+    # By a fixed name of the application, Delta would skip its batches 0 to 2 without a word.
+    finish(stream, any_table.sink(), tmp_path / "ckpt")
+    line = refused(stream, any_table.sink(), tmp_path / "other")
+    assert f"{name_of(any_table)} was written by another query (" in line
+    assert ", up to its batch 2); start on that query's checkpoint, use another table, or give" in line
+    finish(stream, any_table.sink(take_over=True), tmp_path / "other")
+    assert len(found(any_table)) == 12
+    finish(stream, any_table.sink(), tmp_path / "ckpt")  # both may go on
+    forget_commit(tmp_path / "other", 2)
+    finish(stream, any_table.sink(), tmp_path / "other")
+    assert len(found(any_table)) == 12
+    feeds.drip([("4.csv", "d,4\n")], tmp_path / "in")
+    finish(stream, any_table.sink(), tmp_path / "ckpt")
+    finish(stream, any_table.sink(), tmp_path / "other")  # its batch of the same number is another one
+    assert found(any_table)[-2:] == [("d", 4), ("d", 4)]
+
+
+@pytest.mark.slow
+def test_a_query_whose_rows_were_replaced_does_not_go_on(any_table, stream, tmp_path):
+    finish(totals(stream), any_table.sink(how="upsert", keys=["k"]), tmp_path / "ckpt", "update")
+    taken = any_table.sink(how="replace", take_over=True)
+    finish(totals(stream.where("k = 'a'")), taken, tmp_path / "other", "complete")
+    assert found(any_table) == [("a", 3)]
+    line = refused(totals(stream), any_table.sink(how="upsert", keys=["k"]), tmp_path / "ckpt", "update")
+    assert "was written by another query" in line
+
+
+def test_rows_of_somebody_else_are_kept(any_table, stream, tmp_path):
+    any_table.make(pa.table({"k": ["x"], "n": pa.array([1], pa.int32())}))
+    line = refused(stream, any_table.sink(), tmp_path / "ckpt")
+    assert f"{name_of(any_table)} has rows that no query of the kit has written; use another" in line
+    finish(stream, any_table.sink(take_over=True), tmp_path / "ckpt")
+    assert len(found(any_table)) == 7
+
+
+@pytest.mark.fast("iceberg")
+def test_a_column_more_is_added_only_when_asked(table, stream, tmp_path):
+    finish(stream, table.sink(), tmp_path / "ckpt")
+    feeds.drip([("4.csv", "d,4\n")], tmp_path / "in")
+    wider = stream.withColumn("twice", F.struct(F.col("n"), F.array("k").alias("all")))
+    line = refused(wider, table.sink(), tmp_path / "ckpt")
+    assert f"{name_of(table)} has no column twice; give merge_schema=True to add it" in line
+    finish(wider, table.sink(merge_schema=True), tmp_path / "ckpt")
+    assert {"k": "d", "n": 4, "twice": {"n": 4, "all": ["d"]}} in table.rows()
+    feeds.drip([("5.csv", "e,5\n")], tmp_path / "in")
+    finish(stream.select("n", "k"), table.sink(), tmp_path / "ckpt")  # a column less is null, in any order
+    assert {"k": "e", "n": 5, "twice": None} in table.rows()
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"k": "k", "n": "CAST(n AS BIGINT)"}, "column n is bigint, and int in {} table"),
+        ({"K": "k", "n": "n"}, "column K is called k in {} table"),
+        ({"k": "k", "K": "n"}, "columns k and K: {} sees no case; rename one"),
+        (
+            {"k": "k", "wait": "INTERVAL '1' DAY"},
+            "column wait has the type interval day, which {} cannot hold",
+        ),
+        ({"k": "k", "none": "array(null)"}, "column none has the type void, which {} cannot hold"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(table, stream, tmp_path, columns, said):
+    table.make(pa.schema({"k": pa.string(), "n": pa.int32()}).empty_table())
+    frame = stream.selectExpr(*(f"{column} AS `{name}`" for name, column in columns.items()))
+    assert said.format(table.system) in refused(frame, table.sink(), tmp_path / "ckpt")
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("IF(n = 3, NULL, k)", "key key is null; fill it"),
+        ("'one'", "key key is the same in two rows; use"),
+    ],
+)
+def test_keys_that_do_not_tell_rows_apart(table, stream, tmp_path, key, said):
+    frame = stream.selectExpr(f"{key} AS key", "n")
+    assert said in refused(frame, table.sink(how="upsert", keys=["key"]), tmp_path / "ckpt", "update")
+
+
+def test_values_of_every_type_come_back(table, spark, folder, tmp_path):
+    (folder / "1.txt").write_text("1\n")
+    (folder / "2.txt").write_text("2\n")
+    frame = sources.text(spark, folder, max_files_per_trigger=1).selectExpr(
+        "value AS key",
+        "'ü\\u0000' AS `naïve-name`",
+        "CAST(1.50 AS DECIMAL(12,2)) AS price",
+        "CAST('-12345678901234567890123456789.123456789' AS DECIMAL(38,9)) AS long_price",
+        "TIMESTAMP '2026-01-31 12:00:00.123456' AS at",
+        "TIMESTAMP '1800-01-01 00:00:00.000001' AS long_ago",
+        "TIMESTAMP_NTZ '0001-01-01 00:00:00' AS local",
+        "DATE '9999-12-31' AS day",
+        "DATE '0001-01-01' AS first_day",
+        "X'00ff' AS raw",
+        "array(named_struct('x', 1, 'y', array(2.5F))) AS nested",
+        f"map('m', CAST(NULL AS {'SMALLINT' if table.system == 'Delta' else 'BIGINT'})) AS mapped",
+        "map(1, named_struct('d', DATE '2026-01-31')) AS of_structs",
+        "CAST('NaN' AS DOUBLE) AS nan",
+        "CAST(NULL AS BOOLEAN) AS nothing",
+    )
+    finish(frame, table.sink(how="upsert", keys=["key", "naïve-name"]), tmp_path / "ckpt", "update")
+    finish(frame, table.sink("appended"), tmp_path / "ckpt2")
+    for name in ("t", "appended"):
+        rows = sorted(table.rows(name), key=str)
+        assert len(rows) == 2
+        assert str(rows[0].pop("nan")) == "nan"
+        assert rows[0] == {
+            "key": "1",
+            "naïve-name": "ü\0",
+            "price": Decimal("1.50"),
+            "long_price": Decimal("-12345678901234567890123456789.123456789"),
+            "at": dt.datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=dt.UTC),
+            "long_ago": dt.datetime(1800, 1, 1, 0, 0, 0, 1, tzinfo=dt.UTC),
+            "local": dt.datetime(1, 1, 1),  # noqa: DTZ001 - Spark's timestamp without a zone
+            "day": dt.date(9999, 12, 31),
+            "first_day": dt.date(1, 1, 1),
+            "raw": b"\x00\xff",
+            "nested": [{"x": 1, "y": [2.5]}],
+            "mapped": [("m", None)],
+            "of_structs": [(1, {"d": dt.date(2026, 1, 31)})],
+            "nothing": None,
+        }
+
+
+def test_two_queries_may_make_one_table_at_once(table, stream, tmp_path):
+    target = table_target(take_over=True)
+    errors: list[Exception] = []
+    together = threading.Barrier(4)
+
+    def first():
+        writer = table.writer()
+        together.wait()
+        try:
+            _tables.prepare(target, writer, stream.schema, None)
+        except Exception as err:  # noqa: BLE001 - whatever it is
+            errors.append(err)
+
+    threads = [threading.Thread(target=first) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert found(table) == []
+    assert len([*tmp_path.rglob("_delta_log/*.json")]) <= 1, "of Delta: it was made once"
+
+
+def test_a_batch_of_many_parts_is_whole(table, spark, tmp_path, monkeypatch):
+    monkeypatch.setattr(arrow, "_PART", 10_000)
+    rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 20_000).load()
+    run(start(rate.select("value"), table.sink(), name="q", checkpoint=tmp_path / "c", once=True))
+    assert found(table) == [(number,) for number in range(20_000)]
+
+
+@pytest.mark.slow
+def test_a_query_without_start_and_without_checkpoint(table, stream, tmp_path):
+    writer = table.sink()(stream.writeStream).trigger(availableNow=True)
+    writer.option("checkpointLocation", str(tmp_path / "ckpt")).start().awaitTermination()
+    assert found(table) == CASES["append"][2]
+    again = table.sink("again", how="replace", take_over=True)
+    finish(totals(stream), again, None, "complete")
+    finish(totals(stream), again, None, "complete")
+    assert found(table, "again") == TOTALS
+
+
+def test_a_way_to_write_that_there_is_not_is_one_line(table):
+    assert "unknown way to write (how=) insert" in refusal(table.sink, how="insert")
+    assert "how='upsert' and keys belong together" in refusal(table.sink, keys=["k"])
