@@ -1,8 +1,7 @@
-"""Extra: a small result for people: a table, bars, a chart.
+"""Extra: a small result for people: a table or bars.
 
 `table` and `bars` return text; `show` shows a DataFrame in a terminal or a notebook; `render` returns one as
-a table, CSV or JSON; `chart` makes one with matplotlib. `explain` is the text of `windows.explain`; it needs
-no Spark.
+a table, CSV or JSON. `explain` is the text of `windows.explain`; it needs no Spark.
 
 In a notebook a table has bars. Its HTML contains no script, and every value is escaped. Its colours are of
 medium brightness and all else has the colours of the page, so that it suits light and dark notebooks.
@@ -10,7 +9,6 @@ medium brightness and all else has the colours of the page, so that it suits lig
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import sys
 import textwrap
@@ -23,15 +21,14 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._durations import UNITS, Duration, delay_of, sizes, unknown_zone
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, check_file, printable, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, printable, reject_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from pathlib import Path
 
     from pyspark.sql import DataFrame
 
-__all__ = ["bars", "chart", "check_chart", "render", "show", "table"]
+__all__ = ["bars", "render", "show", "table"]
 
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - all times in this module are in UTC, without a time zone
@@ -441,68 +438,3 @@ def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
         bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
         lines.append(f"{label:<{label_width}}  {bar:<{room}}  {value:>{number_width}.2f}")
     return "\n".join(lines)
-
-
-def check_chart(path: str | Path) -> Path:
-    """Check the path of a chart before the work whose result it is to show.
-
-    Returns:
-        The path.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-        InvalidInputError: the name does not end in .png, or the folder does not exist.
-
-    Examples:
-        >>> check_chart("totals.gif")
-        Traceback (most recent call last):
-        ...
-        sparkstream_kit.errors.InvalidInputError: chart totals.gif: the name must end in .png
-    """
-    check(check_chart, locals())
-    target = check_file("chart", path, ".png")
-    _require_matplotlib()
-    return target
-
-
-def _require_matplotlib() -> None:
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingExtraError("a chart", "charts")
-
-
-def chart(values: Sequence[tuple[str, float]], title: str, path: str | Path | None = None) -> Any:
-    """Draw labelled horizontal bars as a picture, the first bar on top.
-
-    Args:
-        values: labels and numbers.
-        title: the line above the bars.
-        path: a PNG file to write. Default: write no file.
-
-    Returns:
-        The `matplotlib.figure.Figure`, which a notebook with `%matplotlib inline` shows.
-
-    Raises:
-        MissingExtraError, InvalidInputError: as for `check_chart`.
-
-    Examples:
-        In a session::
-
-            display.chart([("tea", 5), ("ink", 1)], "Totals", "totals.png")
-    """
-    check(chart, locals())
-    target = None if path is None else check_chart(path)
-    _require_matplotlib()
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 0.6 + 0.32 * max(len(values), 3)), layout="constrained")
-    axes = figure.subplots()
-    drawn = axes.barh([label for label, _ in values], [float(value) for _, value in values], color="#2b6cb0")
-    axes.bar_label(drawn, fmt="{:,.0f}", padding=4, fontsize=9)
-    axes.invert_yaxis()
-    axes.margins(x=0.12)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(title, loc="left")
-    if target is not None:
-        figure.savefig(target, dpi=120)
-    return figure

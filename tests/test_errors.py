@@ -18,7 +18,7 @@ from sparkstream_kit.progress import RunSummary
         (KitError("x"), 1, Exception),
         (QueryFailed("totals", "no such shop"), 1, KitError),
         (InvalidInputError("x"), 2, ValueError),
-        (errors.MissingExtraError("a chart", "charts"), 2, ImportError),
+        (errors.MissingExtraError("Avro", "avro"), 2, ImportError),
         (errors.TransientError("x"), 75, InvalidInputError),
         (InputUnavailable("words", "connection refused"), 75, QueryFailed),
     ],
@@ -30,7 +30,7 @@ def test_each_error_has_its_exit_code_and_is_what_python_calls_it(error, code, a
 
 ERRORS = [
     *(kind("x") for kind in (KitError, InvalidInputError, errors.TransientError, DryRun)),
-    errors.MissingExtraError("a chart", "charts"),
+    errors.MissingExtraError("Avro", "avro"),
     *(
         kind("totals", "no such shop", summary=RunSummary("failure", 1.0, ()))
         for kind in (QueryFailed, InputUnavailable, errors.CheckpointDamaged)

@@ -410,9 +410,9 @@ def ends(error):
         (InvalidInputError("no such folder"), 2, "job.py: no such folder\n"),
         (errors.InputUnavailable("words", "refused"), 75, "job.py: words failed: refused\n"),
         (
-            errors.MissingExtraError("a chart", "charts"),
+            errors.MissingExtraError("Avro", "avro"),
             2,
-            "job.py: a chart needs an optional library; run: pip install 'sparkstream-kit[charts]'\n",
+            "job.py: Avro needs an optional library; run: pip install 'sparkstream-kit[avro]'\n",
         ),
         (KeyboardInterrupt(), 0, "job.py: stopped by SIGINT before it began to run\n"),
     ],

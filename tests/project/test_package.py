@@ -33,7 +33,7 @@ EXTRAS = {
     "sparkstream_kit.cli.feeding": {"typer"},
     "sparkstream_kit.cli.common": {"typer"},
     "sparkstream_kit.connectors._arrow": {"pyarrow"},
-    "sparkstream_kit.display": {"IPython", "matplotlib", "rich"},
+    "sparkstream_kit.display": {"IPython", "rich"},
     "sparkstream_kit.models": {"joblib", "pandas", "sklearn"},
     "sparkstream_kit.monitoring.terminal": {"rich"},
     "sparkstream_kit.monitoring.page": {"prometheus_client"},
