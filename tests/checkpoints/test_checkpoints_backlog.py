@@ -3,16 +3,16 @@
 import json
 import os
 import time
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit import _files, feeds, run, sinks, sources, start
 from sparkstream_kit._files import as_regex
 from sparkstream_kit.checkpoints import lost
 from sparkstream_kit.sources.files import _leaving_out
-
-EACH: dict[str, Any] = {"max_files_per_trigger": 1}
 
 
 def reading():
@@ -24,89 +24,73 @@ def reading():
     return sinks.foreach_batch(read)
 
 
-def fill(folder, files, name="part {:02}.txt"):
-    """Land files of one row each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(files):
-        (folder / name.format(number)).write_text("a row\n")
+def fill(folder, files):
+    """Land so many files of each name, of one row each; what is called old has an old date."""
+    for name, count in files.items():
+        for number in range(count):
+            file = folder / name.format(number)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("a row\n")
+            if name.startswith("old"):
+                os.utime(file, (0, 0))
 
 
-def kinds(spark, folder):
-    fill(folder, 4)
-    fill(folder, 3, "{}.md")
-    fill(folder, 2, ".{}.txt")
-    fill(folder, 2, "_{}.txt")
-    return sources.text(spark, folder, pathGlobFilter="{part,whole}*.tx[!y]", **EACH)
+def text(spark, path, **options):
+    return sources.text(spark, path, max_files_per_trigger=1, **options)
 
 
-def below(spark, folder):
-    fill(folder, 2)
-    fill(folder / "day", 2)
-    fill(folder / "_hidden", 2)
-    return sources.text(spark, folder, recursiveFileLookup=True, **EACH)
-
-
-def days(spark, folder):
-    fill(folder / "day=1" / "hour=1", 2)
-    fill(folder / "day=2" / "hour=1", 2)
-    return sources.text(spark, folder, **EACH).select("value")
-
-
-def pattern(spark, folder):
-    fill(folder / "shop 1", 2)
-    fill(folder / "shop 2", 2)
-    fill(folder / "other", 2)
-    return sources.text(spark, f"{folder}/{{shop,mall}} [0-9]", **EACH)
-
-
-def of_files(spark, folder):
-    fill(folder, 4)
-    fill(folder, 2, "_{}.txt")
-    return sources.text(spark, f"{folder}/*", **EACH)
-
-
-def odd_name(spark, folder):
-    fill(folder / "sales[7] 100%", 3)
-    return sources.text(spark, folder / "sales[7] 100%", **EACH)
-
-
-def newest_first(spark, folder):
-    fill(folder, 4)
-    os.utime(folder / "part 01.txt", (0, 0))
-    return sources.text(spark, folder, latestFirst=True, maxFileAge="1d", **EACH)
-
-
-def two(spark, folder):
-    fill(folder / "a", 3)
-    fill(folder / "b", 4)
-    fill(folder / "b", 2, "{}.md")
-    markdown = sources.text(spark, folder / "b", pathGlobFilter="*.txt", **EACH)
-    return sources.text(spark, folder / "a", **EACH).union(markdown)
-
-
-def twice(spark, folder):
-    fill(folder, 3)
-    rows = sources.text(spark, folder, **EACH)
+def with_itself(rows):
     return rows.where("value = 'a row'").union(rows.where("value <> 'a row'"))
 
 
-def plain(spark, folder):
-    fill(folder, 3)
-    return spark.readStream.option("maxFilesPerTrigger", 1).text(str(folder))
-
-
-def nothing(spark, folder):
-    fill(folder, 1)
-    return sources.text(spark, folder)
-
-
-SHAPES = [kinds, below, days, pattern, of_files, odd_name, newest_first, two, twice, plain, nothing]
+# name -> the files that are there, and what reads them
+SHAPES: dict[str, tuple[dict[str, int], Callable[[SparkSession, Path], DataFrame]]] = {
+    "kinds": (
+        {"part {:02}.txt": 4, "{}.md": 3, ".{}.txt": 2, "_{}.txt": 2},
+        lambda spark, folder: text(spark, folder, pathGlobFilter="{part,whole}*.tx[!y]"),
+    ),
+    "below": (
+        {"{}.txt": 2, "day/{}.txt": 2, "_hidden/{}.txt": 2},
+        lambda spark, folder: text(spark, folder, recursiveFileLookup=True),
+    ),
+    "days": (
+        {"day=1/hour=1/{}.txt": 2, "day=2/hour=1/{}.txt": 2},
+        lambda spark, folder: text(spark, folder).select("value"),
+    ),
+    "pattern": (
+        {"shop 1/{}.txt": 2, "shop 2/{}.txt": 2, "other/{}.txt": 2},
+        lambda spark, folder: text(spark, f"{folder}/{{shop,mall}} [0-9]"),
+    ),
+    "of files": ({"{}.txt": 4, "_{}.txt": 2}, lambda spark, folder: text(spark, f"{folder}/*")),
+    "odd name": (
+        {"sales[7] 100%/{}.txt": 3},
+        lambda spark, folder: text(spark, folder / "sales[7] 100%"),
+    ),
+    "newest first": (
+        {"{}.txt": 3, "old {}.txt": 1},
+        lambda spark, folder: text(spark, folder, latestFirst=True, maxFileAge="1d"),
+    ),
+    "two": (
+        {"a/{}.txt": 3, "b/{}.txt": 4, "b/{}.md": 2},
+        lambda spark, folder: text(spark, folder / "a").union(
+            text(spark, folder / "b", pathGlobFilter="*.txt")
+        ),
+    ),
+    "twice": ({"{}.txt": 3}, lambda spark, folder: with_itself(text(spark, folder))),
+    "plain": (
+        {"{}.txt": 3},
+        lambda spark, folder: spark.readStream.option("maxFilesPerTrigger", 1).text(str(folder)),
+    ),
+    "nothing": ({"{}.txt": 1}, sources.text),
+}
 
 
 @pytest.mark.fast("two", "nothing")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_waits_is_what_the_next_run_reads(spark, folder, tmp_path, shape):
-    frame = shape(spark, folder)
+    files, read = SHAPES[shape]
+    fill(folder, files)
+    frame = read(spark, folder)
 
     def once(**trigger):
         query = start(frame, reading(), name="rows", checkpoint=tmp_path / "ckpt", **trigger)
@@ -115,7 +99,7 @@ def test_what_waits_is_what_the_next_run_reads(spark, folder, tmp_path, shape):
     first = once()
     assert first.files_waiting is not None
     rest = once(availableNow=True)
-    times = 2 if shape is twice else 1  # Spark counts a row as often as it reads it
+    times = 2 if shape == "twice" else 1  # Spark counts a row as often as it reads it
     assert rest.input_rows == times * first.files_waiting, shape
     assert not rest.files_waiting
     waits = first.files_waiting
@@ -124,20 +108,14 @@ def test_what_waits_is_what_the_next_run_reads(spark, folder, tmp_path, shape):
     assert "waiting" not in str(rest)
 
 
-def test_a_file_that_is_too_old_for_spark_does_not_wait(spark, folder, tmp_path):
-    fill(folder, 1)
-    checkpoint = tmp_path / "ckpt"
-    frame = sources.text(spark, folder, maxFileAge="1d", **EACH)
-
-    def once():
-        query = start(frame, reading(), name="old", checkpoint=checkpoint, availableNow=True)
-        return run(query).queries[0]
-
-    assert once().input_rows == 1
-    fill(folder, 3, "late {}.txt")
+def test_a_file_that_is_too_old_for_spark_does_not_wait(spark, folder, finish):
+    fill(folder, {"{}.txt": 1})
+    frame = text(spark, folder, maxFileAge="1d")
+    assert finish(frame, reading(), "append").queries[0].input_rows == 1
+    fill(folder, {"late {}.txt": 3})
     long_ago = time.time() - 2 * 86_400
     os.utime(folder / "late 1.txt", (long_ago, long_ago))
-    found = once()
+    found = finish(frame, reading(), "append").queries[0]
     assert (found.input_rows, found.files_waiting) == (2, 0)
 
 
@@ -162,7 +140,7 @@ def test_files_that_land_meanwhile_are_in_the_summary(spark, folder):
         batch.collect()
         feeds.drip([(f"more-{number}-{each}.txt", "a row\n") for each in range(4)], folder)
 
-    query = start(sources.text(spark, folder, **EACH), sinks.foreach_batch(more), name="behind")
+    query = start(text(spark, folder), sinks.foreach_batch(more), name="behind")
     found = run(query, max_batches=3).queries[0]
     # A batch that begins while the query is stopped may be cut, and has landed files, too.
     wanted = [3 + 4 * batches - found.input_rows for batches in (found.batches, found.batches + 1)]
@@ -184,7 +162,7 @@ def test_looks_take_a_fiftieth_of_the_time_at_most(spark, folder, tmp_path, monk
 
     monkeypatch.setattr(lost.Source, "count", slow)
     monkeypatch.setattr(lost, "monotonic", lambda: clock[0])
-    lines = sources.text(spark, folder, **EACH)
+    lines = text(spark, folder)
     query = start(lines, reading(), name="slow", checkpoint=tmp_path / "ckpt")
     found = run(query, max_batches=4, on_batch=a_second_later).queries[0]
     assert len(looks) == 2, "at the first batch, and at the end"
@@ -205,10 +183,7 @@ def test_a_pattern_of_hadoop_is_one_of_python():
 
 @pytest.mark.classic_only("looks through the JVM")
 def test_another_file_system_is_listed_as_this_one(spark, folder):
-    fill(folder, 3, "a, b {}.txt")
-    fill(folder / "day=1" / "hour=2", 2)
-    fill(folder / ".hidden=1", 2)
-    fill(folder / "below", 2)
+    fill(folder, {"a, b {}.txt": 3, "day=1/hour=2/{}.txt": 2, ".hidden=1/{}.txt": 2, "below/{}.txt": 2})
     for path, options in (
         (f"file:{folder}", {}),
         (f"file:{folder}/*", {}),

@@ -4,14 +4,15 @@ import pytest
 from conftest import pretend_master, refusal
 from support import checkpoint_queries as queries
 
-from sparkstream_kit import run, sinks, start
+from sparkstream_kit import sinks
 from sparkstream_kit.checkpoints import batch
+from sparkstream_kit.errors import QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("store", STATE_STORES)
-def test_each_batch_gives_what_the_sink_got_and_what_it_read(store, as_local, tmp_path):
+def test_each_batch_gives_what_the_sink_got_and_what_it_read(store, as_local, tmp_path, finish):
     as_local.conf.set(STATE_STORE, STATE_STORES[store])
     queries.land(tmp_path / "in", *range(5))
     got = {}
@@ -19,23 +20,20 @@ def test_each_batch_gives_what_the_sink_got_and_what_it_read(store, as_local, tm
     def note(rows, number):
         got[number] = sorted(map(str, rows.collect()))
 
-    def made():
-        return queries.totals(as_local, tmp_path / "in")
-
-    how = {"name": "q", "mode": "update", "checkpoint": tmp_path / "ckpt"}
-    run(start(made(), sinks.foreach_batch(note), availableNow=True, **how))
-    before = {each: each.read_bytes() for each in (tmp_path / "ckpt").rglob("*") if each.is_file()}
+    frame = queries.totals(as_local, tmp_path / "in")
+    finish(frame, sinks.foreach_batch(note))
+    before = queries.contents(tmp_path / "ckpt")
     for number, rows in got.items():
-        again = batch(as_local, tmp_path / "ckpt", number, made())
+        again = batch(as_local, tmp_path / "ckpt", number, frame)
         assert sorted(map(str, again.collect())) == rows
         assert again.count() > 0
         read = batch(as_local, tmp_path / "ckpt", number, queries.stream(as_local, tmp_path / "in"))
         assert read.count() == 3
-    assert {each: each.read_bytes() for each in (tmp_path / "ckpt").rglob("*") if each.is_file()} == before
+    assert queries.contents(tmp_path / "ckpt") == before
 
 
 @pytest.mark.slow
-def test_a_batch_that_failed_is_opened(as_local, tmp_path):
+def test_a_batch_that_failed_is_opened(as_local, tmp_path, finish):
     queries.land(tmp_path / "in", 0, 1)
     rows = queries.stream(as_local, tmp_path / "in")
 
@@ -43,18 +41,17 @@ def test_a_batch_that_failed_is_opened(as_local, tmp_path):
         if number:
             raise ValueError("no room")
 
-    how = {"name": "q", "checkpoint": tmp_path / "ckpt", "availableNow": True}
-    with pytest.raises(Exception, match="no room"):
-        run(start(rows, sinks.foreach_batch(fail), **how))
+    with pytest.raises(QueryFailed, match="no room"):
+        finish(rows, sinks.foreach_batch(fail), "append")
     assert batch(as_local, tmp_path / "ckpt", 1, rows).count() == 3
 
 
 @pytest.mark.connect
 @pytest.mark.slow
-def test_on_spark_connect_a_batch_is_opened(spark, tmp_path):
+def test_on_spark_connect_a_batch_is_opened(spark, tmp_path, finish):
     queries.land(tmp_path / "in", *range(3))
-    rows, sink = queries.totals(spark, tmp_path / "in"), sinks.batch_files(tmp_path / "out")
-    run(start(rows, sink, name="q", mode="update", checkpoint=tmp_path / "ckpt", availableNow=True))
+    rows = queries.totals(spark, tmp_path / "in")
+    finish(rows, sinks.batch_files(tmp_path / "out"))
     assert batch(spark, tmp_path / "ckpt", 2, queries.stream(spark, tmp_path / "in")).count() == 3
     again = batch(spark, tmp_path / "ckpt", 2, rows)
     assert sorted(again.collect()) == [("a", 30), ("b", 33), ("c", 36)]
@@ -62,10 +59,10 @@ def test_on_spark_connect_a_batch_is_opened(spark, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.classic_only("a master is pretended in this process")
-def test_what_cannot_be_opened_is_refused(as_local, tmp_path, monkeypatch):
+def test_what_cannot_be_opened_is_refused(as_local, tmp_path, monkeypatch, finish):
     queries.land(tmp_path / "in", *range(4))
     rows, ckpt = queries.stream(as_local, tmp_path / "in"), tmp_path / "ckpt"
-    run(start(rows, sinks.batch_files(tmp_path / "out"), name="q", checkpoint=ckpt, availableNow=True))
+    finish(rows, sinks.batch_files(tmp_path / "out"), "append")
     for number in range(2):
         (ckpt / "offsets" / f"{number}").unlink()
     for number in (1, 2, 7):

@@ -204,6 +204,17 @@ def go(frame, sink, checkpoint, mode="update", **more):
     run(start(frame, sink, name="totals", mode=mode, checkpoint=checkpoint, availableNow=True, **more))
 
 
+def planned(frame, old, new):
+    """Return what a dry run says."""
+    how: dict[str, Any] = {"name": "totals", "mode": "update", "checkpoint": new, "continues": old}
+    return str(start(frame, into({}), dry_run=True, **how))
+
+
+def in_batch(spark, folder, transform, files):
+    """Return the rows of a batch computation over the first files."""
+    return Counter(plain(transform(table(spark, folder, range(files))).collect()))
+
+
 def watermark(checkpoint):
     logs = Logs(checkpoint)
     return logs.plan(logs.done).watermark
@@ -278,8 +289,7 @@ def test_a_dry_run_says_what_would_be_done_and_makes_nothing(begun, tmp_path):
     rows, _, old = begun
     new = tmp_path / "v2"
     before = sorted(old.rglob("*"))
-    how: dict[str, Any] = {"name": "totals", "mode": "update", "checkpoint": new, "continues": old}
-    said = str(start(totals("shop")(rows), into({}), dry_run=True, **how))
+    said = planned(totals("shop")(rows), old, new)
     assert f"continues  {old}, after batch 1" in said
     assert "groups by shop; the checkpoint's query groups by product" in said
     assert "the state, from 2 files in 1 batch" in said
@@ -292,8 +302,7 @@ def test_the_note_of_an_earlier_kit_is_not_taken_for_the_same_state(begun, tmp_p
     note = old / "sparkstream-kit" / "query.json"
     earlier = "Aggregate [product#0], [product#0, sum(amount#1) AS total#2]\n  Stream [amount#1, product#0]"
     note.write_text(json.dumps(json.loads(note.read_text()) | {"fingerprint": earlier}))
-    how: dict[str, Any] = {"name": "totals", "mode": "update", "checkpoint": tmp_path / "v2"}
-    said = str(start(totals("shop")(rows), into({}), dry_run=True, continues=old, **how))
+    said = planned(totals("shop")(rows), old, tmp_path / "v2")
     assert "cannot be compared with what an earlier sparkstream-kit has noted" in said
     assert "keeps the same state" not in caplog.text
 
@@ -335,12 +344,9 @@ def test_input_that_has_changed_is_told_before_anything_runs(begun, tmp_path):
     (folder / "1.json").write_text((folder / "0.json").read_text())
     message = refused(totals("shop")(rows), old, tmp_path / "v2")
     assert f"1 of the 2 files that it has read have changed since, such as {folder}/1.json" in message
-    how: dict[str, Any] = {"name": "totals", "mode": "update", "continues": old, "dry_run": True}
-    assert "changed since" in refusal(
-        start, totals("shop")(rows), into({}), checkpoint=tmp_path / "v2", **how
-    )
+    assert "changed since" in refusal(planned, totals("shop")(rows), old, tmp_path / "v2")
     os.utime(folder / "1.json", ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert "2 files" in str(start(totals("shop")(rows), into({}), checkpoint=tmp_path / "v2", **how))
+    assert "2 files" in planned(totals("shop")(rows), old, tmp_path / "v2")
 
 
 @pytest.mark.slow
@@ -360,14 +366,11 @@ def test_input_that_has_moved_is_continued(spark, begun, tmp_path, how):
     land(new, 2)
     rows = totals("shop")(stream(spark, new))
     go(rows, into(batches), tmp_path / "v2", continues=old, moved=moved)
-    expected = totals("shop")(table(spark, new, range(3)))
-    assert {number: Counter(each) for number, each in batches.items()} == {
-        2: Counter(plain(expected.collect()))
-    }
+    assert [*batches] == [2]
+    assert Counter(batches[2]) == in_batch(spark, new, totals("shop"), 3)
     land(new, 3)
     go(rows, into(batches), tmp_path / "v2", continues=old, moved=moved)
-    expected = totals("shop")(table(spark, new, range(4)))
-    assert Counter(batches[3]) == Counter(plain(expected.collect()))
+    assert Counter(batches[3]) == in_batch(spark, new, totals("shop"), 4)
 
 
 def test_continues_builds_a_state_and_does_not_keep_one(begun, tmp_path):
@@ -425,7 +428,7 @@ def test_the_old_checkpoint_is_refused_once_it_was_continued(spark, begun, tmp_p
     (old / "sparkstream-kit" / "continued").unlink()
     batches: dict[int, Any] = {}
     go(totals("product")(rows), into(batches), old)
-    assert Counter(batches[2]) == Counter(plain(totals("product")(table(spark, folder, range(3))).collect()))
+    assert Counter(batches[2]) == in_batch(spark, folder, totals("product"), 3)
 
 
 @pytest.mark.slow
@@ -441,7 +444,7 @@ def test_a_new_checkpoint_that_is_out_of_date_is_built_anew(spark, begun, tmp_pa
     shutil.rmtree(tmp_path / "v2")
     land(folder, 3)
     go(totals("shop")(rows), into(batches), tmp_path / "v2", continues=old)
-    assert Counter(batches[3]) == Counter(plain(totals("shop")(table(spark, folder, range(4))).collect()))
+    assert Counter(batches[3]) == in_batch(spark, folder, totals("shop"), 4)
 
 
 def test_a_checkpoint_that_is_in_use_or_has_no_batch_or_other_files_is_refused(begun, tmp_path):
@@ -582,4 +585,4 @@ def test_a_build_is_cut_into_batches_of_bounded_size(spark, tmp_path, monkeypatc
     go(totals("shop")(rows), into(batches), new, continues=old)
     plans = {batch: Logs(new).plan(batch).files[0] for batch in Logs(new).entries("offsets")}
     assert plans == {7: None, 8: 3, 9: 7, 10: 10, 11: 11}
-    assert Counter(batches[11]) == Counter(plain(totals("shop")(table(spark, folder, range(12))).collect()))
+    assert Counter(batches[11]) == in_batch(spark, folder, totals("shop"), 12)

@@ -74,21 +74,6 @@ def noted(checkpoint):
 
 
 @pytest.mark.slow
-def test_a_swapped_group_key_is_refused_in_words_and_accepted_with_the_flag(total, tmp_path):
-    assert total("State") == {"CA": 1}
-    assert refusal(total, "ProductKey") == (
-        f"checkpoint {tmp_path}/ckpt was written by a different query: totals groups by ProductKey; the "
-        "checkpoint's query groups by State. Give it a checkpoint of its own, and continues="
-        f"'{tmp_path}/ckpt' to resume from this one; or, to keep its state, "
-        "allow_changed_query=True"
-    )
-    # What Spark does with it: the state's old total goes on under the old key's value.
-    assert total("ProductKey", allow_changed_query=True) == {"CA": 1, "tea": 2}
-    assert total("ProductKey")["tea"] == 3
-    assert "groups by State; the checkpoint's query groups by ProductKey" in refusal(total, "State")
-
-
-@pytest.mark.slow
 def test_in_a_session_that_is_case_sensitive_another_case_is_another_key(spark, folder, finish):
     feeds.drip([("1.json", '{"k":"small","K":"great"}\n')], folder)
     own = spark.newSession()
@@ -97,15 +82,6 @@ def test_in_a_session_that_is_case_sensitive_another_case_is_another_key(spark, 
     finish(rows.groupBy("k").count())
     assert "groups by K; the checkpoint's query groups by k" in refusal(finish, rows.groupBy("K").count())
     finish(rows.groupBy("k").count())
-
-
-def test_what_is_noted(total, tmp_path):
-    total("State")
-    query = noted(tmp_path / "ckpt")
-    assert query.pop("fingerprint") == "facts 2\ngroups by: State#0\ncomputes: sum(n#1)"
-    again = "foreach_batch gets the rows a second time"
-    assert query.pop("columns") == [["State", "string"], ["sum(n)", "bigint"]]
-    assert query == {"name": "totals", "mode": "complete", "sinks": [again], "targets": []}
 
 
 @pytest.mark.slow
@@ -214,17 +190,6 @@ def test_complete_mode_after_one_that_dropped_state_is_refused(spark, folder, fi
     finish(counts, mode="append")
 
 
-def test_damage_is_named_before_spark_trips_over_it(total, tmp_path):
-    total("State")
-    (tmp_path / "ckpt" / "offsets" / "0").write_text("v1\n")
-    (tmp_path / "ckpt" / "commits" / "0").unlink()
-    assert re.search("ckpt is damaged: offsets/0 .*; restore it", refusal(total, "State"))
-    shutil.rmtree(tmp_path / "ckpt")
-    total("State")
-    (tmp_path / "ckpt" / "sparkstream-kit" / "query.json").write_text('{"name": ')
-    assert re.search("query.json is damaged: .*; put it back, or delete it", refusal(total, "State"))
-
-
 @pytest.fixture
 def far(spark, tmp_path, hadoop):
     """A session, a checkpoint that is on no local path for it, and where its files are all the same."""
@@ -299,29 +264,6 @@ def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(far):
         assert logs.Logs(files).note == note
         parts.append(set((files / "sparkstream-kit/query.json").glob("part-*")))
     assert parts[0] < parts[1] < parts[2]  # nothing is removed before the new one is written
-
-
-def test_a_question_changes_nothing_and_tells_what_is_to_be_changed(spark, folder, tmp_path, finish):
-    feeds.drip([("0.txt", "a\n")], folder)
-    finish(sources.text(spark, str(folder)), mode="append")
-    moved = folder.rename(tmp_path / "moved")
-    frame, place = sources.text(spark, str(moved)), locate(spark, tmp_path / "ckpt")
-    query = guards.Query(frame, "q", "append", allow_changed=False, moved={folder: moved})
-
-    def changes():
-        checkpoint = logs.Logs(tmp_path / "ckpt", place)
-        answers = [answer for question in guards.QUESTIONS for answer in question(query, checkpoint)]
-        return [answer for answer in answers if isinstance(answer, guards.Change)]
-
-    def files():
-        return {path: path.read_bytes() for path in (tmp_path / "ckpt").rglob("*") if path.is_file()}
-
-    before = files()
-    [change] = changes()
-    assert change.what == f"the files that source 0 has read are named under {moved}"
-    assert files() == before
-    change.make()
-    assert changes() == []
 
 
 def test_without_a_checkpoint_nothing_is_asked(spark):

@@ -6,11 +6,8 @@ import time
 
 import pytest
 from pyspark.errors import StreamingQueryException
-from support.checkpoint_queries import land
-from support.checkpoint_queries import run as batches_of
-from support.checkpoint_queries import stream as stream_of
 
-from sparkstream_kit import checkpoints, run, sinks, sources, start
+from sparkstream_kit import sinks, sources
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit.checkpoints.damage import gone
 from sparkstream_kit.checkpoints.logs import Logs
@@ -84,22 +81,6 @@ def test_a_planned_file_that_vanished_is_said_before_its_rows_are_lost(stream):
     vanished.unlink()
     assert stream.read() == 0  # this is the loss: Spark commits the batch, empty, and says nothing
     assert stream.gone() == []
-
-
-def test_a_source_after_a_frame_that_is_read_twice_has_its_own_log(spark, tmp_path):
-    """The frame stands twice in Spark's plan, and has one log."""
-    land(tmp_path / "a", 0)
-    land(tmp_path / "b", *range(3))
-    twice, after = (stream_of(spark, tmp_path / name).select("n") for name in "ab")
-    checkpoint = tmp_path / "checkpoint"
-    batches_of(twice.union(twice).union(after), checkpoint, "append")
-    seen = checkpoints.show(checkpoint)
-    assert [source.committed for source in seen.sources] == ["0", "0", "2"]
-    last = max((tmp_path / "b").iterdir())
-    last.unlink()  # it is read, and committed
-    assert list(gone(Logs(checkpoint))) == []
-    (checkpoint / "commits/2").unlink()
-    assert [each.file for each in gone(Logs(checkpoint))] == [last]
 
 
 @pytest.mark.parametrize("change", ["overwritten", "appended to", "replaced"])
@@ -307,14 +288,12 @@ def test_other_names_in_a_sources_log_are_of_another_kind_of_source(stream):
     assert "changed after it was read" in line
 
 
-def test_a_name_that_waits_for_the_next_start_is_said(spark, folder, tmp_path, caplog):
+def test_a_name_that_waits_for_the_next_start_is_said(spark, folder, tmp_path, caplog, finish):
     def count(batch, _):
         batch.count()
 
     def read():
-        sink = sinks.foreach_batch(count)
-        query = start(frame, sink, name="waits", checkpoint=tmp_path / "ckpt", availableNow=True)
-        return list(run(query).warnings)
+        return list(finish(frame, sinks.foreach_batch(count), "append", name="waits").warnings)
 
     stream = Stream(spark, folder, tmp_path)
     stream.land("1.txt", "a", age=9)

@@ -6,13 +6,14 @@ import re
 import shutil
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import BEFORE_4_2, refusal
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException, StreamingQueryException
-from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run, stream, totals
+from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, noted, run, stream, totals
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import checkpoints
@@ -32,9 +33,7 @@ def uncommitted(checkpoint):
 
 def test_a_query_with_state_and_a_batch_to_replay(made, checkpoint):
     uncommitted(checkpoint)
-    (checkpoint / "sparkstream-kit").mkdir()
-    note = {"name": "totals", "mode": "complete", "fingerprint": ""}
-    (checkpoint / "sparkstream-kit/query.json").write_text(json.dumps(note))
+    noted(checkpoint)
     os.utime(checkpoint / "commits/4", (1_700_000_000, 1_700_000_000))
     query_id = json.loads((checkpoint / "metadata").read_text())["id"]
     seen = checkpoints.show(checkpoint)
@@ -57,14 +56,6 @@ def test_a_query_with_state_and_a_batch_to_replay(made, checkpoint):
         file.stat().st_size for file in (checkpoint / "offsets").glob("[!.]*")
     )
     assert f", of it offsets {seen.sizes['offsets'] / 1024:.1f} KiB, " in str(seen)
-
-
-def test_a_query_at_rest(checkpoint):
-    assert str(checkpoints.show(checkpoint)).endswith(
-        "\n\nA restart runs nothing again; the next batch is 6."
-    )
-    (state,) = checkpoints.show(checkpoint).states
-    assert (state.operator, state.stores, state.partitions) == ("stateStoreSave", ("default",), 1)
 
 
 def test_a_checkpoint_before_its_first_commit(tmp_path):
@@ -139,7 +130,9 @@ def test_another_source_shows_its_offset_as_spark_wrote_it(tmp_path):
 )
 def test_what_is_no_checkpoint_is_said(path, line, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    assert refusal(checkpoints.show, path) == line
+    clone, rewind = partial(checkpoints.clone, target="copy"), partial(checkpoints.rewind, to=1)
+    for call in (checkpoints.show, checkpoints.check, clone, rewind):
+        assert refusal(call, path) == line
 
 
 def test_a_path_may_be_a_uri(checkpoint):

@@ -1,6 +1,5 @@
 """`clone` and `rewind`: the copy goes on, and what was rewound comes again with the same rows."""
 
-import json
 import os
 import re
 import shutil
@@ -11,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from checkpoints.test_restarts import transformed
-from conftest import HANGS, environment, process, refusal
+from conftest import environment, process, refusal, running
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer
-from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, run, stream, totals
+from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, noted, run, stream, totals
+from support.crashes import Crash, crash_at
 
 from sparkstream_kit import checkpoints, joins, models, sinks, start
 from sparkstream_kit.checkpoints.logs import Logs
@@ -41,13 +41,11 @@ def in_use(checkpoint):
     """Another process that holds the lock of `start`."""
     file = checkpoint / "sparkstream-kit/lock"
     file.parent.mkdir()
-    with subprocess.Popen(
-        [sys.executable, "-c", LOCKED, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as holder:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with running(sys.executable, "-c", LOCKED, file, **pipes) as holder:
         assert holder.stdout
-        assert holder.stdout.readline() == b"locked\n"
+        assert holder.stdout.readline() == "locked\n"
         yield
-        holder.communicate(timeout=HANGS)
 
 
 # --- rewind
@@ -190,10 +188,7 @@ def test_a_plan_that_is_lost_comes_back_from_a_sink_with_a_ledger(spark, tmp_pat
 
 
 def test_a_rewind_says_what_the_sinks_have_said_of_it(checkpoint):
-    (checkpoint / "sparkstream-kit").mkdir()
-    note = checkpoint / "sparkstream-kit/query.json"
-    query = {"name": "totals", "mode": "complete", "fingerprint": ""}
-    note.write_text(json.dumps({**query, "sinks": ["latest totals: replaces what it has"]}))
+    note = noted(checkpoint, sinks=["latest totals: replaces what it has"])
     text = str(checkpoints.rewind(checkpoint, to=1))
     assert "\n\nWhat the sinks make of it:\n  latest totals: replaces what it has\n\nNothing" in text
     note.write_text('{"name": "totals", "mode": "com')
@@ -273,17 +268,10 @@ def test_an_interrupted_rewind_is_damage_until_it_is_run_again(
     """Killed after any of its moves, it leaves what Spark refuses to go on from, or what it found."""
     moves = len(checkpoints.rewind(checkpoint, to=2).moved)
     assert moves > 8
-    rename = Path.rename
     for kept in range(moves):
         copy = shutil.copytree(checkpoint, tmp_path / f"copy-{kept}")
-        left = iter(range(kept))
-
-        def killed(file, to, left=left):
-            next(left)
-            return rename(file, to)
-
-        with monkeypatch.context() as patch, pytest.raises(StopIteration):
-            patch.setattr(Path, "rename", killed)
+        with monkeypatch.context() as patch, pytest.raises(Crash):
+            crash_at(patch, kept, [(Path, "rename")], [])
             checkpoints.rewind(copy, to=2, apply=True)
         assert (damage(Logs(copy)) is None) == (kept == 0)
         checkpoints.rewind(copy, to=2, apply=True)
@@ -319,11 +307,10 @@ def test_input_that_has_gone_is_refused_before_its_rows_are_lost(made, checkpoin
     file.rename(tmp_path / "away")
     try:
         checkpoints.rewind(checkpoint, to=3)
-        with pytest.raises(InvalidInputError) as caught:
-            checkpoints.rewind(checkpoint, to=2)
+        said = refusal(checkpoints.rewind, checkpoint, to=2)
     finally:
         (tmp_path / "away").rename(file)
-    assert str(caught.value) == (
+    assert said == (
         f"{checkpoint} cannot be rewound to batch 2: input of the replayed batches has gone (1 file, first "
         f"{file}); put it back, or rewind to a later batch"
     )
@@ -347,8 +334,7 @@ def test_a_checkpoint_in_use_is_shown_and_left_alone(checkpoint, tmp_path):
 
 def test_a_copy_goes_on_as_the_same_query(spark, made, checkpoint, tmp_path):
     checkpoints.rewind(checkpoint, to=3, apply=True)
-    query = {"name": "totals", "mode": "complete", "fingerprint": ""}
-    (checkpoint / "sparkstream-kit/query.json").write_text(json.dumps(query))
+    noted(checkpoint)
     copy = checkpoints.clone(checkpoint, tmp_path / "copy")
     assert copy == tmp_path / "copy"
     assert tree(copy) == tree(checkpoint)

@@ -359,20 +359,8 @@ def by_reason(rows):
 
 US = {"date_format": "M/d/yy"}
 
-# The queries of `recorded/` that are not among the above.
-PARSES: dict[str, Build] = {
-    "csv by reason": lambda s: by_reason(parsed(s, **US)),
-    "csv good rows, deduplicated": lambda s: quarantine.good_rows(parsed(s, **US)).dropDuplicates(["a", "p"]),
-    "json by key": lambda s: quarantine.good_rows(parsed(s, "json")).groupBy("p").count(),
-}
-
 # What has no pair, and is compared between classic and Connect alone.
 ALONE: dict[str, Build] = {
-    "rollup": lambda s: sales(s).rollup("State", "n").count(),
-    "generate": lambda s: sales(s).select(F.explode("tags").alias("tag")).groupBy("tag").count(),
-    "two aggregates": lambda s: (
-        windowed(s, "1 minute").groupBy(F.window("window", "1 hour")).agg(F.max("count"))
-    ),
     "a wide table": lambda s: (
         s.readStream.schema(", ".join(f"c{n} INT" for n in range(60)))
         .json(HERE)
@@ -380,9 +368,7 @@ ALONE: dict[str, Build] = {
         .count()
     ),
     "a line break": lambda s: sales(s).where("State <> 'a\nb'").groupBy("State").count(),
-    "a subquery": lambda s: in_sql(
-        s, "SELECT State, count(*) FROM sales_view WHERE n > (SELECT max(id) FROM range(3)) GROUP BY State"
-    ),
+    "JSON by key": lambda s: quarantine.good_rows(parsed(s, "json")).groupBy("p").count(),
     "times and parsing": lambda s: (
         sales(s)
         .select(
@@ -408,7 +394,7 @@ def all_fingerprints(spark):
         for name, pair in pairs.items()
         for number, build in enumerate(pair)
     }
-    found |= {name: fingerprint(build(spark), "update") for name, build in (ALONE | PARSES).items()}
+    found |= {name: fingerprint(build(spark), "update") for name, build in ALONE.items()}
     return found | {name: fingerprint(build(spark), "append") for name, build in SHAPES.items()}
 
 
@@ -472,12 +458,6 @@ def test_the_same_in_other_words_is_the_same_query(spark, name):
     assert differences(one, other) == differences(other, one) == []
 
 
-def test_the_case_of_a_column_counts_where_the_session_says_so():
-    one, other = (f"facts 2\ngroups by: {key}#0" for key in "kK")
-    assert differences(one, other) == []
-    assert differences(one, other, caseless=False) == ["groups by K; the checkpoint's query groups by k"]
-
-
 # Whether what the query keeps depends on the session's time zone.
 ZONED: dict[str, tuple[Build, bool]] = {
     "a date": (lambda s: sales(s).groupBy(F.to_date("time").alias("day")).count(), True),
@@ -520,17 +500,6 @@ def test_how_lines_are_parsed_counts_by_what_the_user_says(spark, settings):
 def test_a_limit_keeps_state_in_append_mode_alone(spark):
     assert fingerprint(sales(spark).limit(3), "append")
     assert not fingerprint(sales(spark).limit(3), "update")
-
-
-def test_what_the_text_looks_like(spark):
-    rows = timed(spark).where("n > 1").withColumn("State", F.upper("State"))
-    assert fingerprint(summed(rows), "append") == (
-        "facts 2\n"
-        "groups by: State#0\n"
-        "computes: sum(Amount#1)\n"
-        "computes: upper(State#2) AS State#0\n"
-        "has a watermark of: 10 minutes on time#3"
-    )
 
 
 def test_all_columns_count_and_the_session_keeps_its_own_limit(spark):

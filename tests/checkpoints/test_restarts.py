@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from spark.test_inputs import SHAPES
 from support.checkpoint_queries import land, stream
 
 from sparkstream_kit import checkpoints, run, sinks, start
+from sparkstream_kit.checkpoints.damage import gone
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.operate.check import damage
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
@@ -218,56 +220,39 @@ def real_damage_is_told(checkpoint):
     assert damage(Logs(checkpoint)) is None
 
 
-@pytest.mark.fast("True")
-@pytest.mark.parametrize("named", [True, False])
-def test_a_query_with_a_python_lambda_goes_on_when_it_is_built_again(as_local, tmp_path, *, named):
-    def field(value):  # without a name Spark gives it that of the variable, which has a number
-        return value.alias("n") if named else value
-
-    found = []
-    for number in (0, 1):
-        land(tmp_path / "in", number)
-        numbers = F.transform(F.array("n"), lambda x: F.struct(field(x % 10)))
-        totals = stream(as_local, tmp_path / "in").groupBy(numbers.alias("last")).count()
-        found += go_on(totals, tmp_path / "checkpoint", "update")
-    assert [row[1] for row in found] == ["1"] * 3 + ["2"] * 3
-
-
 @pytest.mark.fast("aba")
-@pytest.mark.parametrize("order", ["aab", "aba", "abb"])
-def test_a_frame_that_is_read_twice_goes_on(as_local, tmp_path, order):
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if len(shape) > 2])
+def test_a_frame_that_is_read_twice_goes_on(as_local, tmp_path, shape):
     """It stands twice in Spark's plans, and has one log; a source that comes after it has the next one."""
+    joined = "with itself" in shape
+    order = shape if not joined else "aab" if shape[0] == "a" else "baa"
+    logs = [*dict.fromkeys(order)]
     folders = {name: tmp_path / name for name in "ab"}
     checkpoint, found = tmp_path / "checkpoint", []
     for landing in ({"a": (0, 1), "b": (0,)}, {"a": (), "b": (1, 2, 3)}, {"a": (2,), "b": ()}):
         for name, numbers in landing.items():
             land(folders[name], *numbers)
-        frames = {name: stream(as_local, folder).select("n") for name, folder in folders.items()}
-        union = functools.reduce(lambda one, other: one.union(other), [frames[name] for name in order])
-        found += go_on(union, checkpoint, "append")
+        frame = SHAPES[shape](*(stream(as_local, folder) for folder in folders.values()))
+        found += go_on(frame.select("n"), checkpoint, "append")
         assert checkpoints.check(checkpoint) == []
-        seen = [source.folder for source in checkpoints.show(checkpoint).sources]
-        assert seen == [str(folders[name]) for name in order]
+        last = {name: str(len([*folder.iterdir()]) - 1) for name, folder in folders.items()}
+        seen = [(source.folder, source.committed) for source in checkpoints.show(checkpoint).sources]
+        assert seen == [(str(folders[name]), last[name]) for name in order]
     read = {"a": (0, 1, 2), "b": (0, 1, 2, 3)}
-    expected = [10 * number + i for name in order for number in read[name] for i in range(3)]
+    expected = [
+        10 * number + i for name in (logs if joined else order) for number in read[name] for i in range(3)
+    ]
     assert sorted(int(row[0]) for row in found) == sorted(expected)
     checkpoints.rewind(checkpoint, to=1, apply=True)
     assert checkpoints.check(checkpoint) == []
-    for name in "ab":
-        last = max(checkpoint.glob(f"sources/{'ab'.index(name)}/[0-9]*"), key=lambda path: int(path.name))
-        last.rename(tmp_path / "away")
-        assert f"sources/{'ab'.index(name)}/{last.name} is missing" in str(damage(Logs(checkpoint)))
-        (tmp_path / "away").rename(last)
-
-
-@pytest.mark.slow
-def test_a_join_with_itself_goes_on(as_local, tmp_path):
-    for number in (0, 1):
-        land(tmp_path / "in", number)
-        rows = stream(as_local, tmp_path / "in")
-        left = rows.withWatermark("time", "1 minute")
-        right = rows.selectExpr("key AS k", "time AS at", "n AS m").withWatermark("at", "1 minute")
-        pairs = left.join(right, F.expr("key = k AND time = at"))
-        found = go_on(pairs, tmp_path / "checkpoint", "append")
-        assert sorted(int(row[-1]) for row in found) == [10 * number + i for i in range(3)]
-        assert checkpoints.check(tmp_path / "checkpoint") == []
+    for log in range(2):
+        newest = max(checkpoint.glob(f"sources/{log}/[0-9]*"), key=lambda path: int(path.name))
+        newest.rename(tmp_path / "away")
+        assert f"sources/{log}/{newest.name} is missing" in str(damage(Logs(checkpoint)))
+        (tmp_path / "away").rename(newest)
+    if not joined:  # whose next batch reads no file
+        read_already, planned = (folders[name] / f"{number} é%.json" for name, number in (("a", 0), ("b", 1)))
+        read_already.unlink()
+        assert list(gone(Logs(checkpoint))) == []
+        planned.unlink()
+        assert [each.file for each in gone(Logs(checkpoint))] == [planned]

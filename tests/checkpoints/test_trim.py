@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import functions as F
+from support.crashes import Crash, crash_at
 
 from sparkstream_kit import _files, checkpoints, errors, run, runs, sinks, sources, start
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import logs, trim
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
@@ -31,11 +33,14 @@ def short(monkeypatch, spark):
     """Sizes as if a log of 1 KB were long; each is read from its end in pieces of 300 bytes."""
     monkeypatch.setattr(trim, "LONG", 1_000)
     monkeypatch.setattr(logs, "_END", 300)
-    for key, value in FEW.items():
-        spark.conf.set(key, value)
-    yield
-    for key in FEW:
-        spark.conf.unset(key)
+    with in_force(spark, FEW):
+        yield
+
+
+@pytest.fixture(params=["memory", "rocksdb"])
+def store(spark, request):
+    with in_force(spark, {STATE_STORE: STATE_STORES[request.param]}):
+        yield
 
 
 def land(folder, name, at=None, key="new"):
@@ -66,9 +71,13 @@ def drive(spark, work, *, plain=False, total=False, limit=1, **options):
         writer = frame.writeStream.foreachBatch(keep).outputMode(mode).trigger(availableNow=True)
         writer.option("checkpointLocation", str(work / "ckpt")).start().awaitTermination()
     else:
-        sink = sinks.foreach_batch(keep)
-        run(start(frame, sink, name="trim", checkpoint=work / "ckpt", mode=mode, availableNow=True))
+        run(begun(frame, sinks.foreach_batch(keep), work, mode=mode))
     return came
+
+
+def begun(frame, sink, work, **how):
+    """Start the query on its checkpoint with all that there is."""
+    return start(frame, sink, name="trim", checkpoint=work / "ckpt", availableNow=True, **how)
 
 
 def log(work):
@@ -80,22 +89,23 @@ def log(work):
 
 @pytest.fixture(scope="module")
 def _grown(spark, tmp_path_factory):
-    """A query that has read many files of 30 days ago and some of today, and their numbers."""
+    """A query that has read many files of 30 days ago and some of today."""
     work = tmp_path_factory.mktemp("grown")
     (work / "in").mkdir()
-    for key, value in FEW.items():
-        spark.conf.set(key, value)
-    old = [land(work / "in", f"old {at}", LONG_AGO + at, "old") for at in range(OLD)]
-    drive(spark, work, limit=OLD)
-    new = [land(work / "in", f"new {at}") for at in range(BATCHES)]
-    drive(spark, work)
-    return work, old, new
+    with in_force(spark, FEW):
+        for at in range(OLD):
+            land(work / "in", f"old {at}", LONG_AGO + at, "old")
+        drive(spark, work, limit=OLD)
+        for at in range(BATCHES):
+            land(work / "in", f"new {at}")
+        drive(spark, work)
+    return work
 
 
 @pytest.fixture
 def grown(_grown, tmp_path):
     """A copy of it that the log of its checkpoint names as the place of the files."""
-    return moved_to(_grown[0], tmp_path / "work")
+    return moved_to(_grown, tmp_path / "work")
 
 
 def moved_to(made, work):
@@ -180,30 +190,17 @@ def test_a_rewind_after_it_brings_the_same_rows(spark, grown):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("store", ["memory", "rocksdb"])
-def test_a_changed_query_is_built_from_all_files(spark, grown, store):
-    spark.conf.set(STATE_STORE, STATE_STORES[store])
-    try:
-        land(grown / "in", "a")
-        drive(spark, grown)
-        assert len(log(grown)[1]) == OLD
-        shutil.move(grown / "ckpt", grown / "first")
-        frame = read(spark, grown / "in").groupBy("key").agg(F.sum("n").alias("n"))
-        land(grown / "in", "b")
-        came = []
-        sink = sinks.foreach_batch(lambda batch, _: came.append({row.key: row.n for row in batch.collect()}))
-        query = start(
-            frame,
-            sink,
-            name="trim",
-            mode="complete",
-            checkpoint=grown / "ckpt",
-            continues=grown / "first",
-            availableNow=True,
-        )
-        run(query)
-    finally:
-        spark.conf.unset(STATE_STORE)
+@pytest.mark.usefixtures("store")
+def test_a_changed_query_is_built_from_all_files(spark, grown):
+    land(grown / "in", "a")
+    drive(spark, grown)
+    assert len(log(grown)[1]) == OLD
+    shutil.move(grown / "ckpt", grown / "first")
+    land(grown / "in", "b")
+    came = []
+    sink = sinks.foreach_batch(lambda batch, _: came.append({row.key: row.n for row in batch.collect()}))
+    frame = read(spark, grown / "in").groupBy("key").agg(F.sum("n").alias("n"))
+    run(begun(frame, sink, grown, mode="complete", continues=grown / "first"))
     rows = [json.loads(file.read_text()) for file in (grown / "in").glob("*.json")]
     assert came[-1] == {key: sum(row["n"] for row in rows if row["key"] == key) for key in ("old", "new")}
 
@@ -216,63 +213,38 @@ def test_a_folder_that_has_moved_moves_with_what_was_taken_out(spark, grown):
     came: list[int] = []
     frame = sources.json(spark, grown / "moved", schema=SCHEMA, maxFileAge="60d")
     sink = sinks.foreach_batch(lambda batch, _: came.extend(row.n for row in batch.collect()))
-    moved = {grown / "in": grown / "moved"}
-    run(start(frame, sink, name="trim", checkpoint=grown / "ckpt", moved=moved, availableNow=True))
-    run(start(frame, sink, name="trim", checkpoint=grown / "ckpt", availableNow=True))
+    run(begun(frame, sink, grown, moved={grown / "in": grown / "moved"}))
+    run(begun(frame, sink, grown))
     assert came == [number]
 
 
-class Crash(BaseException):
-    """The process ends here."""
-
-
-def crashing(patch, at):
-    """Crash instead of one of the steps that change a file."""
-    done = itertools.count()
-
-    def step(call):
-        def counted(*given, **more):
-            if next(done) == at:
-                raise Crash
-            return call(*given, **more)
-
-        return counted
-
-    for place, name in ((_files, "replace"), (Path, "unlink")):
-        patch.setattr(place, name, step(getattr(place, name)))
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("store", ["memory", "rocksdb"])
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("what", ["trim", "restore"])
-def test_a_crash_at_any_step_loses_nothing(spark, grown, tmp_path, store, what, monkeypatch):
-    spark.conf.set(STATE_STORE, STATE_STORES[store])
-    try:
-        shutil.rmtree(grown / "ckpt")
-        monkeypatch.setattr(trim, "LONG", 10**9)
-        drive(spark, grown, total=True, limit=OLD)
-        for _ in range(4):
-            land(grown / "in", f"n{next(numbers)}")
-            drive(spark, grown, total=True)
-        monkeypatch.setattr(trim, "LONG", 1_000)
-        if what == "restore":
-            assert went_through(grown, "trim")
-        for at in itertools.count():
-            work = moved_to(grown, tmp_path / f"at-{at}")
-            with pytest.MonkeyPatch.context() as patch:
-                crashing(patch, at)
-                ended = went_through(work, what)
-            rows = [json.loads(file.read_text())["n"] for file in (work / "in").glob("*.json")]
-            wanted = changes(work)
-            came = drive(spark, work, total=True)
-            assert sum(came[-1]) == sum(rows) + sum(wanted)
-            assert len({*log(work)[0], *log(work)[1]}) >= len(rows)
-            assert checkpoints.check(work / "ckpt") == []
-            if ended:
-                break
-        assert at == 3
-    finally:
-        spark.conf.unset(STATE_STORE)
+def test_a_crash_at_any_step_loses_nothing(spark, grown, tmp_path, what, monkeypatch):
+    shutil.rmtree(grown / "ckpt")
+    monkeypatch.setattr(trim, "LONG", 10**9)
+    drive(spark, grown, total=True, limit=OLD)
+    for _ in range(4):
+        land(grown / "in", f"n{next(numbers)}")
+        drive(spark, grown, total=True)
+    monkeypatch.setattr(trim, "LONG", 1_000)
+    if what == "restore":
+        assert went_through(grown, "trim")
+    for at in itertools.count():
+        work = moved_to(grown, tmp_path / f"at-{at}")
+        with pytest.MonkeyPatch.context() as patch:
+            crash_at(patch, at, ((_files, "replace"), (Path, "unlink")), [])
+            ended = went_through(work, what)
+        rows = [json.loads(file.read_text())["n"] for file in (work / "in").glob("*.json")]
+        wanted = changes(work)
+        came = drive(spark, work, total=True)
+        assert sum(came[-1]) == sum(rows) + sum(wanted)
+        assert len({*log(work)[0], *log(work)[1]}) >= len(rows)
+        assert checkpoints.check(work / "ckpt") == []
+        if ended:
+            break
+    assert at == 3
 
 
 def went_through(work, what):
@@ -327,11 +299,7 @@ def test_old_files_that_were_read_are_no_danger_and_others_are(spark, grown):
     drive(spark, grown)  # the log is trimmed
     land(grown / "in", "late", LONG_AGO + 1_000)
     land(grown / "in", "b")
-    query = start(
-        read(spark, grown / "in"), sinks.console(), name="trim", checkpoint=grown / "ckpt", availableNow=True
-    )
-    summary = run(query)
-    (warning,) = summary.warnings
+    (warning,) = run(begun(read(spark, grown / "in"), sinks.console(), grown)).warnings
     assert "late.json: not read, for it is too old" in warning
 
 
@@ -339,10 +307,7 @@ def test_a_start_that_is_refused_leaves_the_log(spark, grown):
     before = log(grown)
     total = read(spark, grown / "in").groupBy("key").count()
     with pytest.raises(errors.InvalidInputError, match="different query"):
-        start(total, sinks.console(), name="trim", checkpoint=grown / "ckpt", mode="complete")
+        begun(total, sinks.console(), grown, mode="complete")
     with pytest.raises(errors.DryRun):
-        dry = start(
-            read(spark, grown / "in"), sinks.console(), name="trim", checkpoint=grown / "ckpt", dry_run=True
-        )
-        run(dry)
+        run(begun(read(spark, grown / "in"), sinks.console(), grown, dry_run=True))
     assert log(grown) == before

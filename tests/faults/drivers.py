@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 
-from conftest import HANGS
+from conftest import HANGS, environment
 
 SCRIPTS = Path(__file__).parent / "scripts"
 JOBS = Path(__file__).parent.parent.parent / "jobs"
@@ -83,6 +84,11 @@ class Driver:
             raise AssertionError(f"{self._script} has not ended:\n{self.errors}") from None
         self.gone()
         return code
+
+    def until(self, condition):
+        """Wait until a condition holds; it is to hold before the driver ends."""
+        until(lambda: condition() or not self.running, lambda: self.errors)
+        assert self.running, self.errors
 
     def gone(self):
         """Wait until nothing of the session lives."""
@@ -186,8 +192,15 @@ def until(condition, told=str, *, every=0.02):
         time.sleep(every)
 
 
-def one_line(driver):
-    """Return the only line that a driver which failed has written to standard error."""
+def ended(driver):
+    """Wait for the end of a driver that must do well, and return its output."""
+    assert driver.ended() == 0, driver.errors
+    return driver.output
+
+
+def one_line(driver, code):
+    """Wait for the end of a driver that must fail so; return its only line on standard error."""
+    assert driver.ended() == code, driver.errors
     lines = driver.errors.splitlines()
     assert len(lines) == 1, driver.errors
     return lines[0]
@@ -203,3 +216,10 @@ def no_stack_trace(driver):
     said = re.sub(_HELPER, "", driver.errors + driver.output)
     for word in ("Traceback", "\tat ", "Exception"):
         assert word not in said, driver.errors
+
+
+def take(line):
+    """Rewind a checkpoint by the command that a line says."""
+    advice = re.search(r"(sparkstream checkpoint rewind \S+ --to \d+)", line)
+    assert advice, line
+    subprocess.run([*shlex.split(advice[1]), "--apply"], env=environment(), check=True, capture_output=True)

@@ -28,7 +28,7 @@ def test_a_killed_dstream_of_a_folder_is_exact_again(launch, tmp_path):
 
     for number in range(0, 6, 3):
         driver = launch("python", SCRIPTS / "folder_counts.py", folder, tmp_path / "ckpt")
-        until(lambda driver=driver: driver.output, lambda driver=driver: driver.errors)
+        driver.until(lambda driver=driver: driver.output)
         land(number)
         until(lambda driver=driver: shown(driver) == truth, lambda driver=driver: str(shown(driver)))
         land(number + 1)  # on its way
@@ -56,7 +56,7 @@ def test_a_killed_dstream_of_a_socket_counts_a_line_at_most_once_and_never_goes_
             before = look()
             address = (server.host, server.port, "--batch-interval", 1, "--slide", 1, "--window", 2)
             driver = launch("python", JOBS / "dstream_wordcount.py", *address, "--checkpoint", kept.parent)
-            until(lambda: look() >= before + 60, lambda: driver.errors)  # noqa: B023 - waited for here
+            driver.until(lambda: look() >= before + 60)  # noqa: B023 - waited for here
             driver.kill("group")
             look()
     assert totals == sorted(totals)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.drivers import SCRIPTS
+from faults.drivers import SCRIPTS, ended
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from support.crashes import Crash, crash_at
 
 from sparkstream_kit import _files, run, sinks, sources, start, windows
 from sparkstream_kit.checkpoints import check
-from sparkstream_kit.operate import evolve
+from sparkstream_kit.operate import evolve, replay
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 ROUNDS = int(os.environ.get("ROUNDS", "4"))
@@ -25,15 +26,12 @@ SCHEMA = "at TIMESTAMP, product STRING, shop STRING, n INT"
 OLD, ALL = 3, 4  # files
 
 
-class Crash(BaseException):
-    """The process ends here."""
-
-
 # Each call that changes something: a file of the checkpoint, or that Spark runs a batch.
 STEPS = (
     *((shutil, name) for name in ("copytree", "copy")),
     *((Path, name) for name in ("rename", "mkdir")),
-    *((evolve, name) for name in ("begin", "point_at", "write_note")),
+    (replay, "begin"),
+    *((evolve, name) for name in ("point_at", "write_note")),
     (_files, "replace"),
 )
 
@@ -41,23 +39,16 @@ STEPS = (
 def numbered(patch, crash=None):
     """Count the steps of a build; crash instead of one of them, and leave everything as it is then."""
     done: list[str] = []
-
-    def step(call, name):
-        def counted(*given, **more):
-            done.append(name)
-            if len(done) - 1 == crash:
-                patch.setattr(shutil, "rmtree", lambda *_, **__: None)
-                raise Crash
-            return call(*given, **more)
-
-        return counted
-
     make = evolve.Build.make
+
+    def dying():
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
 
     def building(*given):
         with pytest.MonkeyPatch.context() as of_build:
-            for place, name in STEPS:
-                of_build.setattr(place, name, step(getattr(place, name), name))
+            crash_at(
+                of_build, crash, STEPS, done, lambda: patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+            )
             make(*given)
 
     patch.setattr(evolve.Build, "make", building)
@@ -181,7 +172,7 @@ def test_a_driver_killed_at_any_time_begins_again_and_is_exact(tmp_path, launch,
     folder, out = tmp_path / "in", tmp_path / "out"
     land(folder, *range(OLD))
     script = SCRIPTS / "changed_totals.py"
-    assert launch("python", script, folder, out, tmp_path / "v1").ended() == 0
+    ended(launch("python", script, folder, out, tmp_path / "v1"))
     keep(tmp_path)
     land(folder, *range(OLD, ALL))
     truth = None
@@ -200,7 +191,7 @@ def test_a_driver_killed_at_any_time_begins_again_and_is_exact(tmp_path, launch,
         )
         if driver.running:
             driver.kill("group")
-        assert launch("python", script, folder, out, tmp_path / "v2", tmp_path / "v1").ended() == 0
+        ended(launch("python", script, folder, out, tmp_path / "v2", tmp_path / "v1"))
         last = max(result(tmp_path))
         found = result(tmp_path)[last]
         truth = truth or found

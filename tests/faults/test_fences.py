@@ -12,7 +12,7 @@ from pathlib import Path
 from signal import SIGTERM
 
 import pytest
-from faults.drivers import SCRIPTS, one_line, until
+from faults.drivers import SCRIPTS, ended, one_line, until
 from faults.targets import finish, nothing_halved
 from faults.test_kills import killed  # noqa: F401 - a fixture
 from faults.test_lost_plans import stream, stream_to  # noqa: F401 - fixtures
@@ -73,17 +73,15 @@ def wakes_up(sales, target, launch, pick):
         wait_until_through(newer, target, sales)
         driver.thaw()
         if not newer.running:  # the first one was stopped in the middle of a transaction
-            assert newer.ended() == 75
-            assert "has locked the ledger for 30 s" in one_line(newer)
+            assert "has locked the ledger for 30 s" in one_line(newer, 75)
             continue
-        assert driver.ended() == 1
-        lines.append(refused_by(newer, target, one_line(driver)))
+        lines.append(refused_by(newer, target, one_line(driver, 1)))
         driver = newer
         sales.land(1)
         wait_until_through(driver, target, sales)
         nothing_halved(target)
     driver.signal(SIGTERM, "python")
-    assert driver.ended() == 0, driver.errors
+    ended(driver)
     finish(target, launch)
     Path(os.environ.get("FENCE_LINES", os.devnull)).write_text("\n".join(lines))
 
@@ -140,8 +138,7 @@ def wait_until_busy(driver, target, sales):
     """Land files, and wait until the driver has planned a batch of them."""
     before = target.planned()
     sales.land(FILES)
-    until(lambda: target.planned() > before or not driver.running, lambda: driver.errors)
-    assert driver.running, driver.errors
+    driver.until(lambda: target.planned() > before)
 
 
 def wait_until_through(driver, target, sales):

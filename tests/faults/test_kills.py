@@ -66,6 +66,11 @@ def killed(request, tmp_path):
 )
 def test_killed_at_each_point(killed, kills, launch):
     sales, target = killed
+    killed_at(kills, sales, target, launch)
+
+
+def killed_at(kills, sales, target, launch, also=lambda: None):
+    """Kill a driver at points of its batches, and perhaps do more, before the job is let through."""
     for point, victim in kills:
         sales.land(2)
         first = target.planned() + 1  # what comes before has been in the sink before
@@ -74,6 +79,7 @@ def test_killed_at_each_point(killed, kills, launch):
         driver.kill(victim)
         if victim == "group":
             assert POINTS[point](target, batch)
+        also()
         nothing_halved(target)
     finish(target, launch)
 
@@ -94,11 +100,7 @@ def test_killed_between_two_targets_of_a_batch(launcher, victim, launch, tmp_pat
         def reached(first=first):
             return target.planned() >= first and targets.is_between(target, target.planned())
 
-        until(
-            lambda driver=driver, reached=reached: driver.frozen_if(reached) or not driver.running,
-            lambda driver=driver: driver.errors,
-        )
-        assert driver.running, driver.errors
+        driver.until(lambda driver=driver, reached=reached: driver.frozen_if(reached))
         assert not target.committed(target.planned())
         driver.kill(victim)
     finish(target, launch)

@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from faults.drivers import until
+from faults.drivers import ended
 
 from sparkstream_kit import checkpoints
 from sparkstream_kit.checkpoints.logs import Logs
@@ -40,10 +40,9 @@ def test_a_checkpoint_of_plain_spark_is_taken_over_and_given_back(killed, tmp_pa
             commits = tmp_path / f"ckpt-{name}/commits"
             done = Logs(commits.parent).done
             driver = launch("python", SCRIPT, how, tmp_path, "stays")
-            until(lambda: Logs(commits.parent).done > done, lambda: driver.errors)  # noqa: B023 - called at once
+            driver.until(lambda: Logs(commits.parent).done > done)  # noqa: B023 - called at once
             driver.kill("group")
-        driver = launch("python", SCRIPT, how, tmp_path)
-        assert driver.ended() == 0, driver.errors
+        ended(launch("python", SCRIPT, how, tmp_path))
         for name in ("totals", "first"):
             assert checkpoints.check(tmp_path / f"ckpt-{name}") == []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from signal import Signals
 
 import pytest
-from faults.drivers import JOBS, SCRIPTS, NobodyThereError, no_stack_trace, until
+from faults.drivers import JOBS, SCRIPTS, NobodyThereError, ended, no_stack_trace
 
 ROUNDS = int(os.environ.get("ROUNDS", "16"))  # of two signals at random times
 SEED = 9
@@ -32,11 +32,11 @@ def test_a_signal_in_mid_batch_lets_the_batch_commit(
     out.mkdir()
     sales.land(2)
     driver = launch(launcher, SCRIPTS / "slow_batches.py", sales.folder, tmp_path / "ckpt", out)
-    until((out / "begun-1").exists, lambda: driver.errors)
+    driver.until((out / "begun-1").exists)
     driver.signal(Signals[number], whom)
     assert not (out / "done-1").exists()
 
-    assert driver.ended() == 0, driver.errors
+    ended(driver)
     assert (out / "done-1").read_text() == "50"
     assert (commits / "1").exists()
     assert "last batch committed: 1" in driver.errors
@@ -87,11 +87,11 @@ def test_a_jvm_that_python_has_started_is_deaf_to_sigint(launch, sales, tmp_path
     out.mkdir()
     sales.land(2)
     driver = launch("python", SCRIPTS / "slow_batches.py", sales.folder, tmp_path / "ckpt", out)
-    until((out / "begun-0").exists, lambda: driver.errors)
+    driver.until((out / "begun-0").exists)
     driver.signal(Signals.SIGINT, "jvm")
-    until((commits / "1").exists, lambda: driver.errors)
+    driver.until((commits / "1").exists)
     driver.signal(Signals.SIGTERM, "python")
-    assert driver.ended() == 0, driver.errors
+    ended(driver)
     no_stack_trace(driver)
 
 
@@ -120,10 +120,10 @@ def test_two_signals_at_any_time_are_a_stop_or_a_short_one(number, launch, sales
     job = (JOBS / "sales_totals.py", sales.folder, "--checkpoint", tmp_path / "ckpt")
     driver = launch(launcher, *job)
     if number % 2:
-        until((tmp_path / "ckpt" / "commits" / "0").exists, lambda: driver.errors)
+        driver.until((tmp_path / "ckpt" / "commits" / "0").exists)
         time.sleep(chance.uniform(0, 1))
     else:
-        until(driver.hears, lambda: driver.errors)
+        driver.until(driver.hears)
         time.sleep(chance.uniform(0, 6))
     first, second = chance.choices([Signals.SIGINT, Signals.SIGTERM], k=2)
     gap = chance.uniform(0.05, 2)

@@ -92,18 +92,16 @@ def test_the_batches_of_another_query_end_nothing():
     ]
 
 
-def broken(spark, folder):
+@pytest.fixture
+def broken(lines):
     """A stream of which each batch breaks a rule, so that its first batch has a verdict."""
-    for number in range(3):
-        (folder / f"{number}.txt").write_text("a\n")
-    lines = sources.text(spark, folder, max_files_per_trigger=1)
     return quarantine.expect(lines, {"value = 'b'": "warn"})
 
 
-def test_a_run_calls_in_its_thread_once(spark, folder):
+def test_a_run_calls_in_its_thread_once(broken):
     told = []
     before = datetime.now(UTC)
-    query = start(broken(spark, folder), sinks.memory("called"), name="called", availableNow=True)
+    query = start(broken, sinks.memory("called"), name="called", availableNow=True)
     summary = run(query, on_verdict=lambda alert: told.append((alert, threading.current_thread())))
     [(alert, thread)] = told
     assert summary.queries[0].batches == 3
@@ -126,9 +124,9 @@ def test_a_query_without_batches_is_told_of(spark, folder, monkeypatch):
 
 
 @pytest.mark.parametrize("when", ["in the run", "at its end"])
-def test_what_on_verdict_raises_ends_the_run_as_of_on_batch(spark, folder, tmp_path, monkeypatch, when):
+def test_what_on_verdict_raises_ends_the_run_as_of_on_batch(broken, tmp_path, monkeypatch, when):
     trigger: dict[str, Any] = {"availableNow": True} if when == "at its end" else {}
-    query = start(broken(spark, folder), sinks.memory("raises"), **trigger)
+    query = start(broken, sinks.memory("raises"), **trigger)
     if when == "at its end":  # no look while the run waits
         monkeypatch.setattr("sparkstream_kit.runs._Run._wait", lambda _: query.awaitTermination())
 
@@ -237,10 +235,10 @@ def test_a_receiver_that_does_not_answer_is_given_up(monkeypatch, caplog):
     assert "an alert was not posted to 127.0.0.1 (timed out): bad: query action_windows: its water" in line
 
 
-def test_a_dead_receiver_neither_blocks_nor_fails_a_run(spark, folder, monkeypatch):
+def test_a_dead_receiver_neither_blocks_nor_fails_a_run(broken, monkeypatch):
     monkeypatch.setattr(monitoring, "_ANSWERS_WITHIN", HANGS)
     monkeypatch.setattr(pictures, "_END_LIMIT", 0.1)
-    query = start(broken(spark, folder), sinks.memory("dead"), name="dead", availableNow=True)
+    query = start(broken, sinks.memory("dead"), name="dead", availableNow=True)
     began = time.monotonic()
     with Receiver(0) as receiver:
         summary = run(query, on_verdict=receiver.url)

@@ -60,14 +60,6 @@ def test_who_waits_is_told_of_a_batch_once(board):
     assert board.wait(seen, 0) > seen
 
 
-def test_a_query_that_is_started_once_more_is_the_same_one():
-    board = Board()
-    board.add(progress())
-    board.add(progress(runId="00000000-0000-0000-0000-000000000001", batchId=TOLD[0]["batchId"] + 1))
-    [picture] = board.pictures()
-    assert picture.summary.batches == len(picture.batches) == 2
-
-
 def test_no_query_has_more_than_it_can_show():
     board = Board()
     for number in range(SHOWN + 10):

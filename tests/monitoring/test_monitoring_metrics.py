@@ -14,7 +14,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as older
 from support.recorded import OTHER, TOLD, filled, progress
 
-from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit import run, sinks, start
 from sparkstream_kit.errors import MissingExtraError
 from sparkstream_kit.monitoring.board import SHOWN, Board
 from sparkstream_kit.monitoring.page import exported, scraped
@@ -86,28 +86,13 @@ def test_before_the_first_batch_there_are_no_gauges():
     assert values(Board()) == {}
 
 
-def test_metrics_at_an_address_of_ones_choice(capsys):
-    with exported(filled(), "127.0.0.1:0"):
-        url = capsys.readouterr().err.split()[-1]
-        assert url.startswith("http://127.0.0.1:")
-        text = fetched(url)
-    found = {family.name: family for family in older(text)}
-    assert {each.split("_")[0] for each in found} == {"sparkstream"}, "nothing of the process"
-    assert len(found["sparkstream_batches"].samples) == len({each["name"] for each in TOLD})
-    with pytest.raises(URLError):
-        fetched(url)
-
-
 def fetched(url):
     with urlopen(url, timeout=HANGS) as answer:  # noqa: S310 - of this test's own server
         return answer.read().decode()
 
 
-def test_a_run_serves_its_metrics_until_it_ends(spark, tmp_path, capsys):
+def test_a_run_serves_its_metrics_until_it_ends(lines, capsys):
     seen: list[tuple[str, str]] = []
-    for number in range(2):
-        (tmp_path / f"{number}.txt").write_text("a line\n")
-    lines = sources.text(spark, tmp_path, max_files_per_trigger=1)
 
     def look(_):
         [url] = re.findall(r"metrics of this run: (\S+)", capsys.readouterr().err) or [seen[0][0]]
@@ -115,8 +100,9 @@ def test_a_run_serves_its_metrics_until_it_ends(spark, tmp_path, capsys):
 
     query = start(lines, sinks.memory("scraped"), name="scraped", availableNow=True)
     run(query, metrics="127.0.0.1:0", on_batch=look)
-    assert len(seen) == 2
+    assert len(seen) == 3
     url, text = seen[-1]
+    assert {family.name.split("_")[0] for family in older(text)} == {"sparkstream"}, "nothing of the process"
     assert f'sparkstream_batches_total{{query="scraped"}} {float(len(seen))}' in text
     with pytest.raises(URLError):
         fetched(url)

@@ -122,12 +122,9 @@ def other(path):
     return path
 
 
-def test_a_disk_that_is_full_is_said_once_and_ends_no_query(spark, folder, caplog):
-    feeds.drip(((f"{n}.txt", "a\n") for n in range(3)), folder)
-    query = start(
-        sources.text(spark, str(folder), max_files_per_trigger=1), sinks.memory("full"), availableNow=True
-    )
-    path = folder.parent / "full.jsonl"
+def test_a_disk_that_is_full_is_said_once_and_ends_no_query(lines, tmp_path, caplog):
+    query = start(lines, sinks.memory("full"), availableNow=True)
+    path = tmp_path / "full.jsonl"
     with pytest.MonkeyPatch.context() as patch:  # /dev/full is no file of a recording
         little_room(patch, 9, b"batchId")
         summary = run(query, record=path)

@@ -5,7 +5,12 @@ from conftest import ROOT
 from support import postgresql
 from support.pages import run_page
 
-GUIDES = {path.stem: path for path in sorted((ROOT / "docs" / "guides").glob("*.md"))}
+DOCS = ROOT / "docs"
+GUIDES = {path.stem: path for path in sorted((DOCS / "guides").glob("*.md"))}
+OTHERS = [
+    *(DOCS / f"{name}.md" for name in ("index", "start", "testing")),
+    DOCS / "agents/sparkstream/SKILL.md",
+]
 # These need a server: below, and in tests/systems/test_kafka_docs.py.
 SERVED = {"kafka-to-delta", "kafka-to-iceberg", "kafka-to-kafka", "postgresql"}
 DATABASE = "postgresql+psycopg://shop@localhost/shop"
@@ -14,20 +19,13 @@ WAITS = {"from-pyspark": [("time.sleep(30)\nquery.stop()", "query.processAllAvai
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(GUIDES.keys() - SERVED))
-def test_a_guide_runs_from_top_to_bottom(name, tmp_path):
-    run_page(GUIDES[name], tmp_path, WAITS.get(name, []))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["index", "start", "testing"])
-def test_a_page_runs_from_top_to_bottom(name, tmp_path):
-    run_page(ROOT / "docs" / f"{name}.md", tmp_path)
-
-
-@pytest.mark.slow
-def test_the_skill_for_agents_runs_from_top_to_bottom(tmp_path):
-    run_page(ROOT / "docs" / "agents" / "sparkstream" / "SKILL.md", tmp_path)
+@pytest.mark.parametrize(
+    "page",
+    [*(page for name, page in GUIDES.items() if name not in SERVED), *OTHERS],
+    ids=lambda page: page.stem,
+)
+def test_a_page_runs_from_top_to_bottom(page, tmp_path):
+    run_page(page, tmp_path, WAITS.get(page.stem, []))
 
 
 @pytest.mark.slow

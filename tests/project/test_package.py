@@ -7,28 +7,20 @@ import re
 import sys
 from collections import defaultdict
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, process
+from project.test_house import PACKAGE, PATHS, trees
 
 import sparkstream_kit
 from sparkstream_kit import connectors
 
-PACKAGE = Path(sparkstream_kit.__file__).parent
-MODULES = {
-    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")
-}
 # What users import: the modules at the top of the package, and its rooms.
-PUBLIC = {
-    name: path
-    for name, path in MODULES.items()
-    if "._" not in name.removesuffix(".__init__") and name.removesuffix(".__init__").count(".") <= 1
-}
+PUBLIC = [name for name in PATHS if "._" not in name and name.count(".") <= 1]
 # The libraries of the extras, and the one module that may ask for each.
 EXTRAS = {
-    "sparkstream_kit.cli.__init__": {"typer"},
+    "sparkstream_kit.cli": {"typer"},
     "sparkstream_kit.cli.app": {"typer"},
     "sparkstream_kit.cli.feeding": {"typer"},
     "sparkstream_kit.cli.common": {"typer"},
@@ -42,7 +34,7 @@ EXTRAS = {
     **{
         name: {*system.libraries}
         for folder, system in connectors.systems().items()
-        for name in MODULES
+        for name in PATHS
         if f"{name}.".startswith(f"sparkstream_kit.connectors.{folder}.")
     },
     "sparkstream_kit.testing.comparing": {"hypothesis"},
@@ -62,11 +54,6 @@ ELSEWHERE = {
     "monitoring.live": "a notebook: tests/project/test_notebook.py",
 }
 CORE = {"pyspark", "py4j", "sparkstream_kit", *sys.stdlib_module_names}
-
-
-@cache  # for the tests of this file; whoever only collects them does not wait for it
-def trees():
-    return {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.items()}
 
 
 def defined(module):
@@ -90,8 +77,8 @@ def exported(name):
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             value: list[str] = ast.literal_eval(node.value)
             return value
-    if "\n__getattr__ = attributes(" in MODULES[name].read_text("utf-8"):  # one name, one place
-        found: list[str] = importlib.import_module(name.removesuffix(".__init__")).__all__
+    if "\n__getattr__ = attributes(" in PATHS[name].read_text("utf-8"):  # one name, one place
+        found: list[str] = importlib.import_module(name).__all__
         return found
     return None
 
@@ -134,8 +121,7 @@ def test_all_is_sorted_and_complete():
         # ruff's order: constants, then classes, then functions.
         if names != sorted(names, key=lambda word: (not word.isupper(), not word[0].isupper(), word)):
             unsorted.append(name)
-        whole = name.removesuffix(".__init__")
-        shared = taken()[whole] | taken()[whole.rpartition(".")[2]]
+        shared = taken()[name] | taken()[name.rpartition(".")[2]]
         left += [(name, word) for word in defined(module) if word[0] != "_" and word not in {*names, *shared}]
     assert without == [], "a public module has an __all__"
     assert unsorted == []
@@ -143,14 +129,14 @@ def test_all_is_sorted_and_complete():
 
 
 def test_a_private_module_has_no_all():
-    private = MODULES.keys() - PUBLIC.keys()
+    private = {*PATHS} - {*PUBLIC}
     assert [name for name in private if exported(name) is not None] == [], "nobody imports * from it"
 
 
 def test_no_module_hides_a_name_of_its_room():
     """`checkpoints.show` is the call, also once the module of that name is imported."""
-    for name in [name for name in MODULES if name.count(".") > 1]:
-        importlib.import_module(name.removesuffix(".__init__"))
+    for name in [name for name in PATHS if name.count(".") > 1]:
+        importlib.import_module(name)
     rooms = [
         importlib.import_module(f"sparkstream_kit.{path.parent.name}")
         for path in PACKAGE.glob("*/__init__.py")
@@ -268,7 +254,7 @@ def test_what_a_text_imports_is_there():
             there = importlib.import_module(module)
             for name in names.replace("(", "").replace(")", "").split(","):
                 first = name.split()[0]
-                if not hasattr(there, first) and f"{module}.{first}" not in MODULES:
+                if not hasattr(there, first) and f"{module}.{first}" not in PATHS:
                     missing.add(f"{path.relative_to(ROOT)}: from {module} import {first}")
     assert missing == MISSPELT
 
@@ -287,7 +273,7 @@ def site():
 def test_what_users_import_is_in_the_reference():
     """`make docs` writes a page for each of these; names that are for the kit itself have none."""
     rooms = {f"sparkstream_kit.{room}".rstrip(".") for room in site().ROOMS}
-    with_names = {name.removesuffix(".__init__") for name in PUBLIC if exported(name) is not None}
+    with_names = {name for name in PUBLIC if exported(name) is not None}
     unlisted = {"cli", "connectors", "operate", "profiles", "queries", "server", "session", "runs"}
     unlisted.add("quarantine.rows")
     assert with_names - rooms <= {f"sparkstream_kit.{name}" for name in unlisted}, with_names - rooms

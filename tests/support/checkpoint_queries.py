@@ -31,6 +31,19 @@ def land(folder, *numbers):
         os.utime(file, (number, number))
 
 
+def noted(checkpoint, **more):
+    """Write the kit's note of the query into its checkpoint; return the file."""
+    file = checkpoint / "sparkstream-kit" / "query.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"name": "totals", "mode": "complete", "fingerprint": "", **more}))
+    return file
+
+
+def contents(folder):
+    """Return the files of a folder with what is in them."""
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 def stream(spark, folder):
     return spark.readStream.schema(SCHEMA).option("maxFilesPerTrigger", 1).json(str(folder))
 

@@ -4,9 +4,9 @@ import os
 import signal
 import socket
 import subprocess
-import time
 
 from conftest import HANGS
+from faults.drivers import until
 
 # Enough for millions of small records; the quick compiler alone starts a second earlier.
 SMALL = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -90,14 +90,6 @@ class Daemon:
     def log(self):
         """Return what the server has said."""
         return self._log.read_text(errors="replace")
-
-
-def until(condition, told, limit=HANGS):
-    """Wait until a condition holds."""
-    end = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < end, f"not within {limit:g} s: {told()}"
-        time.sleep(0.05)  # between looks, within the limit
 
 
 def listens(port):

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, environment
+from faults.drivers import ended
 from support.batch_folders import rows_in
-from systems.launching import SMALL, ended, written
+from systems.launching import SMALL, written
 
 from sparkstream_kit import feeds
 

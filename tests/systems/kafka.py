@@ -19,9 +19,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 from conftest import HANGS, process
+from faults.drivers import until
 from support.ports import free_ports
 from systems.conftest import jars
-from systems.daemons import SMALL, Daemon, java, until
+from systems.daemons import SMALL, Daemon, java
 
 _REQUEST = 20  # seconds that one request to the broker may take
 _QUIET = {"log_level": 0}  # what the client would print on standard error, a test sees by itself
@@ -190,10 +191,6 @@ class Broker:
         """Kill the broker, as a crash does."""
         self._daemon.kill()
 
-    def log(self):
-        """Return what the broker has said."""
-        return self._daemon.log()
-
     def remove(self):
         """Kill the broker and remove its data."""
         self.kill()
@@ -201,12 +198,13 @@ class Broker:
 
     # --- topics
 
-    def topic(self, name="", partitions=1, **config):
+    def topic(self, name="", partitions=1, records=(), **config):
         """Make a topic, wait until it can be written to, and return its name; without a name a new one.
 
         Args:
             name: the topic's name.
             partitions: how many it has.
+            records: values that are written to it.
             **config: its settings in snake case, such as `retention_ms=1500`.
         """
         name = name or f"test-{uuid.uuid4().hex[:12]}"
@@ -214,6 +212,8 @@ class Broker:
         new = NewTopic(name, partitions, 1, config=settings)
         self.admin.create_topics([new], operation_timeout=_REQUEST)[name].result(_REQUEST)
         self._wait_for_partitions(name, partitions)
+        if records:
+            self.send(name, records)
         return name
 
     def delete(self, name):

@@ -14,9 +14,10 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from faults.drivers import until
 from support.ports import free_ports
 from systems.conftest import AWS_LOGIN, ROOT, jars
-from systems.daemons import Daemon, listens, until
+from systems.daemons import Daemon, listens
 
 REGION = "us-east-1"
 _MOST = 500  # records that Kinesis takes at once

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from conftest import ROOT, environment
 from faults.drivers import Driver
 from faults.targets import added_up
-from systems.daemons import until
 
 from sparkstream_kit import feeds
 
@@ -89,7 +88,7 @@ def cut_off(rounds, begin, sales, hdfs, checkpoint):
         sales.land(3)
         wanted = newest(hdfs, f"{checkpoint}/offsets") + number % 2
         driver = begin()
-        until(lambda: newest(hdfs, f"{checkpoint}/offsets") > wanted, lambda: driver.errors)  # noqa: B023
+        driver.until(lambda: newest(hdfs, f"{checkpoint}/offsets") > wanted)  # noqa: B023
         driver.kill("group")
 
 
@@ -125,12 +124,6 @@ def newest(hdfs, folder):
     """Return the last number in one of Spark's logs; -1 if it has none."""
     found = (re.fullmatch(r"(\d+)(\.compact)?", name) for name in hdfs.names(folder))
     return max((int(match[1]) for match in found if match), default=-1)
-
-
-def ended(driver):
-    """Wait for the end of a driver that must do well, and return its output."""
-    assert driver.ended() == 0, driver.errors
-    return driver.output
 
 
 def refused(driver, code=2):

@@ -51,11 +51,6 @@ class S3:
         """Write an object, which is there as a whole or not at all."""
         self._client().put_object(Bucket=BUCKET, Key=path.lstrip("/"), Body=content)
 
-    def read(self, path):
-        """Return an object's bytes."""
-        found: bytes = self._client().get_object(Bucket=BUCKET, Key=path.lstrip("/"))["Body"].read()
-        return found
-
     def remove(self, path):
         """Remove an object."""
         self._client().delete_object(Bucket=BUCKET, Key=path.lstrip("/"))

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pyspark
 import pytest
+from faults.drivers import ended
 from systems.conftest import JOBS, ROUNDS, jars
-from systems.daemons import until
 from systems.hadoop import Yarn
 from systems.launching import (
     QUICK,
     SMALL,
     Sales,
     cleaned,
-    ended,
     newest,
     shown,
     totals_of,
@@ -63,10 +62,9 @@ def test_a_job_with_state_is_exact_when_workers_executors_and_the_master_are_kil
         planned = newest(hdfs, "/killed/checkpoint/offsets")
         sales.land(2)
         if callable(kill):
-            until(lambda: newest(hdfs, "/killed/checkpoint/offsets") > planned, lambda: driver.errors)
+            driver.until(lambda: newest(hdfs, "/killed/checkpoint/offsets") > planned)
             kill()
-        until(lambda: not driver.running or shown(table) == sales.totals(), lambda: driver.errors)
-        assert driver.running, driver.errors
+        driver.until(lambda: shown(table) == sales.totals())
 
     land_and_wait()
     # A worker, which takes its executors with it; one executor; all of them.

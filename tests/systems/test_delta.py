@@ -1,11 +1,8 @@
 """Delta's writer for Spark, and its tables as streams: each batch once, as delta-rs sees it, too."""
 
 import json
-import os
-import re
 import shutil
 import sqlite3
-import subprocess
 import uuid
 from collections.abc import Callable
 from contextlib import closing
@@ -13,10 +10,11 @@ from functools import partial
 from typing import Any
 
 import pytest
-from conftest import ROOT, pretend_master
+from conftest import ROOT, pretend_master, refusal
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
 from support import sink_contract
+from support.pages import run_page
 from support.sink_streams import CASES, TOTALS, Rows, finish, forget_commit, refused, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -217,8 +215,7 @@ def test_a_table_of_the_catalog(spark, stream, tmp_path):
         lambda: sources.delta(spark, table="parquet_table"),
         lambda: finish(stream, sinks.delta(table="parquet_table"), tmp_path / "ckpt3"),
     ):
-        with pytest.raises(InvalidInputError, match="table parquet_table is no Delta table"):
-            call()
+        assert "table parquet_table is no Delta table" in refusal(call)
 
 
 def test_a_writer_killed_before_its_first_commit_starts_again(spark, stream, out, tmp_path):
@@ -297,24 +294,16 @@ def test_what_is_not_there_is_one_line(spark, tmp_path):
         ({"path": "t", "max_files_per_trigger": 0}, "must be 1 or more, not 0"),
         ({"path": "t", "skip_change_commits": True}, "did you mean skipChangeCommits?"),
     ):
-        with pytest.raises(InvalidInputError) as error:
-            sources.delta(spark, **arguments)
-        assert said in str(error.value)
+        assert said in refusal(sources.delta, spark, **arguments)
     with pytest.raises(InvalidInputError, match="is no Delta table, but not empty; use another folder"):
         finish(spark.readStream.format("rate").load(), sinks.delta(tmp_path / "other"), tmp_path / "ckpt")
 
 
 @pytest.mark.slow
 def test_the_page_on_delta_runs_from_top_to_bottom(spark, tmp_path):
-    page = (ROOT / "docs" / "delta.md").read_text("utf-8")
-    [files] = re.findall(r"```bash\n(mkdir.*?)```", page, re.DOTALL)
-    subprocess.run(["bash", "-euc", files], cwd=tmp_path, check=True)
-    os.utime(tmp_path / "shop" / "1.csv", (1, 1))  # both may be of one millisecond, and then in any order
-    # Spark's own working folder cannot change.
-    page = re.sub(r"\b(out/|ckpt/)", rf"{tmp_path}/\1", page).replace('"shop"', f'"{tmp_path}/shop"')
-    names: dict[str, Any] = {}
-    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        exec(compile(block, "delta.md", "exec"), names)  # noqa: S102 - our own page
+    last = "printf 'tea,3\\n' >shop/2.csv"
+    # Both may be of one millisecond, and then in any order.
+    run_page(ROOT / "docs" / "delta.md", tmp_path, [(last, f"{last}\ntouch -d @1 shop/1.csv")])
     assert rows(spark, tmp_path / "out/totals") == [("ink", 2), ("tea", 4)]
     log = spark.read.format("delta").load(f"{tmp_path}/out/log").select("product", "total")
     assert sorted(map(tuple, log.collect())) == [("ink", 2), ("tea", 1), ("tea", 4)]

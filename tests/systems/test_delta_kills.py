@@ -6,9 +6,9 @@ from signal import SIGTERM
 
 import pytest
 from faults import targets
-from faults.drivers import until
+from faults.drivers import ended
 from faults.targets import finish, nothing_halved
-from faults.test_kills import POINTS, frozen_at
+from faults.test_kills import KILLS, killed_at
 from systems.conftest import ROUNDS
 
 from sparkstream_kit._packages import connectors
@@ -16,17 +16,9 @@ from sparkstream_kit._packages import connectors
 
 @pytest.mark.slow
 def test_killed_at_each_point(tmp_path, begin, connector_jars):
-    sales, target = targets.delta(tmp_path, "upsert", connectors=("delta",))
     launch = partial(begin, SPARKSTREAM_JARS=str(connector_jars))
-    for point in islice(cycle(POINTS), ROUNDS):
-        sales.land(2)
-        first = target.planned() + 1
-        driver = launch("python", *target.command)
-        batch = frozen_at(driver, target, sales, point, first)
-        driver.kill("group")
-        assert POINTS[point](target, batch)
-        nothing_halved(target)
-    finish(target, launch)
+    sales, target = targets.delta(tmp_path, "upsert", connectors=("delta",))
+    killed_at(islice(cycle(KILLS), ROUNDS), sales, target, launch)
 
 
 def test_the_job_stopped_restarted_and_killed_has_each_batch_once(tmp_path, begin, connector_jars):
@@ -34,9 +26,9 @@ def test_the_job_stopped_restarted_and_killed_has_each_batch_once(tmp_path, begi
     [table] = target.sinks
     sales.land(3)
     stopped = begin("python", *target.command)  # by delta-rs
-    until(lambda: table.last() >= 0 or not stopped.running, lambda: stopped.errors)
+    stopped.until(lambda: table.last() >= 0)
     stopped.signal(SIGTERM, "python")
-    assert stopped.ended() == 0, stopped.errors
+    ended(stopped)
     nothing_halved(target)
     sales.land(2)
     jars = ",".join(str(jar) for jar in sorted(connector_jars.glob("delta-*.jar")))
@@ -44,7 +36,7 @@ def test_the_job_stopped_restarted_and_killed_has_each_batch_once(tmp_path, begi
     # As spark-submit $(sparkstream connectors delta) gives them: Delta's writer for Spark goes on.
     killed = begin("python", *target.command, PYSPARK_SUBMIT_ARGS=f"--jars {jars} {flags} pyspark-shell")
     before = table.last()
-    until(lambda: table.last() > before or not killed.running, lambda: killed.errors)
+    killed.until(lambda: table.last() > before)
     killed.kill("group")
     nothing_halved(target)
     finish(target, begin)

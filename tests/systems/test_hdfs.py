@@ -7,10 +7,10 @@ from statistics import median
 
 import pytest
 from conftest import ROOT
+from faults.drivers import ended, until
 from systems.conftest import JOBS, ROUNDS, SCRIPTS, jars
-from systems.daemons import until
 from systems.flume import Agent
-from systems.launching import SMALL, Sales, cleaned, cut_off, ended, newest, numbers, refused, shown, written
+from systems.launching import SMALL, Sales, cleaned, cut_off, newest, numbers, refused, shown, written
 
 ONE_MACHINE = "local[2]"
 
@@ -22,31 +22,26 @@ def test_totals_are_exact_through_a_namenode_that_stops_and_one_that_is_killed(h
     checkpoint = ("--checkpoint", f"{hdfs.url}/outage/checkpoint")
     command = (ONE_MACHINE, "sales_totals", sales.url, *checkpoint, "--snapshot", table)
     driver = launch.job(*command, "--stop-file", stop := tmp_path / "stop")
-    until(lambda: not driver.running or shown(table) == sales.totals(), lambda: driver.errors)
+    driver.until(lambda: shown(table) == sales.totals())
     for number in range(ROUNDS):
         planned = newest(hdfs, "/outage/checkpoint/offsets")
         sales.land(2)
-        until(lambda: newest(hdfs, "/outage/checkpoint/offsets") > planned, lambda: driver.errors)  # noqa: B023
+        driver.until(lambda: newest(hdfs, "/outage/checkpoint/offsets") > planned)  # noqa: B023
         if number % 2:
             hdfs.namenode.kill()
         else:
             hdfs.namenode.stop()
         hdfs.start()
         sales.land(1)
-        until(lambda: not driver.running or shown(table) == sales.totals(), lambda: driver.errors)
-        assert driver.running, driver.errors
+        driver.until(lambda: shown(table) == sales.totals())
     stop.touch()
     ended(driver)
     # Away for longer than the client tries, which here is six seconds: the next start is exact.
     sales.land(1)
-    impatient = (
-        "--conf",
-        "spark.hadoop.dfs.client.retry.policy.spec=200,5",
-        *SMALL,
-        JOBS / "sales_totals.py",
-    )
-    driver = launch.submit("--master", ONE_MACHINE, *impatient, *command[2:], "--profile", "cluster")
-    until(lambda: not driver.running or shown(table) == sales.totals(), lambda: driver.errors)
+    impatient = ("--conf", "spark.hadoop.dfs.client.retry.policy.spec=200,5", *SMALL)
+    job = (JOBS / "sales_totals.py", *command[2:], "--profile", "cluster")
+    driver = launch.submit("--master", ONE_MACHINE, *impatient, *job)
+    driver.until(lambda: shown(table) == sales.totals())
     hdfs.namenode.stop()
     assert "query sales_totals failed: " in refused(driver, 1)
     hdfs.start()
@@ -60,14 +55,8 @@ def test_a_log_is_written_without_wait_and_files_of_one_time_are_read_by_their_n
     for name in names:
         hdfs.put(f"/lines/{name}", b"a line\n")
         hdfs.date(f"/lines/{name}", 1_700_000_000)
-    driver = launch.submit(
-        "--master",
-        ONE_MACHINE,
-        SCRIPTS / "log_writes.py",
-        f"{hdfs.url}/lines",
-        f"{hdfs.url}/lines-checkpoint",
-    )
-    took = numbers(ended(driver))
+    job = (SCRIPTS / "log_writes.py", f"{hdfs.url}/lines", f"{hdfs.url}/lines-checkpoint")
+    took = numbers(ended(launch.submit("--master", ONE_MACHINE, *job)))
     assert len(took) == 36
     # By default the client mostly waits for 400 ms before it asks a second time whether a file is whole.
     assert median(took) < 400, took
@@ -103,15 +92,6 @@ def test_a_checkpoint_on_hdfs_is_guarded(hdfs, launch, tmp_path):
     hdfs.put(plan, hdfs.read(plan)[:40])
     again = refused(launch.job(ONE_MACHINE, "sales_totals", sales.url, *run_all))
     assert f"checkpoint {place} is damaged: offsets/2 is cut off or changed; " in again
-
-
-def test_what_cannot_be_had_on_hdfs_is_one_line(hdfs, launch, tmp_path):
-    commands = [("rewind", "--to", 1), ("clone", tmp_path / "y"), ("show",), ("check",)]
-    for name, *more in commands:
-        driver = launch.kit("checkpoint", name, f"{hdfs.url}/x", *more)
-        assert f"checkpoint {hdfs.url}/x is not on a local path; copy it to this machine first, " in refused(
-            driver
-        )
 
 
 @pytest.mark.slow

@@ -5,11 +5,9 @@ from itertools import cycle, islice
 
 import pytest
 from faults import targets
-from faults.targets import finish, nothing_halved
-from faults.test_kills import POINTS, frozen_at
+from faults.test_kills import KILLS, killed_at
 from support import iceberg, sink_contract
-from support.sink_streams import CASES, forget_commit, totals
-from support.sink_streams import finish as finish_stream
+from support.sink_streams import CASES, finish
 from systems.conftest import ROUNDS, jars
 from systems.iceberg import Server
 
@@ -27,22 +25,9 @@ def server(tmp_path):
     made.remove()
 
 
-@pytest.mark.fast("upsert")
-@pytest.mark.parametrize("how", CASES)
-def test_a_batch_that_comes_again_counts_once(stream, server, tmp_path, how):
-    mode, more, expected = CASES[how]
-    frame = stream if how == "append" else totals(stream)
-    sink = sinks.iceberg("shop.t", catalog=server.properties, how=how, **more)
-    for _ in range(2):
-        finish_stream(frame, sink, tmp_path / "ckpt", mode)
-        assert iceberg.rows(server.url) == expected
-        forget_commit(tmp_path / "ckpt", 2)
-    assert [*dict.fromkeys(iceberg.batches(server.url))] == [0, 1, 2]
-
-
-@pytest.mark.fast("upsert-a second driver")
+@pytest.mark.fast("upsert-a second driver", "replace-plan lost before the commit")
 @pytest.mark.parametrize("damage", sink_contract.LOSSES)
-@pytest.mark.parametrize("how", ["append", "upsert"])
+@pytest.mark.parametrize("how", CASES)
 def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, server, tmp_path, how, damage):
     mode, more, _ = CASES[how]
     sink = sinks.iceberg("shop.t", catalog=server.properties, how=how, **more)
@@ -55,7 +40,7 @@ def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, server, tmp
 
 def test_a_catalog_that_goes_away_in_mid_stream_and_comes_back(stream, server, tmp_path):
     sink = sinks.iceberg("shop.t", catalog=server.properties)
-    finish_stream(stream, sink, tmp_path / "ckpt")
+    finish(stream, sink, tmp_path / "ckpt")
     query = start(stream, sink, name="q", checkpoint=tmp_path / "ckpt")
     server.daemon.kill()
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
@@ -66,7 +51,7 @@ def test_a_catalog_that_goes_away_in_mid_stream_and_comes_back(stream, server, t
     )
     assert "\n" not in failed.value.cause
     server.start()
-    finish_stream(stream, sink, tmp_path / "ckpt")
+    finish(stream, sink, tmp_path / "ckpt")
     assert iceberg.rows(server.url) == sorted([*CASES["append"][2], ("a", 10)])
 
 
@@ -86,21 +71,15 @@ def test_a_commit_that_was_made_and_not_confirmed_counts_once(stream, server, tm
     monkeypatch.setattr(RestCatalog, "commit_table", unconfirmed)
     sink = sinks.iceberg("shop.t", catalog=server.properties)
     with pytest.raises(QueryFailed, match="the answer was lost"):
-        finish_stream(stream, sink, tmp_path / "ckpt")
-    finish_stream(stream, sink, tmp_path / "ckpt")
+        finish(stream, sink, tmp_path / "ckpt")
+    finish(stream, sink, tmp_path / "ckpt")
     assert iceberg.rows(server.url) == CASES["append"][2]
 
 
 def test_a_driver_is_killed_and_its_catalog_too(server, tmp_path, begin):
-    sales, target = targets.iceberg(tmp_path, "upsert", lake=server.url)
-    for point in islice(cycle(POINTS), ROUNDS):
-        sales.land(2)
-        first = target.planned() + 1
-        driver = begin("python", *target.command)
-        batch = frozen_at(driver, target, sales, point, first)
-        driver.kill("group")
-        assert POINTS[point](target, batch)
+    def restart():
         server.daemon.kill()
         server.start()
-        nothing_halved(target)
-    finish(target, begin)
+
+    sales, target = targets.iceberg(tmp_path, "upsert", lake=server.url)
+    killed_at(islice(cycle(KILLS), ROUNDS), sales, target, begin, also=restart)

@@ -9,10 +9,10 @@ from typing import Any
 import fastavro
 import pytest
 from conftest import ROOT
+from faults.drivers import until
 from support.pages import run_page
 from systems import kafka
 from systems.conftest import jars
-from systems.daemons import until
 
 PAGE = (ROOT / "docs" / "kafka.md").read_text("utf-8")
 PAYMENT = {
@@ -60,35 +60,28 @@ def test_the_page_runs_from_top_to_bottom(spark, tmp_path, monkeypatch, request)
     assert len(broker.records("copies")) == 2
 
 
-@pytest.mark.slow
-def test_the_guide_to_delta_runs_from_top_to_bottom(tmp_path, request):
-    broker = kafka.Broker(jars("kafka"))
-    request.addfinalizer(broker.remove)
-    broker.topic("orders")
-    good, bad, other = (
-        '{"id":1,"shop":"a","amount":7.50}',
-        '{"id":2,"shop":"a","amount":7.505}',
-        '{"id":2,"shop":"b","amount":3.00}',
-    )
-    broker.send("orders", [good, bad, other])
-    run_page(ROOT / "docs" / "guides" / "kafka-to-delta.md", tmp_path, [("localhost:9092", broker.servers)])
+GOOD = '{"id":1,"shop":"a","amount":7.50}'
+BAD = '{"id":2,"shop":"a","amount":7.505}'
+# The topics that are there when a guide begins, and what is in them.
+GUIDES: dict[str, dict[str, list[str]]] = {
+    "kafka-to-delta": {"orders": [GOOD, BAD, '{"id":2,"shop":"b","amount":3.00}']},
+    "kafka-to-kafka": {
+        "orders": [GOOD, '{"id":3,"shop":"b","amount":3.00}', BAD],
+        "billed": [],
+        "orders-dead": [],
+    },
+    "kafka-to-iceberg": {},  # where the driver is killed
+}
 
 
 @pytest.mark.slow
-def test_the_guide_from_topic_to_topic_runs_from_top_to_bottom(tmp_path, request):
+@pytest.mark.parametrize("guide", GUIDES)
+def test_a_guide_runs_from_top_to_bottom(guide, tmp_path, request):
     broker = kafka.Broker(jars("kafka"))
     request.addfinalizer(broker.remove)
-    for name in ("orders", "billed", "orders-dead"):
-        broker.topic(name)
-    good = '{"id":1,"shop":"a","amount":7.50}', '{"id":3,"shop":"b","amount":3.00}'
-    broker.send("orders", [*good, '{"id":2,"shop":"a","amount":7.505}'])
-    run_page(ROOT / "docs" / "guides" / "kafka-to-kafka.md", tmp_path, [("localhost:9092", broker.servers)])
-    [letter] = broker.records("orders-dead")
-    assert json.loads(letter.value or b"")["_reason"] == "amount: not a decimal(12,2)"
-
-
-@pytest.mark.slow
-def test_the_guide_to_iceberg_is_killed_and_resumed_from_top_to_bottom(tmp_path, request):
-    broker = kafka.Broker(jars("kafka"))
-    request.addfinalizer(broker.remove)
-    run_page(ROOT / "docs" / "guides" / "kafka-to-iceberg.md", tmp_path, [("localhost:9092", broker.servers)])
+    for topic, records in GUIDES[guide].items():
+        broker.topic(topic, records=records)
+    run_page(ROOT / "docs" / "guides" / f"{guide}.md", tmp_path, [("localhost:9092", broker.servers)])
+    if "orders-dead" in GUIDES[guide]:
+        [letter] = broker.records("orders-dead")
+        assert json.loads(letter.value or b"")["_reason"] == "amount: not a decimal(12,2)"

@@ -5,8 +5,6 @@ import os
 import random
 import re
 import shlex
-import subprocess
-import sys
 import time
 from collections import Counter, defaultdict
 from decimal import Decimal
@@ -17,11 +15,11 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 from conftest import refusal
-from faults.drivers import one_line, until
+from faults.drivers import ended, one_line
 from faults.sales import Sales
-from faults.targets import Sink, Target, added_up, finish, nothing_halved
+from faults.targets import Sink, Target, added_up
 from faults.test_fences import wakes_up
-from faults.test_kills import POINTS, frozen_at
+from faults.test_kills import KILLS, killed_at
 from pyspark.sql import functions as F
 from support import sink_contract
 from support.broken_sinks import ROWS, SALES
@@ -30,7 +28,7 @@ from support.sink_streams import finish as written
 from support.sink_streams import forget_commit, refused, three_batches
 from systems.conftest import ROUNDS, SCRIPTS
 
-from sparkstream_kit import connectors, run, sinks, sources, start
+from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors.kafka import transactions
@@ -305,15 +303,7 @@ def launch(begin, connector_jars):
 
 def test_killed_at_each_point(broker, launch, tmp_path):
     sales, target = of_sales(broker, tmp_path)
-    for point in POINTS:
-        sales.land(2)
-        first = target.planned() + 1
-        driver = launch("python", *target.command)
-        batch = frozen_at(driver, target, sales, point, first)
-        driver.kill("group")
-        assert POINTS[point](target, batch)
-        nothing_halved(target)
-    finish(target, launch)
+    killed_at(KILLS, sales, target, launch)
 
 
 def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(broker, launch, tmp_path):
@@ -325,16 +315,16 @@ def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(broker, lau
 def test_a_producer_that_wakes_up_is_fenced(broker, topic, begin, rounds):
     pick = random.Random(45)  # noqa: S311 - times, not secrets
     older = begin("python", SCRIPTS / "kafka_fence.py", broker.servers, topic)
-    until(lambda: older.output or not older.running, lambda: older.errors)
+    older.until(lambda: older.output)
     for _ in range(rounds):
         time.sleep(pick.uniform(0, 0.2))  # the moment of the stop, which no condition picks
         older.freeze()
         newer = begin("python", SCRIPTS / "kafka_fence.py", broker.servers, topic)
-        until(lambda: newer.output.count("\n") > 1 or not newer.running, lambda: newer.errors)  # noqa: B023
+        newer.until(lambda: newer.output.count("\n") > 1)  # noqa: B023
         older.thaw()
-        assert older.ended() == 2, older.errors
-        assert re.search(sink_contract.FENCED, one_line(older)), older.errors
-        assert f"process {newer.pid} on " in older.errors
+        line = one_line(older, 2)
+        assert re.search(sink_contract.FENCED, line), line
+        assert f"process {newer.pid} on " in line
         older = newer
     assert older.running, older.errors
     older.kill("group")
@@ -380,11 +370,10 @@ def test_from_topic_to_topic_each_record_once_over_kills(broker, launch, tmp_pat
             )
         before = {*(checkpoint / "offsets").glob("[0-9]*")}
         driver = copy()
-        until(lambda: {*(checkpoint / "offsets").glob("[0-9]*")} > before or not driver.running)  # noqa: B023
+        driver.until(lambda: {*(checkpoint / "offsets").glob("[0-9]*")} > before)  # noqa: B023
         time.sleep(pick.uniform(0, 1))  # the moment of the kill, which no condition picks
         driver.kill(pick.choice(["group", "python", "jvm"]) if each else "group")
-    last = copy("--available-now")
-    assert last.ended() == 0, last.errors
+    ended(copy("--available-now"))
     wanted, found = broker.records(given), broker.records(made)
     assert Counter(each[2:4] for each in found) == Counter(each[2:4] for each in wanted)
     assert {str(each.headers) for each in found} == {str([("of", b"\1")])}
@@ -405,13 +394,12 @@ def test_a_broker_that_goes_and_comes_back(broker, launch, tmp_path, request):
     options = json.dumps({"kafka.transaction.timeout.ms": 60_000})
     copy = partial(launch, "python", SCRIPTS / "kafka_copy.py", broker.servers, given, made, checkpoint)
     driver = copy(OPTIONS=options)
-    until(lambda: (checkpoint / "commits" / "0").exists() or not driver.running, lambda: driver.errors)
+    driver.until((checkpoint / "commits" / "0").exists)
     broker.send(given, map(str, range(300, 3000)))
-    until(lambda: (checkpoint / "offsets" / "2").exists() or not driver.running, lambda: driver.errors)
+    driver.until((checkpoint / "offsets" / "2").exists)
     broker.kill()
     broker.start()
-    until(lambda: len(broker.records(made)) == 3000 or not driver.running, lambda: driver.errors)
-    assert driver.running, driver.errors
+    driver.until(lambda: len(broker.records(made)) == 3000)
     driver.kill("group")
 
 
@@ -522,27 +510,3 @@ def test_it_survives_every_crash(spark, broker, monkeypatch, most):
     made = assert_exactly_once(build, rows, read=read, expected=ROWS, most=most)
     assert made.schedules == most
     print(f"kafka: {made}")  # noqa: T201 - kept in the log
-
-
-CONNECT = """
-import sys
-from sparkstream_kit import get_session, run, sinks, sources, start
-servers, topic, folder, checkpoint = sys.argv[1:]
-spark = get_session("connect")
-rows = sources.json(spark, folder, schema="shop STRING, n INT")
-sink = sinks.kafka(servers, topic, key="shop", exactly_once=True)
-for _ in range(2):
-    run(start(rows, sink, name="out", checkpoint=checkpoint, availableNow=True))
-    (__import__("pathlib").Path(checkpoint) / "commits" / "0").unlink(missing_ok=True)
-    (__import__("pathlib").Path(checkpoint) / "commits" / ".0.crc").unlink(missing_ok=True)
-"""
-
-
-@pytest.mark.slow
-def test_it_writes_on_spark_connect_too(broker, topic, tmp_path, connect_to_kafka):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.json").write_text('{"shop":"a","n":1}\n{"shop":"a","n":1}\n')
-    program = [sys.executable, "-c", CONNECT, broker.servers, topic, tmp_path / "in", tmp_path / "ckpt"]
-    subprocess.run(program, check=True, env=os.environ | connect_to_kafka)
-    assert [record.value for record in broker.records(topic)] == [b'{"shop":"a","n":1}'] * 2
-    assert connectors.systems()["kafka"].extra == "kafka"

@@ -26,10 +26,8 @@ class Input:
         half = len(whole) // 2
         for name, part in {"a": whole[:half], "b": whole[half:]}.items():
             (folder / name).write_bytes(b"\n".join(part))
-        topic = broker.topic(partitions=2)
-        broker.send(topic, whole)
-        self.folder, self.topic = str(folder), topic
-        self.flags = ("--kafka", broker.servers, "--topic", topic)
+        self.folder, self.topic = str(folder), broker.topic(partitions=2, records=whole)
+        self.flags = ("--kafka", broker.servers, "--topic", self.topic)
 
 
 def sales(count, seed):

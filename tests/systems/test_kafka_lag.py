@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions
-from systems.daemons import until
+from faults.drivers import until
 
 from sparkstream_kit import run, sinks, sources, start
 
@@ -57,8 +57,7 @@ def test_each_source_has_its_own_group(spark, broker, committed, tmp_path):
 
 
 def test_a_refused_commit_costs_a_warning_and_not_the_query(spark, broker, committed, tmp_path, caplog):
-    topic = broker.topic()
-    broker.send(topic, ["x"] * 9)
+    topic = broker.topic(records=["x"] * 9)
     group = f"of-{topic}"
     settings = {"bootstrap.servers": broker.servers, "group.id": group, "auto.offset.reset": "earliest"}
     settings |= {"enable.auto.commit": False}

@@ -48,8 +48,7 @@ sources.kafka(spark, servers, topic, **json.loads(os.environ["WRONG"]))
 
 def test_the_password_is_nowhere_to_be_seen(broker, tmp_path):
     assert broker.secure is not None
-    topic = broker.topic()
-    broker.send(topic, ["a", "b"])
+    topic = broker.topic(records=["a", "b"])
     program, checkpoint = tmp_path / "reader.py", tmp_path / "ckpt"
     program.write_text(READER)
     options = {name: json.dumps(broker.secure.options(given)) for name, given in PASSWORDS.items()}

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, ran, refusal
-from faults.drivers import until
+from faults.drivers import ended, until
 from systems.conftest import SCRIPTS
 from systems.kinesis import REGION, Server
 from systems.sales import Reader, Sales, kill_at_random_times
@@ -94,8 +94,7 @@ def test_a_driver_that_is_killed_at_random_times_while_shards_are_split_and_merg
     kill_at_random_times(partial(begin, "python", *given), sales, tmp_path / "ckpt", change)
     # The last one has the kit from --py-files alone, also in the worker that plans the batches.
     submit = ("spark-submit", "--master", "local[2]", "--py-files", kit)
-    last = begin(*submit, *given, "--available-now", PYTHONPATH="")
-    assert last.ended() == 0, last.errors
+    ended(begin(*submit, *given, "--available-now", PYTHONPATH=""))
     sales.check(tmp_path, "sales.db", "SELECT region, count(*), sum(cents) FROM sales GROUP BY region")
 
 

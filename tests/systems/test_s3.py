@@ -4,9 +4,10 @@ import json
 from functools import partial
 
 import pytest
+from faults.drivers import ended
 from support.ports import free_ports
 from systems.conftest import JOBS, ROUNDS, SCRIPTS, jars
-from systems.launching import SMALL, Sales, cut_off, ended, refused, shown
+from systems.launching import SMALL, Sales, cut_off, shown
 from systems.s3 import S3
 
 
@@ -40,26 +41,6 @@ def test_rows_on_object_storage_are_exact_for_readers_through_spark(s3, launch):
     for _ in range(2):
         assert ended(submit(launch, s3, SCRIPTS / "s3_rows.py", *places)) == f"300 {sum(range(300))}\n"
         s3.remove("/rows/checkpoint/commits/2")  # as if the driver had been killed before it
-
-
-def test_a_checkpoint_on_object_storage_is_guarded(s3, launch):
-    sales, place = Sales(s3, "/look/in"), f"{s3.url}/look/checkpoint"
-    sales.land(2)
-    job = (
-        JOBS / "sales_totals.py",
-        sales.url,
-        "--available-now",
-        "--checkpoint",
-        place,
-        "--profile",
-        "cluster",
-    )
-    ended(submit(launch, s3, *job))
-    plan = "/look/checkpoint/offsets/1"
-    s3.put(plan, s3.read(plan)[:40])
-    assert f"checkpoint {place} is damaged: offsets/1 is cut off or changed; " in refused(
-        submit(launch, s3, *job)
-    )
 
 
 def test_what_cannot_be_had_on_object_storage_is_one_line(s3, launch):

@@ -9,6 +9,7 @@ from time import tzset
 from typing import Any
 
 import pytest
+from conftest import refusal
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 from support.spark_jobs import counting_jobs
@@ -88,8 +89,7 @@ def test_the_watermark_moves_without_a_row(stream):
     """
     events = stream(EVENTS)
     query = stream.query(windows(events.to_df()))
-    with pytest.raises(InvalidInputError, match="no batch has run yet"):
-        query.step(watermark="0:00:09")
+    assert "no batch has run yet" in refusal(query.step, watermark="0:00:09")
     events.add_data([(at(1), "a"), (at(2), "b")])
     assert not any(batch.rows for batch in query.step(watermark="2024-01-01 00:00:09"))
     [closed] = query.step(watermark="0:00:12")
@@ -226,10 +226,7 @@ def test_a_time_with_a_zone_is_that_instant(stream):
 )
 def test_a_row_that_does_not_fit_is_refused(stream, row, said):
     source = stream("product STRING NOT NULL, amount INT, extra STRUCT<price: DECIMAL(8,2)>")
-    with pytest.raises(InvalidInputError) as raised:
-        source.add_data([row])
-    assert str(raised.value).startswith(said)
-    assert "\n" not in str(raised.value)
+    assert refusal(source.add_data, [row]).startswith(said)
 
 
 @pytest.mark.classic_only("it asks Spark for its jobs")
@@ -269,8 +266,7 @@ def written_by(naive):
 def test_the_last_batch_comes_again_with_the_same_id_and_rows_to_a_sink_too(stream, sales, tmp_path):
     naive = tmp_path / "naive"
     query = stream.query(totals(sales.to_df()), mode="update", sink=written_by(naive))
-    with pytest.raises(InvalidInputError, match="no batch has been committed yet that could"):
-        query.replay()
+    assert "no batch has been committed yet that could" in refusal(query.replay)
     sales.add_data([("tea", 1)])
     sales.add_data([("tea", 2)])
     *_, last = query.step()
@@ -306,8 +302,7 @@ def test_with_a_watermark_too_a_step_is_the_batch_of_what_was_added_and_that_one
 
 def test_a_sink_of_sparks_own_is_refused(stream, sales):
     query = stream.query(sales.to_df(), sink=sinks.console())
-    with pytest.raises(InvalidInputError, match=r"fan_out\(\) takes sinks that work batch by batch"):
-        query.step()
+    assert "fan_out() takes sinks that work batch by batch" in refusal(query.step)
 
 
 @pytest.mark.connect
@@ -472,8 +467,7 @@ def test_wrong_arguments_are_refused(spark, options, said):
 
 
 def test_no_rows_prove_nothing(spark):
-    with pytest.raises(InvalidInputError, match="rows is empty"):
-        assert_stream_equals_batch(totals, rows_of(spark, 0))
+    assert "rows is empty" in refusal(assert_stream_equals_batch, totals, rows_of(spark, 0))
 
 
 @pytest.mark.connect
