@@ -15,7 +15,6 @@ import itertools
 import math
 import os
 import re
-import signal
 import sys
 import tempfile
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
@@ -24,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparkstream_kit import _waiting
 from sparkstream_kit._durations import delay_of, not_negative
 from sparkstream_kit._exits import exit_codes, take_standard_streams
 from sparkstream_kit._files import plain
@@ -745,13 +743,6 @@ def for_start(args: Namespace, part: str | None = None) -> dict[str, Any]:
         keywords["checkpoint"] = f"{keywords['checkpoint'].rstrip('/')}/{part}"
     if given.get("dry_run") or given.get("shadow"):
         keywords["dry_run"] = "compare" if given.get("shadow") else True
-    if given.get("shadow") and given.get("stop_file"):  # which only `run` looks for
-
-        def stop() -> None:
-            _waiting.until(Path(given["stop_file"]).exists, math.inf)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        _waiting.in_thread("stop-file", stop)
     if given.get("continues"):
         keywords["continues"] = f"{given['continues'].rstrip('/')}/{part}" if part else given["continues"]
     if given.get("available_now"):

@@ -516,19 +516,6 @@ def test_a_signal_outside_of_a_run(name, has_run, given, tmp_path):
     assert (done.stdout, done.stderr) == ("", said)
 
 
-def test_a_stop_file_ends_a_comparison(tmp_path):
-    body = """
-        import time
-        jobflags.for_start(jobflags.parser("", *jobflags.RUN).parse_args(sys.argv[1:]))
-        time.sleep(60)
-    """
-    (tmp_path / "stop").touch()
-    given = "--shadow", "--checkpoint", tmp_path / "ckpt", "--stop-file", tmp_path / "stop"
-    done = process([sys.executable, script(tmp_path, body), *given], env=environment())
-    said = "job.py: stopped by SIGTERM before the comparison was done; nothing was changed\n"
-    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, "", said)
-
-
 TELL = 'print("result")\nprint("note", file=sys.stderr)\nreturn 3'
 FORBIDDEN = """
 import ctypes

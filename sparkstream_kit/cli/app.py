@@ -60,13 +60,12 @@ class _InOrder(TyperGroup):
 
 
 class _Serve(TyperGroup):
-    """Takes the older spelling, too: `serve` for `serve start`, `serve --stop`, `serve --status`."""
+    """Takes `serve` for `serve start`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         flags = not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)
         if flags and not ctx.resilient_parsing:  # which completes a command
-            old = next((word for word in args if word in ("--stop", "--status")), "start")
-            args = [old.lstrip("-"), *(word for word in args if word != old)]
+            args = ["start", *args]
         return super().parse_args(ctx, args)
 
 
@@ -316,8 +315,6 @@ def _start(
     eval "$(sparkstream serve start)" sets SPARK_REMOTE. Jobs, notebooks and pytest then attach to it.
     """
     running = serving.status(port)
-    if running is None:
-        say("starting a server")
     server = serving.serve(port, profile, _split(connectors))
     say("a server runs already" if running == server else "started a server; sparkstream serve stop ends it")
     _say_how_to_attach(server)

@@ -8,7 +8,7 @@ from pathlib import Path
 from signal import Signals
 
 import pytest
-from faults.drivers import JOBS, SCRIPTS, NobodyThereError, ended, no_stack_trace
+from faults.drivers import JOBS, SCRIPTS, NobodyThereError, ended, no_stack_trace, until
 
 ROUNDS = int(os.environ.get("ROUNDS", "16"))  # of two signals at random times
 SEED = 9
@@ -44,33 +44,28 @@ def test_a_signal_in_mid_batch_lets_the_batch_commit(
     assert not [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
 
 
-@pytest.mark.fast("python-SIGINT-group", "python-stop file")
+@pytest.mark.fast("python-SIGINT-group")
 @pytest.mark.parametrize(
-    ("launcher", "stop", "whom"),
+    ("launcher", "name", "whom"),
     [
-        *(("python", stop, whom) for stop in ("SIGINT", "SIGTERM") for whom in ("python", "group")),
-        ("python", "stop file", ""),
+        *(("python", name, whom) for name in ("SIGINT", "SIGTERM") for whom in ("python", "group")),
         ("spark-submit", "SIGINT", "group"),
         ("spark-submit", "SIGTERM", "group"),
         ("spark-submit", "SIGTERM", "python"),
     ],
 )
 def test_a_comparison_that_is_stopped_says_so_and_leaves_nothing(
-    launcher, stop, whom, launch, sales, tmp_path, temporary
+    launcher, name, whom, launch, sales, tmp_path, temporary
 ):
-    out, file = tmp_path / "out", tmp_path / "stop"
+    out = tmp_path / "out"
     sales.land(1)
     words = SCRIPTS / "compared.py", sales.folder, out, "--checkpoint", tmp_path / "ckpt"
     done = launch("python", *words, "--available-now")
     assert done.ended() == 0, done.errors
     (out / "wait").touch()
-    driver = launch(launcher, *words, "--shadow", "--stop-file", file)
+    driver = launch(launcher, *words, "--shadow")
     until((out / "begun").exists, lambda: driver.errors)
-    if whom:
-        driver.signal(Signals[stop], whom)
-    else:
-        file.touch()
-    name = stop if whom else "SIGTERM"
+    driver.signal(Signals[name], whom)
     assert driver.ended() == 128 + Signals[name], driver.errors
     *working, last = driver.errors.splitlines()
     assert last == f"compared.py: stopped by {name} before the comparison was done; nothing was changed"

@@ -80,10 +80,7 @@ def test_no_server_and_a_stale_one_are_told(cache, capsys):
     (left / "token").write_text("old")
     assert cli.main(["serve", "status", "--port", "19"]) == 1
     assert cli.main(["serve", "stop", "--port", "19"]) == 0
-    # The older spelling does the same.
-    assert cli.main(["serve", "--status", "--port", "19"]) == 1
-    assert cli.main(["serve", "--port", "19", "--stop"]) == 0
-    assert capsys.readouterr().err == "sparkstream: no server runs on port 19\n" * 4
+    assert capsys.readouterr().err == "sparkstream: no server runs on port 19\n" * 2
     assert not (left / "token").exists()
 
 
@@ -93,7 +90,6 @@ def test_no_server_and_a_stale_one_are_told(cache, capsys):
         (["--profile", "lokal"], "unknown profile lokal; did you mean local?"),
         (["--port", "0"], "port must be from 1024 to 65535, not 0"),
         (["--port", "9"], "port must be from 1024 to 65535, not 9"),
-        (["--stop", "--status"], "No such option: --status"),
         (["start", "--stop"], "No such option: --stop"),
     ],
 )
@@ -210,8 +206,8 @@ def test_nobody_else_can_be_localhost_on_the_server_s_port(connect):
 @pytest.mark.slow
 def test_a_second_serve_says_that_one_runs(connect, capsys):
     port, profile = port_of(connect), serving.status(port_of(connect)).profile  # type: ignore[union-attr]
-    for arguments in (["--profile", profile], ["--status"]):
-        assert cli.main(["serve", "--port", str(port), *arguments]) == 0
+    for arguments in (["--port", str(port), "--profile", profile], ["status", "--port", str(port)]):
+        assert cli.main(["serve", *arguments]) == 0
         printed = capsys.readouterr()
         assert printed.out == f"export SPARK_REMOTE={connect}\n"
         assert f"port {port}, profile {profile}, process " in printed.err
