@@ -86,10 +86,8 @@ class Rewind:
                 "sources hold then, and by maxFilesPerTrigger and the like.",
             ]
         if not self.same:
-            lines += [
-                f"But if a sink with a ledger has appended or upserted batch {first}, start puts the plan",
-                "of that batch back, unless the batch has ended the input (drain).",
-            ]
+            said = f"But if a sink with a ledger has appended or upserted batch {first}, start puts the plan"
+            lines += [said, "of that batch back, unless the batch has ended the input (drain)."]
         if any(file.parent == self.path / PINS for file in self.moved):
             kept = f"Batch {first} keeps the version of a model or table that it had. " if self.same else ""
             lines += [
