@@ -33,7 +33,7 @@ NOT_LOOKED_AT = {
     *("Any", "Duration", "Duration | None", "Iterable[Any] | None", "Iterable[dict[str, Any]]"),
     *("Iterable[str]", "Iterable[str] | Callable[[], Iterable[str]]"),
     *("Iterable[tuple[str, str | bytes]]", "Rule | Sequence[Rule]", "Sequence[Record]"),
-    *("Sequence[tuple[str, float]]", "StreamingQueryProgress", "_Frame", "str | datetime"),
+    *("StreamingQueryProgress", "_Frame", "str | datetime"),
     *("str | datetime | Mapping[str, Mapping[int, int | str]]", "str | datetime | None"),
     *(
         "str | timedelta",
