@@ -361,9 +361,10 @@ def _read_lines(
         value, exact = _read_json(piece, kind, settings)
         nested = isinstance(kind, (T.ArrayType, T.MapType, T.StructType))
         values.append((F.when(exact, value) if nested else value).alias(f"_v{index}"))
-        missing = None if field.nullable else f"{field.name}: missing"
-        why = F.when(~_absent(piece), f"{field.name}: {not_a(kind)}").otherwise(missing)
-        problems.append(F.when(is_missing(F.col(f"_v{index}"), kind), why))
+        if not field.nullable:
+            problems.append(F.when(_absent(piece), f"{field.name}: missing"))
+        wrong = is_missing(F.col(f"_v{index}"), kind) & ~_absent(piece)
+        problems.append(F.when(wrong, f"{field.name}: {not_a(kind)}"))
     if refuse_unknown:
         names = F.map_keys(F.try_variant_get("_read", "$[0]", "MAP<STRING, VARIANT>"))
         unknown = F.exists(names, lambda name: ~name.isin(schema.names))

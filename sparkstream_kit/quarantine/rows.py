@@ -247,17 +247,16 @@ def parsed(
     # reason again for each column.
     values = [f"_v{index}" for index in range(len(schema))]
     header = F.lit(None).cast("boolean") if header is None else header
-    is_text = F.is_valid_utf8(RAW) & ~F.col(RAW).contains("\0")
-    extra = [reason.alias(REASON), RAW, is_text.alias("_is_text"), FILE, header.alias("_header")]
-    frame = frame.select(*values, *extra, *others)
+    frame = frame.select(*values, reason.alias(REASON), RAW, FILE, header.alias("_header"), *others)
     good = F.col(REASON).isNull()
     # In good rows, too: `expect`, `mark_bad` or a watermark can set them aside later.
+    no_text = ~F.is_valid_utf8(RAW) | F.col(RAW).contains("\0")
     text = F.replace(F.make_valid_utf8(RAW), F.lit("\0"), F.lit("\ufffd"))
     frame = frame.select(
         *[F.when(good, F.col(value)).alias(name) for value, name in zip(values, schema.names, strict=True)],
         REASON,
-        F.when(F.col("_is_text"), F.col(RAW)).otherwise(text).alias(RAW),
-        F.when(~F.col("_is_text"), F.col(RAW).cast("binary")).alias(BYTES),
+        F.when(no_text, text).otherwise(F.col(RAW)).alias(RAW),
+        F.when(no_text, F.col(RAW).cast("binary")).alias(BYTES),
         readable(F.col(FILE)).alias(FILE),
         "_header",
         *others,

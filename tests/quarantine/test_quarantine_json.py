@@ -191,6 +191,15 @@ def test_a_new_name_is_bad_where_asked_for(spark):
     assert reasons == [[None, None, NO_OBJECT], ["a field that the schema does not have", None, NO_OBJECT]]
 
 
+def test_null_in_a_column_that_is_not_null_is_missing_whatever_its_type(spark):
+    kinds = ["INT", "STRING", "TIMESTAMP", "ARRAY<INT>", "MAP<STRING, INT>", "STRUCT<a: INT>", "VARIANT"]
+    frame = lines_of(spark, "{}", '{"x": null}')
+    reasons = [
+        [row["_reason"] for row in parse_json(frame, f"x {kind} NOT NULL").collect()] for kind in kinds
+    ]
+    assert reasons == [["x: missing", "x: missing"]] * len(kinds)
+
+
 def test_patterns_and_odd_names_and_any_value(spark):
     frame = lines_of(spark, '{"a.b": "1/31/24", "c`d e": "31.01.2024 10:30", "any": {"n": [1, 2.50]}}')
     schema = from_ddl("`a.b` DATE, `c``d e` TIMESTAMP, any VARIANT")
