@@ -628,12 +628,14 @@ class Logs:
     def pending(self, batch: int) -> list[Input]:
         """Return the input files that file sources found and that batches up to a given one did not read.
 
-        A damaged log counts as empty.
+        A damaged log counts as empty, also one that only its checksum shows to be damaged.
         """
         found: list[Input] = []
         for log in self.until_planned:
             with suppress(DamagedError):
-                found += self.inputs(log, self.until(batch).get(log, -1))
+                after, entries = self.until(batch).get(log, -1), self.entries(f"sources/{log}")
+                whole = not any(_differs(file) for number, file in entries.items() if number > after)
+                found += self.inputs(log, after) if whole else []
         return found
 
 

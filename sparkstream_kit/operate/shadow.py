@@ -318,8 +318,7 @@ def _comparable(field: T.StructField) -> Column:
 
 def _identify(rows: DataFrame, keys: Sequence[str]) -> bool:
     """Return whether no two rows have the same keys."""
-    counted = rows.groupBy(*map(column, keys)).agg(F.count("*").alias(_RANK))
-    return counted.where(f"{_RANK} > 1").isEmpty()
+    return rows.groupBy(*map(column, keys)).agg(F.count("*").alias(_RANK)).where(f"{_RANK} > 1").isEmpty()
 
 
 def _by_keys(

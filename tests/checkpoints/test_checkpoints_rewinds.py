@@ -316,6 +316,12 @@ def test_input_that_has_gone_is_refused_before_its_rows_are_lost(made, checkpoin
     )
 
 
+def test_a_log_that_differs_from_its_checksum_is_not_asked_what_has_gone(checkpoint):
+    log = checkpoint / "sources/0/3"
+    log.write_bytes(log.read_bytes().replace(b"/3%20", b"/x%20"))
+    assert not checkpoints.rewind(checkpoint, to=2).same
+
+
 def test_a_checkpoint_in_use_is_shown_and_left_alone(checkpoint, tmp_path):
     with in_use(checkpoint):
         assert "\nin use      a query of the kit is running on it\n" in str(checkpoints.show(checkpoint))

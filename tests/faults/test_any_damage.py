@@ -25,7 +25,7 @@ SEED = int(os.environ.get("SEED", "0"))
 STORES: dict[str, dict[str, str]] = {"hdfs": {}, "zips": ROCKSDB, "format-v2": FORMAT_V2}
 KEPT, QUERY = "sparkstream-kit/shown.rows", "sparkstream-kit/query.json"
 NEWEST = re.compile(r"offsets/2$|sources/0/2$|state/0/0/3[._]")
-WAY_OUT = "; (restore it|delete|put it back|put the file back|give another)"
+WAY_OUT = "; (restore it|delete|put it back|put the file back|give another|or, to keep its state)"
 
 
 def cut(file, dice):
@@ -120,15 +120,17 @@ def files(checkpoint):
 
 
 def told(checkpoint, name, result):
-    """Say whether a job has ended with one line that names a file, or the one that its checksum is of."""
+    """Say whether a job has ended with one line that names a file, or the one that its checksum is of.
+
+    A note of the query that has other letters, and is one, is of another query: so it is refused.
+    """
     code, output, errors = result
     of_checksum = re.sub(r"(^|/)\.(.*)\.crc$", r"\1\2", name)
     without_id = re.sub(r"(\d_)[0-9a-f-]{36}", r"\1*", name)  # only an older batch knows the file's id
     by_spark = f"checkpoint {checkpoint} is damaged: Spark cannot read it" in errors
-    named = by_spark or any(known in errors for known in (name, of_checksum, without_id))
-    return (
-        (code, output, errors.count("\n")) == (2, "", 1) and named and re.search(WAY_OUT, errors) is not None
-    )
+    other = name == QUERY and "was written by a different query" in errors
+    named = by_spark or other or any(known in errors for known in (name, of_checksum, without_id))
+    return (code, output, errors.count("\n")) == (2, "", 1) and named and bool(re.search(WAY_OUT, errors))
 
 
 def looked_at(checkpoint, capfd):

@@ -37,6 +37,7 @@ def make(kind, target, folder):
 
     made: dict[str, Callable[[], tuple[str, Sink]]] = {
         "batch_files": lambda: ("append", sinks.batch_files(f"{folder}/out")),
+        "by_value": lambda: ("append", sinks.by_value("k", lambda k: sinks.batch_files(f"{folder}/out/{k}"))),
         "by_watermark": lambda: (
             "append",
             sinks.by_watermark(
