@@ -27,7 +27,6 @@ def delta(scale: float) -> Iterator[Table]:
             program("kit, delta-rs", "kit.py", "delta-rs"),
             program("kit, Delta's writer for Spark", "kit.py", "spark"),
             program("by hand, with the kit's settings", "by_hand.py", env=tuned("local")),
-            program("by hand, with Spark's defaults", "by_hand.py", runs=1),
         ],
         truth=[10, True],
         limits=(Limit("kit, Delta's writer for Spark", 1.2, "by hand, with the kit's settings"),),

@@ -1,7 +1,9 @@
 """Run a command and account for all of its processes: what was printed and when, and their CPU time.
 
 Python starts Spark's JVM and does not wait for it: this process becomes the parent of what is orphaned,
-and adds up the kernel's own account of each child.
+and adds up the kernel's own account of each child. The kernel keeps none of PySpark's workers, since their
+parent ignores SIGCHLD (pyspark/daemon.py): of these counts what they had taken at the last look, of two a
+second.
 Run: python benchmarks/measure.py LIMIT_SECONDS STDERR_FILE COMMAND …
 """
 
@@ -17,9 +19,14 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PR_SET_CHILD_SUBREAPER = 36
 _TICK = os.sysconf("SC_CLK_TCK")
+_SIGCHLD = 1 << (signal.SIGCHLD - 1)  # in a mask of signals
 
 
 def main() -> int:
@@ -36,6 +43,9 @@ def main() -> int:
         )
     watchdog = threading.Timer(float(limit), _kill, (process.pid,))
     watchdog.start()
+    workers, done = dict[int, int](), threading.Event()
+    look = threading.Thread(target=_look, args=(process.pid, workers, done))
+    look.start()
     # Stopped in the middle, it leaves nothing running.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -43,28 +53,58 @@ def main() -> int:
             (time.monotonic() - started, _cpu_of_session(process.pid), line.decode().rstrip("\n"))
             for line in process.stdout or ()
         ]
-        cpu, code = _account(process.pid)
+        cpu, code = _account(process.pid, workers)
     except KeyboardInterrupt:
         _kill(process.pid)
         return 130
     finally:
         watchdog.cancel()
+        done.set()
+    look.join()
+    cpu += sum(workers.values()) / _TICK
     others = _cpu_of_machine() - busy - cpu
     part = others / (time.monotonic() - started) / (os.cpu_count() or 1)
     sys.stdout.write(json.dumps({"lines": lines, "cpu": cpu, "code": code, "others": max(part, 0.0)}))
     return 0
 
 
-def _account(main_pid: int) -> tuple[float, int]:
-    """Wait for all processes; return their CPU seconds and the main one's exit code."""
+def _account(main_pid: int, workers: dict[int, int]) -> tuple[float, int]:
+    """Wait for all processes; return their CPU seconds and the main one's exit code.
+
+    A worker that outlives its parent is waited for here, and leaves `workers`.
+    """
     cpu, code = 0.0, 0
     while True:
         try:
             pid, status, used = os.wait4(-1, 0)
         except ChildProcessError:
             return cpu, code
+        workers.pop(pid, None)
         cpu += used.ru_utime + used.ru_stime
         code = os.waitstatus_to_exitcode(status) if pid == main_pid else code
+
+
+def _look(session: int, workers: dict[int, int], done: threading.Event) -> None:
+    """Keep the ticks of each of PySpark's workers in a session, by process, until `done` is set."""
+    while not done.wait(0.5):
+        of = {pid: fields for pid, fields in _stats() if int(fields[3]) == session}
+        for pid, (_, parent, *fields) in of.items():
+            if int(parent) in of and _SIGCHLD & int(_status(int(parent)).get("SigIgn", "0"), 16):
+                workers[pid] = int(fields[9]) + int(fields[10])
+
+
+def _status(pid: int) -> dict[str, str]:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {}
+
+
+def _stats() -> Iterator[tuple[int, list[str]]]:
+    """Yield each process with the fields of its `stat` from its state on, the third one."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            fields = stat.read_text("utf-8", errors="replace").rpartition(")")[2].split()
+            yield int(stat.parent.name), fields
 
 
 def _kill(session: int) -> None:
@@ -80,13 +120,8 @@ def _cpu_of_machine() -> float:
 
 def _cpu_of_session(session: int) -> float:
     """Return the CPU seconds so far of the processes of a session, with those they have waited for."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-            fields = stat.read_text("utf-8", errors="replace").rpartition(")")[2].split()
-            if int(fields[3]) == session:
-                ticks += sum(map(int, fields[11:15]))
-    return ticks / _TICK
+    of = (fields for _, fields in _stats() if int(fields[3]) == session)
+    return sum(sum(map(int, fields[11:15])) for fields in of) / _TICK
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def copies_of(
         for path in copies.iterdir():
             if path.name not in used:
                 shutil.rmtree(path)
-        return join(batch, _read_copy(spark, copies / version))
+        return join(batch, spark.read.parquet(_files.escaped(_files.for_spark(copies / version))))
 
     return Part(lambda location: partial(take, location))
 
@@ -58,10 +58,6 @@ def _copied(table: DataFrame, copies: Path) -> str:
     name = uuid4().hex
     table.coalesce(1).write.parquet(_files.for_spark(copies / name))
     return name
-
-
-def _read_copy(spark: SparkSession, path: Path) -> DataFrame:
-    return spark.read.parquet(_files.escaped(_files.for_spark(path)))
 
 
 def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str]) -> str:

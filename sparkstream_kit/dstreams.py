@@ -216,7 +216,7 @@ def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | No
         _lock(pairs.context(), kept)
     initial = _read_counts(kept) if kept is not None and kept.exists() else []
     first = pairs.context().sparkContext.parallelize(initial) if initial else None
-    counts = pairs.updateStateByKey(_add_all, initialRDD=first)
+    counts = pairs.updateStateByKey(lambda new, total: (total or 0) + sum(new), initialRDD=first)
     if kept is not None:
         counts.foreachRDD(lambda rdd: _keep_counts(kept, rdd))  # not partial(): Spark needs its __code__
     return counts
@@ -340,10 +340,6 @@ def _check_cores(ssc: StreamingContext) -> None:
             f"master {context.master} has {cores} core(s), and {receivers} receiver(s) need one each: "
             f"nothing would be left to process a batch; use local[{receivers + 1}] or more"
         )
-
-
-def _add_all(values: Iterable[int], total: int | None) -> int:
-    return (total or 0) + sum(values)
 
 
 def _lock(ssc: StreamingContext, path: Path) -> None:

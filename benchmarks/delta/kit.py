@@ -26,5 +26,6 @@ with (
         query.awaitTermination(1)
     query.stop()
     took = [each.batchDuration for each in query.recentProgress if WARM <= each.batchId < BATCHES]
-table = DeltaTable(folder).to_pyarrow_table().to_pydict()
+    # Not as the last thing: Python must not end while Arrow's threads still close the files.
+    table = DeltaTable(folder).to_pyarrow_table().to_pydict()
 print(json.dumps({"seconds": statistics.median(took) / 1000, "rows": whole(table["total"])}))

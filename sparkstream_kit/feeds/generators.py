@@ -196,16 +196,11 @@ def ads_truth(rows: Iterable[dict[str, Any]], *, within: timedelta) -> list[tupl
             views.add((row["ad_id"], row["event_time"]))
         else:
             clicks.setdefault(row["ad_id"], []).append(row["event_time"])
-    found = list[tuple[str, str, str | None]]()
+    found, parsed = list[tuple[str, str, str | None]](), datetime.fromisoformat
     for ad, shown in sorted(views):
-        in_time = (at for at in clicks.get(ad, ()) if timedelta(0) <= _between(shown, at) <= within)
+        in_time = (at for at in clicks.get(ad, ()) if timedelta(0) <= parsed(at) - parsed(shown) <= within)
         found.append((ad, shown, min(in_time, default=None)))
     return found
-
-
-def _between(first: str, second: str) -> timedelta:
-    """Return the time from one ISO 8601 text to another."""
-    return datetime.fromisoformat(second) - datetime.fromisoformat(first)
 
 
 _FIRST_CARD = datetime(2024, 6, 1, tzinfo=UTC)
@@ -871,7 +866,7 @@ def sensors_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
             since_spike[device] = 0
         elif draw.random() < 1 / 300:
             silent_until[device] = second + draw.randrange(*_QUIET)
-        degrees = _usual(device) + drift[device] + noise + (draw.uniform(_SPIKE, 25) if spike else 0)
+        degrees = _USUAL + device + drift[device] + noise + (draw.uniform(_SPIKE, 25) if spike else 0)
         yield {
             "device": f"d{device + 1}",
             "time": _zulu(_FIRST + timedelta(seconds=second)),
@@ -909,14 +904,9 @@ def sensors_truth(
         device, now = row["device"], datetime.fromisoformat(row["time"])
         if device in last and now - last[device] > silent:
             found.append((last[device] + silent, device, "silence"))
-        if row["temperature"] > _usual(int(device[1:]) - 1) + _SPIKE / 2:
+        if row["temperature"] > _USUAL + int(device[1:]) - 1 + _SPIKE / 2:
             found.append((now, device, "spike"))
         last[device] = now
     found += [(time + silent, device, "silence") for device, time in last.items()]
     due = [each for each in sorted(found) if each[0] <= now - delay]
     return [(device, _zulu(time), what) for time, device, what in due]
-
-
-def _usual(device: int) -> float:
-    """Return the usual temperature of a device, counted from 0, in degrees Celsius."""
-    return _USUAL + device

@@ -47,6 +47,7 @@ from sparkstream_kit.operate.replay import (
     moves_of,
     pieces_of,
     run_planned,
+    say_batch,
     write_plan,
 )
 
@@ -291,6 +292,7 @@ class Build(NamedTuple):
             self._run_planned(made)
             _renumber(made.root, first - 1)
         for number, ends in enumerate(self.batches, first):
+            say_batch(self.changed, number - first, len(self.batches))
             self._plan(made.again(), number, ends)
             self._run_planned(made)
         if self.batches and drops:

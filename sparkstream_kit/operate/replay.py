@@ -3,9 +3,8 @@
 Spark runs a batch that is in `offsets` and not in `commits` exactly as it was planned. So the functions here
 find what the sources of a checkpoint have read (`ends_of`, `pieces_of`), cut it into batches (`in_batches`),
 plan each batch in a new checkpoint (`copy_sources`, `write_plan`), and run it with the trigger `once`
-(`run_planned`). So `evolve` builds a changed query's state, and `shadow`
-compares its rows. `batch` returns the
-rows of one batch, run once more on a copy.
+(`run_planned`). So `evolve` builds a changed query's state, and `shadow` compares its rows. `batch` returns
+the rows of one batch, run once more on a copy.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import json
 import logging
 import math
 import shutil
+import sys
 import time
 import uuid
 from contextlib import suppress
@@ -58,6 +58,8 @@ _log = logging.getLogger(__name__)
 _MOST_BYTES = 256 << 20
 _MOST_FILES = 2_000
 _MOST_RECORDS = 1_000_000
+
+_LINES = 20  # the most lines that say which batch is run
 
 # By default Delta refuses to read a version that is older than its retention, also if all files are there.
 _OLD_VERSIONS = {"spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false"}
@@ -365,6 +367,12 @@ def write_plan(
     lines = ["v1", json.dumps(planned), *(texts[place] for place in sorted(texts))]
     (made.root / "offsets").mkdir(exist_ok=True)
     made.replace(made.root / "offsets" / str(number), "\n".join(lines))
+
+
+def say_batch(query: Query, number: int, of: int) -> None:
+    """Say on standard error which batch of many is run next."""
+    if number % math.ceil(of / _LINES) == 0:
+        sys.stderr.write(f"query {query.name}: running batch {number + 1:,} of {of:,} …\n")
 
 
 def run_planned(

@@ -46,6 +46,7 @@ from sparkstream_kit.operate.replay import (
     moves_of,
     pieces_of,
     run_planned,
+    say_batch,
     scratch,
     write_plan,
 )
@@ -67,7 +68,6 @@ if TYPE_CHECKING:
 
 _RANK = "sparkstream_rank"  # a column that is added for a moment
 _AT_REST = 60  # seconds to wait until a running query is between two batches
-_LINES = 20  # the most lines that say which batch is run
 # Spark's conditions for a target that was removed, or of which the files were.
 _GONE = ("PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND", "UNABLE_TO_INFER_SCHEMA")
 # Functions whose results differ from one run to the next, as Spark prints them.
@@ -451,8 +451,7 @@ class _Replay:
         batches = [(each, logs.plan(first)) for each in large]
         batches += [(ends_of(logs, of), logs.plan(of)) for of in single]
         for number, (ends, plan) in enumerate(batches):
-            if number % math.ceil(len(batches) / _LINES) == 0:
-                self.say(f"running batch {number + 1:,} of {len(batches):,}")
+            say_batch(query, number, len(batches))
             is_large = number < len(large)
             if not is_large and (known or plan.watermark >= END):
                 watermark = plan.watermark

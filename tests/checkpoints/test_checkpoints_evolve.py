@@ -7,6 +7,7 @@ new      (no sink)  |────────▶  what comes after
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import threading
@@ -561,16 +562,17 @@ def test_a_batch_that_was_planned_and_not_committed_counts_once(spark, settings,
     assert of_batch[3] == truth(changed, range(4))
 
 
-def test_the_whole_result_is_there_before_any_new_row(spark, begun, tmp_path):
+def test_the_whole_result_is_there_before_any_new_row(spark, begun, tmp_path, capsys):
     rows, folder, old = begun
     target = tmp_path / "totals.csv"
     go(totals("shop")(rows), sinks.snapshot(target), tmp_path / "v2", "complete", continues=old)
+    assert capsys.readouterr().err.endswith(": running batch 1 of 1 …\n")
     truth = {row.shop: str(row.total) for row in totals("shop")(table(spark, folder, range(2))).collect()}
     assert dict(line.split(",") for line in target.read_text().splitlines()[1:]) == truth
 
 
 @pytest.mark.slow
-def test_a_build_is_cut_into_batches_of_bounded_size(spark, tmp_path, monkeypatch):
+def test_a_build_is_cut_into_batches_of_bounded_size(spark, tmp_path, monkeypatch, capsys):
     """Spark has joined the first entries of the log to one file, as in a checkpoint of many batches."""
     folder, old, new = tmp_path / "in", tmp_path / "v1", tmp_path / "v2"
     land(folder, *range(11))
@@ -583,6 +585,7 @@ def test_a_build_is_cut_into_batches_of_bounded_size(spark, tmp_path, monkeypatc
     batches: dict[int, Any] = {}
     land(folder, 11)
     go(totals("shop")(rows), into(batches), new, continues=old)
+    assert re.findall(r"running batch (\d) of 3", capsys.readouterr().err) == ["1", "2", "3"]
     plans = {batch: Logs(new).plan(batch).files[0] for batch in Logs(new).entries("offsets")}
     assert plans == {7: None, 8: 3, 9: 7, 10: 10, 11: 11}
     assert Counter(batches[11]) == in_batch(spark, folder, totals("shop"), 12)

@@ -524,7 +524,7 @@ def test_a_table_of_the_catalog_that_is_gone_is_one_line(wrote, as_local, tmp_pa
 
 def test_it_says_at_which_part_it_is_in_few_lines(wrote, monkeypatch, capsys):
     compare = wrote(*BY_WINDOW)  # which runs batch by batch
-    monkeypatch.setattr("sparkstream_kit.operate.shadow._LINES", 3)
+    monkeypatch.setattr("sparkstream_kit.operate.replay._LINES", 3)
     capsys.readouterr()
     compare(hourly("shop"))
     assert capsys.readouterr().err.splitlines() == [
