@@ -155,7 +155,7 @@ def draw(tables: Sequence[dict[str, Any]], path: Path) -> None:
             [middle - min(row["figures"]) for middle, row in zip(middles, rows, strict=True)],
             [max(row["figures"]) - middle for middle, row in zip(middles, rows, strict=True)],
         ]
-        colors = ["tab:orange" if row["name"].startswith("kit") else "tab:gray" for row in rows]
+        colors = ["tab:orange" if re.search(r"(^|, )kit\b", row["name"]) else "tab:gray" for row in rows]
         names = [textwrap.fill(row["name"], 30) for row in rows]
         bars = axis.barh(names, middles, xerr=spread, color=colors, height=0.7, ecolor="black")
         axis.bar_label(bars, [f" {_number(middle)}" for middle in middles], padding=4)
