@@ -24,6 +24,8 @@ KEPT = (
     *("sql.ui.retainedExecutions", "ui.retainedJobs", "ui.retainedStages", "ui.retainedTasks"),
     "sql.streaming.numRecentProgressUpdates",
 )
+# Spark's pools take a new thread for each task until they are full, or let it go after a minute.
+POOLS = ("block-manager-", "ResultQueryStag", "QueryStageCreat", "shuffle-exchang")
 LOOKS = 5  # one after the other: what a collection finds unused, Spark's cleaner lets go of for the next one
 MOST_LOOKS = 100
 
@@ -67,11 +69,11 @@ def make(kind, target, folder):
 
 
 def threads(pid):
-    """Return how many threads a process has, without pools of Spark that only grow until they are full."""
+    """Return how many threads a process has, without those of `POOLS`."""
     found = 0
     for name in Path(f"/proc/{pid}/task").glob("*/comm"):
         with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-            found += not name.read_text().startswith(("block-manager-", "ResultQueryStag"))
+            found += not name.read_text().startswith(POOLS)
     return found
 
 
