@@ -51,7 +51,7 @@ RUNS = {
     "events_to_postgres": Job(
         "events",
         ("--database", "sqlite:///{work}/shop.db", "--checkpoint", "{work}/ckpt"),
-        part=0.1,  # three questions to the JVM for each row: a million rows take twenty minutes
+        part=0.1,  # each new key asks the JVM several times: a million take half an hour
     ),
 }
 

@@ -12,16 +12,7 @@ from conftest import refusal
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import functions as F
 from support import iceberg
-from support.sink_streams import (
-    CASES,
-    TOTALS,
-    WRONG_KEYS,
-    finish,
-    forget_commit,
-    refused,
-    table_target,
-    totals,
-)
+from support.sink_streams import CASES, KEYS, TOTALS, finish, forget_commit, refused, table_target, totals
 from support.sql import DATABASES, new, sql
 
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -252,7 +243,7 @@ def test_columns_that_do_not_fit_are_refused(table, stream, tmp_path, columns, s
     assert said.format(table.system) in refused(frame, table.sink(), tmp_path / "ckpt")
 
 
-@pytest.mark.parametrize(("key", "said"), WRONG_KEYS)
+@pytest.mark.parametrize(("key", "said"), KEYS)
 def test_keys_that_do_not_tell_rows_apart(table, stream, tmp_path, key, said):
     frame = stream.selectExpr(f"{key} AS key", "n")
     assert said in refused(frame, table.sink(how="upsert", keys=["key"]), tmp_path / "ckpt", "update")

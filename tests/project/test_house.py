@@ -49,7 +49,7 @@ MOST_LINES = {
     "thin": 2_100,
     "core": 7_640,
     "all": 20_470,
-    "tests": 33_250,
+    "tests": 33_240,
 }
 
 

@@ -18,7 +18,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Rows]] = {  # a mode, arguments of a
     "upsert": ("update", {"keys": ["k"]}, TOTALS),
     "replace": ("complete", {}, TOTALS),
 }
-WRONG_KEYS = [  # as SQL, and what is said of them
+KEYS = [  # wrong ones of an upsert, as SQL, and what is said of them
     ("IF(n = 3, NULL, k)", "key key is null; fill it"),
     ("'one'", "key key is the same in two rows; use"),
 ]

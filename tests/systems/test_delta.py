@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from pyspark.sql import functions as F
 from support import sink_contract
 from support.pages import run_page
-from support.sink_streams import CASES, TOTALS, WRONG_KEYS, Rows, finish, forget_commit, refused, totals
+from support.sink_streams import CASES, KEYS, TOTALS, Rows, finish, forget_commit, refused, totals
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark.place import locate
@@ -123,7 +123,7 @@ def test_empty_batches_ownership_and_columns(spark, stream, out, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("key", "said"), WRONG_KEYS)
+@pytest.mark.parametrize(("key", "said"), KEYS)
 def test_keys_that_do_not_tell_rows_apart(stream, out, tmp_path, key, said):
     frame = stream.selectExpr(f"{key} AS key", "n")
     assert said in refused(frame, sinks.delta(out, how="upsert", keys=["key"]), tmp_path / "ckpt", "update")
