@@ -71,9 +71,15 @@ def _named(tree: ast.Module, package: Path) -> set[str]:
     """Return the rooms that a module imports by their names, when one of its attributes is asked for."""
     if "attributes(__name__" not in ast.unparse(tree):
         return set()
-    texts = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    texts = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)} | lazily(tree)
     texts |= {f"{package.name}.connectors" for _ in texts & {"sink", "source"}}  # `sinks` has each system's
     return {text.split(".")[1] for text in texts if text.startswith(f"{package.name}.")}
+
+
+def lazily(tree: ast.Module) -> set[str]:
+    """Return the modules of the names that a package imports as themselves, for `attributes`."""
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    return {str(node.module) for node in imports for each in node.names if each.name == each.asname}
 
 
 def purposes(package: Path) -> list[tuple[str, str, str]]:

@@ -8,42 +8,50 @@ its error for an unknown name, and `said` describes a value in a message.
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from numbers import Integral, Real
 from typing import Any
 
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, without_secrets
 
 
-def attributes(package: str, modules: Mapping[str, Sequence[str]], part: str = "") -> Callable[[str], Any]:
+def attributes(package: str, part: str = "") -> Callable[[str], Any]:
     """Return a `__getattr__` that imports a package's names on first use, and has them as `__all__`.
 
-    `dir()` lists them, for completion.
+    The names are those that the package's source imports as themselves (`import start as start`), below `if
+    TYPE_CHECKING`: type checkers and editors read the same lines. `dir()` lists them, for completion.
 
     Args:
         package: the full name of the package.
-        modules: for each module, by its full name, the package's names that it defines.
         part: "source" or "sink": the package also has this function of each system in `connectors`.
     """
-    homes = {name: module for module, names in modules.items() for name in names}
     systems = "sparkstream_kit.connectors"  # opened for `sinks` and `sources`
 
+    @cache
+    def homes() -> dict[str, str]:
+        loader: Any = vars(sys.modules[package])["__loader__"]
+        tree = ast.walk(ast.parse(loader.get_source(package)))
+        imports = [(str(node.module), node.names) for node in tree if isinstance(node, ast.ImportFrom)]
+        ours = [each for each in imports if not (part and each[0].startswith(systems))]
+        return {to.name: module for module, names in ours for to in names if to.name == to.asname}
+
     def known() -> list[str]:
-        return [*homes, *(importlib.import_module(systems).names(part) if part else ())]
+        return [*homes(), *(importlib.import_module(systems).names(part) if part else ())]
 
     def __getattr__(name: str) -> Any:  # noqa: N807 - what Python calls
         if name == "__all__":  # constants, classes, functions
             return sorted(known(), key=lambda each: (not each.isupper(), not each[0].isupper(), each))
         if part and importlib.util.find_spec(f"{package}.{name}"):
             raise missing(package, name)  # a module, which Python imports next
-        if name in homes:
-            found = getattr(importlib.import_module(homes[name]), name)
+        if name in homes():
+            found = getattr(importlib.import_module(homes()[name]), name)
         elif part and name in known():
             found = importlib.import_module(systems).call(part, name)
         else:
@@ -139,8 +147,7 @@ def check(call: Callable[..., Any], given: Mapping[str, Any]) -> None:
         ...
         sparkstream_kit.errors.InvalidInputError: feeds.text_lines(): path is 5; give a path
     """
-    for name, parameter in inspect.signature(call).parameters.items():
-        kinds = _kinds(parameter)
+    for name, parameter, kinds in _parameters(call):
         for value in _values(parameter, given[name]) if kinds and name in given else ():
             if not _fits(value, kinds):
                 fix = _fix(parameter, value, kinds)
@@ -168,6 +175,12 @@ def said(value: object) -> str:
         return f"the function {_name(value)}"
     name = _type(value)
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
+@cache
+def _parameters(call: Callable[..., Any]) -> list[tuple[str, inspect.Parameter, list[str]]]:
+    """Return the parameters of a call, with the type names that each accepts."""
+    return [(name, each, _kinds(each)) for name, each in inspect.signature(call).parameters.items()]
 
 
 def _kinds(parameter: inspect.Parameter) -> list[str]:

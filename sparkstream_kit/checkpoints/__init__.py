@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import attributes
 
-if TYPE_CHECKING:  # for editors and type checkers
+if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.checkpoints.trim import untrim as untrim
     from sparkstream_kit.operate.check import Problem as Problem
     from sparkstream_kit.operate.check import State as State
@@ -34,16 +34,4 @@ if TYPE_CHECKING:  # for editors and type checkers
     from sparkstream_kit.operate.show import Source as Source
     from sparkstream_kit.operate.show import show as show
 
-__getattr__ = attributes(
-    __name__,
-    {
-        "sparkstream_kit.checkpoints.trim": ["untrim"],
-        "sparkstream_kit.operate.check": ["Problem", "State", "check"],
-        "sparkstream_kit.operate.clone": ["clone"],
-        "sparkstream_kit.operate.find": ["Found", "find"],
-        "sparkstream_kit.operate.replay": ["batch"],
-        "sparkstream_kit.operate.rewind": ["Rewind", "rewind"],
-        "sparkstream_kit.operate.shadow": ["Compared", "Shadow", "shadow"],
-        "sparkstream_kit.operate.show": ["Checkpoint", "Source", "show"],
-    },
-)
+__getattr__ = attributes(__name__)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import attributes
 
-if TYPE_CHECKING:  # for editors and type checkers
+if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.feeds.disturbing import Disturbed as Disturbed
     from sparkstream_kit.feeds.disturbing import disturb as disturb
     from sparkstream_kit.feeds.files import LineServer as LineServer
@@ -50,19 +50,4 @@ if TYPE_CHECKING:  # for editors and type checkers
     from sparkstream_kit.feeds.generators import sensors_rows as sensors_rows
     from sparkstream_kit.feeds.generators import sensors_truth as sensors_truth
 
-__getattr__ = attributes(
-    __name__,
-    {
-        "sparkstream_kit.feeds.disturbing": ["Disturbed", "disturb"],
-        "sparkstream_kit.feeds.files": [
-            *("LineServer", "csv_line", "drip", "json_line", "line_files", "random_lines"),
-            *("replay_files", "text_lines"),
-        ],
-        "sparkstream_kit.feeds.generators": [
-            *("actions_rows", "actions_truth", "ads_rows", "ads_truth", "cards_rows", "cards_truth"),
-            *("events_rows", "events_truth", "log_errors", "log_line", "log_rows", "log_sessions"),
-            *("messages_rows", "messages_truth", "posts_line", "posts_rows", "posts_truth"),
-            *("sales_files", "sales_rows", "sales_totals", "sensors_rows", "sensors_truth"),
-        ],
-    },
-)
+__getattr__ = attributes(__name__)

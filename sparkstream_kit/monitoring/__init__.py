@@ -34,13 +34,14 @@ if TYPE_CHECKING:
 
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit.monitoring.board import Board, live
+    from sparkstream_kit.monitoring.board import Board
+    from sparkstream_kit.monitoring.board import live as live
     from sparkstream_kit.progress import Batch, Verdict
 
 
 __all__ = ["Alert", "live"]
 
-__getattr__ = attributes(__name__, {"sparkstream_kit.monitoring.board": ["live"]})
+__getattr__ = attributes(__name__)
 
 _log = logging.getLogger(__name__)
 

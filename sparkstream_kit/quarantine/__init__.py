@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import attributes
 
-if TYPE_CHECKING:  # for editors and type checkers
+if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.connectors._avro import parse_avro as parse_avro
     from sparkstream_kit.connectors._weblogs import parse_log as parse_log
     from sparkstream_kit.quarantine.lines import parse_csv as parse_csv
@@ -35,15 +35,4 @@ if TYPE_CHECKING:  # for editors and type checkers
     from sparkstream_kit.quarantine.rows import mark_bad as mark_bad
     from sparkstream_kit.quarantine.rows import split as split
 
-__getattr__ = attributes(
-    __name__,
-    {
-        "sparkstream_kit.connectors._avro": ["parse_avro"],
-        "sparkstream_kit.connectors._weblogs": ["parse_log"],
-        "sparkstream_kit.quarantine.lines": ["parse_csv", "parse_json"],
-        "sparkstream_kit.quarantine.rows": [
-            *("BYTES", "FILE", "RAW", "REASON"),
-            *("bad_rows", "expect", "good_rows", "mark_bad", "split"),
-        ],
-    },
-)
+__getattr__ = attributes(__name__)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import attributes
 
-if TYPE_CHECKING:  # for editors and type checkers
+if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.connectors.delta.sink import delta as delta
     from sparkstream_kit.connectors.iceberg.sink import iceberg as iceberg
     from sparkstream_kit.connectors.kafka.sink import kafka as kafka
@@ -33,15 +33,4 @@ if TYPE_CHECKING:  # for editors and type checkers
     from sparkstream_kit.sinks.builtin import table as table
     from sparkstream_kit.sinks.directories import batch_files as batch_files
 
-__getattr__ = attributes(
-    __name__,
-    {
-        "sparkstream_kit.sinks.base": ["Sink"],
-        "sparkstream_kit.sinks.batches": [
-            *("by_value", "by_watermark", "fan_out", "foreach_batch", "latest", "snapshot"),
-        ],
-        "sparkstream_kit.sinks.builtin": ["console", "files", "memory", "table"],
-        "sparkstream_kit.sinks.directories": ["batch_files"],
-    },
-    part="sink",
-)
+__getattr__ = attributes(__name__, part="sink")

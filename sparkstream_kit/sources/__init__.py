@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import attributes
 
-if TYPE_CHECKING:  # for editors and type checkers
+if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.connectors.delta.source import delta as delta
     from sparkstream_kit.connectors.kafka.source import kafka as kafka
     from sparkstream_kit.connectors.kinesis.source import kinesis as kinesis
@@ -25,11 +25,4 @@ if TYPE_CHECKING:  # for editors and type checkers
     from sparkstream_kit.sources.files import parquet as parquet
     from sparkstream_kit.sources.files import text as text
 
-__getattr__ = attributes(
-    __name__,
-    {
-        "sparkstream_kit.sources.builtin": ["rate", "socket_lines", "table"],
-        "sparkstream_kit.sources.files": ["csv", "json", "orc", "parquet", "text"],
-    },
-    part="source",
-)
+__getattr__ = attributes(__name__, part="source")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import attributes
 
-if TYPE_CHECKING:  # for editors and type checkers
+if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.state.alerts import alert_when as alert_when
     from sparkstream_kit.state.alerts import once as once
     from sparkstream_kit.state.rules import Alert as Alert
@@ -36,11 +36,4 @@ if TYPE_CHECKING:  # for editors and type checkers
     from sparkstream_kit.state.values import as_of as as_of
 
 # Lazy, so that a rule can be named without importing PySpark, and a misspelt name gets a hint.
-__getattr__ = attributes(
-    __name__,
-    {
-        "sparkstream_kit.state.alerts": ["alert_when", "once"],
-        "sparkstream_kit.state.rules": ["Alert", "Ewma", "Jump", "Often", "Rule", "Silent", "ZScore"],
-        "sparkstream_kit.state.values": ["as_of"],
-    },
-)
+__getattr__ = attributes(__name__)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
+from functools import reduce
+from operator import and_
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from pyspark import cloudpickle
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
@@ -266,14 +271,26 @@ def once(frame: DataFrame, ids: str | Sequence[str], time: str, within: str | ti
     at = values.place_of_time(call, frame, time)
     keys = values.places_of_keys(call, frame, ids)
     rows = values.packed(frame)
-    groups = rows.groupBy(*(f"c{place}" for place in keys))
-    processor = _Once(at, span, timers=frame.isStreaming)
+    parts = [F.col(f"c{place}") for place in keys]
+    known = reduce(and_, (part.isNotNull() for part in parts))
+    rows = rows.withColumns({"h0": F.when(known, F.xxhash64(*parts)), "h1": F.xxhash64(F.lit(0), *parts)})
+    rows = rows.withColumn("group", F.pmod("h0", F.lit(_GROUPS)))
+    groups, processor = rows.groupBy("group"), _Once(at, span, timers=frame.isStreaming)
     kept = values.processed(call, groups, processor, rows.schema, streaming=frame.isStreaming)
-    return kept.select(*values.unpacked(rows.columns, frame.schema))
+    return kept.select(*values.unpacked(rows.columns[:-3], frame.schema))
+
+
+_GROUPS = 256  # of ids: if each id had one, a row would take Python some ten times as long
+_PARTS = 16  # of the state of a group: new entries are appended, and all are written anew once in 16 batches
+_ENTRY = Struct("<3q")  # two hashes of an id, and the time of the row that passed
 
 
 class _Once(StatefulProcessor):
-    """Keeps for one id the times of the rows that passed, until the watermark is `within` past them."""
+    """Keeps an entry for each row that passed, until the watermark is `within` past its time.
+
+    A row ends with the two hashes of its id, and its group. Two ids with the same hashes, of 128 bits, would
+    be one; that a billion ids contain such a pair has a probability of about 1 in 10**21.
+    """
 
     def __init__(self, at: int, span: int, *, timers: bool) -> None:
         self._at = at
@@ -282,25 +299,34 @@ class _Once(StatefulProcessor):
 
     def init(self, handle: StatefulProcessorHandle) -> None:
         self._handle = handle
-        self._kept = handle.getValueState("kept", "times ARRAY<BIGINT>")
+        self._kept = handle.getListState("kept", "entries BINARY")
 
-    def handleInputRows(self, key: Any, rows: Iterator[Row], timerValues: TimerValues) -> Iterator[Row]:  # noqa: N803, ARG002 - Spark's
-        if any(part is None for part in key):
+    def handleInputRows(self, key: Any, rows: Iterator[Row], timerValues: TimerValues) -> Iterator[Row]:  # noqa: N803 - Spark's
+        if key[0] is None:  # one of the ids is null
             yield from rows
             return
-        times = self._known()
-        before = len(times)
-        for row in in_order(rows, self._at):
-            time = row[self._at]
+        ordered, parts, passed = in_order(rows, self._at), list(self._kept.get()), self._passed(timerValues)
+        asked, times = {row[-3] for row in ordered}, defaultdict[tuple[int, int], list[int]](list)
+        for first, second, time in _entries(parts, passed):
+            if first in asked:
+                times[first, second].append(time)
+        new = []
+        for row in ordered:
+            time, seen = row[self._at], times[row[-3], row[-2]]
             if time is None:
                 yield row
-            elif all(abs(time - other) > self._span for other in times):
-                times.append(time)
+            elif all(abs(time - other) > self._span for other in seen):
+                seen.append(time)
+                new += [(row[-3], row[-2], time)] if time > passed else []
                 yield row
-        if len(times) > before:
-            self._kept.update((times,))
-        for time in times[before:] if self._timers else ():
-            self._handle.registerTimer(timer_at(time + self._span))
+        if not new:
+            return
+        if len(parts) < _PARTS:
+            self._kept.appendValue(_packed(new))
+        else:
+            self._kept.put([_packed([*_entries(parts, passed), *new])])
+        if self._timers and not parts:
+            self._handle.registerTimer(timer_at(min(time for *_, time in new) + self._span))
 
     def handleExpiredTimer(
         self,
@@ -308,14 +334,22 @@ class _Once(StatefulProcessor):
         timerValues: TimerValues,  # noqa: N803
         expiredTimerInfo: ExpiredTimerInfo,  # noqa: N803, ARG002
     ) -> Iterator[Row]:
-        passed = timerValues.getCurrentWatermarkInMs() * MILLI - self._span
-        times = [time for time in self._known() if time > passed]
-        if times:
-            self._kept.update((times,))
+        passed = self._passed(timerValues)
+        if entries := [*_entries(list(self._kept.get()), passed)]:
+            self._kept.put([_packed(entries)])
+            self._handle.registerTimer(timer_at(int(passed) + 2 * self._span))  # when these have passed, too
         else:
             self._kept.clear()
         return iter(())
 
-    def _known(self) -> list[int]:
-        kept = self._kept.get()
-        return [] if kept is None else list(kept[0])
+    def _passed(self, now: TimerValues) -> float:
+        """Return the newest time whose entries are forgotten (microseconds)."""
+        return now.getCurrentWatermarkInMs() * MILLI - self._span if self._timers else -math.inf
+
+
+def _entries(parts: list[tuple[bytes]], passed: float) -> Iterator[tuple[int, int, int]]:
+    return (each for (part,) in parts for each in _ENTRY.iter_unpack(part) if each[2] > passed)
+
+
+def _packed(entries: list[tuple[int, int, int]]) -> tuple[bytes]:
+    return (b"".join(_ENTRY.pack(*each) for each in entries),)

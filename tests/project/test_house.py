@@ -87,6 +87,7 @@ def imported_by_name(tree):
     if not re.search(r"import_module\((?!homes|systems)|attributes\(__name__", ast.unparse(tree)):
         return set()
     texts = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    texts |= house().lazily(tree)
     found = (texts & set(PATHS)) - {"sparkstream_kit"}
     # `sinks` has the function of each `connectors.NAME.sink`, and `sources` of each source.
     parts = texts & {"sink", "source"} if "attributes(__name__" in ast.unparse(tree) else ()

@@ -1,6 +1,8 @@
 """`state.once`: what becomes of rows that come again."""
 
+import random
 import sys
+from collections import defaultdict
 from datetime import date, datetime, timedelta
 from typing import Any, cast
 
@@ -85,10 +87,35 @@ def test_the_state_of_once_falls_when_the_watermark_has_passed(stream):
     )
     source.add_data([(n % 10_000, at(n / 1000)) for n in range(20_000)])
     [full, *_] = query.step()
-    assert (len(full.rows), full.progress.stateOperators[0].numRowsTotal) == (10_000, 10_000)
+    assert (len(full.rows), full.progress.stateOperators[0].numRowsTotal) == (10_000, 256)
     source.add_data([(-1, at(100))])
     query.step()
     assert query.batches[-1].progress.stateOperators[0].numRowsTotal == 1
+
+
+@pytest.mark.slow
+def test_once_keeps_in_forty_batches_what_a_loop_over_the_rows_keeps(stream, monkeypatch):
+    monkeypatch.setattr("sparkstream_kit.state.alerts._GROUPS", 2)  # so that a group has entries of each batch
+    source = stream("a INT, b STRING, time TIMESTAMP")
+    timely = source.to_df().withWatermark("time", "5 seconds")
+    query = stream.query(state.once(timely, ["b", "a"], "time", "12 seconds"))
+    draw, known, newest = random.Random(7), defaultdict[Any, list[int]](list), -99
+    for number in range(40):
+        batch = [
+            (draw.randrange(40), draw.choice("xyz"), (number + draw.randrange(-20, 9)) // 2) for _ in range(12)
+        ]
+        for times in known.values():  # the watermark is that of the batches before
+            times[:] = [each for each in times if each + 12 > newest - 5]
+        expected = []
+        for a, b, second in sorted(batch, key=lambda row: row[2]):
+            if all(abs(second - each) > 12 for each in known[a, b]):
+                known[a, b].append(second)
+                expected.append((a, b, at(second)))
+        newest = max(newest, *(second for *_, second in batch))
+        source.add_data([(a, b, at(second)) for a, b, second in batch])
+        assert sorted(rows(query.step())) == sorted(expected)
+        if number % 13 == 0:  # after a crash before the commit, and in a new process
+            assert sorted(rows(query.replay())) == sorted(expected)
 
 
 @pytest.mark.connect
