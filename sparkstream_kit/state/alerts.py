@@ -237,10 +237,10 @@ def once(frame: DataFrame, ids: str | Sequence[str], time: str, within: str | ti
 
     `dropDuplicatesWithinWatermark` drops every late row; here a late row passes if its id is not known. A row
     is a duplicate if a row with the same ids was kept whose time is at most `within` before or after its own.
-    An id is forgotten when the watermark is `within` past the time of its row, which bounds the state; a
-    duplicate that is even later passes. Within a batch, the first row by time is kept, and among rows with
-    the same time the first by its text, so a replayed batch gives the same result. If rows of one id have
-    different times, the order in which they arrive can decide which of them is kept.
+    An id is forgotten when the watermark is `within` past the time of its row, which bounds the state (24
+    bytes for an id); a duplicate that is even later passes. Within a batch, the first row by time is kept,
+    and among rows with the same time the first by its text, so a replayed batch gives the same result. If
+    rows of one id have different times, the order in which they arrive can decide which of them is kept.
 
     A row with a null in one of its ids, or without a time, is never a duplicate, and always passes.
 

@@ -47,8 +47,8 @@ MOST_LINES = {
     "function": 50,
     "job": 60,
     "thin": 2_100,
-    "core": 7_640,
-    "all": 20_470,
+    "core": 7_610,
+    "all": 20_440,
     "tests": 33_240,
 }
 

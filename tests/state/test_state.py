@@ -23,13 +23,6 @@ def rows(batches):
     return [row for batch in batches for row in batch.rows]
 
 
-@pytest.fixture(params=[1, pytest.param(3, marks=pytest.mark.slow)])
-def partitions(request, spark):
-    """One shuffle partition, and three."""
-    with in_force(spark, {"spark.sql.shuffle.partitions": str(request.param)}):
-        yield request.param
-
-
 @pytest.mark.slow
 def test_once_hands_every_type_on_as_it_is(stream):
     source = stream(
@@ -54,56 +47,21 @@ def test_once_hands_every_type_on_as_it_is(stream):
 
 
 @pytest.mark.slow
-def test_once_keeps_the_first_row_of_an_id_and_late_rows_that_are_no_duplicates(stream, partitions):
-    source = stream("`an id` STRING, time TIMESTAMP, n INT")
-    frame = source.to_df().withWatermark("time", "10 seconds")
-    query = stream.query(state.once(frame, ["an id"], "time", timedelta(seconds=30)))
-    assert query.frame.columns == ["an id", "time", "n"]
-
-    def kept(*batch):
-        source.add_data([(name, at(second), n) for name, second, n in batch])
-        return sorted(row.n for row in rows(query.step()))
-
-    assert partitions
-    # The first by time, then by the whole row; a row without an id or a time is nobody's duplicate.
-    assert kept(("a", 102, 1), ("a", 100, 3), ("a", 100, 2), ("b", 100, 4)) == [2, 4]
-    first = [0, 5, 6, 7, 8]
-    assert kept((None, 100, 5), (None, 100, 6), ("a", None, 7), ("a", None, 8), ("c", 99, 0)) == first
-    assert sorted(row.n for row in rows(query.replay())) == first
-    query.kill_before_commit()
-    assert kept(("c", 99, 0)) == first
-    assert kept(("a", 130, 9), ("b", 131, 10), ("a", 71, 11)) == [10]  # 130 is 30 from 100: within
-    query.restart()
-    assert kept(("z", 300, 12)) == [12]
-    # The watermark is at 290: all but z is forgotten, a late row of any other id passes, and so once.
-    assert kept(("d", 150, 13), ("d", 150, 14), ("a", 100, 15), ("z", 299, 16)) == [13, 15]
-
-
-@pytest.mark.slow
-def test_the_state_of_once_falls_when_the_watermark_has_passed(stream):
-    source = stream("id BIGINT, time TIMESTAMP")
-    query = stream.query(
-        state.once(source.to_df().withWatermark("time", "10 seconds"), "id", "time", "30 seconds")
-    )
-    source.add_data([(n % 10_000, at(n / 1000)) for n in range(20_000)])
-    [full, *_] = query.step()
-    assert (len(full.rows), full.progress.stateOperators[0].numRowsTotal) == (10_000, 256)
-    source.add_data([(-1, at(100))])
-    query.step()
-    assert query.batches[-1].progress.stateOperators[0].numRowsTotal == 1
-
-
-@pytest.mark.slow
-def test_once_keeps_in_forty_batches_what_a_loop_over_the_rows_keeps(stream, monkeypatch):
-    monkeypatch.setattr("sparkstream_kit.state.alerts._GROUPS", 2)  # so that a group has entries of each batch
-    source = stream("a INT, b STRING, time TIMESTAMP")
+def test_once_keeps_in_forty_batches_what_a_loop_over_the_rows_keeps(stream, spark, monkeypatch):
+    monkeypatch.setattr(
+        "sparkstream_kit.state.alerts._GROUPS", 2
+    )  # so that a group has entries of each batch
+    source = stream("a INT, `b c` STRING, time TIMESTAMP")
     timely = source.to_df().withWatermark("time", "5 seconds")
-    query = stream.query(state.once(timely, ["b", "a"], "time", "12 seconds"))
-    draw, known, newest = random.Random(7), defaultdict[Any, list[int]](list), -99
+    with in_force(spark, {"spark.sql.shuffle.partitions": "3"}):
+        query = stream.query(state.once(timely, ["b c", "a"], "time", "12 seconds"))
+        source.add_data([(-1, "", at(-99))])
+        query.step()
+    draw = random.Random(7)  # noqa: S311 - sample data
+    known, newest = defaultdict[Any, list[int]](list), -99
     for number in range(40):
-        batch = [
-            (draw.randrange(40), draw.choice("xyz"), (number + draw.randrange(-20, 9)) // 2) for _ in range(12)
-        ]
+        seconds = [(number + draw.randrange(-20, 9)) // 2 for _ in range(12)]
+        batch = [(draw.randrange(40), draw.choice("xyz"), second) for second in seconds]
         for times in known.values():  # the watermark is that of the batches before
             times[:] = [each for each in times if each + 12 > newest - 5]
         expected = []
@@ -111,16 +69,30 @@ def test_once_keeps_in_forty_batches_what_a_loop_over_the_rows_keeps(stream, mon
             if all(abs(second - each) > 12 for each in known[a, b]):
                 known[a, b].append(second)
                 expected.append((a, b, at(second)))
-        newest = max(newest, *(second for *_, second in batch))
+        newest = max(newest, *seconds)
         source.add_data([(a, b, at(second)) for a, b, second in batch])
         assert sorted(rows(query.step())) == sorted(expected)
         if number % 13 == 0:  # after a crash before the commit, and in a new process
             assert sorted(rows(query.replay())) == sorted(expected)
+    source.add_data([(-1, "", at(999))])
+    query.step()
+    assert (
+        query.batches[-1].progress.stateOperators[0].numRowsTotal == 1
+    )  # the watermark has passed the others
 
 
 @pytest.mark.connect
 def test_once_on_a_static_frame_keeps_the_same_rows(spark):
-    data = [("a", 0, 1), ("a", 20, 2), ("a", 31, 3), ("b", 5, 4), (None, 5, 5), (None, 5, 6), ("b", None, 7)]
+    data = [
+        ("a", 0, 9),
+        ("a", 0, 1),
+        ("a", 20, 2),
+        ("a", 31, 3),
+        ("b", 5, 4),
+        (None, 5, 5),
+        (None, 5, 6),
+        ("b", None, 7),
+    ]
     static = spark.createDataFrame([(k, at(t), n) for k, t, n in data], "k STRING, time TIMESTAMP, n INT")
     kept = state.once(static, "k", "time", "30 seconds").collect()
     assert sorted(row.n for row in kept) == [1, 3, 4, 5, 6, 7]
