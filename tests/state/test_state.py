@@ -48,9 +48,7 @@ def test_once_hands_every_type_on_as_it_is(stream):
 
 @pytest.mark.slow
 def test_once_keeps_in_forty_batches_what_a_loop_over_the_rows_keeps(stream, spark, monkeypatch):
-    monkeypatch.setattr(
-        "sparkstream_kit.state.alerts._GROUPS", 2
-    )  # so that a group has entries of each batch
+    monkeypatch.setattr("sparkstream_kit.state.alerts._GROUPS", 2)  # a group then has entries of each batch
     source = stream("a INT, `b c` STRING, time TIMESTAMP")
     timely = source.to_df().withWatermark("time", "5 seconds")
     with in_force(spark, {"spark.sql.shuffle.partitions": "3"}):
@@ -75,24 +73,14 @@ def test_once_keeps_in_forty_batches_what_a_loop_over_the_rows_keeps(stream, spa
         if number % 13 == 0:  # after a crash before the commit, and in a new process
             assert sorted(rows(query.replay())) == sorted(expected)
     source.add_data([(-1, "", at(999))])
-    query.step()
-    assert (
-        query.batches[-1].progress.stateOperators[0].numRowsTotal == 1
-    )  # the watermark has passed the others
+    query.step()  # the watermark passes all the others
+    assert query.batches[-1].progress.stateOperators[0].numRowsTotal == 1
 
 
 @pytest.mark.connect
 def test_once_on_a_static_frame_keeps_the_same_rows(spark):
-    data = [
-        ("a", 0, 9),
-        ("a", 0, 1),
-        ("a", 20, 2),
-        ("a", 31, 3),
-        ("b", 5, 4),
-        (None, 5, 5),
-        (None, 5, 6),
-        ("b", None, 7),
-    ]
+    data = [("a", 0, 9), ("a", 0, 1), ("a", 20, 2), ("a", 31, 3), ("b", 5, 4), (None, 5, 5), (None, 5, 6)]
+    data.append(("b", None, 7))
     static = spark.createDataFrame([(k, at(t), n) for k, t, n in data], "k STRING, time TIMESTAMP, n INT")
     kept = state.once(static, "k", "time", "30 seconds").collect()
     assert sorted(row.n for row in kept) == [1, 3, 4, 5, 6, 7]
