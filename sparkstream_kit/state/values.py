@@ -203,7 +203,7 @@ class InOrder(StatefulProcessor):
         self._handle = handle
         self._result = Row(*self._names)
         self._kept = [handle.getValueState(name, kept) for name, kept in self._handler.states.items()]
-        self._waiting = handle.getListState("waiting", "row BINARY")
+        self._waiting = handle.getListState("waiting", "row BINARY")  # each holds those of a batch
         self._timer = handle.getValueState("timer", "at BIGINT")
 
     def handleInputRows(self, key: Any, rows: Iterator[Row], timerValues: TimerValues) -> Iterator[Row]:  # noqa: N803, ARG002 - Spark's
@@ -216,7 +216,7 @@ class InOrder(StatefulProcessor):
             else:
                 placed.append(tuple(row))
         if placed and self._streaming:
-            self._waiting.appendList([(pickle.dumps(row, PROTOCOL),) for row in placed])
+            self._waiting.appendValue((pickle.dumps(placed, PROTOCOL),))
             self._wake(placed[0][self._at])
         elif placed:
             found += self._handled(key, placed, None)
@@ -231,13 +231,16 @@ class InOrder(StatefulProcessor):
         """Handle the stored rows of a key that the watermark has passed."""
         now = timerValues.getCurrentWatermarkInMs() * MILLI
         self._timer.clear()
-        waiting = [pickle.loads(each[0]) for each in self._waiting.get()]  # noqa: S301 - our own
+        waiting = []
+        for (part,) in self._waiting.get():
+            rows = pickle.loads(part)  # noqa: S301 - our own
+            waiting += rows if isinstance(rows, list) else [rows]  # up to November 2026 each row was alone
         passed = [row for row in waiting if row[self._at] <= now]
         if passed:
             waiting = [row for row in waiting if row[self._at] > now]
             self._waiting.clear()
         if passed and waiting:  # put() refuses an empty list
-            self._waiting.put([(pickle.dumps(row, PROTOCOL),) for row in waiting])
+            self._waiting.put([(pickle.dumps(waiting, PROTOCOL),)])
         found = self._handled(key, in_order(passed, self._at), now)
         if waiting:
             self._wake(min(row[self._at] for row in waiting))

@@ -79,8 +79,8 @@ def test_once_keeps_in_forty_batches_what_a_loop_over_the_rows_keeps(stream, spa
 
 @pytest.mark.connect
 def test_once_on_a_static_frame_keeps_the_same_rows(spark):
-    data = [("a", 0, 9), ("a", 0, 1), ("a", 20, 2), ("a", 31, 3), ("b", 5, 4), (None, 5, 5), (None, 5, 6)]
-    data.append(("b", None, 7))
+    data: list[Any] = [("a", 0, 9), ("a", 0, 1), ("a", 20, 2), ("a", 31, 3), ("b", 5, 4), ("b", None, 7)]
+    data += [(None, 5, 5), (None, 5, 6)]
     static = spark.createDataFrame([(k, at(t), n) for k, t, n in data], "k STRING, time TIMESTAMP, n INT")
     kept = state.once(static, "k", "time", "30 seconds").collect()
     assert sorted(row.n for row in kept) == [1, 3, 4, 5, 6, 7]
