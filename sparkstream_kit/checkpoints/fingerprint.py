@@ -262,6 +262,25 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
     return found or ["does the same steps in another order, or on other columns of the same names"]
 
 
+def keys(text: str) -> set[str]:
+    r"""Return what a fingerprint says of the keys of its groups: names, windows, and how each is computed.
+
+    A schema that is parsed does not count: it may have got another column.
+
+    Examples:
+        >>> sorted(keys("facts 2\ngroups by: k#0\ncomputes: count(1)\ncomputes: upper(p#1) AS k#0"))
+        ['computes: upper(p) as k', 'groups by: k']
+    """
+    facts = text.split("\n")[1:]
+    by = [fact for fact in facts if fact.startswith("groups by: ")]
+    names = {name for fact in by for name in top_level(fact.partition(": ")[2])}
+    how = [fact for fact in facts if fact.rpartition(" AS ")[2] in names and "computes: parse_" not in fact]
+    windows = [
+        fact for fact in facts if re.match("computes: (windows of|session windows|the [a-z]+ in) ", fact)
+    ]
+    return {re.sub(r"#\d+", "", fact).lower() for fact in (*by, *how, *windows)}
+
+
 def _caseless(text: str) -> str:
     """Return a fingerprint with the names of columns in lower case, as Spark compares them by default."""
     return re.sub(r"(?<= AS ).*?(?=#\d)|\w+(?=#\d)", lambda name: name[0].lower(), text)

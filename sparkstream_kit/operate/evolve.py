@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sparkstream_kit import _files
 from sparkstream_kit._spark.place import Here, refuse_many_disks
 from sparkstream_kit.checkpoints.drain import END, drained, plan_empty_batch
-from sparkstream_kit.checkpoints.fingerprint import differences
+from sparkstream_kit.checkpoints.fingerprint import differences, keys
 from sparkstream_kit.checkpoints.guard import KEPT, Query, continued
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, query_id, versioned, write_note
@@ -220,7 +220,10 @@ def _check_target(
     if changed.mode == "complete" or not same:
         return
     columns = [list(each) for each in changed.frame.dtypes]
-    what = next((each for each in differs if each.startswith("groups by") and "query groups" in each), None)
+    now, before = (keys(each.get("fingerprint", "")) for each in (changed.described, kept))
+    what = None
+    if differs and now and before and now != before:
+        what = next((each for each in differs if each.startswith("groups by")), differs[0])
     if kept.get("mode", changed.mode) != changed.mode:
         what = f"has mode {changed.mode}; the checkpoint's query has mode {kept['mode']}"
     elif kept.get("columns", columns) != columns:

@@ -114,12 +114,13 @@ class Compared:
 
         equal, differ, new, old = self.counts
         lines = [f"{equal:,} equal, {differ:,} differ, {new:,} only new, {old:,} only old", *self.columns]
-        parts = [("differ", _values(self))] if differ else []
-        parts += [("only new", self.only_new)] if new else []
-        parts += [("only old", self.only_old)] if old else []
-        for title, frame in parts:
+        parts = [("differ", _values(self), differ)] if differ else []
+        parts += [("only new", self.only_new, new)] if new else []
+        parts += [("only old", self.only_old, old)] if old else []
+        for title, frame, number in parts:
             first = frame.sort(*map(column, self.keys or frame.columns)).limit(rows)
-            lines += [f"{title}:", *render(first, "table").splitlines()]
+            left = f", the first {rows} of {number:,}" if number > rows else ""
+            lines += [f"{title}{left}:", *render(first, "table").splitlines()]
         return "\n".join(lines)
 
 
@@ -241,7 +242,12 @@ def shadow(
     replay.say("comparing the rows")
     tables = tuple(leaf.compared(query, keys, tolerance) for leaf in replay.leaves)
     KEPT.append(made)
-    switch = f"to switch: start it on a new checkpoint, with continues={place.text!r} (--continues)"
+    switch = (
+        f"to switch: start it on a new checkpoint, with continues={place.text!r} (of a job: --continues with "
+    )
+    switch += "the folder that was its --checkpoint)"
+    if query.mode != "complete":
+        switch += "; rows that are written stay as they are, and those to come are the new query's"
     return Shadow(name, (), at, tables, (*notes, switch), rows)
 
 

@@ -171,7 +171,7 @@ class _Ledger(Ledger):
     def set_back(self, query_id: str, batch_id: int) -> str:  # noqa: ARG002 - one folder has one query
         if batch_id < self._last:
             return f"remove the directories from {_directory(batch_id + 1)} on"
-        make = "mkdir" if self._there.folder else "hdfs dfs -mkdir"
+        make = "mkdir -p" if self._there.folder else "hdfs dfs -mkdir -p"
         return f"run {make} {shlex.quote(f'{self._there.folder or self._there}/{_directory(batch_id)}')}"
 
 

@@ -497,6 +497,12 @@ def test_a_changed_key_is_refused_unless_the_target_is_a_new_one(spark, tmp_path
     assert "give it a new target" in message
     fewer = keyed("product")(rows).withColumn("total", F.col("total").cast("INT"))
     assert "has other columns than k, total" in refused(fewer, old, new, sink=sql(tmp_path))
+    upper = rows.withColumn("product", F.upper("product"))
+    assert "upper(product) AS product" in refused(keyed("product")(upper), old, new, sink=sql(tmp_path))
+    longer = hourly("product", length="30 minutes")(rows)
+    hours = sql(tmp_path, "hours", keys=["start", "product"])
+    go(BY_WINDOW(rows), hours, tmp_path / "hourly")
+    assert "windows of 1800 s every 1800 s" in refused(longer, tmp_path / "hourly", new, sink=hours)
     assert not new.exists()
 
     land(folder, 2)

@@ -170,7 +170,7 @@ def test_directories_that_have_gone_are_refused_with_the_way_back(stream, tmp_pa
     message = (
         f"batch 3 is next, but folder {out} holds this query's batches up to 0 only, as after a restore "
         f"from an older backup; to write the missing ones, run sparkstream checkpoint rewind '{checkpoint}' "
-        "--to 0; to go on without their rows, run mkdir "
+        "--to 0; to go on without their rows, run mkdir -p "
     )
     for _ in range(2):
         with pytest.raises(InvalidInputError, match=message):
