@@ -119,8 +119,8 @@ class Compared:
         parts += [("only old", self.only_old, old)] if old else []
         for title, frame, number in parts:
             first = frame.sort(*map(column, self.keys or frame.columns)).limit(rows)
-            left = f", the first {rows} of {number:,}" if number > rows else ""
-            lines += [f"{title}{left}:", *render(first, "table").splitlines()]
+            more = [f"… and {number - rows:,} more"] if number > rows else []
+            lines += [f"{title}:", *render(first, "table").splitlines(), *more]
         return "\n".join(lines)
 
 
@@ -151,6 +151,14 @@ class Shadow(Planned):
         for each in self.tables:
             lines += [each.target, *(f"  {line}" for line in each.says(self.rows).split("\n"))]
         return "\n".join([*lines, *self.notes])
+
+
+# The folder of a job is not always that of its query: it may have several.
+_SWITCH = (
+    "to switch: start it on a new checkpoint, with continues={!r} (of a job: --continues with the folder "
+    "that was its --checkpoint)"
+)
+_STAY = "; rows that are written stay as they are, and those to come are the new query's"
 
 
 def shadow(
@@ -242,12 +250,7 @@ def shadow(
     replay.say("comparing the rows")
     tables = tuple(leaf.compared(query, keys, tolerance) for leaf in replay.leaves)
     KEPT.append(made)
-    switch = (
-        f"to switch: start it on a new checkpoint, with continues={place.text!r} (of a job: --continues with "
-    )
-    switch += "the folder that was its --checkpoint)"
-    if query.mode != "complete":
-        switch += "; rows that are written stay as they are, and those to come are the new query's"
+    switch = _SWITCH.format(place.text) + ("" if query.mode == "complete" else _STAY)
     return Shadow(name, (), at, tables, (*notes, switch), rows)
 
 

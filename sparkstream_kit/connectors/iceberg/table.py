@@ -127,7 +127,7 @@ class IcebergTable:
             else:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 place = {"uri": f"sqlite:///{self._file}?timeout=30", "warehouse": self._file.parent.as_uri()}
-                with self._file.with_suffix(".lock").open("w") as lock:
+                with self._file.with_suffix(".lock").open("a") as lock:
                     fcntl.flock(lock, fcntl.LOCK_EX)  # of two that make its tables at once, one would fail
                     self._loaded = load_catalog("default", type="sql", **place)
         return self._loaded
