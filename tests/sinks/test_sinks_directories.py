@@ -203,7 +203,7 @@ def test_a_folder_that_has_gone_is_refused_with_the_way_on(stream, tmp_path, lef
     for _ in range(2):
         with pytest.raises(InvalidInputError, match="holds none of this query's batches") as failed:
             finish(stream, sink, checkpoint)
-    way_on = re.search(r"run (mkdir '.*') to go on without the rows", str(failed.value))
+    way_on = re.search(r"run (mkdir -p '.*') to go on without the rows", str(failed.value))
     assert way_on is not None
     subprocess.run(way_on[1], shell=True, check=True)  # noqa: S602 - as a user would paste it
     for number in (5, 6):
