@@ -499,10 +499,12 @@ def test_a_changed_key_is_refused_unless_the_target_is_a_new_one(spark, tmp_path
     assert "has other columns than k, total" in refused(fewer, old, new, sink=sql(tmp_path))
     upper = rows.withColumn("product", F.upper("product"))
     assert "upper(product) AS product" in refused(keyed("product")(upper), old, new, sink=sql(tmp_path))
-    longer = hourly("product", length="30 minutes")(rows)
-    hours = sql(tmp_path, "hours", keys=["start", "product"])
-    go(BY_WINDOW(rows), hours, tmp_path / "hourly")
-    assert "windows of 1800 s every 1800 s" in refused(longer, tmp_path / "hourly", new, sink=hours)
+    hours = sql(tmp_path, "hours", how="append", keys=[])
+    go(BY_WINDOW(rows), hours, tmp_path / "hourly", mode="append")
+    for other in (hourly("product", length="30 minutes"), hourly("product", slide="5 minutes"), sessions):
+        assert "to come; give it a new target" in refused(
+            other(rows), tmp_path / "hourly", new, "append", hours
+        )
     assert not new.exists()
 
     land(folder, 2)
