@@ -12,6 +12,7 @@ import ast
 import importlib.util
 import inspect
 import os
+import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,8 +37,8 @@ def attributes(package: str, part: str = "") -> Callable[[str], Any]:
 
     @cache
     def homes() -> dict[str, str]:
-        loader: Any = vars(sys.modules[package])["__loader__"]
-        tree = ast.walk(ast.parse(loader.get_source(package)))
+        source = pkgutil.get_data(package, "__init__.py")  # in a file or a zip, also under pytest
+        tree = ast.walk(ast.parse(source or b""))
         imports = [(str(node.module), node.names) for node in tree if isinstance(node, ast.ImportFrom)]
         ours = [each for each in imports if not (part and each[0].startswith(systems))]
         return {to.name: module for module, names in ours for to in names if to.name == to.asname}

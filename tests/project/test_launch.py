@@ -60,6 +60,13 @@ def test_a_job_of_ones_own_is_made_from_the_wheel_alone(wheel, tmp_path, zipped)
     ]
 
 
+def test_names_are_found_under_the_loader_of_pytest(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path)  # with the entry of the pytest plugin: pytest loads the kit
+    (tmp_path / "test_names.py").write_text("from sparkstream_kit.sinks import memory\ndef test(): memory\n")
+    done = launch(sys.executable, "-m", "pytest", "test_names.py", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.slow
 def test_a_job_of_ones_own_runs_beside_nothing_but_the_wheel(wheel, tmp_path):
     site = tmp_path / "site"
