@@ -76,6 +76,7 @@ def missing(package: str, name: str, *known: Iterable[str]) -> AttributeError:
     return AttributeError(f"module {package!r} has no attribute {name!r}{near}")
 
 
+_MISNAMED = {"allowNumericLeadingZero": "allowNumericLeadingZeros"}  # by PySpark, to which Spark is deaf
 _SHOWN = 60  # characters of a string that a message shows
 _MODES = ("append", "complete", "update")
 _PATHS = {"Path", "PathLike"}
@@ -155,6 +156,53 @@ def check(call: Callable[..., Any], given: Mapping[str, Any]) -> None:
                 raise InvalidInputError(f"{_name(call)}(): {name} is {said(value)}; {fix}")
             if name == "mode" and value is not None:
                 reject_unknown("output mode", [value], _MODES)
+
+
+def check_options(call: Callable[..., Any], given: Iterable[str], spark: Any = None, *never: str) -> None:
+    """Refuse a misspelt option: a name that is a letter off a keyword of the call or of Spark's own function.
+
+    Any other name is passed to Spark unchecked, because it can be an option of a format, of Hadoop or of
+    Kafka's client.
+
+    Args:
+        call: the public function that takes the options.
+        given: the names of the options that the user gave.
+        spark: Spark's own function of the same kind, whose parameters are options.
+        *never: parameters of Spark's functions that are not options: Spark would ignore them.
+
+    Raises:
+        InvalidInputError: a name is misspelt, has underscores in place of upper-case letters, or is one of
+            `never`. The message has the right name, or else the keywords of the call.
+
+    Examples:
+        >>> from sparkstream_kit.sources import rate
+        >>> check_options(rate, ["rowPerSecond"])
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: unknown keyword of sources.rate() rowPerSecond; did you ...
+    """
+    ours = [name for name, each, _ in _parameters(call) if each.kind is not each.VAR_KEYWORD]
+    sparks = [_MISNAMED.get(name, name) for name in (inspect.signature(spark).parameters if spark else ())]
+    known = {_plain(name): name for name in [*sparks, *ours] if name not in never}
+    for name in given:
+        plain, camel = _plain(name), re.sub("_(.)", lambda found: found[1].upper(), name)
+        near = next((each for each in known if _a_letter_off(plain, each)), None)
+        # No option of Spark's has an underscore: they are written as maxFileAge.
+        if "." not in name and (near or "_" in name or camel in never):
+            meant = known.get(near or plain, None if camel in never else camel)
+            fix = f"did you mean {meant}?" if meant else f"known: {', '.join(sorted(ours))}"
+            raise InvalidInputError(f"unknown keyword of {_name(call)}() {name}; {fix}")
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "")
+
+
+def _a_letter_off(one: str, other: str) -> bool:
+    """Say whether a letter is missing, added or another one, or two neighbours have changed places."""
+    same = len(os.path.commonprefix([one, other]))  # noqa: RUF071 - letters, not paths
+    a, b = one[same:], other[same:]
+    return one != other and (a[1:] in (b, b[1:]) or a == b[1:] or a == b[1::-1] + b[2:])
 
 
 def said(value: object) -> str:

@@ -14,10 +14,13 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit import _files
+from sparkstream_kit._arguments import check_options
 from sparkstream_kit._spark.place import path_for
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyspark.sql import DataFrame, SparkSession
 
 
@@ -34,7 +37,13 @@ _TYPES_OF_PARTITIONS = "spark.sql.sources.partitionColumnTypeInference.enabled"
 _log = logging.getLogger(__name__)
 
 
-def inferred(spark: SparkSession, path: str, form: str | None, options: dict[str, Any]) -> T.StructType:
+def inferred(
+    call: Callable[..., T.StructType],
+    spark: SparkSession,
+    path: str,
+    form: str | None,
+    options: dict[str, Any],
+) -> T.StructType:
     """Return the schema of sample files, and log what a source of them needs; the rules are those of `infer`.
 
     Raises:
@@ -42,6 +51,7 @@ def inferred(spark: SparkSession, path: str, form: str | None, options: dict[str
     """
     form = _format_of(path) if form is None else form
     reject_unknown("format", [form], _FORMATS)
+    check_options(call, options, getattr(spark.read, form))
     read = partial(_read, spark, path_for(spark, path), form, **options)
     former = spark.conf.get(_TYPES_OF_PARTITIONS) or "true"
     spark.conf.set(_TYPES_OF_PARTITIONS, "false")

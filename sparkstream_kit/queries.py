@@ -369,10 +369,7 @@ def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: b
             text = (logs.root / "offsets" / str(number)).read_text("utf-8")
             asked.location.write(f"offsets/{number}", text)
     elif is_being_drained(logs):
-        _log.warning(
-            "query %s: its drain was interrupted; finishing it now, then stopping",
-            asked.query.name,
-        )
+        _log.warning("query %s: its drain was interrupted; finishing it now, then stopping", asked.query.name)
     else:
         return trigger
     return {"once": True}

@@ -320,7 +320,7 @@ def infer(
 
     Raises:
         InvalidInputError: the path or the format does not exist, or the files have no rows (such as a CSV
-            file with nothing but a header, with `header=True`) or no schema.
+            file with nothing but a header, with `header=True`) or no schema, or an option is misspelt.
 
     Examples:
         In a session::
@@ -330,7 +330,7 @@ def infer(
     check(infer, locals())
     from sparkstream_kit import _samples
 
-    return _samples.inferred(spark, str(path), format, options)
+    return _samples.inferred(infer, spark, str(path), format, options)
 
 
 def to_code(schema: T.StructType) -> str:

@@ -45,11 +45,7 @@ def test_state_that_grows_without_a_watermark():
 @pytest.mark.parametrize(
     ("interval", "level", "text"),
     [
-        (
-            0.5,
-            "bad",
-            "slower than its trigger: batches take ",
-        ),
+        (0.5, "bad", "slower than its trigger: batches take "),
         (1.0, "warn", "busy for "),
         (2.0, None, ""),
         (None, None, ""),
@@ -63,10 +59,7 @@ def test_the_trigger_s_interval(interval, level, text):
 @pytest.mark.parametrize(
     ("backlog", "text"),
     [
-        (
-            lambda n: 100 + 20 * n,
-            "falling behind: over 25 batches, its backlog has grown from 1",
-        ),
+        (lambda n: 100 + 20 * n, "falling behind: over 25 batches, its backlog has grown from 1"),
         (lambda n: 100 + n % 2, None),
         (lambda n: 600 - 20 * n, None),
         (lambda n: 0, None),

@@ -163,11 +163,7 @@ def test_flatten_takes_timestamps_without_a_zone_and_odd_names(spark):
             "count",
             "column count is bigint, not a window; flatten takes what tumbling, sliding or",
         ),
-        (
-            lambda df: df.withColumnRenamed("key", "END"),
-            "window",
-            "column END exists already; rename",
-        ),
+        (lambda df: df.withColumnRenamed("key", "END"), "window", "column END exists already; rename"),
         (
             lambda df: df.select(F.struct(F.lit(1).alias("start"), F.lit(2).alias("end")).alias("w")),
             "w",

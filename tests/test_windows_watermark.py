@@ -134,10 +134,7 @@ def test_a_row_just_within_the_bound_stays(spark):
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    (
-        {"delay": "0 seconds"},
-        "newest; give '1 millisecond', or how late rows may be, such as '10 minutes'",
-    ),
+    ({"delay": "0 seconds"}, "newest; give '1 millisecond', or how late rows may be, such as '10 minutes'"),
     ({"delay": timedelta(microseconds=999)}, "with less than a millisecond Spark drops"),
     ({"delay": "-10 minutes"}, "delay is -10 minutes; with less than a millisecond"),
     ({"delay": "10 min"}, "cannot read delay '10 min'; write it like '10 seconds'"),

@@ -32,13 +32,7 @@ from sparkstream_kit.checkpoints.fingerprint import (
     time_zone,
 )
 from sparkstream_kit.checkpoints.lock import Lock, lock
-from sparkstream_kit.checkpoints.logs import (
-    CONTINUED,
-    Logs,
-    at_hand,
-    log_file,
-    write_note,
-)
+from sparkstream_kit.checkpoints.logs import CONTINUED, Logs, at_hand, log_file, write_note
 from sparkstream_kit.checkpoints.moved import bases, find_moves, rewrite
 from sparkstream_kit.checkpoints.trim import due, is_long, max_age
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
@@ -64,10 +58,7 @@ _NAMED = "spark.sql.streaming.queryEvolution.enableSourceEvolution"
 _FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 
 # Settings that Spark takes from the checkpoint at a restart, whatever the session's values: key and name.
-KEPT = {
-    "spark.sql.shuffle.partitions": "number of state partitions",
-    STATE_STORE: "state store",
-}
+KEPT = {"spark.sql.shuffle.partitions": "number of state partitions", STATE_STORE: "state store"}
 
 
 class Remark(NamedTuple):

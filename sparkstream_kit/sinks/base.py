@@ -12,9 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pyspark.sql import DataFrameWriter
 from pyspark.sql import types as T
 
-from sparkstream_kit._arguments import check
+from sparkstream_kit._arguments import check, check_options
 from sparkstream_kit._columns import holds
 from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit._spark.session import prints_here
@@ -274,12 +275,18 @@ JSON = {
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
 }
+NO_OPTIONS = ("exactlyOnce", "mode", "partitionBy", "rowId", "takeOver")  # arguments of one sink or another
 _NESTED = (T.ArrayType, T.MapType, T.StructType, T.VariantType)
 _CANNOT_HOLD = {"csv": (*_NESTED, T.NullType), "orc": (T.NullType, T.VariantType), "parquet": (T.NullType,)}
 
 
-def exact(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Add to the options of a writer of files those that keep every value, where the caller gave none."""
+def exact(call: Callable[..., Sink], kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to the options of a writer of files those that keep every value, where the caller gave none.
+
+    Raises:
+        InvalidInputError: an option is misspelt.
+    """
+    check_options(call, options, getattr(DataFrameWriter, kind, None), *NO_OPTIONS)
     return {**(JSON if kind in ("csv", "json") else {}), **options}
 
 

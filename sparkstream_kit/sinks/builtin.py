@@ -189,6 +189,7 @@ def files(
     """
     check(files, locals())
     reject_unknown("file format", [format], FILE_FORMATS)
+    options = exact(files, format, options)
 
     def check_folder(frame: DataFrame, location: Place | None) -> None:
         spark = frame.sparkSession
@@ -200,7 +201,7 @@ def files(
 
     def configure(writer: DataStreamWriter) -> DataStreamWriter:
         there = path_of_writer(writer, str(path))
-        writer = writer.format(format).option("path", there).options(**exact(format, options))
+        writer = writer.format(format).option("path", there).options(**options)
         return writer.partitionBy(*partition_by)
 
     return Sink(
@@ -252,7 +253,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
     if not name.strip():
         raise InvalidInputError("sinks.table(): the name is empty; give a table, as table or schema.table")
 
-    of_files = format in FILE_FORMATS
+    of_files, options = format in FILE_FORMATS, exact(table, format, options)
 
     def check_table(frame: DataFrame, location: Place | None) -> None:
         spark = frame.sparkSession
@@ -277,9 +278,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         advice="use append, or sinks.snapshot for a complete result",
         to_table=name,
         writes_to=(base.Target("table", name),),
-        configure=lambda writer: (
-            writer.format(format).options(**exact(format, options)).partitionBy(*partition_by)
-        ),
+        configure=lambda writer: writer.format(format).options(**options).partitionBy(*partition_by),
         check=check_table,
         claim=claim_folder,
         read=lambda spark, _schema, _location: spark.table(name),

@@ -17,14 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.place import (
-    Here,
-    Place,
-    locate,
-    reached,
-    refuse_elsewhere,
-    refuse_many_disks,
-)
+from sparkstream_kit._spark.place import Here, Place, locate, reached, refuse_elsewhere, refuse_many_disks
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Target, check_columns, exact
 from sparkstream_kit.sinks.folders import BATCH, OWNER, highest, rows
@@ -87,6 +80,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     """
     check(batch_files, locals())
     reject_unknown("file format", [format], FILE_FORMATS)
+    options = exact(batch_files, format, options)
     plain, text = _files.plain(str(path)), str(path)
     if plain is None and not text.startswith("hdfs:"):
         raise _without_rename(text)
@@ -111,7 +105,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
             place = Here(text, here)
         if not place.renames_in_one_step:
             raise _without_rename(text)
-        target = _Folder(place, where, format, exact(format, options))
+        target = _Folder(place, where, format, options)
         return open_target(target, frame, location, opening)
 
     return exactly_once("batch_files", where, MODES, open_folder, read=read_folder)

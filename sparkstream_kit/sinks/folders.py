@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from sparkstream_kit._spark.place import id_in_checkpoint, is_unseen, path_for
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks.base import exact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,8 +104,8 @@ def highest(place: Place, log: str) -> int:
 def rows(
     spark: SparkSession, path: str | Path, kind: str, options: Mapping[str, Any], schema: StructType
 ) -> DataFrame:
-    """Read back all rows that a sink has written to a folder of files, for `Sink.read`."""
-    reader = spark.read.options(**exact(kind, options)).format(kind)
+    """Read back all rows that a sink has written to a folder of files, with the options of its writer."""
+    reader = spark.read.options(**options).format(kind)
     if kind not in ("orc", "parquet"):  # these keep the columns
         reader = reader.schema(schema)
     with in_force(spark, {"spark.sql.sources.partitionColumnTypeInference.enabled": "false"}):

@@ -150,13 +150,7 @@ def _name(file: Input, above: str | None) -> str:
 
 
 def put_back(
-    location: Place,
-    batch: int,
-    plan: str,
-    folders: Mapping[str, str],
-    where: Target,
-    *,
-    makes: bool,
+    location: Place, batch: int, plan: str, folders: Mapping[str, str], where: Target, *, makes: bool
 ) -> None:
     """Put the plan of the next batch back into a checkpoint that has lost it, or that has another plan.
 

@@ -1,66 +1,21 @@
 """Sources that Spark brings with it: generated rows, lines from a TCP socket, and tables of its catalog.
 
-The functions `rate`, `socket_lines` and `table` are public in `sources`. `check_options`, `check_number` and
-`moment` check the arguments of other sources, too.
+The functions `rate`, `socket_lines` and `table` are public in `sources`. `check_number` and `moment` check
+the arguments of other sources, too.
 """
 
 from __future__ import annotations
 
-import difflib
-import inspect
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
-from pyspark.sql.streaming.readwriter import DataStreamReader
 
-from sparkstream_kit._arguments import check
+from sparkstream_kit._arguments import check, check_options
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pyspark.sql import DataFrame, SparkSession
-
-
-_NEAR = 0.9
-
-
-def check_options(source: str, given: Iterable[str], keywords: Iterable[str]) -> None:
-    """Refuse a misspelt option: a name that is nearly a keyword of the source or of Spark's own function.
-
-    Any other name is passed to Spark unchecked, because it can be an option of a format, of Hadoop or of
-    Kafka's client.
-
-    Args:
-        source: the function of `sources`, such as "csv".
-        given: the names of the options that the user gave.
-        keywords: the keywords of the function in `sources`; those of Spark's function are looked up.
-
-    Raises:
-        InvalidInputError: a name is nearly a keyword, or is a keyword or an option with underscores in place
-            of upper-case letters. The message names the right one.
-
-    Examples:
-        >>> check_options("csv", ["headr"], ["schema"])
-        Traceback (most recent call last):
-        ...
-        sparkstream_kit.errors.InvalidInputError: unknown keyword of sources.csv() headr; did you mean header?
-    """
-    function = getattr(DataStreamReader, source, None)
-    sparks = inspect.signature(function).parameters if function else ()
-    known = {_plain(name): name for name in [*sparks, *keywords]}
-    for name in given:
-        near = difflib.get_close_matches(_plain(name), known, n=1, cutoff=_NEAR)
-        # No option of Spark's has an underscore: they are written as maxFileAge.
-        meant = known[near[0]] if near else re.sub("_(.)", lambda found: found[1].upper(), name)
-        # Some valid options resemble a keyword, such as timestampNTZFormat and timestampFormat. So a name
-        # whose length differs by more than one letter is not taken for a typing error.
-        plain = _plain(name), _plain(meant)
-        is_typing_error = plain[0] != plain[1] and abs(len(plain[0]) - len(plain[1])) <= 1
-        if "." not in name and (is_typing_error or ("_" in name and name != meant)):
-            raise InvalidInputError(f"unknown keyword of sources.{source}() {name}; did you mean {meant}?")
 
 
 def check_number(name: str, number: int | None) -> None:
@@ -87,10 +42,6 @@ def moment(starting: datetime) -> float:
     return at.timestamp()
 
 
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "")
-
-
 _LAST_PORT = 65535
 
 
@@ -115,7 +66,7 @@ def rate(spark: SparkSession, *, rows_per_second: int = 1, **options: Any) -> Da
     """
     check(rate, locals())
     check_number("rows_per_second", rows_per_second)
-    check_options("rate", options, ["rows_per_second"])
+    check_options(rate, options)
     return spark.readStream.format("rate").option("rowsPerSecond", rows_per_second).options(**options).load()
 
 
@@ -153,7 +104,7 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
         raise InvalidInputError("socket_lines(): the host is empty; give its name or address")
     if host.isdigit():
         raise InvalidInputError(f"host {host} is a number, perhaps a port; give the host and then the port")
-    check_options("socket_lines", options, ["host", "port"])
+    check_options(socket_lines, options)
     reader = spark.readStream.format("socket").option("host", host).option("port", port)
     return reader.options(**options).load()
 
@@ -180,7 +131,7 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
     check(table, locals())
     if not name.strip():
         raise InvalidInputError("sources.table(): the name is empty; give a table, as table or schema.table")
-    check_options("table", options, ["name"])
+    check_options(table, options)
     try:
         frame = spark.readStream.options(**options).table(name)
         frame.schema  # noqa: B018 - on Connect, only this looks for the table

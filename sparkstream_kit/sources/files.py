@@ -48,7 +48,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, MapType, StringType, StructField, StructType, TimestampType
 
 from sparkstream_kit import _files
-from sparkstream_kit._arguments import check
+from sparkstream_kit._arguments import check, check_options
 from sparkstream_kit._columns import column, holds
 from sparkstream_kit._files import IN_ORDER
 from sparkstream_kit._spark.place import locate, path_for, reached
@@ -57,7 +57,7 @@ from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import builtin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamReader
@@ -328,7 +328,7 @@ def csv(
                 "one, or read the lines with sources.text and give all to quarantine.parse_csv"
             )
         options = _merged(options, {"nullValue": marker})
-    return _read(spark, "csv", path, schema, partitions, max_files_per_trigger, options)
+    return _read(spark, csv, path, schema, partitions, max_files_per_trigger, options)
 
 
 def json(
@@ -373,7 +373,7 @@ def json(
             events = sources.json(spark, "events", schema="time TIMESTAMP, action STRING")
     """
     check(json, locals())
-    return _read(spark, "json", path, schema, partitions, max_files_per_trigger, options)
+    return _read(spark, json, path, schema, partitions, max_files_per_trigger, options)
 
 
 def parquet(
@@ -408,7 +408,7 @@ def parquet(
             sales = sources.parquet(spark, "incoming", schema="product STRING, amount INT")
     """
     check(parquet, locals())
-    return _read(spark, "parquet", path, schema, partitions, max_files_per_trigger, options)
+    return _read(spark, parquet, path, schema, partitions, max_files_per_trigger, options)
 
 
 def orc(
@@ -443,7 +443,7 @@ def orc(
             sales = sources.orc(spark, "incoming", schema="product STRING, amount INT")
     """
     check(orc, locals())
-    return _read(spark, "orc", path, schema, partitions, max_files_per_trigger, options)
+    return _read(spark, orc, path, schema, partitions, max_files_per_trigger, options)
 
 
 def text(
@@ -481,19 +481,20 @@ def text(
             "sources.text() takes no schema: its one column is value, a line; give the schema to sources.csv "
             "or sources.json, or parse the lines (quarantine.parse_csv, parse_json)"
         )
-    return _read(spark, "text", path, _LINES, partitions, max_files_per_trigger, options)
+    return _read(spark, text, path, _LINES, partitions, max_files_per_trigger, options)
 
 
 def _read(
     spark: SparkSession,
-    kind: str,
+    call: Callable[..., DataFrame],
     path: str | Path,
     schema: StructType | str | None,
     partitions: StructType | str | None,
     max_files: int | None,
     options: dict[str, Any],
 ) -> DataFrame:
-    builtin.check_options(kind, options, ["max_files_per_trigger", "nulls", "partitions", "schema"])
+    kind = call.__name__
+    check_options(call, options, getattr(spark.readStream, kind))
     builtin.check_number("max_files_per_trigger", max_files)
     if schema is None:
         raise InvalidInputError(

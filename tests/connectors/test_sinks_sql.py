@@ -479,11 +479,7 @@ def test_a_decimal_in_sqlite_has_all_its_digits(spark, folder, tmp_path):
 def test_a_name_that_postgresql_would_cut_is_refused(stream, tmp_path):
     url = postgresql.server().database()
     long, fits = "ä" * 32, "ä" * 31 + "a"
-    for frame, table in (
-        (stream, long),
-        (stream, f"{long}.t"),
-        (stream.withColumnRenamed("n", long), "t"),
-    ):
+    for frame, table in ((stream, long), (stream, f"{long}.t"), (stream.withColumnRenamed("n", long), "t")):
         assert f"a name in PostgreSQL has at most 63 bytes, and {long} has 64; rename" in refusal(
             finish, frame, sinks.sql_table(url, table), tmp_path / "no"
         )

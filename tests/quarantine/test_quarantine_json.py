@@ -100,18 +100,12 @@ GOOD: dict[str, dict[str, Any]] = {
     '{"id":1,"day":"2024-02-29","at":"2024-02-29T10:00:00.123456Z"}': {"day": date(2024, 2, 29), "at": WHEN},
     '{"id":1,"at":1700000000}': {"at": datetime(2023, 11, 14, 22, 13, 20)},  # noqa: DTZ001 - seconds, in UTC
     '{"id":1,"at":-1}': {"at": datetime(1969, 12, 31, 23, 59, 59)},  # noqa: DTZ001
-    '{"id":1,"prices":[1,2.5,null,"0.25"]}': {
-        "prices": [Decimal(1), Decimal("2.5"), None, Decimal("0.25")],
-    },
+    '{"id":1,"prices":[1,2.5,null,"0.25"]}': {"prices": [Decimal(1), Decimal("2.5"), None, Decimal("0.25")]},
     '{"id":1,"prices":[],"counts":{}}': {"prices": [], "counts": {}},
     '{"id":1,"counts":{"a":1,"b":null}}': {"counts": {"a": 1, "b": None}},
     '{"id":1,"place":{"id":7,"more":1}}': {"place": {"x": None, "seen": None, "id": 7}},
     '{"id":1,"place":{"x":1.25,"seen":[{"day":"2024-02-29"},{},null],"id":7}}': {
-        "place": {
-            "x": Decimal("1.25"),
-            "seen": [{"day": date(2024, 2, 29)}, {"day": None}, None],
-            "id": 7,
-        }
+        "place": {"x": Decimal("1.25"), "seen": [{"day": date(2024, 2, 29)}, {"day": None}, None], "id": 7}
     },
 }
 

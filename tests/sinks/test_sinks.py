@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -354,11 +355,32 @@ def test_a_snapshot_takes_the_local_paths_that_spark_takes(result, tmp_path):
         assert f"snapshot {path}: only a local file is replaced whole; give" in refusal(sinks.snapshot, path)
 
 
+KNOWN = "sinks.batch_files() {}; known: format, path"
+MISSPELT = [
+    (sinks.files, {"foramt": "csv"}, "sinks.files() foramt; did you mean format?"),
+    (sinks.files, {"partitionBy": "day"}, "sinks.files() partitionBy; did you mean partition_by?"),
+    (sinks.files, {"mode": "overwrite"}, "sinks.files() mode; known: format, partition_by, path"),
+    (sinks.table, {"format": "csv", "headr": True}, "sinks.table() headr; did you mean header?"),
+    (sinks.batch_files, {"partition_by": ["day"]}, KNOWN.format("partition_by")),
+    (sinks.batch_files, {"take_over": True}, KNOWN.format("take_over")),
+    (partial(sinks.kafka, "b:9"), {"kye": "id"}, "sinks.kafka() kye; did you mean key?"),
+    (
+        partial(sinks.kafka, "b:9"),
+        {"exactlyOnce": True},
+        "sinks.kafka() exactlyOnce; did you mean exactly_once?",
+    ),
+]
+
+
 def test_what_a_sink_cannot_do_it_says(tmp_path):
     refused: list[tuple[Callable[[], object], str]] = [
         (lambda: sinks.snapshot("r.xml"), "snapshot r.xml: the name must end in .csv or .json"),
         (lambda: sinks.snapshot(tmp_path / "no" / "r.csv"), "does not exist; create it"),
         (lambda: sinks.files("out", format="parqet"), "unknown file format parqet; did you mean parquet?"),
+        *(
+            (lambda call=call, more=more: call("t", **more), f"unknown keyword of {said}")
+            for call, more, said in MISSPELT
+        ),
         (sinks.fan_out, "fan_out() needs at least one sink"),
         (
             lambda: sinks.fan_out(sinks.latest("t"), sinks.memory("m")),

@@ -2,13 +2,14 @@
 
 import inspect
 import re
+from typing import Any
 
 import pytest
 from conftest import cases, refusal
 from pyspark.sql.streaming.readwriter import DataStreamReader
 
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit.sources import builtin
+from sparkstream_kit._arguments import check_options
 
 
 def rows(spark, frame):
@@ -139,12 +140,19 @@ def test_a_pattern_that_hadoop_cannot_read_is_refused_in_one_line(spark):
     assert "Unclosed group at pos 4: `in{a`; correct the path" in said
 
 
-@pytest.mark.parametrize("form", ["csv", "json", "orc", "parquet", "text"])
+@pytest.mark.parametrize("form", ["csv", "json", "orc", "parquet", "text", "kafka"])
 def test_no_option_of_sparks_is_taken_for_a_misspelt_one(form):
-    of_pyspark = inspect.signature(getattr(DataStreamReader, form)).parameters
     more = """basePath cleanSource fileNameOnly latestFirst maxBytesPerTrigger maxCachedFiles maxFileAge codec
-        maxFilesPerTrigger sourceArchiveDir timestampNTZFormat timeFormat useUnsafeRow inputBufferSize"""
-    builtin.check_options(form, [*of_pyspark, *more.split()], ["schema", "max_files_per_trigger"])
+        maxFilesPerTrigger sourceArchiveDir timestampNTZFormat timeFormat useUnsafeRow inputBufferSize
+        allowNumericLeadingZeros minOffsetsPerTrigger maxRecordsPerFile sortKeys pretty"""
+    of_spark = getattr(DataStreamReader, form, None)
+    of_pyspark = {*inspect.signature(of_spark).parameters} if of_spark else set()
+    names = [*of_pyspark - {"allowNumericLeadingZero"}, *more.split()]
+    check_options(getattr(sources, form), names, of_spark)
+    if form != "kafka":
+        names = [name for name in names if name not in ("self", "path", "mode")]
+        options: dict[str, Any] = dict.fromkeys(names, 1)
+        assert sinks.files("out", format=form, **options).kind == "files"
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "orc", "parquet"])

@@ -203,11 +203,7 @@ def test_bad_records_go_to_a_topic_of_their_own(broker, spark, tmp_path):
     place = ["topic", "partition", "offset"]
     bad = sinks.kafka(broker.servers, dead, key="_reason", row_id=place).taking(quarantine.bad_rows)
     query = start(
-        rows,
-        sinks.fan_out(good, bad),
-        name="orders",
-        checkpoint=tmp_path / "ckpt",
-        availableNow=True,
+        rows, sinks.fan_out(good, bad), name="orders", checkpoint=tmp_path / "ckpt", availableNow=True
     )
     assert run(query).queries[0].bad_rows == 4
     assert [row["id"] for row in spark.read.parquet(f"{tmp_path}/good/*").collect()] == [1]

@@ -36,10 +36,7 @@ def test_a_file_that_is_put_in_place_without_sync_is_empty_after_a_power_cut(tmp
     watch = watched(tmp_path, act)
     assert [
         crash.words.partition(" (")[2].partition(")")[0] for crash in watch.crashes if crash.fails_at
-    ] == [
-        "batch 0: open .t",
-        "batch 0: rename .t to t",
-    ]
+    ] == ["batch 0: open .t", "batch 0: rename .t to t"]
     assert left(watch) == {
         "1": {},
         "2.1": {".t": b"tea, ink"},  # a line further on

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.errors import AnalysisException
 
 from sparkstream_kit import _packages
-from sparkstream_kit._arguments import check
+from sparkstream_kit._arguments import check, check_options
 from sparkstream_kit._columns import quoted
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit.connectors.delta.writers import GONE, is_extended
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
-_KEYWORDS = ("change_feed", "max_files_per_trigger", "starting_version", "table")
 _FEED = "delta.enableChangeDataFeed"
 
 
@@ -73,7 +72,7 @@ def delta(
             newest = changes.where("_change_type IN ('insert', 'update_postimage')")
     """
     check(delta, locals())
-    builtin.check_options("delta", options, _KEYWORDS)
+    check_options(delta, options)
     if (path is None) == (table is None):
         raise InvalidInputError(
             "sources.delta: give a path or a table of the catalog: delta(spark, 'out/totals') or "

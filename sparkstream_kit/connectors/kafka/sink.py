@@ -17,13 +17,13 @@ from pyspark.sql import Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit._arguments import check
+from sparkstream_kit._arguments import check, check_options
 from sparkstream_kit._columns import column
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit.connectors.kafka import SYSTEM, brokers
 from sparkstream_kit.connectors.kafka.source import topics_there
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.sinks.base import JSON, MODES, Sink, Target
+from sparkstream_kit.sinks.base import JSON, MODES, NO_OPTIONS, Sink, Target
 from sparkstream_kit.sinks.ledger import exactly_once as with_ledger
 from sparkstream_kit.sinks.ledger import open_target
 
@@ -146,6 +146,7 @@ def kafka(
         if name in {given.lower() for given in options}:
             raise InvalidInputError(f"sinks.kafka(): {name} is set by the argument {argument}; leave it out")
     brokers.refuse_shown("sinks.kafka()", options)
+    check_options(kafka, options, None, *NO_OPTIONS)
     if row_id if exactly_once else ledger or take_over:
         raise InvalidInputError(
             "sinks.kafka(): row_id is for the headers, which exactly_once=True does not need; ledger and "

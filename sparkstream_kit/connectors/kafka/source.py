@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
-from sparkstream_kit._arguments import check, said
+from sparkstream_kit._arguments import check, check_options, said
 from sparkstream_kit._packages import missing_source
 from sparkstream_kit.connectors.kafka import brokers
 from sparkstream_kit.errors import InvalidInputError, hint
@@ -119,7 +119,7 @@ def kafka(
         if ours := _OURS.get(name.lower()):
             raise InvalidInputError(f"sources.kafka(): {name} is called {ours} here; give {ours}=…")
     brokers.refuse_shown("sources.kafka()", options)
-    builtin.check_options("kafka", options, [*(kafka.__kwdefaults__ or ()), "servers", "topics"])
+    check_options(kafka, options)
     builtin.check_number("max_offsets_per_trigger", max_offsets_per_trigger)
     first = _starting(starting, names)
     given = {name: str(value) for name, value in options.items()}

@@ -7,17 +7,7 @@ import sys
 from typing import Any
 
 import sparkstream_kit
-from sparkstream_kit import (
-    joins,
-    quarantine,
-    run,
-    schemas,
-    sinks,
-    sources,
-    spark_session,
-    start,
-    windows,
-)
+from sparkstream_kit import joins, quarantine, run, schemas, sinks, sources, spark_session, start, windows
 
 RETAIL = """InvoiceNo STRING NOT NULL, StockCode STRING, Description STRING, Quantity INT NOT NULL,
     InvoiceDate TIMESTAMP NOT NULL, UnitPrice DECIMAL(10,2) NOT NULL, CustomerID STRING, Country STRING"""

@@ -34,11 +34,7 @@ def main(argv=None):
 
     with get_session("sales-to", profile="test", connectors=args.connectors) as spark:
         rows = sources.csv(
-            spark,
-            args.input_dir,
-            schema=SALES,
-            max_files_per_trigger=args.max_files_per_trigger,
-            escape='"',
+            spark, args.input_dir, schema=SALES, max_files_per_trigger=args.max_files_per_trigger, escape='"'
         ).select("OrderID", "State", "ProductKey", "SaleAmount")
         kind, _, how = args.how.rpartition("-")
         keys = ["key"] if how == "upsert" else ()
