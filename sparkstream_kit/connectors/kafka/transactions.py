@@ -235,24 +235,27 @@ class Target:
             all_of_them: wait for the end of the transactions that are open, to read what is behind their
                 first record; else a ledger that does not exist is an empty one.
         """
-        part, found, end = TopicPartition(self.ledger, 0, OFFSET_BEGINNING), dict[str, "_Entry"](), None
+        part, found, end = TopicPartition(self.ledger, 0, OFFSET_BEGINNING), dict[str, "_Entry"](), -1
         reader: Any
         with closing(Consumer(self.settings)) as reader:
             if not all_of_them and self.ledger not in reader.list_topics(timeout=_WAIT).topics:
                 return found
             reader.assign([part])
             while message := reader.poll(self.seconds):
-                error = message.error()
+                error, offset = message.error(), message.offset()
                 if error is None:
                     topic, _, query = message.key().decode().partition("/")
                     if topic == self.topic:
                         found[query] = json.loads(message.value())
+                    offset += 1  # the next one
                 elif error.name() != "_PARTITION_EOF":
                     raise KafkaException(error)
-                else:  # the end of what is committed
-                    end = reader.get_watermark_offsets(part, cached=True)[1] if end is None else end
-                    if message.offset() >= end or not all_of_them:
-                        return found
+                elif not all_of_them:  # the end of what is committed
+                    return found
+                if end < 0:  # what is added during the reading may be added faster than it is read
+                    end = reader.get_watermark_offsets(part, cached=True)[1]
+                if 0 <= end <= offset:
+                    return found
         raise KafkaException(KafkaError(_TIMED_OUT, f"ledger {self.ledger} cannot be read to its end"))
 
 
