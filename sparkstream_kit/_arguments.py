@@ -247,7 +247,7 @@ def _values(parameter: inspect.Parameter, given: Any) -> Iterable[Any]:
 
 
 def _fits(value: object, kinds: list[str]) -> bool:
-    if isinstance(value, str) and not value and not _PATHS.isdisjoint(kinds):
+    if not _PATHS.isdisjoint(kinds) and re.match(r"$|~\w*(/|$)", str(value)):
         return False
     return any(_KINDS[kind][1](value) for kind in kinds)
 
@@ -257,6 +257,8 @@ def _fix(parameter: inspect.Parameter, value: object, kinds: list[str]) -> str:
         return f"give them one by one, or with a star: *{parameter.name}"
     if inspect.isroutine(value):
         return f"call it: {_name(value)}(…)"
+    if str(value).startswith("~"):
+        return f"Python does not expand ~: give os.path.expanduser({str(value)!r})"
     if known := [_FIXES[kind, _type(value)] for kind in kinds if (kind, _type(value)) in _FIXES]:
         return known[0]
     left_unsaid = {"None"} if _PATHS.isdisjoint(kinds) else {"None", "str"}

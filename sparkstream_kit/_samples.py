@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 _FORMATS = ("csv", "json", "orc", "parquet")
 _BY_NAME = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson": "json", ".tsv": "csv"}
 
-# In CSV files: what stands for a missing value, and how a code begins and not a number: 01234, +4930.
+# In CSV files: what stands for a missing value, and how a text begins that is no number (01234, +4930) or no
+# time of a day (10:30, to which Spark would add the date of today).
 _MISSING = ("NA", "N/A", "null", "NULL", "-", r"\N", "?")
-_CODE = r"^(\+|-?0\d)"
+_CODE = r"^(\+|-?0\d|\d?\d:)"
 
 _TYPES_OF_PARTITIONS = "spark.sql.sources.partitionColumnTypeInference.enabled"
 
@@ -131,14 +132,16 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
         if len(markers) == 1 and field.dataType == T.StringType() and "nullValue" not in read.keywords:
             field.dataType = past(markers[0])[at].dataType
             missing |= {} if field.dataType == T.StringType() else {field.name: markers[0]}
-        if code and isinstance(field.dataType, T.NumericType):
+        if code and isinstance(field.dataType, (T.NumericType, T.TimestampType, T.TimestampNTZType)):
             field.dataType = T.StringType()
             codes.append(field.name)
     if missing:
         nulls = tuple(sorted({*missing.values()}))
         notes.append(f"has {', '.join(nulls)} for NULL in {', '.join(missing)}; read it with {nulls=}")
     if codes:
-        notes.append(f"has numbers that begin with 0 or +, and stay text, in {', '.join(codes)}")
+        notes.append(
+            f"has numbers that begin with 0 or +, or times of a day, and stay text, in {', '.join(codes)}"
+        )
     return T.StructType(schema.fields if rows else []), notes  # of the types as they are now
 
 

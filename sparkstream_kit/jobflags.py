@@ -385,9 +385,7 @@ RUN = {
         "Keep progress in this folder and resume from it. Default: a temporary folder.",
     ),
     "--trigger": _value(
-        "INTERVAL",
-        _interval,
-        'Time from one batch to the next, such as "5 seconds". Default: no wait.',
+        "INTERVAL", _interval, 'Time from one batch to the next, such as "5 seconds". Default: no wait.'
     ),
     "--available-now": _switch("Read the input that is there, then end."),
     "--run-for": _value(

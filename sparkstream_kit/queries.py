@@ -205,6 +205,9 @@ def start(
     with _starting(asked.query):
         with asked.query.in_force():
             asked.opening().allows(sink)
+            inputs = [_files.spelt(each.path) for each in asked.query.inputs if each.path and location]
+        if location is not None and _files.spelt(location.text) in inputs:
+            raise InvalidInputError(f"checkpoint {checkpoint} is an input folder; give one of its own")
         carried = () if continues is None else _carry_over(asked, continues, dry_run=dry_run)
         if dry_run:
             return _planned(asked, trigger, carried)  # type: ignore[return-value]

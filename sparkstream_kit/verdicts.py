@@ -108,11 +108,7 @@ def record(progress: StreamingQueryProgress, files: tuple[int, int] | None = Non
 
 
 def verdicts(
-    records: Sequence[Record],
-    *,
-    interval: float | None = None,
-    ends: bool = False,
-    mode: str | None = None,
+    records: Sequence[Record], *, interval: float | None = None, ends: bool = False, mode: str | None = None
 ) -> list[Verdict]:
     """Diagnose a running query from its last batches, the worst finding first.
 

@@ -209,11 +209,7 @@ def _instant(midnight: Column, zone: str) -> Column:
 
 
 def with_watermark(
-    frame: DataFrame,
-    time: str,
-    delay: Duration,
-    *,
-    ahead: Duration | None = "1 hour",
+    frame: DataFrame, time: str, delay: Duration, *, ahead: Duration | None = "1 hour"
 ) -> DataFrame:
     """Set how late rows may be: a watermark on the event-time column, which rows from the future do not move.
 

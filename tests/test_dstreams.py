@@ -95,10 +95,7 @@ def test_running_counts_go_on_from_their_snapshot(spark, tmp_path):
     snapshot = tmp_path / "counts.jsonl"
     for round_number in (1, 2):
         stop, wanted = tmp_path / f"stop{round_number}", 3 * round_number
-        with (
-            serve(["b", '\u00e9 quote"', "b", "b"]) as server,
-            dstreams.streaming_context(spark, 0.5) as ssc,
-        ):
+        with serve(["b", '\u00e9 quote"', "b", "b"]) as server, dstreams.streaming_context(spark, 0.5) as ssc:
             lines = ssc.socketTextStream(server.host, server.port)
             counts = dstreams.running_counts(lines.map(lambda line: (line, 1)), snapshot=snapshot)
 

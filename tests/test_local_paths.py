@@ -1,11 +1,12 @@
 """Files and folders that only this machine's disks can hold: `file:` is one of them, `hdfs:` is refused."""
 
 import re
+from functools import partial
 
 import pytest
 from conftest import refusal
 
-from sparkstream_kit import _files, dstreams, feeds
+from sparkstream_kit import _files, dstreams, feeds, run, sinks, sources, start
 from sparkstream_kit._waiting import Inbox
 from sparkstream_kit.errors import InvalidInputError
 
@@ -47,6 +48,15 @@ def test_a_path_of_another_file_system_is_refused(used, path, spark, tmp_path, m
     monkeypatch.chdir(tmp_path)
     assert re.search(f"{path}.* is not on this machine; give a local path", refusal(used, spark, path))
     assert not list(tmp_path.iterdir())
+
+
+def test_after_a_change_of_folder_all_relative_paths_are_below_it(spark, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    feeds.drip([("a.txt", "a\n")], "in")
+    begin = partial(start, sources.text(spark, "in"), sinks.files("out"), name="q", availableNow=True)
+    assert refusal(begin, checkpoint="in") == "checkpoint in is an input folder; give one of its own"
+    run(begin(checkpoint="ckpt"))
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out", "ckpt"}
 
 
 @pytest.mark.parametrize(

@@ -440,6 +440,19 @@ def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(spark, wor
     assert [query.name for query in caught.value.summary.queries] == ["other", "bad"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (lambda *_: sys.exit("enough"), "SystemExit: enough"),
+        (lambda batch, _: batch.write.format("csv"), "returned a writer, which wrote nothing"),
+    ],
+)
+def test_a_function_that_exits_or_leaves_a_writer_fails_its_query(words, write, says):
+    query = start(words, sinks.foreach_batch(write), name="bad", mode="complete")
+    with pytest.raises(QueryFailed, match=says):
+        run(query)
+
+
 def test_kafka_is_named_only_where_a_query_reads_it(words):
     def fails(_batch, _batch_id):
         raise ValueError("to skip missing data, set failOnDataLoss")  # as Delta says it, too

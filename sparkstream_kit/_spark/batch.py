@@ -125,6 +125,7 @@ _INTERRUPTED = (
     "java.nio.channels.ClosedByInterruptException",
 )
 
+_WROTE_NOTHING = "the function of the batch returned a writer, which wrote nothing; end it with .save(…)"
 _SLOW_PYTHON, _TRIES = "Python worker failed to connect back", 12  # 12 attempts of ten seconds each
 
 _log = logging.getLogger(__name__)
@@ -175,7 +176,9 @@ def _called_back(write: Write) -> Write:
     def call(batch: DataFrame, batch_id: int) -> None:
         _note_connection()
         try:
-            write(batch, batch_id)
+            left = cast("Any", write)(batch, batch_id)
+        except SystemExit as err:  # Spark would wait for an answer for ever
+            raise _BatchError(f"the function of the batch ended with SystemExit: {err}") from None
         except Exception:
             text = traceback.format_exc()
             _, from_java, rest = text.partition(_FROM_JAVA)
@@ -186,6 +189,9 @@ def _called_back(write: Write) -> Write:
                     raise _BatchError(f"{_FROM_JAVA} the function of the batch: {name}") from None
             # Keep the whole text, but leave nothing in it at which Spark's pattern could begin to match.
             raise _BatchError(text.replace(_FROM_JAVA, _FROM_JAVA.rpartition(".")[2])) from None
+        else:
+            if type(left).__name__.startswith("DataFrameWriter"):
+                raise KitError(_WROTE_NOTHING)
 
     return call
 

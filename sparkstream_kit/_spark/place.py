@@ -290,6 +290,14 @@ def id_in_checkpoint(location: Place) -> str | None:
     return None
 
 
+def _left_behind(spark: Any) -> bool:
+    """Return whether this process has changed its folder since the session's JVM started on local files."""
+    if is_connect(spark) or _default_scheme(spark) != "file":
+        return False
+    folder: str = spark._jvm.java.lang.System.getProperty("user.dir")
+    return folder != os.getcwd()  # noqa: PTH109 - as Java has it
+
+
 def _default_scheme(spark: Any) -> str:
     """Return the scheme that Spark assumes for a path without one."""
     default: str = spark._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")
@@ -312,10 +320,10 @@ def in_its_file_system(spark: Any, path: str) -> str:
 def path_for(spark: SparkSession, path: str) -> str:
     """Return a path by which the session's Spark finds the same file as this process.
 
-    A server of `sparkstream serve` has another working folder, so a relative path becomes absolute for it.
-    Any other path is returned unchanged.
+    A server of `sparkstream serve` has another working folder, and so has a JVM after `os.chdir` or `%cd`. So
+    a relative path becomes absolute for them. Any other path is returned unchanged.
     """
-    if _files.plain(path) != path or server_folder(spark) is None:
+    if _files.plain(path) != path or not (server_folder(spark) or _left_behind(spark)):
         return path
     return os.path.join(Path.cwd(), path)  # noqa: PTH118 - keeps a glob and a trailing slash
 

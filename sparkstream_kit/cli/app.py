@@ -81,9 +81,7 @@ app.add_typer(_serve, name="serve")
 
 @app.callback(invoke_without_command=True)
 def _options(
-    context: typer.Context,
-    *,
-    version: Annotated[bool, switch("--version", "Print the version.")] = False,
+    context: typer.Context, *, version: Annotated[bool, switch("--version", "Print the version.")] = False
 ) -> None:
     if version:
         found = importlib.metadata.distributions(name="sparkstream-kit")
@@ -138,9 +136,7 @@ def _explain(
 
 
 @app.command("conf")
-def _conf(
-    profile: Annotated[str, argument("PROFILE", "A profile's name or path.")],
-) -> None:
+def _conf(profile: Annotated[str, argument("PROFILE", "A profile's name or path.")]) -> None:
     """Write a profile for spark-submit, and print its path. PROFILE is local, test, cluster or a file.
 
     spark-submit --properties-file "$(sparkstream conf local)" jobs/x.py
@@ -153,9 +149,7 @@ def _conf(
 
 @app.command("connectors")
 def _connectors(
-    given: Annotated[list[str] | None, argument("NAMES", _NAMES)] = None,
-    *,
-    json: Json = False,
+    given: Annotated[list[str] | None, argument("NAMES", _NAMES)] = None, *, json: Json = False
 ) -> None:
     """Print the flags that give spark-submit connectors. Without NAMES, list them all.
 

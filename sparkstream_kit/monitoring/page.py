@@ -396,11 +396,7 @@ _LOOK = 0.1  # seconds between two checks of the server for its end
 
 @contextmanager
 def served(
-    board: Board,
-    queries: Sequence[StreamingQuery],
-    *,
-    port: int,
-    stop: Callable[[str], None],
+    board: Board, queries: Sequence[StreamingQuery], *, port: int, stop: Callable[[str], None]
 ) -> Iterator[None]:
     """Show a run on a web page of this machine until the block ends; print its address to standard error.
 

@@ -147,6 +147,9 @@ def _settings(
     """Return the settings of a value; without `nulls` they are those of kits that did not know it."""
     markers = [nulls] if isinstance(nulls, str) else [*nulls]
     patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
+    for name, given in patterns.items():
+        if re.search("%|YYYY", given or ""):
+            raise InvalidInputError(f"{name} is {given!r}; write it as Spark does: 'yyyy-MM-dd HH:mm:ss'")
     return patterns | ({"nulls": markers} if markers else {})
 
 

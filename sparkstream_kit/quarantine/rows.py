@@ -227,7 +227,7 @@ def parsed(
     As with Spark's input rows, a batch that is computed twice counts twice.
 
     Args:
-        lines: a DataFrame whose first column is the line, as in `parse_csv`.
+        lines: a DataFrame whose first column is the line, as in `parse_csv`; or Kafka's `key`, `value`, ….
         schema: the columns of the result.
         read: takes a frame that has each line as RAW and adds the values as `_v0`, `_v1`, … It returns the
             frame; the reason why a row is bad (null for a good row and for a header); and whether a line is a
@@ -240,6 +240,8 @@ def parsed(
         InvalidInputError: two columns would have the same name, or a column is named like one of the four
             that the kit adds.
     """
+    if lines.columns[:2] == ["key", "value"]:  # of Kafka's records
+        lines = lines.select("value", "key", *map(column, lines.columns[2:]))
     others = _others(lines, schema)
     lines, path = _with_file(lines)
     frame, reason, header = read(lines.select(column(lines.columns[0]).alias(RAW), path.alias(FILE), *others))

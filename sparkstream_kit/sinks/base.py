@@ -275,6 +275,8 @@ JSON = {
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
 }
+# So that CSV has quotes as RFC 4180 has them, and each text as it is.
+_CSV = {"escape": '"', "ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
 NO_OPTIONS = ("exactlyOnce", "mode", "partitionBy", "rowId", "takeOver")  # arguments of one sink or another
 _NESTED = (T.ArrayType, T.MapType, T.StructType, T.VariantType)
 _CANNOT_HOLD = {"csv": (*_NESTED, T.NullType), "orc": (T.NullType, T.VariantType), "parquet": (T.NullType,)}
@@ -287,7 +289,7 @@ def exact(call: Callable[..., Sink], kind: str, options: Mapping[str, Any]) -> d
         InvalidInputError: an option is misspelt.
     """
     check_options(call, options, getattr(DataFrameWriter, kind, None), *NO_OPTIONS)
-    return {**(JSON if kind in ("csv", "json") else {}), **options}
+    return {**{"csv": JSON | _CSV, "json": JSON}.get(kind, {}), **options}
 
 
 def check_columns(sink: str, kind: str, frame: DataFrame, partition_by: Sequence[str] = ()) -> None:

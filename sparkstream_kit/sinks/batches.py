@@ -15,6 +15,7 @@ import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -58,6 +59,9 @@ def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
     Args:
         write: a function that takes the batch's DataFrame and its id, an integer that starts at 0.
 
+    Raises:
+        InvalidInputError: the function is async or a generator, of which a call runs nothing.
+
     Examples:
         In a session::
 
@@ -67,6 +71,8 @@ def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
             start(sales, sinks.foreach_batch(show), name="sales")
     """
     check(foreach_batch, locals())
+    if any(kind(write) for kind in (isasyncgenfunction, iscoroutinefunction, isgeneratorfunction)):
+        raise InvalidInputError("sinks.foreach_batch(): write is async or has a yield: a call runs nothing")
     return Sink(kind="foreach_batch", modes=MODES, promise="at least once", open=lambda *_: write)
 
 

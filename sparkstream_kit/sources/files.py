@@ -476,7 +476,10 @@ def text(
             lines = sources.text(spark, "incoming", max_files_per_trigger=1)
     """
     check(text, locals())
-    if "schema" in {name.lower() for name in options}:
+    lower = {name.lower(): str(value).lower() for name, value in options.items()}
+    if lower.get("encoding", "utf-8") not in ("utf-8", "utf8"):
+        raise InvalidInputError("sources.text() reads UTF-8; give encoding to sources.csv or sources.json")
+    if "schema" in lower:
         raise InvalidInputError(
             "sources.text() takes no schema: its one column is value, a line; give the schema to sources.csv "
             "or sources.json, or parse the lines (quarantine.parse_csv, parse_json)"

@@ -46,11 +46,7 @@ _SECOND = 1e6  # microseconds
 
 
 def alert_when(
-    frame: DataFrame,
-    key: str | Sequence[str],
-    time: str,
-    value: str,
-    rule: Rule | Sequence[Rule],
+    frame: DataFrame, key: str | Sequence[str], time: str, value: str, rule: Rule | Sequence[Rule]
 ) -> DataFrame:
     """Raise alerts on the values of a key, such as one far from its mean; one row for each alert.
 

@@ -257,12 +257,7 @@ class Query:
     """
 
     def __init__(
-        self,
-        frame: DataFrame,
-        mode: str,
-        sink: Sink | None,
-        folder: Path,
-        publish: Callable[[], None],
+        self, frame: DataFrame, mode: str, sink: Sink | None, folder: Path, publish: Callable[[], None]
     ) -> None:
         self._publish = publish
         self.frame = frame

@@ -62,10 +62,7 @@ SHAPES: dict[str, tuple[dict[str, int], Callable[[SparkSession, Path], DataFrame
         lambda spark, folder: text(spark, f"{folder}/{{shop,mall}} [0-9]"),
     ),
     "of files": ({"{}.txt": 4, "_{}.txt": 2}, lambda spark, folder: text(spark, f"{folder}/*")),
-    "odd name": (
-        {"sales[7] 100%/{}.txt": 3},
-        lambda spark, folder: text(spark, folder / "sales[7] 100%"),
-    ),
+    "odd name": ({"sales[7] 100%/{}.txt": 3}, lambda spark, folder: text(spark, folder / "sales[7] 100%")),
     "newest first": (
         {"{}.txt": 3, "old {}.txt": 1},
         lambda spark, folder: text(spark, folder, latestFirst=True, maxFileAge="1d"),

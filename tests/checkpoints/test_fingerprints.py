@@ -320,10 +320,7 @@ IN_OTHER_WORDS: dict[str, tuple[Build, Build]] = {
         lambda s: sales(s).groupBy("State").agg(F.sum("Amount"), F.max("n")),
         lambda s: sales(s).groupBy("state").agg(F.sum("AMOUNT"), F.max("N")),
     ),
-    "a filter that keeps every row": (
-        totals,
-        lambda s: summed(sales(s).where("true")),
-    ),
+    "a filter that keeps every row": (totals, lambda s: summed(sales(s).where("true"))),
     "a union by name": (
         lambda s: sales(s).union(sales(s)).groupBy("State").count(),
         lambda s: sales(s).unionByName(sales(s)).groupBy("State").count(),

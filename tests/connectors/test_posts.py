@@ -221,10 +221,7 @@ DIGITS = "9" * 5000
 HOSTILE: dict[str, tuple[Callable[[posts_server.Handler], object], str]] = {
     "an id of 5,000 digits": (streaming(LINES, [f'{{"id": "{DIGITS}"}}\n']), "its id has 5,000 characters"),
     "a number of 5,000 digits": (streaming(LINES, [f'{{"id": {DIGITS}}}\n']), "it is no object of JSON"),
-    "a carriage return in an event's id": (
-        streaming(EVENTS, ['id: a\rb\ndata: {"id": "before"}\n\n']),
-        "",
-    ),
+    "a carriage return in an event's id": (streaming(EVENTS, ['id: a\rb\ndata: {"id": "before"}\n\n']), ""),
     "an escape in an event's id": (streaming(EVENTS, ['id: \x1b[31m\ndata: {"id": "before"}\n\n']), ""),
     "an event's id of 100 kB": (streaming(EVENTS, [f'id: {"i" * 100_000}\ndata: {{"id": "c"}}\n\n']), ""),
     "an event without an end": (

@@ -40,10 +40,7 @@ JOBS: dict[str, tuple[Callable[[], list[str]], Callable[[Path], tuple[Any, ...]]
         rows("events"),
         lambda out: ("--database", f"sqlite:///{out}.db", "--checkpoint", f"{out}-ckpt"),
     ),
-    "hashtag_trends": (
-        rows("posts"),
-        lambda out: ("--drain", "--checkpoint", f"{out}-ckpt"),
-    ),
+    "hashtag_trends": (rows("posts"), lambda out: ("--drain", "--checkpoint", f"{out}-ckpt")),
     "hourly_sales": (hourly, lambda out: (out, "--drain")),
     "log_errors": (rows("logs"), lambda out: (out, "--drain")),
     "sales_clean": (sales, lambda out: (out,)),

@@ -319,6 +319,13 @@ def test_lines_may_bring_the_place_that_they_are_from(spark):
     assert [(row["_raw"], row["_file"]) for row in bad_rows(rows).collect()] == [("x", "kafka:sales/0/6")]
     other = spark.createDataFrame(places, "value STRING, _raw STRING")
     assert "column _raw: the name is taken by the kit" in refusal(parse_csv, other, from_ddl("n INT"))
+    record = spark.createDataFrame([("5", "7", "sales")], "key STRING, value STRING, topic STRING")
+    assert good_rows(parse_csv(record, from_ddl("n INT"))).collect() == [(7, "5", "sales")]
+
+
+def test_a_pattern_of_python_is_refused(spark):
+    said = refusal(parse_csv, spark.range(1), from_ddl("t DATE"), date_format="%Y-%m-%d")
+    assert said == "date_format is '%Y-%m-%d'; write it as Spark does: 'yyyy-MM-dd HH:mm:ss'"
 
 
 def test_a_row_says_its_file(spark, folder):

@@ -589,10 +589,7 @@ print(spark.range(3).count())
     pyspark.__version__ < "4.3", reason="Spark has a server of its own that is used again from 4.3 on"
 )
 def test_a_server_stands_beside_spark_s_own(connect, tmp_path):
-    own = {
-        "SPARK_LOCAL_CONNECT_REUSE": "1",
-        "SPARK_LOCAL_CONNECT_DISCOVERY": str(tmp_path / "found.json"),
-    }
+    own = {"SPARK_LOCAL_CONNECT_REUSE": "1", "SPARK_LOCAL_CONNECT_DISCOVERY": str(tmp_path / "found.json")}
     try:
         first, ours, second = (
             process([sys.executable, "-c", BY_SPARK], env=environment(**own)),

@@ -187,10 +187,7 @@ def test_directories_that_have_gone_are_refused_with_the_way_back(stream, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "left",
-    ["nothing", "the folder", "the marker"],
-)
+@pytest.mark.parametrize("left", ["nothing", "the folder", "the marker"])
 def test_a_folder_that_has_gone_is_refused_with_the_way_on(stream, tmp_path, left):
     out, checkpoint = tmp_path / "out of here", tmp_path / "ckpt"
     sink = sinks.batch_files(out, format="json")

@@ -220,9 +220,9 @@ def test_a_local_path_that_each_node_has_for_itself_is_refused(spark, stream, tm
 
 
 LINES = {
-    "csv": "a,2026-03-01T02:30:00.123456Z,2026-03-01T02:30:00.123456\nb,,\n",
-    "json": '{"k":"a","t":"2026-03-01T02:30:00.123456Z","u":"2026-03-01T02:30:00.123456"}\n'
-    '{"k":"b","t":null,"u":null}\n',
+    "csv": '"5"" ""x""", a ,2026-03-01T02:30:00.123456Z,2026-03-01T02:30:00.123456\nb,,,\n',
+    "json": '{"q":"5\\" \\"x\\"","k":" a ","t":"2026-03-01T02:30:00.123456Z",'
+    '"u":"2026-03-01T02:30:00.123456"}\n{"q":"b","k":null,"t":null,"u":null}\n',
 }
 
 
@@ -230,18 +230,18 @@ LINES = {
 @pytest.mark.parametrize("file_format", LINES)
 @pytest.mark.parametrize("kind", ["batch_files", "files"])
 def test_text_files_keep_microseconds_and_nulls(spark, tmp_path, kind, file_format):
-    schema = "k STRING, t TIMESTAMP, u TIMESTAMP_NTZ"
+    schema = "q STRING, k STRING, t TIMESTAMP, u TIMESTAMP_NTZ"
     rows = spark.sql(
-        "SELECT * FROM VALUES ('a', TIMESTAMP '2026-03-01 02:30:00.123456Z', "
-        "TIMESTAMP_NTZ '2026-03-01 02:30:00.123456'), ('b', NULL, NULL) AS v(k, t, u)"
+        "SELECT * FROM VALUES ('5\" \"x\"', ' a ', TIMESTAMP '2026-03-01 02:30:00.123456Z', "
+        "TIMESTAMP_NTZ '2026-03-01 02:30:00.123456'), ('b', NULL, NULL, NULL) AS v(q, k, t, u)"
     )
     rows.coalesce(1).write.parquet(str(tmp_path / "in"))
     stream = sources.parquet(spark, str(tmp_path / "in"), schema=schema)
     finish(stream, getattr(sinks, kind)(tmp_path / "out", format=file_format), tmp_path / "ckpt")
     written = [file.read_text() for file in (tmp_path / "out").rglob("part-*")]
     assert "".join(written) == LINES[file_format]
-    back = spark.read.schema(schema).format(file_format).load(f"file:{tmp_path / 'out'}")
-    assert sorted(back.select("k", "t", "u").collect()) == sorted(rows.collect())
+    back = spark.read.schema(schema).format(file_format).options(escape='"').load(f"file:{tmp_path / 'out'}")
+    assert sorted(back.select("q", "k", "t", "u").collect()) == sorted(rows.collect())
     own = getattr(sinks, kind)(tmp_path / "own", format=file_format, timestampformat="yyyy")
     finish(stream, own, tmp_path / "own-ckpt")
     assert "2026-03-01T02:30:00.123456Z" not in "".join(

@@ -111,6 +111,10 @@ text(spark, '.', max_files_per_trigger=0)
 text(spark, '.', schema='a INT')
     sources.text() takes no schema: its one column is value, a line; give the schema to sources.csv or
     sources.json, or parse the lines (quarantine.parse_csv, parse_json)
+text(spark, '.', encoding='ISO-8859-1')
+    sources.text() reads UTF-8; give encoding to sources.csv or sources.json
+text(spark, '~/in')
+    sources.text(): path is the string '~/in'; Python does not expand ~: give os.path.expanduser('~/in')
 rate(spark, rowPerSecond=2)
     unknown keyword of sources.rate() rowPerSecond; did you mean rows_per_second?
 rate(spark, rows_per_second=0)

@@ -154,10 +154,7 @@ class RustTable:
         """
         table, properties = self._loaded(), _properties(which)
         schema = Schema.from_json(nullable(batch.schema))
-        with (
-            _arrow.gathered(batch, pa.schema(schema)) as rows,
-            _in_one_line(self.place),
-        ):
+        with _arrow.gathered(batch, pa.schema(schema)) as rows, _in_one_line(self.place):
             if target.how == "upsert" and rows.num_rows:
                 _arrow.check_keys(rows, target.where, target.keys, which.number)
                 _merge(table, rows, target, properties)

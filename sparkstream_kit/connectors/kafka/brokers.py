@@ -319,11 +319,7 @@ class Topics:
     """
 
     def __init__(
-        self,
-        client: Client,
-        read: Input,
-        batch: int | None,
-        offsets: Mapping[str, Mapping[int, int]],
+        self, client: Client, read: Input, batch: int | None, offsets: Mapping[str, Mapping[int, int]]
     ) -> None:
         options = read.options
         self.servers = options["kafka.bootstrap.servers"]

@@ -6,8 +6,4 @@ Spark has no Kinesis source, so `source` is a data source in Python, which runs 
 
 from sparkstream_kit.connectors import System
 
-SYSTEM = System(
-    source="replayable",
-    extra="kinesis",
-    libraries=("boto3", "botocore"),
-)
+SYSTEM = System(source="replayable", extra="kinesis", libraries=("boto3", "botocore"))
