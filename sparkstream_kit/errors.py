@@ -420,7 +420,7 @@ def no_timestamp(column: str, kind: str) -> str:
         made = f"F.to_timestamp({name!r})" if kind == "string" else f"F.col({name!r}).cast('timestamp')"
     return (
         f"event-time column {column} is {kind}, not a timestamp; make it one first: "
-        f"frame.withColumn({column!r}, {made})"
+        f"frame.withColumn({column!r}, {made}){'  # or timestamp_millis' * (kind == 'bigint')}"
     )
 
 

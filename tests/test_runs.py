@@ -188,14 +188,14 @@ def test_late_rows_of_an_aggregation_are_at_least_its_groups(spark, folder):
 
 
 def test_each_number_has_its_word():
-    def said(number):
+    def said(number, **other):
         counts: dict[str, Any] = dict.fromkeys(
             ["batches", "input_rows", "output_rows", "late_rows", "parsed_rows"], number
         )
         more: dict[str, Any] = dict.fromkeys(
             ["bad_rows", "header_rows", "like_header_rows", "state_rows"], number
         )
-        query = QuerySummary("q", "id", last_batch=7, busy_seconds=1.0, **counts, **more)
+        query = QuerySummary("q", "id", last_batch=7, busy_seconds=1.0, **counts | more | other)
         return str(RunSummary("end of input", 1.0, (query,)))
 
     assert said(1) == (
@@ -204,6 +204,7 @@ def test_each_number_has_its_word():
         "hint: 1 bad row of query q looks like a header; parse with header=True (of a job: --header)\n"
         "the run ended after 1.0 s by: end of input"
     )
+    assert "hint: each row of query q is bad: its column _reason says why" in said(3, like_header_rows=0)
     assert said(2000) == (
         "q: 2,000 batches, 2,000 rows in, 2,000 rows out, 2,000 late rows dropped, "
         "2,000 header lines, 2,000 bad rows, 2,000 rows in state, 2,000 rows/s, last batch committed: 7\n"
