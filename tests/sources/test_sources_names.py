@@ -131,7 +131,8 @@ def test_a_session_that_was_started_in_a_folder_of_such_a_name(spark, tmp_path):
 def test_a_relative_path_is_that_of_this_process(spark, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").write_text("a file below another folder than the JVM's")
     monkeypatch.chdir(tmp_path)
-    assert refusal(sources.text, spark, "elsewhere") == "input elsewhere is a file; give the folder that it is in"
+    said = refusal(sources.text, spark, "elsewhere")
+    assert said == "input elsewhere is a file; give the folder that it is in"
 
 
 def test_partition_folders_in_a_folder_of_such_a_name(spark, tmp_path, written):
