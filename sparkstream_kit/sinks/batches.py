@@ -72,7 +72,7 @@ def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
     """
     check(foreach_batch, locals())
     if any(kind(write) for kind in (isasyncgenfunction, iscoroutinefunction, isgeneratorfunction)):
-        raise InvalidInputError("sinks.foreach_batch(): write is async or has a yield: a call runs nothing")
+        raise InvalidInputError("sinks.foreach_batch(): write must be a function without async and yield")
     return Sink(kind="foreach_batch", modes=MODES, promise="at least once", open=lambda *_: write)
 
 

@@ -385,7 +385,7 @@ def test_what_a_sink_cannot_do_it_says(tmp_path):
             for call, more, said in MISSPELT
         ),
         (sinks.fan_out, "fan_out() needs at least one sink"),
-        (lambda: sinks.foreach_batch(later), "is async or has a yield"),  # type: ignore[arg-type]
+        (lambda: sinks.foreach_batch(later), "write must be a function without async and yield"),  # type: ignore[arg-type]
         (
             lambda: sinks.fan_out(sinks.latest("t"), sinks.memory("m")),
             "fan_out() takes sinks that work batch by batch (such as latest, sql_table, foreach_batch), not",
