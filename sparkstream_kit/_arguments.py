@@ -183,19 +183,15 @@ def check_options(call: Callable[..., Any], given: Iterable[str], spark: Any = N
     """
     ours = [name for name, each, _ in _parameters(call) if each.kind is not each.VAR_KEYWORD]
     sparks = [_MISNAMED.get(name, name) for name in (inspect.signature(spark).parameters if spark else ())]
-    known = {_plain(name): name for name in [*sparks, *ours] if name not in never}
+    known = {name.lower().replace("_", ""): name for name in [*sparks, *ours] if name not in never}
     for name in given:
-        plain, camel = _plain(name), re.sub("_(.)", lambda found: found[1].upper(), name)
+        plain, camel = name.lower().replace("_", ""), re.sub("_(.)", lambda found: found[1].upper(), name)
         near = next((each for each in known if _a_letter_off(plain, each)), None)
         # No option of Spark's has an underscore: they are written as maxFileAge.
         if "." not in name and (near or "_" in name or camel in never):
             meant = known.get(near or plain, None if camel in never else camel)
             fix = f"did you mean {meant}?" if meant else f"known: {', '.join(sorted(ours))}"
             raise InvalidInputError(f"unknown keyword of {_name(call)}() {name}; {fix}")
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "")
 
 
 def _a_letter_off(one: str, other: str) -> bool:

@@ -205,9 +205,6 @@ def start(
     with _starting(asked.query):
         with asked.query.in_force():
             asked.opening().allows(sink)
-            inputs = [_files.spelt(each.path) for each in asked.query.inputs if each.path and location]
-        if location is not None and _files.spelt(location.text) in inputs:
-            raise InvalidInputError(f"checkpoint {checkpoint} is an input folder; give one of its own")
         carried = () if continues is None else _carry_over(asked, continues, dry_run=dry_run)
         if dry_run:
             return _planned(asked, trigger, carried)  # type: ignore[return-value]
@@ -223,11 +220,16 @@ class _Asked:
     location: Place | None
 
     def opening(self, *, makes: bool = True) -> Opening:
-        """Return what the sinks of one start share."""
+        """Return what the sinks of one start share.
+
+        Raises:
+            InvalidInputError: the checkpoint is an input folder: the query would read its files as rows.
+        """
         from sparkstream_kit.sinks.batches import same_as
 
-        inputs = self.query.inputs if self.sink.writes_to else ()
-        paths = [each.path for each in inputs if each.path is not None]
+        paths, place = [each.path for each in self.query.inputs if each.path is not None], self.location
+        if place is not None and _files.spelt(place.text) in map(_files.spelt, paths):
+            raise InvalidInputError(f"checkpoint {place.text} is an input folder; give one of its own")
         allows = partial(_refuse_own_input, self.query.name, paths)
         targets = dict.fromkeys(map(same_as, self.sink.writes_to), "another sink of the query")
         return Opening(makes=makes, allows=allows, targets=targets)

@@ -54,7 +54,9 @@ def test_after_a_change_of_folder_all_relative_paths_are_below_it(spark, tmp_pat
     monkeypatch.chdir(tmp_path)
     feeds.drip([("a.txt", "a\n")], "in")
     begin = partial(start, sources.text(spark, "in"), sinks.files("out"), name="q", availableNow=True)
-    assert refusal(begin, checkpoint="in") == "checkpoint in is an input folder; give one of its own"
+    assert (
+        refusal(begin, checkpoint="in") == f"checkpoint {tmp_path}/in is an input folder; give one of its own"
+    )
     run(begin(checkpoint="ckpt"))
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out", "ckpt"}
 

@@ -445,7 +445,7 @@ def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(spark, wor
     ("write", "says"),
     [
         (lambda *_: sys.exit("enough"), "SystemExit: enough"),
-        (lambda batch, _: batch.write.format("csv"), "returned a writer, which wrote nothing"),
+        (lambda batch, _: batch.write.format("csv"), "returned a writer; end it with .save"),
     ],
 )
 def test_a_function_that_exits_or_leaves_a_writer_fails_its_query(words, write, says):

@@ -125,7 +125,6 @@ _INTERRUPTED = (
     "java.nio.channels.ClosedByInterruptException",
 )
 
-_WROTE_NOTHING = "the function of the batch returned a writer, which wrote nothing; end it with .save(…)"
 _SLOW_PYTHON, _TRIES = "Python worker failed to connect back", 12  # 12 attempts of ten seconds each
 
 _log = logging.getLogger(__name__)
@@ -191,7 +190,7 @@ def _called_back(write: Write) -> Write:
             raise _BatchError(text.replace(_FROM_JAVA, _FROM_JAVA.rpartition(".")[2])) from None
         else:
             if type(left).__name__.startswith("DataFrameWriter"):
-                raise KitError(_WROTE_NOTHING)
+                raise KitError("the function of the batch returned a writer; end it with .save(…)")
 
     return call
 

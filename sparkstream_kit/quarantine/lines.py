@@ -84,7 +84,8 @@ def parse_csv(
 
     Args:
         lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
-            `sources.text`. Its other columns are kept.
+            `sources.text`. Its other columns are kept. If the first two are `key` and `value`, as in Spark's
+            records of Kafka, `value` is the line.
         schema: the columns in the order of the fields, as a StructType or as DDL ("key STRING NOT NULL,
             amount INT"). The types can be numbers, decimals, strings, booleans, dates and timestamps.
         date_format: the pattern of dates, such as "M/d/yy" (Spark's datetime patterns). Default: ISO dates.
@@ -315,7 +316,8 @@ def parse_json(
 
     Args:
         lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of
-            `sources.text`. Its other columns are kept.
+            `sources.text`. Its other columns are kept. If the first two are `key` and `value`, as in Spark's
+            records of Kafka, `value` is the line.
         schema: the columns, as a StructType or as DDL. Each is a field of the object, by its exact name. The
             types can be those of `parse_csv`, structs, arrays, maps with string keys, and `VARIANT` for any
             JSON value.

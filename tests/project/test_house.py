@@ -47,7 +47,7 @@ MOST_LINES = {
     "function": 50,
     "job": 60,
     "thin": 2_100,
-    "core": 7_615,
+    "core": 7_610,
     "all": 20_465,
     "tests": 33_240,
 }
