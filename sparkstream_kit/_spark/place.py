@@ -11,6 +11,7 @@ not share (`refuse_many_disks`, `refuse_elsewhere`).
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -285,7 +286,8 @@ def id_in_checkpoint(location: Place) -> str | None:
     Raises:
         InvalidInputError: only a Spark Connect server reaches the checkpoint.
     """
-    with suppress(OSError, ValueError):  # Spark, or `start`, reports a damaged file
+    # Spark, or `start`, reports a damaged file. A plain ValueError would include InvalidInputError.
+    with suppress(OSError, UnicodeError, json.JSONDecodeError):
         return _files.query_id(location.read("metadata") or "")
     return None
 

@@ -73,17 +73,16 @@ def test_a_job_of_ones_own_runs_beside_nothing_but_the_wheel(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(site)  # with the entry of the pytest plugin
     new = launch(sys.executable, "-m", "sparkstream_kit", "new", "my-job", cwd=tmp_path, PYTHONPATH=str(site))
     assert new.returncode == 0, new.stderr
-    job, python = ("my_job.py", "data", "--available-now"), sys.executable
-    commands = {
-        (python, *job): "|product",
-        ("spark-submit", *job): "|product",
-        (python, "-m", "pytest"): " passed",
-    }
-    for command, printed in commands.items():
+    job, python = ("my_job.py", "data", "out", "--available-now"), sys.executable
+    totals = []
+    for command in ((python, *job), ("spark-submit", *job), (python, "-m", "pytest")):
         done = launch(*command, cwd=tmp_path / "my-job", PYTHONPATH=str(site))
         assert done.returncode == 0, done.stderr + done.stdout
-        assert printed in done.stdout
         assert "INFO" not in done.stderr  # the log settings were found in the wheel
+        totals.append(sorted((tmp_path / "my-job" / "out" / "totals").rglob("*.json")))
+    assert " passed" in done.stdout
+    assert totals[0]
+    assert totals[0] == totals[1] == totals[2]  # the second run went on where the first one ended
 
 
 @pytest.mark.slow
@@ -124,4 +123,4 @@ def test_with_the_properties_file_the_log_is_quiet_from_the_first_line(tmp_path)
     assert done.returncode == 0, done.stderr
     first, *rest = done.stderr.splitlines()
     assert first == "WARNING: Using incubator modules: jdk.incubator.vector"
-    assert [line.split(":")[0].split(" by")[0][:11] for line in rest] == ["sales_total", "the run end"]
+    assert [line[:11] for line in rest] == ["sales_total", "the run end", "without --c"]
