@@ -290,17 +290,6 @@ def pyspark_folder() -> Path | None:
     return Path(found.origin).parent if found and found.origin else None
 
 
-def pyspark_version() -> str:
-    """Return the version of that PySpark, also from the zip that `spark-submit` adds; "" without PySpark."""
-    found: Any = importlib.util.find_spec("pyspark")
-    folder = pyspark_folder()
-    with suppress(OSError):
-        text = found.loader.get_data(f"{folder}/version.py").decode() if folder else ""
-        if version := re.search(r"""^__version__.*["'](.+)["']""", text, re.MULTILINE):
-            return version[1]
-    return ""
-
-
 def cache_folder() -> Path:
     """Return the kit's cache folder, for files that can be made again, by the XDG rules.
 

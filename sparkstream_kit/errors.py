@@ -206,6 +206,7 @@ def hint(name: str, known: Iterable[str]) -> str:
     """
     lowered = {k.lower(): k for k in known}
     near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    near = near or [each for each in lowered if len(each) > 3 and name.lower().endswith(each)]  # noqa: PLR2004
     return f"; did you mean {lowered[near[0]]}?" if near else ""
 
 
@@ -303,6 +304,9 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
     ),
     r"Malformed CSV record: (?:[^\"]*\"[^\"]*\")*[^\"]*\"[^\"]*$": (  # an odd number of quotes
         r"\g<0>; multiLine=True reads values with line feeds"
+    ),
+    r".*INT64 .TIMESTAMP.NANOS.*|column: .*, physicalType: INT64, logicalType: timestamp": (
+        r"\g<0>; times in nanoseconds, as pandas writes them: write them with coerce_timestamps='us'"
     ),
     r"CSV header does not conform to the schema.*": r"\g<0>; enforceSchema=True ignores the names in headers",
     r"Unescaped quote character.*content parsed=(.*)": (

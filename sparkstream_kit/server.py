@@ -138,7 +138,10 @@ def serve(port: int = PORT, profile: str = "local", connectors: Sequence[str] = 
     if not _FIRST_PORT <= port <= _LAST_PORT:
         raise InvalidInputError(f"port must be from {_FIRST_PORT} to {_LAST_PORT}, not {port}")
     settings = profiles.read_profile(profile)
-    settings |= _packages.needed(connectors, _files.pyspark_version(), settings)
+    if connectors:
+        import pyspark
+
+        settings |= _packages.needed(connectors, pyspark.__version__, settings)
     profile = profile if profile in profiles.PROFILES else str(Path(profile).absolute())
     with _alone(port) as folder:
         running = status(port)

@@ -165,6 +165,12 @@ def a_pattern_of_the_data(spark, home):
     return lines(spark, home).selectExpr("regexp_replace(value, concat('[', value), 'x')")
 
 
+@case(r".*INT64, logicalType: timestamp; times in nanoseconds, .* coerce_timestamps='us' .*a\.parquet.*")
+def times_in_nanoseconds(spark, home):
+    nanoseconds = pd.DataFrame({"t": pd.Series([0], dtype="datetime64[ns]")}).to_parquet()
+    return sources.parquet(spark, put(home, "a.parquet", nanoseconds), schema="t TIMESTAMP")
+
+
 @case(r"bad shop a")
 def an_error_raised_in_sql(spark, home):
     return rows(spark, home).selectExpr("if(n > 0, raise_error(concat('bad shop ', k)), k) AS k")

@@ -26,8 +26,7 @@ def no_jars(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("version", "package"),
-    [("4.1.0", "delta-spark_4.1_2.13"), ("4.2.0", "delta-spark_4.2_2.13")],
+    ("version", "package"), [("4.1.0", "delta-spark_4.1_2.13"), ("4.2.0", "delta-spark_4.2_2.13")]
 )
 def test_each_spark_has_packages_of_its_own(version, package):
     found = _packages.needed(["kafka", "delta"], version)["spark.jars.packages"]

@@ -445,7 +445,8 @@ def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(spark, wor
     ("write", "says"),
     [
         (lambda *_: sys.exit("enough"), "SystemExit: enough"),
-        (lambda batch, _: batch.write.format("csv"), "returned a writer; end it with .save"),
+        (lambda batch, _: batch.write.format("csv"), "returned a DataFrameWriter; end it with .write….save"),
+        (lambda batch, _: batch.limit(1), "returned a DataFrame; end it with .write….save"),
     ],
 )
 def test_a_function_that_exits_or_leaves_a_writer_fails_its_query(words, write, says):

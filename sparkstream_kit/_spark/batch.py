@@ -189,8 +189,8 @@ def _called_back(write: Write) -> Write:
             # Keep the whole text, but leave nothing in it at which Spark's pattern could begin to match.
             raise _BatchError(text.replace(_FROM_JAVA, _FROM_JAVA.rpartition(".")[2])) from None
         else:
-            if type(left).__name__.startswith("DataFrameWriter"):
-                raise KitError("the function of the batch returned a writer; end it with .save(…)")
+            if (kind := type(left).__name__).startswith("DataFrame"):
+                raise KitError(f"the function of the batch returned a {kind}; end it with .write….save(…)")
 
     return call
 

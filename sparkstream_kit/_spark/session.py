@@ -16,6 +16,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
@@ -219,14 +220,14 @@ def _apply(spark: SparkSession, wanted: Mapping[str, str | None]) -> None:
 def same_setting(key: str, wanted: str, actual: str) -> bool:
     """Return whether a setting has the wanted value in Spark: the same text, or the same paths.
 
-    Spark writes paths in a form of its own.
+    Spark writes paths in a form of its own, such as file:///opt/a%20b.jar.
 
     Examples:
         >>> same_setting("spark.jars", "/opt/a.jar", "file:///opt/a.jar,file:///opt/b.jar")
         True
     """
     ours, theirs = (
-        {os.path.realpath(re.sub("^file:(//)?(?=/)", "", each.strip())) for each in text.split(",")}
+        {os.path.realpath(unquote(re.sub("^file:(//)?(?=/)", "", each.strip()))) for each in text.split(",")}
         for text in (wanted, actual)
     )
     return ours <= theirs if key in _GROWING else ours == theirs

@@ -24,7 +24,6 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
@@ -45,8 +44,6 @@ from sparkstream_kit.checkpoints.logs import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
-
-    from sparkstream_kit.checkpoints.logs import Input
 
 
 LONG = 100_000  # bytes: a shorter log, of less than some 1,000 files, is left as it is
@@ -76,13 +73,6 @@ def max_age(options: Mapping[str, str]) -> int | None:
 def trimmed(root: Path, log: str) -> list[Path]:
     """Return the files with the entries that were taken out of a log, in the form of the log."""
     return list((root / KIT / "trimmed" / log).glob("[0-9]*"))
-
-
-def every_input(logs: Logs, log: str, until: int) -> list[Input]:
-    """Return every file that a source has read up to an entry of its log, also if it was taken out."""
-    past = (each for file in trimmed(logs.root, log) for each in log_file(file))
-    found = dict.fromkeys(chain(past, logs.inputs(log, until=until)))  # after a crash some are in both
-    return sorted(found, key=lambda each: each.entry)
 
 
 def is_long(logs: Logs, log: str) -> bool:

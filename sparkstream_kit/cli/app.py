@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 from sparkstream_kit import _packages, checkpoints, display
 from sparkstream_kit import server as serving
-from sparkstream_kit._files import cache_folder, plain, pyspark_version
+from sparkstream_kit._files import cache_folder, plain
 from sparkstream_kit.cli import doctor, projects
 from sparkstream_kit.cli.archive import warm
 from sparkstream_kit.cli.common import (
@@ -28,6 +28,7 @@ from sparkstream_kit.cli.common import (
     flag,
     group,
     help_if_bare,
+    pyspark_version,
     say,
     show,
     show_json,

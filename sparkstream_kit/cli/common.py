@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sparkstream_kit import _waiting
-from sparkstream_kit._files import JSON_VERSION, as_json
+from sparkstream_kit._files import JSON_VERSION, as_json, pyspark_folder
 from sparkstream_kit.errors import printable, without_secrets
 
 if TYPE_CHECKING:
@@ -105,3 +107,14 @@ def stopped_by_signal(stop: Callable[[], None]) -> Iterator[None]:
     _waiting.in_thread("stop", wait)
     with _waiting.signals_posted_to(inbox):
         yield
+
+
+def pyspark_version() -> str:
+    """Return the version of PySpark, also from the zip that `spark-submit` adds; "" without PySpark."""
+    found: Any = importlib.util.find_spec("pyspark")
+    folder = pyspark_folder()
+    with suppress(OSError):
+        text = found.loader.get_data(f"{folder}/version.py").decode() if folder else ""
+        if version := re.search(r"""^__version__.*["'](.+)["']""", text, re.MULTILINE):
+            return version[1]
+    return ""

@@ -15,20 +15,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints.logs import KIT, Logs, checkpoint, log_lines, numbered
-from sparkstream_kit.checkpoints.trim import every_input, max_age
+from sparkstream_kit.checkpoints.logs import KIT, Logs, checkpoint, log_file, log_lines, numbered
+from sparkstream_kit.checkpoints.trim import max_age, trimmed
 from sparkstream_kit.errors import InvalidInputError, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sparkstream_kit.checkpoints.logs import Plan
+    from sparkstream_kit.checkpoints.logs import Input, Plan
 
 
 _RECORD = re.compile(r"([A-Za-z0-9._-]+):(\d+):(\d+)")  # TOPIC:PARTITION:OFFSET
@@ -134,6 +135,13 @@ def _batch(logs: Logs, has_read: Callable[[Plan], bool]) -> int | str:
 
 def _is_past(logs: Logs, log: str, entry: int, plan: Plan) -> bool:
     return logs.read_by(plan).get(log, -1) >= entry
+
+
+def every_input(logs: Logs, log: str, until: int) -> list[Input]:
+    """Return every file that a source has read up to an entry of its log, also if it was taken out."""
+    past = (each for file in trimmed(logs.root, log) for each in log_file(file))
+    found = dict.fromkeys(chain(past, logs.inputs(log, until=until)))  # after a crash some are in both
+    return sorted(found, key=lambda each: each.entry)
 
 
 def _of_file(logs: Logs, what: str, names: set[str]) -> int | str:

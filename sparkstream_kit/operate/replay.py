@@ -35,10 +35,11 @@ from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint
 from sparkstream_kit.checkpoints.guard import Query
 from sparkstream_kit.checkpoints.logs import KIT, Logs, checkpoint, replace
 from sparkstream_kit.checkpoints.moved import bases, find_moves, renamed, rewrite
-from sparkstream_kit.checkpoints.trim import every_input, restore
+from sparkstream_kit.checkpoints.trim import restore
 from sparkstream_kit.connectors.kafka import brokers
 from sparkstream_kit.errors import InvalidInputError, count, innermost_cause, said_by_spark
 from sparkstream_kit.operate.clone import point_at
+from sparkstream_kit.operate.find import every_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

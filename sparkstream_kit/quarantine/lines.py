@@ -182,7 +182,7 @@ def _read_csv(
     reason = F.coalesce("_unreadable", F.when(~whole, _not_so_many(len(schema))), *problems)
 
     # A line with words in all of its number and date columns looks like a header. If there is only one such
-    # column, a word in it may just be one wrong value, so the line is not taken for a header.
+    # column, a word in it may just be one wrong value; so only the names of the columns look like a header.
     is_header = F.when(reduce(and_, words), F.lit(False)) if len(words) > 1 else F.lit(None).cast("boolean")
     if header:
         named = whole & _are_names(texts, schema.names, reduce(and_, words, F.lit(True)))
@@ -191,6 +191,9 @@ def _read_csv(
         reason = F.when(
             ~named, F.coalesce(reason, F.when(one_named, "like a header")) if not words else reason
         )
+    elif len(words) <= 1 < len(schema):
+        named = whole & reduce(and_, map(_is_name, texts, schema.names))
+        is_header, reason = F.when(named, F.lit(False)), F.coalesce(reason, F.when(named, "like a header"))
     return frame.select("*", *values), reason, is_header
 
 

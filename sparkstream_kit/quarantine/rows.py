@@ -191,6 +191,7 @@ def good_rows(rows: DataFrame) -> DataFrame:
             totals = quarantine.good_rows(rows).groupBy("product").sum("amount")
     """
     check(good_rows, locals())
+    _need_reason("good_rows", rows)
     return rows.where(F.col(REASON).isNull()).drop(REASON, RAW, BYTES, FILE)
 
 
@@ -209,6 +210,7 @@ def bad_rows(rows: DataFrame) -> DataFrame:
             start(quarantine.bad_rows(rows), sinks.batch_files("bad"), name="bad", checkpoint="ckpt")
     """
     check(bad_rows, locals())
+    _need_reason("bad_rows", rows)
     names = rows.columns[rows.columns.index(REASON) :] if RAW in rows.columns else rows.columns
     return rows.where(F.col(REASON).isNotNull()).select(*map(quoted, names))
 
@@ -298,12 +300,14 @@ def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
             rows = quarantine.mark_bad(rows, F.when(F.col("price") < 0, "price: below 0"))
     """
     check(mark_bad, locals())
-    if REASON not in rows.columns:
-        raise InvalidInputError(
-            f"mark_bad() needs the column {REASON}; give what a parse returned, or use expect()"
-        )
+    _need_reason("mark_bad", rows)
     counted = count_bad(rows, F.col(REASON).isNull() & reason.isNotNull())
     return counted.withColumn(REASON, F.coalesce(REASON, reason))
+
+
+def _need_reason(call: str, rows: DataFrame) -> None:
+    if REASON not in rows.columns:
+        raise InvalidInputError(f"{call}(): no column {REASON}; give what a parse returned, or use expect()")
 
 
 def count_bad(frame: DataFrame, bad: Column, *, rows: Column | None = None) -> DataFrame:

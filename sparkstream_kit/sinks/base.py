@@ -19,10 +19,10 @@ from sparkstream_kit._arguments import check, check_options
 from sparkstream_kit._columns import holds
 from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit._spark.session import prints_here
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -282,14 +282,26 @@ _NESTED = (T.ArrayType, T.MapType, T.StructType, T.VariantType)
 _CANNOT_HOLD = {"csv": (*_NESTED, T.NullType), "orc": (T.NullType, T.VariantType), "parquet": (T.NullType,)}
 
 
-def exact(call: Callable[..., Sink], kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def exact(call: Callable[..., Sink], kind: str, given: dict[str, Any], path: object = None) -> dict[str, Any]:
     """Add to the options of a writer of files those that keep every value, where the caller gave none.
 
+    Args:
+        call: the sink's function.
+        kind: the format.
+        given: the options that the caller gave.
+        path: the folder; None for a table, which may have other formats than Spark's for files.
+
     Raises:
-        InvalidInputError: an option is misspelt.
+        InvalidInputError: an option is misspelt, the format is unknown, or the name of the folder ends in
+            that of another one.
     """
-    check_options(call, options, getattr(DataFrameWriter, kind, None), *NO_OPTIONS)
-    return {**{"csv": JSON | _CSV, "json": JSON}.get(kind, {}), **options}
+    if path is not None:
+        reject_unknown("file format", [kind], FILE_FORMATS)
+        named = str(path).rpartition(".")[2]
+        if named in FILE_FORMATS and named != kind:
+            raise InvalidInputError(f"{path} is a folder of {kind}; give format={named!r}, or another name")
+    check_options(call, given, getattr(DataFrameWriter, kind, None), *NO_OPTIONS)
+    return {**{"csv": JSON | _CSV, "json": JSON}.get(kind, {}), **given}
 
 
 def check_columns(sink: str, kind: str, frame: DataFrame, partition_by: Sequence[str] = ()) -> None:

@@ -18,7 +18,7 @@ from pyspark.sql import types as T
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import STEADY, changed_inside, holds
 from sparkstream_kit._spark.place import locate, path_of_writer, reached, refuse_many_disks
-from sparkstream_kit.errors import InvalidInputError, printable, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.sinks import base
 from sparkstream_kit.sinks.base import FILE_FORMATS, JSON, MODES, Sink, check_columns, exact
 
@@ -188,8 +188,7 @@ def files(
         sparkstream_kit.errors.InvalidInputError: unknown file format parqet; did you mean parquet?
     """
     check(files, locals())
-    reject_unknown("file format", [format], FILE_FORMATS)
-    options = exact(files, format, options)
+    options = exact(files, format, options, path)
 
     def check_folder(frame: DataFrame, location: Place | None) -> None:
         spark = frame.sparkSession

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.place import Here, Place, locate, reached, refuse_elsewhere, refuse_many_disks
-from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Target, check_columns, exact
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sinks.base import MODES, Target, check_columns, exact
 from sparkstream_kit.sinks.folders import BATCH, OWNER, highest, rows
 from sparkstream_kit.sinks.ledger import Epoch, Ledger, exactly_once, open_target, pass_over
 
@@ -79,8 +79,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         sparkstream_kit.errors.InvalidInputError: batch_files s3a://bucket/rows: only a local path and ...
     """
     check(batch_files, locals())
-    reject_unknown("file format", [format], FILE_FORMATS)
-    options = exact(batch_files, format, options)
+    options = exact(batch_files, format, options, path)
     plain, text = _files.plain(str(path)), str(path)
     if plain is None and not text.startswith("hdfs:"):
         raise _without_rename(text)

@@ -56,7 +56,8 @@ def judge(project, job, by="product", bad=0):
         return truth - found, found - truth
     truth = Counter([*(tuple(sale.values()) for sale in sales), *(x for x in landed if x[0] != "{")])
     with closing(sqlite3.connect(project / "shop.db")) as database:
-        written = database.execute("SELECT id, product, shop, amount FROM sales").fetchall()
+        there = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'sales'").fetchall()
+        written = there and database.execute("SELECT id, product, shop, amount FROM sales").fetchall()
     files = (project / "bad").glob("batch=*/*.json")
     kept = [json.loads(line)["_raw"] for file in files for line in file.read_text().splitlines()]
     found = Counter([*written, *("mended" if line.startswith("{") else line for line in kept)])

@@ -156,6 +156,8 @@ start(frame, sinks.console(), checkpoint='')
     start(): checkpoint is an empty string; give a path
 start(frame, sinks.console(), chekpoint='in')
     unknown keyword of start() chekpoint; did you mean checkpoint?
+start(frame, sinks.console(), outputMode='update')
+    unknown keyword of start() outputMode; did you mean mode?
 start(frame, sinks.console(), processingTime=5)
     processingTime is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)
 start(frame, sinks.console(), processingTime='5')

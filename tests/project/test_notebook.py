@@ -147,7 +147,7 @@ def assert_results(kernel, ran):
         action: str(count) for action, count in actions.items()
     }
     assert data(ran["same"])["text/plain"] == data(ran["dstream-same"])["text/plain"] == "True"
-    assert data(ran["chart"])["image/png"]
+    assert ran["chart"].outputs[0].data["image/png"]
     assert text(ran["dstream"]).endswith("ended by: run_for is over\n")
 
 

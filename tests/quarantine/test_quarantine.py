@@ -399,15 +399,21 @@ def test_a_header_is_counted_and_is_no_row(spark, folder):
     assert "_header" not in frame.columns
 
 
-@pytest.mark.slow
-def test_without_header_it_is_a_bad_row_that_looks_like_one(spark, folder):
-    other = HEADER.replace("OrderID", "Order number")
-    write(folder, HEADER, GOOD, other, GOOD.replace(",3,", ",three,"), "junk")
-    frame = parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy")
+OTHER, WORD = HEADER.replace("OrderID", "Order number"), GOOD.replace(",3,", ",three,")
+UNHEADED = [(SALES, [HEADER, GOOD, OTHER, WORD, "junk"], 4, 2)] + [
+    (f"shop STRING, town {kind}", ['Shop,"town"', "shop,1", "town,2", "junk"], 2, 1)
+    for kind in ("STRING", "INT")
+]
+
+
+@pytest.mark.parametrize(("schema", "lines", "bad", "like"), UNHEADED)
+def test_without_header_it_is_a_bad_row_that_looks_like_one(spark, folder, schema, lines, bad, like):
+    write(folder, *lines)
+    frame = parse_csv(text(spark, str(folder)), schema, date_format="M/d/yy")
     query = start(frame, sinks.memory("unheaded"), availableNow=True)
     query.awaitTermination()
-    assert counted(query) == [(5, 4, 0, 2)]
-    assert spark.table("unheaded").count() == 5
+    assert counted(query) == [(len(lines), bad, 0, like)]
+    assert spark.table("unheaded").count() == len(lines)
 
 
 @pytest.mark.parametrize("to", ["orderdate,orderid", "order number,orderdate"])
@@ -491,9 +497,8 @@ def test_a_rule_of_ones_own_makes_rows_bad_and_counts_them(spark, folder):
         ("n: below 0", "d,-2"),
     ]
     assert (summary.queries[0].parsed_rows, summary.queries[0].bad_rows) == (4, 3)
-    assert "mark_bad() needs the column _reason; give what a parse returned" in refusal(
-        mark_bad, found.select("k"), F.lit(None)
-    )
+    for call, *more in ((mark_bad, F.lit(None)), (good_rows,), (bad_rows,)):
+        assert f"{call.__name__}(): no column _reason; give" in refusal(call, found.select("k"), *more)
 
 
 def test_two_parses_in_one_query_are_counted_each(spark, folder):

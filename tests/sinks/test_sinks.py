@@ -379,6 +379,8 @@ def test_what_a_sink_cannot_do_it_says(tmp_path):
     refused: list[tuple[Callable[[], object], str]] = [
         (lambda: sinks.snapshot("r.xml"), "snapshot r.xml: the name must end in .csv or .json"),
         (lambda: sinks.snapshot(tmp_path / "no" / "r.csv"), "does not exist; create it"),
+        (lambda: sinks.files("out.csv"), "out.csv is a folder of parquet; give format='csv'"),
+        (lambda: sinks.batch_files("t.orc", format="csv"), "t.orc is a folder of csv; give format='orc'"),
         (lambda: sinks.files("out", format="parqet"), "unknown file format parqet; did you mean parquet?"),
         *(
             (lambda call=call, more=more: call("t", **more), f"unknown keyword of {said}")

@@ -44,8 +44,7 @@ def sales(stream):
 
 @pytest.mark.connect
 @pytest.mark.parametrize(
-    ("mode", "second"),
-    [("update", [("ink", 5)]), ("complete", [("ink", 5), ("tea", 3)])],
+    ("mode", "second"), [("update", [("ink", 5)]), ("complete", [("ink", 5), ("tea", 3)])]
 )
 def test_each_step_gives_the_batches_of_what_was_added(stream, sales, mode, second):
     query = stream.query(totals(sales.to_df()), mode=mode)
