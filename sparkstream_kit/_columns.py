@@ -1,7 +1,8 @@
 """Thin: columns by their names, whatever is in a name, their types, and which have a watermark.
 
-`column` and `quoted` refer to a column whose name has dots or backticks. `find_column`, `refuse_taken` and
-`event_time` check a caller's columns and raise an error that suggests the fix.
+`column` and `quoted` refer to a column whose name has dots or backticks, and `number` converts one of text.
+`find_column`, `refuse_taken` and `event_time` check a caller's columns and raise an error that suggests the
+fix.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ OBSERVED = "sparkstream_quarantine"
 RULES = "sparkstream_rules"
 # Time zones without daylight saving time. Most sessions have one of them, and there every local time exists.
 STEADY = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
+_JAVA_FLOAT = r"(?i)[\d.][df]\s*$|0x"  # texts that a cast takes for numbers: Java's 1d, 1f and 0x1p3
 WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: Spark's metadata of an event-time column
 
 
@@ -102,6 +104,26 @@ def changed_inside(value: Column, kind: Any, change: Callable[[Column, T.DataTyp
         return F.transform_values(keys, lambda _, one: change(one, kind.valueType))
     parts = [change(value.getField(each.name), each.dataType).alias(each.name) for each in kind.fields]
     return F.when(value.isNotNull(), F.struct(*parts))
+
+
+def number(text: Column, kind: T.DataType) -> Column:
+    """Convert text to a number of a type; null if it is none, or does not fit without a loss of digits."""
+    value, fits = text.try_cast(kind), F.lit(True)
+    if isinstance(kind, T.DecimalType):
+        # A cast rounds to the scale, so a text with more digits must not become a value. (One regular
+        # expression for this check would take as long as the cast.)
+        point = F.instr(text, ".")
+        short = (point == 0) | (F.octet_length(F.rtrim(text)) - point <= kind.scale)
+        fits = short & ~text.contains("e") & ~text.contains("E")
+    elif isinstance(kind, (T.DoubleType, T.FloatType)):
+        # A cast turns a number that is too big into infinity.
+        fits = ~text.rlike(_JAVA_FLOAT) & (finite(value) | text.rlike("(?i)inf|nan"))
+    return F.when(fits, value)
+
+
+def finite(value: Column) -> Column:
+    """Return whether a floating-point value is neither infinite nor NaN."""
+    return F.abs(value) < float("inf")
 
 
 def columns_with_watermark(frame: DataFrame) -> list[str]:

@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -304,3 +304,16 @@ def cache_folder() -> Path:
         return (given if given.is_absolute() else Path.home() / ".cache") / _OWN
     except RuntimeError as err:
         raise InvalidInputError(f"{err}; set XDG_CACHE_HOME to a folder") from err
+
+
+def unreached(cause: str) -> type[InvalidInputError]:
+    """Return the kind of the error for a file system or a catalog that failed with this cause.
+
+    Examples:
+        >>> unreached("ConnectException: Connection refused"), unreached("AccessControlException: no")
+        (<class 'sparkstream_kit.errors.TransientError'>, <class 'sparkstream_kit.errors.InvalidInputError'>)
+    """
+    away = re.search(
+        "Connect(ion)?(Exception|Error)|NoRouteTo|UnknownHost|Time(d ?)?out|Unavailable|Standby", cause
+    )
+    return TransientError if away else InvalidInputError

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 _FORMATS = ("csv", "json", "orc", "parquet")
 _BY_NAME = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson": "json", ".tsv": "csv"}
 
-# In CSV files: what stands for a missing value, and how a text begins that is no number (01234, +4930) or no
-# time of a day (10:30, to which Spark would add the date of today).
+# In CSV files: what stands for a missing value, and text that is no number (01234, +4930, 12F, 1E5) or a time of
+# a day (10:30, to which Spark would add the date of today).
 _MISSING = ("NA", "N/A", "null", "NULL", "-", r"\N", "?")
-_CODE = r"^(\+|-?0\d|\d?\d:)"
+_CODE = r"^(\+|-?0\d|\d?\d:|\d+([dDfF]|[eE]\d+)$)"
 
 _TYPES_OF_PARTITIONS = "spark.sql.sources.partitionColumnTypeInference.enabled"
 
@@ -139,9 +139,7 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
         nulls = tuple(sorted({*missing.values()}))
         notes.append(f"has {', '.join(nulls)} for NULL in {', '.join(missing)}; read it with {nulls=}")
     if codes:
-        notes.append(
-            f"has numbers that begin with 0 or +, or times of a day, and stay text, in {', '.join(codes)}"
-        )
+        notes.append(f"has codes (01234, +49, 1E5) or times of a day, which stay text, in {', '.join(codes)}")
     return T.StructType(schema.fields if rows else []), notes  # of the types as they are now
 
 

@@ -323,7 +323,7 @@ def render(frame: DataFrame, form: str) -> str:
             print(display.render(table, "csv"))
     """
     check(render, locals())
-    from sparkstream_kit.sinks import builtin
+    from sparkstream_kit.sinks import batches, builtin
 
     if frame.isStreaming:
         raise InvalidInputError(
@@ -332,10 +332,10 @@ def render(frame: DataFrame, form: str) -> str:
         )
     reject_unknown("form", [form], ["csv", "json", "table"])
     if form == "csv":
-        text = builtin.as_csv(frame)
+        text = batches.as_csv(frame)
         return printable(text, lines=True) if sys.stdout.isatty() else text
     if form == "json":
-        return builtin.as_json(frame)
+        return batches.as_json(frame)
     return table(frame.columns, builtin.cells(frame), right=_numeric(frame))
 
 

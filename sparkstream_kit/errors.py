@@ -13,7 +13,6 @@ import copyreg
 import difflib
 import re
 from itertools import dropwhile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ __all__ = [
     "MissingExtraError",
     "QueryFailed",
     "TransientError",
-    "check_file",
     "hint",
     "innermost_cause",
     "no_timestamp",
@@ -234,32 +232,6 @@ def reject_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
             raise InvalidInputError(f"unknown {what} {name}{near or '; known: ' + ', '.join(names)}")
 
 
-def check_file(what: str, path: str | Path, *suffixes: str) -> Path:
-    """Check the path of a file to write: its suffix is allowed, and its folder exists.
-
-    Args:
-        what: what the file is, for the message ("snapshot").
-        path: the file, which need not exist.
-        *suffixes: the allowed suffixes, such as ".csv".
-
-    Raises:
-        InvalidInputError: another suffix, or the folder does not exist.
-
-    Examples:
-        >>> check_file("snapshot", "totals.xml", ".csv", ".json")
-        Traceback (most recent call last):
-        ...
-        sparkstream_kit.errors.InvalidInputError: snapshot totals.xml: the name must end in .csv or .json
-    """
-    target = Path(path)
-    if target.suffix not in suffixes:
-        raise InvalidInputError(f"{what} {path}: the name must end in {' or '.join(suffixes)}")
-    folder = target.absolute().parent
-    if not folder.is_dir():
-        raise InvalidInputError(f"{what} {path}: folder {folder} does not exist; create it")
-    return target
-
-
 # --- causes: why something in Spark failed, on one line
 
 # Spark's error for a window over a column that is not a timestamp; the groups are the column and its type.
@@ -306,7 +278,7 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
         r"\g<0>; multiLine=True reads values with line feeds"
     ),
     r".*INT64 .TIMESTAMP.NANOS.*|column: .*, physicalType: INT64, logicalType: timestamp": (
-        r"\g<0>; times in nanoseconds, as pandas writes them: write them with coerce_timestamps='us'"
+        r"\g<0>; are they nanoseconds, write them with coerce_timestamps='us'; are they numbers, read BIGINT"
     ),
     r"CSV header does not conform to the schema.*": r"\g<0>; enforceSchema=True ignores the names in headers",
     r"Unescaped quote character.*content parsed=(.*)": (
@@ -426,19 +398,6 @@ def no_timestamp(column: str, kind: str) -> str:
         f"event-time column {column} is {kind}, not a timestamp; make it one first: "
         f"frame.withColumn({column!r}, {made}){'  # or timestamp_millis' * (kind == 'bigint')}"
     )
-
-
-def unreached(cause: str) -> type[InvalidInputError]:
-    """Return the kind of the error for a file system or a catalog that failed with this cause.
-
-    Examples:
-        >>> unreached("ConnectException: Connection refused"), unreached("AccessControlException: no")
-        (<class 'sparkstream_kit.errors.TransientError'>, <class 'sparkstream_kit.errors.InvalidInputError'>)
-    """
-    away = re.search(
-        "Connect(ion)?(Exception|Error)|NoRouteTo|UnknownHost|Time(d ?)?out|Unavailable|Standby", cause
-    )
-    return TransientError if away else InvalidInputError
 
 
 def unknown_host(host: str) -> str:

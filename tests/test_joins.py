@@ -71,9 +71,9 @@ def test_what_cannot_be_joined_with_a_table_is_said_in_one_line(spark, stream):
         ({"on": "merchant", "how": "outer"}, "unknown how of joins.with_table() outer; known: inner, left,"),
     ):
         assert refusal(joins.with_table, sales, table, **given).startswith(said)
-    assert "key merchant is string in stream and int in table; cast one" in refusal(
-        joins.with_table, sales, table.withColumn("merchant", F.lit(1)), on="merchant"
-    )
+    for key, other, ours, theirs in (("merchant", 1, "string", "int"), ("amount", 1.0, "int", "double")):
+        said = refusal(joins.with_table, sales, table.withColumn(key, F.lit(other)), on=key)
+        assert f"key {key} is {ours} in stream and {theirs} in table; cast one" in said
     clash = "column amount is in stream and in table; rename one of them: table.withColumnRenamed"
     clashing = table.withColumn("Amount", F.lit(1)).withColumnRenamed("Amount", "amount")
     assert clash in refusal(joins.with_table, sales, clashing, on="merchant")

@@ -386,14 +386,14 @@ LINES = (
             [
                 NAMES,
                 "has NA for NULL in x; read it with nulls=('NA',)",
-                "has numbers that begin with 0 or +, or times of a day, and stay text, in zip, phone",
+                "has codes (01234, +49, 1E5) or times of a day, which stay text, in zip, phone",
             ],
         ),
         ('id,note,n\n1,"{""a"": 1, ""b"": 2}",3\n', "id INT, note STRING, n INT", [NAMES]),
         (
-            "zip,at\n01234,9:30\n94110,10:30\n",
-            "zip STRING, at STRING",
-            [NAMES, "has numbers that begin with 0 or +, or times of a day, and stay text, in zip, at"],
+            "zip,at,size\n01234,9:30,1E5\n94110,10:30,100000\n",
+            "zip STRING, at STRING, size STRING",
+            [NAMES, "has codes (01234, +49, 1E5) or times of a day, which stay text, in zip, at, size"],
         ),
         ('id,note,n\n1,"two\nlines",3\n', "id INT, note STRING, n INT", [NAMES, FEEDS]),
         ('id,note\n\n1,5" disk\n   \n2,6" disk\n', "id INT, note STRING", [NAMES]),

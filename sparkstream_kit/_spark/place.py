@@ -25,7 +25,7 @@ from pyspark.errors import AnalysisException, PySparkException
 
 from sparkstream_kit import _files
 from sparkstream_kit._spark.session import is_connect, other_master, server_folder
-from sparkstream_kit.errors import InvalidInputError, innermost_cause, unreached
+from sparkstream_kit.errors import InvalidInputError, innermost_cause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -377,42 +377,27 @@ def refuse_many_disks(spark: SparkSession, what: str, path: str) -> None:
         )
 
 
-_STATUS = re.compile(r"path=(.*?); isDirectory=(true|false);.*?modification_time=(\d+)", re.DOTALL)
-
-
-def statuses(spark: Any, paths: list[str], *, pattern: bool = False) -> list[tuple[str, bool, int]]:
-    """List folders of one file system with one call for all their entries.
-
-    One py4j call for each entry would take too long: a folder may hold many files.
+def paths_in(spark: Any, folders: list[str]) -> set[str]:
+    """List folders of one file system with one call for all their entries, of which there may be many.
 
     Args:
         spark: a classic session.
-        paths: the folders, all of one file system.
-        pattern: take the first path as a Hadoop pattern, and return its matches instead of listing a folder.
-
-    Returns:
-        For each entry: its path, whether it is a folder, and its modification time in milliseconds since
-        1970.
+        folders: the folders, all of one file system.
 
     Raises:
         OSError: the folders cannot be listed.
     """
-    hadoop, gateway = spark._jvm.org.apache.hadoop.fs, spark.sparkContext._gateway
+    hadoop = spark._jvm.org.apache.hadoop.fs
     try:
-        made = [hadoop.Path(path) for path in paths]
-        system = made[0].getFileSystem(spark._jsc.hadoopConfiguration())
-        if pattern:
-            found = system.globStatus(made[0])
-        else:
-            given = gateway.new_array(hadoop.Path, len(made))
-            for at, path in enumerate(made):
-                given[at] = path
-            found = system.listStatus(given)
+        given = spark.sparkContext._gateway.new_array(hadoop.Path, len(folders))
+        for at, path in enumerate(folders):
+            given[at] = hadoop.Path(path)
+        found = given[0].getFileSystem(spark._jsc.hadoopConfiguration()).listStatus(given)
         # This method formats an array of any type as text, and so returns all entries in one py4j call.
-        text = spark._jvm.org.apache.commons.lang3.ArrayUtils.toString(found) if found else ""
+        text = spark._jvm.org.apache.commons.lang3.ArrayUtils.toString(found)
     except Py4JError as err:
-        raise OSError(f"{paths[0]}: {innermost_cause(err)}") from err
-    return [(each[1], each[2] == "true", int(each[3])) for each in _STATUS.finditer(text)]
+        raise OSError(f"{folders[0]}: {innermost_cause(err)}") from err
+    return {*re.findall(r"path=(.*?); isDirectory=", text, re.DOTALL)}
 
 
 @contextmanager
@@ -441,7 +426,7 @@ def reached(what: str, path: str) -> Iterator[None]:
         if is_of_here or isinstance(err, AnalysisException):
             raise
         cause = innermost_cause(err.__cause__ or err)
-        raise unreached(cause)(
+        raise _files.unreached(cause)(
             f"{what} {path} cannot be reached: {cause}; correct the path, or what Spark is "
             "given for that file system"
         ) from err

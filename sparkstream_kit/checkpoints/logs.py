@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import unquote
 
 from sparkstream_kit import _files
-from sparkstream_kit.errors import InvalidInputError, innermost_cause, unreached
+from sparkstream_kit.errors import InvalidInputError, innermost_cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -693,7 +693,7 @@ def at_hand(checkpoint: Place) -> Iterator[Logs]:
                 checkpoint.bring(part, Path(copy))
         except OSError as err:
             cause = innermost_cause(err.__cause__ or err)
-            raise unreached(cause)(
+            raise _files.unreached(cause)(
                 f"checkpoint {checkpoint} cannot be read ({cause}); correct the path, or put the "
                 "file back from a backup, or start anew on another checkpoint"
             ) from err

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from sparkstream_kit import _files
 from sparkstream_kit._spark import plan
-from sparkstream_kit._spark.place import locate, statuses
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.queries import checkpoint, entry_at, started
 from sparkstream_kit.checkpoints.logs import DamagedError, Logs, inputs_in, log_lines, reading
 from sparkstream_kit.checkpoints.trim import due, max_age, trimmed
@@ -28,11 +28,10 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit._spark.place import Place
     from sparkstream_kit.checkpoints.logs import Input
 
 
@@ -69,8 +68,8 @@ _MEANT_TO_BE = ("_SUCCESS", "_sparkstream_", "_truth.json")
 class Files:
     """The file sources of a running query: what waits in their folders, and what is lost or ignored there.
 
-    It knows no source, and so reports nothing, if `start` did not start the query, or if this process cannot
-    reach the checkpoint. On Spark Connect it can do so only with a server on this machine.
+    It knows only folders on this machine, and reports nothing if `start` did not start the query, or if the
+    checkpoint is elsewhere. On Spark Connect it needs a server on this machine.
 
     Args:
         query: the query.
@@ -83,9 +82,9 @@ class Files:
         self._counted: tuple[int, int] | None = None
         self._next = 0.0
         self._said: set[str] = set()
-        if frame is not None and root is not None:
-            self._checkpoint = locate(frame.sparkSession, root)
-            self._sources = file_sources(frame, progress) if self._checkpoint.is_in_reach else {}
+        folder = None if frame is None or root is None else locate(frame.sparkSession, root).folder
+        if frame is not None and folder is not None:
+            self._root, self._sources = folder, file_sources(frame, progress)
 
     def read_logs(self) -> None:
         """Read the new entries of the sources' logs.
@@ -93,7 +92,7 @@ class Files:
         Call it before Spark removes a temporary checkpoint, whose logs can be read no more afterwards.
         """
         for source in self._sources.values():
-            source.read(self._checkpoint)
+            source.read(Logs(self._root))
 
     def counted(self, progress: StreamingQueryProgress, *, now: bool = False) -> tuple[int, int] | None:
         """Return how many files wait after a batch, and how many have been read; None if it is not known.
@@ -127,14 +126,13 @@ class Files:
         found: list[str] = []
         for source in self._sources.values():
             with suppress(OSError, DamagedError):  # a folder is gone; or Spark has just removed a file
-                found += source.findings(self._checkpoint.folder, self._said)
+                found += source.findings(self._root, self._said)
         return found
 
     def trim_logs(self) -> None:
         """Shorten the logs of the sources, if they have grown long; only while the query runs."""
         for source in self._sources.values():
-            if (root := self._checkpoint.folder) is not None:
-                source.trim(Logs(root))
+            source.trim(Logs(self._root))
 
     def _read_until(self, progress: StreamingQueryProgress) -> None:
         self.read_logs()
@@ -144,7 +142,7 @@ class Files:
 
 
 def file_sources(frame: DataFrame, progress: StreamingQueryProgress) -> dict[int, Source]:
-    """Return the file sources of a query by their positions in Spark's progress.
+    """Return the file sources of a query on this machine, by their positions in Spark's progress.
 
     The result is empty if it is not known which options belong to which source. The progress has the paths as
     Spark resolved them.
@@ -153,9 +151,9 @@ def file_sources(frame: DataFrame, progress: StreamingQueryProgress) -> dict[int
     said = {at: _SOURCE.fullmatch(each.description) for at, each in enumerate(progress.sources)}
     options = plan.file_options(frame)
     return {
-        at: Source(spark, logs[at], found[1], options[at])
+        at: Source(logs[at], found[1], options[at])
         for at, found in said.items()
-        if found and at in options
+        if found and at in options and locate(spark, _files.folder_of(found[1])).folder is not None
     }
 
 
@@ -163,7 +161,6 @@ class Source:
     """A file source of a running query: the files that it has planned, and the files in its folders.
 
     Args:
-        spark: the query's session.
         log: the number or name of the source's log.
         path: the path, or pattern, that the source reads.
         options: the options of the source, such as `maxFileAge` and `pathGlobFilter`.
@@ -172,12 +169,10 @@ class Source:
         done: the last entry of the log whose files were read; -1 before the first.
     """
 
-    def __init__(self, spark: SparkSession, log: str, path: str, options: Mapping[str, str]) -> None:
+    def __init__(self, log: str, path: str, options: Mapping[str, str]) -> None:
         given = {name.lower(): value for name, value in options.items()}
-        self._spark = spark
         self._log = f"sources/{log}"
         self._path = _files.folder_of(path)
-        self._place = locate(spark, self._path)
         self._recursive = _is_true(given.get("recursivefilelookup"))
         self._by_name = _is_true(given.get("filenameonly"))
         self._age = max_age(given)
@@ -189,24 +184,13 @@ class Source:
         self._until = -1  # the last entry of the log that is known
         self.done = -1
 
-    def read(self, root: Place) -> None:
-        """Read the entries that were added to the source's log, in the checkpoint `root`.
+    def read(self, logs: Logs) -> None:
+        """Read the entries that were added to the source's log.
 
         If the log is damaged or gone, as that of a temporary checkpoint, the entries read before stay known.
         """
         with suppress(InvalidInputError), reading(Path(self._log)):
-            if root.folder is not None:
-                self._add(Logs(root.folder).inputs(self._log.removeprefix("sources/"), after=self._until))
-                return
-            there = root.entries(self._log)
-            new = [number for number in there if number > self._until]
-            # A file `K.compact` holds entry K and all entries before it, so skip those.
-            whole = [number for number in new if there[number].endswith(".compact")]
-            for number in range(whole[-1] if whole else self._until + 1, max(new, default=-1) + 1):
-                text = root.read(f"{self._log}/{there[number]}")
-                if text is None or not text.startswith("v1\n"):
-                    return
-                self._add([*inputs_in(text.split("\n")[1:])])
+            self._add(logs.inputs(self._log.removeprefix("sources/"), after=self._until))
 
     def _add(self, found: list[Input]) -> None:
         self._planned |= {file.path or unquote(file.uri): file for file in found}
@@ -232,10 +216,9 @@ class Source:
     def count(self) -> tuple[int, int] | None:
         """Return the numbers of waiting and read files; None if they are not known.
 
-        They are not known with the option `fileNameOnly`, if this process cannot reach the folders, or if the
-        entry `done` of the log could not be read.
+        They are not known with the option `fileNameOnly`, or if the log's entry `done` could not be read.
         """
-        if self._by_name or not self._place.is_in_reach or self.done > self._until:
+        if self._by_name or self.done > self._until:
             return None
         newest, found = self._newest, self._look()[_READ]
         oldest = newest - self._age if self._age is not None and newest else 0
@@ -243,7 +226,7 @@ class Source:
         later = sum(file.entry > self.done for file in self._planned.values())
         return waiting + later, len(self._planned) - later + self._forgotten
 
-    def findings(self, root: Path | None, said: set[str]) -> list[str]:
+    def findings(self, root: Path, said: set[str]) -> list[str]:
         """Return a line for each danger, and for each kind of ignored entries that is not in `said`.
 
         The dangers are:
@@ -254,15 +237,12 @@ class Source:
           read.
         - a subfolder that Spark ignores.
 
-        A folder with 100,000 files takes about a second. Folders that are not on a local path are not looked
-        at.
+        A folder with 100,000 files takes about a second.
 
         Args:
-            root: the checkpoint, which may be a subfolder; None if it is not on a local path.
+            root: the checkpoint, which may be a subfolder.
             said: the kinds of `PASSED_OVER` to leave out. The kinds that are reported are added to the set.
         """
-        if self._place.folder is None:
-            return []
         there = self._look()
         dangers = self._dangers(there[_READ], root)
         found = [f"{_some(paths)}: {what}" for what, paths in dangers.items() if paths]
@@ -273,7 +253,7 @@ class Source:
                 found.append(f"{_some(paths, 1)}: {PASSED_OVER[kind]}")
         return found
 
-    def _dangers(self, there: Mapping[str, int], root: Path | None) -> dict[str, list[str]]:
+    def _dangers(self, there: Mapping[str, int], root: Path) -> dict[str, list[str]]:
         now, newest, planned = int(time.time() * 1000), self._newest, self._planned
         waiting = {path: at for path, at in there.items() if path not in planned}
         done = {path: file for path, file in planned.items() if file.entry <= self.done}
@@ -289,11 +269,11 @@ class Source:
             _HIDDEN: self._unread([path for path, at in waiting.items() if at < newest - self._age], root),
         }
 
-    def _unread(self, old: list[str], root: Path | None) -> list[str]:
+    def _unread(self, old: list[str], root: Path) -> list[str]:
         """Return those of some files that no batch has read, by all that the checkpoint `root` knows."""
         self._old = {path: self._old[path] for path in old if path in self._old}  # the others have gone
         new = {*old} - self._old.keys()
-        if new and root is not None:
+        if new:
             logs, log = Logs(root), self._log.removeprefix("sources/")
             for file in [*trimmed(root, log), *logs.files(log, max(logs.entries(self._log), default=-1))]:
                 with reading(file):  # line by line: there may be a million
@@ -306,7 +286,7 @@ class Source:
     def _look(self) -> dict[str, dict[str, int]]:
         """Return the modification time of each entry in the folders, by its kind and its path."""
         found: dict[str, dict[str, int]] = {kind: {} for kind in (_READ, *PASSED_OVER)}
-        for path, is_folder, changed in self._here() if self._place.folder is not None else self._there():
+        for path, is_folder, changed in self._entries():
             if kind := self._kind(path, is_folder=is_folder):
                 found[kind][path] = changed
         return found
@@ -325,8 +305,8 @@ class Source:
             return _READ
         return "misread" if self._filter.fullmatch(re.sub(r"[*?\[\]{}\\:]", "x", name)) else None
 
-    def _here(self) -> Iterator[tuple[str, bool, int]]:
-        """Yield each entry on this machine: its path, whether it is a folder, and its modification time."""
+    def _entries(self) -> Iterator[tuple[str, bool, int]]:
+        """Yield each entry in the folders: its path, whether it is a folder, and its modification time."""
         for top in _files.matching(self._path):
             entries: Iterable[os.DirEntry[str] | Path] = [Path(top)]
             if os.path.isdir(top):  # noqa: PTH112
@@ -334,21 +314,6 @@ class Source:
             for entry in entries:
                 with suppress(OSError):  # a broken link, or removed just now: Spark cannot read it either
                     yield os.fspath(entry), entry.is_dir(), entry.stat().st_mtime_ns // 1_000_000
-
-    def _there(self) -> Iterator[tuple[str, bool, int]]:
-        """Yield the files on another file system, in the same form."""
-        found = statuses(self._spark, [self._path], pattern=True)
-        folders = [path for path, is_folder, _ in found if is_folder]
-        while True:
-            yield from (each for each in found if not each[1])
-            if not folders:
-                return
-            found = statuses(self._spark, folders)
-            folders = [
-                path
-                for path, is_folder, _ in found
-                if is_folder and _files.is_read_below(path.rpartition("/")[2], recursive=self._recursive)
-            ]
 
 
 def _some(paths: list[str], number: int = _SHOWN) -> str:
@@ -366,9 +331,9 @@ def _shown(path: str) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def _has_input(folder: str, root: Path | None) -> bool:
+def _has_input(folder: str, root: Path) -> bool:
     """Return whether a folder has a file, at any depth, that is not hidden, and not the checkpoint `root`."""
-    if root is not None and root.absolute().is_relative_to(folder):
+    if root.absolute().is_relative_to(folder):
         return False
     return any(not _files.is_hidden(entry.name) for entry in _files.below(folder, recursive=True))
 

@@ -105,7 +105,9 @@ def find(path: str | Path, what: str, *, bad: str | Path | None = None) -> Found
     with suppress(ValueError):
         time = datetime.fromisoformat(what)
     if time is not None and time.tzinfo is None:
-        raise InvalidInputError(f"find(): {what} has no offset from UTC; give one, such as {what}Z")
+        raise InvalidInputError(
+            f"find(): {what} has no offset from UTC; give one, such as {time.isoformat()}Z"
+        )
     if time is not None:
         found: int | str = _at(logs, time)
     elif record is not None and not os.path.exists(what):  # noqa: PTH110 - a text
@@ -221,10 +223,7 @@ def _bad(root: Path, names: set[str]) -> dict[str, int]:
 
 
 def _rows(file: Path, names: set[str]) -> int:
-    """Return how many rows of a file have one of the names in the column `_file`; of CSV in any column.
-
-    Spark escapes a quote in a value of CSV by a backslash, so a name with a quote in it is not found there.
-    """
+    """Return how many rows of a file have one of the names in the column `_file`; of CSV in any column."""
     try:
         with file.open(encoding="utf-8", newline="") as lines:
             if file.suffix == ".json":

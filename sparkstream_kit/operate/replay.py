@@ -28,7 +28,7 @@ from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import quoted
 from sparkstream_kit._spark.batch import begin, hand_over
-from sparkstream_kit._spark.place import locate, statuses
+from sparkstream_kit._spark.place import locate, paths_in
 from sparkstream_kit._spark.session import in_force, other_master
 from sparkstream_kit.checkpoints.damage import newer_state
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint
@@ -281,7 +281,7 @@ def _table(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterat
                 raise Unreadable(f"another Delta table is at {path} now")
             files = spark.read.format("delta").option("versionAsOf", version).load(path).inputFiles()
         folders = {file.rpartition("/")[0] for file in files}
-        gone = {*files} - {file for file, *_ in statuses(spark, [*folders])} if files else ()
+        gone = {*files} - paths_in(spark, [*folders]) if files else ()
     except (OSError, Py4JJavaError, PySparkException) as err:
         raise Unreadable(f"its Delta table cannot be read again ({said_by_spark(err)})") from None
     if gone:

@@ -16,14 +16,13 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import holds, quoted
+from sparkstream_kit._columns import finite, holds, quoted
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine.rows import (
     FILE,
     RAW,
     SCALARS,
     check_type,
-    finite,
     is_missing,
     not_a,
     parsed,

@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import OBSERVED, RULES, STEADY, column, quoted
+from sparkstream_kit._columns import OBSERVED, RULES, STEADY, column, number, quoted
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 
 if TYPE_CHECKING:
@@ -131,9 +131,7 @@ SCALARS = (
     *(T.IntegerType, T.LongType, T.ShortType, T.StringType, T.TimestampType),
 )
 
-# Texts that a cast accepts and should not: Java's 1d, 1f and 0x1p3; and a time without a date, which the cast
-# takes for today.
-_JAVA_FLOAT = r"(?i)[\d.][df]\s*$|0x"
+# A cast also takes a time without a date, for one of today.
 _ISO_DATE = r"^\s*\d{4}-\d\d?-\d\d?"
 
 # The first and last time that Python, PostgreSQL and others can read.
@@ -398,24 +396,16 @@ def typed(text: Column, kind: T.DataType, pattern: str | None) -> Column:
     """
     if isinstance(kind, T.StringType):
         return text
-    fits, value = F.lit(True), text.try_cast(kind)
-    if isinstance(kind, (T.DateType, T.TimestampType)):
-        if pattern:
-            value = F.try_to_timestamp(text, F.lit(re.sub(_TOO_FINE, _no_finer, pattern))).cast(kind)
-        else:
-            rest = r"\s*$" if isinstance(kind, T.DateType) else r"([ T](?!.*\.\d{7}).*)?$"
-            fits = text.rlike(_ISO_DATE + rest)
-        if isinstance(kind, T.TimestampType):
-            fits &= _exists(text, value, pattern)
-    elif isinstance(kind, T.DecimalType):
-        # A cast rounds to the scale, so a text with more digits must not become a value. (One regular
-        # expression for this check would take as long as the cast.)
-        point = F.instr(text, ".")
-        short = (point == 0) | (F.octet_length(F.rtrim(text)) - point <= kind.scale)
-        fits = short & ~text.contains("e") & ~text.contains("E")
-    elif isinstance(kind, (T.DoubleType, T.FloatType)):
-        # A cast turns a number that is too big into infinity.
-        fits = ~text.rlike(_JAVA_FLOAT) & (finite(value) | text.rlike("(?i)inf|nan"))
+    if not isinstance(kind, (T.DateType, T.TimestampType)):
+        return number(text, kind)
+    if pattern:
+        fits = F.lit(True)
+        value = F.try_to_timestamp(text, F.lit(re.sub(_TOO_FINE, _no_finer, pattern))).cast(kind)
+    else:
+        rest = r"\s*$" if isinstance(kind, T.DateType) else r"([ T](?!.*\.\d{7}).*)?$"
+        fits, value = text.rlike(_ISO_DATE + rest), text.try_cast(kind)
+    if isinstance(kind, T.TimestampType):
+        fits &= _exists(text, value, pattern)
     return F.when(fits, value)
 
 
@@ -465,8 +455,3 @@ def _no_finer(found: re.Match[str]) -> str:
     """Return pattern letters for the six digits a timestamp holds, then only zeros: Spark cuts off digits."""
     zeros = len(found[0]) - len("SSSSSS")
     return found[1] or "SSSSSS" + "['0'" * zeros + "]" * zeros
-
-
-def finite(value: Column) -> Column:
-    """Return whether a floating-point value is neither infinite nor NaN."""
-    return F.abs(value) < float("inf")

@@ -7,6 +7,8 @@ Users find all six in `sparkstream_kit.sinks`.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
 import os
@@ -16,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -28,13 +31,12 @@ from sparkstream_kit._columns import event_time, find_column, refuse_taken
 from sparkstream_kit._spark.batch import count_aside, in_driver, none_of, session_with_views, show
 from sparkstream_kit._spark.place import refuse_elsewhere
 from sparkstream_kit.checkpoints.logs import KIT, numbered, plan_in
-from sparkstream_kit.errors import InvalidInputError, check_file
-from sparkstream_kit.sinks import builtin
+from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.sinks.base import JSON, MODES, Sink, Target, check_writes_batches, opened
+from sparkstream_kit.sinks.builtin import cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
@@ -101,13 +103,17 @@ def snapshot(path: str | Path) -> Sink:
         sparkstream_kit.errors.InvalidInputError: snapshot totals.xml: the name must end in .csv or .json
     """
     check(snapshot, locals())
-    formats = {".csv": builtin.as_csv, ".json": builtin.as_json}
+    formats = {".csv": as_csv, ".json": as_json}
     plain = _files.plain(str(path))
     if plain is None:
         raise InvalidInputError(
             f"snapshot {path}: only a local file is replaced whole; give a local path, or use sinks.latest"
         )
-    target = check_file("snapshot", plain, *formats).absolute()
+    target = Path(plain).absolute()
+    if target.suffix not in formats:
+        raise InvalidInputError(f"snapshot {plain}: the name must end in {' or '.join(formats)}")
+    if not target.parent.is_dir():
+        raise InvalidInputError(f"snapshot {plain}: folder {target.parent} does not exist; create it")
 
     def open_file(frame: DataFrame, *_: object) -> Write:
         refuse_elsewhere(frame.sparkSession, f"snapshot {path}", "sinks.latest")
@@ -628,3 +634,23 @@ class _Targets:
             del self.batches[value]
             self.writes.pop(value, None)
         self.location.write(self.file, json.dumps([[value, *each] for value, each in self.batches.items()]))
+
+
+def as_csv(frame: DataFrame) -> str:
+    """Return a DataFrame as CSV: a header line, then one line per row; a null is an empty field.
+
+    The format is that of RFC 4180, except that lines end with a line feed alone.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([frame.columns, *cells(frame)])
+    return text.getvalue()
+
+
+def as_json(frame: DataFrame) -> str:
+    """Return a DataFrame as a JSON array with one object per line; decimals are numbers, written in full.
+
+    Spark escapes the ASCII control characters, as JSON requires. `printable` also escapes the other
+    unprintable characters, which JSON permits.
+    """
+    objects = frame.select(F.to_json(F.struct("*"), JSON)).collect()
+    return "[\n" + ",\n".join("  " + printable(row[0]) for row in objects) + "\n]\n" if objects else "[]\n"

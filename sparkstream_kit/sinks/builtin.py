@@ -1,14 +1,11 @@
 """Thin: Spark's own sinks: console, memory, files and tables of the catalog.
 
 `console`, `memory`, `files` and `table` configure Spark's built-in sinks; users find them in
-`sparkstream_kit.sinks`. `cells`, `as_csv` and `as_json` turn a DataFrame into text without losing a value;
-`sinks.snapshot` and the console on Spark Connect use them.
+`sparkstream_kit.sinks`. `cells` turns a DataFrame into text without losing a value.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +17,7 @@ from sparkstream_kit._columns import STEADY, changed_inside, holds
 from sparkstream_kit._spark.place import locate, path_of_writer, reached, refuse_many_disks
 from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.sinks import base
-from sparkstream_kit.sinks.base import FILE_FORMATS, JSON, MODES, Sink, check_columns, exact
+from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink, check_columns, exact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,26 +51,6 @@ def _with_offset(value: Column, kind: T.DataType) -> Column:
     if isinstance(kind, T.TimestampType):
         return F.concat(value.cast("string"), F.date_format(value, "xxx"))
     return changed_inside(value, kind, _with_offset) if holds(kind, T.TimestampType) else value
-
-
-def as_csv(frame: DataFrame) -> str:
-    """Return a DataFrame as CSV: a header line, then one line per row; a null is an empty field.
-
-    The format is that of RFC 4180, except that lines end with a line feed alone.
-    """
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([frame.columns, *cells(frame)])
-    return text.getvalue()
-
-
-def as_json(frame: DataFrame) -> str:
-    """Return a DataFrame as a JSON array with one object per line; decimals are numbers, written in full.
-
-    Spark escapes the ASCII control characters, as JSON requires. `printable` also escapes the other
-    unprintable characters, which JSON permits.
-    """
-    objects = frame.select(F.to_json(F.struct("*"), JSON)).collect()
-    return "[\n" + ",\n".join("  " + printable(row[0]) for row in objects) + "\n]\n" if objects else "[]\n"
 
 
 _AFTER_REWIND = (

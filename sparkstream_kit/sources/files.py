@@ -45,11 +45,12 @@ from urllib.parse import unquote
 
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 from pyspark.sql.types import ArrayType, MapType, StringType, StructField, StructType, TimestampType
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check, check_options
-from sparkstream_kit._columns import column, holds
+from sparkstream_kit._columns import column, holds, number
 from sparkstream_kit._files import IN_ORDER
 from sparkstream_kit._spark.place import locate, path_for, reached
 from sparkstream_kit.errors import InvalidInputError, said_by_spark
@@ -261,6 +262,17 @@ _STRICT: dict[str, dict[str, Any]] = {
     "csv": {"escape": '"', "enforceSchema": False, "columnPruning": False},
     "json": {},
 }
+# Types whose values Spark's readers change without a word, and the type as which the kit reads them, to
+# convert them: as a decimal 2,50 becomes 250 and 2.505 is rounded, 1e400 becomes infinity and 1d is 1; a whole
+# number of Parquet loses its upper bits. In a lenient mode, or if an option says how, Spark converts them.
+_CHANGED: dict[str, tuple[Any, Any]] = {
+    "csv": ((T.DecimalType, T.DoubleType, T.FloatType), T.StringType()),
+    "json": (T.DecimalType, T.StringType()),
+    "parquet": ((T.ByteType, T.ShortType), T.IntegerType()),
+}
+_NONE: tuple[Any, Any] = (), None
+_OF_SPARK = {"locale", "nanvalue", "negativeinf", "positiveinf"}
+_WIDEST = "decimal(38,18)"
 _LAST = 253_402_300_799_999_999  # the end of the year 9999, in microseconds since 1970
 _TOO_LATE = "a time after the year 9999, as if milliseconds were seconds"
 
@@ -506,6 +518,10 @@ def _read(
         )
     columns = _columns(schema)
     options = _merged(_strict(kind, columns.names, options), options)
+    asked = {name.lower(): str(value).upper() for name, value in options.items()}
+    is_strict = asked.get("mode", "FAILFAST") == "FAILFAST"
+    kinds, read_as = _CHANGED.get(kind, _NONE) if is_strict and not _OF_SPARK & {*asked} else _NONE
+    changed = [each for each in columns.fields if isinstance(each.dataType, kinds)]
     fields = [*columns.fields, *([] if partitions is None else _columns(partitions).fields)]
     if max_files is not None:
         options = _merged(options, {"maxFilesPerTrigger": max_files})
@@ -516,7 +532,8 @@ def _read(
             place, ours = readable(spark, str(path), options)
             given = _merged(options, ours)
             place, only = by_name(spark, str(path), place, given)
-            frame = _loaded(spark.readStream.format(kind).options(**given), place, fields)
+            known = [StructField(each.name, read_as) if each in changed else each for each in fields]
+            frame = _loaded(spark.readStream.format(kind).options(**given), place, known)
     except PySparkException as err:
         if err.getCondition() == "INVALID_PARTITION_VALUE":
             raise InvalidInputError(f"input {path}: {said_by_spark(err)}; declare it as STRING") from None
@@ -526,9 +543,11 @@ def _read(
             f"input folder {path} does not exist; create it or correct the path"
         ) from None
     keeps = [] if only is None else [only]
-    if kind == "json" and str(given["mode"]).upper() == "FAILFAST":
+    if kind == "json" and is_strict:
         keeps += [_in_time(each) for each in fields if holds(each.dataType, TimestampType)]
-    return frame.where(reduce(and_, keeps)) if keeps else frame
+    frame = frame.where(reduce(and_, keeps)) if keeps else frame
+    exact = {each.name: _exactly(each) for each in changed}
+    return frame.select([exact.get(name, column(name)) for name in frame.columns]) if exact else frame
 
 
 def _columns(given: StructType | str) -> StructType:
@@ -567,6 +586,18 @@ def _loaded(reader: DataStreamReader, place: str, fields: list[StructField]) -> 
     # On Connect, only the schema of the frame makes Spark look for the path.
     found = [StructField(name, StringType()) for name in frame.columns if name.lower() not in known]
     return reader.schema(StructType([*fields, *found])).load(place) if found else frame
+
+
+def _exactly(field: StructField) -> Column:
+    """Return a column of `_CHANGED` as its own type, which fails at a value that does not fit."""
+    raw, kind = column(field.name), field.dataType
+    value = raw.try_cast(kind)
+    fix = "declare a wider type or STRING, say by locale='de-DE' what a comma is, or set such lines"
+    says = f" is no {kind.simpleString()}; {fix} aside with quarantine.parse_csv or parse_json; "
+    parts = F.lit(f"column {field.name}: "), raw.cast("string"), F.lit(says), F.col("_metadata.file_path")
+    wrong = F.when(raw.isNotNull(), F.raise_error(F.concat(*parts)).cast(kind))
+    with_exponent = F.when(value == raw.try_cast(_WIDEST), value)
+    return F.coalesce(number(raw, kind), with_exponent, wrong).alias(field.name, metadata=field.metadata)
 
 
 def _in_time(field: StructField) -> Column:

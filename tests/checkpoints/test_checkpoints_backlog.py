@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkstream_kit import _files, feeds, run, sinks, sources, start
+from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._files import as_regex
 from sparkstream_kit.checkpoints import lost
 from sparkstream_kit.sources.files import _leaving_out
@@ -178,17 +178,15 @@ def test_a_pattern_of_hadoop_is_one_of_python():
     assert not as_regex(r"a\*[^b-c],{d,{e,f}}").fullmatch("a*b,f")
 
 
-@pytest.mark.classic_only("looks through the JVM")
-def test_another_file_system_is_listed_as_this_one(spark, folder):
-    fill(folder, {"a, b {}.txt": 3, "day=1/hour=2/{}.txt": 2, ".hidden=1/{}.txt": 2, "below/{}.txt": 2})
-    for path, options in (
-        (f"file:{folder}", {}),
-        (f"file:{folder}/*", {}),
-        (f"file:{folder}/{{day=*,below}}", {}),
-        (f"file:{folder}", {"recursiveFileLookup": "true"}),
-        (f"file:{folder}/none*", {}),
-    ):
-        source = lost.Source(spark, "0", path, options)
-        here = {each for each in source._here() if not each[1]}  # noqa: SLF001
-        there = {(_files.plain(name), *more) for name, *more in source._there()}  # noqa: SLF001
-        assert there == here, path
+@pytest.mark.classic_only("sets Hadoop's own settings")
+@pytest.mark.parametrize("elsewhere", ["in", "ckpt"])
+def test_what_is_on_another_file_system_is_not_counted(spark, folder, tmp_path, elsewhere):
+    fill(folder, {"{}.txt": 2})
+    host = f"backlog-{elsewhere}"
+    hadoop = spark.sparkContext._jsc.hadoopConfiguration()  # noqa: SLF001
+    hadoop.set(f"fs.viewfs.mounttable.{host}.link./far", tmp_path.as_uri())
+    places = {"in": str(folder), "ckpt": str(tmp_path / "ckpt")}
+    places[elsewhere] = places[elsewhere].replace(str(tmp_path), f"viewfs://{host}/far")
+    frame = text(spark, places["in"])
+    found = run(start(frame, reading(), name="rows", checkpoint=places["ckpt"], availableNow=True)).queries[0]
+    assert (found.input_rows, found.files_waiting) == (2, None)

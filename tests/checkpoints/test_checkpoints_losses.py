@@ -8,7 +8,6 @@ import pytest
 from pyspark.errors import StreamingQueryException
 
 from sparkstream_kit import sinks, sources
-from sparkstream_kit._spark.place import locate
 from sparkstream_kit.checkpoints.damage import gone
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.checkpoints.lost import PASSED_OVER, Source
@@ -43,9 +42,9 @@ class Stream:
     def source(self, path=None):
         """Return its source as a run knows it after the last batch."""
         given = {name: str(value) for name, value in self.options.items()}
-        source, logs = Source(self.spark, "0", f"file:{path or self.folder}", given), Logs(self.checkpoint)
+        source, logs = Source("0", f"file:{path or self.folder}", given), Logs(self.checkpoint)
         source.done = logs.until(logs.done).get("0", -1)
-        source.read(locate(self.spark, self.checkpoint))
+        source.read(logs)
         return source
 
     def findings(self, said=None):
@@ -164,10 +163,6 @@ def test_before_the_first_start_only_the_folder_can_be_looked_at(stream):
         assert line.startswith(f"{future}: dated in the future")
 
 
-def test_other_file_systems_are_passed_over(spark, tmp_path):
-    assert Source(spark, "0", "s3a://b/in", {}).findings(tmp_path, set()) == []
-
-
 def test_what_was_read_of_a_log_stays_known_when_spark_removes_it(stream):
     """As it does with a temporary checkpoint when its query ends."""
     path = stream.land("1.txt", "a", age=10)
@@ -175,7 +170,7 @@ def test_what_was_read_of_a_log_stays_known_when_spark_removes_it(stream):
     source = stream.source()
     shutil.rmtree(stream.checkpoint)
     path.write_text("changed")
-    source.read(locate(stream.spark, stream.checkpoint))
+    source.read(Logs(stream.checkpoint))
     (line,) = source.findings(stream.checkpoint, set())
     assert line.startswith(f"{path}: changed after it was read")
 

@@ -148,10 +148,6 @@ start(pandas, sinks.console())
     start(): frame is a pandas.DataFrame; make it a DataFrame of Spark's: spark.createDataFrame(…)
 start(frame, sinks.console(), mode='Append')
     unknown output mode Append; did you mean append?
-start(frame, sinks.console(), mode='compelte')
-    unknown output mode compelte; did you mean complete?
-start(frame, sinks.console(), checkpoint=5)
-    start(): checkpoint is 5; give a path
 start(frame, sinks.console(), checkpoint='')
     start(): checkpoint is an empty string; give a path
 start(frame, sinks.console(), chekpoint='in')
@@ -187,13 +183,8 @@ run(frame)
     run(): queries is a DataFrame; give a query that start(…) returned
 sources.text('in', session)
     sources.text(): spark is the string 'in'; give a session, such as get_session('name')
-sources.text(SparkSession, 'in')
-    sources.text(): spark is the class SparkSession; give a session, such as get_session('name')
 sources.text(SparkSession.builder, 'in')
     sources.text(): spark is a Builder; give a session, such as get_session('name')
-sources.text(SparkSession.builder.getOrCreate, 'in')
-    sources.text(): spark is the function SparkSession.Builder.getOrCreate; call it:
-    SparkSession.Builder.getOrCreate(…)
 sources.csv(session, 'in', schema=5)
     sources.csv(): schema is 5; give a string or a StructType, such as schemas.from_ddl('name STRING, amount
     INT')
@@ -201,8 +192,6 @@ sources.csv(session, 'in', schema='n INTT')
     cannot read DDL 'n INTT': Unsupported data type "INTT" (line 1, pos 2)
 sources.socket_lines(session, 'localhost', '9999')
     sources.socket_lines(): port is the string '9999'; give a whole number
-sources.socket_lines(session, 9999, 'localhost')
-    sources.socket_lines(): host is 9999; give a string
 sinks.files('out', partition_by='day')
     sinks.files(): partition_by is the string 'day'; give a list of strings
 sinks.console()(frame)

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+import pandas as pd  # type: ignore[import-untyped]
 import pytest
 from conftest import ROOT, refusal
 
@@ -46,7 +47,14 @@ def table(page):
 
 
 ROWS = list(table((ROOT / "docs" / "files.md").read_text("utf-8")))
-GOOD = {"INT": "1", "STRING": "x", "DATE": "2026-01-01", "TIMESTAMP": "2026-01-01", "DECIMAL": "1"}
+GOOD = {
+    "INT": "1",
+    "STRING": "x",
+    "DATE": "2026-01-01",
+    "TIMESTAMP": "2026-01-01",
+    "DECIMAL": "1",
+    "DOUBLE": "1",
+}
 
 
 def expected(cell):
@@ -99,7 +107,7 @@ def test_a_source_gives_what_the_page_says(spark, tmp_path, number, place):
         assert expected(row.source) in said
         assert str(file) in said
         assert not re.search(r"java\.|py4j|#\d|\bat \w+\.\w+\(|Traceback|SQLSTATE|\n", said), said
-        ways = "mode='PERMISSIVE'|enforceSchema=True|not equal to number of fields|escape=|milliseconds"
+        ways = "mode='PERMISSIVE'|enforceSchema=True|number of fields|escape=|milliseconds|wider"
         assert re.search(ways, said)
     else:
         found = [tuple(each) for each in ran(frame)]
@@ -253,3 +261,11 @@ def test_a_parser_takes_several_texts_for_a_missing_value(spark, kind):
     if kind == "json":
         [row] = quarantine.parse_json(nested, "a ARRAY<STRUCT<b: INT>>", nulls="NA").collect()
         assert [each["b"] for each in row["a"]] == [None, 2]
+
+
+@pytest.mark.parametrize(("wrote", "big"), [("int32", 40_000), ("int16", 32_767), ("uint8", 255)])
+def test_a_whole_number_of_parquet_that_is_too_big_fails(spark, tmp_path, wrote, big):
+    pd.DataFrame({"n": pd.Series([7, big], dtype=wrote)}).to_parquet(tmp_path / "a.parquet")
+    frame = sources.parquet(spark, tmp_path, schema=f"n {'SMALL' if wrote == 'int32' else 'TINY'}INT")
+    with pytest.raises(QueryFailed, match=rf"column n: {big} is no \w+int; declare a wider type"):
+        ran(frame)

@@ -31,9 +31,10 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import from_arrow_schema
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from sparkstream_kit import _files
 from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors._tables import EXACT, ConflictError, Format, Target, command, metadata
-from sparkstream_kit.errors import InvalidInputError, KitError, unreached
+from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,7 +115,7 @@ class IcebergTable:
             if self._loaded is not None:
                 self._loaded.close()  # a connection whose commit has failed would keep the lock of SQLite
             line = f"{type(err).__name__}: {str(err).partition(chr(10))[0]}"
-            raise unreached(line)(
+            raise _files.unreached(line)(
                 f"Iceberg table {self._name}: the catalog or its storage failed ({line}); repair it, or the "
                 "catalog's properties, and start again"
             ) from err
