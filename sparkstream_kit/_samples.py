@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _FORMATS = ("csv", "json", "orc", "parquet")
 _BY_NAME = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson": "json", ".tsv": "csv"}
 
-# In CSV files: what stands for a missing value, and text that is no number (01234, +4930, 12F, 1E5) or a time of
-# a day (10:30, to which Spark would add the date of today).
+# In CSV files: what stands for a missing value, and text that is no number (01234, +4930, 12F, 1E5) or time
+# of a day (10:30, to which Spark would add the date of today).
 _MISSING = ("NA", "N/A", "null", "NULL", "-", r"\N", "?")
 _CODE = r"^(\+|-?0\d|\d?\d:|\d+([dDfF]|[eE]\d+)$)"
 

@@ -119,7 +119,7 @@ def evolve(
         if not differs:
             _log.warning(
                 "query %s keeps the same state as that of checkpoint %s: `continues=` is not needed, unless "
-                "a filter or a UDF has changed (they are not compared) and shall count for the old rows, too",
+                "a filter, a duration or a UDF has changed (not compared) and shall count for the old rows",
                 changed.name,
                 old,
             )

@@ -263,8 +263,8 @@ _STRICT: dict[str, dict[str, Any]] = {
     "json": {},
 }
 # Types whose values Spark's readers change without a word, and the type as which the kit reads them, to
-# convert them: as a decimal 2,50 becomes 250 and 2.505 is rounded, 1e400 becomes infinity and 1d is 1; a whole
-# number of Parquet loses its upper bits. In a lenient mode, or if an option says how, Spark converts them.
+# convert them: as a decimal 2,50 becomes 250 and 2.505 is rounded, 1e400 becomes infinity and 1d is 1; a
+# whole number of Parquet loses its upper bits. In a lenient mode, or if an option says how, Spark does it.
 _CHANGED: dict[str, tuple[Any, Any]] = {
     "csv": ((T.DecimalType, T.DoubleType, T.FloatType), T.StringType()),
     "json": (T.DecimalType, T.StringType()),

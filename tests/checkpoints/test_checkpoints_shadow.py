@@ -453,6 +453,7 @@ TARGETS: dict[str, tuple[str, Any, Any]] = {
     ),
     "iceberg": ("append", lambda folder: sinks.iceberg("shop.rows", catalog=folder / "lake"), TYPED),
     "sql, append": ("append", table, TYPED),
+    "sql, bytes": ("append", table, rows_of("at", "n", "unhex('ff00') AS raw")),
     "files of CSV": ("append", lambda folder: sinks.files(folder / "out", format="csv"), TYPED),
     "files in folders": (
         "append",

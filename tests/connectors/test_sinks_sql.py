@@ -495,6 +495,7 @@ def test_the_kits_own_names_are_refused(name):
     assert f"the kit needs the name {own} for a table of its own; use another" in refusal(
         sinks.sql_table, "sqlite:///t.db", name
     )
+    assert "SQLite has no schema a; give a name" in refusal(sinks.sql_table, "sqlite:///t.db", "a.b")
 
 
 @pytest.mark.slow

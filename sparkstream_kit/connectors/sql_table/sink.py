@@ -106,7 +106,10 @@ def sql_table(
         raise InvalidInputError(
             f"sql_table: the kit needs the name {name} for a table of its own; use another"
         )
-    target = Target(parse(url), schema or None, name, how, tuple(keys), take_over)
+    at = parse(url)
+    if schema not in ("", "main", "temp") and at.get_backend_name() == "sqlite":
+        raise InvalidInputError(f"sql_table: SQLite has no schema {schema}; give a name without a dot")
+    target = Target(at, schema or None, name, how, tuple(keys), take_over)
     return exactly_once(
         "sql_table", target.where, (mode,), partial(open_target, target), keys=keys, read=target.rows
     )

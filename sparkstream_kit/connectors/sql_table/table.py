@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from pyspark.sql.types import BinaryType
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
@@ -80,7 +81,7 @@ class Target:
         return sa.Table(self.name, sa.MetaData(), *columns, **names, **_MARIADB)
 
     def rows(self, spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
-        """Return all rows of the table, with their values as texts; they pass through the driver's memory.
+        """Return all rows of the table, with their values as texts or bytes, through the driver's memory.
 
         Raises:
             InvalidInputError: there is no table.
@@ -95,8 +96,11 @@ class Target:
             names = [str(each["name"]) for each in there]
             columns = (sa.column(sa.quoted_name(name, quote=True), kinds.get(name)) for name in names)
             rows = connection.execute(sa.select(*columns).select_from(self.named()))
-            texts = [[None if value is None else str(value) for value in row] for row in rows]
-        return spark.createDataFrame(texts, ", ".join(f"{quoted(name)} STRING" for name in names))
+            kept = (type(None), bytes)
+            texts = [[value if isinstance(value, kept) else str(value) for value in row] for row in rows]
+        binary = {each.name for each in schema if each.dataType == BinaryType()}
+        ddl = (f"{quoted(name)} {'BINARY' if name in binary else 'STRING'}" for name in names)
+        return spark.createDataFrame(texts, ", ".join(ddl))
 
     def prepare(
         self, frame: DataFrame, query: str | None, following: Batch | None, makes: bool
