@@ -302,6 +302,7 @@ def csv(
     - `multiLine=True`: a value in quotes may contain line feeds. Spark then cannot split a large file among
       several tasks.
     - `escape="\\"`: a quote within quotes is written as `\"`.
+    - `locale="de-DE"`: 2,50 is a number, two and a half.
     - `enforceSchema=True`: the names in the header are ignored.
 
     Args:
