@@ -373,10 +373,10 @@ def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: b
         if asked.location is not None and asked.location.folder is None:
             text = (logs.root / "offsets" / str(number)).read_text("utf-8")
             asked.location.write(f"offsets/{number}", text)
-    elif is_being_drained(logs):
-        _log.warning("query %s: its drain was interrupted; finishing it now, then stopping", asked.query.name)
-    else:
+    elif not is_being_drained(logs):
         return trigger
+    elif "once" not in trigger:  # which asks for no more
+        _log.warning("query %s: its drain was interrupted; finishing it now, then stopping", asked.query.name)
     return {"once": True}
 
 

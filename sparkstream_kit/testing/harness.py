@@ -317,7 +317,7 @@ class Query:
         if logs.done < 0:
             raise InvalidInputError("no batch has run yet, whose watermark could move; call add_data() first")
         plan_empty_batch(logs, watermark)
-        return self._processed(self._start())
+        return self._processed(self._start(**({"once": True} if watermark == END else {})))
 
     def _processed(self, query: StreamingQuery) -> list[Batch]:
         """Wait until a running query has processed all input, and return its new batches."""
@@ -412,7 +412,7 @@ class Query:
         self.kill_before_commit()
         return self.step()
 
-    def _start(self) -> StreamingQuery:
+    def _start(self, **trigger: Any) -> StreamingQuery:
         """Start the query from its checkpoint, with a sink that records its batches."""
         from sparkstream_kit import sinks, start
         from sparkstream_kit._spark.session import starts_python_for_batches
@@ -424,7 +424,8 @@ class Query:
         elif starts_python_for_batches(spark) and self._mode != "complete" and not self._checkpoint.exists():
             sink = replace(sinks.memory(self._name), modes=("append", "update"))
             self._memory = spark.table(self._name)
-        return start(self.frame, sink, name=self._name, mode=self._mode, checkpoint=self._checkpoint)
+        how: dict[str, Any] = {"name": self._name, "mode": self._mode, "checkpoint": self._checkpoint}
+        return start(self.frame, sink, **how, **trigger)
 
     def _delivered(self) -> list[Batch]:
         """Collect the batches recorded since the last call into `batches`; return the non-empty ones."""
