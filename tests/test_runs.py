@@ -441,6 +441,7 @@ def test_a_failing_query_stops_the_others_and_is_named_with_its_cause(spark, wor
     assert [query.name for query in caught.value.summary.queries] == ["other", "bad"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.classic_only("there the function runs in the server's Python, without the kit")
 @pytest.mark.parametrize(
     ("write", "says"),
     [
