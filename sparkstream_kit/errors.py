@@ -278,7 +278,7 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
         r"\g<0>; multiLine=True reads values with line feeds"
     ),
     r".*INT64 .TIMESTAMP.NANOS.*|column: .*, physicalType: INT64, logicalType: timestamp": (
-        r"\g<0>; are they nanoseconds, write them with coerce_timestamps='us'; are they numbers, read BIGINT"
+        r"\g<0>; if they are nanoseconds, write with coerce_timestamps='us'; if numbers, declare BIGINT"
     ),
     r"CSV header does not conform to the schema.*": r"\g<0>; enforceSchema=True ignores the names in headers",
     r"Unescaped quote character.*content parsed=(.*)": (

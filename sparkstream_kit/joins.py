@@ -224,7 +224,7 @@ def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[st
     for ours, theirs in found:
         one, other = left.schema[ours].dataType, right.schema[theirs].dataType
         exact = [isinstance(each, (T.IntegralType, T.DecimalType)) for each in (one, other)]
-        if one != other and not all(exact):  # of a double and a long Spark takes different ones for equal
+        if one != other and not all(exact):  # Spark compares a long as a double, which rounds it
             kinds = f"{one.simpleString()} in {first} and {other.simpleString()} in {second}"
             raise InvalidInputError(f"key {ours} is {kinds}; cast one of them to the type of the other")
     return found

@@ -375,7 +375,7 @@ def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: b
             asked.location.write(f"offsets/{number}", text)
     elif not is_being_drained(logs):
         return trigger
-    elif "once" not in trigger:  # which asks for no more
+    elif "once" not in trigger:  # with it, one batch is all that was asked for
         _log.warning("query %s: its drain was interrupted; finishing it now, then stopping", asked.query.name)
     return {"once": True}
 

@@ -165,7 +165,7 @@ def a_pattern_of_the_data(spark, home):
     return lines(spark, home).selectExpr("regexp_replace(value, concat('[', value), 'x')")
 
 
-@case(r".*INT64, logicalType: timestamp; are they nanoseconds, .* coerce_timestamps='us'; .*a\.parquet.*")
+@case(r".*INT64, logicalType: timestamp; if they are nanoseconds, .* coerce_timestamps='us'; .*a\.parquet.*")
 def times_in_nanoseconds(spark, home):
     nanoseconds = pd.DataFrame({"t": pd.Series([0], dtype="datetime64[ns]")}).to_parquet()
     return sources.parquet(spark, put(home, "a.parquet", nanoseconds), schema="t TIMESTAMP")

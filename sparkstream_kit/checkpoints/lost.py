@@ -82,8 +82,7 @@ class Files:
         self._counted: tuple[int, int] | None = None
         self._next = 0.0
         self._said: set[str] = set()
-        folder = None if frame is None or root is None else locate(frame.sparkSession, root).folder
-        if frame is not None and folder is not None:
+        if frame is not None and root is not None and (folder := locate(frame.sparkSession, root).folder):
             self._root, self._sources = folder, file_sources(frame, progress)
 
     def read_logs(self) -> None:

@@ -10,6 +10,7 @@ that it shares with the sinks inside. `Part` and `Sink.taking` transform each ba
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyspark.sql import DataFrameWriter
@@ -297,7 +298,7 @@ def exact(call: Callable[..., Sink], kind: str, given: dict[str, Any], path: obj
     """
     if path is not None:
         reject_unknown("file format", [kind], FILE_FORMATS)
-        named = str(path).rpartition(".")[2]
+        named = PurePath(str(path)).suffix[1:]
         if named in FILE_FORMATS and named != kind:
             raise InvalidInputError(f"{path} is a folder of {kind}; give format={named!r}, or another name")
     check_options(call, given, getattr(DataFrameWriter, kind, None), *NO_OPTIONS)

@@ -273,6 +273,7 @@ _CHANGED: dict[str, tuple[Any, Any]] = {
 _NONE: tuple[Any, Any] = (), None
 _OF_SPARK = {"locale", "nanvalue", "negativeinf", "positiveinf"}
 _WIDEST = "decimal(38,18)"
+_WAYS = " or STRING, say by locale='de-DE' what a comma is, or set such lines aside with quarantine.parse_csv"
 _LAST = 253_402_300_799_999_999  # the end of the year 9999, in microseconds since 1970
 _TOO_LATE = "a time after the year 9999, as if milliseconds were seconds"
 
@@ -593,8 +594,8 @@ def _exactly(field: StructField) -> Column:
     """Return a column of `_CHANGED` as its own type, which fails at a value that does not fit."""
     raw, kind = column(field.name), field.dataType
     value = raw.try_cast(kind)
-    fix = "declare a wider type or STRING, say by locale='de-DE' what a comma is, or set such lines"
-    says = f" is no {kind.simpleString()}; {fix} aside with quarantine.parse_csv or parse_json; "
+    fix = "" if isinstance(kind, T.IntegralType) else _WAYS
+    says = f" is no {kind.simpleString()}; declare a wider type{fix}; "
     parts = F.lit(f"column {field.name}: "), raw.cast("string"), F.lit(says), F.col("_metadata.file_path")
     wrong = F.when(raw.isNotNull(), F.raise_error(F.concat(*parts)).cast(kind))
     with_exponent = F.when(value == raw.try_cast(_WIDEST), value)

@@ -138,8 +138,12 @@ start(frame, 'jdbc')
     start(): sink is the string 'jdbc'; give a sink, such as sinks.console()
 start(frame.writeStream, sinks.console())
     start(): frame is a DataStreamWriter; give a DataFrame
+start(sinks.console(), frame)
+    start(): frame is a Sink; give a DataFrame
 start(frame.toPandas, sinks.console())
     start(): frame is the function DataFrame.toPandas; call it: DataFrame.toPandas(…)
+start(None, sinks.console())
+    start(): frame is None; give a DataFrame
 start(pandas, sinks.console())
     start(): frame is a pandas.DataFrame; make it a DataFrame of Spark's: spark.createDataFrame(…)
 start(frame, sinks.console(), mode='Append')

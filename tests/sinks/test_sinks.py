@@ -373,6 +373,8 @@ MISSPELT = [
 
 
 def test_what_a_sink_cannot_do_it_says(tmp_path):
+    assert sinks.files("csv").promise == sinks.files("out.csv/", format="csv").promise  # "csv" is just a name
+
     async def later(_batch, _number):
         pass
 
