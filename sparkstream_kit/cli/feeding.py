@@ -33,21 +33,18 @@ if TYPE_CHECKING:
 _Truth = Annotated[Path | None, flag("FILE", "Write the true answer here at the end, as JSON.")]
 
 
-def land(
-    files: Iterable[tuple[str, str]], folder: Path, every: float, stop: threading.Event | None = None
-) -> list[Path]:
+def land(files: Iterable[tuple[str, str]], folder: Path, every: float) -> list[Path]:
     """Land files in a folder until the last file or a signal, and print each path to standard error.
 
     Args:
         files: (name, text) pairs.
         folder: the folder to land the files in.
         every: seconds from one file to the next.
-        stop: the event that a signal sets, for a caller that waits for the same event; by default a new one.
 
     Returns:
         The paths of the landed files.
     """
-    stop = stop or threading.Event()
+    stop = threading.Event()
     with stopped_by_signal(stop.set):
         return feeds.drip(files, folder, every=every, stop=stop, on_file=lambda path: say(f"landed {path}"))
 
@@ -178,23 +175,14 @@ def _sales(
 
 @feed.command("replay")
 def _replay(
-    file: Annotated[Path, argument("FILE", "CSV with a header, or JSON lines.")],
+    file: Annotated[Path, argument("FILE", "CSV with a header (.csv), or lines, such as JSON lines.")],
     folder: _Folder,
     *,
-    time: Annotated[str, flag("COLUMN", "The column of the time.")],
-    time_format: Annotated[
-        str | None, flag("FORMAT", "Such as '%m/%d/%Y %H:%M'. Default: epoch seconds or ISO 8601.")
-    ] = None,
-    speed: Annotated[float, flag("N", "Seconds of the file that pass in one second.")] = 60.0,
+    rows: Annotated[int, flag("N", "Rows in each file.")] = 100,
     every: Annotated[float, flag("SECONDS", "Seconds from one file to the next.")] = 1.0,
 ) -> None:
-    """Replay a file by the clock of its rows. Small files land in a folder; Ctrl-C ends it.
-
-    A row without a readable time, or out of order, comes right after the row before it.
-    """
-    stop = threading.Event()
-    how = {"time": time, "time_format": time_format, "speed": speed, "every": every}
-    land(feeds.replay_files(file, **how, stop=stop), folder, 0.0, stop)  # type: ignore[arg-type]
+    """Land the rows of a file as small files. Each has the header; Ctrl-C ends it."""
+    land(feeds.replay_files(file, rows=rows), folder, every)
 
 
 @feed.command("kinesis")

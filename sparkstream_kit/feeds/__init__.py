@@ -1,7 +1,7 @@
 """Extra: input for streams: a line server, a file dripper, a replay, seeded generators with known truth.
 
-`LineServer` sends lines to socket clients, `drip` lands files in a folder, and `replay_files` gives the
-lines of a file as small files, at the pace of their times. The functions whose names end in `_rows` generate
+`LineServer` sends lines to socket clients, `drip` lands files in a folder, and `replay_files` cuts a file
+into small files for it. The functions whose names end in `_rows` generate
 rows from a seed, and matching functions such as `events_truth` compute without Spark what a job should find
 in them. `disturb` adds late, duplicate, bad and far-future rows to rows that are dicts.
 

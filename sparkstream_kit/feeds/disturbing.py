@@ -8,6 +8,7 @@ rows alone.
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from bisect import bisect_left
 from collections import deque
@@ -20,7 +21,7 @@ from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.feeds.files import in_far_year, microseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
 
 _Row = dict[str, Any]
@@ -128,7 +129,38 @@ def disturb(
         ([{'time': 3600, 'n': 1}], 8)
     """
     check(disturb, locals())
-    shares = {"late": late, "duplicates": duplicates, "bad": bad, "ahead": ahead}
+    wait = _delay_of(
+        {"late": late, "duplicates": duplicates, "bad": bad, "ahead": ahead}, rows_per_file, delay
+    )
+    given = list(rows)
+    times = _times(given, time)
+    draw = random.Random(seed).random  # noqa: S311 - sample data, not secrets
+    draws = [[draw() for _ in range(6)] for _ in given]
+    chosen = {number for number, (share, *_) in enumerate(draws) if share < late}
+    arrival = _Arrival(given, times, wait, rows_per_file)
+    if chosen and not any(map(arrival.can_be_late, chosen)):
+        raise InvalidInputError(
+            f"no row can be late: in {len(given)} rows, in files of {rows_per_file}, none comes a delay of "
+            f"{delay} and two files after another; give more rows, smaller files or a shorter delay"
+        )
+    for number, (row, (_, again, text, copy, later, soon)) in enumerate(zip(given, draws, strict=True)):
+        arrival.land(number)
+        if number in chosen and arrival.can_be_late(number):
+            arrival.held.append((number, int(soon * rows_per_file)))
+            continue
+        arrival.put("counted", row, times[number])
+        if text < bad:
+            arrival.put("bad", f"not a row: {number + 1} {{")
+        if copy < ahead:
+            arrival.put("ahead", {**row, time: in_far_year(row[time])})
+        if again < duplicates:
+            arrival.repeat(number, int(later * 2 * rows_per_file))
+    arrival.land(None)
+    return Disturbed(arrival.rows, arrival.kinds)
+
+
+def _delay_of(shares: dict[str, float], rows_per_file: int, delay: Duration) -> int:
+    """Check the numbers that `disturb` takes, and return the delay in microseconds."""
     for name, share in shares.items():
         if not 0 <= share <= 1:
             raise InvalidInputError(f"{name} is {share}; give a share of the rows from 0 to 1, such as 0.05")
@@ -137,22 +169,7 @@ def disturb(
     wait = to_microseconds("delay", delay) // 1000 * 1000
     if wait <= 0:
         raise InvalidInputError(f"delay must be at least a millisecond, not {delay}")
-    given = list(rows)
-    draw = random.Random(seed).random  # noqa: S311 - sample data, not secrets
-    draws = [[draw() for _ in range(6)] for _ in given]
-    plan = _Plan(given, _times(given, time), time, wait, rows_per_file, draws, shares)
-    chosen = {number for number, (share, *_) in enumerate(draws) if share < late}
-    asked = bool(chosen)
-    # Some rows cannot become late, because no file comes long enough after them. Such a row arrives in its
-    # usual place, and the rows are arranged again, in which the other late rows stay late.
-    while stuck := plan.arrange(chosen):
-        chosen -= stuck
-    if asked and not chosen:
-        raise InvalidInputError(
-            f"no row can be late: in {len(given)} rows, in files of {rows_per_file}, none comes a delay of "
-            f"{delay} and two files after another; give more rows, smaller files or a shorter delay"
-        )
-    return Disturbed(plan.arriving, plan.kinds)
+    return wait
 
 
 def _times(rows: Sequence[_Row], time: str) -> list[int]:
@@ -172,86 +189,56 @@ def _times(rows: Sequence[_Row], time: str) -> list[int]:
 
 
 @dataclass
-class _Plan:
-    """Computes the order of arrival for a choice of late rows; `arrange` starts over for each choice.
+class _Arrival:
+    """The rows in the order of their arrival, and those that are still to come.
 
     Attributes:
-        rows: the rows in time order.
-        times: the times of the rows, in microseconds since 1970.
-        time: the name of the event-time field.
+        given: the given rows.
+        times: their times, in microseconds since 1970.
         wait: the watermark delay in microseconds.
         size: the number of arriving rows in a file.
-        draws: six random numbers for each row, drawn once, so that all arrangements use the same ones.
-        shares: the share of each kind of disturbance, by its name.
-        arriving: the rows in the order of arrival.
-        kinds: the kind of each arriving row.
-        newest: for each position in `arriving`, the newest time so far.
+        rows: the rows that have arrived.
+        kinds: the kind of each of them.
+        newest: for each of them, the newest time so far.
+        held: the rows that wait for the watermark, each with how many rows come after that and before it.
+        due: a heap of rows with the row to arrive before, the row, and its kind.
     """
 
-    rows: Sequence[_Row]
+    given: Sequence[_Row]
     times: Sequence[int]
-    time: str
     wait: int
     size: int
-    draws: Sequence[Sequence[float]]
-    shares: Mapping[str, float]
-    arriving: list[_Row | str] = field(default_factory=list)
+    rows: list[_Row | str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     newest: list[int] = field(default_factory=list)
+    held: deque[tuple[int, int]] = field(default_factory=deque)
+    due: list[tuple[int, int, str]] = field(default_factory=list)
 
-    def arrange(self, late: Collection[int]) -> set[int]:
-        """Arrange the rows with the given ones late; return those rows for which no late position exists."""
-        self.arriving, self.kinds, self.newest = [], [], []
-        waiting: deque[int] = deque()
-        due: list[tuple[int, int, str]] = []  # a heap: the row to arrive before, the row, and its kind
-        for number in range(len(self.rows)):
-            self._come_late(waiting, due, number)
-            self._land(due, number)
-            if number in late:
-                waiting.append(number)
-            else:
-                self._put("counted", self.rows[number], self.times[number])
-                for again in self._extras(number):
-                    heapq.heappush(due, (again, number, "duplicate"))
-        while due or self._come_late(waiting, due, len(self.rows)):
-            self._land(due, 2 * len(self.rows) + 2 * self.size)
-        return set(waiting)
-
-    def _extras(self, number: int) -> Iterator[int]:
-        """Add the bad text and the copy in 2099 after a row; yield the row before which it arrives again."""
-        row = self.rows[number]
-        _, again, bad, ahead, later, _ = self.draws[number]
-        if bad < self.shares["bad"]:
-            self._put("bad", f"not a row: {number + 1} {{")
-        if ahead < self.shares["ahead"]:
-            self._put("ahead", {**row, self.time: in_far_year(row[self.time])})
-        if again < self.shares["duplicates"]:
-            last = bisect_left(self.times, self.times[number] + self.wait)
-            yield min(number + 1 + int(later * 2 * self.size), last)
-
-    def _come_late(self, waiting: deque[int], due: list[tuple[int, int, str]], number: int) -> bool:
-        """Schedule the waiting rows that the watermark has passed; return whether there are any.
-
-        Each such row arrives within the next `size` rows, at a random position.
-        """
-        # The files whose newest time is surely in the watermark: all complete files but the last one.
-        passed = len(self.arriving) // self.size - 1
-        watermark = self.newest[passed * self.size - 1] // 1000 * 1000 - self.wait if passed > 0 else None
-        found = False
-        while waiting and watermark is not None and self.times[waiting[0]] <= watermark:
-            row, found = waiting.popleft(), True
-            heapq.heappush(due, (number + int(self.draws[row][5] * self.size), row, "late"))
-        return found
-
-    def _land(self, due: list[tuple[int, int, str]], number: int) -> None:
-        """Add the scheduled rows that arrive before row `number`."""
-        while due and due[0][0] <= number:
-            _, row, kind = heapq.heappop(due)
-            self._put(kind, dict(self.rows[row]), self.times[row])
-
-    def _put(self, kind: str, row: _Row | str, moment: int | None = None) -> None:
+    def put(self, kind: str, row: _Row | str, moment: int | None = None) -> None:
         """Add an arriving row; `moment` is its time, or None if it does not move the newest time."""
-        self.arriving.append(row)
+        self.rows.append(row)
         self.kinds.append(kind)
         before = self.newest[-1:]  # empty for the first arriving row, which always has a time
         self.newest.append(max(before if moment is None else [*before, moment]))
+
+    def can_be_late(self, number: int) -> bool:
+        """Return whether two files of rows follow a row, after one that is newer by the delay."""
+        end = len(self.given) - 2 * self.size
+        return end > 0 and self.times[number] <= self.times[end] // 1000 * 1000 - self.wait
+
+    def repeat(self, number: int, after: int) -> None:
+        """Let a row arrive again so many rows later, but before any row that is newer by the delay."""
+        newer = bisect_left(self.times, self.times[number] + self.wait)
+        heapq.heappush(self.due, (min(number + 1 + after, newer), number, "duplicate"))
+
+    def land(self, number: int | None) -> None:
+        """Add the rows that arrive before row `number`, or all that are still to come."""
+        # The files whose newest time is surely in the watermark: all complete files but the last one.
+        passed = (len(self.rows) // self.size - 1) * self.size
+        watermark = self.newest[passed - 1] // 1000 * 1000 - self.wait if passed > 0 else -math.inf
+        while self.held and self.times[self.held[0][0]] <= watermark:
+            row, after = self.held.popleft()
+            heapq.heappush(self.due, ((number or len(self.given)) + after, row, "late"))
+        while self.due and (number is None or self.due[0][0] <= number):
+            _, row, kind = heapq.heappop(self.due)
+            self.put(kind, dict(self.given[row]), self.times[row])

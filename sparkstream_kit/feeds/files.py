@@ -1,4 +1,4 @@
-"""Files that land in a folder as Spark's file source needs them, replayed at a pace; a server of lines.
+"""Files that land in a folder as Spark's file source needs them, at a pace; a server of lines.
 
 Lines come from `text_lines` or `random_lines`; `csv_line` and `json_line` write rows as lines.
 `line_files` and `replay_files` cut lines into files, which `drip` lands in a folder. `LineServer` sends lines
@@ -27,7 +27,7 @@ from weakref import WeakKeyDictionary
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit.errors import InvalidInputError, hint
+from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,23 +39,18 @@ _FAR = 2099  # the year of rows that are dated in the future by mistake
 _MILLISECONDS_FROM = 100_000_000_000  # as seconds the year 5138, as milliseconds 1973
 
 
-def microseconds(value: object, pattern: str | None = None) -> int | None:
+def microseconds(value: object) -> int | None:
     """Convert a time to microseconds since 1970 UTC, or None if it cannot be read.
 
     A number, or a text that holds a number, means epoch seconds, or epoch milliseconds from 100,000,000,000
-    on. Any other text must be ISO 8601 with hyphens. With a pattern of `datetime.strptime`, only text of that
-    pattern is read. Texts and datetimes without a time zone are in UTC.
+    on. Any other text must be ISO 8601 with hyphens. Texts and datetimes without a time zone are in UTC.
 
     Examples:
-        >>> microseconds("1/2/1970 0:00", "%m/%d/%Y %H:%M")
-        86400000000
         >>> microseconds(5), microseconds("5.5"), microseconds("1970-01-01T00:00:05Z"), microseconds("soon")
         (5000000, 5500000, 5000000, None)
     """
     try:
-        if pattern is not None:
-            value = datetime.strptime(str(value), pattern)  # noqa: DTZ007 - UTC, below
-        elif isinstance(value, str):
+        if isinstance(value, str):
             value = datetime.fromisoformat(value) if _is_iso(value) else _number(value)
         if isinstance(value, datetime):
             zoned = value if value.tzinfo else value.replace(tzinfo=UTC)
@@ -125,14 +120,10 @@ def paced(
     """
     start = clock()
     for number, item in enumerate(items):
-        if _wait(start + number * period - clock(), stop):
+        seconds = start + number * period - clock()
+        if stop.wait(seconds) if seconds > 0 else stop.is_set():
             return
         yield item
-
-
-def _wait(seconds: float, stop: threading.Event) -> bool:
-    """Wait for some seconds or until `stop` is set; return whether it is set."""
-    return stop.wait(seconds) if seconds > 0 else stop.is_set()
 
 
 def count_to(end: int | None) -> Iterable[int]:
@@ -169,16 +160,16 @@ def text_lines(path: str | os.PathLike[str]) -> Iterable[str]:
     file = Path(path)
     if not file.is_file():
         raise InvalidInputError(f"no file {file}; give the path of a UTF-8 text file")
+    return Again(lambda: (line.rstrip("\r\n") for line in _read(file)))
 
-    def make() -> Iterator[str]:
-        try:
-            with file.open(encoding="utf-8") as lines:
-                for line in lines:
-                    yield line.removesuffix("\n")
-        except (OSError, UnicodeDecodeError) as err:
-            raise InvalidInputError(f"cannot read {file} ({err}); give a readable UTF-8 text file") from err
 
-    return Again(make)
+def _read(file: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file as they are, without a byte order mark."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            yield from lines
+    except (OSError, UnicodeDecodeError) as err:
+        raise InvalidInputError(f"cannot read {file} ({err}); give a readable UTF-8 text file") from err
 
 
 def random_lines(seed: int, *, count: int | None = None) -> Iterable[str]:
@@ -345,142 +336,48 @@ def _land(folder: Path, name: str, content: bytes, stamp: int) -> Path:
     return path
 
 
-_JSON = (".json", ".jsonl", ".ndjson")
-# First lines to check: if none of them has a readable time, the name of the field is most likely wrong.
-_LOOKED_AT = 100
+def replay_files(file: str | os.PathLike[str], *, rows: int = 100) -> Iterable[tuple[str, str]]:
+    r"""Cut a file into small files of `rows` records each, in its order: (name, text) pairs for `drip`.
 
-
-def replay_files(
-    file: str | os.PathLike[str],
-    *,
-    time: str,
-    time_format: str | None = None,
-    speed: float = 60.0,
-    every: float = 1.0,
-    stop: threading.Event | None = None,
-) -> Iterable[tuple[str, str]]:
-    r"""Give the lines of a file as small files, at the pace of their times: (name, text) pairs for `drip`.
-
-    A line is due when the time between it and the first line, divided by `speed`, has passed. At the end of
-    each interval of `every` seconds, one file comes with the lines that were due in the interval, after the
-    header if the file is CSV. An interval without lines gives no file. All lines come in the order of the
-    file: one without a readable time, or with an earlier time than a line before it, comes right after the
-    line before it.
+    Each file of a CSV begins with its header. A record of CSV may contain newlines; in any other file, such
+    as JSON lines or a log, a record is a line.
 
     Args:
-        file: a UTF-8 file: CSV with a header, or lines of JSON (.json, .jsonl or .ndjson).
-        time: the column or field of the time, such as "time" or "data.created_at". Its values are epoch
-            seconds (milliseconds from 100,000,000,000 on) or ISO 8601; times without a time zone are in UTC.
-        time_format: the format of the times, if it is another one, as a pattern of Python's `strptime` such
-            as "%m/%d/%Y %H:%M".
-        speed: how many seconds of the file's time pass in one real second; `float("inf")` does not wait.
-        every: the length of an interval, in real seconds.
-        stop: ends the files when it is set, also during a wait.
+        file: a UTF-8 file: CSV with a header if its name ends in .csv, or lines.
+        rows: the number of records in a file; the last file may have fewer.
 
     Raises:
-        InvalidInputError: the file does not exist, it has no such column, its first 100 lines have no
-            readable time, it is not UTF-8, or `speed` or `every` is not above 0.
+        InvalidInputError: the file does not exist, it is not UTF-8 or not CSV, or `rows` is below 1.
 
     Examples:
         >>> import tempfile
         >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
-        ...     print("time,price\n2024-01-01 12:00,5\n2024-01-01 12:30,7", file=file, flush=True)
-        ...     [text for _, text in replay_files(file.name, time="time", speed=1_000_000, every=0.01)]
-        ['time,price\n2024-01-01 12:00,5\n2024-01-01 12:30,7\n']
+        ...     print("id,text\n1,a\n2,b\n3,c", file=file, flush=True)
+        ...     [text for _, text in replay_files(file.name, rows=2)]
+        ['id,text\n1,a\n2,b\n', 'id,text\n3,c\n']
     """
     check(replay_files, locals())
-    path, stopped = Path(file), stop or threading.Event()
-    if not path.is_file():
-        raise InvalidInputError(f"no file {path}; give the path of a CSV file with a header or of JSON lines")
-    for name, number in (("speed", speed), ("every", every)):
-        if not number > 0:
-            raise InvalidInputError(f"{name} is {number}; give a number above 0, such as 60")
-    header = [] if path.suffix.lower() in _JSON else [*itertools.islice(_records(path), 1)]
-    columns = header[0][0] if header else []
-    if header and time not in columns:
-        known = f"; the columns are: {', '.join(columns)}"
-        raise InvalidInputError(f"{path} has no column {time!r}{hint(time, columns) or known}")
-
-    timed = Again(lambda: _timed(path, columns, time, time_format))
-    times = [moment for moment, _ in itertools.islice(timed, _LOOKED_AT)]
-    first = next((moment for moment in times if moment is not None), None)
-    if times and first is None:
-        known = "epoch seconds and ISO 8601, such as 2024-01-31 12:00:00; for others give time_format"
-        takes = f"{known}='%m/%d/%Y %H:%M' or the like" if time_format is None else repr(time_format)
-        raise InvalidInputError(
-            f"no time can be read from {time!r} in the first lines of {path}; it takes {takes}"
-        )
-
-    def make() -> Iterator[tuple[str, str]]:
-        start = monotonic()
-        slots = _slots(timed, first or 0, every * speed)
-        for number, (slot, lines) in enumerate(itertools.groupby(slots, lambda line: line[0]), 1):
-            text = "".join(f"{line}\n" for _, line in (*header, *lines))
-            if _wait(start + (slot + 1) * every - monotonic(), stopped):
-                return
-            # Spark skips names that begin so.
-            yield f"{path.stem}-{number:04}{path.suffix}".lstrip("._"), text
-
-    return Again(make)
+    path = Path(file)
+    lines, header = text_lines(path), ""
+    if path.suffix.lower() == ".csv":
+        records = Again(lambda: _records(path))
+        header = "".join(f"{record}\n" for record in itertools.islice(records, 1))
+        lines = Again(lambda: itertools.islice(records, 1, None))
+    # Spark skips names that begin with one of these.
+    cut = line_files(lines, rows=rows, name=f"{path.stem}-{{}}{path.suffix}".lstrip("._"))
+    return Again(lambda: ((name, header + text) for name, text in cut))
 
 
-def _timed(
-    path: Path, columns: list[str], time: str, time_format: str | None
-) -> Iterator[tuple[int | None, str]]:
-    """Yield the lines of a file after its header, each with its time, or None if that cannot be read."""
-    for row, line in itertools.islice(_records(path), bool(columns), None):
-        value = _field(dict(zip(columns, row, strict=False)) if columns else row, time)
-        yield microseconds(value.strip() if isinstance(value, str) else value, time_format), line
-
-
-def _slots(timed: Iterable[tuple[int | None, str]], first: int, seconds: float) -> Iterator[tuple[int, str]]:
-    """Yield lines, each with the number of the interval of so many seconds in which it is due."""
-    slot = 0
-    for moment, line in timed:
-        if moment is not None:
-            slot = max(slot, int((moment - first) / 1_000_000 / seconds))
-        yield slot, line
-
-
-def _records(path: Path) -> Iterator[tuple[Any, str]]:
-    """Yield each record of a file, parsed, with its original text; a record of CSV may contain newlines."""
+def _records(path: Path) -> Iterator[str]:
+    """Yield the text of each record of a CSV file, which may contain newlines."""
+    parsed, lines = itertools.tee(_read(path))
+    reader, taken = csv.reader(parsed), 0
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix.lower() in _JSON:
-                for line in file:
-                    yield _json(line), line.rstrip("\r\n")
-                return
-            seen: list[str] = []
-            for fields in csv.reader(_noting(file, seen)):
-                yield fields, "".join(seen).rstrip("\r\n")
-                seen.clear()
-    except (OSError, UnicodeDecodeError, csv.Error) as err:
-        raise InvalidInputError(f"cannot read {path} ({err}); give a readable UTF-8 file") from err
-
-
-def _noting(lines: Iterable[str], seen: list[str]) -> Iterator[str]:
-    """Yield lines, and add each to `seen`, so that the caller has the text of a parsed record."""
-    for line in lines:
-        seen.append(line)
-        yield line
-
-
-def _json(line: str) -> Any:
-    """Parse a line of JSON; None if it is not valid."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
-
-
-def _field(value: Any, name: str) -> Any:
-    """Return a field of a JSON object by its name or a path such as "data.time"; None if it is missing."""
-    if not isinstance(value, dict):
-        return None
-    if name in value:
-        return value[name]
-    outer, _, inner = name.partition(".")
-    return _field(value.get(outer), inner) if inner else None
+        for _ in reader:
+            yield "".join(itertools.islice(lines, reader.line_num - taken)).rstrip("\r\n")
+            taken = reader.line_num
+    except csv.Error as err:
+        raise InvalidInputError(f"cannot read {path} ({err}); give a file of CSV") from err
 
 
 _LOOK_EVERY = 0.05  # seconds between two checks of the server whether it was closed
