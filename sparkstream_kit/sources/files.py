@@ -46,7 +46,7 @@ from urllib.parse import unquote
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
-from pyspark.sql.types import ArrayType, MapType, StringType, StructField, StructType, TimestampType
+from pyspark.sql.types import StructType
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check, check_options
@@ -252,7 +252,7 @@ def _splits_ties(spark: SparkSession, folder: Path, given: Mapping[str, str]) ->
 
 
 _BYTES = 256 * 1024**2
-_LINES = StructType().add("value", StringType())
+_LINES = StructType().add("value", T.StringType())
 _CORRUPT = "_corrupt_record"  # Spark's default for the option columnNameOfCorruptRecord
 
 # Options with which Spark reads what a file has, or fails. Without them it reads CSV by other rules than
@@ -534,7 +534,7 @@ def _read(
             place, ours = readable(spark, str(path), options)
             given = _merged(options, ours)
             place, only = by_name(spark, str(path), place, given)
-            known = [StructField(each.name, read_as) if each in changed else each for each in fields]
+            known = [T.StructField(each.name, read_as) if each in changed else each for each in fields]
             frame = _loaded(spark.readStream.format(kind).options(**given), place, known)
     except PySparkException as err:
         if err.getCondition() == "INVALID_PARTITION_VALUE":
@@ -546,7 +546,7 @@ def _read(
         ) from None
     keeps = [] if only is None else [only]
     if kind == "json" and is_strict:
-        keeps += [_in_time(each) for each in fields if holds(each.dataType, TimestampType)]
+        keeps += [_in_time(each) for each in fields if holds(each.dataType, T.TimestampType)]
     frame = frame.where(reduce(and_, keeps)) if keeps else frame
     exact = {each.name: _exactly(each) for each in changed}
     return frame.select([exact.get(name, column(name)) for name in frame.columns]) if exact else frame
@@ -577,7 +577,7 @@ def _strict(kind: str, columns: Sequence[str], options: Mapping[str, Any]) -> di
     return strict
 
 
-def _loaded(reader: DataStreamReader, place: str, fields: list[StructField]) -> DataFrame:
+def _loaded(reader: DataStreamReader, place: str, fields: list[T.StructField]) -> DataFrame:
     """Return the stream of a reader; a partition column that is not declared is a string.
 
     Spark would take the text in the names of folders for a number or a date where it looks like one, and fail
@@ -586,11 +586,11 @@ def _loaded(reader: DataStreamReader, place: str, fields: list[StructField]) -> 
     frame = reader.schema(StructType(fields)).load(place)
     known = {each.name.lower() for each in fields}
     # On Connect, only the schema of the frame makes Spark look for the path.
-    found = [StructField(name, StringType()) for name in frame.columns if name.lower() not in known]
+    found = [T.StructField(name, T.StringType()) for name in frame.columns if name.lower() not in known]
     return reader.schema(StructType([*fields, *found])).load(place) if found else frame
 
 
-def _exactly(field: StructField) -> Column:
+def _exactly(field: T.StructField) -> Column:
     """Return a column of `_CHANGED` as its own type, which fails at a value that does not fit."""
     raw, kind = column(field.name), field.dataType
     value = raw.try_cast(kind)
@@ -602,7 +602,7 @@ def _exactly(field: StructField) -> Column:
     return F.coalesce(number(raw, kind), with_exponent, wrong).alias(field.name, metadata=field.metadata)
 
 
-def _in_time(field: StructField) -> Column:
+def _in_time(field: T.StructField) -> Column:
     """Return a condition that fails at a time after the year 9999.
 
     Spark takes a number in JSON for seconds since 1970, so that milliseconds become such a time.
@@ -613,13 +613,13 @@ def _in_time(field: StructField) -> Column:
 
 
 def _is_late(value: Column, kind: Any) -> Column:
-    if isinstance(kind, TimestampType):
+    if isinstance(kind, T.TimestampType):
         return value > F.timestamp_micros(F.lit(_LAST))
-    if isinstance(kind, ArrayType):
+    if isinstance(kind, T.ArrayType):
         return F.exists(value, lambda one: _is_late(one, kind.elementType))
-    if isinstance(kind, MapType):
+    if isinstance(kind, T.MapType):
         return F.exists(F.map_values(value), lambda one: _is_late(one, kind.valueType))
-    inside = [each for each in getattr(kind, "fields", []) if holds(each.dataType, TimestampType)]
+    inside = [each for each in getattr(kind, "fields", []) if holds(each.dataType, T.TimestampType)]
     return reduce(or_, [_is_late(value.getField(each.name), each.dataType) for each in inside], F.lit(False))
 
 

@@ -96,9 +96,15 @@ class Target:
             names = [str(each["name"]) for each in there]
             columns = (sa.column(sa.quoted_name(name, quote=True), kinds.get(name)) for name in names)
             rows = connection.execute(sa.select(*columns).select_from(self.named()))
-            kept = (type(None), bytes)
-            texts = [[value if isinstance(value, kept) else str(value) for value in row] for row in rows]
-        binary = {each.name for each in schema if each.dataType == BinaryType()}
+            binary = {each.name for each in schema if each.dataType == BinaryType()}
+            as_is = [name in binary for name in names]
+            texts = [
+                [
+                    value if value is None or same else str(value)
+                    for value, same in zip(row, as_is, strict=True)
+                ]
+                for row in rows
+            ]
         ddl = (f"{quoted(name)} {'BINARY' if name in binary else 'STRING'}" for name in names)
         return spark.createDataFrame(texts, ", ".join(ddl))
 
