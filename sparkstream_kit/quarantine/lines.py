@@ -97,7 +97,7 @@ def parse_csv(
         header: treat a line that consists of the schema's column names in their order (case ignored) as a
             header and leave it out. A line with some of these names that is not this header fails the query:
             the values of its file would be taken for those of other columns. A line with only one of them, in
-            its place, is bad.
+            its place, is bad. Without `header=True`, such lines are bad rows.
 
     Returns:
         The columns of `schema` (all null in a bad row), then

@@ -263,15 +263,20 @@ _STRICT: dict[str, dict[str, Any]] = {
     "json": {},
 }
 # Types whose values Spark's readers change without a word, and the type as which the kit reads them, to
-# convert them: as a decimal 2,50 becomes 250 and 2.505 is rounded, 1e400 becomes infinity and 1d is 1; a
-# whole number of Parquet loses its upper bits. In a lenient mode, or if an option says how, Spark does it.
+# convert them: as a decimal 2,50 becomes 250 and 2.505 is rounded, 1e400 becomes infinity and 1d is 1; bytes
+# that are not UTF-8 become a mark in a text; a whole number of Parquet loses its upper bits. In a lenient
+# mode, or if an option says how, Spark does it.
 _CHANGED: dict[str, tuple[Any, Any]] = {
-    "csv": ((T.DecimalType, T.DoubleType, T.FloatType), T.StringType()),
+    "csv": ((T.DecimalType, T.DoubleType, T.FloatType, T.StringType), T.StringType()),
     "json": (T.DecimalType, T.StringType()),
     "parquet": ((T.ByteType, T.ShortType), T.IntegerType()),
 }
 _NONE: tuple[Any, Any] = (), None
 _OF_SPARK = {"locale", "nanvalue", "negativeinf", "positiveinf"}
+_MARK = "\ufffd"  # what a decoder writes for bytes that are not in its encoding
+_ENCODING = (
+    " is not UTF-8; give encoding='ISO-8859-1' or the like (encoding='UTF-8' if the file has the mark); "
+)
 _WIDEST = "decimal(38,18)"
 _WAYS = " or STRING, say by locale='de-DE' what a comma is, or set such lines aside with quarantine.parse_csv"
 _LAST = 253_402_300_799_999_999  # the end of the year 9999, in microseconds since 1970
@@ -523,7 +528,10 @@ def _read(
     asked = {name.lower(): str(value).upper() for name, value in options.items()}
     is_strict = asked.get("mode", "FAILFAST") == "FAILFAST"
     kinds, read_as = _CHANGED.get(kind, _NONE) if is_strict and not _OF_SPARK & {*asked} else _NONE
-    changed = [each for each in columns.fields if isinstance(each.dataType, kinds)]
+    decoded = T.StringType if {"encoding", "charset"} & {*asked} else ()
+    changed = [
+        f for f in columns.fields if isinstance(f.dataType, kinds) and not isinstance(f.dataType, decoded)
+    ]
     fields = [*columns.fields, *([] if partitions is None else _columns(partitions).fields)]
     if max_files is not None:
         options = _merged(options, {"maxFilesPerTrigger": max_files})
@@ -593,13 +601,16 @@ def _loaded(reader: DataStreamReader, place: str, fields: list[T.StructField]) -
 def _exactly(field: T.StructField) -> Column:
     """Return a column of `_CHANGED` as its own type, which fails at a value that does not fit."""
     raw, kind = column(field.name), field.dataType
-    value = raw.try_cast(kind)
     fix = "" if isinstance(kind, T.IntegralType) else _WAYS
     says = f" is no {kind.simpleString()}; declare a wider type{fix}; "
+    if isinstance(kind, T.StringType):
+        says, value = _ENCODING, F.when(~raw.contains(_MARK), raw)
+    else:
+        whole = raw.try_cast(kind)
+        value = F.coalesce(number(raw, kind), F.when(whole == raw.try_cast(_WIDEST), whole))
     parts = F.lit(f"column {field.name}: "), raw.cast("string"), F.lit(says), F.col("_metadata.file_path")
     wrong = F.when(raw.isNotNull(), F.raise_error(F.concat(*parts)).cast(kind))
-    with_exponent = F.when(value == raw.try_cast(_WIDEST), value)
-    return F.coalesce(number(raw, kind), with_exponent, wrong).alias(field.name, metadata=field.metadata)
+    return F.coalesce(value, wrong).alias(field.name, metadata=field.metadata)
 
 
 def _in_time(field: T.StructField) -> Column:

@@ -101,7 +101,7 @@ def test_a_source_gives_what_the_page_says(spark, tmp_path, number, place):
         assert expected(row.source) in said
         assert str(file) in said
         assert not re.search(r"java\.|py4j|#\d|\bat \w+\.\w+\(|Traceback|SQLSTATE|\n", said), said
-        ways = "mode='PERMISSIVE'|enforceSchema=True|number of fields|escape=|milliseconds|wider"
+        ways = "mode='PERMISSIVE'|enforceSchema=True|number of fields|escape=|encoding=|milliseconds|wider"
         assert re.search(ways, said)
     else:
         found = [tuple(each) for each in ran(frame)]
