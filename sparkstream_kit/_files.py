@@ -201,11 +201,6 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or (name.startswith("_") and "=" not in name) or name.endswith("._COPYING_")
 
 
-def is_read_below(name: str, *, recursive: bool) -> bool:
-    """Return whether Spark reads the files in a subfolder: `day=1` always, any other if `recursive`."""
-    return not is_hidden(name) and (recursive or "=" in name)
-
-
 def below(top: str, *, recursive: bool = False) -> Iterator[os.DirEntry[str]]:
     """Yield the files and folders in a folder; a subfolder that Spark reads is replaced by its contents.
 
@@ -220,7 +215,8 @@ def below(top: str, *, recursive: bool = False) -> Iterator[os.DirEntry[str]]:
                     is_folder = entry.is_dir()
                 except OSError:  # a link to itself
                     continue
-                if is_folder and is_read_below(entry.name, recursive=recursive):
+                # Spark reads a subfolder such as day=1 always.
+                if is_folder and (recursive or "=" in entry.name) and not is_hidden(entry.name):
                     tops.append(entry.path)
                 else:
                     yield entry
@@ -248,6 +244,19 @@ def matching(pattern: str) -> list[str]:
             if wanted.fullmatch(name)
         ]
     return [each for each in found if os.path.exists(each)]  # noqa: PTH110
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Return whether a Hadoop pattern matches a local path, or a folder above it, which may not exist.
+
+    Examples:
+        >>> [matches("/in/*/day=?", path) for path in ("/in/a/day=1/b.csv", "/in/a", "/in/day=1/b")]
+        [True, False, False]
+    """
+    local, names = plain(pattern), path.split("/")
+    parts = [] if local is None else os.path.abspath(local).split("/")  # noqa: PTH100 - a pattern
+    above = zip(parts, names, strict=False)
+    return 0 < len(parts) <= len(names) and all(as_regex(part).fullmatch(name) for part, name in above)
 
 
 def is_pattern(path: str) -> bool:

@@ -249,21 +249,12 @@ class Archive(NamedTuple):
         """The JVM flags to use it; an empty string if its file does not exist."""
         return self.kind.use.format(self.path) if self.path.exists() else ""
 
-    def keep(self, made: Path) -> None:
-        """Install a new archive as a whole; in a virtual environment, remove those that it replaces."""
-        if _in_environment():  # the user's cache is shared, and others may use the archives there
-            for old in self.path.parent.glob(f"{self.path.name.partition('-')[0]}-*"):
-                old.unlink(missing_ok=True)  # another `warm` may have removed it
-        made.chmod(0o600)  # anyone who can write to the archive can run code in our JVMs
-        with made.open("rb") as file:
-            os.fsync(file.fileno())  # Java 17 crashes on an archive that a power cut has left short
-        made.replace(self.path)
 
-
-def _in_environment() -> bool:
+def in_environment() -> bool:
+    """Return whether Python runs in a virtual environment."""
     return sys.prefix != sys.base_prefix
 
 
 def _folder() -> Path:
     """Return the folder for archives: in the virtual environment, or without one in the user's cache."""
-    return Path(sys.prefix, "share", "sparkstream-kit") if _in_environment() else _files.cache_folder()
+    return Path(sys.prefix, "share", "sparkstream-kit") if in_environment() else _files.cache_folder()

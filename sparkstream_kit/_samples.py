@@ -149,4 +149,4 @@ def _format_of(path: str) -> str:
     tops = sorted(glob(local)) if local else []  # noqa: PTH207 - of an absolute path or a relative one
     below = [sorted(p for p in Path(top).rglob("[!._]*") if p.is_file()) or [Path(top)] for top in tops]
     first = below[0][0] if below else Path(path)
-    return next((_BY_NAME[ending] for ending in first.suffixes[::-1] if ending in _BY_NAME), "csv")
+    return next((_BY_NAME[end] for end in map(str.lower, first.suffixes[::-1]) if end in _BY_NAME), "csv")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import sys
 import textwrap
-from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from html import escape
@@ -35,7 +34,6 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - all times in this module are in 
 _WEEK = timedelta(weeks=1)
 _WIDTH = 80
 _WINDOWS_SHOWN = 8  # of the windows that a row falls into
-_SOME_DAY = datetime(2026, 1, 14)  # noqa: DTZ001
 
 
 def explain(
@@ -183,11 +181,8 @@ def _moment(at: str | datetime | None) -> datetime:
     """Return the time of the row, in UTC; a time without a date gets an example date, which is shown."""
     given = at or "12:47"
     if isinstance(given, str):
-        with suppress(ValueError):
-            given = datetime.combine(_SOME_DAY, clock.fromisoformat(given))
-    if isinstance(given, str):
         try:
-            given = datetime.fromisoformat(given)
+            given = datetime.fromisoformat(f"2026-01-14 {given}" if given[2:3] == ":" else given)
         except ValueError:
             fix = "write it like '12:47' or '2026-01-14 12:47:30'"
             raise InvalidInputError(f"cannot read the time {at!r}; {fix}") from None
@@ -431,10 +426,10 @@ def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:
     label_width = max((len(label) for label, _ in values), default=0)
     number_width = max((len(f"{value:.2f}") for _, value in values), default=0)
     room = max(width - label_width - number_width - 4, 4)
-    most = max((value for _, value in values), default=0) or 1
+    most = max((value for _, value in values if math.isfinite(value)), default=0) or 1
     lines = []
     for label, value in values:
-        eighths = round(max(value, 0) / most * room * 8)
+        eighths = round(max(value, 0) / most * room * 8) if math.isfinite(value) else 0
         bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
         lines.append(f"{label:<{label_width}}  {bar:<{room}}  {value:>{number_width}.2f}")
     return "\n".join(lines)

@@ -27,15 +27,7 @@ __all__ = [
     "MissingExtraError",
     "QueryFailed",
     "TransientError",
-    "hint",
-    "innermost_cause",
-    "no_timestamp",
-    "printable",
     "reject_unknown",
-    "said_by_spark",
-    "unknown_host",
-    "without_secrets",
-    "wrong_event_time",
 ]
 
 

@@ -137,8 +137,8 @@ def within(
         )
     earlier, later = not_negative("before", before), not_negative("within", within)
     keys = _keys({"left": left, "right": right}, on)
-    event_time(left, left_time, "left", without_zone=True)
-    event_time(right, right_time, "right", without_zone=True)
+    left_time = event_time(left, left_time, "left", without_zone=True)
+    right_time = event_time(right, right_time, "right", without_zone=True)
     _refuse_clash({"left": left, "right": right}, keys)
     ours, theirs = column(left_time), column(right_time)
     return _joined(

@@ -33,6 +33,7 @@ from sparkstream_kit._files import escaped, for_spark, plain, replace
 from sparkstream_kit._pins import first_kept, pinned, versions_in_use
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit._spark.place import locate
+from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, hint, innermost_cause
 from sparkstream_kit.sinks.base import Part, Sink, Target
 
@@ -417,11 +418,9 @@ def _predictions(data: bytes, batches: Iterator[Any]) -> Iterator[Any]:
 
 def _joblib() -> Any:
     """Return joblib, the library that reads and writes models of scikit-learn."""
-    try:
-        import joblib
-        import sklearn  # noqa: F401 - what the pickles name
-    except ImportError as err:
-        raise MissingExtraError("a model of scikit-learn", "sklearn") from err
+    need("a model of scikit-learn", "sklearn", "joblib", "sklearn")  # the pickles name the second one
+    import joblib
+
     return joblib
 
 

@@ -19,16 +19,7 @@ from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError, hint
 
-__all__ = [
-    "PROFILES",
-    "STATE_STORE",
-    "STATE_STORES",
-    "is_local",
-    "log4j2_file",
-    "parse_properties",
-    "read_profile",
-    "submit_properties",
-]
+__all__ = ["PROFILES", "is_local", "parse_properties", "read_profile", "submit_properties"]
 
 PROFILES = ("cluster", "local", "test")
 

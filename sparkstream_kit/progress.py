@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._columns import OBSERVED, RULES
 from sparkstream_kit._spark.batch import rows_set_aside
@@ -54,19 +54,6 @@ def _rows_late(progress: StreamingQueryProgress, *, rows_stay_one: bool) -> tupl
         else:
             rows += dropped
     return rows + (groups if rows_stay_one else min(groups, 1)), not groups
-
-
-class Batch(NamedTuple):
-    """A batch that has ended: Spark's progress of it, and what the kit has counted beside it.
-
-    Attributes:
-        progress: Spark's progress.
-        files: how many files in the query's folders no batch had read, and how many have been read, as far
-            as the logs of the query's sources list them; None if that is not known.
-    """
-
-    progress: StreamingQueryProgress
-    files: tuple[int, int] | None = None
 
 
 # The counts in the quarantine's observation of a batch, in their order.

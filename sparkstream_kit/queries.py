@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit._spark.place import Place
-    from sparkstream_kit.checkpoints.guard import Question
     from sparkstream_kit.checkpoints.logs import Logs
     from sparkstream_kit.sinks import Sink
 
@@ -61,10 +60,10 @@ def _planned(asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str
         InvalidInputError: as for `start`.
     """
     query, sink, location = asked.query, asked.sink, asked.location
-    begins = [("mode", query.mode), *(("sink", said) for said in _sinks(sink))]
+    begins = [("mode", query.mode), *(("sink", _said(each)) for each in _inner(sink))]
     if carried:
         return Planned(query.name, (*begins, *carried, ("trigger", _when(trigger))))
-    with query.in_force(), guard(query, location, _of_systems, dry_run=True) as guarded:
+    with query.in_force(), guard(query, location, dry_run=True) as guarded:
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(query.frame)
         else:
@@ -80,12 +79,15 @@ def _planned(asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str
         return Planned(query.name, tuple(says))
 
 
-def _sinks(sink: Sink) -> list[str]:
-    """Return one line for each sink: where it writes, and its delivery promise."""
-    if sink.parts:
-        return [said for part in sink.parts for said in _sinks(part)]
+def _inner(sink: Sink) -> list[Sink]:
+    """Return the sinks inside a sink that hands its batches on, such as `fan_out`; of any other, itself."""
+    return [each for part in sink.parts for each in _inner(part)] or [sink]
+
+
+def _said(sink: Sink) -> str:
+    """Return a line about a sink: where it writes, and its delivery promise."""
     to = f" to {', '.join(map(str, sink.writes_to))}" if sink.writes_to else ""
-    return [f"{sink.kind}{to}: {sink.promise}"]
+    return f"{sink.kind}{to}: {sink.promise}"
 
 
 def _when(trigger: dict[str, Any]) -> str:
@@ -308,8 +310,9 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
     frame, name, mode = asked.query.frame, asked.query.name, asked.query.mode
     sink, location, spark = asked.sink, asked.location, asked.query.spark
     columns = [list(each) for each in frame.dtypes]
-    writes = {"sinks": _rewind_notes(sink), "targets": [*map(str, sink.writes_to)], "columns": columns}
-    with asked.query.in_force(), guard(asked.query, location, _of_systems, writes=writes) as guarded:
+    after = [*dict.fromkeys(f"{each.kind} {each.after_rewind}" for each in _inner(sink))]
+    writes = {"sinks": after, "targets": [*map(str, sink.writes_to)], "columns": columns}
+    with asked.query.in_force(), guard(asked.query, location, writes=writes) as guarded:
         if guarded.logs is not None:
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
         realtime = sink.realtime if "realTime" in trigger else None
@@ -346,18 +349,10 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
         interval=interval or None,
         targets=sink.writes_to,
         ends=bool(trigger.keys() & {"availableNow", "once"}),
-        logs=None if location is None or location.folder is None else guarded.logs,
         hearers=hearers(asked.query),
     )
     note(query, known)
     return query
-
-
-def _of_systems(query: Query) -> list[Question]:
-    """Return the checks of the systems that a query reads."""
-    from sparkstream_kit.connectors import questions
-
-    return questions({each.kind for each in query.inputs})
 
 
 def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: bool) -> dict[str, Any]:
@@ -432,7 +427,8 @@ def _refuse_own_input(name: str, inputs: Sequence[str], sink: Sink) -> None:
     for given in inputs if written else ():
         there = {_files.spelt(each) for each in [given, *_files.matching(given)]}
         for path, spelt in written.items():
-            if any(f"{spelt}/".startswith(f"{each.rstrip('/')}/") for each in there):
+            made = _files.matches(given, spelt)  # a folder that is made later, which Spark then finds
+            if made or any(f"{spelt}/".startswith(f"{each.rstrip('/')}/") for each in there):
                 raise InvalidInputError(
                     f"query {name}: sink {sink.kind} writes to {path}, which "
                     f"{'is' if spelt in there else 'lies in'} the input folder {given}; put it elsewhere"
@@ -459,13 +455,3 @@ def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:
             f"[q.stop() for q in spark.streams.active if q.name == {chosen!r}]"
         )
     return chosen
-
-
-def _rewind_notes(sink: Sink) -> list[str]:
-    """Return a sentence for each sink that says what it does with replayed batches after a rewind.
-
-    A sink that hands its batches on, such as `fan_out`, is represented by its inner sinks.
-    """
-    if sink.parts:
-        return list(dict.fromkeys(note for part in sink.parts for note in _rewind_notes(part)))
-    return [f"{sink.kind} {sink.after_rewind}"]

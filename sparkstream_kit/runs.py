@@ -13,7 +13,7 @@ import re
 import time
 from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from sparkstream_kit.checkpoints.guard import explained
 from sparkstream_kit.checkpoints.logs import Logs, local
 from sparkstream_kit.checkpoints.lost import Files
 from sparkstream_kit.errors import CheckpointDamaged, DryRun, InputUnavailable, InvalidInputError, QueryFailed
-from sparkstream_kit.progress import Batch, QuerySummary, RunSummary, rows_stay_one
+from sparkstream_kit.progress import QuerySummary, RunSummary, rows_stay_one
 from sparkstream_kit.verdicts import KEPT, Record, of_query, record
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit.monitoring import Alert
-
-    _OnBatch = Callable[[Batch], None]
 
 __all__ = ["run"]
 
@@ -111,26 +109,22 @@ class _Watched:
         recorded = last is None or last.numInputRows == 0 or (seen is not None and last.batchId <= seen)
         return not recorded or spark_queries.in_batch(self.query)
 
-    def batch(self, progress: StreamingQueryProgress) -> Batch:
-        """Return the progress of a batch with the count of the query's files."""
-        return Batch(progress, self._files_of(progress).counted(progress))
-
     def count_waiting(self) -> None:
         """Count the waiting files once more, at the end of the run."""
         if self.records and (last := self.query.lastProgress) is not None:
-            self.done = self.done.waiting_in(self._files_of(last).counted(last, now=True))
+            self.done = self.done.waiting_in(self.files_of(last).counted(last, now=True))
 
     def findings(self) -> list[str]:
         """Return a line for each danger to the input files, as `Files.findings` does."""
         last = self.query.lastProgress
-        return [] if last is None else self._files_of(last).findings(last)
+        return [] if last is None else self.files_of(last).findings(last)
 
     def trim_logs(self) -> None:
         """Shorten the logs of the query's file sources, if they have grown long."""
         if self._files is not None and not self.ended:
             self._files.trim_logs()
 
-    def _files_of(self, progress: StreamingQueryProgress) -> Files:
+    def files_of(self, progress: StreamingQueryProgress) -> Files:
         self._files = self._files or Files(self.query, progress)
         return self._files
 
@@ -193,6 +187,7 @@ class _Watched:
         return failed
 
 
+@dataclass(eq=False)
 class _Run:
     """One call of `run`, or the run of a query's last batch with `drain=True`.
 
@@ -207,27 +202,20 @@ class _Run:
         before: the summary to continue, for the last batch of a query that has been run before.
     """
 
-    def __init__(
-        self,
-        queries: tuple[StreamingQuery, ...],
-        inbox: _waiting.Inbox,
-        told: list[_OnBatch],
-        looks: list[Callable[..., None]],
-        *,
-        idle: float | None = None,
-        max_batches: int | None = None,
-        keep: Callable[..., object] = lambda *_: None,
-        before: QuerySummary | None = None,
-    ) -> None:
-        self._inbox = inbox
-        self._told, self._looks = told, looks
-        self._idle = idle
-        self._max_batches = max_batches
-        self._keep = keep
+    queries: tuple[StreamingQuery, ...]
+    inbox: _waiting.Inbox
+    told: list[Callable[..., None]]
+    looks: list[Callable[..., None]]
+    keep: Callable[..., object]
+    idle: float | None = None
+    max_batches: int | None = None
+    before: QuerySummary | None = None
+
+    def __post_init__(self) -> None:
         self._raised: BaseException | None = None  # by a function of `told` or `looks`
-        self._by_run_id = {str(query.runId): _Watched(query, before) for query in queries}
+        self._by_run_id = {str(query.runId): _Watched(query, self.before) for query in self.queries}
         self._queries = list(self._by_run_id.values())
-        self._last_row = self._next_look = inbox.started
+        self._last_row = self._next_look = self.inbox.started
         self._warnings: dict[str, str] = {}  # each warning, and the name of its query
         self._failed: _Watched | None = None  # the query that ended the run
 
@@ -242,30 +230,33 @@ class _Run:
             BaseException: what a function of `told` or `looks` has raised, once the queries have stopped.
         """
         manager = spark_queries.manager(self._queries[0].query)
-        listener = spark_queries.ProgressTo(self._inbox, set(self._by_run_id))
+        listener = spark_queries.ProgressTo(self.inbox, set(self._by_run_id))
         try:
             limit = grace + _STOP_LIMIT + _END_LIMIT
-            with shutdown.jvm_waits_for(self._inbox, limit), _waiting.signals_posted_to(self._inbox):
+            with shutdown.jvm_waits_for(self.inbox, limit), _waiting.signals_posted_to(self.inbox):
                 if manager is not None:
                     spark_queries.listen(manager, listener)
                 # Count the batches from before the listener first: once a later one is counted, earlier ones
                 # look like duplicates.
                 self._catch_up()
                 for each in self._queries:
-                    _waiting.in_thread("await", partial(each.post_end, self._inbox))
+                    _waiting.in_thread("await", partial(each.post_end, self.inbox))
                 ended_by = self._wait()
                 self._let_batches_commit(time.monotonic() + grace)
         finally:
             stuck = self._stop_all()
             if manager is not None:
                 spark_queries.stop_listening(manager, listener)
-        while (post := self._inbox.get(timeout=0))[0] != "look":
+        while (post := self.inbox.get(timeout=0))[0] != "look":
             # If `on_batch` was slow, the inbox has more batches than `recentProgress` remembers.
             if post[0] == "progress":
                 self._record(post[1])
         self._catch_up()
-        self._tell(self._looks)
-        self._look_at_the_end()
+        self._tell(self.looks)
+        self._look_at_files()
+        for each in self._queries:
+            each.count_waiting()
+            spark_queries.bring_printed(each.query)  # a batch that failed has printed, too
         close_ended()
         summary = self._summarise(ended_by)
         if stuck:
@@ -277,22 +268,15 @@ class _Run:
             )
         return summary
 
-    def _look_at_the_end(self) -> None:
-        """Check the files once more, and print the output of batch functions that is left."""
-        self._look_at_files()
-        for each in self._queries:
-            each.count_waiting()
-            spark_queries.bring_printed(each.query)  # a batch that failed has printed, too
-
     def _wait(self) -> str:
         """Wait until the run ends, record its batches meanwhile, and return the reason for the end."""
         while still_open := [each for each in self._queries if not each.ended]:
             reason, wake_after = self._over(still_open)
             if reason:
                 return reason
-            if self._looks or any(each.sockets for each in self._queries):
+            if self.looks or any(each.sockets for each in self._queries):
                 wake_after = min(_waiting.LOOK_EVERY, wake_after)
-            kind, what = self._inbox.next(wake_after=wake_after)
+            kind, what = self.inbox.next(wake_after=wake_after)
             if kind == "stop":
                 return str(what)
             if kind == "progress":
@@ -307,7 +291,7 @@ class _Run:
                     self._failed = what
                     return "failure"
             self._end_read_sockets()
-            self._tell(self._looks)
+            self._tell(self.looks)
         return "query.stop()" if any(each.endless for each in self._queries) else "end of input"
 
     def _over(self, still_open: list[_Watched]) -> tuple[str | None, float]:
@@ -316,7 +300,7 @@ class _Run:
         Returns:
             The reason why the run is over, or None; and the seconds after which to check again.
         """
-        limit, idle = self._max_batches, self._idle
+        limit, idle = self.max_batches, self.idle
         if limit is not None and all(each.done.batches >= limit for each in still_open):
             return "max_batches are through", 0
         if idle is None:
@@ -355,7 +339,7 @@ class _Run:
                     del before[each]
                     each.begin_stop()
             if before:
-                kind, what = self._inbox.get(timeout=0.05)
+                kind, what = self.inbox.get(timeout=0.05)
                 if kind == "progress":
                     self._record(what)
         self._stop_all()  # wait here, while signals still go to the inbox
@@ -371,9 +355,9 @@ class _Run:
         each = self._by_run_id[str(progress.runId)]
         if each.done.has(progress):
             return
-        batch = each.batch(progress)
-        each.done = each.done.with_batch(*batch)
-        each.records.append(record(*batch))
+        files = each.files_of(progress).counted(progress)
+        each.done = each.done.with_batch(progress, files)
+        each.records.append(record(progress, files))
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
         if each.sockets is None:
@@ -381,16 +365,16 @@ class _Run:
         spark_queries.bring_printed(each.query)
         for hear in each.known.hearers:
             hear(progress)
-        self._tell(self._told, batch)
+        self._tell(self.told, progress, files)
 
-    def _tell(self, told: list[Any], *batch: Batch) -> None:
+    def _tell(self, told: list[Any], *batch: object) -> None:
         """Call functions of the user and of views; an error of one is kept, and ends the run."""
         try:
             for tell in told:
                 tell(*batch)
         except BaseException as err:  # noqa: BLE001 - raised again, once there is a summary
-            self._raised, self._told, self._looks = err, [], []
-            self._inbox.post("stop", "failure")
+            self._raised, self.told, self.looks = err, [], []
+            self.inbox.post("stop", "failure")
 
     def _catch_up(self) -> None:
         """Record batches without an event: those from before the run, and the last ones of ended queries."""
@@ -408,7 +392,7 @@ class _Run:
         """
         summary = RunSummary(
             ended_by,
-            time.monotonic() - self._inbox.started,
+            time.monotonic() - self.inbox.started,
             tuple(each.summary() for each in self._queries),
             tuple(f"query {name}: {line}" for line, name in self._warnings.items()),
         )
@@ -417,7 +401,7 @@ class _Run:
         for each, error in failed if self._raised else failed[1:]:
             _log.error("query %s failed, too: %s", each.name, errors.innermost_cause(error))
         if self._raised is not None:
-            self._keep(summary, errors.innermost_cause(self._raised))
+            self.keep(summary, errors.innermost_cause(self._raised))
             raise self._raised
         if not failed and ended_by == shutdown.BY_ITSELF:
             names = ", ".join(each.name for each in self._queries)
@@ -521,8 +505,8 @@ def run(
                     raise _dry(planned)
                 if summary_json is not None:
                     check_writable("the summary", summary_json)
-                drains = [_drain_of(query) for query in queries] if drain else []
-                told = [] if on_batch is None else [lambda batch: on_batch(batch.progress)]
+                drains = [_drain_of(query) for query in dict.fromkeys(queries)] if drain else []
+                told = [] if on_batch is None else [lambda progress, _files: on_batch(progress)]
                 looks: list[Callable[..., None]] = []
                 if [show, ui, record, metrics, on_verdict] != [None] * 5:
                     from sparkstream_kit.monitoring import watching
@@ -562,13 +546,9 @@ def _summary_kept(path: str | Path | None) -> Iterator[Callable[..., RunSummary]
     def keep(summary: Any, error: str | None = None) -> Any:
         if path is not None:
             try:
+                told = {"version": JSON_VERSION, **(vars(summary) if summary else {}), "error": error}
                 with Path(path).open("a", encoding="utf-8") as file:
-                    file.write(
-                        as_json(
-                            {"version": JSON_VERSION, **(vars(summary) if summary else {}), "error": error}
-                        )
-                        + "\n"
-                    )
+                    file.write(as_json(told) + "\n")
             except OSError as err:  # a file that cannot be written does not change how the run has ended
                 _log.warning("the summary is not in %s: %s", path, err)
         return summary

@@ -37,6 +37,7 @@ def test_the_longest_bar_fills_the_width_and_the_others_are_in_proportion(width)
 def test_bars_of_nothing_and_of_zeros():
     assert bars([]) == ""
     assert bars([("a", 0), ("b", -5)], width=20).split() == ["a", "0.00", "b", "-5.00"]
+    assert bars([("a", float("nan")), ("b", float("inf"))]).split() == ["a", "nan", "b", "inf"]
 
 
 # --- a frame as text

@@ -110,7 +110,7 @@ def test_a_stop_file_ends_a_drain_too(spark, tmp_path):
         return again()
 
     spark_queries.note(query, known._replace(drain=drain))
-    summary = run(query, drain=True, stop_file=tmp_path / "stop", run_for=600)
+    summary = run(query, query, drain=True, stop_file=tmp_path / "stop", run_for=600)
     assert summary.ended_by == f"stop file {tmp_path / 'stop'}"
     run(start(rows, sinks.batch_files(tmp_path / "out"), **how))  # finishes the last batch
     assert written(spark, tmp_path) == batch(spark, tmp_path, by_window)

@@ -318,6 +318,8 @@ def test_infer_reads_samples_of_each_format(spark, tmp_path):
     narrow, wide = schema_of(key="string", n="int"), schema_of(key="string", n="bigint")
     assert infer(spark, tmp_path / "a.csv", header=True, sep=";") == narrow
     assert infer(spark, f"{tmp_path}/*.json", format="json") == wide
+    (tmp_path / "B.JSON").write_text('{"key": "x", "n": 1}\n')
+    assert infer(spark, tmp_path / "B.JSON") == wide
     assert infer(spark, tmp_path / "p", format="parquet") == narrow
     assert infer(spark, tmp_path / "o", format="orc") == narrow
     assert infer(spark, tmp_path / "a.csv", header=True, sep=";", inferSchema=False) == from_ddl(

@@ -7,6 +7,7 @@ of manifests, which comes with every twentieth.
 import json
 import sys
 import time
+from typing import Any
 
 import pyarrow as pa
 from pyiceberg.catalog import load_catalog
@@ -22,8 +23,9 @@ COLUMNS = T.StructType([T.StructField("key", T.StringType()), T.StructField("n",
 
 before, folder = int(sys.argv[1]), sys.argv[2]
 where = Target("Iceberg table", "shop.t")
-target = _tables.Target(where=where, how="append", keys=(), merge_schema=False, take_over=False)
 table = IcebergTable("shop.t", folder, 20)
+how: dict[str, Any] = {"how": "append", "keys": (), "merge_schema": False, "take_over": False}
+target = _tables.Target(where=where, **how, opened=lambda _: table)
 for number in range(before + MEASURED):
     if number == before:
         begun, cpu = time.perf_counter(), time.process_time()

@@ -19,7 +19,6 @@ from typing import Any
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
 from sparkstream_kit.monitoring import watching
-from sparkstream_kit.progress import Batch
 
 BROWSER = """
 import sys
@@ -62,7 +61,7 @@ with tempfile.TemporaryDirectory() as folder, redirect_stderr(StringIO()) as sai
         for number, each in enumerate(batches):
             time.sleep(max(0.0, began + number / 100 - time.perf_counter()))
             started = time.perf_counter()
-            tell(Batch(each))
+            tell(each)
             times.append((time.perf_counter() - started) * 1e6)
             if face == "scrape" and number % 100 == 0:
                 to = HTTPConnection("127.0.0.1", int(port))

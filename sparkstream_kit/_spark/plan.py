@@ -1,8 +1,8 @@
 """Read a query's plan: its operators and sources, and its sockets.
 
 `inputs_of` lists the sources of a query, and `file_options` the options of those that read files.
-`analyzed_plan` and `plans` return Spark's plans as texts, and `check_mode` applies Spark's rules for output
-modes. `sockets_in` and `is_being_read` find out whether a socket's peer has closed.
+`analyzed_plan` returns Spark's plan as text, and `check_mode` applies Spark's rules for output modes.
+`sockets_in` and `is_being_read` find out whether a socket's peer has closed.
 """
 
 from __future__ import annotations
@@ -227,13 +227,12 @@ def _leaves_in_text(plan: str) -> Iterator[tuple[Any, str, dict[str, str]]]:
 def analyzed_plan(frame: DataFrame) -> str:
     """Return Spark's analyzed plan of a query as text, with all columns; cached for each DataFrame."""
     plan: Any = frame
-    if frame not in _texts and is_connect(frame.sparkSession):
-        _texts[frame] = plans(frame)[0]
-    elif frame not in _texts:
-        # On a classic session ask the JVM directly. The public `explain("extended")` prints the same text,
-        # but it plans the whole query first, which takes a new JVM half a second.
+    if frame not in _texts:
         with _all_columns(frame):
-            _texts[frame] = str(plan._jdf.queryExecution().analyzed().toString()).rstrip("\n")
+            if is_connect(frame.sparkSession):
+                _texts[frame] = _analyzed(plan._explain_string(extended=True), frame.sparkSession.version)
+            else:  # `explain` prints the same, but plans the query first, which takes a new JVM half a second
+                _texts[frame] = str(plan._jdf.queryExecution().analyzed().toString()).rstrip("\n")
     return _texts[frame]
 
 
@@ -249,29 +248,21 @@ def _all_columns(frame: DataFrame) -> Iterator[None]:
         yield
 
 
-def plans(frame: DataFrame) -> tuple[str, str]:
-    """Return the analyzed and the optimized plan of a query, as texts.
+def _analyzed(explained: str, version: str) -> str:
+    """Return the analyzed plan in the text of an extended `explain`.
 
     Raises:
         KitError: this version of Spark prints plans in an unknown form.
     """
-    plan: Any = frame
-    with _all_columns(frame):
-        if is_connect(frame.sparkSession):
-            explained = plan._explain_string(extended=True)
-        else:
-            explain = plan.sparkSession._jvm.PythonSQLUtils.explainString
-            explained = explain(plan._jdf.queryExecution(), "extended")
-    rest = explained.partition("\n== Analyzed Logical Plan ==\n")[2].partition("\n== Physical Plan ==\n")[0]
-    analyzed, _, optimized = rest.partition("\n== Optimized Logical Plan ==\n")
-    # The first line of the analyzed plan is its schema.
-    lines = analyzed.strip("\n").split("\n")[1:]
-    if not lines:
+    rest = explained.partition("\n== Analyzed Logical Plan ==\n")[2]
+    # The first line is the plan's schema.
+    plan = rest.partition("\n== Optimized Logical Plan ==\n")[0].strip("\n").partition("\n")[2]
+    if not plan:
         raise KitError(
-            f"Spark {frame.sparkSession.version} explains a plan in a form that the kit does not know, and "
-            "its checkpoint cannot be guarded; start without the kit: sink(frame.writeStream).start()"
+            f"Spark {version} explains a plan in a form that the kit does not know, and its checkpoint "
+            "cannot be guarded; start without the kit: sink(frame.writeStream).start()"
         )
-    return "\n".join(lines), optimized.strip("\n")
+    return plan
 
 
 def sockets_in(text: str) -> list[tuple[str, int]]:

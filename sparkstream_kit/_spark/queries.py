@@ -171,7 +171,6 @@ class Started(NamedTuple):
         frame: the DataFrame that the query writes.
         mode: the output mode.
         location: the checkpoint, if one was given.
-        logs: the logs of the checkpoint (a `checkpoints.logs.Logs`) if it is a folder of this machine.
         drain: starts the query once more for its last batch, which closes every window; returns the new
             query, or None if there is nothing to close.
         prints: whether the query passes its batches to a Python function, which may print.
@@ -189,7 +188,6 @@ class Started(NamedTuple):
     interval: float | None = None
     targets: tuple[Any, ...] = ()
     ends: bool = False
-    logs: Any = None
     hearers: tuple[Callable[[StreamingQueryProgress], None], ...] = ()
 
 

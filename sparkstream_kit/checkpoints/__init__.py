@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import attributes
 
 if TYPE_CHECKING:  # the names of this package
-    from sparkstream_kit.checkpoints.trim import untrim as untrim
     from sparkstream_kit.operate.check import Problem as Problem
     from sparkstream_kit.operate.check import State as State
     from sparkstream_kit.operate.check import check as check
@@ -27,6 +26,7 @@ if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.operate.replay import batch as batch
     from sparkstream_kit.operate.rewind import Rewind as Rewind
     from sparkstream_kit.operate.rewind import rewind as rewind
+    from sparkstream_kit.operate.rewind import untrim as untrim
     from sparkstream_kit.operate.shadow import Compared as Compared
     from sparkstream_kit.operate.shadow import Shadow as Shadow
     from sparkstream_kit.operate.shadow import shadow as shadow

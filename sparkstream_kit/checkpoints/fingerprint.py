@@ -222,11 +222,6 @@ def _in_words(expression: str) -> str:
     return expression
 
 
-def is_comparable(text: str) -> bool:
-    """Return whether a checkpoint's fingerprint is of this format; that of an earlier kit is not."""
-    return text == "" or text.startswith(f"{_FORMAT}\n")
-
-
 def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
     r"""Describe how this query's fingerprint differs from that of the query that wrote a checkpoint.
 
@@ -242,8 +237,6 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
         >>> differences("facts 2\ngroups by: product#0", "facts 2\ngroups by: state#0")
         ["groups by state; the checkpoint's query groups by product"]
     """
-    if not is_comparable(old):
-        return ["keeps a state that cannot be compared with what an earlier sparkstream-kit has noted"]
     # The names of lambda variables do not count.
     one, other = (re.sub(r"(?<=\blambda )\w+(?=#)", "", text) for text in (old, new))
     if one == other or (caseless and _caseless(one) == _caseless(other)):
@@ -260,25 +253,6 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
         now = f"{verb} {mine}; the checkpoint's query {former}"
         found.append(now if mine else f"has no step that {verb} {theirs}, as the checkpoint's query has")
     return found or ["does the same steps in another order, or on other columns of the same names"]
-
-
-def keys(text: str) -> set[str]:
-    r"""Return what a fingerprint says of the keys of its groups: names, windows, and how each is computed.
-
-    A schema that is parsed does not count: it may have got another column.
-
-    Examples:
-        >>> sorted(keys("facts 2\ngroups by: k#0\ncomputes: count(1)\ncomputes: upper(p#1) AS k#0"))
-        ['computes: upper(p) as k', 'groups by: k']
-    """
-    facts = text.split("\n")[1:]
-    by = [fact for fact in facts if fact.startswith("groups by: ")]
-    names = {name for fact in by for name in top_level(fact.partition(": ")[2])}
-    how = [fact for fact in facts if fact.rpartition(" AS ")[2] in names and "computes: parse_" not in fact]
-    windows = [
-        fact for fact in facts if re.match("computes: (windows of|session windows|the [a-z]+ in) ", fact)
-    ]
-    return {re.sub(r"#\d+", "", fact).lower() for fact in (*by, *how, *windows)}
 
 
 def _caseless(text: str) -> str:

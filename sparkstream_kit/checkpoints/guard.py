@@ -24,13 +24,7 @@ from sparkstream_kit._spark.plan import file_options, has, inputs_of
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints.damage import gone, restart
 from sparkstream_kit.checkpoints.drain import drained
-from sparkstream_kit.checkpoints.fingerprint import (
-    WATERMARK,
-    differences,
-    fingerprint,
-    is_comparable,
-    time_zone,
-)
+from sparkstream_kit.checkpoints.fingerprint import WATERMARK, differences, fingerprint, time_zone
 from sparkstream_kit.checkpoints.lock import Lock, lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, Logs, at_hand, log_file, write_note
 from sparkstream_kit.checkpoints.moved import bases, find_moves, rewrite
@@ -175,7 +169,6 @@ class Guarded(NamedTuple):
 def guard(
     query: Query,
     checkpoint: Place | None,
-    of_systems: Callable[[Query], Iterable[Question]] = lambda _: (),
     *,
     writes: Mapping[str, Any] | None = None,
     dry_run: bool = False,
@@ -197,7 +190,6 @@ def guard(
     Args:
         query: the query. If it is allowed to be another one than wrote the checkpoint, it is noted.
         checkpoint: the checkpoint; without one nothing is checked.
-        of_systems: returns the checks of the systems that a query reads; they run after those in `QUESTIONS`.
         writes: what to note about the query's sinks: for `checkpoints.rewind`, what each sink does with
             replayed batches; for `start(…, continues=…)`, the targets and the columns that are written.
         dry_run: check everything, but lock and change nothing.
@@ -208,6 +200,8 @@ def guard(
     Raises:
         InvalidInputError: a refusal; the message says how to proceed.
     """
+    from sparkstream_kit.connectors import questions
+
     spark, name = query.spark, query.name
     if checkpoint is None or is_unseen(f"query {name}: its checkpoint", checkpoint):
         yield Guarded(None, None, lambda: None)
@@ -216,9 +210,8 @@ def guard(
     held = lock(spark, checkpoint, name, dry_run=dry_run)
     try:
         with at_hand(checkpoint) as logs:
-            answers = [
-                answer for question in (*QUESTIONS, *of_systems(query)) for answer in question(query, logs)
-            ]
+            asked = (*QUESTIONS, *questions({each.kind for each in query.inputs}))
+            answers = [answer for question in asked for answer in question(query, logs)]
             kept = logs.note
             changes = [answer for answer in answers if isinstance(answer, Change)]
             known = {each.name: each.value for each in answers if isinstance(each, Known) and each.value}
@@ -308,17 +301,12 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
     plan, kept = logs.last_plan, logs.note
     if plan is None:  # no batch was ever planned
         return
-    if kept is None or not is_comparable(kept["fingerprint"]):
-        by = (
-            "was not written by sparkstream-kit"
-            if kept is None
-            else "was noted by an earlier sparkstream-kit"
-        )
+    if kept is None:
         yield Remark(
-            f"checkpoint {logs.place} {by}; assuming it belongs to query {query.name}. Other queries will be "
-            "refused from now on."
+            f"checkpoint {logs.place} was not written by sparkstream-kit; assuming it belongs to query "
+            f"{query.name}. Other queries will be refused from now on."
         )
-    if kept is not None and not query.allow_changed and (found := _differences(query, kept)):
+    elif not query.allow_changed and (found := _differences(query, kept)):
         raise InvalidInputError(
             f"checkpoint {logs.place} was written by a different query: {query.name} "
             f"{', and '.join(found)}. Give it a checkpoint of its own, and continues={str(logs.place)!r} to "
@@ -336,8 +324,7 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
 def _differences(query: Query, kept: Mapping[str, Any]) -> list[str]:
     """Return a phrase for each difference of the state between a query and the one in the note."""
     caseless, now = query.spark.conf.get("spark.sql.caseSensitive") != "true", query.described
-    former = kept["fingerprint"]
-    found = differences(former, now["fingerprint"], caseless=caseless) if is_comparable(former) else []
+    found = differences(kept["fingerprint"], now["fingerprint"], caseless=caseless)
     zone, former = now.get("time zone"), kept.get("time zone")
     if zone and former and zone != former:
         found.append(f"computes dates and hours in the time zone {zone}; the checkpoint's query in {former}")

@@ -538,7 +538,7 @@ class Logs:
         The position of a source in the plan is not always the number of its log: a DataFrame that is read
         twice, as in a join with itself, has two lines in the plan and one log.
         """
-        there = self.sources
+        there = [name for name in self.sources if self.is_of_files(name)]
         if all(name in there for name, last in zip(of.names, of.files, strict=True) if last is not None):
             return of.names
         ends = {name: max(self.entries(f"sources/{name}"), default=-1) for name in there}
@@ -553,8 +553,12 @@ class Logs:
 
     def is_of_files(self, log: str) -> bool:
         """Return whether a log is that of a file source."""
-        newest = next(reversed(self.entries(f"sources/{log}").values()))
-        return newest.read_bytes().startswith(b'v1\n{"path":')
+        newest = next(reversed(self.entries(f"sources/{log}").values()), None)
+        if newest is None:  # only a file source has no entry before its first batch
+            return True
+        begins = b'v1\n{"path":'
+        with newest.open("rb") as file:
+            return file.read(len(begins)) == begins
 
     def read_by(self, of: Plan) -> dict[str, int]:
         """Return for each file source the name of its log and the last entry that a plan reads."""

@@ -189,12 +189,10 @@ class Source:
         If the log is damaged or gone, as that of a temporary checkpoint, the entries read before stay known.
         """
         with suppress(InvalidInputError), reading(Path(self._log)):
-            self._add(logs.inputs(self._log.removeprefix("sources/"), after=self._until))
-
-    def _add(self, found: list[Input]) -> None:
-        self._planned |= {file.path or unquote(file.uri): file for file in found}
-        self._until = max((self._until, *(file.entry for file in found)))
-        self._newest = max((self._newest, *(file.time for file in found)))
+            found = logs.inputs(self._log.removeprefix("sources/"), after=self._until)
+            self._planned |= {file.path or unquote(file.uri): file for file in found}
+            self._until = max((self._until, *(file.entry for file in found)))
+            self._newest = max((self._newest, *(file.time for file in found)))
 
     def trim(self, logs: Logs) -> None:
         """Take the entries out of the source's log that Spark never looks at again."""

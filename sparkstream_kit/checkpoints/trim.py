@@ -27,13 +27,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
-from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import lock
 from sparkstream_kit.checkpoints.logs import (
     KIT,
     DamagedError,
     Logs,
-    checkpoint,
     log_after,
     log_file,
     log_lines,
@@ -135,37 +132,6 @@ def restore(logs: Logs, log: str) -> None:
         logs.replace(file, [log_text(sorted(found, key=lambda each: each.entry))])
     for each in past:
         each.unlink()
-
-
-def untrim(path: str | Path) -> int:
-    """Bring back all entries that `start` has taken out of the logs of a checkpoint's file sources.
-
-    A query needs them only if it goes on without the kit and with a longer `maxFileAge` than it had: `start`
-    brings them back by itself.
-
-    Args:
-        path: a checkpoint on a local path that no query uses.
-
-    Returns:
-        The number of logs to which entries were brought back.
-
-    Raises:
-        InvalidInputError: there is no checkpoint at `path`, a query uses it, or a log is damaged.
-
-    Examples:
-        >>> untrim("ckpt/totals")
-        Traceback (most recent call last):
-        ...
-        sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
-    """
-    check(untrim, locals())
-    root = checkpoint(path)
-    with lock.alone(root):
-        logs = Logs(root)
-        found = [log for log in logs.sources if trimmed(root, log)]
-        for log in found:
-            restore(logs, log)
-    return len(found)
 
 
 def _newest(logs: Logs, log: str) -> Path | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
-from sparkstream_kit._java import Archive, find_java
+from sparkstream_kit._java import Archive, find_java, in_environment
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -69,8 +69,19 @@ def warm(begins: Callable[[], None] = lambda: None) -> Path:
         if done.returncode or not made.exists():
             words = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["nothing"]
             raise KitError(f"no class-data archive; the last words of its training run: {words[-1].strip()}")
-        archive.keep(made)
+        keep(archive, made)
     return archive.path
+
+
+def keep(archive: Archive, made: Path) -> None:
+    """Install a new archive as a whole; in a virtual environment, remove those that it replaces."""
+    if in_environment():  # the user's cache is shared, and others may use the archives there
+        for old in archive.path.parent.glob(f"{archive.path.name.partition('-')[0]}-*"):
+            old.unlink(missing_ok=True)  # another `warm` may have removed it
+    made.chmod(0o600)  # anyone who can write to the archive can run code in our JVMs
+    with made.open("rb") as file:
+        os.fsync(file.fileno())  # Java 17 crashes on an archive that a power cut has left short
+    made.replace(archive.path)
 
 
 def _run_streams() -> None:

@@ -88,11 +88,25 @@ class System:
         Raises:
             MissingExtraError: one is not installed.
         """
-        try:
-            for name in self.libraries:
-                import_module(name)
-        except ModuleNotFoundError as err:
-            raise MissingExtraError(call, self.extra) from err
+        need(call, self.extra, *self.libraries)
+
+
+def need(call: str, extra: str, *libraries: str) -> None:
+    """Import libraries, so that a missing one is noticed now and not in the first batch.
+
+    Args:
+        call: what needs them, for the message.
+        extra: the extra of the kit that installs them.
+        *libraries: their top-level packages.
+
+    Raises:
+        MissingExtraError: one is not installed.
+    """
+    try:
+        for name in libraries:
+            import_module(name)
+    except ImportError as err:
+        raise MissingExtraError(call, extra) from err
 
 
 def systems() -> dict[str, System]:

@@ -104,6 +104,15 @@ def check_keys(rows: pa.Table, where: object, names: Sequence[str], batch_id: in
     check_row_keys(where, names, batch_id, null=null, twice=pc.max(counted).as_py() > 1)
 
 
+def is_utf8(column: pa.Array) -> bool:
+    """Return whether all texts in a column are valid UTF-8."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
 def _numbered(batch: DataFrame) -> DataFrame:
     """Rename the columns to c0, c1 and so on, because Spark misreads dots in names, and names may repeat."""
     return batch.toDF(*(f"c{number}" for number in range(len(batch.columns))))

@@ -19,7 +19,6 @@ import struct
 import time
 from dataclasses import dataclass
 from decimal import Context, Decimal, Inexact, InvalidOperation
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
@@ -32,7 +31,8 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column
-from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
+from sparkstream_kit.connectors import need
+from sparkstream_kit.errors import InvalidInputError, KitError
 from sparkstream_kit.quarantine.rows import RAW, check_type, not_a, parsed
 from sparkstream_kit.schemas import from_ddl
 
@@ -183,12 +183,8 @@ def _asked(registry: Schemas, number: int) -> Any:
 
 
 _HEADER = 5  # bytes: a zero byte, and the schema's id in four bytes
-_INTEGERS: dict[type[T.DataType], int] = {
-    T.ByteType: 7,
-    T.ShortType: 15,
-    T.IntegerType: 31,
-    T.LongType: 63,
-}  # bits without the sign
+# Bits without the sign.
+_INTEGERS: dict[Any, int] = {T.ByteType: 7, T.ShortType: 15, T.IntegerType: 31, T.LongType: 63}
 _PLAIN: dict[type[T.DataType], type] = {T.BooleanType: bool, T.BinaryType: bytes, T.DateType: dt.date}
 # To change a decimal's scale without rounding; 100 digits are more than any decimal of Spark's has.
 _EXACT = Context(prec=100, traps=[InvalidOperation, Inexact])
@@ -262,29 +258,25 @@ class Decoder:
         return values
 
 
-def _fitted(value: Any, kind: T.DataType) -> Any:
+def _fitted(value: Any, kind: T.DataType, nullable: bool = True) -> Any:
     """Convert a value that fastavro has decoded to one that Spark accepts for a column of a type.
 
     Raises:
         _UnfitError: the value is not of that type, or does not fit into it exactly.
     """
     if value is None:
+        if not nullable:
+            raise _UnfitError
         return None
     if isinstance(kind, T.StructType):
         record = _of(value, dict)
-        return {each.name: _in_place(record.get(each.name), each.dataType, each.nullable) for each in kind}
+        return {each.name: _fitted(record.get(each.name), each.dataType, each.nullable) for each in kind}
     if isinstance(kind, T.ArrayType):
-        return [_in_place(each, kind.elementType, kind.containsNull) for each in _of(value, list)]
+        return [_fitted(each, kind.elementType, kind.containsNull) for each in _of(value, list)]
     if isinstance(kind, T.MapType):
         pairs = _of(value, dict).items()
-        return {key: _in_place(each, kind.valueType, kind.valueContainsNull) for key, each in pairs}
+        return {key: _fitted(each, kind.valueType, kind.valueContainsNull) for key, each in pairs}
     return _scalar(value, kind)
-
-
-def _in_place(value: Any, kind: T.DataType, nullable: bool) -> Any:
-    if value is None and not nullable:
-        raise _UnfitError
-    return _fitted(value, kind)
 
 
 def _of(value: Any, *kinds: type) -> Any:
@@ -400,10 +392,7 @@ def parse_avro(
             rows = quarantine.parse_avro(records, PAYMENTS, registry="http://localhost:8081")
     """
     check(parse_avro, locals())
-    try:
-        import_module("fastavro")
-    except ModuleNotFoundError as err:
-        raise MissingExtraError("quarantine.parse_avro", "avro") from err
+    need("quarantine.parse_avro", "avro", "fastavro")
     schema = from_ddl(schema) if isinstance(schema, str) else schema
     for field in schema.fields:
         check_type(field.name, field.dataType, (T.BinaryType, T.TimestampNTZType), _OTHERWISE)

@@ -211,6 +211,7 @@ class Target:
         merge_schema: whether to add columns that the table lacks.
         take_over: whether to write although another query has written to the table, or earlier batches are
             missing.
+        opened: returns the table, as one of the writers accesses it.
         table: the table, opened with the first batch, after the pickling.
     """
 
@@ -219,11 +220,8 @@ class Target:
     keys: tuple[str, ...]
     merge_schema: bool
     take_over: bool
+    opened: Callable[[SparkSession], Table]
     table: Table | None = None
-
-    def opened(self, spark: SparkSession) -> Table:
-        """Return the table, as one of the writers accesses it."""
-        raise NotImplementedError
 
     def prepare(
         self, frame: DataFrame, query: str | None, following: Batch | None, makes: bool

@@ -323,10 +323,7 @@ def _land(folder: Path, name: str, content: bytes, stamp: int) -> Path:
             f"{path} exists already, and Spark reads a file name only once; give a new name or folder"
         )
     try:
-        with hidden.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _files.replace(hidden, [content])
         os.utime(hidden, ns=(stamp, stamp))
         hidden.replace(path)
     except OSError as err:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit.monitoring.board import Board
     from sparkstream_kit.monitoring.board import live as live
-    from sparkstream_kit.progress import Batch, Verdict
+    from sparkstream_kit.progress import Verdict
 
 
 __all__ = ["Alert", "live"]
@@ -90,7 +90,7 @@ def watching(
     record: str | Path | None = None,
     metrics: str | None = None,
     on_verdict: Callable[[Alert], object] | str | None = None,
-) -> Iterator[tuple[Callable[[Batch], None], list[Callable[..., None]]]]:
+) -> Iterator[tuple[Callable[..., None], list[Callable[..., None]]]]:
     """Open the views of a run that were asked for, and close them when the block ends.
 
     Args:
@@ -135,7 +135,7 @@ def watching(
             shown = terminal.shown if show == "terminal" else notebook.shown
             faces.enter_context(shown(board, queries=queries))
 
-        def tell(batch: Batch) -> None:
+        def tell(*batch: Any) -> None:
             for each in list(told):
                 try:
                     each(*batch)

@@ -459,7 +459,6 @@ class Board:
         A query that was started again, as `run(drain=True)` does for the last batch, counts as the same
         query: its query id is the same, and only its run id is new. A batch that was added before is ignored.
         """
-        check(Board.add, locals())
         query_id = str(progress.id)
         with self._changed:
             if query_id not in self._queries:

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sparkstream_kit import _waiting
-from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.queries import started
 from sparkstream_kit._spark.session import web_page
+from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, innermost_cause, printable
 from sparkstream_kit.monitoring.pictures import Results, Sent, moments, places, status
 
@@ -84,10 +84,9 @@ def _registry(board: Board, asked: str) -> CollectorRegistry:
     Raises:
         MissingExtraError: prometheus-client is not installed; the message names what was `asked` for.
     """
-    try:
-        from prometheus_client import CollectorRegistry
-    except ImportError as err:
-        raise MissingExtraError(asked, "metrics") from err
+    need(asked, "metrics", "prometheus_client")
+    from prometheus_client import CollectorRegistry
+
     registry = CollectorRegistry()
     registry.register(type("OfARun", (), {"collect": lambda _: _metrics(board.pictures())})())
     return registry
@@ -413,7 +412,6 @@ def served(
     Raises:
         InvalidInputError: the port is taken or not allowed.
     """
-    check(served, locals())
     frames = [frame for query in queries if (frame := started(query).frame) is not None]
     spark = web_page(frames[0].sparkSession) if frames else None
     page = Page(board, Results(places(queries)), stop, spark)

@@ -16,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 from sparkstream_kit import display
-from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import printable
 from sparkstream_kit.monitoring.board import arriving, done, height, short, starting
 from sparkstream_kit.monitoring.pictures import Results, drawing, moments, places
@@ -62,7 +61,6 @@ def shown(board: Board, out: TextIO | None = None, queries: Sequence[StreamingQu
         queries: the queries of the run, if it is one of this process; the picture in place also has bars for
             the results in `sinks.latest`.
     """
-    check(shown, locals())
     with drawing(partial(_show, board, Results(places(queries)), out or sys.stderr)):
         yield
 

@@ -37,7 +37,7 @@ from sparkstream_kit.checkpoints.logs import (
     reading,
     versioned,
 )
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, count
 from sparkstream_kit.profiles import STATE_STORE
 
 if TYPE_CHECKING:
@@ -231,8 +231,7 @@ class State:
 
     def __str__(self) -> str:
         stores = f"{len(self.stores)} stores, " if len(self.stores) > 1 else ""
-        many = "" if self.partitions == 1 else "s"
-        return f"{self.operator}, {stores}{self.partitions} partition{many}, {self.provider}"
+        return f"{self.operator}, {stores}{count(self.partitions, 'partition')}, {self.provider}"
 
 
 def states(logs: Logs) -> list[State]:

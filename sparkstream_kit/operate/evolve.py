@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sparkstream_kit import _files
 from sparkstream_kit._spark.place import Here, refuse_many_disks
 from sparkstream_kit.checkpoints.drain import END, drained, plan_empty_batch
-from sparkstream_kit.checkpoints.fingerprint import differences, keys
+from sparkstream_kit.checkpoints.fingerprint import differences, top_level
 from sparkstream_kit.checkpoints.guard import KEPT, Query, continued
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, query_id, versioned, write_note
@@ -220,7 +220,7 @@ def _check_target(
     if changed.mode == "complete" or not same:
         return
     columns = [list(each) for each in changed.frame.dtypes]
-    now, before = (keys(each.get("fingerprint", "")) for each in (changed.described, kept))
+    now, before = (_keys(each.get("fingerprint", "")) for each in (changed.described, kept))
     what = None
     if differs and now and before and now != before:
         what = next((each for each in differs if each.startswith("groups by")), differs[0])
@@ -343,3 +343,22 @@ def _renumber(root: Path, number: int) -> None:
         before, after = file.name.split("1", 1)
         after = after.replace(".delta", ".snapshot")  # the changes since the empty state are a whole state
         file.rename(file.with_name(f"{before}{number + 1}{after}"))
+
+
+def _keys(text: str) -> set[str]:
+    r"""Return what a fingerprint says of the keys of its groups: names, windows, and how each is computed.
+
+    A schema that is parsed does not count: it may have got another column.
+
+    Examples:
+        >>> sorted(_keys("facts 2\ngroups by: k#0\ncomputes: count(1)\ncomputes: upper(p#1) AS k#0"))
+        ['computes: upper(p) as k', 'groups by: k']
+    """
+    facts = text.split("\n")[1:]
+    by = [fact for fact in facts if fact.startswith("groups by: ")]
+    names = {name for fact in by for name in top_level(fact.partition(": ")[2])}
+    how = [fact for fact in facts if fact.rpartition(" AS ")[2] in names and "computes: parse_" not in fact]
+    windows = [
+        fact for fact in facts if re.match("computes: (windows of|session windows|the [a-z]+ in) ", fact)
+    ]
+    return {re.sub(r"#\d+", "", fact).lower() for fact in (*by, *how, *windows)}

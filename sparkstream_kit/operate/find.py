@@ -100,17 +100,19 @@ def find(path: str | Path, what: str, *, bad: str | Path | None = None) -> Found
     """
     check(find, locals())
     logs = Logs(checkpoint(path))
-    record, time, plain = _RECORD.fullmatch(what), None, _files.plain(what)
+    record, time, plain = None, None, _files.plain(what)
     names = {what} if plain is None else {os.path.abspath(plain), os.path.realpath(plain)}  # noqa: PTH100
-    with suppress(ValueError):
-        time = datetime.fromisoformat(what)
+    if not os.path.exists(what):  # noqa: PTH110 - a text
+        record = _RECORD.fullmatch(what)
+        with suppress(ValueError):
+            time = datetime.fromisoformat(what)
     if time is not None and time.tzinfo is None:
         raise InvalidInputError(
             f"find(): {what} has no offset from UTC; give one, such as {time.isoformat()}Z"
         )
     if time is not None:
         found: int | str = _at(logs, time)
-    elif record is not None and not os.path.exists(what):  # noqa: PTH110 - a text
+    elif record is not None:
         found = _of_record(logs, record[1], record[2], int(record[3]))
     else:
         found = _of_file(logs, what, names)

@@ -1,6 +1,7 @@
 """`rewind`: set a checkpoint back to an earlier batch, so that its query runs the later batches again.
 
-`sparkstream checkpoint rewind` calls `rewind`, which returns a `Rewind`.
+`sparkstream checkpoint rewind` calls `rewind`, which returns a `Rewind`. `untrim` brings back what `start`
+has taken out of the logs of files.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sparkstream_kit.checkpoints.aside import backup, later_files, move
 from sparkstream_kit.checkpoints.damage import newer_state
 from sparkstream_kit.checkpoints.drain import END
 from sparkstream_kit.checkpoints.logs import PINS, Input, Logs, Plan, checkpoint
+from sparkstream_kit.checkpoints.trim import restore, trimmed
 from sparkstream_kit.errors import InvalidInputError, count
 from sparkstream_kit.operate.check import following, newest_whole, obstacle
 from sparkstream_kit.operate.show import file_lines
@@ -210,3 +212,34 @@ def _batches(first: int, last: int) -> str:
         ('batch 3', 'batches 3 to 5')
     """
     return f"batch {first}" if first == last else f"batches {first} to {last}"
+
+
+def untrim(path: str | Path) -> int:
+    """Bring back all entries that `start` has taken out of the logs of a checkpoint's file sources.
+
+    A query needs them only if it goes on without the kit and with a longer `maxFileAge` than it had: `start`
+    brings them back by itself.
+
+    Args:
+        path: a checkpoint on a local path that no query uses.
+
+    Returns:
+        The number of logs to which entries were brought back.
+
+    Raises:
+        InvalidInputError: there is no checkpoint at `path`, a query uses it, or a log is damaged.
+
+    Examples:
+        >>> untrim("ckpt/totals")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
+    """
+    check(untrim, locals())
+    root = checkpoint(path)
+    with lock.alone(root):
+        logs = Logs(root)
+        found = [log for log in logs.sources if trimmed(root, log)]
+        for log in found:
+            restore(logs, log)
+    return len(found)

@@ -30,7 +30,7 @@ from sparkstream_kit._spark.place import Here, locate
 from sparkstream_kit._spark.plan import analyzed_plan, has
 from sparkstream_kit._spark.queries import Planned
 from sparkstream_kit.checkpoints.drain import END
-from sparkstream_kit.checkpoints.fingerprint import WATERMARK, differences
+from sparkstream_kit.checkpoints.fingerprint import WATERMARK, differences, top_level
 from sparkstream_kit.checkpoints.guard import Query
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.checkpoints.logs import checkpoint as existing
@@ -302,7 +302,10 @@ class _Leaf:
 def _group_keys(query: Query) -> list[str]:
     """Return the columns by which a query groups; of a window, those of `windows.flatten`."""
     facts = query.described["fingerprint"].split("\n")
-    names = [name for fact in facts if fact.startswith("groups by") for name in re.findall(r"(\w+)#\d", fact)]
+    by = [
+        key for fact in facts if fact.startswith("groups by: ") for key in top_level(fact.partition(": ")[2])
+    ]
+    names = [re.sub(r"#\d+", "", key) for key in by]
     made = query.frame.columns
     flat = {"window": ["start", "end"]} if "window" not in made else {}
     return [key for name in dict.fromkeys(names) for key in flat.get(name, [name])]

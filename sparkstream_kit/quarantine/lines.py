@@ -249,10 +249,8 @@ def _are_names(texts: list[Column], names: list[str], words: Column) -> Column:
         words: whether the fields of all columns that are no text could be names.
     """
     same = reduce(and_, map(_is_name, texts, names))
-    fields, wanted = (
-        F.array(*map(F.lower, map(F.trim, texts))),
-        F.array(*[F.lower(F.lit(name)) for name in names]),
-    )
+    fields = F.array(*map(F.lower, map(F.trim, texts)))
+    wanted = F.array(*[F.lower(F.lit(name)) for name in names])
     error = F.concat(
         F.lit("the header of "),
         F.coalesce(readable(F.col(FILE)), F.lit("the input")),

@@ -88,10 +88,8 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
     counted = frame.select("*", *broken).observe(f"{RULES}_{next(_numbers)}", *counts.values())
     for condition, name in names.items():
         if rules[condition] == "fail":
-            says = (
-                f"rule {_said(condition)}: at least 1 row breaks it, and it says 'fail'; mend the data, or "
-            )
-            stop = F.raise_error(F.lit(f"{says}give the rule 'quarantine' to set such rows aside"))
+            says = f"rule {_said(condition)}: at least 1 row breaks it, and it says 'fail'; mend the data, "
+            stop = F.raise_error(F.lit(f"{says}or give the rule 'quarantine' to set such rows aside"))
             counted = counted.where(F.when(F.col(name), stop).otherwise(F.lit(True)))
     aside = [condition for condition in rules if rules[condition] == "quarantine"]
     if aside:

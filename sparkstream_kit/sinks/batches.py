@@ -494,7 +494,7 @@ def by_value(
         from sparkstream_kit.sinks.ledger import folders_read, this_driver
 
         opening.folders |= folders_read(frame)
-        shared, driver = another(opening), this_driver()
+        shared, driver = replace(opening, before={}, left=[]), this_driver()
         targets = _Targets(column, sink_of, mode, most, any_value, location, shared, driver)
         opening.left.append(partial(location.write, f"{targets.file}.driver", driver))
         targets.open_last(frame, opening)
@@ -511,11 +511,6 @@ def by_value(
         writes_to=(Target("targets by", column),),
         open=open_known,
     )
-
-
-def another(opening: Opening) -> Opening:
-    """Return an opening of the same start for one more target, with an end of its own."""
-    return replace(opening, before={}, left=[])
 
 
 @dataclass
@@ -561,7 +556,8 @@ class _Targets:
         Raises:
             InvalidInputError: its sink cannot be used, or has a target of others; or as for the sink.
         """
-        sink, me, opening = self.sink_of(value), f"{self.column} {value}", another(start)
+        sink, me = self.sink_of(value), f"{self.column} {value}"
+        opening = replace(start, before={}, left=[])  # with an end of its own
         if not isinstance(sink, Sink):
             raise InvalidInputError(f"by_value(): the function returned {said(sink)} for {me}; return a sink")
         check_writes_batches(sink, "by_value()")

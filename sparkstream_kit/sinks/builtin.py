@@ -229,7 +229,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
     if not name.strip():
         raise InvalidInputError("sinks.table(): the name is empty; give a table, as table or schema.table")
 
-    of_files, options = format in FILE_FORMATS, exact(table, format, options)
+    of_files, options = format.lower() in FILE_FORMATS, exact(table, format, options)
 
     def check_table(frame: DataFrame, location: Place | None) -> None:
         spark = frame.sparkSession

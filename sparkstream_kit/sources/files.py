@@ -339,7 +339,7 @@ def csv(
             sales = sources.csv(spark, "incoming", schema="product STRING, amount INT")
     """
     check(csv, locals())
-    if nulls is not None:
+    if nulls:
         marker, *others = [nulls] if isinstance(nulls, str) else nulls
         if others:
             raise InvalidInputError(

@@ -6,7 +6,7 @@ import math
 import pickle
 import sys
 from collections import Counter, defaultdict
-from functools import reduce
+from functools import cached_property, reduce
 from operator import and_
 from struct import Struct
 from typing import TYPE_CHECKING, Any
@@ -139,14 +139,11 @@ class _Rules(Handler):
         self._names = _names(rules)
         self._kinds = [values.columns(f"{type(rule).__name__}.state", rule.state) for rule in rules]
         self.states = dict(zip(self._names, self._kinds, strict=True))
-        self._loaded: Sequence[Any] | None = None
 
-    @property
+    @cached_property
     def rules(self) -> Sequence[Any]:
         """The rules; in a worker, they are unpickled at the first row."""
-        if self._loaded is None:
-            self._loaded = pickle.loads(self._rules)  # noqa: S301 - our own
-        return self._loaded
+        return pickle.loads(self._rules)  # type: ignore[no-any-return]  # noqa: S301 - our own
 
     def load(self, kept: list[tuple[Any, ...] | None]) -> list[Any]:
         known = zip(self.rules, self._kinds, kept, strict=True)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._durations import to_microseconds
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, reject_unknown
+from sparkstream_kit.connectors import need
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.testing.harness import canonical, fault_of_the_test, in_order, streams, told, without
 
 if TYPE_CHECKING:
@@ -152,11 +153,9 @@ class _DifferenceError(Exception):
 
 def _search(trial: _Trial, examples: int) -> None:
     """Try random splits and orders; raise an AssertionError for the smallest one whose results differ."""
-    try:
-        from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
-        from hypothesis import strategies as st
-    except ImportError as err:
-        raise MissingExtraError("assert_stream_equals_batch", "testing") from err
+    need("assert_stream_equals_batch", "testing", "hypothesis")
+    from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+    from hypothesis import strategies as st
 
     size = len(trial.fed)
     # 0 leaves out a row or a cut. Hypothesis shrinks integers towards 0: towards fewer rows and batches.

@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import MAXYEAR, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,14 +33,8 @@ from sparkstream_kit._files import escaped, for_spark
 from sparkstream_kit.checkpoints.aside import later_files, set_aside
 from sparkstream_kit.checkpoints.drain import END, plan_empty_batch
 from sparkstream_kit.checkpoints.logs import Logs
-from sparkstream_kit.errors import (
-    InvalidInputError,
-    KitError,
-    MissingExtraError,
-    QueryFailed,
-    innermost_cause,
-    reject_unknown,
-)
+from sparkstream_kit.connectors import need
+from sparkstream_kit.errors import InvalidInputError, KitError, QueryFailed, innermost_cause, reject_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -82,11 +76,9 @@ def write_parquet(path: Path, rows: Iterable[object], schema: StructType, arrow:
         InvalidInputError: a row does not fit the columns, or a value does not fit the type of its column.
         MissingExtraError: pyarrow is not installed.
     """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as err:
-        raise MissingExtraError("sparkstream_kit.testing", "testing") from err
+    need("sparkstream_kit.testing", "testing", "pyarrow")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     records = [by_name(row, schema.names) for row in rows]
     columns = []
@@ -269,10 +261,7 @@ class Query:
         # The name is unique, because tests may share a session.
         self._name = re.sub(r"\W", "_", f"{folder.parent.name}_{folder.name}")
         self._running: StreamingQuery | None = None
-        self._memory: DataFrame | None = None  # table of the memory sink: the rows of all batches, in order
-        self._read = 0  # rows of that table that were read
         self._last = -1  # id of the last batch whose progress and rows were kept
-        self._taken: list[tuple[int, list[Row]]] = []  # batches read from the table that no step has returned
         self._progress: dict[int, StreamingQueryProgress] = {}
 
     def step(self, *, watermark: str | datetime | None = None) -> list[Batch]:
@@ -336,15 +325,7 @@ class Query:
     def _take(self, query: StreamingQuery) -> None:
         """Keep the progress and the memory sink's rows of new batches, which Spark loses at a restart."""
         self._progress.update({progress.batchId: progress for progress in query.recentProgress})
-        following, self._last = self._last + 1, Logs(self._checkpoint).done
-        if self._memory is None:
-            return
-        rows = self._memory.collect()
-        # Count up the ids instead of listing commits, because Spark may have removed the first ones.
-        for batch in range(following, self._last + 1):
-            known, start = self._progress.get(batch), self._read
-            self._read += known.sink.numOutputRows if known else 0
-            self._taken.append((batch, rows[start : self._read]))
+        self._last = Logs(self._checkpoint).done
 
     def _milliseconds(self, watermark: str | datetime) -> int:
         """Convert a time to milliseconds since 1970; a time without a date is on the day of the watermark."""
@@ -379,9 +360,6 @@ class Query:
             if Logs(self._checkpoint).done > self._last:
                 self._take(self._running)  # the step of another query published rows for this one, too
             self._running = None
-        if self._memory is not None:
-            self._memory = None
-            self.frame.sparkSession.catalog.dropTempView(self._name)
         self.frame = self.frame if frame is None else frame
 
     def kill_before_commit(self) -> None:
@@ -415,21 +393,17 @@ class Query:
     def _start(self, **trigger: Any) -> StreamingQuery:
         """Start the query from its checkpoint, with a sink that records its batches."""
         from sparkstream_kit import sinks, start
-        from sparkstream_kit._spark.session import starts_python_for_batches
 
         self.restart()
-        sink, spark = sinks.foreach_batch(_recorder(str(self._batches))), self.frame.sparkSession
+        sink = sinks.foreach_batch(_recorder(str(self._batches)))
         if self._sink is not None:
             sink = sinks.fan_out(self._sink, sink)
-        elif starts_python_for_batches(spark) and self._mode != "complete" and not self._checkpoint.exists():
-            sink = replace(sinks.memory(self._name), modes=("append", "update"))
-            self._memory = spark.table(self._name)
         how: dict[str, Any] = {"name": self._name, "mode": self._mode, "checkpoint": self._checkpoint}
         return start(self.frame, sink, **how, **trigger)
 
     def _delivered(self) -> list[Batch]:
         """Collect the batches recorded since the last call into `batches`; return the non-empty ones."""
-        found, self._taken = self._taken, []
+        found: list[tuple[int, list[Row]]] = []
         for path in sorted(self._batches.glob("[!.]*")):
             found.append(pickle.loads(path.read_bytes()))  # noqa: S301 - the recorder's own
             path.unlink()

@@ -298,16 +298,6 @@ def test_a_dry_run_says_what_would_be_done_and_makes_nothing(begun, tmp_path):
     assert sorted(old.rglob("*")) == before
 
 
-def test_the_note_of_an_earlier_kit_is_not_taken_for_the_same_state(begun, tmp_path, caplog):
-    rows, _, old = begun
-    note = old / "sparkstream-kit" / "query.json"
-    earlier = "Aggregate [product#0], [product#0, sum(amount#1) AS total#2]\n  Stream [amount#1, product#0]"
-    note.write_text(json.dumps(json.loads(note.read_text()) | {"fingerprint": earlier}))
-    said = planned(totals("shop")(rows), old, tmp_path / "v2")
-    assert "cannot be compared with what an earlier sparkstream-kit has noted" in said
-    assert "keeps the same state" not in caplog.text
-
-
 @pytest.mark.slow
 @pytest.mark.classic_only("Connect has a class of queries of its own")
 def test_another_query_can_start_while_the_state_is_built(spark, begun, tmp_path, monkeypatch):

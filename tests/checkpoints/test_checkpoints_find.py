@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from conftest import refusal
@@ -71,6 +72,7 @@ def test_a_record_is_found_by_its_offset(tmp_path):
     (tmp_path / "sources" / "0").mkdir(parents=True)
     (tmp_path / "sources" / "0" / "0").write_bytes(b"\0v1\n" + b'{"orders":{"0":4,"1":5}}')
     (tmp_path / "commits" / "2").unlink()
+    (tmp_path / "sources" / "1").mkdir()  # of a folder that has no file yet
     for offset, batch in ((4, 0), (9, 0), (10, 2), (24, 2)):
         found = checkpoints.find(tmp_path, f"orders:0:{offset}")
         assert (found.batch, found.committed) == (batch, batch == 0)
@@ -84,7 +86,7 @@ def test_a_record_is_found_by_its_offset(tmp_path):
     assert {what: checkpoints.find(tmp_path, what).why for what in whys} == whys
 
 
-def test_a_time_finds_the_batch_that_was_committed_after_it(checkpoint):
+def test_a_time_finds_the_batch_that_was_committed_after_it(checkpoint, tmp_path, monkeypatch):
     begin = datetime(2026, 1, 14, 9, tzinfo=UTC)
     for batch in range(6):
         at = (begin + timedelta(minutes=batch)).timestamp()
@@ -95,6 +97,9 @@ def test_a_time_finds_the_batch_that_was_committed_after_it(checkpoint):
     said = refusal(checkpoints.find, checkpoint, "2026-01-14")
     assert "has no offset from UTC; give one, such as" in said
     assert checkpoints.find(checkpoint, said.rpartition(" ")[2]).batch == 0
+    monkeypatch.chdir(tmp_path)
+    Path("20260114").touch()  # a file counts as one, whatever its name
+    assert "not read" in str(checkpoints.find(checkpoint, "20260114").why)
 
 
 def test_the_targets_of_the_batch_are_named(spark, folder, tmp_path):

@@ -13,7 +13,7 @@ from conftest import pretend_master, ran, refusal
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
-from sparkstream_kit import checkpoints, feeds, queries, run, sinks, sources, start
+from sparkstream_kit import checkpoints, connectors, feeds, run, sinks, sources, start
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import guard as guards
@@ -116,24 +116,6 @@ def test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said(total, tmp
         f"checkpoint {tmp_path}/ckpt was not written by sparkstream-kit; assuming it belongs to query totals."
     )
     assert "written by a different query" in refusal(total, "ProductKey")
-
-
-def test_the_note_of_an_earlier_kit_is_written_anew_and_that_is_said(total, tmp_path, caplog):
-    total("State")
-    note = tmp_path / "ckpt" / "sparkstream-kit" / "query.json"
-    earlier = (
-        "Aggregate [State#0], [State#0, sum(n#1) AS sum(n)#2L]\n  Stream [State#0, n#1]"  # as it was written
-    )
-    note.write_text(json.dumps(noted(tmp_path / "ckpt") | {"fingerprint": earlier}))
-    assert total("State") == {"CA": 2}
-    (said,) = caplog.messages
-    assert said == (
-        f"checkpoint {tmp_path}/ckpt was noted by an earlier sparkstream-kit; assuming it belongs to query "
-        "totals. Other queries will be refused from now on."
-    )
-    assert "groups by ProductKey; the checkpoint's query groups by State" in refusal(total, "ProductKey")
-    assert total("State") == {"CA": 4}
-    assert caplog.messages == [said]
 
 
 def test_a_checkpoint_without_a_batch_is_anyones(spark, folder, tmp_path):
@@ -331,7 +313,7 @@ def test_the_ids_of_topics_outlive_a_start_that_cannot_ask_kafka(total, tmp_path
         patch.setattr(guards, "QUESTIONS", (lambda *_: [guards.Known("topics", ids)],))
         total("State")
     assert logs.Logs(tmp_path / "ckpt").noted["topics"] == ids
-    monkeypatch.setattr(queries, "_of_systems", lambda _: [brokers.question])  # as of a query of Kafka
+    monkeypatch.setattr(connectors, "questions", lambda _: [brokers.question])  # as of a query of Kafka
     monkeypatch.setattr(brokers, "can_ask", lambda _: False)  # as on Spark Connect
     total("State")
     assert logs.Logs(tmp_path / "ckpt").noted["topics"] == ids

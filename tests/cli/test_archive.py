@@ -13,7 +13,7 @@ from conftest import HANGS, environment, process
 from sparkstream_kit import _files, _waiting
 from sparkstream_kit import _java as _archive
 from sparkstream_kit.cli import main
-from sparkstream_kit.cli.archive import warm
+from sparkstream_kit.cli.archive import keep, warm
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 RELEASE = 'IMPLEMENTOR="Debian"\nJAVA_VERSION="{}"\n'
@@ -38,7 +38,7 @@ def made(size=100):
     _files.private_folder(archive.path.parent)
     new = archive.path.with_name("new")
     new.write_bytes(bytes(size))
-    archive.keep(new)
+    keep(archive, new)
     return archive.path
 
 

@@ -15,7 +15,6 @@ from support.recorded import OTHER, TOLD, progress
 
 from sparkstream_kit import monitoring, quarantine, run, sinks, sources, start
 from sparkstream_kit.monitoring import board, pictures, watching
-from sparkstream_kit.progress import Batch
 
 WINDOWS = [each for each in TOLD if each["name"] == "action_windows"][-1]
 BEGIN = datetime(2026, 1, 14, 9, tzinfo=UTC)
@@ -37,7 +36,7 @@ class Query:
         times = {"watermark": written(mark)}
         changes = {"timestamp": written(self.at), "batchId": self.number, "eventTime": times}
         state = [each | {"numRowsDroppedByWatermark": 0} for each in WINDOWS["stateOperators"]]
-        self.tell(Batch(progress(WINDOWS, **changes, stateOperators=state, **of)))
+        self.tell(progress(WINDOWS, **changes, stateOperators=state, **of))
         self.look(self.at)
 
 

@@ -20,10 +20,10 @@ PACKAGE, TESTS = Path(sparkstream_kit.__file__).parent, ROOT / "tests"
 DOORS = {
     ("sparkstream_kit._packages", "connectors"),
     ("sparkstream_kit.checkpoints", "operate"),
+    ("sparkstream_kit.checkpoints.guard", "connectors"),
     ("sparkstream_kit.checkpoints.guard", "operate"),
     ("sparkstream_kit.joins", "_pins"),
     ("sparkstream_kit.quarantine", "connectors"),
-    ("sparkstream_kit.queries", "connectors"),
     ("sparkstream_kit.queries", "operate"),
     ("sparkstream_kit.runs", "monitoring"),
     ("sparkstream_kit.schemas", "_samples"),

@@ -46,7 +46,7 @@ ROOMS = ("sparkstream_kit", "jobs", "examples", "tests", "scripts", "benchmarks"
 IMPORTS = re.compile(r"^\W*from (sparkstream_kit[\w.]*) import (\([\w\s,]+\)|\w[\w ,]*)", re.MULTILINE)
 MISSPELT = {"tests/project/test_package.py: from sparkstream_kit import zzzzzz"}
 # Public calls that nobody outside of the kit makes.
-WITHOUT_EXAMPLE = {"errors.no_timestamp", "errors.unknown_host", "jobflags.take_standard_streams"}
+WITHOUT_EXAMPLE = {"jobflags.take_standard_streams"}
 # What needs more than a session, and the test that runs the same calls.
 ELSEWHERE = {
     "quarantine.parse_avro": "a broker: tests/systems/test_kafka_docs.py",

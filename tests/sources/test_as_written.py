@@ -229,6 +229,7 @@ def test_a_pattern_for_the_output_of_a_query_is_refused(spark, tmp_path, monkeyp
 
 
 def test_csv_takes_one_text_for_a_missing_value(spark, tmp_path):
+    assert sources.csv(spark, tmp_path, schema="a INT", nulls=()).columns == ["a"]
     said = refusal(sources.csv, spark, tmp_path, schema="a INT", nulls=("NA", "-"))
     assert said == (
         "sources.csv() takes one text for a missing value, not NA, -; give one, or read the lines with "

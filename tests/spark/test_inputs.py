@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from support.checkpoint_queries import land, run, stream
 
-from sparkstream_kit import sources
+from sparkstream_kit import checkpoints, sources
 from sparkstream_kit._spark import plan
 from sparkstream_kit.checkpoints.logs import Logs
 
@@ -48,6 +48,22 @@ def test_each_place_of_a_source_has_its_line_and_its_log(spark, tmp_path, shape)
         assert last.offsets[place] == json.dumps({"logOffset": until}, separators=(",", ":"))
         read = logs.inputs(each.log)
         assert {str(file.path).rpartition("/")[0] for file in read} == {each.path}
+
+
+def test_a_source_that_is_read_twice_beside_another_kind_is_no_damage(spark, tmp_path):
+    land(tmp_path / "a", 0)
+    files = stream(spark, tmp_path / "a").select("key")
+    rows = files.union(files).union(sources.rate(spark).selectExpr("CAST(value AS STRING)"))
+    for number in range(2):  # the second start looks at the logs of the first
+        land(tmp_path / "a", number + 1)
+        run(rows, tmp_path / "ckpt", "append")
+    logs = Logs(tmp_path / "ckpt")
+    last = logs.last_plan
+    assert last is not None
+    assert logs.names(last)[:2] == ("0", "0")
+    assert len(logs.sources) == 2
+    assert [*logs.until_planned] == ["0"]
+    assert checkpoints.check(tmp_path / "ckpt") == []
 
 
 @pytest.mark.parametrize("shape", SHAPES)

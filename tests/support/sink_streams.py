@@ -101,4 +101,5 @@ def connected(connect, url, home, rows, totals, mode):
 def table_target(*, take_over=False):
     """Return what a writer of a table format is given for appends."""
     where = Target("table", "t")
-    return _tables.Target(where=where, how="append", keys=(), merge_schema=False, take_over=take_over)
+    how: dict[str, Any] = {"how": "append", "keys": (), "merge_schema": False, "take_over": take_over}
+    return _tables.Target(where=where, **how, opened=lambda _: pytest.fail("a test opens it itself"))

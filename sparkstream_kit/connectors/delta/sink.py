@@ -6,7 +6,6 @@ Spark (`writers.SparkTable`) or delta-rs (`rust.RustTable`). `_Target` then writ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
@@ -121,18 +120,25 @@ def delta(
         raise InvalidInputError("delta: delta-rs knows no catalog; give the table's path, or writer='spark'")
     where = Target("Delta table", str(path or table), str(path or ""))
 
-    def target_in(spark: SparkSession) -> _Target:
+    def target_in(spark: SparkSession) -> _tables.Target:
         by_spark = _is_sparks(spark, writer, how)
         place = _place(spark, None if path is None else str(path), table, by_spark=by_spark)
-        return _Target(
+
+        def opened(spark: SparkSession) -> _tables.Table:
+            if by_spark:
+                return writers.SparkTable(spark, place, table)
+            SYSTEM.need(f"sinks.delta, in a session without {_JARS},")
+            from sparkstream_kit.connectors.delta.rust import RustTable
+
+            return RustTable(str(place and place.folder))
+
+        return _tables.Target(
             where=where,
             how=how,
             keys=tuple(keys),
             merge_schema=merge_schema,
             take_over=take_over,
-            place=place,
-            name=table,
-            by_spark=by_spark,
+            opened=opened,
         )
 
     def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
@@ -191,31 +197,3 @@ def _place(spark: SparkSession, path: str | None, table: str | None, *, by_spark
             f"delta {path}: delta-rs writes to local folders alone; for this one use {_JARS}"
         )
     return location
-
-
-@dataclass(kw_only=True)
-class _Target(_tables.Target):
-    """What the user asked for, and the writer.
-
-    Attributes:
-        place: the table's folder; None for a table of the catalog.
-        name: the name of the table in the catalog; None for a table given by its path.
-        by_spark: whether to use Delta's writer for Spark; else delta-rs is used.
-    """
-
-    place: Place | None
-    name: str | None
-    by_spark: bool
-
-    def opened(self, spark: SparkSession) -> _tables.Table:
-        """Return the table, as the chosen writer accesses it.
-
-        Raises:
-            MissingExtraError: the query needs delta-rs, which is not installed.
-        """
-        if self.by_spark:
-            return writers.SparkTable(spark, self.place, self.name)
-        SYSTEM.need(f"sinks.delta, in a session without {_JARS},")
-        from sparkstream_kit.connectors.delta.rust import RustTable
-
-        return RustTable(str(self.place and self.place.folder))

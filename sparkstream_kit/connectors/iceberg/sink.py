@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,16 +115,19 @@ def iceberg(
     place = given if isinstance(given, str) else given.get("uri") or f"catalog {given.get('name', 'default')}"
     where = Target("Iceberg table", without_secrets(f"{table} in {place}"))
 
+    def opened(_: SparkSession) -> IcebergTable:
+        from sparkstream_kit.connectors.iceberg.table import IcebergTable
+
+        return IcebergTable(table, given, keep_snapshots)
+
     target = partial(  # a new one for each start, which opens the table anew
-        _Target,
+        _tables.Target,
         where=where,
         how=how,
         keys=tuple(keys),
         merge_schema=merge_schema,
         take_over=take_over,
-        name=table,
-        catalog=given,
-        keep=keep_snapshots,
+        opened=opened,
     )
 
     def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
@@ -134,23 +136,3 @@ def iceberg(
         return open_target(target(), frame, location, opening)
 
     return exactly_once("iceberg", where, (mode,), open_table, keys=keys, read=target().rows)
-
-
-@dataclass(kw_only=True)
-class _Target(_tables.Target):
-    """What the user asked for, and the catalog.
-
-    Attributes:
-        name: the table's name, with its namespace.
-        catalog: the folder of a SQLite catalog, or the properties of another one.
-        keep: how many snapshots to keep.
-    """
-
-    name: str
-    catalog: str | dict[str, str]
-    keep: int
-
-    def opened(self, spark: SparkSession) -> IcebergTable:  # noqa: ARG002 - a writer of another format asks
-        from sparkstream_kit.connectors.iceberg.table import IcebergTable
-
-        return IcebergTable(self.name, self.catalog, self.keep)

@@ -30,7 +30,7 @@ from sparkstream_kit.sinks.ledger import open_target
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
     from sparkstream_kit._spark.batch import Write
@@ -222,13 +222,6 @@ class _Target:
             columns["topic"] = F.coalesce(column(self.to).cast("string"), F.lit(self.topic))
         return frame.select(*(made.alias(name) for name, made in columns.items()))
 
-    def _check_topic(self, spark: SparkSession) -> None:
-        """Refuse a topic that does not exist; Spark would fail in the first batch, after a minute."""
-        if not brokers.can_ask(spark):
-            return  # a test read, as a source makes on Connect, needs a permission that a writer may lack
-        with brokers.client(spark, {name: str(value) for name, value in self.all_options.items()}) as client:
-            topics_there(client, self.servers, [self.topic])
-
     @property
     def key_column(self) -> Column:
         """The records' key (binary); null without a key column."""
@@ -278,7 +271,12 @@ class _Target:
             raise InvalidInputError(
                 f"sinks.kafka(): column {twice[0]} appears twice, and JSON has a field once; rename one"
             )
-        self._check_topic(frame.sparkSession)
+        if brokers.can_ask(spark := frame.sparkSession):
+            # On Connect a test read, as a source makes it, needs a permission that a writer may lack.
+            with brokers.client(
+                spark, {name: str(each) for name, each in self.all_options.items()}
+            ) as client:
+                topics_there(client, self.servers, [self.topic])
 
 
 def _write(target: _Target, location: Place | None, batch: DataFrame, batch_id: int) -> None:

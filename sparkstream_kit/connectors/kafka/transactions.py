@@ -84,8 +84,10 @@ def settings_of(options: Mapping[str, Any]) -> dict[str, str]:
     login = given.pop("sasl.jaas.config", "")
     for word, text in re.findall(r'(username|password)="((?:[^"\\]|\\.)*)"', login):
         given[f"sasl.{word}"] = re.sub(r"\\(.)", r"\1", text)
-    if given.pop("ssl.truststore.type", "") == "PEM":
-        given["ssl.ca.location"] = given.pop("ssl.truststore.location")
+    if given.pop("ssl.truststore.type", "") == "PEM":  # in a file or as a text
+        for theirs, ours in (("location", "location"), ("certificates", "pem")):
+            if (value := given.pop(f"ssl.truststore.{theirs}", None)) is not None:
+                given[f"ssl.ca.{ours}"] = value
     return given
 
 

@@ -320,12 +320,7 @@ def _plain(column: pa.Array) -> pa.Array:
     Dates and timestamps become numbers, because Python's own have only the years 1 to 9999. Texts become
     bytes if the column has any that is not UTF-8.
     """
-    try:
-        column.validate(full=True)
-        is_utf8 = True
-    except pa.ArrowInvalid:
-        is_utf8 = False
-    kind = _plain_type(column.type, is_utf8=is_utf8)
+    kind = _plain_type(column.type, is_utf8=_arrow.is_utf8(column))
     return column if kind == column.type else column.cast(kind)
 
 

@@ -190,8 +190,7 @@ class Feeder:
         self._stop = stop
         if self._broken:
             stop.set()
-        reader = threading.Thread(target=self._read, name="sparkstream-posts", daemon=True)
-        reader.start()
+        reader = in_thread("posts", self._read)
         try:
             # While posts cannot be written nothing is read, so that this is tried again soon.
             soon = min(self._every, EVERY)
@@ -217,15 +216,12 @@ class Feeder:
             self._spool.land()
             self._unwritten = ""
         except (OSError, DatabaseError) as err:
-            self._not_written(err)
-
-    def _not_written(self, err: Exception) -> None:
-        line = f"cannot write in {self._spool.folder} ({getattr(err, 'strerror', None) or err})"
-        if self._stop.is_set():
-            raise InvalidInputError(f"{line}; the posts of the last moments are lost") from err
-        if line != self._unwritten:
-            self._say(f"{line}; it is tried again")
-        self._unwritten = line
+            line = f"cannot write in {self._spool.folder} ({getattr(err, 'strerror', None) or err})"
+            if self._stop.is_set():
+                raise InvalidInputError(f"{line}; the posts of the last moments are lost") from err
+            if line != self._unwritten:
+                self._say(f"{line}; it is tried again")
+            self._unwritten = line
 
     def _hang_up(self) -> None:
         if (stream := self._stream) is not None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import decimal
 import re
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, TransientError, hint
+from sparkstream_kit.connectors import _arrow, need
+from sparkstream_kit.errors import InvalidInputError, KitError, TransientError, hint, reject_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -131,7 +131,7 @@ def _strings(column: pa.Array, *, copy: bool) -> tuple[pa.Array, int]:
         The texts, and how many were changed, escapes not counted.
     """
     texts, changed = column, 0
-    if not _is_utf8(column) or (copy and pc.any(pc.match_substring(column, "\0")).as_py()):
+    if not _arrow.is_utf8(column) or (copy and pc.any(pc.match_substring(column, "\0")).as_py()):
         raws = column.cast(pa.binary()).to_pylist()
         plain = [None if raw is None else raw.decode("utf-8", "backslashreplace") for raw in raws]
         if copy:
@@ -142,14 +142,6 @@ def _strings(column: pa.Array, *, copy: bool) -> tuple[pa.Array, int]:
         for raw, escaped in (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
             texts = pc.replace_substring(texts, raw, escaped)
     return texts, changed
-
-
-def _is_utf8(column: pa.Array) -> bool:
-    try:
-        column.validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
 
 
 def _decimals(column: pa.Array) -> pa.Array:
@@ -193,7 +185,7 @@ _WAIT = {
 _LOCKED = (1205, "55P03", "SQLITE_BUSY")  # the databases' error codes when that wait is over
 # What a server says in English that answers, and will refuse the next start, too.
 _REFUSES = re.compile("FATAL: (?!.*(start|shut|recover|too many))|Access denied|Unknown data|unable to open")
-_NAMES = {"postgresql": (63, "bytes"), "mariadb": (64, "characters")}  # the longest name of a table or column
+_LONGEST = 63  # bytes of a name in PostgreSQL, which cuts a longer one without a word; MariaDB refuses it
 
 # The MariaDB collation under which "a", "A" and "a " differ, as they do in Spark.
 COLLATION = "utf8mb4_nopad_bin"
@@ -274,10 +266,7 @@ def parse(text: str) -> URL:
         raise InvalidInputError(f"sql_table does not use {driver}; write {backend}+{_DRIVERS[backend]}://…")
     if backend != "sqlite":
         url = url.set(drivername=f"{backend}+{_DRIVERS[backend]}")
-        try:
-            import_module(_DRIVERS[backend])  # now: a missing driver is an error before a query starts
-        except ImportError as err:
-            raise MissingExtraError(f"sinks.sql_table with {_SAID[backend]}", backend) from err
+        need(f"sinks.sql_table with {_SAID[backend]}", backend, _DRIVERS[backend])  # not in the first batch
         if backend == "mariadb" and not url.database:  # PostgreSQL takes PGDATABASE or the user's name
             raise InvalidInputError(f"the URL names no database; write {url.drivername}://user@host/name")
         return url
@@ -362,11 +351,7 @@ def columns(schema: T.StructType, keys: Sequence[str] = ()) -> list[sa.Column[An
     Raises:
         InvalidInputError: SQL cannot hold a column's type, or a key is not a column.
     """
-    for key in keys:
-        if key not in schema.names:
-            raise InvalidInputError(
-                f"sql_table: key {key} is not a column; columns: {', '.join(schema.names)}"
-            )
+    reject_unknown("key", keys, schema.names)
     return [
         # No autoincrement: the user supplies integer keys. Names are always quoted, because SQLAlchemy does
         # not know all reserved words of each database.
@@ -390,15 +375,11 @@ def check_names(backend: str, names: Iterable[str]) -> None:
     Raises:
         InvalidInputError: a name is too long.
     """
-    if backend not in _NAMES:
-        return
-    longest, unit = _NAMES[backend]
     for name in names:
-        length = len(name.encode() if unit == "bytes" else name)
-        if length > longest:
+        if backend == "postgresql" and (length := len(name.encode())) > _LONGEST:
             raise InvalidInputError(
-                f"sql_table: a name in {_SAID[backend]} has at most {longest} {unit}, and {name} has "
-                f"{length}; rename it"
+                f"sql_table: a name in PostgreSQL has at most {_LONGEST} bytes, and {name} has {length}; "
+                "rename it"
             )
 
 

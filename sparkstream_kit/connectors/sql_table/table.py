@@ -97,12 +97,8 @@ class Target:
             columns = (sa.column(sa.quoted_name(name, quote=True), kinds.get(name)) for name in names)
             rows = connection.execute(sa.select(*columns).select_from(self.named()))
             binary = {each.name for each in schema if each.dataType == BinaryType()}
-            as_is = [name in binary for name in names]
             texts = [
-                [
-                    value if value is None or same else str(value)
-                    for value, same in zip(row, as_is, strict=True)
-                ]
+                [v if v is None or name in binary else str(v) for name, v in zip(names, row, strict=True)]
                 for row in rows
             ]
         ddl = (f"{quoted(name)} {'BINARY' if name in binary else 'STRING'}" for name in names)

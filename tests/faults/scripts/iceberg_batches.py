@@ -4,6 +4,7 @@ Run: python iceberg_batches.py LAKE DRIVER; it ends when another driver has star
 """
 
 import sys
+from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import types as T
@@ -20,8 +21,9 @@ COLUMNS = T.StructType([T.StructField("driver", T.StringType()), T.StructField("
 def main(lake, driver):
     """Write until it is refused."""
     where = Target("Iceberg table", f"shop.t in {lake}")
-    target = _tables.Target(where=where, how="append", keys=(), merge_schema=False, take_over=False)
     table = IcebergTable("shop.t", lake, 20)
+    how: dict[str, Any] = {"how": "append", "keys": (), "merge_schema": False, "take_over": False}
+    target = _tables.Target(where=where, **how, opened=lambda _: table)
     number, taken = 0, table.schema() is None
     while True:
         try:
