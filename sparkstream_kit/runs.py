@@ -603,17 +603,26 @@ def _drained(
         begun: makes the `_Run` of the last batch, which the limits of the whole run end, too.
         grace: as for `run`.
     """
-    finished = list(summary.queries)
     for number, drain in enumerate(drains):
-        query, done = drain(), finished[number]
-        if query is not None:
-            last = begun((query,), before=done).to_end(grace)
-            done, seconds = last.queries[0], last.seconds
-            warnings = tuple(dict.fromkeys([*summary.warnings, *last.warnings]))
-            summary = replace(summary, ended_by=last.ended_by, seconds=seconds, warnings=warnings)
-        is_through = summary.ended_by == "end of input"
-        # No row waits for the watermark any more; the state may still keep rows for other purposes.
-        finished[number] = replace(done, waiting_rows=0) if is_through and done.waiting_rows else done
-        if not is_through:
+        if (query := drain()) is not None:
+            try:
+                last = begun((query,), before=summary.queries[number]).to_end(grace)
+            except QueryFailed as err:
+                if isinstance(err.summary, RunSummary):
+                    err.summary = _joined(summary, err.summary, number)
+                raise
+            summary = _joined(summary, last, number)
+        if summary.ended_by != "end of input":
             break
-    return replace(summary, queries=tuple(finished))
+        # No row waits for the watermark any more; the state may still keep rows for other purposes.
+        if (done := summary.queries[number]).waiting_rows:
+            done = replace(done, waiting_rows=0)
+            summary = _joined(summary, replace(summary, queries=(done,)), number)
+    return summary
+
+
+def _joined(summary: RunSummary, last: RunSummary, number: int) -> RunSummary:
+    """Return the summary of a run whose query `number` has run its last batch, of which `last` tells."""
+    queries = (*summary.queries[:number], *last.queries, *summary.queries[number + 1 :])
+    warnings = tuple(dict.fromkeys([*summary.warnings, *last.warnings]))
+    return replace(last, queries=queries, warnings=warnings)

@@ -15,7 +15,7 @@ from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import drain
 from sparkstream_kit.checkpoints.logs import Logs
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 SCHEMA = "time LONG, key STRING, n INT"
@@ -114,6 +114,28 @@ def test_a_stop_file_ends_a_drain_too(spark, tmp_path):
     assert summary.ended_by == f"stop file {tmp_path / 'stop'}"
     run(start(rows, sinks.batch_files(tmp_path / "out"), **how))  # finishes the last batch
     assert written(spark, tmp_path) == batch(spark, tmp_path, by_window)
+
+
+@pytest.mark.classic_only("what a batch function sees is at the server")
+def test_a_last_batch_that_fails_leaves_the_other_queries_in_the_summary(spark, tmp_path):
+    land(tmp_path / "in", ROWS)
+    rows = sources.json(spark, str(tmp_path / "in"), schema=SCHEMA)
+
+    def fail(closed, _):
+        assert closed.isEmpty(), "the windows cannot be written"
+
+    how: dict[str, Any] = {"availableNow": True}
+    sink = sinks.batch_files(tmp_path / "out")
+    windowed = timed(rows).groupBy(windows.tumbling("at", "10 days")).count()
+    failing = start(windowed, sinks.foreach_batch(fail), name="failing", checkpoint=tmp_path / "a", **how)
+    other = start(rows, sink, name="other", checkpoint=tmp_path / "b", **how)
+    with pytest.raises(QueryFailed, match="the windows cannot be written") as failed:
+        run(failing, other, drain=True)
+    told: Any = failed.value.summary
+    assert [(each.name, each.input_rows) for each in told.queries] == [
+        ("failing", len(ROWS)),
+        ("other", len(ROWS)),
+    ]
 
 
 @pytest.mark.slow

@@ -1,17 +1,15 @@
 """The commands `sparkstream feed …`: generated rows whose true answer is known, posts of a server.
 
 Each entry of `feeds.datasets.DATASETS` becomes one command, made by `_generator`. The other commands serve
-lines, land sales files, replay a file, write to Kinesis, or land the posts of a stream of X or Mastodon.
+lines, land sales files, replay a file, or land the posts of a stream of X or Mastodon.
 """
 
 from __future__ import annotations
 
-import csv
 import inspect
 import itertools
 import json
 import threading
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +23,7 @@ from sparkstream_kit.errors import InvalidInputError, is_url
 from sparkstream_kit.feeds.datasets import DATASETS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from sparkstream_kit.feeds.datasets import Dataset
 
@@ -183,49 +181,6 @@ def _replay(
 ) -> None:
     """Land the rows of a file as small files. Each has the header; Ctrl-C ends it."""
     land(feeds.replay_files(file, rows=rows), folder, every)
-
-
-@feed.command("kinesis")
-def _kinesis(
-    stream: Annotated[str, argument("STREAM", "The stream to write to.")],
-    *,
-    rows: Annotated[int | None, flag("N", "Number of records. Default: no end.", min=1)] = None,
-    rate: Annotated[float | None, flag("N", "Records a second. Default: no limit.", min=0.1)] = None,
-    seed: Annotated[int, flag("N", "The same seed gives the same records.")] = 0,
-    create: Annotated[int | None, flag("SHARDS", "Make the stream if it is missing.", min=1)] = None,
-    truth: _Truth = None,
-    region: Annotated[str | None, flag("NAME", "The stream's region. Default: AWS_DEFAULT_REGION.")] = None,
-    endpoint: Annotated[str | None, flag("URL", "Another service, as http://localhost:4567.")] = None,
-) -> None:
-    """Write sales to a Kinesis stream. Each record is a CSV line; Ctrl-C ends it.
-
-    A sale's product is its partition key. boto3 finds the credentials, as in AWS's own commands. After an
-    error the file of --truth has no totals of this feed.
-    """
-    from sparkstream_kit.connectors.kinesis import service
-
-    _check_truth(truth)
-    if create and service.create(stream, create, region=region, endpoint=endpoint):
-        say(f"made stream {stream}")
-    stop = threading.Event()
-    records = ((row[9], feeds.csv_line(row)) for row in feeds.sales_rows(rows, seed=seed))
-    taken = service.put(stream, records, region=region, endpoint=endpoint, rate=rate, stop=stop)
-    written = 0
-
-    def taken_rows() -> Iterator[tuple[str, ...]]:
-        nonlocal written
-        for line in taken:
-            written += 1
-            yield tuple(next(csv.reader([line])))
-
-    try:
-        with stopped_by_signal(stop.set):
-            if truth:
-                _write_truth(truth, {"truth": feeds.sales_totals(taken_rows()), "counted": written})
-            else:
-                deque(taken_rows(), maxlen=0)
-    finally:
-        say(f"wrote {written:,} records to stream {stream}")
 
 
 for _name, _dataset in DATASETS.items():

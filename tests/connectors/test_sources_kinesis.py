@@ -1,7 +1,5 @@
 """What `sources.kinesis` refuses, and its offsets; with a server: tests/systems/test_kinesis.py."""
 
-import csv
-import itertools
 import json
 import os
 import random
@@ -18,10 +16,10 @@ import pytest
 from conftest import ran, refusal, self_signed
 from connectors.test_sources_kafka import summary
 
-from sparkstream_kit import cli, feeds, sources
+from sparkstream_kit import sources
 from sparkstream_kit.connectors.kinesis import service
 from sparkstream_kit.connectors.kinesis.service import Found, Page, Range, Service, Shard, beginning, moved
-from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
+from sparkstream_kit.errors import KitError, MissingExtraError
 
 
 @pytest.mark.parametrize(
@@ -322,104 +320,6 @@ def test_a_certificate_that_is_trusted_later_counts_at_once(monkeypatch, log_in,
     assert "certificate verify failed" in asked(endpoint=endpoint)
     monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
     assert "has no stream sales" in asked(endpoint=endpoint)
-
-
-class Taking(Service):
-    """A stream that takes some requests, and of the next ones nothing; what it has taken."""
-
-    def __init__(self, requests, error=None, stop=None):
-        super().__init__("sales", "us-east-1", None, 0.0)
-        self.texts: list[str] = []
-        self._requests, self._error, self._stop = requests, error, stop
-        self._refused = 0
-
-    def call(self, action, **given):
-        if action == "describe_stream_summary":
-            told = {"RetentionPeriodHours": 24, "StreamCreationTimestamp": datetime.now(UTC)}
-            return {"StreamDescriptionSummary": told, "ResponseMetadata": {}}
-        assert action == "put_records"
-        self._requests -= 1
-        if self._requests < 0:
-            if self._error:
-                raise self._error
-            self._refused += 1
-            assert self._refused < 3, "it does not stop"
-            if self._stop:
-                self._stop.set()
-        answer: list[dict[str, str]] = []
-        for number, each in enumerate(given["Records"]):
-            # Every third record of a request has no room at first.
-            taken = self._requests >= 0 and (number % 3 or len(given["Records"]) < 100)
-            if taken:
-                self.texts.append(each["Data"].decode())
-            answer.append(
-                {"SequenceNumber": "1"} if taken else {"ErrorCode": "ProvisionedThroughputExceededException"}
-            )
-        return {"Records": answer}
-
-
-def served_by(taking, monkeypatch):
-    """Let the feed write to this one."""
-    monkeypatch.setattr(service, "_EVERY", 0.01)
-    monkeypatch.setattr(service, "Service", lambda *_, **__: taking)
-
-
-def test_the_feed_ends_while_the_stream_takes_nothing(monkeypatch):
-    stop = threading.Event()
-    taking = Taking(1, stop=stop)
-    served_by(taking, monkeypatch)
-    records = ((str(each), str(each)) for each in itertools.count())
-    taken = list(service.put("sales", records, region=None, endpoint=None, stop=stop))
-    assert taken == taking.texts == [str(each) for each in range(500) if each % 3]
-
-
-@pytest.mark.parametrize(
-    ("error", "exit_code"),
-    [
-        (InvalidInputError("stream sales: Kinesis refuses PutRecords"), 2),
-        (KitError("Kinesis cannot be reached"), 1),
-    ],
-)
-def test_a_feed_that_fails_in_the_middle_says_what_was_written(
-    monkeypatch, tmp_path, capsys, error, exit_code
-):
-    taking = Taking(4, error)
-    served_by(taking, monkeypatch)
-    truth = tmp_path / "truth.json"
-    command = ["feed", "kinesis", "sales", "--rows", "5000", "--seed", "3", "--truth", str(truth)]
-    assert cli.main(command) == exit_code
-    said = capsys.readouterr().err
-    assert f"sparkstream: wrote {len(taking.texts):,} records to stream sales\n" in said
-    assert str(error) in said
-    assert len(list(csv.reader(taking.texts))) == 500 + 333  # the last request was taken with gaps
-    assert not truth.exists()
-
-
-def test_the_truth_of_a_feed_is_of_the_records_that_were_taken(monkeypatch, tmp_path):
-    taking = Taking(sys.maxsize)
-    served_by(taking, monkeypatch)
-    truth = tmp_path / "truth.json"
-    command = ["feed", "kinesis", "sales", "--rows", "5000", "--seed", "3", "--truth", str(truth)]
-    assert cli.main(command) == 0
-    written = list(csv.reader(taking.texts))
-    assert len(written) == 5000
-    found, totals = json.loads(truth.read_text("utf-8")), feeds.sales_totals(map(tuple, written))
-    assert found == {"truth": [[key, rows, str(total)] for key, rows, total in totals], "counted": 5000}
-
-
-def test_what_the_command_cannot_do_is_one_line(monkeypatch, log_in, capsys):
-    def said(*given):
-        assert cli.main(["feed", "kinesis", "sales", "--rows", "1", *given]) in (2, 75)
-        return capsys.readouterr().err
-
-    fix = "'localhost:4567'; give scheme, host and port, such as 'http://localhost:4567'"
-    assert f"endpoint is {fix}" in said("--region", "us-east-1", "--endpoint", "localhost:4567")
-    assert "You must specify a region.; give the region, and set the credentials" in said()
-    log_in()
-    line = said("--region", "us-east-1", "--endpoint", "http://127.0.0.1:12")
-    assert "cannot be reached (EndpointConnectionError); start it, correct the endpoint, or try again" in line
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:4567")
-    assert f"endpoint is {fix}" in said("--region", "us-east-1")
 
 
 def test_the_summary_says_how_many_seconds_behind_a_query_is():

@@ -78,6 +78,8 @@ def settings_of(options: Mapping[str, Any]) -> dict[str, str]:
         >>> login = 'org.apache.…PlainLoginModule required username="a" password="b";'
         >>> settings_of({"kafka.linger.ms": 5, "kafka.sasl.jaas.config": login})
         {'linger.ms': '5', 'sasl.username': 'a', 'sasl.password': 'b'}
+        >>> settings_of({"kafka.ssl.truststore.type": "PEM", "kafka.ssl.truststore.certificates": "-----B…"})
+        {'ssl.ca.pem': '-----B…'}
     """
     given = {name.lower().removeprefix("kafka."): str(value) for name, value in options.items()}
     given.pop("default.api.timeout.ms", None)  # of the look at the topic, which Java's client takes

@@ -1,9 +1,8 @@
-"""Kinesis with boto3: its calls, the offsets of its shards, reading ahead, and writing records for trials.
+"""Kinesis with boto3: its calls, the offsets of its shards, and reading ahead.
 
 The first functions (`beginning`, `readable`, `moved`, `ranges`) compute offsets and do not call Kinesis.
 `Service` makes the calls for one stream and repeats those that may succeed later. `Ahead` reads ahead in the
-driver's worker to find where the next batch ends. `source` uses these; `create` and `put` are for
-`sparkstream feed kinesis`.
+driver's worker to find where the next batch ends. `source` uses these.
 
 An offset is what Spark keeps in its checkpoint, as JSON:
 
@@ -21,11 +20,9 @@ from a later one of the same name.
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import re
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,7 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, TransientError, without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
 
 Offset = dict[str, Any]
@@ -615,93 +612,3 @@ class Ahead:
 
 def _is_any(found: Mapping[str, Found]) -> bool:
     return any(each.records or each.ended for each in found.values())
-
-
-_MOST = 500  # records: the most that Kinesis accepts in one call
-_EVERY = 0.2  # seconds between two requests at a given rate, and between two checks of a new stream
-_RETRY_FOR = 30.0  # seconds for which the calls of `create` are repeated
-_LOOKS = 600  # checks whether a new stream is ready
-
-
-def create(stream: str, shards: int, *, region: str | None, endpoint: str | None) -> bool:
-    """Create a stream unless it exists, and wait until it is ready.
-
-    Args:
-        stream: the name of the stream.
-        shards: the number of shards of a new stream.
-        region: as for `sources.kinesis`.
-        endpoint: as for `sources.kinesis`.
-
-    Returns:
-        True if the stream was created, False if it existed already.
-
-    Raises:
-        InvalidInputError: the stream cannot be created, or is not ready after two minutes.
-        MissingExtraError: boto3 is not installed.
-        TransientError: Kinesis has not answered within 30 seconds.
-    """
-    service = Service(stream, region, endpoint, _RETRY_FOR)
-    try:
-        service.call("create_stream", StreamName=stream, ShardCount=shards)
-    except InvalidInputError as err:
-        if "(ResourceInUseException)" not in str(err):
-            raise
-        return False
-    for _ in range(_LOOKS):
-        told = service.call("describe_stream_summary", StreamName=stream)
-        if told["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE":
-            return True
-        time.sleep(_EVERY)
-    raise InvalidInputError(f"stream {stream} is not ready after {_LOOKS * _EVERY:g} s; look at it in AWS")
-
-
-def put(
-    stream: str,
-    records: Iterable[tuple[str, str]],
-    *,
-    region: str | None,
-    endpoint: str | None,
-    rate: float | None = None,
-    stop: threading.Event | None = None,
-) -> Iterator[str]:
-    """Write records to a stream, each of them once, and yield the text of each accepted record.
-
-    A request whose answer is lost is not repeated, because its records could then be in the stream twice.
-
-    Args:
-        stream: the name of the stream.
-        records: the records, each a pair of partition key and text.
-        region: as for `sources.kinesis`.
-        endpoint: as for `sources.kinesis`.
-        rate: the number of records per second; None writes them as fast as the stream accepts them.
-        stop: set this event to end early; None: write all records.
-
-    Raises:
-        InvalidInputError: the stream does not exist, or refuses the records.
-        MissingExtraError: boto3 is not installed.
-        TransientError: Kinesis cannot be reached; it may have accepted records of the last request.
-    """
-    service = Service(stream, region, endpoint, retry_for=0.0)
-    service.describe()  # fails at once if the stream cannot be used, and not with the first record
-    return _taken(service, iter(records), rate, stop or threading.Event())
-
-
-def _taken(
-    service: Service, left: Iterator[tuple[str, str]], rate: float | None, stop: threading.Event
-) -> Iterator[str]:
-    """Write the remaining records, and yield the text of each that the stream has accepted."""
-    size = _MOST if rate is None else max(1, min(_MOST, round(rate * _EVERY)))
-    while not stop.is_set():
-        some = list(itertools.islice(left, size))
-        if not some:
-            return
-        while some:  # repeat the records that the stream did not accept, such as for its limits
-            given = [{"PartitionKey": key, "Data": text.encode()} for key, text in some]
-            answer = service.call("put_records", StreamName=service.stream, Records=given)
-            told = list(zip(some, answer["Records"], strict=True))
-            yield from (text for (_, text), each in told if "ErrorCode" not in each)
-            some = [record for record, each in told if "ErrorCode" in each]
-            if some and stop.wait(_EVERY):
-                return
-        if rate is not None:
-            stop.wait(size / rate)
