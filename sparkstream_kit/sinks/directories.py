@@ -102,6 +102,8 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         place = locate(spark, text)
         if here is not None and place.folder is not None:
             place = Here(text, here)
+        if not place.is_in_reach:
+            place.make()  # which says that only the Connect server reaches the folder
         if not place.renames_in_one_step:
             raise _without_rename(text)
         target = _Folder(place, where, format, options)

@@ -210,6 +210,12 @@ def test_a_folder_that_has_gone_is_refused_with_the_way_on(stream, tmp_path, lef
     assert {row.n for row in stream.sparkSession.read.json(str(out)).collect()} == {7, 8}
 
 
+def test_hdfs_that_only_a_connect_server_reaches_is_refused_for_that(stream, tmp_path, monkeypatch):
+    monkeypatch.setattr(directories, "locate", lambda *_: place.Place("hdfs://nn/out"))
+    with pytest.raises(InvalidInputError, match="^hdfs://nn/out is on a Spark Connect server"):
+        finish(stream, sinks.batch_files("hdfs://nn/out"), tmp_path / "ckpt")
+
+
 def test_what_it_cannot_do_it_says(stream, tmp_path):
     with pytest.raises(InvalidInputError, match="s3a://b/rows: only a local path and hdfs:// have a rename"):
         sinks.batch_files("s3a://b/rows")
