@@ -497,7 +497,10 @@ def text(
     check(text, locals())
     lower = {name.lower(): str(value).lower() for name, value in options.items()}
     if lower.get("encoding", "utf-8") not in ("utf-8", "utf8"):
-        raise InvalidInputError("sources.text() reads UTF-8; give encoding to sources.csv or sources.json")
+        way = f"lines.withColumn('value', F.decode(F.col('value').cast('binary'), {lower['encoding']!r}))"
+        raise InvalidInputError(
+            f"sources.text() reads UTF-8; leave encoding out, and decode the lines: {way}"
+        )
     if "schema" in lower:
         raise InvalidInputError(
             "sources.text() takes no schema: its one column is value, a line; give the schema to sources.csv "

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd  # type: ignore[import-untyped]
 import pytest
 from conftest import ROOT, refusal
+from pyspark.sql import functions as F
 
 from sparkstream_kit import quarantine, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -235,6 +236,15 @@ def test_csv_takes_one_text_for_a_missing_value(spark, tmp_path):
         "sources.csv() takes one text for a missing value, not NA, -; give one, or read the lines with "
         "sources.text and give all to quarantine.parse_csv"
     )
+
+
+def test_lines_of_another_encoding_are_decoded_as_the_refusal_says(spark, tmp_path):
+    (tmp_path / "1.csv").write_bytes("1,Müller\n".encode("latin-1"))
+    said = refusal(sources.text, spark, tmp_path, encoding="ISO-8859-1")
+    way = said.rpartition("decode the lines: ")[2]
+    lines = eval(way, {"F": F, "lines": sources.text(spark, tmp_path)})  # noqa: S307 - as a user would type it
+    [row] = ran(quarantine.parse_csv(lines, "a INT, b STRING"))
+    assert (row.a, row.b, row._reason) == (1, "Müller", None)  # noqa: SLF001 - a column
 
 
 @pytest.mark.parametrize("kind", PARSERS)

@@ -112,7 +112,8 @@ text(spark, '.', schema='a INT')
     sources.text() takes no schema: its one column is value, a line; give the schema to sources.csv or
     sources.json, or parse the lines (quarantine.parse_csv, parse_json)
 text(spark, '.', encoding='ISO-8859-1')
-    sources.text() reads UTF-8; give encoding to sources.csv or sources.json
+    sources.text() reads UTF-8; leave encoding out, and decode the lines: lines.withColumn('value',
+    F.decode(F.col('value').cast('binary'), 'iso-8859-1'))
 text(spark, '~/in')
     sources.text(): path is the string '~/in'; Python does not expand ~: give os.path.expanduser('~/in')
 rate(spark, rowPerSecond=2)
