@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit._spark.place import Place
+    from sparkstream_kit.checkpoints.guard import Question
     from sparkstream_kit.checkpoints.logs import Logs
     from sparkstream_kit.sinks import Sink
 
@@ -63,7 +64,7 @@ def _planned(asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str
     begins = [("mode", query.mode), *(("sink", _said(each)) for each in _inner(sink))]
     if carried:
         return Planned(query.name, (*begins, *carried, ("trigger", _when(trigger))))
-    with query.in_force(), guard(query, location, dry_run=True) as guarded:
+    with query.in_force(), guard(query, location, _of_systems, dry_run=True) as guarded:
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(query.frame)
         else:
@@ -312,7 +313,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
     columns = [list(each) for each in frame.dtypes]
     after = [*dict.fromkeys(f"{each.kind} {each.after_rewind}" for each in _inner(sink))]
     writes = {"sinks": after, "targets": [*map(str, sink.writes_to)], "columns": columns}
-    with asked.query.in_force(), guard(asked.query, location, writes=writes) as guarded:
+    with asked.query.in_force(), guard(asked.query, location, _of_systems, writes=writes) as guarded:
         if guarded.logs is not None:
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
         realtime = sink.realtime if "realTime" in trigger else None
@@ -353,6 +354,13 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
     )
     note(query, known)
     return query
+
+
+def _of_systems(query: Query) -> list[Question]:
+    """Return the checks of the systems that a query reads."""
+    from sparkstream_kit.connectors import questions
+
+    return questions({each.kind for each in query.inputs})
 
 
 def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: bool) -> dict[str, Any]:

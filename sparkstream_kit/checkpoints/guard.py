@@ -169,6 +169,7 @@ class Guarded(NamedTuple):
 def guard(
     query: Query,
     checkpoint: Place | None,
+    of_systems: Callable[[Query], Iterable[Question]] = lambda _: (),
     *,
     writes: Mapping[str, Any] | None = None,
     dry_run: bool = False,
@@ -190,6 +191,7 @@ def guard(
     Args:
         query: the query. If it is allowed to be another one than wrote the checkpoint, it is noted.
         checkpoint: the checkpoint; without one nothing is checked.
+        of_systems: returns the checks of the systems that a query reads; they run after those in `QUESTIONS`.
         writes: what to note about the query's sinks: for `checkpoints.rewind`, what each sink does with
             replayed batches; for `start(…, continues=…)`, the targets and the columns that are written.
         dry_run: check everything, but lock and change nothing.
@@ -200,8 +202,6 @@ def guard(
     Raises:
         InvalidInputError: a refusal; the message says how to proceed.
     """
-    from sparkstream_kit.connectors import questions
-
     spark, name = query.spark, query.name
     if checkpoint is None or is_unseen(f"query {name}: its checkpoint", checkpoint):
         yield Guarded(None, None, lambda: None)
@@ -210,7 +210,7 @@ def guard(
     held = lock(spark, checkpoint, name, dry_run=dry_run)
     try:
         with at_hand(checkpoint) as logs:
-            asked = (*QUESTIONS, *questions({each.kind for each in query.inputs}))
+            asked = (*QUESTIONS, *of_systems(query))
             answers = [answer for question in asked for answer in question(query, logs)]
             kept = logs.note
             changes = [answer for answer in answers if isinstance(answer, Change)]

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -108,20 +107,6 @@ def need(call: str, extra: str, *libraries: str) -> None:
             import_module(name)
     except ImportError as err:
         raise MissingExtraError(call, extra) from err
-
-
-def moment(starting: datetime) -> float:
-    """Convert the time at which a source starts reading to seconds since 1970.
-
-    A time without a time zone is in UTC.
-
-    Raises:
-        InvalidInputError: the time is in the future.
-    """
-    at = starting if starting.tzinfo else starting.replace(tzinfo=UTC)
-    if at > datetime.now(UTC):
-        raise InvalidInputError(f"starting is {starting}, which is yet to come; give starting='latest'")
-    return at.timestamp()
 
 
 def systems() -> dict[str, System]:

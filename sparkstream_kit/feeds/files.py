@@ -323,7 +323,10 @@ def _land(folder: Path, name: str, content: bytes, stamp: int) -> Path:
             f"{path} exists already, and Spark reads a file name only once; give a new name or folder"
         )
     try:
-        _files.replace(hidden, [content])
+        with hidden.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.utime(hidden, ns=(stamp, stamp))
         hidden.replace(path)
     except OSError as err:

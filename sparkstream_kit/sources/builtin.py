@@ -1,11 +1,12 @@
 """Sources that Spark brings with it: generated rows, lines from a TCP socket, and tables of its catalog.
 
-The functions `rate`, `socket_lines` and `table` are public in `sources`. `check_number` checks an argument
-of other sources, too.
+The functions `rate`, `socket_lines` and `table` are public in `sources`. `check_number` and `moment` check
+the arguments of other sources, too.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
@@ -25,6 +26,20 @@ def check_number(name: str, number: int | None) -> None:
     """
     if number is not None and number < 1:
         raise InvalidInputError(f"{name} must be 1 or more, not {number}")
+
+
+def moment(starting: datetime) -> float:
+    """Convert the time at which a source starts reading to seconds since 1970.
+
+    A time without a time zone is in UTC.
+
+    Raises:
+        InvalidInputError: the time is in the future.
+    """
+    at = starting if starting.tzinfo else starting.replace(tzinfo=UTC)
+    if at > datetime.now(UTC):
+        raise InvalidInputError(f"starting is {starting}, which is yet to come; give starting='latest'")
+    return at.timestamp()
 
 
 _LAST_PORT = 65535

@@ -268,7 +268,7 @@ _STRICT: dict[str, dict[str, Any]] = {
 # mode, or if an option says how, Spark does it.
 _CHANGED: dict[str, tuple[Any, Any]] = {
     "csv": ((T.DecimalType, T.DoubleType, T.FloatType, T.StringType), T.StringType()),
-    "json": (T.DecimalType, T.StringType()),
+    "json": ((T.DecimalType,), T.StringType()),
     "parquet": ((T.ByteType, T.ShortType), T.IntegerType()),
 }
 _NONE: tuple[Any, Any] = (), None
@@ -531,10 +531,8 @@ def _read(
     asked = {name.lower(): str(value).upper() for name, value in options.items()}
     is_strict = asked.get("mode", "FAILFAST") == "FAILFAST"
     kinds, read_as = _CHANGED.get(kind, _NONE) if is_strict and not _OF_SPARK & {*asked} else _NONE
-    decoded = T.StringType if {"encoding", "charset"} & {*asked} else ()
-    changed = [
-        f for f in columns.fields if isinstance(f.dataType, kinds) and not isinstance(f.dataType, decoded)
-    ]
+    kinds = tuple(k for k in kinds if k is not T.StringType or not {"encoding", "charset"} & {*asked})
+    changed = [each for each in columns.fields if isinstance(each.dataType, kinds)]
     fields = [*columns.fields, *([] if partitions is None else _columns(partitions).fields)]
     if max_files is not None:
         options = _merged(options, {"maxFilesPerTrigger": max_files})

@@ -13,7 +13,7 @@ from conftest import pretend_master, ran, refusal
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
-from sparkstream_kit import checkpoints, connectors, feeds, run, sinks, sources, start
+from sparkstream_kit import checkpoints, feeds, queries, run, sinks, sources, start
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import guard as guards
@@ -313,7 +313,7 @@ def test_the_ids_of_topics_outlive_a_start_that_cannot_ask_kafka(total, tmp_path
         patch.setattr(guards, "QUESTIONS", (lambda *_: [guards.Known("topics", ids)],))
         total("State")
     assert logs.Logs(tmp_path / "ckpt").noted["topics"] == ids
-    monkeypatch.setattr(connectors, "questions", lambda _: [brokers.question])  # as of a query of Kafka
+    monkeypatch.setattr(queries, "_of_systems", lambda _: [brokers.question])  # as of a query of Kafka
     monkeypatch.setattr(brokers, "can_ask", lambda _: False)  # as on Spark Connect
     total("State")
     assert logs.Logs(tmp_path / "ckpt").noted["topics"] == ids

@@ -20,10 +20,10 @@ PACKAGE, TESTS = Path(sparkstream_kit.__file__).parent, ROOT / "tests"
 DOORS = {
     ("sparkstream_kit._packages", "connectors"),
     ("sparkstream_kit.checkpoints", "operate"),
-    ("sparkstream_kit.checkpoints.guard", "connectors"),
     ("sparkstream_kit.checkpoints.guard", "operate"),
     ("sparkstream_kit.joins", "_pins"),
     ("sparkstream_kit.quarantine", "connectors"),
+    ("sparkstream_kit.queries", "connectors"),
     ("sparkstream_kit.queries", "operate"),
     ("sparkstream_kit.runs", "monitoring"),
     ("sparkstream_kit.schemas", "_samples"),
@@ -47,9 +47,9 @@ MOST_LINES = {
     "function": 50,
     "job": 60,
     "thin": 2_100,
-    "core": 7_520,
-    "all": 20_160,
-    "tests": 33_160,
+    "core": 7_530,
+    "all": 20_170,
+    "tests": 33_130,
 }
 
 

@@ -17,7 +17,6 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check, check_options, said
 from sparkstream_kit._packages import missing_source
-from sparkstream_kit.connectors import moment
 from sparkstream_kit.connectors.kafka import brokers
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.sources import builtin
@@ -153,7 +152,7 @@ def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
     if isinstance(starting, datetime):
         # A partition without a record of this time or later begins at its end. By default Spark fails there.
         return {
-            "startingTimestamp": str(int(moment(starting) * 1000)),
+            "startingTimestamp": str(int(builtin.moment(starting) * 1000)),
             "startingOffsetsByTimestampStrategy": "latest",
         }
     if isinstance(starting, Mapping) and names:

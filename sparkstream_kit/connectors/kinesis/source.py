@@ -27,7 +27,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit.connectors import modules_by_value, moment
+from sparkstream_kit.connectors import modules_by_value
 from sparkstream_kit.connectors.kinesis import service
 from sparkstream_kit.connectors.kinesis.service import Ahead, Service, address
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, hint, innermost_cause
@@ -388,7 +388,7 @@ def _starting(starting: object) -> str:
     if isinstance(starting, str) and starting in _WORDS:
         return "" if starting == "earliest" else starting
     if isinstance(starting, datetime):
-        return f"@{moment(starting)}"
+        return f"@{builtin.moment(starting)}"
     fix = hint(str(starting), _WORDS)
     raise InvalidInputError(
         f"sources.kinesis(): starting is {said(starting)}{fix or '; give earliest, latest or a datetime'}"

@@ -216,12 +216,15 @@ class Feeder:
             self._spool.land()
             self._unwritten = ""
         except (OSError, DatabaseError) as err:
-            line = f"cannot write in {self._spool.folder} ({getattr(err, 'strerror', None) or err})"
-            if self._stop.is_set():
-                raise InvalidInputError(f"{line}; the posts of the last moments are lost") from err
-            if line != self._unwritten:
-                self._say(f"{line}; it is tried again")
-            self._unwritten = line
+            self._not_written(err)
+
+    def _not_written(self, err: Exception) -> None:
+        line = f"cannot write in {self._spool.folder} ({getattr(err, 'strerror', None) or err})"
+        if self._stop.is_set():
+            raise InvalidInputError(f"{line}; the posts of the last moments are lost") from err
+        if line != self._unwritten:
+            self._say(f"{line}; it is tried again")
+        self._unwritten = line
 
     def _hang_up(self) -> None:
         if (stream := self._stream) is not None:
