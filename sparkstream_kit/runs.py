@@ -538,12 +538,13 @@ def _dry(planned: Sequence[spark_queries.Planned]) -> DryRun:
 
 @contextmanager
 def _summary_kept(path: str | Path | None) -> Iterator[Callable[..., RunSummary]]:
-    """Yield a function that appends a summary to a file, if one is given, and returns the summary.
+    """Yield a function that appends a summary to a file, if one is given, once, and returns the summary.
 
     If the block raises QueryFailed, the summary that the exception carries is appended, with the error.
     """
 
     def keep(summary: Any, error: str | None = None) -> Any:
+        nonlocal path
         if path is not None:
             try:
                 told = {"version": JSON_VERSION, **(vars(summary) if summary else {}), "error": error}
@@ -551,6 +552,7 @@ def _summary_kept(path: str | Path | None) -> Iterator[Callable[..., RunSummary]
                     file.write(as_json(told) + "\n")
             except OSError as err:  # a file that cannot be written does not change how the run has ended
                 _log.warning("the summary is not in %s: %s", path, err)
+            path = None
         return summary
 
     try:
