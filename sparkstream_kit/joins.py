@@ -47,7 +47,7 @@ def with_table(
         stream: static or streaming.
         table: static.
         on: the key column or a list of key columns. Both frames have them by the same names and with the same
-            types (two numeric types may differ).
+            types (two of whole numbers or decimals may differ).
         how: "left" keeps rows that match nothing, with nulls; "inner" leaves them out; "left_semi" and
             "left_anti" return the rows that match, or do not match, without the table's columns.
 
@@ -103,7 +103,7 @@ def within(
         left: a stream with a watermark on `left_time`, or a static DataFrame.
         right: a stream with a watermark on `right_time`, or a static DataFrame if `left` is static.
         on: the key column or a list of key columns. Both frames have them by the same names and with the same
-            types (two numeric types may differ).
+            types (two of whole numbers or decimals may differ).
         left_time: the time column of `left` (timestamp, with or without a time zone).
         right_time: the time column of `right` (timestamp, with or without a time zone).
         within: how much later than the left time the right time may be: "10 minutes" or a `timedelta`.

@@ -505,7 +505,7 @@ def run(
                     raise _dry(planned)
                 if summary_json is not None:
                     check_writable("the summary", summary_json)
-                drains = [_drain_of(query) for query in dict.fromkeys(queries)] if drain else []
+                drains = [*map(_drain_of, {each.runId: each for each in queries}.values())] if drain else []
                 told = [] if on_batch is None else [lambda progress, _files: on_batch(progress)]
                 looks: list[Callable[..., None]] = []
                 if [show, ui, record, metrics, on_verdict] != [None] * 5:

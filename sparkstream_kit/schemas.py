@@ -147,7 +147,8 @@ def from_dataclass(cls: type[Any]) -> T.StructType:
         raise InvalidInputError(f"from_dataclass needs a dataclass (the class itself), not {said(cls)}")
     try:
         return _struct(cls, cls.__name__)
-    except (NameError, RecursionError) as error:  # of an annotation; of a class that contains itself
+    # Of an annotation; and of a class that contains itself.
+    except (AttributeError, NameError, SyntaxError, RecursionError) as error:
         raise InvalidInputError(f"cannot make a schema of {cls.__name__}: {error}") from error
 
 
@@ -170,7 +171,7 @@ def _from_hint(given: Any, path: str, *extras: Any) -> tuple[T.DataType, bool]:
         match extra:
             case T.DataType():
                 return extra, False
-            case (int(precision), int(scale)) if given is decimal.Decimal:
+            case (int(precision), int(scale)) if given is decimal.Decimal and 0 <= scale <= precision <= 38:  # noqa: PLR2004
                 return T.DecimalType(precision, scale), False
             case type() if issubclass(extra, T.DataType):
                 raise InvalidInputError(

@@ -172,6 +172,11 @@ class Unresolved:
 
 
 @dataclass
+class Misspelt:
+    day: datetime.Date  # type: ignore[name-defined]
+
+
+@dataclass
 class Outer:
     inner: list[Bad]
 
@@ -202,6 +207,8 @@ def test_other_types_are_refused(given):
     [
         (Decimal, "C.x has type Decimal; allowed are str, "),
         (Annotated[Decimal, "12,2"], "C.x has type Decimal; allowed are str, "),
+        (Annotated[Decimal, (50, 2)], "C.x has type Decimal; allowed are str, "),
+        (Misspelt, "cannot make a schema of C: type object 'datetime.datetime' has no attribute 'Date'"),
         (dict[str, Decimal], "C.x.value has type Decimal; allowed are str, "),
         (Annotated[int, T.IntegerType], "C.x: IntegerType is a class; write a type, such as IntegerType()"),
         (Node, "cannot make a schema of C: maximum recursion depth exceeded"),

@@ -112,7 +112,7 @@ def _holder(said: bytes) -> str:
 
     The holder writes the text just after it takes the lock, so the text may be missing or cut off.
     """
-    with suppress(ValueError, KeyError):
+    with suppress(ValueError, KeyError, TypeError):
         holder = json.loads(said)
         through = "Spark Connect" if holder["jvm"] is None else f"JVM {holder['jvm']}"
         found = "query {query} of process {pid} ({}) on {host} since {since}".format(through, **holder)

@@ -13,7 +13,7 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from sparkstream_kit._spark.place import in_its_file_system, locate
 from sparkstream_kit.checkpoints.logs import command, log_file, log_text
@@ -34,7 +34,9 @@ _log = logging.getLogger(__name__)
 _FORMER = ".sparkstream-former"
 
 # The characters that Java's URI class escapes in a path; Spark's log has paths in this form.
-_IN_URIS = re.compile(r'[\x00-\x20"#%<>?\[\\\]^`{|}\x7f]')
+_IN_URIS = re.compile(
+    r'[\x00-\x20"#%<>?\[\\\]^`{|}\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]'
+)
 
 
 class Move(NamedTuple):
@@ -120,7 +122,7 @@ def renamed(uri: str, move: Move) -> str:
     A forgotten file gets a path in a folder `.sparkstream-former` that no new file can have.
     """
     path = urlsplit(uri).path if uri.startswith("file:") else ""
-    new = _IN_URIS.sub(lambda found: f"%{ord(found[0]):02X}", str(move.new).rstrip("/"))
+    new = _IN_URIS.sub(lambda found: quote(found[0], safe=""), str(move.new).rstrip("/"))
     if move.old is None and not Path(unquote(path)).is_relative_to(move.new):
         # The new path must be below the folder, as Spark fails at paths elsewhere.
         return f"file://{new}/{_FORMER}{path}"

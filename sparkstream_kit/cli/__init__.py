@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main"]
+
+
+_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}  # not this user's, or full
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,6 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(err)
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except OSError as err:
+        if err.errno not in _CLOSED:
+            raise
+        fix = "run it as the user of that folder, or make room"
+        return _failed(InvalidInputError(f"{err.filename or 'a file'}: {err.strerror}; {fix}"))
     except Exception as err:
         # A usage error has this method; its class is typer's or click's, depending on typer's version.
         if not hasattr(err, "format_message"):

@@ -154,7 +154,10 @@ def time_zone() -> Iterator[Finding]:
     """Check that Python on this machine has the time zone of the sessions, which a profile sets."""
     session = read_profile("local")["spark.sql.session.timeZone"]
     here = datetime.now().astimezone()
-    if not here.utcoffset() and session == "UTC":
+    offsets = {
+        here.replace(month=month, day=1).replace(tzinfo=None).astimezone().utcoffset() for month in (1, 7)
+    }
+    if session == "UTC" and not any(offsets):
         yield Finding("ok", "time zone", f"sessions and Python have {session}")
         return
     fix = "export TZ=UTC, or compare times that have a zone"

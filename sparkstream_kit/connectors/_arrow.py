@@ -23,7 +23,7 @@ from pyspark.sql import types as T
 from sparkstream_kit._files import for_spark
 from sparkstream_kit._spark.session import other_master, scratch_folder
 from sparkstream_kit.connectors import check_row_keys
-from sparkstream_kit.errors import KitError
+from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -99,6 +99,11 @@ def gathered(batch: DataFrame, schema: pa.Schema) -> Iterator[pa.Table]:
 def check_keys(rows: pa.Table, where: object, names: Sequence[str], batch_id: int) -> None:
     """Refuse a batch with rows whose keys do not identify them; see `check_row_keys`."""
     keys = rows.select(list(names))
+    if nested := [each for each in keys.schema if pa.types.is_nested(each.type)]:
+        raise InvalidInputError(
+            f"{where}: key {nested[0].name} is a {nested[0].type}, by which no rows are matched; give its "
+            "fields as columns (windows.flatten), and these as keys"
+        )
     null = any(column.null_count for column in keys.columns)
     counted = keys.group_by(keys.column_names).aggregate([([], "count_all")])["count_all"]
     check_row_keys(where, names, batch_id, null=null, twice=pc.max(counted).as_py() > 1)

@@ -396,6 +396,8 @@ def parse_avro(
     schema = from_ddl(schema) if isinstance(schema, str) else schema
     for field in schema.fields:
         check_type(field.name, field.dataType, (T.BinaryType, T.TimestampNTZType), _OTHERWISE)
+    if records.columns[:2] == ["key", "value"]:  # of Kafka's records, as `parsed` takes them
+        records = records.select("value", "key", *map(column, records.columns[2:]))
     first = records.schema[0]
     if not isinstance(first.dataType, T.BinaryType):
         raise InvalidInputError(
@@ -415,6 +417,4 @@ def parse_avro(
         frame = frame.select("*", decoded.alias("_read"))  # a separate step: it decodes each record once
         return frame.select("*", "_read.*"), F.col("_why"), None
 
-    # `parsed` expects a string. The cast keeps the bytes, even if they are not text.
-    text = records.withColumn(first.name, column(first.name).cast("string"))
-    return parsed(text, schema, read, "avro")
+    return parsed(records, schema, read, "avro")

@@ -474,11 +474,11 @@ def log_sessions(
 ) -> list[tuple[str, str, str, int, int]]:
     """Compute the true result of `--report sessions`: the sessions of each host.
 
-    A session ends at a pause of at least `gap` seconds between two requests.
+    A session ends at a pause of more than `gap` seconds between two requests.
 
     Args:
         rows: requests of `log_rows`, in the order of their times.
-        gap: the shortest pause between two sessions of a host, in seconds.
+        gap: the longest pause within a session, in seconds.
 
     Returns:
         A tuple (host, start, end, requests, errors) for each session, in this order. Start and end are texts
@@ -492,7 +492,7 @@ def log_sessions(
     sessions: dict[str, list[list[Mapping[str, Any]]]] = defaultdict(list)
     for row in rows:
         of_host = sessions[row["host"]]
-        if of_host and row["time"] - of_host[-1][-1]["time"] < gap:
+        if of_host and row["time"] - of_host[-1][-1]["time"] <= gap:
             of_host[-1].append(row)
         else:
             of_host.append([row])

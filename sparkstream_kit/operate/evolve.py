@@ -153,7 +153,7 @@ def _is_made(new: Place, root: Path, old: Path) -> bool:
             stale = f"checkpoint {old} was taken up again after {new} was built from it"
             raise InvalidInputError(f"{stale}; remove {new}, and it is built anew")
         return True
-    if any(file.is_file() and file != root / KIT / "lock" for file in root.rglob("*")):
+    if root.is_file() or any(file.is_file() and file != root / KIT / "lock" for file in root.rglob("*")):
         raise InvalidInputError(f"checkpoint {new} is a folder with other files; give a new folder")
     return False
 

@@ -151,8 +151,8 @@ def every_input(logs: Logs, log: str, until: int) -> list[Input]:
 def _of_file(logs: Logs, what: str, names: set[str]) -> int | str:
     """Return the batch that read a file, of which a log may have one of the names, or why there is none."""
     plain, folders, newest = _files.plain(what), set(), 0
-    for log in logs.until_planned:
-        for each in every_input(logs, log, max(logs.entries(f"sources/{log}"))):
+    for log, until in logs.until_planned.items():
+        for each in every_input(logs, log, max((until, *logs.entries(f"sources/{log}")))):
             name = each.path or each.uri
             if name in names:
                 return _batch(logs, partial(_is_past, logs, log, each.entry))

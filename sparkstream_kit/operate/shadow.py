@@ -287,6 +287,10 @@ class _Leaf:
         keys = [*(given or self.sink.keys)] or [each for each in grouped if each in names]
         if query.mode == "update" and not (given or self.sink.keys) and keys != grouped:
             raise InvalidInputError(f"{self}: its rows have no keys that are known; give keys=")
+        if taken := {"old", "new", "column", "columns"}.intersection(map(str.lower, keys)):
+            raise InvalidInputError(
+                f"{self}: key {min(taken)} has a name of the comparison; rename it in both"
+            )
         old, new = (_result(rows, fields, query.mode, keys) for rows in (old, new))
         if keys and all(_identify(rows, keys) for rows in (old, new)):
             parts = _by_keys(old, new, fields, keys, tolerance, f"{self.folder}/both")
@@ -354,7 +358,7 @@ def _by_keys(
         if each.name not in keys
     ]
     both = pairs[0].join(pairs[1], match, "full")
-    both = both.withColumn("columns", F.array_compact(F.array(*differs)) if differs else F.array())
+    both = both.withColumn("columns", F.array_compact(F.array(*differs, F.lit(None).cast("string"))))
     both.write.parquet(folder)
     kept = old.sparkSession.read.parquet(folder)
     found = kept.where("old IS NOT NULL AND new IS NOT NULL")
@@ -388,8 +392,8 @@ def _values(compared: Compared) -> DataFrame:
         for name in names
     ]
     some = F.filter(F.array(*values), lambda each: F.array_contains("columns", each["column"]))
-    rows = frame.select(*map(column, compared.keys), F.explode(some).alias("value"))
-    return rows.select(*map(column, compared.keys), "value.*")
+    rows = frame.select(*map(column, compared.keys), F.explode(some).alias(_RANK))
+    return rows.select(*map(column, compared.keys), f"{_RANK}.*")
 
 
 @dataclass

@@ -242,7 +242,8 @@ def parsed(
         lines = lines.select("value", "key", *map(column, lines.columns[2:]))
     others = _others(lines, schema)
     lines, path = _with_file(lines)
-    frame, reason, header = read(lines.select(column(lines.columns[0]).alias(RAW), path.alias(FILE), *others))
+    line = column(lines.columns[0]).cast("string")  # Kafka's own are bytes, which the cast keeps
+    frame, reason, header = read(lines.select(line.alias(RAW), path.alias(FILE), *others))
     # Separate select steps: in a single step Spark would evaluate each value again for the reason, and the
     # reason again for each column.
     values = [f"_v{index}" for index in range(len(schema))]

@@ -114,10 +114,12 @@ def snapshot(path: str | Path) -> Sink:
         raise InvalidInputError(f"snapshot {plain}: the name must end in {' or '.join(formats)}")
     if not target.parent.is_dir():
         raise InvalidInputError(f"snapshot {plain}: folder {target.parent} does not exist; create it")
+    if target.is_dir():
+        raise InvalidInputError(f"snapshot {plain} is a folder, as Spark writes one; give another name")
 
     def open_file(frame: DataFrame, *_: object) -> Write:
         refuse_elsewhere(frame.sparkSession, f"snapshot {path}", "sinks.latest")
-        return lambda batch, _: _files.replace(target, [formats[target.suffix](batch)])
+        return lambda batch, _: _files.replace(target.resolve(), [formats[target.suffix](batch)])
 
     def read_file(spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
         if target.suffix == ".csv":

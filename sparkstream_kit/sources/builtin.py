@@ -136,9 +136,9 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
         frame = spark.readStream.options(**options).table(name)
         frame.schema  # noqa: B018 - on Connect, only this looks for the table
     except AnalysisException as err:
-        if err.getCondition() != "TABLE_OR_VIEW_NOT_FOUND":
+        if err.getCondition() not in ("TABLE_OR_VIEW_NOT_FOUND", "INVALID_IDENTIFIER", "PARSE_SYNTAX_ERROR"):
             raise
         raise InvalidInputError(
-            f"table {name} is not in the catalog; create it or correct the name"
+            f"table {name} is not in the catalog; create it or correct the name (`my-table` has backquotes)"
         ) from None
     return frame

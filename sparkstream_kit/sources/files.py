@@ -346,7 +346,7 @@ def csv(
                 f"sources.csv() takes one text for a missing value, not {', '.join([marker, *others])}; give "
                 "one, or read the lines with sources.text and give all to quarantine.parse_csv"
             )
-        options = _merged(options, {"nullValue": marker})
+        options = _merged({"emptyValue": marker}, _merged(options, {"nullValue": marker}))  # "" is null, too
     return _read(spark, csv, path, schema, partitions, max_files_per_trigger, options)
 
 
@@ -497,9 +497,9 @@ def text(
     check(text, locals())
     lower = {name.lower(): str(value).lower() for name, value in options.items()}
     if lower.get("encoding", "utf-8") not in ("utf-8", "utf8"):
-        way = f"lines.withColumn('value', F.decode(F.col('value').cast('binary'), {lower['encoding']!r}))"
         raise InvalidInputError(
-            f"sources.text() reads UTF-8; leave encoding out, and decode the lines: {way}"
+            f"sources.text() reads UTF-8; convert the files (iconv -f {lower['encoding']}), or decode "
+            "ISO-8859-1: lines.withColumn('value', F.decode(F.col('value').cast('binary'), 'ISO-8859-1'))"
         )
     if "schema" in lower:
         raise InvalidInputError(

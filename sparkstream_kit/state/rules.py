@@ -67,9 +67,12 @@ def welford(count: int, mean: float, spread: float, value: float) -> tuple[int, 
     return count, new, spread + (value - mean) * (value - new)
 
 
+_LARGEST = 1e150  # whose square is finite
+
+
 def is_usable(value: Any) -> bool:
-    """Return whether a rule can compute with a value: it is not null, NaN or infinite."""
-    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
+    """Return whether a rule can compute with a value: not null, not NaN, and with a square that is finite."""
+    return value is not None and not (isinstance(value, float) and not abs(value) < _LARGEST)
 
 
 class Alert(NamedTuple):

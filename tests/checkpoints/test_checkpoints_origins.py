@@ -37,7 +37,8 @@ def total(spark, tmp_path, request, finish):
 
 @pytest.mark.fast("2 partitions-a-b")
 @pytest.mark.parametrize(
-    ("before", "after"), [("a", "b"), ("my data", "the [new] {data} é%20+"), ("deep/in/here", "up")]
+    ("before", "after"),
+    [("a", "b"), ("my data", "the [new] {data} é%20+"), ("deep/in/here", "up"), ("売上", "売上\u3000a\xa0b")],
 )
 def test_a_folder_that_has_moved_is_refused_until_it_is_said_and_then_exact(total, tmp_path, before, after):
     old, new = tmp_path / before, tmp_path / after

@@ -11,6 +11,7 @@ import os
 import shutil
 import sqlite3
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -148,6 +149,19 @@ def twice(rows):
     return half.groupBy("product").agg(F.sum("amount").alias("total"))
 
 
+def keys_alone(rows):
+    return rows.select("shop").dropDuplicates(["shop"])
+
+
+def by_value(rows, what="sum(amount)"):
+    """Group as a count of words does: by a column `value`."""
+    return totals("value", what=what)(rows.withColumnRenamed("shop", "value"))
+
+
+def by_two_words(rows, what="sum(amount)"):
+    return totals("the shop", what=what)(rows.withColumnRenamed("shop", "the shop"))
+
+
 def other_order(rows):
     found = rows.where("amount >= 0").select("weight", "n", "product", "at")
     return found.select("at", "product", "n", "weight")
@@ -166,6 +180,7 @@ HARMLESS: dict[str, tuple[Any, Any]] = {
     "windows, the same delay in seconds": (BY_WINDOW, hourly("shop", delay="300 seconds")),
     "windows, the same length in seconds": (BY_WINDOW, hourly("shop", length="1200 seconds")),
     "an upsert, the same": (BY_SHOP, totals("shop")),
+    "an upsert of keys alone": (("update", upsert("shop"), keys_alone), keys_alone),
     "an upsert, as a case": (BY_SHOP, totals("shop", what="sum(CASE WHEN true THEN amount END)")),
     "windows in mode update": (WINDOWS_NOW, lambda rows: hourly("shop")(rows).drop("end")),
     "rows, in another order of columns": (ROWS, other_order),
@@ -199,6 +214,14 @@ HARMFUL: dict[str, tuple[Any, Any]] = {
     "another key of the same type": (
         BY_SHOP,
         lambda rows: totals("shop")(rows.withColumn("shop", F.lit("a"))),
+    ),
+    "a wrong sum by a column called value": (
+        ("complete", replace, by_value),
+        partial(by_value, what="sum(amount * 1.01)"),
+    ),
+    "a wrong sum by a column of two words": (
+        ("complete", replace, by_two_words),
+        partial(by_two_words, what="sum(amount * 1.01)"),
     ),
     "a wrong factor": (BY_SHOP, totals("shop", what="sum(amount * 1.01)")),
     "rows, a lost filter": (("append", files, rows_of("at", "n", where="n > 0")), rows_of("at", "n")),

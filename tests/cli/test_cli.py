@@ -1,6 +1,7 @@
 """The command `sparkstream`: what it prints, how it ends, and that mistakes cost one line."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -340,6 +341,18 @@ def test_programs_get_a_schema_as_spark_writes_it(tmp_path):
 def test_names_of_connectors_have_commas_or_spaces_between_them(given, capsys):
     assert main(["connectors", *given]) == 0
     assert re.fullmatch(r"--packages \S*kafka\S*,\S*avro\S*\n", capsys.readouterr().out)
+
+
+def test_what_this_user_may_not_touch_is_one_line(checkpoint, capsys, monkeypatch):
+    def closed(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", "/ckpt/lock")
+
+    monkeypatch.setattr("fcntl.fcntl", closed)
+    (checkpoint / "sparkstream-kit").mkdir(exist_ok=True)
+    (checkpoint / "sparkstream-kit" / "lock").touch()
+    assert main(["checkpoint", "show", str(checkpoint)]) == 2
+    said = "sparkstream: /ckpt/lock: Permission denied; run it as the user of that folder, or make room\n"
+    assert capsys.readouterr().err == said
 
 
 def test_checkpoint_clone_says_what_the_copy_is_to_sinks(checkpoint, capsys):

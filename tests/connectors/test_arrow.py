@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from conftest import refusal
 from pyspark.sql import functions as F
 
 from sparkstream_kit._spark.session import in_force, scratch_folder
@@ -163,3 +164,10 @@ def test_rows_that_spark_had_to_compute_again_are_not_taken_for_the_first_ones(s
         spark.catalog.clearCache()  # as when a worker goes with what it kept
         with pytest.raises(KitError, match="a worker lost rows of this batch"):
             list(parts)
+
+
+def test_keys_that_no_join_can_match_are_refused():
+    rows = pa.table({"window": [{"start": 1, "end": 2}], "rows": [5]})
+    arrow.check_keys(rows, "table t", ["rows"], 0)
+    said = refusal(arrow.check_keys, rows, "table t", ["window"], 0)
+    assert said.startswith("table t: key window is a struct<start: int64, end: int64>, by which no rows are ")

@@ -94,6 +94,14 @@ def test_sessions_of_a_host_are_the_truth(spark, stream):
     assert reported(static) == sessions
 
 
+def test_requests_that_are_just_the_gap_apart_are_one_session_in_the_truth_too():
+    made = [
+        row | {"host": "h", "time": at}
+        for row, at in zip(feeds.log_rows(3, seed=1), (0, 1800, 3601), strict=True)
+    ]
+    assert [requests for _, _, _, requests, _ in feeds.log_sessions(made)] == [2, 1]
+
+
 @pytest.mark.slow
 def test_percentiles_of_many_rows_lie_within_the_stated_error_and_closed_minutes_leave_the_state(stream):
     # 20,000 rows of one path: 10,000 in each of two minutes, in four batches, then one that closes both.

@@ -321,6 +321,10 @@ def test_lines_may_bring_the_place_that_they_are_from(spark):
     assert "column _raw: the name is taken by the kit" in refusal(parse_csv, other, from_ddl("n INT"))
     record = spark.createDataFrame([("5", "7", "sales")], "key STRING, value STRING, topic STRING")
     assert good_rows(parse_csv(record, from_ddl("n INT"))).collect() == [(7, "5", "sales")]
+    record = spark.createDataFrame([(b"5", b"7"), (b"6", b"x")], "key BINARY, value BINARY")  # Kafka's own
+    rows = parse_csv(record, from_ddl("n INT"))
+    assert good_rows(rows).collect() == [(7, b"5")]
+    assert [row["_raw"] for row in bad_rows(rows).collect()] == ["x"]
 
 
 def test_a_pattern_of_python_is_refused(spark):

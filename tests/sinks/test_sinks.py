@@ -65,6 +65,17 @@ def test_snapshot_writes_exact_csv_and_json(result, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.csv", "r.json"]
 
 
+def test_a_snapshot_is_written_behind_a_link_and_not_into_a_folder(result, tmp_path):
+    (tmp_path / "www").mkdir()
+    (tmp_path / "r.csv").symlink_to(tmp_path / "www" / "r.csv")
+    opened(sinks.snapshot(tmp_path / "r.csv"), result, None)(result, 0)
+    assert (tmp_path / "r.csv").is_symlink()
+    assert (tmp_path / "www" / "r.csv").read_text().startswith("k,v,t\n")
+    (tmp_path / "s.csv").mkdir()
+    said = refusal(sinks.snapshot, tmp_path / "s.csv")
+    assert said == f"snapshot {tmp_path}/s.csv is a folder, as Spark writes one; give another name"
+
+
 def test_an_empty_result_is_still_a_whole_file(result, tmp_path):
     for name, text in (("r.csv", "k,v,t\n"), ("r.json", "[]\n")):
         write = opened(sinks.snapshot(tmp_path / name), result, None)

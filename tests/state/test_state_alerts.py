@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import state
 from sparkstream_kit.state import Alert, alerts
+from sparkstream_kit.state.rules import is_usable
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 
@@ -274,3 +275,14 @@ def test_alerts_that_cannot_be_are_one_line(stream, given, message):
 )
 def test_what_cannot_work_is_one_line(stream, call, message):
     assert message in refusal(call, stream(MANY).to_df().withWatermark("time", "10 seconds"))
+
+
+@pytest.mark.parametrize("rule", [state.Ewma(warmup=3), state.ZScore(warmup=3)])
+def test_a_number_whose_square_is_infinite_does_not_silence_a_key(rule):
+    known, found = rule.state(), []
+    for second, value in enumerate([20.0, 21.0, -1.797e308, 20.0, 21.0, 20.0, 21.0, 99_999.0]):
+        alert = None
+        if is_usable(value):
+            known, alert = rule.step(known, float(second), value)
+        found.append(alert)
+    assert [each is not None for each in found] == [False] * 7 + [True]

@@ -294,7 +294,10 @@ def _cleared(change: Transaction, table: Table, rows: pa.Table, target: Target) 
     if not any(True for _ in table.scan(where).plan_files()):
         return rows  # pyiceberg would warn that it has nothing to delete
     if target.keys:
-        kept = _others(table.scan(where).to_arrow(), rows, list(target.keys))
+        there = table.scan(where).to_arrow()
+        if not there.num_rows:
+            return rows  # a file has such keys between its least and its greatest, but none of them
+        kept = _others(there, rows, list(target.keys))
         rows = pa.concat_tables([kept, rows], promote_options="permissive")
     change.delete(where)
     return rows
