@@ -8,6 +8,7 @@ file names in Python. `in_conf`, `pyspark_folder` and `cache_folder` find folder
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib.util
 import json
 import os
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 IN_ORDER = "/{[^._]*,_*=*}"
 
 LONGEST_NAME = 255  # of a file name, on every local file system
+# Errors of a file that is not this user's to write, or has no room.
+NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 _OWN = "sparkstream-kit"  # the name of the kit's folder in the user's cache, and in an environment
 
 

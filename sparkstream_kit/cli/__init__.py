@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import sys
 from typing import TYPE_CHECKING
 
+from sparkstream_kit._files import NOT_WRITABLE
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main"]
-
-
-_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}  # not this user's, or full
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except OSError as err:
-        if err.errno not in _CLOSED:
+        if err.errno not in NOT_WRITABLE:
             raise
         fix = "run it as the user of that folder, or make room"
         return _failed(InvalidInputError(f"{err.filename or 'a file'}: {err.strerror}; {fix}"))

@@ -1,5 +1,6 @@
 """`sinks.batch_files`: a directory a batch, whole or not there, whoever reads it."""
 
+import errno
 import json
 import re
 import shutil
@@ -208,6 +209,18 @@ def test_a_folder_that_has_gone_is_refused_with_the_way_on(stream, tmp_path, lef
         feeds.drip([(f"{number}.csv", f"{number + 3}\n")], tmp_path / "in")
     assert plain_read(out) == [7, 8]
     assert {row.n for row in stream.sparkSession.read.json(str(out)).collect()} == {7, 8}
+
+
+def test_a_disk_that_is_full_at_a_start_is_one_line(stream, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", f"{tmp_path}/out")
+
+    finish(stream, sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt")
+    monkeypatch.setattr(place.Here, "write", full)
+    said = refusal(finish, stream, sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt")
+    assert said.endswith(
+        f"{tmp_path}/out cannot be written: No space left on device; make room, or correct its rights"
+    )
 
 
 def test_hdfs_that_only_a_connect_server_reaches_is_refused_for_that(stream, tmp_path, monkeypatch):
