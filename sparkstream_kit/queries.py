@@ -297,8 +297,8 @@ def _starting(query: Query) -> Iterator[None]:
             raise InvalidInputError(f"query {query.name}: {plan.refused(err, query.mode)}") from err
         if isinstance(err, OSError) and err.errno in _files.NOT_WRITABLE:
             raise InvalidInputError(
-                f"query {query.name}: {err.filename or 'a file'} cannot be written: {err.strerror}; make "
-                "room, or correct its rights"
+                f"query {query.name}: {err.filename or 'a file'} cannot be written or read: {err.strerror}; "
+                "make room, or correct its rights"
             ) from err
         raise
 

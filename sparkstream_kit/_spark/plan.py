@@ -230,7 +230,7 @@ def analyzed_plan(frame: DataFrame) -> str:
     if frame not in _texts:
         with _all_columns(frame):
             if is_connect(frame.sparkSession):
-                _texts[frame] = _analyzed(plan._explain_string(extended=True), frame.sparkSession.version)
+                _texts[frame] = _analyzed(plan._explain_string(extended=True), frame.sparkSession)
             else:  # `explain` prints the same, but plans the query first, which takes a new JVM half a second
                 _texts[frame] = str(plan._jdf.queryExecution().analyzed().toString()).rstrip("\n")
     return _texts[frame]
@@ -248,7 +248,7 @@ def _all_columns(frame: DataFrame) -> Iterator[None]:
         yield
 
 
-def _analyzed(explained: str, version: str) -> str:
+def _analyzed(explained: str, spark: SparkSession) -> str:
     """Return the analyzed plan in the text of an extended `explain`.
 
     Raises:
@@ -259,7 +259,7 @@ def _analyzed(explained: str, version: str) -> str:
     plan = rest.partition("\n== Optimized Logical Plan ==\n")[0].strip("\n").partition("\n")[2]
     if not plan:
         raise KitError(
-            f"Spark {version} explains a plan in a form that the kit does not know, and its checkpoint "
+            f"Spark {spark.version} explains a plan in a form that the kit does not know, and its checkpoint "
             "cannot be guarded; start without the kit: sink(frame.writeStream).start()"
         )
     return plan

@@ -557,8 +557,8 @@ class Logs:
         if newest is None:  # only a file source has no entry before its first batch
             return True
         begins = b'v1\n{"path":'
-        with newest.open("rb") as file:
-            return file.read(len(begins)) == begins
+        with newest.open("rb") as file:  # a power cut may have left it short, empty or as zeros
+            return begins.startswith(file.read(len(begins)).rstrip(b"\0"))
 
     def read_by(self, of: Plan) -> dict[str, int]:
         """Return for each file source the name of its log and the last entry that a plan reads."""

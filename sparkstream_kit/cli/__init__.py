@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except OSError as err:
-        if err.errno not in NOT_WRITABLE:
+        if err.errno not in NOT_WRITABLE or not (err.filename or err.errno == errno.ENOSPC):
             raise
         fix = "run it as the user of that folder, or make room"
         return _failed(InvalidInputError(f"{err.filename or 'a file'}: {err.strerror}; {fix}"))

@@ -306,11 +306,11 @@ class _Leaf:
 def _group_keys(query: Query) -> list[str]:
     """Return the columns by which a query groups; of a window, those of `windows.flatten`."""
     facts = query.described["fingerprint"].split("\n")
-    by = [
-        key for fact in facts if fact.startswith("groups by: ") for key in top_level(fact.partition(": ")[2])
-    ]
-    names = [re.sub(r"#\d+", "", key) for key in by]
-    made = query.frame.columns
+    by = [fact.partition(": ")[2] for fact in facts if fact.startswith("groups by: ")]
+    made, names = query.frame.columns, list[str]()
+    for key in top_level(", ".join(by)):
+        plain = re.sub(r"#\d+", "", key)
+        names += [plain] if plain in made else re.findall(r"(\w+)#\d", key)
     flat = {"window": ["start", "end"]} if "window" not in made else {}
     return [key for name in dict.fromkeys(names) for key in flat.get(name, [name])]
 

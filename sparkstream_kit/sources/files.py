@@ -273,7 +273,7 @@ _CHANGED: dict[str, tuple[Any, Any]] = {
 }
 _NONE: tuple[Any, Any] = (), None
 _OF_SPARK = {"locale", "nanvalue", "negativeinf", "positiveinf"}
-_MARK = "\ufffd"  # what a decoder writes for bytes that are not in its encoding
+_OF_TEXT = {T.StringType: {"encoding", "charset"}}
 _ENCODING = (
     " is not UTF-8; give encoding='ISO-8859-1' or the like (encoding='UTF-8' if the file has the mark); "
 )
@@ -530,8 +530,8 @@ def _read(
     options = _merged(_strict(kind, columns.names, options), options)
     asked = {name.lower(): str(value).upper() for name, value in options.items()}
     is_strict = asked.get("mode", "FAILFAST") == "FAILFAST"
-    kinds, read_as = _CHANGED.get(kind, _NONE) if is_strict and not _OF_SPARK & {*asked} else _NONE
-    kinds = tuple(k for k in kinds if k is not T.StringType or not {"encoding", "charset"} & {*asked})
+    kinds, read_as = _CHANGED.get(kind, _NONE) if is_strict else _NONE
+    kinds = tuple(each for each in kinds if not _OF_TEXT.get(each, _OF_SPARK) & {*asked})
     changed = [each for each in columns.fields if isinstance(each.dataType, kinds)]
     fields = [*columns.fields, *([] if partitions is None else _columns(partitions).fields)]
     if max_files is not None:
@@ -605,7 +605,7 @@ def _exactly(field: T.StructField) -> Column:
     fix = "" if isinstance(kind, T.IntegralType) else _WAYS
     says = f" is no {kind.simpleString()}; declare a wider type{fix}; "
     if isinstance(kind, T.StringType):
-        says, value = _ENCODING, F.when(~raw.contains(_MARK), raw)
+        says, value = _ENCODING, F.when(~raw.contains("\ufffd"), raw.cast(kind))
     else:
         whole = raw.try_cast(kind)
         value = F.coalesce(number(raw, kind), F.when(whole == raw.try_cast(_WIDEST), whole))

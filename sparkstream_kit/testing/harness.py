@@ -4,11 +4,6 @@
 through files, because files can be replayed: each `Source.add_data` writes one Parquet file for a file
 source, and a `foreachBatch` function writes the rows of each batch to a file, which `Query.step` reads. On
 Spark Connect, the server must be able to read these files.
-
-On Spark Connect a `foreachBatch` function first starts a Python process at the server, which takes a second.
-So the first run of a query without a sink under test uses Spark's memory sink there. That sink loses its rows
-at a restart, and in complete mode it keeps only the rows of the last batch, so restarted queries and
-queries in complete mode use the function.
 """
 
 from __future__ import annotations
@@ -323,7 +318,7 @@ class Query:
         return self._delivered()
 
     def _take(self, query: StreamingQuery) -> None:
-        """Keep the progress and the memory sink's rows of new batches, which Spark loses at a restart."""
+        """Keep the progress of new batches, which Spark loses at a restart."""
         self._progress.update({progress.batchId: progress for progress in query.recentProgress})
         self._last = Logs(self._checkpoint).done
 

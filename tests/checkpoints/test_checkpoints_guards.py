@@ -118,6 +118,20 @@ def test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said(total, tmp
     assert "written by a different query" in refusal(total, "ProductKey")
 
 
+@pytest.mark.connect
+def test_what_a_source_checks_of_a_column_is_no_part_of_the_state(spark, folder, tmp_path):
+    """The way out that the check of a text names, `encoding=`, leads to no other refusal."""
+    feeds.drip([("1.csv", "tea,1\n")], folder)
+    how: dict[str, Any] = {"mode": "complete", "availableNow": True}
+    ways: list[dict[str, Any]] = [{}, {"encoding": "ISO-8859-1"}, {"locale": "de-DE"}, {}]
+    for number, options in enumerate(ways):
+        rows = sources.csv(spark, folder, schema="product STRING, n DECIMAL(9,2)", **options)
+        totals = rows.groupBy("product").agg(F.sum("n").alias("n"))
+        run(start(totals, sinks.latest("checked"), name="checked", checkpoint=tmp_path / "ckpt", **how))
+        feeds.drip([(f"{number + 2}.csv", "tea,1\n")], folder)
+        assert spark.table("checked").first().n == number + 1
+
+
 def test_a_checkpoint_without_a_batch_is_anyones(spark, folder, tmp_path):
     rows = sources.text(spark, str(folder))
     for frame in (rows.groupBy("value").count(), rows.groupBy(F.upper("value")).count()):

@@ -47,9 +47,9 @@ MOST_LINES = {
     "function": 50,
     "job": 60,
     "thin": 2_100,
-    "core": 7_540,
-    "all": 20_200,
-    "tests": 33_210,
+    "core": 7_545,
+    "all": 20_210,
+    "tests": 33_240,
 }
 
 

@@ -219,7 +219,7 @@ def test_a_disk_that_is_full_at_a_start_is_one_line(stream, tmp_path, monkeypatc
     monkeypatch.setattr(place.Here, "write", full)
     said = refusal(finish, stream, sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt")
     assert said.endswith(
-        f"{tmp_path}/out cannot be written: No space left on device; make room, or correct its rights"
+        f"{tmp_path}/out cannot be written or read: No space left on device; make room, or correct its rights"
     )
 
 

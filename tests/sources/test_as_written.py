@@ -229,6 +229,12 @@ def test_a_pattern_for_the_output_of_a_query_is_refused(spark, tmp_path, monkeyp
     assert [tuple(row) for row in ran(sources.parquet(spark, out, schema="value STRING"))] == [("1",)]
 
 
+def test_a_text_with_a_collation_keeps_it(spark, tmp_path):
+    (tmp_path / "1.csv").write_text("tea,1\nTEA,2\n")
+    frame = sources.csv(spark, tmp_path, schema="a STRING COLLATE UTF8_LCASE, n INT")
+    assert [row.n for row in ran(frame.where("a = 'Tea'"))] == [1, 2]
+
+
 def test_csv_takes_one_text_for_a_missing_value(spark, tmp_path):
     assert sources.csv(spark, tmp_path, schema="a INT", nulls=()).columns == ["a"]
     said = refusal(sources.csv, spark, tmp_path, schema="a INT", nulls=("NA", "-"))

@@ -66,6 +66,18 @@ def test_a_source_that_is_read_twice_beside_another_kind_is_no_damage(spark, tmp
     assert checkpoints.check(tmp_path / "ckpt") == []
 
 
+@pytest.mark.parametrize("left", [b"", b"v1", bytes(9)], ids=["empty", "short", "zeros"])
+def test_the_log_of_a_source_that_is_read_twice_is_known_by_what_a_power_cut_leaves(spark, tmp_path, left):
+    land(tmp_path / "a", 0, 1)
+    land(tmp_path / "b", 0)
+    a, b = stream(spark, tmp_path / "a"), stream(spark, tmp_path / "b")
+    run(a.union(a).union(b), tmp_path / "ckpt", "append")
+    (tmp_path / "ckpt" / "sources" / "0" / "1").write_bytes(left)
+    logs = Logs(tmp_path / "ckpt")
+    assert logs.last_plan is not None
+    assert logs.names(logs.last_plan) == ("0", "0", "1")
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_text_of_a_plan_says_the_same(spark, tmp_path, shape):
     """Spark Connect shows no more than this."""
