@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 IN_ORDER = "/{[^._]*,_*=*}"
 
 LONGEST_NAME = 255  # of a file name, on every local file system
-# Errors of a file that is not this user's to write, or has no room.
-NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+# Errors of a file that this user may not use, or that has no room.
+NOT_USABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 _OWN = "sparkstream-kit"  # the name of the kit's folder in the user's cache, and in an environment
 
 

@@ -295,7 +295,7 @@ def _starting(query: Query) -> Iterator[None]:
             raise InvalidInputError(known) from None
         if isinstance(err, AnalysisException):
             raise InvalidInputError(f"query {query.name}: {plan.refused(err, query.mode)}") from err
-        if isinstance(err, OSError) and err.errno in _files.NOT_WRITABLE:
+        if isinstance(err, OSError) and err.errno in _files.NOT_USABLE:
             raise InvalidInputError(
                 f"query {query.name}: {err.filename or 'a file'} cannot be written or read: {err.strerror}; "
                 "make room, or correct its rights"

@@ -553,11 +553,11 @@ class Logs:
 
     def is_of_files(self, log: str) -> bool:
         """Return whether a log is that of a file source."""
-        newest = next(reversed(self.entries(f"sources/{log}").values()), None)
-        if newest is None:  # only a file source has no entry before its first batch
+        entries = list(self.entries(f"sources/{log}").values())
+        if len(entries) != 1:  # another source writes one entry, at its start, and no more
             return True
         begins = b'v1\n{"path":'
-        with newest.open("rb") as file:  # a power cut may have left it short, empty or as zeros
+        with entries[0].open("rb") as file:  # a power cut may have left it short, empty or as zeros
             return begins.startswith(file.read(len(begins)).rstrip(b"\0"))
 
     def read_by(self, of: Plan) -> dict[str, int]:
@@ -731,6 +731,9 @@ def of_batch(checkpoint: Place, number: int) -> Iterator[Logs]:
             (root / "sources" / source).mkdir(parents=True)
             for name in checkpoint.names(f"sources/{source}"):
                 (root / "sources" / source / name).touch()
+            entries = list(checkpoint.entries(f"sources/{source}").values())
+            if len(entries) == 1:  # which says of what kind the source is
+                checkpoint.bring(f"sources/{source}/{entries[0]}", root)
         found = Logs(root)
         before = found.until(number - 1)
         for log, last in found.until(number).items():

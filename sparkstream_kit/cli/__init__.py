@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._files import NOT_WRITABLE
+from sparkstream_kit._files import NOT_USABLE
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except OSError as err:
-        if err.errno not in NOT_WRITABLE or not (err.filename or err.errno == errno.ENOSPC):
+        if err.errno not in NOT_USABLE or not (err.filename or err.errno == errno.ENOSPC):
             raise
         fix = "run it as the user of that folder, or make room"
         return _failed(InvalidInputError(f"{err.filename or 'a file'}: {err.strerror}; {fix}"))

@@ -154,14 +154,13 @@ def time_zone() -> Iterator[Finding]:
     """Check that Python on this machine has the time zone of the sessions, which a profile sets."""
     session = read_profile("local")["spark.sql.session.timeZone"]
     here = datetime.now().astimezone()
-    offsets = {
-        here.replace(month=month, day=1).replace(tzinfo=None).astimezone().utcoffset() for month in (1, 7)
-    }
-    if session == "UTC" and not any(offsets):
+    days = (datetime(here.year, month, 1).astimezone() for month in (1, 7))
+    offsets = sorted({f"{day:%z}" for day in days})
+    if session == "UTC" and offsets == ["+0000"]:
         yield Finding("ok", "time zone", f"sessions and Python have {session}")
         return
     fix = "export TZ=UTC, or compare times that have a zone"
-    has = f"sessions have {session}, Python has {here.tzname()} ({here:%z})"
+    has = f"sessions have {session}, Python has {here.tzname()} ({' or '.join(offsets)})"
     yield Finding("warn", "time zone", f"{has}: collect() gives times of Python's", fix)
 
 

@@ -179,7 +179,7 @@ def _replay(
     rows: Annotated[int, flag("N", "Rows in each file.")] = 100,
     every: Annotated[float, flag("SECONDS", "Seconds from one file to the next.")] = 1.0,
 ) -> None:
-    """Land the rows of a file as small files. Each has the header; Ctrl-C ends it."""
+    """Land the rows of a file as small files. Each has the header of a CSV; Ctrl-C ends it."""
     land(feeds.replay_files(file, rows=rows), folder, every)
 
 

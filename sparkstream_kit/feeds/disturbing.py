@@ -238,7 +238,7 @@ class _Arrival:
         watermark = self.newest[passed - 1] // 1000 * 1000 - self.wait if passed > 0 else -math.inf
         while self.held and self.times[self.held[0][0]] <= watermark:
             row, after = self.held.popleft()
-            heapq.heappush(self.due, ((number or len(self.given)) + after, row, "late"))
+            heapq.heappush(self.due, ((len(self.given) if number is None else number) + after, row, "late"))
         while self.due and (number is None or self.due[0][0] <= number):
             _, row, kind = heapq.heappop(self.due)
             self.put(kind, dict(self.given[row]), self.times[row])

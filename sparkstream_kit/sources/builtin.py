@@ -139,6 +139,6 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
         if err.getCondition() not in ("TABLE_OR_VIEW_NOT_FOUND", "INVALID_IDENTIFIER", "PARSE_SYNTAX_ERROR"):
             raise
         raise InvalidInputError(
-            f"table {name} is not in the catalog; create it or correct the name (`my-table` has backquotes)"
+            f"table {name} is not in the catalog; create it or correct the name (`my-table` needs backquotes)"
         ) from None
     return frame

@@ -264,7 +264,7 @@ _STRICT: dict[str, dict[str, Any]] = {
 }
 # Types whose values Spark's readers change without a word, and the type as which the kit reads them, to
 # convert them: as a decimal 2,50 becomes 250 and 2.505 is rounded, 1e400 becomes infinity and 1d is 1; bytes
-# that are not UTF-8 become a mark in a text; a whole number of Parquet loses its upper bits. In a lenient
+# that are not UTF-8 become the character U+FFFD; a whole number of Parquet loses its upper bits. In a lenient
 # mode, or if an option says how, Spark does it.
 _CHANGED: dict[str, tuple[Any, Any]] = {
     "csv": ((T.DecimalType, T.DoubleType, T.FloatType, T.StringType), T.StringType()),
@@ -274,9 +274,7 @@ _CHANGED: dict[str, tuple[Any, Any]] = {
 _NONE: tuple[Any, Any] = (), None
 _OF_SPARK = {"locale", "nanvalue", "negativeinf", "positiveinf"}
 _OF_TEXT = {T.StringType: {"encoding", "charset"}}
-_ENCODING = (
-    " is not UTF-8; give encoding='ISO-8859-1' or the like (encoding='UTF-8' if the file has the mark); "
-)
+_ENCODING = " is not UTF-8; give encoding='ISO-8859-1', or encoding='UTF-8' if the file itself has U+FFFD; "
 _WIDEST = "decimal(38,18)"
 _WAYS = " or STRING, say by locale='de-DE' what a comma is, or set such lines aside with quarantine.parse_csv"
 _LAST = 253_402_300_799_999_999  # the end of the year 9999, in microseconds since 1970
@@ -498,8 +496,9 @@ def text(
     lower = {name.lower(): str(value).lower() for name, value in options.items()}
     if lower.get("encoding", "utf-8") not in ("utf-8", "utf8"):
         raise InvalidInputError(
-            f"sources.text() reads UTF-8; convert the files (iconv -f {lower['encoding']}), or decode "
-            "ISO-8859-1: lines.withColumn('value', F.decode(F.col('value').cast('binary'), 'ISO-8859-1'))"
+            f"sources.text() reads UTF-8; convert the files (iconv -f {lower['encoding']} -t UTF-8) or, if "
+            "they are ISO-8859-1, decode the lines: "
+            "lines.withColumn('value', F.decode(F.col('value').cast('binary'), 'ISO-8859-1'))"
         )
     if "schema" in lower:
         raise InvalidInputError(

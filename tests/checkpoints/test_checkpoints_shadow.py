@@ -153,17 +153,12 @@ def keys_alone(rows):
     return rows.select("shop").dropDuplicates(["shop"])
 
 
-def by_value(rows, what="sum(amount)"):
-    """Group as a count of words does: by a column `value`."""
-    return totals("value", what=what)(rows.withColumnRenamed("shop", "value"))
+def by(name, what="sum(amount)"):
+    return lambda rows: totals(name, what=what)(rows.withColumnRenamed("shop", name))
 
 
 def by_upper(rows, what="sum(weight)"):
     return rows.groupBy(F.upper("shop").alias("shop")).agg(F.expr(what).alias("total"))
-
-
-def by_two_words(rows, what="sum(amount)"):
-    return totals("the shop", what=what)(rows.withColumnRenamed("shop", "the shop"))
 
 
 def other_order(rows):
@@ -223,14 +218,8 @@ HARMFUL: dict[str, tuple[Any, Any]] = {
         BY_SHOP,
         lambda rows: totals("shop")(rows.withColumn("shop", F.lit("a"))),
     ),
-    "a wrong sum by a column called value": (
-        ("complete", replace, by_value),
-        partial(by_value, what="sum(amount * 1.01)"),
-    ),
-    "a wrong sum by a column of two words": (
-        ("complete", replace, by_two_words),
-        partial(by_two_words, what="sum(amount * 1.01)"),
-    ),
+    "a key called value": (("complete", replace, by("value")), by("value", "sum(amount * 1.01)")),
+    "a key of two words": (("complete", replace, by("the shop")), by("the shop", "sum(amount * 1.01)")),
     "a wrong factor": (BY_SHOP, totals("shop", what="sum(amount * 1.01)")),
     "rows, a lost filter": (("append", files, rows_of("at", "n", where="n > 0")), rows_of("at", "n")),
     "rows, a column rounded": (ROWS, rows_of("at", "product", "n", "round(weight) AS weight")),

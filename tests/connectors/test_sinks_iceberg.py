@@ -80,9 +80,7 @@ def test_an_upsert_leaves_the_rows_between_its_keys(stream, lake, into, tmp_path
     finish(stream.where("n = 1"), into(how="upsert", keys=["k"]), tmp_path / "ckpt", "update")
     found = iceberg.table(lake).scan().to_arrow().to_pylist()
     assert sorted(map(str, (row["k"] for row in found))) == ["None", "a", "aa", "b", "c", "zz"]
-    feeds.drip(
-        [("5.csv", "ab,1\n")], tmp_path / "in"
-    )  # a file has a lesser and a greater key, but not this one
+    feeds.drip([("5.csv", "ab,1\n")], tmp_path / "in")  # between two keys of a file, and none of them
     finish(stream.where("n = 1"), into(how="upsert", keys=["k"]), tmp_path / "ckpt", "update")
     found = iceberg.table(lake).scan().to_arrow().to_pylist()
     assert sorted(map(str, (row["k"] for row in found))) == ["None", "a", "aa", "ab", "b", "c", "zz"]

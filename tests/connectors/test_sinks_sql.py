@@ -528,11 +528,7 @@ def test_keys_must_tell_rows_apart(stream, url, tmp_path):
     sql(url, "CREATE TABLE plain (k TEXT, total BIGINT)")
     refused: list[tuple[DataFrame, sinks.Sink, str]] = [
         (totals(stream), sinks.sql_table(url, "plain", how="upsert", keys=["k"]), "is not unique in k"),
-        (
-            totals(stream),
-            sinks.sql_table(url, "t", how="upsert", keys=["key"]),
-            "unknown key key; known: k, total",
-        ),
+        (totals(stream), sinks.sql_table(url, "t", how="upsert", keys=["key"]), "unknown key key; known"),
         (
             stream.withColumn("k", F.lit("x")),
             sinks.sql_table(url, "two", how="upsert", keys=["k"]),

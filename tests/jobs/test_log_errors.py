@@ -95,10 +95,8 @@ def test_sessions_of_a_host_are_the_truth(spark, stream):
 
 
 def test_requests_that_are_just_the_gap_apart_are_one_session_in_the_truth_too():
-    made = [
-        row | {"host": "h", "time": at}
-        for row, at in zip(feeds.log_rows(3, seed=1), (0, 1800, 3601), strict=True)
-    ]
+    row = next(iter(feeds.log_rows(1, seed=1)))
+    made = [row | {"time": at} for at in (0, 1800, 3601)]
     assert [requests for _, _, _, requests, _ in feeds.log_sessions(made)] == [2, 1]
 
 

@@ -221,10 +221,8 @@ def test_files_and_table_append_what_spark_reads_back(spark, stream, tmp_path):
     finish(stream, sinks.files(str(tmp_path / "out"), format="json"), checkpoint=tmp_path / "files")
     assert sorted(row.k for row in spark.read.json(str(tmp_path / "out")).collect()) == [1, 2]
     finish(stream, sinks.table("sales_rows", format="PARQUET"), checkpoint=tmp_path / "table")
-    assert (sinks.table("t", format="PARQUET").promise, sinks.table("t").modes) == (
-        sinks.table("t").promise,
-        sinks.table("t", format="PARQUET").modes,
-    )
+    shouted = sinks.table("t", format="PARQUET")
+    assert (shouted.promise, shouted.modes) == (sinks.table("t").promise, sinks.table("t").modes)
     try:
         expected = spark.createDataFrame([(1,), (2,)], "k INT")
         assert_df_equality(spark.table("sales_rows"), expected, ignore_row_order=True)

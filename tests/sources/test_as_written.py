@@ -247,7 +247,7 @@ def test_csv_takes_one_text_for_a_missing_value(spark, tmp_path):
 def test_lines_of_another_encoding_are_decoded_as_the_refusal_says(spark, tmp_path):
     (tmp_path / "1.csv").write_bytes("1,Müller\n".encode("latin-1"))
     said = refusal(sources.text, spark, tmp_path, encoding="ISO-8859-1")
-    way = said.rpartition("decode ISO-8859-1: ")[2]
+    way = said.rpartition("decode the lines: ")[2]
     lines = eval(way, {"F": F, "lines": sources.text(spark, tmp_path)})  # noqa: S307 - as a user would type it
     [row] = ran(quarantine.parse_csv(lines, "a INT, b STRING"))
     assert (row.a, row.b, row._reason) == (1, "Müller", None)  # noqa: SLF001 - a column

@@ -112,7 +112,8 @@ text(spark, '.', schema='a INT')
     sources.text() takes no schema: its one column is value, a line; give the schema to sources.csv or
     sources.json, or parse the lines (quarantine.parse_csv, parse_json)
 text(spark, '.', encoding='ISO-8859-1')
-    sources.text() reads UTF-8; convert the files (iconv -f iso-8859-1), or decode ISO-8859-1:
+    sources.text() reads UTF-8; convert the files (iconv -f iso-8859-1 -t UTF-8) or, if they are
+    ISO-8859-1, decode the lines:
     lines.withColumn('value', F.decode(F.col('value').cast('binary'), 'ISO-8859-1'))
 text(spark, '~/in')
     sources.text(): path is the string '~/in'; Python does not expand ~: give os.path.expanduser('~/in')
@@ -127,9 +128,9 @@ socket_lines(spark, 'localhost', 0)
 socket_lines(spark, '', 9999)
     socket_lines(): the host is empty; give its name or address
 table(spark, 'no_such')
-    table no_such is not in the catalog; create it or correct the name (`my-table` has backquotes)
+    table no_such is not in the catalog; create it or correct the name (`my-table` needs backquotes)
 table(spark, 'no-such')
-    table no-such is not in the catalog; create it or correct the name (`my-table` has backquotes)
+    table no-such is not in the catalog; create it or correct the name (`my-table` needs backquotes)
 table(spark, ' ')
     sources.table(): the name is empty; give a table, as table or schema.table
 """)

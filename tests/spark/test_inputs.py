@@ -1,6 +1,7 @@
 """What a query reads, as Spark numbers it: the lines of a checkpoint's plans, and the logs of its sources."""
 
 import json
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,24 @@ from support.checkpoint_queries import land, run, stream
 
 from sparkstream_kit import checkpoints, sources
 from sparkstream_kit._spark import plan
-from sparkstream_kit.checkpoints.logs import Logs
+from sparkstream_kit._spark.place import Place
+from sparkstream_kit.checkpoints.logs import Logs, of_batch
+
+
+class Far(Place):
+    """A checkpoint on another file system, as a batch sees it: names, and what is copied by them."""
+
+    def __init__(self, root):
+        super().__init__(f"hdfs://{root}")
+        self._root = root
+
+    def names(self, name=""):
+        return [path.name for path in (self._root / name).iterdir()]
+
+    def bring(self, name, to):
+        if (self._root / name).exists():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(self._root / name, to / name)
 
 
 def with_itself(frame):
@@ -64,6 +82,8 @@ def test_a_source_that_is_read_twice_beside_another_kind_is_no_damage(spark, tmp
     assert len(logs.sources) == 2
     assert [*logs.until_planned] == ["0"]
     assert checkpoints.check(tmp_path / "ckpt") == []
+    with of_batch(Far(tmp_path / "ckpt"), logs.done) as there:  # what a sink with a ledger looks at
+        assert [*there.until(logs.done)] == ["0"]
 
 
 @pytest.mark.parametrize("left", [b"", b"v1", bytes(9)], ids=["empty", "short", "zeros"])

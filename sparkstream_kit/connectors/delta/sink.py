@@ -1,7 +1,7 @@
 """The public function `sinks.delta`: chooses the writer for a session, and writes each batch once.
 
 `delta` returns the `Sink`. When a query starts, the session decides which writer is used: Delta's own for
-Spark (`writers.SparkTable`) or delta-rs (`rust.RustTable`). `_Target` then writes the batches of one query.
+Spark (`writers.SparkTable`) or delta-rs (`rust.RustTable`). `_tables.Target` then writes the batches.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def delta(
     builtin.check_number("max_files_per_trigger", max_files_per_trigger)
     if not is_extended(spark):
         raise InvalidInputError(_packages.missing("delta"))
-    place = None if path is None else locate(spark, path).uri  # in SQL Delta takes an absolute path alone
+    place = None if path is None else locate(spark, path).uri  # Delta's SQL takes absolute paths only
     name = table or f"delta.{quoted(str(place))}"
     _check_there(spark, place, name, f"Delta table {path or table}")
     if change_feed:

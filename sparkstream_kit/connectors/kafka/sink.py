@@ -271,11 +271,11 @@ class _Target:
             raise InvalidInputError(
                 f"sinks.kafka(): column {twice[0]} appears twice, and JSON has a field once; rename one"
             )
-        if brokers.can_ask(spark := frame.sparkSession):
-            # On Connect a test read, as a source makes it, needs a permission that a writer may lack.
-            with brokers.client(
-                spark, {name: str(each) for name, each in self.all_options.items()}
-            ) as client:
+        # Without the topic Spark fails in the first batch, after a minute. On Connect a test read, as of
+        # a source, needs a permission that a writer may lack.
+        if brokers.can_ask(frame.sparkSession):
+            asked = {name: str(each) for name, each in self.all_options.items()}
+            with brokers.client(frame.sparkSession, asked) as client:
                 topics_there(client, self.servers, [self.topic])
 
 
