@@ -21,7 +21,7 @@ def transform(lines: DataFrame) -> DataFrame:
 @jobflags.exit_codes
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the counts of each batch go to standard output, everything else to standard error."""
-    left_out = ("--checkpoint", "--available-now")  # a socket cannot send again
+    left_out = ("--checkpoint", "--available-now", "--continues", "--shadow")  # a socket cannot send again
     flags = (*(flag for flag in jobflags.RUN if flag not in left_out), "--snapshot", "--database")
     args = jobflags.parser(__doc__, *jobflags.SERVER, *flags, table="word_counts").parse_args(argv)
 

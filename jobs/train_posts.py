@@ -10,6 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from sparkstream_kit import jobflags, models, quarantine, spark_session
+from sparkstream_kit.connectors import need
 
 POSTS = "id STRING NOT NULL, time TIMESTAMP NOT NULL, label STRING, text STRING NOT NULL"
 NAMED = "SELECT id, time, label, text, if(index = 1, 'spam', 'ham') AS prediction FROM __THIS__"
@@ -41,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         "--library", choices=["spark", "sklearn"], default="spark", help="Default: %(default)s."
     )
     args = parser.parse_args(argv)
+    need("train_posts", "sklearn", "sklearn" if args.library == "sklearn" else "numpy")
 
     with spark_session("train-posts", **jobflags.for_session(args)) as spark:
         posts = quarantine.good_rows(quarantine.parse_json(spark.read.text(args.input_dir), POSTS))

@@ -224,8 +224,9 @@ def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[st
     for ours, theirs in found:
         one, other = left.schema[ours].dataType, right.schema[theirs].dataType
         exact = [isinstance(each, (T.IntegralType, T.DecimalType)) for each in (one, other)]
-        if one != other and not all(exact):  # Spark compares a long as a double, which rounds it
-            kinds = f"{one.simpleString()} in {first} and {other.simpleString()} in {second}"
+        ours_is, theirs_is = one.simpleString(), other.simpleString()
+        if ours_is != theirs_is and not all(exact):  # Spark compares a long as a double, which rounds it
+            kinds = f"{ours_is} in {first} and {theirs_is} in {second}"
             raise InvalidInputError(f"key {ours} is {kinds}; cast one of them to the type of the other")
     return found
 

@@ -77,7 +77,7 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
     """
     check(publish, locals())
     folder = _folder_of(path)
-    version = f"{datetime.now(UTC):%Y%m%dT%H%M%S}" if version is None else version
+    version = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}" if version is None else version
     if not re.fullmatch(r"\w[\w.-]*", version) or version == _CURRENT or version.endswith(_FILE):
         raise InvalidInputError(
             f"version {version!r} cannot name a file; use letters, digits, - and _, such as '2'"
@@ -88,12 +88,12 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
             "another name, or models.switch to make it current"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    if hasattr(model, "write") and hasattr(model, "transform"):
+    if type(model).__name__ == "PipelineModel":
         target = folder / version
         hidden = folder / f".{version}.{os.getpid()}.tmp"
         model.write().overwrite().save(for_spark(hidden))
         hidden.rename(target)
-    elif hasattr(model, "predict"):
+    elif hasattr(model, "predict") and not hasattr(model, "write"):
         target = folder / f"{version}{_FILE}"
         replace(target, [_pickled(model)])
     else:

@@ -204,7 +204,6 @@ def diff(
     expected: DataFrame | T.StructType,
     *,
     ignore_nullable: bool = True,
-    ignore_column_order: bool = False,
     ignore_extra: bool = False,
 ) -> list[str]:
     """Compare two schemas and return each difference as a readable line.
@@ -217,7 +216,6 @@ def diff(
         actual: the schema to check, or a DataFrame that has it.
         expected: the schema it should be, or a DataFrame that has that schema.
         ignore_nullable: do not compare the nullability of columns, which file sources drop anyway.
-        ignore_column_order: do not compare the order of the columns (of fields in a struct, always).
         ignore_extra: allow columns that `expected` does not have (of fields in a struct, never).
 
     Returns:
@@ -248,7 +246,7 @@ def diff(
         lines += [f"unexpected {name} {has[name].dataType.simpleString()}" for name in extra]
     lines += [f"{name} appears twice" for name in has if _schema(actual).names.count(name) > 1]
     got, order = [n for n in has if n in wants], [n for n in wants if n in has]
-    if got != order and not ignore_column_order:
+    if got != order:
         lines.append(f"order is {', '.join(got)}; expected {', '.join(order)}")
     return lines
 

@@ -33,10 +33,10 @@ def set_aside(logs: Logs, batch: int) -> None:
         batch: the number of the batch.
     """
     root, until = logs.root, logs.until(batch - 1)
-    entries = [
-        file for log in logs.sources for file in later_files(root / "sources" / log, until.get(log, -1))
-    ]
-    move(root, [*newer_state(root, batch), *entries, *later_files(root / "offsets", batch - 1)], backup(root))
+    of_files = [log for log in logs.sources if logs.is_of_files(log)]
+    entries = [file for log in of_files for file in later_files(root / "sources" / log, until.get(log, -1))]
+    # Without its plan the batch counts as not planned, whatever else is left of it after a crash here.
+    move(root, [*later_files(root / "offsets", batch - 1), *newer_state(root, batch), *entries], backup(root))
 
 
 def backup(root: Path) -> Path:

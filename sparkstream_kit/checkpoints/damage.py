@@ -7,11 +7,12 @@ damage, and the way out, where something is wrong.
 from __future__ import annotations
 
 import re
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkstream_kit.checkpoints.logs import DamagedError, commit, log_ends, log_file, plan, query_id
+from sparkstream_kit.checkpoints.logs import DamagedError, commit, log_after, log_file, plan, query_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def restart(logs: Logs, *, whole: bool = False) -> Iterator[DamagedError]:
     for log, planned in logs.until_planned.items():
         try:
             files = logs.files(log, max((planned, *logs.entries(f"sources/{log}"))))
-            yield from errors_of(log_file if whole else log_ends, *files)
+            yield from errors_of(log_file if whole else partial(log_after, entry=sys.maxsize), *files)
         except DamagedError as err:
             yield err
     if last < 0 and newer_state(root, 1):  # a first batch that failed may have left version 1: no damage

@@ -46,7 +46,7 @@ def plan_empty_batch(logs: Logs, watermark: int) -> int:
         raise InvalidInputError(
             f"checkpoint {logs.root} has no batch that is committed after all others; run its query first"
         )
-    before = logs.plan(last).watermark
+    before = reached(logs)
     if watermark < before:
         raise InvalidInputError(
             f"the watermark is at {_time(before)} already, and cannot go back to {_time(watermark)}"
@@ -59,9 +59,15 @@ def plan_empty_batch(logs: Logs, watermark: int) -> int:
     return last + 1
 
 
+def reached(logs: Logs) -> int:
+    """Return the watermark after the last batch, in milliseconds since 1970; its plan has the one before."""
+    planned = logs.last_plan.watermark if logs.last_plan else 0
+    return max(planned, logs.commit(logs.done)["nextBatchWatermarkMs"] if logs.done >= 0 else 0)
+
+
 def is_being_drained(logs: Logs) -> bool:
     """Return whether a draining batch is planned and not yet committed, as after a crash in it."""
-    return logs.planned > logs.done and logs.plan(logs.planned).watermark >= END
+    return logs.planned > logs.done and logs.plan(logs.planned).watermark == END
 
 
 def drained(logs: Logs) -> str | None:
@@ -70,7 +76,7 @@ def drained(logs: Logs) -> str | None:
     A drained query has written its last windows with a watermark at `END`: any new row would be too late.
     """
     last = logs.last_plan
-    if last is None or last.watermark < END or is_being_drained(logs):
+    if last is None or last.watermark != END or is_being_drained(logs):
         return None
     return (
         f"checkpoint {logs.root} was drained: batch {logs.done} has written the windows that were open, so "

@@ -39,6 +39,8 @@ _PARSER = re.compile(
     r"(?s)SubqueryAlias sparkstream_(csv|json)_(\w+)\n.*?Project (.*?)\n(.*?) sparkstream_lines"
 )
 _COLUMN = re.compile(r"#(\d+)L?(?:-T\d+ms)?")  # a column's number, and the delay of its watermark
+# A flag that changes the result, where all others are the session's: last(price#3, true).
+_NO_NULLS = re.compile(r"(\b(?:first|last|any_value)\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*), true\)")
 
 # The expressions into which Spark turns window() and session_window(); lengths are in microseconds.
 _TIME = r"precisetimestampconversion\((?P<time>[^(),]+(?:\(\w+\)#\d+)?), TimestampType, LongType.*"
@@ -85,7 +87,7 @@ def fingerprint(frame: DataFrame, mode: str) -> str:
     )
     lines: dict[str, None] = {}
     for verb, what in _facts(frame, mode):
-        stable = _COLUMN.sub(r"#\1", volatile.sub("", what))
+        stable = _COLUMN.sub(r"#\1", volatile.sub("", _NO_NULLS.sub(r"\1 ignoring nulls)", what)))
         lines[f"{verb}: {_in_words(stable)}"] = None
     # PySpark numbers the variables of a process' lambdas, and Spark the columns of a session.
     text = re.sub(r"(?<=\blambda )([xyz])_\d+(?=#)", r"\1", "\n".join(lines))

@@ -28,7 +28,7 @@ from sparkstream_kit.checkpoints.fingerprint import WATERMARK, differences, fing
 from sparkstream_kit.checkpoints.lock import Lock, lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, Logs, at_hand, log_file, write_note
 from sparkstream_kit.checkpoints.moved import bases, find_moves, rewrite
-from sparkstream_kit.checkpoints.trim import due, is_long, max_age
+from sparkstream_kit.checkpoints.trim import due, max_age
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
@@ -397,10 +397,10 @@ def _has_its_folders(query: Query, logs: Logs) -> Iterator[Answer]:
 
 def _has_short_logs(query: Query, logs: Logs) -> Iterator[Answer]:
     """Shorten the logs of file sources by what Spark never looks at again; see `trim`."""
-    if logs.place.folder is not None and (found := [log for log in logs.until_planned if is_long(logs, log)]):
+    if logs.place.folder is not None:
         options = file_options(query.frame)
         known = {each.log: max_age(options[each.number]) for each in query.inputs if each.number in options}
-        for log in found:
+        for log in logs.until_planned:
             if make := due(logs, log, known.get(log)):
                 yield Change(f"the log of source {log} lists the files that Spark still considers", make)
 

@@ -25,7 +25,6 @@ import os
 import re
 import shlex
 import shutil
-import sys
 import tempfile
 import time
 import zlib
@@ -372,15 +371,6 @@ def log_after(file: Path, entry: int) -> list[Input]:
     return [each for each in found if each.entry > entry]
 
 
-def log_ends(file: Path) -> None:
-    """Check the beginning and the end of one file of a file source's log.
-
-    Raises:
-        DamagedError, InvalidInputError: as for `versioned`.
-    """
-    log_after(file, sys.maxsize)
-
-
 def log_lines(file: Path) -> Iterator[bytes]:
     """Yield the lines of one file of a file source's log, without the line of its version.
 
@@ -410,7 +400,7 @@ def log_text(found: Iterable[Input]) -> str:
 
 
 _PATH = b'{"path":"'
-_MOST_KEPT = 100  # files that `Logs` caches
+_MOST_KEPT = 300  # files that `Logs` caches
 
 
 class Logs:
@@ -495,6 +485,17 @@ class Logs:
     def commit(self, batch: int, *, whole: bool = False) -> dict[str, Any]:
         """Return the commit of a batch, as the function `commit` does; arguments and errors as of `read`."""
         return self.read(commit, self.root / "commits" / str(batch), whole=whole)
+
+    def plans(self) -> dict[int, Plan]:
+        """Read the plans that are kept, by number; a query that runs removes the first ones meanwhile."""
+        found = dict[int, Plan]()
+        for number, file in self.again().entries("offsets").items():
+            try:
+                found[number] = self.plan(number)
+            except DamagedError:
+                if file.exists():
+                    raise
+        return found
 
     @property
     def last_plan(self) -> Plan | None:

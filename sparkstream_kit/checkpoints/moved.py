@@ -112,7 +112,10 @@ def rewrite(logs: Logs, move: Move) -> None:
     """
     _log.info("checkpoint %s: files that source %s has read of %s are named under %s", logs.root, *move)
     for file in [*trimmed(logs.root, move.log), *logs.entries(f"sources/{move.log}").values()]:
-        named = (found._replace(uri=renamed(found.uri, move)) for found in logs.read(log_file, file))
+        found = ((each, renamed(each.uri, move)) for each in logs.read(log_file, file))
+        # Spark reads no file that is much older than the newest one in its log.
+        forgotten = move.old is None
+        named = (e._replace(uri=uri, time=0 if forgotten and uri != e.uri else e.time) for e, uri in found)
         logs.replace(file, log_text(named))
 
 

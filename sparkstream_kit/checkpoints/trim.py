@@ -72,12 +72,6 @@ def trimmed(root: Path, log: str) -> list[Path]:
     return list((root / KIT / "trimmed" / log).glob("[0-9]*"))
 
 
-def is_long(logs: Logs, log: str) -> bool:
-    """Return whether `due` has anything to look at: the log is long, or was trimmed."""
-    newest = _newest(logs, log)
-    return bool(trimmed(logs.root, log)) or (newest is not None and newest.stat().st_size >= LONG)
-
-
 def due(logs: Logs, log: str, age: int | None) -> Callable[[], None] | None:
     """Return what to do with a log, as a function: `restore` or `trim`; None if the log is as it should be.
 
@@ -142,9 +136,10 @@ def _newest(logs: Logs, log: str) -> Path | None:
 def _lines(file: Path, first: int, limit: int, *, out: bool) -> Iterator[bytes]:
     """Yield the lines of a log that are taken out, or those that stay, after the line of the version."""
     yield b"v1"
-    for line in log_lines(file):
-        if _is_out(line, first, limit) == out:
-            yield b"\n" + line
+    with reading(file):
+        for line in log_lines(file):
+            if _is_out(line, first, limit) == out:
+                yield b"\n" + line
 
 
 def _is_out(line: bytes, first: int, limit: int) -> bool:

@@ -60,23 +60,13 @@ class _InOrder(TyperGroup):
         return sorted(self.commands, key=_ORDER.index)
 
 
-class _Serve(TyperGroup):
-    """Takes `serve` for `serve start`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        flags = not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)
-        if flags and not ctx.resilient_parsing:  # which completes a command
-            args = ["start", *args]
-        return super().parse_args(ctx, args)
-
-
 app = group("Tools for Spark streams, in the order of their use.", completion=True, cls=_InOrder)
 app.add_typer(feed, name="feed")
 _checkpoint = group("Look into a checkpoint, copy it, or rewind it.")
 app.add_typer(_checkpoint, name="checkpoint")
 _windows = group("Explain event time: draw the windows of a row.")
 app.add_typer(_windows, name="windows")
-_serve = group("Keep a warm Spark in the background. What attaches to it starts in two seconds.", cls=_Serve)
+_serve = group("Keep a warm Spark in the background. What attaches to it starts in two seconds.")
 app.add_typer(_serve, name="serve")
 
 

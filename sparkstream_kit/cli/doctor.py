@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from sparkstream_kit import _packages
 from sparkstream_kit import server as serving
 from sparkstream_kit._java import find_java
+from sparkstream_kit.cli.common import pyspark_version
 from sparkstream_kit.errors import KitError
 from sparkstream_kit.profiles import read_profile
 
@@ -98,8 +99,8 @@ def python() -> Iterator[Finding]:
 def versions() -> Iterator[Finding]:
     """Check the versions of the kit, PySpark and pandas, and that the Spark in SPARK_HOME matches PySpark."""
     yield Finding("ok", "the kit", _version("sparkstream-kit") or "of a checkout")
-    spark = _version("pyspark")
-    if spark is None:
+    spark = pyspark_version()
+    if not spark:
         yield Finding("bad", "PySpark", "it is not installed", "run: pip install pyspark")
         return
     tested = list(_packages.versions())
@@ -184,7 +185,7 @@ def goes_with_spark() -> dict[str, Any]:
     For a PySpark that `conf/versions.toml` does not list, these are the versions of the newest one listed.
     """
     known = _packages.versions()
-    return known.get(_feature(_version("pyspark") or "")) or known[list(known)[-1]]
+    return known.get(_feature(pyspark_version())) or known[list(known)[-1]]
 
 
 def _version(package: str) -> str | None:

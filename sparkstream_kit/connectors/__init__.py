@@ -64,10 +64,9 @@ class System:
         extra: the extra of the kit that installs its libraries; empty if it needs none.
         libraries: the top-level packages of the extra that its modules import.
         connector: what Spark itself needs, as jars; None if it needs nothing.
-        guard: the module of the folder whose `question` is asked before a query of the source goes on; empty
-            if there is nothing to ask.
-        hearer: the module of the folder whose `hearer` makes a function for a query of the source; `run`
-            calls that with each progress, once its batch is committed. Empty if there is nothing to do then.
+        watched_by: the module of the folder whose `question` is asked before a query of the source goes on,
+            and whose `hearer` makes a function for it, which `run` calls with each progress, once its batch
+            is committed; empty if there is nothing to ask.
     """
 
     source: str = ""
@@ -76,8 +75,7 @@ class System:
     extra: str = ""
     libraries: tuple[str, ...] = ()
     connector: Connector | None = None
-    guard: str = ""
-    hearer: str = ""
+    watched_by: str = ""
 
     def need(self, call: str) -> None:
         """Import the libraries, so that a missing one is noticed now and not in the first batch.
@@ -130,15 +128,17 @@ def call(part: str, name: str) -> Callable[..., Any]:
 
 def questions(kinds: Collection[str]) -> list[Any]:
     """Return the questions to ask before a query goes on that reads these kinds of sources."""
-    guards = {name: system.guard for name, system in systems().items() if name in kinds}
-    return [_module(f"{name}.{guard}").question for name, guard in guards.items() if guard]
+    return [each.question for each in _watching(kinds)]
 
 
 def hearers(query: Query) -> tuple[Callable[[StreamingQueryProgress], None], ...]:
     """Return the functions to call with each progress of a query, once its batch is committed."""
-    kinds = {each.kind for each in query.inputs}
-    by_name = {name: each.hearer for name, each in systems().items() if name in kinds and each.hearer}
-    return tuple(_module(f"{name}.{module}").hearer(query) for name, module in by_name.items())
+    return tuple(each.hearer(query) for each in _watching({each.kind for each in query.inputs}))
+
+
+def _watching(kinds: Collection[str]) -> list[Any]:
+    found = {name: each.watched_by for name, each in systems().items() if name in kinds}
+    return [_module(f"{name}.{module}") for name, module in found.items() if module]
 
 
 def _module(name: str) -> Any:

@@ -7,6 +7,7 @@ cluster. `gathered` gives the batch as one table, and `check_keys` checks its ke
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import zlib
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import Column, DataFrame
 
+
+_log = logging.getLogger(__name__)
 
 _LOST = "a worker lost rows of this batch on their way; start again, and the batch is replayed"
 _PART = 32 * 1024 * 1024  # bytes of a part; the driver's JVM needs a few times as much memory for it
@@ -76,10 +79,11 @@ def kept(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
 
 @contextmanager
 def gathered(batch: DataFrame, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Gather a batch in a temporary file, and yield it as a memory-mapped table.
+    r"""Gather a batch in a temporary file, and yield it as a memory-mapped table.
 
     Memory holds only the part that is being read. The libraries that write a table read it in threads of
-    their own: if they read the rows from Spark there, a stop of the query would not end Spark's jobs.
+    their own: if they read the rows from Spark there, a stop of the query would not end Spark's jobs. Bytes
+    in a text that are not UTF-8 are written as `\xff`, with a warning: most readers of a table refuse them.
 
     Args:
         batch: the batch.
@@ -88,12 +92,23 @@ def gathered(batch: DataFrame, schema: pa.Schema) -> Iterator[pa.Table]:
     with kept(batch) as parts, tempfile.NamedTemporaryFile(prefix="sparkstream-", suffix=".arrow") as file:
         with pa.ipc.new_file(file.name, schema) as writer:
             for part in parts:
-                columns = (
-                    column.cast(field.type) for column, field in zip(part.columns, schema, strict=True)
-                )
-                writer.write_batch(pa.RecordBatch.from_arrays(list(columns), schema=schema))
+                columns = []
+                for column, field in zip(part.columns, schema, strict=True):
+                    texts = valid_utf8(column) if pa.types.is_string(column.type) else column
+                    if texts is not column:
+                        _log.warning(r"%s has texts that are not UTF-8; 0xFF is written as \xff", field.name)
+                    columns.append(texts.cast(field.type))
+                writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
         with pa.memory_map(file.name) as mapped:
             yield pa.ipc.open_file(mapped).read_all()
+
+
+def valid_utf8(texts: pa.Array) -> pa.Array:
+    r"""Make valid UTF-8 of a column of texts: a byte such as 0xFF becomes `\xff`."""
+    if is_utf8(texts):
+        return texts
+    raws = texts.cast(pa.binary()).to_pylist()
+    return pa.array([None if raw is None else raw.decode("utf-8", "backslashreplace") for raw in raws])
 
 
 def check_keys(rows: pa.Table, where: object, names: Sequence[str], batch_id: int) -> None:

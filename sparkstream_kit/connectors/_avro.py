@@ -159,9 +159,9 @@ def _asked(registry: Schemas, number: int) -> Any:
         KitError: the registry cannot be reached, or answers with an error or without a schema.
     """
     headers = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
-    if registry.login:
-        headers["Authorization"] = registry.login
     request = Request(f"{registry.place}/schemas/ids/{number}", headers=headers)  # noqa: S310 - http or https
+    if registry.login:
+        request.add_unredirected_header("Authorization", registry.login)
     try:
         with urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - as above
             found = json.load(answer)

@@ -109,7 +109,7 @@ def exported(board: Board, address: str) -> Iterator[None]:
 
     host, _, port = address.rpartition(":")
     try:
-        server, _ = start_http_server(int(port), host, registry)
+        server, _ = start_http_server(int(port), host.strip("[]"), registry)
     except (OSError, OverflowError, ValueError) as err:
         fix = "give another host:port, such as 127.0.0.1:9108"
         raise InvalidInputError(f"cannot serve metrics at {address} ({err}); {fix}") from err

@@ -172,7 +172,7 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
         raise InvalidInputError(f"start(): {both}; leave one of them out")
     if last < 0:
         raise _refusal(logs, "it has no committed batch")
-    if logs.planned > last and logs.plan(logs.planned).watermark >= END:
+    if logs.planned > last and logs.plan(logs.planned).watermark == END:
         raise _refusal(logs, "it was cut off while it wrote its last windows")
     kept, plan, ends = logs.note or {}, logs.plan(last), ends_of(logs, last)
     moves = moves_of(changed, logs, ends)

@@ -130,9 +130,9 @@ _EARLIER = "read by batch {} or an earlier one, of which no plan is kept; it is 
 
 def _batch(logs: Logs, has_read: Callable[[Plan], bool]) -> int | str:
     """Return the first batch at whose end something has been read, or why it is not known."""
-    plans = logs.entries("offsets")
-    for number in plans:
-        if has_read(logs.plan(number)):
+    plans = logs.plans()
+    for number, plan in plans.items():
+        if has_read(plan):
             return _EARLIER.format(number) if number and number == min(plans) else number
     return "not read yet"
 
@@ -196,9 +196,12 @@ def _ends(offset: str | None) -> dict[str, dict[str, int]]:
 
 def _at(logs: Logs, at: datetime) -> int | str:
     """Return the batch that was committed first at a time or after it."""
-    commits = logs.entries("commits").items()
-    later = (number for number, file in commits if file.stat().st_mtime >= at.timestamp())
-    return next(later, "no batch was committed after it")
+    commits = logs.entries("commits")
+    later = (number for number, file in commits.items() if file.stat().st_mtime >= at.timestamp())
+    found = next(later, None)
+    if found and found == min(commits):
+        return f"committed after it: batch {found} or an earlier one, of which no commit is kept"
+    return "no batch was committed after it" if found is None else found
 
 
 def _targets(logs: Logs, batch: int) -> Iterator[str]:

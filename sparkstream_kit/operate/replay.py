@@ -455,6 +455,11 @@ def batch(spark: SparkSession, path: str | Path, number: int, frame: DataFrame) 
             f"checkpoint {path} does not keep the plans of batch {number} and of the one before; {some} can "
             "be opened"
         )
+    if state and not logs.noted:
+        raise InvalidInputError(
+            f"checkpoint {path} was written without the kit, so that its output mode is not known; start its "
+            "query once with it"
+        )
     if state and (changed := differences(logs.noted.get("fingerprint", ""), state)):
         raise InvalidInputError(f"the frame {changed[0]}; give the frame of the job, or that of its source")
     made = scratch(spark, "batch")

@@ -285,7 +285,8 @@ class _Leaf:
         reject_unknown("key", given, names)
         grouped = _group_keys(query)
         keys = [*(given or self.sink.keys)] or [each for each in grouped if each in names]
-        if query.mode == "update" and not (given or self.sink.keys) and keys != grouped:
+        is_grouped = "groups by: " in query.described["fingerprint"]
+        if query.mode == "update" and not (given or self.sink.keys) and not (is_grouped and keys == grouped):
             raise InvalidInputError(f"{self}: its rows have no keys that are known; give keys=")
         if taken := {"old", "new", "column", "columns"}.intersection(map(str.lower, keys)):
             raise InvalidInputError(
@@ -469,7 +470,7 @@ class _Replay:
         for number, (ends, plan) in enumerate(batches):
             say_batch(query, number, len(batches))
             is_large = number < len(large)
-            if not is_large and (known or plan.watermark >= END):
+            if not is_large and (known or plan.watermark == END):
                 watermark = plan.watermark
             write_plan(query, logs, Logs(made), number, ends, 0 if is_large else watermark, plan.time)
             writer = hand_over(query.frame.writeStream.queryName(f"{query.name} shadow"), write)
@@ -502,7 +503,7 @@ class _Replay:
 
         try:
             moves = moves_of(query, logs, ends_of(logs, at))
-            read, first = pieces(at), min(logs.entries("offsets"))
+            first, read = min(logs.plans()), pieces(at)
             if not (has(query.frame, _BY_BATCH) or _BY_TIME.search(analyzed_plan(query.frame))):
                 return moves, in_batches(read, 1.0), range(0)
             return moves, in_batches(pieces(first), 1.0), range(first + 1, at + 1)

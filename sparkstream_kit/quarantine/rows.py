@@ -96,7 +96,10 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
         bad = reduce(or_, (F.col(names[condition]) for condition in aside))
         reasons = [F.when(F.col(names[each]), F.lit(f"breaks {_said(each)}")) for each in aside]
         former = [column(REASON)] if REASON in frame.columns else []
-        counted = count_bad(counted, bad, rows=None if former else F.count("*"))
+        from sparkstream_kit._spark.plan import analyzed_plan
+
+        counts = not former and OBSERVED not in analyzed_plan(frame)  # no parser has, before `good_rows`
+        counted = count_bad(counted, bad, rows=F.count("*") if counts else None)
         counted = counted.withColumn(REASON, F.coalesce(*former, *reasons))
     return counted.drop(*names.values())
 

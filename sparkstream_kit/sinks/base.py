@@ -131,7 +131,8 @@ class Sink:
         Args:
             part: a function that takes the batch and returns the DataFrame to write, such as
                 `lambda batch: batch.where("total > 0")`; or the result of `models.scorer` or
-                `joins.reloading`.
+                `joins.reloading`. At the start it is called with the stream, for the columns, so it must run
+                no job: give `pivot` its values.
 
         Returns:
             A new sink that writes `part(batch)` in place of each batch; this one stays as it is. With a
@@ -277,7 +278,7 @@ JSON = {
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
 }
 # So that CSV has quotes as RFC 4180 has them, and each text as it is.
-_CSV = {"escape": '"', "ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
+_CSV = {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
 NO_OPTIONS = ("exactlyOnce", "mode", "partitionBy", "rowId", "takeOver")  # arguments of one sink or another
 _NESTED = (T.ArrayType, T.MapType, T.StructType, T.VariantType)
 _CANNOT_HOLD = {"csv": (*_NESTED, T.NullType), "orc": (T.NullType, T.VariantType), "parquet": (T.NullType,)}
@@ -302,7 +303,8 @@ def exact(call: Callable[..., Sink], kind: str, given: dict[str, Any], path: obj
         if named in FILE_FORMATS and named != kind:
             raise InvalidInputError(f"{path} is a folder of {kind}; give format={named!r}, or another name")
     check_options(call, given, getattr(DataFrameWriter, kind, None), *NO_OPTIONS)
-    return {**{"csv": JSON | _CSV, "json": JSON}.get(kind, {}), **given}
+    csv = JSON | _CSV | ({} if path is None else {"escape": '"'})  # Spark reads a table with its own
+    return {**{"csv": csv, "json": JSON}.get(kind, {}), **given}
 
 
 def check_columns(sink: str, kind: str, frame: DataFrame, partition_by: Sequence[str] = ()) -> None:

@@ -107,7 +107,8 @@ def memory(table: str) -> Sink:
 
     In output mode `append` the table holds all rows so far, in mode `complete` the last result; mode `update`
     is not supported. Spark names the table after the query, so this sink sets the query's name to `table`.
-    After a restart the table is empty again, even on the same checkpoint; use `latest` to keep the result.
+    After a restart the table is empty again, and in mode `append` Spark refuses a checkpoint that was used;
+    use `latest` to keep the result.
 
     Delivery: none over a restart.
 

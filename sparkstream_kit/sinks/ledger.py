@@ -173,7 +173,7 @@ def put_back(
             is not on a local path, or the kept plan is damaged.
     """
     kept = _unpacked(plan)
-    if kept["watermark"] >= END:  # a drained query continues: the ledger refuses the batch with advice
+    if kept["watermark"] == END:  # a drained query continues: the ledger refuses the batch with advice
         return
     planned = str(batch) in location.names("offsets")
     if planned and same(plan, plan_of(location, batch, folders) or plan):
@@ -429,7 +429,7 @@ class Ledger(Protocol):
 
     def _other_rows(self, batch: Batch, kept: str) -> InvalidInputError:
         """Return the error for a batch with a new plan under an old number: to skip it would lose rows."""
-        if _unpacked(kept)["watermark"] >= END:
+        if _unpacked(kept)["watermark"] == END:
             but = f"{self.name} has the batch that ended the input under this number"
             return self._came_again(batch, batch.number, but)
         return InvalidInputError(

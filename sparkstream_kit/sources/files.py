@@ -227,7 +227,10 @@ def by_name(
     given = {name.lower(): str(value) for name, value in options.items()}
     if folder is None or not folder.is_dir() or not _splits_ties(spark, folder, given):
         return place, None
-    only = F.col("_metadata.file_path").rlike(f"^file:/+([^/]+/){{{len(folder.parts) - 1}}}[^/]+$")
+    file, here = F.col("_metadata.file_path"), f"^file:/+([^/]+/){{{len(folder.parts) - 1}}}"
+    says = F.concat(F.lit("the first folder of partitions has come; start the query again: "), file)
+    come = F.when(file.rlike(f"{here}[^/]*="), F.raise_error(says).cast("boolean"))
+    only = file.rlike(f"{here}[^/]+$") | come
     return place.rstrip("/") + IN_ORDER, only
 
 
@@ -237,6 +240,8 @@ def _splits_ties(spark: SparkSession, folder: Path, given: Mapping[str, str]) ->
         found = list(entries)
     # Hadoop cannot resolve a pattern in a folder in which a name has a colon (HADOOP-14217).
     in_the_way = any(":" in each.name or ("=" in each.name and each.is_dir()) for each in found)
+    # At the log of a file sink Spark looks in a folder alone.
+    in_the_way |= (folder / "_spark_metadata").exists()
     if in_the_way or _is_recursive(given) or len(found) > int(spark.conf.get(_JOBS_FROM) or 0):
         return False
     stats = []
@@ -316,7 +321,8 @@ def csv(
             SaleAmount DECIMAL(12,2)"); `sparkstream schema FILE` prints the schema of a sample file, as
             `schemas.infer` returns it.
         partitions: the columns in the names of subfolders (`day=1`), as a StructType or as DDL. Default: as
-            they are found at the start, each a STRING with the text in the name.
+            they are found at the start, each a STRING with the text in the name. Give those of a folder that
+            has none yet in the order in which they will be nested: Spark joins them by their place.
         nulls: the text that stands for a missing value, such as "NA"; an empty field is NULL, too. Spark
             knows one such text; `quarantine.parse_csv` takes several.
         max_files_per_trigger: the most files that one batch reads. Default: files of 256 MiB together.
@@ -530,7 +536,9 @@ def _read(
     asked = {name.lower(): str(value).upper() for name, value in options.items()}
     is_strict = asked.get("mode", "FAILFAST") == "FAILFAST"
     kinds, read_as = _CHANGED.get(kind, _NONE) if is_strict else _NONE
-    kinds = tuple(each for each in kinds if not _OF_TEXT.get(each, _OF_SPARK) & {*asked})
+    # With an encoding, Spark's parser hands on the text of a JSON number as a double.
+    as_said = _OF_SPARK | ({"encoding", "charset"} if kind == "json" else set())
+    kinds = tuple(each for each in kinds if not _OF_TEXT.get(each, as_said) & {*asked})
     changed = [each for each in columns.fields if isinstance(each.dataType, kinds)]
     fields = [*columns.fields, *([] if partitions is None else _columns(partitions).fields)]
     if max_files is not None:
@@ -607,7 +615,8 @@ def _exactly(field: T.StructField) -> Column:
         says, value = _ENCODING, F.when(~raw.contains("\ufffd"), raw.cast(kind))
     else:
         whole = raw.try_cast(kind)
-        value = F.coalesce(number(raw, kind), F.when(whole == raw.try_cast(_WIDEST), whole))
+        same = (whole == raw.try_cast(_WIDEST)) & ~raw.rlike(r"\.\d{19}|[eE]-")  # there it is rounded, too
+        value = F.coalesce(number(raw, kind), F.when(same, whole))
     parts = F.lit(f"column {field.name}: "), raw.cast("string"), F.lit(says), F.col("_metadata.file_path")
     wrong = F.when(raw.isNotNull(), F.raise_error(F.concat(*parts)).cast(kind))
     return F.coalesce(value, wrong).alias(field.name, metadata=field.metadata)

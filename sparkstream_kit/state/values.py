@@ -233,8 +233,7 @@ class InOrder(StatefulProcessor):
         self._timer.clear()
         waiting = []
         for (part,) in self._waiting.get():
-            rows = pickle.loads(part)  # noqa: S301 - our own
-            waiting += rows if isinstance(rows, list) else [rows]  # up to November 2026 each row was alone
+            waiting += pickle.loads(part)  # noqa: S301 - our own
         passed = [row for row in waiting if row[self._at] <= now]
         if passed:
             waiting = [row for row in waiting if row[self._at] > now]

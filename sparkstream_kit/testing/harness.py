@@ -4,6 +4,11 @@
 through files, because files can be replayed: each `Source.add_data` writes one Parquet file for a file
 source, and a `foreachBatch` function writes the rows of each batch to a file, which `Query.step` reads. On
 Spark Connect, the server must be able to read these files.
+
+On Spark Connect a `foreachBatch` function first starts a Python process at the server, which takes a second.
+So the first run of a query without a sink under test uses Spark's memory sink there. That sink loses its rows
+at a restart, and in complete mode it keeps only the rows of the last batch, so restarted queries and
+queries in complete mode use the function.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import MAXYEAR, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +31,7 @@ from weakref import WeakKeyDictionary
 from sparkstream_kit._arguments import check
 from sparkstream_kit._files import escaped, for_spark
 from sparkstream_kit.checkpoints.aside import later_files, set_aside
-from sparkstream_kit.checkpoints.drain import END, plan_empty_batch
+from sparkstream_kit.checkpoints.drain import END, plan_empty_batch, reached
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import InvalidInputError, KitError, QueryFailed, innermost_cause, reject_unknown
@@ -256,7 +261,10 @@ class Query:
         # The name is unique, because tests may share a session.
         self._name = re.sub(r"\W", "_", f"{folder.parent.name}_{folder.name}")
         self._running: StreamingQuery | None = None
+        self._memory: DataFrame | None = None  # table of the memory sink: the rows of all batches, in order
+        self._read = 0  # rows of that table that were read
         self._last = -1  # id of the last batch whose progress and rows were kept
+        self._taken: list[tuple[int, list[Row]]] = []  # batches read from the table that no step has returned
         self._progress: dict[int, StreamingQueryProgress] = {}
 
     def step(self, *, watermark: str | datetime | None = None) -> list[Batch]:
@@ -315,19 +323,27 @@ class Query:
             raise QueryFailed(self._name, innermost_cause(err)) from err
         finally:
             self._take(query)
+        self._running = query if query.isActive else None  # a drained one has ended
         return self._delivered()
 
     def _take(self, query: StreamingQuery) -> None:
-        """Keep the progress of new batches, which Spark loses at a restart."""
+        """Keep the progress and the memory sink's rows of new batches, which Spark loses at a restart."""
         self._progress.update({progress.batchId: progress for progress in query.recentProgress})
-        self._last = Logs(self._checkpoint).done
+        following, self._last = self._last + 1, Logs(self._checkpoint).done
+        if self._memory is None:
+            return
+        rows = self._memory.collect()
+        # Count up the ids instead of listing commits, because Spark may have removed the first ones.
+        for batch in range(following, self._last + 1):
+            known, start = self._progress.get(batch), self._read
+            self._read += known.sink.numOutputRows if known else 0
+            self._taken.append((batch, rows[start : self._read]))
 
     def _milliseconds(self, watermark: str | datetime) -> int:
         """Convert a time to milliseconds since 1970; a time without a date is on the day of the watermark."""
         try:
             if isinstance(watermark, str) and re.fullmatch(r"\d\d?:\d\d(:\d\d(\.\d+)?)?", watermark):
-                last = Logs(self._checkpoint).last_plan
-                day = datetime.fromtimestamp((last.watermark if last else 0) / 1000)  # noqa: DTZ006 - as rows are
+                day = datetime.fromtimestamp(reached(Logs(self._checkpoint)) / 1000)  # noqa: DTZ006 - as rows are
                 hour, _, rest = watermark.partition(":")
                 watermark = f"{day:%Y-%m-%d} {hour:0>2}:{rest}"
             time = datetime.fromisoformat(watermark) if isinstance(watermark, str) else watermark
@@ -355,6 +371,9 @@ class Query:
             if Logs(self._checkpoint).done > self._last:
                 self._take(self._running)  # the step of another query published rows for this one, too
             self._running = None
+        if self._memory is not None:
+            self._memory = None
+            self.frame.sparkSession.catalog.dropTempView(self._name)
         self.frame = self.frame if frame is None else frame
 
     def kill_before_commit(self) -> None:
@@ -388,17 +407,21 @@ class Query:
     def _start(self, **trigger: Any) -> StreamingQuery:
         """Start the query from its checkpoint, with a sink that records its batches."""
         from sparkstream_kit import sinks, start
+        from sparkstream_kit._spark.session import starts_python_for_batches
 
         self.restart()
-        sink = sinks.foreach_batch(_recorder(str(self._batches)))
+        sink, spark = sinks.foreach_batch(_recorder(str(self._batches))), self.frame.sparkSession
         if self._sink is not None:
             sink = sinks.fan_out(self._sink, sink)
+        elif starts_python_for_batches(spark) and self._mode != "complete" and not self._checkpoint.exists():
+            sink = replace(sinks.memory(self._name), modes=("append", "update"))
+            self._memory = spark.table(self._name)
         how: dict[str, Any] = {"name": self._name, "mode": self._mode, "checkpoint": self._checkpoint}
         return start(self.frame, sink, **how, **trigger)
 
     def _delivered(self) -> list[Batch]:
         """Collect the batches recorded since the last call into `batches`; return the non-empty ones."""
-        found: list[tuple[int, list[Row]]] = []
+        found, self._taken = self._taken, []
         for path in sorted(self._batches.glob("[!.]*")):
             found.append(pickle.loads(path.read_bytes()))  # noqa: S301 - the recorder's own
             path.unlink()

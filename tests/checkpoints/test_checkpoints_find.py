@@ -11,6 +11,8 @@ from conftest import refusal
 from support.sink_streams import finish, three_batches
 
 from sparkstream_kit import checkpoints, feeds, quarantine, sinks, sources
+from sparkstream_kit.checkpoints.aside import set_aside as move_aside
+from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.cli import main
 
 FILES = 100_000
@@ -84,6 +86,8 @@ def test_a_record_is_found_by_its_offset(tmp_path):
         "clicks:0:0": "not read: the query has read nothing of partition 0 of topic clicks",
     }
     assert {what: checkpoints.find(tmp_path, what).why for what in whys} == whys
+    move_aside(Logs(tmp_path), 1)
+    assert (tmp_path / "sources" / "0" / "0").exists()  # where it began, which Spark does not write again
 
 
 def test_a_time_finds_the_batch_that_was_committed_after_it(checkpoint, tmp_path, monkeypatch):
@@ -97,6 +101,8 @@ def test_a_time_finds_the_batch_that_was_committed_after_it(checkpoint, tmp_path
     said = refusal(checkpoints.find, checkpoint, "2026-01-14")
     assert "has no offset from UTC; give one, such as" in said
     assert checkpoints.find(checkpoint, said.rpartition(" ")[2]).batch == 0
+    (checkpoint / "commits" / "0").unlink()
+    assert checkpoints.find(checkpoint, "2020-01-01Z").why.startswith("committed after it: batch 1 or an ear")
     monkeypatch.chdir(tmp_path)
     Path("20260114").touch()  # a file counts as one, whatever its name
     assert "not read" in str(checkpoints.find(checkpoint, "20260114").why)

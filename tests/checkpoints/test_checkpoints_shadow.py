@@ -382,6 +382,13 @@ def cut_off(tmp_path):
         (tmp_path / "ckpt" / "commits" / file).unlink()
 
 
+def test_rows_of_mode_update_without_keys_are_refused(wrote):
+    once_each = once("shop", "n")
+    assert "its rows have no keys that are known" in refusal(
+        wrote("update", batch_files, once_each), once_each
+    )
+
+
 @pytest.mark.parametrize(
     ("harm", "after", "says"),
     [

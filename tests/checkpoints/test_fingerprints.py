@@ -101,6 +101,11 @@ def codes(spark, state="CA", code=1):
 
 # name -> the query that wrote the checkpoint, the query that is started now, and in what words they differ
 CHANGES: dict[str, tuple[Build, Build, str]] = {
+    "NULLs count or not": (
+        lambda s: sales(s).groupBy("State").agg(F.last(F.abs("n"))),
+        lambda s: sales(s).groupBy("State").agg(F.last(F.abs("n"), ignorenulls=True)),
+        "computes last(abs(n) ignoring nulls)",
+    ),
     "group key": (
         totals,
         lambda s: summed(sales(s), "ProductKey"),

@@ -90,6 +90,7 @@ def test_a_java_that_corrupts_data(version, collector, level, tmp_path, monkeypa
 def test_the_versions_that_go_together(monkeypatch):
     installed = {"pyspark": "4.3.1", "pandas": "3.0.1", "sparkstream-kit": "0.1.0"}
     monkeypatch.setattr(doctor, "_version", installed.get)
+    monkeypatch.setattr(doctor, "pyspark_version", lambda: installed["pyspark"])
     assert [str(each) for each in doctor.versions()][1:] == [
         "ok    PySpark       4.3.1",
         "warn  pandas        3.0.1; Spark needs pandas 2.2 or newer, below 3: pip install 'pandas<3'",

@@ -28,7 +28,7 @@ COLUMNS = T.StructType([T.StructField("k", T.StringType()), T.StructField("n", T
 
 @pytest.fixture
 def lake(tmp_path):
-    return tmp_path / "lake"
+    return tmp_path / "my läke"
 
 
 @pytest.fixture
@@ -71,6 +71,7 @@ def test_keys_may_have_any_name_and_any_type(stream, lake, into, tmp_path):
     )
     finish(named, into(how="upsert", keys=[*keys]), tmp_path / "ckpt", "update")
     assert [(row[0], row[-1]) for row in iceberg.rows(lake)] == TOTALS
+    assert (lake / "shop" / "t" / "data").is_dir()
 
 
 def test_an_upsert_leaves_the_rows_between_its_keys(stream, lake, into, tmp_path):
@@ -246,6 +247,8 @@ def test_a_newer_driver_that_writes_between_two_looks_at_a_first_batch_is_found(
         ({"table": "t"}, "table 't' names no namespace; give one: 'shop.totals'"),
         ({"table": "shop."}, "table 'shop.' names no namespace"),
         ({"table": "shop.t", "keep_snapshots": 0}, "keep_snapshots is 0; give 1 or more"),
+        ({"table": "shop.t", "catalog": "s3://lake"}, "catalog s3://lake is not on this machine"),
+        ({"table": "shop.t", "catalog": "lake #1"}, "has a # or ? in its path"),
         ({"table": "shop.t", "catalog": 5}, "sinks.iceberg(): catalog is 5; give"),
     ],
 )

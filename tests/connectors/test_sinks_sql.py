@@ -351,6 +351,7 @@ ONE_KEY_FOR_TWO = {
     "mariadb": {
         "k VARCHAR(9) PRIMARY KEY": ONE_KEY.format(r"latin1_\w+", r"give that column .* utf8mb4_nopad_bin"),
         "k VARCHAR(9) COLLATE utf8mb4_bin UNIQUE": ONE_KEY.format("utf8mb4_bin", "give that column .*"),
+        "k TEXT COLLATE utf8mb4_nopad_bin, UNIQUE (k(9))": ONE_KEY.format("indexed by 9 characters", ".*"),
         "k CHAR(9) COLLATE utf8mb4_nopad_bin PRIMARY KEY": r"k is CHAR\(9\) .*and not VARCHAR",
         "k ENUM('a', 'b', 'c') COLLATE utf8mb4_nopad_bin PRIMARY KEY": r"k is ENUM\('a','b','c'\) .*and not",
     },
@@ -382,6 +383,17 @@ def test_a_key_that_is_one_for_two_texts_is_refused(stream, tmp_path, name, key)
         finish(totals(stream), sinks.sql_table(url, "t", how="upsert", keys=["k"]), tmp_path / "c", "update")
 
 
+def test_a_start_on_tables_that_are_there_needs_no_right_to_create(stream, tmp_path):
+    url = new("postgresql", tmp_path)
+    finish(stream.where("n = 1"), sinks.sql_table(url, "t"), tmp_path / "ckpt")
+    sql(url, "CREATE ROLE clerk LOGIN PASSWORD 'x'")
+    sql(url, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk")
+    feeds.drip([("4.csv", "a,1\n")], tmp_path / "in")
+    clerks = re.sub("//.*@", "//clerk:x@", url)
+    finish(stream.where("n = 1"), sinks.sql_table(clerks, "t"), tmp_path / "ckpt")
+    assert len(sql(url, "SELECT * FROM t")) == 3
+
+
 WIDER = {  # columns of one's own that hold all that the query writes, and what they then have
     "sqlite": (
         "i NUMERIC, v DECIMAL(9, 2), t TIMESTAMP, f DOUBLE",
@@ -399,7 +411,7 @@ WIDER = {  # columns of one's own that hold all that the query writes, and what 
 NARROWER = {  # and such as would round a value, and their names
     "sqlite": {"v": "NUMERIC"},
     "mariadb": {"t": "DATETIME", "f": "FLOAT"},
-    "postgresql": {"v": "NUMERIC(9, 1)", "t": "TIMESTAMP WITHOUT TIME ZONE", "i": "REAL"},
+    "postgresql": {"v": "NUMERIC(9, 1)", "t": "TIMESTAMP WITHOUT TIME ZONE", "f": "NUMERIC(10, 2)"},
 }
 
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from conftest import refusal
 from pyspark.ml import PipelineModel
-from pyspark.ml.feature import SQLTransformer
+from pyspark.ml.feature import SQLTransformer, Tokenizer
 
 from sparkstream_kit import checkpoints, feeds, models, run, sinks, sources, start
 from sparkstream_kit._spark.session import in_force
@@ -132,6 +132,7 @@ def test_what_cannot_score_is_said_in_one_line(spark, tmp_path):
     assert twice.startswith(f"version one of {folder} exists, and replayed batches are scored by it")
     assert refusal(models.publish, says("x"), folder, "a/b").startswith("version 'a/b' cannot name a file")
     assert refusal(models.publish, 3, folder, "two").startswith("models.publish(): model is 3; give a")
+    assert "give a fitted PipelineModel" in refusal(models.publish, Tokenizer(), folder)
     assert refusal(models.switch, folder, "two").startswith(f"{folder} has no version 'two'; there are:")
     assert refusal(models.scorer, "s3a://models/spam").startswith("models s3a://models/spam: only on a")
     take = models.scorer(tmp_path / "none").open(None)

@@ -123,6 +123,13 @@ def test_rows_that_no_parse_has_counted_are_counted(spark, folder):
     assert done.broken == {"amount > 0": 1, "amount > 2": 0}  # a row with a reason is not looked at again
 
 
+def test_rows_that_a_parse_has_counted_are_counted_once(spark, folder):
+    good = quarantine.good_rows(parsed(spark, folder, "north,3", "north,-1"))
+    found = quarantine.expect(good, {"amount > 0": "quarantine"})
+    [done] = run(start(found, sinks.memory("counted_once"), availableNow=True)).queries
+    assert (done.parsed_rows, done.bad_rows) == (2, 1)
+
+
 @pytest.mark.connect
 def test_a_query_fails_before_its_batch_is_written(spark, folder, tmp_path):
     rows = quarantine.good_rows(parsed(spark, folder, "north,3", "north,-1"))

@@ -56,7 +56,7 @@ def test_a_port_that_is_taken_is_one_line(cache, address, capsys):
     with taken as other, warnings.catch_warnings(record=True) as unclosed:
         warnings.simplefilter("always", ResourceWarning)
         port = other.getsockname()[1]
-        assert cli.main(["serve", "--port", str(port)]) == 2
+        assert cli.main(["serve", "start", "--port", str(port)]) == 2
         gc.collect()
     said = f"sparkstream: port {port} is taken by another program; give another port\n"
     assert capsys.readouterr().err == said
@@ -65,7 +65,7 @@ def test_a_port_that_is_taken_is_one_line(cache, address, capsys):
 
 def test_a_server_needs_linux(cache, monkeypatch, capsys):
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert cli.main(["serve"]) == 2
+    assert cli.main(["serve", "start"]) == 2
     assert "sparkstream serve needs Linux, where /proc shows" in capsys.readouterr().err
     assert not cache.exists()
 
@@ -94,7 +94,7 @@ def test_no_server_and_a_stale_one_are_told(cache, capsys):
     ],
 )
 def test_wrong_arguments(cache, wrong, said, capsys):
-    assert cli.main(["serve", *wrong]) == 2
+    assert cli.main(["serve", "start", *wrong]) == 2
     assert said in capsys.readouterr().err
     assert not cache.exists()
 
@@ -206,12 +206,12 @@ def test_nobody_else_can_be_localhost_on_the_server_s_port(connect):
 @pytest.mark.slow
 def test_a_second_serve_says_that_one_runs(connect, capsys):
     port, profile = port_of(connect), serving.status(port_of(connect)).profile  # type: ignore[union-attr]
-    for arguments in (["--port", str(port), "--profile", profile], ["status", "--port", str(port)]):
+    for arguments in (["start", "--port", str(port), "--profile", profile], ["status", "--port", str(port)]):
         assert cli.main(["serve", *arguments]) == 0
         printed = capsys.readouterr()
         assert printed.out == f"export SPARK_REMOTE={connect}\n"
         assert f"port {port}, profile {profile}, process " in printed.err
-    assert cli.main(["serve", "--port", str(port), "--profile", "cluster"]) == 2
+    assert cli.main(["serve", "start", "--port", str(port), "--profile", "cluster"]) == 2
     assert f"a server with profile {profile} runs on port {port}; end it first" in capsys.readouterr().err
 
 

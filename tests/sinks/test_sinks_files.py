@@ -249,6 +249,15 @@ def test_text_files_keep_microseconds_and_nulls(spark, tmp_path, kind, file_form
     )
 
 
+@pytest.mark.classic_only("the table is the session's")
+def test_a_table_of_csv_is_read_as_it_was_written(spark, tmp_path):
+    spark.sql("SELECT '5\" \"x\"' AS q, ' a ' AS k").write.parquet(str(tmp_path / "in"))
+    stream = sources.parquet(spark, str(tmp_path / "in"), schema="q STRING, k STRING")
+    finish(stream, sinks.table("of_csv", format="csv", path=str(tmp_path / "out")), tmp_path / "ckpt")
+    assert spark.table("of_csv").collect() == [('5" "x"', " a ")]
+    spark.sql("DROP TABLE of_csv")
+
+
 CANNOT = {
     "csv": (
         "map(value, 1) m",

@@ -11,6 +11,7 @@ from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.fingerprint import fingerprint
+from sparkstream_kit.errors import QueryFailed
 from sparkstream_kit.sources import files
 
 pytestmark = pytest.mark.connect
@@ -151,6 +152,16 @@ def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(sp
     assert again.warnings == summary.warnings
 
 
+def test_a_folder_of_partitions_that_comes_while_files_are_read_by_name_is_not_lost(read, spark, folder):
+    land(folder, *NAMES)
+    lines = sources.text(spark, folder, max_files_per_trigger=1)
+    land(folder / "day=2", "late.csv", at=1_700_000_001)
+    how: dict[str, Any] = {"name": "order", "checkpoint": folder.parent / "ckpt", "availableNow": True}
+    with pytest.raises(QueryFailed, match="the first folder of partitions has come; start the query again"):
+        run(start(lines, sinks.foreach_batch(drop), **how))
+    assert read(folder) == ["late.csv"]
+
+
 def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(spark, folder, monkeypatch):
     def place(**options):
         return files.by_name(spark, str(folder), str(folder), options)[0]
@@ -159,6 +170,9 @@ def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(spark, folde
     assert place(maxFilesPerTrigger=1) != str(folder)
     assert place(maxFilesPerTrigger=len(NAMES)) == place(maxBytesPerTrigger=1 << 20) == str(folder)
     assert place(maxBytesPerTrigger=10) != str(folder)
+    (folder / "_spark_metadata").mkdir()  # of a file sink, which lists what is committed
+    assert place(maxFilesPerTrigger=1) == str(folder)
+    (folder / "_spark_metadata").rmdir()
     with in_force(spark, {"spark.sql.sources.parallelPartitionDiscovery.threshold": "11"}):
         assert place(maxFilesPerTrigger=1) == str(folder)  # Spark would start a job to list them
     for number, name in enumerate(NAMES):

@@ -10,7 +10,7 @@ def catalog(lake, makes="true"):
     if isinstance(lake, str):
         return load_catalog("rest", type="rest", uri=lake)
     uri = f"sqlite:///{lake / 'catalog.db'}?timeout=30"
-    own = {"type": "sql", "uri": uri, "warehouse": lake.as_uri(), "init_catalog_tables": makes}
+    own = {"type": "sql", "uri": uri, "warehouse": f"file://{lake}", "init_catalog_tables": makes}
     return load_catalog("default", **own)
 
 

@@ -1,5 +1,6 @@
 """The harness on itself: rows in and out exactly, restarts, replays, the watermark, and planted mistakes."""
 
+import os
 import random
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -56,6 +57,8 @@ def test_each_step_gives_the_batches_of_what_was_added(stream, sales, mode, seco
     assert [batch.batch_id for batch in batches] == ([0, 1] if mode == "update" else [0, 1, 2])
     assert [batch.batch_id for batch in query.batches] == [0, 1, 2]
     assert [sorted(batch.rows) for batch in batches[:2]] == [[("tea", 3)], second]
+    in_memory = "SPARK_REMOTE" in os.environ and mode == "update"  # where no Python is started for it
+    assert ("Memory" in batches[0].progress.sink.description) == in_memory
     assert query.step() == []
 
 
@@ -101,7 +104,18 @@ def test_the_watermark_moves_without_a_row(stream, caplog):
         with pytest.raises(InvalidInputError, match=said):
             query.step(watermark=time)
     assert [batch.rows for batch in query.drain()] == [[(at(10), "c", 1)]]
+    with pytest.raises(InvalidInputError, match="was drained"):
+        query.step()
     assert "drain was interrupted" not in caplog.text
+
+
+def test_the_watermark_of_a_query_without_state_does_not_go_back(stream):
+    events = stream(EVENTS)
+    query = stream.query(events.to_df().withWatermark("time", "10 seconds"))
+    events.add_data([(at(25), "a")])
+    query.step()
+    with pytest.raises(InvalidInputError, match="is at 2024-01-01 00:00:15 UTC already"):
+        query.step(watermark="00:00:14")
 
 
 @pytest.mark.slow

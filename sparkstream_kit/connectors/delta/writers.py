@@ -262,6 +262,7 @@ class SparkTable:
             else:
                 writer = batch.write.format("delta").mode("append" if target.how == "append" else "overwrite")
                 writer = writer.option("userMetadata", metadata(which))
+                writer = writer.option("partitionOverwriteMode", "static")  # the session may have dynamic
                 last = self.last_batch(which.query)
                 if target.how != "replace" or last is None or last < which.number:
                     # A replayed `replace` is written without a number, because Delta would skip a known one.

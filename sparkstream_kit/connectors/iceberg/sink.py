@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.place import refuse_elsewhere
 from sparkstream_kit.connectors import _tables, mode_for
@@ -17,6 +17,7 @@ from sparkstream_kit.sinks.ledger import exactly_once, open_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -111,7 +112,10 @@ def iceberg(
         raise InvalidInputError(f"iceberg: table {table!r} names no namespace; give one: 'shop.totals'")
     if keep_snapshots < 1:
         raise InvalidInputError(f"iceberg: keep_snapshots is {keep_snapshots}; give 1 or more")
-    given = dict(catalog) if isinstance(catalog, Mapping) else str(Path(catalog).absolute())
+    is_given = isinstance(catalog, Mapping)
+    given = dict(catalog) if is_given else str(_files.local("catalog", catalog).absolute())
+    if not is_given and {*"#?"} & {*given}:  # of which pyiceberg makes another folder
+        raise InvalidInputError(f"iceberg: catalog {catalog} has a # or ? in its path; give another folder")
     place = given if isinstance(given, str) else given.get("uri") or f"catalog {given.get('name', 'default')}"
     where = Target("Iceberg table", without_secrets(f"{table} in {place}"))
 

@@ -127,7 +127,8 @@ class IcebergTable:
                 self._loaded = load_catalog(**{"name": "default", **self._given})
             else:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
-                place = {"uri": f"sqlite:///{self._file}?timeout=30", "warehouse": self._file.parent.as_uri()}
+                folder = _files.for_spark(self._file.parent)
+                place = {"uri": f"sqlite:///{self._file}?timeout=30", "warehouse": folder}
                 with self._file.with_suffix(".lock").open("a") as lock:
                     fcntl.flock(lock, fcntl.LOCK_EX)  # of two that make its tables at once, one would fail
                     self._loaded = load_catalog("default", type="sql", **place)
@@ -159,7 +160,9 @@ class IcebergTable:
     def schema(self) -> T.StructType | None:
         """Return the table's columns in its newest version; None if there is no table."""
         table = self._now()
-        return None if table is None else from_arrow_schema(schema_to_pyarrow(table.schema()))
+        if table is None:
+            return None
+        return from_arrow_schema(schema_to_pyarrow(table.schema()), prefer_timestamp_ntz=True)
 
     def properties(self) -> dict[str, str]:
         """Return the table's properties in its newest version; an empty dict if there is no table."""

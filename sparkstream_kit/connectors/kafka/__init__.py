@@ -19,6 +19,5 @@ SYSTEM = System(
             *("kafka-clients-", "commons-pool2-"),
         ),
     ),
-    guard="brokers",
-    hearer="brokers",
+    watched_by="brokers",
 )

@@ -21,9 +21,9 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Spool:
     """
 
     def __init__(self, folder: str | os.PathLike[str], say: Callable[[str], object]) -> None:
-        self.folder = Path(folder)
+        self.folder = _files.local("spool", folder)
         self._say = say
         self._waiting: dict[str, tuple[bytes, bool]] = {}  # by id: the line, and whether it came later
         self._told = set[str]()  # the reasons for unreadable lines that this connection has reported

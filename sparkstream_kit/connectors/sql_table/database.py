@@ -130,14 +130,12 @@ def _strings(column: pa.Array, *, copy: bool) -> tuple[pa.Array, int]:
     Returns:
         The texts, and how many were changed, escapes not counted.
     """
-    texts, changed = column, 0
-    if not _arrow.is_utf8(column) or (copy and pc.any(pc.match_substring(column, "\0")).as_py()):
-        raws = column.cast(pa.binary()).to_pylist()
-        plain = [None if raw is None else raw.decode("utf-8", "backslashreplace") for raw in raws]
-        if copy:
-            plain = [text and text.replace("\0", "\\x00") for text in plain]
-        changed = sum(t is not None and t.encode() != raw for t, raw in zip(plain, raws, strict=True))
-        texts = pa.array(plain, pa.string())
+    texts = _arrow.valid_utf8(column)
+    if copy and pc.any(pc.match_substring(texts, "\0")).as_py():
+        texts = pc.replace_substring(texts, "\0", "\\x00")
+    changed = 0
+    if texts is not column:
+        changed = pc.sum(pc.not_equal(texts.cast(pa.binary()), column.cast(pa.binary()))).as_py()
     if copy and pc.any(pc.match_substring_regex(texts, r"[\\\n\r\t]")).as_py():
         for raw, escaped in (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
             texts = pc.replace_substring(texts, raw, escaped)
@@ -190,11 +188,18 @@ _LONGEST = 63  # bytes of a name in PostgreSQL, which cuts a longer one without 
 # The MariaDB collation under which "a", "A" and "a " differ, as they do in Spark.
 COLLATION = "utf8mb4_nopad_bin"
 # A collation in each database that compares texts exactly.
-_EXACT = {"mariadb": COLLATION, "postgresql": '"C" and the type TEXT', "sqlite": "BINARY"}
+_EXACT = {
+    "mariadb": f"{COLLATION} and an index on all of it",
+    "postgresql": '"C" and the type TEXT',
+    "sqlite": "BINARY",
+}
 # The columns of unique indexes that do not compare texts exactly, each with its collation or type.
 _INEXACT = {
     "mariadb": "SELECT column_name, collation_name FROM information_schema.columns WHERE table_name = :name "
-    "AND table_schema = coalesce(:schema, database()) AND collation_name <> 'utf8mb4_nopad_bin'",
+    "AND table_schema = coalesce(:schema, database()) AND collation_name <> 'utf8mb4_nopad_bin' UNION "
+    "SELECT column_name, concat('indexed by ', sub_part, ' characters') FROM information_schema.statistics "
+    "WHERE table_name = :name AND table_schema = coalesce(:schema, database()) AND sub_part > 0 "
+    "AND non_unique = 0",
     "postgresql": "SELECT a.attname, coalesce(c.collname, format_type(a.atttypid, NULL)) FROM pg_index i "
     "CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indcollation::oid[], i.indclass::oid[]) k(col, coll, ops) "
     "JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.col "
@@ -504,7 +509,7 @@ def _holds(connection: Connection, theirs: TypeEngine[Any], ours: TypeEngine[Any
         return True
     here = ours.dialect_impl(connection.dialect)  # the type in this database: in SQLite a decimal is a text
     in_sqlite = connection.dialect.name == "sqlite"
-    if isinstance(theirs, _DECIMALS) and isinstance(ours, sa.Numeric):
+    if isinstance(theirs, _DECIMALS) and isinstance(ours, sa.Numeric) and not isinstance(ours, sa.Float):
         few = (ours.precision or _DIGITS) <= _DIGITS
         return few if in_sqlite else theirs.scale is None or theirs.scale >= (ours.scale or 0)
     if isinstance(theirs, sa.DateTime) and isinstance(here, sa.DateTime):

@@ -320,13 +320,14 @@ def _create(connection: Connection, table: sa.Table, *, for_good: bool) -> None:
         table: the table.
         for_good: keep the table; if False, it must vanish when the transaction is rolled back.
     """
-    if connection.dialect.name == "mariadb":
-        if sa.inspect(connection).has_table(table.name, schema=table.schema):
-            return  # a temporary table of the same name would hide it
-        if not for_good:  # MariaDB cannot roll CREATE TABLE back, but a temporary table goes away
-            made = str(CreateTable(table).compile(connection))
-            connection.exec_driver_sql(made.replace("CREATE TABLE", "CREATE TEMPORARY TABLE", 1))
-            return
+    # PostgreSQL would ask for the right to create all the same, and a temporary one of MariaDB's hide it.
+    if sa.inspect(connection).has_table(table.name, schema=table.schema):
+        return
+    if connection.dialect.name == "mariadb" and not for_good:
+        # MariaDB cannot roll CREATE TABLE back, but a temporary table goes away.
+        made = str(CreateTable(table).compile(connection))
+        connection.exec_driver_sql(made.replace("CREATE TABLE", "CREATE TEMPORARY TABLE", 1))
+        return
     connection.execute(CreateTable(table, if_not_exists=True))
 
 
