@@ -36,7 +36,7 @@ def transform(
 def main(argv: list[str] | None = None) -> int:
     """Run the job: the trends go to standard output, everything else to standard error."""
     run_flags = (flag for flag in jobflags.RUN if flag != "--idle")  # a stream of posts may be quiet
-    flags = (*jobflags.LINES, *jobflags.POSTS, "--max-bad", *jobflags.EVENT_TIME, *run_flags)
+    flags = ("INPUT_DIR", *jobflags.POSTS, "--max-bad", *jobflags.EVENT_TIME, *run_flags)
     parser = jobflags.parser(__doc__, *flags, "--database", table="hashtag_trends")
     says = "The length of a window. Default: %(default)s."
     parser.add_argument("--window", metavar="DURATION", default="10 minutes", help=says)

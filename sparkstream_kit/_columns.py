@@ -25,7 +25,7 @@ RULES = "sparkstream_rules"
 # Time zones without daylight saving time. Most sessions have one of them, and there every local time exists.
 STEADY = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
 _JAVA_FLOAT = r"(?i)[\d.][df]\s*$|0x"  # texts that a cast takes for numbers: Java's 1d, 1f and 0x1p3
-_POWER = r"^\s*[+-]?\d*(?:\.(\d*?)0*)?[eE]([+-]?\d{1,2})\s*$"  # 1.50E-7: its digits behind the point, and -7
+_POWER = r"^\s*[+-]?\d*(?:\.(\d*?)0*)?[eE](-\d{1,2})\s*$"  # 1.50E-7: its digits behind the point, and -7
 WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: Spark's metadata of an event-time column
 
 

@@ -229,9 +229,11 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         stop.end(0)
         return
+    from sparkstream_kit._spark.plan import wrong_event_time
+
     if isinstance(err, errors.KitError):
         code, line = err.exit_code, str(err)
-    elif known := missing_source(err) or errors.wrong_event_time(err):
+    elif known := missing_source(err) or wrong_event_time(err):
         code, line = 2, known
     elif cause := _cause_in_spark(err):
         code, line = 1, cause

@@ -162,6 +162,16 @@ def local(what: str, path: str | os.PathLike[str]) -> Path:
     return Path(text)
 
 
+def is_url(text: str) -> bool:
+    """Return whether a text is an HTTP or HTTPS URL.
+
+    Examples:
+        >>> is_url("https://api.x.com/2"), is_url("posts/"), is_url("api.x.com/2")
+        (True, False, False)
+    """
+    return re.match(r"https?:/", text, re.IGNORECASE) is not None
+
+
 def for_spark(path: Path) -> str:
     """Return a local path as a URL that Spark takes literally, whatever its default file system.
 

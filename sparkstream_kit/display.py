@@ -12,14 +12,12 @@ from __future__ import annotations
 import math
 import sys
 import textwrap
-from datetime import UTC, date, datetime, timedelta
-from datetime import time as clock
+from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo, available_timezones
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._durations import UNITS, Duration, delay_of, sizes, unknown_zone
+from sparkstream_kit._durations import Duration, delay_of, sizes
 from sparkstream_kit.errors import InvalidInputError, printable, reject_unknown
 
 if TYPE_CHECKING:
@@ -42,7 +40,6 @@ def explain(
     watermark: Duration | None = None,
     at: str | datetime | None = None,
     offset: Duration | None = None,
-    zone: str | None = None,
 ) -> str:
     """Explain which windows a row falls into, when each closes, and when the row is too late.
 
@@ -52,25 +49,18 @@ def explain(
     try:
         row = _moment(at)
         delay = None if behind is None else timedelta(microseconds=behind)
-        if zone is None:
-            size, step, shift = (timedelta(microseconds=each) for each in sizes(length, slide, offset))
-            count, windows = _windows(row, size, step, shift)
-            kind, weeks = f"windows of {length}", not step % _WEEK and not shift
-        else:
-            if slide is not None or offset is not None:
-                raise InvalidInputError("windows of a time zone have no slide and no offset; leave them out")
-            count, windows = 1, [_of_calendar(row, str(length), zone)]
-            kind, weeks = f"the windows of a {length} in {zone}", False
+        size, step, shift = (timedelta(microseconds=each) for each in sizes(length, slide, offset))
+        count, windows = _windows(row, size, step, shift)
         drawn = _drawn(row, windows, delay)
     except OverflowError:
         raise InvalidInputError(
             f"windows of {length} reach out of the years 1 to 9999; give shorter ones, or another time"
         ) from None
     every = "" if slide is None else f" that start every {slide}"
-    lines = [*_wrapped(f"A row of {row} in {kind}{every}:"), "", *drawn, ""]
+    lines = [*_wrapped(f"A row of {row} in windows of {length}{every}:"), "", *drawn, ""]
     lines += _listed(count, windows, delay)
     lines += ["", *_rules(row, delay, watermark)]
-    if weeks:
+    if not step % _WEEK and not shift:
         lines += [
             "",
             *_wrapped(
@@ -93,29 +83,6 @@ def _windows(
     )
     starts = [newest - number * step for number in shown]
     return count, [(start, start + size) for start in starts]
-
-
-def _of_calendar(row: datetime, unit: str, zone: str) -> tuple[datetime, datetime]:
-    """Return the window of a row, in UTC, by a time zone's calendar; the rules are `windows.calendar`'s."""
-    reject_unknown("unit", [unit], UNITS)
-    if zone not in available_timezones():
-        raise unknown_zone(zone)
-    place = ZoneInfo(zone)
-
-    def first(day: date) -> date:
-        if unit in {"day", "week"}:
-            return day - timedelta(days=day.weekday() if unit == "week" else 0)
-        months = {"month": 1, "quarter": 3, "year": 12}[unit]
-        return day.replace(month=day.month - (day.month - 1) % months, day=1)
-
-    def start(day: date) -> datetime:
-        midnight = datetime.combine(day, clock(), place)
-        first, last = sorted(midnight.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
-        before = (last - timedelta(microseconds=1)).astimezone(place)
-        return (last if before.date() < day else first).replace(tzinfo=None)
-
-    begin = first(row.replace(tzinfo=UTC).astimezone(place).date())
-    return start(begin), start(first(begin + timedelta(days=UNITS[unit])))
 
 
 def _drawn(row: datetime, windows: Sequence[tuple[datetime, datetime]], delay: timedelta | None) -> list[str]:

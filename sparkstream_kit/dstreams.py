@@ -26,17 +26,10 @@ from sparkstream_kit import _files, _waiting
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import queries, shutdown
 from sparkstream_kit._spark.place import locate
-from sparkstream_kit._spark.plan import nobody_listens
+from sparkstream_kit._spark.plan import nobody_listens, unknown_host
 from sparkstream_kit._spark.session import refuse_dstreams
 from sparkstream_kit.checkpoints.lock import Lock, lock
-from sparkstream_kit.errors import (
-    InputUnavailable,
-    InvalidInputError,
-    QueryFailed,
-    count,
-    innermost_cause,
-    unknown_host,
-)
+from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed, count, innermost_cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -226,8 +226,6 @@ def reject_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
 
 # --- causes: why something in Spark failed, on one line
 
-# Spark's error for a window over a column that is not a timestamp; the groups are the column and its type.
-_NO_TIMESTAMP = re.compile(r'Cannot resolve "(?:session)?window\(.*however "(.*)" has the type "(.*?)"')
 _NUMBER = re.compile(r"(tiny|small|big)?int|float|double|decimal.*")
 
 _ERROR_CLASS = r"\[[A-Z_][A-Z\d_.]+\]"  # such as [PARSE_SYNTAX_ERROR]
@@ -367,18 +365,6 @@ def said_by_spark(error: Exception) -> str:
     return _CLASS.sub("", re.sub(rf"^{name}: ", "", innermost_cause(error))).rstrip(".;")
 
 
-def wrong_event_time(error: BaseException) -> str | None:
-    """Explain Spark's error for a window over a column that is not a timestamp, with the fix; else None.
-
-    Examples:
-        >>> error = ValueError('Cannot resolve "window(n, …)" …, however "n" has the type "INT"')
-        >>> (wrong_event_time(error) or "").partition("; ")[0]
-        'event-time column n is int, not a timestamp'
-    """
-    found = _NO_TIMESTAMP.search(str(error))
-    return None if found is None else no_timestamp(found[1], found[2].lower())
-
-
 def no_timestamp(column: str, kind: str) -> str:
     """Explain that an event-time column is not a timestamp, and how to convert it."""
     name = column if re.fullmatch(r"\w+", column) else "`" + column.replace("`", "``") + "`"
@@ -390,21 +376,6 @@ def no_timestamp(column: str, kind: str) -> str:
         f"event-time column {column} is {kind}, not a timestamp; make it one first: "
         f"frame.withColumn({column!r}, {made}){'  # or timestamp_millis' * (kind == 'bigint')}"
     )
-
-
-def unknown_host(host: str) -> str:
-    """Explain that the name of a host cannot be resolved."""
-    return f"unknown host {host}; correct the name, or give the address"
-
-
-def is_url(text: str) -> bool:
-    """Return whether a text is an HTTP or HTTPS URL.
-
-    Examples:
-        >>> is_url("https://api.x.com/2"), is_url("posts/"), is_url("api.x.com/2")
-        (True, False, False)
-    """
-    return re.match(r"https?:/", text, re.IGNORECASE) is not None
 
 
 def count(number: int, what: str) -> str:

@@ -11,7 +11,6 @@ from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, event_time, find_column
@@ -222,11 +221,10 @@ def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[st
     (first, left), (second, right) = sides.items()
     found = [(find_column(left, name, side=first), find_column(right, name, side=second)) for name in names]
     for ours, theirs in found:
-        one, other = left.schema[ours].dataType, right.schema[theirs].dataType
-        exact = [isinstance(each, (T.IntegralType, T.DecimalType)) for each in (one, other)]
-        ours_is, theirs_is = one.simpleString(), other.simpleString()
-        if ours_is != theirs_is and not all(exact):  # Spark compares a long as a double, which rounds it
-            kinds = f"{ours_is} in {first} and {theirs_is} in {second}"
+        one, other = dict(left.dtypes)[ours], dict(right.dtypes)[theirs]
+        exact = [re.fullmatch(r"(tiny|small|big)?int|decimal.*", each) for each in (one, other)]
+        if one != other and not all(exact):  # Spark compares a long as a double, which rounds it
+            kinds = f"{one} in {first} and {other} in {second}"
             raise InvalidInputError(f"key {ours} is {kinds}; cast one of them to the type of the other")
     return found
 

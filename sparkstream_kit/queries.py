@@ -28,7 +28,7 @@ from sparkstream_kit._spark.queries import Planned, Started, note, stop_unknown
 from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, plan_empty_batch
 from sparkstream_kit.checkpoints.guard import Query, guard
 from sparkstream_kit.checkpoints.logs import at_hand
-from sparkstream_kit.errors import InvalidInputError, reject_unknown, wrong_event_time
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import Opening, begun
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ def _starting(query: Query) -> Iterator[None]:
     except Exception as err:
         from sparkstream_kit._packages import missing_source  # only then is it needed
 
-        if known := missing_source(err) or wrong_event_time(err):
+        if known := missing_source(err) or plan.wrong_event_time(err):
             raise InvalidInputError(known) from None
         if isinstance(err, AnalysisException):
             raise InvalidInputError(f"query {query.name}: {plan.refused(err, query.mode)}") from err

@@ -19,7 +19,7 @@ from pyspark.sql import types as T
 from sparkstream_kit import _columns, _durations
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column as named
-from sparkstream_kit._durations import Duration, delay_of, not_negative, positive, sizes, to_microseconds
+from sparkstream_kit._durations import Duration, delay_of, not_negative, positive, sizes
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.quarantine.rows import REASON, count_bad
 
@@ -33,7 +33,6 @@ __all__ = [
     "flatten",
     "session",
     "sliding",
-    "to_microseconds",
     "top",
     "tumbling",
     "with_watermark",
@@ -293,28 +292,26 @@ def explain(
     watermark: Duration | None = None,
     at: str | datetime | None = None,
     offset: Duration | None = None,
-    zone: str | None = None,
 ) -> str:
     """Draw the windows that a row falls into, and show when it is too late for them.
 
     Needs no session. `sparkstream windows explain` prints the same text.
 
     Args:
-        length: the length of the windows, as in `tumbling`; with `zone` the unit, as in `calendar`.
+        length: the length of the windows, as in `tumbling`.
         slide: the time from the start of one window to the next, as in `sliding`. Default: `length`.
         watermark: the delay, as in `with_watermark`; without it no window closes.
         at: when the row happened, in UTC: "2026-01-14 12:47:30", "12:47" (of an example day) or a `datetime`.
             Default: an example.
         offset: the shift of the windows, as in `tumbling`.
-        zone: the time zone of windows by the calendar, as in `calendar`; without `slide` and `offset`.
 
     Returns:
         Lines of at most 80 characters. The row is drawn as x, and a window as [---); it closes at the | to
         the right of it, or later than the > there.
 
     Raises:
-        InvalidInputError: an argument that `sliding`, `calendar` or `with_watermark` refuses, or a time that
-            cannot be read.
+        InvalidInputError: an argument that `sliding` or `with_watermark` refuses, or a time that cannot be
+            read.
 
     Examples:
         >>> text = explain(length="1 hour", slide="30 minutes", watermark="10 minutes", at="12:47")
@@ -331,7 +328,7 @@ def explain(
     check(explain, locals())
     from sparkstream_kit import display
 
-    return display.explain(length, slide, watermark, at, offset, zone)
+    return display.explain(length, slide, watermark, at, offset)
 
 
 def flatten(df: DataFrame, column: str = "window") -> DataFrame:

@@ -13,6 +13,7 @@ from conftest import process, refusal
 from pyspark.sql import functions as F
 
 from sparkstream_kit import windows
+from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit.cli import main
 
 LENGTHS = {
@@ -41,7 +42,7 @@ def shown(text):
 def test_the_windows_are_those_that_spark_gives(spark):
     random = Random(1)  # noqa: S311 - test data
     # Of more than eight windows not all are listed.
-    sizes = [[windows.to_microseconds("", each) for each in shape] for shape in SHAPES]
+    sizes = [[to_microseconds("", each) for each in shape] for shape in SHAPES]
     steps = {shape: step for shape, (size, step) in zip(SHAPES, sizes, strict=True) if size // step < 8}
     shifts = {
         shape: timedelta(microseconds=random.randrange(-step + 1, step)) for shape, step in steps.items()

@@ -12,7 +12,6 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sinks, sources, start, windows
 from sparkstream_kit._spark.session import in_force
-from sparkstream_kit.cli import main
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.windows import calendar, flatten
 
@@ -233,23 +232,6 @@ def test_a_checkpoint_of_another_zone_or_unit_is_refused(spark, tmp_path, folder
     for unit, zone in [("week", BERLIN), ("day", "Europe/Paris")]:
         told = f"the {unit} in {zone} of time; the checkpoint's query computes the day in {BERLIN} of time"
         assert told in refusal(begin, unit, zone)
-
-
-# --- the drawing
-
-
-@pytest.mark.parametrize(
-    ("zone", "unit"), [(BERLIN, "day"), ("America/Havana", "day"), ("Asia/Kathmandu", "week")]
-)
-def test_the_drawing_shows_the_same_window(zone, unit, capsys):
-    for moment in moments(zone)[::60]:
-        begin, end = window_of(moment, unit, zone)
-        text = windows.explain(length=unit, zone=zone, watermark="1 hour", at=moment)
-        assert f"in the windows of a {unit} in {zone}:" in text
-        assert f"  {begin} to {end}   {end + timedelta(hours=1)}" in text
-    command = ["windows", "explain", "--length", unit, "--zone", zone, "--watermark", "1 hour"]
-    assert main([*command, "--at", str(moment)]) == 0
-    assert capsys.readouterr().out == text + "\n"
 
 
 # --- messages

@@ -10,7 +10,8 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 
 from sparkstream_kit import quarantine, schemas, sinks, start, windows
-from sparkstream_kit.errors import InvalidInputError, wrong_event_time
+from sparkstream_kit._spark.plan import wrong_event_time
+from sparkstream_kit.errors import InvalidInputError
 
 ODD = "when.it `was` seen"
 FAR = datetime(2099, 1, 1)  # noqa: DTZ001 - Spark's rows have no zone

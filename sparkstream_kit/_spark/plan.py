@@ -15,9 +15,9 @@ from weakref import WeakKeyDictionary
 from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkstream_kit import _files, errors
+from sparkstream_kit import _files
 from sparkstream_kit._spark.session import in_force, is_connect
-from sparkstream_kit.errors import KitError, said_by_spark
+from sparkstream_kit.errors import KitError, no_timestamp, said_by_spark
 from sparkstream_kit.profiles import is_local
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pyspark.errors import AnalysisException
 
 
+# Spark's error for a window over a column that is not a timestamp; the groups are the column and its type.
+_NO_TIMESTAMP = re.compile(r'Cannot resolve "(?:session)?window\(.*however "(.*)" has the type "(.*?)"')
 # Spark's errors about an unsuitable output mode (as patterns), and the texts that replace them:
 # https://spark.apache.org/docs/latest/streaming/apis-on-dataframes-and-datasets.html#output-modes
 _FIXES = {
@@ -83,6 +85,23 @@ def refused(error: AnalysisException, mode: str) -> str:
         if re.search(words, text):
             return f"mode {mode} {fix}"
     return said_by_spark(error)
+
+
+def wrong_event_time(error: BaseException) -> str | None:
+    """Explain Spark's error for a window over a column that is not a timestamp, with the fix; else None.
+
+    Examples:
+        >>> error = ValueError('Cannot resolve "window(n, …)" …, however "n" has the type "INT"')
+        >>> (wrong_event_time(error) or "").partition("; ")[0]
+        'event-time column n is int, not a timestamp'
+    """
+    found = _NO_TIMESTAMP.search(str(error))
+    return None if found is None else no_timestamp(found[1], found[2].lower())
+
+
+def unknown_host(host: str) -> str:
+    """Explain that the name of a host cannot be resolved."""
+    return f"unknown host {host}; correct the name, or give the address"
 
 
 class Input(NamedTuple):
@@ -314,7 +333,7 @@ def unavailable(failure: str) -> str | None:
     if found[1] == "Connect":
         return nobody_listens(f"{host}:{port}")
     if found[1] == "UnknownHost":
-        return errors.unknown_host(host)
+        return unknown_host(host)
     return f"no route to host {host}; check its address"
 
 

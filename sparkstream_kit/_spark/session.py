@@ -110,21 +110,6 @@ def scratch_folder(spark: SparkSession) -> str | None:
     return str(spark.sparkContext._temp_dir)
 
 
-def outlives_process(spark: SparkSession) -> bool:
-    """Return whether the tables that a session creates outlive this process, as on a server."""
-    return is_connect(spark)
-
-
-def starts_python_for_batches(spark: SparkSession) -> bool:
-    """Return whether Spark starts a Python process before it can call a function of a batch."""
-    return is_connect(spark)
-
-
-def shares_settings(spark: SparkSession) -> bool:
-    """Return whether a function of a batch sees the session's settings, and not the query's copy of them."""
-    return is_connect(spark)
-
-
 def prints_here(spark: SparkSession) -> bool:
     """Return whether Spark prints to the standard output of this process, as its console sink does."""
     return not is_connect(spark)

@@ -46,7 +46,6 @@ _T = TypeVar("_T")
 
 KIT = "sparkstream-kit"
 CONTINUED = f"{KIT}/continued"  # holds the path of the checkpoint on which a changed query continues
-PINS = f"{KIT}/pins"  # one file for each batch: the version of a model or table that the batch used
 MISSING = "is missing"  # what is wrong with a file that does not exist
 
 
@@ -485,17 +484,6 @@ class Logs:
     def commit(self, batch: int, *, whole: bool = False) -> dict[str, Any]:
         """Return the commit of a batch, as the function `commit` does; arguments and errors as of `read`."""
         return self.read(commit, self.root / "commits" / str(batch), whole=whole)
-
-    def plans(self) -> dict[int, Plan]:
-        """Read the plans that are kept, by number; a query that runs removes the first ones meanwhile."""
-        found = dict[int, Plan]()
-        for number, file in self.again().entries("offsets").items():
-            try:
-                found[number] = self.plan(number)
-            except DamagedError:
-                if file.exists():
-                    raise
-        return found
 
     @property
     def last_plan(self) -> Plan | None:

@@ -112,18 +112,17 @@ def _doctor(*, json: Json = False) -> int:
 @_windows.command("explain")
 def _explain(
     *,
-    length: Annotated[str, flag("DURATION", 'Length of the windows, such as "1 hour"; with --zone, "day".')],
+    length: Annotated[str, flag("DURATION", 'Length of the windows, such as "1 hour".')],
     slide: Annotated[str | None, flag("DURATION", "From one start to the next. Default: the length.")] = None,
     watermark: Annotated[str | None, flag("DURATION", "How late rows may be. Default: no watermark.")] = None,
     at: Annotated[str | None, flag("TIME", 'When the row happened: "2026-01-14 12:47:30", UTC.')] = None,
     offset: Annotated[str | None, flag("DURATION", "From 1970-01-01 00:00 UTC to a window's start.")] = None,
-    zone: Annotated[str | None, flag("ZONE", 'By the calendar of this time zone: "Europe/Berlin".')] = None,
 ) -> None:
     """Draw the windows of a row. Says when each closes, and when the row is too late for it.
 
     A DURATION is a number with its unit, such as "30 minutes", "1 hour 30 minutes" or "4 days".
     """
-    typer.echo(display.explain(length, slide, watermark, at, offset, zone))
+    typer.echo(display.explain(length, slide, watermark, at, offset))
 
 
 @app.command("conf")

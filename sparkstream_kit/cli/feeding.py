@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer.core import TyperGroup
 
 from sparkstream_kit import _files, feeds
-from sparkstream_kit._files import check_writable
+from sparkstream_kit._files import check_writable, is_url
 from sparkstream_kit.cli.common import argument, flag, group, say, stopped_by_signal
 from sparkstream_kit.connectors.posts.wire import EVERY, STALL, TOKEN
-from sparkstream_kit.errors import InvalidInputError, is_url
+from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.feeds.datasets import DATASETS
 
 if TYPE_CHECKING:

@@ -96,7 +96,7 @@ def gathered(batch: DataFrame, schema: pa.Schema) -> Iterator[pa.Table]:
                 for column, field in zip(part.columns, schema, strict=True):
                     texts = valid_utf8(column) if pa.types.is_string(column.type) else column
                     if texts is not column:
-                        _log.warning(r"%s has texts that are not UTF-8; 0xFF is written as \xff", field.name)
+                        _log.warning(r"%s: texts that are not UTF-8 are changed: 0xFF is \xff", field.name)
                     columns.append(texts.cast(field.type))
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
         with pa.memory_map(file.name) as mapped:

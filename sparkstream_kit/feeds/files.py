@@ -104,9 +104,7 @@ class Again(Generic[_T]):
         return iter(self._make())
 
 
-def paced(
-    items: Iterable[_T], period: float, stop: threading.Event, clock: Callable[[], float] = monotonic
-) -> Iterator[_T]:
+def paced(items: Iterable[_T], period: float, stop: threading.Event) -> Iterator[_T]:
     """Yield one item every `period` seconds until `stop` is set.
 
     Item n is due n periods after the start, so delays do not add up: after a delay, items follow at once
@@ -116,11 +114,10 @@ def paced(
         items: the items to yield.
         period: seconds from one item to the next.
         stop: ends the iteration when it is set, also during a wait.
-        clock: returns the current time in seconds.
     """
-    start = clock()
+    start = monotonic()
     for number, item in enumerate(items):
-        seconds = start + number * period - clock()
+        seconds = start + number * period - monotonic()
         if stop.wait(seconds) if seconds > 0 else stop.is_set():
             return
         yield item

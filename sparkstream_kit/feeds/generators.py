@@ -469,20 +469,20 @@ def log_errors(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int, i
     ]
 
 
-def log_sessions(
-    rows: Iterable[Mapping[str, Any]], *, gap: int = 1800
-) -> list[tuple[str, str, str, int, int]]:
+_GAP = 1800  # seconds
+
+
+def log_sessions(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str, int, int]]:
     """Compute the true result of `--report sessions`: the sessions of each host.
 
-    A session ends at a pause of more than `gap` seconds between two requests.
+    A session ends at a pause of more than 30 minutes between two requests, as in the job.
 
     Args:
         rows: requests of `log_rows`, in the order of their times.
-        gap: the longest pause within a session, in seconds.
 
     Returns:
         A tuple (host, start, end, requests, errors) for each session, in this order. Start and end are texts
-        in UTC; the end is the time of the last request plus the gap.
+        in UTC; the end is 30 minutes after the last request.
 
     Examples:
         >>> log_sessions(log_rows(1, seed=1))
@@ -492,12 +492,12 @@ def log_sessions(
     sessions: dict[str, list[list[Mapping[str, Any]]]] = defaultdict(list)
     for row in rows:
         of_host = sessions[row["host"]]
-        if of_host and row["time"] - of_host[-1][-1]["time"] <= gap:
+        if of_host and row["time"] - of_host[-1][-1]["time"] <= _GAP:
             of_host[-1].append(row)
         else:
             of_host.append([row])
     return sorted(
-        (host, _plain(each[0]["time"]), _plain(each[-1]["time"] + gap), len(each), _errors(each))
+        (host, _plain(each[0]["time"]), _plain(each[-1]["time"] + _GAP), len(each), _errors(each))
         for host, of_host in sessions.items()
         for each in of_host
     )
@@ -819,6 +819,7 @@ def _text(number: Decimal) -> str:
 _FIRST = datetime(2024, 3, 1, tzinfo=UTC)
 _DEVICES, _EVERY = 8, 31  # number of devices, and seconds from one reading of a device to the next
 _QUIET = (900, 2400)  # least and most seconds of a silence
+_SILENT = timedelta(minutes=10)  # without a reading, as in the job
 _WARMUP, _APART = 40, 25  # readings of a device before its first spike, and between two spikes
 # Degrees: the usual temperature of the first device, the largest noise, the smallest spike.
 _USUAL, _NOISE, _SPIKE = 18.0, 0.5, 15.0
@@ -875,22 +876,18 @@ def sensors_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def sensors_truth(
-    rows: Iterable[dict[str, Any]],
-    *,
-    silent: timedelta = timedelta(minutes=10),
-    delay: timedelta = timedelta(0),
+    rows: Iterable[dict[str, Any]], *, delay: timedelta = timedelta(0)
 ) -> list[tuple[str, str, str]]:
     """Find the spikes and the silences that were put into readings, without Spark.
 
     Args:
         rows: readings of `sensors_rows`, in the order of their times.
-        silent: the time without a reading after which a device counts as silent.
         delay: the watermark delay: findings later than the newest reading minus the delay are left out,
             because a streaming job has not emitted them yet.
 
     Returns:
         A tuple (device, time, kind) for each finding, sorted by time. The kind is "spike" or "silence"; the
-        time is that of the spike, or `silent` after the last reading before the silence.
+        time is that of the spike, or ten minutes after the last reading before the silence.
 
     Examples:
         >>> found = sensors_truth(sensors_rows(2000, seed=1))
@@ -902,11 +899,11 @@ def sensors_truth(
     now = _FIRST
     for row in rows:
         device, now = row["device"], datetime.fromisoformat(row["time"])
-        if device in last and now - last[device] > silent:
-            found.append((last[device] + silent, device, "silence"))
+        if device in last and now - last[device] > _SILENT:
+            found.append((last[device] + _SILENT, device, "silence"))
         if row["temperature"] > _USUAL + int(device[1:]) - 1 + _SPIKE / 2:
             found.append((now, device, "spike"))
         last[device] = now
-    found += [(time + silent, device, "silence") for device, time in last.items()]
+    found += [(time + _SILENT, device, "silence") for device, time in last.items()]
     due = [each for each in sorted(found) if each[0] <= now - delay]
     return [(device, _zulu(time), what) for time, device, what in due]

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from sparkstream_kit._arguments import attributes
-from sparkstream_kit._files import as_json
+from sparkstream_kit._files import as_json, is_url
 from sparkstream_kit.connectors.posts.wire import host_of
-from sparkstream_kit.errors import InvalidInputError, is_url, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -36,20 +36,9 @@ from sparkstream_kit.checkpoints.guard import KEPT, Query, continued
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, query_id, versioned, write_note
 from sparkstream_kit.errors import InvalidInputError, count
+from sparkstream_kit.operate import replay
 from sparkstream_kit.operate.check import damage
 from sparkstream_kit.operate.clone import copied_from, point_at
-from sparkstream_kit.operate.replay import (
-    Unreadable,
-    amounts,
-    copy_sources,
-    ends_of,
-    in_batches,
-    moves_of,
-    pieces_of,
-    run_planned,
-    say_batch,
-    write_plan,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,7 +103,7 @@ def evolve(
             check_sink(old, False)
             try:
                 build, differs = _checked(changed, targets, logs, new.folder)
-            except Unreadable as err:
+            except replay.Unreadable as err:
                 raise _refusal(logs, str(err)) from None
         if not differs:
             _log.warning(
@@ -174,8 +163,8 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
         raise _refusal(logs, "it has no committed batch")
     if logs.planned > last and logs.plan(logs.planned).watermark == END:
         raise _refusal(logs, "it was cut off while it wrote its last windows")
-    kept, plan, ends = logs.note or {}, logs.plan(last), ends_of(logs, last)
-    moves = moves_of(changed, logs, ends)
+    kept, plan, ends = logs.note or {}, logs.plan(last), replay.ends_of(logs, last)
+    moves = replay.moves_of(changed, logs, ends)
     note = changed.described
     differs = differences(kept.get("fingerprint", ""), note["fingerprint"])
     _check_target(changed, targets, kept, differs, logs.root)
@@ -187,13 +176,13 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
     batches: list[Ends] = []
     pieces: list[Piece] = []
     if note["fingerprint"]:
-        read = (pieces_of(spark, logs, each, ends[each.log], moves) for each in changed.inputs)
+        read = (replay.pieces_of(spark, logs, each, ends[each.log], moves) for each in changed.inputs)
         pieces, full = [piece for each in read for piece in each], 1.0
         room = last + 1 - (plan.watermark > 0)
-        while len(batches := in_batches(pieces, full)) > room:
+        while len(batches := replay.in_batches(pieces, full)) > room:
             full *= 2
     note |= {"topics": kept["topics"]} if "topics" in kept else {}
-    return Build(changed, logs, batches, note, amounts(pieces), moves), differs
+    return Build(changed, logs, batches, note, replay.amounts(pieces), moves), differs
 
 
 def _refusal(logs: Logs, why: str) -> InvalidInputError:
@@ -266,7 +255,7 @@ class Build(NamedTuple):
         old, made = self.old.root, new.with_name(f".{new.name}.evolving")
         shutil.rmtree(made, ignore_errors=True)
         try:
-            copy_sources(self.old, made, self.moves)
+            replay.copy_sources(self.old, made, self.moves)
             shutil.copy(old / "metadata", made / "metadata")
             self._build(Logs(made))
             write_note(Here(str(made), made), self.note)
@@ -287,7 +276,7 @@ class Build(NamedTuple):
         first = last + 1 - len(self.batches) - drops
         if not self.batches:
             for number in range(max(last - 1, 0), last + 1):
-                self._plan(made, number, ends_of(old, last), watermark)
+                self._plan(made, number, replay.ends_of(old, last), watermark)
             (made.root / "commits").mkdir()
             made.replace(made.root / "commits" / str(last), "v1\n{}")
         elif first > 0:
@@ -295,7 +284,7 @@ class Build(NamedTuple):
             self._run_planned(made)
             _renumber(made.root, first - 1)
         for number, ends in enumerate(self.batches, first):
-            say_batch(self.changed, number - first, len(self.batches))
+            replay.say_batch(self.changed, number - first, len(self.batches))
             self._plan(made.again(), number, ends)
             self._run_planned(made)
         if self.batches and drops:
@@ -306,12 +295,12 @@ class Build(NamedTuple):
         commit = json.dumps(json.loads(commit) | {"nextBatchWatermarkMs": following})
         made.replace(file, f"{version}\n{commit}")
         if old.planned > last:
-            self._plan(made, last + 1, ends_of(old, last + 1), old.plan(last + 1).watermark)
+            self._plan(made, last + 1, replay.ends_of(old, last + 1), old.plan(last + 1).watermark)
         elif self.changed.mode == "complete":  # the planned batch writes the new query's whole result
             plan_empty_batch(made.again(), following)
 
     def _plan(self, made: Logs, number: int, ends: Ends, watermark: int = 0) -> None:
-        write_plan(self.changed, self.old, made, number, ends, watermark)
+        replay.write_plan(self.changed, self.old, made, number, ends, watermark)
 
     def _run_planned(self, made: Logs) -> None:
         """Have Spark run the planned batch and discard its rows.
@@ -321,7 +310,7 @@ class Build(NamedTuple):
         """
         changed = self.changed
         writer = changed.frame.writeStream.format("noop").queryName(changed.name)
-        if why := run_planned(changed, made, writer, _BUILD):
+        if why := replay.run_planned(changed, made, writer, _BUILD):
             raise InvalidInputError(
                 f"query {changed.name}: its state was not built from what {self.old.root} has read ({why}); "
                 "nothing was changed"

@@ -22,6 +22,7 @@ from urllib.parse import unquote
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
+from sparkstream_kit.checkpoints import logs as parts
 from sparkstream_kit.checkpoints.logs import KIT, Logs, checkpoint, log_file, log_lines, numbered
 from sparkstream_kit.checkpoints.trim import max_age, trimmed
 from sparkstream_kit.errors import InvalidInputError, count
@@ -130,11 +131,23 @@ _EARLIER = "read by batch {} or an earlier one, of which no plan is kept; it is 
 
 def _batch(logs: Logs, has_read: Callable[[Plan], bool]) -> int | str:
     """Return the first batch at whose end something has been read, or why it is not known."""
-    plans = logs.plans()
+    plans = kept_plans(logs)
     for number, plan in plans.items():
         if has_read(plan):
             return _EARLIER.format(number) if number and number == min(plans) else number
     return "not read yet"
+
+
+def kept_plans(logs: Logs) -> dict[int, Plan]:
+    """Return the plans that are kept, by number; a query that runs removes the first ones meanwhile."""
+    found = {}
+    for number, file in logs.again().entries("offsets").items():
+        try:
+            found[number] = logs.plan(number)
+        except parts.DamagedError:
+            if file.exists():
+                raise
+    return found
 
 
 def _is_past(logs: Logs, log: str, entry: int, plan: Plan) -> bool:

@@ -456,10 +456,8 @@ def batch(spark: SparkSession, path: str | Path, number: int, frame: DataFrame) 
             "be opened"
         )
     if state and not logs.noted:
-        raise InvalidInputError(
-            f"checkpoint {path} was written without the kit, so that its output mode is not known; start its "
-            "query once with it"
-        )
+        line = "was written without the kit: its output mode is not known; start its query once"
+        raise InvalidInputError(f"checkpoint {path} {line}")
     if state and (changed := differences(logs.noted.get("fingerprint", ""), state)):
         raise InvalidInputError(f"the frame {changed[0]}; give the frame of the job, or that of its source")
     made = scratch(spark, "batch")

@@ -37,6 +37,7 @@ from sparkstream_kit.checkpoints.logs import checkpoint as existing
 from sparkstream_kit.connectors._tables import gone
 from sparkstream_kit.errors import InvalidInputError, count, reject_unknown
 from sparkstream_kit.operate.check import damage
+from sparkstream_kit.operate.find import kept_plans
 from sparkstream_kit.operate.replay import (
     KEPT,
     Unreadable,
@@ -503,7 +504,7 @@ class _Replay:
 
         try:
             moves = moves_of(query, logs, ends_of(logs, at))
-            first, read = min(logs.plans()), pieces(at)
+            first, read = min(kept_plans(logs)), pieces(at)
             if not (has(query.frame, _BY_BATCH) or _BY_TIME.search(analyzed_plan(query.frame))):
                 return moves, in_batches(read, 1.0), range(0)
             return moves, in_batches(pieces(first), 1.0), range(first + 1, at + 1)

@@ -473,9 +473,8 @@ def _scalar(piece: Column, kind: T.DataType, pattern: str | None) -> Column:
     if isinstance(kind, T.DecimalType):
         scales = "|".join(map(str, range(kind.scale + 1)))
         fits = shape.rlike(rf"^(BIGINT|DECIMAL\(\d+,({scales})\))$")
-        # With an exponent it is a double, which has 15 digits as they were written.
-        small = F.when(shape == "DOUBLE", F.try_variant_get(piece, "$", "STRING"))
-        text = F.coalesce(text, F.when(F.length(small) <= len("-1.23456789012345E-10"), small))
+        # Spark's own writers write 0.00000000 as 0E-8, which is a double.
+        fits |= (shape == "DOUBLE") & (F.try_variant_get(piece, "$", "DOUBLE") == 0)
         return F.when(fits, value).otherwise(typed(text, kind, None))
     if isinstance(kind, (T.DoubleType, T.FloatType)):
         return F.when(shape.rlike("^(BIGINT|DECIMAL.*|DOUBLE)$") & finite(value), value)

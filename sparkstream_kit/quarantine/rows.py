@@ -98,8 +98,8 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
         former = [column(REASON)] if REASON in frame.columns else []
         from sparkstream_kit._spark.plan import analyzed_plan
 
-        counts = not former and OBSERVED not in analyzed_plan(frame)  # no parser has, before `good_rows`
-        counted = count_bad(counted, bad, rows=F.count("*") if counts else None)
+        is_first = not former and OBSERVED not in analyzed_plan(frame)  # no parser has counted the rows
+        counted = count_bad(counted, bad, rows=F.count("*") if is_first else None)
         counted = counted.withColumn(REASON, F.coalesce(*former, *reasons))
     return counted.drop(*names.values())
 

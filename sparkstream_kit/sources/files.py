@@ -239,9 +239,8 @@ def _splits_ties(spark: SparkSession, folder: Path, given: Mapping[str, str]) ->
     with os.scandir(folder) as entries:
         found = list(entries)
     # Hadoop cannot resolve a pattern in a folder in which a name has a colon (HADOOP-14217).
-    in_the_way = any(":" in each.name or ("=" in each.name and each.is_dir()) for each in found)
-    # At the log of a file sink Spark looks in a folder alone.
-    in_the_way |= (folder / "_spark_metadata").exists()
+    # With a pattern, Spark does not look at the log of a file sink.
+    in_the_way = any(re.search("^_spark_meta|:", e.name) or ("=" in e.name and e.is_dir()) for e in found)
     if in_the_way or _is_recursive(given) or len(found) > int(spark.conf.get(_JOBS_FROM) or 0):
         return False
     stats = []
@@ -276,7 +275,6 @@ _CHANGED: dict[str, tuple[Any, Any]] = {
     "json": ((T.DecimalType,), T.StringType()),
     "parquet": ((T.ByteType, T.ShortType), T.IntegerType()),
 }
-_NONE: tuple[Any, Any] = (), None
 _OF_SPARK = {"locale", "nanvalue", "negativeinf", "positiveinf"}
 _OF_TEXT = {T.StringType: {"encoding", "charset"}}
 _ENCODING = " is not UTF-8; give encoding='ISO-8859-1', or encoding='UTF-8' if the file itself has U+FFFD; "
@@ -535,7 +533,7 @@ def _read(
     options = _merged(_strict(kind, columns.names, options), options)
     asked = {name.lower(): str(value).upper() for name, value in options.items()}
     is_strict = asked.get("mode", "FAILFAST") == "FAILFAST"
-    kinds, read_as = _CHANGED.get(kind, _NONE) if is_strict else _NONE
+    kinds, read_as = _CHANGED[kind] if is_strict and kind in _CHANGED else ((), T.StringType())
     # With an encoding, Spark's parser hands on the text of a JSON number as a double.
     as_said = _OF_SPARK | ({"encoding", "charset"} if kind == "json" else set())
     kinds = tuple(each for each in kinds if not _OF_TEXT.get(each, as_said) & {*asked})

@@ -5,7 +5,6 @@ old      ──────────▶|           what it wrote stays
 new      (no sink)  |────────▶  what comes after
 """
 
-import json
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from conftest import pretend_master, refusal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
+from support.sink_streams import land_shops
 
 from sparkstream_kit import run, sinks, sources, start, state, windows
 from sparkstream_kit._spark.session import in_force
@@ -35,28 +36,7 @@ SCHEMA = "at TIMESTAMP, product STRING, shop STRING, amount DECIMAL(10,2), n INT
 PARTITIONS = "spark.sql.shuffle.partitions"
 WITHOUT_DATA = "spark.sql.streaming.noDataMicroBatches.enabled"  # the batches that close windows
 OLD, ALL = 4, 7  # files
-
-
-def land(folder, *numbers):
-    """Write files of six rows, ten minutes apart; in those of the old query one row is late."""
-    folder.mkdir(exist_ok=True)
-    for number in numbers:
-        minutes = [10 * number + row for row in range(6)]
-        if 2 <= number < OLD:
-            minutes[0] -= 19
-        rows = [
-            {
-                "at": f"2026-03-01 {10 + minute // 60}:{minute % 60:02}:00",
-                "product": ["tea", "ink", "pen"][row % 3],
-                "shop": "ab"[(row + number) % 2],
-                "amount": f"{number}.{row}7",
-                "n": row % 4,
-            }
-            for row, minute in enumerate(minutes)
-        ]
-        file = folder / f"{number}.json"
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        os.utime(file, (number + 1, number + 1))
+land = partial(land_shops, third="pen", late=lambda number: 19 * (2 <= number < OLD))
 
 
 def stream(spark, folder):

@@ -5,9 +5,7 @@ old      ─────────────▶|  what its target holds
 new      ─────────────▶|  kept aside, and compared
 """
 
-import json
 import math
-import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 from conftest import pretend_master, refusal
 from pyspark.sql import functions as F
+from support.sink_streams import land_shops
 
 from sparkstream_kit import run, sinks, sources, start, windows
 from sparkstream_kit.checkpoints import shadow
@@ -26,29 +25,7 @@ pytestmark = pytest.mark.slow  # each compares by a run of its own; the guide `c
 
 SCHEMA = "at TIMESTAMP, product STRING, shop STRING, amount DECIMAL(10,2), weight DOUBLE, n INT"
 FILES = 6
-
-
-def land(folder, *numbers):
-    """Write files of six rows, ten minutes apart; in those after the third one row is late."""
-    folder.mkdir(exist_ok=True)
-    for number in numbers:
-        minutes = [10 * number + row for row in range(6)]
-        if number >= 3:
-            minutes[0] -= 30
-        rows = [
-            {
-                "at": f"2026-03-01 {10 + minute // 60}:{minute % 60:02}:00",
-                "product": ["tea", "ink", None][row % 3],
-                "shop": "ab"[(row + number) % 2],
-                "amount": f"{number}.{row}7",
-                "weight": 0.1 * row,
-                "n": row % 4,
-            }
-            for row, minute in enumerate(minutes)
-        ]
-        file = folder / f"{number}.json"
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        os.utime(file, (number + 1, number + 1))
+land = partial(land_shops, third=None, late=lambda number: 30 * (number >= 3))
 
 
 def stream(spark, folder):

@@ -887,7 +887,7 @@ def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkey
         (["--url", "https://x.com/", "--checkpoint", "c"], "--url with --checkpoint needs --spool"),
         (["in", "--spool", "s"], "--spool does nothing without --url; give both, or neither"),
         (["--url", "https://x.com/", "--spool", "s", "--record", "s/r"], "--record s/r lies in the input"),
-        ([], "the following arguments are required: INPUT_DIR or --kafka or --url; see --help"),
+        ([], "the following arguments are required: INPUT_DIR or --url; see --help"),
     ],
 )  # fmt: skip
 def test_flags_that_do_not_go_together_are_one_line(flags, line, tmp_path, monkeypatch, capsys):

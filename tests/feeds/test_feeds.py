@@ -18,7 +18,7 @@ from conftest import HANGS, refusal
 
 from sparkstream_kit import feeds
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.feeds import LineServer, drip, random_lines, sales_files, sales_rows, sales_totals
+from sparkstream_kit.feeds import LineServer, drip, files, random_lines, sales_files, sales_rows, sales_totals
 from sparkstream_kit.feeds.datasets import DATASETS
 from sparkstream_kit.feeds.files import paced
 
@@ -157,12 +157,12 @@ def test_rate_holds_on_the_wire():
         assert time.monotonic() - began >= 0.1  # ten periods of 10 ms
 
 
-def test_a_pace_does_not_drift():
+def test_a_pace_does_not_drift(monkeypatch):
     """Four items, one each second; the consumer takes 0.3 s over each, and 1.5 s over the third."""
-    fake = FakeTime()
-    given = []
+    fake, given = FakeTime(), []
+    monkeypatch.setattr(files, "monotonic", lambda: fake.now)  # time itself, without waiting
     for item, takes in zip(
-        paced("abcd", 1.0, fake, lambda: fake.now),  # time itself, without waiting
+        paced("abcd", 1.0, fake),
         [0.3, 0.3, 1.5, 0],
         strict=True,
     ):

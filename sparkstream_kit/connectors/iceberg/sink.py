@@ -112,9 +112,9 @@ def iceberg(
         raise InvalidInputError(f"iceberg: table {table!r} names no namespace; give one: 'shop.totals'")
     if keep_snapshots < 1:
         raise InvalidInputError(f"iceberg: keep_snapshots is {keep_snapshots}; give 1 or more")
-    is_given = isinstance(catalog, Mapping)
-    given = dict(catalog) if is_given else str(_files.local("catalog", catalog).absolute())
-    if not is_given and {*"#?"} & {*given}:  # of which pyiceberg makes another folder
+    here = None if isinstance(catalog, Mapping) else _files.local("catalog", catalog).absolute()
+    given = dict(catalog) if isinstance(catalog, Mapping) else str(here)
+    if here and {*"#?"} & {*str(here)}:  # of which pyiceberg makes another folder
         raise InvalidInputError(f"iceberg: catalog {catalog} has a # or ? in its path; give another folder")
     place = given if isinstance(given, str) else given.get("uri") or f"catalog {given.get('name', 'default')}"
     where = Target("Iceberg table", without_secrets(f"{table} in {place}"))

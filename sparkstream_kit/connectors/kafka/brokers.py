@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
-from sparkstream_kit import errors
+from sparkstream_kit._spark.plan import unknown_host
 from sparkstream_kit._spark.session import java
 from sparkstream_kit.checkpoints.guard import Known, Remark
 from sparkstream_kit.errors import InvalidInputError, TransientError, innermost_cause
@@ -216,7 +216,7 @@ def _refusal(options: Mapping[str, str], cause: str) -> InvalidInputError:
             "give the protocol that it speaks, such as **{'kafka.security.protocol': 'SASL_SSL'}"
         )
     if "No resolvable bootstrap urls" in cause:
-        return TransientError(f"Kafka: {errors.unknown_host(servers)}")
+        return TransientError(f"Kafka: {unknown_host(servers)}")
     if "CertPathBuilderException" in cause:
         return InvalidInputError(
             f"Kafka at {servers} has a certificate that is not trusted here; give the file of it, or of its "

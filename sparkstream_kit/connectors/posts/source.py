@@ -30,7 +30,7 @@ from urllib.parse import urlencode
 from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._files import plain
+from sparkstream_kit._files import is_url, plain
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import has_ended, other_master
 from sparkstream_kit._waiting import in_thread
@@ -53,7 +53,7 @@ from sparkstream_kit.connectors.posts.wire import (
     wait_after,
     why,
 )
-from sparkstream_kit.errors import InvalidInputError, TransientError, is_url, printable
+from sparkstream_kit.errors import InvalidInputError, TransientError, printable
 from sparkstream_kit.sources.files import text
 
 if TYPE_CHECKING:

@@ -34,7 +34,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
-from sparkstream_kit.errors import InvalidInputError, is_url, printable, without_secrets
+from sparkstream_kit._files import is_url
+from sparkstream_kit.errors import InvalidInputError, printable, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -60,7 +60,7 @@ def make(kind, target, folder):
     if kind in made:
         return made[kind]()
     name, _, how = kind.partition("-")
-    if name not in connectors.names("sink"):
+    if name not in connectors.systems():
         sys.exit(f"no sink to soak is named {name}: enter it in `make` of {__file__}")
     more: dict[str, Any] = {"how": how} if how else {}
     more |= {"catalog": f"{folder}/lake"} if name == "iceberg" else {}
@@ -91,6 +91,16 @@ def held(spark):
         "threads": sum(map(threads, pids)),
         "files": sum(len(files) for _, _, files in os.walk(tempfile.gettempdir())),
     }
+
+
+def least(spark):
+    """Return the least that is held in some looks one after the other."""
+    found = [held(spark)]
+    # Spark's cleaner removes the files of what a collection has found unused, in its own time.
+    while len(found) < LOOKS or (found[-1]["files"] < found[-LOOKS]["files"] and len(found) < MOST_LOOKS):
+        time.sleep(0.2)
+        found.append(held(spark))
+    return {name: min(each[name] for each in found) for name in found[0]}
 
 
 @jobflags.exit_codes
@@ -124,16 +134,8 @@ def main(argv=None):
             while query.lastProgress is None or query.lastProgress["batchId"] < look:
                 query.awaitTermination(1)  # raises if it failed
             query.stop()  # what a batch holds while it runs is not counted
-            found = [held(spark)]
-            # Spark's cleaner removes the files of what a collection has found unused, in its own time.
-            while len(found) < LOOKS or (
-                found[-1]["files"] < found[-LOOKS]["files"] and len(found) < MOST_LOOKS
-            ):
-                time.sleep(0.2)
-                found.append(held(spark))
-            least = {name: min(each[name] for each in found) for name in found[0]}
             with Path(folder, "looks").open("a") as file:
-                file.write(json.dumps({"batch": look, **least}) + "\n")
+                file.write(json.dumps({"batch": look, **least(spark)}) + "\n")
     return 0
 
 

@@ -83,10 +83,9 @@ def main(argv=None):
         for until in (batches // 5, batches):
             query = start(frame, sink, name="year", mode="update", checkpoint=given / "ckpt")
             run(query, max_batches=until - len(took), idle=30, on_batch=told)
-            found = [soak.held(spark) for _ in range(soak.LOOKS)]
             newest = max((given / "ckpt/sources/0").glob("*.compact"), key=lambda file: int(file.stem))
-            look = {name: min(each[name] for each in found) for name in found[0]}
-            look |= {"batch": len(took), "listed": len(newest.read_text().splitlines()) - 1}
+            look = soak.least(spark) | {"batch": len(took)}
+            look |= {"listed": len(newest.read_text().splitlines()) - 1}
             look |= {"milliseconds": statistics.median(took[-batches // 10 :])}
             with (given / "looks").open("a") as file:
                 file.write(json.dumps(look) + "\n")
