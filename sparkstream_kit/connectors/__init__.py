@@ -113,6 +113,11 @@ def systems() -> dict[str, System]:
     return {name: _module(name).SYSTEM for name in sorted(modules)}
 
 
+def names(part: str) -> list[str]:
+    """Return the names of the systems that have a "source" or a "sink"."""
+    return [name for name, system in systems().items() if getattr(system, part)]
+
+
 def call(part: str, name: str) -> Callable[..., Any]:
     """Return the function of a system's "source" or "sink"."""
     of_folder = f"{name}.{part}" if hasattr(_module(name), "__path__") else name

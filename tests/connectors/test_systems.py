@@ -11,7 +11,7 @@ from sparkstream_kit import connectors, sinks, sources
 from sparkstream_kit.errors import KitError
 
 SYSTEMS = connectors.systems()
-CALLS = [(part, name) for part in ("source", "sink") for name in SYSTEMS if getattr(SYSTEMS[name], part)]
+CALLS = [(part, name) for part in ("source", "sink") for name in connectors.names(part)]
 PAGE = (ROOT / "docs" / "promises.md").read_text("utf-8")
 TESTS = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
 URL = "postgresql://kit:hush@host/db"
@@ -44,7 +44,7 @@ def test_its_extra_is_there():
     assert {system.extra for system in SYSTEMS.values()} - {""} <= {*extras}
 
 
-@pytest.mark.parametrize("name", [name for name in SYSTEMS if SYSTEMS[name].sink])
+@pytest.mark.parametrize("name", connectors.names("sink"))
 def test_a_test_calls_the_contract_for_it(name):
     called = rf"(?s)sink_contract\.manners\(\s*\"{name}\""
     assert [text for text in TESTS if re.search(called, text)], "call it in the tests of the sink"
