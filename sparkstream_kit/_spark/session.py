@@ -110,6 +110,11 @@ def scratch_folder(spark: SparkSession) -> str | None:
     return str(spark.sparkContext._temp_dir)
 
 
+def on_server(spark: SparkSession) -> bool:
+    """Return whether a session's tables, settings and functions of batches are outside of this process."""
+    return is_connect(spark)
+
+
 def prints_here(spark: SparkSession) -> bool:
     """Return whether Spark prints to the standard output of this process, as its console sink does."""
     return not is_connect(spark)

@@ -534,9 +534,7 @@ def _read(
     asked = {name.lower(): str(value).upper() for name, value in options.items()}
     is_strict = asked.get("mode", "FAILFAST") == "FAILFAST"
     kinds, read_as = _CHANGED[kind] if is_strict and kind in _CHANGED else ((), T.StringType())
-    # With an encoding, Spark's parser hands on the text of a JSON number as a double.
-    as_said = _OF_SPARK | ({"encoding", "charset"} if kind == "json" else set())
-    kinds = tuple(each for each in kinds if not _OF_TEXT.get(each, as_said) & {*asked})
+    kinds = tuple(each for each in kinds if not _OF_TEXT.get(each, _OF_SPARK) & {*asked})
     changed = [each for each in columns.fields if isinstance(each.dataType, kinds)]
     fields = [*columns.fields, *([] if partitions is None else _columns(partitions).fields)]
     if max_files is not None:

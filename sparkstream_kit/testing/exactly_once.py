@@ -391,9 +391,9 @@ def assert_exactly_once(
             testing.assert_exactly_once(build, rows, read=read, most=3)
     """
     check(assert_exactly_once, locals())
-    from sparkstream_kit._spark.session import is_connect
+    from sparkstream_kit._spark.session import on_server
 
-    if is_connect(rows.sparkSession):
+    if on_server(rows.sparkSession):
         raise InvalidInputError(
             f"{_CALL} watches this process, and on Spark Connect another one writes; unset SPARK_REMOTE"
         )

@@ -407,13 +407,13 @@ class Query:
     def _start(self, **trigger: Any) -> StreamingQuery:
         """Start the query from its checkpoint, with a sink that records its batches."""
         from sparkstream_kit import sinks, start
-        from sparkstream_kit._spark.session import is_connect
+        from sparkstream_kit._spark.session import on_server
 
         self.restart()
         sink, spark = sinks.foreach_batch(_recorder(str(self._batches))), self.frame.sparkSession
         if self._sink is not None:
             sink = sinks.fan_out(self._sink, sink)
-        elif is_connect(spark) and self._mode != "complete" and not self._checkpoint.exists():
+        elif on_server(spark) and self._mode != "complete" and not self._checkpoint.exists():
             sink = replace(sinks.memory(self._name), modes=("append", "update"))
             self._memory = spark.table(self._name)
         how: dict[str, Any] = {"name": self._name, "mode": self._mode, "checkpoint": self._checkpoint}

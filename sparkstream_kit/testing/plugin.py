@@ -48,9 +48,9 @@ def spark() -> Iterator[SparkSession]:
 @contextmanager
 def _own_tables(spark: SparkSession) -> Iterator[None]:
     """Keep the tables of the run in a database that is dropped at its end, if the server outlives the run."""
-    from sparkstream_kit._spark.session import is_connect
+    from sparkstream_kit._spark.session import on_server
 
-    if not is_connect(spark):
+    if not on_server(spark):
         yield
         return
     name = f"pytest_{uuid.uuid4().hex}"

@@ -102,7 +102,9 @@ def test_a_time_finds_the_batch_that_was_committed_after_it(checkpoint, tmp_path
     assert "has no offset from UTC; give one, such as" in said
     assert checkpoints.find(checkpoint, said.rpartition(" ")[2]).batch == 0
     (checkpoint / "commits" / "0").unlink()
-    assert "committed after it: batch 1 or an earlier" in str(checkpoints.find(checkpoint, "2020-01-01Z").why)
+    assert "committed after it: batch 1 or an earlier" in str(
+        checkpoints.find(checkpoint, "2020-01-01T00:00Z").why
+    )
     monkeypatch.chdir(tmp_path)
     Path("20260114").touch()  # a file counts as one, whatever its name
     assert "not read" in str(checkpoints.find(checkpoint, "20260114").why)

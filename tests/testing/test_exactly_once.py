@@ -59,6 +59,6 @@ def test_what_cannot_be_tried_is_refused(spark, rows, monkeypatch):
         assert_exactly_once(build, rows, read=read, only="3-x:4")
     with pytest.raises(InvalidInputError, match="works? batch by batch"):
         assert_exactly_once(lambda sales, folder: (sales, sinks.files(folder / "x")), rows, read=read)
-    monkeypatch.setattr(session, "is_connect", lambda _: True)
+    monkeypatch.setattr(session, "on_server", lambda _: True)
     with pytest.raises(InvalidInputError, match="on Spark Connect another one writes; unset SPARK_REMOTE"):
         assert_exactly_once(build, rows, read=read)

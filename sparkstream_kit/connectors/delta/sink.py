@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.place import Here, Place, locate, refuse_elsewhere, refuse_many_disks
-from sparkstream_kit._spark.session import is_connect
+from sparkstream_kit._spark.session import on_server
 from sparkstream_kit.connectors import _tables, mode_for
 from sparkstream_kit.connectors.delta import SYSTEM, writers
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
@@ -158,7 +158,7 @@ def _is_sparks(spark: SparkSession, writer: str, how: str) -> bool:
     extended = writers.is_extended(spark)
     # Delta reads the transaction of a MERGE from the session's settings. On Spark Connect a batch function
     # uses the session's own settings, so the session's other writes would get the same transaction.
-    fits = extended and not (how == "upsert" and is_connect(spark))
+    fits = extended and not (how == "upsert" and on_server(spark))
     if writer == "spark" and not extended:
         raise InvalidInputError(
             f"delta: writer='spark' needs a session with Delta's extension: {_JARS}; it must be the "
