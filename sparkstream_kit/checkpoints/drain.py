@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 END = 253_402_300_799_000
 
 
-def plan_empty_batch(logs: Logs, watermark: int) -> int:
+def plan_empty_batch(logs: Logs, watermark: int, *, builds: bool = False) -> int:
     """Plan one more batch, which reads nothing and has a given watermark.
 
     Start the query with the trigger `once` to run this batch and no other.
@@ -33,6 +33,7 @@ def plan_empty_batch(logs: Logs, watermark: int) -> int:
     Args:
         logs: the logs of a checkpoint that no query is running on.
         watermark: the watermark of the new batch, in milliseconds since 1970.
+        builds: whether the checkpoint is being built from another one, whose watermark it gets.
 
     Returns:
         The number of the new batch.
@@ -46,7 +47,7 @@ def plan_empty_batch(logs: Logs, watermark: int) -> int:
         raise InvalidInputError(
             f"checkpoint {logs.root} has no batch that is committed after all others; run its query first"
         )
-    before = reached(logs)
+    before = logs.plan(last).watermark if builds else reached(logs)
     if watermark < before:
         raise InvalidInputError(
             f"the watermark is at {_time(before)} already, and cannot go back to {_time(watermark)}"

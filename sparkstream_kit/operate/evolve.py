@@ -288,7 +288,7 @@ class Build(NamedTuple):
             self._plan(made.again(), number, ends)
             self._run_planned(made)
         if self.batches and drops:
-            plan_empty_batch(made.again(), watermark)
+            plan_empty_batch(made.again(), watermark, builds=True)
             self._run_planned(made)
         file = made.root / "commits" / str(last)
         version, commit = versioned(file, "v1", "v2", "v3")[:2]
@@ -297,7 +297,7 @@ class Build(NamedTuple):
         if old.planned > last:
             self._plan(made, last + 1, replay.ends_of(old, last + 1), old.plan(last + 1).watermark)
         elif self.changed.mode == "complete":  # the planned batch writes the new query's whole result
-            plan_empty_batch(made.again(), following)
+            plan_empty_batch(made.again(), following, builds=True)
 
     def _plan(self, made: Logs, number: int, ends: Ends, watermark: int = 0) -> None:
         replay.write_plan(self.changed, self.old, made, number, ends, watermark)

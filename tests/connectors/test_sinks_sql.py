@@ -349,7 +349,9 @@ ONE_KEY_FOR_TWO = {
         "k TEXT COLLATE RTRIM UNIQUE": ONE_KEY.format("RTRIM", "give that column the collation BINARY"),
     },
     "mariadb": {
-        "k VARCHAR(9) PRIMARY KEY": ONE_KEY.format(r"latin1_\w+", r"give that column .* utf8mb4_nopad_bin"),
+        "k VARCHAR(9) PRIMARY KEY": ONE_KEY.format(
+            r"latin1_\w+", r"give that column .* utf8mb4_nopad_bin and .*"
+        ),
         "k VARCHAR(9) COLLATE utf8mb4_bin UNIQUE": ONE_KEY.format("utf8mb4_bin", "give that column .*"),
         "k TEXT COLLATE utf8mb4_nopad_bin, UNIQUE (k(9))": ONE_KEY.format("indexed by 9 characters", ".*"),
         "k CHAR(9) COLLATE utf8mb4_nopad_bin PRIMARY KEY": r"k is CHAR\(9\) .*and not VARCHAR",
