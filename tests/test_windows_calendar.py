@@ -260,19 +260,3 @@ def test_a_wrong_calendar_says_what_is_wrong(spark, given, message):
     schema = "window TIMESTAMP" if given.get("time") == "window" else EVENTS
     frame = spark.createDataFrame([], schema)
     assert message in refusal(calendar, frame, **{"time": "time", "unit": "day", "zone": BERLIN, **given})
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"length": "days"}, "unknown unit days; did you mean day?"),
-        ({"zone": "Berlin"}, "unknown time zone 'Berlin'; did you mean Europe/Berlin?"),
-        ({"offset": "1 hour"}, "windows of a time zone have no slide and no offset; leave them out"),
-        (
-            {"at": "0001-01-01"},
-            "windows of day reach out of the years 1 to 9999; give shorter ones, or another",
-        ),
-    ],
-)
-def test_a_wrong_drawing_says_what_is_wrong(given, message):
-    assert message in refusal(windows.explain, **{"length": "day", "zone": BERLIN, **given})

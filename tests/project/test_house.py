@@ -49,7 +49,7 @@ MOST_LINES = {
     "thin": 2_100,
     "core": 7_545,
     "all": 20_205,
-    "tests": 33_290,
+    "tests": 33_275,
 }
 
 
