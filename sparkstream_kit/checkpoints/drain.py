@@ -62,8 +62,7 @@ def plan_empty_batch(logs: Logs, watermark: int, *, builds: bool = False) -> int
 
 def reached(logs: Logs) -> int:
     """Return the watermark after the last batch, in milliseconds since 1970; its plan has the one before."""
-    planned = logs.last_plan.watermark if logs.last_plan else 0
-    return max(planned, logs.commit(logs.done)["nextBatchWatermarkMs"] if logs.done >= 0 else 0)
+    return int(logs.commit(logs.done)["nextBatchWatermarkMs"]) if logs.done >= 0 else 0
 
 
 def is_being_drained(logs: Logs) -> bool:

@@ -32,6 +32,8 @@ _FORMAT = "facts 2"  # the first line of a fingerprint
 # A column that `sources` checks and does not change: its text depends on options and on words of the kit.
 _CHECKED = re.compile(r"coalesce\(.*raise_error\(.*concat\(column .*_metadata(?:#\d+)?\.file_path")
 WATERMARK = "has a watermark of"
+_KEEPS = "keeps the columns"
+_PACKED = re.compile(r"(.+?)#\d+L?(?:-T\d+ms)? AS c\d+#")  # by `state`, which gives all columns such names
 
 # A quarantine's parser belongs to the kit and may change with its version. What the user has chosen (the
 # format, and a hash of schema and options) is in the name of the alias, so only that counts.
@@ -68,9 +70,10 @@ def fingerprint(frame: DataFrame, mode: str) -> str:
     """Describe the state of a streaming query as text, so that a restart can notice a different query.
 
     The text is the same on classic Spark and Spark Connect. It covers each stateful operator: its group keys,
-    aggregates, deduplication keys in their order, or join condition, the watermarks, and the expressions of
-    the columns that these use. It does not cover filters and other steps, sources, sinks, paths, options, the
-    trigger, the names of results, the time zone and the ANSI mode, nor the code of UDFs.
+    aggregates, deduplication keys in their order, or join condition, the names of the columns that `as_of`
+    and `alert_when` keep, the watermarks, and the expressions of the columns that these use. It does not
+    cover filters and other steps, sources, sinks, paths, options, the trigger, the names of results, the time
+    zone and the ANSI mode, nor the code of UDFs.
 
     Args:
         frame: a streaming DataFrame.
@@ -179,9 +182,14 @@ def _of_state(nodes: list[_Node], at: int, mode: str) -> Iterator[tuple[str, str
         within = "within the watermark " if "Within" in operator else ""
         yield f"drops duplicates {within}by", ", ".join(_columns(parts[0]))
     elif operator.startswith(("~Distinct", "~TransformWithState")):  # the next list below has the columns
-        lists = (part for node in below for part in reversed(node.parts) if part.startswith("["))
+        lists = [_columns(part) for node in below for part in reversed(node.parts) if part.startswith("[")]
         number = int(parts[1]) if parts[1:] and parts[1].isdecimal() else None
-        yield verb, ", ".join(_columns(next(lists, "[]"))[:number])
+        keys = lists[0][:number] if lists else []
+        yield verb, ", ".join(keys)
+        # The kit's own keep their rows by position; `once`, whose key is `group`, keeps none.
+        for columns in lists if number and not keys[0].startswith("group#") else ():
+            if columns and all(found := [*map(_PACKED.match, columns)]):
+                yield _KEEPS, ", ".join(each[1].lower() for each in found if each)
     elif operator.startswith("~FlatMapGroups"):
         yield verb, " with the state ".join(parts[1:4:2])
     elif operator == "~Join":
@@ -242,6 +250,8 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
         >>> differences("facts 2\ngroups by: product#0", "facts 2\ngroups by: state#0")
         ["groups by state; the checkpoint's query groups by product"]
     """
+    if _KEEPS not in old:  # a note of before November 2026
+        new = "\n".join(line for line in new.split("\n") if not line.startswith(_KEEPS))
     # The names of lambda variables do not count.
     one, other = (re.sub(r"(?<=\blambda )\w+(?=#)", "", text) for text in (old, new))
     if one == other or (caseless and _caseless(one) == _caseless(other)):

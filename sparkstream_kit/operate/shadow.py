@@ -36,21 +36,9 @@ from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.checkpoints.logs import checkpoint as existing
 from sparkstream_kit.connectors._tables import gone
 from sparkstream_kit.errors import InvalidInputError, count, reject_unknown
+from sparkstream_kit.operate import replay
 from sparkstream_kit.operate.check import damage
 from sparkstream_kit.operate.find import kept_plans
-from sparkstream_kit.operate.replay import (
-    KEPT,
-    Unreadable,
-    copy_sources,
-    ends_of,
-    in_batches,
-    moves_of,
-    pieces_of,
-    run_planned,
-    say_batch,
-    scratch,
-    write_plan,
-)
 from sparkstream_kit.sinks.base import Opening, begun
 from sparkstream_kit.sinks.folders import BATCH
 
@@ -235,22 +223,22 @@ def shadow(
         logs.done < 0 and f"checkpoint {place} has no committed batch to compare with"
     ):
         raise InvalidInputError(over)
-    made = scratch(query.spark, "shadow")
-    replay = _Replay(query, place, logs, Path(made.name))
+    made = replay.scratch(query.spark, "shadow")
+    again = _Replay(query, place, logs, Path(made.name))
     with query.in_force():
-        write = begun(sink, frame, replay.place_of("checkpoint"), Opening(instead=replay.add))
-    if not replay.leaves:
+        write = begun(sink, frame, again.place_of("checkpoint"), Opening(instead=again.add))
+    if not again.leaves:
         raise InvalidInputError(
             f"query {name} cannot be compared: sink {sink.kind} cannot be read back (files, snapshots, "
             "views, and tables of SQL, Delta, Iceberg and the catalog can); to see what the query gives it, "
             "open single batches: checkpoints.batch"
         )
-    replay.planned(logs.done)  # what cannot be compared is refused before the targets are read
-    at = replay.keep_targets()
-    notes = replay.run(at, cast("Write", write))
-    replay.say("comparing the rows")
-    tables = tuple(leaf.compared(query, keys, tolerance) for leaf in replay.leaves)
-    KEPT.append(made)
+    again.planned(logs.done)  # what cannot be compared is refused before the targets are read
+    at = again.keep_targets()
+    notes = again.run(at, cast("Write", write))
+    again.say("comparing the rows")
+    tables = tuple(leaf.compared(query, keys, tolerance) for leaf in again.leaves)
+    replay.KEPT.append(made)
     switch = _SWITCH.format(place.text) + ("" if query.mode == "complete" else _STAY)
     return Shadow(name, (), at, tables, (*notes, switch), rows)
 
@@ -462,20 +450,20 @@ class _Replay:
         kept = logs.noted.get("fingerprint", "")
         changes = differences(kept, query.described["fingerprint"])
         moves, large, single = self.planned(at)
-        copy_sources(logs, made, moves)
+        replay.copy_sources(logs, made, moves)
         known, watermark = bool(kept) and not any(WATERMARK in each for each in changes), 0
         first = single.start - 1 if single else at
         # All plans are read now, because the running query removes them.
         batches = [(each, logs.plan(first)) for each in large]
-        batches += [(ends_of(logs, of), logs.plan(of)) for of in single]
+        batches += [(replay.ends_of(logs, of), logs.plan(of)) for of in single]
         for number, (ends, plan) in enumerate(batches):
-            say_batch(query, number, len(batches))
+            replay.say_batch(query, number, len(batches))
             is_large = number < len(large)
             if not is_large and (known or plan.watermark == END):
                 watermark = plan.watermark
-            write_plan(query, logs, Logs(made), number, ends, 0 if is_large else watermark, plan.time)
+            replay.write_plan(query, logs, Logs(made), number, ends, 0 if is_large else watermark, plan.time)
             writer = hand_over(query.frame.writeStream.queryName(f"{query.name} shadow"), write)
-            if why := run_planned(query, Logs(made), writer):
+            if why := replay.run_planned(query, Logs(made), writer):
                 raise InvalidInputError(f"query {query.name} cannot be compared: {why}")
             watermark = max(watermark, Logs(made).commit(number).get("nextBatchWatermarkMs", 0))
         notes = [f"changed: {each}" for each in changes]
@@ -498,15 +486,18 @@ class _Replay:
         query, logs = self.query, self.logs
 
         def pieces(batch: int) -> list[Piece]:
-            ends, spark = ends_of(logs, batch), query.spark
-            found = (pieces_of(spark, logs, each, ends[each.log], moves, whole=True) for each in query.inputs)
+            ends, spark = replay.ends_of(logs, batch), query.spark
+            found = (
+                replay.pieces_of(spark, logs, each, ends[each.log], moves, whole=True)
+                for each in query.inputs
+            )
             return [piece for some in found for piece in some]
 
         try:
-            moves = moves_of(query, logs, ends_of(logs, at))
+            moves = replay.moves_of(query, logs, replay.ends_of(logs, at))
             first, read = min(kept_plans(logs)), pieces(at)
             if not (has(query.frame, _BY_BATCH) or _BY_TIME.search(analyzed_plan(query.frame))):
-                return moves, in_batches(read, 1.0), range(0)
-            return moves, in_batches(pieces(first), 1.0), range(first + 1, at + 1)
-        except Unreadable as err:
+                return moves, replay.in_batches(read, 1.0), range(0)
+            return moves, replay.in_batches(pieces(first), 1.0), range(first + 1, at + 1)
+        except replay.Unreadable as err:
             raise InvalidInputError(f"checkpoint {self.place} cannot be compared: {err}") from None

@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.connectors.mongodb.sink import mongodb as mongodb
     from sparkstream_kit.connectors.sql_table.sink import sql_table as sql_table
     from sparkstream_kit.sinks.base import Sink as Sink
-    from sparkstream_kit.sinks.batches import by_value as by_value
     from sparkstream_kit.sinks.batches import by_watermark as by_watermark
     from sparkstream_kit.sinks.batches import fan_out as fan_out
     from sparkstream_kit.sinks.batches import foreach_batch as foreach_batch
@@ -32,5 +31,6 @@ if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.sinks.builtin import memory as memory
     from sparkstream_kit.sinks.builtin import table as table
     from sparkstream_kit.sinks.directories import batch_files as batch_files
+    from sparkstream_kit.sinks.values import by_value as by_value
 
 __getattr__ = attributes(__name__, part="sink")

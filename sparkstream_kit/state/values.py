@@ -21,7 +21,7 @@ from pyspark.sql import types as T
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit._columns import changed_inside, event_time, find_column, holds, refuse_taken
+from sparkstream_kit._columns import changed_inside, column, event_time, find_column, holds, refuse_taken
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.schemas import from_dataclass, schema_of
 
@@ -387,8 +387,11 @@ def as_of(
     places = [place_of(call, right, name) for name in (time, *wanted)]
     last, *others = (right.columns[at] for at in places)
     names = [f"last_{last}", *others]
-    lefts, rights = _placed(call, left, key, time), _placed(call, right, key, time)
     refuse_taken(left.columns, names, call)
+    lefts, rights = _placed(call, left, key, time), _placed(call, right, key, time)
+    # A note of the query names the columns that are kept: of the right rows these alone.
+    right = right.select(*(column(right.columns[at]) for at in (*places, *rights[:-1])))
+    places, rights = [*range(len(places))], [*range(len(places), len(right.columns)), 0]
     for at, other in zip(lefts, rights, strict=True):
         here, there = left.schema[at], right.schema[other]
         if here.dataType != there.dataType:

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 from support.query_shapes import SHAPES
 
-from sparkstream_kit import quarantine, sources
+from sparkstream_kit import quarantine, sources, state
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, time_zone
 from sparkstream_kit.schemas import from_ddl
@@ -101,6 +101,11 @@ def codes(spark, state="CA", code=1):
 
 # name -> the query that wrote the checkpoint, the query that is started now, and in what words they differ
 CHANGES: dict[str, tuple[Build, Build, str]] = {
+    "columns that as_of keeps": (
+        lambda s: state.as_of(timed(s), timed(s), "State", "time", columns=["Amount"]),
+        lambda s: state.as_of(timed(s), timed(s), "State", "time", columns=["n"]),
+        "keeps the columns",
+    ),
     "NULLs count or not": (
         lambda s: sales(s).groupBy("State").agg(F.last(F.abs("n"))),
         lambda s: sales(s).groupBy("State").agg(F.last(F.abs("n"), ignorenulls=True)),

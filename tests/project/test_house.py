@@ -29,6 +29,7 @@ DOORS = {
     ("sparkstream_kit.schemas", "_samples"),
     ("sparkstream_kit.session", "server"),
     ("sparkstream_kit.sinks", "connectors"),
+    ("sparkstream_kit.sinks", "sinks"),
     ("sparkstream_kit.sources", "connectors"),
     ("sparkstream_kit.windows", "display"),
 }
@@ -36,18 +37,19 @@ DOORS = {
 THIN_DOORS = {
     ("sparkstream_kit.sinks", "sparkstream_kit.sinks.batches"),
     ("sparkstream_kit.sinks", "sparkstream_kit.sinks.directories"),
+    ("sparkstream_kit.sinks", "sparkstream_kit.sinks.values"),
     ("sparkstream_kit.sinks.builtin", "sparkstream_kit.sinks.folders"),
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision. They are 270 lines
 # above what was meant for the sinks of Kafka and Iceberg and `by_value`, which are to become shorter, and 130
 # above what was meant for the second day: `shadow` needs of each sink how its target is read back.
-MOST_MODULES = 128  # each system in the same form: a module for its source, one for its sink
+MOST_MODULES = 129  # each system in the same form: a module for its source, one for its sink
 MOST_LINES = {
     "module": 500,
     "function": 50,
     "job": 60,
     "thin": 2_100,
-    "core": 7_545,
+    "core": 7_430,
     "all": 20_205,
     "tests": 33_275,
 }

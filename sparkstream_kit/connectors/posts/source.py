@@ -34,25 +34,9 @@ from sparkstream_kit._files import is_url, plain
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import has_ended, other_master
 from sparkstream_kit._waiting import in_thread
+from sparkstream_kit.connectors.posts import wire
 from sparkstream_kit.connectors.posts.spool import Spool
-from sparkstream_kit.connectors.posts.wire import (
-    EVERY,
-    LONGEST_ID,
-    STALL,
-    TOKEN,
-    Message,
-    Stream,
-    Token,
-    TurnedAway,
-    backfill_of,
-    by_age,
-    check_url,
-    fetch,
-    id_of,
-    timeline_of,
-    wait_after,
-    why,
-)
+from sparkstream_kit.connectors.posts.wire import Message, Stream, Token, TurnedAway
 from sparkstream_kit.errors import InvalidInputError, TransientError, printable
 from sparkstream_kit.sources.files import text
 
@@ -105,18 +89,18 @@ class Feeder:
         *,
         token: Token,
         timeline: str | None = None,
-        every: float = EVERY,
-        stall: float = STALL,
+        every: float = wire.EVERY,
+        stall: float = wire.STALL,
         say: Callable[[str], object],
     ) -> None:
         for each in (url, *([timeline] if timeline else [])):
-            check_url(each, token)
+            wire.check_url(each, token)
         for name, seconds in (("every", every), ("stall", stall)):
             if not seconds > 0:
                 raise InvalidInputError(f"{name} is {seconds} seconds; give a number above 0")
         self._url, self._token, self._stall, self._every = url, token, stall, every
         self._tell = say
-        self._timeline = timeline or timeline_of(url)
+        self._timeline = timeline or wire.timeline_of(url)
         self._stop = threading.Event()
         self._ask_at, self._failed = 0.0, False  # when to read the timeline again
         self._refusal: TurnedAway | None = None  # of the first connection, if a later one may succeed
@@ -155,7 +139,7 @@ class Feeder:
         except _FAILED as err:
             fix = "correct the address, or try again later"
             kind = InvalidInputError if isinstance(err, ssl.SSLError) else TransientError
-            raise kind(f"{self._url} cannot be read: {why(err)}; {fix}") from None
+            raise kind(f"{self._url} cannot be read: {wire.why(err)}; {fix}") from None
         return None
 
     def _say(self, line: str) -> None:
@@ -193,7 +177,7 @@ class Feeder:
         reader = in_thread("posts", self._read)
         try:
             # While posts cannot be written nothing is read, so that this is tried again soon.
-            soon = min(self._every, EVERY)
+            soon = min(self._every, wire.EVERY)
             while not (self._broken or stop.wait(soon if self._unwritten else self._every)):
                 self._land()
             end = time.monotonic() + _FEEDER_PATIENCE
@@ -241,7 +225,7 @@ class Feeder:
     def _connect_again_and_again(self) -> None:
         error: Exception | None = self._refusal
         failures = 1 if error else 0
-        self._stop.wait(wait_after(error, failures))
+        self._stop.wait(wire.wait_after(error, failures))
         while not self._stop.is_set():
             error, began = None, time.monotonic()
             try:
@@ -258,23 +242,23 @@ class Feeder:
             up = time.monotonic() - began >= _BRIEF and not isinstance(error, TurnedAway)
             failures = 0 if up else failures + 1
             self._say(self._again(error, failures))
-            self._stop.wait(wait_after(error, failures))
+            self._stop.wait(wire.wait_after(error, failures))
 
     def _again(self, error: Exception | None, failures: int) -> str:
-        wait = wait_after(error, failures)
-        ended = "the connection has ended" + (f": {why(error)}" if error else "")
+        wait = wire.wait_after(error, failures)
+        ended = "the connection has ended" + (f": {wire.why(error)}" if error else "")
         line = error.line if isinstance(error, TurnedAway) else ended
         return f"{line}; next try {f'in {wait:,.1f} s' if wait else 'now'}"
 
     def _follow(self, stream: Stream) -> None:
         """Pass on the messages of a connection until it ends, and read the timeline for missed posts."""
         fetches = bool(self._timeline and self._recent)
-        resumes = math.inf if self._event else backfill_of(self._url)
+        resumes = math.inf if self._event else wire.backfill_of(self._url)
         self._spool.opened(resumes=resumes, fetches=fetches)
         if fetches:
             # Start from the 200th highest id, not from the 200th last: one of the last posts to arrive may
             # have been written hours ago, and reading would start from there.
-            highest = sorted(self._recent, key=by_age)[-_OVERLAP:]
+            highest = sorted(self._recent, key=wire.by_age)[-_OVERLAP:]
             self._behind = self._behind or highest[0]
             self._spool.left_at(self._behind)
             self._catch_up()
@@ -318,11 +302,11 @@ class Feeder:
                 read.extend(post.id for post in page)
                 self._behind = read[0]
                 self._spool.left_at(self._behind)
-                if newest and by_age(read[-1]) >= by_age(newest):
+                if newest and wire.by_age(read[-1]) >= wire.by_age(newest):
                     break
         except TurnedAway as err:
             if err.passes:
-                self._ask_at = time.monotonic() + wait_after(err, 1)
+                self._ask_at = time.monotonic() + wire.wait_after(err, 1)
                 return
             self._say(f"{err.line}: what comes while there is no connection is missed")
             self._timeline, to_end = None, True
@@ -347,17 +331,17 @@ class Feeder:
                 raise
             return ""
         newest = page[-1].id if page else ""
-        return newest if by_age(newest) > by_age(self._behind) else ""
+        return newest if wire.by_age(newest) > wire.by_age(self._behind) else ""
 
     def _page(self, after: str) -> list[Message]:
         asked = urlencode(({"min_id": after} if after else {}) | {"limit": _PAGE})
         url = f"{self._timeline}{'&' if '?' in str(self._timeline) else '?'}{asked}"
-        page = fetch(url, self._token, timeout=self._stall)
+        page = wire.fetch(url, self._token, timeout=self._stall)
         if not isinstance(page, list):
             raise TurnedAway(200, f"{self._timeline} is no timeline", None)
-        posts = {id_of(post): post for post in page if isinstance(post, dict)}
-        known = [each for each in posts if 0 < len(each) <= LONGEST_ID]
-        newer = sorted((each for each in known if by_age(each) > by_age(after)), key=by_age)
+        posts = {wire.id_of(post): post for post in page if isinstance(post, dict)}
+        known = [each for each in posts if 0 < len(each) <= wire.LONGEST_ID]
+        newer = sorted((each for each in known if wire.by_age(each) > wire.by_age(after)), key=wire.by_age)
         return [Message("post", each, json.dumps(posts[each]).encode()) for each in newer]
 
 
@@ -377,9 +361,9 @@ def posts(
     *,
     spool: str | Path | None = None,
     timeline: str | None = None,
-    token_env: str = TOKEN,
-    every: float = EVERY,
-    stall: float = STALL,
+    token_env: str = wire.TOKEN,
+    every: float = wire.EVERY,
+    stall: float = wire.STALL,
     max_files_per_trigger: int | None = None,
     **options: Any,
 ) -> DataFrame:
