@@ -456,9 +456,7 @@ def batch(spark: SparkSession, path: str | Path, number: int, frame: DataFrame) 
             "be opened"
         )
     if state and not logs.noted:
-        raise InvalidInputError(
-            f"checkpoint {path} has no note of its mode; start its query once with the kit"
-        )
+        raise InvalidInputError(f"checkpoint {path} has no note of its mode; start its query once by the kit")
     if state and (changed := differences(logs.noted.get("fingerprint", ""), state)):
         raise InvalidInputError(f"the frame {changed[0]}; give the frame of the job, or that of its source")
     made = scratch(spark, "batch")
