@@ -315,7 +315,7 @@ def test_require_refuses_an_unknown_keyword_and_text():
 # --- infer
 
 
-def test_infer_reads_samples_of_each_format(spark, tmp_path):
+def test_infer_reads_samples_of_each_format(spark, tmp_path, caplog):
     (tmp_path / "a.csv").write_text("key;n\nx;1\ny;2\n")
     (tmp_path / "a.json").write_text('{"key": "x", "n": 1}\n')
     spark.createDataFrame([("x", 1)], "key string, n int").write.parquet(str(tmp_path / "p"))
@@ -325,6 +325,9 @@ def test_infer_reads_samples_of_each_format(spark, tmp_path):
     assert infer(spark, f"{tmp_path}/*.json", format="json") == wide
     (tmp_path / "B.JSON").write_text('{"key": "x", "n": 1}\n')
     assert infer(spark, tmp_path / "B.JSON") == wide
+    (tmp_path / "a.tsv").write_text("key\tn\nx\t1\n")
+    assert infer(spark, tmp_path / "a.tsv") == narrow
+    assert "has tabs between its values; read it with sep='\\t'" in caplog.text
     assert infer(spark, tmp_path / "p", format="parquet") == narrow
     assert infer(spark, tmp_path / "o", format="orc") == narrow
     assert infer(spark, tmp_path / "a.csv", header=True, sep=";", inferSchema=False) == from_ddl(

@@ -20,21 +20,9 @@ from typer.core import TyperGroup
 from sparkstream_kit import _packages, checkpoints, display
 from sparkstream_kit import server as serving
 from sparkstream_kit._files import cache_folder, plain
-from sparkstream_kit.cli import doctor, projects
+from sparkstream_kit.cli import common, doctor, projects
 from sparkstream_kit.cli.archive import warm
-from sparkstream_kit.cli.common import (
-    Json,
-    argument,
-    flag,
-    group,
-    help_if_bare,
-    pyspark_version,
-    say,
-    show,
-    show_json,
-    stopped_by_signal,
-    switch,
-)
+from sparkstream_kit.cli.common import Json, argument, flag, group, say, show, show_json, switch
 from sparkstream_kit.cli.feeding import feed
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.profiles import submit_properties
@@ -78,7 +66,7 @@ def _options(
         found = importlib.metadata.distributions(name="sparkstream-kit")
         typer.echo(f"sparkstream {next((kit.version for kit in found), 'of a checkout')}")
         raise typer.Exit
-    help_if_bare(context)
+    common.help_if_bare(context)
 
 
 @app.command("new")
@@ -145,7 +133,7 @@ def _connectors(
 
     spark-submit $(sparkstream connectors kafka) job.py
     """
-    names, spark, known = _split(",".join(given or [])), pyspark_version(), _packages.connectors()
+    names, spark, known = _split(",".join(given or [])), common.pyspark_version(), _packages.connectors()
     reject_unknown("connector", names, known)
     found = {name: _packages.coordinates(known[name], spark) for name in names or known}
     if json:
@@ -344,7 +332,7 @@ def _watch(path: Annotated[str, argument("FILE", "The file of a job's --record."
             # Reject a file that is no recording before a picture is drawn.
             follow([file.readline()], Board())
             file.seek(0)
-            with stopped_by_signal(stop.set), terminal.shown(board, sys.stdout):
+            with common.stopped_by_signal(stop.set), terminal.shown(board, sys.stdout):
                 follow(_growing(file, board, stop), board)
     except OSError as err:
         raise InvalidInputError(f"cannot read {path} ({err.strerror}); give what --record wrote") from err

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import uuid
+from contextlib import nullcontext
 from pathlib import Path
 
 from sparkstream_kit._arguments import check
@@ -63,7 +64,8 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
     temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
     left_out = shutil.ignore_patterns("rewound-*", "lock")
     try:
-        with lock.alone(root):
+        lock.check_unused(root)
+        with lock.alone(root) if os.access(root, os.W_OK) else nullcontext():  # as of a mounted backup
             # Remove what a killed `clone` left: in a container the next process may have the same pid.
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.copytree(

@@ -17,6 +17,7 @@ from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, note
 from support.crashes import Crash, crash_at
 
 from sparkstream_kit import checkpoints, joins, models, sinks, start
+from sparkstream_kit.checkpoints import lock
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.operate.check import damage
@@ -398,6 +399,12 @@ def test_a_copy_that_fails_leaves_nothing(checkpoint, tmp_path, monkeypatch):
     with pytest.raises(InvalidInputError, match=r"cannot copy .*: \[Errno 28\] No space left on device"):
         checkpoints.clone(checkpoint, tmp_path / "copy")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_copied_without_a_lock(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as on a file system that is mounted to be read
+    monkeypatch.setattr(lock, "alone", None)
+    assert tree(checkpoints.clone(checkpoint, tmp_path / "copy")) == tree(checkpoint)
 
 
 def test_what_a_killed_copy_has_left_is_not_in_the_next_one(checkpoint, tmp_path):

@@ -51,7 +51,7 @@ MOST_LINES = {
     "thin": 2_100,
     "core": 7_430,
     "all": 20_205,
-    "tests": 33_280,
+    "tests": 33_290,
 }
 
 
