@@ -117,7 +117,7 @@ def number(text: Column, kind: T.DataType) -> Column:
         short = (point == 0) | (F.octet_length(F.rtrim(text)) - point <= kind.scale)
         # Spark's own writers write 0.00000000 as 0E-8.
         places, power = (F.regexp_extract(text, _POWER, group) for group in (1, 2))
-        few = F.length(places) - power.try_cast("int") <= kind.scale
+        few = (F.length(places) - power.try_cast("int") <= kind.scale) | text.rlike(r"^\s*[+-]?0*\.?0*[eE]-")
         fits = F.when(text.contains("e") | text.contains("E"), few).otherwise(short)
     elif isinstance(kind, (T.DoubleType, T.FloatType)):
         # A cast turns a number that is too big into infinity.

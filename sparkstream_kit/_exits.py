@@ -229,11 +229,9 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         stop.end(0)
         return
-    from sparkstream_kit._spark.plan import wrong_event_time
-
     if isinstance(err, errors.KitError):
         code, line = err.exit_code, str(err)
-    elif known := missing_source(err) or wrong_event_time(err):
+    elif known := missing_source(err) or _wrong_event_time(err):
         code, line = 2, known
     elif cause := _cause_in_spark(err):
         code, line = 1, cause
@@ -246,6 +244,14 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         print(re.sub(rf"{re.escape(tempfile.gettempdir())}/sparkstream-\w+", "a temporary folder", line))
         return
     print(f"{Path(sys.argv[0]).name}: {printable(errors.without_secrets(line), lines=True)}", file=sys.stderr)
+
+
+def _wrong_event_time(err: Exception) -> str | None:
+    if "pyspark" not in sys.modules:
+        return None
+    from sparkstream_kit._spark.plan import wrong_event_time
+
+    return wrong_event_time(err)
 
 
 def _cause_in_spark(err: Exception) -> str | None:

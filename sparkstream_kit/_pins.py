@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from sparkstream_kit import _files
-from sparkstream_kit.checkpoints.logs import KIT
+from sparkstream_kit.checkpoints.logs import KIT, PINS
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import Part
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit._spark.place import Place
-
-PINS = f"{KIT}/pins"  # one file for each batch: the version of a model or table that the batch used
 
 
 def copies_of(

@@ -53,8 +53,9 @@ def inferred(
     form = _format_of(path) if form is None else form
     reject_unknown("format", [form], _FORMATS)
     check_options(call, options, getattr(spark.read, form))
-    tabs = {"sep": "\t"} if Path(path).suffix == ".tsv" and not {"sep", "delimiter"} & {*options} else {}
-    read = partial(_read, spark, path_for(spark, path), form, **tabs, **options)
+    has_tabs = form == "csv" and path.lower().endswith(".tsv") and not {"sep", "delimiter"} & {*options}
+    options = {"sep": "\t", **options} if has_tabs else options
+    read = partial(_read, spark, path_for(spark, path), form, **options)
     former = spark.conf.get(_TYPES_OF_PARTITIONS) or "true"
     spark.conf.set(_TYPES_OF_PARTITIONS, "false")
     try:
@@ -70,7 +71,7 @@ def inferred(
         raise InvalidInputError(
             f"cannot infer a {form} schema from {path}: it has no {form} rows; give a file that has some"
         )
-    for note in [*(["has tabs between its values; read it with sep='\\t'"] if tabs else []), *notes]:
+    for note in ["has tabs between its values; read it with sep='\\t'", *notes][not has_tabs :]:
         _log.warning("%s %s", path, note)
     return schema
 

@@ -88,7 +88,7 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
             "another name, or models.switch to make it current"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    if type(model).__name__ == "PipelineModel":
+    if type(model).__name__ == "PipelineModel" and hasattr(model, "write"):
         target = folder / version
         hidden = folder / f".{version}.{os.getpid()}.tmp"
         model.write().overwrite().save(for_spark(hidden))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 STATE_FILE = re.compile(r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog|zip)(?:\.crc)*")
+_ENDS = partial(log_after, entry=sys.maxsize)  # reads both ends of a file alone
 _METADATA = re.compile(r"(\d+)(\.crc)?")
 # Spark's error condition for a batch that a function has read in part.
 READ_IN_PART = "STATE_STORE_COMMIT_VALIDATION_FAILED"
@@ -49,7 +50,7 @@ def restart(logs: Logs, *, whole: bool = False) -> Iterator[DamagedError]:
     for log, planned in logs.until_planned.items():
         try:
             files = logs.files(log, max((planned, *logs.entries(f"sources/{log}"))))
-            yield from errors_of(log_file if whole else partial(log_after, entry=sys.maxsize), *files)
+            yield from errors_of(log_file if whole else _ENDS, *files)
         except DamagedError as err:
             yield err
     if last < 0 and newer_state(root, 1):  # a first batch that failed may have left version 1: no damage

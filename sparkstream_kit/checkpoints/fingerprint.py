@@ -14,8 +14,9 @@ Spark Connect provides.
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from sparkstream_kit._durations import to_microseconds
@@ -32,7 +33,7 @@ _FORMAT = "facts 2"  # the first line of a fingerprint
 # A column that `sources` checks and does not change: its text depends on options and on words of the kit.
 _CHECKED = re.compile(r"coalesce\(.*raise_error\(.*concat\(column .*_metadata(?:#\d+)?\.file_path")
 WATERMARK = "has a watermark of"
-_KEEPS = "keeps the columns"
+_KEEPS, _IGNORES = "keeps the columns", " ignoring nulls"
 _PACKED = re.compile(r"(.+?)#\d+L?(?:-T\d+ms)? AS c\d+#")  # by `state`, which gives all columns such names
 
 # A quarantine's parser belongs to the kit and may change with its version. What the user has chosen (the
@@ -42,7 +43,7 @@ _PARSER = re.compile(
 )
 _COLUMN = re.compile(r"#(\d+)L?(?:-T\d+ms)?")  # a column's number, and the delay of its watermark
 # A flag that changes the result, where all others are the session's: last(price#3, true).
-_NO_NULLS = re.compile(r"(\b(?:first|last|any_value)\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*), true\)")
+_NO_NULLS = re.compile(r"(\b(?:first|last|any)(?:_value)?\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*), true\)")
 
 # The expressions into which Spark turns window() and session_window(); lengths are in microseconds.
 _TIME = r"precisetimestampconversion\((?P<time>[^(),]+(?:\(\w+\)#\d+)?), TimestampType, LongType.*"
@@ -90,7 +91,7 @@ def fingerprint(frame: DataFrame, mode: str) -> str:
     )
     lines: dict[str, None] = {}
     for verb, what in _facts(frame, mode):
-        stable = _COLUMN.sub(r"#\1", volatile.sub("", _NO_NULLS.sub(r"\1 ignoring nulls)", what)))
+        stable = _COLUMN.sub(r"#\1", volatile.sub("", _NO_NULLS.sub(rf"\1{_IGNORES})", what)))
         lines[f"{verb}: {_in_words(stable)}"] = None
     # PySpark numbers the variables of a process' lambdas, and Spark the columns of a session.
     text = re.sub(r"(?<=\blambda )([xyz])_\d+(?=#)", r"\1", "\n".join(lines))
@@ -182,12 +183,13 @@ def _of_state(nodes: list[_Node], at: int, mode: str) -> Iterator[tuple[str, str
         within = "within the watermark " if "Within" in operator else ""
         yield f"drops duplicates {within}by", ", ".join(_columns(parts[0]))
     elif operator.startswith(("~Distinct", "~TransformWithState")):  # the next list below has the columns
+        below = _own(below, depth)
         lists = [_columns(part) for node in below for part in reversed(node.parts) if part.startswith("[")]
         number = int(parts[1]) if parts[1:] and parts[1].isdecimal() else None
         keys = lists[0][:number] if lists else []
         yield verb, ", ".join(keys)
         # The kit's own keep their rows by position; `once`, whose key is `group`, keeps none.
-        for columns in lists if number and not keys[0].startswith("group#") else ():
+        for columns in lists if number and keys and not keys[0].startswith("group#") else ():
             if columns and all(found := [*map(_PACKED.match, columns)]):
                 yield _KEEPS, ", ".join(each[1].lower() for each in found if each)
     elif operator.startswith("~FlatMapGroups"):
@@ -198,6 +200,16 @@ def _of_state(nodes: list[_Node], at: int, mode: str) -> Iterator[tuple[str, str
             yield "joins", ", ".join(parts)
     elif operator == "~GlobalLimit" and mode == "append":
         yield "keeps no more rows than", parts[0]
+
+
+def _own(below: list[_Node], depth: int) -> list[_Node]:
+    """Return the nodes inside of one at a depth, without those inside of another that keeps rows."""
+    found, inner = list[_Node](), sys.maxsize
+    for node in takewhile(lambda each: each.depth > depth, below):
+        if node.depth <= inner:
+            inner = node.depth if node.operator.startswith("~TransformWithState") else sys.maxsize
+            found.append(node)
+    return found
 
 
 def _of_step(node: _Node) -> Iterator[tuple[str, str, str]]:
@@ -250,8 +262,9 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
         >>> differences("facts 2\ngroups by: product#0", "facts 2\ngroups by: state#0")
         ["groups by state; the checkpoint's query groups by product"]
     """
-    if _KEEPS not in old:  # a note of before November 2026
+    if _KEEPS not in old:  # as in the notes of before December 2026
         new = "\n".join(line for line in new.split("\n") if not line.startswith(_KEEPS))
+    new = new if _IGNORES in old else new.replace(_IGNORES, "")
     # The names of lambda variables do not count.
     one, other = (re.sub(r"(?<=\blambda )\w+(?=#)", "", text) for text in (old, new))
     if one == other or (caseless and _caseless(one) == _caseless(other)):

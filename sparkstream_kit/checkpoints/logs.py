@@ -46,6 +46,7 @@ _T = TypeVar("_T")
 
 KIT = "sparkstream-kit"
 CONTINUED = f"{KIT}/continued"  # holds the path of the checkpoint on which a changed query continues
+PINS = f"{KIT}/pins"  # one file for each batch: the version of a model or table that the batch used
 MISSING = "is missing"  # what is wrong with a file that does not exist
 
 
@@ -405,7 +406,7 @@ _MOST_KEPT = 300  # files that `Logs` caches
 class Logs:
     """The logs of a checkpoint. Each log is listed once, and each file is read once and cached.
 
-    The cache holds the last 100 files. Call `again` to see the files that Spark has written since.
+    The cache holds the last 300 files. Call `again` to see the files that Spark has written since.
 
     Attributes:
         root: the folder of the checkpoint, or of a local copy.

@@ -114,8 +114,7 @@ def rewrite(logs: Logs, move: Move) -> None:
     for file in [*trimmed(logs.root, move.log), *logs.entries(f"sources/{move.log}").values()]:
         found = ((each, renamed(each.uri, move)) for each in logs.read(log_file, file))
         # Spark reads no file that is much older than the newest one in its log.
-        forgotten = move.old is None
-        named = (e._replace(uri=uri, time=0 if forgotten and uri != e.uri else e.time) for e, uri in found)
+        named = (e._replace(uri=u, time=0 if move.old is None and u != e.uri else e.time) for e, u in found)
         logs.replace(file, log_text(named))
 
 

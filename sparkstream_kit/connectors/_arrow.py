@@ -83,7 +83,7 @@ def gathered(batch: DataFrame, schema: pa.Schema) -> Iterator[pa.Table]:
 
     Memory holds only the part that is being read. The libraries that write a table read it in threads of
     their own: if they read the rows from Spark there, a stop of the query would not end Spark's jobs. Bytes
-    in a text that are not UTF-8 are written as `\xff`, with a warning: most readers of a table refuse them.
+    of a column of texts that are not UTF-8 are written as `\xff`, with a warning: most readers refuse them.
 
     Args:
         batch: the batch.

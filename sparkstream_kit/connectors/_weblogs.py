@@ -22,7 +22,7 @@ _FIELDS = 7
 # A request may contain quotes. It ends at the first quote that is followed by two words and then by either a
 # quote or the end of the line.
 _LINE = r'(?s)^(\S+) \S+ ([^\[]*)\[([^\]]*)\] "(.*?)" (\S++) (\S++)(?: (".*))?\s*$'
-_LAST_TWO = r'(?s)^"((?:[^"\\]|\\.)*+)" "((?:[^"\\]|\\.)*+)"(?: ".*")?$'
+_LAST_TWO = r'(?s)^"((?:[^"\\]|\\.)*+)" "((?:[^"\\]|\\.)*+)"(?: .*")?$'
 _TIME = "dd/MMM/yyyy:HH:mm:ss Z"
 
 

@@ -25,18 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _arguments
+from sparkstream_kit.checkpoints import logs as parts
 from sparkstream_kit.checkpoints.damage import READ_IN_PART, STATE_FILE, gone, restart
-from sparkstream_kit.checkpoints.logs import (
-    DamagedError,
-    Logs,
-    Plan,
-    checkpoint,
-    command,
-    log_file,
-    numbered,
-    reading,
-    versioned,
-)
+from sparkstream_kit.checkpoints.logs import DamagedError, Logs, Plan, checkpoint, log_file
 from sparkstream_kit.errors import InvalidInputError, count
 from sparkstream_kit.profiles import STATE_STORE
 
@@ -112,7 +103,7 @@ def damage(logs: Logs) -> str | None:
     with suppress(InvalidInputError):  # the format of a newer Spark: nothing shows that it is damaged
         # A changed file can make other files look missing, so a wrong checksum comes first.
         if error := next(_restart(logs), None):
-            fix = error.fix or f"{_way_out(logs)}; all that is wrong: {command('check', root)}"
+            fix = error.fix or f"{_way_out(logs)}; all that is wrong: {parts.command('check', root)}"
             return f"checkpoint {root} is damaged: {error.file.relative_to(root)} {error.what}; {fix}"
     return None
 
@@ -157,7 +148,7 @@ def _way_out(logs: Logs, before: int | None = None) -> str:
     batch = newest_whole(logs, before)
     if batch is None:
         return "restore it from a backup, or start anew on another checkpoint"
-    return f"restore it from a backup, or go back: {command('rewind', logs.root)} --to {batch}"
+    return f"restore it from a backup, or go back: {parts.command('rewind', logs.root)} --to {batch}"
 
 
 def newest_whole(logs: Logs, before: int | None = None) -> int | None:
@@ -243,13 +234,13 @@ def states(logs: Logs) -> list[State]:
 
 
 def _state(logs: Logs, folder: Path, provider: str) -> State:
-    described = list(numbered(folder / "_metadata" / "v2").values())
+    described = list(parts.numbered(folder / "_metadata" / "v2").values())
     file = described[-1] if described else folder / "_metadata" / "metadata"
     # Count the partitions that have a folder. The metadata does not tell: Spark writes the value of
     # `spark.sql.shuffle.partitions` for every operator, also for one that has all rows in one partition.
-    partitions = max(numbered(folder), default=0) + 1
+    partitions = max(parts.numbered(folder), default=0) + 1
     try:
-        with reading(file):
+        with parts.reading(file):
             found = json.loads(logs.read(_described, file))
             name = str(found["operatorInfo"]["operatorName"])
             stores = tuple(str(store["storeName"]) for store in found["stateStoreInfo"])
@@ -266,8 +257,8 @@ def _described(file: Path) -> str:
     Raises:
         DamagedError, InvalidInputError: as for `versioned`; or the text is not JSON.
     """
-    text = versioned(file, "v1", "v2")[1]
-    with reading(file):
+    text = parts.versioned(file, "v1", "v2")[1]
+    with parts.reading(file):
         json.loads(text)
     return text
 
@@ -291,7 +282,7 @@ def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:
             if file.is_dir() or not file.stat().st_size:  # Spark's own error does not name the file
                 yield DamagedError(file, "is empty")
     for folder in logs.root.glob("state/*/_metadata/v2"):
-        file = max(numbered(folder).items(), default=(0, folder / "0"))[1]
+        file = max(parts.numbered(folder).items(), default=(0, folder / "0"))[1]
         errors = list(logs.damage(_described, file))
         yield from errors
         # Spark stores the absolute paths of the schema files, which are wrong after a move or a plain copy.
@@ -299,7 +290,7 @@ def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:
         paths = re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', text)
         if absent := next((path for path in paths if not Path(path).exists()), None):
             fix = "a folder that was moved or copied by hand becomes whole by a copy: "
-            fix += f"{command('clone', logs.root)} COPY"
+            fix += f"{parts.command('clone', logs.root)} COPY"
             yield DamagedError(file, f"names {absent}, which does not exist", fix)
 
 

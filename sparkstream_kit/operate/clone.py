@@ -71,6 +71,8 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
             shutil.copytree(
                 root, temporary, ignore=lambda *at: left_out(*at) if Path(at[0]).name == KIT else []
             )
+        for folder in (temporary, *(each for each in temporary.rglob("*") if each.is_dir())):
+            folder.chmod(folder.stat().st_mode | 0o200)  # those of a backup may not be written
         point_at(temporary, copy)
         if new_id:
             logs.replace(temporary / "metadata", json.dumps({"id": str(uuid.uuid4())}))

@@ -120,7 +120,7 @@ def find(path: str | Path, what: str, *, bad: str | Path | None = None) -> Found
     # A record has this name in the column of `jobflags.lines`.
     rows = None if bad is None else _bad(Path(bad), {*names, f"kafka:{what.replace(':', '/')}"})
     if isinstance(found, str):
-        return Found(what, committed=found.startswith("read by"), why=found, bad=rows)
+        return Found(what, committed=found.startswith(("read by", "committed")), why=found, bad=rows)
     commit = logs.entries("commits").get(found)
     since = None if commit is None else datetime.fromtimestamp(commit.stat().st_mtime, UTC)
     return Found(what, found, found <= logs.done, since, tuple(_targets(logs, found)), bad=rows)

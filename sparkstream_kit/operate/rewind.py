@@ -14,12 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._pins import PINS
 from sparkstream_kit.checkpoints import lock
 from sparkstream_kit.checkpoints.aside import backup, later_files, move
 from sparkstream_kit.checkpoints.damage import newer_state
 from sparkstream_kit.checkpoints.drain import END
-from sparkstream_kit.checkpoints.logs import Input, Logs, Plan, checkpoint
+from sparkstream_kit.checkpoints.logs import PINS, Input, Logs, Plan, checkpoint
 from sparkstream_kit.checkpoints.trim import restore, trimmed
 from sparkstream_kit.errors import InvalidInputError, count
 from sparkstream_kit.operate.check import following, newest_whole, obstacle

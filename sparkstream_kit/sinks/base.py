@@ -277,7 +277,7 @@ JSON = {
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
 }
-# So that CSV has quotes as RFC 4180 has them, and each text as it is.
+# So that CSV has each text as it is.
 _CSV = {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
 NO_OPTIONS = ("exactlyOnce", "mode", "partitionBy", "rowId", "takeOver")  # arguments of one sink or another
 _NESTED = (T.ArrayType, T.MapType, T.StructType, T.VariantType)

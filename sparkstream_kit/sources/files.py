@@ -611,7 +611,8 @@ def _exactly(field: T.StructField) -> Column:
         says, value = _ENCODING, F.when(~raw.contains("\ufffd"), raw.cast(kind))
     else:
         whole = raw.try_cast(kind)
-        same = (whole == raw.try_cast(_WIDEST)) & ~raw.rlike(r"\.\d{19}|[eE]-")  # there it is rounded, too
+        # With more than 18 places both are rounded.
+        same = (whole == raw.try_cast(_WIDEST)) & ~raw.rlike(r"\.\d{18,}[1-9]|[eE]-")
         value = F.coalesce(number(raw, kind), F.when(same, whole))
     parts = F.lit(f"column {field.name}: "), raw.cast("string"), F.lit(says), F.col("_metadata.file_path")
     wrong = F.when(raw.isNotNull(), F.raise_error(F.concat(*parts)).cast(kind))

@@ -233,7 +233,8 @@ class InOrder(StatefulProcessor):
         self._timer.clear()
         waiting = []
         for (part,) in self._waiting.get():
-            waiting += pickle.loads(part)  # noqa: S301 - our own
+            rows = pickle.loads(part)  # noqa: S301 - our own
+            waiting += rows if isinstance(rows, list) else [rows]  # up to November 2026 each row was alone
         passed = [row for row in waiting if row[self._at] <= now]
         if passed:
             waiting = [row for row in waiting if row[self._at] > now]

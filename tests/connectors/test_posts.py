@@ -26,7 +26,7 @@ from support.posts_server import TOKEN, PostsServer, Site, streaming, tweet
 
 from sparkstream_kit import jobflags, run, sinks, sources, start
 from sparkstream_kit.cli import main
-from sparkstream_kit.connectors.posts import source
+from sparkstream_kit.connectors.posts import source, wire
 from sparkstream_kit.connectors.posts.source import Feeder
 from sparkstream_kit.connectors.posts.spool import Spool
 from sparkstream_kit.connectors.posts.wire import Message, Token, fetch
@@ -267,7 +267,7 @@ HOSTILE: dict[str, tuple[Callable[[posts_server.Handler], object], str]] = {
 def test_whatever_a_server_sends_the_feeder_goes_on_and_so_does_the_next_one(
     what, site, server, tmp_path, until, monkeypatch
 ):
-    monkeypatch.setattr(source, "wait_after", lambda *_: 0.05)
+    monkeypatch.setattr(wire, "wait_after", lambda *_: 0.05)
     url = f"{server.url}/open"
     hostile, line = HOSTILE[what]
     honest = streaming(LINES, ['\ufeff{"id": "7", "text": "a\\u2028b"}\n'])

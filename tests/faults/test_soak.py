@@ -14,7 +14,7 @@ from sparkstream_kit import connectors, sinks
 FIRST = 30  # batches after which Spark keeps no more of its executions, logs and progress than before
 LAST = int(os.environ.get("BATCHES", "70"))  # what leaks with each batch shows in forty
 MAY_GROW = {"megabytes": 10, "descriptors": 10, "threads": 20, "files": 10}  # a few come and go with a batch
-SYSTEMS = connectors.systems()  # those that need a server or jars: tests/systems/soak.py
+SYSTEMS = connectors.names("sink")  # those that need a server or jars: tests/systems/soak.py
 SPARKS = () if "BATCHES" in os.environ else ("files", "memory", "table")  # own sinks: in `make soak` alone
 KINDS = (
     *(name for name in sinks.__all__ if name not in ("Sink", *SYSTEMS, *SPARKS)),

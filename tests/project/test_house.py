@@ -49,7 +49,7 @@ MOST_LINES = {
     "function": 50,
     "job": 60,
     "thin": 2_100,
-    "core": 7_430,
+    "core": 7_440,
     "all": 20_205,
     "tests": 33_290,
 }

@@ -60,7 +60,7 @@ def make(kind, target, folder):
     if kind in made:
         return made[kind]()
     name, _, how = kind.partition("-")
-    if name not in connectors.systems():
+    if name not in connectors.names("sink"):
         sys.exit(f"no sink to soak is named {name}: enter it in `make` of {__file__}")
     more: dict[str, Any] = {"how": how} if how else {}
     more |= {"catalog": f"{folder}/lake"} if name == "iceberg" else {}
