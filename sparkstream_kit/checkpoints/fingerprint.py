@@ -33,7 +33,7 @@ _FORMAT = "facts 2"  # the first line of a fingerprint
 # A column that `sources` checks and does not change: its text depends on options and on words of the kit.
 _CHECKED = re.compile(r"coalesce\(.*raise_error\(.*concat\(column .*_metadata(?:#\d+)?\.file_path")
 WATERMARK = "has a watermark of"
-_KEEPS, _IGNORES = "keeps the columns", " ignoring nulls"
+_KEEPS = "keeps the columns"
 _PACKED = re.compile(r"(.+?)#\d+L?(?:-T\d+ms)? AS c\d+#")  # by `state`, which gives all columns such names
 
 # A quarantine's parser belongs to the kit and may change with its version. What the user has chosen (the
@@ -43,7 +43,7 @@ _PARSER = re.compile(
 )
 _COLUMN = re.compile(r"#(\d+)L?(?:-T\d+ms)?")  # a column's number, and the delay of its watermark
 # A flag that changes the result, where all others are the session's: last(price#3, true).
-_NO_NULLS = re.compile(r"(\b(?:first|last|any)(?:_value)?\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*), true\)")
+_NULLS = re.compile(r"(\b(?:first|last|any)\w*\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*), (true|false)\)")
 
 # The expressions into which Spark turns window() and session_window(); lengths are in microseconds.
 _TIME = r"precisetimestampconversion\((?P<time>[^(),]+(?:\(\w+\)#\d+)?), TimestampType, LongType.*"
@@ -91,7 +91,7 @@ def fingerprint(frame: DataFrame, mode: str) -> str:
     )
     lines: dict[str, None] = {}
     for verb, what in _facts(frame, mode):
-        stable = _COLUMN.sub(r"#\1", volatile.sub("", _NO_NULLS.sub(rf"\1{_IGNORES})", what)))
+        stable = _COLUMN.sub(r"#\1", volatile.sub("", _NULLS.sub(r"\1; ignorenulls=\2)", what)))
         lines[f"{verb}: {_in_words(stable)}"] = None
     # PySpark numbers the variables of a process' lambdas, and Spark the columns of a session.
     text = re.sub(r"(?<=\blambda )([xyz])_\d+(?=#)", r"\1", "\n".join(lines))
@@ -264,7 +264,7 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
     """
     if _KEEPS not in old:  # as in the notes of before December 2026
         new = "\n".join(line for line in new.split("\n") if not line.startswith(_KEEPS))
-    new = new if _IGNORES in old else new.replace(_IGNORES, "")
+    new = new if "; ignorenulls=" in old else re.sub(r"; ignorenulls=\w+", "", new)
     # The names of lambda variables do not count.
     one, other = (re.sub(r"(?<=\blambda )\w+(?=#)", "", text) for text in (old, new))
     if one == other or (caseless and _caseless(one) == _caseless(other)):

@@ -109,7 +109,7 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
     "NULLs count or not": (
         lambda s: sales(s).groupBy("State").agg(F.last(F.abs("n"))),
         lambda s: sales(s).groupBy("State").agg(F.last(F.abs("n"), ignorenulls=True)),
-        "computes last(abs(n) ignoring nulls)",
+        "computes last(abs(n); ignorenulls=true); the checkpoint's query computes last(abs(n); ignorenulls=f",
     ),
     "group key": (
         totals,
