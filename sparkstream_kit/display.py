@@ -45,10 +45,9 @@ def explain(
 
     This is `windows.explain`, with the same arguments.
     """
-    behind = None if watermark is None else delay_of("watermark", watermark)
     try:
         row = _moment(at)
-        delay = None if behind is None else timedelta(microseconds=behind)
+        delay = None if watermark is None else timedelta(microseconds=delay_of("watermark", watermark))
         size, step, shift = (timedelta(microseconds=each) for each in sizes(length, slide, offset))
         count, windows = _windows(row, size, step, shift)
         drawn = _drawn(row, windows, delay)

@@ -327,7 +327,7 @@ def test_infer_reads_samples_of_each_format(spark, tmp_path, caplog):
     assert infer(spark, tmp_path / "B.JSON") == wide
     (tmp_path / "a.tsv").write_text("key\tn\nx\t1\n")
     assert infer(spark, tmp_path / "a.tsv") == narrow
-    assert "has tabs between its values; read it with sep='\\t'" in caplog.text
+    assert "has tabs between its values; read it with sep=" in caplog.text
     assert infer(spark, tmp_path / "p", format="parquet") == narrow
     assert infer(spark, tmp_path / "o", format="orc") == narrow
     assert infer(spark, tmp_path / "a.csv", header=True, sep=";", inferSchema=False) == from_ddl(

@@ -76,6 +76,7 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
         point_at(temporary, copy)
         if new_id:
             logs.replace(temporary / "metadata", json.dumps({"id": str(uuid.uuid4())}))
+        (temporary / KIT).mkdir(exist_ok=True)
         with (temporary / _ORIGIN).open("a", encoding="utf-8") as file:  # a copy of a copy names both
             file.write(f"{root.absolute()}\n")
         temporary.rename(copy)

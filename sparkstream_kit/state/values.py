@@ -388,8 +388,8 @@ def as_of(
     places = [place_of(call, right, name) for name in (time, *wanted)]
     last, *others = (right.columns[at] for at in places)
     names = [f"last_{last}", *others]
-    refuse_taken(left.columns, names, call)
     lefts, rights = _placed(call, left, key, time), _placed(call, right, key, time)
+    refuse_taken(left.columns, names, call)
     # A note of the query names the columns that are kept: of the right rows these alone.
     right = right.select(*(column(right.columns[at]) for at in (*places, *rights[:-1])))
     places, rights = [*range(len(places))], [*range(len(places), len(right.columns)), 0]

@@ -102,8 +102,8 @@ def codes(spark, state="CA", code=1):
 # name -> the query that wrote the checkpoint, the query that is started now, and in what words they differ
 CHANGES: dict[str, tuple[Build, Build, str]] = {
     "columns that as_of keeps": (
-        lambda s: state.as_of(timed(s), timed(s), "State", "time", columns=["Amount"]),
-        lambda s: state.as_of(timed(s), timed(s), "State", "time", columns=["n"]),
+        lambda s: state.as_of(timed(s).select("State", "time"), timed(s), "State", "time", columns="Amount"),
+        lambda s: state.as_of(timed(s).select("State", "time"), timed(s), "State", "time", columns="n"),
         "keeps the columns",
     ),
     "NULLs count or not": (

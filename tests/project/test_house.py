@@ -37,7 +37,6 @@ DOORS = {
 THIN_DOORS = {
     ("sparkstream_kit.sinks", "sparkstream_kit.sinks.batches"),
     ("sparkstream_kit.sinks", "sparkstream_kit.sinks.directories"),
-    ("sparkstream_kit.sinks", "sparkstream_kit.sinks.values"),
     ("sparkstream_kit.sinks.builtin", "sparkstream_kit.sinks.folders"),
 }
 # `core` and `all` are a little above what there is today: to go beyond them is a decision. They are 270 lines
