@@ -71,7 +71,8 @@ def inferred(
         raise InvalidInputError(
             f"cannot infer a {form} schema from {path}: it has no {form} rows; give a file that has some"
         )
-    for note in ["has tabs between its values; read it with sep='\\t'", *notes][not has_tabs :]:
+    tabs = ["has tabs between its values; read it with sep='\\t'"] if has_tabs else []
+    for note in [*tabs, *notes]:
         _log.warning("%s %s", path, note)
     return schema
 

@@ -91,14 +91,16 @@ def gathered(batch: DataFrame, schema: pa.Schema) -> Iterator[pa.Table]:
     """
     with kept(batch) as parts, tempfile.NamedTemporaryFile(prefix="sparkstream-", suffix=".arrow") as file:
         with pa.ipc.new_file(file.name, schema) as writer:
+            changed = set[str]()
             for part in parts:
                 columns = []
                 for column, field in zip(part.columns, schema, strict=True):
                     texts = valid_utf8(column) if pa.types.is_string(column.type) else column
-                    if texts is not column:
-                        _log.warning(r"%s: texts that are not UTF-8 are changed: 0xFF is \xff", field.name)
+                    changed |= {field.name} if texts is not column else set()
                     columns.append(texts.cast(field.type))
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+        for name in sorted(changed):
+            _log.warning(r"column %s: texts that are not UTF-8 are changed: the byte 0xFF is \xff", name)
         with pa.memory_map(file.name) as mapped:
             yield pa.ipc.open_file(mapped).read_all()
 

@@ -31,9 +31,9 @@ def parse_log(lines: DataFrame) -> DataFrame:
 
     A line is bad when it is not valid UTF-8 or not in the format, when its time cannot be read, when its
     status is not a number of three digits, or when its bytes are neither "-" nor a number that fits into a
-    bigint. A request may contain quotes. Quoted fields after the agent, such as nginx's
-    `$http_x_forwarded_for`, are left out; `_raw` has them. The formats are those of Apache HTTP Server,
-    "Log Files", section "Access Log".
+    bigint. A request may contain quotes. Fields after the agent are left out if the last
+    of them is in quotes, such as nginx's `$http_x_forwarded_for`; `_raw` has them. The formats are those of
+    Apache HTTP Server, "Log Files", section "Access Log".
 
     Args:
         lines: a DataFrame, streaming or static, whose first column is the line (string), such as that of

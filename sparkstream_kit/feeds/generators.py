@@ -469,7 +469,7 @@ def log_errors(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int, i
     ]
 
 
-_GAP = 1800  # seconds
+_GAP = 1800  # seconds without a request, as in the job
 
 
 def log_sessions(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str, int, int]]:

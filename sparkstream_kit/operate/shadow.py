@@ -12,7 +12,7 @@ import math
 import re
 import sys
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from operator import and_
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -486,12 +486,8 @@ class _Replay:
         query, logs = self.query, self.logs
 
         def pieces(batch: int) -> list[Piece]:
-            ends, spark = replay.ends_of(logs, batch), query.spark
-            found = (
-                replay.pieces_of(spark, logs, each, ends[each.log], moves, whole=True)
-                for each in query.inputs
-            )
-            return [piece for some in found for piece in some]
+            ends, of = replay.ends_of(logs, batch), partial(replay.pieces_of, query.spark, logs)
+            return [piece for each in query.inputs for piece in of(each, ends[each.log], moves, whole=True)]
 
         try:
             moves = replay.moves_of(query, logs, replay.ends_of(logs, at))

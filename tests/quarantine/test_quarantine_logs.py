@@ -29,7 +29,7 @@ GOOD: dict[str, tuple[Any, ...]] = {
     f'host - - {TIME} "a "b" c d" 200 7 "r" "say \\"hi\\" 1"': (
         *("host", None, AT, 'a "b" c d', 200, 7, "r", 'say \\"hi\\" 1'),
     ),
-    f'host - - {TIME} "GET /" 200 5 "-" "curl/8" "10.0.0.1"': (  # nginx's own format
+    f'host - - {TIME} "GET /" 200 5 "-" "curl/8" 0.2 "10.0.0.1"': (  # as of nginx
         *("host", None, AT, "GET /", 200, 5, None, "curl/8"),
     ),
     f'host - two words {TIME} "" 400 -': ("host", "two words", AT, "", 400, None, None, None),

@@ -320,7 +320,8 @@ def _create(connection: Connection, table: sa.Table, *, for_good: bool) -> None:
         table: the table.
         for_good: keep the table; if False, it must vanish when the transaction is rolled back.
     """
-    # PostgreSQL would ask for the right to create all the same, and a temporary one of MariaDB's hide it.
+    # PostgreSQL asks for the right to create even if the table is there, and in MariaDB a temporary table of
+    # the same name would hide it.
     if sa.inspect(connection).has_table(table.name, schema=table.schema):
         return
     if connection.dialect.name == "mariadb" and not for_good:
