@@ -25,7 +25,6 @@ RULES = "sparkstream_rules"
 # Time zones without daylight saving time. Most sessions have one of them, and there every local time exists.
 STEADY = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
 _JAVA_FLOAT = r"(?i)[\d.][df]\s*$|0x"  # texts that a cast takes for numbers: Java's 1d, 1f and 0x1p3
-_POWER = r"^\s*[+-]?\d*(?:\.(\d*?)0*)?[eE](-\d{1,2})\s*$"  # 1.50E-7: its digits behind the point, and -7
 WATERMARK = "spark.watermarkDelayMs"  # EventTimeWatermark.delayKey: Spark's metadata of an event-time column
 
 
@@ -115,10 +114,10 @@ def number(text: Column, kind: T.DataType) -> Column:
         # expression for this check would take as long as the cast.)
         point = F.instr(text, ".")
         short = (point == 0) | (F.octet_length(F.rtrim(text)) - point <= kind.scale)
-        # Spark's own writers write 0.00000000 as 0E-8.
-        places, power = (F.regexp_extract(text, _POWER, group) for group in (1, 2))
-        few = (F.length(places) - power.try_cast("int") <= kind.scale) | text.rlike(r"^\s*[+-]?0*\.?0*[eE]-")
-        fits = F.when(text.contains("e") | text.contains("E"), few).otherwise(short)
+        # Spark's own writers write 0.00000000 as 0E-8, and 0.00000015 as 1.5E-7.
+        powers = [rf"[1-9]\.?\d{{0,{kind.scale - n}}}E-{n}" for n in range(7, kind.scale + 1)]
+        written = rf"^\s*-?({'|'.join(['0E-[0-9]+', *powers])})\s*$"
+        fits = (short & ~text.contains("e") & ~text.contains("E")) | text.rlike(written)
     elif isinstance(kind, (T.DoubleType, T.FloatType)):
         # A cast turns a number that is too big into infinity.
         fits = ~text.rlike(_JAVA_FLOAT) & (finite(value) | text.rlike("(?i)inf|nan"))

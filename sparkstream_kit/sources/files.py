@@ -612,7 +612,7 @@ def _exactly(field: T.StructField) -> Column:
     else:
         whole = raw.try_cast(kind)
         # With more than 18 places both are rounded.
-        same = (whole == raw.try_cast(_WIDEST)) & ~raw.rlike(r"\.\d{18,}[1-9]|[eE]-")
+        same = (whole == raw.try_cast(_WIDEST)) & ~raw.rlike(r"\.\d{18,}[1-9]|[eE]-\d\d")
         value = F.coalesce(number(raw, kind), F.when(same, whole))
     parts = F.lit(f"column {field.name}: "), raw.cast("string"), F.lit(says), F.col("_metadata.file_path")
     wrong = F.when(raw.isNotNull(), F.raise_error(F.concat(*parts)).cast(kind))
