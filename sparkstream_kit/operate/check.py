@@ -264,7 +264,7 @@ def _described(file: Path) -> str:
 
 
 def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:
-    """Yield the files that a version of the state needs and that are missing or empty.
+    """Yield the files that a version of the state needs and that are missing, empty or cut off.
 
     Version 0, before the first batch, is empty and needs no file. The contents of the files are not checked:
     Spark compares them with checksums of its own when it loads them.
@@ -279,8 +279,10 @@ def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:
             if missing := _missing(folder, version, of_partition.get(partition, ())):
                 yield missing
         for file in (file for pattern in _SCHEMAS for file in state.folder.glob(pattern)):
-            if file.is_dir() or not file.stat().st_size:  # Spark's own error does not name the file
-                yield DamagedError(file, "is empty")
+            # Spark's own error does not name the file. A schema ends with the JSON of a struct.
+            data = b"" if file.is_dir() else file.read_bytes()
+            if not data or (file.name == "schema" and not data.endswith(b"]}")):
+                yield DamagedError(file)
     for folder in logs.root.glob("state/*/_metadata/v2"):
         file = max(parts.numbered(folder).items(), default=(0, folder / "0"))[1]
         errors = list(logs.damage(_described, file))
