@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from sparkstream_kit import server
 from sparkstream_kit._java import release, version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["batch", "listener", "monitoring", "overhead", "start", "suite", "waiting"]
 
@@ -89,7 +90,7 @@ def start(scale: float) -> Iterator[Table]:
             Limit("kit, test", 4 / 15, "naive"),
         ),
     )
-    yield from by_java(program, same, plain, truth)
+    yield from by_java(program, same, plain, folder, truth)
     with warm_server() as remote:
         attached = program("kit, attached", *kit, env=remote)
         same_attached = program(f"{SAME}, attached", *same, "local", env=remote)
@@ -117,9 +118,13 @@ def start(scale: float) -> Iterator[Table]:
 
 
 def by_java(
-    program: Callable[..., Program], same: Sequence[str | Path], plain: Sequence[str | Path], truth: object
+    program: Callable[..., Program],
+    same: Sequence[str | Path],
+    plain: Sequence[str | Path],
+    folder: Path,
+    truth: object,
 ) -> Iterator[Table]:
-    """The same with this Java and with a newer one, if there is one in /usr/lib/jvm, and one test."""
+    """The same with this Java and with a newer one, if there is one in /usr/lib/jvm, one test, and phases."""
     newer = [home for home in Path("/usr/lib/jvm").glob("*") if version(release(home / "bin/java")) >= NEWER]
     homes = {"": os.environ["JAVA_HOME"], **{f", Java {NEWER[0]}": str(home) for home in newer[:1]}}
     rows: list[Program] = []
@@ -142,6 +147,32 @@ def by_java(
     yield Table("First result from process start, by Java", rows, truth, runs=7, limits=goals)
     goals = [Limit(each.name, 0.75, other.name) for each, other in zip(tests[::2], tests[1::2], strict=True)]
     yield Table("One test from the start of pytest, by Java", tests, runs=7, limits=goals)
+    yield by_phase(homes, folder)
+
+
+def by_phase(homes: Mapping[str, str], folder: Path) -> Table:
+    """Where the seconds of a start are: of each phase its seconds, and the CPU seconds of all processes."""
+    command = HERE / "start" / "phases.py"
+    programs = []
+    for name, home in homes.items():
+        programs += [
+            Program(f"{SAME}{name}", (command, "kit", folder), env={"JAVA_HOME": home}),
+            Program(
+                f"{LOCAL}{name}", (command, "hand", folder), env={"JAVA_HOME": home} | tuned("local", home)
+            ),
+        ]
+    phases = ["imports", "session", "query", "batch", "result"]
+    more: dict[str, Callable[[Measured], float]] = {}
+    for before, phase in zip(["", *phases], phases, strict=False):
+        more[f"{phase}, s"] = partial(spent, before=before, phase=phase, which=0)
+        more[f"{phase}, CPU s"] = partial(spent, before=before, phase=phase, which=1)
+    return Table("A start by its phases", programs, runs=7, more=more)
+
+
+def spent(run: Measured, *, before: str, phase: str, which: int) -> float:
+    """Return the seconds (0) or CPU seconds (1) from the end of `before`, or the start, to that of `phase`."""
+    ends = {"": (0.0, 0.0)} | {text: (at, cpu) for at, cpu, text in run.lines}
+    return ends[phase][which] - ends[before][which]
 
 
 def first_result(run: Measured) -> float:

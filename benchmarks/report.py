@@ -55,7 +55,7 @@ def markdown(table: dict[str, Any]) -> str:
         cells += [str(len(figures)), _ratio(figures, first), f"{median(row['cpu']):.1f}"]
         if rated:
             cells.append(f"{median(row['rates']) / 1e6:.2f}" if row["rates"] else "")
-        cells += [_number(row["more"][name]) for name in more]
+        cells += [_number(median(row["more"][name])) for name in more]
         cells += _goals(row, table) if table.get("limits") else []
         lines.append(f"| {' | '.join(cells)} |")
     disturbed = f"\nOther processes took up to {table['others']:.0%} of the machine meanwhile.\n"

@@ -160,7 +160,7 @@ class Table:
         inputs: a folder that is read once before each run, so that nobody pays for a cold disk.
         limits: what was asked of the programs.
         higher: a higher figure is the better one.
-        more: further columns, each a number of a run; of several runs the highest.
+        more: further columns, each a number of a run.
     """
 
     title: str
@@ -204,7 +204,7 @@ def measure(table: Table, runs: int | None, say: Callable[[str], None]) -> dict[
             row["figures"].append(program.figure(run))
             row["cpu"].append(run.cpu)
             for name, number_of in table.more.items():
-                row.setdefault("more", {})[name] = max(number_of(run), row.get("more", {}).get(name, 0.0))
+                row.setdefault("more", {}).setdefault(name, []).append(number_of(run))
             others = max(others, run.others)
             if table.rows and any(text == UP for _, _, text in run.lines):
                 row["rates"].append(table.rows / run.query[0] / (os.cpu_count() or 1))
