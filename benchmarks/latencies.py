@@ -170,7 +170,7 @@ def by_phase(homes: Mapping[str, str], folder: Path) -> Table:
 
 
 def spent(run: Measured, *, before: str, phase: str, which: int) -> float:
-    """Return the seconds (0) or CPU seconds (1) from the end of `before`, or the start, to that of `phase`."""
+    """Return the seconds (0) or CPU seconds (1) from the end of `before`, or the start, to `phase`'s."""
     ends = {"": (0.0, 0.0)} | {text: (at, cpu) for at, cpu, text in run.lines}
     return ends[phase][which] - ends[before][which]
 
