@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         dstreams.streaming_context(spark, args.batch_interval) as ssc,
     ):
         words = transform(ssc.socketTextStream(args.host, args.port))
-        total = dstreams.running_counts(words, snapshot=args.checkpoint and f"{args.checkpoint}/counts.jsonl")
+        total = dstreams.running_counts(words, snapshot=args.checkpoint and f"{args.checkpoint}/counts.json")
         windowed = dstreams.windowed_counts(words, args.window, args.slide)
         most_frequent(words.reduceByKey(lambda a, b: a + b)).pprint()
         most_frequent(total).map(lambda pair: ("since the beginning", *pair)).pprint()

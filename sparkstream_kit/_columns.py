@@ -43,14 +43,14 @@ def column(name: str) -> Column:
     return F.col(quoted(name))
 
 
-def find_column(frame: DataFrame, name: str, *, side: str | None = None, caller: str | None = None) -> str:
+def find_column(frame: DataFrame, name: str, caller: str = "") -> str:
     """Return the name of a column as the frame spells it; case is ignored, as in Spark.
 
     Args:
         frame: static or streaming.
         name: the name that the caller gave.
-        side: the name of the frame, such as "left", for the message; None if there is only one frame.
-        caller: the function that was called, such as "once()", for the message.
+        caller: the function that was called, such as "once()", or which of its frames this is, for the
+            message.
 
     Raises:
         InvalidInputError: there is no such column, or two names differ only in case and neither is `name`.
@@ -59,10 +59,8 @@ def find_column(frame: DataFrame, name: str, *, side: str | None = None, caller:
     if name in same:
         return name
     if len(same) != 1:
-        has, whose = ("there is", "the") if side is None else (f"{side} has", "its")
-        known = f"; {whose} columns are: {', '.join(frame.columns)}"
-        by = "" if caller is None else f"{caller}: "
-        raise InvalidInputError(f"{by}{has} no column {name}{hint(name, frame.columns) or known}")
+        near = hint(name, frame.columns) or f"; the columns are: {', '.join(frame.columns)}"
+        raise InvalidInputError(f"{caller and caller + ': '}there is no column {name}{near}")
     return same[0]
 
 
@@ -149,15 +147,13 @@ def event_time(
     Raises:
         InvalidInputError: there is no such column, it is not a timestamp, or it has no watermark.
     """
-    name = find_column(frame, name, caller=caller)
+    name = find_column(frame, name, caller)
     kind = frame.schema[name].dataType.simpleString()
     if kind != "timestamp" and not (without_zone and kind == "timestamp_ntz"):
         raise InvalidInputError(f"{caller}: {no_timestamp(name, kind)}")
     marked = columns_with_watermark(frame)
     if watermark and frame.isStreaming and name not in marked:
         other = f" (column {marked[0]} has it)" if marked else ""
-        raise InvalidInputError(
-            f"{caller}: column {name} has no watermark{other}; give it one first: "
-            f"windows.with_watermark(frame, {name!r}, '10 minutes')"
-        )
+        fix = f"give it one first: windows.with_watermark(frame, {name!r}, '10 minutes')"
+        raise InvalidInputError(f"{caller}: column {name} has no watermark{other}; {fix}")
     return name

@@ -8,26 +8,18 @@ from decimal import Decimal
 from functools import lru_cache
 from zoneinfo import available_timezones
 
-from sparkstream_kit._arguments import check, said
+from sparkstream_kit._arguments import said
 from sparkstream_kit.errors import InvalidInputError, hint
 
 Duration = str | timedelta
 
-MICROSECONDS = {
-    "microsecond": 1,
-    "millisecond": 10**3,
-    "second": 10**6,
-    "minute": 60 * 10**6,
-    "hour": 3600 * 10**6,
-    "day": 86_400 * 10**6,
-    "week": 7 * 86_400 * 10**6,
-}
+_MICRO = timedelta(microseconds=1)
+_LENGTHS = ("microsecond", "millisecond", "second", "minute", "hour", "day", "week")
+MICROSECONDS = {unit: timedelta(**{f"{unit}s": 1}) // _MICRO for unit in _LENGTHS}
 # The units of the calendar, each with the most days that one has. That many days after its first day is a day
 # of the next one.
 UNITS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
-_MICRO = timedelta(microseconds=1)
 _NO_FIXED_LENGTH = ("month", "quarter", "year")
-_LONGEST = 2**63 - 1  # Spark stores an interval as a 64-bit number of microseconds, about 292,000 years
 
 
 def positive(what: str, duration: Duration) -> int:
@@ -68,15 +60,11 @@ def sizes(length: Duration, slide: Duration | None, offset: Duration | None) -> 
     step = positive(what, given)
     if step > size:
         raise InvalidInputError(
-            f"slide {slide} is longer than length {length}: rows between windows would be lost; "
-            "give a shorter slide"
+            f"slide {slide} is longer than length {length}: rows would be lost; shorten it"
         )
     shift = 0 if offset is None else to_microseconds("offset", offset)
     if abs(shift) >= step:
-        raise InvalidInputError(
-            f"offset {offset} must be shorter than {what} {given}; "
-            f"subtract the {what} until it is: the windows stay the same"
-        )
+        raise InvalidInputError(f"offset {offset} must be shorter than {what} {given}; subtract the {what}")
     return size, step, shift
 
 
@@ -97,23 +85,17 @@ def to_microseconds(what: str, duration: Duration) -> int:
         The length in microseconds; negative for a negative duration.
 
     Raises:
-        InvalidInputError: the duration cannot be read, has no fixed length, such as a month, or is longer
-            than Spark's intervals.
+        InvalidInputError: the duration cannot be read, or has no fixed length, such as a month.
 
     Examples:
         >>> to_microseconds("size", "1 hour 30 minutes")
         5400000000
     """
-    if not isinstance(what, str):  # a full check is slow, and a rule of `state` reads durations for each row
-        check(to_microseconds, locals())
     if not isinstance(duration, str | timedelta):
         raise InvalidInputError(
             f"{what} is {said(duration)}; give a duration, such as '10 seconds' or timedelta(seconds=10)"
         )
-    total = _read(what, duration) if isinstance(duration, str) else duration // _MICRO
-    if abs(total) > _LONGEST:
-        raise InvalidInputError(f"{what} {duration} is too long; Spark's longest is {_LONGEST} microseconds")
-    return total
+    return _read(what, duration) if isinstance(duration, str) else duration // _MICRO
 
 
 @lru_cache

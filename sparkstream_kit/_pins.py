@@ -42,7 +42,9 @@ def copies_of(
         if location is None or batch_id is None:
             return join(batch, read(spark))
         what = f"table {name}"
-        copies = folder_for(location, what, f"tables/{name}")
+        if location.folder is None:
+            raise _refusal(location, what)
+        copies = location.folder / KIT / "tables" / name
         version = pinned(location, batch_id, what, lambda: _copied(read(spark), copies))
         used = {version, *versions_in_use(location, what)}
         for path in copies.iterdir():
@@ -97,17 +99,6 @@ def _refusal(location: Place, what: str) -> InvalidInputError:
     )
 
 
-def folder_for(location: Place, what: str, name: str) -> Path:
-    """Return the path of the folder `name` that the kit keeps in a checkpoint; the folder may not exist yet.
-
-    Raises:
-        InvalidInputError: the checkpoint is not on a local path.
-    """
-    if location.folder is None:
-        raise _refusal(location, what)
-    return location.folder / KIT / name
-
-
 def first_kept(location: Place) -> int:
     """Return the oldest batch whose commit is in a checkpoint: no earlier batch can be replayed."""
     return min(location.entries("commits"), default=0)
@@ -124,7 +115,5 @@ def _versions(there: Place, batch: int) -> dict[str, str]:
         return {} if text is None else dict(json.loads(text))
     except (OSError, TypeError, ValueError) as err:
         file = f"{there.folder or there}/{PINS}/{batch}"
-        raise InvalidInputError(
-            f"{file} is damaged, which says what batch {batch} was made with; put it back, or delete it, and "
-            "the batch is made with what is current"
-        ) from err
+        fix = "put it back, or delete it, and the batch is made with what is current"
+        raise InvalidInputError(f"{file} is damaged, which pins batch {batch}; {fix}") from err

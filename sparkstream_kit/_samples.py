@@ -16,6 +16,7 @@ from pyspark.sql import types as T
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check_options
 from sparkstream_kit._spark.place import path_for
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ _BY_NAME = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson
 _MISSING = ("NA", "N/A", "null", "NULL", "-", r"\N", "?")
 _CODE = r"^(\+|-?0\d|\d?\d:|\d+([dDfF]|[eE]\d+)$)"
 
-_TYPES_OF_PARTITIONS = "spark.sql.sources.partitionColumnTypeInference.enabled"
 
 _log = logging.getLogger(__name__)
 
@@ -53,26 +53,18 @@ def inferred(
     form = _format_of(path) if form is None else form
     reject_unknown("format", [form], _FORMATS)
     check_options(call, options, getattr(spark.read, form))
-    has_tabs = form == "csv" and path.lower().endswith(".tsv") and not {"sep", "delimiter"} & {*options}
-    options = {"sep": "\t", **options} if has_tabs else options
-    read = partial(_read, spark, path_for(spark, path), form, **options)
-    former = spark.conf.get(_TYPES_OF_PARTITIONS) or "true"
-    spark.conf.set(_TYPES_OF_PARTITIONS, "false")
+    tabs = {"sep": "\t"} if form == "csv" and path.lower().endswith(".tsv") else {}
+    read = partial(_read, spark, path_for(spark, path), form, **{**tabs, **options})
+    special = {"csv": _of_csv, "json": _of_json}.get(form)
+    failed = f"cannot infer a {form} schema from {path}"
     try:
-        special = {"csv": _of_csv, "json": _of_json}.get(form)
-        schema, notes = special(read) if special else (read().schema, [])
+        with in_force(spark, {"spark.sql.sources.partitionColumnTypeInference.enabled": "false"}):
+            schema, notes = special(read) if special else (read().schema, [])
     except (PySparkException, Py4JJavaError) as error:
-        raise InvalidInputError(
-            f"cannot infer a {form} schema from {path}: {said_by_spark(error)}"
-        ) from error
-    finally:
-        spark.conf.set(_TYPES_OF_PARTITIONS, former)
+        raise InvalidInputError(f"{failed}: {said_by_spark(error)}") from error
     if not schema.fields:
-        raise InvalidInputError(
-            f"cannot infer a {form} schema from {path}: it has no {form} rows; give a file that has some"
-        )
-    tabs = ["has tabs between its values; read it with sep='\\t'"] if has_tabs else []
-    for note in [*tabs, *notes]:
+        raise InvalidInputError(f"{failed}: it has no {form} rows; give a file that has some")
+    for note in [*(f"has tabs between its values; read it with {sep=}" for sep in tabs.values()), *notes]:
         _log.warning("%s %s", path, note)
     return schema
 
@@ -139,8 +131,9 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
             field.dataType = T.StringType()
             codes.append(field.name)
     if missing:
-        nulls = tuple(sorted({*missing.values()}))
-        notes.append(f"has {', '.join(nulls)} for NULL in {', '.join(missing)}; read it with {nulls=}")
+        markers = sorted({*missing.values()})
+        nulls = markers[0] if len(markers) == 1 else markers
+        notes.append(f"has {', '.join(markers)} for NULL in {', '.join(missing)}; read it with {nulls=}")
     if codes:
         notes.append(f"has codes (01234, +49, 1E5) or times of a day, which stay text, in {', '.join(codes)}")
     return T.StructType(schema.fields if rows else []), notes  # of the types as they are now
@@ -149,7 +142,6 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
 def _format_of(path: str) -> str:
     """Return the format of the first file at a path: by its name, or csv."""
     local = _files.plain(path)
-    tops = sorted(glob(local)) if local else []  # noqa: PTH207 - of an absolute path or a relative one
-    below = [sorted(p for p in Path(top).rglob("[!._]*") if p.is_file()) or [Path(top)] for top in tops]
-    first = below[0][0] if below else Path(path)
+    top = Path(min(glob(local), default=path) if local else path)  # noqa: PTH207 - also of a relative path
+    first = min((each for each in top.rglob("[!._]*") if each.is_file()), default=top)
     return next((_BY_NAME[end] for end in map(str.lower, first.suffixes[::-1]) if end in _BY_NAME), "csv")

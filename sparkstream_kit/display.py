@@ -52,35 +52,23 @@ def explain(
         count, windows = _windows(row, size, step, shift)
         drawn = _drawn(row, windows, delay)
     except OverflowError:
-        raise InvalidInputError(
-            f"windows of {length} reach out of the years 1 to 9999; give shorter ones, or another time"
-        ) from None
+        fix = "give shorter ones, or another time"
+        raise InvalidInputError(f"windows of {length} reach out of the years 1 to 9999; {fix}") from None
     every = "" if slide is None else f" that start every {slide}"
     lines = [*_wrapped(f"A row of {row} in windows of {length}{every}:"), "", *drawn, ""]
-    lines += _listed(count, windows, delay)
-    lines += ["", *_rules(row, delay, watermark)]
+    lines += [*_listed(count, windows, delay), "", *_rules(row, delay, watermark)]
     if not step % _WEEK and not shift:
-        lines += [
-            "",
-            *_wrapped(
-                "Spark counts windows from 1970-01-01, a Thursday: weeks start on Thursdays, and with an "
-                "offset of 4 days on Mondays."
-            ),
-        ]
+        lines += ["", "Spark's weeks start on Thursdays, and with an offset of 4 days on Mondays."]
     return "\n".join(lines)
 
 
 def _windows(
     row: datetime, size: timedelta, step: timedelta, shift: timedelta
 ) -> tuple[int, list[tuple[datetime, datetime]]]:
-    """Return the number of windows that a row falls into, and the windows; of many, only both ends."""
+    """Return the number of windows that a row falls into, and the windows; of many, only the last ones."""
     newest = row - (row - _EPOCH - shift) % step
     count = -(-(size - (row - newest)) // step)
-    back = range(count - 1, -1, -1)
-    shown = (
-        [*back] if count <= _WINDOWS_SHOWN else [*back[: _WINDOWS_SHOWN // 2], *back[-_WINDOWS_SHOWN // 2 :]]
-    )
-    starts = [newest - number * step for number in shown]
+    starts = [newest - number * step for number in reversed(range(min(count, _WINDOWS_SHOWN)))]
     return count, [(start, start + size) for start in starts]
 
 
@@ -119,7 +107,7 @@ def _listed(count: int, windows: Sequence[tuple[datetime, datetime]], delay: tim
         line = f"  {window}   {closes}".rstrip()
         listed.append(line if len(line) <= _WIDTH else f"  {window}\n    {closes}")
     if count > len(windows):
-        listed.insert(len(windows) // 2, f"  … {count - len(windows):,} more")
+        listed.insert(0, f"  … {count - len(windows):,} more")
     return [head, *listed]
 
 
@@ -190,28 +178,24 @@ def html_table(columns: Sequence[str], numeric: Sequence[bool], rows: Sequence[S
         >>> html_table(["<k>", "n"], [False, True], [["a&b", "1"], [None, "4"]]).count("<rect")
         2
     """
-    sides = ["right" if number else "left" for number in numeric]
-    heads = "".join(
-        f'<th style="text-align:{side};{_CELL}">{text(name)}</th>'
-        for side, name in zip(sides, columns, strict=True)
-    )
     lengths = _lengths(numeric, rows)
-    lines = []
-    for row, length in zip(rows, lengths, strict=True):
-        cells = "".join(
-            f'<td style="text-align:{side};{_CELL}">{_cell(value)}</td>'
-            for side, value in zip(sides, row, strict=True)
-        )
-        lines.append(f"<tr>{cells}{_bar(length)}</tr>")
-    more = "<th></th>" if any(lengths) else ""
+    head = _row("th", numeric, columns) + ("<th></th>" if any(lengths) else "")
+    pairs = zip(rows, lengths, strict=True)
+    body = "</tr><tr>".join(_row("td", numeric, row) + _bar(length) for row, length in pairs)
     return (
         '<table style="border-collapse:collapse;font-variant-numeric:tabular-nums"><thead>'
-        f"<tr>{heads}{more}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        f"<tr>{head}</tr></thead><tbody><tr>{body}</tr></tbody></table>"
     )
 
 
-def _cell(value: str | None) -> str:
-    return '<i style="opacity:.6">NULL</i>' if value is None else text(value)
+def _row(tag: str, numeric: Sequence[bool], values: Sequence[str | None]) -> str:
+    """Return the cells of a row, with numbers on the right."""
+    cells = []
+    for number, value in zip(numeric, values, strict=True):
+        shown = '<i style="opacity:.6">NULL</i>' if value is None else text(value)
+        side = "right" if number else "left"
+        cells.append(f'<{tag} style="text-align:{side};{_CELL}">{shown}</{tag}>')
+    return "".join(cells)
 
 
 def _lengths(numeric: Sequence[bool], rows: Sequence[Sequence[str | None]]) -> list[float]:
@@ -325,10 +309,8 @@ def show(frame: DataFrame, batch_id: int | None = None) -> None:
             print(*lines, sep="\n", flush=True)
         return
     if frame.isStreaming:
-        raise InvalidInputError(
-            "display.show() shows a static DataFrame, and this one is streaming; monitoring.live(frame, "
-            "run_for=20) starts it and shows what comes"
-        )
+        fix = "monitoring.live(frame, run_for=20) starts it"
+        raise InvalidInputError(f"display.show() shows a static DataFrame, and this one streams; {fix}")
     from sparkstream_kit.sinks import builtin
 
     found, right = builtin.cells(frame.limit(_SHOWN + 1)), _numeric(frame)
@@ -367,13 +349,8 @@ def table(
     cells = [[printable("NULL" if v is None else str(v)) for v in row] for row in (columns, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     cells.insert(1, ["-" * width for width in widths])
-    lines = [
-        "  ".join(
-            v.rjust(w) if i in right else v.ljust(w) for i, (v, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    ]
-    return "".join(line.rstrip() + "\n" for line in lines)
+    line = "  ".join(f"{{:{'>' if i in right else '<'}{width}}}" for i, width in enumerate(widths))
+    return "".join(line.format(*row).rstrip() + "\n" for row in cells)
 
 
 def bars(values: Sequence[tuple[str, float]], *, width: int = 80) -> str:

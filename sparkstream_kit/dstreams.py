@@ -17,18 +17,14 @@ import warnings
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
-from pyspark.sql import SparkSession
 from pyspark.streaming import StreamingContext, StreamingListener
 
 from sparkstream_kit import _files, _waiting
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import queries, shutdown
-from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.plan import nobody_listens, unknown_host
 from sparkstream_kit._spark.session import refuse_dstreams
-from sparkstream_kit.checkpoints.lock import Lock, lock
 from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed, count, innermost_cause
 
 if TYPE_CHECKING:
@@ -37,13 +33,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark import RDD
+    from pyspark.sql import SparkSession
     from pyspark.streaming import DStream
 
 __all__ = ["foreach_partition", "run", "running_counts", "streaming_context", "windowed_counts"]
 
 _log = logging.getLogger(__name__)
 _BATCH_LIMIT = 5.0  # seconds to wait for a batch that is still running after its context was stopped
-_locks: WeakKeyDictionary[StreamingContext, list[Lock]] = WeakKeyDictionary()  # the locks of its snapshots
 _JVM_LIMIT = 3600  # seconds the JVM waits for a graceful stop, which may be long; a second signal ends it
 
 
@@ -63,7 +59,7 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
         a cluster, call `ssc.checkpoint(…)` with a folder that all nodes share.
 
     Raises:
-        InvalidInputError: the interval is shorter than a millisecond, or `spark` is a Spark Connect session.
+        InvalidInputError: `spark` is a Spark Connect session.
 
     Examples:
         In a session::
@@ -74,8 +70,6 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
     """
     check(streaming_context, locals())
     refuse_dstreams(spark)
-    if batch_interval < 0.001:  # noqa: PLR2004 - Spark's Duration counts milliseconds
-        raise InvalidInputError(f"batch_interval must be 0.001 s or more, not {batch_interval}")
     leftover = StreamingContext.getActive()
     if leftover is not None:
         _log.warning("stopping a StreamingContext that was still active: only one may run in a JVM")
@@ -94,19 +88,12 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
 
 
 def _end(ssc: StreamingContext, *, graceful: bool = False) -> None:
-    """Stop a context, and release the locks of its snapshots once nothing writes them any more."""
-    ssc.stop(stopSparkContext=False, stopGraceFully=graceful)
-    _let_batch_end(ssc)
-    for each in _locks.pop(ssc, []):
-        each.release()
-
-
-def _let_batch_end(ssc: StreamingContext) -> None:
-    """Wait for the rest of a batch after a stop: its jobs, its output, and the counts that it saves.
+    """Stop a context, and wait for the rest of its batch: its jobs, its output, and the counts that it saves.
 
     Spark itself waits for two seconds and then continues as if the batch had ended. Counts that are saved
     later than that could overwrite those of the next context.
     """
+    ssc.stop(stopSparkContext=False, stopGraceFully=graceful)
     tracker = ssc.sparkContext.statusTracker()
     _waiting.until(lambda: not (tracker.getActiveJobsIds() or queries.runs_batch()), _BATCH_LIMIT)
 
@@ -183,30 +170,26 @@ def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | No
     Args:
         pairs: keys and whole numbers. With a snapshot a key must be a string. Any other key fails the batch
             and leaves the file as it was.
-        snapshot: a local file for the counts, with one JSON array `[key, count]` per line and the number of
-            keys in the last line. It is read when this function is called, and replaced atomically after each
-            batch, before the batch is shown. Spark's own recovery (`StreamingContext.getOrCreate`) would also
-            restore the old host, interval and globals.
+        snapshot: a local file for the counts, an object in JSON. It is read when this function is called, and
+            replaced atomically after each batch, before the batch is shown. Spark's own recovery
+            (`StreamingContext.getOrCreate`) would also restore the old host, interval and globals.
 
     Returns:
         A DStream of (key, count) with all keys in every batch.
 
     Raises:
-        InvalidInputError: the snapshot is damaged, was not written by the kit, is not on this machine, or is
-            in use by another driver.
+        InvalidInputError: the snapshot is damaged, was not written by the kit, or is not on this machine.
 
     Examples:
         In a session::
 
             with dstreams.streaming_context(spark, batch_interval=1) as ssc:
                 words = ssc.socketTextStream("localhost", 9999).flatMap(str.split)
-                dstreams.running_counts(words.map(lambda word: (word, 1)), snapshot="counts.jsonl").pprint()
+                dstreams.running_counts(words.map(lambda word: (word, 1)), snapshot="counts.json").pprint()
                 dstreams.run(ssc, run_for=20)
     """
     check(running_counts, locals())
     kept = None if snapshot is None else _files.local("snapshot", snapshot)
-    if kept is not None:
-        _lock(pairs.context(), kept)
     initial = _read_counts(kept) if kept is not None and kept.exists() else []
     first = pairs.context().sparkContext.parallelize(initial) if initial else None
     counts = pairs.updateStateByKey(lambda new, total: (total or 0) + sum(new), initialRDD=first)
@@ -241,19 +224,15 @@ def windowed_counts(pairs: DStream[tuple[Any, int]], window: float, slide: float
                 dstreams.run(ssc, run_for=20)
     """
     check(windowed_counts, locals())
+    reduce: Any = pairs.reduceByKeyAndWindow  # its type hints say int, but it accepts fractions of a second
     try:
-        return pairs.reduceByKeyAndWindow(
-            operator.add,
-            operator.sub,
-            window,  # type: ignore[arg-type]
-            slide,  # type: ignore[arg-type]
-            filterFunc=lambda pair: pair[1] != 0,
+        sums: DStream[Any] = reduce(
+            operator.add, operator.sub, window, slide, filterFunc=lambda pair: pair[1] != 0
         )
     except ValueError as err:
-        raise InvalidInputError(
-            f"windowed_counts(): window is {window:g} s and slide is {slide:g} s; give multiples of the "
-            f"batch interval ({err})"
-        ) from None
+        fix = f"give multiples of the batch interval ({err})"
+        raise InvalidInputError(f"window is {window:g} s and slide is {slide:g} s; {fix}") from None
+    return sums
 
 
 def foreach_partition(
@@ -329,62 +308,29 @@ def _check_cores(ssc: StreamingContext) -> None:
     receivers = queries.receivers(ssc)
     cores = context.defaultParallelism
     if str(context.master).startswith("local") and 0 < cores <= receivers:
-        raise InvalidInputError(
-            f"master {context.master} has {cores} core(s), and {receivers} receiver(s) need one each: "
-            f"nothing would be left to process a batch; use local[{receivers + 1}] or more"
-        )
+        needed = f"{receivers} receiver(s) need one each, and a batch another; use local[{receivers + 1}]"
+        raise InvalidInputError(f"master {context.master} has {cores} core(s): {needed} or more")
 
 
-def _lock(ssc: StreamingContext, path: Path) -> None:
-    """Lock a snapshot against other drivers until the context has stopped."""
-    for other in [other for other in _locks if queries.has_stopped(other)]:
-        for each in _locks.pop(other):
-            each.release()
-    spark = SparkSession.builder.getOrCreate()
-    try:
-        held = lock(spark, locate(spark, f"file://{path.absolute()}.lock"), "running_counts")
-    except InvalidInputError as err:
-        raise InvalidInputError(f"snapshot {path}: {err}") from err
-    if held is not None:  # always true for a path on this machine
-        _locks.setdefault(ssc, []).append(held)
+_RESTORE = "restore it from a backup, or remove it to begin at zero"
 
 
 def _read_counts(path: Path) -> list[tuple[Any, int]]:
     try:
-        return _counts(path.read_bytes().decode())
-    except (OSError, ValueError, TypeError) as err:
-        raise InvalidInputError(
-            f"snapshot {path} does not hold counts, or not all of them ({err}); restore it from a backup, "
-            "give another file, or remove it to begin at zero"
-        ) from err
-
-
-def _counts(text: str) -> list[tuple[Any, int]]:
-    *lines, last = map(json.loads, text.removesuffix("\n").split("\n"))
-    counts = {key: count for key, count in lines if isinstance(key, str) and type(count) is int}
-    if last != {"keys": len(lines)} or len(counts) != len(lines):
-        raise ValueError("a key is no string, or its last line does not fit the lines before it")
+        counts = json.loads(path.read_bytes())
+    except (OSError, ValueError) as err:
+        raise InvalidInputError(f"snapshot {path} does not hold counts ({err}); {_RESTORE}") from err
+    if not isinstance(counts, dict) or not all(type(each) is int for each in counts.values()):
+        raise InvalidInputError(f"snapshot {path} does not hold counts; {_RESTORE}")
     return list(counts.items())
 
 
-def _line(pair: tuple[Any, int]) -> str:
-    """Return a pair as a line of JSON; raise an InvalidInputError for one that JSON would not give back."""
-    key, count = pair
-    if not isinstance(key, str) or type(count) is not int:
-        raise InvalidInputError(
-            f"running_counts(snapshot=…) cannot keep the count {count!r} of key {key!r}; a key must be a "
-            "string, such as str(key), and a count a whole number"
-        )
-    return json.dumps([key, count], ensure_ascii=False) + "\n"
-
-
 def _keep_counts(path: Path, rdd: RDD[tuple[Any, int]]) -> None:
-    """Replace the snapshot by the counts of a batch."""
-
-    def lines() -> Iterator[str]:
-        keys = 0
-        for keys, pair in enumerate(rdd.toLocalIterator(), 1):  # noqa: B007 - counted
-            yield _line(pair)
-        yield json.dumps({"keys": keys}) + "\n"  # lets a reader notice a file that was cut off
-
-    _files.replace(path, lines())
+    """Replace the snapshot by the counts of a batch; refuse one that JSON would not give back."""
+    counts = dict(rdd.collect())
+    for key, total in counts.items():
+        if not isinstance(key, str) or type(total) is not int:
+            fix = "a key must be a string, such as str(key), and a count a whole number"
+            raise InvalidInputError(f"running_counts() cannot keep the count {total!r} of key {key!r}; {fix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _files.replace(path, [json.dumps(counts)])

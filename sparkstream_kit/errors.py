@@ -226,7 +226,6 @@ def reject_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
 
 # --- causes: why something in Spark failed, on one line
 
-_NUMBER = re.compile(r"(tiny|small|big)?int|float|double|decimal.*")
 
 _ERROR_CLASS = r"\[[A-Z_][A-Z\d_.]+\]"  # such as [PARSE_SYNTAX_ERROR]
 _TRACEBACK = "Traceback (most recent call last):"
@@ -249,10 +248,6 @@ _FRAGMENT = re.compile(r" == SQL \(.*?\) == ")  # before the expression in SQL t
 _RAISED_IN_SQL = re.compile(r"^[\w.$]+: (?:\(\w+\) )?\[USER_RAISED_EXCEPTION\] ")
 _OF_THE_KIT = re.compile(r"^sparkstream_kit\.[\w.]+: ")  # cut off: the kit's messages need no class name
 _MEANS = {  # errors of Spark that do not say what has happened, and what has
-    # Spark gives a new Python process ten seconds to call back, and has no setting for that.
-    r"Timed out while waiting for the Python worker to connect back": (
-        r"\g<0>, as on a busy machine; run it again: a query goes on from its checkpoint"
-    ),
     # Two drivers share a checkpoint, and the other one has already written this file of it: a plan, a commit
     # or a list of input files. Spark replaces none of them.
     r"\[FAILED_RENAME_PATH\].* to \S+/(?:offsets|commits|sources/[^/]+)/\d+(?:\.compact)? as|"
@@ -260,7 +255,7 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
         "another driver is using this checkpoint (a local checkpoint names it in sparkstream-kit/lock); "
         "this one ends"
     ),
-    r"assertion failed: Invalid batch: (.*) != (.*)": (
+    r"assertion failed: Invalid batch: (.*?)(?:,_metadata#\d+)? != (.*?)(?:,_metadata#\d+)?$": (
         r"the input had the columns \1 when the query started, and has \2 now: the name of a folder such as "
         "day=01 is a column; start the query again to read it, or move that folder out of the input"
     ),
@@ -277,10 +272,7 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
     ),
 }
 # Spark's advice at a record that does not fit, and the kit's.
-_ADVICE = re.compile(
-    r"Parse Mode: FAILFAST\. To process malformed records as null result, try setting the option 'mode' as "
-    "'PERMISSIVE'"
-)
+_ADVICE = re.compile(r"Parse Mode: FAILFAST\. To process malformed records .* as 'PERMISSIVE'")
 _WAYS_ON = "quarantine.parse_csv and parse_json set such lines aside, mode='PERMISSIVE' reads NULL instead"
 
 
@@ -368,14 +360,9 @@ def said_by_spark(error: Exception) -> str:
 def no_timestamp(column: str, kind: str) -> str:
     """Explain that an event-time column is not a timestamp, and how to convert it."""
     name = column if re.fullmatch(r"\w+", column) else "`" + column.replace("`", "``") + "`"
-    if _NUMBER.fullmatch(kind):
-        made = f"F.timestamp_seconds({name!r})"
-    else:
-        made = f"F.to_timestamp({name!r})" if kind == "string" else f"F.col({name!r}).cast('timestamp')"
-    return (
-        f"event-time column {column} is {kind}, not a timestamp; make it one first: "
-        f"frame.withColumn({column!r}, {made}){'  # or timestamp_millis' * (kind == 'bigint')}"
-    )
+    fix = f"frame.withColumn({column!r}, F.to_timestamp({name!r}))"
+    or_millis = "  # or F.timestamp_millis" if kind == "bigint" else ""
+    return f"event-time column {column} is {kind}, not a timestamp; make it one first: {fix}{or_millis}"
 
 
 def count(number: int, what: str) -> str:

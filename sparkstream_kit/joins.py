@@ -16,7 +16,6 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, event_time, find_column
 from sparkstream_kit._durations import Duration, not_negative
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.quarantine.rows import REASON
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,9 +64,7 @@ def with_table(
     check(with_table, locals())
     reject_unknown("how of joins.with_table()", [how], _WITH_TABLE)
     if table.isStreaming:
-        raise InvalidInputError(
-            "joins.with_table(): table is a stream; read it with spark.read, or use joins.within"
-        )
+        raise InvalidInputError("table is a stream; read it with spark.read, or use joins.within")
     keys = _keys({"stream": stream, "table": table}, on)
     if how in ("inner", "left"):
         _refuse_clash({"stream": stream, "table": table}, keys)
@@ -130,24 +127,17 @@ def within(
     reject_unknown("how of joins.within()", [how], _WITHIN)
     if left.isStreaming != right.isStreaming:
         static = "right" if left.isStreaming else "left"
-        raise InvalidInputError(
-            f"joins.within(): {static} does not stream; read it with spark.readStream, or use "
-            "joins.with_table"
-        )
+        raise InvalidInputError(f"{static} does not stream; read it with spark.readStream, or use with_table")
     earlier, later = not_negative("before", before), not_negative("within", within)
     keys = _keys({"left": left, "right": right}, on)
     left_time = event_time(left, left_time, "left", without_zone=True)
     right_time = event_time(right, right_time, "right", without_zone=True)
     _refuse_clash({"left": left, "right": right}, keys)
     ours, theirs = column(left_time), column(right_time)
-    return _joined(
-        left.where(ours.isNotNull()),
-        right.where(theirs.isNotNull()),
-        keys,
-        how,
-        theirs >= ours - F.expr(f"INTERVAL {earlier} MICROSECONDS"),
-        theirs <= ours + F.expr(f"INTERVAL {later} MICROSECONDS"),
-    )
+    first = ours - F.expr(f"INTERVAL {earlier} MICROSECONDS")
+    last = ours + F.expr(f"INTERVAL {later} MICROSECONDS")
+    left, right = left.where(ours.isNotNull()), right.where(theirs.isNotNull())
+    return _joined(left, right, keys, how, theirs >= first, theirs <= last)
 
 
 def reloading(
@@ -174,7 +164,7 @@ def reloading(
         The argument for `Sink.taking`. Batches get the same columns as from `with_table`.
 
     Raises:
-        InvalidInputError: `name` cannot name a folder, or `how` is unknown. When the query starts: any error
+        InvalidInputError: `name` cannot name a folder. When the query starts: any error
             of `with_table`. In its first batch: the checkpoint is not on a local path.
 
     Examples:
@@ -184,11 +174,8 @@ def reloading(
             start(sales, sinks.batch_files("out").taking(merchants), name="sales", checkpoint="ckpt")
     """
     check(reloading, locals())
-    reject_unknown("how of joins.reloading()", [how], _WITH_TABLE)
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise InvalidInputError(
-            f"joins.reloading(): name {name!r} names a folder; use letters, digits, - and _"
-        )
+        raise InvalidInputError(f"name {name!r} names a folder; use letters, digits, - and _")
     from sparkstream_kit._pins import copies_of  # few joins need it
 
     return copies_of(name, read, partial(with_table, on=on, how=how))
@@ -219,7 +206,7 @@ def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[st
     if not names:
         raise InvalidInputError("on is an empty list; give the name of a column that both sides have")
     (first, left), (second, right) = sides.items()
-    found = [(find_column(left, name, side=first), find_column(right, name, side=second)) for name in names]
+    found = [(find_column(left, name, first), find_column(right, name, second)) for name in names]
     for ours, theirs in found:
         one, other = dict(left.dtypes)[ours], dict(right.dtypes)[theirs]
         exact = [re.fullmatch(r"(tiny|small|big)?int|decimal.*", each) for each in (one, other)]
@@ -237,6 +224,4 @@ def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> N
         if name.lower() in taken and name not in (theirs for _, theirs in keys):
             renamed = f"{second}.withColumnRenamed({name!r}, '{second}_{name}')"
             fix = f"rename one of them: {renamed}, or add it to on"
-            if name == REASON:  # added by quarantine or by windows.with_watermark
-                fix = f"join the good rows: quarantine.good_rows({second})"
             raise InvalidInputError(f"column {name} is in {first} and in {second}; {fix}")

@@ -20,6 +20,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check, said
+from sparkstream_kit._columns import quoted
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, said_by_spark
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ __all__ = ["diff", "from_dataclass", "from_ddl", "infer", "require", "schema_of"
 
 _Frame = TypeVar("_Frame", DataFrame, T.StructType)
 
-# For the hint of an error: type names that an unknown name may be a misspelling of.
-_TYPE_NAMES = """bigint binary boolean byte date decimal double float int integer long short smallint string
-    timestamp timestamp_ntz tinyint"""
 
 _PYTHON_TYPES: dict[Any, T.DataType] = {
     bool: T.BooleanType(),
@@ -69,10 +67,20 @@ def from_ddl(ddl: str) -> T.StructType:
             from_ddl("ProductKey STRING NOT NULL, SaleAmount DECIMAL(12,2)")
     """
     check(from_ddl, locals())
-    schema = _parsed(ddl, "DDL")
+    try:
+        schema = T.DataType.fromDDL(ddl)
+    except PySparkRuntimeError as error:
+        raise InvalidInputError(f"cannot read DDL {ddl!r} without Spark; start a session first") from error
+    except PySparkException as error:
+        raise InvalidInputError(f"cannot read DDL {ddl!r}: {said_by_spark(error)}") from error
     if not isinstance(schema, T.StructType) or not schema.fields:
         raise InvalidInputError(f"DDL {ddl!r} names no columns; write it like 'a INT, b DECIMAL(12,2)'")
     return schema
+
+
+def as_schema(given: T.StructType | str) -> T.StructType:
+    """Return a schema that a caller gave as a StructType or as DDL."""
+    return from_ddl(given) if isinstance(given, str) else given
 
 
 def schema_of(**columns: str | T.DataType) -> T.StructType:
@@ -95,27 +103,10 @@ def schema_of(**columns: str | T.DataType) -> T.StructType:
     schema = T.StructType()
     for name, given in columns.items():
         if not isinstance(given, str | T.DataType):
-            raise InvalidInputError(
-                f"column {name} is {said(given)}; give a type's name, such as 'string', or a DataType"
-            )
-        if isinstance(given, str) and not given.strip():  # which Spark reads as a struct without fields
-            raise InvalidInputError(f"column {name} has no type; give a type's name, such as 'string'")
-        schema.add(name, _parsed(given, f"column {name}: type") if isinstance(given, str) else given)
+            raise InvalidInputError(f"column {name} is {said(given)}; give a type, such as 'string'")
+        kind = given if isinstance(given, T.DataType) else from_ddl(f"{quoted(name)} {given}")[0].dataType
+        schema.add(name, kind)
     return schema
-
-
-def _parsed(text: str, what: str) -> T.DataType:
-    near = hint(text, _TYPE_NAMES.split()) if text.isidentifier() else ""
-    try:
-        return T.DataType.fromDDL(text)
-    except PySparkRuntimeError as error:
-        raise InvalidInputError(
-            f"only a running Spark can read {what} {text!r}; start a session first"
-        ) from error
-    except PySparkException as error:
-        raise InvalidInputError(
-            f"cannot read {what} {text!r}{near or ': ' + said_by_spark(error)}"
-        ) from error
 
 
 def from_dataclass(cls: type[Any]) -> T.StructType:
@@ -174,9 +165,7 @@ def _from_hint(given: Any, path: str, *extras: Any) -> tuple[T.DataType, bool]:
             case (int(precision), int(scale)) if given is decimal.Decimal and 0 <= scale <= precision <= 38:  # noqa: PLR2004
                 return T.DecimalType(precision, scale), False
             case type() if issubclass(extra, T.DataType):
-                raise InvalidInputError(
-                    f"{path}: {extra.__name__} is a class; write a type, such as {extra.__name__}()"
-                )
+                raise InvalidInputError(f"{path}: {extra.__name__} is a class; write {extra.__name__}()")
     return _bare_type(given, path), False
 
 
@@ -299,7 +288,7 @@ def infer(
 
     - Line 1 of a CSV file has names if each of its fields is text and a column below is not (`header=True`).
     - A column of numbers, dates or booleans in a CSV file may have one of NA, N/A, null, NULL, -, \N and ?
-      for a missing value (`nulls=("NA",)`).
+      for a missing value (`nulls="NA"`).
     - A column of numbers in a CSV file stays text if one begins with a zero or a plus, such as 01234.
     - A quoted value of a CSV file may have line feeds, and JSON may go over several lines (`multiLine=True`).
     - Other lines that are not JSON are ignored.
@@ -344,9 +333,6 @@ def to_code(schema: T.StructType) -> str:
     Returns:
         The source text. `from_ddl`, the sources of files and `quarantine` take `SCHEMA` as it is.
 
-    Raises:
-        InvalidInputError: no session is running.
-
     Examples:
         In a session::
 
@@ -357,9 +343,6 @@ def to_code(schema: T.StructType) -> str:
             # )
     """
     check(to_code, locals())
-    try:
-        columns = [T.StructType([field]).toDDL() for field in schema]
-    except (AssertionError, PySparkRuntimeError) as error:  # the first one on Spark Connect
-        raise InvalidInputError("only a running Spark can write DDL; start a session first") from error
+    columns = [T.StructType([field]).toDDL() for field in schema]
     body = ', "\n    "'.join(json.dumps(each, ensure_ascii=False)[1:-1] for each in columns)
     return f'SCHEMA = (\n    "{body}"\n)\n'

@@ -7,7 +7,10 @@ from decimal import Decimal
 
 import pytest
 from conftest import refusal
+from pyspark.sql import functions as F
 
+from sparkstream_kit import windows
+from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.display import bars, render, table
 
 # --- tables and bars
@@ -73,6 +76,18 @@ def test_a_table_of_a_frame_has_its_numbers_on_the_right(frame):
         "-----  -----------------------  -------------------",
         "a,b    12345678901234567890.10  2024-01-31 10:30:00",
         "NULL                     -0.05  NULL",
+    ]
+
+
+def test_the_hour_that_comes_twice_is_two_windows(spark):
+    texts = [("2024-10-27 02:30:00+02:00",), ("2024-10-27 02:30:00+01:00",)]
+    with in_force(spark, {"spark.sql.session.timeZone": "Europe/Berlin"}):
+        rows = spark.createDataFrame(texts, "text STRING").select(F.col("text").cast("timestamp").alias("t"))
+        counts = windows.flatten(rows.groupBy(windows.tumbling("t", "1 hour")).count()).orderBy("start")
+        shown = render(counts.select("start", F.array("end").alias("ends")), "csv").splitlines()
+    assert shown[1:] == [
+        "2024-10-27 02:00:00+02:00,[2024-10-27 02:00:00+01:00]",
+        "2024-10-27 02:00:00+01:00,[2024-10-27 03:00:00+01:00]",
     ]
 
 

@@ -7,7 +7,6 @@ import re
 import threading
 from collections import Counter
 from contextlib import contextmanager
-from datetime import date
 from typing import cast
 from unittest.mock import patch
 
@@ -33,11 +32,6 @@ def serve(lines):
     with feeds.LineServer(then_wait) as server:
         yield server
         end.set()
-
-
-def counts_in(snapshot):
-    """Return the counts of a snapshot, without its last line."""
-    return dict(json.loads(line) for line in snapshot.read_text().splitlines()[:-1])
 
 
 def test_a_context_is_stopped_whatever_happens_and_the_next_one_starts(spark, tmp_path):
@@ -92,7 +86,7 @@ def test_what_waits_when_a_run_ends_is_told(spark, tmp_path):
 
 @pytest.mark.slow
 def test_running_counts_go_on_from_their_snapshot(spark, tmp_path):
-    snapshot = tmp_path / "counts.jsonl"
+    snapshot = tmp_path / "counts.json"
     for round_number in (1, 2):
         stop, wanted = tmp_path / f"stop{round_number}", 3 * round_number
         with serve(["b", '\u00e9 quote"', "b", "b"]) as server, dstreams.streaming_context(spark, 0.5) as ssc:
@@ -108,42 +102,27 @@ def test_running_counts_go_on_from_their_snapshot(spark, tmp_path):
         assert dict(_read_counts(snapshot)) == {"b": wanted, '\u00e9 quote"': round_number}
 
 
-WHOLE = b'["a", 3]\n["b", 12]\n{"keys": 2}\n'
+WHOLE = b'{"a": 3, "b": 12}'
 DAMAGE = {
     "emptied": b"",
-    "cut in a line": WHOLE[:14],
-    "cut after a line": WHOLE[:9],
-    "cut after a number": WHOLE[:16],
-    "without its last line": WHOLE[:19],
-    "a line lost": WHOLE[9:],
-    "a line twice": WHOLE[:9] + WHOLE,
+    "cut": WHOLE[:8],
     "not UTF-8": b"\xff" + WHOLE[1:],
-    "no JSON": b"no json",
-    "other JSON": b'{"a": 3}\n{"keys": 1}\n',
     "a number": b"5\n",
-    "a list too short": b'["a"]\n{"keys": 1}\n',
-    "a count that is none": b'["a", "x"]\n{"keys": 1}\n',
-    "a key that is none": b'[{"a": 1}, 1]\n{"keys": 1}\n',
-    "a tuple, of an earlier kit": b'["a", 3]\n[["user", 7], 2]\n{"keys": 2}\n',
+    "a count that is none": b'{"a": "x"}',
 }
 
 
 @pytest.mark.parametrize("key", ["", "a", '\u00e9 quote"\n'], ids=repr)
 def test_a_key_comes_back_from_its_file(spark, tmp_path, key):
-    snapshot = tmp_path / "counts.jsonl"
+    snapshot = tmp_path / "counts.json"
     pairs = spark.sparkContext.parallelize([(key, 2), ("z", 10**20)], 2)
     _keep_counts(snapshot, pairs)
     assert _read_counts(snapshot) == [(key, 2), ("z", 10**20)]
 
 
-NO_KEYS = [7, 1.5, None, True, ("user", "product"), date(2024, 1, 1), b"a", frozenset("a")]
-
-
-@pytest.mark.parametrize(
-    "pair", [*((key, 1) for key in NO_KEYS), ("a", 1.5), ("a", None), ("a", [])], ids=repr
-)
+@pytest.mark.parametrize("pair", [(7, 1), (("user", "product"), 1), ("a", 1.5), ("a", None)], ids=repr)
 def test_what_the_file_cannot_give_back_is_refused_when_it_is_written(spark, tmp_path, pair):
-    snapshot = tmp_path / "counts.jsonl"
+    snapshot = tmp_path / "counts.json"
     snapshot.write_bytes(WHOLE)
     pairs = spark.sparkContext.parallelize([pair], 1)
     assert re.search(
@@ -152,17 +131,9 @@ def test_what_the_file_cannot_give_back_is_refused_when_it_is_written(spark, tmp
     assert snapshot.read_bytes() == WHOLE
 
 
-def test_a_text_that_is_no_utf_8_leaves_the_file(spark, tmp_path):
-    snapshot = tmp_path / "counts.jsonl"
-    snapshot.write_bytes(WHOLE)
-    with pytest.raises(UnicodeEncodeError):
-        _keep_counts(snapshot, spark.sparkContext.parallelize([("\ud800", 1)], 1))
-    assert snapshot.read_bytes() == WHOLE
-
-
 @pytest.mark.parametrize("damage", [*DAMAGE, "a folder"])
 def test_a_damaged_snapshot_is_said_and_is_no_new_start(spark, tmp_path, damage):
-    snapshot = tmp_path / "counts.jsonl"
+    snapshot = tmp_path / "counts.json"
     if damage == "a folder":
         snapshot.mkdir()
     else:
@@ -170,18 +141,7 @@ def test_a_damaged_snapshot_is_said_and_is_no_new_start(spark, tmp_path, damage)
     with dstreams.streaming_context(spark, 0.5) as ssc:
         pairs = ssc.textFileStream(str(tmp_path)).map(lambda line: (line, 1))
         said = refusal(dstreams.running_counts, pairs, snapshot=snapshot)
-    assert re.search("does not hold counts, or not .*; restore it", said)
-
-
-def test_a_snapshot_has_one_driver_at_a_time(spark, tmp_path):
-    (tmp_path / "counts.jsonl").write_bytes(WHOLE)
-    for _ in range(2):  # it is free again when its context has ended
-        with dstreams.streaming_context(spark, 0.5) as ssc:
-            pairs = ssc.textFileStream(str(tmp_path)).map(lambda line: (line, 1))
-            dstreams.running_counts(pairs, snapshot=tmp_path / "counts.jsonl")
-            dstreams.running_counts(pairs, snapshot=tmp_path / "others.jsonl")
-            with pytest.raises(InvalidInputError, match=r"snapshot .*counts.jsonl: .* is in use by query"):
-                dstreams.running_counts(pairs, snapshot=tmp_path / "counts.jsonl")
+    assert re.search("does not hold counts.*; restore it", said)
 
 
 @pytest.mark.slow
@@ -255,10 +215,6 @@ def test_run_stops_its_context_also_when_it_raises(spark, tmp_path):
         with pytest.raises(QueryFailed, match=cause):
             dstreams.run(ssc, run_for=60)
     with own_context(spark) as ssc:
-        ssc.socketTextStream("127.0.0.1", 1).foreachRDD(lambda rdd: None)
-        with pytest.raises(InputUnavailable):
-            dstreams.run(ssc, run_for=60)
-    with own_context(spark) as ssc:
         ssc.textFileStream(str(tmp_path)).foreachRDD(lambda rdd: None)
         assert "run_for" in refusal(dstreams.run, ssc, run_for=-1)
 
@@ -296,7 +252,7 @@ def test_the_job_counts_by_batch_in_all_and_by_window_and_goes_on(job, tmp_path)
     with feeds.LineServer(["x x", "y"] * 5000, rate=20) as server:
         address = (server.host, server.port)
         first = job("spark-submit", "dstream_wordcount", *address, *flags, "--run-for", 7, "--graceful")
-        kept = counts_in(tmp_path / "kept" / "counts.jsonl")
+        kept = json.loads((tmp_path / "kept" / "counts.json").read_text())
         second = job("python", "dstream_wordcount", *address, *flags, "--run-for", 15)
     rows = results(first.stdout)
     assert {len(row) for row in rows} == {2, 3}

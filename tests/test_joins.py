@@ -65,8 +65,8 @@ def test_keys_may_have_any_names_and_be_several_and_their_columns_stand_where_th
 def test_what_cannot_be_joined_with_a_table_is_said_in_one_line(spark, stream):
     sales, table = spark.createDataFrame([("tea", 1)], SALES), merchants(spark)
     for given, said in (
-        ({"on": "mechant"}, "stream has no column mechant; did you mean merchant?"),
-        ({"on": "amount"}, "table has no column amount; its columns are: merchant, owner"),
+        ({"on": "mechant"}, "stream: there is no column mechant; did you mean merchant?"),
+        ({"on": "amount"}, "table: there is no column amount; the columns are: merchant, owner"),
         ({"on": []}, "on is an empty list; give the name of a column that both sides have"),
         ({"on": "merchant", "how": "outer"}, "unknown how of joins.with_table() outer; known: inner, left,"),
     ):
@@ -196,27 +196,11 @@ def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(spa
     assert refused(left_time="l_n").startswith("left: event-time column l_n is int")
     assert refused(left_time="l_att") == "left: there is no column l_att; did you mean l_at?"
     assert refused(how="outer").startswith("unknown how of joins.within() outer")
-    assert refused(on="k").startswith("left has no column k")
+    assert refused(on="k").startswith("left: there is no column k")
     _, static = split(spark.createDataFrame([], EVENTS))
-    said = "right does not stream; read it with spark.readStream, or use joins.with_table"
-    assert refused(static) == f"joins.within(): {said}"
+    assert refused(static) == "right does not stream; read it with spark.readStream, or use with_table"
     renamed = right.withColumnRenamed("r_n", "l_n")
     assert refused(renamed).startswith("column l_n is in left and in right; rename one of them: right.")
-    marked = [frame.withColumn("_reason", F.lit("")) for frame in (left, right)]
-    clash = "column _reason is in left and in right; join the good rows: quarantine.good_rows(right)"
-    assert clash in refusal(joins.within, *marked, **names)
-
-
-@pytest.mark.slow
-def test_the_state_of_a_join_falls_when_the_watermark_has_passed(stream):
-    events = stream(EVENTS)
-    query = stream.query(within(events.to_df(), "left"))
-    for hour in (0, 1):  # 20,000 rows in two hours, of which each hour's go with the next
-        events.add_data([("lr"[n % 2], f"k{n % 4999}", at(60 * hour + n / 500), n) for n in range(10_000)])
-    events.add_data([("l", "end", at(240), 0), ("r", "end", at(240), 0)])
-    sizes = [batch.progress.stateOperators[0].numRowsTotal for batch in query.step()]
-    assert max(sizes) < 12_000
-    assert sizes[-1] == 2
 
 
 # --- a table that reloads
@@ -263,9 +247,7 @@ def test_a_batch_that_comes_again_meets_the_table_as_it_was(spark, stream, tmp_p
     pin = copies.parents[1] / "pins" / "2"
     pin.write_text("{")
     query.kill_before_commit()
-    with pytest.raises(
-        QueryFailed, match=r"pins/2 is damaged, which says what batch 2 was made with; put it"
-    ):
+    with pytest.raises(QueryFailed, match=r"pins/2 is damaged, which pins batch 2; put it"):
         query.step()
 
 

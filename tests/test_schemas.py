@@ -8,7 +8,6 @@ import sys
 from dataclasses import dataclass, make_dataclass
 from datetime import date, datetime  # from_dataclass reads the annotations at run time
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, List, Optional  # noqa: UP035 - the old spellings are tested
 
 import pytest
@@ -36,8 +35,7 @@ pytestmark = pytest.mark.usefixtures("spark")  # DDL is read by Spark
     [
         "a INT, b DECIMAL(12,2)",
         "a int NOT  null,\n  b: string , c Decimal ( 5 ), d numeric, e dec(38,38)",
-        "a byte, b tinyint, c short, d smallint, e integer, f long, g bigint, h float, i real, j double",
-        "a boolean, b binary, c date, d timestamp, e timestamp_ntz, f timestamp_ltz, select string, 1a int",
+        "a INT, A STRING, select string, 1a int",
         "`x y` INT, b STRING COMMENT 'a, b', c ARRAY<MAP<STRING, DECIMAL(5, 1)>>, d STRUCT<x: INT NOT NULL>",
         "struct<a: int>",
     ],
@@ -51,14 +49,6 @@ def test_ddl_reads_as_spark_reads_it(ddl):
     [
         ("a INT b STRING", "cannot read DDL 'a INT b STRING': Syntax error at or near 'b' (line 1, pos 6)"),
         ("a INTT", "cannot read DDL 'a INTT': Unsupported data type \"INTT\" (line 1, pos 2)"),
-        (
-            "a DECIMAL(39,2)",
-            "cannot read DDL 'a DECIMAL(39,2)': Decimal precision 39 exceeds max precision 38",
-        ),
-        (
-            "a DECIMAL(5,7)",
-            "cannot read DDL 'a DECIMAL(5,7)': Decimal scale (7) cannot be greater than precision (5)",
-        ),
         ("int", "DDL 'int' names no columns; write it like 'a INT, b DECIMAL(12,2)'"),
         ("", "DDL '' names no columns; write it like 'a INT, b DECIMAL(12,2)'"),
     ],
@@ -70,17 +60,16 @@ def test_wrong_ddl_is_one_line(ddl, message):
 def test_without_a_session_one_line_says_what_to_do():
     script = """
 from pyspark.sql.types import StringType
-from sparkstream_kit.schemas import from_ddl, schema_of, to_code
+from sparkstream_kit.schemas import from_ddl, schema_of
 schema = schema_of(a=StringType())
-for call in (lambda: from_ddl("a INT"), lambda: schema_of(a="string"), lambda: to_code(schema)):
+for call in (lambda: from_ddl("a INT"), lambda: schema_of(a="string")):
     try: call()
     except ValueError as error: print(error)
 """
     done = process([sys.executable, "-c", script], check=True)
     assert done.stdout.splitlines() == [
-        "only a running Spark can read DDL 'a INT'; start a session first",
-        "only a running Spark can read column a: type 'string'; start a session first",
-        "only a running Spark can write DDL; start a session first",
+        "cannot read DDL 'a INT' without Spark; start a session first",
+        "cannot read DDL '`a` string' without Spark; start a session first",
     ]
 
 
@@ -95,9 +84,9 @@ def test_schema_of_takes_type_names_and_data_types():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("strng", "cannot read column a: type 'strng'; did you mean string?"),
-        (" ", "column a has no type; give a type's name, such as 'string'"),
-        (str, "column a is the class str; give a type's name, such as 'string', or a DataType"),
+        ("strng", "cannot read DDL '`a` strng': Unsupported data type \"STRNG\" (line 1, pos 4)"),
+        ("", "cannot read DDL '`a` ': Syntax error at or near end of input (line 1, pos 4)"),
+        (str, "column a is the class str; give a type, such as 'string'"),
     ],
 )
 def test_a_wrong_type_names_its_column(given, message):
@@ -132,32 +121,12 @@ class Order:
 
 
 def test_a_dataclass_becomes_a_schema():
-    item = T.StructType(
-        [T.StructField("price", T.DecimalType(8, 2), nullable=False), T.StructField("label", T.StringType())]
-    )
-    assert from_dataclass(Order) == T.StructType(
-        [
-            T.StructField("id", T.LongType(), nullable=False),
-            T.StructField("customer", T.StringType()),
-            T.StructField("paid", T.BooleanType(), nullable=False),
-            T.StructField("weight", T.DoubleType(), nullable=False),
-            T.StructField("raw", T.BinaryType(), nullable=False),
-            T.StructField("day", T.DateType(), nullable=False),
-            T.StructField("at", T.TimestampType()),
-            T.StructField("total", T.DecimalType(12, 2)),
-            T.StructField("discount", T.DecimalType(5, 4)),
-            T.StructField("quantity", T.IntegerType(), nullable=False),
-            T.StructField("tags", T.ArrayType(T.StringType()), nullable=False),
-            T.StructField("notes", T.MapType(T.StringType(), T.LongType()), nullable=False),
-            T.StructField("items", T.ArrayType(item, containsNull=False), nullable=False),
-            T.StructField("first", item),
-        ]
-    )
-
-
-def test_rows_of_a_dataclass_go_through_spark(spark):
-    item = Item(Decimal("1.50"), None)
-    assert spark.createDataFrame([item], from_dataclass(Item)).first() == (Decimal("1.50"), None)
+    item = from_ddl("price DECIMAL(8,2) NOT NULL, label STRING")
+    expected = from_ddl("""id BIGINT NOT NULL, customer STRING, paid BOOLEAN NOT NULL, weight DOUBLE NOT NULL,
+        raw BINARY NOT NULL, day DATE NOT NULL, at TIMESTAMP, total DECIMAL(12,2), discount DECIMAL(5,4),
+        quantity INT NOT NULL, tags ARRAY<STRING> NOT NULL, notes MAP<STRING, BIGINT> NOT NULL""")
+    expected = expected.add("items", T.ArrayType(item, containsNull=False), nullable=False)
+    assert from_dataclass(Order) == expected.add("first", item)
 
 
 @dataclass
@@ -171,57 +140,24 @@ class Unresolved:
     share: Fraction
 
 
-@dataclass
-class Misspelt:
-    day: datetime.Date  # type: ignore[name-defined]
-
-
-@dataclass
-class Outer:
-    inner: list[Bad]
-
-
-@dataclass
-class Bad:
-    tags: set[str]
-
-
-def test_a_field_of_another_type_is_named_with_its_path():
-    assert refusal(from_dataclass, Outer) == (
-        "Outer.inner.element.tags has type set[str]; "
-        "allowed are str, int, float, bool, bytes, date, datetime, "
-        "Annotated[Decimal, (12, 2)], list[T], dict[K, V], dataclasses, Annotated[T, DataType], X | None"
-    )
-
-
-ODD = [Path, Any, list, List, dict, int | str, int | str | None, tuple[int, int], None]  # noqa: UP006
-
-
-@pytest.mark.parametrize("given", ODD)
-def test_other_types_are_refused(given):
-    assert refusal(from_dataclass, make_dataclass("C", [("x", given)])).startswith("C.x has type ")
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         (Decimal, "C.x has type Decimal; allowed are str, "),
-        (Annotated[Decimal, "12,2"], "C.x has type Decimal; allowed are str, "),
         (Annotated[Decimal, (50, 2)], "C.x has type Decimal; allowed are str, "),
-        (Misspelt, "cannot make a schema of C: type object 'datetime.datetime' has no attribute 'Date'"),
+        (int | str, "C.x has type int | str; allowed are str, "),
+        (list[set[str]], "C.x.element has type set[str]; allowed are str, int, float, bool, bytes, date, "),
+        (list, "C.x has type list; allowed are str, "),
         (dict[str, Decimal], "C.x.value has type Decimal; allowed are str, "),
-        (Annotated[int, T.IntegerType], "C.x: IntegerType is a class; write a type, such as IntegerType()"),
+        (Annotated[int, T.IntegerType], "C.x: IntegerType is a class; write IntegerType()"),
         (Node, "cannot make a schema of C: maximum recursion depth exceeded"),
         (Unresolved, "cannot make a schema of C: name 'Fraction' is not defined"),
     ],
 )
 def test_a_field_that_cannot_be_says_why(given, message):
     assert refusal(from_dataclass, make_dataclass("C", [("x", given)])).startswith(message)
-
-
-@pytest.mark.parametrize("given", [str, Item(Decimal(1), None), list[int]])
-def test_what_is_not_a_dataclass_is_refused(given):
-    assert refusal(from_dataclass, given).startswith("from_dataclass needs a dataclass (the class itself)")
+    for no_class in (str, Item(Decimal(1), None)):
+        assert refusal(from_dataclass, no_class).startswith("from_dataclass needs a dataclass (the class it")
 
 
 # --- compare and require
@@ -248,43 +184,28 @@ def test_what_is_not_a_dataclass_is_refused(given):
             "o ARRAY<STRUCT<p: LONG>>",
             ["o is array<struct<p:int>>, expected array<struct<p:bigint>>"],
         ),
-        (
-            "s STRUCT<y: INT, x: INT>",
-            "s STRUCT<x: INT, y: INT>",
-            ["s is struct<y:int,x:int>, expected struct<x:int,y:int>"],
-        ),
         ("s STRUCT<x: INT>", "s STRUCT<x: INT NOT NULL>", []),
-        ("s STRUCT<x: INT>", "s INT", ["s is struct<x:int>, expected int"]),
     ],
 )
 def test_diff_reads_well(actual, expected, lines):
     assert diff(from_ddl(actual), from_ddl(expected)) == lines
 
 
-def test_diff_compares_nullability_when_asked():
-    actual = from_ddl("a INT, b INT NOT NULL, c INT")
-    expected = from_ddl("a INT NOT NULL, b INT, c INT")
-    assert diff(actual, expected) == []
+def test_diff_compares_what_is_asked():
+    actual, expected = from_ddl("a INT, b INT NOT NULL"), from_ddl("a INT NOT NULL, b INT")
     assert diff(actual, expected, ignore_nullable=False) == [
         "a is nullable, expected not null",
         "b is not null, expected nullable",
     ]
-
-
-def test_diff_can_leave_out_extra_columns():
-    actual, expected = from_ddl("c INT, b INT, a INT"), from_ddl("a INT, b INT")
-    assert diff(actual, expected, ignore_extra=True) == ["order is b, a; expected a, b"]
-
-
-def test_require_gives_the_frame_back(spark):
-    df = spark.createDataFrame([], SALES)
-    assert require(df, SALES) is df
-    assert df.transform(require, SALES) is df
-    assert require(SALES, df) is SALES
+    assert diff(from_ddl("c INT, a INT"), from_ddl("a INT"), ignore_extra=True) == []
+    assert refusal(require, SALES, SALES, ignore_order=True).startswith(
+        "unknown keyword of require() ignore_order; did you mean ignore_"
+    )
 
 
 def test_require_says_all_that_differs(spark):
     df = spark.createDataFrame([], from_ddl("ProductKey INT, saleAmount DECIMAL(12,2)"))
+    assert df.transform(require, df.schema) is df
     with pytest.raises(InvalidInputError) as error:
         require(df, SALES)
     assert str(error.value) == (
@@ -292,23 +213,6 @@ def test_require_says_all_that_differs(spark):
         "  - ProductKey is int, expected string\n"
         "  - missing SaleAmount decimal(12,2); did you mean saleAmount?\n"
         "  - unexpected saleAmount decimal(12,2)"
-    )
-
-
-def test_require_says_one_difference_on_one_line():
-    assert refusal(require, from_ddl("a INT"), from_ddl("a LONG")) == (
-        "schema differs: a is int, expected bigint"
-    )
-
-
-def test_require_refuses_an_unknown_keyword_and_text():
-    assert refusal(require, SALES, SALES, ignore_order=True).startswith(
-        "unknown keyword of require() ignore_order; did you mean ignore_"
-    )
-    text: Any = "a INT"
-    assert refusal(diff, SALES, text) == (
-        "schemas.diff(): expected is the string 'a INT'; give a DataFrame or a StructType, such as "
-        "schemas.from_ddl('name STRING, amount INT')"
     )
 
 
@@ -343,11 +247,6 @@ def test_infer_reads_samples_of_each_format(spark, tmp_path, caplog):
         ("empty.csv", "csv", r"cannot infer a csv schema from .*/empty.csv: it has no csv rows; .*"),
         ("plain.txt", "json", r"cannot infer a json schema from .*/plain.txt: it has no json rows; .*"),
         (
-            "folder",
-            "parquet",
-            r"cannot infer a parquet schema from .*: Unable to infer schema for Parquet\. It must.*",
-        ),
-        (
             "plain.txt",
             "parquet",
             r"cannot infer a parquet schema from .*/plain\.txt is not a Parquet file\. .*",
@@ -358,7 +257,6 @@ def test_infer_reads_samples_of_each_format(spark, tmp_path, caplog):
 def test_infer_says_in_one_line_what_is_wrong(spark, tmp_path, name, given, message):
     (tmp_path / "empty.csv").touch()
     (tmp_path / "plain.txt").write_text("neither JSON nor Parquet\n")
-    (tmp_path / "folder").mkdir()
     assert re.fullmatch(message, refusal(infer, spark, tmp_path / name, format=given))
 
 
@@ -378,33 +276,23 @@ LINES = (
         ("year,carrier\n2013,UA\n2014,AA\n", "year INT, carrier STRING", [NAMES]),
         (",name\n0,ann\n1,bob\n", "_c0 INT, name STRING", [NAMES]),  # as pandas writes its index
         ("2013,UA\n2014,AA\n", "_c0 INT, _c1 STRING", []),
-        ("NA\n1\n", "_c0 INT", ["has NA for NULL in _c0; read it with nulls=('NA',)"]),
+        ("NA\n1\n", "_c0 INT", ["has NA for NULL in _c0; read it with nulls='NA'"]),
         ("name,city\nann,rome\n", "_c0 STRING, _c1 STRING", [TEXT]),
-        (
-            "n,day,tail\n1,2013-01-01,NA\nNA,NA,N1\n-4,2013-01-02,\n",
-            "n INT, day DATE, tail STRING",
-            [NAMES, "has NA for NULL in n, day; read it with nulls=('NA',)"],
-        ),
         (
             "n,on\n?,true\n0.5,\\N\n",
             "n DOUBLE, on BOOLEAN",
-            [NAMES, "has ?, \\N for NULL in n, on; read it with nulls=('?', '\\\\N')"],
+            [NAMES, "has ?, \\N for NULL in n, on; read it with nulls=['?', '\\\\N']"],
         ),
         (
-            "zip,phone,n,x\n01234,+4930123,0,-0.5\n94110,+491,0.5,NA\n",
-            "zip STRING, phone STRING, n DOUBLE, x DOUBLE",
+            "zip,phone,at,x\n01234,+4930123,9:30,-0.5\n94110,+491,10:30,NA\n",
+            "zip STRING, phone STRING, at STRING, x DOUBLE",
             [
                 NAMES,
-                "has NA for NULL in x; read it with nulls=('NA',)",
-                "has codes (01234, +49, 1E5) or times of a day, which stay text, in zip, phone",
+                "has NA for NULL in x; read it with nulls='NA'",
+                "has codes (01234, +49, 1E5) or times of a day, which stay text, in zip, phone, at",
             ],
         ),
         ('id,note,n\n1,"{""a"": 1, ""b"": 2}",3\n', "id INT, note STRING, n INT", [NAMES]),
-        (
-            "zip,at,size\n01234,9:30,1E5\n94110,10:30,100000\n",
-            "zip STRING, at STRING, size STRING",
-            [NAMES, "has codes (01234, +49, 1E5) or times of a day, which stay text, in zip, at, size"],
-        ),
         ('id,note,n\n1,"two\nlines",3\n', "id INT, note STRING, n INT", [NAMES, FEEDS]),
         ('id,note\n\n1,5" disk\n   \n2,6" disk\n', "id INT, note STRING", [NAMES]),
     ],
@@ -426,7 +314,6 @@ def test_infer_takes_what_is_given_and_says_no_more(spark, tmp_path, caplog):
     ("content", "ddl", "said"),
     [
         ('[\n{"a": 1, "B": "x"},\n{"a": 2, "B": "y"}\n]\n', "B STRING, a BIGINT", [LINES]),
-        ('[{"a": 1},\n {"a": 2}]\n', "a BIGINT", [LINES]),
         ('{\n  "a": 1,\n  "of": [\n    {"x": 1}\n  ]\n}\n', "a BIGINT, of ARRAY<STRUCT<x: BIGINT>>", [LINES]),
         ('[{"a": 1}, {"a": 2}]\n', "a BIGINT", []),
         ('{"a": 1\n{"b": 1}\n', "b BIGINT", [BROKEN]),
@@ -470,15 +357,6 @@ def test_the_code_makes_an_equal_schema(schema):
     assert T.StructType.fromDDL(names["SCHEMA"]) == schema
 
 
-def test_the_code_has_one_column_a_line():
-    assert to_code(schema_of(key="string", sale=SALES)) == (
-        "SCHEMA = (\n"
-        '    "key STRING, "\n'
-        '    "sale STRUCT<ProductKey: STRING, SaleAmount: DECIMAL(12,2)>"\n'
-        ")\n"
-    )
-
-
 @pytest.mark.parametrize(
     ("name", "content", "names"),
     [
@@ -495,15 +373,3 @@ def test_infer_takes_the_format_from_the_files(spark, tmp_path, name, content, n
     (tmp_path / "in" / "_truth.json").write_text("{}")  # Spark passes over it
     for path in (tmp_path / "in", tmp_path / "in" / name):
         assert infer(spark, path, header=True).names == names
-
-
-def test_infer_refuses_a_header_alone(spark, tmp_path):
-    (tmp_path / "a.csv").write_text("x,y\n")
-    said = refusal(infer, spark, tmp_path / "a.csv", header=True)
-    assert said.endswith("it has no csv rows; give a file that has some")
-
-
-def test_ddl_takes_no_default_and_two_columns_of_one_name_as_sparks_parser_does():
-    assert from_ddl("a INT, A STRING").names == ["a", "A"]
-    assert "cannot read DDL" in refusal(from_ddl, "a INT DEFAULT 5")
-    assert from_ddl("a INT NOT NULL COMMENT 'x'").fields[0].metadata == {"comment": "x"}

@@ -4,7 +4,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from chispa import assert_df_equality
 from conftest import refusal
 from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
@@ -105,23 +104,14 @@ def test_the_reason_of_the_quarantine_wins_and_far_rows_are_bad_rows(spark, stre
         [row[i] for i in columns] for row in once.collect()
     ]
     # What the parse found, and what the watermark found after it.
-    metrics = [_values(row) for _, row in sorted(batch.progress.observedMetrics.items())]
-    assert [(row["rows"], row["bad_rows"]) for row in metrics] == [(3, 1), (0, 1)]
+    metrics = [_values(row) for row in batch.progress.observedMetrics.values()]
+    assert sorted((row["rows"], row["bad_rows"]) for row in metrics) == [(0, 1), (3, 1)]
 
 
 def _values(metrics):
     if "values" in metrics:
         return dict(zip(("rows", "bad_rows"), metrics["values"], strict=False))
     return metrics.asDict()
-
-
-def test_a_static_frame_gets_the_same_rows(spark):
-    rows = spark.createDataFrame([(at("12:00"), "a"), (FAR, "far")], "time TIMESTAMP, key STRING")
-    noted = windows.with_watermark(rows, "time", "10 minutes", ahead="2 days")
-    assert quarantine.good_rows(noted).collect() == [(at("12:00"), "a")]
-    reason = "time: 2099-01-01 00:00:00 is more than 2 days ahead"
-    assert quarantine.bad_rows(noted).collect() == [(None, "far", reason)]
-    assert_df_equality(windows.with_watermark(rows, "time", "1 minute", ahead=None), rows)
 
 
 def test_a_row_just_within_the_bound_stays(spark):
@@ -136,24 +126,15 @@ def test_a_row_just_within_the_bound_stays(spark):
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"delay": "0 seconds"}, "newest; give '1 millisecond', or how late rows may be, such as '10 minutes'"),
-    ({"delay": timedelta(microseconds=999)}, "with less than a millisecond Spark drops"),
     ({"delay": "-10 minutes"}, "delay is -10 minutes; with less than a millisecond"),
     ({"delay": "10 min"}, "cannot read delay '10 min'; write it like '10 seconds'"),
     ({"ahead": "-1 hour"}, "ahead must be zero or longer, not -1 hour"),
     ({"ahead": "soon"}, "cannot read ahead 'soon'"),
     ({"time": "tme"}, "there is no column tme; did you mean time?"),
     ({"time": "zzz"}, "there is no column zzz; the columns are: time, number, text, local, day, a.b"),
-    (
-        {"time": "number"},
-        "number is bigint, not a timestamp; make it one first: frame.withColumn('number', F.timestamp_sec",
-    ),
-    (
-        {"time": "text"},
-        "column text is string, not a timestamp; make it one first: frame.withColumn('text', F.to_t",
-    ),
-    ({"time": "local"}, "frame.withColumn('local', F.col('local').cast('timestamp'))"),
-    ({"time": "day"}, "frame.withColumn('day', F.col('day').cast('timestamp'))"),
-    ({"time": "a.b"}, "frame.withColumn('a.b', F.timestamp_seconds('`a.b`'))"),
+    ({"time": "number"}, "column number is bigint, not a timestamp; make it one first: frame.withColumn("),
+    ({"time": "number"}, "F.to_timestamp('number'))  # or F.timestamp_millis"),
+    ({"time": "a.b"}, "frame.withColumn('a.b', F.to_timestamp('`a.b`'))"),
 ]
 
 
@@ -171,7 +152,7 @@ def test_a_wrong_watermark_says_what_is_wrong(spark, given, message):
 def test_the_fixes_in_the_messages_work(spark):
     frame = spark.createDataFrame(
         [(1, "2010-01-01 00:00:00", 1.5)], "number BIGINT, text STRING, `a.b` DOUBLE"
-    ).withColumn("day", F.to_date("text"))
+    ).withColumns({"day": F.to_date("text"), "local": F.to_timestamp_ntz("text")})
     for name in frame.columns:
         said = refusal(windows.with_watermark, frame, name, "1 minute")
         fixed = eval(said.partition("make it one first: ")[2], {"frame": frame, "F": F})  # noqa: S307
@@ -202,11 +183,8 @@ def test_a_second_watermark_is_refused_at_the_call(stream):
     source = stream("time TIMESTAMP, other TIMESTAMP, `_reason` STRING, n INT")
     once = windows.with_watermark(source.to_df(), "time", "1 minute")
     for time in ("time", "other"):
-        with pytest.raises(InvalidInputError, match="already has a watermark, on column time; call with_w"):
+        with pytest.raises(InvalidInputError, match="column time already has a watermark; call with_w"):
             windows.with_watermark(once, time, "1 minute")
-    wrong = source.to_df().drop("_reason").withColumnRenamed("n", "_REASON")
-    with pytest.raises(InvalidInputError, match="column _reason is no text; the kit writes its reasons"):
-        windows.with_watermark(wrong, "time", "1 minute")
 
 
 # --- top
@@ -239,10 +217,6 @@ def test_top_orders_by_what_has_an_order(spark):
     assert windows.top(1, by="n")(rows).select("o").collect() == [(2,)]
     named_so = rows.select("o", F.struct(F.col("n").alias("variant")).alias("t"))
     assert windows.top(1, by="t")(named_so).select("o").collect() == [(2,)]
-    for name, kind in (("m", "map<string,int>"), ("s", "struct<v:variant>")):
-        assert f"column {name} is {kind}, which has no order" in refusal(
-            windows.top(1, by="o", each=[name]), rows
-        )
 
 
 def test_top_of_a_running_count_with_its_batch_read_whole(stream, tmp_path):

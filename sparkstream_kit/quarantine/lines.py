@@ -10,26 +10,17 @@ import re
 from functools import partial, reduce
 from operator import and_, or_
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import finite, holds, quoted
+from sparkstream_kit._columns import finite, holds, quoted, types_in
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine.rows import (
-    FILE,
-    RAW,
-    SCALARS,
-    check_type,
-    is_missing,
-    not_a,
-    parsed,
-    readable,
-    typed,
-)
-from sparkstream_kit.schemas import from_ddl
+from sparkstream_kit.quarantine.rows import FILE, RAW, SCALARS, is_missing, not_a, parsed, readable, typed
+from sparkstream_kit.schemas import as_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,12 +35,37 @@ _MOST_FIELDS = 20_000
 # from_csv treats this character as the end of a line, because a line feed can be part of a value.
 _CSV_END = "\uffff"
 
-# from_csv misreads quotes next to a separator of several characters, so this one character replaces it.
-_SEP = "\ufffe"
-
 # Appended to each line as one more field; no readable line can contain it. If it is read in the field after
 # the last column, the line has the right number of fields.
 _AFTER_LAST = "\0"
+
+
+NESTED = (T.ArrayType, T.MapType, T.StructType)
+
+
+def schema_for(
+    form: str, schema: T.StructType | str, fix: str, also: tuple[type[T.DataType], ...]
+) -> T.StructType:
+    """Return a schema whose column types a format can hold.
+
+    Args:
+        form: the name of the format, such as "JSON".
+        schema: as the caller gave it.
+        fix: what to do about a type that the format cannot hold, such as "read it as a string".
+        also: types that the format supports in addition to `SCALARS`.
+
+    Raises:
+        InvalidInputError: a type, or one inside it, is not supported. The message names the column.
+    """
+    schema = as_schema(schema)
+    for field in schema.fields:
+        for kind in types_in(field.dataType):
+            is_keyed = isinstance(kind, T.MapType) and not isinstance(kind.keyType, T.StringType)
+            if is_keyed or not isinstance(kind, (*SCALARS, *also)):
+                raise InvalidInputError(
+                    f"column {field.name}: {form} cannot hold {kind.simpleString()}; {fix}"
+                )
+    return schema
 
 
 def parse_csv(
@@ -66,7 +82,7 @@ def parse_csv(
 
     A line is bad when
 
-    - it is not valid UTF-8, or contains U+FFFF or U+0000 (or U+FFFE, with a `sep` of several characters);
+    - it is not valid UTF-8, or contains U+FFFF or U+0000;
     - it is blank, or its number of fields is not the number of columns in the schema;
     - its quotes are not in pairs, or a quote that begins a value is not closed at the end of the value;
     - a value in any column does not parse as the column's type;
@@ -93,7 +109,7 @@ def parse_csv(
             a line bad.
         nulls: the texts that stand for a missing value, such as "NA" or ("NA", "-"); an empty field is NULL,
             too.
-        sep: the separator, one character or more.
+        sep: the separator, one character.
         header: treat a line that consists of the schema's column names in their order (case ignored) as a
             header and leave it out. A line with some of these names that is not this header fails the query:
             the values of its file would be taken for those of other columns. A line with only one of them, in
@@ -126,46 +142,30 @@ def parse_csv(
             start(rows, sink, name="sales", checkpoint="ckpt")
     """
     check(parse_csv, locals())
-    schema = from_ddl(schema) if isinstance(schema, str) else schema
-    for field in schema.fields:
-        if not isinstance(field.dataType, SCALARS):
-            raise InvalidInputError(
-                f"column {field.name}: CSV cannot hold {field.dataType.simpleString()}; read it as a string"
-            )
-    if not sep or set(sep) & set('"\\\r\n\0'):
-        raise InvalidInputError(
-            f"sep is {sep!r}; give one character or more, but no quote, backslash or end of a line"
-        )
-    settings = _settings(date_format, timestamp_format, nulls)
-    read = partial(_read_csv, schema=schema, settings=settings, sep=sep, header=header)
-    return parsed(lines, schema, read, "csv", **settings, sep=sep, header=header)
-
-
-def _settings(
-    date_format: str | None, timestamp_format: str | None, nulls: str | Sequence[str]
-) -> dict[str, Any]:
-    """Return the settings of a value; without `nulls` they are those of kits that did not know it."""
+    schema = schema_for("CSV", schema, "read it as a string", ())
+    if len(sep.encode("utf-16-le")) != 2 or sep in '"\\\r\n\0':  # noqa: PLR2004 - a character of Java's
+        raise InvalidInputError(f"sep is {sep!r}; give one character, but no quote, backslash or line end")
     markers = [nulls] if isinstance(nulls, str) else [*nulls]
+    settings = _patterns(date_format, timestamp_format) | ({"nulls": markers} if markers else {})
+    read = partial(_read_csv, schema=schema, settings=settings, sep=sep, header=header)
+    return parsed(lines, schema, read, "csv")
+
+
+def _patterns(date_format: str | None, timestamp_format: str | None) -> dict[str, Any]:
     patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
     for name, given in patterns.items():
         if re.search("%|YYYY", given or ""):
             raise InvalidInputError(f"{name} is {given!r}; write it as Spark does: 'yyyy-MM-dd HH:mm:ss'")
-    return patterns | ({"nulls": markers} if markers else {})
+    return patterns
 
 
 def _read_csv(
     frame: DataFrame, schema: T.StructType, settings: Mapping[str, Any], sep: str, *, header: bool
 ) -> tuple[DataFrame, Column, Column | None]:
-    mark, line = sep, F.col(RAW)
-    if len(sep.encode("utf-16-le")) > 2:  # noqa: PLR2004 - bytes of a character of Java's
-        mark, line = _SEP, F.replace(line, F.lit(sep), F.lit(_SEP))
     # Separate select steps: in a single step Spark would evaluate each expression again for every use.
-    unreadable = _unreadable(line, mark, len(schema), [_CSV_END, _SEP] if mark != sep else [_CSV_END])
-    frame = frame.select("*", unreadable.alias("_unreadable"))
-    frame = frame.select("*", _csv_fields(line, mark, len(schema)).alias("_read"))
+    frame = frame.select("*", _unreadable(sep, len(schema)).alias("_unreadable"))
+    frame = frame.select("*", _csv_fields(sep, len(schema)).alias("_read"))
     *texts, after_last = [F.col(f"_read.c{index}") for index in range(len(schema) + 1)]
-    if mark != sep:
-        texts = [F.replace(text, F.lit(_SEP), F.lit(sep)) for text in texts]
     values, problems, words = [], [], []
     for index, (field, written) in enumerate(zip(schema.fields, texts, strict=True)):
         value, kind = F.col(f"_v{index}"), field.dataType
@@ -181,34 +181,31 @@ def _read_csv(
     reason = F.coalesce("_unreadable", F.when(~whole, _not_so_many(len(schema))), *problems)
 
     # A line with words in all of its number and date columns looks like a header. If there is only one such
-    # column, a word in it may just be one wrong value; so only the names of the columns look like a header.
-    is_header = F.when(reduce(and_, words), F.lit(False)) if len(words) > 1 else F.lit(None).cast("boolean")
+    # column, a word in it may just be one wrong value; so the names of the columns decide, too.
+    has_words = looks_so = reduce(and_, words, F.lit(True))
+    if len(words) <= 1:
+        is_named = reduce(or_ if header else and_, map(_is_name, texts, schema.names))
+        looks_so = has_words & whole & is_named & F.lit(len(schema) > 1)
+    is_header, reason = F.when(looks_so, F.lit(False)), F.coalesce(reason, F.when(looks_so, "like a header"))
     if header:
-        named = whole & _are_names(texts, schema.names, reduce(and_, words, F.lit(True)))
-        is_header = F.when(named, F.lit(True)).otherwise(is_header)
-        one_named = reduce(or_, map(_is_name, texts, schema.names))
-        reason = F.when(
-            ~named, F.coalesce(reason, F.when(one_named, "like a header")) if not words else reason
-        )
-    elif len(words) <= 1 < len(schema):
-        named = whole & reduce(and_, map(_is_name, texts, schema.names))
-        is_header, reason = F.when(named, F.lit(False)), F.coalesce(reason, F.when(named, "like a header"))
+        named = whole & _are_names(texts, schema.names, has_words)
+        is_header, reason = F.when(named, F.lit(True)).otherwise(is_header), F.when(~named, reason)
     return frame.select("*", *values), reason, is_header
 
 
-def _unreadable(line: Column, mark: str, fields: int, no_characters: Sequence[str]) -> Column:
+def _unreadable(sep: str, fields: int) -> Column:
     """Return the reason why a line must not reach Spark's parser (string), or null if it may."""
-    raw, marks = F.col(RAW), F.regexp_count(line, F.lit(re.escape(mark)))
+    line, mark = F.col(RAW), re.escape(sep)
+    many = (F.octet_length(line) >= _MOST_FIELDS) & (F.regexp_count(line, F.lit(mark)) >= _MOST_FIELDS)
     return F.coalesce(
-        F.when(F.coalesce(F.trim(raw), F.lit("")) == "", _not_so_many(fields)),
-        F.when(~F.is_valid_utf8(raw), "not valid UTF-8"),
-        # The parser ends a line at U+FFFF: it drops the rest, and mixes it into the next line. U+FFFE is in
-        # this list when it stands for the separator.
-        *(F.when(raw.contains(one), f"U+{ord(one):X}, which is no character") for one in no_characters),
+        F.when(F.coalesce(F.trim(line), F.lit("")) == "", _not_so_many(fields)),
+        F.when(~F.is_valid_utf8(line), "not valid UTF-8"),
+        # The parser ends a line at U+FFFF: it drops the rest, and mixes it into the next line.
+        F.when(line.contains(_CSV_END), "U+FFFF, which is no character"),
         # The parser would leave it out of a value in quotes.
-        F.when(raw.contains("\0"), "a NUL character"),
-        F.when(raw.contains('"'), _misquoted(line, re.escape(mark))),
-        F.when((F.octet_length(raw) >= _MOST_FIELDS) & (marks >= _MOST_FIELDS), _not_so_many(fields)),
+        F.when(line.contains("\0"), "a NUL character"),
+        F.when(line.contains('"'), _misquoted(line, mark)),
+        F.when(many, _not_so_many(fields)),
     )
 
 
@@ -228,12 +225,12 @@ def _misquoted(line: Column, mark: str) -> Column:
     )
 
 
-def _csv_fields(line: Column, mark: str, count: int) -> Column:
+def _csv_fields(sep: str, count: int) -> Column:
     """Return the fields of a readable line as a struct c0, c1, …, with one field after the last column."""
     # Read every column as a string: Spark then parses all of them, and changes no value.
     names = ", ".join(f"c{index} STRING" for index in range(count + 1))
-    marked = F.when(F.col("_unreadable").isNull(), F.concat(line, F.lit(mark + _AFTER_LAST)))
-    return F.from_csv(marked, names, {"sep": mark, "quote": '"', "escape": '"'})
+    marked = F.when(F.col("_unreadable").isNull(), F.concat(F.col(RAW), F.lit(sep + _AFTER_LAST)))
+    return F.from_csv(marked, names, {"sep": sep, "quote": '"', "escape": '"'})
 
 
 def _is_name(text: Column, name: str) -> Column:
@@ -251,12 +248,9 @@ def _are_names(texts: list[Column], names: list[str], words: Column) -> Column:
     same = reduce(and_, map(_is_name, texts, names))
     fields = F.array(*map(F.lower, map(F.trim, texts)))
     wanted = F.array(*[F.lower(F.lit(name)) for name in names])
-    error = F.concat(
-        F.lit("the header of "),
-        F.coalesce(readable(F.col(FILE)), F.lit("the input")),
-        F.lit(f" does not have the columns of the schema, {', '.join(names)}, in this order; it is "),
-        F.col(RAW),
-    )
+    file = F.coalesce(readable(F.col(FILE)), F.lit("the input"))
+    says = F.lit(f" does not have the columns of the schema, {', '.join(names)}, in this order; it is ")
+    error = F.concat(F.lit("the header of "), file, says, F.col(RAW))
     others = words & (F.size(F.array_intersect(fields, wanted)) > 1)
     return F.when(~same & others, F.raise_error(error).cast("boolean")).otherwise(same)
 
@@ -266,13 +260,9 @@ def _not_so_many(fields: int) -> str:
 
 
 # Spark's JSON parser stops at the end of the first value and ignores the rest of the line. So each line is
-# parsed as the first element of an array whose second element is one of these texts: if the second element is
-# read back, the line is exactly one value. A line that closes the array itself would have to contain the
-# first text, literally or with escapes such as \u0074 for its letters. A line that might do so is parsed once
-# more with the second text, because it cannot end in both.
-_END, _OTHER_END = "the end of the line", "the other end"
-
-_OTHERWISE = "JSON cannot hold {type}; read it as a string or as VARIANT"
+# parsed as the first element of an array whose second element is this text: if the second element is read
+# back, the line is exactly one value, for no line can contain the text.
+_END = uuid4().hex
 
 # A string literal of JSON; digits in it are not a number.
 _TEXT_OF_JSON = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -286,7 +276,6 @@ def parse_json(
     *,
     date_format: str | None = None,
     timestamp_format: str | None = None,
-    nulls: str | Sequence[str] = (),
     refuse_unknown: bool = False,
 ) -> DataFrame:
     """Parse lines that hold one JSON object each; each line gives one row, good or bad.
@@ -322,10 +311,7 @@ def parse_json(
             types can be those of `parse_csv`, structs, arrays, maps with string keys, and `VARIANT` for any
             JSON value.
         date_format: the pattern of dates, such as "M/d/yy" (Spark's datetime patterns). Default: ISO dates.
-        timestamp_format: the pattern of timestamps. Default: ISO timestamps. With a pattern of more than six
-            S, the digits of a second after the sixth must be zeros; without a pattern, a seventh digit makes
-            a line bad.
-        nulls: the strings that stand for a missing value, in a column of any type, such as "NA".
+        timestamp_format: the pattern of timestamps, as in `parse_csv`. Default: ISO timestamps.
         refuse_unknown: a line with a field that the schema does not have is bad, too.
 
     Returns:
@@ -345,27 +331,25 @@ def parse_json(
             counts = quarantine.good_rows(events).groupBy("action").count()
     """
     check(parse_json, locals())
-    schema = from_ddl(schema) if isinstance(schema, str) else schema
-    for field in schema.fields:
-        check_type(field.name, field.dataType, (T.VariantType,), _OTHERWISE)
-    settings = _settings(date_format, timestamp_format, nulls)
-    read = partial(_read_lines, schema=schema, settings=settings, refuse_unknown=refuse_unknown)
-    return parsed(lines, schema, read, "json", **settings, refuse_unknown=refuse_unknown)
+    schema = schema_for("JSON", schema, "read it as a string or as VARIANT", (*NESTED, T.VariantType))
+    patterns = _patterns(date_format, timestamp_format)
+    read = partial(_read_lines, schema=schema, patterns=patterns, refuse_unknown=refuse_unknown)
+    return parsed(lines, schema, read, "json")
 
 
 def _read_lines(
-    frame: DataFrame, schema: T.StructType, settings: Mapping[str, Any], *, refuse_unknown: bool
+    frame: DataFrame, schema: T.StructType, patterns: Mapping[str, Any], *, refuse_unknown: bool
 ) -> tuple[DataFrame, Column, Column | None]:
     # Separate select steps: in a single step Spark would evaluate each expression again for every use.
-    frame = frame.select("*", _wrapped(F.col(RAW), _END).alias("_read"))
+    in_array = F.concat(F.lit("["), F.col(RAW), F.lit(f',"{_END}"]'))
+    frame = frame.select("*", F.try_parse_json(in_array).alias("_read"))
     frame = frame.select("*", F.try_variant_get("_read", "$[0]", _json_fields(schema)).alias("_whole"))
 
     values, problems = [], []
     for index, field in enumerate(schema.fields):
-        piece, kind = _given(F.col("_whole").getField(field.name), settings), field.dataType
-        value, exact = _read_json(piece, kind, settings)
-        nested = isinstance(kind, (T.ArrayType, T.MapType, T.StructType))
-        values.append((F.when(exact, value) if nested else value).alias(f"_v{index}"))
+        piece, kind = F.col("_whole").getField(field.name), field.dataType
+        value, exact = _read_json(piece, kind, patterns)
+        values.append((F.when(exact, value) if isinstance(kind, NESTED) else value).alias(f"_v{index}"))
         if not field.nullable:
             problems.append(F.when(_absent(piece), f"{field.name}: missing"))
         wrong = is_missing(F.col(f"_v{index}"), kind) & ~_absent(piece)
@@ -376,8 +360,7 @@ def _read_lines(
         problems.insert(0, F.when(unknown, "a field that the schema does not have"))
     if holds(schema, T.VariantType):
         problems.insert(0, F.when(_has_other_number(F.col(RAW)), "a number that VARIANT cannot hold"))
-    suspect = F.col(RAW).contains(_END) | F.col(RAW).contains("\\u00")
-    ends = _ends(F.col("_read"), _END) & (~suspect | _ends(_wrapped(F.col(RAW), _OTHER_END), _OTHER_END))
+    ends = F.equal_null(F.try_variant_get("_read", "$[1]", "STRING"), F.lit(_END))
     reason = F.coalesce(
         F.when(~F.is_valid_utf8(RAW), "not valid UTF-8"),
         F.when(F.col("_read").isNull(), "not valid JSON, or a field twice"),
@@ -385,15 +368,6 @@ def _read_lines(
         *problems,
     )
     return frame.select("*", *values), reason, None
-
-
-def _wrapped(line: Column, end: str) -> Column:
-    return F.try_parse_json(F.concat(F.lit("["), line, F.lit(f',"{end}"]')))
-
-
-def _ends(read: Column, end: str) -> Column:
-    """Return whether the end mark follows the first value, so that the line is exactly one value."""
-    return F.equal_null(F.try_variant_get(read, "$[1]", "STRING"), F.lit(end))
 
 
 def _has_other_number(line: Column) -> Column:
@@ -416,27 +390,18 @@ def _json_fields(kind: T.StructType) -> str:
     return f"STRUCT<{', '.join(quoted(name) + ': VARIANT' for name in kind.names)}>"
 
 
-def _given(piece: Column, settings: Mapping[str, Any]) -> Column:
-    """Return a JSON value, or null for a string that stands for a missing value."""
-    if "nulls" not in settings:
-        return piece
-    text = F.when(F.schema_of_variant(piece) == "STRING", F.try_variant_get(piece, "$", "STRING"))
-    return F.when(~F.coalesce(text.isin(settings["nulls"]), F.lit(False)), piece)
-
-
 def _absent(piece: Column) -> Column:
     return piece.isNull() | F.is_variant_null(piece)
 
 
 def _read_json(
-    piece: Column, kind: T.DataType, settings: Mapping[str, Any], *, nullable: bool = True
+    piece: Column, kind: T.DataType, patterns: Mapping[str, Any], *, nullable: bool = True
 ) -> tuple[Column, Column]:
     """Return a JSON value converted to a type, and whether the conversion is exact (or null is allowed)."""
-    piece = _given(piece, settings)
     if isinstance(kind, T.StructType):
         whole = F.try_variant_get(piece, "$", _json_fields(kind))
         parts = [
-            _read_json(whole.getField(each.name), each.dataType, settings, nullable=each.nullable)
+            _read_json(whole.getField(each.name), each.dataType, patterns, nullable=each.nullable)
             for each in kind.fields
         ]
         named = [value.alias(name) for (value, _), name in zip(parts, kind.names, strict=True)]
@@ -444,16 +409,16 @@ def _read_json(
         exact = reduce(Column.__and__, [same for _, same in parts], whole.isNotNull())
     elif isinstance(kind, T.ArrayType):
         pieces = F.try_variant_get(piece, "$", "ARRAY<VARIANT>")
-        read = partial(_read_json, kind=kind.elementType, settings=settings, nullable=kind.containsNull)
+        read = partial(_read_json, kind=kind.elementType, patterns=patterns, nullable=kind.containsNull)
         value = F.transform(pieces, lambda each: read(each)[0])
         exact = F.forall(pieces, lambda each: read(each)[1])
     elif isinstance(kind, T.MapType):
         pieces = F.try_variant_get(piece, "$", "MAP<STRING, VARIANT>")
-        read = partial(_read_json, kind=kind.valueType, settings=settings, nullable=kind.valueContainsNull)
+        read = partial(_read_json, kind=kind.valueType, patterns=patterns, nullable=kind.valueContainsNull)
         value = F.transform_values(pieces, lambda _, each: read(each)[0])
         exact = F.forall(F.map_values(pieces), lambda each: read(each)[1])
     else:
-        value = _scalar(piece, kind, settings.get(f"{kind.typeName()}_format"))
+        value = _scalar(piece, kind, patterns.get(f"{kind.typeName()}_format"))
         exact = ~is_missing(value, kind)
     return value, (_absent(piece) | exact if nullable else exact)
 

@@ -8,8 +8,6 @@ which Spark reports as the `observedMetrics` of its progress.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from contextlib import suppress
 from functools import reduce
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from sparkstream_kit.sinks import Sink
+
+    Read = Callable[[DataFrame], tuple[DataFrame, Column, Column | None]]
 
 
 LEVELS = ("warn", "quarantine", "fail")
@@ -76,16 +76,21 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
         raise InvalidInputError("expect() needs a rule, such as {'amount > 0': 'quarantine'}")
     for condition, level in rules.items():
         reject_unknown(f"word for rule {condition}:", [str(level)], LEVELS)
-        _check_condition(frame, str(condition))
+        try:
+            frame.where(condition).schema  # noqa: B018 - on Connect, only this reads the condition
+        except AnalysisException as err:
+            why = f"{said_by_spark(err)}; give a condition in SQL, such as amount > 0"
+            raise InvalidInputError(f"expect(): rule {_said(condition)} cannot be used: {why}") from None
     names = {condition: _BROKEN.format(number) for number, condition in enumerate(rules)}
     # A select of its own, so that Spark evaluates each rule once.
-    looked_at = F.col(REASON).isNull() if REASON in frame.columns else F.lit(True)
+    former = [column(REASON)] if REASON in frame.columns else []
+    looked_at = former[0].isNull() if former else F.lit(True)
     broken = [
         (looked_at & ~F.coalesce(F.expr(condition), F.lit(False))).alias(name)
         for condition, name in names.items()
     ]
-    counts = {said: F.count_if(name).alias(said) for rule, name in names.items() if (said := _said(rule))}
-    counted = frame.select("*", *broken).observe(f"{RULES}_{next(_numbers)}", *counts.values())
+    counts = [F.count_if(name).alias(_said(condition)) for condition, name in names.items()]
+    counted = frame.select("*", *broken).observe(f"{RULES}_{next(_numbers)}", *counts)
     for condition, name in names.items():
         if rules[condition] == "fail":
             says = f"rule {_said(condition)}: at least 1 row breaks it, and it says 'fail'; mend the data, "
@@ -95,7 +100,6 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
     if aside:
         bad = reduce(or_, (F.col(names[condition]) for condition in aside))
         reasons = [F.when(F.col(names[each]), F.lit(f"breaks {_said(each)}")) for each in aside]
-        former = [column(REASON)] if REASON in frame.columns else []
         from sparkstream_kit._spark.plan import analyzed_plan
 
         is_first = not former and not re.search(_COUNTS, analyzed_plan(frame))
@@ -107,18 +111,6 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
 def _said(condition: str) -> str:
     """Return a condition on one line, as messages and counts show it."""
     return " ".join(condition.split())
-
-
-def _check_condition(frame: DataFrame, condition: str) -> None:
-    """Refuse a condition that Spark cannot evaluate for each row."""
-    rule = f"expect(): rule {_said(condition)}"
-    try:
-        kind = frame.withColumn(_BROKEN.format(""), F.expr(condition)).schema[-1].dataType.simpleString()
-    except AnalysisException as err:
-        fix = "give a condition in SQL, such as amount > 0"
-        raise InvalidInputError(f"{rule} cannot be used: {said_by_spark(err)}; {fix}") from None
-    if kind != "boolean":
-        raise InvalidInputError(f"{rule} is {kind}, and no condition; compare it, such as amount > 0")
 
 
 REASON = "_reason"
@@ -150,9 +142,8 @@ _numbers = count(1)
 _COUNTS = rf"{OBSERVED}_\d+, \[(?!count_if\(false\))"  # one that counts rows, in a plan
 
 # Aliases in the plan. The steps between the two are the kit's way of parsing and may change from version to
-# version. So a query's fingerprint leaves them out for CSV and JSON, and keeps the second alias, which has a
-# digest of the user's settings.
-_LINES, _PARSED = "sparkstream_lines", "sparkstream_{}_{}"
+# version. So a query's fingerprint leaves them out for CSV and JSON.
+_LINES, _PARSED = "sparkstream_lines", "sparkstream_{}"
 
 
 def split(good: Sink, bad: Sink) -> Sink:
@@ -215,13 +206,7 @@ def bad_rows(rows: DataFrame) -> DataFrame:
     return rows.where(F.col(REASON).isNotNull()).select(*map(quoted, names))
 
 
-def parsed(
-    lines: DataFrame,
-    schema: T.StructType,
-    read: Callable[[DataFrame], tuple[DataFrame, Column, Column | None]],
-    kind: str,
-    **settings: object,
-) -> DataFrame:
+def parsed(lines: DataFrame, schema: T.StructType, read: Read, kind: str) -> DataFrame:
     """Build the result of a parser: the values of each line (all null in a bad row), and the extra columns.
 
     In `observedMetrics`, Spark's progress then reports for each parse how many `rows` and `bad_rows` it
@@ -235,8 +220,6 @@ def parsed(
             frame; the reason why a row is bad (null for a good row and for a header); and whether a line is a
             header, which gives no row (false if a bad line looks like one), or None to look for no headers.
         kind: the name of the parser, for its alias in the plan.
-        settings: the user's settings. A digest of them and the schema is part of the alias in the plan, by
-            which a query's fingerprint knows the parse (for CSV and JSON).
 
     Raises:
         InvalidInputError: two columns would have the same name, or a column is named like one of the four
@@ -267,16 +250,9 @@ def parsed(
         *others,
     )
     no_header = ~F.equal_null("_header", F.lit(True))
-    frame = frame.observe(
-        f"{OBSERVED}_{next(_numbers)}",
-        F.count_if(no_header).alias("rows"),
-        F.count(REASON).alias("bad_rows"),
-        F.count_if("_header").alias("headers"),
-        F.count_if(~F.col("_header")).alias("like_headers"),
-    )
-    columns = [(field.name, field.dataType.simpleString(), field.nullable) for field in schema.fields]
-    digest = hashlib.sha256(json.dumps([columns, settings], sort_keys=True).encode()).hexdigest()
-    return frame.where(no_header).drop("_header").alias(_PARSED.format(kind, digest[:12]))
+    is_header, bad = F.col("_header"), F.col(REASON).isNotNull()
+    frame = count_bad(frame, bad, rows=F.count_if(no_header), headers=(is_header, ~is_header))
+    return frame.where(no_header).drop("_header").alias(_PARSED.format(kind))
 
 
 def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
@@ -311,18 +287,26 @@ def _need_reason(call: str, rows: DataFrame) -> None:
         raise InvalidInputError(f"{call}(): no column {REASON}; give what a parse returned, or use expect()")
 
 
-def count_bad(frame: DataFrame, bad: Column, *, rows: Column | None = None) -> DataFrame:
-    """Count in Spark's progress the rows that a step after the parser found to be bad.
+def count_bad(
+    frame: DataFrame, bad: Column, *, rows: Column | None = None, headers: tuple[Column, Column] | None = None
+) -> DataFrame:
+    """Count in Spark's progress the rows that a parser, or a step after it, found to be bad.
 
     Args:
         frame: the rows.
         bad: whether a row is bad (boolean).
         rows: an aggregate that counts all rows, for a frame that no parser has counted; by default 0.
+        headers: whether a row is a header, and whether it is a bad row that looks like one.
     """
-    none = F.count_if(F.lit(False))
-    counts = {"rows": rows, "bad_rows": F.count_if(bad), "headers": None, "like_headers": None}
-    named = [(none if each is None else each).alias(name) for name, each in counts.items()]
-    return frame.observe(f"{OBSERVED}_{next(_numbers)}", *named)
+    none = F.lit(False)
+    header, like_header = headers or (none, none)
+    return frame.observe(
+        f"{OBSERVED}_{next(_numbers)}",
+        (F.count_if(none) if rows is None else rows).alias("rows"),
+        F.count_if(bad).alias("bad_rows"),
+        F.count_if(header).alias("headers"),
+        F.count_if(like_header).alias("like_headers"),
+    )
 
 
 def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
@@ -337,9 +321,7 @@ def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
         if given[place] in (REASON, RAW, BYTES, FILE):
             raise InvalidInputError(f"column {name}: the name is taken by the kit; rename the column")
         if given[place] in given[:place]:
-            raise InvalidInputError(
-                f"column {name}: the schema and the lines have two columns of that name; rename one of them"
-            )
+            raise InvalidInputError(f"column {name}: two columns have this name; rename one of them")
     return [column(name) for name in names]
 
 
@@ -364,29 +346,6 @@ def readable(file: Column) -> Column:
     path = F.regexp_replace(file, "^file:/+", "/")
     decoded = F.try_url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))  # it would decode a plus to a blank
     return F.when(file.contains("%"), decoded).otherwise(path)
-
-
-def check_type(name: str, kind: T.DataType, also: tuple[type[T.DataType], ...], otherwise: str) -> None:
-    """Refuse a column type that cannot be read from a format with objects and lists, such as JSON.
-
-    Args:
-        name: the column's name, for the message.
-        kind: the column's type.
-        also: types that the format supports in addition to `SCALARS`, structs, arrays and maps.
-        otherwise: the message, with the format's name, as in "JSON cannot hold {type}; read it as a string".
-
-    Raises:
-        InvalidInputError: the type, or one inside it, is not supported. The message names the column.
-    """
-    if isinstance(kind, T.StructType):
-        for field in kind.fields:
-            check_type(f"{name}.{field.name}", field.dataType, also, otherwise)
-    elif isinstance(kind, T.ArrayType):
-        check_type(name, kind.elementType, also, otherwise)
-    elif isinstance(kind, T.MapType) and isinstance(kind.keyType, T.StringType):
-        check_type(name, kind.valueType, also, otherwise)
-    elif not isinstance(kind, (*SCALARS, *also)):
-        raise InvalidInputError(f"column {name}: {otherwise.format(type=kind.simpleString())}")
 
 
 def typed(text: Column, kind: T.DataType, pattern: str | None) -> Column:

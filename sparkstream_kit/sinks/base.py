@@ -19,7 +19,7 @@ from pyspark.sql import types as T
 from sparkstream_kit._arguments import check, check_options
 from sparkstream_kit._columns import holds
 from sparkstream_kit._spark.batch import hand_over
-from sparkstream_kit._spark.session import prints_here
+from sparkstream_kit._spark.session import on_server
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 
 if TYPE_CHECKING:
@@ -253,9 +253,14 @@ def begun(sink: Sink, frame: DataFrame, location: Place | None, opening: Opening
     if opening.instead is not None and not sink.parts:
         return opening.instead(sink, frame.schema)
     sink.check(frame, location)
-    if sink.open is None or (sink.configure is not None and prints_here(frame.sparkSession)):
+    if sink.open is None or (sink.configure is not None and not on_server(frame.sparkSession)):
         return None
     return sink.open(frame, location, opening)
+
+
+def inner(sink: Sink) -> list[Sink]:
+    """Return the sinks inside a sink that hands its batches on, such as `fan_out`; of any other, itself."""
+    return [each for part in sink.parts for each in inner(part)] or [sink]
 
 
 def check_writes_batches(sink: Sink, caller: str) -> None:

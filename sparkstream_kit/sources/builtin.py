@@ -6,6 +6,7 @@ the arguments of other sources, too.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +41,6 @@ def moment(starting: datetime) -> float:
     if at > datetime.now(UTC):
         raise InvalidInputError(f"starting is {starting}, which is yet to come; give starting='latest'")
     return at.timestamp()
-
-
-_LAST_PORT = 65535
 
 
 def rate(spark: SparkSession, *, rows_per_second: int = 1, **options: Any) -> DataFrame:
@@ -97,13 +95,11 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
             lines = sources.socket_lines(spark, "localhost", 9999)  # of: sparkstream feed lines
     """
     check(socket_lines, locals())
-    if not 1 <= port <= _LAST_PORT:
-        raise InvalidInputError(f"port must be from 1 to {_LAST_PORT}, not {port}")
+    if port not in range(1, 65536):
+        raise InvalidInputError(f"port must be from 1 to 65535, not {port}")
     # The operating system accepts a bare number as an address, so a port given as host would go unnoticed.
-    if not host.strip():
-        raise InvalidInputError("socket_lines(): the host is empty; give its name or address")
-    if host.isdigit():
-        raise InvalidInputError(f"host {host} is a number, perhaps a port; give the host and then the port")
+    if not host.strip() or host.isdigit():
+        raise InvalidInputError(f"host {host!r} is no name or address; give the host and then the port")
     check_options(socket_lines, options)
     reader = spark.readStream.format("socket").option("host", host).option("port", port)
     return reader.options(**options).load()
@@ -129,14 +125,12 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
             sales = sources.table(spark, "sales")
     """
     check(table, locals())
-    if not name.strip():
-        raise InvalidInputError("sources.table(): the name is empty; give a table, as table or schema.table")
     check_options(table, options)
     try:
         frame = spark.readStream.options(**options).table(name)
         frame.schema  # noqa: B018 - on Connect, only this looks for the table
     except AnalysisException as err:
-        if err.getCondition() not in ("TABLE_OR_VIEW_NOT_FOUND", "INVALID_IDENTIFIER", "PARSE_SYNTAX_ERROR"):
+        if not re.match("TABLE_OR_VIEW_NOT_FOUND|INVALID_IDENTIFIER|PARSE_", str(err.getCondition())):
             raise
         raise InvalidInputError(
             f"table {name} is not in the catalog; create it or correct the name (`my-table` needs backquotes)"

@@ -54,7 +54,7 @@ from sparkstream_kit._columns import column, holds, number
 from sparkstream_kit._files import IN_ORDER
 from sparkstream_kit._spark.place import locate, path_for, reached
 from sparkstream_kit.errors import InvalidInputError, said_by_spark
-from sparkstream_kit.schemas import from_ddl
+from sparkstream_kit.schemas import as_schema
 from sparkstream_kit.sources import builtin
 
 if TYPE_CHECKING:
@@ -84,58 +84,61 @@ def readable(spark: SparkSession, path: str, options: Mapping[str, Any]) -> tupl
     Args:
         spark: the session.
         path: the path as the user wrote it, a folder or a pattern for folders.
-        options: the other options of the source; upper and lower case in their names do not matter.
+        options: the other options of the source, with names in lower case.
 
     Returns:
-        The path to load, and the options to add or replace: a `pathGlobFilter` that ignores names with
-        special characters, or `maxFilesPerTrigger=1` if such names exist already, or the user's own
-        `pathGlobFilter` asks for them.
+        The path to load, and all options: with a `pathGlobFilter` that ignores names with special characters,
+        or `maxFilesPerTrigger=1` if such names exist already, or the user's own `pathGlobFilter` asks for
+        them.
 
     Raises:
         InvalidInputError: the path is that of a file, or a pattern for what Spark has written.
     """
-    given = {name.lower(): str(value) for name, value in options.items()}
-    place, folder, ours = path_for(spark, path), locate(spark, path).folder, dict[str, Any]()
+    place, folder, given = path_for(spark, path), locate(spark, path).folder, dict(options)
     if folder is not None:
         if folder.is_file():
             raise InvalidInputError(f"input {path} is a file; give the folder that it is in")
         if not any(each.name.endswith(".crc") for each in _files.below(str(folder))):
-            ours |= _WITHOUT_CHECKSUMS
+            given |= _WITHOUT_CHECKSUMS
         if folder.is_dir() and _files.is_pattern(str(folder)):
             # Spark finds the base of partition folders by itself only for a path that is no pattern.
-            ours["basePath"] = _files.for_spark(folder)
-            place = _files.escaped(ours["basePath"])
+            given["basepath"] = _files.for_spark(folder)
+            place = _files.escaped(given["basepath"])
     if _is_recursive(given):
-        return place, ours
-    misread = _misread(spark, path, place, given)
-    if given.get("maxfilespertrigger") == "1":
-        return place, ours
+        return place, given
+    wanted = given.get("pathglobfilter")
+    misread = _misread(spark, path, place, wanted)
+    if str(given.get("maxfilespertrigger")) == "1":
+        return place, given
     # Ignore the special names that have not appeared yet, or a later file could spoil a batch of several.
-    if not misread and (kept := _leaving_out(given.get("pathglobfilter", "*"))):
-        return place, ours | {"pathGlobFilter": kept}
+    if not misread and (kept := _leaving_out(wanted or "*")):
+        return place, given | {"pathglobfilter": kept}
     if misread:
-        _log.warning(
-            "%s is read one file a batch: beside %s Spark would count the other files of a batch twice; "
-            "give it a name without * ? [ ] { } and \\",
-            path,
-            misread[0],
-        )
-    return place, ours | {"maxFilesPerTrigger": 1}
+        says = "%s is read one file a batch: beside %s Spark would count others twice; give it a plain name"
+        _log.warning(says, path, misread[0])
+    return place, _one_limit(given | {"maxfilespertrigger": 1})
 
 
-def _is_recursive(given: Mapping[str, str]) -> bool:
+def _one_limit(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options with one limit for each batch, as Spark accepts only one: of files, or else of bytes."""
+    if "maxfilespertrigger" not in options:
+        return {"maxbytespertrigger": _BYTES, **options}
+    return {name: value for name, value in options.items() if name != "maxbytespertrigger"}
+
+
+def _is_recursive(options: Mapping[str, Any]) -> bool:
     """Whether Spark reads all subfolders (`recursiveFileLookup`); only then it lists each file once."""
-    return given.get("recursivefilelookup", "").lower() == "true"
+    return str(options.get("recursivefilelookup")).lower() == "true"
 
 
-def _misread(spark: SparkSession, path: str, place: str, given: Mapping[str, str]) -> list[str]:
+def _misread(spark: SparkSession, path: str, place: str, wanted: str | None) -> list[str]:
     """Return the paths, of those that are there, that Spark would take for patterns.
 
     Args:
         spark: the session.
         path: the path as the user wrote it.
         place: the path for Spark.
-        given: the options of the source, with names in lower case.
+        wanted: the user's own `pathGlobFilter`, if there is one.
 
     Raises:
         InvalidInputError: the path is a pattern for what Spark has written.
@@ -146,25 +149,23 @@ def _misread(spark: SparkSession, path: str, place: str, given: Mapping[str, str
     except re.error:  # no pattern, or one that only Hadoop knows, such as {a/b,c}
         folder = None
     if folder is None:
-        return _misread_elsewhere(spark, place, given)
+        return _misread_elsewhere(spark, place, wanted)
     if not folder.is_dir() and _files.is_pattern(str(folder)):
         if not tops:
             _log.warning("input %s: nothing matches this pattern yet", path)
         for within in {top if top.is_dir() else top.parent for top in map(Path, tops)}:
             if (within / "_spark_metadata").exists():
-                raise InvalidInputError(
-                    f"input {path} matches files that a query has written to {within}, and for a pattern "
-                    f"Spark does not leave out what is not committed; give the folder {within}"
-                )
-    wanted = _files.as_regex(given.get("pathglobfilter", "*"))
-    found = [each for top in tops for each in _files.below(top) if wanted.fullmatch(each.name)]
+                fix = f"give the folder {within}, of which Spark reads only what is committed"
+                raise InvalidInputError(f"input {path} matches files that a query has written; {fix}")
+    names = _files.as_regex(wanted or "*")
+    found = [each for top in tops for each in _files.below(top) if names.fullmatch(each.name)]
     files = [each.path for each in found if not _files.is_hidden(each.name) and not each.is_dir()]
     return [name for name in (*tops, *files) if _files.is_pattern(name)]
 
 
-def _misread_elsewhere(spark: SparkSession, place: str, given: Mapping[str, str]) -> list[str]:
+def _misread_elsewhere(spark: SparkSession, place: str, wanted: str | None) -> list[str]:
     """Return the same by a Spark job, for what this process cannot list."""
-    wanted = given.get("pathglobfilter", "*" if _files.is_pattern(place) else r"*[\*\?\[\]\{\}\\]*")
+    wanted = wanted or ("*" if _files.is_pattern(place) else r"*[\*\?\[\]\{\}\\]*")
     try:
         uris = spark.read.format("binaryFile").load(place, pathGlobFilter=wanted).inputFiles()
     except AnalysisException as err:
@@ -214,7 +215,7 @@ def by_name(
         spark: the session.
         path: the path as the user wrote it.
         place: the path as Spark must get it, from `readable`.
-        options: all options of the source.
+        options: all options of the source, with names in lower case.
 
     Returns:
         The path to load, and the condition for the rows to keep. They are `place` and None if the order does
@@ -224,8 +225,7 @@ def by_name(
         paths.
     """
     folder = locate(spark, path).folder
-    given = {name.lower(): str(value) for name, value in options.items()}
-    if folder is None or not folder.is_dir() or not _splits_ties(spark, folder, given):
+    if folder is None or not folder.is_dir() or not _splits_ties(spark, folder, options):
         return place, None
     file, here = F.col("_metadata.file_path"), f"^file:/+([^/]+/){{{len(folder.parts) - 1}}}"
     says = F.concat(F.lit("the first folder of partitions has come; start the query again: "), file)
@@ -234,38 +234,34 @@ def by_name(
     return place.rstrip("/") + IN_ORDER, only
 
 
-def _splits_ties(spark: SparkSession, folder: Path, given: Mapping[str, str]) -> bool:
+def _splits_ties(spark: SparkSession, folder: Path, options: Mapping[str, Any]) -> bool:
     """Whether files of one modification time (in ms) come in several batches, and a pattern can be used."""
     with os.scandir(folder) as entries:
         found = list(entries)
     # Hadoop cannot resolve a pattern in a folder in which a name has a colon (HADOOP-14217).
     # With a pattern, Spark does not look at the log of a file sink.
     in_the_way = any(re.search("^_spark_meta|:", e.name) or ("=" in e.name and e.is_dir()) for e in found)
-    if in_the_way or _is_recursive(given) or len(found) > int(spark.conf.get(_JOBS_FROM) or 0):
+    if in_the_way or _is_recursive(options) or len(found) > int(spark.conf.get(_JOBS_FROM) or 0):
         return False
     stats = []
     for file in found:
         with suppress(FileNotFoundError):  # the file was deleted after the folder was listed
             if file.is_file() and not _files.is_hidden(file.name):
                 stats.append(file.stat())
-    limit, size = given.get("maxbytespertrigger", ""), sum(each.st_size for each in stats)
-    if "maxfilespertrigger" in given:
-        limit, size = given["maxfilespertrigger"], len(stats)
+    limit, size = str(options.get("maxbytespertrigger")), sum(each.st_size for each in stats)
+    if "maxfilespertrigger" in options:
+        limit, size = str(options["maxfilespertrigger"]), len(stats)
     times = {each.st_mtime_ns // 1_000_000 for each in stats}
     return len(times) < len(stats) and not (limit.isdigit() and int(limit) >= size)
 
 
 _BYTES = 256 * 1024**2
-_LINES = StructType().add("value", T.StringType())
 _CORRUPT = "_corrupt_record"  # Spark's default for the option columnNameOfCorruptRecord
 
 # Options with which Spark reads what a file has, or fails. Without them it reads CSV by other rules than
 # RFC 4180 and turns what does not fit into NULL. `columnPruning`: with it, Spark does not count the fields of
 # a line if the query needs only some of them.
-_STRICT: dict[str, dict[str, Any]] = {
-    "csv": {"escape": '"', "enforceSchema": False, "columnPruning": False},
-    "json": {},
-}
+_CSV = {"escape": '"', "enforceschema": False, "columnpruning": False}
 # Types whose values Spark's readers change without a word, and the type as which the kit reads them, to
 # convert them: as a decimal 2,50 becomes 250 and 2.505 is rounded, 1e400 becomes infinity and 1d is 1; bytes
 # that are not UTF-8 become the character U+FFFD; a whole number of Parquet loses its upper bits. In a lenient
@@ -278,7 +274,6 @@ _CHANGED: dict[str, tuple[Any, Any]] = {
 _OF_SPARK = {"locale", "nanvalue", "negativeinf", "positiveinf"}
 _OF_TEXT = {T.StringType: {"encoding", "charset"}}
 _ENCODING = " is not UTF-8; give encoding='ISO-8859-1', or encoding='UTF-8' if the file itself has U+FFFD; "
-_WIDEST = "decimal(38,18)"
 _WAYS = " or STRING, say by locale='de-DE' what a comma is, or set such lines aside with quarantine.parse_csv"
 _LAST = 253_402_300_799_999_999  # the end of the year 9999, in microseconds since 1970
 _TOO_LATE = "a time after the year 9999, as if milliseconds were seconds"
@@ -290,7 +285,7 @@ def csv(
     *,
     schema: StructType | str | None = None,
     partitions: StructType | str | None = None,
-    nulls: str | Sequence[str] | None = None,
+    nulls: str | None = None,
     max_files_per_trigger: int | None = None,
     **options: Any,
 ) -> DataFrame:
@@ -322,7 +317,7 @@ def csv(
             they are found at the start, each a STRING with the text in the name. Give those of a folder that
             has none yet in the order in which they will be nested: Spark joins them by their place.
         nulls: the text that stands for a missing value, such as "NA"; an empty field is NULL, too. Spark
-            knows one such text; `quarantine.parse_csv` takes several.
+            knows one such text; `quarantine.parse_csv` takes a list.
         max_files_per_trigger: the most files that one batch reads. Default: files of 256 MiB together.
         **options: further options of Spark's CSV reader and file source by Spark's own names (`header=True`,
             `maxFileAge="30d"`, `pathGlobFilter="*.csv"`). A name that is nearly a known option is
@@ -342,13 +337,7 @@ def csv(
     """
     check(csv, locals())
     if nulls:
-        marker, *others = [nulls] if isinstance(nulls, str) else nulls
-        if others:
-            raise InvalidInputError(
-                f"sources.csv() takes one text for a missing value, not {', '.join([marker, *others])}; give "
-                "one, or read the lines with sources.text and give all to quarantine.parse_csv"
-            )
-        options = _merged({"emptyValue": marker}, _merged(options, {"nullValue": marker}))  # "" is null, too
+        options = {"emptyValue": nulls, **options, "nullValue": nulls}  # "" is null, too
     return _read(spark, csv, path, schema, partitions, max_files_per_trigger, options)
 
 
@@ -497,19 +486,13 @@ def text(
             lines = sources.text(spark, "incoming", max_files_per_trigger=1)
     """
     check(text, locals())
-    lower = {name.lower(): str(value).lower() for name, value in options.items()}
-    if lower.get("encoding", "utf-8") not in ("utf-8", "utf8"):
-        raise InvalidInputError(
-            f"sources.text() reads UTF-8; convert the files (iconv -f {lower['encoding']} -t UTF-8) or, if "
-            "they are ISO-8859-1, decode the lines: "
-            "lines.withColumn('value', F.decode(F.col('value').cast('binary'), 'ISO-8859-1'))"
-        )
-    if "schema" in lower:
-        raise InvalidInputError(
-            "sources.text() takes no schema: its one column is value, a line; give the schema to sources.csv "
-            "or sources.json, or parse the lines (quarantine.parse_csv, parse_json)"
-        )
-    return _read(spark, text, path, _LINES, partitions, max_files_per_trigger, options)
+    given = _by_lower_name(options)
+    if (encoding := given.get("encoding", "UTF-8")).lower() not in ("utf-8", "utf8"):
+        fix = f"convert the files (iconv -f {encoding} -t UTF-8), or decode the lines with F.decode"
+        raise InvalidInputError(f"sources.text() reads UTF-8; {fix}")
+    if "schema" in given:
+        raise InvalidInputError("sources.text() takes no schema; give it to sources.csv or parse_csv")
+    return _read(spark, text, path, "value STRING", partitions, max_files_per_trigger, options)
 
 
 def _read(
@@ -525,37 +508,30 @@ def _read(
     check_options(call, options, getattr(spark.readStream, kind))
     builtin.check_number("max_files_per_trigger", max_files)
     if schema is None:
-        raise InvalidInputError(
-            f"sources.{kind}() needs a schema: give schema='name STRING, amount INT' or a StructType; "
-            f"`sparkstream schema {path}` prints that of the files"
-        )
-    columns = _columns(schema)
-    options = _merged(_strict(kind, columns.names, options), options)
-    asked = {name.lower(): str(value).upper() for name, value in options.items()}
-    is_strict = asked.get("mode", "FAILFAST") == "FAILFAST"
+        fix = f"give schema='name STRING, amount INT'; `sparkstream schema {path}` prints that of the files"
+        raise InvalidInputError(f"sources.{kind}() needs a schema: {fix}")
+    columns = as_schema(schema)
+    given = _by_lower_name(options) | ({} if max_files is None else {"maxfilespertrigger": max_files})
+    given = _one_limit(_strict(kind, columns.names, given) | given)
+    is_strict = str(given.get("mode", "FAILFAST")).upper() == "FAILFAST"
     kinds, read_as = _CHANGED[kind] if is_strict and kind in _CHANGED else ((), T.StringType())
-    kinds = tuple(each for each in kinds if not _OF_TEXT.get(each, _OF_SPARK) & {*asked})
+    kinds = tuple(each for each in kinds if _OF_TEXT.get(each, _OF_SPARK).isdisjoint(given))
     changed = [each for each in columns.fields if isinstance(each.dataType, kinds)]
-    fields = [*columns.fields, *([] if partitions is None else _columns(partitions).fields)]
-    if max_files is not None:
-        options = _merged(options, {"maxFilesPerTrigger": max_files})
-    elif not {"maxfilespertrigger", "maxbytespertrigger"} & {name.lower() for name in options}:
-        options = options | {"maxBytesPerTrigger": _BYTES}
+    fields = [*columns.fields, *([] if partitions is None else as_schema(partitions).fields)]
     try:
         with reached("input", str(path)):
-            place, ours = readable(spark, str(path), options)
-            given = _merged(options, ours)
+            place, given = readable(spark, str(path), given)
             place, only = by_name(spark, str(path), place, given)
             known = [T.StructField(each.name, read_as) if each in changed else each for each in fields]
             frame = _loaded(spark.readStream.format(kind).options(**given), place, known)
     except PySparkException as err:
-        if err.getCondition() == "INVALID_PARTITION_VALUE":
-            raise InvalidInputError(f"input {path}: {said_by_spark(err)}; declare it as STRING") from None
-        if err.getCondition() != "PATH_NOT_FOUND":
+        meanings = {
+            "INVALID_PARTITION_VALUE": f"input {path}: {said_by_spark(err)}; declare it as STRING",
+            "PATH_NOT_FOUND": f"input folder {path} does not exist; create it or correct the path",
+        }
+        if (condition := err.getCondition()) not in meanings:
             raise
-        raise InvalidInputError(
-            f"input folder {path} does not exist; create it or correct the path"
-        ) from None
+        raise InvalidInputError(meanings[condition]) from None
     keeps = [] if only is None else [only]
     if kind == "json" and is_strict:
         keeps += [_in_time(each) for each in fields if holds(each.dataType, T.TimestampType)]
@@ -564,28 +540,23 @@ def _read(
     return frame.select([exact.get(name, column(name)) for name in frame.columns]) if exact else frame
 
 
-def _columns(given: StructType | str) -> StructType:
-    return from_ddl(given) if isinstance(given, str) else given
-
-
 def _strict(kind: str, columns: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with which Spark reads files strictly, unless `options` ask for a lenient way.
 
     Args:
         kind: the format.
         columns: the names of the columns in the files.
-        options: those that the user gave.
+        options: those that the user gave, with names in lower case.
     """
-    if kind not in _STRICT:
+    if kind not in ("csv", "json"):
         return {}
-    given = {name.lower(): str(value) for name, value in options.items()}
-    has_corrupt = given.get("columnnameofcorruptrecord", _CORRUPT) in columns
-    strict = _STRICT[kind] | {"mode": "PERMISSIVE" if has_corrupt else "FAILFAST"}
+    has_corrupt = options.get("columnnameofcorruptrecord", _CORRUPT) in columns
+    strict: dict[str, Any] = {"mode": "PERMISSIVE" if has_corrupt else "FAILFAST"}
     if kind == "csv":
         # A value that is torn at a line feed has too few fields, but in a single column each half has one.
-        strict["multiLine"] = len(columns) == 1
-        if given.get("mode", strict["mode"]).upper() == "FAILFAST":
-            strict["unescapedQuoteHandling"] = "RAISE_ERROR"  # which Spark does in every mode
+        strict |= _CSV | {"multiline": len(columns) == 1}
+        if str(options.get("mode", strict["mode"])).upper() == "FAILFAST":
+            strict["unescapedquotehandling"] = "RAISE_ERROR"  # which Spark does in every mode
     return strict
 
 
@@ -612,7 +583,7 @@ def _exactly(field: T.StructField) -> Column:
     else:
         whole = raw.try_cast(kind)
         # With more than 18 places both are rounded.
-        same = (whole == raw.try_cast(_WIDEST)) & ~raw.rlike(r"\.\d{18,}[1-9]|[eE]-\d\d")
+        same = (whole == raw.try_cast("decimal(38,18)")) & ~raw.rlike(r"\.\d{18,}[1-9]|[eE]-\d\d")
         value = F.coalesce(number(raw, kind), F.when(same, whole))
     parts = F.lit(f"column {field.name}: "), raw.cast("string"), F.lit(says), F.col("_metadata.file_path")
     wrong = F.when(raw.isNotNull(), F.raise_error(F.concat(*parts)).cast(kind))
@@ -640,9 +611,6 @@ def _is_late(value: Column, kind: Any) -> Column:
     return reduce(or_, [_is_late(value.getField(each.name), each.dataType) for each in inside], F.lit(False))
 
 
-def _merged(options: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
-    """Return the options, replaced and extended by the others; the case of names does not matter."""
-    replaced = {name.lower() for name in others}
-    if "maxfilespertrigger" in replaced:
-        replaced.add("maxbytespertrigger")  # Spark accepts only one of these two limits
-    return {name: value for name, value in options.items() if name.lower() not in replaced} | others
+def _by_lower_name(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options by their names in lower case, as Spark compares them; but those of Hadoop."""
+    return {name if "." in name else name.lower(): value for name, value in options.items()}

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import action_rows
 import action_windows
@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import feeds
-from sparkstream_kit.errors import InvalidInputError, KitError
+from sparkstream_kit.errors import KitError
 
 SIZE = 40  # lines in a file
 FLAGS = ("--available-now", "--max-files-per-trigger", "1")
@@ -99,7 +99,7 @@ def test_more_late_rows_than_allowed_fail_the_job(folder, tmp_path, capsys):
     land(map(feeds.json_line, [*rows, rows[0]]), folder)
     in_this_session(action_rows, folder, tmp_path / "out", *FLAGS, "--max-late", "2.5%")
     assert ", 1 late row set aside, " in capsys.readouterr().err
-    with pytest.raises(KitError, match=r"1 set aside as late, of 41 rows; --max-late is 2\.4%$"):
+    with pytest.raises(KitError, match=r"1 of 41 rows came too late; --max-late is 2\.4%$"):
         in_this_session(action_rows, folder, tmp_path / "other", *FLAGS, "--max-late", "2.4%")
 
 
@@ -120,10 +120,7 @@ def test_update_and_complete_come_to_the_same_counts(spark, folder, tmp_path, mo
 
 BAD = {
     '{"time": "1469501107", "action": "Open"}': "time: not a bigint",
-    '{"time": 1469501107.5, "action": "Open"}': "time: not a bigint",
-    '{"time": 99999999999999999999, "action": "Open"}': "time: not a bigint",
     '{"time": 1469501107}': "action: missing",
-    '{"time": null, "action": "Open"}': "time: missing",
     '{"time": 9223372036854775807, "action": "Open"}': "time: +294247-01-10 04:00:54.775807 is more than 1",
     '{"time": 1469501107000, "action": "milliseconds"}': "time: +48536-",
     "Open": "not valid JSON",
@@ -137,43 +134,6 @@ def test_what_is_no_action_is_a_bad_line_with_its_reason(spark):
         assert row["_raw"] == line
         assert str(row["_reason"]).startswith(reason)
     assert rows[-1]["_reason"] is None
-
-
-@pytest.mark.slow
-def test_the_state_is_bounded_by_the_windows_that_are_open(stream):
-    # 20,000 rows over 200 hours in 5 batches: each closes the windows of the one before.
-    source = stream("time TIMESTAMP, action STRING")
-    query = stream.query(action_windows.transform(source.to_df(), "10 minutes"))
-    start, kept, closed = datetime.fromisoformat("2010-01-01"), [], 0
-    for batch in range(5):
-        times = (start + timedelta(hours=40 * batch, seconds=36 * number) for number in range(4000))
-        source.add_data([(time, f"a{number % 3}") for number, time in enumerate(times)])
-        batches = query.step()
-        kept.append(batches[-1].progress.stateOperators[0].numRowsTotal)
-        closed += sum(row["count"] for each in batches for row in each.rows)
-    assert max(kept) <= 2 * 3  # windows that a row of 10 minutes ago falls in, by actions
-    assert closed == 19_900  # 100 rows are in the last hour
-
-
-def test_a_slide_that_cannot_be_is_one_line(folder, tmp_path):
-    with pytest.raises(InvalidInputError, match="slide 2 hours is longer than length 1 hour"):
-        in_this_session(action_windows, folder, tmp_path / "out", "--slide", "2 hours", "--available-now")
-
-
-@pytest.mark.slow
-@pytest.mark.connect
-def test_as_a_process_of_its_own_it_goes_on_where_it_was(job, spark, folder, tmp_path):
-    rows, out = list(feeds.actions_rows(160, seed=9)), tmp_path / "out"
-    for number in range(2):
-        land(map(feeds.json_line, rows), folder, skip=2 * number, files=2)
-        done = job("python", "action_rows", folder, out, *FLAGS)
-        assert done.stdout == ""
-        assert "action_rows: 2 batches, 80 rows in" in done.stderr
-        flags = ("--available-now", *(["--drain"] if number else []))
-        done = job("python", "action_windows", out / "rows", out / "counts", *flags)
-        assert done.stdout == ""
-        assert "action_counts: " in done.stderr
-    assert counts(spark.read.parquet(str(out / "counts"))) == feeds.actions_truth(rows)
 
 
 def test_a_static_frame_gives_the_truth(spark):

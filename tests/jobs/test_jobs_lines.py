@@ -105,71 +105,45 @@ def test_no_line_fails_a_job_whatever_its_values_are(name, flags, spark, folder,
 WRONG: dict[str, list[tuple[list[str], str]]] = {
     "action_rows": [
         (["."], "the following arguments are required: OUT_DIR"),
-        ([".", "out"], "OUT_DIR out lies in the input folder ."),
         (["in/*", "in", "--checkpoint", "c"], "OUT_DIR/rows in/rows lies in the input folder in/*"),
     ],
     "action_windows": [
         (["in", "out", "--mode", "apend"], "argument --mode: invalid choice: 'apend'"),
-        (["in", "out", "--watermark", "0 seconds"], "--watermark"),
         (["in", "out", "--drain"], "--drain does nothing without --available-now; give both, or neither"),
     ],
-    "ad_join": [(["in", "in"], "OUT_DIR in is the input folder in")],
-    "card_alerts": [
-        (["in"], "the following arguments are required: OUT_DIR"),
-        (["in", "in"], "OUT_DIR in is the input folder in"),
-    ],
+    "ad_join": [(["in", "in"], "OUT_DIR in lies in the input folder in")],
+    "card_alerts": [(["in", "in/out"], "OUT_DIR in/out lies in the input folder in")],
     "dstream_wordcount": [
         (["--batch-interval", "3"], "--window 20 is not a multiple of --batch-interval 3; use 18 or 21"),
-        (["--slide", "5"], "--slide 5 is not a multiple of the default --batch-interval 2; use 4 or 6"),
-        (["--window", "-1"], "argument --window: '-1' is not a positive number of seconds"),
     ],
     "events_to_postgres": [
         (["in"], "the following arguments are required: --database, --checkpoint"),
         (["in", "--checkpoint", "c", "--database", "sqlite:///in/x.db"], "would be read; put it elsewhere"),
     ],
-    "log_errors": [
-        (["."], "the following arguments are required: OUT_DIR"),
-        (["in", "in"], "OUT_DIR in is the input folder in"),
-        (["in", "out", "--report", "error"], "argument --report: invalid choice: 'error'"),
-    ],
+    "log_errors": [(["in", "out", "--report", "error"], "argument --report: invalid choice: 'error'")],
     "sales_clean": [
-        (["."], "the following arguments are required: OUT_DIR"),
-        ([".", "."], "OUT_DIR . is the input folder ."),
-        (["in/good", "in"], "OUT_DIR/good in/good is the input folder in/good"),
+        (["in/good", "in"], "OUT_DIR/good in/good lies in the input folder in/good"),
         (["in", "s3a://bucket/out"], "only a local path and hdfs:// have a rename that is atomic"),
     ],
     "sales_totals": [
         (["--profile", "lokal", "."], "unknown profile lokal; did you mean local?"),
-        ([".", "--max-files-per-trigger", "0"], "'0' is not a whole number from 1"),
-        ([".", "--format", "xml"], "argument --format: invalid choice: 'xml'"),
         ([".", "--max-bad", "1"], "argument --max-bad: '1' is not a percentage from 0% to 100%, such as 1%"),
         ([".", "--max-bad", "101%"], "argument --max-bad: '101%' is not a percentage from 0% to 100%"),
-        ([".", "--trigger", "5 parsecs"], "cannot read the interval '5 parsecs'; write it like"),
         ([".", "--snapshot", "../t.xml"], "snapshot ../t.xml: the name must end in .csv or .json"),
         ([".", "--snapshot", "totals.csv"], "--snapshot totals.csv lies in the input folder ."),
-        ([".", "--checkpoint", "."], "--checkpoint . is the input folder ."),
+        ([".", "--checkpoint", "."], "--checkpoint . lies in the input folder ."),
         ([".", "--database", "sqlite:///t.db"], "--database sqlite:///t.db lies in the input folder ."),
         (["in/*", "--checkpoint", "in/a/ckpt"], "--checkpoint in/a/ckpt lies in the input folder in/*"),
         (["file:/", "--snapshot", "/totals.csv"], "--snapshot /totals.csv lies in the input folder file:/"),
         ([".", "--database", "hush@host/db"], "the database's URL cannot be read; write sqlite:///totals"),
-        ([".", "--database", "env:"], "argument --database: the environment variable  is not set"),
         (
             [".", "--database", "env:NOT_SET"],
-            "the environment variable NOT_SET is not set; put the URL there",
+            "the environment variable NOT_SET is not set; put the URL",
         ),
-        ([".", "--database", "postgresql://kit:hush@h/d"], "others can see a password on the command line"),
-        (
-            [".", "--database", "postgresql://h/d?password=hush"],
-            "or, for a database, set PGPASSWORD or ~/.pgpass",
-        ),
-    ],
-    "sensor_alerts": [
-        (["in"], "the following arguments are required: OUT_DIR"),
-        (["in", "in/out"], "OUT_DIR in/out lies in the input folder in"),
+        ([".", "--database", "postgresql://h/d?password=hush"], "others can see a password on the command"),
     ],
     "socket_wordcount": [
         (["9999"], "argument HOST: 9999 is a number, perhaps a port; give the host and then the port"),
-        (["localhost", "70000"], "argument PORT: '70000' is not a whole number from 1 to 65535"),
         (["--checkpoint", "c"], "unknown argument --checkpoint; see --help"),
     ],
 }
@@ -182,8 +156,10 @@ def test_wrong_arguments_are_one_line(name, refused, tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "jobs").glob("*.py")))
-def test_a_job_has_at_most_24_flags_in_their_groups(name, capsys):
+def test_a_job_has_a_page_and_at_most_24_flags_in_their_groups(name, capsys):
     with pytest.raises(SystemExit):
         import_module(name).main(["--help"])
     flags = set(re.findall(r"^  (--[\w-]+)", capsys.readouterr().out, re.MULTILINE))
+    without = {"dstream_wordcount", "train_posts"}  # DStreams have no progress to show; no stream
+    assert ("--ui" in flags) == (name not in without)
     assert (1 if name == "train_posts" else 5) < len(flags) <= 24

@@ -3,7 +3,6 @@
 `tests/faults/` kills it, and gives it 1,000 malformed lines among 100,000.
 """
 
-import csv
 from collections import Counter
 from decimal import Decimal
 
@@ -90,17 +89,6 @@ def test_a_folder_of_something_else_is_said_in_the_last_line(job, folder, tmp_pa
     done = job("python", "sales_clean", folder, tmp_path / "out", "--available-now")
     assert "3 rows in, 3 bad rows" in done.stderr
     assert done.stderr.splitlines()[-1] == "no line could be read: is this the right folder?"
-
-
-@pytest.mark.slow
-def test_the_sales_log_comes_out_whole(job, spark, sales_log, tmp_path):
-    log, published = sales_log
-    truth = [(row[0], int(row[1]), Decimal(row[2])) for row in list(csv.reader(published.splitlines()))[1:]]
-    done = job("spark-submit", "sales_clean", log, tmp_path / "out", "--available-now")
-    assert done.stdout == ""
-    assert f"{sum(orders for _, orders, _ in truth):,} rows in, 0 bad rows" in done.stderr
-    assert totals(written(spark, tmp_path / "out", "good")) == sorted(truth)
-    assert written(spark, tmp_path / "out", "bad").count() == 0
 
 
 @pytest.mark.slow

@@ -8,13 +8,7 @@ from sparkstream_kit import feeds, models, quarantine, sinks
 
 ROWS = list(feeds.messages_rows(700, seed=2))
 KNOWN, NEW = ROWS[:500], ROWS[500:]
-
-
-def need_sklearn():
-    try:
-        import sklearn  # noqa: F401
-    except ImportError:
-        pytest.skip("needs scikit-learn: pip install 'sparkstream-kit[sklearn]'")
+SKLEARN = "needs scikit-learn: pip install 'sparkstream-kit[sklearn]'"
 
 
 def lines(spark, rows):
@@ -41,7 +35,7 @@ def test_good_and_bad_lines_are_told_apart(spark):
 
 @pytest.mark.slow
 def test_both_libraries_come_close_to_the_best_answer_and_take_turns_in_mid_stream(spark, stream, tmp_path):
-    need_sklearn()
+    pytest.importorskip("sklearn", reason=SKLEARN)
     spam, out = tmp_path / "spam", tmp_path / "out"
     known = posts(spark, KNOWN)
     models.publish(train_posts.train(known, "sklearn"), spam, "words")
@@ -71,7 +65,7 @@ def test_both_libraries_come_close_to_the_best_answer_and_take_turns_in_mid_stre
 
 @pytest.mark.slow
 def test_the_job_trains_then_scores_and_learns_over_two_runs(job, spark, folder, tmp_path):
-    need_sklearn()
+    pytest.importorskip("sklearn", reason=SKLEARN)
     labelled, spam, out = tmp_path / "labelled", tmp_path / "spam", tmp_path / "out"
     feeds.drip(feeds.line_files(map(feeds.json_line, KNOWN), rows=250, name="known-{}.json"), labelled)
     trained = job("python", "train_posts", labelled, spam, "--library", "sklearn")
@@ -103,9 +97,10 @@ def test_the_job_trains_with_pyspark_ml_by_spark_submit(job, spark, folder, tmp_
     assert spark.read.parquet(str(out / "scored")).where("label = prediction").count() > 450
 
 
-@pytest.mark.fast("labels2-*")
-@pytest.mark.parametrize("library", ["spark", "sklearn"])
-@pytest.mark.parametrize("labels", [[], [None], ["ham", "ham"], ["spam", "eggs"]])
+@pytest.mark.parametrize(
+    ("library", "labels"),
+    [("sklearn", ["ham", "ham"]), pytest.param("spark", ["spam", "eggs", None], marks=pytest.mark.slow)],
+)
 def test_training_without_both_labels_is_one_line(library, labels, spark, folder, tmp_path, capsys):
     rows = [row | {"label": label} for row, label in zip(ROWS, labels, strict=False)]
     feeds.drip(feeds.line_files(map(feeds.json_line, rows), rows=9, name="known-{}.json"), folder)

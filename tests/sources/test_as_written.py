@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd  # type: ignore[import-untyped]
 import pytest
 from conftest import ROOT, refusal
-from pyspark.sql import functions as F
 
 from sparkstream_kit import quarantine, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -85,6 +84,15 @@ def ran(frame):
     return frame.sparkSession.table("written").collect()
 
 
+def failed_with(frame, *words):
+    """See that a query fails with some words, and return all that is said."""
+    with pytest.raises(QueryFailed) as failed:
+        ran(frame)
+    said = str(failed.value)
+    assert all(each in said for each in words), said
+    return said
+
+
 @pytest.mark.connect
 @pytest.mark.fast("first-0", "third-8", "third-11", "first-18", "first-40")
 @pytest.mark.parametrize("number", range(len(ROWS)))
@@ -96,11 +104,7 @@ def test_a_source_gives_what_the_page_says(spark, tmp_path, number, place):
         spark, tmp_path / "in", schema=row.schema, max_files_per_trigger=1, **row.options
     )
     if row.source.startswith("fails:"):
-        with pytest.raises(QueryFailed) as failed:
-            ran(frame)
-        said = str(failed.value)
-        assert expected(row.source) in said
-        assert str(file) in said
+        said = failed_with(frame, expected(row.source), str(file))
         assert not re.search(r"java\.|py4j|#\d|\bat \w+\.\w+\(|Traceback|SQLSTATE|\n", said), said
         ways = "mode='PERMISSIVE'|enforceSchema=True|number of fields|escape=|encoding=|milliseconds|wider"
         assert re.search(ways, said)
@@ -124,10 +128,7 @@ def test_a_parser_gives_what_the_page_says(spark, tmp_path, number, place):
     lines = sources.text(spark, tmp_path / "in", max_files_per_trigger=1)
     frame = PARSERS[row.kind](lines, row.schema, **row.options)
     if row.parser.startswith("fails:"):
-        with pytest.raises(QueryFailed) as failed:
-            ran(frame)
-        assert expected(row.parser) in str(failed.value)
-        assert str(file) in str(failed.value)
+        failed_with(frame, expected(row.parser), str(file))
         return
     found = [each for each in ran(frame) if each["_file"] == str(file)]
     if row.parser.startswith("bad:"):
@@ -185,25 +186,17 @@ def test_the_text_in_the_name_of_a_folder_is_the_value(spark, tmp_path, form):
         read(partitions="store INT, day STRING")
 
 
-@pytest.mark.parametrize("form", ["csv", "text"])
-def test_a_partition_that_comes_later_is_read_if_it_is_declared(spark, tmp_path, form):
-    schema = {} if form == "text" else {"schema": "v INT"}
+def test_a_partition_that_comes_later_is_read_if_it_is_declared(spark, tmp_path):
     (tmp_path / "in").mkdir()
+    how: Any = {"name": "written", "checkpoint": tmp_path / "ck", "availableNow": True}
 
     def read():
-        frame = getattr(sources, form)(spark, tmp_path / "in", partitions="day STRING", **schema)
-        query = start(
-            frame,
-            sinks.batch_files(tmp_path / "out"),
-            name="written",
-            checkpoint=tmp_path / "ck",
-            availableNow=True,
-        )
-        run(query)
+        frame = sources.csv(spark, tmp_path / "in", schema="v INT", partitions="day STRING")
+        run(start(frame, sinks.batch_files(tmp_path / "out"), **how))
 
     read()
     for day in ("01", "x2"):
-        land(spark, tmp_path / "in" / f"day={day}", form)
+        land(spark, tmp_path / "in" / f"day={day}", "csv")
         read()
     found = spark.read.parquet(str(tmp_path / "out" / "*" / "*.parquet"))
     assert sorted(row.day for row in found.collect()) == ["01", "x2"]
@@ -214,18 +207,11 @@ def test_a_pattern_for_the_output_of_a_query_is_refused(spark, tmp_path, monkeyp
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a").write_text("1\n")
     out = tmp_path / "out"
-    run(
-        start(
-            sources.text(spark, tmp_path / "in"),
-            sinks.files(out),
-            name="written",
-            checkpoint=tmp_path / "ck",
-            availableNow=True,
-        )
-    )
+    how: Any = {"name": "written", "checkpoint": tmp_path / "ck", "availableNow": True}
+    run(start(sources.text(spark, tmp_path / "in"), sinks.files(out), **how))
     said = refusal(sources.parquet, spark, tmp_path / pattern, schema="value STRING")
-    assert said.startswith(f"input {tmp_path / pattern} matches files that a query has written to {out}, ")
-    assert said.endswith(f"; give the folder {out}")
+    assert said.startswith(f"input {tmp_path / pattern} matches files that a query has written; give the f")
+    assert f"; give the folder {out}, " in said
     assert [tuple(row) for row in ran(sources.parquet(spark, out, schema="value STRING"))] == [("1",)]
 
 
@@ -235,43 +221,12 @@ def test_a_text_with_a_collation_keeps_it(spark, tmp_path):
     assert [row.n for row in ran(frame.where("a = 'Tea'"))] == [1, 2]
 
 
-def test_csv_takes_one_text_for_a_missing_value(spark, tmp_path):
-    assert sources.csv(spark, tmp_path, schema="a INT", nulls=()).columns == ["a"]
-    said = refusal(sources.csv, spark, tmp_path, schema="a INT", nulls=("NA", "-"))
-    assert said == (
-        "sources.csv() takes one text for a missing value, not NA, -; give one, or read the lines with "
-        "sources.text and give all to quarantine.parse_csv"
-    )
-
-
-def test_lines_of_another_encoding_are_decoded_as_the_refusal_says(spark, tmp_path):
-    (tmp_path / "1.csv").write_bytes("1,Müller\n".encode("latin-1"))
-    said = refusal(sources.text, spark, tmp_path, encoding="ISO-8859-1")
-    way = said.rpartition("decode the lines: ")[2]
-    lines = eval(way, {"F": F, "lines": sources.text(spark, tmp_path)})  # noqa: S307 - as a user would type it
-    [row] = ran(quarantine.parse_csv(lines, "a INT, b STRING"))
-    assert (row.a, row.b, row._reason) == (1, "Müller", None)  # noqa: SLF001 - a column
-
-
-@pytest.mark.parametrize("kind", PARSERS)
-def test_a_parser_takes_several_texts_for_a_missing_value(spark, kind):
-    lines = ["NA,x", "1,-", "-,NA", "?,y"]
-    if kind == "json":
-        lines = [
-            '{"a": "NA", "b": "x"}',
-            '{"a": 1, "b": "-"}',
-            '{"a": "-", "b": "NA"}',
-            '{"a": "?", "b": "y"}',
-        ]
-    given = spark.createDataFrame([(line,) for line in lines], "line STRING")
-    rows = PARSERS[kind](given, "a INT, b STRING", nulls=("NA", "-")).collect()
+def test_a_parser_takes_several_texts_for_a_missing_value(spark):
+    given = spark.createDataFrame([("NA,x",), ("1,-",), ("-,NA",), ("?,y",)], "line STRING")
+    rows = quarantine.parse_csv(given, "a INT, b STRING", nulls=("NA", "-")).collect()
     assert [tuple(row)[:3] for row in rows] == [
         (None, "x", None), (1, None, None), (None, None, None), (None, None, "a: not an int")
     ]  # fmt: skip
-    nested = spark.createDataFrame([('{"a": [{"b": "NA"}, {"b": 2}]}',)], "line STRING")
-    if kind == "json":
-        [row] = quarantine.parse_json(nested, "a ARRAY<STRUCT<b: INT>>", nulls="NA").collect()
-        assert [each["b"] for each in row["a"]] == [None, 2]
 
 
 @pytest.mark.parametrize(("wrote", "big"), [("int32", 40_000), ("int16", 32_767), ("uint8", 255)])

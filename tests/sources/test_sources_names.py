@@ -1,11 +1,10 @@
 """File names that Spark takes for patterns, or cannot open: every row counts once, or is said to wait."""
 
 import os
-import sys
 from typing import Any
 
 import pytest
-from conftest import process, refusal
+from conftest import refusal
 
 from sparkstream_kit import run, sinks, sources, start
 
@@ -77,13 +76,6 @@ def test_a_row_counts_once_whatever_the_names_of_the_files_are(spark, folder, wr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_one_such_name_among_others(spark, folder, written, name):
-    land(spark, "text", folder, ["a.csv", name, "b", "sales7.csv"])
-    assert written.of(read(spark, "text", folder, max_files_per_trigger=84)) == [0, 1, 2, 3]
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_one_that_lands_while_the_query_runs_waits_for_its_next_start(spark, folder, written, form):
     land(spark, form, folder, ["a.csv", "b"])
@@ -92,13 +84,6 @@ def test_one_that_lands_while_the_query_runs_waits_for_its_next_start(spark, fol
     assert written.of(frame) == [0, 1, 2 + NAMES.index("2026-01-01T10:00:00.csv")]
     land(spark, form, folder, ["last"], 2 + len(NAMES))
     assert written.of(read(spark, form, folder)) == list(range(3 + len(NAMES)))
-
-
-def test_a_file_without_a_row_doubles_nothing_either(spark, folder, written):
-    land(spark, "text", folder, ["a", "b"])
-    (folder / "c[1]").touch()
-    frame = read(spark, "text", folder)
-    assert written.of(frame) == [0, 1]
 
 
 @pytest.mark.fast("False-pro[[]j] 1", "True-a[*]")
@@ -110,29 +95,6 @@ def test_a_folder_of_such_a_name(spark, tmp_path, written, name, relative):
     assert written.of(read(spark, "text", os.path.relpath(folder) if relative else folder)) == [0, 1, 2]
     land(spark, "text", folder, ["d"], 3)
     assert written.of(read(spark, "text", f"file:{folder}")) == [0, 1, 2, 3]
-
-
-IN_ITS_FOLDER = """
-from sparkstream_kit import get_session, run, sinks, sources, start
-
-spark = get_session("names", profile="test")
-run(start(sources.text(spark, "in"), sinks.memory("rows"), availableNow=True))
-print(spark.table("rows").count())
-"""
-
-
-@pytest.mark.slow
-def test_a_session_that_was_started_in_a_folder_of_such_a_name(spark, tmp_path):
-    land(spark, "text", tmp_path / "a*[b]" / "in", ["a", "b", "c"])
-    done = process([sys.executable, "-c", IN_ITS_FOLDER], cwd=tmp_path / "a*[b]", check=True)
-    assert done.stdout == "3\n"
-
-
-def test_a_relative_path_is_that_of_this_process(spark, tmp_path, monkeypatch):
-    (tmp_path / "elsewhere").write_text("a file below another folder than the JVM's")
-    monkeypatch.chdir(tmp_path)
-    said = refusal(sources.text, spark, "elsewhere")
-    assert said == "input elsewhere is a file; give the folder that it is in"
 
 
 def test_partition_folders_in_a_folder_of_such_a_name(spark, tmp_path, written):
@@ -183,13 +145,6 @@ def test_a_source_with_subfolders_needs_no_batches_of_one_file(spark, folder, wr
     land(spark, "text", folder / "more", ["c", "d*"], 2)
     assert written.of(read(spark, "text", folder, recursiveFileLookup=True)) == [0, 1, 2, 3]
     assert written.batches == 1
-
-
-def test_a_link_to_another_folder_is_read(spark, folder, tmp_path, written):
-    land(spark, "text", tmp_path / "elsewhere", ["a"])
-    (folder / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    land(spark, "text", folder, ["b"], 1)
-    assert written.of(read(spark, "text", folder, recursiveFileLookup=True)) == [0, 1]
 
 
 def test_batches_are_of_many_files_where_no_name_is_misread(spark, folder, written, caplog):

@@ -1,7 +1,6 @@
 """Files of one time, as of `cp` and `unzip`: they are read by their names, and nothing else changes."""
 
 import os
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,6 +29,11 @@ def drop(batch, _):
     batch.collect()
 
 
+def through(lines, sink, folder, **more):
+    """Run over what is there, on the checkpoint of a folder."""
+    return run(start(lines, sink, name="order", checkpoint=folder / "ckpt", availableNow=True, **more))
+
+
 @pytest.fixture
 def read(spark, tmp_path):
     """Read what is there on a checkpoint, one file a batch, and return the rows in the order of batches."""
@@ -49,8 +53,7 @@ def read(spark, tmp_path):
             if plain:
                 patch.setattr(files, "by_name", lambda spark, path, place, options: (place, None))
             lines = sources.text(spark, str(path), **{"max_files_per_trigger": 1, **options})
-        how: dict[str, Any] = {"name": "order", "checkpoint": tmp_path / "ckpt", "availableNow": True}
-        run(start(lines, sinks.foreach_batch(keep), **how, **more))
+        through(lines, sinks.foreach_batch(keep), tmp_path, **more)
         return [value for number in sorted(rows) for value in rows[number]]
 
     return values
@@ -141,30 +144,28 @@ def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(sp
     land(folder, *NAMES)
     land(folder / "sub", "not.csv")
     lines = sources.text(spark, folder, max_files_per_trigger=1)
-    how: dict[str, Any] = {"name": "order", "checkpoint": tmp_path / "ckpt", "availableNow": True}
     text = str(start(lines, sinks.memory("order_dry"), checkpoint=None, dry_run=True))
     assert f"files of {folder}\n" in f"{text}\n"
-    summary = run(start(lines, sinks.foreach_batch(drop), **how))
+    summary = through(lines, sinks.foreach_batch(drop), tmp_path)
     assert [line for line in summary.warnings if "subfolder" in line], summary.warnings
     found = [file.path for file in logs.Logs(tmp_path / "ckpt").inputs("0")]
     assert [path for path in found if path != str(folder / "sub/not.csv")] == [str(folder / n) for n in NAMES]
-    again = run(start(lines, sinks.foreach_batch(drop), **how))
-    assert again.warnings == summary.warnings
+    assert through(lines, sinks.foreach_batch(drop), tmp_path).warnings == summary.warnings
 
 
 def test_a_folder_of_partitions_that_comes_while_files_are_read_by_name_is_not_lost(read, spark, folder):
     land(folder, *NAMES)
     lines = sources.text(spark, folder, max_files_per_trigger=1)
     land(folder / "day=2", "late.csv", at=1_700_000_001)
-    how: dict[str, Any] = {"name": "order", "checkpoint": folder.parent / "ckpt", "availableNow": True}
     with pytest.raises(QueryFailed, match="the first folder of partitions has come; start the query again"):
-        run(start(lines, sinks.foreach_batch(drop), **how))
+        through(lines, sinks.foreach_batch(drop), folder.parent)
     assert read(folder) == ["late.csv"]
 
 
 def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(spark, folder, monkeypatch):
     def place(**options):
-        return files.by_name(spark, str(folder), str(folder), options)[0]
+        given = {name.lower(): value for name, value in options.items()}
+        return files.by_name(spark, str(folder), str(folder), given)[0]
 
     land(folder, *NAMES)
     assert place(maxFilesPerTrigger=1) != str(folder)
@@ -178,24 +179,3 @@ def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(spark, folde
     for number, name in enumerate(NAMES):
         os.utime(folder / name, (number, number))
     assert place(maxFilesPerTrigger=1) == str(folder)
-
-
-@pytest.mark.classic_only("the batches are seen in this process")
-def test_twenty_days_copied_at_once_lose_no_row(spark, folder, tmp_path):
-    for number in reversed(range(20)):
-        day = datetime.fromisoformat("2026-01-01") + timedelta(days=number)
-        (folder / f"{day:%F}.csv").write_text(
-            "".join(f"{day + timedelta(hours=hour)},a\n" for hour in range(24))
-        )
-        os.utime(folder / f"{day:%F}.csv", (1_700_000_000,) * 2)
-    rows = sources.csv(spark, folder, schema="at TIMESTAMP, k STRING", max_files_per_trigger=1)
-    days = rows.withWatermark("at", "2 days").groupBy(F.window("at", "1 day")).count()
-    totals: dict[object, int] = {}
-
-    def keep(batch, _):
-        totals.update({row.window.start: row["count"] for row in batch.collect()})
-
-    (done,) = run(
-        start(days, sinks.foreach_batch(keep), name="days", mode="update", availableNow=True)
-    ).queries
-    assert (done.late_rows, sorted(totals.values())) == (0, [24] * 20)
