@@ -32,6 +32,12 @@ from sparkstream_kit.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+# Seen as damaged ORC and Parquet files: https://bugs.openjdk.org/browse/JDK-8377811
+CORRUPTS = re.compile(r"25(\.0\.[0-2])?")
+CORRUPTS_HOW = (
+    "can corrupt data with its garbage collector G1 (JDK-8377811); use Java 25.0.3 or newer, or Java 21, or "
+    "another collector (-XX:+UseParallelGC)"
+)
 # What the launcher reads of the environment.
 _READ = re.compile(r"(SPARK|PYSPARK|HADOOP|YARN|JAVA|LD)_")
 _MOST = 20  # answers that are kept
@@ -103,11 +109,13 @@ def needed(given: Mapping[str, str]) -> tuple[Path, Path]:
     """Return the path of the Java for a launch, and the folder of Spark's jars.
 
     Raises:
-        InvalidInputError: there is no Java, or no Spark in SPARK_HOME.
+        InvalidInputError: there is no Java, it is too old, or there is no Spark in SPARK_HOME.
     """
     java, jars = find_java(given), Path(given["SPARK_HOME"], "jars")
     if java is None:
         raise InvalidInputError(f"{NOT_STARTED}no Java was found, {NEEDS}")
+    if () < version(release(java)) < (17,):
+        raise InvalidInputError(f"{NOT_STARTED}{java} is too old, {NEEDS}")
     if not jars.is_dir():
         raise InvalidInputError(
             f"Spark cannot be started: {jars} does not exist; correct or unset SPARK_HOME"

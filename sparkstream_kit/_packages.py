@@ -1,7 +1,7 @@
-"""Start and run: the packages of other systems (Kafka, Delta, Avro) that Spark is launched with.
+"""Extra: the packages of other systems (Kafka, Delta, Avro) that Spark is launched with.
 
 `needed` returns the settings for the connectors, `missing` and `missing_source` say how to add one that is
-not there.
+not there. A session opens this module when it is asked for connectors, and `start` when Spark lacks a source.
 """
 
 from __future__ import annotations
@@ -17,17 +17,11 @@ from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
+
+    from pyspark.sql import SparkSession
 
     from sparkstream_kit.connectors import Connector
-
-
-# Seen as damaged ORC and Parquet files: https://bugs.openjdk.org/browse/JDK-8377811
-CORRUPTS = re.compile(r"25(\.0\.[0-2])?")
-CORRUPTS_HOW = (
-    "can corrupt data with its garbage collector G1 (JDK-8377811); use Java 25.0.3 or newer, or Java 21, or "
-    "another collector (-XX:+UseParallelGC)"
-)
 
 
 @cache
@@ -101,6 +95,24 @@ def missing(name: str) -> str:
     )
 
 
+def check_session(spark: SparkSession, names: Collection[str]) -> None:
+    """Refuse a session that lacks a connector, or a setting of it, before a query fails for that reason.
+
+    Raises:
+        InvalidInputError: the session lacks one, or there is no connector of that name.
+    """
+    reject_unknown("connector", names, connectors())
+    for name in names:
+        asked = connectors()[name].settings
+        lacks = any(value not in (spark.conf.get(key, None) or "") for key, value in asked.items())
+        try:
+            _ = spark.read.format(name).load().schema
+        except Exception as err:  # noqa: BLE001 - a connector that Spark has fails too, for lack of options
+            lacks = lacks or missing_source(err) is not None
+        if lacks:
+            raise InvalidInputError(missing(name))
+
+
 def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the session settings that add connectors.
 
@@ -130,9 +142,9 @@ def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = N
         elif found := coordinates(known, spark):
             lists.setdefault("spark.jars.packages", []).append(found)
         else:
-            newest = max((each for each in versions() if coordinates(known, each)), key=_in_order)
+            there = " or ".join(each for each in versions() if coordinates(known, each))
             raise InvalidInputError(
-                f"connector {name} has no package for Spark {spark}; use Spark {newest}, or "
+                f"connector {name} has no package for Spark {spark}; use Spark {there}, or "
                 f"name a folder with its jars: {JARS}=FOLDER"
             )
         for key, value in known.settings.items():
@@ -147,17 +159,9 @@ def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = N
     }
 
 
-def _in_order(text: str) -> list[tuple[int, str]]:
-    """Return a sort key that orders versions by their numbers: 4.9 before 4.10."""
-    return [(int(number or 0), words) for words, number in re.findall(r"(\D*)(\d*)", text)]
-
-
 def _in_folder(name: str, folder: Path) -> list[str]:
-    """Return one jar in a folder for each prefix of a connector: the latest version of each."""
-    found = {
-        start: sorted(folder.glob(f"{start}*.jar"), key=lambda jar: _in_order(jar.name))
-        for start in connectors()[name].jars
-    }
+    """Return one jar in a folder for each prefix of a connector, of several the last by its name."""
+    found = {start: sorted(folder.glob(f"{start}*.jar")) for start in connectors()[name].jars}
     if missing := [start for start, files in found.items() if not files]:
         raise InvalidInputError(
             f"connector {name}: {JARS}={folder} has no {missing[0]}*.jar; put it there, or unset {JARS} "

@@ -1,8 +1,7 @@
 """Start and run: what ends a wait of `run` and `dstreams.run`: a time, a stop file, a signal, an event.
 
 An `Inbox` collects the events of all threads for the one thread that waits, and also checks the time limit
-and the stop file. `signals_posted_to` and `signals_to` handle SIGINT and SIGTERM, and `signals_after` delays
-them.
+and the stop file. `signals_posted_to` and `signals_to` handle SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import math
 import signal
 import threading
 import time
-from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,7 @@ from sparkstream_kit import _files
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -155,19 +153,3 @@ class signals_to:  # noqa: N801 - a context manager, used as a function
 def signals_posted_to(inbox: Inbox) -> AbstractContextManager[None]:
     """Within a `with` block, post the first SIGINT or SIGTERM to an inbox as a stop."""
     return signals_to(lambda name: inbox.post("stop", name))
-
-
-@contextmanager
-def signals_after() -> Iterator[None]:
-    """Delay SIGINT and SIGTERM until the block has ended; only in the main thread."""
-    kept: list[int] = []
-    former = {}
-    if threading.current_thread() is threading.main_thread():
-        former = {number: signal.signal(number, lambda got, _: kept.append(got)) for number in _STOPS}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-        for got in kept:
-            signal.raise_signal(got)

@@ -315,8 +315,8 @@ def _waits(operator: StateOperatorProgress) -> bool:
     A deduplication, by contrast, keeps rows only to recognise later duplicates.
     """
     if operator.operatorName.startswith("transformWithState"):
-        # The operators of `state` that hold rows back keep them in a list; the others have no list state.
-        return bool(operator.customMetrics.get("numListStateVars"))
+        # The operators of `state` that hold rows back keep them in a list, and the time of a timer beside it.
+        return all(operator.customMetrics.get(f"num{kind}StateVars") for kind in ("List", "Value"))
     return not operator.operatorName.startswith("dedupe")
 
 

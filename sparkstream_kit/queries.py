@@ -2,7 +2,7 @@
 
 `start` checks the arguments, guards the checkpoint (`checkpoints.guard`), opens the sink, starts Spark's
 query and notes what `runs.run` needs to know about it later. Of this module only `start` is public; the
-private functions are its steps. A dry run makes a `Planned` in place of a query.
+private functions are its steps. A dry run makes a `Planned` in place of a query (`operate.shadow.planned`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.batch import begin, hand_over, keep_printed
 from sparkstream_kit._spark.place import locate
-from sparkstream_kit._spark.queries import Planned, Started, note, stop_unknown
-from sparkstream_kit.checkpoints.drain import END, drained, is_being_drained, plan_empty_batch
+from sparkstream_kit._spark.queries import Started, note, stop_unknown
+from sparkstream_kit.checkpoints.drain import is_being_drained
 from sparkstream_kit.checkpoints.guard import Query, guard
-from sparkstream_kit.checkpoints.logs import at_hand
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.sinks.base import Opening, begun
+from sparkstream_kit.sinks.base import Opening, begun, inner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -44,71 +43,6 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks import Sink
 
 __all__ = ["start"]
-
-
-def _planned(asked: _Asked, trigger: dict[str, Any], carried: Sequence[tuple[str, str]]) -> Planned:
-    """Check a query as its start does, and return what would run; the checks create nothing.
-
-    On Spark Connect only a real start finds out whether Spark allows the plan in this output mode.
-
-    Args:
-        asked: the query.
-        trigger: its trigger, as Spark takes it.
-        carried: the lines of the description that `_carry_over` returned. If there are any, it has made all
-            checks already, and the checkpoint would still have to be made.
-
-    Raises:
-        InvalidInputError: as for `start`.
-    """
-    query, sink, location = asked.query, asked.sink, asked.location
-    begins = [("mode", query.mode), *(("sink", _said(each)) for each in _inner(sink))]
-    if carried:
-        return Planned(query.name, (*begins, *carried, ("trigger", _when(trigger))))
-    with query.in_force(), guard(query, location, _of_systems, dry_run=True) as guarded:
-        if "realTime" in trigger and sink.realtime is not None:
-            sink.realtime(query.frame)
-        else:
-            begun(sink, query.frame, location, asked.opening(makes=False))
-        plan.check_mode(query.frame, query.mode)
-        says = [
-            *begins,
-            ("checkpoint", _progress(location, guarded.logs)),
-            *(("change", what) for what in guarded.changes),
-            *(("input", said) for said in dict.fromkeys(map(str, query.inputs))),
-            ("trigger", _when(trigger)),
-        ]
-        return Planned(query.name, tuple(says))
-
-
-def _inner(sink: Sink) -> list[Sink]:
-    """Return the sinks inside a sink that hands its batches on, such as `fan_out`; of any other, itself."""
-    return [each for part in sink.parts for each in _inner(part)] or [sink]
-
-
-def _said(sink: Sink) -> str:
-    """Return a line about a sink: where it writes, and its delivery promise."""
-    to = f" to {', '.join(map(str, sink.writes_to))}" if sink.writes_to else ""
-    return f"{sink.kind}{to}: {sink.promise}"
-
-
-def _when(trigger: dict[str, Any]) -> str:
-    """Describe a trigger as it was given, for a dry run."""
-    given = (f"{word}={value}" for word, value in trigger.items())
-    return next(given, "a batch as soon as the last one has ended")
-
-
-def _progress(location: Place | None, logs: Logs | None) -> str:
-    """Describe, for a dry run, where a query would keep its progress and from which batch it would resume.
-
-    Args:
-        location: the checkpoint, or None for a temporary one.
-        logs: the logs in the checkpoint; None if they are out of reach.
-    """
-    if location is None:
-        return "a temporary one, removed at the end"
-    if logs is None:
-        return f"{location} (out of reach from here)"
-    return f"{location} ({'new' if logs.done < 0 else f'resumes after batch {logs.done}'})"
 
 
 _log = logging.getLogger(__name__)
@@ -189,28 +123,28 @@ def start(
         raise InvalidInputError(
             f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
         )
-    if "realTime" in trigger and plan.has(frame, "TransformWithState"):  # Spark fails without saying why
-        raise InvalidInputError(
-            "trigger realTime runs no function with memory; give processingTime='0 seconds'"
-        )
     query = Query(frame, name or "query", mode, allow_changed_query, moved or {})
     if isinstance(dry_run, str):
-        from sparkstream_kit.operate.shadow import shadow  # imported here, because few starts need it
+        from sparkstream_kit.operate import compared  # imported here, because few starts need it
 
-        reject_unknown("dry run", [dry_run], ["compare"])
-        if (before := continues or checkpoint) is None:
-            raise InvalidInputError("start(): dry_run='compare' needs a checkpoint; give that of before")
         with _starting(query):  # the query that runs may have the same name
-            how = {"checkpoint": before, "name": query.name, "mode": mode, "moved": moved}
-            return shadow(frame, sink, **how)  # type: ignore[return-value, arg-type]
+            return compared(query, sink, dry_run, continues or checkpoint)  # type: ignore[return-value]
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
     asked = _Asked(replace(query, name=_name(frame, sink, name)), sink, location)
     with _starting(asked.query):
         with asked.query.in_force():
             asked.opening().allows(sink)
-        carried = () if continues is None else _carry_over(asked, continues, dry_run=dry_run)
+        carried: tuple[tuple[str, str], ...] = ()
+        if continues is not None:
+            from sparkstream_kit.operate.evolve import evolve
+
+            old = locate(frame.sparkSession, continues)
+            carried = evolve(asked.query, sink, location, old, asked.opening, dry_run=dry_run)
         if dry_run:
-            return _planned(asked, trigger, carried)  # type: ignore[return-value]
+            from sparkstream_kit.operate.shadow import planned  # imported here, because few starts need it
+
+            given = asked.query, sink, location, trigger, carried
+            return planned(*given, asked.opening(makes=False), _of_systems)  # type: ignore[return-value]
         return _start(asked, trigger)
 
 
@@ -241,46 +175,15 @@ class _Asked:
         """Start the query once more, for a last batch that reads nothing and closes every window.
 
         Returns:
-            The query; or None if there is nothing to close: the query has no checkpoint, no state or no
-            watermark, its mode is `complete`, which has already written everything, or the last batch has
-            already run.
+            The query; or None if there is nothing to close.
         """
-        place, query = self.location, self.query
-        if place is None or query.mode == "complete" or not place.names("state"):
+        from sparkstream_kit.operate import has_windows
+
+        if not has_windows(self.query, self.location):
             return None
-        if not plan.has(query.frame, "EventTimeWatermark"):
-            # A last batch would write nothing, and after it the checkpoint would accept no more rows.
-            return None
-        with at_hand(place) as logs:
-            if drained(logs):
-                return None
-        again = replace(self, query=replace(query, allow_changed=False, moved={}))
+        again = replace(self, query=replace(self.query, allow_changed=False, moved={}))
         with _starting(again.query):
             return _start(again, {"once": True}, drain=True)
-
-
-def _carry_over(asked: _Asked, continues: str | Path, *, dry_run: bool) -> tuple[tuple[str, str], ...]:
-    """Create the checkpoint of a changed query from that of its earlier version (`continues`).
-
-    Returns:
-        What was done, as lines for a dry run's description.
-
-    Raises:
-        InvalidInputError: `checkpoint` is missing, or `evolve` refuses the change.
-    """
-    from sparkstream_kit.operate.evolve import evolve  # imported here, because few starts need it
-
-    frame, sink, place = asked.query.frame, asked.sink, asked.location
-    if place is None:
-        raise InvalidInputError("start(): continues= needs a new checkpoint; give checkpoint='folder'")
-
-    def check_sink(old: Place, makes: bool) -> None:
-        # The opening is not ended: only the real start may take a new epoch.
-        begun(sink, frame, old, asked.opening(makes=makes))
-        plan.check_mode(frame, asked.query.mode)
-
-    old = locate(frame.sparkSession, continues)
-    return evolve(asked.query, [*map(str, sink.writes_to)], check_sink, place, old, dry_run=dry_run)
 
 
 @contextmanager
@@ -316,7 +219,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
     frame, name, mode = asked.query.frame, asked.query.name, asked.query.mode
     sink, location, spark = asked.sink, asked.location, asked.query.spark
     columns = [list(each) for each in frame.dtypes]
-    after = [*dict.fromkeys(f"{each.kind} {each.after_rewind}" for each in _inner(sink))]
+    after = [*dict.fromkeys(f"{each.kind} {each.after_rewind}" for each in inner(sink))]
     writes = {"sinks": after, "targets": [*map(str, sink.writes_to)], "columns": columns}
     with asked.query.in_force(), guard(asked.query, location, _of_systems, writes=writes) as guarded:
         if guarded.logs is not None:
@@ -375,12 +278,9 @@ def _trigger_for(asked: _Asked, logs: Logs, trigger: dict[str, Any], *, drain: b
     is planned already, and a start finishes it.
     """
     if drain:
-        number = plan_empty_batch(logs, END)
-        # If the checkpoint is on another file system, the plan is in a local copy so far: write it there,
-        # too.
-        if asked.location is not None and asked.location.folder is None:
-            text = (logs.root / "offsets" / str(number)).read_text("utf-8")
-            asked.location.write(f"offsets/{number}", text)
+        from sparkstream_kit.operate import plan_last_batch
+
+        plan_last_batch(logs, asked.location)
     elif not is_being_drained(logs):
         return trigger
     elif "once" not in trigger:  # with it, one batch is all that was asked for

@@ -12,17 +12,16 @@ import math
 import re
 import time
 from collections import deque
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JError
 
 from sparkstream_kit import _waiting, errors
 from sparkstream_kit._arguments import check, is_a
-from sparkstream_kit._files import JSON_VERSION, as_json, check_writable
+from sparkstream_kit._files import check_writable
 from sparkstream_kit._spark import plan, shutdown
 from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.batch import close_ended
@@ -30,13 +29,15 @@ from sparkstream_kit.checkpoints.damage import READ_IN_PART
 from sparkstream_kit.checkpoints.guard import explained
 from sparkstream_kit.checkpoints.logs import Logs, local
 from sparkstream_kit.checkpoints.lost import Files
-from sparkstream_kit.errors import CheckpointDamaged, DryRun, InputUnavailable, InvalidInputError, QueryFailed
+from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.progress import QuerySummary, RunSummary, rows_stay_one
 from sparkstream_kit.verdicts import KEPT, Record, of_query, record
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.query import StreamingQuery
@@ -51,13 +52,6 @@ _log = logging.getLogger(__name__)
 # Exit codes of a run that a signal ended and in which a query then failed. A signal to the JVM counts as
 # SIGTERM: a JVM that Python has started ignores SIGINT.
 _CUT = {"SIGINT": 130, "SIGTERM": 143, shutdown.SIGNALLED: 143}
-# What texts in Spark's errors mean for a query that reads Kafka.
-_OF_KAFKA = {
-    "failOnDataLoss|KafkaIllegalState|UnknownTopicOrPartition|OffsetOutOfRange": (
-        "Kafka no longer has a topic or records that were still to be read"
-    ),
-    r"kafka\S*TimeoutException": "no Kafka broker has answered; start it, and then the query again",
-}
 # In the text of a failure: something is away, and the next start may succeed.
 _AWAY = re.compile(r"\berrors\.TransientError\b|no Kafka broker has answered")
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
@@ -93,7 +87,7 @@ class _Watched:
         self.ended = False
         self._stopping: threading.Thread | None = None
         self._stops_until = 0.0
-        self._files: Files | None = None  # the first progress shows which files the query reads
+        self._files: Files | None = None  # made when first asked for
 
     def post_end(self, inbox: _waiting.Inbox) -> None:
         """Wait until the query has ended, and post that to the inbox."""
@@ -112,20 +106,20 @@ class _Watched:
     def count_waiting(self) -> None:
         """Count the waiting files once more, at the end of the run."""
         if self.records and (last := self.query.lastProgress) is not None:
-            self.done = self.done.waiting_in(self.files_of(last).counted(last, now=True))
+            self.done = self.done.waiting_in(self.files().counted(last, now=True))
 
     def findings(self) -> list[str]:
         """Return a line for each danger to the input files, as `Files.findings` does."""
         last = self.query.lastProgress
-        return [] if last is None else self.files_of(last).findings(last)
+        return [] if last is None else self.files().findings(last)
 
     def trim_logs(self) -> None:
         """Shorten the logs of the query's file sources, if they have grown long."""
         if self._files is not None and not self.ended:
             self._files.trim_logs()
 
-    def files_of(self, progress: StreamingQueryProgress) -> Files:
-        self._files = self._files or Files(self.query, progress)
+    def files(self) -> Files:
+        self._files = self._files or Files(self.query)
         return self._files
 
     def begin_stop(self) -> None:
@@ -166,20 +160,21 @@ class _Watched:
             summary: the summary of the run, which the exception carries.
         """
         name, cause = f"query {self.name}", errors.innermost_cause(error)
-        if said := plan.unavailable(f"{cause}\n{error}"):
+        text = f"{cause}\n{error}"
+        if said := plan.unavailable(text):
             return InputUnavailable(name, said, summary)
         checkpoint = spark_queries.checkpoint(self.query)
         root = checkpoint and local(checkpoint)
         # The start has checked only the checkpoint files that are quickly read. If Spark failed before the
         # first batch, check all of them now, as Spark's own message does not say what to do.
         looked_at = self.done.batches or READ_IN_PART in cause
-        text = f"{cause}\n{error}"
         if damaged := root and root.is_dir() and explained(Logs(root), text, only_cause=bool(looked_at)):
             return CheckpointDamaged(name, f"{damaged} (Spark: {cause})", summary)
+        from sparkstream_kit.connectors import meaning  # only a failure needs it
+
         inputs = [] if self.known.frame is None else plan.inputs_of(self.known.frame)
-        if any(each.kind == "kafka" for each in inputs):
-            means = [words for text, words in _OF_KAFKA.items() if re.search(text, f"{cause}\n{error}")]
-            cause = f"{means[0]} (Spark: {cause})" if means else cause
+        if means := meaning({each.kind for each in inputs}, text):
+            cause = f"{means} (Spark: {cause})"
         failed = QueryFailed(name, cause, summary)
         if _AWAY.search(f"{cause}\n{error}"):
             failed.exit_code = errors.TransientError.exit_code
@@ -355,7 +350,7 @@ class _Run:
         each = self._by_run_id[str(progress.runId)]
         if each.done.has(progress):
             return
-        files = each.files_of(progress).counted(progress)
+        files = each.files().counted(progress)
         each.done = each.done.with_batch(progress, files)
         each.records.append(record(progress, files))
         if progress.numInputRows > 0:
@@ -491,21 +486,21 @@ def run(
             query = start(sales, sinks.console(), name="sales", availableNow=True)
             print(run(query))  # ends with the input, or cleanly on Ctrl-C and SIGTERM
     """
-    if not queries:
-        raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
-    with _summary_kept(summary_json) as keep, ExitStack() as faces:
+    with _keeping(summary_json) as keep, ExitStack() as faces:
         try:
             with ExitStack() as refused:
                 refused.callback(_stop, queries)
-                planned = [query for query in queries if isinstance(query, spark_queries.Planned)]
+                planned: list[Any] = [query for query in queries if is_a("Planned", query)]
                 check(run, locals() | ({"queries": ()} if planned else {}))
-                _check_limits(idle, max_batches, grace)
+                _check(queries, idle, max_batches, grace)
                 inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
                 if planned:
-                    raise _dry(planned)
+                    from sparkstream_kit.operate.shadow import dry
+
+                    raise dry(planned)
                 if summary_json is not None:
                     check_writable("the summary", summary_json)
-                drains = [*map(_drain_of, {each.runId: each for each in queries}.values())] if drain else []
+                drained = _draining(queries) if drain else None
                 told = [] if on_batch is None else [lambda progress, _files: on_batch(progress)]
                 looks: list[Callable[..., None]] = []
                 if [show, ui, record, metrics, on_verdict] != [None] * 5:
@@ -519,8 +514,8 @@ def run(
                 refused.pop_all()
             begun = partial(_Run, inbox=inbox, told=told, looks=looks, keep=keep)
             summary = begun(queries, idle=idle, max_batches=max_batches).to_end(grace)
-            if summary.ended_by == "end of input":
-                summary = _drained(summary, drains, begun, grace)
+            if drained is not None and summary.ended_by == "end of input":
+                summary = drained(summary, begun, grace)
             return keep(summary)
         except (Py4JError, OSError) as err:
             if not shutdown.jvm_has_ended(err):
@@ -528,38 +523,20 @@ def run(
             raise QueryFailed("run", "Spark's JVM ended before the run did") from err
 
 
-def _dry(planned: Sequence[spark_queries.Planned]) -> DryRun:
-    """Return the error that ends a dry run."""
-    begins = dict.fromkeys(query.begins for query in planned)
-    ended = DryRun("\n".join([*begins, *map(str, planned)]))
-    ended.exit_code = max(query.exit_code for query in planned)
-    return ended
+def _draining(queries: tuple[StreamingQuery, ...]) -> Callable[..., RunSummary]:
+    """Return the function that runs the last batches of the queries, as `operate.draining` does."""
+    from sparkstream_kit.operate import draining  # imported here, because few runs need it
+
+    return draining(queries)
 
 
-@contextmanager
-def _summary_kept(path: str | Path | None) -> Iterator[Callable[..., RunSummary]]:
-    """Yield a function that appends a summary to a file, if one is given, once, and returns the summary.
+def _keeping(path: str | Path | None) -> AbstractContextManager[Callable[..., RunSummary]]:
+    """Yield a function that keeps a summary for `summary_json`, and returns the summary."""
+    if path is None:
+        return nullcontext(lambda summary, _error=None: summary)
+    from sparkstream_kit.monitoring import summary_kept
 
-    If the block raises QueryFailed, the summary that the exception carries is appended, with the error.
-    """
-
-    def keep(summary: Any, error: str | None = None) -> Any:
-        nonlocal path
-        if path is not None:
-            try:
-                told = {"version": JSON_VERSION, **(vars(summary) if summary else {}), "error": error}
-                with Path(path).open("a", encoding="utf-8") as file:
-                    file.write(as_json(told) + "\n")
-            except OSError as err:  # a file that cannot be written does not change how the run has ended
-                _log.warning("the summary is not in %s: %s", path, err)
-            path = None
-        return summary
-
-    try:
-        yield keep
-    except QueryFailed as err:
-        keep(err.summary, str(err))
-        raise
+    return summary_kept(path)
 
 
 def _stop(queries: tuple[StreamingQuery, ...]) -> None:
@@ -569,62 +546,13 @@ def _stop(queries: tuple[StreamingQuery, ...]) -> None:
             query.stop()
 
 
-def _check_limits(idle: float | None, max_batches: int | None, grace: float) -> None:
-    """Refuse limits that are not positive, and a negative `grace`; `Inbox` checks `run_for`."""
-    if idle is not None and not idle > 0:
-        raise InvalidInputError(f"idle must be a positive number of seconds, not {idle}")
-    if not grace >= 0:
-        raise InvalidInputError(f"grace must be a number of seconds, not {grace}")
-    if max_batches is not None and max_batches < 1:
-        raise InvalidInputError(f"max_batches must be a whole number from 1, not {max_batches}")
-
-
-def _drain_of(query: StreamingQuery) -> spark_queries.Drain:
-    """Return the function that starts a query once more for its last batch.
-
-    Raises:
-        InvalidInputError: the query has no checkpoint that this process can write to.
-    """
-    known = spark_queries.started(query)
-    if known.drain is not None and known.location is not None and known.location.is_in_reach:
-        return known.drain
-    raise InvalidInputError(
-        f"run(drain=True): query {query.name or query.id} has no checkpoint that can be written from "
-        "here, for its last batch; give start(…, checkpoint='folder')"
-    )
-
-
-def _drained(
-    summary: RunSummary, drains: list[spark_queries.Drain], begun: Callable[..., _Run], grace: float
-) -> RunSummary:
-    """Run the last batch of each query that may have windows to close, and add it to the summary.
-
-    Args:
-        summary: the summary so far.
-        drains: for each query, in the order of the summary, the function that starts its last batch.
-        begun: makes the `_Run` of the last batch, which the limits of the whole run end, too.
-        grace: as for `run`.
-    """
-    for number, drain in enumerate(drains):
-        if (query := drain()) is not None:
-            try:
-                last = begun((query,), before=summary.queries[number]).to_end(grace)
-            except QueryFailed as err:
-                if isinstance(err.summary, RunSummary):
-                    err.summary = _joined(summary, err.summary, number)
-                raise
-            summary = _joined(summary, last, number)
-        if summary.ended_by != "end of input":
-            break
-        # No row waits for the watermark any more; the state may still keep rows for other purposes.
-        if (done := summary.queries[number]).waiting_rows:
-            done = replace(done, waiting_rows=0)
-            summary = _joined(summary, replace(summary, queries=(done,)), number)
-    return summary
-
-
-def _joined(summary: RunSummary, last: RunSummary, number: int) -> RunSummary:
-    """Return the summary of a run whose query `number` has run its last batch, of which `last` tells."""
-    queries = (*summary.queries[:number], *last.queries, *summary.queries[number + 1 :])
-    warnings = tuple(dict.fromkeys([*summary.warnings, *last.warnings]))
-    return replace(last, queries=queries, warnings=warnings)
+def _check(
+    queries: tuple[StreamingQuery, ...], idle: float | None, max_batches: int | None, grace: float
+) -> None:
+    """Refuse a run of no query, and limits that cannot be; `Inbox` checks `run_for`."""
+    if not queries:
+        raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
+    limits = {"idle": idle, "max_batches": max_batches, "grace": grace or None}  # `grace` may be 0
+    for name, limit in limits.items():
+        if limit is not None and not limit > 0:
+            raise InvalidInputError(f"{name} must be a positive number, not {limit}")

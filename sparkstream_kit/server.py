@@ -146,37 +146,29 @@ def serve(port: int = PORT, profile: str = "local", connectors: Sequence[str] = 
     with _alone(port) as folder:
         running = status(port)
         if running is not None and _answers(port):
-            _refuse_another(running, profile, connectors)
+            lacks = [name for name in connectors if name not in running.connectors]
+            if running.profile != profile or lacks:
+                without = f" and without connector {lacks[0]}" if lacks else ""
+                raise InvalidInputError(
+                    f"a server with profile {running.profile}{without} runs on port {port}; end it first "
+                    f"(sparkstream serve stop --port {port}), or give another port"
+                )
             return running
         if running is not None:
             _end(running)  # the process that started it was killed before the server answered
         _clear(folder)
         with _reserved(port) as reserved:
-            process, log = _launch(folder, port, settings, reserved)
+            process = _launch(folder, port, settings, reserved)
         server = Server(port, profile, process.pid, _started(process.pid), tuple(connectors))
         try:
             # Write the note before waiting, so that `stop` can end the server if this process is killed.
             _files.replace(folder / "server.json", [json.dumps(asdict(server))], private=True)
-            _await(process, log, port)
+            _await(process, port)
         except BaseException:
             _end(server)
             _clear(folder)
             raise
     return server
-
-
-def _refuse_another(running: Server, profile: str, connectors: Sequence[str]) -> None:
-    """Raise an InvalidInputError if the running server has another profile, or lacks a connector."""
-    port = running.port
-    if running.profile != profile:
-        what = f"a server with profile {running.profile} runs on port {port}"
-    elif lacks := [name for name in connectors if name not in running.connectors]:
-        what = f"the server that runs on port {port} has no connector {lacks[0]}"
-    else:
-        return
-    raise InvalidInputError(
-        f"{what}; end it first (sparkstream serve stop --port {port}), or give another port"
-    )
 
 
 def stop(port: int = PORT) -> Server | None:
@@ -263,8 +255,11 @@ def _clear(folder: Path) -> None:
 
 def _launch(
     folder: Path, port: int, profile: dict[str, str], inherited: list[int]
-) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
-    """Start the process of the server, and the process that writes its log with tokens hidden.
+) -> subprocess.Popen[bytes]:
+    """Start the process of the server.
+
+    Its log is for this user only: Spark's Python processes print the address that they attach to, which has
+    the token.
 
     Args:
         folder: the folder of the server.
@@ -275,8 +270,7 @@ def _launch(
     token = secrets.token_urlsafe(32)
     env = _environment(token, folder)
     java, _ = _java.needed(env)
-    with _files.private_file(folder / "token") as file:
-        file.write(token.encode())
+    _files.replace(folder / "token", [token], private=True)
     for name in ("clients", "warehouse", "tmp"):
         _files.private_folder(folder / name)
     settings = {"spark.master": "local[*]", "spark.app.name": "sparkstream serve"} | profile
@@ -298,23 +292,8 @@ def _launch(
         except subprocess.CalledProcessError as err:
             _clear(folder)
             raise _failed("ended at its start", folder / "server.log") from err
-        # Hide tokens: Spark's Python processes print the address that they attach to, which has the token.
-        hide = ["sed", "-u", "s/token=[^ ;]*/token=(hidden)/g"]
-        filtered = subprocess.Popen(
-            hide, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    server = subprocess.Popen(
-        command,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=filtered.stdin,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        pass_fds=inherited,
-    )
-    if filtered.stdin is not None:
-        filtered.stdin.close()  # `sed` ends when the last process that writes to it ends
-    return server, filtered
+        said: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, env=env, **said, start_new_session=True, pass_fds=inherited)
 
 
 def _environment(token: str, folder: Path) -> dict[str, str]:
@@ -338,7 +317,7 @@ def _environment(token: str, folder: Path) -> dict[str, str]:
     }
 
 
-def _await(server: subprocess.Popen[bytes], log: subprocess.Popen[bytes], port: int) -> None:
+def _await(server: subprocess.Popen[bytes], port: int) -> None:
     """Wait until the server accepts connections.
 
     Raises:
@@ -346,15 +325,9 @@ def _await(server: subprocess.Popen[bytes], log: subprocess.Popen[bytes], port: 
             from its log.
     """
     _waiting.until(lambda: _answers(port) or server.poll() is not None, _START_LIMIT)
-    if server.poll() is not None:
-        what = "ended at its start"
-        with suppress(subprocess.TimeoutExpired):
-            log.wait(_STOP_LIMIT)
-    elif _answers(port):
-        return
-    else:
-        what = f"did not answer in {_START_LIMIT:g} s"
-    raise _failed(what, folder_of(port) / "server.log")
+    what = "ended at its start" if server.poll() is not None else f"did not answer in {_START_LIMIT:g} s"
+    if server.poll() is not None or not _answers(port):
+        raise _failed(what, folder_of(port) / "server.log")
 
 
 def _failed(what: str, log: Path) -> InvalidInputError:
@@ -435,7 +408,7 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
     from sparkstream_kit._spark.session import runs_here, server_folder
 
     host, port = reach(url)
-    from pyspark.errors import PySparkException, PySparkImportError
+    from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
     settings: dict[str, Any] | None = None if profile is None else read_profile(profile)
@@ -449,11 +422,15 @@ def attach(url: str, app_name: str, profile: str | Path | None, conf: Mapping[st
     own = _own_url(url, host, port)
     try:
         spark: SparkSession = SparkSession.builder.remote(own or url).appName(app_name).getOrCreate()
-    except PySparkImportError as err:
-        raise MissingExtraError("Spark Connect", "connect") from err
     except PySparkException as err:
-        _refused(url, err)
-        raise
+        if (left := SparkSession.getActiveSession()) is not None:
+            left.stop()
+        if "UNAUTHENTICATED" not in str(err):
+            raise
+        raise InvalidInputError(
+            f"the Spark Connect server at {url.partition('/;')[0]} takes only clients with its token; set "
+            "SPARK_CONNECT_AUTHENTICATE_TOKEN, or start a server of your own (sparkstream serve start)"
+        ) from err
     if own is not None:
         _register(spark, own, port)
         _notice_an_end(spark)
@@ -582,34 +559,13 @@ def _own_url(url: str, host: str, port: int) -> str | None:
 
     None also if the address has a token already.
     """
-    if host not in _LOOPBACK or "token=" in url or status(port) is None:
+    file = folder_of(port) / "token"
+    if host not in _LOOPBACK or "token=" in url or status(port) is None or not file.exists():
         return None
-    try:
-        token = (folder_of(port) / "token").read_text("utf-8")
-    except OSError:
-        return None
+    token = file.read_text("utf-8")
     options = url.removeprefix("sc://").partition("/")[2].strip(";")
     # Spark's client sends a token without TLS only to the name `localhost`.
     return f"sc://localhost:{port}/;{options}{';' if options else ''}token={token}"
-
-
-def _refused(url: str, error: Exception) -> None:
-    """Raise an InvalidInputError if a server opened no session because the token is wrong.
-
-    Args:
-        url: the address of the server.
-        error: the error of Spark's client.
-    """
-    from pyspark.sql import SparkSession
-
-    left = SparkSession.getActiveSession()
-    if left is not None:
-        left.stop()
-    if "UNAUTHENTICATED" in str(error):
-        raise InvalidInputError(
-            f"the Spark Connect server at {url.partition('/;')[0]} takes only clients with its token; set "
-            "SPARK_CONNECT_AUTHENTICATE_TOKEN, or start a server of your own (sparkstream serve start)"
-        ) from error
 
 
 def _register(spark: SparkSession, url: str, port: int) -> None:

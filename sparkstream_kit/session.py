@@ -17,25 +17,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyspark
-from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from sparkstream_kit import _packages
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import launch
 from sparkstream_kit._spark.session import (
     identity,
     jvm_runs,
+    on_server,
     put_settings,
-    restart,
     runs,
     same_setting,
     shown_setting,
     shown_value,
 )
-from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.profiles import is_local, read_profile
 
 if TYPE_CHECKING:
@@ -98,11 +96,11 @@ def get_session(
     """
     check(get_session, locals())
     explicit = {key: _text(value) for key, value in (conf or {}).items()}
-    if connectors:
-        reject_unknown("connector", connectors, _packages.connectors())
     session = _session(app_name, profile, explicit, connectors)
-    for name in connectors:
-        _check_connector(session, name)
+    if connectors:
+        from sparkstream_kit._packages import check_session  # only then is it needed
+
+        check_session(session, connectors)
     return session
 
 
@@ -122,7 +120,9 @@ def _session(
     if ran:
         return _adjust(SparkSession.builder.getOrCreate(), profile, explicit)
     if connectors and not jvm_runs():
-        explicit = explicit | _packages.needed(connectors, pyspark.__version__, (profiled or {}) | explicit)
+        from sparkstream_kit._packages import needed
+
+        explicit = explicit | needed(connectors, pyspark.__version__, (profiled or {}) | explicit)
     named = {**(profiled or {}), **explicit}
     with launch.starting(named, quiet=profile != "cluster"):
         given = _given_by_launch()
@@ -140,18 +140,6 @@ def _session(
     _report_losers(spark, explicit, given)
     _asked[identity(spark)] = profile, asked
     return spark
-
-
-def _check_connector(spark: SparkSession, name: str) -> None:
-    """Refuse a session that lacks a connector, or a setting of it, before a query fails for that reason."""
-    asked = _packages.connectors()[name].settings
-    lacks = any(value not in (spark.conf.get(key, None) or "") for key, value in asked.items())
-    try:
-        _ = spark.read.format(name).load().schema
-    except (PySparkException, Py4JError) as err:  # a connector that Spark has fails too, for lack of options
-        lacks = lacks or _packages.missing_source(err) is not None
-    if lacks:
-        raise InvalidInputError(_packages.missing(name))
 
 
 @contextmanager
@@ -262,9 +250,10 @@ def _adjust(spark: SparkSession, profile: str | Path | None, explicit: Mapping[s
             for unknown in _unknown(spark, [key]):
                 raise InvalidInputError(unknown)
             has = "none" if current is None else shown_value(key, current)
+            again = "call spark.stop() first, then get_session again"
             raise InvalidInputError(
                 f"{shown_setting(key, value)} cannot be set in the running session, which has {has}; "
-                f"{restart(spark)}"
+                f"{'start the Connect server with it' if on_server(spark) else again}"
             )
     put_settings(spark, runtime)
     return spark

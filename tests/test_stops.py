@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import HANGS, ROOT, command, environment, process
@@ -30,21 +29,7 @@ def ended_cleanly(started):
     return output, errors
 
 
-# `tests/faults/test_signals.py` sends each signal, to each process, under both launchers.
-@pytest.mark.slow
-def test_a_signal_ends_a_query_cleanly_and_its_result_is_printed(folder, tmp_path, temporary, until):
-    feeds.drip(feeds.sales_files(2, rows=5, seed=1), folder)
-    job = command(
-        "spark-submit", "sales_totals", folder, "--checkpoint", tmp_path / "ckpt", "--format", "csv"
-    )
-    started = begun(job, env={**os.environ, **temporary})
-    until((tmp_path / "ckpt" / "commits" / "1").exists)
-    os.killpg(started.pid, Signal.SIGINT)
-    output, errors = ended_cleanly(started)
-    assert output.startswith("ProductKey,Orders,TotalSales\n")
-    assert "last batch committed: 1" in errors
-    until(lambda: not living(started.pid))
-    assert not [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
+# `tests/faults/test_signals.py` sends each signal to a run, to each process, under both launchers.
 
 
 # Under spark-submit the JVM answers a signal in this time by itself: with 130 or 143.
@@ -52,17 +37,14 @@ def test_a_signal_ends_a_query_cleanly_and_its_result_is_printed(folder, tmp_pat
     ("number", "reached"),
     [
         (Signal.SIGINT, "sparkstream_kit._spark.launch"),
-        pytest.param(Signal.SIGTERM, "sparkstream_kit._spark.launch", marks=pytest.mark.slow),
-        pytest.param(Signal.SIGINT, "pyspark.sql.session", marks=pytest.mark.slow),
         pytest.param(Signal.SIGTERM, "pyspark.sql.session", marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_before_the_run_ends_the_job_at_once(number, reached, folder, tmp_path, until):
     # The job says when it has got there, by a profile hook of Python's own.
     script = tmp_path / "job.py"
-    script.write_text(
-        WATCHED.format(jobs=str(ROOT / "jobs"), module=reached, function=WATCHED_FUNCTIONS[reached])
-    )
+    function = WATCHED_FUNCTIONS[reached]
+    script.write_text(WATCHED.format(jobs=str(ROOT / "jobs"), module=reached, function=function))
     started = begun([sys.executable, str(script), str(folder)], env=environment())
     assert started.stdout.readline() == "reached\n"
     os.killpg(started.pid, number)
@@ -71,37 +53,6 @@ def test_a_signal_before_the_run_ends_the_job_at_once(number, reached, folder, t
     assert lines == [f"job.py: stopped by {number.name} before it began to run"]
     assert (started.returncode, output) == (0, "")
     until(lambda: not living(started.pid))
-
-
-STARTING = """
-import os, signal, sys, time
-from pyspark import SparkContext
-from sparkstream_kit.jobflags import exit_codes
-
-@exit_codes
-def main(argv=None):
-    SparkContext._ensure_initialized()  # as at the start of a session, before the JVM has one
-    signal.raise_signal(signal.SIGINT)
-
-jvm = os.getppid()
-code = main()
-end = time.monotonic() + 30
-while os.getppid() == jvm and time.monotonic() < end:
-    time.sleep(0.05)
-open(sys.argv[1], "w").write("it waits" if os.getppid() == jvm else "it has ended")
-sys.exit(code)
-"""
-
-
-@pytest.mark.slow
-def test_the_jvm_of_spark_submit_ends_a_start_of_a_session_by_itself(tmp_path, until):
-    # If it waited for Python, it would interrupt what it is doing, and could end with an exit code for that.
-    (tmp_path / "job.py").write_text(STARTING)
-    said = tmp_path / "said"
-    done = process(["spark-submit", tmp_path / "job.py", said], env=environment())
-    assert done.returncode == 0, done.stderr
-    until(lambda: said.exists() and said.read_text())
-    assert said.read_text() == "it has ended"
 
 
 WATCHED_FUNCTIONS = {"sparkstream_kit._spark.launch": "_launch", "pyspark.sql.session": "__init__"}
@@ -117,34 +68,6 @@ import sales_totals
 sys.setprofile(watch)
 sys.exit(sales_totals.main([sys.argv[1], "--run-for", "60"]))  # should it never get there
 """
-
-
-TWICE = """
-import os, signal, sys
-from sparkstream_kit import _waiting, get_session, run, sinks, sources, start
-from sparkstream_kit.jobflags import exit_codes
-
-@exit_codes
-def main(argv):
-    spark = get_session("twice")
-    rows = sources.rate(spark, rows_per_second=1)
-    run(start(rows, sinks.memory("first")), max_batches=1)
-    ending = spark._jvm.org.apache.hadoop.util.ShutdownHookManager.get()
-    os.kill(os.getppid(), signal.SIGTERM)
-    _waiting.until(ending.isShutdownInProgress, 30)
-    print(run(start(rows, sinks.memory("second")), run_for=60).ended_by)
-    return 0
-
-sys.exit(main([]))
-"""
-
-
-@pytest.mark.slow
-def test_a_run_that_begins_while_the_jvm_ends_is_stopped_as_the_one_before(tmp_path):
-    (tmp_path / "job.py").write_text(TWICE)
-    done = process(["spark-submit", tmp_path / "job.py"], env=environment())
-    assert done.stdout == "a signal to the JVM\n"
-    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
 
 
 RESET = """
@@ -264,4 +187,4 @@ def test_a_signal_to_the_group_ends_a_dstream_cleanly(tmp_path):
         os.killpg(started.pid, Signal.SIGTERM)
         _, errors = ended_cleanly(started)
     assert "ended by: " in errors
-    assert (tmp_path / "counts.jsonl").exists()
+    assert (tmp_path / "counts.json").exists()

@@ -3,7 +3,7 @@
 A batch function is the `write(batch, batch_id)` that a sink passes to `foreachBatch`. On a classic session
 the JVM calls it in this process. `hand_over` wraps it there, so that a stop does not look like a failure, and
 `close_ended` closes the py4j connections that Spark leaves open. On Spark Connect the function runs in a
-Python process of the server, and `bring_printed` prints its output in the client.
+Python process of the server; `connect` has what that needs.
 
 `id_of_batch`, `checkpoint_of_batch` and `count_aside` relate a batch to its query. `in_driver` and `none_of`
 create DataFrames from rows in the driver's JVM: reading a DataFrame that was created from Python rows costs
@@ -12,20 +12,15 @@ an extra Spark job.
 
 from __future__ import annotations
 
-import io
-import logging
-import sys
 import threading
 import traceback
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
-from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from py4j.clientserver import ClientServer
 from py4j.java_gateway import JavaObject
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit._spark.place import Place, id_in_checkpoint, locate
@@ -77,26 +72,14 @@ def in_driver(spark: SparkSession, batch: DataFrame) -> DataFrame | None:
 def show(rows: DataFrame, table: str) -> Callable[[DataFrame], None]:
     """Create or replace the temporary view `table` with `rows`; return a function that replaces its rows.
 
-    On Spark Connect a batch function can call the returned function, too. Its session may be a copy whose
-    temporary views the client cannot see, so the client's view reads from a global temporary view, and the
-    returned function replaces that one.
+    On Spark Connect a batch function can call the returned function, too.
     """
-    spark: Any = rows.sparkSession
-    if not is_connect(spark):
-        rows.createOrReplaceTempView(table)
-        return lambda others: others.createOrReplaceTempView(table)
-    from sparkstream_kit._columns import quoted  # on Spark Connect alone
+    if is_connect(rows):
+        from sparkstream_kit._spark import connect
 
-    shared = f"{_shared(spark)}_{uuid4().hex}"
-    rows.createOrReplaceGlobalTempView(shared)
-    # A view defined in SQL: Spark looks up the global view on every read and so finds its latest rows.
-    spark.sql(f"CREATE OR REPLACE TEMPORARY VIEW {quoted(table)} AS TABLE {_GLOBAL}.{shared}")
-    return lambda others: others.createOrReplaceGlobalTempView(shared)
-
-
-def _shared(spark: Any) -> str:
-    """Return the prefix of the names of a session's global views."""
-    return f"sparkstream_{spark.session_id.replace('-', '_')}"
+        return connect.show(rows, table)
+    rows.createOrReplaceTempView(table)
+    return lambda others: others.createOrReplaceTempView(table)
 
 
 def none_of(frame: DataFrame) -> DataFrame:
@@ -113,8 +96,6 @@ def _of_java(spark: SparkSession, rows: Any, like: DataFrame) -> DataFrame:
     return DataFrame(session.createDataFrame(rows, java.schema()), spark)
 
 
-_GLOBAL = "global_temp"  # Spark's database of the views that all sessions of one driver share
-
 # If the text of a batch's exception has the first of these strings and, after it, one of the others, Spark
 # treats the batch as stopped instead of failed. The regular expression by which Spark checks this overflows
 # the JVM's stack on texts of a few thousand characters (SPARK-48717), so `_called_back` rewrites such texts.
@@ -125,9 +106,6 @@ _INTERRUPTED = (
     "java.nio.channels.ClosedByInterruptException",
 )
 
-_SLOW_PYTHON, _TRIES = "Python worker failed to connect back", 12  # 12 attempts of ten seconds each
-
-_log = logging.getLogger(__name__)
 _mutex = threading.Lock()
 # For each query: its JVM thread, and the py4j client and connection through which that thread calls Python.
 _connections: list[tuple[Any, Any, Any]] = []
@@ -148,20 +126,14 @@ def hand_over(writer: DataStreamWriter, write: Write) -> DataStreamWriter:
 def begin(writer: DataStreamWriter) -> StreamingQuery:
     """Start a query; on Spark Connect, retry for two minutes if the server's Python starts too slowly.
 
-    The server waits ten seconds for the Python process that will run the batch function, which can be too
-    short on a busy machine. A retry is safe, because the server starts the query only after this wait.
-
     Raises:
         KitError: the server's Python has not started within two minutes.
     """
-    for _ in range(_TRIES):
-        try:
-            return writer.start()
-        except PySparkException as err:
-            if not is_connect(writer) or _SLOW_PYTHON not in str(err):
-                raise
-            _log.warning("the server's Python did not start within ten seconds; trying for two minutes")
-    raise KitError("the server's Python does not start; look into the server's log, or try again later")
+    if is_connect(writer):
+        from sparkstream_kit._spark import connect
+
+        return connect.begin(writer)
+    return writer.start()
 
 
 def _called_back(write: Write) -> Write:
@@ -279,47 +251,13 @@ def rows_set_aside(query_id: str, batch_id: int) -> int | None:
 
 
 def keep_printed(write: Write, spark: SparkSession, name: str) -> Write:
-    """Wrap the batch function of the query `name`, so that `bring_printed` can print its output here.
+    """Wrap the batch function of the query `name`, so that `queries.bring_printed` can print its output here.
 
-    On Spark Connect the function prints in a process of the server. The wrapper keeps that output in global
-    views, one for each batch that prints. On a classic session the function prints in this process anyway and
-    is returned unchanged.
+    On Spark Connect the function prints in a process of the server. On a classic session it prints in this
+    process anyway and is returned unchanged.
     """
     if not is_connect(spark):
         return write
-    prefix = _printed(spark, name)
+    from sparkstream_kit._spark import connect
 
-    def keep(batch: DataFrame, batch_id: int) -> None:
-        text = io.StringIO()
-        try:
-            with redirect_stdout(text):
-                write(batch, batch_id)
-        finally:
-            if printed := text.getvalue():
-                rows = batch.sparkSession.createDataFrame([(printed,)], "text STRING")
-                rows.createOrReplaceGlobalTempView(f"{prefix}{batch_id}")
-
-    return keep
-
-
-def bring_printed(spark: SparkSession, name: str) -> None:
-    """On Spark Connect, print the new output of the query `name` to this process's standard output.
-
-    Each call prints what the query's batches have printed since the previous call.
-    """
-    if not is_connect(spark):
-        return
-    prefix = _printed(spark, name)
-    views = spark.sql(f"SHOW VIEWS IN {_GLOBAL} LIKE '{prefix}*'").collect()
-    for view in sorted((row.viewName for row in views), key=lambda view: int(view.removeprefix(prefix))):
-        sys.stdout.write(spark.table(f"{_GLOBAL}.{view}").collect()[0].text)
-        sys.stdout.flush()
-        spark.catalog.dropGlobalTempView(view)
-
-
-def _printed(spark: SparkSession, name: str) -> str:
-    """Return the prefix of the names of a query's views of printed text.
-
-    The batch id follows the prefix. A view has one row with the column `text STRING`.
-    """
-    return f"{_shared(spark)}_{uuid5(NAMESPACE_OID, name).hex}_"
+    return connect.keep_printed(write, spark, name)

@@ -33,7 +33,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.serializers import UTF8Deserializer, read_int
 
 from sparkstream_kit import _java as java
-from sparkstream_kit import _packages, _waiting
+from sparkstream_kit import _waiting
 from sparkstream_kit._spark.session import jvm_runs
 from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause, said_by_spark
 from sparkstream_kit.profiles import is_local, log4j2_file
@@ -46,12 +46,8 @@ _log = logging.getLogger(__name__)
 # Prefixes of the settings that take effect only when the JVM starts. Set later, they have no effect, although
 # Spark's configuration then shows the new value.
 LAUNCH_KEYS = (
-    "spark.driver.defaultJavaOptions",
-    "spark.driver.extra",
-    "spark.driver.memory",
-    "spark.driver.userClassPathFirst",
-    "spark.jars",
-    "spark.submit.",
+    *("spark.driver.defaultJavaOptions", "spark.driver.extra", "spark.driver.memory"),
+    *("spark.driver.userClassPathFirst", "spark.jars", "spark.submit."),
 )
 
 _LOOPBACK = "127.0.0.1"
@@ -125,8 +121,8 @@ def _refuse_versions() -> None:
         )
     version = str(jvm.java.lang.System.getProperty("java.version"))
     collectors = jvm.java.lang.management.ManagementFactory.getGarbageCollectorMXBeans()
-    if _packages.CORRUPTS.fullmatch(version) and collectors[0].getName().startswith(_CORRUPTS_WITH):
-        raise InvalidInputError(f"Java {version} {_packages.CORRUPTS_HOW}")
+    if java.CORRUPTS.fullmatch(version) and collectors[0].getName().startswith(_CORRUPTS_WITH):
+        raise InvalidInputError(f"Java {version} {java.CORRUPTS_HOW}")
 
 
 @contextmanager
@@ -212,18 +208,18 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
         # On a cluster Spark's own log settings stay, so that lost executors are logged.
         if quiet and is_local(master) and "log4j" not in options and not _has_own_log4j2():
             more.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
-        # Delay signals: an interrupted launch would leave its JVM running.
-        with _waiting.signals_after():
-            arguments += shlex.split(submitted)
-            command = java.command(arguments, given, more, archive=archive and archive.path, stderr=words.end)
-            SparkContext._ensure_initialized(gateway=_gateway(command, given, words.end))
+        arguments += shlex.split(submitted)
+        command = java.command(arguments, given, more, archive=archive and archive.path, stderr=words.end)
+        SparkContext._ensure_initialized(gateway=_gateway(command, given, words.end))
         if archive is not None and not chosen:
             atexit.register(_warm, archive.path)
     except (OSError, subprocess.SubprocessError) as err:
         words.closed()
         said = words.drop()
         _log.debug("the JVM said: %s", said)
-        raise InvalidInputError(_why(err, said)) from err
+        if isinstance(err, OSError):
+            raise InvalidInputError(f"Spark cannot be started: {err.strerror or err}") from err
+        raise InvalidInputError(f"{java.NOT_STARTED}{cause_in_log(said)}") from err
     finally:
         words.closed()
     return words
@@ -252,19 +248,21 @@ def _gateway(command: list[str], given: dict[str, str], stderr: int) -> Any:
         # The shell that is replaced by the JVM leaves it deaf to Ctrl-C, which is for Python.
         deaf = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
         jvm = subprocess.Popen(deaf, env=given, stdin=subprocess.PIPE, stderr=stderr)
-        while not said.exists():
-            if jvm.poll() is not None:
-                raise subprocess.CalledProcessError(jvm.returncode, command)
-            time.sleep(0.01)
-        with said.open("rb") as file:
-            port, secret = read_int(file), UTF8Deserializer().loads(file)
-    at = {"PYSPARK_GATEWAY_PORT": str(port), "PYSPARK_GATEWAY_SECRET": secret}
-    try:
-        os.environ |= at
-        gateway = launch_gateway()
-    finally:
-        for key in at:
-            os.environ.pop(key, None)  # a program that this one starts has a JVM of its own
+        try:
+            while not said.exists():
+                if jvm.poll() is not None:
+                    raise subprocess.CalledProcessError(jvm.returncode, command)  # noqa: TRY301 - as run does
+                time.sleep(0.01)
+            with said.open("rb") as file:
+                port, secret = read_int(file), UTF8Deserializer().loads(file)
+            os.environ |= {"PYSPARK_GATEWAY_PORT": str(port), "PYSPARK_GATEWAY_SECRET": secret}
+            gateway = launch_gateway()
+        except BaseException:
+            jvm.kill()  # it would outlive an interrupted start
+            raise
+        finally:
+            for key in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"):
+                os.environ.pop(key, None)  # a program that this one starts has a JVM of its own
     gateway.proc = jvm
     return gateway
 
@@ -386,23 +384,6 @@ def cause_in_log(text: str) -> str:
     errors = [line for line in lines if re.search(r"Error|Exception|error:|not found", line)]
     said = next(iter([*causes[-1:], *thrown[:1], *errors[:1], *lines[-1:]]), "without a word")
     return re.sub(r'^(Exception in thread "[^"]*" )?(\w+\.)*(?=\w+(Error|Exception)\b)', "", said)
-
-
-def _why(error: Exception, said: str) -> str:
-    """Return one line that says why the JVM did not start, and how to fix it.
-
-    Args:
-        error: raised by the launch.
-        said: the JVM's output.
-    """
-    if isinstance(error, OSError):
-        return f"Spark cannot be started: {error.strerror or error}"
-    cause = cause_in_log(said)
-    if version := re.search(r"only recognizes class file versions up to (\d+)", said):
-        cause = f"this is Java {int(version[1]) - 44}, {java.NEEDS}"  # Java 17 has class files of version 61
-    elif re.search(r"Unrecognized option: --|Module jdk\.incubator\.vector not found", said):
-        cause = f"this Java is too old or not whole, {java.NEEDS}"
-    return f"{java.NOT_STARTED}{cause}"
 
 
 def _know_own_name() -> None:

@@ -6,7 +6,8 @@ itself is one that only a Spark Connect server reaches. A rename is atomic on th
 object store has no atomic rename.
 
 The module also adapts paths to a session (`path_for`) and refuses paths that a cluster's nodes or a server do
-not share (`refuse_many_disks`, `refuse_elsewhere`).
+not share (`refuse_many_disks`, `refuse_elsewhere`). `lock_file` locks a file for as long as the JVM lives
+whose query may write beside it.
 """
 
 from __future__ import annotations
@@ -347,10 +348,8 @@ def refuse_elsewhere(spark: SparkSession, what: str, instead: str) -> None:
         InvalidInputError: the session's server is not one of `sparkstream serve` on this machine.
     """
     if is_connect(spark) and server_folder(spark) is None:
-        raise InvalidInputError(
-            f"{what} would be on the Spark Connect server; use {instead}, or a server on this machine "
-            "(sparkstream serve start)"
-        )
+        fix = f"use {instead}, or a server on this machine (sparkstream serve start)"
+        raise InvalidInputError(f"{what} would be on the Spark Connect server; {fix}")
 
 
 def refuse_many_disks(spark: SparkSession, what: str, path: str) -> None:
@@ -375,29 +374,6 @@ def refuse_many_disks(spark: SparkSession, what: str, path: str) -> None:
             "of it to a disk of their own; give a path that they share, such as hdfs://namenode/folder, "
             f"or, if they share this folder, file://{os.path.abspath(path)}"  # noqa: PTH100 - a text
         )
-
-
-def paths_in(spark: Any, folders: list[str]) -> set[str]:
-    """List folders of one file system with one call for all their entries, of which there may be many.
-
-    Args:
-        spark: a classic session.
-        folders: the folders, all of one file system.
-
-    Raises:
-        OSError: the folders cannot be listed.
-    """
-    hadoop = spark._jvm.org.apache.hadoop.fs
-    try:
-        given = spark.sparkContext._gateway.new_array(hadoop.Path, len(folders))
-        for at, path in enumerate(folders):
-            given[at] = hadoop.Path(path)
-        found = given[0].getFileSystem(spark._jsc.hadoopConfiguration()).listStatus(given)
-        # This method formats an array of any type as text, and so returns all entries in one py4j call.
-        text = spark._jvm.org.apache.commons.lang3.ArrayUtils.toString(found)
-    except Py4JError as err:
-        raise OSError(f"{folders[0]}: {innermost_cause(err)}") from err
-    return {*re.findall(r"path=(.*?); isDirectory=", text, re.DOTALL)}
 
 
 @contextmanager
@@ -430,3 +406,85 @@ def reached(what: str, path: str) -> Iterator[None]:
             f"{what} {path} cannot be reached: {cause}; correct the path, or what Spark is "
             "given for that file system"
         ) from err
+
+
+# Files of failed attempts, never closed: on a close POSIX would drop the lock that the same JVM already holds
+# on that file for another Python process.
+_never_closed: list[Any] = []
+
+
+class LockedError(Exception):
+    """The file is locked by another holder."""
+
+
+class LockFile:
+    """A file that is locked for this session, with a text about its holder.
+
+    Attributes:
+        holder: identifies the holder: `jvm` is the process id of the JVM, or None on Spark Connect.
+    """
+
+    def __init__(self, file: Any, java_lock: Any, holder: dict[str, Any]) -> None:
+        self.holder = holder
+        self._file = file  # a java.io.RandomAccessFile, or on Spark Connect a Python file
+        # Keep the reference: without it the JVM collects the lock object and forgets that it has the lock.
+        self._java_lock = java_lock
+        self._cut = file.truncate if java_lock is None else file.setLength
+
+    def write(self, text: bytes) -> None:
+        """Replace the content of the file.
+
+        Raises:
+            OSError: the text cannot be written, as on a full disk; the file is closed, and the lock is free.
+        """
+        try:
+            self._cut(0)
+            self._file.write(text)
+        except (OSError, Py4JJavaError) as err:
+            self._file.close()  # its text belongs to another holder if the lock has been lost
+            if isinstance(err, OSError):
+                raise
+            raise OSError(err.java_exception.getMessage()) from err
+
+    def release(self) -> None:
+        """Release the lock; call it once the query that it protects has ended."""
+        with suppress(Py4JError, OSError):  # if the JVM has ended, the lock is free already
+            self._file.close()
+
+
+def lock_file(spark: Any, path: Path) -> LockFile:
+    """Lock a file for a session, against other JVMs and other Python processes.
+
+    On a classic session the JVM holds the lock: if Python dies and the JVM goes on writing, the checkpoint
+    stays locked.
+
+    Args:
+        spark: the session; its JVM takes the lock, or on Spark Connect this process.
+        path: the file, which is created if it is missing.
+
+    Raises:
+        LockedError: another holder has the lock.
+        OSError: the file cannot be opened or locked.
+    """
+    if is_connect(spark):
+        from sparkstream_kit._spark import connect
+
+        try:
+            file = connect.lock(path)
+        except BlockingIOError as err:
+            raise LockedError from err
+        return LockFile(file, None, {"jvm": None})
+    jvm = spark._jvm
+    java: Any = None
+    try:
+        java = jvm.java.io.RandomAccessFile(str(path), "rw")
+        got = java.getChannel().tryLock()
+    except Py4JJavaError as err:
+        if "OverlappingFileLock" in err.java_exception.getClass().getName():
+            _never_closed.append(java)
+            raise LockedError from err
+        raise OSError(err.java_exception.getMessage()) from err
+    if got is None:
+        java.close()
+        raise LockedError
+    return LockFile(java, got, {"jvm": jvm.java.lang.ProcessHandle.current().pid()})

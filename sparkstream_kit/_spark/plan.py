@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -17,8 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit import _files
 from sparkstream_kit._spark.session import in_force, is_connect
-from sparkstream_kit.errors import KitError, no_timestamp, said_by_spark
-from sparkstream_kit.profiles import is_local
+from sparkstream_kit.errors import no_timestamp, said_by_spark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -44,7 +43,6 @@ _FIXES = {
 # Settings under which Spark prints a plan in full; its defaults and the kit's profiles truncate long plans.
 _WHOLE = {"spark.sql.debug.maxToStringFields": "100000", "spark.sql.maxPlanStringLength": "2147483632"}
 _OF_WHOLE_TABLES = {"path", "maxfilespertrigger", "maxbytespertrigger"}  # options, as Delta reads them
-_OF_FILES = ("csv", "json", "orc", "parquet", "text", "binaryFile", "xml", "avro")  # formats of files
 
 # A cache of analyzed plans: fetching one takes a few milliseconds, on Spark Connect a few tens. The plan of a
 # DataFrame never changes.
@@ -157,7 +155,9 @@ def inputs_of(frame: DataFrame) -> list[Input]:
 
 def inputs_in_text(text: str) -> list[Input]:
     """Return the sources of a query from the text of its plan, which is all that Spark Connect provides."""
-    return _numbered(_leaves_in_text(text))
+    from sparkstream_kit._spark import connect
+
+    return _numbered(connect.leaves(text))
 
 
 def _numbered(leaves: Iterable[tuple[Any, str, dict[str, str]]]) -> list[Input]:
@@ -210,78 +210,30 @@ def file_options(frame: DataFrame) -> dict[int, dict[str, str]]:
 
 
 def _file_options(frame: DataFrame) -> list[dict[str, str]]:
+    if is_connect(frame):
+        from sparkstream_kit._spark import connect
+
+        return connect.file_options(frame)
     given: Any = frame
-    if is_connect(frame.sparkSession):
-        reads = _reads(given._plan.to_proto(given.sparkSession.client))
-        # A protobuf map has no order, so without `deterministic` equal messages can differ as bytes.
-        once = {read.SerializeToString(deterministic=True): read for read in reads}.values()
-        return [dict(read.options) for read in once if read.format.lower() in _OF_FILES]
     leaves = {leaf: text for leaf, text, _ in _leaves(given._jdf.queryExecution().analyzed())}
     return [_options(leaf) for leaf, text in leaves.items() if text.startswith("FileSource[")]
-
-
-def _reads(message: Any) -> Iterator[Any]:
-    """Yield the streaming sources in a protobuf message of Spark Connect's plan, in order."""
-    if message.DESCRIPTOR.name == "Read":
-        if message.is_streaming and message.HasField("data_source"):
-            yield message.data_source
-        return
-    for field, value in message.ListFields():
-        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
-            for each in [value] if hasattr(value, "DESCRIPTOR") else value:
-                yield from _reads(each)
-
-
-def _leaves_in_text(plan: str) -> Iterator[tuple[Any, str, dict[str, str]]]:
-    """Yield the same as `_leaves`, from the text of a plan as Spark Connect prints it."""
-    for line in plan.split("\n"):
-        leaf = line.lstrip(" :+-~")
-        if found := re.search(r"(FileSource\[.*?\]|(?<=StreamingRelation )\w+)(?:, \[|$)", leaf):
-            yield leaf, found[1], {}
-        elif found := re.search(r"StreamingRelationV2 [^,]*, ([^,]*), [^,]*, \[(.*?)\], \[", leaf):
-            pairs = (pair.partition("=") for pair in found[2].split(", "))
-            yield leaf, found[1], {key: value for key, _, value in pairs}
 
 
 def analyzed_plan(frame: DataFrame) -> str:
     """Return Spark's analyzed plan of a query as text, with all columns; cached for each DataFrame."""
     plan: Any = frame
     if frame not in _texts:
-        with _all_columns(frame):
-            if is_connect(frame.sparkSession):
-                _texts[frame] = _analyzed(plan._explain_string(extended=True), frame.sparkSession)
+        with ExitStack() as stack:
+            # Spark reads the setting from the active session, which may not be the one of `frame`.
+            for spark in {frame.sparkSession, SparkSession.getActiveSession() or frame.sparkSession}:
+                stack.enter_context(in_force(spark, _WHOLE))
+            if is_connect(frame):
+                from sparkstream_kit._spark import connect
+
+                _texts[frame] = connect.analyzed(frame)
             else:  # `explain` prints the same, but plans the query first, which takes a new JVM half a second
                 _texts[frame] = str(plan._jdf.queryExecution().analyzed().toString()).rstrip("\n")
     return _texts[frame]
-
-
-@contextmanager
-def _all_columns(frame: DataFrame) -> Iterator[None]:
-    """Within the block, have Spark print plans with all columns; by default it prints only the first 25.
-
-    Spark reads the setting from the active session, which may not be the one of `frame`: change both.
-    """
-    with ExitStack() as stack:
-        for spark in {frame.sparkSession, SparkSession.getActiveSession() or frame.sparkSession}:
-            stack.enter_context(in_force(spark, _WHOLE))
-        yield
-
-
-def _analyzed(explained: str, spark: SparkSession) -> str:
-    """Return the analyzed plan in the text of an extended `explain`.
-
-    Raises:
-        KitError: this version of Spark prints plans in an unknown form.
-    """
-    rest = explained.partition("\n== Analyzed Logical Plan ==\n")[2]
-    # The first line is the plan's schema.
-    plan = rest.partition("\n== Optimized Logical Plan ==\n")[0].strip("\n").partition("\n")[2]
-    if not plan:
-        raise KitError(
-            f"Spark {spark.version} explains a plan in a form that the kit does not know, and its checkpoint "
-            "cannot be guarded; start without the kit: sink(frame.writeStream).start()"
-        )
-    return plan
 
 
 def sockets_in(text: str) -> list[tuple[str, int]]:
@@ -311,12 +263,11 @@ def is_being_read(spark: SparkSession | None, of: list[tuple[str, int]]) -> bool
     jvm: Any = SparkContext._jvm
     if jvm is not None and (spark is None or not is_connect(spark)):
         threads = jvm.java.lang.Thread.getAllStackTraces().keySet().toString()
-    elif spark is not None and is_local(str(spark.conf.get("spark.master", None))):
-        # On a local master the SQL function runs in the JVM that has the threads: it is its own executor.
-        threads = spark.sql("SELECT reflect('java.lang.Thread', 'getAllStackTraces')").collect()[0][0]
     else:
-        return True
-    return any(f"TextSocketSource({host}, {port})" in threads for host, port in of)
+        from sparkstream_kit._spark import connect
+
+        threads = None if spark is None else connect.threads(spark)
+    return threads is None or any(f"TextSocketSource({host}, {port})" in threads for host, port in of)
 
 
 def unavailable(failure: str) -> str | None:
@@ -330,11 +281,8 @@ def unavailable(failure: str) -> str | None:
     if not peers or found is None:
         return None
     host, port = peers[0]
-    if found[1] == "Connect":
-        return nobody_listens(f"{host}:{port}")
-    if found[1] == "UnknownHost":
-        return unknown_host(host)
-    return f"no route to host {host}; check its address"
+    said = {"Connect": nobody_listens(f"{host}:{port}"), "UnknownHost": unknown_host(host)}
+    return said.get(found[1], f"no route to host {host}; check its address")
 
 
 def nobody_listens(address: str) -> str:

@@ -15,8 +15,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
@@ -25,7 +24,7 @@ from pyspark.sql.streaming import listener as events
 from pyspark.sql.streaming.listener import StreamingQueryListener, StreamingQueryProgress
 from pyspark.sql.streaming.query import StreamingQuery, StreamingQueryManager
 
-from sparkstream_kit._spark import batch
+from sparkstream_kit._spark.session import is_connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,66 +99,21 @@ def listen(manager: StreamingQueryManager, listener: StreamingQueryListener) -> 
 
 
 def stop_listening(manager: StreamingQueryManager, listener: StreamingQueryListener) -> None:
-    """Remove a listener; it has received all earlier events when this function returns.
-
-    On Spark Connect, PySpark's `removeListener` can deadlock: it joins the thread that delivers events while
-    it holds the lock that this thread needs to deliver the next one. This function joins without the lock.
-    """
+    """Remove a listener; it has received all earlier events when this function returns."""
     bus: Any = getattr(manager, "_sqlb", None)
     with _listening:
         if bus is None:
             manager.removeListener(listener)
-            return
-        with bus._lock:
-            teller = bus._execution_thread
-            if bus._listener_bus != [listener] or teller is None:
-                bus._listener_bus[:] = [each for each in bus._listener_bus if each is not listener]
-                return
-        with suppress(Exception):  # if the server has ended, so has its stream of events
-            _end_telling(bus)
-        teller.join()
-        with bus._lock:
-            bus._listener_bus.clear()
-            bus._execution_thread = None
+        else:
+            from sparkstream_kit._spark import connect
 
-
-def _end_telling(bus: Any) -> None:
-    """Ask the Spark Connect server to end its stream of events, which ends the thread that delivers them."""
-    from pyspark.sql.connect.proto import Command
-
-    command = Command()
-    command.streaming_query_listener_bus_command.remove_listener_bus_listener = True
-    bus._sqm._session.client.execute_command(command)
+            connect.stop_telling(bus, listener)
 
 
 def session(query: StreamingQuery) -> SparkSession | None:
     """Return a query's session if `start` has started the query, else the active session, or None."""
     frame = started(query).frame
     return SparkSession.getActiveSession() if frame is None else frame.sparkSession
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A query that `start(…, dry_run=True)` has checked and not started; printing it shows what would run.
-
-    Attributes:
-        name: the query's name.
-        says: pairs of a label, such as `mode`, `sink`, `checkpoint`, `input` or `trigger`, and its text. A
-            label can occur several times.
-    """
-
-    name: str
-    says: tuple[tuple[str, str], ...]
-    begins: ClassVar[str] = "a dry run: all checks have passed, and nothing is started"
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code of a job that ends with it."""
-        return 0
-
-    def __str__(self) -> str:
-        """Return a line with the query's name, and one line for each pair in `says`."""
-        return "\n".join([f"query {self.name}", *(f"  {what:<11}{text}" for what, text in self.says)])
 
 
 class Started(NamedTuple):
@@ -261,8 +215,10 @@ def table(query: StreamingQuery) -> str | None:
 def bring_printed(query: StreamingQuery) -> None:
     """On Spark Connect, print here what the query's batch function has printed on the server."""
     known = started(query)
-    if known.frame is not None and known.prints:
-        batch.bring_printed(known.frame.sparkSession, str(query.name))
+    if known.frame is not None and known.prints and is_connect(known.frame):
+        from sparkstream_kit._spark import connect
+
+        connect.bring_printed(known.frame.sparkSession, str(query.name))
 
 
 def checkpoint(query: StreamingQuery) -> str | None:
@@ -337,11 +293,6 @@ def times_computed(operator: StateOperatorProgress) -> int:
 def receivers(ssc: StreamingContext) -> int:
     """Return the number of receivers, each of which occupies one core for as long as the context runs."""
     return len(ssc._jssc.ssc().graph().getReceiverInputStreams())
-
-
-def has_stopped(ssc: StreamingContext) -> bool:
-    """Return whether a StreamingContext has been stopped."""
-    return bool(ssc._jssc.getState().toString() == "STOPPED")
 
 
 def runs_batch() -> bool:

@@ -1,7 +1,7 @@
 """Answer questions about a session: on its kind, classic or Spark Connect, and on its settings.
 
 `is_connect` is the basic one. The functions after it name the consequence that a caller needs, such as where
-output is printed (`prints_here`) or whose files a path means (`server_folder`), so that callers do not depend
+output is printed (`on_server`) or whose files a path means (`server_folder`), so that callers do not depend
 on the kind of session itself.
 
 `in_force` and `put_settings` change runtime settings. `same_setting` compares two values of a setting, and
@@ -111,25 +111,13 @@ def scratch_folder(spark: SparkSession) -> str | None:
 
 
 def on_server(spark: SparkSession) -> bool:
-    """Return whether a session's tables, settings and functions of batches are outside of this process."""
+    """Return whether a session's tables, settings, functions of batches and output are in another process."""
     return is_connect(spark)
-
-
-def prints_here(spark: SparkSession) -> bool:
-    """Return whether Spark prints to the standard output of this process, as its console sink does."""
-    return not is_connect(spark)
 
 
 def web_page(spark: SparkSession) -> str | None:
     """Return the address of Spark's web page; None if the page is off, or belongs to a Connect server."""
     return None if is_connect(spark) else spark.sparkContext.uiWebUrl
-
-
-def restart(spark: SparkSession) -> str:
-    """Return what to do to apply a setting that takes effect only at a session's start, for a message."""
-    if is_connect(spark):
-        return "start the Connect server with it"
-    return "call spark.stop() first, then get_session again"
 
 
 def refuse_dstreams(spark: SparkSession) -> None:

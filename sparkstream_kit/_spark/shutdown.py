@@ -10,7 +10,6 @@ This is for classic sessions only: on Spark Connect the server's JVM is independ
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import socket
@@ -87,23 +86,20 @@ class _Hook:
         # Wrap the py4j proxy in a Thread: Hadoop compares hooks with `equals`, which a proxy does not have.
         self._thread = self._jvm.java.lang.Thread(self)
         seconds = self._jvm.java.util.concurrent.TimeUnit.SECONDS
-        try:
+        with suppress(Py4JJavaError):  # the JVM is ending, and waits for the hook of an earlier run
             self._manager().addShutdownHook(self._thread, _PRIORITY, int(self._limit), seconds)
-        except Py4JJavaError:  # the JVM is already ending, and waits for the hook of an earlier run
-            self._ask_to_end()
+            return
+        self.called = True
+        inbox.post("stop", SIGNALLED)
 
     def _manager(self) -> Any:
         return self._jvm.org.apache.hadoop.util.ShutdownHookManager.get()
 
     def run(self) -> None:
-        """Ask the run to stop and wait for `release`; the JVM calls this in a thread when it shuts down."""
-        self._ask_to_end()
-        self._released.wait(self._limit)
-
-    def _ask_to_end(self) -> None:
-        """Post to the run that it must stop, and why."""
+        """Tell the run to stop, and wait for `release`; the JVM calls this in a thread when it shuts down."""
         self.called = True
         self._inbox.post("stop", SIGNALLED if self._is_signalled() else BY_ITSELF)
+        self._released.wait(self._limit)
 
     def _is_signalled(self) -> bool:
         """Return whether a signal ends the JVM, and not Spark.
@@ -182,24 +178,6 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
             hook.release()
         else:
             _job.hooks.append(hook)
-
-
-def end_start_of_session(exit_code: int) -> None:
-    """End spark-submit's JVM with an exit code, unless a session runs in it; it may be starting one.
-
-    When Python ends, spark-submit interrupts its JVM. If the JVM is just starting Spark's web page, Spark
-    would then end it with exit code 1.
-    """
-    if "PYSPARK_GATEWAY_PORT" not in os.environ or "pyspark" not in sys.modules:
-        return
-    from py4j.protocol import Py4JError
-    from pyspark import SparkContext
-
-    gateway: Any = SparkContext._gateway
-    if gateway is None or SparkContext._active_spark_context is not None:
-        return
-    with suppress(Py4JError, ConnectionError):  # the JVM ends before it can answer this call
-        gateway.jvm.java.lang.System.exit(exit_code)
 
 
 def jvm_has_ended(err: BaseException) -> bool:

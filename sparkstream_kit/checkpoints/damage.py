@@ -12,12 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkstream_kit.checkpoints.logs import DamagedError, commit, log_after, log_file, plan, query_id
+from sparkstream_kit.checkpoints.logs import DamagedError, commit, log_after, plan, query_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sparkstream_kit.checkpoints.logs import Logs
+
+    _Reader = Callable[[Path], object]
 
 
 STATE_FILE = re.compile(r"(\d+)(?:_([0-9a-f-]{36}))?\.(delta|snapshot|changelog|zip)(?:\.crc)*")
@@ -32,48 +34,35 @@ _WRITE_ID = (
 )
 
 
-def restart(logs: Logs, *, whole: bool = False) -> Iterator[DamagedError]:
+def restart(logs: Logs, read: Callable[[_Reader, Path], object] | None = None) -> Iterator[DamagedError]:
     """Yield the damage that would make a restart fail, but for that of the state.
 
     Args:
         logs: the logs of the checkpoint, which need not exist yet.
-        whole: compare the files with their checksums, too.
+        read: how to read a file, given the function that parses it. Default: as `Logs.read` does.
     """
-    errors_of = partial(logs.damage, whole=whole)
+    for reader, file in _needed(logs):
+        try:
+            (read or logs.read)(reader, file)
+        except DamagedError as err:
+            yield DamagedError(file, err.what, _WRITE_ID) if reader is query_id else err
+    # A first batch that failed may have left version 1: no damage.
+    if max(logs.done, logs.planned) < 0 and newer_state(logs.root, 1):
+        yield DamagedError(logs.root / "offsets", "has no batch, but state has been written")
+
+
+def _needed(logs: Logs) -> Iterator[tuple[_Reader, Path]]:
+    """Yield the files that a restart needs, but for those of the state, each with its reader."""
     root, done, last = logs.root, logs.done, max(logs.done, logs.planned)
     if last >= 0 or (root / "metadata").exists():
-        found = errors_of(query_id, root / "metadata")
-        yield from (DamagedError(err.file, err.what, _WRITE_ID) for err in found)
-    yield from errors_of(plan, *(root / "offsets" / str(n) for n in range(max(last - 1, 0), last + 1)))
+        yield query_id, root / "metadata"
+    for batch in range(max(last - 1, 0), last + 1):
+        yield plan, root / "offsets" / str(batch)
     if done >= 0:
-        yield from errors_of(commit, root / "commits" / str(done))
+        yield commit, root / "commits" / str(done)
     for log, planned in logs.until_planned.items():
-        try:
-            files = logs.files(log, max((planned, *logs.entries(f"sources/{log}"))))
-            yield from errors_of(log_file if whole else _ENDS, *files)
-        except DamagedError as err:
-            yield err
-    if last < 0 and newer_state(root, 1):  # a first batch that failed may have left version 1: no damage
-        yield DamagedError(root / "offsets", "has no batch, but state has been written")
-    for name in ("offsets", "commits", *(f"sources/{log}" for log in logs.sources)):
-        yield from _orphans(root / name, max(logs.entries(name), default=-1))
-
-
-def _orphans(log: Path, last: int) -> Iterator[DamagedError]:
-    """Yield log files that are missing while their checksums still exist.
-
-    Spark cannot write such a file again: it takes the checksum for a file that another query has written.
-
-    Args:
-        log: the folder of the log.
-        last: the number of the log's last entry; only later entries are looked at.
-    """
-    for file in log.glob(".*.crc"):
-        number = file.name.split(".")[1]
-        # Look for the file only now: a running query may have written it since `last` was read.
-        if number.isdigit() and int(number) > last and not (log / file.name[1:-4]).exists():
-            fix = f"delete {file.name} too, and the batch runs again"
-            yield DamagedError(log / number, "is missing, but not its checksum", fix)
+        for file in logs.files(log, max((planned, *logs.entries(f"sources/{log}")))):
+            yield _ENDS, file
 
 
 def gone(logs: Logs) -> Iterator[DamagedError]:

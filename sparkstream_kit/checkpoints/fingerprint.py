@@ -14,14 +14,11 @@ Spark Connect provides.
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
-from itertools import accumulate, pairwise, takewhile
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit._spark.plan import analyzed_plan
-from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,28 +26,23 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-_FORMAT = "facts 2"  # the first line of a fingerprint
+_FORMAT = "facts 3"  # the first line of a fingerprint
 # A column that `sources` checks and does not change: its text depends on options and on words of the kit.
 _CHECKED = re.compile(r"coalesce\(.*raise_error\(.*concat\(column .*_metadata(?:#\d+)?\.file_path")
 WATERMARK = "has a watermark of"
 _KEEPS = "keeps the columns"
 _PACKED = re.compile(r"(.+?)#\d+L?(?:-T\d+ms)? AS c\d+#")  # by `state`, which gives all columns such names
 
-# A quarantine's parser belongs to the kit and may change with its version. What the user has chosen (the
-# format, and a hash of schema and options) is in the name of the alias, so only that counts.
-_PARSER = re.compile(
-    r"(?s)SubqueryAlias sparkstream_(csv|json)_(\w+)\n.*?Project (.*?)\n(.*?) sparkstream_lines"
-)
+# A quarantine's parser belongs to the kit and may change with its version, so its columns count as read.
+_PARSER = re.compile(r"(?s)SubqueryAlias sparkstream_(?:csv|json)\n.*? sparkstream_lines")
 _COLUMN = re.compile(r"#(\d+)L?(?:-T\d+ms)?")  # a column's number, and the delay of its watermark
-# A flag that changes the result, where all others are the session's: last(price#3, true).
-_NULLS = re.compile(r"(\b(?:first|last|any)\w*\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*), (true|false)\)")
 
 # The expressions into which Spark turns window() and session_window(); lengths are in microseconds.
 _TIME = r"precisetimestampconversion\((?P<time>[^(),]+(?:\(\w+\)#\d+)?), TimestampType, LongType.*"
 _WINDOW = re.compile(_TIME + r"?- (?P<start>\d+)\) % (?P<slide>\d+)\).*\+ (?P<length>\d+)\), LongType")
 _SESSION = re.compile(_TIME + r"\+ cast\((?P<gap>.+?) as interval\)")
 # The window of `windows.calendar`, where a unit longer than a day is an argument of trunc().
-_DAYS = re.compile(r"^struct\(start, .*?CASE.*?from_utc_timestamp\(([^,]+), ([^)]+)\)(?:.*?\), ([a-z]+)\))?")
+_DAYS = re.compile(r"^struct\(start, to_utc_.*?from_utc_timestamp\(([^,]+), ([^)]+)\)(?:.*?\), ([a-z]+)\))?")
 
 
 class _Node(NamedTuple):
@@ -72,9 +64,9 @@ def fingerprint(frame: DataFrame, mode: str) -> str:
 
     The text is the same on classic Spark and Spark Connect. It covers each stateful operator: its group keys,
     aggregates, deduplication keys in their order, or join condition, the names of the columns that `as_of`
-    and `alert_when` keep, the watermarks, and the expressions of the columns that these use. It does not
-    cover filters and other steps, sources, sinks, paths, options, the trigger, the names of results, the time
-    zone and the ANSI mode, nor the code of UDFs.
+    and `alert_when` keep, the watermarks, and the expressions of the columns that these use, with the time
+    zone if they need it. It does not cover filters and other steps, sources, how they parse, sinks, paths,
+    options, the trigger, the names of results, the ANSI mode and other flags, nor the code of UDFs.
 
     Args:
         frame: a streaming DataFrame.
@@ -83,15 +75,19 @@ def fingerprint(frame: DataFrame, mode: str) -> str:
     Returns:
         The format and one line for each fact; empty for a query that keeps no state.
     """
+    zone, facts = frame.sparkSession.conf.get("spark.sql.session.timeZone") or "", _facts(frame, mode)
+    # Spark prints the time zone in most expressions that use it, but not in a cast to a date.
+    if any(sign in what for _, what in facts for sign in (f"Some({zone})", "as date)")):
+        facts.append(("computes dates and hours in the time zone", zone))
     # What differs between two runs, sessions or versions of Spark: flags such as the ANSI mode, time zones,
     # seeds, and the default collation, which only Spark Connect prints.
     volatile = re.compile(
-        rf"(?:, |(?<=\())(?:true|false|Some\((?:{re.escape(_zone(frame))}|-?\d{{10,}})\)|-?\d{{12,}})(?=[,)])"
+        rf"(?:, |(?<=\())(?:true|false|Some\((?:{re.escape(zone)}|-?\d{{10,}})\)|-?\d{{12,}})(?=[,)])"
         "| collate UTF8_BINARY"
     )
     lines: dict[str, None] = {}
-    for verb, what in _facts(frame, mode):
-        stable = _COLUMN.sub(r"#\1", volatile.sub("", _NULLS.sub(r"\1; ignorenulls=\2)", what)))
+    for verb, what in facts:
+        stable = _COLUMN.sub(r"#\1", volatile.sub("", what))
         lines[f"{verb}: {_in_words(stable)}"] = None
     # PySpark numbers the variables of a process' lambdas, and Spark the columns of a session.
     text = re.sub(r"(?<=\blambda )([xyz])_\d+(?=#)", r"\1", "\n".join(lines))
@@ -100,34 +96,13 @@ def fingerprint(frame: DataFrame, mode: str) -> str:
     return f"{_FORMAT}\n{text}" if text else ""
 
 
-def time_zone(frame: DataFrame, mode: str) -> dict[str, str]:
-    """Return the session's time zone, as a part of a query's note, if the query's state depends on it.
-
-    It does, for example, if the query groups by a date. The result is empty otherwise.
-    """
-    # Spark prints the time zone in most expressions that use it, but not in a cast to a date.
-    signs = f"Some({_zone(frame)})", "as date)"
-    zoned = any(sign in what for _, what in _facts(frame, mode) for sign in signs)
-    return {"time zone": _zone(frame)} if zoned else {}
-
-
-def _zone(frame: DataFrame) -> str:
-    return frame.sparkSession.conf.get("spark.sql.session.timeZone") or ""
-
-
 def _facts(frame: DataFrame, mode: str) -> list[tuple[str, str]]:
     """Return the facts of a query in the plan's order, as pairs of a verb and its object, as Spark prints it.
 
     They are the facts of the operators that keep state, the watermarks, and how the columns that these use
     are computed; an empty list if no operator keeps state.
     """
-
-    def parser(found: re.Match[str]) -> str:
-        # Only timestamps depend on the time zone, which the parser's own lines always have.
-        zone = f", Some({_zone(frame)})" if "as timestamp)" in found[4] else ""
-        return f"Generate parse_{found[1]}(schema and formats {found[2]}{zone}), {found[3]}"
-
-    nodes = _nodes(_PARSER.sub(parser, analyzed_plan(frame)))
+    nodes = _nodes(_PARSER.sub("Parsed", analyzed_plan(frame)))
     found: list[tuple[str, str, str]] = []  # the number of the column that is defined, or "", and a fact
     for at, node in enumerate(nodes):
         found += [("", *fact) for fact in _of_state(nodes, at, mode)]
@@ -143,9 +118,6 @@ def _nodes(plan: str) -> list[_Node]:
 
     A line without a branch of the tree belongs to the node before it, whose text has a line break.
     """
-    # A field of a struct may have the name of a lambda's variable, and so may a column of the steps above.
-    for field in {*re.findall(r"\b([xyz]_\d+), lambda \1#", plan)}:
-        plan = re.sub(rf"\b{field}\b", field[0], plan)
     nodes = []
     for line in re.split(r"\n(?=(?:[: ]  )*[:+]- )", plan):
         text = re.sub(r"^(?:[: ]  )*(?:[:+]- )?", "", line)
@@ -183,15 +155,15 @@ def _of_state(nodes: list[_Node], at: int, mode: str) -> Iterator[tuple[str, str
         within = "within the watermark " if "Within" in operator else ""
         yield f"drops duplicates {within}by", ", ".join(_columns(parts[0]))
     elif operator.startswith(("~Distinct", "~TransformWithState")):  # the next list below has the columns
-        below = _own(below, depth)
         lists = [_columns(part) for node in below for part in reversed(node.parts) if part.startswith("[")]
         number = int(parts[1]) if parts[1:] and parts[1].isdecimal() else None
-        keys = lists[0][:number] if lists else []
-        yield verb, ", ".join(keys)
+        columns = ", ".join(lists[0][:number])
+        yield verb, columns
         # The kit's own keep their rows by position; `once`, whose key is `group`, keeps none.
-        for columns in lists if number and keys and not keys[0].startswith("group#") else ():
-            if columns and all(found := [*map(_PACKED.match, columns)]):
-                yield _KEEPS, ", ".join(each[1].lower() for each in found if each)
+        for each in lists if number and not columns.startswith("group#") else ():
+            names = [match[1].lower() for match in map(_PACKED.match, each) if match]
+            if names and len(names) == len(each):
+                yield _KEEPS, ", ".join(names)
     elif operator.startswith("~FlatMapGroups"):
         yield verb, " with the state ".join(parts[1:4:2])
     elif operator == "~Join":
@@ -200,16 +172,6 @@ def _of_state(nodes: list[_Node], at: int, mode: str) -> Iterator[tuple[str, str
             yield "joins", ", ".join(parts)
     elif operator == "~GlobalLimit" and mode == "append":
         yield "keeps no more rows than", parts[0]
-
-
-def _own(below: list[_Node], depth: int) -> list[_Node]:
-    """Return the nodes inside of one at a depth, without those inside of another that keeps rows."""
-    found, inner = list[_Node](), sys.maxsize
-    for node in takewhile(lambda each: each.depth > depth, below):
-        if node.depth <= inner:
-            inner = node.depth if node.operator.startswith("~TransformWithState") else sys.maxsize
-            found.append(node)
-    return found
 
 
 def _of_step(node: _Node) -> Iterator[tuple[str, str, str]]:
@@ -223,7 +185,7 @@ def _of_step(node: _Node) -> Iterator[tuple[str, str, str]]:
         defined = [(part, part) for part in found]
     elif operator == "~Generate":
         defined = [(name, f"{parts[0]} AS {name}") for name in _columns(parts[-1])]
-    elif operator == "~Expand":
+    elif operator == "~Expand":  # sliding windows, too
         rows = zip(_columns(parts[-1]), *map(_columns, _columns(parts[0])), strict=False)
         defined = [(name, f"{', '.join(row)} AS {name}") for name, *row in rows if {*row} != {name}]
     for name, what in defined:
@@ -231,7 +193,7 @@ def _of_step(node: _Node) -> Iterator[tuple[str, str, str]]:
 
 
 def _in_words(expression: str) -> str:
-    """Return a window as text with its lengths in seconds or its unit, and other expressions unchanged."""
+    """Return a window as text with its lengths or its unit, and other expressions unchanged."""
     if window := _WINDOW.search(expression):
         start, slide, length = (f"{int(window[name]) / 1e6:g} s" for name in ("start", "slide", "length"))
         since = "" if start == "0 s" else f" from {start}"
@@ -239,35 +201,28 @@ def _in_words(expression: str) -> str:
     if days := _DAYS.search(expression):
         return "the {2} in {1} of {0}".format(*days.groups("day"))
     if session := _SESSION.search(expression):
-        try:
-            gap = f"{to_microseconds('gap', session['gap']) / 1e6:g} s"
-        except InvalidInputError:  # an expression, or months, which have no fixed length: leave it
-            gap = session["gap"]
-        return f"session windows with a gap of {gap} on {session['time']}"
+        return f"session windows with a gap of {session['gap']} on {session['time']}"
     return expression
 
 
-def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
+def differences(old: str, new: str) -> list[str]:
     r"""Describe how this query's fingerprint differs from that of the query that wrote a checkpoint.
+
+    The columns `k` and `K` are the same one, as in Spark. A fingerprint that an earlier version of the kit
+    wrote, of other facts, counts as equal.
 
     Args:
         old: the fingerprint of the checkpoint's query.
         new: the fingerprint of this query.
-        caseless: whether `k` and `K` are the same column. They are unless `spark.sql.caseSensitive` is on.
 
     Returns:
         One phrase for each difference; an empty list for equal fingerprints.
 
     Examples:
-        >>> differences("facts 2\ngroups by: product#0", "facts 2\ngroups by: state#0")
+        >>> differences("facts 3\ngroups by: product#0", "facts 3\ngroups by: state#0")
         ["groups by state; the checkpoint's query groups by product"]
     """
-    if _KEEPS not in old:  # as in the notes of before December 2026
-        new = "\n".join(line for line in new.split("\n") if not line.startswith(_KEEPS))
-    new = new if "; ignorenulls=" in old else re.sub(r"; ignorenulls=\w+", "", new)
-    # The names of lambda variables do not count.
-    one, other = (re.sub(r"(?<=\blambda )\w+(?=#)", "", text) for text in (old, new))
-    if one == other or (caseless and _caseless(one) == _caseless(other)):
+    if _caseless(old) == _caseless(new) or (old and not old.startswith(_FORMAT)):
         return []
     here, there = Counter(_phrases(new)), Counter(_phrases(old))
     found = []
@@ -276,7 +231,6 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
             ", ".join(what for each, what in phrases.elements() if each == verb)
             for phrases in (here - there, there - here)
         )
-        mine, theirs = _shortened(mine, theirs), _shortened(theirs, mine)
         former = f"{verb} {theirs}" if theirs else "does not"
         now = f"{verb} {mine}; the checkpoint's query {former}"
         found.append(now if mine else f"has no step that {verb} {theirs}, as the checkpoint's query has")
@@ -291,10 +245,3 @@ def _caseless(text: str) -> str:
 def _phrases(text: str) -> list[tuple[str, ...]]:
     """Return the facts of a fingerprint as pairs of a verb and its object, as ("groups by", "State")."""
     return [tuple(line.split(": ", 1)) for line in re.sub(r"#\d+", "", text).split("\n")[1:]]
-
-
-def _shortened(text: str, other: str, most: int = 160) -> str:
-    """Return a text, cut to the part around its first difference from another text if it is long."""
-    pairs = enumerate(zip(text, other, strict=False))
-    start = max(0, next((at for at, (one, two) in pairs if one != two), 0) - 20)
-    return text if len(text) <= most else f"…{text[start : start + most]}{'…' * (len(text) > start + most)}"

@@ -24,9 +24,9 @@ from sparkstream_kit._spark.plan import file_options, has, inputs_of
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints.damage import gone, restart
 from sparkstream_kit.checkpoints.drain import drained
-from sparkstream_kit.checkpoints.fingerprint import WATERMARK, differences, fingerprint, time_zone
+from sparkstream_kit.checkpoints.fingerprint import WATERMARK, differences, fingerprint
 from sparkstream_kit.checkpoints.lock import Lock, lock
-from sparkstream_kit.checkpoints.logs import CONTINUED, Logs, at_hand, log_file, write_note
+from sparkstream_kit.checkpoints.logs import CONTINUED, Logs, at_hand, write_note
 from sparkstream_kit.checkpoints.moved import bases, find_moves, rewrite
 from sparkstream_kit.checkpoints.trim import due, max_age
 from sparkstream_kit.errors import InvalidInputError, innermost_cause
@@ -48,7 +48,6 @@ _log = logging.getLogger(__name__)
 
 _one_at_a_time = threading.RLock()
 _ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
-_NAMED = "spark.sql.streaming.queryEvolution.enableSourceEvolution"
 _FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 
 # Settings that Spark takes from the checkpoint at a restart, whatever the session's values: key and name.
@@ -137,14 +136,13 @@ class Query:
     def described(self) -> dict[str, Any]:
         """The note about the query for its checkpoint.
 
-        It has the query's name, mode and fingerprint; the options by which a Delta source leaves out rows;
-        and the session's time zone, if the state depends on it.
+        It has the name, mode and fingerprint, and the options by which a Delta source leaves out rows.
         """
         kept = fingerprint(self.frame, self.mode)
         found: dict[str, Any] = {"name": self.name, "mode": self.mode, "fingerprint": kept}
         if left_out := {each.log: each.leaves_out for each in self.inputs if each.leaves_out}:
             found["left out"] = left_out
-        return found | time_zone(self.frame, self.mode)
+        return found
 
 
 class Guarded(NamedTuple):
@@ -323,11 +321,8 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
 
 def _differences(query: Query, kept: Mapping[str, Any]) -> list[str]:
     """Return a phrase for each difference of the state between a query and the one in the note."""
-    caseless, now = query.spark.conf.get("spark.sql.caseSensitive") != "true", query.described
-    found = differences(kept["fingerprint"], now["fingerprint"], caseless=caseless)
-    zone, former = now.get("time zone"), kept.get("time zone")
-    if zone and former and zone != former:
-        found.append(f"computes dates and hours in the time zone {zone}; the checkpoint's query in {former}")
+    now = query.described
+    found = differences(kept["fingerprint"], now["fingerprint"])
     if query.mode == "complete" != kept["mode"] and WATERMARK in now["fingerprint"]:
         found.append(
             f"has mode complete; mode {kept['mode']} has dropped from the state what the watermark had "
@@ -336,39 +331,18 @@ def _differences(query: Query, kept: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _has_numbers(query: Query, logs: Logs) -> Iterable[Answer]:
-    """Refuse sources with names (`readStream.name()`): the kit knows the logs of sources by their numbers."""
-    if query.spark.conf.get(_NAMED, "false") == "true":
-        raise InvalidInputError(
-            f"checkpoint {logs.root}: sources with names are not supported; leave .name() out, and set "
-            f"{_NAMED} to false"
-        )
-    return ()
-
-
 def _leftovers(_query: Query, logs: Logs) -> Iterator[Answer]:
     """Yield a change that removes what a killed or failed query left before it planned its first batch.
 
     Spark takes half-written files for those of another query and would refuse the checkpoint for ever. The
     logs of file sources list files that were found and not read yet: Spark would read these files even if the
-    query that starts now reads another folder.
+    query that starts now reads another folder. In real-time mode state is written before a plan.
     """
     checkpoint = logs.place
     if logs.planned >= 0:
         return
-    left = [
-        f"{part}/{name}"
-        for part in ("offsets", "commits", "state")
-        for name in checkpoint.names(part)
-        if name.startswith(".") and name.endswith((".tmp", ".tmp.crc"))
-    ]
-    if checkpoint.folder is not None and logs.entries("state"):  # real-time mode writes state before a plan
-        left.append("state")
-    for source in logs.sources:
-        for file in logs.entries(f"sources/{source}").values():
-            with suppress(InvalidInputError):  # keep the logs of other kinds of sources
-                log_file(file)
-                left += [f"sources/{source}/.{file.name}.crc", f"sources/{source}/{file.name}"]
+    logs_of_files = [f"sources/{log}" for log in logs.sources if logs.is_of_files(log)]
+    left = [name for name in ("offsets", "commits", "state", *logs_of_files) if checkpoint.names(name)]
 
     def remove() -> None:
         for name in left:
@@ -420,7 +394,6 @@ def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
 QUESTIONS: tuple[Question, ...] = (
     _is_whole,
     _is_of_this_query,
-    _has_numbers,
     _leftovers,
     _has_its_folders,
     _has_short_logs,

@@ -1,13 +1,12 @@
 """One driver per checkpoint: a file lock that is held as long as the driver's JVM can write there.
 
 Spark notices two drivers on one checkpoint only when both have run the same batch. `lock` takes the lock for
-a query, `alone` takes it for the time of a block (`clone`, `rewind`), and `user_of` only looks.
+a query, and `user_of` only looks.
 
 The JVM holds the lock, not Python: after a SIGKILL of Python the JVM lives and writes for up to two seconds
 more. The operating system releases the lock when the JVM ends, so there is nothing to clean up. On Spark
 Connect no JVM is in reach, so the client holds the lock. If a client is killed, its query keeps running
-until the next client connects to that server; then it is stopped. Until then other queries are refused the
-checkpoint (`left_running`).
+until the next client connects to that server; then it is stopped.
 
 Look in `by_path`, under `mutex`, before opening a lock file: POSIX drops a process's locks on a file when
 the process closes any descriptor of that file.
@@ -22,9 +21,8 @@ import socket
 import struct
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _waiting
@@ -32,13 +30,12 @@ from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.errors import InvalidInputError, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from pyspark.sql import SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
 
-    from sparkstream_kit._spark.lock import LockFile
-    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit._spark.place import LockFile, Place
 
 
 # The C type `struct flock`, and the index of its field for the kind of lock; macOS orders the fields
@@ -47,39 +44,6 @@ _FLOCK, _KIND = (struct.Struct("@qqihh"), 3) if sys.platform == "darwin" else (s
 
 mutex = threading.RLock()  # hold it while you use `by_path`, or open and close a lock file
 by_path: dict[str, Lock] = {}  # the locks of this process's queries, by the real path of the lock file
-
-
-@contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """Lock a checkpoint for the time of a block, so that no query of the kit starts on it meanwhile.
-
-    Args:
-        root: the folder of the checkpoint.
-
-    Raises:
-        InvalidInputError: a query uses the checkpoint.
-    """
-    file = root / KIT / "lock"
-    file.parent.mkdir(exist_ok=True)
-    file.touch()
-    with mutex:  # another thread that opened and closed the file would drop the lock
-        check_unused(root)
-        with file.open("r+b") as held:
-            try:
-                fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise _in_use(root, _holder(held.read())) from None
-            yield
-
-
-def check_unused(root: Path) -> None:
-    """Refuse a checkpoint that a query of the kit uses; nothing is locked.
-
-    Raises:
-        InvalidInputError: a query uses the checkpoint.
-    """
-    if user := user_of(root):
-        raise _in_use(root, user)
 
 
 def user_of(root: Path) -> str | None:
@@ -104,7 +68,7 @@ def user_of(root: Path) -> str | None:
             asked = [fcntl.F_WRLCK if field == _KIND else 0 for field in range(5)]
             found = _FLOCK.unpack(fcntl.fcntl(opened, fcntl.F_GETLK, _FLOCK.pack(*asked)))
             said = opened.read()
-    return left_running(said) if found[_KIND] == fcntl.F_UNLCK else _holder(said)
+    return None if found[_KIND] == fcntl.F_UNLCK else _holder(said)
 
 
 def _holder(said: bytes) -> str:
@@ -120,32 +84,9 @@ def _holder(said: bytes) -> str:
     return "another process; end its query first"
 
 
-def _in_use(checkpoint: Path | Place, user: str) -> TransientError:
+def used_by(checkpoint: Path | Place, user: str) -> TransientError:
+    """Return the error for a checkpoint that a query uses, given which one and how to end it."""
     return TransientError(f"checkpoint {checkpoint} is in use by {user}")
-
-
-def left_running(said: bytes) -> str | None:
-    """Return which query a killed client of `sparkstream serve` has left running, and how to end it.
-
-    The killed client no longer holds its lock, but its text is still in the lock file, and the server runs
-    the query until the next client connects.
-
-    Args:
-        said: the content of the lock file.
-
-    Returns:
-        The text for the user; None if the server has ended, or the client's file is gone.
-    """
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        holder = json.loads(said)
-        client = Path(holder["client"])
-        server = json.loads((client.parent.parent / "server.json").read_text("utf-8"))["pid"]
-        if client.exists() and b"SparkConnectServer" in Path(f"/proc/{server}/cmdline").read_bytes():
-            return (
-                f"query {holder['query']}, which runs on in the Spark Connect server (process {server}) "
-                "although its client was killed; end it: run any job there, or sparkstream serve stop"
-            )
-    return None
 
 
 class Lock:
@@ -212,7 +153,7 @@ def lock(spark: SparkSession, location: Place, name: str, *, dry_run: bool = Fal
         InvalidInputError: another query, of this process or of another one, uses the checkpoint; or this
             user cannot write to the folder.
     """
-    from sparkstream_kit._spark.lock import LockedError, take
+    from sparkstream_kit._spark.place import LockedError, lock_file
 
     if location.folder is None:
         return None
@@ -221,22 +162,20 @@ def lock(spark: SparkSession, location: Place, name: str, *, dry_run: bool = Fal
     above = (location.folder / KIT, location.folder, *location.folder.parents)
     there = next(each for each in above if os.path.exists(each))  # noqa: PTH110 - not allowed to look: no
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise InvalidInputError(
-            f"checkpoint {location} cannot be written: {there} is no folder that this user may write to; "
-            "give another folder"
-        )
+        why = f"{there} is no folder that this user may write to"
+        raise InvalidInputError(f"checkpoint {location} cannot be written: {why}; give another folder")
     with mutex:
         try:
             if user := user_of(location.folder):
-                raise _in_use(location, f"{user}, or give this query a checkpoint of its own")
+                raise used_by(location, f"{user}, or give this query a checkpoint of its own")
             if dry_run:
                 return None
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = take(spark, path)
+            file = lock_file(spark, path)
             says = {"query": name, "pid": os.getpid(), **file.holder, "host": host, "since": since}
             file.write(json.dumps(says).encode())
         except LockedError as err:  # another process took the lock after `user_of` looked
-            raise _in_use(location, _holder(path.read_bytes())) from err
+            raise used_by(location, _holder(path.read_bytes())) from err
         except OSError as err:
             raise InvalidInputError(
                 f"checkpoint {location} cannot be locked: {err.strerror or err}; give another folder"

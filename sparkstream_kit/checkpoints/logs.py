@@ -24,10 +24,8 @@ import json
 import os
 import re
 import shlex
-import shutil
 import tempfile
 import time
-import zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
@@ -110,27 +108,6 @@ def local(path: str | Path) -> Path | None:
     return None if text is None else Path(text)
 
 
-def checkpoint(path: str | Path) -> Path:
-    """Return the folder of a checkpoint, after checking that Spark has written to it.
-
-    Raises:
-        InvalidInputError: the path is on another file system, is no folder, or holds no checkpoint.
-    """
-    root = local(path)
-    if root is None:
-        raise InvalidInputError(
-            f"checkpoint {path} is not on a local path; copy it to this machine first, and put the copy "
-            "back afterwards (hdfs dfs -get, hdfs dfs -put)"
-        )
-    if not root.is_dir():
-        raise InvalidInputError(f"no checkpoint {path}; give the folder that the query was started with")
-    if not any((root / name).exists() for name in ("metadata", "offsets", "commits")):
-        inside = " or ".join(str(each.parent) for each in sorted(root.glob("*/metadata")))
-        fix = inside and f"; give {inside}"
-        raise InvalidInputError(f"{path} is no checkpoint (no metadata, offsets or commits in it){fix}")
-    return root
-
-
 def numbered(folder: Path) -> dict[int, Path]:
     """Return the files in the folder of one of Spark's logs, by number and in order.
 
@@ -163,8 +140,11 @@ def versioned(file: Path, *versions: str) -> list[str]:
     """
     found = _text(file).split("\n")
     version = found[0]
-    if re.fullmatch(r"v\d+", version) and version not in versions and not _differs(file):
-        raise InvalidInputError(f"{file} has format {version}, which this version of the kit does not know")
+    if re.fullmatch(r"v\d+", version) and version not in versions:
+        raise InvalidInputError(
+            f"{file} has format {version}, which this version of the kit does not know; restore it from a "
+            "backup, or use a newer kit"
+        )
     if version not in versions or len(found) == 1:
         raise DamagedError(file)
     return found
@@ -225,37 +205,14 @@ def commit(file: Path) -> dict[str, Any]:
     """Return the content of a file `commits/N`.
 
     Returns:
-        Spark's JSON. `stateUniqueIds` maps each operator to a list that holds, for each partition, the set
-        of the ids of its stores' files; it is empty if Spark wrote none. `nextBatchWatermarkMs` is in
-        milliseconds since 1970, and 0 if Spark wrote none.
+        Spark's JSON. `nextBatchWatermarkMs` is in milliseconds since 1970, and 0 if Spark wrote none.
 
     Raises:
         DamagedError, InvalidInputError: as for `versioned`.
     """
     with reading(file):
-        found = json.loads(versioned(file, "v1", "v2", "v3")[1])
-        ids = (found.get("stateUniqueIds") or {}).items()
-        found["stateUniqueIds"] = {each: [frozenset(stores) for stores in parts] for each, parts in ids}
-        found["nextBatchWatermarkMs"] = int(found.get("nextBatchWatermarkMs", 0))
-        return dict(found)
-
-
-def _differs(file: Path) -> bool:
-    """Return whether a file differs from Hadoop's checksum file `.NAME.crc` beside it; False without one.
-
-    A checksum file holds "crc", a zero byte, the number of bytes that each checksum covers, and a CRC-32 for
-    each part of that length. Hadoop ignores a checksum file that begins with anything else; so does this
-    function.
-    """
-    try:
-        sums, data = file.with_name(f".{file.name}.crc").read_bytes(), file.read_bytes()
-    except OSError:  # if the file itself cannot be read, its reader reports the error
-        return False
-    step = int.from_bytes(sums[4:8], "big")
-    if sums[:4] != b"crc\0" or not step:
-        return False
-    parts = (data[at : at + step] for at in range(0, len(data), step))
-    return sums[8:] != b"".join(zlib.crc32(part).to_bytes(4, "big") for part in parts)
+        found: dict[str, Any] = json.loads(versioned(file, "v1", "v2", "v3")[1])
+        return found | {"nextBatchWatermarkMs": int(found.get("nextBatchWatermarkMs", 0))}
 
 
 def replace(file: Path, text: str | Iterable[str | bytes]) -> None:
@@ -280,10 +237,6 @@ def command(name: str, root: Path) -> str:
 
 
 _QUERY = f"{KIT}/query.json"
-_NO_NOTE = (
-    "checkpoint file {} is damaged: not what the kit wrote; put it back, or delete it, and the query that "
-    "starts next is taken for the one that wrote the checkpoint"
-)
 
 
 def _query(file: Path) -> dict[str, Any]:
@@ -299,7 +252,10 @@ def _query(file: Path) -> dict[str, Any]:
         kept = dict(json.loads(newest.read_text("utf-8")))
         return kept | {name: "" + kept[name] for name in ("name", "mode", "fingerprint")}
     except (OSError, TypeError, ValueError, LookupError) as err:
-        raise InvalidInputError(_NO_NOTE.format(file)) from err
+        raise InvalidInputError(
+            f"checkpoint file {file} is damaged: not what the kit wrote; put it back, or delete it, and the "
+            "query that starts next is taken for the one that wrote the checkpoint"
+        ) from err
 
 
 # A line of a file source's log as Spark writes it; a URI has no quote in it, so the JSON needs no parser.
@@ -400,13 +356,12 @@ def log_text(found: Iterable[Input]) -> str:
 
 
 _PATH = b'{"path":"'
-_MOST_KEPT = 300  # files that `Logs` caches
 
 
 class Logs:
     """The logs of a checkpoint. Each log is listed once, and each file is read once and cached.
 
-    The cache holds the last 300 files. Call `again` to see the files that Spark has written since.
+    Call `again` to see the files that Spark has written since.
 
     Attributes:
         root: the folder of the checkpoint, or of a local copy.
@@ -430,37 +385,20 @@ class Logs:
             self._listed[log] = numbered(self.root / log)
         return self._listed[log]
 
-    def read(self, reader: Callable[[Path], _T], file: Path, *, whole: bool = False) -> _T:
+    def read(self, reader: Callable[[Path], _T], file: Path) -> _T:
         """Return the result of a function that reads a file, from the cache if possible.
 
         Args:
             reader: a function such as `plan`, `commit` or `log_file`.
             file: the file.
-            whole: also compare the file with its checksum, on every call.
 
         Raises:
-            DamagedError, InvalidInputError: as for `versioned`; or `whole` is true and the file differs from
-                its checksum.
+            DamagedError, InvalidInputError: as for `versioned`.
         """
-        key = (reader, file)
-        found: _T = self._read.pop(key) if key in self._read else reader(file)
-        self._read[key] = found  # at the end: the first key is the least recently used one
-        if len(self._read) > _MOST_KEPT:  # a query may run for months, so the cache must not grow with it
-            del self._read[next(iter(self._read))]
-        if whole and _differs(file):
-            fix = f"delete .{file.name}.crc, its checksum, if that was meant"
-            raise DamagedError(file, f"was changed after Spark wrote it ({fix})")
+        if (reader, file) not in self._read:
+            self._read[reader, file] = reader(file)
+        found: _T = self._read[reader, file]
         return found
-
-    def damage(
-        self, reader: Callable[[Path], Any], *files: Path, whole: bool = False
-    ) -> Iterator[DamagedError]:
-        """Read files, and yield the error of each file that is damaged; arguments as of `read`."""
-        for file in files:
-            try:
-                self.read(reader, file, whole=whole)
-            except DamagedError as err:
-                yield err
 
     def replace(self, file: Path, text: str | Iterable[str | bytes]) -> None:
         """Replace one of Spark's files atomically, and drop it from the cache."""
@@ -478,13 +416,13 @@ class Logs:
         """The number of the last committed batch; -1 before the first."""
         return max(self.entries("commits"), default=-1)
 
-    def plan(self, batch: int, *, whole: bool = False) -> Plan:
-        """Return the plan of a batch; arguments and errors as of `read`."""
-        return self.read(plan, self.root / "offsets" / str(batch), whole=whole)
+    def plan(self, batch: int) -> Plan:
+        """Return the plan of a batch; errors as of `read`."""
+        return self.read(plan, self.root / "offsets" / str(batch))
 
-    def commit(self, batch: int, *, whole: bool = False) -> dict[str, Any]:
-        """Return the commit of a batch, as the function `commit` does; arguments and errors as of `read`."""
-        return self.read(commit, self.root / "commits" / str(batch), whole=whole)
+    def commit(self, batch: int) -> dict[str, Any]:
+        """Return the commit of a batch, as the function `commit` does; errors as of `read`."""
+        return self.read(commit, self.root / "commits" / str(batch))
 
     @property
     def last_plan(self) -> Plan | None:
@@ -499,7 +437,7 @@ class Logs:
         """The note that `start` keeps about the query; None if there is none, as after plain Spark.
 
         It has the query's `name`, `mode`, `fingerprint`, `sinks` (what they do after a rewind), `targets` and
-        `columns`, and if they apply its `sources` (names), `topics` (ids) and `time zone`.
+        `columns`, and if they apply its `sources` (names) and `topics` (ids).
 
         Raises:
             InvalidInputError: the note is damaged.
@@ -533,12 +471,9 @@ class Logs:
             return of.names
         ends = {name: max(self.entries(f"sources/{name}"), default=-1) for name in there}
         by_number = {int(name): last for name, last in ends.items() if name.isdecimal()}
-        furthest = max(last for last in of.files if last is not None)
-        # A log may have lost its last entries, so as a second try take every log as complete.
-        for reached in (by_number, dict.fromkeys(by_number, furthest)):
-            for found in _shared(of, reached, ()):
-                if set(by_number) <= set(found):
-                    return tuple(map(str, found))
+        for found in _shared(of, by_number, ()):
+            if set(by_number) <= set(found):
+                return tuple(map(str, found))
         return of.names
 
     def is_of_files(self, log: str) -> bool:
@@ -577,16 +512,12 @@ class Logs:
     def files(self, log: str, until: int) -> list[Path]:
         """Return the files that together hold a file source's log up to an entry.
 
-        They begin with the newest compacted file that is not after the entry, or with entry 0.
-
-        Raises:
-            DamagedError: one of them is missing.
+        They begin with the newest compacted file that is not after the entry, or with entry 0. A file that is
+        missing is one of them, so that whoever reads them finds that.
         """
-        found = self.entries(f"sources/{log}")
+        folder, found = self.root / "sources" / log, self.entries(f"sources/{log}")
         first = max((number for number, file in found.items() if file.suffix and number <= until), default=0)
-        if missing := set(range(first, until + 1)) - found.keys():
-            raise DamagedError(self.root / "sources" / log / str(min(missing)), MISSING)
-        return [found[number] for number in range(first, until + 1)]
+        return [found.get(number, folder / str(number)) for number in range(first, until + 1)]
 
     def inputs(self, log: str, after: int = -1, until: int | None = None) -> list[Input]:
         """Return the input files that a file source found in a range of the entries of its log.
@@ -609,7 +540,7 @@ class Logs:
         """Return the URIs of the folders of the input files in a file source's log, up to an entry.
 
         Raises:
-            DamagedError: as for `files`, or a file has a line that Spark did not write.
+            DamagedError: a file is missing, or has a line that Spark did not write.
         """
         found: set[bytes] = set()
         for file in self.files(log, until):
@@ -622,14 +553,12 @@ class Logs:
     def pending(self, batch: int) -> list[Input]:
         """Return the input files that file sources found and that batches up to a given one did not read.
 
-        A damaged log counts as empty, also one that only its checksum shows to be damaged.
+        A damaged log counts as empty.
         """
         found: list[Input] = []
         for log in self.until_planned:
             with suppress(DamagedError):
-                after, entries = self.until(batch).get(log, -1), self.entries(f"sources/{log}")
-                whole = not any(_differs(file) for number, file in entries.items() if number > after)
-                found += self.inputs(log, after) if whole else []
+                found += self.inputs(log, self.until(batch).get(log, -1))
         return found
 
 
@@ -656,16 +585,10 @@ def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterat
 
 def write_note(checkpoint: Place, query: dict[str, Any]) -> None:
     """Write the note about the query that uses a checkpoint, which `Logs.note` reads at the next start."""
-    text = json.dumps(query)
-    if checkpoint.folder is None:
-        # An object store cannot replace a file atomically: there each note is a new file; the newest counts.
-        name = "kit" if checkpoint.renames_in_one_step else time.time_ns()
-        checkpoint.write(f"{_QUERY}/part-{name}", text)
-        return
-    file = checkpoint.folder / _QUERY
-    if file.is_dir():
-        shutil.rmtree(file)
-    _files.replace(file, [text + "\n"])
+    # Elsewhere, and so in a copy from there, a folder: an object store may lose a file that is replaced.
+    is_file = checkpoint.folder is not None and not (checkpoint.folder / _QUERY).is_dir()
+    name = _QUERY if is_file else f"{_QUERY}/part-{time.time_ns()}"
+    checkpoint.write(name, json.dumps(query) + "\n")
 
 
 @contextmanager
@@ -716,7 +639,6 @@ def of_batch(checkpoint: Place, number: int) -> Iterator[Logs]:
         root = Path(made)
         for each in range(max(number - 1, 0), number + 1):
             checkpoint.bring(f"offsets/{each}", root)
-        checkpoint.bring(_QUERY, root)  # the note has the names of the sources
         for source in checkpoint.names("sources"):
             (root / "sources" / source).mkdir(parents=True)
             for name in checkpoint.names(f"sources/{source}"):

@@ -1,4 +1,4 @@
-"""Find input files that a running query does not read or that hide others, and count its waiting files.
+"""Find input files that a running query does not read, and count its waiting files.
 
 `Files` looks at the folders of a query's file sources, from time to time, for `run`. Its `findings` are
 warnings, for example about a file that Spark ignores because of its name, and `counted` returns the numbers
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -35,19 +34,12 @@ if TYPE_CHECKING:
     from sparkstream_kit.checkpoints.logs import Input
 
 
-# The description of a file source in Spark's progress, with its path.
-_SOURCE = re.compile(r"FileStreamSource\[(.*)\]", re.DOTALL)
-
-_DAY = 86_400_000  # all times here are in milliseconds, as in Spark's log
-_CLOCKS_DIFFER = 3_600_000  # an hour: a file that is dated less far ahead may come from a clock that is fast
 _SHARE = 50  # a count may take at most 1/50 of the time
 _SHOWN = 3  # files that a warning names
 
 _STAGED = (".crc", ".tmp", ".part", ".swp")  # endings of checksums and of files that are still being written
 
 _CHANGED = "changed after it was read, and not read again: land new content under a new name"
-_AHEAD = "dated in the future, so that it will hide older files (maxFileAge): touch it before it is read"
-_HIDING = 'read with a date {} days ahead, so that new files are not read: set maxFileAge="{}d" on the source'
 _HIDDEN = "not read, for it is too old beside the newest file read: set a longer maxFileAge on the source"
 
 _READ = "read"
@@ -73,17 +65,16 @@ class Files:
 
     Args:
         query: the query.
-        progress: the progress of one of the query's batches, which describes its sources.
     """
 
-    def __init__(self, query: StreamingQuery, progress: StreamingQueryProgress) -> None:
+    def __init__(self, query: StreamingQuery) -> None:
         frame, root = started(query).frame, checkpoint(query)
         self._sources: dict[int, Source] = {}  # by their positions in Spark's progress
         self._counted: tuple[int, int] | None = None
         self._next = 0.0
         self._said: set[str] = set()
         if frame is not None and root is not None and (folder := locate(frame.sparkSession, root).folder):
-            self._root, self._sources = folder, file_sources(frame, progress)
+            self._root, self._sources = folder, _file_sources(frame)
 
     def read_logs(self) -> None:
         """Read the new entries of the sources' logs.
@@ -140,20 +131,18 @@ class Files:
             source.forget()
 
 
-def file_sources(frame: DataFrame, progress: StreamingQueryProgress) -> dict[int, Source]:
+def _file_sources(frame: DataFrame) -> dict[int, Source]:
     """Return the file sources of a query on this machine, by their positions in Spark's progress.
 
-    The result is empty if it is not known which options belong to which source. The progress has the paths as
-    Spark resolved them.
+    The result is empty if it is not known which options belong to which source.
     """
-    spark, logs = frame.sparkSession, {each.number: each.log for each in plan.inputs_of(frame)}
-    said = {at: _SOURCE.fullmatch(each.description) for at, each in enumerate(progress.sources)}
-    options = plan.file_options(frame)
-    return {
-        at: Source(logs[at], found[1], options[at])
-        for at, found in said.items()
-        if found and at in options and locate(spark, _files.folder_of(found[1])).folder is not None
-    }
+    found, options = {}, plan.file_options(frame)
+    for each in plan.inputs_of(frame):
+        if each.path is not None and each.number in options:
+            folder = locate(frame.sparkSession, each.path).folder
+            if folder is not None:
+                found[each.number] = Source(each.log, str(folder), options[each.number])
+    return found
 
 
 class Source:
@@ -171,7 +160,7 @@ class Source:
     def __init__(self, log: str, path: str, options: Mapping[str, str]) -> None:
         given = {name.lower(): value for name, value in options.items()}
         self._log = f"sources/{log}"
-        self._path = _files.folder_of(path)
+        self._path = path
         self._recursive = _is_true(given.get("recursivefilelookup"))
         self._by_name = _is_true(given.get("filenameonly"))
         self._age = max_age(given)
@@ -229,7 +218,6 @@ class Source:
         The dangers are:
 
         - a file that was overwritten or appended to after it was read.
-        - a file that is dated in the future, and so hides other files.
         - a file that Spark ignores because of its name, or because it is much older than the newest file
           read.
         - a subfolder that Spark ignores.
@@ -241,8 +229,7 @@ class Source:
             said: the kinds of `PASSED_OVER` to leave out. The kinds that are reported are added to the set.
         """
         there = self._look()
-        dangers = self._dangers(there[_READ], root)
-        found = [f"{_some(paths)}: {what}" for what, paths in dangers.items() if paths]
+        found = [f"{_some(paths)}: {what}" for what, paths in self._dangers(there[_READ], root) if paths]
         for kind in [kind for kind in PASSED_OVER if kind not in said]:
             paths = [path for path in there[kind] if kind != "subfolder" or _has_input(path, root)]
             if paths:
@@ -250,21 +237,13 @@ class Source:
                 found.append(f"{_some(paths, 1)}: {PASSED_OVER[kind]}")
         return found
 
-    def _dangers(self, there: Mapping[str, int], root: Path) -> dict[str, list[str]]:
-        now, newest, planned = int(time.time() * 1000), self._newest, self._planned
-        waiting = {path: at for path, at in there.items() if path not in planned}
-        done = {path: file for path, file in planned.items() if file.entry <= self.done}
-        changed = [path for path, file in done.items() if there.get(path, file.time) != file.time]
-        if self._age is None:
-            return {_CHANGED: changed}
-        days = (newest - now) // _DAY
-        hiding = [path for path, file in planned.items() if file.time == newest > now + self._age]
-        return {
-            _CHANGED: changed,
-            _AHEAD: [path for path, at in waiting.items() if at > now + _CLOCKS_DIFFER],
-            _HIDING.format(days, days + 8): hiding,
-            _HIDDEN: self._unread([path for path, at in waiting.items() if at < newest - self._age], root),
-        }
+    def _dangers(self, there: Mapping[str, int], root: Path) -> Iterator[tuple[str, list[str]]]:
+        done = {path: file for path, file in self._planned.items() if file.entry <= self.done}
+        yield _CHANGED, [path for path, file in done.items() if there.get(path, file.time) != file.time]
+        if self._age is not None:
+            oldest = self._newest - self._age
+            old = [path for path, at in there.items() if at < oldest and path not in self._planned]
+            yield _HIDDEN, self._unread(old, root)
 
     def _unread(self, old: list[str], root: Path) -> list[str]:
         """Return those of some files that no batch has read, by all that the checkpoint `root` knows."""

@@ -2,7 +2,7 @@
 
 `check` lists every `Problem` for a user; `damage` and `unreadable` give `start` and `run` one line about the
 first one; `obstacle` and `newest_whole` tell `rewind` which batches Spark could continue from. `states` lists
-the stateful operators (`State`). `gone` finds planned input files that no longer exist, for `start`, too.
+the stateful operators (`State`), and `checkpoint` finds the folder of a checkpoint.
 
 Files of the state of operator O, where the state's version N + 1 is its content after batch N:
 
@@ -18,21 +18,28 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sparkstream_kit import _arguments
 from sparkstream_kit.checkpoints import logs as parts
 from sparkstream_kit.checkpoints.damage import READ_IN_PART, STATE_FILE, gone, restart
-from sparkstream_kit.checkpoints.logs import DamagedError, Logs, Plan, checkpoint, log_file
+from sparkstream_kit.checkpoints.logs import DamagedError, Logs, Plan, log_file
 from sparkstream_kit.errors import InvalidInputError, count
 from sparkstream_kit.profiles import STATE_STORE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
+
+    from sparkstream_kit.checkpoints.logs import Input
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,27 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.file} {self.what}; {self.fix}"
+
+
+def checkpoint(path: str | Path) -> Path:
+    """Return the folder of a checkpoint, after checking that Spark has written to it.
+
+    Raises:
+        InvalidInputError: the path is on another file system, is no folder, or holds no checkpoint.
+    """
+    root = parts.local(path)
+    if root is None:
+        raise InvalidInputError(
+            f"checkpoint {path} is not on a local path; copy it to this machine first, and put the copy "
+            "back afterwards (hdfs dfs -get, hdfs dfs -put)"
+        )
+    if not root.is_dir():
+        raise InvalidInputError(f"no checkpoint {path}; give the folder that the query was started with")
+    if not any((root / name).exists() for name in ("metadata", "offsets", "commits")):
+        inside = " or ".join(str(each.parent) for each in sorted(root.glob("*/metadata")))
+        fix = inside and f"; give {inside}"
+        raise InvalidInputError(f"{path} is no checkpoint (no metadata, offsets or commits in it){fix}")
+    return root
 
 
 def check(path: str | Path) -> list[Problem]:
@@ -140,8 +168,39 @@ def unreadable(logs: Logs, cause: str) -> str | None:
 
 def _restart(logs: Logs) -> Iterator[DamagedError]:
     """Yield all damage that would make a restart fail."""
-    yield from restart(logs, whole=True)
+    yield from restart(logs, partial(_whole, logs))
     yield from _lost_state(logs, logs.done + 1)
+
+
+def _whole(logs: Logs, reader: Callable[[Path], _T], file: Path) -> _T:
+    """Return what `Logs.read` does of a file, after comparing the file with its checksum.
+
+    Raises:
+        DamagedError, InvalidInputError: as for `Logs.read`; or the file differs from its checksum.
+    """
+    found = logs.read(reader, file)
+    if _differs(file):
+        fix = f"delete .{file.name}.crc, its checksum, if that was meant"
+        raise DamagedError(file, f"was changed after Spark wrote it ({fix})")
+    return found
+
+
+def _differs(file: Path) -> bool:
+    """Return whether a file differs from Hadoop's checksum file `.NAME.crc` beside it; False without one.
+
+    A checksum file holds "crc", a zero byte, the number of bytes that each checksum covers, and a CRC-32 for
+    each part of that length. Hadoop ignores a checksum file that begins with anything else; so does this
+    function.
+    """
+    try:
+        sums, data = file.with_name(f".{file.name}.crc").read_bytes(), file.read_bytes()
+    except OSError:  # if the file itself cannot be read, its reader reports the error
+        return False
+    step = int.from_bytes(sums[4:8], "big")
+    if sums[:4] != b"crc\0" or not step:
+        return False
+    pieces = (data[at : at + step] for at in range(0, len(data), step))
+    return sums[8:] != b"".join(zlib.crc32(piece).to_bytes(4, "big") for piece in pieces)
 
 
 def _way_out(logs: Logs, before: int | None = None) -> str:
@@ -162,17 +221,23 @@ def newest_whole(logs: Logs, before: int | None = None) -> int | None:
     return next((n for n in batches if obstacle(logs, n) is None), None)
 
 
-def obstacle(logs: Logs, batch: int) -> DamagedError | None:
+def obstacle(logs: Logs, batch: int) -> InvalidInputError | None:
     """Return why Spark could not continue from the end of a batch; None if it can."""
     try:
-        logs.commit(batch, whole=True)
+        _whole(logs, parts.commit, logs.root / "commits" / str(batch))
         _whole_plan(logs, batch)
         # Spark reads the last two plans. Without a next plan these are `batch` and `batch - 1`.
         if batch and following(logs, batch) is None:
-            logs.plan(batch - 1, whole=True)
-    except DamagedError as err:
+            _whole(logs, parts.plan, logs.root / "offsets" / str(batch - 1))
+    except InvalidInputError as err:
         return err
     return next(_lost_state(logs, batch + 1), None)
+
+
+def pending(logs: Logs, batch: int) -> list[Input]:
+    """Return what `Logs.pending` does; nothing if a file of the logs differs from its checksum."""
+    files = (file for log in logs.until_planned for file in logs.entries(f"sources/{log}").values())
+    return [] if any(map(_differs, files)) else logs.pending(batch)
 
 
 def following(logs: Logs, batch: int) -> Plan | None:
@@ -180,7 +245,7 @@ def following(logs: Logs, batch: int) -> Plan | None:
 
     Spark replays a plan that exists and plans anew otherwise.
     """
-    with suppress(DamagedError):
+    with suppress(InvalidInputError):
         return _whole_plan(logs, batch + 1)
     return None
 
@@ -191,10 +256,10 @@ def _whole_plan(logs: Logs, batch: int) -> Plan:
     Raises:
         DamagedError: the plan or one of the log files is missing, damaged or differs from its checksum.
     """
-    found = logs.plan(batch, whole=True)
+    found = _whole(logs, parts.plan, logs.root / "offsets" / str(batch))
     for log, until in logs.read_by(found).items():
         for file in logs.files(log, until):
-            logs.read(log_file, file, whole=True)
+            _whole(logs, log_file, file)
     return found
 
 
@@ -241,7 +306,7 @@ def _state(logs: Logs, folder: Path, provider: str) -> State:
     partitions = max(parts.numbered(folder), default=0) + 1
     try:
         with parts.reading(file):
-            found = json.loads(logs.read(_described, file))
+            found = logs.read(_described, file)
             name = str(found["operatorInfo"]["operatorName"])
             stores = tuple(str(store["storeName"]) for store in found["stateStoreInfo"])
             return State(folder, name, stores, provider, partitions)
@@ -251,16 +316,15 @@ def _state(logs: Logs, folder: Path, provider: str) -> State:
         return State(folder, "unknown", stores, provider, partitions)
 
 
-def _described(file: Path) -> str:
-    """Return the text of an operator's metadata, which is JSON.
+def _described(file: Path) -> Any:
+    """Return what an operator's metadata says.
 
     Raises:
         DamagedError, InvalidInputError: as for `versioned`; or the text is not JSON.
     """
     text = parts.versioned(file, "v1", "v2")[1]
     with parts.reading(file):
-        json.loads(text)
-    return text
+        return json.loads(text)
 
 
 def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:
@@ -269,9 +333,10 @@ def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:
     Version 0, before the first batch, is empty and needs no file. The contents of the files are not checked:
     Spark compares them with checksums of its own when it loads them.
     """
-    ids: dict[str, Any] = {}  # by operator: the ids in the file names of state format v2
+    # By operator, for each partition: the ids in the file names of state format v2.
+    ids: dict[str, Any] = {}
     with suppress(DamagedError):
-        ids = logs.commit(version - 1)["stateUniqueIds"]
+        ids = logs.commit(version - 1).get("stateUniqueIds") or {}
     for state in states(logs):
         of_partition = dict(enumerate(ids.get(state.folder.name, ())))
         for partition, store in product(range(state.partitions), state.stores):
@@ -285,10 +350,12 @@ def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:
                 yield DamagedError(file)
     for folder in logs.root.glob("state/*/_metadata/v2"):
         file = max(parts.numbered(folder).items(), default=(0, folder / "0"))[1]
-        errors = list(logs.damage(_described, file))
-        yield from errors
+        try:
+            text = json.dumps(logs.read(_described, file), ensure_ascii=False)
+        except DamagedError as err:
+            yield err
+            continue
         # Spark stores the absolute paths of the schema files, which are wrong after a move or a plain copy.
-        text = "" if errors else logs.read(_described, file)
         paths = re.findall(r'"file:(/[^"]*/_stateSchema/[^"]*)"', text)
         if absent := next((path for path in paths if not Path(path).exists()), None):
             fix = "a folder that was moved or copied by hand becomes whole by a copy: "

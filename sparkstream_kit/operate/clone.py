@@ -11,14 +11,17 @@ import re
 import shutil
 import uuid
 from contextlib import nullcontext
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints import lock, logs
-from sparkstream_kit.checkpoints.logs import KIT
+from sparkstream_kit._files import local
+from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.operate.check import checkpoint
+from sparkstream_kit.operate.rewind import alone, check_unused
 
-_ORIGIN = f"{KIT}/copied-from"  # the checkpoints of which this one is a copy, a path on each line
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Path:
@@ -34,15 +37,15 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
 
     Args:
         source: the folder of a checkpoint, on a local path.
-        target: the folder of the copy. It must not exist yet; the folder above it must.
+        target: the folder of the copy. It must not exist yet.
         new_id: give the copy a new, random query id.
 
     Returns:
         The absolute path of the copy.
 
     Raises:
-        InvalidInputError: `source` is no checkpoint, is not on a local path or is in use; `target` exists, is
-            not on a local path, lies in the checkpoint, or the folder above it is missing; or copying failed.
+        InvalidInputError: `source` is no checkpoint, is not on a local path or is in use; `target` exists or
+            is not on a local path; or copying failed.
 
     Examples:
         >>> clone("ckpt/totals", "ckpt/copy")
@@ -51,48 +54,27 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
         sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
     """
     check(clone, locals())
-    root, copy = logs.checkpoint(source), logs.local(target)
-    if copy is None:
-        raise InvalidInputError(f"{target} is not a local path; give one, and copy it from there")
-    copy = copy.absolute()
-    if copy.exists() or copy.is_symlink():
-        raise InvalidInputError(f"{target} exists; give a folder that does not")
-    if not copy.parent.is_dir():
-        raise InvalidInputError(f"{target}: folder {copy.parent} does not exist; create it")
-    if copy.is_relative_to(root.resolve()):
-        raise InvalidInputError(f"{target} lies in the checkpoint itself; give a folder beside it")
+    root, copy = checkpoint(source), local("copy", target).absolute()
+    if copy.exists() or copy.is_symlink() or copy.is_relative_to(root.resolve()):
+        raise InvalidInputError(f"{target} exists, or lies in the checkpoint; give a folder beside it")
     temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
-    left_out = shutil.ignore_patterns("rewound-*", "lock")
     try:
-        lock.check_unused(root)
-        with lock.alone(root) if os.access(root, os.W_OK) else nullcontext():  # as of a mounted backup
+        check_unused(root)
+        with alone(root) if os.access(root, os.W_OK) else nullcontext():  # as of a mounted backup
             # Remove what a killed `clone` left: in a container the next process may have the same pid.
             shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(
-                root, temporary, ignore=lambda *at: left_out(*at) if Path(at[0]).name == KIT else []
-            )
+            shutil.copytree(root, temporary, ignore=shutil.ignore_patterns("rewound-*", "lock"))
         for folder in (temporary, *(each for each in temporary.rglob("*") if each.is_dir())):
             folder.chmod(folder.stat().st_mode | 0o200)  # those of a backup may not be written
         point_at(temporary, copy)
         if new_id:
             logs.replace(temporary / "metadata", json.dumps({"id": str(uuid.uuid4())}))
-        (temporary / KIT).mkdir(exist_ok=True)
-        with (temporary / _ORIGIN).open("a", encoding="utf-8") as file:  # a copy of a copy names both
-            file.write(f"{root.absolute()}\n")
         temporary.rename(copy)
     except (OSError, shutil.Error) as err:
         raise InvalidInputError(f"cannot copy {source} to {target}: {err}") from err
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return copy
-
-
-def copied_from(root: Path) -> list[Path]:
-    """Return the checkpoints of the same query of which a checkpoint is a copy, as far as they exist."""
-    file = root / _ORIGIN
-    origins = [Path(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
-    there = [each for each in origins if (each / "metadata").exists() and not each.samefile(root)]
-    return [each for each in there if logs.query_id(each / "metadata") == logs.query_id(root / "metadata")]
 
 
 def point_at(written: Path, copy: Path) -> None:

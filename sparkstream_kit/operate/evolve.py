@@ -23,22 +23,23 @@ the end. If a build is interrupted, the next start begins it again.
 from __future__ import annotations
 
 import json
-import logging
 import re
 import shutil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparkstream_kit import _files
 from sparkstream_kit._spark.place import Here, refuse_many_disks
-from sparkstream_kit.checkpoints.drain import END, drained, plan_empty_batch
+from sparkstream_kit._spark.plan import check_mode
+from sparkstream_kit.checkpoints.drain import drained, is_being_drained, plan_empty_batch
 from sparkstream_kit.checkpoints.fingerprint import differences, top_level
-from sparkstream_kit.checkpoints.guard import KEPT, Query, continued
+from sparkstream_kit.checkpoints.guard import Query, continued
 from sparkstream_kit.checkpoints.lock import lock
-from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, checkpoint, query_id, versioned, write_note
+from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, query_id, versioned, write_note
 from sparkstream_kit.errors import InvalidInputError, count
 from sparkstream_kit.operate import replay
-from sparkstream_kit.operate.check import damage
-from sparkstream_kit.operate.clone import copied_from, point_at
+from sparkstream_kit.operate.check import checkpoint, damage
+from sparkstream_kit.operate.clone import point_at
+from sparkstream_kit.sinks.base import begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,23 +47,17 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.place import Place
     from sparkstream_kit.checkpoints.moved import Move
-    from sparkstream_kit.operate.replay import Ends, Piece
+    from sparkstream_kit.operate.replay import Ends
+    from sparkstream_kit.sinks import Sink
+    from sparkstream_kit.sinks.base import Opening
 
-
-_log = logging.getLogger(__name__)
 
 # A changelog holds only the changes of one batch, and only a whole state can be renumbered.
 _BUILD = {"spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false"}
 
 
 def evolve(
-    changed: Query,
-    targets: Sequence[str],
-    check_sink: Callable[[Place, bool], object],
-    new: Place,
-    old: Place,
-    *,
-    dry_run: bool,
+    changed: Query, sink: Sink, new: Place | None, old: Place, opens: Callable[..., Opening], *, dry_run: bool
 ) -> tuple[tuple[str, str], ...]:
     """Build a new checkpoint on which a changed query continues at the offsets of the old one.
 
@@ -70,11 +65,10 @@ def evolve(
 
     Args:
         changed: the changed query.
-        targets: the targets of its sink, as in `Sink.writes_to`.
-        check_sink: a function that opens the query's sink for a checkpoint, so that the sink can refuse a
-            target that does not fit. Its second argument is whether the sink may create what it needs.
+        sink: its sink, which can refuse a target that does not fit.
         new: the new checkpoint, a local folder that does not exist yet.
         old: the checkpoint to continue, which no query may be using. Afterwards `start` refuses it.
+        opens: returns what the sinks of one start share, which may make what they need if `makes` is true.
         dry_run: check everything, but lock and create nothing.
 
     Returns:
@@ -82,12 +76,20 @@ def evolve(
         run would be done. Empty if the new checkpoint exists.
 
     Raises:
-        InvalidInputError: a checkpoint is not on a local path; the old one is in use, damaged, drained, has
-            no committed batch, was continued elsewhere, or is a copy of another one whose query writes to the
-            same target; the query reads other sources than before, or ones that are neither
-            files, Kafka topics nor Delta tables; some of the input has changed or no longer exists; the rows
-            in the target would not fit the new ones; or a batch of the build failed.
+        InvalidInputError: the new checkpoint is missing; a checkpoint is not on a local path; the old one is
+            in use, damaged, drained, has no committed batch, or was continued elsewhere; the query reads
+            other sources than before, or ones that are neither files, Kafka topics nor Delta tables; some of
+            the input has changed or no longer exists; the rows in the target would not fit the new ones; or a
+            batch of the build failed.
     """
+
+    def check_sink(*, makes: bool) -> None:
+        # The opening is not ended: only the real start may take a new epoch.
+        begun(sink, changed.frame, old, opens(makes=makes))
+        check_mode(changed.frame, changed.mode)
+
+    if new is None:
+        raise InvalidInputError("start(): continues= needs a new checkpoint; give checkpoint='folder'")
     if new.folder is None or old.folder is None:
         raise InvalidInputError(
             f"start(): continues={old} and checkpoint={new} must both be on a local path; copy the "
@@ -100,25 +102,20 @@ def evolve(
     held = lock(changed.spark, old, changed.name, dry_run=dry_run)
     try:
         with changed.in_force():
-            check_sink(old, False)
-            try:
-                build, differs = _checked(changed, targets, logs, new.folder)
-            except replay.Unreadable as err:
-                raise _refusal(logs, str(err)) from None
-        if not differs:
-            _log.warning(
-                "query %s keeps the same state as that of checkpoint %s: `continues=` is not needed, unless "
-                "a filter, a duration or a UDF has changed (not compared) and shall count for the old rows",
-                changed.name,
-                old,
-            )
+            check_sink(makes=False)
+            build, differs = _checked(changed, [*map(str, sink.writes_to)], logs, new.folder)
         if not dry_run:
             with changed.in_force():
-                check_sink(old, True)  # the sink may restore a plan that the old checkpoint has lost
+                check_sink(makes=True)  # the sink may restore a plan that the old checkpoint has lost
             logs.again()
             build.make(new.folder)
         stands = ("continues", f"{old}, after batch {logs.done}")
         return (stands, *(("change", what) for what in differs), ("build", str(build)))
+    except replay.Unreadable as err:
+        raise InvalidInputError(
+            f"checkpoint {logs.root} cannot be continued by a changed query: {err}; start anew on a new "
+            "checkpoint, without continues="
+        ) from None
     finally:
         if held is not None:
             held.release()
@@ -153,59 +150,37 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
     Raises:
         InvalidInputError: the old checkpoint cannot be continued by the changed query.
     """
-    spark, last = changed.spark, logs.done
+    last = logs.done
     if over := damage(logs) or drained(logs) or continued(logs, by=new):
         raise InvalidInputError(over)
-    if changed.allow_changed:
-        both = "allow_changed_query=True keeps the old state, and continues= builds a new one"
-        raise InvalidInputError(f"start(): {both}; leave one of them out")
     if last < 0:
-        raise _refusal(logs, "it has no committed batch")
-    if logs.planned > last and logs.plan(logs.planned).watermark == END:
-        raise _refusal(logs, "it was cut off while it wrote its last windows")
-    kept, plan, ends = logs.note or {}, logs.plan(last), replay.ends_of(logs, last)
+        raise replay.Unreadable("it has no committed batch")
+    if is_being_drained(logs):
+        raise replay.Unreadable("it was cut off while it wrote its last windows")
+    kept, ends = logs.note or {}, replay.ends_of(logs, last)
     moves = replay.moves_of(changed, logs, ends)
     note = changed.described
     differs = differences(kept.get("fingerprint", ""), note["fingerprint"])
-    _check_target(changed, targets, kept, differs, logs.root)
-    for key, what in KEPT.items():
-        if key in plan.conf and (now := spark.conf.get(key)) != plan.conf[key]:
-            differs.append(f"{what} {now} in place of {plan.conf[key]}")
-    if kept.get("mode", changed.mode) != changed.mode:
-        differs.append(f"mode {changed.mode} in place of {kept['mode']}")
+    _check_target(changed, targets, kept, differs)
     batches: list[Ends] = []
-    pieces: list[Piece] = []
     if note["fingerprint"]:
-        read = (replay.pieces_of(spark, logs, each, ends[each.log], moves) for each in changed.inputs)
+        read = (replay.pieces_of(changed, logs, each, ends[each.log], moves) for each in changed.inputs)
         pieces, full = [piece for each in read for piece in each], 1.0
-        room = last + 1 - (plan.watermark > 0)
+        room = last + 1 - (logs.plan(last).watermark > 0)
         while len(batches := replay.in_batches(pieces, full)) > room:
             full *= 2
     note |= {"topics": kept["topics"]} if "topics" in kept else {}
-    return Build(changed, logs, batches, note, replay.amounts(pieces), moves), differs
-
-
-def _refusal(logs: Logs, why: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"checkpoint {logs.root} cannot be continued by a changed query: {why}; start anew on a new "
-        "checkpoint, without continues="
-    )
+    return Build(changed, logs, batches, note, moves), differs
 
 
 def _check_target(
-    changed: Query, targets: Sequence[str], kept: dict[str, Any], differs: Sequence[str], old: Path
+    changed: Query, targets: Sequence[str], kept: dict[str, Any], differs: Sequence[str]
 ) -> None:
     """Refuse a target whose rows stay there and would not fit the rows to come.
 
-    Mode `complete` replaces all rows, so its targets always fit. Also refuse a copy of a checkpoint whose
-    query writes to the same target: the two queries would be one to the sink, and take turns there.
+    Mode `complete` replaces all rows, so its targets always fit.
     """
     same = {*kept.get("targets", targets)} & {*targets}
-    for first in copied_from(old) if same else ():
-        raise InvalidInputError(
-            f"checkpoint {old} is a copy of {first}, whose query writes to {min(same)}, too; give "
-            f"continues={str(first)!r}, or a new target; or remove {first}, if it is not used any more"
-        )
     if changed.mode == "complete" or not same:
         return
     columns = [list(each) for each in changed.frame.dtypes]
@@ -233,7 +208,6 @@ class Build(NamedTuple):
         batches: for each batch of the build, the offsets up to which it reads the sources; empty for a query
             that keeps no state.
         note: the note about the query for the new checkpoint.
-        read: the amount of input that the batches read, as text, such as "12 files".
         moves: the rewrites of the logs of sources whose folders have moved.
     """
 
@@ -241,14 +215,10 @@ class Build(NamedTuple):
     old: Logs
     batches: Sequence[Ends]
     note: dict[str, Any]
-    read: str
     moves: Sequence[Move]
 
     def __str__(self) -> str:
-        if not self.batches:
-            return "nothing: the query keeps no state"
-        batches = count(len(self.batches), "batch")
-        return f"the state, from {self.read} in {batches}; nothing is written meanwhile"
+        return f"the state, in {count(len(self.batches), 'batch')}; nothing is written meanwhile"
 
     def make(self, new: Path) -> None:
         """Build the checkpoint in a hidden folder beside `new`, then rename the complete folder to `new`."""
@@ -303,18 +273,9 @@ class Build(NamedTuple):
         replay.write_plan(self.changed, self.old, made, number, ends, watermark)
 
     def _run_planned(self, made: Logs) -> None:
-        """Have Spark run the planned batch and discard its rows.
-
-        Raises:
-            InvalidInputError: the batch was not committed.
-        """
-        changed = self.changed
-        writer = changed.frame.writeStream.format("noop").queryName(changed.name)
-        if why := replay.run_planned(changed, made, writer, _BUILD):
-            raise InvalidInputError(
-                f"query {changed.name}: its state was not built from what {self.old.root} has read ({why}); "
-                "nothing was changed"
-            )
+        """Have Spark run the planned batch and discard its rows."""
+        writer = self.changed.frame.writeStream.format("noop").queryName(self.changed.name)
+        replay.run_planned(self.changed, made, writer, _BUILD)
 
 
 def _renumber(root: Path, number: int) -> None:
@@ -337,17 +298,13 @@ def _renumber(root: Path, number: int) -> None:
 def _keys(text: str) -> set[str]:
     r"""Return what a fingerprint says of the keys of its groups: names, windows, and how each is computed.
 
-    A schema that is parsed does not count: it may have got another column.
-
     Examples:
-        >>> sorted(_keys("facts 2\ngroups by: k#0\ncomputes: count(1)\ncomputes: upper(p#1) AS k#0"))
+        >>> sorted(_keys("facts 3\ngroups by: k#0\ncomputes: count(1)\ncomputes: upper(p#1) AS k#0"))
         ['computes: upper(p) as k', 'groups by: k']
     """
     facts = text.split("\n")[1:]
     by = [fact for fact in facts if fact.startswith("groups by: ")]
     names = {name for fact in by for name in top_level(fact.partition(": ")[2])}
-    how = [fact for fact in facts if fact.rpartition(" AS ")[2] in names and "computes: parse_" not in fact]
-    windows = [
-        fact for fact in facts if re.match("computes: (windows of|session windows|the [a-z]+ in) ", fact)
-    ]
-    return {re.sub(r"#\d+", "", fact).lower() for fact in (*by, *how, *windows)}
+    how = [fact for fact in facts if fact.rpartition(" AS ")[2] in names]
+    spans = [fact for fact in facts if re.match(r"computes: (windows of|session windows|the \w+ in) ", fact)]
+    return {re.sub(r"#\d+", "", fact).lower() for fact in (*by, *how, *spans)}

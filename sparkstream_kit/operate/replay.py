@@ -16,6 +16,7 @@ import shutil
 import sys
 import time
 import uuid
+from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -28,16 +29,17 @@ from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import quoted
 from sparkstream_kit._spark.batch import begin, hand_over
-from sparkstream_kit._spark.place import locate, paths_in
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.session import in_force, other_master
 from sparkstream_kit.checkpoints.damage import newer_state
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint
 from sparkstream_kit.checkpoints.guard import Query
-from sparkstream_kit.checkpoints.logs import KIT, Logs, checkpoint, replace
+from sparkstream_kit.checkpoints.logs import KIT, Logs, replace
 from sparkstream_kit.checkpoints.moved import bases, find_moves, renamed, rewrite
 from sparkstream_kit.checkpoints.trim import restore
 from sparkstream_kit.connectors.kafka import brokers
 from sparkstream_kit.errors import InvalidInputError, count, innermost_cause, said_by_spark
+from sparkstream_kit.operate.check import checkpoint
 from sparkstream_kit.operate.clone import point_at
 from sparkstream_kit.operate.find import every_input
 
@@ -76,7 +78,7 @@ Ends = dict[str, str | None]
 
 
 class Unreadable(InvalidInputError):  # noqa: N818 - the name says what is wrong
-    """What a checkpoint has read cannot be read again; the text says only why."""
+    """What a checkpoint has read cannot be read again; the text says only why, for the caller's message."""
 
 
 def scratch(spark: SparkSession, what: str) -> TemporaryDirectory[str]:
@@ -85,11 +87,10 @@ def scratch(spark: SparkSession, what: str) -> TemporaryDirectory[str]:
     Raises:
         InvalidInputError: Spark writes rows on other machines, where the folder would be another one.
     """
-    here = locate(spark, _files.for_spark(Path(gettempdir()))).folder is not None
-    if others := other_master(spark) or ("" if here else "a Spark Connect server elsewhere"):
+    if other_master(spark) or locate(spark, _files.for_spark(Path(gettempdir()))).folder is None:
         raise InvalidInputError(
-            f"{what} keeps its rows in a temporary folder of this machine, which {others} does not have; use "
-            "a session of this process with the master local[*]"
+            f"{what} keeps its rows in a temporary folder of this machine; use a session of this process "
+            "with the master local[*]"
         )
     # `ignore_cleanup_errors`, because Spark may still maintain the state store of the run.
     return TemporaryDirectory(prefix=f"sparkstream-{what}-", ignore_cleanup_errors=True)
@@ -112,16 +113,11 @@ def moves_of(query: Query, logs: Logs, ends: Ends) -> list[Move]:
     if others := [str(each) for each in inputs if each.path is None and each.kind not in ("kafka", "delta")]:
         what = "files, topics and Delta tables"
         raise Unreadable(f"only {what} are read again from their beginning, not {others[0]}")
-    if added := [str(each) for each in inputs if each.log not in ends]:
-        raise Unreadable(f"{added[0]} is a new source")
-    if dropped := sorted({*ends} - {each.log for each in inputs}):
-        raise Unreadable(f"the new one does not read source {dropped[0]}")
+    kinds = {each.log: each.kind for each in inputs}
+    if {*kinds} != {*ends} or any(end and _kind(end) != kinds[log] for log, end in ends.items()):
+        raise Unreadable(f"its query has read other sources than {', '.join(map(str, inputs))}")
     again = "a new checkpoint, without continues="
-    moves = find_moves(query.spark, logs, bases(query.spark, inputs), query.moved, again=again)
-    for each in inputs:
-        if (end := ends[each.log]) and _kind(end) != each.kind:
-            raise Unreadable(f"its source {each.log} did not read {each}")
-    return moves
+    return find_moves(query.spark, logs, bases(query.spark, inputs), query.moved, again=again)
 
 
 def _kind(offset: str) -> str:
@@ -139,25 +135,15 @@ class Piece(NamedTuple):
         log: the name of the source's log.
         end: the offset at the end of the part, as Spark's text.
         size: the part's share of a full batch; 1 is a full batch.
-        amount: the number of files, records or tables, for the summary.
-        unit: the unit of the amount: "file", "record" or "Delta table".
     """
 
     log: str
     end: str
     size: float
-    amount: int
-    unit: str
 
 
 def pieces_of(
-    spark: SparkSession,
-    logs: Logs,
-    source: Input,
-    until: str | None,
-    moves: Sequence[Move],
-    *,
-    whole: bool = False,
+    query: Query, logs: Logs, source: Input, until: str | None, moves: Sequence[Move], *, whole: bool = False
 ) -> Iterator[Piece]:
     """Split the input that the old query has read from a source into pieces; refuse input that is lost.
 
@@ -168,9 +154,9 @@ def pieces_of(
     if source.path is not None:
         yield from _files_read(logs, source.log, until, moves)
     elif source.kind == "delta":
-        yield from _table(spark, logs, source, until)
+        yield from _table(query.spark, logs, source, until)
     else:
-        yield from _records(spark, logs, source, until, whole=whole)
+        yield from _records(query.spark, logs, source, until, whole=whole)
 
 
 def _unchanged(files: Sequence[File], log: str, moves: Sequence[Move]) -> Sequence[File]:
@@ -192,16 +178,16 @@ def _files_read(logs: Logs, log: str, until: str, moves: Sequence[Move]) -> Iter
             name.
     """
     found = _unchanged(every_input(logs, log, json.loads(until)["logOffset"]), log, moves)
-    sizes: dict[int, list[float]] = {}
+    sizes = defaultdict[int, float](float)
     for each in found:
         if each.path and _files.is_pattern(each.path):
             raise Unreadable(f"Spark reads {each.path} rightly only in a batch of its own")
         size = Path(each.path).stat().st_size / _MOST_BYTES if each.path else 0
-        sizes.setdefault(each.entry, []).append(max(size, 1 / _MOST_FILES))
-    for entry, each_size in sorted(sizes.items()):
+        sizes[each.entry] += max(size, 1 / _MOST_FILES)
+    for entry, size in sorted(sizes.items()):
         # Without spaces, as Spark writes it: Spark compares offsets as texts, and would see new input.
         end = json.dumps({"logOffset": entry}, separators=(",", ":"))
-        yield Piece(log, end, sum(each_size), len(each_size), "file")
+        yield Piece(log, end, size)
 
 
 def _kept(
@@ -255,7 +241,7 @@ def _records(spark: SparkSession, logs: Logs, source: Input, until: str, *, whol
             for name, parts in begin.items()
         }
         end = until if step == steps else json.dumps(ends, separators=(",", ":"))
-        yield Piece(source.log, end, total / steps / _MOST_RECORDS, total if step == steps else 0, "record")
+        yield Piece(source.log, end, total / steps / _MOST_RECORDS)
 
 
 def _table(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterator[Piece]:
@@ -281,20 +267,12 @@ def _table(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterat
                 raise Unreadable(f"another Delta table is at {path} now")
             files = spark.read.format("delta").option("versionAsOf", version).load(path).inputFiles()
         folders = {file.rpartition("/")[0] for file in files}
-        gone = {*files} - paths_in(spark, [*folders]) if files else ()
+        gone = {*files} - {f"{each}/{name}" for each in folders for name in locate(spark, each).names()}
     except (OSError, Py4JJavaError, PySparkException) as err:
         raise Unreadable(f"its Delta table cannot be read again ({said_by_spark(err)})") from None
     if gone:
         raise Unreadable(f"{count(len(gone), 'file')} of version {version} of its Delta table have gone")
-    yield Piece(source.log, until, 1, 1, "Delta table")
-
-
-def amounts(pieces: Sequence[Piece]) -> str:
-    """Return how much input pieces have, as text, such as "12 files"."""
-    totals: dict[str, int] = {}
-    for piece in pieces:
-        totals[piece.unit] = totals.get(piece.unit, 0) + piece.amount
-    return " and ".join(count(total, unit) for unit, total in totals.items()) or "no input"
+    yield Piece(source.log, until, 1)
 
 
 def in_batches(pieces: Sequence[Piece], full: float) -> list[Ends]:
@@ -360,11 +338,8 @@ def write_plan(
     with query.in_force():
         conf = {key: query.spark.conf.get(key, value) for key, value in kept.items()}
     texts = {place: ends.get(each.log) or "-" for each in query.inputs for place in each.places}
-    planned = {
-        "batchWatermarkMs": watermark,
-        "batchTimestampMs": int(time.time() * 1000) if at is None else at,
-        "conf": conf,
-    }
+    at = int(time.time() * 1000) if at is None else at
+    planned = {"batchWatermarkMs": watermark, "batchTimestampMs": at, "conf": conf}
     lines = ["v1", json.dumps(planned), *(texts[place] for place in sorted(texts))]
     (made.root / "offsets").mkdir(exist_ok=True)
     made.replace(made.root / "offsets" / str(number), "\n".join(lines))
@@ -378,7 +353,7 @@ def say_batch(query: Query, number: int, of: int) -> None:
 
 def run_planned(
     query: Query, made: Logs, writer: DataStreamWriter, settings: Mapping[str, str] | None = None
-) -> str | None:
+) -> None:
     """Have Spark run the planned batch of a new checkpoint; other queries can start meanwhile.
 
     Args:
@@ -387,8 +362,8 @@ def run_planned(
         writer: what Spark does with the batch.
         settings: further settings of the run.
 
-    Returns:
-        None if the batch was committed; otherwise the reason why it was not.
+    Raises:
+        InvalidInputError: the batch was not committed.
     """
     why = "the query was stopped"
     writer = writer.outputMode(query.mode).option("checkpointLocation", _files.for_spark(made.root))
@@ -400,7 +375,8 @@ def run_planned(
         why = innermost_cause(err)
     finally:
         running.stop()
-    return None if made.again().done == made.planned else why
+    if made.again().done != made.planned:
+        raise InvalidInputError(f"query {query.name}: a batch was not run again ({why}); nothing was changed")
 
 
 def _refuse_lost(query: Query, logs: Logs, number: int, moves: Sequence[Move]) -> None:
@@ -447,13 +423,11 @@ def batch(spark: SparkSession, path: str | Path, number: int, frame: DataFrame) 
     mode = logs.noted.get("mode", "append")
     state = fingerprint(frame, mode)
     query = Query(frame, f"batch {number}", mode if state else "append", False, {})
-    plans = logs.entries("offsets")
-    opens = [each for each in plans if not each or each - 1 in plans]  # Spark needs the plan before it, too
-    if number not in opens:
-        some = f"batches {min(opens)} to {max(opens)}" if opens else "no batch"
+    plans = [-1, *logs.entries("offsets")]
+    if number not in plans or number - 1 not in plans:  # Spark needs the plan before it, too
         raise InvalidInputError(
-            f"checkpoint {path} does not keep the plans of batch {number} and of the one before; {some} can "
-            "be opened"
+            f"checkpoint {path} does not keep the plans of batch {number} and of the one before; give a "
+            f"later batch, up to {max(plans)}"
         )
     if state and not logs.noted:
         raise InvalidInputError(f"checkpoint {path} has no note of its mode; start its query once by the kit")
@@ -475,10 +449,8 @@ def batch(spark: SparkSession, path: str | Path, number: int, frame: DataFrame) 
             for file in newer_state(root, number):
                 file.unlink()
         writer = hand_over(frame.writeStream, lambda each, _: each.write.mode("overwrite").parquet(rows))
-        why = run_planned(query, Logs(root), writer)
+        run_planned(query, Logs(root), writer)
     except (OSError, Unreadable) as err:
         raise InvalidInputError(f"batch {number} of checkpoint {path} cannot be opened: {err}") from None
-    if why:
-        raise InvalidInputError(f"batch {number} of checkpoint {path} cannot be opened: {why}")
     KEPT.append(made)
     return spark.read.parquet(rows)

@@ -6,9 +6,10 @@ has taken out of the logs of files.
 
 from __future__ import annotations
 
+import fcntl
 import shlex
 import textwrap
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,20 +19,15 @@ from sparkstream_kit.checkpoints import lock
 from sparkstream_kit.checkpoints.aside import backup, later_files, move
 from sparkstream_kit.checkpoints.damage import newer_state
 from sparkstream_kit.checkpoints.drain import END
-from sparkstream_kit.checkpoints.logs import PINS, Input, Logs, Plan, checkpoint
+from sparkstream_kit.checkpoints.logs import KIT, PINS, Input, Logs, Plan
 from sparkstream_kit.checkpoints.trim import restore, trimmed
 from sparkstream_kit.errors import InvalidInputError, count
-from sparkstream_kit.operate.check import following, newest_whole, obstacle
+from sparkstream_kit.operate.check import checkpoint, following, newest_whole, obstacle, pending
 from sparkstream_kit.operate.show import file_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
-
-
-_SINKS = (  # shown if the checkpoint has no note about its query's sinks
-    "one that keeps a record of its batches keeps a batch with the same rows once, and refuses others",
-    "any other gets the rows a second time, or replaces what it has",
-)
 
 
 @dataclass(frozen=True)
@@ -90,15 +86,9 @@ class Rewind:
         if not self.same:
             said = f"But if a sink with a ledger has appended or upserted batch {first}, start puts the plan"
             lines += [said, "of that batch back, unless the batch has ended the input (drain)."]
-        if any(file.parent == self.path / PINS for file in self.moved):
-            kept = f"Batch {first} keeps the version of a model or table that it had. " if self.same else ""
-            lines += [
-                f"{kept}From batch {anew} on",
-                "the version is taken that is current when the batch comes.",
-            ]
-        lines += ["", "What the sinks make of it:"]
+        title = ["", "What the sinks make of it:"] if self.sinks else []
         wrapped = partial(textwrap.wrap, width=80, initial_indent="  ", subsequent_indent="    ")
-        return lines + [line for sink in self.sinks or _SINKS for line in wrapped(sink)]
+        return lines + title + [line for sink in self.sinks for line in wrapped(sink)]
 
 
 def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
@@ -140,8 +130,8 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
     check(rewind, locals())
     root = checkpoint(path)
     if not apply:
-        lock.check_unused(root)
-    with lock.alone(root) if apply else nullcontext():
+        check_unused(root)
+    with alone(root) if apply else nullcontext():
         logs = Logs(root)
         _check_batch(logs, to)
         after = following(logs, to)
@@ -154,7 +144,7 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
             to=to,
             last=max(logs.planned, logs.done),
             same=after is not None,
-            inputs=tuple(logs.pending(to)),
+            inputs=tuple(pending(logs, to)),
             moved=tuple(moved),
             backup=backup(root),
             sinks=tuple(logs.noted.get("sinks", ())),
@@ -165,19 +155,51 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
     return found
 
 
+def check_unused(root: Path) -> None:
+    """Refuse a checkpoint that a query of the kit uses; nothing is locked.
+
+    Raises:
+        InvalidInputError: a query uses the checkpoint.
+    """
+    if user := lock.user_of(root):
+        raise lock.used_by(root, user)
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Lock a checkpoint for the time of a block, so that no query of the kit starts on it meanwhile.
+
+    Args:
+        root: the folder of the checkpoint.
+
+    Raises:
+        InvalidInputError: a query uses the checkpoint.
+    """
+    file = root / KIT / "lock"
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    with lock.mutex:  # another thread that opened and closed the file would drop the lock
+        check_unused(root)
+        with file.open("r+b") as held:
+            try:
+                fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise lock.used_by(root, "a query that starts just now; end it first") from None
+            yield
+
+
 def _check_batch(logs: Logs, to: int) -> None:
     """Refuse a batch to which the checkpoint cannot be rewound."""
     root, commits = logs.root, logs.entries("commits")
-    if not commits:
-        raise InvalidInputError(f"no batch of {root} is committed; there is nothing to rewind")
     refused = f"{root} cannot be rewound to batch {to}"
-    if not min(commits) <= to <= max(commits):
-        raise InvalidInputError(f"{refused}: it keeps {_batches(min(commits), max(commits))}")
+    if to not in range(min(commits, default=0), max(commits, default=-1) + 1):
+        kept = _batches(min(commits), max(commits)) if commits else "no committed batch"
+        raise InvalidInputError(f"{refused}: it keeps {kept}")
     if error := obstacle(logs, to):
         other = newest_whole(logs)
         fix = "no other is whole" if other is None else f"the newest that is whole is batch {other}"
         raise InvalidInputError(f"{refused}: {error}; {fix}")
-    if gone := [file for file in logs.pending(to) if file.gone]:
+    if gone := [file for file in pending(logs, to) if file.gone]:
         raise InvalidInputError(
             f"{refused}: input of the replayed batches has gone ({count(len(gone), 'file')}, first "
             f"{gone[0].path}); put it back, or rewind to a later batch"
@@ -237,7 +259,7 @@ def untrim(path: str | Path) -> int:
     """
     check(untrim, locals())
     root = checkpoint(path)
-    with lock.alone(root):
+    with alone(root):
         logs = Logs(root)
         found = [log for log in logs.sources if trimmed(root, log)]
         for log in found:

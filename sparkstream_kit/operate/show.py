@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.checkpoints import lock
-from sparkstream_kit.checkpoints.logs import DamagedError, Input, Logs, Plan, checkpoint, query_id
+from sparkstream_kit.checkpoints.logs import DamagedError, Input, Logs, Plan, query_id
 from sparkstream_kit.errors import count
-from sparkstream_kit.operate.check import State, damage, states
+from sparkstream_kit.operate.check import State, checkpoint, damage, states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -178,32 +178,19 @@ def _sources(logs: Logs, ended: Plan | None, last: Plan) -> Iterator[Source]:
         ended: the plan of the last committed batch, if it can be read.
         last: the plan of the last planned batch.
     """
-    nothing = (None, None)
-    before = (
-        dict(zip(ended.names, zip(ended.offsets, ended.files, strict=True), strict=True)) if ended else {}
-    )
+    before = {} if ended is None else dict(zip(ended.names, ended.offsets, strict=True))
+    entries = {} if ended is None else dict(zip(ended.names, ended.files, strict=True))
     for name, log, planned, until in zip(last.names, logs.names(last), last.offsets, last.files, strict=True):
-        committed, read = before.get(name, nothing)
-        found = None if until is None else _file_source(logs, log, -1 if read is None else read, until)
-        source = found or Source(None if until is None else "?", committed, planned, ())
-        yield replace(source, name=name)
-
-
-def _file_source(logs: Logs, log: str, read: int, until: int) -> Source | None:
-    """Return a file source without its name; None if its log cannot be read.
-
-    Args:
-        logs: the logs of the checkpoint.
-        log: the name of the source's log.
-        read: the last entry of the log that a committed batch has read; -1 for none.
-        until: the last entry that a planned batch reads.
-    """
-    with suppress(DamagedError, IndexError):
-        replayed = logs.inputs(log, read, until)
-        newest = (replayed or logs.inputs(log, until - 1, until))[-1]
-        folder = (newest.path or newest.uri).rpartition("/")[0]
-        return Source(folder, None if read < 0 else str(read), str(until), tuple(replayed))
-    return None
+        committed, read = before.get(name), entries.get(name)
+        if until is None:
+            yield Source(None, committed, planned, (), name)
+            continue
+        folder, replayed = "?", list[Input]()  # as of a log that cannot be read
+        with suppress(DamagedError, IndexError):
+            replayed = logs.inputs(log, -1 if read is None else read, until)
+            newest = (replayed or logs.inputs(log, until - 1, until))[-1]
+            folder = (newest.path or newest.uri).rpartition("/")[0]
+        yield Source(folder, None if read is None else str(read), str(until), tuple(replayed), name)
 
 
 def _sizes(root: Path) -> dict[str, int]:

@@ -10,9 +10,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit._files import as_regex
 from sparkstream_kit.checkpoints import lost
-from sparkstream_kit.sources.files import _leaving_out
 
 
 def reading():
@@ -49,10 +47,6 @@ SHAPES: dict[str, tuple[dict[str, int], Callable[[SparkSession, Path], DataFrame
         {"part {:02}.txt": 4, "{}.md": 3, ".{}.txt": 2, "_{}.txt": 2},
         lambda spark, folder: text(spark, folder, pathGlobFilter="{part,whole}*.tx[!y]"),
     ),
-    "below": (
-        {"{}.txt": 2, "day/{}.txt": 2, "_hidden/{}.txt": 2},
-        lambda spark, folder: text(spark, folder, recursiveFileLookup=True),
-    ),
     "days": (
         {"day=1/hour=1/{}.txt": 2, "day=2/hour=1/{}.txt": 2},
         lambda spark, folder: text(spark, folder).select("value"),
@@ -63,10 +57,6 @@ SHAPES: dict[str, tuple[dict[str, int], Callable[[SparkSession, Path], DataFrame
     ),
     "of files": ({"{}.txt": 4, "_{}.txt": 2}, lambda spark, folder: text(spark, f"{folder}/*")),
     "odd name": ({"sales[7] 100%/{}.txt": 3}, lambda spark, folder: text(spark, folder / "sales[7] 100%")),
-    "newest first": (
-        {"{}.txt": 3, "old {}.txt": 1},
-        lambda spark, folder: text(spark, folder, latestFirst=True, maxFileAge="1d"),
-    ),
     "two": (
         {"a/{}.txt": 3, "b/{}.txt": 4, "b/{}.md": 2},
         lambda spark, folder: text(spark, folder / "a").union(
@@ -74,10 +64,6 @@ SHAPES: dict[str, tuple[dict[str, int], Callable[[SparkSession, Path], DataFrame
         ),
     ),
     "twice": ({"{}.txt": 3}, lambda spark, folder: with_itself(text(spark, folder))),
-    "plain": (
-        {"{}.txt": 3},
-        lambda spark, folder: spark.readStream.option("maxFilesPerTrigger", 1).text(str(folder)),
-    ),
     "nothing": ({"{}.txt": 1}, sources.text),
 }
 
@@ -130,20 +116,6 @@ def test_a_recording_says_how_many_files_wait_after_each_batch(spark, folder, tm
     assert found.files_waiting == 0
 
 
-def test_files_that_land_meanwhile_are_in_the_summary(spark, folder):
-    feeds.drip([(f"{number}.txt", "a row\n") for number in range(3)], folder)
-
-    def more(batch, number):
-        batch.collect()
-        feeds.drip([(f"more-{number}-{each}.txt", "a row\n") for each in range(4)], folder)
-
-    query = start(text(spark, folder), sinks.foreach_batch(more), name="behind")
-    found = run(query, max_batches=3).queries[0]
-    # A batch that begins while the query is stopped may be cut, and has landed files, too.
-    wanted = [3 + 4 * batches - found.input_rows for batches in (found.batches, found.batches + 1)]
-    assert found.files_waiting in wanted
-
-
 def test_looks_take_a_fiftieth_of_the_time_at_most(spark, folder, tmp_path, monkeypatch):
     feeds.drip([(f"{number}.txt", "a row\n") for number in range(4)], folder)
     clock, looks = [0.0], []
@@ -164,18 +136,6 @@ def test_looks_take_a_fiftieth_of_the_time_at_most(spark, folder, tmp_path, monk
     found = run(query, max_batches=4, on_batch=a_second_later).queries[0]
     assert len(looks) == 2, "at the first batch, and at the end"
     assert found.files_waiting == 0
-
-
-def test_a_pattern_of_hadoop_is_one_of_python():
-    kept = _leaving_out("sales-*.{csv,txt}")
-    assert kept is not None
-    wanted = as_regex(kept)
-    assert wanted.fullmatch("sales-2026 (1).csv")
-    assert wanted.fullmatch("sales-.txt")
-    assert not wanted.fullmatch("sales-?.csv")
-    assert not wanted.fullmatch("sales-1.md")
-    assert as_regex(r"a\*[^b-c],{d,{e,f}}").fullmatch("a*d,f")
-    assert not as_regex(r"a\*[^b-c],{d,{e,f}}").fullmatch("a*b,f")
 
 
 @pytest.mark.classic_only("sets Hadoop's own settings")

@@ -68,7 +68,7 @@ def test_what_cannot_be_opened_is_refused(as_local, tmp_path, monkeypatch, finis
     for number in (1, 2, 7):
         said = refusal(batch, as_local, ckpt, number, rows)
         kept = f"checkpoint {ckpt} does not keep the plans of batch {number} and of the one before"
-        assert said == f"{kept}; batches 3 to 3 can be opened"
+        assert said == f"{kept}; give a later batch, up to 3"
     assert batch(as_local, ckpt, 3, rows).count() == 3
     (tmp_path / "in" / "3 é%.json").unlink()
     said = refusal(batch, as_local, ckpt, 3, rows)
@@ -76,6 +76,4 @@ def test_what_cannot_be_opened_is_refused(as_local, tmp_path, monkeypatch, finis
     assert "1 of the 1 file that it has read have gone, such as" in said
     assert "3 é%.json" in said
     pretend_master(as_local, monkeypatch, "spark://host:7077")
-    assert "which spark://host:7077 does not have; use a session of this process" in refusal(
-        batch, as_local, ckpt, 3, rows
-    )
+    assert "use a session of this process with the master" in refusal(batch, as_local, ckpt, 3, rows)

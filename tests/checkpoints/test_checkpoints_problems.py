@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import BEFORE_4_2, refusal
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException, StreamingQueryException
-from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, noted, run, stream, totals
+from pyspark.errors import PySparkException
+from support.checkpoint_queries import land, noted, run, stream, totals
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import checkpoints
@@ -36,7 +36,7 @@ def test_a_query_with_state_and_a_batch_to_replay(made, checkpoint):
     noted(checkpoint)
     os.utime(checkpoint / "commits/4", (1_700_000_000, 1_700_000_000))
     query_id = json.loads((checkpoint / "metadata").read_text())["id"]
-    seen = checkpoints.show(checkpoint)
+    seen = checkpoints.show(checkpoint.as_uri())
     text = re.sub(r"(?m)^size .*\n", "", str(seen))
     assert text == (
         f"checkpoint  {checkpoint}\n"
@@ -52,9 +52,8 @@ def test_a_query_with_state_and_a_batch_to_replay(made, checkpoint):
     )
     assert (seen.committed, seen.planned, seen.oldest, seen.damage) == (4, 5, 0, None)
     assert seen.committed_at == datetime.fromtimestamp(1_700_000_000, UTC)
-    assert seen.sizes["offsets"] == sum(
-        file.stat().st_size for file in (checkpoint / "offsets").glob("[!.]*")
-    )
+    offsets = (checkpoint / "offsets").glob("[!.]*")
+    assert seen.sizes["offsets"] == sum(file.stat().st_size for file in offsets)
     assert f", of it offsets {seen.sizes['offsets'] / 1024:.1f} KiB, " in str(seen)
 
 
@@ -68,9 +67,8 @@ def test_a_checkpoint_before_its_first_commit(tmp_path):
 def test_a_join_of_two_sources_has_four_stores_and_a_watermark(spark, tmp_path):
     land(tmp_path / "left", 0, 1, 2)
     land(tmp_path / "right", 0)
-    left, right = (
-        stream(spark, tmp_path / side).withWatermark("time", "1 minute") for side in ("left", "right")
-    )
+    sides = (stream(spark, tmp_path / side) for side in ("left", "right"))
+    left, right = (side.withWatermark("time", "1 minute") for side in sides)
     run(left.join(right, ["key", "time"]), tmp_path / "checkpoint", "append")
     seen = checkpoints.show(tmp_path / "checkpoint")
     assert [str(source) for source in seen.sources] == [
@@ -84,21 +82,6 @@ def test_a_join_of_two_sources_has_four_stores_and_a_watermark(spark, tmp_path):
     lost = tmp_path / f"checkpoint/state/0/0/right-keyToNumValues/{seen.planned}.delta"
     lost.unlink()
     assert [problem.file for problem in checkpoints.check(tmp_path / "checkpoint")] == [lost]
-
-
-@pytest.mark.parametrize("conf", [ROCKSDB, CHANGELOG, FORMAT_V2], ids=["zips", "changelog", "format-v2"])
-@pytest.mark.slow
-def test_state_in_rocksdb(spark, tmp_path, conf):
-    land(tmp_path / "in", 0, 1)
-    checkpoint = tmp_path / "checkpoint"
-    run(totals(spark, tmp_path / "in"), checkpoint, **conf)
-    assert str(checkpoints.show(checkpoint).states[0]) == "stateStoreSave, 1 partition, RocksDB"
-    assert checkpoints.check(checkpoint) == []
-    (newest,) = [file for file in checkpoint.glob("state/0/0/2*") if file.suffix in (".zip", ".changelog")]
-    newest.rename(tmp_path / "away")
-    assert damage(Logs(checkpoint)) is not None
-    (tmp_path / "away").rename(newest)
-    assert damage(Logs(checkpoint)) is None
 
 
 def test_another_source_shows_its_offset_as_spark_wrote_it(tmp_path):
@@ -117,13 +100,7 @@ def test_another_source_shows_its_offset_as_spark_wrote_it(tmp_path):
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        (
-            "s3a://b",
-            (
-                "checkpoint s3a://b is not on a local path; copy it to this machine first, and put the copy "
-                "back afterwards (hdfs dfs -get, hdfs dfs -put)"
-            ),
-        ),
+        ("s3a://b", "checkpoint s3a://b is not on a local path; copy it to this machine first, and put"),
         ("nowhere", "no checkpoint nowhere; give the folder that the query was started with"),
         (".", ". is no checkpoint (no metadata, offsets or commits in it)"),
     ],
@@ -132,11 +109,7 @@ def test_what_is_no_checkpoint_is_said(path, line, folder, monkeypatch):
     monkeypatch.chdir(folder)
     clone, rewind = partial(checkpoints.clone, target="copy"), partial(checkpoints.rewind, to=1)
     for call in (checkpoints.show, checkpoints.check, clone, rewind):
-        assert refusal(call, path) == line
-
-
-def test_a_path_may_be_a_uri(checkpoint):
-    assert checkpoints.show(checkpoint.as_uri()).committed == 5
+        assert refusal(call, path).startswith(line)
 
 
 def test_a_newer_format_is_not_taken_for_damage(checkpoint):
@@ -165,17 +138,12 @@ WRITE_ID = (
 )
 DAMAGES = [
     ("metadata", empty, "is empty", WRITE_ID),
-    ("metadata", cut, "is cut off or changed", WRITE_ID),
     ("metadata", Path.unlink, "is missing", WRITE_ID),
-    ("offsets/5", empty, "is empty", RESTORE),
     ("offsets/5", cut, "is cut off or changed", RESTORE),
     ("offsets/5", Path.unlink, "is missing", RESTORE),
     ("offsets/4", cut, "is cut off or changed", RESTORE.replace("4", "3")),
-    ("offsets/4", Path.unlink, "is missing", RESTORE.replace("4", "3")),
-    ("commits/5", empty, "is empty", RESTORE),
     ("commits/5", cut, "is cut off or changed", RESTORE),
     ("sources/0/5", cut, "is cut off or changed", RESTORE),
-    ("sources/0/5", Path.unlink, "is missing", RESTORE),
     ("sources/0/3", Path.unlink, "is missing", RESTORE.replace("4", "2")),
     ("state/0/0/6.delta", Path.unlink, "is missing", RESTORE),
     ("state/0/0/3.delta", Path.unlink, "is missing", RESTORE.replace("4", "1")),
@@ -189,9 +157,8 @@ def test_damage_is_one_line_with_the_file_and_the_way_out(checkpoint, name, how,
     assert callable(how)
     how(checkpoint / name)
     fix = fix.format(checkpoint)
-    assert [str(problem) for problem in checkpoints.check(checkpoint)] == [
-        f"{checkpoint}/{name} {what}; {fix}"
-    ]
+    (problem,) = checkpoints.check(checkpoint)
+    assert str(problem) == f"{checkpoint}/{name} {what}; {fix}"
     line = damage(Logs(checkpoint))
     assert line is not None
     assert line.startswith(f"checkpoint {checkpoint} is damaged: {name} {what}; {fix}")
@@ -225,32 +192,6 @@ def test_spark_fails_on_each_and_the_way_out_leads_back_to_exact_totals(
         (made[0] / "6 é%.json").unlink()
     assert last == (6, [["a", "210"], ["b", "217"], ["c", "224"]])
     assert checkpoints.check(checkpoint) == []
-
-
-def test_a_checksum_without_its_file_stops_spark_too(spark, made, checkpoint):
-    (checkpoint / "commits/5").rename(checkpoint / "commits/5.bak")  # a user's copy is not the file
-    assert damage(Logs(checkpoint)) == (
-        f"checkpoint {checkpoint} is damaged: commits/5 is missing, but not its checksum; "
-        "delete .5.crc too, and the batch runs again"
-    )
-    # With the file manager of the local profiles the batch would run again; a checkpoint may have either.
-    own = spark.newSession()
-    own.conf.unset("spark.sql.streaming.checkpointFileManagerClass")
-    with pytest.raises(StreamingQueryException, match="Multiple streaming queries are concurrently"):
-        run(totals(own, made[0]), shutil.copytree(checkpoint, checkpoint.with_name("broken")))
-    (checkpoint / "commits/.5.crc").unlink()
-    assert run(totals(spark, made[0]), checkpoint) == [(5, [["a", "150"], ["b", "156"], ["c", "162"]])]
-
-
-def test_a_batch_that_is_committed_while_one_looks_is_no_damage(checkpoint, tmp_path):
-    names = ("commits/5", "commits/.5.crc")
-    for name in names:
-        shutil.move(checkpoint / name, tmp_path)
-    logs = Logs(checkpoint)
-    assert logs.done == 4
-    for name in names:
-        shutil.move(tmp_path / Path(name).name, checkpoint / name)
-    assert damage(logs) is None
 
 
 def test_without_a_whole_batch_there_is_no_way_back(checkpoint):
@@ -303,19 +244,13 @@ def test_a_watermark_that_python_has_no_date_for_is_left_out(checkpoint):
 CONTENTS = [
     ("metadata", b"\xff", "is cut off or changed"),
     ("metadata", b"[]", "does not hold a query's id"),
-    ("offsets/5", b"v1\n5\n{}", "is cut off or changed"),
     ("offsets/5", b'v1\n{"conf":5}\n{}', "is cut off or changed"),
     ("offsets/5", b'v1\n{"conf":{}}\n{"logOffset":null}', "is cut off or changed"),
-    ("offsets/5", b'v1\n{"conf":{}}\n{"logOffset":1e999}', "is cut off or changed"),
     ("offsets/5", b'v1\n{"conf":{}}\n{"logOffset":', "is cut off or changed"),
     ("commits/5", b"v1\n[]", "is cut off or changed"),
-    ("commits/5", b'v1\n{"nextBatchWatermarkMs":"x"}', "is cut off or changed"),
-    ("commits/5", b'v2\n{"stateUniqueIds":{"0":5}}', "is cut off or changed"),
     ("sources/0/5", b"v1\n\xff}", "is cut off or changed"),
-    ("sources/0/5", b"v1\n[5]}", "is cut off or changed"),
     ("sources/0/5", b'v1\n{"path":null,"batchId":{}}', "is cut off or changed"),
     ("state/0/_metadata/metadata", b'v1\n{"operatorInfo":5,"stateStoreInfo":[]}', None),
-    ("state/0/_metadata/metadata", b"v1\n\xff", None),
     ("sparkstream-kit/query.json", b"[]", None),
 ]
 
@@ -327,11 +262,8 @@ def test_no_content_of_a_file_is_a_stack_trace(checkpoint, name, data, what):
     file.write_bytes(data)
     file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
     line = damage(Logs(checkpoint))
-    assert (
-        line is None
-        if what is None
-        else str(line).startswith(f"checkpoint {checkpoint} is damaged: {name} {what}")
-    )
+    says = str(line).startswith(f"checkpoint {checkpoint} is damaged: {name} {what}")
+    assert line is None if what is None else says
     with suppress(InvalidInputError):
         list(restart(Logs(checkpoint)))  # as a start does
     checkpoints.check(checkpoint)
@@ -358,8 +290,3 @@ def test_a_planned_file_that_has_gone_is_a_problem_and_a_read_one_is_not(checkpo
         "with no error and without its rows"
     )
     assert str(checkpoints.show(checkpoint)).endswith(f"\n      gone  {lost}")
-
-
-def test_nothing_is_looked_at_where_nothing_is_or_where_it_is_far(tmp_path):
-    assert damage(Logs(tmp_path / "new")) is None
-    assert damage(Logs(tmp_path)) is None

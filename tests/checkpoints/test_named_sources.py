@@ -1,14 +1,12 @@
-"""Names in a query, which Spark 4.2 takes behind switches of its own: of sources, and of a sink."""
+"""What Spark 4.2 writes into a checkpoint behind switches of its own: a sink's name, offsets by name."""
 
 import pytest
-from conftest import BEFORE_4_2, refusal
+from conftest import BEFORE_4_2
 from support.checkpoint_queries import SCHEMA, land
 
 from sparkstream_kit import checkpoints
 
 pytestmark = pytest.mark.skipif(BEFORE_4_2, reason="readStream.name() is in Spark 4.2 and later")
-
-SWITCH = "spark.sql.streaming.queryEvolution.enableSourceEvolution"
 
 
 @pytest.mark.classic_only("PySpark has no call yet that names a sink")
@@ -25,24 +23,13 @@ def test_a_checkpoint_of_a_sink_with_a_name(as_local, tmp_path):
     assert checkpoints.show(tmp_path / "ckpt").committed == 0
 
 
-def test_sources_with_names_are_refused_in_one_line(as_local, tmp_path, finish):
-    as_local.conf.set(SWITCH, "true")
-    land(tmp_path / "in", 0)
-    rows = as_local.readStream.schema(SCHEMA).name("lines").json(str(tmp_path / "in"))
-    assert refusal(finish, rows) == (
-        f"checkpoint {tmp_path}/ckpt: sources with names are not supported; leave .name() out, and set "
-        f"{SWITCH} to false"
-    )
-
-
 def test_offsets_that_name_their_sources_are_read(as_local, tmp_path, finish):
     """In format 2 a line of a plan begins with the source's name: without a name of its own, its number."""
     as_local.conf.set("spark.sql.streaming.offsetLog.formatVersion", "2")
 
     def both():
-        one, other = (
-            as_local.readStream.schema(SCHEMA).json(str(tmp_path / name)) for name in ("one", "other")
-        )
+        read = as_local.readStream.schema(SCHEMA).json
+        one, other = (read(str(tmp_path / name)) for name in ("one", "other"))
         return one.union(other).groupBy("key").count()
 
     land(tmp_path / "one", 0)

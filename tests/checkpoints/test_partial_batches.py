@@ -21,9 +21,8 @@ def test_a_batch_that_is_read_in_part_is_named_and_comes_again_whole(spark, tmp_
     land(tmp_path / "in", 0)
     go(late)
     land(tmp_path / "in", 1)
-    with pytest.raises(
-        CheckpointDamaged, match=r"did not read all of it .*rewind \S+ --to 0 \(Spark: "
-    ) as said:
+    says = r"did not read all of it .*rewind \S+ --to 0 \(Spark: "
+    with pytest.raises(CheckpointDamaged, match=says) as said:
         go(late)
     assert "\n" not in str(said.value)
     rewind(tmp_path / "ckpt", to=0, apply=True)

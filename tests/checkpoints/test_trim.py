@@ -108,6 +108,14 @@ def grown(_grown, tmp_path):
     return moved_to(_grown, tmp_path / "work")
 
 
+@pytest.fixture
+def trimmed(spark, grown):
+    """The same, and its log is trimmed."""
+    land(grown / "in", "a")
+    drive(spark, grown)
+    return grown
+
+
 def moved_to(made, work):
     shutil.copytree(made, work)
     for file in [*(work / "ckpt/sources/0").iterdir(), *(work / "ckpt").glob("sparkstream-kit/trimmed/0/*")]:
@@ -167,13 +175,11 @@ def test_what_no_longer_is_in_the_log_can_be_brought_back(spark, grown):
 
 
 @pytest.mark.parametrize("age", [{"maxFileAge": "60d"}, {"latestFirst": True}], ids=["older", "latest-first"])
-def test_a_source_that_looks_further_back_gets_its_log_back(spark, grown, age):
-    land(grown / "in", "a")
-    drive(spark, grown)
-    late = [land(grown / "in", "late", LONG_AGO + 1_000), land(grown / "in", "b")]
+def test_a_source_that_looks_further_back_gets_its_log_back(spark, trimmed, age):
+    late = [land(trimmed / "in", "late", LONG_AGO + 1_000), land(trimmed / "in", "b")]
     # Spark now considers the old files again, and the log tells it that they were read.
-    assert flat(drive(spark, grown, **age)) == late
-    assert log(grown)[1] == []
+    assert flat(drive(spark, trimmed, **age)) == late
+    assert log(trimmed)[1] == []
 
 
 def test_a_rewind_after_it_brings_the_same_rows(spark, grown):
@@ -205,16 +211,15 @@ def test_a_changed_query_is_built_from_all_files(spark, grown):
     assert came[-1] == {key: sum(row["n"] for row in rows if row["key"] == key) for key in ("old", "new")}
 
 
-def test_a_folder_that_has_moved_moves_with_what_was_taken_out(spark, grown):
-    land(grown / "in", "a")
-    drive(spark, grown)
-    (grown / "in").rename(grown / "moved")
-    number = land(grown / "moved", "b")
+def test_a_folder_that_has_moved_moves_with_what_was_taken_out(spark, trimmed):
+    old, moved = trimmed / "in", trimmed / "moved"
+    old.rename(moved)
+    number = land(moved, "b")
     came: list[int] = []
-    frame = sources.json(spark, grown / "moved", schema=SCHEMA, maxFileAge="60d")
+    frame = sources.json(spark, moved, schema=SCHEMA, maxFileAge="60d")
     sink = sinks.foreach_batch(lambda batch, _: came.extend(row.n for row in batch.collect()))
-    run(begun(frame, sink, grown, moved={grown / "in": grown / "moved"}))
-    run(begun(frame, sink, grown))
+    run(begun(frame, sink, trimmed, moved={old: moved}))
+    run(begun(frame, sink, trimmed))
     assert came == [number]
 
 
@@ -283,23 +288,10 @@ def test_a_long_run_trims_while_it_runs(spark, grown, monkeypatch):
     assert checkpoints.check(grown / "ckpt") == []
 
 
-def test_a_query_that_the_kit_has_not_started_is_left_alone(spark, grown, monkeypatch):
-    monkeypatch.setattr(runs, "_LOOK_AT_FILES", 0)
-    came: list[int] = []
-    number = land(grown / "in", "a")
-    writer = read(spark, grown / "in").writeStream.option("checkpointLocation", str(grown / "ckpt"))
-    writer = writer.foreachBatch(lambda batch, _: came.extend(row.n for row in batch.collect()))
-    run(writer.start(), max_batches=1)
-    assert came == [number]
-    assert log(grown)[1] == []
-
-
-def test_old_files_that_were_read_are_no_danger_and_others_are(spark, grown):
-    land(grown / "in", "a")
-    drive(spark, grown)  # the log is trimmed
-    land(grown / "in", "late", LONG_AGO + 1_000)
-    land(grown / "in", "b")
-    (warning,) = run(begun(read(spark, grown / "in"), sinks.console(), grown)).warnings
+def test_old_files_that_were_read_are_no_danger_and_others_are(spark, trimmed):
+    land(trimmed / "in", "late", LONG_AGO + 1_000)
+    land(trimmed / "in", "b")
+    (warning,) = run(begun(read(spark, trimmed / "in"), sinks.console(), trimmed)).warnings
     assert "late.json: not read, for it is too old" in warning
 
 

@@ -1,4 +1,5 @@
 import importlib.util
+import re
 import socket
 import sys
 
@@ -6,7 +7,7 @@ import pytest
 from conftest import environment, process, refusal
 
 from sparkstream_kit import get_session
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError
+from sparkstream_kit.errors import MissingExtraError
 
 pytestmark = pytest.mark.xdist_group("connect")
 
@@ -15,16 +16,14 @@ def attached(url, folder, body, *args, **env):
     """Run a script in an empty folder, with SPARK_REMOTE set."""
     script = folder / "script.py"
     script.write_text(body)
-    return process(
-        [sys.executable, str(script), *map(str, args)], cwd=folder, env=environment(SPARK_REMOTE=url, **env)
-    )
+    words = [sys.executable, str(script), *map(str, args)]
+    return process(words, cwd=folder, env=environment(SPARK_REMOTE=url, **env))
 
 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
         ("sc://127.0.0.1:1", "no Spark Connect server answers at 127.0.0.1 port 1 (Connection refused); "),
-        ("sc://127.0.0.1:1/;use_ssl=true", "no Spark Connect server answers at 127.0.0.1 port 1 "),
         ("localhost:15002/;token=x", "SPARK_REMOTE=localhost:15002 is no address of a Connect server; give"),
     ],
 )
@@ -38,10 +37,8 @@ def test_a_session_of_this_process_is_left_alone(monkeypatch, request):
     spark = request.getfixturevalue("spark")  # classic, from before SPARK_REMOTE is set
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("SPARK_REMOTE", f"sc://127.0.0.1:{server.getsockname()[1]}/;token=secret")
-        with pytest.raises(
-            InvalidInputError, match=r"a session of this process runs, and sc://127.0.0.1:\d+ is"
-        ):
-            get_session("x")
+        said = refusal(get_session, "x")
+    assert re.match(r"a session of this process runs, and sc://127.0.0.1:\d+ is asked for", said)
     assert spark.range(2).count() == 2
 
 
@@ -86,13 +83,15 @@ spark.stop()
 
 TWICE = """
 import socket, threading
-from sparkstream_kit import get_session
+from sparkstream_kit import get_session, spark_session
 from sparkstream_kit.errors import InvalidInputError
-spark = get_session("first", conf={"spark.sql.shuffle.partitions": "3"})
+spark = get_session("first", profile="local", conf={"spark.sql.shuffle.partitions": "3"})
 found = []
-thread = threading.Thread(target=lambda: found.append(get_session("second")))
+thread = threading.Thread(target=lambda: found.append(get_session("second", profile="local")))
 thread.start()
 thread.join()
+with spark_session("inner", profile="cluster") as inner:
+    print(inner is spark)
 print(found[0] is spark, spark.conf.get("spark.sql.shuffle.partitions"))
 with socket.create_server(("127.0.0.1", 0)) as other:
     try:
@@ -105,8 +104,11 @@ with socket.create_server(("127.0.0.1", 0)) as other:
 @pytest.mark.slow
 def test_a_session_that_runs_is_the_same_in_every_thread_and_of_one_server(connect, tmp_path):
     done = attached(connect, tmp_path, TWICE)
-    same, refused = done.stdout.splitlines()
-    assert same == "True 3"
+    inner, same, refused = done.stdout.splitlines()
+    assert (inner, same) == ("True", "True 3")
+    assert done.stderr == (
+        "profile cluster is not applied: a session with profile local runs already; call spark.stop() first\n"
+    )
     port = connect.rpartition(":")[2]
     assert refused.startswith(f"a session of the server at localhost port {port} runs, and sc://127.0.0.1:")
 

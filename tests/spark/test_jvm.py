@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 
@@ -11,7 +10,7 @@ import pyspark
 import pytest
 from conftest import environment, process, ran
 
-from sparkstream_kit import _packages
+from sparkstream_kit import _java
 from sparkstream_kit._spark import launch
 from sparkstream_kit.errors import InvalidInputError
 
@@ -57,15 +56,14 @@ ALL = {"00000000", "00000000000000000000000000000000"}
 def listening(folder, launcher, *args, **env):
     script = folder / "listening.py"
     script.write_text(LISTENING)
-    done = process([*launcher, str(script), *args], env=environment(**env), cwd=folder)
+    done = process([launcher, script, *args], env=environment(**env), cwd=folder)
     assert done.returncode == 0, done.stderr
     seen, left = done.stdout.splitlines()[-2:]
     return json.loads(seen), left
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("profile", [[], ["own.conf"]], ids=["local", "own"])
-@pytest.mark.parametrize("launcher", [[sys.executable], ["spark-submit"]], ids=["python", "spark-submit"])
+@pytest.mark.parametrize(("launcher", "profile"), [(sys.executable, []), ("spark-submit", ["own.conf"])])
 def test_a_local_session_listens_on_this_machine_only(tmp_path, launcher, profile):
     (tmp_path / "own.conf").write_text("spark.sql.shuffle.partitions 2\n")
     seen, left = listening(tmp_path, launcher, *profile)
@@ -76,7 +74,7 @@ def test_a_local_session_listens_on_this_machine_only(tmp_path, launcher, profil
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [[sys.executable], ["spark-submit"]], ids=["python", "spark-submit"])
+@pytest.mark.parametrize("launcher", [sys.executable, "spark-submit"])
 def test_the_web_page_is_where_the_launch_puts_it(tmp_path, launcher):
     seen, _ = listening(tmp_path, launcher, SPARK_LOCAL_IP="0.0.0.0")  # noqa: S104 - as a user may ask
     assert set(seen["java"]) - LOOPBACK <= ALL
@@ -127,7 +125,7 @@ WORKER = (
 )  # as PySpark 4.2 prints it
 
 
-@pytest.mark.parametrize("size", [1, 7, 64, 1000])
+@pytest.mark.parametrize("size", [1, 64, 1000])
 def test_what_pyspark_s_own_worker_says_is_left_out(size, capfd):
     words = launch._Words()  # noqa: SLF001
     words.pass_on()
@@ -138,23 +136,6 @@ def test_what_pyspark_s_own_worker_says_is_left_out(size, capfd):
     words.closed()
     words._thread.join(60)  # noqa: SLF001
     assert capfd.readouterr().err == "a\n\nStream of mine\n\n\nStreaming Tr"
-
-
-@pytest.mark.slow
-def test_a_terminal_sees_that_spark_is_being_started(terminal):
-    ours, its = terminal
-    with subprocess.Popen(
-        [sys.executable, "-c", SAYS], env=environment(), stdout=its, stderr=its, stdin=subprocess.DEVNULL
-    ) as started:
-        os.close(its)
-        seen = b""
-        try:
-            while data := os.read(ours, 4096):
-                seen += data
-        except OSError:  # its end is closed
-            pass
-    assert seen.decode().splitlines()[0] == "starting Spark …"
-    assert started.returncode == 0
 
 
 # --- why it did not start
@@ -173,17 +154,7 @@ case "$*" in
     *) %s ;;
 esac
 """
-JAVA_11 = (
-    "{ echo 'Error: LinkageError occurred while loading main class org.apache.spark.launcher.Main'; echo "
-    "'java.lang.UnsupportedClassVersionError: org/apache/spark/launcher/Main has been compiled by a more "
-    "recent version of the Java Runtime (class file version 61.0), this version of the Java Runtime only "
-    "recognizes class file versions up to 55.0'; } >&2; exit 1"
-)
 REAL = 'exec {}/bin/java "$@"'.format(os.environ.get("JAVA_HOME", ""))
-NEEDS = (
-    "and Spark needs Java 17 or newer; install one (Debian: apt-get install openjdk-17-jre-headless; PyPI: "
-    "pip install 'sparkstream-kit[java]') or set JAVA_HOME"
-)
 STOPPED = "Spark's Java machine did not start: "
 
 
@@ -203,27 +174,11 @@ def never(*, conf=None, java=None, folder, **env):
     ("how", "said"),
     [
         ({"conf": {"spark.driver.memory": "900000g"}}, STOPPED + "Could not reserve enough space"),
-        ({"conf": {"spark.driver.memory": "much"}}, STOPPED + "Invalid maximum heap size: -Xmxmuch"),
-        (
-            {"SPARK_SUBMIT_OPTS": "-Djava.io.tmpdir=/proc/self"},
-            STOPPED + "NoSuchFileException: /proc/self/spark-",
-        ),
         ({"conf": {"spark.master": "nonsense"}}, "SparkException: Could not parse Master URL: 'nonsense'; "),
         ({"conf": {"spark.driver.bindAddress": "203.0.113.9"}}, "Spark did not start: BindException: "),
-        (
-            {"SPARK_HOME": "/nowhere"},
-            "Spark cannot be started: /nowhere/jars does not exist; correct or unset",
-        ),
-        ({"java": (JAVA_11, "exit 1")}, f"{STOPPED}this is Java 11, {NEEDS}"),
-        (
-            {"java": ("echo 'Unrecognized option: --add-modules=x' >&2; exit 1", "exit 1")},
-            f"{STOPPED}this Java is too",
-        ),
         ({"java": (REAL, "kill -9 $$")}, f"{STOPPED}without a word"),
-        ({"java": (REAL, "exit 3")}, f"{STOPPED}without a word"),
         ({"java": ("exit 3", "")}, f"{STOPPED}without a word"),
         ({"java": (REAL, "echo 'that is the cause' >&2; exit 3")}, f"{STOPPED}that is the cause"),
-        ({"JAVA_HOME": "/nowhere"}, f"{STOPPED}no Java was found, {NEEDS}"),
     ],
     ids=str,
 )
@@ -237,7 +192,7 @@ def test_the_cause_is_one_line(tmp_path, how, said):
 def test_a_java_that_corrupts_data_is_one_line(spark, monkeypatch):
     beans = spark._jvm.java.lang.management.ManagementFactory.getGarbageCollectorMXBeans()  # noqa: SLF001
     collector = beans[0].getName().split()[0]
-    monkeypatch.setattr(_packages, "CORRUPTS", re.compile(r".*"))  # this Java in the place of a Java 25.0.2
+    monkeypatch.setattr(_java, "CORRUPTS", re.compile(r".*"))  # this Java in the place of a Java 25.0.2
     monkeypatch.setattr(launch, "_CORRUPTS_WITH", "no collector")
     launch._refuse_versions()  # noqa: SLF001
     monkeypatch.setattr(launch, "_CORRUPTS_WITH", collector)

@@ -24,11 +24,10 @@ def test_a_path_with_file_is_of_this_machine(spark, tmp_path, hadoop, kind, loca
     if kind == "scorer":
         models.publish(model, f"{given}/models", "1")
     rows = sinks.batch_files(f"{given}/out", format="json")
+    late = sinks.batch_files(f"{given}/late", format="json")
     sink = {
         "batch_files": rows,
-        "by_watermark": sinks.by_watermark(
-            "time", on_time=rows, late=sinks.batch_files(f"{given}/late", format="json")
-        ),
+        "by_watermark": sinks.by_watermark("time", on_time=rows, late=late),
         "files": sinks.files(f"{given}/out", format="json"),
         "scorer": rows.taking(models.scorer(f"{given}/models")),
         "reloading": rows.taking(
@@ -55,10 +54,8 @@ def test_a_path_without_scheme_is_where_spark_takes_it(spark, tmp_path, hadoop, 
     host = f"kit{uuid.uuid4().hex}"  # Hadoop keeps a file system by its host
     hadoop.set(f"fs.viewfs.mounttable.{host}.link./user", (tmp_path / "far").as_uri())
     hadoop.set("fs.defaultFS", f"viewfs://{host}")
-    jvm: Any = spark._jvm  # noqa: SLF001 - who Hadoop takes this user for
-    far = (
-        tmp_path / "far" / jvm.org.apache.hadoop.security.UserGroupInformation.getCurrentUser().getUserName()
-    )
+    hadoops: Any = spark._jvm.org.apache.hadoop.security.UserGroupInformation  # noqa: SLF001
+    far = tmp_path / "far" / hadoops.getCurrentUser().getUserName()  # whom Hadoop takes this user for
     (tmp_path / "[here]").mkdir()
     monkeypatch.chdir(tmp_path / "[here]")
 
@@ -72,8 +69,7 @@ def test_a_path_without_scheme_is_where_spark_takes_it(spark, tmp_path, hadoop, 
     feeds.drip([("4.txt", "c\n")], far / "in")
     assert written("i?") == written("in") == 3
     assert (far / "out").is_dir()
+    how: Any = {"name": "q", "checkpoint": f"file://{tmp_path}/new"}
     with pytest.raises(InvalidInputError, match="batch_files out: only a local path and hdfs:// have"):
-        start(
-            sources.text(spark, "in"), sinks.batch_files("out"), name="q", checkpoint=f"file://{tmp_path}/new"
-        )
+        start(sources.text(spark, "in"), sinks.batch_files("out"), **how)
     assert list((tmp_path / "[here]").iterdir()) == []
