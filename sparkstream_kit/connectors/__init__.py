@@ -13,8 +13,9 @@ cannot be written safely. `modules_by_value` sends modules to Spark's workers.
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -67,6 +68,7 @@ class System:
         watched_by: the module of the folder whose `question` is asked before a query of the source goes on,
             and whose `hearer` makes a function for it, which `run` calls with each progress, once its batch
             is committed; empty if there is nothing to ask.
+        failures: what patterns in Spark's errors mean for a query of the source.
     """
 
     source: str = ""
@@ -76,6 +78,7 @@ class System:
     libraries: tuple[str, ...] = ()
     connector: Connector | None = None
     watched_by: str = ""
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     def need(self, call: str) -> None:
         """Import the libraries, so that a missing one is noticed now and not in the first batch.
@@ -134,6 +137,12 @@ def questions(kinds: Collection[str]) -> list[Any]:
 def hearers(query: Query) -> tuple[Callable[[StreamingQueryProgress], None], ...]:
     """Return the functions to call with each progress of a query, once its batch is committed."""
     return tuple(each.hearer(query) for each in _watching({each.kind for each in query.inputs}))
+
+
+def meaning(kinds: Collection[str], error: str) -> str | None:
+    """Return what the text of Spark's error means for a query that reads these kinds of sources, if known."""
+    known = [each.failures for name, each in systems().items() if name in kinds]
+    return next((words for each in known for found, words in each.items() if re.search(found, error)), None)
 
 
 def _watching(kinds: Collection[str]) -> list[Any]:

@@ -11,7 +11,6 @@ import logging
 import tempfile
 import zlib
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,8 +57,7 @@ def kept(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
 
     If Spark's workers are on this machine and the columns have plain types, the workers write Parquet files
     that this process reads (`in_files`): this needs no Python worker and no second job. Otherwise the workers
-    keep the rows (`in_blobs`). They also keep them if Spark encrypts its temporary data
-    (`spark.io.encryption.enabled`), because the files would not be encrypted.
+    keep the rows (`in_blobs`).
 
     Args:
         batch: the batch; all of it is computed before the block begins.
@@ -70,10 +68,9 @@ def kept(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
     Raises:
         KitError: while the parts are read, a worker has lost rows.
     """
-    spark = batch.sparkSession
-    is_secret = str(spark.conf.get("spark.io.encryption.enabled", None)).lower() == "true"
-    plain = all(isinstance(field.dataType, _PLAIN) for field in batch.schema)
-    with (in_files if plain and not is_secret and other_master(spark) is None else in_blobs)(batch) as parts:
+    is_secret = batch.sparkSession.conf.get("spark.io.encryption.enabled", None) == "true"
+    plain = not is_secret and all(isinstance(field.dataType, _PLAIN) for field in batch.schema)
+    with (in_files if plain and other_master(batch.sparkSession) is None else in_blobs)(batch) as parts:
         yield parts
 
 
@@ -160,13 +157,13 @@ def _read(folder: Path, kinds: list[T.DataType]) -> Iterator[pa.RecordBatch]:
     # Names are part-00003-….parquet; if Spark limits the rows per file, they end with c000, c001 and so on.
     for path in sorted(folder.glob("part-*"), key=lambda path: (int(path.name.split("-")[1]), path.name)):
         with pq.ParquetFile(path) as file:
-            groups = [[number] for number in range(file.num_row_groups)]  # one call would keep all in memory
-            for part in chain.from_iterable(file.iter_batches(_ROWS, group) for group in groups):
-                columns = [
-                    column.cast(_AS_NUMBERS[type(kind)][1]) if type(kind) in _AS_NUMBERS else column
-                    for column, kind in zip(part.columns, kinds, strict=True)
-                ]
-                yield pa.RecordBatch.from_arrays(columns, part.schema.names)
+            for group in range(file.num_row_groups):  # one call would keep all in memory
+                for part in file.iter_batches(_ROWS, [group]):
+                    columns = [
+                        column.cast(_AS_NUMBERS[type(kind)][1]) if type(kind) in _AS_NUMBERS else column
+                        for column, kind in zip(part.columns, kinds, strict=True)
+                    ]
+                    yield pa.RecordBatch.from_arrays(columns, part.schema.names)
 
 
 @contextmanager

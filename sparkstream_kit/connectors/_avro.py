@@ -15,13 +15,13 @@ import hashlib
 import io
 import json
 import math
+import re
 import struct
 import time
 from dataclasses import dataclass
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 from uuid import UUID
@@ -30,11 +30,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import column
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import InvalidInputError, KitError
-from sparkstream_kit.quarantine.rows import RAW, check_type, not_a, parsed
-from sparkstream_kit.schemas import from_ddl
+from sparkstream_kit.quarantine.lines import NESTED, schema_for
+from sparkstream_kit.quarantine.rows import RAW, not_a, parsed
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -72,8 +71,6 @@ def in_folder(folder: Path) -> Schemas:
     Raises:
         InvalidInputError: the folder does not exist or has no such file, or a file is not a schema.
     """
-    if not folder.is_dir():
-        raise InvalidInputError(f"schemas {folder}: there is no such folder; create it or correct the path")
     found = {}
     for path in sorted(folder.glob("*.avsc")):
         if path.stem.isascii() and path.stem.isdigit():
@@ -83,9 +80,8 @@ def in_folder(folder: Path) -> Schemas:
             except ValueError as err:
                 raise InvalidInputError(f"schema {path} cannot be read: {err}; correct the file") from None
     if not found:
-        raise InvalidInputError(
-            f"schemas {folder}: no file there is named by the id of its schema; name them 7.avsc and the like"
-        )
+        fix = "name them 7.avsc and the like"
+        raise InvalidInputError(f"schemas {folder}: no file there is named by the id of its schema; {fix}")
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
     return Schemas(digest, found)
 
@@ -96,13 +92,9 @@ def of_registry(text: str) -> Schemas:
     Raises:
         InvalidInputError: the text is not an address with http or https.
     """
-    try:
-        parts = urlsplit(text)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # as for a port that is not a number
-        is_address = False
-    if not is_address:
+    if not re.fullmatch(r"https?://(.*@)?[^/@:\s]+(:\d+)?(/.*)?", text):
         raise InvalidInputError(f"registry {text!r} is no address, such as http://localhost:8081")
+    parts = urlsplit(text)
     url = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     login = None
     if parts.username is not None:
@@ -165,21 +157,17 @@ def _asked(registry: Schemas, number: int) -> Any:
     try:
         with urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - as above
             found = json.load(answer)
-    except HTTPError as err:
-        if err.code == _NOT_FOUND:
+        kind, schema = found.get("schemaType", "AVRO"), found["schema"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as err:
+        if getattr(err, "code", None) == _NOT_FOUND:
             return None
-        raise KitError(f"schema registry {registry.place} answers {err.code} {err.reason}") from None
-    except (URLError, OSError, ValueError) as err:
-        cause = getattr(err, "reason", None) or err
-        raise KitError(f"schema registry {registry.place} cannot be reached: {cause}") from None
-    if not isinstance(found, dict) or not isinstance(found.get("schema"), str):
-        raise KitError(f"schema registry {registry.place} gives no schema for the id {number}")
-    if found.get("schemaType", "AVRO") != "AVRO":
+        raise KitError(f"schema registry {registry.place} gives no schema {number}: {err}") from None
+    if kind != "AVRO":
         return {"type": "not Avro"}  # not a valid schema, so that the record is bad
     try:
-        return json.loads(found["schema"])
+        return json.loads(schema)
     except ValueError:
-        return found["schema"]  # the bare name of a type, such as string
+        return schema  # the bare name of a type, such as string
 
 
 _HEADER = 5  # bytes: a zero byte, and the schema's id in four bytes
@@ -331,9 +319,6 @@ def _floating(value: float, kind: T.DataType) -> float:
     return number
 
 
-_OTHERWISE = "Avro cannot hold {type}; use another type"
-
-
 def parse_avro(
     records: DataFrame,
     schema: T.StructType | str,
@@ -393,21 +378,15 @@ def parse_avro(
     """
     check(parse_avro, locals())
     need("quarantine.parse_avro", "avro", "fastavro")
-    schema = from_ddl(schema) if isinstance(schema, str) else schema
-    for field in schema.fields:
-        check_type(field.name, field.dataType, (T.BinaryType, T.TimestampNTZType), _OTHERWISE)
-    if records.columns[:2] == ["key", "value"]:  # of Kafka's records, as `parsed` takes them
-        records = records.select("value", "key", *map(column, records.columns[2:]))
-    first = records.schema[0]
+    schema = schema_for("Avro", schema, "use another type", (*NESTED, T.BinaryType, T.TimestampNTZType))
+    first = records.schema["value" if records.columns[:2] == ["key", "value"] else 0]  # as `parsed` takes it
     if not isinstance(first.dataType, T.BinaryType):
-        raise InvalidInputError(
-            f"parse_avro() reads the first column, and {first.name} is {first.dataType.simpleString()}, not "
-            "binary; give sources.kafka(…, binary=True), with the record first"
-        )
+        what = f"{first.name} is {first.dataType.simpleString()}, not binary"
+        fix = "give sources.kafka(…, binary=True), with the record first"
+        raise InvalidInputError(f"parse_avro() reads the first column, and {what}; {fix}")
     if (schemas is None) == (registry is None):
-        raise InvalidInputError(
-            "parse_avro() takes schemas='folder' or registry='http://host:8081'; give one of them"
-        )
+        choice = "schemas='folder' or registry='http://host:8081'"
+        raise InvalidInputError(f"parse_avro() takes {choice}; give one of them")
     decode = Decoder(schema, of_registry(registry) if registry else in_folder(Path(str(schemas))))
     values = [T.StructField(f"_v{number}", field.dataType) for number, field in enumerate(schema.fields)]
     made = T.StructType([*values, T.StructField("_why", T.StringType())])

@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from pyspark.sql import types as T
+
 from sparkstream_kit._columns import types_in
 from sparkstream_kit.errors import InvalidInputError, KitError, reject_unknown
 from sparkstream_kit.sinks.ledger import Batch, Epoch, Ledger, pass_over
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql import types as T
 
     from sparkstream_kit.sinks import base
 
@@ -68,6 +69,22 @@ class Entries(Ledger):
         written = ((query, entry.get("batch")) for query, entry in self.entries().items())
         return next(((query, max(batch, 0)) for query, batch in written if batch is not None), None)
 
+    def check_lost(self, query_id: str | None) -> None:
+        """Refuse to recreate a target that was deleted together with rows of this query.
+
+        A sink whose ledger lies beside the target calls this when the target does not exist. If each batch
+        replaces the whole result, nothing is lost, and the target may be recreated.
+
+        Raises:
+            InvalidInputError: the query has written to the target, and would not write those rows again.
+        """
+        last = self.last_batch(query_id)
+        if last is not None and last >= 0 and self.how != "replace":
+            raise InvalidInputError(
+                f"{self.where} is gone, but this query has written its batches up to {last} to it; restore "
+                f"the {self.what}, or start with another checkpoint folder"
+            )
+
 
 def gone(target: object) -> InvalidInputError:
     """Return the error for a target that is to be read back, but was removed."""
@@ -92,9 +109,22 @@ class Format(NamedTuple):
     not_in_names: str = ""
 
 
+DELTA = Format("Delta", {*EXACT, "byte", "short", "variant"}, " ,;{}()\n\t=")  # Parquet's rule for names
+ICEBERG = Format("Iceberg", EXACT)
+
+
 def metadata(batch: Batch) -> str:
     """Return a batch as JSON, as the table keeps it."""
     return json.dumps({"query": batch.query, "batch": batch.number, "plan": batch.plan})
+
+
+def nullable(schema: T.StructType) -> T.StructType:
+    """Return a schema with every value nullable, because a later query may have nulls."""
+
+    def loosen(part: dict[str, Any]) -> dict[str, Any]:
+        return part | {key: True for key in ("nullable", "containsNull", "valueContainsNull") if key in part}
+
+    return T.StructType.fromJson(json.loads(schema.json(), object_hook=loosen))
 
 
 def command(call: Callable[..., None], *given: object) -> str:
@@ -198,7 +228,7 @@ class _Ledger(Ledger):
         return self._table.set_back(query_id, batch_id)
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Target:
     """What the user asked for, and where the batches of one query go; a `LedgerTarget`.
 
@@ -223,16 +253,14 @@ class Target:
     opened: Callable[[SparkSession], Table]
     table: Table | None = None
 
-    def prepare(
-        self, frame: DataFrame, query: str | None, following: Batch | None, makes: bool
-    ) -> str | None:
+    def prepare(self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool) -> str | None:
         """Create the table if it is missing, and check that the query may write to it.
 
         Raises:
             InvalidInputError: as for the function `prepare`.
             MissingExtraError: the query needs a library that is not installed.
         """
-        return prepare(self, self.opened(frame.sparkSession), frame.schema, query, following, makes)
+        return prepare(self, self.opened(frame.sparkSession), frame.schema, query, coming, makes)
 
     def take(self, query: str, driver: str, frame: DataFrame) -> None:
         """Give the query its next epoch in the table."""
@@ -286,7 +314,7 @@ def prepare(
     table: Table,
     schema: T.StructType,
     query: str | None,
-    following: Batch | None = None,
+    coming: Batch | None = None,
     makes: bool = True,
 ) -> str | None:
     """Create the table if it is missing, and check that this query may write to it.
@@ -296,7 +324,7 @@ def prepare(
         table: the table.
         schema: the schema of the query's rows.
         query: the query's id; None if it was never started before.
-        following: the query's next batch; None to look up no plan.
+        coming: the query's next batch; None to look up no plan.
         makes: create the table and columns that are missing; if False, as in a dry run, only check.
 
     Returns:
@@ -309,7 +337,7 @@ def prepare(
     _check_schema(target, table.format, schema)
     there = table.schema()
     if there is None:
-        _Ledger(target, table, query).plan_of(following)  # refused before a table is made
+        _Ledger(target, table, query).plan_of(coming)  # refused before a table is made
         if not makes:
             return None
         table.create(schema)  # without rows: if two queries created it with rows, one would fail
@@ -321,7 +349,7 @@ def prepare(
     added = _check_columns(target, schema, there)
     if added and makes:
         table.add_columns(added)
-    return ledger.plan_of(following)
+    return ledger.plan_of(coming)
 
 
 def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch) -> bool:
@@ -337,8 +365,6 @@ def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch)
     ledger = _Ledger(target, table, query)
     if query in ledger.owners:
         return ledger.is_written(batch)
-    if table.schema() is not None:
-        ledger.check_owner(query)
     ledger.is_written(batch)  # refused before a table is made
     prepare(target, table, schema, query)
     ledger = _Ledger(target, table, query)
@@ -351,16 +377,10 @@ def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch)
 
 def _check_schema(target: Target, form: Format, schema: T.StructType) -> None:
     reject_unknown("key", target.keys, schema.names)
-    seen: dict[str, str] = {}
     for field in schema.fields:
         if bad := [char for char in field.name if char in form.not_in_names]:
-            raise InvalidInputError(
-                f"column {field.name}: {form.name} allows no {bad[0]!r} in a name; rename it, as in "
-                f"F.count('*').alias('orders')"
-            )
-        if other := seen.get(field.name.lower()):
-            raise InvalidInputError(f"columns {other} and {field.name}: {form.name} sees no case; rename one")
-        seen[field.name.lower()] = field.name
+            fix = "rename it, as in F.count('*').alias('orders')"
+            raise InvalidInputError(f"column {field.name}: {form.name} allows no {bad[0]!r} in a name; {fix}")
         for kind in types_in(field.dataType):
             if kind.typeName() not in form.types:
                 raise InvalidInputError(

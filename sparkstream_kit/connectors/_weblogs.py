@@ -66,9 +66,8 @@ def _read_log(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
     frame = frame.select("*", F.when(F.is_valid_utf8(RAW), F.split(found, "\n")).alias("_parts"))
     host, user, time, request, status, size, rest = (F.get("_parts", F.lit(n)) for n in range(_FIELDS))
     last = F.rtrim(rest)
-    last_two = F.when(
-        F.endswith(last, F.lit('"')), F.split(F.regexp_replace(last, _LAST_TWO, "$1\n$2"), "\n")
-    )
+    both = F.split(F.regexp_replace(last, _LAST_TWO, "$1\n$2"), "\n")
+    last_two = F.when(F.endswith(last, F.lit('"')), both)
     frame = frame.select(
         "*",
         F.try_to_timestamp(time, F.lit(_TIME)).alias("_v2"),
@@ -87,8 +86,5 @@ def _read_log(frame: DataFrame) -> tuple[DataFrame, Column, Column | None]:
     )
     texts = {0: host, 1: F.trim(user), 3: request}
     texts |= {6: F.get("_last_two", F.lit(0)), 7: F.get("_last_two", F.lit(1))}
-    return (
-        frame.select("*", *(F.nullif(text, F.lit("-")).alias(f"_v{n}") for n, text in texts.items())),
-        reason,
-        None,
-    )
+    values = (F.nullif(text, F.lit("-")).alias(f"_v{n}") for n, text in texts.items())
+    return frame.select("*", *values), reason, None

@@ -12,12 +12,10 @@ import io
 import json
 import logging
 import os
-import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
@@ -28,13 +26,14 @@ from sparkstream_kit._columns import column as _column
 from sparkstream_kit._columns import event_time, refuse_taken
 from sparkstream_kit._spark.batch import count_aside, in_driver, none_of, session_with_views, show
 from sparkstream_kit._spark.place import refuse_elsewhere
-from sparkstream_kit.checkpoints.logs import numbered, plan_in
+from sparkstream_kit.checkpoints.logs import KIT, plan_in
 from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.sinks.base import JSON, MODES, Sink, Target, check_writes_batches, opened
 from sparkstream_kit.sinks.builtin import cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
@@ -98,22 +97,16 @@ def snapshot(path: str | Path) -> Sink:
         >>> snapshot("totals.xml")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: snapshot totals.xml: the name must end in .csv or .json
+        sparkstream_kit.errors.InvalidInputError: snapshot totals.xml: the name must end in .csv or .json, ...
     """
     check(snapshot, locals())
     formats = {".csv": as_csv, ".json": as_json}
-    plain = _files.plain(str(path))
-    if plain is None:
-        raise InvalidInputError(
-            f"snapshot {path}: only a local file is replaced whole; give a local path, or use sinks.latest"
-        )
-    target = Path(plain).absolute()
-    if target.suffix not in formats:
-        raise InvalidInputError(f"snapshot {plain}: the name must end in {' or '.join(formats)}")
+    target = _files.local("snapshot", path).absolute()
+    if target.suffix not in formats or target.is_dir():
+        endings = " or ".join(formats)
+        raise InvalidInputError(f"snapshot {path}: the name must end in {endings}, and be no folder's")
     if not target.parent.is_dir():
-        raise InvalidInputError(f"snapshot {plain}: folder {target.parent} does not exist; create it")
-    if target.is_dir():
-        raise InvalidInputError(f"snapshot {plain} is a folder, as Spark writes one; give another name")
+        raise InvalidInputError(f"snapshot {path}: folder {target.parent} does not exist; create it")
 
     def open_file(frame: DataFrame, *_: object) -> Write:
         refuse_elsewhere(frame.sparkSession, f"snapshot {path}", "sinks.latest")
@@ -151,18 +144,19 @@ def latest(table: str) -> Sink:
             must be started with `start`.
 
     Raises:
-        InvalidInputError: when the query starts, Spark does not take the name, or the saved rows are damaged.
+        InvalidInputError: when the query starts, Spark does not take the name.
 
     Examples:
         >>> latest("totals").modes
         ('complete',)
     """
     check(latest, locals())
+    kept = f"{KIT}/{table}.rows"  # in a folder of the checkpoint that Spark ignores
 
     def open_view(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = session_with_views(frame)
-        file = _kept_at(location, table)
-        lines = [] if file is None else _lines(file, table, frame.columns)
+        keeps = location if location is not None and location.folder else None
+        lines = _lines(keeps, kept, frame.columns)
         shown = _parsed(spark, lines, frame.schema) if lines else none_of(frame)
         if not opening.makes:
             return lambda *_: None
@@ -170,18 +164,15 @@ def latest(table: str) -> Sink:
 
         def write(batch: DataFrame, _batch_id: int) -> None:
             rows = in_driver(spark, batch)
-            lines = _as_json(batch if rows is None else rows) if rows is None or file is not None else []
-            if file is not None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                text = "".join(line + "\n" for line in lines)
-                _files.replace(file, [_head(text) + "\n", text])
+            lines = _as_json(batch if rows is None else rows) if rows is None or keeps else []
+            if keeps:
+                keeps.write(kept, "\n".join(lines))
             show_instead(_parsed(batch.sparkSession, lines, batch.schema) if rows is None else rows)
 
         return write
 
     def read_view(spark: SparkSession, schema: StructType, location: Place) -> DataFrame:
-        file = _kept_at(location, table)
-        return _parsed(spark, [] if file is None else _lines(file, table, schema.names), schema)
+        return _parsed(spark, _lines(location, kept, schema.names), schema)
 
     return Sink(
         kind="latest",
@@ -195,56 +186,23 @@ def latest(table: str) -> Sink:
     )
 
 
-def _kept_at(location: Place | None, table: str) -> Path | None:
-    """Return the file for a view's rows, in a folder of the checkpoint that Spark ignores.
+def _lines(location: Place | None, kept: str, columns: list[str]) -> list[str]:
+    """Read the saved rows of a view from a file of its checkpoint, one JSON object per line.
 
     Returns:
-        None without a local checkpoint; then the view is empty after a restart.
+        The lines; none if no rows were saved, if the file is damaged, or if the rows have other columns,
+        because an earlier version of the query saved them.
     """
-    if location is None:
-        return None
-    if location.folder is None:
-        _log.warning(
-            "table %s is empty until the first batch: checkpoint %s is not local", table, location.text
-        )
-        return None
-    return location.folder / "sparkstream-kit" / f"{table}.rows"
-
-
-def _lines(kept: Path, table: str, columns: list[str]) -> list[str]:
-    """Read the saved rows of a view, one JSON object per line.
-
-    Returns:
-        The lines; none if no rows were saved, or if the rows have other columns, because an earlier version
-        of the query saved them.
-
-    Raises:
-        InvalidInputError: the file cannot be read, or does not match its checksum.
-    """
-    if not kept.exists():
-        if numbered(kept.parent.parent / "commits"):
-            _log.warning("table %s is empty until the next batch: no rows of it are kept in %s", table, kept)
-        return []
     try:
-        head, _, rows = kept.read_bytes().decode().partition("\n")
+        text = location.read(kept) if location is not None else None
         # Not splitlines(): a value may contain Unicode's other line separators, at which it would split.
-        lines = [line for line in rows.split("\n") if line]
-        fitting = all(list(json.loads(line)) == columns for line in lines[:1])
-        if head != _head(rows):
-            raise ValueError  # noqa: TRY301 - one message for all that can be wrong
-    except (OSError, TypeError, ValueError) as err:
-        raise InvalidInputError(
-            f"the kept rows of table {table} are damaged: {kept} is not what was written; put it back, or "
-            "delete it, and the table is empty until the next batch"
-        ) from err
-    if not fitting:
-        _log.warning("table %s is empty until the next batch: %s has other columns", table, kept)
-    return lines if fitting else []
-
-
-def _head(rows: str) -> str:
-    """Return the first line of a file of saved rows: their checksum, by which a reader notices damage."""
-    return f"crc32 {zlib.crc32(rows.encode()):08x}"
+        lines = [each for each in (text or "").split("\n") if each and not each.startswith("crc32 ")]
+        if all(list(json.loads(line)) == columns for line in lines):
+            return lines
+    except (OSError, TypeError, ValueError):
+        pass
+    _log.warning("the table is empty until the next batch: %s/%s is not what was kept", location, kept)
+    return []
 
 
 def _as_json(rows: DataFrame) -> list[str]:
@@ -304,11 +262,9 @@ def computed_once(batch: DataFrame) -> Iterator[None]:
     batch.persist()
     try:
         yield
-    except BaseException:
+    finally:
         with suppress(Exception):  # report the first error, not one that follows from it
             batch.unpersist()
-        raise
-    batch.unpersist()
 
 
 def same_as(target: Target) -> tuple[str, str]:
@@ -407,19 +363,14 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
         return partial(_write, time, location, *writes)
 
     made = together("by_watermark", (on_time, late), open_both)
-    for sink in (on_time, late):
-        if "append" not in sink.modes:
-            raise InvalidInputError(
-                f"by_watermark() works in append mode, which {sink.kind} does not support"
-            )
+    if "append" not in made.modes:
+        raise InvalidInputError(f"by_watermark() needs sinks with the mode append; given: {made.kind}")
     return replace(made, modes=("append",), advice="in other modes result rows are not input rows")
 
 
 def _write(time: str, location: Place, on_time: Write, late: Write, batch: DataFrame, batch_id: int) -> None:
-    text = location.read(f"offsets/{batch_id}")
-    if text is None:
-        raise InvalidInputError(f"checkpoint {location} has no offsets/{batch_id}, which says the watermark")
-    missed = F.timestamp_millis(F.lit(plan_in(text).watermark))
+    plan = plan_in(str(location.read(f"offsets/{batch_id}")))
+    missed = F.timestamp_millis(F.lit(plan.watermark))
     is_late = F.coalesce(_column(time) <= missed, F.lit(False))
     with computed_once(batch):
         on_time(batch.where(~is_late), batch_id)

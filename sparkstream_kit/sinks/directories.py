@@ -12,18 +12,19 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.place import Here, Place, locate, reached, refuse_elsewhere, refuse_many_disks
+from sparkstream_kit._spark.place import Place, locate, reached, refuse_elsewhere, refuse_many_disks
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import MODES, Target, check_columns, exact
 from sparkstream_kit.sinks.folders import BATCH, OWNER, highest, rows
 from sparkstream_kit.sinks.ledger import Epoch, Ledger, exactly_once, open_target, pass_over
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
@@ -83,9 +84,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     plain, text = _files.plain(str(path)), str(path)
     if plain is None and not text.startswith("hdfs:"):
         raise _without_rename(text)
-    here = None if plain is None else Path(plain).absolute()
-
-    name = text.rstrip("/") if here is None else os.path.realpath(here)
+    name = text.rstrip("/") if plain is None else os.path.realpath(plain)
     where = Target("folder", name, name)
 
     def read_folder(spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
@@ -100,14 +99,11 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         if "batch" in (name.lower() for name in frame.columns):
             raise InvalidInputError("batch_files: column batch has the name of the directories; rename it")
         place = locate(spark, text)
-        if here is not None and place.folder is not None:
-            place = Here(text, here)
         if not place.is_in_reach:
             place.make()  # which says that only the Connect server reaches the folder
         if not place.renames_in_one_step:
             raise _without_rename(text)
-        target = _Folder(place, where, format, options)
-        return open_target(target, frame, location, opening)
+        return open_target(_Folder(place, where, format, options), frame, location, opening)
 
     return exactly_once("batch_files", where, MODES, open_folder, read=read_folder)
 
@@ -193,14 +189,12 @@ class _Folder:
     options: dict[str, Any]
     done: list[int] = field(default_factory=list)
 
-    def prepare(
-        self, _frame: DataFrame, query: str | None, following: Batch | None, makes: bool
-    ) -> str | None:
+    def prepare(self, _frame: DataFrame, query: str | None, coming: Batch | None, makes: bool) -> str | None:
         """Check that a query may write to the folder, and create it if it is missing."""
         with reached("batch_files: folder", self.there.text):
             ledger = _Ledger(self.there)
             ledger.check_owner(query)
-            plan = ledger.plan_of(following)
+            plan = ledger.plan_of(coming)
             if makes:
                 self.there.make()  # now, so that a second stream can read the folder before its first batch
             return plan

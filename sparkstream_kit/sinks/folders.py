@@ -46,30 +46,26 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
     """
     if is_unseen(what, folder, checkpoint):
         return
-    names = folder.names()
-    written = highest(folder, _LOG)
-    owner = folder.read(OWNER) if written >= 0 and OWNER in names else None
-    if owner is not None and owner.strip() != id_in_checkpoint(checkpoint):
-        raise _of_others(
-            what, f"has the batches of another query ({owner.strip()}), up to its batch {written}"
-        )
+    names, written = folder.names(), highest(folder, _LOG)
     planned, committed = (highest(checkpoint, log) for log in ("offsets", "commits"))
-    if planned < 0 <= written:
-        raise _of_others(what, f"has the batches of another query, up to its batch {written}")
-    if planned < 0 and any(not name.startswith((".", "_")) for name in names):
-        raise _of_others(what, "has files that no query has written")
-    if written > planned:
+    owner = (folder.read(OWNER) or "").strip() if written >= 0 and OWNER in names else ""
+    is_of_others = owner != id_in_checkpoint(checkpoint) if owner else planned < 0 <= written
+    others = ""
+    if is_of_others:
+        others = f"the batches of another query ({owner or 'unknown'}), up to its batch {written}"
+    elif planned < 0 and any(not name.startswith((".", "_")) for name in names):
+        others = "files that no query has written"
+    if others:
         raise InvalidInputError(
-            f"{what} has batches up to {written}, and checkpoint {checkpoint} was rewound or restored to "
-            f"batch {planned}: Spark would skip what comes between by its number, whatever is in it; start "
-            "anew with another folder and another checkpoint"
+            f"{what} has {others}, which Spark would take for this query's, or no longer show; start on the "
+            "checkpoint of the query that wrote them, use another folder, or remove this one"
         )
-    if written < committed:
-        has = f"batches up to {written} only" if written >= 0 else "no batch of a query"
+    if not committed <= written <= planned:
         raise InvalidInputError(
-            f"{what} has {has}, and checkpoint {checkpoint} has committed batches up to {committed}: the "
-            "others are missing; put the folder back as it was, or start anew with another folder and "
-            "another checkpoint"
+            f"{what} has the batches up to {written}, and checkpoint {checkpoint} has planned those up to "
+            f"{planned} and committed those up to {committed}: one of both was rewound or restored, and "
+            "Spark would skip or miss batches by their numbers; put it back as it was, or start anew with "
+            "another folder and another checkpoint"
         )
 
 
@@ -87,13 +83,6 @@ def claim(folder: Place, checkpoint: Place | None) -> None:
     query = id_in_checkpoint(checkpoint)
     if query is not None and folder.read(OWNER) != f"{query}\n":
         folder.write(OWNER, f"{query}\n")
-
-
-def _of_others(what: str, has: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"{what} {has}, which Spark would take for this query's, or no longer show; start on the checkpoint "
-        "of the query that wrote them, use another folder, or remove this one"
-    )
 
 
 def highest(place: Place, log: str) -> int:

@@ -107,16 +107,10 @@ def _read(logs: Logs, batch: int, folders: Mapping[str, str]) -> _Plan:
 
 
 def _unpacked(text: str) -> _Plan:
-    try:
-        plan = json.loads(zlib.decompress(base64.b64decode(text)))
-        for log in plan["logs"].values():
-            log["files"] = [Input(*each) for each in log["files"]]
-        return dict(plan)
-    except (ValueError, TypeError, LookupError, AttributeError, zlib.error) as err:
-        raise InvalidInputError(
-            "the plan that a sink keeps of its last batch is damaged; restore the sink from a backup, or "
-            "start anew with another target and another checkpoint"
-        ) from err
+    plan: _Plan = json.loads(zlib.decompress(base64.b64decode(text)))
+    for log in plan["logs"].values():
+        log["files"] = [Input(*each) for each in log["files"]]
+    return plan
 
 
 def same(one: str, other: str) -> bool:
@@ -131,17 +125,11 @@ def same(one: str, other: str) -> bool:
 
 
 def _reads(plan: _Plan, *, relative: bool) -> list[Any]:
-    offsets = [[_parsed(text) for text in ends] for ends in plan["others"]]
     files = [
         sorted((_name(each, log["folder"] if relative else None), each.time) for each in log["files"])
         for log in plan["logs"].values()
     ]
-    return [plan["watermark"], offsets, files]
-
-
-def _parsed(offset: str | None) -> Any:
-    """Return an offset to compare: JSON is parsed, so that the order of its keys does not matter."""
-    return json.loads(offset) if offset and offset.startswith(("{", "[")) else offset
+    return [plan["watermark"], plan["others"], files]
 
 
 def _name(file: Input, above: str | None) -> str:
@@ -169,8 +157,8 @@ def put_back(
         makes: change the checkpoint; if False, only check, and log the same warning.
 
     Raises:
-        InvalidInputError: a file that the batch reads no longer exists, the checkpoint has another plan and
-            is not on a local path, or the kept plan is damaged.
+        InvalidInputError: a file that the batch reads no longer exists, or the checkpoint has another plan
+            and is not on a local path.
     """
     kept = _unpacked(plan)
     if kept["watermark"] == END:  # a drained query continues: the ledger refuses the batch with advice
@@ -208,11 +196,10 @@ def _note(there: Place, logs: Logs, batch: int, plan: _Plan) -> None:
     for name, log in plan["logs"].items():
         for entry in sorted({each.entry for each in log["files"]}):
             new = [each for each in log["files"] if each.entry == entry]
+            suffix = ""
             if entry in log["compact"]:  # a compacted entry also lists all earlier files
-                earlier = Logs(logs.root).inputs(name, until=entry - 1)
-                _replace(there, f"sources/{name}", f"{entry}.compact", log_text([*earlier, *new]))
-            else:
-                _replace(there, f"sources/{name}", str(entry), log_text(new))
+                new, suffix = [*Logs(logs.root).inputs(name, until=entry - 1), *new], ".compact"
+            _replace(there, f"sources/{name}", f"{entry}{suffix}", log_text(new))
     _replace(there, "offsets", str(batch), plan["offsets"])
 
 
@@ -276,21 +263,19 @@ class Ledger(Protocol):
         how: how the sink writes a batch: `append`, `upsert` or `replace`.
         take_over: whether to write although another query has written to the target, or earlier batches are
             missing; None for a sink that has no such argument.
-        name: the target alone, for messages, such as `table totals`.
         what: the word for a target in its system: table, folder or collection.
         removes: whether the sink itself removes the old rows of a batch that it writes again, so that the
             user does not have to.
     """
 
-    name: str
     where: str
     how: str
     take_over: bool | None
     what: str = "table"
     removes: bool = False
 
-    def __init__(self, where: object, how: str, take_over: bool | None, name: str = "") -> None:
-        self.where, self.how, self.take_over, self.name = str(where), how, take_over, name or str(where)
+    def __init__(self, where: object, how: str, take_over: bool | None) -> None:
+        self.where, self.how, self.take_over = str(where), how, take_over
 
     def last_batch(self, query_id: str | None) -> int | None:
         """Return the last batch that a query has written.
@@ -337,22 +322,6 @@ class Ledger(Protocol):
         if self.has_rows():
             raise InvalidInputError(f"{self.where} has rows that no query of the kit has written; {accept}")
 
-    def check_lost(self, query_id: str | None) -> None:
-        """Refuse to recreate a target that was deleted together with rows of this query.
-
-        A sink calls this when the target does not exist. If each batch replaces the whole result, nothing is
-        lost, and the target may be recreated.
-
-        Raises:
-            InvalidInputError: the query has written to the target, and would not write those rows again.
-        """
-        last = self._last_whole(query_id)
-        if last is not None and self.how != "replace":
-            raise InvalidInputError(
-                f"{self.where} is gone, but this query has written its batches up to {last} to it; restore "
-                f"the {self.what}, or start with another checkpoint folder"
-            )
-
     def check_epoch(self, batch: Batch) -> None:
         """Refuse a batch from a driver that does not hold the newest epoch of its query.
 
@@ -374,26 +343,24 @@ class Ledger(Protocol):
         Raises:
             InvalidInputError: the target lacks batches; the message says how to go on.
         """
-        last = self._last_whole(batch.query)
+        last = self.last_batch(batch.query)
         before = batch.number - 1 if batch.before is None else batch.before
-        if last is None and before >= 0 and not self.take_over:
+        if last is not None and last < 0:  # its first batch is being written
+            last = None
+        if before <= (-1 if last is None else last) or (last is None and self.take_over):
+            return last
+        has, again, accept = "none of this query's batches", "start with a new checkpoint folder", ""
+        if last is not None:
+            has = f"this query's batches up to {last} only"
+            again = f"run sparkstream checkpoint rewind {shlex.quote(batch.checkpoint)} --to {last}"
+        elif self.take_over is not None:
             accept = "give take_over=True"
-            if self.take_over is None:
-                accept = self.set_back(batch.query, batch.number - 1)
-            raise InvalidInputError(
-                f"batch {batch.number} is next, but {self.where} holds none of this query's batches: it was "
-                "deleted, it is another one, or it was put back from an older backup; restore the "
-                f"{self.what}, start with a new checkpoint folder to write all rows again, or {accept} to go "
-                "on without the rows of the earlier batches"
-            )
-        if last is not None and before > last:
-            raise InvalidInputError(
-                f"batch {batch.number} is next, but {self.where} holds this query's batches up to {last} "
-                "only, as after a restore from an older backup; to write the missing ones, run sparkstream "
-                f"checkpoint rewind {shlex.quote(batch.checkpoint)} --to {last}; to go on without their "
-                "rows, " + self.set_back(batch.query, batch.number - 1)
-            )
-        return last
+        accept = accept or self.set_back(batch.query, batch.number - 1)
+        raise InvalidInputError(
+            f"batch {batch.number} is next, but {self.where} holds {has}: it was deleted, or put back from "
+            f"an older backup; restore the {self.what}; or, to write the missing batches again, {again}; or, "
+            f"to go on without their rows, {accept}"
+        )
 
     def is_written(self, batch: Batch) -> bool:
         """Return whether the target already has a batch, which the sink must then skip.
@@ -408,41 +375,29 @@ class Ledger(Protocol):
         self.check_epoch(batch)
         if self.how == "replace":  # each batch is the whole result: gaps and replays do no harm
             return False
-        if (last := self.check_earlier(batch)) is None:
+        last = self.check_earlier(batch)
+        if last is None or batch.number > last:
             return False
-        if batch.number < last:
-            raise self._came_again(batch, last, f"{self.name} has all batches up to {last}")
+        has = f"all batches up to {last}: the checkpoint was rewound or restored"
         if batch.number == last:
             kept = self.last_plan(batch.query)
-            if kept and batch.plan and not same(kept, batch.plan):
-                raise self._other_rows(batch, kept)
-        return batch.number == last
-
-    def _came_again(self, batch: Batch, last: int, but: str) -> InvalidInputError:
+            if not kept or not batch.plan or same(kept, batch.plan):
+                return True
+            has = f"another one of this number: the plan in {batch.checkpoint} was lost, which "
+            has += "sparkstream_kit.start puts back, or a rewind gave it up"
         adds = self.how == "append" and not self.removes
-        remove = f"remove their rows from the {self.what}, then " if adds else ""
+        remove = f"remove them from the {self.what}, then " if adds else ""
         these = f"batches {batch.number} to {last}" if last > batch.number else f"batch {last}"
-        return InvalidInputError(
-            f"batch {batch.number} is replayed, but {but}: the checkpoint was rewound or restored; to write "
-            f"{these} again, {remove}{self.set_back(batch.query, batch.number - 1)}"
+        raise InvalidInputError(
+            f"batch {batch.number} is replayed, but {self.where} has {has}; to write the rows of {these} "
+            f"again, {remove}{self.set_back(batch.query, batch.number - 1)}"
         )
 
-    def _other_rows(self, batch: Batch, kept: str) -> InvalidInputError:
-        """Return the error for a batch with a new plan under an old number: to skip it would lose rows."""
-        if _unpacked(kept)["watermark"] == END:
-            but = f"{self.name} has the batch that ended the input under this number"
-            return self._came_again(batch, batch.number, but)
-        return InvalidInputError(
-            f"batch {batch.number} differs from the one in {self.where}: its plan in "
-            f"checkpoint {batch.checkpoint} was lost, and Spark made another one; start the query with "
-            "sparkstream_kit.start, which puts the plan back that is kept with the rows"
-        )
-
-    def plan_of(self, following: Batch | None) -> str | None:
+    def plan_of(self, coming: Batch | None) -> str | None:
         """Return the kept plan of a query's next batch, for `put_back`, if the target has that batch.
 
         Args:
-            following: the batch; None to look up no plan.
+            coming: the batch; None to look up no plan.
 
         Returns:
             The plan; None if the target does not have the batch, or if the sink replaces the whole result.
@@ -450,14 +405,9 @@ class Ledger(Protocol):
         Raises:
             InvalidInputError: as for `check_earlier`.
         """
-        if following is None or self.how == "replace":
+        if coming is None or self.how == "replace":
             return None
-        return self.last_plan(following.query) if self.check_earlier(following) == following.number else None
-
-    def _last_whole(self, query_id: str | None) -> int | None:
-        """Return the last batch that was written completely; None if there is none."""
-        last = self.last_batch(query_id)
-        return None if last is None or last < 0 else last
+        return self.last_plan(coming.query) if self.check_earlier(coming) == coming.number else None
 
 
 class LedgerTarget(Protocol):
@@ -470,15 +420,13 @@ class LedgerTarget(Protocol):
     def where(self) -> Target:
         """The target."""
 
-    def prepare(
-        self, frame: DataFrame, query: str | None, following: Batch | None, makes: bool
-    ) -> str | None:
+    def prepare(self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool) -> str | None:
         """Check the target when a query starts.
 
         Args:
             frame: the query's DataFrame.
             query: the query's id; None if it was never started before.
-            following: the query's next batch; None if it was never started before, or while it runs.
+            coming: the query's next batch; None if it was never started before, or while it runs.
             makes: create what is missing; if False, as in a dry run, only check.
 
         Returns:
@@ -519,23 +467,21 @@ def open_target(target: LedgerTarget, frame: DataFrame, location: Place | None, 
         InvalidInputError: two columns have the same name, only a Spark Connect server reaches the checkpoint,
             `prepare` refuses the query, or a plan cannot be put back.
     """
-    known, driver = None, this_driver()
+    known, coming, driver = None, None, this_driver()
     folders, plans, before = opening.folders, opening.plans, opening.before
     refuse_twice("column", frame.columns)
-    if not frame.isStreaming:
+    if not frame.isStreaming:  # while the query runs, its plan is there, and nothing may change it
         query: str | None = id_of_batch(frame, location or checkpoint_of_batch(frame))
     elif location is None:
         query = known = str(uuid.uuid4())  # without a checkpoint each start is a new query
     else:
-        query = id_in_checkpoint(location)
         folders |= folders_read(frame)
-    following = None  # while the query runs, its plan is there, and nothing may change it
-    if frame.isStreaming and location is not None and query is not None:
-        number = max(location.entries("commits"), default=-1) + 1
-        following = Batch(query, number, None, location.text, driver, before.get(number))
-    plan = target.prepare(frame, query, following, opening.makes)
-    if plan is not None and following is not None and location is not None:
-        put_back(location, following.number, plan, folders, target.where, makes=opening.makes)
+        if (query := id_in_checkpoint(location)) is not None:
+            number = max(location.entries("commits"), default=-1) + 1
+            coming = Batch(query, number, None, location.text, driver, before.get(number))
+    plan = target.prepare(frame, query, coming, opening.makes)
+    if plan is not None and coming is not None and location is not None:
+        put_back(location, coming.number, plan, folders, target.where, makes=opening.makes)
     if query is not None and known is None:
         opening.left.append(partial(target.take, query, driver, frame))
 
@@ -556,7 +502,6 @@ def exactly_once(
     where: Target,
     modes: tuple[str, ...],
     open_sink: Callable[[DataFrame, Place | None, Opening], Write],
-    advice: str = "use how='append' for append, 'upsert' with keys for update, 'replace' for complete",
     *,
     keys: Sequence[str] = (),
     read: Read | None = None,
@@ -568,7 +513,6 @@ def exactly_once(
         where: the target.
         modes: the output modes that it supports.
         open_sink: the `Sink.open`, which calls `open_target`.
-        advice: what to do instead in another mode.
         keys: as in `Sink`.
         read: as in `Sink`.
     """
@@ -579,7 +523,7 @@ def exactly_once(
         after_rewind="writes a replayed batch with the same rows once; it refuses others, and says how to "
         "set the target back; a target restored from a backup of that moment goes on exactly once",
         needs_checkpoint=modes != ("complete",),  # a result that is always whole has no row twice
-        advice=advice,
+        advice="use how='append' for append, 'upsert' with keys for update, 'replace' for complete",
         writes_to=(where,),
         open=open_sink,
         keys=tuple(keys),

@@ -1,7 +1,6 @@
 """A batch on its way through the driver: every value as it was, each row once, and memory holds a part."""
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -102,22 +101,6 @@ def test_a_batch_of_many_parts_is_whole_and_in_order(spark, way, monkeypatch):
     assert set(Path(str(scratch_folder(spark))).iterdir()) == kept
     assert len(found) > 12
     assert [number for part in found for number in part[0].to_pylist()] == list(range(250_000))
-
-
-@pytest.mark.slow
-def test_no_rows_are_in_files_where_spark_encrypts_what_it_puts_aside(spark):
-    def holds_files():
-        with arrow.kept(spark.range(5)) as parts:
-            assert sum(part.num_rows for part in parts) == 5
-            return any(Path(str(scratch_folder(spark))).glob("batch-*"))
-
-    conf: Any = spark._jsparkSession.sessionState().conf()  # noqa: SLF001 - else a setting of the launch alone
-    assert holds_files()
-    conf.setConfString("spark.io.encryption.enabled", "TRUE")  # which Spark takes, too
-    try:
-        assert not holds_files()
-    finally:
-        conf.unsetConf("spark.io.encryption.enabled")
 
 
 @pytest.mark.fast("files")

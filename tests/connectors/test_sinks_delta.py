@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import shutil
 import subprocess
 import sys
 
@@ -12,13 +11,11 @@ from conftest import environment, process, ran, refusal
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
 from support import sink_contract
-from support.sink_streams import CASES, TOTALS, finish, forget_commit, refused, table_target, totals
+from support.sink_streams import CASES, TOTALS, finish, refused, totals
 
-from sparkstream_kit import _files, feeds, sinks, sources
+from sparkstream_kit import _files, sinks, sources
 from sparkstream_kit.checkpoints import rewind
-from sparkstream_kit.connectors import _tables
 from sparkstream_kit.connectors.delta import rust, writers
-from sparkstream_kit.errors import MissingExtraError
 
 
 @pytest.fixture
@@ -38,27 +35,6 @@ def test_keys_may_have_any_names(stream, out, tmp_path):
     named = totals(stream).select(*(F.col("k").alias(name) for name in names), "total")
     finish(named, sinks.delta(out, how="upsert", keys=names), tmp_path / "ckpt", "update")
     assert rows(out) == [(*[key] * len(names), total) for key, total in TOTALS]
-
-
-def test_the_last_batch_is_known_after_a_checkpoint_of_the_table(stream, out, tmp_path):
-    finish(stream, sinks.delta(out), tmp_path / "ckpt")
-    DeltaTable(out).alter.set_table_properties({"somebody": "else"}, raise_if_not_exists=False)
-    DeltaTable(out).create_checkpoint()
-    for commit in sorted((out / "_delta_log").glob("*.json"))[:-1]:  # Delta keeps the checkpoint's own
-        commit.unlink()
-    forget_commit(tmp_path / "ckpt", 2)
-    finish(stream, sinks.delta(out), tmp_path / "ckpt")
-    assert rows(out) == CASES["append"][2]
-
-
-def test_a_gap_is_said(stream, out, tmp_path):
-    finish(stream, sinks.delta(out), tmp_path / "ckpt")
-    newest = max((out / "_delta_log").glob("*.json"))  # as in a backup from before the last batch
-    newest.unlink()
-    feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
-    line = refused(stream, sinks.delta(out), tmp_path / "ckpt")
-    assert f"batch 3 is next, but Delta table {out} holds this query's batches up to 1 only" in line
-    assert f"run sparkstream checkpoint rewind {tmp_path / 'ckpt'} --to 1" in line
 
 
 @pytest.mark.slow
@@ -90,16 +66,13 @@ def test_a_table_on_another_file_system_is_set_back_too(stream, out, tmp_path):
         f"<value>file://{out}</value></property></configuration>"
     )
     command = rust.RustTable("viewfs://far/out").set_back(query, 0)
-    done = process(
-        [sys.executable, *shlex.split(command)[2:]], env=environment(HADOOP_CONF_DIR=str(tmp_path))
-    )
+    env = environment(HADOOP_CONF_DIR=str(tmp_path))
+    done = process([sys.executable, *shlex.split(command)[2:]], env=env)
     assert done.returncode == 0, done.stderr
     after = DeltaTable(out)
     assert after.version() == before.version() + 1
-    assert (
-        after.transaction_version(writers.application(query)),
-        before.transaction_version(writers.application(query)),
-    ) == (0, 2)
+    last = [table.transaction_version(writers.application(query)) for table in (before, after)]
+    assert last == [2, 0]
 
 
 def test_set_back_takes_no_commit_of_another_writer(stream, out, tmp_path, monkeypatch):
@@ -119,65 +92,32 @@ def test_set_back_takes_no_commit_of_another_writer(stream, out, tmp_path, monke
     assert "is no Delta table; give the folder of one" in refusal(writers.set_back, str(tmp_path), "q", 1)
 
 
-def test_a_name_that_delta_does_not_take_is_refused(stream, out, tmp_path):
-    frame = stream.selectExpr("n AS `count(1)`")
-    line = refused(frame, sinks.delta(out), tmp_path / "ckpt")
-    assert "column count(1): Delta allows no '(' in a name; rename it" in line
-
-
-def test_a_query_that_comes_between_is_found(stream, out, tmp_path):
-    # Both have looked at an empty table; who owns it is a commit that only one can make.
-    target = table_target()
-    _tables.prepare(target, rust.RustTable(str(out)), stream.schema, None)
-    one, two = rust.RustTable(str(out)), rust.RustTable(str(out))
-    assert one.properties() == two.properties() == {}
-    one.note({_tables.OWNERS: "one"})
-    with pytest.raises(_tables.ConflictError):
-        two.note({_tables.OWNERS: "two"})
-
-
-def test_a_folder_of_something_else_is_left_alone(stream, folder, tmp_path):
-    other = shutil.copytree(folder, tmp_path / "other")
-    assert f"{other} is no Delta table, but not empty" in refused(
-        stream, sinks.delta(other), tmp_path / "ckpt"
-    )
-    assert not (other / "_delta_log").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
+def test_what_cannot_be_is_said(stream, tmp_path):
+    (other := tmp_path / "other").mkdir()
+    (other / "file").touch()
+    for arguments, said in (
         ({}, "give a path or a table of the catalog"),
         ({"path": "t", "table": "t"}, "give a path or a table of the catalog"),
         ({"path": "t", "writer": "rust"}, "unknown writer rust"),
         ({"table": "t", "writer": "delta-rs"}, "delta-rs knows no catalog"),
-    ],
-)
-def test_arguments_that_cannot_be(arguments, said):
-    assert said in refusal(sinks.delta, **arguments)
-
-
-def test_what_the_session_cannot_do_is_said_at_the_start(stream, tmp_path):
+    ):
+        assert said in refusal(sinks.delta, **arguments)
     for sink, said in (
         (sinks.delta("out", writer="spark"), "writer='spark' needs a session with Delta's extension"),
-        (
-            sinks.delta(table="t"),
-            "table t is in the catalog, which needs get_session(…, connectors=['delta'])",
-        ),
+        (sinks.delta(table="t"), "table t is in the catalog, which needs get_session(…, connectors=['delta"),
         (sinks.delta("s3a://bucket/t"), "delta-rs writes to local folders alone"),
         (sinks.delta("out", how="upsert", keys=["x"]), "unknown key x"),
+        (sinks.delta(other), f"{other} is no Delta table, but not empty"),
     ):
         assert said in refused(stream, sink, tmp_path / "ckpt", sink.modes[0])
+    assert [each.name for each in other.iterdir()] == ["file"]
+    named = stream.selectExpr("n AS `count(1)`")
+    line = refused(named, sinks.delta(tmp_path / "out"), tmp_path / "ckpt")
+    assert "column count(1): Delta allows no '(' in a name; rename it" in line
 
 
 def test_the_source_says_what_the_session_lacks(spark, tmp_path):
     assert "Spark has no connector delta; launch with" in refusal(sources.delta, spark, tmp_path)
-
-
-def test_without_the_extra(stream, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "deltalake", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[delta\]'"):
-        finish(stream, sinks.delta(tmp_path / "t"), tmp_path / "ckpt")
 
 
 def test_sparks_writer_and_the_source_need_no_delta_rs():

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from conftest import ran, refusal
+from conftest import refusal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from support import mariadb, postgresql, sink_contract
-from support.sink_streams import CASES, TOTALS, connected, finish, forget_commit, totals
+from support.sink_streams import CASES, connected, finish, forget_commit, refused, totals
 from support.sql import DATABASES, new, sql
 
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -83,21 +83,6 @@ def test_a_reader_never_sees_half_a_batch(spark, url, tmp_path):
     assert numbers.exception() is None
 
 
-@pytest.mark.slow
-def test_a_reader_sees_the_old_result_or_the_new_one(spark, url, tmp_path):
-    rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1000).load()
-    # 500 groups, and in each the same number of rows.
-    counts = rate.groupBy((F.col("value") % 500).alias("k")).agg(F.count("*").alias("n"))
-    how: dict[str, Any] = {"name": "counts", "mode": "complete", "checkpoint": tmp_path / "ckpt"}
-    query = start(counts, sinks.sql_table(url, "t", how="replace"), **how)
-    seen: set[tuple[Any, ...]] = set()
-    while len(seen) < 5 and query.isActive:
-        seen.update(sql(url, "SELECT count(*), min(n), max(n) FROM t"))
-    query.stop()
-    assert query.exception() is None
-    assert all(rows == (0, None, None) or (rows[0] == 500 and rows[1] == rows[2]) for rows in seen), seen
-
-
 TYPES = {
     "flag": ("boolean", True),
     "tiny": ("tinyint", -128),
@@ -147,75 +132,47 @@ def test_every_type_comes_back_as_it_was(spark, url, tmp_path, folder):
 
 
 def test_a_mode_that_does_not_fit_is_refused(stream, tmp_path):
-    for how, (fits, more, _) in CASES.items():
-        sink = sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t", how=how, **more)
-        assert sink.modes == (fits,)
-        for mode in {"append", "update", "complete"} - {fits}:
-            message = f"sink sql_table supports output mode {fits}, not {mode}; use how='append' for append"
-            assert re.search(message, refusal(start, stream, sink, name="q", mode=mode))
+    sink = sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t", how="replace")
+    message = "sink sql_table supports output mode complete, not append; use how='append' for append"
+    assert message in refusal(start, stream, sink, name="q")
     with pytest.raises(InvalidInputError, match="sink sql_table needs a checkpoint"):
         start(stream, sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t"), name="q")
 
 
-def without_the_kit(frame, sink, checkpoint):
-    return sink(frame.writeStream).option("checkpointLocation", str(checkpoint)).start()
-
-
 def test_without_the_kit_it_is_as_exact_and_as_careful(stream, url, tmp_path):
+    def run_plain(checkpoint):
+        writer = sinks.sql_table(url, "t")(stream.writeStream).trigger(availableNow=True)
+        writer.option("checkpointLocation", str(tmp_path / checkpoint)).start().awaitTermination()
+
     for _ in range(2):
-        query = without_the_kit(stream, sinks.sql_table(url, "t"), tmp_path / "first")
-        query.processAllAvailable()
-        query.stop()
+        run_plain("first")
         assert sql(url, "SELECT count(*), sum(n) FROM t") == [(6, 12)]
         forget_commit(tmp_path / "first", 2)
-    query = without_the_kit(stream, sinks.sql_table(url, "t"), tmp_path / "second")
     with pytest.raises(Exception, match="was written by another query"):
-        query.processAllAvailable()
+        run_plain("second")
     with pytest.raises(InvalidInputError, match="cannot tell which query a batch is of; it writes"):
         opened(sinks.sql_table(url, "t"), stream.sparkSession.range(1), None)
 
 
-def put_back(url):
-    """Give the table and the ledger back what they had after batch 0."""
-    sql(url, "UPDATE sparkstream_ledger SET batch_id = 0")
-    sql(url, "DELETE FROM t")
-    sql(url, "INSERT INTO t VALUES ('a', 1), ('b', 1)")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["append", "upsert"])
-def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_back(stream, url, tmp_path, how):
-    mode, more, _ = CASES[how]
-    frame, checkpoint = stream if how == "append" else totals(stream), tmp_path / "my ckpt"
-    sink = sinks.sql_table(url, "t", how=how, **more)
-    finish(frame, sink, checkpoint, mode)
-    put_back(url)
+def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_on(stream, url, tmp_path):
+    checkpoint, sink = tmp_path / "my ckpt", sinks.sql_table(url, "t")
+    finish(stream, sink, checkpoint)
+    sql(url, "UPDATE sparkstream_ledger SET batch_id = 0")
+    sql(url, "DELETE FROM t WHERE n > 1")
     feeds.drip([("4.csv", "d,10\n")], tmp_path / "in")
     message = (
-        "batch 3 is next, but table t in .* holds this query's batches up to 0 only, .*; to write the "
-        f"missing ones, run sparkstream checkpoint rewind '{checkpoint}' --to 0; to go on without their "
-        "rows, run (UPDATE .*')"
+        "batch 3 is next, but table t in .* holds this query's batches up to 0 only: .*; or, to write the "
+        f"missing batches again, run sparkstream checkpoint rewind '{checkpoint}' --to 0; or, to go on "
+        "without their rows, run (UPDATE .*')"
     )
     for _ in range(2):
-        with pytest.raises(InvalidInputError) as failed:
-            finish(frame, sink, checkpoint, mode)
-    on = re.search(message, str(failed.value))
+        on = re.search(message, refused(stream, sink, checkpoint))
     assert on is not None
     assert sorted(sql(url, "SELECT * FROM t")) == [("a", 1), ("b", 1)]
     sql(url, on[1])
-    finish(frame, sink, checkpoint, mode)
+    finish(stream, sink, checkpoint)
     assert sorted(sql(url, "SELECT * FROM t")) == [("a", 1), ("b", 1), ("d", 10)]
-
-
-@pytest.mark.slow
-def test_a_whole_result_makes_good_what_an_older_backup_lacks(stream, url, tmp_path):
-    sink = sinks.sql_table(url, "t", how="replace")
-    finish(totals(stream), sink, tmp_path / "ckpt", "complete")
-    put_back(url)
-    feeds.drip([("4.csv", "d,10\n")], tmp_path / "in")
-    finish(totals(stream), sink, tmp_path / "ckpt", "complete")
-    assert sql(url, "SELECT k, total FROM t ORDER BY k") == [*TOTALS, ("d", 10)]
-    assert sql(url, "SELECT batch_id FROM sparkstream_ledger") == [(3,)]
 
 
 @pytest.mark.slow
@@ -224,28 +181,12 @@ def test_a_database_without_any_batch_of_a_query_needs_the_flag(stream, url, tmp
     finish(stream, sinks.sql_table(other, "t"), tmp_path / "ckpt")
     feeds.drip([("4.csv", "d,10\n")], tmp_path / "in")
     for _ in range(2):
-        with pytest.raises(
-            InvalidInputError, match="batch 3 is next, but table t in .* holds none of this query's batches"
-        ):
-            finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+        line = refused(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+        assert re.search("batch 3 is next, but table t in .* holds none of this query's batches", line)
     finish(stream, sinks.sql_table(url, "t", take_over=True), tmp_path / "ckpt")
     feeds.drip([("5.csv", "e,10\n")], tmp_path / "in")
     finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
     assert sql(url, "SELECT k FROM t ORDER BY k") == [("d",), ("e",)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", CASES)
-def test_any_name_will_do(stream, url, tmp_path, how):
-    # Words that SQLite or PostgreSQL keeps for itself, and what needs quotes.
-    mode, _, expected = CASES[how]
-    frame = (stream if how == "append" else totals(stream)).toDF("nothing", "do")
-    more: dict[str, Any] = {"keys": ["nothing"]} if how == "upsert" else {}
-    for table in ("nothing", "my table", 'say "x"', "select", "Mixed"):
-        for _ in range(2):
-            finish(frame, sinks.sql_table(url, table, how=how, **more), tmp_path / table, mode)
-        quoted = '"' + table.replace('"', '""') + '"'
-        assert sorted(sql(url, f'SELECT "nothing", "do" FROM {quoted}')) == sorted(expected)  # noqa: S608
 
 
 HARD = {
@@ -270,9 +211,8 @@ def test_no_text_stops_a_query(spark, url, folder, tmp_path, caplog, how):
     expected = {"null": None} | {name: each[place] for name, each in HARD.items()}
     assert dict(sql(url, "SELECT k, v FROM t")) == expected
     changed = 4 if url.startswith("postgresql") else 3
-    assert (
-        f"batch 0 for table t: {changed} values are changed: bytes that are not UTF-8 become" in caplog.text
-    )
+    said = f"batch 0 for table t: {changed} values are changed: bytes that are not UTF-8 become"
+    assert said in caplog.text
 
 
 TIMES = ("-4713-12-31", "0000-12-31", "0001-01-01", "9999-12-31", "+10000-01-01", "+5881580-07-11")
@@ -317,71 +257,34 @@ def test_mariadb_tells_texts_apart_as_spark_does(spark, folder, tmp_path):
     assert len(sql(url, "SELECT * FROM sparkstream_ledger")) == 3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("made", "message"),
-    [
-        (
-            "CREATE TABLE t (k VARCHAR(9) COLLATE {bin} PRIMARY KEY, total BIGINT) ENGINE=MyISAM",
-            "one of MyISAM, ",
-        ),
-        (
-            "CREATE TABLE t (k VARCHAR(9) COLLATE {bin} PRIMARY KEY, total BIGINT UNIQUE)",
-            "is unique in total too, and MariaDB would overwrite a row",
-        ),
-    ],
-    ids=["no-transactions", "another-index"],
-)
-def test_a_table_of_mariadb_that_would_lose_rows_is_refused(stream, tmp_path, made, message):
-    url = mariadb.server().database()
-    sql(url, made.format(bin="utf8mb4_nopad_bin"))
-    with pytest.raises(InvalidInputError, match=message):
-        finish(totals(stream), sinks.sql_table(url, "t", how="upsert", keys=["k"]), tmp_path / "c", "update")
-
-
-ONE_KEY = r"takes different texts in k for the same key \({}\); {}, or use another table"
-ICU = "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false); "
-ONE_KEY_FOR_TWO = {
-    "sqlite": {
-        "k TEXT COLLATE NOCASE PRIMARY KEY": ONE_KEY.format(
-            "NOCASE", "give that column the collation BINARY"
-        ),
-        "k TEXT COLLATE RTRIM UNIQUE": ONE_KEY.format("RTRIM", "give that column the collation BINARY"),
-    },
+BIN = "COLLATE utf8mb4_nopad_bin"
+ONE_KEY_FOR_TWO = {  # columns of tables in which an upsert would lose rows, by database
+    "sqlite": {"k TEXT COLLATE NOCASE PRIMARY KEY, total BIGINT": "NOCASE.; give that column the .* BINARY"},
     "mariadb": {
-        "k VARCHAR(9) PRIMARY KEY": ONE_KEY.format(
-            r"latin1_\w+", r"give that column .* utf8mb4_nopad_bin and .*"
-        ),
-        "k VARCHAR(9) COLLATE utf8mb4_bin UNIQUE": ONE_KEY.format("utf8mb4_bin", "give that column .*"),
-        "k TEXT COLLATE utf8mb4_nopad_bin, UNIQUE (k(9))": ONE_KEY.format("indexed by 9 characters", ".*"),
-        "k CHAR(9) COLLATE utf8mb4_nopad_bin PRIMARY KEY": r"k is CHAR\(9\) .*and not VARCHAR",
-        "k ENUM('a', 'b', 'c') COLLATE utf8mb4_nopad_bin PRIMARY KEY": r"k is ENUM\('a','b','c'\) .*and not",
+        "k VARCHAR(9) PRIMARY KEY, total BIGINT": r"texts in k for the same key \(latin1_\w+\); give",
+        f"k TEXT {BIN}, total BIGINT, UNIQUE (k(9))": r"for the same key \(indexed by 9 characters\)",
+        f"k CHAR(9) {BIN} PRIMARY KEY, total BIGINT": r"it has k CHAR\(9\)",
+        f"k VARCHAR(9) {BIN} PRIMARY KEY, total BIGINT UNIQUE": "is unique in total too, and MariaDB would",
+        f"k VARCHAR(9) {BIN} PRIMARY KEY, total BIGINT) ENGINE=MyISAM #": "one of MyISAM, which has no tran",
     },
     "postgresql": {
-        "k CITEXT PRIMARY KEY": ONE_KEY.format(
-            "citext", 'give that column the collation "C" and the type TEXT'
-        ),
-        "k TEXT COLLATE loose UNIQUE": ONE_KEY.format(
-            "loose", 'give that column the collation "C" and the type TEXT'
-        ),
-        "k CHAR(9) PRIMARY KEY": r"k is CHAR\(9\) and not TEXT",
-        "k letter PRIMARY KEY": r"k is letter and not TEXT",
+        "k CITEXT PRIMARY KEY, total BIGINT": 'citext.; give that column the collation "C" and the type TEXT',
+        "k TEXT COLLATE loose UNIQUE, total BIGINT": 'loose.; give that column the collation "C"',
     },
 }
+LOOSE = "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
 
 
 @pytest.mark.fast("sqlite*")
 @pytest.mark.parametrize(
-    ("name", "key"), [(name, key) for name, keys in ONE_KEY_FOR_TWO.items() for key in keys], ids="{}".format
+    ("name", "columns"), [(name, each) for name, found in ONE_KEY_FOR_TWO.items() for each in found]
 )
-def test_a_key_that_is_one_for_two_texts_is_refused(stream, tmp_path, name, key):
+def test_a_table_in_which_an_upsert_would_lose_rows_is_refused(stream, tmp_path, name, columns):
     url = new(name, tmp_path)
-    if name == "postgresql":
-        sql(url, "CREATE EXTENSION citext")
-        sql(url, "CREATE TYPE letter AS ENUM ('a', 'b', 'c')")
-        sql(url, ICU)
-    sql(url, f"CREATE TABLE t ({key}, total BIGINT)")
-    with pytest.raises(InvalidInputError, match=ONE_KEY_FOR_TWO[name][key]):
+    for statement in ("CREATE EXTENSION citext", LOOSE) if name == "postgresql" else ():
+        sql(url, statement)
+    sql(url, f"CREATE TABLE t ({columns})")
+    with pytest.raises(InvalidInputError, match=ONE_KEY_FOR_TWO[name][columns]):
         finish(totals(stream), sinks.sql_table(url, "t", how="upsert", keys=["k"]), tmp_path / "c", "update")
 
 
@@ -428,7 +331,7 @@ def test_a_column_that_holds_every_value_is_taken_and_one_that_rounds_is_not(spa
         frame = sources.csv(spark, str(folder), schema=f"i INT, v DECIMAL({digits},2), t TIMESTAMP, f FLOAT")
         others = [each for each in re.split(r", (?=\w )", columns) if not each.startswith(f"{column} ")]
         sql(url, f"CREATE TABLE n{number} ({column} {kind}, {', '.join(others)})")
-        with pytest.raises(InvalidInputError, match=rf"has other columns: {column} is "):
+        with pytest.raises(InvalidInputError, match=rf"has other columns: it has {column} "):
             finish(frame, sinks.sql_table(url, f"n{number}"), tmp_path / "no")
     frame = sources.csv(spark, str(folder), schema="i INT, v DECIMAL(9,2), t TIMESTAMP, f FLOAT")
     schema = "s." if name == "postgresql" else ""  # where its ledger is then, too
@@ -438,21 +341,6 @@ def test_a_column_that_holds_every_value_is_taken_and_one_that_rounds_is_not(spa
     finish(frame, sinks.sql_table(url, f"{schema}t"), tmp_path / "ckpt")
     assert sql(url, f"SELECT i, v, t, f FROM {schema}t") == [row]  # noqa: S608 - ours
     assert sql(url, f"SELECT batch_id FROM {schema}sparkstream_ledger") == [(0,)]  # noqa: S608
-
-
-@pytest.mark.slow
-def test_the_way_back_has_the_quotes_of_the_database(stream, tmp_path):
-    url, checkpoint = mariadb.server().database(), tmp_path / "ckpt"
-    schema = f"{url.rpartition('/')[2]}-more"
-    sql(url, f'CREATE DATABASE "{schema}"')
-    sink = sinks.sql_table(url, f"{schema}.t")
-    finish(stream, sink, checkpoint)
-    forget_commit(checkpoint, 2)
-    forget_commit(checkpoint, 1)
-    for name in ("2", ".2.crc"):
-        (checkpoint / "offsets" / name).unlink()
-    with pytest.raises(QueryFailed, match=f"UPDATE `{schema}`.sparkstream_ledger"):
-        finish(stream, sink, checkpoint)
 
 
 @pytest.mark.slow
@@ -469,15 +357,10 @@ def test_a_first_batch_does_not_go_on_without_the_lock(stream, tmp_path, monkeyp
     assert sql(url, "SELECT count(*) FROM t") == [(6,)]
 
 
-@pytest.mark.slow
-def test_a_dry_run_makes_no_table_in_mariadb(stream, tmp_path):
-    url = mariadb.server().database()
-    for _ in range(2):  # without the ledger, and beside it
-        planned = start(stream, sinks.sql_table(url, "t"), name="q", checkpoint=tmp_path / "c", dry_run=True)
-        assert "sql_table" in str(planned)
-        finish(stream, sinks.sql_table(url, "other"), tmp_path / "other")
-        assert sorted(sql(url, "SHOW TABLES")) == [("other",), ("sparkstream_ledger",)]
-        assert sql(url, "SELECT table_name FROM sparkstream_ledger") == [("other",)]
+def test_a_dry_run_makes_no_table(stream, url, tmp_path):
+    told = start(stream, sinks.sql_table(url, "t"), name="q", checkpoint=tmp_path / "c", dry_run=True)
+    assert "sql_table" in str(told)
+    assert not sa.inspect(sa.create_engine(url)).get_table_names()
 
 
 def test_a_decimal_in_sqlite_has_all_its_digits(spark, folder, tmp_path):
@@ -487,29 +370,6 @@ def test_a_decimal_in_sqlite_has_all_its_digits(spark, folder, tmp_path):
     found = sorted(sql(f"sqlite:///{tmp_path}/t.db", "SELECT v, typeof(v) FROM t WHERE v IS NOT NULL"))
     texts = ["-12.500000000000000000", "0.000000000000000000", "0.000000000000000001"]
     assert found == [(text, "text") for text in texts]
-
-
-@pytest.mark.slow
-def test_a_name_that_postgresql_would_cut_is_refused(stream, tmp_path):
-    url = postgresql.server().database()
-    long, fits = "ä" * 32, "ä" * 31 + "a"
-    for frame, table in ((stream, long), (stream, f"{long}.t"), (stream.withColumnRenamed("n", long), "t")):
-        assert f"a name in PostgreSQL has at most 63 bytes, and {long} has 64; rename" in refusal(
-            finish, frame, sinks.sql_table(url, table), tmp_path / "no"
-        )
-    for _ in range(2):  # and is found again
-        finish(stream.withColumnRenamed("n", fits), sinks.sql_table(url, fits), tmp_path / "ckpt")
-    assert sql(url, f'SELECT count(*) FROM "{fits}"') == [(6,)]  # noqa: S608 - a constant
-    finish(stream, sinks.sql_table(f"sqlite:///{tmp_path}/t.db", long), tmp_path / "lite")
-
-
-@pytest.mark.parametrize("name", ["sparkstream_stage", "SPARKSTREAM_LEDGER", "s.sparkstream_ledger"])
-def test_the_kits_own_names_are_refused(name):
-    own = name.rpartition(".")[2]
-    assert f"the kit needs the name {own} for a table of its own; use another" in refusal(
-        sinks.sql_table, "sqlite:///t.db", name
-    )
-    assert "SQLite has no schema a; give a name" in refusal(sinks.sql_table, "sqlite:///t.db", "a.b")
 
 
 @pytest.mark.slow
@@ -524,39 +384,30 @@ def test_a_table_that_is_gone_is_said(stream, url, tmp_path):
 
 
 WRONG_TABLES = {
-    "CREATE TABLE t (k TEXT)": "it lacks n INTEGER; change the table or the query",
-    "CREATE TABLE t (k TEXT, n INTEGER, more TEXT)": "it has more, which the query does not",
-    "CREATE TABLE t (k TEXT, n TEXT)": "n is TEXT and not INTEGER",
-    "CREATE TABLE t (k TEXT, n FLOAT)": "n is (FLOAT|DOUBLE PRECISION) and not INTEGER",
+    "k TEXT, more TEXT": "it has k TEXT, more TEXT, and the query k .*TEXT.*, n INTEGER; change the table or",
+    "k TEXT, n FLOAT": "it has k TEXT, n (FLOAT|DOUBLE PRECISION), and the query k .*TEXT.*, n INTEGER",
 }
 
 
-@pytest.mark.parametrize("made", WRONG_TABLES)
-def test_a_table_with_other_columns_is_refused_in_words(stream, url, tmp_path, made):
-    sql(url, made)
-    with pytest.raises(InvalidInputError, match=f"table t in .* has other columns: .*{WRONG_TABLES[made]}"):
+@pytest.mark.parametrize("columns", WRONG_TABLES)
+def test_a_table_with_other_columns_is_refused_in_words(stream, url, tmp_path, columns):
+    sql(url, f"CREATE TABLE t ({columns})")
+    with pytest.raises(InvalidInputError, match=f"table t in .* has other columns: {WRONG_TABLES[columns]}"):
         finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
 
 
 def test_keys_must_tell_rows_apart(stream, url, tmp_path):
     sql(url, "CREATE TABLE plain (k TEXT, total BIGINT)")
-    refused: list[tuple[DataFrame, sinks.Sink, str]] = [
-        (totals(stream), sinks.sql_table(url, "plain", how="upsert", keys=["k"]), "is not unique in k"),
-        (totals(stream), sinks.sql_table(url, "t", how="upsert", keys=["key"]), "unknown key key; known"),
-        (
-            stream.withColumn("k", F.lit("x")),
-            sinks.sql_table(url, "two", how="upsert", keys=["k"]),
-            "in two rows",
-        ),
-        (
-            totals(stream.withColumn("k", F.expr("nullif(k, 'a')"))),
-            sinks.sql_table(url, "null", how="upsert", keys=["k"]),
-            "key k is null; fill it with F.coalesce",
-        ),
+    wrong: list[tuple[DataFrame, str, str, str]] = [
+        (totals(stream), "plain", "k", "is not unique in k"),
+        (totals(stream), "t", "key", "unknown key key; known"),
+        (stream.withColumn("k", F.lit("x")), "two", "k", "in two rows"),
+        (totals(stream.withColumn("k", F.expr("nullif(k, 'a')"))), "null", "k", "key k is null; fill it"),
     ]
-    for number, (frame, sink, message) in enumerate(refused):
+    for frame, name, key, message in wrong:
         with pytest.raises(KitError, match=message):
-            finish(frame, sink, tmp_path / f"ckpt{number}", "update")
+            sink = sinks.sql_table(url, name, how="upsert", keys=[key])
+            finish(frame, sink, tmp_path / f"{name}-{key}", "update")
 
 
 def test_what_sql_cannot_hold_is_refused_at_start(stream, url, tmp_path):
@@ -568,17 +419,10 @@ def test_what_sql_cannot_hold_is_refused_at_start(stream, url, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ("postgres//kit:hush@host/db", "the database's URL cannot be read; write sqlite:///totals.db, "),
-        ("postgresql://kit:hush@host:port/db", "the database's URL cannot be read"),
-        (
-            "postgres://kit:hush@host/db",
-            "sqlite, postgresql and mariadb, not postgres; did you mean postgresql?",
-        ),
+        ("postgresql://kit:hush@host:port/db", "the database's URL cannot be read; write sqlite:///"),
+        ("postgres://kit:hush@host/db", "not postgres; did you mean postgresql?"),
         ("mysql://kit:hush@host/db", "not mysql; write to others with sinks.foreach_batch"),
-        ("postgresql+psycopg2://kit:hush@host/db", "does not use psycopg2; write postgresql+psycopg://"),
-        ("mariadb://kit:hush@host", "the URL names no database; write mariadb+pymysql://user@host/name"),
         ("sqlite://", "is lost at once; name one, such as sqlite:///totals.db"),
-        ("sqlite:////no/such/t.db", "folder /no/such does not exist; create it"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_one_line_without_its_password(wrong, message):
@@ -587,17 +431,7 @@ def test_a_url_that_cannot_be_used_is_one_line_without_its_password(wrong, messa
     assert "hush" not in said
 
 
-def test_what_does_not_fit_together_is_said():
-    with pytest.raises(InvalidInputError, match="how='upsert' and keys belong together"):
-        sinks.sql_table("sqlite:///t.db", "t", how="upsert")
-    with pytest.raises(InvalidInputError, match="unknown way to write .* upsrt; did you mean upsert"):
-        sinks.sql_table("sqlite:///t.db", "t", how="upsrt")
-
-
-@pytest.mark.parametrize(
-    ("missing", "extra"),
-    [("sqlalchemy", "sql"), ("pyarrow", "sql"), ("pandas", "sql"), ("psycopg", "postgresql")],
-)
+@pytest.mark.parametrize(("missing", "extra"), [("sqlalchemy", "sql"), ("psycopg", "postgresql")])
 def test_a_missing_library_is_named(monkeypatch, missing, extra):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(MissingExtraError, match=rf"pip install 'sparkstream-kit\[{extra}\]'"):
@@ -611,9 +445,7 @@ def test_a_password_is_in_no_repr_error_plan_or_log(stream, tmp_path, caplog, ca
     caplog.set_level(logging.DEBUG, logger="sparkstream_kit")
     said = [repr(sinks.sql_table(url, "t")), str(sinks.fan_out(sinks.sql_table(url, "t")))]
     for bad in (wrong, re.sub(r":\d+/", ":1/", wrong), f"{wrong}?sslpassword=hush-hush&connect_timeout=5"):
-        with pytest.raises(
-            InvalidInputError, match="cannot be reached: .*; start it, or correct the URL"
-        ) as no:
+        with pytest.raises(InvalidInputError, match="cannot be reached: .*; start it, or correct") as no:
             start(stream, sinks.sql_table(bad, "t"), name="q", checkpoint=tmp_path / "no")
         assert no.value.__cause__ is None
         # A server that is away may come back; one that refuses the log-in refuses the next one, too.
@@ -635,20 +467,6 @@ def test_a_password_is_in_no_repr_error_plan_or_log(stream, tmp_path, caplog, ca
     for text in said:
         assert server.password not in text
         assert "hush-hush" not in text
-
-
-def test_a_batch_that_fails_half_way_leaves_nothing(stream, url, tmp_path):
-    finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
-    sql(url, "CREATE UNIQUE INDEX once ON t (k, n)")
-    feeds.drip([("4.csv", "new,10\na,1\n")], tmp_path / "in")
-    for _ in range(2):
-        with pytest.raises(QueryFailed, match="database .*: (UNIQUE|duplicate key|.*Duplicate entry)"):
-            finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
-        assert sql(url, "SELECT count(*), sum(n) FROM t") == [(6, 12)]
-        assert sql(url, "SELECT batch_id FROM sparkstream_ledger") == [(2,)]
-    sql(url, "DROP INDEX once ON t" if url.startswith("mariadb") else "DROP INDEX once")
-    finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
-    assert sql(url, "SELECT count(*), sum(n) FROM t") == [(8, 23)]
 
 
 @pytest.mark.slow
@@ -698,54 +516,16 @@ def test_on_spark_connect_it_is_the_same(connect, stream, tmp_path):
     assert "was written by another query" in said
     assert sorted(sql(url, "SELECT k, n FROM rows")) == CASES["append"][2]
     assert sql(url, "SELECT k, total FROM kept ORDER BY k") == [("b", 4), ("c", 5)]
-    assert [path.name for path in sorted((tmp_path / "out").glob("[!_]*"))] == [
-        f"batch={number:06}" for number in range(3)
-    ]
-
-
-MEMORY = """
-import resource, sys
-from pathlib import Path
-from sparkstream_kit import get_session, run, sinks, start
-url, folder, rows = sys.argv[1], sys.argv[2], int(sys.argv[3])
-
-def peak():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-
-with get_session("memory", profile="test", conf={"spark.master": "local[2]"}) as spark:
-    rate = spark.readStream.format("rate-micro-batch").option("numPartitions", 2)
-    def load(rows, name):
-        frame = rate.option("rowsPerBatch", rows).load()
-        names = "value % 1000 AS shop", "CAST(value AS STRING) AS s"
-        frame = frame.selectExpr("value", *names, "CAST(value AS DECIMAL(12,2)) AS v")
-        sink = sinks.sql_table(url, name)
-        query = start(frame, sink, name=name, checkpoint=f"{folder}/{name}", processingTime="1 hour")
-        while query.lastProgress is None:
-            assert query.isActive, query.exception()
-            query.awaitTermination(0.1)
-        query.stop()
-    load(20_000, "few")
-    before = peak()
-    load(rows, "many")
-    print((peak() - before) / 1024)
-"""
-
-
-@pytest.mark.slow
-def test_the_drivers_python_stays_small_whatever_the_batch(url, tmp_path):
-    done = ran(MEMORY, url, tmp_path, 1_000_000)
-    assert sql(url, "SELECT count(*), sum(shop) FROM many") == [(1_000_000, 499_500_000)]
-    assert float(done.stdout) < 50
+    folders = sorted(path.name for path in (tmp_path / "out").glob("[!_]*"))
+    assert folders == [f"batch={number:06}" for number in range(3)]
 
 
 def test_its_manners_are_those_of_every_sink(spark, tmp_path):
-    sink_contract.manners(
-        "sql_table", spark, sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t"), tmp_path / "ckpt"
-    )
+    sink = sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t")
+    sink_contract.manners("sql_table", spark, sink, tmp_path / "ckpt")
 
 
-@pytest.mark.parametrize("given", ["sqlite:///shop.db", "sqlite+pysqlite:///shop.db?timeout=3"])
-def test_the_url_of_a_file_is_shown_as_it_can_be_given_again(given, tmp_path, monkeypatch):
+def test_the_url_of_a_file_is_shown_as_it_can_be_given_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert database.shown(database.parse(given)) == f"sqlite:///{tmp_path}/shop.db"
+    url = database.parse("sqlite+pysqlite:///shop.db?timeout=3")
+    assert database.shown(url) == f"sqlite:///{tmp_path}/shop.db"

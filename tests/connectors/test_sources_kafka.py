@@ -18,34 +18,28 @@ topics=()
 pattern='sales-.*'
     sources.kafka() takes topics or a pattern:
 starting='erliest'
-    starting is the string 'erliest'; did you mean earliest?
+    sources.kafka(): starting is the string 'erliest'; give 'earliest', 'latest', a datetime, or for
 starting=5
     sources.kafka(): starting is 5; give 'earliest', 'latest', a datetime, or for topics by name their
     offsets: {'sales': {0: 25}}
 starting={0: 5}
-    starting: 0 is 5; give its offsets, such as {0: 25}
+    starting: 0 is 5; give each partition an offset, 'earliest' or 'latest', such as {0: 25}
 starting={'sales': {}}
-    starting: sales is a dict; give its offsets
+    starting: sales is {}; give each
 starting={'sales': {'0': 5}}
-    starting: partition 0 of sales is 5; give the number of a partition
+    starting: sales is {'0': 5}; give each
 starting={'sales': {0: True}}
-    starting: partition 0 of sales is True; give the number
+    starting: sales is {0: True}; give each
 starting={'sales': {0: -3}}
-    starting: partition 0 of sales is -3; give the number
+    starting: sales is {0: -3}; give each
 starting={'sales': {0: 'end'}}
-    starting: partition 0 of sales is the string 'end'; give the
-starting={'other': {0: 5}}
-    starting names the topics other, and the source reads sales; give
+    starting: sales is {0: 'end'}; give each
 starting=datetime(9999, 1, 1, tzinfo=UTC)
     starting is 9999-01-01 00:00:00+00:00, which is yet
 max_offsets_per_trigger=0
     max_offsets_per_trigger must be 1 or more, not 0
 startingOffsets='latest'
-    sources.kafka(): startingOffsets is called starting here; give starting=
-subscribe='sales'
-    sources.kafka(): subscribe is called topics here; give topics=…
-**{'kafka.bootstrap.servers': 'a:1'}
-    kafka.bootstrap.servers is called servers here; give servers=…
+    sources.kafka(): option startingoffsets has an argument of its own; give that
 **{'kafka.ssl.keystore.key': 'hush'}
     Spark would show kafka.ssl.keystore.key in its plans; put the key
 startin='latest'
@@ -88,9 +82,8 @@ def summary(sources):
 
 
 def test_a_sink_is_given_no_key_either_that_spark_would_show():
-    assert "sinks.kafka(): Spark would show kafka.ssl.keystore.key in" in refusal(
-        sinks.kafka, "localhost:9092", "sales", **{"kafka.ssl.keystore.key": "hush"}
-    )
+    said = refusal(sinks.kafka, "localhost:9092", "sales", **{"kafka.ssl.keystore.key": "hush"})
+    assert "sinks.kafka(): Spark would show kafka.ssl.keystore.key in" in said
 
 
 def test_the_manners_of_its_sink_are_those_of_every_sink(spark, tmp_path):

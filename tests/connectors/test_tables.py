@@ -2,7 +2,9 @@
 
 import datetime as dt
 import json
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pyarrow as pa
@@ -18,9 +20,8 @@ from support.sql import DATABASES, new, sql
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.connectors import _arrow as arrow
 from sparkstream_kit.connectors import _tables
-from sparkstream_kit.connectors.delta import rust
 from sparkstream_kit.connectors.iceberg.table import IcebergTable
-from sparkstream_kit.errors import QueryFailed
+from sparkstream_kit.errors import MissingExtraError, QueryFailed
 
 
 class Sql:
@@ -55,9 +56,6 @@ class Delta:
 
     def sink(self, table="t", **more):
         return sinks.delta(self._folder / table, **more)
-
-    def writer(self):
-        return rust.RustTable(str(self._folder / "t"))
 
     def make(self, rows):
         write_deltalake(self._folder / "t", rows)
@@ -224,29 +222,26 @@ def test_a_column_more_is_added_only_when_asked(table, stream, tmp_path):
     assert {"k": "e", "n": 5, "twice": None} in table.rows()
 
 
-@pytest.mark.parametrize(
-    ("columns", "said"),
-    [
-        ({"k": "k", "n": "CAST(n AS BIGINT)"}, "column n is bigint, and int in {} table"),
-        ({"K": "k", "n": "n"}, "column K is called k in {} table"),
-        ({"k": "k", "K": "n"}, "columns k and K: {} sees no case; rename one"),
-        (
-            {"k": "k", "wait": "INTERVAL '1' DAY"},
-            "column wait has the type interval day, which {} cannot hold",
-        ),
-        ({"k": "k", "none": "array(null)"}, "column none has the type void, which {} cannot hold"),
-    ],
-)
-def test_columns_that_do_not_fit_are_refused(table, stream, tmp_path, columns, said):
+COLUMNS = [
+    ({"k": "k", "n": "CAST(n AS BIGINT)"}, "column n is bigint, and int in {} table"),
+    ({"K": "k", "n": "n"}, "column K is called k in {} table"),
+    ({"k": "k", "wait": "INTERVAL '1' DAY"}, "column wait has the type interval day, which {} cannot hold"),
+    ({"k": "k", "none": "array(null)"}, "column none has the type void, which {} cannot hold"),
+]
+
+
+def test_columns_that_do_not_fit_are_refused(table, stream, tmp_path):
     table.make(pa.schema({"k": pa.string(), "n": pa.int32()}).empty_table())
-    frame = stream.selectExpr(*(f"{column} AS `{name}`" for name, column in columns.items()))
-    assert said.format(table.system) in refused(frame, table.sink(), tmp_path / "ckpt")
+    for columns, said in COLUMNS:
+        frame = stream.selectExpr(*(f"{column} AS `{name}`" for name, column in columns.items()))
+        assert said.format(table.system) in refused(frame, table.sink(), tmp_path / "ckpt")
 
 
-@pytest.mark.parametrize(("key", "said"), KEYS)
-def test_keys_that_do_not_tell_rows_apart(table, stream, tmp_path, key, said):
-    frame = stream.selectExpr(f"{key} AS key", "n")
-    assert said in refused(frame, table.sink(how="upsert", keys=["key"]), tmp_path / "ckpt", "update")
+def test_keys_that_do_not_tell_rows_apart(table, stream, tmp_path):
+    for number, (key, said) in enumerate(KEYS):
+        sink = table.sink(f"t{number}", how="upsert", keys=["key"])
+        frame = stream.selectExpr(f"{key} AS key", "n")
+        assert said in refused(frame, sink, tmp_path / f"ckpt{number}", "update")
 
 
 def test_values_of_every_type_come_back(table, spark, folder, tmp_path):
@@ -295,27 +290,18 @@ def test_values_of_every_type_come_back(table, spark, folder, tmp_path):
         }
 
 
-def test_two_queries_may_make_one_table_at_once(table, stream, tmp_path):
-    target = table_target(take_over=True)
-    errors: list[Exception] = []
+def test_two_queries_may_make_one_table_of_iceberg_at_once(stream, tmp_path):
+    table, target = Iceberg(tmp_path), table_target(take_over=True)
     together = threading.Barrier(4)
 
-    def first():
+    def first(_):
         writer = table.writer()
         together.wait()
-        try:
-            _tables.prepare(target, writer, stream.schema, None)
-        except Exception as err:  # noqa: BLE001 - whatever it is
-            errors.append(err)
+        _tables.prepare(target, writer, stream.schema, None)
 
-    threads = [threading.Thread(target=first) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(first, range(4)))  # raises an error of any of them
     assert found(table) == []
-    assert len([*tmp_path.rglob("_delta_log/*.json")]) <= 1, "of Delta: it was made once"
 
 
 def test_a_batch_of_many_parts_is_whole(table, spark, tmp_path, monkeypatch):
@@ -325,15 +311,11 @@ def test_a_batch_of_many_parts_is_whole(table, spark, tmp_path, monkeypatch):
     assert found(table) == [(number,) for number in range(20_000)]
 
 
-@pytest.mark.slow
-def test_a_query_without_start_and_without_checkpoint(table, stream, tmp_path):
-    writer = table.sink()(stream.writeStream).trigger(availableNow=True)
-    writer.option("checkpointLocation", str(tmp_path / "ckpt")).start().awaitTermination()
-    assert found(table) == CASES["append"][2]
-    again = table.sink("again", how="replace", take_over=True)
-    finish(totals(stream), again, None, "complete")
-    finish(totals(stream), again, None, "complete")
-    assert found(table, "again") == TOTALS
+def test_without_the_extra(table, stream, tmp_path, monkeypatch):
+    library = {"Delta": "deltalake", "Iceberg": "pyiceberg"}[table.system]
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtraError, match=rf"pip install 'sparkstream-kit\[{table.system.lower()}\]'"):
+        finish(stream, table.sink(), tmp_path / "ckpt")
 
 
 def test_a_way_to_write_that_there_is_not_is_one_line(table):

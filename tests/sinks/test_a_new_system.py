@@ -4,14 +4,13 @@ The module is `lite.py` in tests/support/new_system/.
 """
 
 import json
-import sqlite3
 import sys
-from contextlib import closing
 
 import pytest
 from conftest import ROOT, refusal
 from support import sink_contract
 from support.sink_contract import LOSSES, Adaptor, Stream
+from support.sql import sql
 
 from sparkstream_kit import connectors, sinks
 from sparkstream_kit.checkpoints import rewind
@@ -32,8 +31,7 @@ def path(monkeypatch, tmp_path):
 @pytest.fixture
 def stream(spark, path, tmp_path):
     def rows():
-        with closing(sqlite3.connect(path)) as database:
-            return sorted(json.loads(row)["n"] for (row,) in database.execute("SELECT row FROM rows"))
+        return sorted(json.loads(row)["n"] for (row,) in sql(f"sqlite:///{path}", "SELECT row FROM rows"))
 
     return Stream(spark, tmp_path, Adaptor(sinks.lite(path), rows))
 
@@ -51,8 +49,7 @@ def test_each_batch_is_written_once(stream, path):
     stream.land(3)
     stream.go()
     stream.check()
-    with closing(sqlite3.connect(path)) as database:
-        assert database.execute("SELECT batch, epoch FROM ledger").fetchall() == [(1, 1)]
+    assert sql(f"sqlite:///{path}", "SELECT batch, epoch FROM ledger") == [(1, 1)]
     assert "lite writes a replayed batch with the same rows once" in str(rewind(stream.checkpoint, to=0))
     assert f"lite to table rows in {path}: exactly once" in str(stream.started(dry_run=True))
 

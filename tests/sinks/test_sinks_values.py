@@ -2,8 +2,8 @@
 
 import json
 import os
-import sqlite3
-from contextlib import closing
+import re
+from functools import partial
 
 import pytest
 from conftest import refusal
@@ -11,13 +11,12 @@ from pyspark.sql import functions as F
 from support.sink_contract import remove
 from support.sink_streams import finish, forget_commit, noting, refused, three_batches
 from support.spark_jobs import counting_jobs
+from support.sql import sql
 
-from sparkstream_kit import feeds, sinks, sources, start
+from sparkstream_kit import feeds, sinks, start
 from sparkstream_kit._spark.place import id_in_checkpoint, locate
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import opened
-
-MANY = 1_000
 
 
 @pytest.fixture
@@ -26,27 +25,25 @@ def stream(spark, folder):
     return three_batches(spark, folder)
 
 
+def url_in(folder):
+    return f"sqlite:///{folder}/t.db"
+
+
 def tables(folder, **more):
     """Return a sink with a table of SQLite for each value of `k`."""
-    url = f"sqlite:///{folder}/t.db"
-    return sinks.by_value("k", lambda value: sinks.sql_table(url, f"t_{value}"), **more)
+    return sinks.by_value("k", lambda value: sinks.sql_table(url_in(folder), f"t_{value}"), **more)
+
+
+def in_db(folder, statement):
+    return sql(url_in(folder), statement)
 
 
 def rows_in(folder, *values):
-    with closing(sqlite3.connect(folder / "t.db")) as db:
-        return {value: db.execute(f"SELECT k, n FROM t_{value}").fetchall() for value in values}  # noqa: S608
-
-
-def in_db(folder, *statements):
-    with closing(sqlite3.connect(folder / "t.db")) as db:
-        for each in statements:
-            db.execute(each)
-        db.commit()
+    return {value: in_db(folder, f"SELECT k, n FROM t_{value}") for value in values}  # noqa: S608
 
 
 def ledger(folder):
-    with closing(sqlite3.connect(folder / "t.db")) as db:
-        return dict(db.execute("SELECT table_name, batch_id FROM sparkstream_ledger").fetchall())
+    return dict(in_db(folder, "SELECT table_name, batch_id FROM sparkstream_ledger"))
 
 
 def drip(folder, name, text):
@@ -76,31 +73,14 @@ def test_a_value_that_comes_later_gets_a_target_while_the_query_runs(stream, fol
     assert ledger(tmp_path) == {"t_a": 4, "t_b": 3, "t_c": 2, "t_d": 3}
 
 
-def test_a_target_that_fails_stops_the_batch_and_the_others_are_not_doubled(stream, tmp_path):
-    def fails(_batch, _number):
-        raise ValueError
-
-    def sink_of(value):
-        if value == "b" and not (tmp_path / "mended").exists():
-            return sinks.foreach_batch(fails)
-        return sinks.sql_table(f"sqlite:///{tmp_path}/t.db", f"t_{value}")
-
-    sink = sinks.by_value("k", sink_of)
-    assert "ValueError" in refused(stream, sink, tmp_path / "ckpt")
-    assert ledger(tmp_path) == {"t_a": 0}
-    (tmp_path / "mended").touch()
-    finish(stream, sink, tmp_path / "ckpt")
-    assert rows_in(tmp_path, *EACH) == EACH
-
-
 def test_a_target_that_lacks_batches_is_refused(stream, folder, tmp_path):
     finish(stream, tables(tmp_path), tmp_path / "ckpt")
     in_db(tmp_path, "UPDATE sparkstream_ledger SET batch_id = 0 WHERE table_name = 't_a'")
     drip(folder, "4.csv", "a,4\n")
     said = refused(stream, tables(tmp_path), tmp_path / "ckpt")
-    assert "batch 3 is next, but table t_a in " in said
-    assert "holds this query's batches up to 0 only, as after a restore from an older backup" in said
-    in_db(tmp_path, "DELETE FROM sparkstream_ledger WHERE table_name = 't_a'", "DELETE FROM t_a")
+    assert re.search("batch 3 is next, but table t_a in .* holds this query's batches up to 0 only", said)
+    in_db(tmp_path, "DELETE FROM sparkstream_ledger WHERE table_name = 't_a'")
+    in_db(tmp_path, "DELETE FROM t_a")
     assert "holds none of this query's batches" in refused(stream, tables(tmp_path), tmp_path / "ckpt")
 
 
@@ -113,11 +93,8 @@ def test_a_plan_that_the_checkpoint_lost_is_put_back_from_a_target(stream, folde
     oldest = (folder / "1.csv").stat().st_mtime - 60
     os.utime(folder / "0.csv", (oldest, oldest))  # so that Spark, without the plan, would read it in batch 2
     finish(stream, tables(tmp_path), tmp_path / "ckpt")
-    assert rows_in(tmp_path, *EACH) == {
-        "a": [*EACH["a"], ("a", 0)],
-        "b": [*EACH["b"], ("b", 0)],
-        "c": EACH["c"],
-    }
+    again = {"a": [("a", 0)], "b": [("b", 0)], "c": []}
+    assert rows_in(tmp_path, *EACH) == {value: EACH[value] + again[value] for value in EACH}
 
 
 def test_at_most_so_many_targets_are_open_and_noted(stream, folder, tmp_path):
@@ -125,7 +102,7 @@ def test_at_most_so_many_targets_are_open_and_noted(stream, folder, tmp_path):
 
     def sink_of(value):
         opened_for.append(value)
-        return sinks.sql_table(f"sqlite:///{tmp_path}/t.db", f"t_{value}")
+        return sinks.sql_table(url_in(tmp_path), f"t_{value}")
 
     drip(folder, "4.csv", "a,4\nb,4\n")
     finish(stream, sinks.by_value("k", sink_of, most=2), tmp_path / "ckpt")
@@ -181,17 +158,14 @@ def test_what_the_function_cannot_give_is_one_line(spark, stream, folder, tmp_pa
     def file_of(value):
         return sinks.batch_files(tmp_path / "out" / value)
 
-    assert "batch 0 has more than 1 values of k, each with a target of its own; give most=…, or" in said(
-        file_of, most=1
-    )
+    assert "batch 0 has more than 1 values of k, each with a target of its own" in said(file_of, most=1)
     assert "k b and k a have the same target, folder " in said(lambda _: sinks.batch_files(tmp_path / "one"))
     assert "the function returned the string 'a' for k a; return a sink" in said(lambda value: value)
     assert "by_value() takes sinks that work batch by batch" in said(lambda _: sinks.files("out"))
     only = "by_value(): sink snapshot of k a supports complete, not append"
     assert only in said(lambda value: sinks.snapshot(tmp_path / f"{value}.csv"))
-    assert f", which lies in the input folder {folder}; put it " in said(
-        lambda value: sinks.batch_files(folder / value)
-    )
+    inside = said(lambda value: sinks.batch_files(folder / value))
+    assert f", which lies in the input folder {folder}; put it " in inside
     both = sinks.fan_out(sinks.batch_files(tmp_path / "out" / "a"), sinks.by_value("k", file_of))
     assert "k a and another sink of the query have the same target" in refused(stream, both, tmp_path / "c2")
     assert not (tmp_path / "out" / "b").exists()
@@ -204,9 +178,7 @@ def test_what_is_wrong_at_the_start_is_one_line(stream, tmp_path):
     sink = tables(tmp_path)
     assert "there is no column kk; did you mean k?" in said(sinks.by_value("kk", sinks.batch_files))
     assert "needs a checkpoint" in said(sink, checkpoint=None)
-    assert "supports output mode append, not update; give by_value(…, mode='update') if" in said(
-        sink, mode="update"
-    )
+    assert "append, not update; give by_value(…, mode='update') if" in said(sink, mode="update")
     assert "two sinks write to targets by k; union" in refusal(sinks.fan_out, sink, sink)
     assert refusal(tables, tmp_path, mode="complete") == "by_value(): mode is complete; give append or update"
     assert refusal(tables, tmp_path, most=0) == "by_value(): most is 0; give 1 or more"
@@ -215,10 +187,8 @@ def test_what_is_wrong_at_the_start_is_one_line(stream, tmp_path):
 
 def test_totals_by_update_and_a_dry_run_that_makes_nothing(stream, folder, tmp_path):
     totals = stream.groupBy("k").agg(F.sum("n").alias("n"))
-    url = f"sqlite:///{tmp_path}/t.db"
-    sink = sinks.by_value(
-        "k", lambda k: sinks.sql_table(url, f"t_{k}", how="upsert", keys=["k"]), mode="update"
-    )
+    table = partial(sinks.sql_table, url_in(tmp_path), how="upsert", keys=["k"])
+    sink = sinks.by_value("k", lambda k: table(f"t_{k}"), mode="update")
     how = {"name": "q", "mode": "update", "checkpoint": tmp_path / "ckpt"}
     assert "by_value(k)" in str(start(totals, sink, dry_run=True, **how))
     assert not (tmp_path / "t.db").exists()
@@ -248,10 +218,8 @@ def test_a_driver_that_wakes_up_writes_to_no_target_also_not_to_a_new_one(
             spark.sparkContext.setLocalProperty("sql.streaming.queryId", id_in_checkpoint(place))
         return batch
 
-    url = f"sqlite:///{tmp_path}/t.db"
-
     def sink_of(value):
-        sink = sinks.sql_table(url, f"t_{value}")
+        sink = sinks.sql_table(url_in(tmp_path), f"t_{value}")
         # `taking` calls the function when the sink is opened, before it takes its epoch, and in each batch.
         return sink.taking(newer) if when != "before it looks" and value == "new" else sink
 
@@ -263,9 +231,7 @@ def test_a_driver_that_wakes_up_writes_to_no_target_also_not_to_a_new_one(
     before = noted.read_bytes(), (tmp_path / "t.db").read_bytes()
     spark.sparkContext.setLocalProperty("sql.streaming.queryId", id_in_checkpoint(place))
     try:
-        with pytest.raises(
-            InvalidInputError, match=r"another driver has started to write to .*; this one ends"
-        ):
+        with pytest.raises(InvalidInputError, match=r"another driver has started to write .*; this one ends"):
             first(rows, 3)
     finally:
         spark.sparkContext.setLocalProperty("sql.streaming.queryId", None)
@@ -275,21 +241,3 @@ def test_a_driver_that_wakes_up_writes_to_no_target_also_not_to_a_new_one(
     drip(folder, "5.csv", "new,5\na,5\n")
     finish(stream, tables(tmp_path), tmp_path / "ckpt")
     assert rows_in(tmp_path, "new") == {"new": [("new", 4), ("new", 5)]}
-
-
-@pytest.mark.slow
-def test_a_thousand_values(spark, folder, tmp_path):
-    names = [f"topic-{number:04}" for number in range(MANY)]
-    drip(folder, "1.csv", "".join(f"{name},{n}\n" for n in range(3) for name in names))
-    drip(folder, "2.csv", f"{names[7]},3\nlater,3\n")
-    frame = sources.csv(spark, str(folder), schema="k STRING, n INT", max_files_per_trigger=1)
-    sink = sinks.by_value("k", lambda k: sinks.batch_files(tmp_path / "lake" / k, format="csv"), most=MANY)
-    for _ in range(2):
-        finish(frame, sink, tmp_path / "ckpt")
-        found = {}
-        for each in (tmp_path / "lake").iterdir():
-            lines = (file.read_text().splitlines() for file in each.glob("batch=*/part-*"))
-            found[each.name] = sorted(line for part in lines for line in part)
-        truth = {name: [f"{name},{n}" for n in range(3)] for name in names}
-        assert found == truth | {names[7]: [*truth[names[7]], f"{names[7]},3"], "later": ["later,3"]}
-        forget_commit(tmp_path / "ckpt")

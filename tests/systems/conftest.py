@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from conftest import built_wheel, environment
-from faults.conftest import launch as begin  # noqa: F401 - a fixture, for drivers on this machine alone
+from faults.conftest import launch as begin  # noqa: F401 - a fixture
 from support import ports
 from support.sink_streams import three_batches
 from systems.cluster import Cluster
+from systems.daemons import running
 from systems.hadoop import Hdfs
 from systems.launching import Launcher
 
@@ -58,10 +59,7 @@ def stream(spark, folder):
 @pytest.fixture(scope="session")
 def hdfs(tmp_path_factory):
     """HDFS for the test run; a test that stops its NameNode starts it again."""
-    server = Hdfs(tmp_path_factory.mktemp("hdfs"), sorted(jars("hadoop").glob("*.jar")))
-    server.start()
-    yield server
-    server.stop()
+    yield from running(Hdfs(tmp_path_factory.mktemp("hdfs"), sorted(jars("hadoop").glob("*.jar"))))
 
 
 @pytest.fixture(scope="session")
@@ -112,10 +110,7 @@ def connect_to_kafka(connector_jars, tmp_path_factory):
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """A master and two workers, for a module."""
-    servers = Cluster(tmp_path_factory.mktemp("cluster"))
-    servers.start()
-    yield servers
-    servers.stop()
+    yield from running(Cluster(tmp_path_factory.mktemp("cluster")))
 
 
 @pytest.fixture(scope="session")
@@ -126,12 +121,9 @@ def kit(tmp_path_factory):
 
 
 @pytest.fixture
-def launch(tmp_path):
-    """Starts drivers of this test; what is left of them at the end is killed."""
-    (tmp_path / "home").mkdir()
-    launcher = Launcher(tmp_path / "home")
-    yield launcher
-    launcher.remove()
+def launch(begin):  # noqa: F811 - the fixture
+    """Starts drivers of this test."""
+    return Launcher(begin)
 
 
 # Before a test's server of Spark Connect sets another one.

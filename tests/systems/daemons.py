@@ -12,6 +12,13 @@ from faults.drivers import until
 SMALL = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
+def running(server):
+    """Start a server, give it to tests, and stop it: what a fixture does."""
+    server.start()
+    yield server
+    server.stop()
+
+
 class Daemon:
     """A server that can be stopped, killed, and started again with the same command.
 

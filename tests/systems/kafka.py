@@ -6,6 +6,7 @@ It is broker and controller in one (KRaft), from the jars that `scripts/systems.
 import atexit
 import base64
 import functools
+import json
 import secrets
 import shutil
 import tempfile
@@ -59,6 +60,11 @@ Configuration:
   Appenders: {Console: {name: C, PatternLayout: {pattern: "%d{ISO8601} %p %c{1} %m%n"}}}
   Loggers: {Root: {level: WARN, AppenderRef: {ref: C}}}
 """
+
+
+def ids(number, first=0):
+    """Return so many records, each an id as JSON."""
+    return [json.dumps({"id": first + each}) for each in range(number)]
 
 
 class Record(NamedTuple):
@@ -295,11 +301,11 @@ class Broker:
             }
         return dict(sorted(found.items()))
 
-    def records(self, topic, isolation="read_committed"):
-        """Return the records that a reader of this level sees in a topic, by partition and offset."""
+    def records(self, topic):
+        """Return the committed records of a topic, by partition and offset."""
         left = {number for number, (first, end) in self.ends(topic).items() if end > first}
         found: list[Record] = []
-        with closing(self._consumer(isolation)) as consumer:
+        with closing(self._consumer()) as consumer:
             consumer.assign([TopicPartition(topic, number, 0) for number in left])
             end = time.monotonic() + HANGS
             while left:
@@ -312,9 +318,9 @@ class Broker:
                         found.append(_record(message))
         return sorted(found, key=lambda record: record[:2])
 
-    def _consumer(self, isolation="read_committed"):
+    def _consumer(self):
         settings = {
-            "isolation.level": isolation,
+            "isolation.level": "read_committed",
             "enable.partition.eof": True,
             "bootstrap.servers": self.servers,
             "group.id": "tests",

@@ -2,16 +2,12 @@
 
 import io
 import itertools
-import json
-import os
 import re
 import sys
 from decimal import Decimal
-from pathlib import Path
 
 import pyarrow.parquet as pq
-from conftest import ROOT, environment
-from faults.drivers import Driver
+from conftest import ROOT
 from faults.targets import added_up
 
 from sparkstream_kit import feeds
@@ -27,19 +23,18 @@ SMALL = (
 
 
 class Launcher:
-    """Starts drivers, and kills what is left of them at the end."""
+    """Starts drivers by `spark-submit`.
 
-    def __init__(self, home):
-        self._home = home
-        self._drivers: list[Driver] = []
+    Args:
+        begin: starts a driver, and kills what is left of it at the end.
+    """
+
+    def __init__(self, begin):
+        self._begin = begin
 
     def submit(self, *command, **env):
         """Start `spark-submit` with a command line."""
-        first, *rest = command
-        whole = environment(SPARK_SUBMIT_OPTS=os.environ["SPARK_SUBMIT_OPTS"], **LOOPBACK, **env)
-        program = f"{sys.prefix}/bin/spark-submit"
-        self._drivers.append(Driver(program, Path(str(first)), rest, self._home, whole))
-        return self._drivers[-1]
+        return self._begin(f"{sys.prefix}/bin/spark-submit", *command, **LOOPBACK, **env)
 
     def job(self, master, name, *args, kit=None, **env):
         """Start a job of this checkout with the profile `cluster`; `kit` is the zip that goes with it."""
@@ -48,18 +43,6 @@ class Launcher:
         if kit is not None:
             env = {"PYTHONPATH": "", **env}
         return self.submit("--master", master, *zipped, *SMALL, job, *args, "--profile", "cluster", **env)
-
-    def kit(self, *args, **env):
-        """Start the command `sparkstream`."""
-        whole = environment(SPARK_SUBMIT_OPTS=os.environ["SPARK_SUBMIT_OPTS"], **LOOPBACK, **env)
-        driver = Driver(sys.executable, Path("-m"), ["sparkstream_kit", *args], self._home, whole)
-        self._drivers.append(driver)
-        return driver
-
-    def remove(self):
-        """Kill what is left."""
-        for driver in self._drivers:
-            driver.remove()
 
 
 class Sales:
@@ -131,8 +114,3 @@ def refused(driver, code=2):
     assert driver.ended() == code, driver.errors
     assert "Traceback" not in driver.errors, driver.errors
     return driver.errors.splitlines()[-1]
-
-
-def numbers(text):
-    """Return the numbers of a JSON list."""
-    return [int(each) for each in json.loads(text)]

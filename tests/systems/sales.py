@@ -2,14 +2,13 @@
 
 import json
 import random
-import sqlite3
 import threading
 import time
 from collections import Counter
-from contextlib import closing
 from typing import Any
 
 from support.batch_folders import rows_in
+from support.sql import sql
 from systems.conftest import ROUNDS
 
 from sparkstream_kit import sinks, start
@@ -42,8 +41,7 @@ class Sales:
         cents = Counter[str]()
         for row in made:
             cents[row["region"]] += row["cents"]
-        with closing(sqlite3.connect(folder / database)) as connection:
-            found = connection.execute(query).fetchall()
+        found = sql(f"sqlite:///{folder}/{database}", query)
         assert sorted(found) == sorted((region, counts[region], cents[region]) for region in counts)
 
 

@@ -11,11 +11,8 @@ import pytest
 from faults.drivers import ended
 from systems.conftest import JOBS, ROUNDS, jars
 from systems.hadoop import Yarn
-from systems.launching import QUICK, SMALL, Sales, cleaned, newest, shown, totals_of, written
+from systems.launching import QUICK, SMALL, Sales, cleaned, newest, shown, totals_of
 
-from sparkstream_kit import feeds
-
-ALERTS = {"Often": "burst", "ZScore": "amount", "Travel": "place"}
 ALL = ("--available-now", "--checkpoint")
 
 
@@ -25,19 +22,6 @@ def test_a_job_without_state_is_exact(hdfs, cluster, kit, launch):
     sales.land(1, named="[7] {}")  # beside such a name Spark itself counts the other files twice
     ended(launch.job(cluster.url, "sales_clean", sales.url, out, "--available-now", kit=kit))
     assert cleaned(hdfs, "/stateless/out") == sales.totals()
-
-
-@pytest.mark.slow
-def test_a_job_with_a_python_function_is_exact(hdfs, cluster, kit, launch):
-    rows = list(feeds.cards_rows(1000, seed=4))
-    for name, text in feeds.line_files(map(feeds.csv_line, rows), rows=500, name="cards-{}.csv"):
-        hdfs.put(f"/cards/in/{name}", text.encode())
-    places = (f"{hdfs.url}/cards/in", f"{hdfs.url}/cards/out")
-    ended(launch.job(cluster.url, "card_alerts", *places, "--available-now", "--drain", kit=kit))
-    alerts = written(hdfs, "/cards/out")
-    found = sorted((row["card"], f"{row['time']:%Y-%m-%dT%H:%M:%SZ}", ALERTS[row["rule"]]) for row in alerts)
-    assert found == sorted(feeds.cards_truth(rows))
-    assert {what for *_, what in found} == set(ALERTS.values())
 
 
 @pytest.mark.slow

@@ -32,9 +32,8 @@ def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, server, tmp
     mode, more, _ = CASES[how]
     sink = sinks.iceberg("shop.t", catalog=server.properties, how=how, **more)
     whole = partial(iceberg.rows, server.url)
-    adaptor = sink_contract.Adaptor(
-        sink, (lambda: [n for (n,) in whole()]) if how == "append" else whole, mode
-    )
+    found = (lambda: [n for (n,) in whole()]) if how == "append" else whole
+    adaptor = sink_contract.Adaptor(sink, found, mode)
     sink_contract.lost(sink_contract.Stream(spark, tmp_path, adaptor), damage)
 
 
@@ -46,9 +45,8 @@ def test_a_catalog_that_goes_away_in_mid_stream_and_comes_back(stream, server, t
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
     with pytest.raises(QueryFailed) as failed:
         run(query)
-    assert failed.value.cause.startswith(
-        "Iceberg table shop.t: the catalog or its storage failed (Connection"
-    )
+    line = "Iceberg table shop.t: the catalog or its storage failed (Connection"
+    assert failed.value.cause.startswith(line)
     assert "\n" not in failed.value.cause
     server.start()
     finish(stream, sink, tmp_path / "ckpt")

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
-from conftest import refusal
 from faults.drivers import ended, one_line
 from faults.sales import Sales
 from faults.targets import Sink, Target, added_up
@@ -22,19 +21,16 @@ from faults.test_fences import wakes_up
 from faults.test_kills import KILLS, killed_at
 from pyspark.sql import functions as F
 from support import sink_contract
-from support.broken_sinks import ROWS, SALES
 from support.sink_contract import LOSSES, Adaptor, Stream
 from support.sink_streams import finish as written
 from support.sink_streams import forget_commit, refused, three_batches
 from systems.conftest import ROUNDS, SCRIPTS
 
 from sparkstream_kit import run, sinks, sources, start
-from sparkstream_kit._spark.place import locate
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors.kafka import transactions
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.sinks.ledger import Batch, plan_of
-from sparkstream_kit.testing import assert_exactly_once
+from sparkstream_kit.sinks.ledger import Batch
 
 SALES_TO = SCRIPTS.parent.parent / "faults" / "scripts" / "sales_to.py"
 FENCES = int(os.environ.get("FENCES", "200"))  # rounds of SIGSTOP at the producer alone
@@ -80,27 +76,21 @@ def ledger_of(broker, topic, ledger=""):
 def test_a_batch_and_its_entry_in_the_ledger(spark, broker, topic, tmp_path):
     frame = three_batches(spark, tmp_path / "in").withColumn("raw", F.lit(b"\0"))
     sink = sinks.kafka(broker.servers, topic, key="k", exactly_once=True)
-    assert f"kafka to topic {topic} of {broker.servers}: exactly once" in str(
-        start(frame, sink, name="q", checkpoint=tmp_path / "ckpt", dry_run=True)
-    )
+    told = start(frame, sink, name="q", checkpoint=tmp_path / "ckpt", dry_run=True)
+    assert f"kafka to topic {topic} of {broker.servers}: exactly once" in str(told)
     assert f"{topic}-sparkstream-ledger" not in broker.admin.list_topics().topics, "a dry run creates nothing"
     written(frame, sink, tmp_path / "ckpt")
     found = broker.records(topic)
     assert Counter(record.key for record in found) == {b"a": 2, b"b": 2, b"c": 2}
-    assert {record.value for record in found if record.key == b"a"} == {
-        b'{"k":"a","n":1,"raw":"AA=="}',
-        b'{"k":"a","n":2,"raw":"AA=="}',
-    }
+    values = sorted(record.value for record in found if record.key == b"a")
+    assert values == [b'{"k":"a","n":1,"raw":"AA=="}', b'{"k":"a","n":2,"raw":"AA=="}']
     query = json.loads((tmp_path / "ckpt" / "metadata").read_text())["id"]
     [(key, entry)] = ledger_of(broker, topic).items()
     assert key == f"{topic}/{query}"
-    assert (entry["batch"], entry["rows"], entry["epoch"], {*entry}) == (
-        *(2, 2, 1),
-        {"batch", "plan", "rows", "epoch", "driver", "time"},
-    )
-    [config] = broker.admin.describe_configs(
-        [ConfigResource(ConfigResource.Type.TOPIC, f"{topic}-sparkstream-ledger")]
-    ).values()
+    assert (entry["batch"], entry["rows"], entry["epoch"]) == (2, 2, 1)
+    assert {*entry} == {"batch", "plan", "rows", "epoch", "driver", "time"}
+    ledger = ConfigResource(ConfigResource.Type.TOPIC, f"{topic}-sparkstream-ledger")
+    [config] = broker.admin.describe_configs([ledger]).values()
     assert config.result()["cleanup.policy"].value == "compact"
     assert "kafka writes a replayed batch with the same rows once" in str(rewind(tmp_path / "ckpt", to=0))
 
@@ -156,19 +146,6 @@ def test_partitions_are_those_of_spark_s_own_sink_and_each_keeps_the_order(spark
     assert sum(map(len, of_partition.values())) == 3 * len(keys)
 
 
-def test_records_without_a_key_go_to_all_partitions(spark, broker, topic, tmp_path):
-    frame = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 20_000).load()
-    query = start(
-        frame,
-        sinks.kafka(broker.servers, topic, exactly_once=True),
-        name="keyless",
-        checkpoint=tmp_path / "ckpt",
-        processingTime="0 seconds",
-    )
-    run(query, max_batches=3)
-    assert {record.partition for record in broker.records(topic)} == {0, 1, 2}
-
-
 def test_a_source_reads_what_was_committed_unless_asked(spark, broker, topic, tmp_path):
     producer = Producer({"bootstrap.servers": broker.servers, "transactional.id": topic})
     producer.init_transactions()
@@ -218,52 +195,11 @@ def test_another_query_a_lost_ledger_and_a_rewind_are_refused(spark, broker, top
     assert "holds none of this query's batches" in line
 
 
-def test_a_batch_with_another_plan_is_refused(spark, broker, topic, tmp_path):
+def test_an_option_that_cannot_be_is_one_line(spark, broker, topic, tmp_path):
     frame = three_batches(spark, tmp_path / "in")
-    written(frame, sinks.kafka(broker.servers, topic, exactly_once=True), tmp_path / "ckpt")
-    [(key, entry)] = ledger_of(broker, topic).items()
-    query = key.partition("/")[2]
-    target = target_of(broker, topic)
-    rows = spark.range(1).selectExpr("CAST('x' AS BINARY) AS value", "CAST(NULL AS BINARY) AS key")
-    plan, driver = entry["plan"], entry["driver"]
-    target.write(Batch(query, 2, plan, driver=driver), rows)  # skipped
-    made = plan_of(locate(spark, tmp_path / "ckpt"), 1, {})
-    with pytest.raises(InvalidInputError, match=f"batch 2 differs from the one in topic {topic}"):
-        target.write(Batch(query, 2, made, driver=driver), rows)
-    assert len(broker.records(topic)) == 6
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"row_id": ["k"], "exactly_once": True}, "row_id is for the headers"),
-        ({"ledger": "x"}, "ledger and take_over are for exactly_once=True"),
-        ({"take_over": True}, "ledger and take_over are for exactly_once=True"),
-    ],
-)
-def test_arguments_of_the_other_way_are_one_line(given, message):
-    assert message in refusal(partial(sinks.kafka, **given), "localhost:9092", "t")
-
-
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ({"kafka.max.block.ms": 5}, 'No such configuration property: "max.block.ms"'),
-        ({"kafka.transaction.timeout.ms": 2_000_000}, "max.transaction.timeout.ms"),
-    ],
-)
-def test_an_option_that_cannot_be_is_one_line(spark, broker, topic, tmp_path, option, message):
-    frame = three_batches(spark, tmp_path / "in")
-    line = refused(frame, sinks.kafka(broker.servers, topic, exactly_once=True, **option), tmp_path / "ckpt")
-    assert f"topic {topic} of {broker.servers}: " in line
-    assert message in line
-
-
-def test_real_time_needs_the_other_way(spark, broker, topic, tmp_path):
-    records = sources.kafka(spark, broker.servers, topic)
-    sink = sinks.kafka(broker.servers, topic, value="value", exactly_once=True)
-    with pytest.raises(InvalidInputError, match="trigger realTime cannot write to kafka"):
-        start(records, sink, name="now", mode="update", checkpoint=tmp_path / "ckpt", realTime="5 seconds")
+    sink = sinks.kafka(broker.servers, topic, exactly_once=True, **{"kafka.max.block.ms": 5})  # type: ignore[arg-type]
+    line = refused(frame, sink, tmp_path / "ckpt")
+    assert line == f'topic {topic} of {broker.servers}: No such configuration property: "max.block.ms"'
 
 
 # --- kills, stalls and brokers that are away
@@ -280,11 +216,8 @@ def of_sales(broker, folder):
 
     def last():
         while messages := looked.consume(100, 0.001):
-            seen.extend(
-                json.loads(message.value() or b"{}").get("batch", -1)
-                for message in messages
-                if not message.error()
-            )
+            entries = [json.loads(each.value() or b"{}") for each in messages if not each.error()]
+            seen.extend(entry.get("batch", -1) for entry in entries)
         return max(seen)
 
     def totals():
@@ -365,9 +298,8 @@ def test_from_topic_to_topic_each_record_once_over_kills(broker, launch, tmp_pat
     for each in range(max(2, ROUNDS)):
         for _ in range(4):
             key = f"k{number % 11}"
-            number += broker.send(
-                given, map(str, range(number, number + 500)), key=key, headers=[("of", b"\1")]
-            )
+            values = map(str, range(number, number + 500))
+            number += broker.send(given, values, key=key, headers=[("of", b"\1")])
         before = {*(checkpoint / "offsets").glob("[0-9]*")}
         driver = copy()
         driver.until(lambda: {*(checkpoint / "offsets").glob("[0-9]*")} > before)  # noqa: B023
@@ -452,61 +384,3 @@ def test_a_broker_that_stays_away_leaves_nothing_half_written(
     frame = sources.csv(spark, str(tmp_path / "in"), schema="k STRING, n INT", max_files_per_trigger=1)
     written(frame, sinks.kafka(broker.servers, topic, exactly_once=True), tmp_path / "ckpt")
     assert len(broker.records(topic)) == 6
-
-
-# --- every crash, as assert_exactly_once makes them
-
-
-class Noting(Producer):
-    """Notes each transaction in a folder once it is committed, so that a copy of the folder says which are.
-
-    `assert_exactly_once` crashes a folder, and a broker is in none. What a crash leaves of a transaction is
-    all or nothing, so the folder has all that a broker would have.
-    """
-
-    folder: Any = None
-
-    def begin_transaction(self):
-        self.made = []
-        super().begin_transaction()
-
-    def produce(self, topic, value=None, key=None, partition=-1, headers=None):  # type: ignore[override]
-        self.made.append(
-            [topic, *(each.decode() if isinstance(each, bytes) else each for each in (value, key))]
-        )
-        super().produce(topic, value, key, partition, headers=headers)
-
-    def commit_transaction(self):  # type: ignore[override]
-        super().commit_transaction()
-        number = len(list(self.folder.glob("*.json")))
-        with (self.folder / "new").open("w") as file:
-            file.write(json.dumps(self.made))
-            file.flush()
-            os.fsync(file.fileno())
-        (self.folder / "new").rename(self.folder / f"{number:06}.json")
-
-
-@pytest.mark.parametrize("most", [5, pytest.param(100, marks=pytest.mark.slow)])
-def test_it_survives_every_crash(spark, broker, monkeypatch, most):
-    monkeypatch.setattr(transactions, "Producer", Noting)
-    there: dict[str, str] = {}
-
-    def build(sales, folder):
-        topic, ledger = broker.topic(), broker.topic(cleanup_policy="compact")
-        there["topic"], Noting.folder = topic, folder / "committed"
-        Noting.folder.mkdir(exist_ok=True)
-        transactions._writers.clear()  # noqa: SLF001 - of a driver that is dead
-        for note in sorted(Noting.folder.glob("*.json")):
-            for _, value, key in json.loads(note.read_text()):
-                its_own = key and f"{topic}/{key.partition('/')[2]}"  # an entry of the ledger
-                broker.send(ledger if its_own else topic, [value], key=its_own)
-        return sales, sinks.kafka(broker.servers, topic, ledger=ledger, exactly_once=True)
-
-    def read(_):
-        rows = (json.loads(record.value or b"") for record in broker.records(there["topic"]))
-        return [(row["product"], row["amount"]) for row in rows]
-
-    rows = spark.createDataFrame(ROWS, SALES)
-    made = assert_exactly_once(build, rows, read=read, expected=ROWS, most=most)
-    assert made.schedules == most
-    print(f"kafka: {made}")  # noqa: T201 - kept in the log

@@ -61,17 +61,14 @@ def test_a_refused_commit_costs_a_warning_and_not_the_query(spark, broker, commi
     group = f"of-{topic}"
     settings = {"bootstrap.servers": broker.servers, "group.id": group, "auto.offset.reset": "earliest"}
     settings |= {"enable.auto.commit": False}
-    with closing(
-        Consumer(settings)
-    ) as member:  # Kafka takes no offsets from outside for a group with members
+    with closing(Consumer(settings)) as member:  # Kafka takes no offsets from outside for its group then
         member.subscribe([topic])
         until(lambda: member.poll(0.1) is not None, lambda: "the consumer has its partition")
         done = read(spark, broker, topic, tmp_path / "ckpt", group, max_offsets_per_trigger=3)
     assert (done.queries[0].input_rows, done.queries[0].batches) == (9, 3)
     said = [each.getMessage() for each in caplog.records if "lag_group" in each.getMessage()]
     assert len(said) == 1, "once, and not for each batch"
-    assert said[0].startswith(
-        f"query lag: lag_group {group} shows no lag: Kafka at {broker.servers}: UnknownMemberIdException"
-    )
+    line = f"query lag: lag_group {group} shows no lag: Kafka at {broker.servers}: UnknownMemberIdException"
+    assert said[0].startswith(line)
     assert "\n" not in said[0]
     assert committed(group, topic) in ({}, {0: -1001})

@@ -17,14 +17,14 @@ from conftest import HANGS, ROOT, refusal
 from pyspark.sql import functions as F
 from spark.test_callbacks import Gate
 from support import sink_contract
-from support.sink_streams import TOTALS, connected, finish, forget_commit, refused, totals
+from support.sink_streams import CASES, KEYS, TOTALS, connected, finish, forget_commit, refused, totals
 from systems.conftest import ROUNDS, SCRIPTS, jars
 from systems.mongodb import Server
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors.mongodb import collection
-from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.errors import InvalidInputError, KitError, QueryFailed
 from sparkstream_kit.sinks.ledger import Batch
 
 ROWS_OF_A_FILE = 1500  # so that a batch takes a second, and kills hit it
@@ -61,18 +61,15 @@ def ledger(shop, name="t"):
     return {} if found is None else found["queries"]
 
 
-ROWS = [("a", 1), ("a", 2), ("b", 1), ("b", 3), ("c", 2), ("c", 3)]
-CASES: dict[str, tuple[str, dict[str, Any], list[tuple[Any, ...]]]] = {
-    "append": ("append", {}, ROWS),
-    "upsert": ("update", {"how": "upsert", "keys": ["k"]}, TOTALS),
-}
+ROWS = CASES["append"][2]
+WAYS = ["append", "upsert"]
 
 
-@pytest.mark.parametrize("how", CASES)
+@pytest.mark.parametrize("how", WAYS)
 def test_a_batch_that_comes_again_changes_nothing(stream, shop, url, tmp_path, how):
     mode, more, expected = CASES[how]
     frame, checkpoint = stream if how == "append" else totals(stream), tmp_path / "ckpt"
-    sink = sinks.mongodb(url, "t", **more)
+    sink = sinks.mongodb(url, "t", how=how, **more)
     finish(frame, sink, checkpoint, mode)
     assert rows(shop) == expected
     before = list(shop["t"].find())
@@ -86,15 +83,14 @@ def test_a_batch_that_comes_again_changes_nothing(stream, shop, url, tmp_path, h
     assert [each["batch"] for each in ledger(shop).values()] == [3]
 
 
-@pytest.mark.parametrize("how", CASES)
+@pytest.mark.parametrize("how", WAYS)
 def test_a_batch_that_was_cut_off_is_exact_though_its_rows_come_in_another_order(
     spark, folder, shop, url, tmp_path, how, monkeypatch
 ):
     # The first try ends after the rows 0 to 1999; the second one writes the rows 2499 to 0.
     feeds.drip([("1.csv", "".join(f"k{number},{number}\n" for number in range(2500)))], folder)
     frame = sources.csv(spark, str(folder), schema="k STRING, n INT")
-    more = CASES[how][1]
-    mode = "append" if how == "append" else "update"
+    mode, more, _ = CASES[how]
     frame = frame if how == "append" else frame.groupBy("k").agg(F.sum("n").alias("n"))
     sent: list[int] = []
     send = collection._Writer.send  # noqa: SLF001 - cut off within a batch
@@ -106,7 +102,7 @@ def test_a_batch_that_was_cut_off_is_exact_though_its_rows_come_in_another_order
             raise ValueError("cut off")
 
     def sorted_by(*by):
-        return sinks.mongodb(url, "t", **more).taking(lambda batch: batch.orderBy(*by))
+        return sinks.mongodb(url, "t", how=how, **more).taking(lambda batch: batch.orderBy(*by))
 
     with monkeypatch.context() as patch:
         patch.setattr(collection._Writer, "send", cut_off)  # noqa: SLF001
@@ -118,11 +114,10 @@ def test_a_batch_that_was_cut_off_is_exact_though_its_rows_come_in_another_order
     assert {each["sparkstream"]["write"] for each in shop["t"].find()} == {2}
 
 
-@pytest.mark.parametrize("how", CASES)
+@pytest.mark.parametrize("how", WAYS)
 def test_what_an_older_driver_has_still_on_its_way_changes_nothing(shop, url, how):
-    more = CASES[how][1]
-    address = collection.parse(url, None, "t")
-    target = collection.Target(address, "t", how, tuple(more.get("keys", ())), take_over=False)
+    address, keys = collection.parse(url, None, "t"), CASES[how][1].get("keys", ())
+    target = collection.Target(address, "t", how, tuple(keys), take_over=False)
     with collection.connected(address) as database:
         store = collection._Ledger(database, target)  # noqa: SLF001 - two drivers, step by step
         batch = Batch("q", 0, "plan", driver="the same")
@@ -140,16 +135,15 @@ def test_what_an_older_driver_has_still_on_its_way_changes_nothing(shop, url, ho
 
 
 @pytest.mark.parametrize("damage", sink_contract.LOSSES)
-@pytest.mark.parametrize("how", ["append", "upsert"])
+@pytest.mark.parametrize("how", WAYS)
 def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, shop, url, tmp_path, how, damage):
     def found():
         documents = shop["t"].find({})
         return sorted(each["n"] if how == "append" else (each["k"], each["total"]) for each in documents)
 
-    more: dict[str, Any] = {"how": how, "keys": ["k"]} if how == "upsert" else {}
-    adaptor = sink_contract.Adaptor(sinks.mongodb(url, "t", **more), found, CASES[how][0])
-    contract = sink_contract.Stream(spark, tmp_path, adaptor)
-    sink_contract.lost(contract, damage)
+    mode, more, _ = CASES[how]
+    adaptor = sink_contract.Adaptor(sinks.mongodb(url, "t", how=how, **more), found, mode)
+    sink_contract.lost(sink_contract.Stream(spark, tmp_path, adaptor), damage)
 
 
 def test_of_two_queries_that_begin_in_one_moment_one_is_refused(shop, url):
@@ -177,16 +171,13 @@ def test_of_two_queries_that_begin_in_one_moment_one_is_refused(shop, url):
             assert sum(began.values()) == 1
 
 
-@pytest.mark.parametrize("name", ["order", 'a"b', "a'b", "a`b", "Käse", "_id", "count(1)"])
+@pytest.mark.parametrize("name", ["a'b", "_id", "count(1)"])
 def test_a_key_may_have_any_name_without_dot_and_dollar(stream, shop, url, tmp_path, name):
     named = totals(stream).withColumnRenamed("k", name)
     finish(named, sinks.mongodb(url, "t", how="upsert", keys=[name]), tmp_path / "ckpt", "update")
     found = sorted(shop["t"].find(), key=lambda each: str(each["_id"]))
-    assert [(each["_id"], each[name], each["total"]) for each in found] == [
-        ("a", "a", 3),
-        ("b", "b", 4),
-        ("c", "c", 5),
-    ]
+    assert [(each["_id"], each["total"]) for each in found] == TOTALS
+    assert [each[name] for each in found] == ["a", "b", "c"]
 
 
 def test_several_keys_are_a_document_in_the_order_of_their_names(stream, shop, url, tmp_path):
@@ -207,12 +198,7 @@ def test_values_of_all_types_are_as_they_were(stream, shop, url, tmp_path, caplo
         "day": "DATE'2026-01-14'",
         "at": "TIMESTAMP'2026-01-14 12:00:00.123456'",
         "price": "CAST(7.5 AS DECIMAL(12,2))",
-        "raw": "X'00FF'",
-        "tags": "map('a.b', 1, '$x', 2)",
-        "list": "array(1, null)",
-        "part": "struct(n AS n, CAST(null AS STRING) AS s)",
-        "none": "CAST(null AS INT)",
-        "nan": "double('NaN')",
+        "tags": "map('a.b', struct(array(X'00FF', null) AS list))",
         "big": "9007199254740993L",
     }
     frame = stream.where("n = 1 AND k = 'a'").selectExpr(
@@ -220,16 +206,11 @@ def test_values_of_all_types_are_as_they_were(stream, shop, url, tmp_path, caplo
     )
     finish(frame, sinks.mongodb(url, "t"), tmp_path / "ckpt")
     [found] = shop["t"].find({}, {"_id": False, "sparkstream": False})
-    assert str(found.pop("nan")) == "nan"
     assert found == {
         "day": dt.datetime(2026, 1, 14),  # noqa: DTZ001 - pymongo gives UTC without a zone
         "at": dt.datetime(2026, 1, 14, 12, 0, 0, 123_000),  # noqa: DTZ001
         "price": Decimal128("7.50"),
-        "raw": b"\x00\xff",
-        "tags": [{"key": "a.b", "value": 1}, {"key": "$x", "value": 2}],
-        "list": [1, None],
-        "part": {"n": 1, "s": None},
-        "none": None,
+        "tags": [{"key": "a.b", "value": {"list": [b"\x00\xff", None]}}],
         "big": 9_007_199_254_740_993,
     }
     assert "batch 0, collection t in mongodb://" in caplog.text
@@ -255,31 +236,6 @@ def test_a_collection_belongs_to_one_query(stream, shop, url, tmp_path):
     assert len(ledger(shop)) == 1
 
 
-def test_a_collection_that_was_dropped_after_a_first_batch_was_cut_off_is_made_again(
-    stream, shop, url, tmp_path, monkeypatch
-):
-    def cut_off(*_):
-        raise ValueError("cut off")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(collection._Ledger, "finish", cut_off)  # noqa: SLF001 - cut off within a batch
-        with pytest.raises(QueryFailed, match="cut off"):
-            finish(stream, sinks.mongodb(url, "t"), tmp_path / "ckpt")
-    assert [each["batch"] for each in ledger(shop).values()] == [-1]
-    shop["t"].drop()
-    # Also where the batch leaves no row, and so no document makes the collection.
-    finish(stream.where("n > 1"), sinks.mongodb(url, "t"), tmp_path / "ckpt")
-    assert rows(shop) == [row for row in ROWS if row[1] > 1]
-
-
-def test_a_time_with_microseconds_is_no_key(stream, url, tmp_path):
-    frame = totals(stream).selectExpr("timestamp_micros(total) AS at", "k")
-    sink = sinks.mongodb(url, "t", how="upsert", keys=["at"])
-    line = refused(frame, sink, tmp_path / "ckpt", "update")
-    assert "mongodb: key at has a value that MongoDB cannot hold as it is" in line
-    assert "F.date_trunc('millisecond', 'at')" in line
-
-
 def test_documents_of_somebody_else_are_refused_or_taken_over(stream, shop, url, tmp_path):
     shop["t"].insert_many([{"_id": "a", "mine": 1}, {"_id": "z", "mine": 2}])
     upsert = {"how": "upsert", "keys": ["k"]}
@@ -298,7 +254,9 @@ def test_after_a_rewind_the_command_of_the_message_leads_to_the_truth(stream, sh
     rewind(checkpoint, to=0, apply=True)
     all_at_once = stream.sparkSession.readStream.schema(stream.schema).csv(str(tmp_path / "in"))
     line = refused(all_at_once, sinks.mongodb(url, "t"), checkpoint)
-    assert "batch 1 is replayed, but collection t has all batches up to 4: the checkpoint was rewound" in line
+    assert re.search(
+        "batch 1 is replayed, but collection t in .* has all batches up to 4: the checkpoint", line
+    )
     command = re.search(r'run db\.getSiblingDB\("(\w+)"\)\.sparkstream_ledger\.updateOne\((.*)\)$', line)
     assert command is not None, line
     assert command[1] == shop.name
@@ -308,47 +266,33 @@ def test_after_a_rewind_the_command_of_the_message_leads_to_the_truth(stream, sh
     assert rows(shop) == sorted([*ROWS, ("a", 10), ("a", 11)])
 
 
-@pytest.mark.parametrize(
-    ("key", "said"),
-    [
-        ("IF(k = 'a', null, k)", "key key is null; fill it with F.coalesce"),
-        ("'same'", "key key is the same in two rows; use the columns that the query groups by"),
-    ],
-)
+@pytest.mark.parametrize(("key", "said"), KEYS)
 def test_keys_that_do_not_tell_rows_apart(stream, url, tmp_path, key, said):
-    frame = totals(stream).selectExpr(f"{key} AS key", "total")
-    assert said in refused(
-        frame, sinks.mongodb(url, "t", how="upsert", keys=["key"]), tmp_path / "c", "update"
-    )
+    frame = stream.selectExpr(f"{key} AS key", "n")
+    sink = sinks.mongodb(url, "t", how="upsert", keys=["key"])
+    assert said in refused(frame, sink, tmp_path / "c", "update")
 
 
 def test_a_unique_index_that_refuses_a_row_is_named_without_its_value(stream, shop, url, tmp_path):
     shop["t"].create_index("k", unique=True, name="once")
     line = refused(stream, sinks.mongodb(url, "t"), tmp_path / "ckpt")
-    assert "has a unique index" in line
-    assert "in which a row of batch 1 is the same as another document (E11000)" in line
+    assert "refuses a document of batch 1: E11000" in line
+    assert "once" in line
+    assert "dup key" not in line
     shop["t"].drop_index("once")
     finish(stream, sinks.mongodb(url, "t"), tmp_path / "ckpt")
     assert rows(shop) == ROWS
 
 
-def test_a_document_of_more_than_16_mb_is_one_line(stream, url, tmp_path):
-    frame = stream.selectExpr("k", "IF(n = 2, repeat('x', 17000000), 'x') AS payload")
-    line = refused(frame, sinks.mongodb(url, "t"), tmp_path / "ckpt")
-    assert "a row makes a document of 17,000,185 bytes, most of them in column payload, and MongoDB" in line
-
-
-@pytest.mark.parametrize(("database", "collection"), [("my.shop", "t"), ("shop", "a$b"), ("shop", "")])
-def test_a_name_that_mongodb_does_not_take_is_one_line(stream, url, tmp_path, database, collection):
-    sink = sinks.mongodb(url, collection, database=database)
-    line = refusal(start, stream, sink, name="q", checkpoint=tmp_path / "ckpt")
-    assert re.match("MongoDB at .* cannot be used: (database|collection) names (must|cannot) ", line)
-
-
-def test_a_log_in_that_the_server_refuses_is_one_line_without_the_password(stream, url, tmp_path):
-    line = refused(stream, sinks.mongodb(url.replace("://", "://kit:hush@"), "t"), tmp_path / "ckpt")
-    assert line.startswith("MongoDB at mongodb://127.0.0.1:")
-    assert "hush" not in line
+def test_a_name_that_mongodb_does_not_take_and_a_log_in_are_one_line(stream, url, tmp_path):
+    for database, name in (("my.shop", "t"), ("shop", "a$b")):
+        sink = sinks.mongodb(url, name, database=database)
+        line = refusal(start, stream, sink, name="q", checkpoint=tmp_path / "ckpt")
+        assert re.match("MongoDB at .* cannot be used: (database|collection) names (must|cannot) ", line)
+    with pytest.raises(KitError) as error:
+        finish(stream, sinks.mongodb(url.replace("://", "://kit:hush@"), "t"), tmp_path / "ckpt")
+    assert re.fullmatch(r"MongoDB at mongodb://127\.0\.0\.1:.*", str(error.value))
+    assert "hush" not in str(error.value)
 
 
 def test_a_server_that_goes_away_in_mid_stream_and_comes_back(stream, tmp_path, until):

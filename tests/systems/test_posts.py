@@ -8,9 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter
 from contextlib import closing
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -20,6 +18,7 @@ from faults.drivers import Driver, ended, until
 from support import posts_server
 from support.batch_folders import rows_in
 from support.posts_server import TOKEN, PostsServer, Site
+from support.sql import sql
 from systems.conftest import ROUNDS, SCRIPTS
 
 SCRIPT = SCRIPTS / "posts_ids.py"
@@ -27,9 +26,9 @@ RATE = 200
 
 
 @pytest.fixture
-def site(request):
+def site():
     """A site that misbehaves, with ids as Mastodon makes them unless a test says how."""
-    return Site(rate=RATE, ids=getattr(request, "param", posts_server.federated), hostile=True)
+    return Site(rate=RATE, ids=posts_server.federated, hostile=True)
 
 
 @pytest.fixture
@@ -43,6 +42,12 @@ def numbers(spool):
     """Return the posts of a spool by their numbers, in the order in which they came."""
     lines = [line for file in sorted(spool.glob("posts-*.jsonl")) for line in file.read_text().splitlines()]
     return [int(re.findall(r"post (\d+) ", line)[0]) for line in lines]
+
+
+def read_in(site, folder):
+    """Return the posts that a query has read by their numbers."""
+    number = {str(site.ids(each)): each for each in range(site.published())}
+    return [number[row["id"]] for row in rows_in(folder / "ids")]
 
 
 def facts(spool):
@@ -78,15 +83,9 @@ PIPES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("site", "network"),
-    [
-        pytest.param(posts_server.scattered, "x", id="x"),
-        pytest.param(posts_server.federated, "mastodon", id="mastodon"),
-    ],
-    indirect=["site"],
-)
+@pytest.mark.parametrize("network", ["x", "mastodon"])
 def test_a_feeder_that_is_killed_at_random_times(site, server, tmp_path, network):
+    site.ids = posts_server.scattered if network == "x" else site.ids
     spool, pick = tmp_path / "spool", random.Random(14)  # noqa: S311 - times, not secrets
     words = [sys.executable, "-m", "sparkstream_kit", "feed", "posts", getattr(server, network), spool]
     said = ""
@@ -112,7 +111,7 @@ def test_a_feeder_that_is_killed_at_random_times(site, server, tmp_path, network
     if network == "mastodon":
         assert missing == set()
     else:
-        assert "what came meanwhile is missed, as the server does not send it again" in said
+        assert "what came meanwhile is missed, unless the server sends it again by itself" in said
     assert TOKEN not in said
     assert not any(TOKEN.encode() in path.read_bytes() for path in spool.iterdir())
 
@@ -130,13 +129,10 @@ def test_a_driver_that_is_killed_with_its_feeder(site, server, begin, tmp_path):
         time.sleep(pick.uniform(0, 2))  # the moment of the kill, which no condition picks
         driver.kill(pick.choice(["group", "python"]))
         assert TOKEN not in driver.output + driver.errors
-    at_end = site.published()
     ended(launch(url, tmp_path, "--over-what-is-there"))
 
-    read = [row["id"] for row in rows_in(tmp_path / "ids")]
-    number = {str(site.ids(each)): each for each in range(at_end)}
-    spooled = numbers(tmp_path / "spool")
-    assert sorted(number[each] for each in read) == sorted(spooled)
+    read, spooled = read_in(site, tmp_path), numbers(tmp_path / "spool")
+    assert sorted(read) == sorted(spooled)
     assert len(read) == len(set(read))
     late = 100  # numbers: what came last can rank before what a timeline brought sooner
     assert set(range(spooled[0], max(spooled) - late)) - set(spooled) == set()
@@ -157,9 +153,8 @@ def test_on_spark_connect_the_feeder_is_in_the_client(site, server, tmp_path, co
     finally:
         driver.remove()
     ended(Driver("python", SCRIPT, ("", tmp_path, "--over-what-is-there"), tmp_path, env))
-    read = [row["id"] for row in rows_in(tmp_path / "ids")]
-    number = {str(site.ids(each)): each for each in range(site.published())}
-    assert sorted(number[each] for each in read) == sorted(numbers(tmp_path / "spool"))
+    read = read_in(site, tmp_path)
+    assert sorted(read) == sorted(numbers(tmp_path / "spool"))
     assert len(read) > 100
 
 
@@ -177,18 +172,8 @@ def test_the_trends_of_a_stream_are_those_of_its_posts(site, server, job, tmp_pa
     assert TOKEN not in done.stdout + done.stderr
     done = job("python", "hashtag_trends", spool, *given, "--available-now", "--drain")
     assert done.returncode == 0, done.stderr
-    truth = Counter[tuple[int, str]]()
-    posts = numbers(spool)
-    for number in posts:
-        truth[(posts_server.START + 5 * number) // 2000 * 2000, f"tag{number % 7}"] += 1
-    with closing(sqlite3.connect(tmp_path / "trends.db")) as database:
-        found = database.execute("SELECT start, tag, posts FROM hashtag_trends").fetchall()
-    assert len(posts) > 200
-    assert {(_milliseconds(start), tag): count for start, tag, count in found} == truth
-
-
-def _milliseconds(text):
-    return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+    [[counted]] = sql(table, "SELECT sum(posts) FROM hashtag_trends")
+    assert counted == len(numbers(spool)) > 200  # each post has one tag, and is in one window
 
 
 @pytest.mark.slow

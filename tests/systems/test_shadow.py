@@ -12,28 +12,16 @@ from typing import Any
 
 import pytest
 from conftest import process, refusal
-from pyspark.sql import functions as F
-from systems.test_continues import plain, totals
+from systems.test_continues import hourly, plain, totals
 
-from sparkstream_kit import run, sinks, sources, start, windows
+from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.checkpoints import batch, shadow
+from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.operate import replay
 
 
 def few(*columns, where="true"):
     return lambda rows: rows.where(where).selectExpr("product", "n", *columns)
-
-
-def hourly(delay="5 minutes", where="true"):
-    def transform(rows):
-        timely = rows.where(where).withWatermark("at", delay).groupBy(F.window("at", "10 minutes"), "shop")
-        return windows.flatten(timely.agg(F.sum("n").alias("total")))
-
-    return transform
-
-
-def per_product(what, where="true"):
-    return lambda rows: rows.where(where).groupBy("product").agg(F.expr(what).alias("total"))
 
 
 def rows_into(home):
@@ -50,11 +38,17 @@ CHANGES: dict[str, tuple[str, Any, Any, Any, Any]] = {
     "totals": (
         "complete",
         total_into,
-        per_product("sum(n)"),
-        per_product("sum(n + 1) - count(*)"),
-        per_product("sum(n)", where="n <> 7"),
+        totals("product"),
+        totals("product", what="sum(n + 1) - count(*)"),
+        totals("product", where="n <> 7"),
     ),
-    "windows": ("append", rows_into, hourly(), hourly("300 seconds", where="n > -1"), hourly("1 hour")),
+    "windows": (
+        "append",
+        rows_into,
+        hourly("shop"),
+        hourly("shop", delay="300 seconds", where="n > -1"),
+        hourly("shop", delay="1 hour"),
+    ),
 }
 HOW: Any = {"name": "totals"}
 
@@ -91,7 +85,7 @@ def test_a_topic_is_read_in_large_batches_and_from_where_the_query_began(topic, 
     how = {**HOW, "mode": "complete", "checkpoint": topic.old, "availableNow": True}
     run(start(totals("product")(topic.rows(starting="latest")), total_into(tmp_path), **how))
     compare = wrote(topic, tmp_path)
-    assert compare(per_product("sum(n)")).exit_code == 0
+    assert compare(totals("product")).exit_code == 0
 
 
 def test_the_running_query_reads_on(topic, tmp_path):
@@ -111,24 +105,24 @@ def test_the_running_query_reads_on(topic, tmp_path):
 
 
 @pytest.mark.parametrize("fails", [True, False])
-def test_records_that_are_gone_are_named_before_the_target_is_read(broker, topic, tmp_path, fails):
-    compare = wrote(topic, tmp_path)
+def test_records_that_are_gone_are_named_before_the_target_is_read(spark, broker, topic, tmp_path, fails):
+    compare, last = wrote(topic, tmp_path), Logs(topic.old).done
     broker.drop_before(topic.topic, {0: 4, 1: 1})
     (tmp_path / "totals.csv").unlink()
-    said = refusal(compare, totals("product"), failOnDataLoss=fails)
-    gone = "5 records of topic {} that were still to be read (partition 0: 4, partition 1: 1)"
-    assert said == (
-        f"checkpoint {topic.old} cannot be compared: Kafka at {broker.servers} has deleted "
-        f"{gone.format(topic.topic)}"
+    gone = f"5 records of topic {topic.topic} that were still to be read (partition 0: 4, partition 1: 1)"
+    assert refusal(compare, totals("product"), failOnDataLoss=fails) == (
+        f"checkpoint {topic.old} cannot be compared: Kafka at {broker.servers} has deleted {gone}"
     )
-
-
-def test_a_topic_that_was_made_again_is_refused(broker, topic, tmp_path):
-    compare = wrote(topic, tmp_path)
+    rows = topic.rows(failOnDataLoss=fails)
+    said = refusal(batch, spark, topic.old, 0, rows)
+    assert said.startswith(f"batch 0 of checkpoint {topic.old} cannot be opened: Kafka at {broker.servers} ")
+    assert batch(spark, topic.old, last, rows).count() > 0
     broker.delete(topic.topic)
     broker.topic(topic.topic, 2)
     topic.send(*range(80))
-    assert f"topic {topic.topic} was deleted and made again since" in refusal(compare, totals("product"))
+    made_again = f"topic {topic.topic} was deleted and made again since"
+    assert made_again in refusal(compare, totals("product"))
+    assert made_again in refusal(batch, spark, topic.old, last, rows)
 
 
 def test_a_table_of_which_files_are_gone_is_refused(spark, table, tmp_path):
@@ -140,6 +134,9 @@ def test_a_table_of_which_files_are_gone_is_refused(spark, table, tmp_path):
         file.unlink()
     (tmp_path / "totals.csv").unlink()
     assert f"{len(read)} files of version" in refusal(compare, totals("product"))
+    said = refusal(batch, spark, table.old, 0, table.rows())
+    assert said.startswith(f"batch 0 of checkpoint {table.old} cannot be opened: ")
+    assert any(file.name in said for file in read)
 
 
 def opened(spark, job, numbers, made):
@@ -158,36 +155,6 @@ def test_a_batch_is_opened_with_what_it_read_and_what_the_sink_got(spark, any_jo
     assert sorted(int(n) for each in read for (n,) in each.elements()) == [*range(20)]
 
 
-@pytest.mark.parametrize("fails", [True, False])
-def test_a_batch_of_which_records_are_gone_is_refused(spark, broker, topic, fails):
-    topic.send(*range(20))
-    last = max(topic.go(totals("product"), topic.old, "update"))
-    broker.drop_before(topic.topic, {0: 1, 1: 0})
-    rows = topic.rows(failOnDataLoss=fails)
-    said = refusal(batch, spark, topic.old, 0, rows)
-    gone = f"has deleted 1 records of topic {topic.topic} that were still to be read (partition 0: 1)"
-    assert said == f"batch 0 of checkpoint {topic.old} cannot be opened: Kafka at {broker.servers} {gone}"
-    assert batch(spark, topic.old, last, rows).count() > 0
-    broker.delete(topic.topic)
-    broker.topic(topic.topic, 2)
-    topic.send(*range(30))
-    assert f"topic {topic.topic} was deleted and made again since" in refusal(
-        batch, spark, topic.old, last, rows
-    )
-
-
-def test_a_batch_of_a_table_of_which_files_are_gone_is_refused(spark, table):
-    table.send(*range(4))
-    table.go(totals("product"), table.old, "update")
-    read = [*Path(table.table).glob("part=*/*.parquet")]
-    spark.sql(f"OPTIMIZE delta.`{table.table}`")
-    for file in read:
-        file.unlink()
-    said = refusal(batch, spark, table.old, 0, table.rows())
-    assert said.startswith(f"batch 0 of checkpoint {table.old} cannot be opened: "), said
-    assert read[0].name in said
-
-
 def test_a_table_by_its_name_is_compared(spark, table, tmp_path):
     wrote(table, tmp_path)
     name = f"sales_{tmp_path.name}"
@@ -197,17 +164,20 @@ def test_a_table_by_its_name_is_compared(spark, table, tmp_path):
     assert (found.exit_code, found.tables[0].counts[0]) == (0, 3), str(found)
 
 
-COMPARED = """
+CONNECTED = """
 import sys
-from sparkstream_kit import get_session, sinks, sources
+from sparkstream_kit import get_session, sinks, sources, start
 from sparkstream_kit.checkpoints import batch, shadow
 from sparkstream_kit.errors import InvalidInputError
-servers, topic, checkpoint, out = sys.argv[1:]
+servers, topic, old, new, out = sys.argv[1:]
 spark = get_session("changed")
-rows = sources.kafka(spark, servers, topic).select("value")
+records = sources.kafka(spark, servers, topic)
+rows, counts = records.select("value"), records.groupBy("partition").count()
+latest = sinks.latest("totals")
 for call in (
-    lambda: shadow(rows, sinks.snapshot(out), mode="complete", checkpoint=checkpoint),
-    lambda: batch(spark, checkpoint, 0, rows),
+    lambda: shadow(rows, sinks.snapshot(out), mode="complete", checkpoint=old),
+    lambda: batch(spark, old, 0, rows),
+    lambda: start(counts, latest, name="t", mode="complete", checkpoint=new, continues=old),
 ):
     try:
         call()
@@ -219,10 +189,13 @@ for call in (
 def test_on_spark_connect_a_topic_is_refused(broker, topic, connect_to_kafka, tmp_path):
     topic.send(*range(6))
     topic.go(totals("product"), topic.old)
-    (tmp_path / "out.csv").write_text("product,total\n")
-    program = [sys.executable, "-c", COMPARED, broker.servers, topic.topic, topic.old, tmp_path / "out.csv"]
+    out = tmp_path / "out.csv"
+    out.write_text("product,total\n")
+    program = [sys.executable, "-c", CONNECTED, broker.servers, topic.topic, topic.old, topic.new, out]
     done = process(program, env=os.environ | connect_to_kafka)
+    compared, opened, continued = done.stdout.splitlines()
     why = "on Spark Connect Kafka cannot be asked what it still has; use a session of this process"
-    name = f"checkpoint {topic.old} cannot be"
-    calls = f"{name} compared", f"batch 0 of {name} opened"
-    assert done.stdout.splitlines() == [f"{each}: {why} (unset SPARK_REMOTE)" for each in calls], done.stderr
+    assert compared == f"checkpoint {topic.old} cannot be compared: {why} (unset SPARK_REMOTE)"
+    assert opened == f"batch 0 of checkpoint {topic.old} cannot be opened: {why} (unset SPARK_REMOTE)"
+    assert "on Spark Connect Kafka cannot be asked what it still has" in continued
+    assert not topic.new.exists()

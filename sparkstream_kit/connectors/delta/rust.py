@@ -7,7 +7,6 @@ this module imports the library (`deltalake`), so it is needed only when such a 
 from __future__ import annotations
 
 import json
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,8 +18,8 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._columns import quoted
 from sparkstream_kit.connectors import _arrow
-from sparkstream_kit.connectors._tables import ConflictError, Target, command, metadata
-from sparkstream_kit.connectors.delta.writers import DELTA, HISTORY, application, nullable, set_back
+from sparkstream_kit.connectors._tables import DELTA, ConflictError, Target, command, metadata, nullable
+from sparkstream_kit.connectors.delta.writers import HISTORY, application, set_back
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit.sinks.ledger import Batch
-
-
-_LOG = "_delta_log"
-_MAKING = 5.0  # seconds to wait for another query's first commit; after them its process is taken for dead
 
 
 class RustTable:
@@ -65,25 +60,12 @@ class RustTable:
         Raises:
             InvalidInputError: there is no table, but the folder has other files.
         """
-        table = self._now() or self._being_made()
+        table = self._now()
         if table is not None:
             return T.StructType.fromJson(json.loads(table.schema().to_json()))
         folder = Path(self.place)
-        if folder.is_file() or (folder.is_dir() and any(each.name != _LOG for each in folder.iterdir())):
+        if folder.is_file() or any(each.name != "_delta_log" for each in folder.glob("*")):
             raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
-        return None
-
-    def _being_made(self) -> DeltaTable | None:
-        """Wait for a table that another query is creating: its log folder exists before its first commit.
-
-        Returns:
-            The table; None if there is no log folder, or if no commit has followed after `_MAKING` seconds.
-        """
-        end = time.monotonic() + _MAKING
-        while Path(self.place, _LOG).is_dir() and time.monotonic() < end:
-            if (table := self._now()) is not None:
-                return table
-            time.sleep(0.02)
         return None
 
     def properties(self) -> dict[str, str]:
@@ -109,33 +91,13 @@ class RustTable:
         return spark.createDataFrame(self._loaded().to_pyarrow_table())
 
     def create(self, schema: T.StructType) -> None:
-        """Create the table, unless another driver has just created it.
-
-        delta-rs would overwrite a table that is being created at the same time. So the driver that creates
-        the log folder creates the table, and the other one waits.
-
-        Raises:
-            InvalidInputError: the folder cannot be created.
-        """
-        try:
-            Path(self.place, _LOG).mkdir(parents=True)
-        except FileExistsError:
-            if self._being_made() is not None:
-                return
-        except OSError as err:
-            raise InvalidInputError(
-                f"Delta table {self.place} cannot be made ({err.strerror}); give another folder"
-            ) from err
+        """Create the table, unless another driver has just created it."""
         with _in_one_line(self.place):
-            try:
-                DeltaTable.create(self.place, Schema.from_json(nullable(schema)), mode="ignore")
-            except DeltaError:
-                if not DeltaTable.is_deltatable(self.place):  # if it is one, another query was quicker
-                    raise
+            DeltaTable.create(self.place, Schema.from_json(nullable(schema).json()), mode="ignore")
 
     def add_columns(self, columns: list[T.StructField]) -> None:
         """Add nullable columns to the table."""
-        added = Schema.from_json(nullable(T.StructType(columns))).fields
+        added = Schema.from_json(nullable(T.StructType(columns)).json()).fields
         with _in_one_line(self.place):
             self._loaded().alter.add_columns(added)
 
@@ -153,7 +115,7 @@ class RustTable:
             KitError: delta-rs reported an error, or the table was removed.
         """
         table, properties = self._loaded(), _properties(which)
-        schema = Schema.from_json(nullable(batch.schema))
+        schema = Schema.from_json(nullable(batch.schema).json())
         with _arrow.gathered(batch, pa.schema(schema)) as rows, _in_one_line(self.place):
             if target.how == "upsert" and rows.num_rows:
                 _arrow.check_keys(rows, target.where, target.keys, which.number)

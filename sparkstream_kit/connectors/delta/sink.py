@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._spark.place import Here, Place, locate, refuse_elsewhere, refuse_many_disks
+from sparkstream_kit._spark.place import Place, locate, refuse_elsewhere, refuse_many_disks
 from sparkstream_kit._spark.session import on_server
 from sparkstream_kit.connectors import _tables, mode_for
 from sparkstream_kit.connectors.delta import SYSTEM, writers
@@ -132,14 +132,7 @@ def delta(
 
             return RustTable(str(place and place.folder))
 
-        return _tables.Target(
-            where=where,
-            how=how,
-            keys=tuple(keys),
-            merge_schema=merge_schema,
-            take_over=take_over,
-            opened=opened,
-        )
+        return _tables.Target(where, how, tuple(keys), merge_schema, take_over, opened)
 
     def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         return open_target(target_in(frame.sparkSession), frame, location, opening)
@@ -155,19 +148,13 @@ def _is_sparks(spark: SparkSession, writer: str, how: str) -> bool:
     Raises:
         InvalidInputError: the user asked for writer='spark', which cannot be used in this session.
     """
-    extended = writers.is_extended(spark)
     # Delta reads the transaction of a MERGE from the session's settings. On Spark Connect a batch function
     # uses the session's own settings, so the session's other writes would get the same transaction.
-    fits = extended and not (how == "upsert" and on_server(spark))
-    if writer == "spark" and not extended:
-        raise InvalidInputError(
-            f"delta: writer='spark' needs a session with Delta's extension: {_JARS}; it must be the "
-            "first session of the process"
-        )
+    fits = writers.is_extended(spark) and not (how == "upsert" and on_server(spark))
     if writer == "spark" and not fits:
         raise InvalidInputError(
-            "delta: on Spark Connect writer='spark' cannot upsert: its transactions would get into "
-            "other writes of the session; give writer='delta-rs' and a local folder"
+            f"delta: writer='spark' needs a session with Delta's extension: {_JARS}, as the first session of "
+            "the process; on Spark Connect it cannot upsert: give writer='delta-rs' and a local folder"
         )
     return fits and writer != "delta-rs"
 
@@ -184,14 +171,13 @@ def _place(spark: SparkSession, path: str | None, table: str | None, *, by_spark
     if path is None:
         if by_spark:
             return None
-        connect = ", and to upsert no Spark Connect" if writers.is_extended(spark) else ""
-        raise InvalidInputError(f"delta: table {table} is in the catalog, which needs {_JARS}{connect}")
+        raise InvalidInputError(
+            f"delta: table {table} is in the catalog, which needs {_JARS}, and to upsert no Spark Connect"
+        )
     location = locate(spark, path)
     if by_spark:
         refuse_many_disks(spark, "delta", path)
-        # With the scheme in the path: without one, Delta could take another file system than `locate` does.
-        return Here(location.uri, location.folder) if location.folder else location
-    if location.folder is None:
+    elif location.folder is None:
         refuse_elsewhere(spark, f"delta {path}", f"writer='spark' on a server with {_JARS}")
         raise InvalidInputError(
             f"delta {path}: delta-rs writes to local folders alone; for this one use {_JARS}"

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pyspark.errors import AnalysisException
-
 from sparkstream_kit import _packages
 from sparkstream_kit._arguments import check, check_options
 from sparkstream_kit._columns import quoted
 from sparkstream_kit._spark.place import locate
-from sparkstream_kit.connectors.delta.writers import GONE, is_extended
+from sparkstream_kit.connectors.delta.writers import SparkTable, is_extended
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sources import builtin
 
@@ -81,34 +79,18 @@ def delta(
     builtin.check_number("max_files_per_trigger", max_files_per_trigger)
     if not is_extended(spark):
         raise InvalidInputError(_packages.missing("delta"))
-    place = None if path is None else locate(spark, path).uri  # Delta's SQL takes absolute paths only
-    name = table or f"delta.{quoted(str(place))}"
-    _check_there(spark, place, name, f"Delta table {path or table}")
-    if change_feed:
-        _check_feed(spark, name)
+    there = SparkTable(spark, None if path is None else locate(spark, path), table)
+    if there.schema() is None:
+        raise InvalidInputError(f"Delta table {path or table} does not exist; create it or correct the name")
+    place = there.place  # which refuses a table of another format
+    if change_feed and there.properties().get(_FEED, "false").lower() != "true":
+        raise InvalidInputError(
+            f"Delta table {place} keeps no changes; to keep those from now on, run ALTER TABLE "
+            f"delta.{quoted(place)} SET TBLPROPERTIES ({_FEED} = true)"
+        )
     ours = {"startingVersion": starting_version, "maxFilesPerTrigger": max_files_per_trigger}
     given = {key: value for key, value in ours.items() if value is not None} | options
     reader = spark.readStream.format("delta").options(**given)
     if change_feed:
         reader = reader.option("readChangeFeed", "true")
-    return reader.table(name) if place is None else reader.load(place)
-
-
-def _check_there(spark: SparkSession, place: str | None, name: str, where: str) -> None:
-    try:
-        _ = (spark.table(name) if place is None else spark.read.format("delta").load(place)).schema
-    except AnalysisException as err:
-        if err.getCondition() not in GONE:
-            raise
-        raise InvalidInputError(f"{where} does not exist; create it or correct the name") from None
-    if place is None and spark.sql(f"DESCRIBE DETAIL {name}").first()["format"] != "delta":  # type: ignore[index]
-        raise InvalidInputError(f"table {name} is no Delta table; read it with sources.table")
-
-
-def _check_feed(spark: SparkSession, name: str) -> None:
-    properties = {row.key: row.value for row in spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
-    if properties.get(_FEED, "false").lower() != "true":
-        raise InvalidInputError(
-            f"Delta table {name} keeps no changes; to keep those from now on, run ALTER TABLE {name} SET "
-            f"TBLPROPERTIES ({_FEED} = true)"
-        )
+    return reader.load(place) if table is None else reader.table(table)

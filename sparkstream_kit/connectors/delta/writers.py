@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Any
 from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from sparkstream_kit import _files
 from sparkstream_kit._columns import column, quoted
-from sparkstream_kit._spark.place import Place, locate
+from sparkstream_kit._spark.place import Here, Place, locate
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.connectors import check_row_keys
-from sparkstream_kit.connectors._tables import EXACT, ConflictError, Format, Target, command, metadata
+from sparkstream_kit.connectors._tables import DELTA, ConflictError, Target, command, metadata, nullable
 from sparkstream_kit.errors import InvalidInputError, TransientError
 from sparkstream_kit.sinks.batches import computed_once
 from sparkstream_kit.sinks.ledger import Batch
@@ -38,13 +37,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import types as T
 
 
 # The error conditions with which Spark and Delta report a table that does not exist.
-GONE = ("DELTA_PATH_DOES_NOT_EXIST", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
+_GONE = ("DELTA_PATH_DOES_NOT_EXIST", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
 
 HISTORY = 1000  # the newest commits, of all writers, in which the plan of a query's last batch is searched
-DELTA = Format("Delta", {*EXACT, "byte", "short", "variant"}, " ,;{}()\n\t=")  # Parquet's rule for names
 
 
 def application(query: str) -> str:
@@ -59,15 +58,6 @@ def application(query: str) -> str:
 def is_extended(spark: SparkSession) -> bool:
     """Return whether a session has Delta's SQL extension; Delta's jars alone are not enough."""
     return "DeltaSparkSessionExtension" in (spark.conf.get("spark.sql.extensions", "") or "")
-
-
-def nullable(schema: T.StructType) -> str:
-    """Return a schema as Delta's JSON, with every value nullable, because a later query may have nulls."""
-
-    def loosen(part: dict[str, Any]) -> dict[str, Any]:
-        return part | {key: True for key in ("nullable", "containsNull", "valueContainsNull") if key in part}
-
-    return json.dumps(json.loads(schema.json(), object_hook=loosen))
 
 
 def set_back(place: str, query: str, batch: int) -> None:
@@ -89,6 +79,8 @@ def set_back(place: str, query: str, batch: int) -> None:
     Raises:
         InvalidInputError: the folder is not a Delta table, or another writer has just committed.
     """
+    from sparkstream_kit.session import get_session
+
     now = int(time.time() * 1000)
     said = {"timestamp": now, "inCommitTimestamp": now, "operation": "SET BACK", "operationParameters": {}}
     actions: list[dict[str, Any]] = [
@@ -96,8 +88,8 @@ def set_back(place: str, query: str, batch: int) -> None:
         {"txn": {"appId": application(query), "version": batch, "lastUpdated": now}},
     ]
     path = _files.plain(place)
-    here = None if path is None else Path(path, "_delta_log")
-    log = _log(place, here)
+    text, here = f"{place}/_delta_log", None if path is None else Path(path, "_delta_log")
+    log = locate(get_session("sparkstream-set-back"), text) if here is None else Here(text, here)
     known = [int(name[:20]) for name in log.names() if re.match(r"\d{20}\.", name)]
     if not known:
         raise InvalidInputError(f"{place} is no Delta table; give the folder of one")
@@ -112,15 +104,6 @@ def set_back(place: str, query: str, batch: int) -> None:
         raise TransientError(f"{place}: another writer has just committed ({err}); try again") from err
     finally:
         log.remove(hidden)
-
-
-def _log(place: str, here: Path | None) -> Place:
-    """Return the folder of a table's log; starts a Spark session for a folder on another file system."""
-    from sparkstream_kit._spark.place import Here, locate
-    from sparkstream_kit.session import get_session
-
-    text = f"{place}/_delta_log"
-    return Here(text, here) if here is not None else locate(get_session("sparkstream-set-back"), text)
 
 
 _SETTINGS = "spark.databricks.delta."
@@ -144,20 +127,21 @@ class SparkTable:
 
     @property
     def place(self) -> str:
-        """The path of the table's folder."""
-        return self._where().text
+        """The path of its folder, with the scheme: without one, Delta could take another file system.
 
-    def set_back(self, query: str, batch: int) -> str:
-        """Return a command that makes `batch` the query's last batch."""
-        return command(set_back, self.place, query, batch)
-
-    def _where(self) -> Place:
+        Raises:
+            InvalidInputError: a table of the catalog has another format.
+        """
         if self._location is None:
             detail = self._spark.sql(f"DESCRIBE DETAIL {self._name}").select("format", "location").first()
             if detail is None or detail.format != "delta":
                 raise InvalidInputError(f"table {self._name} is no Delta table; use another")
             self._location = locate(self._spark, str(detail.location))
-        return self._location
+        return self._location.uri
+
+    def set_back(self, query: str, batch: int) -> str:
+        """Return a command that makes `batch` the query's last batch."""
+        return command(set_back, self.place, query, batch)
 
     def _sql_name(self) -> str:
         return f"delta.{quoted(self.place)}"
@@ -173,7 +157,7 @@ class SparkTable:
                 return self._spark.table(self._name).schema
             return self._spark.read.format("delta").load(self.place).schema
         except AnalysisException as err:
-            if err.getCondition() not in GONE:
+            if err.getCondition() not in _GONE:
                 raise
         # The log folder alone does no harm: a writer that was killed before its first commit leaves it.
         if self._location is not None and {*self._location.names()} - {"_delta_log"}:
@@ -230,13 +214,8 @@ class SparkTable:
 
     def create(self, schema: T.StructType) -> None:
         """Create the table, unless another driver has just created it."""
-        columns = T.StructType.fromJson(json.loads(nullable(schema)))
-        writer = self._spark.createDataFrame([], columns).write.format("delta").mode("ignore")
-        try:
-            writer.save(self.place) if self._name is None else writer.saveAsTable(self._name)
-        except Exception:
-            if self.schema() is None:  # if there is a table, another query was quicker
-                raise
+        writer = self._spark.createDataFrame([], nullable(schema)).write.format("delta").mode("ignore")
+        writer.save(self.place) if self._name is None else writer.saveAsTable(self._name)
 
     def add_columns(self, columns: list[T.StructField]) -> None:
         """Add nullable columns to the table."""

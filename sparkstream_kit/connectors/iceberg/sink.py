@@ -124,15 +124,8 @@ def iceberg(
 
         return IcebergTable(table, given, keep_snapshots)
 
-    target = partial(  # a new one for each start, which opens the table anew
-        _tables.Target,
-        where=where,
-        how=how,
-        keys=tuple(keys),
-        merge_schema=merge_schema,
-        take_over=take_over,
-        opened=opened,
-    )
+    # A new one for each start, which opens the table anew.
+    target = partial(_tables.Target, where, how, tuple(keys), merge_schema, take_over, opened)
 
     def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         if isinstance(given, str):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 from contextlib import contextmanager, suppress
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,12 @@ from pyiceberg.expressions.literals import literal
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table.update.snapshot import ExpireSnapshots
 from pyspark.sql import types as T
-from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from sparkstream_kit import _files
 from sparkstream_kit.connectors import _arrow
-from sparkstream_kit.connectors._tables import EXACT, ConflictError, Format, Target, command, metadata
+from sparkstream_kit.connectors._tables import ICEBERG, ConflictError, Target, command, metadata, nullable
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
@@ -58,31 +59,8 @@ _MADE_WITH = {  # the properties of a table that the sink creates; without them 
 # merges none, or rewrites the largest each time: then commits become slower with each file of the table.
 _MERGING = {"commit.manifest.target-size-bytes": "131072", "commit.manifest.min-count-to-merge": "2"}
 _EVERY = 20
-_PRIMITIVES = {
-    "binary": pa.binary(),
-    "boolean": pa.bool_(),
-    "date": pa.date32(),
-    "double": pa.float64(),
-    "float": pa.float32(),
-    "integer": pa.int32(),
-    "long": pa.int64(),
-    "string": pa.string(),
-    "timestamp": pa.timestamp("us", "UTC"),
-    "timestamp_ntz": pa.timestamp("us"),
-}
-
-
-def _arrow_type(kind: T.DataType) -> pa.DataType:
-    """Return the Arrow type of a type of Spark, with nulls allowed: a later query may have some."""
-    if isinstance(kind, T.StructType):
-        return pa.struct([(field.name, _arrow_type(field.dataType)) for field in kind])
-    if isinstance(kind, T.ArrayType):
-        return pa.list_(_arrow_type(kind.elementType))
-    if isinstance(kind, T.MapType):
-        return pa.map_(_arrow_type(kind.keyType), _arrow_type(kind.valueType))
-    if isinstance(kind, T.DecimalType):
-        return pa.decimal128(kind.precision, kind.scale)
-    return _PRIMITIVES[kind.typeName()]
+# Of Spark 4.2 and later; earlier ones have timestamps in UTC without being told.
+_IN_UTC: dict[str, Any] = {"timezone": "UTC"} if "timezone" in signature(to_arrow_schema).parameters else {}
 
 
 class IcebergTable:
@@ -95,7 +73,7 @@ class IcebergTable:
         keep: how many snapshots to keep.
     """
 
-    format = Format("Iceberg", EXACT)
+    format = ICEBERG
 
     def __init__(self, name: str, catalog: str | dict[str, str], keep: int) -> None:
         self._name, self._keep = name, keep
@@ -203,13 +181,13 @@ class IcebergTable:
         with self._in_one_line():
             with suppress(IntegrityError):  # another driver has made it since the look
                 self._catalog.create_namespace_if_not_exists(self._name.rpartition(".")[0])
-            columns = pa.schema(_arrow_type(schema))
+            columns = to_arrow_schema(nullable(schema), **_IN_UTC)
             self._catalog.create_table_if_not_exists(self._name, columns, properties=_MADE_WITH)
 
     def add_columns(self, columns: list[T.StructField]) -> None:
         """Add nullable columns to the table."""
         with self._in_one_line(), self._table.update_schema() as update:
-            update.union_by_name(pa.schema(_arrow_type(T.StructType(columns))))
+            update.union_by_name(to_arrow_schema(nullable(T.StructType(columns)), **_IN_UTC))
 
     def note(self, properties: dict[str, str]) -> None:
         """Set properties of the table, in a commit with an empty snapshot, as only snapshots conflict."""

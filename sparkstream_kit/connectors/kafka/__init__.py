@@ -20,4 +20,10 @@ SYSTEM = System(
         ),
     ),
     watched_by="brokers",
+    failures={
+        "failOnDataLoss|KafkaIllegalState|UnknownTopicOrPartition|OffsetOutOfRange": (
+            "Kafka no longer has a topic or records that were still to be read"
+        ),
+        r"kafka\S*TimeoutException": "no Kafka broker has answered; start it, and then the query again",
+    },
 )

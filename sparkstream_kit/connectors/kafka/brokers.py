@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_LIMIT = 10_000  # milliseconds to wait for a broker's answer; the default of Kafka's clients is a minute
+_LIMIT = "10000"  # milliseconds to wait for a broker's answer; the default of Kafka's clients is a minute
 _TIMEOUT = "default.api.timeout.ms"
 GROUP = "sparkstream.lagGroup"  # the option of a source that names its consumer group; Spark ignores it
 _AGAIN = 60  # seconds until offsets are committed again after that has failed
@@ -77,10 +77,8 @@ def refuse_shown(caller: str, options: Mapping[str, object]) -> None:
     """
     for name in options:
         if name.lower() == "kafka.ssl.keystore.key":
-            raise InvalidInputError(
-                f"{caller}: Spark would show {name} in its plans; put the key into a file, and give "
-                "kafka.ssl.keystore.location"
-            )
+            fix = "put the key into a file, and give kafka.ssl.keystore.location"
+            raise InvalidInputError(f"{caller}: Spark would show {name} in its plans; {fix}")
 
 
 def can_ask(spark: SparkSession) -> bool:
@@ -117,16 +115,9 @@ class Client:
                     raise
         return found
 
-    def offsets(self, of: Iterable[tuple[str, int]], *, earliest: bool) -> dict[tuple[str, int], int]:
-        """Return an offset of each partition.
-
-        Args:
-            of: topic and number of each partition.
-            earliest: return the offset of the first record that Kafka still has, instead of the offset that
-                the next record will get.
-        """
-        specs = self._java.org.apache.kafka.clients.admin.OffsetSpec
-        spec = specs.earliest() if earliest else specs.latest()
+    def earliest(self, of: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Return the offset of the first record that Kafka still has, by topic and number of a partition."""
+        spec = self._java.org.apache.kafka.clients.admin.OffsetSpec.earliest()
         parts = {each: self._java.org.apache.kafka.common.TopicPartition(*each) for each in of}
         answer = self._admin.listOffsets(dict.fromkeys(parts.values(), spec))
         return {each: int(answer.partitionResult(part).get().offset()) for each, part in parts.items()}
@@ -157,7 +148,7 @@ def client(spark: SparkSession, options: Mapping[str, str]) -> Iterator[Client]:
     """
     jvm = java(spark)
     given = {name[6:]: str(value) for name, value in options.items() if name.lower().startswith("kafka.")}
-    limit = str(_limit(options))
+    limit = _limit(options)
     settings = given | {_TIMEOUT: limit, "request.timeout.ms": limit}
     try:
         admin = jvm.org.apache.kafka.clients.admin.AdminClient.create(settings)
@@ -180,7 +171,7 @@ def try_to_read(spark: SparkSession, options: Mapping[str, str]) -> None:
     Raises:
         InvalidInputError: no broker answers, the log-in fails, or a topic does not exist.
     """
-    limit = str(_limit(options))
+    limit = _limit(options)
     own = {
         # Start at a time in the far future: no record is that new, so the batch is empty.
         "startingTimestamp": str(int(time.time() * 1000) + _CENTURY),
@@ -206,14 +197,13 @@ def _refusal(options: Mapping[str, str], cause: str) -> InvalidInputError:
         cause: the error of Kafka's client.
     """
     servers = options["kafka.bootstrap.servers"]
-    limit = _limit(options) / 1000
     if "UnknownTopicOrPartition" in cause:
         fix = "create it first, or correct the name"
         return InvalidInputError(f"Kafka at {servers} has no topic {options.get('subscribe')}; {fix}")
     if "TimeoutException" in cause:
         return TransientError(
-            f"no Kafka broker at {servers} has answered within {limit:g} s; start it, correct servers, or "
-            "give the protocol that it speaks, such as **{'kafka.security.protocol': 'SASL_SSL'}"
+            f"no Kafka broker at {servers} has answered in {_limit(options)} ms; start it, correct servers, "
+            "or give the protocol that it speaks, such as **{'kafka.security.protocol': 'SASL_SSL'}"
         )
     if "No resolvable bootstrap urls" in cause:
         return TransientError(f"Kafka: {unknown_host(servers)}")
@@ -230,16 +220,9 @@ def _refusal(options: Mapping[str, str], cause: str) -> InvalidInputError:
     return InvalidInputError(f"Kafka at {servers}: {cause}")
 
 
-def _limit(options: Mapping[str, str]) -> int:
-    """Return how many milliseconds to wait for a broker's answer.
-
-    Raises:
-        InvalidInputError: `kafka.default.api.timeout.ms` is not a number.
-    """
-    given = options.get(f"kafka.{_TIMEOUT}", str(_LIMIT))
-    if not given.isdecimal():
-        raise InvalidInputError(f"kafka.{_TIMEOUT} is {given!r}; give a number of milliseconds")
-    return int(given)
+def _limit(options: Mapping[str, str]) -> str:
+    """Return how many milliseconds to wait for a broker's answer."""
+    return options.get(f"kafka.{_TIMEOUT}", _LIMIT)
 
 
 GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
@@ -348,30 +331,23 @@ class Topics:
         ]
 
     def losses(self) -> Iterator[str]:
-        """Yield a sentence for the topics, and one for the records, that the query can no longer read."""
+        """Yield a sentence for the topics, and for the records of each, that the query can no longer read."""
         if gone := sorted(set(self._offsets) - set(self.topics)):
-            left = [name for name in gone if name in self._client.topics(gone)]
-            yield (
-                f"the query no longer reads topic {', '.join(left)}, of which it may not have read all"
-                if left
-                else f"Kafka at {self.servers} no longer has topic {', '.join(gone)}"
-            )
-        if lost := self._lost():
-            yield _in_words(self.servers, lost)
-
-    def _lost(self) -> dict[str, dict[int, int]]:
-        """Return the number of unread records that Kafka has deleted, by topic and partition."""
+            topics = ", ".join(gone)
+            yield f"Kafka at {self.servers} has no topic {topics} any more, or the query leaves it out"
         read = {
             (name, part): offset
             for name, parts in self._offsets.items()
             for part, offset in parts.items()
             if name in self.topics and part in self.topics[name].partitions
         }
-        found: dict[str, dict[int, int]] = {}
-        for (name, part), first in self._client.offsets(read, earliest=True).items():
-            if first > read[name, part]:
-                found.setdefault(name, {})[part] = first - read[name, part]
-        return found
+        first = self._client.earliest(read)
+        lost = {place: first[place] - read[place] for place in read if first[place] > read[place]}
+        for topic in sorted({name for name, _ in lost}):
+            parts = {part: number for (name, part), number in sorted(lost.items()) if name == topic}
+            each = ", ".join(f"partition {part}: {number:,}" for part, number in parts.items())
+            said = f"{sum(parts.values()):,} records of topic {topic} that were still to be read ({each})"
+            yield f"Kafka at {self.servers} has deleted {said}"
 
 
 def _read_until(logs: Logs, read: Input) -> tuple[int | None, dict[str, dict[int, int]]]:
@@ -392,21 +368,3 @@ def _read_until(logs: Logs, read: Input) -> tuple[int | None, dict[str, dict[int
 def offsets_in(text: str) -> dict[str, dict[int, int]]:
     """Return the offset of each partition of a Kafka source, by topic, from Spark's JSON."""
     return {name: {int(at): end for at, end in parts.items()} for name, parts in json.loads(text).items()}
-
-
-def _in_words(servers: str, lost: Mapping[str, Mapping[int, int]]) -> str:
-    """Return the sentence that says how many unread records Kafka has deleted.
-
-    Args:
-        servers: the addresses of the brokers.
-        lost: the number of deleted records, by topic and partition.
-
-    Examples:
-        >>> _in_words("localhost:9092", {"sales": {0: 1200, 1: 30}}).partition(" that")[0]
-        'Kafka at localhost:9092 has deleted 1,230 records of topic sales'
-    """
-    said = []
-    for name, parts in lost.items():
-        each = ", ".join(f"partition {part}: {number:,}" for part, number in sorted(parts.items()))
-        said.append(f"{sum(parts.values()):,} records of topic {name} that were still to be read ({each})")
-    return f"Kafka at {servers} has deleted {' and '.join(said)}"

@@ -21,11 +21,11 @@ from sparkstream_kit._arguments import check, check_options
 from sparkstream_kit._columns import column
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit.connectors.kafka import SYSTEM, brokers
-from sparkstream_kit.connectors.kafka.source import topics_there
+from sparkstream_kit.connectors.kafka.source import check_topics
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import JSON, MODES, NO_OPTIONS, Sink, Target
 from sparkstream_kit.sinks.ledger import exactly_once as with_ledger
-from sparkstream_kit.sinks.ledger import open_target
+from sparkstream_kit.sinks.ledger import open_target, refuse_twice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -131,10 +131,10 @@ def kafka(
             `**{"kafka.security.protocol": "SASL_SSL"}`.
 
     Raises:
-        InvalidInputError: an option is set by an argument already, or an argument belongs to the other way to
-            write. When the query starts: a column does not exist or cannot be a key or a value, no broker
-            answers, or the topic does not exist (on Spark Connect, Spark reports the last two in the first
-            batch); with `exactly_once`, another query has written to the topic.
+        InvalidInputError: an argument belongs to the other way to write. When the query starts: a column does
+            not exist or cannot be a key or a value, no broker answers, or the topic does not exist (on Spark
+            Connect, Spark reports the last two in the first batch); with `exactly_once`, another query has
+            written to the topic.
         MissingExtraError: with `exactly_once`, confluent-kafka, pyarrow or pandas is not installed.
 
     Examples:
@@ -142,9 +142,6 @@ def kafka(
         'exactly once'
     """
     check(kafka, locals())
-    for name, argument in (("kafka.bootstrap.servers", "servers"), ("topic", "topic")):
-        if name in {given.lower() for given in options}:
-            raise InvalidInputError(f"sinks.kafka(): {name} is set by the argument {argument}; leave it out")
     brokers.refuse_shown("sinks.kafka()", options)
     check_options(kafka, options, None, *NO_OPTIONS)
     if row_id if exactly_once else ledger or take_over:
@@ -251,7 +248,7 @@ class _Target:
 
         Raises:
             InvalidInputError: the topic or a column does not exist, its type has no plain bytes, or two
-                columns have the same name but for upper and lower case and the value is the row as JSON.
+                columns have the same name and the value is the row as JSON.
         """
         call, kinds = "column of sinks.kafka()", {each.name: each.dataType for each in frame.schema}
         given = (self.key, self.value, self.partition, self.headers, self.to, *self.row_id)
@@ -266,17 +263,14 @@ class _Target:
                 f"sinks.kafka(): key {self.key} is {kinds[self.key].simpleString()}, whose bytes are not "
                 "plain; make it a text: frame.withColumn('key', …cast('string')) or F.to_json"
             )
-        names = [name.lower() for name in frame.columns]
-        if self.value is None and (twice := [name for name in names if names.count(name) > 1]):
-            raise InvalidInputError(
-                f"sinks.kafka(): column {twice[0]} appears twice, and JSON has a field once; rename one"
-            )
+        if self.value is None:
+            refuse_twice("column", frame.columns)
         # Without the topic Spark fails in the first batch, after a minute. On Connect a test read, as of
         # a source, needs a permission that a writer may lack.
         if brokers.can_ask(frame.sparkSession):
             asked = {name: str(each) for name, each in self.all_options.items()}
             with brokers.client(frame.sparkSession, asked) as client:
-                topics_there(client, self.servers, [self.topic])
+                check_topics(client, self.servers, [self.topic])
 
 
 def _write(target: _Target, location: Place | None, batch: DataFrame, batch_id: int) -> None:
@@ -306,5 +300,4 @@ def _numbered(records: DataFrame, by: str) -> DataFrame:
     """
     placed = records.withColumn(_AT, F.monotonically_increasing_id()).repartition(by)
     number = F.row_number().over(Window.partitionBy(*dict.fromkeys([by, _ID])).orderBy(_ID))
-    told = placed.withColumn(_ID, F.concat_ws("-", _ID, number))
-    return told.sortWithinPartitions(_AT)
+    return placed.withColumn(_ID, F.concat_ws("-", _ID, number)).sortWithinPartitions(_AT)

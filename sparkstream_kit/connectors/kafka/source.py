@@ -2,7 +2,7 @@
 
 Spark reports a wrong topic, a failed log-in or a broker that does not answer late or never. `kafka`, the only
 public function (`sources.kafka`), checks its arguments, asks the brokers, and returns Spark's own streaming
-DataFrame. `sinks.kafka` uses `topics_there` for the same check of its topic.
+DataFrame. `sinks.kafka` uses `check_topics` for the same check of its topic.
 """
 
 from __future__ import annotations
@@ -26,17 +26,6 @@ if TYPE_CHECKING:
 
 
 _WORDS = {"earliest": -2, "latest": -1}
-# Spark's options that have an argument of their own here, by their names in lower case.
-_OURS = {
-    "kafka.bootstrap.servers": "servers",
-    "subscribe": "topics",
-    "subscribepattern": "pattern",
-    "assign": "topics",
-    "startingoffsets": "starting",
-    "startingtimestamp": "starting",
-    "startingoffsetsbytimestamp": "starting",
-    "maxoffsetspertrigger": "max_offsets_per_trigger",
-}
 
 
 def kafka(
@@ -115,24 +104,21 @@ def kafka(
             "sources.kafka() takes topics or a pattern: sources.kafka(spark, servers, 'sales') or "
             "sources.kafka(spark, servers, pattern='sales-.*')"
         )
-    for name in options:
-        if ours := _OURS.get(name.lower()):
-            raise InvalidInputError(f"sources.kafka(): {name} is called {ours} here; give {ours}=…")
     brokers.refuse_shown("sources.kafka()", options)
     check_options(kafka, options)
     builtin.check_number("max_offsets_per_trigger", max_offsets_per_trigger)
-    first = _starting(starting, names)
-    given = {name: str(value) for name, value in options.items()}
-    given |= {"kafka.bootstrap.servers": servers, "includeHeaders": "true", **first}
-    if "kafka.isolation.level" not in {name.lower() for name in given}:
-        given["kafka.isolation.level"] = "read_committed"
-    given |= {"subscribe": ",".join(names)} if names else {"subscribePattern": str(pattern)}
+    own = {"kafka.bootstrap.servers": servers, "includeHeaders": "true", **_starting(starting, names)}
+    own |= {"subscribe": ",".join(names)} if names else {"subscribePattern": str(pattern)}
     if max_offsets_per_trigger is not None:
-        given["maxOffsetsPerTrigger"] = str(max_offsets_per_trigger)
+        own["maxOffsetsPerTrigger"] = str(max_offsets_per_trigger)
     if lag_group is not None:
-        given[brokers.GROUP] = lag_group
+        own[brokers.GROUP] = lag_group
+    given = {name: str(value) for name, value in options.items() if name.lower() != "includeheaders"}
+    if twice := {name.lower() for name in own} & {name.lower() for name in given}:
+        raise InvalidInputError(f"sources.kafka(): option {min(twice)} has an argument of its own; give that")
+    given = {"kafka.isolation.level": "read_committed"} | given | own
     frame = _loaded(spark, given)
-    _check_broker(spark, given, names, starting)
+    _check_broker(spark, given, names)
     value, key = F.col("value"), F.col("key")
     if not binary:
         value, key = value.cast("string"), key.cast("string")
@@ -144,8 +130,7 @@ def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
     """Convert the argument `starting` to options of Spark's Kafka source.
 
     Raises:
-        InvalidInputError: the value has another type, a time is in the future, or the mapping does not have
-            exactly the topics in `names`.
+        InvalidInputError: the value has another type, or a time is in the future.
     """
     if isinstance(starting, str) and starting in _WORDS:
         return {"startingOffsets": starting}
@@ -157,16 +142,11 @@ def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
         }
     if isinstance(starting, Mapping) and names:
         found = {topic: _offsets(topic, parts) for topic, parts in starting.items()}
-        if set(found) == set(names):
-            return {"startingOffsets": json.dumps(found)}
-        raise InvalidInputError(
-            f"starting names the topics {', '.join(map(str, found)) or 'none'}, and the source reads "
-            f"{', '.join(names)}; give each of them its offsets"
-        )
-    fix = "; give 'earliest', 'latest', a datetime, or for topics by name their offsets: {'sales': {0: 25}}"
-    if isinstance(starting, str):
-        fix = hint(starting, _WORDS) or fix
-    raise InvalidInputError(f"sources.kafka(): starting is {said(starting)}{fix}")
+        return {"startingOffsets": json.dumps(found)}
+    raise InvalidInputError(
+        f"sources.kafka(): starting is {said(starting)}; give 'earliest', 'latest', a datetime, or for "
+        "topics by name their offsets: {'sales': {0: 25}}"
+    )
 
 
 def _offsets(topic: str, parts: object) -> dict[str, int]:
@@ -177,19 +157,15 @@ def _offsets(topic: str, parts: object) -> dict[str, int]:
     Raises:
         InvalidInputError: a partition or an offset is no such number or word, or there are none.
     """
-    if not isinstance(parts, Mapping) or not parts:
-        raise InvalidInputError(f"starting: {topic} is {said(parts)}; give its offsets, such as {{0: 25}}")
-    found = {}
-    for part, offset in parts.items():
-        number = _WORDS.get(offset, offset) if isinstance(offset, str) else offset
-        whole = [each for each in (part, number) if isinstance(each, int) and not isinstance(each, bool)]
-        if whole != [part, number] or whole[0] < 0 or whole[1] < min(_WORDS.values()):
-            raise InvalidInputError(
-                f"starting: partition {part} of {topic} is {said(offset)}; give the number of a partition "
-                "and an offset, 'earliest' or 'latest'"
-            )
-        found[str(part)] = whole[1]
-    return found
+    given: Mapping[int, Any] = parts if isinstance(parts, Mapping) else {}
+    found: dict[int, Any] = {part: _WORDS.get(str(offset), offset) for part, offset in given.items()}
+    are_whole = all(type(number) is int for pair in found.items() for number in pair)
+    if not found or not are_whole or min(found) < 0 or min(found.values()) < min(_WORDS.values()):
+        raise InvalidInputError(
+            f"starting: {topic} is {parts!r}; give each partition an offset, 'earliest' or 'latest', such as "
+            "{0: 25}"
+        )
+    return {str(part): offset for part, offset in found.items()}
 
 
 def _loaded(spark: SparkSession, options: Mapping[str, str]) -> DataFrame:
@@ -207,16 +183,14 @@ def _loaded(spark: SparkSession, options: Mapping[str, str]) -> DataFrame:
     return frame
 
 
-def _check_broker(
-    spark: SparkSession, options: Mapping[str, str], names: Sequence[str], starting: object
-) -> None:
-    """Ask the brokers for the topics, and for the offsets in `starting`; refuse those that do not exist.
+def _check_broker(spark: SparkSession, options: Mapping[str, str], names: Sequence[str]) -> None:
+    """Ask the brokers for the topics; refuse those that do not exist.
 
     On Spark Connect only the server reaches Kafka, so an empty read by Spark stands in for the questions.
 
     Raises:
-        InvalidInputError: no broker answers, the log-in fails, a topic or an offset does not exist, or
-            `lag_group` is given on Spark Connect.
+        InvalidInputError: no broker answers, the log-in fails, a topic does not exist, or `lag_group` is
+            given on Spark Connect.
     """
     if not brokers.can_ask(spark):
         if brokers.GROUP in options:
@@ -229,22 +203,17 @@ def _check_broker(
         if not names:
             # Only check that Java accepts the pattern: a topic that matches may be created later.
             client.matching(options["subscribePattern"])
-            return
-        there = topics_there(client, options["kafka.bootstrap.servers"], names)
-        if isinstance(starting, Mapping):
-            _check_offsets(client, json.loads(options["startingOffsets"]), there)
+        else:
+            check_topics(client, options["kafka.bootstrap.servers"], names)
 
 
-def topics_there(client: brokers.Client, servers: str, names: Sequence[str]) -> dict[str, brokers.Topic]:
-    """Look up topics in Kafka and check that all of them exist.
+def check_topics(client: brokers.Client, servers: str, names: Sequence[str]) -> None:
+    """Refuse topics that do not exist in Kafka.
 
     Args:
         client: the open client.
         servers: the brokers' addresses, for messages.
         names: the names of the topics.
-
-    Returns:
-        The id and the partitions of each topic, by its name.
 
     Raises:
         InvalidInputError: a topic does not exist; the message names a similar one if there is one.
@@ -254,31 +223,3 @@ def topics_there(client: brokers.Client, servers: str, names: Sequence[str]) -> 
         if name not in there:
             near = hint(name, client.names()) or "; create it first, or correct the name"
             raise InvalidInputError(f"Kafka at {servers} has no topic {name}{near}")
-    return there
-
-
-def _check_offsets(
-    client: brokers.Client, wanted: Mapping[str, Mapping[str, int]], there: Mapping[str, brokers.Topic]
-) -> None:
-    """Refuse offsets in `starting` that a partition does not have, and partitions without an offset.
-
-    Raises:
-        InvalidInputError: the partitions given are not exactly those of the topic, or an offset is outside
-            the range that Kafka still has.
-    """
-    for name, topic in there.items():
-        given = sorted(int(part) for part in wanted[name])
-        if given != sorted(topic.partitions):
-            raise InvalidInputError(
-                f"starting has offsets for the partitions {given} of {name}, which has "
-                f"{sorted(topic.partitions)}; give each of them one, such as 0: 'earliest'"
-            )
-    exact = {(name, int(part)): offset for name in wanted for part, offset in wanted[name].items()}
-    exact = {part: offset for part, offset in exact.items() if offset >= 0}
-    first, last = (client.offsets(exact, earliest=earliest) for earliest in (True, False))
-    for (name, part), offset in exact.items():
-        if not first[name, part] <= offset <= last[name, part]:
-            raise InvalidInputError(
-                f"starting: partition {part} of {name} has the offsets {first[name, part]} to "
-                f"{last[name, part]}, and not {offset}; give one of these, 'earliest' or 'latest'"
-            )

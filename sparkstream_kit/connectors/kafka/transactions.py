@@ -132,9 +132,7 @@ class Target:
         """How long a transaction may take."""
         return int(self.settings[_TIMEOUT]) / 1000
 
-    def prepare(
-        self, frame: DataFrame, query: str | None, following: Batch | None, makes: bool
-    ) -> str | None:
+    def prepare(self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool) -> str | None:
         """Check the columns, the topic and the ledger, which is created if it is missing.
 
         Raises:
@@ -148,8 +146,8 @@ class Target:
             ledger = _Ledger(self, self.entries(all_of_them=False))
         ledger.check_owner(query)
         # An open transaction may hide newer entries: if batches are missing, the next batch is refused.
-        there = following is not None and ledger.last_batch(query) == following.number
-        return ledger.last_plan(following.query) if following is not None and there else None
+        there = coming is not None and ledger.last_batch(query) == coming.number
+        return ledger.last_plan(coming.query) if coming is not None and there else None
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
         """Give a query its next epoch, and take its transactional id: no older driver can commit any more."""
@@ -342,7 +340,7 @@ class _Ledger(Entries):
     what = "topic"
 
     def __init__(self, target: Target, found: dict[str, _Entry]) -> None:
-        super().__init__(target.where, "append", target.take_over, f"topic {target.topic}")
+        super().__init__(target.where, "append", target.take_over)
         self._target, self.found = target, found
 
     def entries(self) -> dict[str, _Entry]:

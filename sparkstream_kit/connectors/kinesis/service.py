@@ -130,7 +130,7 @@ def readable(offset: Offset, listed: Mapping[str, Shard]) -> dict[str, str]:
 
 
 def moved(
-    offset: Offset, found: Mapping[str, Found], listed: Mapping[str, Shard], *, refresh: float | None = None
+    offset: Offset, found: Mapping[str, Found], listed: Mapping[str, Shard], *, refresh: float = float("inf")
 ) -> Offset:
     """Return the offset after the records that were found; the unchanged offset if nothing was found.
 
@@ -141,7 +141,7 @@ def moved(
         found: the records found in the shards that are `readable`.
         listed: the shards that the stream has now; a shard that is not listed is dropped from the offset.
         refresh: also return a new offset if `seen` moves by more than this number of seconds, even without
-            records. None: only with records or the end of a shard.
+            records.
     """
     shards = dict(offset["shards"])
     for name, each in found.items():
@@ -151,8 +151,7 @@ def moved(
             shards[name] = {"after": each.after or former["after"], "records": records}
             shards[name] |= {"ended": True} if each.ended else {}
     seen = seen_until(offset, found, listed)
-    aged = refresh is not None and seen - offset["seen"] > refresh
-    if shards == offset["shards"] and not aged:
+    if shards == offset["shards"] and seen - offset["seen"] <= refresh:
         return offset
     kept = {name: shard for name, shard in sorted(shards.items()) if name in listed}
     records = offset["records"] + sum(each.records for each in found.values())
@@ -189,17 +188,6 @@ def ranges(start: Offset, end: Offset) -> list[Range]:
     return found
 
 
-def made_again(offset: Offset, listed: Mapping[str, Shard]) -> bool:
-    """Whether a shard that has been read was deleted and recreated under the same id.
-
-    Sequence numbers grow with time, so a recreated shard begins after the last record that was read.
-    """
-    return any(
-        shard["after"].isdecimal() and name in listed and int(shard["after"]) < int(listed[name].first)
-        for name, shard in offset["shards"].items()
-    )
-
-
 def gone(offset: Offset, listed: Mapping[str, Shard]) -> list[str]:
     """Return the ids of shards that the stream no longer has and that were not read to their ends."""
     known = offset["shards"].items()
@@ -212,14 +200,8 @@ _CONNECT, _ANSWER = 5, 20  # the limits of one attempt, in seconds
 _SERVER_ERROR = 500
 _ENDPOINT = re.compile(r"https?://[^/@\s]+/?")
 # https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html#API_GetRecords_Errors
-_PASSING = {  # temporary errors whose status is below 500; those of 500 and above are all temporary
-    "KMSThrottlingException",
-    "LimitExceededException",
-    "ProvisionedThroughputExceededException",
-    "RequestTimeout",
-    "Throttling",
-    "ThrottlingException",
-}
+# Of the temporary errors these have a status below 500; those of 500 and above are all temporary.
+_PASSING = re.compile("Throttl|LimitExceeded|ThroughputExceeded|RequestTimeout")
 
 
 class _Clients(dict[tuple[str | None, str | None], Any]):
@@ -333,13 +315,10 @@ class Service:
         while which:
             answer = self.call("list_shards", **which)
             for each in answer["Shards"]:
-                parents = (each.get("ParentShardId"), each.get("AdjacentParentShardId"))
+                parents = tuple(filter(None, map(each.get, ("ParentShardId", "AdjacentParentShardId"))))
                 numbers = each["SequenceNumberRange"]
-                found[each["ShardId"]] = Shard(
-                    tuple(filter(None, parents)),
-                    numbers["StartingSequenceNumber"],
-                    "EndingSequenceNumber" in numbers,
-                )
+                closed = "EndingSequenceNumber" in numbers
+                found[each["ShardId"]] = Shard(parents, numbers["StartingSequenceNumber"], closed)
             which = {"NextToken": answer["NextToken"]} if answer.get("NextToken") else {}
         return found
 
@@ -393,8 +372,8 @@ class Service:
             The answer as boto3 returns it; None if a shard iterator has expired.
 
         Raises:
-            InvalidInputError: the service refuses the call, its certificate is not accepted, or boto3 has no
-                region or credentials; the message is a single line.
+            InvalidInputError: the service refuses the call, or boto3 has no region or credentials; the
+                message is a single line.
             TransientError: the service throttled, failed or could not be reached until `retry_for` was over.
         """
         from botocore import exceptions as errors
@@ -403,8 +382,6 @@ class Service:
         while True:
             try:
                 return getattr(_client(*self._place), action)(**given)
-            except errors.SSLError as err:
-                raise self._invalid(f"Kinesis at {self.where}: {_one_line(err)}") from None
             except (errors.HTTPClientError, errors.ConnectionError) as err:
                 why = f"cannot be reached ({type(err).__name__})"
             except errors.ClientError as err:
@@ -412,19 +389,17 @@ class Service:
                 if code == "ExpiredIteratorException":
                     return None
                 status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-                if code not in _PASSING and status < _SERVER_ERROR:
+                if not _PASSING.search(code) and status < _SERVER_ERROR:
                     raise self._invalid(self._refusal(action, code)) from None
                 why = f"says {code or status}"
             except errors.BotoCoreError as err:
                 fix = "give the region, and set the credentials before Spark starts, or in ~/.aws"
-                # This one has what the user's own program has printed, which may be a secret.
-                hidden = isinstance(err, errors.CredentialRetrievalError)
-                why = type(err).__name__ if hidden else _one_line(err)
-                raise self._invalid(f"stream {self.stream}: {why}; {fix}") from None
+                said = without_secrets(" ".join(str(err).split()))
+                raise self._invalid(f"stream {self.stream}: {said}; {fix}") from None
             if time.monotonic() + wait > end:
-                after = f", and has not done better for {self._retry_for:g} s" if self._retry_for else ""
+                after = f"and has not done better for {self._retry_for:g} s"
                 fix = "start it, correct the endpoint, or try again later"
-                raise TransientError(f"Kinesis at {self.where} {why}{after}; {fix}")
+                raise TransientError(f"Kinesis at {self.where} {why}, {after}; {fix}")
             time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - spreads the retries of many tasks
             wait = min(2 * wait, _LONGEST_WAIT)
 
@@ -437,10 +412,8 @@ class Service:
         """Return a one-line message for a refused call, without Kinesis's text, which may contain a key."""
         called = "".join(word.title() for word in action.split("_"))
         if code == "ResourceNotFoundException":
-            return (
-                f"Kinesis at {self.where} has no stream {self.stream}, or lost a shard of it; create it "
-                "first, or correct the name or the region"
-            )
+            fix = "create it first, or correct the name or the region"
+            return f"Kinesis at {self.where} has no stream {self.stream}, or lost a shard of it; {fix}"
         refused = f"Kinesis at {self.where} refuses {called} for stream {self.stream} ({code})"
         return f"{refused}; AWS documents this code; check the credentials and what they may do"
 
@@ -463,10 +436,6 @@ def _clock(answer: dict[str, Any]) -> float:
     """Return the service's time from an answer, rounded down to a second; without one, this machine's."""
     said = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
     return parsedate_to_datetime(said).timestamp() if said else float(int(time.time()))
-
-
-def _one_line(text: object) -> str:
-    return without_secrets(" ".join(str(text).split()))
 
 
 _REST = 0.4  # seconds after a look that found nothing: Kinesis allows five reads per second and shard

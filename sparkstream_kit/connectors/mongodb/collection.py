@@ -18,16 +18,14 @@ import logging
 import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
-import bson
 import pyarrow as pa
 from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
 from bson.errors import BSONError
 from bson.int64 import Int64
-from bson.raw_bson import RawBSONDocument
 from pymongo import InsertOne, MongoClient, ReplaceOne, ReturnDocument
 from pymongo.errors import (
     BulkWriteError,
@@ -43,13 +41,13 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._columns import types_in
 from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
-from sparkstream_kit.connectors._tables import Entries
+from sparkstream_kit.connectors._tables import EXACT, Entries
 from sparkstream_kit.errors import InvalidInputError, KitError, TransientError, reject_unknown
 from sparkstream_kit.sinks import base
 from sparkstream_kit.sinks.ledger import pass_over, refuse_twice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pymongo.database import Database
     from pyspark.sql import DataFrame
@@ -61,7 +59,6 @@ if TYPE_CHECKING:
 
 LEDGER = "sparkstream_ledger"
 
-_PATIENCE = 10  # seconds to wait for a server; pymongo's default of 30 is long for a misspelt host
 _REFUSED = (13, 18, 8000)  # a server's error codes: not allowed, wrong log-in; the last is Atlas's
 _HOW = "write mongodb://user@host:27017/shop, with %40 for an @ in a password"
 
@@ -99,18 +96,17 @@ def parse(url: str, database: str | None, collection: str) -> Address:
             password) or names no database, or the collection is the ledger.
     """
     scheme, _, rest = url.partition("://")
-    if scheme not in ("mongodb", "mongodb+srv"):
-        raise InvalidInputError(f"mongodb: this is no URL of MongoDB; {_HOW}")
+    named = None
     try:
         # As mongodb://, which looks up no host, and without the options, some of which only +srv allows.
-        named = parse_uri(f"mongodb://{rest.partition('?')[0]}")["database"]
+        named = database or parse_uri(f"mongodb://{rest.partition('?')[0]}")["database"]
     except (PyMongoError, ValueError):
-        raise InvalidInputError(f"mongodb: the URL cannot be read; {_HOW}") from None
-    named = database or named
+        scheme = ""
+    if scheme not in ("mongodb", "mongodb+srv"):
+        raise InvalidInputError(f"mongodb: this is no URL of MongoDB; {_HOW}")
     if not named:
-        raise InvalidInputError(
-            "mongodb: the URL names no database; write mongodb://host:27017/shop, or give database='shop'"
-        )
+        fix = "write mongodb://host:27017/shop, or give database='shop'"
+        raise InvalidInputError(f"mongodb: the URL names no database; {fix}")
     if collection == LEDGER:
         raise InvalidInputError(f"mongodb: the kit needs the name {LEDGER} for its own; use another")
     return Address(url, named)
@@ -126,8 +122,6 @@ def connected(address: Address) -> Iterator[Database[dict[str, Any]]]:
     """
     # The ledger on a secondary may be out of date, and a write that only one server has can be rolled back.
     options: dict[str, Any] = {"appname": "sparkstream-kit", "readPreference": "primary", "w": "majority"}
-    if "serverselectiontimeoutms" not in address.url.lower():
-        options["serverSelectionTimeoutMS"] = _PATIENCE * 1000
     where = f"MongoDB at {address.shown}"
     try:
         client: MongoClient[dict[str, Any]] = MongoClient(address.url, **options)
@@ -136,10 +130,6 @@ def connected(address: Address) -> Iterator[Database[dict[str, Any]]]:
     with client:
         try:
             client.admin.command("ping")
-        except PyMongoError as err:
-            told = _told(err, where, address)
-            raise told if isinstance(told, InvalidInputError) else InvalidInputError(str(told)) from None
-        try:
             yield client[address.database]
         except (PyMongoError, BSONError) as err:
             raise _told(err, where, address) from None
@@ -161,12 +151,10 @@ def _told(error: Exception, where: str, address: Address) -> KitError:
 def cause(error: object, address: Address) -> str:
     """Return the text of an error in one line of at most 300 characters, without the URL's secrets."""
     text = " ".join(str(error).split())
-    # Cut what pymongo appends to the error: its settings, and a description of all servers.
-    text = re.split(r" \(configured timeouts|, Timeout: |, full error: ", text)[0]
-    rest = address.url.partition("://")[2]
-    password = rest.partition("?")[0].rpartition("@")[0].partition(":")[2]
-    options = re.findall(r"(?i)(?:password|properties)=([^&;]+)", rest.partition("?")[2])
-    for secret in filter(None, (password, *options)):
+    # Cut what pymongo appends to the error: its settings, and a description of all servers; and values.
+    text = re.split(r" \(configured timeouts|, Timeout: |, full error: | dup key: ", text)[0]
+    hidden = r"(?i)(?<=:)[^:/@]+(?=@)|(?<=password=)[^&;]+|(?<=properties=)[^&;]+"
+    for secret in re.findall(hidden, address.url):
         text = text.replace(secret, "***").replace(unquote_plus(secret), "***")
     return text[:300]
 
@@ -176,10 +164,7 @@ OWN = "sparkstream"  # the field with the query, the batch and the number of the
 _DIGITS = 34  # the most digits of a Decimal128
 _A_DAY = 86_400_000  # milliseconds
 _AS_THEY_ARE = ("binary", "boolean", "byte", "double", "float", "integer", "short", "void")
-_KEPT = (
-    *_AS_THEY_ARE,
-    *("array", "char", "date", "decimal", "long", "map", "string", "timestamp", "timestamp_ntz", "varchar"),
-)
+_KEPT = {*EXACT, *_AS_THEY_ARE, "char", "varchar"}
 
 
 def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
@@ -189,48 +174,28 @@ def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
         InvalidInputError: a column or a key cannot be used; the message says how to change it.
     """
     reject_unknown("key", keys, schema.names)
+    _check_names("column", schema)
     for field in schema.fields:
-        if field.name == OWN:
+        if field.name == OWN or (field.name == "_id" and list(keys) != ["_id"]):
+            fix = "rename it, or for an _id of your own give how='upsert', keys=['_id']"
             raise InvalidInputError(
-                f"mongodb: the kit needs the name {OWN} for a field of its own; rename it"
-            )
-        if field.name == "_id" and list(keys) != ["_id"]:
-            raise InvalidInputError(
-                "mongodb: a column _id is the document's key: give how='upsert', keys=['_id'], or rename it"
-            )
-        if field.name in keys and isinstance(field.dataType, T.ArrayType | T.MapType):
-            raise InvalidInputError(
-                f"mongodb: key {field.name} is {field.dataType.simpleString()}, which MongoDB does not take "
-                f"for a key; make it a text: F.to_json('{field.name}')"
+                f"mongodb: the kit needs the name {field.name} for a field of its own; {fix}"
             )
         for kind in types_in(field.dataType):
-            _check_type(field.name, kind)
-    _check_names("column", schema)
+            if isinstance(kind, T.StructType):
+                _check_names(f"in column {field.name} the field", kind)
+            too_long = isinstance(kind, T.DecimalType) and kind.precision > _DIGITS
+            if too_long or kind.typeName() not in _KEPT:
+                why = f"has the type {kind.simpleString()}, which MongoDB cannot hold"
+                raise InvalidInputError(f"mongodb: column {field.name} {why}; cast it, or leave it out")
 
 
 def _check_names(what: str, schema: T.StructType) -> None:
     for name in schema.names:
         if not name or "." in name or name.startswith("$") or "\0" in name:
-            raise InvalidInputError(
-                f"mongodb: {what} {name!r}: MongoDB cannot find a field again whose name is empty, has a dot "
-                "or begins with a dollar; rename it"
-            )
+            why = "MongoDB cannot find a field again whose name is empty, has a dot or begins with a dollar"
+            raise InvalidInputError(f"mongodb: {what} {name!r}: {why}; rename it")
     refuse_twice(f"mongodb: {what}", schema.names)
-
-
-def _check_type(column: str, kind: T.DataType) -> None:
-    if isinstance(kind, T.StructType):
-        _check_names(f"in column {column} the field", kind)
-    elif isinstance(kind, T.DecimalType) and kind.precision > _DIGITS:
-        raise InvalidInputError(
-            f"mongodb: column {column} is {kind.simpleString()}, and MongoDB's decimals have {_DIGITS} "
-            f"digits; cast it: F.col('{column}').cast('decimal({_DIGITS},{min(kind.scale, _DIGITS)})')"
-        )
-    elif kind.typeName() not in _KEPT:
-        raise InvalidInputError(
-            f"mongodb: column {column} has the type {kind.simpleString()}, which MongoDB cannot hold; cast "
-            "it, or leave it out"
-        )
 
 
 class Encoder:
@@ -247,6 +212,13 @@ class Encoder:
     def __init__(self, schema: T.StructType, keys: Sequence[str] = ()) -> None:
         self.changed = 0
         self._names, self._keys = schema.names, keys
+        self._makes: dict[str, Callable[[Any], Any]] = {
+            "date": lambda days: DatetimeMS(days * _A_DAY),
+            "decimal": Decimal128,
+            "long": Int64,  # pymongo would store a small int with 32 bits
+            "timestamp": self._time,
+            "timestamp_ntz": self._time,
+        }
         self._makers = [self._maker(field.dataType) for field in schema.fields]
 
     def documents(self, part: pa.RecordBatch) -> Iterator[dict[str, Any]]:
@@ -270,7 +242,9 @@ class Encoder:
 
     def _maker(self, kind: T.DataType) -> Callable[[Any], Any] | None:
         """Return the function that converts a value of `_plain` for MongoDB; None to keep the value."""
-        make: Callable[[Any], Any]
+        if kind.typeName() in _AS_THEY_ARE:
+            return None
+        make = self._makes.get(kind.typeName(), self._text)
         if isinstance(kind, T.StructType):
             make = self._struct(kind)
         elif isinstance(kind, T.ArrayType):
@@ -281,18 +255,6 @@ class Encoder:
         elif isinstance(kind, T.MapType):
             entry = self._struct(T.StructType().add("key", kind.keyType).add("value", kind.valueType))
             make = lambda pairs: [entry({"key": key, "value": value}) for key, value in pairs]  # noqa: E731
-        elif isinstance(kind, T.DecimalType):
-            make = Decimal128
-        elif isinstance(kind, T.DateType):
-            make = lambda days: DatetimeMS(days * _A_DAY)  # noqa: E731
-        elif isinstance(kind, T.TimestampType | T.TimestampNTZType):
-            make = self._time
-        elif isinstance(kind, T.LongType):
-            make = Int64  # pymongo would store a small int with 32 bits
-        elif kind.typeName() in _AS_THEY_ARE:
-            return None
-        else:
-            make = self._text
         return lambda value: None if value is None else make(value)
 
     def _struct(self, kind: T.StructType) -> Callable[[Any], Any]:
@@ -320,29 +282,26 @@ def _plain(column: pa.Array) -> pa.Array:
     Dates and timestamps become numbers, because Python's own have only the years 1 to 9999. Texts become
     bytes if the column has any that is not UTF-8.
     """
-    kind = _plain_type(column.type, is_utf8=_arrow.is_utf8(column))
+    as_text = None if _arrow.is_utf8(column) else pa.large_binary()
+    kind = _plain_type(column.type, as_text)
     return column if kind == column.type else column.cast(kind)
 
 
-def _plain_type(kind: pa.DataType, *, is_utf8: bool) -> pa.DataType:
+def _plain_type(kind: pa.DataType, as_text: pa.DataType | None) -> pa.DataType:
     if pa.types.is_struct(kind):
-        return pa.struct([each.with_type(_plain_type(each.type, is_utf8=is_utf8)) for each in kind])
+        return pa.struct([each.with_type(_plain_type(each.type, as_text)) for each in kind])
     if pa.types.is_list(kind):
-        return pa.list_(_plain_type(kind.value_type, is_utf8=is_utf8))
+        return pa.list_(_plain_type(kind.value_type, as_text))
     if pa.types.is_map(kind):
-        return pa.map_(
-            _plain_type(kind.key_type, is_utf8=is_utf8), _plain_type(kind.item_type, is_utf8=is_utf8)
-        )
+        return pa.map_(_plain_type(kind.key_type, as_text), _plain_type(kind.item_type, as_text))
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return pa.int32() if pa.types.is_date(kind) else pa.int64()
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return pa.large_binary() if is_text and not is_utf8 else kind
+    return as_text or kind if pa.types.is_string(kind) or pa.types.is_large_string(kind) else kind
 
 
 _ROWS = 1000  # documents per request
 _TRIES = 5  # attempts to replace documents that another query writes at the same moment
 _DUPLICATE, _EXISTS = 11000, 48  # the server's error codes for a key and a collection that exist already
-_LARGEST = 16 * 1024 * 1024  # the most bytes of a document
 _UNTIL = "0"  # the character after "/": the end of the range of the _ids that begin with "QUERY/"
 
 _log = logging.getLogger(__name__)
@@ -408,12 +367,10 @@ class Target:
                         writer.send(encoder.documents(part.slice(first, _ROWS)))
             ledger.finish(batch, writer.number)
         if encoder.changed:
-            _log.warning(
-                r"batch %d, %s: %d values are changed: microseconds are cut, bytes not of UTF-8 become \xff",
-                batch.number,
-                self.where,
-                encoder.changed,
+            said = (
+                r"batch %d, %s: %d values are changed: microseconds are cut, bytes not of UTF-8 become \xff"
             )
+            _log.warning(said, batch.number, self.where, encoder.changed)
 
 
 class _Ledger(Entries):
@@ -426,7 +383,7 @@ class _Ledger(Entries):
     what, removes = "collection", True
 
     def __init__(self, database: Database[_Document], target: Target) -> None:
-        super().__init__(target.where, target.how, target.take_over, f"collection {target.name}")
+        super().__init__(target.where, target.how, target.take_over)
         self._database = database
         self._ledger, self.rows = database[LEDGER], database[target.name]
         self._me = {"_id": target.name}
@@ -478,10 +435,7 @@ class _Ledger(Entries):
                 return_document=ReturnDocument.AFTER,
             )
             if begun is not None:
-                own = begun["queries"][batch.query]
-                if own["batch"] < 0:  # the first batch again: the collection may have been dropped
-                    self._make()
-                return int(own["write"])
+                return int(begun["queries"][batch.query]["write"])
             self.check_epoch(batch)
             if self.last_batch(batch.query) is not None:
                 raise other_driver(batch.number)
@@ -547,13 +501,6 @@ class _Ledger(Entries):
             raise self.superseded(batch)
 
 
-class _Made(NamedTuple):
-    """An encoded document: its `_id` in `known`, and all of it as BSON in `raw`."""
-
-    known: Any
-    raw: RawBSONDocument
-
-
 class _Writer:
     """One attempt to write one batch.
 
@@ -585,43 +532,32 @@ class _Writer:
         documents = [self._document(row) for row in rows]
         if self._target.how == "append":
             # Insert first: at the first attempt of a batch none of these documents exists.
-            documents = self._refused([InsertOne(each.raw) for each in documents], documents)
+            documents = self._refused(map(InsertOne, documents), documents)
         for _ in range(_TRIES):
             if not documents:
                 return
-            documents = self._refused([self._replace(each) for each in documents], documents)
+            documents = self._refused(map(self._replace, documents), documents)
             self._explain(documents)
         raise KitError(f"other writers change {self._target.where} faster than this query; stop one of them")
 
-    def _document(self, row: _Document) -> _Made:
+    def _document(self, row: _Document) -> _Document:
         own = {OWN: {"query": self._query, "batch": self._batch, "write": self.number}}
         if self._target.how == "append":
             known = f"{self._query}/{self._batch:09}/{self._sent:012}"
             self._sent += 1
-            return self._encoded(known, {**row, **own})
+            return {"_id": known, **row, **own}
         keys = {key: row[key] for key in self._target.keys}
         if None in keys.values():
             check_row_keys(self._target.where, self._target.keys, self._batch, null=True)
-        return self._encoded(keys if len(keys) > 1 else next(iter(keys.values())), {**row, **own})
+        return {"_id": keys if len(keys) > 1 else next(iter(keys.values())), **row, **own}
 
-    def _encoded(self, known: object, fields: _Document) -> _Made:
-        raw = bson.encode({"_id": known, **fields})
-        if len(raw) > _LARGEST:
-            widest = max(fields, key=lambda name: len(bson.encode({name: fields[name]})))
-            raise InvalidInputError(
-                f"batch {self._batch} for {self._target.where}: a row makes a document of {len(raw):,} "
-                f"bytes, most of them in column {widest}, and MongoDB holds {_LARGEST:,}; leave such rows "
-                "out, or split them"
-            )
-        return _Made(known, RawBSONDocument(raw))
-
-    def _replace(self, document: _Made) -> ReplaceOne[Any]:
+    def _replace(self, document: _Document) -> ReplaceOne[Any]:
         older = [{f"{OWN}.query": {"$ne": self._query}}, {f"{OWN}.write": {"$lt": self.number}}]
         # If the document exists with a newer write, the filter finds nothing, so the server tries to insert
         # this document, and refuses it because of its _id.
-        return ReplaceOne({"_id": document.known, "$or": older}, document.raw, upsert=True)
+        return ReplaceOne({"_id": document["_id"], "$or": older}, document, upsert=True)
 
-    def _refused(self, changes: Sequence[Any], documents: list[_Made]) -> list[_Made]:
+    def _refused(self, changes: Iterable[Any], documents: list[_Document]) -> list[_Document]:
         """Send changes to the server, and return the documents that it refused because their `_id` exists.
 
         Args:
@@ -629,40 +565,26 @@ class _Writer:
             documents: the documents, in the same order.
 
         Raises:
-            InvalidInputError: a document violates another unique index.
-            KitError: the server refuses a document for another reason, or too few servers of a replica set
-                have acknowledged the writes.
+            KitError: the server refuses a document for another reason, such as another unique index, or too
+                few servers of a replica set have acknowledged the writes.
         """
         try:
-            self._rows.bulk_write(changes, ordered=False)
+            self._rows.bulk_write([*changes], ordered=False)
         except BulkWriteError as err:
-            for each in err.details["writeErrors"]:
-                self._check(each)
+            refused = err.details["writeErrors"]
+            for each in refused:
+                said = str(each.get("errmsg"))
+                index = re.search(r"index: (\S+)", said)
+                if each.get("code") != _DUPLICATE or (index and not index[1].endswith("_id_")):
+                    why = f"a document of batch {self._batch}: {cause(said, self._target.address)}"
+                    raise KitError(f"{self._target.where} refuses {why}") from None
             if late := err.details.get("writeConcernErrors"):
                 said = cause(late[0].get("errmsg"), self._target.address)
                 raise KitError(f"{self._target.where}: rows are not on enough servers: {said}") from None
-            return [documents[each["index"]] for each in err.details["writeErrors"]]
+            return [documents[each["index"]] for each in refused]
         return []
 
-    def _check(self, error: _Document) -> None:
-        """Raise an error that the server reported for a document, unless it is a duplicate `_id`.
-
-        The message about a duplicate key leaves the document's values out.
-        """
-        said = str(error.get("errmsg"))
-        if error.get("code") != _DUPLICATE:
-            said = cause(said, self._target.address)
-            raise KitError(
-                f"{self._target.where} refuses a document of batch {self._batch}: {said}"
-            ) from None
-        index = re.search(r"index: (\S+)", said)
-        if index is not None and not index[1].endswith("_id_"):
-            raise InvalidInputError(
-                f"{self._target.where} has a unique index {index[1]}, in which a row of batch {self._batch} "
-                "is the same as another document (E11000); drop the index, or make it the key: how='upsert'"
-            ) from None
-
-    def _explain(self, documents: list[_Made]) -> None:
+    def _explain(self, documents: list[_Document]) -> None:
         """Find out why the server refused documents, and raise an error if a retry cannot help.
 
         Raises:
@@ -670,7 +592,7 @@ class _Writer:
                 written a document.
         """
         for each in documents:
-            own = (self._rows.find_one({"_id": each.known}, {OWN: True}) or {}).get(OWN, {})
+            own = (self._rows.find_one({"_id": each["_id"]}, {OWN: True}) or {}).get(OWN, {})
             if own.get("query") == self._query and own["write"] == self.number:
                 check_row_keys(self._target.where, self._target.keys, self._batch, twice=True)
             if own.get("query") == self._query and own["write"] > self.number:

@@ -8,17 +8,14 @@ Posts that were missed while there was no connection are recovered in one of thr
 feeder reads the timeline from before the last post (`min_id`, "timelines API methods"). A server of events
 is asked to resume with `Last-Event-ID` ("Server-sent events" in the HTML standard). X sends recent posts
 again if the URL has `backfill_minutes` ("Recovery and redundancy"). If none of these applies, the posts are
-lost, and the feeder reports the gap.
+lost. The feeder reports each gap.
 """
 
 from __future__ import annotations
 
 import atexit
-import http.client
 import json
 import logging
-import math
-import ssl
 import threading
 import time
 from collections import deque
@@ -30,12 +27,12 @@ from urllib.parse import urlencode
 from pyspark.sql import functions as F
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._files import is_url, plain
-from sparkstream_kit._spark.place import locate
-from sparkstream_kit._spark.session import has_ended, other_master
+from sparkstream_kit._files import is_url
+from sparkstream_kit._spark.place import locate, refuse_many_disks
+from sparkstream_kit._spark.session import has_ended
 from sparkstream_kit._waiting import in_thread
 from sparkstream_kit.connectors.posts import wire
-from sparkstream_kit.connectors.posts.spool import Spool
+from sparkstream_kit.connectors.posts.spool import OVERLAP, Spool
 from sparkstream_kit.connectors.posts.wire import Message, Stream, Token, TurnedAway
 from sparkstream_kit.errors import InvalidInputError, TransientError, printable
 from sparkstream_kit.sources.files import text
@@ -50,14 +47,12 @@ if TYPE_CHECKING:
     from sparkstream_kit.connectors.posts.spool import Facts
 
 
-_FAILED = (OSError, http.client.HTTPException)
 _BRIEF = 5.0  # seconds: a connection that ends sooner counts as failed
-# A timeline is read from this number of posts before the last one. Mastodon orders the ids of posts from
-# other servers by the time of writing, so such a post can arrive later and still rank before the last one.
-_OVERLAP = 200
+# Mastodon answers shortly before it listens for new posts. Such a post is missing on the stream, so the
+# timeline is read when the connection is that many seconds old.
+_LISTENS_AFTER = 1.0
 _PAGE = 40  # posts per request: the most that Mastodon returns
-_REMEMBERED = 1000  # ids of the last posts: the highest id may have arrived some posts ago
-_FEEDER_PATIENCE = 5.0  # seconds until a timeline is read again, and for the reading thread to end
+_PATIENCE = 5.0  # seconds until a timeline is read again, and for a thread to end
 _WAKE_EVERY = 0.1  # seconds: the longest time until a stop is noticed
 
 
@@ -93,7 +88,7 @@ class Feeder:
         stall: float = wire.STALL,
         say: Callable[[str], object],
     ) -> None:
-        for each in (url, *([timeline] if timeline else [])):
+        for each in (url, timeline or url):
             wire.check_url(each, token)
         for name, seconds in (("every", every), ("stall", stall)):
             if not seconds > 0:
@@ -102,16 +97,13 @@ class Feeder:
         self._tell = say
         self._timeline = timeline or wire.timeline_of(url)
         self._stop = threading.Event()
-        self._ask_at, self._failed = 0.0, False  # when to read the timeline again
+        self._ask_at = 0.0  # when to read the timeline
         self._refusal: TurnedAway | None = None  # of the first connection, if a later one may succeed
         self._unwritten = ""  # why the last file could not be written; until it is, no post is taken
         self._broken: BaseException | None = None  # what ends the feeder, raised by `run`
         self._stream: Stream | None = None
         self._spool = Spool(folder, self._say)
         try:
-            self._event = self._spool.facts.event
-            self._behind = self._spool.facts.behind
-            self._recent = deque(self._spool.latest(_REMEMBERED), _REMEMBERED)
             self._stream = self._first()
         except BaseException:
             self._spool.close()
@@ -126,8 +118,8 @@ class Feeder:
         """Return the first connection; None if the server has a temporary error or asks to wait.
 
         Raises:
-            InvalidInputError: the server cannot be reached, or its answer is neither a stream nor a temporary
-                error.
+            InvalidInputError: the answer is neither a stream nor a temporary error.
+            TransientError: the server cannot be reached.
         """
         try:
             return self._connected()
@@ -136,29 +128,17 @@ class Feeder:
                 raise InvalidInputError(err.line) from None
             self._refusal = err
             self._say(self._again(err, 1))
-        except _FAILED as err:
+        except wire.FAILED as err:
             fix = "correct the address, or try again later"
-            kind = InvalidInputError if isinstance(err, ssl.SSLError) else TransientError
-            raise kind(f"{self._url} cannot be read: {wire.why(err)}; {fix}") from None
+            raise TransientError(f"{self._url} cannot be read: {wire.why(err)}; {fix}") from None
         return None
 
     def _say(self, line: str) -> None:
-        """Show a line to the user, made printable because it may contain text of the server.
-
-        If that fails, the feeder ends. The error is not raised here: a broken pipe is an `OSError`, too, and
-        would be taken for one of the connection or of the disk.
-        """
-        try:
-            self._tell(printable(line))
-        except Exception as err:  # noqa: BLE001 - raised by `run`
-            self._end_with(err)
-
-    def _end_with(self, error: BaseException) -> None:
-        self._broken = error
-        self._stop.set()
+        """Show a line to the user, made printable because it may contain text of the server."""
+        self._tell(printable(line))
 
     def _connected(self) -> Stream:
-        return Stream(self._url, self._token, stall=self._stall, event=self._event or None)
+        return Stream(self._url, self._token, stall=self._stall, event=self.facts.event or None)
 
     # --- in the calling thread: write the posts that have arrived to the spool
 
@@ -172,15 +152,11 @@ class Feeder:
             InvalidInputError: the last posts cannot be written.
         """
         self._stop = stop
-        if self._broken:
-            stop.set()
         reader = in_thread("posts", self._read)
         try:
-            # While posts cannot be written nothing is read, so that this is tried again soon.
-            soon = min(self._every, wire.EVERY)
-            while not (self._broken or stop.wait(soon if self._unwritten else self._every)):
+            while not stop.wait(self._every):
                 self._land()
-            end = time.monotonic() + _FEEDER_PATIENCE
+            end = time.monotonic() + _PATIENCE
             while reader.is_alive() and time.monotonic() < end:
                 self._hang_up()  # again and again, because the thread may just have connected
                 reader.join(_WAKE_EVERY)
@@ -196,18 +172,15 @@ class Feeder:
         return self.facts
 
     def _land(self) -> None:
+        line = ""
         try:
             self._spool.land()
-            self._unwritten = ""
         except (OSError, DatabaseError) as err:
-            self._not_written(err)
-
-    def _not_written(self, err: Exception) -> None:
-        line = f"cannot write in {self._spool.folder} ({getattr(err, 'strerror', None) or err})"
-        if self._stop.is_set():
-            raise InvalidInputError(f"{line}; the posts of the last moments are lost") from err
-        if line != self._unwritten:
-            self._say(f"{line}; it is tried again")
+            line = f"cannot write in {self._spool.folder} ({getattr(err, 'strerror', None) or err})"
+            if self._stop.is_set():
+                raise InvalidInputError(f"{line}; the posts of the last moments are lost") from err
+            if line != self._unwritten:
+                self._say(f"{line}; it is tried again")
         self._unwritten = line
 
     def _hang_up(self) -> None:
@@ -220,29 +193,26 @@ class Feeder:
         try:
             self._connect_again_and_again()
         except BaseException as err:  # noqa: BLE001 - raised by `run`
-            self._end_with(err)
+            self._broken = err
+            self._stop.set()
 
     def _connect_again_and_again(self) -> None:
         error: Exception | None = self._refusal
         failures = 1 if error else 0
-        self._stop.wait(wire.wait_after(error, failures))
-        while not self._stop.is_set():
+        while not self._stop.wait(wire.wait_after(error, failures)):
             error, began = None, time.monotonic()
             try:
                 self._stream = self._stream or self._connected()
-                if not self._stop.is_set():
-                    self._follow(self._stream)
-            except (TurnedAway, *_FAILED) as err:
+                self._follow(self._stream)
+            except (TurnedAway, DatabaseError, *wire.FAILED) as err:
                 error = err
-            if self._stream is not None:
-                self._stream.close()
-                self._stream = None
+            self._hang_up()
+            self._stream = None
             if self._stop.is_set():
                 return
             up = time.monotonic() - began >= _BRIEF and not isinstance(error, TurnedAway)
             failures = 0 if up else failures + 1
             self._say(self._again(error, failures))
-            self._stop.wait(wire.wait_after(error, failures))
 
     def _again(self, error: Exception | None, failures: int) -> str:
         wait = wire.wait_after(error, failures)
@@ -252,96 +222,59 @@ class Feeder:
 
     def _follow(self, stream: Stream) -> None:
         """Pass on the messages of a connection until it ends, and read the timeline for missed posts."""
-        fetches = bool(self._timeline and self._recent)
-        resumes = math.inf if self._event else wire.backfill_of(self._url)
-        self._spool.opened(resumes=resumes, fetches=fetches)
-        if fetches:
-            # Start from the 200th highest id, not from the 200th last: one of the last posts to arrive may
-            # have been written hours ago, and reading would start from there.
-            highest = sorted(self._recent, key=wire.by_age)[-_OVERLAP:]
-            self._behind = self._behind or highest[0]
-            self._spool.left_at(self._behind)
-            self._catch_up()
+        self._spool.opened(has_timeline=self._timeline is not None)
+        self._ask_at = time.monotonic() + _LISTENS_AFTER
         for message in stream.messages():
-            is_post = message.kind == "post"
-            if is_post:
-                self._recent.append(message.id)
-                self._event = message.event or self._event
             self._take(message)
-            # Mastodon answers shortly before it listens for new posts. A post from between is missing on the
-            # stream, so read the timeline once more after the first post of the stream.
-            if self._behind and ((is_post and not self._failed) or time.monotonic() >= self._ask_at):
-                self._catch_up(to_end=is_post)
+            if self.facts.behind and time.monotonic() >= self._ask_at:
+                self._catch_up()
 
     def _take(self, message: Message, *, later: bool = False) -> None:
         while self._unwritten and not self._stop.wait(_WAKE_EVERY):
             pass  # the disk is full: read no further meanwhile
         self._spool.take(message, later=later)
 
-    def _catch_up(self, *, to_end: bool = False) -> None:
-        """Read the timeline from the last position on, and keep the posts that the stream missed.
+    def _catch_up(self) -> None:
+        """Read the timeline from the stored position on, and keep the posts that the stream missed.
 
         After a temporary error the position is kept, and the timeline is read again later.
-
-        Args:
-            to_end: whether nothing more can be missing after this reading.
         """
-        self._ask_at, self._failed = time.monotonic() + _FEEDER_PATIENCE, True
+        self._ask_at = time.monotonic() + _PATIENCE
         # The next reading starts 200 posts before the end of this one, because a post that arrives later can
         # rank before posts that were read already.
-        read = deque([self._behind], _OVERLAP)
+        read = deque([self.facts.behind], OVERLAP)
         try:
             # A short page is not the end, because a server may leave posts out of any page. An empty page is.
             # But if posts arrive faster than the server answers, no page is empty, so stop at the id that was
             # the newest at the beginning.
-            newest = self._newest()
+            newest = max((post.id for post in self._page("")), key=wire.by_age, default="")
             while not self._stop.is_set() and (page := self._page(read[-1])):
                 for post in page:
-                    self._recent.append(post.id)
                     self._take(post, later=True)
                 read.extend(post.id for post in page)
-                self._behind = read[0]
-                self._spool.left_at(self._behind)
-                if newest and wire.by_age(read[-1]) >= wire.by_age(newest):
+                self._spool.left_at(read[0])
+                if wire.by_age(read[-1]) >= wire.by_age(newest):
                     break
         except TurnedAway as err:
             if err.passes:
                 self._ask_at = time.monotonic() + wire.wait_after(err, 1)
                 return
             self._say(f"{err.line}: what comes while there is no connection is missed")
-            self._timeline, to_end = None, True
-        except _FAILED:
+            self._timeline = None
+        except wire.FAILED:
             return  # try again with one of the next messages
-        if self._stop.is_set():  # perhaps in the middle: the next feeder reads on from the stored position
-            return
-        self._failed = False
-        if to_end:
-            self._behind = ""
+        if not self._stop.is_set():  # else the next feeder reads on from the stored position
             self._spool.left_at("")
 
-    def _newest(self) -> str:
-        """Return the newest id of the timeline, from a page without `min_id`.
-
-        Return "" if the server refuses such a page, or if its newest post is not newer than the position.
-        """
-        try:
-            page = self._page("")
-        except TurnedAway as err:
-            if err.passes:
-                raise
-            return ""
-        newest = page[-1].id if page else ""
-        return newest if wire.by_age(newest) > wire.by_age(self._behind) else ""
-
     def _page(self, after: str) -> list[Message]:
+        """Return the posts of the timeline right after an id, or the newest ones for ""; the oldest first."""
         asked = urlencode(({"min_id": after} if after else {}) | {"limit": _PAGE})
         url = f"{self._timeline}{'&' if '?' in str(self._timeline) else '?'}{asked}"
         page = wire.fetch(url, self._token, timeout=self._stall)
         if not isinstance(page, list):
-            raise TurnedAway(200, f"{self._timeline} is no timeline", None)
+            raise TurnedAway(200, f"{self._timeline} is no timeline")
         posts = {wire.id_of(post): post for post in page if isinstance(post, dict)}
-        known = [each for each in posts if 0 < len(each) <= wire.LONGEST_ID]
-        newer = sorted((each for each in known if wire.by_age(each) > wire.by_age(after)), key=wire.by_age)
+        newer = sorted((each for each in posts if wire.by_age(each) > wire.by_age(after)), key=wire.by_age)
         return [Message("post", each, json.dumps(posts[each]).encode()) for each in newer]
 
 
@@ -351,7 +284,6 @@ _log = logging.getLogger(__name__)
 _POST = """id STRING, created_at TIMESTAMP, text STRING, content STRING, tags ARRAY<STRUCT<name: STRING>>,
     entities STRUCT<hashtags: ARRAY<STRUCT<tag: STRING>>>"""
 _LOOK_EVERY = 1.0  # seconds between two checks whether the session has ended
-_PATIENCE = 10.0  # seconds that a feeder may take to write its last posts
 _feeding: dict[Path, _Feeding] = {}  # the feeders of this process, by spool
 
 
@@ -442,24 +374,13 @@ def _fed(spark: SparkSession, url: str, spool: str | Path | None, token: Token, 
     """
     if spool is None:
         raise InvalidInputError(f"posts of {url} need a folder; give spool='posts', the same at each start")
-    place = locate(spark, spool)
-    if place.folder is None:
-        raise InvalidInputError(
-            f"spool {spool}: this Spark does not read this machine's disks; run sparkstream feed posts URL "
-            "FOLDER where it does, and give the FOLDER in place of the URL"
-        )
-    if (master := other_master(spark)) is not None and plain(str(spool)) == str(spool):
-        raise InvalidInputError(
-            f"spool {spool} is a local path, but the master is {master}, whose nodes read disks of their "
-            f"own; if they share this folder, give file://{place.folder}"
-        )
-    folder = place.folder
+    folder = locate(spark, spool).folder
+    if folder is None:
+        fix = "run sparkstream feed posts URL FOLDER where it does, and give the FOLDER in place of the URL"
+        raise InvalidInputError(f"spool {spool}: this Spark does not read this machine's disks; {fix}")
+    refuse_many_disks(spark, "spool", str(spool))
     running = _feeding.get(folder)
-    if running is not None and running.lives:
-        if (running.url, running.given) != (url, given):
-            raise InvalidInputError(
-                f"spool {spool} is filled from {running.url} already; give another folder"
-            )
+    if running is not None and running.lives and (running.url, running.given) == (url, given):
         running.spark = spark
     else:
         _feeding[folder] = _Feeding(spark, url, folder, token, given)
@@ -495,7 +416,7 @@ class _Feeding:
     @property
     def lives(self) -> bool:
         if self._over.is_set():
-            self._thread.join(_PATIENCE)
+            self._thread.join(2 * _PATIENCE)
         return self._thread.is_alive()
 
     def _watch(self) -> None:
@@ -514,4 +435,4 @@ class _Feeding:
 
     def _end(self) -> None:
         self._over.set()
-        self._thread.join(_PATIENCE)
+        self._thread.join(2 * _PATIENCE)

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
+from sparkstream_kit.connectors.posts.wire import by_age
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
 _KEPT = 200_000  # ids kept to recognise repeated posts: those of about an hour at 50 posts per second
 _NOTE_EVERY = 10.0  # seconds between two updates of the facts if no post arrives
+# A timeline is read from this number of posts before the last one. Mastodon orders the ids of posts from
+# other servers by the time of writing, so such a post can arrive later and still rank before the last one.
+# The highest id may have arrived some posts ago, so more of the last posts are looked at.
+OVERLAP, _LAST = 200, 1000
 _TABLES = """
     CREATE TABLE IF NOT EXISTS posts (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
     CREATE TABLE IF NOT EXISTS facts (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), facts TEXT NOT NULL);
@@ -51,8 +56,7 @@ class Facts:
         files: the number of files written.
         repeats: the number of repeated posts, which were dropped.
         later: the number of posts that were missed on the stream and fetched from a timeline afterwards.
-        others: the number of messages that were not posts.
-        unreadable: the number of lines that were left out, such as those that are not a JSON object.
+        others: the number of messages that were not posts, and of lines that cannot be read.
         cuts: how often a connection ended, on either side.
         seconds: the total time between the last message of a connection and the next connection.
         heard: when the server last sent something, in seconds since 1970; 0 if it never has.
@@ -66,7 +70,6 @@ class Facts:
     repeats: int = 0
     later: int = 0
     others: int = 0
-    unreadable: int = 0
     cuts: int = 0
     seconds: float = 0.0
     heard: float = 0.0
@@ -79,7 +82,6 @@ class Facts:
         parts = [
             f"{self.posts:,} posts in {self.files:,} file{'' if self.files == 1 else 's'}",
             f"{self.repeats:,} repeats dropped" if self.repeats else "",
-            f"{self.unreadable:,} unreadable lines left out" if self.unreadable else "",
             f"{self.others:,} messages that were no posts" if self.others else "",
             f"{self.cuts:,} times cut, {self.seconds:,.0f} s without a connection" if self.cuts else "",
             f"{self.later:,} posts fetched afterwards" if self.later else "",
@@ -109,7 +111,7 @@ class Spool:
         self.folder = _files.local("spool", folder)
         self._say = say
         self._waiting: dict[str, tuple[bytes, bool]] = {}  # by id: the line, and whether it came later
-        self._told = set[str]()  # the reasons for unreadable lines that this connection has reported
+        self._told = set[str]()  # what this connection has reported about messages that are not posts
         self._fetched = 0  # posts that came later, since this was last reported
         self._noted = time.monotonic()
         self._busy = threading.Lock()  # held by each method that reads or changes what waits, or the facts
@@ -123,22 +125,20 @@ class Spool:
                 self._lock.close()
                 raise
         except BlockingIOError:
-            raise InvalidInputError(
-                f"another feeder fills {folder} already; stop it, give another folder, or read this one "
-                "without a URL"
-            ) from None
-        except (OSError, sqlite3.OperationalError) as err:
+            fix = "stop it, give another folder, or read this one without a URL"
+            raise InvalidInputError(f"another feeder fills {folder} already; {fix}") from None
+        except (OSError, sqlite3.Error) as err:
             reason = getattr(err, "strerror", None) or err
             raise InvalidInputError(
-                f"cannot write in {folder} ({reason}); give a folder for the posts"
+                f"cannot write in {folder} ({reason}); give a folder for the posts, or remove its _feed.db, "
+                "if that is damaged: a post of before that comes again is then kept twice"
             ) from err
 
     def _opened(self) -> sqlite3.Connection:
         # The thread that creates the spool opens the database, so that it gets the error for a wrong folder;
-        # later only the thread that lands uses the database, hence `check_same_thread`. If another process
-        # holds the database for longer than the timeout, the feeder tries again.
-        path = self.folder / "_feed.db"
-        database = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
+        # later both threads use it, each while it holds `_busy`, hence `check_same_thread`. If another
+        # process holds the database for longer than the timeout, the feeder tries again.
+        database = sqlite3.connect(self.folder / "_feed.db", timeout=1.0, check_same_thread=False)
         try:
             database.executescript(_TABLES)
             found = database.execute("SELECT facts FROM facts").fetchone()
@@ -149,18 +149,9 @@ class Spool:
             self._name_decided()
             for hidden in self.folder.glob(".posts-*.jsonl"):
                 hidden.unlink()  # its posts are not in the database
-            stamps = [path.stem.removeprefix("posts-") for path in self.folder.glob("posts-*.jsonl")]
-            self.facts.stamp = max(self.facts.stamp, *(int(each) for each in stamps if each.isdecimal()), 0)
-        except BaseException as err:
+        except BaseException:
             database.close()
-            # AttributeError and ValueError: the stored facts are not a JSON object.
-            damaged = isinstance(err, AttributeError | ValueError | sqlite3.DatabaseError)
-            if not damaged or isinstance(err, sqlite3.OperationalError):
-                raise
-            raise InvalidInputError(
-                f"{path} is damaged ({err}); remove it to go on: a post of before that comes again is then "
-                "kept twice"
-            ) from err
+            raise
         return database
 
     def _name_decided(self) -> None:
@@ -169,36 +160,33 @@ class Spool:
         with suppress(FileNotFoundError):
             (self.folder / f".{name}").rename(self.folder / name)
 
-    def latest(self, number: int) -> list[str]:
-        """Return the ids of the last posts, the oldest first.
-
-        Args:
-            number: the most ids to return.
-        """
-        rows = self._database.execute(
-            "SELECT id FROM posts ORDER BY number DESC LIMIT ?", (number,)
-        ).fetchall()
-        return [row[0] for row in reversed(rows)]
-
-    def opened(self, *, resumes: float, fetches: bool) -> None:
+    def opened(self, *, has_timeline: bool) -> None:
         """Count a new connection and the time since the last message, and report whether posts were missed.
 
+        If there is a timeline, this also notes from where it must be read.
+
         Args:
-            resumes: the longest gap, in seconds, whose posts the stream itself sends again.
-            fetches: whether missed posts are fetched from a timeline.
+            has_timeline: whether missed posts can be fetched from a timeline.
         """
         with self._busy:
             facts, now = self.facts, time.time()
             self._told.clear()
+            facts.behind = (facts.behind or self._overlap()) if has_timeline else ""
             if facts.heard:
                 seconds = max(0.0, now - facts.heard)
                 facts.cuts += 1
                 facts.seconds += seconds
-                what = "the server is asked for what was missed"
-                if not fetches and seconds >= resumes:
-                    what = "what came meanwhile is missed, as the server does not send it again"
+                what = "what came meanwhile is missed, unless the server sends it again by itself"
+                if facts.behind or facts.event:
+                    what = "the server is asked for what was missed"
                 self._say(f"connected again, after {seconds:,.1f} s; {what}")
             facts.heard = now
+
+    def _overlap(self) -> str:
+        """Return the id from which to read a timeline; "" if the spool has no post yet."""
+        rows = self._database.execute("SELECT id FROM posts ORDER BY number DESC LIMIT ?", (_LAST,))
+        last = sorted([*(row[0] for row in rows), *self._waiting], key=by_age)
+        return last[-OVERLAP:][0] if last else ""
 
     def take(self, message: Message, *, later: bool = False) -> None:
         """Count a message, and keep it in memory for the next file if it is a post.
@@ -212,13 +200,9 @@ class Spool:
             facts.heard = time.time()
             if message.kind == "other":
                 facts.others += 1
-                if message.says:
-                    self._say(f"the server says: {message.says}")
-            elif message.kind == "unreadable":
-                facts.unreadable += 1
-                if message.says not in self._told:
+                if message.says and message.says not in self._told:
                     self._told.add(message.says)
-                    self._say(f"a line was left out: {message.says}")
+                    self._say(message.says)
             elif message.kind == "post":
                 # A timeline is read from before the gap, so its repeats are expected.
                 facts.repeats += message.id in self._waiting and not later
@@ -244,7 +228,8 @@ class Spool:
             if not self._waiting and time.monotonic() - self._noted < _NOTE_EVERY:
                 return
             self._name_decided()
-            known = {each for each in self._waiting if self._has(each)}
+            has = "SELECT 1 FROM posts WHERE id = ?"
+            known = {each for each in self._waiting if self._database.execute(has, (each,)).fetchone()}
             new = {each: post for each, post in self._waiting.items() if each not in known}
             facts = replace(self.facts)
             facts.repeats += sum(not self._waiting[each][1] for each in known)
@@ -264,9 +249,6 @@ class Spool:
             if self._fetched and not facts.behind:
                 self._say(f"{self._fetched:,} posts were fetched that had been missed")
                 self._fetched = 0
-
-    def _has(self, post: str) -> bool:
-        return self._database.execute("SELECT 1 FROM posts WHERE id = ?", (post,)).fetchone() is not None
 
     def _write(self, stamp: int, lines: Iterable[bytes]) -> None:
         """Write a file under its hidden name, and sync it and its folder to the disk."""

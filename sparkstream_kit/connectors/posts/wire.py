@@ -1,7 +1,7 @@
 """One connection to a server of posts: the request, the meaning of the answer, and the posts in it.
 
 `Stream` opens a connection and yields its messages, `fetch` reads a page of a timeline, and `TurnedAway` is
-the error for any other answer. `check_url` and `_followed` keep the bearer token (`Token`) from other hosts.
+the error for any other answer. `check_url` and `_Redirects` keep the bearer token (`Token`) from other hosts.
 The feeder in `source` decides when to connect again, with `wait_after`.
 
 A stream has one of two formats, and the Content-Type of the answer tells which:
@@ -19,32 +19,33 @@ server error; after "too many requests" the time in the server's header, or 1, 2
 
 from __future__ import annotations
 
-import codecs
-import email.utils
 import http.client
 import json
 import os
 import re
 import socket
-import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.error import HTTPError, URLError
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from sparkstream_kit._files import is_url
 from sparkstream_kit.errors import InvalidInputError, printable, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from email.message import Message as EmailMessage
 
 # The defaults of a feeder.
 TOKEN = "POSTS_TOKEN"  # noqa: S105 - the name of an environment variable
 EVERY = 1.0  # seconds from one file to the next
 STALL = 30.0  # seconds of silence: X sends a heartbeat every 20 seconds, Mastodon every 15
 
+# How a connection fails; http.client raises the last two for an answer that is not HTTP.
+FAILED = (OSError, http.client.HTTPException, ValueError, OverflowError)
 
 _HERE = ("localhost", "127.0.0.1", "::1")
 
@@ -67,8 +68,8 @@ class Token:
         return cls(name, os.environ.get(name, "").strip() or None)
 
     def hidden(self, text: str) -> str:
-        """Remove the token and other secrets from a text of the server, which may repeat them."""
-        return without_secrets(text.replace(self.value, "***") if self.value else text)
+        """Remove the token from a text of the server, which may repeat it."""
+        return text.replace(self.value, "***") if self.value else text
 
     def headers(self) -> dict[str, str]:
         """Return the request header with the token; no header without a token.
@@ -95,7 +96,6 @@ def host_of(url: str) -> str | None:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-        str(host).encode("idna")
     except ValueError:
         return None
     return host if host and re.fullmatch(r"[!-~]+", url) else None
@@ -129,16 +129,12 @@ def check_url(url: str, token: Token) -> None:
         >>> check_url("api.x.com/2/tweets/sample/stream", Token("POSTS_TOKEN"))
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: api.x.com/2/tweets/sample/stream is no URL; did you mean ...
+        sparkstream_kit.errors.InvalidInputError: 'api.x.com/2/tweets/sample/stream' is no URL of a ...
     """
     if _shows_secret(url):
-        raise InvalidInputError(
-            f"others can see a token in a URL; leave it out, and put it into the environment variable "
-            f"{token.name}"
-        )
-    if not is_url(url):
-        raise InvalidInputError(f"{url} is no URL; did you mean https://{url.partition('://')[2] or url}?")
-    host = host_of(url)
+        fix = f"leave it out, and put it into the environment variable {token.name}"
+        raise InvalidInputError(f"others can see a token in a URL; {fix}")
+    host = host_of(url) if is_url(url) else None
     if host is None:
         raise InvalidInputError(
             f"{url!r} is no URL of a server, such as https://api.x.com/2/tweets/search/stream"
@@ -157,7 +153,7 @@ def wait_after(error: Exception | None, failures: int) -> float:
     Examples:
         >>> [wait_after(OSError(), failures) for failures in (0, 1, 2, 100)]
         [0.0, 0.25, 0.5, 16.0]
-        >>> [wait_after(TurnedAway(503, "", None), failures) for failures in (1, 2, 9)]
+        >>> [wait_after(TurnedAway(503, ""), failures) for failures in (1, 2, 9)]
         [5.0, 10.0, 320.0]
         >>> [wait_after(TurnedAway(429, "", wait), 1) for wait in (None, 7.0)]
         [60.0, 7.0]
@@ -170,18 +166,6 @@ def wait_after(error: Exception | None, failures: int) -> float:
     if error.wait is not None:
         return max(error.wait, 1.0)
     return min(60.0 * doubled, 900.0) if error.limited else min(5.0 * doubled, 320.0)
-
-
-def backfill_of(url: str) -> float:
-    """Return the longest gap, in seconds, whose posts X sends again (`backfill_minutes`); 0 for other URLs.
-
-    Examples:
-        >>> backfill_of("https://api.x.com/2/tweets/search/stream?backfill_minutes=5")
-        300.0
-    """
-    query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
-    minutes = query.get("backfill_minutes", query.get("backfillminutes", ""))
-    return 60.0 * int(minutes) if minutes.isdecimal() else 0.0
 
 
 def timeline_of(url: str) -> str | None:
@@ -198,19 +182,14 @@ def timeline_of(url: str) -> str | None:
     query = dict(parse_qsl(parts.query))
     if not found or (found[2] == "hashtag" and "tag" not in query):
         return None
-    path = f"{found[1]}/timelines/" + (
-        "public" if found[2] == "public" else f"tag/{quote(query.pop('tag'), safe='')}"
-    )
+    name = "public" if found[2] == "public" else f"tag/{quote(query.pop('tag'), safe='')}"
     if found[3]:
         query[found[3]] = "true"
-    return urlunsplit(parts._replace(path=path, query=urlencode(query)))
+    return urlunsplit(parts._replace(path=f"{found[1]}/timelines/{name}", query=urlencode(query)))
 
 
-LONGEST_ID = 1000  # the most characters of a post's or an event's id; real ids have about twenty
-_LONGEST = 16 * 1024**2  # the most bytes of a line, an event or a page; a post has some kilobytes
+_LONGEST = 16 * 1024**2  # the most bytes of a line; a post has some kilobytes
 _SHOWN = 200  # the most characters of a server's text in a message
-_PATIENCE = 2  # the head of an answer, or a page of a timeline, may take this many times `stall`
-_REDIRECTS = 3  # the most requests that follow each other's redirects
 _TOO_MANY = (420, 429)  # HTTP status codes for "too many requests"
 _MOST = 900.0  # the longest wait, in seconds, that a server may ask for: X's rate limits reset in 15 minutes
 
@@ -220,13 +199,12 @@ class Message:
     """One message of a stream, or one post of a timeline.
 
     Attributes:
-        kind: "post", "beat" (a heartbeat, or an event that is not a new post), "other" (a JSON object without
-            an id, such as an error) or "unreadable".
+        kind: "post", "beat" (a heartbeat, or an event that is not a new post) or "other" (anything else).
         id: the id of a post; "" for other kinds.
         line: a post as the server sent it, as one line of JSON without a line end.
         event: the id of the last server-sent event, from which the server can resume; None without one.
-        says: for "other", the error text of the server, such as why it will end the connection; for
-            "unreadable", the reason.
+        says: for "other", what to tell the user about it: the error text of the server, or why the line
+            cannot be read; "" if there is nothing to tell.
     """
 
     kind: str
@@ -236,13 +214,9 @@ class Message:
     says: str = ""
 
 
+@dataclass(eq=False)
 class TurnedAway(Exception):  # noqa: N818 - named after the event, as `QueryFailed` is
     """The server has answered with something other than a stream or the requested JSON.
-
-    Args:
-        status: the HTTP status.
-        line: the error, as a line for the user.
-        wait: seconds until the server accepts the next request; None if it does not specify a time.
 
     Attributes:
         status: the HTTP status.
@@ -250,11 +224,9 @@ class TurnedAway(Exception):  # noqa: N818 - named after the event, as `QueryFai
         wait: seconds until the server accepts the next request; None if it does not specify a time.
     """
 
-    def __init__(self, status: int, line: str, wait: float | None) -> None:
-        super().__init__(line)
-        self.status = status
-        self.line = line
-        self.wait = wait
+    status: int
+    line: str
+    wait: float | None = None
 
     @property
     def limited(self) -> bool:
@@ -284,15 +256,15 @@ class Stream:
     def __init__(self, url: str, token: Token, *, stall: float, event: str | None = None) -> None:
         wanted = {"Accept": "text/event-stream, application/x-ndjson;q=0.9, application/json;q=0.8"}
         # The header "Last-Event-ID" is part of the HTML standard.
-        again = {"Last-Event-ID": event} if event and _can_be_sent(event) else {}
-        self._response, self._socket = _answer(url, token, wanted | again, stall)
+        self._response = _answer(url, token, wanted | ({"Last-Event-ID": event} if event else {}), stall)
+        self._socket = socket.socket(fileno=os.dup(self._response.fileno()))
         self._event = event
         kind = self._response.headers.get_content_type()
         self._events = kind == "text/event-stream"
         if self._response.length is not None or "html" in kind:  # a stream has no length
             self.close()
             line = f"{without_secrets(url)} is a document ({kind[:_SHOWN]}), not a stream of posts"
-            raise TurnedAway(200, line, None)
+            raise TurnedAway(200, line)
 
     def close(self) -> None:
         """End the connection, even while another thread reads from it."""
@@ -304,34 +276,28 @@ class Stream:
         """Yield the messages until the connection ends; an incomplete line or event at its end is dropped.
 
         Raises:
-            OSError, http.client.HTTPException: the connection was cut, nothing arrived for `stall` seconds,
-                or a line or an event is longer than 16 MiB.
+            OSError, http.client.HTTPException, ValueError, OverflowError: the connection was cut, nothing
+                arrived for `stall` seconds, or a line is longer than 16 MiB.
         """
         lines = (line.strip() or None for line in self._lines())
         yield from map(self._message, self._from_events() if self._events else lines)
 
     def _lines(self) -> Iterator[bytes]:
-        while (line := self._line()).endswith(b"\n"):
+        while (line := self._response.readline(_LONGEST)).endswith(b"\n"):
             yield line.removesuffix(b"\n").removesuffix(b"\r")
         if len(line) >= _LONGEST:
             raise http.client.HTTPException(f"a line is longer than {_LONGEST:,} bytes")
-
-    def _line(self) -> bytes:
-        with _as_http():
-            return self._response.readline(_LONGEST)
 
     def _from_events(self) -> Iterator[bytes | None]:
         """Yield the data of each event that is a new post; None for other events and for heartbeats."""
         name, data = b"", list[bytes]()
         for line in self._lines():
-            field_name, _, value = line.removeprefix(codecs.BOM_UTF8).partition(b":")
+            field_name, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
             if not line:
                 # Mastodon also sends events for edits and deletions, which are not new posts.
-                if data and name in (b"", b"message", b"update"):
-                    yield b" ".join(data)
-                elif data:
-                    yield None
+                if data:
+                    yield b" ".join(data) if name in (b"", b"message", b"update") else None
                 name, data = b"", []
             elif not field_name:
                 yield None  # a comment: the heartbeat
@@ -339,34 +305,23 @@ class Stream:
                 name = value
             elif field_name == b"data":
                 data.append(value)
-                if sum(map(len, data)) > _LONGEST:
-                    raise http.client.HTTPException(f"an event is longer than {_LONGEST:,} bytes")
-            elif field_name == b"id" and (not value or _can_be_sent(value.decode("latin-1"))):
-                self._event = value.decode("latin-1") or None
+            elif field_name == b"id" and re.fullmatch(rb"[ -~]{0,1000}", value):  # what a header can hold
+                self._event = value.decode() or None
 
     def _message(self, data: bytes | None) -> Message:
         if data is None:
             return Message("beat")
         try:
             # Decode here, because `json.loads` of bytes would also accept UTF-16, which Spark does not read.
-            text = data.decode().removeprefix("\ufeff")
-            found = json.loads(text)
+            found = json.loads(data.decode())
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            return Message("unreadable", says="it is no object of JSON in UTF-8")
-        post = id_of(found)
-        if len(post) > LONGEST_ID:
-            return Message("unreadable", says=f"its id has {len(post):,} characters")
-        if post:
-            line = text.replace("\r", " ").replace("\n", " ")  # in JSON these are white space
-            return Message("post", post, line.encode(), self._event)
-        return Message("other", says=_says(found))
-
-
-def _can_be_sent(event: str) -> bool:
-    """Whether a header can hold the id of an event: http.client refuses line ends, and this kit long ids."""
-    return re.fullmatch(rf"[ -~\x80-\xff]{{1,{LONGEST_ID}}}", event) is not None
+            return Message("other", says="a line was left out: it is no object of JSON in UTF-8")
+        if post := id_of(found):
+            return Message("post", post, data.replace(b"\r", b" "), self._event)
+        said = _says(found)
+        return Message("other", says=said and f"the server says: {said}")
 
 
 def id_of(post: Mapping[str, Any]) -> str:
@@ -378,7 +333,7 @@ def id_of(post: Mapping[str, Any]) -> str:
     """
     data = post.get("data")
     found = data.get("id") if post.get("id") is None and isinstance(data, dict) else post.get("id")
-    if not isinstance(found, str | int) or isinstance(found, bool):
+    if not isinstance(found, str | int):
         return ""
     return str(found).encode(errors="backslashreplace").decode()  # JSON can hold lone surrogates
 
@@ -394,149 +349,70 @@ def fetch(url: str, token: Token, *, timeout: float) -> Any:
     Args:
         url: the URL.
         token: the token for the server.
-        timeout: the longest silence of the server, in seconds. The body may take twice as long in all.
+        timeout: the longest silence of the server, in seconds.
 
     Raises:
-        TurnedAway: the server refuses the request, or its answer is not JSON or is longer than 16 MiB.
+        TurnedAway: the server refuses the request, or its answer is not JSON.
         OSError, http.client.HTTPException: the server cannot be reached, or the answer is cut off.
     """
-    response, connection = _answer(url, token, {"Accept": "application/json"}, timeout)
+    with _answer(url, token, {"Accept": "application/json"}, timeout) as response:
+        body = response.read()
     try:
-        with _as_http(), _within(_PATIENCE * timeout, connection):
-            body = response.read(_LONGEST + 1)
-    finally:
-        connection.close()
-    if len(body) > _LONGEST:
-        raise TurnedAway(200, f"{url} is longer than {_LONGEST:,} bytes", None)
-    if response.length:  # the server announced more bytes than it sent
-        raise http.client.IncompleteRead(body)
-    try:
-        return json.loads(body.decode("utf-8-sig"))
+        return json.loads(body)
     except (ValueError, RecursionError):
-        raise TurnedAway(200, f"{url} is no JSON", None) from None
+        raise TurnedAway(200, f"{url} is no JSON") from None
 
 
-@contextmanager
-def _as_http() -> Iterator[None]:
-    """Turn the errors that http.client raises for an answer that is not HTTP into an `HTTPException`."""
-    try:
-        yield
-    except (ValueError, ArithmeticError, MemoryError) as err:  # for example for a chunk of -5 bytes
-        raise http.client.HTTPException(f"it sends no HTTP ({err})") from err
+class _Redirects(HTTPRedirectHandler):
+    """Follows a redirect to a host that may have the token: the same one, or an encrypted subdomain of it.
 
-
-@contextmanager
-def _within(seconds: float, connection: socket.socket) -> Iterator[None]:
-    """Cut a connection if the block takes longer than some seconds.
-
-    The timeout of a socket is not enough: a server that sends single bytes now and then never exceeds it.
+    Mastodon can redirect from its own host to that of its streams, such as streaming.NAME.
     """
 
-    def cut() -> None:
-        with suppress(OSError):  # the connection has ended already
-            connection.shutdown(socket.SHUT_RDWR)
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        # `check_url` lets a token be sent without encryption to this machine only, so the same host is safe.
+        is_same = (old.scheme, old.hostname) == (new.scheme, new.hostname)
+        if not is_same and not (new.scheme == "https" and f".{new.hostname}".endswith(f".{old.hostname}")):
+            shown = without_secrets(newurl)[:_SHOWN]
+            raise TurnedAway(code, f"{req.full_url} leads to {shown}; give that, if you trust it")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
-    timer = threading.Timer(seconds, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+
+_opener = build_opener(_Redirects, ProxyHandler({}))
 
 
-def _answer(
-    url: str, token: Token, headers: Mapping[str, str], timeout: float
-) -> tuple[http.client.HTTPResponse, socket.socket]:
-    """Send a request, follow its redirects, and return the answer and its connection.
+def _answer(url: str, token: Token, headers: Mapping[str, str], timeout: float) -> http.client.HTTPResponse:
+    """Send a request, follow its redirects, and return the answer.
 
     Raises:
-        InvalidInputError: the token has a character that no token can have.
-        TurnedAway: the server refuses the request, redirects too often or to a host that must not get the
-            token, or sends a compressed answer.
+        TurnedAway: the server refuses the request, or redirects too often or to a host that must not get the
+            token.
         OSError, http.client.HTTPException: the server cannot be reached, or its answer is not HTTP.
     """
-    asked = url
-    for _ in range(_REDIRECTS):
-        response, connection = _ask(asked, {**headers, **token.headers()}, timeout)
-        if response.status == http.client.OK:
-            packed = response.headers.get("Content-Encoding", "").strip().lower()
-            if packed in ("", "identity"):
-                return response, connection
-            connection.close()
-            line = f"{without_secrets(url)} comes compressed ({packed[:_SHOWN]}), which it was not asked for"
-            raise TurnedAway(200, line, None)
-        where = response.getheader("Location")
-        try:
-            if where is None or not 300 <= response.status < 400:  # noqa: PLR2004 - a redirect
-                raise _turned_away(response, url, token)
-        finally:
-            connection.close()
-        # Mastodon can redirect from its own host to that of its streams, such as streaming.NAME.
-        asked = _followed(asked, where)
-    raise TurnedAway(response.status, f"{url} only leads from one address to the next", None)
-
-
-def _ask(
-    url: str, headers: Mapping[str, str], timeout: float
-) -> tuple[http.client.HTTPResponse, socket.socket]:
-    parts = urlsplit(url)
-    # The default context of HTTPSConnection verifies the certificate and the host name in it.
-    kind = http.client.HTTPSConnection if parts.scheme.lower() == "https" else http.client.HTTPConnection
-    connection = kind(str(parts.hostname), parts.port, timeout=timeout)
-    connection.connect()
-    opened: socket.socket = connection.sock  # the connection forgets it when the answer closes it
+    sent = {"User-Agent": "sparkstream-kit", **headers, **token.headers()}
     try:
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        with _as_http(), _within(_PATIENCE * timeout, opened):
-            connection.request("GET", target, headers={"User-Agent": "sparkstream-kit", **headers})
-            return connection.getresponse(), opened
-    except BaseException:
-        opened.close()
-        raise
+        answer: http.client.HTTPResponse = _opener.open(Request(url, headers=sent), timeout=timeout)  # noqa: S310 - see `check_url`
+    except HTTPError as err:
+        with err:
+            raise _turned_away(err, url, token) from None
+    except URLError as err:  # around the error of the connection
+        raise (err.reason if isinstance(err.reason, OSError) else err) from None
+    return answer
 
 
-def _followed(url: str, location: str) -> str:
-    """Return the absolute URL of a redirect: the same host or a subdomain, encrypted.
-
-    Without encryption the target must be the same host, and the first URL unencrypted, too.
-
-    Raises:
-        TurnedAway: the token must not be sent there.
-
-    Examples:
-        >>> _followed("https://x.com/a", "https://streaming.x.com/b")
-        'https://streaming.x.com/b'
-        >>> _followed("https://x.com/a", "http://x.com/b")
-        Traceback (most recent call last):
-        ...
-        sparkstream_kit.connectors.posts.wire.TurnedAway: https://x.com/a leads to http://x.com/b; give ...
-    """
+def _turned_away(answer: HTTPError, url: str, token: Token) -> TurnedAway:
+    said = " ".join(f"{answer.code} {answer.reason}".split())[:_SHOWN]
     try:
-        where = urljoin(url, location)
-    except ValueError:  # such as http://[x/
-        where = location
-    old, new = host_of(url), host_of(where)
-    scheme = urlsplit(where).scheme if new else ""
-    encrypted = scheme == "https" and f".{new}".endswith(f".{old}")
-    # `check_url` lets a token be sent without encryption to this machine only, so the same host is safe.
-    if not encrypted and (urlsplit(url).scheme, scheme, new) != ("http", "http", old):
-        shown = without_secrets(where.encode("ascii", "backslashreplace").decode())
-        raise TurnedAway(301, f"{url} leads to {shown[:_SHOWN]}; give that, if you trust it", None)
-    return where
-
-
-def _turned_away(response: http.client.HTTPResponse, url: str, token: Token) -> TurnedAway:
-    said = f"{response.status} {response.reason}".strip()[:_SHOWN]
-    try:
-        body = json.loads(response.read(4096))
-        detail = _says(body) if isinstance(body, dict) else ""
-    except (ValueError, RecursionError, OSError, http.client.HTTPException):
+        detail = token.hidden(_says(json.loads(answer.read(4096))))
+    except (*FAILED, AttributeError, RecursionError):  # such as a page of HTML
         detail = ""
-    token_asked = response.status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
+    token_asked = answer.code in (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
     fix = f"; the kit takes the token from the environment variable {token.name}" if token_asked else ""
-    line = f"{url} answers {said}{f': {token.hidden(detail)}' if detail else ''}{fix}"
-    return TurnedAway(response.status, line, _wait(response.headers))
+    line = f"{url} answers {said}{detail and f': {detail}'}{fix}"
+    return TurnedAway(answer.code, line, _wait(answer.headers))
 
 
 def _says(body: Mapping[str, Any]) -> str:
@@ -552,14 +428,12 @@ def _says(body: Mapping[str, Any]) -> str:
     return ""
 
 
-def _wait(headers: Mapping[str, str] | http.client.HTTPMessage) -> float | None:
+def _wait(headers: Mapping[str, str] | EmailMessage) -> float | None:
     """Return the wait in seconds that the headers of an answer ask for; None if they ask for none.
 
-    `retry-after` is in seconds or a date (RFC 9110). The reset time of a rate limit is in seconds since 1970
-    at X ("Rate limits") and in ISO 8601 at Mastodon ("Rate limits").
-
-    The wait is at most 15 minutes, the longest known one: a longer value has another unit, such as
-    milliseconds.
+    `retry-after` is in seconds (RFC 9110; a date counts as none), and the reset time of X's rate limits in
+    seconds since 1970 ("Rate limits"). The wait is at most 15 minutes, the longest known one: a longer value
+    has another unit, such as milliseconds.
 
     Examples:
         >>> _wait({"retry-after": "7"}), _wait({"x-rate-limit-reset": "0"}), _wait({})
@@ -567,14 +441,10 @@ def _wait(headers: Mapping[str, str] | http.client.HTTPMessage) -> float | None:
         >>> _wait({"x-rate-limit-reset": "1700000000000"})
         900.0
     """
-    for name in ("retry-after", "x-rate-limit-reset", "x-ratelimit-reset"):
-        given, now = headers.get(name, ""), time.time()
-        if re.fullmatch(r"\d+(\.\d+)?", given):
-            seconds = float(given) if name == "retry-after" else float(given) - now
-            return min(max(0.0, seconds), _MOST)
-        for read in (email.utils.parsedate_to_datetime, datetime.fromisoformat):
-            with suppress(ValueError, OverflowError, LookupError, TypeError):
-                return min(max(0.0, read(given).timestamp() - now), _MOST)
+    for name, since in (("retry-after", 0.0), ("x-rate-limit-reset", time.time())):
+        given = headers.get(name, "")
+        if re.fullmatch(r"[0-9]{1,20}", given):
+            return min(max(0.0, int(given) - since), _MOST)
     return None
 
 

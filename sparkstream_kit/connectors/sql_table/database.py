@@ -38,11 +38,7 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
 
-CHANGED = {
-    "mariadb": r"bytes that are not UTF-8 become \xff, infinity and times out of range null",
-    "postgresql": r"bytes that are not UTF-8 become \xff, NUL characters \x00, times out of range null",
-    "sqlite": r"bytes that are not UTF-8 become \xff, times out of range null",
-}
+CHANGED = r"bytes that are not UTF-8 become \xff, NUL characters \x00, infinity and times out of range null"
 
 
 def load(connection: Connection, stage: Table, parts: Iterator[pa.RecordBatch]) -> int:
@@ -172,7 +168,6 @@ def _count(are: pa.Array) -> int:
 
 
 _DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mariadb": "pymysql"}
-_SAID = {"postgresql": "PostgreSQL", "mariadb": "MariaDB"}
 _BUSY = 60  # seconds to wait while another process has locked an SQLite file; Python's default of 5 is short
 # Statements that limit the wait for another process's lock, until the transaction or the connection ends.
 _WAIT = {
@@ -183,7 +178,6 @@ _WAIT = {
 _LOCKED = (1205, "55P03", "SQLITE_BUSY")  # the databases' error codes when that wait is over
 # What a server says in English that answers, and will refuse the next start, too.
 _REFUSES = re.compile("FATAL: (?!.*(start|shut|recover|too many))|Access denied|Unknown data|unable to open")
-_LONGEST = 63  # bytes of a name in PostgreSQL, which cuts a longer one without a word; MariaDB refuses it
 
 # The MariaDB collation under which "a", "A" and "a " differ, as they do in Spark.
 COLLATION = "utf8mb4_nopad_bin"
@@ -251,8 +245,7 @@ def parse(text: str) -> URL:
 
     Raises:
         InvalidInputError: the text is not a URL (the message does not show it, because it may hold a
-            password), names another kind of database or another driver, an SQLite database without a file or
-            in a missing folder, or a MariaDB server without a database.
+            password), or names another kind of database or an SQLite database without a file.
         MissingExtraError: the database's driver is not installed.
     """
     try:
@@ -263,25 +256,18 @@ def parse(text: str) -> URL:
             "postgresql+psycopg://user@host/name or mariadb+pymysql://user@host/name, with %40 for "
             "an @ in a password"
         ) from None
-    backend, _, driver = url.drivername.partition("+")
+    backend = url.get_backend_name()
     if backend not in _DRIVERS:
         near = hint(backend, _DRIVERS) or "; write to others with sinks.foreach_batch"
         raise InvalidInputError(f"sql_table writes to sqlite, postgresql and mariadb, not {backend}{near}")
-    if driver not in ("", _DRIVERS[backend]):
-        raise InvalidInputError(f"sql_table does not use {driver}; write {backend}+{_DRIVERS[backend]}://…")
     if backend != "sqlite":
-        url = url.set(drivername=f"{backend}+{_DRIVERS[backend]}")
-        need(f"sinks.sql_table with {_SAID[backend]}", backend, _DRIVERS[backend])  # not in the first batch
-        if backend == "mariadb" and not url.database:  # PostgreSQL takes PGDATABASE or the user's name
-            raise InvalidInputError(f"the URL names no database; write {url.drivername}://user@host/name")
-        return url
+        need(f"sinks.sql_table with {backend}", backend, _DRIVERS[backend])  # not in the first batch
+        return url.set(drivername=f"{backend}+{_DRIVERS[backend]}")
     if url.database in (None, "", ":memory:"):
         raise InvalidInputError(
             "an SQLite database without a file is lost at once; name one, such as sqlite:///totals.db"
         )
     file = Path(str(url.database)).resolve()  # two links to one file must give the same URL
-    if not file.parent.is_dir():
-        raise InvalidInputError(f"database {file}: folder {file.parent} does not exist; create it")
     return url.set(drivername=backend, database=str(file))  # as a user writes it
 
 
@@ -367,27 +353,6 @@ def columns(schema: T.StructType, keys: Sequence[str] = ()) -> list[sa.Column[An
     ]
 
 
-def check_names(backend: str, names: Iterable[str]) -> None:
-    """Refuse a name that is too long for the database.
-
-    PostgreSQL would cut such a name, and the kit would not find the table or column by it again. MariaDB
-    would report an error of its own.
-
-    Args:
-        backend: `sqlite`, `postgresql` or `mariadb`; SQLite has no limit.
-        names: the names of schemas, tables and columns.
-
-    Raises:
-        InvalidInputError: a name is too long.
-    """
-    for name in names:
-        if backend == "postgresql" and (length := len(name.encode())) > _LONGEST:
-            raise InvalidInputError(
-                f"sql_table: a name in PostgreSQL has at most {_LONGEST} bytes, and {name} has {length}; "
-                "rename it"
-            )
-
-
 def _type(field: T.StructField, keys: Sequence[str]) -> TypeEngine[Any]:
     if field.name in keys:  # MariaDB can index texts and bytes only with a maximum length
         room = _INDEX // len(keys)
@@ -421,20 +386,18 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
     """
     inspector = sa.inspect(connection)
     found = {str(c["name"]): c["type"] for c in inspector.get_columns(table.name, schema=table.schema)}
-    missing = [f"{c.name} {c.type.compile(connection.dialect)}" for c in table.columns if c.name not in found]
-    extra = [name for name in found if name not in table.columns]
-    other = [
-        f"{column.name} is {found[column.name].compile(connection.dialect)} "
-        f"and not {column.type.compile(connection.dialect)}"
-        for column in table.columns
-        if column.name in found and not _holds(connection, found[column.name], column.type)
-    ]
-    if missing or extra or other:
-        said = [f"it lacks {', '.join(missing)}"] if missing else []
-        said += [f"it has {', '.join(extra)}, which the query does not"] if extra else []
+    wanted = {column.name: column.type for column in table.columns}
+    fits = found.keys() == wanted.keys() and all(
+        _holds(connection, found[name], kind) for name, kind in wanted.items()
+    )
+    if not fits:
+        theirs, ours = (
+            ", ".join(f"{name} {kind.compile(connection.dialect)}" for name, kind in columns.items())
+            for columns in (found, wanted)
+        )
         raise InvalidInputError(
-            f"{where} has other columns: {'; '.join([*said, *other])}; change the table or the query, "
-            "or use another table"
+            f"{where} has other columns: it has {theirs}, and the query {ours}; change the table or the "
+            "query, or use another table"
         )
     if connection.dialect.name == "mariadb":
         _check_engine(connection, table, where)

@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import check
 from sparkstream_kit.connectors import mode_for
 from sparkstream_kit.connectors.sql_table import SYSTEM
-from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.ledger import exactly_once, open_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sparkstream_kit.sinks.base import Sink
-
-
-_OWN = ("sparkstream_ledger", "sparkstream_stage")
 
 
 def sql_table(
@@ -83,8 +79,8 @@ def sql_table(
 
     Raises:
         InvalidInputError: the URL, table or keys cannot be used; when the query starts, the database cannot
-            be reached, a column has a type that SQL cannot hold, a name is too long for the database, or the
-            table has other columns or rows that this query has not written.
+            be reached, a column has a type that SQL cannot hold, or the table has other columns or rows that
+            this query has not written.
         MissingExtraError: SQLAlchemy, pyarrow, pandas or the database's driver is not installed.
 
     Examples:
@@ -102,14 +98,7 @@ def sql_table(
 
     mode = mode_for("sql_table", "url, 'totals'", how, keys, SYSTEM.ways)
     schema, _, name = table.rpartition(".")
-    if name.lower() in _OWN:
-        raise InvalidInputError(
-            f"sql_table: the kit needs the name {name} for a table of its own; use another"
-        )
-    at = parse(url)
-    if schema not in ("", "main", "temp") and at.get_backend_name() == "sqlite":
-        raise InvalidInputError(f"sql_table: SQLite has no schema {schema}; give a name without a dot")
-    target = Target(at, schema or None, name, how, tuple(keys), take_over)
+    target = Target(parse(url), schema or None, name, how, tuple(keys), take_over)
     return exactly_once(
         "sql_table", target.where, (mode,), partial(open_target, target), keys=keys, read=target.rows
     )

@@ -22,7 +22,7 @@ from sparkstream_kit._columns import quoted
 from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
 from sparkstream_kit.connectors._tables import Entries, gone
 from sparkstream_kit.connectors.sql_table import database
-from sparkstream_kit.errors import KitError, TransientError
+from sparkstream_kit.errors import InvalidInputError, KitError, TransientError
 from sparkstream_kit.sinks import base
 from sparkstream_kit.sinks.ledger import pass_over
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 
 _LEDGER = "sparkstream_ledger"
+_LONGEST = 63  # bytes of a name in PostgreSQL, which cuts a longer one without a word
 _MARIADB: dict[str, Any] = {"mariadb_engine": "InnoDB", "mariadb_collate": database.COLLATION}
 
 _PATIENCE = 600  # seconds that a first batch waits in MariaDB for another query's; in PostgreSQL, no limit
@@ -70,9 +71,11 @@ class Target:
         """Return the table as a query with this schema of Spark's would create it.
 
         Raises:
-            InvalidInputError: a name is too long, the database cannot hold a type, or a key is not a column.
+            InvalidInputError: the database cannot hold a type or a name, or a key is not a column.
         """
-        database.check_names(self.url.get_backend_name(), [self.schema or "", self.name, *schema.names])
+        long = next((each for each in (self.name, *schema.names) if len(each.encode()) > _LONGEST), None)
+        if long and self.url.get_backend_name() == "postgresql":
+            raise InvalidInputError(f"sql_table: {long} is cut by PostgreSQL at {_LONGEST} bytes; rename it")
         return self.named(*database.columns(schema, self.keys))
 
     def named(self, *columns: sa.Column[Any]) -> sa.Table:
@@ -104,13 +107,8 @@ class Target:
         ddl = (f"{quoted(name)} {'BINARY' if name in binary else 'STRING'}" for name in names)
         return spark.createDataFrame(texts, ", ".join(ddl))
 
-    def prepare(
-        self, frame: DataFrame, query: str | None, following: Batch | None, makes: bool
-    ) -> str | None:
+    def prepare(self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool) -> str | None:
         """Create the table and the ledger if they are missing, and check that this query may write to them.
-
-        In a dry run the function creates what is missing and undoes that, to find out whether it can be
-        created. A file of SQLite that does not exist is not created then.
 
         Raises:
             InvalidInputError: the table has other columns, has rows that this query did not write, or was
@@ -120,22 +118,20 @@ class Target:
         made = Path(str(self.url.database)) if self.url.get_backend_name() == "sqlite" else None
         if made is not None and not makes and not made.exists():
             with sa.create_engine("sqlite://").connect() as nothing:
-                return _Ledger(nothing, self).plan_of(following)
+                return _Ledger(nothing, self).plan_of(coming)
         with _connected_to_start(self, query) as connection:
-            if made is not None and not makes:
-                connection.exec_driver_sql("BEGIN")  # else Python's driver commits CREATE TABLE at once
             ledger = _Ledger(connection, self)
             if there := sa.inspect(connection).has_table(table.name, schema=table.schema):
                 database.check_columns(connection, table, str(self.where))
                 ledger.check_owner(query)
             else:
                 ledger.check_lost(query)
-            plan = ledger.plan_of(following)  # refused before a table is made
-            _create(connection, ledger.table, for_good=makes)
-            if not there:
-                _create(connection, table, for_good=makes)
-                ledger.forget()
+            plan = ledger.plan_of(coming)  # refused before a table is made
             if makes:
+                _create(connection, ledger.table)
+                if not there:
+                    _create(connection, table)
+                    ledger.forget()
                 connection.commit()
         return plan
 
@@ -171,14 +167,8 @@ class Target:
             stage.create(connection)
             changed = database.load(connection, stage, parts)
             if changed:
-                kinds = database.CHANGED[connection.dialect.name]
-                _log.warning(
-                    "batch %d for table %s: %d values are changed: %s",
-                    batch.number,
-                    self.name,
-                    changed,
-                    kinds,
-                )
+                said = "batch %d for table %s: %d values are changed: %s"
+                _log.warning(said, batch.number, self.name, changed, database.CHANGED)
             _advance(_Ledger(connection, self), batch)
             _merge(connection, self, table, stage, batch.number)
             connection.commit()
@@ -188,7 +178,7 @@ class _Ledger(Entries):
     """The ledger: a table with a row for each query and target table, in the schema of the target."""
 
     def __init__(self, connection: Connection, target: Target) -> None:
-        super().__init__(target.where, target.how, target.take_over, f"table {target.name}")
+        super().__init__(target.where, target.how, target.take_over)
         self._connection, self._target = connection, target
         self.table = sa.Table(
             _LEDGER,
@@ -220,8 +210,8 @@ class _Ledger(Entries):
 
     def take(self, query_id: str, driver: str) -> None:
         """Give a query its next epoch, in a transaction that the caller commits."""
-        following = sa.func.coalesce(self.table.c.epoch, 0) + 1
-        taken = sa.update(self.table).where(self._own(query_id)).values(epoch=following, driver=driver)
+        newer = sa.func.coalesce(self.table.c.epoch, 0) + 1
+        taken = sa.update(self.table).where(self._own(query_id)).values(epoch=newer, driver=driver)
         if not self._connection.execute(taken).rowcount:
             self._enter(query_id, driver, _STARTED)
 
@@ -312,24 +302,10 @@ def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connec
         ) from None
 
 
-def _create(connection: Connection, table: sa.Table, *, for_good: bool) -> None:
-    """Create a table if it is missing.
-
-    Args:
-        connection: a connection to the database.
-        table: the table.
-        for_good: keep the table; if False, it must vanish when the transaction is rolled back.
-    """
-    # PostgreSQL asks for the right to create even if the table is there, and in MariaDB a temporary table of
-    # the same name would hide it.
-    if sa.inspect(connection).has_table(table.name, schema=table.schema):
-        return
-    if connection.dialect.name == "mariadb" and not for_good:
-        # MariaDB cannot roll CREATE TABLE back, but a temporary table goes away.
-        made = str(CreateTable(table).compile(connection))
-        connection.exec_driver_sql(made.replace("CREATE TABLE", "CREATE TEMPORARY TABLE", 1))
-        return
-    connection.execute(CreateTable(table, if_not_exists=True))
+def _create(connection: Connection, table: sa.Table) -> None:
+    """Create a table if it is missing; PostgreSQL asks for the right to create even if it is there."""
+    if not sa.inspect(connection).has_table(table.name, schema=table.schema):
+        connection.execute(CreateTable(table, if_not_exists=True))
 
 
 def _advance(ledger: _Ledger, batch: Batch) -> None:

@@ -28,10 +28,8 @@ def main(argv=None):
 
     written = sinks.kafka(*args.to, key="shop")
     with spark_session("files-to-kafka", profile="test", connectors=["kafka"]) as spark:
-        most = args.max_files_per_trigger
-        rows = sources.json(
-            spark, args.input_dir, schema="shop STRING, amount DECIMAL(12,2)", max_files_per_trigger=most
-        )
+        most, schema = args.max_files_per_trigger, "shop STRING, amount DECIMAL(12,2)"
+        rows = sources.json(spark, args.input_dir, schema=schema, max_files_per_trigger=most)
         sink = sinks.fan_out(written, sinks.foreach_batch(stay))
         run(start(rows, sink, name="files_to_kafka", **jobflags.for_start(args)))
     return 0

@@ -38,9 +38,8 @@ def _kept(rows):
 def main(servers, topic):
     """Write until the ledger refuses it."""
     _arrow.kept = _kept  # type: ignore[assignment]
-    target: Any = transactions.Target(
-        servers, topic, f"{topic}-ledger", False, {}, lambda _: None, lambda rows: rows
-    )
+    ledger = f"{topic}-ledger"
+    target: Any = transactions.Target(servers, topic, ledger, False, {}, lambda _: None, lambda rows: rows)
     driver = this_driver()
     try:
         target.prepare(None, QUERY, None, True)

@@ -1,6 +1,6 @@
 """Asks an object store for what it does not have, and prints what the kit says: a line each.
 
-Run: spark-submit s3_refused.py PORT   (of this machine, on which nobody listens)
+Run: spark-submit s3_refused.py
 """
 
 import sys
@@ -19,18 +19,7 @@ def asks(spark):
         lambda: start(lines, sinks.console(), name="lines", checkpoint=f"{away}/ckpt"),
         lambda: start(lines, sinks.files(f"{away}/out"), name="rows", checkpoint="s3a://kit/ckpt"),
         lambda: sinks.batch_files("s3a://kit/out"),
-        lambda: sources.text(spark, "s3a://kit/in", **nobody()),
     ]
-
-
-def nobody():
-    """Return options that lead to a port without a server, which the client tries twice."""
-    return {
-        "fs.s3a.endpoint": f"http://127.0.0.1:{sys.argv[1]}",
-        "fs.s3a.attempts.maximum": "1",
-        "fs.s3a.retry.limit": "1",
-        "fs.s3a.impl.disable.cache": "true",
-    }
 
 
 if __name__ == "__main__":
