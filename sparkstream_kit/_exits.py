@@ -82,14 +82,11 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
         stop = _Stop(shutdown.job_begins())
         if logging.lastResort is not None:  # the handler of a program that has not configured logging
             logging.lastResort.setFormatter(_Plain())
-        loggers = logging.getLogger(), logging.getLogger("psycopg")
-        for logger in loggers:
-            logger.addFilter(_not_raised_as_well)
         # py4j also logs on the root logger, which creates a root handler; that one would write the messages
-        # of the py4j logger, too. Silence that logger.
-        py4j = logging.getLogger("py4j")
-        py4j_level = py4j.level
-        py4j.setLevel(logging.CRITICAL)
+        # of the py4j logger, too. Both stay silent afterwards, as a JVM that was told to end may end later.
+        logging.getLogger().addFilter(_not_of_py4j)
+        for library in ("py4j", "psycopg"):  # what they log of a lost connection is raised, too
+            logging.getLogger(library).setLevel(logging.CRITICAL)
         former = sys.unraisablehook
         sys.unraisablehook = stop.unraisable
         try:
@@ -97,17 +94,11 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
                 try:
                     _run(main, argv, stop)
                 finally:
-                    # Inside both `try` blocks: the JVM may end here, and py4j's log is still silenced.
+                    # Inside both `try` blocks, as the JVM may end here.
                     stop.job.end(stop.code)
         finally:
             sys.unraisablehook = former
             logging.disable(logging.NOTSET)
-            # If the JVM was told to end, it may end later, and a py4j thread would log that: keep the
-            # filters.
-            if not any(hook.called for hook in stop.job.hooks):
-                for logger in loggers:
-                    logger.removeFilter(_not_raised_as_well)
-                py4j.setLevel(py4j_level)
         atexit.register(_ignore_signals)
         return stop.code
 
@@ -123,12 +114,9 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _not_raised_as_well(record: logging.LogRecord) -> bool:
-    """Filter out log records about lost connections, which are raised as errors as well.
-
-    py4j logs them on the root logger if the JVM has ended, and psycopg if its server has.
-    """
-    return "py4j" not in record.pathname and not str(record.msg).startswith("error ignored terminating")
+def _not_of_py4j(record: logging.LogRecord) -> bool:
+    """Filter out what py4j logs if the JVM has ended, because that is raised as an error as well."""
+    return "py4j" not in record.pathname
 
 
 class _Plain(logging.Formatter):
@@ -219,7 +207,6 @@ def _run(main: Callable[[list[str] | None], int], argv: list[str] | None, stop: 
         if not stop.job.has_run:
             when = "the comparison was done; nothing was changed" if compares else "it began to run"
             print(f"{Path(sys.argv[0]).name}: stopped by {name} before {when}", file=sys.stderr)
-            shutdown.end_start_of_session(stop.code)
 
 
 def _end_with(err: Exception, stop: _Stop) -> None:
@@ -231,10 +218,8 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         return
     if isinstance(err, errors.KitError):
         code, line = err.exit_code, str(err)
-    elif known := missing_source(err) or _wrong_event_time(err):
-        code, line = 2, known
-    elif cause := _cause_in_spark(err):
-        code, line = 1, cause
+    elif found := _of_spark(err):
+        code, line = found
     else:
         raise err
     stop.end(code)
@@ -246,21 +231,16 @@ def _end_with(err: Exception, stop: _Stop) -> None:
     print(f"{Path(sys.argv[0]).name}: {printable(errors.without_secrets(line), lines=True)}", file=sys.stderr)
 
 
-def _wrong_event_time(err: Exception) -> str | None:
-    if "pyspark" not in sys.modules:
-        return None
-    from sparkstream_kit._spark.plan import wrong_event_time
-
-    return wrong_event_time(err)
-
-
-def _cause_in_spark(err: Exception) -> str | None:
-    """Return one line for an error that came from Spark or its JVM; None for any other error."""
+def _of_spark(err: Exception) -> tuple[int, str] | None:
+    """Return the exit code and one line for an error that came from Spark or its JVM; None for another."""
     if type(err).__module__ == "pyspark.errors.exceptions.connect" and _CUT_OFF.search(str(err)):
-        return "the Spark Connect server ended before the job did, or can no longer be reached"
+        return 1, "the Spark Connect server ended before the job did, or can no longer be reached"
     if type(err).__module__.startswith("pyspark.errors") or type(err).__name__ == "Py4JJavaError":
-        return errors.innermost_cause(err)
-    return "Spark's JVM ended before the job did" if shutdown.jvm_has_ended(err) else None
+        from sparkstream_kit._spark.plan import wrong_event_time
+
+        known = missing_source(err) or wrong_event_time(err)
+        return (2, known) if known else (1, errors.innermost_cause(err))
+    return (1, "Spark's JVM ended before the job did") if shutdown.jvm_has_ended(err) else None
 
 
 def _reader_is_gone() -> bool:

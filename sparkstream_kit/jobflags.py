@@ -10,7 +10,6 @@ of a job into exit codes.
 
 from __future__ import annotations
 
-import glob
 import itertools
 import math
 import os
@@ -25,8 +24,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sparkstream_kit._durations import delay_of, not_negative
 from sparkstream_kit._exits import exit_codes, take_standard_streams
-from sparkstream_kit._files import plain
-from sparkstream_kit.errors import InvalidInputError, KitError, count, hint, without_secrets
+from sparkstream_kit._files import matching, plain, spelt
+from sparkstream_kit.errors import InvalidInputError, KitError, hint, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -254,54 +253,29 @@ def _switch(says: str) -> dict[str, Any]:
 LINES = {
     "INPUT_DIR": _value("INPUT_DIR", existing_folder, "The input folder, or a pattern for folders."),
     "--max-files-per-trigger": _value(
-        "N",
-        _number_of_files,
-        "The most files that one batch reads, or all; with more, a backlog is read several times faster. "
-        "Default: %(default)s.",
-        default="all",
+        "N", _number_of_files, "The most files for a batch, or all. Default: %(default)s.", default="all"
     ),
     "--kafka": _value(
-        "SERVERS",
-        _servers,
-        "Read the lines from Kafka, one in each record, in place of INPUT_DIR. SERVERS is host:port, or "
-        "several with commas between them. Needs --topic.",
+        "SERVERS", _servers, "Read lines from Kafka: host:port, several with commas. Needs --topic."
     ),
-    "--topic": _value(
-        "TOPIC", str, "The topic to read with --kafka; without a checkpoint, from its beginning."
-    ),
-    "--max-offsets-per-trigger": _value(
-        "N",
-        _positive_int,
-        "With --kafka, the most records that one batch reads. Default: all that are there.",
-    ),
+    "--topic": _value("TOPIC", str, "The topic of --kafka; without a checkpoint, from its beginning."),
+    "--max-offsets-per-trigger": _value("N", _positive_int, "The most records for a batch. Default: all."),
 }
 
 # Input of posts over HTTP, in place of files or Kafka.
 POSTS = {
     "--url": _value(
-        "URL",
-        _url,
-        "Read posts from this stream of X, of Mastodon or of a server like them, in place of INPUT_DIR. A "
-        "token is taken from the environment variable POSTS_TOKEN.",
+        "URL", _url, "Read the posts of this stream, as of X or Mastodon, with the token in POSTS_TOKEN."
     ),
-    "--spool": _value(
-        "DIR",
-        str,
-        "With --url, keep the posts in this folder, from which they are read. Default: a temporary folder.",
-    ),
+    "--spool": _value("DIR", str, "The folder in which --url keeps the posts. Default: a temporary folder."),
 }
 
 # LINES, for jobs whose files may have header lines and bad lines.
 INPUT = {
     **LINES,
-    "--header": _switch(
-        "The files have headers: leave out each line that holds the column names in their order."
-    ),
+    "--header": _switch("The files have headers: leave out each line of the column names in their order."),
     "--max-bad": _value(
-        "PERCENT",
-        _percent,
-        "At the end, fail with exit code 1 if more than this share of the lines is bad, such as 1%%. "
-        "Default: never.",
+        "PERCENT", _percent, "Fail at the end if more lines than this are bad, as 1%%. Default: never."
     ),
 }
 
@@ -318,16 +292,13 @@ OUTPUT = {
         "default": "table",
         "help": "Format of the result on standard output. Default: %(default)s.",
     },
-    "--snapshot": _value(
-        "FILE", str, "Write the result to this .csv or .json file, replaced whole after each batch."
-    ),
+    "--snapshot": _value("FILE", str, "Write the result to this .csv or .json file, whole after each batch."),
     "--database": _value(
         "URL",
         database,
-        "Keep the result in the table TABLE of this database. URL is sqlite:///results.db, "
-        "postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), "
-        "mariadb+pymysql://user@host/name, or env:NAME to read it, with its password, from the environment "
-        "variable NAME.",
+        "Keep the result in the table TABLE of this database: sqlite:///results.db, "
+        "postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass) or "
+        "mariadb+pymysql://user@host/name. env:NAME takes the URL from the environment.",
     ),
 }
 
@@ -337,39 +308,20 @@ FOLDER = {"OUT_DIR": _value("OUT_DIR", str, "A folder that only this job writes 
 # The watermark delay, the limit for late rows, and the last windows at the end of the input.
 EVENT_TIME = {
     "--watermark": _value(
-        "DELAY",
-        _delay,
-        'How much later than newer rows a row may come, in event time, such as "10 minutes". '
-        "Default: %(default)s.",
-        default="10 minutes",
+        "DELAY", _delay, 'How late a row may be, as "5 minutes". Default: %(default)s.', default="10 minutes"
     ),
     "--max-late": _value(
-        "PERCENT",
-        _percent,
-        "At the end, fail with exit code 1 if more than this share of the rows came too late, such as 1%%. "
-        "Of rows that an aggregation drops, only the least number is known. Default: never.",
+        "PERCENT", _percent, "Fail at the end if more rows than this were late, as 1%%. Default: never."
     ),
-    "--drain": _switch(
-        "At the end of the input, write what still waits for the watermark, such as open windows. The "
-        "checkpoint takes no more rows then."
-    ),
+    "--drain": _switch("At the end, write what waits for the watermark; the checkpoint takes no rows then."),
 }
 
 # Views of the run and its summary, for every job that calls `run`.
 SHOW = {
-    "--show": _switch(
-        "Show on standard error what the queries do: rows a second, the time of their batches, and what is "
-        "wrong. In a terminal as a picture in place (needs the extra cli), elsewhere as lines."
-    ),
-    "--record": _value(
-        "FILE", str, "Append each batch to this file, as a line of JSON; sparkstream watch FILE shows it."
-    ),
-    "--summary-json": _value(
-        "FILE", str, "At the end, append the summary to this file, as a line of JSON, also after a failure."
-    ),
-    "--alert-url": _value(
-        "URL", database, "Post each problem to this URL, as JSON; env:NAME takes it from the environment."
-    ),
+    "--show": _switch("Show on standard error what the queries do; with the extra cli as a picture."),
+    "--record": _value("FILE", str, "Append each batch to this file, for sparkstream watch FILE."),
+    "--summary-json": _value("FILE", str, "At the end, append the summary to this file, as a line of JSON."),
+    "--alert-url": _value("URL", database, "Post each problem to this URL, or that of env:NAME, as JSON."),
     "--ui": _value("PORT", _port, "Show the run on a web page. Default: a free port.", nargs="?", const=0),
     "--metrics": _value("HOST:PORT", _servers, "Serve Prometheus metrics to all who reach this address."),
 }
@@ -380,17 +332,11 @@ RUN = {
         "NAME", str, "Settings: local, test, cluster or a file. Default: local on one machine, else cluster."
     ),
     "--checkpoint": _value(
-        "DIR",
-        checkpoint_folder,
-        "Keep progress in this folder and resume from it. Default: a temporary folder.",
+        "DIR", checkpoint_folder, "Resume from this folder. Default: OUT_DIR/_checkpoint, or a temporary one."
     ),
-    "--trigger": _value(
-        "INTERVAL", _interval, 'Time from one batch to the next, such as "5 seconds". Default: no wait.'
-    ),
+    "--trigger": _value("INTERVAL", _interval, 'From batch to batch, as "5 seconds". Default: no wait.'),
     "--available-now": _switch("Read the input that is there, then end."),
-    "--run-for": _value(
-        "SECONDS", seconds, "Stop cleanly after this many seconds. Default: run until stopped."
-    ),
+    "--run-for": _value("SECONDS", seconds, "Stop after this many seconds. Default: run until stopped."),
     "--idle": _value("SECONDS", seconds, "Stop after this many seconds without a row. Default: never."),
     "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
     "--dry-run": _switch("Check everything, print what would run, and end; nothing is read or written."),
@@ -398,9 +344,7 @@ RUN = {
         "Run this job over what the query of --checkpoint has read, compare the rows with those that it has "
         "written, print what differs, and end with exit code 3 if any does; nothing is written."
     ),
-    "--continues": _value(
-        "DIR", str, "For a changed job: continue from this old checkpoint, on the new one of --checkpoint."
-    ),
+    "--continues": _value("DIR", str, "For a changed job: the old checkpoint, from which the new continues."),
     **SHOW,
 }
 
@@ -426,15 +370,7 @@ _EXCLUDES = (  # pairs of flags that cannot be used together
 )
 
 # Flags whose file or folder must not be in the input folder, where the job would read it as input.
-_WRITTEN = (
-    "OUT_DIR",
-    "--checkpoint",
-    "--snapshot",
-    "--database",
-    "--stop-file",
-    "--record",
-    "--summary-json",
-)
+_WRITES = ("OUT_DIR", "--checkpoint", "--snapshot", "--database", "--stop-file", "--record", "--summary-json")
 
 
 # --- from the command line to arguments
@@ -467,12 +403,11 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
     for title, those in _GROUPS.items():
         group = made.add_argument_group(title)
         known |= {flag: (group, how) for flag, how in those.items()}
-    folder = "OUT_DIR/_checkpoint" if "OUT_DIR" in flags else "a temporary folder"
     for flag in flags:
         group, how = known[flag]
-        how = how | {"help": how["help"].replace("TABLE", table).replace("a temporary folder", folder)}
+        how = how | {"help": how["help"].replace("TABLE", table)}
         if flag in ("--kafka", "--topic") and "INPUT_DIR" not in flags:
-            how |= {"help": how["help"].replace(", in place of INPUT_DIR", ""), "required": True}
+            how |= {"required": True}
         group.add_argument(flag if flag.startswith("--") else _name(flag), **how)
     made.set_defaults(table=table, **defaults)
     return made
@@ -492,9 +427,6 @@ class _Parser(ArgumentParser):
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
-        if "required: INPUT_DIR" in message:
-            inputs = ["INPUT_DIR", *(flag for flag in _INSTEAD if flag in self.shared)]
-            message = message.replace("INPUT_DIR", " or ".join(inputs), 1)
         raise InvalidInputError(message if message.endswith("?") else f"{message}; see --help")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -538,7 +470,7 @@ def _check(given: Mapping[str, Any]) -> None:
         )
     for place in ("INPUT_DIR", "--spool"):
         if place in given:
-            check_apart(given[place], {flag: given.get(flag) for flag in _WRITTEN})
+            check_apart(given[place], {flag: given.get(flag) for flag in _WRITES})
 
 
 def _name(flag: str) -> str:
@@ -568,18 +500,13 @@ def check_apart(input_dir: str | None, outputs: Mapping[str, str | Path | None])
     folder = None if input_dir is None else plain(input_dir)
     if folder is None:
         return
-    read = {Path(each).resolve() for each in [folder, *glob.glob(folder)]}  # noqa: PTH207 - of any path
+    read = {Path(each).resolve() for each in [folder, *matching(folder)]}
+    pattern = str(Path(folder).absolute())  # which may match a folder that is created later
     for name, path in outputs.items():
-        local = None if path is None else plain(re.sub("^sqlite:///", "", str(path)))
-        if local is None:
-            continue
-        target = Path(local).resolve()
-        # A pattern may match a folder that is created later.
-        made = any(each.match(str(Path(folder).absolute())) for each in (target, target.parent))
-        if made or {target, target.parent} & read:
-            lies = "is" if target in read else "lies in"
+        target = Path(spelt(re.sub("^sqlite:///", "", str(path))))
+        if path and any(each in read or each.match(pattern) for each in (target, target.parent)):
             raise InvalidInputError(
-                f"{name} {path} {lies} the input folder {input_dir}, and would be read; put it elsewhere"
+                f"{name} {path} lies in the input folder {input_dir}, and would be read; put it elsewhere"
             )
 
 
@@ -796,10 +723,9 @@ def finish(args: Namespace, *summaries: RunSummary) -> int:
     state = any(query.state_rows for summary in summaries for query in summary.queries)
     if state and getattr(args, "checkpoint", "") is None:  # of a job that has this flag
         sys.stderr.write("without --checkpoint the state of this run is gone: the next run begins anew\n")
-    for summary in summaries if "max_bad" in args else ():
-        check_bad_rows(summary, args.max_bad)
-    if "max_late" in args:
-        check_late_rows(args.max_late, *summaries)
+    for summary in summaries:
+        check_bad_rows(summary, getattr(args, "max_bad", None))
+    check_late_rows(getattr(args, "max_late", None), *summaries)
     return 0
 
 
@@ -824,8 +750,7 @@ def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:
     counted = [(query.bad_rows or 0, query.parsed_rows) for query in summary.queries if query.parsed_rows]
     bad, parsed = max(counted, key=lambda each: (each[0] / each[1], each[1]), default=(0, 0))
     if max_bad is not None and bad * 100 > max_bad * parsed:
-        percentage = bad * 100 / parsed
-        share = f"{percentage:.1f}%" if percentage >= 1 else f"{percentage:.2g}%"
+        share = f"{bad * 100 / parsed:.3g}%"
         raise KitError(f"bad lines: {bad:,} of {parsed:,} ({share}); --max-bad is {max_bad}%")
     if counted and all(bad == parsed for bad, parsed in counted):
         sys.stderr.write("no line could be read: is this the right folder?\n")
@@ -851,13 +776,11 @@ def check_late_rows(max_late: Decimal | None, *summaries: RunSummary) -> None:
         >>> check_late_rows(Decimal(1), RunSummary("end of input", 9.0, (done,)))
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.KitError: query q: at least 3 late rows dropped, of 200 rows; ...
+        sparkstream_kit.errors.KitError: query q: at least 3 of 200 rows came too late; ...
     """
     for query in (query for summary in summaries for query in summary.queries):
         late = (query.late_rows or 0) + (query.rows_set_aside or 0)
-        if max_late is None or late * 100 <= max_late * query.input_rows:
-            continue
-        said = [f"{query.late_rows_said} dropped"] if query.late_rows else []
-        said += [f"{query.rows_set_aside:,} set aside as late"] if query.rows_set_aside else []
-        rows = count(query.input_rows, "row")
-        raise KitError(f"query {query.name}: {' and '.join(said)}, of {rows}; --max-late is {max_late}%")
+        if max_late is not None and late * 100 > max_late * query.input_rows:
+            least = "" if query.late_rows_exact else "at least "
+            share = f"{least}{late:,} of {query.input_rows:,} rows came too late"
+            raise KitError(f"query {query.name}: {share}; --max-late is {max_late}%")

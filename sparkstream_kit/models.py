@@ -34,7 +34,7 @@ from sparkstream_kit._pins import first_kept, pinned, versions_in_use
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit.connectors import need
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, hint, innermost_cause
+from sparkstream_kit.errors import InvalidInputError, innermost_cause, reject_unknown
 from sparkstream_kit.sinks.base import Part, Sink, Target
 
 if TYPE_CHECKING:
@@ -79,13 +79,12 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
     folder = _folder_of(path)
     version = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}" if version is None else version
     if not re.fullmatch(r"\w[\w.-]*", version) or version == _CURRENT or version.endswith(_FILE):
-        raise InvalidInputError(
-            f"version {version!r} cannot name a file; use letters, digits, - and _, such as '2'"
-        )
+        fix = "use letters, digits, - and _, such as '2'"
+        raise InvalidInputError(f"version {version!r} cannot name a file; {fix}")
     if version in _versions_in(folder):
+        fix = "give another name, or models.switch to make it current"
         raise InvalidInputError(
-            f"version {version} of {folder} exists, and replayed batches are scored by it; give "
-            "another name, or models.switch to make it current"
+            f"version {version} of {folder} exists, and replayed batches are scored by it; {fix}"
         )
     folder.mkdir(parents=True, exist_ok=True)
     if type(model).__name__ == "PipelineModel" and hasattr(model, "write"):
@@ -97,10 +96,8 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
         target = folder / f"{version}{_FILE}"
         replace(target, [_pickled(model)])
     else:
-        raise InvalidInputError(
-            f"models.publish(): model is {said(model)}; give a fitted PipelineModel of pyspark.ml, or a "
-            "model of scikit-learn"
-        )
+        fix = "give a fitted PipelineModel of pyspark.ml, or a model of scikit-learn"
+        raise InvalidInputError(f"models.publish(): model is {said(model)}; {fix}")
     switch(folder, version)
     return target
 
@@ -122,7 +119,7 @@ def switch(path: str | Path, version: str) -> None:
     """
     check(switch, locals())
     folder = _folder_of(path)
-    _refuse_unknown(folder, version)
+    reject_unknown(f"version of {folder}", [version], _versions_in(folder))
     replace(folder / _CURRENT, [version + "\n"])
 
 
@@ -130,10 +127,9 @@ def _folder_of(path: str | Path) -> Path:
     """Return the absolute path of a folder of versions, which must be local."""
     local = plain(str(path))
     if local is None:
-        raise InvalidInputError(
-            f"models {path}: only on a local path does a version become current in one step; give a local "
-            "one, or score with a fixed version (models.score)"
-        )
+        why = "only on a local path does a version become current in one step"
+        fix = "give a local one, or score with a fixed version (models.score)"
+        raise InvalidInputError(f"models {path}: {why}; {fix}")
     return Path(local).absolute()
 
 
@@ -146,10 +142,7 @@ def _current(folder: Path) -> str:
     """Return the name of the version in use."""
     file = folder / _CURRENT
     if not file.is_file():
-        if there := ", ".join(_versions_in(folder)):
-            fix = f"make one so by models.switch({str(folder)!r}, …) with one of: {there}"
-        else:
-            fix = "publish one by models.publish, as the job train_posts does"
+        fix = "publish one by models.publish, as the job train_posts does"
         raise InvalidInputError(f"no model of {folder} is current; {fix}")
     return file.read_text("utf-8").strip()
 
@@ -178,11 +171,9 @@ def _without(batch_id: int, query: str, folder: Path) -> str:
         return now
     earlier = [name for name in _versions_in(folder) if -1 < _learned(name, query) < batch_id]
     if not earlier:
-        raise InvalidInputError(
-            f"models {folder}: version {now} has learned batch {batch_id} of this query already, and none "
-            "of the query's versions from before it is left; make one current that has not learned the "
-            f"batch: models.switch({str(folder)!r}, 'VERSION')"
-        )
+        why = f"no version is left that has not learned batch {batch_id} of this query"
+        fix = f"make one current that has not: models.switch({str(folder)!r}, 'VERSION')"
+        raise InvalidInputError(f"models {folder}: {why}; {fix}")
     return max(earlier, key=lambda name: _learned(name, query))
 
 
@@ -190,12 +181,6 @@ def _version_for(query: str, batch_id: int, folder: Path, location: Place | None
     """Return the version by which to score and learn a batch; a replayed batch gets the same one."""
     choose = partial(_without, batch_id, query, folder)
     return choose() if location is None else pinned(location, batch_id, f"model {folder}", choose)
-
-
-def _refuse_unknown(folder: Path, version: str) -> None:
-    if version not in (there := _versions_in(folder)):
-        near = hint(version, there) or f"; there are: {', '.join(there) or 'none'}"
-        raise InvalidInputError(f"{folder} has no version {version!r}{near}")
 
 
 def _find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[Path | str, str]:
@@ -209,17 +194,12 @@ def _find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[P
     folder = place.folder
     if (folder / "metadata").is_dir():
         return for_spark(folder), version or folder.name
-    if not folder.is_dir():
-        raise InvalidInputError(
-            f"no model {path}; give a folder of pyspark.ml, a file, or a folder of versions"
-        )
     if version is None:
         there = ", ".join(_versions_in(folder)) or "none"
-        raise InvalidInputError(
-            f"{path} is no model but a folder of versions ({there}); give version=, or use models.scorer for "
-            "the one that is current"
-        )
-    _refuse_unknown(folder, version)
+        of_versions = f"(there are: {there}) give version=, or use models.scorer for the one that is current"
+        fix = f"give a folder of pyspark.ml or a file; of a folder of versions {of_versions}"
+        raise InvalidInputError(f"no model {path}; {fix}")
+    reject_unknown(f"version of {folder}", [version], _versions_in(folder))
     file = folder / f"{version}{_FILE}"
     return (file, version) if file.is_file() else (for_spark(folder / version), version)
 
@@ -257,8 +237,8 @@ def score(
         `model_version` (string).
 
     Raises:
-        InvalidInputError: there is no such model or version, it cannot be read, the frame lacks a column that
-            the model needs or has one that it adds, or Spark Connect cannot run the model.
+        InvalidInputError: there is no such model or version, it cannot be read, or the frame has a column
+            that scoring adds, or lacks one of `features`.
         MissingExtraError: scikit-learn is not installed.
 
     Examples:
@@ -344,23 +324,9 @@ def _of_spark(spark: SparkSession, path: str) -> Callable[[DataFrame], DataFrame
     try:
         model = PipelineModel.read().session(spark).load(escaped(path))
     except Exception as err:
-        raise InvalidInputError(
-            f"cannot read the model in {path} ({innermost_cause(err)}); give a folder that a PipelineModel "
-            "was saved to: pipeline.fit(frame).write().save(folder)"
-        ) from err
-
-    def transform(frame: DataFrame) -> DataFrame:
-        try:
-            result: DataFrame = model.transform(frame)
-            result.schema  # noqa: B018 - Connect resolves the columns only here
-        except Exception as err:
-            raise InvalidInputError(
-                f"the model in {path} cannot score these columns ({innermost_cause(err)}); give it those "
-                "that it was fitted with, and none that it adds"
-            ) from err
-        return result
-
-    return transform
+        fix = "give a folder that a PipelineModel was saved to: pipeline.fit(frame).write().save(folder)"
+        raise InvalidInputError(f"cannot read the model in {path} ({innermost_cause(err)}); {fix}") from err
+    return model.transform
 
 
 def _of_sklearn(file: Path, features: str | Sequence[str] | None) -> Callable[[DataFrame], DataFrame]:
@@ -372,16 +338,10 @@ def _of_sklearn(file: Path, features: str | Sequence[str] | None) -> Callable[[D
     model = _sklearn_model(file)
     fitted = [str(name) for name in getattr(model, "feature_names_in_", ())]
     if features is None and not fitted:
-        raise InvalidInputError(
-            f"{file} does not say which columns it takes; give features='text' for a column of values, or a "
-            "list of columns"
-        )
+        fix = "give features='text' for a column of values, or a list of columns"
+        raise InvalidInputError(f"{file} does not say which columns it takes; {fix}")
     one = isinstance(features, str)
     columns = [str(features)] if one else list(features or fitted)
-    if fitted and columns != fitted:
-        raise InvalidInputError(
-            f"{file} was fitted with the columns {', '.join(fitted)}; give features={fitted}, or leave it out"
-        )
     data = file.read_bytes()
     kind = getattr(getattr(model, "classes_", None), "dtype", None)
 
@@ -440,33 +400,22 @@ def _pickled(model: Any) -> bytes:
 def _sklearn_model(file: Path | str) -> Any:
     """Read a model of scikit-learn, not from the cache: a learner changes it, which nobody else may see."""
     if not isinstance(file, Path):
-        raise InvalidInputError(
-            f"{file} is a model of pyspark.ml, which cannot learn; give one of scikit-learn"
-        )
+        fix = "give one of scikit-learn"
+        raise InvalidInputError(f"{file} is a model of pyspark.ml, which cannot learn; {fix}")
+    joblib = _joblib()
     try:
-        model = _unpickled.__wrapped__(file.read_bytes())
-    except MissingExtraError:
-        raise
+        return joblib.load(file)
     except Exception as err:
-        raise InvalidInputError(
-            f"cannot read the model in {file} ({innermost_cause(err)}); write it by models.publish, or by "
-            "joblib.dump(model, file)"
-        ) from err
-    if not hasattr(model, "predict"):
-        raise InvalidInputError(
-            f"{file} holds {said(model)}, which cannot predict; give a model of scikit-learn"
-        )
-    return model
+        fix = "write it by models.publish, or by joblib.dump(model, file)"
+        raise InvalidInputError(f"cannot read the model in {file} ({innermost_cause(err)}); {fix}") from err
 
 
 def _last_step(model: Any) -> tuple[Any, Any]:
     """Split a model into the steps before its last one, and the last one, which must be able to learn."""
     steps, last = (model[:-1], model[-1]) if hasattr(model, "steps") else ((), model)
     if not hasattr(last, "partial_fit"):
-        raise InvalidInputError(
-            f"{said(last)} has no partial_fit and cannot learn from batches; choose one that has, such as "
-            "SGDClassifier"
-        )
+        fix = "choose one that has, such as SGDClassifier"
+        raise InvalidInputError(f"{said(last)} has no partial_fit and cannot learn from batches; {fix}")
     return steps, last
 
 
@@ -576,8 +525,5 @@ def _remove_old(folder: Path, query: str, location: Place) -> None:
 def _learn(model: Any, rows: Any, labels: Any, classes: Sequence[str] | None) -> None:
     steps, last = _last_step(model)
     known = classes if classes is not None else getattr(last, "classes_", None)
-    last.partial_fit(
-        steps.transform(rows) if len(steps) else rows,
-        labels.to_numpy(),
-        **({} if known is None else {"classes": known}),
-    )
+    given = steps.transform(rows) if len(steps) else rows
+    last.partial_fit(given, labels.to_numpy(), **({} if known is None else {"classes": known}))

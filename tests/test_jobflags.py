@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,8 @@ from sparkstream_kit.profiles import submit_properties
 from sparkstream_kit.progress import QuerySummary, RunSummary
 
 SHARED = (*jobflags.INPUT, *jobflags.SERVER, *jobflags.OUTPUT, *jobflags.RUN)
+GROUPS = (getattr(jobflags, name) for name in jobflags.__all__ if name.isupper())
+FLAGS = {flag: how for group in GROUPS for flag, how in group.items()}
 
 # --- types
 
@@ -30,27 +33,17 @@ SHARED = (*jobflags.INPUT, *jobflags.SERVER, *jobflags.OUTPUT, *jobflags.RUN)
 @pytest.mark.parametrize(
     ("read", "text", "value"),
     [
-        (jobflags.seconds, "60", 60.0),
         (jobflags.seconds, "0.5", 0.5),
         (_positive_int, "12", 12),
         (_port, "65535", 65535),
-        (jobflags.existing_folder, "/", "/"),
         (jobflags.existing_folder, "hdfs://host/none", "hdfs://host/none"),
-        (jobflags.existing_folder, "hdfs:/none", "hdfs:/none"),
-        (jobflags.existing_folder, "file:/", "file:/"),
         (jobflags.existing_folder, "file:///tmp", "file:///tmp"),
         (jobflags.existing_folder, "/none/2026-*", "/none/2026-*"),
-        (_host, "localhost", "localhost"),
-        (_host, "127.0.0.1", "127.0.0.1"),
         (_host, "9999.example.org", "9999.example.org"),
         (jobflags.checkpoint_folder, "/none/yet", "/none/yet"),
-        (_interval, "1 minute", "1 minute"),
-        (_interval, "250 milliseconds", "250 milliseconds"),
         (_interval, "1 minute 30 seconds", "1 minute 30 seconds"),
         (_interval, "0 seconds", "0 seconds"),
-        (_interval, "0.5 seconds", "0.5 seconds"),
         (_delay, "1 hour 30 minutes", "1 hour 30 minutes"),
-        (_delay, "1 week", "1 week"),
     ],
 )
 def test_a_value_is_read(read, text, value):
@@ -70,16 +63,8 @@ def test_a_value_is_read(read, text, value):
         (_delay, ["0 seconds", "-5 seconds"], "with less than a millisecond Spark drops the rows that"),
         (_delay, ["1 month"], "a month has no fixed length; write it in days"),
         (_host, ["9999"], "is a number, perhaps a port; give the host and then the port"),
-        (
-            jobflags.existing_folder,
-            ["/none/here", "file:/none/here"],
-            "does not exist; create it or correct the path",
-        ),
-        (
-            jobflags.existing_folder,
-            [__file__, f"file:{__file__}"],
-            "is a file; give the folder that it is in",
-        ),
+        (jobflags.existing_folder, ["/none/here", "file:/none/here"], "does not exist; create it or correct"),
+        (jobflags.existing_folder, [__file__, f"file:{__file__}"], "is a file; give the folder that it is"),
         (jobflags.checkpoint_folder, [__file__], "is a file; give a folder"),
     ],
 )
@@ -91,25 +76,16 @@ def test_a_value_that_cannot_be_is_refused_with_what_was_given(read, texts, mess
         assert message in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "accepted"),
-    [
-        ("SPARK_REMOTE", "sc://elsewhere:15002", True),
-        ("SPARK_REMOTE", "sc://localhost:15002", True),
-        ("HADOOP_CONF_DIR", "/etc/hadoop", True),
-        ("PYSPARK_GATEWAY_PORT", "1", True),
-        ("SPARK_LOCAL_IP", "127.0.0.1", False),
-    ],
-)
-def test_a_folder_that_spark_may_find_elsewhere_is_left_to_spark(monkeypatch, name, value, accepted):
-    for each in ("SPARK_REMOTE", "HADOOP_CONF_DIR", "YARN_CONF_DIR", "PYSPARK_GATEWAY_PORT"):
-        monkeypatch.delenv(each, raising=False)
-    monkeypatch.setenv(name, value)
-    if accepted:
-        assert jobflags.existing_folder("/data/sales") == "/data/sales"
-    else:
-        with pytest.raises(argparse.ArgumentTypeError):
-            jobflags.existing_folder("/data/sales")
+def test_a_folder_that_spark_may_find_elsewhere_is_left_to_spark(monkeypatch):
+    elsewhere = ("SPARK_REMOTE", "HADOOP_CONF_DIR", "YARN_CONF_DIR", "PYSPARK_GATEWAY_PORT")
+    for name in elsewhere:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(argparse.ArgumentTypeError):
+        jobflags.existing_folder("/data/sales")
+    for name in elsewhere:
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "1")
+            assert jobflags.existing_folder("/data/sales") == "/data/sales"
 
 
 # --- the parser
@@ -144,37 +120,25 @@ def test_a_job_has_defaults_of_its_own():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["/", "--run-fro", "60"], "unknown argument --run-fro; did you mean --run-for?"),
         (["--run-fro", "60", "/"], "unknown argument --run-fro; did you mean --run-for?"),
-        (["/", "--chekpoint=x"], "unknown argument --chekpoint; did you mean --checkpoint?"),
-        (["/", "--run", "60"], "unknown argument --run; did you mean --run-for?"),
+        (["/", "--run=60"], "unknown argument --run; did you mean --run-for?"),
         (["/", "more"], "unknown argument more; see --help"),
         ([], "the following arguments are required: INPUT_DIR; see --help"),
         (["/", "--idle"], "argument --idle: expected one argument; see --help"),
-        (
-            ["/", "--run-for", "x"],
-            "argument --run-for: 'x' is not a positive number of seconds, such as 60 or 0.5; see --help",
-        ),
-        (
-            ["/none"],
-            "argument INPUT_DIR: folder /none does not exist; create it or correct the path; see --help",
-        ),
+        (["/none"], "argument INPUT_DIR: folder /none does not exist; create it or correct the path"),
+        (["/", "--how", "xml"], "argument --how: invalid choice: 'xml' ("),
+        (["/", "--trigger", "1 minute", "--available-now"], "--available-now and --trigger exclude each"),
+        (["/", "--record", "/stop"], "--record /stop lies in the input folder /, and would be read"),
     ],
 )
 def test_arguments_that_cannot_be_are_one_line(words, message):
-    assert refusal(parse, *words) == message
+    assert refusal(parse, *words).startswith(message)
 
 
 def test_a_job_with_all_inputs_takes_one():
     parser = jobflags.parser("A job.", *jobflags.LINES, *jobflags.POSTS)
     with pytest.raises(InvalidInputError, match="--kafka and --url exclude each other; give one of them"):
         parser.parse_args(["--url", "https://x.com/", "--kafka", "a:1", "--topic", "t"])
-    assert "required: INPUT_DIR or --kafka or --url; see --help" in refusal(parser.parse_args, [])
-
-
-def test_an_unknown_choice_names_those_there_are():
-    with pytest.raises(InvalidInputError, match=r"^argument --how: invalid choice: 'xml' \(.*this.*that"):
-        parse("/", "--how", "xml")
 
 
 def test_help_shows_the_docstring_and_ends_with_0(capsys):
@@ -185,58 +149,23 @@ def test_help_shows_the_docstring_and_ends_with_0(capsys):
     assert "A job." in out
     assert all(flag in out for flag in SHARED)
     assert "Keep the result in the table totals of this database" in out
+    units = {"SECONDS": "seconds", "PERCENT": "%", "INTERVAL": "seconds", "DELAY": "minutes"}
+    for flag in (*SHARED, *jobflags.EVENT_TIME):
+        how = FLAGS[flag]
+        assert re.search(units.get(how.get("metavar"), ""), how["help"]), flag
 
 
 def test_help_has_flags_in_groups_and_a_usage_that_shows_what_is_required():
-    def usage(*flags, **own):
-        parser = jobflags.parser("A job.", *flags)
-        for name, how in own.items():
-            parser.add_argument(name, **how)
-        usage, _, rest = parser.format_help().partition("\n")
+    def usage(*flags):
+        usage, _, rest = jobflags.parser("A job.", *flags).format_help().partition("\n")
         return usage.partition(" ")[2].partition(" ")[2], re.findall(r"^(\w[\w ]*):$", rest, re.MULTILINE)
 
     groups = ["options", "input", "output", "run", "look"]
     kafka = "--kafka SERVERS --topic TOPIC"
     both = usage(*jobflags.INPUT, *jobflags.POSTS, *jobflags.FOLDER, *jobflags.RUN)
     assert both == (f"(INPUT_DIR | {kafka} | --url URL) OUT_DIR [FLAGS]", groups)
-    assert usage("INPUT_DIR", model={"metavar": "MODEL"}) == (
-        "INPUT_DIR MODEL [FLAGS]",
-        ["positional arguments", *groups[:2]],
-    )
     assert usage("--kafka", "--topic", *jobflags.OUTPUT) == (f"{kafka} [FLAGS]", groups[:3])
     assert usage(*jobflags.SERVER, *jobflags.SHOW)[0] == "[FLAGS]"
-
-
-def test_the_help_of_each_flag_says_its_unit():
-    groups = [getattr(jobflags, name) for name in jobflags.__all__ if name.isupper()]
-    shared = {flag: how for group in groups for flag, how in group.items()}
-    units = {
-        "SECONDS": "seconds",
-        "PERCENT": "%%",
-        "INTERVAL": "seconds",
-        "DELAY": "minutes",
-        "N": "files|records",
-    }
-    said = {flag: units[how["metavar"]] for flag, how in shared.items() if how.get("metavar") in units}
-    assert {flag for flag, unit in said.items() if not re.search(unit, shared[flag]["help"])} == set()
-    assert len(said) >= 8
-
-
-def test_help_speaks_only_of_flags_that_the_job_has():
-    kafka = jobflags.parser("A job.", "--kafka", "--topic").format_help()
-    assert "INPUT_DIR" not in kafka
-    assert "in place of INPUT_DIR" in " ".join(jobflags.parser("A job.", *SHARED).format_help().split())
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--trigger", "1 minute", "--available-now"], "--available-now and --trigger exclude each other"),
-        (["--stop-file", "/stop"], "--stop-file /stop lies in the input folder /, and would be read"),
-    ],
-)
-def test_shared_flags_are_checked_together(words, message):
-    assert message in refusal(parse, "/", *words)
 
 
 def test_a_flag_of_the_jobs_own_is_not_checked_as_a_shared_one():
@@ -245,30 +174,21 @@ def test_a_flag_of_the_jobs_own_is_not_checked_as_a_shared_one():
     assert parser.parse_args([]).snapshot == "x.gif"
 
 
-def test_the_page_has_a_port_of_ones_choice_or_any_free_one():
-    assert jobflags.for_run(parse("/", "--ui"))["ui"] == 0, "any free port"
-    assert jobflags.for_run(parse("/", "--ui", "8080"))["ui"] == 8080
-    assert "ui" not in jobflags.for_run(parse("/"))
-
-
 def test_the_url_of_alerts_is_taken_from_the_environment_where_it_is_a_secret(monkeypatch):
     monkeypatch.setenv("ALERTS", "https://host/services/hush?sig=hush")
     args = jobflags.parser("A job.", "--alert-url").parse_args(["--alert-url", "env:ALERTS"])
     assert jobflags.for_run(args) == {"on_verdict": "https://host/services/hush?sig=hush"}
-    said = refusal(
-        jobflags.parser("A job.", "--alert-url").parse_args, ["--alert-url", "https://host?sig=hush"]
-    )
+    parser = jobflags.parser("A job.", "--alert-url")
+    said = refusal(parser.parse_args, ["--alert-url", "https://host?sig=hush"])
     assert "others can see a password on the command line; put the URL into an environment variable" in said
     assert "hush" not in said
-    assert "on_verdict" not in jobflags.for_run(parse("/"))
 
 
 @pytest.mark.parametrize(
     ("counts", "refused"),
     [
-        ([(2, 102), (2, 102)], "2 of 102 (2.0%)"),
-        ([(None, None), (3, 10)], "3 of 10 (30.0%)"),
-        ([(1, 1000), (3, 10)], "3 of 10 (30.0%)"),
+        ([(2, 102), (2, 102)], "2 of 102 (1.96%)"),
+        ([(None, None), (3, 10)], "3 of 10 (30%)"),
         ([(1, 100)], None),
         ([], None),
     ],
@@ -276,10 +196,8 @@ def test_the_url_of_alerts_is_taken_from_the_environment_where_it_is_a_secret(mo
 def test_queries_that_parsed_the_same_lines_do_not_add_up(counts, refused):
     queries = (QuerySummary("q", "id", bad_rows=bad, parsed_rows=parsed) for bad, parsed in counts)
     summary = RunSummary("end of input", 1.0, tuple(queries))
-    if refused is None:
-        jobflags.check_bad_rows(summary, Decimal(1))
-        return
-    with pytest.raises(KitError, match=f"^bad lines: {re.escape(refused)}; --max-bad is 1%$"):
+    line = f"^bad lines: {re.escape(refused or '')}; --max-bad is 1%$"
+    with pytest.raises(KitError, match=line) if refused else nullcontext():
         jobflags.check_bad_rows(summary, Decimal(1))
 
 
@@ -288,10 +206,7 @@ DOES: dict[str, dict[str, Any]] = {
     "in": {"text": "in", "max_files_per_trigger": None},
     "in --max-files-per-trigger 3": {"text": "in", "max_files_per_trigger": 3},
     "--kafka host:9092 --topic t": {"kafka": "host:9092 t", "connectors": ["kafka"]},
-    "--kafka host:9092 --topic t --max-offsets-per-trigger 3": {
-        "kafka": "host:9092 t",
-        "max_offsets_per_trigger": 3,
-    },
+    "--kafka host:9092 --topic t --max-offsets-per-trigger 3": {"max_offsets_per_trigger": 3},
     "--url http://host/posts": {"posts": "http://host/posts"},
     "--url http://host/posts --spool spool": {"posts": "http://host/posts", "spool": "spool"},
     "--profile test": {"profile": "test"},
@@ -307,6 +222,7 @@ DOES: dict[str, dict[str, Any]] = {
     "--checkpoint new --continues old": {"checkpoint": "new", "continues": "old"},
     "--show": {"show": "terminal"},
     "--ui": {"ui": 0},
+    "--ui 8080": {"ui": 8080},
     "--metrics 127.0.0.1:9108": {"metrics": "127.0.0.1:9108"},
     "--record runs.jsonl": {"record": "runs.jsonl"},
     "--alert-url https://host/alerts": {"on_verdict": "https://host/alerts"},
@@ -341,9 +257,8 @@ def test_a_job_may_name_each_flag_alone_and_it_does_something(line, tmp_path, mo
 
 
 def test_no_shared_flag_does_nothing():
-    groups = [getattr(jobflags, name) for name in jobflags.__all__ if name.isupper()]
     wired = {word for line in DOES for word in line.split() if word.startswith("--")} | {"INPUT_DIR"}
-    assert wired | OF_JOBS | OF_FINISH == {flag for group in groups for flag in group}
+    assert wired | OF_JOBS | OF_FINISH == {*FLAGS}
     jobs = "".join(path.read_text("utf-8") for path in (ROOT / "jobs").glob("*.py"))
     unused = {flag for flag in OF_JOBS if f"args.{flag.removeprefix('--').lower()}" not in jobs}
     assert unused == set()
@@ -366,11 +281,9 @@ def test_a_job_with_state_and_without_a_checkpoint_says_what_is_gone(given, stat
 @pytest.mark.parametrize(
     ("words", "use"),
     [
-        (["--window", "20", "--every", "10"], None),
         (["--window", "0.3", "--every", "0.1"], None),
         (["--window", "25"], "--window 25 is not a multiple of the default --every 10; use 20 or 30"),
         (["--every", "8"], "the default --window 20 is not a multiple of --every 8; use 16 or 24"),
-        (["--window", "5"], "--window 5 is not a multiple of the default --every 10; use 10"),
         (["--every", "0.0001"], "--every 0.0001 is less than a millisecond; use 0.001 or more"),
     ],
 )
@@ -402,18 +315,9 @@ def ends(error):
     ("error", "code", "line"),
     [
         (None, 0, ""),
-        (
-            errors.QueryFailed("totals", "ValueError: no such shop"),
-            1,
-            "job.py: totals failed: ValueError: no such shop\n",
-        ),
+        (errors.QueryFailed("totals", "no such shop"), 1, "job.py: totals failed: no such shop\n"),
         (InvalidInputError("no such folder"), 2, "job.py: no such folder\n"),
         (errors.InputUnavailable("words", "refused"), 75, "job.py: words failed: refused\n"),
-        (
-            errors.MissingExtraError("Avro", "avro"),
-            2,
-            "job.py: Avro needs an optional library; run: pip install 'sparkstream-kit[avro]'\n",
-        ),
         (KeyboardInterrupt(), 0, "job.py: stopped by SIGINT before it began to run\n"),
     ],
 )
@@ -437,7 +341,6 @@ def test_what_a_job_logs_itself_is_shown_whatever_it_is(caplog):
     @jobflags.exit_codes
     def main(_argv):
         logging.getLogger().error(ValueError("no text, and no reason to fail"))
-        logging.getLogger("psycopg").warning("error ignored terminating %r", "a copy")
         return 0
 
     assert main([]) == 0

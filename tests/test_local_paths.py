@@ -24,7 +24,7 @@ def snapshot(spark, path):
     with dstreams.streaming_context(spark, 1) as ssc:
         pairs = ssc.socketTextStream("localhost", 1).map(lambda line: (line, 1))
         try:
-            dstreams.running_counts(pairs, snapshot=f"{path}/counts.jsonl")
+            dstreams.running_counts(pairs, snapshot=f"{path}/counts.json")
         except InvalidInputError as err:
             if "does not hold counts" in str(err):
                 return True
@@ -38,7 +38,7 @@ def test_a_local_path_may_have_its_scheme(used, scheme, spark, tmp_path):
     here = tmp_path / "some [1] folder"
     here.mkdir()
     (here / "stop").touch()
-    (here / "counts.jsonl").write_text("5\n")  # not the kit's: seen if it is read
+    (here / "counts.json").write_text("5\n")  # not the kit's: seen if it is read
     assert used(spark, f"{scheme}{here}")
 
 

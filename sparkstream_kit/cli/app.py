@@ -6,8 +6,6 @@ Spark. The docstrings of functions decorated as commands are the help texts.
 
 from __future__ import annotations
 
-import importlib.metadata
-import re
 import shlex
 import sys
 import threading
@@ -19,7 +17,7 @@ from typer.core import TyperGroup
 
 from sparkstream_kit import _packages, checkpoints, display
 from sparkstream_kit import server as serving
-from sparkstream_kit._files import cache_folder, plain
+from sparkstream_kit._files import cache_folder
 from sparkstream_kit.cli import common, doctor, projects
 from sparkstream_kit.cli.archive import warm
 from sparkstream_kit.cli.common import Json, argument, flag, group, say, show, show_json, switch
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 _CHECKPOINT = "A checkpoint on a local path."
 _Folder = Annotated[str, argument("DIR", _CHECKPOINT)]
 _NAMES = "Connectors with commas between them, such as kafka,delta."
-_FORMATS = ("csv", "json", "orc", "parquet")
 
 # In which a new user needs the commands.
 _ORDER = "doctor new feed schema windows conf connectors warm serve watch checkpoint"
@@ -63,8 +60,7 @@ def _options(
     context: typer.Context, *, version: Annotated[bool, switch("--version", "Print the version.")] = False
 ) -> None:
     if version:
-        found = importlib.metadata.distributions(name="sparkstream-kit")
-        typer.echo(f"sparkstream {next((kit.version for kit in found), 'of a checkout')}")
+        typer.echo(f"sparkstream {doctor.version_of('sparkstream-kit') or 'of a checkout'}")
         raise typer.Exit
     common.help_if_bare(context)
 
@@ -139,7 +135,10 @@ def _connectors(
     if json:
         show_json(connectors=found)
     elif names:
-        typer.echo(shlex.join(_arguments_of(names, spark)))
+        flags, words = {"spark.jars": "--jars", "spark.jars.packages": "--packages"}, list[str]()
+        for key, value in _packages.needed(names, spark).items():
+            words += [flags[key], value] if key in flags else ["--conf", f"{key}={value}"]
+        typer.echo(shlex.join(words))
     else:
         for name, package in found.items():
             typer.echo(f"{name}\t{package or f'no package for Spark {spark}'}")
@@ -150,44 +149,27 @@ def _split(names: str) -> list[str]:
     return [name for name in names.split(",") if name]
 
 
-def _arguments_of(names: list[str], spark: str) -> list[str]:
-    """Return the spark-submit flags that add connectors."""
-    flags = {"spark.jars": "--jars", "spark.jars.packages": "--packages"}
-    words: list[str] = []
-    for key, value in _packages.needed(names, spark).items():
-        words += [flags[key], value] if key in flags else ["--conf", f"{key}={value}"]
-    return words
-
-
 @app.command("warm")
 def _warm() -> None:
     """Make Spark start faster on this machine. Keeps what Java loads of Spark in a file of 200 MB."""
     try:
         typer.echo(warm(lambda: say("running a few small streams for Java to learn from")))
     except OSError as err:
-        raise InvalidInputError(
-            f"cannot write the archive: {err}; give it room (outside of an environment, XDG_CACHE_HOME names "
-            "another folder)"
-        ) from err
+        raise InvalidInputError(f"cannot write the archive: {err}; give it room") from err
 
 
 @app.command("schema")
 def _schema(
     path: Annotated[str, argument("PATH", "Sample files: a file, a folder or a glob.")],
     *,
-    format: Annotated[str | None, flag("NAME", f"{', '.join(_FORMATS)}. Default: by their names.")] = None,  # noqa: A002
-    header: Annotated[
-        bool | None, switch("--header/--no-header", "Line 1 of CSV files is a header. Default: by its look.")
-    ] = None,
+    format: Annotated[str | None, flag("NAME", "csv, json, orc or parquet. Default: by their names.")] = None,  # noqa: A002
+    header: Annotated[bool | None, switch("--header/--no-header", "Whether line 1 has names.")] = None,
     json: Json = False,
 ) -> None:
     """Print the schema of sample files, as Python code. Spark infers double for money; make it decimal.
 
     Standard error says what a source of these files must be told, such as header=True.
     """
-    reject_unknown("--format", [format] if format else [], _FORMATS)
-    if plain(path) is not None and not re.search(r"[*?\[{]", path) and not Path(path).exists():
-        raise InvalidInputError(f"{path} does not exist; give the path of a file, a folder or a glob")
     from sparkstream_kit import schemas, spark_session
 
     with spark_session("sparkstream schema", profile="local") as spark:
@@ -226,10 +208,8 @@ def _find(
 def _check(folder: _Folder, *, json: Json = False) -> int:
     """Report what is wrong with a checkpoint, one line for each problem. Exit code 1 if there is one."""
     problems = checkpoints.check(folder)
-    if json:
-        show_json(problems=problems)
-    else:
-        show("\n".join(map(str, problems)) or f"{folder}: no problem found")
+    said = "\n".join(map(str, problems)) or f"{folder}: no problem found"
+    show_json(problems=problems) if json else show(said)
     return 1 if problems else 0
 
 
@@ -246,8 +226,7 @@ def _clone(
     if new_id:
         typer.echo("Sinks take it for another query: give it a table or a folder of its own.")
     else:
-        typer.echo("Sinks take it for the same query, and know which batches they have: go on with")
-        typer.echo("one of the two. To run both, each with sinks of its own: clone --new-id.")
+        typer.echo("Sinks take it for the same query: go on with one of the two, or clone it with --new-id.")
 
 
 @_checkpoint.command("rewind")
@@ -295,9 +274,8 @@ def _start(
 @_serve.command("stop")
 def _stop(*, port: _Port = serving.PORT) -> None:
     """Stop the server and everything that runs on it."""
-    say(
-        f"ended the server on port {port}; unset SPARK_REMOTE" if serving.stop(port) else _NOBODY.format(port)
-    )
+    ended = f"ended the server on port {port}; unset SPARK_REMOTE"
+    say(ended if serving.stop(port) else _NOBODY.format(port))
 
 
 @_serve.command("status")

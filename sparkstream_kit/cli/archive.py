@@ -22,8 +22,6 @@ from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraErro
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LIMIT = 300.0  # seconds that the training run may take
-
 
 def warm(begins: Callable[[], None] = lambda: None) -> Path:
     """Make the class-data archive for the Java and the Spark of this environment, and return its path.
@@ -54,18 +52,10 @@ def warm(begins: Callable[[], None] = lambda: None) -> Path:
         made = Path(folder, archive.path.name)
         environment = {key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"}
         environment["SPARK_SUBMIT_OPTS"] = archive.kind.make.format(made)
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", __name__],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_LIMIT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as err:
-            raise KitError(f"no class-data archive after {_LIMIT:g} s; see if a Spark job runs here") from err
+        command = [sys.executable, "-m", __name__]
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
         if done.returncode or not made.exists():
             words = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["nothing"]
             raise KitError(f"no class-data archive; the last words of its training run: {words[-1].strip()}")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sparkstream_kit import _waiting
-from sparkstream_kit._files import JSON_VERSION, as_json, pyspark_folder
+from sparkstream_kit._files import JSON_VERSION, as_json
 from sparkstream_kit.errors import printable, without_secrets
 
 if TYPE_CHECKING:
@@ -110,11 +108,9 @@ def stopped_by_signal(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def pyspark_version() -> str:
-    """Return the version of PySpark, also from the zip that `spark-submit` adds; "" without PySpark."""
-    found: Any = importlib.util.find_spec("pyspark")
-    folder = pyspark_folder()
-    with suppress(OSError):
-        text = found.loader.get_data(f"{folder}/version.py").decode() if folder else ""
-        if version := re.search(r"""^__version__.*["'](.+)["']""", text, re.MULTILINE):
-            return version[1]
-    return ""
+    """Return the version of PySpark, also of the zip that `spark-submit` adds; "" without PySpark."""
+    try:
+        from pyspark import __version__
+    except ImportError:
+        return ""
+    return str(__version__)

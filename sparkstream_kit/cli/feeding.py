@@ -47,9 +47,9 @@ def land(files: Iterable[tuple[str, str]], folder: Path, every: float) -> list[P
         return feeds.drip(files, folder, every=every, stop=stop, on_file=lambda path: say(f"landed {path}"))
 
 
-def _check_truth(truth: Path | None, folder: Path | None = None) -> None:
+def _check_truth(truth: Path | None, folder: Path) -> None:
     """Refuse a file that cannot be written, or that would be read as input, before the first row."""
-    if truth and folder and truth.resolve().is_relative_to(folder.resolve()):
+    if truth and truth.resolve().is_relative_to(folder.resolve()):
         raise InvalidInputError(f"--truth {truth} would be read as input in {folder}; put it elsewhere")
     if truth:
         check_writable("--truth", truth)
@@ -81,9 +81,7 @@ def _generator(dataset: Dataset) -> Callable[..., None]:
         duplicates: Annotated[float, _share("Share of rows that come twice.")] = 0.0,
         bad: Annotated[float, _share("Share of rows that are followed by a broken line.")] = 0.0,
         ahead: Annotated[float, _share("Share of rows that are followed by one of the year 2099.")] = 0.0,
-        delay: Annotated[
-            str, flag("DURATION", 'Delay of the watermark, such as "10 minutes"; late rows exceed it.')
-        ] = dataset.delay,
+        delay: Annotated[str, flag("DURATION", "How late a row may be, as 2 minutes.")] = dataset.delay,
         truth: _Truth = None,
     ) -> None:
         _check_truth(truth, folder)
@@ -193,9 +191,7 @@ def _posts_of_url(
     folder: Annotated[Path, argument("FOLDER", "The spool.")],
     *,
     token_env: Annotated[str, flag("NAME", "The environment variable that holds the bearer token.")] = TOKEN,
-    timeline: Annotated[
-        str | None, flag("URL", "Where missed posts are asked for by min_id. Default: known for Mastodon.")
-    ] = None,
+    timeline: Annotated[str | None, flag("URL", "Where to ask for missed posts by min_id.")] = None,
     stall: Annotated[float, flag("SECONDS", "Seconds of silence after which to connect anew.")] = STALL,
     every: Annotated[float, flag("SECONDS", "Seconds from one file to the next.")] = EVERY,
 ) -> None:

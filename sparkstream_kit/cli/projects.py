@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 
 DEFAULT = "hourly_sales"
-_LONGEST = 100  # letters of a name; file names, which are longer than the name, may have 255 bytes
 _ROWS = 200  # rows of sample data, in two files of 100
 _SEED = 1
 
@@ -118,25 +117,19 @@ def make(name: str, like: str = DEFAULT) -> Project:
 
     Raises:
         InvalidInputError: the name cannot be the name of a Python module or a module already has it, there is
-            no such job, or the folder exists and is not empty.
+            no such job, or the folder exists.
     """
     reject_unknown("job of --like", [like], LIKE)
-    if len(name) > _LONGEST:
-        raise InvalidInputError(f"a name of {len(name)} letters is too long; give one of at most {_LONGEST}")
-    folder = Path(name)
-    empty = folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
-    if not empty and (folder.exists() or folder.is_symlink()):
+    module, folder = _module(name, LIKE[like].beside), Path(name)
+    if folder.exists() or folder.is_symlink():
         raise InvalidInputError(f"{name} exists already; give another name, or remove it")
-    module = _module(name, LIKE[like].beside)
     known, job = LIKE[like], f"{module}.py"
     commands = [known.run.format(job=job), "python -m pytest"]
-    other = _renamed(_template(known.beside), like, module) if known.beside else ""
-    first_line = other.partition('"""')[2].partition(".\n")[0]
     given = {
         "name": name,
         "like": like,
         "job": job,
-        "beside": f" ({known.beside} runs first: {first_line})" if other else "",
+        "beside": f" ({known.beside} runs first)" if known.beside else "",
         "extras": ",".join(sorted({"testing", *known.extras})),
         "needs": known.needs,
         "run": commands[0],
@@ -150,7 +143,7 @@ def make(name: str, like: str = DEFAULT) -> Project:
             (made / job).write_text(_renamed(_template(f"{like}.py"), like, module), "utf-8")
             (made / f"test_{job}").write_text(_renamed(test, like, module), "utf-8")
             if known.beside:
-                (made / known.beside).write_text(other, "utf-8")
+                (made / known.beside).write_text(_renamed(_template(known.beside), like, module), "utf-8")
             for page in ("AGENTS.md", "README.md"):
                 (made / page).write_text(_template(f"templates/{page}").format(**given), "utf-8")
             (made / "data").mkdir()
@@ -158,7 +151,7 @@ def make(name: str, like: str = DEFAULT) -> Project:
             for number, (_, text) in enumerate(halves, 1):
                 (made / "data" / known.file.replace(".", f"-{number}.")).write_text(text, "utf-8")
             files = sorted(str(path.relative_to(made)) for path in made.rglob("*") if path.is_file())
-            made.rename(folder)  # replaces an empty folder, too
+            made.rename(folder)
     except OSError as err:
         raise InvalidInputError(f"cannot make {name} ({err.strerror}); go to a folder to write in") from err
     return Project(folder, files, commands, given["beside"])
@@ -172,15 +165,12 @@ def _module(name: str, beside: str) -> str:
             or is that of the file `beside` the job.
     """
     module = name.replace("-", "_")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", module) or keyword.iskeyword(module):
+    if not re.fullmatch(r"[a-z][a-z0-9_]{,99}", module) or keyword.iskeyword(module):
         raise InvalidInputError(
             f"{name} is no name for a job; use letters a to z, digits and -, such as my-job"
         )
-    found = importlib.util.find_spec(module)
-    if found and list(found.submodule_search_locations or []) == [str(Path.cwd() / name)]:
-        found = None  # the empty folder that the project goes into
-    taken = module in sys.stdlib_module_names or found is not None or f"{module}.py" == beside
-    if taken or module.startswith("test_"):
+    taken = module in sys.stdlib_module_names or importlib.util.find_spec(module) is not None
+    if taken or f"{module}.py" == beside or module.startswith("test_"):
         raise InvalidInputError(f"{name}: a Python module {module} would hide another one; give another name")
     return module
 

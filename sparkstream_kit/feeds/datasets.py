@@ -51,25 +51,18 @@ def _log_truth(rows: list[Any]) -> dict[str, list[Any]]:
     return {"errors": make.log_errors(rows), "sessions": make.log_sessions(rows)}
 
 
+_ads_truth = partial(make.ads_truth, within=timedelta(minutes=10))
+_sensors_truth = partial(make.sensors_truth, delay=timedelta(minutes=2))
+
 # By the name of the command below `sparkstream feed`.
 DATASETS = {
     "events": Dataset("events.csv", make.events_rows, make.events_truth, csv_line, keeps_late=True),
     "posts": Dataset("posts.json", make.posts_rows, make.posts_truth, make.posts_line, time="created_at"),
-    "ads": Dataset(
-        "ads.json",
-        make.ads_rows,
-        partial(make.ads_truth, within=timedelta(minutes=10)),
-        time="event_time",
-        shares=_NO_DUPLICATES,
-    ),
+    "ads": Dataset("ads.json", make.ads_rows, _ads_truth, time="event_time", shares=_NO_DUPLICATES),
     "cards": Dataset("cards.csv", make.cards_rows, make.cards_truth, csv_line, shares=_NO_DUPLICATES),
     "messages": Dataset("messages.json", make.messages_rows, make.messages_truth, shares=("bad",)),
     "sensors": Dataset(
-        "sensors.json",
-        make.sensors_rows,
-        partial(make.sensors_truth, delay=timedelta(minutes=2)),
-        shares=_NO_DUPLICATES,
-        delay="2 minutes",
+        "sensors.json", make.sensors_rows, _sensors_truth, shares=_NO_DUPLICATES, delay="2 minutes"
     ),
     "actions": Dataset("actions.json", make.actions_rows, make.actions_truth, shares=_NO_DUPLICATES),
     "logs": Dataset("access.log", make.log_rows, _log_truth, make.log_line, shares=("bad", "ahead")),

@@ -105,8 +105,8 @@ def disturb(
 
     Args:
         rows: a finite number of rows as dicts, with times that never decrease.
-        time: the name of the event-time field. Its values are epoch seconds (or milliseconds), ISO 8601 texts
-            or datetimes. Texts and datetimes without a time zone are in UTC.
+        time: the name of the event-time field. Its values are epoch seconds, ISO 8601 texts or datetimes.
+            Texts and datetimes without a time zone are in UTC.
         late: the share of rows that become late.
         duplicates: the share of rows that arrive twice.
         bad: the share of rows that are followed by a bad text.
@@ -129,9 +129,8 @@ def disturb(
         ([{'time': 3600, 'n': 1}], 8)
     """
     check(disturb, locals())
-    wait = _delay_of(
-        {"late": late, "duplicates": duplicates, "bad": bad, "ahead": ahead}, rows_per_file, delay
-    )
+    shares = {"late": late, "duplicates": duplicates, "bad": bad, "ahead": ahead}
+    wait = _delay_of(shares, rows_per_file, delay)
     given = list(rows)
     times = _times(given, time)
     draw = random.Random(seed).random  # noqa: S311 - sample data, not secrets

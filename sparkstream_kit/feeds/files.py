@@ -36,29 +36,26 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FAR = 2099  # the year of rows that are dated in the future by mistake
-_MILLISECONDS_FROM = 100_000_000_000  # as seconds the year 5138, as milliseconds 1973
+_LATEST = 100_000_000_000  # seconds since 1970, in the year 5138; a larger number has another unit
 
 
 def microseconds(value: object) -> int | None:
     """Convert a time to microseconds since 1970 UTC, or None if it cannot be read.
 
-    A number, or a text that holds a number, means epoch seconds, or epoch milliseconds from 100,000,000,000
-    on. Any other text must be ISO 8601 with hyphens. Texts and datetimes without a time zone are in UTC.
+    A number means epoch seconds, a text must be ISO 8601, and without a time zone a time is in UTC.
 
     Examples:
-        >>> microseconds(5), microseconds("5.5"), microseconds("1970-01-01T00:00:05Z"), microseconds("soon")
+        >>> microseconds(5), microseconds(5.5), microseconds("1970-01-01T00:00:05Z"), microseconds("soon")
         (5000000, 5500000, 5000000, None)
     """
-    try:
+    with suppress(ValueError, OverflowError):
         if isinstance(value, str):
-            value = datetime.fromisoformat(value) if _is_iso(value) else _number(value)
+            value = datetime.fromisoformat(value)
         if isinstance(value, datetime):
             zoned = value if value.tzinfo else value.replace(tzinfo=UTC)
             return (zoned - _EPOCH) // timedelta(microseconds=1)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return round(value * (1000 if abs(value) >= _MILLISECONDS_FROM else 1_000_000))
-    except (ValueError, OverflowError):
-        pass
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LATEST:
+            return round(value * 1_000_000)
     return None
 
 
@@ -70,22 +67,11 @@ def in_far_year(value: Any) -> Any:
         ('2099-02-28 12:00:00', 4070908800)
     """
     if isinstance(value, str):
-        if not _is_iso(value):
-            return str(in_far_year(_number(value)))
         return f"{_FAR}{value[4:]}".replace(f"{_FAR}-02-29", f"{_FAR}-02-28")
     if isinstance(value, datetime):
         return value.replace(year=_FAR, day=min(value.day, 28) if value.month == 2 else value.day)  # noqa: PLR2004
-    scale = 1000 if abs(value) >= _MILLISECONDS_FROM else 1
-    moved = in_far_year(_EPOCH + timedelta(seconds=float(value) / scale)) - _EPOCH
-    return type(value)(moved / timedelta(seconds=1) * scale)
-
-
-def _is_iso(text: str) -> bool:
-    return text[4:5] == "-"  # without this check, fromisoformat would read some long numbers as dates
-
-
-def _number(text: str) -> float:
-    return float(text) if "." in text else int(text)
+    moved = in_far_year(_EPOCH + timedelta(seconds=float(value))) - _EPOCH
+    return type(value)(moved / timedelta(seconds=1))
 
 
 _T = TypeVar("_T")
@@ -233,7 +219,7 @@ def line_files(lines: Iterable[str], *, rows: int, name: str) -> Iterable[tuple[
             file, which counts from 0001.
 
     Raises:
-        InvalidInputError: `rows` is below 1, or the pattern has no {} for the number.
+        InvalidInputError: `rows` is below 1.
 
     Examples:
         >>> list(line_files(["a", "b", "c"], rows=2, name="letters-{}.txt"))
@@ -242,8 +228,6 @@ def line_files(lines: Iterable[str], *, rows: int, name: str) -> Iterable[tuple[
     check(line_files, locals())
     if rows < 1:
         raise InvalidInputError(f"rows is {rows}; give at least 1 row per file")
-    if "{}" not in name:
-        raise InvalidInputError(f"name {name!r} has no {{}} for the number of the file; give 'rows-{{}}.csv'")
 
     def make() -> Iterator[tuple[str, str]]:
         rest = iter(lines)
@@ -311,14 +295,11 @@ def _land(folder: Path, name: str, content: bytes, stamp: int) -> Path:
     """Land one file with a modification time in nanoseconds, and return its path."""
     path, hidden = folder / name, folder / f".{name}.part"
     if path.name != name or name.startswith((".", "_")):
-        raise InvalidInputError(
-            f"file name {name!r} cannot be used; give one without / that does not begin with . or _, "
-            "as Spark skips those"
-        )
+        fix = "give one without / that does not begin with . or _, as Spark skips those"
+        raise InvalidInputError(f"file name {name!r} cannot be used; {fix}")
     if path.exists():
-        raise InvalidInputError(
-            f"{path} exists already, and Spark reads a file name only once; give a new name or folder"
-        )
+        why = "exists already, and Spark reads a file name only once"
+        raise InvalidInputError(f"{path} {why}; give a new name or folder")
     try:
         with hidden.open("wb") as file:
             file.write(content)
@@ -418,9 +399,8 @@ class LineServer:
             what = f"lines is {said(lines)}, which cannot be read line by line again for each client"
             raise InvalidInputError(f"{what}; give a list of lines or a function that returns an iterator")
         if rate is not None and not rate > 0:
-            raise InvalidInputError(
-                f"rate is {rate} lines per second; give a number above 0, or leave it out"
-            )
+            fix = "give a number above 0, or leave it out"
+            raise InvalidInputError(f"rate is {rate} lines per second; {fix}")
         self._period = 1 / rate if rate else 0.0
         self._closed = threading.Event()
         self._changed = threading.Condition()  # guards the next three attributes
@@ -429,7 +409,13 @@ class LineServer:
         # The connection of each client by its thread. The entry of a thread that has ended disappears by
         # itself; a thread that is just ending is still here, so that `close` can wait for it.
         self._clients = WeakKeyDictionary[threading.Thread, socket.socket]()
-        self._server = _listen(host, port, lambda connection, *_: self._serve(connection))
+        serve: Any = self._serve  # a function in place of a class of handlers
+        try:
+            self._server = _Server((host, port), serve)
+        except (OSError, OverflowError) as err:
+            fix = "choose another host or port, or stop what listens there"
+            cause = getattr(err, "strerror", None) or err
+            raise InvalidInputError(f"cannot listen on {host} port {port}: {cause}; {fix}") from err
         self.host: str = host
         self.port: int = self._server.server_address[1]
         self._acceptor = threading.Thread(target=self._server.serve_forever, args=[_LOOK_EVERY], daemon=True)
@@ -484,7 +470,7 @@ class LineServer:
         for thread in clients:
             thread.join(timeout=5)
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket, *_: object) -> None:
         """Serve one client in its own thread; keep an error of `lines` for `wait_served`."""
         with self._changed:
             self._clients[threading.current_thread()] = connection
@@ -524,18 +510,3 @@ class _Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 128
-
-
-def _listen(host: str, port: int, serve: Callable[..., Any]) -> _Server:
-    """Open a server that calls `serve` in a new thread for each connection.
-
-    Raises:
-        InvalidInputError: the host or the port cannot be used.
-    """
-    try:
-        return _Server((host, port), serve)
-    except OverflowError as err:
-        raise InvalidInputError(f"port {port} does not exist; choose one from 0 to 65535") from err
-    except OSError as err:
-        fix = "choose another host or port, or stop what listens there"
-        raise InvalidInputError(f"cannot listen on {host} port {port}: {err.strerror}; {fix}") from err

@@ -55,7 +55,6 @@ def _plain(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
 
 
-_ACTIONS_BEGIN = 1469501107  # 2016-07-26 02:45:07 UTC
 _ACTIONS, _WEIGHTS = ("Open", "Close", "Print", "Share"), (9, 8, 2, 1)
 _ACTION_GAPS, _ACTION_GAP_WEIGHTS = (0, 1, 7, 40, 300), (2, 6, 6, 4, 1)  # seconds between two rows
 
@@ -80,7 +79,7 @@ def actions_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         [{'time': 1469501107, 'action': 'Open'}, {'time': 1469501147, 'action': 'Close'}]
     """
     pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
-    time = _ACTIONS_BEGIN
+    time = 1469501107  # 2016-07-26 02:45:07 UTC
     for number in count_to(count):
         time += pick(_ACTION_GAPS, _ACTION_GAP_WEIGHTS)[0] if number else 0
         yield {"time": time, "action": pick(_ACTIONS, _WEIGHTS)[0]}
@@ -151,11 +150,8 @@ def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
             clicked_at, _, row = waiting.pop(0)
             # A click comes after the last event, so that times increase. So it may be some seconds later than
             # the time that was drawn.
-            yield {
-                **row,
-                "event_type": "click",
-                "event_time": _zulu(_FIRST_AD + timedelta(seconds=max(clicked_at, second))),
-            }
+            time = _zulu(_FIRST_AD + timedelta(seconds=max(clicked_at, second)))
+            yield {**row, "event_type": "click", "event_time": time}
             continue
         stray = draw.random() < 1 / 50
         row = {
@@ -305,7 +301,6 @@ def cards_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str, str]]:
     return sorted(found, key=lambda each: (each[1], each[0], each[2]))
 
 
-_EVENTS_START = datetime(2024, 3, 1, 9, tzinfo=UTC)
 _EVENT_PRODUCTS = (
     ("kettle", 3490), ("desk lamp", 2250), ('monitor, 27"', 18999), ("socks", 799), ("backpack", 5400),
     ("chess set", 2999), ("crème brûlée torch", 1875), ("notebook", 350), ("headphones", 12900),
@@ -336,7 +331,7 @@ def events_rows(count: int | None, *, seed: int) -> Iterator[dict[str, str]]:
     """
     weights = zipf(len(_EVENT_PRODUCTS))
     pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
-    moment = _EVENTS_START
+    moment = datetime(2024, 3, 1, 9, tzinfo=UTC)
     for number in count_to(count):
         moment += timedelta(seconds=pick(range(13))[0])
         product, cents = pick(_EVENT_PRODUCTS, cum_weights=weights)[0]
@@ -516,7 +511,6 @@ _MESSAGE_WEIGHTS = {
     "call": (5, 8), "free": (2, 9), "win": (1, 9), "prize": (1, 8), "cash": (1, 7), "offer": (1, 7),
     "urgent": (1, 6), "click": (1, 6), "reply": (3, 6),
 }  # fmt: skip
-_FIRST_MESSAGE = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 @_seeded
@@ -541,22 +535,14 @@ def messages_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         ham | thanks love love the you
         ham | train you home love you tomorrow offer free home home
     """
-    odds = {
-        "ham": [ham for ham, _ in _MESSAGE_WEIGHTS.values()],
-        "spam": [spam for _, spam in _MESSAGE_WEIGHTS.values()],
-    }
+    ham, spam = zip(*_MESSAGE_WEIGHTS.values(), strict=True)
     draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
-    time = _FIRST_MESSAGE
+    time = datetime(2024, 1, 1, tzinfo=UTC)
     for number in count_to(count):
         time += timedelta(seconds=draw.randrange(1, 10))
-        label = "spam" if draw.random() < _SPAM else "ham"
-        words = draw.choices(list(_MESSAGE_WEIGHTS), odds[label], k=draw.randrange(4, 13))
-        yield {
-            "id": f"m-{seed}-{number:07}",
-            "time": f"{time:%Y-%m-%dT%H:%M:%SZ}",
-            "label": label,
-            "text": " ".join(words),
-        }
+        label, odds = ("spam", spam) if draw.random() < _SPAM else ("ham", ham)
+        words = draw.choices(list(_MESSAGE_WEIGHTS), odds, k=draw.randrange(4, 13))
+        yield {"id": f"m-{seed}-{number:07}", "time": _zulu(time), "label": label, "text": " ".join(words)}
 
 
 def messages_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -589,7 +575,6 @@ def messages_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
     ]
 
 
-_START = datetime(2024, 5, 1, 12, tzinfo=UTC)
 # Tags that are hard to read: scripts with and without case, combining marks, a digit at the start,
 # underscores, and a letter (ß) that becomes longer in upper case.
 _TAGS = (
@@ -628,7 +613,7 @@ def posts_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """
     weights = zipf(len(_TAGS))
     pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
-    moment = _START
+    moment = datetime(2024, 5, 1, 12, tzinfo=UTC)
     for number in count_to(count):
         moment += timedelta(seconds=pick(range(5))[0])
         leading = number // 300

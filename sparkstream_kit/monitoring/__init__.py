@@ -9,7 +9,7 @@ All views read one `board.Board`, which keeps the last batches of each query in 
 FILE` shows a recording later. A view that fails during the run does not stop it.
 
 With `run(..., on_verdict=)` a function is called with an `Alert` when a verdict on a query begins, and when
-it has ended; or the alert is posted to a URL.
+it has ended; or the alert is posted to a URL. `summary_kept` is for `run(..., summary_json=)`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from sparkstream_kit._arguments import attributes
-from sparkstream_kit._files import as_json, is_url
+from sparkstream_kit._files import JSON_VERSION, as_json, is_url
 from sparkstream_kit.connectors.posts.wire import host_of
-from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, QueryFailed, reject_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from pyspark.sql.streaming.query import StreamingQuery
 
@@ -81,6 +81,32 @@ class Alert:
 
 
 @contextmanager
+def summary_kept(path: str | Path | None) -> Iterator[Callable[..., Any]]:
+    """Yield a function that appends a run's summary to a file, once, and returns the summary.
+
+    If the block raises QueryFailed, the summary that the exception carries is appended, with the error.
+    """
+
+    def keep(summary: Any, error: str | None = None) -> Any:
+        nonlocal path
+        if path is not None:
+            told = {"version": JSON_VERSION, **(vars(summary) if summary else {}), "error": error}
+            try:
+                with Path(path).open("a", encoding="utf-8") as file:
+                    file.write(as_json(told) + "\n")
+            except OSError as err:  # a file that cannot be written does not change how the run has ended
+                _log.warning("the summary is not in %s: %s", path, err)
+            path = None
+        return summary
+
+    try:
+        yield keep
+    except QueryFailed as err:
+        keep(err.summary, str(err))
+        raise
+
+
+@contextmanager
 def watching(
     queries: Sequence[StreamingQuery],
     stop: Callable[[str], None],
@@ -96,8 +122,8 @@ def watching(
     Args:
         queries: the queries of the run.
         stop: ends the run; its argument is the reason that the summary gives, such as "the web page".
-        show: `terminal`: draw the run on standard error; `notebook`: draw the run beneath the cell; None:
-            neither.
+        show: `terminal`: draw the run on standard error; `notebook`: draw the run beneath the cell, or
+            outside of a notebook on standard error; None: neither.
         ui: the port of the web page; 0 for any free port; None for no page.
         record: the file to which the run appends one line of JSON for each batch; None for no file.
         metrics: the address of Prometheus metrics, as host:port; None for none.
@@ -119,7 +145,7 @@ def watching(
 
     board = Board()
     board.watch(queries)
-    told: list[Callable[..., None]] = [board.add]
+    told: list[Callable[..., object]] = [board.add]
     with ExitStack() as faces:
         if record is not None:
             told.append(faces.enter_context(recording(record, queries)))
@@ -130,9 +156,10 @@ def watching(
         if ui is not None:
             faces.enter_context(page.served(board, queries, port=ui, stop=stop))
         if show is not None:
+            from sparkstream_kit.display import in_notebook
             from sparkstream_kit.monitoring import notebook, terminal
 
-            shown = terminal.shown if show == "terminal" else notebook.shown
+            shown = notebook.shown if show == "notebook" and in_notebook() else terminal.shown
             faces.enter_context(shown(board, queries=queries))
 
         def tell(*batch: Any) -> None:

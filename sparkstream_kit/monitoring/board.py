@@ -15,11 +15,10 @@ import json
 import os
 import threading
 from collections import deque
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
 from pyspark.sql.streaming.listener import StreamingQueryProgress
@@ -91,16 +90,6 @@ def short(value: float | None) -> str:
         if value >= limit:
             return f"{value / of:.1f}{unit}"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"  # noqa: PLR2004
-
-
-def height(values: Sequence[float]) -> float:
-    """Return the value at the top of a small chart of `values`.
-
-    The top is at most three times the median, so that a slow first batch does not flatten all others; if the
-    median is 0, the top is the largest value.
-    """
-    most = max(values, default=0.0)
-    return min(most, 3 * median(values)) or most if values else 0.0
 
 
 def starting(picture: Picture, now: datetime) -> str:
@@ -182,12 +171,10 @@ def _started(frame: DataFrame, name: str, mode: str | None, trigger: dict[str, A
 
 
 _FORM = 1  # version of the line format; a later format gets another number
-_READ = "give a file that --record has written"
-_BEGIN = b'{"recording":'
 
 
 @contextmanager
-def recording(path: str | Path, queries: Sequence[StreamingQuery]) -> Iterator[Callable[..., None]]:
+def recording(path: str | Path, queries: Sequence[StreamingQuery]) -> Iterator[Callable[..., object]]:
     """Append a recording of a run to a file; each line is written at once by a single write.
 
     The first line is written when the block begins, and the last line when the block ends.
@@ -203,55 +190,36 @@ def recording(path: str | Path, queries: Sequence[StreamingQuery]) -> Iterator[C
     Raises:
         InvalidInputError: the file cannot be written, or it holds something other than recordings.
     """
-    with _in_one_line(path):
-        file = Path(path).open("a+b", buffering=0)  # noqa: SIM115 - closed below
-
-    def add(line: str) -> None:
-        data = line.encode()
-        if file.write(data) != len(data):
-            raise OSError(f"no room in {path}")
-
-    with file:
-        with _in_one_line(path):
-            add(_before(file.fileno(), path) + first_line(queries))
+    with ExitStack() as closed:
         try:
-            yield lambda *batch: add(batch_line(*batch))
+            file = closed.enter_context(Path(path).open("ab", buffering=0))
+            file.write((_before(path) + first_line(queries)).encode())
+        except OSError as err:
+            why = f"cannot write the recording {path} ({err.strerror})"
+            raise InvalidInputError(f"{why}; give a file that can be written") from err
+        try:
+            yield lambda *batch: file.write(batch_line(*batch).encode())
         finally:
             with suppress(OSError):  # a disk that is full now must not fail a run that ended well
-                add(end_line())
+                file.write(end_line().encode())
 
 
-@contextmanager
-def _in_one_line(path: str | Path) -> Iterator[None]:
-    """Turn an OSError of the block into an InvalidInputError with a one-line message."""
-    try:
-        yield
-    except OSError as err:
-        why = err.strerror or err
-        raise InvalidInputError(
-            f"cannot write the recording {path} ({why}); give a file that can be written"
-        ) from err
-
-
-def _before(file: int, path: str | Path) -> str:
+def _before(path: str | Path) -> str:
     """Return the text to write before the first line of a new recording, so that it starts on its own line.
 
-    The text is empty, or a line break after a torn last line. A file whose very first line is torn is
-    emptied.
+    The text is empty, or a line break after a last line that a killed run has left without its end.
 
     Raises:
         InvalidInputError: the file holds something other than recordings.
     """
-    with open(file, "rb", closefd=False) as there:
-        there.seek(0)
+    with Path(path).open("rb") as there:
         begin = there.readline()
-        if not begin.endswith(b"\n") and _BEGIN.startswith(begin[: len(_BEGIN)]):
-            os.ftruncate(file, 0)  # the very first line is torn: its run was killed, or the disk was full
+        if not begin:
             return ""
         if "recording" not in _read(begin.decode(errors="replace")):
             raise InvalidInputError(f"{path} holds something else than recordings; give another file")
         there.seek(-1, os.SEEK_END)
-        return "" if there.read() == b"\n" else "\n"  # a killed run may have left a line without its end
+        return "" if there.read() == b"\n" else "\n"
 
 
 # --- lines
@@ -298,7 +266,7 @@ def _read(line: str) -> dict[str, Any]:
     """Return the JSON object on a line; an empty one for a torn line, which is not valid JSON."""
     try:
         told = json.loads(line)
-    except (ValueError, RecursionError):
+    except ValueError:
         return {}
     return told if isinstance(told, dict) else {}
 
@@ -313,19 +281,16 @@ def follow(lines: Iterable[str], board: Board) -> None:
         board: receives the queries and their batches; the line at the end of a run ends the board.
 
     Raises:
-        InvalidInputError: the first line does not begin a recording, a line is no progress of a query, or
-            the recording was written by a version of the kit with another format.
+        InvalidInputError: the first line does not begin a recording in the format of this version of the
+            kit, or a line is no progress of a query.
     """
-    begun = False
+    fix = "give a file that --record of this version has written"
     for number, line in enumerate(lines, 1):
         told = _read(line)
-        if not begun and "recording" not in told:
-            raise InvalidInputError(f"line {number} is not the first one of a recording; {_READ}")
+        if number == 1 and told.get("recording") != _FORM:
+            raise InvalidInputError(f"line 1 does not begin a recording; {fix}")
         try:
             if "recording" in told:
-                if told["recording"] != _FORM:
-                    raise InvalidInputError("it was recorded by another version of the kit; use that one")
-                begun = True
                 _expect(told, board)
             elif "end" in told:
                 board.end()
@@ -333,9 +298,7 @@ def follow(lines: Iterable[str], board: Board) -> None:
                 files = told.get("files")
                 board.add(StreamingQueryProgress.fromJson(told), files and (files[0], files[1]))
         except (AttributeError, KeyError, TypeError, ValueError) as err:
-            if isinstance(err, InvalidInputError):
-                raise
-            raise InvalidInputError(f"line {number} is no progress that can be read; {_READ}") from err
+            raise InvalidInputError(f"line {number} is no progress that can be read; {fix}") from err
 
 
 def _expect(told: dict[str, Any], board: Board) -> None:
@@ -344,8 +307,7 @@ def _expect(told: dict[str, Any], board: Board) -> None:
     since = datetime.fromisoformat(told["at"])
     for query in told["queries"]:
         summary = QuerySummary(query["name"], query["id"], mode=query["mode"])
-        ends = query.get("ends", True)
-        board.expect(Query(summary, query["interval"], since, ends=ends))
+        board.expect(Query(summary, query["interval"], since, ends=query["ends"]))
 
 
 SHOWN = 300  # batches that the board keeps for each query
@@ -529,10 +491,9 @@ class Query:
         silent = _silent(batches, self.since, self.interval, now) if live else None
         if self.query is not None and silent and not is_active(self.query):
             silent = None  # this query ended with its input, while others of the run go on
-        summary = self.summary
-        found = of_query(summary, batches, self.interval, self.ends)
+        found = of_query(self.summary, batches, self.interval, self.ends)
         said = sorted([silent, *found] if silent else found, key=lambda one: LEVELS.index(one.level))
-        return Picture(summary.name, active, summary, batches, tuple(said), self.since)
+        return Picture(self.summary.name, active, self.summary, batches, tuple(said), self.since)
 
     def add(self, progress: StreamingQueryProgress, files: tuple[int, int] | None) -> bool:
         """Add a batch, and return whether it is new; a batch that was counted before is not added again."""

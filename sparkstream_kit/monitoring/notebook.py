@@ -1,8 +1,8 @@
 """The view of a run in a notebook: results, progress and verdicts in the cell's output, updated in place.
 
 `monitoring.watching` opens this view for `run(…, show="notebook")` and `monitoring.live`. A thread draws the
-board as HTML, with plain text for front ends that show no HTML. Outside of a notebook, the terminal view is
-used instead.
+board as HTML, with plain text for front ends that show no HTML. Outside of a notebook, `watching` opens the
+terminal view instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import display
 from sparkstream_kit.monitoring import terminal
-from sparkstream_kit.monitoring.board import arriving, done, height, short, starting
+from sparkstream_kit.monitoring.board import arriving, done, short, starting
 from sparkstream_kit.monitoring.pictures import Results, drawing, moments, places
 
 if TYPE_CHECKING:
@@ -38,16 +38,12 @@ _COLOURS = {"bad": "#d64545", "warn": "#c98a1b", "ok": display.GREEN}
 def shown(board: Board, queries: Sequence[StreamingQuery]) -> Iterator[None]:
     """Show a board and the results of its queries beneath the cell until the block ends.
 
-    Outside of a notebook, the terminal view is shown. An error in the view is logged and ends only the view.
+    An error in the view is logged and ends only the view.
 
     Args:
         board: the board of a run.
         queries: the queries of the run; rows are shown for the sinks `sinks.latest` and `sinks.memory`.
     """
-    if not display.in_notebook():
-        with terminal.shown(board, queries=queries):
-            yield
-        return
     results = Results(places(queries, memory=True))
     handle = display.show_html(_bundle(board, results), raw=True, display_id=True)
     with drawing(partial(_update, board, results, handle)):
@@ -115,7 +111,7 @@ def _number(cell: tuple[str, str, str]) -> str:
 
 
 def _chart(values: Sequence[float], colour: str) -> str:
-    return display.line(values, height(values), colour) if len(values) > 1 else ""
+    return display.line(values, max(values), colour) if len(values) > 1 else ""
 
 
 # --- results

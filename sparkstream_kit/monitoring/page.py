@@ -1,16 +1,15 @@
-"""A page of this machine that shows a run, its metrics, and who may ask; `run(…, ui=PORT)` opens it.
+"""A page of this machine that shows a run, and its metrics; `run(…, ui=PORT, metrics=ADDRESS)` opens them.
 
 `served` starts an HTTP server on the loopback interface. The server answers `/` (the page), `/events` (what
-the page shows, as server-sent events), `/status` (what the queries do now, as JSON), `/metrics` (for
-Prometheus) and `POST /stop`. All but the page and the metrics need the token that `served` prints, because
-other users of the machine can open its ports.
+the page shows, as server-sent events), `/status` (what the queries do now, as JSON) and `POST /stop`. All but
+the page itself need the token that `served` prints, because other users of the machine can open its ports,
+and so can a page of another site. `exported` starts a server of metrics for Prometheus.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import secrets
 import socketserver
 import sys
@@ -22,18 +21,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from sparkstream_kit import _waiting
 from sparkstream_kit._spark.queries import started
 from sparkstream_kit._spark.session import web_page
 from sparkstream_kit.connectors import need
-from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, innermost_cause, printable
+from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause, printable
 from sparkstream_kit.monitoring.pictures import Results, Sent, moments, places, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from prometheus_client import CollectorRegistry, Metric
+    from prometheus_client import Metric
     from pyspark.sql.streaming.query import StreamingQuery
 
     from sparkstream_kit.monitoring.board import Board, Picture
@@ -61,37 +61,6 @@ _LAST = {
 _PARTS = {"work": "work", "planning": "planning", "log_writes": "log writes", "looking": "looking for input"}
 
 
-def scraped(board: Board, accept: str) -> tuple[bytes, str]:
-    """Return the metrics of a run in a Prometheus format, and the content type of that format.
-
-    Args:
-        board: the board of the run.
-        accept: the formats that the scraper accepts, as in its HTTP header `Accept`.
-
-    Raises:
-        MissingExtraError: prometheus-client is not installed.
-    """
-    registry = _registry(board, "/metrics")
-    from prometheus_client import exposition
-
-    encode, kind = exposition.choose_encoder(accept)
-    return encode(registry), kind
-
-
-def _registry(board: Board, asked: str) -> CollectorRegistry:
-    """Return a registry with the metrics of a run alone: the global one has those of the process, too.
-
-    Raises:
-        MissingExtraError: prometheus-client is not installed; the message names what was `asked` for.
-    """
-    need(asked, "metrics", "prometheus_client")
-    from prometheus_client import CollectorRegistry
-
-    registry = CollectorRegistry()
-    registry.register(type("OfARun", (), {"collect": lambda _: _metrics(board.pictures())})())
-    return registry
-
-
 @contextmanager
 def exported(board: Board, address: str) -> Iterator[None]:
     """Serve the metrics of a run at an address until the block ends, without a token and without the page.
@@ -104,9 +73,11 @@ def exported(board: Board, address: str) -> Iterator[None]:
         InvalidInputError: the address is not host:port, or cannot be listened on.
         MissingExtraError: prometheus-client is not installed.
     """
-    registry = _registry(board, "run(…, metrics=…)")
-    from prometheus_client import start_http_server
+    need("run(…, metrics=…)", "metrics", "prometheus_client")
+    from prometheus_client import CollectorRegistry, start_http_server
 
+    registry = CollectorRegistry()  # the global one has the metrics of the process, too
+    registry.register(type("OfARun", (), {"collect": lambda _: metrics(board.pictures())})())
     host, _, port = address.rpartition(":")
     try:
         server, _ = start_http_server(int(port), host.strip("[]"), registry)
@@ -121,7 +92,8 @@ def exported(board: Board, address: str) -> Iterator[None]:
         server.server_close()
 
 
-def _metrics(pictures: Sequence[Picture]) -> Iterator[Metric]:
+def metrics(pictures: Sequence[Picture]) -> Iterator[Metric]:
+    """Yield the metrics of the queries that are given."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     for name, (attribute, says) in _TOTALS.items():
@@ -167,9 +139,6 @@ def _family(kind: Any, name: str, says: str, values: Mapping[Any, float | None],
 
 LOOPBACK = "127.0.0.1"
 _log = logging.getLogger(__name__)
-# The Host headers that a browser of this machine sends. The port is not compared, because the page may be
-# reached through a forwarded port with another number.
-_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
 _EVERY = 0.25  # least seconds between two pictures
 # Most seconds between two pictures, so that a verdict on silence appears and a closed browser is noticed.
 _BEAT = 2.0
@@ -205,6 +174,7 @@ class Page:
         token: the secret that a client must send to see what the run does, or to end it.
         ended: how the run has ended; empty while it goes on.
         over: set when the run has ended.
+        readers: the threads that send to a browser what the run does.
     """
 
     board: Board
@@ -214,28 +184,15 @@ class Page:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(16), repr=False)
     ended: str = ""
     over: threading.Event = field(default_factory=threading.Event)
-    _failure: str = ""
-    _readers: int = 0
-    _changed: threading.Condition = field(default_factory=threading.Condition)
+    readers: WeakSet[threading.Thread] = field(default_factory=WeakSet)
+    _problem: str = ""
 
     def end(self, how: str) -> None:
-        """Send all open pages how the run has ended, and wait up to two seconds until they have read it."""
+        """Send all open pages how the run has ended, and wait up to two seconds for each to read it."""
         self.ended = how
         self.over.set()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._readers, _LAST_WORDS)
-
-    @contextmanager
-    def read(self) -> Iterator[None]:
-        """Count a reader of a stream while the block runs, so that `end` can wait for it."""
-        with self._changed:
-            self._readers += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._readers -= 1
-                self._changed.notify_all()
+        for reader in list(self.readers):
+            reader.join(_LAST_WORDS)
 
     def pictures(self) -> Iterator[str]:
         """Yield the news for one browser as JSON, until the run has ended."""
@@ -245,18 +202,16 @@ class Page:
 
     def _picture(self, sent: Sent) -> str:
         """Return the news for a browser as JSON; after an error, return the error text, and log it once."""
-        if self.board.problem:
-            return self._failed(self.board.problem)
+        problem = self.board.problem
         try:
-            return sent.text(self.board.pictures(), ended=self.ended, spark=self.spark)
+            if not problem:
+                return sent.text(self.board.pictures(), ended=self.ended, spark=self.spark)
         except Exception as err:  # noqa: BLE001 - said, and the run goes on
-            return self._failed(innermost_cause(err))
-
-    def _failed(self, said: str) -> str:
-        if said != self._failure:
-            self._failure = said
-            _log.warning("the page of the run shows no queries: %s", said)
-        return json.dumps({"error": printable(said), "ended": printable(self.ended)})
+            problem = innermost_cause(err)
+        if problem != self._problem:
+            self._problem = problem
+            _log.warning("the page of the run shows no queries: %s", problem)
+        return json.dumps({"error": printable(problem), "ended": printable(self.ended)})
 
 
 class Server(ThreadingHTTPServer):
@@ -289,45 +244,32 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 20  # seconds after which a connection is closed on which the browser sends or accepts nothing
 
     def do_GET(self) -> None:
-        """Answer a GET request with a file, a stream or the metrics."""
-        if not self._is_of_this_machine():
-            return
+        """Answer a GET request with a file, a stream or the status."""
         path = urlsplit(self.path).path
         if path in self.server.files:
             self._answer(HTTPStatus.OK, *self.server.files[path])
-        elif path == "/events":
-            if self._has_token("to look at the run"):
+        elif path not in {"/events", "/status"}:
+            self._refuse(HTTPStatus.NOT_FOUND, "there is nothing at this address; the page is at /")
+        elif self._has_token("to look at the run"):
+            if path == "/events":
                 self._stream()
-        elif path == "/status":
-            if self._has_token("to look at the run"):
+            else:
                 told = status(self.server.page.board, self.server.page.ended)
                 self._answer(HTTPStatus.OK, told.encode(), "application/json")
-        elif path == "/metrics":
-            self._metrics()
-        elif path == "/stop":
-            self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "to end the run: POST /stop, with the token")
-        else:
-            self._refuse(HTTPStatus.NOT_FOUND, "there is nothing at this address; the page is at /")
 
     def do_POST(self) -> None:
-        """End the run after `POST /stop` with the token; refuse a request that comes from another site."""
-        if not self._is_of_this_machine():
-            return
+        """End the run after `POST /stop` with the token."""
         if urlsplit(self.path).path != "/stop":
             self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "only /stop takes a POST")
-            return
-        origin = self.headers.get("Origin")  # every browser sends it with a POST; a script need not
-        if origin not in (None, f"http://{self.headers['Host']}"):
-            self._refuse(HTTPStatus.FORBIDDEN, "a page of another site may not end the run")
-            return
-        if self._has_token("to end the run"):
+        elif self._has_token("to end the run"):
             self.server.page.stop("the web page")
             self._answer(HTTPStatus.ACCEPTED, b"the run ends after the batch in flight\n", "text/plain")
 
     def _has_token(self, what: str) -> bool:
         """Return whether the request has the token; if not, refuse it, naming the action `what`.
 
-        The token is needed because other users of this machine can open its ports, too.
+        The token is needed because other users of this machine can open its ports, and so can a page of
+        another site, also one whose host name was pointed at this machine (DNS rebinding).
         """
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if secrets.compare_digest(given.encode(), self.server.page.token.encode()):
@@ -338,53 +280,31 @@ class _Handler(BaseHTTPRequestHandler):
         )
         return False
 
-    def _is_of_this_machine(self) -> bool:
-        """Return whether the Host header names this machine; if not, refuse the request.
-
-        The check stops DNS rebinding: a page of another site whose host name was pointed at this machine.
-        """
-        hosts = self.headers.get_all("Host", [])
-        if len(hosts) == 1 and _HOST.fullmatch(hosts[0]):
-            return True
-        self._refuse(HTTPStatus.FORBIDDEN, "ask by the printed address: 127.0.0.1 or localhost")
-        return False
-
     def _stream(self) -> None:
         """Send pictures until the run ends; if the browser has gone, a write fails and ends the request."""
         self._head(HTTPStatus.OK, "text/event-stream")
-        with self.server.page.read():
-            for text in self.server.page.pictures():
-                self.wfile.write(f"data: {text}\n\n".encode())
-
-    def _metrics(self) -> None:
-        try:
-            self._answer(HTTPStatus.OK, *scraped(self.server.page.board, self.headers.get("Accept", "")))
-        except MissingExtraError as err:
-            self._refuse(HTTPStatus.NOT_IMPLEMENTED, str(err))
+        self.server.page.readers.add(threading.current_thread())
+        for text in self.server.page.pictures():
+            self.wfile.write(f"data: {text}\n\n".encode())
 
     def _answer(self, status: HTTPStatus, body: bytes, kind: str) -> None:
-        self._head(status, kind, length=len(body))
+        self._head(status, kind)
         self.wfile.write(body)
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
         self._answer(status, f"{why}\n".encode(), "text/plain")
 
-    def _head(self, status: HTTPStatus, kind: str, length: int | None = None) -> None:
+    def _head(self, status: HTTPStatus, kind: str) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", kind if "charset=" in kind else f"{kind}; charset=utf-8")
-        if length is not None:
-            self.send_header("Content-Length", str(length))
-        self.send_header("Connection", "close")
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Connection", "close")  # which says where the body ends, too
         for name, value in _HEADERS.items():
             self.send_header(name, value)
         self.end_headers()
 
     def send_error(self, code: int, *_: Any) -> None:
         """Refuse a malformed request in plain text, because the default error page repeats the request."""
-        status = HTTPStatus(code)
-        if status == HTTPStatus.NOT_IMPLEMENTED:
-            status = HTTPStatus.METHOD_NOT_ALLOWED
-        self._refuse(status, status.phrase)
+        self._refuse(HTTPStatus(code), HTTPStatus(code).phrase)
 
     def log_message(self, *_: object) -> None:
         """Log nothing; the default logs each request to standard error."""
@@ -400,8 +320,8 @@ def served(
     """Show a run on a web page of this machine until the block ends; print its address to standard error.
 
     Other machines cannot open the page, because its server listens on the loopback interface alone. To see
-    what the run does, or to end it, a client needs the token at the end of the printed address; every user of
-    this machine can read `/metrics`. The page works without a network and contacts no other server.
+    what the run does, or to end it, a client needs the token at the end of the printed address. The page
+    works without a network and contacts no other server.
 
     Args:
         board: the board of the run; call `board.end()` before the block ends.
@@ -415,7 +335,12 @@ def served(
     frames = [frame for query in queries if (frame := started(query).frame) is not None]
     spark = web_page(frames[0].sparkSession) if frames else None
     page = Page(board, Results(places(queries)), stop, spark)
-    with _open(port, page) as server:
+    try:
+        server = Server(port, page)
+    except (OSError, OverflowError) as err:
+        why = f"cannot open port {port} for the page of the run ({getattr(err, 'strerror', err)})"
+        raise InvalidInputError(f"{why}; give another one, or 0 for a free one (ui=, --ui)") from err
+    with server:
         thread = _waiting.in_thread("page", lambda: server.serve_forever(_LOOK))
         address = f"http://{LOOPBACK}:{server.server_port}/#token={page.token}"
         others = f" (Spark's own page: {spark})" if spark else ""
@@ -431,15 +356,3 @@ def served(
             page.end(how)
             server.shutdown()
             thread.join()
-
-
-def _open(port: int, page: Page) -> Server:
-    """Open the server; raise an InvalidInputError if the port is taken or not allowed."""
-    try:
-        return Server(port, page)
-    except (OSError, OverflowError) as err:
-        why = getattr(err, "strerror", err)
-        raise InvalidInputError(
-            f"cannot open port {port} for the page of the run ({why}); give another one, or run(…, ui=0) for "
-            "a free one (of a job: --ui)"
-        ) from err

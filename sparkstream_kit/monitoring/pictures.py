@@ -19,6 +19,7 @@ from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import _waiting
+from sparkstream_kit._columns import quoted
 from sparkstream_kit._files import JSON_VERSION, as_json
 from sparkstream_kit._spark.queries import started
 from sparkstream_kit.display import last_number
@@ -254,8 +255,7 @@ def _of_view(spark: SparkSession, name: str, *, newest: bool) -> tuple[list[str]
 
     Without `newest` no Spark job runs, because the view of `sinks.latest` holds its rows in the driver.
     """
-    quoted = f"`{name.replace('`', '``')}`"
-    frame = spark.table(quoted)
+    frame = spark.table(quoted(name))
     frame = frame.offset(max(frame.count() - _ROWS, 0)) if newest else frame.limit(_ROWS + 1)
     numeric = [_NUMERIC.fullmatch(kind) is not None for _, kind in frame.dtypes]
     return frame.columns, numeric, list(builtin.cells(frame))

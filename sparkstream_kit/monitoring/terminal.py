@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from sparkstream_kit import display
 from sparkstream_kit.errors import printable
-from sparkstream_kit.monitoring.board import arriving, done, height, short, starting
+from sparkstream_kit.monitoring.board import arriving, done, short, starting
 from sparkstream_kit.monitoring.pictures import Results, drawing, moments, places
 
 if TYPE_CHECKING:
@@ -61,17 +61,12 @@ def shown(board: Board, out: TextIO | None = None, queries: Sequence[StreamingQu
         queries: the queries of the run, if it is one of this process; the picture in place also has bars for
             the results in `sinks.latest`.
     """
-    with drawing(partial(_show, board, Results(places(queries)), out or sys.stderr)):
+    to, draw = out or sys.stderr, partial(_write, board)
+    in_place = to.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    if in_place and importlib.util.find_spec("rich") is not None:
+        draw = partial(_draw, board, Results(places(queries)))
+    with drawing(partial(draw, to)):
         yield
-
-
-def _show(board: Board, results: Results, out: TextIO, over: threading.Event) -> None:
-    """Draw in place on a terminal that can move the cursor, if rich is installed; otherwise write lines."""
-    dumb = os.environ.get("TERM") in ("dumb", "unknown")
-    if out.isatty() and not dumb and importlib.util.find_spec("rich") is not None:
-        _draw(board, results, out, over)
-    else:
-        _write(board, out, over)
 
 
 # --- a picture in place
@@ -155,7 +150,7 @@ def _beneath(pictures: Sequence[Picture], now: datetime) -> list[Any]:
 def _sparkline(values: Sequence[float], width: int) -> str:
     """Return the last `width` values as a line of block characters of eight heights."""
     shown = values[-width:]
-    top = height(shown) or 1
+    top = max(shown, default=0) or 1
     return "".join(_BLOCKS[min(int(value / top * 7.99), 7)] for value in shown)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from functools import cached_property, reduce
 from operator import and_
 from struct import Struct
@@ -15,7 +15,7 @@ from pyspark import cloudpickle
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
-from pyspark.sql.streaming.stateful_processor import StatefulProcessor
+from pyspark.sql.streaming import stateful_processor as base
 
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._columns import column, refuse_taken
@@ -32,11 +32,6 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from pyspark.sql import Row
-    from pyspark.sql.streaming.stateful_processor import (
-        ExpiredTimerInfo,
-        StatefulProcessorHandle,
-        TimerValues,
-    )
 
     from sparkstream_kit.state.rules import Alert, Rule
 
@@ -91,21 +86,15 @@ def alert_when(
     call = "alert_when()"
     rules = _rules(call, rule)
     keys = values.places_of_keys(call, frame, key)
-    names = [
-        frame.columns[at] for at in (*keys, *(values.place_of(call, frame, each) for each in (time, value)))
-    ]
-    twice = [name for name, count in Counter(name.lower() for name in names).items() if count > 1]
-    if twice:
-        raise InvalidInputError(f"{call}: column {twice[0]} is given twice; copy it under another name")
-    values.place_of_time(call, frame, time)
-    refuse_taken(names, _ADDED.names, call)
-    fields = [frame.schema[values.place_of(call, frame, name)] for name in names]
+    time_and_value = values.place_of_time(call, frame, time), values.place_of(call, frame, value)
+    fields = [frame.schema[at] for at in (*keys, *time_and_value)]
+    refuse_taken([field.name for field in fields], _ADDED.names, call)
     for each in rules:
         if isinstance(each, Ewma | Jump | ZScore):
-            values.check_number(call, _looked_at(call, fields[-1], each.of))
+            _check_number(call, fields[-1], each.of)
 
     at = len(keys)
-    rows = values.packed(frame.select(*map(column, names)), at)
+    rows = values.packed(frame.select(*(column(field.name) for field in fields)), at)
     *known, looked_at = rows.schema
     # Nullable, even if the input's column is not: an alert without a row, of a silence, has no value.
     looked_at = T.StructField(looked_at.name, looked_at.dataType)
@@ -175,37 +164,31 @@ class _Rules(Handler):
 
     def _dues(self, known: list[Any]) -> list[tuple[int, int]]:
         """Return for each rule that waits the time at which to call it (microseconds), and its index."""
-        asked = [
-            (number, rule.due(known[number]))
-            for number, rule in enumerate(self.rules)
-            if hasattr(rule, "due")
-        ]
-        return [(round(time * _SECOND), number) for number, time in asked if time is not None]
+        asked = [(n, rule.due(known[n])) for n, rule in enumerate(self.rules) if hasattr(rule, "due")]
+        return [(round(time * _SECOND), n) for n, time in asked if time is not None]
 
     def _told(self, rule: Any, key: tuple[Any, ...], time: int, value: Any, alert: Alert) -> tuple[Any, ...]:
         score, reason = alert
         return (*key, time, value, type(rule).__name__, float(score), str(reason))
 
 
-def _looked_at(call: str, field: T.StructField, of: str | None) -> T.StructField:
-    """Return the column of the values or, for a rule with `of`, the field of that struct."""
-    if of is None:
-        return field
-    if not isinstance(field.dataType, T.StructType):
-        raise InvalidInputError(f"{call}: of={of!r} is for a struct, and column {field.name} is none")
-    reject_unknown(f"field of {field.name}", [of], field.dataType.names)
-    return field.dataType[of]
+def _check_number(call: str, field: T.StructField, of: str | None) -> None:
+    """Refuse a column of values that is not numeric or, for a rule with `of`, such a field of a struct."""
+    if of is not None:
+        names = field.dataType.names if isinstance(field.dataType, T.StructType) else []
+        reject_unknown(f"field of {field.name}", [of], names)
+        field = field.dataType[of]  # type: ignore[index]
+    if not isinstance(field.dataType, T.NumericType):
+        raise InvalidInputError(
+            f"{call}: column {field.name} is {field.dataType.simpleString()}, not a number; cast it first"
+        )
 
 
 def _names(rules: Sequence[Rule]) -> list[str]:
     """Return the names of the rules' states: the class, with a number from the second rule of a class on."""
-    seen: Counter[str] = Counter()
-    names = []
-    for rule in rules:
-        name = type(rule).__name__
-        seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name}{seen[name]}")
-    return names
+    names = [type(rule).__name__ for rule in rules]
+    numbers = [names[: at + 1].count(name) for at, name in enumerate(names)]
+    return [f"{name}{number if number > 1 else ''}" for name, number in zip(names, numbers, strict=True)]
 
 
 def _rules(call: str, given: Any) -> list[Rule]:
@@ -217,10 +200,6 @@ def _rules(call: str, given: Any) -> list[Rule]:
             raise InvalidInputError(
                 f"{call}: rule is {said(rule)}; give state.Ewma(), state.ZScore(), state.Jump(by=…), "
                 "state.Silent(after) or an object with `state` and `step` as these have"
-            )
-        if hasattr(rule, "due") and not callable(getattr(rule, "expire", None)):
-            raise InvalidInputError(
-                f"{call}: rule {type(rule).__name__} has `due` but no `expire`; give both"
             )
     return rules
 
@@ -278,7 +257,7 @@ _PARTS = 16  # of the state of a group: new entries are appended, and all are wr
 _ENTRY = Struct("<3q")  # two hashes of an id, and the time of the row that passed
 
 
-class _Once(StatefulProcessor):
+class _Once(base.StatefulProcessor):
     """Keeps an entry for each row that passed, until the watermark is `within` past its time.
 
     A row ends with the two hashes of its id, and its group. Two ids with the same hashes, of 128 bits, would
@@ -290,11 +269,11 @@ class _Once(StatefulProcessor):
         self._span = span
         self._timers = timers
 
-    def init(self, handle: StatefulProcessorHandle) -> None:
+    def init(self, handle: base.StatefulProcessorHandle) -> None:
         self._handle = handle
         self._kept = handle.getListState("kept", "entries BINARY")
 
-    def handleInputRows(self, key: Any, rows: Iterator[Row], timerValues: TimerValues) -> Iterator[Row]:  # noqa: N803 - Spark's
+    def handleInputRows(self, key: Any, rows: Iterator[Row], timerValues: base.TimerValues) -> Iterator[Row]:  # noqa: N803 - Spark's
         if key[0] is None:  # one of the ids is null
             yield from rows
             return
@@ -324,8 +303,8 @@ class _Once(StatefulProcessor):
     def handleExpiredTimer(
         self,
         key: Any,  # noqa: ARG002
-        timerValues: TimerValues,  # noqa: N803
-        expiredTimerInfo: ExpiredTimerInfo,  # noqa: N803, ARG002
+        timerValues: base.TimerValues,  # noqa: N803
+        expiredTimerInfo: base.ExpiredTimerInfo,  # noqa: N803, ARG002
     ) -> Iterator[Row]:
         passed = self._passed(timerValues)
         if entries := [*_entries(list(self._kept.get()), passed)]:
@@ -335,7 +314,7 @@ class _Once(StatefulProcessor):
             self._kept.clear()
         return iter(())
 
-    def _passed(self, now: TimerValues) -> float:
+    def _passed(self, now: base.TimerValues) -> float:
         """Return the newest time whose entries are forgotten (microseconds)."""
         return now.getCurrentWatermarkInMs() * MILLI - self._span if self._timers else -math.inf
 

@@ -60,13 +60,6 @@ class Times:
     recent: list[float] = field(default_factory=list)
 
 
-def welford(count: int, mean: float, spread: float, value: float) -> tuple[int, float, float]:
-    """Add one value to count, mean and sum of squared differences from the mean, and return all three."""
-    count += 1
-    new = mean + (value - mean) / count
-    return count, new, spread + (value - mean) * (value - new)
-
-
 _LARGEST = 1e150  # whose square is finite
 
 
@@ -179,7 +172,9 @@ class ZScore:
         """Return the next state, and an alert if the value is too far from the mean."""
         deviation = math.sqrt(state.spread / (state.count - 1)) if state.count > 1 else 0.0
         counted, alert = _limited(self, state, float(value), deviation, "mean")
-        return Seen(*welford(state.count, state.mean, state.spread, counted)), alert
+        count = state.count + 1
+        mean = state.mean + (counted - state.mean) / count
+        return Seen(count, mean, state.spread + (counted - state.mean) * (counted - mean)), alert
 
 
 @dataclass(frozen=True)
@@ -315,14 +310,14 @@ def _limited(
 
 
 def _check_number(rule: object, name: str, low: float, high: float = math.inf) -> None:
-    value = getattr(rule, name)
-    call = type(rule).__name__
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidInputError(f"{call}(): {name} is {said(value)}; give a number")
-    if not (low <= value <= high and math.isfinite(value)) or (value == 0 and name != "warmup"):
+    """Refuse an argument that is no number above `low`, or at least `low` for `warmup`."""
+    value, least = getattr(rule, name), "at least" if name == "warmup" else "above"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not (is_number and low <= value <= high) or (value == low and least == "above"):
         until = "" if high == math.inf else f" and at most {high:g}"
-        least = "at least" if name == "warmup" else "above"
-        raise InvalidInputError(f"{call}(): {name} is {value}; give a number {least} {low:g}{until}")
+        raise InvalidInputError(
+            f"{type(rule).__name__}(): {name} is {said(value)}; give a number {least} {low:g}{until}"
+        )
 
 
 def _text(number: float) -> str:

@@ -9,34 +9,25 @@ dataclass.
 from __future__ import annotations
 
 import pickle
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields
 from functools import partial
-from importlib.util import find_spec
-from inspect import isclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
-from pyspark.sql.streaming.stateful_processor import StatefulProcessor
+from pyspark.sql.streaming import stateful_processor as base
 
-from sparkstream_kit._arguments import check, said
+from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import changed_inside, column, event_time, find_column, holds, refuse_taken
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError
+from sparkstream_kit.connectors import need
+from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.schemas import from_dataclass, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pyspark.sql import GroupedData
-    from pyspark.sql.streaming.stateful_processor import (
-        ExpiredTimerInfo,
-        StatefulProcessorHandle,
-        TimerValues,
-    )
-
-
-_LIBRARIES = ("pandas", "pyarrow", "google.protobuf")
 
 
 def place_of(caller: str, frame: DataFrame, name: str) -> int:
@@ -104,31 +95,15 @@ def unpacked(names: Sequence[str], fields: Iterable[T.StructField]) -> list[Colu
 
 
 def processed(
-    caller: str, groups: GroupedData, processor: StatefulProcessor, output: T.StructType, *, streaming: bool
+    call: str, rows: GroupedData, processor: base.StatefulProcessor, output: T.StructType, *, streaming: bool
 ) -> DataFrame:
-    """Run a processor over each group of rows, by event time if `streaming`, and return its results.
+    """Run a processor over grouped rows, by event time if `streaming`, and return its results.
 
     Raises:
         MissingExtraError: a library of the extra `state` is not installed.
     """
-    if not all(map(_is_installed, _LIBRARIES)):
-        raise MissingExtraError(f"state.{caller.removesuffix('()')}", "state")
-    return groups.transformWithState(processor, output, "Append", "EventTime" if streaming else "None")
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:  # the parent package is not installed
-        return False
-
-
-def check_number(call: str, field: T.StructField) -> None:
-    """Refuse a column that is not numeric."""
-    if not isinstance(field.dataType, T.NumericType):
-        raise InvalidInputError(
-            f"{call}: column {field.name} is {field.dataType.simpleString()}, not a number; cast it first"
-        )
+    need(f"state.{call.removesuffix('()')}", "state", "pandas", "pyarrow", "google.protobuf")
+    return rows.transformWithState(processor, output, "Append", "EventTime" if streaming else "None")
 
 
 def _converted(column: Column, dtype: T.DataType, *, back: bool = False) -> Column:
@@ -176,7 +151,7 @@ class Handler(Protocol):
         return iter(())
 
 
-class InOrder(StatefulProcessor):
+class InOrder(base.StatefulProcessor):
     """Hands the rows of each key to a handler in the order of their times, behind the watermark.
 
     Until the watermark has passed a row, it waits in the state. Rows with the same time are ordered by their
@@ -198,7 +173,7 @@ class InOrder(StatefulProcessor):
         self._names = names
         self._streaming = streaming
 
-    def init(self, handle: StatefulProcessorHandle) -> None:
+    def init(self, handle: base.StatefulProcessorHandle) -> None:
         """Open the states of a key; Spark calls this before it passes rows."""
         self._handle = handle
         self._result = Row(*self._names)
@@ -206,7 +181,7 @@ class InOrder(StatefulProcessor):
         self._waiting = handle.getListState("waiting", "row BINARY")  # each holds those of a batch
         self._timer = handle.getValueState("timer", "at BIGINT")
 
-    def handleInputRows(self, key: Any, rows: Iterator[Row], timerValues: TimerValues) -> Iterator[Row]:  # noqa: N803, ARG002 - Spark's
+    def handleInputRows(self, key: Any, rows: Iterator[Row], timerValues: base.TimerValues) -> Iterator[Row]:  # noqa: N803, ARG002 - Spark's
         """Handle the new rows of a key, or store them until the watermark passes them."""
         found: list[tuple[Any, ...]] = []
         placed = []
@@ -225,8 +200,8 @@ class InOrder(StatefulProcessor):
     def handleExpiredTimer(
         self,
         key: Any,
-        timerValues: TimerValues,  # noqa: N803
-        expiredTimerInfo: ExpiredTimerInfo,  # noqa: N803, ARG002
+        timerValues: base.TimerValues,  # noqa: N803
+        expiredTimerInfo: base.ExpiredTimerInfo,  # noqa: N803, ARG002
     ) -> Iterator[Row]:
         """Handle the stored rows of a key that the watermark has passed."""
         now = timerValues.getCurrentWatermarkInMs() * MILLI
@@ -290,6 +265,10 @@ def timer_at(micros: int) -> int:
     return -(-micros // MILLI)
 
 
+# The types of the fields of a state.
+_PYTHON = {T.StringType: str, T.LongType: int, T.DoubleType: float, T.BooleanType: bool}
+
+
 def columns(what: str, cls: Any) -> T.StructType:
     """Return the columns that store a state, all nullable: in an old state a newer field is null.
 
@@ -297,21 +276,14 @@ def columns(what: str, cls: Any) -> T.StructType:
         InvalidInputError: `cls` is not a dataclass, or a field has no default or a type that is not
             allowed.
     """
-    if not (isclass(cls) and is_dataclass(cls)):
-        raise InvalidInputError(f"{what} is {said(cls)}; give a dataclass (the class itself)")
-    for field in fields(cls):
-        if field.default is MISSING and field.default_factory is MISSING:
-            raise InvalidInputError(
-                f"{what}: field {field.name} of {cls.__name__} has no default; give it one, which holds "
-                "before the first row"
-            )
     found = from_dataclass(cls)
-    for each in found:
+    for field, each in zip(fields(cls), found, strict=True):
         kind = each.dataType.elementType if isinstance(each.dataType, T.ArrayType) else each.dataType
-        if not isinstance(kind, T.StringType | T.LongType | T.DoubleType | T.BooleanType):
+        has_default = field.default is not MISSING or field.default_factory is not MISSING
+        if type(kind) not in _PYTHON or not has_default:
             raise InvalidInputError(
-                f"{what}: field {each.name} of {cls.__name__} is {each.dataType.simpleString()}; use str, "
-                "int, float, bool or a list of one of them"
+                f"{what}: field {field.name} of {cls.__name__} cannot be kept; give it a default, and a type "
+                "of str, int, float, bool or a list of one of them"
             )
     return T.StructType([T.StructField(each.name, each.dataType) for each in found])
 
@@ -332,11 +304,7 @@ def _of_type(value: Any, kind: T.DataType) -> Any:
         return None
     if isinstance(kind, T.ArrayType):
         return [_of_type(item, kind.elementType) for item in value]
-    if isinstance(kind, T.DoubleType):
-        return float(value)
-    if isinstance(kind, T.LongType):
-        return int(value)
-    return bool(value) if isinstance(kind, T.BooleanType) else str(value)
+    return _PYTHON[type(kind)](value)
 
 
 def as_of(
@@ -388,7 +356,9 @@ def as_of(
     places = [place_of(call, right, name) for name in (time, *wanted)]
     last, *others = (right.columns[at] for at in places)
     names = [f"last_{last}", *others]
-    lefts, rights = _placed(call, left, key, time), _placed(call, right, key, time)
+    lefts, rights = (
+        [*places_of_keys(call, frame, key), place_of_time(call, frame, time)] for frame in (left, right)
+    )
     refuse_taken(left.columns, names, call)
     # A note of the query names the columns that are kept: of the right rows these alone.
     right = right.select(*(column(right.columns[at]) for at in (*places, *rights[:-1])))
@@ -419,12 +389,6 @@ def as_of(
     found = processed(call, groups, processor, output, streaming=streaming)
     added = [T.StructField(name, right.schema[at].dataType) for name, at in zip(names, places, strict=True)]
     return found.select(*unpacked(output.names, [*left.schema, *added]))
-
-
-def _placed(call: str, frame: DataFrame, key: str | Sequence[str], time: str) -> list[int]:
-    """Return the indexes of the key columns, followed by that of the time."""
-    at = place_of_time(call, frame, time)
-    return [*places_of_keys(call, frame, key), at]
 
 
 class _AsOf(Handler):

@@ -19,14 +19,5 @@ from sparkstream_kit.testing.comparing import assert_stream_equals_batch, run_sc
 from sparkstream_kit.testing.exactly_once import Certificate, assert_exactly_once
 from sparkstream_kit.testing.harness import Batch, Query, Source, Streams, streams
 
-__all__ = [
-    "Batch",
-    "Certificate",
-    "Query",
-    "Source",
-    "Streams",
-    "assert_exactly_once",
-    "assert_stream_equals_batch",
-    "run_script",
-    "streams",
-]
+__all__ = ["Batch", "Certificate", "Query", "Source", "Streams"]
+__all__ += ["assert_exactly_once", "assert_stream_equals_batch", "run_script", "streams"]

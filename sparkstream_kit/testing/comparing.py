@@ -13,11 +13,11 @@ from functools import cache, cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit._arguments import check, said
+from sparkstream_kit._arguments import check
 from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
-from sparkstream_kit.testing.harness import canonical, fault_of_the_test, in_order, streams, told, without
+from sparkstream_kit.testing.harness import canonical, differing, fault_of_the_test, in_order, streams, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -63,10 +63,8 @@ def run_script(query: Query, script: Iterable[tuple[Source, Iterable[Any], Itera
         batches = query.step()
         expected = [in_order(row, names) for row in expected_rows]
         real = [row for batch in batches for row in batch.rows]
-        missing, unexpected = without(expected, real), without(real, expected)
-        if missing or unexpected:
+        if parts := differing(expected, real):
             headline = f"step {number} delivered other rows than expected"
-            parts = {"missing": missing, "unexpected": unexpected, "expected": expected}
             raise AssertionError(told(headline, parts | _delivered(batches)))
 
 
@@ -103,8 +101,8 @@ def assert_stream_equals_batch(
     Raises:
         AssertionError: the results differ; the message shows the smallest failing input by batch, and both
             results.
-        InvalidInputError: `rows` is empty or streaming, the mode, a column or the watermark cannot be used,
-            keys are missing in update mode, or keys are given in another mode.
+        InvalidInputError: `rows` is empty, the mode or a column cannot be used, keys are
+            missing in update mode, or keys are given in another mode.
         MissingExtraError: hypothesis or pyarrow is not installed.
 
     Examples:
@@ -130,18 +128,13 @@ def assert_stream_equals_batch(
     if not fed:
         raise InvalidInputError("rows is empty; give a static DataFrame with some rows to feed")
     timed, delay = None, 0
-    match watermark:
-        case None:
-            pass
-        case (str(column), given):
-            call = "assert_stream_equals_batch()"
-            timed = event_time(rows, column, call, watermark=False, without_zone=True)
-            delay = to_microseconds("delay", given)
-        case _:
-            wrong = ", ".join(map(said, watermark)) if isinstance(watermark, tuple) else said(watermark)
-            raise InvalidInputError(
-                f"watermark is {wrong}; give the event-time column's name and the delay: ('time', '1 minute')"
-            )
+    if isinstance(watermark, str):
+        raise InvalidInputError("watermark is a text; give a column and a delay: ('time', '1 minute')")
+    if watermark is not None:
+        column, given = watermark
+        call = "assert_stream_equals_batch()"
+        timed = event_time(rows, column, call, watermark=False, without_zone=True)
+        delay = to_microseconds("delay", given)
     with streams(rows.sparkSession) as stream:
         trial = _Trial(stream, transform, rows, fed, mode, tuple(keys), timed, timedelta(microseconds=delay))
         _search(trial, examples)
@@ -159,9 +152,8 @@ def _search(trial: _Trial, examples: int) -> None:
 
     size = len(trial.fed)
     # 0 leaves out a row or a cut. Hypothesis shrinks integers towards 0: towards fewer rows and batches.
-    places = st.lists(
-        st.tuples(st.integers(0, _KEPT), st.integers(0, 2 * size)), min_size=size, max_size=size
-    )
+    row = st.tuples(st.integers(0, _KEPT), st.integers(0, 2 * size))
+    places = st.lists(row, min_size=size, max_size=size)
     cuts = st.lists(st.integers(0, size), min_size=_CUTS, max_size=_CUTS)
     differences = cache(trial.differences)  # different draws can result in the same split
 
@@ -238,15 +230,14 @@ class _Trial:
         real = self._result(delivered)
         frame = self.frame.sparkSession.createDataFrame(rows, self.frame.schema)
         expected = self.transform(frame).collect()
-        missing, unexpected = without(expected, real), without(real, expected)
-        if not missing and not unexpected:
+        parts = differing(expected, real)
+        if not parts:
             return None
         inputs = {f"rows of batch {number}": batch for number, batch in enumerate(fed)}
-        results = {"missing": missing, "unexpected": unexpected, "expected, from a batch run": expected}
         headline = (
             f"in {self.mode} mode the stream's result is not that of a batch run; the smallest input found:"
         )
-        return told(headline, inputs | results | _delivered(delivered))
+        return told(headline, inputs | parts | _delivered(delivered))
 
     def _streamed(self, batches: list[list[Row]]) -> list[Batch]:
         """Run the transform as a stream over the batches, and return what it delivered."""
@@ -271,6 +262,6 @@ class _Trial:
         return rows
 
 
-def _delivered(batches: list[Batch]) -> dict[str, list[Row]]:
+def _delivered(batches: list[Batch]) -> dict[str, list[Any]]:
     """Return the rows of each batch under a title, for the message of a failure."""
     return {f"delivered in batch {batch.batch_id}": batch.rows for batch in batches}

@@ -33,7 +33,7 @@ from unittest.mock import patch
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit.errors import InvalidInputError, QueryFailed, innermost_cause
-from sparkstream_kit.testing.harness import fault_of_the_test, streams, told, without
+from sparkstream_kit.testing.harness import differing, fault_of_the_test, streams, told, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -201,22 +201,19 @@ class Watch:
         Raises:
             OSError: the call is the one that this watch was made to fail.
         """
-        label, doing = self.number()
+        if threading.get_ident() == self._writer:
+            self._calls[""] += 1
+            self._lines = 0
+            label, doing = str(self._calls[""]), self._doing
+        else:
+            self._calls[_START] += 1
+            label, doing = f"start {self._calls[_START]}", _START
         words = f"call {label} ({doing}: {what})"
         if label == self._fails_at:
             raise OSError(errno.EIO, "an error made by assert_exactly_once")
         self._keep(label, words)
         if can_fail and doing != _START:
             self.crashes.append(Crash(f"{label} error", f"an I/O error in place of {words}", label))
-
-    def number(self) -> tuple[str, str]:
-        """Number a call; return its label, and the start or the batch that it belongs to."""
-        if threading.get_ident() != self._writer:
-            self._calls[_START] += 1
-            return f"start {self._calls[_START]}", _START
-        self._calls[""] += 1
-        self._lines = 0
-        return str(self._calls[""]), self._doing
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
         """Keep the folder before each line of the user's code, because Spark may have changed it."""
@@ -290,11 +287,6 @@ def watching(watch: Watch) -> Iterator[None]:
 
 _CALL, _NAME = "assert_exactly_once()", "exactly_once"
 _BATCHES = 3  # most batches into which the rows are split
-_NOT_COVERED = (
-    "the moments while executors write files",
-    "files of Spark's own: of the checkpoint, and of sinks such as sinks.files",
-    "what is not in the folder, such as a database server",
-)
 _ADVICE = (
     "After a crash a batch comes again, with the same number and the same rows. Write it to a sink that "
     "keeps a record of its batches (sinks.sql_table, sinks.delta, sinks.batch_files); or write the number of "
@@ -312,20 +304,18 @@ class Certificate:
         inputs: the splits of the rows into batches: `2|1` is a batch of two rows, a stop and a restart, and a
             batch of one row.
         seconds: the duration of the test in seconds.
-        not_covered: the kinds of crashes that are never tried.
     """
 
     schedules: int
     calls: int
     inputs: tuple[str, ...]
     seconds: float
-    not_covered: tuple[str, ...] = _NOT_COVERED
 
     def __str__(self) -> str:
         """Return the certificate as one line of text."""
         return (
             f"{self.schedules} schedules, 0 differences: {self.calls} calls, over the inputs "
-            f"{', '.join(self.inputs)}, in {self.seconds} s; not covered: {'; '.join(self.not_covered)}"
+            f"{', '.join(self.inputs)}, in {self.seconds} s"
         )
 
 
@@ -367,13 +357,13 @@ def assert_exactly_once(
         report: a file for the certificate, as JSON.
 
     Returns:
-        A certificate of what was tried and what was not.
+        A certificate of what was tried.
 
     Raises:
         AssertionError: a schedule leads to another result; the message shows the missing and the duplicate
             rows, the name of the schedule, and advice.
-        InvalidInputError: `rows` is empty, `most` is below 1, the sink is one of Spark's own, no schedule has
-            the name `only`, or the session is one of Spark Connect, where another process writes the batches.
+        InvalidInputError: `rows` is empty, the sink is one of Spark's own, no schedule has the name `only`,
+            or the session is one of Spark Connect, where another process writes the batches.
         QueryFailed: the job fails in a run without a crash.
 
     Examples:
@@ -397,8 +387,6 @@ def assert_exactly_once(
         raise InvalidInputError(
             f"{_CALL} watches this process, and on Spark Connect another one writes; unset SPARK_REMOTE"
         )
-    if most < 1:
-        raise InvalidInputError(f"{_CALL}: most is {most}; give 1 or more")
     began, fed = time.monotonic(), rows.collect()
     if not fed:
         raise InvalidInputError(f"{_CALL}: rows is empty; give a static DataFrame with some rows to feed")
@@ -423,14 +411,14 @@ class _Schedule:
     Attributes:
         way: the sizes of the batches, such as `2-1`; `|` marks a stop and a restart.
         source: the source that holds the rows.
-        begins: the folder before the first start that is crashed.
+        begins: what the first start that is crashed finds: the folder, as if a crash had left it.
         result: the rows of the result of an undisturbed run.
         crashes: the crash of each start, in order.
     """
 
     way: str
     source: Source
-    begins: Disk = field(repr=False)
+    begins: Crash
     result: list[Any]
     crashes: tuple[Crash, ...] = ()
 
@@ -494,7 +482,7 @@ class _Proof:
         result = list(self.read(self.folder / "out"))
         if self.expected is not None and (text := _difference(list(self.expected), result)):
             raise AssertionError(f"without any crash, with rows in batches of {way}: {text}")
-        return _Schedule(way, source, begins, result)
+        return _Schedule(way, source, Crash(_START, _START, disk=begins), result)
 
     def land(self, source: Source, rows: Iterator[Row], sizes: str) -> None:
         """Add the next rows to the source in batches of these sizes, such as `2-1`."""
@@ -515,10 +503,7 @@ class _Proof:
 
     def arrive(self, schedule: _Schedule) -> None:
         """Bring the folder into the state after the last crash of a schedule."""
-        if not schedule.crashes:
-            self.put(schedule.begins)
-            return
-        *before, last = schedule.crashes
+        *before, last = schedule.crashes or (schedule.begins,)
         if last.fails_at is None:
             self.put(last.disk)
             return
@@ -584,13 +569,10 @@ def _ways(rows: int) -> Iterator[str]:
 
 def _difference(expected: list[Any], found: list[Any]) -> str:
     """Return the difference between the true result and the one found as text; empty if they are equal."""
-    missing, unexpected = without(expected, found), without(found, expected)
-    if not missing and not unexpected:
+    parts = differing(expected, found)
+    if not parts:
         return ""
-    row, wrong = (missing or unexpected)[0], "is missing"
-    if not missing:
+    row, wrong = (parts["missing"] or parts["unexpected"])[0], "is missing"
+    if not parts["missing"]:
         wrong = "should not be there" if without([row], expected) else "is there twice"
-    return told(
-        f"in the end row {row!r} {wrong}",
-        {"missing": missing, "unexpected": unexpected, "expected": expected},
-    )
+    return told(f"in the end row {row!r} {wrong}", parts)

@@ -23,7 +23,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import MAXYEAR, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -89,8 +89,6 @@ def write_parquet(path: Path, rows: Iterable[object], schema: StructType, arrow:
             columns.append(pa.array(values, type=target.type))
         except (pa.ArrowException, AttributeError, OverflowError, TypeError, ValueError) as err:
             raise InvalidInputError(f"{what}: {str(err).splitlines()[0]}") from None
-        if not each.nullable and None in values:
-            raise InvalidInputError(f"{what} is NOT NULL; {records[values.index(None)]} has no value for it")
     pq.write_table(pa.Table.from_arrays(columns, schema=arrow), path)
 
 
@@ -182,6 +180,13 @@ def without(rows: Iterable[Any], others: Iterable[Any]) -> list[Any]:
     return left
 
 
+def differing(expected: list[Any], found: list[Any]) -> dict[str, list[Any]]:
+    """Return the rows that are missing, those that are unexpected, and all expected ones; empty if equal."""
+    missing, unexpected = without(expected, found), without(found, expected)
+    parts = {"missing": missing, "unexpected": unexpected, "expected": expected}
+    return parts if missing or unexpected else {}
+
+
 def told(headline: str, parts: Mapping[str, Iterable[object]]) -> str:
     """Format a failure message: a headline, and under each title one row on each line.
 
@@ -233,8 +238,7 @@ class Batch:
         from sparkstream_kit.progress import moment  # which imports PySpark
 
         at = moment(self.progress.eventTime.get("watermark"))
-        # Converting the end of the year 9999 to a time zone in the east would overflow, so it stays as it is.
-        return at and (at if at.year == MAXYEAR else at.astimezone()).replace(tzinfo=None)
+        return at and (at if at.year == 9999 else at.astimezone()).replace(tzinfo=None)  # noqa: PLR2004 - END
 
 
 class Query:
@@ -342,10 +346,9 @@ class Query:
     def _milliseconds(self, watermark: str | datetime) -> int:
         """Convert a time to milliseconds since 1970; a time without a date is on the day of the watermark."""
         try:
-            if isinstance(watermark, str) and re.fullmatch(r"\d\d?:\d\d(:\d\d(\.\d+)?)?", watermark):
+            if isinstance(watermark, str) and re.match(r"\d\d:", watermark):
                 day = datetime.fromtimestamp(reached(Logs(self._checkpoint)) / 1000)  # noqa: DTZ006 - as rows are
-                hour, _, rest = watermark.partition(":")
-                watermark = f"{day:%Y-%m-%d} {hour:0>2}:{rest}"
+                watermark = f"{day:%Y-%m-%d} {watermark}"
             time = datetime.fromisoformat(watermark) if isinstance(watermark, str) else watermark
         except ValueError as err:
             raise InvalidInputError(

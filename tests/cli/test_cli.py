@@ -15,6 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
+from unittest.mock import Mock
 
 import conftest
 import pyspark
@@ -93,14 +94,13 @@ def test_feed_lines_sends_a_file_from_its_start_at_a_rate(tmp_path):
         assert ended(feed) == (0, "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_feed_lines_while_it_sends(number):
+def test_a_signal_ends_feed_lines_while_it_sends():
     with (
         running("feed", "lines", "--port", "0") as feed,
         socket.create_connection(("127.0.0.1", port_of(feed)), timeout=HANGS) as client,
     ):
         assert client.recv(1)
-        assert ended(feed, by=number) == (0, "")
+        assert ended(feed, by=signal.SIGTERM) == (0, "")
 
 
 def test_a_file_that_turns_out_unreadable_is_one_line(tmp_path):
@@ -117,34 +117,20 @@ def test_a_file_that_turns_out_unreadable_is_one_line(tmp_path):
 # --- feed sales
 
 
-def recount(folder):
-    totals: dict[str, tuple[int, Decimal]] = {}
-    for path in folder.iterdir():
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.reader(file):
-                orders, amount = totals.get(row[9], (0, Decimal(0)))
-                totals[row[9]] = orders + 1, amount + Decimal(row[5])
-    return totals
-
-
-def read_truth(path):
-    told = json.loads(path.read_text("utf-8"))
-    assert told["truth"] == sorted(told["truth"], key=lambda row: -Decimal(row[2]))
-    assert {Decimal(row[2]).as_tuple().exponent for row in told["truth"]} == {-2}
-    assert told["counted"] == sum(orders for _, orders, _ in told["truth"])
-    return {key: (orders, Decimal(total)) for key, orders, total in told["truth"]}
-
-
 def test_the_truth_is_what_the_files_hold(tmp_path):
     folder, truth = tmp_path / "in", tmp_path / "truth.json"
-    flags = ["--files", "3", "--rows", "200", "--seed", "7", "--every", "0"]
-    done = run("feed", "sales", folder, *flags, "--truth", truth)
+    args = ["feed", "sales", folder, "--files", "3", "--rows", "200", "--seed", "7", "--every", "0"]
+    done = run(*args, "--truth", truth)
     assert (done.returncode, done.stdout) == (0, "")
     names = [f"sales-7-000{n}.csv" for n in (1, 2, 3)]
     assert done.stderr.splitlines() == [f"sparkstream: landed {folder / name}" for name in names]
-    assert sorted(path.name for path in folder.iterdir()) == names
-    assert read_truth(truth) == recount(folder)
-    assert sum(orders for orders, _ in recount(folder).values()) == 600
+    rows = [row for name in names for row in csv.reader((folder / name).read_text("utf-8").splitlines())]
+    told = json.loads(truth.read_text("utf-8"))
+    assert len(rows) == told["counted"] == sum(orders for _, orders, _ in told["truth"]) == 600
+    amounts = {key: sum(Decimal(row[5]) for row in rows if row[9] == key) for key, *_ in told["truth"]}
+    assert [(key, Decimal(total)) for key, _, total in told["truth"]] == list(amounts.items())
+    assert run(*args, "--truth", truth).returncode == 2  # the names are in the folder already
+    assert json.loads(truth.read_text("utf-8")) == told
 
 
 TRUTHS = {
@@ -153,14 +139,14 @@ TRUTHS = {
 }
 
 
-@pytest.mark.parametrize("name", TRUTHS)
 @pytest.mark.parametrize(
-    ("number", "every"), [(signal.SIGINT, "0.01"), (signal.SIGTERM, "3600")], ids=["landing", "waiting"]
+    ("name", "number", "every", "more"),
+    [("sales", signal.SIGINT, "0.01", []), ("actions", signal.SIGTERM, "3600", ["--bad", "0.1"])],
 )
-def test_a_signal_ends_a_feed_with_the_truth_of_what_landed(tmp_path, name, number, every):
+def test_a_signal_ends_a_feed_with_the_truth_of_what_landed(tmp_path, name, number, every, more):
     folder, truth = tmp_path / "in", tmp_path / "truth.json"
-    flags = ["--files", "1000", "--rows", "20", "--every", every, "--truth", truth]
-    with running("feed", name, folder, *flags, *(["--bad", "0.1"] if name == "actions" else [])) as feed:
+    flags = ["--files", "1000", "--rows", "20", "--every", every, "--truth", truth, *more]
+    with running("feed", name, folder, *flags) as feed:
         assert next_line(feed).startswith(f"sparkstream: landed {folder}/{name}-0-0001.")
         code, rest = ended(feed, by=number)
     assert code == 0
@@ -173,30 +159,18 @@ def test_a_signal_ends_a_feed_with_the_truth_of_what_landed(tmp_path, name, numb
 
 
 @pytest.mark.parametrize("name", TRUTHS)
-@pytest.mark.parametrize("inside", ["in/truth.json", "in/deep/truth.json", "link/truth.json"])
-def test_a_truth_that_would_be_read_as_input_is_refused(tmp_path, name, inside, capsys):
-    folder, truth = tmp_path / "in", tmp_path / inside
+def test_a_truth_that_would_be_read_as_input_or_cannot_be_written_is_refused(tmp_path, name, capsys):
+    folder = tmp_path / "in"
     (tmp_path / "link").symlink_to(folder)
-    assert main(["feed", name, str(folder), "--files", "1", "--truth", str(truth)]) == 2
-    problem = f"--truth {truth} would be read as input in {folder}; put it elsewhere"
-    assert capsys.readouterr().err == f"sparkstream: {problem}\n"
+    for truth, problem in {
+        "in/deep/truth.json": "--truth {} would be read as input in {}; put it elsewhere",
+        "link/truth.json": "--truth {} would be read as input in {}; put it elsewhere",
+        "missing/truth.json": "cannot write --truth {} (No such file or directory); give another file",
+    }.items():
+        path = tmp_path / truth
+        assert main(["feed", name, str(folder), "--files", "1", "--truth", str(path)]) == 2
+        assert capsys.readouterr().err == f"sparkstream: {problem.format(path, folder)}\n"
     assert not folder.exists()
-
-
-def test_a_truth_that_cannot_be_written_is_said_before_the_first_file(tmp_path, capsys):
-    truth = tmp_path / "missing" / "truth.json"
-    assert main(["feed", "sales", str(tmp_path / "in"), "--files", "1", "--truth", str(truth)]) == 2
-    problem = f"cannot write --truth {truth} (No such file or directory); give another file"
-    assert capsys.readouterr().err == f"sparkstream: {problem}\n"
-    assert not (tmp_path / "in").exists()
-
-
-def test_a_truth_of_before_survives_a_run_that_is_refused(tmp_path):
-    truth = tmp_path / "truth.json"
-    args = ["feed", "sales", str(tmp_path / "in"), "--files", "1", "--truth", str(truth)]
-    assert main(args) == 0
-    assert main(args) == 2  # the name is in the folder already
-    assert read_truth(truth) == recount(tmp_path / "in")
 
 
 # --- conf
@@ -211,9 +185,8 @@ def test_conf_prints_the_path_of_a_file_that_spark_submit_reads(tmp_path):
     assert (path.parent / "log4j2.properties").as_uri() in settings["spark.driver.extraJavaOptions"]
 
 
-@pytest.mark.parametrize("cache_home", ["", "relative/is/ignored"])
-def test_conf_goes_to_the_home_folder_by_default(tmp_path, cache_home):
-    done = run("conf", "cluster", HOME=str(tmp_path), XDG_CACHE_HOME=cache_home)
+def test_conf_goes_to_the_home_folder_by_default(tmp_path):
+    done = run("conf", "cluster", HOME=str(tmp_path), XDG_CACHE_HOME="relative/is/ignored")
     assert Path(done.stdout.strip()).parent == tmp_path / ".cache" / "sparkstream-kit"
 
 
@@ -222,9 +195,8 @@ def test_a_cache_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert main(["conf", "local"]) == 2
     out, err = capsys.readouterr()
-    reason = f"[Errno 20] Not a directory: '{tmp_path}/file/sparkstream-kit'"
-    fix = "set XDG_CACHE_HOME to a folder"
-    assert (out, err) == ("", f"sparkstream: cannot write the profile: {reason}; {fix}\n")
+    reason = f"[Errno 20] Not a directory: '{tmp_path}/file/sparkstream-kit'; set XDG_CACHE_HOME to a folder"
+    assert (out, err) == ("", f"sparkstream: cannot write the profile: {reason}\n")
 
 
 # --- schema
@@ -233,25 +205,22 @@ def test_a_cache_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch
 @pytest.mark.slow
 def test_schema_prints_code_that_makes_the_schema(spark, tmp_path):
     (tmp_path / "a.csv").write_text("key,n\nx,1\n")
-    for header in ([], ["--header"]):
-        done = run("schema", tmp_path / "a.csv", *header)
-        assert (done.returncode, done.stdout) == (0, 'SCHEMA = (\n    "key STRING, "\n    "n INT"\n)\n')
+    done = run("schema", tmp_path / "a.csv")
+    assert (done.returncode, done.stdout) == (0, 'SCHEMA = (\n    "key STRING, "\n    "n INT"\n)\n')
     done = run("schema", tmp_path / "a.csv", "--no-header")
     assert (done.returncode, done.stdout) == (0, 'SCHEMA = (\n    "_c0 STRING, "\n    "_c1 STRING"\n)\n')
     (tmp_path / "events").mkdir()
     (tmp_path / "events" / "a.json").write_text('{"n": 1}\n')
     done = run("schema", tmp_path / "events")
     assert (done.returncode, done.stdout) == (0, 'SCHEMA = (\n    "n BIGINT"\n)\n')
-
-
-@pytest.mark.slow
-def test_schema_says_on_standard_error_what_a_source_needs(tmp_path):
+    done = run("schema", tmp_path / "events", "--json")
+    column = {"name": "n", "type": "long", "nullable": True, "metadata": {}}
+    assert json.loads(done.stdout) == {"version": 1, "schema": {"type": "struct", "fields": [column]}}
     (tmp_path / "a.csv").write_text("key,n\nx,1\ny,NA\n")
     done = run("schema", "a.csv", cwd=tmp_path, PYTHONWARNINGS="")
-    assert done.stdout == 'SCHEMA = (\n    "key STRING, "\n    "n INT"\n)\n'
     assert done.stderr == (
         "a.csv has names in line 1; read it with header=True\n"
-        "a.csv has NA for NULL in n; read it with nulls=('NA',)\n"
+        "a.csv has NA for NULL in n; read it with nulls='NA'\n"
     )
 
 
@@ -287,10 +256,8 @@ def test_checkpoint_check_ends_with_1_and_a_line_a_problem(checkpoint, capsys):
     assert main(["checkpoint", "check", str(checkpoint)]) == 1
     out, err = capsys.readouterr()
     back = f"sparkstream checkpoint rewind {checkpoint} --to 1"
-    assert out.splitlines() == [
-        f"{checkpoint}/commits/2 is empty; restore it from a backup, or go back: {back}",
-    ]
-    assert err == ""
+    line = f"{checkpoint}/commits/2 is empty; restore it from a backup, or go back: {back}\n"
+    assert (out, err) == (line, "")
 
 
 def test_programs_get_json(checkpoint, capsys):
@@ -328,18 +295,8 @@ def test_programs_get_json(checkpoint, capsys):
     assert (name, found["batch"], found["committed"]) == ("found", 0, True)
 
 
-@pytest.mark.slow
-def test_programs_get_a_schema_as_spark_writes_it(tmp_path):
-    (tmp_path / "a.json").write_text('{"n": 1}\n')
-    column = {"name": "n", "type": "long", "nullable": True, "metadata": {}}
-    schema = {"type": "struct", "fields": [column]}
-    done = run("schema", tmp_path / "a.json", "--json")
-    assert (done.returncode, json.loads(done.stdout)) == (0, {"version": 1, "schema": schema})
-
-
-@pytest.mark.parametrize("given", [["kafka,avro"], ["kafka", "avro"], ["kafka,", "avro"]])
-def test_names_of_connectors_have_commas_or_spaces_between_them(given, capsys):
-    assert main(["connectors", *given]) == 0
+def test_names_of_connectors_have_commas_or_spaces_between_them(capsys):
+    assert main(["connectors", "kafka,", "avro"]) == 0
     assert re.fullmatch(r"--packages \S*kafka\S*,\S*avro\S*\n", capsys.readouterr().out)
 
 
@@ -359,7 +316,7 @@ def test_checkpoint_clone_says_what_the_copy_is_to_sinks(checkpoint, capsys):
     copy = checkpoint.with_name("copy")
     assert main(["checkpoint", "clone", str(checkpoint), str(copy)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"copied to {copy}, query 0b1e\nSinks take it for the same query, and know ")
+    assert out.startswith(f"copied to {copy}, query 0b1e\nSinks take it for the same query: ")
     assert (copy / "metadata").read_text() == '{"id":"0b1e"}'
     assert main(["checkpoint", "clone", str(checkpoint), f"{copy}-2", "--new-id"]) == 0
     assert capsys.readouterr().out.splitlines()[1].startswith("Sinks take it for another query: ")
@@ -380,17 +337,10 @@ def test_checkpoint_rewind_asks_for_apply(checkpoint, capsys):
     assert [path.name for path in (checkpoint / "commits").iterdir()] == ["0"]
 
 
-def test_a_whole_checkpoint_fits_a_terminal(checkpoint, capsys):
-    for args in (["show"], ["rewind", "--to", "0"], ["rewind", "--to", "1"]):
-        assert main(["checkpoint", *args, str(checkpoint)]) == 0
-    text = capsys.readouterr().out.replace(str(checkpoint), "ckpt")
-    assert max(map(len, text.splitlines())) <= 80
-
-
 # --- help
 
 
-@pytest.mark.parametrize("command", ["", "feed", "checkpoint"])
+@pytest.mark.parametrize("command", ["", "checkpoint"])
 def test_a_command_that_is_missing_gets_the_help(command, capsys):
     assert main([*command.split(), "--help"]) == 0
     text = capsys.readouterr().out
@@ -407,12 +357,6 @@ def commands(group=None, *path):
         yield from commands(command, *path, name)
 
 
-@pytest.mark.parametrize("command", [words for words, _ in commands()], ids=" ".join)
-def test_every_command_has_h(command, capsys):
-    assert main([*command, "-h"]) == 0
-    assert capsys.readouterr().out.startswith("Usage: sparkstream ")
-
-
 def test_the_commands_stand_in_the_order_of_their_use(capsys):
     assert main(["--help"]) == 0
     listed = re.findall(r"^  (\w+) ", capsys.readouterr().out.partition("Commands:")[2], re.MULTILINE)
@@ -420,36 +364,17 @@ def test_the_commands_stand_in_the_order_of_their_use(capsys):
     assert sorted(listed) == sorted(words[0] for words, _ in commands() if len(words) == 1)
 
 
-UNITS = {
-    "SECONDS": r"[Ss]econds",
-    "DURATION": r'"\d+ (minutes|hours?|days)"|default: \d+ (seconds|minutes|hours?)',
-    "LINES": "Lines a second",
-    "SHARE": "such as 0.05|0<=x<=1",
-    "TIME": "UTC",
-}
-
-
-def test_each_help_says_the_unit_of_its_numbers(capsys):
-    seen = set()
-    for words, command in commands():
-        main([*words, "--help"])
-        text = " ".join(capsys.readouterr().out.split())
-        for parameter in command.params:
-            unit = UNITS.get(str(parameter.metavar))
-            if unit is not None:
-                said = text.partition(f" {parameter.opts[0]} ")[2].partition(" --")[0]
-                assert re.search(unit, said) or re.search(unit, text.partition("Options:")[0]), (words, said)
-                seen.add(parameter.metavar)
-    assert seen == {*UNITS}
+def test_every_command_has_help(capsys):
+    for words, _ in commands():
+        assert main([*words, "-h"]) == 0
+        assert capsys.readouterr().out.startswith("Usage: sparkstream ")
 
 
 @pytest.mark.parametrize(
     ("words", "completions"),
     [
-        ("sparkstream che", ["checkpoint"]),
         ("sparkstream serve st", ["start", "stop", "status"]),
         ("sparkstream serve start --p", ["--profile", "--port"]),
-        ("sparkstream checkpoint fin", ["find"]),
     ],
 )
 def test_bash_completes_commands_and_flags(words, completions):
@@ -463,27 +388,11 @@ def test_bash_completes_commands_and_flags(words, completions):
     assert (done.stdout.split(), done.stderr) == (completions, "")
 
 
-def test_zsh_gets_each_completion_with_its_help():
-    asked = {"_SPARKSTREAM_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "sparkstream checkpoint sh"}
-    done = run(**asked)
-    assert (
-        done.stdout.strip() == """_arguments '*: :(("show":"Show what a checkpoint holds, and what a..."))'"""
-    )
-    assert "compdef _sparkstream_completion sparkstream" in run(_SPARKSTREAM_COMPLETE="source_zsh").stdout
-
-
 def test_the_package_runs_as_a_module(tmp_path):
-    for arguments, code, said in (
-        (["--help"], 0, "Usage: sparkstream "),
-        (["fed"], 2, "sparkstream: No such"),
-    ):
-        done = process(
-            [sys.executable, "-m", "sparkstream_kit", *arguments],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            cwd=tmp_path,
-        )
-        assert done.returncode == code
-        assert (done.stdout + done.stderr).startswith(said)
+    command = [sys.executable, "-m", "sparkstream_kit", "fed"]
+    done = process(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("sparkstream: No such")
 
 
 # --- mistakes, and what must work without Spark
@@ -493,10 +402,8 @@ def test_the_package_runs_as_a_module(tmp_path):
 @pytest.mark.parametrize(
     "args",
     [
-        "conf FOLDER/a.conf",
         "schema FOLDER/a.conf",
         "schema hdfs:/a.conf",  # which is Spark's to find
-        "feed sales FOLDER/in --files 1",
         "feed sales in --files 1 --truth=FOLDER/truth.json",
     ],
 )
@@ -514,41 +421,21 @@ def test_a_local_path_may_be_written_as_spark_writes_it(args, start, tmp_path, m
     ("args", "line"),
     [
         ("fed", "No such command 'fed'. Did you mean 'feed'?"),
-        ("docter", "No such command 'docter'. Did you mean 'doctor'?"),
-        ("serve strat", "No such command 'strat'. Did you mean 'start', 'status'?"),
         ("feed lines --clientss 1", "No such option: --clientss (Possible options: --clients); see --help"),
         ("feed lines --port", "Option '--port' requires an argument; see --help"),
         ("feed lines --file a --seed 1", "--file and --seed exclude each other; give one of them"),
-        ("feed lines --file /nope", "no file /nope; give the path of a UTF-8 text file"),
-        ("feed lines --rate 0", "rate is 0.0 lines per second; give a number above 0, or leave it out"),
         ("feed sales", "Missing argument 'FOLDER'; see --help"),
-        ("feed sales x --rows 0", "rows is 0; give at least 1 row per file"),
-        ("feed sales x --every -1", "every is -1.0 seconds; give 0 or more"),
         ("conf /nope", "unknown profile /nope; known: cluster, local, test, or the path of a file"),
         ("checkpoint show /nope", "no checkpoint /nope; give the folder that the query was started with"),
         ("checkpoint rewind x", "Missing option '--to'; see --help"),
-        ("schema /nope", "/nope does not exist; give the path of a file, a folder or a glob"),
-        ("schema . --format cvs", "unknown --format cvs; did you mean csv?"),
+        ("feed sales x --files 0", "Invalid value for '--files': "),
+        ("feed lines --port abc", "Invalid value for '--port': "),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(args, line, tmp_path):
     done = run(*args.split(), cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"sparkstream: {line}\n")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        *("feed sales x --files 0", "feed lines --count 0", "feed lines --clients 0"),
-        *("feed lines --port abc", "feed lines --count -1"),
-    ],
-)
-def test_a_value_that_makes_no_sense_names_its_flag_on_one_line(args, tmp_path):
-    done = run(*args.split(), cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"sparkstream: Invalid value for '{args.split()[-2]}': ")
-    assert done.stderr.count("\n") == 1
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"sparkstream: {line}")
     assert not list(tmp_path.iterdir())
 
 
@@ -559,10 +446,7 @@ def test_a_bug_keeps_its_trace(monkeypatch):
 
 
 def test_ctrl_c_elsewhere_is_exit_code_130(monkeypatch):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("sparkstream_kit.cli.app.submit_properties", interrupt)
+    monkeypatch.setattr("sparkstream_kit.cli.app.submit_properties", Mock(side_effect=KeyboardInterrupt))
     assert main(["conf", "local"]) == 130
 
 
@@ -573,26 +457,14 @@ def test_help_says_units_and_defaults_in_plain_text(capsys):
     assert "\x1b" not in text
     assert "─" not in text
 
-
-def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("sparkstream ")
 
 
-@pytest.mark.parametrize(
-    "args",
-    [
-        ["--help"],
-        ["conf", "test"],
-        ["feed", "sales", "IN", "--files", "1"],
-        ["schema", "/nope"],
-        ["checkpoint", "show", "/nope"],
-    ],
-)
+@pytest.mark.parametrize("args", ["conf test", "feed sales in --files 1", "checkpoint show /nope"])
 def test_spark_is_not_imported(args, tmp_path):
     blocked = "import sys; sys.modules['pyspark'] = None; "
-    args = [str(tmp_path / "in") if arg == "IN" else arg for arg in args]
-    done = run(*args, prelude=blocked, XDG_CACHE_HOME=str(tmp_path))
+    done = run(*args.split(), prelude=blocked, cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path))
     assert done.returncode == (2 if "/nope" in args else 0)
     assert "Traceback" not in done.stderr
 

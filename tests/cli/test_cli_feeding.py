@@ -35,32 +35,27 @@ def test_a_command_has_the_shares_that_make_sense_for_its_data(tmp_path, capsys)
     assert not (tmp_path / "no").exists()
 
 
+def landed(folder):
+    return [line for path in sorted(folder.iterdir()) for line in path.read_text("utf-8").splitlines()]
+
+
 @pytest.mark.parametrize("name", DATASETS)
-def test_each_feed_lands_its_rows_and_their_truth(name, tmp_path):
-    dataset, folder, kept = DATASETS[name], tmp_path / "in", tmp_path / "truth.json"
+def test_each_feed_lands_its_rows_and_the_truth_of_what_counts(name, tmp_path):
+    dataset, folder, kept = DATASETS[name], tmp_path / "plain", tmp_path / "truth.json"
     flags = ["--files", "2", "--rows", "600", "--every", "0", "--truth", str(kept)]
     assert main(["feed", name, str(folder), *flags]) == 0
-    rows = list(dataset.rows(1200, seed=0))
-    lines = [line for path in sorted(folder.iterdir()) for line in path.read_text("utf-8").splitlines()]
-    assert lines == [dataset.line(row) for row in rows]
-    told = json.loads(kept.read_text("utf-8"))
-    assert (told["truth"], told["counted"]) == (
-        json.loads(json.dumps(dataset.truth(rows), default=str)),
-        1200,
-    )
-    assert told["truth"]
+    rows, told = list(dataset.rows(1200, seed=0)), json.loads(kept.read_text("utf-8"))
+    assert landed(folder) == [dataset.line(row) for row in rows]
+    assert told["truth"] == json.loads(json.dumps(dataset.truth(rows), default=str)) != []
+    assert told["counted"] == 1200
 
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_the_truth_of_each_feed_is_of_what_counts(name, tmp_path):
-    dataset, folder, kept = DATASETS[name], tmp_path / "in", tmp_path / "truth.json"
+    folder = tmp_path / "disturbed"
     shares = [word for share in dataset.shares for word in (f"--{share}", "0.05")]
     delay = ["--delay", "2 minutes"] if "late" in dataset.shares else []
     flags = ["--files", "4", "--rows", "100", "--every", "0", "--truth", str(kept), *delay, *shares]
     assert main(["feed", name, str(folder), *flags]) == 0
     told = json.loads(kept.read_text("utf-8"))
-    lines = [line for path in sorted(folder.iterdir()) for line in path.read_text("utf-8").splitlines()]
-    assert [line for line in lines if line.startswith("not a row")] == told["bad"]
+    assert [line for line in landed(folder) if line.startswith("not a row")] == told["bad"]
     assert all(told[share] for share in dataset.shares)
     counts = {share: len(told[share]) for share in dataset.shares}
     if dataset.keeps_late:  # its job counts late rows, too
@@ -77,10 +72,8 @@ def test_posts_with_a_url_have_flags_of_their_own(url, capsys):
     generated = capsys.readouterr().out
     assert main(["feed", "posts", *url, "--help"]) == 0
     fed = capsys.readouterr().out
-    for flag, of_generated in (("--files N", True), ("--late SHARE", True), ("--stall SECONDS", False)):
+    for flag, of_generated in (("--late SHARE", True), ("--stall SECONDS", False)):
         assert (flag in generated, flag in fed) == (of_generated, not of_generated)
-    assert "--every SECONDS" in generated
-    assert "--every SECONDS" in fed
 
 
 # --- feed replay

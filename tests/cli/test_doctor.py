@@ -1,12 +1,13 @@
 """`sparkstream doctor`: each thing that can be wrong is made wrong, and found, with its fix."""
 
 import os
+import shutil
 import socket
-import sys
 import time
+from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, program
 
 from sparkstream_kit import _packages
 from sparkstream_kit.cli import doctor, main
@@ -29,20 +30,12 @@ def zone(monkeypatch):
     time.tzset()
 
 
-def program(path, script):
-    """Make a program out of a script for the shell."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-    return path
-
-
 def lines(found):
     return [f"{each.level}: {each.found}" + (f"; {each.fix}" if each.fix else "") for each in found]
 
 
 def java_that_says(folder, version, monkeypatch):
-    java = program(folder / "jdk/bin/java", f"echo 'openjdk version \"{version}\"' >&2")
+    java = program(folder / "jdk/bin/java", f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", f"{java.parent}:{os.environ['PATH']}")
     return java
@@ -57,14 +50,11 @@ def on_spark_4_2(monkeypatch):
 @pytest.mark.parametrize(
     ("version", "said"),
     [
-        (
-            "1.8.0_392",
-            "bad: 8 at {}; Spark 4 cannot run on it; install Java 17, 21 or 25, and set JAVA_HOME to its",
-        ),
-        ("11.0.2", "bad: 11 at {}; Spark 4 cannot run on it; install Java 17, 21 or 25"),
-        ("17.0.9", "ok: 17 at {}"),
+        ("1.8.0_392", "bad: 8 at {}; Spark 4 cannot run on it; install Java 17, 21 or 25, and set JAVA_HOME"),
         ("21", "ok: 21 at {}"),
         ("23.0.1", "warn: 23 at {}; this Spark supports Java 17, 21 or 25"),
+        ("25.0.2", "bad: 25.0.2 at {} can corrupt data with its garbage collector G1 (JDK-8377811)"),
+        ("25.0.3", "ok: 25 at {}"),
         ("none", "bad: {} does not say its version; install Java 17, 21 or 25"),
     ],
 )
@@ -74,22 +64,9 @@ def test_the_java_on_the_path(version, said, tmp_path, monkeypatch, on_spark_4_2
     assert line.startswith(said.format(java))
 
 
-@pytest.mark.parametrize(
-    ("version", "collector", "level"),
-    [("25", "G1", "bad"), ("25.0.2", "G1", "bad"), ("25.0.2", "Parallel", "ok"), ("25.0.3", "G1", "ok")],
-)
-def test_a_java_that_corrupts_data(version, collector, level, tmp_path, monkeypatch, on_spark_4_2):
-    java = java_that_says(tmp_path, version, monkeypatch)
-    flags = f"echo 'java.version = {version}'; echo '     bool Use{collector}GC   = true  {{product}}'\n"
-    java.write_text(java.read_text() + flags)
-    [found] = doctor.java()
-    assert found.level == level
-    assert ("can corrupt data with its garbage collector G1 (JDK-8377811)" in found.found) is (level == "bad")
-
-
 def test_the_versions_that_go_together(monkeypatch):
     installed = {"pyspark": "4.3.1", "pandas": "3.0.1", "sparkstream-kit": "0.1.0"}
-    monkeypatch.setattr(doctor, "_version", installed.get)
+    monkeypatch.setattr(doctor, "version_of", installed.get)
     monkeypatch.setattr(doctor, "pyspark_version", lambda: installed["pyspark"])
     assert [str(each) for each in doctor.versions()][1:] == [
         "ok    PySpark       4.3.1",
@@ -113,32 +90,23 @@ def test_the_page_has_the_table():
 
 def test_no_java(tmp_path, monkeypatch, on_spark_4_2):
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    assert lines(doctor.java())[0].startswith(
-        f"bad: JAVA_HOME={tmp_path} has no bin/java; install Java 17, 21 or 25"
-    )
+    assert lines(doctor.java())[0].startswith(f"bad: JAVA_HOME={tmp_path} has no bin/java; install Java 17")
     monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert lines(doctor.java())[0].startswith("bad: there is no java on PATH; install Java 17, 21 or 25")
 
 
-def test_the_python():
-    own = ".".join(map(str, sys.version_info[:2]))
-    assert lines(doctor.python()) == [f"ok: {own} at {sys.executable}"]
-
-
 def test_a_spark_home_of_another_version(tmp_path, monkeypatch):
-    spark = doctor._version("pyspark") or pytest.skip("needs an installed PySpark")  # noqa: SLF001
+    spark = doctor.version_of("pyspark") or pytest.skip("needs an installed PySpark")
     assert [each.level for each in doctor.versions()] == ["ok", "ok"]
     monkeypatch.setenv("SPARK_HOME", str(tmp_path))
-    assert lines(doctor.versions())[-1] == f"bad: {tmp_path} has no Spark 4 in jars/; correct it, or unset it"
+    assert lines(doctor.versions())[-1] == f"bad: no Spark 4 in {tmp_path}; PySpark is {spark}: unset it"
     (tmp_path / "jars").mkdir()
     jar = tmp_path / "jars/spark-core_2.13-4.0.9.jar"
     jar.touch()
-    assert lines(doctor.versions())[-1] == (
-        f"bad: {tmp_path} is Spark 4.0.9, and PySpark is {spark}; unset it, or pip install pyspark==4.0.9"
-    )
+    assert lines(doctor.versions())[-1].startswith(f"bad: Spark 4.0.9 in {tmp_path}; PySpark is")
     jar.rename(jar.with_name(f"spark-core_2.13-{spark}.jar"))
-    assert lines(doctor.versions())[-1] == f"ok: Spark {spark} at {tmp_path}"
+    assert lines(doctor.versions())[-1] == f"ok: Spark {spark} in {tmp_path}"
 
 
 def test_a_machine_that_does_not_know_its_name(monkeypatch):
@@ -152,24 +120,20 @@ def test_a_machine_that_does_not_know_its_name(monkeypatch):
     assert lines(doctor.host()) == ["ok: SPARK_LOCAL_IP=127.0.0.1"]
 
 
-def test_disks():
-    assert [each.level for each in doctor.disks(0, 0)] == ["ok"]
-    assert [each.level for each in doctor.disks(0, 1e9)] == ["warn"]
-    [full] = doctor.disks(1e9)
-    assert (full.level, full.fix) == ("bad", "make room, or set TMPDIR and SPARK_LOCAL_DIRS to a larger disk")
+@pytest.mark.parametrize(("free", "level"), [(6e9, "ok"), (2e9, "warn"), (5e8, "bad")])
+def test_disks(free, level, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    [found] = doctor.disks()
+    assert (found.level, "make room" in found.fix) == (level, level != "ok")
 
 
 def test_a_machine_in_another_time_zone(monkeypatch):
     assert lines(doctor.time_zone()) == ["ok: sessions and Python have UTC"]
     monkeypatch.setenv("TZ", "GMT0BST,M3.5.0/1,M10.5.0")  # London: in winter it has UTC's time
     time.tzset()
-    assert "(+0000 or +0100): collect() gives times of Python's" in lines(doctor.time_zone())[0]
-    monkeypatch.setenv("TZ", "CET-1")
-    time.tzset()
-    [found] = doctor.time_zone()
-    assert found.level == "warn"
-    assert found.found == "sessions have UTC, Python has CET (+0100): collect() gives times of Python's"
-    assert found.fix == "export TZ=UTC, or compare times that have a zone"
+    [line] = lines(doctor.time_zone())
+    assert line.startswith("warn: sessions have UTC, Python has ")
+    assert "(+0000 or +0100): collect() gives times of Python's; export TZ=UTC, or" in line
 
 
 def test_a_remote_without_a_server(free_port, monkeypatch):
@@ -181,35 +145,19 @@ def test_a_remote_without_a_server(free_port, monkeypatch):
     assert lines(doctor.remote()) == ["ok: not set: sessions are of their own process"]
     line = found(f"sc://localhost:{free_port}/;token=hush")
     assert line.startswith(f"bad: no Spark Connect server answers at localhost port {free_port} (Connection ")
-    assert line.endswith(
-        "; start it (on this machine: sparkstream serve start), or unset SPARK_REMOTE for a "
-        "session of this process"
-    )
+    assert "; start it (on this machine: sparkstream serve start), or unset SPARK_REMOTE" in line
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert found(f"sc://localhost:{port}") == f"ok: a server listens on localhost:{port}"
-    for wrong in ("localhost:15002", "sc://", "sc://host:port"):
-        assert found(wrong) == (
-            f"bad: SPARK_REMOTE={wrong} is no address of a Connect server; give one such as sc://localhost, "
-            "or unset SPARK_REMOTE"
-        )
+    assert found("sc://").startswith("bad: SPARK_REMOTE=sc:// is no address of a Connect server; give one")
 
 
 def test_the_command_prints_columns_and_says_by_its_exit_code_if_all_is_well(tmp_path, monkeypatch, capsys):
     java_that_says(tmp_path, "17.0.9", monkeypatch)
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out.splitlines()
-    names = [line[6:20].strip() for line in out]
-    assert names == [
-        "Java",
-        "Python",
-        "the kit",
-        "PySpark",
-        "host name",
-        "temporary",
-        "time zone",
-        "SPARK_REMOTE",
-    ]
+    names = "Java, Python, the kit, PySpark, host name, temporary, time zone, SPARK_REMOTE"
+    assert ", ".join(line[6:20].strip() for line in out) == names
     assert {line[:6].strip() for line in out} <= {"ok", "warn"}
     java_that_says(tmp_path / "second", "11", monkeypatch)
     assert main(["doctor"]) == 1

@@ -7,14 +7,13 @@ import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 from conftest import HANGS, refusal
 from support.recorded import OTHER, TOLD, progress
 
-from sparkstream_kit import monitoring, quarantine, run, sinks, sources, start
-from sparkstream_kit.monitoring import board, pictures, watching
+from sparkstream_kit import monitoring, quarantine, run, sinks, start
+from sparkstream_kit.monitoring import pictures, watching
 
 WINDOWS = [each for each in TOLD if each["name"] == "action_windows"][-1]
 BEGIN = datetime(2026, 1, 14, 9, tzinfo=UTC)
@@ -86,9 +85,8 @@ def test_the_batches_of_another_query_end_nothing():
                 query.batch(ahead=number == 9, after=1)
         for _ in range(3):
             query.batch(ahead=False, after=20, name="other", id=OTHER)
-    assert [(each.query, each.verdict.kind, each.ended) for each in told if each.verdict.level == "bad"] == [
-        ("action_windows", "watermark", None)
-    ]
+    [bad] = [each for each in told if each.verdict.level == "bad"]
+    assert (bad.query, bad.verdict.kind, bad.ended) == ("action_windows", "watermark", None)
 
 
 @pytest.fixture
@@ -109,25 +107,8 @@ def test_a_run_calls_in_its_thread_once(broken):
     assert before < alert.since < datetime.now(UTC)
 
 
-def test_a_query_without_batches_is_told_of(spark, folder, monkeypatch):
-    monkeypatch.setattr(board, "_SILENT", -60.0)
-    query = start(sources.text(spark, folder), sinks.memory("silent"), name="silent")
-    told = []
-
-    def on_verdict(alert):
-        told.append(alert.verdict.kind)
-        query.stop()
-
-    assert run(query, on_verdict=on_verdict, run_for=HANGS).ended_by == "query.stop()"
-    assert told == ["silence"]
-
-
-@pytest.mark.parametrize("when", ["in the run", "at its end"])
-def test_what_on_verdict_raises_ends_the_run_as_of_on_batch(broken, tmp_path, monkeypatch, when):
-    trigger: dict[str, Any] = {"availableNow": True} if when == "at its end" else {}
-    query = start(broken, sinks.memory("raises"), **trigger)
-    if when == "at its end":  # no look while the run waits
-        monkeypatch.setattr("sparkstream_kit.runs._Run._wait", lambda _: query.awaitTermination())
+def test_what_on_verdict_raises_ends_the_run_as_of_on_batch(broken, tmp_path):
+    query = start(broken, sinks.memory("raises"))
 
     def on_verdict(_):
         raise LookupError("mine")
@@ -205,33 +186,18 @@ def test_an_alert_is_posted_as_json(caplog):
 
 
 @pytest.mark.parametrize(
-    ("status", "why"), [(500, "Internal Server Error"), (302, "Found"), (404, "Not Found")]
+    ("status", "why"), [(404, "HTTP Error 404: Not Found"), (302, "HTTP Error 302: Found"), (0, "timed out")]
 )
-def test_a_post_that_fails_is_a_line_in_the_log_without_the_url(status, why, caplog):
+def test_a_post_that_fails_is_a_line_in_the_log_without_the_url(status, why, monkeypatch, caplog):
+    if status == 0:  # it does not answer
+        monkeypatch.setattr(monitoring, "_ANSWERS_WITHIN", 0.2)
     with Receiver(status) as receiver:
-        [line] = posted(receiver.url, caplog)
-        receiver.shutdown()
-    assert line.startswith(
-        f"an alert was not posted to 127.0.0.1 (HTTP Error {status}: {why}): bad: query action"
-    )
-    assert "hush" not in line
-    assert (len(receiver.got), receiver.others) == (1, []), "a redirect would lose the alert"
-
-
-def test_nobody_listens(free_port, caplog):
-    [line] = posted(f"http://127.0.0.1:{free_port}{HUSH}", caplog)
-    assert "Connection refused" in line
-    assert "hush" not in line
-
-
-def test_a_receiver_that_does_not_answer_is_given_up(monkeypatch, caplog):
-    monkeypatch.setattr(monitoring, "_ANSWERS_WITHIN", 0.2)
-    monkeypatch.setattr(pictures, "_END_LIMIT", HANGS)
-    with Receiver(0) as receiver:
         [line] = posted(receiver.url, caplog)
         receiver.answers.set()
         receiver.shutdown()
-    assert "an alert was not posted to 127.0.0.1 (timed out): bad: query action_windows: its water" in line
+    assert line.startswith(f"an alert was not posted to 127.0.0.1 ({why}): bad: query action")
+    assert "hush" not in line
+    assert (len(receiver.got), receiver.others) == (1, []), "a redirect would lose the alert"
 
 
 def test_a_dead_receiver_neither_blocks_nor_fails_a_run(broken, monkeypatch):
@@ -250,18 +216,7 @@ def test_a_dead_receiver_neither_blocks_nor_fails_a_run(broken, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "url",
-    [
-        f"ftp://host{HUSH}",
-        f"host{HUSH}",
-        f"https:{HUSH}",
-        f"https://[host{HUSH}",
-        f"https://host:x{HUSH}",
-        f"https://me:hush@host{HUSH}",
-        f"https://hush@host{HUSH}",
-        f"https://host{HUSH} and more",
-        "",
-    ],
+    "url", [f"ftp://host{HUSH}", f"host{HUSH}", f"https:{HUSH}", f"https://me:hush@host{HUSH}", ""]
 )
 def test_a_url_that_takes_no_post_is_refused_unseen(url):
     with ExitStack() as faces:

@@ -60,16 +60,6 @@ def test_who_waits_is_told_of_a_batch_once(board):
     assert board.wait(seen, 0) > seen
 
 
-def test_no_query_has_more_than_it_can_show():
-    board = Board()
-    for number in range(SHOWN + 10):
-        board.add(progress(batchId=number))
-    [picture] = board.pictures(datetime.now(UTC))
-    assert len(picture.batches) == SHOWN
-    assert picture.summary.batches == SHOWN + 10
-    assert picture.summary.input_rows == (SHOWN + 10) * TOLD[0]["numInputRows"], "totals never fall"
-
-
 def test_silence_does_not_come_before_what_is_worse(board):
     told = [each for each in TOLD if each["name"] == "action_windows"]
     ahead = "2099-01-01T00:00:00.000Z"

@@ -6,7 +6,6 @@ import re
 import sqlite3
 
 import pytest
-from conftest import refusal
 from support.broken_sinks import BROKEN, ROWS, SALES, SOUND, from_table, job
 
 from sparkstream_kit import sinks
@@ -48,13 +47,18 @@ def test_a_certificate_is_kept_and_nothing_is_watched_afterwards(rows, tmp_path)
     assert (os.fsync, sqlite3.connect, exactly_once._watches) == (*before, [])  # noqa: SLF001
 
 
+def test_rows_come_in_up_to_three_batches_with_a_stop_after_each():
+    assert list(exactly_once._ways(3)) == [  # noqa: SLF001
+        *("3", "3|", "1-2", "1|2", "1-2|", "1-1-1", "1|1-1", "1-1|1", "1-1-1|")
+    ]
+
+
 @pytest.mark.slow
 def test_what_cannot_be_tried_is_refused(spark, rows, monkeypatch):
     build, read = job(BROKEN["no_ledger"][0]), from_table
     none = spark.createDataFrame([], SALES)
     with pytest.raises(InvalidInputError, match="rows is empty; give a static DataFrame with some rows"):
         assert_exactly_once(build, none, read=read)
-    assert "most is 0; give 1 or more" in refusal(assert_exactly_once, build, rows, read=read, most=0)
     with pytest.raises(InvalidInputError, match="only is '3-x:4'; give what a failure has printed"):
         assert_exactly_once(build, rows, read=read, only="3-x:4")
     with pytest.raises(InvalidInputError, match="works? batch by batch"):

@@ -3,10 +3,9 @@
 import os
 import random
 import sys
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate
-from time import tzset
 from typing import Any
 
 import pytest
@@ -44,10 +43,8 @@ def sales(stream):
 
 
 @pytest.mark.connect
-@pytest.mark.parametrize(
-    ("mode", "second"), [("update", [("ink", 5)]), ("complete", [("ink", 5), ("tea", 3)])]
-)
-def test_each_step_gives_the_batches_of_what_was_added(stream, sales, mode, second):
+@pytest.mark.parametrize("mode", ["update", "complete"])
+def test_each_step_gives_the_batches_of_what_was_added(stream, sales, mode):
     query = stream.query(totals(sales.to_df()), mode=mode)
     assert query.step() == []
     sales.add_data([("tea", 1), ("tea", 2)])
@@ -56,6 +53,7 @@ def test_each_step_gives_the_batches_of_what_was_added(stream, sales, mode, seco
     batches = query.step()
     assert [batch.batch_id for batch in batches] == ([0, 1] if mode == "update" else [0, 1, 2])
     assert [batch.batch_id for batch in query.batches] == [0, 1, 2]
+    second = [("ink", 5)] if mode == "update" else [("ink", 5), ("tea", 3)]
     assert [sorted(batch.rows) for batch in batches[:2]] == [[("tea", 3)], second]
     in_memory = "SPARK_REMOTE" in os.environ and mode == "update"  # where no Python is started for it
     assert ("Memory" in batches[0].progress.sink.description) == in_memory
@@ -91,10 +89,10 @@ def test_the_watermark_moves_without_a_row(stream, caplog):
     """
     events = stream(EVENTS)
     query = stream.query(windows(events.to_df()))
-    assert "no batch has run yet" in refusal(query.step, watermark="0:00:09")
+    assert "no batch has run yet" in refusal(query.step, watermark="00:00:09")
     events.add_data([(at(1), "a"), (at(2), "b")])
     assert not any(batch.rows for batch in query.step(watermark="2024-01-01 00:00:09"))
-    [closed] = query.step(watermark="0:00:12")
+    [closed] = query.step(watermark="00:00:12")
     assert (sorted(closed.rows), closed.watermark) == ([(at(0), "a", 1), (at(0), "b", 1)], at(12))
 
     events.add_data([(at(4), "a"), (at(13), "c")])
@@ -119,21 +117,6 @@ def test_the_watermark_of_a_query_without_state_does_not_go_back(stream):
 
 
 @pytest.mark.slow
-def test_after_a_drain_the_watermark_is_told_east_of_utc_too(stream, monkeypatch):
-    events = stream(EVENTS)
-    query = stream.query(windows(events.to_df()))
-    events.add_data([(at(1), "a")])
-    query.drain()
-    monkeypatch.setenv("TZ", "Asia/Tokyo")  # where the end of the input would be in the year 10000
-    tzset()
-    try:
-        assert query.batches[-1].watermark == datetime.fromisoformat("9999-12-31 23:59:59")
-    finally:
-        monkeypatch.undo()
-        tzset()
-
-
-@pytest.mark.slow
 def test_what_two_sources_get_before_a_step_meets_in_one_batch(stream, sales):
     prices = stream("product STRING, price DECIMAL(8,2)")
     query = stream.query(sales.to_df().join(prices.to_df(), "product"))
@@ -142,19 +125,8 @@ def test_what_two_sources_get_before_a_step_meets_in_one_batch(stream, sales):
         prices.add_data([(name, Decimal("1.50"))])
         sales.add_data([(name, 2)])
         prices.add_data([("ink", 1), (name, Decimal(2))])
-        assert [batch.rows for batch in query.step()] == [
-            [(name, 2, Decimal("1.50"))],
-            [(name, 2, Decimal("2.00"))],
-        ]
-
-
-def test_queries_share_a_source(stream, sales):
-    first, second = stream.query(sales.to_df()), stream.query(totals(sales.to_df()), mode="complete")
-    sales.add_data([("tea", 1)])
-    assert [batch.rows for batch in first.step()] == [[("tea", 1)]]
-    sales.add_data([("tea", 1)])
-    assert [batch.rows for batch in second.step()] == [[("tea", 1)], [("tea", 2)]]
-    assert [batch.rows for batch in first.step()] == [[("tea", 1)]]
+        found = [row for batch in query.step() for row in batch.rows]
+        assert found == [(name, 2, Decimal("1.50")), (name, 2, Decimal("2.00"))]
 
 
 # Of a query that has nothing to do, Spark tells again and again, with the number of the batch to come.
@@ -181,16 +153,8 @@ def test_of_many_batches_each_has_its_own_rows(spark, stream):
         numbers.add_data([(number,)])
     with in_force(spark, {"spark.sql.streaming.minBatchesToRetain": "2"}):  # Spark removes commits meanwhile
         found = query.step()
-    assert [(batch.batch_id, [row.n for row in batch.rows]) for batch in found] == [
-        (number, [number]) for number in range(9)
-    ]
-
-
-def test_columns_of_one_name_come_out_as_they_are(stream, sales):
-    query = stream.query(sales.to_df().select("amount", F.col("product").alias("AMOUNT")))
-    sales.add_data([("tea", 1)])
-    [batch] = query.step()
-    assert list(map(tuple, batch.rows)) == [(1, "tea")]
+    expected = [(number, [(number,)]) for number in range(9)]
+    assert [(batch.batch_id, batch.rows) for batch in found] == expected
 
 
 TYPES = """wide DECIMAL(38,18), raw BINARY, list ARRAY<INT>, pair STRUCT<x: INT, y: STRING>, tiny TINYINT,
@@ -214,32 +178,20 @@ def test_any_value_comes_out_as_it_went_in(stream):
     assert [again.rows for again in query.step()] == [batch.rows]
 
 
-def test_a_time_with_a_zone_is_that_instant(stream):
-    source = stream("time TIMESTAMP")
-    source.add_data([(at(0).replace(tzinfo=UTC),)])
-    [batch] = stream.query(source.to_df()).step()
-    assert batch.rows == [(at(0),)]
-
-
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ("tea", "row 'tea' does not fit the columns product, amount, extra; give tuples of 3, dicts or Rows"),
         (("tea", 1), "row ('tea', 1) does not fit the columns product, amount, extra; give tuples of 3"),
         ({"product": "tea", "amout": 1}, "unknown column amout; did you mean amount?"),
         (("tea", 1.5, None), "column amount (int): 1.5 is not a whole number"),
         (("tea", 2**31, None), "column amount (int): "),
-        ((None, 1, None), "column product (string) is NOT NULL; {'product': None, 'amount': 1, "),
         ((1, 1, None), "column product (string): "),
         (("tea", 1, (Decimal("1.234"),)), "column extra (struct<price:decimal(8,2)>): "),
-        (
-            ("tea", 1, (1, 2)),
-            "column extra (struct<price:decimal(8,2)>): row (1, 2) does not fit the columns",
-        ),
+        (("tea", 1, (1, 2)), "column extra (struct<price:decimal(8,2)>): row (1, 2) does not fit"),
     ],
 )
 def test_a_row_that_does_not_fit_is_refused(stream, row, said):
-    source = stream("product STRING NOT NULL, amount INT, extra STRUCT<price: DECIMAL(8,2)>")
+    source = stream("product STRING, amount INT, extra STRUCT<price: DECIMAL(8,2)>")
     assert refusal(source.add_data, [row]).startswith(said)
 
 
@@ -295,10 +247,8 @@ def test_the_last_batch_comes_again_with_the_same_id_and_rows_to_a_sink_too(stre
 @pytest.mark.parametrize("mode", ["update", "append"])
 def test_with_a_watermark_too_a_step_is_the_batch_of_what_was_added_and_that_one_comes_again(stream, mode):
     events = stream(EVENTS)
-    counted = (
-        windows(events.to_df()) if mode == "update" else events.to_df().withWatermark("time", "0 seconds")
-    )
-    counted = counted if mode == "update" else counted.dropDuplicates(["time", "key"])
+    timely = events.to_df().withWatermark("time", "0 seconds")
+    counted = windows(events.to_df()) if mode == "update" else timely.dropDuplicates(["time", "key"])
     query = stream.query(counted, mode=mode)
     events.add_data([(at(21), "a")])
     [batch] = query.step()  # an empty batch follows, for the new watermark
@@ -365,15 +315,7 @@ def rows_of(spark, count=9):
     ("transform", "options"),
     [
         (lambda sales: sales.where("amount % 2 = 0"), {}),
-        (
-            lambda sales: totals(sales).withColumn("mean", F.col("total") / 7),
-            {"mode": "update", "keys": ["product"]},
-        ),
-        pytest.param(
-            lambda sales: sales.groupBy().agg(F.sum(F.col("amount") * 0.1)),
-            {"mode": "complete"},
-            marks=pytest.mark.classic_only("one mode is enough there, at three seconds an example"),
-        ),
+        (lambda s: totals(s).withColumn("mean", F.col("total") / 7), {"mode": "update", "keys": ["product"]}),
     ],
 )
 def test_a_sound_transform_gives_the_same_as_a_batch_run(spark, transform, options):
@@ -383,11 +325,9 @@ def test_a_sound_transform_gives_the_same_as_a_batch_run(spark, transform, optio
 @pytest.mark.slow
 def test_windows_are_compared_when_all_of_them_are_closed(spark):
     events = spark.createDataFrame([(at(7 * n), "ab"[n % 2]) for n in range(9)] + [(None, "a")], EVENTS)
-    watermark = ("time", timedelta(seconds=10))
+    how: dict[str, Any] = {"watermark": ("time", timedelta(seconds=10)), "examples": 4}
     # The filter leaves nothing of the last row: another one has to close the windows.
-    assert_stream_equals_batch(
-        lambda frame: windows(frame.where("key = 'a'")), events, watermark=watermark, examples=4
-    )
+    assert_stream_equals_batch(lambda frame: windows(frame.where("key = 'a'")), events, **how)
 
 
 def test_no_order_makes_a_row_late_and_orders_differ():
@@ -407,18 +347,6 @@ def test_no_order_makes_a_row_late_and_orders_differ():
     assert any(order != tuple(sorted(order)) for order in orders)
 
 
-@pytest.mark.slow
-def test_rows_that_only_close_windows_are_not_compared(spark):
-    events = spark.createDataFrame([(at(7 * n), "ab"[n % 2]) for n in range(5)], EVENTS)
-    watermark = ("time", "10 seconds")
-    assert_stream_equals_batch(
-        lambda frame: frame.withWatermark("time", "10 seconds").dropDuplicates(["key", "time"]),
-        events,
-        watermark=watermark,
-        examples=3,
-    )
-
-
 def failure(transform, rows, **options):
     with pytest.raises(AssertionError) as raised:
         assert_stream_equals_batch(transform, rows, **options)
@@ -431,18 +359,6 @@ def rows_fed(message):
 
 
 @pytest.mark.slow
-def test_a_planted_dependence_on_the_order_is_caught_and_shrunk(spark):
-    def last(sales):
-        return sales.groupBy("product").agg(F.last("amount").alias("last"))
-
-    message = failure(last, rows_of(spark, 4), mode="update", keys=["product"])
-    assert message.startswith("in update mode the stream's result is not that of a batch run")
-    assert rows_fed(message) in (2, 3)
-    for part in ("rows of batch 0:", "unexpected:", "expected, from a batch run:", "delivered in batch 0:"):
-        assert f"\n{part}\n" in message
-
-
-@pytest.mark.slow
 def test_a_planted_dependence_on_the_split_is_caught_and_shrunk_to_the_same_rows_each_time(spark):
     def by_batch(sales):  # an earlier total is delivered too
         return totals(sales).drop("product").where("total > 2")
@@ -450,13 +366,10 @@ def test_a_planted_dependence_on_the_split_is_caught_and_shrunk_to_the_same_rows
     rows = rows_of(spark, 6)
     first = failure(by_batch, rows, mode="update", keys=["total"])
     assert rows_fed(first) <= 3
+    assert first.startswith("in update mode the stream's result is not that of a batch run")
+    for part in ("rows of batch 0:", "unexpected:", "expected:", "delivered in batch 0:"):
+        assert f"\n{part}\n" in first
     assert failure(by_batch, rows, mode="update", keys=["total"]) == first
-
-
-def test_without_a_watermark_windows_that_stay_open_are_missing(spark):
-    message = failure(windows, spark.createDataFrame([(at(0), "a")], EVENTS))
-    assert "unexpected: none" in message
-    assert rows_fed(message) == 1
 
 
 @pytest.mark.parametrize(
@@ -464,15 +377,8 @@ def test_without_a_watermark_windows_that_stay_open_are_missing(spark):
     [
         ({"mode": "updte"}, "unknown output mode updte; did you mean update?"),
         ({"mode": "update"}, r"keys=\[\] in update mode; give the result's key columns"),
-        (
-            {"keys": ["product"]},
-            r"keys=\['product'\] in append mode; give the result's key columns in update",
-        ),
         ({"mode": "update", "keys": ["prod"]}, "unknown key column prod; did you mean product?"),
-        (
-            {"watermark": ("tim", "1 hour")},
-            r"_batch\(\): there is no column tim; the columns are: product, amo",
-        ),
+        ({"watermark": ("tim", "1 hour")}, r"_batch\(\): there is no column tim; the columns are: product"),
     ],
 )
 def test_wrong_arguments_are_refused(spark, options, said):
