@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pyspark
 import pytest
-from support import budget, ports, skips
+from support import ports, skips
 
 import sparkstream_kit
-from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
+from sparkstream_kit import feeds
 from sparkstream_kit import server as serving
 from sparkstream_kit._java import java_options
 from sparkstream_kit._spark.session import in_force
@@ -123,30 +123,6 @@ def _mark_slow(config, items):
         without = [name for (_, name), cases in of_test.items() if not any(cases.values())]
         if without:
             raise pytest.UsageError(f"no case of {', '.join(without)} is one that its mark `fast` names")
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter):
-    """With BUDGET=1.5: name the tests that take longer than that many seconds without a reason."""
-    if limit := float(os.environ.get("BUDGET", "0")):
-        calls = [each for each in terminalreporter.stats.get("passed", []) if each.when == "call"]
-        dear = {each.nodeid.partition("[")[0].partition("@")[0] for each in calls if each.duration > limit}
-        terminalreporter.section(f"tests over {limit} s without a reason in tests/support/budget.py")
-        others = sorted(each for each in dear if not each.endswith(tuple(budget.OVER)))
-        again = sorted(name for name in budget.OVER if not any(each.endswith(name) for each in dear))
-        terminalreporter.write_line("\n".join(others) or "none")
-        terminalreporter.write_line(f"within it again: {', '.join(again) or 'none'}")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def warm(request, tmp_path_factory):
-    """With BUDGET: run a stream first: no test is charged with what a process does once."""
-    if "BUDGET" in os.environ:
-        spark, folder = request.getfixturevalue("spark"), tmp_path_factory.mktemp("warm")
-        (folder / "a.csv").write_text("north,3\n")
-        lines, schema = sources.text(spark, str(folder)), schemas.from_ddl("shop STRING, amount INT")
-        counts = quarantine.good_rows(quarantine.parse_csv(lines, schema)).groupBy("shop").count()
-        run(start(counts, sinks.memory("warm"), mode="complete", availableNow=True))
 
 
 @pytest.fixture(autouse=True)
@@ -270,6 +246,14 @@ def ran(code, *given, **settings):
     done = process([sys.executable, "-c", code, *given], env=environment(**settings))
     assert done.returncode == 0, done.stderr
     return done
+
+
+def program(path, text):
+    """Make a program out of a script, in a folder that may not be there yet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
 
 
 def refusal(call, *given, **named):

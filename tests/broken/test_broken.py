@@ -122,18 +122,6 @@ def test_a_broken_job_is_repaired_and_no_row_is_lost_or_doubled(name, made, capf
     assert judge(project, job, **judged) == (Counter(), Counter()), said
 
 
-def test_the_judge_sees_a_row_that_is_lost_and_one_that_is_doubled(made):
-    kept, project = made
-    shutil.rmtree(project)
-    shutil.copytree(kept, project)
-    with closing(sqlite3.connect(project / "shop.db")) as database, database:
-        database.execute("DELETE FROM sales WHERE id = 1")
-        database.execute("INSERT INTO sales SELECT * FROM sales WHERE id = 2")
-    lost, doubled = judge(project, "sales")
-    assert (1, "ink", "b", 1) in lost
-    assert doubled == {(2, "tea", "b", 5): 1}
-
-
 def test_each_repair_is_one_that_the_skill_has():
     skill = (ROOT / "docs" / "agents" / "sparkstream" / "SKILL.md").read_text("utf-8")
     for name, fault in FAULTS.items():

@@ -8,19 +8,17 @@ import csv
 import io
 import os
 import random
-import sqlite3
 import time
-from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import pandas as pd  # type: ignore[import-untyped]
 import pytest
-from conftest import built_wheel
+from conftest import built_wheel, program
 from faults.drivers import SCRIPTS, ended, no_stack_trace
-from faults.targets import newest
+from faults.targets import added_up, newest
 from support.batch_folders import rows_in
+from support.sql import sql
 
 ROUNDS, FILES, MORE = 4, 20, 3  # kills, files copied at once, and files that come after each kill
 SEED, ROWS = 11, 60
@@ -42,91 +40,55 @@ DIRT = [
 ]
 
 
-def retail_file(number):
-    """Return the text of a file: a header, sales of any day of a year, and dirt among them."""
-    draw, text = random.Random(f"{SEED} {number}"), io.StringIO()  # noqa: S311 - sample data
-    written = csv.writer(text, lineterminator="\n")
-    written.writerow(COLUMNS)
-    for at in range(ROWS):
-        if draw.random() < 0.1:
-            written.writerow(draw.choice(DIRT))
-        cancelled = draw.random() < 0.05
-        day = pd.Timestamp("2010-12-01") + timedelta(minutes=draw.randrange(370 * 24 * 60))
-        written.writerow(
-            [
-                f"{'C' * cancelled}{536_000 + number * 100 + at}",
-                draw.choice(["85123A", "71053", "POST"]),
-                draw.choice(THINGS),
-                draw.randrange(1, 500) * (-1 if cancelled else 1),
-                f"{day.month}/{day.day}/{day.year} {day.hour}:{day.minute:02}",
-                f"{draw.randrange(0, 5000) / 100:.2f}",
-                draw.choice(["17850", "13047", ""]),
-                draw.choice([*REGIONS, "Australia"]),
-            ]
-        )
+def as_line(row):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(row)
     return text.getvalue()
 
 
-def told_apart(texts):
-    """Return the sales of some files and the lines that are none, by pandas and not by Spark."""
-    lines = [line for text in texts for line in text.splitlines()[1:]]
-    fields = [next(csv.reader([line])) for line in lines]
-    whole = [len(each) == len(COLUMNS) for each in fields]
-    frame = pd.DataFrame([each for each, good in zip(fields, whole, strict=True) if good], columns=COLUMNS)
-    frame["line"] = [line for line, good in zip(lines, whole, strict=True) if good]
-    frame["time"] = pd.to_datetime(frame["InvoiceDate"], format="%m/%d/%Y %H:%M", errors="coerce")
-    good = (
-        (frame["InvoiceNo"] != "")
-        & frame["Quantity"].str.fullmatch(r"-?\d+")
-        & frame["UnitPrice"].str.fullmatch(r"\d+(\.\d{1,2})?")
-        & frame["time"].notna()
-    )
-    short = [line for line, is_whole in zip(lines, whole, strict=True) if not is_whole]
-    return frame[good], sorted([*short, *frame[~good]["line"]])
-
-
-def daily(sales: pd.DataFrame) -> list[tuple[str, str, int, Decimal]]:
-    """Return day, region, lines and turnover."""
-    amounts = [
-        Decimal(price) * int(number)
-        for price, number in zip(sales["UnitPrice"], sales["Quantity"], strict=True)
-    ]
-    named = sales.assign(
-        day=sales["time"].dt.strftime("%Y-%m-%d"),
-        region=sales["Country"].map(REGIONS).fillna("elsewhere"),
-        amount=amounts,
-    )
-    return sorted(
-        (str(day), str(region), len(group), sum(group["amount"], Decimal("0.00")))
-        for (day, region), group in named.groupby(["day", "region"])
-    )
+def retail_file(number):
+    """Return the lines of a file, a header, sales of any day of a year and dirt; the sales; and the dirt."""
+    draw = random.Random(f"{SEED} {number}")  # noqa: S311 - sample data
+    lines, sold, dirt = [as_line(COLUMNS)], [], []
+    for at in range(ROWS):
+        if draw.random() < 0.1:
+            dirt.append(as_line(draw.choice(DIRT)))
+            lines.append(dirt[-1])
+        cancelled = draw.random() < 0.05
+        day = datetime(2010, 12, 1) + timedelta(minutes=draw.randrange(370 * 24 * 60))  # noqa: DTZ001 - of a shop
+        quantity = draw.randrange(1, 500) * (-1 if cancelled else 1)
+        price, country = Decimal(draw.randrange(0, 5000)) / 100, draw.choice([*REGIONS, "Australia"])
+        invoice = f"{'C' * cancelled}{536_000 + number * 100 + at}"
+        thing = draw.choice(["85123A", "71053", "POST"]), draw.choice(THINGS)
+        time_of_day = f"{day.month}/{day.day}/{day.year} {day.hour}:{day.minute:02}"
+        customer = draw.choice(["17850", "13047", ""])
+        lines.append(as_line([invoice, *thing, quantity, time_of_day, f"{price:.2f}", customer, country]))
+        sold.append(((f"{day:%Y-%m-%d}", REGIONS.get(country, "elsewhere")), price * quantity))
+    return lines, sold, dirt
 
 
 @pytest.fixture
 def submit(tmp_path):
     """A command that is spark-submit with the kit's zip, which `make zip` makes so."""
     kit = built_wheel(tmp_path).rename(tmp_path / "sparkstream_kit.zip")
-    command = tmp_path / "submit"
-    command.write_text(f'#!/bin/sh\nexec spark-submit --py-files "{kit}" "$@"\n')
-    command.chmod(0o755)
-    return command
+    return program(tmp_path / "submit", f'#!/bin/sh\nexec spark-submit --py-files "{kit}" "$@"\n')
 
 
 @pytest.mark.slow
 def test_dirty_files_copied_at_once_are_exact_over_kills(submit, launch, tmp_path):
-    folder, out, texts = tmp_path / "in", tmp_path / "out", list[str]()
+    folder, out, files = tmp_path / "in", tmp_path / "out", list[Any]()
     folder.mkdir()
     out.mkdir()
     regions = tmp_path / "regions.csv"
     regions.write_text("".join(f"{row}\n" for row in ["Country,Region", *map(",".join, REGIONS.items())]))
 
-    def copy(files):
+    def copy(number_of_files):
         """Copy files as `cp` does: all in a moment, here in the very same one."""
         now = time.time_ns()
-        for number in range(len(texts), len(texts) + files):
-            texts.append(retail_file(number))
+        for number in range(len(files), len(files) + number_of_files):
+            files.append(retail_file(number))
             hidden = folder / f".{number:03}.csv"
-            hidden.write_text(texts[-1], "utf-8")
+            hidden.write_text("".join(f"{line}\n" for line in files[-1][0]), "utf-8")
             os.utime(hidden, ns=(now, now))
             hidden.rename(folder / f"retail-{number:03}.csv")
 
@@ -147,12 +109,11 @@ def test_dirty_files_copied_at_once_are_exact_over_kills(submit, launch, tmp_pat
     assert "sparkstream_kit.zip/" in ended(last)  # and not the installed one; spark-submit has one output
     no_stack_trace(last)
 
-    sales, aside = told_apart(texts)
-    with closing(sqlite3.connect(out / "shop.db")) as database:
-        rows = database.execute('SELECT start, "Region", lines, turnover FROM daily').fetchall()
-    assert sorted((day[:10], region, lines, Decimal(total)) for day, region, lines, total in rows) == daily(
-        sales
-    )
-    assert sum(lines for _, _, lines, _ in rows) == len(sales) > 1500
+    sales = [sale for _, sold, _ in files for sale in sold]
+    aside = sorted(line for *_, dirt in files for line in dirt)
+    rows = sql(f"sqlite:///{out}/shop.db", 'SELECT start, "Region", lines, turnover FROM daily')
+    found = sorted(((day[:10], region), lines, Decimal(total)) for day, region, lines, total in rows)
+    assert found == added_up(sales)
+    assert len(sales) > 1500
     assert sorted(row["_raw"] for row in rows_in(out / "bad")) == aside
     assert len(aside) > 100

@@ -1,6 +1,7 @@
 """A disk that fills: one clear line and exit code 1; with space again, the job goes on and is exact."""
 
 from contextlib import suppress
+from functools import partial
 
 import pytest
 from conftest import refusal
@@ -14,14 +15,13 @@ from sparkstream_kit import run, sinks, sources, start
 @pytest.mark.parametrize("full", ["checkpoint", "output", "database", "iceberg"])
 def test_a_disk_that_fills_is_one_line_and_nothing_is_lost(full, small_disk, tmp_path, launch):
     url = f"sqlite:///{small_disk if full == 'database' else tmp_path}/totals.db"
-    if full == "output":
-        sales, target = targets.clean_files(tmp_path, out=small_disk / "out")
-    elif full == "iceberg":
-        sales, target = targets.iceberg(tmp_path, "append", lake=small_disk / "lake")
-    elif full == "database":
-        sales, target = targets.database(tmp_path, url)
-    else:
-        sales, target = targets.database(tmp_path, url, checkpoint=small_disk / "ckpt")
+    job = {
+        "output": partial(targets.clean_files, out=small_disk / "out"),
+        "iceberg": partial(targets.iceberg, how="append", lake=small_disk / "lake"),
+        "database": partial(targets.database, url=url),
+        "checkpoint": partial(targets.database, url=url, checkpoint=small_disk / "ckpt"),
+    }[full]
+    sales, target = job(tmp_path)
     sales.land(2)
     driver = launch("python", *target.command)
     driver.until(lambda: target.committed(1))

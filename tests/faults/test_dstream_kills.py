@@ -1,57 +1,27 @@
-"""DStreams killed and recovered: exact on a watched folder; at most once, and never back, on a socket."""
+"""A DStream of a socket, killed and started again: at most once, and never back."""
 
+import itertools
 import json
-import threading
-from collections import Counter
 
-import pytest
-from faults.drivers import JOBS, SCRIPTS, until
+from faults.drivers import JOBS
 
 from sparkstream_kit import feeds
 
 
-@pytest.mark.slow
-def test_a_killed_dstream_of_a_folder_is_exact_again(launch, tmp_path):
-    folder = tmp_path / "in"
-    folder.mkdir()
-    truth: Counter[str] = Counter()
-
-    def land(number):
-        lines = list(feeds.random_lines(number, count=40))
-        truth.update(word for line in lines for word in line.split())
-        feeds.drip([(f"{number}.txt", "\n".join(lines) + "\n")], folder)
-
-    def shown(driver):
-        lines = [line for line in driver.output.splitlines() if line.endswith("}")]
-        found: dict[str, int] = json.loads(lines[-1]) if lines else {}
-        return found
-
-    for number in range(0, 6, 3):
-        driver = launch("python", SCRIPTS / "folder_counts.py", folder, tmp_path / "ckpt")
-        driver.until(lambda driver=driver: driver.output)
-        land(number)
-        until(lambda driver=driver: shown(driver) == truth, lambda driver=driver: str(shown(driver)))
-        land(number + 1)  # on its way
-        driver.kill("group")
-        land(number + 2)  # while nobody watches
-    driver = launch("python", SCRIPTS / "folder_counts.py", folder, tmp_path / "ckpt")
-    until(lambda: shown(driver) == truth, lambda: f"{shown(driver)} is not {truth}: {driver.errors}")
-
-
 def test_a_killed_dstream_of_a_socket_counts_a_line_at_most_once_and_never_goes_back(launch, tmp_path):
-    kept = tmp_path / "ckpt" / "counts.jsonl"
-    sent = OnceOnly()
+    kept = tmp_path / "ckpt" / "counts.json"
+    numbers = itertools.count()
+    words = map("word{}".format, numbers)  # each once, to whichever client is there
     totals = [0]
 
     def counts():
-        lines = kept.read_text().splitlines()[:-1] if kept.exists() else []
-        return dict(json.loads(line) for line in lines)
+        return json.loads(kept.read_text()) if kept.exists() else {}
 
     def look():
         totals.append(len(counts()))
         return totals[-1]
 
-    with feeds.LineServer(sent, rate=50) as server:
+    with feeds.LineServer(lambda: words, rate=50) as server:
         for _ in range(2):
             before = look()
             address = (server.host, server.port, "--batch-interval", 1, "--slide", 1, "--window", 2)
@@ -60,21 +30,5 @@ def test_a_killed_dstream_of_a_socket_counts_a_line_at_most_once_and_never_goes_
             driver.kill("group")
             look()
     assert totals == sorted(totals)
-    assert set(counts().values()) == {1}  # each line is one word of its own
-    assert set(counts()) <= {f"word{number}" for number in range(sent.number)}
-
-
-class OnceOnly:
-    """Lines that are sent once, to whichever client is there: a word of its own in each."""
-
-    def __init__(self):
-        self.number = 0
-        self._lock = threading.Lock()
-
-    def __iter__(self):
-        """Go on from where the client before was cut off."""
-        while True:
-            with self._lock:
-                line = f"word{self.number}"
-                self.number += 1
-            yield line
+    assert set(counts().values()) == {1}
+    assert set(counts()) <= {f"word{number}" for number in range(next(numbers))}

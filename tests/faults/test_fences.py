@@ -5,19 +5,17 @@ import os
 import random
 import re
 import sqlite3
-import sys
 import time
 from contextlib import closing
-from pathlib import Path
 from signal import SIGTERM
 
 import pytest
-from faults.drivers import SCRIPTS, ended, one_line, until
+from faults.drivers import ended, one_line, until
 from faults.targets import finish, nothing_halved
 from faults.test_kills import killed  # noqa: F401 - a fixture
 from faults.test_lost_plans import stream, stream_to  # noqa: F401 - fixtures
-from sqlalchemy.exc import OperationalError
-from support import iceberg, sink_contract
+from support import sink_contract
+from support.kits_sinks import from_table
 
 from sparkstream_kit import sinks, start
 from sparkstream_kit.connectors.sql_table import table as sql_tables
@@ -61,9 +59,9 @@ def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(killed, lau
 def wakes_up(sales, target, launch, pick):
     """Stop a driver, start a second one where the lock does not count, and let the first wake up."""
     sales.land(1)
-    lines: list[str] = []
+    refusals = 0
     driver = launch("python", *target.command)
-    while len(lines) < ROUNDS:
+    while refusals < ROUNDS:
         wait_until_busy(driver, target, sales)
         time.sleep(pick.uniform(0, 2))  # the moment of the stop, which no condition picks
         driver.freeze()
@@ -75,53 +73,14 @@ def wakes_up(sales, target, launch, pick):
         if not newer.running:  # the first one was stopped in the middle of a transaction
             assert "has locked the ledger for 30 s" in one_line(newer, 75)
             continue
-        lines.append(refused_by(newer, target, one_line(driver, 1)))
-        driver = newer
+        refused_by(newer, target, one_line(driver, 1))
+        driver, refusals = newer, refusals + 1
         sales.land(1)
         wait_until_through(driver, target, sales)
         nothing_halved(target)
     driver.signal(SIGTERM, "python")
     ended(driver)
     finish(target, launch)
-    Path(os.environ.get("FENCE_LINES", os.devnull)).write_text("\n".join(lines))
-
-
-@pytest.mark.fast("few")
-@pytest.mark.parametrize("rounds", [3, int(os.environ.get("ROUNDS", "200"))], ids=["few", "many"])
-def test_a_writer_of_iceberg_that_wakes_up_at_any_moment_of_a_commit_is_refused(rounds, tmp_path, launch):
-    pick = random.Random(SEED)  # noqa: S311 - times, not secrets
-    lake, refused = tmp_path / "lake", 0
-
-    def begun(number, before=-1):
-        writer = launch(sys.executable, SCRIPTS / "iceberg_batches.py", lake, f"driver {number}")
-
-        def is_through():
-            try:
-                return not writer.running or iceberg.last_batch(lake) >= before + 2
-            except OperationalError:  # the one that was stopped has the lock of SQLite
-                return False
-
-        until(is_through, lambda: writer.errors)
-        return writer
-
-    older = begun(0)
-    while refused < rounds:
-        assert older.running, older.output + older.errors
-        time.sleep(pick.uniform(0, 0.2))  # the moment of the stop, which no condition picks
-        before = iceberg.last_batch(lake)
-        older.freeze()
-        newer = begun(refused + 1, before)
-        older.thaw()
-        if not newer.running:  # the first one was stopped while it had the lock of SQLite
-            assert "database is locked" in newer.output + newer.errors
-            continue
-        assert older.ended() == 1, older.errors
-        assert f"another driver has started to write to Iceberg table shop.t in {lake}" in older.output
-        older, refused = newer, refused + 1
-    older.kill("group")
-    assert [n for _, n in sorted(iceberg.rows(lake), key=lambda row: row[1])] == list(
-        range(iceberg.last_batch(lake) + 1)
-    )
 
 
 def refused_by(newer, target, line):
@@ -131,7 +90,6 @@ def refused_by(newer, target, line):
     else:
         assert re.search(sink_contract.FENCED, line), line
         assert f"process {newer.pid} on " in line
-    return line
 
 
 def wait_until_busy(driver, target, sales):
@@ -170,5 +128,4 @@ def test_a_start_that_cannot_take_its_epoch_names_the_driver_that_holds_the_ledg
 
 def epochs(totals):
     """Return the epochs that the ledger of SQLite has."""
-    with sqlite3.connect(totals.folder / "t.db") as database:
-        return database.execute("SELECT epoch FROM sparkstream_ledger").fetchall()
+    return from_table(totals.folder, "SELECT epoch FROM sparkstream_ledger")

@@ -33,7 +33,7 @@ KILLS = [(point, "group") for point in POINTS]
 ALSO = [*KILLS, ("before the commit", "python")]
 
 JOBS = ["files", "sqlite", "postgresql", "mariadb", "events", "delta", "iceberg"]
-SINKS = ["spark-files", "sqlite-upsert", "postgresql-append", "mariadb-append", "mariadb-upsert"]
+SINKS = ["sqlite-upsert", "postgresql-append", "mariadb-append", "mariadb-upsert"]
 SINKS += ["delta-append", "delta-upsert", "iceberg-append", "iceberg-upsert"]
 
 
@@ -42,8 +42,6 @@ def killed(request, tmp_path):
     """The input of a job, and the job with its sink, by the sink's name."""
     if request.param == "files":
         return targets.clean_files(tmp_path)
-    if request.param == "spark-files":
-        return targets.spark_files(tmp_path, request.getfixturevalue("spark"))
     if request.param == "events":
         return targets.events(tmp_path, request.getfixturevalue("server").database())
     kind, _, how = request.param.partition("-")
@@ -81,28 +79,6 @@ def killed_at(kills, sales, target, launch, also=lambda: None):
             assert POINTS[point](target, batch)
         also()
         nothing_halved(target)
-    finish(target, launch)
-
-
-@pytest.mark.fast("python-group")
-@pytest.mark.parametrize(
-    ("launcher", "victim"),
-    [("python", "group"), ("python", "python"), ("spark-submit", "group")],
-    ids=["python-group", "python-python", "spark-submit-group"],
-)
-def test_killed_between_two_targets_of_a_batch(launcher, victim, launch, tmp_path):
-    sales, target = targets.by_value(tmp_path)
-    for _ in range(2):
-        sales.land(2)
-        first = target.planned() + 1  # the batch of the kill before is in some targets from the start
-        driver = launch(launcher, *target.command)
-
-        def reached(first=first):
-            return target.planned() >= first and targets.is_between(target, target.planned())
-
-        driver.until(lambda driver=driver, reached=reached: driver.frozen_if(reached))
-        assert not target.committed(target.planned())
-        driver.kill(victim)
     finish(target, launch)
 
 

@@ -1,10 +1,8 @@
 """A plan that a checkpoint has lost, or that its backup never had: no row is lost or doubled in any sink."""
 
 import json
-import os
 import shlex
 import shutil
-import sqlite3
 import subprocess
 from collections.abc import Callable
 from functools import partial
@@ -12,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy
 from conftest import environment
 from faults import targets
 from faults.drivers import ended, one_line, take
 from pyspark.errors import StreamingQueryException
-from support import mariadb, postgresql, sink_contract
+from support import kits_sinks, mariadb, postgresql, sink_contract
 from support.checkpoint_queries import contents
 from support.sink_contract import DAMAGES, Adaptor, Stream, cut
+from support.sql import sql
 
 from sparkstream_kit import run, sinks, sources, start
 
@@ -27,40 +25,23 @@ from sparkstream_kit import run, sinks, sources, start
 MODES = {"append": ("append", ()), "upsert": ("update", ["k"]), "replace": ("complete", ())}
 
 
-def database(make, folder, how):
-    url = make(folder)
+def adaptor(sink_of, read, folder, how):
+    """Return one way to write to a system: totals are rows of two columns, and numbers of one."""
+    mode, keys = MODES[how]
 
     def rows():
-        engine = sqlalchemy.create_engine(url)
-        with engine.connect() as connection:
-            found = connection.execute(sqlalchemy.text("SELECT * FROM t ORDER BY 1")).fetchall()
-        engine.dispose()
-        return [row[0] if how == "append" else tuple(row) for row in found]
+        return sorted(row[0] if how == "append" else tuple(row) for row in read(folder))
 
-    mode, keys = MODES[how]
-    return Adaptor(sinks.sql_table(url, "t", how=how, keys=keys), rows, mode)
+    return Adaptor(sink_of(folder, how=how, keys=keys), rows, mode)
 
 
-def delta(folder, how):
-    from deltalake import DeltaTable
+def database(server, folder, how):
+    url = server.server().database()
 
-    def rows():
-        found = DeltaTable(str(folder / "t")).to_pyarrow_table().to_pylist()
-        return sorted(row["n"] if how == "append" else (row["k"], row["total"]) for row in found)
+    def sink_of(_, **given):
+        return sinks.sql_table(url, "t", **given)
 
-    mode, keys = MODES[how]
-    return Adaptor(sinks.delta(folder / "t", how=how, keys=keys), rows, mode)
-
-
-def iceberg(folder, how):
-    from support.iceberg import table
-
-    def rows():
-        found = table(folder / "lake").scan().to_arrow().to_pylist()
-        return sorted(row["n"] if how == "append" else (row["k"], row["total"]) for row in found)
-
-    mode, keys = MODES[how]
-    return Adaptor(sinks.iceberg("shop.t", catalog=folder / "lake", how=how, keys=keys), rows, mode)
+    return adaptor(sink_of, lambda _: sql(url, "SELECT * FROM t"), folder, how)
 
 
 def directories(folder, _):
@@ -71,32 +52,35 @@ def directories(folder, _):
     return Adaptor(sinks.batch_files(folder / "out", format="json"), rows)
 
 
-sqlite = partial(database, lambda folder: f"sqlite:///{folder}/t.db")
-SINKS: dict[str, tuple[Callable[[Path, str], Adaptor], str]] = {
-    "sqlite append": (sqlite, "append"),
-    "sqlite upsert": (sqlite, "upsert"),
-    "sqlite replace": (sqlite, "replace"),
-    "postgresql append": (partial(database, lambda _: postgresql.server().database()), "append"),
-    "mariadb upsert": (partial(database, lambda _: mariadb.server().database()), "upsert"),
-    "delta append": (delta, "append"),
-    "delta upsert": (delta, "upsert"),
-    "delta replace": (delta, "replace"),
-    "iceberg append": (iceberg, "append"),
-    "iceberg upsert": (iceberg, "upsert"),
-    "iceberg replace": (iceberg, "replace"),
-    "directories": (directories, ""),
+SYSTEMS: dict[str, Callable[[Path, str], Adaptor]] = {
+    "sqlite": partial(adaptor, kits_sinks.table, kits_sinks.from_table),
+    "postgresql": partial(database, postgresql),
+    "mariadb": partial(database, mariadb),
+    "delta": partial(adaptor, kits_sinks.delta, kits_sinks.from_delta),
+    "iceberg": partial(adaptor, kits_sinks.iceberg, kits_sinks.from_iceberg),
+    "directories": directories,
 }
+SINKS = [f"{system} {how}" for system in ("sqlite", "delta", "iceberg") for how in MODES]
+SINKS += ["postgresql append", "mariadb upsert", "directories"]
 
 
 @pytest.fixture
 def stream_to(spark, tmp_path):
     """A stream to one of the sinks."""
 
-    def made(sink):
-        make, how = SINKS[sink]
-        return Stream(spark, tmp_path, make(tmp_path, how))
+    def made(sink, target=tmp_path):
+        system, _, how = sink.partition(" ")
+        return Stream(spark, tmp_path, SYSTEMS[system](target, how))
 
     return made
+
+
+@pytest.fixture
+def restored(stream_to):
+    """A stream into a table, whose checkpoint is from a backup of a batch before."""
+    stream = stream_to("sqlite append")
+    sink_contract.restored(stream, older=1)
+    return stream
 
 
 @pytest.fixture(params=SINKS)
@@ -143,7 +127,9 @@ def test_a_batch_that_plain_pyspark_plans_anew_is_refused_and_then_comes_as_it_w
     if stream.adaptor.mode == "complete":
         plain.awaitTermination()  # the whole result, which may be written again
     else:
-        with pytest.raises(StreamingQueryException, match="batch .* differs from the one in .* start the"):
+        with pytest.raises(
+            StreamingQueryException, match="has another one of this number: .* sparkstream_kit.start puts"
+        ):
             plain.awaitTermination()
     stream.finish()
     stream.check()
@@ -160,10 +146,27 @@ def test_a_checkpoint_two_batches_older_is_refused_with_the_way_on(stream_to, tm
         for number in (1, 2):
             shutil.rmtree(tmp_path / "out" / f"batch={number:06}")
     elif sink == "sqlite upsert":
-        with sqlite3.connect(tmp_path / "t.db") as database:
-            database.execute(line.rpartition("again, run ")[2])
+        sql(f"sqlite:///{tmp_path}/t.db", line.rpartition("again, run ")[2])
     else:
         subprocess.run(shlex.split(line.rpartition("again, run ")[2]), env=environment(), check=True)
+    stream.finish()
+    stream.check()
+
+
+@pytest.mark.parametrize("sink", ["sqlite upsert", "directories"])
+def test_a_sink_put_back_from_an_older_backup(stream_to, tmp_path, sink):
+    target, backup = tmp_path / "target", tmp_path / "backup"
+    target.mkdir()
+    stream = stream_to(sink, target)
+    for copy in (True, False):
+        stream.land(2 * sink_contract.FILES)
+        stream.go()
+        if copy:
+            shutil.copytree(target, backup)
+    shutil.rmtree(target)
+    backup.rename(target)
+    stream.land(1)
+    assert "batch 4 is next, " in stream.refused()
     stream.finish()
     stream.check()
 
@@ -196,10 +199,8 @@ def test_an_entry_that_holds_all_before_it_is_put_back_whole(stream_to):
     stream.check()
 
 
-def test_a_plan_is_put_back_where_the_input_has_moved(stream_to, tmp_path):
-    stream = stream_to("sqlite append")
-    sink_contract.restored(stream, older=1)
-    moved = tmp_path / "moved"
+def test_a_plan_is_put_back_where_the_input_has_moved(restored, tmp_path):
+    stream, moved = restored, tmp_path / "moved"
     stream.input.rename(moved)
     frame = sources.csv(stream.spark, moved, schema="n INT", max_files_per_trigger=sink_contract.FILES)
     how: dict[str, Any] = {"name": "contract", "checkpoint": stream.checkpoint, "availableNow": True}
@@ -207,17 +208,13 @@ def test_a_plan_is_put_back_where_the_input_has_moved(stream_to, tmp_path):
     stream.check()
 
 
-def test_a_batch_whose_files_have_gone_is_not_put_back_without_them(stream_to):
-    stream = stream_to("sqlite append")
-    sink_contract.restored(stream, older=1)
-    lost = stream.input / "002.csv"
-    text = lost.read_text()
-    lost.unlink()
-    assert f"the files that it reads are needed, and {lost} has gone; restore it first" in stream.refused()
-    lost.write_text(text)
-    os.utime(lost, (1_700_000_002, 1_700_000_002))
-    stream.finish()
-    stream.check()
+def test_a_batch_whose_files_have_gone_is_not_put_back_without_them(restored, tmp_path):
+    lost = restored.input / "002.csv"
+    lost.rename(tmp_path / "away")
+    assert f"the files that it reads are needed, and {lost} has gone; restore it first" in restored.refused()
+    (tmp_path / "away").rename(lost)
+    restored.finish()
+    restored.check()
 
 
 def test_an_input_that_was_ended_goes_on_by_the_printed_way(stream_to, tmp_path):
@@ -228,17 +225,14 @@ def test_an_input_that_was_ended_goes_on_by_the_printed_way(stream_to, tmp_path)
     stream.land(1)
     stream.take(stream.refused())
     line = stream.refused()
-    assert "has the batch that ended the input under this number" in line
-    with sqlite3.connect(tmp_path / "t.db") as database:
-        database.execute(line.rpartition("again, run ")[2])
+    assert "has another one of this number" in line
+    sql(f"sqlite:///{tmp_path}/t.db", line.rpartition("again, run ")[2])
     stream.finish()
     stream.check()
 
 
-def test_a_dry_run_puts_nothing_back(stream_to):
-    stream = stream_to("sqlite append")
-    sink_contract.restored(stream, older=1)
-    before = contents(stream.checkpoint)
-    stream.started(dry_run=True)
-    lock = stream.checkpoint / "sparkstream-kit" / "lock"
-    assert {**contents(stream.checkpoint), lock: b""} == {**before, lock: b""}
+def test_a_dry_run_puts_nothing_back(restored):
+    before = contents(restored.checkpoint)
+    restored.started(dry_run=True)
+    lock = restored.checkpoint / "sparkstream-kit" / "lock"
+    assert {**contents(restored.checkpoint), lock: b""} == {**before, lock: b""}

@@ -1,11 +1,11 @@
 """A checkpoint goes from plain PySpark to the kit and back, each killed: no row is lost or doubled."""
 
 import json
-import sqlite3
 from pathlib import Path
 
 import pytest
 from faults.drivers import ended
+from support.sql import sql
 
 from sparkstream_kit import checkpoints
 from sparkstream_kit.checkpoints.logs import Logs
@@ -47,8 +47,7 @@ def test_a_checkpoint_of_plain_spark_is_taken_over_and_given_back(killed, tmp_pa
             assert checkpoints.check(tmp_path / f"ckpt-{name}") == []
 
         totals = {key: [n for _, each, n in landed if each == key] for key in "abc"}
-        with sqlite3.connect(tmp_path / "totals.db") as connection:
-            found = connection.execute("SELECT key, rows, total FROM totals").fetchall()
+        found = sql(f"sqlite:///{tmp_path}/totals.db", "SELECT key, rows, total FROM totals")
         assert sorted(found) == [(key, len(numbers), sum(numbers)) for key, numbers in totals.items()]
         ids = spark.read.schema("id BIGINT").json(str(tmp_path / "first")).collect()
         assert sorted(row.id for row in ids) == sorted({each for each, _, _ in landed})

@@ -8,7 +8,7 @@ from pathlib import Path
 from signal import Signals
 
 import pytest
-from faults.drivers import JOBS, SCRIPTS, NobodyThereError, ended, no_stack_trace, until
+from faults.drivers import JOBS, SCRIPTS, NobodyThereError, ended, no_stack_trace
 
 ROUNDS = int(os.environ.get("ROUNDS", "16"))  # of two signals at random times
 SEED = 9
@@ -22,7 +22,7 @@ SEED = 9
         for launcher in ("python", "spark-submit")
         for number in ("SIGTERM", "SIGINT")
         for whom in ("python", "jvm", "group")
-        if (launcher, number, whom) != ("python", "SIGINT", "jvm")  # which has a test of its own
+        if (launcher, number, whom) != ("python", "SIGINT", "jvm")  # PySpark starts its JVM deaf to it
     ],
 )
 def test_a_signal_in_mid_batch_lets_the_batch_commit(
@@ -42,52 +42,6 @@ def test_a_signal_in_mid_batch_lets_the_batch_commit(
     assert "last batch committed: 1" in driver.errors
     no_stack_trace(driver)
     assert not [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
-
-
-@pytest.mark.fast("python-SIGINT-group")
-@pytest.mark.parametrize(
-    ("launcher", "name", "whom"),
-    [
-        *(("python", name, whom) for name in ("SIGINT", "SIGTERM") for whom in ("python", "group")),
-        ("spark-submit", "SIGINT", "group"),
-        ("spark-submit", "SIGTERM", "group"),
-        ("spark-submit", "SIGTERM", "python"),
-    ],
-)
-def test_a_comparison_that_is_stopped_says_so_and_leaves_nothing(
-    launcher, name, whom, launch, sales, tmp_path, temporary
-):
-    out = tmp_path / "out"
-    sales.land(1)
-    words = SCRIPTS / "compared.py", sales.folder, out, "--checkpoint", tmp_path / "ckpt"
-    done = launch("python", *words, "--available-now")
-    assert done.ended() == 0, done.errors
-    (out / "wait").touch()
-    driver = launch(launcher, *words, "--shadow")
-    until((out / "begun").exists, lambda: driver.errors)
-    driver.signal(Signals[name], whom)
-    assert driver.ended() == 128 + Signals[name], driver.errors
-    *working, last = driver.errors.splitlines()
-    assert last == f"compared.py: stopped by {name} before the comparison was done; nothing was changed"
-    if launcher == "python":  # spark-submit says more at its start
-        assert all(line.startswith("query compared: ") for line in working), driver.errors
-    no_stack_trace(driver)
-    assert driver.output == ""
-    assert not [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
-
-
-def test_a_jvm_that_python_has_started_is_deaf_to_sigint(launch, sales, tmp_path):
-    # PySpark starts it so, for Ctrl-C in a notebook. Nothing is lost by it: the batches go on.
-    out, commits = tmp_path / "out", tmp_path / "ckpt" / "commits"
-    out.mkdir()
-    sales.land(2)
-    driver = launch("python", SCRIPTS / "slow_batches.py", sales.folder, tmp_path / "ckpt", out)
-    driver.until((out / "begun-0").exists)
-    driver.signal(Signals.SIGINT, "jvm")
-    driver.until((commits / "1").exists)
-    driver.signal(Signals.SIGTERM, "python")
-    ended(driver)
-    no_stack_trace(driver)
 
 
 @pytest.mark.fast("python")
@@ -127,7 +81,9 @@ def test_two_signals_at_any_time_are_a_stop_or_a_short_one(number, launch, sales
     # The first one may have ended it meanwhile; under spark-submit the JVM ends last.
     with suppress(NobodyThereError, ProcessLookupError):
         driver.signal(second, whom)
-    assert driver.ended(limit=120) in {0, 130, 143}, f"{first}, {gap} s, {second}\n{driver.errors}"
+    # If Spark's web page is just starting, spark-submit ends with 1.
+    codes = {0, 130, 143} | ({1} if launcher == "spark-submit" else set())
+    assert driver.ended(limit=120) in codes, f"{first}, {gap} s, {second}\n{driver.errors}"
     if launcher == "spark-submit" and "before it began to run" in driver.errors:
         # Spark logs that its own start was cut off, before the kit can tell it to be quiet.
         assert "Traceback" not in driver.errors + driver.output, driver.errors

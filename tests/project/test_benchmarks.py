@@ -7,7 +7,6 @@ from dataclasses import asdict
 
 import pytest
 import report
-import templates
 from conftest import ROOT, process
 from running import Limit, Program, Table, measure
 
@@ -43,42 +42,15 @@ def test_the_interval_is_that_of_the_sign_test():
 
 
 def test_a_goal_is_said_to_be_met_or_by_how_much_it_is_not():
-    figures = {"kit": [1.2, 1.3, 9.0], "hand": [1.0, 1.0, 1.0], "not here": []}
-    rows = [
-        {"name": name, "figures": of, "cpu": of, "rates": [6e5], "note": ""} for name, of in figures.items()
-    ]
-    limits = [
-        Limit("kit", 1.25),
-        Limit("kit", 1.3, "hand"),
-        Limit("kit", 0.2, "hand", seconds=True),
-        Limit("kit", 0.5, rate=True),
-        Limit("kit", 1, "not here"),
-    ]
+    figures = {"kit": [1.2, 1.3, 9.0], "hand": [1.0, 1.0, 1.0]}
+    rows = [{"name": name, "figures": of, "cpu": of, "rates": [], "note": ""} for name, of in figures.items()]
+    limits = [Limit("kit", 1.25), Limit("kit", 1.3, "hand"), Limit("kit", 0.2, "hand", seconds=True)]
     table = {"title": "T", "unit": "s", "higher": False, "others": 0.0, "rows": rows}
     text = report.markdown(table | {"limits": [asdict(limit) for limit in limits]})
     kit, hand = (line.split(" | ")[-2:] for line in text.splitlines()[4:6])
-    asked = (
-        "at most 1.25 s",
-        "at most 1.3 times hand",
-        "at most 0.2 s more than hand",
-        "at least 0.5 million rows/s/core",
-    )
-    assert kit == ["; ".join(asked), "**no**, 1.3; yes; **no**, 0.3; yes |"]
+    asked = "at most 1.25 s; at most 1.3 times hand; at most 0.2 s more than hand"
+    assert kit == [asked, "**no**, 1.3; yes; **no**, 0.3 |"]
     assert hand == ["", " |"]
-
-
-def test_each_job_that_reads_files_by_the_million_is_measured():
-    jobs = {path.stem for path in templates.JOBS.glob("*.py")}
-    others = {"dstream_wordcount", "socket_wordcount", "kafka_word_count"}  # which read no files
-    others |= {"sales_clean", "sales_totals"}  # in `throughput`
-    others |= {"action_windows", "train_posts"}  # which reads what `action_rows` writes; which is no stream
-    assert set(templates.RUNS) == jobs - others
-
-
-def test_a_wrong_name_is_refused():
-    done = process([*RUN, "strat"])
-    assert done.returncode == 2
-    assert "unknown benchmark strat; known: start, batch" in done.stderr
 
 
 @pytest.mark.slow

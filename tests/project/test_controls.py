@@ -83,17 +83,6 @@ def on_the_page(monkeypatch):
     return "\n".join(strings(told))
 
 
-def unreadable(monkeypatch):
-    def gone(*_, **__):
-        raise ValueError(EVIL)
-
-    shown = results(monkeypatch)
-    monkeypatch.setattr(pictures, "_of_view", gone)
-    found = shown.of(EVIL, 1, last=True)
-    assert found is not None
-    return f"{found.place}\n{found.problem}"
-
-
 def recorded(folder):
     line = recorder.batch_line(progress(name=EVIL))
     (folder / "run.jsonl").write_text(line)
@@ -108,7 +97,6 @@ FACES: dict[str, Callable[[Path, pytest.MonkeyPatch], str]] = {
     "terminal, a picture": lambda *_: drawn(),
     "notebook": lambda _, monkeypatch: in_notebook(monkeypatch),
     "page": lambda _, monkeypatch: on_the_page(monkeypatch),
-    "a result that cannot be read": lambda _, monkeypatch: unreadable(monkeypatch),
     "recording": lambda folder, _: recorded(folder),
     "error": lambda *_: str(InvalidInputError(f"no column {EVIL}")).replace("\n", r"\n"),
     "summary": lambda *_: str(RunSummary("end of input", 1.0, (QuerySummary(EVIL, "1"),), (EVIL,))),
@@ -164,13 +152,10 @@ def test_watch_shows_a_recording_of_somebody_elses(tmp_path, capsys):
     assert printable(text, lines=True) == text
 
 
-def test_the_last_line_of_a_job_is_text(capsys):
+def test_the_last_line_of_a_job_and_of_a_command_is_text(tmp_path, capsys):
     _exits._end_with(PySparkException(f"no column {EVIL}"), _exits._Stop(shutdown.Job()))  # noqa: SLF001
     text = capsys.readouterr().err
     assert r"no column tea\u001b]0;taken" in text
     assert printable(text, lines=True) == text
-
-
-def test_a_command_says_the_name_of_a_file_as_text(tmp_path, capsys):
     assert main(["checkpoint", "show", str(tmp_path / "a\x1b[2Jb")]) == 2
     assert r"a\u001b[2Jb" in capsys.readouterr().err

@@ -1,7 +1,6 @@
 """The kit as people get it: an installed wheel, a zip for `--py-files`, a properties file."""
 
 import os
-import shutil
 import sys
 import zipfile
 
@@ -26,17 +25,11 @@ def launch(*args, cwd, **env):
 def test_the_wheel_holds_the_kit_with_its_settings_and_jobs(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"sparkstream_kit"}
+    jobs = [path for path in (ROOT / "jobs").rglob("*") if path.suffix in (".py", ".md")]
     for name in (
         "py.typed",
-        "conf/local.conf",
-        "conf/test.conf",
-        "conf/cluster.conf",
-        "conf/log4j2.properties",
-        *(
-            str(path.relative_to(ROOT))
-            for path in (ROOT / "jobs").rglob("*")
-            if path.suffix in (".py", ".md")
-        ),
+        *(f"conf/{name}" for name in ("local.conf", "test.conf", "cluster.conf", "log4j2.properties")),
+        *(str(path.relative_to(ROOT)) for path in jobs),
         *(f"monitoring/web/{path.name}" for path in (ROOT / "sparkstream_kit/monitoring/web").iterdir()),
     ):
         assert f"sparkstream_kit/{name}" in names
@@ -82,31 +75,6 @@ def test_a_job_of_ones_own_runs_beside_nothing_but_the_wheel(wheel, tmp_path):
         totals.append(sorted((tmp_path / "my-job" / "out" / "totals").rglob("*.json")))
     assert " passed" in done.stdout
     assert [] != totals[0] == totals[1] == totals[2]  # the second run went on where the first one ended
-
-
-@pytest.mark.slow
-def test_the_zip_serves_a_cluster_by_py_files(wheel, tmp_path):
-    kit = shutil.copy(wheel, tmp_path / "sparkstream_kit.zip")
-    feeds.drip(feeds.sales_files(1, rows=10, seed=1), tmp_path / "in")
-    (tmp_path / "job.py").write_text(
-        "import sys\n"
-        "from sparkstream_kit import get_session, profiles\n"
-        "spark = get_session('zip', profile='local')\n"
-        "def where(_): return __import__('sparkstream_kit').__file__\n"
-        "executor = spark.sparkContext.parallelize([0], 1).map(where).first()\n"
-        "print(where(0), executor, profiles.log4j2_file().is_file())\n"
-        "spark.stop()\n"
-    )
-    # Two processes, as on a cluster: the driver, and an executor that gets the zip from it.
-    done = launch(
-        *("spark-submit", "--master", "local-cluster[1,1,1024]", "--py-files", kit, "job.py"), cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    driver, executor, found = done.stdout.split()
-    assert "sparkstream_kit.zip/" in driver
-    assert "sparkstream_kit.zip/" in executor
-    assert driver != executor
-    assert found == "True"
 
 
 @pytest.mark.slow

@@ -4,15 +4,14 @@ import os
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from decimal import Decimal
 
 import pytest
 from conftest import ROOT, environment, process
 from faults.sales import Sales
+from support.sql import sql
 from systems.launching import shown
 
 PAGE = (ROOT / "docs" / "production.md").read_text("utf-8")
@@ -92,9 +91,9 @@ def test_a_backup_is_taken_and_brought_back_by_the_commands_of_the_page(place):
         assert done.returncode == 0, done.stderr
 
     def totals():
-        with closing(sqlite3.connect(place / "totals.db")) as database:
-            found = database.execute('SELECT "ProductKey", "Orders", "TotalSales" FROM sales_totals')
-            return sorted((key, orders, Decimal(str(total))) for key, orders, total in found)
+        statement = 'SELECT "ProductKey", "Orders", "TotalSales" FROM sales_totals'
+        found = sql(f"sqlite:///{place}/totals.db", statement)
+        return sorted((key, orders, Decimal(str(total))) for key, orders, total in found)
 
     for script in ("systemctl start", back_up, "systemctl start", restore):
         sales.land(1)

@@ -16,29 +16,14 @@ from sparkstream_kit import connectors, sinks
 
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
-GUIDES = [f"guides/{path.name}" for path in sorted((ROOT / "docs" / "guides").glob("*.md"))]
 LINKING = sorted(
     path.relative_to(ROOT)
-    for path in (
-        *ROOT.glob("*.md"),
-        *(
-            path
-            for folder in ("docs", "jobs", "benchmarks", ".github")
-            for path in (ROOT / folder).rglob("*.md")
-        ),
-    )
+    for pattern in ("*.md", "docs/**/*.md", "jobs/**/*.md", "benchmarks/**/*.md", ".github/**/*.md")
+    for path in ROOT.glob(pattern)
 )
 EXECUTED = "\n".join([README, *(PAGES[f"{name}.md"] for name in ("jobs", "json", "checkpoints", "server"))])
 BLOCKS = re.findall(r"```bash\n(.*?)```", EXECUTED, re.DOTALL)
 PRINTED = [text for kind, text in re.findall(r"```(\w*)\n(.*?)```", EXECUTED, re.DOTALL) if not kind]
-# These two are what CI runs; a test that ran them would run itself.
-CI = {"make demo", "make test"}
-
-
-def test_ci_runs_the_commands_that_set_up_everything():
-    assert set(BLOCKS[0].split("\n")) - {""} == CI
-    ci = (ROOT / ".ci" / "run").read_text("utf-8")
-    assert all(re.search(rf"^stage {line}\b", ci, re.MULTILINE) for line in CI)
 
 
 def test_each_extra_stands_in_the_table_of_extras():
@@ -48,27 +33,10 @@ def test_each_extra_stands_in_the_table_of_extras():
     assert {*re.findall(r"`([a-z]+)`", " ".join(rows))} | of_systems == {*extras}
 
 
-def test_the_readme_is_short():
-    assert len(README.split()) <= 900
-
-
-@pytest.mark.parametrize("page", ["testing", "wrong", "words", "beside"])
-def test_a_page_that_somebody_lands_on_is_short(page):
-    assert len(PAGES[f"{page}.md"].replace("|", " ").replace("---", " ").split()) <= 900
-
-
-def test_the_start_page_has_three_steps_for_each_of_three_people():
-    page = PAGES["index.md"]
-    assert len(page.split()) <= 300
-    assert [re.findall(r"^\*\*(\d)\.\*\*", part, re.MULTILINE) for part in page.split("\n## ")[1:]] == [
-        ["1", "2", "3"]
-    ] * 3
-
-
-def test_the_words_are_in_order():
-    words = re.findall(r"^- \*\*(.+?)\*\*", PAGES["words.md"], re.MULTILINE)
-    assert words == sorted(words, key=str.lower)
-    assert len(words) > 30
+def test_a_page_that_somebody_lands_on_is_short():
+    landed = PAGES | {"README.md": README}
+    for name in ("README", "testing", "wrong", "words", "beside"):
+        assert len(re.sub(r"\||---", " ", landed[f"{name}.md"]).split()) <= 900, name
 
 
 def anchors(text):
@@ -104,15 +72,6 @@ def test_each_page_that_the_code_names_is_there():
     named = {name for text in texts for name in re.findall(r"(?<![\w./])docs/[\w/-]+\.md", text)}
     assert "docs/watermarks.md" in named
     assert [name for name in named if not (ROOT / name).exists()] == []
-
-
-def test_each_page_is_linked():
-    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} | {
-        path.name for path in ROOT.glob("*.md") if path.name != "README.md"
-    }
-    of_systems = {f"docs/{page}" for page in re.findall(r"\]\((\w+\.md)\) \|", PAGES["promises.md"])}
-    assert {*re.findall(r"\]\(((?:docs/)?\w+\.md)", README)} | of_systems == pages
-    assert set(re.findall(r"\]\((guides/[\w-]+\.md)", PAGES["start.md"])) == set(GUIDES)
 
 
 @pytest.mark.parametrize("name", [name for name in sinks.__all__ if name != "Sink"])

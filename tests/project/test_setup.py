@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, process
+from conftest import ROOT, process, program
 
 PINS = sorted((ROOT / "requirements").glob("*.txt"))
 TOOLS = "bash cat chmod cp dirname env flock getent grep ls mkdir mktemp mv rm sed tail touch true"
@@ -25,9 +25,6 @@ case "$*" in
         printf '#!/bin/bash\necho "sparkstream $1 $JAVA_HOME" >>"$CALLS"; $FAKE_WARM' >.venv/bin/sparkstream
         chmod +x .venv/bin/sparkstream
         echo "VIRTUAL_ENV='$PWD/.venv'" >.venv/bin/activate ;;
-    *dev.txt)
-        [ -z "$FAKE_SLOW" ] || { echo "Collecting pandas==2.3.3"; touch "$FAKE_SLOW.1"; }
-        [ -z "$FAKE_SLOW" ] || while [ ! -e "$FAKE_SLOW.2" ]; do true; done ;;
     *--editable*) if [ -n "$FAKE_PIP_ERROR" ]; then echo "$FAKE_PIP_ERROR"; exit 1; fi ;;
 esac
 """
@@ -44,14 +41,6 @@ APT_CACHE = """#!/bin/bash
 APT_GET = """#!/bin/bash
 echo "apt-get $*" >>"$CALLS"
 [ "$1" = update ] || { mkdir -p "$JVMS/jdk" && cp -r "$HIDDEN_JDK/bin" "$JVMS/jdk"; }
-"""
-SLEEP = """#!/bin/bash
-[ ! -e "$FAKE_SLOW.2" ] || exit 1  # the slow pip is through: nothing is said of the next one
-while [ ! -e "$FAKE_SLOW.1" ]; do kill -0 $PPID || exit; done  # until the slow pip has begun
-own="$FAKE_SLOW.slept.$PPID"  # the loop of an earlier pip, which has ended, may still sleep
-[ -e "$own" ] || { touch "$own"; exit 0; }
-touch "$FAKE_SLOW.2"  # its words have been shown
-exit 1
 """
 SUDO = """#!/bin/bash
 [ "$1" = -n ] && shift && [ -z "$FAKE_NO_SUDO" ] && exec "$@"
@@ -75,12 +64,6 @@ class Checkout:
         return text
 
 
-def _program(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
-
-
 @pytest.fixture
 def checkout(tmp_path):
     path = tmp_path / "a path with spaces"
@@ -90,9 +73,9 @@ def checkout(tmp_path):
     script = path / "scripts/setup.sh"
     script.write_text(script.read_text().replace("/usr/lib/jvm", str(tmp_path / "jvm")))  # not this machine's
     bin_ = tmp_path / "bin"
-    _program(bin_ / "python3", PYTHON)
-    _program(bin_ / "id", "#!/bin/bash\necho 1000\n")
-    _program(tmp_path / "a jdk" / "bin" / "java", JAVA)
+    program(bin_ / "python3", PYTHON)
+    program(bin_ / "id", "#!/bin/bash\necho 1000\n")
+    program(tmp_path / "a jdk" / "bin" / "java", JAVA)
     for tool in TOOLS.split():
         (bin_ / tool).symlink_to(shutil.which(tool) or pytest.fail(f"{tool} is needed"))
     env = {
@@ -103,18 +86,26 @@ def checkout(tmp_path):
         "FAKE_JAVA": "17",
         "FAKE_WARM": "true",
         "JAVA_HOME": str(tmp_path / "a jdk"),
-        **dict.fromkeys(["FAKE_NO_VENV", "FAKE_NO_VECTOR", "FAKE_PIP_ERROR", "FAKE_SLOW"], ""),
+        **dict.fromkeys(["FAKE_NO_VENV", "FAKE_NO_VECTOR", "FAKE_PIP_ERROR"], ""),
     }
     return Checkout(path, env)
 
 
-def test_a_first_run_installs_the_pins_with_their_hashes_and_then_the_project(checkout):
+def test_pins_are_installed_with_their_hashes_and_the_project_and_again_when_they_have_changed(checkout):
     result = checkout.run()
     assert result.returncode == 0, result.stderr
     installs = [call for call in checkout.calls().splitlines() if "pip install" in call]
     assert "--require-hashes -r requirements/build.txt" in installs[0]
     assert "--require-hashes -r requirements/dev.txt" in installs[1]
     assert "--no-deps --editable ." in installs[2]
+    result = checkout.run()
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
+    assert "install" not in checkout.calls()
+    (checkout.path / ".venv/kept").touch()
+    (checkout.path / "requirements/dev.txt").write_text("other==1")
+    assert checkout.run().returncode == 0
+    assert "install" in checkout.calls()
+    assert (checkout.path / ".venv/kept").exists()
 
 
 def test_a_first_run_makes_spark_start_faster_and_lives_without_it(checkout):
@@ -122,38 +113,6 @@ def test_a_first_run_makes_spark_start_faster_and_lives_without_it(checkout):
     assert f"sparkstream warm {checkout.env['JAVA_HOME']}\n" in checkout.calls()
     assert done.returncode == 0
     assert done.stderr.endswith("setup: no faster start: the disk is full\nsetup: ready\n")
-
-
-def test_a_first_run_says_how_far_it_is(checkout, tmp_path):
-    (tmp_path / "bin/sleep").unlink()
-    _program(tmp_path / "bin/sleep", SLEEP)
-    build, dev = checkout.path / "requirements/build.txt", checkout.path / "requirements/dev.txt"
-    build.write_text("")
-    dev.write_text("pandas==2.3.3 \\\n    --hash=sha256:1\nnumpy==2\n")
-    done = checkout.run(FAKE_SLOW=str(tmp_path / "slow"))
-    assert done.returncode == 0, done.stderr
-    said = [line for line in done.stderr.splitlines() if " packages found" in line]
-    assert [re.sub(r"\d+ s", "N s", line) for line in said] == [
-        "setup: N s: 1 of 2 packages found; Collecting pandas==2.3.3"
-    ]
-
-
-def test_a_second_run_installs_nothing_and_says_nothing(checkout):
-    checkout.run()
-    checkout.calls()
-    result = checkout.run()
-    assert (result.returncode, result.stdout + result.stderr) == (0, "")
-    assert "install" not in checkout.calls()
-
-
-def test_changed_pins_are_installed_into_the_same_environment(checkout):
-    checkout.run()
-    (checkout.path / ".venv/kept").touch()
-    (checkout.path / "requirements/dev.txt").write_text("other==1")
-    checkout.calls()
-    assert checkout.run().returncode == 0
-    assert "install" in checkout.calls()
-    assert (checkout.path / ".venv/kept").exists()
 
 
 @pytest.mark.parametrize(
@@ -168,35 +127,26 @@ def test_changed_pins_are_installed_into_the_same_environment(checkout):
 def test_an_environment_that_cannot_work_is_made_anew(checkout, harm):
     checkout.run()
     (checkout.path / ".venv/stale").touch()
-    _program(checkout.path.parent / "python3.14", PYTHON.replace("$FAKE_PYTHON", "3.14.2"))
+    program(checkout.path.parent / "python3.14", PYTHON.replace("$FAKE_PYTHON", "3.14.2"))
     result = checkout.run(f"{harm}; bash scripts/setup.sh && ls -a .venv")
     assert result.returncode == 0, result.stderr
     assert "stale" not in result.stdout
 
 
-@pytest.fixture
-def bare(checkout):
-    """A machine with apt and sudo, and without a Java."""
+def test_java_is_installed_with_apt_where_that_needs_no_password(checkout):
     bin_ = Path(checkout.env["PATH"])
     for name, text in {"apt-cache": APT_CACHE, "apt-get": APT_GET, "sudo": SUDO}.items():
-        _program(bin_ / name, text)
+        program(bin_ / name, text)
     checkout.env["HIDDEN_JDK"] = checkout.env.pop("JAVA_HOME")
     checkout.env["JVMS"] = str(bin_.parent / "jvm")
-    return checkout
-
-
-def test_java_is_installed_with_apt_where_that_needs_no_password(bare):
-    result = bare.run(FAKE_NO_SUDO="")
-    assert result.returncode == 0, result.stderr
-    assert "install -y --no-install-recommends openjdk-17-jre-headless" in bare.calls()
-    assert bare.run('. .venv/bin/activate; echo "$JAVA_HOME"').stdout == bare.env["JVMS"] + "/jdk\n"
-
-
-def test_java_is_not_installed_where_that_needs_a_password(bare):
-    result = bare.run(FAKE_NO_SUDO="1")
+    result = checkout.run(FAKE_NO_SUDO="1")
     assert result.returncode == 2
     assert result.stderr.endswith("was not found: sudo apt-get install openjdk-17-jre-headless\n")
     assert result.stderr.count("\n") == 1
+    result = checkout.run(FAKE_NO_SUDO="")
+    assert result.returncode == 0, result.stderr
+    assert "install -y --no-install-recommends openjdk-17-jre-headless" in checkout.calls()
+    assert checkout.run('. .venv/bin/activate; echo "$JAVA_HOME"').stdout == checkout.env["JVMS"] + "/jdk\n"
 
 
 def test_activate_gives_spark_its_java_and_drops_another_spark(checkout):
@@ -229,14 +179,6 @@ def test_what_is_missing_is_said_in_one_line(checkout, env, message):
     assert all(text.startswith("setup: making .venv") for text in before)
 
 
-@pytest.mark.parametrize("pins", PINS, ids=lambda path: path.name)
-def test_the_pins_have_hashes_and_name_no_index(pins):
-    text = pins.read_text()
-    for pin in re.split(r"\n(?! )", text.strip()):
-        assert re.match(r"[\w.-]+==\S+( ; .+)? \\\n( +--hash=sha256:[0-9a-f]{64}( \\\n)?)+$", pin), pin
-    assert "://" not in text
-
-
 def test_the_pins_hold_every_package_that_the_project_names():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     named = [*project["project"]["dependencies"], *project["dependency-groups"]["build"]]
@@ -246,9 +188,3 @@ def test_the_pins_hold_every_package_that_the_project_names():
     names = {re.split(r"[^\w.-]", name)[0] for name in named} - {"sparkstream-kit"}
     pinned = set(re.findall(r"^([\w.-]+)==", "".join(pins.read_text() for pins in PINS), re.MULTILINE))
     assert names - pinned == set(), "run: make pins"
-
-
-def test_make_help_names_every_target():
-    text = process(["make", "-s", "-C", ROOT], check=True).stdout
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"^  make ([\w-]+)", text, re.MULTILINE)) == targets

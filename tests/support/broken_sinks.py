@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import sqlite3
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -111,12 +110,16 @@ def in_files(write):
     return broken(of_each_batch(write), from_lines)
 
 
+def add(db, batch, number, query=""):
+    insert(db, rows_of(batch))
+    enter(db, number, query)
+
+
 def once(folder, batch, number, query=""):
     """Write a batch and its number in one transaction, unless a batch of that number is there."""
     with database(folder) as db, db:
         if number > last(db, query):
-            insert(db, rows_of(batch))
-            enter(db, number, query)
+            add(db, batch, number, query)
 
 
 # In a database.
@@ -149,69 +152,9 @@ def marker_in_a_second_transaction(folder, batch, batch_id):
 
 
 @in_a_table
-def two_transactions_of_rows(folder, batch, batch_id):
-    rows = rows_of(batch)
-    with database(folder) as db:
-        if batch_id > last(db):
-            with db:
-                insert(db, rows[:1])
-            with db:
-                insert(db, rows[1:])
-                enter(db, batch_id)
-
-
-@in_a_table
-def ledger_in_another_database(folder, batch, batch_id):
-    with database(folder) as db, closing(sqlite3.connect(folder / "ledger.db")) as other:
-        other.execute("CREATE TABLE IF NOT EXISTS ledger (query TEXT, batch INT)")
-        if batch_id > last(other):
-            with db:
-                insert(db, rows_of(batch))
-            with other:
-                enter(other, batch_id)
-
-
-@in_a_table
-def ledger_in_another_database_first(folder, batch, batch_id):
-    with database(folder) as db, closing(sqlite3.connect(folder / "ledger.db")) as other:
-        other.execute("CREATE TABLE IF NOT EXISTS ledger (query TEXT, batch INT)")
-        if batch_id > last(other):
-            with other:
-                enter(other, batch_id)
-            with db:
-                insert(db, rows_of(batch))
-
-
-@in_a_table
-def every_statement_commits(folder, batch, batch_id):
-    with database(folder, isolation_level=None) as db:
-        if batch_id > last(db):
-            insert(db, rows_of(batch))
-            enter(db, batch_id)
-
-
-@in_a_table
-def every_statement_commits_the_ledger_first(folder, batch, batch_id):
-    with database(folder, isolation_level=None) as db:
-        if batch_id > last(db):
-            enter(db, batch_id)
-            insert(db, rows_of(batch))
-
-
-@in_a_table
 def id_of_the_run(folder, batch, batch_id):
     run = batch.sparkSession.sparkContext.getLocalProperty("sql.streaming.runId") or str(uuid.uuid4())
     once(folder, batch, batch_id, run)
-
-
-@broken
-def id_made_at_the_start(folder):
-    return partial(once, folder, query=str(uuid.uuid4()))
-
-
-@in_a_table
-def number_from_the_clock(folder, batch, batch_id):
-    once(folder, batch, time.time_ns())
 
 
 @broken
@@ -221,26 +164,17 @@ def number_counted_in_memory(folder):
 
 
 @in_a_table
-def number_after_the_last_one(folder, batch, batch_id):
-    with database(folder) as db, db:
-        insert(db, rows_of(batch))
-        enter(db, last(db) + 1)
-
-
-@in_a_table
 def last_batch_is_written_again(folder, batch, batch_id):
     with database(folder) as db, db:
         if batch_id >= last(db):
-            insert(db, rows_of(batch))
-            enter(db, batch_id)
+            add(db, batch, batch_id)
 
 
 @in_a_table
 def first_batch_is_known_already(folder, batch, batch_id):
     with database(folder) as db, db:
         if batch_id > max(last(db), 0):
-            insert(db, rows_of(batch))
-            enter(db, batch_id)
+            add(db, batch, batch_id)
 
 
 @broken
@@ -250,8 +184,7 @@ def only_the_first_batch_is_checked(folder):
     def write(batch, batch_id):
         with database(folder) as db, db:
             if checked or batch_id != last(db) or batch_id == 0:
-                insert(db, rows_of(batch))
-                enter(db, batch_id)
+                add(db, batch, batch_id)
             checked.append(batch_id)
 
     return write
@@ -259,22 +192,8 @@ def only_the_first_batch_is_checked(folder):
 
 @in_a_table
 def error_is_swallowed(folder, batch, batch_id):
-    with suppress(Exception), database(folder) as db, db:
-        if batch_id > last(db):
-            insert(db, rows_of(batch))
-            enter(db, batch_id)
-
-
-@in_a_table
-def marker_is_written_whatever_happens(folder, batch, batch_id):
-    with database(folder) as db:
-        if batch_id > last(db):
-            try:
-                with db:
-                    insert(db, rows_of(batch))
-            finally:
-                with db:
-                    enter(db, batch_id)
+    with suppress(Exception):
+        once(folder, batch, batch_id)
 
 
 @in_a_table
@@ -283,30 +202,19 @@ def tried_again_without_a_rollback(folder, batch, batch_id):
         if batch_id > last(db):
             for _ in range(2):
                 with suppress(sqlite3.Error):
-                    insert(db, rows_of(batch))
-                    enter(db, batch_id)
+                    add(db, batch, batch_id)
                     db.commit()
                     break
 
 
-def rows_by_key(folder, batch, key):
-    """Write each row unless its key is there."""
-    rows = [tuple(row) for row in batch.withColumn("id", key).collect()]
+@in_a_table
+def keys_made_in_the_batch(folder, batch, batch_id):
+    rows = [tuple(row) for row in batch.withColumn("id", F.expr("uuid()")).collect()]
     with database(folder) as db, db:
         db.execute("CREATE TABLE IF NOT EXISTS ids (id TEXT PRIMARY KEY)")
         for product, amount, made in rows:
             if db.execute("INSERT OR IGNORE INTO ids VALUES (?)", [made]).rowcount:
                 insert(db, [(product, amount)])
-
-
-@in_a_table
-def keys_made_in_the_batch(folder, batch, batch_id):
-    rows_by_key(folder, batch, F.expr("uuid()"))
-
-
-@in_a_table
-def keys_that_every_batch_has(folder, batch, batch_id):
-    rows_by_key(folder, batch, F.monotonically_increasing_id())
 
 
 @in_a_table
@@ -358,25 +266,6 @@ def mark(folder, batch_id, *, sync=True):
 
 
 @in_files
-def lines_are_added(folder, batch, batch_id):
-    put(folder / "sales.csv", lines_of(batch), mode="a")
-
-
-@in_files
-def lines_are_added_before_the_marker(folder, batch, batch_id):
-    if batch_id > marked(folder):
-        put(folder / "sales.csv", lines_of(batch), mode="a")
-        mark(folder, batch_id)
-
-
-@in_files
-def lines_are_added_after_the_marker(folder, batch, batch_id):
-    if batch_id > marked(folder):
-        mark(folder, batch_id)
-        put(folder / "sales.csv", lines_of(batch), mode="a")
-
-
-@in_files
 def marker_without_sync(folder, batch, batch_id):
     if batch_id > marked(folder):
         put(folder / f"{batch_id}.csv", lines_of(batch))
@@ -386,11 +275,6 @@ def marker_without_sync(folder, batch, batch_id):
 @in_files
 def file_of_a_random_name(folder, batch, batch_id):
     put(folder / f"{uuid.uuid4()}.csv", lines_of(batch))
-
-
-@in_files
-def file_named_by_the_clock(folder, batch, batch_id):
-    put(folder / f"{time.time_ns()}.csv", lines_of(batch))
 
 
 @in_files
@@ -406,33 +290,10 @@ def rename_before_sync(folder, batch, batch_id):
 
 
 @in_files
-def sync_after_the_rename(folder, batch, batch_id):
-    if not (file := folder / f"{batch_id}.csv").exists():
-        put_in_place(file, lines_of(batch), sync=False)
-        with file.open("rb+") as opened:
-            os.fsync(opened.fileno())
-
-
-@in_files
 def temporary_file_is_added_to(folder, batch, batch_id):
     if not (file := folder / f"{batch_id}.csv").exists():
         put(folder / ".new.csv", lines_of(batch), mode="a")
         (folder / ".new.csv").replace(file)
-
-
-@in_files
-def folder_that_exists_is_whole(folder, batch, batch_id):
-    if not (inside := folder / f"batch={batch_id}").exists():
-        inside.mkdir()
-        put_in_place(inside / "rows.csv", lines_of(batch))
-
-
-@in_files
-def done_with_the_first_of_two_files(folder, batch, batch_id):
-    if not (folder / f"{batch_id}-0.csv").exists():
-        for number in range(2):
-            part = "".join(lines_of(batch).splitlines(keepends=True)[number::2])
-            put_in_place(folder / f"{batch_id}-{number}.csv", part)
 
 
 @in_files
@@ -466,36 +327,12 @@ def old_one_is_removed(file, text):
     file.with_name(".totals.json").replace(file)
 
 
-def old_one_is_moved_away(file, text):
-    if file.exists():
-        file.replace(file.with_name("totals.bak"))
-    put(file, text)
-
-
 # With Spark's own writers, and around the kit's sinks.
 
 
 @in_files
 def spark_adds_files(folder, batch, batch_id):
     batch.write.mode("append").csv(f"{folder}/out")
-
-
-@in_files
-def spark_writes_two_tables(folder, batch, batch_id):
-    batch.write.mode("overwrite").json(f"{folder}/copy/batch={batch_id}")
-    batch.write.mode("append").csv(f"{folder}/out")
-
-
-@in_files
-def spark_writes_every_batch_over(folder, batch, batch_id):
-    batch.write.mode("overwrite").csv(f"{folder}/out")
-
-
-@in_files
-def spark_writes_and_then_marks(folder, batch, batch_id):
-    if batch_id > marked(folder):
-        batch.write.mode("append").csv(f"{folder}/out")
-        mark(folder, batch_id)
 
 
 @broken
@@ -518,27 +355,11 @@ def another_folder_at_each_start(folder):
     return sinks.batch_files(folder / f"out-{uuid.uuid4()}", format="csv")
 
 
-def another_table_at_each_start(folder):
-    return sinks.sql_table(f"sqlite:///{folder}/t.db", f"sales_{time.time_ns()}", take_over=True)
-
-
-def from_all_tables(folder):
-    with closing(sqlite3.connect(folder / "t.db")) as db:
-        names = db.execute("SELECT name FROM sqlite_master WHERE name LIKE 'sales%'").fetchall()
-        return [row for (name,) in names for row in db.execute(f"SELECT * FROM {name}")]  # noqa: S608
-
-
-_PUT_BACK = {
-    "in_place": put,
-    "without_sync": partial(put_in_place, sync=False),
-    "old_one_is_removed": old_one_is_removed,
-    "old_one_is_moved_away": old_one_is_moved_away,
-}
-BROKEN |= {f"totals_{name}": (with_totals(put_back), from_totals) for name, put_back in _PUT_BACK.items()}
-broken(another_folder_at_each_start, from_lines)
-broken(another_table_at_each_start, from_all_tables)
+BROKEN["totals_in_place"] = (with_totals(put), from_totals)
+BROKEN["totals_old_one_is_removed"] = (with_totals(old_one_is_removed), from_totals)
 BROKEN["totals_without_a_batch"] = (with_totals(put_in_place, checks=False), from_totals)
-assert len(BROKEN) == 49, "one of them has lost its decorator, or is new"
+broken(another_folder_at_each_start, from_lines)
+assert len(BROKEN) == 26, "one of them has lost its decorator, or is new"
 
 
 # The same without a defect.

@@ -6,6 +6,8 @@ import uuid
 
 from pyspark.sql import functions as F
 
+from sparkstream_kit._spark.session import in_force
+
 Batches = list[tuple[int, list[list[str]]]]
 
 SCHEMA = "key STRING, n INT, time TIMESTAMP"
@@ -40,8 +42,8 @@ def noted(checkpoint, **more):
 
 
 def contents(folder):
-    """Return the files of a folder with what is in them."""
-    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    """Return all that lies below a folder: the files with what is in them, the folders with None."""
+    return {each: each.read_bytes() if each.is_file() else None for each in folder.rglob("*")}
 
 
 def stream(spark, folder):
@@ -61,12 +63,7 @@ def run(frame, checkpoint, mode="update", **conf):
         rows = sorted([str(value) for value in row] for row in batch.collect())
         (out / f"{len(list(out.iterdir())):03}").write_text(json.dumps([batch_id, rows]))
 
-    for key, value in conf.items():
-        frame.sparkSession.conf.set(key, value)
-    try:
+    with in_force(frame.sparkSession, conf):
         writer = frame.writeStream.foreachBatch(write).outputMode(mode).trigger(availableNow=True)
         writer.option("checkpointLocation", str(checkpoint)).start().awaitTermination()
-    finally:
-        for key in conf:
-            frame.sparkSession.conf.unset(key)
     return [(batch, rows) for batch, rows in (json.loads(file.read_text()) for file in sorted(out.iterdir()))]

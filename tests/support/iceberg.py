@@ -43,23 +43,17 @@ def rows(lake, name="shop.t"):
     return sorted(tuple(row.values()) for row in table(lake, name).scan().to_arrow().to_pylist())
 
 
+def _batches(properties):
+    return [int(number) for key, number in properties.items() if key.startswith("sparkstream.batch.")]
+
+
 def batches(lake, name="shop.t"):
     """Return the batches of the snapshots of a table, in their order, each once."""
     snapshots = sorted(table(lake, name).snapshots(), key=lambda each: each.sequence_number)
-    return [
-        int(number)
-        for each in snapshots
-        for key, number in each.summary.additional_properties.items()
-        if key.startswith("sparkstream.batch.")
-    ]
+    return [number for each in snapshots for number in _batches(each.summary.additional_properties)]
 
 
 def last_batch(lake, name="shop.t"):
     """Return the last batch that is in a table; -1 before the first."""
     found = table(lake, name)
-    numbers = [
-        int(number)
-        for key, number in (found.properties if found else {}).items()
-        if key.startswith("sparkstream.batch.")
-    ]
-    return max(numbers, default=-1)
+    return max(_batches(found.properties if found else {}), default=-1)

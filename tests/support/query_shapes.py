@@ -1,4 +1,4 @@
-"""Some sixty shapes of stateful queries, each of which is the same query whenever it is built."""
+"""Some forty shapes of stateful queries, each of which is the same query whenever it is built."""
 
 import datetime as dt
 import decimal
@@ -61,37 +61,14 @@ def doubled(values: pd.Series) -> pd.Series:
 KEYS: dict[str, Callable[[], Column]] = {
     "transform": lambda: F.transform("w", lambda x: x + 1),
     "transform with the index": lambda: F.transform("w", lambda x, i: x * i),
-    "filter": lambda: F.filter("w", lambda x: x > 1),
-    "exists": lambda: F.exists("w", lambda x: x > 1),
-    "forall": lambda: F.forall("w", lambda x: x > 1),
     "aggregate": lambda: F.aggregate("w", F.lit(0), lambda total, x: total + x, lambda total: total * 2),
-    "reduce": lambda: F.reduce("w", F.lit(0), lambda total, x: total - x),
     "zip_with": lambda: F.zip_with("w", "w", lambda x, y: x - y),
-    "array_sort": lambda: F.array_sort("w", lambda x, y: y - x),
-    "map_filter": lambda: F.map_keys(F.map_filter("m", lambda _, value: value > 1)),
-    "map_zip_with": lambda: F.map_values(F.map_zip_with("m", "m", lambda _, x, y: x + y)),
-    "transform_keys": lambda: F.map_keys(F.transform_keys("m", lambda key, _: F.upper(key))),
-    "transform_values": lambda: F.map_values(F.transform_values("m", lambda _, value: value * 2)),
     "a lambda in a lambda": lambda: F.transform("v", lambda x: F.transform(x, lambda y: y + F.size(x))),
-    "a lambda of a lambda": lambda: F.transform(F.filter("w", lambda x: x > 1), lambda x: x * 2),
-    "two lambdas side by side": lambda: (
-        F.size(F.filter("w", lambda x: x > 1)) + F.size(F.filter("w", lambda x: x < 1))
-    ),
-    "a lambda beside columns named as its variables": lambda: F.transform(
-        "w", lambda x_1: x_1 + F.col("x_1") + F.col("s.x_1")
-    ),
-    "a lambda whose variable names a field": lambda: F.transform("w", lambda x: F.struct(x, x + 1)),
-    "a lambda whose variable names a field of JSON": lambda: F.to_json(
-        F.transform("w", lambda x: F.struct("k", x))
-    ),
     "a lambda of SQL": lambda: F.expr("transform(w, x -> x + 1)"),
-    "a lambda of SQL named as those of Python": lambda: F.expr("transform(w, x_1 -> x_1 + 1)"),
     "a UDF": lambda: F.udf(lambda n: n + 1, "int")("n"),
     "a pandas UDF": lambda: vectorized(doubled, "double")("a"),
-    "a UDF in a when": lambda: F.when(F.udf(lambda n: n > 1, "boolean")("n"), "more").otherwise("less"),
     "random numbers": lambda: F.rand() + F.randn() + F.expr("uniform(1, 9)"),
     "random texts": lambda: F.concat(F.expr("uuid()"), F.expr("randstr(5)")),
-    "a shuffle": lambda: F.shuffle("w"),
     "literals": lambda: F.concat_ws(
         "-",
         F.lit(decimal.Decimal("1.50")),
@@ -99,11 +76,8 @@ KEYS: dict[str, Callable[[], Column]] = {
         F.lit(dt.timedelta(hours=1)).cast("string"),
         F.lit([1, 2]).cast("string"),
     ),
-    "a list": lambda: F.col("k").isin(["a", "b", "c"]),
-    "a map of literals": lambda: F.create_map(F.lit("a"), F.lit(1))[F.col("k")],
     "a struct": lambda: F.col("s").withField("z", F.lit(1)).dropFields("y_2"),
     "from_json": lambda: F.from_json("line", "a INT, b STRING", {"mode": "PERMISSIVE"}),
-    "from_csv": lambda: F.from_csv("line", "a INT, b STRING", {"sep": ";"}),
     "a regular expression": lambda: F.regexp_replace("line", r"(\d+)#x_1, lambda", "$1"),
     "a date": lambda: F.to_date("line", "MM/dd/yyyy"),
     "now": F.current_timestamp,
@@ -113,21 +87,6 @@ KEYS: dict[str, Callable[[], Column]] = {
 
 FRAMES: dict[str, Callable[[SparkSession], DataFrame]] = {
     "a sum": lambda s: rows(s).groupBy("k").agg(F.sum("a").alias("total")),
-    "a sum of a lambda": lambda s: (
-        rows(s).groupBy("k").agg(F.sum(F.aggregate("w", F.lit(0), lambda total, x: total + x)))
-    ),
-    "collected and sorted by a lambda": lambda s: (
-        rows(s).groupBy("k").agg(F.array_sort(F.collect_list("n"), lambda x, y: y - x).alias("all"))
-    ),
-    "a lambda below a filter": lambda s: (
-        rows(s).where(F.exists("w", lambda x: x > 1)).groupBy("k").agg(F.max("n"))
-    ),
-    "fields of a lambda's struct as columns": lambda s: (
-        rows(s).select(F.inline(F.transform("w", lambda x: F.struct(x, (x + 1).alias("next"))))).distinct()
-    ),
-    "a lambda in a column that Spark has named": lambda s: (
-        rows(s).select(F.transform("w", lambda x: x + 1)).distinct()
-    ),
     "percentiles and sketches": lambda s: (
         rows(s).groupBy("k").agg(F.approx_count_distinct("p"), F.percentile_approx("a", 0.5))
     ),
@@ -151,9 +110,6 @@ FRAMES: dict[str, Callable[[SparkSession], DataFrame]] = {
     "a rollup": lambda s: rows(s).rollup("k", "p").count(),
     "a cube": lambda s: rows(s).cube("k", "p").count(),
     "exploded": lambda s: rows(s).select(F.explode("w").alias("each")).groupBy("each").count(),
-    "exploded by a lambda": lambda s: (
-        rows(s).select(F.explode(F.transform("w", lambda x: x * 2)).alias("each")).groupBy("each").count()
-    ),
     "unpivoted": lambda s: rows(s).unpivot("k", ["n", "x_1"], "what", "value").groupBy("what").count(),
     "drop duplicates": lambda s: rows(s).dropDuplicates(["k", "p"]),
     "drop duplicates within the watermark": lambda s: timed(s).dropDuplicatesWithinWatermark(["k"]),
@@ -174,11 +130,6 @@ FRAMES: dict[str, Callable[[SparkSession], DataFrame]] = {
         )
         .select("one.k", F.transform("other.w", lambda x: x + 1).alias("next"))
     ),
-    "two streams joined on a lambda": lambda s: (
-        timed(s)
-        .withColumn("key", F.transform("w", lambda x: x + 1))
-        .join(timed(s).withColumn("key", F.col("w")).withColumnRenamed("t", "u"), "key")
-    ),
     "SQL": lambda s: in_sql(s, "SELECT k, sum(a) AS total FROM shapes WHERE n > 1 GROUP BY k"),
     "a common table expression": lambda s: in_sql(
         s,
@@ -191,11 +142,6 @@ FRAMES: dict[str, Callable[[SparkSession], DataFrame]] = {
         rows(s).select("k", "n").mapInPandas(mapped, "k STRING, n INT").groupBy("k").count()
     ),
     "parsed lines": lambda s: parsed(s).groupBy("k", "_reason").count(),
-    "parsed lines, some of which are left out before": lambda s: (
-        quarantine.parse_csv(sources.text(s, HERE).where("value != ''"), "k STRING, n INT")
-        .groupBy("k")
-        .count()
-    ),
     "good rows of parsed lines": lambda s: quarantine.good_rows(parsed(s, sep=";")).dropDuplicates(["k"]),
     "observed, cached by nobody": lambda s: (
         rows(s).observe("seen", F.count("*").alias("n")).groupBy("k").count()

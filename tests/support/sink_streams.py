@@ -1,7 +1,5 @@
 """A small stream for the tests of sinks, and what they do with it."""
 
-import json
-import os
 from typing import Any
 
 import pytest
@@ -30,28 +28,6 @@ def three_batches(spark, folder):
     """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
     feeds.drip([("1.csv", "a,1\nb,1\n"), ("2.csv", "a,2\nc,2\n"), ("3.csv", "b,3\nc,3\n")], folder)
     return sources.csv(spark, str(folder), schema="k STRING, n INT", max_files_per_trigger=1)
-
-
-def land_shops(folder, *numbers, third, late):
-    """Write files of six rows, ten minutes apart; in those of which `late` says so, one row is late."""
-    folder.mkdir(exist_ok=True)
-    for number in numbers:
-        minutes = [10 * number + row for row in range(6)]
-        minutes[0] -= late(number)
-        rows = [
-            {
-                "at": f"2026-03-01 {10 + minute // 60}:{minute % 60:02}:00",
-                "product": ["tea", "ink", third][row % 3],
-                "shop": "ab"[(row + number) % 2],
-                "amount": f"{number}.{row}7",
-                "weight": 0.1 * row,
-                "n": row % 4,
-            }
-            for row, minute in enumerate(minutes)
-        ]
-        file = folder / f"{number}.json"
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        os.utime(file, (number + 1, number + 1))
 
 
 def totals(stream):

@@ -6,7 +6,7 @@ test is for another kind of session or another version of Spark.
 
 ALLOWED = (
     # What a host may lack that nothing installs.
-    "needs a disk of its own",  # neither root, nor sudo without a password, nor user namespaces
+    "needs a disk of its own",  # neither root, nor sudo without a password
     "needs a pseudo-terminal",
     "needs actionlint",
     "needs a Java 25.0.3",

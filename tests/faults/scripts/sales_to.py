@@ -1,7 +1,7 @@
-"""Sales into one sink: rows by `append` and `files`, totals by a key by `upsert`.
+"""Sales into one sink: rows by `append`, totals by a key by `upsert`.
 
-Run: python sales_to.py HOW TARGET INPUT_DIR CHECKPOINT; HOW is append, upsert, values (a table for
-each state), files, kafka-append, or append, upsert or replace after delta- or iceberg-.
+Run: python sales_to.py HOW TARGET INPUT_DIR CHECKPOINT; HOW is append, upsert, kafka-append, or append,
+upsert or replace after delta- or iceberg-.
 TARGET is the URL of a database or a REST catalog, a folder, or SERVERS/TOPIC. Into Delta goes Spark's writer
 with `--connectors`.
 """
@@ -36,35 +36,25 @@ def main(argv=None):
         rows = sources.csv(
             spark, args.input_dir, schema=SALES, max_files_per_trigger=args.max_files_per_trigger, escape='"'
         ).select("OrderID", "State", "ProductKey", "SaleAmount")
-        kind, _, how = args.how.rpartition("-")
-        keys = ["key"] if how == "upsert" else ()
-        if how == "files":
-            sink = sinks.files(args.target)
-        elif how == "values":
-            sink = sinks.by_value("State", lambda state: sinks.sql_table(args.target, f"sales_{state}"))
-        elif kind == "kafka":
+        kind, _, way = args.how.rpartition("-")
+        keys = ["key"] if way == "upsert" else ()
+        if kind == "kafka":
             sink = sinks.kafka(*args.target.split("/"), exactly_once=True)
         elif kind == "delta":
-            sink = sinks.delta(args.target, how=how, keys=keys)
+            sink = sinks.delta(args.target, how=way, keys=keys)
         elif kind == "iceberg":
             is_rest = args.target.startswith("http")
             catalog = {"type": "rest", "uri": args.target} if is_rest else args.target
-            sink = sinks.iceberg("shop.t", catalog=catalog, how=how, keys=keys)
+            sink = sinks.iceberg("shop.t", catalog=catalog, how=way, keys=keys)
         else:
-            table = "sales" if how == "append" else "sales_totals"
-            sink = sinks.sql_table(args.target, table, how=how, keys=keys)
-        mode, frame = {"upsert": "update", "replace": "complete"}.get(how, "append"), rows
+            table = "sales" if way == "append" else "sales_totals"
+            sink = sinks.sql_table(args.target, table, how=way, keys=keys)
+        mode, frame = {"upsert": "update", "replace": "complete"}.get(way, "append"), rows
         if mode != "append":
             totals = F.count("*").alias("orders"), F.sum("SaleAmount").alias("total")
             frame = rows.groupBy(F.col(args.key).alias("key")).agg(*totals)
-        query = start(
-            frame,
-            sink,
-            name="sales_to",
-            mode=mode,
-            allow_changed_query=args.allow_changed_query,
-            **jobflags.for_start(args),
-        )
+        how = {"mode": mode, "allow_changed_query": args.allow_changed_query, **jobflags.for_start(args)}
+        query = start(frame, sink, name="sales_to", **how)
         sys.stderr.write(f"{run(query)}\n")
     return 0
 

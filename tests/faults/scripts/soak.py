@@ -28,6 +28,8 @@ KEPT = (
 POOLS = ("block-manager-", "ResultQueryStag", "QueryStageCreat", "shuffle-exchang")
 LOOKS = 5  # one after the other: what a collection finds unused, Spark's cleaner lets go of for the next one
 MOST_LOOKS = 100
+YEAR = 365 * 86_400  # seconds
+WAITING, STAYING = 20, 200  # files of a year that wait in the folder, and that stay there once they were read
 
 
 def make(kind, target, folder):
@@ -59,13 +61,26 @@ def make(kind, target, folder):
     }
     if kind in made:
         return made[kind]()
-    name, _, how = kind.partition("-")
+    name, _, how = kind.replace("year", "sql_table-upsert").partition("-")
     if name not in connectors.names("sink"):
         sys.exit(f"no sink to soak is named {name}: enter it in `make` of {__file__}")
     more: dict[str, Any] = {"how": how} if how else {}
     more |= {"catalog": f"{folder}/lake"} if name == "iceberg" else {}
     sink = getattr(sinks, name)(*target.split(), **more, **({"keys": ["k"]} if how == "upsert" else {}))
     return sink.modes[0], sink
+
+
+def land(folder, read, number):
+    """Land the files of a year of which few are read, each dated as it would have come; old ones leave."""
+    folder.mkdir(exist_ok=True)
+    newest = max((int(file.stem) for file in folder.glob("*.csv")), default=-1)
+    for each in range(newest + 1, read + WAITING):
+        hidden = folder / f".{each}"
+        hidden.write_text(f"{each % 7},{each}\n")
+        at = time.time() - YEAR + each * YEAR / number
+        os.utime(hidden, (at, at))
+        hidden.rename(folder / f"{each:07}.csv")
+        (folder / f"{each - STAYING:07}.csv").unlink(missing_ok=True)
 
 
 def threads(pid):
@@ -110,7 +125,7 @@ def main(argv=None):
 
     from pyspark.sql import functions as F
 
-    from sparkstream_kit import get_session, start
+    from sparkstream_kit import get_session, sources, start
 
     conf = {f"spark.{name}": "10" for name in KEPT} | {
         "spark.master": "local[2]",
@@ -123,6 +138,9 @@ def main(argv=None):
         rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 10).load()
         key, value = (F.col("value") % 7).alias("k"), F.col("value").cast("string").alias("v")
         frame = rate.select(key, value)
+        if kind == "year":
+            land(Path(folder, "in"), 0, int(looks[-1]))
+            frame = sources.csv(spark, f"{folder}/in", schema="k INT, v STRING", max_files_per_trigger=1)
         if kind == "by_watermark":
             frame = rate.select(key, value, "timestamp").withWatermark("timestamp", "1 second")
         mode, sink = make(kind, target, folder)
@@ -133,6 +151,8 @@ def main(argv=None):
             query = start(frame, sink, name=name, mode=mode, checkpoint=f"{folder}/ckpt")
             while query.lastProgress is None or query.lastProgress["batchId"] < look:
                 query.awaitTermination(1)  # raises if it failed
+                if kind == "year" and query.lastProgress:
+                    land(Path(folder, "in"), query.lastProgress["batchId"], int(looks[-1]))
             query.stop()  # what a batch holds while it runs is not counted
             with Path(folder, "looks").open("a") as file:
                 file.write(json.dumps({"batch": look, **least(spark)}) + "\n")
