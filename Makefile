@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # ARGS are pytest's, as in `make test ARGS=--durations=20`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-connect test-all budget browser screenshots faults soak systems cluster cluster-jobs
+.PHONY: help demo test test-slow test-connect test-all browser screenshots faults soak systems cluster cluster-jobs
 .PHONY: versions bench bench-full lint typecheck format ci wheel zip docs smoke release-check kafka kinesis notebook notebook-outputs picture clean setup pins
 
 help: ## list these targets
@@ -31,9 +31,6 @@ test-connect: setup ## run the tests of what differs on Spark Connect there (ALL
 test-all: setup ## run all tests there are, also those of which CI runs a part: 100 minutes
 	@$(MAKE) test test-slow browser faults systems cluster-jobs
 	@$(MAKE) test-connect ALL=1
-
-budget: setup ## run the fast tests one by core, and name those that take over 1.5 s without a reason
-	@$(ENTER) BUDGET=1.5 python -m pytest -n 2 --dist loadgroup -m "not slow" -q
 
 browser: setup ## run the tests of the page of a run in Chromium, which is installed first
 	@bash scripts/browser.sh
@@ -62,7 +59,7 @@ cluster: setup zip ## start a small cluster on this machine, Spark's own with HD
 	@bash scripts/systems.sh hadoop
 	@$(ENTER) python scripts/cluster.py
 
-cluster-jobs: setup zip ## run every job on such a cluster, with all of its data on HDFS
+cluster-jobs: setup zip ## run jobs on such a cluster, with all of their data on HDFS
 	@bash scripts/systems.sh hadoop
 	@$(ENTER) python -m pytest tests/systems/jobs_on_a_cluster.py
 

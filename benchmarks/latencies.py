@@ -347,7 +347,7 @@ def monitoring(scale: float) -> Iterator[Table]:
         limits=(Limit("board alone", 100), Limit("--ui, nobody watches", 100)),
         more=more,
     )
-    yield Table("A scrape of /metrics", [program("--ui", "scrape")], truth=count, unit="µs")
+    yield Table("A scrape of /metrics", [program("--metrics", "scrape")], truth=count, unit="µs")
 
 
 def suite(scale: float) -> Iterator[Table]:

@@ -30,7 +30,7 @@ EXTRAS = {
     "commands": ("cli", "jobflags", "_exits", "_samples", "operate"),
     "tests": ("testing", "feeds"),
     "dashboards": ("monitoring", "display"),
-    "systems": ("connectors",),
+    "systems": ("connectors", "_packages"),
     "functions with memory": ("state", "models", "_pins", "dstreams"),
 }
 CORE = {

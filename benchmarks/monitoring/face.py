@@ -34,7 +34,7 @@ FACES: dict[str, dict[str, Any]] = {
     "record": {"record": "run.jsonl"},
     "page": {"ui": 0},
     "browser": {"ui": 0},
-    "scrape": {"ui": 0},
+    "scrape": {"metrics": "127.0.0.1:0"},
 }
 
 face, count, recorded = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
@@ -50,7 +50,7 @@ with tempfile.TemporaryDirectory() as folder, redirect_stderr(StringIO()) as sai
         key: f"{folder}/{value}" if key == "record" else value for key, value in FACES[face].items()
     }
     with watching([], print, **asked) as (tell, _):
-        port = said.getvalue().split(":")[3].split("/")[0] if "ui" in asked else ""
+        port = said.getvalue().split(":")[3].split("/")[0] if {"ui", "metrics"} & {*asked} else ""
         browser = None
         if face == "browser":
             browser = subprocess.Popen(
