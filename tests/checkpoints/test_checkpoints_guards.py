@@ -68,7 +68,9 @@ def applied(frame):
 
 
 def noted(checkpoint):
-    return dict(json.loads((checkpoint / "sparkstream-kit" / "query.json").read_text()))
+    note = checkpoint / "sparkstream-kit" / "query.json"
+    [file] = note.glob("part-*") if note.is_dir() else [note]
+    return dict(json.loads(file.read_text()))
 
 
 @pytest.mark.slow
@@ -206,13 +208,17 @@ def test_damage_on_another_file_system_is_one_line(far, folder, finish):
         what = "is cut off or changed" if wrong else "is empty"
         assert said.startswith(f"checkpoint {checkpoint} is damaged: offsets/1 {what}; restore it")
     plan.write_bytes(whole)
-    part = files / "sparkstream-kit/query.json"
+    [part] = (files / "sparkstream-kit/query.json").glob("part-*")
     note = part.read_bytes()
     for wrong in (b"{}", b"[]", note[:-10], note[:20] + bytes([note[20] ^ 1]) + note[21:]):
         part.write_bytes(wrong)
         said = refusal(count)
         assert said.startswith(f"checkpoint {checkpoint} cannot be read (ChecksumException: ")
-        assert re.search(r"/sparkstream-kit/query.json.*, or put the file back", said)
+        assert re.search(r"/sparkstream-kit/query.json/part-.*, or put the file back", said)
+    part.write_bytes(note)
+    home = shutil.copytree(files, folder.parent / "home")  # brought here, as by hdfs dfs -get
+    finish(sources.text(spark, str(folder)).groupBy("value").count(), name="near", checkpoint=home)
+    assert {json.loads(each.read_text())["name"] for each in home.rglob("part-*")} == {"far", "near"}
 
 
 @pytest.mark.slow

@@ -31,7 +31,8 @@ def url_in(folder):
 
 def tables(folder, **more):
     """Return a sink with a table of SQLite for each value of `k`."""
-    return sinks.by_value("k", lambda value: sinks.sql_table(url_in(folder), f"t_{value}"), **more)
+    url = url_in(folder)  # on Spark Connect a server's Python cannot import this module
+    return sinks.by_value("k", lambda value: sinks.sql_table(url, f"t_{value}"), **more)
 
 
 def in_db(folder, statement):
