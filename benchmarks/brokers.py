@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from running import HERE, ROOT, Limit, Measured, Program, Table, properties, tuned
 from volumes import postgresql_url
 
-from sparkstream_kit import _packages
+from sparkstream_kit.connectors import _packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,11 +27,12 @@ LEVELS = {
 
 # The boxes, and their rooms; those of the extras come first. What is in no box is a small thing.
 EXTRAS = {
-    "commands": ("cli", "jobflags", "_exits", "_samples", "operate"),
+    "commands": ("cli", "jobflags", "_exits"),
+    "operators": ("operate",),
     "tests": ("testing", "feeds"),
     "dashboards": ("monitoring", "display"),
-    "systems": ("connectors", "_packages"),
-    "functions with memory": ("state", "models", "_pins", "dstreams"),
+    "systems": ("connectors",),
+    "functions with memory": ("state", "models", "dstreams"),
 }
 CORE = {
     "queries": ("queries", "runs"),

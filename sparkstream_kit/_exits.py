@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sparkstream_kit import _waiting, errors
-from sparkstream_kit._packages import missing_source
 from sparkstream_kit._spark import shutdown
+from sparkstream_kit.connectors._packages import missing_source
 from sparkstream_kit.errors import printable
 
 if TYPE_CHECKING:

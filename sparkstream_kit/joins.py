@@ -176,7 +176,7 @@ def reloading(
     check(reloading, locals())
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise InvalidInputError(f"name {name!r} names a folder; use letters, digits, - and _")
-    from sparkstream_kit._pins import copies_of  # few joins need it
+    from sparkstream_kit.state.pins import copies_of  # few joins need it
 
     return copies_of(name, read, partial(with_table, on=on, how=how))
 

@@ -30,12 +30,12 @@ from pyspark.sql import functions as F
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._columns import column, find_column, refuse_taken
 from sparkstream_kit._files import escaped, for_spark, plain, replace
-from sparkstream_kit._pins import first_kept, pinned, versions_in_use
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import InvalidInputError, innermost_cause, reject_unknown
 from sparkstream_kit.sinks.base import Part, Sink, Target
+from sparkstream_kit.state.pins import first_kept, pinned, versions_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

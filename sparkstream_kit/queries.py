@@ -192,7 +192,7 @@ def _starting(query: Query) -> Iterator[None]:
     try:
         yield
     except Exception as err:
-        from sparkstream_kit._packages import missing_source  # only then is it needed
+        from sparkstream_kit.connectors._packages import missing_source  # only then is it needed
 
         if known := missing_source(err) or plan.wrong_event_time(err):
             raise InvalidInputError(known) from None

@@ -316,9 +316,9 @@ def infer(
             print(to_code(infer(spark, "samples/")))
     """
     check(infer, locals())
-    from sparkstream_kit import _samples
+    from sparkstream_kit.feeds.samples import inferred
 
-    return _samples.inferred(infer, spark, str(path), format, options)
+    return inferred(infer, spark, str(path), format, options)
 
 
 def to_code(schema: T.StructType) -> str:

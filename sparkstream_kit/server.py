@@ -39,9 +39,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from sparkstream_kit import _files, _java, _packages, _waiting, profiles
+from sparkstream_kit import _files, _java, _waiting, profiles
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import FOLDER_KEY, KIT_KEY
+from sparkstream_kit.connectors import _packages
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, TransientError, said_by_spark
 from sparkstream_kit.profiles import is_local, read_profile
 

@@ -98,7 +98,7 @@ def get_session(
     explicit = {key: _text(value) for key, value in (conf or {}).items()}
     session = _session(app_name, profile, explicit, connectors)
     if connectors:
-        from sparkstream_kit._packages import check_session  # only then is it needed
+        from sparkstream_kit.connectors._packages import check_session  # only then is it needed
 
         check_session(session, connectors)
     return session
@@ -120,7 +120,7 @@ def _session(
     if ran:
         return _adjust(SparkSession.builder.getOrCreate(), profile, explicit)
     if connectors and not jvm_runs():
-        from sparkstream_kit._packages import needed
+        from sparkstream_kit.connectors._packages import needed
 
         explicit = explicit | needed(connectors, pyspark.__version__, (profiled or {}) | explicit)
     named = {**(profiled or {}), **explicit}

@@ -11,8 +11,8 @@ from pyspark.sql import functions as F
 from support.checkpoint_queries import contents
 
 from sparkstream_kit import feeds, models, run, sinks, sources, start
-from sparkstream_kit._packages import missing
 from sparkstream_kit.cli.projects import LIKE
+from sparkstream_kit.connectors._packages import missing
 from sparkstream_kit.errors import DryRun
 
 

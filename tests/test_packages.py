@@ -8,8 +8,9 @@ import pyspark
 import pytest
 from conftest import environment, process, refusal
 
-from sparkstream_kit import _packages, get_session
+from sparkstream_kit import get_session
 from sparkstream_kit.cli import main
+from sparkstream_kit.connectors import _packages
 
 KAFKA = (
     *("spark-sql-kafka-0-10_2.13", "spark-token-provider-kafka-0-10_2.13"),

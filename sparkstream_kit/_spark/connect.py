@@ -1,4 +1,4 @@
-"""Extra: what only Spark Connect needs, where this process has no access to the JVM of its queries.
+"""What only Spark Connect needs, where this process has no access to the JVM of its queries.
 
 The other modules of `_spark` open this one when a session is on Spark Connect. A batch function runs there in
 a Python process of the server: `show` and `keep_printed` bring what it shows and prints to the client, by

@@ -87,8 +87,7 @@ def newer_state(root: Path, version: int) -> list[Path]:
     for file in root.glob("state/**/*"):
         # A v2 metadata file has the number of the first batch of its run, not a version. Batch `version` is
         # the first one that runs again, so its metadata file may stay as well.
-        kind = _METADATA if file.parent.name == "v2" else STATE_FILE
-        match = kind.fullmatch(file.name.lstrip("."))
+        match = (_METADATA if file.parent.name == "v2" else STATE_FILE).fullmatch(file.name.lstrip("."))
         if match and int(match[1]) > version:
             found.append(file)
     return sorted(found, key=lambda file: file.suffix == ".crc")

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
-from sparkstream_kit import _packages, checkpoints, display
+from sparkstream_kit import checkpoints, display
 from sparkstream_kit import server as serving
 from sparkstream_kit._files import cache_folder
 from sparkstream_kit.cli import common, doctor, projects
 from sparkstream_kit.cli.archive import warm
 from sparkstream_kit.cli.common import Json, argument, flag, group, say, show, show_json, switch
 from sparkstream_kit.cli.feeding import feed
+from sparkstream_kit.connectors import _packages
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.profiles import submit_properties
 

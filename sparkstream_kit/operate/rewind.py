@@ -1,22 +1,24 @@
 """`rewind`: set a checkpoint back to an earlier batch, so that its query runs the later batches again.
 
-`sparkstream checkpoint rewind` calls `rewind`, which returns a `Rewind`. `untrim` brings back what `start`
-has taken out of the logs of files.
+`sparkstream checkpoint rewind` calls `rewind`, which returns a `Rewind`. `set_aside` moves the later files of
+a checkpoint away before a batch gets another plan: Spark would read them again, and take an old snapshot of
+the state for one of the new batches. `untrim` brings back what `start` has taken out of the logs of files.
 """
 
 from __future__ import annotations
 
 import fcntl
+import re
 import shlex
 import textwrap
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit.checkpoints import lock
-from sparkstream_kit.checkpoints.aside import backup, later_files, move
 from sparkstream_kit.checkpoints.damage import newer_state
 from sparkstream_kit.checkpoints.drain import END
 from sparkstream_kit.checkpoints.logs import KIT, PINS, Input, Logs, Plan
@@ -26,8 +28,11 @@ from sparkstream_kit.operate.check import checkpoint, following, newest_whole, o
 from sparkstream_kit.operate.show import file_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+
+_NAME = re.compile(r"\.?(\d+)(?:\.compact)?(?:\.crc)?")
 
 
 @dataclass(frozen=True)
@@ -234,6 +239,46 @@ def _batches(first: int, last: int) -> str:
         ('batch 3', 'batches 3 to 5')
     """
     return f"batch {first}" if first == last else f"batches {first} to {last}"
+
+
+def set_aside(logs: Logs, batch: int) -> None:
+    """Move the files of a batch that is not committed, and of later batches, to a backup folder.
+
+    The files are plans, versions of the state and entries of the file sources' logs. The backup folder is
+    `sparkstream-kit/rewound-TIME` in the checkpoint, as for a rewind. The caller then writes another plan.
+
+    Args:
+        logs: the logs of the checkpoint.
+        batch: the number of the batch.
+    """
+    root, until = logs.root, logs.until(batch - 1)
+    of_files = [log for log in logs.sources if logs.is_of_files(log)]
+    entries = [file for log in of_files for file in later_files(root / "sources" / log, until.get(log, -1))]
+    # Without its plan the batch counts as not planned, whatever else is left of it after a crash here.
+    move(root, [*later_files(root / "offsets", batch - 1), *newer_state(root, batch), *entries], backup(root))
+
+
+def backup(root: Path) -> Path:
+    """Return a new folder in a checkpoint for the files that are moved now."""
+    return root / KIT / f"rewound-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+
+
+def move(root: Path, files: Iterable[Path], backup: Path) -> None:
+    """Move files of a checkpoint, in their order, to the same places below a backup folder."""
+    for file in files:
+        target = backup / file.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(target)
+
+
+def later_files(log: Path, number: int) -> list[Path]:
+    """Return a log's files with a greater number, the last one first and each after its checksum file.
+
+    A checksum without its file is returned, too: Spark would take it for a file of another query.
+    """
+    named = ((_NAME.fullmatch(file.name), file) for file in log.glob("*"))
+    found = [(int(match[1]), match[0].startswith("."), file) for match, file in named if match]
+    return [file for each, _, file in sorted(found, reverse=True) if each > number]
 
 
 def untrim(path: str | Path) -> int:

@@ -1,16 +1,13 @@
 """Start and run: sinks that write each micro-batch with a Python function `write(batch_df, batch_id)`.
 
-`foreach_batch` calls a user's function, `snapshot` replaces a file, and `latest` replaces a temporary view.
-`fan_out` and `by_watermark` hand each batch to other sinks; `together` builds both. Users find all five in
-`sparkstream_kit.sinks`.
+`foreach_batch` calls a user's function, and `snapshot` replaces a file. `fan_out` and `by_watermark` hand
+each batch to other sinks; `together` builds both. Users find all four in `sparkstream_kit.sinks`.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-import logging
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -24,9 +21,9 @@ from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column as _column
 from sparkstream_kit._columns import event_time, refuse_taken
-from sparkstream_kit._spark.batch import count_aside, in_driver, none_of, session_with_views, show
+from sparkstream_kit._spark.batch import count_aside
 from sparkstream_kit._spark.place import refuse_elsewhere
-from sparkstream_kit.checkpoints.logs import KIT, plan_in
+from sparkstream_kit.checkpoints.logs import plan_in
 from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.sinks.base import JSON, MODES, Sink, Target, check_writes_batches, opened
 from sparkstream_kit.sinks.builtin import cells
@@ -41,9 +38,6 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
     from sparkstream_kit.sinks.base import Opening
-
-
-_log = logging.getLogger(__name__)
 
 
 def foreach_batch(write: Callable[[DataFrame, int], None]) -> Sink:
@@ -127,91 +121,6 @@ def snapshot(path: str | Path) -> Sink:
         open=open_file,
         read=read_file,
     )
-
-
-def latest(table: str) -> Sink:
-    """Show the result of the last batch as the temporary view `table`, also after a restart.
-
-    The sink saves the rows in the query's checkpoint folder. When the query is restarted on that checkpoint,
-    the view shows them at once, before any new batch; Spark's memory sink would show an empty table. The rows
-    pass through the driver's memory. Without a checkpoint, or with one that is not on a local path, the view
-    is empty until the first batch.
-
-    Delivery: the view holds the result of the last batch; a replayed batch shows the same again.
-
-    Args:
-        table: the name to use in SQL, in the session of the query's DataFrame. On Spark Connect the query
-            must be started with `start`.
-
-    Raises:
-        InvalidInputError: when the query starts, Spark does not take the name.
-
-    Examples:
-        >>> latest("totals").modes
-        ('complete',)
-    """
-    check(latest, locals())
-    kept = f"{KIT}/{table}.rows"  # in a folder of the checkpoint that Spark ignores
-
-    def open_view(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
-        spark = session_with_views(frame)
-        keeps = location if location is not None and location.folder else None
-        lines = _lines(keeps, kept, frame.columns)
-        shown = _parsed(spark, lines, frame.schema) if lines else none_of(frame)
-        if not opening.makes:
-            return lambda *_: None
-        show_instead = show(shown, table)
-
-        def write(batch: DataFrame, _batch_id: int) -> None:
-            rows = in_driver(spark, batch)
-            lines = _as_json(batch if rows is None else rows) if rows is None or keeps else []
-            if keeps:
-                keeps.write(kept, "\n".join(lines))
-            show_instead(_parsed(batch.sparkSession, lines, batch.schema) if rows is None else rows)
-
-        return write
-
-    def read_view(spark: SparkSession, schema: StructType, location: Place) -> DataFrame:
-        return _parsed(spark, _lines(location, kept, schema.names), schema)
-
-    return Sink(
-        kind="latest",
-        modes=("complete",),
-        promise="the last batch's result, whole",
-        after_rewind="shows the result of the replayed batch",
-        advice="the table is the whole result: use complete, or sinks.memory for append",
-        writes_to=(Target("view", table.lower()),),  # Spark ignores the case of view names
-        open=open_view,
-        read=read_view,
-    )
-
-
-def _lines(location: Place | None, kept: str, columns: list[str]) -> list[str]:
-    """Read the saved rows of a view from a file of its checkpoint, one JSON object per line.
-
-    Returns:
-        The lines; none if no rows were saved, if the file is damaged, or if the rows have other columns,
-        because an earlier version of the query saved them.
-    """
-    try:
-        text = location.read(kept) if location is not None else None
-        # Not splitlines(): a value may contain Unicode's other line separators, at which it would split.
-        lines = [each for each in (text or "").split("\n") if each and not each.startswith("crc32 ")]
-        if all(list(json.loads(line)) == columns for line in lines):
-            return lines
-    except (OSError, TypeError, ValueError):
-        pass
-    _log.warning("the table is empty until the next batch: %s/%s is not what was kept", location, kept)
-    return []
-
-
-def _as_json(rows: DataFrame) -> list[str]:
-    return [row[0] for row in rows.select(F.to_json(F.struct("*"), JSON)).collect()]
-
-
-def _parsed(spark: SparkSession, lines: list[str], schema: StructType) -> DataFrame:
-    rows = spark.createDataFrame([(line,) for line in lines], "value STRING")
-    return rows.select(F.from_json("value", schema, JSON).alias("row")).select("row.*")
 
 
 def fan_out(*sinks: Sink) -> Sink:

@@ -38,7 +38,6 @@ from urllib.parse import unquote, urlsplit
 from sparkstream_kit._spark.batch import checkpoint_of_batch, id_of_batch
 from sparkstream_kit._spark.place import id_in_checkpoint
 from sparkstream_kit._spark.plan import inputs_of
-from sparkstream_kit.checkpoints.aside import set_aside
 from sparkstream_kit.checkpoints.drain import END
 from sparkstream_kit.checkpoints.logs import Input, Logs, at_hand, log_text, of_batch, versioned
 from sparkstream_kit.checkpoints.moved import Move, bases, renamed
@@ -186,6 +185,8 @@ def put_back(
     if makes:
         with at_hand(location) as logs:
             if location.folder is not None:
+                from sparkstream_kit.operate.rewind import set_aside
+
                 set_aside(logs, batch)
             _note(location, logs, batch, kept)
     _log.warning("%s; it is put back, so that the replayed batch has the same rows", lacks)

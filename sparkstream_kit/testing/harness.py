@@ -30,11 +30,11 @@ from weakref import WeakKeyDictionary
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._files import escaped, for_spark
-from sparkstream_kit.checkpoints.aside import later_files, set_aside
 from sparkstream_kit.checkpoints.drain import END, plan_empty_batch, reached
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import InvalidInputError, KitError, QueryFailed, innermost_cause, reject_unknown
+from sparkstream_kit.operate.rewind import later_files, set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

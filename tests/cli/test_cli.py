@@ -25,9 +25,9 @@ from conftest import HANGS, ROOT, process
 from pyspark.sql.types import StructType
 
 from sparkstream_kit import feeds
-from sparkstream_kit._packages import connectors
 from sparkstream_kit.cli import doctor, main
 from sparkstream_kit.cli.app import app
+from sparkstream_kit.connectors._packages import connectors
 from sparkstream_kit.profiles import parse_properties, read_profile
 
 COMMAND = [sys.executable, "-c", "from sparkstream_kit.cli import main; import sys; sys.exit(main())"]

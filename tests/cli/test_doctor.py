@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, program
 
-from sparkstream_kit import _packages
 from sparkstream_kit.cli import doctor, main
+from sparkstream_kit.connectors import _packages
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,14 @@ PACKAGE = Path(sparkstream_kit.__file__).parent
 # Where the messages are made that end a running stream, refuse one that starts again, or judge a run.
 STOPS = (
     *("checkpoints/*.py", "sinks/ledger.py", "sinks/folders.py", "sinks/directories.py", "sinks/batches.py"),
-    "sinks/values.py",
-    *("queries.py", "runs.py", "verdicts.py", "_pins.py", "operate/evolve.py", "operate/check.py"),
-    *("connectors/_tables.py", "connectors/_arrow.py", "connectors/__init__.py", "_spark/batch.py"),
+    *("queries.py", "runs.py", "verdicts.py", "state/pins.py", "operate/evolve.py", "operate/check.py"),
+    *(
+        "connectors/_tables.py",
+        "connectors/_arrow.py",
+        "connectors/__init__.py",
+        "connectors/_values.py",
+        "_spark/batch.py",
+    ),
     *("connectors/sql_table/table.py", "connectors/mongodb/collection.py", "connectors/kinesis/source.py"),
     *("connectors/iceberg/table.py", "connectors/delta/rust.py", "connectors/delta/writers.py"),
     *("connectors/kafka/brokers.py", "connectors/kafka/transactions.py"),

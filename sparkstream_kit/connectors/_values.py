@@ -1,4 +1,4 @@
-"""Extra: `by_value`, a sink for each value of a column; users find it in `sparkstream_kit.sinks`."""
+"""`sinks.by_value`: a sink for each value of a column, such as one table for each topic."""
 
 from __future__ import annotations
 
@@ -87,9 +87,7 @@ def by_value(
     def open_known(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         _columns.find_column(frame, column, caller="by_value()")
         if location is None:
-            raise InvalidInputError(
-                "by_value() notes values in the checkpoint; give start(…, checkpoint='folder')"
-            )
+            raise InvalidInputError("by_value() notes values in the checkpoint; give start(…, checkpoint=…)")
         opening.folders |= folders_read(frame)
         shared, driver = replace(opening, before={}, left=[]), this_driver()
         targets = _Targets(column, sink_of, mode, most, any_value, location, shared, driver)
@@ -179,8 +177,7 @@ class _Targets:
         """Refuse to go on if another driver has started the query: the epochs of its targets are newer."""
         if (driver := self.location.read(f"{self.file}.driver")) != self.driver:
             raise InvalidInputError(
-                f"another driver has started to write to the targets by {self.column} ({driver}); this one "
-                "ends"
+                f"another driver has started to write targets by {self.column} ({driver}); this one ends"
             )
 
     def write(self, batch: DataFrame, number: int) -> None:

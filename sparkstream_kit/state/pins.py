@@ -1,4 +1,4 @@
-"""Extra: which version of a table or a model each batch used, for `joins.reloading` and `models`.
+"""Which version of a table or a model each batch used, for `joins.reloading` and `models`.
 
 `pinned` records the version in the checkpoint, so that a replayed batch uses the same one; `versions_in_use`
 lists the versions that must be kept. `copies_of` keeps copies of a table that changes while the stream runs.

@@ -1,4 +1,4 @@
-"""Extra: the schema of sample files, for `schemas.infer`: Spark's, corrected where its rules mislead."""
+"""The schema of sample files, for `schemas.infer`: Spark's, corrected where its rules mislead."""
 
 from __future__ import annotations
 

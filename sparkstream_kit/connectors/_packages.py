@@ -1,4 +1,4 @@
-"""Extra: the packages of other systems (Kafka, Delta, Avro) that Spark is launched with.
+"""The packages of other systems (Kafka, Delta, Avro) that Spark is launched with.
 
 `needed` returns the settings for the connectors, `missing` and `missing_source` say how to add one that is
 not there. A session opens this module when it is asked for connectors, and `start` when Spark lacks a source.

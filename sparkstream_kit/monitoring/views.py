@@ -1,0 +1,106 @@
+"""`sinks.latest`: the result of the last batch as a temporary view."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from sparkstream_kit._arguments import check
+from sparkstream_kit._spark.batch import in_driver, none_of, session_with_views, show
+from sparkstream_kit.checkpoints.logs import KIT
+from sparkstream_kit.sinks.base import JSON, Sink, Target
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
+
+    from sparkstream_kit._spark.batch import Write
+    from sparkstream_kit._spark.place import Place
+    from sparkstream_kit.sinks.base import Opening
+
+
+_log = logging.getLogger(__name__)
+
+
+def latest(table: str) -> Sink:
+    """Show the result of the last batch as the temporary view `table`, also after a restart.
+
+    The sink saves the rows in the query's checkpoint folder. When the query is restarted on that checkpoint,
+    the view shows them at once, before any new batch; Spark's memory sink would show an empty table. The rows
+    pass through the driver's memory. Without a checkpoint, or with one that is not on a local path, the view
+    is empty until the first batch.
+
+    Delivery: the view holds the result of the last batch; a replayed batch shows the same again.
+
+    Args:
+        table: the name to use in SQL, in the session of the query's DataFrame. On Spark Connect the query
+            must be started with `start`.
+
+    Raises:
+        InvalidInputError: when the query starts, Spark does not take the name.
+
+    Examples:
+        >>> latest("totals").modes
+        ('complete',)
+    """
+    check(latest, locals())
+    kept = f"{KIT}/{table}.rows"  # in a folder of the checkpoint that Spark ignores
+
+    def open_view(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+        spark = session_with_views(frame)
+        keeps = location if location is not None and location.folder else None
+        lines = _lines(keeps, kept, frame.columns)
+        if not opening.makes:
+            return lambda *_: None
+        show_instead = show(_parsed(spark, lines, frame.schema) if lines else none_of(frame), table)
+
+        def write(batch: DataFrame, _batch_id: int) -> None:
+            rows = in_driver(spark, batch)
+            objects = (batch if rows is None else rows).select(F.to_json(F.struct("*"), JSON))
+            lines = [row[0] for row in objects.collect()] if rows is None or keeps else []
+            if keeps:
+                keeps.write(kept, "\n".join(lines))
+            show_instead(_parsed(batch.sparkSession, lines, batch.schema) if rows is None else rows)
+
+        return write
+
+    def read_view(spark: SparkSession, schema: StructType, location: Place) -> DataFrame:
+        return _parsed(spark, _lines(location, kept, schema.names), schema)
+
+    return Sink(
+        kind="latest",
+        modes=("complete",),
+        promise="the last batch's result, whole",
+        after_rewind="shows the result of the replayed batch",
+        advice="the table is the whole result: use complete, or sinks.memory for append",
+        writes_to=(Target("view", table.lower()),),  # Spark ignores the case of view names
+        open=open_view,
+        read=read_view,
+    )
+
+
+def _lines(location: Place | None, kept: str, columns: list[str]) -> list[str]:
+    """Read the saved rows of a view from a file of its checkpoint, one JSON object per line.
+
+    Returns:
+        The lines; none if no rows were saved, if the file is damaged, or if the rows have other columns,
+        because an earlier version of the query saved them.
+    """
+    try:
+        text = location.read(kept) if location is not None else None
+        # Not splitlines(): a value may contain Unicode's other line separators, at which it would split.
+        lines = [each for each in (text or "").split("\n") if each and not each.startswith("crc32 ")]
+        if all(list(json.loads(line)) == columns for line in lines):
+            return lines
+    except (OSError, TypeError, ValueError):
+        pass
+    _log.warning("the table is empty until the next batch: %s/%s is not what was kept", location, kept)
+    return []
+
+
+def _parsed(spark: SparkSession, lines: list[str], schema: StructType) -> DataFrame:
+    rows = spark.createDataFrame([(line,) for line in lines], "value STRING")
+    return rows.select(F.from_json("value", schema, JSON).alias("row")).select("row.*")
