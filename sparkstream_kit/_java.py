@@ -42,6 +42,10 @@ CORRUPTS_HOW = (
 _READ = re.compile(r"(SPARK|PYSPARK|HADOOP|YARN|JAVA|LD)_")
 _MOST = 20  # answers that are kept
 _VECTOR = "--add-modules=jdk.incubator.vector"
+# The collector that takes the least time of Spark's default heap of 1 GB. On a larger one Java's own choice,
+# G1, has shorter pauses. A JVM that is told two does not start, and one that makes Java 25's cache needs G1.
+PARALLEL = "-XX:+UseParallelGC"
+_CHOSEN = re.compile(r"-XX:[+-]Use\w+GC\b|-XX:(Flags|VMOptionsFile|AOTCacheOutput)=|-Xmx(?!1g\b)|@")
 NOT_STARTED = "Spark's Java machine did not start: "
 NEEDS = (
     "and Spark needs Java 17 or newer; install one (Debian: apt-get install openjdk-17-jre-headless; PyPI: "
@@ -136,7 +140,8 @@ def command(
     Args:
         arguments: those of spark-submit.
         given: the environment of the launch, as `environment` returns it.
-        more: further options of the JVM, which come before all others, so that theirs win.
+        more: further options of the JVM, which come before all others, so that theirs win; `PARALLEL` is left
+            out where they choose another collector, or another heap.
         archive: the archive of classes for this Java and this Spark, beside which the answer of the launcher
             is kept; None if there can be none.
         stderr: where a launcher that fails says why.
@@ -164,8 +169,9 @@ def command(
                 by_age = sorted(kept.parent.glob("*.command"), key=lambda file: file.stat().st_mtime)
                 for old in by_age[:-_MOST]:
                     old.unlink()
-    at = words.index("-cp")
-    words[at:at] = more
+    at, tools = words.index("-cp"), ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
+    chosen = _CHOSEN.search(" ".join([*words, *(given.get(name, "") for name in tools)]))
+    words[at:at] = [word for word in more if not (chosen and word == PARALLEL)]
     # Java 25 loads fewer classes from its cache with this module, which makes only MLlib faster.
     has_module = "MODULES=" not in release(java) or "jdk.incubator.vector" in release(java)
     with_cache = any("AOTCache" in word for word in words)
@@ -214,20 +220,16 @@ class Kind(NamedTuple):
     use: str
 
 
-# Silences the JVM's log of why it does not use an archive, which does not concern someone who runs a job.
-_QUIET = "-Xlog:cds=off -Xlog:cds+dynamic=off"
-# A damaged archive crashes the JVM unless its checksums are verified; verifying takes no measurable time.
-_CHECKED = f'"-XX:SharedArchiveFile={{}}" -XX:+VerifySharedSpaces {_QUIET}'
-_CDS = Kind("jsa", f'"-XX:ArchiveClassesAtExit={{}}" {_QUIET}', _CHECKED)
-_KINDS = {  # by the first version of Java that has it
-    (0,): _CDS,
-    (19,): _CDS._replace(use=f"-XX:+AutoCreateSharedArchive {_CHECKED}"),
-    (25, 0, 3): Kind(
-        "aot",
-        '"-XX:AOTCacheOutput={}" -Xlog:aot=off',
-        '"-XX:AOTCache={}" -XX:+VerifySharedSpaces -Xlog:aot=off -Xlog:cds=off',
-    ),
-}
+# Silences the JVM's log of why it does not use an archive, or a part: standard output is for results.
+_QUIET = "-Xlog:cds*=off"
+_CDS = Kind("jsa", f'"-XX:ArchiveClassesAtExit={{}}" {_QUIET}', f'"-XX:SharedArchiveFile={{}}" {_QUIET}')
+_AOT = Kind("aot", '"-XX:AOTCacheOutput={}" -Xlog:aot*=off', f'"-XX:AOTCache={{}}" -Xlog:aot*=off {_QUIET}')
+# By the first version of Java that has it.
+_KINDS = {(0,): _CDS, (19,): _CDS._replace(use=f"-XX:+AutoCreateSharedArchive {_CDS.use}"), (25, 0, 3): _AOT}
+
+
+# The time of an archive that is as `cli.archive` made it: whoever writes to the file changes its time.
+MADE_NS = 10**18  # in 2001
 
 
 class Archive(NamedTuple):
@@ -255,7 +257,11 @@ class Archive(NamedTuple):
     @property
     def options(self) -> str:
         """The JVM flags to use it; an empty string if its file does not exist."""
-        return self.kind.use.format(self.path) if self.path.exists() else ""
+        if not self.path.exists():
+            return ""
+        # A damaged archive crashes the JVM, unless it verifies the checksums, for 0.1 to 0.3 seconds.
+        as_made = self.path.stat().st_mtime_ns == MADE_NS
+        return self.kind.use.format(self.path) + ("" if as_made else " -XX:+VerifySharedSpaces")
 
 
 def in_environment() -> bool:

@@ -298,9 +298,7 @@ def _trigger(given: dict[str, Any]) -> dict[str, Any]:
     """
     reject_unknown("keyword of start()", given, [*(start.__kwdefaults__ or ()), *_TRIGGERS])
     if len(given) > 1:
-        raise InvalidInputError(
-            f"start() takes one trigger, not {' and '.join(given)}; leave out all but one"
-        )
+        raise InvalidInputError(f"start() takes one trigger, not {' and '.join(given)}; leave out the others")
     for word, value in given.items():
         if word in _FLAGS and value is not True:
             raise InvalidInputError(f"start(): {word} is {said(value)}; give {word}=True, or leave it out")

@@ -285,7 +285,7 @@ def _launch(
     }
     conf = folder / "server.conf"
     _files.replace(conf, (f"{key} {value}\n" for key, value in settings.items()), private=True)
-    more = shlex.split(_java.java_options(java))
+    more = [_java.PARALLEL, *shlex.split(_java.java_options(java))]
     arguments = ["--properties-file", str(conf), "--class", _MAIN_CLASS, "spark-internal"]
     with _files.private_file(folder / "server.log") as log:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -280,9 +281,13 @@ def _report_losers(spark: SparkSession, explicit: Mapping[str, str], given: Mapp
         _log.warning(unknown)
 
 
+# Static settings that many sessions are given: to ask Spark for all that it knows takes half a second.
+_STATIC = re.compile(r"spark\.sql\.(extensions|warehouse\.dir|catalog\..*|catalogImplementation)")
+
+
 def _unknown(spark: SparkSession, keys: list[str]) -> list[str]:
     """Return a line for each unknown `spark.sql` key that resembles a known one, with that one as a hint."""
-    sql_keys = [key for key in keys if key.startswith("spark.sql.")]
+    sql_keys = [key for key in keys if key.startswith("spark.sql.") and not _STATIC.fullmatch(key)]
     if not sql_keys:
         return []
     known = {row[0] for row in spark.sql("SET -v").select("key").collect()}

@@ -67,6 +67,29 @@ def test_the_launcher_is_asked_once(home):
     assert kept.stat().st_mode & 0o777 == 0o600, "who can write it can run programs as this user"
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"SPARK_SUBMIT_OPTS": "-XX:+UseZGC"},
+        {"JAVA_TOOL_OPTIONS": "-XX:+UseG1GC"},
+        {"JDK_JAVA_OPTIONS": "@options"},
+        {"SPARK_SUBMIT_OPTS": "-XX:Flags=file"},
+        {"SPARK_SUBMIT_OPTS": "-XX:AOTCacheOutput=file"},
+        {"SPARK_SUBMIT_OPTS": "-Xmx4g"},
+    ],
+    ids=str,
+)
+def test_a_collector_is_chosen_where_nobody_has_chosen_one_or_another_heap(home, monkeypatch, chosen):
+    given = (java.PARALLEL, "-Dours=1")
+    program(home / "jdk/bin/java", LAUNCHER.format(home).replace(" -cp ", " $SPARK_SUBMIT_OPTS -cp "))
+    assert command(more=given)[1:3] == [*given]
+    (home / "asked").write_text("")  # it answers with the default heap again
+    for key, value in chosen.items():
+        monkeypatch.setenv(key, value)
+    assert java.PARALLEL not in command(more=given)
+    assert "-Dours=1" in command(more=given)
+
+
 def test_it_is_asked_anew_where_its_answer_can_be_another(home, monkeypatch):
     assert [asked(), asked("--conf", "spark.driver.memory=2g"), asked()] == [1, 2, 1]
     (home / "spark/conf/spark-defaults.conf").write_text("spark.driver.memory 3g\n")

@@ -82,10 +82,11 @@ def test_the_file_for_spark_submit_has_the_profile_and_the_quiet_log(tmp_path):
     folder = tmp_path / "a new folder"
     path = submit_properties("local", folder)
     settings = parse_properties(path.read_text(), "x")
-    options = settings.pop("spark.driver.extraJavaOptions")
-    assert settings == read_profile("local")
-    log4j2 = folder / "log4j2.properties"
-    assert options == f'{java_options()} "-Dlog4j2.configurationFile={log4j2.as_uri()}"'.strip()
+    options = settings["spark.driver.extraJavaOptions"]
+    profile = read_profile("local")
+    log4j2, given = folder / "log4j2.properties", profile["spark.driver.extraJavaOptions"]
+    assert options == f'{java_options()} {given} "-Dlog4j2.configurationFile={log4j2.as_uri()}"'.strip()
+    assert settings == profile | {"spark.driver.extraJavaOptions": options}
     assert log4j2.read_bytes() == log4j2_file().read_bytes()
     mine = tmp_path / "mine.conf"
     mine.write_text("spark.driver.extraJavaOptions -Xss16m")

@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,6 @@ LAUNCH_KEYS = (
     *("spark.driver.userClassPathFirst", "spark.jars", "spark.submit."),
 )
 
-_LOOPBACK = "127.0.0.1"
 # Seconds for which output is held back during a start. A longer wait, such as for a download of
 # spark.jars.packages, is explained by that output, so it is shown from then on.
 _HELD = 30.0
@@ -143,7 +143,7 @@ def web_page_on_loopback() -> Iterator[None]:
     for field in (read_only, inner):
         field.setAccessible(True)  # allowed, because Spark launches its JVM with both packages opened
     environment = inner.get(read_only.get(None))
-    environment.put("SPARK_LOCAL_IP", _LOOPBACK)
+    environment.put("SPARK_LOCAL_IP", "127.0.0.1")
     try:
         yield
     finally:
@@ -205,6 +205,7 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
             more += shlex.split(archive.options)
         asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", submitted)
         master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
+        more += [java.PARALLEL] if is_local(master) else []
         # On a cluster Spark's own log settings stay, so that lost executors are logged.
         if quiet and is_local(master) and "log4j" not in options and not _has_own_log4j2():
             more.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
@@ -249,6 +250,8 @@ def _gateway(command: list[str], given: dict[str, str], stderr: int) -> Any:
         deaf = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
         jvm = subprocess.Popen(deaf, env=given, stdin=subprocess.PIPE, stderr=stderr)
         try:
+            # PySpark imports it for its first call to the JVM, and with it pandas: a third of a second.
+            import_module("pyspark.testing.utils")
             while not said.exists():
                 if jvm.poll() is not None:
                     raise subprocess.CalledProcessError(jvm.returncode, command)  # noqa: TRY301 - as run does
@@ -391,7 +394,7 @@ def _know_own_name() -> None:
     try:
         socket.gethostbyname(socket.gethostname())
     except OSError:
-        os.environ.setdefault("SPARK_LOCAL_IP", _LOOPBACK)
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 
 
 def _spark_defaults() -> dict[str, str]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _FORMAT = "facts 3"  # the first line of a fingerprint
 # A column that `sources` checks and does not change: its text depends on options and on words of the kit.
-_CHECKED = re.compile(r"coalesce\(.*raise_error\(.*concat\(column .*_metadata(?:#\d+)?\.file_path")
+_CHECKED = re.compile(r"(coalesce|CASE)\b.*raise_error\(.*concat\(column .*_metadata(?:#\d+)?\.file_path")
 WATERMARK = "has a watermark of"
 _KEEPS = "keeps the columns"
 _PACKED = re.compile(r"(.+?)#\d+L?(?:-T\d+ms)? AS c\d+#")  # by `state`, which gives all columns such names

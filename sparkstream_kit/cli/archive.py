@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkstream_kit import _files
-from sparkstream_kit._java import Archive, find_java, in_environment
+from sparkstream_kit._java import MADE_NS, Archive, find_java, in_environment
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def keep(archive: Archive, made: Path) -> None:
     made.chmod(0o600)  # anyone who can write to the archive can run code in our JVMs
     with made.open("rb") as file:
         os.fsync(file.fileno())  # Java 17 crashes on an archive that a power cut has left short
+    os.utime(made, ns=(MADE_NS, MADE_NS))
     made.replace(archive.path)
 
 

@@ -577,17 +577,19 @@ def _exactly(field: T.StructField) -> Column:
     """Return a column of `_CHANGED` as its own type, which fails at a value that does not fit."""
     raw, kind = column(field.name), field.dataType
     fix = "" if isinstance(kind, T.IntegralType) else _WAYS
-    says = f" is no {kind.simpleString()}; declare a wider type{fix}; "
-    if isinstance(kind, T.StringType):
-        says, value = _ENCODING, F.when(~raw.contains("\ufffd"), raw.cast(kind))
+    is_text = isinstance(kind, T.StringType)
+    says = _ENCODING if is_text else f" is no {kind.simpleString()}; declare a wider type{fix}; "
+    parts = F.lit(f"column {field.name}: "), raw.cast("string"), F.lit(says), F.col("_metadata.file_path")
+    wrong = F.raise_error(F.concat(*parts)).cast(kind)
+    if is_text:
+        value = F.when(raw.contains("\ufffd"), wrong).otherwise(raw.cast(kind))
     else:
         whole = raw.try_cast(kind)
         # With more than 18 places both are rounded.
         same = (whole == raw.try_cast("decimal(38,18)")) & ~raw.rlike(r"\.\d{18,}[1-9]|[eE]-\d\d")
-        value = F.coalesce(number(raw, kind), F.when(same, whole))
-    parts = F.lit(f"column {field.name}: "), raw.cast("string"), F.lit(says), F.col("_metadata.file_path")
-    wrong = F.when(raw.isNotNull(), F.raise_error(F.concat(*parts)).cast(kind))
-    return F.coalesce(value, wrong).alias(field.name, metadata=field.metadata)
+        exact = F.coalesce(number(raw, kind), F.when(same, whole))
+        value = F.coalesce(exact, F.when(raw.isNotNull(), wrong))
+    return value.alias(field.name, **({"metadata": field.metadata} if field.metadata else {}))
 
 
 def _in_time(field: T.StructField) -> Column:

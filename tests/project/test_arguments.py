@@ -129,7 +129,7 @@ start(frame, sinks.console(), processingTime='5')
     cannot read processingTime '5'; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds' or
     timedelta(seconds=10)
 start(frame, sinks.console(), availableNow=True, processingTime='1 second')
-    start() takes one trigger, not availableNow and processingTime; leave out all but one
+    start() takes one trigger, not availableNow and processingTime; leave out the others
 start(frame.groupBy('value'), sinks.console())
     start(): frame is a GroupedData; end it with an aggregation, such as .count()
 start(session.readStream, sinks.console())

@@ -179,7 +179,5 @@ def _place(spark: SparkSession, path: str | None, table: str | None, *, by_spark
         refuse_many_disks(spark, "delta", path)
     elif location.folder is None:
         refuse_elsewhere(spark, f"delta {path}", f"writer='spark' on a server with {_JARS}")
-        raise InvalidInputError(
-            f"delta {path}: delta-rs writes to local folders alone; for this one use {_JARS}"
-        )
+        raise InvalidInputError(f"delta {path}: delta-rs writes to local folders alone; for this use {_JARS}")
     return location

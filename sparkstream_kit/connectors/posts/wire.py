@@ -136,9 +136,7 @@ def check_url(url: str, token: Token) -> None:
         raise InvalidInputError(f"others can see a token in a URL; {fix}")
     host = host_of(url) if is_url(url) else None
     if host is None:
-        raise InvalidInputError(
-            f"{url!r} is no URL of a server, such as https://api.x.com/2/tweets/search/stream"
-        )
+        raise InvalidInputError(f"{url!r} is no URL of a server, such as https://api.x.com/2/tweets/sample")
     if token.headers() and urlsplit(url).scheme == "http" and host not in _HERE:
         raise InvalidInputError(f"{url} would show the token to everyone on the way; give https://")
 
