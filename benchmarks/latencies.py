@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from running import HERE, ROOT, Limit, Measured, Program, ProgramError, Table, p
 
 from sparkstream_kit import server
 from sparkstream_kit._java import release, version
+from sparkstream_kit.profiles import read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +30,7 @@ __all__ = ["batch", "listener", "monitoring", "overhead", "start", "suite", "wai
 TOTALS = ROOT / "jobs" / "sales_totals.py"
 ROWS = 1_000_000
 LOCAL, TEST = "hand-tuned, settings of local", "hand-tuned, settings of test"
+BARE = "hand-tuned, without the file of `sparkstream conf`"
 SAME = "kit, lines unchecked"
 NEWER = (25, 0, 3)  # the first Java with a cache of linked classes
 
@@ -141,6 +144,7 @@ def by_java(
             under_pytest(f"one test, kit{name}", HERE / "start" / "one_test.py", tests=1, env=env),
             under_pytest(f"one test, {TEST}{name}", HERE / "start" / "plain_test.py", tests=1, env=by_hand),
         ]
+    rows.append(program(BARE, *plain, env=settings_by_hand()))
     goals = [Limit(rows[0].name, 1.0, LOCAL)]
     if newer:
         goals += [Limit(rows[2].name, 0.75, LOCAL), Limit(rows[2].name, 0.8, rows[3].name)]
@@ -148,6 +152,13 @@ def by_java(
     goals = [Limit(each.name, 0.75, other.name) for each, other in zip(tests[::2], tests[1::2], strict=True)]
     yield Table("One test from the start of pytest, by Java", tests, runs=7, limits=goals)
     yield by_phase(homes, folder)
+
+
+def settings_by_hand() -> dict[str, str]:
+    """Return the environment that gives plain PySpark the settings of `local`, without the options of Java."""
+    settings = {key: value for key, value in read_profile("local").items() if "JavaOptions" not in key}
+    flags = " ".join(f"--conf {shlex.quote(f'{key}={value}')}" for key, value in settings.items())
+    return {"PYSPARK_SUBMIT_ARGS": f"{flags} pyspark-shell"}
 
 
 def by_phase(homes: Mapping[str, str], folder: Path) -> Table:
