@@ -155,7 +155,7 @@ def by_java(
 
 
 def settings_by_hand() -> dict[str, str]:
-    """Return the environment that gives plain PySpark the settings of `local`, without the options of Java."""
+    """Return the environment that gives plain PySpark the settings of `local`, without options of Java."""
     settings = {key: value for key, value in read_profile("local").items() if "JavaOptions" not in key}
     flags = " ".join(f"--conf {shlex.quote(f'{key}={value}')}" for key, value in settings.items())
     return {"PYSPARK_SUBMIT_ARGS": f"{flags} pyspark-shell"}

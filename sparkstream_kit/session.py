@@ -125,7 +125,7 @@ def _session(
 
         explicit = explicit | needed(connectors, pyspark.__version__, (profiled or {}) | explicit)
     named = {**(profiled or {}), **explicit}
-    with launch.starting(named, quiet=profile != "cluster"):
+    with launch.starting(named, profile):
         given = _given_by_launch()
         master = given.get("spark.master") or named.get("spark.master", "local[*]")
         if profiled is None:

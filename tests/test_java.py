@@ -14,6 +14,7 @@ from conftest import HANGS, environment, process, program, refusal
 from sparkstream_kit import _java as java
 from sparkstream_kit import _waiting
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.profiles import read_profile
 
 # --- the command
 
@@ -183,6 +184,28 @@ def starts(folder, more="", **env):
     (folder / "starts.py").write_text(STARTS + more)
     (folder / "keeps").mkdir(exist_ok=True)
     return [sys.executable, "starts.py"], {"cwd": folder, "env": environment(**env)}
+
+
+OPTIONS = """
+from sparkstream_kit import get_session
+spark = get_session("options", conf={"spark.ui.enabled": False})
+print(*spark._jvm.java.lang.management.ManagementFactory.getRuntimeMXBean().getInputArguments())
+"""
+
+
+@pytest.mark.slow
+def test_without_a_profile_the_machine_has_the_options_of_local_but_for_those_of_the_launch(tmp_path):
+    (tmp_path / "of.conf").write_text("spark.driver.extraJavaOptions -Dof.launch=file\n")
+    ours = read_profile("local")["spark.driver.extraJavaOptions"]
+    for arguments, has, lacks in (
+        ("pyspark-shell", ours, "-Dof."),
+        ("--properties-file of.conf pyspark-shell", "-Dof.launch=file", ours),
+        ("--driver-java-options -Dof.launch=flag pyspark-shell", "-Dof.launch=flag", ours),
+    ):
+        env = environment(PYSPARK_SUBMIT_ARGS=arguments)
+        said = process([sys.executable, "-c", OPTIONS], cwd=tmp_path, env=env, check=True).stdout
+        assert has in said, arguments
+        assert lacks not in said, arguments
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ from sparkstream_kit import _java as java
 from sparkstream_kit import _waiting
 from sparkstream_kit._spark.session import jvm_runs
 from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause, said_by_spark
-from sparkstream_kit.profiles import is_local, log4j2_file
+from sparkstream_kit.profiles import is_local, log4j2_file, read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,7 +64,7 @@ _NOISE = (
 
 
 @contextmanager
-def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
+def starting(wanted: Mapping[str, str], profile: str | Path | None) -> Iterator[None]:
     """Start the JVM for a SparkContext that is created in the block; under spark-submit, connect to its JVM.
 
     The JVM's output is held back until the block ends, for 30 seconds at most, and then written to standard
@@ -74,7 +74,8 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
     Args:
         wanted: the settings of the session. The JVM is launched with those that have a prefix in
             `LAUNCH_KEYS`, unless spark-defaults.conf sets them.
-        quiet: launch the JVM with the kit's log settings if the master is local.
+        profile: the profile of the session; without one it is `local` on a local master. There the JVM also
+            gets the kit's log settings, but with the profile `cluster`.
 
     Raises:
         InvalidInputError: Java is missing, too old, or has a bug that corrupts data; Spark's version differs
@@ -83,7 +84,7 @@ def starting(wanted: Mapping[str, str], *, quiet: bool) -> Iterator[None]:
     """
     if sys.stderr and sys.stderr.isatty():
         sys.stderr.write("starting Spark …\n")
-    words = None if jvm_runs() else _launch(wanted, quiet=quiet)
+    words = None if jvm_runs() else _launch(wanted, profile)
     SparkContext._ensure_initialized()
     _refuse_versions()
     try:
@@ -120,9 +121,10 @@ def _refuse_versions() -> None:
             f"pip install pyspark=={spark}"
         )
     version = str(jvm.java.lang.System.getProperty("java.version"))
-    collectors = jvm.java.lang.management.ManagementFactory.getGarbageCollectorMXBeans()
-    if java.CORRUPTS.fullmatch(version) and collectors[0].getName().startswith(_CORRUPTS_WITH):
-        raise InvalidInputError(f"Java {version} {java.CORRUPTS_HOW}")
+    if java.CORRUPTS.fullmatch(version):
+        collectors = jvm.java.lang.management.ManagementFactory.getGarbageCollectorMXBeans()
+        if collectors[0].getName().startswith(_CORRUPTS_WITH):
+            raise InvalidInputError(f"Java {version} {java.CORRUPTS_HOW}")
 
 
 @contextmanager
@@ -181,7 +183,7 @@ def _has_own_log4j2() -> bool:
     return any(java.conf_folder().glob("log4j2.*"))
 
 
-def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
+def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
     """Start the JVM with the settings of `LAUNCH_KEYS`, the archive of classes and the kit's log settings.
 
     Returns:
@@ -194,8 +196,12 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
     words = _Words()
     try:
         given, defaults = java.environment(), _spark_defaults()
-        settings = {k: v for k, v in wanted.items() if k.startswith(LAUNCH_KEYS) and k not in defaults}
         submitted = given.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
+        asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", submitted)
+        master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
+        if profile is None and is_local(master) and "--properties-file" not in submitted:
+            wanted = {**read_profile("local"), **wanted}
+        settings = {k: v for k, v in wanted.items() if k.startswith(LAUNCH_KEYS) and k not in defaults}
         arguments = [word for item in settings.items() for word in ("--conf", "=".join(item))]
         # Without this flag the JVM prints its start errors on standard output, which is for results.
         more, options = ["-XX:+DisplayVMOutputToStderr"], given.get("SPARK_SUBMIT_OPTS", "")
@@ -203,11 +209,9 @@ def _launch(wanted: Mapping[str, str], *, quiet: bool) -> _Words:
         chosen = re.search(r"-Xshare:|-XX:(AOT|SharedArchive|ArchiveClasses)", f"{options} {settings}")
         if archive is not None and not chosen:
             more += shlex.split(archive.options)
-        asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", submitted)
-        master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
         more += [java.PARALLEL] if is_local(master) else []
         # On a cluster Spark's own log settings stay, so that lost executors are logged.
-        if quiet and is_local(master) and "log4j" not in options and not _has_own_log4j2():
+        if profile != "cluster" and is_local(master) and "log4j" not in options and not _has_own_log4j2():
             more.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
         arguments += shlex.split(submitted)
         command = java.command(arguments, given, more, archive=archive and archive.path, stderr=words.end)

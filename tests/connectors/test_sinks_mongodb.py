@@ -85,7 +85,7 @@ def test_without_pymongo_the_extra_is_named(monkeypatch):
         ("m MAP<STRING, ARRAY<STRUCT<`$`: INT>>>", "in column m the field '$': MongoDB cannot find"),
         ("v VARIANT", "column v has the type variant, which MongoDB cannot hold; cast it, or leave it out"),
         ("d DECIMAL(38,18)", "column d has the type decimal(38,18), which MongoDB cannot hold"),
-        ("sparkstream INT", "the kit needs the name sparkstream for a field of its own; rename it"),
+        ("sparkstream INT", "the kit needs the name sparkstream for its own field; rename it"),
         ("_id INT", "for an _id of your own give how='upsert', keys=['_id']"),
         ("n INT, n INT", "column n appears twice"),
     ],

@@ -178,9 +178,7 @@ def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
     for field in schema.fields:
         if field.name == OWN or (field.name == "_id" and list(keys) != ["_id"]):
             fix = "rename it, or for an _id of your own give how='upsert', keys=['_id']"
-            raise InvalidInputError(
-                f"mongodb: the kit needs the name {field.name} for a field of its own; {fix}"
-            )
+            raise InvalidInputError(f"mongodb: the kit needs the name {field.name} for its own field; {fix}")
         for kind in types_in(field.dataType):
             if isinstance(kind, T.StructType):
                 _check_names(f"in column {field.name} the field", kind)
