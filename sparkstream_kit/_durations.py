@@ -59,9 +59,7 @@ def sizes(length: Duration, slide: Duration | None, offset: Duration | None) -> 
     what, given = ("length", length) if slide is None else ("slide", slide)
     step = positive(what, given)
     if step > size:
-        raise InvalidInputError(
-            f"slide {slide} is longer than length {length}: rows would be lost; shorten it"
-        )
+        raise InvalidInputError(f"slide {slide} is longer than length {length} and loses rows; shorten it")
     shift = 0 if offset is None else to_microseconds("offset", offset)
     if abs(shift) >= step:
         raise InvalidInputError(f"offset {offset} must be shorter than {what} {given}; subtract the {what}")

@@ -42,10 +42,10 @@ CORRUPTS_HOW = (
 _READ = re.compile(r"(SPARK|PYSPARK|HADOOP|YARN|JAVA|LD)_")
 _MOST = 20  # answers that are kept
 _VECTOR = "--add-modules=jdk.incubator.vector"
-# The collector that takes the least time of Spark's default heap of 1 GB. On a larger one Java's own choice,
-# G1, has shorter pauses. A JVM that is told two does not start, and one that makes Java 25's cache needs G1.
+# The collector that takes the least time of Spark's default heap of 1 GB. On a larger one G1, Java's own, has
+# shorter pauses, and Java 25 needs it to make its cache. A JVM that is told two does not start.
 PARALLEL = "-XX:+UseParallelGC"
-_CHOSEN = re.compile(r"-XX:[+-]Use\w+GC\b|-XX:(Flags|VMOptionsFile|AOTCacheOutput)=|-Xmx(?!1g\b)|@")
+_CHOSEN = re.compile(r"-XX:[+-]?(Use\w+GC|G1|UseStringD|MaxHeap|Flags|VMOption|AOTCacheO)|-Xmx(?!1g\b)|@")
 NOT_STARTED = "Spark's Java machine did not start: "
 NEEDS = (
     "and Spark needs Java 17 or newer; install one (Debian: apt-get install openjdk-17-jre-headless; PyPI: "
@@ -121,9 +121,7 @@ def needed(given: Mapping[str, str]) -> tuple[Path, Path]:
     if () < version(release(java)) < (17,):
         raise InvalidInputError(f"{NOT_STARTED}{java} is too old, {NEEDS}")
     if not jars.is_dir():
-        raise InvalidInputError(
-            f"Spark cannot be started: {jars} does not exist; correct or unset SPARK_HOME"
-        )
+        raise InvalidInputError(f"Spark cannot be started: no folder {jars}; correct or unset SPARK_HOME")
     return java, jars
 
 
@@ -170,8 +168,9 @@ def command(
                 for old in by_age[:-_MOST]:
                     old.unlink()
     at, tools = words.index("-cp"), ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
-    chosen = _CHOSEN.search(" ".join([*words, *(given.get(name, "") for name in tools)]))
-    words[at:at] = [word for word in more if not (chosen and word == PARALLEL)]
+    other = [word for word in more if word != PARALLEL]
+    chosen = _CHOSEN.search(" ".join([*words, *other, *(given.get(name, "") for name in tools)]))
+    words[at:at] = other if chosen else more
     # Java 25 loads fewer classes from its cache with this module, which makes only MLlib faster.
     has_module = "MODULES=" not in release(java) or "jdk.incubator.vector" in release(java)
     with_cache = any("AOTCache" in word for word in words)
@@ -257,11 +256,11 @@ class Archive(NamedTuple):
     @property
     def options(self) -> str:
         """The JVM flags to use it; an empty string if its file does not exist."""
-        if not self.path.exists():
-            return ""
-        # A damaged archive crashes the JVM, unless it verifies the checksums, for 0.1 to 0.3 seconds.
-        as_made = self.path.stat().st_mtime_ns == MADE_NS
-        return self.kind.use.format(self.path) + ("" if as_made else " -XX:+VerifySharedSpaces")
+        with suppress(FileNotFoundError):
+            # A damaged archive crashes the JVM, unless it verifies the checksums, for 0.1 to 0.3 seconds.
+            as_made = self.path.stat().st_mtime_ns == MADE_NS
+            return self.kind.use.format(self.path) + ("" if as_made else " -XX:+VerifySharedSpaces")
+        return ""
 
 
 def in_environment() -> bool:

@@ -282,7 +282,7 @@ def _report_losers(spark: SparkSession, explicit: Mapping[str, str], given: Mapp
 
 
 # Static settings that many sessions are given: to ask Spark for all that it knows takes half a second.
-_STATIC = re.compile(r"spark\.sql\.(extensions|warehouse\.dir|catalog\..*|catalogImplementation)")
+_STATIC = re.compile(r"spark\.sql\.(extensions|warehouse\.dir|catalog\.spark_catalog)")
 
 
 def _unknown(spark: SparkSession, keys: list[str]) -> list[str]:

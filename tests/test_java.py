@@ -160,7 +160,7 @@ def test_a_java_that_is_too_old_and_a_spark_home_without_spark_are_one_line(home
     (home / "jdk/release").unlink()  # as beside a wrapper
     shutil.rmtree(home / "spark/jars")
     assert refusal(command) == (
-        f"Spark cannot be started: {home}/spark/jars does not exist; correct or unset SPARK_HOME"
+        f"Spark cannot be started: no folder {home}/spark/jars; correct or unset SPARK_HOME"
     )
 
 
@@ -187,25 +187,32 @@ def starts(folder, more="", **env):
 
 
 OPTIONS = """
+import sys
 from sparkstream_kit import get_session
-spark = get_session("options", conf={"spark.ui.enabled": False})
+spark = get_session("options", profile=sys.argv[1] or None, conf={"spark.ui.enabled": False})
 print(*spark._jvm.java.lang.management.ManagementFactory.getRuntimeMXBean().getInputArguments())
 """
 
 
 @pytest.mark.slow
-def test_without_a_profile_the_machine_has_the_options_of_local_but_for_those_of_the_launch(tmp_path):
+@pytest.mark.parametrize("profile", ["", "local"])
+def test_the_options_of_the_profile_come_before_those_of_the_launch(tmp_path, profile):
     (tmp_path / "of.conf").write_text("spark.driver.extraJavaOptions -Dof.launch=file\n")
     ours = read_profile("local")["spark.driver.extraJavaOptions"]
-    for arguments, has, lacks in (
-        ("pyspark-shell", ours, "-Dof."),
-        ("--properties-file of.conf pyspark-shell", "-Dof.launch=file", ours),
-        ("--driver-java-options -Dof.launch=flag pyspark-shell", "-Dof.launch=flag", ours),
+    for options, arguments, has, lacks in (
+        ("", "pyspark-shell", f"{java.PARALLEL} {ours}", "-Dof."),
+        ("", "--driver-memory 900m pyspark-shell", ours, java.PARALLEL),
+        ("-XX:+UseSerialGC", "pyspark-shell", ours, java.PARALLEL),
+        ("", "--properties-file of.conf pyspark-shell", "-Dof.launch=file", ours),
+        ("", "--driver-java-options -Dof.launch=flag pyspark-shell", "-Dof.launch=flag", ours),
+        ("-XX:MetaspaceSize=99m", "pyspark-shell", "-XX:MetaspaceSize=99m", "-Dof."),
     ):
-        env = environment(PYSPARK_SUBMIT_ARGS=arguments)
-        said = process([sys.executable, "-c", OPTIONS], cwd=tmp_path, env=env, check=True).stdout
+        env = environment(PYSPARK_SUBMIT_ARGS=arguments, SPARK_SUBMIT_OPTS=options)
+        command = [sys.executable, "-c", OPTIONS, profile]
+        said = process(command, cwd=tmp_path, env=env, check=True).stdout
         assert has in said, arguments
         assert lacks not in said, arguments
+    assert said.index("=128m") < said.index("=99m"), "the last one wins"
 
 
 @pytest.mark.slow

@@ -161,7 +161,7 @@ def test_flatten_says_what_is_wrong(spark, change, column, message):
 
 WRONG = cases("""
 sliding('t', '10 seconds', '20 seconds')
-    slide 20 seconds is longer than length 10 seconds: rows would be lost; shorten it
+    slide 20 seconds is longer than length 10 seconds and loses rows; shorten it
 tumbling('t', '0 seconds')
     length must be longer than zero, not 0 seconds
 tumbling('t', timedelta(seconds=-1))

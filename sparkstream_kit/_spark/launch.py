@@ -51,6 +51,8 @@ LAUNCH_KEYS = (
     *("spark.driver.userClassPathFirst", "spark.jars", "spark.submit."),
 )
 
+_OPTIONS = "spark.driver.extraJavaOptions"
+_BRINGS_OPTIONS = re.compile(rf"{_OPTIONS}|--(properties-file|driver-java-options)\b")
 # Seconds for which output is held back during a start. A longer wait, such as for a download of
 # spark.jars.packages, is explained by that output, so it is shown from then on.
 _HELD = 30.0
@@ -199,19 +201,22 @@ def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
         submitted = given.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
         asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", submitted)
         master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
-        if profile is None and is_local(master) and "--properties-file" not in submitted:
-            wanted = {**read_profile("local"), **wanted}
+        known = profile or ("local" if is_local(master) else "cluster")
+        options = read_profile(known).get(_OPTIONS, "")
         settings = {k: v for k, v in wanted.items() if k.startswith(LAUNCH_KEYS) and k not in defaults}
+        if settings.get(_OPTIONS) == options:
+            del settings[_OPTIONS]  # the profile's come before those of the launch
         arguments = [word for item in settings.items() for word in ("--conf", "=".join(item))]
         # Without this flag the JVM prints its start errors on standard output, which is for results.
-        more, options = ["-XX:+DisplayVMOutputToStderr"], given.get("SPARK_SUBMIT_OPTS", "")
+        more, of_launch = ["-XX:+DisplayVMOutputToStderr"], given.get("SPARK_SUBMIT_OPTS", "")
         archive = java.known_archive(java.find_java(given))
-        chosen = re.search(r"-Xshare:|-XX:(AOT|SharedArchive|ArchiveClasses)", f"{options} {settings}")
+        chosen = re.search(r"-Xshare:|-XX:(AOT|SharedArchive|ArchiveClasses)", f"{of_launch} {wanted}")
         if archive is not None and not chosen:
             more += shlex.split(archive.options)
-        more += [java.PARALLEL] if is_local(master) else []
+        if _OPTIONS not in {**settings, **defaults} and not _BRINGS_OPTIONS.search(submitted):
+            more += [*([java.PARALLEL] if is_local(master) else []), *shlex.split(options)]
         # On a cluster Spark's own log settings stay, so that lost executors are logged.
-        if profile != "cluster" and is_local(master) and "log4j" not in options and not _has_own_log4j2():
+        if profile != "cluster" and is_local(master) and "log4j" not in of_launch and not _has_own_log4j2():
             more.append(f"-Dlog4j2.configurationFile={log4j2_file().as_uri()}")
         arguments += shlex.split(submitted)
         command = java.command(arguments, given, more, archive=archive and archive.path, stderr=words.end)

@@ -59,8 +59,10 @@ def latest(table: str) -> Sink:
 
         def write(batch: DataFrame, _batch_id: int) -> None:
             rows = in_driver(spark, batch)
-            objects = (batch if rows is None else rows).select(F.to_json(F.struct("*"), JSON))
-            lines = [row[0] for row in objects.collect()] if rows is None or keeps else []
+            lines = []
+            if rows is None or keeps:
+                objects = (batch if rows is None else rows).select(F.to_json(F.struct("*"), JSON))
+                lines = [row[0] for row in objects.collect()]
             if keeps:
                 keeps.write(kept, "\n".join(lines))
             show_instead(_parsed(batch.sparkSession, lines, batch.schema) if rows is None else rows)

@@ -130,6 +130,12 @@ start(frame, sinks.console(), processingTime='5')
     timedelta(seconds=10)
 start(frame, sinks.console(), availableNow=True, processingTime='1 second')
     start() takes one trigger, not availableNow and processingTime; leave out the others
+sinks.latest(5)
+    sinks.latest(): table is 5; give a string
+sinks.by_value(5, print)
+    sinks.by_value(): column is 5; give a string
+sinks.fan_out(sinks.latest)
+    sinks.fan_out(): sinks is the function sinks.latest; call it: sinks.latest(…)
 start(frame.groupBy('value'), sinks.console())
     start(): frame is a GroupedData; end it with an aggregation, such as .count()
 start(session.readStream, sinks.console())

@@ -298,7 +298,7 @@ def test_a_stream_that_was_made_again(spark, server, tmp_path):
     server.create(sales.stream, 2)
     sales.sell(200)
     said = failure(reading(spark, server, sales.stream, folder))
-    assert f"{sales.stream} was deleted and made again after the query had read it; start on a new" in said
+    assert f"{sales.stream} was made again after the query had read it; start on a new" in said
     other = server.stream()
     said = failure(reading(spark, server, other, folder))
     assert f"the checkpoint's query has read {sales.stream}, and not stream {other}" in said

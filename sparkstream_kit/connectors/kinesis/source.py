@@ -240,9 +240,7 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
             was = known.get("stream", "something else")
             raise InvalidInputError(f"the checkpoint's query has read {was}, and not stream {name}; {_NEW}")
         if known["created"] != self._state.stream.created:
-            raise InvalidInputError(
-                f"stream {name} was deleted and made again after the query had read it; {_NEW}"
-            )
+            raise InvalidInputError(f"stream {name} was made again after the query had read it; {_NEW}")
 
     def _checked_for_losses(self, start: Offset, shards: Mapping[str, Shard]) -> Offset:
         """Return the offset at which a batch begins, if no records after it were lost.

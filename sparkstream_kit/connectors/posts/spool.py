@@ -271,9 +271,7 @@ class Spool:
     def _keep(self, posts: Iterable[str], facts: Facts) -> None:
         with self._database as database:
             database.executemany("INSERT INTO posts (id) VALUES (?)", [(each,) for each in posts])
-            database.execute(
-                "DELETE FROM posts WHERE number <= (SELECT max(number) FROM posts) - ?", (_KEPT,)
-            )
+            database.execute("DELETE FROM posts WHERE number <= (SELECT max(number) FROM posts) -?", (_KEPT,))
             database.execute("REPLACE INTO facts VALUES (1, ?)", (json.dumps(asdict(facts)),))
 
     def close(self) -> None:
