@@ -522,8 +522,8 @@ def test_words_that_make_no_sense_and_servers_without_a_stream_are_one_line(
     site.answers = [lambda handler: handler.whole(200, "<html>", "text/html")]
     nobody = f"http://127.0.0.1:{free_port}/ cannot be read: Connection refused; correct the address, or try"
     for words, line in (
-        (["api.x.com/2/stream", spool], "'api.x.com/2/stream' is no URL, such as https://"),
-        (["https://[x", spool], "'https://[x' is no URL, such as https://"),
+        (["api.x.com/2/stream", spool], "'api.x.com/2/stream' is no URL; write it like https://"),
+        (["https://[x", spool], "'https://[x' is no URL; write it like https://"),
         ([server.x], "Missing argument 'FOLDER'; see --help"),
         ([server.x, spool, "--files", "3"], "No such option: --files"),
         ([spool, "--stall", "3"], "No such option: --stall"),
@@ -613,7 +613,7 @@ def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkey
         sources.posts(spark, server.x)
     said = refusal(sources.posts, spark, server.x, spool=tmp_path / "spool", token_env="OTHER")  # noqa: S106 - a name
     assert re.search(r"answers 401 Unauthorized: .* the environment variable OTHER", said)
-    with pytest.raises(InvalidInputError, match="is no URL, such as https://"):
+    with pytest.raises(InvalidInputError, match="is no URL; write it like https://"):
         sources.posts(spark, "api.x.com/2/tweets/sample/stream", spool=tmp_path / "spool")
     with pytest.raises(InvalidInputError, match=f"input folder {tmp_path}/none does not exist"):
         sources.posts(spark, tmp_path / "none").schema  # noqa: B018
@@ -625,7 +625,7 @@ def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkey
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--url", "api.x.com/2"], "'api.x.com/2' is no URL, such as https://"),
+        (["--url", "api.x.com/2"], "'api.x.com/2' is no URL; write it like https://"),
         (["--url", "https://x.com/?token=hush"], "others can see a token in a URL; leave it out, and put it"),
         (["in", "--url", "https://x.com/"], "--url is in place of INPUT_DIR: leave out one of them"),
         (["--url", "https://x.com/", "--available-now"], "--available-now and --url exclude each other"),

@@ -129,14 +129,14 @@ def check_url(url: str, token: Token) -> None:
         >>> check_url("api.x.com/2/tweets/sample/stream", Token("POSTS_TOKEN"))
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: 'api.x.com/2/tweets/sample/stream' is no URL, such ...
+        sparkstream_kit.errors.InvalidInputError: 'api.x.com/2/tweets/sample/stream' is no URL; write ...
     """
     if _shows_secret(url):
         fix = f"leave it out, and put it into the environment variable {token.name}"
         raise InvalidInputError(f"others can see a token in a URL; {fix}")
     host = host_of(url) if is_url(url) else None
     if host is None:
-        raise InvalidInputError(f"{url!r} is no URL, such as https://api.x.com/2/tweets/sample/stream")
+        raise InvalidInputError(f"{url!r} is no URL; write it like https://api.x.com/2/tweets/sample/stream")
     if token.headers() and urlsplit(url).scheme == "http" and host not in _HERE:
         raise InvalidInputError(f"{url} would show the token to everyone on the way; give https://")
 
