@@ -71,6 +71,7 @@ class _Watched:
         sockets: host and port of each socket that it reads; None before its first batch.
         endless: whether it ends only when it is stopped.
         ended: whether it has ended.
+        last: the progress of its last recorded batch.
     """
 
     def __init__(self, query: StreamingQuery, before: QuerySummary | None) -> None:
@@ -85,6 +86,7 @@ class _Watched:
         self.sockets: list[tuple[str, int]] | None = None
         self.endless = self.known.frame is not None and not self.known.ends
         self.ended = False
+        self.last: StreamingQueryProgress | None = None
         self._stopping: threading.Thread | None = None
         self._stops_until = 0.0
         self._files: Files | None = None  # made when first asked for
@@ -105,13 +107,8 @@ class _Watched:
 
     def count_waiting(self) -> None:
         """Count the waiting files once more, at the end of the run."""
-        if self.records and (last := self.query.lastProgress) is not None:
-            self.done = self.done.waiting_in(self.files().counted(last, now=True))
-
-    def findings(self) -> list[str]:
-        """Return a line for each danger to the input files, as `Files.findings` does."""
-        last = self.query.lastProgress
-        return [] if last is None else self.files().findings(last)
+        if self.last is not None:
+            self.done = self.done.waiting_in(self.files().counted(self.last, now=True))
 
     def trim_logs(self) -> None:
         """Shorten the logs of the query's file sources, if they have grown long."""
@@ -319,7 +316,7 @@ class _Run:
         """Log the new findings about files that the sources lose or ignore, which Spark does not report."""
         self._next_look = time.monotonic() + _LOOK_AT_FILES
         for each in self._queries:
-            for line in each.findings():
+            for line in each.files().findings(each.last) if each.last else ():
                 if line not in self._warnings:
                     self._warnings[line] = each.name
                     _log.warning("query %s: %s", each.name, line)
@@ -353,6 +350,7 @@ class _Run:
         files = each.files().counted(progress)
         each.done = each.done.with_batch(progress, files)
         each.records.append(record(progress, files))
+        each.last = progress
         if progress.numInputRows > 0:
             self._last_row = time.monotonic()
         if each.sockets is None:

@@ -195,11 +195,13 @@ def await_end(query: StreamingQuery) -> None:
     On Spark Connect `awaitTermination` can fail although the query is still running, so it is called again.
     """
     while True:
-        with suppress(Exception):
+        try:
             query.awaitTermination()
-        if not is_active(query):
-            return
-        time.sleep(_WAIT_AGAIN)
+        except Exception:  # noqa: BLE001 - whatever py4j or the client raises
+            if is_active(query):
+                time.sleep(_WAIT_AGAIN)
+                continue
+        return
 
 
 def started(query: StreamingQuery) -> Started:

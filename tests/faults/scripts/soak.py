@@ -1,7 +1,7 @@
 """Many small batches into one sink, and what the driver holds after some of them.
 
 Each time a line of JSON in FOLDER/looks: the batch, the JVM's heap in megabytes after a full collection, and
-the open descriptors, threads and temporary files of Python and its JVM.
+the open descriptors, threads and temporary files of Python and its JVM; `names` says which threads.
 Run: python soak.py SINK TARGET FOLDER LOOK [LOOK ...]    SINK: see `make`; TARGET: the first arguments of a
 sink of another system, such as "sqlite:///t.db t"; LOOK: after how many batches to look
 """
@@ -9,9 +9,11 @@ sink of another system, such as "sqlite:///t.db t"; LOOK: after how many batches
 import gc
 import json
 import os
+import re
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -84,11 +86,12 @@ def land(folder, read, number):
 
 
 def threads(pid):
-    """Return how many threads a process has, without those of `POOLS`."""
-    found = 0
+    """Return how many threads of each name a process has, without those of `POOLS`."""
+    found = Counter()
     for name in Path(f"/proc/{pid}/task").glob("*/comm"):
         with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-            found += not name.read_text().startswith(POOLS)
+            text = name.read_text().strip()
+            found[re.sub(r"\d+", "N", text)] += not text.startswith(POOLS)
     return found
 
 
@@ -100,11 +103,13 @@ def held(spark):
     pools = jvm.java.lang.management.ManagementFactory.getMemoryPoolMXBeans()
     after = [pool.getCollectionUsage() for pool in pools]  # as it was after the collection; null of no heap
     pids = os.getpid(), jvm.java.lang.ProcessHandle.current().pid()
+    names = sum(map(threads, pids), Counter())
     return {
         "megabytes": sum(usage.getUsed() for usage in after if usage is not None) / 1e6,
         "descriptors": sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids),  # noqa: PTH208
-        "threads": sum(map(threads, pids)),
+        "threads": names.total(),
         "files": sum(len(files) for _, _, files in os.walk(tempfile.gettempdir())),
+        "names": names,
     }
 
 
@@ -115,7 +120,10 @@ def least(spark):
     while len(found) < LOOKS or (found[-1]["files"] < found[-LOOKS]["files"] and len(found) < MOST_LOOKS):
         time.sleep(0.2)
         found.append(held(spark))
-    return {name: min(each[name] for each in found) for name in found[0]}
+    fewest = min(found, key=lambda each: each["threads"])
+    return {name: min(each[name] for each in found) for name in found[0] if name != "names"} | {
+        "names": fewest["names"]
+    }
 
 
 @jobflags.exit_codes
