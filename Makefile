@@ -17,7 +17,7 @@ help: ## list these targets
 demo: setup ## watch a streaming job work on generated sales
 	@$(ENTER) python scripts/demo.py
 
-test: setup ## run the tests on two cores
+test: setup ## run the fast tests, three at a time
 	@$(ENTER) python -m pytest -n 3 --dist loadgroup -m "not slow" $(ARGS)
 
 test-slow: setup ## run the tests that take long, with the systems that they need (PART=1/4 for a quarter, ROUNDS=N for more kills)

@@ -108,7 +108,10 @@ tick() { # $1: how many packages are asked for
     local last
     while sleep 10 >/dev/null 2>&1; do # which may outlive this loop, and must hold nobody's pipe
         last=$(tail -n 1 "$log")
-        say "$SECONDS s: $(grep -c '^Collecting' "$log" || true) of $1 packages found; ${last:0:90}"
+        case $last in
+        Installing*) say "$SECONDS s: installing them" ;;
+        *) say "$SECONDS s: $(grep -c '^Collecting' "$log" || true) of at most $1 packages found; ${last:0:90}" ;;
+        esac
     done
 }
 

@@ -256,7 +256,7 @@ class QuerySummary:
             *([] if self.seconds_behind is None else [f"{self.seconds_behind:,.0f} s behind"]),
             *_counted(None if rate is None else round(rate), "row", "/s"),
         ]
-        last = "none" if self.last_batch is None else self.last_batch
+        last = "none in this run" if self.last_batch is None else self.last_batch
         return f"{self.name}: {', '.join(done)}, last batch committed: {last}"
 
 
@@ -290,7 +290,7 @@ class RunSummary:
             if query.waiting_rows and self.ended_by == "end of input":
                 kept = count(query.waiting_rows, "row")
                 what = "rows that wait for the watermark, as in open windows, are not in the output"
-                fix = "to write them at the end of the input: run(…, drain=True) (of a job: --drain)"
+                fix = "to write them, and end this input for good: run(…, drain=True) (of a job: --drain)"
                 lines.append(f"hint: query {query.name} has {kept} in state; {what}; {fix}")
             if query.like_header_rows:
                 found = count(query.like_header_rows, "bad row")

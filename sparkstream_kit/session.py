@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,7 @@ def get_session(
         sparkstream_kit.errors.InvalidInputError: unknown profile lokal; did you mean local?
     """
     check(get_session, locals())
-    explicit = {key: _text(value) for key, value in (conf or {}).items()}
+    explicit = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in (conf or {}).items()}
     session = _session(app_name, profile, explicit, connectors)
     if connectors:
         from sparkstream_kit.connectors._packages import check_session  # only then is it needed
@@ -170,12 +170,12 @@ def spark_session(
         yield spark
     finally:
         if not ran:
+            # A query that runs until its context has stopped prints a Java stack trace.
+            with suppress(Exception):  # the JVM may have ended
+                for query in () if on_server(spark) else spark.streams.active:
+                    spark.conf.set("spark.sql.streaming.stopTimeout", "5s")  # its batch's function may hang
+                    query.stop()
             spark.stop()
-
-
-def _text(value: object) -> str:
-    """Return the value of a setting as Spark reads it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _prepare_local(given: Mapping[str, str], chosen: dict[str, str]) -> None:

@@ -90,7 +90,8 @@ def find_moves(
     found: dict[tuple[str, Path | None], Move] = {}
     for log, until in logs.until_planned.items():
         base = bases.get(log)
-        for uri in _folders(logs, log, until):
+        kept = (uri for uri in logs.folders(log, until) if f"/{_FORMER}/" not in f"{uri}/")
+        for uri in sorted(kept):
             folder = Path(unquote(urlsplit(uri).path))
             if base is not None and folder.is_relative_to(base):
                 continue
@@ -140,11 +141,6 @@ def _check_committed(logs: Logs, folder: Path) -> None:
             f"checkpoint {logs.root}: batch {logs.planned} was planned with files of {folder} and is not "
             "committed; start the query once more on that folder, or start anew on another checkpoint"
         )
-
-
-def _folders(logs: Logs, log: str, until: int) -> list[str]:
-    """Return the URIs of the folders whose files are in a log, sorted, without those of forgotten files."""
-    return sorted(uri for uri in logs.folders(log, until) if f"/{_FORMER}/" not in f"{uri}/")
 
 
 def _move(log: str, uri: str, folder: Path, base: Path | None, wanted: Mapping[Path, Path]) -> Move | None:

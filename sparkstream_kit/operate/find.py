@@ -14,7 +14,6 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,10 +144,6 @@ def kept_plans(logs: Logs) -> dict[int, Plan]:
     return found
 
 
-def _is_past(logs: Logs, log: str, entry: int, plan: Plan) -> bool:
-    return logs.read_by(plan).get(log, -1) >= entry
-
-
 def every_input(logs: Logs, log: str, until: int) -> list[Input]:
     """Return every file that a source has read up to an entry of its log, also if it was taken out."""
     past = (each for file in trimmed(logs.root, log) for each in log_file(file))
@@ -163,7 +158,7 @@ def _of_file(logs: Logs, what: str, names: set[str]) -> int | str:
         for each in every_input(logs, log, max((until, *logs.entries(f"sources/{log}")))):
             name = each.path or each.uri
             if name in names:
-                return _batch(logs, partial(_is_past, logs, log, each.entry))
+                return _batch(logs, lambda plan: logs.read_by(plan).get(log, -1) >= each.entry)  # noqa: B023 - called at once
             folders.add(name.rpartition("/")[0])
             newest = max(newest, each.time)
     file, above = Path(plain or what), {str(each) for name in names for each in Path(name).parents}

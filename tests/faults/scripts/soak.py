@@ -26,8 +26,10 @@ KEPT = (
     *("sql.ui.retainedExecutions", "ui.retainedJobs", "ui.retainedStages", "ui.retainedTasks"),
     "sql.streaming.numRecentProgressUpdates",
 )
-# Spark's pools take a new thread for each task until they are full, or let it go after a minute.
-POOLS = ("block-manager-", "ResultQueryStag", "QueryStageCreat", "shuffle-exchang")
+# Pools that take a new thread for each task until they are full, or let it go after some time: those of Spark,
+# and that of delta-rs, which has a hundred threads after a table's checkpoint, until it has nothing to do for
+# ten seconds.
+POOLS = ("block-manager-", "ResultQueryStag", "QueryStageCreat", "shuffle-exchang", "tokio-rt-worker")
 LOOKS = 5  # one after the other: what a collection finds unused, Spark's cleaner lets go of for the next one
 MOST_LOOKS = 100
 YEAR = 365 * 86_400  # seconds
