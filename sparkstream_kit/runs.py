@@ -71,7 +71,7 @@ class _Watched:
         sockets: host and port of each socket that it reads; None before its first batch.
         endless: whether it ends only when it is stopped.
         ended: whether it has ended.
-        last: the progress of its last recorded batch.
+        last: its last progress; one without a batch, too, as of a start that has found no new input.
     """
 
     def __init__(self, query: StreamingQuery, before: QuerySummary | None) -> None:
@@ -107,7 +107,7 @@ class _Watched:
 
     def count_waiting(self) -> None:
         """Count the waiting files once more, at the end of the run."""
-        if self.last is not None:
+        if self.records and self.last is not None:
             self.done = self.done.waiting_in(self.files().counted(self.last, now=True))
 
     def trim_logs(self) -> None:
@@ -373,6 +373,7 @@ class _Run:
         """Record batches without an event: those from before the run, and the last ones of ended queries."""
         for each in self._queries:
             for progress in each.query.recentProgress:
+                each.last = progress
                 if progress.durationMs.get("addBatch") is not None:
                     self._record(progress)
 

@@ -151,6 +151,11 @@ def test_a_dry_run_names_the_folder_and_a_subfolder_is_said_to_be_passed_over(sp
     found = [file.path for file in logs.Logs(tmp_path / "ckpt").inputs("0")]
     assert [path for path in found if path != str(folder / "sub/not.csv")] == [str(folder / n) for n in NAMES]
     assert through(lines, sinks.foreach_batch(drop), tmp_path).warnings == summary.warnings
+    ended = start(
+        lines, sinks.foreach_batch(drop), name="order", checkpoint=tmp_path / "ckpt", availableNow=True
+    )
+    ended.awaitTermination()  # so that no event tells the run of a progress, which has no batch either
+    assert run(ended).warnings == summary.warnings
 
 
 def test_a_folder_of_partitions_that_comes_while_files_are_read_by_name_is_not_lost(read, spark, folder):
