@@ -109,13 +109,13 @@ def start(scale: float) -> Iterator[Table]:
             "First result from process start, attached to a warm server",
             [attached, same_attached, program(by_hand, *plain, env=remote)],
             truth,
-            runs=3,
+            runs=7,
             limits=(Limit(same_attached.name, 1.0, by_hand), Limit(same_attached.name, 1.2)),
         )
         yield Table(
             "pytest, attached to a warm server",
             [one_test, plain_test],
-            runs=3,
+            runs=7,
             limits=(Limit(one_test.name, 1.5, plain_test.name),),
         )
 
