@@ -26,9 +26,9 @@ KEPT = (
     *("sql.ui.retainedExecutions", "ui.retainedJobs", "ui.retainedStages", "ui.retainedTasks"),
     "sql.streaming.numRecentProgressUpdates",
 )
-# Pools that take a new thread for each task until they are full, or let it go after some time: those of Spark,
-# and that of delta-rs, which has a hundred threads after a table's checkpoint, until it has nothing to do for
-# ten seconds.
+# Pools that take a new thread for each task until they are full, or let it go after some time: those of
+# Spark, and that of delta-rs, which has a hundred threads after a table's checkpoint, until it has nothing to
+# do for ten seconds.
 POOLS = ("block-manager-", "ResultQueryStag", "QueryStageCreat", "shuffle-exchang", "tokio-rt-worker")
 LOOKS = 5  # one after the other: what a collection finds unused, Spark's cleaner lets go of for the next one
 MOST_LOOKS = 100
@@ -89,7 +89,7 @@ def land(folder, read, number):
 
 def threads(pid):
     """Return how many threads of each name a process has, without those of `POOLS`."""
-    found = Counter()
+    found: Counter[str] = Counter()
     for name in Path(f"/proc/{pid}/task").glob("*/comm"):
         with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
             text = name.read_text().strip()
@@ -105,7 +105,7 @@ def held(spark):
     pools = jvm.java.lang.management.ManagementFactory.getMemoryPoolMXBeans()
     after = [pool.getCollectionUsage() for pool in pools]  # as it was after the collection; null of no heap
     pids = os.getpid(), jvm.java.lang.ProcessHandle.current().pid()
-    names = sum(map(threads, pids), Counter())
+    names: Counter[str] = sum(map(threads, pids), Counter())
     return {
         "megabytes": sum(usage.getUsed() for usage in after if usage is not None) / 1e6,
         "descriptors": sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids),  # noqa: PTH208
