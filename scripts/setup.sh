@@ -109,7 +109,7 @@ tick() { # $1: how many packages are asked for
     while sleep 10 >/dev/null 2>&1; do # which may outlive this loop, and must hold nobody's pipe
         last=$(tail -n 1 "$log")
         case $last in
-        Installing*) say "$SECONDS s: installing them" ;;
+        Installing*) say "$SECONDS s: installing the packages" ;;
         *) say "$SECONDS s: $(grep -c '^Collecting' "$log" || true) of at most $1 packages found; ${last:0:90}" ;;
         esac
     done

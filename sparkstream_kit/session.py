@@ -151,7 +151,7 @@ def spark_session(
     conf: Mapping[str, Any] | None = None,
     connectors: Sequence[str] = (),
 ) -> Iterator[SparkSession]:
-    """Start a session as `get_session` does, and stop it at the end of the `with` block.
+    """Start a session as `get_session` does, and stop it at the end of the `with` block, its queries first.
 
     A session that was running before the block, such as a notebook's, is yielded and not stopped. On Spark
     Connect, the session's queries and views end with the session, and the server keeps running.
@@ -170,10 +170,10 @@ def spark_session(
         yield spark
     finally:
         if not ran:
-            # A query that runs until its context has stopped prints a Java stack trace.
+            # Spark prints a Java stack trace for a query that still runs when its context stops.
             with suppress(Exception):  # the JVM may have ended
                 for query in () if on_server(spark) else spark.streams.active:
-                    spark.conf.set("spark.sql.streaming.stopTimeout", "5s")  # its batch's function may hang
+                    spark.conf.set("spark.sql.streaming.stopTimeout", "5s")  # a batch function may hang
                     query.stop()
             spark.stop()
 

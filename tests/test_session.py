@@ -343,12 +343,13 @@ def test_a_value_that_spark_cannot_read_is_one_line_and_the_next_session_is_with
 
 
 REFUSED = """
+import sys
 from pyspark.sql import SparkSession
 from sparkstream_kit import sinks, spark_session, start
 
 stop = SparkSession.stop
 SparkSession.stop = lambda spark: (print(query.isActive, flush=True), stop(spark))
-with spark_session("refused", profile="test") as spark:
+with spark_session("refused", profile=sys.argv[1]) as spark:
     rows = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1).load()
     query = start(rows.groupBy("value").count(), sinks.latest("t"), name="t", mode="complete")
     while query.lastProgress is None:
@@ -358,8 +359,9 @@ with spark_session("refused", profile="test") as spark:
 
 
 @pytest.mark.slow
-def test_a_block_that_fails_stops_its_queries_before_their_context(tmp_path):
-    done = process([sys.executable, "-c", REFUSED], cwd=tmp_path, env=environment())
+@pytest.mark.parametrize("profile", ["local", "test"])
+def test_a_block_that_fails_stops_its_queries_before_their_context(profile, tmp_path):
+    done = process([sys.executable, "-c", REFUSED, profile], cwd=tmp_path, env=environment())
     assert (done.returncode, done.stdout) == (1, "False\n")
     assert done.stderr == "the second query was refused\n"  # and no stack trace of a query without a context
 
