@@ -39,10 +39,12 @@ for version in "${versions[@]}"; do
     (
         . .venv/bin/spark-env
         export PATH=$env/bin:$PATH XDG_CACHE_HOME=$env/cache
-        python -m pytest -n 3 --dist loadgroup -m "not slow"
-        python -m pytest tests/faults -n 2 --dist loadfile -m "not slow"
+        passed=true # and not `set -e`, which bash leaves out before a ||
+        python -m pytest -n 3 --dist loadgroup -m "not slow" || passed=false
+        python -m pytest tests/faults -n 2 --dist loadfile -m "not slow" || passed=false
         # On Spark Connect what the function of a batch shows its client: 4.3 changed whose session it has.
-        bash scripts/test-connect.sh -n 0 -k "test_sinks and (latest or prints or console or without_the_kit)"
+        bash scripts/test-connect.sh -n 0 -k "test_sinks and (latest or prints or console or without_the_kit)" || passed=false
+        $passed
     ) || failed+=("$name")
 done
 [ ${#failed[@]} = 0 ] || { printf 'failed on: %s\n' "${failed[*]}" >&2; exit 1; }

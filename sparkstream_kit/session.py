@@ -173,8 +173,9 @@ def spark_session(
             # Spark prints a Java stack trace for a query that still runs when its context stops.
             with suppress(Exception):  # the JVM may have ended
                 for query in () if on_server(spark) else spark.streams.active:
-                    spark.conf.set("spark.sql.streaming.stopTimeout", "5s")  # a batch function may hang
-                    query.stop()
+                    spark.conf.set("spark.sql.streaming.stopTimeout", "5s")
+                    with suppress(Exception):  # the function of a batch may hang
+                        query.stop()
             spark.stop()
 
 

@@ -366,6 +366,38 @@ def test_a_block_that_fails_stops_its_queries_before_their_context(profile, tmp_
     assert done.stderr == "the second query was refused\n"  # and no stack trace of a query without a context
 
 
+HANGING = """
+import threading
+from pyspark.sql import SparkSession
+from sparkstream_kit import sinks, spark_session, start
+
+begun, stop = threading.Semaphore(0), SparkSession.stop
+SparkSession.stop = lambda spark: (print([each.name for each in queries if each.isActive], flush=True), stop(spark))
+
+def hang(batch, _):
+    begun.release()
+    threading.Event().wait()
+
+def work(batch, _):
+    begun.release()
+    batch.collect()
+
+with spark_session("refused", profile="test") as spark:
+    rows = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1).load()
+    queries = [start(rows, sinks.foreach_batch(do), name=f"{do.__name__}{n}") for n in "12" for do in (hang, work)]
+    for _ in queries:
+        begun.acquire()
+    raise SystemExit("the next query was refused")
+"""
+
+
+@pytest.mark.slow
+def test_a_batch_function_that_hangs_keeps_no_other_query_from_its_stop(tmp_path):
+    done = process([sys.executable, "-c", HANGING], cwd=tmp_path, env=environment())
+    assert (done.returncode, done.stdout) == (1, "[]\n")
+    assert done.stderr == "the next query was refused\n"
+
+
 @pytest.fixture
 def keys(spark):
     """Put a setting back when the test is over."""

@@ -144,7 +144,7 @@ def make(name: str, like: str = DEFAULT) -> Project:
             (made / f"test_{job}").write_text(_renamed(test, like, module), "utf-8")
             if known.beside:
                 (made / known.beside).write_text(_renamed(_template(known.beside), like, module), "utf-8")
-            for page in ("AGENTS.md", "README.md"):
+            for page in (".gitignore", "AGENTS.md", "README.md"):
                 (made / page).write_text(_template(f"templates/{page}").format(**given), "utf-8")
             (made / "data").mkdir()
             halves = feeds.line_files(known.lines(_ROWS, _SEED), rows=_ROWS // 2, name="{}")

@@ -29,7 +29,7 @@ def test_every_job_of_structured_streaming_can_be_begun_with():
 
 def test_a_project_is_a_job_its_test_sample_data_and_two_commands(here, capsys):
     assert main(["new", "my-first-job"]) == 0
-    files = ["AGENTS.md", "README.md", "data/sales-1.json", "data/sales-2.json"]
+    files = [".gitignore", "AGENTS.md", "README.md", "data/sales-1.json", "data/sales-2.json"]
     files += ["my_first_job.py", "test_my_first_job.py"]
     out, err = capsys.readouterr()
     assert out.split() == [f"my-first-job/{name}" for name in files]
