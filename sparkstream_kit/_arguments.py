@@ -53,7 +53,7 @@ def attributes(package: str, part: str = "") -> Callable[[str], Any]:
             raise missing(package, name)  # a module, which Python imports next
         if name in homes():
             found = getattr(importlib.import_module(homes()[name]), name)
-            if part and not homes()[name].startswith(package):
+            if not homes()[name].startswith(package):
                 found.__module__ = package  # where users find it: messages name it so
         elif part and name in known():
             found = importlib.import_module(systems).call(part, name)

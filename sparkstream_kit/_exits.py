@@ -45,10 +45,10 @@ _CUT_OFF = re.compile(r"StatusCode\.(UNAVAILABLE|CANCELLED)|error processing RPC
 def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
     """Wrap a job's `main` so that it ends with the right exit code, and with one line if it failed.
 
-    The exit codes are: 0 for a job that ended as asked, by a signal, too; 1 for a query that failed; 2 for
-    wrong arguments, or a start that is refused; 75 for what may pass, as a database that is away; 130
-    (SIGINT) and 143 (SIGTERM) for a second signal, which cuts a clean stop short. Any other error is a bug
-    and keeps its stack trace.
+    The exit codes are: 0 for a job that ended as asked, by a signal, too; 1 for a query that failed, or for
+    more bad or late rows than allowed; 2 for wrong arguments, or a start that is refused; 3 for `--shadow` if
+    something differs; 75 for what may pass, as a database that is away; 130 (SIGINT) and 143 (SIGTERM) for a
+    second signal, which cuts a clean stop short. Any other error is a bug and keeps its stack trace.
 
     A signal before the run ends the job at once, because there is nothing to commit. With `--shadow` the exit
     code is then 130 or 143, because 0 says that all rows are equal. If the JVM of spark-submit received that

@@ -35,7 +35,7 @@ class _Like(NamedTuple):
         file: the pattern of the names of data files: `sales.csv` stands for `sales-1.csv`.
         lines: makes the data, called as `lines(count, seed)`.
         run: the command that runs the job on the data; {job} stands for the file of the job.
-        extras: the extras of the kit that the job needs in addition to `testing`.
+        extras: the extras of the kit that the job needs in addition to `cli` and `testing`.
         needs: what else the job needs, as a part of a sentence in the README.
         beside: the file of another job that the command runs first, which is copied, too; empty for none.
     """
@@ -86,13 +86,13 @@ LIKE = {
     ),
     "hashtag_trends": _like("posts", f"{_ON_DATA} --drain"),
     "hourly_sales": _Like("sales.json", _hourly_sales, _INTO),
-    "kafka_word_count": _Like("lines.txt", _words, _FROM_KAFKA, ("cli",), _A_TOPIC),
+    "kafka_word_count": _Like("lines.txt", _words, _FROM_KAFKA, needs=_A_TOPIC),
     "log_errors": _like("logs", _DRAINED),
     "sales_clean": _Like("sales.csv", _sales, _INTO),
     "sales_totals": _Like("sales.csv", _sales, _ON_DATA),
     "score_posts": _like("messages", _TRAINED, "sklearn")._replace(beside="train_posts.py"),
     "sensor_alerts": _like("sensors", _DRAINED, "state"),
-    "socket_wordcount": _Like("lines.txt", _words, _SERVED, ("cli",)),
+    "socket_wordcount": _Like("lines.txt", _words, _SERVED),
 }
 
 
@@ -130,7 +130,7 @@ def make(name: str, like: str = DEFAULT) -> Project:
         "like": like,
         "job": job,
         "beside": f" ({known.beside} runs first)" if known.beside else "",
-        "extras": ",".join(sorted({"testing", *known.extras})),
+        "extras": ",".join(sorted({"cli", "testing", *known.extras})),
         "needs": known.needs,
         "run": commands[0],
         "test": commands[1],

@@ -280,7 +280,7 @@ def shadow(
         >>> shadow(None, sinks.console(), checkpoint="ckpt")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: operate.shadow(): frame is None; give a DataFrame
+        sparkstream_kit.errors.InvalidInputError: checkpoints.shadow(): frame is None; give a DataFrame
     """
     check(shadow, locals())
     query, place = Query(frame, name, mode, False, moved or {}), locate(frame.sparkSession, checkpoint)

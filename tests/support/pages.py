@@ -8,15 +8,25 @@ from conftest import process
 _BLOCK = re.compile(r"```(\w+)(?: title=\"([\w./]+)\")?\n(.*?)```", re.DOTALL)
 _MEASURED = re.compile(r"[\d,.]+ rows?/s|after [\d.]+ s|\d+\.\d s|since [\d-]+ [\d:]+ UTC")
 _FOLDER = "/home/ann/shop"  # the folder of the reader, as pages show it
+# Runs a block of bash in the folder of the last one.
+_SHELL = r"""
+import os, pathlib, subprocess, tempfile
+
+def shell(code):
+    with tempfile.NamedTemporaryFile("r") as folder:
+        subprocess.run(["bash", "-euo", "pipefail", "-c", f"{code}\npwd >{folder.name}"], check=True)
+        os.chdir(folder.read().strip())
+"""
 
 
 def run_page(page, folder, replaced=()):
     """Run a page in a folder: its `bash` and `python` blocks in their order; its `text` must be printed.
 
-    A block with a title becomes a file of that name. All `python` blocks without one are one process.
+    A block with a title becomes a file of that name, where the blocks before have gone with `cd`. All `python`
+    blocks without one are one process.
     `replaced` are pairs: what the page says and what it is on this machine, such as a server's address.
     """
-    script, shown = ["import subprocess"], []
+    script, shown = [_SHELL], []
     text = page.read_text("utf-8").replace(_FOLDER, str(folder))
     for old, new in replaced:
         assert old in text, old
@@ -24,9 +34,9 @@ def run_page(page, folder, replaced=()):
     for kind, title, code in _BLOCK.findall(text):
         if title:
             assert f"`{title}`" in text, "say which file it is: GitHub does not show a block's title"
-            (folder / title).write_text(code)
+            script.append(f"pathlib.Path({title!r}).write_text({code!r})")
         elif kind == "bash":
-            script.append(f"subprocess.run(['bash', '-euo', 'pipefail', '-c', {code!r}], check=True)")
+            script.append(f"shell({code!r})")
         elif kind == "python":
             script.append(code)
         elif kind == "text":
