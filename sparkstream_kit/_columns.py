@@ -74,6 +74,20 @@ def refuse_taken(names: Iterable[str], added: Sequence[str], caller: str) -> Non
         )
 
 
+def refuse_twice(what: str, names: list[str]) -> None:
+    """Refuse columns or fields with the same name, as a join on an expression produces them.
+
+    Examples:
+        >>> refuse_twice("column", ["id", "amount", "id"])
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: column id appears twice; rename or drop one
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInputError(f"{what} {name} appears twice; rename or drop one")
+
+
 def types_in(kind: T.DataType) -> Iterator[T.DataType]:
     """Yield a type and all types inside its arrays, maps and structs."""
     yield kind

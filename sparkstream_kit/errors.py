@@ -231,7 +231,8 @@ _ERROR_CLASS = r"\[[A-Z_][A-Z\d_.]+\]"  # such as [PARSE_SYNTAX_ERROR]
 _TRACEBACK = "Traceback (most recent call last):"
 _DEEPEST = 100  # the longest chain of causes to follow
 _LONGEST = 2000  # characters of one message: a record of the input may be long
-_INNER = re.compile(r"\n(?:: |Caused by: )")  # what stands before each error of Java but the first in a text
+# What stands before each error of Java but the first in a text; a line of a plan begins with two more blanks.
+_INNER = re.compile(r"\n(?:: (?=\S)|Caused by: )")
 # What follows a message in the text of an error: a stack, a plan, or the query with an arrow below it.
 _END = re.compile(
     r"\n\s*(?:at \S|\.\.\. \d+ more|Driver stacktrace:|JVM stacktrace:|=== Streaming Query ===|== SQL ==\n|"

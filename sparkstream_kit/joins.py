@@ -132,6 +132,8 @@ def within(
     keys = _keys({"left": left, "right": right}, on)
     left_time = event_time(left, left_time, "left", without_zone=True)
     right_time = event_time(right, right_time, "right", without_zone=True)
+    if how == "left_semi":  # of the right side it needs these alone
+        right = right.select(*(column(name) for name in [*(theirs for _, theirs in keys), right_time]))
     _refuse_clash({"left": left, "right": right}, keys)
     ours, theirs = column(left_time), column(right_time)
     first = ours - F.expr(f"INTERVAL {earlier} MICROSECONDS")

@@ -24,8 +24,9 @@ from sparkstream_kit.errors import count, printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pyspark.sql import DataFrame
     from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
+
+    from sparkstream_kit._spark.queries import Started
 
 __all__ = ["QuerySummary", "RunSummary"]
 
@@ -34,9 +35,20 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MULTIPLIES = re.compile(r"^\W*(Expand|Generate|Join|\w*Map\w+|Lateral\w*) ", re.MULTILINE)
 
 
-def rows_stay_one(frame: DataFrame | None) -> bool:
-    """Return whether a query's plan shows that each row is in one group of an aggregation at most."""
-    return frame is not None and not _MULTIPLIES.search(analyzed_plan(frame))
+# By the beginning of an operator's name: what a plan has if rows in its state wait to be written.
+_MAY_WAIT = {
+    "dedupe": r"(?!)",  # which keeps rows only to recognise later duplicates
+    "symmetricHashJoin": r"Join (Left|Right|Full)Outer",
+    "applyInPandasWithState": r"EventTimeTimeout$",
+}
+
+
+def first_summary(name: str, id_: str, known: Started) -> QuerySummary:
+    """Return the summary of a query that has run no batch yet; of one without a plan if Spark started it."""
+    text = "" if known.frame is None else analyzed_plan(known.frame)
+    stay = bool(text) and not _MULTIPLIES.search(text)
+    keep = tuple(each for each, sign in _MAY_WAIT.items() if not re.search(sign, text, re.MULTILINE))
+    return QuerySummary(name, id_, mode=known.mode, rows_stay_one=stay, keep_only=keep)
 
 
 def _rows_late(progress: StreamingQueryProgress, *, rows_stay_one: bool) -> tuple[int, bool]:
@@ -153,6 +165,7 @@ class QuerySummary:
     broken: Mapping[str, int] = field(default_factory=dict, hash=False)
     verdicts: tuple[Verdict, ...] = ()
     rows_stay_one: bool = field(default=False, repr=False)  # each is in one group at most
+    keep_only: tuple[str, ...] = field(default=("dedupe",), repr=False)  # operators whose rows never wait
     watermark: datetime | None = field(default=None, repr=False)  # of the last batch
 
     @property
@@ -183,7 +196,7 @@ class QuerySummary:
         if "watermark" in progress.eventTime:
             counted |= self._late(progress)
             if self.mode == "append":  # in other modes the open windows have been written already
-                waits = (each.numRowsTotal // times for each, times in operators if _waits(each))
+                waits = (each.numRowsTotal // times for each, times in operators if self._waits(each))
                 counted["waiting_rows"] = sum(waits)
         if behind := [found for source in progress.sources if (found := records_behind(source)) is not None]:
             counted["records_behind"] = sum(behind)
@@ -195,6 +208,13 @@ class QuerySummary:
     def waiting_in(self, files: tuple[int, int] | None) -> QuerySummary:
         """Return a summary with the number of waiting files (see `Batch`)."""
         return replace(self, files_waiting=files[0] if files else None)
+
+    def _waits(self, operator: StateOperatorProgress) -> bool:
+        """Return whether an operator's rows in state wait to be written."""
+        if operator.operatorName.startswith("transformWithState"):
+            # Those of `state` that hold rows back keep them in a list, and the time of a timer beside it.
+            return all(operator.customMetrics.get(f"num{kind}StateVars") for kind in ("List", "Value"))
+        return not operator.operatorName.startswith(self.keep_only)
 
     def _late(self, progress: StreamingQueryProgress) -> dict[str, Any]:
         """Return the attributes about late rows, with one more batch added."""
@@ -307,17 +327,6 @@ class RunSummary:
 def _counted(number: int | None, what: str, then: str = "") -> list[str]:
     """Return a number with its noun and the words after it, as the only item of a list; empty for None."""
     return [] if number is None else [f"{count(number, what)}{then}"]
-
-
-def _waits(operator: StateOperatorProgress) -> bool:
-    """Return whether an operator's rows in state wait to be written.
-
-    A deduplication, by contrast, keeps rows only to recognise later duplicates.
-    """
-    if operator.operatorName.startswith("transformWithState"):
-        # The operators of `state` that hold rows back keep them in a list, and the time of a timer beside it.
-        return all(operator.customMetrics.get(f"num{kind}StateVars") for kind in ("List", "Value"))
-    return not operator.operatorName.startswith("dedupe")
 
 
 def moment(text: str | None) -> datetime | None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
@@ -32,7 +33,6 @@ from sparkstream_kit.sinks.base import Opening, begun, inner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from pyspark.sql import DataFrame
     from pyspark.sql.streaming.query import StreamingQuery
@@ -160,13 +160,15 @@ class _Asked:
         """Return what the sinks of one start share.
 
         Raises:
-            InvalidInputError: the checkpoint is an input folder: the query would read its files as rows.
+            InvalidInputError: the checkpoint lies in a folder that the query reads or writes.
         """
         from sparkstream_kit.sinks.batches import same_as
 
-        paths, place = [each.path for each in self.query.inputs if each.path is not None], self.location
-        if place is not None and _files.spelt(place.text) in map(_files.spelt, paths):
-            raise InvalidInputError(f"checkpoint {place.text} is an input folder; give one of its own")
+        paths = [each.path for each in self.query.inputs if each.path is not None]
+        if self.location is not None:
+            has, written = f"query {self.query.name} has checkpoint", _written(self.sink)
+            _refuse_within(has, [self.location.text], "input folder", paths)
+            _refuse_within(has, [self.location.text], "output folder", written)
         allows = partial(_refuse_own_input, self.query.name, paths)
         targets = dict.fromkeys(map(same_as, self.sink.writes_to), "another sink of the query")
         return Opening(makes=makes, allows=allows, targets=targets)
@@ -334,16 +336,29 @@ def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None, trigger: M
 
 def _refuse_own_input(name: str, inputs: Sequence[str], sink: Sink) -> None:
     """Refuse a sink that writes into an input folder: the query would read its own output."""
-    written = {each.path: _files.spelt(each.path) for each in sink.writes_to if each.path}
-    for given in inputs if written else ():
-        there = {_files.spelt(each) for each in [given, *_files.matching(given)]}
-        for path, spelt in written.items():
-            made = _files.matches(given, spelt)  # a folder that is made later, which Spark then finds
-            if made or any(f"{spelt}/".startswith(f"{each.rstrip('/')}/") for each in there):
-                raise InvalidInputError(
-                    f"query {name}: sink {sink.kind} writes to {path}, which "
-                    f"{'is' if spelt in there else 'lies in'} the input folder {given}; put it elsewhere"
-                )
+    _refuse_within(f"query {name}: sink {sink.kind} writes to", _written(sink), "input folder", inputs)
+
+
+def _written(sink: Sink) -> list[str]:
+    """Return the folders and files that a sink writes."""
+    return [each.path for each in sink.writes_to if each.path]
+
+
+def _refuse_within(who: str, paths: Sequence[str], what: str, folders: Sequence[str]) -> None:
+    """Refuse a path that is one of the folders or lies in it, unless a name there begins with _ or a dot.
+
+    Readers of a folder pass over such names, as over OUT_DIR/_checkpoint.
+    """
+    for given in folders if paths else ():
+        there = {_files.spelt(each).rstrip("/") for each in [given, *_files.matching(given)]}
+        for path, spelt in ((path, _files.spelt(path)) for path in paths):
+            rests = [spelt[len(each) + 1 :] for each in there if f"{spelt}/".startswith(f"{each}/")]
+            if _files.matches(given, spelt):  # a folder that is made later, which Spark then finds
+                depth = len(Path(_files.plain(given) or "").absolute().parts)
+                rests.append("/".join(Path(spelt).parts[depth:]))
+            if any(not any(map(_files.is_hidden, rest.split("/"))) for rest in rests):
+                at = "is" if spelt in there else "lies in"
+                raise InvalidInputError(f"{who} {path}, which {at} the {what} {given}; put it elsewhere")
 
 
 def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:

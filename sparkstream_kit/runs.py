@@ -30,7 +30,7 @@ from sparkstream_kit.checkpoints.guard import explained
 from sparkstream_kit.checkpoints.logs import Logs, local
 from sparkstream_kit.checkpoints.lost import Files
 from sparkstream_kit.errors import CheckpointDamaged, InputUnavailable, InvalidInputError, QueryFailed
-from sparkstream_kit.progress import QuerySummary, RunSummary, rows_stay_one
+from sparkstream_kit.progress import QuerySummary, RunSummary, first_summary
 from sparkstream_kit.verdicts import KEPT, Record, of_query, record
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ class _Watched:
         self.query = query
         self.name = query.name or query.id
         self.known = spark_queries.started(query)
-        stay = rows_stay_one(self.known.frame)
-        self.done = before or QuerySummary(self.name, query.id, mode=self.known.mode, rows_stay_one=stay)
+        self.done = before or first_summary(self.name, query.id, self.known)
         self.records = deque[Record](maxlen=KEPT)
         # Spark connects to a socket in the first batch. Before that a missing reader does not mean that the
         # socket has closed.

@@ -129,7 +129,8 @@ def _session(
         given = _given_by_launch()
         master = given.get("spark.master") or named.get("spark.master", "local[*]")
         if profiled is None:
-            profiled = read_profile("local" if is_local(master) else "cluster")
+            profile = "local" if is_local(master) else "cluster"
+            profiled = read_profile(profile)
         chosen = {"spark.app.name": app_name, "spark.master": master, **profiled, **explicit}
         if is_local(master):
             _prepare_local(given, chosen)

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
-from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start, state, windows
+from sparkstream_kit import checkpoints, feeds, joins, run, sinks, sources, start, state, windows
 from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -156,6 +156,34 @@ def test_windows_that_stay_open_are_named_and_can_be_drained_later(spark, tmp_pa
     assert written(spark, tmp_path) == whole
     assert max(row[1] for row in whole) == "1970-01-01 00:30:00"
     assert (summary.queries[0].batches, summary.queries[0].input_rows) == (1, 0)
+
+
+def matched(rows):
+    left, right = (timed(rows.where(f"key = '{key}'")).select("n", F.col("at").alias(key)) for key in "ab")
+    times: dict[str, Any] = {"left_time": "a", "right_time": "b", "within": "1 minute"}
+    return joins.within(left, right, on="n", **times)
+
+
+def counted(timeout):
+    def count(key, frames, state):
+        state.update((sum(map(len, frames)),))
+        yield from ()
+
+    return lambda rows: (
+        timed(rows).groupBy("key").applyInPandasWithState(count, "key STRING", "n LONG", "append", timeout)
+    )
+
+
+@pytest.mark.parametrize(
+    ("transform", "waits"),
+    [(matched, False), (counted("NoTimeout"), False), (counted("EventTimeTimeout"), True)],
+    ids=["inner join", "no timeout", "timeout"],
+)
+def test_rows_that_are_kept_for_others_do_not_wait(spark, tmp_path, transform, waits):
+    land(tmp_path / "in", ROWS)
+    done = ended(spark, tmp_path, transform).queries[0]
+    assert done.state_rows
+    assert bool(done.waiting_rows) == waits
 
 
 @pytest.mark.connect

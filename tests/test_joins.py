@@ -1,6 +1,7 @@
 """Joins: a stream with a table, two streams within a bound, a table that reloads; against plain Python."""
 
 import json
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from conftest import refusal
 from pyspark.sql import functions as F
 
-from sparkstream_kit import joins, sinks
+from sparkstream_kit import joins, quarantine, sinks, sources, start
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.testing import assert_stream_equals_batch
@@ -201,6 +202,19 @@ def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(spa
     assert refused(static) == "right does not stream; read it with spark.readStream, or use with_table"
     renamed = right.withColumnRenamed("r_n", "l_n")
     assert refused(renamed).startswith("column l_n is in left and in right; rename one of them: right.")
+    assert joins.within(left, renamed, how="left_semi", **names).columns == left.columns
+    names["right_time"] = "l_at"
+    clash = "column l_at is in left and in right"
+    assert refused(right.withColumnRenamed("r_at", "l_at"), how="left_semi").startswith(clash)
+
+
+@pytest.mark.parametrize("how", ["full", "right"])
+def test_what_spark_refuses_in_a_join_is_said_and_not_a_line_of_the_plan(spark, folder, how):
+    lines = quarantine.parse_json(sources.text(spark, folder), SALES)
+    table = spark.createDataFrame([("tea", "Ann")], "merchant STRING, owner STRING")
+    joined = quarantine.good_rows(lines).join(table, "merchant", how)
+    said = refusal(start, joined, sinks.console(), name="q", availableNow=True)
+    assert re.match(rf"query q: {how}.*outer joins? with .* not supported", said, re.IGNORECASE), said
 
 
 # --- a table that reloads

@@ -54,9 +54,8 @@ def test_after_a_change_of_folder_all_relative_paths_are_below_it(spark, tmp_pat
     monkeypatch.chdir(tmp_path)
     feeds.drip([("a.txt", "a\n")], "in")
     begin = partial(start, sources.text(spark, "in"), sinks.files("out"), name="q", availableNow=True)
-    assert (
-        refusal(begin, checkpoint="in") == f"checkpoint {tmp_path}/in is an input folder; give one of its own"
-    )
+    says = f"query q has checkpoint {tmp_path}/in, which is the input folder {tmp_path}/in; put it elsewhere"
+    assert refusal(begin, checkpoint="in") == says
     run(begin(checkpoint="ckpt"))
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out", "ckpt"}
 

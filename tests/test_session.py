@@ -372,7 +372,12 @@ from pyspark.sql import SparkSession
 from sparkstream_kit import sinks, spark_session, start
 
 begun, stop = threading.Semaphore(0), SparkSession.stop
-SparkSession.stop = lambda spark: (print([each.name for each in queries if each.isActive], flush=True), stop(spark))
+
+def stopped(spark):
+    print([each.name for each in queries if each.isActive], flush=True)
+    stop(spark)
+
+SparkSession.stop = stopped
 
 def hang(batch, _):
     begun.release()
@@ -384,7 +389,8 @@ def work(batch, _):
 
 with spark_session("refused", profile="test") as spark:
     rows = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1).load()
-    queries = [start(rows, sinks.foreach_batch(do), name=f"{do.__name__}{n}") for n in "12" for do in (hang, work)]
+    todo = {"hang 1": hang, "work 1": work, "hang 2": hang, "work 2": work}
+    queries = [start(rows, sinks.foreach_batch(do), name=name) for name, do in todo.items()]
     for _ in queries:
         begun.acquire()
     raise SystemExit("the next query was refused")
@@ -396,6 +402,25 @@ def test_a_batch_function_that_hangs_keeps_no_other_query_from_its_stop(tmp_path
     done = process([sys.executable, "-c", HANGING], cwd=tmp_path, env=environment())
     assert (done.returncode, done.stdout) == (1, "[]\n")
     assert done.stderr == "the next query was refused\n"
+
+
+AGAIN = """
+import logging, sys
+from sparkstream_kit import get_session
+
+logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stdout)
+for profile in (None, "local", "cluster"):
+    get_session("again", profile=profile)
+"""
+
+
+@pytest.mark.slow
+def test_the_profile_that_is_taken_by_itself_is_no_other_one_when_it_is_named(tmp_path):
+    done = process([sys.executable, "-c", AGAIN], cwd=tmp_path, env=environment())
+    says = (
+        "profile cluster is not applied: a session with profile local runs already; call spark.stop() first"
+    )
+    assert (done.returncode, done.stdout) == (0, f"{says}\n")
 
 
 @pytest.fixture

@@ -165,7 +165,7 @@ class There(Place):
         """Yield the Hadoop FileSystem of the folder; turn Java's exceptions in the block into OSError."""
         try:
             yield self._path().getFileSystem(self._spark._jsc.hadoopConfiguration())
-        except Py4JError as err:
+        except (Py4JError, PySparkException) as err:
             raise OSError(f"{self.text}: {innermost_cause(err)}") from err
 
     def _path(self, name: str = "") -> Any:

@@ -29,7 +29,7 @@ from sparkstream_kit.checkpoints.lock import Lock, lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, Logs, at_hand, write_note
 from sparkstream_kit.checkpoints.moved import bases, find_moves, rewrite
 from sparkstream_kit.checkpoints.trim import due, max_age
-from sparkstream_kit.errors import InvalidInputError, innermost_cause
+from sparkstream_kit.errors import InvalidInputError, count, innermost_cause
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
 if TYPE_CHECKING:
@@ -223,7 +223,10 @@ def guard(
                 _log.warning("query %s: %s%s; %s", name, lost[0], more, lost[0].fix)
 
             def note() -> None:
-                if (noted := {**query.described, **known, **(writes or {})}) != kept:
+                noted = {**query.described, **known, **(writes or {})}
+                if kept and kept["fingerprint"] != noted["fingerprint"]:  # Spark may yet refuse the state
+                    noted["before"] = [logs.done, {**kept, "before": None}]
+                if noted != kept:
                     write_note(checkpoint, noted)
 
             with in_force(spark, _file_manager(spark, checkpoint)), _explained(logs):
@@ -309,6 +312,12 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
             f"checkpoint {logs.place} was written by a different query: {query.name} "
             f"{', and '.join(found)}. Give it a checkpoint of its own, and continues={str(logs.place)!r} to "
             "resume from this one; or, to keep its state, allow_changed_query=True"
+        )
+    reads = sum(len(each.places) for each in query.inputs)
+    if len(plan.names) != reads and all(map(str.isdecimal, plan.names)):
+        raise InvalidInputError(
+            f"checkpoint {logs.place} is of a query with {count(len(plan.names), 'source')}, and query "
+            f"{query.name} has {reads}, with which Spark cannot continue; give it a new checkpoint"
         )
     for key, what in KEPT.items() if query.described["fingerprint"] else ():
         stays, wanted = plan.conf.get(key), query.spark.conf.get(key)

@@ -437,13 +437,17 @@ class Logs:
         """The note that `start` keeps about the query; None if there is none, as after plain Spark.
 
         It has the query's `name`, `mode`, `fingerprint`, `sinks` (what they do after a rewind), `targets` and
-        `columns`, and if they apply its `sources` (names) and `topics` (ids).
+        `columns`, and if they apply its `sources` (names) and `topics` (ids). A query that took over with
+        `allow_changed_query` does not count if Spark has not committed its first batch.
 
         Raises:
             InvalidInputError: the note is damaged.
         """
         file = self.root / _QUERY
-        return self.read(_query, file) if file.exists() else None
+        found = self.read(_query, file) if file.exists() else None
+        # `before` has the last batch of the query before this one, and the note about that query.
+        batch, before = (found or {}).get("before") or (-2, None)
+        return before if self.done <= batch < self.planned else found
 
     @property
     def noted(self) -> dict[str, Any]:

@@ -53,8 +53,9 @@ PASSED_OVER = {
     "would misread its batch: rename it, or start the query again",
 }
 
-# Prefixes of names that are ignored on purpose: files of Spark's jobs, and of the kit's sinks and feeds.
-_MEANT_TO_BE = ("_SUCCESS", "_sparkstream_", "_truth.json")
+# Prefixes of names that are ignored on purpose: files of Spark's jobs, of the kit's sinks and feeds, and of
+# other tools.
+_MEANT_TO_BE = ("_SUCCESS", "_sparkstream_", "_truth.json", ".DS_Store", ".gitignore", ".gitkeep")
 
 
 class Files:

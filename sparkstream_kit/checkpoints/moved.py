@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from sparkstream_kit._spark.plan import Input
+    from sparkstream_kit.checkpoints.logs import Input as Read
     from sparkstream_kit.checkpoints.logs import Logs
 
 
@@ -90,15 +92,18 @@ def find_moves(
     found: dict[tuple[str, Path | None], Move] = {}
     for log, until in logs.until_planned.items():
         base = bases.get(log)
-        kept = (uri for uri in logs.folders(log, until) if f"/{_FORMER}/" not in f"{uri}/")
-        for uri in sorted(kept):
+        for uri in sorted(logs.folders(log, until)):
             folder = Path(unquote(urlsplit(uri).path))
             if base is not None and folder.is_relative_to(base):
                 continue
             move = _move(log, uri, folder, base, wanted)
+            # Where a query that read another folder meanwhile has put the files of this one aside.
+            aside = Path(f"{str(folder).partition(f'/{_FORMER}/')[0]}/{_FORMER}{base}")
             if move is None and forget and base is not None:
                 move = Move(log, None, base)
                 _check_committed(logs, folder)
+            elif base is not None and folder.is_relative_to(aside):
+                move = Move(log, aside, base)
             if move is None:
                 raise InvalidInputError(_refusal(logs.root, log, folder, bases, again))
             found[log, move.old] = move
@@ -114,9 +119,20 @@ def rewrite(logs: Logs, move: Move) -> None:
     _log.info("checkpoint %s: files that source %s has read of %s are named under %s", logs.root, *move)
     for file in [*trimmed(logs.root, move.log), *logs.entries(f"sources/{move.log}").values()]:
         found = ((each, renamed(each.uri, move)) for each in logs.read(log_file, file))
-        # Spark reads no file that is much older than the newest one in its log.
-        named = (e._replace(uri=u, time=0 if move.old is None and u != e.uri else e.time) for e, u in found)
+        named = (e if u == e.uri else e._replace(uri=u, time=_time(e, u, move)) for e, u in found)
         logs.replace(file, log_text(named))
+
+
+def _time(entry: Read, uri: str, move: Move) -> int:
+    """Return the modification time to note for a file that is renamed.
+
+    Of a forgotten file it is 0, as Spark reads no file that is much older than the newest one in its log.
+    """
+    if move.old is None or entry.time:
+        return 0 if move.old is None else entry.time
+    with suppress(OSError):  # it was forgotten, and has gone
+        return Path(unquote(urlsplit(uri).path)).stat().st_mtime_ns // 1_000_000
+    return 0
 
 
 def renamed(uri: str, move: Move) -> str:

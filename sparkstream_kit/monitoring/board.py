@@ -28,7 +28,7 @@ from sparkstream_kit._arguments import check, is_a
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.queries import is_active, started, table, times_computed
 from sparkstream_kit.errors import InvalidInputError, without_secrets
-from sparkstream_kit.progress import QuerySummary, rows_stay_one
+from sparkstream_kit.progress import QuerySummary, first_summary
 from sparkstream_kit.verdicts import LEVELS, Record, Verdict, of_query, record
 
 if TYPE_CHECKING:
@@ -398,8 +398,7 @@ class Board:
         """Add running queries, so that views show them before their first batch."""
         for query in queries:
             known = started(query)
-            stay = rows_stay_one(known.frame)
-            summary = QuerySummary(query.name or query.id, query.id, mode=known.mode, rows_stay_one=stay)
+            summary = first_summary(query.name or query.id, query.id, known)
             self.expect(Query(summary, known.interval, ends=known.ends, query=query))
 
     def expect(self, query: Query) -> None:

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrameWriter
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check, check_options
-from sparkstream_kit._columns import holds
+from sparkstream_kit._columns import holds, refuse_twice
 from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit._spark.session import on_server
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
@@ -184,7 +184,7 @@ class Opening:
             sink only checks.
         allows: refuses a target that the query must not write to, for `by_value`, which learns its targets
             from the rows.
-        targets: what writes to each target of the query, by `batches.same`.
+        targets: what writes to each target of the query, by `batches.same_as`.
         plans: the plan of the batch that is being written, by its number, for the sinks with a ledger.
         folders: the folder that each file source reads, by the source's name in `sources/`, for the plans.
         before: for a target that does not get every batch: the batch that it got before, by the number of the
@@ -313,7 +313,9 @@ def exact(call: Callable[..., Sink], kind: str, given: dict[str, Any], path: obj
 
 
 def check_columns(sink: str, kind: str, frame: DataFrame, partition_by: Sequence[str] = ()) -> None:
-    """Refuse columns that a file format of Spark cannot hold, which Spark itself does in the first batch.
+    """Refuse columns that a file format of Spark cannot hold, and names of which there are two.
+
+    Spark refuses the former in the first batch, and the latter when the files are read.
 
     Args:
         sink: the sink, for messages.
@@ -324,6 +326,7 @@ def check_columns(sink: str, kind: str, frame: DataFrame, partition_by: Sequence
     Raises:
         InvalidInputError: the format cannot hold a column.
     """
+    refuse_twice(f"{sink}: column", [name.lower() for name in frame.columns])  # readers ignore case
     folders = [name.lower() for name in partition_by]
     columns = [each for each in frame.schema if each.name.lower() not in folders]
     for each in columns:

@@ -169,9 +169,12 @@ def computed_once(batch: DataFrame) -> Iterator[None]:
         yield
         return
     batch.persist()
+    # The cache is for all readers: the function of one of them may end with `unpersist`.
+    batch.unpersist = lambda *_, **__: batch  # type: ignore[method-assign]
     try:
         yield
     finally:
+        del batch.unpersist
         with suppress(Exception):  # report the first error, not one that follows from it
             batch.unpersist()
 

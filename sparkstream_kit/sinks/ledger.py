@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
+from sparkstream_kit._columns import refuse_twice
 from sparkstream_kit._spark.batch import checkpoint_of_batch, id_of_batch
 from sparkstream_kit._spark.place import id_in_checkpoint
 from sparkstream_kit._spark.plan import inputs_of
@@ -536,17 +537,3 @@ def pass_over(rows: DataFrame, batch: Batch, where: object) -> None:
     """Read a batch that the target already has, and discard it: a stateful query fails if it is not read."""
     _log.info("batch %d is in %s already", batch.number, where)
     rows.write.format("noop").mode("append").save()
-
-
-def refuse_twice(what: str, names: list[str]) -> None:
-    """Refuse columns or fields with the same name, as a join on an expression produces them.
-
-    Examples:
-        >>> refuse_twice("column", ["id", "amount", "id"])
-        Traceback (most recent call last):
-        ...
-        sparkstream_kit.errors.InvalidInputError: column id appears twice; rename or drop one
-    """
-    for name in names:
-        if names.count(name) > 1:
-            raise InvalidInputError(f"{what} {name} appears twice; rename or drop one")

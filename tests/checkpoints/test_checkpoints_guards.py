@@ -6,6 +6,7 @@ import re
 import shutil
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -89,6 +90,67 @@ def test_a_query_that_could_not_start_has_not_changed_whose_checkpoint_it_is(spa
         )
     assert noted(tmp_path / "ckpt") == before
     assert total("State") == {"CA": 2}
+
+
+def test_a_changed_query_that_spark_refuses_does_not_become_the_owner(spark, folder, finish, tmp_path):
+    def total(*keys, **options):
+        feeds.drip([(f"{len(list(folder.iterdir()))}.json", '{"k":"CA","n":1}\n')], folder)
+        rows = sources.json(spark, folder, schema="k STRING, n INT")
+        finish(rows.groupBy(*keys).count(), sinks.latest("owned"), "complete", **options)
+        return spark.table("owned").first()["count"]
+
+    assert total("k") == 1
+    with pytest.raises(QueryFailed, match="STATE_STORE"):
+        total("k", "n", allow_changed_query=True)
+    assert "written by a different query" in refusal(total, "k", "n")
+    assert total("k") == 4  # two files came meanwhile
+    assert "before" not in noted(tmp_path / "ckpt")
+    assert total("k") == 5
+
+
+def test_another_number_of_sources_is_refused(spark, folder, finish, tmp_path):
+    feeds.drip([("1.txt", "tea\n")], folder)
+    one, other = sources.text(spark, folder), sources.text(spark, folder, wholetext=True)
+    twice = one.union(other)
+    finish(twice, mode="append")
+    says = f"checkpoint {tmp_path}/ckpt is of a query with 2 sources, and query q has 1, with which "
+    for options in ({}, {"allow_changed_query": True}):
+        assert refusal(finish, one, mode="append", **options).startswith(says)
+    finish(twice, mode="append")
+    finish(one.union(one), mode="append", checkpoint=tmp_path / "same")
+    finish(one.union(one), mode="append", checkpoint=tmp_path / "same")
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "says"),
+    [
+        ("in", "is the input folder"),
+        ("in/ckpt", "lies in the input folder"),
+        ("out", "is the output folder"),
+        ("out/ckpt", "lies in the output folder"),
+    ],
+)
+def test_a_checkpoint_is_not_among_rows(checkpoint, says, spark, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    feeds.drip([("1.txt", "tea\n")], "in")
+    begin = partial(start, sources.text(spark, "in"), sinks.batch_files("out"), name="q", availableNow=True)
+    found = f"query q has checkpoint {tmp_path}/{checkpoint}, which {says} "
+    assert refusal(begin, checkpoint=checkpoint).startswith(found)
+    assert [path.name for path in tmp_path.rglob("*")] == ["in", "1.txt"]
+    run(begin(checkpoint="out/_ckpt"))
+    assert len(spark.read.parquet(f"{tmp_path}/out").collect()) == 1
+
+
+def test_a_checkpoint_is_not_where_a_pattern_would_read_it(spark, tmp_path):
+    feeds.drip([("1.txt", "tea\n")], tmp_path / "in/a")
+    begin = partial(
+        start, sources.text(spark, f"{tmp_path}/in/*"), sinks.console(), name="q", availableNow=True
+    )
+    for name in ("_ckpt", "ckpt"):
+        assert f"which lies in the input folder {tmp_path}/in/*" in refusal(
+            begin, checkpoint=tmp_path / "in" / name
+        )
+    run(begin(checkpoint=tmp_path / "in/a/_ckpt"))
 
 
 def test_a_checkpoint_from_before_the_kit_is_adopted_and_that_is_said(total, tmp_path, caplog):

@@ -123,7 +123,17 @@ def test_an_old_file_that_arrives_late_is_said(stream, age):
 
 def test_what_spark_passes_over_for_its_name_or_place_is_said_once_a_kind(stream):
     stream.land("1.txt", "a")
-    for name in ("_2.txt", ".3.txt", "4.txt._COPYING_", ".git/x", "_tmp/x", "more/5.txt", "more/deep/6.txt"):
+    for name in (
+        "_2.txt",
+        ".3.txt",
+        ".gitkeep",
+        ".DS_Store",
+        "4.txt._COPYING_",
+        ".git/x",
+        "_tmp/x",
+        "more/5.txt",
+        "more/deep/6.txt",
+    ):
         stream.folder.joinpath(name).parent.mkdir(exist_ok=True)
         stream.land(name, "b")
     stream.folder.joinpath("empty").mkdir()

@@ -94,6 +94,18 @@ def test_another_folder_is_read_from_the_start_if_that_is_asked_for(total, tmp_p
     assert total(one, allow_changed_query=True) == 112
 
 
+def test_after_another_folder_without_a_file_the_first_one_goes_on(total, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    land(one, "1.json", 1)
+    two.mkdir()
+    assert total(one) == 1
+    assert total(two, allow_changed_query=True) == 1  # a typing error, such as this is
+    land(one, "2.json", 10)
+    assert total(one) == 11
+    assert total(two, allow_changed_query=True) == 11
+    assert total(one, allow_changed_query=True) == 22  # which reads it from the start
+
+
 @pytest.mark.slow
 def test_files_of_a_batch_that_will_come_again_are_not_forgotten(total, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"

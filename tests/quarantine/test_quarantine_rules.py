@@ -188,4 +188,5 @@ def test_a_row_that_is_found_bad_later_keeps_its_line_and_its_file(spark, folder
     ],
 )
 def test_what_is_no_rule_is_one_line(rules, line, sales):
+    assert sales.schema.names  # which a client of Spark Connect then remembers
     assert refusal(quarantine.expect, sales, rules).startswith(line)

@@ -142,7 +142,13 @@ def test_fan_out_computes_a_batch_once_for_all_its_sinks(spark, stream, tmp_path
 
     counted = stream.select(noting(tmp_path / "computed")("k").alias("k"))
     writes = sinks.foreach_batch(lambda batch, _: batch.write.mode("append").json(out))
-    first = sinks.foreach_batch(see)
+
+    def see_and_let_go(batch, batch_id):  # the cache is for the other sink, too
+        batch.persist()
+        see(batch, batch_id)
+        batch.unpersist()
+
+    first = sinks.foreach_batch(see_and_let_go)
     both = sinks.fan_out(sinks.fan_out(first) if nested else first, writes)
     finish(counted, both)
     assert (tmp_path / "seen").read_text() == "0 [1]\n1 [2]\n"

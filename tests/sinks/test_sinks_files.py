@@ -263,6 +263,14 @@ def test_a_column_that_the_format_cannot_hold_is_refused_at_the_start(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("kind", ["batch_files", "files", "table"])
+def test_two_columns_of_one_name_are_refused_which_a_reader_would_do(spark, folder, tmp_path, kind):
+    frame = sources.text(spark, str(folder)).selectExpr("value", "1 AS VALUE")
+    sink = getattr(sinks, kind)("no_such" if kind == "table" else tmp_path / "out")
+    assert "column value appears twice; rename or drop one" in refusal(finish, frame, sink, tmp_path / "ckpt")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_column_of_folders_is_none_of_the_file(spark, folder, tmp_path):
     feeds.drip([("1.txt", "a\n")], folder)
     frame = sources.text(spark, str(folder)).selectExpr("value", "1 AS n")

@@ -22,9 +22,9 @@ def shell(code):
 def run_page(page, folder, replaced=()):
     """Run a page in a folder: its `bash` and `python` blocks in their order; its `text` must be printed.
 
-    A block with a title becomes a file of that name, where the blocks before have gone with `cd`. All `python`
-    blocks without one are one process.
-    `replaced` are pairs: what the page says and what it is on this machine, such as a server's address.
+    A block with a title becomes a file of that name, where the blocks before have gone with `cd`. All
+    `python` blocks without one are one process. `replaced` are pairs: what the page says and what it is on
+    this machine, such as a server's address.
     """
     script, shown = [_SHELL], []
     text = page.read_text("utf-8").replace(_FOLDER, str(folder))

@@ -18,14 +18,14 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check, check_options
-from sparkstream_kit._columns import column
+from sparkstream_kit._columns import column, refuse_twice
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit.connectors.kafka import SYSTEM, brokers
 from sparkstream_kit.connectors.kafka.source import check_topics
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.sinks.base import JSON, MODES, NO_OPTIONS, Sink, Target
 from sparkstream_kit.sinks.ledger import exactly_once as with_ledger
-from sparkstream_kit.sinks.ledger import open_target, refuse_twice
+from sparkstream_kit.sinks.ledger import open_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -39,12 +39,12 @@ from pymongo.errors import (
 from pymongo.uri_parser import parse_uri
 from pyspark.sql import types as T
 
-from sparkstream_kit._columns import types_in
+from sparkstream_kit._columns import refuse_twice, types_in
 from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
 from sparkstream_kit.connectors._tables import EXACT, Entries
 from sparkstream_kit.errors import InvalidInputError, KitError, TransientError, reject_unknown
 from sparkstream_kit.sinks import base
-from sparkstream_kit.sinks.ledger import pass_over, refuse_twice
+from sparkstream_kit.sinks.ledger import pass_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
