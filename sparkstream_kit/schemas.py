@@ -287,6 +287,8 @@ def infer(
     columns that are not what Spark alone would make of them:
 
     - Line 1 of a CSV file has names if each of its fields is text and a column below is not (`header=True`).
+    - The values of a CSV file may have ; or | or a tab between them, if line 1 has no comma (`sep=";"`).
+    - A name in line 1 may be empty or there twice; Spark makes one of its own (`enforceSchema=True`).
     - A column of numbers, dates or booleans in a CSV file may have one of NA, N/A, null, NULL, -, \N and ?
       for a missing value (`nulls="NA"`).
     - A column of numbers in a CSV file stays text if one begins with a zero or a plus, such as 01234.

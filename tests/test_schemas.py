@@ -261,12 +261,13 @@ def test_infer_says_in_one_line_what_is_wrong(spark, tmp_path, name, given, mess
 
 
 NAMES = "has names in line 1; read it with header=True"
+MADE = f"{NAMES}, enforceSchema=True"
 FEEDS = "has quoted values with line feeds; read it with multiLine=True"
 BROKEN = "has lines that are not JSON; the schema is that of the others"
 TEXT = "is all text; if line 1 has names, read it with header=True"
 LINES = (
-    "has JSON over several lines; read it with multiLine=True, or write one object per line: "
-    "jq -c '.[]' for an array, jq -c . otherwise"
+    "has JSON over several lines; write one object per line (jq -c '.[]' for an array, jq -c . otherwise), "
+    "or give multiLine=True if it is one value"
 )
 
 
@@ -274,14 +275,17 @@ LINES = (
     ("content", "ddl", "said"),
     [
         ("year,carrier\n2013,UA\n2014,AA\n", "year INT, carrier STRING", [NAMES]),
-        (",name\n0,ann\n1,bob\n", "_c0 INT, name STRING", [NAMES]),  # as pandas writes its index
+        (",name\n0,ann\n1,bob\n", "_c0 INT, name STRING", [MADE]),  # as pandas writes its index
+        ("n,n\n0,ann\n", "n0 INT, n1 STRING", [MADE]),
+        ("n;of\n1;x,y\n", "n INT, of STRING", ["has ';' between its values; read it with sep=';'", NAMES]),
+        ("n\tof\n1\tx\n", "n INT, of STRING", [r"has '\t' between its values; read it with sep='\t'", NAMES]),
         ("2013,UA\n2014,AA\n", "_c0 INT, _c1 STRING", []),
         ("NA\n1\n", "_c0 INT", ["has NA for NULL in _c0; read it with nulls='NA'"]),
         ("name,city\nann,rome\n", "_c0 STRING, _c1 STRING", [TEXT]),
         (
             "n,on\n?,true\n0.5,\\N\n",
             "n DOUBLE, on BOOLEAN",
-            [NAMES, "has ?, \\N for NULL in n, on; read it with nulls=['?', '\\\\N']"],
+            [NAMES, "has ?, \\N for NULL in n, on; read its lines (quarantine.parse_csv) with nulls=['?', '\\\\N']"],
         ),
         (
             "zip,phone,at,x\n01234,+4930123,9:30,-0.5\n94110,+491,10:30,NA\n",

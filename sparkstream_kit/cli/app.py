@@ -268,7 +268,8 @@ def _start(
     """
     running = serving.status(port)
     server = serving.serve(port, profile, _split(connectors))
-    say("a server runs already" if running == server else "started a server; sparkstream serve stop ends it")
+    stop = "sparkstream serve stop" + (f" --port {port}" if port != serving.PORT else "")
+    say("a server runs already" if running == server else f"started a server; {stop} ends it")
     _say_how_to_attach(server)
 
 

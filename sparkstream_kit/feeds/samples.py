@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from functools import cache, partial
 from glob import glob
 from pathlib import Path
@@ -32,6 +33,7 @@ _BY_NAME = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson
 # In CSV files: what stands for a missing value, and text that is no number (01234, +4930, 12F, 1E5) or time
 # of a day (10:30, to which Spark would add the date of today).
 _MISSING = ("NA", "N/A", "null", "NULL", "-", r"\N", "?")
+_SEPARATOR = re.compile(r"[;\t|]")  # where line 1 has no comma
 _CODE = r"^(\+|-?0\d|\d?\d:|\d+([dDfF]|[eE]\d+)$)"
 
 
@@ -84,28 +86,34 @@ def _of_json(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
     if "multiLine" not in read.keywords and (not known.fields or rows.take(1)[0]["_corrupt_record"]):
         whole = read(multiLine=True).schema
         if "_corrupt_record" not in whole.names:
-            fix = "write one object per line: jq -c '.[]' for an array, jq -c . otherwise"
-            return whole, [f"has JSON over several lines; read it with multiLine=True, or {fix}"]
+            fix = "write one object per line (jq -c '.[]' for an array, jq -c . otherwise)"
+            return whole, [f"has JSON over several lines; {fix}, or give multiLine=True if it is one value"]
     return known, ["has lines that are not JSON; the schema is that of the others"]
 
 
 def _of_csv(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
-    names = "header" not in read.keywords and _line_1_is_text(read(inferSchema=False))
+    texts = read(inferSchema=False)
+    line = texts.first()
+    first = [value for name, value in zip(texts.columns, line or (), strict=False) if re.match(r"_c\d", name)]
+    if len(first) == 1 and "sep" not in read.keywords and (sep := _SEPARATOR.search(first[0] or "")):
+        schema, notes = _of_csv(partial(read, sep=sep[0]))
+        return schema, [f"has {sep[0]!r} between its values; read it with sep={sep[0]!r}", *notes]
+    names = "header" not in read.keywords and _is_text(texts.sparkSession, [each for each in first if each])
     schema, notes = _typed(partial(read, header=True) if names else read)
     if not names:
         return schema, notes
     if not notes and {field.dataType for field in schema} <= {T.StringType()}:
         return _typed(read)[0], ["is all text; if line 1 has names, read it with header=True"]
-    return schema, ["has names in line 1; read it with header=True", *notes]
+    # Spark makes a name of its own for one that is empty or there twice, as pandas writes one for the index.
+    same = all(name == value for name, value in zip(schema.names, first, strict=False))
+    how = "header=True" if same else "header=True, enforceSchema=True"
+    return schema, [f"has names in line 1; read it with {how}", *notes]
 
 
-def _line_1_is_text(texts: DataFrame) -> bool:
-    """Say whether each field of line 1 is text: not a number, a date, a boolean or a missing value."""
-    first = texts.first()
-    line = first.asDict() if first else {}
-    fields = [value for name, value in line.items() if value and name.startswith("_c")]  # no partition values
+def _is_text(spark: SparkSession, fields: list[str]) -> bool:
+    """Say whether each field of a line is text: not a number, a date, a boolean or a missing value."""
     types_of = F.schema_of_csv(F.lit("\x01".join(fields) or "1"), {"sep": "\x01"})
-    [[ddl]] = texts.sparkSession.range(1).select(types_of).collect()
+    [[ddl]] = spark.range(1).select(types_of).collect()
     return str(ddl).count(": STRING") == len(fields) > 0 and {*fields}.isdisjoint(_MISSING)
 
 
@@ -133,7 +141,8 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
     if missing:
         markers = sorted({*missing.values()})
         nulls = markers[0] if len(markers) == 1 else markers
-        notes.append(f"has {', '.join(markers)} for NULL in {', '.join(missing)}; read it with {nulls=}")
+        call = "it" if len(markers) == 1 else "its lines (quarantine.parse_csv)"
+        notes.append(f"has {', '.join(markers)} for NULL in {', '.join(missing)}; read {call} with {nulls=}")
     if codes:
         notes.append(f"has codes (01234, +49, 1E5) or times of a day, which stay text, in {', '.join(codes)}")
     return T.StructType(schema.fields if rows else []), notes  # of the types as they are now

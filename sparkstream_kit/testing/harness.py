@@ -105,7 +105,7 @@ def _to_arrow(value: Any, kind: DataType) -> Any:
         return [_to_arrow(item, kind.elementType) for item in value]
     if isinstance(kind, T.MapType):
         return [(_to_arrow(key, kind.keyType), _to_arrow(v, kind.valueType)) for key, v in value.items()]
-    if isinstance(kind, T.IntegralType) and isinstance(value, float):
+    if isinstance(kind, T.IntegralType) and not hasattr(value, "__index__"):
         raise InvalidInputError(f"{value} is not a whole number")  # pyarrow would drop the fraction silently
     # As in createDataFrame, a time without a zone is in the time zone of the Python process.
     return kind.toInternal(value) if isinstance(kind, T.TimestampType) else value
@@ -521,9 +521,9 @@ class Streams:
             schema: the columns of the source, as a DDL string or a `StructType`.
         """
         check(Streams.__call__, locals())
-        folder = self.folder / f"source-{len(self._sources)}"
+        types, folder = self._types(schema), self.folder / f"source-{len(self._sources)}"
         folder.mkdir()
-        self._sources.append(Source(self._spark, self._types(schema), folder, self._times))
+        self._sources.append(Source(self._spark, types, folder, self._times))
         return self._sources[-1]
 
     def query(self, frame: DataFrame, *, mode: str = "append", sink: Sink | None = None) -> Query:
