@@ -264,6 +264,7 @@ NAMES = "has names in line 1; read it with header=True"
 MADE = f"{NAMES}, enforceSchema=True"
 FEEDS = "has quoted values with line feeds; read it with multiLine=True"
 BROKEN = "has lines that are not JSON; the schema is that of the others"
+PARSED = "read its lines (quarantine.parse_csv)"
 TEXT = "is all text; if line 1 has names, read it with header=True"
 LINES = (
     "has JSON over several lines; write one object per line (jq -c '.[]' for an array, jq -c . otherwise), "
@@ -285,7 +286,10 @@ LINES = (
         (
             "n,on\n?,true\n0.5,\\N\n",
             "n DOUBLE, on BOOLEAN",
-            [NAMES, "has ?, \\N for NULL in n, on; read its lines (quarantine.parse_csv) with nulls=['?', '\\\\N']"],
+            [
+                NAMES,
+                f"has ?, \\N for NULL in n, on; {PARSED} with nulls=['?', '\\\\N']",
+            ],
         ),
         (
             "zip,phone,at,x\n01234,+4930123,9:30,-0.5\n94110,+491,10:30,NA\n",

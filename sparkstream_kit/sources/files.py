@@ -38,7 +38,7 @@ import os
 import re
 from contextlib import suppress
 from functools import reduce
-from operator import and_, or_
+from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -276,7 +276,8 @@ _OF_TEXT = {T.StringType: {"encoding", "charset"}}
 _ENCODING = " is not UTF-8; give encoding='ISO-8859-1', or encoding='UTF-8' if the file itself has U+FFFD; "
 _WAYS = " or STRING, say by locale='de-DE' what a comma is, or set such lines aside with quarantine.parse_csv"
 _LAST = 253_402_300_799_999_999  # the end of the year 9999, in microseconds since 1970
-_TOO_LATE = "a time after the year 9999, as if milliseconds were seconds"
+_TOO_LATE = "a time after the year 9999, as if milliseconds were seconds, or 202601 a year"
+_DATED = (T.DateType, T.TimestampType, T.TimestampNTZType)
 
 
 def csv(
@@ -532,11 +533,10 @@ def _read(
         if (condition := err.getCondition()) not in meanings:
             raise
         raise InvalidInputError(meanings[condition]) from None
-    keeps = [] if only is None else [only]
-    if kind == "json" and is_strict:
-        keeps += [_in_time(each) for each in fields if holds(each.dataType, T.TimestampType)]
-    frame = frame.where(reduce(and_, keeps)) if keeps else frame
+    frame = frame if only is None else frame.where(only)
     exact = {each.name: _exactly(each) for each in changed}
+    if kind in ("csv", "json") and is_strict:
+        exact |= {each.name: _in_time(each) for each in columns.fields if holds(each.dataType, *_DATED)}
     return frame.select([exact.get(name, column(name)) for name in frame.columns]) if exact else frame
 
 
@@ -589,27 +589,33 @@ def _exactly(field: T.StructField) -> Column:
         same = (whole == raw.try_cast("decimal(38,18)")) & ~raw.rlike(r"\.\d{18,}[1-9]|[eE]-\d\d")
         exact = F.coalesce(number(raw, kind), F.when(same, whole))
         value = F.coalesce(exact, F.when(raw.isNotNull(), wrong))
+    return _named(value, field)
+
+
+def _named(value: Column, field: T.StructField) -> Column:
     return value.alias(field.name, **({"metadata": field.metadata} if field.metadata else {}))
 
 
 def _in_time(field: T.StructField) -> Column:
-    """Return a condition that fails at a time after the year 9999.
+    """Return a column of dates or times, which fails at one after the year 9999.
 
-    Spark takes a number in JSON for seconds since 1970, so that milliseconds become such a time.
+    Spark takes a number in JSON for seconds since 1970, so that milliseconds become such a time, and digits
+    alone, as of a year and a month, for a year.
     """
+    value = column(field.name)
     says = F.concat(F.lit(f"column {field.name}: {_TOO_LATE}; "), F.col("_metadata.file_path"))
-    late = _is_late(column(field.name), field.dataType)
-    return F.coalesce(F.when(late, F.raise_error(says).cast("boolean")), F.lit(True))
+    wrong = F.raise_error(says).cast(field.dataType)
+    return _named(F.when(_is_late(value, field.dataType), wrong).otherwise(value), field)
 
 
 def _is_late(value: Column, kind: Any) -> Column:
-    if isinstance(kind, T.TimestampType):
-        return value > F.timestamp_micros(F.lit(_LAST))
+    if isinstance(kind, _DATED):
+        return value.cast("timestamp") > F.timestamp_micros(F.lit(_LAST))
     if isinstance(kind, T.ArrayType):
         return F.exists(value, lambda one: _is_late(one, kind.elementType))
     if isinstance(kind, T.MapType):
         return F.exists(F.map_values(value), lambda one: _is_late(one, kind.valueType))
-    inside = [each for each in getattr(kind, "fields", []) if holds(each.dataType, T.TimestampType)]
+    inside = [each for each in getattr(kind, "fields", []) if holds(each.dataType, *_DATED)]
     return reduce(or_, [_is_late(value.getField(each.name), each.dataType) for each in inside], F.lit(False))
 
 
