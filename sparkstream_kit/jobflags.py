@@ -225,18 +225,17 @@ def database(text: str) -> str:
         >>> database("sqlite:///totals.db")
         'sqlite:///totals.db'
     """
-    url = text
     if text.startswith("env:"):
         name = text.removeprefix("env:")
-        url = os.environ.get(name, "")
-        if not url:
+        if not (url := os.environ.get(name, "")):
             raise ArgumentTypeError(f"the environment variable {name} is not set; put the URL there")
-    elif without_secrets(text) != text:
+        return url
+    if without_secrets(text) != text:
         raise ArgumentTypeError(
             "others can see a password on the command line; put the URL into an environment variable and "
             "give env:NAME, or, for a database, set PGPASSWORD or ~/.pgpass"
         )
-    return url
+    return text
 
 
 def _value(metavar: str, read: Callable[[str], Any], says: str, **more: Any) -> dict[str, Any]:
@@ -592,9 +591,8 @@ def _posts(spark: SparkSession, args: Namespace, most: int | None) -> DataFrame:
         # Removed when the process ends, after the feeder, which still writes when the session has ended.
         _spools.append(tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True))
         args.spool = _spools[-1].name
-    if dry_run:
-        return sources.posts(spark, args.spool, max_files_per_trigger=most).select("value")
-    return sources.posts(spark, args.url, spool=args.spool, max_files_per_trigger=most).select("value")
+    url, spool = (args.spool, None) if dry_run else (args.url, args.spool)
+    return sources.posts(spark, url, spool=spool, max_files_per_trigger=most).select("value")
 
 
 def outputs(

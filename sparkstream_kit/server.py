@@ -182,8 +182,7 @@ def stop(port: int = PORT) -> Server | None:
     if not folder_of(port).exists():
         return None
     with _alone(port) as folder:
-        server = status(port)
-        if server is not None:
+        if (server := status(port)) is not None:
             _end(server)
         _clear(folder)
     return server
@@ -508,8 +507,7 @@ def _running(url: str, host: str, port: int) -> Any:
     """
     from sparkstream_kit._spark.session import current, endpoint
 
-    running = current()
-    if running is None:
+    if (running := current()) is None:
         return None
     of = _address(f"sc://{endpoint(running)}")
     if of[1] != port or (of[0] != host and not {of[0], host} <= _LOOPBACK):

@@ -142,8 +142,7 @@ def time_zone() -> Iterator[Finding]:
     """Check that Python on this machine has the time zone of the sessions, which a profile sets."""
     session = read_profile("local")["spark.sql.session.timeZone"]
     here = datetime.now().astimezone()
-    days = (datetime(here.year, month, 1).astimezone() for month in (1, 7))
-    offsets = sorted({f"{day:%z}" for day in days})
+    offsets = sorted({f"{datetime(here.year, month, 1).astimezone():%z}" for month in (1, 7)})
     if session == "UTC" and offsets == ["+0000"]:
         yield Finding("ok", "time zone", f"sessions and Python have {session}")
         return
@@ -160,10 +159,9 @@ def remote() -> Iterator[Finding]:
         return
     try:
         host, port = serving.reach(given)
+        yield Finding("ok", "SPARK_REMOTE", f"a server listens on {host}:{port}")
     except KitError as err:
         yield Finding("bad", "SPARK_REMOTE", *str(err).split("; ", 1))
-    else:
-        yield Finding("ok", "SPARK_REMOTE", f"a server listens on {host}:{port}")
 
 
 def goes_with_spark() -> dict[str, Any]:

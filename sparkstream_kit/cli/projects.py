@@ -139,11 +139,10 @@ def make(name: str, like: str = DEFAULT) -> Project:
         with tempfile.TemporaryDirectory(dir=".", prefix=".new-", ignore_cleanup_errors=True) as beside:
             made = Path(beside, name)
             made.mkdir()
-            test = _template(f"templates/test_{like}.py")
-            (made / job).write_text(_renamed(_template(f"{like}.py"), like, module), "utf-8")
-            (made / f"test_{job}").write_text(_renamed(test, like, module), "utf-8")
-            if known.beside:
-                (made / known.beside).write_text(_renamed(_template(known.beside), like, module), "utf-8")
+            copies = {job: f"{like}.py", f"test_{job}": f"templates/test_{like}.py"}
+            copies |= {known.beside: known.beside} if known.beside else {}
+            for file, source in copies.items():
+                (made / file).write_text(_renamed(_template(source), like, module), "utf-8")
             for page in (".gitignore", "AGENTS.md", "README.md"):
                 (made / page).write_text(_template(f"templates/{page}").format(**given), "utf-8")
             (made / "data").mkdir()

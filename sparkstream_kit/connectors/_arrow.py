@@ -184,10 +184,9 @@ def in_blobs(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
                     writer.write_batch(part)
                 yield pa.RecordBatch.from_pydict({"blob": [sink.getvalue().to_pybytes()]})
 
-    blobs = (
-        _numbered(batch).mapInArrow(pack, "blob BINARY").withColumn("number", F.monotonically_increasing_id())
-    )
-    blobs = blobs.persist()  # in memory, and on disk if they do not fit
+    packed = _numbered(batch).mapInArrow(pack, "blob BINARY")
+    # In memory, and on disk if they do not fit.
+    blobs = packed.withColumn("number", F.monotonically_increasing_id()).persist()
     try:
         made = blobs.select("number", F.length("blob"), F.crc32("blob")).collect()
         yield _fetched(blobs, sorted(tuple(row) for row in made))

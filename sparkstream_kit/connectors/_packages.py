@@ -48,8 +48,7 @@ def connectors() -> dict[str, Connector]:
     """Return Spark's connectors for other systems and formats, by name."""
     from sparkstream_kit.connectors import AVRO, systems
 
-    of_systems = {name: each.connector for name, each in systems().items() if each.connector}
-    return {"avro": AVRO, **of_systems}
+    return {"avro": AVRO} | {name: each.connector for name, each in systems().items() if each.connector}
 
 
 def coordinates(connector: Connector, spark: str) -> str | None:

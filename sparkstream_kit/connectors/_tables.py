@@ -216,9 +216,8 @@ class _Ledger(Ledger):
         return None
 
     def any_query(self) -> tuple[str, int] | None:
-        written = (
-            (other, self._table.last_batch(other)) for other in self.owners if self._me not in self.owners
-        )
+        others = [] if self._me in self.owners else self.owners
+        written = ((other, self._table.last_batch(other)) for other in others)
         return next(((other, last) for other, last in written if last is not None), None)
 
     def has_rows(self) -> bool:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 
-_SHARES = ("late", "duplicates", "bad", "ahead")
 _NO_DUPLICATES = ("late", "bad", "ahead")
 
 
@@ -41,7 +40,7 @@ class Dataset(NamedTuple):
     truth: Callable[[list[Any]], object]
     line: Callable[[Any], str] = json_line
     time: str = "time"
-    shares: Sequence[str] = _SHARES
+    shares: Sequence[str] = ("late", "duplicates", "bad", "ahead")
     delay: str = "10 minutes"
     keeps_late: bool = False
 

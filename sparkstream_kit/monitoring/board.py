@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 
@@ -145,10 +145,8 @@ def live(
             monitoring.live(totals, run_for=20)  # in a cell of its own
     """
     check(live, locals())
-    if is_a("StreamingQuery", shown):
-        query = cast("StreamingQuery", shown)
-    else:
-        query = _started(cast("DataFrame", shown), name, mode, trigger)
+    given: Any = shown
+    query: StreamingQuery = given if is_a("StreamingQuery", given) else _started(given, name, mode, trigger)
     frame, view = started(query).frame, table(query)
     try:
         run(query, run_for=run_for, idle=idle, max_batches=max_batches, show="notebook")
@@ -422,9 +420,8 @@ class Board:
         """
         query_id = str(progress.id)
         with self._changed:
-            if query_id not in self._queries:
-                self._queries[query_id] = Query(QuerySummary(progress.name or query_id, query_id))
-            if self._queries[query_id].add(progress, files):
+            unknown = Query(QuerySummary(progress.name or query_id, query_id))
+            if self._queries.setdefault(query_id, unknown).add(progress, files):
                 self._tell()
 
     def end(self) -> None:

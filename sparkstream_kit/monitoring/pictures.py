@@ -147,9 +147,8 @@ def status(board: Board, ended: str) -> str:
         {"batch": next(reversed(one.batches), None), "summary": replace(one.summary, verdicts=one.verdicts)}
         for one in board.pictures()
     ]
-    return printable(
-        as_json({"version": JSON_VERSION, "ended": ended, "problem": board.problem, "queries": queries})
-    )
+    told = {"version": JSON_VERSION, "ended": ended, "problem": board.problem, "queries": queries}
+    return printable(as_json(told))
 
 
 _ROWS = 50  # rows that a result shows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
@@ -69,9 +70,6 @@ def latest(table: str) -> Sink:
 
         return write
 
-    def read_view(spark: SparkSession, schema: StructType, location: Place) -> DataFrame:
-        return _parsed(spark, _lines(location, kept, schema.names), schema)
-
     return Sink(
         kind="latest",
         modes=("complete",),
@@ -80,7 +78,7 @@ def latest(table: str) -> Sink:
         advice="the table is the whole result: use complete, or sinks.memory for append",
         writes_to=(Target("view", table.lower()),),  # Spark ignores the case of view names
         open=open_view,
-        read=read_view,
+        read=lambda spark, schema, location: _parsed(spark, _lines(location, kept, schema.names), schema),
     )
 
 
@@ -91,14 +89,12 @@ def _lines(location: Place | None, kept: str, columns: list[str]) -> list[str]:
         The lines; none if no rows were saved, if the file is damaged, or if the rows have other columns,
         because an earlier version of the query saved them.
     """
-    try:
+    with suppress(OSError, TypeError, ValueError):
         text = location.read(kept) if location is not None else None
         # Not splitlines(): a value may contain Unicode's other line separators, at which it would split.
         lines = [each for each in (text or "").split("\n") if each and not each.startswith("crc32 ")]
         if all(list(json.loads(line)) == columns for line in lines):
             return lines
-    except (OSError, TypeError, ValueError):
-        pass
     _log.warning("the table is empty until the next batch: %s/%s is not what was kept", location, kept)
     return []
 

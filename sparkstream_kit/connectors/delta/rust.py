@@ -114,16 +114,20 @@ class RustTable:
             ConflictError: another writer has committed at the same moment.
             KitError: delta-rs reported an error, or the table was removed.
         """
-        table, properties = self._loaded(), _properties(which)
+        table = self._loaded()
+        properties = CommitProperties(
+            custom_metadata={"userMetadata": metadata(which)},
+            app_transactions=[Transaction(application(which.query), which.number)],
+        )
         schema = Schema.from_json(nullable(batch.schema).json())
         with _arrow.gathered(batch, pa.schema(schema)) as rows, _in_one_line(self.place):
             if target.how == "upsert" and rows.num_rows:
                 _arrow.check_keys(rows, target.where, target.keys, which.number)
                 _merge(table, rows, target, properties)
-            elif target.how == "replace":
-                _write(table, rows, "overwrite", properties)
-            elif rows.num_rows:
-                _write(table, rows, "append", properties)
+            elif target.how == "replace" or rows.num_rows:
+                mode: Literal["append", "overwrite"] = "overwrite" if target.how == "replace" else "append"
+                # schema_mode="merge" matches columns by name; those that only the table has become null.
+                write_deltalake(table, rows, mode=mode, schema_mode="merge", commit_properties=properties)
             else:
                 # Without this commit, the ledger would find a gap before the next batch.
                 table.create_write_transaction([], "append", table.schema(), commit_properties=properties)
@@ -133,20 +137,6 @@ class RustTable:
         if table is None:
             raise KitError(f"the Delta table {self.place} was removed while a query writes to it")
         return table
-
-
-def _properties(which: Batch) -> CommitProperties:
-    return CommitProperties(
-        custom_metadata={"userMetadata": metadata(which)},
-        app_transactions=[Transaction(application(which.query), which.number)],
-    )
-
-
-def _write(
-    table: DeltaTable, rows: pa.Table, mode: Literal["append", "overwrite"], properties: CommitProperties
-) -> None:
-    # schema_mode="merge" matches columns by name, and writes null to those that only the table has.
-    write_deltalake(table, rows, mode=mode, schema_mode="merge", commit_properties=properties)
 
 
 def _merge(table: DeltaTable, rows: pa.Table, target: Target, properties: CommitProperties) -> None:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks.base import Opening, Sink
 
 
-_WRITERS = ("auto", "spark", "delta-rs")
 _JARS = "get_session(…, connectors=['delta'])"
 
 
@@ -111,7 +110,7 @@ def delta(
     """
     check(delta, locals())
     mode = mode_for("delta", "'out/totals'", how, keys, SYSTEM.ways)
-    reject_unknown("writer", [writer], _WRITERS)
+    reject_unknown("writer", [writer], ("auto", "spark", "delta-rs"))
     if (path is None) == (table is None):
         raise InvalidInputError(
             "delta: give a path or a table of the catalog: delta('out/totals') or delta(table='shop.totals')"

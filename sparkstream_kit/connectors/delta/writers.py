@@ -106,7 +106,6 @@ def set_back(place: str, query: str, batch: int) -> None:
         log.remove(hidden)
 
 
-_SETTINGS = "spark.databricks.delta."
 _TRANSACTION = "txn STRUCT<appId: STRING, version: BIGINT>"
 # The file of a commit or of a checkpoint, which is one file (000….checkpoint.parquet), one of several parts,
 # or a file with a UUID in its name.
@@ -181,10 +180,8 @@ class SparkTable:
         https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
         """
         log = _files.escaped(f"{self.place}/_delta_log")  # Spark reads a path as a pattern
-        paths = [
-            str(row.path) for row in self._spark.read.format("binaryFile").load(log).select("path").collect()
-        ]
-        named = [(name, path) for path in paths if (name := _NAME.search(path))]
+        there = self._spark.read.format("binaryFile").load(log).select("path").collect()
+        named = [(name, row.path) for row in there if (name := _NAME.search(row.path))]
         since = _newest_checkpoint(name for name, _ in named)
         files: dict[tuple[bool, str], list[str]] = {}  # False for commits, which are read first
         for name, path in named:
@@ -240,13 +237,12 @@ class SparkTable:
                 self._merge(batch, target, which)
             else:
                 writer = batch.write.format("delta").mode("append" if target.how == "append" else "overwrite")
-                writer = writer.option("userMetadata", metadata(which))
-                writer = writer.option("partitionOverwriteMode", "static")  # the session may have dynamic
+                # Static, because the session may have dynamic.
+                writer = writer.options(userMetadata=metadata(which), partitionOverwriteMode="static")
                 last = self.last_batch(which.query)
                 if target.how != "replace" or last is None or last < which.number:
                     # A replayed `replace` is written without a number, because Delta would skip a known one.
-                    writer = writer.option("txnAppId", application(which.query))
-                    writer = writer.option("txnVersion", which.number)
+                    writer = writer.options(txnAppId=application(which.query), txnVersion=which.number)
                 writer.save(self.place)
         self._written[which.query] = max(which.number, self.last_batch(which.query) or 0)
 
@@ -255,7 +251,12 @@ class SparkTable:
             _check_keys(batch, target, which)
             same = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in target.keys)
             columns = [quoted(name) for name in batch.columns]
-            with _as_view(batch) as view, in_force(batch.sparkSession, _as_transaction(which)):
+            settings = {  # a MERGE has no options for the batch's number and plan
+                "spark.databricks.delta.write.txnAppId": application(which.query),
+                "spark.databricks.delta.write.txnVersion": str(which.number),
+                "spark.databricks.delta.commitInfo.userMetadata": metadata(which),
+            }
+            with _as_view(batch) as view, in_force(batch.sparkSession, settings):
                 batch.sparkSession.sql(
                     f"MERGE INTO {self._sql_name()} AS t USING {view} AS s ON {same} "  # noqa: S608 - quoted
                     f"WHEN MATCHED THEN UPDATE SET {', '.join(f't.{name} = s.{name}' for name in columns)} "
@@ -302,12 +303,3 @@ def _as_view(batch: DataFrame) -> Iterator[str]:
         yield view
     finally:
         batch.sparkSession.catalog.dropTempView(view)
-
-
-def _as_transaction(which: Batch) -> dict[str, str]:
-    """Return the settings that attach a batch's number and plan to a MERGE, which has no options for them."""
-    return {
-        f"{_SETTINGS}write.txnAppId": application(which.query),
-        f"{_SETTINGS}write.txnVersion": str(which.number),
-        f"{_SETTINGS}commitInfo.userMetadata": metadata(which),
-    }

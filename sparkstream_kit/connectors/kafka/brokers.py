@@ -332,9 +332,8 @@ class Topics:
 
     def losses(self) -> Iterator[str]:
         """Yield a sentence for the topics, and for the records of each, that the query can no longer read."""
-        if gone := sorted(set(self._offsets) - set(self.topics)):
-            topics = ", ".join(gone)
-            yield f"Kafka at {self.servers} has no topic {topics} any more, or the query leaves it out"
+        if gone := ", ".join(sorted(set(self._offsets) - set(self.topics))):
+            yield f"Kafka at {self.servers} has no topic {gone} any more, or the query leaves it out"
         read = {
             (name, part): offset
             for name, parts in self._offsets.items()

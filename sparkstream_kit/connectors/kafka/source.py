@@ -109,10 +109,8 @@ def kafka(
     builtin.check_number("max_offsets_per_trigger", max_offsets_per_trigger)
     own = {"kafka.bootstrap.servers": servers, "includeHeaders": "true", **_starting(starting, names)}
     own |= {"subscribe": ",".join(names)} if names else {"subscribePattern": str(pattern)}
-    if max_offsets_per_trigger is not None:
-        own["maxOffsetsPerTrigger"] = str(max_offsets_per_trigger)
-    if lag_group is not None:
-        own[brokers.GROUP] = lag_group
+    more = {"maxOffsetsPerTrigger": max_offsets_per_trigger, brokers.GROUP: lag_group}
+    own |= {name: str(value) for name, value in more.items() if value is not None}
     given = {name: str(value) for name, value in options.items() if name.lower() != "includeheaders"}
     if twice := {name.lower() for name in own} & {name.lower() for name in given}:
         raise InvalidInputError(f"sources.kafka(): option {min(twice)} has an argument of its own; give that")

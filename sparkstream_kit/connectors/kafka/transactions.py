@@ -124,8 +124,7 @@ class Target:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of all clients."""
-        own = {"bootstrap.servers": self.servers, "logger": _QUIET}
-        return _SETTINGS | settings_of(self.options) | own
+        return _SETTINGS | settings_of(self.options) | {"bootstrap.servers": self.servers, "logger": _QUIET}
 
     @property
     def seconds(self) -> float:

@@ -277,7 +277,6 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
         _log.warning("%s; the query goes on without", said)
 
 
-_WORDS = ("earliest", "latest")
 _registered: WeakSet[SparkSession] = WeakSet()  # Spark warns if a source is registered twice
 
 
@@ -349,7 +348,7 @@ def kinesis(
         raise InvalidInputError(f"retry_for is {retry_for}; give a number of seconds, 0 or more")
     builtin.check_number("max_records_per_trigger", max_records_per_trigger)
     # Look in this process's environment, too: workers do not see variables that a notebook sets.
-    endpoint = address(endpoint)
+    places = {"region": region or os.environ.get("AWS_DEFAULT_REGION"), "endpoint": address(endpoint)}
     options = {
         "stream": stream,
         "starting": _starting(starting),
@@ -357,8 +356,7 @@ def kinesis(
         "retry_for": str(float(retry_for)),
         "fail_on_data_loss": str(fail_on_data_loss).lower(),
     }
-    region = region or os.environ.get("AWS_DEFAULT_REGION")
-    options |= {name: value for name, value in (("region", region), ("endpoint", endpoint)) if value}
+    options |= {name: value for name, value in places.items() if value}
     frame = _loaded(spark, options)
     value = F.col("value") if binary else F.col("value").cast("string")
     return frame.select(value.alias("value"), *frame.columns[1:])
@@ -376,7 +374,7 @@ def _starting(starting: object) -> str:
     """
     if isinstance(starting, datetime):
         return f"@{builtin.moment(starting)}"
-    reject_unknown("starting (a word, or a datetime)", [str(starting)], _WORDS)
+    reject_unknown("starting (a word, or a datetime)", [str(starting)], ("earliest", "latest"))
     return "" if starting == "earliest" else "latest"
 
 
@@ -398,9 +396,8 @@ def _loaded(spark: SparkSession, options: dict[str, str]) -> DataFrame:
         frame = spark.readStream.format(NAME).options(**options).load()
         frame.schema  # noqa: B018 - on Connect, only this asks the worker
     except PySparkException as err:
-        cause = innermost_cause(err)
         if "MissingExtraError" in str(err):
             raise MissingExtraError("sources.kinesis()", "kinesis") from None
         kind = errors.TransientError if "TransientError" in str(err) else InvalidInputError
-        raise kind(f"sources.kinesis(): {cause}") from None
+        raise kind(f"sources.kinesis(): {innermost_cause(err)}") from None
     return frame

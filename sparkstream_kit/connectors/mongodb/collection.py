@@ -300,6 +300,7 @@ def _plain_type(kind: pa.DataType, as_text: pa.DataType | None) -> pa.DataType:
 _ROWS = 1000  # documents per request
 _TRIES = 5  # attempts to replace documents that another query writes at the same moment
 _DUPLICATE, _EXISTS = 11000, 48  # the server's error codes for a key and a collection that exist already
+_CHANGED = r"batch %d, %s: %d values are changed: microseconds are cut, bytes not of UTF-8 become \xff"
 _UNTIL = "0"  # the character after "/": the end of the range of the _ids that begin with "QUERY/"
 
 _log = logging.getLogger(__name__)
@@ -320,9 +321,7 @@ class Target:
         """The collection and its database."""
         return base.Target("collection", f"{self.name} in {self.address.shown}")
 
-    def prepare(
-        self, frame: DataFrame, query: str | None, following: Batch | None, _makes: bool
-    ) -> str | None:
+    def prepare(self, frame: DataFrame, query: str | None, coming: Batch | None, _makes: bool) -> str | None:
         """Check that a query may write its rows to the collection; create nothing.
 
         Raises:
@@ -332,7 +331,7 @@ class Target:
         with connected(self.address) as database:
             ledger = _Ledger(database, self)
             ledger.check(query)
-            return ledger.plan_of(following)
+            return ledger.plan_of(coming)
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
         """Give a query its next epoch: from now on no older driver of the query can finish a batch."""
@@ -365,10 +364,7 @@ class Target:
                         writer.send(encoder.documents(part.slice(first, _ROWS)))
             ledger.finish(batch, writer.number)
         if encoder.changed:
-            said = (
-                r"batch %d, %s: %d values are changed: microseconds are cut, bytes not of UTF-8 become \xff"
-            )
-            _log.warning(said, batch.number, self.where, encoder.changed)
+            _log.warning(_CHANGED, batch.number, self.where, encoder.changed)
 
 
 class _Ledger(Entries):

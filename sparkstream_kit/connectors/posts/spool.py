@@ -147,7 +147,7 @@ class Spool:
             given = json.loads(found[0]) if found else {}
             self.facts = Facts(**{name: value for name, value in given.items() if name in known})
             self._name_decided()
-            for hidden in self.folder.glob(".posts-*.jsonl"):
+            for hidden in self.folder.glob(".*posts-*.jsonl*"):  # also one half written
                 hidden.unlink()  # its posts are not in the database
         except BaseException:
             database.close()
@@ -253,14 +253,7 @@ class Spool:
     def _write(self, stamp: int, lines: Iterable[bytes]) -> None:
         """Write a file under its hidden name, and sync it and its folder to the disk."""
         hidden = self.folder / f".posts-{stamp}.jsonl"
-        try:
-            with hidden.open("wb") as file:
-                file.writelines(line + b"\n" for line in lines)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            hidden.unlink(missing_ok=True)  # the next try has another name
-            raise
+        _files.replace(hidden, (line + b"\n" for line in lines))
         os.utime(hidden, ns=(stamp * 1_000_000, stamp * 1_000_000))
         folder = os.open(self.folder, os.O_RDONLY)
         try:

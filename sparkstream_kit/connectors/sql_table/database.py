@@ -328,8 +328,7 @@ def _cause(error: BaseException, url: URL) -> str:
     """Return the first line of a database's error text, without the URL's secrets."""
     said = getattr(error, "orig", None) or error
     said = said.args[1] if len(said.args) == 2 else said  # noqa: PLR2004 - MariaDB's number and text
-    lines = [line.strip() for line in str(said).splitlines()]
-    text = next((line for line in lines if line), type(error).__name__)
+    text = next(filter(None, map(str.strip, str(said).splitlines())), type(error).__name__)
     secrets = [str(url.password or ""), *(str(v) for k, v in url.query.items() if "password" in k)]
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")

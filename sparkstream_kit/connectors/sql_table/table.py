@@ -115,8 +115,7 @@ class Target:
                 deleted although the query has written to it.
         """
         table = self.table(frame.schema)
-        made = Path(str(self.url.database)) if self.url.get_backend_name() == "sqlite" else None
-        if made is not None and not makes and not made.exists():
+        if self.where.path and not makes and not Path(self.where.path).exists():
             with sa.create_engine("sqlite://").connect() as nothing:
                 return _Ledger(nothing, self).plan_of(coming)
         with _connected_to_start(self, query) as connection:
@@ -165,8 +164,7 @@ class Target:
         with _arrow.kept(frame) as parts, database.connected(self.url) as connection:
             stage = _stage(table)
             stage.create(connection)
-            changed = database.load(connection, stage, parts)
-            if changed:
+            if changed := database.load(connection, stage, parts):
                 said = "batch %d for table %s: %d values are changed: %s"
                 _log.warning(said, batch.number, self.name, changed, database.CHANGED)
             _advance(_Ledger(connection, self), batch)
@@ -255,9 +253,8 @@ class _Ledger(Entries):
         # table would also stop queries that are past their first batch, so a separate lock is used.
         key = f"{_LEDGER} {self._target.schema}.{self._target.name}"
         if self._connection.dialect.name == "postgresql":
-            self._connection.execute(
-                sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(key, 0)))
-            )
+            lock = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(key, 0)))
+            self._connection.execute(lock)
         if self._connection.dialect.name == "mariadb":  # held until the connection ends
             lock = sa.select(sa.func.get_lock(sa.func.md5(key), patience))
             if self._connection.execute(lock).scalar() != 1:
