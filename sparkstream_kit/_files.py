@@ -2,14 +2,13 @@
 
 `replace` writes a file so that a reader sees the old or the new one, `private_folder` and `private_file` keep
 others out. `is_hidden`, `is_pattern`, `matching`, `escaped` and others repeat Spark's rules for paths and
-file names in Python. `in_conf`, `pyspark_folder` and `cache_folder` find folders.
+file names in Python. `in_conf` finds a file of `conf/`, `cache_folder` the folder of the cache.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import errno
-import importlib.util
 import json
 import os
 import re
@@ -304,12 +303,6 @@ def in_conf(name: str) -> Traversable:
     """Return a file of `conf/`: from the wheel or zip if it is there, otherwise from the checkout."""
     packaged = resources.files("sparkstream_kit") / "conf" / name
     return packaged if packaged.is_file() else Path(__file__).parent.parent / "conf" / name
-
-
-def pyspark_folder() -> Path | None:
-    """Return the folder from which PySpark would be imported, without the slow import, or None."""
-    found = importlib.util.find_spec("pyspark")
-    return Path(found.origin).parent if found and found.origin else None
 
 
 def cache_folder() -> Path:

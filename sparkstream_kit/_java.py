@@ -55,7 +55,10 @@ NEEDS = (
 
 def spark_home() -> Path:
     """Return the folder of the Spark that would be started: SPARK_HOME, else the one that PySpark brings."""
-    return Path(os.environ.get("SPARK_HOME") or _files.pyspark_folder() or "")
+    if home := os.environ.get("SPARK_HOME"):
+        return Path(home)
+    found = importlib.util.find_spec("pyspark")  # without the slow import
+    return Path(found.origin).parent if found and found.origin else Path()
 
 
 def conf_folder() -> Path:
@@ -152,10 +155,9 @@ def command(
     asked = [str(java), "-Xmx128m", *shlex.split(given.get("SPARK_LAUNCHER_OPTS", "")), "-cp", f"{jars}/*"]
     asked += ["org.apache.spark.launcher.Main", "org.apache.spark.deploy.SparkSubmit", *arguments]
     kept = _kept(asked, given, archive)
-    try:
+    words: list[str] = []
+    with suppress(OSError):
         words = kept.read_text().split("\0") if kept else []
-    except OSError:
-        words = []
     if not words:
         said = subprocess.run(asked, env=given, stdout=subprocess.PIPE, stderr=stderr, check=True).stdout
         # What precedes this mark is for a person.

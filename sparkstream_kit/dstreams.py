@@ -137,7 +137,7 @@ def run(
                 print(dstreams.run(ssc, run_for=20))  # what ended it
     """
     check(run, locals())
-    kind, what = "failed", None
+    kind = "look"
     try:
         _check_cores(ssc)
         inbox = _waiting.Inbox(run_for=run_for, stop_file=stop_file)
@@ -145,7 +145,6 @@ def run(
         ssc.start()
         with shutdown.jvm_waits_for(inbox, _JVM_LIMIT), _waiting.signals_posted_to(inbox):
             _waiting.in_thread("await", partial(_await, ssc, inbox))
-            kind, what = inbox.next()
             while kind == "look":
                 kind, what = inbox.next()
     finally:
@@ -224,15 +223,13 @@ def windowed_counts(pairs: DStream[tuple[Any, int]], window: float, slide: float
                 dstreams.run(ssc, run_for=20)
     """
     check(windowed_counts, locals())
-    reduce: Any = pairs.reduceByKeyAndWindow  # its type hints say int, but it accepts fractions of a second
+    # The type hints of this method say int, but it accepts fractions of a second.
+    reduce: Callable[..., DStream[Any]] = pairs.reduceByKeyAndWindow
     try:
-        sums: DStream[Any] = reduce(
-            operator.add, operator.sub, window, slide, filterFunc=lambda pair: pair[1] != 0
-        )
+        return reduce(operator.add, operator.sub, window, slide, filterFunc=lambda pair: pair[1] != 0)
     except ValueError as err:
         fix = f"give multiples of the batch interval ({err})"
         raise InvalidInputError(f"window is {window:g} s and slide is {slide:g} s; {fix}") from None
-    return sums
 
 
 def foreach_partition(

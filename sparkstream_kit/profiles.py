@@ -108,9 +108,8 @@ def read_profile(profile: str | Path) -> dict[str, str]:
     check(read_profile, locals())
     name = str(profile)
     if name not in PROFILES and not Path(name).exists():
-        near = hint(name, PROFILES)
         known = f"; known: {', '.join(PROFILES)}, or the path of a file"
-        raise InvalidInputError(f"unknown profile {name}{near or known}")
+        raise InvalidInputError(f"unknown profile {name}{hint(name, PROFILES) or known}")
     file = _files.in_conf(f"{name}.conf") if name in PROFILES else Path(name)
     try:
         return parse_properties(file.read_text("utf-8"), name)
@@ -149,8 +148,7 @@ def submit_properties(profile: str, folder: Path) -> Path:
         _files.replace(log4j2, [log4j2_file().read_text("utf-8")], private=True)
         flag = f'"-Dlog4j2.configurationFile={log4j2.resolve().as_uri()}"'
         given = settings.get("spark.driver.extraJavaOptions", "")
-        options = (java_options(), given, flag)
-        settings["spark.driver.extraJavaOptions"] = " ".join(option for option in options if option)
+        settings["spark.driver.extraJavaOptions"] = " ".join(filter(None, (java_options(), given, flag)))
     body = "".join(f"{key} {value}\n" for key, value in settings.items())
     digest = hashlib.sha256(body.encode()).hexdigest()[:8]
     path = folder / f"{Path(profile).stem}-{digest}.conf"

@@ -183,10 +183,9 @@ def of_rules(broken: Mapping[str, int]) -> list[Verdict]:
         ['rule amount > 0: 3 rows break it']
     """
     check(of_rules, locals())
-    most_first = sorted(broken.items(), key=lambda each: -each[1])
     return [
         Verdict("warn", f"rule {rule}: {count(rows, 'row')} break{'s' * (rows == 1)} it", f"rule {rule}")
-        for rule, rows in most_first
+        for rule, rows in sorted(broken.items(), key=lambda each: -each[1])
         if rows
     ]
 
@@ -215,14 +214,11 @@ def of_late(query: QuerySummary) -> list[Verdict]:
         return [Verdict("warn", f"{text}; {why}: count them in mode complete, or in a batch query", "late")]
     if query.late_seconds:
         text += f", the earliest {_time(query.late_seconds)} behind the watermark"
-    return [
-        Verdict(
-            "warn",
-            f"{text}; to count such rows, give the watermark a longer delay (of a job: --watermark); to keep "
-            "them, use sinks.by_watermark; after a backlog of files, see docs/watermarks.md",
-            "late",
-        )
-    ]
+    text += (
+        "; to count such rows, give the watermark a longer delay (of a job: --watermark); to keep them, use "
+        "sinks.by_watermark; after a backlog of files, see docs/watermarks.md"
+    )
+    return [Verdict("warn", text, "late")]
 
 
 def _time(seconds: float) -> str:
@@ -262,8 +258,7 @@ def _slow(last: list[Record], interval: float | None) -> Verdict | None:
             f"slower than its trigger: batches take {work:.1f} s, and the trigger asks for one every "
             f"{interval:g} s; give it more cores, or a longer interval",
         )
-    share = work / interval
-    return Verdict("warn", f"busy for {share:.0%} of the time: little room is left for a peak")
+    return Verdict("warn", f"busy for {work / interval:.0%} of the time: little room is left for a peak")
 
 
 def _busy(records: Sequence[Record], last: list[Record]) -> Verdict | None:

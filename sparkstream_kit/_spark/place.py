@@ -303,8 +303,7 @@ def _left_behind(spark: Any) -> bool:
 
 def _default_scheme(spark: Any) -> str:
     """Return the scheme that Spark assumes for a path without one."""
-    default: str = spark._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")
-    return default.partition(":")[0]
+    return str(spark._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")).partition(":")[0]
 
 
 def in_its_file_system(spark: Any, path: str) -> str:

@@ -72,15 +72,18 @@ def check_mode(frame: DataFrame, mode: str) -> None:
         return
     modes = spark._jvm.org.apache.spark.sql.streaming.OutputMode
     checker = spark._jvm.org.apache.spark.sql.catalyst.analysis.UnsupportedOperationChecker
-    plan: Any = frame
-    checker.checkForStreaming(plan._jdf.queryExecution().analyzed(), getattr(modes, mode.capitalize())())
+    checker.checkForStreaming(_analyzed(frame), getattr(modes, mode.capitalize())())
+
+
+def _analyzed(frame: Any) -> Any:
+    """Return the analyzed plan of a query in the JVM."""
+    return frame._jdf.queryExecution().analyzed()
 
 
 def refused(error: AnalysisException, mode: str) -> str:
     """Return the reason why Spark does not start a query, with a fix if one is known."""
-    text = str(error)
     for words, fix in _FIXES.items():
-        if re.search(words, text):
+        if re.search(words, str(error)):
             return f"mode {mode} {fix}"
     return said_by_spark(error)
 
@@ -145,9 +148,8 @@ class Input(NamedTuple):
 
 def inputs_of(frame: DataFrame) -> list[Input]:
     """Return the sources of a query, in the order in which Spark numbers them."""
-    given: Any = frame
     if not is_connect(frame.sparkSession):
-        return _numbered(_leaves(given._jdf.queryExecution().analyzed()))
+        return _numbered(_leaves(_analyzed(frame)))
     text = analyzed_plan(frame)
     # If the plan is a source alone, Spark prints it without details; below another operator, with all.
     return inputs_in_text(text if "\n" in text else analyzed_plan(frame.select("*")))
@@ -184,8 +186,7 @@ def _leaves(analyzed: Any) -> Iterator[tuple[Any, str, dict[str, str]]]:
     leaves = analyzed.collectLeaves()
     for leaf in filter(lambda leaf: leaf.isStreaming(), map(leaves.apply, range(leaves.size()))):
         source = leaf.sourceName()
-        options = {} if source.startswith("FileSource[") else _options(leaf)
-        yield leaf, source, options
+        yield leaf, source, {} if source.startswith("FileSource[") else _options(leaf)
 
 
 def _options(leaf: Any) -> dict[str, str]:
@@ -214,14 +215,12 @@ def _file_options(frame: DataFrame) -> list[dict[str, str]]:
         from sparkstream_kit._spark import connect
 
         return connect.file_options(frame)
-    given: Any = frame
-    leaves = {leaf: text for leaf, text, _ in _leaves(given._jdf.queryExecution().analyzed())}
+    leaves = {leaf: text for leaf, text, _ in _leaves(_analyzed(frame))}
     return [_options(leaf) for leaf, text in leaves.items() if text.startswith("FileSource[")]
 
 
 def analyzed_plan(frame: DataFrame) -> str:
     """Return Spark's analyzed plan of a query as text, with all columns; cached for each DataFrame."""
-    plan: Any = frame
     if frame not in _texts:
         with ExitStack() as stack:
             # Spark reads the setting from the active session, which may not be the one of `frame`.
@@ -232,7 +231,7 @@ def analyzed_plan(frame: DataFrame) -> str:
 
                 _texts[frame] = connect.analyzed(frame)
             else:  # `explain` prints the same, but plans the query first, which takes a new JVM half a second
-                _texts[frame] = str(plan._jdf.queryExecution().analyzed().toString()).rstrip("\n")
+                _texts[frame] = str(_analyzed(frame).toString()).rstrip("\n")
     return _texts[frame]
 
 

@@ -195,13 +195,12 @@ def await_end(query: StreamingQuery) -> None:
     On Spark Connect `awaitTermination` can fail although the query is still running, so it is called again.
     """
     while True:
-        try:
+        with suppress(Exception):  # whatever py4j or the client raises
             query.awaitTermination()
-        except Exception:  # noqa: BLE001 - whatever py4j or the client raises
-            if is_active(query):
-                time.sleep(_WAIT_AGAIN)
-                continue
-        return
+            return
+        if not is_active(query):
+            return
+        time.sleep(_WAIT_AGAIN)
 
 
 def started(query: StreamingQuery) -> Started:

@@ -86,9 +86,8 @@ def jvm_runs() -> bool:
 def end_jvm() -> None:
     """End the JVM that this process has started, and wait until it has ended."""
     gateway: Any = SparkContext._gateway
-    jvm = gateway.proc
-    jvm.stdin.close()
-    jvm.wait()
+    gateway.proc.stdin.close()
+    gateway.proc.wait()
 
 
 def identity(spark: Any) -> str:

@@ -30,7 +30,6 @@ _FORMAT = "facts 3"  # the first line of a fingerprint
 # A column that `sources` checks and does not change: its text depends on options and on words of the kit.
 _CHECKED = re.compile(r"(coalesce|CASE)\b.*raise_error\(.*concat\(column .*_metadata(?:#\d+)?\.file_path")
 WATERMARK = "has a watermark of"
-_KEEPS = "keeps the columns"
 _ZONE = "computes dates and hours in the time zone"
 _PACKED = re.compile(r"(.+?)#\d+L?(?:-T\d+ms)? AS c\d+#")  # by `state`, which gives all columns such names
 
@@ -86,10 +85,8 @@ def fingerprint(frame: DataFrame, mode: str) -> str:
         rf"(?:, |(?<=\())(?:true|false|Some\((?:{re.escape(zone)}|-?\d{{10,}})\)|-?\d{{12,}})(?=[,)])"
         "| collate UTF8_BINARY"
     )
-    lines: dict[str, None] = {}
-    for verb, what in facts:
-        stable = _COLUMN.sub(r"#\1", volatile.sub("", what))
-        lines[f"{verb}: {_in_words(stable)}"] = None
+    stable = [(verb, _COLUMN.sub(r"#\1", volatile.sub("", what))) for verb, what in facts]
+    lines = dict.fromkeys(f"{verb}: {_in_words(what)}" for verb, what in stable)
     # PySpark numbers the variables of a process' lambdas, and Spark the columns of a session.
     text = re.sub(r"(?<=\blambda )([xyz])_\d+(?=#)", r"\1", "\n".join(lines))
     numbers: dict[str, str] = {}
@@ -164,7 +161,7 @@ def _of_state(nodes: list[_Node], at: int, mode: str) -> Iterator[tuple[str, str
         for each in lists if number and not columns.startswith("group#") else ():
             names = [match[1].lower() for match in map(_PACKED.match, each) if match]
             if names and len(names) == len(each):
-                yield _KEEPS, ", ".join(names)
+                yield "keeps the columns", ", ".join(names)
     elif operator.startswith("~FlatMapGroups"):
         yield verb, " with the state ".join(parts[1:4:2])
     elif operator == "~Join":

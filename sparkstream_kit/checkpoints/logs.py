@@ -397,8 +397,7 @@ class Logs:
         """
         if (reader, file) not in self._read:
             self._read[reader, file] = reader(file)
-        found: _T = self._read[reader, file]
-        return found
+        return cast("_T", self._read[reader, file])
 
     def replace(self, file: Path, text: str | Iterable[str | bytes]) -> None:
         """Replace one of Spark's files atomically, and drop it from the cache."""

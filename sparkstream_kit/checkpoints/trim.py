@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 
 LONG = 100_000  # bytes: a shorter log, of less than some 1,000 files, is left as it is
-_MAX_AGE = "7d"  # Spark's default
 _UNITS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _LINE = re.compile(rb'"timestamp":(-?\d+),"batchId":(\d+)\}')
 
@@ -63,7 +62,7 @@ def max_age(options: Mapping[str, str]) -> int | None:
     given = {name.lower(): value.strip().lower() for name, value in options.items()}
     if given.get("latestfirst") == "true" and given.keys() & {"maxfilespertrigger", "maxbytespertrigger"}:
         return None
-    found = re.fullmatch(r"(\d+)\s*([a-z]*)", given.get("maxfileage", _MAX_AGE))
+    found = re.fullmatch(r"(\d+)\s*([a-z]*)", given.get("maxfileage", "7d"))  # Spark's default
     return int(found[1]) * _UNITS[found[2]] if found and found[2] in _UNITS else None
 
 

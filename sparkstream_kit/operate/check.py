@@ -322,9 +322,8 @@ def _described(file: Path) -> Any:
     Raises:
         DamagedError, InvalidInputError: as for `versioned`; or the text is not JSON.
     """
-    text = parts.versioned(file, "v1", "v2")[1]
     with parts.reading(file):
-        return json.loads(text)
+        return json.loads(parts.versioned(file, "v1", "v2")[1])
 
 
 def _lost_state(logs: Logs, version: int) -> Iterator[DamagedError]:

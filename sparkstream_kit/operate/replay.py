@@ -186,8 +186,7 @@ def _files_read(logs: Logs, log: str, until: str, moves: Sequence[Move]) -> Iter
         sizes[each.entry] += max(size, 1 / _MOST_FILES)
     for entry, size in sorted(sizes.items()):
         # Without spaces, as Spark writes it: Spark compares offsets as texts, and would see new input.
-        end = json.dumps({"logOffset": entry}, separators=(",", ":"))
-        yield Piece(log, end, size)
+        yield Piece(log, json.dumps({"logOffset": entry}, separators=(",", ":")), size)
 
 
 def _kept(

@@ -142,8 +142,7 @@ def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
         after = following(logs, to)
         if after is not None and after.watermark == END:
             after = None  # drop the plan of a draining batch: it would close all windows before the new rows
-        kept = after or logs.plan(to)
-        moved = _moves(logs, to, kept, last=to + (after is not None))
+        moved = _moves(logs, to, after or logs.plan(to), last=to + (after is not None))
         found = Rewind(
             path=root,
             to=to,

@@ -396,8 +396,7 @@ def _group_keys(query: Query) -> list[str]:
 def _result(rows: DataFrame, fields: Sequence[T.StructField], mode: str, keys: Sequence[str]) -> DataFrame:
     """Return the rows that stand in the end, of all that the batches of a query wrote."""
     if BATCH in rows.columns and mode == "complete":
-        last = rows.agg(F.max(BATCH)).collect()[0][0]
-        rows = rows.where(F.col(BATCH) == last)
+        rows = rows.where(F.col(BATCH) == rows.agg(F.max(BATCH)).collect()[0][0])
     elif BATCH in rows.columns and mode == "update":
         latest = Window.partitionBy(*map(column, keys)).orderBy(F.col(BATCH).desc())
         rows = rows.withColumn(_RANK, F.row_number().over(latest)).where(f"{_RANK} = 1")

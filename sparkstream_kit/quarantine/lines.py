@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 # line is marked bad before it gets there.
 _MOST_FIELDS = 20_000
 
-# from_csv treats this character as the end of a line, because a line feed can be part of a value.
-_CSV_END = "\uffff"
-
 # Appended to each line as one more field; no readable line can contain it. If it is read in the field after
 # the last column, the line has the right number of fields.
 _AFTER_LAST = "\0"
@@ -200,8 +197,9 @@ def _unreadable(sep: str, fields: int) -> Column:
     return F.coalesce(
         F.when(F.coalesce(F.trim(line), F.lit("")) == "", _not_so_many(fields)),
         F.when(~F.is_valid_utf8(line), "not valid UTF-8"),
-        # The parser ends a line at U+FFFF: it drops the rest, and mixes it into the next line.
-        F.when(line.contains(_CSV_END), "U+FFFF, which is no character"),
+        # from_csv ends a line at U+FFFF, because a line feed can be part of a value: the parser drops the
+        # rest, and mixes it into the next line.
+        F.when(line.contains("\uffff"), "U+FFFF, which is no character"),
         # The parser would leave it out of a value in quotes.
         F.when(line.contains("\0"), "a NUL character"),
         F.when(line.contains('"'), _misquoted(line, mark)),

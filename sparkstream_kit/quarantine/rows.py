@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 
 LEVELS = ("warn", "quarantine", "fail")
-_BROKEN = "_rule{}_broken"
 
 
 def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
@@ -82,7 +81,7 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
         except AnalysisException as err:
             why = f"{said_by_spark(err)}; give a condition in SQL, such as amount > 0"
             raise InvalidInputError(f"expect(): rule {_said(condition)} cannot be used: {why}") from None
-    names = {condition: _BROKEN.format(number) for number, condition in enumerate(rules)}
+    names = {condition: f"_rule{number}_broken" for number, condition in enumerate(rules)}
     # A select of its own, so that Spark evaluates each rule once.
     former = [column(REASON)] if REASON in frame.columns else []
     looked_at = former[0].isNull() if former else F.lit(True)
@@ -397,10 +396,9 @@ def is_missing(value: Column, kind: T.DataType) -> Column:
     Call it in a step after `typed`, on the column with the value: in the same step Spark would parse the text
     again at each use.
     """
-    missing = value.isNull()
     if isinstance(kind, (T.DateType, T.TimestampType)):
-        return missing | ~value.between(F.lit(_FIRST).cast(kind), F.lit(_LAST).cast(kind))
-    return missing
+        return value.isNull() | ~value.between(F.lit(_FIRST).cast(kind), F.lit(_LAST).cast(kind))
+    return value.isNull()
 
 
 def not_a(kind: T.DataType) -> str:

@@ -125,8 +125,7 @@ class Ewma:
 
     def step(self, state: Seen, time: float, value: Any) -> tuple[Seen, Alert | None]:  # noqa: ARG002 - as in each rule
         """Return the next state, and an alert if the value is too far from the moving mean."""
-        deviation = math.sqrt(state.spread)
-        counted, alert = _limited(self, state, float(value), deviation, "moving mean")
+        counted, alert = _limited(self, state, float(value), math.sqrt(state.spread), "moving mean")
         step = counted - state.mean if state.count else 0.0
         return Seen(
             count=state.count + 1,
@@ -297,10 +296,8 @@ def _limited(
     rule: Ewma | ZScore, state: Seen, value: float, deviation: float, what: str
 ) -> tuple[float, Alert | None]:
     """Return the value to count, at most on the limit, and an alert if the value is beyond the limit."""
-    if state.count < rule.warmup or not deviation:
-        return value, None
-    score = abs(value - state.mean) / deviation
-    if score <= rule.sigmas:
+    score = abs(value - state.mean) / deviation if deviation else 0.0
+    if state.count < rule.warmup or score <= rule.sigmas:
         return value, None
     above = value > state.mean
     far = f"{_text(score)} deviations {'above' if above else 'below'}"

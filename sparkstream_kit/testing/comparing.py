@@ -62,8 +62,7 @@ def run_script(query: Query, script: Iterable[tuple[Source, Iterable[Any], Itera
         source.add_data(rows)
         batches = query.step()
         expected = [in_order(row, names) for row in expected_rows]
-        real = [row for batch in batches for row in batch.rows]
-        if parts := differing(expected, real):
+        if parts := differing(expected, [row for batch in batches for row in batch.rows]):
             headline = f"step {number} delivered other rows than expected"
             raise AssertionError(told(headline, parts | _delivered(batches)))
 
@@ -229,8 +228,7 @@ class _Trial:
         delivered = self._streamed(fed)
         real = self._result(delivered)
         frame = self.frame.sparkSession.createDataFrame(rows, self.frame.schema)
-        expected = self.transform(frame).collect()
-        parts = differing(expected, real)
+        parts = differing(self.transform(frame).collect(), real)
         if not parts:
             return None
         inputs = {f"rows of batch {number}": batch for number, batch in enumerate(fed)}
