@@ -550,7 +550,7 @@ def _check(
     """Refuse a run of no query, and limits that cannot be; `Inbox` checks `run_for`."""
     if not queries:
         raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
-    limits = {"idle": idle, "max_batches": max_batches, "grace": grace or None}  # `grace` may be 0
-    for name, limit in limits.items():
+    # `grace` may be 0.
+    for name, limit in {"idle": idle, "max_batches": max_batches, "grace": grace or None}.items():
         if limit is not None and not limit > 0:
             raise InvalidInputError(f"{name} must be a positive number, not {limit}")

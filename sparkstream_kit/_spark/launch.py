@@ -201,8 +201,7 @@ def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
         submitted = given.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
         asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", submitted)
         master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
-        known = profile or ("local" if is_local(master) else "cluster")
-        options = read_profile(known).get(_OPTIONS, "")
+        options = read_profile(profile or ("local" if is_local(master) else "cluster")).get(_OPTIONS, "")
         settings = {k: v for k, v in wanted.items() if k.startswith(LAUNCH_KEYS) and k not in defaults}
         if settings.get(_OPTIONS) == options:
             del settings[_OPTIONS]  # the profile's come before those of the launch

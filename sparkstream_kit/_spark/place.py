@@ -256,9 +256,8 @@ def locate(spark: SparkSession, path: str | Path) -> Place:
     if plain is None or (plain == text and _default_scheme(spark) != "file"):
         return There(spark, text)
     if not os.path.isabs(plain):  # noqa: PTH117 - a text
-        jvm: Any = spark._jvm
         # A relative path is relative to the JVM's working folder, which can differ from Python's.
-        plain = jvm.java.io.File(plain).getAbsolutePath()
+        plain = spark._jvm.java.io.File(plain).getAbsolutePath()  # type: ignore[union-attr]
     # Hadoop resolves `..` in the text of a path, without following links, and so does normpath.
     return Here(text, Path("/" + os.path.normpath(plain).lstrip("/")))
 
@@ -297,8 +296,7 @@ def _left_behind(spark: Any) -> bool:
     """Return whether this process has changed its folder since the session's JVM started on local files."""
     if is_connect(spark) or _default_scheme(spark) != "file":
         return False
-    folder: str = spark._jvm.java.lang.System.getProperty("user.dir")
-    return folder != os.getcwd()  # noqa: PTH109 - as Java has it
+    return str(spark._jvm.java.lang.System.getProperty("user.dir")) != os.getcwd()  # noqa: PTH109 - as Java has it
 
 
 def _default_scheme(spark: Any) -> str:

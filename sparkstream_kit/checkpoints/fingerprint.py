@@ -231,8 +231,7 @@ def differences(old: str, new: str) -> list[str]:
             ", ".join(what for each, what in phrases.elements() if each == verb)
             for phrases in (here - there, there - here)
         )
-        former = f"{verb} {theirs}" if theirs else "does not"
-        now = f"{verb} {mine}; the checkpoint's query {former}"
+        now = f"{verb} {mine}; the checkpoint's query {f'{verb} {theirs}' if theirs else 'does not'}"
         found.append(now if mine else f"has no step that {verb} {theirs}, as the checkpoint's query has")
     return found or ["does the same steps in another order, or on other columns of the same names"]
 

@@ -590,8 +590,7 @@ def write_note(checkpoint: Place, query: dict[str, Any]) -> None:
     """Write the note about the query that uses a checkpoint, which `Logs.note` reads at the next start."""
     # Elsewhere, and so in a copy from there, a folder: an object store may lose a file that is replaced.
     is_file = checkpoint.folder is not None and not (checkpoint.folder / _QUERY).is_dir()
-    name = _QUERY if is_file else f"{_QUERY}/part-{time.time_ns()}"
-    checkpoint.write(name, json.dumps(query) + "\n")
+    checkpoint.write(_QUERY if is_file else f"{_QUERY}/part-{time.time_ns()}", json.dumps(query) + "\n")
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from sparkstream_kit._spark.plan import Input
-    from sparkstream_kit.checkpoints.logs import Input as Read
     from sparkstream_kit.checkpoints.logs import Logs
 
 
@@ -119,20 +117,17 @@ def rewrite(logs: Logs, move: Move) -> None:
     _log.info("checkpoint %s: files that source %s has read of %s are named under %s", logs.root, *move)
     for file in [*trimmed(logs.root, move.log), *logs.entries(f"sources/{move.log}").values()]:
         found = ((each, renamed(each.uri, move)) for each in logs.read(log_file, file))
-        named = (e if u == e.uri else e._replace(uri=u, time=_time(e, u, move)) for e, u in found)
+        # Spark reads no file that is much older than the newest one in its log: a forgotten file has time 0,
+        # and gets its own back.
+        changed = ((e, u, 0 if move.old is None else e.time or _modified(u)) for e, u in found)
+        named = (e if u == e.uri else e._replace(uri=u, time=time) for e, u, time in changed)
         logs.replace(file, log_text(named))
 
 
-def _time(entry: Read, uri: str, move: Move) -> int:
-    """Return the modification time to note for a file that is renamed.
-
-    Of a forgotten file it is 0, as Spark reads no file that is much older than the newest one in its log.
-    """
-    if move.old is None or entry.time:
-        return 0 if move.old is None else entry.time
-    with suppress(OSError):  # it was forgotten, and has gone
-        return Path(unquote(urlsplit(uri).path)).stat().st_mtime_ns // 1_000_000
-    return 0
+def _modified(uri: str) -> int:
+    """Return the modification time of a file as Spark notes it, in milliseconds; 0 if it has gone."""
+    file = Path(unquote(urlsplit(uri).path))
+    return file.stat().st_mtime_ns // 1_000_000 if file.exists() else 0
 
 
 def renamed(uri: str, move: Move) -> str:

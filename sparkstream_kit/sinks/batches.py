@@ -281,8 +281,7 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
 
 
 def _write(time: str, location: Place, on_time: Write, late: Write, batch: DataFrame, batch_id: int) -> None:
-    plan = plan_in(str(location.read(f"offsets/{batch_id}")))
-    missed = F.timestamp_millis(F.lit(plan.watermark))
+    missed = F.timestamp_millis(F.lit(plan_in(str(location.read(f"offsets/{batch_id}"))).watermark))
     is_late = F.coalesce(_column(time) <= missed, F.lit(False))
     with computed_once(batch):
         on_time(batch.where(~is_late), batch_id)

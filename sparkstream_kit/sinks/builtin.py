@@ -177,9 +177,8 @@ def files(
                 _folders().check_log(f"files: folder {path}", locate(spark, path), location)
 
     def configure(writer: DataStreamWriter) -> DataStreamWriter:
-        there = path_of_writer(writer, str(path))
-        writer = writer.format(format).option("path", there).options(**options)
-        return writer.partitionBy(*partition_by)
+        writer = writer.format(format).option("path", path_of_writer(writer, str(path)))
+        return writer.options(**options).partitionBy(*partition_by)
 
     return Sink(
         kind="files",

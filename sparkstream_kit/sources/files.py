@@ -230,8 +230,7 @@ def by_name(
     file, here = F.col("_metadata.file_path"), f"^file:/+([^/]+/){{{len(folder.parts) - 1}}}"
     says = F.concat(F.lit("the first folder of partitions has come; start the query again: "), file)
     come = F.when(file.rlike(f"{here}[^/]*="), F.raise_error(says).cast("boolean"))
-    only = file.rlike(f"{here}[^/]+$") | come
-    return place.rstrip("/") + IN_ORDER, only
+    return place.rstrip("/") + IN_ORDER, file.rlike(f"{here}[^/]+$") | come
 
 
 def _splits_ties(spark: SparkSession, folder: Path, options: Mapping[str, Any]) -> bool:
@@ -276,7 +275,7 @@ _OF_TEXT = {T.StringType: {"encoding", "charset"}}
 _ENCODING = " is not UTF-8; give encoding='ISO-8859-1', or encoding='UTF-8' if the file itself has U+FFFD; "
 _WAYS = " or STRING, say by locale='de-DE' what a comma is, or set such lines aside with quarantine.parse_csv"
 _LAST = 253_402_300_799_999_999  # the end of the year 9999, in microseconds since 1970
-_TOO_LATE = "a time after the year 9999, as if milliseconds were seconds, or 202601 a year"
+_TOO_LATE = "a time after the year 9999, as if milliseconds were seconds, or 202601 a year; "
 _DATED = (T.DateType, T.TimestampType, T.TimestampNTZType)
 
 
@@ -536,7 +535,7 @@ def _read(
     frame = frame if only is None else frame.where(only)
     exact = {each.name: _exactly(each) for each in changed}
     if kind in ("csv", "json") and is_strict:
-        exact |= {each.name: _in_time(each) for each in columns.fields if holds(each.dataType, *_DATED)}
+        exact |= {each.name: _exactly(each) for each in columns.fields if holds(each.dataType, *_DATED)}
     return frame.select([exact.get(name, column(name)) for name in frame.columns]) if exact else frame
 
 
@@ -574,38 +573,28 @@ def _loaded(reader: DataStreamReader, place: str, fields: list[T.StructField]) -
 
 
 def _exactly(field: T.StructField) -> Column:
-    """Return a column of `_CHANGED` as its own type, which fails at a value that does not fit."""
+    """Return a column of `_CHANGED`, as its own type, or one of times; it fails at a value that does not fit.
+
+    Spark takes a number in JSON for seconds since 1970, so that milliseconds become a time after the year
+    9999, and digits alone, as of a year and a month, for a year.
+    """
     raw, kind = column(field.name), field.dataType
     fix = "" if isinstance(kind, T.IntegralType) else _WAYS
-    is_text = isinstance(kind, T.StringType)
+    is_text, is_dated = isinstance(kind, T.StringType), holds(kind, *_DATED)
     says = _ENCODING if is_text else f" is no {kind.simpleString()}; declare a wider type{fix}; "
-    parts = F.lit(f"column {field.name}: "), raw.cast("string"), F.lit(says), F.col("_metadata.file_path")
+    what = (F.lit(_TOO_LATE),) if is_dated else (raw.cast("string"), F.lit(says))
+    parts = F.lit(f"column {field.name}: "), *what, F.col("_metadata.file_path")
     wrong = F.raise_error(F.concat(*parts)).cast(kind)
     if is_text:
         value = F.when(raw.contains("\ufffd"), wrong).otherwise(raw.cast(kind))
+    elif is_dated:
+        value = F.when(_is_late(raw, kind), wrong).otherwise(raw)
     else:
         whole = raw.try_cast(kind)
         # With more than 18 places both are rounded.
         same = (whole == raw.try_cast("decimal(38,18)")) & ~raw.rlike(r"\.\d{18,}[1-9]|[eE]-\d\d")
-        exact = F.coalesce(number(raw, kind), F.when(same, whole))
-        value = F.coalesce(exact, F.when(raw.isNotNull(), wrong))
-    return _named(value, field)
-
-
-def _named(value: Column, field: T.StructField) -> Column:
+        value = F.coalesce(number(raw, kind), F.when(same, whole), F.when(raw.isNotNull(), wrong))
     return value.alias(field.name, **({"metadata": field.metadata} if field.metadata else {}))
-
-
-def _in_time(field: T.StructField) -> Column:
-    """Return a column of dates or times, which fails at one after the year 9999.
-
-    Spark takes a number in JSON for seconds since 1970, so that milliseconds become such a time, and digits
-    alone, as of a year and a month, for a year.
-    """
-    value = column(field.name)
-    says = F.concat(F.lit(f"column {field.name}: {_TOO_LATE}; "), F.col("_metadata.file_path"))
-    wrong = F.raise_error(says).cast(field.dataType)
-    return _named(F.when(_is_late(value, field.dataType), wrong).otherwise(value), field)
 
 
 def _is_late(value: Column, kind: Any) -> Column:
