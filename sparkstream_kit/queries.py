@@ -168,7 +168,7 @@ class _Asked:
         if self.location is not None:
             has, written = f"query {self.query.name} has checkpoint", _written(self.sink)
             _refuse_within(has, [self.location.text], "input folder", paths)
-            _refuse_within(has, [self.location.text], "output folder", written)
+            _refuse_within(has, [self.location.text], "output folder", [*map(_files.escaped, written)])
         allows = partial(_refuse_own_input, self.query.name, paths)
         targets = dict.fromkeys(map(same_as, self.sink.writes_to), "another sink of the query")
         return Opening(makes=makes, allows=allows, targets=targets)
