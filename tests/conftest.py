@@ -27,7 +27,7 @@ from sparkstream_kit import feeds
 from sparkstream_kit import server as serving
 from sparkstream_kit._java import java_options
 from sparkstream_kit._spark.session import in_force
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES, read_profile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,6 +173,12 @@ def free_port():
 
 
 @pytest.fixture
+def out(tmp_path):
+    """A folder for output, which is not there yet."""
+    return tmp_path / "out"
+
+
+@pytest.fixture
 def folder(tmp_path):
     """An empty input folder."""
     path = tmp_path / "in"
@@ -184,6 +190,10 @@ def folder(tmp_path):
 BEFORE_4_2 = pyspark.__version__.startswith("4.1.")
 
 Job = Callable[..., subprocess.CompletedProcess[str]]
+# The jobs that are queries of Structured Streaming.
+JOBS = sorted(
+    path.stem for path in (ROOT / "jobs").glob("*.py") if not path.stem.startswith(("dstream", "train"))
+)
 
 
 def command(launcher, job, *args):
@@ -248,6 +258,11 @@ def ran(code, *given, **settings):
     return done
 
 
+def in_this_session(job, *args):
+    """Run a job's main without what ends a process."""
+    assert job.main.__wrapped__([str(arg) for arg in args]) == 0
+
+
 def program(path, text):
     """Make a program out of a script, in a folder that may not be there yet."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -258,7 +273,16 @@ def program(path, text):
 
 def refusal(call, *given, **named):
     """Return the one line with which a call is refused, as a user's mistake is."""
-    with pytest.raises(InvalidInputError) as caught:
+    return _one_line(InvalidInputError, call, *given, **named)
+
+
+def failure(call, *given, **named):
+    """Return the one line with which a query fails."""
+    return _one_line(QueryFailed, call, *given, **named)
+
+
+def _one_line(error, call, /, *given, **named):
+    with pytest.raises(error) as caught:
         call(*given, **named)
     said = str(caught.value)
     assert "\n" not in said

@@ -17,8 +17,7 @@ from sparkstream_kit.display import bars, render, table
 
 
 def test_a_table_aligns_and_shows_null():
-    text = table(["key", "n"], [["a", "1"], [None, "20"], ["long one", None]], right={1})
-    assert text.splitlines() == [
+    assert table(["key", "n"], [["a", "1"], [None, "20"], ["long one", None]], right={1}).splitlines() == [
         "key          n",
         "--------  ----",
         "a            1",
@@ -62,8 +61,7 @@ def test_csv_is_exact(frame):
 
 
 def test_json_is_exact(frame):
-    found = json.loads(render(frame, "json"), parse_float=Decimal)
-    assert found == [
+    assert json.loads(render(frame, "json"), parse_float=Decimal) == [
         {"a key": "a,b", "amount": Decimal("12345678901234567890.10"), "at": "2024-01-31T10:30:00.000000Z"},
         {"a key": None, "amount": Decimal("-0.05"), "at": None},
     ]

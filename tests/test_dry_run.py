@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from conftest import ROOT, refusal
+from conftest import JOBS, refusal
 from pyspark.sql import functions as F
 from support.checkpoint_queries import contents
 
@@ -157,9 +157,6 @@ def test_other_inputs_are_named_without_their_passwords(spark, free_port):
 
 # --- the jobs
 
-JOBS = sorted(
-    path.stem for path in (ROOT / "jobs").glob("*.py") if not path.stem.startswith(("dstream", "train"))
-)
 GIVEN: dict[str, str] = {
     "action_rows": "IN OUT",
     "action_windows": "IN OUT --drain --available-now",

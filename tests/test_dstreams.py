@@ -115,8 +115,7 @@ DAMAGE = {
 @pytest.mark.parametrize("key", ["", "a", '\u00e9 quote"\n'], ids=repr)
 def test_a_key_comes_back_from_its_file(spark, tmp_path, key):
     snapshot = tmp_path / "counts.json"
-    pairs = spark.sparkContext.parallelize([(key, 2), ("z", 10**20)], 2)
-    _keep_counts(snapshot, pairs)
+    _keep_counts(snapshot, spark.sparkContext.parallelize([(key, 2), ("z", 10**20)], 2))
     assert _read_counts(snapshot) == [(key, 2), ("z", 10**20)]
 
 

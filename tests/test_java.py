@@ -47,8 +47,7 @@ def command(*arguments, more=("-Dours=1",)):
     given = java.environment()
     archive = java.known_archive(java.find_java(given))
     path = archive and archive.path
-    none = subprocess.DEVNULL
-    return java.command([*arguments, "pyspark-shell"], given, more, archive=path, stderr=none)
+    return java.command([*arguments, "pyspark-shell"], given, more, archive=path, stderr=subprocess.DEVNULL)
 
 
 def asked(*arguments):
@@ -208,8 +207,7 @@ def test_the_options_of_the_profile_come_before_those_of_the_launch(tmp_path, pr
         ("-XX:MetaspaceSize=99m", "pyspark-shell", "-XX:MetaspaceSize=99m", "-Dof."),
     ):
         env = environment(PYSPARK_SUBMIT_ARGS=arguments, SPARK_SUBMIT_OPTS=options)
-        command = [sys.executable, "-c", OPTIONS, profile]
-        said = process(command, cwd=tmp_path, env=env, check=True).stdout
+        said = process([sys.executable, "-c", OPTIONS, profile], cwd=tmp_path, env=env, check=True).stdout
         assert has in said, arguments
         assert lacks not in said, arguments
     assert said.index("=128m") < said.index("=99m"), "the last one wins"

@@ -235,9 +235,8 @@ OF_FINISH = {"--max-bad", "--max-late"}  # tests of their own, above
 
 
 @pytest.mark.parametrize("line", DOES)
-def test_a_job_may_name_each_flag_alone_and_it_does_something(line, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "in").mkdir()
+def test_a_job_may_name_each_flag_alone_and_it_does_something(line, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder.parent)
     done: dict[str, Any] = {}
     for name in ("text", "kafka", "posts"):
 
@@ -260,8 +259,7 @@ def test_no_shared_flag_does_nothing():
     wired = {word for line in DOES for word in line.split() if word.startswith("--")} | {"INPUT_DIR"}
     assert wired | OF_JOBS | OF_FINISH == {*FLAGS}
     jobs = "".join(path.read_text("utf-8") for path in (ROOT / "jobs").glob("*.py"))
-    unused = {flag for flag in OF_JOBS if f"args.{flag.removeprefix('--').lower()}" not in jobs}
-    assert unused == set()
+    assert {flag for flag in OF_JOBS if f"args.{flag.removeprefix('--').lower()}" not in jobs} == set()
 
 
 @pytest.mark.parametrize(

@@ -123,9 +123,7 @@ def test_a_year_that_python_has_not_ends_no_run(spark, folder):
     rows = sources.text(spark, folder).select(time).withWatermark("time", "1 second").dropDuplicates(["time"])
     # Python cannot hold such a time, either.
     sink = sinks.foreach_batch(lambda batch, _: batch.write.format("noop").mode("append").save())
-    query = start(rows, sink, name="far", availableNow=True)
-    done = run(query).queries[0]
-    assert done.input_rows == 3
+    assert run(start(rows, sink, name="far", availableNow=True)).queries[0].input_rows == 3
 
 
 def test_rows_before_1970_are_late_from_the_first_batch(spark, folder):
@@ -154,8 +152,7 @@ def test_rows_that_were_set_aside_are_counted(spark, folder, tmp_path):
         "at", on_time=sinks.batch_files(tmp_path / "rows"), late=sinks.batch_files(tmp_path / "late")
     )
     frame = by_spark(read(spark, folder), "1 hour")
-    summary = run(start(frame, sink, name="gate", checkpoint=tmp_path / "ckpt", availableNow=True))
-    (done,) = summary.queries
+    (done,) = run(start(frame, sink, name="gate", checkpoint=tmp_path / "ckpt", availableNow=True)).queries
     assert (done.late_rows, done.rows_set_aside, done.verdicts) == (0, 3, ())
     assert ", 0 late rows dropped, 3 late rows set aside, " in str(done)
     assert spark.read.parquet(str(tmp_path / "late")).count() == 3

@@ -70,8 +70,7 @@ def test_the_quick_compiler_has_as_much_room_for_code_as_java_gives_both():
     java = f"{home}/bin/java" if home else "java"
 
     def room(options):
-        command = [java, *options.split(), "-XX:+PrintFlagsFinal", "-version"]
-        flags = process(command, check=True).stdout
+        flags = process([java, *options.split(), "-XX:+PrintFlagsFinal", "-version"], check=True).stdout
         size = next(line.split()[3] for line in flags.splitlines() if " ReservedCodeCacheSize " in line)
         return int(size) // 2**20  # Java 25 has one page more
 
@@ -80,8 +79,7 @@ def test_the_quick_compiler_has_as_much_room_for_code_as_java_gives_both():
 
 def test_the_file_for_spark_submit_has_the_profile_and_the_quiet_log(tmp_path):
     folder = tmp_path / "a new folder"
-    path = submit_properties("local", folder)
-    settings = parse_properties(path.read_text(), "x")
+    settings = parse_properties(submit_properties("local", folder).read_text(), "x")
     options = settings["spark.driver.extraJavaOptions"]
     profile = read_profile("local")
     log4j2, given = folder / "log4j2.properties", profile["spark.driver.extraJavaOptions"]

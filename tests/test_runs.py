@@ -135,8 +135,7 @@ def test_a_query_that_somebody_stops_is_not_the_end_of_its_input(spark, tmp_path
 
 def test_max_batches_ends_the_run(spark, words):
     one = start(words, sinks.memory("limited"), mode="complete", processingTime="500 milliseconds")
-    two = start(endless(spark), sinks.memory("as_well"))
-    summary = run(one, two, max_batches=2)
+    summary = run(one, start(endless(spark), sinks.memory("as_well")), max_batches=2)
     assert summary.ended_by == "max_batches are through"
     assert summary.queries[0].batches in {2, 3}
     assert summary.queries[1].batches >= 2
@@ -144,8 +143,7 @@ def test_max_batches_ends_the_run(spark, words):
 
 def test_the_summary_counts_what_went_out_what_was_late_and_what_is_kept(spark, folder):
     #  batch 0: 00:10 a  → watermark 00:10   batch 1: 00:11 b   batch 2: 00:05 late, 00:12 c
-    files = [["00:10,a"], ["00:11,b"], ["00:05,late", "00:12,c"]]
-    for name, lines in enumerate(files):
+    for name, lines in enumerate([["00:10,a"], ["00:11,b"], ["00:05,late", "00:12,c"]]):
         feeds.drip([(f"{name}.csv", "".join(f"2026-01-01 {line}\n" for line in lines))], folder)
     rows = sources.csv(spark, str(folder), schema="at TIMESTAMP, word STRING", max_files_per_trigger=1)
     once = rows.withWatermark("at", "0 seconds").dropDuplicates(["at", "word"])
@@ -257,8 +255,7 @@ def test_a_signal_also_repeated_at_once_is_one_stop_and_the_handlers_are_put_bac
         for _again in range(2 if batch.batchId == 0 else 0):
             os.kill(os.getpid(), number)
 
-    summary = run(start(endless(spark), sinks.memory("signalled")), on_batch=twice)
-    assert summary.ended_by == number.name
+    assert run(start(endless(spark), sinks.memory("signalled")), on_batch=twice).ended_by == number.name
     assert signal.getsignal(number) is before
 
 
@@ -528,8 +525,7 @@ def test_a_socket_that_its_peer_closes_is_the_end_of_input(spark, *, linger):
     lines = sources.socket_lines(spark, "127.0.0.1", port)
     query = start(lines, sinks.memory("closed"), processingTime="2 seconds")
     threading.Timer(2, close.set).start()
-    summary = run(query, run_for=60)
-    assert summary.ended_by == "end of input"
+    assert run(query, run_for=60).ended_by == "end of input"
     assert [row.value for row in spark.table("closed").collect()] == ["first", "last, without a line end"]
 
 
@@ -562,8 +558,7 @@ def test_run_refuses_what_cannot_end(spark):
     for wrong in ("run_for", "idle", "grace"):
         for value in (-1, math.nan):
             query = start(endless(spark), sinks.memory("refused"))
-            said = refusal(run, query, **{wrong: value})
-            assert re.search(rf"{wrong} must be .*, not {value}", said)
+            assert re.search(rf"{wrong} must be .*, not {value}", refusal(run, query, **{wrong: value}))
             assert not query.isActive
 
 
@@ -599,8 +594,7 @@ def test_a_batch_from_before_the_run_is_counted(line, folder, until):
 
 def test_a_socket_that_was_read_before_the_run_is_the_end_of_input(spark, until):
     with feeds.LineServer(lambda: iter(["a", "b"]), port=0) as server:
-        lines = sources.socket_lines(spark, server.host, server.port)
-        query = start(lines, sinks.memory("read_before"))
+        query = start(sources.socket_lines(spark, server.host, server.port), sinks.memory("read_before"))
         until(lambda: sum(progress.numInputRows for progress in query.recentProgress) == 2)
         server.wait_served(1)
     until(lambda: not plan.is_being_read(spark, [(server.host, server.port)]))

@@ -132,8 +132,7 @@ def at_once(batches, **columns):
     """Return batches of which each begins when the one before has ended; columns by the number of a batch."""
     made, at = [], batches[0].at
     for number, each in enumerate(batches):
-        values = {name: value(number) for name, value in columns.items()}
-        made.append(replace(each, at=at, **values))
+        made.append(replace(each, at=at, **{name: value(number) for name, value in columns.items()}))
         at += timedelta(seconds=made[-1].seconds)
     return made
 

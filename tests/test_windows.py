@@ -245,6 +245,5 @@ def test_a_stream_can_aggregate_again_over_the_flattened_end(spark, tmp_path):
         tumbling("time", "10 minutes"), "key"
     )
     flat = flatten(counts.agg(F.count("*").alias("n")))
-    again = flat.groupBy("end", "start").agg(F.sum("n").alias("n"))
-    rows = in_append_mode(again, "aggregated_again")
+    rows = in_append_mode(flat.groupBy("end", "start").agg(F.sum("n").alias("n")), "aggregated_again")
     assert [(f"{r['end']:%H:%M}", r["n"]) for r in rows] == [("00:10", 1), ("00:20", 1)]

@@ -171,6 +171,5 @@ def test_a_checkpoint_of_another_zone_or_unit_is_refused(spark, tmp_path, folder
     ],
 )
 def test_a_wrong_calendar_says_what_is_wrong(spark, given, message):
-    schema = "window TIMESTAMP" if given.get("time") == "window" else EVENTS
-    frame = spark.createDataFrame([], schema)
+    frame = spark.createDataFrame([], "window TIMESTAMP" if given.get("time") == "window" else EVENTS)
     assert message in refusal(calendar, frame, **{"time": "time", "unit": "day", "zone": BERLIN, **given})

@@ -50,22 +50,19 @@ def test_windows_close_by_the_rows_of_the_present_alone(stream):
     #  batch 2                          c 13:20, watermark 13:10 → it closes
     source = stream("time TIMESTAMP, key STRING")
     rows = windows.with_watermark(source.to_df(), "time", "10 minutes")
-    hourly = windows.flatten(rows.groupBy(windows.tumbling("time", "1 hour"), "key").count())
-    query = stream.query(hourly)
+    query = stream.query(windows.flatten(rows.groupBy(windows.tumbling("time", "1 hour"), "key").count()))
     source.add_data([(at("12:00"), "a"), (FAR, "a")])
     source.add_data([(at("12:30"), "a")])
     assert [row for batch in query.step() for row in batch.rows] == []
     query.kill_before_commit()
     source.add_data([(at("13:20"), "a")])
-    given = [row for batch in query.step() for row in batch.rows]
-    assert given == [(at("12:00"), at("13:00"), "a", 2)]
+    assert [row for batch in query.step() for row in batch.rows] == [(at("12:00"), at("13:00"), "a", 2)]
 
 
 def test_a_filter_after_the_watermark_lets_no_far_row_move_it(stream):
     source = stream("time TIMESTAMP, key STRING")
     rows = windows.with_watermark(source.to_df(), "time", "10 minutes")
-    far_alone = rows.where("_reason IS NOT NULL OR key = 'a'").select("time", "key")
-    query = stream.query(far_alone)
+    query = stream.query(rows.where("_reason IS NOT NULL OR key = 'a'").select("time", "key"))
     source.add_data([(FAR, "far"), (at("12:00"), "a")])
     source.add_data([(at("12:01"), "a")])
     query.step()

@@ -27,8 +27,7 @@ def main(argv=None):
     # One batch at once, and none after it while a test looks.
     trigger = {"processingTime": "1000 hours"} if forever else {"availableNow": True}
     with spark_session("shop", profile="test") as spark:
-        lines = sources.text(spark, f"{HERE}/in", max_files_per_trigger=1)
-        rows = quarantine.parse_json(lines, SALES)
+        rows = quarantine.parse_json(sources.text(spark, f"{HERE}/in", max_files_per_trigger=1), SALES)
         bad = sinks.batch_files(f"{HERE}/bad", format="json")
         sink = quarantine.split(sinks.sql_table(f"sqlite:///{HERE}/shop.db", "sales"), bad)
         mode = "append"

@@ -36,8 +36,7 @@ def land(project, number):
 def run_job(project, job, capfd):
     """Run the job in this process; return its exit code and what it has written to standard error."""
     capfd.readouterr()
-    code = runpy.run_path(str(project / "shop.py"), run_name="shop")["main"]([job])
-    return code, capfd.readouterr().err
+    return runpy.run_path(str(project / "shop.py"), run_name="shop")["main"]([job]), capfd.readouterr().err
 
 
 def judge(project, job, by="product", bad=0):

@@ -67,11 +67,9 @@ def test_a_page_shows_what_the_queries_do_and_follows_them(shown, tab):
     tab.browser.get(shown.address)
     with nothing_else(tab, shown.port):
         names = tab.until("h2", lambda found: len(found) == 3)
-        worst_first = [each.name for each in shown.page.board.pictures()]
-        assert names == worst_first
+        assert names == [each.name for each in shown.page.board.pictures()]
         assert tab.texts("#state") == ["live"]
-        chips = tab.texts(".verdicts li")
-        assert any("its state grows" in each for each in chips)
+        assert any("its state grows" in each for each in tab.texts(".verdicts li"))
         charts = {
             name: tab.run(
                 "return Object.keys(CHARTS).filter(each => cards.get(arguments[0]).charts[each].chart)", name

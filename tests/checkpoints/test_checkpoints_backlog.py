@@ -131,8 +131,7 @@ def test_looks_take_a_fiftieth_of_the_time_at_most(spark, folder, tmp_path, monk
 
     monkeypatch.setattr(lost.Source, "count", slow)
     monkeypatch.setattr(lost, "monotonic", lambda: clock[0])
-    lines = text(spark, folder)
-    query = start(lines, reading(), name="slow", checkpoint=tmp_path / "ckpt")
+    query = start(text(spark, folder), reading(), name="slow", checkpoint=tmp_path / "ckpt")
     found = run(query, max_batches=4, on_batch=a_second_later).queries[0]
     assert len(looks) == 2, "at the first batch, and at the end"
     assert found.files_waiting == 0

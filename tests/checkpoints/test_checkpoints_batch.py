@@ -53,8 +53,7 @@ def test_on_spark_connect_a_batch_is_opened(spark, tmp_path, finish):
     rows = queries.totals(spark, tmp_path / "in")
     finish(rows, sinks.batch_files(tmp_path / "out"))
     assert batch(spark, tmp_path / "ckpt", 2, queries.stream(spark, tmp_path / "in")).count() == 3
-    again = batch(spark, tmp_path / "ckpt", 2, rows)
-    assert sorted(again.collect()) == [("a", 30), ("b", 33), ("c", 36)]
+    assert sorted(batch(spark, tmp_path / "ckpt", 2, rows).collect()) == [("a", 30), ("b", 33), ("c", 36)]
 
 
 @pytest.mark.slow

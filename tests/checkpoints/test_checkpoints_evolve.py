@@ -66,8 +66,7 @@ def two_windows(rows):
 
 
 def sessions(rows):
-    timely = rows.withWatermark("at", "5 minutes")
-    groups = timely.groupBy(F.session_window("at", "4 minutes"), "product")
+    groups = rows.withWatermark("at", "5 minutes").groupBy(F.session_window("at", "4 minutes"), "product")
     return windows.flatten(groups.agg(F.sum("amount").alias("total")), "session_window")
 
 
@@ -290,9 +289,8 @@ def test_input_that_has_moved_is_continued(spark, begun, tmp_path, how):
 
 def test_other_sources_than_before_are_refused(spark, begun, tmp_path):
     rows, folder, old = begun
-    rate = spark.readStream.format("rate").load()
     assert "only files, topics and Delta tables are read again from their beginning, not rate" in refused(
-        rate.groupBy("value").count(), old, tmp_path / "v2"
+        spark.readStream.format("rate").load().groupBy("value").count(), old, tmp_path / "v2"
     )
 
     land(tmp_path / "more", 0)

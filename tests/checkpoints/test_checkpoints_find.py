@@ -22,8 +22,7 @@ def test_a_file_is_found_with_its_batch_and_its_commit(made, checkpoint):
     folder, _, _ = made
     found = checkpoints.find(checkpoint, str(folder / "3 é%.json"))
     assert (found.batch, found.committed, found.why) == (3, True, None)
-    commit = (checkpoint / "commits" / "3").stat().st_mtime
-    assert found.since == datetime.fromtimestamp(commit, UTC)
+    assert found.since == datetime.fromtimestamp((checkpoint / "commits" / "3").stat().st_mtime, UTC)
     assert str(found).startswith(f"{folder}/3 é%.json: batch 3, committed since 20")
     os.remove(checkpoint / "commits" / "5")  # noqa: PTH107 - one file
     found = checkpoints.find(checkpoint, str(folder / "5 é%.json"))

@@ -21,8 +21,7 @@ pytestmark = pytest.mark.connect
 
 
 def begin(spark, checkpoint, name="one"):
-    rate = sources.rate(spark, rows_per_second=5)
-    return start(rate, sinks.console(), name=name, checkpoint=checkpoint)
+    return start(sources.rate(spark, rows_per_second=5), sinks.console(), name=name, checkpoint=checkpoint)
 
 
 def is_free(checkpoint):

@@ -152,8 +152,7 @@ def wrote(as_local, tmp_path):
     def of(mode, sink_of, before, more=()):
         land(tmp_path / "in", *range(FILES))
         how: dict[str, Any] = {"name": "q", "mode": mode, "checkpoint": tmp_path / "ckpt"}
-        rows = stream(as_local, tmp_path / "in")
-        run(start(before(rows), sink_of(tmp_path), availableNow=True, **how))
+        run(start(before(stream(as_local, tmp_path / "in")), sink_of(tmp_path), availableNow=True, **how))
 
         def compare(after, **options):
             return shadow(after(stream(as_local, tmp_path / "in")), sink_of(tmp_path), **how, **options)
@@ -200,11 +199,9 @@ def test_a_float_may_differ_by_the_tolerance_and_nan_is_nan(wrote):
     almost = totals("shop", what="sum(weight) * 1.001")
     assert compare(almost).exit_code == 3
     assert compare(almost, tolerance=0.01).exit_code == 0
-    nothing = totals("shop", what="sum(weight * double('NaN'))")
-    [table] = compare(nothing).tables
+    [table] = compare(totals("shop", what="sum(weight * double('NaN'))")).tables
     assert [math.isnan(row.new.total) for row in table.differ.collect()] == [True, True]
-    endless = totals("shop", what="sum(weight * double('Infinity'))")
-    assert compare(endless).exit_code == 3
+    assert compare(totals("shop", what="sum(weight * double('Infinity'))")).exit_code == 3
 
 
 def test_a_job_ends_with_3_and_says_what_differs(wrote, tmp_path, as_local):
@@ -247,8 +244,7 @@ def test_batches_whose_plans_are_removed_meanwhile_are_compared(as_local, tmp_pa
     comparing = True
     found = shadow(rows, sink, checkpoint=tmp_path / "ckpt")
     assert found.exit_code == 0, str(found)
-    left = [file.name for file in (tmp_path / "ckpt" / "offsets").glob("[0-9]*")]
-    assert left == [str(found.batch)]
+    assert [file.name for file in (tmp_path / "ckpt" / "offsets").glob("[0-9]*")] == [str(found.batch)]
 
 
 def test_batches_whose_plans_are_gone_are_read_in_large_ones(wrote, tmp_path):

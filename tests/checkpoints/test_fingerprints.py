@@ -52,8 +52,7 @@ def joined(
     spark, on="a.State = b.State", factor=1, near="b.time BETWEEN a.time AND a.time + INTERVAL 1 HOUR"
 ):
     left = timed(spark).withColumn("cents", F.col("Amount") * factor).alias("a")
-    right = timed(spark).alias("b")
-    return left.join(right, F.expr(f"{on} AND {near}")).select("a.State", "a.cents", "b.n")
+    return left.join(timed(spark).alias("b"), F.expr(f"{on} AND {near}")).select("a.State", "a.cents", "b.n")
 
 
 def in_sql(spark, query):
@@ -367,8 +366,7 @@ def test_the_time_zone_is_noted_where_the_state_depends_on_it(spark, name):
 def test_all_columns_count_and_the_session_keeps_its_own_limit(spark):
     other = spark.newSession()  # Spark asks the active session, and not that of the query
     former = [session.conf.get("spark.sql.debug.maxToStringFields") for session in (spark, other)]
-    text = fingerprint(ALONE["a wide table"](other), "append")
-    assert len(set(re.findall(r"c\d+#", text))) == 60
+    assert len(set(re.findall(r"c\d+#", fingerprint(ALONE["a wide table"](other), "append")))) == 60
     assert former == [session.conf.get("spark.sql.debug.maxToStringFields") for session in (spark, other)]
 
 
@@ -391,5 +389,4 @@ print(json.dumps(test_fingerprints.all_fingerprints(get_session("attached", prof
 @pytest.mark.xdist_group("connect")
 def test_every_query_has_the_same_fingerprint_on_connect(spark, connect):
     path = f"{environment()['PYTHONPATH']}:{ROOT / 'tests'}"
-    done = ran(CONNECT, PYTHONPATH=path, SPARK_REMOTE=connect)
-    assert json.loads(done.stdout) == all_fingerprints(spark)
+    assert json.loads(ran(CONNECT, PYTHONPATH=path, SPARK_REMOTE=connect).stdout) == all_fingerprints(spark)

@@ -16,8 +16,7 @@ def test_a_checkpoint_of_a_sink_with_a_name(as_local, tmp_path):
     counts = as_local.readStream.schema(SCHEMA).json(str(tmp_path / "in")).groupBy("key").count()
     writer = counts.writeStream.format("noop").outputMode("complete").trigger(availableNow=True)
     writer._jwrite.name("totals")  # noqa: SLF001
-    query = writer.start(checkpointLocation=str(tmp_path / "ckpt"))
-    query.awaitTermination()
+    writer.start(checkpointLocation=str(tmp_path / "ckpt")).awaitTermination()
     assert (tmp_path / "ckpt/commits/0").read_text().startswith("v3\n")
     assert checkpoints.check(tmp_path / "ckpt") == []
     assert checkpoints.show(tmp_path / "ckpt").committed == 0

@@ -190,8 +190,7 @@ def test_a_rewind_after_it_brings_the_same_rows(spark, grown):
     oldest = min(int(file.name) for file in (grown / "ckpt/commits").glob("[0-9]*"))
     checkpoints.rewind(grown / "ckpt", to=oldest, apply=True)
     assert shown.committed is not None
-    again = flat(drive(spark, grown))
-    assert again == new[-(shown.committed - oldest) :]
+    assert flat(drive(spark, grown)) == new[-(shown.committed - oldest) :]
     assert checkpoints.check(grown / "ckpt") == []
 
 
@@ -254,8 +253,7 @@ def test_a_crash_at_any_step_loses_nothing(spark, grown, tmp_path, what, monkeyp
 
 def went_through(work, what):
     """Trim or restore a log; return whether there was no crash."""
-    found = logs.Logs(work / "ckpt")
-    make = trim.due(found, "0", None if what == "restore" else 7 * 86_400_000)
+    make = trim.due(logs.Logs(work / "ckpt"), "0", None if what == "restore" else 7 * 86_400_000)
     assert make is not None
     try:
         make()

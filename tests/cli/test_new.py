@@ -7,13 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, environment, process, refusal
+from conftest import JOBS, environment, process, refusal
 
 from sparkstream_kit.cli import main, projects
-
-JOBS = sorted(
-    path.stem for path in (ROOT / "jobs").glob("*.py") if not path.stem.startswith(("dstream", "train"))
-)
 
 
 @pytest.fixture

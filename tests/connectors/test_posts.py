@@ -465,8 +465,7 @@ def test_a_feeder_that_is_stopped_keeps_what_has_come_and_says_what_was_done(ser
     files = len(list((tmp_path / "spool").glob("posts-*")))
     assert rest == f"sparkstream: {len(got):,} posts in {files} file{'s' * (files > 1)}\n"
     assert len(got) > 50
-    kept = b"".join(path.read_bytes() for path in (tmp_path / "spool").iterdir())
-    assert TOKEN.encode() not in kept
+    assert TOKEN.encode() not in b"".join(path.read_bytes() for path in (tmp_path / "spool").iterdir())
 
 
 # --- what is wrong is one line
@@ -570,8 +569,7 @@ def test_the_columns_of_both_networks(spark, folder):
     assert frame.schema.simpleString() == (
         "struct<id:string,created_at:timestamp,text:string,tags:array<string>,value:string>"
     )
-    query = start(frame, sinks.memory("both"), availableNow=True)
-    query.awaitTermination()
+    start(frame, sinks.memory("both"), availableNow=True).awaitTermination()
     noon = datetime(2010, 1, 1, 12)  # noqa: DTZ001 - in UTC
     assert [tuple(row) for row in spark.table("both").orderBy("id").collect()] == [
         ("1", noon, "#spark", ["spark"], lines[0]),
@@ -635,9 +633,8 @@ def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkey
         ([], "the following arguments are required: INPUT_DIR; see --help"),
     ],
 )  # fmt: skip
-def test_flags_that_do_not_go_together_are_one_line(flags, line, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "in").mkdir()
+def test_flags_that_do_not_go_together_are_one_line(flags, line, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder.parent)
     assert hashtag_trends.main(flags) == 2
     said = capsys.readouterr().err
     assert line in said

@@ -18,11 +18,6 @@ from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors.delta import rust, writers
 
 
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
-
-
 def rows(out):
     """Return the rows that the table has, sorted."""
     files = [uri.removeprefix("file://") for uri in DeltaTable(out).file_uris()]
@@ -71,8 +66,7 @@ def test_a_table_on_another_file_system_is_set_back_too(stream, out, tmp_path):
     assert done.returncode == 0, done.stderr
     after = DeltaTable(out)
     assert after.version() == before.version() + 1
-    last = [table.transaction_version(writers.application(query)) for table in (before, after)]
-    assert last == [2, 0]
+    assert [table.transaction_version(writers.application(query)) for table in (before, after)] == [2, 0]
 
 
 def test_set_back_takes_no_commit_of_another_writer(stream, out, tmp_path, monkeypatch):
@@ -111,8 +105,7 @@ def test_what_cannot_be_is_said(stream, tmp_path):
     ):
         assert said in refused(stream, sink, tmp_path / "ckpt", sink.modes[0])
     assert [each.name for each in other.iterdir()] == ["file"]
-    named = stream.selectExpr("n AS `count(1)`")
-    line = refused(named, sinks.delta(tmp_path / "out"), tmp_path / "ckpt")
+    line = refused(stream.selectExpr("n AS `count(1)`"), sinks.delta(tmp_path / "out"), tmp_path / "ckpt")
     assert "column count(1): Delta allows no '(' in a name; rename it" in line
 
 

@@ -137,8 +137,7 @@ def encoded(ddl, column):
     """Return values as a reader has them again, and how many were changed."""
     encoder = collection.Encoder(parsed(ddl))
     made = encoder.documents(pa.RecordBatch.from_arrays([column], ["c0"]))
-    read = [bson.decode(bson.encode(each), codec_options=TYPED)["v"] for each in made]
-    return read, encoder.changed
+    return [bson.decode(bson.encode(each), codec_options=TYPED)["v"] for each in made], encoder.changed
 
 
 def test_a_value_comes_back_as_it_was():
@@ -147,8 +146,7 @@ def test_a_value_comes_back_as_it_was():
 
 
 def test_what_is_cut_or_changed_is_counted():
-    times = pa.array([-1, 999, 2000], pa.timestamp("us", "UTC"))
-    read, changed = encoded("v TIMESTAMP", times)
+    read, changed = encoded("v TIMESTAMP", pa.array([-1, 999, 2000], pa.timestamp("us", "UTC")))
     assert [each.timestamp() for each in read] == [-0.001, 0.0, 0.002]
     assert changed == 2
     raw = pa.array([[b"a\xff", b"b"]], pa.list_(pa.binary())).cast(pa.list_(pa.string()), safe=False)

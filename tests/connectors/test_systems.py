@@ -19,8 +19,7 @@ URL = "postgresql://kit:hush@host/db"
 
 @pytest.mark.parametrize(("part", "name"), CALLS)
 def test_editors_and_type_checkers_see_it(part, name):
-    folder = ROOT / "sparkstream_kit" / "connectors" / name
-    module = f"{name}.{part}" if folder.is_dir() else name
+    module = f"{name}.{part}" if (ROOT / "sparkstream_kit" / "connectors" / name).is_dir() else name
     line = f"    from sparkstream_kit.connectors.{module} import {name} as {name}\n"
     place = ROOT / "sparkstream_kit" / f"{part}s" / "__init__.py"
     assert line in place.read_text("utf-8"), f"add to {place}:\n{line}"

@@ -312,8 +312,7 @@ def test_a_batch_of_many_parts_is_whole(table, spark, tmp_path, monkeypatch):
 
 
 def test_without_the_extra(table, stream, tmp_path, monkeypatch):
-    library = {"Delta": "deltalake", "Iceberg": "pyiceberg"}[table.system]
-    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setitem(sys.modules, {"Delta": "deltalake", "Iceberg": "pyiceberg"}[table.system], None)
     with pytest.raises(MissingExtraError, match=rf"pip install 'sparkstream-kit\[{table.system.lower()}\]'"):
         finish(stream, table.sink(), tmp_path / "ckpt")
 

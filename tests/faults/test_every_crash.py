@@ -44,8 +44,7 @@ def test_the_kit_s_own_sinks_survive_every_crash(name, most, rows, tmp_path):
 @pytest.mark.parametrize("name", SOUND)
 def test_sound_sinks_of_a_user_s_own_survive_every_crash(name, rows):
     make, read = SOUND[name]
-    expected = expected_of(name)
-    assert_exactly_once(job(make), rows, read=read, expected=expected, most=MOST)
+    assert_exactly_once(job(make), rows, read=read, expected=expected_of(name), most=MOST)
 
 
 @pytest.mark.fast("marker_in_a_second_transaction", "rename_before_sync", "error_is_swallowed")
@@ -109,5 +108,4 @@ def test_a_real_kill_leaves_what_the_crash_at_that_call_leaves(spark, tmp_path, 
         assert done.returncode == -signal.SIGKILL, done.stderr
         killed = proof_of(spark, folder, name)
         source = Source(spark, (each.source.schema, None), folder / "source-0", itertools.count())
-        found = found_after(killed, source)
-        assert found == wanted
+        assert found_after(killed, source) == wanted

@@ -50,17 +50,16 @@ def fuzzed(make):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "json"])
-def test_fuzzed_lines_give_what_python_reads(spark, tmp_path, kind):
+def test_fuzzed_lines_give_what_python_reads(spark, folder, tmp_path, kind):
     make, read, parse = (
         (csv_line, read_csv, csv_rows) if kind == "csv" else (json_line, read_json, parse_json)
     )
     lines = list(fuzzed(make))
-    (tmp_path / "in").mkdir()
     for number in range(FILES):
         # A byte order mark that begins a file is no part of its first line.
         part = [b"first", *lines[number * LINES // FILES : (number + 1) * LINES // FILES]]
-        (tmp_path / "in" / f"{number}.txt").write_bytes(b"\n".join(part))
-    rows = parse(sources.text(spark, str(tmp_path / "in")), CSV if kind == "csv" else JSON)
+        (folder / f"{number}.txt").write_bytes(b"\n".join(part))
+    rows = parse(sources.text(spark, str(folder)), CSV if kind == "csv" else JSON)
     sink = sinks.batch_files(tmp_path / "out")
     summary = run(start(rows, sink, name="fuzzed", checkpoint=tmp_path / "ckpt", availableNow=True))
 
@@ -69,7 +68,7 @@ def test_fuzzed_lines_give_what_python_reads(spark, tmp_path, kind):
     for row in rows_in(tmp_path / "out"):
         reason, raw, exact = (row.pop(name) for name in ("_reason", "_raw", "_bytes"))
         line = raw.encode() if exact is None else exact
-        assert row.pop("_file").startswith(f"{tmp_path}/in/")
+        assert row.pop("_file").startswith(f"{folder}/")
         found[line] += 1
         bad += reason is not None
         expected = read(line)

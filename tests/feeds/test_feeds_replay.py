@@ -31,8 +31,7 @@ def test_each_file_has_the_header_and_whole_records(tmp_path, newline):
 
 def test_other_files_are_cut_by_lines_and_a_hidden_name_becomes_one_that_spark_reads(tmp_path):
     texts = [*(json.dumps({"n": n}) for n in range(3)), "not a row"]
-    file = csv_file(tmp_path, "\r\n".join(texts), "._posts.2024.jsonl")
-    assert list(replay_files(file, rows=3)) == [
+    assert list(replay_files(csv_file(tmp_path, "\r\n".join(texts), "._posts.2024.jsonl"), rows=3)) == [
         ("posts.2024-0001.jsonl", "".join(f"{text}\n" for text in texts[:3])),
         ("posts.2024-0002.jsonl", "not a row\n"),
     ]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import action_rows
 import action_windows
 import pytest
+from conftest import in_this_session
 from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
@@ -15,11 +16,6 @@ from sparkstream_kit.errors import KitError
 
 SIZE = 40  # lines in a file
 FLAGS = ("--available-now", "--max-files-per-trigger", "1")
-
-
-def in_this_session(job, *args):
-    """Run a job's main without what ends a process."""
-    assert job.main.__wrapped__([str(arg) for arg in args]) == 0
 
 
 def count(out, *flags):
@@ -32,8 +28,7 @@ def disturbed():
 
 
 def land(lines, folder, *, skip=0, files=99):
-    made = list(feeds.line_files(lines, rows=SIZE, name="actions-{}.json"))
-    feeds.drip(made[skip : skip + files], folder)
+    feeds.drip(list(feeds.line_files(lines, rows=SIZE, name="actions-{}.json"))[skip : skip + files], folder)
 
 
 def seconds(time):
@@ -87,8 +82,7 @@ def test_late_rows_are_exactly_those_of_the_watermarks_and_the_rest_counts_once_
     assert found(spark, out / "rows") == as_tuples(given.counted)
     bad = Counter(row[0].partition(":")[0] for row in found(spark, out / "bad", "_reason"))
     assert bad == {"not valid JSON, or a field twice": len(given.bad), "time": len(given.ahead)}
-    written = spark.read.parquet(str(out / "counts"))
-    assert counts(written) == feeds.actions_truth(given.counted)
+    assert counts(spark.read.parquet(str(out / "counts"))) == feeds.actions_truth(given.counted)
     assert "not read" not in capsys.readouterr().err  # what the kit itself has put there is no loss
 
 

@@ -103,8 +103,7 @@ def test_the_job_writes_each_view_once_over_two_runs(job, spark, folder, tmp_pat
     out, checkpoint = tmp_path / "out", tmp_path / "ckpt"
     flags = (folder, out, "--available-now", "--checkpoint", checkpoint)
     feeds.drip(files[:2], folder)
-    first = job("python", "ad_join", *flags)
-    assert first.stdout == ""
+    assert job("python", "ad_join", *flags).stdout == ""
     feeds.drip([*files[2:], ("bad.json", "no view\n")], folder)
     second = job("python", "ad_join", *flags, "--drain", "--max-bad", "0%", code=1)
     assert second.stderr.splitlines()[-1] == "ad_join.py: bad lines: 1 of 101 (0.99%); --max-bad is 0%"

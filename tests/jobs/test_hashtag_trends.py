@@ -69,8 +69,7 @@ def test_the_state_falls_when_windows_close(stream):
     kept = []
     for first in range(0, 20_000, 4000):
         source.add_data([(feeds.posts_line(row),) for row in rows[first : first + 4000]])
-        last = query.step()[-1]
-        kept.append(sum(part.numRowsTotal for part in last.progress.stateOperators))
+        kept.append(sum(part.numRowsTotal for part in query.step()[-1].progress.stateOperators))
     # Ten minutes of delay and ten of a window hold 600 posts, and 20 windows of 20 tags.
     assert max(kept) < 1200, kept
 
@@ -87,8 +86,7 @@ def test_the_job_goes_on_where_it_stopped(job, folder, tmp_path):
     for file in files:  # each a batch, as what is late depends on it
         feeds.drip([file], folder)
         more = ("--drain",) if file == files[-1] else ()
-        done = job("python", "hashtag_trends", folder, *flags, *more, "--database", table)
-        printed += done.stdout
+        printed += job("python", "hashtag_trends", folder, *flags, *more, "--database", table).stdout
     truth = feeds.posts_truth(posts.counted, n=10, length=600, slide=60)
     found = [line.split() for line in printed.splitlines()]
     assert [(f"{day}T{clock}Z", tag, int(count)) for day, clock, _, _, tag, count in found] == truth

@@ -26,15 +26,14 @@ READ = "which input it asks for: "
 
 
 @pytest.fixture(autouse=True)
-def no_session(monkeypatch, tmp_path):
+def no_session(monkeypatch, folder):
     """Let a job end where it would start Spark, and say what it would read."""
 
     def said(args):
         raise InvalidInputError(f"{READ}{(args.kafka, args.topic, getattr(args, 'input_dir', None))}")
 
     monkeypatch.setattr(jobflags, "for_session", said)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(folder.parent)
 
 
 def said(capsys, job, *words):

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, in_this_session
 
 from sparkstream_kit import feeds
 from sparkstream_kit.errors import KitError
@@ -15,15 +15,10 @@ from sparkstream_kit.errors import KitError
 ONE_FILE = ("--available-now", "--max-files-per-trigger", "1")
 
 
-def in_this_session(name, *args):
-    """Run a job's main without what ends a process."""
-    assert import_module(name).main.__wrapped__([str(arg) for arg in args]) == 0
-
-
 def refuses_bad_lines(name, bad, lines, *args):
     """Run a job that takes no bad line, and see that it counts each line once, whatever queries it has."""
     with pytest.raises(KitError, match=f"^bad lines: {bad} of {lines} "):
-        in_this_session(name, *args, *ONE_FILE, "--max-bad", "0%")
+        in_this_session(import_module(name), *args, *ONE_FILE, "--max-bad", "0%")
 
 
 FED: dict[str, tuple[Any, str, Any]] = {
@@ -96,10 +91,10 @@ def test_no_line_fails_a_job_whatever_its_values_are(name, flags, spark, folder,
     (folder / "odd").write_text("\n".join(ODD[name]))
     to = () if name == "hashtag_trends" else (tmp_path / "out",)
     drained = () if name == "action_rows" else ("--drain",)
-    in_this_session(name, folder, *to, *flags, "--available-now", *drained)
+    in_this_session(import_module(name), folder, *to, *flags, "--available-now", *drained)
     if name == "action_rows":
         rows, counts = tmp_path / "out" / "rows", tmp_path / "counts"
-        in_this_session("action_windows", rows, counts, "--available-now", "--drain")
+        in_this_session(import_module("action_windows"), rows, counts, "--available-now", "--drain")
 
 
 WRONG: dict[str, list[tuple[list[str], str]]] = {

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import log_errors
 import pytest
+from conftest import in_this_session
 from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
@@ -14,11 +15,6 @@ SIZE = 60  # lines in a file
 FLAGS = ("--available-now", "--max-files-per-trigger", "1")
 NIGHT = datetime.fromisoformat("1995-07-01 04:00:00")
 COLUMNS = "host STRING, time TIMESTAMP, request STRING, status INT, bytes BIGINT"
-
-
-def in_this_session(*args):
-    """Run the job's main without what ends a process."""
-    assert log_errors.main.__wrapped__([str(arg) for arg in args]) == 0  # type: ignore[attr-defined]
 
 
 def land(lines, folder, *, skip=0, files=99):
@@ -47,11 +43,11 @@ def test_the_report_is_the_truth_and_bad_lines_are_aside_over_a_restart_and_a_ki
     given = feeds.disturb(made, time="time", bad=0.03, ahead=0.03, rows_per_file=SIZE, seed=4)
     lines, out = [feeds.log_line(row) for row in given.arriving], tmp_path / "out"
     land(lines, folder, files=2)
-    in_this_session(folder, out, *FLAGS)
+    in_this_session(log_errors, folder, out, *FLAGS)
     for query in ("bad", "errors"):
         forget_commit(out / "_checkpoint" / query)
     land(lines, folder, skip=2)
-    in_this_session(folder, out, *FLAGS, "--drain")
+    in_this_session(log_errors, folder, out, *FLAGS, "--drain")
 
     report = spark.read.parquet(str(out / "errors"))
     truth = feeds.log_errors(given.counted)
@@ -64,8 +60,7 @@ def test_the_report_is_the_truth_and_bad_lines_are_aside_over_a_restart_and_a_ki
         "not a log line": len(given.bad),
         "time": len(given.ahead),
     }
-    odd = [*given.bad, *map(feeds.log_line, given.ahead)]
-    assert sorted(row["_raw"] for row in bad) == sorted(odd)
+    assert sorted(row["_raw"] for row in bad) == sorted([*given.bad, *map(feeds.log_line, given.ahead)])
 
 
 @pytest.mark.connect

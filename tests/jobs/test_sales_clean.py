@@ -59,8 +59,7 @@ def test_a_stream_writes_what_the_same_transform_gives_once(spark, folder, tmp_p
 
 
 @pytest.mark.slow
-def test_dedupe_keeps_one_row_over_batches_restarts_and_replays(spark, folder, tmp_path):
-    out = tmp_path / "out"
+def test_dedupe_keeps_one_row_over_batches_restarts_and_replays(spark, folder, out):
     line = GOOD.format(id=1, amount="2.50", key="a")
     other = GOOD.format(id=1, amount="4.00", key="b")
     feeds.drip([("1.csv", f"{line}\n{line}\njunk\n"), ("2.csv", f"{line}\njunk\nmore junk\n")], folder)

@@ -61,8 +61,7 @@ def test_headers_are_no_data_and_too_many_bad_lines_are_a_failure_after_the_resu
     assert rows(done.stdout) == truth(75, 2)
     assert "3 batches, 79 rows in, " in done.stderr
     assert ", 3 header lines, 1 bad row, " in done.stderr
-    last = "sales_totals.py: bad lines: 1 of 76 (1.32%); --max-bad is 1.3%"
-    assert done.stderr.splitlines()[-1] == last
+    assert done.stderr.splitlines()[-1] == "sales_totals.py: bad lines: 1 of 76 (1.32%); --max-bad is 1.3%"
 
 
 @pytest.mark.slow

@@ -77,8 +77,7 @@ def test_the_job_trains_then_scores_and_learns_over_two_runs(job, spark, folder,
     flags = (folder, spam, out, "--available-now", "--max-files-per-trigger", 1, "--learn", "--checkpoint")
     for part in (files[:2], [*files[2:], ("bad.json", "no post\n")]):
         feeds.drip(part, folder)
-        done = job("python", "score_posts", *flags, tmp_path / "ckpt")
-        assert done.stdout == ""
+        assert job("python", "score_posts", *flags, tmp_path / "ckpt").stdout == ""
     found = spark.read.parquet(str(out / "scored")).collect()
     assert sorted(row.id for row in found) == [row["id"] for row in NEW]
     assert {row.model_version for row in found if row.batch == 0} == {first}

@@ -287,10 +287,11 @@ def test_an_error_in_the_board_is_shown_and_said_once(page, monkeypatch, caplog)
         assert [each["batch"] for each in told["queries"][0]["batches"]] == [2], "and goes on"
 
 
-def test_a_batch_that_the_board_cannot_take_is_shown(monkeypatch, capsys):
-    def fail(*_):
-        raise ValueError("no such part")
+def fail(*_):
+    raise ValueError("no such part")
 
+
+def test_a_batch_that_the_board_cannot_take_is_shown(monkeypatch, capsys):
     monkeypatch.setattr(Board, "add", fail)
     with watching([], stop=print, ui=0) as (tell, _):
         tell(progress())
@@ -310,9 +311,6 @@ def test_a_browser_that_has_gone_leaves_no_thread(page, until, caplog):
 
 
 def test_an_answer_that_fails_is_one_line_in_the_log(page, monkeypatch, caplog):
-    def fail(*_):
-        raise ValueError("no such part")
-
     monkeypatch.setattr(_requests, "status", fail)
     with pytest.raises(RemoteDisconnected):
         status(page)

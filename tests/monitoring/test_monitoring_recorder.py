@@ -55,8 +55,7 @@ def recorded_run(spark, folder, path, name):
     lines = sources.text(spark, str(folder), max_files_per_trigger=1)
     rows = quarantine.parse_csv(lines, schemas.from_ddl("a INT, b STRING"))
     counts = rows.groupBy("b").agg(F.count("*").alias("n"))
-    query = start(counts, sinks.memory(name), mode="complete", availableNow=True)
-    return run(query, record=path).queries[0]
+    return run(start(counts, sinks.memory(name), mode="complete", availableNow=True), record=path).queries[0]
 
 
 @pytest.mark.connect

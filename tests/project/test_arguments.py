@@ -104,8 +104,7 @@ def test_each_call_looks_at_its_arguments_before_all_else(call):
         ExitStack() as stack,
         pytest.raises(InvalidInputError, match=rf"(\(\): |^){first} is an Alien; \w+") as caught,
     ):
-        made = function(*in_place, **by_name)
-        stack.enter_context(made)
+        stack.enter_context(function(*in_place, **by_name))
     assert "\n" not in str(caught.value)
 
 
@@ -174,8 +173,7 @@ def things(spark):
 
 @pytest.mark.parametrize("wrong", CONFUSED)
 def test_what_people_confuse_has_its_own_fix(things, wrong):
-    names = KIT | {"F": F, "SparkSession": SparkSession} | things
-    assert refusal(eval, wrong, names) == CONFUSED[wrong]
+    assert refusal(eval, wrong, KIT | {"F": F, "SparkSession": SparkSession} | things) == CONFUSED[wrong]
 
 
 def test_a_watermark_is_a_timestamp_and_a_delay(spark):

@@ -62,8 +62,7 @@ def test_a_benchmark_fills_table_page_and_chart(tmp_path):
     before = {"name": "batch", "about": "", "command": "", "date": "", "machine": "", "tables": [table]}
     (tmp_path / "page.json").write_text(json.dumps({"batch": before}))
     command = [*RUN, "listener", "--runs", "1", "--page", str(page)]
-    env = {**os.environ, "BENCH_DIR": str(tmp_path)}
-    process(command, env=env, check=True)
+    process(command, env={**os.environ, "BENCH_DIR": str(tmp_path)}, check=True)
     lines = page.read_text().splitlines()
     assert (lines[0], lines[-1], "old" in lines) == ("before", "after", False)
     rows = [line.split(" | ") for line in lines if line.startswith(("| kit", "| plain"))]

@@ -144,8 +144,7 @@ def test_csv_is_exact_where_a_file_takes_it(frame):
 
 
 def test_watch_shows_a_recording_of_somebody_elses(tmp_path, capsys):
-    begin = recorder.first_line([])
-    (tmp_path / "run.jsonl").write_text(begin + recorded(tmp_path) + recorder.end_line())
+    (tmp_path / "run.jsonl").write_text(recorder.first_line([]) + recorded(tmp_path) + recorder.end_line())
     assert main(["watch", str(tmp_path / "run.jsonl")]) == 0
     text = capsys.readouterr().out
     assert re.search(r"tea\\u001b\]0;taken", text)

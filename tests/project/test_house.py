@@ -172,8 +172,7 @@ def test_an_import_loads_little():
         "from sparkstream_kit import start": 26,
     }
     for what, most in loads.items():
-        done = process([sys.executable, "-c", f"{what}\n{count}"], check=True)
-        assert int(done.stdout) <= most, what
+        assert int(process([sys.executable, "-c", f"{what}\n{count}"], check=True).stdout) <= most, what
 
 
 def test_the_modules_are_few():
@@ -185,8 +184,7 @@ def test_the_modules_are_few():
     assert {room for room, count in files.items() if room.startswith("connectors/") and count > 4} == set()
     assert files["checkpoints"] <= 12
     assert files["_spark"] <= 8
-    private = [name for name in PATHS if name.count(".") == 1 and "._" in name and "__" not in name]
-    assert len(private) <= 8
+    assert len([name for name in PATHS if name.count(".") == 1 and "._" in name and "__" not in name]) <= 8
 
 
 def test_modules_and_functions_are_short():
@@ -208,8 +206,7 @@ def test_the_house_does_not_grow_by_accident(what):
         )
     else:
         kept = {"all": lambda _: True, "core": lambda name: not is_extra(name), "thin": is_thin}[what]
-        names = filter(kept, PATHS)
-        count = sum(house().code_lines(PATHS[name], trees()[name]) for name in names)
+        count = sum(house().code_lines(PATHS[name], trees()[name]) for name in filter(kept, PATHS))
     assert count <= MOST_LINES[what], (
         f"{what}: {count} lines of code, {MOST_LINES[what]} are allowed; delete some, or raise that "
         "number here, and say why in the commit"
@@ -223,5 +220,4 @@ def test_a_job_is_short_enough_to_be_read_from_top_to_bottom():
 
 
 def test_the_map_of_the_rooms_is_drawn_as_the_code_is():
-    done = process([sys.executable, ROOT / "scripts" / "architecture.py", "--check"])
-    assert done.stderr == ""
+    assert process([sys.executable, ROOT / "scripts" / "architecture.py", "--check"]).stderr == ""

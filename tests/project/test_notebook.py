@@ -159,8 +159,7 @@ def test_an_interrupted_query_ends_and_its_cell_runs_again(ready):
     ready.execute_code(endless, interrupt_at="starting Spark's first batch")
     ready.allow_errors = False
     assert ready.active() == NOTHING
-    cut = ready.execute_code(endless, interrupt_at="counts: batch ")
-    assert "counts: batch " in picture(cut)
+    assert "counts: batch " in picture(ready.execute_code(endless, interrupt_at="counts: batch "))
     assert ready.active() == NOTHING
     again = ready.execute_code(endless, interrupt_at="batch 5 in")
     assert "counts: batch 5 in " in picture(again)

@@ -153,8 +153,7 @@ def test_each_public_call_begins_with_what_it_is_for_and_has_an_example():
 def test_the_examples_that_need_a_session_run(tmp_path):
     texts = {name: inspect.getdoc(found) or "" for name, found in documented().items()}
     names = [name for name, text in texts.items() if "In a session::" in text and name not in ELSEWHERE]
-    script = [sys.executable, ROOT / "tests" / "support" / "examples.py", *names]
-    done = process(script, cwd=tmp_path)
+    done = process([sys.executable, ROOT / "tests" / "support" / "examples.py", *names], cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-8000:]
 
 

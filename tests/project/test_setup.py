@@ -53,8 +53,7 @@ class Checkout:
     env: dict[str, str]
 
     def run(self, script="bash scripts/setup.sh", **env):
-        command = ["/bin/sh", "-uc", script]
-        return process(command, cwd=self.path, env=self.env | env)
+        return process(["/bin/sh", "-uc", script], cwd=self.path, env=self.env | env)
 
     def calls(self):
         """What Python was asked since the last look."""

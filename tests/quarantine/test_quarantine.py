@@ -8,7 +8,7 @@ from itertools import product
 import pyarrow.parquet as pq
 import pytest
 from chispa import assert_df_equality
-from conftest import refusal
+from conftest import failure, refusal
 from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
@@ -16,7 +16,7 @@ from support.sql import sql
 
 from sparkstream_kit import run, sinks, start
 from sparkstream_kit._spark.session import in_force
-from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine import bad_rows, good_rows, mark_bad, parse_csv, parse_json
 from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import text
@@ -81,8 +81,7 @@ def write(folder, *lines, end="\n"):
 
 
 def parsed(spark, folder, *lines, end="\n"):
-    frame = spark.read.text(write(folder, *lines, end=end))
-    return parse_csv(frame, SALES, date_format="M/d/yy")
+    return parse_csv(spark.read.text(write(folder, *lines, end=end)), SALES, date_format="M/d/yy")
 
 
 def streamed(frame):
@@ -268,8 +267,7 @@ def test_every_reader_reads_every_bad_line_exactly(spark, folder, tmp_path, kind
     table.validate(full=True)
     in_sql = sql(database, "SELECT _reason, _raw, _bytes, _file FROM bad")
     for rows in ([tuple(row.values()) for row in table.to_pylist()], in_sql):
-        found = {bytes(row[2] or row[1].encode()): row[0] for row in rows}
-        assert found == {
+        assert {bytes(row[2] or row[1].encode()): row[0] for row in rows} == {
             **{line: reasons[kind] for line, reasons in NO_TEXT.items()},
             "{Zürich".encode(): ("not 2 fields", "not valid JSON, or a field twice")[kind],
         }
@@ -386,9 +384,8 @@ def test_another_header_fails_the_query_with_its_file(spark, folder, to):
     moved = HEADER.lower().replace("orderid,orderdate", to)
     write(folder, moved, GOOD)
     frame = parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy", header=True)
-    with pytest.raises(QueryFailed) as failed:
-        run(start(good_rows(frame).select("Region"), sinks.memory("moved"), name="moved", availableNow=True))
-    assert str(failed.value) == (
+    query = start(good_rows(frame).select("Region"), sinks.memory("moved"), name="moved", availableNow=True)
+    assert failure(run, query) == (
         f"query moved failed: the header of {folder}/lines.csv does not have the columns of the "
         f"schema, {', '.join(SALES.names)}, in this order; it is {moved}"
     )
@@ -414,8 +411,7 @@ def counted(frame, name, mode="append"):
 def test_progress_counts_rows_and_bad_rows_whatever_is_selected(spark, folder):
     write(folder, GOOD, "junk", "", GOOD)
     frame = parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy")
-    some = good_rows(frame).groupBy("Quantity").count()
-    assert counted(some, "some", "complete") == [(4, 2, 0, 0)]
+    assert counted(good_rows(frame).groupBy("Quantity").count(), "some", "complete") == [(4, 2, 0, 0)]
     frames = [parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy") for _ in range(2)]
     both = good_rows(frames[0]).union(good_rows(frames[1]))
     assert counted(both, "both") == [(4, 2, 0, 0)] * 2  # two parses in one query are counted each

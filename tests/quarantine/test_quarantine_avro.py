@@ -123,8 +123,7 @@ def test_good_records_are_rows_with_typed_columns(spark, folder):
     assert rows.where("_reason IS NOT NULL OR contains(_raw, '\\0')").collect() == []
     found = good_rows(rows)
     assert found.drop("offset").schema == from_ddl(PAYMENTS.replace(" NOT NULL", "", 1))
-    got = found.orderBy("offset").collect()
-    for row, (written, expected) in zip(got, GOOD, strict=True):
+    for row, (written, expected) in zip(found.orderBy("offset").collect(), GOOD, strict=True):
         assert row["id"] == written["id"]
         assert row["name"] == written.get("name")
         assert {name: row[name] for name in expected} == expected

@@ -181,8 +181,7 @@ def test_null_in_a_column_that_is_not_null_is_missing_whatever_its_type(spark):
 def test_patterns_and_odd_names_and_any_value(spark):
     frame = lines_of(spark, '{"a.b": "1/31/24", "c`d e": "31.01.2024 10:30", "any": {"n": [1, 2.50]}}')
     schema = from_ddl("`a.b` DATE, `c``d e` TIMESTAMP, any VARIANT")
-    parsed = parse_json(frame, schema, date_format="M/d/yy", timestamp_format="dd.MM.yyyy HH:mm")
-    (row,) = parsed.collect()
+    (row,) = parse_json(frame, schema, date_format="M/d/yy", timestamp_format="dd.MM.yyyy HH:mm").collect()
     assert row[:2] == (date(2024, 1, 31), datetime(2024, 1, 31, 10, 30))  # noqa: DTZ001
     assert row["any"].toPython() == {"n": [1, Decimal("2.5")]}
     number = parse_json(lines_of(spark, '{"at": 1704096000}'), "at TIMESTAMP", timestamp_format="yyyy")

@@ -62,8 +62,7 @@ def read(rows):
 @pytest.mark.parametrize("parse", [csv, as_json])
 def test_a_time_that_does_not_exist_is_a_bad_row_but_in_utc(spark, zone, parse):
     zone(BERLIN)
-    found = read(parse(spark, TIMES))
-    assert found == [(moment, None if moment else MISSING) for moment in TIMES.values()]
+    assert read(parse(spark, TIMES)) == [(moment, None if moment else MISSING) for moment in TIMES.values()]
     by_pattern = read(parse(spark, ["31.3.2024 2:30", "31.3.2024 3:30"], "d.M.yyyy H:mm"))
     assert by_pattern == [(None, MISSING), ("2024-03-31T01:30:00", None)]
     assert read(parse(spark, ["31.3.2024 2:30 +0100"], "d.M.yyyy H:mm xx")) == [("2024-03-31T01:30:00", None)]
@@ -78,6 +77,5 @@ def test_a_plan_in_utc_has_no_trace_of_it(spark, zone, capsys):
         zone(name)
         with in_force(spark, {"spark.sql.maxPlanStringLength": "1000000"}):  # the profiles cut a plan
             csv(spark, ["2024-03-31 02:30:00"]).explain("extended")
-        optimized = capsys.readouterr().out.partition("== Optimized Logical Plan ==")[2]
-        plans.append("timestamp_ntz" in optimized)
+        plans.append("timestamp_ntz" in capsys.readouterr().out.partition("== Optimized Logical Plan ==")[2])
     assert plans == [False, True]

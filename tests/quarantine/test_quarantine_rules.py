@@ -3,12 +3,11 @@
 from typing import Any
 
 import pytest
-from conftest import refusal
+from conftest import failure, refusal
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
 from sparkstream_kit import quarantine, run, sinks, sources, start, windows
-from sparkstream_kit.errors import QueryFailed
 from sparkstream_kit.schemas import from_ddl
 
 SCHEMA = "shop STRING, amount INT"
@@ -73,9 +72,7 @@ def test_columns_of_any_name_can_be_in_a_rule(spark):
 def test_the_summary_counts_by_rule_and_says_it_in_words(spark, folder):
     rows = parsed(spark, folder, "north,3", "north,-1", "no row", "south,-2", ",7")
     rules = {"amount > 0": "quarantine", "shop <> ''": "warn", "amount < 100": "fail"}
-    found = quarantine.expect(rows, rules)
-    query = start(found, sinks.memory("ruled"), availableNow=True)
-    summary = run(query)
+    summary = run(start(quarantine.expect(rows, rules), sinks.memory("ruled"), availableNow=True))
     [done] = summary.queries
     assert done.broken == {"amount > 0": 2, "shop <> ''": 1, "amount < 100": 0}
     assert (done.parsed_rows, done.bad_rows) == (5, 3)  # a line that cannot be read breaks no rule
@@ -120,9 +117,7 @@ def test_a_query_fails_before_its_batch_is_written(spark, folder, tmp_path):
     rows = quarantine.good_rows(parsed(spark, folder, "north,3", "north,-1"))
     total = quarantine.expect(rows, {"amount > 0": "fail"}).where("shop = 'none'")  # behind the rule
     how: Any = {"name": "sales", "checkpoint": tmp_path / "ckpt", "availableNow": True}
-    with pytest.raises(QueryFailed) as error:
-        run(start(total, sinks.files(tmp_path / "out"), **how))
-    assert str(error.value) == (
+    assert failure(run, start(total, sinks.files(tmp_path / "out"), **how)) == (
         "query sales failed: rule amount > 0: at least 1 row breaks it, and it says 'fail'; mend the data, "
         "or give the rule 'quarantine' to set such rows aside"
     )

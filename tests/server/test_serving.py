@@ -371,8 +371,7 @@ def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(connect, tmp
     # Another query's batches take the time in which this one would have had some.
     assert attached(connect, tmp_path, COUNTS, 4).stdout == "max_batches are through\n"
     assert count() <= after + 1
-    clients = serving.folder_of(port_of(connect)) / "clients"
-    assert not list(clients.iterdir())
+    assert not list((serving.folder_of(port_of(connect)) / "clients").iterdir())
     assert not checkpoints.show(tmp_path / "ckpt").in_use
 
 

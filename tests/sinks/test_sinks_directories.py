@@ -109,8 +109,7 @@ def test_other_readers_find_every_timestamp_as_it_is(spark, folder, year):
     assert time.replace(tzinfo=None) == datetime(year, 2, 3, 4, 5, 6, 789012)  # noqa: DTZ001 - in UTC
 
 
-def test_a_folder_of_another_query_is_refused(stream, tmp_path):
-    out = tmp_path / "out"
+def test_a_folder_of_another_query_is_refused(stream, out, tmp_path):
     sink = sinks.batch_files(out, format="json")
     finish(stream, sink, tmp_path / "first")
     message = r"folder .*out was written by another query \([-0-9a-f]{36}, up to its batch 2\); start on that"

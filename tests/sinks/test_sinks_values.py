@@ -114,8 +114,7 @@ def test_at_most_so_many_targets_are_open_and_noted(stream, folder, tmp_path):
 
 @pytest.mark.classic_only("what a function counts is at the server")
 def test_a_batch_is_computed_once_and_listing_its_values_is_one_query(spark, stream, tmp_path):
-    counted = stream.withColumn("n", noting(tmp_path / "computed")("n"))
-    finish(counted, tables(tmp_path), tmp_path / "ckpt")
+    finish(stream.withColumn("n", noting(tmp_path / "computed")("n")), tables(tmp_path), tmp_path / "ckpt")
     assert sorted((tmp_path / "computed").read_text().split()) == ["1", "1", "2", "2", "3", "3"]
     writes = []
     sink = sinks.by_value("k", lambda value: sinks.foreach_batch(lambda *_: writes.append(value)))

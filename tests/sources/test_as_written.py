@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
 import pytest
-from conftest import ROOT, refusal
+from conftest import ROOT, failure, refusal
 
 from sparkstream_kit import quarantine, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -86,9 +86,7 @@ def ran(frame):
 
 def failed_with(frame, *words):
     """See that a query fails with some words, and return all that is said."""
-    with pytest.raises(QueryFailed) as failed:
-        ran(frame)
-    said = str(failed.value)
+    said = failure(ran, frame)
     assert all(each in said for each in words), said
     return said
 
@@ -109,8 +107,7 @@ def test_a_source_gives_what_the_page_says(spark, tmp_path, number, place):
         ways = "mode='PERMISSIVE'|enforceSchema=True|number of fields|escape=|encoding=|milliseconds|wider"
         assert re.search(ways, said)
     else:
-        found = [tuple(each) for each in ran(frame)]
-        assert found[2 if place == "third" else 0 :] == expected(row.source)
+        assert [tuple(each) for each in ran(frame)][2 if place == "third" else 0 :] == expected(row.source)
 
 
 @pytest.mark.connect
@@ -147,12 +144,11 @@ def test_the_page_has_rows_of_each_kind():
 # --- lenient ways, partitions, patterns
 
 
-def test_a_lenient_mode_reads_null_and_a_column_for_broken_lines_keeps_them(spark, tmp_path):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a").write_text('1,x\ny,"a"b\n3\n')
-    lenient = sources.csv(spark, tmp_path / "in", schema="a INT, b STRING", mode="PERMISSIVE")
+def test_a_lenient_mode_reads_null_and_a_column_for_broken_lines_keeps_them(spark, folder):
+    (folder / "a").write_text('1,x\ny,"a"b\n3\n')
+    lenient = sources.csv(spark, folder, schema="a INT, b STRING", mode="PERMISSIVE")
     assert [each[0] for each in ran(lenient)] == [1, None, 3]
-    kept = sources.csv(spark, tmp_path / "in", schema="a INT, b STRING, _corrupt_record STRING")
+    kept = sources.csv(spark, folder, schema="a INT, b STRING, _corrupt_record STRING")
     assert [tuple(each) for each in ran(kept)][::2] == [(1, "x", None), (3, None, "3")]
     assert ran(kept)[1]["_corrupt_record"] == 'y,"a"b'
 
@@ -186,29 +182,26 @@ def test_the_text_in_the_name_of_a_folder_is_the_value(spark, tmp_path, form):
         read(partitions="store INT, day STRING")
 
 
-def test_a_partition_that_comes_later_is_read_if_it_is_declared(spark, tmp_path):
-    (tmp_path / "in").mkdir()
+def test_a_partition_that_comes_later_is_read_if_it_is_declared(spark, folder, tmp_path):
     how: Any = {"name": "written", "checkpoint": tmp_path / "ck", "availableNow": True}
 
     def read():
-        frame = sources.csv(spark, tmp_path / "in", schema="v INT", partitions="day STRING")
+        frame = sources.csv(spark, folder, schema="v INT", partitions="day STRING")
         run(start(frame, sinks.batch_files(tmp_path / "out"), **how))
 
     read()
     for day in ("01", "x2"):
-        land(spark, tmp_path / "in" / f"day={day}", "csv")
+        land(spark, folder / f"day={day}", "csv")
         read()
     found = spark.read.parquet(str(tmp_path / "out" / "*" / "*.parquet"))
     assert sorted(row.day for row in found.collect()) == ["01", "x2"]
 
 
 @pytest.mark.parametrize("pattern", ["out/*", "out/*.parquet", "o*"])
-def test_a_pattern_for_the_output_of_a_query_is_refused(spark, tmp_path, monkeypatch, pattern):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a").write_text("1\n")
-    out = tmp_path / "out"
+def test_a_pattern_for_the_output_of_a_query_is_refused(spark, folder, out, tmp_path, pattern):
+    (folder / "a").write_text("1\n")
     how: Any = {"name": "written", "checkpoint": tmp_path / "ck", "availableNow": True}
-    run(start(sources.text(spark, tmp_path / "in"), sinks.files(out), **how))
+    run(start(sources.text(spark, folder), sinks.files(out), **how))
     said = refusal(sources.parquet, spark, tmp_path / pattern, schema="value STRING")
     assert said.startswith(f"input {tmp_path / pattern} matches files that a query has written; give the f")
     assert f"; give the folder {out}, " in said

@@ -34,8 +34,7 @@ def test_text_formats_with_a_schema_one_file_a_batch(spark, folder, read, texts,
 @pytest.mark.parametrize("form", ["parquet", "orc"])
 def test_binary_formats(spark, folder, form):
     spark.createDataFrame([(1, "a")], "n INT, s STRING").write.format(form).mode("append").save(str(folder))
-    frame = getattr(sources, form)(spark, str(folder), schema="n INT, s STRING")
-    assert rows(spark, frame)[0] == [(1, "a")]
+    assert rows(spark, getattr(sources, form)(spark, str(folder), schema="n INT, s STRING"))[0] == [(1, "a")]
 
 
 def test_text_lines_and_sparks_own_options(spark, folder):
@@ -133,8 +132,7 @@ table(spark, 'no-such')
 
 @pytest.mark.parametrize("wrong", REFUSED)
 def test_what_a_source_cannot_read_is_refused_at_once(spark, wrong):
-    given = {"sources": sources, "spark": spark}
-    assert refusal(eval, f"sources.{wrong}", given) == REFUSED[wrong]
+    assert refusal(eval, f"sources.{wrong}", {"sources": sources, "spark": spark}) == REFUSED[wrong]
 
 
 def test_a_pattern_that_hadoop_cannot_read_is_refused_in_one_line(spark):

@@ -58,8 +58,7 @@ class Rows:
 
     def of(self, frame):
         how: Any = {"name": "names", "checkpoint": self.folder / "ckpt", "availableNow": True}
-        summary = run(start(frame, sinks.batch_files(self.folder / "out"), **how))
-        self.batches = summary.queries[0].batches
+        self.batches = run(start(frame, sinks.batch_files(self.folder / "out"), **how)).queries[0].batches
         return sorted(int(row.value) for row in self.spark.read.parquet(f"{self.folder}/out").collect())
 
 

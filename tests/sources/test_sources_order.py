@@ -99,8 +99,7 @@ def test_the_users_own_pattern_for_names_holds(read, folder):
 def test_folders_that_are_read_stay_as_they_were(read, folder, below):
     """Partition folders and subfolders that are asked for: no pattern would list these by name."""
     land(folder / below, *NAMES[:4])
-    asked = {"recursiveFileLookup": True} if below == "sub" else {}
-    assert sorted(read(folder, **asked)) == NAMES[:4]
+    assert sorted(read(folder, **{"recursiveFileLookup": True} if below == "sub" else {})) == NAMES[:4]
 
 
 def test_a_checkpoint_of_the_plain_path_goes_on_and_back(read, folder):

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ran
+from conftest import failure, ran
 from pyspark import SparkContext
 
 from sparkstream_kit import feeds, run, sinks, sources, start
-from sparkstream_kit.errors import QueryFailed
 from sparkstream_kit.sinks import Sink
 
 pytestmark = pytest.mark.classic_only("on Spark Connect the server's Python runs the function")
@@ -107,10 +106,8 @@ def test_an_error_of_java_is_one_line_also_during_a_stop(counts, write, until):
     if write == not_there:
         gate.stop_in_mid_batch(query, until)
     gate.open.set()
-    with pytest.raises(QueryFailed) as failed:
-        run(query)
     said = "query cut failed: FileNotFoundException: /not/there (No such file or directory)"
-    assert str(failed.value).startswith(said)
+    assert failure(run, query).startswith(said)
 
 
 def descriptors(process):

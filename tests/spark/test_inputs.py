@@ -56,14 +56,12 @@ def test_each_place_of_a_source_has_its_line_and_its_log(spark, tmp_path, shape)
     logs = Logs(tmp_path / "ckpt")
     last = logs.last_plan
     assert last is not None
-    found = plan.inputs_of(frame)
-    by_line = {place: each for each in found for place in each.places}
+    by_line = {place: each for each in plan.inputs_of(frame) for place in each.places}
     assert sorted(by_line) == [*range(len(last.offsets))]
     for place, each in by_line.items():
         until = {"a": 2, "b": 0}[str(each.path)[-1]]
         assert last.offsets[place] == json.dumps({"logOffset": until}, separators=(",", ":"))
-        read = logs.inputs(each.log)
-        assert {str(file.path).rpartition("/")[0] for file in read} == {each.path}
+        assert {str(file.path).rpartition("/")[0] for file in logs.inputs(each.log)} == {each.path}
 
 
 def test_a_source_that_is_read_twice_beside_another_kind_is_no_damage(spark, tmp_path):
@@ -104,8 +102,7 @@ def test_the_text_of_a_plan_says_the_same(spark, tmp_path, shape):
         (tmp_path / name).mkdir()
         frames[name] = stream(spark, tmp_path / name)
     frame = SHAPES[shape](frames["a"], frames["b"])
-    text = plan.analyzed_plan(frame.select("*"))
-    assert plan.inputs_in_text(text) == plan.inputs_of(frame)
+    assert plan.inputs_in_text(plan.analyzed_plan(frame.select("*"))) == plan.inputs_of(frame)
 
 
 def test_what_is_no_folder_is_told_by_its_kind_and_options(spark):

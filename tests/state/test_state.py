@@ -42,8 +42,7 @@ def test_once_hands_every_type_on_as_it_is(stream):
     both: list[Any] = [value, (None,) * len(value)]
     source.add_data(both)
     given = stream.query(frame).step()
-    query = stream.query(told)
-    assert sorted(rows(query.step()), key=str) == sorted(rows(given), key=str)
+    assert sorted(rows(stream.query(told).step()), key=str) == sorted(rows(given), key=str)
 
 
 @pytest.mark.slow

@@ -89,8 +89,7 @@ def test_alerts_of_a_stream_are_those_of_a_batch(spark):
     frame = spark.createDataFrame([*data, ("b", at(5), 1e3)], "key STRING, time TIMESTAMP, value DOUBLE")
 
     def transform(frame):
-        marked = frame.withWatermark("time", "30 seconds")
-        return state.alert_when(marked, "key", "time", "value", RULES)
+        return state.alert_when(frame.withWatermark("time", "30 seconds"), "key", "time", "value", RULES)
 
     assert told(transform(frame).collect()) >= ALERTS
     assert_stream_equals_batch(transform, frame, watermark=("time", "30 seconds"), examples=2)
@@ -198,8 +197,7 @@ def test_as_of_gives_the_last_right_row_at_or_before_the_left_one(stream):
     prices.add_data([(at(10), "x", days[0]), (at(21), "x", days[1]), (at(15), "x", days[2])])
     orders.add_data([("z", at(99), 9)])
     prices.add_data([(at(99), "z", None)])
-    found = {row.n: (row.last_time, row.price) for row in rows(stream.query(joined).step())}
-    assert found == {
+    assert {row.n: (row.last_time, row.price) for row in rows(stream.query(joined).step())} == {
         1: (at(10), days[0]), 2: (at(15), days[2]), 3: (None, None), 4: (None, None), 5: (None, None),
     }  # fmt: skip
 

@@ -94,8 +94,7 @@ except InvalidInputError as err:
 
 def connected(connect, url, home, rows, totals, mode):
     """Write the stream's rows and totals on Spark Connect, each last batch twice; return what it says."""
-    code = CONNECTED.format(rows=rows, totals=totals, mode=mode)
-    return ran(code, url, home, SPARK_REMOTE=connect).stdout
+    return ran(CONNECTED.format(rows=rows, totals=totals, mode=mode), url, home, SPARK_REMOTE=connect).stdout
 
 
 def table_target(*, take_over=False):

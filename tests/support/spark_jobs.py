@@ -16,8 +16,7 @@ def counting_jobs(spark):
     def jobs():
         context._jsc.sc().listenerBus().waitUntilEmpty()  # noqa: SLF001
         tracker = context.statusTracker()
-        found = map(tracker.getJobInfo, tracker.getJobIdsForGroup(group))
-        return [job for job in found if job is not None]
+        return [job for job in map(tracker.getJobInfo, tracker.getJobIdsForGroup(group)) if job is not None]
 
     try:
         yield jobs

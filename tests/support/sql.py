@@ -20,8 +20,7 @@ def new(name, folder):
 
 def sql(url, statement):
     """Run a statement of standard SQL and return its rows."""
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    with engine.begin() as connection:
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
         if url.startswith("mariadb"):
             connection.exec_driver_sql("SET SESSION sql_mode = 'ANSI'")
         result = connection.execute(sa.text(statement))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from conftest import built_wheel, environment
+from connectors.conftest import stream  # noqa: F401 - a fixture
 from faults.conftest import launch as begin  # noqa: F401 - a fixture
 from support import ports
-from support.sink_streams import three_batches
 from systems.cluster import Cluster
 from systems.daemons import running
 from systems.hadoop import Hdfs
@@ -48,12 +48,6 @@ def spark(connector_jars, tmp_path_factory):
         "systems", profile="test", **({} if "SPARK_REMOTE" in os.environ else options)
     ) as spark:
         yield spark
-
-
-@pytest.fixture
-def stream(spark, folder):
-    """Three batches of two rows: (a, 1), (b, 1); (a, 2), (c, 2); (b, 3), (c, 3)."""
-    return three_batches(spark, folder)
 
 
 @pytest.fixture(scope="session")
@@ -101,8 +95,7 @@ def connect_to_kafka(connector_jars, tmp_path_factory):
     env = environment(SPARKSTREAM_JARS=str(connector_jars), XDG_CACHE_HOME=str(home))
     port = ["--port", str(ports.free_port())]
     serve = ["sparkstream", "serve", "start", "--profile", "test", "--connectors", "kafka", *port]
-    made = subprocess.check_output(serve, cwd=home, env=env, text=True)
-    remote = made.strip().partition("=")[2]
+    remote = subprocess.check_output(serve, cwd=home, env=env, text=True).strip().partition("=")[2]
     yield {"SPARK_REMOTE": remote, "XDG_CACHE_HOME": str(home)}  # the server's token lies there
     subprocess.run(["sparkstream", "serve", "stop", *port], env=env, stdout=subprocess.DEVNULL, check=True)
 

@@ -121,8 +121,7 @@ class Hdfs(_Hadoop):
         """Land a file whole, over a former one: under a name that Spark passes over first."""
         folder, _, name = path.rpartition("/")
         options = {"overwrite": "true", "noredirect": "true"}
-        where = self._web(f"{folder}/_{name}", "CREATE", "PUT", **options)["Location"]
-        _answer(where, "PUT", content)
+        _answer(self._web(f"{folder}/_{name}", "CREATE", "PUT", **options)["Location"], "PUT", content)
         self._web(f"{folder}/_{name}", "RENAME", "PUT", destination=path, renameoptions="OVERWRITE")
 
     def read(self, path):

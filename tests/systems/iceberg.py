@@ -30,6 +30,6 @@ class Server:
         self.daemon.start()
         self.daemon.until(lambda: requests.get(f"{self.url}/v1/config", timeout=5).ok)
 
-    def remove(self):
+    def stop(self):
         """End it."""
         self.daemon.kill()

@@ -294,10 +294,9 @@ class Broker:
 
     def _ends(self, topic):
         with closing(self._consumer()) as consumer:
-            partitions = consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions
             found = {
                 number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_REQUEST)
-                for number in partitions
+                for number in consumer.list_topics(topic, timeout=_REQUEST).topics[topic].partitions
             }
         return dict(sorted(found.items()))
 

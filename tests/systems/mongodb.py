@@ -48,7 +48,7 @@ class Server:
         """Return the URL of a database."""
         return f"mongodb://{self.host}/{database.name}?directConnection=true"
 
-    def remove(self):
+    def stop(self):
         """End it."""
         self._client.close()
         self.daemon.kill()

@@ -17,7 +17,7 @@ from sparkstream_kit import connectors
 
 def _mongodb(folder, request):
     mongodb = Server(folder, jars_of("mongodb"))
-    request.addfinalizer(mongodb.remove)
+    request.addfinalizer(mongodb.stop)
     mongodb.start()
     return f"{mongodb.url(mongodb.database())} t"
 

@@ -62,8 +62,7 @@ def test_a_temporary_checkpoint_is_on_the_default_file_system(hdfs, cluster, kit
     default = ("--conf", f"spark.hadoop.fs.defaultFS={hdfs.url}")
     command = ("--master", cluster.url, "--py-files", kit, *SMALL, *default, JOBS / "sales_totals.py")
     flags = ("--available-now", "--profile", "cluster", "--format", "csv")
-    driver = launch.submit(*command, "/refused/in", *flags, PYTHONPATH="")
-    assert totals_of(ended(driver)) == sales.totals()
+    assert totals_of(ended(launch.submit(*command, "/refused/in", *flags, PYTHONPATH=""))) == sales.totals()
 
 
 @pytest.mark.slow

@@ -23,11 +23,6 @@ from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.base import opened
 
 
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
-
-
 def rows(spark, out):
     return sorted(tuple(row) for row in spark.read.format("delta").load(str(out)).collect())
 
@@ -167,8 +162,7 @@ def test_a_table_of_the_catalog(spark, stream, tmp_path):
     forget_commit(tmp_path / "ckpt", 2)
     finish(stream, sinks.delta(table="default.sold"), tmp_path / "ckpt")
     assert spark.table("sold").count() == 6
-    read = sources.delta(spark, table="sold")
-    assert seen(spark, read, tmp_path / "ckpt2", "*") == CASES["append"][2]
+    assert seen(spark, sources.delta(spark, table="sold"), tmp_path / "ckpt2", "*") == CASES["append"][2]
     spark.range(1).write.mode("overwrite").saveAsTable("parquet_table")
     for call in (
         lambda: sources.delta(spark, table="parquet_table"),

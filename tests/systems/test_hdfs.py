@@ -48,8 +48,7 @@ def test_totals_are_exact_through_a_namenode_that_stops_and_one_that_is_killed(h
 def test_a_job_s_rows_on_hdfs_are_exact_when_its_driver_is_killed(hdfs, launch):
     sales, out = Sales(hdfs, "/clean/in"), f"{hdfs.url}/clean/out"
     begin = partial(launch.job, ONE_MACHINE, "sales_clean", sales.url, out)
-    one_file = partial(begin, "--max-files-per-trigger", 1)
-    cut_off(ROUNDS, one_file, sales, hdfs, "/clean/out/_checkpoint")
+    cut_off(ROUNDS, partial(begin, "--max-files-per-trigger", 1), sales, hdfs, "/clean/out/_checkpoint")
     ended(begin("--available-now"))
     assert cleaned(hdfs, "/clean/out") == sales.totals()
     # A replayed batch without its commit takes the place of the first.

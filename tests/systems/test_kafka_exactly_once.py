@@ -110,8 +110,7 @@ def test_topic_partition_headers_and_tombstones_are_those_of_the_row(spark, brok
     (tmp_path / "in" / "1.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     frame = sources.json(spark, tmp_path / "in", schema=PLACED)
     place: dict[str, Any] = {"key": "k", "value": "v", "partition": "p", "headers": "h", "to": "t"}
-    sink = sinks.kafka(broker.servers, topic, **place, exactly_once=exactly_once)
-    written(frame, sink, tmp_path / "ckpt")
+    written(frame, sinks.kafka(broker.servers, topic, **place, exactly_once=exactly_once), tmp_path / "ckpt")
     [first] = broker.records(other)
     second, third = broker.records(topic)
     own = [] if exactly_once else first.headers[:3]
@@ -121,12 +120,11 @@ def test_topic_partition_headers_and_tombstones_are_those_of_the_row(spark, brok
     assert [len(record.headers) for record in (second, third)] == [len(own)] * 2
 
 
-def test_partitions_are_those_of_spark_s_own_sink_and_each_keeps_the_order(spark, broker, tmp_path):
+def test_partitions_are_those_of_spark_s_own_sink_and_each_keeps_the_order(spark, broker, folder, tmp_path):
     keys = ["", "a", "ключ", "0", "x" * 1000, *(f"k{number}" for number in range(300))]
-    (tmp_path / "in").mkdir()
     lines = (json.dumps({"k": key, "n": number}) for number, key in enumerate(keys * 3))
-    (tmp_path / "in" / "1.json").write_text("\n".join(lines))
-    frame = sources.json(spark, tmp_path / "in", schema="k STRING, n INT")
+    (folder / "1.json").write_text("\n".join(lines))
+    frame = sources.json(spark, folder, schema="k STRING, n INT")
     mine, sparks = broker.topic(partitions=7), broker.topic(partitions=7)
     written(frame, sinks.kafka(broker.servers, mine, key="k", exactly_once=True), tmp_path / "ckpt")
     plain = frame.selectExpr("k AS key", "to_json(struct(*)) AS value").writeStream.format("kafka")

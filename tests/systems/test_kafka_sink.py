@@ -152,8 +152,7 @@ def test_killed_and_read_by_the_recipe_each_row_is_there_once(broker, spark, beg
     assert len(written) >= truth.total() + 200 * ((ROUNDS + 1) // 2)
     assert len({ids(record) for record in written}) == truth.total()
     # The recipe of docs/kafka.md.
-    records = sources.kafka(spark, broker.servers, topic)
-    once = records.dropDuplicates(["headers"]).select("value")
+    once = sources.kafka(spark, broker.servers, topic).dropDuplicates(["headers"]).select("value")
     found = quarantine.parse_json(once, from_ddl("shop STRING, amount DECIMAL(12,2)"))
     run(start(quarantine.good_rows(found), sinks.memory("read"), availableNow=True))
     assert Counter((row["shop"], row["amount"]) for row in spark.table("read").collect()) == truth

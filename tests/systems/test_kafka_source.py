@@ -21,8 +21,7 @@ def read(frame, checkpoint=None, **options):
     """Run a query over all that is there, and return its rows."""
     rows: list[Any] = []
     sink = sinks.foreach_batch(lambda batch, _: rows.extend(batch.collect()))
-    query = start(frame, sink, name="reads", checkpoint=checkpoint, availableNow=True, **options)
-    return rows, run(query)
+    return rows, run(start(frame, sink, name="reads", checkpoint=checkpoint, availableNow=True, **options))
 
 
 def ids_of(rows):
@@ -170,8 +169,7 @@ def test_on_spark_connect_it_reads_and_refuses_the_same(broker, tmp_path, free_p
     topic, nobody = broker.topic(partitions=2), f"127.0.0.1:{free_port}"
     broker.send(topic, ids(10))
     program = [sys.executable, "-c", READER, broker.servers, topic, nobody, tmp_path / "ckpt"]
-    env = os.environ | connect_to_kafka
-    done = process(program, env=env)
+    done = process(program, env=os.environ | connect_to_kafka)
     assert done.stdout.splitlines() == [
         *("0", "10", "None", "10"),
         f"Kafka at {broker.servers} has no topic no-such; create it first, or correct the name",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, ran, refusal
+from conftest import ROOT, failure, ran, refusal
 from faults.drivers import ended, until
 from systems.conftest import SCRIPTS
 from systems.daemons import running
@@ -22,7 +22,6 @@ from systems.kinesis import REGION, Server
 from systems.sales import Reader, Sales, kill_at_random_times
 
 from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start
-from sparkstream_kit.errors import QueryFailed
 
 SCRIPT = SCRIPTS / "kinesis_sales.py"
 HOUR = 3_600_000
@@ -71,15 +70,6 @@ def read_through(spark, server, folder):
     reader = reading(spark, server, sales.stream, folder)
     until(lambda: reader.has(sales))
     return sales, reader
-
-
-def failure(reader):
-    """Return in which words a query fails."""
-    with pytest.raises(QueryFailed) as failed:
-        run(reader.query)
-    said = str(failed.value)
-    assert "\n" not in said
-    return said
 
 
 def planned(checkpoint):
@@ -218,7 +208,7 @@ def test_a_server_that_goes_and_comes_back(spark, server, tmp_path):
     server.come()
     stays_away = reading(spark, server, sales.stream, tmp_path / "ckpt", retry_for=1)
     server.go()
-    said = failure(stays_away)
+    said = failure(run, stays_away.query)
     assert said.startswith(f"query reader failed: Kinesis at {server.url} cannot be reached (")
     assert "has not done better for 1 s; start it, correct the endpoint, or try again" in said
 
@@ -234,7 +224,8 @@ def test_throttling_is_ridden_out(spark, server, tmp_path):
     reader.stop()
     server.control(throttle=1)
     again = reading(spark, server, sales.stream, tmp_path / "ckpt", retry_for=0.5)
-    assert "says ProvisionedThroughputExceededException, and has not done better for 0.5 s" in failure(again)
+    said = "says ProvisionedThroughputExceededException, and has not done better for 0.5 s"
+    assert said in failure(run, again.query)
 
 
 def test_iterators_that_expire_are_renewed(spark, server, tmp_path):
@@ -252,7 +243,7 @@ def test_records_that_were_deleted_before_they_were_read(spark, server, tmp_path
     sales.sell(100)
     server.control(clock=25 * HOUR)
     sales.sell(50)
-    said = failure(reading(spark, server, sales.stream, folder))
+    said = failure(run, reading(spark, server, sales.stream, folder).query)
     assert f"{sales.stream} keeps records for 24 hours, and the query has read what arrived before" in said
     assert "UTC: later records may be gone; start on a new checkpoint, or, to go on without" in said
     again = reading(spark, server, sales.stream, folder, fail_on_data_loss=False)
@@ -280,13 +271,12 @@ def test_a_batch_that_cannot_come_again_as_it_was_is_refused(spark, server, tmp_
     sales.sell(100)
     server.control(clock=20 * HOUR)
     sales.sell(100)
-    reader = read_all(spark, server, sales.stream, folder)
-    assert reader.batches[0] == list(range(200))
+    assert read_all(spark, server, sales.stream, folder).batches[0] == list(range(200))
     forget(folder, 0, 0)
     server.control(clock=30 * HOUR)
     again = reading(spark, server, sales.stream, folder, available_now=True)
     said = "no longer has all 200 records of shardId-000000000000 that belong to a batch, but 100: it has "
-    assert said in failure(again)
+    assert said in failure(run, again.query)
 
 
 def test_a_stream_that_was_made_again(spark, server, tmp_path):
@@ -297,10 +287,10 @@ def test_a_stream_that_was_made_again(spark, server, tmp_path):
     server.control(clock=5_000)
     server.create(sales.stream, 2)
     sales.sell(200)
-    said = failure(reading(spark, server, sales.stream, folder))
+    said = failure(run, reading(spark, server, sales.stream, folder).query)
     assert f"{sales.stream} was made again after the query had read it; start on a new" in said
     other = server.stream()
-    said = failure(reading(spark, server, other, folder))
+    said = failure(run, reading(spark, server, other, folder).query)
     assert f"the checkpoint's query has read {sales.stream}, and not stream {other}" in said
 
 
@@ -365,8 +355,7 @@ with spark_session("count", profile="test") as spark:
 def test_on_spark_connect(server, tmp_path, connect):
     sales = StreamSales(server)
     sales.sell(30)
-    done = ran(COUNT, server.url, sales.stream, tmp_path, SPARK_REMOTE=connect)
-    assert done.stdout.split()[-1] == "30"
+    assert ran(COUNT, server.url, sales.stream, tmp_path, SPARK_REMOTE=connect).stdout.split()[-1] == "30"
 
 
 @pytest.mark.slow

@@ -84,8 +84,7 @@ def test_a_topic_is_read_in_large_batches_and_from_where_the_query_began(topic, 
     topic.send(*range(5))  # which are not read
     how = {**HOW, "mode": "complete", "checkpoint": topic.old, "availableNow": True}
     run(start(totals("product")(topic.rows(starting="latest")), total_into(tmp_path), **how))
-    compare = wrote(topic, tmp_path)
-    assert compare(totals("product")).exit_code == 0
+    assert wrote(topic, tmp_path)(totals("product")).exit_code == 0
 
 
 def test_the_running_query_reads_on(topic, tmp_path):
@@ -192,8 +191,7 @@ def test_on_spark_connect_a_topic_is_refused(broker, topic, connect_to_kafka, tm
     out = tmp_path / "out.csv"
     out.write_text("product,total\n")
     program = [sys.executable, "-c", CONNECTED, broker.servers, topic.topic, topic.old, topic.new, out]
-    done = process(program, env=os.environ | connect_to_kafka)
-    compared, opened, continued = done.stdout.splitlines()
+    compared, opened, continued = process(program, env=os.environ | connect_to_kafka).stdout.splitlines()
     why = "on Spark Connect Kafka cannot be asked what it still has; use a session of this process"
     assert compared == f"checkpoint {topic.old} cannot be compared: {why} (unset SPARK_REMOTE)"
     assert opened == f"batch 0 of checkpoint {topic.old} cannot be opened: {why} (unset SPARK_REMOTE)"

@@ -12,6 +12,7 @@ import pytest
 from conftest import refusal
 from pyspark.sql import Row
 from pyspark.sql import functions as F
+from support.kits_sinks import totals
 from support.spark_jobs import counting_jobs
 
 from sparkstream_kit import sinks
@@ -22,10 +23,6 @@ from sparkstream_kit.testing.comparing import _Trial
 
 SALES = "product STRING, amount INT"
 EVENTS = "time TIMESTAMP, key STRING"
-
-
-def totals(sales):
-    return sales.groupBy("product").agg(F.sum("amount").alias("total"))
 
 
 def windows(events):
@@ -153,8 +150,7 @@ def test_of_many_batches_each_has_its_own_rows(spark, stream):
         numbers.add_data([(number,)])
     with in_force(spark, {"spark.sql.streaming.minBatchesToRetain": "2"}):  # Spark removes commits meanwhile
         found = query.step()
-    expected = [(number, [(number,)]) for number in range(9)]
-    assert [(batch.batch_id, batch.rows) for batch in found] == expected
+    assert [(batch.batch_id, batch.rows) for batch in found] == [(number, [(number,)]) for number in range(9)]
 
 
 TYPES = """wide DECIMAL(38,18), raw BINARY, list ARRAY<INT>, pair STRUCT<x: INT, y: STRING>, tiny TINYINT,
@@ -338,8 +334,7 @@ def test_no_order_makes_a_row_late_and_orders_differ():
     draw = random.Random(0)  # noqa: S311 - no secret
     orders = set()
     for _ in range(200):
-        places = [(draw.randint(0, 9), draw.randint(0, 24)) for _ in rows]
-        [order] = trial.split(places, [0, 0, 0])
+        [order] = trial.split([(draw.randint(0, 9), draw.randint(0, 24)) for _ in rows], [0, 0, 0])
         orders.add(order)
         for number, before in zip(order[1:], accumulate(order, max), strict=False):
             assert times[before] - delay < times[number]

@@ -43,8 +43,7 @@ def main(argv=None):
         elif kind == "delta":
             sink = sinks.delta(args.target, how=way, keys=keys)
         elif kind == "iceberg":
-            is_rest = args.target.startswith("http")
-            catalog = {"type": "rest", "uri": args.target} if is_rest else args.target
+            catalog = {"type": "rest", "uri": args.target} if args.target.startswith("http") else args.target
             sink = sinks.iceberg("shop.t", catalog=catalog, how=way, keys=keys)
         else:
             table = "sales" if way == "append" else "sales_totals"

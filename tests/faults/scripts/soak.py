@@ -122,9 +122,8 @@ def least(spark):
     while len(found) < LOOKS or (found[-1]["files"] < found[-LOOKS]["files"] and len(found) < MOST_LOOKS):
         time.sleep(0.2)
         found.append(held(spark))
-    fewest = min(found, key=lambda each: each["threads"])
     return {name: min(each[name] for each in found) for name in found[0] if name != "names"} | {
-        "names": fewest["names"]
+        "names": min(found, key=lambda each: each["threads"])["names"]
     }
 
 

@@ -23,8 +23,7 @@ def main(how, root, *, stays):
     reader = spark.readStream.schema("id BIGINT, key STRING, n BIGINT").option("maxFilesPerTrigger", 1)
     rows = reader.json(str(root / "in"))
     totals = rows.groupBy("key").agg(F.count("*").alias("rows"), F.sum("n").alias("total"))
-    first = rows.dropDuplicates(["id"])
-    (with_the_kit if how == "kit" else plainly)(totals, first, root)
+    (with_the_kit if how == "kit" else plainly)(totals, rows.dropDuplicates(["id"]), root)
     if stays:
         threading.Event().wait()
     spark.stop()
@@ -53,8 +52,7 @@ def with_the_kit(totals, first, root):
     )
     files = sinks.files(root / "first", format="json")
     for name, frame, sink, mode in (("totals", totals, table, "update"), ("first", first, files, "append")):
-        checkpoint = root / f"ckpt-{name}"
-        run(start(frame, sink, name=name, mode=mode, checkpoint=checkpoint, availableNow=True))
+        run(start(frame, sink, name=name, mode=mode, checkpoint=root / f"ckpt-{name}", availableNow=True))
 
 
 if __name__ == "__main__":

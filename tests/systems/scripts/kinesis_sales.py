@@ -20,8 +20,7 @@ def main(argv=None):
         sink = sinks.fan_out(
             sinks.batch_files(f"{folder}/rows"), sinks.sql_table(f"sqlite:///{folder}/sales.db", "sales")
         )
-        checkpoint = f"{folder}/ckpt"
-        print(run(start(sales.select("sale.*"), sink, name="sales", checkpoint=checkpoint, **trigger)))
+        print(run(start(sales.select("sale.*"), sink, name="sales", checkpoint=f"{folder}/ckpt", **trigger)))
     return 0
 
 
