@@ -188,7 +188,7 @@ def day(text):
 
 
 def moment(text):
-    whole, digits = matching(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d{0,3})?", text).groups()
+    whole, digits = matching(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})0{0,3})?", text).groups()
     return datetime.fromisoformat(f"{whole}.{(digits or '').ljust(6, '0')}").isoformat(
         timespec="microseconds"
     )
