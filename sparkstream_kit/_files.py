@@ -329,6 +329,8 @@ def unreached(cause: str) -> type[InvalidInputError]:
         (<class 'sparkstream_kit.errors.TransientError'>, <class 'sparkstream_kit.errors.InvalidInputError'>)
     """
     away = re.search(
-        "Connect(ion)?(Exception|Error)|NoRouteTo|UnknownHost|Time(d ?)?out|Unavailable|Standby", cause
+        "Connect(ion)?(Exception|Error)|NoRouteTo|UnknownHost|Time(d ?)?out|Unavailable|Standby|"
+        "Connection refused|database is locked",  # as those of a catalog in SQL say
+        cause,
     )
     return TransientError if away else InvalidInputError

@@ -377,5 +377,4 @@ def count(number: int, what: str) -> str:
         >>> count(1, "file"), count(2000, "file"), count(2, "batch")
         ('1 file', '2,000 files', '2 batches')
     """
-    many = f"{what}es" if what.endswith("ch") else f"{what}s"
-    return f"{number:,} {what if number == 1 else many}"
+    return f"{number:,} {what}{'' if number == 1 else 'es' if what.endswith('ch') else 's'}"

@@ -1,8 +1,10 @@
 """`sinks.iceberg` on a SQLite catalog; what holds for Delta Lake too is in test_tables.py."""
 
 import shlex
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pyarrow as pa
 import pytest
@@ -20,6 +22,7 @@ from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors import _tables
 from sparkstream_kit.connectors.iceberg import table as tables
 from sparkstream_kit.connectors.iceberg.table import IcebergTable
+from sparkstream_kit.errors import TransientError
 from sparkstream_kit.sinks.ledger import Batch
 
 COLUMNS = T.StructType([T.StructField("k", T.StringType()), T.StructField("n", T.IntegerType())])
@@ -240,6 +243,15 @@ def test_a_catalog_that_cannot_be_reached_is_one_line(stream, tmp_path, catalog,
     assert line.startswith("Iceberg table shop.t: the catalog or its storage failed (")
     assert said in line
     assert "hush" not in line
+
+
+def test_a_catalog_that_another_process_locks_may_succeed_later(stream, into, tmp_path):
+    finish(stream, into(), tmp_path / "ckpt")
+    [catalog] = tmp_path.rglob("catalog.db")
+    with closing(sqlite3.connect(catalog)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(TransientError, match="database is locked"):
+            finish(stream, into(), tmp_path / "ckpt")
 
 
 def test_its_manners_are_those_of_every_sink(spark, into, tmp_path):
