@@ -1,6 +1,7 @@
 """`run(drain=True)`: the last windows of a finite input, exactly as a batch computes them."""
 
 import shlex
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -107,7 +108,8 @@ def test_a_stop_file_ends_a_drain_too(spark, tmp_path):
     spark_queries.note(query, known._replace(drain=drain))
     summary = run(query, query, drain=True, stop_file=tmp_path / "stop", run_for=600)
     assert summary.ended_by == f"stop file {tmp_path / 'stop'}"
-    run(start(rows, sinks.batch_files(tmp_path / "out"), **how))  # finishes the last batch
+    with suppress(InvalidInputError):  # it was committed before the stop
+        run(start(rows, sinks.batch_files(tmp_path / "out"), **how))  # finishes the last batch
     assert written(spark, tmp_path) == batch(spark, tmp_path, by_window)
 
 

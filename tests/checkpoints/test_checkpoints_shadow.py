@@ -226,8 +226,7 @@ def test_several_targets_are_compared_each_with_its_part(wrote, tmp_path, as_loc
     assert "not compared: sink foreach_batch, which cannot be read back" in found.notes
 
 
-def test_batches_whose_plans_are_removed_meanwhile_are_compared(as_local, tmp_path, monkeypatch):
-    monkeypatch.setattr("sparkstream_kit.checkpoints.logs._MOST_KEPT", 1)
+def test_batches_whose_plans_are_removed_meanwhile_are_compared(as_local, tmp_path):
     land(tmp_path / "in", *range(FILES))
     comparing = False
 
