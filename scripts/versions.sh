@@ -39,7 +39,7 @@ for version in "${versions[@]}"; do
     (
         . .venv/bin/spark-env
         export PATH=$env/bin:$PATH XDG_CACHE_HOME=$env/cache
-        passed=true # and not `set -e`, which bash leaves out before a ||
+        passed=true # bash ignores `set -e` in a list before a ||
         python -m pytest -n 3 --dist loadgroup -m "not slow" || passed=false
         python -m pytest tests/faults -n 2 --dist loadfile -m "not slow" || passed=false
         # On Spark Connect what the function of a batch shows its client: 4.3 changed whose session it has.

@@ -37,8 +37,8 @@ def attributes(package: str, part: str = "") -> Callable[[str], Any]:
 
     @cache
     def homes() -> dict[str, str]:
-        source = pkgutil.get_data(package, "__init__.py")  # in a file or a zip, also under pytest
-        tree = ast.walk(ast.parse(source or b""))
+        # In a file or a zip, also under pytest.
+        tree = ast.walk(ast.parse(pkgutil.get_data(package, "__init__.py") or b""))
         imports = [(str(node.module), node.names) for node in tree if isinstance(node, ast.ImportFrom)]
         ours = [each for each in imports if not (part and re.match(rf"{systems}\.[^_]", each[0]))]
         return {to.name: module for module, names in ours for to in names if to.name == to.asname}

@@ -286,8 +286,7 @@ def innermost_cause(error: BaseException) -> str:
         >>> innermost_cause(ValueError("no such shop"))
         'ValueError: no such shop'
     """
-    found = [text for each in _texts(error) for text in _errors_in(each)]
-    said = list(dict.fromkeys(reversed(found)))
+    said = list(dict.fromkeys(reversed([text for each in _texts(error) for text in _errors_in(each)])))
     cause = next((each for each in said if ": " in each), said[0])  # Java's may have no message
     reason = cause.partition(": ")[2]
     line = _RAISED_IN_SQL.sub("", _OF_THE_KIT.sub("", cause))

@@ -150,7 +150,6 @@ def submit_properties(profile: str, folder: Path) -> Path:
         given = settings.get("spark.driver.extraJavaOptions", "")
         settings["spark.driver.extraJavaOptions"] = " ".join(filter(None, (java_options(), given, flag)))
     body = "".join(f"{key} {value}\n" for key, value in settings.items())
-    digest = hashlib.sha256(body.encode()).hexdigest()[:8]
-    path = folder / f"{Path(profile).stem}-{digest}.conf"
+    path = folder / f"{Path(profile).stem}-{hashlib.sha256(body.encode()).hexdigest()[:8]}.conf"
     _files.replace(path, [body], private=True)
     return path

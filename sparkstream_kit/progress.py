@@ -35,7 +35,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MULTIPLIES = re.compile(r"^\W*(Expand|Generate|Join|\w*Map\w+|Lateral\w*) ", re.MULTILINE)
 
 
-# By the beginning of an operator's name: what a plan has if rows in its state wait to be written.
+# Operators, by the beginning of their names, whose rows wait to be written in some plans only, and what such
+# a plan has.
 _MAY_WAIT = {
     "dedupe": r"(?!)",  # which keeps rows only to recognise later duplicates
     "symmetricHashJoin": r"Join (Left|Right|Full)Outer",
@@ -44,7 +45,7 @@ _MAY_WAIT = {
 
 
 def first_summary(name: str, id_: str, known: Started) -> QuerySummary:
-    """Return the summary of a query that has run no batch yet; of one without a plan if Spark started it."""
+    """Return the summary of a query that has run no batch yet; one that `start` has not begun has no plan."""
     text = "" if known.frame is None else analyzed_plan(known.frame)
     stay = bool(text) and not _MULTIPLIES.search(text)
     keep = tuple(each for each, sign in _MAY_WAIT.items() if not re.search(sign, text, re.MULTILINE))

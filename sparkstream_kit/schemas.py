@@ -175,8 +175,7 @@ def _bare_type(given: Any, path: str) -> T.DataType:
     if origin is list and args:
         return T.ArrayType(*_from_hint(args[0], f"{path}.element"))
     if origin is dict and args:
-        key = _from_hint(args[0], f"{path}.key")[0]
-        return T.MapType(key, *_from_hint(args[1], f"{path}.value"))
+        return T.MapType(_from_hint(args[0], f"{path}.key")[0], *_from_hint(args[1], f"{path}.value"))
     if isinstance(given, type) and dataclasses.is_dataclass(given):
         return _struct(given, path)
     if given not in _PYTHON_TYPES:

@@ -567,6 +567,27 @@ def _own_url(url: str, host: str, port: int) -> str | None:
     return f"sc://localhost:{port}/;{options}{';' if options else ''}token={token}"
 
 
+def left_running(said: bytes) -> str | None:
+    """Return which query a killed client has left running in its server, and how to end it; None if none.
+
+    The killed client no longer holds the lock of its checkpoint, but its text is still in the lock file.
+
+    Args:
+        said: the content of the lock file.
+    """
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        holder = json.loads(said)
+        client = Path(holder["client"])
+        noted = json.loads((client.parent.parent / "server.json").read_text("utf-8"))
+        if client.exists() and _started(noted["pid"]) == noted["started"]:
+            where = f"in the Spark Connect server (process {noted['pid']})"
+            return (
+                f"query {holder['query']}, which runs on {where} although its client was killed; end it: run "
+                "any job there, or sparkstream serve stop"
+            )
+    return None
+
+
 def _register(spark: SparkSession, url: str, port: int) -> None:
     """Register this client at a local server, and end the sessions of clients that were killed.
 

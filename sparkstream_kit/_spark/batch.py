@@ -65,8 +65,7 @@ def in_driver(spark: SparkSession, batch: DataFrame) -> DataFrame | None:
     # Collect java.time values: the calendar of Java's older classes lacks ten days of 1582. A DataFrame fixes
     # this choice when it is created, so change the setting before the select.
     batch.sparkSession.conf.set("spark.sql.datetime.java8API.enabled", "true")
-    java: Any = batch.select("*")._jdf
-    return _of_java(spark, java.collectAsList(), batch)
+    return _of_java(spark, batch.select("*")._jdf.collectAsList(), batch)
 
 
 def show(rows: DataFrame, table: str) -> Callable[[DataFrame], None]:

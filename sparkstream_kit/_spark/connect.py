@@ -213,8 +213,7 @@ def lock(path: Path) -> Any:
     try:
         # Lock the open file and not the process: a lock of the process would be dropped as soon as the
         # process opens the file once more, to read it, and closes it.
-        whole = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        fcntl.fcntl(file, fcntl.F_OFD_SETLK, whole)
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     except OSError:
         file.close()
         raise

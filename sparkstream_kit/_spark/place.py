@@ -418,7 +418,8 @@ class LockFile:
     """A file that is locked for this session, with a text about its holder.
 
     Attributes:
-        holder: identifies the holder: `jvm` is the process id of the JVM, or None on Spark Connect.
+        holder: identifies the holder: `jvm` is the process id of the JVM, or None on Spark Connect, where
+            `client` is the file by which the server knows that the client is alive.
     """
 
     def __init__(self, file: Any, java_lock: Any, holder: dict[str, Any]) -> None:
@@ -446,6 +447,7 @@ class LockFile:
     def release(self) -> None:
         """Release the lock; call it once the query that it protects has ended."""
         with suppress(Py4JError, OSError):  # if the JVM has ended, the lock is free already
+            self._cut(0)  # an empty file shows that no query was left running at a server
             self._file.close()
 
 
@@ -470,7 +472,8 @@ def lock_file(spark: Any, path: Path) -> LockFile:
             file = connect.lock(path)
         except BlockingIOError as err:
             raise LockedError from err
-        return LockFile(file, None, {"jvm": None})
+        client = f"{server_folder(spark)}/clients/{spark.session_id}"
+        return LockFile(file, None, {"jvm": None, "client": client})
     jvm = spark._jvm
     java: Any = None
     try:

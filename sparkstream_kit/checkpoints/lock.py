@@ -6,7 +6,8 @@ a query, and `user_of` only looks.
 The JVM holds the lock, not Python: after a SIGKILL of Python the JVM lives and writes for up to two seconds
 more. The operating system releases the lock when the JVM ends, so there is nothing to clean up. On Spark
 Connect no JVM is in reach, so the client holds the lock. If a client is killed, its query keeps running
-until the next client connects to that server; then it is stopped.
+until the next client connects to that server; then it is stopped. Until then other queries are refused the
+checkpoint.
 
 Look in `by_path`, under `mutex`, before opening a lock file: POSIX drops a process's locks on a file when
 the process closes any descriptor of that file.
@@ -68,7 +69,12 @@ def user_of(root: Path) -> str | None:
             asked = [fcntl.F_WRLCK if field == _KIND else 0 for field in range(5)]
             found = _FLOCK.unpack(fcntl.fcntl(opened, fcntl.F_GETLK, _FLOCK.pack(*asked)))
             said = opened.read()
-    return None if found[_KIND] == fcntl.F_UNLCK else _holder(said)
+    is_free = found[_KIND] == fcntl.F_UNLCK
+    if is_free and b'"client"' in said:  # of Spark Connect: a query that ends empties the file
+        from sparkstream_kit.server import left_running
+
+        return left_running(said)
+    return None if is_free else _holder(said)
 
 
 def _holder(said: bytes) -> str:

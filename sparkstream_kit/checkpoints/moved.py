@@ -100,7 +100,7 @@ def find_moves(
             if move is None and forget and base is not None:
                 move = Move(log, None, base)
                 _check_committed(logs, folder)
-            elif base is not None and folder.is_relative_to(aside):
+            elif move is None and base is not None and folder.is_relative_to(aside):
                 move = Move(log, aside, base)
             if move is None:
                 raise InvalidInputError(_refusal(logs.root, log, folder, bases, again))

@@ -52,7 +52,7 @@ _checkpoint = group("Look into a checkpoint, copy it, or rewind it.")
 app.add_typer(_checkpoint, name="checkpoint")
 _windows = group("Explain event time: draw the windows of a row.")
 app.add_typer(_windows, name="windows")
-_serve = group("Keep a warm Spark in the background. What attaches to it starts in a second or three.")
+_serve = group("Keep a warm Spark in the background. What attaches to it starts in one to three seconds.")
 app.add_typer(_serve, name="serve")
 
 

@@ -20,6 +20,7 @@ PACKAGE, TESTS = Path(sparkstream_kit.__file__).parent, ROOT / "tests"
 DOORS = {
     ("sparkstream_kit.checkpoints", "operate"),
     ("sparkstream_kit.checkpoints.guard", "operate"),
+    ("sparkstream_kit.checkpoints.lock", "server"),
     ("sparkstream_kit.joins", "state"),
     ("sparkstream_kit.quarantine", "connectors"),
     ("sparkstream_kit.queries", "connectors"),

@@ -22,7 +22,7 @@ import sparkstream_kit
 from sparkstream_kit import checkpoints, cli
 from sparkstream_kit import server as serving
 from sparkstream_kit._spark import connect as connect_only
-from sparkstream_kit.errors import KitError
+from sparkstream_kit.errors import InvalidInputError, KitError
 
 pytestmark = pytest.mark.xdist_group("connect")
 
@@ -358,6 +358,13 @@ def test_what_a_killed_client_has_left_ends_when_the_next_one_comes(connect, tmp
 
     before = count()
     until(lambda: count() > before)  # it runs on, which is Spark's way
+    # Until then its checkpoint is refused to others: they would write to it at the same time.
+    left = "in use by query endless, which runs on in the Spark Connect server"
+    done = process(words, env=environment())
+    assert left in done.stderr
+    with pytest.raises(InvalidInputError, match=left):
+        checkpoints.rewind(tmp_path / "ckpt", to=0, apply=True)
+    assert checkpoints.show(tmp_path / "ckpt").in_use
     done = attached(connect, tmp_path, "from sparkstream_kit import get_session\nget_session('next').stop()")
     assert done.returncode == 0, done.stderr
     after = count()
