@@ -66,8 +66,7 @@ def find_column(frame: DataFrame, name: str, caller: str = "") -> str:
 
 def refuse_taken(names: Iterable[str], added: Sequence[str], caller: str) -> None:
     """Refuse a frame that already has a column the caller adds; case is ignored, as in Spark."""
-    lowered = [name.lower() for name in added]
-    taken = next((name for name in names if name.lower() in lowered), None)
+    taken = next((name for name in names if name.lower() in map(str.lower, added)), None)
     if taken is not None:
         raise InvalidInputError(
             f"column {taken} exists already; rename or drop it, because {caller} adds {' and '.join(added)}"

@@ -315,7 +315,7 @@ class _Run:
         """Log the new findings about files that the sources lose or ignore, which Spark does not report."""
         self._next_look = time.monotonic() + _LOOK_AT_FILES
         for each in self._queries:
-            for line in each.files().findings(each.last) if each.last else ():
+            for line in each.files().findings(each.last):
                 if line not in self._warnings:
                     self._warnings[line] = each.name
                     _log.warning("query %s: %s", each.name, line)

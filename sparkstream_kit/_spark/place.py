@@ -175,8 +175,7 @@ class There(Place):
     def names(self, name: str = "") -> list[str]:
         path = self._path(name)
         with self._files() as files:
-            found = files.listStatus(path) if files.exists(path) else ()
-            return [each.getPath().getName() for each in found]
+            return [each.getPath().getName() for each in files.listStatus(path)] if files.exists(path) else []
 
     def read(self, name: str) -> str | None:
         path = self._path(name)

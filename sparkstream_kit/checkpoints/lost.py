@@ -51,6 +51,7 @@ PASSED_OVER = {
     "subfolder": "a subfolder, which Spark reads only with recursiveFileLookup=True",
     "misread": "not read while this query runs, as its name has one of * ? [ ] { } and \\, for which Spark "
     "would misread its batch: rename it, or start the query again",
+    "beside": "not read if it came after the folders of partitions beside it: move it into one of them",
 }
 
 # Prefixes of names that are ignored on purpose: files of Spark's jobs, of the kit's sinks and feeds, and of
@@ -107,13 +108,14 @@ class Files:
             self._next = end + _SHARE * (end - begin)
         return self._counted
 
-    def findings(self, progress: StreamingQueryProgress) -> list[str]:
+    def findings(self, progress: StreamingQueryProgress | None) -> list[str]:
         """Return a line for each danger (see `Source.findings`); of ignored entries, each kind only once.
 
         Args:
-            progress: the query's last progress.
+            progress: the query's last progress; None before its first batch.
         """
-        self._read_until(progress)
+        if progress:
+            self._read_until(progress)
         found: list[str] = []
         for source in self._sources.values():
             with suppress(OSError, DamagedError):  # a folder is gone; or Spark has just removed a file
@@ -139,10 +141,8 @@ def _file_sources(frame: DataFrame) -> dict[int, Source]:
     """
     found, options = {}, plan.file_options(frame)
     for each in plan.inputs_of(frame):
-        if each.path is not None and each.number in options:
-            folder = locate(frame.sparkSession, each.path).folder
-            if folder is not None:
-                found[each.number] = Source(each.log, str(folder), options[each.number])
+        if each.path and (folder := locate(frame.sparkSession, each.path).folder) and each.number in options:
+            found[each.number] = Source(each.log, str(folder), options[each.number])
     return found
 
 
@@ -266,14 +266,16 @@ class Source:
         for path, is_folder, changed in self._entries():
             if kind := self._kind(path, is_folder=is_folder):
                 found[kind][path] = changed
+        within = {path for path in found[_READ] if "=" in path.split("/")[-2]}
+        if within and not self._recursive:
+            found["beside"] = {path: found[_READ].pop(path) for path in found[_READ].keys() - within}
         return found
 
     def _kind(self, path: str, *, is_folder: bool) -> str | None:
         """Return `read`, or a kind of `PASSED_OVER`; None for an entry that is ignored on purpose."""
         name = path.rpartition("/")[2]
         if _files.is_hidden(name):
-            is_meant = is_folder or name.startswith(_MEANT_TO_BE) or name.endswith(_STAGED)
-            return None if is_meant else "hidden"
+            return None if is_folder or name.startswith(_MEANT_TO_BE) or name.endswith(_STAGED) else "hidden"
         if is_folder:
             return "subfolder"
         if _shown(path) != path:

@@ -101,8 +101,7 @@ def alert_when(
     output = T.StructType([*known, looked_at, *_ADDED])
     streaming = frame.isStreaming
     processor = InOrder(_Rules(rules, at), at, output.names, streaming=streaming)
-    groups = rows.groupBy(*rows.columns[:at])
-    found = values.processed(call, groups, processor, output, streaming=streaming)
+    found = values.processed(call, rows.groupBy(*rows.columns[:at]), processor, output, streaming=streaming)
     return found.select(*values.unpacked(rows.columns, fields), *_ADDED.names)
 
 

@@ -290,8 +290,7 @@ def columns(what: str, cls: Any) -> T.StructType:
 
 def read(cls: Any, names: list[str], kept: tuple[Any, ...] | None) -> Any:
     """Make a state from its stored values; a null becomes the default of the field."""
-    values = zip(names, kept or (), strict=False)
-    return cls(**{name: value for name, value in values if value is not None})
+    return cls(**{name: value for name, value in zip(names, kept or (), strict=False) if value is not None})
 
 
 def to_keep(state: Any, kinds: T.StructType) -> tuple[Any, ...]:

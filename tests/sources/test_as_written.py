@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd  # type: ignore[import-untyped]
 import pytest
 from conftest import ROOT, failure, refusal
+from pyspark.sql import functions as F
 
 from sparkstream_kit import quarantine, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -195,6 +196,14 @@ def test_a_partition_that_comes_later_is_read_if_it_is_declared(spark, folder, t
         read()
     found = spark.read.parquet(str(tmp_path / "out" / "*" / "*.parquet"))
     assert sorted(row.day for row in found.collect()) == ["01", "x2"]
+
+
+def test_what_pandas_escapes_in_the_name_of_a_folder_is_read_as_the_page_says(spark, tmp_path):
+    written = pd.DataFrame({"v": [1, 2, 3], "city": ["München", "東京", "a b/c"]})
+    written.to_parquet(tmp_path / "in", partition_cols=["city"])
+    frame = sources.parquet(spark, tmp_path / "in", schema="v BIGINT")
+    [given] = re.findall(r"`(frame\.withColumn.*)` it is München", (ROOT / "docs" / "files.md").read_text())
+    assert sorted(map(tuple, ran(eval(given, {"F": F, "frame": frame})))) == [*map(tuple, written.to_numpy())]  # noqa: S307
 
 
 @pytest.mark.parametrize("pattern", ["out/*", "out/*.parquet", "o*"])

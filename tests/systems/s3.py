@@ -30,6 +30,7 @@ class S3:
             "endpoint": self._address,
             "endpoint.region": "eu-central-1",
             "path.style.access": "true",
+            "connection.expect.continue": "false",  # this server says "100 Continue" twice: moto 9975
         }
         self.settings: tuple[str, ...] = ("--jars", ",".join(map(str, sorted(jars.glob("*.jar")))))
         for key, value in hadoop.items():
