@@ -325,7 +325,7 @@ def replay_files(file: str | os.PathLike[str], *, rows: int = 100) -> Iterable[t
         rows: the number of records in a file; the last file may have fewer.
 
     Raises:
-        InvalidInputError: the file does not exist, it is not UTF-8, or `rows` is below 1.
+        InvalidInputError: the file does not exist, it is not UTF-8, it has no rows, or `rows` is below 1.
 
     Examples:
         >>> import tempfile
@@ -341,6 +341,8 @@ def replay_files(file: str | os.PathLike[str], *, rows: int = 100) -> Iterable[t
         records = Again(lambda: _records(path))
         header = "".join(f"{record}\n" for record in itertools.islice(records, 1))
         lines = Again(lambda: itertools.islice(records, 1, None))
+    if next(iter(lines), None) is None:
+        raise InvalidInputError(f"{file} has no rows; give a file that has some")
     # Spark skips names that begin with one of these.
     cut = line_files(lines, rows=rows, name=f"{path.stem}-{{}}{path.suffix}".lstrip("._"))
     return Again(lambda: ((name, header + text) for name, text in cut))
