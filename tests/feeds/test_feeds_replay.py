@@ -52,4 +52,4 @@ def test_arguments_that_make_no_sense(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "id\n"])
 def test_a_file_without_rows_is_refused(tmp_path, text):
-    assert refusal(replay_files, csv_file(tmp_path, text)).endswith("csv has no rows; give a file that has some")
+    assert "has no rows; give a file that has some" in refusal(replay_files, csv_file(tmp_path, text))
