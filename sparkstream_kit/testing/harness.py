@@ -102,6 +102,8 @@ def _to_arrow(value: Any, kind: DataType) -> Any:
         named = by_name(value, kind.names)
         return {field.name: _to_arrow(named.get(field.name), field.dataType) for field in kind}
     if isinstance(kind, T.ArrayType):
+        if isinstance(value, str):
+            raise InvalidInputError(f"{value!r} is not a list")  # it would be one of its characters
         return [_to_arrow(item, kind.elementType) for item in value]
     if isinstance(kind, T.MapType):
         return [(_to_arrow(key, kind.keyType), _to_arrow(v, kind.valueType)) for key, v in value.items()]

@@ -177,17 +177,18 @@ def test_any_value_comes_out_as_it_went_in(stream):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (("tea", 1), "row ('tea', 1) does not fit the columns product, amount, extra; give tuples of 3"),
+        (("tea", 1), "row ('tea', 1) does not fit the columns product, amount, more, tags; give tuples of 4"),
         ({"product": "tea", "amout": 1}, "unknown column amout; did you mean amount?"),
-        (("tea", 1.5, None), "column amount (int): 1.5 is not a whole number"),
-        (("tea", 2**31, None), "column amount (int): "),
-        ((1, 1, None), "column product (string): "),
-        (("tea", 1, (Decimal("1.234"),)), "column extra (struct<price:decimal(8,2)>): "),
-        (("tea", 1, (1, 2)), "column extra (struct<price:decimal(8,2)>): row (1, 2) does not fit"),
+        (("tea", 1.5, None, None), "column amount (int): 1.5 is not a whole number"),
+        (("tea", 2**31, None, None), "column amount (int): "),
+        ((1, 1, None, None), "column product (string): "),
+        (("tea", 1, (Decimal("1.234"),), None), "column more (struct<price:decimal(8,2)>): "),
+        (("tea", 1, (1, 2), None), "column more (struct<price:decimal(8,2)>): row (1, 2) does not fit"),
+        (("tea", 1, None, "ab"), "column tags (array<string>): 'ab' is not a list"),
     ],
 )
 def test_a_row_that_does_not_fit_is_refused(stream, row, said):
-    source = stream("product STRING, amount INT, extra STRUCT<price: DECIMAL(8,2)>")
+    source = stream("product STRING, amount INT, more STRUCT<price: DECIMAL(8,2)>, tags ARRAY<STRING>")
     assert refusal(source.add_data, [row]).startswith(said)
 
 
