@@ -65,7 +65,8 @@ def find_column(frame: DataFrame, name: str, caller: str = "") -> str:
 
 
 def refuse_taken(names: Iterable[str], added: Sequence[str], caller: str) -> None:
-    """Refuse a frame that already has a column the caller adds; case is ignored, as in Spark."""
+    """Refuse a frame that already has a column the caller adds, or two of a name; as Spark, ignore case."""
+    refuse_twice(f"{caller}: column", list(map(str.lower, added)))
     taken = next((name for name in names if name.lower() in map(str.lower, added)), None)
     if taken is not None:
         raise InvalidInputError(

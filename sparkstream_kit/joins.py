@@ -167,7 +167,7 @@ def reloading(
 
     Raises:
         InvalidInputError: `name` cannot name a folder. When the query starts: any error
-            of `with_table`. In its first batch: the checkpoint is not on a local path.
+            of `with_table`, or the checkpoint is not on a local path.
 
     Examples:
         In a session::
@@ -224,6 +224,5 @@ def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> N
     taken = {name.lower() for name in left.columns}
     for name in right.columns:
         if name.lower() in taken and name not in (theirs for _, theirs in keys):
-            renamed = f"{second}.withColumnRenamed({name!r}, '{second}_{name}')"
-            fix = f"rename one of them: {renamed}, or add it to on"
+            fix = f"rename one of them: {second}.withColumnRenamed({name!r}, '{second}_{name}')"
             raise InvalidInputError(f"column {name} is in {first} and in {second}; {fix}")

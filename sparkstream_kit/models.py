@@ -35,7 +35,7 @@ from sparkstream_kit._spark.place import locate
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import InvalidInputError, innermost_cause, reject_unknown
 from sparkstream_kit.sinks.base import Part, Sink, Target
-from sparkstream_kit.state.pins import first_kept, pinned, versions_in_use
+from sparkstream_kit.state.pins import first_kept, out_of_reach, pinned, versions_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -86,13 +86,13 @@ def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
         raise InvalidInputError(
             f"version {version} of {folder} exists, and replayed batches are scored by it; {fix}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     if type(model).__name__ == "PipelineModel" and hasattr(model, "write"):
         target = folder / version
         hidden = folder / f".{version}.{os.getpid()}.tmp"
         model.write().overwrite().save(for_spark(hidden))
         hidden.rename(target)
     elif hasattr(model, "predict") and not hasattr(model, "write"):
+        folder.mkdir(parents=True, exist_ok=True)
         target = folder / f"{version}{_FILE}"
         replace(target, [_pickled(model)])
     else:
@@ -223,7 +223,8 @@ def score(
 
     Args:
         frame: static or streaming.
-        path: a folder of versions, or a model itself.
+        path: a folder of versions, or a model itself. Where this process cannot read the disk, as on HDFS, it
+            is the model itself, such as "hdfs://nn/models/spam/3".
         version: the version to use from a folder of versions. For a model itself, the name to show as its
             version (default: the name of its file or folder).
         features: for scikit-learn, either one column, whose values the model takes as a sequence, such as
@@ -267,8 +268,8 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
         The argument for `Sink.taking`. Batches get the same columns as from `score`.
 
     Raises:
-        InvalidInputError: the path is not local. When the query starts: any error of `score`, or no version
-            is current. In its first batch: the checkpoint is on a Spark Connect server elsewhere.
+        InvalidInputError: the path is not local. When the query starts: any error of `score`, no version
+            is current, or the checkpoint is on a Spark Connect server elsewhere.
         MissingExtraError: scikit-learn is not installed.
 
     Examples:
@@ -282,6 +283,8 @@ def scorer(path: str | Path, *, features: str | Sequence[str] | None = None) -> 
 
     def open_part(location: Place | None) -> Callable[[DataFrame, int | None], DataFrame]:
         kept = _Kept()
+        if location is not None and not location.is_in_reach:
+            raise out_of_reach(location, f"model {folder}")
 
         def take(batch: DataFrame, batch_id: int | None) -> DataFrame:
             if location is None or batch_id is None:

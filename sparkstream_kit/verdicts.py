@@ -118,7 +118,8 @@ def verdicts(
         interval: seconds between batches that the trigger asks for; None if each batch begins as soon as the
             previous one has ended.
         ends: whether the query ends by itself, as with `availableNow`. Such a query is meant to be busy.
-        mode: the output mode, if known. In mode `complete` no watermark makes the state smaller.
+        mode: the output mode, if known. In mode `complete` no watermark makes the state smaller,
+            and no row is late.
 
     Returns:
         The findings, empty if all is well. The rules, by the kind of their verdict (`Verdict.kind`):
@@ -154,7 +155,7 @@ def verdicts(
         "backlog": _falling_behind(last) or (None if interval or ends else _busy(records[-KEPT:], last)),
         "trigger": _slow(last, interval),
         "state": _growing_state(last, mode),
-        "watermark": _watermark(last),
+        "watermark": None if mode == "complete" else _watermark(last),
         "partitions": _partitions(last),
     }
     named = (replace(each, kind=kind) for kind, each in found.items() if each)

@@ -291,8 +291,7 @@ def _one_line(error, call, /, *given, **named):
 
 def cases(text):
     """Return what each call is told, from a text of calls with indented lines below each."""
-    found = re.findall(r"(?m)^(\S.*)\n((?:    .*\n)+)", text)
-    return {call: " ".join(told.split()) for call, told in found}
+    return {call: " ".join(told.split()) for call, told in re.findall(r"(?m)^(\S.*)\n((?:    .*\n)+)", text)}
 
 
 @pytest.fixture

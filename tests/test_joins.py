@@ -10,6 +10,7 @@ from conftest import refusal
 from pyspark.sql import functions as F
 
 from sparkstream_kit import joins, quarantine, sinks, sources, start
+from sparkstream_kit._spark.place import Place
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.testing import assert_stream_equals_batch
@@ -285,6 +286,11 @@ def test_pins_and_copies_go_with_sparks_commits(spark, stream, tmp_path):
     assert pins == ["3", "4", "5"]
     assert set(commits) <= set(pins)
     assert len(list((kit / "tables" / "merchants").iterdir())) == len(pins)
+
+
+def test_a_table_that_reloads_needs_a_checkpoint_of_this_machine(tmp_path):
+    said = refusal(reloaded(tmp_path / "merchants.json").open, Place("s3a://bucket/ckpt"))
+    assert said.startswith("table merchants: its version for each batch is kept beside the checkpoint")
 
 
 def test_a_table_that_reloads_must_have_a_name_for_a_folder():

@@ -71,6 +71,7 @@ def test_the_watermark():
     assert said([*batches[:-1], ahead])[0].startswith("its watermark is at 2027-11-21 01:16 UTC, ahead")
     still = [replace(each, watermark=batches[0].watermark) for each in batches]
     assert said(still)[0].startswith("its watermark has stood still at 2026-11-21 01:15:3")
+    assert said(still, mode="complete") == said([*still, ahead], mode="complete") == [], "no row is late"
     assert said(still[:9]) == [], "too few batches to say anything"
     never = [replace(each, watermark=None) for each in batches]
     assert said(never)[0].startswith("its watermark has not moved yet, over 25 batches with rows:")

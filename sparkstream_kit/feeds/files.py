@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import random
+import re
 import socket
 import socketserver
 import struct
@@ -63,11 +64,11 @@ def in_far_year(value: Any) -> Any:
     """Move a time that `microseconds` can read to the year 2099; keep its type and its format.
 
     Examples:
-        >>> in_far_year("2024-02-29 12:00:00"), in_far_year(0)
-        ('2099-02-28 12:00:00', 4070908800)
+        >>> in_far_year("2024-02-29 12:00:00"), in_far_year("20240229T12"), in_far_year(0)
+        ('2099-02-28 12:00:00', '20990228T12', 4070908800)
     """
     if isinstance(value, str):
-        return f"{_FAR}{value[4:]}".replace(f"{_FAR}-02-29", f"{_FAR}-02-28")
+        return re.sub(r"^(\d{4}-?02-?)29", r"\g<1>28", f"{_FAR}{value[4:]}")
     if isinstance(value, datetime):
         return value.replace(year=_FAR, day=min(value.day, 28) if value.month == 2 else value.day)  # noqa: PLR2004
     moved = in_far_year(_EPOCH + timedelta(seconds=float(value))) - _EPOCH

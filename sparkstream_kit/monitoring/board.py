@@ -27,7 +27,7 @@ from sparkstream_kit import run, sinks, start
 from sparkstream_kit._arguments import check, is_a
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.queries import is_active, started, table, times_computed
-from sparkstream_kit.errors import InvalidInputError, without_secrets
+from sparkstream_kit.errors import InvalidInputError, reject_unknown, without_secrets
 from sparkstream_kit.progress import QuerySummary, first_summary
 from sparkstream_kit.verdicts import LEVELS, Record, Verdict, of_query, record
 
@@ -136,7 +136,8 @@ def live(
         `sinks.latest`.
 
     Raises:
-        InvalidInputError: `start` or `run` rejects an argument, or the DataFrame is not streaming.
+        InvalidInputError: `start` or `run` rejects an argument, the DataFrame is not streaming, or a running
+            query got an argument that is for a DataFrame.
         QueryFailed: the query failed.
 
     Examples:
@@ -146,7 +147,11 @@ def live(
     """
     check(live, locals())
     given: Any = shown
-    query: StreamingQuery = given if is_a("StreamingQuery", given) else _started(given, name, mode, trigger)
+    runs = is_a("StreamingQuery", given)
+    of_new = [*trigger, *(["mode"] if mode else []), *(["name"] if name != "live" else [])]
+    limits = ("run_for", "idle", "max_batches")
+    reject_unknown("keyword of live() with a running query", of_new if runs else (), limits)
+    query: StreamingQuery = given if runs else _started(given, name, mode, trigger)
     frame, view = started(query).frame, table(query)
     try:
         run(query, run_for=run_for, idle=idle, max_batches=max_batches, show="notebook")

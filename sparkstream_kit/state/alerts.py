@@ -18,11 +18,12 @@ from pyspark.sql import types as T
 from pyspark.sql.streaming import stateful_processor as base
 
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit._columns import column, refuse_taken
+from sparkstream_kit._columns import column, refuse_taken, refuse_twice
 from sparkstream_kit._durations import positive
 from sparkstream_kit.connectors import modules_by_value
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 from sparkstream_kit.schemas import schema_of
+from sparkstream_kit.sinks.base import JSON
 from sparkstream_kit.state import values
 from sparkstream_kit.state.rules import Ewma, Jump, ZScore, is_usable
 from sparkstream_kit.state.values import MILLI, Handler, InOrder, in_order, timer_at
@@ -88,10 +89,10 @@ def alert_when(
     keys = values.places_of_keys(call, frame, key)
     time_and_value = values.place_of_time(call, frame, time), values.place_of(call, frame, value)
     fields = [frame.schema[at] for at in (*keys, *time_and_value)]
+    refuse_twice(f"{call}: column", [field.name for field in fields])
     refuse_taken([field.name for field in fields], _ADDED.names, call)
     for each in rules:
-        if isinstance(each, Ewma | Jump | ZScore):
-            _check_number(call, fields[-1], each.of)
+        _check_value(call, fields[-1], each)
 
     at = len(keys)
     rows = values.packed(frame.select(*(column(field.name) for field in fields)), at)
@@ -171,13 +172,13 @@ class _Rules(Handler):
         return (*key, time, value, type(rule).__name__, float(score), str(reason))
 
 
-def _check_number(call: str, field: T.StructField, of: str | None) -> None:
-    """Refuse a column of values that is not numeric or, for a rule with `of`, such a field of a struct."""
-    if of is not None:
+def _check_value(call: str, field: T.StructField, rule: Any) -> None:
+    """Refuse a field that the column of values has not and, for a rule that computes, one of no number."""
+    if (of := getattr(rule, "of", None)) is not None:
         names = field.dataType.names if isinstance(field.dataType, T.StructType) else []
         reject_unknown(f"field of {field.name}", [of], names)
         field = field.dataType[of]  # type: ignore[index]
-    if not isinstance(field.dataType, T.NumericType):
+    if isinstance(rule, Ewma | Jump | ZScore) and not isinstance(field.dataType, T.NumericType):
         raise InvalidInputError(
             f"{call}: column {field.name} is {field.dataType.simpleString()}, not a number; cast it first"
         )
@@ -195,10 +196,11 @@ def _rules(call: str, given: Any) -> list[Rule]:
     if not rules:
         raise InvalidInputError(f"{call} needs at least one rule, such as state.ZScore()")
     for rule in rules:
-        if isinstance(rule, type) or not (callable(getattr(rule, "step", None)) and hasattr(rule, "state")):
+        has_step = callable(getattr(rule, "step", None)) and hasattr(rule, "due") == hasattr(rule, "expire")
+        if isinstance(rule, type) or not (has_step and hasattr(rule, "state")):
             raise InvalidInputError(
                 f"{call}: rule is {said(rule)}; give state.Ewma(), state.ZScore(), state.Jump(by=…), "
-                "state.Silent(after) or an object with `state` and `step` as these have"
+                "state.Silent(after) or an object with `state` and `step`, and `expire` if it has `due`"
             )
     return rules
 
@@ -242,7 +244,9 @@ def once(frame: DataFrame, ids: str | Sequence[str], time: str, within: str | ti
     at = values.place_of_time(call, frame, time)
     keys = values.places_of_keys(call, frame, ids)
     rows = values.packed(frame)
-    parts = [F.col(f"c{place}") for place in keys]
+    # Spark's hash leaves nulls out, and knows nothing of where an array or a struct ends.
+    nested = [place for place in keys if isinstance(frame.schema[place].dataType, T.ArrayType | T.StructType)]
+    parts = [F.to_json(f"c{place}", JSON) if place in nested else F.col(f"c{place}") for place in keys]
     known = reduce(and_, (part.isNotNull() for part in parts))
     rows = rows.withColumns({"h0": F.when(known, F.xxhash64(*parts)), "h1": F.xxhash64(F.lit(0), *parts)})
     rows = rows.withColumn("group", F.pmod("h0", F.lit(_GROUPS)))

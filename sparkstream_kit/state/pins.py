@@ -36,14 +36,17 @@ def copies_of(
         read: a function that takes the session and reads the table.
         join: a function that joins a batch with the table.
     """
+    what = f"table {name}"
+
+    def open_part(location: Place | None) -> Callable[[DataFrame, int | None], DataFrame]:
+        if location is not None and location.folder is None:
+            raise out_of_reach(location, what)
+        return partial(take, location)
 
     def take(location: Place | None, batch: DataFrame, batch_id: int | None) -> DataFrame:
         spark = batch.sparkSession
-        if location is None or batch_id is None:
+        if location is None or location.folder is None or batch_id is None:
             return join(batch, read(spark))
-        what = f"table {name}"
-        if location.folder is None:
-            raise _refusal(location, what)
         copies = location.folder / KIT / "tables" / name
         version = pinned(location, batch_id, what, lambda: _copied(read(spark), copies))
         used = {version, *versions_in_use(location, what)}
@@ -52,7 +55,7 @@ def copies_of(
                 shutil.rmtree(path)
         return join(batch, spark.read.parquet(_files.escaped(_files.for_spark(copies / version))))
 
-    return Part(lambda location: partial(take, location))
+    return Part(open_part)
 
 
 def _copied(table: DataFrame, copies: Path) -> str:
@@ -80,7 +83,7 @@ def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str])
             damaged.
     """
     if not location.is_in_reach:
-        raise _refusal(location, what)
+        raise out_of_reach(location, what)
     found = _versions(location, batch_id)
     if what not in found:
         found[what] = choose()
@@ -92,7 +95,8 @@ def pinned(location: Place, batch_id: int, what: str, choose: Callable[[], str])
     return found[what]
 
 
-def _refusal(location: Place, what: str) -> InvalidInputError:
+def out_of_reach(location: Place, what: str) -> InvalidInputError:
+    """Return the error of a checkpoint beside which this process cannot keep versions."""
     return InvalidInputError(
         f"{what}: its version for each batch is kept beside the checkpoint, and checkpoint {location} is "
         "not on a local path; give a local one, or use a fixed version (models.score, joins.with_table)"

@@ -206,10 +206,7 @@ class InOrder(base.StatefulProcessor):
         """Handle the stored rows of a key that the watermark has passed."""
         now = timerValues.getCurrentWatermarkInMs() * MILLI
         self._timer.clear()
-        waiting = []
-        for (part,) in self._waiting.get():
-            rows = pickle.loads(part)  # noqa: S301 - our own
-            waiting += rows if isinstance(rows, list) else [rows]  # up to November 2026 each row was alone
+        waiting = [row for (part,) in self._waiting.get() for row in pickle.loads(part)]  # noqa: S301 - our own
         passed = [row for row in waiting if row[self._at] <= now]
         if passed:
             waiting = [row for row in waiting if row[self._at] > now]
@@ -280,10 +277,12 @@ def columns(what: str, cls: Any) -> T.StructType:
     for field, each in zip(fields(cls), found, strict=True):
         kind = each.dataType.elementType if isinstance(each.dataType, T.ArrayType) else each.dataType
         has_default = field.default is not MISSING or field.default_factory is not MISSING
+        if each.nullable:  # what is stored as null becomes the default
+            has_default = field.default is None
         if type(kind) not in _PYTHON or not has_default:
             raise InvalidInputError(
-                f"{what}: field {field.name} of {cls.__name__} cannot be kept; give it a default, and a type "
-                "of str, int, float, bool or a list of one of them"
+                f"{what}: field {field.name} of {cls.__name__} cannot be kept; give it a default (None, if "
+                "it may be None), and a type of str, int, float, bool or a list of one of them"
             )
     return T.StructType([T.StructField(each.name, each.dataType) for each in found])
 

@@ -277,7 +277,8 @@ def watching(watch: Watch) -> Iterator[None]:
         _hooks.append(_hear)
         sys.addaudithook(_hear)
     with ExitStack() as stack:
-        stack.enter_context(patch.object(os, "fsync", watch.fsync))
+        for call in ("fsync", "fdatasync"):
+            stack.enter_context(patch.object(os, call, watch.fsync))
         for module in (sqlite3, sqlite3.dbapi2):
             stack.enter_context(patch.object(module, "connect", watch.connect))
         stack.callback(_watches.clear)
@@ -387,14 +388,14 @@ def assert_exactly_once(
         raise InvalidInputError(
             f"{_CALL} watches this process, and on Spark Connect another one writes; unset SPARK_REMOTE"
         )
-    began, fed = time.monotonic(), rows.collect()
+    began, fed, known = time.monotonic(), rows.collect(), None if expected is None else list(expected)
     if not fed:
         raise InvalidInputError(f"{_CALL}: rows is empty; give a static DataFrame with some rows to feed")
     with (
         streams(rows.sparkSession) as stream,
         tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True) as folder,
     ):
-        proof = _Proof(stream, Path(folder).resolve() / "run", build, read, mode, rows, fed, expected)
+        proof = _Proof(stream, Path(folder).resolve() / "run", build, read, mode, rows, fed, known)
         schedules = islice(proof.schedules(), most) if only is None else [proof.named(only)]
         done = [proof.hold(schedule) for schedule in schedules]
     seconds = round(time.monotonic() - began, 1)
@@ -434,7 +435,7 @@ class _Proof:
     mode: str
     rows: DataFrame
     fed: list[Row]
-    expected: Iterable[Any] | None
+    expected: list[Any] | None
     calls: int = 0
     seen: set[int] = field(default_factory=set)
 
@@ -480,7 +481,7 @@ class _Proof:
         begins, _ = read_disk(self.folder)
         self.run(source)
         result = list(self.read(self.folder / "out"))
-        if self.expected is not None and (text := _difference(list(self.expected), result)):
+        if self.expected is not None and (text := _difference(self.expected, result)):
             raise AssertionError(f"without any crash, with rows in batches of {way}: {text}")
         return _Schedule(way, source, Crash(_START, _START, disk=begins), result)
 

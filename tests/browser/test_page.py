@@ -195,8 +195,7 @@ with spark_session("counts", profile="test") as spark:
 
 
 def test_a_job_is_watched_killed_started_again_and_ended(folder, tab, free_port):
-    feed = iter(feeds.sales_files(None, rows=20, seed=1))
-    list(feeds.drip(islice(feed, 2), folder, every=0) or ())
+    list(feeds.drip(islice(iter(feeds.sales_files(None, rows=20, seed=1)), 2), folder, every=0) or ())
     job = (sys.executable, "-c", COUNTS, str(folder), free_port)
     how = {"env": environment(), "stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
     with running(*job, **how) as first:

@@ -86,8 +86,7 @@ def test_what_waits_is_what_the_next_run_reads(spark, folder, tmp_path, shape):
     assert rest.input_rows == times * first.files_waiting, shape
     assert not rest.files_waiting
     waits = first.files_waiting
-    said = f", {waits} {'file' if waits == 1 else 'files'} waiting, "
-    assert (said in str(first)) == (waits > 0)
+    assert (f", {waits} {'file' if waits == 1 else 'files'} waiting, " in str(first)) == (waits > 0)
     assert "waiting" not in str(rest)
 
 

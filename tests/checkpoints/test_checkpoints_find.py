@@ -125,8 +125,7 @@ def test_the_command_prints_text_or_json_and_says_by_its_code_whether_it_was_rea
 def test_what_was_taken_out_of_a_long_log_is_found(made, checkpoint):
     past = checkpoint / "sparkstream-kit" / "trimmed" / "0"
     past.mkdir(parents=True)
-    line = '{{"path":"file:///in/{0}.csv","timestamp":{0},"batchId":0}}\n'
-    lines = "".join(map(line.format, range(FILES)))
+    lines = "".join(map('{{"path":"file:///in/{0}.csv","timestamp":{0},"batchId":0}}\n'.format, range(FILES)))
     (past / "0.0.604800000").write_text(f"v1\n{lines}".rstrip("\n"))
     assert checkpoints.find(checkpoint, f"/in/{FILES - 7}.csv").batch == 0
 

@@ -309,8 +309,7 @@ def test_a_local_path_is_refused_where_other_nodes_must_reach_it(spark, tmp_path
         guard.__enter__()
     assert str(caught.value).endswith(f"or, if they share this folder, file://{tmp_path}/ckpt")
     assert not (tmp_path / "ckpt").exists()
-    shared = released(sources.rate(spark), locate(spark, f"file://{tmp_path}/ckpt"))
-    assert shared.root == tmp_path / "ckpt"
+    assert released(sources.rate(spark), locate(spark, f"file://{tmp_path}/ckpt")).root == tmp_path / "ckpt"
 
 
 CONNECT = """
@@ -443,7 +442,6 @@ def test_a_checkpoint_that_is_not_on_a_local_disk_is_written_in_sparks_own_way(s
     own.conf.set(key, local)
     with in_force(own, guards._file_manager(own, locate(own, tmp_path))):  # noqa: SLF001
         assert own.conf.get(key) == local
-    elsewhere = locate(own, "hdfs://namenode/ckpt")
-    with in_force(own, guards._file_manager(own, elsewhere)):  # noqa: SLF001
+    with in_force(own, guards._file_manager(own, locate(own, "hdfs://namenode/ckpt"))):  # noqa: SLF001
         assert own.conf.get(key, None) != local
     assert own.conf.get(key) == local  # for the queries that come after it

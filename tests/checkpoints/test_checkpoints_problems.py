@@ -37,8 +37,7 @@ def test_a_query_with_state_and_a_batch_to_replay(made, checkpoint):
     os.utime(checkpoint / "commits/4", (1_700_000_000, 1_700_000_000))
     query_id = json.loads((checkpoint / "metadata").read_text())["id"]
     seen = checkpoints.show(checkpoint.as_uri())
-    text = re.sub(r"(?m)^size .*\n", "", str(seen))
-    assert text == (
+    assert re.sub(r"(?m)^size .*\n", "", str(seen)) == (
         f"checkpoint  {checkpoint}\n"
         f"query       totals, {query_id}\n"
         "committed   batch 4, 2023-11-14 22:13:20 UTC\n"

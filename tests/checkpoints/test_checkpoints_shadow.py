@@ -219,8 +219,7 @@ def test_several_targets_are_compared_each_with_its_part(wrote, tmp_path, as_loc
         tea = sinks.latest("tea").taking(lambda batch: batch.where("product = 'tea'"))
         return sinks.fan_out(tea, snapshot(folder), sinks.foreach_batch(lambda batch, _: batch.show()))
 
-    compare = wrote("complete", both, totals("product"))
-    found = compare(totals("product", where="product = 'tea' OR n > 1"))
+    found = wrote("complete", both, totals("product"))(totals("product", where="product = 'tea' OR n > 1"))
     tea, whole = found.tables
     assert (tea.target, tea.same, whole.same) == ("view tea", True, False)
     assert "not compared: sink foreach_batch, which cannot be read back" in found.notes

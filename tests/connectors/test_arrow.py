@@ -140,8 +140,7 @@ def test_rows_that_spark_had_to_compute_again_are_not_taken_for_the_first_ones(s
         import pyarrow as pa
 
         for part in parts:
-            made = pa.array([time.time_ns()] * part.num_rows)
-            yield pa.RecordBatch.from_arrays([made], ["at"])
+            yield pa.RecordBatch.from_arrays([pa.array([time.time_ns()] * part.num_rows)], ["at"])
 
     with arrow.in_blobs(spark.range(5).mapInArrow(now, "at LONG")) as parts:
         spark.catalog.clearCache()  # as when a worker goes with what it kept

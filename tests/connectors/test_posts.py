@@ -45,7 +45,7 @@ def server(site):
     server = PostsServer(site)
     yield server
     for feeding in source._feeding.values():  # noqa: SLF001 - as the end of the process does
-        feeding._end()  # noqa: SLF001
+        feeding.end()
     server.close()
 
 
@@ -116,8 +116,7 @@ def test_lines_of_json_are_kept_whole_and_once(site, server, tmp_path, until):
     }
     parts: list[str | bytes] = ["\r\n", *(f"{line}\r\n" for line in sent)]
     parts += ["no json\r\n", "[1]\r\n", b"\xff\r\n", '{"data": {"sum": 8}}\r\n']
-    half = tweet(site, 2)[:40]
-    site.answers = [streaming(LINES, [*parts, json.dumps(ending) + "\r\n", half], cut=True)]
+    site.answers = [streaming(LINES, [*parts, json.dumps(ending) + "\r\n", tweet(site, 2)[:40]], cut=True)]
     with Fed(server.x, tmp_path / "spool") as feed:
         until(lambda: site.counts.get("cut") and feed.facts.others == 5)
         facts = feed.stop()
@@ -603,6 +602,8 @@ def test_one_feeder_fills_the_spool_until_the_session_ends(spark, server, site, 
         until(lambda: site.counts.get("gone"))  # it has left
     sources.posts(spark, server.x, spool=tmp_path / "spool", every=0.1)  # of another session
     until(lambda: len(site.asked) == 2)
+    sources.posts(spark, server.x, spool=tmp_path / "spool", every=0.2)  # in a cell that is run again
+    until(lambda: len(site.asked) == 3)
 
 
 def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkeypatch):
@@ -615,6 +616,8 @@ def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkey
         sources.posts(spark, "api.x.com/2/tweets/sample/stream", spool=tmp_path / "spool")
     with pytest.raises(InvalidInputError, match=f"input folder {tmp_path}/none does not exist"):
         sources.posts(spark, tmp_path / "none").schema  # noqa: B018
+    with pytest.raises(InvalidInputError, match="is a folder, which another process fills; give t"):
+        sources.posts(spark, tmp_path, every=5)
 
 
 # --- the flags of jobs

@@ -182,8 +182,7 @@ class Gaps:
         shard, number = iterator.split("/")
         gap, at = self._gaps[shard], int(number)
         record = {"SequenceNumber": "55", "ApproximateArrivalTimestamp": datetime.fromtimestamp(500.0, UTC)}
-        is_last = gap is not None and at >= gap
-        return Page([record] if at == gap else [], f"{shard}/{at + 1}", is_last, 1000.0)
+        return Page([record] if at == gap else [], f"{shard}/{at + 1}", gap is not None and at >= gap, 1000.0)
 
 
 @pytest.mark.parametrize("gap", [0, 1, 300])

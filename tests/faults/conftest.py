@@ -52,8 +52,7 @@ def small_disk(tmp_path):
     disk.mkdir()
     if words is None:
         pytest.skip("needs a disk of its own: root, or sudo without a password")
-    options = f"size=8m,uid={os.getuid()}"
-    process([*words, "mount", "-t", "tmpfs", "-o", options, "faults", disk], check=True)
+    process([*words, "mount", "-t", "tmpfs", "-o", f"size=8m,uid={os.getuid()}", "faults", disk], check=True)
     try:
         yield disk
     finally:

@@ -106,8 +106,7 @@ class Driver:
         for process in self.living():
             if not process.is_java and process.command.split()[1:2] == [self._script]:
                 status = Path(f"/proc/{process.pid}/status").read_text()
-                caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-                return bool(caught >> (SIGTERM - 1) & 1)
+                return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (SIGTERM - 1) & 1)
         return False
 
     def kill(self, whom):

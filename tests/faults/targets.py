@@ -164,8 +164,7 @@ def iceberg(folder, how="replace", *, lake=None):
 
 def last_in_ledger(url, table="%"):
     """Return the last batch that is in a table of a database."""
-    ledger = f"SELECT max(batch_id) FROM sparkstream_ledger WHERE table_name LIKE '{table}'"  # noqa: S608 - ours
-    rows = query(url, ledger)
+    rows = query(url, f"SELECT max(batch_id) FROM sparkstream_ledger WHERE table_name LIKE '{table}'")  # noqa: S608 - ours
     return -1 if not rows or rows[0][0] is None else int(rows[0][0])
 
 

@@ -242,8 +242,7 @@ class Exponent(Decimal):
 def read_json(raw):
     """Return the values of a line; None where it is bad."""
     try:
-        line = raw.decode()
-        found = json.loads(line, object_pairs_hook=once, parse_constant=refused, parse_float=decimal)
+        found = json.loads(raw.decode(), object_pairs_hook=once, parse_constant=refused, parse_float=decimal)
         json.dumps(found, default=str, ensure_ascii=False).encode()  # fails for half of a surrogate pair
         if not isinstance(found, dict):
             return None

@@ -22,8 +22,7 @@ def test_of_two_drivers_on_one_checkpoint_the_second_is_refused(tmp_path, launch
     first.until(lambda: target.committed(1))  # the first goes on
     # A supervisor starts the next one as soon as Python is gone; the JVM that can still write is not.
     first.freeze()
-    jvm = first.leave_jvm_alone()
-    assert f"(JVM {jvm})" in one_line(launch("python", *target.command), 75)
+    assert f"(JVM {first.leave_jvm_alone()})" in one_line(launch("python", *target.command), 75)
     first.thaw()
     first.gone()
     sales.land(1)

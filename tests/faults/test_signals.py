@@ -66,8 +66,7 @@ def test_two_signals_at_any_time_are_a_stop_or_a_short_one(number, launch, sales
     launcher = ("python", "python", "spark-submit")[number % 3]
     whom = chance.choice(["python", "group"])
     sales.land(3)
-    job = (JOBS / "sales_totals.py", sales.folder, "--checkpoint", tmp_path / "ckpt")
-    driver = launch(launcher, *job)
+    driver = launch(launcher, *(JOBS / "sales_totals.py", sales.folder, "--checkpoint", tmp_path / "ckpt"))
     if number % 2:
         driver.until((tmp_path / "ckpt" / "commits" / "0").exists)
         time.sleep(chance.uniform(0, 1))

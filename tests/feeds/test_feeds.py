@@ -52,8 +52,7 @@ class FakeTime(threading.Event):
 def test_every_client_gets_every_line_whenever_it_connects():
     lines = [f"line {n} é" for n in range(20_000)]
     with LineServer(lines) as server:
-        together = [connect(server) for _ in range(5)]
-        assert [read(client) for client in together] == [lines] * 5
+        assert [read(client) for client in [connect(server) for _ in range(5)]] == [lines] * 5
         assert read(connect(server)) == lines  # a late one
         assert server.wait_served(6, HANGS)
 

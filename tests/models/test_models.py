@@ -10,6 +10,7 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer
 
 from sparkstream_kit import checkpoints, feeds, models, run, sinks, sources, start
+from sparkstream_kit._spark.place import Place
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import clone
 from sparkstream_kit.errors import InvalidInputError
@@ -133,8 +134,12 @@ def test_what_cannot_score_is_said_in_one_line(spark, tmp_path):
     assert twice.startswith(f"version one of {folder} exists, and replayed batches are scored by it")
     assert refusal(models.publish, says("x"), folder, "a/b").startswith("version 'a/b' cannot name a file")
     assert refusal(models.publish, 3, folder, "two").startswith("models.publish(): model is 3; give a")
+    refusal(models.publish, 3, tmp_path / "new", "1")
+    assert not (tmp_path / "new").exists()
     assert refusal(models.switch, folder, "two").startswith(f"unknown version of {folder} two; ")
     assert refusal(models.scorer, "s3a://models/spam").startswith("models s3a://models/spam: only on a")
+    said = refusal(models.scorer(folder).open, Place("ckpt"))  # of a server elsewhere
+    assert said.startswith(f"model {folder}: its version for each batch is kept beside the checkpoint")
     take = models.scorer(tmp_path / "none").open(None)
     assert refusal(take, frame, None).startswith(f"no model of {tmp_path}/none is current; publish")
 
@@ -194,8 +199,7 @@ def test_a_batch_that_comes_again_is_scored_by_the_version_that_it_had(spark, st
 @pytest.mark.slow
 def test_a_batch_is_scored_then_learned_once_whatever_comes_again(spark, stream, trained, tmp_path):
     first, path = trained(20), tmp_path / "spam"
-    unlabelled = {**ROWS[0], "id": "unlabelled", "label": None}
-    batches = [[*ROWS[at : at + 20], unlabelled] for at in (20, 40, 60)]
+    batches = [[*ROWS[at : at + 20], {**ROWS[0], "id": "unlabelled", "label": None}] for at in (20, 40, 60)]
 
     learner = models.learner(path, features="text", label="label", classes=["ham", "spam"], first=first)
     scored = sinks.batch_files(tmp_path / "out").taking(models.scorer(path, features="text"))

@@ -22,8 +22,7 @@ def test_each_query_has_its_batches_and_its_totals(board):
         assert [batch.batch for batch in picture.batches] == [each["batchId"] for each in mine][-SHOWN:]
         assert picture.summary.input_rows == sum(each["numInputRows"] for each in mine)
         for batch, each in zip(picture.batches, mine, strict=True):
-            parts = batch.work + batch.planning + batch.log_writes + batch.looking
-            assert 0 < parts <= batch.seconds + 0.01
+            assert 0 < batch.work + batch.planning + batch.log_writes + batch.looking <= batch.seconds + 0.01
             assert batch.work == each["durationMs"]["addBatch"] / 1000
         for total, one in (("late_rows", "late"), ("bad_rows", "bad")):
             counts = [getattr(batch, one) for batch in picture.batches]

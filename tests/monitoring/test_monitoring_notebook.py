@@ -70,6 +70,9 @@ def test_live_starts_a_query_for_any_frame_and_takes_one_that_runs(lines, spark,
     assert found is not None
     assert found.count() == 3
     query = start(lines, sinks.memory("running_live"))
+    for more, known in (("runfor", "did you mean run_for?"), ("mode", "known: "), ("once", "known: ")):
+        said = refusal(monitoring.live, query, **{more: "append"})
+        assert said.startswith(f"unknown keyword of live() with a running query {more}; {known}")
     again = monitoring.live(query, max_batches=3)
     assert again is not None
     assert again.count() == 3

@@ -61,8 +61,7 @@ def lines_of_pictures():
 
 def drawn():
     out = io.StringIO()
-    picture = terminal._drawn(board().pictures(), datetime.now(UTC), 400)  # noqa: SLF001
-    Console(file=out, width=400).print(picture)
+    Console(file=out, width=400).print(terminal._drawn(board().pictures(), datetime.now(UTC), 400))  # noqa: SLF001
     return out.getvalue()
 
 

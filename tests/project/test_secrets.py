@@ -107,8 +107,7 @@ def all_errors(base=KitError):
 
 @pytest.mark.parametrize("error", list(all_errors()), ids=lambda error: error.__name__)
 def test_every_error_of_the_kit_leaves_it_out(error):
-    arguments = [URL] * (2 if error.__init__.__code__.co_argcount > 2 else 1)
-    raised = error(*arguments)
+    raised = error(*[URL] * (2 if error.__init__.__code__.co_argcount > 2 else 1))
     assert "hush" not in f"{raised} {raised!r} {raised.args} {getattr(raised, 'cause', '')}"
     assert "postgresql://kit:***@host/db" in str(raised)
 

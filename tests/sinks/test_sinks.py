@@ -391,8 +391,7 @@ def test_no_sink_writes_into_the_folder_that_its_query_reads(spark, folder, tmp_
         said = refusal(start, frame, INTO[kind](target), name="rows", checkpoint=tmp_path / "ckpt")
         assert re.search(r"query rows: sink .* writes to .* the input folder .*; put", said)
     assert list(folder.iterdir()) == []
-    beside = start(frame, INTO[kind](tmp_path / "in-out"), name="rows", checkpoint=tmp_path / "ckpt")
-    beside.stop()
+    start(frame, INTO[kind](tmp_path / "in-out"), name="rows", checkpoint=tmp_path / "ckpt").stop()
 
 
 def test_what_failed_first_is_told_and_not_that_a_batch_could_not_be_let_go(spark, monkeypatch):

@@ -163,8 +163,7 @@ def test_a_disk_that_is_full_at_a_start_is_one_line(stream, tmp_path, monkeypatc
 
     finish(stream, sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt")
     monkeypatch.setattr(place.Here, "write", full)
-    said = refusal(finish, stream, sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt")
-    assert said.endswith(
+    assert refusal(finish, stream, sinks.batch_files(tmp_path / "out"), tmp_path / "ckpt").endswith(
         f"{tmp_path}/out cannot be written or read: No space left on device; make room, or correct its rights"
     )
 

@@ -216,8 +216,7 @@ def test_text_files_keep_microseconds_and_nulls(spark, tmp_path, kind, file_form
     rows.coalesce(1).write.parquet(str(tmp_path / "in"))
     stream = sources.parquet(spark, str(tmp_path / "in"), schema=schema)
     finish(stream, getattr(sinks, kind)(tmp_path / "out", format=file_format), tmp_path / "ckpt")
-    written = [file.read_text() for file in (tmp_path / "out").rglob("part-*")]
-    assert "".join(written) == LINES[file_format]
+    assert "".join([file.read_text() for file in (tmp_path / "out").rglob("part-*")]) == LINES[file_format]
     back = spark.read.schema(schema).format(file_format).options(escape='"').load(f"file:{tmp_path / 'out'}")
     assert sorted(back.select("q", "k", "t", "u").collect()) == sorted(rows.collect())
     own = getattr(sinks, kind)(tmp_path / "own", format=file_format, timestampformat="yyyy")

@@ -85,6 +85,21 @@ def test_once_on_a_static_frame_keeps_the_same_rows(spark):
     assert sorted(row.n for row in kept) == [1, 3, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize(
+    ("kind", "ids"),
+    [
+        ("STRUCT<a: INT, b: INT>", ["(1, NULL)", "(NULL, 1)", "(1, 1)", "(NULL, NULL)"]),
+        ("STRUCT<a: TIMESTAMP>", ["(timestamp_micros(1))", "(timestamp_micros(2))", "(NULL)"]),
+        ("ARRAY<STRING>", ["('a', NULL)", "(NULL, 'a')", "('a')", "('')", "()"]),
+    ],
+)
+def test_ids_that_differ_in_what_they_have_within_are_told_apart(spark, kind, ids):
+    make = f"SELECT CAST({kind.partition('<')[0]}%s AS {kind}) AS id, TIMESTAMP'2026-01-01' AS t"
+    rows = spark.sql(" UNION ALL ".join(make % each for each in ids))
+    assert state.once(rows.union(rows), "id", "t", "1 hour").count() == len(ids)
+    assert state.once(rows.withColumn("id", F.lit(None).cast(kind)), "id", "t", "1 hour").count() == len(ids)
+
+
 def test_a_missing_library_is_one_line(stream, monkeypatch):
     frame = stream("id INT, time TIMESTAMP").to_df().withWatermark("time", "1 second")
     monkeypatch.setitem(sys.modules, "pandas", cast("Any", None))

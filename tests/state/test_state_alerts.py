@@ -225,6 +225,25 @@ def test_a_key_of_which_nothing_is_known_leaves_no_state(stream, step):
     assert sum(state.numRowsTotal for state in query.batches[-1].progress.stateOperators) == 0
 
 
+@dataclass
+class Limit:
+    limit: float | None = 5.0
+
+
+class Limited:
+    state: Any = Limit
+
+    def step(self, known, time, value):
+        return known, None
+
+
+class Endless(Limited):
+    state = state.Jump.state
+
+    def due(self, known):
+        return None
+
+
 MANY = "k STRING, time TIMESTAMP, at TIMESTAMP, v INT, n STRING"
 
 
@@ -235,6 +254,10 @@ MANY = "k STRING, time TIMESTAMP, at TIMESTAMP, v INT, n STRING"
         ({"rule": []}, "needs at least one rule, such as state.ZScore()"),
         ({"value": "n"}, "column n is string, not a number"),
         ({"time": "at"}, "column at has no watermark"),
+        ({"value": "k"}, "alert_when(): column k appears twice"),
+        ({"rule": state.Often(most=1, within="1 minute", of="z")}, "unknown field of v z"),
+        ({"rule": Endless()}, "and `expire` if it has `due`"),
+        ({"rule": Limited()}, "limit of Limit cannot be kept; give it a default (None, if it may be None)"),
     ],
 )
 def test_alerts_that_cannot_be_are_one_line(stream, given, message):
@@ -247,6 +270,7 @@ def test_alerts_that_cannot_be_are_one_line(stream, given, message):
     ("call", "message"),
     [
         (lambda f: state.as_of(f, f, "k", "time"), "column at exists already"),
+        (lambda f: state.as_of(f, f, "k", "time", ["v", "V"]), "as_of(): column v appears twice"),
         (lambda _: state.Ewma(alpha=2), "Ewma(): alpha is 2; give a number above 0 and at most 1"),
         (lambda _: state.ZScore(warmup=1), "ZScore(): warmup is 1; give a number at least 2"),
         (lambda _: state.Jump(by=cast("Any", "5")), "Jump(): by is the string '5'; give a number above 0"),

@@ -29,8 +29,7 @@ class Sales:
 
     def sell(self, number, **more):
         """Write some more."""
-        made = range(self.number, self.number + number)
-        self._send([json.dumps(_sale(each)) for each in made], **more)
+        self._send([json.dumps(_sale(each)) for each in range(self.number, self.number + number)], **more)
         self.number += number
 
     def check(self, folder, database, query):

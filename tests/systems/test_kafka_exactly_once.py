@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 from faults.drivers import ended, one_line
 from faults.sales import Sales
 from faults.targets import Sink, Target, added_up
@@ -186,11 +186,25 @@ def test_another_query_a_lost_ledger_and_a_rewind_are_refused(spark, broker, top
     broker.send(command[4], [value], key=key)
     written(frame, given(), tmp_path / "ckpt")
     assert len(broker.records(topic)) == 17, "the rows of two batches, twice"
-    broker.delete(f"{topic}-sparkstream-ledger")
     forget_commit(tmp_path / "ckpt")
+    broker.send(command[4], [None], key=key)  # its entry is removed
+    assert "was written by another query" in refused(frame, given(), tmp_path / "ckpt")
+    broker.delete(command[4])
     line = refused(frame, given(), tmp_path / "ckpt")
     assert "batch 2 is next, but" in line
     assert "holds none of this query's batches" in line
+
+
+def test_of_two_first_starts_at_once_each_has_the_ledger(broker, topic, monkeypatch):
+    def as_before(admin, **more):  # the other start has made its ledger
+        found = listed(admin, **more)
+        del found.topics[f"{topic}-sparkstream-ledger"]
+        return found
+
+    target_of(broker, topic).prepare(None, "one", None, True)
+    listed = AdminClient.list_topics
+    monkeypatch.setattr(AdminClient, "list_topics", as_before)
+    target_of(broker, topic).prepare(None, "other", None, True)
 
 
 def test_an_option_that_cannot_be_is_one_line(spark, broker, topic, tmp_path):
@@ -208,8 +222,7 @@ def of_sales(broker, folder):
     sales, checkpoint, topic = Sales(folder / "in"), folder / "ckpt", broker.topic(partitions=3)
     ledger = f"{topic}-sparkstream-ledger"
     broker.topic(ledger, cleanup_policy="compact")
-    settings = {"bootstrap.servers": broker.servers, "group.id": "look", "log_level": 0}
-    looked, seen = Consumer(settings), [-1]
+    looked, seen = Consumer({"bootstrap.servers": broker.servers, "group.id": "look", "log_level": 0}), [-1]
     looked.assign([TopicPartition(ledger, 0, 0)])
 
     def last():

@@ -52,12 +52,13 @@ def test_a_file_that_is_put_in_place_without_sync_is_empty_after_a_power_cut(tmp
     }
 
 
-def test_what_is_synced_stays_and_what_is_added_later_goes(tmp_path):
+@pytest.mark.parametrize("sync", ["fsync", "fdatasync"])
+def test_what_is_synced_stays_and_what_is_added_later_goes(tmp_path, sync):
     def act():
         with (tmp_path / "t").open("w") as file:
             file.write("tea")
             file.flush()
-            os.fsync(file.fileno())
+            getattr(os, sync)(file.fileno())
         with (tmp_path / "t").open("a") as file:
             file.write("ink")
 

@@ -227,7 +227,11 @@ class Target:
         admin = AdminClient(self.settings)
         if self.ledger not in admin.list_topics(timeout=_WAIT).topics:
             new = NewTopic(self.ledger, 1, -1, config=_OF_LEDGER)
-            admin.create_topics([new], operation_timeout=_WAIT)[self.ledger].result()
+            try:
+                admin.create_topics([new], operation_timeout=_WAIT)[self.ledger].result()
+            except KafkaException as err:
+                if err.args[0].name() != "TOPIC_ALREADY_EXISTS":  # another driver was sooner
+                    raise
 
     def entries(self, *, all_of_them: bool) -> dict[str, _Entry]:
         """Return the last committed entry of each query in the ledger.
@@ -242,11 +246,13 @@ class Target:
             if not all_of_them and self.ledger not in reader.list_topics(timeout=_WAIT).topics:
                 return found
             reader.assign([part])
-            while message := reader.poll(self.seconds):
+            while (message := reader.poll(self.seconds)) is not None:  # one without a value is falsy
                 error, offset = message.error(), message.offset()
                 if error is None:
                     topic, _, query = message.key().decode().partition("/")
-                    if topic == self.topic:
+                    if topic == self.topic and message.value() is None:  # somebody has removed the entry
+                        found.pop(query, None)
+                    elif topic == self.topic:
                         found[query] = json.loads(message.value())
                     offset += 1  # the next one
                 elif error.name() != "_PARTITION_EOF":

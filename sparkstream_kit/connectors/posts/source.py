@@ -349,8 +349,12 @@ def posts(
     check(posts, locals())
     place = str(url)
     if spool is not None or is_url(place):
-        given = {"timeline": timeline, "every": every, "stall": stall}
-        place = _fed(spark, place, spool, Token.from_environment(token_env), given)
+        token = Token.from_environment(token_env)
+        given = {"token": token, "timeline": timeline, "every": every, "stall": stall}
+        place = _fed(spark, place, spool, given)
+    elif (timeline, token_env, every, stall) != (None, wire.TOKEN, wire.EVERY, wire.STALL):
+        fix = "give timeline, token_env, every and stall to its feeder, sparkstream feed posts"
+        raise InvalidInputError(f"{url} is a folder, which another process fills; {fix}")
     lines = text(spark, place, max_files_per_trigger=max_files_per_trigger, **options)
     # A post of X is in `data`. A post with an id at the top level, as Mastodon's, may have a `data` that is
     # something else.
@@ -365,7 +369,7 @@ def posts(
     )
 
 
-def _fed(spark: SparkSession, url: str, spool: str | Path | None, token: Token, given: dict[str, Any]) -> str:
+def _fed(spark: SparkSession, url: str, spool: str | Path | None, given: dict[str, Any]) -> str:
     """Start a feeder for a spool in this process, unless one runs already, and return the spool's path.
 
     Raises:
@@ -383,7 +387,9 @@ def _fed(spark: SparkSession, url: str, spool: str | Path | None, token: Token, 
     if running is not None and running.lives and (running.url, running.given) == (url, given):
         running.spark = spark
     else:
-        _feeding[folder] = _Feeding(spark, url, folder, token, given)
+        if running is not None and running.url == url:  # with another token, or another pace
+            running.end()
+        _feeding[folder] = _Feeding(spark, url, folder, given)
     return str(spool)
 
 
@@ -394,24 +400,21 @@ class _Feeding:
         spark: the session whose queries read the spool.
         url: the URL of the stream.
         folder: the spool.
-        token: the token for the server.
         given: the other arguments of `Feeder`.
 
     Raises:
         InvalidInputError: the feeder cannot start (see `Feeder`).
     """
 
-    def __init__(
-        self, spark: SparkSession, url: str, folder: Path, token: Token, given: dict[str, Any]
-    ) -> None:
+    def __init__(self, spark: SparkSession, url: str, folder: Path, given: dict[str, Any]) -> None:
         self.spark = spark
         self.url = url
         self.given = given
         self._over = threading.Event()  # set when the session or the process ends
-        feeder = Feeder(url, folder, token=token, say=self._say, **given)  # raises if it cannot start
+        feeder = Feeder(url, folder, say=self._say, **given)  # raises if it cannot start
         self._thread = in_thread("feeder", partial(self._feed, feeder))
         in_thread("session", self._watch)
-        atexit.register(self._end)
+        atexit.register(self.end)
 
     @property
     def lives(self) -> bool:
@@ -433,6 +436,6 @@ class _Feeding:
     def _say(self, line: str) -> None:
         _log.warning("posts of %s: %s", self.url, line)
 
-    def _end(self) -> None:
+    def end(self) -> None:
         self._over.set()
         self._thread.join(2 * _PATIENCE)
