@@ -224,7 +224,8 @@ def guard(
 
             def note() -> None:
                 noted = {**query.described, **known, **(writes or {})}
-                if kept and kept["fingerprint"] != noted["fingerprint"]:  # Spark may yet refuse the state
+                if kept and any(kept.get(each) != noted.get(each) for each in ("fingerprint", "columns")):
+                    # Spark may yet refuse the state
                     noted["before"] = [logs.done, {**kept, "before": None}]
                 if noted != kept:
                     write_note(checkpoint, noted)

@@ -92,9 +92,10 @@ def find_moves(
         base = bases.get(log)
         for uri in sorted(logs.folders(log, until)):
             folder = Path(unquote(urlsplit(uri).path))
-            if base is not None and folder.is_relative_to(base):
-                continue
             move = _move(log, uri, folder, base, wanted)
+            stays = move is None or move.old is None or move.old.exists()
+            if base is not None and folder.is_relative_to(base) and stays:
+                continue
             # Where a query that read another folder meanwhile has put the files of this one aside.
             aside = Path(f"{str(folder).partition(f'/{_FORMER}/')[0]}/{_FORMER}{base}")
             if move is None and forget and base is not None:
@@ -119,7 +120,8 @@ def rewrite(logs: Logs, move: Move) -> None:
         found = ((each, renamed(each.uri, move)) for each in logs.read(log_file, file))
         # Spark reads no file that is much older than the newest one in its log: a forgotten file has time 0,
         # and gets its own back.
-        changed = ((e, u, 0 if move.old is None else e.time or _modified(u)) for e, u in found)
+        # A copy may have got new times, by which Spark would take it for a new file.
+        changed = ((e, u, 0 if move.old is None else _modified(u) or e.time) for e, u in found)
         named = (e if u == e.uri else e._replace(uri=u, time=time) for e, u, time in changed)
         logs.replace(file, log_text(named))
 
@@ -180,10 +182,11 @@ def _move(log: str, uri: str, folder: Path, base: Path | None, wanted: Mapping[P
 
 
 def _refusal(root: Path, name: str, folder: Path, bases: Mapping[str, Path], again: str) -> str:
-    while "=" in folder.name:  # a partition folder, such as day=1
-        folder = folder.parent
-    has_read = f"checkpoint {root}: source {name} of the query that wrote it has read files of {folder}"
     here = bases.get(name)
+    # Of a pattern, or of partition folders, the folder has the same name below the new one.
+    below = (each for each in folder.parents if here and (here / folder.relative_to(each)).is_dir())
+    folder = next(below, Path(re.sub("(/[^/=]*=[^/]*)+$", "", str(folder))))
+    has_read = f"checkpoint {root}: source {name} of the query that wrote it has read files of {folder}"
     if others := [at for at, base in bases.items() if at != name and folder.is_relative_to(base)]:
         return (
             f"{has_read}, which is source {others[0]} of this query; put the sources back in their order, or "

@@ -139,7 +139,8 @@ class _Targets:
     def open_last(self, frame: DataFrame, opening: Opening) -> None:
         """Open the targets of the last batch, of which the checkpoint may have lost the plan."""
         noted = json.loads(self.location.read(self.file) or "[]")
-        self.batches = {value: (last, former) for value, last, former in noted}
+        known = max(self.location.entries("commits"), default=-1) + 1  # what came later was rewound
+        self.batches = {value: (last, former) for value, last, former in noted if last <= known}
         newest = max((last for last, _ in self.batches.values()), default=-1)
         for value in [value for value, (last, _) in self.batches.items() if last == newest]:
             opening.left.append(self.open(value, frame, opening).end)

@@ -386,10 +386,14 @@ class Query:
 
         The last batch means the last one that was not empty; empty batches after it are removed from the
         checkpoint, with their state. The next step replays that batch, with the same id and the same rows.
+        A sink that knows its batches has the empty ones, too: with such a sink the last batch of all is
+        replayed.
 
         Raises:
             InvalidInputError: no batch has been committed.
         """
+        from sparkstream_kit.sinks.base import Sink, inner
+
         self.restart()
         logs = Logs(self._checkpoint)
         commits = logs.entries("commits")
@@ -397,7 +401,9 @@ class Query:
             raise InvalidInputError(
                 "no batch has been committed yet that could be replayed; call add_data() and step() first"
             )
-        ids = {batch.batch_id for batch in self.batches if not batch.is_empty}
+        parts = [] if self._sink is None else inner(self._sink)
+        knows = any(part.after_rewind != Sink.after_rewind for part in parts)
+        ids = {batch.batch_id for batch in self.batches if knows or not batch.is_empty}
         killed = max(ids & commits.keys(), default=max(commits))
         # The batch after it is planned anew, and Spark would keep a version of the state that is there.
         set_aside(logs, killed + 1)

@@ -1,5 +1,6 @@
 """A query goes on with the files that it has read, and with no others, wherever they lie by now."""
 
+import ast
 import os
 import re
 import shutil
@@ -26,8 +27,8 @@ def land(folder, name, number):
 def total(spark, tmp_path, request, finish):
     """Sum up all files of some folders, one source each, from the checkpoint `my ckpt`."""
 
-    def sum_of(*folders, **options):
-        rows = [sources.json(spark, folder, schema="n INT") for folder in folders]
+    def sum_of(*folders, read=None, **options):
+        rows = [sources.json(spark, folder, schema="n INT", **(read or {})) for folder in folders]
         sums = reduce(lambda one, other: one.union(other), rows).agg(F.sum("n").alias("n"))
         finish(sums, sinks.latest("sums"), "complete", checkpoint=tmp_path / "my ckpt", **options)
         return int(spark.table("sums").first().n)
@@ -140,6 +141,40 @@ def test_partition_folders_and_patterns_lie_under_what_is_read(total, tmp_path):
     (tmp_path / "in").rename(tmp_path / "out")
     assert f"has read files of {tmp_path}/in, and" in refusal(total, tmp_path / "out")
     assert total(tmp_path / "out", moved={f"{tmp_path}/in": f"{tmp_path}/out"}) == 2
+
+
+def test_what_the_message_says_of_a_pattern_is_right(total, tmp_path):
+    land(tmp_path / "in" / "2026-01", "1.json", 1)
+    assert total(f"{tmp_path}/in/2026-*") == 1
+    (tmp_path / "in").rename(tmp_path / "out")
+    land(tmp_path / "out" / "2026-02", "2.json", 10)
+    said = refusal(total, f"{tmp_path}/out/2026-*")
+    moved = ast.literal_eval(re.findall(r"moved=({.*?})", said)[0])
+    assert total(f"{tmp_path}/out/2026-*", moved=moved) == 11
+
+
+@pytest.mark.parametrize("options", [{}, {"recursiveFileLookup": True}])
+def test_a_subfolder_that_has_moved_is_read_once_if_that_is_said(total, tmp_path, options):
+    ins = tmp_path / "in"
+    for day, number in (("day=1", 1), ("day=2", 10)):
+        land(ins / day, f"{number}.json", number)
+    assert total(ins, read=options) == 11
+    (ins / "day=1").rename(ins / "day=01")
+    land(ins / "day=01", "3.json", 100)
+    for _ in range(2):
+        assert total(ins, read=options, moved={ins / "day=1": ins / "day=01"}) == 111
+
+
+def test_files_that_have_new_times_after_a_move_are_read_once(total, tmp_path):
+    old, new = tmp_path / "in", tmp_path / "copy"
+    for number in range(4):
+        land(old, f"{number}.json", 1)
+        os.utime(old / f"{number}.json", (number + 1, 30 * 86_400 if number == 3 else number + 1))
+    assert total(old) == 4
+    shutil.copytree(old, new, copy_function=shutil.copyfile)
+    shutil.rmtree(old)
+    land(new, "late.json", 10)
+    assert total(new, moved={old: new}) == 14
 
 
 @pytest.mark.slow

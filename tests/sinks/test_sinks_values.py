@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from functools import partial
 
 import pytest
@@ -15,6 +16,7 @@ from support.sql import sql
 
 from sparkstream_kit import feeds, sinks, start
 from sparkstream_kit._spark.place import id_in_checkpoint, locate
+from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import opened
 
@@ -83,6 +85,18 @@ def test_a_target_that_lacks_batches_is_refused(stream, folder, tmp_path):
     in_db(tmp_path, "DELETE FROM sparkstream_ledger WHERE table_name = 't_a'")
     in_db(tmp_path, "DELETE FROM t_a")
     assert "holds none of this query's batches" in refused(stream, tables(tmp_path), tmp_path / "ckpt")
+
+
+def test_after_a_rewind_a_value_that_came_later_is_new(stream, folder, tmp_path):
+    finish(stream, tables(tmp_path), tmp_path / "ckpt")
+    shutil.copy(tmp_path / "t.db", tmp_path / "backup")
+    for number, value in ((4, "a"), (5, "d")):
+        drip(folder, f"{number}.csv", f"{value},{number}\n")
+        finish(stream, tables(tmp_path), tmp_path / "ckpt")
+    shutil.copy(tmp_path / "backup", tmp_path / "t.db")
+    rewind(tmp_path / "ckpt", to=2, apply=True)
+    finish(stream, tables(tmp_path), tmp_path / "ckpt")
+    assert rows_in(tmp_path, "a", "d") == {"a": [*EACH["a"], ("a", 4)], "d": [("d", 5)]}
 
 
 def test_a_plan_that_the_checkpoint_lost_is_put_back_from_a_target(stream, folder, tmp_path):

@@ -241,6 +241,17 @@ def test_the_last_batch_comes_again_with_the_same_id_and_rows_to_a_sink_too(stre
     assert (again, new.rows) == (last, [("tea", 7)])
 
 
+def test_with_a_watermark_a_sink_that_knows_its_batches_gets_the_last_one_again(stream, tmp_path):
+    events = stream(EVENTS)
+    table = sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t", how="upsert", keys=["start", "key"])
+    sink = sinks.fan_out(table, sinks.foreach_batch(lambda batch, _: batch.count()))
+    query = stream.query(windows(events.to_df()), mode="update", sink=sink)
+    for second in (21, 22):
+        events.add_data([(at(second), "a")])
+        query.step()  # with an empty batch behind it
+        assert query.replay() == []
+
+
 @pytest.mark.parametrize("mode", ["update", "append"])
 def test_with_a_watermark_too_a_step_is_the_batch_of_what_was_added_and_that_one_comes_again(stream, mode):
     events = stream(EVENTS)
