@@ -113,8 +113,7 @@ class signals_to:  # noqa: N801 - a context manager, used as a function
     """
 
     def __init__(self, handle: Callable[[str], object], again: Callable[[str], object] | None = None) -> None:
-        self._handle = handle
-        self._again = again
+        self._handle, self._again = handle, again
         self._former: dict[int, Any] = {}
         self._handled = False
         self.heard = -math.inf  # the time of the last signal that was not ignored, by the monotonic clock

@@ -172,6 +172,8 @@ class _Watched:
         if means := meaning({each.kind for each in inputs}, text):
             cause = f"{means} (Spark: {cause})"
         failed = QueryFailed(name, cause, summary)
+        if "SCHEMA_NOT_COMPATIBLE" in text:
+            failed.exit_code = errors.InvalidInputError.exit_code
         if _AWAY.search(f"{cause}\n{error}"):
             failed.exit_code = errors.TransientError.exit_code
         failed.exit_code = _CUT.get(summary.ended_by, failed.exit_code)

@@ -45,8 +45,7 @@ class ProgressTo(StreamingQueryListener):
     """
 
     def __init__(self, inbox: Inbox, run_ids: set[str]) -> None:
-        self._inbox = inbox
-        self._run_ids = run_ids
+        self._inbox, self._run_ids = inbox, run_ids
 
     def onQueryStarted(self, event: events.QueryStartedEvent) -> None:
         """Do nothing; the interface requires this method."""

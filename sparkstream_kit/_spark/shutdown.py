@@ -79,8 +79,7 @@ class _Hook:
         self.called = False
         gateway: Any = SparkContext._gateway
         ensure_callback_server_started(gateway)
-        self._gateway = gateway
-        self._jvm = gateway.jvm
+        self._gateway, self._jvm = gateway, gateway.jvm
         # Wrap the py4j proxy in a Thread: Hadoop compares hooks with `equals`, which a proxy does not have.
         self._thread = self._jvm.java.lang.Thread(self)
         seconds = self._jvm.java.util.concurrent.TimeUnit.SECONDS

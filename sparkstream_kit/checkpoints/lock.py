@@ -107,9 +107,7 @@ class Lock:
     """
 
     def __init__(self, key: str, file: LockFile, name: str) -> None:
-        self.name = name
-        self.file = file
-        self._key = key
+        self.name, self.file, self._key = name, file, key
         self._query: StreamingQuery | None = None
 
     def until_end_of(self, query: StreamingQuery) -> None:

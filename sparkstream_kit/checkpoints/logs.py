@@ -59,9 +59,7 @@ class DamagedError(InvalidInputError):
 
     def __init__(self, file: Path, what: str = "is cut off or changed", fix: str = "") -> None:
         super().__init__(f"{file} {what}")
-        self.file = file
-        self.what = what
-        self.fix = fix
+        self.file, self.what, self.fix = file, what, fix
 
 
 @contextmanager

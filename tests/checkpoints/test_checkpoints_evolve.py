@@ -16,14 +16,14 @@ from functools import partial
 from typing import Any
 
 import pytest
-from conftest import pretend_master, refusal
+from conftest import failure, pretend_master, refusal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 from support.kits_sinks import from_table
 from support.shops import SCHEMA, hourly, land_shops, stream, totals
 
-from sparkstream_kit import run, sinks, start, state, windows
+from sparkstream_kit import quarantine, run, sinks, sources, start, state, windows
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import check
 from sparkstream_kit.checkpoints.logs import Logs
@@ -359,6 +359,19 @@ def sql(tmp_path, name="totals", **how):
 
 def keyed(key):
     return lambda rows: rows.groupBy(F.col(key).alias("k")).agg(F.sum("n").alias("total"))
+
+
+def test_a_query_with_types_that_the_state_has_not_is_not_noted(spark, folder, tmp_path):
+    def counts(kind):
+        rows = quarantine.parse_json(sources.text(spark, folder), f"k {kind} NOT NULL")
+        return quarantine.good_rows(rows).groupBy("k").agg(F.count("*").alias("total"))
+
+    old, other = tmp_path / "v1", counts("DECIMAL(9,2)")
+    (folder / "1").write_text('{"k": 1.5}\n')
+    go(counts("DECIMAL(9,3)"), sql(tmp_path), old)
+    (folder / "2").write_text('{"k": 1.5}\n')
+    assert "the state has other types than this query" in failure(go, other, sql(tmp_path), old)
+    assert "or of other types. The rows in" in refused(other, old, tmp_path / "v2", sink=sql(tmp_path))
 
 
 @pytest.mark.slow
