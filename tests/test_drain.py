@@ -84,8 +84,7 @@ def batch(spark, tmp_path, transform):
 )
 def test_drained_windows_are_those_of_a_batch(spark, tmp_path, transform, store, partitions):
     land(tmp_path / "in", ROWS)
-    settings = {STATE_STORE: STATE_STORES[store], "spark.sql.shuffle.partitions": str(partitions)}
-    with in_force(spark, settings):
+    with in_force(spark, {STATE_STORE: STATE_STORES[store], "spark.sql.shuffle.partitions": str(partitions)}):
         summary = ended(spark, tmp_path, transform, drain=True)
         assert written(spark, tmp_path) == batch(spark, tmp_path, transform)
     assert (summary.queries[0].input_rows, summary.ended_by) == (len(ROWS), "end of input")
@@ -128,8 +127,7 @@ def test_a_last_batch_that_fails_leaves_the_other_queries_in_the_summary(spark, 
     with pytest.raises(QueryFailed, match="the windows cannot be written") as failed:
         run(failing, other, drain=True)
     told: Any = failed.value.summary
-    seen = {each.name: each.input_rows for each in told.queries}
-    assert seen == {"failing": len(ROWS), "other": len(ROWS)}
+    assert {each.name: each.input_rows for each in told.queries} == {"failing": len(ROWS), "other": len(ROWS)}
 
 
 @pytest.mark.slow

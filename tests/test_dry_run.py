@@ -25,8 +25,7 @@ def lines(spark, folder):
 
 @pytest.mark.connect
 def test_it_says_what_would_run_and_run_ends_with_it(lines, folder, tmp_path):
-    counts = lines.groupBy("value").count()
-    before = contents(tmp_path)
+    counts, before = lines.groupBy("value").count(), contents(tmp_path)
     how: Any = {"name": "counts", "mode": "complete", "checkpoint": tmp_path / "ckpt", "dry_run": True}
     planned = start(counts, sinks.snapshot(tmp_path / "t.csv"), processingTime="5 seconds", **how)
     said = f"""query counts
@@ -60,8 +59,7 @@ def test_it_goes_on_where_the_checkpoint_stands_and_leaves_it_as_it_is(lines, tm
 def test_a_file_that_has_moved_is_found_and_no_log_is_rewritten(spark, lines, folder, tmp_path):
     how: Any = {"name": "lines", "checkpoint": tmp_path / "ckpt"}
     run(start(lines, sinks.batch_files(tmp_path / "out"), availableNow=True, **how))
-    moved = folder.rename(tmp_path / "moved")
-    before = contents(tmp_path)
+    moved, before = folder.rename(tmp_path / "moved"), contents(tmp_path)
     again = sources.text(spark, str(moved))
     planned = start(again, sinks.batch_files(tmp_path / "out"), moved={folder: moved}, dry_run=True, **how)
     assert f"  change     the files that source 0 has read are named under {moved}\n" in str(planned)
@@ -130,8 +128,7 @@ def test_it_refuses_what_a_start_refuses(what, lines, tmp_path):
     if what == "another query":
         run(start(distinct, sinks.console(), mode="update", availableNow=True, **how))
     given: Any = {"frame": lines} | how | refused(lines, tmp_path)[what]
-    before = contents(tmp_path)
-    said = refusal(start, **given, dry_run=True)
+    before, said = contents(tmp_path), refusal(start, **given, dry_run=True)
     assert contents(tmp_path) == before
     assert said == refusal(start, **given)
 

@@ -43,8 +43,7 @@ def merchants(spark, rows=MERCHANTS):
     ],
 )
 def test_a_stream_and_a_static_frame_get_the_same_columns_of_a_table(spark, stream, how, expected):
-    rows = [("tea", 1), ("tea", 2), ("oak", 3), (None, 4)]
-    sales = stream(SALES)
+    rows, sales = [("tea", 1), ("tea", 2), ("oak", 3), (None, 4)], stream(SALES)
     static = joins.with_table(spark.createDataFrame(rows, SALES), merchants(spark), on="merchant", how=how)
     assert sorted(map(tuple, static.collect()), key=str) == sorted(expected, key=str)
     if how == "inner":
@@ -171,8 +170,7 @@ def test_two_streams_give_what_a_plain_join_gives_over_a_kill_and_forget_what_is
 def test_random_splits_and_orders_give_what_static_frames_give(spark, how):
     rows = [(side, key, at(minute), n) for side, key, minute, n in ROWS if minute is not None]
     static = spark.createDataFrame(rows, EVENTS)
-    found = within(static, how, before="30 seconds").collect()
-    assert sorted(map(tuple, found), key=str) == sorted(
+    assert sorted(map(tuple, within(static, how, before="30 seconds").collect()), key=str) == sorted(
         plain([row for row in ROWS if row[2] is not None], how, before=0.5), key=str
     )
     assert_stream_equals_batch(
@@ -235,8 +233,7 @@ def test_a_batch_that_comes_again_meets_the_table_as_it_was(spark, stream, tmp_p
     def write(owner):
         file.write_text(json.dumps({"merchant": "tea", "owner": owner}) + "\n")
 
-    path = str(tmp_path / "owners")
-    sales = stream(SALES)
+    path, sales = str(tmp_path / "owners"), stream(SALES)
     write("Ada")
     query = stream.query(sales.to_df(), sink=sinks.batch_files(path).taking(reloaded(file)))
 
@@ -259,8 +256,7 @@ def test_a_batch_that_comes_again_meets_the_table_as_it_was(spark, stream, tmp_p
     assert owners() == [(0, "Ada"), (1, "Ada"), (2, "Bo")]
     assert len(list(copies.iterdir())) == 3  # a copy for each batch
 
-    pin = copies.parents[1] / "pins" / "2"
-    pin.write_text("{")
+    (copies.parents[1] / "pins" / "2").write_text("{")
     query.kill_before_commit()
     with pytest.raises(QueryFailed, match=r"pins/2 is damaged, which pins batch 2; put it"):
         query.step()

@@ -607,8 +607,7 @@ def test_queries_that_are_only_started_leave_nothing_behind(words, tmp_path, unt
     for number in range(3):
         frame = words.select("*")
         frames.append(weakref.ref(frame))
-        checkpoint = tmp_path / str(number)
-        sink = sinks.latest("latest")
+        checkpoint, sink = tmp_path / str(number), sinks.latest("latest")
         query = start(frame, sink, name="words", mode="complete", checkpoint=checkpoint, availableNow=True)
         query.awaitTermination()
     assert spark_queries.started(query).mode == "complete", "it is known as long as somebody has the query"

@@ -66,8 +66,7 @@ for call in (lambda: from_ddl("a INT"), lambda: schema_of(a="string")):
     try: call()
     except ValueError as error: print(error)
 """
-    done = process([sys.executable, "-c", script], check=True)
-    assert done.stdout.splitlines() == [
+    assert process([sys.executable, "-c", script], check=True).stdout.splitlines() == [
         "cannot read DDL 'a INT' without Spark; start a session first",
         "cannot read DDL '`a` string' without Spark; start a session first",
     ]

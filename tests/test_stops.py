@@ -42,8 +42,7 @@ def ended_cleanly(started):
 )
 def test_a_signal_before_the_run_ends_the_job_at_once(number, reached, folder, tmp_path, until):
     # The job says when it has got there, by a profile hook of Python's own.
-    script = tmp_path / "job.py"
-    function = WATCHED_FUNCTIONS[reached]
+    script, function = tmp_path / "job.py", WATCHED_FUNCTIONS[reached]
     script.write_text(WATCHED.format(jobs=str(ROOT / "jobs"), module=reached, function=function))
     started = begun([sys.executable, str(script), str(folder)], env=environment())
     assert started.stdout.readline() == "reached\n"

@@ -166,8 +166,8 @@ def lock(spark: SparkSession, location: Place, name: str, *, dry_run: bool = Fal
     above = (location.folder / KIT, location.folder, *location.folder.parents)
     there = next(each for each in above if os.path.exists(each))  # noqa: PTH110 - not allowed to look: no
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        why = f"{there} is no folder that this user may write to"
-        raise InvalidInputError(f"checkpoint {location} cannot be written: {why}; give another folder")
+        why = f"{there} is no folder that this user may write to; correct the path or its rights"
+        raise InvalidInputError(f"checkpoint {location} cannot be written: {why}")
     with mutex:
         try:
             if user := user_of(location.folder):
@@ -181,9 +181,9 @@ def lock(spark: SparkSession, location: Place, name: str, *, dry_run: bool = Fal
         except LockedError as err:  # another process took the lock after `user_of` looked
             raise used_by(location, _holder(path.read_bytes())) from err
         except OSError as err:
-            raise InvalidInputError(
-                f"checkpoint {location} cannot be locked: {err.strerror or err}; give another folder"
-            ) from err
+            fix = "make room, correct its rights, or use a disk that can lock files"
+            said = f"checkpoint {location} cannot be locked: {err.strerror or err}; {fix}"
+            raise InvalidInputError(said) from err
         key = os.path.realpath(path)
         held = by_path[key] = Lock(key, file, name)
         return held

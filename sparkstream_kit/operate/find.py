@@ -167,7 +167,7 @@ def _of_file(logs: Logs, what: str, names: set[str]) -> int | str:
     if _files.is_hidden(file.name):
         return "not read: Spark passes over names that begin with _ or . or end with ._COPYING_; rename it"
     if not folders & above:
-        return f"not read: the query has read no file of {min(folders, default='any folder')}"
+        return f"not read: the query reads {min(folders, default='nothing')}, and nothing of {file.parent}"
     if plain is not None and file.stat().st_mtime * 1000 < newest - _WEEK:
         return "not read: it is more than 7 days older than the newest file read (see maxFileAge); touch it"
     return "not read: not seen yet, or left out by the source's pattern, which the checkpoint does not know"

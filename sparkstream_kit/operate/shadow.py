@@ -247,7 +247,8 @@ def shadow(
 
     Rows are matched by the keys of the sink, or by the columns that the query groups by; if these do not
     identify the rows of a target, whole rows are compared. Their order does not count. NULL equals NULL,
-    NaN equals NaN, and -0.0 equals 0.0. A column with another type than in the target is cast.
+    NaN equals NaN, and -0.0 equals 0.0. A column with another type than in the target is cast. Files of JSON
+    and CSV are read with the columns of the changed query, so what it drops or renames is not seen there.
 
     A query with a watermark, with state of its own or with `current_timestamp` runs batch by batch, with the
     times that the batches had, as far as the checkpoint keeps their plans (the last hundred by default). All
@@ -345,6 +346,9 @@ class _Leaf:
         reject_unknown("key", given, names)
         grouped = _group_keys(query)
         keys = [*(given or self.sink.keys)] or [each for each in grouped if each in names]
+        if absent := {*keys} - {*names}:
+            lacks_key = f"{self} has no column {min(absent)}, a key of this query"
+            raise InvalidInputError(f"{lacks_key}; give a new target")
         is_grouped = "groups by: " in query.described["fingerprint"]
         if query.mode == "update" and not (given or self.sink.keys) and not (is_grouped and keys == grouped):
             raise InvalidInputError(f"{self}: its rows have no keys that are known; give keys=")

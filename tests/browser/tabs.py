@@ -8,8 +8,7 @@ class Tab:
     """A page in the browser, and what it has asked for and complained of since it was opened."""
 
     def __init__(self, browser, until):
-        self.browser = browser
-        self._until = until
+        self.browser, self._until = browser, until
         for kind in ("browser", "performance"):
             self.logged(kind)  # what was before
 

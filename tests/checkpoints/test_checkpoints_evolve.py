@@ -218,8 +218,7 @@ def begun(spark, tmp_path):
 
 def test_a_dry_run_says_what_would_be_done_and_makes_nothing(begun, tmp_path):
     rows, _, old = begun
-    new = tmp_path / "v2"
-    before = sorted(old.rglob("*"))
+    new, before = tmp_path / "v2", sorted(old.rglob("*"))
     said = planned(totals("shop")(rows), old, new)
     assert f"continues  {old}, after batch 1" in said
     assert "groups by shop; the checkpoint's query groups by product" in said

@@ -48,7 +48,7 @@ def test_why_a_file_was_not_read_is_said(made, checkpoint, tmp_path):
     assert why("6.json", age=6 * 86_400).startswith("not read: not seen yet, or left out by the source's")
     (tmp_path / "other").touch()
     elsewhere = checkpoints.find(checkpoint, str(tmp_path / "other"))
-    assert elsewhere.why == f"not read: the query has read no file of {folder}"
+    assert elsewhere.why == f"not read: the query reads {folder}, and nothing of {tmp_path}"
     assert checkpoints.find(checkpoint, str(folder / "gone")).why == "not read, and there is no such file"
 
 

@@ -404,8 +404,7 @@ def test_two_threads_that_start_queries_do_not_change_each_others_settings(spark
     #  one thread starts queries that need RocksDB, the other ones that have what the session has
     pytest.importorskip("pandas")
     rate = sources.rate(spark)
-    keyed = applied(rate)
-    given = spark.conf.get(STATE_STORE)
+    keyed, given = applied(rate), spark.conf.get(STATE_STORE)
 
     def begin(number):
         frame = keyed if number % 2 else rate.groupBy("value").count()

@@ -120,8 +120,7 @@ def test_the_file_log_of_a_long_run_can_be_gone_back_in(spark, tmp_path):
 
 def test_a_dry_run_changes_nothing_and_says_what_would_be(made, checkpoint):
     noted(checkpoint, sinks=["latest totals: replaces what it has"])
-    before = tree(checkpoint)
-    seen = checkpoints.rewind(checkpoint, to=1)
+    before, seen = tree(checkpoint), checkpoints.rewind(checkpoint, to=1)
     text = str(seen)
     assert tree(checkpoint) == before
     assert not seen.applied

@@ -239,8 +239,7 @@ def test_batches_whose_plans_are_removed_meanwhile_are_compared(as_local, tmp_pa
     sink, rows = batch_files(tmp_path).taking(remove), hourly("shop")(stream(as_local, tmp_path / "in"))
     run(start(rows, sink, name="q", checkpoint=tmp_path / "ckpt", availableNow=True))
     (tmp_path / "ckpt" / "sources" / "0" / ".1.tmp").symlink_to("removed")  # between listing and copy
-    comparing = True
-    found = shadow(rows, sink, checkpoint=tmp_path / "ckpt")
+    comparing, found = True, shadow(rows, sink, checkpoint=tmp_path / "ckpt")
     assert found.exit_code == 0, str(found)
     assert [file.name for file in (tmp_path / "ckpt" / "offsets").glob("[0-9]*")] == [str(found.batch)]
 
@@ -361,8 +360,7 @@ TARGETS: dict[str, tuple[str, Any, Any]] = {
 @pytest.mark.parametrize("kind", TARGETS)
 def test_each_kind_of_target_is_read_back_with_its_types_and_nothing_is_written(kind, wrote, tmp_path):
     mode, sink_of, before = TARGETS[kind]
-    compare = wrote(mode, sink_of, before)
-    there = contents(tmp_path)
+    compare, there = wrote(mode, sink_of, before), contents(tmp_path)
     [same] = compare(before).tables
     assert (same.same, same.counts[0] > 0) == (True, True), same.says()
     [other] = compare(lambda rows: before(rows.where("at < '2026-03-01 10:30:00'"))).tables
@@ -397,8 +395,7 @@ def test_a_target_that_is_gone_is_one_line_and_is_not_made_again(kind, wrote, tm
     (named, remove_it), (mode, sink_of, before) = REMOVED[kind], TARGETS[kind]
     compare = wrote(mode, sink_of, before)
     remove_it(tmp_path)
-    there = contents(tmp_path)
-    said = refusal(compare, before)
+    there, said = contents(tmp_path), refusal(compare, before)
     assert said.startswith(named)
     assert said.endswith(" is gone, but this query is compared with its rows; restore it")
     assert contents(tmp_path) == there

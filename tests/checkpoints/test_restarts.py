@@ -237,8 +237,7 @@ def test_a_frame_that_is_read_twice_goes_on(as_local, tmp_path, shape):
         last = {name: str(len([*folder.iterdir()]) - 1) for name, folder in folders.items()}
         seen = [(source.folder, source.committed) for source in checkpoints.show(checkpoint).sources]
         assert seen == [(str(folders[name]), last[name]) for name in order]
-    read = {"a": (0, 1, 2), "b": (0, 1, 2, 3)}
-    names = logs if joined else order
+    read, names = {"a": (0, 1, 2), "b": (0, 1, 2, 3)}, logs if joined else order
     expected = [10 * number + i for name in names for number in read[name] for i in range(3)]
     assert sorted(int(row[0]) for row in found) == sorted(expected)
     checkpoints.rewind(checkpoint, to=1, apply=True)

@@ -58,8 +58,7 @@ def read(spark, folder, *, limit=1, **options):
 
 def drive(spark, work, *, plain=False, total=False, limit=1, **options):
     """Read what there is, with the kit or with plain Spark, and return the numbers that came, in order."""
-    came = []
-    frame = read(spark, work / "in", limit=limit, **options)
+    came, frame = [], read(spark, work / "in", limit=limit, **options)
     if total:
         frame = frame.groupBy("key").agg(F.sum("n").alias("n"))
     mode = "complete" if total else "append"
@@ -142,8 +141,7 @@ def flat(batches):
 def test_a_long_log_is_trimmed_and_each_row_comes_once(spark, grown, tmp_path):
     plain = moved_to(grown, tmp_path / "plain")
     assert len(log(grown)[0]) > OLD
-    wanted = changes(grown)
-    came = flat(drive(spark, grown))
+    wanted, came = changes(grown), flat(drive(spark, grown))
     kept, out = log(grown)
     assert came == wanted
     assert {each.uri.rpartition("/")[2][:3] for each in out} == {"old"}
@@ -162,8 +160,7 @@ def test_a_long_log_is_trimmed_and_each_row_comes_once(spark, grown, tmp_path):
 
 
 def test_what_no_longer_is_in_the_log_can_be_brought_back(spark, grown):
-    before = log(grown)[0]
-    newest = land(grown / "in", "newest")
+    before, newest = log(grown)[0], land(grown / "in", "newest")
     assert flat(drive(spark, grown)) == [newest]
     assert checkpoints.untrim(grown / "ckpt") == 1
     kept, out = log(grown)
@@ -241,8 +238,7 @@ def test_a_crash_at_any_step_loses_nothing(spark, grown, tmp_path, what, monkeyp
             crash_at(patch, at, ((_files, "replace"), (Path, "unlink")), [])
             ended = went_through(work, what)
         rows = [json.loads(file.read_text())["n"] for file in (work / "in").glob("*.json")]
-        wanted = changes(work)
-        came = drive(spark, work, total=True)
+        wanted, came = changes(work), drive(spark, work, total=True)
         assert sum(came[-1]) == sum(rows) + sum(wanted)
         assert len({*log(work)[0], *log(work)[1]}) >= len(rows)
         assert checkpoints.check(work / "ckpt") == []
@@ -294,8 +290,7 @@ def test_old_files_that_were_read_are_no_danger_and_others_are(spark, trimmed):
 
 
 def test_a_start_that_is_refused_leaves_the_log(spark, grown):
-    before = log(grown)
-    total = read(spark, grown / "in").groupBy("key").count()
+    before, total = log(grown), read(spark, grown / "in").groupBy("key").count()
     with pytest.raises(errors.InvalidInputError, match="different query"):
         begun(total, sinks.console(), grown, mode="complete")
     with pytest.raises(errors.DryRun):

@@ -451,8 +451,7 @@ def test_a_feeder_that_is_stopped_keeps_what_has_come_and_says_what_was_done(ser
     env = {**os.environ, "MINE": TOKEN}
     with running(*words, "--every", 3600, "--token-env", "MINE", stderr=subprocess.PIPE, env=env) as feed:
         assert feed.stderr
-        said = feed.stderr.readline()
-        before = site.published()
+        said, before = feed.stderr.readline(), site.published()
         until(lambda: site.published() > before + 100)
         feed.send_signal(signal.SIGTERM)
         rest = feed.communicate(timeout=HANGS)[1]
@@ -497,8 +496,7 @@ def test_a_token_that_is_missing_wrong_or_in_the_wrong_place_is_one_line_without
 
 def test_a_certificate_is_verified(tmp_path, monkeypatch, until, site):
     certificate, both = self_signed(tmp_path)
-    site.rate = 50
-    server = PostsServer(site, both)
+    site.rate, server = 50, PostsServer(site, both)
     line = rf"{server.x} cannot be read: .*certificate verify failed: self-signed certificate"
     assert re.match(line, refusal(Fed, server.x, tmp_path / "spool"))
     assert site.asked == []  # the token was not sent

@@ -16,6 +16,7 @@ from support.sink_streams import CASES, TOTALS, finish, refused, totals
 from sparkstream_kit import _files, sinks, sources
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors.delta import rust, writers
+from sparkstream_kit.errors import KitError
 
 
 def rows(out):
@@ -105,6 +106,12 @@ def test_what_cannot_be_is_said(stream, tmp_path):
     ):
         assert said in refused(stream, sink, tmp_path / "ckpt", sink.modes[0])
     assert [each.name for each in other.iterdir()] == ["file"]
+    (log := tmp_path / "torn" / "_delta_log").mkdir(parents=True)
+    (log / f"{0:020}.json").write_text("theirs")
+    with pytest.raises(KitError, match="^(?!.*start_thread)"):  # a frame of Rust's stack
+        finish(stream, sinks.delta(log.parent), tmp_path / "ckpt")
+    with pytest.raises(KitError, match="^Delta table t: No space$"), rust._in_one_line("t"):  # noqa: SLF001
+        raise OSError("\x1b[31mNo\n  space\n   0: rust")
     line = refused(stream.selectExpr("n AS `count(1)`"), sinks.delta(tmp_path / "out"), tmp_path / "ckpt")
     assert "column count(1): Delta allows no '(' in a name; rename it" in line
 

@@ -43,8 +43,7 @@ class Tree:
     """A stream whose shards are split and merged: each record is a number that grows with time."""
 
     def __init__(self, pick, shards):
-        self._pick = pick
-        self._clock = 0
+        self._pick, self._clock = pick, 0
         self.parents: dict[str, tuple[str, ...]] = {}
         self.first: dict[str, int] = {}
         self.records: dict[str, list[int]] = defaultdict(list)
@@ -151,8 +150,7 @@ def test_a_shard_that_is_gone_is_told():
 
 
 def test_an_offset_says_until_when_all_shards_have_been_read_also_of_an_idle_query():
-    begin = beginning("sales", 0.0, "")
-    two = A | {"b": Shard((), "11", False)}
+    begin, two = beginning("sales", 0.0, ""), A | {"b": Shard((), "11", False)}
     assert moved(begin, {"a": Found("17", 3, False, 50.0)}, two)["seen"] == 0
     both = {"a": Found("17", 3, False, 50.0), "b": Found("", 0, False, 70.0)}
     offset = moved(begin, both, two, refresh=100)
@@ -167,8 +165,7 @@ class Gaps:
     """A service with one record in each shard, behind so many empty pages; None: it never comes."""
 
     def __init__(self, **pages):
-        self._gaps = pages
-        self.asked = 0
+        self._gaps, self.asked = pages, 0
 
     def shards(self):
         return {name: Shard((), "1", False) for name in self._gaps}

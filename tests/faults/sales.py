@@ -16,8 +16,7 @@ class Sales:
     def __init__(self, folder, *, rows=50, broken=False):
         self.folder = folder
         self._rows = rows  # a file
-        self._broken = broken
-        self.files = 0
+        self._broken, self.files = broken, 0
         self._series = iter(feeds.sales_files(None, rows=rows, seed=SEED))
         folder.mkdir()
 

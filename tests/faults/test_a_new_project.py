@@ -99,8 +99,7 @@ def test_dirty_files_copied_at_once_are_exact_over_kills(submit, launch, tmp_pat
     pick = random.Random(SEED)  # noqa: S311 - times, not secrets
     copy(FILES)
     for _ in range(ROUNDS):
-        before = planned()
-        driver = launch(str(submit), *command, PYTHONPATH="")
+        before, driver = planned(), launch(str(submit), *command, PYTHONPATH="")
         driver.until(lambda: planned() > before + 1)  # noqa: B023
         time.sleep(pick.uniform(0, 1))  # the moment of the kill, which no condition picks
         driver.kill("group")

@@ -13,8 +13,7 @@ def test_a_database_that_stops_in_mid_transaction(server, tmp_path, launch, requ
     url = server.database()
     sales, target = targets.database(tmp_path, url, "append", rows=100_000)
     sales.land(1)
-    driver = launch("python", *target.command)
-    end = time.monotonic() + HANGS
+    driver, end = launch("python", *target.command), time.monotonic() + HANGS
     while not driver.frozen_if(lambda: bool(targets.query(url, COPIES))):
         assert time.monotonic() < end, f"never in mid-transaction: {driver.errors}"
         targets.keep_going(driver, target, sales)

@@ -44,7 +44,7 @@ def test_a_start_on_a_full_disk_leaves_no_lock(spark, small_disk, folder):
     (small_disk / "ckpt" / "sparkstream-kit").mkdir(parents=True)
     fill(small_disk / "ballast")
     for _again in range(2):
-        assert "cannot be locked: No space left on device; give anoth" in refusal(begin)
+        assert "cannot be locked: No space left on device; make room" in refusal(begin)
     (small_disk / "ballast").unlink()
     run(begin())
 

@@ -9,8 +9,7 @@ from sparkstream_kit import feeds
 
 
 def test_a_killed_dstream_of_a_socket_counts_a_line_at_most_once_and_never_goes_back(launch, tmp_path):
-    kept = tmp_path / "ckpt" / "counts.json"
-    numbers = itertools.count()
+    kept, numbers = tmp_path / "ckpt" / "counts.json", itertools.count()
     words = map("word{}".format, numbers)  # each once, to whichever client is there
     totals = [0]
 

@@ -112,8 +112,7 @@ def test_a_build_that_crashes_at_any_step_begins_again_and_is_exact(spark, tmp_p
         with pytest.MonkeyPatch.context() as patch:
             steps = numbered(patch)
             go(spark, case, tmp_path, case.new, "v2", continues=tmp_path / "v1")
-        truth = result(tmp_path)
-        every = max(1, len(steps) // ROUNDS)
+        truth, every = result(tmp_path), max(1, len(steps) // ROUNDS)
         for crash in range(0, len(steps), every):
             put_back(tmp_path)
             with pytest.MonkeyPatch.context() as patch:

@@ -59,8 +59,7 @@ def test_a_driver_that_wakes_up_is_refused_and_the_newer_one_goes_on(killed, lau
 def wakes_up(sales, target, launch, pick):
     """Stop a driver, start a second one where the lock does not count, and let the first wake up."""
     sales.land(1)
-    refusals = 0
-    driver = launch("python", *target.command)
+    refusals, driver = 0, launch("python", *target.command)
     while refusals < ROUNDS:
         wait_until_busy(driver, target, sales)
         time.sleep(pick.uniform(0, 2))  # the moment of the stop, which no condition picks

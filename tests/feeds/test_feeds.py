@@ -209,8 +209,7 @@ def test_equal_totals_are_ordered_by_key_and_exact():
 
 
 def test_files_hold_the_rows_names_with_commas_and_quotes_too(tmp_path):
-    paths = drip(sales_files(4, rows=25, seed=2), tmp_path)
-    read_back = []
+    paths, read_back = drip(sales_files(4, rows=25, seed=2), tmp_path), []
     for path in paths:
         with path.open(newline="", encoding="utf-8") as file:
             read_back += [tuple(row) for row in csv.reader(file)]

@@ -77,8 +77,7 @@ def test_alerts_found_are_those_injected_over_kills_and_restarts(case, stream):
     )
     assert (len(made.late) > 20, len(made.bad) > 5, len(made.ahead) > 2) == (True, True, True)
     source = stream("value STRING")
-    query = stream.query(case.job.transform(source.to_df()))
-    alerts = []
+    query, alerts = stream.query(case.job.transform(source.to_df())), []
     for start in range(0, len(made.arriving), 600):
         source.add_data([(case.data.line(row),) for row in made.arriving[start : start + 600]])
         delivered = query.step()

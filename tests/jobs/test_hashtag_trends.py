@@ -65,8 +65,7 @@ def test_posts_of_both_networks_count_once_and_what_is_no_post_does_not(spark):
 def test_the_state_falls_when_windows_close(stream):
     source = stream("value STRING")
     query = stream.query(hashtag_trends.transform(source.to_df()))
-    rows = list(feeds.posts_rows(20_000, seed=1))
-    kept = []
+    rows, kept = list(feeds.posts_rows(20_000, seed=1)), []
     for first in range(0, 20_000, 4000):
         source.add_data([(feeds.posts_line(row),) for row in rows[first : first + 4000]])
         kept.append(sum(part.numRowsTotal for part in query.step()[-1].progress.stateOperators))

@@ -115,8 +115,7 @@ def test_a_pipeline_of_pyspark_ml_scores_and_says_its_version(spark, tmp_path):
 
 
 def test_what_cannot_score_is_said_in_one_line(spark, tmp_path):
-    frame = spark.range(1).toDF("id")
-    folder = tmp_path / "versions"
+    frame, folder = spark.range(1).toDF("id"), tmp_path / "versions"
     models.publish(says("hello"), folder, "one")
     (folder / "broken").mkdir()
     (folder / "torn.joblib").write_bytes(b"\x80not a pickle")

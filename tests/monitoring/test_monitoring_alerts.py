@@ -96,8 +96,7 @@ def broken(lines):
 
 
 def test_a_run_calls_in_its_thread_once(broken):
-    told = []
-    before = datetime.now(UTC)
+    told, before = [], datetime.now(UTC)
     query = start(broken, sinks.memory("called"), name="called", availableNow=True)
     summary = run(query, on_verdict=lambda alert: told.append((alert, threading.current_thread())))
     [(alert, thread)] = told

@@ -42,8 +42,7 @@ class Served:
     def __init__(self):
         self.board = Board()
         self.stops: list[str] = []
-        self.stack = ExitStack()
-        said = io.StringIO()
+        self.stack, said = ExitStack(), io.StringIO()
         with redirect_stderr(said):
             self.stack.enter_context(served(self.board, [], port=0, stop=self.stops.append))
         self.address = said.getvalue().split()[4]

@@ -187,8 +187,7 @@ def test_a_registry_is_asked_once_for_each_id(spark, registry):
         found = rows.orderBy("offset").collect()
         reasons = [None] * 3 * len(GOOD) + [reason for _, reason in BAD + more]
         assert [row["_reason"] for row in found] == reasons
-    login = "Basic a2l0OmhAc2g="
-    asked = Counter(registry.asked)
+    login, asked = "Basic a2l0OmhAc2g=", Counter(registry.asked)
     assert set(asked) == {(f"/apis/schemas/ids/{number}", login) for number in (7, 8, 9, 10, 11, 99)}
     assert max(asked.values()) <= 2  # a worker or two
 

@@ -149,8 +149,7 @@ def test_fan_out_computes_a_batch_once_for_all_its_sinks(spark, stream, tmp_path
         batch.unpersist()
 
     first = sinks.foreach_batch(see_and_let_go)
-    both = sinks.fan_out(sinks.fan_out(first) if nested else first, writes)
-    finish(counted, both)
+    finish(counted, sinks.fan_out(sinks.fan_out(first) if nested else first, writes))
     assert (tmp_path / "seen").read_text() == "0 [1]\n1 [2]\n"
     assert sorted(row.k for row in spark.read.json(out).collect()) == [1, 2]
     assert (tmp_path / "computed").read_text() == "1\n2\n"
@@ -266,8 +265,7 @@ def test_any_column_name_will_do(spark, folder, tmp_path):
     spark.createDataFrame([tuple(row.values())], NAMES).write.parquet(str(folder / "1"))
     schema = spark.read.parquet(str(folder / "1")).schema
     frame = spark.readStream.schema(schema).parquet(str(folder / "*"))
-    keys = [F.col("`" + name.replace("`", "``") + "`") for name in NAMES]
-    totals = frame.groupBy(keys).count()
+    totals = frame.groupBy([F.col("`" + name.replace("`", "``") + "`") for name in NAMES]).count()
     sink = sinks.fan_out(
         sinks.snapshot(tmp_path / "r.csv"),
         sinks.snapshot(tmp_path / "r.json"),

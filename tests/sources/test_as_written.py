@@ -132,8 +132,7 @@ def test_a_parser_gives_what_the_page_says(spark, tmp_path, number, place):
     if row.parser.startswith("bad:"):
         assert expected(row.parser) in {each["_reason"] for each in found}
     else:
-        width = len(found[0]) - 4
-        assert [tuple(each)[:width] for each in found] == expected(row.source)
+        assert [tuple(each)[: len(found[0]) - 4] for each in found] == expected(row.source)
         assert {each["_reason"] for each in found} == {None}
 
 

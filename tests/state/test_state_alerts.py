@@ -4,8 +4,10 @@ import importlib
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, make_dataclass, replace
 from datetime import datetime
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 import pytest
@@ -225,25 +227,7 @@ def test_a_key_of_which_nothing_is_known_leaves_no_state(stream, step):
     assert sum(state.numRowsTotal for state in query.batches[-1].progress.stateOperators) == 0
 
 
-@dataclass
-class Limit:
-    limit: float | None = 5.0
-
-
-class Limited:
-    state: Any = Limit
-
-    def step(self, known, time, value):
-        return known, None
-
-
-class Endless(Limited):
-    state = state.Jump.state
-
-    def due(self, known):
-        return None
-
-
+RULE = partial(SimpleNamespace, step=print)
 MANY = "k STRING, time TIMESTAMP, at TIMESTAMP, v INT, n STRING"
 
 
@@ -256,8 +240,8 @@ MANY = "k STRING, time TIMESTAMP, at TIMESTAMP, v INT, n STRING"
         ({"time": "at"}, "column at has no watermark"),
         ({"value": "k"}, "alert_when(): column k appears twice"),
         ({"rule": state.Often(most=1, within="1 minute", of="z")}, "unknown field of v z"),
-        ({"rule": Endless()}, "and `expire` if it has `due`"),
-        ({"rule": Limited()}, "limit of Limit cannot be kept; give it a default (None, if it may be None)"),
+        ({"rule": RULE(state=state.Jump.state, due=print)}, "and `expire` if it has `due`"),
+        ({"rule": RULE(state=make_dataclass("A", [("n", int | None, 5)]))}, "a default (None, if it may be"),
     ],
 )
 def test_alerts_that_cannot_be_are_one_line(stream, given, message):

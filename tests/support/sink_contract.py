@@ -183,8 +183,7 @@ def fenced(stream):
     frame, place = stream.frame(), locate(stream.spark, stream.checkpoint)
     first = opened(stream.adaptor.sink, frame, place)
     columns = [F.lit(-1).cast(field.dataType).alias(field.name) for field in frame.schema]
-    rows = stream.spark.range(1).select(*columns)
-    is_written = Ledger.is_written
+    rows, is_written = stream.spark.range(1).select(*columns), Ledger.is_written
 
     def after_the_second(rules, batch):
         found = is_written(rules, batch)

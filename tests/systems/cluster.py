@@ -30,8 +30,7 @@ class Cluster:
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
         self._port, page = free_ports(2)
-        self.url = f"spark://{_HOST}:{self._port}"
-        self.web = f"{_HOST}:{page}"
+        self.url, self.web = f"spark://{_HOST}:{self._port}", f"{_HOST}:{page}"
         quick = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
         env = {
             key: value

@@ -33,8 +33,7 @@ class Daemon:
         self._name = name
         # Should this process be killed, the server goes too.
         self._command = ["setpriv", "--pdeathsig=KILL", *command]
-        self._log = log
-        self._env = env
+        self._log, self._env = log, env
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -29,8 +29,7 @@ class _Hadoop:
     """What the servers of HDFS and of YARN share: settings in files, and how a Java process is called."""
 
     def __init__(self, home, jars, **files):
-        self.home = home
-        self.conf = home / "conf"
+        self.home, self.conf = home, home / "conf"
         self.conf.mkdir(parents=True, exist_ok=True)
         # Not in `conf`: a driver that has this as its HADOOP_CONF_DIR would log so, too.
         (home / "log4j2.properties").write_text(LOG)
@@ -77,8 +76,7 @@ class Hdfs(_Hadoop):
 
     def __init__(self, home, jars):
         port, self._http, *ports = free_ports(5)
-        self.url = f"hdfs://{_HOST}:{port}"
-        self.web = f"{_HOST}:{self._http}"
+        self.url, self.web = f"hdfs://{_HOST}:{port}", f"{_HOST}:{self._http}"
         site = {
             "dfs.replication": 1,
             "dfs.namenode.name.dir": (home / "name").as_uri(),
@@ -145,8 +143,7 @@ class Hdfs(_Hadoop):
     def _web(self, path, operation, method="GET", **more):
         """Ask by WebHDFS, Hadoop's own interface for programs without Java."""
         query = urllib.parse.urlencode({"op": operation, **more})
-        place = urllib.parse.quote(path)
-        answer = _answer(f"http://{_HOST}:{self._http}/webhdfs/v1{place}?{query}", method)
+        answer = _answer(f"http://{_HOST}:{self._http}/webhdfs/v1{urllib.parse.quote(path)}?{query}", method)
         return json.loads(answer or b"null")
 
     def stop(self):

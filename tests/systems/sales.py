@@ -24,8 +24,7 @@ class Sales:
     """
 
     def __init__(self, send):
-        self._send = send
-        self.number = 0
+        self._send, self.number = send, 0
 
     def sell(self, number, **more):
         """Write some more."""
@@ -36,8 +35,7 @@ class Sales:
         """Compare what a driver has written, row by row in files and by region in a table, with the truth."""
         made = list(map(_sale, range(self.number)))
         assert sorted(rows_in(folder / "rows"), key=lambda row: row["id"]) == made
-        counts = Counter(row["region"] for row in made)
-        cents = Counter[str]()
+        counts, cents = Counter(row["region"] for row in made), Counter[str]()
         for row in made:
             cents[row["region"]] += row["cents"]
         found = sql(f"sqlite:///{folder}/{database}", query)

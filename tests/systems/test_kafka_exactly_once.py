@@ -311,8 +311,7 @@ def test_from_topic_to_topic_each_record_once_over_kills(broker, launch, tmp_pat
             key = f"k{number % 11}"
             values = map(str, range(number, number + 500))
             number += broker.send(given, values, key=key, headers=[("of", b"\1")])
-        before = {*(checkpoint / "offsets").glob("[0-9]*")}
-        driver = copy()
+        before, driver = {*(checkpoint / "offsets").glob("[0-9]*")}, copy()
         driver.until(lambda: {*(checkpoint / "offsets").glob("[0-9]*")} > before)  # noqa: B023
         time.sleep(pick.uniform(0, 1))  # the moment of the kill, which no condition picks
         driver.kill(pick.choice(["group", "python", "jvm"]) if each else "group")

@@ -33,8 +33,7 @@ def sales(count, seed):
 
 
 def test_totals_are_those_of_the_files(broker, tmp_path, capsys):
-    given = Input(broker, tmp_path / "in", sales(400, seed=4))
-    printed = []
+    given, printed = Input(broker, tmp_path / "in", sales(400, seed=4)), []
     for words in ([given.folder], [*given.flags, "--max-offsets-per-trigger", "150"]):
         assert sales_totals.main([*words, "--available-now", "--format", "csv"]) == 0
         printed.append(capsys.readouterr())

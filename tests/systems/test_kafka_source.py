@@ -32,8 +32,7 @@ def ids_of(rows):
 
 
 def test_a_record_comes_with_its_key_its_headers_and_its_place(spark, broker):
-    topic = broker.topic()
-    made = datetime(2026, 1, 14, 12, 47, tzinfo=UTC)
+    topic, made = broker.topic(), datetime(2026, 1, 14, 12, 47, tzinfo=UTC)
     headers = [("trace", b"\x00\x01"), ("empty", None)]
     broker.send(topic, ["näh"], key="k1", headers=headers, timestamp=int(made.timestamp() * 1000))
     broker.send(topic, [None], key="k1")

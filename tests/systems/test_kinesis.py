@@ -172,8 +172,7 @@ def test_a_query_that_starts_at_a_time_reads_what_arrived_then_and_later(spark, 
 def test_available_now_reads_what_is_there_in_batches_that_are_limited(spark, server, tmp_path):
     sales = StreamSales(server, shards=3)
     sales.sell(1000)
-    folder = tmp_path / "ckpt"
-    most = {"max_records_per_trigger": 150}
+    folder, most = tmp_path / "ckpt", {"max_records_per_trigger": 150}
     reader = reading(spark, server, sales.stream, folder, available_now=True, **most)
     more = threading.Event()
 

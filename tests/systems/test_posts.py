@@ -90,8 +90,7 @@ def test_a_feeder_that_is_killed_at_random_times(site, server, tmp_path, network
     words = [sys.executable, "-m", "sparkstream_kit", "feed", "posts", getattr(server, network), spool]
     said = ""
     for round_ in range(ROUNDS + 1):
-        site.hostile = round_ < ROUNDS
-        enough = len(numbers(spool)) + 50
+        site.hostile, enough = round_ < ROUNDS, len(numbers(spool)) + 50
         with running(*words, "--every", 0.1, "--stall", 1, **PIPES) as feed:
             wait_for_posts(feed, spool, enough)
             if round_ < ROUNDS:

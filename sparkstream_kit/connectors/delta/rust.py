@@ -7,6 +7,7 @@ this module imports the library (`deltalake`), so it is needed only when such a 
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -153,7 +154,9 @@ def _merge(table: DeltaTable, rows: pa.Table, target: Target, properties: Commit
 def _in_one_line(folder: str) -> Iterator[None]:
     try:
         yield
-    except DeltaError as err:
-        line = " ".join(str(err).split())
+    except (DeltaError, OSError) as err:
+        # Without colours, and without the frames of Rust's stack.
+        lines = re.sub(r"\x1b\[[\d;]*m", "", str(err)).splitlines()
+        line = " ".join(" ".join(each for each in lines if not re.match(r"\s*(\d+: |at )", each)).split())
         kind = ConflictError if isinstance(err, CommitFailedError) else KitError
         raise kind(f"Delta table {folder}: {line}") from err

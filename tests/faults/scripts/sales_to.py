@@ -53,8 +53,7 @@ def main(argv=None):
             totals = F.count("*").alias("orders"), F.sum("SaleAmount").alias("total")
             frame = rows.groupBy(F.col(args.key).alias("key")).agg(*totals)
         how = {"mode": mode, "allow_changed_query": args.allow_changed_query, **jobflags.for_start(args)}
-        query = start(frame, sink, name="sales_to", **how)
-        sys.stderr.write(f"{run(query)}\n")
+        sys.stderr.write(f"{run(start(frame, sink, name='sales_to', **how))}\n")
     return 0
 
 

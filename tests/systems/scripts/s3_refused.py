@@ -11,8 +11,7 @@ from sparkstream_kit.errors import InvalidInputError
 
 def asks(spark):
     """Return what is asked for, in turn."""
-    lines = sources.text(spark, "s3a://kit/in")
-    away = "s3a://no-such-bucket"
+    lines, away = sources.text(spark, "s3a://kit/in"), "s3a://no-such-bucket"
     return [
         lambda: sources.text(spark, "s3a://kit/none"),
         lambda: sources.text(spark, f"{away}/in"),
