@@ -268,8 +268,8 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
     ),
     r"CSV header does not conform to the schema.*": r"\g<0>; enforceSchema=True ignores the names in headers",
     r".*STATE_STORE_(?:KEY|VALUE)_SCHEMA_NOT_COMPATIBLE.*(Existing .*)\. If you want to force .*": (
-        r"the state has other types than this query; give it a checkpoint of its own, and continues= with "
-        r"this one (\1)"
+        r"the state has other columns or types than this query; give that a checkpoint of its own, and "
+        r"continues= with this one (\1)"
     ),
     r"Unescaped quote character.*content parsed=(.*)": (
         r"a quote within a value in quotes is not doubled, behind \1; escape='\\\\' reads quotes with a "

@@ -369,7 +369,7 @@ def test_a_query_with_types_that_the_state_has_not_is_not_noted(spark, folder, t
     (folder / "1").write_text('{"k": 1.5}\n')
     go(counts("DECIMAL(9,3)"), sql(tmp_path), old)
     (folder / "2").write_text('{"k": 1.5}\n')
-    assert "the state has other types than this query" in failure(go, other, sql(tmp_path), old)
+    assert "the state has other columns or types than this query" in failure(go, other, sql(tmp_path), old)
     assert "or of other types. The rows in" in refused(other, old, tmp_path / "v2", sink=sql(tmp_path))
 
 
