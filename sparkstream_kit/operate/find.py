@@ -45,7 +45,7 @@ class Found:
         committed: whether that batch is committed.
         since: the time of that commit, in UTC; None if it is not known.
         targets: what the query writes to, as of its last start. Once the batch is committed, all of them have
-            it. Before that, each may have it or not.
+            it, if the query had them then. Before that, each may have it or not.
         why: why no batch has read it, or why the batch is not known; None if the batch is known.
         bad: with `bad=`, how many rows of the file, or of the record, each folder there has, such as
             `{"bad/batch=000003": 2}` for two bad rows of batch 3; else None.
