@@ -46,6 +46,7 @@ def run_script(query: Query, script: Iterable[tuple[Source, Iterable[Any], Itera
 
     Raises:
         AssertionError: a step delivered other rows than expected; the message shows its batches.
+        InvalidInputError: a step is no tuple of three values, or its rows do not fit the source.
 
     Examples:
         In a session::
@@ -58,7 +59,11 @@ def run_script(query: Query, script: Iterable[tuple[Source, Iterable[Any], Itera
     """
     check(run_script, locals())
     names = query.frame.columns
-    for number, (source, rows, expected_rows) in enumerate(script, start=1):
+    steps: Iterable[Any] = script
+    for number, step in enumerate(steps, start=1):
+        if not isinstance(step, tuple | list) or len(step) != 3:  # noqa: PLR2004
+            raise InvalidInputError(f"step {number} is no tuple of a source, its rows and the rows to come")
+        source, rows, expected_rows = step
         source.add_data(rows)
         batches = query.step()
         expected = [in_order(row, names) for row in expected_rows]

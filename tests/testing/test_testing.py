@@ -192,6 +192,17 @@ def test_a_row_that_does_not_fit_is_refused(stream, row, said):
     assert refusal(source.add_data, [row]).startswith(said)
 
 
+def test_a_time_as_text_and_a_step_of_two_values_are_refused(stream, sales):
+    assert (
+        refusal(stream("t TIMESTAMP").add_data, [("noon",)])
+        == "column t (timestamp): 'noon' is not a datetime"
+    )
+    steps: Any = [(sales, [("tea", 1)])]
+    assert refusal(run_script, stream.query(sales.to_df()), steps).startswith(
+        "step 1 is no tuple of a source"
+    )
+
+
 @pytest.mark.classic_only("it asks Spark for its jobs")
 def test_a_source_needs_no_task_of_spark(spark, stream):
     with counting_jobs(spark) as jobs:
