@@ -87,14 +87,15 @@ def find_moves(
             be forgotten while a batch is not committed.
     """
     wanted = {_absolute(spark, str(old)): _absolute(spark, str(new)) for old, new in moved.items()}
+    gone = {old for old in wanted if not old.exists()}
     found: dict[tuple[str, Path | None], Move] = {}
     for log, until in logs.until_planned.items():
         base = bases.get(log)
         for uri in sorted(logs.folders(log, until)):
             folder = Path(unquote(urlsplit(uri).path))
-            move = _move(log, uri, folder, base, wanted)
-            stays = move is None or move.old is None or move.old.exists()
-            if base is not None and folder.is_relative_to(base) and stays:
+            inside = base is not None and folder.is_relative_to(base)
+            move = None if inside and not gone else _move(log, uri, folder, base, wanted)
+            if inside and (move is None or move.old not in gone):
                 continue
             # Where a query that read another folder meanwhile has put the files of this one aside.
             aside = Path(f"{str(folder).partition(f'/{_FORMER}/')[0]}/{_FORMER}{base}")
@@ -192,9 +193,10 @@ def _refusal(root: Path, name: str, folder: Path, bases: Mapping[str, Path], aga
             f"{has_read}, which is source {others[0]} of this query; put the sources back in their order, or "
             "give it a checkpoint of its own"
         )
-    new = here or "no files"
     out = f"if the files have moved: start(…, moved={{{str(folder)!r}: {str(here)!r}}}); " if here else ""
-    return f"{has_read}, and this query reads {new} there; {out}to read everything again: {again}"
+    return (
+        f"{has_read}, and this query reads {here or 'no files'} there; {out}to read everything again: {again}"
+    )
 
 
 def _absolute(spark: SparkSession, path: str) -> Path:
