@@ -187,16 +187,14 @@ def _refusal(root: Path, name: str, folder: Path, bases: Mapping[str, Path], aga
     # Of a pattern, or of partition folders, the folder has the same name below the new one.
     below = (each for each in folder.parents if here and (here / folder.relative_to(each)).is_dir())
     folder = next(below, Path(re.sub("(/[^/=]*=[^/]*)+$", "", str(folder))))
-    has_read = f"checkpoint {root}: source {name} of the query that wrote it has read files of {folder}"
+    read = f"checkpoint {root}: source {name} of the query that wrote it has read files of {folder}"
     if others := [at for at, base in bases.items() if at != name and folder.is_relative_to(base)]:
         return (
-            f"{has_read}, which is source {others[0]} of this query; put the sources back in their order, or "
+            f"{read}, which is source {others[0]} of this query; put the sources back in their order, or "
             "give it a checkpoint of its own"
         )
     out = f"if the files have moved: start(…, moved={{{str(folder)!r}: {str(here)!r}}}); " if here else ""
-    return (
-        f"{has_read}, and this query reads {here or 'no files'} there; {out}to read everything again: {again}"
-    )
+    return f"{read}, and this query reads {here or 'no files'} there; {out}to read everything again: {again}"
 
 
 def _absolute(spark: SparkSession, path: str) -> Path:
