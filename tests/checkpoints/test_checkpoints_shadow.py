@@ -239,7 +239,8 @@ def test_batches_whose_plans_are_removed_meanwhile_are_compared(as_local, tmp_pa
     sink, rows = batch_files(tmp_path).taking(remove), hourly("shop")(stream(as_local, tmp_path / "in"))
     run(start(rows, sink, name="q", checkpoint=tmp_path / "ckpt", availableNow=True))
     (tmp_path / "ckpt" / "sources" / "0" / ".1.tmp").symlink_to("removed")  # between listing and copy
-    comparing, found = True, shadow(rows, sink, checkpoint=tmp_path / "ckpt")
+    comparing = True
+    found = shadow(rows, sink, checkpoint=tmp_path / "ckpt")
     assert found.exit_code == 0, str(found)
     assert [file.name for file in (tmp_path / "ckpt" / "offsets").glob("[0-9]*")] == [str(found.batch)]
 
