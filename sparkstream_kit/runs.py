@@ -345,8 +345,8 @@ class _Run:
 
     def _record(self, progress: StreamingQueryProgress) -> None:
         """Count a batch once, print what its function printed, and tell those who want to know."""
-        each = self._by_run_id[str(progress.runId)]
-        if each.done.has(progress):
+        each = self._by_run_id.get(str(progress.runId))
+        if each is None or each.done.has(progress):  # None: a late event of the run before a drain
             return
         files = each.files().counted(progress)
         each.done = each.done.with_batch(progress, files)

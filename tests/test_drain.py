@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
-from sparkstream_kit import checkpoints, feeds, joins, run, sinks, sources, start, state, windows
+from sparkstream_kit import checkpoints, feeds, joins, operate, run, sinks, sources, start, state, windows
 from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -258,3 +258,17 @@ def test_a_query_without_a_watermark_has_nothing_to_drain_and_goes_on(spark, tmp
         summary = ended(spark, tmp_path, transform, sinks.console(), mode, drain=True)
         # Not one batch more, which reads nothing: from then on the checkpoint would be refused.
         assert (summary.queries[0].batches, summary.queries[0].input_rows) == (1, 10)
+
+
+def test_an_event_of_the_run_that_comes_while_it_is_drained_is_passed_over(spark, tmp_path, monkeypatch):
+    def late(queries):
+        def drained(summary, begun, grace):
+            begun.keywords["inbox"].post("progress", queries[0].lastProgress)
+            return operate.draining(queries)(summary, begun, grace)
+
+        return drained
+
+    monkeypatch.setattr("sparkstream_kit.runs._draining", late)
+    land(tmp_path / "in", ROWS)
+    ended(spark, tmp_path, by_window, drain=True)
+    assert written(spark, tmp_path) == batch(spark, tmp_path, by_window)

@@ -57,8 +57,7 @@ def test_a_window_closes_by_the_time_that_is_said_and_not_a_millisecond_before(s
     [closes] = re.findall(r"12:00:00 to 13:00:00   (.*)", text)
     [late] = re.findall(r"is late once a\srow of\s(\S+\s\S+)\shas", text)
     assert (closes, " ".join(late.split())) == ("2026-01-14 13:10:00", "2026-01-14 12:57:00")
-    seen = datetime.fromisoformat(closes)
-    row = at("2026-01-14 12:47")
+    seen, row = datetime.fromisoformat(closes), at("2026-01-14 12:47")
 
     source = stream("time TIMESTAMP")
     rows = windows.with_watermark(source.to_df(), "time", "10 minutes")

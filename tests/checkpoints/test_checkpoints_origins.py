@@ -148,8 +148,7 @@ def test_what_the_message_says_of_a_pattern_is_right(total, tmp_path):
     assert total(f"{tmp_path}/in/2026-*") == 1
     (tmp_path / "in").rename(tmp_path / "out")
     land(tmp_path / "out" / "2026-02", "2.json", 10)
-    said = refusal(total, f"{tmp_path}/out/2026-*")
-    moved = ast.literal_eval(re.findall(r"moved=({.*?})", said)[0])
+    moved = ast.literal_eval(re.findall(r"moved=({.*?})", refusal(total, f"{tmp_path}/out/2026-*"))[0])
     assert total(f"{tmp_path}/out/2026-*", moved=moved) == 11
 
 

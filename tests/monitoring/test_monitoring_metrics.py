@@ -90,8 +90,7 @@ def test_a_run_serves_its_metrics_until_it_ends(lines, capsys):
 
 def test_an_address_that_cannot_be_is_one_line(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        for address in ("9108", "127.0.0.1:http", f"127.0.0.1:{port}", "127.0.0.1:65536"):
+        for address in ("9108", "127.0.0.1:http", f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:65536"):
             said = refusal(exported(Board(), address).__enter__)
             assert said.startswith(f"cannot serve metrics at {address} (")
             assert said.endswith("); give another host:port, such as 127.0.0.1:9108")

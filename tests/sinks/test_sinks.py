@@ -263,8 +263,7 @@ NAMES = ["a`b", "c.d", "e f", "`", 'g"h', "i'j", "Ü"]
 def test_any_column_name_will_do(spark, folder, tmp_path):
     row = {name: number for number, name in enumerate(NAMES)}
     spark.createDataFrame([tuple(row.values())], NAMES).write.parquet(str(folder / "1"))
-    schema = spark.read.parquet(str(folder / "1")).schema
-    frame = spark.readStream.schema(schema).parquet(str(folder / "*"))
+    frame = spark.readStream.schema(spark.read.parquet(str(folder / "1")).schema).parquet(str(folder / "*"))
     totals = frame.groupBy([F.col("`" + name.replace("`", "``") + "`") for name in NAMES]).count()
     sink = sinks.fan_out(
         sinks.snapshot(tmp_path / "r.csv"),

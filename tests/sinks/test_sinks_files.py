@@ -256,8 +256,7 @@ def test_a_column_that_the_format_cannot_hold_is_refused_at_the_start(
 ):
     *columns, message = CANNOT[file_format]
     frame = sources.text(spark, str(folder)).selectExpr(*columns)
-    name = "no_such" if kind == "table" else tmp_path / "out"
-    sink = getattr(sinks, kind)(name, format=file_format)
+    sink = getattr(sinks, kind)("no_such" if kind == "table" else tmp_path / "out", format=file_format)
     assert message in refusal(finish, frame, sink, tmp_path / "ckpt")
     assert not (tmp_path / "out").exists()
 
