@@ -195,7 +195,7 @@ def test_a_row_that_does_not_fit_is_refused(stream, row, said):
 def test_a_time_as_text_and_a_step_of_two_values_are_refused(stream, sales):
     assert refusal(stream("t TIMESTAMP").add_data, [("noon",)]).endswith(": 'noon' is not a datetime")
     said = refusal(run_script, stream.query(sales.to_df()), cast("Any", [(sales, [("tea", 1)])]))
-    assert said.startswith("step 1 is no tuple of a source")
+    assert said.startswith("step 1 is no tuple of three; give a source")
 
 
 @pytest.mark.classic_only("it asks Spark for its jobs")
