@@ -62,7 +62,7 @@ def run_script(query: Query, script: Iterable[tuple[Source, Iterable[Any], Itera
     steps: Iterable[Any] = script
     for number, step in enumerate(steps, start=1):
         if not isinstance(step, tuple | list) or len(step) != 3:  # noqa: PLR2004
-            raise InvalidInputError(f"step {number} is no tuple of three; give a source, its rows and what is to come")
+            raise InvalidInputError(f"step {number} is no tuple of three; give a source, rows and results")
         source, rows, expected_rows = step
         source.add_data(rows)
         batches = query.step()
