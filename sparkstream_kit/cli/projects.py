@@ -145,6 +145,7 @@ def make(name: str, like: str = DEFAULT) -> Project:
                 (made / file).write_text(_renamed(_template(source), like, module), "utf-8")
             for page in (".gitignore", "AGENTS.md", "README.md"):
                 (made / page).write_text(_template(f"templates/{page}").format(**given), "utf-8")
+            (made / "pytest.ini").write_text("[pytest]\n", "utf-8")  # not the settings of a folder above
             (made / "data").mkdir()
             halves = feeds.line_files(known.lines(_ROWS, _SEED), rows=_ROWS // 2, name="{}")
             for number, (_, text) in enumerate(halves, 1):

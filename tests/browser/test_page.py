@@ -48,8 +48,7 @@ class Shown:
 
 @pytest.fixture
 def shown(monkeypatch):
-    Shown.stops = []
-    made = Shown()
+    Shown.stops, made = [], Shown()
     monkeypatch.setattr(pictures, "_of_view", lambda *_, **__: made.result)
     with made.server:
         thread = threading.Thread(target=made.server.serve_forever, args=(0.1,))

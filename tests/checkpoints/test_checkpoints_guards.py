@@ -223,8 +223,7 @@ def test_the_same_query_goes_on_and_settings_that_are_overruled_are_said(spark, 
 def test_complete_mode_after_one_that_dropped_state_is_refused(spark, folder, finish):
     #   update    [00:00, 00:01) ── the watermark passes, dropped     [00:05, 00:06)
     #   complete  would show the second window alone
-    lines = ['{"time":"2024-01-01T00:00:10"}\n{"time":"2024-01-01T00:05:00"}\n']
-    feeds.drip([("1.json", lines[0])], folder)
+    feeds.drip([("1.json", '{"time":"2024-01-01T00:00:10"}\n{"time":"2024-01-01T00:05:00"}\n')], folder)
     rows = sources.json(spark, str(folder), schema="time TIMESTAMP").withWatermark("time", "10 seconds")
     counts = rows.groupBy(F.window("time", "1 minute")).count()
     finish(counts)

@@ -26,7 +26,7 @@ def test_every_job_of_structured_streaming_can_be_begun_with():
 def test_a_project_is_a_job_its_test_sample_data_and_two_commands(here, capsys):
     assert main(["new", "my-first-job"]) == 0
     files = [".gitignore", "AGENTS.md", "README.md", "data/sales-1.json", "data/sales-2.json"]
-    files += ["my_first_job.py", "test_my_first_job.py"]
+    files += ["my_first_job.py", "pytest.ini", "test_my_first_job.py"]
     out, err = capsys.readouterr()
     assert out.split() == [f"my-first-job/{name}" for name in files]
     assert sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_file()) == out.split()
@@ -98,6 +98,11 @@ def test_a_folder_is_made_whole_or_not_at_all(here, monkeypatch):
     monkeypatch.setattr(Path, "write_text", full)  # a full disk, at the first file
     assert refusal(projects.make, "x").startswith("cannot make x (No space left on device); go to a folder")
     assert list(here.iterdir()) == []
+
+
+def test_its_tests_are_found_below_a_project_with_other_settings(here):
+    (here / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
+    process([sys.executable, "-mpytest", "--co"], cwd=projects.make("a")[0], env=environment(), check=True)
 
 
 @pytest.mark.slow

@@ -304,8 +304,7 @@ def test_a_row_says_its_file(spark, folder):
         (folder / name).write_text(f"{GOOD}\njunk\n")
     for frame in (spark.read.text(str(folder)), text(spark, str(folder), max_files_per_trigger=1)):
         # Before 4.2 Spark knows the file of lines only where nothing was done to them.
-        lines = frame if spark.version < "4.2" else frame.where("true")
-        both = parse_csv(lines, SALES, date_format="M/d/yy")
+        both = parse_csv(frame if spark.version < "4.2" else frame.where("true"), SALES, date_format="M/d/yy")
         rows = (streamed(both) if both.isStreaming else both).orderBy("_file", "_raw").collect()
         found = [(row["_file"], row["_raw"]) for row in rows]
         assert found == [(f"{folder}/{name}", line) for name in names for line in (GOOD, "junk")]
