@@ -267,9 +267,8 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
         r"\g<0>; if they are nanoseconds, write with coerce_timestamps='us'; if numbers, declare BIGINT"
     ),
     r"CSV header does not conform to the schema.*": r"\g<0>; enforceSchema=True ignores the names in headers",
-    r".*STATE_STORE_(?:KEY|VALUE)_SCHEMA_NOT_COMPATIBLE.*(Existing .*)\. If you want to force .*": (
-        r"the state has other columns or types than this query; give that a checkpoint of its own, and "
-        r"continues= with this one (\1)"
+    r".*_SCHEMA_NOT_COMPATIBLE.*(Existing .*)\. If you want to force .*": (
+        r"the state has other columns or types; start on a new checkpoint, with continues= this one (\1)"
     ),
     r"Unescaped quote character.*content parsed=(.*)": (
         r"a quote within a value in quotes is not doubled, behind \1; escape='\\\\' reads quotes with a "

@@ -75,8 +75,7 @@ class _Watched:
     """
 
     def __init__(self, query: StreamingQuery, before: QuerySummary | None) -> None:
-        self.query = query
-        self.name = query.name or query.id
+        self.query, self.name = query, query.name or query.id
         self.known = spark_queries.started(query)
         self.done = before or first_summary(self.name, query.id, self.known)
         self.records = deque[Record](maxlen=KEPT)
@@ -172,7 +171,7 @@ class _Watched:
         if means := meaning({each.kind for each in inputs}, text):
             cause = f"{means} (Spark: {cause})"
         failed = QueryFailed(name, cause, summary)
-        if "SCHEMA_NOT_COMPATIBLE" in text:
+        if "SCHEMA_NOT_COMPATIBLE" in text:  # which no restart changes
             failed.exit_code = errors.InvalidInputError.exit_code
         if _AWAY.search(f"{cause}\n{error}"):
             failed.exit_code = errors.TransientError.exit_code

@@ -24,8 +24,7 @@ def ended_cleanly(started):
     """Wait for the end, and return what it has printed and what it has said."""
     output, errors = started.communicate(timeout=HANGS)
     assert started.returncode == 0, errors
-    assert "Traceback" not in errors
-    assert "\tat " not in errors
+    assert not any(sign in errors for sign in ("Traceback", "\tat "))
     return output, errors
 
 

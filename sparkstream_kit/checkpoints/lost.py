@@ -266,9 +266,11 @@ class Source:
         for path, is_folder, changed in self._entries():
             if kind := self._kind(path, is_folder=is_folder):
                 found[kind][path] = changed
-        within = {path for path in found[_READ] if "=" in path.split("/")[-2]}
-        if within and not self._recursive:
-            found["beside"] = {path: found[_READ].pop(path) for path in found[_READ].keys() - within}
+        # What lies deeper than in a folder that Spark looks into is in partitions.
+        tops = {*_files.matching(self._path)}
+        deeper = {path for path in found[_READ] if tops.isdisjoint((path, path.rpartition("/")[0]))}
+        if deeper and not self._recursive:
+            found["beside"] = {path: found[_READ].pop(path) for path in found[_READ].keys() - deeper - tops}
         return found
 
     def _kind(self, path: str, *, is_folder: bool) -> str | None:

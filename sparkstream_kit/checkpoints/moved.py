@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from sparkstream_kit._spark.place import in_its_file_system, locate
 from sparkstream_kit.checkpoints.logs import log_file, log_text
-from sparkstream_kit.checkpoints.trim import trimmed
+from sparkstream_kit.checkpoints.trim import restore
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def find_moves(
             be forgotten while a batch is not committed.
     """
     wanted = {_absolute(spark, str(old)): _absolute(spark, str(new)) for old, new in moved.items()}
-    gone = {old for old in wanted if not old.exists()}
+    gone = {old for old in wanted if not os.path.exists(old)}  # noqa: PTH110 - not allowed to look: no
     found: dict[tuple[str, Path | None], Move] = {}
     for log, until in logs.until_planned.items():
         base = bases.get(log)
@@ -117,11 +117,11 @@ def rewrite(logs: Logs, move: Move) -> None:
     A crash between two files of the log does no harm: the next start finds and rewrites the rest.
     """
     _log.info("checkpoint %s: files that source %s has read of %s are named under %s", logs.root, *move)
-    for file in [*trimmed(logs.root, move.log), *logs.entries(f"sources/{move.log}").values()]:
+    restore(logs, move.log)  # a copy may have got new times, by which Spark considers its files again
+    for file in logs.entries(f"sources/{move.log}").values():
         found = ((each, renamed(each.uri, move)) for each in logs.read(log_file, file))
         # Spark reads no file that is much older than the newest one in its log: a forgotten file has time 0,
         # and gets its own back.
-        # A copy may have got new times, by which Spark would take it for a new file.
         changed = ((e, u, 0 if move.old is None else _modified(u) or e.time) for e, u in found)
         named = (e if u == e.uri else e._replace(uri=u, time=time) for e, u, time in changed)
         logs.replace(file, log_text(named))

@@ -173,7 +173,7 @@ class _Rules(Handler):
 
 
 def _check_value(call: str, field: T.StructField, rule: Any) -> None:
-    """Refuse a field that the column of values has not and, for a rule that computes, one of no number."""
+    """Refuse a rule whose field is missing in the column of values, or is no number if the rule computes."""
     if (of := getattr(rule, "of", None)) is not None:
         names = field.dataType.names if isinstance(field.dataType, T.StructType) else []
         reject_unknown(f"field of {field.name}", [of], names)

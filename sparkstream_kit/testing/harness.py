@@ -102,8 +102,8 @@ def _to_arrow(value: Any, kind: DataType) -> Any:
         named = by_name(value, kind.names)
         return {field.name: _to_arrow(named.get(field.name), field.dataType) for field in kind}
     if isinstance(kind, T.ArrayType):
-        if isinstance(value, str):
-            raise InvalidInputError(f"{value!r} is not a list")  # it would be one of its characters
+        if isinstance(value, str | bytes | dict):  # its characters, numbers or keys would be the items
+            raise InvalidInputError(f"{value!r} is not a list")
         return [_to_arrow(item, kind.elementType) for item in value]
     if isinstance(kind, T.MapType):
         return [(_to_arrow(key, kind.keyType), _to_arrow(v, kind.valueType)) for key, v in value.items()]
@@ -388,13 +388,13 @@ class Query:
 
         The last batch means the last one that was not empty; empty batches after it are removed from the
         checkpoint, with their state. The next step replays that batch, with the same id and the same rows.
-        A sink that knows its batches has the empty ones, too: with such a sink the last batch of all is
-        replayed.
+        A sink that keeps a record of its batches, as `sinks.sql_table` does, has recorded the empty ones,
+        too; with such a sink the very last batch is replayed.
 
         Raises:
             InvalidInputError: no batch has been committed.
         """
-        from sparkstream_kit.sinks.base import Sink, inner
+        from sparkstream_kit.sinks.base import inner
 
         self.restart()
         logs = Logs(self._checkpoint)
@@ -404,8 +404,8 @@ class Query:
                 "no batch has been committed yet that could be replayed; call add_data() and step() first"
             )
         parts = [] if self._sink is None else inner(self._sink)
-        knows = any(part.after_rewind != Sink.after_rewind for part in parts)
-        ids = {batch.batch_id for batch in self.batches if knows or not batch.is_empty}
+        records = any(part.promise.startswith("exactly once") for part in parts)
+        ids = {batch.batch_id for batch in self.batches if records or not batch.is_empty}
         killed = max(ids & commits.keys(), default=max(commits))
         # The batch after it is planned anew, and Spark would keep a version of the state that is there.
         set_aside(logs, killed + 1)

@@ -177,6 +177,14 @@ def test_a_file_beside_folders_of_partitions_is_said_and_read_once_it_is_moved(s
     assert rows() == [("b", "1")]
 
 
+def test_nothing_lies_beside_folders_that_a_pattern_itself_matches(stream):
+    stream.land("day=1/a.txt", "a")
+    stream.land("b.txt", "b")
+    stream.folder /= "*"
+    assert stream.read(maxFilesPerTrigger=2) == 2
+    assert stream.findings() == []
+
+
 def test_the_checkpoint_in_the_folder_is_no_subfolder_to_say(spark, folder):
     stream = Stream(spark, folder, folder / "checkpoints" / "1")
     stream.land("1.txt", "a")

@@ -205,12 +205,13 @@ def test_a_changed_query_is_built_from_all_files(spark, grown):
     assert came[-1] == {key: sum(row["n"] for row in rows if row["key"] == key) for key in ("old", "new")}
 
 
-def test_a_folder_that_has_moved_moves_with_what_was_taken_out(spark, trimmed):
+@pytest.mark.parametrize(("copy", "age"), [(shutil.copy2, "60d"), (shutil.copyfile, "7d")])
+def test_a_folder_that_has_moved_moves_with_what_was_taken_out(spark, trimmed, copy, age):
     old, moved = trimmed / "in", trimmed / "moved"
-    old.rename(moved)
+    shutil.copytree(old, moved, copy_function=copy)
     number = land(moved, "b")
     came: list[int] = []
-    frame = sources.json(spark, moved, schema=SCHEMA, maxFileAge="60d")
+    frame = sources.json(spark, moved, schema=SCHEMA, maxFileAge=age)
     sink = sinks.foreach_batch(lambda batch, _: came.extend(row.n for row in batch.collect()))
     run(begun(frame, sink, trimmed, moved={old: moved}))
     run(begun(frame, sink, trimmed))

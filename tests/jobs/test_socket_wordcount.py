@@ -77,8 +77,7 @@ def test_a_port_that_nobody_listens_on_is_one_line(job, name, temporary, free_po
         f"nothing listens on 127.0.0.1:{free_port}; start the server first, such as nc -lk {free_port}"
         in ours[0]
     )
-    assert "\tat " not in done.stderr
-    assert "Traceback" not in done.stderr
+    assert not re.search("Traceback|\tat ", done.stderr)
 
 
 def test_a_host_that_is_not_known_is_input_that_cannot_be_had(spark):

@@ -8,8 +8,8 @@ from support.ports import free_ports
 from systems.daemons import Daemon, listens
 
 BUCKET = "kit"
-# Both of its layers answer "100 Continue", of which Hadoop's second client takes the second for the end
-# (moto 9975), when a snapshot of the state is written.
+# Two layers of this server answer "100 Continue" (moto 9975). Hadoop's client for large uploads, such as a
+# snapshot of the state, takes the second answer for the end.
 SERVER = """import sys, moto.server, werkzeug.serving
 werkzeug.serving.WSGIRequestHandler.handle_expect_100 = lambda handler: True
 moto.server.main(sys.argv[1:])"""

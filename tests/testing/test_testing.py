@@ -185,6 +185,7 @@ def test_any_value_comes_out_as_it_went_in(stream):
         (("tea", 1, (Decimal("1.234"),), None), "column more (struct<price:decimal(8,2)>): "),
         (("tea", 1, (1, 2), None), "column more (struct<price:decimal(8,2)>): row (1, 2) does not fit"),
         (("tea", 1, None, "ab"), "column tags (array<string>): 'ab' is not a list"),
+        (("tea", 1, None, {"a": 1}), "column tags (array<string>): {'a': 1} is not a list"),
     ],
 )
 def test_a_row_that_does_not_fit_is_refused(stream, row, said):
