@@ -118,6 +118,20 @@ def changed_inside(value: Column, kind: Any, change: Callable[[Column, T.DataTyp
     return F.when(value.isNotNull(), F.struct(*parts))
 
 
+def type_with(kind: Any, change: Callable[[T.DataType], T.DataType]) -> T.DataType:
+    """Return a type with each one changed that is no array, map or struct, also inside these."""
+    if isinstance(kind, T.ArrayType):
+        return T.ArrayType(type_with(kind.elementType, change))
+    if isinstance(kind, T.MapType):
+        return T.MapType(type_with(kind.keyType, change), type_with(kind.valueType, change))
+    if isinstance(kind, T.StructType):
+        changed = T.StructType()
+        for each in kind:
+            changed.add(each.name, type_with(each.dataType, change), metadata=each.metadata)
+        return changed
+    return change(kind)
+
+
 def number(text: Column, kind: T.DataType) -> Column:
     """Convert text to a number of a type; null if it is none, or does not fit without a loss of digits."""
     value, fits = text.try_cast(kind), F.lit(True)

@@ -37,8 +37,6 @@ import logging
 import os
 import re
 from contextlib import suppress
-from functools import reduce
-from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -50,7 +48,7 @@ from pyspark.sql.types import StructType
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check, check_options
-from sparkstream_kit._columns import column, holds, number
+from sparkstream_kit._columns import changed_inside, column, holds, number, type_with
 from sparkstream_kit._files import IN_ORDER
 from sparkstream_kit._spark.place import locate, path_for, reached
 from sparkstream_kit.errors import InvalidInputError, said_by_spark
@@ -516,14 +514,13 @@ def _read(
     is_strict = str(given.get("mode", "FAILFAST")).upper() == "FAILFAST"
     kinds, read_as = _CHANGED[kind] if is_strict and kind in _CHANGED else ((), T.StringType())
     kinds = tuple(each for each in kinds if _OF_TEXT.get(each, _OF_SPARK).isdisjoint(given))
-    changed = [each for each in columns.fields if isinstance(each.dataType, kinds)]
-    fields = [*columns.fields, *([] if partitions is None else as_schema(partitions).fields)]
+    read: Any = type_with(columns, lambda each: read_as if isinstance(each, kinds) else each)
+    fields = [*read, *([] if partitions is None else as_schema(partitions).fields)]
     try:
         with reached("input", str(path)):
             place, given = readable(spark, str(path), given)
             place, only = by_name(spark, str(path), place, given)
-            known = [T.StructField(each.name, read_as) if each in changed else each for each in fields]
-            frame = _loaded(spark.readStream.format(kind).options(**given), place, known)
+            frame = _loaded(spark.readStream.format(kind).options(**given), place, fields)
     except PySparkException as err:
         meanings = {
             "INVALID_PARTITION_VALUE": f"input {path}: {said_by_spark(err)}; declare it as STRING",
@@ -533,9 +530,8 @@ def _read(
             raise
         raise InvalidInputError(meanings[condition]) from None
     frame = frame if only is None else frame.where(only)
-    exact = {each.name: _exactly(each) for each in changed}
-    if kind in ("csv", "json") and is_strict:
-        exact |= {each.name: _exactly(each) for each in columns.fields if holds(each.dataType, *_DATED)}
+    kinds += _DATED if kind in ("csv", "json") and is_strict else ()
+    exact = {each.name: _exactly(each, kinds) for each in columns.fields if holds(each.dataType, *kinds)}
     return frame.select([exact.get(name, column(name)) for name in frame.columns]) if exact else frame
 
 
@@ -572,40 +568,33 @@ def _loaded(reader: DataStreamReader, place: str, fields: list[T.StructField]) -
     return reader.schema(StructType([*fields, *found])).load(place) if found else frame
 
 
-def _exactly(field: T.StructField) -> Column:
-    """Return a column of `_CHANGED`, as its own type, or one of times; it fails at a value that does not fit.
+def _exactly(field: T.StructField, kinds: tuple[Any, ...]) -> Column:
+    """Return a column with each value of these types as its own type; it fails at one that does not fit.
 
     Spark takes a number in JSON for seconds since 1970, so that milliseconds become a time after the year
     9999, and digits alone, as of a year and a month, for a year.
     """
-    raw, kind = column(field.name), field.dataType
-    fix = "" if isinstance(kind, T.IntegralType) else _WAYS
-    is_text, is_dated = isinstance(kind, T.StringType), holds(kind, *_DATED)
-    says = _ENCODING if is_text else f" is no {kind.simpleString()}; declare a wider type{fix}; "
-    what = (F.lit(_TOO_LATE),) if is_dated else (raw.cast("string"), F.lit(says))
-    parts = F.lit(f"column {field.name}: "), *what, F.col("_metadata.file_path")
-    wrong = F.raise_error(F.concat(*parts)).cast(kind)
-    if is_text:
-        value = F.when(raw.contains("\ufffd"), wrong).otherwise(raw.cast(kind))
-    elif is_dated:
-        value = F.when(_is_late(raw, kind), wrong).otherwise(raw)
-    else:
+
+    def exact(raw: Column, kind: Any) -> Column:
+        if not isinstance(kind, kinds):
+            return changed_inside(raw, kind, exact) if holds(kind, *kinds) else raw
+        fix = "" if isinstance(kind, T.IntegralType) else _WAYS
+        is_text, is_dated = isinstance(kind, T.StringType), isinstance(kind, _DATED)
+        says = _ENCODING if is_text else f" is no {kind.simpleString()}; declare a wider type{fix}; "
+        what = F.lit(_TOO_LATE) if is_dated else F.concat(raw.cast("string"), F.lit(says))
+        file = F.col("_metadata.file_path")
+        wrong = F.raise_error(F.concat(F.lit(f"column {field.name}: "), what, file)).cast(kind)
+        if is_text:
+            return F.when(raw.contains("\ufffd"), wrong).otherwise(raw.cast(kind))
+        if is_dated:
+            return F.when(raw.cast("timestamp") > F.timestamp_micros(F.lit(_LAST)), wrong).otherwise(raw)
         whole = raw.try_cast(kind)
         # With more than 18 places both are rounded.
         same = (whole == raw.try_cast("decimal(38,18)")) & ~raw.rlike(r"\.\d{18,}[1-9]|[eE]-\d\d")
-        value = F.coalesce(number(raw, kind), F.when(same, whole), F.when(raw.isNotNull(), wrong))
+        return F.coalesce(number(raw, kind), F.when(same, whole), F.when(raw.isNotNull(), wrong))
+
+    value = exact(column(field.name), field.dataType)
     return value.alias(field.name, **({"metadata": field.metadata} if field.metadata else {}))
-
-
-def _is_late(value: Column, kind: Any) -> Column:
-    if isinstance(kind, _DATED):
-        return value.cast("timestamp") > F.timestamp_micros(F.lit(_LAST))
-    if isinstance(kind, T.ArrayType):
-        return F.exists(value, lambda one: _is_late(one, kind.elementType))
-    if isinstance(kind, T.MapType):
-        return F.exists(F.map_values(value), lambda one: _is_late(one, kind.valueType))
-    inside = [each for each in getattr(kind, "fields", []) if holds(each.dataType, *_DATED)]
-    return reduce(or_, [_is_late(value.getField(each.name), each.dataType) for each in inside], F.lit(False))
 
 
 def _by_lower_name(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 import pytest
 from conftest import ROOT, failure, refusal
 from pyspark.sql import functions as F
 
-from sparkstream_kit import quarantine, run, sinks, sources, start
+from sparkstream_kit import quarantine, run, schemas, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 
 SOURCES: dict[str, Any] = {"csv": sources.csv, "json": sources.json}
@@ -230,9 +231,22 @@ def test_a_parser_takes_several_texts_for_a_missing_value(spark):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("wrote", "big"), [("int32", 40_000), ("int16", 32_767), ("uint8", 255)])
-def test_a_whole_number_of_parquet_that_is_too_big_fails(spark, tmp_path, wrote, big):
-    pd.DataFrame({"n": pd.Series([7, big], dtype=wrote)}).to_parquet(tmp_path / "a.parquet")
-    frame = sources.parquet(spark, tmp_path, schema=f"n {'SMALL' if wrote == 'int32' else 'TINY'}INT")
+@pytest.mark.parametrize(
+    ("wrote", "big", "kind"),
+    [
+        *(("int32", 40_000, "SMALLINT"), ("int16", 32_767, "TINYINT"), ("uint8", 255, "TINYINT")),
+        *(("int32", 40_000, "ARRAY<SMALLINT>"), ("int32", 40_000, "STRUCT<m: ARRAY<STRUCT<n: SMALLINT>>>")),
+    ],
+)
+def test_a_whole_number_of_parquet_that_is_too_big_fails(spark, tmp_path, wrote, big, kind):
+    def within(value):
+        return {"A": [value], "S": {"m": [None, {"n": value}]}}.get(kind[0] * ("<" in kind), value)
+
+    cells = pd.Series([within(getattr(np, wrote)(each)) for each in (7, 7, big)])
+    cells.to_frame("n").to_parquet(tmp_path / "a.parquet")
+    frame = sources.parquet(spark, tmp_path, schema=f"n {kind}")
     with pytest.raises(QueryFailed, match=rf"column n: {big} is no \w+int; declare a wider type; file"):
         ran(frame)
+    cells[:2].to_frame("n").to_parquet(tmp_path / "a.parquet")
+    assert [row.asDict(recursive=True)["n"] for row in ran(frame)] == [within(7)] * 2
+    assert frame.schema == schemas.as_schema(f"n {kind}")
