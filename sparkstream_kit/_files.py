@@ -109,11 +109,11 @@ def plain(path: str) -> str | None:
     """Return a local path without its `file:`, as Python takes it; None for a path on another file system.
 
     Examples:
-        >>> plain("file:///data/in"), plain("data/in"), plain("s3a://bucket/in")
-        ('/data/in', 'data/in', None)
+        >>> plain("file:///data/in"), plain("in-10:00"), plain("s3a://bucket/in")
+        ('/data/in', 'in-10:00', None)
     """
     text = re.sub(r"^file:(//)?(?=/)", "", path)
-    return None if re.match(r"[a-z][a-z0-9+.-]*:", text, re.IGNORECASE) else text
+    return None if re.match(r"[a-z][a-z0-9+.-]*:/", text, re.IGNORECASE) else text
 
 
 def spelt(path: str) -> str:

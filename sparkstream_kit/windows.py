@@ -98,7 +98,8 @@ def session(time: str | Column, gap: Duration) -> Column:
     """Group rows into sessions: runs of rows that are at most `gap` apart.
 
     Spark itself silently drops every row if the gap is not positive or cannot be read; this function refuses
-    such a gap. For a gap that depends on the row, or one in months, use `F.session_window`.
+    such a gap. For a gap that depends on the row, or one in months, use `F.session_window`. A stream must be
+    grouped by another column, too (`F.lit(1)` for all rows), and drops late rows also in mode complete.
 
     Args:
         time: the event-time column or its name (timestamp).
@@ -198,7 +199,7 @@ def with_watermark(
 
     The first batch has a watermark, too, because Spark's watermark begins at 1970. Rows with a time before
     1970 are late in every batch, so windows in the modes append and update drop them. Count such rows in mode
-    complete, or in a batch query.
+    complete (session windows drop them there, too), or in a batch query.
 
     Spark reads files in the order of their modification times. If a backlog of files is read a few files per
     batch, in an order that is not that of their rows, rows become late: docs/watermarks.md describes how to

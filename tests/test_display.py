@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from sparkstream_kit import windows
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.display import bars, render, table
+from sparkstream_kit.sinks.base import JSON
 
 # --- tables and bars
 
@@ -87,6 +88,14 @@ def test_the_hour_that_comes_twice_is_two_windows(spark):
         "2024-10-27 02:00:00+02:00,[2024-10-27 02:00:00+01:00]",
         "2024-10-27 02:00:00+01:00,[2024-10-27 03:00:00+01:00]",
     ]
+
+
+def test_an_offset_with_seconds_is_written_whole(spark):
+    with in_force(spark, {"spark.sql.session.timeZone": "Europe/Berlin"}):
+        old = spark.sql("SELECT TIMESTAMP'1890-01-01' AS t")
+        assert render(old, "csv").splitlines() == ["t", "1890-01-01 00:00:00+00:53:28"]
+        [[text]] = old.select(F.to_json(F.struct("t"), JSON)).collect()
+    assert json.loads(text) == {"t": "1890-01-01T00:00:00.000000+00:53:28"}
 
 
 def test_an_unknown_form_is_refused(frame):

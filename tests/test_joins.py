@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -72,7 +73,10 @@ def test_what_cannot_be_joined_with_a_table_is_said_in_one_line(spark, stream):
         ({"on": "merchant", "how": "outer"}, "unknown how of joins.with_table() outer; known: inner, left,"),
     ):
         assert refusal(joins.with_table, sales, table, **given).startswith(said)
-    for key, other, ours, theirs in (("merchant", 1, "string", "int"), ("amount", 1.0, "int", "double")):
+    for key, other, ours, theirs in (
+        *(("merchant", 1, "string", "int"), ("amount", 1.0, "int", "double")),
+        ("amount", Decimal("1." + "0" * 28 + "1"), "int", "decimal(30,29)"),  # equal to 1 for Spark
+    ):
         said = refusal(joins.with_table, sales, table.withColumn(key, F.lit(other)), on=key)
         assert f"key {key} is {ours} in stream and {theirs} in table; cast one" in said
     clash = "column amount is in stream and in table; rename one of them: table.withColumnRenamed"
@@ -203,7 +207,10 @@ def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(spa
     assert joins.within(left, renamed, how="left_semi", **names).columns == left.columns
     names["right_time"] = "l_at"
     clash = "column l_at is in left and in right"
-    assert refused(right.withColumnRenamed("r_at", "l_at"), how="left_semi").startswith(clash)
+    same_time = right.withColumnRenamed("r_at", "l_at")
+    assert refused(same_time, how="left_semi").startswith(clash)
+    names["on"] = ["key", "l_at"]
+    assert joins.within(left, same_time, how="left_semi", **names).columns == left.columns
 
 
 @pytest.mark.parametrize("how", ["full", "right"])

@@ -50,6 +50,15 @@ def test_a_path_of_another_file_system_is_refused(used, path, spark, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("dot", ["", "./"])
+def test_a_relative_path_may_have_a_colon(spark, tmp_path, monkeypatch, dot):
+    monkeypatch.chdir(tmp_path)
+    feeds.drip([("a.txt", "a\n")], "in-10:00")
+    frame, sink = sources.text(spark, f"{dot}in-10:00"), sinks.batch_files(f"{dot}out-10:00")
+    run(start(frame, sink, name="q", availableNow=True, checkpoint=f"{dot}ck-10:00"))
+    assert {path.name for path in tmp_path.iterdir()} == {"in-10:00", "out-10:00", "ck-10:00"}
+
+
 def test_after_a_change_of_folder_all_relative_paths_are_below_it(spark, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     feeds.drip([("a.txt", "a\n")], "in")

@@ -241,10 +241,18 @@ def test_infer_reads_samples_of_each_format(spark, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("nope", "csv", r"cannot infer a csv schema from .*/nope: Path does not exist: file:.*/nope"),
+        (
+            "nope",
+            "csv",
+            r"cannot infer a csv schema from .*/nope: Path does not exist: file:.*/nope; correct .*",
+        ),
         ("in{a", "csv", r"cannot infer a csv schema from .*: .*error parsing regexp: Unclosed group.*"),
-        ("empty.csv", "csv", r"cannot infer a csv schema from .*/empty.csv: it has no csv rows; .*"),
-        ("plain.txt", "json", r"cannot infer a json schema from .*/plain.txt: it has no json rows; .*"),
+        ("empty.csv", "csv", r"cannot infer a csv schema from .*/empty.csv: it has no csv rows in UTF-8; .*"),
+        (
+            "plain.txt",
+            "json",
+            r"cannot infer a json schema from .*/plain.txt: it has no json rows in UTF-8; .*",
+        ),
         (
             "plain.txt",
             "parquet",
@@ -262,7 +270,8 @@ def test_infer_says_in_one_line_what_is_wrong(spark, tmp_path, name, given, mess
 NAMES = "has names in line 1; read it with header=True"
 MADE = f"{NAMES}, enforceSchema=True"
 FEEDS = "has quoted values with line feeds; read it with multiLine=True"
-BROKEN = "has lines that are not JSON; the schema is that of the others"
+GARBLED = "is not UTF-8; read it with its encoding, such as encoding='ISO-8859-1' or 'UTF-16'"
+BROKEN = "has lines that are not JSON, or not UTF-8; the schema is that of the others"
 PARSED = "read its lines (quarantine.parse_csv)"
 TEXT = "is all text; if line 1 has names, read it with header=True"
 LINES = (
@@ -280,6 +289,7 @@ LINES = (
         ("n;of\n1;x,y\n", "n INT, of STRING", ["has ';' between its values; read it with sep=';'", NAMES]),
         ("n\tof\n1\tx\n", "n INT, of STRING", [r"has '\t' between its values; read it with sep='\t'", NAMES]),
         ("2013,UA\n2014,AA\n", "_c0 INT, _c1 STRING", []),
+        ("1,Z\xfcrich\n", "_c0 INT, _c1 STRING", [GARBLED]),
         ("NA\n1\n", "_c0 INT", ["has NA for NULL in _c0; read it with nulls='NA'"]),
         ("name,city\nann,rome\n", "_c0 STRING, _c1 STRING", [TEXT]),
         (
@@ -305,7 +315,7 @@ LINES = (
     ],
 )
 def test_infer_says_what_a_source_of_csv_files_needs(spark, tmp_path, caplog, content, ddl, said):
-    (tmp_path / "a.csv").write_text(content)
+    (tmp_path / "a.csv").write_text(content, "latin-1")
     assert infer(spark, tmp_path / "a.csv") == from_ddl(ddl)
     assert caplog.messages == [f"{tmp_path}/a.csv {each}" for each in said]
 

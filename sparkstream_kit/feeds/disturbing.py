@@ -139,8 +139,8 @@ def disturb(
     arrival = _Arrival(given, times, wait, rows_per_file)
     if chosen and not any(map(arrival.can_be_late, chosen)):
         raise InvalidInputError(
-            f"no row can be late: in {len(given)} rows, in files of {rows_per_file}, none comes a delay of "
-            f"{delay} and two files after another; give more rows, smaller files or a shorter delay"
+            f"no row can be late: {len(given)} rows in files of {rows_per_file} span less than {delay} and "
+            "two files; give more rows, smaller files or a shorter delay"
         )
     for number, (row, (_, again, text, copy, later, soon)) in enumerate(zip(given, draws, strict=True)):
         arrival.land(number)

@@ -34,6 +34,7 @@ _BY_NAME = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson
 # of a day (10:30, to which Spark would add the date of today).
 _MISSING = ("NA", "N/A", "null", "NULL", "-", r"\N", "?")
 _SEPARATOR = re.compile(r"[;\t|]")  # where line 1 has no comma
+_GARBLED = "[\ufffd\0]"  # what bytes of another encoding become
 _CODE = r"^(\+|-?0\d|\d?\d:|\d+([dDfF]|[eE]\d+)$)"
 
 
@@ -63,9 +64,11 @@ def inferred(
         with in_force(spark, {"spark.sql.sources.partitionColumnTypeInference.enabled": "false"}):
             schema, notes = special(read) if special else (read().schema, [])
     except (PySparkException, Py4JJavaError) as error:
-        raise InvalidInputError(f"{failed}: {said_by_spark(error)}") from error
+        raise InvalidInputError(
+            f"{failed}: {said_by_spark(error)}; correct the path or the format"
+        ) from error
     if not schema.fields:
-        raise InvalidInputError(f"{failed}: it has no {form} rows; give a file that has some")
+        raise InvalidInputError(f"{failed}: it has no {form} rows in UTF-8; give a file that has some")
     for note in [*(f"has tabs between its values; read it with {sep=}" for sep in tabs.values()), *notes]:
         _log.warning("%s %s", path, note)
     return schema
@@ -88,7 +91,7 @@ def _of_json(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
         if "_corrupt_record" not in whole.names:
             fix = "write one object per line (jq -c '.[]' for an array, jq -c . otherwise)"
             return whole, [f"has JSON over several lines; {fix}, or give multiLine=True if it is one value"]
-    return known, ["has lines that are not JSON; the schema is that of the others"]
+    return known, ["has lines that are not JSON, or not UTF-8; the schema is that of the others"]
 
 
 def _of_csv(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
@@ -121,16 +124,18 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
     """Infer types past one marker of a missing value in each column; codes of digits stay text."""
     schema, texts = read().schema, read(inferSchema=False)
     texts = texts.toDF(*map(str, range(len(schema))))
-    looks = [F.count(F.lit(1))]
+    looks = [F.count(F.lit(1)), F.max(F.concat_ws("", *texts.columns).rlike(_GARBLED))]
     for column in map(F.col, texts.columns):
         looks += [F.collect_set(F.when(column.isin(*_MISSING), column)), F.max(column.rlike(_CODE))]
-    [[rows, *seen]] = texts.agg(*looks).collect()
+    [[rows, garbled, *seen]] = texts.agg(*looks).collect()
     if "multiLine" not in read.keywords and read(inferSchema=False, multiLine=True).count() < rows:
         schema, notes = _typed(partial(read, multiLine=True))
         return schema, ["has quoted values with line feeds; read it with multiLine=True", *notes]
     past = cache(lambda marker: read(nullValue=marker).schema)
     missing: dict[str, str] = {}
     codes, notes = [], []
+    if garbled or re.search(_GARBLED, "".join(schema.names)):
+        notes.append("is not UTF-8; read it with its encoding, such as encoding='ISO-8859-1' or 'UTF-16'")
     for at, (field, markers, code) in enumerate(zip(schema, seen[::2], seen[1::2], strict=True)):
         if len(markers) == 1 and field.dataType == T.StringType() and "nullValue" not in read.keywords:
             field.dataType = past(markers[0])[at].dataType

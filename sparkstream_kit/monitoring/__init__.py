@@ -191,7 +191,7 @@ def _judge(board: Board, call: Callable[[Alert], object] | str, faces: ExitStack
         if not is_url(call) or host_of(call) is None or "@" in call.split("/")[2]:
             # The URL is not shown: it may be a secret.
             raise InvalidInputError(
-                "on_verdict (--alert-url) is no URL without a password; give https://HOST/PATH"
+                "on_verdict (--alert-url) is no URL, or one with a password; give https://HOST/PATH"
             )
         from sparkstream_kit.monitoring.pictures import drawing
 

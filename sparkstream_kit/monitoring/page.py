@@ -82,7 +82,7 @@ def exported(board: Board, address: str) -> Iterator[None]:
     try:
         server, _ = start_http_server(int(port), host.strip("[]"), registry)
     except (OSError, OverflowError, ValueError) as err:
-        fix = "give another host:port, such as 127.0.0.1:9108"
+        fix = "give another host:port, such as 127.0.0.1:9109"
         raise InvalidInputError(f"cannot serve metrics at {address} ({err}); {fix}") from err
     sys.stderr.write(f"metrics of this run: http://{host}:{server.server_port}/metrics\n")
     try:
@@ -339,7 +339,9 @@ def served(
         server = Server(port, page)
     except (OSError, OverflowError) as err:
         why = f"cannot open port {port} for the page of the run ({getattr(err, 'strerror', err)})"
-        raise InvalidInputError(f"{why}; give another one, or 0 for a free one (ui=, --ui)") from err
+        raise InvalidInputError(
+            f"{why}; give another one, or take a free one with ui=0 (of a job: --ui alone)"
+        ) from err
     with server:
         thread = _waiting.in_thread("page", lambda: server.serve_forever(_LOOK))
         address = f"http://{LOOPBACK}:{server.server_port}/#token={page.token}"

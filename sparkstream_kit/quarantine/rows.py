@@ -269,7 +269,7 @@ def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
         The same columns. `_reason` keeps the reason that a row already has; in other rows it is `reason`.
 
     Raises:
-        InvalidInputError: `rows` has no column `_reason`.
+        InvalidInputError: `rows` has no column `_reason`, or `reason` is no string.
 
     Examples:
         In a session::
@@ -278,6 +278,9 @@ def mark_bad(rows: DataFrame, reason: Column) -> DataFrame:
     """
     check(mark_bad, locals())
     _need_reason("mark_bad", rows)
+    if not isinstance(kind := rows.select(reason).schema[0].dataType, (T.StringType, T.NullType)):
+        fix = "F.when(F.col('price') < 0, 'price: below 0')"
+        raise InvalidInputError(f"mark_bad(): reason is {kind.simpleString()}; give a text: {fix}")
     counted = count_bad(rows, F.col(REASON).isNull() & reason.isNotNull())
     return counted.withColumn(REASON, F.coalesce(REASON, reason))
 

@@ -279,14 +279,14 @@ def check_writes_batches(sink: Sink, caller: str) -> None:
 # So that JSON keeps every value: nulls would be left out, and timestamps would be cut to milliseconds.
 JSON = {
     "ignoreNullFields": "false",
-    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXXXX",
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
 }
 # So that CSV has each text as it is.
 _CSV = {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
 NO_OPTIONS = ("exactlyOnce", "mode", "partitionBy", "rowId", "takeOver")  # arguments of one sink or another
-_NESTED = (T.ArrayType, T.MapType, T.StructType, T.VariantType)
-_CANNOT_HOLD = {"csv": (*_NESTED, T.NullType), "orc": (T.NullType, T.VariantType), "parquet": (T.NullType,)}
+_NO_CELLS = (T.ArrayType, T.BinaryType, T.MapType, T.NullType, T.StructType, T.VariantType)
+_CANNOT_HOLD = {"csv": _NO_CELLS, "orc": (T.NullType, T.VariantType), "parquet": (T.NullType,)}
 
 
 def exact(call: Callable[..., Sink], kind: str, given: dict[str, Any], path: object = None) -> dict[str, Any]:

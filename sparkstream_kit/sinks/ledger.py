@@ -358,10 +358,11 @@ class Ledger(Protocol):
         elif self.take_over is not None:
             accept = "give take_over=True"
         accept = accept or self.set_back(batch.query, batch.number - 1)
+        goal = "let the next batch write them all" if self.how == "replace" else "go on without their rows"
         raise InvalidInputError(
             f"batch {batch.number} is next, but {self.where} holds {has}: it was deleted, or put back from "
             f"an older backup; restore the {self.what}; or, to write the missing batches again, {again}; or, "
-            f"to go on without their rows, {accept}"
+            f"to {goal}, {accept}"
         )
 
     def is_written(self, batch: Batch) -> bool:
@@ -402,14 +403,15 @@ class Ledger(Protocol):
             coming: the batch; None to look up no plan.
 
         Returns:
-            The plan; None if the target does not have the batch, or if the sink replaces the whole result.
+            The plan; None if the target does not have the batch, or if the sink replaces the whole result:
+            then a gap would end with the next batch, which may never come.
 
         Raises:
             InvalidInputError: as for `check_earlier`.
         """
-        if coming is None or self.how == "replace":
+        if coming is None or self.check_earlier(coming) != coming.number or self.how == "replace":
             return None
-        return self.last_plan(coming.query) if self.check_earlier(coming) == coming.number else None
+        return self.last_plan(coming.query)
 
 
 class LedgerTarget(Protocol):

@@ -48,10 +48,10 @@ from pyspark.sql.types import StructType
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check, check_options
-from sparkstream_kit._columns import changed_inside, column, holds, number, type_with
+from sparkstream_kit._columns import changed_inside, column, holds, number, refuse_twice, type_with
 from sparkstream_kit._files import IN_ORDER
 from sparkstream_kit._spark.place import locate, path_for, reached
-from sparkstream_kit.errors import InvalidInputError, said_by_spark
+from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 from sparkstream_kit.schemas import as_schema
 from sparkstream_kit.sources import builtin
 
@@ -509,26 +509,33 @@ def _read(
         fix = f"give schema='name STRING, amount INT'; `sparkstream schema {path}` prints that of the files"
         raise InvalidInputError(f"sources.{kind}() needs a schema: {fix}")
     columns = as_schema(schema)
+    refuse_twice(f"sources.{kind}(): column", [name.lower() for name in columns.names])
     given = _by_lower_name(options) | ({} if max_files is None else {"maxfilespertrigger": max_files})
     given = _one_limit(_strict(kind, columns.names, given) | given)
-    is_strict = str(given.get("mode", "FAILFAST")).upper() == "FAILFAST"
+    mode = str(given.get("mode", "FAILFAST")).upper()
+    reject_unknown(f"mode of sources.{kind}()", [mode], ("FAILFAST", "PERMISSIVE", "DROPMALFORMED"))
+    is_strict = mode == "FAILFAST"
     kinds, read_as = _CHANGED[kind] if is_strict and kind in _CHANGED else ((), T.StringType())
     kinds = tuple(each for each in kinds if _OF_TEXT.get(each, _OF_SPARK).isdisjoint(given))
     read: Any = type_with(columns, lambda each: read_as if isinstance(each, kinds) else each)
-    fields = [*read, *([] if partitions is None else as_schema(partitions).fields)]
     try:
         with reached("input", str(path)):
             place, given = readable(spark, str(path), given)
             place, only = by_name(spark, str(path), place, given)
-            frame = _loaded(spark.readStream.format(kind).options(**given), place, fields)
+            reader = spark.readStream.format(kind).options(**given)
+            frame = _loaded(reader, place, read, [] if partitions is None else as_schema(partitions).fields)
     except PySparkException as err:
+        alike = "lay all files out alike, as in day=1/hour=2"
         meanings = {
+            "CONFLICTING_": f"input {path}: its folders of partitions differ in names or depth; {alike}",
+            "EMPTY_PARTITION_": f"input {path}: the folder of a partition has no value; {alike}",
             "INVALID_PARTITION_VALUE": f"input {path}: {said_by_spark(err)}; declare it as STRING",
             "PATH_NOT_FOUND": f"input folder {path} does not exist; create it or correct the path",
         }
-        if (condition := err.getCondition()) not in meanings:
+        said = [each for key, each in meanings.items() if str(err.getCondition()).startswith(key)]
+        if not said:
             raise
-        raise InvalidInputError(meanings[condition]) from None
+        raise InvalidInputError(said[0]) from None
     frame = frame if only is None else frame.where(only)
     kinds += _DATED if kind in ("csv", "json") and is_strict else ()
     exact = {each.name: _exactly(each, kinds) for each in columns.fields if holds(each.dataType, *kinds)}
@@ -555,17 +562,26 @@ def _strict(kind: str, columns: Sequence[str], options: Mapping[str, Any]) -> di
     return strict
 
 
-def _loaded(reader: DataStreamReader, place: str, fields: list[T.StructField]) -> DataFrame:
+def _loaded(
+    reader: DataStreamReader, place: str, columns: StructType, partitions: list[T.StructField]
+) -> DataFrame:
     """Return the stream of a reader; a partition column that is not declared is a string.
 
     Spark would take the text in the names of folders for a number or a date where it looks like one, and fail
     at a later folder where it does not.
+
+    Raises:
+        InvalidInputError: there are folders of partitions, and none of a declared one.
     """
-    frame = reader.schema(StructType(fields)).load(place)
-    known = {each.name.lower() for each in fields}
     # On Connect, only the schema of the frame makes Spark look for the path.
-    found = [T.StructField(name, T.StringType()) for name in frame.columns if name.lower() not in known]
-    return reader.schema(StructType([*fields, *found])).load(place) if found else frame
+    frame = reader.schema(columns).load(place)
+    found = frame.columns[len(columns) :]
+    declared = [each.name.lower() for each in partitions]  # Spark ignores case
+    if found:
+        reject_unknown("partition", declared, map(str.lower, found))
+    texts = [T.StructField(name, T.StringType()) for name in found if name.lower() not in declared]
+    known = [*partitions, *texts]
+    return reader.schema(StructType([*columns, *known])).load(place) if known else frame
 
 
 def _exactly(field: T.StructField, kinds: tuple[Any, ...]) -> Column:

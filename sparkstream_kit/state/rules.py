@@ -240,8 +240,8 @@ class Often:
 
     def step(self, state: Times, time: float, value: Any) -> tuple[Times, Alert | None]:  # noqa: ARG002 - as in each rule
         """Return the next state, and an alert if there are too many values."""
-        span = to_microseconds("within", self.within) / 1e6
-        recent = [*(each for each in state.recent if abs(time - each) < span), time]
+        span = to_microseconds("within", self.within)
+        recent = [*(each for each in state.recent if round(abs(time - each) * 1e6) < span), time]
         if (count := len(recent)) <= self.most:
             return Times(recent), None
         reason = f"{count} rows in {_text(max(recent) - min(recent))} seconds"

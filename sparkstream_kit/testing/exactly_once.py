@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from sparkstream_kit import _files
-from sparkstream_kit._arguments import check
+from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError, QueryFailed, innermost_cause
 from sparkstream_kit.testing.harness import differing, fault_of_the_test, streams, told, without
 
@@ -526,7 +526,10 @@ class _Proof:
         from sparkstream_kit.sinks.base import check_writes_batches
 
         with nullcontext() if watch is None else watching(watch):
-            frame, sink = self.build(source.to_df(), self.folder / "out")
+            made: Any = self.build(source.to_df(), self.folder / "out")
+            if not (isinstance(made, tuple) and len(made) == 2):  # noqa: PLR2004
+                raise InvalidInputError(f"{_CALL}: build gave {said(made)}; return (frame, sink)")
+            frame, sink = made
             check_writes_batches(sink, _CALL)
             sink = sink if watch is None else watch.sink(sink)
             checkpoint = self.folder / "checkpoint"

@@ -89,6 +89,8 @@ def write_parquet(path: Path, rows: Iterable[object], schema: StructType, arrow:
             columns.append(pa.array(values, type=target.type))
         except (pa.ArrowException, AttributeError, OverflowError, TypeError, ValueError) as err:
             raise InvalidInputError(f"{what}: {str(err).splitlines()[0]}") from None
+        if None in values and not each.nullable:
+            raise InvalidInputError(f"{what}: it is NOT NULL, and a row has no value for it; give one")
     pq.write_table(pa.Table.from_arrays(columns, schema=arrow), path)
 
 

@@ -136,8 +136,9 @@ def test_what_spark_passes_over_for_its_name_or_place_is_said_once_a_kind(stream
         "_tmp/x",
         "more/5.txt",
         "more/deep/6.txt",
+        "_sparkstream_epochs/1/driver",
     ):
-        stream.folder.joinpath(name).parent.mkdir(exist_ok=True)
+        stream.folder.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
         stream.land(name, "b")
     stream.folder.joinpath("empty").mkdir()
     with open(os.fsencode(stream.folder) + b"/caf\xe9.txt", "w") as file:  # noqa: PTH123 - a name in latin-1

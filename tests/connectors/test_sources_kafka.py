@@ -8,7 +8,7 @@ from conftest import cases, refusal
 from support import sink_contract
 from support.recorded import TOLD, progress
 
-from sparkstream_kit import sinks, sources
+from sparkstream_kit import sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.progress import QuerySummary
 
@@ -55,9 +55,12 @@ def test_what_cannot_be_read_is_one_line(spark, given):
     assert "hush" not in line
 
 
-def test_what_is_missing_of_spark_is_one_line(spark):
+def test_what_is_missing_of_spark_is_one_line(spark, tmp_path):
     with pytest.raises(InvalidInputError, match="Spark has no connector kafka; launch with spark-submit"):
         sources.kafka(spark, "localhost:9092", "sales")
+    rows = sources.rate(spark).select("value")
+    said = refusal(start, rows, sinks.kafka("localhost:9092", "sales"), name="q", checkpoint=tmp_path / "ck")
+    assert said.startswith("Spark has no connector kafka; launch with spark-submit")
 
 
 @pytest.mark.parametrize("form", [json.dumps, str])  # Spark 4.2 and later, and earlier ones

@@ -200,6 +200,18 @@ def test_a_query_whose_rows_were_replaced_does_not_go_on(any_table, stream, tmp_
     assert "was written by another query" in line
 
 
+@pytest.mark.fast("sqlite", "delta")
+def test_a_whole_result_that_is_gone_is_refused_although_the_next_batch_has_it(any_table, stream, tmp_path):
+    finish(totals(stream), any_table.sink(how="replace"), tmp_path / "ckpt", "complete")
+    line = refused(totals(stream), any_table.sink("u", how="replace"), tmp_path / "ckpt", "complete")
+    assert "holds none of this query's batches" in line
+    assert "or, to let the next batch write them all, give take_over=True" in line
+    feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
+    for more in ({"take_over": True}, {}):
+        finish(totals(stream), any_table.sink("u", how="replace", **more), tmp_path / "ckpt", "complete")
+    assert found(any_table, "u") == [("a", 13), *TOTALS[1:]]
+
+
 def test_rows_of_somebody_else_are_kept(any_table, stream, tmp_path):
     any_table.make(pa.table({"k": ["x"], "n": pa.array([1], pa.int32())}))
     line = refused(stream, any_table.sink(), tmp_path / "ckpt")

@@ -220,4 +220,4 @@ def test_a_dead_receiver_neither_blocks_nor_fails_a_run(broken, monkeypatch):
 def test_a_url_that_takes_no_post_is_refused_unseen(url):
     with ExitStack() as faces:
         said = refusal(lambda: faces.enter_context(watching([], print, on_verdict=url)))
-    assert said == "on_verdict (--alert-url) is no URL without a password; give https://HOST/PATH"
+    assert said == "on_verdict (--alert-url) is no URL, or one with a password; give https://HOST/PATH"

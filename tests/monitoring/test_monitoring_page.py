@@ -320,7 +320,7 @@ def test_an_answer_that_fails_is_one_line_in_the_log(page, monkeypatch, caplog):
 def test_a_port_that_is_taken_is_one_line(page):
     for port, why in ((page.port, "Address already in use"), (65536, "must be 0-65535")):
         said = refusal(served(Board(), [], port=port, stop=print).__enter__)
-        assert re.search(rf"port {port} .*{why}.*\); give another one, or 0 for a free one", said)
+        assert re.search(rf"port {port} .*{why}.*\); give another one, or take a free one w", said)
 
 
 def test_it_works_from_a_zip(tmp_path):

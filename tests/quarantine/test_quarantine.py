@@ -430,6 +430,8 @@ def test_a_rule_of_ones_own_makes_rows_bad_and_counts_them(spark, folder):
         ("n: below 0", "d,-2"),
     ]
     assert (summary.queries[0].parsed_rows, summary.queries[0].bad_rows) == (4, 3)
+    said = "mark_bad(): reason is boolean; give a text: F.when(F.col('price') < 0, 'price: below 0')"
+    assert refusal(mark_bad, rows, F.col("n") < 0) == said
     for call, *more in ((mark_bad, F.lit(None)), (good_rows,), (bad_rows,)):
         assert f"{call.__name__}(): no column _reason; give" in refusal(call, found.select("k"), *more)
 

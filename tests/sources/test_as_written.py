@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -181,6 +182,15 @@ def test_the_text_in_the_name_of_a_folder_is_the_value(spark, tmp_path, form):
     assert read() == ([("007", "01"), ("A12", "2026-01-01")], texts)
     with pytest.raises(InvalidInputError, match="'A12' .* column `store`.*; declare it as STRING$"):
         read(partitions="store INT, day STRING")
+    with pytest.raises(InvalidInputError, match="unknown partition sotre; did you mean store"):
+        read(partitions="sotre STRING, day STRING")
+    for folder, said in (("hour=1", "differ in names or depth"), ("store=", "has no value")):
+        land(spark, tmp_path / "in" / folder, form)
+        with pytest.raises(
+            InvalidInputError, match=f"partition.* {said}; lay all files out alike, as in day="
+        ):
+            read()
+        shutil.rmtree(tmp_path / "in" / folder)
 
 
 def test_a_partition_that_comes_later_is_read_if_it_is_declared(spark, folder, tmp_path):

@@ -36,6 +36,12 @@ def told(found):
     return {(row[0], (row[1] - at(0)).total_seconds(), row[2], row.rule) for row in found}
 
 
+def test_a_value_as_old_as_the_duration_does_not_count():
+    rule = state.Often(most=1, within="100 milliseconds")
+    known, _ = rule.step(rule.state(), 1767225600.0, 1.0)
+    assert rule.step(known, 1767225600.1, 1.0)[1] is None
+
+
 @pytest.mark.connect
 def test_alerts_come_in_event_time_over_kills_and_restarts(stream):
     source = stream("`the key` STRING, `a.time` TIMESTAMP, `v``l` DOUBLE")

@@ -181,6 +181,7 @@ def test_any_value_comes_out_as_it_went_in(stream):
         ({"product": "tea", "amout": 1}, "unknown column amout; did you mean amount?"),
         (("tea", 1.5, None, None), "column amount (int): 1.5 is not a whole number"),
         (("tea", 2**31, None, None), "column amount (int): "),
+        (("tea", None, None, None), "column amount (int): it is NOT NULL, and a row has no value for it"),
         ((1, 1, None, None), "column product (string): "),
         (("tea", 1, (Decimal("1.234"),), None), "column more (struct<price:decimal(8,2)>): "),
         (("tea", 1, (1, 2), None), "column more (struct<price:decimal(8,2)>): row (1, 2) does not fit"),
@@ -189,7 +190,9 @@ def test_any_value_comes_out_as_it_went_in(stream):
     ],
 )
 def test_a_row_that_does_not_fit_is_refused(stream, row, said):
-    source = stream("product STRING, amount INT, more STRUCT<price: DECIMAL(8,2)>, tags ARRAY<STRING>")
+    source = stream(
+        "product STRING, amount INT NOT NULL, more STRUCT<price: DECIMAL(8,2)>, tags ARRAY<STRING>"
+    )
     assert refusal(source.add_data, [row]).startswith(said)
 
 

@@ -20,6 +20,7 @@ from pyspark.sql import types as T
 from sparkstream_kit._arguments import check, check_options
 from sparkstream_kit._columns import column, refuse_twice
 from sparkstream_kit._spark.batch import id_of_batch
+from sparkstream_kit.connectors import _packages
 from sparkstream_kit.connectors.kafka import SYSTEM, brokers
 from sparkstream_kit.connectors.kafka.source import check_topics
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
@@ -265,6 +266,7 @@ class _Target:
             )
         if self.value is None:
             refuse_twice("column", frame.columns)
+        _packages.check_session(frame.sparkSession, ("kafka",))
         # Without the topic Spark fails in the first batch, after a minute. On Connect a test read, as of
         # a source, needs a permission that a writer may lack.
         if brokers.can_ask(frame.sparkSession):
