@@ -8,7 +8,6 @@ from decimal import Decimal
 from functools import lru_cache
 from zoneinfo import available_timezones
 
-from sparkstream_kit._arguments import said
 from sparkstream_kit.errors import InvalidInputError, hint
 
 Duration = str | timedelta
@@ -89,19 +88,13 @@ def to_microseconds(what: str, duration: Duration) -> int:
         >>> to_microseconds("size", "1 hour 30 minutes")
         5400000000
     """
-    if not isinstance(duration, str | timedelta):
-        raise InvalidInputError(
-            f"{what} is {said(duration)}; give a duration, such as '10 seconds' or timedelta(seconds=10)"
-        )
-    return _read(what, duration) if isinstance(duration, str) else duration // _MICRO
+    return duration // _MICRO if isinstance(duration, timedelta) else _read(what, str(duration))
 
 
 @lru_cache
 def _read(what: str, duration: str) -> int:
-    wrong = InvalidInputError(
-        f"cannot read {what} {duration!r}; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds' "
-        "or timedelta(seconds=10)"
-    )
+    like = "'10 seconds', '1 hour 30 minutes' or '0.5 seconds'"
+    wrong = InvalidInputError(f"cannot read {what} {duration!r}; write it like {like}")
     words = duration.lower().removeprefix("interval ").split()
     if not words or len(words) % 2:
         raise wrong

@@ -93,8 +93,7 @@ class QueryFailed(KitError):  # noqa: N818 - the rule above
 
     def __init__(self, name: str, cause: str, summary: object = None) -> None:
         super().__init__(f"{name} failed: {cause}")
-        self.cause = without_secrets(cause)
-        self.summary = summary
+        self.cause, self.summary = without_secrets(cause), summary
 
 
 class InputUnavailable(QueryFailed):

@@ -6,14 +6,11 @@ DataFrames and return one. `reloading` joins each batch with a table that change
 
 from __future__ import annotations
 
-import math
-import operator
 import re
 from functools import partial, reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, event_time, find_column
@@ -33,8 +30,6 @@ __all__ = ["reloading", "with_table", "within"]
 # The joins that Spark supports for a stream with a table, and for two streams in append mode.
 _WITH_TABLE = ("inner", "left", "left_anti", "left_semi")
 _WITHIN = ("full", "inner", "left", "left_semi", "right")
-_MOST_DIGITS = 38
-_WHOLE: dict[Any, int] = {T.ByteType: 3, T.ShortType: 5, T.IntegerType: 10, T.LongType: 20}  # digits
 
 
 def with_table(
@@ -50,7 +45,7 @@ def with_table(
         stream: static or streaming.
         table: static.
         on: the key column or a list of key columns. Both frames have them by the same names and with the same
-            types (two of whole numbers or decimals may differ).
+            types (two of whole numbers may differ).
         how: "left" keeps rows that match nothing, with nulls; "inner" leaves them out; "left_semi" and
             "left_anti" return the rows that match, or do not match, without the table's columns.
 
@@ -104,7 +99,7 @@ def within(
         left: a stream with a watermark on `left_time`, or a static DataFrame.
         right: a stream with a watermark on `right_time`, or a static DataFrame if `left` is static.
         on: the key column or a list of key columns. Both frames have them by the same names and with the same
-            types (two of whole numbers or decimals may differ).
+            types (two of whole numbers may differ).
         left_time: the time column of `left` (timestamp; in a static frame also one without a time zone).
         right_time: the time column of `right`, as `left_time`.
         within: how much later than the left time the right time may be: "10 minutes" or a `timedelta`.
@@ -215,23 +210,12 @@ def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[st
     (first, left), (second, right) = sides.items()
     found = [(find_column(left, name, first), find_column(right, name, second)) for name in names]
     for ours, theirs in found:
-        one, other = left.schema[ours].dataType, right.schema[theirs].dataType
-        if one.simpleString() != other.simpleString() and _digits(one, other) > _MOST_DIGITS:
-            kinds = f"{one.simpleString()} in {first} and {other.simpleString()} in {second}"
+        one, other = dict(left.dtypes)[ours], dict(right.dtypes)[theirs]
+        whole = [re.fullmatch("(tiny|small|big)?int", each) for each in (one, other)]
+        if one != other and not all(whole):  # Spark rounds a long that it compares as a double or a decimal
+            kinds = f"{one} in {first} and {other} in {second}"
             raise InvalidInputError(f"key {ours} is {kinds}; cast one of them to the type of the other")
     return found
-
-
-def _digits(*kinds: Any) -> Any:
-    """Return with how many digits Spark compares two types as decimals; above 38 it rounds them.
-
-    Examples:
-        >>> _digits(T.IntegerType(), T.DecimalType(12, 2)), _digits(T.IntegerType(), T.DoubleType())
-        (12, inf)
-    """
-    scales = [getattr(each, "scale", 0) for each in kinds]
-    digits = [getattr(each, "precision", _WHOLE.get(type(each), math.inf)) for each in kinds]
-    return max(map(operator.sub, digits, scales)) + max(scales)
 
 
 def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> None:

@@ -319,10 +319,9 @@ class RunSummary:
                 fix = "parse with header=True (of a job: --header)"
                 lines.append(f"hint: {found} of query {query.name} {looks}; {fix}")
             elif query.bad_rows and query.bad_rows >= max(query.input_rows, query.parsed_rows or 0):
-                why = "its column _reason says why"
-                if query.watermark:
-                    why += "; a time of another time zone can be too far ahead (windows.with_watermark)"
-                lines.append(f"hint: each row of query {query.name} is bad: {why}")
+                why = "; a time of another zone can be too far ahead (windows.with_watermark)"
+                text = f"hint: each row of query {query.name} is bad: its column _reason says why"
+                lines.append(text + (why if query.watermark else ""))
         lines.append(f"the run ended after {self.seconds:.1f} s by: {self.ended_by}")
         return "\n".join(map(printable, lines))
 

@@ -144,8 +144,7 @@ def from_dataclass(cls: type[Any]) -> T.StructType:
 
 
 def _struct(cls: type[Any], path: str) -> T.StructType:
-    hints = get_type_hints(cls, include_extras=True)
-    schema = T.StructType()
+    hints, schema = get_type_hints(cls, include_extras=True), T.StructType()
     for field in dataclasses.fields(cls):
         schema.add(field.name, *_from_hint(hints[field.name], f"{path}.{field.name}"))
     return schema
@@ -218,8 +217,7 @@ def diff(
     """
     check(diff, locals())
     has, wants = ({field.name: field for field in _schema(each)} for each in (actual, expected))
-    extra = [name for name in has if name not in wants]
-    lines = []
+    extra, lines = [name for name in has if name not in wants], []
     for name, want in wants.items():
         kind = want.dataType.simpleString()
         if name not in has:

@@ -237,11 +237,8 @@ def _adjust(spark: SparkSession, profile: str | Path | None, explicit: Mapping[s
     """
     of_profile, before = _asked.get(identity(spark), (None, {}))
     if profile not in (None, of_profile):
-        _log.warning(
-            "profile %s is not applied: a session%s runs already; call spark.stop() first",
-            profile,
-            f" with profile {of_profile}" if of_profile else "",
-        )
+        other = f" with profile {of_profile}" if of_profile else ""
+        _log.warning("profile %s is not applied: a session%s runs; call spark.stop() first", profile, other)
     runtime = {key: value for key, value in explicit.items() if spark.conf.isModifiable(key)}
     for key, value in explicit.items():
         # A value that was given at the session's start, too, has been handled then. This happens, for

@@ -295,10 +295,7 @@ LINES = (
         (
             "n,on\n?,true\n0.5,\\N\n",
             "n DOUBLE, on BOOLEAN",
-            [
-                NAMES,
-                f"has ?, \\N for NULL in n, on; {PARSED} with nulls=['?', '\\\\N']",
-            ],
+            [NAMES, f"has ?, \\N for NULL in n, on; {PARSED} with nulls=['?', '\\\\N']"],
         ),
         (
             "zip,phone,at,x\n01234,+4930123,9:30,-0.5\n94110,+491,10:30,NA\n",

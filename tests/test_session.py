@@ -418,7 +418,7 @@ for profile in (None, "local", "cluster"):
 def test_the_profile_that_is_taken_by_itself_is_no_other_one_when_it_is_named(tmp_path):
     done = process([sys.executable, "-c", AGAIN], cwd=tmp_path, env=environment())
     says = (
-        "profile cluster is not applied: a session with profile local runs already; call spark.stop() first"
+        "profile cluster is not applied: a session with profile local runs; call spark.stop() first"
     )
     assert (done.returncode, done.stdout) == (0, f"{says}\n")
 
@@ -438,7 +438,7 @@ def test_a_second_call_applies_runtime_settings_and_no_profile(spark, keys, capl
     assert caplog.messages == []
     assert get_session("again", profile="cluster") is spark
     assert caplog.messages == [
-        "profile cluster is not applied: a session with profile test runs already; call spark.stop() first"
+        "profile cluster is not applied: a session with profile test runs; call spark.stop() first"
     ]
     assert spark.conf.get(keys) == "3"  # the user's own; the profile has 200
     assert get_session("again", conf={keys: 4}) is spark

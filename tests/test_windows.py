@@ -144,11 +144,7 @@ def test_flatten_takes_timestamps_without_a_zone_and_odd_names(spark):
     ("change", "column", "message"),
     [
         (lambda df: df, "windw", "there is no column windw; did you mean window?"),
-        (
-            lambda df: df,
-            "count",
-            "column count is bigint; give a window of tumbling, sliding or session",
-        ),
+        (lambda df: df, "count", "column count is bigint; give a window of tumbling, sliding or session"),
         (lambda df: df.withColumnRenamed("key", "END"), "window", "column END exists already; rename"),
     ],
 )

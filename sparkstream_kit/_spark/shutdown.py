@@ -44,8 +44,7 @@ class Job:
     """
 
     def __init__(self) -> None:
-        self.has_run = False
-        self.holds_jvm = False
+        self.has_run = self.holds_jvm = False
         self.hooks: list[_Hook] = []
 
     def end(self, exit_code: int) -> None:
@@ -73,10 +72,8 @@ class _Hook:
         from pyspark import SparkContext
         from pyspark.java_gateway import ensure_callback_server_started
 
-        self._inbox = inbox
-        self._limit = min(limit, threading.TIMEOUT_MAX)
-        self._released = threading.Event()
-        self.called = False
+        self._inbox, self._limit = inbox, min(limit, threading.TIMEOUT_MAX)
+        self._released, self.called = threading.Event(), False
         gateway: Any = SparkContext._gateway
         ensure_callback_server_started(gateway)
         self._gateway, self._jvm = gateway, gateway.jvm

@@ -80,8 +80,8 @@ def drained(logs: Logs) -> str | None:
         return None
     return (
         f"checkpoint {logs.root} was drained: batch {logs.done} has written the windows that were open, so "
-        "that rows that come now would be too late for it. Give a new checkpoint and a new target; or, to "
-        f"write these windows again later, with more rows: {command('rewind', logs.root)} --to {logs.done - 1}"
+        "that rows that come now would be too late for it. Give a new checkpoint and target; or, to write "
+        f"these windows again later, with more rows: {command('rewind', logs.root)} --to {logs.done - 1}"
     )
 
 

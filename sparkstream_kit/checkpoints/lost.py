@@ -160,8 +160,7 @@ class Source:
 
     def __init__(self, log: str, path: str, options: Mapping[str, str]) -> None:
         given = {name.lower(): value for name, value in options.items()}
-        self._log = f"sources/{log}"
-        self._path = path
+        self._log, self._path = f"sources/{log}", path
         self._recursive = _is_true(given.get("recursivefilelookup"))
         self._by_name = _is_true(given.get("filenameonly"))
         self._age = max_age(given)

@@ -393,8 +393,7 @@ class Board:
         self._queries: dict[str, Query] = {}  # by query id
         self._changed = threading.Condition()
         self._version = 0
-        self.problem = ""
-        self.ended = False
+        self.problem, self.ended = "", False
         self.live = True
 
     def watch(self, queries: Iterable[StreamingQuery]) -> None:

@@ -268,8 +268,7 @@ class _Once(base.StatefulProcessor):
     """
 
     def __init__(self, at: int, span: int, *, timers: bool) -> None:
-        self._at = at
-        self._span = span
+        self._at, self._span = at, span
         self._timers = timers
 
     def init(self, handle: base.StatefulProcessorHandle) -> None:

@@ -168,10 +168,8 @@ class InOrder(base.StatefulProcessor):
             names: the columns of the results.
             streaming: rows wait for the watermark; otherwise all rows of a key are in this batch.
         """
-        self._handler = handler
-        self._at = at
-        self._names = names
-        self._streaming = streaming
+        self._handler, self._at = handler, at
+        self._names, self._streaming = names, streaming
 
     def init(self, handle: base.StatefulProcessorHandle) -> None:
         """Open the states of a key; Spark calls this before it passes rows."""
@@ -393,8 +391,7 @@ class _AsOf(Handler):
     """Adds the values of the last right row. A row is its side (1: left), the left and the right columns."""
 
     def __init__(self, left: int) -> None:
-        self._left = left
-        self.states = {"last": schema_of(row=T.BinaryType())}
+        self._left, self.states = left, {"last": schema_of(row=T.BinaryType())}
 
     def load(self, kept: list[tuple[Any, ...] | None]) -> list[Any]:
         return [pickle.loads(kept[0][0]) if kept[0] else None]  # noqa: S301 - our own

@@ -80,8 +80,7 @@ def write_parquet(path: Path, rows: Iterable[object], schema: StructType, arrow:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    records = [by_name(row, schema.names) for row in rows]
-    columns = []
+    records, columns = [by_name(row, schema.names) for row in rows], []
     for target, each in zip(arrow, schema, strict=True):
         what = f"column {each.name} ({each.dataType.simpleString()})"
         try:
@@ -264,8 +263,7 @@ class Query:
         self._publish = publish
         self.frame = frame
         self.batches: list[Batch] = []
-        self._mode = mode
-        self._sink = sink
+        self._mode, self._sink = mode, sink
         self._checkpoint = folder / "checkpoint"
         self._batches = folder / "batches"
         # The name is unique, because tests may share a session.
@@ -518,8 +516,7 @@ class Streams:
     """
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
-        self._spark = spark
-        self.folder = folder
+        self._spark, self.folder = spark, folder
         self._sources: list[Source] = []
         self._queries: list[Query] = []
         # The file source reads files in the order of their modification times. Times in the past are used,
@@ -599,8 +596,7 @@ class Source:
     ) -> None:
         self.schema, self._arrow = types
         self.waiting: list[Path] = []
-        self._spark = spark
-        self._folder = folder
+        self._spark, self._folder = spark, folder
         self._times = times
 
     def add_data(self, rows: Iterable[object]) -> None:

@@ -156,7 +156,7 @@ def test_the_rows_of_a_result_are_sorted_by_a_click_and_stay_so(shown, tab):
     click(2)
     assert column(2) == ["10", "9", "-1"], "by number, the largest first"
     assert tab.run("return [...document.querySelectorAll('th')].map(each => each.ariaSort)") == [
-        *("none", "descending", "none"),
+        *("none", "descending", "none")
     ]
     shown.result = ["shop", "n", "note"], kinds, [*rows, ("oil", "11", "c")]
     shown.add(OF_WINDOWS[0], batchId=OF_WINDOWS[0]["batchId"] + 1)

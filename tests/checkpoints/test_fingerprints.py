@@ -181,20 +181,14 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
         *both(by_lambda, F.upper, F.lower),
         "groups by transform(tags, lambdafunction(lower(lambda x), lambda x)); the checkpoint's query",
     ),
-    "key of applyInPandasWithState": (
-        *both(lambda s, key: applied(sales(s), key), *KEYS),
-        "ProductKey",
-    ),
+    "key of applyInPandasWithState": (*both(lambda s, key: applied(sales(s), key), *KEYS), "ProductKey"),
     "state of applyInPandasWithState": (
         *both(lambda s, kept: applied(sales(s), "State", kept), "c LONG", "d LONG"),
         "StructField(d,LongType,true)",
     ),
     "a state where there was none": (sales, totals, "groups by State; the checkpoint's query does not"),
     "no state any more": (totals, sales, "has no step that groups by State, as the checkpoint's query has"),
-    "key of transformWithState": (
-        *both(lambda s, key: processed(sales(s), key), *KEYS),
-        "ProductKey",
-    ),
+    "key of transformWithState": (*both(lambda s, key: processed(sales(s), key), *KEYS), "ProductKey"),
 }
 
 # name -> two queries that may follow each other on a checkpoint

@@ -109,7 +109,7 @@ WRONG: dict[str, list[tuple[list[str], str]]] = {
     "ad_join": [(["in", "in"], "OUT_DIR in lies in the input folder in")],
     "card_alerts": [(["in", "in/out"], "OUT_DIR in/out lies in the input folder in")],
     "dstream_wordcount": [
-        (["--batch-interval", "3"], "--window 20 is not a multiple of --batch-interval 3; use 18 or 21"),
+        (["--batch-interval", "3"], "--window 20 is not a multiple of --batch-interval 3; use 18 or 21")
     ],
     "events_to_postgres": [
         (["in"], "the following arguments are required: --database, --checkpoint"),
@@ -131,10 +131,7 @@ WRONG: dict[str, list[tuple[list[str], str]]] = {
         (["in/*", "--checkpoint", "in/a/ckpt"], "--checkpoint in/a/ckpt lies in the input folder in/*"),
         (["file:/", "--snapshot", "/totals.csv"], "--snapshot /totals.csv lies in the input folder file:/"),
         ([".", "--database", "hush@host/db"], "the database's URL cannot be read; write sqlite:///totals"),
-        (
-            [".", "--database", "env:NOT_SET"],
-            "the environment variable NOT_SET is not set; put the URL",
-        ),
+        ([".", "--database", "env:NOT_SET"], "the environment variable NOT_SET is not set; put the URL"),
         ([".", "--database", "postgresql://h/d?password=hush"], "others can see a password on the command"),
     ],
     "socket_wordcount": [

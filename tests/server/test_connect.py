@@ -107,7 +107,7 @@ def test_a_session_that_runs_is_the_same_in_every_thread_and_of_one_server(conne
     inner, same, refused = done.stdout.splitlines()
     assert (inner, same) == ("True", "True 3")
     assert done.stderr == (
-        "profile cluster is not applied: a session with profile local runs already; call spark.stop() first\n"
+        "profile cluster is not applied: a session with profile local runs; call spark.stop() first\n"
     )
     port = connect.rpartition(":")[2]
     assert refused.startswith(f"a session of the server at localhost port {port} runs, and sc://127.0.0.1:")

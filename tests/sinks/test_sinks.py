@@ -309,10 +309,7 @@ def test_a_format_that_spark_does_not_have_is_one_line_with_its_package(
 CANNOT: list[tuple[Callable[[], object], str]] = [
     (lambda: sinks.snapshot("r.xml"), "snapshot r.xml: the name must end in .csv or .json"),
     (lambda: sinks.snapshot("no/r.csv"), "/no does not exist; create it"),
-    (
-        lambda: sinks.snapshot("s3a://b/r.csv"),
-        "snapshot s3a://b/r.csv is not on this machine",
-    ),
+    (lambda: sinks.snapshot("s3a://b/r.csv"), "snapshot s3a://b/r.csv is not on this machine"),
     (lambda: sinks.files("out.csv"), "out.csv is a folder of parquet; give format='csv'"),
     (lambda: sinks.batch_files("t.orc", format="csv"), "t.orc is a folder of csv; give format='orc'"),
     (lambda: sinks.files("out", format="parqet"), "unknown file format parqet; did you mean parquet?"),
@@ -335,7 +332,6 @@ CANNOT: list[tuple[Callable[[], object], str]] = [
     ),
     (lambda: sinks.console().taking(print), "taking() takes sinks that work batch by batch"),  # type: ignore[arg-type]
     (lambda: sinks.console(rows=0), "console(): rows is 0; give 1 or more"),
-    (lambda: sinks.table(""), "sinks.table(): the name is empty; give a table, as table or schema.table"),
     (
         lambda: sinks.Sink(kind="mine", modes=("append",), promise="none"),
         "sink mine writes nowhere; give it configure= or open=",

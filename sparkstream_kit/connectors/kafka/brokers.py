@@ -90,8 +90,7 @@ class Client:
     """Asks Kafka's brokers about topics, partitions and offsets; `client` creates it."""
 
     def __init__(self, jvm: Any, admin: Any) -> None:
-        self._java = jvm
-        self._admin = admin
+        self._java, self._admin = jvm, admin
 
     def names(self) -> list[str]:
         """Return the names of all topics that this user may see."""

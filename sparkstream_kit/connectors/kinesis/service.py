@@ -292,8 +292,7 @@ class Service:
             import boto3  # noqa: F401 - used with the first call
         except ImportError:
             raise MissingExtraError("sources.kinesis()", "kinesis") from None
-        self.stream = stream
-        self._retry_for = retry_for
+        self.stream, self._retry_for = stream, retry_for
         self._place = region, address(endpoint)
 
     def describe(self) -> Stream:
@@ -477,8 +476,7 @@ class Ahead:
     """
 
     def __init__(self, service: Service, now: float) -> None:
-        self.now = now
-        self._until = float("inf")
+        self.now, self._until = now, float("inf")
         self._service = service
         self._tracks: dict[str, _Track] = {}
         self._shards: dict[str, Shard] = {}

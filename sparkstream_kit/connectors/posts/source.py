@@ -94,8 +94,7 @@ class Feeder:
             if not seconds > 0:
                 raise InvalidInputError(f"{name} is {seconds} seconds; give a number above 0")
         self._url, self._token, self._stall, self._every = url, token, stall, every
-        self._tell = say
-        self._timeline = timeline or wire.timeline_of(url)
+        self._tell, self._timeline = say, timeline or wire.timeline_of(url)
         self._stop = threading.Event()
         self._ask_at = 0.0  # when to read the timeline
         self._refusal: TurnedAway | None = None  # of the first connection, if a later one may succeed
@@ -407,8 +406,7 @@ class _Feeding:
     """
 
     def __init__(self, spark: SparkSession, url: str, folder: Path, given: dict[str, Any]) -> None:
-        self.spark = spark
-        self.url = url
+        self.spark, self.url = spark, url
         self.given = given
         self._over = threading.Event()  # set when the session or the process ends
         feeder = Feeder(url, folder, say=self._say, **given)  # raises if it cannot start

@@ -108,8 +108,7 @@ class Spool:
     """
 
     def __init__(self, folder: str | os.PathLike[str], say: Callable[[str], object]) -> None:
-        self.folder = _files.local("spool", folder)
-        self._say = say
+        self.folder, self._say = _files.local("spool", folder), say
         self._waiting: dict[str, tuple[bytes, bool]] = {}  # by id: the line, and whether it came later
         self._told = set[str]()  # what this connection has reported about messages that are not posts
         self._fetched = 0  # posts that came later, since this was last reported
