@@ -13,7 +13,6 @@ from conftest import HANGS, environment, process, program, refusal
 
 from sparkstream_kit import _java as java
 from sparkstream_kit import _waiting
-from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.profiles import read_profile
 
 # --- the command
@@ -105,19 +104,6 @@ def test_it_is_asked_anew_where_its_answer_can_be_another(home, monkeypatch):
     for number in range(30):
         asked("--conf", f"spark.driver.memory={number}g")
     assert len(list((home / "keeps").glob("*.command"))) == 20
-
-
-@pytest.mark.parametrize("hinder", ["a file", "no home"])
-def test_where_nothing_can_be_kept_it_is_asked_each_time(home, monkeypatch, hinder):
-    def folder():
-        if hinder == "no home":
-            raise InvalidInputError(hinder)
-        return Path(hinder)
-
-    (home / "a file").touch()
-    monkeypatch.chdir(home)
-    monkeypatch.setattr(java, "_folder", folder)
-    assert [asked(), asked()] == [1, 2]
 
 
 def test_what_spark_env_sets_is_in_the_environment(home):

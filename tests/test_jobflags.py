@@ -155,19 +155,6 @@ def test_help_shows_the_docstring_and_ends_with_0(capsys):
         assert re.search(units.get(how.get("metavar"), ""), how["help"]), flag
 
 
-def test_help_has_flags_in_groups_and_a_usage_that_shows_what_is_required():
-    def usage(*flags):
-        usage, _, rest = jobflags.parser("A job.", *flags).format_help().partition("\n")
-        return usage.partition(" ")[2].partition(" ")[2], re.findall(r"^(\w[\w ]*):$", rest, re.MULTILINE)
-
-    groups = ["options", "input", "output", "run", "look"]
-    kafka = "--kafka SERVERS --topic TOPIC"
-    both = usage(*jobflags.INPUT, *jobflags.POSTS, *jobflags.FOLDER, *jobflags.RUN)
-    assert both == (f"(INPUT_DIR | {kafka} | --url URL) OUT_DIR [FLAGS]", groups)
-    assert usage("--kafka", "--topic", *jobflags.OUTPUT) == (f"{kafka} [FLAGS]", groups[:3])
-    assert usage(*jobflags.SERVER, *jobflags.SHOW)[0] == "[FLAGS]"
-
-
 def test_a_flag_of_the_jobs_own_is_not_checked_as_a_shared_one():
     parser = jobflags.parser("A job.")
     parser.add_argument("--snapshot", default="x.gif")

@@ -417,9 +417,7 @@ for profile in (None, "local", "cluster"):
 @pytest.mark.slow
 def test_the_profile_that_is_taken_by_itself_is_no_other_one_when_it_is_named(tmp_path):
     done = process([sys.executable, "-c", AGAIN], cwd=tmp_path, env=environment())
-    says = (
-        "profile cluster is not applied: a session with profile local runs; call spark.stop() first"
-    )
+    says = "profile cluster is not applied: a session with profile local runs; call spark.stop() first"
     assert (done.returncode, done.stdout) == (0, f"{says}\n")
 
 

@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 from contextlib import closing
 from datetime import datetime
@@ -20,7 +19,7 @@ from pyspark.sql import functions as F
 from support import posts_server
 from support.posts_server import TOKEN, PostsServer, Site, streaming, tweet
 
-from sparkstream_kit import jobflags, run, sinks, sources, start
+from sparkstream_kit import jobflags, sinks, sources, start
 from sparkstream_kit.cli import main
 from sparkstream_kit.connectors.posts import source, wire
 from sparkstream_kit.connectors.posts.source import Feeder
@@ -286,14 +285,6 @@ def test_a_stop_in_the_middle_of_a_timeline_leaves_the_rest_to_be_fetched(server
     stop = threading.Event()
     stop.set()
     feeder.run(stop)
-
-
-def test_a_timeline_of_which_no_post_is_known_is_not_said_to_be_asked(site, server, tmp_path, until):
-    site.answers = [streaming(EVENTS, [":)\n"], cut=True)]
-    with Fed(server.mastodon, tmp_path) as feed:
-        until(lambda: feed.has_said("connected again"))
-    assert not any("timelines" in path for path, _ in site.asked)
-    assert feed.said[-1].endswith(UNKNOWN)
 
 
 def test_a_timeline_that_is_not_there_is_said(server, site, tmp_path, until):
@@ -651,20 +642,6 @@ def test_a_dry_run_asks_no_server(spark, server, site, tmp_path, *, there):
     args = jobflags.parser("A job.", *jobflags.LINES, *jobflags.POSTS, *jobflags.RUN).parse_args(given)
     assert jobflags.lines(spark, args).columns == ["value"]
     assert (site.asked, spool.exists()) == ([], there)
-
-
-def test_a_dry_run_names_no_temporary_folder(spark, server, site, capsys):
-    @jobflags.exit_codes
-    def main(argv):
-        args = jobflags.parser("A job.", *jobflags.POSTS, *jobflags.RUN).parse_args(argv)
-        query = start(jobflags.lines(spark, args), sinks.console(), name="dry", **jobflags.for_start(args))
-        return jobflags.finish(args, run(query, **jobflags.for_run(args)))
-
-    assert main(["--url", server.x, "--dry-run"]) == 0
-    out = capsys.readouterr().out
-    assert "\n  input      files of a temporary folder\n" in out
-    assert tempfile.gettempdir() not in out
-    assert site.asked == []
 
 
 def test_the_raw_post_is_what_the_job_reads(spark, folder):

@@ -7,7 +7,6 @@ import re
 import socket
 import threading
 import time
-from decimal import Decimal
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ import pytest
 from conftest import HANGS, refusal
 
 from sparkstream_kit import feeds
-from sparkstream_kit.feeds import LineServer, drip, files, random_lines, sales_files, sales_rows, sales_totals
+from sparkstream_kit.feeds import LineServer, drip, random_lines, sales_files, sales_rows, sales_totals
 from sparkstream_kit.feeds.datasets import DATASETS
-from sparkstream_kit.feeds.files import paced
 
 
 def connect(server):
@@ -30,20 +28,6 @@ def read(client):
         text = lines.read()
     assert text == "" or text.endswith("\n")
     return text.splitlines()
-
-
-class FakeTime(threading.Event):
-    """A clock, and a stop event whose waits move the clock instead of taking time."""
-
-    def __init__(self, now=100.0):
-        super().__init__()
-        self.now = now
-        self.waits: list[float] = []
-
-    def wait(self, timeout=None):
-        self.waits.append(timeout or 0)
-        self.now += timeout or 0
-        return self.is_set()
 
 
 # --- the line server
@@ -118,17 +102,6 @@ def test_lines_that_fail_reset_the_connection_and_reach_the_waiter():
             server.wait_served(1, HANGS)
 
 
-def test_a_pace_does_not_drift(monkeypatch):
-    """Four items, one each second; the consumer takes 0.3 s over each, and 1.5 s over the third."""
-    fake, given = FakeTime(), []
-    monkeypatch.setattr(files, "monotonic", lambda: fake.now)  # time itself, without waiting
-    for item, takes in zip(paced("abcd", 1.0, fake), [0.3, 0.3, 1.5, 0], strict=True):
-        given.append((item, round(fake.now - 100, 6)))
-        fake.now += takes
-    assert given == [("a", 0), ("b", 1), ("c", 2), ("d", 3.5)]
-    assert fake.waits == pytest.approx([0.7, 0.7])
-
-
 def test_addresses_that_cannot_be_had():
     with LineServer(["a"]) as first:
         said = f"cannot listen on 127.0.0.1 port {first.port}: Address already in use; choose another host"
@@ -155,13 +128,6 @@ def test_a_text_file_is_served_to_each_client_and_a_missing_one_refused_before(t
         for _ in range(2):
             assert read(connect(server)) == ["no more é", "", "last, without a newline"]
     assert "give the path of a UTF-8 text file" in refusal(feeds.text_lines, tmp_path / "nothing.txt")
-
-
-def test_random_lines_are_skewed():
-    words = " ".join(random_lines(7, count=2000)).split()
-    by_frequency = sorted((words.count(word) for word in set(words)), reverse=True)
-    assert len(by_frequency) == 156
-    assert by_frequency[0] > 1.5 * by_frequency[1] > 15 * by_frequency[100]
 
 
 LINES: dict[str, Any] = {name: (each.rows, each.line, each.time) for name, each in DATASETS.items()}
@@ -198,14 +164,6 @@ def test_a_seed_gives_the_same_data_on_every_python(name):
 
 def test_sales_never_run_out_of_dates():
     assert 24 <= int(list(sales_rows(30_000, seed=1))[-1][1].rpartition("/")[2]) <= 27
-
-
-def test_equal_totals_are_ordered_by_key_and_exact():
-    def row(product, amount):
-        return ("",) * 5 + (amount,) + ("",) * 3 + (product, "1", "")
-
-    rows = [row("b", "0.1"), row("b", "0.2"), row("a", "0.3"), row("c", "5")]
-    assert sales_totals(rows) == [("c", 1, Decimal(5)), ("a", 1, Decimal("0.3")), ("b", 2, Decimal("0.3"))]
 
 
 def test_files_hold_the_rows_names_with_commas_and_quotes_too(tmp_path):

@@ -129,10 +129,6 @@ def test_what_cannot_be_disturbed_is_said_in_a_line(changed, problem):
     assert refusal(disturb, given.pop("rows"), **given).startswith(problem)
 
 
-def test_no_rows_are_no_problem():
-    assert disturb([], time="time", late=0.5, seed=1).arriving == []
-
-
 def test_lines_and_files_of_rows():
     rows: list[dict[str, Any] | str] = [{"a": 1, "b": 'x "y", é'}, {"a": None, "b": ""}, "not a row: 3 {"]
     assert [csv_line(row) for row in rows] == ['1,"x ""y"", é"', ",", "not a row: 3 {"]

@@ -31,12 +31,6 @@ def test_text_formats_with_a_schema_one_file_a_batch(spark, folder, read, texts,
     assert rows(spark, frame) == (expected, 2)
 
 
-@pytest.mark.parametrize("form", ["parquet", "orc"])
-def test_binary_formats(spark, folder, form):
-    spark.createDataFrame([(1, "a")], "n INT, s STRING").write.format(form).mode("append").save(str(folder))
-    assert rows(spark, getattr(sources, form)(spark, str(folder), schema="n INT, s STRING"))[0] == [(1, "a")]
-
-
 def test_text_lines_and_sparks_own_options(spark, folder):
     feeds.drip([("1.txt", "one\r\ntwo\n"), ("2.log", "three")], folder)
     assert rows(spark, sources.text(spark, str(folder)))[0] == [("one",), ("three",), ("two",)]

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sqlite3
+from typing import Any, cast
 
 import pytest
 from support.broken_sinks import BROKEN, ROWS, SALES, SOUND, from_table, job
@@ -63,7 +64,7 @@ def test_what_cannot_be_tried_is_refused(spark, rows, monkeypatch):
     with pytest.raises(InvalidInputError, match="only is '3-x:4'; give what a failure has printed"):
         assert_exactly_once(build, rows, read=read, only="3-x:4")
     with pytest.raises(InvalidInputError, match=r"build gave .*; return \(frame, sink\)"):
-        assert_exactly_once(lambda sales, _: sales, rows, read=read)
+        assert_exactly_once(cast(Any, lambda sales, _: sales), rows, read=read)
     with pytest.raises(InvalidInputError, match="works? batch by batch"):
         assert_exactly_once(lambda sales, folder: (sales, sinks.files(folder / "x")), rows, read=read)
     monkeypatch.setattr(session, "on_server", lambda _: True)
