@@ -351,13 +351,13 @@ class Ledger(Protocol):
             last = None
         if before <= (-1 if last is None else last) or (last is None and self.take_over):
             return last
-        has, again, accept = "none of this query's batches", "start with a new checkpoint folder", ""
+        has = "none of this query's batches"
+        again = "start with a new checkpoint folder (and a new target for each other sink)"
         if last is not None:
             has = f"this query's batches up to {last} only"
             again = f"run sparkstream checkpoint rewind {shlex.quote(batch.checkpoint)} --to {last}"
-        elif self.take_over is not None:
-            accept = "give take_over=True"
-        accept = accept or self.set_back(batch.query, batch.number - 1)
+        may_take = last is None and self.take_over is not None
+        accept = "give take_over=True" if may_take else self.set_back(batch.query, batch.number - 1)
         goal = "let the next batch write them all" if self.how == "replace" else "go on without their rows"
         raise InvalidInputError(
             f"batch {batch.number} is next, but {self.where} holds {has}: it was deleted, or put back from "

@@ -174,8 +174,7 @@ def without(rows: Iterable[Any], others: Iterable[Any]) -> list[Any]:
         >>> without([("tea", 3), ("ink", 1), ("ink", 1)], [("ink", 1.0), ("pen", 2)])
         [('tea', 3), ('ink', 1)]
     """
-    taken = Counter(canonical(other) for other in others)
-    left = []
+    taken, left = Counter(canonical(other) for other in others), []
     for row in rows:
         key = canonical(row)
         if taken[key]:
@@ -225,8 +224,9 @@ class Batch:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the batch read and delivered no row, as when a new watermark closes no window."""
-        return not self.rows and self.progress.numInputRows == 0
+        """Whether the batch read no input and delivered no row, as when a new watermark closes no window."""
+        sources = self.progress.sources  # not their rows: Spark may leave out a file that a filter leaves out
+        return not self.rows and all(each.startOffset == each.endOffset for each in sources)
 
     @property
     def late_rows(self) -> int:
