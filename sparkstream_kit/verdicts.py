@@ -212,8 +212,8 @@ def of_late(query: QuerySummary) -> list[Verdict]:
     text = f"{query.late_rows_said} dropped, in {query.late_batches:,} of {count(query.batches, 'batch')}"
     if query.late_before_1970:
         why = "Spark's watermark begins at 1970, so that rows dated before 1970 are late from the first batch"
-        fix = "count them in a batch query, or, without session windows, in mode complete"
-        return [Verdict("warn", f"{text}; {why}: {fix}", "late")]
+        other = "or, without session windows, in mode complete"
+        return [Verdict("warn", f"{text}; {why}: count them in a batch query, {other}", "late")]
     if query.late_seconds:
         text += f", the earliest {_time(query.late_seconds)} behind the watermark"
     text += (

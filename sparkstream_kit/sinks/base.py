@@ -285,7 +285,7 @@ JSON = {
 # So that CSV has each text as it is.
 _CSV = {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
 NO_OPTIONS = ("exactlyOnce", "mode", "partitionBy", "rowId", "takeOver")  # arguments of one sink or another
-_NO_CELLS = (T.ArrayType, T.BinaryType, T.MapType, T.NullType, T.StructType, T.VariantType)
+_NO_CELLS = (T.ArrayType, T.MapType, T.NullType, T.StructType, T.VariantType)
 _CANNOT_HOLD = {"csv": _NO_CELLS, "orc": (T.NullType, T.VariantType), "parquet": (T.NullType,)}
 
 

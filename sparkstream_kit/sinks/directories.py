@@ -65,7 +65,8 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         path: the folder; it is created if it is missing.
         format: `csv`, `json`, `orc`, `parquet` or `text`.
         **options: further options of Spark's writer, by Spark's own names. Unless they say otherwise, CSV and
-            JSON have timestamps with six digits of a second, and JSON has null fields.
+            JSON have timestamps with six digits of a second, and JSON has null fields. CSV has bytes as Spark
+            shows them, `[00 FF]`, which no reader turns back.
 
     Raises:
         InvalidInputError: the format is unknown, or the path is neither local nor hdfs://; when the query

@@ -224,9 +224,11 @@ class Batch:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the batch read no input and delivered no row, as when a new watermark closes no window."""
-        sources = self.progress.sources  # not their rows: Spark may leave out a file that a filter leaves out
-        return not self.rows and all(each.startOffset == each.endOffset for each in sources)
+        """Whether the batch read and delivered no row, as when a new watermark closes no window.
+
+        Nor does it read rows of a file that Spark leaves out, because a filter keeps none of them.
+        """
+        return not self.rows and self.progress.numInputRows == 0
 
     @property
     def late_rows(self) -> int:

@@ -93,7 +93,7 @@ def test_an_address_that_cannot_be_is_one_line(monkeypatch):
         for address in ("9108", "127.0.0.1:http", f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:65536"):
             said = refusal(exported(Board(), address).__enter__)
             assert said.startswith(f"cannot serve metrics at {address} (")
-            assert said.endswith("); give another host:port, such as 127.0.0.1:9108")
+            assert said.endswith("); give another host:port, such as 127.0.0.1:9109")
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(MissingExtraError, match=r"^run\(…, metrics=…\) needs .*sparkstream-kit\[metrics\]"):
         exported(Board(), "127.0.0.1:0").__enter__()
