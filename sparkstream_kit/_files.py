@@ -113,7 +113,9 @@ def plain(path: str) -> str | None:
         ('/data/in', 'in-10:00', None)
     """
     text = re.sub(r"^file:(//)?(?=/)", "", path)
-    return None if re.match(r"[a-z][a-z0-9+.-]*:/", text, re.IGNORECASE) else text
+    # Of the schemes that are known, also without a slash: s3a:bucket is misspelt, and no folder.
+    scheme = re.match(r"[a-z][a-z0-9+.-]*:/|(file|hdfs|s3[an]?):", text, re.IGNORECASE)
+    return None if scheme else text
 
 
 def spelt(path: str) -> str:

@@ -45,7 +45,7 @@ def with_table(
         stream: static or streaming.
         table: static.
         on: the key column or a list of key columns. Both frames have them by the same names and with the same
-            types (two of whole numbers may differ).
+            types (whole numbers and decimals may differ; Spark rounds what has more than 38 digits in all).
         how: "left" keeps rows that match nothing, with nulls; "inner" leaves them out; "left_semi" and
             "left_anti" return the rows that match, or do not match, without the table's columns.
 
@@ -99,7 +99,7 @@ def within(
         left: a stream with a watermark on `left_time`, or a static DataFrame.
         right: a stream with a watermark on `right_time`, or a static DataFrame if `left` is static.
         on: the key column or a list of key columns. Both frames have them by the same names and with the same
-            types (two of whole numbers may differ).
+            types (whole numbers and decimals may differ; Spark rounds what has more than 38 digits in all).
         left_time: the time column of `left` (timestamp; in a static frame also one without a time zone).
         right_time: the time column of `right`, as `left_time`.
         within: how much later than the left time the right time may be: "10 minutes" or a `timedelta`.
@@ -211,8 +211,8 @@ def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[st
     found = [(find_column(left, name, first), find_column(right, name, second)) for name in names]
     for ours, theirs in found:
         one, other = dict(left.dtypes)[ours], dict(right.dtypes)[theirs]
-        whole = [re.fullmatch("(tiny|small|big)?int", each) for each in (one, other)]
-        if one != other and not all(whole):  # Spark rounds a long that it compares as a double or a decimal
+        exact = [re.fullmatch(r"(tiny|small|big)?int|decimal.*", each) for each in (one, other)]
+        if one != other and not all(exact):  # Spark compares a long as a double, which rounds it
             kinds = f"{one} in {first} and {other} in {second}"
             raise InvalidInputError(f"key {ours} is {kinds}; cast one of them to the type of the other")
     return found

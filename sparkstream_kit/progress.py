@@ -319,9 +319,8 @@ class RunSummary:
                 fix = "parse with header=True (of a job: --header)"
                 lines.append(f"hint: {found} of query {query.name} {looks}; {fix}")
             elif query.bad_rows and query.bad_rows >= max(query.input_rows, query.parsed_rows or 0):
-                why = "; a time of another zone can be too far ahead (windows.with_watermark)"
-                text = f"hint: each row of query {query.name} is bad: its column _reason says why"
-                lines.append(text + (why if query.watermark else ""))
+                far = "; a time of another zone can be too far ahead" if query.watermark else ""
+                lines.append(f"hint: each row of query {query.name} is bad: its column _reason says why{far}")
         lines.append(f"the run ended after {self.seconds:.1f} s by: {self.ended_by}")
         return "\n".join(map(printable, lines))
 

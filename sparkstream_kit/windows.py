@@ -99,7 +99,8 @@ def session(time: str | Column, gap: Duration) -> Column:
 
     Spark itself silently drops every row if the gap is not positive or cannot be read; this function refuses
     such a gap. For a gap that depends on the row, or one in months, use `F.session_window`. A stream must be
-    grouped by another column, too (`F.lit(1)` for all rows), and drops late rows also in mode complete.
+    grouped by another column, too, such as one of `withColumn("all", F.lit(1))`, and drops late rows also in
+    mode complete.
 
     Args:
         time: the event-time column or its name (timestamp).

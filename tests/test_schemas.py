@@ -247,11 +247,15 @@ def test_infer_reads_samples_of_each_format(spark, tmp_path, caplog):
             r"cannot infer a csv schema from .*/nope: Path does not exist: file:.*/nope; correct .*",
         ),
         ("in{a", "csv", r"cannot infer a csv schema from .*: .*error parsing regexp: Unclosed group.*"),
-        ("empty.csv", "csv", r"cannot infer a csv schema from .*/empty.csv: it has no csv rows in UTF-8; .*"),
+        (
+            "empty.csv",
+            "csv",
+            r"cannot infer a csv schema from .*/empty.csv: it has no csv rows in its encoding; .*",
+        ),
         (
             "plain.txt",
             "json",
-            r"cannot infer a json schema from .*/plain.txt: it has no json rows in UTF-8; .*",
+            r"cannot infer a json schema from .*/plain.txt: it has no json rows in its encoding; .*",
         ),
         (
             "plain.txt",
@@ -270,7 +274,8 @@ def test_infer_says_in_one_line_what_is_wrong(spark, tmp_path, name, given, mess
 NAMES = "has names in line 1; read it with header=True"
 MADE = f"{NAMES}, enforceSchema=True"
 FEEDS = "has quoted values with line feeds; read it with multiLine=True"
-GARBLED = "is not UTF-8; read it with its encoding, such as encoding='ISO-8859-1' or 'UTF-16'"
+WAYS = "if it is not UTF-8, give encoding='ISO-8859-1', or encoding='UTF-16' and multiLine=True"
+GARBLED = f"has bytes that are not UTF-8 (or NUL, or U+FFFD itself); {WAYS}"
 BROKEN = "has lines that are not JSON, or not UTF-8; the schema is that of the others"
 PARSED = "read its lines (quarantine.parse_csv)"
 TEXT = "is all text; if line 1 has names, read it with header=True"

@@ -367,8 +367,7 @@ class Logs:
     """
 
     def __init__(self, root: Path, place: Place | None = None) -> None:
-        self.root = root
-        self.place = cast("Place", place)
+        self.root, self.place = root, cast("Place", place)
         self._listed: dict[str, dict[int, Path]] = {}
         self._read: dict[tuple[Callable[[Path], Any], Path], Any] = {}
 

@@ -275,7 +275,7 @@ class Source:
     def _kind(self, path: str, *, is_folder: bool) -> str | None:
         """Return `read`, or a kind of `PASSED_OVER`; None for an entry that is ignored on purpose."""
         name = path.rpartition("/")[2]
-        if _files.is_hidden(name) or "/_sparkstream_" in path:
+        if _files.is_hidden(name) or "/_sparkstream_epochs/" in path:
             return None if is_folder or name.startswith(_MEANT_TO_BE) or name.endswith(_STAGED) else "hidden"
         if is_folder:
             return "subfolder"

@@ -68,7 +68,7 @@ def inferred(
             f"{failed}: {said_by_spark(error)}; correct the path or the format"
         ) from error
     if not schema.fields:
-        raise InvalidInputError(f"{failed}: it has no {form} rows in UTF-8; give a file that has some")
+        raise InvalidInputError(f"{failed}: it has no {form} rows in its encoding; give a file that has some")
     for note in [*(f"has tabs between its values; read it with {sep=}" for sep in tabs.values()), *notes]:
         _log.warning("%s %s", path, note)
     return schema
@@ -135,7 +135,8 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
     missing: dict[str, str] = {}
     codes, notes = [], []
     if garbled or re.search(_GARBLED, "".join(schema.names)):
-        notes.append("is not UTF-8; read it with its encoding, such as encoding='ISO-8859-1' or 'UTF-16'")
+        ways = "give encoding='ISO-8859-1', or encoding='UTF-16' and multiLine=True"
+        notes.append(f"has bytes that are not UTF-8 (or NUL, or U+FFFD itself); if it is not UTF-8, {ways}")
     for at, (field, markers, code) in enumerate(zip(schema, seen[::2], seen[1::2], strict=True)):
         if len(markers) == 1 and field.dataType == T.StringType() and "nullValue" not in read.keywords:
             field.dataType = past(markers[0])[at].dataType

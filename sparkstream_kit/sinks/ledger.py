@@ -89,8 +89,7 @@ def _read(logs: Logs, batch: int, folders: Mapping[str, str]) -> _Plan:
     plan, before = logs.plan(batch), logs.plan(batch - 1) if batch else None
     begins = logs.until(batch - 1)
     former = dict(zip(before.names, before.offsets, strict=True)) if before else {}
-    sources = zip(plan.files, plan.names, plan.offsets, strict=True)
-    files = {}
+    sources, files = zip(plan.files, plan.names, plan.offsets, strict=True), {}
     for log, last in logs.read_by(plan).items():
         first, entries = begins.get(log, -1), logs.entries(f"sources/{log}")
         files[log] = {

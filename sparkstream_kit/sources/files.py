@@ -48,7 +48,7 @@ from pyspark.sql.types import StructType
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check, check_options
-from sparkstream_kit._columns import changed_inside, column, holds, number, refuse_twice, type_with
+from sparkstream_kit._columns import changed_inside, column, holds, number, type_with
 from sparkstream_kit._files import IN_ORDER
 from sparkstream_kit._spark.place import locate, path_for, reached
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
@@ -509,12 +509,9 @@ def _read(
         fix = f"give schema='name STRING, amount INT'; `sparkstream schema {path}` prints that of the files"
         raise InvalidInputError(f"sources.{kind}() needs a schema: {fix}")
     columns = as_schema(schema)
-    refuse_twice(f"sources.{kind}(): column", [name.lower() for name in columns.names])
     given = _by_lower_name(options) | ({} if max_files is None else {"maxfilespertrigger": max_files})
     given = _one_limit(_strict(kind, columns.names, given) | given)
-    mode = str(given.get("mode", "FAILFAST")).upper()
-    reject_unknown(f"mode of sources.{kind}()", [mode], ("FAILFAST", "PERMISSIVE", "DROPMALFORMED"))
-    is_strict = mode == "FAILFAST"
+    is_strict = str(given.get("mode", "FAILFAST")).upper() == "FAILFAST"
     kinds, read_as = _CHANGED[kind] if is_strict and kind in _CHANGED else ((), T.StringType())
     kinds = tuple(each for each in kinds if _OF_TEXT.get(each, _OF_SPARK).isdisjoint(given))
     read: Any = type_with(columns, lambda each: read_as if isinstance(each, kinds) else each)
@@ -524,6 +521,7 @@ def _read(
             place, only = by_name(spark, str(path), place, given)
             reader = spark.readStream.format(kind).options(**given)
             frame = _loaded(reader, place, read, [] if partitions is None else as_schema(partitions).fields)
+            names = frame.columns  # on Connect, the server looks at the folders now
     except PySparkException as err:
         alike = "lay all files out alike, as in day=1/hour=2"
         meanings = {
@@ -539,7 +537,7 @@ def _read(
     frame = frame if only is None else frame.where(only)
     kinds += _DATED if kind in ("csv", "json") and is_strict else ()
     exact = {each.name: _exactly(each, kinds) for each in columns.fields if holds(each.dataType, *kinds)}
-    return frame.select([exact.get(name, column(name)) for name in frame.columns]) if exact else frame
+    return frame.select([exact.get(name, column(name)) for name in names]) if exact else frame
 
 
 def _strict(kind: str, columns: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -552,6 +550,8 @@ def _strict(kind: str, columns: Sequence[str], options: Mapping[str, Any]) -> di
     """
     if kind not in ("csv", "json"):
         return {}
+    modes = "FAILFAST", "PERMISSIVE", "DROPMALFORMED"
+    reject_unknown(f"mode of sources.{kind}()", [str(options.get("mode", "FAILFAST")).upper()], modes)
     has_corrupt = options.get("columnnameofcorruptrecord", _CORRUPT) in columns
     strict: dict[str, Any] = {"mode": "PERMISSIVE" if has_corrupt else "FAILFAST"}
     if kind == "csv":
@@ -577,8 +577,7 @@ def _loaded(
     frame = reader.schema(columns).load(place)
     found = frame.columns[len(columns) :]
     declared = [each.name.lower() for each in partitions]  # Spark ignores case
-    if found:
-        reject_unknown("partition", declared, map(str.lower, found))
+    reject_unknown("partition", declared if found else (), map(str.lower, (*found, *columns.names)))
     texts = [T.StructField(name, T.StringType()) for name in found if name.lower() not in declared]
     known = [*partitions, *texts]
     return reader.schema(StructType([*columns, *known])).load(place) if known else frame

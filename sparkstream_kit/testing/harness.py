@@ -109,7 +109,9 @@ def _to_arrow(value: Any, kind: DataType) -> Any:
     if isinstance(kind, T.MapType):
         return [(_to_arrow(key, kind.keyType), _to_arrow(v, kind.valueType)) for key, v in value.items()]
     if isinstance(kind, T.IntegralType) and not hasattr(value, "__index__"):
-        raise InvalidInputError(f"{value} is not a whole number")  # pyarrow would drop the fraction silently
+        raise InvalidInputError(
+            f"{value!r} is not a whole number"
+        )  # pyarrow would drop the fraction silently
     if isinstance(kind, T.TimestampType) and not isinstance(value, datetime):
         raise InvalidInputError(f"{value!r} is not a datetime")
     # As in createDataFrame, a time without a zone is in the time zone of the Python process.

@@ -100,8 +100,6 @@ csv(spark, '.', schema='n INT', headr=True)
     unknown keyword of sources.csv() headr; did you mean header?
 csv(spark, '.', schema='n INT', mode='FAILFST')
     unknown mode of sources.csv() FAILFST; did you mean FAILFAST?
-json(spark, '.', schema='n INT, N INT')
-    sources.json(): column n appears twice; rename or drop one
 text(spark, '.', max_files_per_trigger=0)
     max_files_per_trigger must be 1 or more, not 0
 text(spark, '.', schema='a INT')

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any, cast
 
 import pytest
-from conftest import refusal
+from conftest import HANGS, refusal
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 from support.kits_sinks import totals
@@ -17,6 +17,7 @@ from support.spark_jobs import counting_jobs
 
 from sparkstream_kit import sinks
 from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._waiting import in_thread
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
 from sparkstream_kit.testing import Source, assert_stream_equals_batch, run_script, streams
 from sparkstream_kit.testing.comparing import _Trial
@@ -55,6 +56,15 @@ def test_each_step_gives_the_batches_of_what_was_added(stream, sales, mode):
     in_memory = "SPARK_REMOTE" in os.environ and mode == "update"  # where no Python is started for it
     assert ("Memory" in batches[0].progress.sink.description) == in_memory
     assert query.step() == []
+
+
+def test_a_python_function_gets_rows_that_are_read_in_columns(stream, sales):
+    """It hangs on Spark 4.2.0 without the setting in each profile (SPARK-58241)."""
+    twice = F.udf(lambda amount: 2 * amount, "int")
+    query, found = stream.query(sales.to_df().select(twice("amount"))), []
+    sales.add_data([("tea", 2)])
+    in_thread("step", lambda: found.extend(query.step())).join(HANGS)
+    assert [batch.rows for batch in found] == [[(4,)]]
 
 
 # time     0         10        20        30
