@@ -274,7 +274,7 @@ def test_infer_says_in_one_line_what_is_wrong(spark, tmp_path, name, given, mess
 NAMES = "has names in line 1; read it with header=True"
 MADE = f"{NAMES}, enforceSchema=True"
 FEEDS = "has quoted values with line feeds; read it with multiLine=True"
-GARBLED = "may not be UTF-8; then give encoding='ISO-8859-1', or encoding='UTF-16', multiLine=True"
+GARBLED = "may not be UTF-8; if so, give encoding='ISO-8859-1', or 'UTF-16' and multiLine=True"
 BROKEN = "has lines that are not JSON, or not UTF-8; the schema is that of the others"
 PARSED = "read its lines (quarantine.parse_csv)"
 TEXT = "is all text; if line 1 has names, read it with header=True"

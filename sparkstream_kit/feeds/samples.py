@@ -135,9 +135,7 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
     missing: dict[str, str] = {}
     codes, notes = [], []
     if garbled or re.search(_GARBLED, "".join(schema.names)):
-        notes.append(
-            "may not be UTF-8; then give encoding='ISO-8859-1', or encoding='UTF-16', multiLine=True"
-        )
+        notes.append("may not be UTF-8; if so, give encoding='ISO-8859-1', or 'UTF-16' and multiLine=True")
     for at, (field, markers, code) in enumerate(zip(schema, seen[::2], seen[1::2], strict=True)):
         if len(markers) == 1 and field.dataType == T.StringType() and "nullValue" not in read.keywords:
             field.dataType = past(markers[0])[at].dataType
