@@ -43,7 +43,7 @@ def test_a_local_path_may_have_its_scheme(used, scheme, spark, tmp_path):
 
 
 @pytest.mark.parametrize("used", [drip, snapshot, stop_file])
-@pytest.mark.parametrize("path", ["hdfs://namenode/in", "s3a://bucket/in"])
+@pytest.mark.parametrize("path", ["hdfs://namenode/in", "s3a://bucket/in", "s3a:bucket/in"])
 def test_a_path_of_another_file_system_is_refused(used, path, spark, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert re.search(f"{path}.* is not on this machine; give a local path", refusal(used, spark, path))
