@@ -112,9 +112,8 @@ def changed_inside(value: Column, kind: Any, change: Callable[[Column, T.DataTyp
     if isinstance(kind, T.ArrayType):
         return F.transform(value, lambda one: change(one, kind.elementType))
     if isinstance(kind, T.MapType):
-        is_text = isinstance(
-            kind.keyType, T.StringType
-        )  # never changed; Spark fails at one that is there twice
+        # A text is never changed as a key, and JSON may have one twice, at which a new map would fail.
+        is_text = isinstance(kind.keyType, T.StringType)
         keys = value if is_text else F.transform_keys(value, lambda key, _: change(key, kind.keyType))
         return F.transform_values(keys, lambda _, one: change(one, kind.valueType))
     parts = [change(value.getField(each.name), each.dataType).alias(each.name) for each in kind.fields]

@@ -166,7 +166,7 @@ def _module(name: str, beside: str) -> str:
     """
     module = name.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9_]{,99}", module) or keyword.iskeyword(module):
-        raise InvalidInputError(f"{name} is no name for a job; use a-z, then digits and -, no Python word")
+        raise InvalidInputError(f"{name} is no name for a job; give a name like my-job-2, no Python keyword")
     taken = module in sys.stdlib_module_names or importlib.util.find_spec(module) is not None
     if taken or f"{module}.py" == beside or module.startswith("test_"):
         raise InvalidInputError(f"{name}: a Python module {module} would hide another one; give another name")

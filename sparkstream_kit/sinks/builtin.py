@@ -216,7 +216,7 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         **options: further options of the format, by its own names.
 
     Raises:
-        InvalidInputError: when the query starts, a table in a file format has rows that
+        InvalidInputError: the name is empty; when the query starts, a table in a file format has rows that
             this query has not written or batches that do not match the checkpoint, or Spark does not know
             the format.
 
@@ -226,6 +226,9 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
             start(sales, sinks.table("all_sales"), name="sales", checkpoint="ckpt")
     """
     check(table, locals())
+    if not name.strip():
+        raise InvalidInputError("sinks.table(): the name is empty; give a table, as table or schema.table")
+
     of_files, options = format.lower() in FILE_FORMATS, exact(table, format, options)
 
     def check_table(frame: DataFrame, location: Place | None) -> None:

@@ -357,7 +357,7 @@ class Ledger(Protocol):
             again = f"run sparkstream checkpoint rewind {shlex.quote(batch.checkpoint)} --to {last}"
         may_take = last is None and self.take_over is not None
         accept = "give take_over=True" if may_take else self.set_back(batch.query, batch.number - 1)
-        goal = "let the next batch write them all" if self.how == "replace" else "go on without their rows"
+        goal = "let the next batch write all rows" if self.how == "replace" else "go on without their rows"
         raise InvalidInputError(
             f"batch {batch.number} is next, but {self.where} holds {has}: it was deleted, or put back from "
             f"an older backup; restore the {self.what}; or, to write the missing batches again, {again}; or, "

@@ -571,7 +571,7 @@ def _loaded(
     at a later folder where it does not.
 
     Raises:
-        InvalidInputError: there are folders of partitions, and none of a declared one.
+        InvalidInputError: there are folders of partitions, and a declared one is not among them.
     """
     # On Connect, only the schema of the frame makes Spark look for the path.
     frame = reader.schema(columns).load(place)

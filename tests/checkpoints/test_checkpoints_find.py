@@ -169,6 +169,12 @@ def test_a_record_is_found_among_bad_rows(tmp_path, checkpoint):
     assert checkpoints.find(checkpoint, "orders:0:17", bad=bad).bad == {str(bad): 2}
 
 
+def test_the_command_counts_bad_rows(set_aside, capsys, monkeypatch):
+    monkeypatch.chdir(set_aside)
+    assert main(["checkpoint", "find", "ckpt", "in/1.csv", "--bad", "json"]) == 0
+    assert capsys.readouterr().out.endswith("\n  2 bad rows in json/batch=000000\n")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [

@@ -71,9 +71,9 @@ def test_a_copy_has_names_of_its_own_also_one_that_holds_that_of_its_job(like, h
         (["there"], "there exists already; give another name, or remove it"),
         (["x", "--like", "sales_total"], "unknown job of --like sales_total; did you mean sales_totals?"),
         (["json"], "json: a Python module json would hide another one; give another name"),
-        (["../x"], "../x is no name for a job; use a-z, then digits and -, no Python word"),
-        (["x" * 101], f"{'x' * 101} is no name for a job; use a-z, then digits and -, no Python word"),
-        (["class"], "class is no name for a job; use a-z, then digits and -, no Python word"),
+        (["../x"], "../x is no name for a job; give a name like my-job-2, no Python keyword"),
+        (["x" * 101], f"{'x' * 101} is no name for a job; give a name like my-job-2, no Python keyword"),
+        (["class"], "class is no name for a job; give a name like my-job-2, no Python keyword"),
     ],
 )
 def test_what_cannot_be_made_is_one_line(words, line, here, capsys):

@@ -205,7 +205,7 @@ def test_a_whole_result_that_is_gone_is_refused_although_the_next_batch_has_it(a
     finish(totals(stream), any_table.sink(how="replace"), tmp_path / "ckpt", "complete")
     line = refused(totals(stream), any_table.sink("u", how="replace"), tmp_path / "ckpt", "complete")
     assert "holds none of this query's batches" in line
-    assert "or, to let the next batch write them all, give take_over=True" in line
+    assert "or, to let the next batch write all rows, give take_over=True" in line
     feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
     for more in ({"take_over": True}, {}):
         finish(totals(stream), any_table.sink("u", how="replace", **more), tmp_path / "ckpt", "complete")

@@ -313,6 +313,7 @@ CANNOT: list[tuple[Callable[[], object], str]] = [
     (lambda: sinks.files("out.csv"), "out.csv is a folder of parquet; give format='csv'"),
     (lambda: sinks.batch_files("t.orc", format="csv"), "t.orc is a folder of csv; give format='orc'"),
     (lambda: sinks.files("out", format="parqet"), "unknown file format parqet; did you mean parquet?"),
+    (lambda: sinks.table(""), "sinks.table(): the name is empty; give a table, as table or schema.table"),
     (
         lambda: sinks.files("t", partitionBy="a"),
         "keyword of sinks.files() partitionBy; did you mean partition_by?",

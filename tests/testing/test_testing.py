@@ -19,6 +19,7 @@ from sparkstream_kit import sinks
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit._waiting import in_thread
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
+from sparkstream_kit.profiles import PROFILES, read_profile
 from sparkstream_kit.testing import Source, assert_stream_equals_batch, run_script, streams
 from sparkstream_kit.testing.comparing import _Trial
 
@@ -60,6 +61,8 @@ def test_each_step_gives_the_batches_of_what_was_added(stream, sales, mode):
 
 def test_a_python_function_gets_rows_that_are_read_in_columns(stream, sales):
     """It hangs on Spark 4.2.0 without the setting in each profile (SPARK-58241)."""
+    setting = "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled"
+    assert {read_profile(name)[setting] for name in PROFILES} == {"false"}
     twice = F.udf(lambda amount: 2 * amount, "int")
     query, found = stream.query(sales.to_df().select(twice("amount"))), []
     sales.add_data([("tea", 2)])
