@@ -126,23 +126,18 @@ def code_lines(path: Path, node: ast.AST) -> int:
 
 
 def levels(package: Path) -> list[str]:
-    """Return the table of the levels, with their rooms and their size, to the nearest hundred lines."""
+    """Return the table of the levels, with their rooms."""
     names: dict[str, list[str]] = {level: [] for level in LEVELS}
-    sizes = dict.fromkeys(LEVELS, 0)
     for path in sorted(package.rglob("*.py")):
         level, inside = level_of(path), path.relative_to(package)
-        sizes[level] += code_lines(path, ast.parse(path.read_text("utf-8")))
         name = str(inside.with_suffix("")).removesuffix("/__init__")
         is_room = "/" not in name and not name.startswith("__")
         if is_room or ("/" in name and level != level_of(package / inside.parts[0] / "__init__.py")):
             names[level].append(f"`{name}`")
     return [
-        "| level | rooms | lines of code | what it may import |",
-        "| --- | --- | ---: | --- |",
-        *(
-            f"| {level} | {', '.join(names[level])} | {round(sizes[level], -2):,} | {may} |"
-            for level, may in LEVELS.items()
-        ),
+        "| level | rooms | what it may import |",
+        "| --- | --- | --- |",
+        *(f"| {level} | {', '.join(names[level])} | {may} |" for level, may in LEVELS.items()),
     ]
 
 
