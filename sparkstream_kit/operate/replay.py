@@ -362,7 +362,7 @@ def run_planned(
         settings: further settings of the run.
 
     Raises:
-        InvalidInputError: the batch was not committed.
+        Unreadable: the batch was not committed; the caller says which checkpoint cannot be used.
     """
     why = "the query was stopped"
     writer = writer.outputMode(query.mode).option("checkpointLocation", _files.for_spark(made.root))
@@ -375,7 +375,7 @@ def run_planned(
     finally:
         running.stop()
     if made.again().done != made.planned:
-        raise InvalidInputError(f"query {query.name}: a batch was not run again ({why}); nothing was changed")
+        raise Unreadable(f"a batch could not be run again ({why})")
 
 
 def _refuse_lost(query: Query, logs: Logs, number: int, moves: Sequence[Move]) -> None:
