@@ -228,6 +228,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
         realtime = sink.realtime if "realTime" in trigger else None
         opening = asked.opening()
+        opening.know({} if guarded.logs is None else guarded.logs.noted)
         write = None if realtime else begun(sink, frame, location, opening)
         writer = frame.writeStream if realtime is None else realtime(frame)
         writer = writer.queryName(name).outputMode(mode)

@@ -23,7 +23,7 @@ from sparkstream_kit._spark.session import on_server
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -189,6 +189,8 @@ class Opening:
         folders: the folder that each file source reads, by the source's name in `sources/`, for the plans.
         before: for a target that does not get every batch: the batch that it got before, by the number of the
             batch that is being written.
+        begins: the first batch of each target that a continuation on a new target has got, by its text.
+        former: the targets that the checkpoint's query has written to, as texts; empty if that is not known.
         left: the functions to call when all sinks of the query are open.
         instead: for `shadow`, opens each sink in its own place, and returns what is called with its batches.
     """
@@ -199,8 +201,15 @@ class Opening:
     plans: dict[int, str | None] = field(default_factory=dict)
     folders: dict[str, str] = field(default_factory=dict)
     before: dict[int, int] = field(default_factory=dict)
+    begins: dict[str, int] = field(default_factory=dict)
+    former: tuple[str, ...] = ()
     left: list[Callable[[], None]] = field(default_factory=list)
     instead: Callable[[Sink, StructType], Write] | None = None
+
+    def know(self, note: Mapping[str, Any]) -> None:
+        """Take from the note of a checkpoint to which targets its query has written, and since when."""
+        self.begins = dict(note.get("begins", {}))
+        self.former = tuple(note.get("targets", ()))
 
     def end(self) -> None:
         """Call the registered functions, in the order of their registration."""
