@@ -84,8 +84,9 @@ def start(
             is created so that this query continues exactly where the earlier one has stopped: its state is
             built from the input that the earlier version has read, and nothing is written meanwhile. All
             sources must be files, Kafka topics or Delta tables, and both checkpoints must be on a local path.
-        allow_changed_query: accept a checkpoint that a different query wrote, and keep its state; or one
-            that has read other folders, in which case the new folders are read from the start.
+        allow_changed_query: accept a checkpoint that a different query wrote, or this one under another
+            name, and keep its state; or one that has read other folders, in which case the new folders are
+            read from the start.
         moved: folders of input files that have moved since the checkpoint was written, as {old: new}. The
             checkpoint is changed to the new paths, so that no file is read again; with `continues`, the new
             checkpoint gets them.
