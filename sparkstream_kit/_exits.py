@@ -303,7 +303,7 @@ def _of_spark(err: Exception) -> tuple[int, str] | None:
 
         known = missing_source(err) or wrong_event_time(err)
         return (2, known) if known else (1, errors.innermost_cause(err))
-    return (1, "Spark's JVM ended before the job did") if shutdown.jvm_has_ended(err) else None
+    return (1, f"the job was cut off: {shutdown.ENDED}") if shutdown.jvm_has_ended(err) else None
 
 
 def _reader_is_gone() -> bool:

@@ -118,6 +118,24 @@ def plain(path: str) -> str | None:
     return None if scheme else text
 
 
+def refuse_misspelt(path: str) -> None:
+    """Refuse a path whose scheme lacks its slashes.
+
+    Raises:
+        InvalidInputError: the path is one such as `s3a:bucket`, which Hadoop cannot read.
+
+    Examples:
+        >>> refuse_misspelt("s3a:bucket/in")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: path s3a:bucket/in is misspelt; write s3a://bucket/in
+    """
+    scheme, _, rest = path.partition(":")
+    if plain(path) is None and not rest.startswith("/"):
+        slashes = "///" if scheme.lower() == "file" else "//"
+        raise InvalidInputError(f"path {path} is misspelt; write {scheme}:{slashes}{rest}")
+
+
 def spelt(path: str) -> str:
     """Return a local path as an absolute one with links resolved; a path of another file system unchanged."""
     here = plain(path)

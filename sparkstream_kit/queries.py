@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
@@ -28,7 +29,7 @@ from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.queries import Started, note, stop_unknown
 from sparkstream_kit.checkpoints.drain import is_being_drained
 from sparkstream_kit.checkpoints.guard import Query, guard
-from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, innermost_cause, reject_unknown
 from sparkstream_kit.sinks.base import Opening, begun, inner
 
 if TYPE_CHECKING:
@@ -206,6 +207,8 @@ def _starting(query: Query) -> Iterator[None]:
                 f"query {query.name}: {err.filename or 'a file'} cannot be written or read: {err.strerror}; "
                 "make room, or correct its rights"
             ) from err
+        if isinstance(err, Py4JJavaError):  # of Java, such as a full disk, for which PySpark has no class
+            raise InvalidInputError(f"query {query.name}: {innermost_cause(err)}") from err
         raise
 
 
@@ -245,7 +248,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
         try:
             query = writer.toTable(sink.to_table) if sink.to_table else begin(writer)
             guarded.note()
-            sink.claim(spark, location)
+            watch = sink.claim(spark, location)
         except BaseException:
             # The query may run although its start has failed. Stop it before `guard` releases the lock.
             stop_unknown(spark, name)
@@ -262,7 +265,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
         interval=interval or None,
         targets=sink.writes_to,
         ends=bool(trigger.keys() & {"availableNow", "once"}),
-        hearers=hearers(asked.query),
+        hearers=(*hearers(asked.query), *([] if watch is None else [watch])),
     )
     note(query, known)
     return query

@@ -383,15 +383,15 @@ def test_a_reader_that_goes_as_head_does_is_no_error(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
 
 
+FULL = (
+    "job.py: standard output cannot be written: No space left on device; make room, or write it elsewhere\n"
+)
 CLOSED = {
     ">&-": (0, ""),
     "2>&-": (0, ""),
     "<&-": (0, ""),
     ">&- 2>&- <&-": (0, ""),
-    ">/dev/full": (
-        1,
-        "job.py: standard output cannot be written: No space left on device; make room, or write it elsewhere\n",
-    ),
+    ">/dev/full": (1, FULL),
     ">/dev/full 2>&-": (1, ""),
 }
 
@@ -414,7 +414,7 @@ def test_an_error_is_said_on_standard_error_or_nowhere(tmp_path):
 
 
 def test_all_queries_of_a_job_are_checked_before_the_first_is_continued(tmp_path, monkeypatch, caplog):
-    """A job whose second query is refused starts neither; once its checkpoints are there, it starts at once."""
+    """A job whose second query is refused starts neither; with its checkpoints there, it starts at once."""
     old, new = tmp_path / "old", tmp_path / "new"
     for part in ("bad", "totals"):
         (old / part).mkdir(parents=True)

@@ -167,12 +167,15 @@ class _Ledger(Ledger):
         """
         if self._owner is None and self._last >= 0 and self.has_rows():
             home = self._there.folder or self._there
-            lost = f"{self.where} has directories of batches, and not the file {OWNER}, which says whose they are"
+            lost = f"{self.where} has directories of batches, and not the file {OWNER}, which says whose they"
+            lost += " are"
             ways = "restore the folder from a backup, or use another one"
             if query_id is not None and self._there.folder:
                 file = shlex.quote(f"{home}/{OWNER}")
                 ways += f"; or, if they are this query's and none is missing, run echo {query_id} > {file}"
-            raise InvalidInputError(f"{lost}: it was removed while its query ran, or put back in part; {ways}")
+            raise InvalidInputError(
+                f"{lost}: it was removed while its query ran, or put back in part; {ways}"
+            )
         super().check_owner(query_id)
 
     def has_rows(self) -> bool:
@@ -310,6 +313,6 @@ class _Folder:
         ledger.check_owner(batch.query)
         ledger.check_earlier(batch)
         raise InvalidInputError(
-            f"{ledger.where} was removed while batch {batch.number} was written to it; start the query again, "
-            "which writes that batch once more"
+            f"{ledger.where} was removed while batch {batch.number} was written to it; start the query "
+            "again, which writes that batch once more"
         )

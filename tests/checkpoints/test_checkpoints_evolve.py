@@ -399,7 +399,7 @@ def test_a_changed_key_is_refused_unless_the_target_is_a_new_one(spark, tmp_path
 
 NEW_TARGETS: dict[str, Callable[[Any, str], Any]] = {
     "batch_files": lambda folder, name: sinks.batch_files(folder / name),
-    "sql_table": lambda folder, name: sql(folder, name),
+    "sql_table": sql,
     "fan_out": lambda folder, name: sinks.fan_out(sinks.batch_files(folder / name), sql(folder, "kept")),
 }
 

@@ -105,7 +105,9 @@ def test_a_name_that_is_not_noted_is_noted_at_the_next_start(spark, folder, fini
     sink = sinks.foreach_batch(lambda *_: None)
     finish(rows, sink, "append", name="a")
     note = tmp_path / "ckpt/sparkstream-kit/query.json"
-    note.write_text(json.dumps({key: value for key, value in noted(tmp_path / "ckpt").items() if key != "name"}))
+    note.write_text(
+        json.dumps({key: value for key, value in noted(tmp_path / "ckpt").items() if key != "name"})
+    )
     finish(rows, sink, "append", name="b")
     assert noted(tmp_path / "ckpt")["name"] == "b"
     assert "belongs to query b" in refusal(finish, rows, sink, "append", name="a")
@@ -315,7 +317,12 @@ def test_damage_on_another_file_system_is_one_line(far, folder, finish):
         assert re.search(r"/sparkstream-kit/query.json/part-.*, or put the file back", said)
     part.write_bytes(note)
     home = shutil.copytree(files, folder.parent / "home")  # brought here, as by hdfs dfs -get
-    finish(sources.text(spark, str(folder)).groupBy("value").count(), name="near", checkpoint=home, allow_changed_query=True)
+    finish(
+        sources.text(spark, str(folder)).groupBy("value").count(),
+        name="near",
+        checkpoint=home,
+        allow_changed_query=True,
+    )
     assert {json.loads(each.read_text())["name"] for each in home.rglob("part-*")} == {"far", "near"}
 
 
