@@ -21,9 +21,10 @@ def user() -> str | None:
     with suppress(KeyError):
         pwd.getpwuid(number)
         return None
+    entry = f"spark:x:{number}:0::/tmp:/bin/sh"
     return (
-        f"this user ({number}) has no name, without which Java and Hadoop do not start; add it to "
-        f'/etc/passwd, as the image of Spark does at its start: echo "spark:x:{number}:0::$HOME:/bin/sh" >> /etc/passwd'
+        f"this user ({number}) has no name, without which Java and Hadoop do not start; give it one, as root "
+        f"or in the image: echo {entry} >> /etc/passwd"
     )
 
 

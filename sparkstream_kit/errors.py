@@ -269,6 +269,10 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
     r".*_SCHEMA_NOT_COMPATIBLE.*(Existing .*)\. If you want to force .*": (
         r"the state has other columns or types; start on a new checkpoint, with continues= this one (\1)"
     ),
+    r"FileNotFoundException: (?:file:)?(.*)/_spark_metadata/(\d+)\S* doesn't exist.*": (
+        r"folder \1 lacks batch \2 of the query: it was removed, emptied or made again while the query wrote to "
+        "it; restore it, or start anew with another folder and another checkpoint"
+    ),
     r"OutOfMemoryError.*": (
         r"\g<0>; give Spark's JVM more memory (spark-submit --driver-memory 4g, or "
         "conf={'spark.driver.memory': '4g'} in a new process), or less at once: one very long line, and a "
@@ -334,7 +338,9 @@ def _raised_at(texts: list[str], cause: str) -> str:
         own = [each for each in _FRAME.findall(text) if not _OF_LIBRARIES.search(each[0])]
         if own:
             file, number, function = own[-1]
-            return f"in {function}, {file} line {number}"
+            first = own[0][2]
+            called = "" if first == function else f", called by {first}"
+            return f"in {function}{called}, {file} line {number}"
     return ""
 
 
