@@ -63,7 +63,8 @@ def test_a_circle_of_causes_has_an_end():
     assert errors.innermost_cause(of_java) == "IOException: no room"
 
 
-WORKER = """Lost task 0.0 in stage 3.0 (TID 3): org.apache.spark.api.python.PythonException: Traceback (most recent call last):
+WORKER = """Lost task 0.0 in stage 3.0 (TID 3): org.apache.spark.api.python.PythonException: \
+Traceback (most recent call last):
   File "/venv/lib/python3.11/site-packages/pyspark/worker.py", line 9, in main
     process()
   File "/jobs/shop.py", line 12, in inv

@@ -49,6 +49,7 @@ _log = logging.getLogger(__name__)
 # batch each second, and one with a batch each hour, both keep a verdict that comes and goes.
 _BATCHES, _TIME = 10, timedelta(minutes=1)
 _ANSWERS_WITHIN = 10.0  # seconds in which the receiver of an alert must answer
+_SLACK = 1.0  # seconds more until an answer that comes line by line is not waited for
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,7 @@ class _Posts:
             except Exception as err:  # noqa: BLE001 - said, and the run goes on
                 errors[:] = [str(err)]
 
-        in_thread("post", send).join(_ANSWERS_WITHIN)
+        in_thread("post", send).join(_ANSWERS_WITHIN + _SLACK)
         return " ".join(errors)
 
     def _log(self, alert: Alert, why: str) -> None:
