@@ -34,7 +34,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.serializers import UTF8Deserializer, read_int
 
 from sparkstream_kit import _java as java
-from sparkstream_kit import _machine, _waiting
+from sparkstream_kit import _waiting
 from sparkstream_kit._spark.session import jvm_runs
 from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause, said_by_spark
 from sparkstream_kit.profiles import is_local, log4j2_file, read_profile
@@ -97,7 +97,7 @@ def starting(wanted: Mapping[str, str], profile: str | Path | None) -> Iterator[
         cause = innermost_cause(err)
         if re.match(r"(Spark)?(IllegalArgument|NumberFormat)Exception: |.*Could not parse Master URL", cause):
             raise InvalidInputError(f"{said_by_spark(ValueError(cause))}; correct that setting") from err
-        raise KitError("; ".join([f"Spark did not start: {cause}", *_machine.lacks()])) from err
+        raise KitError("; ".join([f"Spark did not start: {cause}", *java.lacks()])) from err
     finally:
         if words is not None:
             words.pass_on()
@@ -197,7 +197,7 @@ def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
     _know_own_name()
     words = _Words()
     try:
-        given = _machine.with_names(java.environment())
+        given = java.with_names(java.environment())
         defaults = _spark_defaults()
         submitted = given.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
         asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", submitted)
@@ -230,7 +230,7 @@ def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
         if isinstance(err, OSError):
             raise InvalidInputError(f"Spark cannot be started: {err.strerror or err}") from err
         cause = f"{java.NOT_STARTED}{cause_in_log(said)}"
-        raise InvalidInputError("; ".join([cause, *_machine.lacks()])) from err
+        raise InvalidInputError("; ".join([cause, *java.lacks()])) from err
     finally:
         words.closed()
     return words

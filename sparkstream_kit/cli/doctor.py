@@ -20,9 +20,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit import _machine
 from sparkstream_kit import server as serving
-from sparkstream_kit._java import CORRUPTS, CORRUPTS_HOW, find_java
+from sparkstream_kit._java import CORRUPTS, CORRUPTS_HOW, find_java, lacks
 from sparkstream_kit.cli.common import pyspark_version
 from sparkstream_kit.connectors import _packages
 from sparkstream_kit.errors import KitError
@@ -122,12 +121,11 @@ def versions() -> Iterator[Finding]:
 
 def user() -> Iterator[Finding]:
     """Check that the user has a name, may open enough files, and has a locale for all names of files."""
-    lacks = _machine.lacks()
-    if not lacks:
-        yield Finding(
-            "ok", "user", f"{pwd.getpwuid(os.getuid()).pw_name} has a name and may open enough files"
-        )
-    for said in lacks:
+    wrong = lacks()
+    if not wrong:
+        name = pwd.getpwuid(os.getuid()).pw_name
+        yield Finding("ok", "user", f"{name} has a name, and may open enough files")
+    for said in wrong:
         found, _, fix = said.partition("; ")
         yield Finding("bad", "user", found, fix)
 
