@@ -328,7 +328,14 @@ def test_the_old_checkpoint_is_refused_once_it_was_continued_until_it_is_taken_u
 
 def test_a_checkpoint_that_is_in_use_or_has_no_batch_or_other_files_is_refused(begun, tmp_path):
     rows, _, old = begun
-    query = start(totals("product")(rows), into({}), name="other", mode="update", checkpoint=old)
+    query = start(
+        totals("product")(rows),
+        into({}),
+        name="other",
+        mode="update",
+        checkpoint=old,
+        allow_changed_query=True,
+    )
     try:
         assert "is in use by query other" in refused(totals("shop")(rows), old, tmp_path / "v2")
     finally:
