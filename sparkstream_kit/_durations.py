@@ -18,6 +18,8 @@ MICROSECONDS = {unit: timedelta(**{f"{unit}s": 1}) // _MICRO for unit in _LENGTH
 # The units of the calendar, each with the most days that one has. That many days after its first day is a day
 # of the next one.
 UNITS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
+_MOST_DAYS = 3_652_059  # those of all years that Spark's timestamps have, 1 to 9999
+_LONGEST = _MOST_DAYS * MICROSECONDS["day"]
 _NO_FIXED_LENGTH = ("month", "quarter", "year")
 
 
@@ -88,7 +90,10 @@ def to_microseconds(what: str, duration: Duration) -> int:
         >>> to_microseconds("size", "1 hour 30 minutes")
         5400000000
     """
-    return duration // _MICRO if isinstance(duration, timedelta) else _read(what, str(duration))
+    size = duration // _MICRO if isinstance(duration, timedelta) else _read(what, str(duration))
+    if abs(size) > _LONGEST:
+        raise InvalidInputError(f"{what} {duration} is too long; the longest is {_MOST_DAYS} days")
+    return size
 
 
 @lru_cache

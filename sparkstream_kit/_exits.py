@@ -11,7 +11,9 @@ the original streams of the launch from Linux, by system calls for which Python 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
+import errno
 import functools
 import io
 import logging
@@ -26,16 +28,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sparkstream_kit import _waiting, errors
+from sparkstream_kit._files import plain
 from sparkstream_kit._spark import shutdown
 from sparkstream_kit.connectors._packages import missing_source
 from sparkstream_kit.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 # Numbers of Linux system calls, the same on every architecture.
 _PIDFD_OPEN = 434
 _PIDFD_GETFD = 438
+
+# What a file says that has no room left; one without a name is standard output.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # Errors of gRPC when the Connect server ends, between two calls or during one, and of a server that is
 # ending.
@@ -99,10 +105,20 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
         finally:
             sys.unraisablehook = former
             logging.disable(logging.NOTSET)
+            _let_go_of_results()
         atexit.register(_ignore_signals)
         return stop.code
 
     return wrapped
+
+
+def _let_go_of_results() -> None:
+    """Discard results that cannot be written: Python's exit would try again, and end with code 120."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _ignore_signals() -> None:
@@ -190,8 +206,11 @@ def _run(main: Callable[[list[str] | None], int], argv: list[str] | None, stop: 
     """Run a job's `main`, and set the exit code in `stop`; an unknown error is raised."""
     try:
         try:
+            if _continues(sys.argv[1:] if argv is None else argv):
+                _rehearse(main, argv)
             code = main(argv)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # as a supervisor leaves it, or `>&-`
+                sys.stdout.flush()
             stop.end(code)
         except Exception as err:
             # After a signal any error is its consequence: a call into the JVM was cut off, or a query failed.
@@ -206,17 +225,55 @@ def _run(main: Callable[[list[str] | None], int], argv: list[str] | None, stop: 
         stop.end(128 + signal.Signals[name] if stop.job.has_run or compares else 0)
         if not stop.job.has_run:
             when = "the comparison was done; nothing was changed" if compares else "it began to run"
-            print(f"{Path(sys.argv[0]).name}: stopped by {name} before {when}", file=sys.stderr)
+            _say(f"stopped by {name} before {when}")
+
+
+def _continues(words: Sequence[str]) -> bool:
+    """Return whether a job's arguments ask it to continue checkpoints that are not continued yet."""
+    given = {word.partition("=")[0] for word in words}
+    old = _value("--continues", words)
+    new = _value("--checkpoint", words)
+    if old is None or new is None or given & {"--dry-run", "--shadow"}:
+        return False
+    root = Path(plain(old) or old)
+    made = Path(plain(new) or new)
+    files = [*root.glob("metadata"), *root.glob("*/metadata")]  # one for each query of the job
+    return not all((made / file.relative_to(root)).exists() for file in files)
+
+
+def _value(flag: str, words: Sequence[str]) -> str | None:
+    """Return the value of a flag, given as `--flag VALUE` or as `--flag=VALUE`; None without the flag."""
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        name, is_one_word, value = word.partition("=")
+        if name == flag:
+            return value if is_one_word else following
+    return None
+
+
+def _rehearse(main: Callable[[list[str] | None], int], argv: list[str] | None) -> None:
+    """Run a job as a dry run, so that all of its queries are checked before the first is continued.
+
+    `start` continues a query at once, and from then on its old checkpoint is refused. If a later query of the
+    job were refused then, neither the old job nor the new one could run.
+
+    Raises:
+        InvalidInputError: a query is refused; nothing has been changed.
+    """
+    logging.disable(logging.WARNING)  # the start that follows says the same
+    with contextlib.suppress(errors.DryRun):
+        main([*(sys.argv[1:] if argv is None else argv), "--dry-run"])
+    logging.disable(logging.NOTSET)
 
 
 def _end_with(err: Exception, stop: _Stop) -> None:
     """Print the one line for a job's error and set the exit code; raise the error again if it is a bug."""
     if isinstance(err, BrokenPipeError) and _reader_is_gone():
-        # The reader of the results has enough, as with `| head`. Discard what is left in the buffer.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # The reader of the results has enough, as with `| head`.
         stop.end(0)
         return
-    if isinstance(err, errors.KitError):
+    if isinstance(err, OSError) and err.filename is None and err.errno in _FULL:
+        code, line = 1, f"standard output cannot be written: {err.strerror}; make room, or write it elsewhere"
+    elif isinstance(err, errors.KitError):
         code, line = err.exit_code, str(err)
     elif found := _of_spark(err):
         code, line = found
@@ -228,7 +285,13 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         # temporary folder.
         print(re.sub(rf"{re.escape(tempfile.gettempdir())}/sparkstream-\w+", "a temporary folder", line))
         return
-    print(f"{Path(sys.argv[0]).name}: {printable(errors.without_secrets(line), lines=True)}", file=sys.stderr)
+    _say(printable(errors.without_secrets(line), lines=True))
+
+
+def _say(line: str) -> None:
+    """Print a line under the job's name on standard error, unless that is closed."""
+    if sys.stderr is not None:
+        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
 
 
 def _of_spark(err: Exception) -> tuple[int, str] | None:
@@ -240,7 +303,7 @@ def _of_spark(err: Exception) -> tuple[int, str] | None:
 
         known = missing_source(err) or wrong_event_time(err)
         return (2, known) if known else (1, errors.innermost_cause(err))
-    return (1, "Spark's JVM ended before the job did") if shutdown.jvm_has_ended(err) else None
+    return (1, f"the job was cut off: {shutdown.ENDED}") if shutdown.jvm_has_ended(err) else None
 
 
 def _reader_is_gone() -> bool:
@@ -263,6 +326,8 @@ def take_standard_streams() -> None:
     if Path(f"/proc/{parent}/comm").read_text("utf-8").strip() != "java":
         return
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        if stream is None:
+            continue
         stream.flush()
         if (taken := _stream_of(parent, number)) is not None:
             os.dup2(taken, number)

@@ -118,6 +118,30 @@ def plain(path: str) -> str | None:
     return None if scheme else text
 
 
+def refuse_misspelt(path: str) -> None:
+    """Refuse a path whose scheme lacks its slashes, or which no text in UTF-8 can hold.
+
+    Raises:
+        InvalidInputError: the path is one such as `s3a:bucket`, which Hadoop cannot read; or Python could not
+            read its name in this locale.
+
+    Examples:
+        >>> refuse_misspelt("s3a:bucket/in")
+        Traceback (most recent call last):
+        ...
+        sparkstream_kit.errors.InvalidInputError: path s3a:bucket/in is misspelt; write s3a://bucket/in
+    """
+    shown = path.encode(errors="backslashreplace").decode()
+    if shown != path:
+        raise InvalidInputError(
+            f"path {shown} is not UTF-8 here; set LC_ALL=C.UTF-8, or give it another name"
+        )
+    scheme, _, rest = path.partition(":")
+    if plain(path) is None and not rest.startswith("/"):
+        slashes = "///" if scheme.lower() == "file" else "//"
+        raise InvalidInputError(f"path {path} is misspelt; write {scheme}:{slashes}{rest}")
+
+
 def spelt(path: str) -> str:
     """Return a local path as an absolute one with links resolved; a path of another file system unchanged."""
     here = plain(path)

@@ -269,11 +269,30 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
     r".*_SCHEMA_NOT_COMPATIBLE.*(Existing .*)\. If you want to force .*": (
         r"the state has other columns or types; start on a new checkpoint, with continues= this one (\1)"
     ),
+    r"FileNotFoundException: (?:file:)?(.*)/_spark_metadata/(\d+)\S* doesn't exist.*": (
+        r"folder \1 lacks batch \2 of the query: it was removed, emptied or made again while the query wrote "
+        "to it; restore it, or start anew with another folder and another checkpoint"
+    ),
+    r"OutOfMemoryError.*": (
+        r"\g<0>; give Spark's JVM more memory (spark-submit --driver-memory 4g, or "
+        "conf={'spark.driver.memory': '4g'} in a new process), or less at once: one very long line, and a "
+        "file that is unpacked as a whole, must fit"
+    ),
     r"Unescaped quote character.*content parsed=(.*)": (
         r"a quote within a value in quotes is not doubled, behind \1; escape='\\\\' reads quotes with a "
         "backslash, and quarantine.parse_csv sets such lines aside"
     ),
 }
+_IN_WORKER = "PythonException"  # an error of a Python worker, and so of a user's function
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+_OF_LIBRARIES = re.compile(
+    r"/(?:pyspark|py4j|sparkstream_kit|site-packages|dist-packages)(?:/|\.zip)|/lib/python3|^<frozen"
+)
+_NO_ROOM = re.compile("No space left on device|Disk quota exceeded")
+# In the stacks of errors at Spark's temporary files.
+_TEMPORARY = re.compile(
+    r"DiskBlock|DiskStore|SpillWriter|Spillable|Shuffle\w*(Writer|Resolver)|createTempDir"
+)
 # Spark's advice at a record that does not fit, and the kit's.
 _ADVICE = re.compile(r"Parse Mode: FAILFAST\. To process malformed records .* as 'PERMISSIVE'")
 _WAYS_ON = "quarantine.parse_csv and parse_json set such lines aside, mode='PERMISSIVE' reads NULL instead"
@@ -288,18 +307,49 @@ def innermost_cause(error: BaseException) -> str:
         >>> innermost_cause(ValueError("no such shop"))
         'ValueError: no such shop'
     """
-    said = list(dict.fromkeys(reversed([text for each in _texts(error) for text in _errors_in(each)])))
+    texts = [*_texts(error)]
+    said = list(dict.fromkeys(reversed([text for each in texts for text in _errors_in(each)])))
     cause = next((each for each in said if ": " in each), said[0])  # Java's may have no message
     reason = cause.partition(": ")[2]
     line = _RAISED_IN_SQL.sub("", _OF_THE_KIT.sub("", cause))
     for text, words in _MEANS.items():
         if what := re.search(text, line):
             line = re.sub(r"#\d+L?", "", what.expand(words))
+    if place := _raised_at(texts, cause):
+        line += f" ({place})"
+    if _NO_ROOM.search(line):
+        line += f"; {_room_for(texts)}"
     around = ""
     for message in (_CLASS.sub("", each) for each in said if _CLASS.match(each) and reason not in each):
         if any("".join(thing) not in line + around for thing in _THING.findall(message)):
             around += f"; {_ADVICE.sub(_WAYS_ON, message.rstrip('.;'))}"
     return _PACKAGE.sub("", f"{line} ({around[2:]})" if around else line)
+
+
+def _raised_at(texts: list[str], cause: str) -> str:
+    """Return the function, file and line where a user's function failed in Spark's Python; else nothing.
+
+    Of a traceback these are the last ones that are neither PySpark's nor a library's.
+    """
+    reason = cause.partition(": ")[2] or cause
+    for text in texts:
+        if _IN_WORKER not in text or _TRACEBACK not in text or reason.split("\n")[0] not in text:
+            continue
+        own = [each for each in _FRAME.findall(text) if not _OF_LIBRARIES.search(each[0])]
+        if own:
+            file, number, function = own[-1]
+            first = own[0][2]
+            called = "" if first == function else f", called by {first}"
+            return f"in {function}{called}, {file} line {number}"
+    return ""
+
+
+def _room_for(texts: list[str]) -> str:
+    """Return where to make room when a disk is full, by the stacks in the texts of an error."""
+    temporary = "Spark's temporary folder (spark.local.dir, SPARK_LOCAL_DIRS or TMPDIR)"
+    if _TEMPORARY.search("\n".join(texts)):
+        return f"make room in {temporary}, or set it to a larger disk"
+    return f"make room on the disk of the checkpoint, of the target or of {temporary}"
 
 
 def _texts(error: BaseException) -> Iterator[str]:

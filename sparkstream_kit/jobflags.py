@@ -397,6 +397,8 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
         sparkstream_kit.errors.InvalidInputError: unknown argument --run-fro; did you mean --run-for?
     """
     made = _Parser(description=doc, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+    if "--continues" in flags and "--dry-run" not in flags:
+        flags = (*flags, "--dry-run")  # with which `exit_codes` checks all queries before the first continues
     made.shared = flags
     known: dict[str, tuple[Any, Any]] = {}
     for title, those in _GROUPS.items():

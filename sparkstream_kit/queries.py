@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
@@ -28,7 +29,7 @@ from sparkstream_kit._spark.place import locate
 from sparkstream_kit._spark.queries import Started, note, stop_unknown
 from sparkstream_kit.checkpoints.drain import is_being_drained
 from sparkstream_kit.checkpoints.guard import Query, guard
-from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, innermost_cause, reject_unknown
 from sparkstream_kit.sinks.base import Opening, begun, inner
 
 if TYPE_CHECKING:
@@ -84,8 +85,9 @@ def start(
             is created so that this query continues exactly where the earlier one has stopped: its state is
             built from the input that the earlier version has read, and nothing is written meanwhile. All
             sources must be files, Kafka topics or Delta tables, and both checkpoints must be on a local path.
-        allow_changed_query: accept a checkpoint that a different query wrote, and keep its state; or one
-            that has read other folders, in which case the new folders are read from the start.
+        allow_changed_query: accept a checkpoint that a different query wrote, or this one under another
+            name, and keep its state; or one that has read other folders, in which case the new folders are
+            read from the start.
         moved: folders of input files that have moved since the checkpoint was written, as {old: new}. The
             checkpoint is changed to the new paths, so that no file is read again; with `continues`, the new
             checkpoint gets them.
@@ -205,6 +207,8 @@ def _starting(query: Query) -> Iterator[None]:
                 f"query {query.name}: {err.filename or 'a file'} cannot be written or read: {err.strerror}; "
                 "make room, or correct its rights"
             ) from err
+        if isinstance(err, Py4JJavaError):  # of Java, such as a full disk, for which PySpark has no class
+            raise InvalidInputError(f"query {query.name}: {innermost_cause(err)}") from err
         raise
 
 
@@ -228,6 +232,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
         realtime = sink.realtime if "realTime" in trigger else None
         opening = asked.opening()
+        opening.know({} if guarded.logs is None else guarded.logs.noted)
         write = None if realtime else begun(sink, frame, location, opening)
         writer = frame.writeStream if realtime is None else realtime(frame)
         writer = writer.queryName(name).outputMode(mode)
@@ -243,7 +248,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
         try:
             query = writer.toTable(sink.to_table) if sink.to_table else begin(writer)
             guarded.note()
-            sink.claim(spark, location)
+            watch = sink.claim(spark, location)
         except BaseException:
             # The query may run although its start has failed. Stop it before `guard` releases the lock.
             stop_unknown(spark, name)
@@ -260,7 +265,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
         interval=interval or None,
         targets=sink.writes_to,
         ends=bool(trigger.keys() & {"availableNow", "once"}),
-        hearers=hearers(asked.query),
+        hearers=(*hearers(asked.query), *([] if watch is None else [watch])),
     )
     note(query, known)
     return query

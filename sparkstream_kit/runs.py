@@ -347,6 +347,7 @@ class _Run:
         each = self._by_run_id.get(str(progress.runId))
         if each is None or each.done.has(progress):  # None: a late event of the run before a drain
             return
+        each.files().look_for(progress)
         files = each.files().counted(progress)
         each.done = each.done.with_batch(progress, files)
         each.records.append(record(progress, files))
@@ -356,8 +357,7 @@ class _Run:
         if each.sockets is None:
             each.sockets = plan.sockets_in(" ".join(source.description for source in progress.sources))
         spark_queries.bring_printed(each.query)
-        for hear in each.known.hearers:
-            hear(progress)
+        self._tell(list(each.known.hearers), progress)
         self._tell(self.told, progress, files)
 
     def _tell(self, told: list[Any], *batch: object) -> None:
@@ -519,7 +519,7 @@ def run(
         except (Py4JError, OSError) as err:
             if not shutdown.jvm_has_ended(err):
                 raise
-            raise QueryFailed("run", "Spark's JVM ended before the run did") from err
+            raise QueryFailed("run", f"it has no summary: {shutdown.ENDED}") from err
 
 
 def _draining(queries: tuple[StreamingQuery, ...]) -> Callable[..., RunSummary]:

@@ -61,3 +61,47 @@ def test_a_circle_of_causes_has_an_end():
     java.getClass = java.getCause = lambda: java
     vars(of_java)["_origin"] = java
     assert errors.innermost_cause(of_java) == "IOException: no room"
+
+
+WORKER = """Lost task 0.0 in stage 3.0 (TID 3): org.apache.spark.api.python.PythonException: \
+Traceback (most recent call last):
+  File "/venv/lib/python3.11/site-packages/pyspark/worker.py", line 9, in main
+    process()
+  File "/jobs/shop.py", line 12, in inv
+    return helper(x)
+  File "/jobs/shop.py", line 4, in helper
+    return 1 // x
+ZeroDivisionError: integer division or modulo by zero
+
+\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.read(PythonRunner.scala:581)"""
+SPILL = """Task 0 in stage 3.0 failed: java.io.IOException: No space left on device
+\tat java.base/sun.nio.ch.FileDispatcherImpl.write0(Native Method)
+\tat org.apache.spark.storage.DiskBlockObjectWriter.commitAndGet(DiskBlockObjectWriter.scala:171)"""
+TEMPORARY = "Spark's temporary folder (spark.local.dir, SPARK_LOCAL_DIRS or TMPDIR)"
+ZERO = "ZeroDivisionError: integer division or modulo by zero (in"
+MEMORY = (
+    "OutOfMemoryError: Java heap space; give Spark's JVM more memory (spark-submit --driver-memory 4g, or "
+    "conf={'spark.driver.memory': '4g'} in a new process), or less at once: one very long line, and a file "
+    "that is unpacked as a whole, must fit"
+)
+NO_ROOM = "IOException: No space left on device; make room"
+CAUSES = {
+    WORKER: f"{ZERO} helper, called by inv, /jobs/shop.py line 4)",
+    WORKER.replace("in helper", "in inv"): f"{ZERO} inv, /jobs/shop.py line 4)",
+    SPILL: f"{NO_ROOM} in {TEMPORARY}, or set it to a larger disk",
+    "org.apache.hadoop.fs.FSError: java.io.IOException: No space left on device\n\tat x.Y.z": (
+        f"{NO_ROOM} on the disk of the checkpoint, of the target or of {TEMPORARY}"
+    ),
+    "java.lang.OutOfMemoryError: Java heap space": MEMORY,
+}
+
+
+@pytest.mark.parametrize("text", CAUSES)
+def test_a_raw_error_is_one_line_with_the_place_or_the_fix(text):
+    line = errors.innermost_cause(SparkError(text))
+    assert "\n" not in line
+    assert line.endswith(CAUSES[text])
+
+
+class SparkError(Exception):
+    """As PySpark has it, of which the text is Java's."""

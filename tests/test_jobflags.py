@@ -383,6 +383,83 @@ def test_a_reader_that_goes_as_head_does_is_no_error(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
 
 
+FULL = (
+    "job.py: standard output cannot be written: No space left on device; make room, or write it elsewhere\n"
+)
+CLOSED = {
+    ">&-": (0, ""),
+    "2>&-": (0, ""),
+    "<&-": (0, ""),
+    ">&- 2>&- <&-": (0, ""),
+    ">/dev/full": (1, FULL),
+    ">/dev/full 2>&-": (1, ""),
+}
+
+
+@pytest.mark.parametrize("prints", ["print('a row')", "sys.stdout and sys.stdout.write('a row')", "pass"])
+@pytest.mark.parametrize("how", CLOSED)
+def test_streams_that_are_closed_or_full(how, prints, tmp_path):
+    job = script(tmp_path, f"{prints}\nreturn 0")
+    done = process(["bash", "-c", f"exec '{sys.executable}' '{job}' {how}"], env=environment())
+    code, said = CLOSED[how]
+    if prints == "pass":  # nothing is written, so that nothing can fail
+        code, said = 0, ""
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+def test_an_error_is_said_on_standard_error_or_nowhere(tmp_path):
+    job = script(tmp_path, "from sparkstream_kit.errors import KitError\nraise KitError('no such shop')")
+    done = process(["bash", "-c", f"exec '{sys.executable}' '{job}' 2>&-"], env=environment())
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_all_queries_of_a_job_are_checked_before_the_first_is_continued(tmp_path, monkeypatch, caplog):
+    """A job whose second query is refused starts neither; with its checkpoints there, it starts at once."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    for part in ("bad", "totals"):
+        (old / part).mkdir(parents=True)
+        (old / part / "metadata").touch()
+    calls: list[bool] = []
+    refused: list[bool] = []
+
+    @jobflags.exit_codes
+    def main(argv):
+        args = jobflags.parser("A job.", *jobflags.RUN).parse_args(argv)
+        calls.append(args.dry_run)
+        logging.getLogger().warning("said once")
+        if refused:
+            raise InvalidInputError("give it a new target")
+        if args.dry_run:
+            raise errors.DryRun("all checks have passed")
+        return 0
+
+    flags = ["--checkpoint", str(new), f"--continues={old}"]
+    assert main(flags) == 0
+    assert calls == [True, False]
+    assert caplog.messages == ["said once"]
+    for more in ("--dry-run", "--shadow"):
+        calls.clear()
+        main([*flags, more])
+        assert len(calls) == 1
+    refused.append(True)
+    calls.clear()
+    assert main(flags) == 2
+    assert calls == [True]
+    refused.clear()
+    calls.clear()
+    for part in ("bad", "totals"):
+        (new / part).mkdir(parents=True)
+        (new / part / "metadata").touch()
+        assert main(flags) == 0
+    assert calls == [True, False, False]
+
+
+def test_a_job_that_continues_can_be_checked():
+    words = ["--continues", "old", "--checkpoint", "new", "--dry-run"]
+    args = jobflags.parser("A job.", "--continues", "--checkpoint").parse_args(words)
+    assert jobflags.for_start(args) == {"checkpoint": "new", "continues": "old", "dry_run": True}
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize(("has_run", "given"), [(False, ()), (True, ()), (False, ("--shadow",))])
 def test_a_signal_outside_of_a_run(name, has_run, given, tmp_path):

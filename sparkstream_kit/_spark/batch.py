@@ -119,7 +119,31 @@ class _BatchError(Exception):
 
 def hand_over(writer: DataStreamWriter, write: Write) -> DataStreamWriter:
     """Return a writer that calls `write` with each micro-batch and its id, as `foreachBatch` does."""
-    return writer.foreachBatch(write if is_connect(writer) else _called_back(write))
+    if is_connect(writer):
+        return writer.foreachBatch(_without_result(write, RuntimeError))  # the server may lack the kit
+    return writer.foreachBatch(_called_back(_without_result(write, KitError)))
+
+
+def _without_result(write: Write, error: type[Exception]) -> Write:
+    """Wrap a batch function: a DataFrame that it returns was not written, and an exit ends its query.
+
+    On Spark Connect the wrapper is pickled, so it uses nothing but the standard library.
+
+    Args:
+        write: the function.
+        error: the class of the exceptions to raise.
+    """
+
+    def call(batch: DataFrame, batch_id: int) -> None:
+        try:
+            left = cast("Any", write)(batch, batch_id)
+        except SystemExit as err:  # Spark would wait for an answer for ever
+            raise error(f"the function of the batch ended with SystemExit: {err}") from None
+        kind = type(left).__name__
+        if kind.startswith("DataFrame"):
+            raise error(f"the function of the batch returned a {kind}; end it with .write….save(…)")
+
+    return call
 
 
 def begin(writer: DataStreamWriter) -> StreamingQuery:
@@ -146,9 +170,7 @@ def _called_back(write: Write) -> Write:
     def call(batch: DataFrame, batch_id: int) -> None:
         _note_connection()
         try:
-            left = cast("Any", write)(batch, batch_id)
-        except SystemExit as err:  # Spark would wait for an answer for ever
-            raise _BatchError(f"the function of the batch ended with SystemExit: {err}") from None
+            write(batch, batch_id)
         except Exception:
             text = traceback.format_exc()
             _, from_java, rest = text.partition(_FROM_JAVA)
@@ -159,9 +181,6 @@ def _called_back(write: Write) -> Write:
                     raise _BatchError(f"{_FROM_JAVA} the function of the batch: {name}") from None
             # Keep the whole text, but leave nothing in it at which Spark's pattern could begin to match.
             raise _BatchError(text.replace(_FROM_JAVA, _FROM_JAVA.rpartition(".")[2])) from None
-        else:
-            if (kind := type(left).__name__).startswith("DataFrame"):
-                raise KitError(f"the function of the batch returned a {kind}; end it with .write….save(…)")
 
     return call
 

@@ -97,7 +97,7 @@ def starting(wanted: Mapping[str, str], profile: str | Path | None) -> Iterator[
         cause = innermost_cause(err)
         if re.match(r"(Spark)?(IllegalArgument|NumberFormat)Exception: |.*Could not parse Master URL", cause):
             raise InvalidInputError(f"{said_by_spark(ValueError(cause))}; correct that setting") from err
-        raise KitError(f"Spark did not start: {cause}") from err
+        raise KitError("; ".join([f"Spark did not start: {cause}", *java.lacks()])) from err
     finally:
         if words is not None:
             words.pass_on()
@@ -197,7 +197,8 @@ def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
     _know_own_name()
     words = _Words()
     try:
-        given, defaults = java.environment(), _spark_defaults()
+        given = java.with_names(java.environment())
+        defaults = _spark_defaults()
         submitted = given.get("PYSPARK_SUBMIT_ARGS", "pyspark-shell")
         asked = re.search(r"\bmaster[\s=]+['\"]?([^\s'\"]+)", submitted)
         master = (asked and asked[1]) or ({**wanted, **defaults}).get("spark.master", "local[*]")
@@ -228,7 +229,8 @@ def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
         _log.debug("the JVM said: %s", said)
         if isinstance(err, OSError):
             raise InvalidInputError(f"Spark cannot be started: {err.strerror or err}") from err
-        raise InvalidInputError(f"{java.NOT_STARTED}{cause_in_log(said)}") from err
+        cause = f"{java.NOT_STARTED}{cause_in_log(said)}"
+        raise InvalidInputError("; ".join([cause, *java.lacks()])) from err
     finally:
         words.closed()
     return words

@@ -322,7 +322,11 @@ def path_for(spark: SparkSession, path: str) -> str:
     A server of `sparkstream serve` has another working folder, and so has a JVM after `os.chdir` or `%cd`. So
     a relative path becomes absolute for them, as does one with a colon, which Hadoop would take for a scheme.
     Any other path is returned unchanged.
+
+    Raises:
+        InvalidInputError: the path has a scheme without its slashes.
     """
+    _files.refuse_misspelt(path)
     if _files.plain(path) != path or not (":" in path or server_folder(spark) or _left_behind(spark)):
         return path
     return os.path.join(Path.cwd(), path)  # noqa: PTH118 - keeps a glob and a trailing slash

@@ -37,6 +37,9 @@ _FIXES = {
     "aggregation has; give mode='append', or aggregate first (groupBy(…).agg(…))",
     r"Sorting is not supported": "cannot sort, as later rows may belong before those that are written; sort "
     "after an aggregation in mode='complete', or leave out orderBy",
+    r"statefulOperator\.checkCorrectness": "cannot use a result that has state in a second step with state, "
+    "as in two aggregations; give mode='append' and a watermark, or write the first result and read it in a "
+    "second query",
     r"Limits are not supported": "cannot limit the rows; give mode='append', or leave out limit",
 }
 

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 SIGNALLED = "a signal to the JVM"  # a reason in `RunSummary.ended_by`
 BY_ITSELF = "the end of the JVM by itself"  # another one, for example when the JVM has no memory left
-ENDED = "Spark's JVM ended by itself, as it does without memory (spark-submit --driver-memory 4g)"
+ENDED = (
+    "Spark's JVM ended by itself, most likely because it had no memory left, as for one very long line or "
+    "for a file that is unpacked as a whole; give it more (spark-submit --driver-memory 4g, or "
+    "conf={'spark.driver.memory': '4g'} in a new process)"
+)
 _SIGNALLED = 128  # exit codes from here on stand for signals; after a signal the JVM sets them by itself
 _DYING = 1.0  # seconds that a JVM may take to end after it has stopped answering
 _PRIORITY = 1000  # Hadoop runs hooks from the highest priority to the lowest; Spark's own are at 30 to 90

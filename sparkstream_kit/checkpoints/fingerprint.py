@@ -243,4 +243,6 @@ def _caseless(text: str) -> str:
 
 def _phrases(text: str) -> list[tuple[str, ...]]:
     """Return the facts of a fingerprint as pairs of a verb and its object, as ("groups by", "State")."""
-    return [tuple(line.split(": ", 1)) for line in re.sub(r"#\d+", "", text).split("\n")[1:]]
+    shown = re.sub(r"#\d+", "", text)
+    shown = re.sub(r"\b(\d+) microseconds\b", lambda size: f"{int(size[1]) / 1e6:g} s", shown)
+    return [tuple(line.split(": ", 1)) for line in shown.split("\n")[1:]]

@@ -308,12 +308,10 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
             f"checkpoint {logs.place} was not written by sparkstream-kit; assuming it belongs to query "
             f"{query.name}. Other queries will be refused from now on."
         )
-    elif not query.allow_changed and (found := _differences(query, kept)):
-        raise InvalidInputError(
-            f"checkpoint {logs.place} was written by a different query: {query.name} "
-            f"{', and '.join(found)}. Give it a checkpoint of its own, and continues={str(logs.place)!r} to "
-            "resume from this one; or, to keep its state, allow_changed_query=True"
-        )
+        kept = {}
+    elif not query.allow_changed:
+        _refuse_other(query, kept, logs)
+    yield Known("begins", kept.get("begins"))
     reads = sum(len(each.places) for each in query.inputs)
     if len(plan.names) != reads and all(map(str.isdecimal, plan.names)):
         raise InvalidInputError(
@@ -327,6 +325,25 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
                 f"query {query.name} uses the {what} stored in checkpoint {logs.place} ({stays}); your "
                 f"setting {key}={wanted} has no effect. Start from a new checkpoint to change it."
             )
+
+
+def _refuse_other(query: Query, kept: Mapping[str, Any], logs: Logs) -> None:
+    """Refuse a query of another name, or of another state, than the one in the note."""
+    found = _differences(query, kept)
+    owner = kept.get("name", query.name)
+    if owner != query.name:
+        differs = f" {query.name} {', and '.join(found)}." if found else ""
+        raise InvalidInputError(
+            f"checkpoint {logs.place} belongs to query {owner}: query {query.name} would read only the input "
+            f"that {owner} has not read yet.{differs} Give {query.name} a checkpoint of its own; or, if it "
+            f"is {owner} under a new name, give allow_changed_query=True once"
+        )
+    if found:
+        raise InvalidInputError(
+            f"checkpoint {logs.place} was written by a different query: {query.name} "
+            f"{', and '.join(found)}. Give it a checkpoint of its own, and continues={str(logs.place)!r} to "
+            "resume from this one; or, to keep its state, allow_changed_query=True"
+        )
 
 
 def _differences(query: Query, kept: Mapping[str, Any]) -> list[str]:

@@ -248,7 +248,8 @@ def _query(file: Path) -> dict[str, Any]:
     try:
         newest = max(file.glob("part-*"), key=lambda part: part.stat().st_mtime_ns, default=file)
         kept = dict(json.loads(newest.read_text("utf-8")))
-        return kept | {name: "" + kept[name] for name in ("name", "mode", "fingerprint")}
+        texts = ("name", "mode", "fingerprint") if "name" in kept else ("mode", "fingerprint")
+        return kept | {name: "" + kept[name] for name in texts}
     except (OSError, TypeError, ValueError, LookupError) as err:
         raise InvalidInputError(
             f"checkpoint file {file} is damaged: not what the kit wrote; put it back, or delete it, and the "
@@ -433,7 +434,8 @@ class Logs:
         """The note that `start` keeps about the query; None if there is none, as after plain Spark.
 
         It has the query's `name`, `mode`, `fingerprint`, `sinks` (what they do after a rewind), `targets` and
-        `columns`, and if they apply its `sources` (names) and `topics` (ids). A query that took over with
+        `columns`, and if they apply its `sources` (names), `topics` (ids), and `begins` (the first batch of
+        each target that the query got when it continued an earlier one). A query that took over with
         `allow_changed_query` does not count if Spark has not committed its first batch.
 
         Raises:

@@ -40,6 +40,10 @@ _SHOWN = 3  # files that a warning names
 _STAGED = (".crc", ".tmp", ".part", ".swp")  # endings of checksums and of files that are still being written
 
 _CHANGED = "changed after it was read, and not read again: land new content under a new name"
+_GONE = (
+    "gone when its batch was committed: if it went before the batch read it, its rows are missing, without "
+    "an error of Spark; put it back under a new name, and remove input only after its batch is committed"
+)
 _HIDDEN = "not read, for it is too old beside the newest file read: set a longer maxFileAge on the source"
 
 _READ = "read"
@@ -108,6 +112,19 @@ class Files:
             self._next = end + _SHARE * (end - begin)
         return self._counted
 
+    def look_for(self, progress: StreamingQueryProgress) -> None:
+        """Look whether the files of a batch are there, once it is committed; `findings` has the others.
+
+        Spark passes over a planned file that is gone when its batch runs, without an error.
+
+        Args:
+            progress: the progress of the batch.
+        """
+        self.read_logs()
+        for at, source in self._sources.items():
+            of_batch = progress.sources[at]
+            source.look_for(entry_at(of_batch.startOffset), entry_at(of_batch.endOffset))
+
     def findings(self, progress: StreamingQueryProgress | None) -> list[str]:
         """Return a line for each danger (see `Source.findings`); of ignored entries, each kind only once.
 
@@ -170,6 +187,9 @@ class Source:
         self._old: dict[str, bool] = {}  # of files in the folders that Spark considers no more: was it read
         self._forgotten = 0  # how many planned files were forgotten
         self._until = -1  # the last entry of the log that is known
+        # Spark removes or moves away what it has read, if it is told to.
+        self._is_cleaned = given.get("cleansource", "off").lower() != "off"
+        self._gone: list[str] = []  # files that were gone after their batch, and have not been reported yet
         self.done = -1
 
     def read(self, logs: Logs) -> None:
@@ -182,6 +202,12 @@ class Source:
             self._planned |= {file.path or unquote(file.uri): file for file in found}
             self._until = max((self._until, *(file.entry for file in found)))
             self._newest = max((self._newest, *(file.time for file in found)))
+
+    def look_for(self, before: int, last: int) -> None:
+        """Look for the files of a batch, which the log's entries after `before` up to `last` list."""
+        if last > before and not self._is_cleaned:
+            batch = [(path, file) for path, file in self._planned.items() if before < file.entry <= last]
+            self._gone += [path for path, file in batch if file.gone]
 
     def trim(self, logs: Logs) -> None:
         """Take the entries out of the source's log that Spark never looks at again."""
@@ -217,6 +243,7 @@ class Source:
 
         The dangers are:
 
+        - a file that was gone when its batch was committed.
         - a file that was overwritten or appended to after it was read.
         - a file that Spark ignores because of its name, or because it is much older than the newest file
           read.
@@ -238,6 +265,8 @@ class Source:
         return found
 
     def _dangers(self, there: Mapping[str, int], root: Path) -> Iterator[tuple[str, list[str]]]:
+        gone, self._gone = self._gone, []
+        yield _GONE, gone
         done = {path: file for path, file in self._planned.items() if file.entry <= self.done}
         yield _CHANGED, [path for path, file in done.items() if there.get(path, file.time) != file.time]
         if self._age is not None:

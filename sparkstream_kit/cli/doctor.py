@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import pwd
 import re
 import shutil
 import socket
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import server as serving
-from sparkstream_kit._java import CORRUPTS, CORRUPTS_HOW, find_java
+from sparkstream_kit._java import CORRUPTS, CORRUPTS_HOW, find_java, lacks
 from sparkstream_kit.cli.common import pyspark_version
 from sparkstream_kit.connectors import _packages
 from sparkstream_kit.errors import KitError
@@ -57,7 +58,7 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Run all checks, and yield their findings."""
-    for look in (java, python, versions, host, disks, time_zone, remote):
+    for look in (java, python, versions, user, host, disks, time_zone, remote):
         yield from look()
 
 
@@ -116,6 +117,17 @@ def versions() -> Iterator[Finding]:
         there = f"Spark {jars[-1].stem.rpartition('-')[2]}" if jars else "no Spark 4"
         level, fix = ("ok", "") if there == f"Spark {spark}" else ("bad", f"PySpark is {spark}: unset it")
         yield Finding(level, "SPARK_HOME", f"{there} in {home}", fix)
+
+
+def user() -> Iterator[Finding]:
+    """Check that the user has a name, may open enough files, and has a locale for all names of files."""
+    wrong = lacks()
+    if not wrong:
+        name = pwd.getpwuid(os.getuid()).pw_name
+        yield Finding("ok", "user", f"{name} has a name, and may open enough files")
+    for said in wrong:
+        found, _, fix = said.partition("; ")
+        yield Finding("bad", "user", found, fix)
 
 
 def host() -> Iterator[Finding]:

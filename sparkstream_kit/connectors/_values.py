@@ -152,7 +152,8 @@ class _Targets:
             InvalidInputError: its sink cannot be used, or has a target of others; or as for the sink.
         """
         sink, me = self.sink_of(value), f"{self.column} {value}"
-        opening = replace(start, before={}, left=[])  # with an end of its own
+        # With an end of its own; the note of the checkpoint does not name the targets of single values.
+        opening = replace(start, before={}, left=[], former=())
         if not isinstance(sink, Sink):
             raise InvalidInputError(f"by_value(): the function returned {said(sink)} for {me}; return a sink")
         check_writes_batches(sink, "by_value()")

@@ -18,7 +18,6 @@ import logging
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -26,8 +25,9 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from sparkstream_kit._arguments import attributes
 from sparkstream_kit._files import JSON_VERSION, as_json, is_url
+from sparkstream_kit._waiting import in_thread
 from sparkstream_kit.connectors.posts.wire import host_of
-from sparkstream_kit.errors import InvalidInputError, QueryFailed, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, QueryFailed, printable, reject_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,6 +49,7 @@ _log = logging.getLogger(__name__)
 # batch each second, and one with a batch each hour, both keep a verdict that comes and goes.
 _BATCHES, _TIME = 10, timedelta(minutes=1)
 _ANSWERS_WITHIN = 10.0  # seconds in which the receiver of an alert must answer
+_SLACK = 1.0  # seconds more until an answer that comes line by line is not waited for
 
 
 @dataclass(frozen=True)
@@ -195,10 +196,11 @@ def _judge(board: Board, call: Callable[[Alert], object] | str, faces: ExitStack
             )
         from sparkstream_kit.monitoring.pictures import drawing
 
-        waiting: SimpleQueue[Alert | None] = SimpleQueue()
-        faces.enter_context(drawing(partial(_post, call, waiting)))
-        faces.callback(waiting.put, None)
-        call = waiting.put
+        posts = _Posts(call)
+        faces.callback(posts.give_up)
+        faces.enter_context(drawing(posts.post_all))
+        faces.callback(posts.add, None)
+        call = posts.add
     begun, seen = dict[Any, Alert](), dict[Any, tuple[int, datetime]]()  # by query, kind and level
 
     def look(at: datetime | None = None) -> None:
@@ -225,13 +227,58 @@ class _NoRedirects(HTTPRedirectHandler):
         """Return no new request, so that the redirect counts as an error."""
 
 
-def _post(url: str, alerts: SimpleQueue[Alert | None], _over: object) -> None:
-    """Post alerts as JSON, each once, until there comes None; log what could not be posted."""
-    opener = build_opener(_NoRedirects)
-    while (alert := alerts.get()) is not None:
-        request = Request(url, as_json(alert).encode(), {"Content-Type": "application/json"})  # noqa: S310 - a URL of HTTP
-        try:
-            opener.open(request, timeout=_ANSWERS_WITHIN).close()
-        except Exception as err:  # noqa: BLE001 - said, and the run goes on
-            # Of the URL only the host: its path, as that of a webhook, may be a secret.
-            _log.warning("an alert was not posted to %s (%s): %s", host_of(url), err, alert)
+class _Posts:
+    """Posts alerts as JSON, each once, and logs those that could not be posted.
+
+    Args:
+        url: where to post them.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._waiting: SimpleQueue[Alert | None] = SimpleQueue()
+        self._left: list[Alert] = []  # what is neither posted nor logged yet
+
+    def add(self, alert: Alert | None) -> None:
+        """Add an alert; None after the last one."""
+        if alert is not None:
+            self._left.append(alert)
+        self._waiting.put(alert)
+
+    def post_all(self, _over: object) -> None:
+        """Post the alerts until there comes None."""
+        while (alert := self._waiting.get()) is not None:
+            why = self._post(alert)
+            if alert in self._left:  # else the run has ended, and has logged it
+                self._left.remove(alert)
+                if why:
+                    self._log(alert, why)
+
+    def give_up(self) -> None:
+        """Log what is left at the end of a run, which waits no longer."""
+        left, self._left = self._left, []
+        for alert in left:
+            self._log(alert, "the run ended before there was an answer")
+
+    def _post(self, alert: Alert) -> str:
+        """Post an alert, and return why that failed, or an empty text.
+
+        A thread does it: the limit of a socket is for each line of an answer, and an answer may have many.
+        """
+        data = as_json(alert).encode()
+        request = Request(self._url, data, {"Content-Type": "application/json"})  # noqa: S310 - a URL of HTTP
+        errors = [f"no answer within {_ANSWERS_WITHIN:g} seconds"]
+
+        def send() -> None:
+            try:
+                build_opener(_NoRedirects).open(request, timeout=_ANSWERS_WITHIN).close()
+                errors.clear()
+            except Exception as err:  # noqa: BLE001 - said, and the run goes on
+                errors[:] = [str(err)]
+
+        in_thread("post", send).join(_ANSWERS_WITHIN + _SLACK)
+        return " ".join(errors)
+
+    def _log(self, alert: Alert, why: str) -> None:
+        # Of the URL only the host: its path, as that of a webhook, may be a secret.
+        _log.warning("an alert was not posted to %s (%s): %s", host_of(self._url), printable(why), alert)

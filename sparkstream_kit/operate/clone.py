@@ -11,7 +11,8 @@ import re
 import shutil
 import uuid
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._files import local
@@ -19,9 +20,6 @@ from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.operate.check import checkpoint
 from sparkstream_kit.operate.rewind import alone, check_unused
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Path:
@@ -63,7 +61,7 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
         with alone(root) if os.access(root, os.W_OK) else nullcontext():  # as of a mounted backup
             # Remove what a killed `clone` left: in a container the next process may have the same pid.
             shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(root, temporary, ignore=shutil.ignore_patterns("rewound-*", "lock"))
+            shutil.copytree(root, temporary, ignore=partial(_left_out, root))
         for folder in (temporary, *(each for each in temporary.rglob("*") if each.is_dir())):
             folder.chmod(folder.stat().st_mode | 0o200)  # those of a backup may not be written
         point_at(temporary, copy)
@@ -75,6 +73,16 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return copy
+
+
+def _left_out(root: Path, folder: str, names: list[str]) -> list[str]:
+    """Return the names in a folder of a checkpoint that a copy must not have: its lock, and what was rewound.
+
+    Other folders may hold a file of these names, such as what is known of a column `lock`.
+    """
+    if Path(folder) != root / logs.KIT:
+        return []
+    return [name for name in names if name == "lock" or name.startswith("rewound-")]
 
 
 def point_at(written: Path, copy: Path) -> None:

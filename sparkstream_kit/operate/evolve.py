@@ -85,7 +85,9 @@ def evolve(
 
     def check_sink(*, makes: bool) -> None:
         # The opening is not ended: only the real start may take a new epoch.
-        begun(sink, changed.frame, old, opens(makes=makes))
+        opening = opens(makes=makes)
+        opening.know({"begins": _begins(logs.noted, targets, logs.done + 1)})
+        begun(sink, changed.frame, old, opening)
         check_mode(changed.frame, changed.mode)
 
     if new is None:
@@ -99,11 +101,12 @@ def evolve(
     if _is_made(new, new.folder, old.folder):
         return ()
     logs = Logs(checkpoint(old.folder))
+    targets = [*map(str, sink.writes_to)]
     held = lock(changed.spark, old, changed.name, dry_run=dry_run)
     try:
         with changed.in_force():
             check_sink(makes=False)
-            build, differs = _checked(changed, [*map(str, sink.writes_to)], logs, new.folder)
+            build, differs = _checked(changed, targets, logs, new.folder)
         if not dry_run:
             with changed.in_force():
                 check_sink(makes=True)  # the sink may restore a plan that the old checkpoint has lost
@@ -170,7 +173,23 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
         while len(batches := replay.in_batches(pieces, full)) > room:
             full *= 2
     note |= {"topics": kept["topics"]} if "topics" in kept else {}
+    note["targets"] = [*targets]
+    note["begins"] = _begins(kept, targets, last + 1)
     return Build(changed, logs, batches, note, moves), differs
+
+
+def _begins(kept: dict[str, Any], targets: Sequence[str], following: int) -> dict[str, int]:
+    """Return the first batch of each target to which the old query has not written.
+
+    Args:
+        kept: the note of the old checkpoint. One that names no targets is of an earlier version of the kit:
+            then the targets count as those of the old query.
+        targets: the targets of the changed query.
+        following: the batch after the last one that the old query has committed.
+    """
+    former = kept.get("targets", targets)
+    begins = {each: number for each, number in kept.get("begins", {}).items() if each in targets}
+    return begins | {each: following for each in targets if each not in former}
 
 
 def _check_target(

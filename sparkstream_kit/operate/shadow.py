@@ -198,6 +198,7 @@ def planned(
         if "realTime" in trigger and sink.realtime is not None:
             sink.realtime(query.frame)
         else:
+            opening.know({} if guarded.logs is None else guarded.logs.noted)
             begun(sink, query.frame, location, opening)
         check_mode(query.frame, query.mode)
         stands = f"{location} (out of reach from here)" if location else "a temporary one, removed at the end"

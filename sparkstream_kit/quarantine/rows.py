@@ -324,7 +324,10 @@ def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
         if given[place] in (REASON, RAW, BYTES, FILE):
             raise InvalidInputError(f"column {name}: the name is taken by the kit; rename the column")
         if given[place] in given[:place]:
-            raise InvalidInputError(f"column {name}: two columns have this name; rename one of them")
+            fix = "rename one of them"
+            if place >= len(schema.names):
+                fix = "rename that of the lines, or read lines of text alone: sources.text"
+            raise InvalidInputError(f"column {name}: two columns have this name; {fix}")
     return [column(name) for name in names]
 
 

@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyspark.sql import DataFrameWriter
 from pyspark.sql import types as T
 
-from sparkstream_kit._arguments import check, check_options
+from sparkstream_kit._arguments import check, check_options, is_a, said
 from sparkstream_kit._columns import holds, refuse_twice
 from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit._spark.session import on_server
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.streaming.readwriter import DataStreamWriter
     from pyspark.sql.types import StructType
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.place import Place
 
     Read = Callable[[SparkSession, StructType, Place], DataFrame]
+    Heard = Callable[[StreamingQueryProgress], None]
 
 
 MODES = ("append", "complete", "update")
@@ -83,7 +85,8 @@ class Sink:
             query's DataFrame, its checkpoint and an `Opening`; without `start`, the first two are the first
             batch and None. On Spark Connect the returned function is pickled. A sink that has `configure`,
             too, is opened only where Spark would print on another machine, as the console on Spark Connect.
-        claim: for a sink of Spark's own that writes files, notes in their folder which query owns them. It is
+        claim: for a sink of Spark's own that writes files, notes in their folder which query owns them, and
+            returns what `run` calls with each progress, which raises an error if the folder is lost. It is
             called with the session and the query's checkpoint once the query has started.
         realtime: returns the DataStreamWriter of a query with the trigger `realTime`, which cannot call a
             function per batch; None for a sink that does not support that trigger.
@@ -105,7 +108,7 @@ class Sink:
     configure: Callable[[DataStreamWriter], DataStreamWriter] | None = field(default=None, repr=False)
     check: Callable[[DataFrame, Place | None], None] = field(default=lambda *_: None, repr=False)
     open: Callable[[DataFrame, Place | None, Opening], Write] | None = field(default=None, repr=False)
-    claim: Callable[[SparkSession, Place | None], None] = field(default=lambda *_: None, repr=False)
+    claim: Callable[[SparkSession, Place | None], Heard | None] = field(default=lambda *_: None, repr=False)
     realtime: Callable[[DataFrame], DataStreamWriter] | None = field(default=None, repr=False)
     parts: tuple[Sink, ...] = field(default=(), repr=False)
     keys: tuple[str, ...] = ()
@@ -146,7 +149,13 @@ class Sink:
 
         def open_part(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
             take = part.open(location) if isinstance(part, Part) else lambda batch, _batch_id: part(batch)
-            write = opened(self, take(frame, None), location, opening)
+            taken = take(frame, None)
+            if not is_a("DataFrame", taken):
+                raise InvalidInputError(
+                    f"sink {self.kind}, taking(): the function returned {said(taken)}; return the "
+                    "DataFrame to write"
+                )
+            write = opened(self, taken, location, opening)
             return lambda batch, batch_id: write(take(batch, batch_id), batch_id)
 
         begin = self.realtime
@@ -189,6 +198,8 @@ class Opening:
         folders: the folder that each file source reads, by the source's name in `sources/`, for the plans.
         before: for a target that does not get every batch: the batch that it got before, by the number of the
             batch that is being written.
+        begins: the first batch of each target that a continuation on a new target has got, by its text.
+        former: the targets that the checkpoint's query has written to, as texts; empty if that is not known.
         left: the functions to call when all sinks of the query are open.
         instead: for `shadow`, opens each sink in its own place, and returns what is called with its batches.
     """
@@ -199,8 +210,15 @@ class Opening:
     plans: dict[int, str | None] = field(default_factory=dict)
     folders: dict[str, str] = field(default_factory=dict)
     before: dict[int, int] = field(default_factory=dict)
+    begins: dict[str, int] = field(default_factory=dict)
+    former: tuple[str, ...] = ()
     left: list[Callable[[], None]] = field(default_factory=list)
     instead: Callable[[Sink, StructType], Write] | None = None
+
+    def know(self, note: Mapping[str, Any]) -> None:
+        """Take from the note of a checkpoint to which targets its query has written, and since when."""
+        self.begins = dict(note.get("begins", {}))
+        self.former = tuple(note.get("targets", ()))
 
     def end(self) -> None:
         """Call the registered functions, in the order of their registration."""

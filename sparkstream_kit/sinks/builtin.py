@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -241,9 +241,10 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
             with reached(f"table {name}: folder", folder):
                 _folders().check_log(f"table {name}: folder {folder}", locate(spark, folder), location)
 
-    def claim_folder(spark: SparkSession, checkpoint: Place | None) -> None:
+    def claim_folder(spark: SparkSession, checkpoint: Place | None) -> base.Heard | None:
         if of_files and (folder := _folder_of_files(spark, name)) is not None:
-            _folders().claim(locate(spark, folder), checkpoint)
+            return cast("base.Heard | None", _folders().claim(locate(spark, folder), checkpoint))
+        return None
 
     return Sink(
         kind="table",

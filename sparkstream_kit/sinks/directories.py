@@ -132,7 +132,8 @@ class _Ledger(Ledger):
 
     @cached_property
     def _owner(self) -> str | None:
-        return None if OWNER not in self.names else str(self._there.read(OWNER)).strip()
+        owner = self._there.read(OWNER)
+        return None if owner is None else owner.strip()
 
     @cached_property
     def _last(self) -> int:
@@ -147,12 +148,35 @@ class _Ledger(Ledger):
     def last_plan(self, query_id: str) -> str | None:  # noqa: ARG002 - one folder has one query
         return self._there.read(f"{_directory(self._last)}/{_PLAN}")
 
-    def epoch(self, query_id: str) -> Epoch | None:  # noqa: ARG002 - one folder has one query
+    def epoch(self, query_id: str) -> Epoch | None:
+        if self._owner not in (None, query_id):  # of a query whose directories were all removed
+            return None
         newest = highest(self._there, _EPOCHS)
         return None if newest < 0 else Epoch(newest, str(self._there.read(f"{_EPOCHS}/{newest}/driver")))
 
     def any_query(self) -> tuple[str, int] | None:
-        return None if self._owner is None else (self._owner or "unknown", self._last)
+        if self._owner is None or not self.has_rows():
+            return None
+        return (self._owner or "unknown", self._last)
+
+    def check_owner(self, query_id: str | None) -> None:
+        """Refuse a folder of another query, also one of which nobody knows whose it is any more.
+
+        Raises:
+            InvalidInputError: as for any sink; or the folder has rows of batches, and no owner.
+        """
+        if self._owner is None and self._last >= 0 and self.has_rows():
+            home = self._there.folder or self._there
+            lost = f"{self.where} has directories of batches, and not the file {OWNER}, which says whose they"
+            lost += " are"
+            ways = "restore the folder from a backup, or use another one"
+            if query_id is not None and self._there.folder:
+                file = shlex.quote(f"{home}/{OWNER}")
+                ways += f"; or, if they are this query's and none is missing, run echo {query_id} > {file}"
+            raise InvalidInputError(
+                f"{lost}: it was removed while its query ran, or put back in part; {ways}"
+            )
+        super().check_owner(query_id)
 
     def has_rows(self) -> bool:
         """Return whether the folder can hold rows: not in hidden names (left by crashes) or empty folders."""
@@ -233,17 +257,16 @@ class _Folder:
             InvalidInputError: the ledger's rules refuse the batch.
         """
         target, ledger = _directory(batch.number), _Ledger(self.there)
-        # The target has a plan already if another driver has written this batch: then look at the whole
-        # folder.
-        if self.done[:1] != [batch.number - 1] or self.there.read(f"{target}/{_PLAN}") is not None:
+        if not self._goes_on(batch):
             self.there.make()
             ledger.check_owner(batch.query)
             if ledger.is_written(batch):
                 pass_over(frame, batch, ledger.where)
                 return
-            if OWNER not in ledger.names:
+            is_first = ledger.epoch(batch.query) is None
+            if not self._is_owned_by(batch.query):
                 self.there.write(OWNER, batch.query + "\n")
-            if ledger.epoch(batch.query) is None:
+            if is_first:
                 self.take(batch.query, batch.driver, frame)
             self.done[:] = [batch.number - 1, highest(self.there, _EPOCHS)]
             ledger.check_epoch(batch)  # after the epoch was read: that number must not be a newer driver's
@@ -253,6 +276,7 @@ class _Folder:
             if batch.plan is not None:
                 self.there.write(f"{hidden}/{_PLAN}", batch.plan)
             ledger.check_epoch(batch)
+            self._check_there(batch)
             self.there.rename(hidden, target)
         except Exception:
             # A newer driver has removed the hidden directory, which can fail in many ways: report that
@@ -260,3 +284,35 @@ class _Folder:
             ledger.check_epoch(batch)
             raise
         self.done[0] = batch.number
+
+    def _is_owned_by(self, query: str) -> bool:
+        return (self.there.read(OWNER) or "").strip() == query
+
+    def _goes_on(self, batch: Batch) -> bool:
+        """Return whether this process has written the batch before, and the folder is as it was left then.
+
+        Else the whole folder is looked at: it was removed, emptied or made again, which leaves it without its
+        owner or its last batch; or another driver has written this batch already.
+        """
+        if self.done[:1] != [batch.number - 1] or not self._is_owned_by(batch.query):
+            return False
+        last = f"{_directory(batch.number - 1)}/{_PLAN}"
+        if batch.plan is not None and self.there.read(last) is None:
+            return False
+        return self.there.read(f"{_directory(batch.number)}/{_PLAN}") is None
+
+    def _check_there(self, batch: Batch) -> None:
+        """Refuse a batch if the folder was removed or emptied while the batch was written.
+
+        Raises:
+            InvalidInputError: the folder has no ledger any more, or that of another query.
+        """
+        if self._is_owned_by(batch.query):
+            return
+        ledger = _Ledger(self.there)
+        ledger.check_owner(batch.query)
+        ledger.check_earlier(batch)
+        raise InvalidInputError(
+            f"{ledger.where} was removed while batch {batch.number} was written to it; start the query "
+            "again, which writes that batch once more"
+        )

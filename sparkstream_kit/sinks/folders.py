@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.listener import StreamingQueryProgress
     from pyspark.sql.types import StructType
 
     from sparkstream_kit._spark.place import Place
+    from sparkstream_kit.sinks.base import Heard
 
 
 _LOG = "_spark_metadata"
@@ -60,6 +62,15 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
             f"{what} has {others}, which Spark would take for this query's, or no longer show; start on the "
             "checkpoint of the query that wrote them, use another folder, or remove this one"
         )
+    missing = _first_missing(folder.entries(_LOG))
+    if missing is not None or written < 0 <= committed:
+        lacks = "all batches" if missing is None else f"batch {missing}"
+        raise InvalidInputError(
+            f"{what} lacks {lacks} of this query: it was removed, emptied or made again, or is another "
+            "folder than before, in which Spark's file sink cannot go on; restore it, or start anew with "
+            "another folder and another checkpoint (sinks.batch_files can go on in a new folder, with "
+            "continues=)"
+        )
     if not committed <= written <= planned:
         raise InvalidInputError(
             f"{what} has the batches up to {written}, and checkpoint {checkpoint} has planned those up to "
@@ -69,7 +80,18 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
         )
 
 
-def claim(folder: Place, checkpoint: Place | None) -> None:
+def _first_missing(entries: Mapping[int, str]) -> int | None:
+    """Return the first batch that a log of Spark's file sink lacks; None if it is whole.
+
+    The log begins with batch 0, or with the last compacted entry, which lists all files up to its batch.
+    """
+    if not entries:
+        return None
+    begins = max((number for number, name in entries.items() if name.endswith(".compact")), default=0)
+    return next((number for number in range(begins, max(entries)) if number not in entries), None)
+
+
+def claim(folder: Place, checkpoint: Place | None) -> Heard | None:
     """Record in a folder the id of the query that owns it, on file systems with an atomic rename.
 
     On others, such as S3, nothing is recorded, because the record could not be replaced in one step.
@@ -77,12 +99,29 @@ def claim(folder: Place, checkpoint: Place | None) -> None:
     Args:
         folder: the folder of the files.
         checkpoint: the checkpoint of the query, which holds its id; None records nothing.
+
+    Returns:
+        What `run` calls with each progress: it raises an InvalidInputError once the record is not there any
+        more. None if nothing is recorded.
     """
     if checkpoint is None or not (checkpoint.is_in_reach and folder.renames_in_one_step):
-        return
+        return None
     query = id_in_checkpoint(checkpoint)
-    if query is not None and folder.read(OWNER) != f"{query}\n":
-        folder.write(OWNER, f"{query}\n")
+    if query is None:
+        return None
+    record = f"{query}\n"
+    if folder.read(OWNER) != record:
+        folder.write(OWNER, record)
+
+    def look(progress: StreamingQueryProgress) -> None:
+        if folder.read(OWNER) != record:
+            raise InvalidInputError(
+                f"query {progress.name}: folder {folder.folder or folder} was removed, emptied or made "
+                f"again while the query wrote to it, at batch {progress.batchId} or before: rows are missing "
+                "there; restore it, or start anew with another folder and another checkpoint"
+            )
+
+    return look
 
 
 def highest(place: Place, log: str) -> int:

@@ -222,6 +222,7 @@ class Batch:
         driver: the start of the query that writes the batch, from `this_driver`.
         before: the batch that the target must have got before this one, -1 for none; None for the one with
             the number before.
+        former: the targets to which the query has written so far, if this is none of them; else empty.
     """
 
     query: str
@@ -230,6 +231,7 @@ class Batch:
     checkpoint: str = "CHECKPOINT"
     driver: str = ""
     before: int | None = None
+    former: tuple[str, ...] = ()
 
 
 class Epoch(NamedTuple):
@@ -358,10 +360,13 @@ class Ledger(Protocol):
         may_take = last is None and self.take_over is not None
         accept = "give take_over=True" if may_take else self.set_back(batch.query, batch.number - 1)
         goal = "let the next batch write all rows" if self.how == "replace" else "go on without their rows"
+        cause = f"it was deleted, or put back from an older backup; restore the {self.what}"
+        if last is None and batch.former:
+            written = " and ".join(batch.former)
+            cause = f"the query has written to {written} so far; give it that target again"
         raise InvalidInputError(
-            f"batch {batch.number} is next, but {self.where} holds {has}: it was deleted, or put back from "
-            f"an older backup; restore the {self.what}; or, to write the missing batches again, {again}; or, "
-            f"to {goal}, {accept}"
+            f"batch {batch.number} is next, but {self.where} holds {has}: {cause}; or, to write the missing "
+            f"batches again, {again}; or, to {goal}, {accept}"
         )
 
     def is_written(self, batch: Batch) -> bool:
@@ -471,8 +476,14 @@ def open_target(target: LedgerTarget, frame: DataFrame, location: Place | None, 
             `prepare` refuses the query, or a plan cannot be put back.
     """
     known, coming, driver = None, None, this_driver()
-    folders, plans, before = opening.folders, opening.plans, opening.before
+    folders, plans = opening.folders, opening.plans
+    name = str(target.where)
+    former = () if name in opening.former else opening.former
     refuse_twice("column", frame.columns)
+
+    def before(number: int) -> int | None:
+        return -1 if opening.begins.get(name) == number else opening.before.get(number)
+
     if not frame.isStreaming:  # while the query runs, its plan is there, and nothing may change it
         query: str | None = id_of_batch(frame, location or checkpoint_of_batch(frame))
     elif location is None:
@@ -481,7 +492,7 @@ def open_target(target: LedgerTarget, frame: DataFrame, location: Place | None, 
         folders |= folders_read(frame)
         if (query := id_in_checkpoint(location)) is not None:
             number = max(location.entries("commits"), default=-1) + 1
-            coming = Batch(query, number, None, location.text, driver, before.get(number))
+            coming = Batch(query, number, None, location.text, driver, before(number), former)
     plan = target.prepare(frame, query, coming, opening.makes)
     if plan is not None and coming is not None and location is not None:
         put_back(location, coming.number, plan, folders, target.where, makes=opening.makes)
@@ -495,7 +506,8 @@ def open_target(target: LedgerTarget, frame: DataFrame, location: Place | None, 
             plans.clear()
             plans[number] = plan_of(there, number, folders)
         query_id = known or id_of_batch(rows, there)
-        target.write(Batch(query_id, number, plans[number], checkpoint, driver, before.get(number)), rows)
+        batch = Batch(query_id, number, plans[number], checkpoint, driver, before(number), former)
+        target.write(batch, rows)
 
     return write_batch
 

@@ -528,7 +528,7 @@ def _read(
             "CONFLICTING_": f"input {path}: its folders of partitions differ in names or depth; {alike}",
             "EMPTY_PARTITION_": f"input {path}: the folder of a partition has no value; {alike}",
             "INVALID_PARTITION_VALUE": f"input {path}: {said_by_spark(err)}; declare it as STRING",
-            "PATH_NOT_FOUND": f"input folder {path} does not exist; create it or correct the path",
+            "PATH_NOT_FOUND": f"input folder {path} {_missing(str(path))}",
         }
         said = [each for key, each in meanings.items() if str(err.getCondition()).startswith(key)]
         if not said:
@@ -538,6 +538,17 @@ def _read(
     kinds += _DATED if kind in ("csv", "json") and is_strict else ()
     exact = {each.name: _exactly(each, kinds) for each in columns.fields if holds(each.dataType, *kinds)}
     return frame.select([exact.get(name, column(name)) for name in names]) if exact else frame
+
+
+def _missing(path: str) -> str:
+    """Return what is wrong with a folder that Spark does not find, which may be the locale of its JVM."""
+    plain = _files.plain(path)
+    if plain is not None and not plain.isascii() and os.path.exists(plain):  # noqa: PTH110 - a text
+        return (
+            "is there, but Spark's JVM cannot read its name in this locale; set LC_ALL=C.UTF-8 before Spark "
+            "starts"
+        )
+    return "does not exist; create it or correct the path"
 
 
 def _strict(kind: str, columns: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:

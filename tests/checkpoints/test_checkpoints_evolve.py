@@ -10,7 +10,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from sparkstream_kit import quarantine, run, sinks, sources, start, state, windo
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import check
 from sparkstream_kit.checkpoints.logs import Logs
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import DryRun, InvalidInputError
 from sparkstream_kit.operate import replay
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 
@@ -328,7 +328,14 @@ def test_the_old_checkpoint_is_refused_once_it_was_continued_until_it_is_taken_u
 
 def test_a_checkpoint_that_is_in_use_or_has_no_batch_or_other_files_is_refused(begun, tmp_path):
     rows, _, old = begun
-    query = start(totals("product")(rows), into({}), name="other", mode="update", checkpoint=old)
+    query = start(
+        totals("product")(rows),
+        into({}),
+        name="other",
+        mode="update",
+        checkpoint=old,
+        allow_changed_query=True,
+    )
     try:
         assert "is in use by query other" in refused(totals("shop")(rows), old, tmp_path / "v2")
     finally:
@@ -395,6 +402,45 @@ def test_a_changed_key_is_refused_unless_the_target_is_a_new_one(spark, tmp_path
     go(keyed("shop")(rows), sql(tmp_path, "by_shop", take_over=True), new, continues=old)
     truth = keyed("shop")(table(spark, folder, range(3))).collect()
     assert Counter(from_table(tmp_path, "SELECT * FROM by_shop")) == Counter(map(tuple, truth))
+
+
+NEW_TARGETS: dict[str, Callable[[Any, str], Any]] = {
+    "batch_files": lambda folder, name: sinks.batch_files(folder / name),
+    "sql_table": sql,
+    "fan_out": lambda folder, name: sinks.fan_out(sinks.batch_files(folder / name), sql(folder, "kept")),
+}
+
+
+@pytest.mark.fast("batch_files")
+@pytest.mark.parametrize("kind", NEW_TARGETS)
+def test_a_new_target_begins_with_the_first_batch_of_the_continuation(spark, tmp_path, kind):
+    """Also if that batch comes only after a restart; what is lost later is refused, as of any target."""
+    target, folder = NEW_TARGETS[kind], tmp_path / "in"
+    old, new = tmp_path / "v1", tmp_path / "v2"
+    land(folder, 0, 1)
+    rows = stream(spark, folder)
+    begun_by = keyed("product")(rows)
+    changed = begun_by if kind == "fan_out" else keyed("shop")(rows)
+    go(begun_by, target(tmp_path, "one"), old)
+    line = refusal(go, begun_by, target(tmp_path, "two"), old)
+    assert "holds none of this query's batches: the query has written to " in line
+    assert re.search(r"one\b.* so far; give it that target again; or, to write the missing", line)
+    assert "deleted" not in line
+    for dry_run in (True, False):
+        with suppress(DryRun):
+            go(changed, target(tmp_path, "two"), new, continues=old, dry_run=dry_run)
+    land(folder, 2)
+    for _ in range(2):
+        go(changed, target(tmp_path, "two"), new, continues=old)
+    land(folder, 3)
+    go(changed, target(tmp_path, "two"), new)
+    if kind != "sql_table":
+        made = sorted(file.name for file in (tmp_path / "two").glob("batch=*"))
+        assert made == ["batch=000002", "batch=000003"]
+        shutil.rmtree(tmp_path / "two")
+        land(folder, 4)
+        line = refusal(go, changed, target(tmp_path, "two"), new)
+        assert "none of this query's batches: it was deleted" in line
 
 
 @pytest.mark.slow

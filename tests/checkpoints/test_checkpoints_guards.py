@@ -74,6 +74,45 @@ def noted(checkpoint):
     return dict(json.loads(file.read_text()))
 
 
+def test_a_checkpoint_belongs_to_the_query_whose_name_it_has(spark, folder, finish, tmp_path):
+    """Also where neither query keeps state, and whatever the second one writes to."""
+    feeds.drip([("1.txt", "tea\n")], folder)
+    rows = sources.text(spark, folder)
+    sink = sinks.foreach_batch(lambda *_: None)
+    others = [sink, sinks.console(), sinks.batch_files(tmp_path / "out"), sinks.files(tmp_path / "files")]
+    finish(rows, sink, "append", name="a")
+    says = (
+        f"checkpoint {tmp_path}/ckpt belongs to query a: query b would read only the input that a has not "
+        "read yet. Give b a checkpoint of its own; or, if it is a under a new name, give "
+        "allow_changed_query=True once"
+    )
+    for other in others:
+        for dry_run in (True, False):
+            assert refusal(finish, rows, other, "append", name="b", dry_run=dry_run) == says
+    assert {file.name for file in tmp_path.iterdir()} == {"in", "ckpt"}
+    totals = rows.groupBy("value").count()
+    changed = refusal(finish, totals, sink, "update", name="b")
+    assert "has not read yet. b groups by value; the checkpoint's query does not" in changed
+    finish(rows, sink, "append", name="a")
+    finish(rows, sink, "append", name="b", allow_changed_query=True)
+    finish(rows, sink, "append", name="b")
+    assert "belongs to query b: query a would" in refusal(finish, rows, sink, "append", name="a")
+
+
+def test_a_name_that_is_not_noted_is_noted_at_the_next_start(spark, folder, finish, tmp_path):
+    feeds.drip([("1.txt", "tea\n")], folder)
+    rows = sources.text(spark, folder)
+    sink = sinks.foreach_batch(lambda *_: None)
+    finish(rows, sink, "append", name="a")
+    note = tmp_path / "ckpt/sparkstream-kit/query.json"
+    note.write_text(
+        json.dumps({key: value for key, value in noted(tmp_path / "ckpt").items() if key != "name"})
+    )
+    finish(rows, sink, "append", name="b")
+    assert noted(tmp_path / "ckpt")["name"] == "b"
+    assert "belongs to query b" in refusal(finish, rows, sink, "append", name="a")
+
+
 @pytest.mark.slow
 def test_a_query_that_could_not_start_has_not_changed_whose_checkpoint_it_is(spark, total, folder, tmp_path):
     total("State")
@@ -278,7 +317,12 @@ def test_damage_on_another_file_system_is_one_line(far, folder, finish):
         assert re.search(r"/sparkstream-kit/query.json/part-.*, or put the file back", said)
     part.write_bytes(note)
     home = shutil.copytree(files, folder.parent / "home")  # brought here, as by hdfs dfs -get
-    finish(sources.text(spark, str(folder)).groupBy("value").count(), name="near", checkpoint=home)
+    finish(
+        sources.text(spark, str(folder)).groupBy("value").count(),
+        name="near",
+        checkpoint=home,
+        allow_changed_query=True,
+    )
     assert {json.loads(each.read_text())["name"] for each in home.rglob("part-*")} == {"far", "near"}
 
 
@@ -426,7 +470,7 @@ def test_a_planned_file_that_has_gone_is_said_before_its_batch_comes_again(spark
         raise ValueError("no such shop")
 
     with pytest.raises(QueryFailed, match="no such shop"):
-        run(start(frame, sinks.foreach_batch(fail), name="gone", checkpoint=tmp_path / "ckpt"))
+        run(start(frame, sinks.foreach_batch(fail), name="guarded", checkpoint=tmp_path / "ckpt"))
     (folder / "0.txt").unlink()
     released(frame, locate(spark, tmp_path / "ckpt"))
     gone = f"query guarded: {folder}/0.txt is planned to be read and has gone; put it back first: "

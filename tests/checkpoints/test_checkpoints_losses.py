@@ -208,6 +208,40 @@ def test_a_link_to_nothing_or_to_itself_hides_no_file_beside_it(stream):
     assert stream.source().count() == (6, 0)
 
 
+@pytest.mark.parametrize("kind", ["one a batch", "with others", "under another name", "Spark removes it"])
+def test_a_planned_file_that_goes_before_its_batch_is_said(spark, folder, tmp_path, caplog, kind):
+    """Spark passes over it: the batch is committed without its rows. What goes later is no loss."""
+    for number in range(4):
+        (folder / f"{number}.txt").write_text(f"{number}\n")
+        os.utime(folder / f"{number}.txt", (1_700_000_000 + number,) * 2)
+    options = {"max_files_per_trigger": 2 if kind == "with others" else 1}
+    if kind == "Spark removes it":
+        options["cleanSource"] = "delete"
+    rows = sources.text(spark, folder, **options)
+    told = folder / "3.txt"
+
+    def lose(_batch, number):
+        if number == 0 and kind == "under another name":
+            told.rename(folder / "9.txt")
+        elif number == 0 and kind != "Spark removes it":
+            told.unlink()
+
+    def clean(progress):
+        if progress.batchId == 1 and kind != "Spark removes it":
+            (folder / "0.txt").unlink()  # as a user does with what is read
+
+    sink = sinks.foreach_batch(lose)
+    how: dict[str, Any] = {"name": "q", "checkpoint": tmp_path / "ckpt", "availableNow": True}
+    summary = run(start(rows, sink, **how), on_batch=clean)
+    warnings = [line for line in summary.warnings if "gone when its batch was committed" in line]
+    if kind == "Spark removes it":
+        assert summary.warnings == ()
+        return
+    [line] = warnings
+    assert line.startswith(f"query q: {told}: gone when its batch was committed: if it went before")
+    assert line in caplog.text
+
+
 def test_a_name_that_waits_for_the_next_start_is_said(spark, folder, tmp_path, caplog, finish):
     def count(batch, _):
         batch.count()

@@ -263,6 +263,19 @@ def test_a_checkpoint_in_use_is_shown_and_left_alone(spark, made, checkpoint, tm
 # --- clone
 
 
+def test_a_copy_has_each_file_whatever_its_name_but_the_lock_and_what_was_rewound(checkpoint, tmp_path):
+    """As the note of `by_value` about a column `lock`, or the log of a source of that name."""
+    kit = checkpoint / "sparkstream-kit"
+    kept = [kit / "values/lock", kit / "values/rewound-1", checkpoint / "sources/lock/0"]
+    left_out = [kit / "lock", kit / "rewound-20260101T000000/offsets/1"]
+    for file in kept + left_out:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("a text")
+    copy = checkpoints.clone(checkpoint, tmp_path / "copy")
+    assert [(copy / file.relative_to(checkpoint)).exists() for file in kept] == [True] * 3
+    assert [(copy / file.relative_to(checkpoint)).exists() for file in left_out] == [False] * 2
+
+
 def test_a_copy_goes_on_as_the_same_query(spark, made, checkpoint, tmp_path):
     checkpoints.rewind(checkpoint, to=3, apply=True)
     noted(checkpoint)

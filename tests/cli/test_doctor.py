@@ -156,7 +156,7 @@ def test_the_command_prints_columns_and_says_by_its_exit_code_if_all_is_well(tmp
     java_that_says(tmp_path, "17.0.9", monkeypatch)
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out.splitlines()
-    names = "Java, Python, the kit, PySpark, host name, temporary, time zone, SPARK_REMOTE"
+    names = "Java, Python, the kit, PySpark, user, host name, temporary, time zone, SPARK_REMOTE"
     assert ", ".join(line[6:20].strip() for line in out) == names
     assert {line[:6].strip() for line in out} <= {"ok", "warn"}
     java_that_says(tmp_path / "second", "11", monkeypatch)

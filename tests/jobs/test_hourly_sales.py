@@ -4,6 +4,9 @@ import json
 
 import hourly_sales
 import pytest
+from pyspark.sql import functions as F
+
+from sparkstream_kit import windows
 
 
 def written(folder):
@@ -28,3 +31,44 @@ def test_a_line_that_cannot_be_read_is_kept_and_may_end_the_job(tmp_path, capsys
         "not valid JSON, or a field twice",
     ]
     assert [(row["product"], row["total"]) for row in written(out / "totals")] == [("tea", 2)]
+
+
+@pytest.mark.usefixtures("spark")
+def test_a_change_that_is_refused_leaves_the_old_job_as_it_was(tmp_path, capsys, monkeypatch):
+    """The first query of the two fits; the way out that the line names is a new target for both."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+
+    def land(hour):
+        sale = {"time": f"2024-01-01T{hour:02}:10:00Z", "product": "tea", "amount": 2}
+        (folder / f"{hour}.json").write_text(f"{json.dumps(sale)}\nno sale\n")
+
+    def job(target, *more):
+        capsys.readouterr()
+        return hourly_sales.main([str(folder), str(target), "--available-now", *more])
+
+    def of_all(rows):
+        hours = rows.groupBy(windows.tumbling("time", "1 hour"))
+        return windows.flatten(hours.agg(F.sum("amount").alias("total")))
+
+    land(8)
+    land(9)
+    assert job(out) == 0
+    with monkeypatch.context() as changed:
+        changed.setattr(hourly_sales, "transform", of_all)
+        assert job(out, "--checkpoint", f"{out}/_v2", "--continues", f"{out}/_checkpoint") == 2
+        assert "give it a new target" in capsys.readouterr().err
+    land(10)
+    assert job(out) == 0
+    assert [len(written(out / name)) for name in ("bad", "totals")] == [3, 2]
+    with monkeypatch.context() as changed:
+        changed.setattr(hourly_sales, "transform", of_all)
+        new = tmp_path / "new"
+        assert job(new, "--continues", f"{out}/_checkpoint") == 0
+        land(11)
+        land(12)
+        assert job(new, "--continues", f"{out}/_checkpoint") == 0
+        assert len(written(new / "bad")) == 2
+        assert [row["total"] for row in written(new / "totals")] == [2, 2]
+    assert job(out) == 2
+    assert "was continued by a changed query" in capsys.readouterr().err

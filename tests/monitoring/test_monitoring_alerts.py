@@ -2,9 +2,10 @@
 
 import json
 import logging
+import socketserver
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -14,6 +15,7 @@ from support.recorded import OTHER, TOLD, progress
 
 from sparkstream_kit import monitoring, quarantine, run, sinks, start
 from sparkstream_kit.monitoring import pictures, watching
+from sparkstream_kit.verdicts import Verdict
 
 WINDOWS = [each for each in TOLD if each["name"] == "action_windows"][-1]
 BEGIN = datetime(2026, 1, 14, 9, tzinfo=UTC)
@@ -212,6 +214,69 @@ def test_a_dead_receiver_neither_blocks_nor_fails_a_run(broken, monkeypatch):
         receiver.shutdown()
     assert time.monotonic() - began < HANGS, "the receiver was waited for"
     assert (summary.ended_by, summary.queries[0].batches) == ("end of input", 3)
+
+
+class Raw(socketserver.StreamRequestHandler):
+    """Answers a post with raw bytes, or with a header line from time to time until it is told to end."""
+
+    answer: bytes | None = None
+    over = threading.Event()
+
+    def handle(self):
+        while self.rfile.readline().strip():
+            pass
+        if self.answer is not None:
+            self.wfile.write(self.answer)
+            return
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        with suppress(OSError):
+            while not self.over.wait(0.05):
+                self.wfile.write(b"X-More: 1\r\n")
+
+
+@contextmanager
+def raw_server(answer):
+    handler = type("Handler", (Raw,), {"answer": answer, "over": threading.Event()})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}{HUSH}"
+        finally:
+            handler.over.set()
+            server.shutdown()
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 403 \x1b[31mred\r\n\r\n", b"\x00\xff\r\n\x1b[31m\r\n", None])
+def test_an_answer_without_end_or_with_odd_characters_is_one_plain_line(answer, monkeypatch, caplog):
+    monkeypatch.setattr(monitoring, "_ANSWERS_WITHIN", 0.2)
+    monkeypatch.setattr(monitoring, "_SLACK", 0.2)
+    with raw_server(answer) as url:
+        [line] = posted(url, caplog)
+    assert line.isprintable()
+    assert line.startswith("an alert was not posted to 127.0.0.1 (")
+    if answer is None:
+        assert "(no answer within 0.2 seconds)" in line
+
+
+def test_alerts_that_wait_when_the_run_ends_are_said_one_by_one(monkeypatch, caplog):
+    monkeypatch.setattr(monitoring, "_ANSWERS_WITHIN", HANGS)
+    monkeypatch.setattr(pictures, "_END_LIMIT", 0.1)
+    verdict = Verdict("bad", "falling behind", "backlog")
+    with Receiver(0) as receiver, caplog.at_level(logging.WARNING):
+        posts = monitoring._Posts(receiver.url)  # noqa: SLF001
+        with ExitStack() as faces:
+            faces.callback(posts.give_up)
+            faces.enter_context(pictures.drawing(posts.post_all))
+            faces.callback(posts.add, None)
+            for number in range(3):
+                posts.add(monitoring.Alert(f"q{number}", verdict, BEGIN))
+            assert receiver.came.wait(HANGS)
+        receiver.answers.set()
+        receiver.shutdown()
+    said = "an alert was not posted to 127.0.0.1 (the run ended before there was an answer): bad: query q{}: "
+    begins = [said.format(number) for number in range(3)]
+    assert [line[: len(said) - 1] for line in caplog.messages] == begins
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from conftest import pretend_master, ran, refusal
 from support.sink_contract import remove
 from support.sink_streams import finish, forget_commit
 
-from sparkstream_kit import feeds, sinks, sources
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.base import Opening, begun
 
 
@@ -74,11 +74,34 @@ def test_a_folder_that_has_gone_or_gone_back_is_refused(stream, made, tmp_path):
     )
     assert re.search(message.format(1, 2, 2), refusal(finish, stream, sink(), tmp_path / "ckpt"))
     shutil.rmtree(out)
-    assert re.search(message.format(-1, 2, 2), refusal(finish, stream, sink(), tmp_path / "ckpt"))
+    assert " lacks all batches of this query: it was removed, emptied or made again" in refusal(
+        finish, stream, sink(), tmp_path / "ckpt"
+    )
     finish(stream, sink(), tmp_path / "again")
     forget_commit(tmp_path / "again")
     remove(tmp_path / "again" / "offsets" / "2")
     assert re.search(message.format(2, 1, 1), refusal(finish, stream, sink(), tmp_path / "again"))
+
+
+def test_a_folder_that_goes_while_its_query_runs_ends_the_run_and_is_refused_later(
+    spark, folder, made, tmp_path
+):
+    """Spark's sink writes on, into a new folder that lacks the batches before."""
+    sink, _, out = made
+    feeds.drip([("1.csv", "1\n")], folder)
+    rows = sources.csv(spark, folder, schema="n INT")
+
+    def lose(progress):
+        if progress.batchId == 0:
+            shutil.rmtree(out)
+            feeds.drip([("2.csv", "2\n")], folder)
+
+    query = start(rows, sink(), name="q", checkpoint=tmp_path / "ckpt")
+    with pytest.raises(
+        (InvalidInputError, QueryFailed), match="was removed, emptied or made again while the"
+    ):
+        run(query, on_batch=lose, run_for=60)
+    assert "lacks batch 0 of this query: it was removed" in refusal(finish, rows, sink(), tmp_path / "ckpt")
 
 
 def test_files_of_no_query_are_refused_which_spark_would_no_longer_show(spark, stream, tmp_path):

@@ -2,12 +2,15 @@
 
 import shutil
 import sqlite3
+import subprocess
 
 import pytest
 from conftest import refusal
+from support import sink_contract
+from support.sink_contract import Adaptor, Stream
 from support.sink_streams import finish, three_batches
 
-from sparkstream_kit import feeds, sinks, start
+from sparkstream_kit import feeds, sinks, sources, start
 
 KINDS = {
     "sql_table": lambda folder: sinks.sql_table(f"sqlite:///{folder}/t.db", "t"),
@@ -41,3 +44,50 @@ def test_it_is_refused_before_anything_is_made(kind, spark, folder, tmp_path):
             assert tables == (0,)
         elif kind != "iceberg":  # whose catalog is made where it is looked at
             assert [*out.iterdir()] == []
+
+
+def made_anew(out):
+    shutil.rmtree(out)
+    out.mkdir()
+
+
+def emptied(out):
+    for file in out.glob("batch=*"):
+        shutil.rmtree(file)
+
+
+def emptied_by_hand(out):
+    """As `rm -r out/*` does, which knows the owner's file, too."""
+    for file in out.iterdir():
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+
+LOSSES = {"removed": shutil.rmtree, "made again": made_anew, "emptied": emptied, "all": emptied_by_hand}
+
+
+@pytest.mark.fast("removed")
+@pytest.mark.parametrize("how", LOSSES)
+def test_a_folder_that_is_lost_while_its_query_runs_is_refused(how, spark, tmp_path):
+    out = tmp_path / "out"
+
+    def rows():
+        return sorted(row.n for row in spark.read.schema("n INT").parquet(f"{out}/batch=*").collect())
+
+    stream = Stream(spark, tmp_path, Adaptor(sinks.batch_files(out), rows))
+    sink_contract.a_target_made_again_under_a_running_query_is_refused(stream, lambda: LOSSES[how](out))
+
+
+def test_rows_without_the_file_that_says_whose_they_are_are_refused_with_ways_that_work(spark, tmp_path):
+    """As a folder that was copied without its hidden files; earlier versions went on in such a folder."""
+    folder, out = tmp_path / "in", tmp_path / "my out"
+    feeds.drip([("1.txt", "tea\n")], folder)
+    rows = sources.text(spark, folder)
+    finish(rows, sinks.batch_files(out), tmp_path / "ckpt")
+    (out / "_sparkstream_query").unlink()
+    feeds.drip([("2.txt", "ink\n")], folder)
+    line = refusal(finish, rows, sinks.batch_files(out), tmp_path / "ckpt")
+    assert "has directories of batches, and not the file _sparkstream_query, which says whose they" in line
+    way = line.partition("and none is missing, run ")[2]
+    subprocess.run(["bash", "-c", way], check=True)
+    finish(rows, sinks.batch_files(out), tmp_path / "ckpt")
+    assert spark.read.parquet(str(out)).count() == 2

@@ -1,5 +1,7 @@
 """The function of a batch as the JVM calls it: cut off by a stop without a word, and nothing left open."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +9,10 @@ from typing import Any
 
 import pytest
 from conftest import failure, ran
-from pyspark import SparkContext
+from pyspark import SparkContext, cloudpickle
 
 from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit._spark.batch import _without_result
 from sparkstream_kit.sinks import Sink
 
 pytestmark = pytest.mark.classic_only("on Spark Connect the server's Python runs the function")
@@ -185,3 +188,27 @@ def test_a_stop_in_mid_batch_prints_nothing():
     done = ran(SCRIPT)
     for word in ("StackOverflow", "Traceback", "\tat ", "Exception"):
         assert word not in done.stdout + done.stderr, done.stderr
+
+
+class DataFrame:
+    """Named as Spark's own."""
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (lambda _batch, _number: sys.exit(3), "the function of the batch ended with SystemExit: 3"),
+        (lambda _batch, _number: DataFrame(), "the function of the batch returned a DataFrame; end it with"),
+        (lambda _batch, _number: 5, ""),
+    ],
+)
+def test_what_a_server_without_the_kit_checks_of_a_function(write, says):
+    """On Spark Connect the function runs in a process that may lack the kit."""
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        pickled = cloudpickle.dumps(_without_result(write, RuntimeError))
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    script = f"import sys, pickle; sys.modules['sparkstream_kit'] = None; pickle.loads({pickled!r})(None, 0)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, says in done.stderr) == (1 if says else 0, True), done.stderr

@@ -5,6 +5,7 @@ import uuid
 from typing import Any
 
 import pytest
+from conftest import refusal
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer
 
@@ -73,3 +74,24 @@ def test_a_path_without_scheme_is_where_spark_takes_it(spark, tmp_path, hadoop, 
     with pytest.raises(InvalidInputError, match="batch_files out: only a local path and hdfs:// have"):
         start(sources.text(spark, "in"), sinks.batch_files("out"), **how)
     assert list((tmp_path / "[here]").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("s3a:bucket", "path s3a:bucket is misspelt; write s3a://bucket"),
+        ("hdfs:in/a", "path hdfs:in/a is misspelt; write hdfs://in/a"),
+        ("file:in", "path file:in is misspelt; write file:///in"),
+        ("caf\udce9", "path caf\\udce9 is not UTF-8 here; set LC_ALL=C.UTF-8, or give it another name"),
+    ],
+)
+def test_a_path_that_java_cannot_read_is_one_line(spark, tmp_path, monkeypatch, path, says):
+    monkeypatch.chdir(tmp_path)
+    rows = spark.readStream.format("rate").load()
+    for call in (
+        lambda: sources.text(spark, path),
+        lambda: start(rows, sinks.console(), name="q", checkpoint=path),
+        lambda: start(rows, sinks.console(), name="q", checkpoint="new", continues=path),
+        lambda: start(rows, sinks.files(path), name="q", checkpoint="new"),
+    ):
+        assert refusal(call) == says

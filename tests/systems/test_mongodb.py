@@ -357,7 +357,7 @@ def test_a_dry_run_and_a_stop_in_mid_batch_leave_nothing_behind(stream, shop, ur
     start(stream, sink, name="q", checkpoint=tmp_path / "ckpt", dry_run=True)
     assert shop.list_collection_names() == []
     gate = Gate()
-    query = start(stream, sink.taking(gate.hold), name="cut", checkpoint=tmp_path / "ckpt")
+    query = start(stream, sink.taking(gate.hold), name="q", checkpoint=tmp_path / "ckpt")
     gate.stop_in_mid_batch(query, until)
     assert query.exception() is None
     finish(stream, sink, tmp_path / "ckpt")

@@ -368,7 +368,8 @@ def _type(field: T.StructField, keys: Sequence[str]) -> TypeEngine[Any]:
             return sql_type
     raise InvalidInputError(
         f"sql_table: column {field.name} is {field.dataType.simpleString()}, which a column of SQL cannot "
-        f"hold; leave it out, cast it, or make it a text: F.to_json('{field.name}')"
+        f"hold; leave it out, cast it, or make it a text: F.to_json('{field.name}'); of a window, "
+        "windows.flatten makes two columns"
     )
 
 
