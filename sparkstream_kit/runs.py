@@ -437,7 +437,11 @@ def run(
     The run ends at the end of input, after `run_for` or `idle` seconds, after `max_batches`, when the stop
     file appears, on SIGINT or SIGTERM, or when a query fails. The input ends when every query has ended, as
     with `availableNow`; a query that reads a socket ends when the peer has closed the connection and all
-    lines have been processed.
+    lines have been processed. If other code stops a query before, as another thread may, that is not the
+    end of input.
+
+    In another thread than the main one `run` does the same, but hears no signals, which Python gives to the
+    main thread only: end it there by a stop file.
 
     At the end, the batch in flight is committed first. A batch that begins while its query is being stopped
     may be cut off; it is replayed as a whole when the query is restarted on its checkpoint. After `run` no
