@@ -28,7 +28,7 @@ MENU = {
     "Guides": [
         *("files", "bad-lines", "watermarks", "postgresql", "kafka-to-delta", "kafka-to-iceberg"),
         *("kafka-to-kafka", "many-targets", "joins", "days", "silence", "model", "exactly-once"),
-        *("change-a-job", "find-out", "change-what-you-read", "do-it-again", "tuning", "secrets"),
+        *("change-a-job", "find-out", "change-what-you-read", "do-it-again", "tuning", "secrets", "service"),
         *("from-pyspark", "production", "clusters", "monitoring", "checkpoints", "server", "json", "skill"),
     ],
     "Jobs and systems": ["jobs", *SYSTEMS, "flume"],

@@ -288,8 +288,8 @@ class RunSummary:
     Attributes:
         ended_by: the reason why the run ended: "end of input", "run_for is over", "max_batches are through",
             "N s without a row", "stop file PATH", "the web page", "SIGINT", "SIGTERM", "a signal to the
-            JVM", "the end of the JVM by itself", "query.stop()" (the queries were stopped by other code) or
-            "failure".
+            JVM", "the end of the JVM by itself", "query.stop()" (other code has stopped a query before it had
+            read all of its input) or "failure".
         seconds: the duration of the run, from the call of `run`; Spark's start is before that.
         queries: one summary for each query, in the order in which the queries were given.
         warnings: one line for each problem that a source did not report, such as lost or ignored files (see

@@ -26,7 +26,8 @@ from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit._spark import plan
 from sparkstream_kit._spark.batch import begin, hand_over, keep_printed
 from sparkstream_kit._spark.place import locate
-from sparkstream_kit._spark.queries import Started, note, stop_unknown
+from sparkstream_kit._spark.queries import SAYS_END, Started, note, running, stop_unknown
+from sparkstream_kit._spark.session import settings_id
 from sparkstream_kit.checkpoints.drain import is_being_drained
 from sparkstream_kit.checkpoints.guard import Query, guard
 from sparkstream_kit.errors import InvalidInputError, innermost_cause, reject_unknown
@@ -50,6 +51,9 @@ _log = logging.getLogger(__name__)
 
 _TRIGGERS = [*inspect.signature(DataStreamWriter.trigger).parameters][1:]  # realTime from Spark 4.2 on
 _FLAGS = ("availableNow", "once")  # triggers whose value is True instead of a duration
+# Kinds of targets that hold the rows of one query: those of a second one would replace or hide them.
+_OF_ONE_QUERY = ("file", "folder", "memory", "view")
+_VIEWS = ("memory", "view")  # of these, the kinds that each session has for itself, under one name or another
 
 
 def start(
@@ -96,7 +100,8 @@ def start(
             over what the checkpoint (that of `continues`, if given) has read, and compare what it would write
             with what its targets hold, as `checkpoints.shadow` does.
         **trigger: one of Spark's own trigger keywords: `processingTime="5 seconds"` (or a `timedelta`),
-            `availableNow=True`, …. Default: each batch begins as soon as the previous one has ended.
+            `availableNow=True`, …, but not `continuous`, which has no batches. Default: each batch begins as
+            soon as the previous one has ended.
 
     Returns:
         Spark's own StreamingQuery, running. A dry run returns a description to print instead: mode, sink and
@@ -106,8 +111,9 @@ def start(
     Raises:
         InvalidInputError: an argument has a wrong type; the DataFrame does not stream; the trigger cannot be
             read; the sink does not support the output mode; the name or a required checkpoint is missing; a
-            query of this name already runs; the sink writes into a folder that the query reads; or the
-            checkpoint is in use, damaged, of a different query, or out of reach of the cluster's nodes.
+            query of this name already runs; the sink writes into a folder that the query reads, or to the
+            view, file or folder of a query that runs; or the checkpoint is in use, damaged, of a different
+            query, or out of reach of the cluster's nodes.
         KitError: the Python process of a Spark Connect server does not start, or this version of Spark
             prints plans in an unknown form.
 
@@ -132,7 +138,7 @@ def start(
         with _starting(query):  # the query that runs may have the same name
             return compared(query, sink, dry_run, continues or checkpoint)  # type: ignore[return-value]
     location = None if checkpoint is None else locate(frame.sparkSession, checkpoint)
-    asked = _Asked(replace(query, name=_name(frame, sink, name)), sink, location)
+    asked = _Asked(replace(query, name=_name(sink, name)), sink, location)
     with _starting(asked.query):
         with asked.query.in_force():
             asked.opening().allows(sink)
@@ -162,17 +168,19 @@ class _Asked:
         """Return what the sinks of one start share.
 
         Raises:
-            InvalidInputError: the checkpoint lies in a folder that the query reads or writes.
+            InvalidInputError: the checkpoint lies in a folder that the query reads or writes, or a query of
+                this name already runs.
         """
         from sparkstream_kit.sinks.batches import same_as
 
+        _refuse_same_name(self.query)
         paths = [each.path for each in self.query.inputs if each.path is not None]
         if self.location is not None:
             has, written = f"query {self.query.name} has checkpoint", _written(self.sink)
             _refuse_within(has, [self.location.text], "input folder", paths)
             _refuse_within(has, [self.location.text], "output folder", [*map(_files.escaped, written)])
-        allows = partial(_refuse_own_input, self.query.name, paths)
         targets = dict.fromkeys(map(same_as, self.sink.writes_to), "another sink of the query")
+        allows = partial(_allow, self.query.name, settings_id(self.query.spark), paths, targets)
         return Opening(makes=makes, allows=allows, targets=targets)
 
     def drain(self) -> StreamingQuery | None:
@@ -227,12 +235,16 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
     columns = [list(each) for each in frame.dtypes]
     after = [*dict.fromkeys(f"{each.kind} {each.after_rewind}" for each in inner(sink))]
     writes = {"sinks": after, "targets": [*map(str, sink.writes_to)], "columns": columns}
-    with asked.query.in_force(), guard(asked.query, location, _of_systems, writes=writes) as guarded:
+    # A query that another thread stops must not look as if it had read all input.
+    says_end = "availableNow" in trigger
+    settings = SAYS_END if says_end else {}
+    with asked.query.in_force(settings), guard(asked.query, location, _of_systems, writes=writes) as guarded:
         if guarded.logs is not None:
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
         realtime = sink.realtime if "realTime" in trigger else None
         opening = asked.opening()
         opening.know({} if guarded.logs is None else guarded.logs.noted)
+        opening.allows(sink)  # once more: no other query starts meanwhile
         write = None if realtime else begun(sink, frame, location, opening)
         writer = frame.writeStream if realtime is None else realtime(frame)
         writer = writer.queryName(name).outputMode(mode)
@@ -253,21 +265,23 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
             # The query may run although its start has failed. Stop it before `guard` releases the lock.
             stop_unknown(spark, name)
             raise
+        interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
+        known = Started(
+            frame=frame,
+            mode=mode,
+            location=location,
+            drain=asked.drain,
+            prints=write is not None,
+            interval=interval or None,
+            targets=sink.writes_to,
+            writes=opening.targets,
+            ends=bool(trigger.keys() & {"availableNow", "once"}),
+            says_end="availableNow" in trigger,
+            hearers=(*hearers(asked.query), *([] if watch is None else [watch])),
+        )
+        note(query, known)
     if guarded.lock is not None:
         guarded.lock.until_end_of(query)
-    interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
-    known = Started(
-        frame=frame,
-        mode=mode,
-        location=location,
-        drain=asked.drain,
-        prints=write is not None,
-        interval=interval or None,
-        targets=sink.writes_to,
-        ends=bool(trigger.keys() & {"availableNow", "once"}),
-        hearers=(*hearers(asked.query), *([] if watch is None else [watch])),
-    )
-    note(query, known)
     return query
 
 
@@ -304,6 +318,11 @@ def _trigger(given: dict[str, Any]) -> dict[str, Any]:
         InvalidInputError: an unknown keyword, more than one trigger, or a value that cannot be used.
     """
     reject_unknown("keyword of start()", given, [*(start.__kwdefaults__ or ()), *_TRIGGERS])
+    if "continuous" in given:
+        raise InvalidInputError(
+            "start() takes no trigger continuous: Spark calls it experimental, and it has no batches that "
+            "`run` could count; give processingTime='0 seconds'"
+        )
     if len(given) > 1:
         raise InvalidInputError(f"start() takes one trigger, not {' and '.join(given)}; leave out the others")
     for word, value in given.items():
@@ -339,6 +358,43 @@ def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None, trigger: M
         )
 
 
+def _allow(
+    name: str, session: str, inputs: Sequence[str], targets: Mapping[tuple[str, str], str], sink: Sink
+) -> None:
+    """Refuse a sink that a query must not write to.
+
+    Args:
+        name: the name of the query.
+        session: the id of its session, as `settings_id` has it.
+        inputs: the folders that it reads.
+        targets: what it writes to, as in `Opening.targets`; so it is known which running query it is itself.
+        sink: the sink, or one inside it.
+
+    Raises:
+        InvalidInputError: the sink writes into an input folder, or to a target of another running query.
+    """
+    from sparkstream_kit.sinks.batches import same_as
+
+    _refuse_own_input(name, inputs, sink)
+    mine = {_unshared(session, same_as(each)): each for each in sink.writes_to if each.kind in _OF_ONE_QUERY}
+    for other, known in running() if mine else ():
+        if known.frame is None or known.writes is targets:
+            continue
+        of_other = settings_id(known.frame.sparkSession)
+        for theirs in list(known.writes):
+            if (target := mine.get(_unshared(of_other, theirs))) is not None:
+                raise InvalidInputError(
+                    f"query {name}: sink {sink.kind} writes to {target}, as query {other.name} does, which "
+                    "runs; end that query first, or give each query a target of its own"
+                )
+
+
+def _unshared(session: str, target: tuple[str, str]) -> tuple[str, ...]:
+    """Return what is equal for two targets that are the same one, also of two queries and sessions."""
+    kind, name = target
+    return ("view", name.lower(), session) if kind in _VIEWS else target
+
+
 def _refuse_own_input(name: str, inputs: Sequence[str], sink: Sink) -> None:
     """Refuse a sink that writes into an input folder: the query would read its own output."""
     _refuse_within(f"query {name}: sink {sink.kind} writes to", _written(sink), "input folder", inputs)
@@ -366,11 +422,11 @@ def _refuse_within(who: str, paths: Sequence[str], what: str, folders: Sequence[
                 raise InvalidInputError(f"{who} {path}, which {at} the {what} {given}; put it elsewhere")
 
 
-def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:
+def _name(sink: Sink, name: str | None) -> str:
     """Return the query's name, which is the sink's or the given one.
 
     Raises:
-        InvalidInputError: the names differ, both are missing, or a query of this name already runs.
+        InvalidInputError: the names differ, or both are missing.
     """
     if sink.query_name and name not in (None, sink.query_name):
         raise InvalidInputError(
@@ -380,9 +436,17 @@ def _name(frame: DataFrame, sink: Sink, name: str | None) -> str:
     chosen = sink.query_name or name
     if not chosen:
         raise InvalidInputError("a query needs a name: start(…, name='totals')")
-    if any(query.name == chosen for query in frame.sparkSession.streams.active):
-        raise InvalidInputError(
-            f"a query named {chosen} already runs; end it first: "
-            f"[q.stop() for q in spark.streams.active if q.name == {chosen!r}]"
-        )
     return chosen
+
+
+def _refuse_same_name(asked: Query) -> None:
+    """Refuse a query if one of this name runs in its session.
+
+    Raises:
+        InvalidInputError: such a query runs.
+    """
+    if any(query.name == asked.name for query in asked.spark.streams.active):
+        raise InvalidInputError(
+            f"a query named {asked.name} already runs; end it first: "
+            f"[q.stop() for q in spark.streams.active if q.name == {asked.name!r}]"
+        )

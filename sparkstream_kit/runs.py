@@ -82,7 +82,7 @@ class _Watched:
         # Spark connects to a socket in the first batch. Before that a missing reader does not mean that the
         # socket has closed.
         self.sockets: list[tuple[str, int]] | None = None
-        self.endless = self.known.frame is not None and not self.known.ends
+        self.endless = spark_queries.is_endless(query)
         self.ended = False
         self.last: StreamingQueryProgress | None = None
         self._stopping: threading.Thread | None = None
@@ -93,6 +93,10 @@ class _Watched:
         """Wait until the query has ended, and post that to the inbox."""
         spark_queries.await_end(self.query)
         inbox.post("ended", self)
+
+    def was_stopped(self) -> bool:
+        """Return whether the query, which has ended, was stopped before it had read all input."""
+        return self.endless or not spark_queries.has_done_all(self.query)
 
     def has_rows_on_their_way(self) -> bool:
         """Return whether a batch with rows is running, or committed but not recorded yet.
@@ -155,6 +159,9 @@ class _Watched:
             summary: the summary of the run, which the exception carries.
         """
         name, cause = f"query {self.name}", errors.innermost_cause(error)
+        if spark_queries.session_was_stopped(self.query):
+            cause = "its session was stopped while it ran; end the query first, then call spark.stop()"
+            return QueryFailed(name, cause, summary)
         text = f"{cause}\n{error}"
         if said := plan.unavailable(text):
             return InputUnavailable(name, said, summary)
@@ -184,7 +191,7 @@ class _Run:
     """One call of `run`, or the run of a query's last batch with `drain=True`.
 
     Args:
-        queries: the queries, of one session.
+        queries: the queries, of any sessions.
         inbox: where signals, limits, progress and ends are posted.
         told: the functions to call with each batch.
         looks: the functions to call twice a second and at the end, as for `on_verdict`.
@@ -221,12 +228,15 @@ class _Run:
             QueryFailed: a query failed or did not stop, or the JVM ended by itself.
             BaseException: what a function of `told` or `looks` has raised, once the queries have stopped.
         """
-        manager = spark_queries.manager(self._queries[0].query)
-        listener = spark_queries.ProgressTo(self.inbox, set(self._by_run_id))
+        run_ids = set(self._by_run_id)
+        listeners = [
+            (manager, spark_queries.ProgressTo(self.inbox, run_ids))
+            for manager in spark_queries.managers(self.queries)
+        ]
         try:
             limit = grace + _STOP_LIMIT + _END_LIMIT
             with shutdown.jvm_waits_for(self.inbox, limit), _waiting.signals_posted_to(self.inbox):
-                if manager is not None:
+                for manager, listener in listeners:
                     spark_queries.listen(manager, listener)
                 # Count the batches from before the listener first: once a later one is counted, earlier ones
                 # look like duplicates.
@@ -237,7 +247,7 @@ class _Run:
                 self._let_batches_commit(time.monotonic() + grace)
         finally:
             stuck = self._stop_all()
-            if manager is not None:
+            for manager, listener in listeners:
                 spark_queries.stop_listening(manager, listener)
         while (post := self.inbox.get(timeout=0))[0] != "look":
             # If `on_batch` was slow, the inbox has more batches than `recentProgress` remembers.
@@ -284,7 +294,7 @@ class _Run:
                     return "failure"
             self._end_read_sockets()
             self._tell(self.looks)
-        return "query.stop()" if any(each.endless for each in self._queries) else "end of input"
+        return "query.stop()" if any(each.was_stopped() for each in self._queries) else "end of input"
 
     def _over(self, still_open: list[_Watched]) -> tuple[str | None, float]:
         """Check the limits `max_batches` and `idle`.
@@ -427,7 +437,11 @@ def run(
     The run ends at the end of input, after `run_for` or `idle` seconds, after `max_batches`, when the stop
     file appears, on SIGINT or SIGTERM, or when a query fails. The input ends when every query has ended, as
     with `availableNow`; a query that reads a socket ends when the peer has closed the connection and all
-    lines have been processed.
+    lines have been processed. If other code stops a query before, as another thread may, that is not the
+    end of input.
+
+    In another thread than the main one `run` does the same, but hears no signals, which Python gives to the
+    main thread only: end it there by a stop file.
 
     At the end, the batch in flight is committed first. A batch that begins while its query is being stopped
     may be cut off; it is replayed as a whole when the query is restarted on its checkpoint. After `run` no
@@ -439,7 +453,7 @@ def run(
     machine; on Spark Connect also a checkpoint and a server that `sparkstream serve` has started here.
 
     Args:
-        *queries: running queries of one session.
+        *queries: running queries, also of several sessions.
         run_for: seconds after which the run ends. Default: no limit.
         idle: seconds without an input row after which the run ends. Default: no limit.
         max_batches: the run ends when each query has committed this number of batches since its start, or

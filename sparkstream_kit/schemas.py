@@ -21,6 +21,7 @@ from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit._columns import quoted
+from sparkstream_kit._spark.session import types_of
 from sparkstream_kit.errors import InvalidInputError, hint, reject_unknown, said_by_spark
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def from_ddl(ddl: str) -> T.StructType:
     """Make a schema from DDL text.
 
     Spark's own parser reads the text. The parser is in the JVM or the Connect server, so a session must be
-    running.
+    running: the active one of the thread, or else the first one of the process. Its setting
+    `spark.sql.timestampType` says which type TIMESTAMP is.
 
     Args:
         ddl: the columns: `name TYPE [NOT NULL] [COMMENT 'text'], ...` (Spark SQL guide, "Data Types").
@@ -67,8 +69,13 @@ def from_ddl(ddl: str) -> T.StructType:
             from_ddl("ProductKey STRING NOT NULL, SaleAmount DECIMAL(12,2)")
     """
     check(from_ddl, locals())
+    return _from_ddl(ddl)
+
+
+def _from_ddl(ddl: str, spark: SparkSession | None = None) -> T.StructType:
+    """Make a schema from DDL text, with the settings of a session; without one as `from_ddl`."""
     try:
-        schema = T.DataType.fromDDL(ddl)
+        schema = types_of(ddl, spark)
     except PySparkRuntimeError as error:
         raise InvalidInputError(f"cannot read DDL {ddl!r} without Spark; start a session first") from error
     except PySparkException as error:
@@ -78,9 +85,12 @@ def from_ddl(ddl: str) -> T.StructType:
     return schema
 
 
-def as_schema(given: T.StructType | str) -> T.StructType:
-    """Return a schema that a caller gave as a StructType or as DDL."""
-    return from_ddl(given) if isinstance(given, str) else given
+def as_schema(given: T.StructType | str, spark: SparkSession | None = None) -> T.StructType:
+    """Return a schema that a caller gave as a StructType, or as DDL of which a session names the types.
+
+    Without a session DDL is read as by `from_ddl`.
+    """
+    return _from_ddl(given, spark) if isinstance(given, str) else given
 
 
 def schema_of(**columns: str | T.DataType) -> T.StructType:

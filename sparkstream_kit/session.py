@@ -1,8 +1,9 @@
 """Start and run: `get_session`, a session with a profile's settings, quiet, with the driver's Python.
 
-`spark_session` is the same as a context manager, which also stops the session. A classic session is started
-here, with the help of `_spark.launch`; a session on Spark Connect comes from `server.attach`. If a session
-already runs, `_adjust` applies the runtime settings to it and refuses static ones that differ.
+`spark_session` is the same as a context manager, which also stops the session, unless others use it. A
+classic session is started here, with the help of `_spark.launch`; a session on Spark Connect comes from
+`server.attach`. If a session already runs, `_adjust` applies the runtime settings to it and refuses static
+ones that differ.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ from pyspark.sql import SparkSession
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import launch
+from sparkstream_kit._spark.queries import running
 from sparkstream_kit._spark.session import (
+    activate,
+    has_ended,
     identity,
     jvm_runs,
     on_server,
@@ -46,6 +50,34 @@ _log = logging.getLogger(__name__)
 
 # By the session's id: the profile and the `conf` with which it was started.
 _asked: dict[str, tuple[str | Path | None, dict[str, str]]] = {}
+_one_at_a_time = threading.RLock()  # held while a session starts, is adjusted or stops
+
+
+class _Users:
+    """Who uses a session that a block of `spark_session` has started.
+
+    Attributes:
+        blocks: the thread of each block that is in force.
+        others: the threads that have got the session by `get_session` outside of a block.
+    """
+
+    def __init__(self) -> None:
+        self.blocks: list[threading.Thread] = []
+        self.others: set[threading.Thread] = set()
+
+    def add(self, thread: threading.Thread) -> None:
+        """Note that a thread has got the session by `get_session`."""
+        if thread not in self.blocks:
+            self.others.add(thread)
+
+    def leave(self, thread: threading.Thread) -> bool:
+        """Note that a block has ended, and return whether nobody uses the session any more."""
+        self.blocks.remove(thread)
+        self.others = {each for each in self.others if each is not thread and each.is_alive()}
+        return not self.blocks and not self.others
+
+
+_users: dict[str, _Users] = {}  # by the session's id, for each session that a block has started
 
 
 def get_session(
@@ -64,6 +96,10 @@ def get_session(
 
     A session on a local master can be reached from this machine only: both its ports and Spark's web page,
     which has no login. Set SPARK_LOCAL_IP in the environment to serve the page on another address.
+
+    It can be called in any thread, and the session be used in all of them. Spark reads the texts of types
+    (`cast("timestamp")`) with the settings of the thread's active session, which is the one that is returned,
+    unless the thread has another one; so call it in each thread.
 
     With SPARK_REMOTE in the environment, or `spark.remote` in `conf`, the session runs on that Spark Connect
     server. The server's own settings then take the place of the launch, and only the runtime settings of a
@@ -96,12 +132,24 @@ def get_session(
         sparkstream_kit.errors.InvalidInputError: unknown profile lokal; did you mean local?
     """
     check(get_session, locals())
+    with _one_at_a_time:
+        session = _checked(app_name, profile, conf, connectors)
+        if (users := _users.get(identity(session))) is not None:
+            users.add(threading.current_thread())
+        return session
+
+
+def _checked(
+    app_name: str, profile: str | Path | None, conf: Mapping[str, Any] | None, connectors: Sequence[str]
+) -> SparkSession:
+    """Start or find the session, check that it has the connectors, and make it this thread's active one."""
     explicit = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in (conf or {}).items()}
     session = _session(app_name, profile, explicit, connectors)
     if connectors:
         from sparkstream_kit.connectors._packages import check_session  # only then is it needed
 
         check_session(session, connectors)
+    activate(session)
     return session
 
 
@@ -154,8 +202,10 @@ def spark_session(
 ) -> Iterator[SparkSession]:
     """Start a session as `get_session` does, and stop it at the end of the `with` block, its queries first.
 
-    A session that was running before the block, such as a notebook's, is yielded and not stopped. On Spark
-    Connect, the session's queries and views end with the session, and the server keeps running.
+    A session that was running before the block, such as a notebook's, is yielded and not stopped. Blocks in
+    several threads share the session that the first of them has started, and the last one to end stops it;
+    it is left running for a thread that has got it by `get_session` outside of a block and has not ended. On
+    Spark Connect, the session's queries and views end with the session, and the server keeps running.
 
     The arguments and errors are those of `get_session`.
 
@@ -165,19 +215,38 @@ def spark_session(
             with spark_session("sales") as spark:
                 spark.sql("SELECT 1").show()
     """
-    ran = runs()
-    spark = get_session(app_name, profile=profile, conf=conf, connectors=connectors)
+    check(get_session, locals())
+    thread = threading.current_thread()
+    with _one_at_a_time:
+        ran = runs()
+        spark = _checked(app_name, profile, conf, connectors)
+        if not ran:
+            _users[identity(spark)] = _Users()
+        session = identity(spark)
+        users = _users.get(session)  # None if the session was running before all blocks
+        if users is not None:
+            users.blocks.append(thread)
     try:
         yield spark
     finally:
-        if not ran:
-            # Spark prints a Java stack trace for a query that still runs when its context stops.
-            with suppress(Exception):  # the JVM may have ended
-                for query in () if on_server(spark) else spark.streams.active:
-                    spark.conf.set("spark.sql.streaming.stopTimeout", "5s")
-                    with suppress(Exception):  # the function of a batch may hang
-                        query.stop()
-            spark.stop()
+        with _one_at_a_time:
+            if users is not None and users.leave(thread):
+                _users.pop(session, None)
+                _stop(spark)
+
+
+def _stop(spark: SparkSession) -> None:
+    """Stop a session that runs, and first all queries, also those of its `newSession()`."""
+    if has_ended(spark):  # PySpark would forget the session that may run since
+        return
+    # Spark prints a Java stack trace for a query that still runs when its context stops.
+    with suppress(Exception):  # the JVM may have ended
+        ours = [query for query, _ in running()]
+        for query in () if on_server(spark) else [*spark.streams.active, *ours]:
+            spark.conf.set("spark.sql.streaming.stopTimeout", "5s")
+            with suppress(Exception):  # the function of a batch may hang
+                query.stop()
+    spark.stop()
 
 
 def _prepare_local(given: Mapping[str, str], chosen: dict[str, str]) -> None:

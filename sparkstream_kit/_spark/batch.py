@@ -49,7 +49,10 @@ def session_with_views(frame: DataFrame) -> SparkSession:
         raise InvalidInputError(
             "a batch on Spark Connect cannot show its client a view; start the query with start(frame, sink)"
         )
-    return SparkSession.builder.getOrCreate()
+    query = _query_of(frame)
+    if query is None:
+        return SparkSession.builder.getOrCreate()
+    return SparkSession(frame.sparkSession.sparkContext, query.sparkSession())
 
 
 def in_driver(spark: SparkSession, batch: DataFrame) -> DataFrame | None:
@@ -242,13 +245,19 @@ def checkpoint_of_batch(batch: DataFrame) -> Place | None:
     Returns:
         The checkpoint. None on Spark Connect, and for a DataFrame that is not a batch of a running query.
     """
+    query = _query_of(batch)
+    return None if query is None else locate(batch.sparkSession, query.resolvedCheckpointRoot())
+
+
+def _query_of(batch: DataFrame) -> Any:
+    """Return the query in the JVM that a batch belongs to; None on Spark Connect, and if it is no batch."""
     spark: Any = batch.sparkSession
     query = None if is_connect(spark) else spark.sparkContext.getLocalProperty("sql.streaming.queryId")
     if query is None:
         return None
     # The batch's session is a copy with an empty `streams`; the shared state has the queries of all sessions.
     running = spark._jsparkSession.sharedState().activeStreamingQueries()
-    return locate(spark, running.get(spark._jvm.java.util.UUID.fromString(query)).resolvedCheckpointRoot())
+    return running.get(spark._jvm.java.util.UUID.fromString(query))
 
 
 def count_aside(rows: DataFrame, location: Place | None, batch_id: int) -> None:

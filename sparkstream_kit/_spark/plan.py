@@ -8,21 +8,20 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from pyspark import SparkContext
-from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit import _files
-from sparkstream_kit._spark.session import in_force, is_connect
-from sparkstream_kit.errors import no_timestamp, said_by_spark
+from sparkstream_kit._spark.session import active, in_force, is_connect
+from sparkstream_kit.errors import KitError, no_timestamp, said_by_spark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from pyspark.errors import AnalysisException
+    from pyspark.sql import DataFrame, SparkSession
 
 
 # Spark's error for a window over a column that is not a timestamp; the groups are the column and its type.
@@ -75,7 +74,8 @@ def check_mode(frame: DataFrame, mode: str) -> None:
         return
     modes = spark._jvm.org.apache.spark.sql.streaming.OutputMode
     checker = spark._jvm.org.apache.spark.sql.catalyst.analysis.UnsupportedOperationChecker
-    checker.checkForStreaming(_analyzed(frame), getattr(modes, mode.capitalize())())
+    with active(spark):
+        checker.checkForStreaming(_analyzed(frame), getattr(modes, mode.capitalize())())
 
 
 def _analyzed(frame: Any) -> Any:
@@ -223,19 +223,36 @@ def _file_options(frame: DataFrame) -> list[dict[str, str]]:
 
 
 def analyzed_plan(frame: DataFrame) -> str:
-    """Return Spark's analyzed plan of a query as text, with all columns; cached for each DataFrame."""
+    """Return Spark's analyzed plan of a query as text, with all columns; cached for each DataFrame.
+
+    Raises:
+        KitError: Spark would print only a part of the plan.
+    """
     if frame not in _texts:
-        with ExitStack() as stack:
-            # Spark reads the setting from the active session, which may not be the one of `frame`.
-            for spark in {frame.sparkSession, SparkSession.getActiveSession() or frame.sparkSession}:
-                stack.enter_context(in_force(spark, _WHOLE))
+        spark = frame.sparkSession
+        with in_force(spark, _WHOLE), active(spark):
             if is_connect(frame):
                 from sparkstream_kit._spark import connect
 
                 _texts[frame] = connect.analyzed(frame)
             else:  # `explain` prints the same, but plans the query first, which takes a new JVM half a second
+                _refuse_part(spark)
                 _texts[frame] = str(_analyzed(frame).toString()).rstrip("\n")
     return _texts[frame]
+
+
+def _refuse_part(spark: Any) -> None:
+    """Refuse a thread of the JVM in which Spark would print a plan in part, whatever its session's settings.
+
+    Raises:
+        KitError: the settings of `_WHOLE` are not in force in the thread that prints.
+    """
+    seen = spark._jvm.org.apache.spark.sql.internal.SQLConf.get()
+    if any(seen.getConfString(key) != value for key, value in _WHOLE.items()):
+        raise KitError(
+            "Spark would print only a part of the query's plan in this thread, and its checkpoint cannot be "
+            "guarded; unset PYSPARK_PIN_THREAD, so that each thread of Python has its own one in the JVM"
+        )
 
 
 def sockets_in(text: str) -> list[tuple[str, int]]:

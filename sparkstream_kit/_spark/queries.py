@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from py4j.protocol import Py4JJavaError
@@ -22,14 +23,14 @@ from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import listener as events
 from pyspark.sql.streaming.listener import StreamingQueryListener, StreamingQueryProgress
-from pyspark.sql.streaming.query import StreamingQuery, StreamingQueryManager
 
-from sparkstream_kit._spark.session import is_connect
+from sparkstream_kit._spark.session import is_connect, settings_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pyspark.sql.streaming.listener import SourceProgress, StateOperatorProgress
+    from pyspark.sql.streaming.query import StreamingQuery, StreamingQueryManager
     from pyspark.streaming import StreamingContext
 
     from sparkstream_kit._spark.place import Place
@@ -79,16 +80,17 @@ class _ByJson(events.JStreamingQueryListener):
         self.pylistener.onQueryProgress(events.QueryProgressEvent(progress))
 
 
-def manager(query: StreamingQuery) -> StreamingQueryManager | None:
-    """Return the manager whose listeners receive a query's events: that of the query's own session.
+def managers(queries: Iterable[StreamingQuery]) -> list[StreamingQueryManager]:
+    """Return the managers whose listeners receive the queries' events: that of each session of a query.
 
-    Returns:
-        The manager; None if the query's session is not known, as on Spark Connect without an active session.
+    A query whose session is not known, as on Spark Connect without an active session, has none.
     """
-    if hasattr(query, "_jsq"):
-        return StreamingQueryManager(query._jsq.sparkSession().streams())
-    spark = session(query)
-    return None if spark is None else spark.streams
+    sessions: dict[str, SparkSession] = {}
+    for query in queries:
+        spark = session(query)
+        if spark is not None:
+            sessions.setdefault(settings_id(spark), spark)
+    return [spark.streams for spark in sessions.values()]
 
 
 def listen(manager: StreamingQueryManager, listener: StreamingQueryListener) -> None:
@@ -107,12 +109,24 @@ def stop_listening(manager: StreamingQueryManager, listener: StreamingQueryListe
             from sparkstream_kit._spark import connect
 
             connect.stop_telling(bus, listener)
+    # The JVM holds the listener's wrapper, and the wrapper the listener: without this neither is ever freed.
+    vars(listener).pop("_jlistenerobj", None)
 
 
 def session(query: StreamingQuery) -> SparkSession | None:
-    """Return a query's session if `start` has started the query, else the active session, or None."""
+    """Return a query's session; on Spark Connect, of a query without `start`, the active one, or None."""
     frame = started(query).frame
-    return SparkSession.getActiveSession() if frame is None else frame.sparkSession
+    if frame is not None:
+        return frame.sparkSession
+    if hasattr(query, "_jsq"):
+        context: Any = SparkContext._active_spark_context
+        return None if context is None else SparkSession(context, query._jsq.sparkSession())
+    return SparkSession.getActiveSession()
+
+
+def session_was_stopped(query: StreamingQuery) -> bool:
+    """Return whether the session of a query has been stopped; False on Spark Connect."""
+    return hasattr(query, "_jsq") and bool(query._jsq.sparkSession().sparkContext().isStopped())
 
 
 class Started(NamedTuple):
@@ -129,7 +143,9 @@ class Started(NamedTuple):
         prints: whether the query passes its batches to a Python function, which may print.
         interval: seconds between batches as the trigger asks, or None if batches follow each other at once.
         targets: what the sink writes to, as in `Sink.writes_to`.
+        writes: what `targets` are, and those that `by_value` has found since, as in `Opening.targets`.
         ends: whether the trigger ends the query, as `availableNow` does.
+        says_end: whether the query has a progress without a batch when it has read all input.
         hearers: functions to call with each progress, once its batch is committed.
     """
 
@@ -140,7 +156,9 @@ class Started(NamedTuple):
     prints: bool = False
     interval: float | None = None
     targets: tuple[Any, ...] = ()
+    writes: Mapping[tuple[str, str], str] = MappingProxyType({})
     ends: bool = False
+    says_end: bool = False
     hearers: tuple[Callable[[StreamingQueryProgress], None], ...] = ()
 
 
@@ -174,6 +192,44 @@ def stop_unknown(spark: SparkSession, name: str) -> None:
         for query in spark.streams.active:
             if query.name == name and str(query.runId) not in _running:
                 query.stop()
+
+
+def running() -> Iterator[tuple[StreamingQuery, Started]]:
+    """Yield the queries that `start` has started in this process and that run, and what is known of each."""
+    for query in list(_running.values()):
+        if is_active(query):
+            yield query, started(query)
+
+
+# A setting with which a query has a progress each time that it finds no new input, and so one at the end.
+SAYS_END = {"spark.sql.streaming.noDataProgressEventInterval": "0"}
+
+
+def is_endless(query: StreamingQuery) -> bool:
+    """Return whether a query ends only when it is stopped, by its trigger.
+
+    On Spark Connect this is not known of a query without `start`, and False.
+    """
+    known = started(query)
+    if known.frame is not None:
+        return not known.ends
+    if not hasattr(query, "_jsq"):
+        return False
+    trigger = query._jsq.streamingQuery().trigger().getClass().getSimpleName()
+    return trigger not in ("AvailableNowTrigger$", "OneTimeTrigger$")
+
+
+def has_done_all(query: StreamingQuery) -> bool:
+    """Return whether a query that has ended without an error has read all input, and was not stopped before.
+
+    A query with the trigger `availableNow` or `once` has a progress at its end, also if there was no input.
+    After batches, a further one without a batch shows that it has looked for more; without `start` it may
+    lack that one, so that one batch counts as all.
+    """
+    last = query.lastProgress
+    if last is None:
+        return False
+    return not started(query).says_end or "addBatch" not in last.durationMs
 
 
 def is_active(query: StreamingQuery) -> bool:

@@ -4,6 +4,7 @@
 output is printed (`on_server`) or whose files a path means (`server_folder`), so that callers do not depend
 on the kind of session itself.
 
+`active` makes a session the active one of a thread, and `types_of` reads DDL with a session's settings.
 `in_force` and `put_settings` change runtime settings. `same_setting` compares two values of a setting, and
 `shown_setting` formats one for a message and hides its secrets.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,14 +22,14 @@ from urllib.parse import unquote
 
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+from pyspark.sql import types as T
 
 from sparkstream_kit._spark import FOLDER_KEY
 from sparkstream_kit.errors import InvalidInputError, said_by_spark, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    from pyspark.sql import SparkSession
 
 # Lists that Spark itself extends: for example, it adds the files of `spark.jars.packages` to `spark.jars`.
 _GROWING = ("spark.archives", "spark.files", "spark.jars", "spark.submit.pyFiles")
@@ -150,18 +152,162 @@ def server_folder(spark: Any) -> Path | None:
 
 
 @contextmanager
-def in_force(spark: SparkSession, wanted: Mapping[str, str | None]) -> Iterator[None]:
+def active(spark: Any) -> Iterator[None]:
+    """Make a session the active one of this thread within a block, and put back the former one afterwards.
+
+    Spark reads the text of a type, and prints a plan, with the settings of the thread's active session. A
+    thread that has not created a session has none, and Spark then uses its own defaults. On Spark Connect the
+    server does this for each request.
+    """
+    if is_connect(spark):
+        yield
+        return
+    sessions = _sessions(spark)
+    former = sessions.getActiveSession()
+    sessions.setActiveSession(spark._jsparkSession)
+    try:
+        yield
+    finally:
+        if former.isDefined():
+            sessions.setActiveSession(former.get())
+        else:
+            sessions.clearActiveSession()
+
+
+def activate(spark: Any) -> None:
+    """Make a session the active one of this thread, unless the thread has one that runs."""
+    if not is_connect(spark) and not _has_active(spark):  # the client of Spark Connect does it by itself
+        _sessions(spark).setActiveSession(spark._jsparkSession)
+
+
+def _sessions(spark: Any) -> Any:
+    """Return the class in the JVM that knows the active session of each thread."""
+    return spark._jvm.org.apache.spark.sql.classic.SparkSession
+
+
+def _has_active(spark: Any) -> bool:
+    """Return whether this thread has an active session that runs."""
+    found = _sessions(spark).getActiveSession()
+    return bool(found.isDefined()) and not found.get().sparkContext().isStopped()
+
+
+def types_of(ddl: str, spark: Any = None) -> T.DataType:
+    """Return the type that a DDL text names, with the settings of a session, in any thread.
+
+    Args:
+        ddl: the text.
+        spark: the session; None for the active session of the thread, or else for the first one of this
+            process.
+    """
+    if spark is not None and is_connect(spark):
+        kind: T.DataType = spark._parse_ddl(ddl)
+        return kind
+    if spark is None:
+        first = SparkSession._instantiatedSession
+        if first is None or has_ended(first) or _has_active(first):
+            return T.DataType.fromDDL(ddl)
+        spark = first
+    with active(spark):
+        return T.DataType.fromDDL(ddl)
+
+
+class _Block:
+    """A block of `in_force`.
+
+    Attributes:
+        wanted: its settings.
+        alone: whether no other thread may have a block of this session meanwhile.
+        thread: the thread that is in the block.
+    """
+
+    def __init__(self, wanted: Mapping[str, str | None], *, alone: bool) -> None:
+        self.wanted = wanted
+        self.alone = alone
+        self.thread = threading.get_ident()
+
+    def waits_for(self, other: _Block) -> bool:
+        """Return whether this block can begin only after another one has ended."""
+        if other.thread == self.thread:
+            return False
+        shared = self.wanted.keys() & other.wanted.keys()
+        differs = any(self.wanted[key] != other.wanted[key] for key in shared)
+        return self.alone or other.alone or differs
+
+
+class _Settings:
+    """The settings of one session that blocks of `in_force` have changed.
+
+    Attributes:
+        blocks: the blocks in force, in the order in which they began.
+        former: the value before the first of these blocks, for each of their keys.
+    """
+
+    def __init__(self) -> None:
+        self.blocks: list[_Block] = []
+        self.former: dict[str, str | None] = {}
+
+    def begin(self, spark: SparkSession, block: _Block) -> None:
+        """Apply the settings of a block."""
+        for key, value in put_settings(spark, block.wanted).items():
+            self.former.setdefault(key, value)
+        self.blocks.append(block)
+
+    def end(self, spark: SparkSession, block: _Block) -> None:
+        """Restore the settings of a block that no other block still needs."""
+        self.blocks.remove(block)
+        restored: dict[str, str | None] = {}
+        for key, value in block.wanted.items():
+            others = [each.wanted[key] for each in self.blocks if key in each.wanted]
+            before = others[-1] if others else self.former.pop(key)
+            if spark.conf.get(key, None) == value:  # if not, other code has changed it meanwhile
+                restored[key] = before
+        _apply(spark, restored)
+
+
+_changing = threading.Condition()  # held while a block of `in_force` begins or ends, in any session
+_changed: dict[str, _Settings] = {}  # by `settings_id`, for the sessions that have a block in force
+
+
+def settings_id(spark: Any) -> str:
+    """Return an id of a session that has settings of its own; `spark.newSession()` has another one."""
+    return str(spark.session_id if is_connect(spark) else spark._jsparkSession.sessionUUID())
+
+
+@contextmanager
+def in_force(spark: SparkSession, wanted: Mapping[str, str | None], *, alone: bool = False) -> Iterator[None]:
     """Apply settings to a session within a block, and restore the former ones afterwards.
+
+    The blocks of several threads can overlap: a setting is restored when the last block that needs it has
+    ended. A block waits while a block of another thread gives one of its settings another value.
 
     Args:
         spark: the session.
         wanted: the settings by key; None stands for Spark's default.
+        alone: wait until no other thread has a block of this session, and keep them waiting: what begins in
+            the block must not take their settings over, as a query that starts would.
     """
-    former = put_settings(spark, wanted)
+    session = settings_id(spark)
+    block = _Block(dict(wanted), alone=alone)
+
+    def can_begin() -> bool:
+        in_the_way = _changed[session].blocks if session in _changed else []
+        return not any(map(block.waits_for, in_the_way))
+
+    with _changing:
+        _changing.wait_for(can_begin)
+        settings = _changed.get(session, _Settings())
+        settings.begin(spark, block)
+        _changed[session] = settings
     try:
         yield
     finally:
-        _apply(spark, former)
+        with _changing:
+            try:
+                settings.end(spark, block)
+            finally:
+                if not settings.blocks:
+                    del _changed[session]
+                _changing.notify_all()
 
 
 def put_settings(spark: SparkSession, wanted: Mapping[str, str | None]) -> dict[str, str | None]:

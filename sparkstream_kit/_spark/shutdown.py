@@ -44,12 +44,24 @@ class Job:
     Attributes:
         has_run: whether the job has called `run`.
         holds_jvm: whether that run uses a JVM of this process, which ends with the process.
-        hooks: the shutdown hooks of the job's runs, which hold the JVM until the job ends.
+        hooks: the shutdown hooks that hold the JVM until the job ends: that of the last run, and those that
+            the JVM has called.
     """
 
     def __init__(self) -> None:
         self.has_run = self.holds_jvm = False
         self.hooks: list[_Hook] = []
+
+    def keep(self, hook: _Hook) -> None:
+        """Keep the hook of a run until the job ends, in place of the hooks of earlier runs.
+
+        One hook holds the JVM as well as many. Those that the JVM has called already are kept, too.
+        """
+        former = self.hooks
+        self.hooks = [hook, *(each for each in former if each.called)]
+        for each in former:
+            if not each.called:
+                each.release()
 
     def end(self, exit_code: int) -> None:
         """Release the hooks at the end of the job; a JVM that was told to end exits with the job's code."""
@@ -129,6 +141,8 @@ class _Hook:
         except (Py4JError, ConnectionError):  # the JVM has ended, or has just begun to end
             self.called = True
         self._released.set()
+        # The thread holds this hook in the JVM, and this hook the thread: without this neither is ever freed.
+        self._thread = None
 
     def _delete_temporary_files(self) -> None:
         """Delete the temporary files of Spark and Java; `halt` skips the hooks that would delete them.
@@ -175,7 +189,7 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
         if _job is None:
             hook.release()
         else:
-            _job.hooks.append(hook)
+            _job.keep(hook)
 
 
 def jvm_has_ended(err: BaseException) -> bool:

@@ -35,6 +35,8 @@ _PACKED = re.compile(r"(.+?)#\d+L?(?:-T\d+ms)? AS c\d+#")  # by `state`, which g
 
 # A quarantine's parser belongs to the kit and may change with its version, so its columns count as read.
 _PARSER = re.compile(r"(?s)SubqueryAlias sparkstream_(?:csv|json)\n.*? sparkstream_lines")
+# The end of a list that Spark has cut, as earlier versions of the kit noted it of a start in another thread.
+_CUT = re.compile(r"(?m)(?:^\w[\w ]*: |[\[(]|, )\.\.\. \d+ more fields(?=[\])]|, |$)")
 _COLUMN = re.compile(r"#(\d+)L?(?:-T\d+ms)?")  # a column's number, and the delay of its watermark
 
 # The expressions into which Spark turns window() and session_window(); lengths are in microseconds.
@@ -207,7 +209,7 @@ def differences(old: str, new: str) -> list[str]:
     r"""Describe how this query's fingerprint differs from that of the query that wrote a checkpoint.
 
     The columns `k` and `K` are the same one, as in Spark. A fingerprint that an earlier version of the kit
-    wrote, of other facts, counts as equal.
+    wrote, of other facts or of a part of the query, counts as equal.
 
     Args:
         old: the fingerprint of the checkpoint's query.
@@ -222,7 +224,7 @@ def differences(old: str, new: str) -> list[str]:
     """
     if (_ZONE in old) != (_ZONE in new):  # Spark 4.2 prints the zone of more expressions than 4.1
         old, new = (text.split(f"\n{_ZONE}")[0] for text in (old, new))
-    if _caseless(old) == _caseless(new) or (old and not old.startswith(_FORMAT)):
+    if _caseless(old) == _caseless(new) or (old and not old.startswith(_FORMAT)) or is_part(old):
         return []
     here, there = Counter(_phrases(new)), Counter(_phrases(old))
     found = []
@@ -234,6 +236,16 @@ def differences(old: str, new: str) -> list[str]:
         now = f"{verb} {mine}; the checkpoint's query {f'{verb} {theirs}' if theirs else 'does not'}"
         found.append(now if mine else f"has no step that {verb} {theirs}, as the checkpoint's query has")
     return found or ["does the same steps in another order, or on other columns of the same names"]
+
+
+def is_part(text: str) -> bool:
+    r"""Return whether a fingerprint is of a plan that Spark has cut, so that it is not known of which query.
+
+    Examples:
+        >>> is_part("facts 3\ngroups by: k#0, ... 16 more fields")
+        True
+    """
+    return _CUT.search(text) is not None
 
 
 def _caseless(text: str) -> str:

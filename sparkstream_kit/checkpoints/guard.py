@@ -21,10 +21,10 @@ from pyspark.errors import PySparkException
 
 from sparkstream_kit._spark.place import is_unseen, refuse_many_disks
 from sparkstream_kit._spark.plan import file_options, has, inputs_of
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._spark.session import active, in_force
 from sparkstream_kit.checkpoints.damage import gone, restart
 from sparkstream_kit.checkpoints.drain import drained
-from sparkstream_kit.checkpoints.fingerprint import WATERMARK, differences, fingerprint
+from sparkstream_kit.checkpoints.fingerprint import WATERMARK, differences, fingerprint, is_part
 from sparkstream_kit.checkpoints.lock import Lock, lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, Logs, at_hand, write_note
 from sparkstream_kit.checkpoints.moved import bases, find_moves, rewrite
@@ -109,7 +109,8 @@ class Query:
     def in_force(self, more: Mapping[str, str] | None = None) -> Iterator[None]:
         """Apply within a block the settings that the query starts with; meanwhile no other query starts.
 
-        Spark starts a query with the settings that the session has, also those of another thread's block.
+        Spark starts a query with the settings that the session has, also those of another thread's block. The
+        session is the active one of this thread meanwhile, as it is in the thread that has created it.
 
         These are the state-store settings that `transformWithState` needs; none for other queries. Spark
         refuses such a query without RocksDB. With state encoded in Avro, the next version of the job can add
@@ -124,7 +125,7 @@ class Query:
             wanted[STATE_STORE] = STATE_STORES["rocksdb"]
             if not has(self.frame, "Aggregate|Deduplicate|Distinct|FlatMapGroups|GlobalLimit|Join"):
                 wanted[_ENCODING] = "avro"
-        with _one_at_a_time, in_force(self.spark, wanted):
+        with in_force(self.spark, wanted, alone=True), _one_at_a_time, active(self.spark):
             yield
 
     @cached_property
@@ -309,8 +310,15 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
             f"{query.name}. Other queries will be refused from now on."
         )
         kept = {}
-    elif not query.allow_changed:
-        _refuse_other(query, kept, logs)
+    else:
+        if not query.allow_changed:
+            _refuse_other(query, kept, logs)
+        if is_part(kept["fingerprint"]):
+            yield Remark(
+                f"checkpoint {logs.place} has a note in which an earlier version of sparkstream-kit kept only "
+                f"a part of its query; assuming it belongs to query {query.name}. Other queries will be "
+                "refused from now on."
+            )
     yield Known("begins", kept.get("begins"))
     reads = sum(len(each.places) for each in query.inputs)
     if len(plan.names) != reads and all(map(str.isdecimal, plan.names)):

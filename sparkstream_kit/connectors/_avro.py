@@ -378,7 +378,8 @@ def parse_avro(
     """
     check(parse_avro, locals())
     need("quarantine.parse_avro", "avro", "fastavro")
-    schema = schema_for("Avro", schema, "use another type", (*NESTED, T.BinaryType, T.TimestampNTZType))
+    also = (*NESTED, T.BinaryType, T.TimestampNTZType)
+    schema = schema_for(records, "Avro", schema, "use another type", also)
     first = records.schema["value" if records.columns[:2] == ["key", "value"] else 0]  # as `parsed` takes it
     if not isinstance(first.dataType, T.BinaryType):
         what = f"{first.name} is {first.dataType.simpleString()}, not binary"

@@ -515,7 +515,9 @@ class _Replay:
             if not is_large and (known or plan.watermark == END):
                 watermark = plan.watermark
             replay.write_plan(query, logs, Logs(made), number, ends, 0 if is_large else watermark, plan.time)
-            writer = hand_over(query.frame.writeStream.queryName(f"{query.name} shadow"), write)
+            # Several comparisons of one query can run at once.
+            called = f"{query.name} shadow {self.folder.name}"
+            writer = hand_over(query.frame.writeStream.queryName(called), write)
             replay.run_planned(query, Logs(made), writer)
             watermark = max(watermark, Logs(made).commit(number).get("nextBatchWatermarkMs", 0))
         notes = [f"changed: {each}" for each in changes]

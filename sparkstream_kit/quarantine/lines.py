@@ -41,11 +41,12 @@ NESTED = (T.ArrayType, T.MapType, T.StructType)
 
 
 def schema_for(
-    form: str, schema: T.StructType | str, fix: str, also: tuple[type[T.DataType], ...]
+    frame: DataFrame, form: str, schema: T.StructType | str, fix: str, also: tuple[type[T.DataType], ...]
 ) -> T.StructType:
     """Return a schema whose column types a format can hold.
 
     Args:
+        frame: what is parsed; its session reads DDL.
         form: the name of the format, such as "JSON".
         schema: as the caller gave it.
         fix: what to do about a type that the format cannot hold, such as "read it as a string".
@@ -54,7 +55,7 @@ def schema_for(
     Raises:
         InvalidInputError: a type, or one inside it, is not supported. The message names the column.
     """
-    schema = as_schema(schema)
+    schema = as_schema(schema, frame.sparkSession)
     for field in schema.fields:
         for kind in types_in(field.dataType):
             is_keyed = isinstance(kind, T.MapType) and not isinstance(kind.keyType, T.StringType)
@@ -139,7 +140,7 @@ def parse_csv(
             start(rows, sink, name="sales", checkpoint="ckpt")
     """
     check(parse_csv, locals())
-    schema = schema_for("CSV", schema, "read it as a string", ())
+    schema = schema_for(lines, "CSV", schema, "read it as a string", ())
     if len(sep.encode("utf-16-le")) != 2 or sep in '"\\\r\n\0':  # noqa: PLR2004 - a character of Java's
         raise InvalidInputError(f"sep is {sep!r}; give one character, but no quote, backslash or line end")
     markers = [nulls] if isinstance(nulls, str) else [*nulls]
@@ -329,7 +330,8 @@ def parse_json(
             counts = quarantine.good_rows(events).groupBy("action").count()
     """
     check(parse_json, locals())
-    schema = schema_for("JSON", schema, "read it as a string or as VARIANT", (*NESTED, T.VariantType))
+    also = (*NESTED, T.VariantType)
+    schema = schema_for(lines, "JSON", schema, "read it as a string or as VARIANT", also)
     patterns = _patterns(date_format, timestamp_format)
     read = partial(_read_lines, schema=schema, patterns=patterns, refuse_unknown=refuse_unknown)
     return parsed(lines, schema, read, "json")

@@ -16,6 +16,7 @@ from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
@@ -270,7 +271,7 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
                 f"{call} reads the watermark of each batch in the checkpoint; give "
                 "start(…, checkpoint='folder')"
             )
-        missed = frame.withColumn("watermark", F.lit(None).cast("timestamp"))
+        missed = frame.withColumn("watermark", F.lit(None).cast(T.TimestampType()))
         writes = opened(on_time, frame, location, opening), opened(late, missed, location, opening)
         return partial(_write, time, location, *writes)
 

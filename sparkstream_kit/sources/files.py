@@ -508,7 +508,7 @@ def _read(
     if schema is None:
         fix = f"give schema='name STRING, amount INT'; `sparkstream schema {path}` prints that of the files"
         raise InvalidInputError(f"sources.{kind}() needs a schema: {fix}")
-    columns = as_schema(schema)
+    columns = as_schema(schema, spark)
     given = _by_lower_name(options) | ({} if max_files is None else {"maxfilespertrigger": max_files})
     given = _one_limit(_strict(kind, columns.names, given) | given)
     is_strict = str(given.get("mode", "FAILFAST")).upper() == "FAILFAST"
@@ -520,7 +520,8 @@ def _read(
             place, given = readable(spark, str(path), given)
             place, only = by_name(spark, str(path), place, given)
             reader = spark.readStream.format(kind).options(**given)
-            frame = _loaded(reader, place, read, [] if partitions is None else as_schema(partitions).fields)
+            declared = [] if partitions is None else as_schema(partitions, spark).fields
+            frame = _loaded(reader, place, read, declared)
             names = frame.columns  # on Connect, the server looks at the folders now
     except PySparkException as err:
         alike = "lay all files out alike, as in day=1/hour=2"
@@ -613,7 +614,8 @@ def _exactly(field: T.StructField, kinds: tuple[Any, ...]) -> Column:
         if is_text:
             return F.when(raw.contains("\ufffd"), wrong).otherwise(raw.cast(kind))
         if is_dated:
-            return F.when(raw.cast("timestamp") > F.timestamp_micros(F.lit(_LAST)), wrong).otherwise(raw)
+            is_too_late = raw.cast(T.TimestampType()) > F.timestamp_micros(F.lit(_LAST))
+            return F.when(is_too_late, wrong).otherwise(raw)
         whole = raw.try_cast(kind)
         # With more than 18 places both are rounded.
         same = (whole == raw.try_cast("decimal(38,18)")) & ~raw.rlike(r"\.\d{18,}[1-9]|[eE]-\d\d")

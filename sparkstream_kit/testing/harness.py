@@ -564,9 +564,9 @@ class Streams:
         key = schema if isinstance(schema, str) else schema.json()
         known = _known_types.setdefault(self._spark, {})
         if key not in known:
-            from sparkstream_kit.schemas import from_ddl
+            from sparkstream_kit.schemas import as_schema
 
-            columns = from_ddl(schema) if isinstance(schema, str) else schema
+            columns = as_schema(schema, self._spark)
             # With `limit(0)` Spark knows that the DataFrame is empty. Otherwise it would run a task, and the
             # first task of a session takes a second.
             empty = self._spark.createDataFrame([], columns).limit(0)
