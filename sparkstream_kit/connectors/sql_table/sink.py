@@ -32,7 +32,7 @@ def sql_table(
 
     The table is created if it is missing; an existing table must have the columns of the query. SQLite has
     neither decimals nor times: decimals are stored there as exact texts (sort by `CAST(total AS REAL)`),
-    timestamps as texts in UTC, and NaN as null. Names keep their case, so PostgreSQL needs quotes around
+    timestamps as texts in UTC, NaN as null, and -0.0 as 0.0. Names keep their case, so PostgreSQL needs quotes around
     them: "ProductKey".
 
     A value that the database cannot hold is changed and does not stop the query; a warning says how many
@@ -70,7 +70,8 @@ def sql_table(
         url: `sqlite:///totals.db`; `postgresql+psycopg://user@host/name`, with the password after the user
             or, to keep it secret, in PostgreSQL's own PGPASSWORD or ~/.pgpass; or
             `mariadb+pymysql://user:password@host/name`.
-        table: the table, as `table` or `schema.table`.
+        table: the table, as `table` or `schema.table`; SQLite has no schemas, so there a dot is a part of the
+            name. Not `sparkstream_ledger`.
         how: `append`, `upsert` or `replace`.
         keys: the columns that identify a row, for `upsert` only; the table must have a primary key or a
             unique index on exactly these columns.
@@ -97,8 +98,6 @@ def sql_table(
     from sparkstream_kit.connectors.sql_table.table import Target
 
     mode = mode_for("sql_table", "url, 'totals'", how, keys, SYSTEM.ways)
-    schema, _, name = table.rpartition(".")
-    target = Target(parse(url), schema or None, name, how, tuple(keys), take_over)
-    return exactly_once(
-        "sql_table", target.where, (mode,), partial(open_target, target), keys=keys, read=target.rows
-    )
+    target = Target.of(parse(url), table, how, tuple(keys), take_over=take_over)
+    opens = partial(open_target, target, itself=target.itself)
+    return exactly_once("sql_table", target.where, (mode,), opens, keys=keys, read=target.rows)
