@@ -454,9 +454,10 @@ def _type(field: T.StructField, keys: Sequence[str]) -> TypeEngine[Any]:
     for spark_type, sql_type in _TYPES.items():
         if isinstance(field.dataType, spark_type):
             return sql_type
-    as_text = f"F.col('{quoted(field.name)}').cast('string')"
+    name = field.name if field.name.isidentifier() else quoted(field.name)
+    as_text = f"F.col('{name}').cast('string')"
     if isinstance(field.dataType, _OF_JSON):
-        as_text = f"F.to_json('{quoted(field.name)}')"
+        as_text = f"F.to_json('{name}')"
     raise InvalidInputError(
         f"sql_table: column {field.name} is {field.dataType.simpleString()}, which a column of SQL cannot "
         f"hold; leave it out, cast it, or make it a text: {as_text}"
