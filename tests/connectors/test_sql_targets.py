@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from conftest import refusal
 from support import mariadb, sink_contract
 from support.sink_contract import Adaptor, Stream
-from support.sink_streams import CASES, TOTALS, finish, refused, totals
+from support.sink_streams import TOTALS, finish, refused, totals
 from support.sql import DATABASES, new, sql
 
 from sparkstream_kit import feeds, sinks, start
@@ -184,17 +184,25 @@ def test_no_value_leads_to_another_schema(stream, tmp_path):
 # --- names
 
 
-@pytest.mark.fast("sqlite-upsert-excluded", "sqlite-append-sparkstream_stage")
-@pytest.mark.parametrize("name", ["excluded", "Excluded", "sparkstream_stage", "target", "select", "a %(b)s"])
-@pytest.mark.parametrize("how", CASES)
-def test_a_table_may_have_any_name(stream, url, tmp_path, name, how):
-    mode, more, expected = CASES[how]
-    frame = stream if how == "append" else totals(stream)
-    last = frame.columns[1]
-    named = frame.withColumnRenamed(last, name)
-    sink = sinks.sql_table(url, name, how=how, **more, take_over=True)
-    finish(named, sink, tmp_path / "ckpt", mode)
-    assert sorted(sql(url, f'SELECT k, "{name}" FROM "{name}"')) == expected  # noqa: S608 - ours
+NAMES = ("excluded", "Sparkstream_Stage", "a %(b)s")
+CHANGED = {  # how the rows of two batches change a table: (a, 1), (b, 2), then (a, 5)
+    "append": ((), [("a", 1), ("a", 5), ("b", 2)]),
+    "upsert": (("k",), [("a", 5), ("b", 2)]),
+    "replace": ((), [("a", 5)]),
+}
+
+
+@pytest.mark.fast("sqlite-upsert")
+@pytest.mark.parametrize("how", CHANGED)
+def test_a_table_and_its_columns_may_have_any_name(stream, url, how):
+    keys, expected = CHANGED[how]
+    spark = stream.sparkSession
+    for name in NAMES:
+        sink = sinks.sql_table(url, name, how=how, keys=keys, take_over=True)
+        write = opened(sink, stream.withColumnRenamed("n", name), None)
+        for number, rows in enumerate(([("a", 1), ("b", 2)], [("a", 5)])):
+            write(spark.createDataFrame(rows, f"k STRING, `{name}` INT"), number)
+        assert sorted(sql(url, f'SELECT k, "{name}" FROM "{name}"')) == expected  # noqa: S608 - ours
 
 
 @pytest.mark.parametrize("name", ["sparkstream_ledger", "Sparkstream_Ledger", "main.sparkstream_ledger", ""])
