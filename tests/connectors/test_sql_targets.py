@@ -215,6 +215,7 @@ def test_columns_that_are_one_to_the_database_are_refused(stream, tmp_path):
     sink = sinks.sql_table(new("sqlite", tmp_path), "t")
     line = refusal(opened, sink, stream.selectExpr("k", "n AS K"), None)
     assert "column k appears twice; rename" in line
+    assert "the query has no columns; select some" in refusal(opened, sink, stream.select(), None)
     assert "a column has no name; give it one" in refusal(opened, sink, stream.selectExpr("k AS ``"), None)
 
 

@@ -428,6 +428,8 @@ def columns(schema: T.StructType, keys: Sequence[str] = ()) -> list[sa.Column[An
         InvalidInputError: SQL cannot hold a column's type, or a key is not a column.
     """
     reject_unknown("key", keys, schema.names)
+    if not schema.names:
+        raise InvalidInputError("sql_table: the query has no columns; select some")
     if "" in schema.names:
         raise InvalidInputError("sql_table: a column has no name; give it one, as in F.col(…).alias('total')")
     return [
