@@ -105,10 +105,15 @@ def other_master(spark: SparkSession) -> str | None:
 
 
 def scratch_folder(spark: SparkSession) -> str | None:
-    """Return a folder on this machine that Spark removes when its JVM ends; None if none is known."""
+    """Return a folder on this machine that Spark removes when its JVM ends; None if none is known.
+
+    It is made again if a cleaner of the temporary folder has removed it.
+    """
     if is_connect(spark):  # called in a batch function, so in a Python process of the server
         return os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or None
-    return str(spark.sparkContext._temp_dir)
+    folder = Path(spark.sparkContext._temp_dir)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return str(folder)
 
 
 def on_server(spark: SparkSession) -> bool:

@@ -315,8 +315,8 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
             _refuse_other(query, kept, logs)
         if is_part(kept["fingerprint"]):
             yield Remark(
-                f"checkpoint {logs.place} has a note in which an earlier version of sparkstream-kit kept only "
-                f"a part of its query; assuming it belongs to query {query.name}. Other queries will be "
+                f"checkpoint {logs.place} has a note in which an earlier version of sparkstream-kit kept "
+                f"only a part of its query; assuming it belongs to query {query.name}. Other queries will be "
                 "refused from now on."
             )
     yield Known("begins", kept.get("begins"))

@@ -11,6 +11,7 @@ import logging
 import tempfile
 import zlib
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,11 +50,22 @@ _AS_NUMBERS: dict[type[T.DataType], tuple[Callable[[str], Column], pa.DataType]]
 }
 
 
+class Parts:
+    """The rows of a batch in parts of bounded size; each loop over them reads them from the beginning."""
+
+    def __init__(self, read: Callable[[], Iterator[pa.RecordBatch]]) -> None:
+        self._read = read
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self._read()
+
+
 @contextmanager
-def kept(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
+def kept(batch: DataFrame) -> Iterator[Parts]:
     """Compute a batch once, and yield its rows in their order, in parts of bounded size.
 
-    The driver's memory holds one part at a time. Parts can be read only within the `with` block.
+    The driver's memory holds one part at a time. Parts can be read only within the `with` block, there also
+    several times, for a transaction that is tried again.
 
     If Spark's workers are on this machine and the columns have plain types, the workers write Parquet files
     that this process reads (`in_files`): this needs no Python worker and no second job. Otherwise the workers
@@ -138,7 +150,7 @@ def _numbered(batch: DataFrame) -> DataFrame:
 
 
 @contextmanager
-def in_files(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
+def in_files(batch: DataFrame) -> Iterator[Parts]:
     """Keep a batch in uncompressed Parquet files in a temporary folder of this machine; see `kept`."""
     frame, kinds = _numbered(batch), [field.dataType for field in batch.schema]
     columns = [
@@ -149,7 +161,7 @@ def in_files(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
     with tempfile.TemporaryDirectory(prefix="batch-", dir=folder, ignore_cleanup_errors=True) as made:
         writer = frame.select(columns).write.option("compression", "none").option("parquet.block.size", _PART)
         writer.option("parquet.enable.dictionary", "false").parquet(for_spark(Path(made, "rows")))
-        yield _read(Path(made, "rows"), kinds)
+        yield Parts(partial(_read, Path(made, "rows"), kinds))
 
 
 def _read(folder: Path, kinds: list[T.DataType]) -> Iterator[pa.RecordBatch]:
@@ -167,7 +179,7 @@ def _read(folder: Path, kinds: list[T.DataType]) -> Iterator[pa.RecordBatch]:
 
 
 @contextmanager
-def in_blobs(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
+def in_blobs(batch: DataFrame) -> Iterator[Parts]:
     """Keep a batch with the workers, as blobs of Arrow data that the driver fetches in parts; see `kept`.
 
     The parts are limited by their size, because a whole partition could exhaust the memory of the driver's
@@ -189,7 +201,7 @@ def in_blobs(batch: DataFrame) -> Iterator[Iterator[pa.RecordBatch]]:
     blobs = packed.withColumn("number", F.monotonically_increasing_id()).persist()
     try:
         made = blobs.select("number", F.length("blob"), F.crc32("blob")).collect()
-        yield _fetched(blobs, sorted(tuple(row) for row in made))
+        yield Parts(partial(_fetched, blobs, sorted(tuple(row) for row in made)))
     finally:
         blobs.unpersist()
 

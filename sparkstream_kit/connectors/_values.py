@@ -66,7 +66,8 @@ def by_value(
         any_value: call `sink_of` with every value, None for NULL. By default a batch fails that has a value
             which is NULL, is longer than 128 characters, does not begin with a letter or digit, or has
             others than letters, digits, spaces and `. _ + @ -` in it: as a part of a path it could lead out
-            of its folder, or be hidden.
+            of its folder, or be hidden. So does a batch with a value whose dot would lead to another schema
+            of a database.
 
     Raises:
         InvalidInputError: the mode is `complete`; when the query starts, the column is missing, or there is
@@ -106,6 +107,12 @@ def by_value(
         writes_to=(Target("targets by", column),),
         open=open_known,
     )
+
+
+def _leads_out(value: str, target: Target) -> bool:
+    """Return whether the last dot of a value has become the one between a schema and its table."""
+    before, dot, _ = value.rpartition(".")
+    return bool(dot) and target.within.endswith(before)
 
 
 @dataclass
@@ -166,6 +173,11 @@ class _Targets:
         last, former = self.batches[value]
         opening.before.update({last: former, last + 1: last})
         for target in sink.writes_to:
+            if value is not None and not self.any_value and _leads_out(value, target):
+                raise InvalidInputError(
+                    f"by_value(): the dot in {me} would lead to the schema {target.within}; replace it in "
+                    "the name of the table: value.replace('.', '_')"
+                )
             # Of two values with one target, the second would be taken for a replay, and its rows be skipped.
             if (other := opening.targets.setdefault(same_as(target), me)) != me:
                 raise InvalidInputError(

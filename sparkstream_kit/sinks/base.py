@@ -48,11 +48,16 @@ class Target(NamedTuple):
         kind: the word for it, such as "table" or "folder".
         name: its name, with the database or server that has it.
         path: its path, for a folder or file that a query could also read; empty for others.
+        known_as: what two spellings of its name have in common, such as those of a table in another case;
+            empty if it has one spelling.
+        within: the schema that the name begins with; empty for none.
     """
 
     kind: str
     name: str
     path: str = ""
+    known_as: str = ""
+    within: str = ""
 
     def __str__(self) -> str:
         """Return the target as messages name it."""

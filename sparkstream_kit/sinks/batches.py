@@ -181,8 +181,10 @@ def computed_once(batch: DataFrame) -> Iterator[None]:
 
 
 def same_as(target: Target) -> tuple[str, str]:
-    """Return what two targets have in common that are the same one, by whatever path a folder is given."""
-    return target.kind, _files.spelt(target.path) if target.path == target.name else target.name
+    """Return what two targets have in common that are the same one, however each of them is spelt."""
+    if target.path == target.name:
+        return target.kind, _files.spelt(target.path)
+    return target.kind, target.known_as or target.name
 
 
 def together(

@@ -1,5 +1,6 @@
 """A batch on its way through the driver: every value as it was, each row once, and memory holds a part."""
 
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -120,6 +121,22 @@ def test_a_batch_without_rows(spark, way):
         assert not list(parts)
     with way(spark.range(5, numPartitions=3).where("id > 7")) as parts:
         assert not [part for part in parts if part.num_rows]
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_parts_are_read_again_as_a_transaction_is_tried_again(spark, way, monkeypatch):
+    monkeypatch.setattr(arrow, "_PART", 1000)
+    with way(spark.range(0, 2000, 1, 2)) as parts:
+        next(iter(parts))
+        for _ in range(2):
+            assert [number for part in parts for number in part[0].to_pylist()] == list(range(2000))
+
+
+def test_a_temporary_folder_that_was_cleaned_away_is_made_again(spark):
+    shutil.rmtree(str(scratch_folder(spark)))
+    with arrow.in_files(spark.range(3)) as parts:
+        assert sum(part.num_rows for part in parts) == 3
+    assert Path(str(scratch_folder(spark))).stat().st_mode & 0o777 == 0o700
 
 
 def test_nested_columns_come_too(spark):

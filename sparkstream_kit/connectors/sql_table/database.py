@@ -27,7 +27,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from sparkstream_kit._columns import quoted
 from sparkstream_kit.connectors import _arrow, need
+from sparkstream_kit.connectors._tables import ConflictError
 from sparkstream_kit.errors import InvalidInputError, KitError, TransientError, hint, reject_unknown
 
 if TYPE_CHECKING:
@@ -51,6 +53,9 @@ def load(connection: Connection, stage: Table, parts: Iterator[pa.RecordBatch]) 
 
     Returns:
         The number of values that were changed because the database cannot hold them.
+
+    Raises:
+        KitError: MariaDB does not take a row of this size.
     """
     driver: Any = connection.connection.driver_connection
     database, changed = connection.dialect.name, 0
@@ -65,12 +70,25 @@ def load(connection: Connection, stage: Table, parts: Iterator[pa.RecordBatch]) 
     marks = ", ".join(["%s" if database == "mariadb" else "?"] * len(stage.columns))
     statement = f"INSERT INTO {stage.name} VALUES ({marks})"  # noqa: S608 - a constant
     cursor = driver.cursor()
+    most = connection.execute(sa.text(_MOST)).scalar() if database == "mariadb" else None
     for part in parts:
         columns, others = _encoded(part, database)
-        # SQLAlchemy's own insert() takes three times as long.
-        cursor.executemany(statement, zip(*(column.to_pylist() for column in columns), strict=True))
+        rows = list(zip(*(column.to_pylist() for column in columns), strict=True))
+        try:
+            # SQLAlchemy's own insert() takes three times as long.
+            cursor.executemany(statement, rows)
+        except connection.dialect.loaded_dbapi.Error:
+            if most is not None and (largest := _largest(cursor, statement, rows)) >= most:
+                connection.invalidate()  # MariaDB has closed it, without a word of the size
+                raise KitError(_TOO_LARGE.format(largest, most, 1 << largest.bit_length())) from None
+            raise
         changed += others
     return changed
+
+
+def _largest(cursor: Any, statement: str, rows: list[tuple[Any, ...]]) -> int:
+    """Return how many bytes the largest of these rows has as a statement of MariaDB."""
+    return max(len(cursor.mogrify(statement, row).encode(errors="surrogateescape")) for row in rows)
 
 
 def _copy_text(columns: list[pa.Array]) -> bytes:
@@ -167,6 +185,11 @@ def _count(are: pa.Array) -> int:
     return pc.sum(pc.cast(are, pa.int64())).as_py() or 0
 
 
+_MOST = "SELECT @@max_allowed_packet"
+_TOO_LARGE = (
+    "a row has {:,} bytes as a statement, and this MariaDB takes fewer than {:,} (max_allowed_packet); run "
+    "SET GLOBAL max_allowed_packet = {}, and write it into the server's configuration"
+)
 _DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mariadb": "pymysql"}
 _BUSY = 60  # seconds to wait while another process has locked an SQLite file; Python's default of 5 is short
 # Statements that limit the wait for another process's lock, until the transaction or the connection ends.
@@ -176,8 +199,15 @@ _WAIT = {
     "sqlite": "PRAGMA busy_timeout = {0}000",
 }
 _LOCKED = (1205, "55P03", "SQLITE_BUSY")  # the databases' error codes when that wait is over
+# Their codes of a deadlock, and of a row that another transaction has changed meanwhile.
+_CONFLICTS = (1020, 1213, "40001", "40P01", "SQLITE_BUSY_SNAPSHOT")
 # What a server says in English that answers, and will refuse the next start, too.
-_REFUSES = re.compile("FATAL: (?!.*(start|shut|recover|too many))|Access denied|Unknown data|unable to open")
+_REFUSES = re.compile(
+    "FATAL: (?!.*(start|shut|recover|too many))|no password supplied|unable to open|invalid (connection|port)"
+)
+# MariaDB has numbers for it: those of the server, but when it has too many connections, or is shut down.
+_OF_SERVER, _FOR_NOW = range(1000, 2000), (1040, 1053, 1129, 1203)
+_NO_LOG_IN = re.compile("password|authentication|Access denied|role .* does not exist", re.IGNORECASE)
 
 # The MariaDB collation under which "a", "A" and "a " differ, as they do in Spark.
 COLLATION = "utf8mb4_nopad_bin"
@@ -216,6 +246,7 @@ _INDEX = 3072  # the most bytes of a MariaDB index; a character has up to four
 # MariaDB's defaults would lose data: it shows only six digits of a FLOAT, and cuts a TEXT at 64 KiB and a
 # time to whole seconds.
 _MICROSECONDS = mysql.DATETIME(fsp=6)
+_OF_JSON = (T.ArrayType, T.MapType, T.StructType, T.VariantType)
 _TYPES: dict[type[T.DataType], TypeEngine[Any]] = {
     T.BinaryType: sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mariadb"),
     T.BooleanType: sa.Boolean(),
@@ -276,6 +307,29 @@ def shown(url: URL) -> str:
     return url.set(query={}).render_as_string(hide_password=True)
 
 
+def at_one_address(url: URL) -> URL:
+    """Return a URL with one spelling of this machine's own address, and with its port."""
+    ports = {"postgresql": 5432, "mariadb": 3306}
+    host = "localhost" if url.host in ("127.0.0.1", "::1") else url.host
+    return url.set(host=host, port=url.port or ports[url.get_backend_name()])
+
+
+# A server is known by its start or its data; a table by its number, or by its schema if it is not there.
+_IDENTITY = {
+    "postgresql": "SELECT concat_ws(' ', extract(epoch FROM pg_postmaster_start_time()), current_database(), "
+    "coalesce(to_regclass(concat_ws('.', quote_ident(:schema), quote_ident(:name)))::oid::text, "
+    "concat_ws('.', coalesce(quote_ident(:schema), current_schema()), quote_ident(:name))))",
+    "mariadb": "SELECT concat_ws(' ', @@hostname, @@port, @@datadir, coalesce(:schema, database()), "
+    "if(@@lower_case_table_names, lower(:name), :name))",
+}
+
+
+def identity(connection: Connection, schema: str | None, name: str) -> str:
+    """Return what the server knows a table by, whatever address and spelling it was given."""
+    statement = sa.text(_IDENTITY[connection.dialect.name])
+    return str(connection.execute(statement, {"schema": schema, "name": name}).scalar())
+
+
 @contextmanager
 def connected(url: URL) -> Iterator[Connection]:
     """Connect to a database for a `with` block, and report its errors in one line without the password.
@@ -284,44 +338,76 @@ def connected(url: URL) -> Iterator[Connection]:
 
     Raises:
         TransientError: the database cannot be reached; an InvalidInputError if it refuses the log-in.
-        KitError: the database reported an error later; a LockedError if another process holds a lock.
+        KitError: the database reported an error later; a TransientError if it is away, a LockedError if
+            another process holds a lock, and a ConflictError if the transaction was given up for that of
+            another, so that it can be tried again.
     """
     options: dict[str, Any] = {}
     more: dict[str, Any] = {}
-    if url.get_backend_name() == "sqlite" and "timeout" not in url.query:
-        options["timeout"] = _BUSY
-    if url.get_backend_name() == "mariadb":
-        # Strict mode, because otherwise MariaDB cuts a text that is too long and only warns. READ COMMITTED,
-        # so that a transaction sees ledger entries that other queries commit while it runs.
-        options = {"charset": "utf8mb4", "init_command": "SET SESSION sql_mode = 'STRICT_ALL_TABLES'"}
+    if url.get_backend_name() == "sqlite":
+        if "timeout" not in url.query:
+            options["timeout"] = _BUSY
+    else:
+        # Whatever the server's default is: a transaction sees ledger entries that other queries commit while
+        # it runs.
         more["isolation_level"] = "READ COMMITTED"
+    if url.get_backend_name() == "mariadb":
+        # Strict mode, because otherwise MariaDB cuts a text that is too long and only warns.
+        options = {"charset": "utf8mb4", "init_command": "SET SESSION sql_mode = 'STRICT_ALL_TABLES'"}
+        if url.password:
+            options["password"] = str(url.password).encode()  # PyMySQL would take a text as Latin-1
     # A new connection for each batch: a pooled one would be dead after a restart of the database.
     engine = sa.create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=options, **more)
     errors = (SQLAlchemyError, engine.dialect.loaded_dbapi.Error)
     try:
         connection = engine.connect()
-    except errors as err:
-        kind: type[KitError] = InvalidInputError if _REFUSES.search(str(err)) else TransientError
-        raise kind(
-            f"database {shown(url)} cannot be reached: {_cause(err, url)}; start it, or correct the URL"
-        ) from None
+    except Exception as err:  # noqa: BLE001 - a driver raises anything for an option that it does not know
+        raise _unconnected(err, url, is_of_database=isinstance(err, errors)) from None
     with connection:
         try:
             yield connection
         except errors as err:
             connection.invalidate()  # a rollback on a dead connection would raise another error
-            kind = LockedError if _is_locked(getattr(err, "orig", err)) else KitError
+            kind = TransientError if getattr(err, "connection_invalidated", False) else _kind_of(err)
             raise kind(f"database {shown(url)}: {_cause(err, url)}") from None
+
+
+def _unconnected(error: Exception, url: URL, *, is_of_database: bool) -> KitError:
+    """Return the error for a connection that could not be made.
+
+    Args:
+        error: what the driver has raised.
+        url: the database.
+        is_of_database: whether it is an error of the database, and not of the driver's own arguments.
+    """
+    said, cause = f"database {shown(url)}", _cause(error, url)
+    codes = getattr(getattr(error, "orig", None), "args", ())[:1]
+    refuses = any(code in _OF_SERVER and code not in _FOR_NOW for code in codes if isinstance(code, int))
+    if is_of_database and not refuses and not _REFUSES.search(str(error)):
+        return TransientError(f"{said} cannot be reached: {cause}; start it, or correct the URL")
+    if is_of_database and _NO_LOG_IN.search(cause):
+        places = "in the URL"
+        if url.get_backend_name() == "postgresql":
+            places += ", or the password in PGPASSWORD or ~/.pgpass"
+        return InvalidInputError(
+            f"{said} refuses the log-in: {cause}; give the right user and password {places}"
+        )
+    return InvalidInputError(f"{said} cannot be used: {cause}; correct the URL")
+
+
+def _kind_of(err: Exception) -> type[KitError]:
+    """Return the exception for an error that a database reports once it is connected."""
+    error: Any = getattr(err, "orig", err)
+    codes = {getattr(error, name, None) for name in ("sqlstate", "sqlite_errorname")}
+    codes |= {each for each in error.args[:1] if isinstance(each, int)}
+    if codes & {*_LOCKED}:
+        return LockedError
+    return ConflictError if codes & {*_CONFLICTS} else KitError
 
 
 def wait_at_most(connection: Connection, seconds: int) -> None:
     """Limit how many seconds this connection waits for another process's lock; then a LockedError follows."""
     connection.exec_driver_sql(_WAIT[connection.dialect.name].format(seconds))
-
-
-def _is_locked(error: Any) -> bool:
-    said = [getattr(error, name, None) for name in ("sqlstate", "sqlite_errorname")]
-    return any(each in _LOCKED for each in [*said, *error.args[:1]])
 
 
 def _cause(error: BaseException, url: URL) -> str:
@@ -342,6 +428,10 @@ def columns(schema: T.StructType, keys: Sequence[str] = ()) -> list[sa.Column[An
         InvalidInputError: SQL cannot hold a column's type, or a key is not a column.
     """
     reject_unknown("key", keys, schema.names)
+    if not schema.names:
+        raise InvalidInputError("sql_table: the query has no columns; select some")
+    if "" in schema.names:
+        raise InvalidInputError("sql_table: a column has no name; give it one, as in F.col(…).alias('total')")
     return [
         # No autoincrement: the user supplies integer keys. Names are always quoted, because SQLAlchemy does
         # not know all reserved words of each database.
@@ -366,10 +456,14 @@ def _type(field: T.StructField, keys: Sequence[str]) -> TypeEngine[Any]:
     for spark_type, sql_type in _TYPES.items():
         if isinstance(field.dataType, spark_type):
             return sql_type
+    name = field.name if field.name.isidentifier() else quoted(field.name)
+    as_text = f"F.col('{name}').cast('string')"
+    if isinstance(field.dataType, _OF_JSON):
+        as_text = f"F.to_json('{name}')"
     raise InvalidInputError(
         f"sql_table: column {field.name} is {field.dataType.simpleString()}, which a column of SQL cannot "
-        f"hold; leave it out, cast it, or make it a text: F.to_json('{field.name}'); of a window, "
-        "windows.flatten makes two columns"
+        f"hold; leave it out, cast it, or make it a text: {as_text}; of a window, windows.flatten makes two "
+        "columns"
     )
 
 
@@ -385,19 +479,25 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
         InvalidInputError: the table does not fit; the message names the differences and the fix.
     """
     inspector = sa.inspect(connection)
-    found = {str(c["name"]): c["type"] for c in inspector.get_columns(table.name, schema=table.schema)}
+    there = inspector.get_columns(table.name, schema=table.schema)
+    found = {str(c["name"]): c["type"] for c in there}
     wanted = {column.name: column.type for column in table.columns}
     fits = found.keys() == wanted.keys() and all(
         _holds(connection, found[name], kind) for name, kind in wanted.items()
     )
     if not fits:
         theirs, ours = (
-            ", ".join(f"{name} {kind.compile(connection.dialect)}" for name, kind in columns.items())
+            ", ".join(f"{name} {_spelt(connection, kind)}".rstrip() for name, kind in columns.items())
             for columns in (found, wanted)
         )
         raise InvalidInputError(
             f"{where} has other columns: it has {theirs}, and the query {ours}; change the table or the "
             "query, or use another table"
+        )
+    if computed := [str(c["name"]) for c in there if c.get("computed")]:
+        raise InvalidInputError(
+            f"{where} computes its column {computed[0]} itself; write to another table, or leave that column "
+            "out of it"
         )
     if connection.dialect.name == "mariadb":
         _check_engine(connection, table, where)
@@ -418,9 +518,11 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
 
 
 def _check_engine(connection: Connection, table: sa.Table, where: str) -> None:
-    """Refuse a MariaDB table whose storage engine has no transactions."""
+    """Refuse a view of MariaDB, and a table whose storage engine has no transactions."""
     options = sa.inspect(connection).get_table_options(table.name, schema=table.schema)
     engine = next((value for name, value in options.items() if name.endswith("_engine")), "")
+    if not engine:
+        raise InvalidInputError(f"{where} is a view; give the table")
     if engine != "InnoDB":
         raise InvalidInputError(
             f"{where} is one of {engine}, which has no transactions; "
@@ -460,6 +562,11 @@ def _check_keys(connection: Connection, table: sa.Table, where: str, unique: lis
             )
 
 
+def _spelt(connection: Connection, kind: TypeEngine[Any]) -> str:
+    """Return a column's type as the database spells it; none for a type that SQLAlchemy does not know."""
+    return "" if isinstance(kind, sa.types.NullType) else kind.compile(connection.dialect)
+
+
 def _holds(connection: Connection, theirs: TypeEngine[Any], ours: TypeEngine[Any]) -> bool:
     """Return whether an existing column stores every value exactly or fails, but never rounds one.
 
@@ -468,7 +575,7 @@ def _holds(connection: Connection, theirs: TypeEngine[Any], ours: TypeEngine[Any
         theirs: the type of the existing column.
         ours: the type that this query would create.
     """
-    if theirs.compile(connection.dialect) == ours.compile(connection.dialect):
+    if _spelt(connection, theirs) == _spelt(connection, ours):
         return True
     here = ours.dialect_impl(connection.dialect)  # the type in this database: in SQLite a decimal is a text
     in_sqlite = connection.dialect.name == "sqlite"

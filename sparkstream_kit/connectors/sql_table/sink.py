@@ -32,8 +32,8 @@ def sql_table(
 
     The table is created if it is missing; an existing table must have the columns of the query. SQLite has
     neither decimals nor times: decimals are stored there as exact texts (sort by `CAST(total AS REAL)`),
-    timestamps as texts in UTC, and NaN as null. Names keep their case, so PostgreSQL needs quotes around
-    them: "ProductKey".
+    timestamps as texts in UTC, NaN as null, and -0.0 as 0.0. Names keep their case, so PostgreSQL needs
+    quotes around them: "ProductKey".
 
     A value that the database cannot hold is changed and does not stop the query; a warning says how many
     values of a batch were changed, NaN not counted. Bytes that are not UTF-8 are written as `\xff` and the
@@ -57,7 +57,13 @@ def sql_table(
       before, `append` and `upsert` fail the query; the message says how to write the missing batches, or how
       to continue without them.
 
-    With `replace` each batch is the whole result, and is always written.
+    - If the table was deleted, or has no rows although the query has written some, `append` and `upsert`
+      refuse the query when it starts, or fail it with its next batch. Rows that are removed while others
+      stay, such as those that are too old, are no loss. Where others take all rows out of the table, as out
+      of a queue, give take_over=True.
+
+    With `replace` each batch is the whole result, and is always written. A transaction that the database gives
+    up for another one, as in a deadlock, is tried again, five times in all.
 
     Spark first computes the batch, onto the workers' disks. Then the rows pass through the driver in small
     parts into a temporary table, and from there into the table, so the driver's memory use is bounded. The
@@ -70,7 +76,8 @@ def sql_table(
         url: `sqlite:///totals.db`; `postgresql+psycopg://user@host/name`, with the password after the user
             or, to keep it secret, in PostgreSQL's own PGPASSWORD or ~/.pgpass; or
             `mariadb+pymysql://user:password@host/name`.
-        table: the table, as `table` or `schema.table`.
+        table: the table, as `table` or `schema.table`; SQLite has no schemas, so there a dot is a part of the
+            name. Not `sparkstream_ledger`.
         how: `append`, `upsert` or `replace`.
         keys: the columns that identify a row, for `upsert` only; the table must have a primary key or a
             unique index on exactly these columns.
@@ -97,8 +104,6 @@ def sql_table(
     from sparkstream_kit.connectors.sql_table.table import Target
 
     mode = mode_for("sql_table", "url, 'totals'", how, keys, SYSTEM.ways)
-    schema, _, name = table.rpartition(".")
-    target = Target(parse(url), schema or None, name, how, tuple(keys), take_over)
-    return exactly_once(
-        "sql_table", target.where, (mode,), partial(open_target, target), keys=keys, read=target.rows
-    )
+    target = Target.of(parse(url), table, how, tuple(keys), take_over=take_over)
+    opens = partial(open_target, target, itself=target.itself)
+    return exactly_once("sql_table", target.where, (mode,), opens, keys=keys, read=target.rows)

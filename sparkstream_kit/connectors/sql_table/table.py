@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from pyspark.sql.types import BinaryType
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateTable
 
-from sparkstream_kit._columns import quoted
+from sparkstream_kit._columns import quoted, refuse_twice
 from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
-from sparkstream_kit.connectors._tables import Entries, gone
+from sparkstream_kit.connectors._tables import Entries, gone, tried
 from sparkstream_kit.connectors.sql_table import database
 from sparkstream_kit.errors import InvalidInputError, KitError, TransientError
 from sparkstream_kit.sinks import base
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 
 _LEDGER = "sparkstream_ledger"
+_NAME = sa.String(255).with_variant(sa.String(255, collation="NOCASE"), "sqlite")  # as SQLite takes names
+_WRITTEN = "written"
+_STAGE = "sparkstream_stage"
 _LONGEST = 63  # bytes of a name in PostgreSQL, which cuts a longer one without a word
 _MARIADB: dict[str, Any] = {"mariadb_engine": "InnoDB", "mariadb_collate": database.COLLATION}
 
@@ -59,13 +62,53 @@ class Target:
     keys: tuple[str, ...]
     take_over: bool
 
+    @classmethod
+    def of(cls, url: URL, table: str, how: str, keys: tuple[str, ...], *, take_over: bool) -> Target:
+        """Return the target for a table as `table` or `schema.table`; SQLite knows the schema `main` alone.
+
+        Raises:
+            InvalidInputError: the table has no name, or that of the ledger.
+        """
+        schema, _, name = table.rpartition(".")
+        if url.get_backend_name() == "sqlite" and schema.lower() != "main":
+            schema, name = "", table
+        if not name:
+            raise InvalidInputError(
+                f"sql_table: {table!r} is no name of a table; give 'table' or 'schema.table'"
+            )
+        if name.lower() == _LEDGER:
+            raise InvalidInputError(f"sql_table: the kit keeps its ledger in {_LEDGER}; give another table")
+        return cls(url, schema or None, name, how, keys, take_over)
+
     @property
     def where(self) -> base.Target:
         """The table and its database."""
-        # PostgreSQL uses the schema `public` by default: with and without it the text must be the same.
-        name = self.name if self.schema in (None, "public") else f"{self.schema}.{self.name}"
-        path = str(self.url.database) if self.url.get_backend_name() == "sqlite" else ""
-        return base.Target("table", f"{name} in {database.shown(self.url)}", path)
+        name = self.in_its_schema
+        within = self.schema or ""
+        where = f"{name} in {database.shown(self.url)}"
+        if self.url.get_backend_name() == "sqlite":
+            path = str(self.url.database)
+            return base.Target("table", where, path, f"{_small(name)} in {path}", within)
+        known_as = f"{name} in {database.shown(database.at_one_address(self.url))}"
+        return base.Target("table", where, "", known_as, within)
+
+    @property
+    def in_its_schema(self) -> str:
+        """The name with its schema, but without the one that the database takes by default."""
+        default = {"postgresql": "public", "sqlite": self.schema, "mariadb": self.url.database}
+        is_default = self.schema in (None, default[self.url.get_backend_name()])
+        return self.name if is_default else f"{self.schema}.{self.name}"
+
+    def itself(self) -> str:
+        """Return what the database knows the table by, whatever its address, its user and its spelling."""
+        if not self.where.path:
+            with database.connected(self.url) as connection:
+                return database.identity(connection, self.schema, self.name)
+        file = Path(self.where.path)
+        if not file.exists():
+            return self.where.known_as
+        found = file.stat()  # the same for two hard links
+        return f"{_small(self.name)} in {found.st_dev}:{found.st_ino}"
 
     def table(self, schema: StructType) -> sa.Table:
         """Return the table as a query with this schema of Spark's would create it.
@@ -76,6 +119,8 @@ class Target:
         long = next((each for each in (self.name, *schema.names) if len(each.encode()) > _LONGEST), None)
         if long and self.url.get_backend_name() == "postgresql":
             raise InvalidInputError(f"sql_table: {long} is cut by PostgreSQL at {_LONGEST} bytes; rename it")
+        if self.url.get_backend_name() != "postgresql":  # the only one in which `k` and `K` are two columns
+            refuse_twice("sql_table: column", [*map(_small, schema.names)])
         return self.named(*database.columns(schema, self.keys))
 
     def named(self, *columns: sa.Column[Any]) -> sa.Table:
@@ -111,8 +156,8 @@ class Target:
         """Create the table and the ledger if they are missing, and check that this query may write to them.
 
         Raises:
-            InvalidInputError: the table has other columns, has rows that this query did not write, or was
-                deleted although the query has written to it.
+            InvalidInputError: the table has other columns, has rows that this query did not write, takes no
+                rows, or was deleted or emptied although the query has written to it.
         """
         table = self.table(frame.schema)
         if self.where.path and not makes and not Path(self.where.path).exists():
@@ -120,19 +165,32 @@ class Target:
                 return _Ledger(nothing, self).plan_of(coming)
         with _connected_to_start(self, query) as connection:
             ledger = _Ledger(connection, self)
+            ledger.check_itself()
             if there := sa.inspect(connection).has_table(table.name, schema=table.schema):
                 database.check_columns(connection, table, str(self.where))
+            is_kept = there and not ledger.lacks_rows()
+            if is_kept:
                 ledger.check_owner(query)
-            else:
-                ledger.check_lost(query)
+            ledger.check_kept(query)
             plan = ledger.plan_of(coming)  # refused before a table is made
             if makes:
                 _create(connection, ledger.table)
                 if not there:
                     _create(connection, table)
                     ledger.forget()
+                elif not is_kept:  # what other queries have written went with the rows
+                    ledger.forget(but=query or "")
                 connection.commit()
+                self._try_out(connection, table)
         return plan
+
+    def _try_out(self, connection: Connection, table: sa.Table) -> None:
+        """Write no rows, and roll back: so a view or a missing right is refused now and not in a batch."""
+        database.wait_at_most(connection, _AT_START)
+        stage = _stage(table)
+        stage.create(connection)
+        _insert(connection, self, table, stage)
+        connection.rollback()
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
         """Give a query its next epoch: from now on the table accepts no batch from an older driver of it.
@@ -140,11 +198,15 @@ class Target:
         Raises:
             InvalidInputError: another process has locked the ledger for too long.
         """
-        with _connected_to_start(self, query) as connection:
-            ledger = _Ledger(connection, self)
-            ledger.lock(_AT_START)
-            ledger.take(query, driver)
-            connection.commit()
+
+        def take() -> None:
+            with _connected_to_start(self, query) as connection:
+                ledger = _Ledger(connection, self)
+                ledger.lock(_AT_START)
+                ledger.take(query, driver)
+                connection.commit()
+
+        tried(take)
 
     def write(self, batch: Batch, frame: DataFrame) -> None:
         """Write a batch of a query, or skip it if the table already has it.
@@ -161,15 +223,29 @@ class Target:
             pass_over(frame, batch, f"table {self.name}")
             return
         # Spark computes the batch before the connection opens, so the database holds no lock for that time.
-        with _arrow.kept(frame) as parts, database.connected(self.url) as connection:
+        with _arrow.kept(frame) as parts:
+            # Tried again if the database gave the transaction up for another one, as in a deadlock.
+            tried(lambda: self._write(batch, table, parts))
+
+    def _write(self, batch: Batch, table: sa.Table, parts: _arrow.Parts) -> None:
+        """Write the rows of a batch and its entry in the ledger, in one transaction."""
+        with database.connected(self.url) as connection:
             stage = _stage(table)
             stage.create(connection)
-            if changed := database.load(connection, stage, parts):
+            if changed := database.load(connection, stage, iter(parts)):
                 said = "batch %d for table %s: %d values are changed: %s"
                 _log.warning(said, batch.number, self.name, changed, database.CHANGED)
-            _advance(_Ledger(connection, self), batch)
+            ledger = _Ledger(connection, self)
+            _advance(ledger, batch)
+            ledger.check_kept(batch.query)  # in this transaction: the table may have been emptied just now
             _merge(connection, self, table, stage, batch.number)
+            ledger.count(batch.query, stage)
             connection.commit()
+
+
+def _small(name: str) -> str:
+    """Return a name as SQLite compares it: `T` is `t`, but `Ä` is not `ä`."""
+    return name.encode().lower().decode()
 
 
 class _Ledger(Entries):
@@ -181,20 +257,70 @@ class _Ledger(Entries):
         self.table = sa.Table(
             _LEDGER,
             sa.MetaData(),
-            sa.Column("table_name", sa.String(255), primary_key=True),
+            sa.Column("table_name", _NAME, primary_key=True),
             sa.Column("query_id", sa.String(64), primary_key=True),
             sa.Column("batch_id", sa.BigInteger, nullable=False),
             sa.Column("plan", sa.Text().with_variant(mysql.LONGTEXT(), "mariadb")),
             sa.Column("epoch", sa.BigInteger),
             sa.Column("driver", sa.String(255)),
+            sa.Column("written", sa.BigInteger),  # how many rows, of all of the query's batches
             schema=target.schema,
             **_MARIADB,
         )
-        self._here = self.table.c.table_name == target.name
+
+    @cached_property
+    def _name(self) -> str:
+        """The name of the target here: a MariaDB for which case says nothing has the small letters."""
+        of_mariadb = self._connection.dialect.name == "mariadb"
+        if of_mariadb and self._connection.execute(sa.text("SELECT @@lower_case_table_names")).scalar():
+            return self._target.name.lower()
+        return self._target.name
+
+    @property
+    def _here(self) -> sa.ColumnElement[bool]:
+        return self.table.c.table_name == self._name
 
     @cached_property
     def _is_made(self) -> bool:
         return sa.inspect(self._connection).has_table(_LEDGER, schema=self.table.schema)
+
+    def check_itself(self) -> None:
+        """Refuse a ledger that an earlier version of the kit has made.
+
+        Raises:
+            InvalidInputError: it lacks a column; the message has the SQL that adds it.
+        """
+        if not self._is_made:
+            return
+        there = sa.inspect(self._connection).get_columns(_LEDGER, schema=self.table.schema)
+        if _WRITTEN not in [each["name"] for each in there]:
+            ledger = self._connection.dialect.identifier_preparer.format_table(self.table)
+            raise InvalidInputError(
+                f"the ledger of {self.where} is of an earlier version; run ALTER TABLE {ledger} ADD COLUMN "
+                f"{_WRITTEN} BIGINT"
+            )
+
+    def check_kept(self, query_id: str | None) -> None:
+        """Refuse a table that is gone, or has no rows although this query has written some.
+
+        Raises:
+            InvalidInputError: the table was deleted, made again or emptied.
+        """
+        if not sa.inspect(self._connection).has_table(self._target.name, schema=self._target.schema):
+            self.check_lost(query_id)
+        elif self.of(query_id).get(_WRITTEN) and not self.has_rows():
+            self.check_lost(query_id, is_there=True)
+
+    def lacks_rows(self) -> bool:
+        """Return whether queries have written rows to the table, and it has none."""
+        return any(entry[_WRITTEN] for entry in self.entries().values()) and not self.has_rows()
+
+    def count(self, query_id: str, stage: sa.Table) -> None:
+        """Add the rows of a batch to those that the query has written."""
+        rows = self._connection.execute(sa.select(sa.func.count()).select_from(stage)).scalar()
+        if rows:
+            total = sa.func.coalesce(self.table.c.written, 0) + rows
+            self._connection.execute(sa.update(self.table).where(self._own(query_id)).values(written=total))
 
     def entries(self) -> dict[str, dict[str, Any]]:
         batch = sa.func.nullif(self.table.c.batch_id, _STARTED).label("batch")
@@ -235,7 +361,7 @@ class _Ledger(Entries):
         return bool(self._connection.execute(moved).rowcount)
 
     def _enter(self, query_id: str, driver: str, batch_id: int, plan: str | None = None) -> None:
-        known = {"table_name": self._target.name, "query_id": query_id, "epoch": 1, "driver": driver}
+        known = {"table_name": self._name, "query_id": query_id, "epoch": 1, "driver": driver}
         self._connection.execute(sa.insert(self.table).values({**known, "batch_id": batch_id, "plan": plan}))
 
     def forget(self, but: str = "") -> None:
@@ -251,7 +377,8 @@ class _Ledger(Entries):
         """
         # SQLite needs no lock: only one of its transactions can be here. In the others a lock of the ledger
         # table would also stop queries that are past their first batch, so a separate lock is used.
-        key = f"{_LEDGER} {self._target.schema}.{self._target.name}"
+        schema = self._target.schema if "." in self._target.in_its_schema else None
+        key = f"{_LEDGER} {schema}.{self._name}"
         if self._connection.dialect.name == "postgresql":
             lock = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(key, 0)))
             self._connection.execute(lock)
@@ -265,7 +392,9 @@ class _Ledger(Entries):
 
     def set_back(self, query_id: str, batch_id: int) -> str:
         values = {"literal_binds": True}
-        statement = self._set(query_id, batch_id, sa.null()).compile(self._connection, compile_kwargs=values)
+        # What its rows are is then up to the user, who may have removed all of them.
+        unknown = self._set(query_id, batch_id, sa.null()).values(written=sa.null())
+        statement = unknown.compile(self._connection, compile_kwargs=values)
         return "run " + " ".join(str(statement).split())
 
     def _set(self, query_id: str, batch_id: int, plan: Any) -> sa.Update:
@@ -283,6 +412,7 @@ def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connec
 
     Raises:
         TransientError: the other driver still holds its lock; the message names it, if it is known.
+        InvalidInputError: the database refuses a statement.
     """
     try:
         with database.connected(target.url) as connection:
@@ -297,6 +427,10 @@ def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connec
             f"{target.where}: another process has locked the ledger for {_AT_START} s, such as the query's "
             f"last driver ({last or 'not known'}); end that process, and start again"
         ) from None
+    except KitError as err:
+        if type(err) is not KitError:
+            raise
+        raise InvalidInputError(str(err)) from None  # what the database refuses now, it will refuse again
 
 
 def _create(connection: Connection, table: sa.Table) -> None:
@@ -331,9 +465,15 @@ def _advance(ledger: _Ledger, batch: Batch) -> None:
 
 
 def _stage(table: sa.Table) -> sa.Table:
-    """Return a temporary table for the rows, so that a slow load holds no lock on a shared table."""
+    """Return a temporary table for the rows, so that a slow load holds no lock on a shared table.
+
+    A temporary table hides another one of the same name, so it has never the name of the target.
+    """
+    name = _STAGE
+    if table.name.lower() == _STAGE:
+        name = f"{_STAGE}_of_rows"
     return sa.Table(
-        "sparkstream_stage",
+        name,
         sa.MetaData(),
         *(sa.Column(column.name, column.type, quote=True) for column in table.columns),
         prefixes=["TEMPORARY"],
@@ -345,22 +485,29 @@ def _stage(table: sa.Table) -> sa.Table:
 def _merge(connection: Connection, target: Target, table: sa.Table, stage: sa.Table, batch_id: int) -> None:
     if target.how == "replace":
         connection.execute(sa.delete(table))
-    names = [column.name for column in table.columns]
-    # The WHERE is for SQLite, whose parser would otherwise take ON CONFLICT for the ON of a join.
-    every = sa.select(*stage.columns).where(sa.true())
-    if target.how != "upsert":
-        connection.execute(sa.insert(table).from_select(names, every))
-        return
-    _check_keys(connection, target, stage, batch_id)
-    if connection.dialect.name == "mariadb":
-        added = mysql.insert(table).from_select(names, every)
-        taken = {name: added.inserted[name] for name in names}
-        connection.execute(added.on_duplicate_key_update(taken))
-        return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(table).from_select(names, every)
-    keys, values = [table.c[key] for key in target.keys], {name: insert.excluded[name] for name in names}
-    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=values))
+    if target.how == "upsert":
+        _check_keys(connection, target, stage, batch_id)
+    _insert(connection, target, table, stage)
+
+
+def _insert(connection: Connection, target: Target, table: sa.Table, stage: sa.Table) -> None:
+    """Insert the staged rows, for `upsert` over the rows with the same keys."""
+    preparer = connection.dialect.identifier_preparer
+    whole, rows = preparer.format_table(table), preparer.format_table(stage)
+    names = [preparer.quote_identifier(column.name) for column in table.columns]
+    columns = ", ".join(names)
+    # The alias is for a table named excluded, as SQL calls the new rows. The WHERE is for SQLite, whose
+    # parser would otherwise take ON CONFLICT for the ON of a join.
+    alias = "" if connection.dialect.name == "mariadb" else " AS target"
+    insert = f"INSERT INTO {whole}{alias} ({columns}) SELECT {columns} FROM {rows} WHERE true"  # noqa: S608
+    if target.how == "upsert" and connection.dialect.name == "mariadb":
+        taken = ", ".join(f"{name} = VALUES({name})" for name in names)
+        insert += f" ON DUPLICATE KEY UPDATE {taken}"
+    elif target.how == "upsert":
+        keys = ", ".join(map(preparer.quote_identifier, target.keys))
+        taken = ", ".join(f"{name} = excluded.{name}" for name in names)
+        insert += f" ON CONFLICT ({keys}) DO UPDATE SET {taken}"
+    connection.exec_driver_sql(insert)
 
 
 def _check_keys(connection: Connection, target: Target, stage: sa.Table, batch_id: int) -> None:
