@@ -69,21 +69,33 @@ class Entries(Ledger):
         written = ((query, entry.get("batch")) for query, entry in self.entries().items())
         return next(((query, max(batch, 0)) for query, batch in written if batch is not None), None)
 
-    def check_lost(self, query_id: str | None) -> None:
-        """Refuse to recreate a target that was deleted together with rows of this query.
+    def check_lost(self, query_id: str | None, *, is_there: bool = False) -> None:
+        """Refuse to go on where a target was deleted, made again or emptied, and rows of this query with it.
 
-        A sink whose ledger lies beside the target calls this when the target does not exist. If each batch
-        replaces the whole result, nothing is lost, and the target may be recreated.
+        A sink whose ledger lies beside the target calls this when the target does not exist, or has no rows
+        although this query has written some. If each batch replaces the whole result, nothing is lost, and
+        the target may be recreated.
+
+        Args:
+            query_id: the query's id.
+            is_there: whether the target exists, without rows.
 
         Raises:
             InvalidInputError: the query has written to the target, and would not write those rows again.
         """
         last = self.last_batch(query_id)
-        if last is not None and last >= 0 and self.how != "replace":
-            raise InvalidInputError(
-                f"{self.where} is gone, but this query has written its batches up to {last} to it; restore "
-                f"the {self.what}, or start with another checkpoint folder"
-            )
+        if last is None or last < 0 or self.how == "replace" or self.take_over:
+            return
+        state, first = "is gone", ""
+        if is_there:
+            state, first = "is empty", f"remove the {self.what} and "
+        line = (
+            f"{self.where} {state}, but this query has written its batches up to {last} to it; restore the "
+            f"{self.what}; or, to write all rows again, {first}start with another checkpoint folder"
+        )
+        if self.take_over is not None:
+            line += "; or, to go on without its rows, give take_over=True"
+        raise InvalidInputError(line)
 
 
 def gone(target: object) -> InvalidInputError:
@@ -263,11 +275,11 @@ class Target:
 
     def take(self, query: str, driver: str, frame: DataFrame) -> None:
         """Give the query its next epoch in the table."""
-        _tried(lambda: take(self, self.opened(frame.sparkSession), query, driver))
+        tried(lambda: take(self, self.opened(frame.sparkSession), query, driver))
 
     def write(self, batch: Batch, frame: DataFrame) -> None:
         """Write a batch of the query, or skip it if the table already has it."""
-        _tried(lambda: self._try(batch, frame))
+        tried(lambda: self._try(batch, frame))
 
     def rows(self, spark: SparkSession, *_: object) -> DataFrame:
         """Return all rows of the table, for `Sink.read`.
@@ -289,7 +301,7 @@ class Target:
             self.table.write(frame, self, batch)
 
 
-def _tried(change: Callable[[], None]) -> None:
+def tried(change: Callable[[], None]) -> None:
     """Run a change of a table, and retry it if another writer has committed at the same moment.
 
     Raises:

@@ -452,7 +452,14 @@ def folders_read(frame: DataFrame) -> dict[str, str]:
     return {name: str(path) for name, path in bases(frame.sparkSession, inputs_of(frame)).items()}
 
 
-def open_target(target: LedgerTarget, frame: DataFrame, location: Place | None, opening: Opening) -> Write:
+def open_target(
+    target: LedgerTarget,
+    frame: DataFrame,
+    location: Place | None,
+    opening: Opening,
+    *,
+    itself: Callable[[], str] | None = None,
+) -> Write:
     """Open a sink with a ledger, as its `Sink.open`.
 
     If the target has the query's next batch but the checkpoint has lost its plan, the plan is put back.
@@ -462,13 +469,16 @@ def open_target(target: LedgerTarget, frame: DataFrame, location: Place | None, 
         frame: the query's DataFrame, or its first batch if the query does not use `start`.
         location: the query's checkpoint; None without one.
         opening: the start that all sinks of the query share.
+        itself: returns what the target's own system knows it by, whatever its address and spelling; by
+            default two sinks of one query are told apart by their names alone.
 
     Returns:
         The function that `foreachBatch` calls with each batch's DataFrame and id.
 
     Raises:
         InvalidInputError: two columns have the same name, only a Spark Connect server reaches the checkpoint,
-            `prepare` refuses the query, or a plan cannot be put back.
+            another sink of the query has this target by another name, `prepare` refuses the query, or a plan
+            cannot be put back.
     """
     known, coming, driver = None, None, this_driver()
     folders, plans, before = opening.folders, opening.plans, opening.before
@@ -483,6 +493,12 @@ def open_target(target: LedgerTarget, frame: DataFrame, location: Place | None, 
             number = max(location.entries("commits"), default=-1) + 1
             coming = Batch(query, number, None, location.text, driver, before.get(number))
     plan = target.prepare(frame, query, coming, opening.makes)
+    if itself is not None:
+        me = str(target.where)
+        if (other := opening.targets.setdefault((target.where.kind, f"itself: {itself()}"), me)) != me:
+            raise InvalidInputError(
+                f"{me} is the same as {other}, to which this query writes, too; union their rows in the query"
+            )
     if plan is not None and coming is not None and location is not None:
         put_back(location, coming.number, plan, folders, target.where, makes=opening.makes)
     if query is not None and known is None:

@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from sparkstream_kit import connectors, run, sources, start
+from sparkstream_kit import connectors, run, sinks, sources, start
 from sparkstream_kit._spark.place import id_in_checkpoint, locate
 from sparkstream_kit.checkpoints import clone, rewind
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
@@ -273,3 +273,46 @@ def restored(stream, older, batches=1):
     shutil.rmtree(stream.checkpoint)
     clone(backup, stream.checkpoint)
     stream.land(2)
+
+
+LACKING = r"made again|was deleted|was removed|is gone|is empty|holds none of this query's batches"
+
+
+def a_target_made_again_is_refused(stream, change):
+    """Remove the target, or make it again without rows: the next start is refused, and writes nothing.
+
+    A new checkpoint is the way out: it writes all rows.
+
+    Args:
+        stream: the stream.
+        change: a function that makes the target again, or removes it.
+    """
+    stream.land(FILES)
+    stream.go()
+    change()
+    stream.land(1)
+    line = stream.refused()
+    assert re.search(LACKING, line), line
+    assert "\n" not in line
+    shutil.rmtree(stream.checkpoint)
+    stream.go()
+    stream.check()
+
+
+def a_target_made_again_under_a_running_query_is_refused(stream, change):
+    """Do the same between two batches of a running query: the next batch is refused, and writes nothing."""
+
+    def after_the_first(_rows, batch_id):
+        if batch_id == 0:
+            change()
+
+    sink = stream.adaptor.sink
+    both = sinks.fan_out(sink, sinks.foreach_batch(after_the_first))
+    stream.adaptor = replace(stream.adaptor, sink=both)
+    stream.land(2 * FILES)
+    line = stream.refused()
+    assert re.search(LACKING, line), line
+    stream.adaptor = replace(stream.adaptor, sink=sink)
+    shutil.rmtree(stream.checkpoint)
+    stream.go()
+    stream.check()
