@@ -143,6 +143,30 @@ def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, shop, url, 
     sink_contract.lost(sink_contract.Stream(spark, tmp_path, adaptor), damage)
 
 
+@pytest.mark.parametrize("change", ["drop", "delete_many"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        sink_contract.a_target_made_again_is_refused,
+        sink_contract.a_target_made_again_under_a_running_query_is_refused,
+    ],
+)
+def test_a_collection_that_was_removed_or_emptied_is_refused(spark, shop, url, tmp_path, step, change):
+    def found():
+        return sorted(each["n"] for each in shop["t"].find({}))
+
+    empties = shop["t"].drop if change == "drop" else lambda: shop["t"].delete_many({})
+    adaptor = sink_contract.Adaptor(sinks.mongodb(url, "t"), found)
+    step(sink_contract.Stream(spark, tmp_path, adaptor), empties)
+
+
+def test_a_row_that_is_too_large_for_a_document_is_one_line(stream, shop, url, tmp_path):
+    wide = stream.selectExpr("k", "repeat('x', 17000000) AS v")
+    line = refused(wide, sinks.mongodb(url, "t"), tmp_path / "ckpt")
+    assert "a document of batch 0 has 17,000,1" in line
+    assert shop["t"].count_documents({}) == 0
+
+
 def test_of_two_queries_that_begin_in_one_moment_one_is_refused(shop, url):
     address = collection.parse(url, None, "t")
     with collection.connected(address) as database:

@@ -13,7 +13,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -35,6 +35,7 @@ from sparkstream_kit.sinks.ledger import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql import types as T
@@ -164,10 +165,12 @@ class SparkTable:
         return None
 
     def properties(self) -> dict[str, str]:
-        """Return the table's properties in its newest version; an empty dict if there is no table."""
-        if self.schema() is None:
-            return {}
+        """Return the table's properties in its newest version."""
         return dict(self._spark.sql(f"SHOW TBLPROPERTIES {self._sql_name()}").collect())
+
+    def identity(self) -> str:
+        """Return the id in the table's metadata."""
+        return str(self._spark.sql(f"DESCRIBE DETAIL {self._sql_name()}").collect()[0]["id"])
 
     def last_batch(self, query: str) -> int | None:
         """Return the last batch of a query, with whichever writer it was written; None before the first."""
@@ -225,7 +228,11 @@ class SparkTable:
         with _conflicts(self.place):
             self._spark.sql(f"ALTER TABLE {self._sql_name()} SET TBLPROPERTIES ({values})")
 
-    def write(self, batch: DataFrame, target: Target, which: Batch) -> None:
+    def gathered(self, batch: DataFrame, _target: Target, _which: Batch) -> AbstractContextManager[DataFrame]:
+        """Return the batch as it is: its rows stay with Spark."""
+        return nullcontext(batch)
+
+    def commit(self, batch: DataFrame, target: Target, which: Batch) -> None:
         """Write a batch in one commit, together with its number and plan.
 
         Raises:

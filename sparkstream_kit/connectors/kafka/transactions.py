@@ -382,7 +382,6 @@ class _Writer:
 
     Attributes:
         driver: the start of the query that has taken the id.
-        undelivered: the largest record that was not delivered, and why; None if there is none.
         ledger: the ledger, whose entry of the query only the holder of the id changes.
         producer: the producer.
         until: the monotonic time in seconds until which the transaction can be committed.
@@ -392,30 +391,30 @@ class _Writer:
         self, target: Target, query: str, driver: str, more: Mapping[str, str] | None = None
     ) -> None:
         self.driver, self.until = driver, 0.0
-        self.undelivered: _Undelivered | None = None
+        self._failed: list[_Undelivered] = []
+        # As they come: within librdkafka's call nothing may be asked of an error.
+        self._reports: list[tuple[KafkaError, Message]] = []
         self._target, self._query = target, query
         self._topics = {target.topic}  # of the records of the transaction
         self._admin = AdminClient(target.settings)
         own = {
             "transactional.id": f"sparkstream/{target.topic}/{query}",
             "delivery.report.only.error": True,
-            "on_delivery": self._not_delivered,
+            "on_delivery": lambda *report: self._reports.append(report),
         }
         self.producer = Producer(target.settings | (more or {}) | own)
         self.producer.init_transactions(target.seconds)
         self.ledger = _Ledger(target, target.entries(all_of_them=True))
 
-    def _not_delivered(self, error: KafkaError, message: Message) -> None:
-        if error.code() not in _PURGED:
-            self._keep(error, message.topic(), message.partition(), message.value(), message.key())
-
-    def _keep(
-        self, error: KafkaError, topic: str, partition: int | None, value: bytes | None, key: bytes | None
-    ) -> None:
-        """Keep a record that is not delivered; of several, the largest."""
-        size = len(value or b"") + len(key or b"")
-        if self.undelivered is None or self.undelivered.size < size:
-            self.undelivered = _Undelivered(error, topic, partition, size)
+    @property
+    def undelivered(self) -> _Undelivered | None:
+        """A record that was not delivered, the largest of them; None if there is none."""
+        found = [each for each in self._failed if each.error.code() not in _PURGED]
+        for error, message in self._reports:
+            if error.code() not in _PURGED:
+                size = len(message.value() or b"") + len(message.key() or b"")
+                found.append(_Undelivered(error, message.topic(), message.partition(), size))
+        return max(found, key=lambda each: each.size, default=None)
 
     def begin(self) -> None:
         """Begin a transaction."""
@@ -480,7 +479,8 @@ class _Writer:
                 except BufferError:  # the queue is full until the brokers have taken some of it
                     self.producer.poll(0.01)
                 except KafkaException as err:
-                    self._keep(err.args[0], topic, partition, value, key)
+                    size = len(value or b"") + len(key or b"")
+                    self._failed.append(_Undelivered(err.args[0], topic, partition, size))
                     raise
 
     def commit(self, entry: _Entry) -> None:
