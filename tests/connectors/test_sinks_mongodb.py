@@ -155,8 +155,8 @@ def test_a_collection_that_was_made_again_or_emptied_is_refused():
             # The way out: a new checkpoint owns what has lost the rows of others.
             if said == AGAIN and not server.rows:
                 rules.check("other")
-            if not said and noted:
-                assert "was written by another query" in refusal(rules.check, "other") or take_over
+            if not said and noted and server.rows and not take_over:
+                assert "was written by another query" in refusal(rules.check, "other")
 
 
 def test_a_view_is_refused():

@@ -92,8 +92,8 @@ def test_a_batch_that_was_cut_off_is_exact_though_its_rows_come_in_another_order
     sent: list[int] = []
     send = collection._Writer.send  # noqa: SLF001 - cut off within a batch
 
-    def cut_off(writer, documents):
-        send(writer, documents)
+    def cut_off(writer, documents, **more):
+        send(writer, documents, **more)
         sent.append(1)
         if len(sent) == 2:
             raise ValueError("cut off")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -28,7 +29,14 @@ from pyspark.sql import types as T
 from sparkstream_kit._columns import quoted
 from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors._tables import DELTA, ConflictError, Target, command, metadata, nullable
-from sparkstream_kit.connectors.delta.writers import HISTORY, application, set_back
+from sparkstream_kit.connectors.delta.writers import (
+    HISTORY,
+    NOT_IN_PARTITIONS,
+    application,
+    is_text,
+    not_in_partitions,
+    set_back,
+)
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
@@ -88,11 +96,24 @@ class RustTable:
                     f"Delta table {self.place} has column mapping, with which delta-rs cannot add rows; use "
                     "Delta's writer for Spark: get_session(…, connectors=['delta'])"
                 )
-            return T.StructType.fromJson(json.loads(table.schema().to_json()))
+            columns = T.StructType.fromJson(json.loads(table.schema().to_json()))
+            self._check_partitions(columns, table.metadata().partition_columns)
+            return columns
         folder = Path(self.place)
         if folder.is_file() or any(each.name != "_delta_log" for each in folder.glob("*")):
             raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
         return None
+
+    def _check_partitions(self, columns: T.StructType, names: list[str]) -> None:
+        """Refuse partitions by a type of which delta-rs writes texts into the log that nobody can read."""
+        for name in names:
+            kind = columns[name].dataType
+            if isinstance(kind, T.BinaryType | T.DecimalType | T.DoubleType | T.FloatType):
+                raise InvalidInputError(
+                    f"Delta table {self.place} is partitioned by {name}, a {kind.simpleString()}, of which "
+                    "delta-rs makes no partitions that can be read again; use Delta's writer for Spark: "
+                    "get_session(…, connectors=['delta'])"
+                )
 
     def properties(self) -> dict[str, str]:
         """Return the table's properties, in the version that `schema` has found."""
@@ -138,12 +159,18 @@ class RustTable:
     @contextmanager
     def gathered(self, batch: DataFrame, target: Target, which: Batch) -> Iterator[pa.Table]:
         """Yield the rows of a batch, whose keys and nulls are checked."""
-        required = [field.name for field in self._loaded().schema().fields if not field.nullable]
+        table = self._loaded()
+        required = [field.name for field in table.schema().fields if not field.nullable]
+        by = [name for name in table.metadata().partition_columns if is_text(batch.schema, name)]
         schema = Schema.from_json(nullable(batch.schema).json())
         with _arrow.gathered(batch, pa.schema(schema)) as rows:
             if target.how == "upsert" and rows.num_rows:
                 _arrow.check_keys(rows, target.where, target.keys, which.number)
             _arrow.check_required(rows, target.where, required, which.number)
+            for name in by:
+                of_no_partition = pa.array(NOT_IN_PARTITIONS, rows[name].type)
+                if pc.any(pc.is_in(rows[name], of_no_partition)).as_py():
+                    raise InvalidInputError(f"batch {which.number}: {not_in_partitions(target.where, name)}")
             yield rows
 
     def commit(self, rows: pa.Table, target: Target, which: Batch) -> None:
@@ -159,8 +186,8 @@ class RustTable:
             app_transactions=[Transaction(application(which.query), which.number)],
         )
         far = [name for name in rows.column_names if _arrow.beyond_python(rows[name])]
-        writing = _without_statistics(far) if far else None
-        with _in_one_line(self.place):
+        writing = _without_statistics(far)
+        with _in_one_line(self.place, _rules(table)):
             if target.how == "upsert" and rows.num_rows:
                 _merge(table, rows, target, properties, writing)
             elif target.how == "replace" or rows.num_rows:
@@ -196,7 +223,7 @@ def _merge(
     rows: pa.Table,
     target: Target,
     properties: CommitProperties,
-    writing: WriterProperties | None,
+    writing: WriterProperties,
 ) -> None:
     same = " AND ".join(f"target.{quoted(key)} = source.{quoted(key)}" for key in target.keys)
     # Each column by itself, because delta-rs's `when_matched_update_all` fails on names with a backtick.
@@ -212,13 +239,22 @@ def _merge(
     merging.when_matched_update(columns).when_not_matched_insert(columns).execute()
 
 
+def _rules(table: DeltaTable) -> str:
+    """Return the constraints of a table as a text, for messages."""
+    named = "delta.constraints."
+    found = table.metadata().configuration.items()
+    return ", ".join(f"{name.removeprefix(named)}: {rule}" for name, rule in found if name.startswith(named))
+
+
 @contextmanager
-def _in_one_line(folder: str) -> Iterator[None]:
+def _in_one_line(folder: str, rules: str = "") -> Iterator[None]:
     try:
         yield
     except (DeltaError, OSError) as err:
         # Without colours, and without the frames of Rust's stack.
         lines = re.sub(r"\x1b\[[\d;]*m", "", str(err)).splitlines()
         line = " ".join(" ".join(each for each in lines if not re.match(r"\s*(\d+: |at )", each)).split())
+        if rules and "failed validation check" in line:
+            line = f"a row breaks a rule of the table ({rules}); {line.partition('data found: ')[2]}"
         kind = ConflictError if isinstance(err, CommitFailedError) else KitError
         raise kind(f"Delta table {folder}: {line}") from err

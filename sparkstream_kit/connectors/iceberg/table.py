@@ -28,6 +28,7 @@ from pyiceberg.expressions import AlwaysTrue, And, GreaterThanOrEqual, LessThanO
 from pyiceberg.expressions.literals import literal
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table.update.snapshot import ExpireSnapshots
+from pyiceberg.types import DoubleType, FloatType
 from pyspark.errors import PySparkException
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
@@ -177,6 +178,13 @@ class IcebergTable:
                 f"Iceberg table {self._name} has format version {table.format_version}, and pyiceberg can "
                 f"note batches in version {_VERSION} alone; {_UPGRADES.get(table.format_version, _OTHER)}"
             )
+        for field in table.spec().fields:
+            by = table.schema().find_field(field.source_id)
+            if isinstance(by.field_type, FloatType | DoubleType):
+                raise InvalidInputError(
+                    f"Iceberg table {self._name} is partitioned by {by.name}, a {by.field_type}, of which "
+                    "pyiceberg makes no partitions; write to another table, or take it out of the partitions"
+                )
         return T.StructType([_column(field) for field in schema_to_pyarrow(table.schema())])
 
     def properties(self) -> dict[str, str]:

@@ -337,7 +337,7 @@ class Target:
         """
         try:
             topic, slash, query = (message.key() or b"").decode().partition("/")
-            entry = json.loads(message.value() or b"null") if topic == self.topic else None
+            entry: Any = json.loads(message.value() or b"null") if topic == self.topic else None
         except ValueError:
             slash, entry = "", None
         if not slash or not isinstance(entry, dict | None):
@@ -345,10 +345,10 @@ class Target:
                 f"topic {self.ledger} of {self.servers} has a record that is no entry of a ledger; give the "
                 f"ledger a topic of its own: sinks.kafka(…, ledger='{self.topic}-sparkstream-ledger')"
             )
-        if topic == self.topic and entry is None:  # somebody has removed the entry
-            found.pop(query, None)
-        elif topic == self.topic:
+        if entry is not None:
             found[query] = entry
+        elif topic == self.topic:  # somebody has removed the entry
+            found.pop(query, None)
 
 
 def topic_ids(admin: AdminClient, names: Iterable[str]) -> _Ids:
@@ -369,7 +369,7 @@ def topic_ids(admin: AdminClient, names: Iterable[str]) -> _Ids:
     return found
 
 
-def _topics_of(entry: _Entry | None) -> dict[str, str]:
+def _topics_of(entry: Mapping[str, Any] | None) -> dict[str, str]:
     """Return the ids of the topics that a query has written to; of an older kit's entry, none."""
     return dict((entry or {}).get("topics", {}))
 
@@ -402,7 +402,7 @@ class _Writer:
             "delivery.report.only.error": True,
             "on_delivery": lambda *report: self._reports.append(report),
         }
-        self.producer = Producer(target.settings | (more or {}) | own)
+        self.producer = Producer({**target.settings, **(more or {}), **own})
         self.producer.init_transactions(target.seconds)
         self.ledger = _Ledger(target, target.entries(all_of_them=True))
 
@@ -413,7 +413,7 @@ class _Writer:
         for error, message in self._reports:
             if error.code() not in _PURGED:
                 size = len(message.value() or b"") + len(message.key() or b"")
-                found.append(_Undelivered(error, message.topic(), message.partition(), size))
+                found.append(_Undelivered(error, str(message.topic()), message.partition(), size))
         return max(found, key=lambda each: each.size, default=None)
 
     def begin(self) -> None:

@@ -434,7 +434,7 @@ class _Ledger(Entries):
 
     def _look(self) -> None:
         found = self._database.list_collections(filter={"name": self.rows.name})
-        self._seen = next(iter(found), None)
+        self._seen = next(map(dict, found), None)
 
     def _identity(self) -> Any:
         """Return what the collection is known by; True if the server does not say it."""
