@@ -27,7 +27,7 @@ from sparkstream_kit.connectors import check_row_keys
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pyspark.sql import Column, DataFrame
 
@@ -114,6 +114,35 @@ def gathered(batch: DataFrame, schema: pa.Schema) -> Iterator[pa.Table]:
             yield pa.ipc.open_file(mapped).read_all()
 
 
+# The least and the greatest value of the years 1 to 9999, in days and microseconds since 1970.
+_DAYS, _MICROSECONDS = (-719_162, 2_932_896), (-62_135_596_800_000_000, 253_402_300_799_999_999)
+
+
+def beyond_python(column: pa.ChunkedArray) -> bool:
+    """Return whether a column has a date or time, also inside other values, that Python's own cannot hold.
+
+    Libraries in Python fail on these years when they make statistics of a file.
+    """
+    kind = column.type
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        is_date = pa.types.is_date(kind)
+        ends = pc.min_max(column.cast(pa.int32() if is_date else pa.int64()))
+        least, most = _DAYS if is_date else _MICROSECONDS
+        found = ends["min"].as_py()
+        return found is not None and (found < least or ends["max"].as_py() > most)
+    parts = column.chunks
+    if pa.types.is_struct(kind):
+        inner = [pa.chunked_array(values) for values in zip(*(part.flatten() for part in parts), strict=True)]
+    elif pa.types.is_map(kind):
+        inner = [pa.chunked_array([part.keys for part in parts], kind.key_type)]
+        inner.append(pa.chunked_array([part.items for part in parts], kind.item_type))
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inner = [pa.chunked_array([part.flatten() for part in parts], kind.value_type)]
+    else:
+        inner = []
+    return any(beyond_python(each) for each in inner)
+
+
 def valid_utf8(texts: pa.Array) -> pa.Array:
     r"""Make valid UTF-8 of a column of texts: a byte such as 0xFF becomes `\xff`."""
     if is_utf8(texts):
@@ -133,6 +162,16 @@ def check_keys(rows: pa.Table, where: object, names: Sequence[str], batch_id: in
     null = any(column.null_count for column in keys.columns)
     counted = keys.group_by(keys.column_names).aggregate([([], "count_all")])["count_all"]
     check_row_keys(where, names, batch_id, null=null, twice=pc.max(counted).as_py() > 1)
+
+
+def check_required(rows: pa.Table, where: object, names: Iterable[str], batch_id: int) -> None:
+    """Refuse a batch with a null in a column of which the target requires a value."""
+    for name in names:
+        if name in rows.column_names and rows[name].null_count:
+            raise InvalidInputError(
+                f"batch {batch_id} for {where}: column {name} is null, of which the table requires a value; "
+                "fill it with F.coalesce, or leave such rows out"
+            )
 
 
 def is_utf8(column: pa.Array) -> bool:

@@ -15,7 +15,7 @@ import json
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from pyspark.sql import types as T
 
@@ -25,6 +25,7 @@ from sparkstream_kit.sinks.ledger import Batch, Epoch, Ledger, pass_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -37,7 +38,10 @@ EXACT = {  # the types of Spark that every format holds
     *("array", "binary", "boolean", "date", "decimal", "double", "float", "integer", "long", "map", "string"),
     *("struct", "timestamp", "timestamp_ntz"),
 }
-_TRIES = 5  # attempts of a commit, if other writers commit at the same moment
+_TRIES = 20  # attempts of a commit, if other writers commit at the same moment
+_FILLED = ("delta.generationExpression", "delta.identity.start")  # of a column that the table fills itself
+
+_Done = TypeVar("_Done")
 
 
 class Entries(Ledger):
@@ -153,10 +157,19 @@ class Table(Protocol):
         """The table's format."""
 
     def schema(self) -> T.StructType | None:
-        """Return the table's columns in its newest version; None if there is no table."""
+        """Return the table's columns in its newest version; None if there is no table.
+
+        A column that must have a value in each row is not nullable.
+
+        Raises:
+            InvalidInputError: the table is one that this writer cannot write to.
+        """
 
     def properties(self) -> dict[str, str]:
-        """Return the table's properties in its newest version; an empty dict if there is no table."""
+        """Return the table's properties, in the version that `schema` has found or a newer one."""
+
+    def identity(self) -> str:
+        """Return the id that the format has given the table that `schema` has found."""
 
     def last_batch(self, query: str) -> int | None:
         """Return the last batch of a query, with whichever writer it was written; None before the first."""
@@ -183,8 +196,20 @@ class Table(Protocol):
             ConflictError: another writer has set properties or written a batch at the same moment.
         """
 
-    def write(self, batch: DataFrame, target: Target, which: Batch) -> None:
-        """Write a batch in one commit, together with its number and plan."""
+    def gathered(self, batch: DataFrame, target: Target, which: Batch) -> AbstractContextManager[Any]:
+        """Return a context manager with the rows of a batch, in the form that `commit` takes.
+
+        Raises:
+            InvalidInputError: for `upsert`, a key is null or occurs in two rows of the batch; or a column
+                that must have a value has none.
+        """
+
+    def commit(self, rows: Any, target: Target, which: Batch) -> None:
+        """Write the rows of a batch in one commit, together with its number and plan, even if there are none.
+
+        Raises:
+            ConflictError: another writer has committed at the same moment.
+        """
 
     def set_back(self, query: str, batch: int) -> str:
         """Return a command that makes `batch` the query's last batch; see `command`."""
@@ -202,15 +227,17 @@ class _Ledger(Ledger):
     def __init__(self, target: Target, table: Table, me: str | None) -> None:
         super().__init__(target.where, target.how, target.take_over)
         self._table, self._me = table, me
-        self._properties = table.properties()  # read once, because each read looks at the table's log
+        # Both are read once, because each read looks at the table's log.
+        self.columns = table.schema()
+        self.properties = {} if self.columns is None else table.properties()
 
     @property
     def owners(self) -> list[str]:
         """The ids of the queries that may write to the table."""
-        return self._properties.get(OWNERS, "").split()
+        return self.properties.get(OWNERS, "").split()
 
     def epoch(self, query_id: str) -> Epoch | None:
-        number, _, driver = self._properties.get(f"{EPOCH}{query_id}", "").partition(" ")
+        number, _, driver = self.properties.get(f"{EPOCH}{query_id}", "").partition(" ")
         return Epoch(int(number), driver) if number else None
 
     def last_batch(self, query_id: str | None) -> int | None:
@@ -279,7 +306,23 @@ class Target:
 
     def write(self, batch: Batch, frame: DataFrame) -> None:
         """Write a batch of the query, or skip it if the table already has it."""
-        tried(lambda: self._try(batch, frame))
+        if self.table is None:
+            self.table = self.opened(frame.sparkSession)
+        table, schema = self.table, frame.schema
+        if tried(lambda: is_written(self, table, schema, batch)):
+            pass_over(frame, batch, self.where)
+            return
+        with table.gathered(frame, self, batch) as rows:
+            with suppress(ConflictError):
+                table.commit(rows, self, batch)
+                return
+            # Others commit while a batch is computed. From now on little time passes between look and commit.
+            tried(lambda: self._again(table, schema, batch, rows))
+
+    def itself(self, spark: SparkSession) -> str:
+        """Return what the table is known by, whatever its path and catalog are called."""
+        table = self.opened(spark)
+        return str(self.where) if table.schema() is None else table.identity()
 
     def rows(self, spark: SparkSession, *_: object) -> DataFrame:
         """Return all rows of the table, for `Sink.read`.
@@ -292,16 +335,12 @@ class Target:
             raise gone(self.where)
         return table.rows(spark)
 
-    def _try(self, batch: Batch, frame: DataFrame) -> None:
-        if self.table is None:
-            self.table = self.opened(frame.sparkSession)
-        if is_written(self, self.table, frame.schema, batch):
-            pass_over(frame, batch, self.where)
-        else:
-            self.table.write(frame, self, batch)
+    def _again(self, table: Table, schema: T.StructType, batch: Batch, rows: Any) -> None:
+        if not is_written(self, table, schema, batch):
+            table.commit(rows, self, batch)
 
 
-def tried(change: Callable[[], None]) -> None:
+def tried(change: Callable[[], _Done]) -> _Done:
     """Run a change of a table, and retry it if another writer has committed at the same moment.
 
     Raises:
@@ -309,9 +348,8 @@ def tried(change: Callable[[], None]) -> None:
     """
     for _ in range(_TRIES - 1):
         with suppress(ConflictError):
-            change()
-            return
-    change()
+            return change()
+    return change()
 
 
 def take(target: Target, table: Table, query: str, driver: str) -> None:
@@ -346,18 +384,22 @@ def prepare(
             query did not write, or the table was removed at the same moment.
     """
     _check_schema(target, table.format, schema)
-    there = table.schema()
-    if there is None:
-        _Ledger(target, table, query).plan_of(coming)  # refused before a table is made
+    ledger = _Ledger(target, table, query)
+    if ledger.columns is None:
+        ledger.plan_of(coming)  # refused before a table is made
         if not makes:
             return None
         table.create(schema)  # without rows: if two queries created it with rows, one would fail
-        there = table.schema()
-    if there is None:
+        ledger = _Ledger(target, table, query)
+    if ledger.columns is None:
         raise InvalidInputError(f"{target.where} was removed while a query started to write to it")
-    ledger = _Ledger(target, table, query)
     ledger.check_owner(query)
-    added = _check_columns(target, schema, there)
+    if target.how != "append" and ledger.properties.get("delta.appendOnly") == "true":
+        raise InvalidInputError(
+            f"{target.where} takes appends alone (delta.appendOnly), and how={target.how!r} changes rows; "
+            "write to another table, or set that property of the table to false"
+        )
+    added = _check_columns(target, schema, ledger.columns)
     if added and makes:
         table.add_columns(added)
     return ledger.plan_of(coming)
@@ -375,7 +417,13 @@ def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch)
     query = batch.query
     ledger = _Ledger(target, table, query)
     if query in ledger.owners:
-        return ledger.is_written(batch)
+        if ledger.is_written(batch):
+            return True
+        # Others may have changed the columns since the query was started.
+        if ledger.columns is not None and (added := _check_columns(target, schema, ledger.columns)):
+            table.add_columns(added)
+            return is_written(target, table, schema, batch)  # the table has another version now
+        return False
     ledger.is_written(batch)  # refused before a table is made
     prepare(target, table, schema, query)
     ledger = _Ledger(target, table, query)
@@ -388,6 +436,9 @@ def is_written(target: Target, table: Table, schema: T.StructType, batch: Batch)
 
 def _check_schema(target: Target, form: Format, schema: T.StructType) -> None:
     reject_unknown("key", target.keys, schema.names)
+    for kind in types_in(schema):
+        if isinstance(kind, T.StructType):
+            _check_case(form, kind.names)
     for field in schema.fields:
         if bad := [char for char in field.name if char in form.not_in_names]:
             fix = "rename it, as in F.count('*').alias('orders')"
@@ -400,6 +451,16 @@ def _check_schema(target: Target, form: Format, schema: T.StructType) -> None:
                 )
 
 
+def _check_case(form: Format, names: list[str]) -> None:
+    """Refuse names that differ only in their case, which readers of the format take for one."""
+    known: dict[str, str] = {}
+    for name in names:
+        if (other := known.setdefault(name.lower(), name)) != name:
+            raise InvalidInputError(
+                f"{form.name} cannot tell the names {other} and {name} apart; rename one of them"
+            )
+
+
 def _check_columns(target: Target, schema: T.StructType, there: T.StructType) -> list[T.StructField]:
     """Compare the query's columns with the table's, and return the columns to add to the table.
 
@@ -410,12 +471,13 @@ def _check_columns(target: Target, schema: T.StructType, there: T.StructType) ->
 
     Raises:
         InvalidInputError: a column has another type or another case in the table, or the table lacks it and
-            `merge_schema` is False.
+            `merge_schema` is False; or the query lacks a column that must have a value.
     """
-    known = {field.name.lower(): field for field in there.fields}
+    in_any_case = {field.name.lower(): field for field in there.fields}
+    known = {field.name: field for field in there.fields}
     missing = []
     for field in schema.fields:
-        has = known.get(field.name.lower())
+        has = known.get(field.name) or in_any_case.get(field.name.lower())
         if has is None:
             missing.append(field)
         elif has.name != field.name:
@@ -429,5 +491,15 @@ def _check_columns(target: Target, schema: T.StructType, there: T.StructType) ->
         raise InvalidInputError(
             f"{target.where} has no column {', '.join(field.name for field in missing)}; give "
             "merge_schema=True to add it, or leave it out"
+        )
+    lacks = [
+        field.name
+        for field in there.fields
+        if not field.nullable and field.name not in schema.names and not {*_FILLED} & {*field.metadata}
+    ]
+    if lacks:
+        raise InvalidInputError(
+            f"{target.where} requires a value of {', '.join(lacks)} in each row, and the query has no such "
+            "column; add it to the query, or let the table have null there"
         )
     return missing

@@ -4,19 +4,23 @@ import json
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import environment, process, ran, refusal
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Field, Schema, write_deltalake
+from deltalake.schema import PrimitiveType
 from pyspark.sql import functions as F
 from support import sink_contract
-from support.sink_streams import CASES, TOTALS, finish, refused, totals
+from support.sink_streams import CASES, TOTALS, finish, refused, table_target, totals
 
 from sparkstream_kit import _files, sinks, sources
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors.delta import rust, writers
 from sparkstream_kit.errors import KitError
+from sparkstream_kit.sinks.ledger import Batch
 
 
 def rows(out):
@@ -114,6 +118,72 @@ def test_what_cannot_be_is_said(stream, tmp_path):
         raise OSError("\x1b[31mNo\n  space\n   0: rust")
     line = refused(stream.selectExpr("n AS `count(1)`"), sinks.delta(tmp_path / "out"), tmp_path / "ckpt")
     assert "column count(1): Delta allows no '(' in a name; rename it" in line
+
+
+def test_a_table_that_delta_rs_cannot_write_is_refused_at_the_start(spark, tmp_path):
+    field, frame = Field("k", PrimitiveType("string")), spark.createDataFrame([("a",)], "k STRING")
+    for name, said, how in (
+        ("columnMapping.mode=name", "has column mapping, with which delta-rs cannot add rows; use", "append"),
+        (
+            "appendOnly=true",
+            "takes appends alone (delta.appendOnly), and how='upsert' changes rows",
+            "upsert",
+        ),
+        ("appendOnly=true", "takes appends alone (delta.appendOnly), and how='replace'", "replace"),
+    ):
+        key, _, value = name.partition("=")
+        place = str(tmp_path / f"{key}-{how}")
+        DeltaTable.create(place, Schema([field]), configuration={f"delta.{key}": value})
+        keys = ("k",) if how == "upsert" else ()
+        target = replace(
+            table_target(), how=how, keys=keys, opened=lambda _, place=place: rust.RustTable(place)
+        )
+        assert said in refusal(target.prepare, frame, None, None, True)
+        assert DeltaTable(place).version() == 0
+
+
+def test_partitions_that_cannot_be_read_again_are_refused(spark, tmp_path):
+    types = ("binary", "decimal(9,2)", "double", "float", "string")
+    for number, kind in enumerate(types):
+        place = str(tmp_path / f"t{number}")
+        fields = [Field("k", PrimitiveType("string")), Field("p", PrimitiveType(kind))]
+        DeltaTable.create(place, Schema(fields), partition_by=["p"])
+        target = replace(table_target(), opened=lambda _, place=place: rust.RustTable(place))
+        frame = spark.createDataFrame([], f"k STRING, p {kind}")
+        if kind != "string":
+            said = refusal(target.prepare, frame, None, None, True)
+            assert f"is partitioned by p, a {kind}, of which delta-rs makes no partitions that can be" in said
+    target.prepare(frame, None, None, True)
+    for text in ("", "__HIVE_DEFAULT_PARTITION__"):
+        given = spark.createDataFrame([("a", "x"), ("b", text)], "k STRING, p STRING")
+        line = refusal(target.write, Batch("q", 0, driver="d"), given)
+        assert (
+            "batch 0: column p, by which table t is partitioned, has a text that Delta reads as NULL" in line
+        )
+    kept = given.selectExpr("k", "IF(k = 'b', NULL, 'Käse/1 %') AS p")
+    target.write(Batch("q", 0, driver="d"), kept)
+    assert sorted(map(str, target.rows(spark).collect())) == sorted(map(str, kept.collect()))
+
+
+def test_a_column_that_the_table_computes_may_be_missing(spark, tmp_path):
+    computed = {"delta.generationExpression": "upper(k)"}
+    fields = [Field("k", PrimitiveType("string")), Field("g", PrimitiveType("string"), False, computed)]
+    DeltaTable.create(str(tmp_path / "t"), Schema(fields))
+    target = replace(table_target(), opened=lambda _: rust.RustTable(str(tmp_path / "t")))
+    frame = spark.createDataFrame([("a",)], "k STRING")
+    target.prepare(frame, None, None, True)
+    target.write(Batch("q", 0, driver="d"), frame)
+    assert rows(tmp_path / "t") == [("a", "A")]
+
+
+def test_a_row_that_breaks_a_constraint_names_it(spark, tmp_path):
+    write_deltalake(tmp_path / "t", pa.table({"k": ["x"], "n": pa.array([1], pa.int32())}))
+    DeltaTable(tmp_path / "t").alter.add_constraint({"positive": "n > 0"})
+    target = replace(table_target(take_over=True), opened=lambda _: rust.RustTable(str(tmp_path / "t")))
+    frame = spark.createDataFrame([("a", -1)], "k STRING, n INT")
+    target.prepare(frame, None, None, True)
+    with pytest.raises(KitError, match=r"a row breaks a rule of the table \(positive: n > 0\)"):
+        target.write(Batch("q", 0, driver="d"), frame)
 
 
 def test_the_source_says_what_the_session_lacks(spark, tmp_path):

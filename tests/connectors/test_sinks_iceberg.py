@@ -5,12 +5,21 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 from conftest import ROOT, environment, refusal
 from pyiceberg.schema import Schema
-from pyiceberg.types import LongType, NestedField, StringType
+from pyiceberg.types import (
+    FixedType,
+    IntegerType,
+    LongType,
+    NestedField,
+    StringType,
+    TimeType,
+    UUIDType,
+)
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from support import iceberg, sink_contract
@@ -22,7 +31,7 @@ from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors import _tables
 from sparkstream_kit.connectors.iceberg import table as tables
 from sparkstream_kit.connectors.iceberg.table import IcebergTable
-from sparkstream_kit.errors import TransientError
+from sparkstream_kit.errors import KitError, TransientError
 from sparkstream_kit.sinks.ledger import Batch
 
 COLUMNS = T.StructType([T.StructField("k", T.StringType()), T.StructField("n", T.IntegerType())])
@@ -164,6 +173,80 @@ def test_a_table_whose_columns_must_have_values(stream, lake, into, tmp_path):
     iceberg.make(lake, Schema(*columns))
     finish(totals(stream), into(how="upsert", keys=["k"]), tmp_path / "ckpt", "update")
     assert iceberg.rows(lake) == TOTALS
+
+
+def test_a_format_version_that_cannot_keep_batches_is_refused(spark, lake):
+    iceberg.make(lake, pa.schema({"k": pa.string(), "n": pa.int32()}))
+    iceberg.catalog(lake).create_table(
+        "shop.old", pa.schema({"k": pa.string(), "n": pa.int32()}), properties={"format-version": "1"}
+    )
+    target = replace(table_target(), opened=lambda _: IcebergTable("shop.old", str(lake), 20))
+    frame = spark.createDataFrame([], COLUMNS)
+    line = refusal(target.prepare, frame, None, None, True)
+    assert "Iceberg table shop.old has format version 1, and pyiceberg can note batches in version 2" in line
+    assert line.endswith(
+        "upgrade it: ALTER TABLE … SET TBLPROPERTIES ('format-version' = '2'), or with pyiceberg"
+    )
+    with iceberg.table(lake, "shop.old").transaction() as change:
+        change.upgrade_table_version(2)  # the way out
+    target.prepare(frame, None, None, True)
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+def test_partitions_that_pyiceberg_cannot_make_are_refused(spark, lake, kind):
+    with iceberg.make(lake, pa.schema({"x": kind})).update_spec() as spec:
+        spec.add_identity("x")
+    target = replace(table_target(), opened=lambda _: IcebergTable("shop.t", str(lake), 20))
+    frame = spark.sql(f"SELECT CAST(0 AS {'FLOAT' if kind == pa.float32() else 'DOUBLE'}) AS x")
+    assert "is partitioned by x, a " in refusal(target.prepare, frame, None, None, True)
+
+
+def test_a_type_that_spark_lacks_is_in_nobody_s_way(spark, lake):
+    fields = [
+        ("k", StringType()),
+        ("n", IntegerType()),
+        ("z", UUIDType()),
+        ("f", FixedType(2)),
+        ("t", TimeType()),
+    ]
+    iceberg.make(lake, Schema(*(NestedField(n, name, kind) for n, (name, kind) in enumerate(fields, 1))))
+    target = replace(table_target(), opened=lambda _: IcebergTable("shop.t", str(lake), 20))
+    frame = spark.createDataFrame([("a", 1)], COLUMNS)
+    target.prepare(frame, None, None, True)
+    for number in range(2):
+        target.write(Batch("q", number, driver="d"), frame)
+    assert iceberg.rows(lake) == [("a", 1, None, None, None)] * 2
+    keyed = replace(target, how="upsert", keys=("k",))
+    keyed.write(Batch("q", 2, driver="d"), frame)
+    assert iceberg.rows(lake) == [("a", 1, None, None, None)]
+    wrong = frame.withColumn("z", F.lit("x"))
+    line = refusal(target.prepare, wrong, None, None, True)
+    assert (
+        "column z is string, and extension<arrow.uuid> in table t; cast it, or write to another table" in line
+    )
+
+
+def test_a_table_with_two_columns_that_differ_in_case_takes_each_by_its_name(spark, lake):
+    iceberg.make(lake, pa.schema({"k": pa.string(), "n": pa.int32(), "N": pa.string()}))
+    target = replace(table_target(), opened=lambda _: IcebergTable("shop.t", str(lake), 20))
+    frame = spark.createDataFrame([("a", 1)], COLUMNS)
+    target.prepare(frame, None, None, True)
+    target.write(Batch("q", 0, driver="d"), frame)
+    assert iceberg.rows(lake) == [("a", 1, None)]
+
+
+def test_a_year_of_which_there_is_no_partition_is_told(spark, lake):
+    columns = pa.schema({"at": pa.timestamp("us", "UTC")})
+    with iceberg.make(lake, columns).update_spec() as spec:
+        spec.add_field("at", "day")
+    target = replace(table_target(), opened=lambda _: IcebergTable("shop.t", str(lake), 20))
+    frame = spark.sql("SELECT timestamp_micros(1700000000000000000) AS at")
+    target.prepare(frame, None, None, True)
+    with pytest.raises(
+        KitError, match="is partitioned has a date or time outside the years 1 to 9999"
+    ) as error:
+        target.write(Batch("q", 0, driver="d"), frame)
+    assert "\n" not in str(error.value)
 
 
 def test_old_snapshots_expire_and_a_reader_that_has_begun_ends(stream, lake, into, tmp_path):

@@ -44,6 +44,7 @@ def parsed(ddl):
         (("mongodb://kit:hu/sh@host/shop", "t"), "this is no URL of MongoDB; write mongodb://user@host"),
         (("mongodb://kit:hush@host", "t"), "the URL names no database; write mongodb://host:27017/shop, or"),
         ((URL, "sparkstream_ledger"), "the kit needs the name sparkstream_ledger"),
+        ((URL, "system.profile"), "system.profile is a name of the server's own; use another"),
     ],
 )
 def test_an_address_that_cannot_be_used(arguments, message):
@@ -92,6 +93,85 @@ def test_without_pymongo_the_extra_is_named(monkeypatch):
 )
 def test_columns_that_mongodb_cannot_hold(ddl, message):
     assert message in refusal(collection.check_schema, parsed(ddl), ())
+
+
+def test_a_key_that_is_an_array_in_mongodb_is_refused():
+    for ddl in ("k ARRAY<INT>", "k MAP<STRING, INT>", "k STRUCT<a: ARRAY<INT>>"):
+        said = refusal(collection.check_schema, parsed(ddl), ["k"])
+        assert "which cannot be an _id; make it a text: F.to_json('k')" in said
+
+
+class Server:
+    """What a ledger asks of a database: a collection with a UUID and rows, and the entries of queries."""
+
+    def __init__(self, uuid, *, rows=True, ttl=False, kind="collection"):
+        self.info = [{"name": "t", "type": kind, "info": {"uuid": uuid} if uuid else {}}]
+        self.rows, self.ttl, self.queries = rows, ttl, {}
+
+    def __getitem__(self, name):
+        return self
+
+    name = "t"
+
+    def list_collections(self, filter):  # noqa: A002 - pymongo's
+        return iter(self.info)
+
+    def find_one(self, which, fields=None):
+        if which:
+            return {"queries": self.queries}
+        return {"_id": 1} if self.rows else None
+
+    def index_information(self):
+        return {"_id_": {}, "ttl": {"expireAfterSeconds": 5} if self.ttl else {}}
+
+
+AGAIN = (
+    "collection t in mongodb://localhost/shop was made again after this query had written its batches up to 3"
+)
+EMPTY = "collection t in mongodb://localhost/shop is empty, but this query has written its batches up to 3"
+SAME = [  # what the ledger has noted, the server, what is said
+    ("a", Server("a"), ""),
+    ("a", Server("b"), AGAIN),
+    ("a", Server("a", rows=False), EMPTY),
+    ("a", Server("a", rows=False, ttl=True), ""),
+    ("a", Server("b", rows=False, ttl=True), AGAIN),
+    (True, Server(None), ""),  # a server that gives no UUIDs
+    (True, Server(None, rows=False), EMPTY),
+    (True, Server("b"), ""),
+    (None, Server("b", rows=False), ""),  # no rows yet, or the entry of an older kit
+]
+
+
+def test_a_collection_that_was_made_again_or_emptied_is_refused():
+    for noted, server, said in SAME:
+        server.queries = {"q": {"batch": 3} | ({} if noted is None else {"collection": noted})}
+        for take_over in (False, True):
+            target = collection.Target(collection.parse(URL, None, "t"), "t", "append", (), take_over)
+            rules = collection._Ledger(server, target)  # type: ignore[arg-type] # noqa: SLF001
+            if said and not take_over:
+                assert said in refusal(rules.check, "q")
+            else:
+                rules.check("q")
+            # The way out: a new checkpoint owns what has lost the rows of others.
+            if said == AGAIN and not server.rows:
+                rules.check("other")
+            if not said and noted and server.rows and not take_over:
+                assert "was written by another query" in refusal(rules.check, "other")
+
+
+def test_a_view_is_refused():
+    target = collection.Target(collection.parse(URL, None, "t"), "t", "append", (), take_over=False)
+    rules = collection._Ledger(Server("a", kind="view"), target)  # type: ignore[arg-type] # noqa: SLF001
+    assert "is a view, whose documents cannot be replaced" in refusal(rules.check, "q")
+
+
+def test_a_document_that_is_too_large_is_told_with_its_size(monkeypatch):
+    target = collection.Target(collection.parse(URL, None, "t"), "t", "append", (), take_over=False)
+    writer = object.__new__(collection._Writer)  # noqa: SLF001 - without a server
+    writer.__dict__ |= {"_target": target, "_query": "q", "_batch": 3, "sent": 0, "number": 1}
+    said = refusal(writer.send, iter([{"v": "x" * collection._LARGE}]), may_be_large=True)  # noqa: SLF001
+    assert "a document of batch 3 has 16,777,3" in said
+    assert "and MongoDB takes 16,777,216 at most; split the row, or leave it out" in said
 
 
 def test_an_unknown_key_is_refused():

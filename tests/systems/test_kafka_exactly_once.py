@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
+from conftest import refusal
 from faults.drivers import ended, one_line
 from faults.sales import Sales
 from faults.targets import Sink, Target, added_up
@@ -88,7 +89,7 @@ def test_a_batch_and_its_entry_in_the_ledger(spark, broker, topic, tmp_path):
     [(key, entry)] = ledger_of(broker, topic).items()
     assert key == f"{topic}/{query}"
     assert (entry["batch"], entry["rows"], entry["epoch"]) == (2, 2, 1)
-    assert {*entry} == {"batch", "plan", "rows", "epoch", "driver", "time"}
+    assert {*entry} == {"batch", "plan", "rows", "epoch", "driver", "topics", "time"}
     ledger = ConfigResource(ConfigResource.Type.TOPIC, f"{topic}-sparkstream-ledger")
     [config] = broker.admin.describe_configs([ledger]).values()
     assert config.result()["cleanup.policy"].value == "compact"
@@ -193,6 +194,118 @@ def test_another_query_a_lost_ledger_and_a_rewind_are_refused(spark, broker, top
     line = refused(frame, given(), tmp_path / "ckpt")
     assert "batch 2 is next, but" in line
     assert "holds none of this query's batches" in line
+
+
+AGAIN = [
+    sink_contract.a_target_made_again_is_refused,
+    sink_contract.a_target_made_again_under_a_running_query_is_refused,
+]
+
+
+@pytest.mark.parametrize("step", AGAIN)
+def test_a_topic_that_was_made_again_is_refused(stream, broker, topic, step):
+    def make_again():
+        broker.delete(topic)
+        broker.topic(topic, partitions=3)
+
+    step(stream, make_again)
+
+
+def test_a_topic_of_rows_that_was_made_again_is_refused_and_may_be_taken_over(spark, broker, topic, tmp_path):
+    other, frame = broker.topic(), three_batches(spark, tmp_path / "in")
+    to = frame.withColumn("t", F.when(F.col("k") == "a", other))
+    given = partial(sinks.kafka, broker.servers, topic, to="t", exactly_once=True)
+    written(to, given(), tmp_path / "ckpt")
+    (tmp_path / "in" / "4.csv").write_text("a,4\n")
+    broker.delete(other)
+    line = refused(to, given(), tmp_path / "ckpt")
+    assert line.startswith(
+        f"topic {other} of {broker.servers} was deleted after this query had written its batches up to 2; to "
+    )
+    broker.topic(other)
+    line = refused(to, given(), tmp_path / "ckpt")
+    assert f"topic {other} of {broker.servers} was deleted and made again after this query had" in line
+    assert line.endswith("or, to go on without them, give take_over=True")
+    assert broker.records(other) == []
+    for more in ({"take_over": True}, {}):
+        written(to, given(**more), tmp_path / "ckpt")
+    assert len(broker.records(other)) == 1
+
+
+def test_a_ledger_of_an_older_kit_has_no_ids_and_gets_them(spark, broker, topic, tmp_path):
+    frame, sink = three_batches(spark, tmp_path / "in"), sinks.kafka(broker.servers, topic, exactly_once=True)
+    written(frame, sink, tmp_path / "ckpt")
+    [(key, entry)] = ledger_of(broker, topic).items()
+    [id_of_topic] = entry.pop("topics").values()
+    broker.send(f"{topic}-sparkstream-ledger", [json.dumps(entry)], key=key)
+    (tmp_path / "in" / "4.csv").write_text("a,4\n")
+    written(frame, sink, tmp_path / "ckpt")
+    assert [each["topics"] for each in ledger_of(broker, topic).values()] == [{topic: id_of_topic}]
+    assert len(broker.records(topic)) == 7
+
+
+def test_one_topic_by_two_addresses_is_one_target(spark, broker, topic, tmp_path):
+    port = broker.servers.partition(":")[2]
+    both = [sinks.kafka(f"{host}:{port}", topic, exactly_once=True) for host in ("127.0.0.1", "localhost")]
+    frame = three_batches(spark, tmp_path / "in")
+    line = refused(frame, sinks.fan_out(*both), tmp_path / "ckpt")
+    assert line.startswith(
+        f"topic {topic} of localhost:{port} is the same as topic {topic} of 127.0.0.1:{port}"
+    )
+    assert broker.records(topic) == []
+
+
+WRONG = {
+    "topic": ("'not-there' AS t", "topic not-there of {}: batch 0: there is no such topic; create it"),
+    "partition": (
+        "7 AS p",
+        "topic {topic} of {}: batch 0: there is no partition 7; correct the rows, or add",
+    ),
+    "none": ("-1 AS p", "topic {topic} of {}: a row has partition -1; give 0 or more, or null"),
+    "ledger": (
+        "'{topic}-sparkstream-ledger' AS t",
+        "a row goes to topic {topic}-sparkstream-ledger, which is",
+    ),
+    "large": (
+        "repeat('x', 200000) AS v",
+        "a record of 200,001 bytes is too large (MSG_SIZE_TOO_LARGE); raise",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_row_that_cannot_be_written_names_what_is_wrong_with_it(spark, broker, tmp_path, what):
+    topic = broker.topic(partitions=2, max_message_bytes=100_000)
+    column, said = WRONG[what]
+    frame = three_batches(spark, tmp_path / "in").selectExpr("k", column.format(topic=topic))
+    name = frame.columns[1]
+    place: dict[str, Any] = {"key": "k", {"t": "to", "p": "partition", "v": "value"}[name]: name}
+    line = refused(frame, sinks.kafka(broker.servers, topic, **place, exactly_once=True), tmp_path / "ckpt")
+    assert said.format(broker.servers, topic=topic) in line
+    assert broker.records(topic) == []
+
+
+def test_many_small_records_go_into_a_topic_with_a_small_limit(spark, broker, tmp_path):
+    topic = broker.topic(max_message_bytes=100_000)
+    frame = three_batches(spark, tmp_path / "in").selectExpr(
+        "explode(sequence(1, 20)) AS n", "repeat('x', 30000)"
+    )
+    written(frame, sinks.kafka(broker.servers, topic, exactly_once=True), tmp_path / "ckpt")
+    assert len(broker.records(topic)) == 120
+
+
+def test_a_ledger_that_is_none_is_refused(spark, broker, topic, tmp_path):
+    assert f"ledger is the topic {topic} itself" in refusal(
+        sinks.kafka, broker.servers, topic, exactly_once=True, ledger=topic
+    )
+    frame = three_batches(spark, tmp_path / "in")
+    for key, value in ((None, "{}"), ("no-entry", "{}"), (b"\xff/q", "{}"), (f"{topic}/q", "no JSON")):
+        ledger = broker.topic()
+        broker.send(ledger, [value], key=key)
+        sink = sinks.kafka(broker.servers, topic, exactly_once=True, ledger=ledger)
+        line = refused(frame, sink, tmp_path / "ckpt")
+        assert f"topic {ledger} of {broker.servers} has a record that is no entry of a ledger" in line
+    assert broker.records(topic) == []
 
 
 def test_of_two_first_starts_at_once_each_has_the_ledger(broker, topic, monkeypatch):

@@ -92,8 +92,8 @@ def test_a_batch_that_was_cut_off_is_exact_though_its_rows_come_in_another_order
     sent: list[int] = []
     send = collection._Writer.send  # noqa: SLF001 - cut off within a batch
 
-    def cut_off(writer, documents):
-        send(writer, documents)
+    def cut_off(writer, documents, **more):
+        send(writer, documents, **more)
         sent.append(1)
         if len(sent) == 2:
             raise ValueError("cut off")
@@ -141,6 +141,30 @@ def test_a_checkpoint_that_has_lost_its_plan_comes_back_exact(spark, shop, url, 
     mode, more, _ = CASES[how]
     adaptor = sink_contract.Adaptor(sinks.mongodb(url, "t", how=how, **more), found, mode)
     sink_contract.lost(sink_contract.Stream(spark, tmp_path, adaptor), damage)
+
+
+@pytest.mark.parametrize("change", ["drop", "delete_many"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        sink_contract.a_target_made_again_is_refused,
+        sink_contract.a_target_made_again_under_a_running_query_is_refused,
+    ],
+)
+def test_a_collection_that_was_removed_or_emptied_is_refused(spark, shop, url, tmp_path, step, change):
+    def found():
+        return sorted(each["n"] for each in shop["t"].find({}))
+
+    empties = shop["t"].drop if change == "drop" else lambda: shop["t"].delete_many({})
+    adaptor = sink_contract.Adaptor(sinks.mongodb(url, "t"), found)
+    step(sink_contract.Stream(spark, tmp_path, adaptor), empties)
+
+
+def test_a_row_that_is_too_large_for_a_document_is_one_line(stream, shop, url, tmp_path):
+    wide = stream.selectExpr("k", "repeat('x', 17000000) AS v")
+    line = refused(wide, sinks.mongodb(url, "t"), tmp_path / "ckpt")
+    assert "a document of batch 0 has 17,000,1" in line
+    assert shop["t"].count_documents({}) == 0
 
 
 def test_of_two_queries_that_begin_in_one_moment_one_is_refused(shop, url):

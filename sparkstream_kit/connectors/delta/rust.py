@@ -8,19 +8,35 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
+import pyarrow.compute as pc
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    Schema,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError, DeltaError
 from pyspark.sql import types as T
 
 from sparkstream_kit._columns import quoted
 from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors._tables import DELTA, ConflictError, Target, command, metadata, nullable
-from sparkstream_kit.connectors.delta.writers import HISTORY, application, set_back
+from sparkstream_kit.connectors.delta.writers import (
+    HISTORY,
+    NOT_IN_PARTITIONS,
+    application,
+    is_text,
+    not_in_partitions,
+    set_back,
+)
 from sparkstream_kit.errors import InvalidInputError, KitError
 
 if TYPE_CHECKING:
@@ -39,6 +55,7 @@ class RustTable:
     def __init__(self, folder: str) -> None:
         self.place = folder
         self._known: DeltaTable | None = None
+        self._newest: tuple[int, int] | None = None  # of the file of the newest commit that is known
 
     def set_back(self, query: str, batch: int) -> str:
         """Return a command that makes `batch` the query's last batch."""
@@ -48,12 +65,23 @@ class RustTable:
         """Return the table in its newest version, with the commits of others; None if there is no table."""
         if not DeltaTable.is_deltatable(self.place):
             self._known = None
-        elif self._known is None:
+        elif self._known is None or self._stat() != self._newest:
+            # delta-rs adds the commits of a table that was made again to what it knows of the former one.
             with _in_one_line(self.place):
                 self._known = DeltaTable(self.place)
         else:
             self._known.update_incremental()
+        self._newest = self._stat()
         return self._known
+
+    def _stat(self) -> tuple[int, int] | None:
+        """Return what tells the file of the newest known commit from another one of its name."""
+        if self._known is None:
+            return None
+        with suppress(FileNotFoundError):
+            found = Path(self.place, "_delta_log", f"{self._known.version():020}.json").stat()
+            return found.st_ino, found.st_mtime_ns
+        return None
 
     def schema(self) -> T.StructType | None:
         """Return the table's columns in its newest version; None if there is no table.
@@ -63,16 +91,37 @@ class RustTable:
         """
         table = self._now()
         if table is not None:
-            return T.StructType.fromJson(json.loads(table.schema().to_json()))
+            if table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
+                raise InvalidInputError(
+                    f"Delta table {self.place} has column mapping, with which delta-rs cannot add rows; use "
+                    "Delta's writer for Spark: get_session(…, connectors=['delta'])"
+                )
+            columns = T.StructType.fromJson(json.loads(table.schema().to_json()))
+            self._check_partitions(columns, table.metadata().partition_columns)
+            return columns
         folder = Path(self.place)
         if folder.is_file() or any(each.name != "_delta_log" for each in folder.glob("*")):
             raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
         return None
 
+    def _check_partitions(self, columns: T.StructType, names: list[str]) -> None:
+        """Refuse partitions by a type of which delta-rs writes texts into the log that nobody can read."""
+        for name in names:
+            kind = columns[name].dataType
+            if isinstance(kind, T.BinaryType | T.DecimalType | T.DoubleType | T.FloatType):
+                raise InvalidInputError(
+                    f"Delta table {self.place} is partitioned by {name}, a {kind.simpleString()}, of which "
+                    "delta-rs makes no partitions that can be read again; use Delta's writer for Spark: "
+                    "get_session(…, connectors=['delta'])"
+                )
+
     def properties(self) -> dict[str, str]:
-        """Return the table's properties in its newest version; an empty dict if there is no table."""
-        table = self._now()
-        return {} if table is None else dict(table.metadata().configuration)
+        """Return the table's properties, in the version that `schema` has found."""
+        return dict(self._loaded().metadata().configuration)
+
+    def identity(self) -> str:
+        """Return the id in the table's metadata."""
+        return str(self._loaded().metadata().id)
 
     def last_batch(self, query: str) -> int | None:
         """Return the last batch of a query, with whichever writer it was written; None before the first."""
@@ -107,11 +156,27 @@ class RustTable:
         with _in_one_line(self.place):
             self._loaded().alter.set_table_properties(properties, raise_if_not_exists=False)
 
-    def write(self, batch: DataFrame, target: Target, which: Batch) -> None:
-        """Write a batch in one commit, even if the batch has no rows.
+    @contextmanager
+    def gathered(self, batch: DataFrame, target: Target, which: Batch) -> Iterator[pa.Table]:
+        """Yield the rows of a batch, whose keys and nulls are checked."""
+        table = self._loaded()
+        required = [field.name for field in table.schema().fields if not field.nullable]
+        by = [name for name in table.metadata().partition_columns if is_text(batch.schema, name)]
+        schema = Schema.from_json(nullable(batch.schema).json())
+        with _arrow.gathered(batch, pa.schema(schema)) as rows:
+            if target.how == "upsert" and rows.num_rows:
+                _arrow.check_keys(rows, target.where, target.keys, which.number)
+            _arrow.check_required(rows, target.where, required, which.number)
+            for name in by:
+                of_no_partition = pa.array(NOT_IN_PARTITIONS, rows[name].type)
+                if pc.any(pc.is_in(rows[name], of_no_partition)).as_py():
+                    raise InvalidInputError(f"batch {which.number}: {not_in_partitions(target.where, name)}")
+            yield rows
+
+    def commit(self, rows: pa.Table, target: Target, which: Batch) -> None:
+        """Write the rows of a batch in one commit, even if there are none.
 
         Raises:
-            InvalidInputError: for `upsert`, a key is null or occurs in two rows of the batch.
             ConflictError: another writer has committed at the same moment.
             KitError: delta-rs reported an error, or the table was removed.
         """
@@ -120,15 +185,22 @@ class RustTable:
             custom_metadata={"userMetadata": metadata(which)},
             app_transactions=[Transaction(application(which.query), which.number)],
         )
-        schema = Schema.from_json(nullable(batch.schema).json())
-        with _arrow.gathered(batch, pa.schema(schema)) as rows, _in_one_line(self.place):
+        far = [name for name in rows.column_names if _arrow.beyond_python(rows[name])]
+        writing = _without_statistics(far)
+        with _in_one_line(self.place, _rules(table)):
             if target.how == "upsert" and rows.num_rows:
-                _arrow.check_keys(rows, target.where, target.keys, which.number)
-                _merge(table, rows, target, properties)
+                _merge(table, rows, target, properties, writing)
             elif target.how == "replace" or rows.num_rows:
                 mode: Literal["append", "overwrite"] = "overwrite" if target.how == "replace" else "append"
                 # schema_mode="merge" matches columns by name; those that only the table has become null.
-                write_deltalake(table, rows, mode=mode, schema_mode="merge", commit_properties=properties)
+                write_deltalake(
+                    table,
+                    rows,
+                    mode=mode,
+                    schema_mode="merge",
+                    commit_properties=properties,
+                    writer_properties=writing,
+                )
             else:
                 # Without this commit, the ledger would find a gap before the next batch.
                 table.create_write_transaction([], "append", table.schema(), commit_properties=properties)
@@ -140,23 +212,49 @@ class RustTable:
         return table
 
 
-def _merge(table: DeltaTable, rows: pa.Table, target: Target, properties: CommitProperties) -> None:
+def _without_statistics(names: list[str]) -> WriterProperties:
+    """Leave columns out of a file's statistics, in which readers cannot read a year beyond 9999."""
+    none = ColumnProperties(statistics_enabled="NONE")
+    return WriterProperties(column_properties=dict.fromkeys(names, none))
+
+
+def _merge(
+    table: DeltaTable,
+    rows: pa.Table,
+    target: Target,
+    properties: CommitProperties,
+    writing: WriterProperties,
+) -> None:
     same = " AND ".join(f"target.{quoted(key)} = source.{quoted(key)}" for key in target.keys)
     # Each column by itself, because delta-rs's `when_matched_update_all` fails on names with a backtick.
     columns = {quoted(name): f"source.{quoted(name)}" for name in rows.column_names}
     merging = table.merge(
-        rows, same, source_alias="source", target_alias="target", commit_properties=properties
+        rows,
+        same,
+        source_alias="source",
+        target_alias="target",
+        commit_properties=properties,
+        writer_properties=writing,
     )
     merging.when_matched_update(columns).when_not_matched_insert(columns).execute()
 
 
+def _rules(table: DeltaTable) -> str:
+    """Return the constraints of a table as a text, for messages."""
+    named = "delta.constraints."
+    found = table.metadata().configuration.items()
+    return ", ".join(f"{name.removeprefix(named)}: {rule}" for name, rule in found if name.startswith(named))
+
+
 @contextmanager
-def _in_one_line(folder: str) -> Iterator[None]:
+def _in_one_line(folder: str, rules: str = "") -> Iterator[None]:
     try:
         yield
     except (DeltaError, OSError) as err:
         # Without colours, and without the frames of Rust's stack.
         lines = re.sub(r"\x1b\[[\d;]*m", "", str(err)).splitlines()
         line = " ".join(" ".join(each for each in lines if not re.match(r"\s*(\d+: |at )", each)).split())
+        if rules and "failed validation check" in line:
+            line = f"a row breaks a rule of the table ({rules}); {line.partition('data found: ')[2]}"
         kind = ConflictError if isinstance(err, CommitFailedError) else KitError
         raise kind(f"Delta table {folder}: {line}") from err

@@ -6,6 +6,7 @@ Spark (`writers.SparkTable`) or delta-rs (`rust.RustTable`). `_tables.Target` th
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
@@ -134,7 +135,8 @@ def delta(
         return _tables.Target(where, how, tuple(keys), merge_schema, take_over, opened)
 
     def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
-        return open_target(target_in(frame.sparkSession), frame, location, opening)
+        into = target_in(frame.sparkSession)
+        return open_target(into, frame, location, opening, itself=partial(into.itself, frame.sparkSession))
 
     return exactly_once(
         "delta", where, (mode,), open_table, keys=keys, read=lambda spark, *_: target_in(spark).rows(spark)

@@ -13,7 +13,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from sparkstream_kit import _files
 from sparkstream_kit._columns import column, quoted
@@ -35,15 +36,34 @@ from sparkstream_kit.sinks.ledger import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
-    from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql import types as T
+    from pyspark.sql import DataFrame, Row, SparkSession
 
 
 # The error conditions with which Spark and Delta report a table that does not exist.
 _GONE = ("DELTA_PATH_DOES_NOT_EXIST", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND")
 
 HISTORY = 1000  # the newest commits, of all writers, in which the plan of a query's last batch is searched
+
+
+# Texts that come back as NULL from a column by which a table is partitioned:
+# https://github.com/delta-io/delta/blob/master/PROTOCOL.md#partition-value-serialization
+NOT_IN_PARTITIONS = ("", "__HIVE_DEFAULT_PARTITION__")
+
+
+def not_in_partitions(where: object, name: str) -> str:
+    """Return what is wrong with such a text."""
+    return (
+        f"column {name}, by which {where} is partitioned, has a text that Delta reads as NULL there (an "
+        f"empty one, or {NOT_IN_PARTITIONS[1]}); replace it, as in "
+        f"F.when(F.col('{name}') == '', 'none').otherwise(F.col('{name}'))"
+    )
+
+
+def is_text(schema: T.StructType, name: str) -> bool:
+    """Return whether a schema has a column of this name that is a text."""
+    return name in schema.names and isinstance(schema[name].dataType, T.StringType)
 
 
 def application(query: str) -> str:
@@ -122,6 +142,7 @@ class SparkTable:
     def __init__(self, spark: SparkSession, location: Place | None, name: str | None) -> None:
         self._spark, self._name = spark, name
         self._location = location
+        self._partitioned_by: list[str] | None = None  # None until it is asked
         self._written: dict[str, int] = {}  # of this process, by query: saves reading the log
 
     @property
@@ -164,10 +185,15 @@ class SparkTable:
         return None
 
     def properties(self) -> dict[str, str]:
-        """Return the table's properties in its newest version; an empty dict if there is no table."""
-        if self.schema() is None:
-            return {}
+        """Return the table's properties in its newest version."""
         return dict(self._spark.sql(f"SHOW TBLPROPERTIES {self._sql_name()}").collect())
+
+    def identity(self) -> str:
+        """Return the id in the table's metadata."""
+        return str(self._detail()["id"])
+
+    def _detail(self) -> Row:
+        return self._spark.sql(f"DESCRIBE DETAIL {self._sql_name()}").collect()[0]
 
     def last_batch(self, query: str) -> int | None:
         """Return the last batch of a query, with whichever writer it was written; None before the first."""
@@ -225,7 +251,18 @@ class SparkTable:
         with _conflicts(self.place):
             self._spark.sql(f"ALTER TABLE {self._sql_name()} SET TBLPROPERTIES ({values})")
 
-    def write(self, batch: DataFrame, target: Target, which: Batch) -> None:
+    def gathered(self, batch: DataFrame, target: Target, _which: Batch) -> AbstractContextManager[DataFrame]:
+        """Return the batch, whose rows stay with Spark; a text that has no partition fails it."""
+        if self._partitioned_by is None:
+            self._partitioned_by = list(self._detail()["partitionColumns"])
+        for name in self._partitioned_by:
+            if is_text(batch.schema, name):
+                text = column(name)
+                wrong = F.raise_error(F.lit(not_in_partitions(target.where, name)))
+                batch = batch.withColumn(name, F.when(text.isin(*NOT_IN_PARTITIONS), wrong).otherwise(text))
+        return nullcontext(batch)
+
+    def commit(self, batch: DataFrame, target: Target, which: Batch) -> None:
         """Write a batch in one commit, together with its number and plan.
 
         Raises:

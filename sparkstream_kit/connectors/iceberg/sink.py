@@ -48,7 +48,8 @@ def iceberg(
     A reader sees all of a batch or nothing of it.
 
     The table and its namespace are created if they are missing; create the table yourself if you want
-    partitions or properties. An existing table must have the query's columns. It belongs to one query, whose
+    partitions or properties. An existing table must have the query's columns and format version 2, and the
+    query every column of it that is required. It belongs to one query, whose
     id is in its property `sparkstream.queries`. The snapshots of each batch have its number in their
     summaries, and the table's properties have the number and the plan (which input the batch read) of the
     last one:
@@ -93,8 +94,8 @@ def iceberg(
 
     Raises:
         InvalidInputError: the table, keys or number of snapshots cannot be used; when the query starts, the
-            catalog cannot be reached, Iceberg cannot hold a column, or the table has other columns or rows
-            that this query has not written.
+            catalog cannot be reached, Iceberg cannot hold a column, or the table has other columns, another
+            format version, or rows that this query has not written.
         MissingExtraError: pyiceberg, SQLAlchemy, pyarrow or pandas is not installed.
 
     Examples:
@@ -130,6 +131,7 @@ def iceberg(
     def open_table(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         if isinstance(given, str):
             refuse_elsewhere(frame.sparkSession, f"iceberg: catalog {given}", "a catalog that it can reach")
-        return open_target(target(), frame, location, opening)
+        into = target()
+        return open_target(into, frame, location, opening, itself=partial(into.itself, frame.sparkSession))
 
     return exactly_once("iceberg", where, (mode,), open_table, keys=keys, read=target().rows)

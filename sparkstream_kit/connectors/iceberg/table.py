@@ -28,6 +28,8 @@ from pyiceberg.expressions import AlwaysTrue, And, GreaterThanOrEqual, LessThanO
 from pyiceberg.expressions.literals import literal
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table.update.snapshot import ExpireSnapshots
+from pyiceberg.types import DoubleType, FloatType
+from pyspark.errors import PySparkException
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -59,8 +61,32 @@ _MADE_WITH = {  # the properties of a table that the sink creates; without them 
 # merges none, or rewrites the largest each time: then commits become slower with each file of the table.
 _MERGING = {"commit.manifest.target-size-bytes": "131072", "commit.manifest.min-count-to-merge": "2"}
 _EVERY = 20
+_METRICS = "write.metadata.metrics."  # which statistics a file gets
+# Version 1 has no sequence numbers, by which `last_batch` tells an expired snapshot; 3 cannot be written.
+_VERSION = 2
+_OTHER = "write to another table"
+_UPGRADES = {1: "upgrade it: ALTER TABLE … SET TBLPROPERTIES ('format-version' = '2'), or with pyiceberg"}
 # Of Spark 4.2 and later; earlier ones have timestamps in UTC without being told.
 _IN_UTC: dict[str, Any] = {"timezone": "UTC"} if "timezone" in signature(to_arrow_schema).parameters else {}
+
+
+class _Foreign(T.DataType):
+    """A type of Iceberg that Spark does not have, so that no column of a query fits it."""
+
+    def __init__(self, name: str) -> None:
+        self._shown = name
+
+    def simpleString(self) -> str:
+        return self._shown
+
+
+def _column(field: pa.Field) -> T.StructField:
+    """Return a column of a table as Spark's type, or as a foreign one."""
+    try:
+        kind = from_arrow_schema(pa.schema([field]), prefer_timestamp_ntz=True)[0].dataType
+    except PySparkException:
+        kind = _Foreign(str(field.type))
+    return T.StructField(field.name, kind, field.nullable)
 
 
 class IcebergTable:
@@ -89,10 +115,17 @@ class IcebergTable:
         except (CommitFailedException, FileNotFoundError) as err:  # or others have removed the old metadata
             line = f"another writer was quicker, or a file has gone ({err})"
             raise ConflictError(f"Iceberg table {self._name}: {line}") from err
+        except OverflowError as err:
+            raise KitError(
+                f"Iceberg table {self._name}: a column by which the table is partitioned has a date or time "
+                "outside the years 1 to 9999, of which pyiceberg makes no partition; leave such rows out"
+            ) from err
         except (ImportError, NotInstalledError, OSError, RESTError, SQLAlchemyError, ValueError) as err:
             if self._loaded is not None:
                 self._loaded.close()  # a connection whose commit has failed would keep the lock of SQLite
             line = f"{type(err).__name__}: {str(err).partition(chr(10))[0]}"
+            if isinstance(err, ValueError) and self._known is not None:  # of a table that was read
+                raise KitError(f"Iceberg table {self._name}: pyiceberg refuses this ({line})") from err
             raise _files.unreached(line)(
                 f"Iceberg table {self._name}: the catalog or its storage failed ({line}); repair it, or the "
                 "catalog's properties, and start again"
@@ -140,12 +173,27 @@ class IcebergTable:
         table = self._now()
         if table is None:
             return None
-        return from_arrow_schema(schema_to_pyarrow(table.schema()), prefer_timestamp_ntz=True)
+        if table.format_version != _VERSION:
+            raise InvalidInputError(
+                f"Iceberg table {self._name} has format version {table.format_version}, and pyiceberg can "
+                f"note batches in version {_VERSION} alone; {_UPGRADES.get(table.format_version, _OTHER)}"
+            )
+        for field in table.spec().fields:
+            by = table.schema().find_field(field.source_id)
+            if isinstance(by.field_type, FloatType | DoubleType):
+                raise InvalidInputError(
+                    f"Iceberg table {self._name} is partitioned by {by.name}, a {by.field_type}, of which "
+                    "pyiceberg makes no partitions; write to another table, or take it out of the partitions"
+                )
+        return T.StructType([_column(field) for field in schema_to_pyarrow(table.schema())])
 
     def properties(self) -> dict[str, str]:
-        """Return the table's properties in its newest version; an empty dict if there is no table."""
-        table = self._now()
-        return {} if table is None else table.properties
+        """Return the table's properties, in the version that `schema` has found."""
+        return self._table.properties
+
+    def identity(self) -> str:
+        """Return the table's UUID."""
+        return str(self._table.metadata.table_uuid)
 
     def last_batch(self, query: str) -> int | None:
         """Return the last batch of a query: that of the newest snapshot with one, from the current one back.
@@ -195,25 +243,27 @@ class IcebergTable:
             change.append(self._columns().empty_table(), snapshot_properties=properties)
             change.set_properties(properties)
 
-    def write(self, batch: DataFrame, target: Target, which: Batch) -> None:
-        """Write a batch in one commit, even if the batch has no rows.
-
-        Raises:
-            InvalidInputError: for `upsert`, a key is null or occurs in two rows of the batch.
-            ConflictError: another writer has committed at the same moment.
-        """
+    @contextmanager
+    def gathered(self, batch: DataFrame, target: Target, which: Batch) -> Iterator[pa.Table]:
+        """Yield the rows of a batch, whose keys and nulls are checked."""
         with _arrow.gathered(batch, self._columns(*batch.columns)) as rows:
             if target.how == "upsert" and rows.num_rows:
                 _arrow.check_keys(rows, target.where, target.keys, which.number)
-            self.commit(rows, target, which)
+            required = [field.name for field in rows.schema if not field.nullable]
+            _arrow.check_required(rows, target.where, required, which.number)
+            yield rows
 
     def commit(self, rows: pa.Table, target: Target, which: Batch) -> None:
-        """Write the rows of a batch, whose keys have been checked; see `write`."""
+        """Write the rows of a batch in one commit, even if there are none."""
         done = self.marks(which.query, which.number)
         before = int(self._table.properties.get(f"{_AFTER}{which.query}", 0))
         merges = self._table.last_sequence_number // _EVERY > before // _EVERY
         own = self._table.metadata.properties  # of this commit alone: nothing writes them
         own |= _MERGING | own | {"commit.manifest-merge.enabled": str(merges)}
+        if any(_arrow.beyond_python(column) for column in rows.columns):
+            for name in [name for name in own if name.startswith(_METRICS)]:
+                del own[name]
+            own[f"{_METRICS}default"] = "counts"  # pyiceberg fails on the least and greatest of such a column
         with self._changed() as change:
             change.append(_cleared(change, self._table, rows, target), snapshot_properties=done)
             change.set_properties(done | {f"{_PLAN}{which.query}": metadata(which)})
@@ -288,9 +338,11 @@ def _range(rows: pa.Table, keys: tuple[str, ...]) -> BooleanExpression:
     """Return what is true of all rows whose keys are between the least and the greatest of a batch."""
     found: BooleanExpression = AlwaysTrue()
     for key in keys:
-        kind = rows[key].type
+        values, kind = rows[key], rows[key].type
+        if pa.types.is_date(kind) or pa.types.is_timestamp(kind):  # Python's own end with the year 9999
+            values = values.cast(pa.int32() if pa.types.is_date(kind) else pa.int64())
         if not pa.types.is_floating(kind) and not pa.types.is_boolean(kind):  # NaN is between no two numbers
-            ends, term = pc.min_max(rows[key]).as_py(), Reference(key)
+            ends, term = pc.min_max(values).as_py(), Reference(key)
             least = GreaterThanOrEqual(term=term, value=literal(ends["min"]))
             found = And(found, least, LessThanOrEqual(term=term, value=literal(ends["max"])))
     return found

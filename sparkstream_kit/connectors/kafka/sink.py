@@ -94,6 +94,8 @@ def kafka(
     - A batch before the last one is replayed only after a rewind of the checkpoint: the query fails, and the
       message contains the command that lets the query write these batches again.
     - If the ledger lacks batches, because it was deleted or put back from a backup, the query fails.
+    - If the topic was deleted and made again since the query has written to it, the query fails: the ledger
+      has the id that Kafka gives each topic (brokers before Kafka 2.8 give none).
 
     Spark first computes the batch, onto the workers' disks. Then the rows pass through the driver in small
     parts, in the order of the batch; records choose partitions as those of Kafka's Java clients do. The
@@ -126,8 +128,8 @@ def kafka(
         ledger: with `exactly_once`, the topic of the ledger, which several topics can share. It is created if
             it is missing, compacted and with one partition. Default: `TOPIC-sparkstream-ledger`.
         take_over: with `exactly_once`, write to the topic although another query of the kit has written to
-            it, or although earlier batches of this query are missing from the ledger. Records of other
-            programs are always accepted.
+            it, or although earlier batches of this query are missing from the topic or the ledger. Records of
+            other programs are always accepted.
         **options: further options of Spark's writer, such as those of Kafka's producer by their own names:
             `**{"kafka.security.protocol": "SASL_SSL"}`.
 
@@ -156,8 +158,12 @@ def kafka(
         from sparkstream_kit.connectors.kafka import transactions
 
         ledger = ledger or f"{topic}-sparkstream-ledger"
+        if ledger == topic:
+            raise InvalidInputError(
+                f"sinks.kafka(): ledger is the topic {topic} itself; give another topic, or leave it out"
+            )
         whole = transactions.Target(servers, topic, ledger, take_over, options, target.check, target.records)
-        return with_ledger("kafka", whole.where, MODES, partial(open_target, whole))
+        return with_ledger("kafka", whole.where, MODES, partial(open_target, whole, itself=whole.itself))
     return Sink(
         kind="kafka",
         modes=MODES,

@@ -6,6 +6,9 @@ belongs to one query and one topic, and whoever takes it (`init_transactions`) e
 the former producer, which can commit nothing any more. A driver whose commit fails reads the ledger. If it is
 not the older one it takes the id again, and finds there whether the commit was done.
 
+The ledger also has the id that Kafka gives each topic. A topic that was made again has another id, and lacks
+the rows that the query has written, so the query is refused.
+
 `Target` is where `sinks.kafka` writes with `exactly_once=True`. `_Writer` is a producer, with the ledger as
 it was when the producer took its id: nobody else can change that, so the ledger is not read for each batch.
 `_Ledger` has the rules.
@@ -22,9 +25,17 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -37,11 +48,13 @@ from sparkstream_kit.sinks.ledger import pass_over
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from confluent_kafka import Message
     from pyspark.sql import DataFrame
 
     from sparkstream_kit.sinks.ledger import Batch
 
     _Entry = dict[str, Any]
+    _Ids = dict[str, str | None]
 
 
 _WAIT = 10  # seconds to wait for an answer of the brokers at a start
@@ -49,6 +62,9 @@ _PAUSE = 1  # second, in which a newer driver that has just taken the id notes i
 # Codes of librdkafka: no answer in time, no connection, no broker.
 _TIMED_OUT = -185
 _AWAY = (_TIMED_OUT, -195, -187)
+_PURGED = (-151, -152)  # a record that was not sent because of the error of another one
+_TOO_LARGE, _NO_TOPIC, _NOT_ALLOWED, _NO_PARTITION = 10, 3, 29, -190
+_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # the id of a topic of brokers that have no ids, before Kafka 2.8
 _TIMEOUT = "transaction.timeout.ms"
 _LARGEST = 50_000_000  # bytes of a ledger record: the plan of a batch has the names of all its files
 _QUIET = logging.getLogger(f"{__name__}.librdkafka")  # errors have what it would print
@@ -69,6 +85,9 @@ _SETTINGS: dict[str, Any] = {
     "fetch.wait.max.ms": "50",
     "group.id": "sparkstream-ledger",  # asked for by every consumer; nothing is committed to it
 }
+# The brokers refuse a whole package of records that is larger than the topic's limit for a record. Packages
+# of this size, that of Kafka's Java client, fit into every topic.
+_SMALL_PACKAGES = {"batch.size": "16384"}
 
 
 def settings_of(options: Mapping[str, Any]) -> dict[str, str]:
@@ -91,6 +110,36 @@ def settings_of(options: Mapping[str, Any]) -> dict[str, str]:
             if (value := given.pop(f"ssl.truststore.{theirs}", None)) is not None:
                 given[f"ssl.ca.{ours}"] = value
     return given
+
+
+class _Undelivered(NamedTuple):
+    """A record that was not delivered.
+
+    Attributes:
+        error: the reason.
+        topic: the record's topic.
+        partition: the partition that its row asked for; None if the row left it open.
+        size: the bytes of its key and value.
+    """
+
+    error: KafkaError
+    topic: str
+    partition: int | None
+    size: int
+
+    def __str__(self) -> str:
+        """Return the reason, with the fix if it is known."""
+        code = self.error.code()
+        if code == _TOO_LARGE:
+            return (
+                f"a record of {self.size:,} bytes is too large (MSG_SIZE_TOO_LARGE); raise the topic's "
+                "max.message.bytes, or leave such rows out"
+            )
+        if code == _NO_PARTITION:
+            return f"there is no partition {self.partition}; correct the rows, or add partitions to the topic"
+        if code == _NO_TOPIC:
+            return "there is no such topic; create it, or correct the rows"
+        return self.error.str()
 
 
 @dataclass(frozen=True)
@@ -142,11 +191,19 @@ class Target:
             if makes:
                 self._make()
             # Transactions may be open, which `take` waits for once it has ended its own.
-            ledger = _Ledger(self, self.entries(all_of_them=False))
+            found = self.entries(all_of_them=False)
+            ids = topic_ids(AdminClient(self.settings), {self.topic, *_topics_of(found.get(str(query)))})
+            ledger = _Ledger(self, found, ids[self.topic])
+        ledger.check_topics(query, ids)
         ledger.check_owner(query)
         # An open transaction may hide newer entries: if batches are missing, the next batch is refused.
         there = coming is not None and ledger.last_batch(query) == coming.number
         return ledger.last_plan(coming.query) if coming is not None and there else None
+
+    def itself(self) -> str:
+        """Return what the topic is known by, whatever the addresses of its brokers are."""
+        with self._told(InvalidInputError):
+            return topic_ids(AdminClient(self.settings), [self.topic])[self.topic] or str(self.where)
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
         """Give a query its next epoch, and take its transactional id: no older driver can commit any more."""
@@ -172,13 +229,24 @@ class Target:
             KitError: Kafka refuses the batch or has not taken it in time, or a worker lost rows.
         """
         with self._told(KitError):
-            # A commit without an answer may be done: the second try finds the batch in the ledger then.
-            failed = self._tried(batch, frame) and self._tried(batch, frame)
-            if failed:
-                raise failed
+            failed = self._tried(batch, frame)
+            if failed is not None:
+                # A commit without an answer may be done: the second try finds the batch in the ledger then.
+                is_too_large = failed.error.code() == _TOO_LARGE
+                failed = self._tried(batch, frame, _SMALL_PACKAGES if is_too_large else {})
+            if failed is not None:
+                kind = TransientError if failed.error.code() in _AWAY else KitError
+                raise kind(f"topic {failed.topic} of {self.servers}: batch {batch.number}: {failed}")
 
-    def _tried(self, batch: Batch, frame: DataFrame) -> KafkaException | None:
+    def _tried(
+        self, batch: Batch, frame: DataFrame, more: Mapping[str, str] | None = None
+    ) -> _Undelivered | None:
         """Write a batch or skip it; return why Kafka has not taken it, if it can be tried again at once.
+
+        Args:
+            batch: the batch.
+            frame: its rows.
+            more: further settings of the producer.
 
         Raises:
             InvalidInputError: the ledger's rules refuse the batch, as when a newer driver has started.
@@ -187,7 +255,7 @@ class Target:
         place = self.servers, self.topic, batch.query
         writer = _writers.get(place)
         if writer is None or writer.driver != batch.driver:
-            writer = _writers[place] = _Writer(self, batch.query, batch.driver)
+            writer = _writers[place] = _Writer(self, batch.query, batch.driver, more or {})
         if writer.ledger.is_written(batch):
             pass_over(frame, batch, self.where)
             return None
@@ -199,16 +267,16 @@ class Target:
                 writer.producer.abort_transaction(_WAIT)
             if not isinstance(err, KafkaException):
                 raise
-            said = next(iter(writer.errors), err.args[0])
+            failed = writer.undelivered or _Undelivered(err.args[0], self.topic, None, 0)
         else:
             return None
         time.sleep(_PAUSE)
         with suppress(KafkaException):  # no broker answers
             _Ledger(self, self.entries(all_of_them=False)).check_epoch(batch)
         if time.monotonic() < writer.until:
-            return KafkaException(said)
+            return failed
         raise KitError(
-            f"{self.where} has not taken batch {batch.number} within {self.seconds:g} s ({said.str()}); if "
+            f"{self.where} has not taken batch {batch.number} within {self.seconds:g} s ({failed}); if "
             "no broker answered, start again; a large batch needs more time, up to the brokers' "
             f"transaction.max.timeout.ms: sinks.kafka(…, **{{'kafka.{_TIMEOUT}': 900000}})"
         )
@@ -249,11 +317,7 @@ class Target:
             while (message := reader.poll(self.seconds)) is not None:  # one without a value is falsy
                 error, offset = message.error(), message.offset()
                 if error is None:
-                    topic, _, query = message.key().decode().partition("/")
-                    if topic == self.topic and message.value() is None:  # somebody has removed the entry
-                        found.pop(query, None)
-                    elif topic == self.topic:
-                        found[query] = json.loads(message.value())
+                    self._read(message, found)
                     offset += 1  # the next one
                 elif error.name() != "_PARTITION_EOF":
                     raise KafkaException(error)
@@ -265,6 +329,50 @@ class Target:
                     return found
         raise KafkaException(KafkaError(_TIMED_OUT, f"ledger {self.ledger} cannot be read to its end"))
 
+    def _read(self, message: Message, found: dict[str, _Entry]) -> None:
+        """Put the entry of a record of the ledger into those that were found; None removes an entry.
+
+        Raises:
+            InvalidInputError: no ledger has such a record.
+        """
+        try:
+            topic, slash, query = (message.key() or b"").decode().partition("/")
+            entry: Any = json.loads(message.value() or b"null") if topic == self.topic else None
+        except ValueError:
+            slash, entry = "", None
+        if not slash or not isinstance(entry, dict | None):
+            raise InvalidInputError(
+                f"topic {self.ledger} of {self.servers} has a record that is no entry of a ledger; give the "
+                f"ledger a topic of its own: sinks.kafka(…, ledger='{self.topic}-sparkstream-ledger')"
+            )
+        if entry is not None:
+            found[query] = entry
+        elif topic == self.topic:  # somebody has removed the entry
+            found.pop(query, None)
+
+
+def topic_ids(admin: AdminClient, names: Iterable[str]) -> _Ids:
+    """Return the id that Kafka gives each topic, by name.
+
+    The id is None for a topic that does not exist, and empty if it is not known: the brokers are older than
+    Kafka 2.8, or this user may not ask.
+    """
+    found: _Ids = {}
+    for name, answer in admin.describe_topics(TopicCollection([*names]), request_timeout=_WAIT).items():
+        try:
+            known = str(answer.result().topic_id)
+            found[name] = "" if known == _NO_ID else known
+        except KafkaException as err:
+            if err.args[0].code() not in (_NO_TOPIC, _NOT_ALLOWED):
+                raise
+            found[name] = None if err.args[0].code() == _NO_TOPIC else ""
+    return found
+
+
+def _topics_of(entry: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the ids of the topics that a query has written to; of an older kit's entry, none."""
+    return dict((entry or {}).get("topics", {}))
+
 
 _writers: dict[tuple[str, str, str], _Writer] = {}  # of this process, by brokers, topic and query
 
@@ -274,27 +382,43 @@ class _Writer:
 
     Attributes:
         driver: the start of the query that has taken the id.
-        errors: why records were not delivered.
         ledger: the ledger, whose entry of the query only the holder of the id changes.
         producer: the producer.
         until: the monotonic time in seconds until which the transaction can be committed.
     """
 
-    def __init__(self, target: Target, query: str, driver: str) -> None:
+    def __init__(
+        self, target: Target, query: str, driver: str, more: Mapping[str, str] | None = None
+    ) -> None:
         self.driver, self.until = driver, 0.0
-        self.errors: list[KafkaError] = []
+        self._failed: list[_Undelivered] = []
+        # As they come: within librdkafka's call nothing may be asked of an error.
+        self._reports: list[tuple[KafkaError, Message]] = []
         self._target, self._query = target, query
+        self._topics = {target.topic}  # of the records of the transaction
+        self._admin = AdminClient(target.settings)
         own = {
             "transactional.id": f"sparkstream/{target.topic}/{query}",
             "delivery.report.only.error": True,
-            "on_delivery": lambda error, _: self.errors.append(error),
+            "on_delivery": lambda *report: self._reports.append(report),
         }
-        self.producer = Producer(target.settings | own)
+        self.producer = Producer({**target.settings, **(more or {}), **own})
         self.producer.init_transactions(target.seconds)
         self.ledger = _Ledger(target, target.entries(all_of_them=True))
 
+    @property
+    def undelivered(self) -> _Undelivered | None:
+        """A record that was not delivered, the largest of them; None if there is none."""
+        found = [each for each in self._failed if each.error.code() not in _PURGED]
+        for error, message in self._reports:
+            if error.code() not in _PURGED:
+                size = len(message.value() or b"") + len(message.key() or b"")
+                found.append(_Undelivered(error, str(message.topic()), message.partition(), size))
+        return max(found, key=lambda each: each.size, default=None)
+
     def begin(self) -> None:
         """Begin a transaction."""
+        self._topics = {self._target.topic}
         self.until = time.monotonic() + self._target.seconds
         self.producer.begin_transaction()
 
@@ -310,29 +434,69 @@ class _Writer:
                 rows += part.num_rows
                 columns = dict(zip(records.columns, (each.to_pylist() for each in part.columns), strict=True))
                 more = (columns.get(name, repeat(None)) for name in ("partition", "headers", "topic"))
-                self._send(zip(columns["value"], columns["key"], *more, strict=False))  # repeat has no end
+                self._send_rows(
+                    zip(columns["value"], columns["key"], *more, strict=False)
+                )  # repeat has no end
         self.commit({"batch": batch.number, "plan": batch.plan, "rows": rows})
+
+    def _send_rows(self, records: Iterable[tuple[Any, ...]]) -> None:
+        """Hand the records of rows to the producer: value, key, partition, headers and topic of each.
+
+        Raises:
+            InvalidInputError: a row has a partition or a topic that it must not have.
+        """
+        target = self._target
+
+        def checked() -> Iterator[tuple[Any, ...]]:
+            for value, key, partition, headers, topic in records:
+                if partition is not None and partition < 0:
+                    raise InvalidInputError(
+                        f"{target.where}: a row has partition {partition}; give 0 or more, or null to leave "
+                        "the choice to Kafka"
+                    )
+                if topic == target.ledger:
+                    raise InvalidInputError(
+                        f"{target.where}: a row goes to topic {topic}, which is the ledger; leave it out, or "
+                        "give another ledger="
+                    )
+                place = target.topic if topic is None else topic
+                self._topics.add(place)
+                yield value, key, partition, headers, place
+
+        self._send(checked())
 
     def _send(self, records: Iterable[tuple[Any, ...]]) -> None:
         """Hand records to the producer: value, key, partition, headers and topic of each."""
         if time.monotonic() >= self.until:
             raise KafkaException(KafkaError(_TIMED_OUT))
-        produce, its_own = self.producer.produce, self._target.topic
         for value, key, partition, headers, topic in records:
-            place = topic or its_own, value, key, -1 if partition is None else partition
+            place = topic, value, key, -1 if partition is None else partition
             pairs = headers and [(each["key"], each["value"]) for each in headers]
             while True:
                 try:
-                    produce(*place, headers=pairs)
+                    self.producer.produce(*place, headers=pairs)
                     break
                 except BufferError:  # the queue is full until the brokers have taken some of it
                     self.producer.poll(0.01)
+                except KafkaException as err:
+                    size = len(value or b"") + len(key or b"")
+                    self._failed.append(_Undelivered(err.args[0], topic, partition, size))
+                    raise
 
     def commit(self, entry: _Entry) -> None:
-        """Commit the transaction, with an entry in the ledger that is added to the query's former entry."""
+        """Commit the transaction, with an entry in the ledger that is added to the query's former entry.
+
+        Raises:
+            InvalidInputError: a topic was made again since the query has written to it.
+        """
+        former = self.ledger.of(self._query)
+        self.producer.flush(self._target.seconds)  # a topic that is made again from now on is found next time
+        ids = topic_ids(self._admin, self._topics)
+        self.ledger.check_topics(self._query, ids)
+        topics = _topics_of(former) | {name: known for name, known in ids.items() if known}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         first = {"epoch": 1, "driver": self.driver}  # of a query that had no id yet when it was started
-        entry = {**first, **self.ledger.of(self._query), **entry, "time": now}
+        entry = {**first, **former, **entry, "topics": topics, "time": now}
         key = f"{self._target.topic}/{self._query}"
         self._send([(json.dumps(entry), key, 0, None, self._target.ledger)])
         self.producer.commit_transaction()
@@ -344,12 +508,44 @@ class _Ledger(Entries):
 
     what = "topic"
 
-    def __init__(self, target: Target, found: dict[str, _Entry]) -> None:
+    def __init__(self, target: Target, found: dict[str, _Entry], known: str | None = "") -> None:
         super().__init__(target.where, "append", target.take_over)
-        self._target, self.found = target, found
+        self._target, self.found, self._known = target, found, known
 
     def entries(self) -> dict[str, _Entry]:
         return self.found
+
+    def any_query(self) -> tuple[str, int] | None:
+        topic = self._target.topic
+        for query, entry in self.found.items():
+            noted = _topics_of(entry).get(topic)
+            went_with_a_former_topic = noted is not None and self._known not in ("", noted)
+            if entry.get("batch") is not None and not went_with_a_former_topic:
+                return query, max(entry["batch"], 0)
+        return None
+
+    def check_topics(self, query_id: str | None, ids: _Ids) -> None:
+        """Refuse topics that were deleted, or made again, after the query had written to them.
+
+        Args:
+            query_id: the query's id.
+            ids: the ids that some topics have now, as `topic_ids` returns them.
+
+        Raises:
+            InvalidInputError: a topic lacks rows of this query; with `take_over` it is accepted.
+        """
+        last = self.last_batch(query_id)
+        noted = _topics_of(self.found.get(str(query_id)))
+        if last is None or self.take_over:
+            return
+        for name, known in ids.items():
+            if name in noted and known not in ("", noted[name]):
+                happened = "was deleted" if known is None else "was deleted and made again"
+                raise InvalidInputError(
+                    f"topic {name} of {self._target.servers} {happened} after this query had written its "
+                    f"batches up to {last}; to write all rows again, start with a new checkpoint folder (and "
+                    "a new target for each other sink); or, to go on without them, give take_over=True"
+                )
 
     def has_rows(self) -> bool:
         return False  # a topic may have other writers, whose records do no harm

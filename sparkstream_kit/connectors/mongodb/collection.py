@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
+import bson
 import pyarrow as pa
 from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
@@ -109,6 +110,8 @@ def parse(url: str, database: str | None, collection: str) -> Address:
         raise InvalidInputError(f"mongodb: the URL names no database; {fix}")
     if collection == LEDGER:
         raise InvalidInputError(f"mongodb: the kit needs the name {LEDGER} for its own; use another")
+    if collection.startswith("system."):
+        raise InvalidInputError(f"mongodb: {collection} is a name of the server's own; use another")
     return Address(url, named)
 
 
@@ -182,6 +185,11 @@ def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
         for kind in types_in(field.dataType):
             if isinstance(kind, T.StructType):
                 _check_names(f"in column {field.name} the field", kind)
+            if field.name in keys and isinstance(kind, T.ArrayType | T.MapType):
+                raise InvalidInputError(
+                    f"mongodb: key {field.name} has the type {kind.simpleString()}, which cannot be an _id; "
+                    f"make it a text: F.to_json('{field.name}')"
+                )
             too_long = isinstance(kind, T.DecimalType) and kind.precision > _DIGITS
             if too_long or kind.typeName() not in _KEPT:
                 why = f"has the type {kind.simpleString()}, which MongoDB cannot hold"
@@ -301,6 +309,7 @@ _ROWS = 1000  # documents per request
 _TRIES = 5  # attempts to replace documents that another query writes at the same moment
 _DUPLICATE, _EXISTS = 11000, 48  # the server's error codes for a key and a collection that exist already
 _CHANGED = r"batch %d, %s: %d values are changed: microseconds are cut, bytes not of UTF-8 become \xff"
+_LARGE = 16 * 1024 * 1024  # bytes of a document, at most
 _UNTIL = "0"  # the character after "/": the end of the range of the _ids that begin with "QUERY/"
 
 _log = logging.getLogger(__name__)
@@ -361,8 +370,9 @@ class Target:
                     writer.clear()
                 for part in parts:
                     for first in range(0, part.num_rows, _ROWS):
-                        writer.send(encoder.documents(part.slice(first, _ROWS)))
-            ledger.finish(batch, writer.number)
+                        rows = part.slice(first, _ROWS)
+                        writer.send(encoder.documents(rows), may_be_large=rows.nbytes > _LARGE // 4)
+            ledger.finish(batch, writer.number, has_rows=writer.sent > 0)
         if encoder.changed:
             _log.warning(_CHANGED, batch.number, self.where, encoder.changed)
 
@@ -371,7 +381,9 @@ class _Ledger(Entries):
     """The ledger: one document for each collection, with an entry for each query that writes to it.
 
     An entry has `epoch` and `driver` from the first start that takes an epoch, and `batch` (-1 while batch 0
-    is written), `plan` and `write` (the number of the last write) from the query's first batch on.
+    is written), `plan` and `write` (the number of the last write) from the query's first batch on. From the
+    first batch with rows on it has `collection`, by which the server knows the collection, or True where the
+    server gives collections no UUID.
     """
 
     what, removes = "collection", True
@@ -381,6 +393,7 @@ class _Ledger(Entries):
         self._database = database
         self._ledger, self.rows = database[LEDGER], database[target.name]
         self._me = {"_id": target.name}
+        self._seen: _Document | None = None  # what the server says of the collection
 
     def entries(self) -> dict[str, dict[str, Any]]:
         found = self._ledger.find_one(self._me)
@@ -402,15 +415,68 @@ class _Ledger(Entries):
         return f"run {database}.{LEDGER}.updateOne({json.dumps(self._me)}, {json.dumps(change)})"
 
     def check(self, query_id: str | None) -> None:
-        """Refuse a collection that does not belong to this query, or that was deleted with its rows.
+        """Refuse a collection that does not belong to this query, or that has lost its rows.
 
         Raises:
-            InvalidInputError: the ledger's rules refuse the collection.
+            InvalidInputError: the ledger's rules refuse the collection, or it is a view or of time series.
         """
-        if self.rows.name in self._database.list_collection_names():
-            self.check_owner(query_id)
-        else:
+        self._look()
+        if self._seen is None:
             self.check_lost(query_id)
+            return
+        kind = self._seen.get("type", "collection")
+        if kind != "collection":
+            raise InvalidInputError(
+                f"{self.where} is a {kind}, whose documents cannot be replaced; use another collection"
+            )
+        self.check_same(query_id)
+        self.check_owner(query_id)
+
+    def _look(self) -> None:
+        found = self._database.list_collections(filter={"name": self.rows.name})
+        self._seen = next(map(dict, found), None)
+
+    def _identity(self) -> Any:
+        """Return what the collection is known by; True if the server does not say it."""
+        return ((self._seen or {}).get("info") or {}).get("uuid") or True
+
+    def check_same(self, query_id: str | None) -> None:
+        """Refuse a collection that was made again, or emptied, after the query had written rows to it.
+
+        Raises:
+            InvalidInputError: the collection lacks rows of this query.
+        """
+        own = self.of(query_id)
+        noted, last = own.get("collection"), own.get("batch", -1)
+        if noted is None or last < 0 or self.take_over:  # no rows yet, or an older kit has written them
+            return
+        if self._is_another(noted):
+            raise InvalidInputError(
+                f"{self.where} was made again after this query had written its batches up to {last}; to "
+                "write all rows again, start with another checkpoint folder; or, to go on without them, give "
+                "take_over=True"
+            )
+        if not self.has_rows() and not self._expires():
+            self.check_lost(query_id, is_there=True)
+
+    def _is_another(self, noted: Any) -> bool:
+        """Return whether the collection is another one than the noted one, as far as the server says it."""
+        now = self._identity()
+        return now is not True and noted not in (None, True, now)
+
+    def _expires(self) -> bool:
+        """Return whether the server removes documents by their age."""
+        return any("expireAfterSeconds" in index for index in self.rows.index_information().values())
+
+    def any_query(self) -> tuple[str, int] | None:
+        is_empty = not self.has_rows()
+        for query_id, entry in self.entries().items():
+            noted = entry.get("collection")
+            # The rows of a query that has written to a former collection of this name went with that one.
+            went = noted is not None and (is_empty or self._is_another(noted))
+            if entry.get("batch") is not None and not went:
+                return query_id, max(entry["batch"], 0)
+        return None
 
     def begin(self, batch: Batch) -> int:
         """Begin an attempt to write a batch, and return its write number.
@@ -429,6 +495,7 @@ class _Ledger(Entries):
                 return_document=ReturnDocument.AFTER,
             )
             if begun is not None:
+                self._look()
                 return int(begun["queries"][batch.query]["write"])
             self.check_epoch(batch)
             if self.last_batch(batch.query) is not None:
@@ -476,20 +543,28 @@ class _Ledger(Entries):
             as_it_was = {**self._me, "queries": queries}
             self._ledger.update_one(as_it_was, {"$set": {"queries": claims}}, upsert=True)
 
-    def finish(self, batch: Batch, number: int) -> None:
+    def finish(self, batch: Batch, number: int, *, has_rows: bool = False) -> None:
         """Record a batch as the query's last one, after all of its rows were written.
 
         Args:
             batch: the batch.
             number: the number of the write, from `begin`.
+            has_rows: whether the batch has rows.
 
         Raises:
-            InvalidInputError: in the meantime another driver has started, or has begun to write the batch.
+            InvalidInputError: in the meantime another driver has started, or has begun to write the batch;
+                or the collection was made again.
         """
         entry = f"queries.{batch.query}"
+        began = self._identity()
+        self._look()  # the first document that comes after a removal makes the collection again
+        self.check_same(batch.query)
+        if self._is_another(began):
+            raise KitError(f"{self.where} was removed while batch {batch.number} was written; start again")
+        found = {f"{entry}.collection": self._identity()} if has_rows else {}
         done = self._ledger.update_one(
             {**self._mine(batch), f"{entry}.write": number},
-            {"$set": {f"{entry}.batch": batch.number, f"{entry}.plan": batch.plan}},
+            {"$set": {f"{entry}.batch": batch.number, f"{entry}.plan": batch.plan, **found}},
         )
         if not done.matched_count:
             raise self.superseded(batch)
@@ -500,13 +575,14 @@ class _Writer:
 
     Attributes:
         number: the write number of this attempt, from `_Ledger.begin`.
+        sent: how many documents it has written.
     """
 
     def __init__(self, target: Target, ledger: _Ledger, batch: Batch) -> None:
         self.number = ledger.begin(batch)
         self._target, self._ledger, self._rows = target, ledger, ledger.rows
         self._whole, self._query, self._batch = batch, batch.query, batch.number
-        self._sent = 0
+        self.sent = 0
 
     def clear(self) -> None:
         """Delete documents of this batch from earlier attempts, and of later batches from before a rewind.
@@ -516,14 +592,21 @@ class _Writer:
         this = {"$gte": f"{self._query}/{self._batch:09}/", "$lt": f"{self._query}{_UNTIL}"}
         self._rows.delete_many({"_id": this, f"{OWN}.write": {"$lt": self.number}})
 
-    def send(self, rows: Iterator[_Document]) -> None:
+    def send(self, rows: Iterator[_Document], *, may_be_large: bool = False) -> None:
         """Write the documents of some rows, each unless a newer attempt has written it.
+
+        Args:
+            rows: the rows.
+            may_be_large: whether a document can be too large for the server, so that each is measured.
 
         Raises:
             InvalidInputError: a newer attempt has written a document, or as for `write`.
             KitError: the server refuses a document, or other queries keep changing the same documents.
         """
         documents = [self._document(row) for row in rows]
+        if may_be_large:
+            for each in documents:
+                self._check_size(each)
         if self._target.how == "append":
             # Insert first: at the first attempt of a batch none of these documents exists.
             documents = self._refused(map(InsertOne, documents), documents)
@@ -535,15 +618,24 @@ class _Writer:
         raise KitError(f"other writers change {self._target.where} faster than this query; stop one of them")
 
     def _document(self, row: _Document) -> _Document:
+        number = self.sent
+        self.sent += 1
         own = {OWN: {"query": self._query, "batch": self._batch, "write": self.number}}
         if self._target.how == "append":
-            known = f"{self._query}/{self._batch:09}/{self._sent:012}"
-            self._sent += 1
+            known = f"{self._query}/{self._batch:09}/{number:012}"
             return {"_id": known, **row, **own}
         keys = {key: row[key] for key in self._target.keys}
         if None in keys.values():
             check_row_keys(self._target.where, self._target.keys, self._batch, null=True)
         return {"_id": keys if len(keys) > 1 else next(iter(keys.values())), **row, **own}
+
+    def _check_size(self, document: _Document) -> None:
+        size = len(bson.encode(document))
+        if size > _LARGE:
+            raise InvalidInputError(
+                f"{self._target.where}: a document of batch {self._batch} has {size:,} bytes, and MongoDB "
+                f"takes {_LARGE:,} at most; split the row, or leave it out"
+            )
 
     def _replace(self, document: _Document) -> ReplaceOne[Any]:
         older = [{f"{OWN}.query": {"$ne": self._query}}, {f"{OWN}.write": {"$lt": self.number}}]

@@ -47,7 +47,9 @@ def mongodb(
       the newer write, even if an old driver wakes up and writes again.
     - A batch before the last one is replayed only after a rewind of the checkpoint: the query fails, and the
       message contains the command that lets the query write these batches again.
-    - If batches are missing, as in a database restored from an older backup, the query fails.
+    - If batches are missing, as in a database restored from an older backup, the query fails. So it does if
+      the collection was deleted, made again or emptied since the query has written to it. A collection with a
+      TTL index may be empty.
 
     While a batch is written, a reader can see a part of it; while it is rewritten, also some of its former
     documents.
@@ -57,7 +59,9 @@ def mongodb(
     field's name cannot hold every key. Microseconds are cut off, and bytes that are not UTF-8 become `\xff`
     and the like; a warning says how many values of a batch were changed. In a key such values are refused,
     because two rows could then have the same key. If MongoDB cannot hold a name or a type (`a.b`, `$x`, an
-    interval, a decimal with more than 34 digits), the query does not start.
+    interval, a decimal with more than 34 digits), the query does not start. A document has at most 16 MiB; a
+    row that would be larger fails its batch. Dates are kept in all years; Python reads those after 9999 with
+    `CodecOptions(datetime_conversion="DATETIME_AUTO")`.
 
     Spark first computes the batch, onto the workers' disks; then the rows pass through the driver in small
     parts. The workers need the extra too, but no access to the MongoDB server. On Spark Connect the server's
