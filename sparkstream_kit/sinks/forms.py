@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 
 
 _LOG = "_spark_metadata"
@@ -60,30 +60,40 @@ def of_files(
     """
     kind = kind.lower()
     reader = spark.read.options(**options).format(kind)
-    if kind == "json":
-        reader = reader.option("singleVariantColumn", _ROW)
-    if kind == "csv":
-        reader = reader.option("multiLine", "true").option("nullValue", _NULL)
     named = {name.lower() for name in folders}
     names = [name for name in schema.names if name.lower() not in named]
+    where = _literal(spark, path)
     with in_force(spark, _AS_TEXT):
-        try:
-            rows = reader.load(_literal(spark, path))
-        except AnalysisException as err:
-            if kind != "csv" or err.getCondition() != "UNABLE_TO_INFER_SCHEMA":
-                raise
-            rows = reader.schema(_texts(names)).load(_literal(spark, path))  # no file, or empty ones
-    if kind == "json":
-        return of_variants(rows, schema.names)
-    if kind == "text":
-        return rows.withColumnRenamed("value", names[0])
+        if kind == "json":
+            return of_variants(reader.option("singleVariantColumn", _ROW).load(where), schema.names)
+        if kind == "text":
+            return reader.load(where).withColumnRenamed("value", names[0])
+        if kind != "csv":
+            return reader.load(where)
+        reader = reader.option("nullValue", _NULL)
+        # Spark looks at a first record of several lines in no folder whose name is a pattern.
+        is_plain = where == _files.escaped(where)
+        columns = _columns_of_csv(reader.option("multiLine", is_plain), where, names, named)
+        rows = reader.option("multiLine", True).schema(_texts(columns)).load(where)
     given = {name.lower(): str(value).lower() for name, value in options.items()}
-    has_names = given.get("header") == "true"
-    if kind == "csv" and not has_names:
-        data = [name for name in rows.columns if name.lower() not in named]
-        renamed = dict(zip(data, names, strict=False))
-        rows = rows.select(*(column(name).alias(renamed.get(name, name)) for name in rows.columns))
-    return rows
+    if given.get("header") == "true":
+        return rows
+    data = [name for name in rows.columns if name.lower() not in named]
+    renamed = dict(zip(data, names, strict=False))
+    return rows.select(*(column(name).alias(renamed.get(name, name)) for name in rows.columns))
+
+
+def _columns_of_csv(
+    reader: DataFrameReader, where: str, names: Sequence[str], folders: set[str]
+) -> Sequence[str]:
+    """Return the names that Spark gives the columns of CSV files, without those of folders."""
+    try:
+        found = reader.load(where).columns
+    except AnalysisException as err:
+        if err.getCondition() != "UNABLE_TO_INFER_SCHEMA":
+            raise
+        return names  # there is no file
+    return [name for name in found if name.lower() not in folders] or names  # or only empty files
 
 
 def keep_files(
