@@ -126,7 +126,7 @@ def _readable(
     for name in names:
         is_text = all(isinstance(rows.schema[name].dataType, T.StringType) for rows in (old, new))
         kind = wanted[name].dataType
-        is_its_own = form.texts == "csv" and isinstance(kind, T.StringType)
+        is_its_own = form.texts != "json" and isinstance(kind, T.StringType)
         if is_text and not is_its_own and _parsed(form, name, kind) is not None:
             asked[name] = kind
     values: dict[str, T.DataType] = {}

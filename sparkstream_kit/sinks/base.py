@@ -66,7 +66,8 @@ class Form:
         written: returns rows as `Sink.read` would return them if the sink had written them. It is called with
             the rows and with a folder for its files, as Spark takes it, which does not exist yet. The target
             is not touched.
-        texts: the form of a column that `Sink.read` returns as texts: `csv` or `json`.
+        texts: the form of a column that `Sink.read` returns as texts: `json`, `csv` as Spark writes it, or
+            `text` as Spark casts a value to a string.
     """
 
     written: Callable[[DataFrame, str], DataFrame]

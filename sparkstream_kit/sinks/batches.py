@@ -125,7 +125,7 @@ def snapshot(path: str | Path) -> Sink:
         writes_to=(Target("file", os.path.realpath(target), os.path.realpath(target)),),
         open=open_file,
         read=read_file,
-        form=Form(as_written, target.suffix[1:]),
+        form=Form(as_written, "json" if target.suffix == ".json" else "text"),
     )
 
 

@@ -161,7 +161,7 @@ def parsed(form: str, text: Column, kind: T.DataType) -> Column | None:
     """Return the value of a type that a text in a form stands for: NULL for another text.
 
     Args:
-        form: `json` or `csv`, as in `Form`.
+        form: `json`, `csv` or `text`, as in `Form`.
         text: the text.
         kind: the type.
 
@@ -169,6 +169,8 @@ def parsed(form: str, text: Column, kind: T.DataType) -> Column | None:
         The value; None if no text of the form can be read as this type.
     """
     read: Callable[..., Column]
+    if form == "text":
+        return None if holds(kind, *_NOT_IN_CSV) else text.try_cast(kind)
     if form == "json":
         if any(isinstance(each, T.MapType) and each.keyType != T.StringType() for each in types_in(kind)):
             return None

@@ -97,11 +97,7 @@ def beside(sink, old, new, folder):
 def test_rows_are_equal_in_the_form_of_each_target_and_have_their_types(form, spark, tmp_path):
     zone = "spark.sql.session.timeZone"
     before = spark.conf.get(zone)
-    for name in (
-        ("Europe/Berlin",)
-        if "ONE_ZONE" in __import__("os").environ
-        else ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata")
-    ):
+    for name in ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata"):
         spark.conf.set(zone, name)
         try:
             rows, folder = rows_of(spark), tmp_path / name.replace("/", "-")
