@@ -590,9 +590,9 @@ class _Replay:
             watermark = max(watermark, Logs(made).commit(number).get("nextBatchWatermarkMs", 0))
         notes = [f"changed: {each}" for each in changes]
         notes += [f"not compared: sink {each}, which cannot be read back" for each in self.left_out]
-        if single and single[0] > 1:
+        if single.start > 1:
             notes.append(
-                f"the plans of the batches before {single[0] - 1} are no longer kept: their rows were read "
+                f"the plans of the batches before {single.start - 1} are no longer kept: their rows were read "
                 f"in {count(len(large), 'large batch')}, in which no row is late; results that depend on the "
                 "batches can differ"
             )

@@ -14,13 +14,13 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit import _files
-from sparkstream_kit._columns import column, holds, quoted, types_in
+from sparkstream_kit._columns import column, holds, types_in
 from sparkstream_kit._spark.place import locate, path_for
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.sinks.base import JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
@@ -168,18 +168,16 @@ def parsed(form: str, text: Column, kind: T.DataType) -> Column | None:
     Returns:
         The value; None if no text of the form can be read as this type.
     """
-    read: Callable[..., Column]
-    if form == "text":
-        return None if holds(kind, *_NOT_IN_CSV) else text.try_cast(kind)
     if form == "json":
         if any(isinstance(each, T.MapType) and each.keyType != T.StringType() for each in types_in(kind)):
             return None
-        options = JSON
-        read, whole = F.from_json, F.concat(F.lit('{"v":'), text, F.lit("}"))
-    else:
-        if holds(kind, *_NOT_IN_CSV):
-            return None
-        options = JSON | _CSV_TEXT | {"nullValue": _NULL}
-        read, whole = F.from_csv, F.to_csv(F.struct(text.alias("v")), _CSV_TEXT)
-    value = read(whole, f"{quoted('v')} {kind.simpleString()}", options)["v"]
+        whole = F.concat(F.lit('{"v":'), text, F.lit("}"))
+        value = F.from_json(whole, T.StructType([T.StructField("v", kind)]), JSON)["v"]
+        return F.when(text.isNotNull(), value)
+    if holds(kind, *_NOT_IN_CSV):
+        return None
+    if form == "text":
+        return text.try_cast(kind)
+    line = F.to_csv(F.struct(text.alias("v")), _CSV_TEXT)
+    value = F.from_csv(line, f"v {kind.simpleString()}", JSON | _CSV_TEXT | {"nullValue": _NULL})["v"]
     return F.when(text.isNotNull(), value)

@@ -243,7 +243,7 @@ READ = {
 
 
 def job(spark, folder, text):
-    rows = sources.json(spark, str(folder), schema=SCHEMA, max_files_per_trigger=1)
+    rows = sources.json(spark, str(folder), schema=SCHEMA)
     return rows.selectExpr(*top_level(text))
 
 
