@@ -591,10 +591,10 @@ class _Replay:
         notes = [f"changed: {each}" for each in changes]
         notes += [f"not compared: sink {each}, which cannot be read back" for each in self.left_out]
         if single.start > 1:
+            batches_read = count(len(large), "large batch")
             notes.append(
-                f"the plans of the batches before {single.start - 1} are no longer kept: their rows were read "
-                f"in {count(len(large), 'large batch')}, in which no row is late; results that depend on the "
-                "batches can differ"
+                f"the plans of the batches before {single.start - 1} are no longer kept: their rows were "
+                f"read in {batches_read}, in which no row is late; results that depend on the batches can differ"
             )
         return tuple(notes)
 
