@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import check
 from sparkstream_kit.connectors import mode_for
 from sparkstream_kit.connectors.sql_table import SYSTEM
+from sparkstream_kit.sinks.base import Form
 from sparkstream_kit.sinks.ledger import exactly_once, open_target
 
 if TYPE_CHECKING:
@@ -105,5 +106,12 @@ def sql_table(
 
     mode = mode_for("sql_table", "url, 'totals'", how, keys, SYSTEM.ways)
     target = Target.of(parse(url), table, how, tuple(keys), take_over=take_over)
-    opens = partial(open_target, target, itself=target.itself)
-    return exactly_once("sql_table", target.where, (mode,), opens, keys=keys, read=target.rows)
+    return exactly_once(
+        "sql_table",
+        target.where,
+        (mode,),
+        partial(open_target, target, itself=target.itself),
+        keys=keys,
+        read=target.rows,
+        form=Form(target.written, "json"),
+    )
