@@ -89,8 +89,8 @@ def _decimal(precision, scale):
 def _floating(ddl, width, corners):
     zero = "0F" if width == 32 else "0D"
     every = (*corners, 0.0, -0.0, float("nan"), float("inf"), -float("inf"))
-    # Spark's cast takes Python's nan, inf and 1e+22, and knows the sign of -0.0. The zero is for Spark, to which
-    # a cast of text can be NULL.
+    # Spark's cast takes Python's nan, inf and 1e+22, and knows the sign of -0.0. The zero makes the column one
+    # that cannot be NULL, which a cast of text can be.
     return _kind(
         ddl, every, st.floats(width=width), lambda value: f"coalesce(CAST('{value!r}' AS {ddl}), {zero})"
     )
