@@ -229,7 +229,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
         realtime = sink.realtime if "realTime" in trigger else None
         opening = asked.opening()
         write = None if realtime else begun(sink, frame, location, opening)
-        writer = frame.writeStream if realtime is None else realtime(frame)
+        writer = sink.checked(frame).writeStream if realtime is None else realtime(frame)
         writer = writer.queryName(name).outputMode(mode)
         if write is not None:
             writer = hand_over(writer, keep_printed(write, spark, name))

@@ -18,8 +18,9 @@ from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.place import Place, locate, reached, refuse_elsewhere, refuse_many_disks
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks.base import MODES, Target, check_columns, exact
+from sparkstream_kit.sinks.base import MODES, Target
 from sparkstream_kit.sinks.folders import BATCH, OWNER, highest, rows
+from sparkstream_kit.sinks.formats import Format, of
 from sparkstream_kit.sinks.ledger import Epoch, Ledger, exactly_once, open_target, pass_over
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         sparkstream_kit.errors.InvalidInputError: batch_files s3a://bucket/rows: only a local path and ...
     """
     check(batch_files, locals())
-    options = exact(batch_files, format, options, path)
+    form = of(batch_files, format, options, path)
     plain, text = _files.plain(str(path)), str(path)
     if plain is None and not text.startswith("hdfs:"):
         raise _without_rename(text)
@@ -89,11 +90,11 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     where = Target("folder", name, name)
 
     def read_folder(spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
-        return rows(spark, text, format, options, schema).withColumnRenamed("batch", BATCH)
+        return rows(spark, text, form.kind, form.reading, schema).withColumnRenamed("batch", BATCH)
 
     def open_folder(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = frame.sparkSession
-        check_columns("batch_files", format, frame)
+        form.check("batch_files", frame)
         if plain is not None:
             refuse_elsewhere(spark, f"batch_files {path}", "sinks.files")
             refuse_many_disks(spark, "batch_files", text)
@@ -104,7 +105,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
             place.make()  # which says that only the Connect server reaches the folder
         if not place.renames_in_one_step:
             raise _without_rename(text)
-        return open_target(_Folder(place, where, format, options), frame, location, opening)
+        return open_target(_Folder(place, where, form), frame, location, opening)
 
     return exactly_once("batch_files", where, MODES, open_folder, read=read_folder)
 
@@ -178,16 +179,14 @@ class _Folder:
     Attributes:
         there: the folder.
         where: the folder, for messages.
-        format: the format of the files.
-        options: the options of Spark's writer.
+        form: the format of the files.
         done: the last batch of this process and the epoch; empty before its first batch. It saves listing the
             folder for every batch but the first.
     """
 
     there: Place
     where: Target
-    format: str
-    options: dict[str, Any]
+    form: Format
     done: list[int] = field(default_factory=list)
 
     def prepare(self, _frame: DataFrame, query: str | None, coming: Batch | None, makes: bool) -> str | None:
@@ -249,7 +248,9 @@ class _Folder:
             ledger.check_epoch(batch)  # after the epoch was read: that number must not be a newer driver's
         hidden = f".{target}.epoch={self.done[1]}"
         try:
-            frame.write.format(self.format).options(**self.options).save(f"{self.there.uri}/{hidden}")
+            writer = self.form.guarded("batch_files", frame).write.format(self.form.kind)
+            # A batch that failed in this process has left its directory, whose epoch is still this driver's.
+            writer.options(**self.form.options).mode("overwrite").save(f"{self.there.uri}/{hidden}")
             if batch.plan is not None:
                 self.there.write(f"{hidden}/{_PLAN}", batch.plan)
             ledger.check_epoch(batch)
