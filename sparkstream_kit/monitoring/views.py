@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import changed_inside, column, types_in
 from sparkstream_kit._spark.batch import in_driver, none_of, session_with_views, show
 from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.sinks.base import JSON, Sink, Target
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
     from sparkstream_kit._spark.batch import Write
@@ -62,7 +64,7 @@ def latest(table: str) -> Sink:
             rows = in_driver(spark, batch)
             lines = []
             if rows is None or keeps:
-                objects = (batch if rows is None else rows).select(F.to_json(F.struct("*"), JSON))
+                objects = _kept(batch if rows is None else rows).select(F.to_json(F.struct("*"), JSON))
                 lines = [row[0] for row in objects.collect()]
             if keeps:
                 keeps.write(kept, "\n".join(lines))
@@ -101,4 +103,58 @@ def _lines(location: Place | None, kept: str, columns: list[str]) -> list[str]:
 
 def _parsed(spark: SparkSession, lines: list[str], schema: StructType) -> DataFrame:
     rows = spark.createDataFrame([(line,) for line in lines], "value STRING")
-    return rows.select(F.from_json("value", schema, JSON).alias("row")).select("row.*")
+    kept = T.StructType([T.StructField(each.name, _kept_type(each.dataType)) for each in schema])
+    values = [_as_given(F.col("row").getField(each.name), each.dataType).alias(each.name) for each in schema]
+    return rows.select(F.from_json("value", kept, JSON).alias("row")).select(values)
+
+
+def _is_odd(kind: T.DataType) -> bool:
+    """Return whether JSON has another thing for a type: a map has texts as keys, a VARIANT no NULL."""
+    is_map = isinstance(kind, T.MapType) and not isinstance(kind.keyType, T.StringType)
+    return is_map or isinstance(kind, T.VariantType)
+
+
+def _kept_type(kind: Any) -> T.DataType:
+    """Return the type as which JSON keeps a type: entries for a map, and text for a VARIANT."""
+    if isinstance(kind, T.VariantType):
+        return T.StringType()
+    if isinstance(kind, T.ArrayType):
+        return T.ArrayType(_kept_type(kind.elementType))
+    if isinstance(kind, T.StructType):
+        return T.StructType([T.StructField(each.name, _kept_type(each.dataType)) for each in kind])
+    if not isinstance(kind, T.MapType):
+        same: T.DataType = kind
+        return same
+    value = _kept_type(kind.valueType)
+    if not _is_odd(kind):
+        return T.MapType(kind.keyType, value)
+    return T.ArrayType(T.StructType().add("key", _kept_type(kind.keyType)).add("value", value))
+
+
+def _kept(rows: DataFrame) -> DataFrame:
+    return rows.select([_as_kept(column(each.name), each.dataType).alias(each.name) for each in rows.schema])
+
+
+def _as_kept(value: Column, kind: Any) -> Column:
+    """Return a value in the type as which JSON keeps it."""
+    if not any(map(_is_odd, types_in(kind))):
+        return value
+    if isinstance(kind, T.VariantType):
+        return F.to_json(value)
+    if not _is_odd(kind):
+        return changed_inside(value, kind, _as_kept)
+    entry = T.StructType().add("key", kind.keyType).add("value", kind.valueType)
+    return F.transform(F.map_entries(value), lambda each: changed_inside(each, entry, _as_kept))
+
+
+def _as_given(value: Column, kind: Any) -> Column:
+    """Return a value that JSON kept in its own type; the reverse of `_as_kept`."""
+    if not any(map(_is_odd, types_in(kind))):
+        return value
+    if isinstance(kind, T.VariantType):
+        return F.parse_json(value)
+    if not _is_odd(kind):
+        return changed_inside(value, kind, _as_given)
+    entry = T.StructType().add("key", kind.keyType).add("value", kind.valueType)
+    entries = F.transform(value, lambda each: changed_inside(each, entry, _as_given))
+    return F.map_from_entries(entries)

@@ -56,7 +56,11 @@ _CANNOT_HOLD: dict[str, tuple[type[T.DataType], ...]] = {
     "orc": (T.NullType, T.VariantType),
     "parquet": (T.NullType,),
 }
-_INSTEAD = {"json": "F.to_json() or format='parquet'", "text": "format='json'"}  # which keep it; else JSON
+# What to use instead of a format, if that is not JSON.
+_INSTEAD = {
+    "csv": "JSON, or F.to_json(column)",
+    "json": "F.to_json(column), or Parquet",
+}
 _NO_FOLDER = (*_NESTED, T.BinaryType, T.NullType, T.VariantType)
 _NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"  # the folder of NULL, and of ''
 # The characters that an encoding cannot write, by its name without punctuation.
@@ -208,31 +212,9 @@ class Format:
             return
         _check_folders(sink, frame, partition_by)
         columns = data_columns(frame, partition_by)
-        for each in columns:
-            if not self._holds(each.dataType, len(columns)):
-                form = "text (one column, a string)" if self.kind == "text" else self.kind
-                instead = _INSTEAD.get(self.kind, "format='json'")
-                raise InvalidInputError(
-                    f"{sink}: column {each.name} is {each.dataType.simpleString()}, and a file of {form} "
-                    f"cannot hold it; leave it out, cast it, or use {instead}"
-                )
+        check_types(sink, self.kind, columns)
         if self.kind == "csv":
             self._check_csv(sink, columns)
-
-    def _holds(self, kind: T.DataType, columns: int) -> bool:
-        """Return whether a column of a type is the same when it is read, in a file of so many columns."""
-        if self.kind == "text":
-            return isinstance(kind, T.StringType) and columns == 1
-        inside = list(types_in(kind))
-        maps = [each for each in inside if isinstance(each, T.MapType)]
-        if self.kind == "json" and any(not isinstance(each.keyType, T.StringType) for each in maps):
-            return False  # in JSON a key is a text
-        if self.kind == "orc" and any(isinstance(each.keyType, T.DateType) for each in maps):
-            return False  # Spark writes one of the dates for each key
-        is_empty = any(isinstance(each, T.StructType) and not each.fields for each in inside)
-        if self.kind in ("orc", "parquet") and is_empty:
-            return False
-        return not holds(kind, *_CANNOT_HOLD[self.kind])
 
     def _check_csv(self, sink: str, columns: list[T.StructField]) -> None:
         """Refuse columns of CSV whose NULL would be a line that readers skip, or an empty text."""
@@ -307,6 +289,9 @@ class Format:
         if self.in_table and not null:
             says = "has an empty text, which a table of csv reads as NULL; use format='parquet'"
             yield value == F.lit(""), says
+        if self.in_table and not self._is_on("multiLine", default=False):
+            says = "has a text with a line end, at which a table of csv is read as two rows; use format='parquet'"
+            yield value.rlike(r"[\r\n]"), says
         if line and line != "\n":
             says = "has a text with a line end, which lineSep changes; leave lineSep out"
             yield value.contains(line) | value.contains("\n"), says
@@ -330,6 +315,42 @@ class Format:
             blank = blank & is_blank
         says = "begins a line of blanks alone, which readers skip; give quoteAll=True and nullValue='NULL'"
         yield blank, says
+
+
+def check_types(sink: str, name: str, columns: Sequence[T.StructField]) -> None:
+    """Refuse columns whose types a format cannot hold.
+
+    Args:
+        sink: the sink, for messages.
+        name: the plain name of the format.
+        columns: the columns that stand in a file.
+
+    Raises:
+        InvalidInputError: there is such a column.
+    """
+    for each in columns:
+        if not _can_hold(name, each.dataType, len(columns)):
+            form = "text (one column, a string)" if name == "text" else name
+            raise InvalidInputError(
+                f"{sink}: column {each.name} is {each.dataType.simpleString()}, and a file of {form} cannot "
+                f"hold it; leave it out, cast it, or use {_INSTEAD.get(name, 'JSON')}"
+            )
+
+
+def _can_hold(name: str, kind: T.DataType, columns: int) -> bool:
+    """Return whether a column of a type is the same when it is read, in a file of so many columns."""
+    if name == "text":
+        return isinstance(kind, T.StringType) and columns == 1
+    inside = list(types_in(kind))
+    keys = [each.keyType for each in inside if isinstance(each, T.MapType)]
+    if name == "json" and any(not isinstance(key, T.StringType) for key in keys):
+        return False  # in JSON a key is a text
+    if name == "orc" and any(isinstance(key, T.DateType) for key in keys):
+        return False  # Spark writes the last of the dates for each key
+    is_empty = any(isinstance(each, T.StructType) and not each.fields for each in inside)
+    if name in ("orc", "parquet") and is_empty:
+        return False
+    return not holds(kind, *_CANNOT_HOLD[name])
 
 
 def _is_no(character: str) -> bool:
@@ -374,8 +395,9 @@ def _check_folders(sink: str, frame: DataFrame, partition_by: Sequence[str]) -> 
 
 def _in_a_folder(value: Column, kind: T.DataType) -> Refusals:
     if isinstance(kind, T.StringType):
-        says = "has a text that Spark takes for NULL in the name of a folder; replace it"
-        yield value.isin("", _NULL_FOLDER), f"({_NULL_FOLDER} or an empty one) {says}"
+        texts = f"an empty text or {_NULL_FOLDER}"
+        says = f"has {texts}, which Spark takes for NULL in the name of a folder; replace it"
+        yield value.isin("", _NULL_FOLDER), says
 
 
 def _mark_at_the_beginning(name: str, value: Column, kind: T.DataType) -> Refusals:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 # The options that a reader needs, too.
 _OF_READERS = (
     *("charset", "chartoescapequoteescaping", "comment", "dateformat", "delimiter", "encoding", "escape"),
-    *("header", "linesep", "locale", "nullvalue", "quote", "sep", "timestampformat", "timestampntzformat"),
-    "timezone",
+    *("header", "linesep", "locale", "multiline", "nullvalue", "quote", "sep", "timestampformat"),
+    *("timestampntzformat", "timezone"),
 )
 _NOT_OF_WRITERS = ("emptyvalue", "path", "serialization.format")  # emptyValue is another thing for a reader
 
@@ -196,7 +196,7 @@ class _Table:
         if not own:
             return
         columns = ", ".join(f"{quoted(each.name)} {each.dataType.simpleString()}" for each in frame.schema)
-        options = ", ".join(f"'{key}' = {str(value)!r}" for key, value in own.items())
+        options = ", ".join(f"{key} {str(value)!r}" for key, value in own.items())
         how = f"USING {self.form.kind} OPTIONS ({options})"
         if self.partition_by:
             how += f" PARTITIONED BY ({', '.join(map(quoted, self.partition_by))})"

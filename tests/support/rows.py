@@ -389,6 +389,16 @@ def corners(kind, *, beside=None, nulls=True):
     return Table(tuple(columns), tuple(rows))
 
 
+def wide(kinds, *, nulls=True):
+    """Return a table with a column for each kind, `c0` and so on, and all corner cases, each at least once."""
+    columns = tuple(Column(f"c{number}", kind, nulls) for number, kind in enumerate(kinds))
+    height = max(len(kind.corners) for kind in kinds)
+    rows = [tuple(kind.corners[n % len(kind.corners)] for kind in kinds) for n in range(height)]
+    if nulls:
+        rows.append((None,) * len(kinds))
+    return Table(columns, tuple(rows))
+
+
 NAMES = ("a", "b c", "d.e", "é", "f`g", "h,i", "Key", "_j", "k=l")
 
 
