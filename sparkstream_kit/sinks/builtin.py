@@ -145,6 +145,8 @@ def files(
 ) -> Sink:
     """Append rows to a folder of files.
 
+    A value that the format would change fails its batch, as docs/files.md lists.
+
     Delivery: exactly once from replayable sources, for readers that use Spark, which honours the folder's log
     `_spark_metadata`. A program that reads the `part-*` files directly can count rows twice after a crash.
 
@@ -155,14 +157,16 @@ def files(
     Args:
         path: the folder; Spark creates it if it is missing.
         format: `csv`, `json`, `orc`, `parquet` or `text`.
-        partition_by: the columns whose values become folder names, as in `country=DE`.
+        partition_by: the columns whose values become folder names, as in `country=DE`. A column of bytes, a
+            nested one, and a TIMESTAMP in a session whose time zone is not UTC are refused.
         **options: further options of Spark's writer, by Spark's own names. Unless they say otherwise, CSV and
             JSON have timestamps with six digits of a second, and JSON has null fields.
 
     Raises:
-        InvalidInputError: the format is unknown; when the query starts, the format cannot hold a column, the
-            folder has files that this query has not written, its batches do not match the checkpoint, or it
-            is a local path on a cluster, where each node would write to a disk of its own.
+        InvalidInputError: the format is unknown, or an option makes rows unreadable; when the query starts,
+            the format cannot hold a column (CSV of one column that can be NULL is one), the folder has files
+            that this query has not written, its batches do not match the checkpoint, or it is a local path on
+            a cluster, where each node would write to a disk of its own.
 
     Examples:
         >>> files("out", format="parqet")

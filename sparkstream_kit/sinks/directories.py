@@ -60,20 +60,22 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     - If the last directory is missing, or all of them are, the query fails; the message says how to write
       the missing batches again, or how to continue without them. Older directories may be deleted.
 
+    A value that the format would change fails its batch, as docs/files.md lists.
+
     Delivery: exactly once from replayable sources, for every reader.
 
     Args:
         path: the folder; it is created if it is missing.
         format: `csv`, `json`, `orc`, `parquet` or `text`.
         **options: further options of Spark's writer, by Spark's own names. Unless they say otherwise, CSV and
-            JSON have timestamps with six digits of a second, and JSON has null fields. CSV has bytes as Spark
-            shows them, `[00 FF]`, which no reader turns back.
+            JSON have timestamps with six digits of a second, and JSON has null fields.
 
     Raises:
-        InvalidInputError: the format is unknown, or the path is neither local nor hdfs://; when the query
-            starts, the format cannot hold a column, the folder has rows that this query has not written, is
-            on a Spark Connect server elsewhere, or is a local path on a cluster, where each node would write
-            to a disk of its own, or the query has a column `batch`.
+        InvalidInputError: the format is unknown, an option makes rows unreadable, or the path is neither
+            local nor hdfs://; when the query starts, the format cannot hold a column (CSV of one column that
+            can be NULL is one), the folder has rows that this query has not written, is on a Spark Connect
+            server elsewhere, or is a local path on a cluster, where each node would write to a disk of its
+            own, or the query has a column `batch`.
 
     Examples:
         >>> batch_files("s3a://bucket/rows")

@@ -290,7 +290,7 @@ class Format:
             says = "has an empty text, which a table of csv reads as NULL; use format='parquet'"
             yield value == F.lit(""), says
         if self.in_table and not self._is_on("multiLine", default=False):
-            says = "has a text with a line end, at which a table of csv is read as two rows; use format='parquet'"
+            says = "has a text with a line end, which a table of csv reads as two rows; use format='parquet'"
             yield value.rlike(r"[\r\n]"), says
         if line and line != "\n":
             says = "has a text with a line end, which lineSep changes; leave lineSep out"

@@ -47,6 +47,9 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
     Delivery: for Spark's file formats, exactly once from replayable sources for readers that use Spark; for
     other formats, what the format promises.
 
+    A table that is there already decides its format, its options and its partitions. A value that the format
+    would change fails its batch, as docs/files.md lists.
+
     A table in a file format belongs to one query and one checkpoint, as the folder of `sinks.files` does:
     once a query writes to the table, Spark no longer shows the rows that it had before.
 
@@ -55,12 +58,14 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         format: the format of a new table: `csv`, `json`, `orc`, `parquet`, `text`, or another one that the
             session has.
         partition_by: the columns by which a new table is partitioned.
-        **options: further options of the format, by its own names.
+        **options: further options of the format, by its own names. Those that a reader needs, such as `sep`,
+            belong to the table: create it with them before the query starts.
 
     Raises:
-        InvalidInputError: the name is empty; when the query starts, a table in a file format has rows that
-            this query has not written or batches that do not match the checkpoint, or Spark does not know
-            the format.
+        InvalidInputError: the name is empty; when the query starts, the table has other columns, the format
+            cannot hold a column, a new table would be read without an option, a table in a file format has
+            rows that this query has not written or batches that do not match the checkpoint, or Spark does
+            not know the format.
 
     Examples:
         In a session::

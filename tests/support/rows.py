@@ -89,7 +89,7 @@ def _decimal(precision, scale):
 def _floating(ddl, width, corners):
     zero = "0F" if width == 32 else "0D"
     every = (*corners, 0.0, -0.0, float("nan"), float("inf"), -float("inf"))
-    # Spark's cast takes Python's nan, inf and 1e+22, and knows the sign of -0.0. The zero makes the column one
+    # Spark knows the sign of -0.0, and reads nan, inf and 1e+22. The zero makes the column one
     # that cannot be NULL, which a cast of text can be.
     return _kind(
         ddl, every, st.floats(width=width), lambda value: f"coalesce(CAST('{value!r}' AS {ddl}), {zero})"
@@ -390,7 +390,7 @@ def corners(kind, *, beside=None, nulls=True):
 
 
 def wide(kinds, *, nulls=True):
-    """Return a table with a column for each kind, `c0` and so on, and all corner cases, each at least once."""
+    """Return a table with a column for each kind, `c0` and so on, and each corner case."""
     columns = tuple(Column(f"c{number}", kind, nulls) for number, kind in enumerate(kinds))
     height = max(len(kind.corners) for kind in kinds)
     rows = [tuple(kind.corners[n % len(kind.corners)] for kind in kinds) for n in range(height)]
