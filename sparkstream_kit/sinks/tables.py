@@ -178,11 +178,11 @@ class _Table:
         spark = frame.sparkSession
         there = self._stored(spark)
         form, partitions = self._written(there)
-        form.check(str(self), frame, partitions)
         if there is not None:
             self._check_rows(there, frame)
         elif form.kind in NAMES and not spark.catalog.tableExists(self.name):
             self._check_options_of_new(frame)
+        form.check(str(self), frame, partitions)
         path = form.given.get("path")
         if path is not None:
             refuse_many_disks(spark, f"{self}:", path)

@@ -27,7 +27,8 @@ from sparkstream_kit.sinks.base import Opening, begun, opened
 STRING, INT = rows.STRING, rows.INT
 NULL = "\x01NULL"  # no text of the rows: with it Spark's reader of CSV tells NULL from an empty text
 # The kinds that each format can hold. ORC moves some days and times, of which rows below have a case each.
-TEXTS = rows.texts_of([text for text in rows.TEXTS if not set(text) & {"\r", "\n"}])
+# A byte order mark is lost at the beginning of a file, so it stops the batch in the first column.
+TEXTS = rows.texts_of([text for text in rows.TEXTS if not text.startswith("\ufeff")])
 _LATE = [moment for moment in rows.TIMESTAMP.corners if moment.year not in (1582, 1969)]
 LATER = replace(rows.TIMESTAMP, corners=tuple(_LATE))
 DATES = replace(rows.DATE, corners=tuple(day for day in rows.DATE.corners if day.year != 1582))
@@ -66,7 +67,8 @@ def read_back(spark, table, path, form):
     reader = spark.read.options(**form.reading).schema(table.ddl).format(form.kind)
     if form.kind == "csv":
         reader = reader.option("multiLine", True)
-        reader = reader if "nullValue" in form.given else reader.option("nullValue", NULL)
+        is_given = "nullvalue" in map(str.lower, form.given)
+        reader = reader if is_given else reader.option("nullValue", NULL)
     return reader.load(str(path))
 
 
@@ -116,7 +118,7 @@ def test_an_hour_that_comes_twice_and_old_offsets_come_back(spark, tmp_path, fil
 
 @pytest.mark.parametrize("file_format", ["csv", "json", "parquet"])
 def test_another_reader_finds_each_text_and_each_row(spark, tmp_path, file_format):
-    table = rows.wide([STRING, STRING])
+    table = rows.wide([TEXTS, STRING])
     written(table, table.frame(spark), tmp_path / "out", file_format)
     found = as_python_reads(tmp_path / "out", file_format, ["c0", "c1"])
     # Python's csv has no NULL.
@@ -127,7 +129,7 @@ def test_another_reader_finds_each_text_and_each_row(spark, tmp_path, file_forma
 @pytest.mark.slow
 @pytest.mark.parametrize("file_format", HELD)
 def test_rows_of_any_kind_come_back_or_there_is_a_word(spark, tmp_path, file_format):
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
     @given(table=rows.tables(rows.ALL))
     def prove(table):
         frame = table.frame(spark)
@@ -156,7 +158,7 @@ OPTIONS = [
 @pytest.mark.fast("csv-*0", "csv-*3", "csv-*5", "csv-*4")
 @pytest.mark.parametrize(("file_format", "options"), OPTIONS)
 def test_an_option_changes_the_file_and_no_value(spark, tmp_path, file_format, options):
-    table = rows.wide([STRING, rows.TIMESTAMP if file_format == "csv" else INT])
+    table = rows.wide([TEXTS, rows.TIMESTAMP if file_format == "csv" else INT])
     frame = table.frame(spark)
     found = written(table, frame, tmp_path / "out", file_format, **options)
     assert table.told(found) == table.told(frame)
@@ -286,7 +288,7 @@ BY_VALUE = {
         two((1, None), kinds=(INT, INT)),
         "has '1', which stands",
     ),
-    "not in the encoding": ("csv", {"charset": "latin1"}, text("日本"), "the encoding cannot write"),
+    "not in the encoding": ("csv", {"charset": "iso-8859-1"}, text("日本"), "the encoding cannot write"),
     "a changed line end": ("csv", {"lineSep": "\r\n"}, text("a\nb"), "has a text with a line end"),
     "the line end": ("csv", {"lineSep": ";"}, text("a;b"), "has a text with a line end"),
     "two lines of text": ("text", {}, text("a\rb"), "which would be two rows"),
@@ -456,7 +458,7 @@ def test_rows_that_do_not_fit_a_table_are_refused(spark, one_row):
 @pytest.mark.classic_only("the table is the session's")
 def test_the_statement_that_creates_a_table_with_options_works(spark, one_row):
     sink = sinks.table("made", format="csv", sep=";", header=True, partition_by=["k"])
-    frame = one_row.selectExpr("value AS `a b`", "1 AS k")
+    frame = one_row.selectExpr("value AS `a b`", "1 AS k", "2 AS n")
     said = refusal(begun, sink, frame, None, Opening())
     assert said.startswith(
         "table made: Spark creates it without the option sep, so it would be read without it"
@@ -480,7 +482,7 @@ def test_a_writer_without_start_goes_on_after_a_failed_batch(one_row, folder, tm
 
 
 def test_a_snapshot_has_each_text_for_python_and_for_spark(spark, tmp_path):
-    table = rows.wide([STRING, STRING])
+    table = rows.wide([TEXTS, STRING])
     frame = table.frame(spark)
     opened(sinks.snapshot(tmp_path / "o.csv"), frame, None)(frame, 0)
     with (tmp_path / "o.csv").open(newline="", encoding="utf-8") as file:
@@ -500,7 +502,7 @@ def test_a_snapshot_has_each_text_for_python_and_for_spark(spark, tmp_path):
 
 
 def test_a_line_of_csv_is_one_record_for_any_reader():
-    table = rows.wide([STRING, STRING])
+    table = rows.wide([TEXTS, STRING])
     for row in (*table.rows, ("", None), (None, None)):
         [found] = csv.reader(io.StringIO(feeds.csv_line(row), newline=""))
         assert found == [cell or "" for cell in row]
@@ -508,15 +510,11 @@ def test_a_line_of_csv_is_one_record_for_any_reader():
         assert feeds.csv_line((one,)).startswith('"'), "readers skip a line of blanks"
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("the view is the session's")
 def test_the_rows_of_latest_are_the_same_after_a_restart(spark, one_row, tmp_path):
-    kinds = [
-        *rows.FLAT,
-        *rows.NESTED,
-        *rows.ODD_MAPS,
-        rows.array_of(rows.ODD_MAPS[0]),
-        rows.struct_of(a=rows.VARIANT),
-    ]
+    kinds = [rows.DOUBLE, rows.TIMESTAMP, rows.BINARY, rows.VARIANT, rows.INTERVAL_MONTHS, *rows.ODD_MAPS]
+    kinds += [rows.array_of(rows.ODD_MAPS[0]), rows.struct_of(a=rows.VARIANT, b=rows.ODD_MAPS[2])]
     table = rows.wide(kinds)
     stream = table.over(one_row.groupBy("value").count().select("value"))
     for _ in range(2):
