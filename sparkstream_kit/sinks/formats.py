@@ -50,18 +50,19 @@ _SPELLED = re.compile(
 # So that CSV has each text as it is.
 _CSV = {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
 _NESTED = (T.ArrayType, T.MapType, T.StructType)
+_NO_FILE = (T.CalendarIntervalType,)  # of make_interval(), which no format of Spark's has
 _CANNOT_HOLD: dict[str, tuple[type[T.DataType], ...]] = {
-    "csv": (*_NESTED, T.BinaryType, T.NullType, T.VariantType),
-    "json": (T.VariantType,),  # of which JSON keeps no NULL, no date and no decimal
-    "orc": (T.NullType, T.VariantType),
-    "parquet": (T.NullType,),
+    "csv": (*_NESTED, *_NO_FILE, T.BinaryType, T.NullType, T.VariantType),
+    "json": (*_NO_FILE, T.VariantType),  # JSON keeps no NULL, no date and no decimal of a variant
+    "orc": (*_NO_FILE, T.NullType, T.VariantType),
+    "parquet": (*_NO_FILE, T.NullType),
 }
 # What to use instead of a format, if that is not JSON.
 _INSTEAD = {
     "csv": "JSON, or F.to_json(column)",
     "json": "F.to_json(column), or Parquet",
 }
-_NO_FOLDER = (*_NESTED, T.BinaryType, T.NullType, T.VariantType)
+_NO_FOLDER = (*_NESTED, *_NO_FILE, T.BinaryType, T.NullType, T.VariantType)
 _NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"  # the folder of NULL, and of ''
 # The characters that an encoding cannot write, by its name without punctuation.
 _BEYOND = {"iso88591": "[^\\x00-\\xff]", "usascii": "[^\\x00-\\x7f]"}
@@ -292,6 +293,12 @@ class Format:
         if self.in_table and not self._is_on("multiLine", default=False):
             says = "has a text with a line end, which a table of csv reads as two rows; use format='parquet'"
             yield value.rlike(r"[\r\n]"), says
+        sep, quote = self._option("sep", "delimiter", default=","), self._option("quote", default='"')
+        in_quotes = value.contains(sep) | value.contains(quote) | value.rlike(r"[\r\n]")
+        if self._is_on("quoteAll", default=False):
+            in_quotes = F.lit(True)
+        says = "has a text with a NUL character in quotes, which Spark's reader leaves out; remove it"
+        yield value.contains("\0") & in_quotes, says
         if line and line != "\n":
             says = "has a text with a line end, which lineSep changes; leave lineSep out"
             yield value.contains(line) | value.contains("\n"), says
