@@ -63,6 +63,27 @@ def as_json(value: object) -> str:
     return json.dumps(value, default=_fields, ensure_ascii=False)
 
 
+def csv_record(values: Iterable[object]) -> str:
+    r"""Return values as a record of CSV by RFC 4180, without its line end.
+
+    None is an empty field, and an empty text is "". Python's csv writes both as an empty field, and does not
+    quote a carriage return or a line feed that is not in its own line end.
+
+    Examples:
+        >>> csv_record([7, None, "", "a\rb", "c, d"])
+        '7,,"","a\rb","c, d"'
+    """
+    fields = ["" if value is None else _csv_field(str(value)) for value in values]
+    # A record of one empty field would be an empty line, which readers skip.
+    return '""' if fields == [""] else ",".join(fields)
+
+
+def _csv_field(text: str) -> str:
+    # A line of blanks alone is skipped, too.
+    needs_quotes = not text.strip() or any(character in text for character in ',"\r\n')
+    return '"' + text.replace('"', '""') + '"' if needs_quotes else text
+
+
 def _fields(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.repr}

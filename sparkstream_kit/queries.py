@@ -246,7 +246,7 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
         opening.know({} if guarded.logs is None else guarded.logs.noted)
         opening.allows(sink)  # once more: no other query starts meanwhile
         write = None if realtime else begun(sink, frame, location, opening)
-        writer = frame.writeStream if realtime is None else realtime(frame)
+        writer = sink.checked(frame).writeStream if realtime is None else realtime(frame)
         writer = writer.queryName(name).outputMode(mode)
         if write is not None:
             writer = hand_over(writer, keep_printed(write, spark, name))

@@ -334,7 +334,13 @@ def path_for(spark: SparkSession, path: str) -> str:
 
 def path_of_writer(writer: Any, path: str) -> str:
     """Return what `path_for` returns for the session of a DataStreamWriter."""
-    return path_for(writer._session if is_connect(writer) else writer._spark, path)
+    return path_for(session_of_writer(writer), path)
+
+
+def session_of_writer(writer: Any) -> SparkSession:
+    """Return the session of a DataStreamWriter."""
+    session: SparkSession = writer._session if is_connect(writer) else writer._spark
+    return session
 
 
 def refuse_elsewhere(spark: SparkSession, what: str, instead: str) -> None:

@@ -9,7 +9,6 @@ iteration.
 from __future__ import annotations
 
 import csv
-import io
 import itertools
 import json
 import os
@@ -182,10 +181,11 @@ def random_lines(seed: int, *, count: int | None = None) -> Iterable[str]:
 
 
 def csv_line(row: Mapping[str, object] | tuple[object, ...] | str) -> str:
-    r"""Format the values of a row, a dict or a tuple, as a line of CSV without a newline.
+    r"""Format the values of a row, a dict or a tuple, as a record of CSV without a line end behind it.
 
-    A quote in a value is doubled (RFC 4180); Spark reads that with the option escape='"'. None becomes an
-    empty value. A row that is a string, such as a bad row of `disturb`, is returned unchanged.
+    A quote in a value is doubled (RFC 4180); Spark reads that with the option escape='"'. A value with a line
+    end is in quotes; Spark reads that with multiLine=True. None becomes an empty value. A row that is a
+    string, such as a bad row of `disturb`, is returned unchanged.
 
     Examples:
         >>> csv_line({"id": 7, "name": 'Bo "Bear" Lee', "price": None}), csv_line("not a row: 1 {")
@@ -193,9 +193,7 @@ def csv_line(row: Mapping[str, object] | tuple[object, ...] | str) -> str:
     """
     if isinstance(row, str):
         return row
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(row if isinstance(row, tuple) else row.values())
-    return text.getvalue()
+    return _files.csv_record(row if isinstance(row, tuple) else row.values())
 
 
 def json_line(row: Mapping[str, object] | str) -> str:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._columns import changed_inside, column, types_in
 from sparkstream_kit._spark.batch import in_driver, none_of, session_with_views, show
 from sparkstream_kit.checkpoints.logs import KIT
-from sparkstream_kit.sinks import forms
+from sparkstream_kit.sinks import stored
 from sparkstream_kit.sinks.base import JSON, Form, Sink, Target
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
     from sparkstream_kit._spark.batch import Write
@@ -63,7 +65,7 @@ def latest(table: str) -> Sink:
             rows = in_driver(spark, batch)
             lines = []
             if rows is None or keeps:
-                objects = (batch if rows is None else rows).select(F.to_json(F.struct("*"), JSON))
+                objects = _kept(batch if rows is None else rows).select(F.to_json(F.struct("*"), JSON))
                 lines = [row[0] for row in objects.collect()]
             if keeps:
                 keeps.write(kept, "\n".join(lines))
@@ -79,15 +81,15 @@ def latest(table: str) -> Sink:
         advice="the table is the whole result: use complete, or sinks.memory for append",
         writes_to=(Target("view", table.lower()),),  # Spark ignores the case of view names
         open=open_view,
-        read=lambda spark, schema, location: forms.of_lines(spark, _lines(location, kept), schema.names),
-        form=Form(_as_kept, "json"),
+        read=lambda spark, schema, location: stored.of_lines(spark, _lines(location, kept), schema.names),
+        form=Form(_as_saved, "json"),
     )
 
 
-def _as_kept(frame: DataFrame, _folder: str) -> DataFrame:
+def _as_saved(frame: DataFrame, _folder: str) -> DataFrame:
     """Return rows as they are saved and read back."""
-    lines = frame.select(F.to_json(F.struct("*"), JSON)).collect()
-    return forms.of_lines(frame.sparkSession, [row[0] for row in lines], frame.columns)
+    lines = _kept(frame).select(F.to_json(F.struct("*"), JSON)).collect()
+    return stored.of_lines(frame.sparkSession, [row[0] for row in lines], frame.columns)
 
 
 def _lines(location: Place | None, kept: str, columns: list[str] | None = None) -> list[str]:
@@ -114,4 +116,58 @@ def _lines(location: Place | None, kept: str, columns: list[str] | None = None) 
 
 def _parsed(spark: SparkSession, lines: list[str], schema: StructType) -> DataFrame:
     rows = spark.createDataFrame([(line,) for line in lines], "value STRING")
-    return rows.select(F.from_json("value", schema, JSON).alias("row")).select("row.*")
+    kept = T.StructType([T.StructField(each.name, _kept_type(each.dataType)) for each in schema])
+    values = [_as_given(F.col("row").getField(each.name), each.dataType).alias(each.name) for each in schema]
+    return rows.select(F.from_json("value", kept, JSON).alias("row")).select(values)
+
+
+def _is_odd(kind: T.DataType) -> bool:
+    """Return whether JSON has another thing for a type: a map has texts as keys, a VARIANT no NULL."""
+    is_map = isinstance(kind, T.MapType) and not isinstance(kind.keyType, T.StringType)
+    return is_map or isinstance(kind, T.VariantType)
+
+
+def _kept_type(kind: Any) -> T.DataType:
+    """Return the type as which JSON keeps a type: entries for a map, and text for a VARIANT."""
+    if isinstance(kind, T.VariantType):
+        return T.StringType()
+    if isinstance(kind, T.ArrayType):
+        return T.ArrayType(_kept_type(kind.elementType))
+    if isinstance(kind, T.StructType):
+        return T.StructType([T.StructField(each.name, _kept_type(each.dataType)) for each in kind])
+    if not isinstance(kind, T.MapType):
+        same: T.DataType = kind
+        return same
+    value = _kept_type(kind.valueType)
+    if not _is_odd(kind):
+        return T.MapType(kind.keyType, value)
+    return T.ArrayType(T.StructType().add("key", _kept_type(kind.keyType)).add("value", value))
+
+
+def _kept(rows: DataFrame) -> DataFrame:
+    return rows.select([_as_kept(column(each.name), each.dataType).alias(each.name) for each in rows.schema])
+
+
+def _as_kept(value: Column, kind: Any) -> Column:
+    """Return a value in the type as which JSON keeps it."""
+    if not any(map(_is_odd, types_in(kind))):
+        return value
+    if isinstance(kind, T.VariantType):
+        return F.to_json(value)
+    if not _is_odd(kind):
+        return changed_inside(value, kind, _as_kept)
+    entry = T.StructType().add("key", kind.keyType).add("value", kind.valueType)
+    return F.transform(F.map_entries(value), lambda each: changed_inside(each, entry, _as_kept))
+
+
+def _as_given(value: Column, kind: Any) -> Column:
+    """Return a value that JSON kept in its own type; the reverse of `_as_kept`."""
+    if not any(map(_is_odd, types_in(kind))):
+        return value
+    if isinstance(kind, T.VariantType):
+        return F.parse_json(value)
+    if not _is_odd(kind):
+        return changed_inside(value, kind, _as_given)
+    entry = T.StructType().add("key", kind.keyType).add("value", kind.valueType)
+    entries = F.transform(value, lambda each: changed_inside(each, entry, _as_given))
+    return F.map_from_entries(entries)

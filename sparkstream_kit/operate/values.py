@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._columns import column, holds
-from sparkstream_kit.sinks import forms
+from sparkstream_kit.sinks import stored
 from sparkstream_kit.sinks.base import JSON, OTHER_TYPE
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _sums(rows: DataFrame, names: Sequence[str]) -> dict[str, object]:
 
 
 def _parsed(form: Form, name: str, kind: T.DataType) -> Column | None:
-    return forms.parsed(form.texts, column(name), kind)
+    return stored.parsed(form.texts, column(name), kind)
 
 
 def _values(names: Sequence[str], readable: Mapping[str, T.DataType], form: Form) -> list[Column]:

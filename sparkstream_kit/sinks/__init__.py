@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # the names of this package
     from sparkstream_kit.sinks.builtin import console as console
     from sparkstream_kit.sinks.builtin import files as files
     from sparkstream_kit.sinks.builtin import memory as memory
-    from sparkstream_kit.sinks.builtin import table as table
     from sparkstream_kit.sinks.directories import batch_files as batch_files
+    from sparkstream_kit.sinks.tables import table as table
 
 __getattr__ = attributes(__name__, part="sink")

@@ -4,26 +4,20 @@ Each function in `sparkstream_kit.sinks` returns a `Sink`. There are two kinds. 
 `configure`, which sets a DataStreamWriter up. A sink that works batch by batch has only `open`, which returns
 a function that `foreachBatch` calls with each micro-batch. `start` opens a sink by `begun`, with an `Opening`
 that it shares with the sinks inside. `Part` and `Sink.taking` transform each batch before it is written.
-`exact` and `check_columns` say what a format of files can hold.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyspark.sql import DataFrameWriter
-from pyspark.sql import types as T
-
-from sparkstream_kit._arguments import check, check_options, is_a, said
-from sparkstream_kit._columns import holds, refuse_twice
+from sparkstream_kit._arguments import check, is_a, said
 from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit._spark.session import on_server
-from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.listener import StreamingQueryProgress
@@ -39,7 +33,6 @@ if TYPE_CHECKING:
 
 MODES = ("append", "complete", "update")
 OTHER_TYPE = "sparkstream.type"  # metadata of a column of `Sink.read`: which type the query would give it
-FILE_FORMATS = ("csv", "json", "orc", "parquet", "text")  # Spark's built-in file formats
 
 
 class Target(NamedTuple):
@@ -102,6 +95,8 @@ class Sink:
             options can hold passwords.
         check: for a sink of Spark's own, checks that the query can write to its target. It is called with the
             query's DataFrame and its checkpoint.
+        checked: for a sink of Spark's own, returns the frame to write: the query's, with a check of the
+            values that the target would change. Such a value fails its batch before it is written.
         open: for a sink that works batch by batch, checks that the query can write to its target, and returns
             a function that takes a batch's DataFrame and id and writes the batch. `open` is called with the
             query's DataFrame, its checkpoint and an `Opening`; without `start`, the first two are the first
@@ -131,6 +126,7 @@ class Sink:
     to_table: str | None = None
     configure: Callable[[DataStreamWriter], DataStreamWriter] | None = field(default=None, repr=False)
     check: Callable[[DataFrame, Place | None], None] = field(default=lambda *_: None, repr=False)
+    checked: Callable[[DataFrame], DataFrame] = field(default=lambda frame: frame, repr=False)
     open: Callable[[DataFrame, Place | None, Opening], Write] | None = field(default=None, repr=False)
     claim: Callable[[SparkSession, Place | None], Heard | None] = field(default=lambda *_: None, repr=False)
     realtime: Callable[[DataFrame], DataStreamWriter] | None = field(default=None, repr=False)
@@ -148,7 +144,7 @@ class Sink:
 
         Some checks happen only in `start`, and are skipped here: that the sink supports the output mode, that
         there is a checkpoint if the sink needs one, and, for a sink of Spark's own, that its folder or table
-        does not belong to another query.
+        does not belong to another query, and can hold each value.
         """
         check(Sink.__call__, locals())
         return self.configure(writer) if self.configure is not None else hand_over(writer, _open_late(self))
@@ -325,58 +321,4 @@ JSON = {
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXXXX",
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
 }
-# So that CSV has each text as it is.
-_CSV = {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
 NO_OPTIONS = ("exactlyOnce", "mode", "partitionBy", "rowId", "takeOver")  # arguments of one sink or another
-_NO_CELLS = (T.ArrayType, T.MapType, T.NullType, T.StructType, T.VariantType)
-_CANNOT_HOLD = {"csv": _NO_CELLS, "orc": (T.NullType, T.VariantType), "parquet": (T.NullType,)}
-
-
-def exact(call: Callable[..., Sink], kind: str, given: dict[str, Any], path: object = None) -> dict[str, Any]:
-    """Add to the options of a writer of files those that keep every value, where the caller gave none.
-
-    Args:
-        call: the sink's function.
-        kind: the format.
-        given: the options that the caller gave.
-        path: the folder; None for a table, which may have other formats than Spark's for files.
-
-    Raises:
-        InvalidInputError: an option is misspelt, the format is unknown, or the name of the folder ends in
-            that of another one.
-    """
-    if path is not None:
-        reject_unknown("file format", [kind], FILE_FORMATS)
-        named = PurePath(str(path)).suffix[1:]
-        if named in FILE_FORMATS and named != kind:
-            raise InvalidInputError(f"{path} is a folder of {kind}; give format={named!r}, or another name")
-    check_options(call, given, getattr(DataFrameWriter, kind, None), *NO_OPTIONS)
-    csv = JSON | _CSV | ({} if path is None else {"escape": '"'})  # Spark reads a table with its own
-    return {**{"csv": csv, "json": JSON}.get(kind, {}), **given}
-
-
-def check_columns(sink: str, kind: str, frame: DataFrame, partition_by: Sequence[str] = ()) -> None:
-    """Refuse columns that a file format of Spark cannot hold, and names of which there are two.
-
-    Spark refuses the former in the first batch, and the latter when the files are read.
-
-    Args:
-        sink: the sink, for messages.
-        kind: the format; one that is not in FILE_FORMATS is not checked.
-        frame: the rows.
-        partition_by: the columns that become names of folders.
-
-    Raises:
-        InvalidInputError: the format cannot hold a column.
-    """
-    refuse_twice(f"{sink}: column", [name.lower() for name in frame.columns])  # readers ignore case
-    folders = [name.lower() for name in partition_by]
-    columns = [each for each in frame.schema if each.name.lower() not in folders]
-    for each in columns:
-        is_text = each.dataType == T.StringType() and len(columns) == 1
-        if holds(each.dataType, *_CANNOT_HOLD.get(kind, ())) or (kind == "text" and not is_text):
-            form = "text (one column, a string)" if kind == "text" else kind
-            raise InvalidInputError(
-                f"{sink}: column {each.name} is {each.dataType.simpleString()}, and a file of {form} cannot "
-                "hold it; leave it out, cast it, or use format='json'"
-            )

@@ -6,8 +6,6 @@ each batch to other sinks; `together` builds both. Users find all four in `spark
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -27,9 +25,10 @@ from sparkstream_kit._spark.batch import count_aside
 from sparkstream_kit._spark.place import refuse_elsewhere
 from sparkstream_kit.checkpoints.logs import plan_in
 from sparkstream_kit.errors import InvalidInputError, printable
-from sparkstream_kit.sinks import forms
+from sparkstream_kit.sinks import stored
 from sparkstream_kit.sinks.base import JSON, MODES, Form, Sink, Target, check_writes_batches, opened
 from sparkstream_kit.sinks.builtin import cells
+from sparkstream_kit.sinks.formats import check_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -87,7 +86,8 @@ def snapshot(path: str | Path) -> Sink:
 
     Raises:
         InvalidInputError: the path has another ending, is not local, or is in a folder that does not exist;
-            when the query starts, the files would be on a Spark Connect server elsewhere.
+            when the query starts, the format cannot hold a column, or the files would be on a Spark Connect
+            server elsewhere.
 
     Examples:
         >>> snapshot("totals.xml")
@@ -105,6 +105,7 @@ def snapshot(path: str | Path) -> Sink:
         raise InvalidInputError(f"snapshot {path}: folder {target.parent} does not exist; create it")
 
     def open_file(frame: DataFrame, *_: object) -> Write:
+        check_types(f"snapshot {path}", target.suffix[1:], frame.schema.fields)
         refuse_elsewhere(frame.sparkSession, f"snapshot {path}", "sinks.latest")
         return lambda batch, _: _files.replace(target.resolve(), [formats[target.suffix](batch)])
 
@@ -133,8 +134,8 @@ def snapshot(path: str | Path) -> Sink:
 def _read_back(spark: SparkSession, file: Path, schema: StructType) -> DataFrame:
     """Read the rows of a snapshot back as texts."""
     if file.suffix == ".csv":
-        return forms.of_csv(spark, file)
-    return forms.of_json(spark, file.read_bytes().decode(), schema.names)
+        return stored.of_csv(spark, file)
+    return stored.of_json(spark, file.read_bytes().decode(), schema.names)
 
 
 def fan_out(*sinks: Sink) -> Sink:
@@ -307,13 +308,13 @@ def _write(time: str, location: Place, on_time: Write, late: Write, batch: DataF
 
 
 def as_csv(frame: DataFrame) -> str:
-    """Return a DataFrame as CSV: a header line, then one line per row; a null is an empty field.
+    """Return a DataFrame as CSV: a header line, then one record per row.
+
+    A null is an empty field, and an empty text is "". In a file of one column both are "".
 
     The format is that of RFC 4180, except that lines end with a line feed alone.
     """
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([frame.columns, *cells(frame)])
-    return text.getvalue()
+    return "".join(f"{_files.csv_record(row)}\n" for row in (frame.columns, *cells(frame)))
 
 
 def as_json(frame: DataFrame) -> str:

@@ -1,33 +1,39 @@
-"""Thin: Spark's own sinks: console, memory, files and tables of the catalog.
+"""Thin: Spark's own sinks: console, memory and files.
 
-`console`, `memory`, `files` and `table` configure Spark's built-in sinks; users find them in
-`sparkstream_kit.sinks`. `cells` turns a DataFrame into text without losing a value.
+`console`, `memory` and `files` configure Spark's built-in sinks; users find them in `sparkstream_kit.sinks`.
+`cells` turns a DataFrame into text without losing a value.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import STEADY, changed_inside, holds
-from sparkstream_kit._spark.place import locate, path_of_writer, reached, refuse_many_disks
+from sparkstream_kit._spark.place import (
+    locate,
+    path_of_writer,
+    reached,
+    refuse_many_disks,
+)
 from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.sinks import base
-from sparkstream_kit.sinks.base import FILE_FORMATS, MODES, Sink, check_columns, exact
+from sparkstream_kit.sinks.base import MODES, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from types import ModuleType
 
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame
     from pyspark.sql.streaming.readwriter import DataStreamWriter
 
     from sparkstream_kit._spark.place import Place
+    from sparkstream_kit.sinks.formats import Format
 
 
 def cells(frame: DataFrame) -> list[tuple[str | None, ...]]:
@@ -53,7 +59,7 @@ def _with_offset(value: Column, kind: T.DataType) -> Column:
     return changed_inside(value, kind, _with_offset) if holds(kind, T.TimestampType) else value
 
 
-_AFTER_REWIND = (
+AFTER_REWIND = (
     "writes a replayed batch with the same rows once; it refuses others, as Spark would skip them by their "
     "number: start anew with another folder and another checkpoint"
 )
@@ -140,6 +146,8 @@ def files(
 ) -> Sink:
     """Append rows to a folder of files.
 
+    A value that the format would change fails its batch, as docs/files.md lists.
+
     Delivery: exactly once from replayable sources, for readers that use Spark, which honours the folder's log
     `_spark_metadata`. A program that reads the `part-*` files directly can count rows twice after a crash.
 
@@ -150,14 +158,16 @@ def files(
     Args:
         path: the folder; Spark creates it if it is missing.
         format: `csv`, `json`, `orc`, `parquet` or `text`.
-        partition_by: the columns whose values become folder names, as in `country=DE`.
+        partition_by: the columns whose values become folder names, as in `country=DE`. A column of bytes, a
+            nested one, and a TIMESTAMP in a session whose time zone is not UTC are refused.
         **options: further options of Spark's writer, by Spark's own names. Unless they say otherwise, CSV and
             JSON have timestamps with six digits of a second, and JSON has null fields.
 
     Raises:
-        InvalidInputError: the format is unknown; when the query starts, the format cannot hold a column, the
-            folder has files that this query has not written, its batches do not match the checkpoint, or it
-            is a local path on a cluster, where each node would write to a disk of its own.
+        InvalidInputError: the format is unknown, or an option makes rows unreadable; when the query starts,
+            the format cannot hold a column (CSV of one column that can be NULL is one), the folder has files
+            that this query has not written, its batches do not match the checkpoint, or it is a local path on
+            a cluster, where each node would write to a disk of its own.
 
     Examples:
         >>> files("out", format="parqet")
@@ -166,132 +176,59 @@ def files(
         sparkstream_kit.errors.InvalidInputError: unknown file format parqet; did you mean parquet?
     """
     check(files, locals())
-    options = exact(files, format, options, path)
-    is_json = format.lower() == "json"
+    form = _formats().of(files, format, options, path)
 
     def check_folder(frame: DataFrame, location: Place | None) -> None:
         spark = frame.sparkSession
-        check_columns("files", format, frame, partition_by)
+        form.check("files", frame, partition_by)
         refuse_many_disks(spark, "files", str(path))
         if location is not None:
             with reached("files: folder", str(path)):
                 _folders().check_log(f"files: folder {path}", locate(spark, path), location)
 
     def configure(writer: DataStreamWriter) -> DataStreamWriter:
-        writer = writer.format(format).option("path", path_of_writer(writer, str(path)))
-        return writer.options(**options).partitionBy(*partition_by)
+        writer = writer.format(form.kind).option("path", path_of_writer(writer, str(path)))
+        return writer.options(**form.options).partitionBy(*partition_by)
 
     return Sink(
         kind="files",
         modes=("append",),
         promise="exactly once, read through Spark",
-        after_rewind=_AFTER_REWIND,
+        after_rewind=AFTER_REWIND,
         needs_checkpoint=True,
         advice="use append, or sinks.snapshot for a complete result",
         writes_to=(base.Target("folder", str(path), str(path)),),
         configure=configure,
-        read=lambda spark, schema, _: _forms().of_files(spark, path, format, options, schema, partition_by),
-        form=base.Form(partial(_written, format, options, partition_by), "json" if is_json else "csv"),
+        read=lambda spark, schema, _: _stored().of_files(spark, path, form, schema, partition_by),
+        form=base.Form(partial(_written, form, partition_by), "json" if form.kind == "json" else "csv"),
         check=check_folder,
+        checked=lambda frame: form.guarded("files", frame, partition_by),
         claim=reached("files: folder", str(path))(
             lambda spark, checkpoint: _folders().claim(locate(spark, path), checkpoint)
         ),
     )
 
 
-def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (), **options: Any) -> Sink:  # noqa: A002 - Spark's own word
-    """Append rows to a table of the catalog, which is created if it is missing.
+def _formats() -> ModuleType:
+    """Return the module of the file formats, which only sinks of files need."""
+    from sparkstream_kit.sinks import formats
 
-    Without `start`: `sinks.table("t")(df.writeStream).toTable("t")`.
-
-    Delivery: for Spark's file formats, exactly once from replayable sources for readers that use Spark; for
-    other formats, what the format promises.
-
-    A table in a file format belongs to one query and one checkpoint, as the folder of `sinks.files` does:
-    once a query writes to the table, Spark no longer shows the rows that it had before.
-
-    Args:
-        name: the table, as `table` or `schema.table`.
-        format: the format of a new table: `csv`, `json`, `orc`, `parquet`, `text`, or another one that the
-            session has.
-        partition_by: the columns by which a new table is partitioned.
-        **options: further options of the format, by its own names.
-
-    Raises:
-        InvalidInputError: the name is empty; when the query starts, a table in a file format has rows that
-            this query has not written or batches that do not match the checkpoint, or Spark does not know
-            the format.
-
-    Examples:
-        In a session::
-
-            start(sales, sinks.table("all_sales"), name="sales", checkpoint="ckpt")
-    """
-    check(table, locals())
-    if not name.strip():
-        raise InvalidInputError("sinks.table(): the name is empty; give a table, as table or schema.table")
-
-    of_files, options = format.lower() in FILE_FORMATS, exact(table, format, options)
-
-    def check_table(frame: DataFrame, location: Place | None) -> None:
-        spark = frame.sparkSession
-        check_columns(f"table {name}", format, frame, partition_by)
-        if "path" in options:
-            refuse_many_disks(spark, f"table {name}:", options["path"])
-        folder = _folder_of_files(spark, name) if spark.catalog.tableExists(name) else options.get("path")
-        if folder is not None and location is not None and of_files:
-            with reached(f"table {name}: folder", folder):
-                _folders().check_log(f"table {name}: folder {folder}", locate(spark, folder), location)
-
-    def claim_folder(spark: SparkSession, checkpoint: Place | None) -> base.Heard | None:
-        if of_files and (folder := _folder_of_files(spark, name)) is not None:
-            return cast("base.Heard | None", _folders().claim(locate(spark, folder), checkpoint))
-        return None
-
-    return Sink(
-        kind="table",
-        modes=("append",) if of_files else ("append", "complete"),
-        promise="exactly once, read through Spark" if of_files else f"that of {format}",
-        after_rewind=_AFTER_REWIND if of_files else f"does what {format} does",
-        needs_checkpoint=True,
-        advice="use append, or sinks.snapshot for a complete result",
-        to_table=name,
-        writes_to=(base.Target("table", name),),
-        configure=lambda writer: writer.format(format).options(**options).partitionBy(*partition_by),
-        check=check_table,
-        claim=claim_folder,
-        read=lambda spark, _schema, _location: spark.table(name),
-        form=base.Form(partial(_written_to_table, format, options), "csv") if of_files else None,
-    )
+    return formats
 
 
-def _written_to_table(kind: str, options: dict[str, Any], frame: DataFrame, folder: str) -> DataFrame:
-    """Write rows to a folder as `table` does, and read them back as the catalog would: with their types."""
-    _forms().keep_files(frame, folder, kind, options)
-    return frame.sparkSession.read.schema(frame.schema).format(kind).load(folder)
-
-
-def _folder_of_files(spark: SparkSession, name: str) -> str | None:
-    """Return the folder of a table in one of Spark's file formats; None for a table in another format."""
-    said = {row.col_name: row.data_type for row in spark.sql(f"DESCRIBE TABLE EXTENDED {name}").collect()}
-    return said.get("Location") if str(said.get("Provider")).lower() in FILE_FORMATS else None
-
-
-def _written(
-    kind: str, options: dict[str, Any], partition_by: Sequence[str], frame: DataFrame, folder: str
-) -> DataFrame:
+def _written(form: Format, partition_by: Sequence[str], frame: DataFrame, folder: str) -> DataFrame:
     """Write rows to a folder as `files` does, and read them back."""
-    forms = _forms()
-    forms.keep_files(frame, folder, kind, options, partition_by)
-    rows: DataFrame = forms.of_files(frame.sparkSession, folder, kind, options, frame.schema, partition_by)
+    stored = _stored()
+    stored.keep_files(frame, folder, form, partition_by)
+    rows: DataFrame = stored.of_files(frame.sparkSession, folder, form, frame.schema, partition_by)
     return rows
 
 
-def _forms() -> ModuleType:
+def _stored() -> ModuleType:
     """Return the module that reads rows back, which only a comparison needs."""
-    from sparkstream_kit.sinks import forms
+    from sparkstream_kit.sinks import stored
 
-    return forms
+    return stored
 
 
 def _folders() -> ModuleType:

@@ -20,10 +20,11 @@ from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.place import Place, locate, reached, refuse_elsewhere, refuse_many_disks
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks.base import MODES, Form, Target, check_columns, exact
+from sparkstream_kit.sinks.base import MODES, Form, Target
 from sparkstream_kit.sinks.folders import BATCH, OWNER, highest
-from sparkstream_kit.sinks.forms import keep_files, of_files
+from sparkstream_kit.sinks.formats import Format, of
 from sparkstream_kit.sinks.ledger import Epoch, Ledger, exactly_once, open_target, pass_over
+from sparkstream_kit.sinks.stored import keep_files, of_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,20 +63,22 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     - If the last directory is missing, or all of them are, the query fails; the message says how to write
       the missing batches again, or how to continue without them. Older directories may be deleted.
 
+    A value that the format would change fails its batch, as docs/files.md lists.
+
     Delivery: exactly once from replayable sources, for every reader.
 
     Args:
         path: the folder; it is created if it is missing.
         format: `csv`, `json`, `orc`, `parquet` or `text`.
         **options: further options of Spark's writer, by Spark's own names. Unless they say otherwise, CSV and
-            JSON have timestamps with six digits of a second, and JSON has null fields. CSV has bytes as Spark
-            shows them, `[00 FF]`, which no reader turns back.
+            JSON have timestamps with six digits of a second, and JSON has null fields.
 
     Raises:
-        InvalidInputError: the format is unknown, or the path is neither local nor hdfs://; when the query
-            starts, the format cannot hold a column, the folder has rows that this query has not written, is
-            on a Spark Connect server elsewhere, or is a local path on a cluster, where each node would write
-            to a disk of its own, or the query has a column `batch`.
+        InvalidInputError: the format is unknown, an option makes rows unreadable, or the path is neither
+            local nor hdfs://; when the query starts, the format cannot hold a column (CSV of one column that
+            can be NULL is one), the folder has rows that this query has not written, is on a Spark Connect
+            server elsewhere, or is a local path on a cluster, where each node would write to a disk of its
+            own, or the query has a column `batch`.
 
     Examples:
         >>> batch_files("s3a://bucket/rows")
@@ -84,7 +87,7 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
         sparkstream_kit.errors.InvalidInputError: batch_files s3a://bucket/rows: only a local path and ...
     """
     check(batch_files, locals())
-    options = exact(batch_files, format, options, path)
+    form = of(batch_files, format, options, path)
     plain, text = _files.plain(str(path)), str(path)
     if plain is None and not text.startswith("hdfs:"):
         raise _without_rename(text)
@@ -92,16 +95,16 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     where = Target("folder", name, name)
 
     def read_folder(spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
-        rows = of_files(spark, text, format, options, schema, ["batch"])
+        rows = of_files(spark, text, form, schema, ["batch"])
         return rows.withColumn("batch", F.col("batch").try_cast("int")).withColumnRenamed("batch", BATCH)
 
     def as_written(frame: DataFrame, folder: str) -> DataFrame:
-        keep_files(frame, folder, format, options)
-        return of_files(frame.sparkSession, folder, format, options, frame.schema)
+        keep_files(frame, folder, form)
+        return of_files(frame.sparkSession, folder, form, frame.schema)
 
     def open_folder(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = frame.sparkSession
-        check_columns("batch_files", format, frame)
+        form.check("batch_files", frame)
         if plain is not None:
             refuse_elsewhere(spark, f"batch_files {path}", "sinks.files")
             refuse_many_disks(spark, "batch_files", text)
@@ -112,10 +115,10 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
             place.make()  # which says that only the Connect server reaches the folder
         if not place.renames_in_one_step:
             raise _without_rename(text)
-        return open_target(_Folder(place, where, format, options), frame, location, opening)
+        return open_target(_Folder(place, where, form), frame, location, opening)
 
-    form = Form(as_written, "json" if format.lower() == "json" else "csv")
-    return exactly_once("batch_files", where, MODES, open_folder, read=read_folder, form=form)
+    compared = Form(as_written, "json" if form.kind == "json" else "csv")
+    return exactly_once("batch_files", where, MODES, open_folder, read=read_folder, form=compared)
 
 
 def _without_rename(path: str) -> InvalidInputError:
@@ -211,16 +214,14 @@ class _Folder:
     Attributes:
         there: the folder.
         where: the folder, for messages.
-        format: the format of the files.
-        options: the options of Spark's writer.
+        form: the format of the files.
         done: the last batch of this process and the epoch; empty before its first batch. It saves listing the
             folder for every batch but the first.
     """
 
     there: Place
     where: Target
-    format: str
-    options: dict[str, Any]
+    form: Format
     done: list[int] = field(default_factory=list)
 
     def prepare(self, _frame: DataFrame, query: str | None, coming: Batch | None, makes: bool) -> str | None:
@@ -281,7 +282,9 @@ class _Folder:
             ledger.check_epoch(batch)  # after the epoch was read: that number must not be a newer driver's
         hidden = f".{target}.epoch={self.done[1]}"
         try:
-            frame.write.format(self.format).options(**self.options).save(f"{self.there.uri}/{hidden}")
+            writer = self.form.guarded("batch_files", frame).write.format(self.form.kind)
+            # A batch that failed in this process has left its directory, whose epoch is still this driver's.
+            writer.options(**self.form.options).mode("overwrite").save(f"{self.there.uri}/{hidden}")
             if batch.plan is not None:
                 self.there.write(f"{hidden}/{_PLAN}", batch.plan)
             ledger.check_epoch(batch)

@@ -89,7 +89,7 @@ def _decimal(precision, scale):
 def _floating(ddl, width, corners):
     zero = "0F" if width == 32 else "0D"
     every = (*corners, 0.0, -0.0, float("nan"), float("inf"), -float("inf"))
-    # Spark's cast takes Python's nan, inf and 1e+22, and knows the sign of -0.0. The zero makes the column one
+    # Spark knows the sign of -0.0, and reads nan, inf and 1e+22. The zero makes the column one
     # that cannot be NULL, which a cast of text can be.
     return _kind(
         ddl, every, st.floats(width=width), lambda value: f"coalesce(CAST('{value!r}' AS {ddl}), {zero})"

@@ -63,8 +63,8 @@ def sql_table(
       stay, such as those that are too old, are no loss. Where others take all rows out of the table, as out
       of a queue, give take_over=True.
 
-    With `replace` each batch is the whole result, and is always written. A transaction that the database gives
-    up for another one, as in a deadlock, is tried again, five times in all.
+    With `replace` each batch is the whole result, and is always written. A transaction that the database
+    gives up for another one, as in a deadlock, is tried again, five times in all.
 
     Spark first computes the batch, onto the workers' disks. Then the rows pass through the driver in small
     parts into a temporary table, and from there into the table, so the driver's memory use is bounded. The

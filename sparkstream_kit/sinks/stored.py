@@ -7,7 +7,7 @@ compared without a cast. `parsed` makes a value of Spark's of such a text, where
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
@@ -20,10 +20,12 @@ from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.sinks.base import JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
+
+    from sparkstream_kit.sinks.formats import Format
 
 
 _LOG = "_spark_metadata"
@@ -40,8 +42,7 @@ _NOT_IN_CSV = (T.ArrayType, T.MapType, T.NullType, T.StructType, T.VariantType)
 def of_files(
     spark: SparkSession,
     path: str | Path,
-    kind: str,
-    options: Mapping[str, Any],
+    form: Format,
     schema: T.StructType,
     folders: Sequence[str] = (),
 ) -> DataFrame:
@@ -50,16 +51,15 @@ def of_files(
     Args:
         spark: the session.
         path: the folder.
-        kind: the format.
-        options: the options of its writer.
+        form: the format, with the options of its writer.
         schema: the columns of the query, for formats that do not name them.
         folders: the columns that are names of folders, whose values are read as texts.
 
     Returns:
         The rows: of CSV and text as texts, of JSON as texts of JSON, of other formats with their types.
     """
-    kind = kind.lower()
-    reader = spark.read.options(**options).format(kind)
+    kind = form.kind
+    reader = spark.read.options(**form.reading).format(kind)
     named = {name.lower() for name in folders}
     names = [name for name in schema.names if name.lower() not in named]
     where = _literal(spark, path)
@@ -75,7 +75,7 @@ def of_files(
         is_plain = where == _files.escaped(where)
         columns = _columns_of_csv(reader.option("multiLine", is_plain), where, names, named)
         rows = reader.option("multiLine", True).schema(_texts(columns)).load(where)
-    given = {name.lower(): str(value).lower() for name, value in options.items()}
+    given = {name.lower(): str(value).lower() for name, value in form.reading.items()}
     if given.get("header") == "true":
         return rows
     data = [name for name in rows.columns if name.lower() not in named]
@@ -96,11 +96,10 @@ def _columns_of_csv(
     return [name for name in found if name.lower() not in folders] or names  # or only empty files
 
 
-def keep_files(
-    frame: DataFrame, path: str, kind: str, options: Mapping[str, Any], folders: Sequence[str] = ()
-) -> None:
+def keep_files(frame: DataFrame, path: str, form: Format, folders: Sequence[str] = ()) -> None:
     """Write rows to a folder of files as the sinks of files do."""
-    frame.write.format(kind).options(**options).partitionBy(*folders).mode("overwrite").save(path)
+    rows = form.guarded("the comparison", frame, folders)
+    rows.write.format(form.kind).options(**form.options).partitionBy(*folders).mode("overwrite").save(path)
 
 
 def _literal(spark: SparkSession, path: str | Path) -> str:

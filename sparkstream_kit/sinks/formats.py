@@ -1,0 +1,434 @@
+"""Thin: files of Spark's own formats: what each format can hold, and the options that keep every value.
+
+`of` returns a `Format`: its plain name and the options with which Spark's writer keeps every value. If a
+schema or an option shows that a value would change, `Format.check` refuses it at the start. If only the value
+itself shows it, a column of `Format.guarded` fails the batch before the row is written. docs/files.md has all
+of this in tables.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import DataFrameWriter
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from sparkstream_kit._arguments import check_options
+from sparkstream_kit._columns import (
+    STEADY,
+    changed_inside,
+    column,
+    find_column,
+    holds,
+    refuse_twice,
+    types_in,
+)
+from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.sinks.base import JSON, NO_OPTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pyspark.sql import Column, DataFrame
+
+    from sparkstream_kit.sinks.base import Sink
+
+    Refusals = Iterator[tuple[Column, str]]  # what a value must not be, and what the message says of it
+
+
+NAMES = ("csv", "json", "orc", "parquet", "text")  # Spark's built-in file formats
+_SPARKS = r"(?:org\.apache\.spark|com\.databricks\.spark)\.[\w.]*?"
+_SPELLED = re.compile(
+    rf"({'|'.join(NAMES)})|{_SPARKS}({'|'.join(NAMES)})(fileformat|datasourcev2|\.defaultsource)?"
+)
+
+# So that CSV has each text as it is.
+_CSV = {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
+_NESTED = (T.ArrayType, T.MapType, T.StructType)
+_NO_FILE = (T.CalendarIntervalType,)  # of make_interval(), which no format of Spark's has
+_CANNOT_HOLD: dict[str, tuple[type[T.DataType], ...]] = {
+    "csv": (*_NESTED, *_NO_FILE, T.BinaryType, T.NullType, T.VariantType),
+    "json": (*_NO_FILE, T.VariantType),  # JSON keeps no NULL, no date and no decimal of a variant
+    "orc": (*_NO_FILE, T.NullType, T.VariantType),
+    "parquet": (*_NO_FILE, T.NullType),
+}
+# What to use instead of a format, if that is not JSON.
+_INSTEAD = {
+    "csv": "JSON, or F.to_json(column)",
+    "json": "F.to_json(column), or Parquet",
+}
+_NO_FOLDER = (*_NESTED, *_NO_FILE, T.BinaryType, T.NullType, T.VariantType)
+_NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"  # the folder of NULL, and of ''
+# The characters that an encoding cannot write, by its name without punctuation.
+_BEYOND = {"iso88591": "[^\\x00-\\xff]", "usascii": "[^\\x00-\\x7f]"}
+_UTF8 = ("utf8", "")
+_SECOND = 1_000_000  # microseconds
+_BLANKS = r"\A[\x00-\x09\x0b\x0c\x0e-\x20]+\z"  # not line ends, of which a text has quotes
+
+
+def plain_name(name: str) -> str:
+    """Return the plain name of one of Spark's file formats, however it is spelled; any other as it is.
+
+    Examples:
+        >>> plain_name("CSV"), plain_name("org.apache.spark.sql.execution.datasources.json.JsonFileFormat")
+        ('csv', 'json')
+        >>> plain_name("delta")
+        'delta'
+    """
+    found = _SPELLED.fullmatch(name.strip().lower())
+    return found[1] or found[2] if found else name
+
+
+def of(call: Callable[..., Sink], name: str, given: Mapping[str, Any], path: object = None) -> Format:
+    """Return the format that a caller gave, with the options that keep every value where it gave none.
+
+    Args:
+        call: the sink's function.
+        name: the format, as the caller spells it.
+        given: the options of Spark's writer that the caller gave.
+        path: the folder; None for a table, which may have other formats than Spark's for files.
+
+    Raises:
+        InvalidInputError: an option is misspelt, or makes values change or rows unreadable; the format is
+            unknown; or the name of the folder ends in that of another format.
+    """
+    kind = plain_name(name)
+    if path is not None:
+        reject_unknown("file format", [kind], NAMES)
+        named = PurePath(str(path)).suffix[1:]
+        if named in NAMES and named != kind:
+            raise InvalidInputError(f"{path} is a folder of {kind}; give format={named!r}, or another name")
+    check_options(call, given, getattr(DataFrameWriter, kind, None), *NO_OPTIONS)
+    made = Format(kind, name, dict(given), in_table=path is None)
+    made.check_options(f"sinks.{call.__name__}()")
+    return made
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of files, with the options of Spark's writer.
+
+    Attributes:
+        kind: the format's plain name; one that is not in NAMES is not checked.
+        spelled: the name to give to Spark.
+        given: the options that the caller gave.
+        in_table: whether the files are those of a table, which Spark reads with the table's own options.
+    """
+
+    kind: str
+    spelled: str
+    given: dict[str, Any] = field(repr=False)
+    in_table: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options for Spark's writer: those that keep every value, unless the caller says otherwise."""
+        if self.kind == "json":
+            return {**JSON, **self.given}
+        if self.kind != "csv":
+            return self.given
+        quote = self._option("quote", default='"')
+        # RFC 4180 doubles a quote. Spark reads a table with an escape of its own.
+        escape = {} if self.in_table else {"escape": quote}
+        empty = {} if quote == '"' else {"emptyValue": quote * 2}  # Spark would write two double quotes
+        return {**JSON, **_CSV, **escape, **empty, **self.given}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The options with which Spark's reader reads what these options have written."""
+        return {name: value for name, value in self.options.items() if name.lower() != "emptyvalue"}
+
+    def _option(self, *names: str, default: str = "") -> str:
+        """Return an option that the caller gave, by any of its names; Spark ignores their case."""
+        lower = [name.lower() for name in names]
+        found = [str(value) for name, value in self.given.items() if name.lower() in lower]
+        return found[-1] if found else default
+
+    def _is_on(self, name: str, *, default: bool) -> bool:
+        return self._option(name, default=str(default)).lower() == "true"
+
+    @property
+    def _encoding(self) -> str:
+        return re.sub(r"\W|_", "", self._option("encoding", "charset").lower())
+
+    def check_options(self, who: str) -> None:
+        """Refuse options with which rows cannot be read, or with which a text becomes another one.
+
+        Raises:
+            InvalidInputError: there is such an option; the message says what to give instead.
+        """
+        wrong = ""
+        if self.kind in ("json", "text") and self._encoding not in _UTF8:
+            wrong = f"encoding is given, and Spark reads back {self.kind} of UTF-8 alone; leave it out"
+        if self.kind == "json" and self._option("lineSep").strip("\r\n"):
+            wrong = "lineSep can be a part of a value; leave it out"
+        if self.kind == "csv":
+            wrong = self._wrong_csv()
+        if wrong:
+            raise InvalidInputError(f"{who}: {wrong}")
+
+    def _wrong_csv(self) -> str:
+        """Return what is wrong with the options of CSV; empty if nothing is."""
+        quote, escape = self._option("quote", default='"'), self._option("escape", default="\\")
+        sep = self._option("sep", "delimiter", default=",")
+        empty = self._option("emptyValue", default='""')
+        wrong = {
+            "quote is no character, and a text with a separator needs quotes; leave it out": _is_no(quote),
+            "escape is no character, and a text with a quote needs it; leave it out": _is_no(escape),
+            f"sep is {sep!r}, which has another meaning in CSV; give another one, such as ';'": (
+                sep in {"", quote, escape, "\r", "\n"}
+            ),
+            f"emptyValue is {empty!r}, which readers do not take for an empty text; leave it out, or write "
+            "NULL instead: F.nullif('column', F.lit(''))": empty != '""',
+            "escapeQuotes is False, and other readers take a quote in a text for its end; leave it out": (
+                not self._is_on("escapeQuotes", default=True)
+            ),
+            "charToEscapeQuoteEscaping is not escape, which tears a text with a quote; give both": (
+                self._option("charToEscapeQuoteEscaping") not in {"", self._option("escape")}
+            ),
+        }
+        return next((says for says, holds_now in wrong.items() if holds_now), "")
+
+    def check(self, sink: str, frame: DataFrame, partition_by: Sequence[str] = ()) -> None:
+        """Refuse columns that the format cannot hold, and names of which there are two.
+
+        Spark refuses some of them in the first batch or when the files are read, and changes the others
+        without a word.
+
+        Args:
+            sink: the sink, for messages.
+            frame: the rows.
+            partition_by: the columns that become names of folders.
+
+        Raises:
+            InvalidInputError: the format cannot hold a column, alone or as a folder.
+        """
+        refuse_twice(f"{sink}: column", [name.lower() for name in frame.columns])  # readers ignore case
+        if self.kind not in NAMES:
+            return
+        _check_folders(sink, frame, partition_by)
+        columns = data_columns(frame, partition_by)
+        check_types(sink, self.kind, columns)
+        if self.kind == "csv":
+            self._check_csv(sink, columns)
+
+    def _check_csv(self, sink: str, columns: list[T.StructField]) -> None:
+        """Refuse columns of CSV whose NULL would be a line that readers skip, or an empty text."""
+        if self._option("nullValue").strip():
+            return
+        texts = [each.name for each in columns if each.nullable and isinstance(each.dataType, T.StringType)]
+        if len(columns) == 1 and columns[0].nullable:
+            raise InvalidInputError(
+                f"{sink}: column {columns[0].name} is the only one and can be NULL, of which CSV makes an "
+                "empty line, and readers skip that row; give nullValue='NULL', a second column, or "
+                "format='json'"
+            )
+        if texts and self._is_on("quoteAll", default=False):
+            raise InvalidInputError(
+                f"{sink}: quoteAll=True writes NULL as an empty text, and column {texts[0]} can have both; "
+                "give nullValue='NULL', too"
+            )
+
+    def guarded(self, sink: str, frame: DataFrame, partition_by: Sequence[str] = ()) -> DataFrame:
+        """Return a frame whose rows fail the batch where the format would change a value or lose a row.
+
+        Only columns that can have such a value get an expression, so there is no pass over the data.
+        """
+        if self.kind not in NAMES:
+            return frame
+        data = data_columns(frame, partition_by)
+        first = data[0]
+
+        def guard(each: T.StructField, value: Column, kind: T.DataType) -> Column:
+            if each not in data:
+                return _stopped(_in_a_folder(value, kind), value, kind, f"{sink}: column {each.name}")
+            if isinstance(kind, _NESTED):
+                return changed_inside(value, kind, partial(guard, each)) if self._looks_into(kind) else value
+            refusals = [*self._refusals(value, kind)]
+            if each == first:
+                refusals += [*_mark_at_the_beginning(self.kind, value, kind), *self._lost_line(data)]
+            return _stopped(refusals, value, kind, f"{sink}: column {each.name}")
+
+        plain = [column(each.name) for each in frame.schema]
+        cells = [guard(each, value, each.dataType) for each, value in zip(frame.schema, plain, strict=True)]
+        if all(cell is value for cell, value in zip(cells, plain, strict=True)):
+            return frame
+        return frame.select(
+            [
+                cell.alias(each.name, **({"metadata": each.metadata} if each.metadata else {}))
+                for each, cell in zip(frame.schema, cells, strict=True)
+            ]
+        )
+
+    def _looks_into(self, kind: T.DataType) -> bool:
+        return self.kind == "orc" and holds(kind, T.DateType, T.TimestampType)
+
+    def _refusals(self, value: Column, kind: T.DataType) -> Refusals:
+        """Yield what a value must not be, because it would be another one when it is read."""
+        if self.kind == "text":
+            yield value.isNull(), "has NULL, of which text has no sign; give F.coalesce(column, F.lit(''))"
+            line = self._option("lineSep")
+            ends = value.contains(line) if line else value.rlike(r"[\r\n]")
+            yield ends, "has a text with a line end, which would be two rows; use format='json' or 'csv'"
+        if self.kind == "orc" and isinstance(kind, T.DateType | T.TimestampType):
+            yield from _lost_in_orc(value, kind)
+        if self.kind == "csv":
+            yield from self._lost_in_csv(value, kind)
+
+    def _lost_in_csv(self, value: Column, kind: T.DataType) -> Refusals:
+        null, line = self._option("nullValue"), self._option("lineSep")
+        if null:
+            says = f"has {null!r}, which stands for NULL; give another nullValue"
+            yield value.cast("string") == F.lit(null), says
+        if not isinstance(kind, T.StringType):
+            return
+        if self.in_table and not null:
+            says = "has an empty text, which a table of csv reads as NULL; use format='parquet'"
+            yield value == F.lit(""), says
+        if self.in_table and not self._is_on("multiLine", default=False):
+            says = "has a text with a line end, which a table of csv reads as two rows; use format='parquet'"
+            yield value.rlike(r"[\r\n]"), says
+        sep, quote = self._option("sep", "delimiter", default=","), self._option("quote", default='"')
+        in_quotes = value.contains(sep) | value.contains(quote) | value.rlike(r"[\r\n]")
+        if self._is_on("quoteAll", default=False):
+            in_quotes = F.lit(True)
+        says = "has a text with a NUL character in quotes, which Spark's reader leaves out; remove it"
+        yield value.contains("\0") & in_quotes, says
+        if line and line != "\n":
+            says = "has a text with a line end, which lineSep changes; leave lineSep out"
+            yield value.contains(line) | value.contains("\n"), says
+        if beyond := _BEYOND.get(self._encoding):
+            yield value.rlike(beyond), "has a text that the encoding cannot write; leave encoding out"
+
+    def _lost_line(self, data: list[T.StructField]) -> Refusals:
+        """Yield what a row must not be, because readers skip its line: blanks alone."""
+        sep = self._option("sep", "delimiter", default=",")
+        if self.kind != "csv" or self._is_on("quoteAll", default=False) or (len(data) > 1 and sep.strip()):
+            return
+        blank = F.lit(True)
+        has_null = not self._option("nullValue").strip()
+        for each in data:
+            value = column(each.name)
+            is_blank = F.lit(False)
+            if isinstance(each.dataType, T.StringType):
+                is_blank = value.rlike(_BLANKS)
+            if has_null:
+                is_blank = value.isNull() | is_blank
+            blank = blank & is_blank
+        says = "begins a line of blanks alone, which readers skip; give quoteAll=True and nullValue='NULL'"
+        yield blank, says
+
+
+def check_types(sink: str, name: str, columns: Sequence[T.StructField]) -> None:
+    """Refuse columns whose types a format cannot hold.
+
+    Args:
+        sink: the sink, for messages.
+        name: the plain name of the format.
+        columns: the columns that stand in a file.
+
+    Raises:
+        InvalidInputError: there is such a column.
+    """
+    for each in columns:
+        if not _can_hold(name, each.dataType, len(columns)):
+            form = "text (one column, a string)" if name == "text" else name
+            raise InvalidInputError(
+                f"{sink}: column {each.name} is {each.dataType.simpleString()}, and a file of {form} cannot "
+                f"hold it; leave it out, cast it, or use {_INSTEAD.get(name, 'JSON')}"
+            )
+
+
+def _can_hold(name: str, kind: T.DataType, columns: int) -> bool:
+    """Return whether a column of a type is the same when it is read, in a file of so many columns."""
+    if name == "text":
+        return isinstance(kind, T.StringType) and columns == 1
+    inside = list(types_in(kind))
+    keys = [each.keyType for each in inside if isinstance(each, T.MapType)]
+    if name == "json" and any(not isinstance(key, T.StringType) for key in keys):
+        return False  # in JSON a key is a text
+    if name == "orc" and any(isinstance(key, T.DateType) for key in keys):
+        return False  # Spark writes the last of the dates for each key
+    is_empty = any(isinstance(each, T.StructType) and not each.fields for each in inside)
+    if name in ("orc", "parquet") and is_empty:
+        return False
+    return not holds(kind, *_CANNOT_HOLD[name])
+
+
+def _is_no(character: str) -> bool:
+    return len(character) != 1 or character == "\0"
+
+
+def data_columns(frame: DataFrame, partition_by: Sequence[str]) -> list[T.StructField]:
+    """Return the columns that stand in the files, not in the names of folders."""
+    folders = [name.lower() for name in partition_by]
+    return [each for each in frame.schema if each.name.lower() not in folders]
+
+
+def _check_folders(sink: str, frame: DataFrame, partition_by: Sequence[str]) -> None:
+    """Refuse columns whose values cannot be read back from the names of folders.
+
+    Raises:
+        InvalidInputError: there is no such column, it is given twice, no other column is left, or its type or
+            its name does not go into the name of a folder.
+    """
+    names = [find_column(frame, name, f"{sink}: partition_by") for name in partition_by]
+    refuse_twice(f"{sink}: partition_by: column", names)
+    if len(names) == len(frame.columns):
+        what = "partition_by has each column" if names else "the query has no column"
+        raise InvalidInputError(f"{sink}: {what}, and a file has rows of the others; leave one in the files")
+    for name in names:
+        kind = frame.schema[name].dataType
+        who = f"{sink}: partition_by column {name}"
+        if name.startswith("."):
+            raise InvalidInputError(f"{who} makes hidden folders, which readers skip; rename it")
+        if isinstance(kind, _NO_FOLDER):
+            raise InvalidInputError(
+                f"{who} is {kind.simpleString()}, of which no folder has the name; cast it"
+            )
+        zone = frame.sparkSession.conf.get("spark.sql.session.timeZone")
+        if isinstance(kind, T.TimestampType) and zone not in STEADY:
+            raise InvalidInputError(
+                f"{who} is a timestamp, and the name of a folder has no UTC offset: in {zone} an hour that "
+                "comes twice would be one; set spark.sql.session.timeZone to UTC, or use a column with "
+                "F.to_date() of it"
+            )
+
+
+def _in_a_folder(value: Column, kind: T.DataType) -> Refusals:
+    if isinstance(kind, T.StringType):
+        texts = f"an empty text or {_NULL_FOLDER}"
+        says = f"has {texts}, which Spark takes for NULL in the name of a folder; replace it"
+        yield value.isin("", _NULL_FOLDER), says
+
+
+def _mark_at_the_beginning(name: str, value: Column, kind: T.DataType) -> Refusals:
+    if name in ("csv", "text") and isinstance(kind, T.StringType):
+        says = "begins with a byte order mark, which readers take for none of its characters; remove it"
+        yield value.startswith("\ufeff"), says
+
+
+def _lost_in_orc(value: Column, kind: T.DataType) -> Refusals:
+    """Yield the days and times that Spark's writer of ORC changes."""
+    gap = (value >= F.lit("1582-10-04").cast(kind)) & (value < F.lit("1582-10-16").cast(kind))
+    yield gap, "has a time of 4 to 15 October 1582, which ORC moves; use format='parquet'"
+    if isinstance(kind, T.TimestampType):
+        micros = F.unix_micros(value)
+        last = (micros > -_SECOND) & (micros < 0)
+        yield last, "has a time in the last second of 1969, which ORC moves; use format='parquet'"
+
+
+def _stopped(
+    refusals: Sequence[tuple[Column, str]] | Refusals, value: Column, kind: T.DataType, who: str
+) -> Column:
+    """Return a value, or an error at the first of the refusals that holds."""
+    checked = value
+    for wrong, says in refusals:
+        stop = F.raise_error(F.lit(f"{who} {says}")).cast(kind)
+        checked = F.when(wrong, stop).otherwise(checked)
+    return checked

@@ -1,0 +1,573 @@
+"""What a sink writes is what it was given, for any reader; or it refuses, at the start or in the batch."""
+
+import ast
+import csv
+import io
+import json
+import re
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, refusal
+from hypothesis import HealthCheck, given, settings
+from pyspark.errors import PySparkException
+from support import rows
+from support.rows import Column, Table
+from support.sink_streams import finish
+
+from sparkstream_kit import feeds, sinks, sources
+from sparkstream_kit._spark.session import in_force
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.sinks import formats
+from sparkstream_kit.sinks.base import Opening, begun, opened
+
+STRING, INT = rows.STRING, rows.INT
+NULL = "\x01NULL"  # no text of the rows: with it Spark's reader of CSV tells NULL from an empty text
+# The kinds that each format can hold. ORC moves some days and times, of which rows below have a case each.
+# A byte order mark is lost at the beginning of a file, so it stops the batch in the first column.
+TEXTS = rows.texts_of([text for text in rows.TEXTS if not text.startswith("\ufeff")])
+_LATE = [moment for moment in rows.TIMESTAMP.corners if moment.year not in (1582, 1969)]
+LATER = replace(rows.TIMESTAMP, corners=tuple(_LATE))
+DATES = replace(rows.DATE, corners=tuple(day for day in rows.DATE.corners if day.year != 1582))
+STRUCT = rows.struct_of(a=rows.INT, b=rows.STRING)
+PLAIN = [kind for kind in rows.FLAT if kind is not rows.VARIANT]
+HELD = {
+    "csv": [kind for kind in PLAIN if kind is not rows.BINARY],
+    "json": [*PLAIN, *rows.NESTED],
+    "parquet": [*PLAIN, rows.VARIANT, *rows.NESTED, *rows.ODD_MAPS],
+    "orc": [
+        *[kind for kind in PLAIN if kind not in (rows.DATE, rows.TIMESTAMP)],
+        *[DATES, LATER, rows.array_of(STRING), rows.map_of(rows.INT, STRING), STRUCT],
+        *[rows.array_of(DATES), rows.map_of(STRING, LATER)],
+    ],
+}
+
+
+@pytest.fixture
+def one_row(spark, folder):
+    """A stream of one row, over which a table of `rows` becomes a stream."""
+    feeds.drip([("1.txt", "x\n")], folder)
+    return sources.text(spark, str(folder))
+
+
+def written(table, frame, path, file_format, **options):
+    """Write a frame as the sinks of files do, and return it as Spark reads it back."""
+    spark = frame.sparkSession
+    form = formats.of(sinks.files, file_format, options, path)
+    form.check("files", frame)
+    guarded = form.guarded("files", frame)
+    guarded.coalesce(1).write.format(form.kind).options(**form.options).mode("overwrite").save(str(path))
+    return read_back(spark, table, path, form)
+
+
+def read_back(spark, table, path, form):
+    reader = spark.read.options(**form.reading).schema(table.ddl).format(form.kind)
+    if form.kind == "csv":
+        reader = reader.option("multiLine", True)
+        is_given = "nullvalue" in map(str.lower, form.given)
+        reader = reader if is_given else reader.option("nullValue", NULL)
+    return reader.load(str(path))
+
+
+@contextmanager
+def expected_word():
+    """Let a sink refuse what it is given, in one line with the fix, and let nothing else pass."""
+    try:
+        yield
+    except (InvalidInputError, PySparkException) as said:
+        line = r"(USER_RAISED_EXCEPTION\] )?files: (column|partition_by) .*; "
+        if not re.search(line, str(said)):
+            raise
+
+
+def lines_of(path):
+    """Return the text of the one file of a folder."""
+    [file] = [each for each in path.iterdir() if each.name.startswith("part-")]
+    return file.read_bytes().decode()
+
+
+def as_python_reads(path, file_format, columns):
+    """Return the texts of the columns of type STRING as a reader finds them that knows nothing of Spark."""
+    if file_format == "parquet":
+        found = pq.read_table(path, columns=columns).to_pylist()
+        return [tuple(row[name] for name in columns) for row in found]
+    if file_format == "json":
+        objects = [json.loads(line) for line in lines_of(path).split("\n") if line]
+        return [tuple(each[name] for name in columns) for each in objects]
+    return [tuple(row) for row in csv.reader(io.StringIO(lines_of(path), newline=""))]
+
+
+@pytest.mark.parametrize("file_format", HELD)
+def test_each_type_that_a_format_can_hold_comes_back_as_it_was(spark, tmp_path, file_format):
+    table = rows.wide(HELD[file_format])
+    frame = table.frame(spark)
+    assert table.told(written(table, frame, tmp_path / "out", file_format)) == table.told(frame)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", pytest.param("America/New_York", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("file_format", ["csv", pytest.param("json", marks=pytest.mark.slow)])
+def test_an_hour_that_comes_twice_and_old_offsets_come_back(spark, tmp_path, file_format, zone):
+    table = rows.wide([rows.TIMESTAMP, rows.TIMESTAMP_NTZ, rows.DATE])
+    frame = table.frame(spark)
+    with in_force(spark, {"spark.sql.session.timeZone": zone}):
+        assert table.told(written(table, frame, tmp_path / "out", file_format)) == table.told(frame)
+
+
+@pytest.mark.parametrize("file_format", ["csv", "json", "parquet"])
+def test_another_reader_finds_each_text_and_each_row(spark, tmp_path, file_format):
+    table = rows.wide([TEXTS, STRING])
+    written(table, table.frame(spark), tmp_path / "out", file_format)
+    found = as_python_reads(tmp_path / "out", file_format, ["c0", "c1"])
+    # Python's csv has no NULL.
+    wanted = [tuple(cell or "" for cell in row) for row in table.rows] if file_format == "csv" else table.rows
+    assert sorted(map(repr, found)) == sorted(map(repr, wanted))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file_format", HELD)
+def test_rows_of_any_kind_come_back_or_there_is_a_word(spark, tmp_path, file_format):
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(table=rows.tables(rows.ALL))
+    def prove(table):
+        frame = table.frame(spark)
+        with expected_word():
+            back = table.told(written(table, frame, tmp_path / "out", file_format))
+            assert back == table.told(frame)
+
+    prove()
+
+
+OPTIONS = [
+    ("csv", {"sep": ";"}),
+    ("csv", {"sep": "\t"}),
+    ("csv", {"header": True}),
+    ("csv", {"nullValue": "\\N"}),
+    ("csv", {"nullvalue": "\\N", "quoteAll": True}),
+    ("csv", {"quote": "'"}),
+    ("csv", {"escape": "\\"}),
+    ("csv", {"compression": "gzip"}),
+    ("csv", {"encoding": "UTF-16LE"}),
+    ("json", {"compression": "gzip"}),
+    ("orc", {"compression": "zlib"}),
+]
+
+
+@pytest.mark.fast("csv-*0", "csv-*3", "csv-*5", "csv-*4")
+@pytest.mark.parametrize(("file_format", "options"), OPTIONS)
+def test_an_option_changes_the_file_and_no_value(spark, tmp_path, file_format, options):
+    table = rows.wide([TEXTS, rows.TIMESTAMP if file_format == "csv" else INT])
+    frame = table.frame(spark)
+    found = written(table, frame, tmp_path / "out", file_format, **options)
+    assert table.told(found) == table.told(frame)
+
+
+SPELLED = {
+    "CSV": "csv",
+    "Csv": "csv",
+    "com.databricks.spark.csv": "csv",
+    "org.apache.spark.sql.execution.datasources.csv.CSVFileFormat": "csv",
+    "org.apache.spark.sql.execution.datasources.v2.json.JsonDataSourceV2": "json",
+    "org.apache.spark.sql.parquet": "parquet",
+    "ORC": "orc",
+    "delta": "delta",
+    "com.example.csv": "com.example.csv",
+}
+
+
+def test_a_format_is_known_by_each_of_its_names():
+    assert {name: formats.plain_name(name) for name in SPELLED} == SPELLED
+    assert formats.of(sinks.files, "CSV", {}, "out") == replace(
+        formats.of(sinks.files, "csv", {}, "out"), spelled="CSV"
+    )
+
+
+NULLABLE = "CASE WHEN value > '' THEN value END"
+REFUSED = {
+    "CSV of one column with NULL": ("csv", {}, [f"{NULLABLE} s"], "column s is the only one and can be NULL"),
+    "of a number": (
+        "CSV",
+        {"header": True},
+        ["CAST(value AS INT) n"],
+        "column n is the only one and can be NULL",
+    ),
+    "beside folders": ("csv", {"partition_by": ["k"]}, ["1 k", f"{NULLABLE} s"], "column s is the only one"),
+    "a blank for NULL": ("csv", {"nullValue": " "}, [f"{NULLABLE} s"], "give nullValue='NULL'"),
+    "quotes for NULL": (
+        "csv",
+        {"quoteAll": True},
+        ["value", "1 n"],
+        "quoteAll=True writes NULL as an empty text",
+    ),
+    "an interval of a calendar": (
+        "json",
+        {},
+        ["make_interval(1) i"],
+        "column i is interval, and a file of json",
+    ),
+    "bytes in CSV": ("csv", {}, ["X'00' b", "1 n"], "column b is binary, and a file of csv cannot hold it"),
+    "no text for a key": ("json", {}, ["map(1, 'a') m"], "column m is map<int,string>, and a file of json"),
+    "a variant in JSON": ("json", {}, ["parse_json('1') v"], "column v is variant, and a file of json"),
+    "dates as keys in ORC": (
+        "orc",
+        {},
+        ["map(current_date(), 1) m"],
+        "column m is map<date,int>, and a file of orc",
+    ),
+    "no column in a struct": (
+        "parquet",
+        {},
+        ["named_struct() s"],
+        "column s is struct<>, and a file of parquet",
+    ),
+    "no column in the files": ("csv", {"partition_by": ["k"]}, ["1 k"], "partition_by has each column"),
+    "a folder twice": ("json", {"partition_by": ["k", "K"]}, ["1 k", "1 n"], "column k appears twice"),
+    "no such folder": (
+        "json",
+        {"partition_by": ["kk"]},
+        ["1 k", "1 n"],
+        "there is no column kk; did you mean k?",
+    ),
+    "a hidden folder": ("json", {"partition_by": [".k"]}, ["1 `.k`", "1 n"], "makes hidden folders"),
+    "bytes as a folder": (
+        "json",
+        {"partition_by": ["k"]},
+        ["X'00' k", "1 n"],
+        "column k is binary, of which no",
+    ),
+    "two names in two cases": ("parquet", {}, ["1 a", "2 A"], "column a appears twice"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("kind", ["files", "batch_files"])
+def test_what_the_schema_shows_is_refused_at_the_start(one_row, tmp_path, kind, case):
+    file_format, options, columns, message = REFUSED[case]
+    if "partition_by" in options and kind == "batch_files":
+        return
+    sink = getattr(sinks, kind)(tmp_path / "out", format=file_format, **options)
+    assert message in refusal(begun, sink, one_row.selectExpr(*columns), None, Opening())
+    assert not (tmp_path / "out").exists()
+
+
+WRONG = {
+    "emptyValue": ("csv", {"emptyValue": ""}),
+    "quote": ("csv", {"quote": ""}),
+    "escape": ("csv", {"escape": ""}),
+    "sep": ("csv", {"sep": '"'}),
+    "escapeQuotes": ("csv", {"escapequotes": False}),
+    "charToEscapeQuoteEscaping": ("csv", {"charToEscapeQuoteEscaping": "\\"}),
+    "lineSep": ("json", {"lineSep": ";"}),
+    "encoding": ("JSON", {"encoding": "UTF-16"}),
+    "encoding ": ("text", {"encoding": "ISO-8859-1"}),
+}
+
+
+@pytest.mark.parametrize("option", WRONG)
+def test_an_option_with_which_rows_cannot_be_read_is_refused_where_it_is_given(option):
+    file_format, options = WRONG[option]
+    for make in (sinks.files, sinks.batch_files, sinks.table):
+        said = refusal(make, "out", format=file_format, **options)
+        assert said.startswith(f"sinks.{make.__name__}(): {option.strip()} ")
+        assert "; " in said
+
+
+def text(*values, nullable=False):
+    return Table((Column("s", STRING, nullable),), tuple((value,) for value in values))
+
+
+def two(*values, kinds=(STRING, STRING)):
+    return Table((Column("a", kinds[0]), Column("b", kinds[1])), values)
+
+
+BY_VALUE = {
+    "a line of blanks": ("csv", {}, text(" \t"), "column s begins a line of blanks alone"),
+    "tabs alone": ("csv", {"sep": "\t"}, two((None, None)), "column a begins a line of blanks alone"),
+    "a tab and a blank": ("csv", {"sep": "\t"}, two((None, " ")), "column a begins a line of blanks alone"),
+    "a byte order mark": ("csv", {}, text("\ufeffx"), "begins with a byte order mark"),
+    "the text of NULL": ("csv", {"nullValue": "NULL"}, text("NULL"), "has 'NULL', which stands for NULL"),
+    "a number of NULL": (
+        "csv",
+        {"nullValue": "1"},
+        two((1, None), kinds=(INT, INT)),
+        "has '1', which stands",
+    ),
+    "a NUL in quotes": ("csv", {}, two(("a,\x00", "b")), "has a text with a NUL character in quotes"),
+    "not in the encoding": ("csv", {"charset": "iso-8859-1"}, text("日本"), "the encoding cannot write"),
+    "a changed line end": ("csv", {"lineSep": "\r\n"}, text("a\nb"), "has a text with a line end"),
+    "the line end": ("csv", {"lineSep": ";"}, text("a;b"), "has a text with a line end"),
+    "two lines of text": ("text", {}, text("a\rb"), "which would be two rows"),
+    "two parts of text": ("text", {"lineSep": ";"}, text("a;b"), "which would be two rows"),
+    "NULL as text": ("text", {}, text("a", None, nullable=True), "has NULL, of which text has no sign"),
+    "1582 in ORC": ("orc", {}, rows.corners(rows.DATE), "4 to 15 October 1582"),
+    "1969 in ORC": ("orc", {}, rows.corners(rows.array_of(rows.TIMESTAMP)), "the last second of 1969"),
+    "an empty folder": (
+        "json",
+        {"partition_by": ["a"]},
+        two(("", "x")),
+        "takes for NULL in the name of a folder",
+    ),
+    "the folder of NULL": (
+        "csv",
+        {"partition_by": ["a"]},
+        two(("__HIVE_DEFAULT_PARTITION__", "x")),
+        "takes for",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BY_VALUE)
+def test_what_a_value_alone_shows_stops_the_batch_before_it_is_written(spark, tmp_path, case):
+    file_format, options, table, message = BY_VALUE[case]
+    folders = options.pop("partition_by", []) if "partition_by" in options else []
+    form = formats.of(sinks.files, file_format, options, tmp_path / "out")
+    if folders:
+        options["partition_by"] = folders
+        table = replace(table, columns=(table.columns[0], replace(table.columns[1], nullable=False)))
+    frame = table.frame(spark)
+    form.check("files", frame, folders)
+    with pytest.raises(Exception, match="USER_RAISED_EXCEPTION") as failed:
+        form.guarded("files", frame, folders).collect()
+    assert message in str(failed.value)
+
+
+EVERYDAY = {
+    "words": ("csv", {}, text("tea", "ink", 'say "hi"', "")),
+    "a table": ("csv", {}, two(("tea", 1), ("", 2), (None, None), (" ink ", 3), kinds=(STRING, INT))),
+    "tabs": ("csv", {"sep": "\t"}, two(("tea", None), ("x\ty", "z"), ("", None))),
+    "with a word for NULL": ("csv", {"nullValue": "NULL"}, text("tea", None, "", nullable=True)),
+    "blanks in quotes": ("csv", {"quoteAll": True}, text(" ", "", "x")),
+    "latin": ("csv", {"encoding": "ISO-8859-1"}, two(("é", 1), kinds=(STRING, INT))),
+    "lines": ("text", {}, text("tea", "", " ", nullable=True)),
+    "objects": ("json", {}, two(("tea", 1), (None, None), kinds=(STRING, INT))),
+}
+
+
+@pytest.mark.parametrize("case", EVERYDAY)
+def test_ordinary_rows_are_written_without_a_word(spark, tmp_path, case, caplog):
+    file_format, options, table = EVERYDAY[case]
+    frame = table.frame(spark)
+    assert table.told(written(table, frame, tmp_path / "out", file_format, **options)) == table.told(frame)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["files", pytest.param("batch_files", marks=pytest.mark.slow)])
+def test_a_batch_that_is_stopped_loses_nothing(spark, folder, tmp_path, kind):
+    feeds.drip([("1.txt", "tea\n"), ("2.txt", "NULL\n")], folder)
+    lines = sources.text(spark, str(folder), max_files_per_trigger=1)
+    make = partial(getattr(sinks, kind), tmp_path / "out", format="csv")
+    with pytest.raises(
+        Exception, match=f"{kind}: column value has 'NULL', which stands for NULL; give another"
+    ):
+        finish(lines, make(nullValue="NULL"), tmp_path / "ckpt")
+    finish(lines, make(nullValue="\\N"), tmp_path / "ckpt")
+    found = "".join(file.read_text() for file in (tmp_path / "out").rglob("part-*"))
+    assert sorted(found.split()) == ["NULL", "tea"]
+
+
+def test_a_timestamp_is_a_folder_in_a_steady_zone_alone(spark, one_row, tmp_path):
+    table = rows.corners(rows.TIMESTAMP, beside=INT)
+    stream = table.over(one_row)
+    sink = sinks.files(tmp_path / "out", partition_by=["v"])
+    with in_force(spark, {"spark.sql.session.timeZone": "Europe/Berlin"}):
+        assert "in Europe/Berlin an hour that comes twice would be one" in refusal(
+            begun, sink, stream, None, Opening()
+        )
+    begun(sink, stream, None, Opening())
+
+
+@pytest.mark.slow
+def test_folders_have_each_value_of_each_type(spark, one_row, tmp_path):
+    texts = rows.texts_of(
+        [t for t in rows.TEXTS if t not in ("", "__HIVE_DEFAULT_PARTITION__") and len(t) < 99]
+    )
+    kinds = [*rows.NUMBERS, texts, *rows.TIMES, rows.BOOLEAN, rows.INTERVAL_DAYS]
+    for number, kind in enumerate(kinds):
+        table = rows.corners(kind, beside=INT)
+        out = tmp_path / f"out{number}"
+        sink = sinks.files(out, partition_by=["v"])
+        finish(table.over(one_row), sink, tmp_path / f"ckpt{number}")
+        with in_force(spark, {"spark.sql.sources.partitionColumnTypeInference.enabled": "false"}):
+            found = spark.read.schema(f"k INT, v {kind.ddl}").parquet(str(out))
+            assert table.told(found) == table.told(table.frame(spark)), kind
+
+
+TABLES = {
+    "CSV": (None, {}, two(("  lead", 1), ('\\"', 2), ("a,b", None), (None, None), kinds=(STRING, INT))),
+    "csv": (
+        "(a STRING, b INT) USING CSV OPTIONS (sep ';', header 'true', nullValue 'N')",
+        {},
+        two(("x;y", 1), ("", 2), (None, None), kinds=(STRING, INT)),
+    ),
+    "Json": (None, {}, rows.wide([STRING, rows.TIMESTAMP])),
+    "parquet": (
+        "(b INT, a STRING, c INT) USING parquet PARTITIONED BY (b)",
+        {},
+        two(("x", 1), ("", 2), (None, None), kinds=(STRING, INT)),
+    ),
+}
+TABLES["Json"] = (
+    None,
+    {},
+    two(*((None, moment) for moment in rows.TIMESTAMP.corners), kinds=(STRING, rows.TIMESTAMP)),
+)
+
+
+@pytest.mark.classic_only("the table is the session's")
+@pytest.mark.fast("CSV", "csv")
+@pytest.mark.parametrize("spelled", TABLES)
+def test_a_table_is_read_as_it_was_written(spark, one_row, tmp_path, spelled):
+    ddl, options, table = TABLES[spelled]
+    if ddl:
+        spark.sql(f"CREATE TABLE of_{spelled} {ddl}")
+    try:
+        finish(
+            table.over(one_row), sinks.table(f"of_{spelled}", format=spelled, **options), tmp_path / "ckpt"
+        )
+        assert table.told(spark.table(f"of_{spelled}")) == table.told(table.frame(spark))
+    finally:
+        spark.sql(f"DROP TABLE of_{spelled}")
+
+
+OTHER = {
+    "an option": ("csv", {"sep": "|"}, ["value a", "1 b"], "created without the option sep='|'"),
+    "a format": (
+        "json",
+        {},
+        ["value a", "1 b"],
+        "table there has the format csv, not json; give format='csv'",
+    ),
+    "a place": (
+        "csv",
+        {},
+        ["1 b", "value a"],
+        "has the columns a, b, and csv knows them by their places alone",
+    ),
+    "a type": ("csv", {}, ["value a", "1L b"], "column b is bigint, and int in the table; cast it"),
+    "a name": ("csv", {}, ["value a", "1 bb"], "has no column bb; did you mean b?"),
+    "a partition": ("csv", {"partition_by": ["a"]}, ["value a", "1 b"], "is partitioned by no column; leave"),
+}
+
+
+@pytest.mark.classic_only("the table is the session's")
+def test_rows_that_do_not_fit_a_table_are_refused(spark, one_row):
+    spark.sql("CREATE TABLE there (a STRING, b INT) USING CSV OPTIONS (sep ';')")
+    try:
+        for file_format, options, columns, message in OTHER.values():
+            sink = sinks.table("there", format=file_format, **options)
+            assert message in refusal(begun, sink, one_row.selectExpr(*columns), None, Opening())
+    finally:
+        spark.sql("DROP TABLE there")
+
+
+@pytest.mark.classic_only("the table is the session's")
+def test_the_statement_that_creates_a_table_with_options_works(spark, one_row):
+    sink = sinks.table("made", format="csv", sep=";", header=True, partition_by=["k"])
+    frame = one_row.selectExpr("value AS `a b`", "1 AS k", "2 AS n")
+    said = refusal(begun, sink, frame, None, Opening())
+    assert said.startswith(
+        "table made: Spark creates it without the option sep, so it would be read without it"
+    )
+    spark.sql(said.partition("create it first: ")[2])
+    try:
+        begun(sink, frame, None, Opening())
+    finally:
+        spark.sql("DROP TABLE made")
+
+
+def test_a_writer_without_start_goes_on_after_a_failed_batch(one_row, folder, tmp_path):
+    frame = one_row.selectExpr("IF(value = 'x', raise_error('not now'), value) AS v")
+    writer = frame.writeStream.option("checkpointLocation", str(tmp_path / "ckpt")).trigger(availableNow=True)
+    writer = sinks.batch_files(tmp_path / "out", format="json")(writer)
+    with pytest.raises(Exception, match="not now"):
+        writer.start().awaitTermination()
+    (folder / "1.txt").write_text("y\n")
+    writer.start().awaitTermination()
+    assert "".join(file.read_text() for file in (tmp_path / "out").rglob("part-*")) == '{"v":"y"}\n'
+
+
+def test_a_snapshot_has_each_text_for_python_and_for_spark(spark, tmp_path):
+    table = rows.wide([TEXTS, STRING])
+    frame = table.frame(spark)
+    opened(sinks.snapshot(tmp_path / "o.csv"), frame, None)(frame, 0)
+    with (tmp_path / "o.csv").open(newline="", encoding="utf-8") as file:
+        head, *found = csv.reader(file)
+    assert head == ["c0", "c1"]
+    assert found == [[cell or "" for cell in row] for row in table.rows]
+    back = spark.read.csv(
+        f"file:{tmp_path}/o.csv", header=True, escape='"', multiLine=True, nullValue=NULL, schema=table.ddl
+    )
+    assert table.told(back) == table.told(frame)
+    lossy = spark.sql("SELECT map(1, 2) AS m")
+    for ending, form in (("csv", "csv"), ("json", "json")):
+        sink = sinks.snapshot(tmp_path / f"m.{ending}")
+        assert f"column m is map<int,int>, and a file of {form} cannot hold it" in refusal(
+            opened, sink, lossy, None
+        )
+
+
+def test_a_line_of_csv_is_one_record_for_any_reader():
+    table = rows.wide([TEXTS, STRING])
+    for row in (*table.rows, ("", None), (None, None)):
+        [found] = csv.reader(io.StringIO(feeds.csv_line(row), newline=""))
+        assert found == [cell or "" for cell in row]
+    for one in (" ", "", None, "\n"):
+        assert feeds.csv_line((one,)).startswith('"'), "readers skip a line of blanks"
+
+
+@pytest.mark.slow
+@pytest.mark.classic_only("the view is the session's")
+def test_the_rows_of_latest_are_the_same_after_a_restart(spark, one_row, tmp_path):
+    kinds = [rows.DOUBLE, rows.TIMESTAMP, rows.BINARY, rows.VARIANT, rows.INTERVAL_MONTHS, *rows.ODD_MAPS]
+    kinds += [rows.array_of(rows.ODD_MAPS[0]), rows.struct_of(a=rows.VARIANT, b=rows.ODD_MAPS[2])]
+    table = rows.wide(kinds)
+    stream = table.over(one_row.groupBy("value").count().select("value"))
+    for _ in range(2):
+        finish(stream, sinks.latest("of_all"), tmp_path / "ckpt", "complete")
+        assert table.told(spark.table("of_all")) == table.told(table.frame(spark))
+
+
+ON_THE_PAGE = re.compile(
+    r"^\| `(\w+)`: `([^`]*)`(?:, [^|`\\]*)?(?: \\\| `([^`]*)`)? \| (?:`(.*)`)? ?\| (?:`(.*)`)? ?\|$",
+    re.MULTILINE,
+)
+PAGE = ON_THE_PAGE.findall((ROOT / "docs/files.md").read_text("utf-8").partition("## What is written")[2])
+
+
+def unescaped(text):
+    return ast.literal_eval(f"'''{text}'''") if text else ""
+
+
+@pytest.mark.parametrize(("file_format", "row", "options", "line", "word"), PAGE)
+def test_each_row_of_the_page_is_true(spark, tmp_path, file_format, row, options, line, word):
+    arguments = eval(f"dict({options})")  # noqa: S307 - as a reader of the page would type it
+    values = re.split(r", (?![^(]*\))", row)
+    if "void" not in word:
+        values = [
+            value.replace("NULL", "CAST(NULL AS STRING)") if value == "NULL" else value for value in values
+        ]
+    frame = spark.sql(
+        "SELECT " + ", ".join(f"{value} AS {name}" for value, name in zip(values, "ab", strict=False))
+    )
+    out, folders = tmp_path / "out", arguments.pop("partition_by", ())
+
+    def write():
+        form = formats.of(sinks.files, file_format, arguments, out)
+        form.check("files", frame, folders)
+        guarded = form.guarded("files", frame, folders).coalesce(1)
+        guarded.write.format(form.kind).options(**form.options).save(str(out))
+
+    if not word:
+        write()
+        assert lines_of(out) == unescaped(line) + "\n"
+        return
+    with pytest.raises((InvalidInputError, PySparkException)) as said:
+        write()
+    assert word in str(said.value)
+
+
+def test_the_page_has_its_rows():
+    page = (ROOT / "docs/files.md").read_text("utf-8").partition("## What is written")[2]
+    assert len(PAGE) == len(re.findall(r"^\| `", page, re.MULTILINE)) > 25
