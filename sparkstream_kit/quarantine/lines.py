@@ -102,8 +102,7 @@ def parse_csv(
             amount INT"). The types can be numbers, decimals, strings, booleans, dates and timestamps.
         date_format: the pattern of dates, such as "M/d/yy" (Spark's datetime patterns). Default: ISO dates.
         timestamp_format: the pattern of timestamps. Default: ISO timestamps. With a pattern of more than six
-            S, the digits of a second after the sixth must be zeros; without a pattern, a seventh digit makes
-            a line bad.
+            S, and without a pattern, the digits of a second after the sixth must be zeros.
         nulls: the texts that stand for a missing value, such as "NA" or ("NA", "-"); an empty field is NULL,
             too.
         sep: the separator, one character.
@@ -416,12 +415,12 @@ def _read_json(
         value = F.transform_values(pieces, lambda _, each: read(each)[0])
         exact = F.forall(F.map_values(pieces), lambda each: read(each)[1])
     else:
-        value = _scalar(piece, kind, patterns.get(f"{kind.typeName()}_format"))
+        value = scalar(piece, kind, patterns.get(f"{kind.typeName()}_format"))
         exact = ~is_missing(value, kind)
     return value, (_absent(piece) | exact if nullable else exact)
 
 
-def _scalar(piece: Column, kind: T.DataType, pattern: str | None) -> Column:
+def scalar(piece: Column, kind: T.DataType, pattern: str | None) -> Column:
     """Return a JSON value converted to a type; null if it is absent or not exactly a value of that type."""
     shape = F.schema_of_variant(piece)
     text = F.when(shape == "STRING", F.try_variant_get(piece, "$", "STRING"))
@@ -431,7 +430,7 @@ def _scalar(piece: Column, kind: T.DataType, pattern: str | None) -> Column:
     if isinstance(kind, T.TimestampType) and not pattern:
         seconds = F.when(shape == "BIGINT", F.try_variant_get(piece, "$", "BIGINT"))
         return F.coalesce(typed(text, kind, None), seconds.cast(kind))
-    if isinstance(kind, (T.DateType, T.StringType, T.TimestampType)):
+    if isinstance(kind, (T.DateType, T.StringType, T.TimestampType, T.TimestampNTZType)):
         return typed(text, kind, pattern)
     if isinstance(kind, T.DecimalType):
         scales = "|".join(map(str, range(kind.scale + 1)))
