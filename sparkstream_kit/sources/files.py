@@ -577,7 +577,6 @@ def _read(
         raise InvalidInputError(f"sources.{kind}() needs a schema: {fix}")
     columns = as_schema(schema)
     given = _by_lower_name(options) | ({} if max_files is None else {"maxfilespertrigger": max_files})
-    _refuse_wrong(given)
     refuse_unreadable(spark, kind, columns, given)
     is_strict = _is_strict(kind, columns.names, given)
     values = Values(kind, columns, given, is_strict, marks_of(spark, columns, given) if is_strict else None)
@@ -586,6 +585,7 @@ def _read(
     try:
         with reached("input", str(path)):
             place, given = readable(spark, kind, str(path), given)
+            _refuse_wrong(given)
             place, only = by_name(spark, str(path), place, given)
             reader = spark.readStream.format(kind).options(**given)
             frame = _loaded(reader, place, read, [] if partitions is None else as_schema(partitions).fields)

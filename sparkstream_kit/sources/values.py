@@ -53,6 +53,7 @@ _PATTERNS: dict[type[T.DataType], str] = {
     T.TimestampType: "timestampformat",
     T.TimestampNTZType: "timestampntzformat",
 }
+_SPELT = ("dateFormat", "timestampFormat", "timestampNTZFormat")
 _NO_NUMBERS = {"nanvalue": "NaN", "positiveinf": "Infinity", "negativeinf": "-Infinity"}
 
 CHARSETS = ("UTF-8", "UTF-16", "UTF-16BE", "UTF-16LE", "UTF-32", "ISO-8859-1", "US-ASCII")  # Spark's
@@ -62,9 +63,8 @@ _ONLY_WINDOWS = "[\u0080-\u009f]"
 _ICONV = "convert the files: iconv -f {} -t UTF-8 IN > OUT"
 _OF_WINDOWS = f"if it is windows-1252, as Excel writes on Windows, {_ICONV.format('windows-1252')}"
 
-_ASIDE = "set such lines aside with quarantine.{parser}"
-_LENIENT = f"{_ASIDE}, or mode='PERMISSIVE' reads NULL instead"
-_HEADER = " is the name of the column, so the file has a header; give header=True; "
+_ASIDE = "set such lines aside with PARSER"
+_LENIENT = f"{_ASIDE}, or read NULL with mode='PERMISSIVE'"
 # What a number can have as decimal mark, or between the digits of a thousand.
 _MARKS = (".", ",", "'", "\u2019", "\u066b", "\u066c", "\u00a0", "\u202f", " ")
 
@@ -92,7 +92,9 @@ def refuse_unreadable(
         raise InvalidInputError(f"sources.{kind}() cannot read the encoding {encoding}{fix}")
     locale = options.get("locale")
     if locale is not None and not re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", str(locale)):
-        raise InvalidInputError(f"locale is {locale!r}; write it with a hyphen, as in 'de-DE'")
+        raise InvalidInputError(
+            f"locale is {locale!r}; write it as a language and a country, such as 'de-DE'"
+        )
     if kind == "csv" and options.get("escape") == "":
         why = 'with it Spark reads a last field "" as a quote (SPARK-46959)'
         raise InvalidInputError(f"escape is ''; {why}: leave it out, and a quote within quotes is doubled")
@@ -199,7 +201,7 @@ class Values:
         """Return a pattern of characters that no text has, and what is said of one; None to check no text."""
         encoding = encoding_of(self.options)
         if encoding is not None and encoding.upper() == _LATIN:
-            return _ONLY_WINDOWS, f" is not ISO-8859-1, which has no printed character there; {_OF_WINDOWS}"
+            return _ONLY_WINDOWS, f" is not ISO-8859-1; {_OF_WINDOWS}, and leave encoding= out"
         if self.kind == "json" or (encoding is not None and encoding.upper() == "UTF-8"):
             return None
         if encoding is not None:
@@ -218,7 +220,7 @@ class Values:
         raw = column(field.name)
         value = self._value(field, raw, field.dataType) if self._changes(field) else raw
         if self._requires(field):
-            says = f"no value, and the schema says NOT NULL; leave that out, or {_ASIDE}; "
+            says = f"no value, and the schema says NOT NULL; leave that out, {_LENIENT}; "
             missing = _failing(field, F.lit(self._said(says)), field.dataType)
             value = F.when(_lacks(value, field.dataType, required=not field.nullable), missing).otherwise(
                 value
@@ -259,19 +261,24 @@ class Values:
             says = r"a value ends with \r; if lines end with \r\n, give lineSep='\r\n'; "
             return value.when(raw.endswith("\r"), _failing(field, F.lit(says), kind))
         if len(self.columns) == 1:
-            says = "a value has a line feed; multiLine=True reads values with line feeds; "
+            says = (
+                "a value has a line feed; give multiLine=True, or read it as Spark does: mode='PERMISSIVE'; "
+            )
             return value.when(raw.contains("\n"), _failing(field, F.lit(says), kind))
         return value
 
     def _dated(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
-        is_time = not isinstance(kind, T.DateType)
-        name, option = ("timestamp", "timestampFormat") if is_time else ("date", "dateFormat")
-        if isinstance(kind, T.TimestampNTZType):
-            option = "timestampNTZFormat"
-        written = "2026-01-31 10:30:00" if is_time else "2026-01-31"
-        example = "dd.MM.yyyy HH:mm" if is_time else "dd.MM.yyyy"
-        numbers = ", and numbers are seconds, not milliseconds" if self.kind == "json" and is_time else ""
-        fix = f"it is written {written}{numbers}; give {option}='{example}', declare STRING, or {_LENIENT}"
+        name, written, example = "timestamp", "2026-01-31 10:30:00", "dd.MM.yyyy HH:mm"
+        if isinstance(kind, T.DateType):
+            name, written, example = "date", "2026-01-31", "dd.MM.yyyy"
+        option = _PATTERNS[type(kind)]
+        spelt = next(each for each in _SPELT if each.lower() == option)
+        if option in self.options:
+            fix = f"correct {spelt}={self.options[option]!r}"
+        elif self.kind == "json" and name == "timestamp":
+            fix = f"write it as {written} or in seconds, not milliseconds, give {spelt}={example!r}"
+        else:
+            fix = f"write it as {written}, give {spelt}={example!r}"
         if self._is_dated_by_spark(kind):
             value = raw
         elif self.kind == "json":
@@ -282,13 +289,13 @@ class Values:
             is_none = raw.isNull() | F.is_variant_null(raw)
         else:
             is_none = raw.isNull()
-        wrong = self._wrong(field, raw, kind, f" is no {name}; {fix}; ")
+        wrong = self._wrong(field, raw, kind, name, f"{fix}, declare STRING, {_LENIENT}")
         return F.when(~is_missing(value, kind), value).when(~is_none, wrong)
 
     def _number(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
         if self.kind == "json" and isinstance(kind, T.FloatType):
             fits = finite(raw.try_cast(kind)) | ~finite(raw)
-            wrong = self._wrong(field, raw, kind, " is no float; declare a wider type, DOUBLE; ")
+            wrong = self._wrong(field, raw, kind, "float", "declare a wider type, DOUBLE")
             return F.when(fits, raw.try_cast(kind)).when(raw.isNotNull(), wrong)
         text, is_none = raw, raw.isNull()
         if self.marks and isinstance(kind, T.DecimalType):
@@ -306,7 +313,7 @@ class Values:
             given = {name: meant for name, meant in _NO_NUMBERS.items() if name in self.options}
             spelt = [F.when(raw == self.options[name], F.lit(meant)) for name, meant in given.items()]
             found = [*(each.cast(kind) for each in spelt), *found]
-        wrong = self._wrong(field, raw, kind, f" is no {kind.simpleString()}; {self._ways(kind)}; ")
+        wrong = self._wrong(field, raw, kind, kind.simpleString(), self._ways(kind))
         return F.coalesce(*found, F.when(~is_none, wrong))
 
     def _ways(self, kind: T.DataType) -> str:
@@ -319,16 +326,18 @@ class Values:
         comma = ", say by locale='de-DE' what a comma is," if isinstance(kind, T.DecimalType) else ","
         return f"{wider}{comma} or {_ASIDE}"
 
-    def _wrong(self, field: T.StructField, raw: Column, kind: T.DataType, says: str) -> Column:
-        """Return the failure at a value that does not fit."""
-        text, words = raw.cast("string"), F.lit(self._said(says))
+    def _wrong(self, field: T.StructField, raw: Column, kind: T.DataType, name: str, fix: str) -> Column:
+        """Return the failure at a value that does not fit its type, of this name, with what can be done."""
+        text, words = raw.cast("string"), F.lit(self._said(f" is no {name}; {fix}; "))
         if self.kind == "csv" and not is_true(self.options, "header"):
+            header = f" is no {name}, but the name of the column: give header=True; otherwise {fix}; "
             is_name = F.lower(F.trim(text)) == field.name.strip().lower()
-            words = F.when(is_name, F.lit(_HEADER)).otherwise(words)
+            words = F.when(is_name, F.lit(self._said(header))).otherwise(words)
         return _failing(field, F.concat(text, words), kind)
 
     def _said(self, says: str) -> str:
-        return says.format(parser=f"parse_{self.kind}" if self.kind == "json" else "parse_csv")
+        parser = "parse_json" if self.kind == "json" else "parse_csv"
+        return says.replace("PARSER", f"quarantine.{parser}")
 
 
 def _failing(field: T.StructField, what: Column, kind: T.DataType) -> Column:
