@@ -22,6 +22,10 @@ query runs cannot spoil a batch: the query reads this file after its next start.
 would need no filter, but with it Spark plans the files of all subfolders, too, such as those of a checkpoint
 or an output in the folder, which would make a new batch after each batch.
 
+Packed files: Hadoop knows them by the ends of their names. What tools write as `.lz4` or `.snappy` it takes
+for a format of its own, and Java ends for lack of memory. So a source refuses a folder with such a file, and
+ignores one that arrives while the query runs.
+
 Order of files: Spark reads files with the same modification time in the order in which it lists them. Files
 that are copied together, with `cp` or `unzip`, often have the same time to the millisecond. Spark lists a
 local folder in no particular order, so rows of such files can arrive in any order and be late for a
@@ -365,10 +369,13 @@ def csv(
     - `mode="PERMISSIVE"`: what does not fit is NULL, as in Spark. This is the default if the schema has the
       column `_corrupt_record` (string), which then has the line.
     - `multiLine=True`: a value in quotes may contain line feeds. Spark then cannot split a large file among
-      several tasks.
+      several tasks. Give `lineSep="\r\n"`, too, if lines end so.
     - `escape="\\"`: a quote within quotes is written as `\"`.
-    - `locale="de-DE"`: 2,50 is a number, two and a half.
+    - `locale="de-DE"`: as a DECIMAL 2,50 is two and a half, and 2.50 fails.
     - `enforceSchema=True`: the names in the header are ignored.
+
+    Files in windows-1252, as Excel writes on Windows, must be converted to UTF-8, because Spark does not read
+    them: `iconv -f windows-1252 -t UTF-8 IN > OUT`.
 
     Args:
         spark: the session.
@@ -390,8 +397,9 @@ def csv(
         A streaming DataFrame with the columns of `schema`, then the partition columns.
 
     Raises:
-        InvalidInputError: the folder does not exist or is a file, the schema is missing or cannot be read, or
-            a keyword or an option is misspelt.
+        InvalidInputError: the folder does not exist or is a file, it has a file that ends with .lz4 or
+            .snappy, the schema is missing, cannot be read or has a type that a file cannot hold, or a keyword
+            or an option is misspelt or has a value that Spark cannot use.
 
     Examples:
         In a session::
@@ -416,8 +424,9 @@ def json(
     """Stream the rows of JSON Lines files as they are written; replayable, so exactly once up to the sink.
 
     A line that is no JSON object, or has a value of another type than its column, fails the query, with its
-    file. A field that a line lacks is NULL, and a field that the schema lacks is left out, so a renamed field
-    is not noticed. Spark reads the first value of a line and ignores the text behind it, and keeps the last
+    file; so does a value that is NULL or missing in a column that is NOT NULL in the schema. A field that a
+    line lacks is NULL otherwise, and a field that the schema lacks is left out, so a renamed field is not
+    noticed. Spark reads the first value of a line and ignores the text behind it, and keeps the last
     of two fields with the same name. `docs/files.md` lists what is checked.
 
     To go on at a bad line, or to notice all of this, read the files with `text` and parse the lines with
