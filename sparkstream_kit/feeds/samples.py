@@ -34,7 +34,7 @@ _BY_NAME = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson
 # of a day (10:30, to which Spark would add the date of today).
 _MISSING = ("NA", "N/A", "null", "NULL", "-", r"\N", "?")
 _SEPARATOR = re.compile(r"[;\t|]")  # where line 1 has no comma
-_GARBLED = "[\ufffd\0]"  # what bytes of another encoding become
+_GARBLED = "[\ufffd\0\u0080-\u009f]"  # what bytes of another encoding become
 _CODE = r"^(\+|-?0\d|\d?\d:|\d+([dDfF]|[eE]\d+)$)"
 
 

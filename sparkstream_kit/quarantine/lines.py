@@ -102,7 +102,8 @@ def parse_csv(
             amount INT"). The types can be numbers, decimals, strings, booleans, dates and timestamps.
         date_format: the pattern of dates, such as "M/d/yy" (Spark's datetime patterns). Default: ISO dates.
         timestamp_format: the pattern of timestamps. Default: ISO timestamps. With a pattern of more than six
-            S, and without a pattern, the digits of a second after the sixth must be zeros.
+            S, the digits of a second after the sixth must be zeros; without a pattern, a seventh digit makes
+            a line bad.
         nulls: the texts that stand for a missing value, such as "NA" or ("NA", "-"); an empty field is NULL,
             too.
         sep: the separator, one character.
@@ -420,7 +421,7 @@ def _read_json(
     return value, (_absent(piece) | exact if nullable else exact)
 
 
-def scalar(piece: Column, kind: T.DataType, pattern: str | None) -> Column:
+def scalar(piece: Column, kind: T.DataType, pattern: str | None, *, zeros: bool = False) -> Column:
     """Return a JSON value converted to a type; null if it is absent or not exactly a value of that type."""
     shape = F.schema_of_variant(piece)
     text = F.when(shape == "STRING", F.try_variant_get(piece, "$", "STRING"))
@@ -429,9 +430,9 @@ def scalar(piece: Column, kind: T.DataType, pattern: str | None) -> Column:
         return piece
     if isinstance(kind, T.TimestampType) and not pattern:
         seconds = F.when(shape == "BIGINT", F.try_variant_get(piece, "$", "BIGINT"))
-        return F.coalesce(typed(text, kind, None), seconds.cast(kind))
+        return F.coalesce(typed(text, kind, None, zeros=zeros), seconds.cast(kind))
     if isinstance(kind, (T.DateType, T.StringType, T.TimestampType, T.TimestampNTZType)):
-        return typed(text, kind, pattern)
+        return typed(text, kind, pattern, zeros=zeros)
     if isinstance(kind, T.DecimalType):
         scales = "|".join(map(str, range(kind.scale + 1)))
         fits = shape.rlike(rf"^(BIGINT|DECIMAL\(\d+,({scales})\))$")

@@ -126,8 +126,13 @@ SCALARS = (
 
 # A cast also takes a time without a date, for one of today.
 _ISO_DATE = r"^\s*\d{4}-\d\d?-\d\d?"
-# What may follow the date, so that nothing is lost: midnight, or a time of at most six digits of a second.
+# What may follow the date, so that nothing is lost; and the same with zeros for which the type has no room.
 _AFTER_DATE: dict[type[T.DataType], str] = {
+    T.DateType: r"\s*$",
+    T.TimestampType: r"([ T](?!.*\.\d{7}).*)?$",
+    T.TimestampNTZType: r"([ T](?!.*\.\d{7})\d[\d:.]*)?\s*$",
+}
+_WITH_ZEROS: dict[type[T.DataType], str] = {
     T.DateType: r"([ T]00:00(:00(\.0*)?)?)?\s*$",
     T.TimestampType: r"([ T](?!.*\.\d{6}\d*[1-9]).*)?$",
     T.TimestampNTZType: r"([ T](?!.*\.\d{6}\d*[1-9])\d[\d:.]*)?\s*$",
@@ -357,13 +362,14 @@ def readable(file: Column) -> Column:
     return F.when(file.contains("%"), decoded).otherwise(path)
 
 
-def typed(text: Column, kind: T.DataType, pattern: str | None) -> Column:
+def typed(text: Column, kind: T.DataType, pattern: str | None, *, zeros: bool = False) -> Column:
     """Convert text to a type; null if the text does not parse, or would lose something.
 
     Args:
         text: a string column.
         kind: the type, one of `SCALARS` or, without a pattern, TIMESTAMP_NTZ.
         pattern: Spark's datetime pattern for a date or a timestamp; None for ISO.
+        zeros: without a pattern, take midnight behind a date, and zeros behind the sixth digit of a second.
     """
     if isinstance(kind, T.StringType):
         return text
@@ -373,7 +379,8 @@ def typed(text: Column, kind: T.DataType, pattern: str | None) -> Column:
         fits = F.lit(True)
         value = F.try_to_timestamp(text, F.lit(re.sub(_TOO_FINE, _no_finer, pattern))).cast(kind)
     else:
-        fits, value = text.rlike(_ISO_DATE + _AFTER_DATE[type(kind)]), text.try_cast(kind)
+        rest = (_WITH_ZEROS if zeros else _AFTER_DATE)[type(kind)]
+        fits, value = text.rlike(_ISO_DATE + rest), text.try_cast(kind)
     if isinstance(kind, T.TimestampType):
         fits &= _exists(text, value, pattern)
     return F.when(fits, value)

@@ -282,9 +282,9 @@ class Values:
         if self._is_dated_by_spark(kind):
             value = raw
         elif self.kind == "json":
-            value = scalar(raw, kind, self.options.get(_PATTERNS[type(kind)]))
+            value = scalar(raw, kind, self.options.get(_PATTERNS[type(kind)]), zeros=True)
         else:
-            value = typed(raw, kind, self.options.get(_PATTERNS[type(kind)]))
+            value = typed(raw, kind, self.options.get(_PATTERNS[type(kind)]), zeros=True)
         if self.kind == "json" and not self._is_dated_by_spark(kind):
             is_none = raw.isNull() | F.is_variant_null(raw)
         else:
