@@ -266,6 +266,23 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
         r"\g<0>; if they are nanoseconds, write with coerce_timestamps='us'; if numbers, declare BIGINT"
     ),
     r"CSV header does not conform to the schema.*": r"\g<0>; enforceSchema=True ignores the names in headers",
+    r"Number of column in CSV header .*Header length: 1, .*": (
+        r"\g<0>; if a semicolon or a tab separates the names, give sep=';' or sep='\\t'"
+    ),
+    r"Malformed CSV record: [^,;|\t]*([;|]).*": r"\g<0>; if \1 separates its values, give sep='\1'",
+    r"Malformed CSV record: [^,;|\t]*\t.*": r"\g<0>; if a tab separates its values, give sep='\\t'",
+    r'For input string: "[^"\d]+"$': r"\g<0>; if it is the name of a column, give header=True",
+    r"(For input string|CSV header|Malformed CSV record).*\\r(?=[\"']|$).*": (
+        r"\g<0>; if lines end with \\r\\n, give lineSep='\\r\\n'"
+    ),
+    r"(Unexpected end-of-input: expected close marker for \w+).*": (
+        r"\1; if the file is one array or object over several lines, give multiLine=True"
+    ),
+    r"Unexpected character \('{3}.*": r"\g<0>; allowSingleQuotes=True reads names and texts in single quotes",
+    r".*\[FAILED_READ_FILE\.NO_HINT\].*": (
+        r"\g<0>; Spark does not say why: the file may be damaged, or have an encoding or a compression that "
+        "Spark does not read; write it again, or move it out of the input"
+    ),
     r".*_SCHEMA_NOT_COMPATIBLE.*(Existing .*)\. If you want to force .*": (
         r"the state has other columns or types; start on a new checkpoint, with continues= this one (\1)"
     ),
@@ -293,6 +310,8 @@ _NO_ROOM = re.compile("No space left on device|Disk quota exceeded")
 _TEMPORARY = re.compile(
     r"DiskBlock|DiskStore|SpillWriter|Spillable|Shuffle\w*(Writer|Resolver)|createTempDir"
 )
+# The names in a header of CSV that differ.
+_NAMES = re.compile(r"(?<=\n)Expected: (.*) but found: ([^\n]*)(?=\nCSV file: )")
 # Spark's advice at a record that does not fit, and the kit's.
 _ADVICE = re.compile(r"Parse Mode: FAILFAST\. To process malformed records .* as 'PERMISSIVE'")
 _WAYS_ON = "quarantine.parse_csv and parse_json set such lines aside, mode='PERMISSIVE' reads NULL instead"
@@ -391,6 +410,9 @@ def _errors_in(text: str) -> list[str]:
     if _TRACEBACK in text:  # the error stands below the indented lines of the last one
         lines = text.rpartition(_TRACEBACK)[2].splitlines()
         text = "\n".join(dropwhile(lambda line: not line.strip() or line[0].isspace(), lines))
+    # A blank or a carriage return at the end of a name cannot be seen.
+    text = _NAMES.sub(lambda found: f"Expected: {found[1]!r} but found: {found[2]!r}", text)
+    text = re.sub(r"\r(?!\n)", r"\\r", text)
     messages = [_END.split(each, maxsplit=1)[0] for each in _INNER.split(text)]
     said = [" ".join(filter(None, map(str.strip, each.splitlines())))[:_LONGEST] for each in messages]
     return [_FRAGMENT.sub("; SQL: ", _STATE.sub("", each)) for each in said]

@@ -274,7 +274,10 @@ def test_infer_says_in_one_line_what_is_wrong(spark, tmp_path, name, given, mess
 NAMES = "has names in line 1; read it with header=True"
 MADE = f"{NAMES}, enforceSchema=True"
 FEEDS = "has quoted values with line feeds; read it with multiLine=True"
-GARBLED = "may not be UTF-8; if so, give encoding='ISO-8859-1', or 'UTF-16' and multiLine=True"
+GARBLED = (
+    "may not be UTF-8; if it is windows-1252, as Excel writes on Windows, convert it: iconv -f windows-1252 "
+    r"-t UTF-8 IN > OUT; else give encoding='ISO-8859-1', or 'UTF-16', multiLine=True and lineSep='\r\n'"
+)
 BROKEN = "has lines that are not JSON, or not UTF-8; the schema is that of the others"
 PARSED = "read its lines (quarantine.parse_csv)"
 TEXT = "is all text; if line 1 has names, read it with header=True"
@@ -312,6 +315,11 @@ LINES = (
         ),
         ('id,note,n\n1,"{""a"": 1, ""b"": 2}",3\n', "id INT, note STRING, n INT", [NAMES]),
         ('id,note,n\n1,"two\nlines",3\n', "id INT, note STRING, n INT", [NAMES, FEEDS]),
+        (
+            'id,note,n\r\n1,"two\nlines",3\r\n',
+            "id INT, note STRING, n INT",
+            [NAMES, rf"{FEEDS}, lineSep='\r\n'"],
+        ),
         ('id,note\n\n1,5" disk\n   \n2,6" disk\n', "id INT, note STRING", [NAMES]),
     ],
 )

@@ -34,7 +34,7 @@ _BY_NAME = {f".{name}": name for name in _FORMATS} | {".jsonl": "json", ".ndjson
 # of a day (10:30, to which Spark would add the date of today).
 _MISSING = ("NA", "N/A", "null", "NULL", "-", r"\N", "?")
 _SEPARATOR = re.compile(r"[;\t|]")  # where line 1 has no comma
-_GARBLED = "[\ufffd\0]"  # what bytes of another encoding become
+_GARBLED = "[\ufffd\0\u0080-\u009f]"  # what bytes of another encoding become
 _CODE = r"^(\+|-?0\d|\d?\d:|\d+([dDfF]|[eE]\d+)$)"
 
 
@@ -129,13 +129,19 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
         looks += [F.collect_set(F.when(column.isin(*_MISSING), column)), F.max(column.rlike(_CODE))]
     [[rows, garbled, *seen]] = texts.agg(*looks).collect()
     if "multiLine" not in read.keywords and read(inferSchema=False, multiLine=True).count() < rows:
-        schema, notes = _typed(partial(read, multiLine=True))
-        return schema, ["has quoted values with line feeds; read it with multiLine=True", *notes]
+        ends = _line_ends(read)
+        schema, notes = _typed(partial(read, multiLine=True, **ends))
+        how = "".join(f", {name}={end!r}" for name, end in ends.items())
+        return schema, [f"has quoted values with line feeds; read it with multiLine=True{how}", *notes]
     past = cache(lambda marker: read(nullValue=marker).schema)
     missing: dict[str, str] = {}
     codes, notes = [], []
     if garbled or re.search(_GARBLED, "".join(schema.names)):
-        notes.append("may not be UTF-8; if so, give encoding='ISO-8859-1', or 'UTF-16' and multiLine=True")
+        notes.append(
+            "may not be UTF-8; if it is windows-1252, as Excel writes on Windows, convert it: iconv -f "
+            "windows-1252 -t UTF-8 IN > OUT; else give encoding='ISO-8859-1', or 'UTF-16', multiLine=True "
+            r"and lineSep='\r\n'"
+        )
     for at, (field, markers, code) in enumerate(zip(schema, seen[::2], seen[1::2], strict=True)):
         if len(markers) == 1 and field.dataType == T.StringType() and "nullValue" not in read.keywords:
             field.dataType = past(markers[0])[at].dataType
@@ -151,6 +157,17 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
     if codes:
         notes.append(f"has codes (01234, +49, 1E5) or times of a day, which stay text, in {', '.join(codes)}")
     return T.StructType(schema.fields if rows else []), notes  # of the types as they are now
+
+
+def _line_ends(read: partial[DataFrame]) -> dict[str, str]:
+    """Return the option with which `sources.csv` knows the ends of lines, if it is not the default."""
+    if "lineSep" in read.keywords:
+        return {}
+    spark, place, _ = read.args
+    first = spark.read.text(place, lineSep="\n").first()
+    # In UTF-16 a zero byte follows.
+    is_windows = first is not None and first[0].rstrip("\0").endswith("\r")
+    return {"lineSep": "\r\n"} if is_windows else {}
 
 
 def _format_of(path: str) -> str:

@@ -418,12 +418,12 @@ def _read_json(
         value = F.transform_values(pieces, lambda _, each: read(each)[0])
         exact = F.forall(F.map_values(pieces), lambda each: read(each)[1])
     else:
-        value = _scalar(piece, kind, patterns.get(f"{kind.typeName()}_format"))
+        value = scalar(piece, kind, patterns.get(f"{kind.typeName()}_format"))
         exact = ~is_missing(value, kind)
     return value, (_absent(piece) | exact if nullable else exact)
 
 
-def _scalar(piece: Column, kind: T.DataType, pattern: str | None) -> Column:
+def scalar(piece: Column, kind: T.DataType, pattern: str | None, *, zeros: bool = False) -> Column:
     """Return a JSON value converted to a type; null if it is absent or not exactly a value of that type."""
     shape = F.schema_of_variant(piece)
     text = F.when(shape == "STRING", F.try_variant_get(piece, "$", "STRING"))
@@ -432,9 +432,9 @@ def _scalar(piece: Column, kind: T.DataType, pattern: str | None) -> Column:
         return piece
     if isinstance(kind, T.TimestampType) and not pattern:
         seconds = F.when(shape == "BIGINT", F.try_variant_get(piece, "$", "BIGINT"))
-        return F.coalesce(typed(text, kind, None), seconds.cast(kind))
-    if isinstance(kind, (T.DateType, T.StringType, T.TimestampType)):
-        return typed(text, kind, pattern)
+        return F.coalesce(typed(text, kind, None, zeros=zeros), seconds.cast(kind))
+    if isinstance(kind, (T.DateType, T.StringType, T.TimestampType, T.TimestampNTZType)):
+        return typed(text, kind, pattern, zeros=zeros)
     if isinstance(kind, T.DecimalType):
         scales = "|".join(map(str, range(kind.scale + 1)))
         fits = shape.rlike(rf"^(BIGINT|DECIMAL\(\d+,({scales})\))$")

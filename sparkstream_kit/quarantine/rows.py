@@ -126,6 +126,17 @@ SCALARS = (
 
 # A cast also takes a time without a date, for one of today.
 _ISO_DATE = r"^\s*\d{4}-\d\d?-\d\d?"
+# What may follow the date, so that nothing is lost; and the same with zeros for which the type has no room.
+_AFTER_DATE: dict[type[T.DataType], str] = {
+    T.DateType: r"\s*$",
+    T.TimestampType: r"([ T](?!.*\.\d{7}).*)?$",
+    T.TimestampNTZType: r"([ T](?!.*\.\d{7})\d[\d:.]*)?\s*$",
+}
+_WITH_ZEROS: dict[type[T.DataType], str] = {
+    T.DateType: r"([ T]00:00(:00(\.0*)?)?)?\s*$",
+    T.TimestampType: r"([ T](?!.*\.\d{6}\d*[1-9]).*)?$",
+    T.TimestampNTZType: r"([ T](?!.*\.\d{6}\d*[1-9])\d[\d:.]*)?\s*$",
+}
 
 # The first and last time that Python, PostgreSQL and others can read.
 _FIRST, _LAST = "0001-01-01", "9999-12-31 23:59:59.999999"
@@ -354,23 +365,24 @@ def readable(file: Column) -> Column:
     return F.when(file.contains("%"), decoded).otherwise(path)
 
 
-def typed(text: Column, kind: T.DataType, pattern: str | None) -> Column:
+def typed(text: Column, kind: T.DataType, pattern: str | None, *, zeros: bool = False) -> Column:
     """Convert text to a type; null if the text does not parse, or would lose something.
 
     Args:
         text: a string column.
-        kind: the type, one of `SCALARS`.
+        kind: the type, one of `SCALARS` or, without a pattern, TIMESTAMP_NTZ.
         pattern: Spark's datetime pattern for a date or a timestamp; None for ISO.
+        zeros: without a pattern, take midnight behind a date, and zeros behind the sixth digit of a second.
     """
     if isinstance(kind, T.StringType):
         return text
-    if not isinstance(kind, (T.DateType, T.TimestampType)):
+    if type(kind) not in _AFTER_DATE:
         return number(text, kind)
     if pattern:
         fits = F.lit(True)
         value = F.try_to_timestamp(text, F.lit(re.sub(_TOO_FINE, _no_finer, pattern))).cast(kind)
     else:
-        rest = r"\s*$" if isinstance(kind, T.DateType) else r"([ T](?!.*\.\d{7}).*)?$"
+        rest = (_WITH_ZEROS if zeros else _AFTER_DATE)[type(kind)]
         fits, value = text.rlike(_ISO_DATE + rest), text.try_cast(kind)
     if isinstance(kind, T.TimestampType):
         fits &= _exists(text, value, pattern)
@@ -402,7 +414,7 @@ def is_missing(value: Column, kind: T.DataType) -> Column:
     Call it in a step after `typed`, on the column with the value: in the same step Spark would parse the text
     again at each use.
     """
-    if isinstance(kind, (T.DateType, T.TimestampType)):
+    if type(kind) in _AFTER_DATE:
         return value.isNull() | ~value.between(F.lit(_FIRST).cast(kind), F.lit(_LAST).cast(kind))
     return value.isNull()
 

@@ -22,6 +22,10 @@ query runs cannot spoil a batch: the query reads this file after its next start.
 would need no filter, but with it Spark plans the files of all subfolders, too, such as those of a checkpoint
 or an output in the folder, which would make a new batch after each batch.
 
+Packed files: Hadoop knows them by the ends of their names. What tools write as `.lz4` or `.snappy` it takes
+for a format of its own, and Java ends for lack of memory. So a source refuses a folder with such a file, and
+ignores one that arrives while the query runs.
+
 Order of files: Spark reads files with the same modification time in the order in which it lists them. Files
 that are copied together, with `cp` or `unzip`, often have the same time to the millisecond. Spark lists a
 local folder in no particular order, so rows of such files can arrive in any order and be late for a
@@ -48,7 +52,6 @@ from pyspark.sql.types import StructType
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check, check_options
-from sparkstream_kit._columns import changed_inside, column, holds, number, type_with
 from sparkstream_kit._files import IN_ORDER
 from sparkstream_kit._spark.place import locate, path_for, reached
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
@@ -56,7 +59,7 @@ from sparkstream_kit.schemas import as_schema
 from sparkstream_kit.sources import builtin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.streaming.readwriter import DataStreamReader
@@ -73,7 +76,16 @@ _WITHOUT_CHECKSUMS = {
 }
 
 
-def readable(spark: SparkSession, path: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+# Hadoop knows a file with one of these ends by its name, but reads a format of its own. It takes the first
+# bytes of what others write under such a name for a length, so that Java ends for lack of memory.
+_MISTAKEN = (".lz4", ".snappy")
+_OF_TEXT = ("csv", "json", "text")  # the formats whose files Hadoop unpacks by their names
+_SPECIAL = r"\*\?\[\]\{\}\\"  # in a set of characters of a pattern: those that make a name a pattern
+
+
+def readable(
+    spark: SparkSession, kind: str, path: str, options: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
     """Return the path and the options with which Spark counts each file of a folder once.
 
     A path that names an existing local folder means this folder, even if its name, or the name of the working
@@ -81,40 +93,100 @@ def readable(spark: SparkSession, path: str, options: Mapping[str, Any]) -> tupl
 
     Args:
         spark: the session.
+        kind: the format.
         path: the path as the user wrote it, a folder or a pattern for folders.
         options: the other options of the source, with names in lower case.
 
     Returns:
         The path to load, and all options: with a `pathGlobFilter` that ignores names with special characters,
         or `maxFilesPerTrigger=1` if such names exist already, or the user's own `pathGlobFilter` asks for
-        them.
+        them. The filter also ignores files that Hadoop would unpack wrongly.
 
     Raises:
-        InvalidInputError: the path is that of a file, or a pattern for what Spark has written.
+        InvalidInputError: the path is that of a file, or a pattern for what Spark has written; or there is a
+            file that Hadoop would unpack wrongly.
     """
     place, folder, given = path_for(spark, path), locate(spark, path).folder, dict(options)
     if folder is not None:
         if folder.is_file():
             raise InvalidInputError(f"input {path} is a file; give the folder that it is in")
-        if not any(each.name.endswith(".crc") for each in _files.below(str(folder))):
-            given |= _WITHOUT_CHECKSUMS
-        if folder.is_dir() and _files.is_pattern(str(folder)):
-            # Spark finds the base of partition folders by itself only for a path that is no pattern.
-            given["basepath"] = _files.for_spark(folder)
-            place = _files.escaped(given["basepath"])
-    if _is_recursive(given):
-        return place, given
+        place, given = _of_folder(folder, place, given)
     wanted = given.get("pathglobfilter")
-    misread = _misread(spark, path, place, wanted)
+    unpacks = kind in _OF_TEXT
+    if _is_recursive(given):
+        if unpacks and folder is not None:
+            _refuse_mistaken(path, _listed(_files.below(str(folder), recursive=True), wanted))
+        return place, given | _without_mistaken(wanted, unpacks=unpacks)
+    found = _found(spark, path, place, wanted)
+    if unpacks:
+        _refuse_mistaken(path, found)
+    misread = [name for name in found if _files.is_pattern(name)]
     if str(given.get("maxfilespertrigger")) == "1":
-        return place, given
+        return place, given | _without_mistaken(wanted, unpacks=unpacks)
     # Ignore the special names that have not appeared yet, or a later file could spoil a batch of several.
-    if not misread and (kept := _leaving_out(wanted or "*")):
+    if not misread and (kept := _leaving_out(wanted or "*", unpacks=unpacks)):
         return place, given | {"pathglobfilter": kept}
     if misread:
         says = "%s is read one file a batch: beside %s Spark would count others twice; give it a plain name"
         _log.warning(says, path, misread[0])
-    return place, _one_limit(given | {"maxfilespertrigger": 1})
+    return place, _one_limit(given | {"maxfilespertrigger": 1} | _without_mistaken(wanted, unpacks=unpacks))
+
+
+def _of_folder(folder: Path, place: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the path and the options for a folder of this machine, whatever the characters of its name."""
+    if not any(each.name.endswith(".crc") for each in _files.below(str(folder))):
+        options = options | _WITHOUT_CHECKSUMS
+    if not folder.is_dir() or not _files.is_pattern(str(folder)):
+        return place, options
+    # Spark finds the base of partition folders by itself only for a path that is no pattern.
+    base = _files.for_spark(folder)
+    return _files.escaped(base), options | {"basepath": base}
+
+
+def _refuse_mistaken(path: str, names: Sequence[str]) -> None:
+    """Refuse a folder with a file that Hadoop would unpack wrongly, before Spark opens it."""
+    for name in names:
+        end = next((each for each in _MISTAKEN if name.lower().endswith(each)), None)
+        if end is not None and not Path(name).is_dir():
+            fix = "unpack it, or pack it as .gz, .bz2 or .zst; pathGlobFilter='*.csv' leaves other names out"
+            raise InvalidInputError(
+                f"input {path} has the file {name}: Spark cannot read what tools write as {end}; {fix}"
+            )
+
+
+def _without_mistaken(wanted: str | None, *, unpacks: bool) -> dict[str, str]:
+    """Return the option with which Spark ignores files that Hadoop would unpack wrongly, if there is one."""
+    if not unpacks or (wanted is not None and not wanted.endswith("*")):
+        return {}
+    before = "" if wanted is None else wanted[:-1]
+    return {"pathglobfilter": before + _other_ends(before, "*", "")}
+
+
+def _other_ends(before: str, text: str, special: str) -> str:
+    """Return a pattern for the rest of a file's name, of which the end is none of `_MISTAKEN`.
+
+    A pattern cannot say what a name must not be. So there is one pattern for each character of an end that
+    can differ, and one for each part of an end that is the whole rest.
+
+    Args:
+        before: the pattern for what stands before the rest.
+        text: the pattern for any text.
+        special: further characters that no name may have, as in a set of a pattern.
+    """
+
+    def letters(text: str) -> str:
+        return "".join(f"[{each.lower()}{each.upper()}]" if each.isalpha() else each for each in text)
+
+    lasts = "".join(end[-1] + end[-1].upper() for end in _MISTAKEN)
+    longer, whole = [f"[^{lasts}{special}]"], [] if before.lower().endswith(_MISTAKEN) else [""]
+    for end in _MISTAKEN:
+        for size in range(1, len(end)):
+            other, same = end[-size - 1], end[-size:]
+            longer.append(f"[^{other}{other.upper()}{special}]{letters(same)}")
+            if not (before.lower() + same).endswith(end):
+                whole.append(letters(same))
+    rest = text + "{" + ",".join(longer) + "}"
+    return "{" + ",".join([rest, *whole]) + "}"
 
 
 def _one_limit(options: dict[str, Any]) -> dict[str, Any]:
@@ -129,8 +201,8 @@ def _is_recursive(options: Mapping[str, Any]) -> bool:
     return str(options.get("recursivefilelookup")).lower() == "true"
 
 
-def _misread(spark: SparkSession, path: str, place: str, wanted: str | None) -> list[str]:
-    """Return the paths, of those that are there, that Spark would take for patterns.
+def _found(spark: SparkSession, path: str, place: str, wanted: str | None) -> list[str]:
+    """Return the paths that are there; of those on another file system, only the ones that may be misread.
 
     Args:
         spark: the session.
@@ -147,7 +219,7 @@ def _misread(spark: SparkSession, path: str, place: str, wanted: str | None) -> 
     except re.error:  # no pattern, or one that only Hadoop knows, such as {a/b,c}
         folder = None
     if folder is None:
-        return _misread_elsewhere(spark, place, wanted)
+        return _found_elsewhere(spark, place, wanted)
     if not folder.is_dir() and _files.is_pattern(str(folder)):
         if not tops:
             _log.warning("input %s: nothing matches this pattern yet", path)
@@ -155,25 +227,31 @@ def _misread(spark: SparkSession, path: str, place: str, wanted: str | None) -> 
             if (within / "_spark_metadata").exists():
                 fix = f"give the folder {within}, of which Spark reads only what is committed"
                 raise InvalidInputError(f"input {path} matches files that a query has written; {fix}")
+    return [*tops, *_listed((each for top in tops for each in _files.below(top)), wanted)]
+
+
+def _listed(entries: Iterable[os.DirEntry[str]], wanted: str | None) -> list[str]:
+    """Return the paths of the files that Spark reads, by their names."""
     names = _files.as_regex(wanted or "*")
-    found = [each for top in tops for each in _files.below(top) if names.fullmatch(each.name)]
-    files = [each.path for each in found if not _files.is_hidden(each.name) and not each.is_dir()]
-    return [name for name in (*tops, *files) if _files.is_pattern(name)]
+    found = [each for each in entries if names.fullmatch(each.name) and not _files.is_hidden(each.name)]
+    return [each.path for each in found if not each.is_dir()]
 
 
-def _misread_elsewhere(spark: SparkSession, place: str, wanted: str | None) -> list[str]:
+def _found_elsewhere(spark: SparkSession, place: str, wanted: str | None) -> list[str]:
     """Return the same by a Spark job, for what this process cannot list."""
-    wanted = wanted or ("*" if _files.is_pattern(place) else r"*[\*\?\[\]\{\}\\]*")
+    if not wanted:
+        ends = ["*" + re.sub("[a-z]", lambda one: f"[{one[0]}{one[0].upper()}]", end) for end in _MISTAKEN]
+        wanted = "*" if _files.is_pattern(place) else f"{{*[{_SPECIAL}]*,{','.join(ends)}}}"
     try:
         uris = spark.read.format("binaryFile").load(place, pathGlobFilter=wanted).inputFiles()
     except AnalysisException as err:
         if err.getCondition() != "PATH_NOT_FOUND":
             raise
         return []
-    return [name for name in map(unquote, uris) if _files.is_pattern(name)]
+    return [unquote(uri) for uri in uris]
 
 
-def _leaving_out(pattern: str) -> str | None:
+def _leaving_out(pattern: str, *, unpacks: bool) -> str | None:
     """Narrow a pattern for `pathGlobFilter` so that it matches no name that Spark takes for a pattern.
 
     A Hadoop pattern cannot repeat a set of characters. So each `*` becomes optional groups nested 255 deep,
@@ -181,18 +259,23 @@ def _leaving_out(pattern: str) -> str | None:
 
     Args:
         pattern: the user's own `pathGlobFilter`, or `*`.
+        unpacks: whether Hadoop unpacks the files by their names.
 
     Returns:
         The narrower pattern; None if the pattern itself names a special character, or has a negated set such
         as `[^a]`.
     """
-    one = r"[^\*\?\[\]\{\}\\]"
+    one = f"[^{_SPECIAL}]"
     parts = {"*": f"{{,{one}" * _files.LONGEST_NAME + "*" + "}" * _files.LONGEST_NAME, "?": one}
     written = re.split(r"(\\.|\[[^]]*\]|[*?])", pattern)
     for part in written[1::2]:
         inner = part[1:-1] or part[1:]
         if part not in parts and (inner[0] in "!^" or _files.is_pattern(inner)):
             return None
+    if unpacks and pattern.endswith("*") and not pattern.endswith(r"\*"):
+        before = "".join(written[:-2])
+        last = _other_ends(before, parts["*"], _SPECIAL)
+        return "".join(parts.get(part, part) for part in written[:-2]) + last
     return "".join(parts.get(part, part) for part in written)
 
 
@@ -235,9 +318,11 @@ def _splits_ties(spark: SparkSession, folder: Path, options: Mapping[str, Any]) 
     """Whether files of one modification time (in ms) come in several batches, and a pattern can be used."""
     with os.scandir(folder) as entries:
         found = list(entries)
-    # Hadoop cannot resolve a pattern in a folder in which a name has a colon (HADOOP-14217).
+    # Hadoop cannot resolve a pattern in a folder in which a name, or the path to it, has a colon
+    # (HADOOP-14217).
     # With a pattern, Spark does not look at the log of a file sink.
-    in_the_way = any(re.search("^_spark_meta|:", e.name) or ("=" in e.name and e.is_dir()) for e in found)
+    in_the_way = ":" in str(folder)
+    in_the_way |= any(re.search("^_spark_meta|:", e.name) or ("=" in e.name and e.is_dir()) for e in found)
     if in_the_way or _is_recursive(options) or len(found) > int(spark.conf.get(_JOBS_FROM) or 0):
         return False
     stats = []
@@ -259,22 +344,6 @@ _CORRUPT = "_corrupt_record"  # Spark's default for the option columnNameOfCorru
 # RFC 4180 and turns what does not fit into NULL. `columnPruning`: with it, Spark does not count the fields of
 # a line if the query needs only some of them.
 _CSV = {"escape": '"', "enforceschema": False, "columnpruning": False}
-# Types whose values Spark's readers change without a word, and the type as which the kit reads them, to
-# convert them: as a decimal 2,50 becomes 250 and 2.505 is rounded, 1e400 becomes infinity and 1d is 1; bytes
-# that are not UTF-8 become the character U+FFFD; a whole number of Parquet loses its upper bits. In a lenient
-# mode, or if an option says how, Spark does it.
-_CHANGED: dict[str, tuple[Any, Any]] = {
-    "csv": ((T.DecimalType, T.DoubleType, T.FloatType, T.StringType), T.StringType()),
-    "json": ((T.DecimalType,), T.StringType()),
-    "parquet": ((T.ByteType, T.ShortType), T.IntegerType()),
-}
-_OF_SPARK = {"locale", "nanvalue", "negativeinf", "positiveinf"}
-_OF_TEXT = {T.StringType: {"encoding", "charset"}}
-_ENCODING = " is not UTF-8; give encoding='ISO-8859-1', or encoding='UTF-8' if the file itself has U+FFFD; "
-_WAYS = " or STRING, say by locale='de-DE' what a comma is, or set such lines aside with quarantine.parse_csv"
-_LAST = 253_402_300_799_999_999  # the end of the year 9999, in microseconds since 1970
-_TOO_LATE = "a time after the year 9999, as if milliseconds were seconds, or 202601 a year; "
-_DATED = (T.DateType, T.TimestampType, T.TimestampNTZType)
 
 
 def csv(
@@ -300,10 +369,13 @@ def csv(
     - `mode="PERMISSIVE"`: what does not fit is NULL, as in Spark. This is the default if the schema has the
       column `_corrupt_record` (string), which then has the line.
     - `multiLine=True`: a value in quotes may contain line feeds. Spark then cannot split a large file among
-      several tasks.
+      several tasks. Give `lineSep="\r\n"`, too, if lines end so.
     - `escape="\\"`: a quote within quotes is written as `\"`.
-    - `locale="de-DE"`: 2,50 is a number, two and a half.
+    - `locale="de-DE"`: as a DECIMAL 2,50 is two and a half, and 2.50 fails.
     - `enforceSchema=True`: the names in the header are ignored.
+
+    Files in windows-1252, as Excel writes on Windows, must be converted to UTF-8, because Spark does not read
+    them: `iconv -f windows-1252 -t UTF-8 IN > OUT`.
 
     Args:
         spark: the session.
@@ -325,8 +397,9 @@ def csv(
         A streaming DataFrame with the columns of `schema`, then the partition columns.
 
     Raises:
-        InvalidInputError: the folder does not exist or is a file, the schema is missing or cannot be read, or
-            a keyword or an option is misspelt.
+        InvalidInputError: the folder does not exist or is a file, it has a file that ends with .lz4 or
+            .snappy, the schema is missing, cannot be read or has a type that a file cannot hold, or a keyword
+            or an option is misspelt or has a value that Spark cannot use.
 
     Examples:
         In a session::
@@ -351,8 +424,9 @@ def json(
     """Stream the rows of JSON Lines files as they are written; replayable, so exactly once up to the sink.
 
     A line that is no JSON object, or has a value of another type than its column, fails the query, with its
-    file. A field that a line lacks is NULL, and a field that the schema lacks is left out, so a renamed field
-    is not noticed. Spark reads the first value of a line and ignores the text behind it, and keeps the last
+    file; so does a value that is NULL or missing in a column that is NOT NULL in the schema. A field that a
+    line lacks is NULL otherwise, and a field that the schema lacks is left out, so a renamed field is not
+    noticed. Spark reads the first value of a line and ignores the text behind it, and keeps the last
     of two fields with the same name. `docs/files.md` lists what is checked.
 
     To go on at a bad line, or to notice all of this, read the files with `text` and parse the lines with
@@ -502,6 +576,8 @@ def _read(
     max_files: int | None,
     options: dict[str, Any],
 ) -> DataFrame:
+    from sparkstream_kit.sources.values import Values, marks_of, refuse_unreadable
+
     kind = call.__name__
     check_options(call, options, getattr(spark.readStream, kind))
     builtin.check_number("max_files_per_trigger", max_files)
@@ -510,14 +586,15 @@ def _read(
         raise InvalidInputError(f"sources.{kind}() needs a schema: {fix}")
     columns = as_schema(schema, spark)
     given = _by_lower_name(options) | ({} if max_files is None else {"maxfilespertrigger": max_files})
+    refuse_unreadable(spark, kind, columns, given)
+    is_strict = _is_strict(kind, columns.names, given)
+    values = Values(kind, columns, given, is_strict, marks_of(spark, columns, given) if is_strict else None)
     given = _one_limit(_strict(kind, columns.names, given) | given)
-    is_strict = str(given.get("mode", "FAILFAST")).upper() == "FAILFAST"
-    kinds, read_as = _CHANGED[kind] if is_strict and kind in _CHANGED else ((), T.StringType())
-    kinds = tuple(each for each in kinds if _OF_TEXT.get(each, _OF_SPARK).isdisjoint(given))
-    read: Any = type_with(columns, lambda each: read_as if isinstance(each, kinds) else each)
+    read = values.schema()
     try:
         with reached("input", str(path)):
-            place, given = readable(spark, str(path), given)
+            place, given = readable(spark, kind, str(path), given)
+            _refuse_wrong(given)
             place, only = by_name(spark, str(path), place, given)
             reader = spark.readStream.format(kind).options(**given)
             declared = [] if partitions is None else as_schema(partitions, spark).fields
@@ -536,9 +613,8 @@ def _read(
             raise
         raise InvalidInputError(said[0]) from None
     frame = frame if only is None else frame.where(only)
-    kinds += _DATED if kind in ("csv", "json") and is_strict else ()
-    exact = {each.name: _exactly(each, kinds) for each in columns.fields if holds(each.dataType, *kinds)}
-    return frame.select([exact.get(name, column(name)) for name in names]) if exact else frame
+    exact = values.select(names)
+    return frame if exact is None else frame.select(exact)
 
 
 def _missing(path: str) -> str:
@@ -552,8 +628,38 @@ def _missing(path: str) -> str:
     return "does not exist; create it or correct the path"
 
 
-def _strict(kind: str, columns: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with which Spark reads files strictly, unless `options` ask for a lenient way.
+# Options that Spark reads only when the query runs: what each may be, as a pattern, and in words.
+_WHOLE = (r"0*[1-9]\d*", "a whole number of 1 or more")
+_SWITCH = ("true|false", "True or False")
+_OF_STREAMS = {
+    "cleanSource": ("archive|delete|off", "'archive', 'delete' or 'off'"),
+    "discardCachedInputRatio": (r"0?\.\d+|[01](\.0*)?", "a number from 0 to 1"),
+    "fileNameOnly": _SWITCH,
+    "latestFirst": _SWITCH,
+    "maxBytesPerTrigger": _WHOLE,
+    "maxCachedFiles": (r"\d+", "a whole number"),
+    "maxFileAge": (
+        r"\d+(us|ms|s|m|min|h|d)?",
+        "a number and Spark's letter of a unit, such as '12h' or '30d'",
+    ),
+    "maxFilesPerTrigger": _WHOLE,
+}
+
+
+def _refuse_wrong(options: Mapping[str, Any]) -> None:
+    """Refuse an option of streams of files at which the running query would fail.
+
+    Args:
+        options: those that the user gave, with names in lower case.
+    """
+    for name, (pattern, words) in _OF_STREAMS.items():
+        value = options.get(name.lower())
+        if value is not None and not re.fullmatch(pattern, str(value), re.IGNORECASE):
+            raise InvalidInputError(f"{name} is {value!r}; give {words}")
+
+
+def _is_strict(kind: str, columns: Sequence[str], options: Mapping[str, Any]) -> bool:
+    """Return whether a value that does not fit fails the query; of Parquet and ORC it always does.
 
     Args:
         kind: the format.
@@ -561,16 +667,38 @@ def _strict(kind: str, columns: Sequence[str], options: Mapping[str, Any]) -> di
         options: those that the user gave, with names in lower case.
     """
     if kind not in ("csv", "json"):
+        return True
+    if "mode" not in options:
+        # A column for the lines that do not fit asks for them.
+        return options.get("columnnameofcorruptrecord", _CORRUPT) not in columns
+    mode = str(options["mode"]).upper()
+    reject_unknown(f"mode of sources.{kind}()", [mode], ("FAILFAST", "PERMISSIVE", "DROPMALFORMED"))
+    return mode == "FAILFAST"
+
+
+def _strict(kind: str, columns: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with which Spark reads files strictly, unless `options` ask for a lenient way.
+
+    The arguments are those of `_is_strict`.
+    """
+    if kind not in ("csv", "json"):
         return {}
-    modes = "FAILFAST", "PERMISSIVE", "DROPMALFORMED"
-    reject_unknown(f"mode of sources.{kind}()", [str(options.get("mode", "FAILFAST")).upper()], modes)
-    has_corrupt = options.get("columnnameofcorruptrecord", _CORRUPT) in columns
-    strict: dict[str, Any] = {"mode": "PERMISSIVE" if has_corrupt else "FAILFAST"}
-    if kind == "csv":
-        # A value that is torn at a line feed has too few fields, but in a single column each half has one.
-        strict |= _CSV | {"multiline": len(columns) == 1}
-        if str(options.get("mode", strict["mode"])).upper() == "FAILFAST":
-            strict["unescapedquotehandling"] = "RAISE_ERROR"  # which Spark does in every mode
+    is_strict = _is_strict(kind, columns, options)
+    strict: dict[str, Any] = {"mode": "FAILFAST" if is_strict else "PERMISSIVE"}
+    if kind == "json":
+        if is_strict:
+            strict["allowsinglequotes"] = False
+        return strict
+    strict |= _CSV
+    strict["escape"] = options.get("quote") or '"'  # a quote within quotes is doubled
+    # A value that is torn at a line feed has too few fields, but in a single column each half has one.
+    strict["multiline"] = len(columns) == 1
+    if is_strict:
+        strict["unescapedquotehandling"] = "RAISE_ERROR"  # which Spark does in every mode
+        if str(options.get("multiline")).lower() == "true":
+            # Without it Spark takes the first line end of a file for that of all lines, and changes those in
+            # values.
+            strict["linesep"] = "\n"
     return strict
 
 
@@ -593,36 +721,6 @@ def _loaded(
     texts = [T.StructField(name, T.StringType()) for name in found if name.lower() not in declared]
     known = [*partitions, *texts]
     return reader.schema(StructType([*columns, *known])).load(place) if known else frame
-
-
-def _exactly(field: T.StructField, kinds: tuple[Any, ...]) -> Column:
-    """Return a column with each value of these types as its own type; it fails at one that does not fit.
-
-    Spark takes a number in JSON for seconds since 1970, so that milliseconds become a time after the year
-    9999, and digits alone, as of a year and a month, for a year.
-    """
-
-    def exact(raw: Column, kind: Any) -> Column:
-        if not isinstance(kind, kinds):
-            return changed_inside(raw, kind, exact) if holds(kind, *kinds) else raw
-        fix = "" if isinstance(kind, T.IntegralType) else _WAYS
-        is_text, is_dated = isinstance(kind, T.StringType), isinstance(kind, _DATED)
-        says = _ENCODING if is_text else f" is no {kind.simpleString()}; declare a wider type{fix}; "
-        what = F.lit(_TOO_LATE) if is_dated else F.concat(raw.cast("string"), F.lit(says))
-        file = F.col("_metadata.file_path")
-        wrong = F.raise_error(F.concat(F.lit(f"column {field.name}: "), what, file)).cast(kind)
-        if is_text:
-            return F.when(raw.contains("\ufffd"), wrong).otherwise(raw.cast(kind))
-        if is_dated:
-            is_too_late = raw.cast(T.TimestampType()) > F.timestamp_micros(F.lit(_LAST))
-            return F.when(is_too_late, wrong).otherwise(raw)
-        whole = raw.try_cast(kind)
-        # With more than 18 places both are rounded.
-        same = (whole == raw.try_cast("decimal(38,18)")) & ~raw.rlike(r"\.\d{18,}[1-9]|[eE]-\d\d")
-        return F.coalesce(number(raw, kind), F.when(same, whole), F.when(raw.isNotNull(), wrong))
-
-    value = exact(column(field.name), field.dataType)
-    return value.alias(field.name, **({"metadata": field.metadata} if field.metadata else {}))
 
 
 def _by_lower_name(options: Mapping[str, Any]) -> dict[str, Any]:

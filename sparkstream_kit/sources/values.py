@@ -1,0 +1,429 @@
+"""Thin: each value of a file as it is written there, or an error that names the column and the file.
+
+Spark's readers change some values without a word: as a decimal 2,50 becomes 250 and 2.505 is rounded, 1e400
+becomes infinity and 1d is 1; bytes that are not UTF-8 become the character U+FFFD; 200 in JSON becomes -56 as
+a TINYINT, and `10:30` becomes a time of today; a whole number of Parquet loses its upper bits. So the kit
+lets Spark read such columns as another type, which holds what is written, and converts them with the
+functions of `quarantine`. `Values` has the rules of one source; docs/files.md lists them, and the options
+that leave the conversion to Spark.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from sparkstream_kit._columns import changed_inside, column, finite, holds, number, type_with, types_in
+from sparkstream_kit.errors import InvalidInputError, hint
+from sparkstream_kit.quarantine.lines import NESTED, scalar
+from sparkstream_kit.quarantine.rows import is_missing, typed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pyspark.sql import Column, SparkSession
+
+
+_DATED = (T.DateType, T.TimestampType, T.TimestampNTZType)
+_FRACTIONS = (T.DecimalType, T.DoubleType, T.FloatType)
+
+# The types whose values Spark's readers change, and the type as which Spark reads them instead.
+_READ_AS: dict[str, dict[Any, T.DataType]] = {
+    "csv": dict.fromkeys((*_FRACTIONS, T.StringType, *_DATED), T.StringType()),
+    "json": {
+        # A variant knows whether 2026 is in quotes. As a STRING a decimal keeps its digits.
+        **dict.fromkeys(_DATED, T.VariantType()),
+        T.ByteType: T.ShortType(),
+        T.DecimalType: T.StringType(),
+        T.FloatType: T.DoubleType(),
+        T.StringType: T.StringType(),
+    },
+    "parquet": dict.fromkeys((T.ByteType, T.ShortType), T.IntegerType()),
+}
+
+# The option with the pattern of each type, and what in CSV stands for a number that is none.
+_PATTERNS: dict[type[T.DataType], str] = {
+    T.DateType: "dateformat",
+    T.TimestampType: "timestampformat",
+    T.TimestampNTZType: "timestampntzformat",
+}
+_SPELT = ("dateFormat", "timestampFormat", "timestampNTZFormat")
+_NO_NUMBERS = {"nanvalue": "NaN", "positiveinf": "Infinity", "negativeinf": "-Infinity"}
+
+CHARSETS = ("UTF-8", "UTF-16", "UTF-16BE", "UTF-16LE", "UTF-32", "ISO-8859-1", "US-ASCII")  # Spark's
+_LATIN = "ISO-8859-1"
+# Bytes for which ISO-8859-1 has control characters alone, and windows-1252 the euro sign and quotes.
+_ONLY_WINDOWS = "[\u0080-\u009f]"
+_ICONV = "convert the files: iconv -f {} -t UTF-8 IN > OUT"
+_OF_WINDOWS = f"if it is windows-1252, as Excel writes on Windows, {_ICONV.format('windows-1252')}"
+
+_ASIDE = "set such lines aside with PARSER"
+_LENIENT = f"{_ASIDE}, or read NULL with mode='PERMISSIVE'"
+# What a number can have as decimal mark, or between the digits of a thousand.
+_MARKS = (".", ",", "'", "\u2019", "\u066b", "\u066c", "\u00a0", "\u202f", " ")
+
+
+def refuse_unreadable(
+    spark: SparkSession, kind: str, columns: T.StructType, options: Mapping[str, Any]
+) -> None:
+    """Refuse types and options with which Spark reads no file, or other values than a file has.
+
+    Args:
+        spark: the session.
+        kind: the format.
+        columns: the columns of the files.
+        options: those that the user gave, with names in lower case.
+
+    Raises:
+        InvalidInputError: a type or an option cannot be used; the message has the fix.
+    """
+    for field in columns.fields:
+        _refuse_type(spark, kind, field)
+    encoding = encoding_of(options)
+    if encoding is not None and encoding.upper() not in CHARSETS and not _is_set(spark, "javaCharsets"):
+        near = hint(encoding, CHARSETS)
+        fix = near or f"; {_ICONV.format(encoding)}"
+        raise InvalidInputError(f"sources.{kind}() cannot read the encoding {encoding}{fix}")
+    locale = options.get("locale")
+    if locale is not None and not re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", str(locale)):
+        raise InvalidInputError(
+            f"locale is {locale!r}; write it as a language and a country, such as 'de-DE'"
+        )
+    if kind == "csv" and options.get("escape") == "":
+        why = 'with it Spark reads a last field "" as a quote (SPARK-46959)'
+        raise InvalidInputError(f"escape is ''; {why}: leave it out, and a quote within quotes is doubled")
+
+
+def _refuse_type(spark: SparkSession, kind: str, field: T.StructField) -> None:
+    if kind == "csv" and isinstance(field.dataType, NESTED):
+        name = field.dataType.simpleString()
+        raise InvalidInputError(f"column {field.name}: CSV cannot hold {name}; declare it as STRING")
+    if holds(field.dataType, T.CharType, T.VarcharType) and not _is_set(spark, "charVarcharAsString"):
+        why = "Spark's readers do not check the length of a text"
+        raise InvalidInputError(
+            f"column {field.name}: {field.dataType.simpleString()}: {why}; declare STRING, "
+            "and check it with quarantine.expect"
+        )
+    if kind == "json" and _has_other_keys(field.dataType):
+        name = field.dataType.simpleString()
+        fix = "the keys in JSON are texts: declare MAP<STRING, …>"
+        raise InvalidInputError(f"column {field.name}: JSON cannot hold {name}; {fix}")
+
+
+def _has_other_keys(kind: T.DataType) -> bool:
+    """Return whether there is a map in a type whose keys are no texts."""
+    maps = [each for each in types_in(kind) if isinstance(each, T.MapType)]
+    return any(not isinstance(each.keyType, T.StringType) for each in maps)
+
+
+def _is_set(spark: SparkSession, setting: str) -> bool:
+    """Return whether one of Spark's settings for its former ways is on."""
+    return str(spark.conf.get(f"spark.sql.legacy.{setting}", "false")).lower() == "true"
+
+
+def encoding_of(options: Mapping[str, Any]) -> str | None:
+    """Return the encoding that the options of a source name; None if they name none."""
+    given = options.get("encoding", options.get("charset"))
+    return None if given is None else str(given)
+
+
+def is_true(options: Mapping[str, Any], name: str) -> bool:
+    """Return whether an option of Spark is on, as Spark reads it."""
+    return str(options.get(name, False)).lower() == "true"
+
+
+@dataclass(frozen=True)
+class Values:
+    """How the values of a source are read.
+
+    Attributes:
+        kind: the format.
+        columns: the columns of the files.
+        options: those that the user gave, with names in lower case.
+        is_strict: whether a value that does not fit fails the query, and is not left to Spark.
+        marks: in another locale, the decimal mark and the marks between the digits of a thousand.
+    """
+
+    kind: str
+    columns: T.StructType
+    options: Mapping[str, Any]
+    is_strict: bool
+    marks: tuple[str, str] | None = None
+
+    def schema(self) -> T.StructType:
+        """Return the columns with the types as which Spark reads them."""
+        read = T.StructType()
+        for each in self.columns.fields:
+            read.add(each.name, type_with(each.dataType, self._read_as), metadata=each.metadata)
+        return read
+
+    def select(self, names: list[str]) -> list[Column] | None:
+        """Return the columns of a frame, each as its own type; None if nothing is converted or checked.
+
+        Args:
+            names: the names of all columns of the frame.
+        """
+        fields = [each for each in self.columns.fields if self._changes(each) or self._requires(each)]
+        exact = {each.name: self._exact(each) for each in fields}
+        return [exact.get(name, column(name)) for name in names] if exact else None
+
+    def _read_as(self, kind: T.DataType) -> T.DataType:
+        if not self._is_checked(kind):
+            return kind
+        if isinstance(kind, _DATED) and self._is_dated_by_spark(kind):
+            return kind
+        if self.kind == "json" and self.marks and isinstance(kind, T.DecimalType):
+            return T.VariantType()  # a number is written with a point, a text as in the locale
+        return _READ_AS[self.kind][type(kind)]
+
+    def _is_checked(self, kind: T.DataType) -> bool:
+        """Return whether the values of a type, which is not nested, are converted or checked."""
+        if not self.is_strict or type(kind) not in _READ_AS.get(self.kind, {}):
+            return False
+        return self._wrong_text() is not None if isinstance(kind, T.StringType) else True
+
+    def _is_dated_by_spark(self, kind: T.DataType) -> bool:
+        """Return whether an option says how dates and times are read that only Spark's readers know."""
+        has_pattern = _PATTERNS[type(kind)] in self.options
+        if "enabledatetimeparsingfallback" in self.options:
+            return True
+        if isinstance(kind, T.TimestampType) and "timezone" in self.options:
+            return True
+        return has_pattern and ("locale" in self.options or isinstance(kind, T.TimestampNTZType))
+
+    def _wrong_text(self) -> tuple[str, str] | None:
+        """Return a pattern of characters that no text has, and what is said of one; None to check no text."""
+        encoding = encoding_of(self.options)
+        if encoding is not None and encoding.upper() == _LATIN:
+            return _ONLY_WINDOWS, f" is not ISO-8859-1; {_OF_WINDOWS}, and leave encoding= out"
+        if self.kind == "json" or (encoding is not None and encoding.upper() == "UTF-8"):
+            return None
+        if encoding is not None:
+            return "\ufffd", f" is not {encoding}; correct encoding="
+        ways = "give encoding='ISO-8859-1', or encoding='UTF-8' if the file itself has U+FFFD"
+        return "\ufffd", f" is not UTF-8; {_OF_WINDOWS}; else {ways}"
+
+    def _changes(self, field: T.StructField) -> bool:
+        return any(self._is_checked(each) for each in _leaves(field.dataType))
+
+    def _requires(self, field: T.StructField) -> bool:
+        return self.is_strict and (not field.nullable or _has_required(field.dataType))
+
+    def _exact(self, field: T.StructField) -> Column:
+        """Return a column with each value as its own type; it fails at one that does not fit."""
+        raw = column(field.name)
+        value = self._value(field, raw, field.dataType) if self._changes(field) else raw
+        if self._requires(field):
+            says = f"no value, and the schema says NOT NULL; leave that out, {_LENIENT}; "
+            missing = _failing(field, F.lit(self._said(says)), field.dataType)
+            value = F.when(_lacks(value, field.dataType, required=not field.nullable), missing).otherwise(
+                value
+            )
+        return value.alias(field.name, **({"metadata": field.metadata} if field.metadata else {}))
+
+    def _value(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
+        if isinstance(kind, NESTED):
+            if not any(self._is_checked(each) for each in _leaves(kind)):
+                return raw
+            return changed_inside(raw, kind, lambda one, inner: self._value(field, one, inner))
+        if not self._is_checked(kind):
+            return raw
+        if isinstance(kind, T.StringType):
+            return self._text(field, raw, kind)
+        if isinstance(kind, _DATED):
+            return self._dated(field, raw, kind)
+        return self._number(field, raw, kind)
+
+    def _text(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
+        found = self._wrong_text()
+        if found is None:
+            return raw
+        pattern, says = found
+        wrong = _failing(field, F.concat(raw, F.lit(f"{says}; ")), kind)
+        value = F.when(raw.rlike(pattern), wrong)
+        if self.kind == "csv":
+            value = self._whole_lines(field, raw, value, kind)
+        return value.otherwise(raw.cast(kind))
+
+    def _whole_lines(self, field: T.StructField, raw: Column, value: Column, kind: T.DataType) -> Column:
+        """Add to the checks of a text of CSV those of line ends that Spark may have changed or left in it."""
+        if "linesep" in self.options:
+            return value
+        if is_true(self.options, "multiline"):
+            if field.name != self.columns.names[-1]:
+                return value
+            says = r"a value ends with \r; if lines end with \r\n, give lineSep='\r\n'; "
+            return value.when(raw.endswith("\r"), _failing(field, F.lit(says), kind))
+        if len(self.columns) == 1:
+            says = (
+                "a value has a line feed; give multiLine=True, or read it as Spark does: mode='PERMISSIVE'; "
+            )
+            return value.when(raw.contains("\n"), _failing(field, F.lit(says), kind))
+        return value
+
+    def _dated(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
+        name, written, example = "timestamp", "2026-01-31 10:30:00", "dd.MM.yyyy HH:mm"
+        if isinstance(kind, T.DateType):
+            name, written, example = "date", "2026-01-31", "dd.MM.yyyy"
+        option = _PATTERNS[type(kind)]
+        spelt = next(each for each in _SPELT if each.lower() == option)
+        if option in self.options:
+            fix = f"correct {spelt}={self.options[option]!r}"
+        elif self.kind == "json" and name == "timestamp":
+            fix = f"write it as {written} or in seconds, not milliseconds, give {spelt}={example!r}"
+        else:
+            fix = f"write it as {written}, give {spelt}={example!r}"
+        if self._is_dated_by_spark(kind):
+            value = raw
+        elif self.kind == "json":
+            value = scalar(raw, kind, self.options.get(_PATTERNS[type(kind)]), zeros=True)
+        else:
+            value = typed(raw, kind, self.options.get(_PATTERNS[type(kind)]), zeros=True)
+        if self.kind == "json" and not self._is_dated_by_spark(kind):
+            is_none = raw.isNull() | F.is_variant_null(raw)
+        else:
+            is_none = raw.isNull()
+        wrong = self._wrong(field, raw, kind, name, f"{fix}, declare STRING, {_LENIENT}")
+        return F.when(~is_missing(value, kind), value).when(~is_none, wrong)
+
+    def _number(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
+        if self.kind == "json" and isinstance(kind, T.FloatType):
+            fits = finite(raw.try_cast(kind)) | ~finite(raw)
+            wrong = self._wrong(field, raw, kind, "float", "declare a wider type, DOUBLE")
+            return F.when(fits, raw.try_cast(kind)).when(raw.isNotNull(), wrong)
+        text, is_none = raw, raw.isNull()
+        if self.marks and isinstance(kind, T.DecimalType):
+            text = _with_point(raw, self.marks)
+            if self.kind == "json":
+                is_none |= F.is_variant_null(raw)
+                plain = raw.cast("string")
+                is_text = F.schema_of_variant(raw) == "STRING"
+                text = F.when(is_text, _with_point(plain, self.marks)).otherwise(plain)
+        whole = text.try_cast(kind)
+        # With more than 18 places both are rounded.
+        same = (whole == text.try_cast("decimal(38,18)")) & ~text.rlike(r"\.\d{18,}[1-9]|[eE]-\d\d")
+        found = [number(text, kind), F.when(same, whole)]
+        if self.kind == "csv" and not isinstance(kind, T.DecimalType):
+            given = {name: meant for name, meant in _NO_NUMBERS.items() if name in self.options}
+            spelt = [F.when(raw == self.options[name], F.lit(meant)) for name, meant in given.items()]
+            found = [*(each.cast(kind) for each in spelt), *found]
+        wrong = self._wrong(field, raw, kind, kind.simpleString(), self._ways(kind))
+        return F.coalesce(*found, F.when(~is_none, wrong))
+
+    def _ways(self, kind: T.DataType) -> str:
+        """Return what can be done about a number that does not fit."""
+        if isinstance(kind, T.IntegralType):
+            return "declare a wider type"
+        wider = "declare a wider type or STRING"
+        if self.marks:
+            return f"in locale {self.options['locale']} the decimal mark is {self.marks[0]}; {wider}"
+        comma = ", say by locale='de-DE' what a comma is," if isinstance(kind, T.DecimalType) else ","
+        return f"{wider}{comma} or {_ASIDE}"
+
+    def _wrong(self, field: T.StructField, raw: Column, kind: T.DataType, name: str, fix: str) -> Column:
+        """Return the failure at a value that does not fit its type, of this name, with what can be done."""
+        text, words = raw.cast("string"), F.lit(self._said(f" is no {name}; {fix}; "))
+        if self.kind == "csv" and not is_true(self.options, "header"):
+            header = f" is no {name}, but the name of the column: give header=True; otherwise {fix}; "
+            is_name = F.lower(F.trim(text)) == field.name.strip().lower()
+            words = F.when(is_name, F.lit(self._said(header))).otherwise(words)
+        return _failing(field, F.concat(text, words), kind)
+
+    def _said(self, says: str) -> str:
+        parser = "parse_json" if self.kind == "json" else "parse_csv"
+        return says.replace("PARSER", f"quarantine.{parser}")
+
+
+def _failing(field: T.StructField, what: Column, kind: T.DataType) -> Column:
+    """Return a column that fails the query with what is wrong, and with the file."""
+    file = F.col("_metadata.file_path")
+    return F.raise_error(F.concat(F.lit(f"column {field.name}: "), what, file)).cast(kind)
+
+
+def _leaves(kind: T.DataType) -> list[T.DataType]:
+    """Return the types in a type that are not nested themselves; those of the keys of a map are left out."""
+    if isinstance(kind, T.ArrayType):
+        return _leaves(kind.elementType)
+    if isinstance(kind, T.MapType):
+        return [*_leaves(kind.keyType), *_leaves(kind.valueType)]
+    if isinstance(kind, T.StructType):
+        found: list[T.DataType] = []
+        for each in kind.fields:
+            found += _leaves(each.dataType)
+        return found
+    return [kind]
+
+
+def _has_required(kind: T.DataType) -> bool:
+    """Return whether a value inside a type must not be null."""
+    if isinstance(kind, T.ArrayType):
+        return not kind.containsNull or _has_required(kind.elementType)
+    if isinstance(kind, T.MapType):
+        return not kind.valueContainsNull or _has_required(kind.valueType)
+    if isinstance(kind, T.StructType):
+        return any(not each.nullable or _has_required(each.dataType) for each in kind.fields)
+    return False
+
+
+def _lacks(value: Column, kind: T.DataType, *, required: bool) -> Column:
+    """Return whether a value is null, or has a null inside, where it must not."""
+    found = [value.isNull()] if required else []
+    if _has_required(kind):
+        if isinstance(kind, T.ArrayType):
+            item, some = kind.elementType, not kind.containsNull
+            found.append(F.exists(value, lambda one: _lacks(one, item, required=some)))
+        elif isinstance(kind, T.MapType):
+            item, some = kind.valueType, not kind.valueContainsNull
+            found.append(F.exists(F.map_values(value), lambda one: _lacks(one, item, required=some)))
+        elif isinstance(kind, T.StructType):
+            for each in kind.fields:
+                part = value.getField(each.name)
+                found.append(value.isNotNull() & _lacks(part, each.dataType, required=not each.nullable))
+    return reduce(or_, found, F.lit(False))
+
+
+def _with_point(text: Column, marks: tuple[str, str]) -> Column:
+    """Return a number that is written as in a locale with a point; null if it is not written so.
+
+    The digits before the decimal mark may be in groups, of which the last has three digits (in India those
+    before it have two). Spark takes a mark of groups anywhere, so that 2.50 is 250 in German.
+    """
+    decimal, groups = marks
+    group = f"[{re.escape(groups)}]" if groups else "(?!)"
+    point = re.escape(decimal)
+    whole = rf"(\d{{1,3}}({group}\d{{2,3}})*{group}\d{{3}}|\d+)"
+    fits = text.rlike(rf"^\s*[+-]?({whole}({point}\d*)?|{point}\d+)([eE][+-]?\d+)?\s*$")
+    plain = F.regexp_replace(text, group, "")
+    return F.when(fits, F.replace(plain, F.lit(decimal), F.lit(".")))
+
+
+def marks_of(
+    spark: SparkSession, columns: T.StructType, options: Mapping[str, Any]
+) -> tuple[str, str] | None:
+    """Return the decimal mark of the locale of a source, and the marks between the digits of a thousand.
+
+    Spark is asked, as it uses Java's table of locales. None if there is no locale, or no decimal to read.
+
+    Raises:
+        InvalidInputError: none of the known marks is the decimal mark.
+    """
+    if "locale" not in options or not holds(columns, T.DecimalType):
+        return None
+    locale = str(options["locale"])
+    how = {"locale": locale, "sep": "\u0001"}
+    # With a decimal mark in the middle this is one and a part, with a mark between digits over a thousand.
+    read = [F.from_csv(F.lit(f"1{mark}234"), "n DECIMAL(9,3)", how).getField("n") for mark in _MARKS]
+    [row] = spark.range(1).select(*read).collect()
+    numbers = [(mark, value) for mark, value in zip(_MARKS, row, strict=True) if value is not None]
+    decimals = [mark for mark, value in numbers if value < 2]  # noqa: PLR2004 - one and a part
+    if not decimals:
+        fix = "declare the decimals as STRING"
+        raise InvalidInputError(f"locale {locale} has a decimal mark or digits that are not read; {fix}")
+    groups = [mark for mark, value in numbers if mark not in decimals]
+    return decimals[0], "".join(groups)
