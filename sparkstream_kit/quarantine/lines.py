@@ -19,7 +19,8 @@ from pyspark.sql import types as T
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import finite, holds, quoted, types_in
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine.rows import FILE, RAW, SCALARS, is_missing, not_a, parsed, readable, typed
+from sparkstream_kit.quarantine import headers
+from sparkstream_kit.quarantine.rows import BLOCK, RAW, SCALARS, is_missing, not_a, parsed, typed
 from sparkstream_kit.schemas import as_schema
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ def parse_csv(
     markers = [nulls] if isinstance(nulls, str) else [*nulls]
     settings = _patterns(date_format, timestamp_format) | ({"nulls": markers} if markers else {})
     read = partial(_read_csv, schema=schema, settings=settings, sep=sep, header=header)
-    return parsed(lines, schema, read, "csv")
+    with_blocks = header and headers.has_places(lines)
+    return parsed(lines, schema, read, "csv", with_blocks=with_blocks)
 
 
 def _patterns(date_format: str | None, timestamp_format: str | None) -> dict[str, Any]:
@@ -174,6 +176,7 @@ def _read_csv(
             words.append(value.isNull() & text.rlike(r"^\D*\p{L}"))
         if not field.nullable:
             problems.append(F.when(text.isNull() | (F.trim(text) == ""), f"{field.name}: empty"))
+    frame = frame.select("*", *values)
     whole = F.equal_null(after_last, F.lit(_AFTER_LAST))
     reason = F.coalesce("_unreadable", F.when(~whole, _not_so_many(len(schema))), *problems)
 
@@ -183,11 +186,26 @@ def _read_csv(
     if len(words) <= 1:
         is_named = reduce(or_ if header else and_, map(_is_name, texts, schema.names))
         looks_so = has_words & whole & is_named & F.lit(len(schema) > 1)
-    is_header, reason = F.when(looks_so, F.lit(False)), F.coalesce(reason, F.when(looks_so, "like a header"))
-    if header:
-        named = whole & _are_names(texts, schema.names, has_words)
-        is_header, reason = F.when(named, F.lit(True)).otherwise(is_header), F.when(~named, reason)
-    return frame.select("*", *values), reason, is_header
+    if not header:
+        is_header = F.when(looks_so, F.lit(False))
+        return frame, F.coalesce(reason, F.when(looks_so, "like a header")), is_header
+
+    named = whole & headers.are_names(texts, schema.names)
+    looks_so |= named | has_words & headers.has_names(texts, schema.names, 2)
+    if BLOCK not in frame.columns:  # no files, so that only the looks are known
+        is_header = F.when(named, F.lit(True)).when(looks_so, F.lit(False))
+        return frame, F.when(~named, F.coalesce(reason, F.when(looks_so, "like a header"))), is_header
+
+    typed_values = [F.col(f"_v{at}") for at, field in enumerate(schema) if field.dataType != T.StringType()]
+    has_typed = F.coalesce(*[value.isNotNull() for value in typed_values], F.lit(False))
+    is_data = reason.isNull() & has_typed
+    is_data &= ~headers.has_names(texts, schema.names, 1) & ~headers.splits_elsewhere(len(schema), sep)
+    frame = frame.select("*", reason.alias("_why"), looks_so.alias("_looks_so"))
+    frame, is_first, other = headers.placed(
+        frame, is_header=named, is_data=is_data, names=schema.names, sep=sep
+    )
+    like = F.when(is_first.isNull() & F.col("_looks_so"), "like a header")
+    return frame, F.when(~F.coalesce(is_first, F.lit(False)), F.coalesce(other, "_why", like)), is_first
 
 
 def _unreadable(sep: str, fields: int) -> Column:
@@ -233,24 +251,6 @@ def _csv_fields(sep: str, count: int) -> Column:
 
 def _is_name(text: Column, name: str) -> Column:
     return F.equal_null(F.lower(F.trim(text)), F.lower(F.lit(name)))
-
-
-def _are_names(texts: list[Column], names: list[str], words: Column) -> Column:
-    """Return whether a line's fields are the column names; fail the query if only some of them are.
-
-    Args:
-        texts: the fields.
-        names: the column names.
-        words: whether the fields of all columns that are no text could be names.
-    """
-    same = reduce(and_, map(_is_name, texts, names))
-    fields = F.array(*map(F.lower, map(F.trim, texts)))
-    wanted = F.array(*[F.lower(F.lit(name)) for name in names])
-    file = F.coalesce(readable(F.col(FILE)), F.lit("the input"))
-    says = F.lit(f" does not have the columns of the schema, {', '.join(names)}, in this order; it is ")
-    error = F.concat(F.lit("the header of "), file, says, F.col(RAW))
-    others = words & (F.size(F.array_intersect(fields, wanted)) > 1)
-    return F.when(~same & others, F.raise_error(error).cast("boolean")).otherwise(same)
 
 
 def _not_so_many(fields: int) -> str:

@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import OBSERVED, RULES, STEADY, column, number, quoted
+from sparkstream_kit._columns import HEADERS, OBSERVED, RULES, STEADY, column, number, quoted
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ REASON = "_reason"
 RAW = "_raw"
 BYTES = "_bytes"
 FILE = "_file"
+BLOCK = "_block"  # of the file, in which a line is; dropped in the end
 
 # The types of a column that text can be converted to.
 SCALARS = (
@@ -206,7 +207,9 @@ def bad_rows(rows: DataFrame) -> DataFrame:
     return rows.where(F.col(REASON).isNotNull()).select(*map(quoted, names))
 
 
-def parsed(lines: DataFrame, schema: T.StructType, read: Read, kind: str) -> DataFrame:
+def parsed(
+    lines: DataFrame, schema: T.StructType, read: Read, kind: str, *, with_blocks: bool = False
+) -> DataFrame:
     """Build the result of a parser: the values of each line (all null in a bad row), and the extra columns.
 
     In `observedMetrics`, Spark's progress then reports for each parse how many `rows` and `bad_rows` it
@@ -220,6 +223,9 @@ def parsed(lines: DataFrame, schema: T.StructType, read: Read, kind: str) -> Dat
             frame; the reason why a row is bad (null for a good row and for a header); and whether a line is a
             header, which gives no row (false if a bad line looks like one), or None to look for no headers.
         kind: the name of the parser, for its alias in the plan.
+        with_blocks: give `read` the block of the file in which each line is, too, as BLOCK; a header is then
+            the first line of its file. `_header` is false for the first line of a file without one, and the
+            progress reports how many files those are.
 
     Raises:
         InvalidInputError: two columns would have the same name, or a column is named like one of the four
@@ -228,9 +234,9 @@ def parsed(lines: DataFrame, schema: T.StructType, read: Read, kind: str) -> Dat
     if lines.columns[:2] == ["key", "value"]:  # of Kafka's records
         lines = lines.select("value", "key", *map(column, lines.columns[2:]))
     others = _others(lines, schema)
-    lines, path = _with_file(lines)
+    lines, hidden = _with_file(lines, with_blocks=with_blocks)
     line = column(lines.columns[0]).cast("string")  # Kafka's own are bytes, which the cast keeps
-    frame, reason, header = read(lines.select(line.alias(RAW), path.alias(FILE), *others))
+    frame, reason, header = read(lines.select(line.alias(RAW), *hidden, *others))
     # Separate select steps: in a single step Spark would evaluate each value again for the reason, and the
     # reason again for each column.
     values = [f"_v{index}" for index in range(len(schema))]
@@ -251,7 +257,10 @@ def parsed(lines: DataFrame, schema: T.StructType, read: Read, kind: str) -> Dat
     )
     no_header = ~F.equal_null("_header", F.lit(True))
     is_header, bad = F.col("_header"), F.col(REASON).isNotNull()
-    frame = count_bad(frame, bad, rows=F.count_if(no_header), headers=(is_header, ~is_header))
+    if with_blocks:
+        frame = frame.observe(f"{HEADERS}_{next(_numbers)}", F.count_if(~is_header).alias("files"))
+    like_header = F.lit(False) if with_blocks else ~is_header
+    frame = count_bad(frame, bad, rows=F.count_if(no_header), headers=(is_header, like_header))
     return frame.where(no_header).drop("_header").alias(_PARSED.format(kind))
 
 
@@ -328,17 +337,34 @@ def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
     return [column(name) for name in names]
 
 
-def _with_file(lines: DataFrame) -> tuple[DataFrame, Column]:
-    """Return the lines under the alias that a fingerprint knows, and the file of each line (or null)."""
-    named, path, kept = lines.alias(_LINES), F.col("_metadata.file_path"), FILE in lines.columns[1:]
-    if kept or _has(named, path):
-        return named, F.col(FILE) if kept else path
-    if _has(lines, path):  # before Spark 4.2 an alias hides it, unless it is right above the file source
-        return lines.select("*", path.alias(FILE)).alias(_LINES), F.col(FILE)
-    return named, F.lit(None).cast("string")
+def _with_file(lines: DataFrame, *, with_blocks: bool) -> tuple[DataFrame, list[Column]]:
+    """Return the lines under the alias that a fingerprint knows, and the file of each line (or null).
+
+    With blocks, the block of the file in which each line is follows.
+    """
+    path = F.col("_metadata.file_path")
+    wanted = {} if FILE in lines.columns[1:] else {FILE: path}
+    if with_blocks:
+        wanted[BLOCK] = block()
+    named = lines.alias(_LINES)
+    hidden = [what.alias(name) for name, what in wanted.items()]
+    kept = [F.col(FILE)] if FILE not in wanted else []
+    if not wanted or has(named, path):
+        return named, [*kept, *hidden]
+    if has(lines, path):  # before Spark 4.2 an alias hides it, unless it is right above the file source
+        return lines.select("*", *hidden).alias(_LINES), [*kept, *map(F.col, wanted)]
+    return named, [*kept, *[F.lit(None).cast("string").alias(name) for name in wanted]]
 
 
-def _has(frame: DataFrame, what: Column) -> bool:
+def block() -> Column:
+    """Return a number for the file of a line in its first block, else null, and whether that is the file."""
+    start, length, size = (F.col(f"_metadata.file_{what}") for what in ("block_start", "block_length", "size"))
+    file = F.when(start == 0, F.xxhash64("_metadata.file_path"))
+    return F.struct(file.alias("file"), (length == size).alias("is_whole"))
+
+
+def has(frame: DataFrame, what: Column) -> bool:
+    """Return whether a frame can give a column, such as a hidden one."""
     with suppress(AnalysisException):
         return bool(frame.select(what).schema)  # .schema, because Connect resolves the column only then
     return False
