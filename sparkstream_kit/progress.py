@@ -323,10 +323,13 @@ class RunSummary:
                 fix = "to write them, and end this input for good: run(…, drain=True) (of a job: --drain)"
                 lines.append(f"hint: query {query.name} has {kept} in state; {what}; {fix}")
             if query.files_without_header:
-                files = count((query.header_rows or 0) + query.files_without_header, "file")
-                lacks = f"{query.files_without_header} of {files} of query {query.name} had no header of the schema"
-                then = "its rows are read if line 1 is a row of the schema, and bad otherwise (see _reason)"
-                lines.append(f"hint: header=True, but {lacks}; {then}")
+                lacking = query.files_without_header
+                files = count((query.header_rows or 0) + lacking, "file")
+                had = (
+                    f"header=True, but {lacking} of {files} of query {query.name} had no header of the schema"
+                )
+                then = "such a file is read if its first line is a row of data, else its lines are bad"
+                lines.append(f"hint: {had}; {then}")
             if query.like_header_rows:
                 found = count(query.like_header_rows, "bad row")
                 looks = "looks like a header" if query.like_header_rows == 1 else "look like headers"

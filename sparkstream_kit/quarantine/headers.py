@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 
-
 # What a line would be if it were the first one of its file.
 _IS_HEADER, _IS_DATA, _IS_OTHER = range(3)
 # What a line is by its place: a row, a header, or, in a file whose first line is no header: the first line,
@@ -127,11 +126,12 @@ def _placing() -> Callable[[int | None, int], int]:
 
 
 def _other_separator(fields: int, sep: str) -> Column:
-    """Return a hint (string) at another separator at which a line splits into as many fields as the schema."""
+    """Return a hint (string) if a line splits at another separator into as many fields as the schema has."""
     hint = F.lit("")
     for other in reversed(_SEPARATORS):
         if other != sep and fields > 1:
-            fits = F.regexp_count(RAW, F.lit(re.escape(other))) == fields - 1
+            fits = F.col(RAW).contains(other)
+            fits &= F.regexp_count(RAW, F.lit(re.escape(other))) == fields - 1
             hint = F.when(fits, F.lit(f"; give sep={other!r}")).otherwise(hint)
     return hint
 
@@ -145,8 +145,8 @@ def _says_other(names: list[str], hint: Column) -> Column:
     """Return the error for a file with another header, of which Spark reads several parts at once."""
     file = F.coalesce(readable(F.col(FILE)), F.lit("the input"))
     says = F.lit(f" does not have the columns of the schema, {', '.join(names)}, in this order; it is ")
-    why = F.lit("; Spark reads this large file in parts, so its other rows cannot be set aside: mend the header")
-    return F.concat(F.lit("the header of "), file, says, F.col(RAW), hint, why)
+    parts = "; Spark reads this large file in parts, so its other lines cannot be set aside: mend the header"
+    return F.concat(F.lit("the header of "), file, says, F.col(RAW), hint, F.lit(parts))
 
 
 def are_names(texts: Sequence[Column], names: Sequence[str]) -> Column:
@@ -156,7 +156,7 @@ def are_names(texts: Sequence[Column], names: Sequence[str]) -> Column:
     for an index, but not each of them. Where a name is there twice, Spark makes `a0` and `a2` of it by its
     places, and so do the schemas that `schemas.infer` returns.
     """
-    wanted = [name.strip().lower() for name in names]
+    wanted = _folded(names)
     stems = defaultdict(list)
     for index, name in enumerate(wanted):
         if name.endswith(str(index)):
@@ -170,8 +170,17 @@ def are_names(texts: Sequence[Column], names: Sequence[str]) -> Column:
     return reduce(and_, same) & reduce(or_, [field != "" for field in fields])
 
 
-def has_names(texts: Sequence[Column], names: Sequence[str], at_least: int) -> Column:
-    """Return whether so many of the column names, or more, are among the fields of a line, in any place."""
+def is_a_name(text: Column, names: Sequence[str]) -> Column:
+    """Return whether a field is the name of a column, in whichever place."""
+    return F.coalesce(F.lower(F.trim(text)).isin(*_folded(names)), F.lit(False))
+
+
+def has_two_names(texts: Sequence[Column], names: Sequence[str]) -> Column:
+    """Return whether two of the column names, or more, are among the fields of a line, in any place."""
     fields = F.array(*[F.lower(F.trim(text)) for text in texts])
-    wanted = F.array(*[F.lit(name.strip().lower()) for name in names])
-    return F.size(F.array_intersect(fields, wanted)) >= at_least
+    wanted = F.array(*map(F.lit, _folded(names)))
+    return F.size(F.array_intersect(fields, wanted)) > 1
+
+
+def _folded(names: Sequence[str]) -> list[str]:
+    return [name.strip().lower() for name in names]

@@ -108,10 +108,16 @@ def parse_csv(
         nulls: the texts that stand for a missing value, such as "NA" or ("NA", "-"); an empty field is NULL,
             too.
         sep: the separator, one character.
-        header: treat a line that consists of the schema's column names in their order (case ignored) as a
-            header and leave it out. A line with some of these names that is not this header fails the query:
-            the values of its file would be taken for those of other columns. A line with only one of them, in
-            its place, is bad. Without `header=True`, such lines are bad rows.
+        header: the first line of each file that is not blank is a header and gives no row. It has the names
+            of the columns in their order; case, blanks around a name and names that are missing in the file,
+            such as the one of an index, are ignored. If it has other names, all lines of its file are bad:
+            their values could be those of other columns. Of a large file, which Spark reads in parts, such a
+            header fails the query. A file whose first line is a row, with a value in a column that is no
+            text, has no header; its rows are read. The summary of `run` says how many files had no header. A
+            line further down that looks like a header is a bad row, as each such line is without
+            `header=True`. A Python function finds the first lines, so the lines have to come as
+            `sources.text` reads them: parse first, then join or repartition. Of lines that come from no file,
+            such as those of Kafka, each that consists of the names is left out.
 
     Returns:
         The columns of `schema` (all null in a bad row), then
@@ -129,7 +135,8 @@ def parse_csv(
 
     Raises:
         InvalidInputError: DDL that cannot be read, a column type that CSV cannot hold, two columns of the
-            same name, a column named like one of the four above, or a separator that CSV cannot have.
+            same name, a column named like one of the four above, a separator that CSV cannot have, or
+            `header=True` for lines of files that an earlier step has mixed.
 
     Examples:
         In a session::
@@ -191,15 +198,16 @@ def _read_csv(
         return frame, F.coalesce(reason, F.when(looks_so, "like a header")), is_header
 
     named = whole & headers.are_names(texts, schema.names)
-    looks_so |= named | has_words & headers.has_names(texts, schema.names, 2)
+    looks_so |= named | has_words & headers.has_two_names(texts, schema.names)
     if BLOCK not in frame.columns:  # no files, so that only the looks are known
         is_header = F.when(named, F.lit(True)).when(looks_so, F.lit(False))
         return frame, F.when(~named, F.coalesce(reason, F.when(looks_so, "like a header"))), is_header
 
-    typed_values = [F.col(f"_v{at}") for at, field in enumerate(schema) if field.dataType != T.StringType()]
-    has_typed = F.coalesce(*[value.isNotNull() for value in typed_values], F.lit(False))
-    is_data = reason.isNull() & has_typed
-    is_data &= ~headers.has_names(texts, schema.names, 1) & ~headers.splits_elsewhere(len(schema), sep)
+    # A row that could be no header: it has a value of a type, and no name of a column.
+    is_data = reason.isNull() & _has_typed_value(schema) & ~headers.splits_elsewhere(len(schema), sep)
+    for field, text in zip(schema.fields, texts, strict=True):
+        if isinstance(field.dataType, T.StringType):
+            is_data &= ~headers.is_a_name(text, schema.names)
     frame = frame.select("*", reason.alias("_why"), looks_so.alias("_looks_so"))
     frame, is_first, other = headers.placed(
         frame, is_header=named, is_data=is_data, names=schema.names, sep=sep
@@ -251,6 +259,11 @@ def _csv_fields(sep: str, count: int) -> Column:
 
 def _is_name(text: Column, name: str) -> Column:
     return F.equal_null(F.lower(F.trim(text)), F.lower(F.lit(name)))
+
+
+def _has_typed_value(schema: T.StructType) -> Column:
+    typed_at = [at for at, field in enumerate(schema) if not isinstance(field.dataType, T.StringType)]
+    return reduce(or_, [F.col(f"_v{at}").isNotNull() for at in typed_at], F.lit(False))
 
 
 def _not_so_many(fields: int) -> str:

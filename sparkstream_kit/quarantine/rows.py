@@ -358,9 +358,9 @@ def _with_file(lines: DataFrame, *, with_blocks: bool) -> tuple[DataFrame, list[
 
 def block() -> Column:
     """Return a number for the file of a line in its first block, else null, and whether that is the file."""
-    start, length, size = (F.col(f"_metadata.file_{what}") for what in ("block_start", "block_length", "size"))
-    file = F.when(start == 0, F.xxhash64("_metadata.file_path"))
-    return F.struct(file.alias("file"), (length == size).alias("is_whole"))
+    file = F.when(F.col("_metadata.file_block_start") == 0, F.xxhash64("_metadata.file_path"))
+    is_whole = F.col("_metadata.file_block_length") == F.col("_metadata.file_size")
+    return F.struct(file.alias("file"), is_whole.alias("is_whole"))
 
 
 def has(frame: DataFrame, what: Column) -> bool:
