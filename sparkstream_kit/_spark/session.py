@@ -10,6 +10,7 @@ on the kind of session itself.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -20,6 +21,7 @@ from urllib.parse import unquote
 
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
 
 from sparkstream_kit._spark import FOLDER_KEY
 from sparkstream_kit.errors import InvalidInputError, said_by_spark, without_secrets
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
+# PySpark's loggers that print a stack trace for each error that it raises as an exception anyway.
+CONTEXT_LOGGERS = ("DataFrameQueryContextLogger", "SQLQueryContextLogger")
 # Lists that Spark itself extends: for example, it adds the files of `spark.jars.packages` to `spark.jars`.
 _GROWING = ("spark.archives", "spark.files", "spark.jars", "spark.submit.pyFiles")
 _SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)  # spark.redaction.regex
@@ -162,6 +166,23 @@ def in_force(spark: SparkSession, wanted: Mapping[str, str | None]) -> Iterator[
         yield
     finally:
         _apply(spark, former)
+
+
+@contextmanager
+def without_logged_errors() -> Iterator[None]:
+    """Within a `with` block, keep PySpark from logging the errors that it raises, with a stack of Java.
+
+    `silence_jvm` does so for a session that the kit has launched; a session of Connect may be another's.
+    """
+    loggers = [PySparkLogger.getLogger(name) for name in CONTEXT_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def put_settings(spark: SparkSession, wanted: Mapping[str, str | None]) -> dict[str, str | None]:

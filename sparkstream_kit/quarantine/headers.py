@@ -91,7 +91,7 @@ def placed(
     frame = frame.select("*", place("_at", "_looks").alias("_place"))
 
     given = F.col("_place")
-    hint = _other_separator(len(names), sep)
+    hint = other_separator(len(names), sep)
     reason = F.when(given == _BELOW_OTHER, _OTHER_HEADER).when(
         given == _FIRST_OTHER,
         F.when(F.col(BLOCK)["is_whole"], F.concat(F.lit(_NOT_THE_HEADER), hint)).otherwise(
@@ -125,7 +125,7 @@ def _placing() -> Callable[[int | None, int], int]:
     return place
 
 
-def _other_separator(fields: int, sep: str) -> Column:
+def other_separator(fields: int, sep: str) -> Column:
     """Return a hint (string) if a line splits at another separator into as many fields as the schema has."""
     hint = F.lit("")
     for other in reversed(_SEPARATORS):
@@ -138,7 +138,7 @@ def _other_separator(fields: int, sep: str) -> Column:
 
 def splits_elsewhere(fields: int, sep: str) -> Column:
     """Return whether a line splits at another separator into as many fields as the schema has columns."""
-    return _other_separator(fields, sep) != ""
+    return other_separator(fields, sep) != ""
 
 
 def _says_other(names: list[str], hint: Column) -> Column:

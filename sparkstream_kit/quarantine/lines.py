@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import finite, holds, quoted, types_in
+from sparkstream_kit._columns import finite, holds, quoted, refuse_twice, types_in
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine import headers
 from sparkstream_kit.quarantine.rows import BLOCK, RAW, SCALARS, is_missing, not_a, parsed, typed
@@ -58,6 +58,8 @@ def schema_for(
     schema = as_schema(schema)
     for field in schema.fields:
         for kind in types_in(field.dataType):
+            if isinstance(kind, T.StructType):
+                refuse_twice(f"column {field.name}: its field", [name.lower() for name in kind.names])
             is_keyed = isinstance(kind, T.MapType) and not isinstance(kind.keyType, T.StringType)
             if is_keyed or not isinstance(kind, (*SCALARS, *also)):
                 raise InvalidInputError(
@@ -185,7 +187,8 @@ def _read_csv(
             problems.append(F.when(text.isNull() | (F.trim(text) == ""), f"{field.name}: empty"))
     frame = frame.select("*", *values)
     whole = F.equal_null(after_last, F.lit(_AFTER_LAST))
-    reason = F.coalesce("_unreadable", F.when(~whole, _not_so_many(len(schema))), *problems)
+    too_few = F.concat(F.lit(_not_so_many(len(schema))), headers.other_separator(len(schema), sep))
+    reason = F.coalesce("_unreadable", F.when(~whole, too_few), *problems)
 
     # A line with words in all of its number and date columns looks like a header. If there is only one such
     # column, a word in it may just be one wrong value; so the names of the columns decide, too.
@@ -275,6 +278,9 @@ def _not_so_many(fields: int) -> str:
 # back, the line is exactly one value, for no line can contain the text.
 _END = uuid4().hex
 
+# A line of a JSON array or object that goes over several lines, such as `[`, `{"a": 1},` or `}`.
+_PART = r",\s*$|^\s*[\[{]\s*$|^\s*[\]}]"
+
 # A string literal of JSON; digits in it are not a number.
 _TEXT_OF_JSON = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 # VARIANT stores a number without an exponent as a decimal, and a number with an exponent as a double.
@@ -293,7 +299,8 @@ def parse_json(
 
     A line is bad when
 
-    - it is not valid UTF-8 or not valid JSON (NaN, for example, or a field that occurs twice);
+    - it is blank, not valid UTF-8 or not valid JSON (NaN, for example, or a field that occurs twice), such as
+      a line of an array that goes over several lines;
     - it contains anything but one object;
     - a value in any column is not of the column's type;
     - a value does not fit: an integer that is too big, a decimal or a timestamp with more digits than the
@@ -374,6 +381,8 @@ def _read_lines(
     ends = F.equal_null(F.try_variant_get("_read", "$[1]", "STRING"), F.lit(_END))
     reason = F.coalesce(
         F.when(~F.is_valid_utf8(RAW), "not valid UTF-8"),
+        F.when(F.trim(RAW) == "", "a blank line"),
+        F.when(F.col("_read").isNull() & F.col(RAW).rlike(_PART), "a part of JSON over several lines"),
         F.when(F.col("_read").isNull(), "not valid JSON, or a field twice"),
         F.when(F.col("_whole").isNull() | ~ends, "not one JSON object"),
         *problems,

@@ -70,6 +70,8 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
             rows = quarantine.expect(sales, {"amount > 0": "quarantine", "shop IS NOT NULL": "warn"})
             good, bad = quarantine.good_rows(rows), quarantine.bad_rows(rows)
     """
+    from sparkstream_kit._spark.session import without_logged_errors
+
     check(expect, locals())
     if not rules:
         raise InvalidInputError("expect() needs a rule, such as {'amount > 0': 'quarantine'}")
@@ -77,7 +79,8 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
         reject_unknown(f"word for rule {condition}:", [str(level)], LEVELS)
         try:
             # On Connect only this reads the condition; `where` alone has the schema that is known already.
-            frame.where(condition).select("*").schema  # noqa: B018
+            with without_logged_errors():
+                frame.where(condition).select("*").schema  # noqa: B018
         except AnalysisException as err:
             why = f"{said_by_spark(err)}; give a condition in SQL, such as amount > 0"
             raise InvalidInputError(f"expect(): rule {_said(condition)} cannot be used: {why}") from None
@@ -133,6 +136,7 @@ _FIRST, _LAST = "0001-01-01", "9999-12-31 23:59:59.999999"
 
 # The end of a time without a zone. A date alone does not match: it means the start of its day.
 _LOCAL = r"[ T]\d[\d:.]*\s*$"
+_NAMED_ZONE = r"\s*([A-Za-z][\w/+:-]*)\s*$"  # such as that of 10:30 Europe/Berlin
 _WITH_ZONE, _WITH_HOUR = "[VzOXxZ]", "[HhKk]"  # letters of a datetime pattern
 
 # In a datetime pattern: text in quotes, or more digits of a second than a timestamp holds.
@@ -365,7 +369,9 @@ def block() -> Column:
 
 def has(frame: DataFrame, what: Column) -> bool:
     """Return whether a frame can give a column, such as a hidden one."""
-    with suppress(AnalysisException):
+    from sparkstream_kit._spark.session import without_logged_errors
+
+    with suppress(AnalysisException), without_logged_errors():
         return bool(frame.select(what).schema)  # .schema, because Connect resolves the column only then
     return False
 
@@ -416,7 +422,19 @@ def _exists(text: Column, value: Column, pattern: str | None) -> Column:
         same = F.equal_null(value.cast("timestamp_ntz"), text.try_cast("timestamp_ntz"))
         same |= ~text.rlike(_LOCAL)
     # Spark evaluates the test of the time zone once, before it reads a row, so these zones compare nothing.
-    return F.current_timezone().isin(*STEADY) | same
+    exists = F.current_timezone().isin(*STEADY) | same
+    return exists if pattern else exists & _exists_in_its_zone(text, value)
+
+
+def _exists_in_its_zone(text: Column, value: Column) -> Column:
+    """Return whether the local time in a text exists in the time zone that the text names, if it does.
+
+    Both sides are the local time as if it were one in UTC.
+    """
+    zone = F.regexp_extract(text, _NAMED_ZONE, 1)
+    local = F.concat(F.regexp_replace(text, _NAMED_ZONE, ""), F.lit("Z")).try_cast("timestamp")
+    has_zone = value.isNotNull() & (zone != "") & (zone != "Z")
+    return F.when(has_zone, F.equal_null(F.from_utc_timestamp(value, zone), local)).otherwise(F.lit(True))
 
 
 def is_missing(value: Column, kind: T.DataType) -> Column:
