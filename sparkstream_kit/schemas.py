@@ -91,11 +91,11 @@ _TYPES = (
 def _hint_at(error: PySparkException) -> str:
     """Return what may be wrong with DDL that Spark cannot read, beginning with a semicolon."""
     unknown = re.search(r'Unsupported data type "(\w+)', str(error))
-    if unknown and hint(unknown[1], _TYPES):
+    if unknown:
         return hint(unknown[1], _TYPES)
-    # In `unit price INT` and in `unit-price INT`, Spark stops at the type or at the sign.
-    stopped_at = re.search(r"at or near '(\w+|\W)'", str(error))
-    if unknown or (stopped_at and (stopped_at[1].upper() in _TYPES or not stopped_at[1].isalnum())):
+    # In `unit price INT` and in `unit.price INT`, Spark stops at the type or at the sign.
+    stopped_at = re.search(r"at or near '(\w+|[^\w,:()<>])'", str(error))
+    if stopped_at and (stopped_at[1].upper() in _TYPES or not stopped_at[1].isalnum()):
         return f"; write a name with blanks or signs in backticks: {quoted('unit price')} INT"
     return ""
 

@@ -43,7 +43,7 @@ _MOMENT = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?$
 _MOST_DIGITS = 17  # of a number that is written as a DOUBLE
 # Why a column stays text.
 _CODES = "has codes (01234, +49, 1E5) or times of a day, which stay text,"
-_MONTHS = "has months (2026-01) or years, which stay text,"
+_NO_DAY = "has times without a day (2026-01), which stay text,"
 _LONG = "has numbers that DOUBLE would round, which stay text (DECIMAL(38,30) holds 30 places),"
 _DATED = (T.DateType, T.TimestampType, T.TimestampNTZType)
 
@@ -151,7 +151,7 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
     texts = texts.toDF(*map(str, range(len(schema))))
     looks = [F.count(F.lit(1)), F.max(F.concat_ws("", *texts.columns).rlike(_GARBLED))]
     for text in map(F.col, texts.columns):
-        digits = F.regexp_replace(text, r"[eE].*|^[-+0.]+|\.", "")
+        digits = F.regexp_replace(text, r"[eE].*|^[-+0.]+|\.|0+$", "")
         looks += [
             F.collect_set(F.when(text.isin(*_MISSING), text)),
             F.max(text.rlike(_CODE)),
@@ -164,8 +164,8 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
         return schema, ["has quoted values with line feeds; read it with multiLine=True", *notes]
     past = cache(lambda marker: read(nullValue=marker).schema)
     missing: dict[str, str] = {}
-    stays_text: dict[str, list[str]] = {_CODES: [], _MONTHS: [], _LONG: []}
-    notes: list[str] = []
+    stays_text: dict[str, list[str]] = {_CODES: [], _NO_DAY: [], _LONG: []}
+    notes = []
     has_pattern = not {"dateformat", "timestampformat"}.isdisjoint(map(str.lower, read.keywords))
     if garbled or re.search(_GARBLED, "".join(schema.names)):
         notes.append("may not be UTF-8; if so, give encoding='ISO-8859-1', or 'UTF-16' and multiLine=True")
@@ -178,13 +178,12 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
         if code and (is_dated or isinstance(field.dataType, T.NumericType)):
             why = _CODES
         elif no_day and is_dated and not has_pattern:
-            why = _MONTHS
+            why = _NO_DAY
         elif is_long and isinstance(field.dataType, T.DoubleType):
             why = _LONG
         else:
             continue
         field.dataType = T.StringType()
-        missing.pop(field.name, None)
         stays_text[why].append(field.name)
     if missing:
         markers = sorted({*missing.values()})

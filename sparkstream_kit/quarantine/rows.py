@@ -136,7 +136,7 @@ _FIRST, _LAST = "0001-01-01", "9999-12-31 23:59:59.999999"
 
 # The end of a time without a zone. A date alone does not match: it means the start of its day.
 _LOCAL = r"[ T]\d[\d:.]*\s*$"
-_NAMED_ZONE = r"\s*([A-Za-z][\w/+:-]*)\s*$"  # such as that of 10:30 Europe/Berlin
+_NAMED_ZONE = r"\s*([A-Za-z](?!\d\d?:)[\w/+:-]*)\s*$"  # as in T10:30 Europe/Berlin
 _WITH_ZONE, _WITH_HOUR = "[VzOXxZ]", "[HhKk]"  # letters of a datetime pattern
 
 # In a datetime pattern: text in quotes, or more digits of a second than a timestamp holds.

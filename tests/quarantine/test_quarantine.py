@@ -553,6 +553,32 @@ def test_a_rule_of_ones_own_makes_rows_bad_and_counts_them(spark, folder):
 # --- what cannot be asked for
 
 
+@pytest.mark.parametrize("ddl", ["s STRUCT<a: INT, A: INT>", "s ARRAY<STRUCT<a: INT, A: INT>>"])
+def test_a_field_that_is_there_twice_is_refused(spark, ddl):
+    lines = spark.createDataFrame([("{}",)], "value STRING")
+    said = "column s: its field a appears twice; rename or drop one"
+    assert refusal(parse_json, lines, from_ddl(ddl)) == said
+
+
+def test_a_blank_line_and_a_line_of_a_longer_json_say_so(spark):
+    part = "a part of JSON over several lines"
+    reasons = {"": "a blank line", " ": "a blank line", "[": part, '{"a": 1},': part, "}": part, "{": part}
+    lines = spark.createDataFrame([(line,) for line in reasons], "value STRING")
+    rows = parse_json(lines, "a INT").select("_raw", "_reason").collect()
+    assert {row["_raw"]: row["_reason"] for row in rows} == reasons
+
+
+def test_a_line_that_splits_at_another_separator_says_so(spark):
+    reasons = {
+        "a;1": "not 2 fields; give sep=';'",
+        "a\t1": r"not 2 fields; give sep='\t'",
+        "a": "not 2 fields",
+    }
+    lines = spark.createDataFrame([(line,) for line in reasons], "value STRING")
+    rows = parse_csv(lines, "k STRING, n INT").select("_raw", "_reason").collect()
+    assert {row["_raw"]: row["_reason"] for row in rows} == reasons
+
+
 @pytest.mark.parametrize(
     ("ddl", "message"),
     [
