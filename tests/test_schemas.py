@@ -54,13 +54,17 @@ def test_ddl_reads_as_spark_reads_it(ddl):
         ),
         (
             "t TIMESTMP",
-            "cannot read DDL 't TIMESTMP': Unsupported data type \"TIMESTMP\" (line 1, pos 2); "
-            "did you mean TIMESTAMP?",
+            (
+                "cannot read DDL 't TIMESTMP': Unsupported data type \"TIMESTMP\" (line 1, pos 2); "
+                "did you mean TIMESTAMP?"
+            ),
         ),
         (
             "unit price DECIMAL(9,2)",
-            "cannot read DDL 'unit price DECIMAL(9,2)': Syntax error at or near 'DECIMAL' (line 1, pos 11); "
-            "write a name with blanks or signs in backticks: `unit price` INT",
+            (
+                "cannot read DDL 'unit price DECIMAL(9,2)': Syntax error at or near 'DECIMAL' (line 1, pos 11); "
+                "write a name with blanks or signs in backticks: `unit price` INT"
+            ),
         ),
         ("int", "DDL 'int' names no columns; write it like 'a INT, b DECIMAL(12,2)'"),
         ("", "DDL '' names no columns; write it like 'a INT, b DECIMAL(12,2)'"),
