@@ -62,7 +62,8 @@ def test_ddl_reads_as_spark_reads_it(ddl):
         (
             "unit price DECIMAL(9,2)",
             (
-                "cannot read DDL 'unit price DECIMAL(9,2)': Syntax error at or near 'DECIMAL' (line 1, pos 11); "
+                "cannot read DDL 'unit price DECIMAL(9,2)': Syntax error at or near 'DECIMAL' "
+                "(line 1, pos 11); "
                 "write a name with blanks or signs in backticks: `unit price` INT"
             ),
         ),
@@ -102,7 +103,10 @@ def test_schema_of_takes_type_names_and_data_types():
     [
         (
             "strng",
-            "cannot read DDL '`a` strng': Unsupported data type \"STRNG\" (line 1, pos 4); did you mean STRING?",
+            (
+                "cannot read DDL '`a` strng': Unsupported data type \"STRNG\" (line 1, pos 4); "
+                "did you mean STRING?"
+            ),
         ),
         ("", "cannot read DDL '`a` ': Syntax error at or near end of input (line 1, pos 4)"),
         (str, "column a is the class str; give a type, such as 'string'"),
@@ -295,6 +299,7 @@ NAMES = "has names in line 1; read it with header=True"
 MADE = f"{NAMES}, enforceSchema=True"
 FEEDS = "has quoted values with line feeds; read it with multiLine=True"
 GARBLED = "may not be UTF-8; if so, give encoding='ISO-8859-1', or 'UTF-16' and multiLine=True"
+ROUNDED = "has numbers that DOUBLE would round, which stay text (DECIMAL(38,30) holds 30 places),"
 BROKEN = "has lines that are not JSON, or not UTF-8; the schema is that of the others"
 PARSED = "read its lines (quarantine.parse_csv)"
 TEXT = "is all text; if line 1 has names, read it with header=True"
@@ -341,7 +346,7 @@ LINES = (
             [
                 NAMES,
                 "has NA for NULL in n; read it with nulls='NA'",
-                "has numbers that DOUBLE would round, which stay text (DECIMAL(38,30) holds 30 places), in price",
+                f"{ROUNDED} in price",
             ],
         ),
         ('id,note,n\n1,"{""a"": 1, ""b"": 2}",3\n', "id INT, note STRING, n INT", [NAMES]),
