@@ -18,9 +18,10 @@ from sparkstream_kit.errors import InvalidInputError, hint, no_timestamp
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-# The prefixes of the observations of `quarantine`: counts of parsed rows and of broken rules. `progress`
-# finds them by these.
+# The prefixes of the observations of `quarantine`: counts of parsed rows, of files without a header, and of
+# broken rules. `progress` finds them by these.
 OBSERVED = "sparkstream_quarantine"
+HEADERS = "sparkstream_headers"
 RULES = "sparkstream_rules"
 # Time zones without daylight saving time. Most sessions have one of them, and there every local time exists.
 STEADY = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")

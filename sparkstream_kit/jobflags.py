@@ -272,7 +272,7 @@ POSTS = {
 # LINES, for jobs whose files may have header lines and bad lines.
 INPUT = {
     **LINES,
-    "--header": _switch("The files have headers: leave out each line of the column names in their order."),
+    "--header": _switch("The files have headers: the first line of each file gives no row."),
     "--max-bad": _value(
         "PERCENT", _percent, "Fail at the end if more lines than this are bad, as 1%%. Default: never."
     ),

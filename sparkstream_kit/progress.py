@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sparkstream_kit._columns import OBSERVED, RULES
+from sparkstream_kit._columns import HEADERS, OBSERVED, RULES
 from sparkstream_kit._spark.batch import rows_set_aside
 from sparkstream_kit._spark.plan import analyzed_plan
 from sparkstream_kit._spark.queries import records_behind, seconds_behind, times_computed
@@ -117,10 +117,14 @@ class QuerySummary:
         rows_set_aside: the number of late rows that `sinks.by_watermark` wrote to its second sink; None
             without that sink, and on Spark Connect, where the count stays on the server.
         parsed_rows: the number of rows, good and bad, that `quarantine` returned; None without `quarantine`.
-            A batch that is computed twice counts twice, here and in the next three attributes.
+            A batch that is computed twice counts twice, here and in the next four attributes.
         bad_rows: the bad rows among `parsed_rows`.
         header_rows: the number of lines that `quarantine` skipped as headers; not part of `parsed_rows`.
-        like_header_rows: the rows among `bad_rows` that look like a header.
+        like_header_rows: the rows among `bad_rows` that look like a header and were parsed without
+            `header=True`.
+        files_without_header: the number of files that `quarantine.parse_csv` read with `header=True` and
+            whose first line is not the header of the schema; None without it, and for lines that come from no
+            files.
         mode: the output mode; None for a query that `start` has not started.
         state_rows: the number of rows in the state store after the last batch; None without state.
         waiting_rows: how many of `state_rows` at most wait for the watermark before they are written, such as
@@ -157,6 +161,7 @@ class QuerySummary:
     bad_rows: int | None = None
     header_rows: int | None = None
     like_header_rows: int | None = None
+    files_without_header: int | None = None
     state_rows: int | None = None
     waiting_rows: int | None = None
     records_behind: int | None = None
@@ -253,6 +258,10 @@ class QuerySummary:
             if name.startswith(OBSERVED):
                 for kind, rows in zip(_PARSED, alone or metrics, strict=True):
                     counted[kind] = counted.get(kind, getattr(self, kind) or 0) + rows
+            elif name.startswith(HEADERS):
+                [files] = alone or metrics
+                known = counted.get("files_without_header", self.files_without_header or 0)
+                counted["files_without_header"] = known + files
             elif name.startswith(RULES):
                 broken = counted.setdefault("broken", dict(self.broken))
                 named = metrics.asDict() if alone is None else {f"rule {at}": n for at, n in enumerate(alone)}
@@ -313,6 +322,14 @@ class RunSummary:
                 what = "rows that wait for the watermark, as in open windows, are not in the output"
                 fix = "to write them, and end this input for good: run(…, drain=True) (of a job: --drain)"
                 lines.append(f"hint: query {query.name} has {kept} in state; {what}; {fix}")
+            if query.files_without_header:
+                lacking = query.files_without_header
+                files = count((query.header_rows or 0) + lacking, "file")
+                had = (
+                    f"header=True, but {lacking} of {files} of query {query.name} had no header of the schema"
+                )
+                then = "such a file is read if its first line is a row of data, else its lines are bad"
+                lines.append(f"hint: {had}; {then}")
             if query.like_header_rows:
                 found = count(query.like_header_rows, "bad row")
                 looks = "looks like a header" if query.like_header_rows == 1 else "look like headers"

@@ -12,6 +12,7 @@ import datetime as dt
 import decimal
 import inspect
 import json
+import re
 import types
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -79,10 +80,31 @@ def _from_ddl(ddl: str, spark: SparkSession | None = None) -> T.StructType:
     except PySparkRuntimeError as error:
         raise InvalidInputError(f"cannot read DDL {ddl!r} without Spark; start a session first") from error
     except PySparkException as error:
-        raise InvalidInputError(f"cannot read DDL {ddl!r}: {said_by_spark(error)}") from error
+        said = f"{said_by_spark(error)}{_hint_at(error)}"
+        raise InvalidInputError(f"cannot read DDL {ddl!r}: {said}") from error
     if not isinstance(schema, T.StructType) or not schema.fields:
         raise InvalidInputError(f"DDL {ddl!r} names no columns; write it like 'a INT, b DECIMAL(12,2)'")
     return schema
+
+
+# The types that a user may misspell; INT and INTEGER are one type, as are TINYINT and BYTE.
+_TYPES = (
+    *("ARRAY", "BIGINT", "BINARY", "BOOLEAN", "BYTE", "CHAR", "DATE", "DECIMAL", "DOUBLE", "FLOAT", "INT"),
+    *("INTEGER", "LONG", "MAP", "NUMERIC", "SHORT", "SMALLINT", "STRING", "STRUCT", "TIMESTAMP"),
+    *("TIMESTAMP_LTZ", "TIMESTAMP_NTZ", "TINYINT", "VARCHAR", "VARIANT"),
+)
+
+
+def _hint_at(error: PySparkException) -> str:
+    """Return what may be wrong with DDL that Spark cannot read, beginning with a semicolon."""
+    unknown = re.search(r'Unsupported data type "(\w+)', str(error))
+    if unknown:
+        return hint(unknown[1], _TYPES)
+    # In `unit price INT` and in `unit.price INT`, Spark stops at the type or at the sign.
+    stopped_at = re.search(r"at or near '(\w+|[^\w,:()<>])'", str(error))
+    if stopped_at and (stopped_at[1].upper() in _TYPES or not stopped_at[1].isalnum()):
+        return f"; write a name with blanks or signs in backticks: {quoted('unit price')} INT"
+    return ""
 
 
 def as_schema(given: T.StructType | str, spark: SparkSession | None = None) -> T.StructType:
@@ -298,7 +320,8 @@ def infer(
     - A name in line 1 may be empty or there twice; Spark makes one of its own (`enforceSchema=True`).
     - A column of numbers, dates or booleans in a CSV file may have one of NA, N/A, null, NULL, -, \N and ?
       for a missing value (`nulls="NA"`).
-    - A column of numbers in a CSV file stays text if one begins with a zero or a plus, such as 01234.
+    - A column of numbers in a CSV file stays text if one begins with a zero or a plus, such as 01234, or has
+      more digits than a DOUBLE keeps. So does a column of months, such as 2026-01.
     - A quoted value of a CSV file may have line feeds, and JSON may go over several lines (`multiLine=True`).
     - Other lines that are not JSON are ignored.
 

@@ -48,7 +48,25 @@ def test_ddl_reads_as_spark_reads_it(ddl):
     ("ddl", "message"),
     [
         ("a INT b STRING", "cannot read DDL 'a INT b STRING': Syntax error at or near 'b' (line 1, pos 6)"),
-        ("a INTT", "cannot read DDL 'a INTT': Unsupported data type \"INTT\" (line 1, pos 2)"),
+        (
+            "a INTT",
+            "cannot read DDL 'a INTT': Unsupported data type \"INTT\" (line 1, pos 2); did you mean INT?",
+        ),
+        (
+            "t TIMESTMP",
+            (
+                "cannot read DDL 't TIMESTMP': Unsupported data type \"TIMESTMP\" (line 1, pos 2); "
+                "did you mean TIMESTAMP?"
+            ),
+        ),
+        (
+            "unit price DECIMAL(9,2)",
+            (
+                "cannot read DDL 'unit price DECIMAL(9,2)': Syntax error at or near 'DECIMAL' "
+                "(line 1, pos 11); "
+                "write a name with blanks or signs in backticks: `unit price` INT"
+            ),
+        ),
         ("int", "DDL 'int' names no columns; write it like 'a INT, b DECIMAL(12,2)'"),
         ("", "DDL '' names no columns; write it like 'a INT, b DECIMAL(12,2)'"),
     ],
@@ -83,7 +101,13 @@ def test_schema_of_takes_type_names_and_data_types():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("strng", "cannot read DDL '`a` strng': Unsupported data type \"STRNG\" (line 1, pos 4)"),
+        (
+            "strng",
+            (
+                "cannot read DDL '`a` strng': Unsupported data type \"STRNG\" (line 1, pos 4); "
+                "did you mean STRING?"
+            ),
+        ),
         ("", "cannot read DDL '`a` ': Syntax error at or near end of input (line 1, pos 4)"),
         (str, "column a is the class str; give a type, such as 'string'"),
     ],
@@ -278,6 +302,7 @@ GARBLED = (
     "may not be UTF-8; if it is windows-1252, as Excel writes on Windows, convert it: iconv -f windows-1252 "
     r"-t UTF-8 IN > OUT; else give encoding='ISO-8859-1', or 'UTF-16', multiLine=True and lineSep='\r\n'"
 )
+ROUNDED = "has numbers that DOUBLE would round, which stay text (DECIMAL(38,30) holds 30 places),"
 BROKEN = "has lines that are not JSON, or not UTF-8; the schema is that of the others"
 PARSED = "read its lines (quarantine.parse_csv)"
 TEXT = "is all text; if line 1 has names, read it with header=True"
@@ -313,6 +338,20 @@ LINES = (
                 "has codes (01234, +49, 1E5) or times of a day, which stay text, in zip, phone, at",
             ],
         ),
+        (
+            "month,at,x\n2026-01,2026-01-05,0.30000000000000004\n2026-02,2026-01-06,1.50000000000000000\n",
+            "month STRING, at DATE, x DOUBLE",
+            [NAMES, "has times without a day (2026-01), which stay text, in month"],
+        ),
+        (
+            "price,n\n0.123456789012345678901234567890,1\n1.5,NA\n",
+            "price STRING, n INT",
+            [
+                NAMES,
+                "has NA for NULL in n; read it with nulls='NA'",
+                f"{ROUNDED} in price",
+            ],
+        ),
         ('id,note,n\n1,"{""a"": 1, ""b"": 2}",3\n', "id INT, note STRING, n INT", [NAMES]),
         ('id,note,n\n1,"two\nlines",3\n', "id INT, note STRING, n INT", [NAMES, FEEDS]),
         (
@@ -342,6 +381,12 @@ def test_infer_takes_what_is_given_and_says_no_more(spark, tmp_path, caplog):
         ('[\n{"a": 1, "B": "x"},\n{"a": 2, "B": "y"}\n]\n', "B STRING, a BIGINT", [LINES]),
         ('{\n  "a": 1,\n  "of": [\n    {"x": 1}\n  ]\n}\n', "a BIGINT, of ARRAY<STRUCT<x: BIGINT>>", [LINES]),
         ('[{"a": 1}, {"a": 2}]\n', "a BIGINT", []),
+        (
+            '{"at": "2024-01-01T08:10:00Z", "m": "2024-01"}\n{"at": "2024-01-01 08:10:00.5+02:00"}\n',
+            "at TIMESTAMP, m STRING",
+            [],
+        ),
+        ('{"at": "2024-01-01T08:10:00Z"}\n{"at": "soon"}\n', "at STRING", []),
         ('{"a": 1\n{"b": 1}\n', "b BIGINT", [BROKEN]),
         ('{"a": 1}\n{"a": \n', "a BIGINT", [BROKEN]),
     ],

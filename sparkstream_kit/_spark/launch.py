@@ -35,7 +35,7 @@ from pyspark.serializers import UTF8Deserializer, read_int
 
 from sparkstream_kit import _java as java
 from sparkstream_kit import _waiting
-from sparkstream_kit._spark.session import jvm_runs
+from sparkstream_kit._spark.session import CONTEXT_LOGGERS, jvm_runs
 from sparkstream_kit.errors import InvalidInputError, KitError, innermost_cause, said_by_spark
 from sparkstream_kit.profiles import is_local, log4j2_file, read_profile
 
@@ -161,7 +161,7 @@ def silence_jvm(*, has_level: bool) -> None:
     Args:
         has_level: whether the launch has set `spark.log.level`.
     """
-    for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+    for name in CONTEXT_LOGGERS:
         # These loggers print a stack trace for each error that PySpark raises as an exception anyway.
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
     jvm: Any = SparkContext._jvm

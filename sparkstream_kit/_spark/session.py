@@ -11,6 +11,7 @@ on the kind of session itself.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -22,6 +23,7 @@ from urllib.parse import unquote
 
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
@@ -31,6 +33,8 @@ from sparkstream_kit.errors import InvalidInputError, said_by_spark, without_sec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+# PySpark's loggers that print a stack trace for each error that it raises as an exception anyway.
+CONTEXT_LOGGERS = ("DataFrameQueryContextLogger", "SQLQueryContextLogger")
 # Lists that Spark itself extends: for example, it adds the files of `spark.jars.packages` to `spark.jars`.
 _GROWING = ("spark.archives", "spark.files", "spark.jars", "spark.submit.pyFiles")
 _SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)  # spark.redaction.regex
@@ -313,6 +317,28 @@ def in_force(spark: SparkSession, wanted: Mapping[str, str | None], *, alone: bo
                 if not settings.blocks:
                     del _changed[session]
                 _changing.notify_all()
+
+
+@contextmanager
+def without_logged_errors() -> Iterator[None]:
+    """Within a `with` block, keep PySpark from logging this thread's errors, each with a stack of Java.
+
+    PySpark raises these errors, too. `silence_jvm` does the same for a session that the kit has launched; a
+    session of Connect may be another's.
+    """
+    thread = threading.get_ident()
+
+    def is_of_another(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    loggers = [PySparkLogger.getLogger(name) for name in CONTEXT_LOGGERS]
+    for logger in loggers:
+        logger.addFilter(is_of_another)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_of_another)
 
 
 def put_settings(spark: SparkSession, wanted: Mapping[str, str | None]) -> dict[str, str | None]:

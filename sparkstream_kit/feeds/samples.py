@@ -16,6 +16,7 @@ from pyspark.sql import types as T
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check_options
+from sparkstream_kit._columns import column
 from sparkstream_kit._spark.place import path_for
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
@@ -36,6 +37,15 @@ _MISSING = ("NA", "N/A", "null", "NULL", "-", r"\N", "?")
 _SEPARATOR = re.compile(r"[;\t|]")  # where line 1 has no comma
 _GARBLED = "[\ufffd\0\u0080-\u009f]"  # what bytes of another encoding become
 _CODE = r"^(\+|-?0\d|\d?\d:|\d+([dDfF]|[eE]\d+)$)"
+_DAY = r"^\s*\d{4}-\d\d?-\d\d?"  # how a date or a time begins; Spark also takes a year and a month for one
+# A text of JSON that is a time of a day, and that a source reads as TIMESTAMP as it is.
+_MOMENT = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?$"
+_MOST_DIGITS = 17  # of a number that is written as a DOUBLE
+# Why a column stays text.
+_CODES = "has codes (01234, +49, 1E5) or times of a day, which stay text,"
+_NO_DAY = "has times without a day (2026-01), which stay text,"
+_LONG = "has numbers that DOUBLE would round, which stay text (DECIMAL(38,30) holds 30 places),"
+_DATED = (T.DateType, T.TimestampType, T.TimestampNTZType)
 
 
 _log = logging.getLogger(__name__)
@@ -83,7 +93,7 @@ def _of_json(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
     rows = read()
     known = T.StructType([field for field in rows.schema.fields if field.name != "_corrupt_record"])
     if len(known) == len(rows.schema):
-        return known, []
+        return _with_times(read, rows, known), []
     # Spark reads each object that has a line of its own, also in an array or in another object. Those begin
     # in line 1, which is then no object.
     if "multiLine" not in read.keywords and (not known.fields or rows.take(1)[0]["_corrupt_record"]):
@@ -91,7 +101,22 @@ def _of_json(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
         if "_corrupt_record" not in whole.names:
             fix = "write one object per line (jq -c '.[]' for an array, jq -c . otherwise)"
             return whole, [f"has JSON over several lines; {fix}, or give multiLine=True if it is one value"]
+    known = _with_times(read, rows, known)
     return known, ["has lines that are not JSON, or not UTF-8; the schema is that of the others"]
+
+
+def _with_times(read: partial[DataFrame], rows: DataFrame, known: T.StructType) -> T.StructType:
+    """Return a schema of JSON with TIMESTAMP for each column of texts that are all times with their day."""
+    texts = [field.name for field in known if isinstance(field.dataType, T.StringType)]
+    if not texts or "inferTimestamp" in read.keywords:
+        return known
+    looks = [F.min(column(name).rlike(_MOMENT)) for name in texts]
+    [found] = rows.agg(*looks).collect()
+    times = [name for name, is_time in zip(texts, found, strict=True) if is_time]
+    fields = [
+        T.StructField(field.name, T.TimestampType()) if field.name in times else field for field in known
+    ]
+    return T.StructType(fields)
 
 
 def _of_csv(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
@@ -125,8 +150,14 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
     schema, texts = read().schema, read(inferSchema=False)
     texts = texts.toDF(*map(str, range(len(schema))))
     looks = [F.count(F.lit(1)), F.max(F.concat_ws("", *texts.columns).rlike(_GARBLED))]
-    for column in map(F.col, texts.columns):
-        looks += [F.collect_set(F.when(column.isin(*_MISSING), column)), F.max(column.rlike(_CODE))]
+    for text in map(F.col, texts.columns):
+        digits = F.regexp_replace(text, r"[eE].*|^[-+0.]+|\.|0+$", "")
+        looks += [
+            F.collect_set(F.when(text.isin(*_MISSING), text)),
+            F.max(text.rlike(_CODE)),
+            F.max(~text.isin(*_MISSING) & ~text.rlike(_DAY)),
+            F.max(F.length(digits) > _MOST_DIGITS),
+        ]
     [[rows, garbled, *seen]] = texts.agg(*looks).collect()
     if "multiLine" not in read.keywords and read(inferSchema=False, multiLine=True).count() < rows:
         ends = _line_ends(read)
@@ -135,27 +166,37 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
         return schema, [f"has quoted values with line feeds; read it with multiLine=True{how}", *notes]
     past = cache(lambda marker: read(nullValue=marker).schema)
     missing: dict[str, str] = {}
-    codes, notes = [], []
+    stays_text: dict[str, list[str]] = {_CODES: [], _NO_DAY: [], _LONG: []}
+    notes = []
+    has_pattern = not {"dateformat", "timestampformat"}.isdisjoint(map(str.lower, read.keywords))
     if garbled or re.search(_GARBLED, "".join(schema.names)):
         notes.append(
             "may not be UTF-8; if it is windows-1252, as Excel writes on Windows, convert it: iconv -f "
             "windows-1252 -t UTF-8 IN > OUT; else give encoding='ISO-8859-1', or 'UTF-16', multiLine=True "
             r"and lineSep='\r\n'"
         )
-    for at, (field, markers, code) in enumerate(zip(schema, seen[::2], seen[1::2], strict=True)):
+    for at, field in enumerate(schema):
+        markers, code, no_day, is_long = seen[4 * at : 4 * at + 4]
         if len(markers) == 1 and field.dataType == T.StringType() and "nullValue" not in read.keywords:
             field.dataType = past(markers[0])[at].dataType
             missing |= {} if field.dataType == T.StringType() else {field.name: markers[0]}
-        if code and isinstance(field.dataType, (T.NumericType, T.TimestampType, T.TimestampNTZType)):
-            field.dataType = T.StringType()
-            codes.append(field.name)
+        is_dated = isinstance(field.dataType, _DATED)
+        if code and (is_dated or isinstance(field.dataType, T.NumericType)):
+            why = _CODES
+        elif no_day and is_dated and not has_pattern:
+            why = _NO_DAY
+        elif is_long and isinstance(field.dataType, T.DoubleType):
+            why = _LONG
+        else:
+            continue
+        field.dataType = T.StringType()
+        stays_text[why].append(field.name)
     if missing:
         markers = sorted({*missing.values()})
         nulls = markers[0] if len(markers) == 1 else markers
         call = "it" if len(markers) == 1 else "its lines (quarantine.parse_csv)"
         notes.append(f"has {', '.join(markers)} for NULL in {', '.join(missing)}; read {call} with {nulls=}")
-    if codes:
-        notes.append(f"has codes (01234, +49, 1E5) or times of a day, which stay text, in {', '.join(codes)}")
+    notes += [f"{why} in {', '.join(names)}" for why, names in stays_text.items() if names]
     return T.StructType(schema.fields if rows else []), notes  # of the types as they are now
 
 

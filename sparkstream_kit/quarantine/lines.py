@@ -17,9 +17,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import finite, holds, quoted, types_in
+from sparkstream_kit._columns import finite, holds, quoted, refuse_twice, types_in
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine.rows import FILE, RAW, SCALARS, is_missing, not_a, parsed, readable, typed
+from sparkstream_kit.quarantine import headers
+from sparkstream_kit.quarantine.rows import BLOCK, RAW, SCALARS, is_missing, not_a, parsed, typed
 from sparkstream_kit.schemas import as_schema
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def schema_for(
     schema = as_schema(schema, frame.sparkSession)
     for field in schema.fields:
         for kind in types_in(field.dataType):
+            if isinstance(kind, T.StructType):
+                refuse_twice(f"column {field.name}: its field", [name.lower() for name in kind.names])
             is_keyed = isinstance(kind, T.MapType) and not isinstance(kind.keyType, T.StringType)
             if is_keyed or not isinstance(kind, (*SCALARS, *also)):
                 raise InvalidInputError(
@@ -108,10 +111,16 @@ def parse_csv(
         nulls: the texts that stand for a missing value, such as "NA" or ("NA", "-"); an empty field is NULL,
             too.
         sep: the separator, one character.
-        header: treat a line that consists of the schema's column names in their order (case ignored) as a
-            header and leave it out. A line with some of these names that is not this header fails the query:
-            the values of its file would be taken for those of other columns. A line with only one of them, in
-            its place, is bad. Without `header=True`, such lines are bad rows.
+        header: the first line of each file that is not blank is a header and gives no row. It has the names
+            of the columns in their order; case, blanks around a name and names that are missing in the file,
+            such as the one of an index, are ignored. If it has other names, all lines of its file are bad:
+            their values could be those of other columns. Of a large file, which Spark reads in parts, such a
+            header fails the query. A file whose first line is a row, with a value in a column that is no
+            text, has no header; its rows are read. The summary of `run` says how many files had no header. A
+            line further down that looks like a header is a bad row, as each such line is without
+            `header=True`. A Python function finds the first lines, so the lines have to come as
+            `sources.text` reads them: parse first, then join or repartition. Of lines that come from no file,
+            such as those of Kafka, each that consists of the names is left out.
 
     Returns:
         The columns of `schema` (all null in a bad row), then
@@ -129,7 +138,8 @@ def parse_csv(
 
     Raises:
         InvalidInputError: DDL that cannot be read, a column type that CSV cannot hold, two columns of the
-            same name, a column named like one of the four above, or a separator that CSV cannot have.
+            same name, a column named like one of the four above, a separator that CSV cannot have, or
+            `header=True` for lines of files that an earlier step has mixed.
 
     Examples:
         In a session::
@@ -146,7 +156,8 @@ def parse_csv(
     markers = [nulls] if isinstance(nulls, str) else [*nulls]
     settings = _patterns(date_format, timestamp_format) | ({"nulls": markers} if markers else {})
     read = partial(_read_csv, schema=schema, settings=settings, sep=sep, header=header)
-    return parsed(lines, schema, read, "csv")
+    with_blocks = header and headers.has_places(lines)
+    return parsed(lines, schema, read, "csv", with_blocks=with_blocks)
 
 
 def _patterns(date_format: str | None, timestamp_format: str | None) -> dict[str, Any]:
@@ -175,8 +186,10 @@ def _read_csv(
             words.append(value.isNull() & text.rlike(r"^\D*\p{L}"))
         if not field.nullable:
             problems.append(F.when(text.isNull() | (F.trim(text) == ""), f"{field.name}: empty"))
+    frame = frame.select("*", *values)
     whole = F.equal_null(after_last, F.lit(_AFTER_LAST))
-    reason = F.coalesce("_unreadable", F.when(~whole, _not_so_many(len(schema))), *problems)
+    too_few = F.concat(F.lit(_not_so_many(len(schema))), headers.other_separator(len(schema), sep))
+    reason = F.coalesce("_unreadable", F.when(~whole, too_few), *problems)
 
     # A line with words in all of its number and date columns looks like a header. If there is only one such
     # column, a word in it may just be one wrong value; so the names of the columns decide, too.
@@ -184,11 +197,27 @@ def _read_csv(
     if len(words) <= 1:
         is_named = reduce(or_ if header else and_, map(_is_name, texts, schema.names))
         looks_so = has_words & whole & is_named & F.lit(len(schema) > 1)
-    is_header, reason = F.when(looks_so, F.lit(False)), F.coalesce(reason, F.when(looks_so, "like a header"))
-    if header:
-        named = whole & _are_names(texts, schema.names, has_words)
-        is_header, reason = F.when(named, F.lit(True)).otherwise(is_header), F.when(~named, reason)
-    return frame.select("*", *values), reason, is_header
+    if not header:
+        is_header = F.when(looks_so, F.lit(False))
+        return frame, F.coalesce(reason, F.when(looks_so, "like a header")), is_header
+
+    named = whole & headers.are_names(texts, schema.names)
+    looks_so |= named | has_words & headers.has_two_names(texts, schema.names)
+    if BLOCK not in frame.columns:  # no files, so that only the looks are known
+        is_header = F.when(named, F.lit(True)).when(looks_so, F.lit(False))
+        return frame, F.when(~named, F.coalesce(reason, F.when(looks_so, "like a header"))), is_header
+
+    # A row that could be no header: it has a value of a type, and no name of a column.
+    is_data = reason.isNull() & _has_typed_value(schema) & ~headers.splits_elsewhere(len(schema), sep)
+    for field, text in zip(schema.fields, texts, strict=True):
+        if isinstance(field.dataType, T.StringType):
+            is_data &= ~headers.is_a_name(text, schema.names)
+    frame = frame.select("*", reason.alias("_why"), looks_so.alias("_looks_so"))
+    frame, is_first, other = headers.placed(
+        frame, is_header=named, is_data=is_data, names=schema.names, sep=sep
+    )
+    like = F.when(is_first.isNull() & F.col("_looks_so"), "like a header")
+    return frame, F.when(~F.coalesce(is_first, F.lit(False)), F.coalesce(other, "_why", like)), is_first
 
 
 def _unreadable(sep: str, fields: int) -> Column:
@@ -236,22 +265,9 @@ def _is_name(text: Column, name: str) -> Column:
     return F.equal_null(F.lower(F.trim(text)), F.lower(F.lit(name)))
 
 
-def _are_names(texts: list[Column], names: list[str], words: Column) -> Column:
-    """Return whether a line's fields are the column names; fail the query if only some of them are.
-
-    Args:
-        texts: the fields.
-        names: the column names.
-        words: whether the fields of all columns that are no text could be names.
-    """
-    same = reduce(and_, map(_is_name, texts, names))
-    fields = F.array(*map(F.lower, map(F.trim, texts)))
-    wanted = F.array(*[F.lower(F.lit(name)) for name in names])
-    file = F.coalesce(readable(F.col(FILE)), F.lit("the input"))
-    says = F.lit(f" does not have the columns of the schema, {', '.join(names)}, in this order; it is ")
-    error = F.concat(F.lit("the header of "), file, says, F.col(RAW))
-    others = words & (F.size(F.array_intersect(fields, wanted)) > 1)
-    return F.when(~same & others, F.raise_error(error).cast("boolean")).otherwise(same)
+def _has_typed_value(schema: T.StructType) -> Column:
+    typed_at = [at for at, field in enumerate(schema) if not isinstance(field.dataType, T.StringType)]
+    return reduce(or_, [F.col(f"_v{at}").isNotNull() for at in typed_at], F.lit(False))
 
 
 def _not_so_many(fields: int) -> str:
@@ -262,6 +278,9 @@ def _not_so_many(fields: int) -> str:
 # parsed as the first element of an array whose second element is this text: if the second element is read
 # back, the line is exactly one value, for no line can contain the text.
 _END = uuid4().hex
+
+# A line of a JSON array or object that goes over several lines, such as `[`, `{"a": 1},` or `}`.
+_PART = r",\s*$|^\s*[\[{]\s*$|^\s*[\]}]"
 
 # A string literal of JSON; digits in it are not a number.
 _TEXT_OF_JSON = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -281,7 +300,8 @@ def parse_json(
 
     A line is bad when
 
-    - it is not valid UTF-8 or not valid JSON (NaN, for example, or a field that occurs twice);
+    - it is blank, not valid UTF-8 or not valid JSON (NaN, for example, or a field that occurs twice), such as
+      a line of an array that goes over several lines;
     - it contains anything but one object;
     - a value in any column is not of the column's type;
     - a value does not fit: an integer that is too big, a decimal or a timestamp with more digits than the
@@ -363,6 +383,8 @@ def _read_lines(
     ends = F.equal_null(F.try_variant_get("_read", "$[1]", "STRING"), F.lit(_END))
     reason = F.coalesce(
         F.when(~F.is_valid_utf8(RAW), "not valid UTF-8"),
+        F.when(F.trim(RAW) == "", "a blank line"),
+        F.when(F.col("_read").isNull() & F.col(RAW).rlike(_PART), "a part of JSON over several lines"),
         F.when(F.col("_read").isNull(), "not valid JSON, or a field twice"),
         F.when(F.col("_whole").isNull() | ~ends, "not one JSON object"),
         *problems,

@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import OBSERVED, RULES, STEADY, column, number, quoted
+from sparkstream_kit._columns import HEADERS, OBSERVED, RULES, STEADY, column, number, quoted
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
             rows = quarantine.expect(sales, {"amount > 0": "quarantine", "shop IS NOT NULL": "warn"})
             good, bad = quarantine.good_rows(rows), quarantine.bad_rows(rows)
     """
+    from sparkstream_kit._spark.session import without_logged_errors
+
     check(expect, locals())
     if not rules:
         raise InvalidInputError("expect() needs a rule, such as {'amount > 0': 'quarantine'}")
@@ -77,7 +79,8 @@ def expect(frame: DataFrame, rules: Mapping[str, str]) -> DataFrame:
         reject_unknown(f"word for rule {condition}:", [str(level)], LEVELS)
         try:
             # On Connect only this reads the condition; `where` alone has the schema that is known already.
-            frame.where(condition).select("*").schema  # noqa: B018
+            with without_logged_errors():
+                frame.where(condition).select("*").schema  # noqa: B018
         except AnalysisException as err:
             why = f"{said_by_spark(err)}; give a condition in SQL, such as amount > 0"
             raise InvalidInputError(f"expect(): rule {_said(condition)} cannot be used: {why}") from None
@@ -117,6 +120,7 @@ REASON = "_reason"
 RAW = "_raw"
 BYTES = "_bytes"
 FILE = "_file"
+BLOCK = "_block"  # of the file, in which a line is; dropped in the end
 
 # The types of a column that text can be converted to.
 SCALARS = (
@@ -143,6 +147,7 @@ _FIRST, _LAST = "0001-01-01", "9999-12-31 23:59:59.999999"
 
 # The end of a time without a zone. A date alone does not match: it means the start of its day.
 _LOCAL = r"[ T]\d[\d:.]*\s*$"
+_NAMED_ZONE = r"\s*([A-Za-z](?!\d\d?:)[\w/+:-]*)\s*$"  # as in T10:30 Europe/Berlin
 _WITH_ZONE, _WITH_HOUR = "[VzOXxZ]", "[HhKk]"  # letters of a datetime pattern
 
 # In a datetime pattern: text in quotes, or more digits of a second than a timestamp holds.
@@ -217,7 +222,9 @@ def bad_rows(rows: DataFrame) -> DataFrame:
     return rows.where(F.col(REASON).isNotNull()).select(*map(quoted, names))
 
 
-def parsed(lines: DataFrame, schema: T.StructType, read: Read, kind: str) -> DataFrame:
+def parsed(
+    lines: DataFrame, schema: T.StructType, read: Read, kind: str, *, with_blocks: bool = False
+) -> DataFrame:
     """Build the result of a parser: the values of each line (all null in a bad row), and the extra columns.
 
     In `observedMetrics`, Spark's progress then reports for each parse how many `rows` and `bad_rows` it
@@ -231,6 +238,9 @@ def parsed(lines: DataFrame, schema: T.StructType, read: Read, kind: str) -> Dat
             frame; the reason why a row is bad (null for a good row and for a header); and whether a line is a
             header, which gives no row (false if a bad line looks like one), or None to look for no headers.
         kind: the name of the parser, for its alias in the plan.
+        with_blocks: give `read` the block of the file in which each line is, too, as BLOCK; a header is then
+            the first line of its file. `_header` is false for the first line of a file without one, and the
+            progress reports how many files those are.
 
     Raises:
         InvalidInputError: two columns would have the same name, or a column is named like one of the four
@@ -239,9 +249,9 @@ def parsed(lines: DataFrame, schema: T.StructType, read: Read, kind: str) -> Dat
     if lines.columns[:2] == ["key", "value"]:  # of Kafka's records
         lines = lines.select("value", "key", *map(column, lines.columns[2:]))
     others = _others(lines, schema)
-    lines, path = _with_file(lines)
+    lines, hidden = _with_file(lines, with_blocks=with_blocks)
     line = column(lines.columns[0]).cast("string")  # Kafka's own are bytes, which the cast keeps
-    frame, reason, header = read(lines.select(line.alias(RAW), path.alias(FILE), *others))
+    frame, reason, header = read(lines.select(line.alias(RAW), *hidden, *others))
     # Separate select steps: in a single step Spark would evaluate each value again for the reason, and the
     # reason again for each column.
     values = [f"_v{index}" for index in range(len(schema))]
@@ -262,7 +272,10 @@ def parsed(lines: DataFrame, schema: T.StructType, read: Read, kind: str) -> Dat
     )
     no_header = ~F.equal_null("_header", F.lit(True))
     is_header, bad = F.col("_header"), F.col(REASON).isNotNull()
-    frame = count_bad(frame, bad, rows=F.count_if(no_header), headers=(is_header, ~is_header))
+    if with_blocks:
+        frame = frame.observe(f"{HEADERS}_{next(_numbers)}", F.count_if(~is_header).alias("files"))
+    like_header = F.lit(False) if with_blocks else ~is_header
+    frame = count_bad(frame, bad, rows=F.count_if(no_header), headers=(is_header, like_header))
     return frame.where(no_header).drop("_header").alias(_PARSED.format(kind))
 
 
@@ -342,18 +355,37 @@ def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
     return [column(name) for name in names]
 
 
-def _with_file(lines: DataFrame) -> tuple[DataFrame, Column]:
-    """Return the lines under the alias that a fingerprint knows, and the file of each line (or null)."""
-    named, path, kept = lines.alias(_LINES), F.col("_metadata.file_path"), FILE in lines.columns[1:]
-    if kept or _has(named, path):
-        return named, F.col(FILE) if kept else path
-    if _has(lines, path):  # before Spark 4.2 an alias hides it, unless it is right above the file source
-        return lines.select("*", path.alias(FILE)).alias(_LINES), F.col(FILE)
-    return named, F.lit(None).cast("string")
+def _with_file(lines: DataFrame, *, with_blocks: bool) -> tuple[DataFrame, list[Column]]:
+    """Return the lines under the alias that a fingerprint knows, and the file of each line (or null).
+
+    With blocks, the block of the file in which each line is follows.
+    """
+    path = F.col("_metadata.file_path")
+    wanted = {} if FILE in lines.columns[1:] else {FILE: path}
+    if with_blocks:
+        wanted[BLOCK] = block()
+    named = lines.alias(_LINES)
+    hidden = [what.alias(name) for name, what in wanted.items()]
+    kept = [F.col(FILE)] if FILE not in wanted else []
+    if not wanted or has(named, path):
+        return named, [*kept, *hidden]
+    if has(lines, path):  # before Spark 4.2 an alias hides it, unless it is right above the file source
+        return lines.select("*", *hidden).alias(_LINES), [*kept, *map(F.col, wanted)]
+    return named, [*kept, *[F.lit(None).cast("string").alias(name) for name in wanted]]
 
 
-def _has(frame: DataFrame, what: Column) -> bool:
-    with suppress(AnalysisException):
+def block() -> Column:
+    """Return a number for the file of a line in its first block, else null, and whether that is the file."""
+    file = F.when(F.col("_metadata.file_block_start") == 0, F.xxhash64("_metadata.file_path"))
+    is_whole = F.col("_metadata.file_block_length") == F.col("_metadata.file_size")
+    return F.struct(file.alias("file"), is_whole.alias("is_whole"))
+
+
+def has(frame: DataFrame, what: Column) -> bool:
+    """Return whether a frame can give a column, such as a hidden one."""
+    from sparkstream_kit._spark.session import without_logged_errors
+
+    with suppress(AnalysisException), without_logged_errors():
         return bool(frame.select(what).schema)  # .schema, because Connect resolves the column only then
     return False
 
@@ -405,7 +437,19 @@ def _exists(text: Column, value: Column, pattern: str | None) -> Column:
         same = F.equal_null(value.cast("timestamp_ntz"), text.try_cast("timestamp_ntz"))
         same |= ~text.rlike(_LOCAL)
     # Spark evaluates the test of the time zone once, before it reads a row, so these zones compare nothing.
-    return F.current_timezone().isin(*STEADY) | same
+    exists = F.current_timezone().isin(*STEADY) | same
+    return exists if pattern else exists & _exists_in_its_zone(text, value)
+
+
+def _exists_in_its_zone(text: Column, value: Column) -> Column:
+    """Return whether the local time in a text exists in the time zone that the text names, if it does.
+
+    Both sides are the local time as if it were one in UTC.
+    """
+    zone = F.regexp_extract(text, _NAMED_ZONE, 1)
+    local = F.concat(F.regexp_replace(text, _NAMED_ZONE, ""), F.lit("Z")).try_cast("timestamp")
+    has_zone = value.isNotNull() & (zone != "") & (zone != "Z")
+    return F.when(has_zone, F.equal_null(F.from_utc_timestamp(value, zone), local)).otherwise(F.lit(True))
 
 
 def is_missing(value: Column, kind: T.DataType) -> Column:

@@ -18,7 +18,7 @@ from pyspark.sql import types as T
 from pyspark.sql.streaming import stateful_processor as base
 
 from sparkstream_kit._arguments import check, said
-from sparkstream_kit._columns import column, refuse_taken, refuse_twice
+from sparkstream_kit._columns import column, holds, refuse_taken, refuse_twice
 from sparkstream_kit._durations import positive
 from sparkstream_kit.connectors import modules_by_value
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
@@ -243,6 +243,11 @@ def once(frame: DataFrame, ids: str | Sequence[str], time: str, within: str | ti
     span = positive("within", within)
     at = values.place_of_time(call, frame, time)
     keys = values.places_of_keys(call, frame, ids)
+    for place in keys:
+        field = frame.schema[place]
+        if holds(field.dataType, T.MapType, T.VariantType):
+            what = f"column {field.name} is {field.dataType.simpleString()}, of which Spark makes no hash"
+            raise InvalidInputError(f"{call}: {what}; give a column of its own: F.to_json('{field.name}')")
     rows = values.packed(frame)
     # Spark's hash leaves nulls out, and knows nothing of where an array or a struct ends.
     nested = [place for place in keys if isinstance(frame.schema[place].dataType, T.ArrayType | T.StructType)]

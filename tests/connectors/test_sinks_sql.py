@@ -442,7 +442,9 @@ def test_a_password_is_in_no_repr_error_plan_or_log(stream, tmp_path, caplog, ca
     caplog.set_level(logging.DEBUG, logger="sparkstream_kit")
     said = [repr(sinks.sql_table(url, "t")), str(sinks.fan_out(sinks.sql_table(url, "t")))]
     for bad in (wrong, re.sub(r":\d+/", ":1/", wrong), f"{wrong}?sslpassword=hush-hush&connect_timeout=5"):
-        what = "cannot be reached: .*; start it, or correct" if ":1/" in bad else "refuses the log-in: .*PGPASS"
+        what = (
+            "cannot be reached: .*; start it, or correct" if ":1/" in bad else "refuses the log-in: .*PGPASS"
+        )
         with pytest.raises(InvalidInputError, match=what) as no:
             start(stream, sinks.sql_table(bad, "t"), name="q", checkpoint=tmp_path / "no")
         assert no.value.__cause__ is None

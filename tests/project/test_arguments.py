@@ -145,7 +145,7 @@ run([ended])
 sources.text(SparkSession.builder, 'in')
     sources.text(): spark is a Builder; give a session, such as get_session('name')
 sources.csv(session, 'in', schema='n INTT')
-    cannot read DDL 'n INTT': Unsupported data type "INTT" (line 1, pos 2)
+    cannot read DDL 'n INTT': Unsupported data type "INTT" (line 1, pos 2); did you mean INT?
 sinks.files('out', partition_by='day')
     sinks.files(): partition_by is the string 'day'; give a list of strings
 sinks.console()(frame)

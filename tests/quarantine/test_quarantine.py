@@ -359,6 +359,7 @@ def test_a_header_is_counted_and_is_no_row(spark, folder):
     rows = spark.table("headed").selectExpr("_raw", "_reason IS NULL").collect()
     assert sorted(rows) == [("junk", False)] * 3 + [("north,1", True)] * 4
     assert (query.input_rows, query.parsed_rows, query.bad_rows, query.header_rows) == (10, 7, 3, 3)
+    assert query.files_without_header == 1
     assert ", 3 header lines, 3 bad rows, " in str(query)
     assert "_header" not in frame.columns
 
@@ -378,16 +379,129 @@ def test_without_header_it_is_a_bad_row_that_looks_like_one(spark, folder, schem
     assert spark.table("unheaded").count() == len(lines)
 
 
-@pytest.mark.parametrize("to", ["orderdate,orderid", "order number,orderdate"])
-def test_another_header_fails_the_query_with_its_file(spark, folder, to):
-    moved = HEADER.lower().replace("orderid,orderdate", to)
-    write(folder, moved, GOOD)
-    frame = parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy", header=True)
-    query = start(good_rows(frame).select("Region"), sinks.memory("moved"), name="moved", availableNow=True)
-    assert failure(run, query) == (
-        f"query moved failed: the header of {folder}/lines.csv does not have the columns of the "
-        f"schema, {', '.join(SALES.names)}, in this order; it is {moved}"
+NOT, BELOW, LIKE = "not the header of the schema", "its file has another header", "like a header"
+PEOPLE, PRICES = "id INT, name STRING, city STRING", "product STRING, price DECIMAL(9,2)"
+WORDS = "word STRING, class STRING, note STRING"
+# The schema, the text of a file, its good rows, and its bad lines with their reasons.
+HEADED = {
+    "an index of pandas": (PEOPLE, ",name,city\n0,ann,rome\n", [(0, "ann", "rome")], {}),
+    "an index of R": ("`_c0` INT, a DOUBLE", '"","a"\n"1",2.5\n', [(1, 2.5)], {}),
+    "blanks around names": ("`a ` INT, `  b` INT", "a ,  b\n1,2\n", [(1, 2)], {}),
+    "a name twice": ("a0 INT, A1 INT, b INT", "a,A,b\n1,2,3\n", [(1, 2, 3)], {}),
+    "no name at all": ("a STRING, b STRING", ",\nx,y\n", [], {",": NOT, "x,y": BELOW}),
+    "a byte order mark": (PRICES, "\ufeffproduct,price\r\ntea,1\r\n", [("tea", Decimal(1))], {}),
+    "blank lines first": ("a STRING", "\n  \na\nx\n", [("x",)], {"": "not 1 field", "  ": "not 1 field"}),
+    "one column": ("a STRING", "A\nx\na\n", [("x",)], {"a": LIKE}),
+    "nothing but a header": (PEOPLE, "id,name,city", [], {}),
+    "an empty file": (PEOPLE, "", [], {}),
+    "a year for a name": (
+        "y2020 INT, name STRING, city STRING",
+        "2020,city,name\n1,x,y\n",
+        [],
+        {"2020,city,name": NOT, "1,x,y": BELOW},
+    ),
+    "other names": ("id STRING, name STRING", "Nr,Vorname\n1,x\n", [], {"Nr,Vorname": NOT, "1,x": BELOW}),
+    "another order": ("id STRING, name STRING", "name,id\nx,1\n", [], {"name,id": NOT, "x,1": BELOW}),
+    "Excel": (
+        PRICES,
+        "product;price\r\ntea;2,5\r\nink;1,0\r\n",
+        [],
+        {"product;price": f"{NOT}; give sep=';'", "tea;2,5": BELOW, "ink;1,0": BELOW},
+    ),
+    "Excel without a header": (
+        PRICES,
+        "tea;2,5\nink;1,0\n",
+        [],
+        {"tea;2,5": f"{NOT}; give sep=';'", "ink;1,0": BELOW},
+    ),
+    "no header": (PEOPLE, "0,ann,rome\n1,x\n", [(0, "ann", "rome")], {"1,x": "not 3 fields"}),
+    "rows with names": (
+        WORDS,
+        "word,class,note\nnote,word,z\nnote,y,z\nword,class,note\n",
+        [("note", "y", "z")],
+        {"note,word,z": LIKE, "word,class,note": LIKE},
+    ),
+}
+
+
+@pytest.mark.connect
+@pytest.mark.fast(*HEADED)
+@pytest.mark.parametrize("case", HEADED)
+def test_a_header_is_the_first_line_of_its_file(spark, folder, case):
+    schema, content, good, bad = HEADED[case]
+    for number in range(3):  # several files in one task
+        (folder / f"{number}.csv").write_text(content)
+    rows = parse_csv(spark.read.text(str(folder)), schema, header=True).collect()
+    values = [tuple(row)[:-4] for row in rows if row["_reason"] is None]
+    assert values == good * 3
+    assert [(row["_raw"], row["_reason"]) for row in rows if row["_reason"]] == [*bad.items()] * 3
+
+
+@pytest.mark.connect
+def test_the_summary_says_how_many_files_had_no_header(spark, folder):
+    texts = "k,n\na,1\n", "a,2\n", "n,k\n3,a\n", "k,n\n", ""
+    for number, content in enumerate(texts):
+        (folder / f"{number}.csv").write_text(content)
+    lines = text(spark, str(folder), max_files_per_trigger=2)
+    frame = parse_csv(lines, "k STRING, n INT", header=True)
+    summary = run(start(good_rows(frame), sinks.memory("headless"), name="headless", availableNow=True))
+    [query] = summary.queries
+    assert sorted(spark.table("headless").collect()) == [("a", 1), ("a", 2)]
+    assert (query.header_rows, query.files_without_header, query.bad_rows) == (2, 2, 2)
+    assert "hint: header=True, but 2 of 4 files of query headless had no header of the schema; " in str(
+        summary
     )
+
+
+def test_a_filter_behind_the_parse_does_not_hide_the_header_from_it(spark, folder):
+    write(folder, "k,n", "a,1", "b,2")
+    rows = parse_csv(spark.read.text(str(folder)), "k STRING, n INT", header=True)
+    assert rows.where("n = 2").select("k", "_reason").collect() == [("b", None)]
+    assert good_rows(rows).where("k = 'a'").collect() == [("a", 1)]
+
+
+PARTS = "n INT, s STRING", [f"{number},a" for number in range(3000)]
+
+
+@pytest.mark.parametrize(("header", "rows"), [("n,s", 3000), ("0,first", 3001), ("m,s", None)])
+def test_a_file_in_several_parts_has_one_header(spark, folder, header, rows):
+    schema, lines = PARTS
+    write(folder, header, *lines)
+    with in_force(spark, {"spark.sql.files.maxPartitionBytes": "4k"}):
+        frame = parse_csv(text(spark, str(folder)), schema, header=True)
+        query = start(frame, sinks.memory("parts"), name="parts", availableNow=True)
+        if rows:
+            run(query)
+            assert spark.table("parts").where("_reason IS NULL").count() == rows
+            return
+        said = failure(run, query)
+    assert f"the header of {folder}/lines.csv does not have the columns of the schema, n, s" in said
+    assert "in this order; it is m,s; Spark reads this large file in parts" in said
+
+
+def test_lines_in_another_order_have_no_known_header(spark, folder):
+    write(folder, "k,n", "a,1")
+    lines = spark.read.text(str(folder))
+    kept = lines.coalesce(1), lines.where("value <> ''").withColumn("day", F.lit(1)), lines.alias("l")
+    for frame in kept:
+        assert parse_csv(frame, "k STRING, n INT", header=True).select("k", "n").collect() == [("a", 1)]
+    mixed = {
+        "Repartition": lines.repartition(2),
+        "Union": lines.union(lines),
+        "Join": lines.join(spark.range(1)),
+        "Sort": lines.sort("value"),
+        "Deduplicate": lines.dropDuplicates(),
+    }
+    for step, frame in mixed.items():
+        said = refusal(parse_csv, frame, "k STRING, n INT", header=True)
+        assert f"after another step ({step}) it is not known; parse the lines of sources.text first" in said
+        assert parse_csv(frame, "k STRING, n INT").columns[:2] == ["k", "n"]
+
+
+def test_lines_of_no_file_are_headers_by_their_names_and_none_stops_the_query(spark):
+    lines = spark.createDataFrame([("K,n",), ("a,1",), ("n,k",), ("k,n",)], "value STRING")
+    rows = parse_csv(lines, "k STRING, n STRING", header=True).collect()
+    assert [(row["k"], row["_reason"]) for row in rows] == [("a", None), (None, LIKE)]
 
 
 def test_a_null_line_is_bad(spark):
@@ -437,6 +551,32 @@ def test_a_rule_of_ones_own_makes_rows_bad_and_counts_them(spark, folder):
 
 
 # --- what cannot be asked for
+
+
+@pytest.mark.parametrize("ddl", ["s STRUCT<a: INT, A: INT>", "s ARRAY<STRUCT<a: INT, A: INT>>"])
+def test_a_field_that_is_there_twice_is_refused(spark, ddl):
+    lines = spark.createDataFrame([("{}",)], "value STRING")
+    said = "column s: its field a appears twice; rename or drop one"
+    assert refusal(parse_json, lines, from_ddl(ddl)) == said
+
+
+def test_a_blank_line_and_a_line_of_a_longer_json_say_so(spark):
+    part = "a part of JSON over several lines"
+    reasons = {"": "a blank line", " ": "a blank line", "[": part, '{"a": 1},': part, "}": part, "{": part}
+    lines = spark.createDataFrame([(line,) for line in reasons], "value STRING")
+    rows = parse_json(lines, "a INT").select("_raw", "_reason").collect()
+    assert {row["_raw"]: row["_reason"] for row in rows} == reasons
+
+
+def test_a_line_that_splits_at_another_separator_says_so(spark):
+    reasons = {
+        "a;1": "not 2 fields; give sep=';'",
+        "a\t1": r"not 2 fields; give sep='\t'",
+        "a": "not 2 fields",
+    }
+    lines = spark.createDataFrame([(line,) for line in reasons], "value STRING")
+    rows = parse_csv(lines, "k STRING, n INT").select("_raw", "_reason").collect()
+    assert {row["_raw"]: row["_reason"] for row in rows} == reasons
 
 
 @pytest.mark.parametrize(

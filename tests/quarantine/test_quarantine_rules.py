@@ -1,13 +1,16 @@
 """`quarantine.expect`: rules on data, what becomes of rows that break one, and how they are counted."""
 
+import logging
 from typing import Any
 
 import pytest
 from conftest import failure, refusal
 from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
 from pyspark.sql import functions as F
 
 from sparkstream_kit import quarantine, run, sinks, sources, start, windows
+from sparkstream_kit._spark.session import CONTEXT_LOGGERS
 from sparkstream_kit.schemas import from_ddl
 
 SCHEMA = "shop STRING, amount INT"
@@ -63,6 +66,24 @@ def test_columns_of_any_name_can_be_in_a_rule(spark):
     frame = spark.createDataFrame([(1, 2)], "`a.b` INT, `_rule` INT")
     found = quarantine.expect(frame, {"`a.b` > 1": "quarantine", "_rule = 2": "fail"})
     assert [row["_reason"] for row in found.collect()] == ["breaks `a.b` > 1"]
+
+
+@pytest.mark.connect
+def test_a_wrong_column_in_a_rule_prints_nothing_beside_the_error(spark, capfd):
+    # As in a session that the kit has not launched.
+    loggers = [PySparkLogger.getLogger(name) for name in CONTEXT_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel("ERROR")
+    try:
+        said = refusal(quarantine.expect, spark.range(1), {"nope > 0": "warn"})
+        assert [logger.level for logger in loggers] == [logging.ERROR] * len(loggers)
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+    assert "rule nope > 0 cannot be used: A column" in said
+    assert "\n" not in said
+    assert "JVM stacktrace" not in capfd.readouterr().err
 
 
 # --- streams

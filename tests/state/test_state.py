@@ -121,6 +121,13 @@ def test_what_once_cannot_take_is_one_line(timed, given, message):
     assert message in refusal(state.once, **how)
 
 
+@pytest.mark.parametrize("made", ["map('a', n)", "parse_json('1')", "array(map('a', n))"])
+def test_an_id_of_which_spark_makes_no_hash_is_one_line(timed, made):
+    said = refusal(state.once, timed.withColumn("id", F.expr(made)), "id", "time", "1 hour")
+    assert said.startswith("once(): column id is ")
+    assert said.endswith("of which Spark makes no hash; give a column of its own: F.to_json('id')")
+
+
 def test_a_frame_with_a_column_twice_is_one_line(timed):
     twice = timed.select("*", "time")
     assert "two columns are named time; rename one" in refusal(state.once, twice, "n", "time", "1 hour")

@@ -1,0 +1,186 @@
+"""The header of a CSV file, known by its place: the first line of its file that is not blank.
+
+A header belongs to a file. No line can be told from a header by its looks alone: `2020,name,city` can be a
+header, and `note,word,z` a row. Spark's text source does not say which line is the first one, but it reads
+the lines of a file in their order and says in which block of the file a line is. So a function in Python,
+which sees the lines of a task one after the other, finds the first line of each file (`of_file`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from functools import reduce
+from operator import and_, or_
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.quarantine.rows import BLOCK, FILE, RAW, block, has, readable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pyspark.sql import Column, DataFrame
+
+
+# What a line would be if it were the first one of its file.
+_IS_HEADER, _IS_DATA, _IS_OTHER = range(3)
+# What a line is by its place: a row, a header, or, in a file whose first line is no header: the first line,
+# if it is a row of data, the first line otherwise, and a line below that.
+_ROW, _HEADER, _FIRST_ROW, _FIRST_OTHER, _BELOW_OTHER = range(5)
+
+_NOT_THE_HEADER = "not the header of the schema"
+_OTHER_HEADER = "its file has another header"
+_SEPARATORS = ",", ";", "\t", "|"
+
+# In an analyzed plan: a source of lines of files, a step, and the steps that keep lines in their order.
+_TEXT_FILES = r"FileSource\[.*\], \[value#|Relation \[value#.*\] text"
+_STEP = re.compile(r"(?:\A|\n[ :]*[+:]- )~?(Repartition \d+, true|\w+)")
+_IN_ORDER = {"CollectMetrics", "EventTimeWatermark", "Filter", "Project", "Repartition", "SubqueryAlias"}
+_IN_ORDER |= {"Relation", "StreamingRelation", "FileSource"}
+
+
+def has_places(lines: DataFrame) -> bool:
+    """Return whether lines come from text files, so that the first line of each file can be known.
+
+    Raises:
+        InvalidInputError: they do, but a step before has mixed them, so that it cannot.
+    """
+    from sparkstream_kit._spark.plan import analyzed_plan
+
+    plan = analyzed_plan(lines.alias("lines"))
+    if not re.search(_TEXT_FILES, plan):
+        return False
+    mixing = [step for step in _STEP.findall(plan) if step not in _IN_ORDER]
+    known = not mixing and has(lines, block())
+    if not known:
+        step = f" ({mixing[0].partition(' ')[0]})" if mixing else ""
+        raise InvalidInputError(
+            "parse_csv(header=True) takes the first line of each file for its header, and after another step"
+            f"{step} it is not known; parse the lines of sources.text first"
+        )
+    return True
+
+
+def placed(
+    frame: DataFrame, *, is_header: Column, is_data: Column, names: list[str], sep: str
+) -> tuple[DataFrame, Column, Column]:
+    """Find the first line of each file, and whether it is the header.
+
+    Args:
+        frame: the lines of files, with RAW, FILE and BLOCK.
+        is_header: whether a line would be the header if it were the first one of its file.
+        is_data: whether it would be a row of a file without a header.
+        names: the names of the columns.
+        sep: the separator.
+
+    Returns:
+        The frame, with the place of each line; whether a line is the header of its file, or the first line of
+        a file without one, else null; and a reason for which a line is bad: its file has another header.
+    """
+    # A step of its own: Spark then gives the function two numbers of each line, and keeps the rest.
+    looks = F.when(is_header, F.lit(_IS_HEADER)).when(is_data, F.lit(_IS_DATA)).otherwise(F.lit(_IS_OTHER))
+    is_blank = ~F.col(RAW).rlike(r"[^\x00-\x20]")  # as Spark's reader of CSV has it, which skips such lines
+    file = F.when(~is_blank, F.col(BLOCK)["file"])
+    frame = frame.select("*", file.alias("_at"), looks.alias("_looks"))
+    # Not deterministic, so that Spark filters no line out before the function has seen it.
+    place = F.udf(_placing(), T.IntegerType(), useArrow=False).asNondeterministic()
+    frame = frame.select("*", place("_at", "_looks").alias("_place"))
+
+    given = F.col("_place")
+    hint = other_separator(len(names), sep)
+    reason = F.when(given == _BELOW_OTHER, _OTHER_HEADER).when(
+        given == _FIRST_OTHER,
+        F.when(F.col(BLOCK)["is_whole"], F.concat(F.lit(_NOT_THE_HEADER), hint)).otherwise(
+            F.raise_error(_says_other(names, hint)).cast("string")
+        ),
+    )
+    is_first = F.when(given == _HEADER, F.lit(True)).when(given.isin(_FIRST_ROW, _FIRST_OTHER), F.lit(False))
+    return frame, is_first, reason
+
+
+def _placing() -> Callable[[int | None, int], int]:
+    """Return a function that takes the lines of a task in their order and says what each of them is.
+
+    It takes a number for the file of the line, which is null for a blank line and outside the first block of
+    a file, and what the line would be as the first one. It stands in another function so that it is pickled
+    with its code: a worker may not have this package.
+    """
+    current: int | None = None
+    current_looks = _IS_HEADER
+
+    def place(file: int | None, looks: int) -> int:
+        nonlocal current, current_looks
+        if file is None:
+            return _ROW
+        if file == current:
+            return _BELOW_OTHER if current_looks == _IS_OTHER else _ROW
+        current = file
+        current_looks = looks
+        return {_IS_HEADER: _HEADER, _IS_DATA: _FIRST_ROW, _IS_OTHER: _FIRST_OTHER}[looks]
+
+    return place
+
+
+def other_separator(fields: int, sep: str) -> Column:
+    """Return a hint (string) if a line splits at another separator into as many fields as the schema has."""
+    hint = F.lit("")
+    for other in reversed(_SEPARATORS):
+        if other != sep and fields > 1:
+            fits = F.col(RAW).contains(other)
+            fits &= F.regexp_count(RAW, F.lit(re.escape(other))) == fields - 1
+            hint = F.when(fits, F.lit(f"; give sep={other!r}")).otherwise(hint)
+    return hint
+
+
+def splits_elsewhere(fields: int, sep: str) -> Column:
+    """Return whether a line splits at another separator into as many fields as the schema has columns."""
+    return other_separator(fields, sep) != ""
+
+
+def _says_other(names: list[str], hint: Column) -> Column:
+    """Return the error for a file with another header, of which Spark reads several parts at once."""
+    file = F.coalesce(readable(F.col(FILE)), F.lit("the input"))
+    says = F.lit(f" does not have the columns of the schema, {', '.join(names)}, in this order; it is ")
+    parts = "; Spark reads this large file in parts, so its other lines cannot be set aside: mend the header"
+    return F.concat(F.lit("the header of "), file, says, F.col(RAW), hint, F.lit(parts))
+
+
+def are_names(texts: Sequence[Column], names: Sequence[str]) -> Column:
+    """Return whether the fields of a line are the names of the columns, each in its place.
+
+    Case and blanks around a name are ignored. A name may be missing in the file, as pandas and R write none
+    for an index, but not each of them. Where a name is there twice, Spark makes `a0` and `a2` of it by its
+    places, and so do the schemas that `schemas.infer` returns.
+    """
+    wanted = _folded(names)
+    stems = defaultdict(list)
+    for index, name in enumerate(wanted):
+        if name.endswith(str(index)):
+            stems[name.removesuffix(str(index))].append(index)
+    fields = [F.coalesce(F.lower(F.trim(text)), F.lit("")) for text in texts]
+    same = []
+    for index, (field, name) in enumerate(zip(fields, wanted, strict=True)):
+        stem = name.removesuffix(str(index))
+        made = [stem] if index in stems[stem] and len(stems[stem]) > 1 else []
+        same.append(field.isin(name, "", *made))
+    return reduce(and_, same) & reduce(or_, [field != "" for field in fields])
+
+
+def is_a_name(text: Column, names: Sequence[str]) -> Column:
+    """Return whether a field is the name of a column, in whichever place."""
+    return F.coalesce(F.lower(F.trim(text)).isin(*_folded(names)), F.lit(False))
+
+
+def has_two_names(texts: Sequence[Column], names: Sequence[str]) -> Column:
+    """Return whether two of the column names, or more, are among the fields of a line, in any place."""
+    fields = F.array(*[F.lower(F.trim(text)) for text in texts])
+    wanted = F.array(*map(F.lit, _folded(names)))
+    return F.size(F.array_intersect(fields, wanted)) > 1
+
+
+def _folded(names: Sequence[str]) -> list[str]:
+    return [name.strip().lower() for name in names]
