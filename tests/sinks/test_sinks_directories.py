@@ -17,7 +17,7 @@ from sparkstream_kit import feeds, sinks, sources, start
 from sparkstream_kit._spark import place
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks import directories, ledger
+from sparkstream_kit.sinks import directories, formats, ledger
 from sparkstream_kit.sinks.base import Target
 from sparkstream_kit.sinks.ledger import Batch
 
@@ -87,7 +87,8 @@ def test_what_another_driver_has_done_meanwhile_is_found(stream, tmp_path):
     rows = stream.sparkSession.createDataFrame([(9,)], "n INT")
 
     def folder(last):  # as a driver has it that has written the batches up to this one
-        return directories._Folder(here, Target("folder", str(out)), "json", {}, [last, 1])  # noqa: SLF001
+        form = formats.of(sinks.batch_files, "json", {}, out)
+        return directories._Folder(here, Target("folder", str(out)), form, [last, 1])  # noqa: SLF001
 
     forget_commit(checkpoint, 2)
     plan = (out / "batch=000002" / "_sparkstream_plan").read_text()
