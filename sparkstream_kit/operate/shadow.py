@@ -594,9 +594,8 @@ class _Replay:
         if single.start > 1:
             batches_read = count(len(large), "large batch")
             notes.append(
-                f"the plans of the batches before {single.start - 1} are no longer kept: their "
-                f"rows were read in {batches_read}, in which no row is late; what depends on the batches can "
-                "differ"
+                f"the plans of the batches before {single.start - 1} are no longer kept: their rows "
+                f"were read in {batches_read}, in which no row is late; what depends on batches can differ"
             )
         return tuple(notes)
 
