@@ -12,7 +12,8 @@ from pyspark.sql import functions as F
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.batch import in_driver, none_of, session_with_views, show
 from sparkstream_kit.checkpoints.logs import KIT
-from sparkstream_kit.sinks.base import JSON, Sink, Target
+from sparkstream_kit.sinks import forms
+from sparkstream_kit.sinks.base import JSON, Form, Sink, Target
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -78,12 +79,24 @@ def latest(table: str) -> Sink:
         advice="the table is the whole result: use complete, or sinks.memory for append",
         writes_to=(Target("view", table.lower()),),  # Spark ignores the case of view names
         open=open_view,
-        read=lambda spark, schema, location: _parsed(spark, _lines(location, kept, schema.names), schema),
+        read=lambda spark, schema, location: forms.of_lines(spark, _lines(location, kept), schema.names),
+        form=Form(_as_kept, "json"),
     )
 
 
-def _lines(location: Place | None, kept: str, columns: list[str]) -> list[str]:
+def _as_kept(frame: DataFrame, _folder: str) -> DataFrame:
+    """Return rows as they are saved and read back."""
+    lines = frame.select(F.to_json(F.struct("*"), JSON)).collect()
+    return forms.of_lines(frame.sparkSession, [row[0] for row in lines], frame.columns)
+
+
+def _lines(location: Place | None, kept: str, columns: list[str] | None = None) -> list[str]:
     """Read the saved rows of a view from a file of its checkpoint, one JSON object per line.
+
+    Args:
+        location: the checkpoint.
+        kept: the file.
+        columns: the columns that the rows must have; None for any.
 
     Returns:
         The lines; none if no rows were saved, if the file is damaged, or if the rows have other columns,
@@ -93,7 +106,7 @@ def _lines(location: Place | None, kept: str, columns: list[str]) -> list[str]:
         text = location.read(kept) if location is not None else None
         # Not splitlines(): a value may contain Unicode's other line separators, at which it would split.
         lines = [each for each in (text or "").split("\n") if each and not each.startswith("crc32 ")]
-        if all(list(json.loads(line)) == columns for line in lines):
+        if all(list(json.loads(line)) == (columns or [*json.loads(line)]) for line in lines):
             return lines
     _log.warning("the table is empty until the next batch: %s/%s is not what was kept", location, kept)
     return []

@@ -13,7 +13,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from functools import partial, reduce
-from operator import and_
+from operator import and_, or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -24,7 +24,7 @@ from pyspark.sql.window import Window
 
 from sparkstream_kit import _files, _waiting
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import column, holds
+from sparkstream_kit._columns import column
 from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit._spark.place import Here, locate
 from sparkstream_kit._spark.plan import analyzed_plan, check_mode, has
@@ -38,6 +38,7 @@ from sparkstream_kit.operate import replay
 from sparkstream_kit.operate.check import checkpoint as existing
 from sparkstream_kit.operate.check import damage
 from sparkstream_kit.operate.find import kept_plans
+from sparkstream_kit.operate.values import side_by_side
 from sparkstream_kit.sinks.base import Opening, begun, inner
 from sparkstream_kit.sinks.folders import BATCH
 
@@ -55,15 +56,23 @@ if TYPE_CHECKING:
     from sparkstream_kit.sinks.base import Read
 
 
-_RANK = "sparkstream_rank"  # a column that is added for a moment
+_RANK = "sparkstream_rank"  # columns that are added for a moment
+_SIDE = "sparkstream_side"
 _AT_REST = 60  # seconds to wait until a running query is between two batches
 # Spark's conditions for a target that was removed, or of which the files were.
 _GONE = ("PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND", "UNABLE_TO_INFER_SCHEMA")
 # Functions whose results differ from one run to the next, as Spark prints them.
-_UNSTEADY = re.compile(r"\b(rand(?:n|str)?|uuid|shuffle|monotonically_increasing_id|spark_partition_id)\(")
-# What depends on how the input was cut into batches: these operators, and the time of the batch.
-_BY_BATCH = "EventTimeWatermark|FlatMapGroups|TransformWithState"
-_BY_TIME = re.compile(r"\b(current_timestamp|current_date|localtimestamp|now)\(")
+_UNSTEADY = re.compile(
+    r"\b(rand(?:n|str)?|uniform|uuid|shuffle|monotonically_increasing_id|spark_partition_id)\("
+)
+_SAMPLE = "Sample"  # the operator of DataFrame.sample, which takes other rows in each run
+# The operators whose rows each come from one row of the input. The result of all others can depend on how the
+# input was cut into batches, as a sum of floating-point numbers does by the order of the rows.
+_ROW_BY_ROW = (
+    r"CollectMetrics|Filter|Generate|Join|Project|ResolvedHint|\w*Relation\w*|SubqueryAlias|Union|View"
+)
+_OTHER_OPERATOR = rf"~(?!(?:{_ROW_BY_ROW})\b)"
+_BY_TIME = re.compile(r"\b(current_(?:timestamp|date|time)|localtimestamp|now)\(")
 
 
 @dataclass(frozen=True)
@@ -77,8 +86,9 @@ class Compared:
         differ: the rows that differ: the keys, and `old` and `new` (structs of the other columns).
         only_new: the rows that only the changed query has, with the query's columns.
         only_old: the rows that only the target has, with the query's columns.
-        columns: a phrase for each column that only one of the two has.
+        columns: a phrase for each column that only one of the two has, or that has two types.
         counts: how many rows there are of the four kinds, in the order above.
+        notes: a phrase for each column of which the target has another type that holds all values.
     """
 
     target: str
@@ -89,10 +99,11 @@ class Compared:
     only_old: DataFrame
     columns: tuple[str, ...]
     counts: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
-        """Whether no row and no column differs."""
+        """Whether no row, no column and no type of a column differs."""
         return not (any(self.counts[1:]) or self.columns)
 
     def says(self, rows: int = 10) -> str:
@@ -100,7 +111,11 @@ class Compared:
         from sparkstream_kit.display import render
 
         equal, differ, new, old = self.counts
-        lines = [f"{equal:,} equal, {differ:,} differ, {new:,} only new, {old:,} only old", *self.columns]
+        lines = [
+            f"{equal:,} equal, {differ:,} differ, {new:,} only new, {old:,} only old",
+            *self.columns,
+            *self.notes,
+        ]
         parts = [("differ", _values(self), differ)] if differ else []
         parts += [("only new", self.only_new, new)] if new else []
         parts += [("only old", self.only_old, old)] if old else []
@@ -247,12 +262,22 @@ def shadow(
 
     Rows are matched by the keys of the sink, or by the columns that the query groups by; if these do not
     identify the rows of a target, whole rows are compared. Their order does not count. NULL equals NULL,
-    NaN equals NaN, and -0.0 equals 0.0. A column with another type than in the target is cast. Files of JSON
-    and CSV are read with the columns of the changed query, so what it drops or renames is not seen there.
+    NaN equals NaN, and -0.0 equals 0.0.
 
-    A query with a watermark, with state of its own or with `current_timestamp` runs batch by batch, with the
-    times that the batches had, as far as the checkpoint keeps their plans (the last hundred by default). All
-    other input is read in large batches.
+    Values are compared as the target holds them, and no value is cast to the type of the other side. For
+    files, snapshots, views and SQL the rows of the changed query are first written in the form that the sink
+    gives them, to a temporary folder or a temporary table. So the empty text equals NULL in a snapshot of
+    CSV, which has both the same. A column with two types is a difference, which is told even if all rows are
+    equal: of two types of numbers, the numbers are compared; values of other two types are never equal. If a
+    column of an SQL table has a type that merely holds more, it is told and is no difference. Text formats
+    have no types: there a column has another type if its values are not written as those of the changed
+    query are. CSV without a header has no names, so columns are matched by their order.
+
+    A query whose rows each come from one row of the input is read in large batches. Any other runs batch by
+    batch, with the times that the batches had, as far as the checkpoint keeps their plans (the last hundred
+    by default): one that groups, joins two streams, drops duplicates or keeps a state of its own, has a
+    watermark or `current_timestamp`, or has a sink with `taking`. The batches before those are read in large
+    ones, and a note says so: there a result that depends on the batches, such as `first`, can differ.
 
     Args:
         frame: the changed query, a streaming DataFrame.
@@ -271,9 +296,10 @@ def shadow(
 
     Raises:
         InvalidInputError: the checkpoint is damaged or on another file system; its input cannot be read
-            again, as with files or records that are gone, or Kafka on Spark Connect; a target is gone; no
-            target can be read back; a target holds updates and its keys are not known; the query has a
-            function whose results differ from run to run; the running query is never between two batches; or
+            again, as with files or records that are gone, or Kafka on Spark Connect; a target is gone, or has
+            no column of the query; no target can be read back; a target holds updates and its keys are not
+            known; the query has a function whose results differ from run to run, or takes a sample; the
+            running query is never between two batches; or
             the session's master has nodes on other machines.
 
     Examples:
@@ -285,9 +311,11 @@ def shadow(
     """
     check(shadow, locals())
     query, place = Query(frame, name, mode, False, moved or {}), locate(frame.sparkSession, checkpoint)
-    if found := _UNSTEADY.search(analyzed_plan(query.frame)):
+    found = _UNSTEADY.search(analyzed_plan(query.frame))
+    unsteady = found[1] if found else "sample" if has(query.frame, _SAMPLE) else ""
+    if unsteady:
         raise InvalidInputError(
-            f"query {query.name} cannot be compared: {found[1]}() gives other results in each run; leave it "
+            f"query {query.name} cannot be compared: {unsteady}() gives other results in each run; leave it "
             "out of the query, or take its value from a column"
         )
     logs = Logs(existing(checkpoint))
@@ -295,7 +323,7 @@ def shadow(
     if over:
         raise InvalidInputError(over)
     made = replay.scratch(query.spark, "shadow")
-    again = _Replay(query, place, logs, Path(made.name))
+    again = _Replay(query, place, logs, Path(made.name), _takes(sink))
     with query.in_force():
         write = begun(sink, frame, again.place_of("checkpoint"), Opening(instead=again.add))
     if not again.leaves:
@@ -334,15 +362,42 @@ class _Leaf:
             self.read(spark, self.schema, place).write.mode("overwrite").parquet(f"{self.folder}/old")
         except AnalysisException as err:
             raise (gone(self) if err.getCondition() in _GONE else err) from None
+        except FileNotFoundError:
+            raise gone(self) from None
 
     def compared(self, query: Query, given: Sequence[str], tolerance: float) -> Compared:
         """Compare the rows, once all are kept."""
         read = query.spark.read.parquet
         new, old = read(f"{self.folder}/new"), read(f"{self.folder}/old")
-        fields = [each for each in self.schema if each.name in old.columns]
-        names = [each.name for each in fields]
+        names = [name for name in self.schema.names if name in old.columns]
         lacks = [f"only the changed query has column {each}" for each in {*self.schema.names} - {*names}]
         lacks += [f"only the target has column {each}" for each in {*old.columns} - {*names, BATCH}]
+        keys = self._keys(query, given, names)
+        old, new = (_result(rows, query.mode, keys) for rows in (old, new))
+        sides = side_by_side(old, new, self.schema, names, self.sink.form, self.folder)
+        old, new = sides.old, sides.new
+        match_by_keys = bool(keys) and not {*keys} & {*sides.apart}
+        if match_by_keys and all(_identify(rows, keys) for rows in (old, new)):
+            fields = [each for each in new.schema if each.name not in keys]
+            differs = [_differs(each, tolerance, each.name in sides.apart) for each in fields]
+            parts = self._by_keys(old, new, keys, differs)
+        else:
+            keys = []
+            parts = _by_rows(old, new, sides.apart)
+        counts = tuple(part.count() for part in parts)
+        columns = (*sorted(lacks), *sides.types)
+        return Compared(str(self), tuple(keys), *parts, columns, counts, sides.notes)
+
+    def _keys(self, query: Query, given: Sequence[str], names: Sequence[str]) -> list[str]:
+        """Return the columns by which rows are matched; none if they are not known.
+
+        Args:
+            query: the changed query.
+            given: the keys that the caller gave.
+            names: the columns that both sides have.
+        """
+        if not names:
+            raise InvalidInputError(f"{self} has no column of this query; give a new target")
         reject_unknown("key", given, names)
         grouped = _group_keys(query)
         keys = [*(given or self.sink.keys)] or [each for each in grouped if each in names]
@@ -352,14 +407,7 @@ class _Leaf:
         is_grouped = "groups by: " in query.described["fingerprint"]
         if query.mode == "update" and not (given or self.sink.keys) and not (is_grouped and keys == grouped):
             raise InvalidInputError(f"{self}: its rows have no keys that are known; give keys=")
-        old, new = (_result(rows, fields, query.mode, keys) for rows in (old, new))
-        if keys and all(_identify(rows, keys) for rows in (old, new)):
-            differs = [_differs(each, tolerance) for each in fields if each.name not in keys]
-            parts = self._by_keys(old, new, keys, differs)
-        else:
-            keys, parts = [], (new.intersectAll(old), new.limit(0), new.exceptAll(old), old.exceptAll(new))
-        counts = tuple(part.count() for part in parts)
-        return Compared(str(self), tuple(keys), *parts, tuple(sorted(lacks)), counts)
+        return keys
 
     def _by_keys(
         self, old: DataFrame, new: DataFrame, keys: Sequence[str], differs: Sequence[Column]
@@ -397,20 +445,33 @@ def _group_keys(query: Query) -> list[str]:
     return [key for name in dict.fromkeys(names) for key in flat.get(name, [name])]
 
 
-def _result(rows: DataFrame, fields: Sequence[T.StructField], mode: str, keys: Sequence[str]) -> DataFrame:
+def _result(rows: DataFrame, mode: str, keys: Sequence[str]) -> DataFrame:
     """Return the rows that stand in the end, of all that the batches of a query wrote."""
     if BATCH in rows.columns and mode == "complete":
         rows = rows.where(F.col(BATCH) == rows.agg(F.max(BATCH)).collect()[0][0])
     elif BATCH in rows.columns and mode == "update":
         latest = Window.partitionBy(*map(column, keys)).orderBy(F.col(BATCH).desc())
-        rows = rows.withColumn(_RANK, F.row_number().over(latest)).where(f"{_RANK} = 1")
-    return rows.select([_comparable(each).alias(each.name) for each in fields])
+        rows = rows.withColumn(_RANK, F.row_number().over(latest)).where(f"{_RANK} = 1").drop(_RANK)
+    return rows.drop(BATCH)
 
 
-def _comparable(field: T.StructField) -> Column:
-    """Return a column with the type of the query; a map as text, as Spark compares no maps."""
-    value = column(field.name).try_cast(field.dataType)
-    return F.to_json(value) if holds(field.dataType, T.MapType, T.VariantType) else value
+def _by_rows(
+    old: DataFrame, new: DataFrame, apart: Sequence[str]
+) -> tuple[DataFrame, DataFrame, DataFrame, DataFrame]:
+    """Compare whole rows, and return the parts as `Compared` has them.
+
+    Args:
+        old: the rows of the target.
+        new: the rows of the changed query.
+        apart: the columns of which no two values are equal, but NULL.
+    """
+    has_some = reduce(or_, (column(name).isNotNull() for name in apart), F.lit(False))
+    theirs, ours = (
+        rows.withColumn(_SIDE, F.when(has_some, side)) for side, rows in (("old", old), ("new", new))
+    )
+    parts = (ours.intersectAll(theirs), ours.limit(0), ours.exceptAll(theirs), theirs.exceptAll(ours))
+    equal, differ, only_new, only_old = (part.drop(_SIDE) for part in parts)
+    return equal, differ, only_new, only_old
 
 
 def _identify(rows: DataFrame, keys: Sequence[str]) -> bool:
@@ -418,10 +479,16 @@ def _identify(rows: DataFrame, keys: Sequence[str]) -> bool:
     return rows.groupBy(*map(column, keys)).agg(F.count("*").alias(_RANK)).where(f"{_RANK} > 1").isEmpty()
 
 
-def _differs(field: T.StructField, tolerance: float) -> Column:
-    """Return the name of a field if its values in the structs `old` and `new` differ, else NULL."""
+def _differs(field: T.StructField, tolerance: float, is_apart: bool) -> Column:
+    """Return the name of a field if its values in the structs `old` and `new` differ, else NULL.
+
+    Args:
+        field: the field.
+        tolerance: how much two floating-point numbers may differ.
+        is_apart: whether no two values of it are equal, but NULL.
+    """
     one, other = F.col("old")[field.name], F.col("new")[field.name]
-    equal = one.eqNullSafe(other)
+    equal = one.isNull() & other.isNull() if is_apart else one.eqNullSafe(other)
     if isinstance(field.dataType, (T.DoubleType, T.FloatType)):
         gap, most = F.abs(one - other), F.greatest(F.abs(one), F.abs(other))
         # To Spark NaN is larger than infinity, and equal to itself.
@@ -452,6 +519,7 @@ class _Replay:
         place: the checkpoint.
         logs: its logs.
         folder: the temporary folder.
+        takes: whether a sink changes each batch.
         leaves: the targets that can be read back.
         left_out: the kinds of the other sinks.
     """
@@ -460,6 +528,7 @@ class _Replay:
     place: Place
     logs: Logs
     folder: Path
+    takes: bool
     leaves: list[_Leaf] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -514,15 +583,18 @@ class _Replay:
             if not is_large and (known or plan.watermark == END):
                 watermark = plan.watermark
             replay.write_plan(query, logs, Logs(made), number, ends, 0 if is_large else watermark, plan.time)
-            writer = hand_over(query.frame.writeStream.queryName(f"{query.name} shadow"), write)
+            # Several comparisons of one query can run at once.
+            called = f"{query.name} shadow {self.folder.name}"
+            writer = hand_over(query.frame.writeStream.queryName(called), write)
             replay.run_planned(query, Logs(made), writer)
             watermark = max(watermark, Logs(made).commit(number).get("nextBatchWatermarkMs", 0))
         notes = [f"changed: {each}" for each in changes]
         notes += [f"not compared: sink {each}, which cannot be read back" for each in self.left_out]
-        if single and single[0] > 1:
+        if single.start > 1:
+            batches_read = count(len(large), "large batch")
             notes.append(
-                f"the plans of the batches before {single[0] - 1} are no longer kept: their rows were read "
-                f"in {count(len(large), 'large batch')}, in which no row is late"
+                f"the plans of the batches before {single.start - 1} are no longer kept: their rows "
+                f"were read in {batches_read}, in which no row is late; what depends on batches can differ"
             )
         return tuple(notes)
 
@@ -542,6 +614,20 @@ class _Replay:
 
         moves = replay.moves_of(query, logs, replay.ends_of(logs, at))
         first, read = min(kept_plans(logs)), pieces(at)
-        if not (has(query.frame, _BY_BATCH) or _BY_TIME.search(analyzed_plan(query.frame))):
+        if not (self.takes or _depends_on_batches(query)):
             return moves, replay.in_batches(read, 1.0), range(0)
-        return moves, replay.in_batches(pieces(first), 1.0), range(first + 1, at + 1)
+        large = replay.in_batches(pieces(first), 1.0) if first > 0 else [replay.ends_of(logs, 0)]
+        return moves, large, range(first + 1, at + 1)
+
+
+def _depends_on_batches(query: Query) -> bool:
+    """Return whether the rows of a query can depend on how its input was cut into batches."""
+    if has(query.frame, _OTHER_OPERATOR) or _BY_TIME.search(analyzed_plan(query.frame)):
+        return True
+    return "\njoins: " in query.described["fingerprint"]  # two streams, and not a stream and a table
+
+
+def _takes(sink: Sink) -> bool:
+    """Return whether a sink, or one inside it, changes each batch before it writes it, as by `taking`."""
+    is_same = [part.kind == sink.kind for part in sink.parts]
+    return is_same == [True] or any(map(_takes, sink.parts))

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 
 MODES = ("append", "complete", "update")
+OTHER_TYPE = "sparkstream.type"  # metadata of a column of `Sink.read`: which type the query would give it
 FILE_FORMATS = ("csv", "json", "orc", "parquet", "text")  # Spark's built-in file formats
 
 
@@ -55,6 +56,22 @@ class Target(NamedTuple):
     def __str__(self) -> str:
         """Return the target as messages name it."""
         return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a target holds values that does not keep each one with its type of Spark's, as CSV and SQL.
+
+    Attributes:
+        written: returns rows as `Sink.read` would return them if the sink had written them. It is called with
+            the rows and with a folder for its files, as Spark takes it, which does not exist yet. The target
+            is not touched.
+        texts: the form of a column that `Sink.read` returns as texts: `json`, `csv` as Spark writes it, or
+            `text` as Spark casts a value to a string.
+    """
+
+    written: Callable[[DataFrame, str], DataFrame]
+    texts: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +106,10 @@ class Sink:
             function per batch; None for a sink that does not support that trigger.
         parts: the inner sinks of a sink that hands its batches on, such as `fan_out`; empty for others.
         keys: the columns that identify a row in the target; empty if they are not known.
-        read: reads all rows of the target back. It is called with the session, the query's columns, for a
-            format that keeps no types, and the checkpoint. None if the target cannot be read back.
+        read: reads all rows of the target back, with the types that they have there. It is called with the
+            session, the query's columns, for a format that does not name them, and the checkpoint. None if
+            the target cannot be read back.
+        form: how the target holds values, if it does not keep each value with its type of Spark's.
     """
 
     kind: str
@@ -110,6 +129,7 @@ class Sink:
     parts: tuple[Sink, ...] = field(default=(), repr=False)
     keys: tuple[str, ...] = ()
     read: Read | None = field(default=None, repr=False)
+    form: Form | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.configure is None and self.open is None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
@@ -25,12 +26,12 @@ from sparkstream_kit._spark.batch import count_aside
 from sparkstream_kit._spark.place import refuse_elsewhere
 from sparkstream_kit.checkpoints.logs import plan_in
 from sparkstream_kit.errors import InvalidInputError, printable
-from sparkstream_kit.sinks.base import JSON, MODES, Sink, Target, check_writes_batches, opened
+from sparkstream_kit.sinks import forms
+from sparkstream_kit.sinks.base import JSON, MODES, Form, Sink, Target, check_writes_batches, opened
 from sparkstream_kit.sinks.builtin import cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
@@ -107,9 +108,13 @@ def snapshot(path: str | Path) -> Sink:
         return lambda batch, _: _files.replace(target.resolve(), [formats[target.suffix](batch)])
 
     def read_file(spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
-        if target.suffix == ".csv":
-            return spark.read.csv(_files.for_spark(target), header=True, escape='"', multiLine=True)
-        return spark.read.json(_files.for_spark(target), schema, multiLine=True)
+        return _read_back(spark, target, schema)
+
+    def as_written(frame: DataFrame, folder: str) -> DataFrame:
+        file = Path(str(_files.plain(folder)), f"rows{target.suffix}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _files.replace(file, [formats[target.suffix](frame)])
+        return _read_back(frame.sparkSession, file, frame.schema)
 
     return Sink(
         kind="snapshot",
@@ -120,7 +125,15 @@ def snapshot(path: str | Path) -> Sink:
         writes_to=(Target("file", os.path.realpath(target), os.path.realpath(target)),),
         open=open_file,
         read=read_file,
+        form=Form(as_written, "json" if target.suffix == ".json" else "text"),
     )
+
+
+def _read_back(spark: SparkSession, file: Path, schema: StructType) -> DataFrame:
+    """Read the rows of a snapshot back as texts."""
+    if file.suffix == ".csv":
+        return forms.of_csv(spark, file)
+    return forms.of_json(spark, file.read_bytes().decode(), schema.names)
 
 
 def fan_out(*sinks: Sink) -> Sink:

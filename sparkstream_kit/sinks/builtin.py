@@ -167,6 +167,7 @@ def files(
     """
     check(files, locals())
     options = exact(files, format, options, path)
+    is_json = format.lower() == "json"
 
     def check_folder(frame: DataFrame, location: Place | None) -> None:
         spark = frame.sparkSession
@@ -189,7 +190,8 @@ def files(
         advice="use append, or sinks.snapshot for a complete result",
         writes_to=(base.Target("folder", str(path), str(path)),),
         configure=configure,
-        read=lambda spark, schema, _: _folders().rows(spark, path, format, options, schema),
+        read=lambda spark, schema, _: _forms().of_files(spark, path, format, options, schema, partition_by),
+        form=base.Form(partial(_written, format, options, partition_by), "json" if is_json else "csv"),
         check=check_folder,
         claim=reached("files: folder", str(path))(
             lambda spark, checkpoint: _folders().claim(locate(spark, path), checkpoint)
@@ -258,13 +260,37 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
         check=check_table,
         claim=claim_folder,
         read=lambda spark, _schema, _location: spark.table(name),
+        form=base.Form(partial(_written_to_table, format, options), "csv") if of_files else None,
     )
+
+
+def _written_to_table(kind: str, options: dict[str, Any], frame: DataFrame, folder: str) -> DataFrame:
+    """Write rows to a folder as `table` does, and read them back as the catalog would: with their types."""
+    _forms().keep_files(frame, folder, kind, options)
+    return frame.sparkSession.read.schema(frame.schema).format(kind).load(folder)
 
 
 def _folder_of_files(spark: SparkSession, name: str) -> str | None:
     """Return the folder of a table in one of Spark's file formats; None for a table in another format."""
     said = {row.col_name: row.data_type for row in spark.sql(f"DESCRIBE TABLE EXTENDED {name}").collect()}
     return said.get("Location") if str(said.get("Provider")).lower() in FILE_FORMATS else None
+
+
+def _written(
+    kind: str, options: dict[str, Any], partition_by: Sequence[str], frame: DataFrame, folder: str
+) -> DataFrame:
+    """Write rows to a folder as `files` does, and read them back."""
+    forms = _forms()
+    forms.keep_files(frame, folder, kind, options, partition_by)
+    rows: DataFrame = forms.of_files(frame.sparkSession, folder, kind, options, frame.schema, partition_by)
+    return rows
+
+
+def _forms() -> ModuleType:
+    """Return the module that reads rows back, which only a comparison needs."""
+    from sparkstream_kit.sinks import forms
+
+    return forms
 
 
 def _folders() -> ModuleType:

@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pyspark.sql import functions as F
+
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark.place import Place, locate, reached, refuse_elsewhere, refuse_many_disks
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.sinks.base import MODES, Target, check_columns, exact
-from sparkstream_kit.sinks.folders import BATCH, OWNER, highest, rows
+from sparkstream_kit.sinks.base import MODES, Form, Target, check_columns, exact
+from sparkstream_kit.sinks.folders import BATCH, OWNER, highest
+from sparkstream_kit.sinks.forms import keep_files, of_files
 from sparkstream_kit.sinks.ledger import Epoch, Ledger, exactly_once, open_target, pass_over
 
 if TYPE_CHECKING:
@@ -89,7 +92,12 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     where = Target("folder", name, name)
 
     def read_folder(spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
-        return rows(spark, text, format, options, schema).withColumnRenamed("batch", BATCH)
+        rows = of_files(spark, text, format, options, schema, ["batch"])
+        return rows.withColumn("batch", F.col("batch").try_cast("int")).withColumnRenamed("batch", BATCH)
+
+    def as_written(frame: DataFrame, folder: str) -> DataFrame:
+        keep_files(frame, folder, format, options)
+        return of_files(frame.sparkSession, folder, format, options, frame.schema)
 
     def open_folder(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = frame.sparkSession
@@ -106,7 +114,8 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
             raise _without_rename(text)
         return open_target(_Folder(place, where, format, options), frame, location, opening)
 
-    return exactly_once("batch_files", where, MODES, open_folder, read=read_folder)
+    form = Form(as_written, "json" if format.lower() == "json" else "csv")
+    return exactly_once("batch_files", where, MODES, open_folder, read=read_folder, form=form)
 
 
 def _without_rename(path: str) -> InvalidInputError:

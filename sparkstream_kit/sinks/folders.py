@@ -8,19 +8,12 @@ beside the log which query owns the folder, and checks that record and the log b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sparkstream_kit._spark.place import id_in_checkpoint, is_unseen, path_for
-from sparkstream_kit._spark.session import in_force
+from sparkstream_kit._spark.place import id_in_checkpoint, is_unseen
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructType
-
     from sparkstream_kit._spark.place import Place
 
 
@@ -88,14 +81,3 @@ def claim(folder: Place, checkpoint: Place | None) -> None:
 def highest(place: Place, log: str) -> int:
     """Return the highest number in a numbered log, or among the epochs; -1 if it is empty or missing."""
     return max(place.entries(log), default=-1)
-
-
-def rows(
-    spark: SparkSession, path: str | Path, kind: str, options: Mapping[str, Any], schema: StructType
-) -> DataFrame:
-    """Read back all rows that a sink has written to a folder of files, with the options of its writer."""
-    reader = spark.read.options(**options).format(kind)
-    if kind not in ("orc", "parquet"):  # these keep the columns
-        reader = reader.schema(schema)
-    with in_force(spark, {"spark.sql.sources.partitionColumnTypeInference.enabled": "false"}):
-        return reader.load(path_for(spark, str(path)))

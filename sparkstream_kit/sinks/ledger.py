@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.batch import Write
     from sparkstream_kit._spark.place import Place
-    from sparkstream_kit.sinks.base import Opening, Read, Target
+    from sparkstream_kit.sinks.base import Form, Opening, Read, Target
 
     _Plan = dict[str, Any]
 
@@ -508,6 +508,7 @@ def exactly_once(
     *,
     keys: Sequence[str] = (),
     read: Read | None = None,
+    form: Form | None = None,
 ) -> Sink:
     """Return a sink with a ledger, which writes each batch exactly once.
 
@@ -518,6 +519,7 @@ def exactly_once(
         open_sink: the `Sink.open`, which calls `open_target`.
         keys: as in `Sink`.
         read: as in `Sink`.
+        form: as in `Sink`.
     """
     return Sink(
         kind=kind,
@@ -531,6 +533,7 @@ def exactly_once(
         open=open_sink,
         keys=tuple(keys),
         read=read,
+        form=form,
     )
 
 

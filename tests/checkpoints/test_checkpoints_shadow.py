@@ -5,8 +5,10 @@ old      ─────────────▶|  what its target holds
 new      ─────────────▶|  kept aside, and compared
 """
 
+import json
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -17,7 +19,7 @@ from pyspark.sql import functions as F
 from support.checkpoint_queries import contents
 from support.shops import hourly, land_shops, stream, totals
 
-from sparkstream_kit import run, sinks, start
+from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.checkpoints import shadow
 from sparkstream_kit.errors import DryRun
 
@@ -104,6 +106,28 @@ def by_upper(rows, what="sum(weight)"):
     return rows.groupBy(F.upper("shop").alias("shop")).agg(F.expr(what).alias("total"))
 
 
+def first_of_each(rows):
+    return rows.dropDuplicates(["shop"]).select("at", "shop", "n")
+
+
+def into_json(folder):
+    return sinks.snapshot(folder / "totals.json")
+
+
+def counted_in_batches(folder):
+    """The number of rows of each batch, which no one large batch has."""
+    return sinks.batch_files(folder / "out").taking(lambda batch: batch.groupBy("shop").count())
+
+
+FIRST = ("append", files, first_of_each)
+OF_EACH = "named_struct('f', first(n), 'l', last(weight), 'c', collect_list(n), 's', collect_set(n), 'v', "
+OF_EACH += "any_value(product), 'm', max_by(n, shop), 'o', mode(n), 'p', approx_percentile(n, 0.5))"
+LISTS = ("complete", into_json, totals("shop", what=OF_EACH))
+EACH_FIRST = ("update", upsert("shop"), totals("shop", what="first(n) * 100 + last(n)"))
+WHOLE = ("complete", into_json, totals(what="sum(weight / 7)"))
+BATCHES = ("append", counted_in_batches, rows_of("shop", "n"))
+
+
 def other_order(rows):
     found = rows.where("amount >= 0").select("weight", "n", "product", "at")
     return found.select("at", "product", "n", "weight")
@@ -127,9 +151,19 @@ HARMLESS: dict[str, tuple[Any, Any]] = {
     "pairs, in seconds": (PAIRS, pairs(within="300 seconds")),
     "the time of each batch": (STAMPED, rows_of("n", "current_timestamp() AS stamp", where="n >= 0")),
     "-0.0 for 0.0": (ROWS, rows_of("at", "product", "n", "IF(weight = 0, -0.0D, weight) AS weight")),
+    "the first row of each shop": (FIRST, first_of_each),
+    "what depends on the order of the rows": (LISTS, totals("shop", what=OF_EACH)),
+    "the first and the last row, by key": (EACH_FIRST, totals("shop", what="first(n) * 100 + last(n)")),
+    "one sum of doubles": (WHOLE, totals(what="sum(weight / 7)")),
+    "a sink that counts in each batch": (BATCHES, rows_of("shop", "n", where="n >= 0")),
     "a sum of doubles in another order": (WEIGHTS, totals("shop", what="sum(weight + 1) - count(*)")),
 }
 HARMFUL: dict[str, tuple[Any, Any]] = {
+    "a rounding": (
+        ("update", upsert("shop"), totals("shop", what="round(avg(amount), 2)")),
+        totals("shop", what="round(avg(amount), 1)"),
+    ),
+    "a type alone": (ROWS, rows_of("at", "product", "bigint(n) AS n", "weight")),
     "a lost filter": (("complete", replace, totals("product", where="n <> 1")), totals("product")),
     "NULL is filled": (BY_PRODUCT, lambda rows: totals("product")(rows.fillna("?", ["product"]))),
     "another window": (BY_WINDOW, hourly("shop", length="30 minutes")),
@@ -192,6 +226,54 @@ def test_what_differs_is_there_as_text_as_counts_and_as_rows(wrote):
     assert said[0] == "query q, compared at batch 5"
     assert said[1].startswith("table totals in sqlite")
     assert said[2] == "  1 equal, 1 differ, 0 only new, 1 only old"
+
+
+TEXTS = ["a\nb", "", None, " c ", 'd "e",', "\\", "f\r\ng", "null", "1"]
+ODD = {
+    "csv in a folder like a pattern": lambda folder: sinks.batch_files(folder / "o[1]{2}*?\\", format="csv"),
+    "files of csv in a folder like a pattern": lambda folder: sinks.files(folder / "o[1]*", format="csv"),
+    "json in a folder like a pattern": lambda folder: sinks.batch_files(folder / "o[1]", format="json"),
+    "parquet in a folder like a pattern": lambda folder: sinks.batch_files(folder / "o{1}"),
+    "sqlite": table,
+}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_texts_and_times_are_equal_and_a_change_is_told(kind, zone, spark, tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        given = [{"s": text, "t": f"2026-10-25T0{number}:30:00Z"} for text in TEXTS[number * 3 :][:3]]
+        (tmp_path / "in" / f"{number}.json").write_text("".join(json.dumps(row) + "\n" for row in given))
+    zoned = "spark.sql.session.timeZone"
+    before = spark.conf.get(zoned)
+    spark.conf.set(zoned, zone)
+    try:
+        rows = sources.json(spark, str(tmp_path / "in"), schema="s STRING, t TIMESTAMP")
+        how: dict[str, Any] = {"name": "q", "checkpoint": tmp_path / "ckpt"}
+        run(start(rows, ODD[kind](tmp_path), availableNow=True, **how))
+        [same] = shadow(rows, ODD[kind](tmp_path), **how).tables
+        assert (same.same, same.counts) == (True, (9, 0, 0, 0)), same.says()
+        hours = rows.withColumn("t", F.to_utc_timestamp("t", "Europe/Berlin"))
+        [other] = shadow(hours, ODD[kind](tmp_path), **how).tables
+        assert other.counts == (0, 0, 9, 9), other.says()
+    finally:
+        spark.conf.set(zoned, before)
+
+
+def test_a_column_that_json_lacks_is_named_and_the_others_are_compared(wrote):
+    compare = wrote("append", batch_files, rows_of("n", "shop"))
+    [more] = compare(rows_of("n", "shop", "'z' AS z")).tables
+    assert (more.counts, more.columns) == ((36, 0, 0, 0), ("only the changed query has column z",))
+    [fewer] = compare(rows_of("n")).tables
+    assert (fewer.counts, fewer.columns) == ((36, 0, 0, 0), ("only the target has column shop",))
+
+
+def test_several_comparisons_of_one_query_run_at_once(wrote):
+    compare = wrote("append", batch_files, rows_of("n", "shop"))
+    with ThreadPoolExecutor(3) as pool:
+        found = [*pool.map(lambda _: compare(rows_of("n", "shop")), range(3))]
+    assert [each.exit_code for each in found] == [0, 0, 0]
 
 
 def test_a_float_may_differ_by_the_tolerance_and_nan_is_nan(wrote):
@@ -292,6 +374,11 @@ def cut_off(tmp_path):
             None,
             lambda rows: rows.groupBy(F.uuid().alias("product")).agg(F.expr("sum(n) AS total")),
             "cannot be compared: uuid() gives other results in each run",
+        ),
+        (
+            None,
+            lambda rows: totals("product")(rows.sample(0.5)),
+            "cannot be compared: sample() gives other results in each run",
         ),
     ],
 )

@@ -89,7 +89,7 @@ class RustTable:
 
     def rows(self, spark: SparkSession) -> DataFrame:
         """Return all rows of the table's newest version; they pass through the driver's memory."""
-        return spark.createDataFrame(self._loaded().to_pyarrow_table())
+        return spark.createDataFrame(self._loaded().to_pyarrow_table(), self.schema())
 
     def create(self, schema: T.StructType) -> None:
         """Create the table, unless another driver has just created it."""

@@ -174,7 +174,7 @@ class IcebergTable:
 
     def rows(self, spark: SparkSession) -> DataFrame:
         """Return all rows of the table's newest version; they pass through the driver's memory."""
-        return spark.createDataFrame(self._table.scan().to_arrow())
+        return spark.createDataFrame(self._table.scan().to_arrow(), self.schema())
 
     def create(self, schema: T.StructType) -> None:
         """Create the table and its namespace, unless another driver has just created them."""

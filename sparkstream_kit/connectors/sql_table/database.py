@@ -12,9 +12,13 @@ lose it, and to fail would stop the query at that row for good.
 
 from __future__ import annotations
 
+import base64
 import decimal
+import json
+import math
 import re
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +35,7 @@ from sparkstream_kit.connectors import _arrow, need
 from sparkstream_kit.errors import InvalidInputError, KitError, TransientError, hint, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Table
     from sqlalchemy.engine import URL, Connection
@@ -205,6 +209,7 @@ _INEXACT = {
     "JOIN pragma_index_xinfo(l.name, coalesce(:schema, 'main')) x "
     "WHERE l.\"unique\" AND x.key AND x.coll <> 'BINARY'",
 }
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d\.\d{6})(Z?)")  # as `load` writes times
 _DECIMALS = (sa.NUMERIC, sa.DECIMAL)
 # Types of columns that hold all values of a type; those of times and decimals depend on more than the type.
 # MariaDB stores a BOOLEAN as TINYINT.
@@ -414,6 +419,75 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
             "add a primary key or a unique index, or use another table"
         )
     _check_keys(connection, table, where, [set(names) for names in unique if names])
+
+
+def other_types(
+    connection: Connection, theirs: Mapping[str, TypeEngine[Any]], table: sa.Table
+) -> dict[str, dict[str, Any]]:
+    """Return which columns of a table have another type than the query would give them.
+
+    For each: `is`, a phrase, and `fits`, whether the column holds all values of the query.
+
+    Args:
+        connection: a connection to the database.
+        theirs: the types that the columns have, by name.
+        table: the table as the query would create it.
+    """
+    found = {}
+    for column in table.columns:
+        if column.name not in theirs:
+            continue
+        there = theirs[column.name].compile(connection.dialect)
+        here = column.type.compile(connection.dialect)
+        if there != here:
+            fits = _holds(connection, theirs[column.name], column.type)
+            phrase = f"{there} in the target, and {here} in the changed query"
+            found[column.name] = {"is": phrase, "fits": fits}
+    return found
+
+
+def as_json(value: Any, kind: T.DataType | None) -> str | None:
+    """Return a value of a database as a text of JSON.
+
+    Args:
+        value: the value, as the driver gives it.
+        kind: the type of the query's column. It says what the database does not: that a time without an
+            offset is in UTC, and that 0 and 1 are a boolean.
+    """
+    if value is None:
+        return None
+    if isinstance(kind, T.BooleanType) and value in (0, 1):
+        return "true" if value else "false"
+    if isinstance(value, bool):
+        value = int(value)
+    if isinstance(value, (int, float, decimal.Decimal)) and math.isfinite(value):
+        return _as_number(value)
+    if isinstance(value, float):
+        value = {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")  # as Spark writes them
+    if isinstance(value, (bytes, memoryview)):
+        value = base64.b64encode(value).decode()
+    if isinstance(value, datetime):
+        value = _as_time(value)
+    if isinstance(kind, (T.TimestampType, T.TimestampNTZType)) and (found := _TIME.fullmatch(str(value))):
+        in_utc = isinstance(kind, T.TimestampType)
+        value = f"{found[1]}T{found[2]}{'Z' if in_utc else found[3]}"
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def _as_number(value: float | decimal.Decimal) -> str:
+    """Return a number in full. Equal numbers have equal texts, such as 1, 1.0 and 1.00, or 0.0 and -0.0."""
+    exact = decimal.Decimal(repr(value)) if isinstance(value, float) else decimal.Decimal(value)
+    text = f"{exact:f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def _as_time(value: datetime) -> str:
+    """Return a time as `load` writes it; one that has an offset, in UTC and with a Z."""
+    if value.tzinfo is None:
+        return value.isoformat(" ", "microseconds")
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds") + "Z"
 
 
 def _check_engine(connection: Connection, table: sa.Table, where: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sparkstream_kit._arguments import check
 from sparkstream_kit.connectors import mode_for
 from sparkstream_kit.connectors.sql_table import SYSTEM
+from sparkstream_kit.sinks.base import Form
 from sparkstream_kit.sinks.ledger import exactly_once, open_target
 
 if TYPE_CHECKING:
@@ -100,5 +101,11 @@ def sql_table(
     schema, _, name = table.rpartition(".")
     target = Target(parse(url), schema or None, name, how, tuple(keys), take_over)
     return exactly_once(
-        "sql_table", target.where, (mode,), partial(open_target, target), keys=keys, read=target.rows
+        "sql_table",
+        target.where,
+        (mode,),
+        partial(open_target, target),
+        keys=keys,
+        read=target.rows,
+        form=Form(target.written, "json"),
     )

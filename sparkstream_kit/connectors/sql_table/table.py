@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from pyspark.sql.types import BinaryType
+from pyspark.sql.types import StringType, StructType
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
-from sparkstream_kit._columns import quoted
 from sparkstream_kit.connectors import _arrow, check_row_keys, other_driver
 from sparkstream_kit.connectors._tables import Entries, gone
 from sparkstream_kit.connectors.sql_table import database
@@ -27,10 +26,9 @@ from sparkstream_kit.sinks import base
 from sparkstream_kit.sinks.ledger import pass_over
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructType
     from sqlalchemy.engine import URL, Connection
 
     from sparkstream_kit._spark.place import Place
@@ -84,28 +82,31 @@ class Target:
         return sa.Table(self.name, sa.MetaData(), *columns, **names, **_MARIADB)
 
     def rows(self, spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
-        """Return all rows of the table, with their values as texts or bytes, through the driver's memory.
+        """Return all rows of the table, with their values as texts of JSON, through the driver's memory.
+
+        A number of the database is a number there, and a text of the database a text, whatever the query has.
 
         Raises:
             InvalidInputError: there is no table.
         """
-        kinds = {each.name: each.type for each in self.table(schema).columns}
         if self.where.path and not Path(self.where.path).exists():  # SQLite would make it
             raise gone(self.where)
         with database.connected(self.url) as connection:
             if not sa.inspect(connection).has_table(self.name, schema=self.schema):
                 raise gone(self.where)
             there = sa.inspect(connection).get_columns(self.name, schema=self.schema)
-            names = [str(each["name"]) for each in there]
-            columns = (sa.column(sa.quoted_name(name, quote=True), kinds.get(name)) for name in names)
-            rows = connection.execute(sa.select(*columns).select_from(self.named()))
-            binary = {each.name for each in schema if each.dataType == BinaryType()}
-            texts = [
-                [v if v is None or name in binary else str(v) for name, v in zip(names, row, strict=True)]
-                for row in rows
-            ]
-        ddl = (f"{quoted(name)} {'BINARY' if name in binary else 'STRING'}" for name in names)
-        return spark.createDataFrame(texts, ", ".join(ddl))
+            types = {str(each["name"]): each["type"] for each in there}
+            others = database.other_types(connection, types, self.table(schema))
+            return _as_json(spark, connection, self.named(), [*types], schema, others)
+
+    def written(self, frame: DataFrame, _folder: str) -> DataFrame:
+        """Return rows as `rows` would return them, after a way through a temporary table, for `Form`."""
+        url = sa.make_url("sqlite://") if self.url.get_backend_name() == "sqlite" else self.url
+        stage = _stage(self.table(frame.schema))
+        with _arrow.kept(frame) as parts, database.connected(url) as connection:
+            stage.create(connection)
+            database.load(connection, stage, iter(parts))
+            return _as_json(frame.sparkSession, connection, stage, frame.columns, frame.schema, {})
 
     def prepare(self, frame: DataFrame, query: str | None, coming: Batch | None, makes: bool) -> str | None:
         """Create the table and the ledger if they are missing, and check that this query may write to them.
@@ -297,6 +298,39 @@ def _connected_to_start(target: Target, query_id: str | None) -> Iterator[Connec
             f"{target.where}: another process has locked the ledger for {_AT_START} s, such as the query's "
             f"last driver ({last or 'not known'}); end that process, and start again"
         ) from None
+
+
+def _as_json(
+    spark: SparkSession,
+    connection: Connection,
+    table: sa.Table,
+    names: Sequence[str],
+    schema: StructType,
+    others: dict[str, dict[str, Any]],
+) -> DataFrame:
+    """Return the rows of a table of a database, each value as a text of JSON.
+
+    Args:
+        spark: the session.
+        connection: a connection to the database.
+        table: the table.
+        names: its columns.
+        schema: the columns of the query.
+        others: the columns that have another type than the query would give them; see `other_types`.
+    """
+    kinds = {each.name: each.dataType for each in schema}
+    # Without types, so that the values come as the driver has them: SQLAlchemy would convert some of them.
+    columns: list[sa.ColumnClause[Any]]
+    columns = [sa.column(sa.quoted_name(name, quote=True)) for name in names]
+    found = connection.execute(sa.select(*columns).select_from(table))
+    rows = [
+        [database.as_json(value, kinds.get(name)) for name, value in zip(names, row, strict=True)]
+        for row in found
+    ]
+    made = StructType()
+    for name in names:
+        made.add(name, StringType(), metadata={base.OTHER_TYPE: others[name]} if name in others else {})
+    return spark.createDataFrame(rows, made)
 
 
 def _create(connection: Connection, table: sa.Table) -> None:
