@@ -442,14 +442,13 @@ def test_a_password_is_in_no_repr_error_plan_or_log(stream, tmp_path, caplog, ca
     caplog.set_level(logging.DEBUG, logger="sparkstream_kit")
     said = [repr(sinks.sql_table(url, "t")), str(sinks.fan_out(sinks.sql_table(url, "t")))]
     for bad in (wrong, re.sub(r":\d+/", ":1/", wrong), f"{wrong}?sslpassword=hush-hush&connect_timeout=5"):
-        what = (
-            "cannot be reached: .*; start it, or correct" if ":1/" in bad else "refuses the log-in: .*PGPASS"
-        )
+        is_away = ":1/" in bad
+        what = "cannot be reached: .*; start it, or correct" if is_away else "refuses the log-in: .*PGPASS"
         with pytest.raises(InvalidInputError, match=what) as no:
             start(stream, sinks.sql_table(bad, "t"), name="q", checkpoint=tmp_path / "no")
         assert no.value.__cause__ is None
         # A server that is away may come back; one that refuses the log-in refuses the next one, too.
-        assert no.value.exit_code == (75 if ":1/" in bad else 2), no.value
+        assert no.value.exit_code == (75 if is_away else 2), no.value
         said.append(str(no.value))
     query = start(stream, sinks.sql_table(url, "t"), name="q", checkpoint=tmp_path / "ckpt")
     query.processAllAvailable()

@@ -83,7 +83,7 @@ def in_postgresql(kind, value):
 
 def in_mariadb(_kind, value):
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return value + 0.0 if math.isfinite(value) else None  # nor here
     if isinstance(value, dt.datetime):
         return value.replace(tzinfo=None)
     return int(value) if isinstance(value, bool) else value

@@ -4,7 +4,6 @@ import os
 import re
 import threading
 
-import pymysql
 import pytest
 import sqlalchemy as sa
 from conftest import refusal
@@ -302,15 +301,9 @@ def test_another_isolation_by_default_ends_no_query(stream, tmp_path, level):
 @pytest.mark.slow
 @pytest.mark.parametrize("password", ["pä", "p€", "p\U0001f600", "a b%@:/'\"\\"])
 def test_a_password_of_mariadb_has_any_letters(stream, tmp_path, password):
-    url = mariadb.server().database()
-    given = password.replace("\\", r"\\").replace("'", r"\'")
-    user = f"odd{len(password)}{ord(password[1])}"
-    at = sa.make_url(url)
-    with pymysql.connect(host=at.host, port=at.port, user=at.username, password=at.password) as root:
-        root.cursor().execute("SET NAMES utf8mb4")
-        root.cursor().execute(f"CREATE USER {user}@'localhost' IDENTIFIED BY '{given}'")
-        root.cursor().execute(f"GRANT ALL ON {at.database}.* TO {user}@'localhost'")
-    own = at.set(username=user, password=password, host="localhost")
+    server, user = mariadb.server(), f"odd{ord(password[1])}"
+    server.user(user, password)
+    own = sa.make_url(server.database()).set(username=user, password=password)
     sink = sinks.sql_table(own.render_as_string(hide_password=False), "t")
     opened(sink, stream, None)
     assert password not in repr(sink)

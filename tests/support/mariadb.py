@@ -34,6 +34,11 @@ class Server(DatabaseServer):
         self._execute(f"CREATE DATABASE {name} CHARACTER SET latin1")
         return f"mariadb+pymysql://kit:{self.password}@127.0.0.1:{self._port}/{name}"
 
+    def user(self, name, password):
+        """Make a user who may do everything."""
+        self._execute("CREATE USER %s@'127.0.0.1' IDENTIFIED BY %s", (name, password))
+        self._execute("GRANT ALL ON *.* TO %s@'127.0.0.1'", (name,))
+
     def _answers(self):
         try:
             self._execute("SELECT 1")
@@ -41,12 +46,12 @@ class Server(DatabaseServer):
             return False
         return True
 
-    def _execute(self, statement):
+    def _execute(self, statement, values=None):
         with (
             pymysql.connect(unix_socket=self._socket, user="root") as connection,
             connection.cursor() as cursor,
         ):
-            cursor.execute(statement)
+            cursor.execute(statement, values)
 
 
 @functools.cache

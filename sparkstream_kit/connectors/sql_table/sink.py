@@ -39,7 +39,8 @@ def sql_table(
     A value that the database cannot hold is changed and does not stop the query; a warning says how many
     values of a batch were changed, NaN not counted. Bytes that are not UTF-8 are written as `\xff` and the
     like; for PostgreSQL a NUL character is written as `\x00`. Times outside of the years 1 to 9999 become
-    null. MariaDB stores timestamps in UTC without a zone; NaN and infinity become null there.
+    null. MariaDB stores timestamps in UTC without a zone; NaN and infinity become null there, and -0.0
+    becomes 0.0.
 
     In MariaDB the table uses InnoDB and compares texts exactly: case and trailing spaces count. All keys
     together have at most 3072 bytes (768 characters), which several keys share equally. A longer key, or a
@@ -64,8 +65,8 @@ def sql_table(
       of a queue, give take_over=True.
 
     With `replace` each batch is the whole result, and is always written. A transaction that the database
-    gives up for another one, as in a deadlock, is tried again, five times in all.
-
+        gives up for another one, as in a deadlock, is tried again.
+    
     Spark first computes the batch, onto the workers' disks. Then the rows pass through the driver in small
     parts into a temporary table, and from there into the table, so the driver's memory use is bounded. The
     workers need the extra too. On Spark Connect the server's Python needs the kit, and both the server and

@@ -505,7 +505,7 @@ def _stage(table: sa.Table) -> sa.Table:
     A temporary table hides another one of the same name, so it has never the name of the target.
     """
     name = _STAGE
-    if table.name.lower() == _STAGE:
+    if _small(table.name) == _STAGE:  # a quoted_name of SQLAlchemy has no small letters
         name = f"{_STAGE}_of_rows"
     return sa.Table(
         name,
