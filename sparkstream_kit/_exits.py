@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 _PIDFD_OPEN = 434
 _PIDFD_GETFD = 438
 
-# What a file says that has no room left; one without a name is standard output.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+# No room is left. An error of standard output, or of a file that is open, does not name the file.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Errors of gRPC when the Connect server ends, between two calls or during one, and of a server that is
 # ending.
@@ -272,7 +272,8 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         stop.end(0)
         return
     if isinstance(err, OSError) and err.filename is None and err.errno in _FULL:
-        code, line = 1, f"standard output cannot be written: {err.strerror}; make room, or write it elsewhere"
+        code = 1
+        line = f"standard output, or a file of the job, cannot be written: {err.strerror}; make room"
     elif isinstance(err, errors.KitError):
         code, line = err.exit_code, str(err)
     elif found := _of_spark(err):

@@ -384,7 +384,7 @@ def test_a_reader_that_goes_as_head_does_is_no_error(tmp_path):
 
 
 FULL = (
-    "job.py: standard output cannot be written: No space left on device; make room, or write it elsewhere\n"
+    "job.py: standard output, or a file of the job, cannot be written: No space left on device; make room\n"
 )
 CLOSED = {
     ">&-": (0, ""),
@@ -411,6 +411,12 @@ def test_an_error_is_said_on_standard_error_or_nowhere(tmp_path):
     job = script(tmp_path, "from sparkstream_kit.errors import KitError\nraise KitError('no such shop')")
     done = process(["bash", "-c", f"exec '{sys.executable}' '{job}' 2>&-"], env=environment())
     assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_full_disk_of_a_file_of_the_job_is_one_line_too(tmp_path):
+    job = script(tmp_path, "with open('/dev/full', 'w') as file:\n    file.write('a row')\nreturn 0")
+    done = process([sys.executable, job], env=environment())
+    assert (done.returncode, done.stderr) == (1, FULL)
 
 
 def test_all_queries_of_a_job_are_checked_before_the_first_is_continued(tmp_path, monkeypatch, caplog):

@@ -179,8 +179,7 @@ class _Ledger(Ledger):
         """
         if self._owner is None and self._last >= 0 and self.has_rows():
             home = self._there.folder or self._there
-            lost = f"{self.where} has directories of batches, and not the file {OWNER}, which says whose they"
-            lost += " are"
+            lost = f"{self.where} has directories of batches, and no file {OWNER}, which says whose they are"
             ways = "restore the folder from a backup, or use another one"
             if query_id is not None and self._there.folder:
                 file = shlex.quote(f"{home}/{OWNER}")

@@ -86,7 +86,7 @@ def test_rows_without_the_file_that_says_whose_they_are_are_refused_with_ways_th
     (out / "_sparkstream_query").unlink()
     feeds.drip([("2.txt", "ink\n")], folder)
     line = refusal(finish, rows, sinks.batch_files(out), tmp_path / "ckpt")
-    assert "has directories of batches, and not the file _sparkstream_query, which says whose they" in line
+    assert "has directories of batches, and no file _sparkstream_query, which says whose they are" in line
     way = line.partition("and none is missing, run ")[2]
     subprocess.run(["bash", "-c", way], check=True)
     finish(rows, sinks.batch_files(out), tmp_path / "ckpt")
