@@ -11,7 +11,6 @@ on the kind of session itself.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import sys
@@ -31,6 +30,7 @@ from sparkstream_kit._spark import FOLDER_KEY
 from sparkstream_kit.errors import InvalidInputError, said_by_spark, without_secrets
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Iterator, Mapping
 
 # PySpark's loggers that print a stack trace for each error that it raises as an exception anyway.

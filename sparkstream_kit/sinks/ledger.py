@@ -457,6 +457,25 @@ def folders_read(frame: DataFrame) -> dict[str, str]:
     return {name: str(path) for name, path in bases(frame.sparkSession, inputs_of(frame)).items()}
 
 
+def _refuse_twin(where: Target, known_as: str, opening: Opening) -> None:
+    """Refuse a target that another sink of the query has by another name.
+
+    Args:
+        where: the target, as this sink names it.
+        known_as: what the target's own system knows it by.
+        opening: the start that all sinks of the query share.
+
+    Raises:
+        InvalidInputError: there is such a sink.
+    """
+    name = str(where)
+    other = opening.targets.setdefault((where.kind, f"itself: {known_as}"), name)
+    if other != name:
+        raise InvalidInputError(
+            f"{name} is the same as {other}, to which this query writes, too; union their rows in the query"
+        )
+
+
 def open_target(
     target: LedgerTarget,
     frame: DataFrame,
@@ -505,11 +524,7 @@ def open_target(
             coming = Batch(query, number, None, location.text, driver, before(number), former)
     plan = target.prepare(frame, query, coming, opening.makes)
     if itself is not None:
-        me = str(target.where)
-        if (other := opening.targets.setdefault((target.where.kind, f"itself: {itself()}"), me)) != me:
-            raise InvalidInputError(
-                f"{me} is the same as {other}, to which this query writes, too; union their rows in the query"
-            )
+        _refuse_twin(target.where, itself(), opening)
     if plan is not None and coming is not None and location is not None:
         put_back(location, coming.number, plan, folders, target.where, makes=opening.makes)
     if query is not None and known is None:

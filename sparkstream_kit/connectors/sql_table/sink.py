@@ -66,7 +66,7 @@ def sql_table(
 
     With `replace` each batch is the whole result, and is always written. A transaction that the database
         gives up for another one, as in a deadlock, is tried again.
-    
+
     Spark first computes the batch, onto the workers' disks. Then the rows pass through the driver in small
     parts into a temporary table, and from there into the table, so the driver's memory use is bounded. The
     workers need the extra too. On Spark Connect the server's Python needs the kit, and both the server and
