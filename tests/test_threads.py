@@ -105,7 +105,7 @@ def readings(spark, folder):
     return windows.with_watermark(frame, "t", "10 minutes")
 
 
-HELPERS = {
+HELPERS: dict[str, Any] = {
     "sources.csv": lambda spark, at: sources.csv(spark, at, schema="t TIMESTAMP, n INT"),
     "sources.json": lambda spark, at: sources.json(spark, at, schema="t TIMESTAMP, k STRING"),
     "sources.parquet": lambda spark, at: sources.parquet(spark, at, schema="t TIMESTAMP, n TINYINT"),

@@ -214,7 +214,7 @@ def test_a_planned_file_that_goes_before_its_batch_is_said(spark, folder, tmp_pa
     for number in range(4):
         (folder / f"{number}.txt").write_text(f"{number}\n")
         os.utime(folder / f"{number}.txt", (1_700_000_000 + number,) * 2)
-    options = {"max_files_per_trigger": 2 if kind == "with others" else 1}
+    options: dict[str, Any] = {"max_files_per_trigger": 2 if kind == "with others" else 1}
     if kind == "Spark removes it":
         options["cleanSource"] = "delete"
     rows = sources.text(spark, folder, **options)

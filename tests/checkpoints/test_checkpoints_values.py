@@ -8,6 +8,7 @@ import csv
 import json
 import sqlite3
 from collections import Counter
+from typing import Any
 
 import pyarrow.dataset as pads
 import pytest
@@ -130,6 +131,7 @@ def test_a_database_gives_texts_of_json(spark, tmp_path):
         "1.50BD AS d", "'1' AS s", "1 AS n", "1.0D AS x", "true AS b", "unhex('00ff') AS raw",
         "timestamp'2026-03-01 10:11:12.5Z' AS t", "timestamp_ntz'2026-03-01 10:11:12.5' AS u",
     )  # fmt: skip
+    assert sink.form is not None
     [row] = sink.form.written(rows, "").collect()
     assert row.asDict() == {
         "d": '"1.50"',  # SQLite has decimals as texts
@@ -268,13 +270,13 @@ def test_twenty_changes_are_told_with_the_counts_of_two_true_runs(kind, spark, t
         (made / f"{number}.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def compared(text, where):
-        how = {"name": "q", "checkpoint": tmp_path / "ckpt"}
+        how: dict[str, Any] = {"name": "q", "checkpoint": tmp_path / "ckpt"}
         frame = job(spark, made, text)
         return shadow(frame, sink_of(where), **how)
 
     a = tmp_path / "a"
     a.mkdir()
-    how = {"name": "q", "availableNow": True}
+    how: dict[str, Any] = {"name": "q", "availableNow": True}
     run(start(job(spark, made, JOB), sink_of(a), checkpoint=tmp_path / "ckpt", **how))
     held = read(a)
     assert compared(JOB, a).exit_code == 0

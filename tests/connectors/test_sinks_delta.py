@@ -167,7 +167,10 @@ def test_partitions_that_cannot_be_read_again_are_refused(spark, tmp_path):
 
 def test_a_column_that_the_table_computes_may_be_missing(spark, tmp_path):
     computed = {"delta.generationExpression": "upper(k)"}
-    fields = [Field("k", PrimitiveType("string")), Field("g", PrimitiveType("string"), False, computed)]
+    fields = [
+        Field("k", PrimitiveType("string")),
+        Field("g", PrimitiveType("string"), nullable=False, metadata=computed),
+    ]
     DeltaTable.create(str(tmp_path / "t"), Schema(fields))
     target = replace(table_target(), opened=lambda _: rust.RustTable(str(tmp_path / "t")))
     frame = spark.createDataFrame([("a",)], "k STRING")

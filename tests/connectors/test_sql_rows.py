@@ -9,6 +9,7 @@ import sqlite3
 from contextlib import closing
 from decimal import Decimal
 from itertools import count
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -49,6 +50,7 @@ def one_row(spark):
 def found(url, table, names):
     """Return the rows of a table, as the database's own client has them."""
     at = sa.make_url(url)
+    connection: Any
     if at.get_backend_name() == "sqlite":
         connection, quote = sqlite3.connect(str(at.database)), '"'
     elif at.get_backend_name() == "postgresql":

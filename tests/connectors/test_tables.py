@@ -297,7 +297,12 @@ def test_a_conflict_repeats_the_commit_and_not_the_computation(table, spark, mon
         commit(*given)
 
     monkeypatch.setattr(writer, "commit", busy)
-    monkeypatch.setattr(writer, "gathered", lambda *given: gathers.append(1) or gathered(*given))
+
+    def counted(*given):
+        gathers.append(1)
+        return gathered(*given)
+
+    monkeypatch.setattr(writer, "gathered", counted)
     target.write(Batch("q", 0, driver="d"), frame)
     assert (len(tries), len(gathers)) == (9, 1)
     assert found(table) == [("a", 1)]

@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from conftest import HANGS, refusal
@@ -236,7 +237,7 @@ class Raw(socketserver.StreamRequestHandler):
 
 @contextmanager
 def raw_server(answer):
-    handler = type("Handler", (Raw,), {"answer": answer, "over": threading.Event()})
+    handler: Any = type("Handler", (Raw,), {"answer": answer, "over": threading.Event()})
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -4,6 +4,7 @@ import csv
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import product
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -383,7 +384,7 @@ NOT, BELOW, LIKE = "not the header of the schema", "its file has another header"
 PEOPLE, PRICES = "id INT, name STRING, city STRING", "product STRING, price DECIMAL(9,2)"
 WORDS = "word STRING, class STRING, note STRING"
 # The schema, the text of a file, its good rows, and its bad lines with their reasons.
-HEADED = {
+HEADED: dict[str, Any] = {
     "an index of pandas": (PEOPLE, ",name,city\n0,ann,rome\n", [(0, "ann", "rome")], {}),
     "an index of R": ("`_c0` INT, a DOUBLE", '"","a"\n"1",2.5\n', [(1, 2.5)], {}),
     "blanks around names": ("`a ` INT, `  b` INT", "a ,  b\n1,2\n", [(1, 2)], {}),

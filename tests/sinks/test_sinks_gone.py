@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 import subprocess
+from typing import Any
 
 import pytest
 from conftest import refusal
@@ -62,7 +63,12 @@ def emptied_by_hand(out):
         shutil.rmtree(file) if file.is_dir() else file.unlink()
 
 
-LOSSES = {"removed": shutil.rmtree, "made again": made_anew, "emptied": emptied, "all": emptied_by_hand}
+LOSSES: dict[str, Any] = {
+    "removed": shutil.rmtree,
+    "made again": made_anew,
+    "emptied": emptied,
+    "all": emptied_by_hand,
+}
 
 
 @pytest.mark.fast("removed")

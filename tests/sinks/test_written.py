@@ -8,6 +8,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -185,7 +186,7 @@ def test_a_format_is_known_by_each_of_its_names():
 
 
 NULLABLE = "CASE WHEN value > '' THEN value END"
-REFUSED = {
+REFUSED: dict[str, Any] = {
     "CSV of one column with NULL": ("csv", {}, [f"{NULLABLE} s"], "column s is the only one and can be NULL"),
     "of a number": (
         "CSV",
@@ -252,7 +253,7 @@ def test_what_the_schema_shows_is_refused_at_the_start(one_row, tmp_path, kind, 
     assert not (tmp_path / "out").exists()
 
 
-WRONG = {
+WRONG: dict[str, Any] = {
     "emptyValue": ("csv", {"emptyValue": ""}),
     "quote": ("csv", {"quote": ""}),
     "escape": ("csv", {"escape": ""}),
@@ -282,7 +283,7 @@ def two(*values, kinds=(STRING, STRING)):
     return Table((Column("a", kinds[0]), Column("b", kinds[1])), values)
 
 
-BY_VALUE = {
+BY_VALUE: dict[str, Any] = {
     "a line of blanks": ("csv", {}, text(" \t"), "column s begins a line of blanks alone"),
     "tabs alone": ("csv", {"sep": "\t"}, two((None, None)), "column a begins a line of blanks alone"),
     "a tab and a blank": ("csv", {"sep": "\t"}, two((None, " ")), "column a begins a line of blanks alone"),
@@ -333,7 +334,7 @@ def test_what_a_value_alone_shows_stops_the_batch_before_it_is_written(spark, tm
     assert message in str(failed.value)
 
 
-EVERYDAY = {
+EVERYDAY: dict[str, Any] = {
     "words": ("csv", {}, text("tea", "ink", 'say "hi"', "")),
     "a table": ("csv", {}, two(("tea", 1), ("", 2), (None, None), (" ink ", 3), kinds=(STRING, INT))),
     "tabs": ("csv", {"sep": "\t"}, two(("tea", None), ("x\ty", "z"), ("", None))),
@@ -394,7 +395,7 @@ def test_folders_have_each_value_of_each_type(spark, one_row, tmp_path):
             assert table.told(found) == table.told(table.frame(spark)), kind
 
 
-TABLES = {
+TABLES: dict[str, Any] = {
     "CSV": (None, {}, two(("  lead", 1), ('\\"', 2), ("a,b", None), (None, None), kinds=(STRING, INT))),
     "csv": (
         "(a STRING, b INT) USING CSV OPTIONS (sep ';', header 'true', nullValue 'N')",
@@ -431,7 +432,7 @@ def test_a_table_is_read_as_it_was_written(spark, one_row, tmp_path, spelled):
         spark.sql(f"DROP TABLE of_{spelled}")
 
 
-OTHER = {
+OTHER: dict[str, Any] = {
     "an option": ("csv", {"sep": "|"}, ["value a", "1 b"], "created without the option sep='|'"),
     "a format": (
         "json",

@@ -28,9 +28,12 @@ two keys that differ in case) has kinds of its own: `texts_of(corners, strategy)
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -51,10 +54,10 @@ class Kind:
     """
 
     ddl: str
-    corners: tuple
+    corners: tuple[Any, ...]
     values: st.SearchStrategy
-    literal: object
-    shown: object
+    literal: Callable[[Any], str]
+    shown: Callable[[str], str]
 
     def __repr__(self):
         return self.ddl
@@ -154,7 +157,8 @@ def texts_of(corners=TEXTS, more=_SAFE):
 
 
 def _moment(year, *rest, tz=UTC):
-    return datetime(year, *rest, tzinfo=tz)
+    moment: Any = partial(datetime, tzinfo=tz)
+    return moment(year, *rest)
 
 
 def _micros(moment):
@@ -331,7 +335,7 @@ class Table:
     """Columns and rows; `rows` are tuples of Python's values, None for NULL."""
 
     columns: tuple[Column, ...]
-    rows: tuple[tuple, ...]
+    rows: tuple[tuple[Any, ...], ...]
 
     @property
     def ddl(self):
@@ -382,6 +386,7 @@ def corners(kind, *, beside=None, nulls=True):
         nulls: whether a row has NULL.
     """
     columns = [Column("v", kind, nullable=nulls)]
+    rows: list[tuple[Any, ...]]
     rows = [(value,) for value in (*kind.corners, *([None] if nulls else []))]
     if beside is not None:
         columns.append(Column("k", beside, nullable=False))

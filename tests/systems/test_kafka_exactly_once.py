@@ -227,7 +227,8 @@ def test_a_topic_of_rows_that_was_made_again_is_refused_and_may_be_taken_over(sp
     assert f"topic {other} of {broker.servers} was deleted and made again after this query had" in line
     assert line.endswith("or, to go on without them, give take_over=True")
     assert broker.records(other) == []
-    for more in ({"take_over": True}, {}):
+    ways: tuple[dict[str, Any], ...] = ({"take_over": True}, {})
+    for more in ways:
         written(to, given(**more), tmp_path / "ckpt")
     assert len(broker.records(other)) == 1
 
