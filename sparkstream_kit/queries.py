@@ -228,16 +228,13 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
         trigger: its trigger, as Spark takes it.
         drain: plan the last batch, which reads nothing and closes every window, and run only that.
     """
-    from sparkstream_kit.connectors import hearers
-
     frame, name, mode = asked.query.frame, asked.query.name, asked.query.mode
     sink, location, spark = asked.sink, asked.location, asked.query.spark
     columns = [list(each) for each in frame.dtypes]
     after = [*dict.fromkeys(f"{each.kind} {each.after_rewind}" for each in inner(sink))]
     writes = {"sinks": after, "targets": [*map(str, sink.writes_to)], "columns": columns}
     # A query that another thread stops must not look as if it had read all input.
-    says_end = "availableNow" in trigger
-    settings = SAYS_END if says_end else {}
+    settings = SAYS_END if "availableNow" in trigger else {}
     with asked.query.in_force(settings), guard(asked.query, location, _of_systems, writes=writes) as guarded:
         if guarded.logs is not None:
             trigger = _trigger_for(asked, guarded.logs, trigger, drain=drain)
@@ -265,24 +262,40 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
             # The query may run although its start has failed. Stop it before `guard` releases the lock.
             stop_unknown(spark, name)
             raise
-        interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
-        known = Started(
-            frame=frame,
-            mode=mode,
-            location=location,
-            drain=asked.drain,
-            prints=write is not None,
-            interval=interval or None,
-            targets=sink.writes_to,
-            writes=opening.targets,
-            ends=bool(trigger.keys() & {"availableNow", "once"}),
-            says_end="availableNow" in trigger,
-            hearers=(*hearers(asked.query), *([] if watch is None else [watch])),
-        )
+        known = _known(asked, trigger, opening, prints=write is not None)
+        if watch is not None:
+            known = known._replace(hearers=(*known.hearers, watch))
         note(query, known)
     if guarded.lock is not None:
         guarded.lock.until_end_of(query)
     return query
+
+
+def _known(asked: _Asked, trigger: Mapping[str, Any], opening: Opening, *, prints: bool) -> Started:
+    """Return what `run` needs to know about a query that has started.
+
+    Args:
+        asked: the query.
+        trigger: its trigger.
+        opening: what its sinks share.
+        prints: whether Spark passes its batches to a Python function.
+    """
+    from sparkstream_kit.connectors import hearers
+
+    interval = to_microseconds("processingTime", trigger.get("processingTime", "0 seconds")) / 1_000_000
+    return Started(
+        frame=asked.query.frame,
+        mode=asked.query.mode,
+        location=asked.location,
+        drain=asked.drain,
+        prints=prints,
+        interval=interval or None,
+        targets=asked.sink.writes_to,
+        writes=opening.targets,
+        ends=bool(trigger.keys() & {"availableNow", "once"}),
+        says_end="availableNow" in trigger,
+        hearers=hearers(asked.query),
+    )
 
 
 def _of_systems(query: Query) -> list[Question]:
