@@ -183,16 +183,20 @@ class Target:
                 elif not is_kept:  # what other queries have written went with the rows
                     ledger.forget(but=query or "")
                 connection.commit()
-                self._try_out(connection, table)
+                self._try_out(table)
         return plan
 
-    def _try_out(self, connection: Connection, table: sa.Table) -> None:
-        """Write no rows, and roll back: so a view or a missing right is refused now and not in a batch."""
-        database.wait_at_most(connection, _AT_START)
-        stage = _stage(table)
-        stage.create(connection)
-        _insert(connection, self, table, stage)
-        connection.rollback()
+    def _try_out(self, table: sa.Table) -> None:
+        """Write no rows, and roll back: so a view or a missing right is refused now and not in a batch.
+
+        Where another process has locked the table, as for a backup, the first batch waits for it.
+        """
+        with suppress(database.LockedError), database.connected(self.url) as connection:
+            database.wait_at_most(connection, 1)
+            stage = _stage(table)
+            stage.create(connection)
+            _insert(connection, self, table, stage)
+            connection.rollback()
 
     def take(self, query: str, driver: str, _frame: DataFrame) -> None:
         """Give a query its next epoch: from now on the table accepts no batch from an older driver of it.
