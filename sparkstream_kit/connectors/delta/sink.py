@@ -61,8 +61,8 @@ def delta(
     can switch between them.
 
     The table is created if it is missing; create it yourself if you want partitions or properties. An
-    existing table must have the query's columns, and the query each column of it that is NOT NULL. The table belongs to one query, whose id is in its property
-    `sparkstream.queries`. With each batch Delta stores the query's id and the batch's number as an
+    existing table must have the query's columns, and the query each column of it that is NOT NULL. The table
+    belongs to one query, whose id is in its property `sparkstream.queries`. With each batch Delta stores the query's id and the batch's number as an
     application transaction, and in `userMetadata` the batch's plan (which input the batch read):
 
     - A batch that is replayed with the same plan, as after a crash, is skipped.
