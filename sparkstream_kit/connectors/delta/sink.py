@@ -62,8 +62,9 @@ def delta(
 
     The table is created if it is missing; create it yourself if you want partitions or properties. An
     existing table must have the query's columns, and the query each column of it that is NOT NULL. The table
-    belongs to one query, whose id is in its property `sparkstream.queries`. With each batch Delta stores the query's id and the batch's number as an
-    application transaction, and in `userMetadata` the batch's plan (which input the batch read):
+    belongs to one query, whose id is in its property `sparkstream.queries`. With each batch Delta stores the
+    query's id and the batch's number as an application transaction, and in `userMetadata` the batch's plan
+    (which input the batch read):
 
     - A batch that is replayed with the same plan, as after a crash, is skipped.
     - If the checkpoint has lost the last batch's plan, or is one batch older than the table, the plan is put
