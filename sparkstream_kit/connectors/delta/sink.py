@@ -61,9 +61,10 @@ def delta(
     can switch between them.
 
     The table is created if it is missing; create it yourself if you want partitions or properties. An
-    existing table must have the query's columns. The table belongs to one query, whose id is in its property
-    `sparkstream.queries`. With each batch Delta stores the query's id and the batch's number as an
-    application transaction, and in `userMetadata` the batch's plan (which input the batch read):
+    existing table must have the query's columns, and the query each column of it that is NOT NULL. The table
+    belongs to one query, whose id is in its property `sparkstream.queries`. With each batch Delta stores the
+    query's id and the batch's number as an application transaction, and in `userMetadata` the batch's plan
+    (which input the batch read):
 
     - A batch that is replayed with the same plan, as after a crash, is skipped.
     - If the checkpoint has lost the last batch's plan, or is one batch older than the table, the plan is put
@@ -72,7 +73,8 @@ def delta(
     - A batch before the last one is replayed only after a rewind of the checkpoint. Spark may then split the
       input differently, so these batches can be neither skipped nor rewritten safely: the query fails, and
       the message contains the command that lets the query write them again.
-    - If batches are missing, as in a table restored from an older backup, the query fails.
+    - If batches are missing, as in a table that was made again or restored from an older backup, the query
+      fails.
 
     With `replace` each batch is the whole result, and is always written.
 

@@ -490,8 +490,9 @@ class _Writer:
             InvalidInputError: a topic was made again since the query has written to it.
         """
         former = self.ledger.of(self._query)
-        self.producer.flush(self._target.seconds)  # a topic that is made again from now on is found next time
-        ids = topic_ids(self._admin, self._topics)
+        ids = topic_ids(
+            self._admin, self._topics
+        )  # what is made again from now on is found with the next batch
         self.ledger.check_topics(self._query, ids)
         topics = _topics_of(former) | {name: known for name, known in ids.items() if known}
         now = datetime.now(UTC).isoformat(timespec="seconds")
