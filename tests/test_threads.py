@@ -53,7 +53,7 @@ def in_pool(function):
         return pool.submit(outcome, function).result()
 
 
-WAYS = {
+WAYS: dict[str, Any] = {
     "Thread": in_class(threading.Thread),
     "InheritableThread": in_class(InheritableThread),
     "ThreadPoolExecutor": in_pool,
