@@ -105,7 +105,7 @@ def readings(spark, folder):
     return windows.with_watermark(frame, "t", "10 minutes")
 
 
-HELPERS = {
+HELPERS: dict[str, Any] = {
     "sources.csv": lambda spark, at: sources.csv(spark, at, schema="t TIMESTAMP, n INT"),
     "sources.json": lambda spark, at: sources.json(spark, at, schema="t TIMESTAMP, k STRING"),
     "sources.parquet": lambda spark, at: sources.parquet(spark, at, schema="t TIMESTAMP, n TINYINT"),
@@ -182,10 +182,10 @@ def test_without_a_session_a_text_has_the_types_of_the_first_one(spark):
 def test_a_helper_leaves_the_active_session_of_a_thread_as_it_was(spark, odd, landed):
     active: Any = java(spark).org.apache.spark.sql.classic.SparkSession.getActiveSession
 
-    def seen() -> bool:
+    def seen():
         shown(HELPERS["tumbling"](odd, landed))
         sources.json(odd, landed, schema="t TIMESTAMP")
-        return bool(active().isDefined())
+        return active().isDefined()
 
     before = active().get()
     assert seen()
