@@ -53,7 +53,7 @@ def in_pool(function):
         return pool.submit(outcome, function).result()
 
 
-WAYS = {
+WAYS: dict[str, Any] = {
     "Thread": in_class(threading.Thread),
     "InheritableThread": in_class(InheritableThread),
     "ThreadPoolExecutor": in_pool,
@@ -182,10 +182,10 @@ def test_without_a_session_a_text_has_the_types_of_the_first_one(spark):
 def test_a_helper_leaves_the_active_session_of_a_thread_as_it_was(spark, odd, landed):
     active: Any = java(spark).org.apache.spark.sql.classic.SparkSession.getActiveSession
 
-    def seen() -> bool:
+    def seen():
         shown(HELPERS["tumbling"](odd, landed))
         sources.json(odd, landed, schema="t TIMESTAMP")
-        return bool(active().isDefined())
+        return active().isDefined()
 
     before = active().get()
     assert seen()
@@ -538,7 +538,19 @@ def test_a_block_leaves_the_session_to_a_thread_that_has_got_it(sessions):
 # --- what stays, and what is let go
 
 
-def levels(spark):
+@pytest.fixture
+def temporary(spark, tmp_path, monkeypatch):
+    """The temporary folder of Python and of the JVM, which no other process uses."""
+    path = tmp_path / "temporary"
+    path.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(path))
+    system = java(spark).java.lang.System
+    former = system.setProperty("java.io.tmpdir", str(path))
+    yield path
+    system.setProperty("java.io.tmpdir", former)
+
+
+def levels(spark, temporary):
     """Count what a start or a run could leave behind in Python, in the JVM and on the disk."""
     gc.collect()
     jvm = java(spark).java.lang
@@ -546,7 +558,6 @@ def levels(spark):
     gateway: Any = SparkContext._gateway  # noqa: SLF001 - has the objects that the JVM calls back
     of_jvm = Path(f"/proc/{jvm.ProcessHandle.current().pid()}/fd")
     names = [type(each).__name__ for each in list(gateway.gateway_property.pool.dict.values())]
-    temporary = Path(tempfile.gettempdir())
     return {
         "threads": threading.active_count(),
         "Java's threads": jvm.Thread.activeCount(),
@@ -562,7 +573,7 @@ def levels(spark):
 
 @pytest.mark.parametrize("starts", [20, pytest.param(1000, marks=pytest.mark.slow)])
 @CLASSIC
-def test_a_service_keeps_nothing_of_a_query_that_has_ended(spark, folder, until, starts):
+def test_a_service_keeps_nothing_of_a_query_that_has_ended(spark, folder, temporary, until, starts):
     (folder / "1.json").write_text('{"n": 1}\n')
     frame = sources.json(spark, str(folder), schema="n INT")
 
@@ -580,14 +591,14 @@ def test_a_service_keeps_nothing_of_a_query_that_has_ended(spark, folder, until,
             assert list(pool.map(one, range(first, first + of))) == [1] * of
 
     rounds(4, 0)
-    before = levels(spark)
+    before = levels(spark, temporary)
     rounds(starts, 4)
 
     def is_level():
-        now = levels(spark)
+        now = levels(spark, temporary)
         return all(now[each] <= before[each] + 4 for each in before)
 
     try:
         until(is_level, 60)
     except AssertionError:
-        pytest.fail(f"before: {before}\nnow: {levels(spark)}")
+        pytest.fail(f"before: {before}\nnow: {levels(spark, temporary)}")
