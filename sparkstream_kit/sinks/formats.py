@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -336,6 +337,13 @@ def check_types(sink: str, name: str, columns: Sequence[T.StructField]) -> None:
         InvalidInputError: there is such a column.
     """
     for each in columns:
+        inside = [kind.names for kind in types_in(each.dataType) if isinstance(kind, T.StructType)]
+        odd = [known for known in (each.name, *chain(*inside)) if "`" in known]
+        if name == "orc" and odd:
+            raise InvalidInputError(
+                f"{sink}: column {odd[0]} has a backtick in its name, and Spark reads it from ORC as NULL; "
+                "rename it"
+            )
         if not _can_hold(name, each.dataType, len(columns)):
             form = "text (one column, a string)" if name == "text" else name
             raise InvalidInputError(

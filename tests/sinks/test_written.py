@@ -211,6 +211,8 @@ REFUSED: dict[str, Any] = {
     "bytes in CSV": ("csv", {}, ["X'00' b", "1 n"], "column b is binary, and a file of csv cannot hold it"),
     "no text for a key": ("json", {}, ["map(1, 'a') m"], "column m is map<int,string>, and a file of json"),
     "a variant in JSON": ("json", {}, ["parse_json('1') v"], "column v is variant, and a file of json"),
+    "a backtick in ORC": ("orc", {}, ["1 AS `f``g`"], "column f`g has a backtick in its name"),
+    "one in a struct": ("orc", {}, ["named_struct('f`g', 1) s"], "column f`g has a backtick in its name"),
     "dates as keys in ORC": (
         "orc",
         {},
