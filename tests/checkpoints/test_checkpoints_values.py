@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.dataset as pads
 import pytest
 from pyspark.sql import functions as F
+from support import mariadb, postgresql
 
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.checkpoints import shadow
@@ -293,3 +294,40 @@ def test_twenty_changes_are_told_with_the_counts_of_two_true_runs(kind, spark, t
         if table.counts != true or not is_told:
             wrong[change] = (true, table.counts, table.columns)
     assert wrong == {}
+
+
+IN_DATABASE = "n, s, x, d, t, b, cast(t AS timestamp_ntz) AS u, date(t) AS day, float(x) AS f, bigint(n) AS l"
+IN_DATABASE += ", cast(s AS binary) AS raw"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", [postgresql.server, mariadb.server])
+def test_each_database_is_compared_in_another_zone_than_utc(server, spark, tmp_path):
+    url = server().database()
+    sink = sinks.sql_table(url, "totals")
+    made = tmp_path / "in"
+    made.mkdir()
+    rows = [dict(zip("nsxdtb", row, strict=True)) for row in ROWS]
+    (made / "0.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    how = {"name": "q", "checkpoint": tmp_path / "ckpt"}
+    zone = "spark.sql.session.timeZone"
+    before = spark.conf.get(zone)
+    spark.conf.set(zone, "Europe/Berlin")
+    try:
+        run(start(job(spark, made, IN_DATABASE), sink, availableNow=True, **how))
+        found = shadow(job(spark, made, IN_DATABASE), sink, **how)
+        [same] = found.tables
+        assert (same.counts, same.columns, same.notes) == ((len(ROWS), 0, 0, 0), (), ()), str(found)
+        change = IN_DATABASE.replace("d, t,", "d, to_utc_timestamp(t, 'Europe/Berlin') AS t,")
+        [later] = shadow(job(spark, made, change), sink, **how).tables
+        assert later.counts == (0, 0, len(ROWS), len(ROWS)), later.says()
+        change = IN_DATABASE.replace("s, x, d,", "s, x, cast(d AS decimal(12,2)) AS d,")
+        [wider] = shadow(job(spark, made, change), sink, **how).tables
+        assert wider.counts == (len(ROWS), 0, 0, 0), wider.says()
+        assert ([what.split(" is ")[0] for what in wider.notes], wider.columns) == (["column d"], ())
+        change = IN_DATABASE.replace("n, s,", "string(n) AS n, s,", 1)
+        [text] = shadow(job(spark, made, change), sink, **how).tables
+        assert text.counts == (0, 0, len(ROWS), len(ROWS)), text.says()
+        assert [what.split(" is ")[0] for what in text.columns] == ["column n"]
+    finally:
+        spark.conf.set(zone, before)

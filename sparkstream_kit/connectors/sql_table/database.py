@@ -37,7 +37,7 @@ from sparkstream_kit.connectors._tables import ConflictError
 from sparkstream_kit.errors import InvalidInputError, KitError, TransientError, hint, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import Table
     from sqlalchemy.engine import URL, Connection
@@ -522,29 +522,35 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
     _check_keys(connection, table, where, [set(names) for names in unique if names])
 
 
-def other_types(
-    connection: Connection, theirs: Mapping[str, TypeEngine[Any]], table: sa.Table
-) -> dict[str, dict[str, Any]]:
+def other_types(connection: Connection, table: sa.Table, made: sa.Table) -> dict[str, dict[str, Any]]:
     """Return which columns of a table have another type than the query would give them.
 
     For each: `is`, a phrase, and `fits`, whether the column holds all values of the query.
 
     Args:
         connection: a connection to the database.
-        theirs: the types that the columns have, by name.
-        table: the table as the query would create it.
+        table: the table.
+        made: a table that was made with the types of the query.
     """
+    theirs = _types(connection, table)
+    ours = _types(connection, made)
     found = {}
-    for column in table.columns:
+    for column in made.columns:
         if column.name not in theirs:
             continue
         there = theirs[column.name].compile(connection.dialect)
-        here = column.type.compile(connection.dialect)
+        here = ours[column.name].compile(connection.dialect)
         if there != here:
             fits = _holds(connection, theirs[column.name], column.type)
             phrase = f"{there} in the target, and {here} in the changed query"
             found[column.name] = {"is": phrase, "fits": fits}
     return found
+
+
+def _types(connection: Connection, table: sa.Table) -> dict[str, TypeEngine[Any]]:
+    """Return the types of a table's columns by their names, as the database has them."""
+    columns = sa.inspect(connection).get_columns(table.name, schema=table.schema)
+    return {str(each["name"]): each["type"] for each in columns}
 
 
 def as_json(value: Any, kind: T.DataType | None) -> str | None:

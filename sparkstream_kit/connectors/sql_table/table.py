@@ -140,10 +140,13 @@ class Target:
         with database.connected(self.url) as connection:
             if not sa.inspect(connection).has_table(self.name, schema=self.schema):
                 raise gone(self.where)
+            # A table of this query's, so that the database spells its types as those of the other.
+            stage = _stage(self.table(schema))
+            stage.create(connection)
+            others = database.other_types(connection, self.named(), stage)
             there = sa.inspect(connection).get_columns(self.name, schema=self.schema)
-            types = {str(each["name"]): each["type"] for each in there}
-            others = database.other_types(connection, types, self.table(schema))
-            return _as_json(spark, connection, self.named(), [*types], schema, others)
+            names = [str(each["name"]) for each in there]
+            return _as_json(spark, connection, self.named(), names, schema, others)
 
     def written(self, frame: DataFrame, _folder: str) -> DataFrame:
         """Return rows as `rows` would return them, after a way through a temporary table, for `Form`."""
