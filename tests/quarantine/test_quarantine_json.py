@@ -17,8 +17,8 @@ EVENTS = """id INT NOT NULL, amount DECIMAL(5,2), share DOUBLE, ratio FLOAT, nam
 NO_JSON, NO_OBJECT = "not valid JSON, or a field twice", "not one JSON object"
 PLACE = "place: not a struct<x:decimal(5,2),seen:array<struct<day:date>>,id:int>"
 BAD = {
-    "": NO_JSON,
-    "   ": NO_JSON,
+    "": "a blank line",
+    "   ": "a blank line",
     "junk": NO_JSON,
     '{"id":1': NO_JSON,
     "{'id':1}": NO_JSON,
