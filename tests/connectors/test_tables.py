@@ -315,8 +315,8 @@ def test_years_beyond_9999_are_written(table, spark):
         target = replace(table_target(take_over=True), how=how, keys=keys, opened=lambda _: table.writer())
         target.prepare(frame, None, None, True)
         target.write(Batch(f"q{number}", 0, driver="d"), frame)
-        assert frame.exceptAll(target.rows(spark)).isEmpty()
-        assert target.rows(spark).count() == 1 + (how == "append" and number > 0)
+        exact = ["unix_micros(at)", "unix_date(day)", "n", "unix_micros(map_values(inside[0].m)[0])"]
+        assert target.rows(spark).selectExpr(*exact).collect() == [(FAR, 10_000_000, 1, -FAR)]
 
 
 def test_names_that_differ_only_in_case_are_refused_before_a_table_is_made(table, spark):
