@@ -28,7 +28,7 @@ from sparkstream_kit.connectors import _arrow as arrow
 from sparkstream_kit.connectors import _tables
 from sparkstream_kit.connectors.delta.rust import RustTable
 from sparkstream_kit.connectors.iceberg.table import IcebergTable
-from sparkstream_kit.errors import MissingExtraError, QueryFailed
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
 from sparkstream_kit.sinks.ledger import Batch
 
 
@@ -436,10 +436,22 @@ def comes_back(table, spark, made):
         )
         return
     target.prepare(frame, None, None, True)
-    target.write(Batch("q", 0, driver="d"), frame)
+    told = ""
+    try:
+        target.write(Batch("q", 0, driver="d"), frame)
+    except InvalidInputError as err:
+        told = str(err)
+    if told:
+        assert table.system == "Iceberg"
+        assert "has a NULL array or map of structs, which pyiceberg writes as an empty one; fill" in told
+        assert table.rows() == []
+        return
+    if table.system == "Delta" and "variant" in kinds:
+        assert "cannot read column" in refusal(target.rows, spark)
+        return
     assert made.told(target.rows(spark)) == made.told(frame)
     flat = [each for each in made.columns if each.kind in rows.FLAT]
-    expected = [tuple(repr(row[made.columns.index(each)]) for each in flat) for row in made.rows]
+    expected = [tuple(_told(row[made.columns.index(each)]) for each in flat) for row in made.rows]
     in_files = [
         tuple(repr(_plain(row[_name_in(row, made, each)])) for each in flat) for row in table.in_files()
     ]
@@ -454,6 +466,10 @@ def _plain(value):
     """Return a value of pyarrow's as `rows` has it."""
     is_moment = isinstance(value, dt.datetime) and value.tzinfo is not None
     return value.astimezone(dt.UTC) if is_moment else value
+
+
+def _told(value):
+    return repr(value.replace(fold=0) if isinstance(value, dt.datetime) else value)
 
 
 def test_columns_that_do_not_fit_are_refused(table, stream, tmp_path):
