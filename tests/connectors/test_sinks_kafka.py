@@ -49,6 +49,8 @@ def read(text, kind):  # noqa: PLR0911 - one for each type
         return dt.datetime.fromisoformat(text)
     if isinstance(kind, T.DateType):
         return dt.date.fromisoformat(text)
+    if isinstance(kind, T.DecimalType):
+        return Decimal(text)
     if isinstance(kind, T.FloatType) and isinstance(text, Decimal):
         return struct.unpack("f", struct.pack("f", text))[0]  # the digits are those of 32 bits
     if isinstance(kind, T.DoubleType) and isinstance(text, Decimal):
