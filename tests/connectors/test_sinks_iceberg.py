@@ -201,6 +201,34 @@ def test_partitions_that_pyiceberg_cannot_make_are_refused(spark, lake, kind):
     assert "is partitioned by x, a " in refusal(target.prepare, frame, None, None, True)
 
 
+NULLS = {  # SQL of a value, and whether pyiceberg keeps the NULL in it
+    "CAST(NULL AS ARRAY<STRUCT<a: INT>>)": False,
+    "CAST(NULL AS MAP<STRING, STRUCT<a: INT>>)": False,
+    "named_struct('x', CAST(NULL AS ARRAY<STRUCT<a: INT>>))": False,
+    "array(named_struct('x', CAST(NULL AS MAP<STRING, STRUCT<a: INT>>)))": False,
+    "CAST(NULL AS STRUCT<x: ARRAY<STRUCT<a: INT>>>)": True,
+    "array(CAST(NULL AS ARRAY<STRUCT<a: INT>>))": True,
+    "array(CAST(NULL AS STRUCT<a: INT>))": True,
+    "CAST(NULL AS ARRAY<ARRAY<INT>>)": True,
+    "CAST(NULL AS MAP<STRING, ARRAY<INT>>)": True,
+    "CAST(array() AS ARRAY<STRUCT<a: INT>>)": True,
+}
+
+
+@pytest.mark.parametrize("value", NULLS)
+def test_a_null_that_pyiceberg_would_make_an_empty_array_is_told(spark, lake, value):
+    frame = spark.sql(f"SELECT {value} AS v UNION ALL SELECT {value}")
+    target = replace(table_target(), opened=lambda _: IcebergTable("shop.t", str(lake), 20))
+    target.prepare(frame, None, None, True)
+    if NULLS[value]:
+        target.write(Batch("q", 0, driver="d"), frame)
+        assert target.rows(spark).collect() == frame.collect()
+    else:
+        line = refusal(target.write, Batch("q", 0, driver="d"), frame)
+        assert "batch 0 for table t: column v has a NULL array or map of structs" in line
+        assert iceberg.rows(lake) == []
+
+
 def test_a_type_that_spark_lacks_is_in_nobody_s_way(spark, lake):
     fields = [
         ("k", StringType()),
@@ -220,7 +248,7 @@ def test_a_type_that_spark_lacks_is_in_nobody_s_way(spark, lake):
     keyed.write(Batch("q", 2, driver="d"), frame)
     assert iceberg.rows(lake) == [("a", 1, None, None, None)]
     wrong = frame.withColumn("z", F.lit("x"))
-    line = refusal(target.prepare, wrong, None, None, True)
+    line = refusal(target.prepare, wrong, "q", None, True)
     assert (
         "column z is string, and extension<arrow.uuid> in table t; cast it, or write to another table" in line
     )

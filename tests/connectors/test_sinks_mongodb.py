@@ -16,9 +16,11 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from conftest import refusal
 from pyspark.sql import types as T
-from support import sink_contract
+from support import rows, sink_contract
 
 from sparkstream_kit import sinks, start
+from sparkstream_kit._columns import types_in
+from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors.mongodb import collection
 from sparkstream_kit.errors import InvalidInputError, MissingExtraError
 from sparkstream_kit.sinks.ledger import Batch
@@ -223,6 +225,52 @@ def encoded(ddl, column):
 def test_a_value_comes_back_as_it_was():
     for ddl, column, expected in VALUES:
         assert encoded(ddl, column) == (expected, 0), ddl
+
+
+def as_document(value, kind):  # noqa: PLR0911 - one for each type
+    """Return a value as a reader of the collection has it, by the table of docs/mongodb.md."""
+    if value is None:
+        return None
+    if isinstance(kind, T.ArrayType):
+        return [as_document(each, kind.elementType) for each in value]
+    if isinstance(kind, T.MapType):
+        return [
+            {"key": as_document(key, kind.keyType), "value": as_document(each, kind.valueType)}
+            for key, each in value
+        ]
+    if isinstance(kind, T.StructType):
+        return {
+            field.name: as_document(each, field.dataType) for field, each in zip(kind, value, strict=True)
+        }
+    if isinstance(kind, T.DecimalType):
+        return bson.Decimal128(value)
+    if isinstance(kind, T.TimestampType | T.TimestampNTZType):
+        moment = value.replace(tzinfo=dt.UTC, fold=0)
+        return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    if isinstance(kind, T.DateType):
+        return dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC)
+    return value
+
+
+@pytest.mark.parametrize("kind", rows.ALL, ids=repr)
+@pytest.mark.fast("DOUBLE", "DECIMAL(20,8)", "TIMESTAMP", "ARRAY<STRUCT<a: DOUBLE, b: ARRAY<STRING>>>")
+def test_each_corner_case_of_a_type_is_in_its_document(spark, kind):
+    made = rows.corners(kind)
+    frame = made.frame(spark)
+    [field] = frame.schema
+    inside = [*types_in(field.dataType)]
+    too_long = any(isinstance(each, T.DecimalType) and each.precision > 34 for each in inside)
+    if too_long or kind in (rows.INTERVAL_DAYS, rows.INTERVAL_MONTHS, rows.VARIANT):
+        said = refusal(collection.check_schema, frame.schema, ())
+        assert said.endswith("which MongoDB cannot hold; cast it, or leave it out")
+        return
+    collection.check_schema(frame.schema, ())
+    encoder, found = collection.Encoder(frame.schema), list[Any]()
+    with _arrow.kept(frame) as parts:
+        for part in parts:
+            found += [bson.decode(bson.encode(each), TYPED)["v"] for each in encoder.documents(part)]
+    shown = repr(found).replace("FixedOffset(datetime.timedelta(0), 'UTC')", repr(dt.UTC))
+    assert shown == repr([as_document(row[0], field.dataType) for row in made.rows])
 
 
 def test_what_is_cut_or_changed_is_counted():

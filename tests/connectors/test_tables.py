@@ -28,7 +28,7 @@ from sparkstream_kit.connectors import _arrow as arrow
 from sparkstream_kit.connectors import _tables
 from sparkstream_kit.connectors.delta.rust import RustTable
 from sparkstream_kit.connectors.iceberg.table import IcebergTable
-from sparkstream_kit.errors import MissingExtraError, QueryFailed
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFailed
 from sparkstream_kit.sinks.ledger import Batch
 
 
@@ -320,8 +320,8 @@ def test_years_beyond_9999_are_written(table, spark):
         target = replace(table_target(take_over=True), how=how, keys=keys, opened=lambda _: table.writer())
         target.prepare(frame, None, None, True)
         target.write(Batch(f"q{number}", 0, driver="d"), frame)
-        assert frame.exceptAll(target.rows(spark)).isEmpty()
-        assert target.rows(spark).count() == 1 + (how == "append" and number > 0)
+        exact = ["unix_micros(at)", "unix_date(day)", "n", "unix_micros(map_values(inside[0].m)[0])"]
+        assert target.rows(spark).selectExpr(*exact).collect() == [(FAR, 10_000_000, 1, -FAR)]
 
 
 def test_names_that_differ_only_in_case_are_refused_before_a_table_is_made(table, spark):
@@ -441,10 +441,22 @@ def comes_back(table, spark, made):
         )
         return
     target.prepare(frame, None, None, True)
-    target.write(Batch("q", 0, driver="d"), frame)
+    told = ""
+    try:
+        target.write(Batch("q", 0, driver="d"), frame)
+    except InvalidInputError as err:
+        told = str(err)
+    if told:
+        assert table.system == "Iceberg"
+        assert "has a NULL array or map of structs, which pyiceberg writes as an empty one; fill" in told
+        assert table.rows() == []
+        return
+    if table.system == "Delta" and "variant" in kinds:
+        assert "cannot read column" in refusal(target.rows, spark)
+        return
     assert made.told(target.rows(spark)) == made.told(frame)
     flat = [each for each in made.columns if each.kind in rows.FLAT]
-    expected = [tuple(repr(row[made.columns.index(each)]) for each in flat) for row in made.rows]
+    expected = [tuple(_told(row[made.columns.index(each)]) for each in flat) for row in made.rows]
     in_files = [
         tuple(repr(_plain(row[_name_in(row, made, each)])) for each in flat) for row in table.in_files()
     ]
@@ -459,6 +471,10 @@ def _plain(value):
     """Return a value of pyarrow's as `rows` has it."""
     is_moment = isinstance(value, dt.datetime) and value.tzinfo is not None
     return value.astimezone(dt.UTC) if is_moment else value
+
+
+def _told(value):
+    return repr(value.replace(fold=0) if isinstance(value, dt.datetime) else value)
 
 
 def test_columns_that_do_not_fit_are_refused(table, stream, tmp_path):

@@ -26,7 +26,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError
 from pyspark.sql import types as T
 
-from sparkstream_kit._columns import quoted
+from sparkstream_kit._columns import holds, quoted
 from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors._tables import DELTA, ConflictError, Target, command, metadata, nullable
 from sparkstream_kit.connectors.delta.writers import (
@@ -137,8 +137,23 @@ class RustTable:
         return self._known is not None and bool(self._known.count())
 
     def rows(self, spark: SparkSession) -> DataFrame:
+<<<<<<< HEAD
         """Return all rows of the table's newest version; they pass through the driver's memory."""
         return spark.createDataFrame(self._loaded().to_pyarrow_table(), self.schema())
+=======
+        """Return all rows of the table's newest version; they pass through the driver's memory.
+
+        Raises:
+            InvalidInputError: a column is a VARIANT, of which delta-rs makes a struct of bytes.
+        """
+        for field in (self.schema() or T.StructType()).fields:
+            if holds(field.dataType, T.VariantType):
+                raise InvalidInputError(
+                    f"Delta table {self.place}: delta-rs cannot read column {field.name} back, a VARIANT; "
+                    "use Delta's writer for Spark: get_session(…, connectors=['delta'])"
+                )
+        return spark.createDataFrame(self._loaded().to_pyarrow_table())
+>>>>>>> systems
 
     def create(self, schema: T.StructType) -> None:
         """Create the table, unless another driver has just created it."""

@@ -112,6 +112,8 @@ class IcebergTable:
     def _in_one_line(self) -> Iterator[None]:
         try:
             yield
+        except KitError:  # such as InvalidInputError, which is a ValueError
+            raise
         except (CommitFailedException, FileNotFoundError) as err:  # or others have removed the old metadata
             line = f"another writer was quicker, or a file has gone ({err})"
             raise ConflictError(f"Iceberg table {self._name}: {line}") from err
@@ -265,7 +267,9 @@ class IcebergTable:
                 del own[name]
             own[f"{_METRICS}default"] = "counts"  # pyiceberg fails on the least and greatest of such a column
         with self._changed() as change:
-            change.append(_cleared(change, self._table, rows, target), snapshot_properties=done)
+            written = _cleared(change, self._table, rows, target)
+            _check_nulls(written, target, which)
+            change.append(written, snapshot_properties=done)
             change.set_properties(done | {f"{_PLAN}{which.query}": metadata(which)})
             if old := self._old():
                 ExpireSnapshots(change).by_ids(old).commit()
@@ -332,6 +336,30 @@ def _cleared(change: Transaction, table: Table, rows: pa.Table, target: Target) 
         rows = pa.concat_tables([kept, rows], promote_options="permissive")
     change.delete(where)
     return rows
+
+
+def _check_nulls(rows: pa.Table, target: Target, which: Batch) -> None:
+    """Refuse rows with a NULL array or map of structs, of which pyiceberg makes an empty one."""
+    for name in rows.column_names:
+        if any(_loses_null(part) for part in rows[name].chunks):
+            raise InvalidInputError(
+                f"batch {which.number} for {target.where}: column {name} has a NULL array or map of structs, "
+                "which pyiceberg writes as an empty one; fill it with F.coalesce, or write "
+                f"F.to_json('{name}')"
+            )
+
+
+def _loses_null(values: pa.Array) -> bool:
+    kind = values.type
+    if pa.types.is_struct(kind):
+        there = values.filter(values.is_valid())
+        return any(_loses_null(there.field(number)) for number in range(kind.num_fields))
+    if pa.types.is_map(kind) and pa.types.is_struct(kind.item_type):
+        return values.null_count > 0 or _loses_null(values.items)
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if is_list and pa.types.is_struct(kind.value_type):
+        return values.null_count > 0 or _loses_null(values.flatten())
+    return False  # of other types pyiceberg keeps each NULL
 
 
 def _range(rows: pa.Table, keys: tuple[str, ...]) -> BooleanExpression:

@@ -1,0 +1,76 @@
+"""`sinks.kafka` without a broker: the row as JSON, as another reader has it."""
+
+import base64
+import datetime as dt
+import json
+import math
+import struct
+from decimal import Decimal
+
+import pytest
+from conftest import refusal
+from pyspark.sql import types as T
+from support import rows
+
+from sparkstream_kit import sinks
+from sparkstream_kit._spark.session import in_force
+from sparkstream_kit.connectors.kafka.sink import _Target
+
+TARGET = _Target("localhost:9092", "t", None, None, None, None, None, (), {})
+AS_TEXT = ("INTERVAL", "VARIANT", "MAP", "TIME(")  # whose texts are Spark's own
+
+
+def as_json(value, kind):
+    """Return a value as Python's reader of JSON has it, by the promise of the docstring."""
+    if value is None:
+        return None
+    if isinstance(kind, T.ArrayType):
+        return [as_json(each, kind.elementType) for each in value]
+    if isinstance(kind, T.StructType):
+        return {field.name: as_json(each, field.dataType) for field, each in zip(kind, value, strict=True)}
+    if isinstance(kind, T.FloatType | T.DoubleType) and not math.isfinite(value):
+        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+    if isinstance(kind, T.BinaryType):
+        return base64.b64encode(value).decode()
+    return value
+
+
+def read(text, kind):  # noqa: PLR0911 - one for each type
+    """Return what JSON has, with times as Python reads them."""
+    if text is None:
+        return None
+    if isinstance(kind, T.ArrayType):
+        return [read(each, kind.elementType) for each in text]
+    if isinstance(kind, T.StructType):
+        return {field.name: read(text[field.name], field.dataType) for field in kind}
+    if isinstance(kind, T.TimestampType):
+        return dt.datetime.fromisoformat(text).astimezone(dt.UTC)
+    if isinstance(kind, T.TimestampNTZType):
+        return dt.datetime.fromisoformat(text)
+    if isinstance(kind, T.DateType):
+        return dt.date.fromisoformat(text)
+    if isinstance(kind, T.DecimalType):
+        return Decimal(text)
+    if isinstance(kind, T.FloatType) and isinstance(text, Decimal):
+        return struct.unpack("f", struct.pack("f", text))[0]  # the digits are those of 32 bits
+    if isinstance(kind, T.DoubleType) and isinstance(text, Decimal):
+        return float(text)
+    return text
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_each_value_is_in_the_json_of_its_record(spark, zone):
+    for kind in (kind for kind in rows.ALL if not kind.ddl.startswith(AS_TEXT)):
+        made = rows.corners(kind)
+        with in_force(spark, {"spark.sql.session.timeZone": zone}):
+            frame = made.frame(spark)
+            found = [row.value for row in TARGET.records(frame).collect()]
+        [field] = frame.schema
+        texts = [json.loads(value, parse_float=Decimal)["v"] for value in found]
+        expected = [as_json(row[0], field.dataType) for row in made.rows]
+        assert repr([read(text, field.dataType) for text in texts]) == repr(expected), kind
+
+
+def test_a_ledger_that_is_the_topic_itself_is_refused():
+    line = refusal(sinks.kafka, "localhost:9092", "t", exactly_once=True, ledger="t")
+    assert line == "sinks.kafka(): ledger is the topic t itself; give another topic, or leave it out"
