@@ -137,10 +137,6 @@ class RustTable:
         return self._known is not None and bool(self._known.count())
 
     def rows(self, spark: SparkSession) -> DataFrame:
-<<<<<<< HEAD
-        """Return all rows of the table's newest version; they pass through the driver's memory."""
-        return spark.createDataFrame(self._loaded().to_pyarrow_table(), self.schema())
-=======
         """Return all rows of the table's newest version; they pass through the driver's memory.
 
         Raises:
@@ -152,8 +148,7 @@ class RustTable:
                     f"Delta table {self.place}: delta-rs cannot read column {field.name} back, a VARIANT; "
                     "use Delta's writer for Spark: get_session(…, connectors=['delta'])"
                 )
-        return spark.createDataFrame(self._loaded().to_pyarrow_table())
->>>>>>> systems
+        return spark.createDataFrame(self._loaded().to_pyarrow_table(), self.schema())
 
     def create(self, schema: T.StructType) -> None:
         """Create the table, unless another driver has just created it."""
