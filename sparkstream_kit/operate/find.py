@@ -163,10 +163,10 @@ def _of_file(logs: Logs, what: str, names: set[str]) -> int | str:
             newest = max(newest, each.time)
     file, above = Path(plain or what), {str(each) for name in names for each in Path(name).parents}
     if plain is not None and not file.exists():
-        return (
-            "not read, and there is no such file; a record of Kafka is written as TOPIC:PARTITION:OFFSET, a "
-            "time as 2026-01-14T09:00:00Z"
-        )
+        why = "not read, and there is no such file"
+        if "/" not in what and not file.suffix:  # a word such as `yesterday`, which names no file
+            why += "; a record of Kafka is written as TOPIC:PARTITION:OFFSET, a time as 2026-01-14T09:00:00Z"
+        return why
     if _files.is_hidden(file.name):
         return "not read: Spark passes over names that begin with _ or . or end with ._COPYING_; rename it"
     if not folders & above:

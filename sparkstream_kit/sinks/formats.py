@@ -346,9 +346,12 @@ def check_types(sink: str, name: str, columns: Sequence[T.StructField]) -> None:
             )
         if not _can_hold(name, each.dataType, len(columns)):
             form = "text (one column, a string)" if name == "text" else name
+            instead = _INSTEAD.get(name, "JSON")
+            if isinstance(each.dataType, T.BinaryType):
+                instead = "JSON, or F.base64(column)"
             raise InvalidInputError(
                 f"{sink}: column {each.name} is {each.dataType.simpleString()}, and a file of {form} cannot "
-                f"hold it; leave it out, cast it, or use {_INSTEAD.get(name, 'JSON')}"
+                f"hold it; leave it out, cast it, or use {instead}"
             )
 
 

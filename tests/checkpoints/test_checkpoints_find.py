@@ -144,8 +144,10 @@ def set_aside(spark, tmp_path_factory):
     feeds.drip([*files.items()], folder / "in")
     lines = sources.text(spark, folder / "in", max_files_per_trigger=1)
     bad = quarantine.bad_rows(quarantine.parse_csv(lines, "product STRING, n INT"))
-    sink = sinks.fan_out(*(sinks.batch_files(folder / each, format=each) for each in FORMATS))
-    finish(bad, sink, folder / "ckpt")
+    # CSV cannot hold the column with the exact bytes of a line.
+    of_csv = sinks.batch_files(folder / "csv", format="csv").taking(lambda rows: rows.drop("_bytes"))
+    others = [sinks.batch_files(folder / each, format=each) for each in FORMATS if each != "csv"]
+    finish(bad, sinks.fan_out(of_csv, *others), folder / "ckpt")
     return folder
 
 
