@@ -157,6 +157,25 @@ def test_the_last_batch_is_known_wherever_the_checkpoint_of_the_table_is(
     assert [row for row in rows(spark, out) if row[0] != "z"] == CASES["append"][2]
 
 
+def test_a_text_that_delta_reads_as_null_in_a_partition_is_refused(spark, stream, out, tmp_path):
+    spark.sql(f"CREATE TABLE delta.`{out}` (k STRING, n INT) USING delta PARTITIONED BY (k)")
+    sink = sinks.delta(out, writer="spark")
+    line = refused(stream.selectExpr("IF(n = 2, '', k) AS k", "n"), sink, tmp_path / "ckpt")
+    assert f"column k, by which Delta table {out} is partitioned, has a text that Delta reads as NULL" in line
+    kept = sinks.delta(out, writer="spark", take_over=True)
+    finish(stream.selectExpr("nullif(k, 'b') AS k", "n"), kept, tmp_path / "other")
+    found = spark.read.format("delta").load(str(out)).where("n > 1 OR k IS NULL").collect()
+    assert sorted((row.k or "", row.n) for row in found) == [("", 1), ("", 3), ("a", 2), ("c", 2), ("c", 3)]
+
+
+def test_one_table_by_its_name_and_its_path_is_one_target(spark, stream, out, tmp_path):
+    spark.sql(f"CREATE TABLE twice (k STRING, n INT) USING delta LOCATION '{out}'")
+    both = sinks.fan_out(sinks.delta(out, writer="spark"), sinks.delta(table="twice"))
+    line = refused(stream, both, tmp_path / "ckpt")
+    assert line.startswith(f"Delta table twice is the same as Delta table {out}, to which this query writes")
+    assert spark.table("twice").isEmpty()
+
+
 def test_a_table_of_the_catalog(spark, stream, tmp_path):
     finish(stream, sinks.delta(table="sold"), tmp_path / "ckpt")
     forget_commit(tmp_path / "ckpt", 2)
