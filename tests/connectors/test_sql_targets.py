@@ -13,6 +13,7 @@ from support.sink_streams import TOTALS, finish, refused, totals
 from support.sql import DATABASES, new, sql
 
 from sparkstream_kit import feeds, sinks, start
+from sparkstream_kit.connectors import _tables
 from sparkstream_kit.connectors.sql_table import database
 from sparkstream_kit.errors import InvalidInputError, KitError, TransientError
 from sparkstream_kit.sinks.base import opened
@@ -258,7 +259,7 @@ def test_a_transaction_that_was_given_up_is_tried_again(stream, tmp_path, monkey
     batch = stream.sparkSession.createDataFrame([("a", 1), ("b", 2)], "k STRING, n INT")
     write(batch, 0)
     assert sql(url, "SELECT k, n FROM t") == [("a", 1), ("b", 2)]
-    left.extend("12345")
+    left.extend("x" * _tables._TRIES)
     with pytest.raises(KitError, match="deadlock detected"):
         write(batch, 1)
     write(batch, 1)

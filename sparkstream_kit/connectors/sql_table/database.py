@@ -465,10 +465,11 @@ def _type(field: T.StructField, keys: Sequence[str]) -> TypeEngine[Any]:
     as_text = f"F.col('{name}').cast('string')"
     if isinstance(field.dataType, _OF_JSON):
         as_text = f"F.to_json('{name}')"
+    is_window = isinstance(field.dataType, T.StructType) and field.dataType.names == ["start", "end"]
+    flat = "; windows.flatten makes two columns of a window" if is_window else ""
     raise InvalidInputError(
         f"sql_table: column {field.name} is {field.dataType.simpleString()}, which a column of SQL cannot "
-        f"hold; leave it out, cast it, or make it a text: {as_text}; of a window, windows.flatten makes two "
-        "columns"
+        f"hold; leave it out, cast it, or make it a text: {as_text}{flat}"
     )
 
 
