@@ -38,7 +38,7 @@ EXACT = {  # the types of Spark that every format holds
     *("array", "binary", "boolean", "date", "decimal", "double", "float", "integer", "long", "map", "string"),
     *("struct", "timestamp", "timestamp_ntz"),
 }
-_TRIES = 20  # attempts of a commit, if other writers commit at the same moment
+TRIES = 20  # attempts of a commit, if other writers commit at the same moment
 _FILLED = ("delta.generationExpression", "delta.identity.start")  # of a column that the table fills itself
 
 _Done = TypeVar("_Done")
@@ -344,9 +344,9 @@ def tried(change: Callable[[], _Done]) -> _Done:
     """Run a change of a table, and retry it if another writer has committed at the same moment.
 
     Raises:
-        ConflictError: the change has failed so `_TRIES` times.
+        ConflictError: the change has failed so `TRIES` times.
     """
-    for _ in range(_TRIES - 1):
+    for _ in range(TRIES - 1):
         with suppress(ConflictError):
             return change()
     return change()

@@ -180,17 +180,11 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
         if len(markers) == 1 and field.dataType == T.StringType() and "nullValue" not in read.keywords:
             field.dataType = past(markers[0])[at].dataType
             missing |= {} if field.dataType == T.StringType() else {field.name: markers[0]}
-        is_dated = isinstance(field.dataType, _DATED)
-        if code and (is_dated or isinstance(field.dataType, T.NumericType)):
-            why = _CODES
-        elif no_day and is_dated and not has_pattern:
-            why = _NO_DAY
-        elif is_long and isinstance(field.dataType, T.DoubleType):
-            why = _LONG
-        else:
-            continue
-        field.dataType = T.StringType()
-        stays_text[why].append(field.name)
+        no_date = no_day and not has_pattern
+        why = _why_text(field.dataType, has_code=code, has_no_date=no_date, is_long=is_long)
+        if why is not None:
+            field.dataType = T.StringType()
+            stays_text[why].append(field.name)
     if missing:
         markers = sorted({*missing.values()})
         nulls = markers[0] if len(markers) == 1 else markers
@@ -198,6 +192,18 @@ def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
         notes.append(f"has {', '.join(markers)} for NULL in {', '.join(missing)}; read {call} with {nulls=}")
     notes += [f"{why} in {', '.join(names)}" for why, names in stays_text.items() if names]
     return T.StructType(schema.fields if rows else []), notes  # of the types as they are now
+
+
+def _why_text(kind: T.DataType, *, has_code: bool, has_no_date: bool, is_long: bool) -> str | None:
+    """Return why a column stays text, although Spark takes its texts for a type; None if it does not."""
+    is_dated = isinstance(kind, _DATED)
+    if has_code and (is_dated or isinstance(kind, T.NumericType)):
+        return _CODES
+    if has_no_date and is_dated:
+        return _NO_DAY
+    if is_long and isinstance(kind, T.DoubleType):
+        return _LONG
+    return None
 
 
 def _line_ends(read: partial[DataFrame]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from sparkstream_kit._columns import quoted
 from sparkstream_kit._spark.place import locate, reached, refuse_many_disks, session_of_writer
 from sparkstream_kit.errors import InvalidInputError, hint
 from sparkstream_kit.sinks import folders
-from sparkstream_kit.sinks.base import Form, Heard, Sink, Target
+from sparkstream_kit.sinks.base import Form, Sink, Target
 from sparkstream_kit.sinks.builtin import AFTER_REWIND
 from sparkstream_kit.sinks.formats import NAMES, Format, data_columns, of, plain_name
 from sparkstream_kit.sinks.stored import keep_files
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
     from sparkstream_kit._spark.place import Place
+    from sparkstream_kit.sinks.base import Heard
 
 
 # The options that a reader needs, too.

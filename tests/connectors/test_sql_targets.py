@@ -259,7 +259,7 @@ def test_a_transaction_that_was_given_up_is_tried_again(stream, tmp_path, monkey
     batch = stream.sparkSession.createDataFrame([("a", 1), ("b", 2)], "k STRING, n INT")
     write(batch, 0)
     assert sql(url, "SELECT k, n FROM t") == [("a", 1), ("b", 2)]
-    left.extend("x" * _tables._TRIES)
+    left.extend("x" * _tables.TRIES)
     with pytest.raises(KitError, match="deadlock detected"):
         write(batch, 1)
     write(batch, 1)

@@ -131,7 +131,7 @@ def test_what_cannot_be_disturbed_is_said_in_a_line(changed, problem):
 
 def test_lines_and_files_of_rows():
     rows: list[dict[str, Any] | str] = [{"a": 1, "b": 'x "y", é'}, {"a": None, "b": ""}, "not a row: 3 {"]
-    assert [csv_line(row) for row in rows] == ['1,"x ""y"", é"', ",", "not a row: 3 {"]
+    assert [csv_line(row) for row in rows] == ['1,"x ""y"", é"', ',""', "not a row: 3 {"]
     assert [json_line(row) for row in rows][::2] == ['{"a": 1, "b": "x \\"y\\", é"}', "not a row: 3 {"]
     assert list(line_files(["a", "b", "c"], rows=3, name="x-{}.csv")) == [("x-0001.csv", "a\nb\nc\n")]
     assert "rows is 0; give at least 1 row per file" in refusal(line_files, [], rows=0, name="x-{}.csv")
