@@ -137,6 +137,10 @@ def test_a_pattern_that_hadoop_cannot_read_is_refused_in_one_line(spark):
     assert "Unclosed group at pos 4: `in{a`; correct the path" in said
 
 
+_REFUSED_BY_SINKS = ("sep", "delimiter", "linesep", "encoding", "charset", "quote", "escape", "emptyvalue")
+_REFUSED_BY_SINKS += ("chartoescapequoteescaping", "escapequotes")
+
+
 @pytest.mark.parametrize("form", ["csv", "json", "orc", "parquet", "text", "kafka"])
 def test_no_option_of_sparks_is_taken_for_a_misspelt_one(form):
     more = """basePath cleanSource fileNameOnly latestFirst maxBytesPerTrigger maxCachedFiles maxFileAge codec
@@ -148,6 +152,8 @@ def test_no_option_of_sparks_is_taken_for_a_misspelt_one(form):
     check_options(getattr(sources, form), names, of_spark)
     if form != "kafka":
         names = [name for name in names if name not in ("self", "path", "mode")]
+        # With these, rows could not be read back; they are refused by what they do.
+        names = [name for name in names if name.lower() not in _REFUSED_BY_SINKS]
         options: dict[str, Any] = dict.fromkeys(names, 1)
         assert sinks.files("out", format=form, **options).kind == "files"
 
