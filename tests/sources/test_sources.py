@@ -137,8 +137,10 @@ def test_a_pattern_that_hadoop_cannot_read_is_refused_in_one_line(spark):
     assert "Unclosed group at pos 4: `in{a`; correct the path" in said
 
 
-_REFUSED_BY_SINKS = ("sep", "delimiter", "linesep", "encoding", "charset", "quote", "escape", "emptyvalue")
-_REFUSED_BY_SINKS += ("chartoescapequoteescaping", "escapequotes")
+_REFUSED_BY_SINKS = (
+    *("sep", "delimiter", "linesep", "encoding", "charset", "quote", "escape", "emptyvalue"),
+    *("chartoescapequoteescaping", "escapequotes"),
+)
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "orc", "parquet", "text", "kafka"])
