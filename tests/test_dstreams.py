@@ -210,7 +210,10 @@ def test_run_stops_its_context_also_when_it_raises(spark, tmp_path):
     with own_context(spark) as ssc, feeds.LineServer(feeds.random_lines(1), rate=20) as server:
         numbers = ssc.socketTextStream(server.host, server.port).map(lambda line: int(line[:0]))
         numbers.foreachRDD(lambda rdd: rdd.foreach(print))
-        cause = r"^DStream failed: ValueError: invalid literal for int\(\) with base 10: ''$"
+        cause = (
+            r"^DStream failed: ValueError: invalid literal for int\(\) with base 10: '' "
+            r"\(in <lambda>, .*test_dstreams.py line \d+\)$"
+        )
         with pytest.raises(QueryFailed, match=cause):
             dstreams.run(ssc, run_for=60)
     with own_context(spark) as ssc:
