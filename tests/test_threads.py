@@ -571,7 +571,7 @@ def levels(spark, temporary):
     }
 
 
-@pytest.mark.parametrize("starts", [20, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("starts", [8, pytest.param(1000, marks=pytest.mark.slow)])
 @CLASSIC
 def test_a_service_keeps_nothing_of_a_query_that_has_ended(spark, folder, temporary, until, starts):
     (folder / "1.json").write_text('{"n": 1}\n')
@@ -599,6 +599,6 @@ def test_a_service_keeps_nothing_of_a_query_that_has_ended(spark, folder, tempor
         return all(now[each] <= before[each] + 4 for each in before)
 
     try:
-        until(is_level, 60)
+        until(is_level)
     except AssertionError:
         pytest.fail(f"before: {before}\nnow: {levels(spark, temporary)}")
