@@ -230,10 +230,11 @@ class Target:
         """
         with self._told(KitError):
             failed = self._tried(batch, frame)
-            if failed is not None:
+            if failed is not None and failed.error.code() != _TOO_LARGE:
                 # A commit without an answer may be done: the second try finds the batch in the ledger then.
-                is_too_large = failed.error.code() == _TOO_LARGE
-                failed = self._tried(batch, frame, _SMALL_PACKAGES if is_too_large else {})
+                failed = self._tried(batch, frame)
+            if failed is not None and failed.error.code() == _TOO_LARGE:
+                failed = self._tried(batch, frame, _SMALL_PACKAGES)
             if failed is not None:
                 kind = TransientError if failed.error.code() in _AWAY else KitError
                 raise kind(f"topic {failed.topic} of {self.servers}: batch {batch.number}: {failed}")
