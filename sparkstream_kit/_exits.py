@@ -83,6 +83,7 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
     @functools.wraps(main)
     def wrapped(argv: list[str] | None = None) -> int:
         take_standard_streams()
+        _open_missing_streams()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # the reader of a pipe gets each line at once
         stop = _Stop(shutdown.job_begins())
@@ -105,20 +106,30 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
         finally:
             sys.unraisablehook = former
             logging.disable(logging.NOTSET)
-            _let_go_of_results()
+            _let_go_of_full_streams()
         atexit.register(_ignore_signals)
         return stop.code
 
     return wrapped
 
 
-def _let_go_of_results() -> None:
-    """Discard results that cannot be written: Python's exit would try again, and end with code 120."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except (OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _open_missing_streams() -> None:
+    """Open standard output and standard error where a supervisor or `>&-` has closed them, for nobody to read.
+
+    Python has no stream then, and what a job writes would fail only because nobody reads it.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+
+
+def _let_go_of_full_streams() -> None:
+    """Discard what cannot be written: Python's exit would try again, and end with code 120."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def _ignore_signals() -> None:
@@ -209,8 +220,7 @@ def _run(main: Callable[[list[str] | None], int], argv: list[str] | None, stop: 
             if _continues(sys.argv[1:] if argv is None else argv):
                 _rehearse(main, argv)
             code = main(argv)
-            if sys.stdout is not None:  # as a supervisor leaves it, or `>&-`
-                sys.stdout.flush()
+            sys.stdout.flush()
             stop.end(code)
         except Exception as err:
             # After a signal any error is its consequence: a call into the JVM was cut off, or a query failed.
@@ -289,10 +299,16 @@ def _end_with(err: Exception, stop: _Stop) -> None:
     _say(printable(errors.without_secrets(line), lines=True))
 
 
+def say(text: str) -> None:
+    """Write lines of a job to standard error; a job does not fail because they cannot be written."""
+    with contextlib.suppress(OSError, ValueError):  # its disk is full, or the stream is closed
+        if sys.stderr is not None:
+            sys.stderr.write(f"{text}\n")
+
+
 def _say(line: str) -> None:
-    """Print a line under the job's name on standard error, unless that is closed."""
-    if sys.stderr is not None:
-        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+    """Say a line under the job's name."""
+    say(f"{Path(sys.argv[0]).name}: {line}")
 
 
 def _of_spark(err: Exception) -> tuple[int, str] | None:

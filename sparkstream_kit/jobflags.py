@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sparkstream_kit._durations import delay_of, not_negative
-from sparkstream_kit._exits import exit_codes, take_standard_streams
+from sparkstream_kit._exits import exit_codes, say, take_standard_streams
 from sparkstream_kit._files import matching, plain, spelt
 from sparkstream_kit.errors import InvalidInputError, KitError, hint, without_secrets
 
@@ -719,10 +719,11 @@ def finish(args: Namespace, *summaries: RunSummary) -> int:
             args = parser.parse_args(["incoming"])
             sys.exit(jobflags.finish(args, summary))
     """
-    sys.stderr.write("".join(f"{summary}\n" for summary in summaries))
+    for summary in summaries:
+        say(str(summary))
     state = any(query.state_rows for summary in summaries for query in summary.queries)
     if state and getattr(args, "checkpoint", "") is None:  # of a job that has this flag
-        sys.stderr.write("without --checkpoint the state of this run is gone: the next run begins anew\n")
+        say("without --checkpoint the state of this run is gone: the next run begins anew")
     for summary in summaries:
         check_bad_rows(summary, getattr(args, "max_bad", None))
     check_late_rows(getattr(args, "max_late", None), *summaries)
@@ -753,7 +754,7 @@ def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:
         share = f"{bad * 100 / parsed:.3g}%"
         raise KitError(f"bad lines: {bad:,} of {parsed:,} ({share}); --max-bad is {max_bad}%")
     if counted and all(bad == parsed for bad, parsed in counted):
-        sys.stderr.write("no line could be read: is this the right folder?\n")
+        say("no line could be read: is this the right folder?")
 
 
 def check_late_rows(max_late: Decimal | None, *summaries: RunSummary) -> None:

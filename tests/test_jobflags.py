@@ -407,6 +407,19 @@ def test_streams_that_are_closed_or_full(how, prints, tmp_path):
     assert (done.returncode, done.stderr) == (code, said)
 
 
+@pytest.mark.parametrize("how", ["2>&-", ">&- 2>&-", "2>/dev/full"])
+def test_a_job_whose_words_nobody_reads_ends_as_it_would(how, tmp_path):
+    body = """
+        from sparkstream_kit.progress import RunSummary
+
+        sys.stdout.write("")
+        return jobflags.finish(None, RunSummary("end of input", 1.0, ()))
+        """
+    job = script(tmp_path, body)
+    done = process(["bash", "-c", f"exec '{sys.executable}' '{job}' {how}"], env=environment())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_an_error_is_said_on_standard_error_or_nowhere(tmp_path):
     job = script(tmp_path, "from sparkstream_kit.errors import KitError\nraise KitError('no such shop')")
     done = process(["bash", "-c", f"exec '{sys.executable}' '{job}' 2>&-"], env=environment())
