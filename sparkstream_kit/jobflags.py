@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sparkstream_kit._durations import delay_of, not_negative
-from sparkstream_kit._exits import exit_codes, say, take_standard_streams
+from sparkstream_kit._exits import exit_codes, rehearse, say, take_standard_streams
 from sparkstream_kit._files import matching, plain, spelt
 from sparkstream_kit.errors import InvalidInputError, KitError, hint, without_secrets
 
@@ -397,8 +397,6 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
         sparkstream_kit.errors.InvalidInputError: unknown argument --run-fro; did you mean --run-for?
     """
     made = _Parser(description=doc, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
-    if "--continues" in flags and "--dry-run" not in flags:
-        flags = (*flags, "--dry-run")  # with which `exit_codes` checks all queries before the first continues
     made.shared = flags
     known: dict[str, tuple[Any, Any]] = {}
     for title, those in _GROUPS.items():
@@ -454,6 +452,7 @@ class _Parser(ArgumentParser):
                 parsed.checkpoint = f"{parsed.out_dir}/_checkpoint"
         shared = (*self.shared, "--checkpoint")  # which a job may have in a form of its own
         _check({flag: getattr(parsed, _name(flag)) for flag in shared if hasattr(parsed, _name(flag))})
+        rehearse(parsed)
         return parsed
 
 
