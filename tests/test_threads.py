@@ -535,6 +535,13 @@ def test_a_block_leaves_the_session_to_a_thread_that_has_got_it(sessions):
     assert running  # it ran before the block
 
 
+def test_a_long_block_remembers_no_thread_that_has_ended(sessions):
+    with session.spark_session("a") as spark:
+        for _ in range(5):
+            in_thread(lambda: session.get_session("b"))
+        assert len(session._users[spark].others) == 1  # noqa: SLF001 - the last one
+
+
 # --- what stays, and what is let go
 
 
