@@ -300,7 +300,6 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
         "backslash, and quarantine.parse_csv sets such lines aside"
     ),
 }
-_IN_WORKER = "PythonException"  # an error of a Python worker, and so of a user's function
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 _OF_LIBRARIES = re.compile(
     r"/(?:pyspark|py4j|sparkstream_kit|site-packages|dist-packages)(?:/|\.zip)|/lib/python3|^<frozen"
@@ -346,13 +345,14 @@ def innermost_cause(error: BaseException) -> str:
 
 
 def _raised_at(texts: list[str], cause: str) -> str:
-    """Return the function, file and line where a user's function failed in Spark's Python; else nothing.
+    """Return the function, file and line where a user's function failed that Spark has called; else nothing.
 
-    Of a traceback these are the last ones that are neither PySpark's nor a library's.
+    It is a function of rows, or of a batch. Of a traceback these are the last ones that are neither PySpark's
+    nor a library's.
     """
     reason = cause.partition(": ")[2] or cause
     for text in texts:
-        if _IN_WORKER not in text or _TRACEBACK not in text or reason.split("\n")[0] not in text:
+        if _TRACEBACK not in text or reason.split("\n")[0] not in text:
             continue
         own = [each for each in _FRAME.findall(text) if not _OF_LIBRARIES.search(each[0])]
         if own:
