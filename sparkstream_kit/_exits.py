@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sparkstream_kit import _waiting, errors
-from sparkstream_kit._files import plain
+from sparkstream_kit._files import open_missing_streams, plain
 from sparkstream_kit._spark import shutdown
 from sparkstream_kit.connectors._packages import missing_source
 from sparkstream_kit.errors import printable
@@ -83,7 +83,7 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
     @functools.wraps(main)
     def wrapped(argv: list[str] | None = None) -> int:
         take_standard_streams()
-        _open_missing_streams()
+        open_missing_streams()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # the reader of a pipe gets each line at once
         stop = _Stop(shutdown.job_begins())
@@ -111,17 +111,6 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
         return stop.code
 
     return wrapped
-
-
-def _open_missing_streams() -> None:
-    """Open standard output and standard error where a supervisor or `>&-` has closed them.
-
-    Python has no stream then, and what a job writes would fail only because nobody reads it.
-    """
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            nobody = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
-            setattr(sys, name, nobody)
 
 
 def _let_go_of_full_streams() -> None:
