@@ -350,17 +350,22 @@ def _raised_at(texts: list[str], cause: str) -> str:
     It is a function of rows, or of a batch. Of a traceback these are the last ones that are neither PySpark's
     nor a library's.
     """
-    reason = cause.partition(": ")[2] or cause
-    for text in texts:
-        if _TRACEBACK not in text or reason.split("\n")[0] not in text:
+    reason = _on_one_line(cause.partition(": ")[2] or cause)
+    tracebacks = (each for text in texts for each in reversed(text.split(_TRACEBACK)[1:]))
+    for traceback in tracebacks:  # of the worker, and of the function of a batch that has called it
+        if reason not in _on_one_line(traceback):
             continue
-        own = [each for each in _FRAME.findall(text) if not _OF_LIBRARIES.search(each[0])]
+        own = [each for each in _FRAME.findall(traceback) if not _OF_LIBRARIES.search(each[0])]
         if own:
             file, number, function = own[-1]
             first = own[0][2]
             called = "" if first == function else f", called by {first}"
             return f"in {function}{called}, {file} line {number}"
     return ""
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _room_for(texts: list[str]) -> str:

@@ -5,6 +5,8 @@ import gc
 import json
 import os
 import re
+import subprocess
+import sys
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import refusal
+from conftest import ROOT, refusal
 from pyspark import InheritableThread, SparkContext
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -407,6 +409,56 @@ def test_of_queries_of_one_name_that_start_at_once_one_runs_and_the_others_are_r
     query.stop()
     assert len(refused) == 2
     assert all("a query named same already runs; end it first" in each for each in refused)
+
+
+@pytest.mark.slow
+def test_one_query_is_compared_several_times_at_once(spark, folder, tmp_path):
+    frame = many(folder, spark)
+
+    def begin(**how: Any) -> Any:
+        target = sinks.batch_files(tmp_path / "out")
+        return start(frame, target, name="same", checkpoint=tmp_path / "ckpt", **how)
+
+    run(begin(availableNow=True))
+    for each in all_at_once(*[lambda: begin(dry_run="compare")] * 3):
+        assert [table.counts for table in each.tables] == [(6, 0, 0, 0)]
+
+
+STOPS_ITS_SESSION = """
+import sys, threading
+from sparkstream_kit import get_session, run, sinks, sources, spark_session, start
+from sparkstream_kit.errors import QueryFailed
+
+spark = get_session("first", profile="test")
+other = spark.newSession() if sys.argv[1] == "of another session" else spark
+begun = threading.Event()
+query = start(sources.rate(other), sinks.foreach_batch(lambda *_: begun.set()), name="q")
+
+def stop():
+    begun.wait()
+    spark.stop()
+
+threading.Thread(target=stop).start()
+try:
+    print(run(query).ended_by)
+except QueryFailed as err:
+    print(err)
+with spark_session("second", profile="test") as spark:
+    query = start(sources.rate(spark), sinks.memory("rows"))
+    print(run(query, max_batches=1).ended_by)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("of", ["of its session", "of another session"])
+@CLASSIC
+def test_a_session_that_is_stopped_while_its_query_runs_is_named(of):
+    command = [sys.executable, "-c", STOPS_ITS_SESSION, of]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    said, after = done.stdout.splitlines()
+    stopped = "its session was stopped while it ran; end the query first, then call spark.stop()"
+    assert said in {"query.stop()", f"query q failed: {stopped}"}
+    assert after == "max_batches are through"
 
 
 TARGETS = {
