@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -482,6 +483,14 @@ TARGETS = {
 }
 
 
+@pytest.fixture
+def catalog_table(spark):
+    """The name of a table of the catalog that the test makes."""
+    name = f"t_{uuid.uuid4().hex}"
+    yield name
+    spark.sql(f"DROP TABLE IF EXISTS {name}")
+
+
 @pytest.mark.parametrize("kind", TARGETS)
 def test_two_running_queries_do_not_share_a_view_a_file_or_a_folder(spark, odd, folder, tmp_path, kind):
     first, second, target = TARGETS[kind]
@@ -502,6 +511,26 @@ def test_two_running_queries_do_not_share_a_view_a_file_or_a_folder(spark, odd, 
     finally:
         query.stop()
     begin(second(tmp_path), "three").stop()
+
+
+def test_two_running_queries_do_not_share_a_table_of_files_by_any_of_its_names(
+    spark, tmp_path, catalog_table
+):
+    frame = sources.rate(spark)
+
+    def begin(table, name):
+        return start(frame, sinks.table(table), name=name, checkpoint=tmp_path / name)
+
+    query = begin(catalog_table, "one")
+    try:
+        for spelling in (catalog_table, catalog_table.upper(), f"default.`{catalog_table}`"):
+            said = refusal(begin, spelling, "two")
+            assert said.endswith(
+                "is written by query one, which runs; end that query first, or give each "
+                "query a target of its own"
+            )
+    finally:
+        query.stop()
 
 
 def test_the_trigger_continuous_is_refused(spark):

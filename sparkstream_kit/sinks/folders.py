@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._spark.place import id_in_checkpoint, is_unseen
+from sparkstream_kit._spark.queries import running
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -46,8 +47,16 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
         return
     names, written = folder.names(), highest(folder, _LOG)
     planned, committed = (highest(checkpoint, log) for log in ("offsets", "commits"))
-    owner = (folder.read(OWNER) or "").strip() if written >= 0 and OWNER in names else ""
-    is_of_others = owner != id_in_checkpoint(checkpoint) if owner else planned < 0 <= written
+    owner, own = (folder.read(OWNER) or "").strip() if OWNER in names else "", id_in_checkpoint(checkpoint)
+    for query, _ in running():  # one that has not written yet, also to a table under another name
+        if str(query.id) == owner != own:
+            raise InvalidInputError(
+                f"{what} is written by query {query.name}, which runs; end that query first, or give each "
+                "query a target of its own"
+            )
+    if written < 0:
+        owner = ""  # it has written nothing, and does not run: the folder is free
+    is_of_others = owner != own if owner else planned < 0 <= written
     others = ""
     if is_of_others:
         others = f"the batches of another query ({owner or 'unknown'}), up to its batch {written}"
