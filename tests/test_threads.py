@@ -433,10 +433,14 @@ from sparkstream_kit.errors import QueryFailed
 spark = get_session("first", profile="test")
 other = spark.newSession() if sys.argv[1] == "of another session" else spark
 begun = threading.Event()
-query = start(sources.rate(other), sinks.foreach_batch(lambda *_: begun.set()), name="q")
+waits = sys.argv[1] == "that waits for files"
+rows = sources.text(other, sys.argv[2]) if waits else sources.rate(other)
+query = start(rows, sinks.foreach_batch(lambda *_: begun.set()), name="q")
 
 def stop():
     begun.wait()
+    if waits:
+        query.processAllAvailable()
     spark.stop()
 
 threading.Thread(target=stop).start()
@@ -451,10 +455,11 @@ with spark_session("second", profile="test") as spark:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("of", ["of its session", "of another session"])
+@pytest.mark.parametrize("of", ["of its session", "of another session", "that waits for files"])
 @CLASSIC
-def test_a_session_that_is_stopped_while_its_query_runs_is_named(of):
-    command = [sys.executable, "-c", STOPS_ITS_SESSION, of]
+def test_a_session_that_is_stopped_while_its_query_runs_is_named(of, folder):
+    (folder / "1.txt").write_text("a\n")
+    command = [sys.executable, "-c", STOPS_ITS_SESSION, of, str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     said, after = done.stdout.splitlines()
     stopped = "its session was stopped while it ran; end the query first, then call spark.stop()"

@@ -115,7 +115,7 @@ def test_a_copy_that_kept_no_times_says_that_it_does_not_know_them(made, checkpo
     assert (found.batch, found.committed, found.since) == (3, True, None)
     assert "batch 3, committed\n" in f"{found}\n"
     assert checkpoints.show(copy).committed_at is None
-    assert "committed   batch 4, but when is not known, as of a copy\n" in str(checkpoints.show(copy))
+    assert "committed   batch 5, but when is not known, as of a copy\n" in str(checkpoints.show(copy))
     assert checkpoints.show(checkpoint).committed_at is not None  # copied with its times
     begin = datetime.fromtimestamp(Logs(copy).plan(0).time / 1000, UTC) - timedelta(hours=1)
     assert "not known: the files of batch 0 have other times" in str(checkpoints.find(copy, str(begin)).why)
