@@ -91,6 +91,8 @@ def all_at_once(*functions):
 @pytest.fixture
 def odd(spark):
     """A second session of the process, with settings of its own."""
+    if "SPARK_REMOTE" in os.environ:
+        pytest.skip("classic only: the client of Spark Connect has no newSession()")
     other = spark.newSession()
     for key, value in ODD.items():
         other.conf.set(key, value)
@@ -518,6 +520,7 @@ def test_two_running_queries_do_not_share_a_view_a_file_or_a_folder(spark, odd, 
     begin(second(tmp_path), "three").stop()
 
 
+@CLASSIC
 def test_two_running_queries_do_not_share_a_table_of_files_by_any_of_its_names(
     spark, tmp_path, catalog_table
 ):
