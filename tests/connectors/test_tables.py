@@ -85,6 +85,9 @@ class Delta:
         files = [uri.removeprefix("file://") for uri in DeltaTable(self._folder / "t").file_uris()]
         return [row for file in files for row in pq.ParquetFile(file).read().to_pylist()]
 
+    def read(self):
+        return DeltaTable(self._folder / "t").to_pyarrow_table()
+
     def rows(self, table="t"):
         files = [uri.removeprefix("file://") for uri in DeltaTable(self._folder / table).file_uris()]
         return [row for file in files for row in pq.read_table(file).to_pylist()]
@@ -126,6 +129,9 @@ class Iceberg:
         files = [task.file.file_path for task in iceberg.table(self._lake).scan().plan_files()]
         paths = [file.removeprefix("file://") for file in files]
         return [row for path in paths for row in pq.ParquetFile(path).read().to_pylist()]
+
+    def read(self):
+        return iceberg.table(self._lake).scan().to_arrow()
 
     def rows(self, table="t"):
         return iceberg.table(self._lake, f"shop.{table}").scan().to_arrow().to_pylist()
@@ -322,6 +328,24 @@ def test_years_beyond_9999_are_written(table, spark):
         target.write(Batch(f"q{number}", 0, driver="d"), frame)
         exact = ["unix_micros(at)", "unix_date(day)", "n", "unix_micros(map_values(inside[0].m)[0])"]
         assert target.rows(spark).selectExpr(*exact).collect() == [(FAR, 10_000_000, 1, -FAR)]
+
+
+def test_years_beyond_9999_stay_when_a_row_beside_them_changes(table):
+    def rows(*given):
+        keys, days, values = (list(column) for column in zip(*given, strict=True))
+        day = pa.array(days, pa.int32()).cast(pa.date32())
+        return pa.table({"k": pa.array(keys), "day": day, "v": pa.array(values)})
+
+    first, changed = [(1, 4_000_000, 1), (2, 1, 1)], [(2, 1, 2)]
+    table.make(rows(*first).slice(0, 0))
+    target = replace(table_target(), how="upsert", keys=("k",))
+    for number, batch in enumerate((first, changed, changed)):
+        writer = table.writer()
+        writer.schema()
+        writer.commit(rows(*batch), target, Batch("q", number))
+    there = table.read().select(["k", "day", "v"]).sort_by("k")
+    there = there.set_column(1, "day", there["day"].cast(pa.int32()))  # Python has no such dates
+    assert [tuple(row.values()) for row in there.to_pylist()] == [(1, 4_000_000, 1), (2, 1, 2)]
 
 
 def test_names_that_differ_only_in_case_are_refused_before_a_table_is_made(table, spark):
