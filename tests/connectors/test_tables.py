@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import math
 import re
 import shutil
 import sys
@@ -346,6 +347,25 @@ def test_years_beyond_9999_stay_when_a_row_beside_them_changes(table):
     there = table.read().select(["k", "day", "v"]).sort_by("k")
     there = there.set_column(1, "day", there["day"].cast(pa.int32()))  # Python has no such dates
     assert [tuple(row.values()) for row in there.to_pylist()] == [(1, 4_000_000, 1), (2, 1, 2)]
+
+
+def test_a_zero_with_a_sign_is_the_same_key(table):
+    def rows(*keys, number):
+        return pa.table({"k": pa.array(keys), "v": pa.array([number] * len(keys))})
+
+    table.make(rows(number=0).cast(pa.schema({"k": pa.float64(), "v": pa.int64()})))
+    target = replace(table_target(), how="upsert", keys=("k",))
+    for number, batch in enumerate((rows(0.0, 1.0, math.nan, number=0), rows(-0.0, math.nan, number=1))):
+        writer = table.writer()
+        writer.schema()
+        writer.commit(batch, target, Batch("q", number))
+    assert sorted(map(repr, table.read().to_pylist())) == [
+        "{'k': -0.0, 'v': 1}",
+        "{'k': 1.0, 'v': 0}",
+        "{'k': nan, 'v': 1}",
+    ]
+    with pytest.raises(InvalidInputError, match="key k is the same in two rows"):
+        arrow.check_keys(rows(0.0, -0.0, number=0), "t", ["k"], 0)
 
 
 def test_names_that_differ_only_in_case_are_refused_before_a_table_is_made(table, spark):

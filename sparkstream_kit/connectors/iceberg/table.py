@@ -392,6 +392,6 @@ def _range(rows: pa.Table, keys: tuple[str, ...]) -> BooleanExpression:
 
 def _others(there: pa.Table, rows: pa.Table, keys: list[str]) -> pa.Table:
     """Return the rows of a table whose keys are not those of a row of the batch."""
-    numbered = there.select(keys).append_column("", pa.array(range(there.num_rows)))
-    given = rows.select(keys).cast(there.select(keys).schema)
+    numbered = _arrow.as_keys(there, keys).append_column("", pa.array(range(there.num_rows)))
+    given = _arrow.as_keys(rows, keys).cast(there.select(keys).schema)
     return there.take(numbered.join(given, keys, join_type="left anti")[""])
