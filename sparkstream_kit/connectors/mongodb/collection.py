@@ -737,8 +737,10 @@ class _Writer:
                     raise KitError(f"{self._target.where} refuses {why}") from None
             if late := err.details.get("writeConcernErrors"):
                 said = cause(late[0].get("errmsg"), self._target.address)
-                why = f"rows are not on enough servers: {said}"
-                raise TransientError(f"{self._target.where}: {why}") from None
+                raise TransientError(
+                    f"{self._target.where}: rows are not on enough servers: {said}; start again when they "
+                    "are back"
+                ) from None
             return [documents[each["index"]] for each in refused]
         return []
 
