@@ -445,6 +445,14 @@ def test_one_table_by_two_names_is_one_target(spark, stream, tmp_path):
     )
 
 
+def test_a_dot_in_a_value_leads_to_no_other_namespace(stream, tmp_path):
+    feeds.drip([("0.csv", "v1.2,1\n")], tmp_path / "in")
+    by = sinks.by_value("k", lambda value: sinks.iceberg(f"shop.{value}", catalog=tmp_path / "lake"))
+    line = refused(stream.where("k = 'v1.2'"), by, tmp_path / "ckpt")
+    assert "the dot in k v1.2 would lead to the schema shop.v1; replace it in the name of the table" in line
+    assert [sinks.delta(table=name).writes_to[0].within for name in ("t", "shop.v1.2")] == ["", "shop.v1"]
+
+
 COLUMNS = [
     ({"k": "k", "n": "CAST(n AS BIGINT)"}, "column n is bigint, and int in {} table"),
     ({"K": "k", "n": "n"}, "column K is called k in {} table"),
