@@ -19,7 +19,7 @@ from support import rows
 from support.rows import Column, Table
 from support.sink_streams import finish
 
-from sparkstream_kit import feeds, sinks, sources
+from sparkstream_kit import feeds, sinks, sources, start
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks import formats
@@ -473,6 +473,11 @@ TABLES: dict[str, Any] = {
         two(("x;y", 1), ("", 2), (None, None), kinds=(STRING, INT)),
     ),
     "Json": (None, {}, rows.wide([STRING, rows.TIMESTAMP])),
+    "JSON": (
+        "(Key STRING, b INT) USING JSON",
+        {},
+        Table((Column("KEY", STRING), Column("B", INT)), (("x", 1), (None, None))),
+    ),
     "parquet": (
         "(b INT, a STRING, c INT) USING parquet PARTITIONED BY (b)",
         {},
@@ -500,6 +505,20 @@ def test_a_table_is_read_as_it_was_written(spark, one_row, tmp_path, spelled):
         assert table.told(spark.table(f"of_{spelled}")) == table.told(table.frame(spark))
     finally:
         spark.sql(f"DROP TABLE of_{spelled}")
+
+
+@pytest.mark.classic_only("the table is the session's")
+@pytest.mark.parametrize("names", [("Of_Two", "default.of_two"), ("of_two", "`of_two`")])
+def test_a_table_of_a_query_that_runs_is_no_other_ones_before_it_has_rows(spark, folder, tmp_path, names):
+    lines = sources.text(spark, str(folder))
+    one, other = map(sinks.table, names)
+    query = start(lines, one, name="one", checkpoint=tmp_path / "one")
+    try:
+        said = refusal(start, lines, other, name="other", checkpoint=tmp_path / "other", availableNow=True)
+        assert "is that of query one, which runs; end that query first" in said
+    finally:
+        query.stop()
+        spark.sql("DROP TABLE of_two")
 
 
 OTHER: dict[str, Any] = {
@@ -531,6 +550,28 @@ def test_rows_that_do_not_fit_a_table_are_refused(spark, one_row):
             assert message in refusal(begun, sink, one_row.selectExpr(*columns), None, Opening())
     finally:
         spark.sql("DROP TABLE there")
+
+
+@pytest.mark.classic_only("the table is the session's")
+@pytest.mark.parametrize(
+    ("file_format", "option"),
+    [
+        ("csv", "emptyValue 'x'"),
+        ("csv", "locale 'de-DE'"),
+        ("csv", "maxCharsPerColumn '3'"),
+        ("json", "multiLine 'true'"),
+        ("text", "wholetext 'true'"),
+    ],
+)
+def test_a_table_that_is_read_otherwise_than_written_is_refused(spark, one_row, file_format, option):
+    spark.sql(f"CREATE TABLE otherwise (value STRING) USING {file_format} OPTIONS ({option})")
+    try:
+        said = refusal(begun, sinks.table("otherwise", format=file_format), one_row, None, Opening())
+        name = option.split()[0].lower()
+        assert f"was created with the option {name}=" in said
+        assert said.endswith("; use a table without it")
+    finally:
+        spark.sql("DROP TABLE otherwise")
 
 
 @pytest.mark.classic_only("the table is the session's")
