@@ -490,6 +490,18 @@ def _in_a_folder(name: str, value: Column, kind: T.DataType) -> Refusals:
     yield long, says
 
 
+def only_texts(sink: str, frame: DataFrame) -> DataFrame:
+    """Return a frame whose rows fail the batch at a text that is not UTF-8, for a sink that collects rows."""
+    if not any(holds(each.dataType, T.StringType) for each in frame.schema):
+        return frame
+    numbered = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))
+    cells = []
+    for each, cell in zip(frame.schema, numbered.schema, strict=True):
+        value, kind = F.col(cell.name), each.dataType
+        cells.append(_stopped(_lost_bytes(value, kind), value, kind, f"{sink}: column {each.name}"))
+    return numbered.select(cells).toDF(*frame.columns)
+
+
 def _lost_bytes(value: Column, kind: T.DataType) -> Refusals:
     """Yield that a text has bytes that are not UTF-8, in place of which Spark writes other characters."""
     if holds(kind, T.StringType):

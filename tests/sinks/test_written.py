@@ -620,6 +620,20 @@ def test_a_snapshot_has_each_text_for_python_and_for_spark(spark, tmp_path):
         )
 
 
+VIEW = pytest.param("a view", marks=pytest.mark.classic_only("the view is the session's"))
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", VIEW])
+def test_a_whole_result_with_bytes_or_with_a_name_twice_is_not_written(spark, tmp_path, kind):
+    sink = sinks.latest("of_bytes") if kind == "a view" else sinks.snapshot(tmp_path / f"o.{kind}")
+    frame = spark.sql(f"SELECT 1 AS n, {NO_TEXT} AS s")
+    write = opened(sink, frame, None)
+    with pytest.raises(Exception, match="column s has a text that is not UTF-8"):
+        write(frame, 0)
+    write(spark.sql("SELECT 1 AS n, 'tea' AS s"), 1)
+    assert "column n appears twice" in refusal(opened, sink, frame.select("n", "n"), None)
+
+
 def test_a_line_of_csv_is_one_record_for_any_reader():
     table = rows.wide([TEXTS, STRING])
     for row in (*table.rows, ("", None), (None, None)):
