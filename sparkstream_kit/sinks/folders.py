@@ -47,16 +47,17 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
         return
     names, written = folder.names(), highest(folder, _LOG)
     planned, committed = (highest(checkpoint, log) for log in ("offsets", "commits"))
-    owner, own = (folder.read(OWNER) or "").strip() if OWNER in names else "", id_in_checkpoint(checkpoint)
-    for query, _ in running():  # one that has not written yet, also to a table under another name
-        if str(query.id) == owner != own:
-            raise InvalidInputError(
-                f"{what} is written by query {query.name}, which runs; end that query first, or give each "
-                "query a target of its own"
-            )
-    if written < 0:
-        owner = ""  # it has written nothing, and does not run: the folder is free
-    is_of_others = owner != own if owner else planned < 0 <= written
+    noted = (folder.read(OWNER) or "").strip() if OWNER in names else ""
+    mine = id_in_checkpoint(checkpoint)
+    # Its query may not have written yet. One that has ended without a batch has left nothing of its own.
+    runs = {str(query.id): query.name for query, _ in running()}
+    if noted in runs and noted != mine:
+        raise InvalidInputError(
+            f"{what} is written by query {runs[noted]}, which runs; end that query first, or give each query "
+            "a target of its own"
+        )
+    owner = noted if written >= 0 else ""
+    is_of_others = owner != mine if owner else planned < 0 <= written
     others = ""
     if is_of_others:
         others = f"the batches of another query ({owner or 'unknown'}), up to its batch {written}"
