@@ -70,9 +70,12 @@ def test_an_option_or_a_type_is_refused_at_once(spark, folder, row):
 @pytest.mark.parametrize("number", range(len(ROWS)))
 def test_a_source_gives_what_the_page_says_of_an_option(spark, folder, number):
     row = ROWS[number]
+    if not row.gives.startswith("refused:"):
+        check_given(spark, folder, row)
+
+
+def check_given(spark, folder, row):
     (folder / "a.txt").write_bytes(row.content)
-    if row.gives.startswith("refused:"):
-        return
     if row.gives.startswith("fails:"):
         said = failure(ran, read(spark, folder, row))
         assert words_of(row.gives) in said
@@ -80,6 +83,25 @@ def test_a_source_gives_what_the_page_says_of_an_option(spark, folder, number):
         return
     wanted = list(eval(f"({words_of(row.gives)},)", NAMES))  # noqa: S307 - as above
     assert repr(ran(read(spark, folder, row))) == repr(wanted)
+
+
+SPELT = [
+    number
+    for number, row in enumerate(ROWS)
+    if {*row.options} - {"header", "nulls"} and not row.gives.startswith("refused:")
+]
+OTHERWISE = {"sep": "Delimiter", "encoding": "CharSet"}
+
+
+@pytest.mark.fast(*map(str, SPELT[:2]))
+@pytest.mark.parametrize("number", SPELT)
+def test_an_option_in_other_letters_or_by_its_other_name_does_the_same(spark, folder, number):
+    row = ROWS[number]
+    ours = "nulls"  # no option of Spark's
+    others = {name: OTHERWISE.get(name, name.upper()) for name in row.options if name != ours}
+    options = {others.get(name, name): value for name, value in row.options.items()}
+    row = Row(row.kind, row.content, row.schema, options, row.gives)
+    check_given(spark, folder, row)
 
 
 def test_the_page_has_rows_of_each_kind_and_end():
