@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, failure, refusal
 
 from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit._spark.session import in_force
 
 NAMES = {"Decimal": Decimal, "date": date, "datetime": datetime, "inf": float("inf"), "nan": float("nan")}
 SOURCES: dict[str, Any] = {"csv": sources.csv, "json": sources.json, "text": sources.text}
@@ -102,6 +103,19 @@ def test_an_option_in_other_letters_or_by_its_other_name_does_the_same(spark, fo
     options = {others.get(name, name): value for name, value in row.options.items()}
     row = Row(row.kind, row.content, row.schema, options, row.gives)
     check_given(spark, folder, row)
+
+
+def test_settings_of_the_session_change_no_value(spark, folder):
+    """They name the column for lines that do not fit, and make Spark write numbers of JSON anew."""
+    (folder / "a.txt").write_text("1,2.505\n")
+    with in_force(spark, {"spark.sql.columnNameOfCorruptRecord": "_bad"}):
+        frame = sources.csv(spark, folder, schema="_corrupt_record STRING, b DECIMAL(5,2)")
+        assert "2.505 is no decimal(5,2)" in failure(ran, frame)
+        assert ran(sources.csv(spark, folder, schema="a INT, b INT, _bad STRING")) == [(1, None, "1,2.505")]
+    (folder / "a.txt").write_text('{"a": 0.12345678901234567890}\n')
+    with in_force(spark, {"spark.sql.json.enableExactStringParsing": "false"}):
+        frame = sources.json(spark, folder, schema="a DECIMAL(38,20)")
+        assert ran(frame) == [(Decimal("0.12345678901234567890"),)]
 
 
 def test_the_page_has_rows_of_each_kind_and_end():
