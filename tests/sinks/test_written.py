@@ -515,7 +515,7 @@ def test_a_table_of_a_query_that_runs_is_no_other_ones_before_it_has_rows(spark,
     query = start(lines, one, name="one", checkpoint=tmp_path / "one")
     try:
         said = refusal(start, lines, other, name="other", checkpoint=tmp_path / "other", availableNow=True)
-        assert "is that of query one, which runs; end that query first" in said
+        assert "is written by query one, which runs; end that query first" in said
     finally:
         query.stop()
         spark.sql("DROP TABLE of_two")
