@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from sparkstream_kit import quarantine, schemas, sinks, start, windows
 from sparkstream_kit._spark.plan import wrong_event_time
 from sparkstream_kit.errors import InvalidInputError
+from chispa import assert_df_equality
 
 ODD = "when.it `was` seen"
 FAR = datetime(2099, 1, 1)  # noqa: DTZ001 - Spark's rows have no zone
@@ -241,3 +242,12 @@ def test_top_of_a_running_count_with_its_batch_read_whole(stream, tmp_path):
 )
 def test_a_wrong_top_says_what_is_wrong(spark, call, message):
     assert message in refusal(call, spark.createDataFrame(WORDS, COLUMNS))
+
+
+def test_a_static_frame_gets_the_same_rows(spark):
+    rows = spark.createDataFrame([(at("12:00"), "a"), (FAR, "far")], "time TIMESTAMP, key STRING")
+    noted = windows.with_watermark(rows, "time", "10 minutes", ahead="2 days")
+    assert quarantine.good_rows(noted).collect() == [(at("12:00"), "a")]
+    reason = "time: 2099-01-01 00:00:00 is more than 2 days ahead"
+    assert quarantine.bad_rows(noted).collect() == [(None, "far", reason)]
+    assert_df_equality(windows.with_watermark(rows, "time", "1 minute", ahead=None), rows)

@@ -5,6 +5,7 @@ from conftest import BEFORE_4_2
 from support.checkpoint_queries import SCHEMA, land
 
 from sparkstream_kit import checkpoints
+from conftest import refusal
 
 pytestmark = pytest.mark.skipif(BEFORE_4_2, reason="readStream.name() is in Spark 4.2 and later")
 
@@ -46,3 +47,16 @@ def test_offsets_that_name_their_sources_are_read(as_local, tmp_path, finish):
     assert checkpoints.check(tmp_path / "ckpt") == []
     rewound = checkpoints.rewind(tmp_path / "ckpt", to=0, apply=True)
     assert [each.path for each in rewound.inputs] == [str(tmp_path / "other/2 é%.json")]
+
+
+SWITCH = "spark.sql.streaming.queryEvolution.enableSourceEvolution"
+
+
+def test_sources_with_names_are_refused_in_one_line(as_local, tmp_path, finish):
+    as_local.conf.set(SWITCH, "true")
+    land(tmp_path / "in", 0)
+    rows = as_local.readStream.schema(SCHEMA).name("lines").json(str(tmp_path / "in"))
+    assert refusal(finish, rows) == (
+        f"checkpoint {tmp_path}/ckpt: sources with names are not supported; leave .name() out, and set "
+        f"{SWITCH} to false"
+    )

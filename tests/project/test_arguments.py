@@ -20,6 +20,7 @@ import sparkstream_kit
 from sparkstream_kit import sinks, sources, start, testing
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError
+from datetime import timedelta
 
 # Whose arguments are no objects of a caller's: texts of a command line, and what all others stand on.
 LEFT_OUT = {"cli", "errors", "jobflags"}
@@ -200,3 +201,47 @@ def test_a_value_is_said_shortly_and_without_a_password():
     assert said(f"postgresql://me:{'x' * 100}@host/name") == "the string 'postgresql://me:***@host/name'"
     assert said(str.join) == "the function str.join"
     assert said("x" * 100) == f"the string '{'x' * 60}…'"
+
+
+def test_a_file_is_no_checkpoint(things, tmp_path):
+    (tmp_path / "file").touch()
+    refused = f"checkpoint {tmp_path}/file cannot be written: {tmp_path}/file is no folder"
+    with pytest.raises(InvalidInputError, match=refused):
+        start(things["frame"], sinks.memory("file"), checkpoint=tmp_path / "file")
+
+
+def test_a_stream_is_not_split_into_streams(things):
+    with pytest.raises(InvalidInputError, match="rows is a streaming DataFrame; give a static one"):
+        testing.assert_stream_equals_batch(lambda frame: frame, things["frame"])
+
+
+# What no look at a type can tell: options, triggers, times and rows, which have tests of their own.
+NOT_LOOKED_AT = {
+    *("Any", "Duration", "Duration | None", "Iterable[Any] | None", "Iterable[dict[str, Any]]"),
+    *("Iterable[str]", "Iterable[str] | Callable[[], Iterable[str]]"),
+    *("Iterable[tuple[str, str | bytes]]", "Rule | Sequence[Rule]", "Sequence[Record]"),
+    *("StreamingQueryProgress", "_Frame", "str | datetime"),
+    *("str | datetime | Mapping[str, Mapping[int, int | str]]", "str | datetime | None"),
+    *(
+        "str | timedelta",
+        "threading.Event | None",
+        "tuple[int, int] | None",
+        "tuple[str, str | timedelta] | None",
+    ),
+}
+
+
+def test_the_type_of_each_argument_is_looked_at():
+    each = [(function, parameter) for function in CALLS.values() for parameter in parameters(function)]
+    assert len(each) > 250
+    assert {one[1].annotation for one in each if not is_refused(*one)} == NOT_LOOKED_AT
+
+
+def test_what_fits_is_taken_as_it_was(spark, folder, tmp_path):
+    lines = sources.text(spark, folder, max_files_per_trigger=1)
+    query = start(
+        lines, sinks.files(tmp_path / "out"), name="n", checkpoint=tmp_path / "c", processingTime=timedelta(0)
+    )
+    query.processAllAvailable()
+    query.stop()
+    assert (tmp_path / "out" / "_spark_metadata").is_dir()

@@ -187,3 +187,92 @@ def test_the_pins_hold_every_package_that_the_project_names():
     names = {re.split(r"[^\w.-]", name)[0] for name in named} - {"sparkstream-kit"}
     pinned = set(re.findall(r"^([\w.-]+)==", "".join(pins.read_text() for pins in PINS), re.MULTILINE))
     assert names - pinned == set(), "run: make pins"
+
+
+def test_a_first_run_installs_the_pins_with_their_hashes_and_then_the_project(checkout):
+    result = checkout.run()
+    assert result.returncode == 0, result.stderr
+    installs = [call for call in checkout.calls().splitlines() if "pip install" in call]
+    assert "--require-hashes -r requirements/build.txt" in installs[0]
+    assert "--require-hashes -r requirements/dev.txt" in installs[1]
+    assert "--no-deps --editable ." in installs[2]
+
+
+SLEEP = """#!/bin/bash
+[ ! -e "$FAKE_SLOW.2" ] || exit 1  # the slow pip is through: nothing is said of the next one
+while [ ! -e "$FAKE_SLOW.1" ]; do kill -0 $PPID || exit; done  # until the slow pip has begun
+own="$FAKE_SLOW.slept.$PPID"  # the loop of an earlier pip, which has ended, may still sleep
+[ -e "$own" ] || { touch "$own"; exit 0; }
+touch "$FAKE_SLOW.2"  # its words have been shown
+exit 1
+"""
+
+
+def _program(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def test_a_first_run_says_how_far_it_is(checkout, tmp_path):
+    (tmp_path / "bin/sleep").unlink()
+    _program(tmp_path / "bin/sleep", SLEEP)
+    build, dev = checkout.path / "requirements/build.txt", checkout.path / "requirements/dev.txt"
+    build.write_text("")
+    dev.write_text("pandas==2.3.3 \\\n    --hash=sha256:1\nnumpy==2\n")
+    done = checkout.run(FAKE_SLOW=str(tmp_path / "slow"))
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if " packages found" in line]
+    assert [re.sub(r"\d+ s", "N s", line) for line in said] == [
+        "setup: N s: 1 of 2 packages found; Collecting pandas==2.3.3"
+    ]
+
+
+def test_a_second_run_installs_nothing_and_says_nothing(checkout):
+    checkout.run()
+    checkout.calls()
+    result = checkout.run()
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
+    assert "install" not in checkout.calls()
+
+
+def test_changed_pins_are_installed_into_the_same_environment(checkout):
+    checkout.run()
+    (checkout.path / ".venv/kept").touch()
+    (checkout.path / "requirements/dev.txt").write_text("other==1")
+    checkout.calls()
+    assert checkout.run().returncode == 0
+    assert "install" in checkout.calls()
+    assert (checkout.path / ".venv/kept").exists()
+
+
+@pytest.fixture
+def bare(checkout):
+    """A machine with apt and sudo, and without a Java."""
+    bin_ = Path(checkout.env["PATH"])
+    for name, text in {"apt-cache": APT_CACHE, "apt-get": APT_GET, "sudo": SUDO}.items():
+        _program(bin_ / name, text)
+    checkout.env["HIDDEN_JDK"] = checkout.env.pop("JAVA_HOME")
+    checkout.env["JVMS"] = str(bin_.parent / "jvm")
+    return checkout
+
+
+def test_java_is_not_installed_where_that_needs_a_password(bare):
+    result = bare.run(FAKE_NO_SUDO="1")
+    assert result.returncode == 2
+    assert result.stderr.endswith("was not found: sudo apt-get install openjdk-17-jre-headless\n")
+    assert result.stderr.count("\n") == 1
+
+
+def test_make_help_names_every_target():
+    text = process(["make", "-s", "-C", ROOT], check=True).stdout
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"^  make ([\w-]+)", text, re.MULTILINE)) == targets
+
+
+@pytest.mark.parametrize("pins", PINS, ids=lambda path: path.name)
+def test_the_pins_have_hashes_and_name_no_index(pins):
+    text = pins.read_text()
+    for pin in re.split(r"\n(?! )", text.strip()):
+        assert re.match(r"[\w.-]+==\S+( ; .+)? \\\n( +--hash=sha256:[0-9a-f]{64}( \\\n)?)+$", pin), pin
+    assert "://" not in text

@@ -11,6 +11,8 @@ import sales_totals
 from support.batch_folders import rows_in
 
 from sparkstream_kit import feeds
+import events_to_postgres
+import sqlite3
 
 pytestmark = pytest.mark.usefixtures("spark")  # the jobs of this process find that session
 
@@ -78,3 +80,16 @@ def test_words_are_counted_over_a_restart(broker, tmp_path, capsys):
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]
     ordered = sorted(truth.items(), key=lambda pair: (-pair[1], pair[0]))
     assert [(word, int(count)) for word, count in shown] == ordered
+
+
+def test_events_in_a_table_are_those_of_the_files(broker, tmp_path):
+    given = Input(broker, tmp_path / "in", list(map(feeds.csv_line, feeds.events_rows(200, seed=7))))
+    tables = []
+    for number, words in enumerate(([given.folder], given.flags)):
+        database = tmp_path / f"{number}.db"
+        more = ("--database", f"sqlite:///{database}", "--checkpoint", f"{tmp_path}/{number}")
+        assert events_to_postgres.main([*words, *more, "--available-now"]) == 0
+        with sqlite3.connect(database) as connection:
+            tables.append(sorted(connection.execute("SELECT * FROM events").fetchall()))
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 200
