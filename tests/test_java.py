@@ -13,8 +13,8 @@ from conftest import HANGS, environment, process, program, refusal
 
 from sparkstream_kit import _java as java
 from sparkstream_kit import _waiting
-from sparkstream_kit.profiles import read_profile
 from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.profiles import read_profile
 
 # --- the command
 

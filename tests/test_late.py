@@ -195,7 +195,6 @@ def test_rows_that_were_set_aside_are_counted(spark, folder, tmp_path):
     assert spark.read.parquet(str(tmp_path / "late")).count() == 3
 
 
-
 @pytest.mark.slow
 def test_mode_complete_drops_nothing(spark, folder):
     land(folder, days_out_of_order())
@@ -203,5 +202,3 @@ def test_mode_complete_drops_nothing(spark, folder):
     summary, total = counted(days, "complete")
     (done,) = summary.queries
     assert (total, done.late_rows, done.late_rows_exact, done.verdicts) == (8 * 480, 0, True, ())
-
-

@@ -5,9 +5,7 @@ from typing import Any
 import pytest
 from conftest import BEFORE_4_2, refusal
 
-from sparkstream_kit import sinks, sources, start
-from sparkstream_kit import state
-from sparkstream_kit import windows
+from sparkstream_kit import sinks, sources, start, state, windows
 
 KAFKA = sinks.kafka("localhost:9092", "out")
 ANY = sinks.foreach_batch(lambda _, __: None)

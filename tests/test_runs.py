@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import refusal
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark import SparkContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -30,12 +30,9 @@ from sparkstream_kit._spark import plan
 from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit._waiting import Inbox
-from sparkstream_kit.errors import DryRun, InputUnavailable, QueryFailed
+from sparkstream_kit.errors import DryRun, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.monitoring import terminal
 from sparkstream_kit.progress import QuerySummary, RunSummary
-from sparkstream_kit.errors import InvalidInputError
-from py4j.protocol import Py4JJavaError
-from py4j.protocol import Py4JNetworkError
 
 pytestmark = pytest.mark.connect
 

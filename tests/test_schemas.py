@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass, make_dataclass
 from datetime import date, datetime  # from_dataclass reads the annotations at run time
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, List, Optional  # noqa: UP035 - the old spellings are tested
 
 import pytest
@@ -16,7 +17,6 @@ from pyspark.sql import types as T
 
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.schemas import diff, from_dataclass, from_ddl, infer, require, schema_of, to_code
-from pathlib import Path
 
 if TYPE_CHECKING:
     from fractions import Fraction

@@ -5,6 +5,7 @@ Each process runs one script, which prints what it saw as JSON; the tests below 
 
 import json
 import os
+import shutil
 import sys
 
 import pytest
@@ -13,7 +14,6 @@ from conftest import environment, process, program, refusal
 
 from sparkstream_kit import get_session, sources, spark_session
 from sparkstream_kit.errors import InvalidInputError
-import shutil
 
 pytestmark = pytest.mark.xdist_group("session")
 

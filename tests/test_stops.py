@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import HANGS, ROOT, command, environment, process
 from faults.drivers import living
 
 from sparkstream_kit import feeds
-from pathlib import Path
 
 Signal = signal.Signals
 

@@ -1,6 +1,8 @@
 """Days, weeks and months of a time zone, against Python's zoneinfo: the same windows, and no row lost."""
 
+from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
+from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,12 +12,9 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sinks, sources, start, windows
 from sparkstream_kit._spark.session import in_force
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.testing import assert_stream_equals_batch
 from sparkstream_kit.windows import calendar, flatten
-from collections import Counter
-from sparkstream_kit.profiles import STATE_STORE
-from sparkstream_kit.profiles import STATE_STORES
-from random import Random
 
 UNITS = ["day", "week", "month", "quarter", "year"]
 # Days on which the clock changes: on the first ones in Havana, Cairo and São Paulo it skips midnight.

@@ -10,9 +10,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkstream_kit import feeds, run, sinks, sources, start
+from sparkstream_kit._files import as_regex
 from sparkstream_kit.checkpoints import lost
 from sparkstream_kit.sources.files import _leaving_out
-from sparkstream_kit._files import as_regex
 
 
 def reading():

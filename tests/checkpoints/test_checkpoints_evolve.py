@@ -5,6 +5,7 @@ old      ──────────▶|           what it wrote stays
 new      (no sink)  |────────▶  what comes after
 """
 
+import os
 import re
 import shutil
 import threading
@@ -25,13 +26,11 @@ from support.shops import SCHEMA, hourly, land_shops, stream, totals
 
 from sparkstream_kit import quarantine, run, sinks, sources, start, state, windows
 from sparkstream_kit._spark.session import in_force
-from sparkstream_kit.checkpoints import check
+from sparkstream_kit.checkpoints import check, clone
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import DryRun, InvalidInputError
 from sparkstream_kit.operate import replay
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
-from sparkstream_kit.checkpoints import clone
-import os
 
 PARTITIONS = "spark.sql.shuffle.partitions"
 WITHOUT_DATA = "spark.sql.streaming.noDataMicroBatches.enabled"  # the batches that close windows

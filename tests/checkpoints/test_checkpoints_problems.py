@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import BEFORE_4_2, refusal
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
-from support.checkpoint_queries import land, noted, run, stream, totals
+from pyspark.errors import PySparkException, StreamingQueryException
+from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, noted, run, stream, totals
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import checkpoints
@@ -21,10 +21,6 @@ from sparkstream_kit.checkpoints.damage import restart
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.operate.check import damage
-from pyspark.errors import StreamingQueryException
-from support.checkpoint_queries import CHANGELOG
-from support.checkpoint_queries import FORMAT_V2
-from support.checkpoint_queries import ROCKSDB
 
 
 def uncommitted(checkpoint):

@@ -15,10 +15,10 @@ from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, note
 from support.crashes import Crash, crash_at
 
 from sparkstream_kit import checkpoints, joins, models, sinks, start
+from sparkstream_kit.checkpoints import lock
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.operate.check import damage
-from sparkstream_kit.checkpoints import lock
 
 
 def tree(folder):

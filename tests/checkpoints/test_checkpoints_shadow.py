@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from conftest import refusal
+from conftest import pretend_master, refusal
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from support.checkpoint_queries import contents
@@ -22,7 +22,6 @@ from support.shops import hourly, land_shops, stream, totals
 from sparkstream_kit import run, sinks, sources, start
 from sparkstream_kit.checkpoints import shadow
 from sparkstream_kit.errors import DryRun
-from conftest import pretend_master
 
 pytestmark = pytest.mark.slow  # each compares by a run of its own; the guide `change-a-job` has the shortest
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pyspark
 import pytest
 from conftest import ROOT, environment, ran
 from pyspark.sql import DataFrame, SparkSession
@@ -16,7 +17,6 @@ from sparkstream_kit import quarantine, sources, state
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints.fingerprint import differences, fingerprint, is_part
 from sparkstream_kit.schemas import from_ddl
-import pyspark
 
 RECORDED = json.loads(
     (ROOT / "tests" / "recorded" / "fingerprints.json").read_text("utf-8")

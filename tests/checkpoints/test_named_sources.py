@@ -1,11 +1,10 @@
 """What Spark 4.2 writes into a checkpoint behind switches of its own: a sink's name, offsets by name."""
 
 import pytest
-from conftest import BEFORE_4_2
+from conftest import BEFORE_4_2, refusal
 from support.checkpoint_queries import SCHEMA, land
 
 from sparkstream_kit import checkpoints
-from conftest import refusal
 
 pytestmark = pytest.mark.skipif(BEFORE_4_2, reason="readStream.name() is in Spark 4.2 and later")
 

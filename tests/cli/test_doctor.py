@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import sys
 import time
 from types import SimpleNamespace
 
@@ -11,7 +12,6 @@ from conftest import ROOT, program
 
 from sparkstream_kit.cli import doctor, main
 from sparkstream_kit.connectors import _packages
-import sys
 
 
 @pytest.fixture(autouse=True)

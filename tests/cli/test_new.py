@@ -1,6 +1,7 @@
 """`sparkstream new`: a project of one's own from each job, whose test passes and whose job runs."""
 
 import importlib.util
+import os
 import re
 import shlex
 import sys
@@ -10,7 +11,6 @@ import pytest
 from conftest import JOBS, environment, process, refusal
 
 from sparkstream_kit.cli import main, projects
-import os
 
 
 @pytest.fixture

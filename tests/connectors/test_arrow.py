@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -11,7 +12,6 @@ from pyspark.sql import functions as F
 from sparkstream_kit._spark.session import in_force, scratch_folder
 from sparkstream_kit.connectors import _arrow as arrow
 from sparkstream_kit.errors import KitError
-from typing import Any
 
 # One row a value; a missing one is null.
 VALUES = {

@@ -1,6 +1,8 @@
 """Posts over HTTP: what a feeder makes of what servers send, and what Spark reads of its spool."""
 
 import errno
+import gzip
+import http.client
 import json
 import os
 import re
@@ -8,9 +10,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import datetime
+from itertools import groupby
 
 import hashtag_trends
 import pytest
@@ -19,20 +23,13 @@ from pyspark.sql import functions as F
 from support import posts_server
 from support.posts_server import TOKEN, PostsServer, Site, streaming, tweet
 
-from sparkstream_kit import jobflags, sinks, sources, start
+from sparkstream_kit import jobflags, run, sinks, sources, start
 from sparkstream_kit.cli import main
 from sparkstream_kit.connectors.posts import source, wire
 from sparkstream_kit.connectors.posts.source import Feeder
 from sparkstream_kit.connectors.posts.spool import Spool
-from sparkstream_kit.connectors.posts.wire import Message, Token
+from sparkstream_kit.connectors.posts.wire import Message, Token, fetch
 from sparkstream_kit.errors import InvalidInputError
-from contextlib import contextmanager
-from sparkstream_kit import run
-import tempfile
-import gzip
-from itertools import groupby
-from sparkstream_kit.connectors.posts.wire import fetch
-import http.client
 
 LINES = "application/json; charset=utf-8"
 EVENTS = "text/event-stream"

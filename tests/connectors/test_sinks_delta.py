@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,17 +15,14 @@ from deltalake import DeltaTable, Field, Schema, write_deltalake
 from deltalake.schema import PrimitiveType
 from pyspark.sql import functions as F
 from support import sink_contract
-from support.sink_streams import CASES, TOTALS, finish, refused, table_target, totals
+from support.sink_streams import CASES, TOTALS, finish, forget_commit, refused, table_target, totals
 
-from sparkstream_kit import _files, sinks, sources
+from sparkstream_kit import _files, feeds, sinks, sources
 from sparkstream_kit.checkpoints import rewind
+from sparkstream_kit.connectors import _tables
 from sparkstream_kit.connectors.delta import rust, writers
 from sparkstream_kit.errors import KitError
 from sparkstream_kit.sinks.ledger import Batch
-import shutil
-from sparkstream_kit import feeds
-from sparkstream_kit.connectors import _tables
-from support.sink_streams import forget_commit
 
 
 def rows(out):

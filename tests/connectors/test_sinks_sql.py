@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from conftest import failure, refusal
+from conftest import failure, ran, refusal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from support import mariadb, postgresql, sink_contract
-from support.sink_streams import CASES, connected, finish, forget_commit, refused, totals
+from support.sink_streams import CASES, TOTALS, connected, finish, forget_commit, refused, totals
 from support.sql import DATABASES, new, sql
 
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -22,8 +22,6 @@ from sparkstream_kit.connectors.sql_table import database
 from sparkstream_kit.connectors.sql_table import table as sql_tables
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, QueryFailed, TransientError
 from sparkstream_kit.sinks.base import opened
-from support.sink_streams import TOTALS
-from conftest import ran
 
 
 @pytest.fixture(params=DATABASES)

@@ -4,24 +4,22 @@ import json
 import os
 import random
 import re
+import ssl
 import sys
+import threading
 from collections import defaultdict
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from conftest import ran, refusal
+from conftest import ran, refusal, self_signed
 from connectors.test_sources_kafka import summary
 
 from sparkstream_kit import sources
 from sparkstream_kit.connectors.kinesis import service
 from sparkstream_kit.connectors.kinesis.service import Found, Page, Range, Service, Shard, beginning, moved
 from sparkstream_kit.errors import KitError, MissingExtraError
-from http.server import HTTPServer
-from http.server import BaseHTTPRequestHandler
-import threading
-from conftest import self_signed
-import ssl
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,12 @@
 
 import itertools
 import json
+from collections import Counter
 
-from faults.drivers import JOBS
+import pytest
+from faults.drivers import JOBS, SCRIPTS, until
 
 from sparkstream_kit import feeds
-from collections import Counter
-from faults.drivers import SCRIPTS
-import pytest
-from faults.drivers import until
 
 
 def test_a_killed_dstream_of_a_socket_counts_a_line_at_most_once_and_never_goes_back(launch, tmp_path):

@@ -1,6 +1,8 @@
 """A changed query that crashes while its checkpoint is built begins again, and is exact."""
 
+import json
 import os
+import random
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.drivers import SCRIPTS, ended
 from pyspark.sql import DataFrame
 from support.crashes import Crash, crash_at
 from support.shops import hourly, land_shops, stream, totals
@@ -18,10 +21,6 @@ from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import check
 from sparkstream_kit.operate import evolve, replay
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
-from faults.drivers import SCRIPTS
-from faults.drivers import ended
-import json
-import random
 
 ROUNDS = int(os.environ.get("ROUNDS", "4"))
 OLD, ALL = 3, 4  # files

@@ -5,25 +5,23 @@ import os
 import random
 import re
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from signal import SIGTERM
 
 import pytest
-from faults.drivers import ended, one_line, until
+from faults.drivers import SCRIPTS, ended, one_line, until
 from faults.targets import finish, nothing_halved
 from faults.test_kills import killed  # noqa: F401 - a fixture
 from faults.test_lost_plans import stream, stream_to  # noqa: F401 - fixtures
-from support import sink_contract
+from sqlalchemy.exc import OperationalError
+from support import iceberg, sink_contract
 from support.kits_sinks import from_table
 
 from sparkstream_kit import sinks, start
 from sparkstream_kit.connectors.sql_table import table as sql_tables
 from sparkstream_kit.errors import InvalidInputError
-from sqlalchemy.exc import OperationalError
-from faults.drivers import SCRIPTS
-from support import iceberg
-import sys
 
 ROUNDS = int(os.environ.get("ROUNDS", "1"))  # of each sink
 SEED = 28

@@ -1,13 +1,15 @@
 """1,000 malformed lines of fourteen kinds among 100,000: each kept with its reason, the rest exact."""
-from collections import Counter
-from faults.drivers import JOBS
-from collections.abc import Callable
+
 import csv
 import io
+from collections import Counter
+from collections.abc import Callable
+
+from faults.drivers import JOBS
 from faults.targets import added_up
-from sparkstream_kit import feeds
 from support.batch_folders import rows_in
 
+from sparkstream_kit import feeds
 
 LINES, EVERY, SEED = 100_000, 100, 4
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from signal import Signals
 
 import pytest
-from faults.drivers import JOBS, SCRIPTS, NobodyThereError, ended, no_stack_trace
-from faults.drivers import until
+from faults.drivers import JOBS, SCRIPTS, NobodyThereError, ended, no_stack_trace, until
 
 ROUNDS = int(os.environ.get("ROUNDS", "16"))  # of two signals at random times
 SEED = 9

@@ -1,7 +1,9 @@
 """Many batches: nothing that a driver holds grows with their number."""
 
+import contextlib
 import json
 import os
+import sqlite3
 from collections import Counter
 
 import pytest
@@ -9,8 +11,6 @@ from conftest import HANGS
 from faults.drivers import SCRIPTS
 
 from sparkstream_kit import connectors, sinks
-import contextlib
-import sqlite3
 
 FIRST = 30  # batches after which Spark keeps no more of its executions, logs and progress than before
 LAST = int(os.environ.get("BATCHES", "70"))  # what leaks with each batch shows in forty

@@ -7,7 +7,9 @@ import re
 import socket
 import threading
 import time
-from itertools import islice, pairwise
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,10 @@ import pytest
 from conftest import HANGS, refusal
 
 from sparkstream_kit import feeds
-from sparkstream_kit.feeds import LineServer, drip, random_lines, sales_files, sales_rows, sales_totals
-from sparkstream_kit.feeds.datasets import DATASETS
-from sparkstream_kit.feeds import files
-from sparkstream_kit.feeds.files import paced
 from sparkstream_kit.errors import InvalidInputError
-from datetime import timedelta
-from itertools import count
-from decimal import Decimal
-from datetime import UTC
-from datetime import datetime
+from sparkstream_kit.feeds import LineServer, drip, files, random_lines, sales_files, sales_rows, sales_totals
+from sparkstream_kit.feeds.datasets import DATASETS
+from sparkstream_kit.feeds.files import paced
 
 
 def connect(server):

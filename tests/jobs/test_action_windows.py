@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import action_rows
 import action_windows
@@ -12,9 +12,7 @@ from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import feeds
-from sparkstream_kit.errors import KitError
-from sparkstream_kit.errors import InvalidInputError
-from datetime import timedelta
+from sparkstream_kit.errors import InvalidInputError, KitError
 
 SIZE = 40  # lines in a file
 FLAGS = ("--available-now", "--max-files-per-trigger", "1")

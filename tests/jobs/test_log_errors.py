@@ -1,7 +1,8 @@
 """The job `log_errors`: errors and percentiles by path and minute, sessions by host, and no line lost."""
 
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from random import Random
 
 import log_errors
 import pytest
@@ -10,8 +11,6 @@ from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import feeds, windows
-from random import Random
-from datetime import timedelta
 
 SIZE = 60  # lines in a file
 FLAGS = ("--available-now", "--max-files-per-trigger", "1")

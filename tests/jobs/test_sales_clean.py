@@ -3,6 +3,7 @@
 `tests/faults/` kills it, and gives it 1,000 malformed lines among 100,000.
 """
 
+import csv
 from collections import Counter
 from decimal import Decimal
 
@@ -13,7 +14,6 @@ from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import feeds, quarantine, run, sinks, sources, start
-import csv
 
 GOOD = "{id},1/13/09,2,0.05,10,{amount},Ann Lee,Maine,East,{key},1,0.5"
 

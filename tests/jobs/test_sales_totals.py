@@ -12,14 +12,10 @@ from decimal import Decimal
 
 import pytest
 import sales_totals
+from chispa import assert_df_equality
 from conftest import ROOT, left_behind
 
-from sparkstream_kit import feeds, schemas
-from chispa import assert_df_equality
-from sparkstream_kit import run
-from sparkstream_kit import sinks
-from sparkstream_kit import sources
-from sparkstream_kit import start
+from sparkstream_kit import feeds, run, schemas, sinks, sources, start
 
 GOOD = "1,1/13/09,2,0.05,10,{amount},Ann Lee,Maine,East,{key},1,0.5"
 

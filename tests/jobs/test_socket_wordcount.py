@@ -1,6 +1,9 @@
 """The job `socket_wordcount`: its counts, and how it ends."""
 
+import itertools
 import re
+import socket
+import sqlite3
 from collections import Counter
 from contextlib import nullcontext
 
@@ -12,9 +15,6 @@ from conftest import left_behind
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit.errors import InputUnavailable
 from sparkstream_kit.monitoring.pictures import places
-import socket
-import itertools
-import sqlite3
 
 
 def test_words_are_split_at_any_white_space_and_none_is_empty(spark):

@@ -13,9 +13,8 @@ from sparkstream_kit import checkpoints, feeds, models, run, sinks, sources, sta
 from sparkstream_kit._spark.place import Place
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import clone
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.base import Opening
-from sparkstream_kit.errors import QueryFailed
 
 POSTS = "id STRING, time STRING, label STRING, text STRING"
 ROWS = list(feeds.messages_rows(300, seed=1))

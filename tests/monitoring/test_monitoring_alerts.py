@@ -14,11 +14,9 @@ import pytest
 from conftest import HANGS, refusal
 from support.recorded import OTHER, TOLD, progress
 
-from sparkstream_kit import monitoring, quarantine, run, sinks, start
-from sparkstream_kit.monitoring import pictures, watching
+from sparkstream_kit import monitoring, quarantine, run, sinks, sources, start
+from sparkstream_kit.monitoring import board, pictures, watching
 from sparkstream_kit.verdicts import Verdict
-from sparkstream_kit.monitoring import board
-from sparkstream_kit import sources
 
 WINDOWS = [each for each in TOLD if each["name"] == "action_windows"][-1]
 BEGIN = datetime(2026, 1, 14, 9, tzinfo=UTC)

@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 from conftest import refusal
+from pyspark.sql import functions as F
 from support.recorded import filled, progress
 
-from sparkstream_kit import display, monitoring, sinks, sources, start
+from sparkstream_kit import display, feeds, monitoring, sinks, sources, start
 from sparkstream_kit.monitoring import notebook, pictures
 from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.monitoring.pictures import Result, Results
-from pyspark.sql import functions as F
-from sparkstream_kit import feeds
 
 EVIL = "<script>alert('1')</script>"
 

@@ -11,6 +11,7 @@ import time
 from contextlib import ExitStack, closing, contextmanager, redirect_stderr
 from datetime import datetime
 from http.client import HTTPConnection, RemoteDisconnected
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ from sparkstream_kit.monitoring.page import served
 from sparkstream_kit.monitoring.pictures import Results, bars
 from sparkstream_kit.progress import QuerySummary
 from sparkstream_kit.sinks.base import Target
-from importlib import import_module
 
 WEB = Path(sparkstream_kit.__file__).parent / "monitoring" / "web"
 SCRIPT = "<script>alert(1)</script>"

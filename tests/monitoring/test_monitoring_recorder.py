@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -19,13 +20,11 @@ from support.recorded import LINES as RECORDED
 from support.recorded import progress
 
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
-from sparkstream_kit.cli import main
+from sparkstream_kit.cli import app, main
+from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.monitoring import board as recorder
 from sparkstream_kit.monitoring import terminal
 from sparkstream_kit.monitoring.board import Board
-from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.cli import app
-import threading
 
 WATCH = [sys.executable, "-m", "sparkstream_kit", "watch"]
 

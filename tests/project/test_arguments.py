@@ -6,6 +6,7 @@ import pkgutil
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import timedelta
 from importlib import import_module
 from typing import Any
 from unittest.mock import Mock
@@ -20,7 +21,6 @@ import sparkstream_kit
 from sparkstream_kit import sinks, sources, start, testing
 from sparkstream_kit._arguments import check, said
 from sparkstream_kit.errors import InvalidInputError
-from datetime import timedelta
 
 # Whose arguments are no objects of a caller's: texts of a command line, and what all others stand on.
 LEFT_OUT = {"cli", "errors", "jobflags"}
@@ -126,7 +126,7 @@ start(frame, sinks.console(), chekpoint='in')
 start(frame, sinks.console(), outputMode='update')
     unknown keyword of start() outputMode; did you mean mode?
 start(frame, sinks.console(), processingTime='5')
-    cannot read processingTime '5'; write it like '10 seconds', '1 hour 30 minutes' or '0.5 seconds'
+    cannot read processingTime '5'; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds'
 start(frame, sinks.console(), availableNow=True, processingTime='1 second')
     start() takes one trigger, not availableNow and processingTime; leave out the others
 sinks.latest(5)
@@ -181,7 +181,7 @@ def test_a_watermark_is_a_timestamp_and_a_delay(spark):
     for watermark, message in {
         "time": "watermark is a text; give a column and a delay: (",
         ("value", "1 hour"): "event-time column value is bigint, not a timestamp",
-        ("timestamp", 5): "cannot read delay '5'; write it like '10 seconds', '1 hour 30 minutes' o",
+        ("timestamp", 5): "cannot read delay '5'; write it like '10 seconds', '1 hour 30 minutes', '0",
     }.items():
         told = refusal(testing.assert_stream_equals_batch, lambda frame: frame, rows, watermark=watermark)
         assert message in told

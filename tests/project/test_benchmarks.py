@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 import pytest
 import report
+import templates
 from conftest import ROOT, process
 from running import Limit, Program, Table, measure
-import templates
 
 RUN = [sys.executable, str(ROOT / "benchmarks" / "run.py")]
 

@@ -1,8 +1,9 @@
 """Tests of one group share a worker, and with it what they start: servers, JVMs, kernels."""
-from conftest import process
-import pytest
+
 import sys
 
+import pytest
+from conftest import process
 
 TESTS = """
 import os

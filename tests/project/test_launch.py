@@ -1,6 +1,7 @@
 """The kit as people get it: an installed wheel, a zip for `--py-files`, a properties file."""
 
 import os
+import shutil
 import sys
 import zipfile
 
@@ -8,7 +9,6 @@ import pytest
 from conftest import ROOT, built_wheel, process
 
 from sparkstream_kit import feeds
-import shutil
 
 pytestmark = pytest.mark.xdist_group("launch")
 

@@ -5,17 +5,16 @@ import importlib
 import inspect
 import re
 import sys
+from collections import defaultdict
 from functools import cache
 from runpy import run_path
+from typing import Any
 
 import pytest
 from conftest import ROOT, process, ran
-from project.test_house import PATHS, is_extra, trees
+from project.test_house import PACKAGE, PATHS, is_extra, trees
 
 import sparkstream_kit
-from project.test_house import PACKAGE
-from typing import Any
-from collections import defaultdict
 
 # What users import: the modules at the top of the package, and its rooms.
 PUBLIC = [name for name in PATHS if "._" not in name and name.count(".") <= 1]

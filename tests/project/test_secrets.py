@@ -1,27 +1,20 @@
 """A password, given in the wrong place or in the right one, is in nothing that the kit or Spark shows."""
 
+import importlib
 import json
 import subprocess
 import urllib.request
+from collections.abc import Callable
 
 import pytest
 import typer
-from conftest import HANGS, command, environment
+from conftest import HANGS, ROOT, command, environment
 from support import postgresql
 
-from sparkstream_kit import feeds
+from sparkstream_kit import feeds, get_session, schemas, sinks, sources, start
 from sparkstream_kit.cli import main
 from sparkstream_kit.cli.app import app
-from sparkstream_kit.errors import KitError, without_secrets
-from sparkstream_kit.errors import InvalidInputError
-from conftest import ROOT
-import importlib
-from collections.abc import Callable
-from sparkstream_kit import get_session
-from sparkstream_kit import schemas
-from sparkstream_kit import sinks
-from sparkstream_kit import sources
-from sparkstream_kit import start
+from sparkstream_kit.errors import InvalidInputError, KitError, without_secrets
 
 URL = "postgresql://kit:hush@host/db"
 

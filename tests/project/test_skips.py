@@ -1,11 +1,10 @@
 """The list of the skips that CI allows: it has what tests say, and any other skip is a failure there."""
-from conftest import PARTS
-from conftest import ROOT
-from conftest import process
-import pytest
-import sys
-from support.skips import ALLOWED
 
+import sys
+
+import pytest
+from conftest import PARTS, ROOT, process
+from support.skips import ALLOWED
 
 SKIPS = """
 import pytest

@@ -1,6 +1,7 @@
 """CSV lines against Spark itself: what is good, what is bad and why, and that no line is ever lost."""
 
 import csv
+import random
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import product
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from chispa import assert_df_equality
 from conftest import failure, refusal
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, StreamingQueryException
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 from support.sql import sql
@@ -18,12 +19,9 @@ from support.sql import sql
 from sparkstream_kit import run, sinks, start
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine import bad_rows, good_rows, mark_bad, parse_csv, parse_json
+from sparkstream_kit.quarantine import bad_rows, good_rows, mark_bad, parse_avro, parse_csv, parse_json
 from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import text
-from pyspark.errors import StreamingQueryException
-from sparkstream_kit.quarantine import parse_avro
-import random
 
 SALES = (
     StructType()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import re
 import sys
 import threading
@@ -17,11 +18,9 @@ import pytest
 from conftest import refusal
 
 from sparkstream_kit.connectors._avro import of_registry
-from sparkstream_kit.errors import MissingExtraError, innermost_cause
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, innermost_cause
 from sparkstream_kit.quarantine import bad_rows, good_rows, parse_avro
 from sparkstream_kit.schemas import from_ddl
-from sparkstream_kit.errors import InvalidInputError
-import random
 
 
 def field(name, kind):

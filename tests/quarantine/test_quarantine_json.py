@@ -1,21 +1,19 @@
 """JSON lines against Python's own json module: what is good, what is bad and why; that nothing changes."""
 
+import json
+import random
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from chispa import assert_df_equality
 from conftest import BEFORE_4_2, refusal
 
+from sparkstream_kit import sinks, start
 from sparkstream_kit._spark.session import in_force
-from sparkstream_kit.quarantine import good_rows, parse_json
+from sparkstream_kit.quarantine import bad_rows, good_rows, parse_json
 from sparkstream_kit.schemas import from_ddl
-from chispa import assert_df_equality
-from sparkstream_kit.quarantine import bad_rows
-import json
-import random
-from sparkstream_kit import sinks
-from sparkstream_kit import start
 from sparkstream_kit.sources import text
 
 EVENTS = """id INT NOT NULL, amount DECIMAL(5,2), share DOUBLE, ratio FLOAT, name STRING, paid BOOLEAN,

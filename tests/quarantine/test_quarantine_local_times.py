@@ -7,11 +7,9 @@ import pytest
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit import quarantine
+from sparkstream_kit import display, quarantine, windows
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.schemas import schema_of
-from sparkstream_kit import display
-from sparkstream_kit import windows
 
 ZONE = "spark.sql.session.timeZone"
 SCHEMA = schema_of(time=T.TimestampType(), n=T.IntegerType())

@@ -1,5 +1,6 @@
 """Lines of web server logs: each is one good row or one bad one, whatever is in it."""
 
+import random
 from datetime import datetime
 from typing import Any
 
@@ -7,7 +8,6 @@ import pytest
 
 from sparkstream_kit import quarantine
 from sparkstream_kit.errors import InvalidInputError
-import random
 
 TIME = "[01/Jul/1995:00:00:01 -0400]"
 AT = datetime.fromisoformat("1995-07-01 04:00:01")

@@ -9,9 +9,11 @@ import socket
 import stat
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyspark
 import pytest
 from conftest import command, environment, process, refusal, running
 from pyspark.errors import PySparkException
@@ -23,8 +25,6 @@ from sparkstream_kit import checkpoints, cli
 from sparkstream_kit import server as serving
 from sparkstream_kit._spark import connect as connect_only
 from sparkstream_kit.errors import InvalidInputError, KitError
-import pyspark
-from contextlib import contextmanager
 
 pytestmark = pytest.mark.xdist_group("connect")
 

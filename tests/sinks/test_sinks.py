@@ -4,7 +4,9 @@ import csv
 import json
 import os
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -22,8 +24,6 @@ from sparkstream_kit import display, feeds, jobflags, run, sinks, sources, start
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import opened
 from sparkstream_kit.sinks.batches import computed_once
-from contextlib import closing
-import sqlite3
 
 pytestmark = pytest.mark.connect
 ROWS = [("a,1", "1.10", "2020-01-01 00:00:00.123456"), ('b"2', "20.00", None)]

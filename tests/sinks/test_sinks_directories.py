@@ -16,11 +16,10 @@ from support.sink_streams import finish, forget_commit, refused
 from sparkstream_kit import feeds, sinks, sources, start
 from sparkstream_kit._spark import place
 from sparkstream_kit.checkpoints import rewind
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks import directories, formats, ledger
 from sparkstream_kit.sinks.base import Target
 from sparkstream_kit.sinks.ledger import Batch
-from sparkstream_kit.errors import QueryFailed
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 
 import pytest
 from conftest import refusal
+from support.sink_streams import noting
 
 from sparkstream_kit import sinks, start
 from sparkstream_kit.errors import InvalidInputError
-from support.sink_streams import noting
 
 pytestmark = pytest.mark.connect
 # Rows of each batch, in seconds; the watermark is 10 seconds behind the newest row of the batches before.

@@ -14,12 +14,11 @@ from support.sink_streams import finish, forget_commit, noting, refused, three_b
 from support.spark_jobs import counting_jobs
 from support.sql import sql
 
-from sparkstream_kit import feeds, sinks, start
+from sparkstream_kit import feeds, sinks, sources, start
 from sparkstream_kit._spark.place import id_in_checkpoint, locate
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.sinks.base import opened
-from sparkstream_kit import sources
 
 
 @pytest.fixture

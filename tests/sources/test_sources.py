@@ -1,6 +1,7 @@
 """Sources: each gives a plain streaming DataFrame, and says what is wrong with its arguments."""
 
 import inspect
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,6 @@ from pyspark.sql.streaming.readwriter import DataStreamReader
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._arguments import check_options
-import re
 
 
 def rows(spark, frame):

@@ -1,14 +1,13 @@
 """File names that Spark takes for patterns, or cannot open: every row counts once, or is said to wait."""
 
 import os
+import sys
 from typing import Any
 
 import pytest
-from conftest import refusal
+from conftest import process, refusal
 
 from sparkstream_kit import run, sinks, sources, start
-from conftest import process
-import sys
 
 FORMATS = [
     "text",

@@ -1,6 +1,7 @@
 """Files of one time, as of `cp` and `unzip`: they are read by their names, and nothing else changes."""
 
 import os
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,8 +13,6 @@ from sparkstream_kit.checkpoints import logs
 from sparkstream_kit.checkpoints.fingerprint import fingerprint
 from sparkstream_kit.errors import QueryFailed
 from sparkstream_kit.sources import files
-from datetime import datetime
-from datetime import timedelta
 
 pytestmark = pytest.mark.connect
 NAMES = [f"f{number:02}.csv" for number in range(12)]

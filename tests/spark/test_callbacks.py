@@ -13,8 +13,8 @@ from pyspark import SparkContext, cloudpickle
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark.batch import _without_result
-from sparkstream_kit.sinks import Sink
 from sparkstream_kit.errors import QueryFailed
+from sparkstream_kit.sinks import Sink
 
 pytestmark = pytest.mark.classic_only("on Spark Connect the server's Python runs the function")
 

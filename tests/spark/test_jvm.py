@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 
@@ -13,7 +14,6 @@ from conftest import environment, process, ran
 from sparkstream_kit import _java
 from sparkstream_kit._spark import launch
 from sparkstream_kit.errors import InvalidInputError
-import subprocess
 
 pytestmark = pytest.mark.xdist_group("session")
 

@@ -3,22 +3,23 @@
 Pytest does not collect this file by itself: it takes ten minutes on two cores.
 """
 
+import itertools
+import re
+import sqlite3
 import subprocess
 import sys
+from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from conftest import ROOT, environment
 from faults.drivers import ended
 from support.batch_folders import rows_in
 from systems.launching import SMALL, written
-from typing import Any
-from contextlib import closing
-import sqlite3
-from collections import Counter
+
 from sparkstream_kit import feeds
-import itertools
-import re
 
 LINES = 200
 NOW = ("--available-now",)

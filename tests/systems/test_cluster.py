@@ -11,9 +11,9 @@ import pytest
 from faults.drivers import ended
 from systems.conftest import JOBS, ROUNDS, jars
 from systems.hadoop import Yarn
-from systems.launching import QUICK, SMALL, Sales, cleaned, newest, shown, totals_of
+from systems.launching import QUICK, SMALL, Sales, cleaned, newest, shown, totals_of, written
+
 from sparkstream_kit import feeds
-from systems.launching import written
 
 ALL = ("--available-now", "--checkpoint")
 

@@ -1,6 +1,7 @@
 """Delta's writer for Spark, and its tables as streams: each batch once, as delta-rs sees it, too."""
 
 import json
+import shutil
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +22,6 @@ from sparkstream_kit.connectors._tables import OWNERS
 from sparkstream_kit.connectors.delta.writers import SparkTable
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.base import opened
-import shutil
 
 
 def rows(spark, out):

@@ -2,16 +2,16 @@
 
 from functools import partial
 from itertools import cycle, islice
+from signal import SIGTERM
 
 import pytest
 from faults import targets
+from faults.drivers import ended
+from faults.targets import finish, nothing_halved
 from faults.test_kills import KILLS, killed_at
 from systems.conftest import ROUNDS
-from signal import SIGTERM
+
 from sparkstream_kit.connectors._packages import connectors
-from faults.drivers import ended
-from faults.targets import finish
-from faults.targets import nothing_halved
 
 
 @pytest.mark.slow

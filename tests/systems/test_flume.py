@@ -10,8 +10,7 @@ from support.sink_streams import finish
 from systems.conftest import jars
 from systems.flume import Agent
 
-from sparkstream_kit import sinks, sources
-from sparkstream_kit import start
+from sparkstream_kit import sinks, sources, start
 
 CONF = ROOT / "examples" / "flume" / "flume.conf"
 PAGE = (ROOT / "docs" / "flume.md").read_text("utf-8")

@@ -1,20 +1,16 @@
 """HDFS for real, a NameNode and a DataNode: jobs read it, write it, keep checkpoints on it, outlive it."""
 
-from functools import partial
-
-import pytest
-from faults.drivers import ended
-from systems.conftest import JOBS, ROUNDS
-from systems.launching import SMALL, Sales, cleaned, cut_off, newest, refused, shown
-from systems.flume import Agent
-from conftest import ROOT
-from systems.conftest import jars
-from faults.drivers import until
-from systems.conftest import SCRIPTS
-from statistics import median
 import json
 import re
-from systems.launching import written
+from functools import partial
+from statistics import median
+
+import pytest
+from conftest import ROOT
+from faults.drivers import ended, until
+from systems.conftest import JOBS, ROUNDS, SCRIPTS, jars
+from systems.flume import Agent
+from systems.launching import SMALL, Sales, cleaned, cut_off, newest, refused, shown, written
 
 ONE_MACHINE = "local[2]"
 

@@ -22,20 +22,18 @@ from faults.test_fences import wakes_up
 from faults.test_kills import KILLS, killed_at
 from pyspark.sql import functions as F
 from support import sink_contract
+from support.broken_sinks import ROWS, SALES
 from support.sink_contract import LOSSES, Adaptor, Stream
 from support.sink_streams import finish as written
 from support.sink_streams import forget_commit, refused, three_batches
 from systems.conftest import ROUNDS, SCRIPTS
 
 from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors.kafka import transactions
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.sinks.ledger import Batch
-from sparkstream_kit._spark.place import locate
-from sparkstream_kit.sinks.ledger import plan_of
-from support.broken_sinks import ROWS
-from support.broken_sinks import SALES
+from sparkstream_kit.sinks.ledger import Batch, plan_of
 from sparkstream_kit.testing import assert_exactly_once
 
 SALES_TO = SCRIPTS.parent.parent / "faults" / "scripts" / "sales_to.py"

@@ -1,9 +1,11 @@
 """The jobs on a topic of Kafka: what they give is what the same lines in files give."""
 
 import json
+import sqlite3
 from collections import Counter
 from typing import Any
 
+import events_to_postgres
 import kafka_word_count
 import pytest
 import sales_clean
@@ -11,8 +13,6 @@ import sales_totals
 from support.batch_folders import rows_in
 
 from sparkstream_kit import feeds
-import events_to_postgres
-import sqlite3
 
 pytestmark = pytest.mark.usefixtures("spark")  # the jobs of this process find that session
 

@@ -1,22 +1,21 @@
 """Real-time mode from Kafka to Kafka: rows come out while a batch runs; what it cannot run is refused."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pyspark
 import pytest
+from conftest import HANGS, running
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkstream_kit import checkpoints, quarantine, run, sinks, sources, start
 from sparkstream_kit.errors import QueryFailed
 from sparkstream_kit.schemas import from_ddl
-from conftest import HANGS
-import os
-from conftest import running
-import subprocess
-import sys
 
 NOW: dict[str, Any] = {"mode": "update", "realTime": "5 seconds"}
 SPARK_4_3 = not pyspark.__version__.startswith(("4.1.", "4.2."))

@@ -19,11 +19,9 @@ from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 from systems.conftest import ROUNDS, SCRIPTS
 
-from sparkstream_kit import quarantine, run, sinks, sources, start
+from sparkstream_kit import quarantine, run, sinks, sources, start, state, windows
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.schemas import from_ddl
-from sparkstream_kit import state
-from sparkstream_kit import windows
 
 IDS = ("sparkstream.query", "sparkstream.batch", "sparkstream.row")
 

@@ -1,21 +1,19 @@
 """`assert_exactly_once` without a JVM: each defect of a sink is found, and what is sound passes."""
-from support.broken_sinks import BROKEN
-from support.broken_sinks import SOUND
-from support.broken_sinks import expected_of
-from typing import Any
-from sparkstream_kit.sinks.base import Opening
-from types import SimpleNamespace
-from dataclasses import dataclass
-from sparkstream_kit.testing.exactly_once import _Proof
-from contextlib import nullcontext
+
 import subprocess
 import uuid
-from sparkstream_kit.testing.exactly_once import watching
-from support.broken_sinks import ROWS
-from support.broken_sinks import job
-from conftest import refusal
+from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import islice
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
+from conftest import refusal
+from support.broken_sinks import BROKEN, ROWS, SOUND, expected_of, job
+
+from sparkstream_kit.sinks.base import Opening
+from sparkstream_kit.testing.exactly_once import _Proof, watching
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 import os
 import random
 import sys
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate
+from time import tzset
 from typing import Any, cast
 
 import pytest
@@ -22,8 +23,6 @@ from sparkstream_kit.errors import InvalidInputError, MissingExtraError, QueryFa
 from sparkstream_kit.profiles import PROFILES, read_profile
 from sparkstream_kit.testing import Source, assert_stream_equals_batch, run_script, streams
 from sparkstream_kit.testing.comparing import _Trial
-from datetime import UTC
-from time import tzset
 
 SALES = "product STRING, amount INT"
 EVENTS = "time TIMESTAMP, key STRING"
