@@ -5,7 +5,7 @@ Printing either gives a report.
 
 Spark does not count all late rows. An operator that handles rows one by one, such as a deduplication, counts
 the rows that it drops. An aggregation counts groups instead, and a group may contain any number of rows; for
-such a query the summary has the least and the largest number of rows that they can be (`_late`).
+such a query the summary has the least and the largest number of rows that they can be (`_spark.late`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._columns import HEADERS, OBSERVED, RULES
-from sparkstream_kit._late import EPOCH, Dropping, dropping, moment, rows_late
 from sparkstream_kit._spark.batch import rows_set_aside
+from sparkstream_kit._spark.late import EPOCH, Dropping, dropping, moment, rows_late
 from sparkstream_kit._spark.plan import analyzed_plan
 from sparkstream_kit._spark.queries import records_behind, seconds_behind, times_computed
 from sparkstream_kit.errors import count, printable

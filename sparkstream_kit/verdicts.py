@@ -14,7 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._late import EPOCH, moment
+from sparkstream_kit._spark.late import EPOCH, moment
 from sparkstream_kit._spark.queries import records_behind, times_computed
 from sparkstream_kit.errors import count
 from sparkstream_kit.progress import QuerySummary, Verdict

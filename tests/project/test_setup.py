@@ -25,6 +25,9 @@ case "$*" in
         printf '#!/bin/bash\necho "sparkstream $1 $JAVA_HOME" >>"$CALLS"; $FAKE_WARM' >.venv/bin/sparkstream
         chmod +x .venv/bin/sparkstream
         echo "VIRTUAL_ENV='$PWD/.venv'" >.venv/bin/activate ;;
+    *dev.txt)
+        [ -z "$FAKE_SLOW" ] || { echo "Collecting pandas==2.3.3"; touch "$FAKE_SLOW.1"; }
+        [ -z "$FAKE_SLOW" ] || while [ ! -e "$FAKE_SLOW.2" ]; do true; done ;;
     *--editable*) if [ -n "$FAKE_PIP_ERROR" ]; then echo "$FAKE_PIP_ERROR"; exit 1; fi ;;
 esac
 """
@@ -85,7 +88,7 @@ def checkout(tmp_path):
         "FAKE_JAVA": "17",
         "FAKE_WARM": "true",
         "JAVA_HOME": str(tmp_path / "a jdk"),
-        **dict.fromkeys(["FAKE_NO_VENV", "FAKE_NO_VECTOR", "FAKE_PIP_ERROR"], ""),
+        **dict.fromkeys(["FAKE_NO_VENV", "FAKE_NO_VECTOR", "FAKE_PIP_ERROR", "FAKE_SLOW"], ""),
     }
     return Checkout(path, env)
 
@@ -189,15 +192,6 @@ def test_the_pins_hold_every_package_that_the_project_names():
     assert names - pinned == set(), "run: make pins"
 
 
-def test_a_first_run_installs_the_pins_with_their_hashes_and_then_the_project(checkout):
-    result = checkout.run()
-    assert result.returncode == 0, result.stderr
-    installs = [call for call in checkout.calls().splitlines() if "pip install" in call]
-    assert "--require-hashes -r requirements/build.txt" in installs[0]
-    assert "--require-hashes -r requirements/dev.txt" in installs[1]
-    assert "--no-deps --editable ." in installs[2]
-
-
 SLEEP = """#!/bin/bash
 [ ! -e "$FAKE_SLOW.2" ] || exit 1  # the slow pip is through: nothing is said of the next one
 while [ ! -e "$FAKE_SLOW.1" ]; do kill -0 $PPID || exit; done  # until the slow pip has begun
@@ -208,15 +202,9 @@ exit 1
 """
 
 
-def _program(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
-
-
 def test_a_first_run_says_how_far_it_is(checkout, tmp_path):
     (tmp_path / "bin/sleep").unlink()
-    _program(tmp_path / "bin/sleep", SLEEP)
+    program(tmp_path / "bin/sleep", SLEEP)
     build, dev = checkout.path / "requirements/build.txt", checkout.path / "requirements/dev.txt"
     build.write_text("")
     dev.write_text("pandas==2.3.3 \\\n    --hash=sha256:1\nnumpy==2\n")
@@ -224,44 +212,8 @@ def test_a_first_run_says_how_far_it_is(checkout, tmp_path):
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stderr.splitlines() if " packages found" in line]
     assert [re.sub(r"\d+ s", "N s", line) for line in said] == [
-        "setup: N s: 1 of 2 packages found; Collecting pandas==2.3.3"
+        "setup: N s: 1 of at most 2 packages found; Collecting pandas==2.3.3"
     ]
-
-
-def test_a_second_run_installs_nothing_and_says_nothing(checkout):
-    checkout.run()
-    checkout.calls()
-    result = checkout.run()
-    assert (result.returncode, result.stdout + result.stderr) == (0, "")
-    assert "install" not in checkout.calls()
-
-
-def test_changed_pins_are_installed_into_the_same_environment(checkout):
-    checkout.run()
-    (checkout.path / ".venv/kept").touch()
-    (checkout.path / "requirements/dev.txt").write_text("other==1")
-    checkout.calls()
-    assert checkout.run().returncode == 0
-    assert "install" in checkout.calls()
-    assert (checkout.path / ".venv/kept").exists()
-
-
-@pytest.fixture
-def bare(checkout):
-    """A machine with apt and sudo, and without a Java."""
-    bin_ = Path(checkout.env["PATH"])
-    for name, text in {"apt-cache": APT_CACHE, "apt-get": APT_GET, "sudo": SUDO}.items():
-        _program(bin_ / name, text)
-    checkout.env["HIDDEN_JDK"] = checkout.env.pop("JAVA_HOME")
-    checkout.env["JVMS"] = str(bin_.parent / "jvm")
-    return checkout
-
-
-def test_java_is_not_installed_where_that_needs_a_password(bare):
-    result = bare.run(FAKE_NO_SUDO="1")
-    assert result.returncode == 2
-    assert result.stderr.endswith("was not found: sudo apt-get install openjdk-17-jre-headless\n")
-    assert result.stderr.count("\n") == 1
 
 
 def test_make_help_names_every_target():

@@ -1,4 +1,4 @@
-"""Plumbing: between which numbers the rows lie that a batch has dropped as late.
+"""Between which numbers the count of the rows lies that a batch has dropped as late.
 
 An operator that handles rows one by one, such as a deduplication, counts the rows that it drops. An
 aggregation counts groups instead, and a group may contain any number of rows. How many rows they can be
