@@ -39,7 +39,10 @@ def test_a_dry_run_and_a_start_that_is_refused_take_no_epoch(stream_to):  # noqa
     totals.go()
     assert epochs(totals) == [(1,)]
     totals.started(dry_run=True)
-    other = sinks.fan_out(totals.adaptor.sink, sinks.batch_files(totals.input.parent))  # has files of others
+    of_others = totals.input.parent / "of others"
+    of_others.mkdir()
+    (of_others / "1.json").write_text("{}")
+    other = sinks.fan_out(totals.adaptor.sink, sinks.batch_files(of_others))
     with pytest.raises(InvalidInputError, match="has rows that no query of the kit has written"):
         start(totals.frame(), other, name="contract", checkpoint=totals.checkpoint)
     sink_contract.cut(totals.checkpoint / "offsets" / "1")
