@@ -13,8 +13,15 @@ from sparkstream_kit.errors import InvalidInputError, hint
 Duration = str | timedelta
 
 _MICRO = timedelta(microseconds=1)
-_LENGTHS = ("microsecond", "millisecond", "second", "minute", "hour", "day", "week")
-MICROSECONDS = {unit: timedelta(**{f"{unit}s": 1}) // _MICRO for unit in _LENGTHS}
+MICROSECONDS = {
+    "microsecond": 1,
+    "millisecond": 1_000,
+    "second": 1_000_000,
+    "minute": 60 * 1_000_000,
+    "hour": 3600 * 1_000_000,
+    "day": 86_400 * 1_000_000,
+    "week": 7 * 86_400 * 1_000_000,
+}
 # The units of the calendar, each with the most days that one has. That many days after its first day is a day
 # of the next one.
 UNITS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
@@ -60,10 +67,16 @@ def sizes(length: Duration, slide: Duration | None, offset: Duration | None) -> 
     what, given = ("length", length) if slide is None else ("slide", slide)
     step = positive(what, given)
     if step > size:
-        raise InvalidInputError(f"slide {slide} is longer than length {length} and loses rows; shorten it")
+        raise InvalidInputError(
+            f"slide {slide} is longer than length {length}: rows between windows would be lost; "
+            "give a shorter slide"
+        )
     shift = 0 if offset is None else to_microseconds("offset", offset)
     if abs(shift) >= step:
-        raise InvalidInputError(f"offset {offset} must be shorter than {what} {given}; subtract the {what}")
+        raise InvalidInputError(
+            f"offset {offset} must be shorter than {what} {given}; "
+            f"subtract the {what} until it is: the windows stay the same"
+        )
     return size, step, shift
 
 
@@ -84,13 +97,17 @@ def to_microseconds(what: str, duration: Duration) -> int:
         The length in microseconds; negative for a negative duration.
 
     Raises:
-        InvalidInputError: the duration cannot be read, or has no fixed length, such as a month.
+        InvalidInputError: the duration cannot be read, has no fixed length, such as a month, or is longer
+            than all years that Spark's timestamps have.
 
     Examples:
         >>> to_microseconds("size", "1 hour 30 minutes")
         5400000000
     """
-    size = duration // _MICRO if isinstance(duration, timedelta) else _read(what, str(duration))
+    if isinstance(duration, timedelta):
+        size = duration // _MICRO
+    else:
+        size = _read(what, str(duration))
     if abs(size) > _LONGEST:
         raise InvalidInputError(f"{what} {duration} is too long; the longest is {_MOST_DAYS} days")
     return size
@@ -98,8 +115,10 @@ def to_microseconds(what: str, duration: Duration) -> int:
 
 @lru_cache
 def _read(what: str, duration: str) -> int:
-    like = "'10 seconds', '1 hour 30 minutes' or '0.5 seconds'"
-    wrong = InvalidInputError(f"cannot read {what} {duration!r}; write it like {like}")
+    wrong = InvalidInputError(
+        f"cannot read {what} {duration!r}; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds' "
+        "or timedelta(seconds=10)"
+    )
     words = duration.lower().removeprefix("interval ").split()
     if not words or len(words) % 2:
         raise wrong

@@ -93,7 +93,8 @@ class QueryFailed(KitError):  # noqa: N818 - the rule above
 
     def __init__(self, name: str, cause: str, summary: object = None) -> None:
         super().__init__(f"{name} failed: {cause}")
-        self.cause, self.summary = without_secrets(cause), summary
+        self.cause = without_secrets(cause)
+        self.summary = summary
 
 
 class InputUnavailable(QueryFailed):
@@ -226,6 +227,7 @@ def reject_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
 # --- causes: why something in Spark failed, on one line
 
 
+_NUMBER = re.compile(r"(tiny|small|big)?int|float|double|decimal.*")
 _ERROR_CLASS = r"\[[A-Z_][A-Z\d_.]+\]"  # such as [PARSE_SYNTAX_ERROR]
 _TRACEBACK = "Traceback (most recent call last):"
 _DEEPEST = 100  # the longest chain of causes to follow
@@ -248,6 +250,10 @@ _FRAGMENT = re.compile(r" == SQL \(.*?\) == ")  # before the expression in SQL t
 _RAISED_IN_SQL = re.compile(r"^[\w.$]+: (?:\(\w+\) )?\[USER_RAISED_EXCEPTION\] ")
 _OF_THE_KIT = re.compile(r"^sparkstream_kit\.[\w.]+: ")  # cut off: the kit's messages need no class name
 _MEANS = {  # errors of Spark that do not say what has happened, and what has
+    # Spark gives a new Python process ten seconds to call back, and has no setting for that.
+    r"Timed out while waiting for the Python worker to connect back": (
+        r"\g<0>, as on a busy machine; run it again: a query goes on from its checkpoint"
+    ),
     # Two drivers share a checkpoint, and the other one has already written this file of it: a plan, a commit
     # or a list of input files. Spark replaces none of them.
     r"\[FAILED_RENAME_PATH\].* to \S+/(?:offsets|commits|sources/[^/]+)/\d+(?:\.compact)? as|"
@@ -439,9 +445,16 @@ def said_by_spark(error: Exception) -> str:
 def no_timestamp(column: str, kind: str) -> str:
     """Explain that an event-time column is not a timestamp, and how to convert it."""
     name = column if re.fullmatch(r"\w+", column) else "`" + column.replace("`", "``") + "`"
-    fix = f"frame.withColumn({column!r}, F.to_timestamp({name!r}))"
-    or_millis = "  # or F.timestamp_millis" if kind == "bigint" else ""
-    return f"event-time column {column} is {kind}, not a timestamp; make it one first: {fix}{or_millis}"
+    if _NUMBER.fullmatch(kind):
+        made = f"F.timestamp_seconds({name!r})"
+    elif kind == "string":
+        made = f"F.to_timestamp({name!r})"
+    else:
+        made = f"F.col({name!r}).cast('timestamp')"
+    fix = f"frame.withColumn({column!r}, {made})"
+    if kind == "bigint":
+        fix += "  # or timestamp_millis"
+    return f"event-time column {column} is {kind}, not a timestamp; make it one first: {fix}"
 
 
 def count(number: int, what: str) -> str:

@@ -759,15 +759,15 @@ def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:
 def check_late_rows(max_late: Decimal | None, *summaries: RunSummary) -> None:
     """Raise at the end of a job if more rows came too late than `--max-late` allows.
 
-    Rows that were set aside as late count like rows that were dropped. Of the rows that an aggregation drops
-    only the least number is known, and that counts.
+    Rows that were set aside as late count like rows that were dropped. Where only bounds of the number of
+    dropped rows are known, the least number counts.
 
     Args:
         max_late: the allowed percentage of a query's input rows, from `--max-late`; None for no limit.
         *summaries: the summaries of the job's runs.
 
     Raises:
-        KitError: more rows of a query may have been late; a job ends with exit code 1.
+        KitError: more rows of a query were late; a job ends with exit code 1.
 
     Examples:
         >>> from decimal import Decimal

@@ -5,35 +5,31 @@ Printing either gives a report.
 
 Spark does not count all late rows. An operator that handles rows one by one, such as a deduplication, counts
 the rows that it drops. An aggregation counts groups instead, and a group may contain any number of rows; for
-such a query the summary has the least number of rows that these groups can have.
+such a query the summary has the least and the largest number of rows that they can be (`_spark.late`).
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit._columns import HEADERS, OBSERVED, RULES
 from sparkstream_kit._spark.batch import rows_set_aside
+from sparkstream_kit._spark.late import EPOCH, Dropping, dropping, moment, rows_late
 from sparkstream_kit._spark.plan import analyzed_plan
 from sparkstream_kit._spark.queries import records_behind, seconds_behind, times_computed
 from sparkstream_kit.errors import count, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from pyspark.sql.streaming.listener import StateOperatorProgress, StreamingQueryProgress
 
     from sparkstream_kit._spark.queries import Started
 
 __all__ = ["QuerySummary", "RunSummary"]
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Steps of Spark's analyzed plan that may make several rows of one; `Expand` is that of sliding windows.
-_MULTIPLIES = re.compile(r"^\W*(Expand|Generate|Join|\w*Map\w+|Lateral\w*) ", re.MULTILINE)
-
 
 # Operators, by the beginning of their names, whose rows wait to be written in some plans only, and what such
 # a plan has.
@@ -47,26 +43,9 @@ _MAY_WAIT = {
 def first_summary(name: str, id_: str, known: Started) -> QuerySummary:
     """Return the summary of a query that has run no batch yet; one that `start` has not begun has no plan."""
     text = "" if known.frame is None else analyzed_plan(known.frame)
-    stay = bool(text) and not _MULTIPLIES.search(text)
+    drops = dropping(text) if text else Dropping()
     keep = tuple(each for each, sign in _MAY_WAIT.items() if not re.search(sign, text, re.MULTILINE))
-    return QuerySummary(name, id_, mode=known.mode, rows_stay_one=stay, keep_only=keep)
-
-
-def _rows_late(progress: StreamingQueryProgress, *, rows_stay_one: bool) -> tuple[int, bool]:
-    """Return how many rows a batch has dropped as late, at least, and whether that is their exact number.
-
-    Args:
-        progress: the progress of the batch.
-        rows_stay_one: whether each row is in one group of an aggregation at most.
-    """
-    rows = groups = 0
-    for operator in progress.stateOperators:
-        dropped = operator.numRowsDroppedByWatermark // times_computed(operator)
-        if re.match(r"(?i)stateStoreSave|session", operator.operatorName):
-            groups += dropped
-        else:
-            rows += dropped
-    return rows + (groups if rows_stay_one else min(groups, 1)), not groups
+    return QuerySummary(name, id_, mode=known.mode, drops=drops, keep_only=keep)
 
 
 # The counts in the quarantine's observation of a batch, in their order.
@@ -109,7 +88,9 @@ class QuerySummary:
         late_rows: the number of rows that were dropped because the watermark had passed their event time;
             None without a watermark. Spark counts the groups that an aggregation drops, not their rows, so
             for such a query this is the least possible number of rows.
-        late_rows_exact: whether `late_rows` is exact: no aggregation has dropped a group.
+        late_rows_exact: whether `late_rows` is exact.
+        late_rows_at_most: the largest possible number of these rows; None if there is no upper bound, and
+            without a watermark.
         late_batches: the number of batches that dropped rows.
         late_seconds: how many seconds the earliest row of these batches was behind the watermark.
         late_before_1970: whether a batch dropped rows before the watermark had moved from its initial value,
@@ -153,6 +134,7 @@ class QuerySummary:
     output_rows: int | None = None
     late_rows: int | None = None
     late_rows_exact: bool = True
+    late_rows_at_most: int | None = None
     late_batches: int = 0
     late_seconds: float | None = None
     late_before_1970: bool = False
@@ -170,7 +152,7 @@ class QuerySummary:
     busy_seconds: float = 0.0
     broken: Mapping[str, int] = field(default_factory=dict, hash=False)
     verdicts: tuple[Verdict, ...] = ()
-    rows_stay_one: bool = field(default=False, repr=False)  # each is in one group at most
+    drops: Dropping = field(default_factory=Dropping, repr=False)  # how its plan drops late rows
     keep_only: tuple[str, ...] = field(default=("dedupe",), repr=False)  # operators whose rows never wait
     watermark: datetime | None = field(default=None, repr=False)  # of the last batch
 
@@ -229,10 +211,12 @@ class QuerySummary:
         # Spark drops late rows by the watermark of the previous batch; use it if that batch was counted.
         former = self.watermark if follows else None
         mark = (own if former is None else former) or EPOCH
-        least, is_exact = _rows_late(progress, rows_stay_one=self.rows_stay_one)
+        least, most = rows_late(progress, self.drops, mark, is_known=former is not None)
+        is_bounded = most is not None and (self.late_rows is None or self.late_rows_at_most is not None)
         counted: dict[str, Any] = {
             "late_rows": (self.late_rows or 0) + least,
-            "late_rows_exact": self.late_rows_exact and is_exact,
+            "late_rows_exact": self.late_rows_exact and least == most,
+            "late_rows_at_most": (self.late_rows_at_most or 0) + (most or 0) if is_bounded else None,
             "watermark": own,
         }
         if least:
@@ -246,8 +230,13 @@ class QuerySummary:
 
     @property
     def late_rows_said(self) -> str:
-        """The number of dropped late rows in words: "12 late rows", "at least 3 late rows"."""
-        return f"{'' if self.late_rows_exact else 'at least '}{count(self.late_rows or 0, 'late row')}"
+        """The number of dropped late rows in words: "12 late rows", "between 3 and 720 late rows"."""
+        least = self.late_rows or 0
+        if self.late_rows_exact:
+            return count(least, "late row")
+        if self.late_rows_at_most is None:
+            return f"at least {count(least, 'late row')}"
+        return f"between {least:,} and {count(self.late_rows_at_most, 'late row')}"
 
     def _observed(self, progress: StreamingQueryProgress) -> dict[str, Any]:
         """Return the attributes that `quarantine` counts, with one more batch added."""
@@ -345,12 +334,3 @@ class RunSummary:
 def _counted(number: int | None, what: str, then: str = "") -> list[str]:
     """Return a number with its noun and the words after it, as the only item of a list; empty for None."""
     return [] if number is None else [f"{count(number, what)}{then}"]
-
-
-def moment(text: str | None) -> datetime | None:
-    """Read a time from Spark's progress; Python has no later year than 9999, and none before 1."""
-    try:
-        return None if text is None else datetime.fromisoformat(text)
-    except ValueError:  # Java writes -0001, 0000 and +10000
-        first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-        return last if str(text).startswith("+") else first

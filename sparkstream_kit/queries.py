@@ -131,6 +131,11 @@ def start(
         raise InvalidInputError(
             f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
         )
+    if continues is not None and allow_changed_query:
+        raise InvalidInputError(
+            "start(): allow_changed_query=True keeps the old state, and continues= builds a new one; leave "
+            "one of them out"
+        )
     query = Query(frame, name or "query", mode, allow_changed_query, moved or {})
     if isinstance(dry_run, str):
         from sparkstream_kit.operate import compared  # imported here, because few starts need it

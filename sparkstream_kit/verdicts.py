@@ -14,9 +14,10 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._arguments import check
+from sparkstream_kit._spark.late import EPOCH, moment
 from sparkstream_kit._spark.queries import records_behind, times_computed
 from sparkstream_kit.errors import count
-from sparkstream_kit.progress import EPOCH, QuerySummary, Verdict, moment
+from sparkstream_kit.progress import QuerySummary, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

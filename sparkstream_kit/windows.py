@@ -88,7 +88,7 @@ def sliding(
         >>> sliding("time", "10 seconds", "20 seconds")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: slide 20 seconds is longer than length 10 seconds and ...
+        sparkstream_kit.errors.InvalidInputError: slide 20 seconds is longer than length 10 seconds: rows ...
     """
     check(sliding, locals())
     return F.window(time, *map(_interval, sizes(length, slide, offset)))
@@ -133,7 +133,10 @@ def calendar(frame: DataFrame, time: str, unit: str, *, zone: str) -> DataFrame:
     its end. The function returns a DataFrame, where `tumbling` returns a column, because Spark loses the
     watermark of a column that is computed in `groupBy`.
 
-    A row belongs to the date that a clock in the zone shows.
+    A row belongs to the date that a clock in the zone shows. Where the clock goes back over midnight, as in
+    St. John's until 2010, it shows the new date for a short time before it shows the old one again. The
+    window of the old date then ends at the second midnight, and these few rows of the new date are before
+    the start of their window.
 
     Args:
         frame: static or streaming. In mode append its column `time` must have a watermark.
@@ -178,13 +181,23 @@ def calendar(frame: DataFrame, time: str, unit: str, *, zone: str) -> DataFrame:
 
 
 def _instant(midnight: Column, zone: str) -> Column:
-    """Return the timestamp at which clocks in a time zone show a midnight, the first of two.
+    """Return the timestamp at which clocks in a time zone show a midnight, the second of two.
+
+    A day to which the clock goes back must stay open until the second midnight: its rows still come.
 
     Args:
         midnight: what they show, in microseconds from midnight of 1970-01-01; no session's time zone counts.
         zone: the time zone.
     """
-    return F.to_utc_timestamp(F.timestamp_micros(midnight), zone)
+
+    def instant(shown: Column) -> Column:
+        return F.unix_micros(F.to_utc_timestamp(F.timestamp_micros(shown), zone))
+
+    first = instant(midnight)
+    second = instant(midnight + _DAY) - _DAY  # the same as the first but on a day of 23 or 25 hours
+    shown_before_second = F.unix_micros(F.from_utc_timestamp(F.timestamp_micros(second - 1), zone))
+    comes_twice = (second > first) & (shown_before_second < midnight)
+    return F.timestamp_micros(F.when(comes_twice, second).otherwise(first))
 
 
 def with_watermark(
@@ -225,7 +238,8 @@ def with_watermark(
 
     Raises:
         InvalidInputError: there is no such column or it is not a timestamp, `delay` is less than a
-            millisecond, `ahead` is negative, or the frame already has a watermark.
+            millisecond, `ahead` is negative, the frame already has a watermark, or its column `_reason` is
+            not a string.
 
     Examples:
         In a session::
@@ -238,7 +252,10 @@ def with_watermark(
     bound = None if ahead is None else not_negative("ahead", ahead)
     time = _columns.event_time(frame, time, "with_watermark()", watermark=False)
     if marked := _columns.columns_with_watermark(frame):
-        raise InvalidInputError(f"column {marked[0]} already has a watermark; call with_watermark once")
+        raise InvalidInputError(
+            f"with_watermark(): the DataFrame already has a watermark, on column {marked[0]}; call it once, "
+            "on the rows of the source"
+        )
     if bound is not None:
         frame = _without_far_times(frame, time, bound, str(ahead))
     if _PLAIN_NAME.fullmatch(time):
@@ -250,10 +267,17 @@ def with_watermark(
 
 def _without_far_times(frame: DataFrame, time: str, bound: int, ahead: str) -> DataFrame:
     """Set the times that are too far ahead to null, and give these rows a reason."""
-    has_reasons, value = REASON in map(str.lower, frame.columns), named(time)
+    reasons = [field for field in frame.schema if field.name.lower() == REASON]
+    if any(not isinstance(field.dataType, T.StringType) for field in reasons):
+        raise InvalidInputError(
+            f"with_watermark(): column {REASON} is not a string, and the kit writes its reasons there; "
+            "rename the column"
+        )
+    value = named(time)
     is_far = value > F.current_timestamp() + F.expr(f"INTERVAL {bound} MICROSECONDS")
     says = F.concat(F.lit(f"{time}: "), value.cast("string"), F.lit(f" is more than {ahead} ahead"))
-    found, former = F.when(is_far, says), F.col(REASON) if has_reasons else F.lit(None).cast("string")
+    found = F.when(is_far, says)
+    former = F.col(REASON) if reasons else F.lit(None).cast("string")
     counted = count_bad(frame, is_far & former.isNull())
     return counted.withColumns({time: F.when(~is_far, value), REASON: F.coalesce(former, found)})
 
@@ -332,7 +356,10 @@ def flatten(df: DataFrame, column: str = "window") -> DataFrame:
     field = df.schema[column]
     kind = field.dataType.simpleString()
     if not re.fullmatch(r"struct<start:timestamp(_ntz)?,end:timestamp(_ntz)?>", kind):
-        raise InvalidInputError(f"column {column} is {kind}; give a window of tumbling, sliding or session")
+        raise InvalidInputError(
+            f"flatten(): column {column} is {kind}, not a window; give the column of tumbling, sliding or "
+            "session"
+        )
     _columns.refuse_taken([name for name in df.columns if name != column], ("start", "end"), "flatten()")
     # The fields of a struct lose the watermark. Only `end` may get it back: Spark allows one event-time
     # column, and by `start` it would treat the rows of a window that has just closed as late and drop them.
@@ -361,7 +388,7 @@ def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], D
 
     Raises:
         InvalidInputError: `n` is less than 1. The returned function raises it for a column that does not
-            exist.
+            exist or has no order.
 
     Examples:
         >>> top(0, by="count")
@@ -376,9 +403,14 @@ def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], D
     def keep(batch: DataFrame) -> DataFrame:
         highest, *within = (_columns.find_column(batch, name) for name in (by, *each))
         groups = [named(name) for name in within]
+        for name in (highest, *within):
+            kind = batch.schema[name].dataType
+            if not _has_order(kind):
+                raise InvalidInputError(
+                    f"top(): column {name} is {kind.simpleString()}, which has no order; give another column"
+                )
         others = [field for field in batch.schema if field.name not in (highest, *within)]
-        has_no_order = (T.MapType, T.VariantType)
-        ties = [named(field.name) for field in others if not _columns.holds(field.dataType, *has_no_order)]
+        ties = [named(field.name) for field in others if _has_order(field.dataType)]
         order = [named(highest).desc_nulls_last(), *ties]
         if not groups:
             return batch.orderBy(*order).limit(n)
@@ -387,6 +419,11 @@ def top(n: int, *, by: str, each: Sequence[str] = ()) -> Callable[[DataFrame], D
         return kept.orderBy(*groups, _NUMBER).drop(_NUMBER)
 
     return keep
+
+
+def _has_order(kind: T.DataType) -> bool:
+    """Return whether Spark can sort by a column of this type."""
+    return not _columns.holds(kind, T.MapType, T.VariantType)
 
 
 def _interval(microseconds: int) -> str:

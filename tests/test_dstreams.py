@@ -268,3 +268,22 @@ def test_the_job_counts_by_batch_in_all_and_by_window_and_goes_on(job, tmp_path)
     assert running[0] >= kept["x"]
     assert running[-1] > kept["x"]
     assert "ended by: run_for is over" in second.stderr
+
+
+def test_a_snapshot_has_one_driver_at_a_time(spark, tmp_path):
+    (tmp_path / "counts.jsonl").write_bytes(WHOLE)
+    for _ in range(2):  # it is free again when its context has ended
+        with dstreams.streaming_context(spark, 0.5) as ssc:
+            pairs = ssc.textFileStream(str(tmp_path)).map(lambda line: (line, 1))
+            dstreams.running_counts(pairs, snapshot=tmp_path / "counts.jsonl")
+            dstreams.running_counts(pairs, snapshot=tmp_path / "others.jsonl")
+            with pytest.raises(InvalidInputError, match=r"snapshot .*counts.jsonl: .* is in use by query"):
+                dstreams.running_counts(pairs, snapshot=tmp_path / "counts.jsonl")
+
+
+def test_a_text_that_is_no_utf_8_leaves_the_file(spark, tmp_path):
+    snapshot = tmp_path / "counts.jsonl"
+    snapshot.write_bytes(WHOLE)
+    with pytest.raises(UnicodeEncodeError):
+        _keep_counts(snapshot, spark.sparkContext.parallelize([("\ud800", 1)], 1))
+    assert snapshot.read_bytes() == WHOLE

@@ -571,3 +571,66 @@ def test_under_spark_submit_results_and_the_rest_are_two_files_and_no_line_is_lo
     both = [line for n in range(100) for line in (f"python {n}", f"jvm {n}")]
     assert [line for line in lines if "jdk.incubator.vector" not in line] == both
     assert done.returncode == 7
+
+
+def test_an_unknown_choice_names_those_there_are():
+    with pytest.raises(InvalidInputError, match=r"^argument --how: invalid choice: 'xml' \(.*this.*that"):
+        parse("/", "--how", "xml")
+
+
+def test_help_has_flags_in_groups_and_a_usage_that_shows_what_is_required():
+    def usage(*flags, **own):
+        parser = jobflags.parser("A job.", *flags)
+        for name, how in own.items():
+            parser.add_argument(name, **how)
+        usage, _, rest = parser.format_help().partition("\n")
+        return usage.partition(" ")[2].partition(" ")[2], re.findall(r"^(\w[\w ]*):$", rest, re.MULTILINE)
+
+    groups = ["options", "input", "output", "run", "look"]
+    kafka = "--kafka SERVERS --topic TOPIC"
+    both = usage(*jobflags.INPUT, *jobflags.POSTS, *jobflags.FOLDER, *jobflags.RUN)
+    assert both == (f"(INPUT_DIR | {kafka} | --url URL) OUT_DIR [FLAGS]", groups)
+    assert usage("INPUT_DIR", model={"metavar": "MODEL"}) == (
+        "INPUT_DIR MODEL [FLAGS]",
+        ["positional arguments", *groups[:2]],
+    )
+    assert usage("--kafka", "--topic", *jobflags.OUTPUT) == (f"{kafka} [FLAGS]", groups[:3])
+    assert usage(*jobflags.SERVER, *jobflags.SHOW)[0] == "[FLAGS]"
+
+
+def test_help_speaks_only_of_flags_that_the_job_has():
+    kafka = jobflags.parser("A job.", "--kafka", "--topic").format_help()
+    assert "INPUT_DIR" not in kafka
+    assert "in place of INPUT_DIR" in " ".join(jobflags.parser("A job.", *SHARED).format_help().split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--trigger", "1 minute", "--available-now"], "--available-now and --trigger exclude each other"),
+        (["--stop-file", "/stop"], "--stop-file /stop lies in the input folder /, and would be read"),
+    ],
+)
+def test_shared_flags_are_checked_together(words, message):
+    assert message in refusal(parse, "/", *words)
+
+
+def test_the_help_of_each_flag_says_its_unit():
+    groups = [getattr(jobflags, name) for name in jobflags.__all__ if name.isupper()]
+    shared = {flag: how for group in groups for flag, how in group.items()}
+    units = {
+        "SECONDS": "seconds",
+        "PERCENT": "%%",
+        "INTERVAL": "seconds",
+        "DELAY": "minutes",
+        "N": "files|records",
+    }
+    said = {flag: units[how["metavar"]] for flag, how in shared.items() if how.get("metavar") in units}
+    assert {flag for flag, unit in said.items() if not re.search(unit, shared[flag]["help"])} == set()
+    assert len(said) >= 8
+
+
+def test_the_page_has_a_port_of_ones_choice_or_any_free_one():
+    assert jobflags.for_run(parse("/", "--ui"))["ui"] == 0, "any free port"
+    assert jobflags.for_run(parse("/", "--ui", "8080"))["ui"] == 8080
+    assert "ui" not in jobflags.for_run(parse("/"))

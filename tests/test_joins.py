@@ -294,3 +294,15 @@ def test_a_table_that_reloads_needs_a_checkpoint_of_this_machine(tmp_path):
 def test_a_table_that_reloads_must_have_a_name_for_a_folder():
     with pytest.raises(InvalidInputError, match="name 'a/b' names a folder; use letters, digits, - and _"):
         joins.reloading("a/b", lambda session: session.range(1), on="id")
+
+
+@pytest.mark.slow
+def test_the_state_of_a_join_falls_when_the_watermark_has_passed(stream):
+    events = stream(EVENTS)
+    query = stream.query(within(events.to_df(), "left"))
+    for hour in (0, 1):  # 20,000 rows in two hours, of which each hour's go with the next
+        events.add_data([("lr"[n % 2], f"k{n % 4999}", at(60 * hour + n / 500), n) for n in range(10_000)])
+    events.add_data([("l", "end", at(240), 0), ("r", "end", at(240), 0)])
+    sizes = [batch.progress.stateOperators[0].numRowsTotal for batch in query.step()]
+    assert max(sizes) < 12_000
+    assert sizes[-1] == 2

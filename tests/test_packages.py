@@ -124,3 +124,19 @@ def test_the_version_is_known_of_a_pyspark_that_was_not_installed(capsys, monkey
     monkeypatch.setattr("importlib.metadata.version", no_metadata)
     assert main(["connectors", "kafka"]) == 0
     assert f":{pyspark.__version__}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("older", "later"), [("4.1.2", "4.2.0"), ("3.9.1", "3.10.0"), ("4.2.9", "4.2.10")])
+def test_of_two_versions_in_a_folder_the_later_is_taken(older, later, tmp_path, monkeypatch):
+    for name in KAFKA:
+        for version in (older, later):
+            (tmp_path / f"{name}-{version}.jar").touch()
+    monkeypatch.setenv(_packages.JARS, str(tmp_path))
+    found = _packages.needed(["kafka"], "4.2.0")
+    assert found == {"spark.jars": ",".join(f"{tmp_path}/{name}-{later}.jar" for name in KAFKA)}
+
+
+def test_the_newest_spark_of_a_connector_is_named_by_its_number(monkeypatch):
+    versions = {spark: {"delta": delta} for spark, delta in (("4.9", "1"), ("4.10", "1"), ("4.11", ""))}
+    monkeypatch.setattr(_packages, "versions", lambda: versions)
+    assert "; use Spark 4.10, or" in refusal(_packages.needed, ["delta"], "5.0.0")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from conftest import BEFORE_4_2, refusal
 
-from sparkstream_kit import sinks, sources, start
+from sparkstream_kit import sinks, sources, start, state, windows
 
 KAFKA = sinks.kafka("localhost:9092", "out")
 ANY = sinks.foreach_batch(lambda _, __: None)
@@ -35,3 +35,13 @@ def test_a_spark_without_it_is_one_line(spark, tmp_path):
     how: dict[str, Any] = {"name": "now", "checkpoint": tmp_path / "ckpt", "realTime": "5 seconds"}
     said = refusal(start, sources.rate(spark), KAFKA, mode="update", **how)
     assert said.startswith("unknown keyword of start() realTime")
+
+
+@pytest.mark.skipif(BEFORE_4_2, reason="this Spark has no real-time mode")
+def test_a_function_with_memory_is_one_line(spark, tmp_path):
+    rows = windows.with_watermark(sources.rate(spark), "timestamp", "1 minute")
+    once = state.once(rows, "value", "timestamp", "1 day")
+    how: dict[str, Any] = {"name": "now", "checkpoint": tmp_path / "ckpt", "realTime": "5 seconds"}
+    said = "trigger realTime runs no function with memory; give processingTime='0 seconds'"
+    assert refusal(start, once, KAFKA, mode="update", **how) == said
+    assert not (tmp_path / "ckpt").exists()

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import refusal
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark import SparkContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -30,7 +30,7 @@ from sparkstream_kit._spark import plan
 from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit._waiting import Inbox
-from sparkstream_kit.errors import DryRun, InputUnavailable, QueryFailed
+from sparkstream_kit.errors import DryRun, InputUnavailable, InvalidInputError, QueryFailed
 from sparkstream_kit.monitoring import terminal
 from sparkstream_kit.progress import QuerySummary, RunSummary
 
@@ -636,3 +636,210 @@ def test_events_that_come_while_a_run_ends_do_not_hold_it(spark):
             assert not ending.is_alive()
     finally:
         query.stop()
+
+
+def test_a_failing_udf_is_named_by_its_own_error(spark, words):
+    divide = F.udf(lambda word: 1 / (len(word) - 1))
+    with pytest.raises(QueryFailed, match="query udf failed: ZeroDivisionError: division by zero"):
+        run(start(words.select(divide("word")), sinks.console(), name="udf", mode="complete"))
+
+
+def test_a_finished_query_goes_on_from_its_checkpoint(spark, words, folder, tmp_path):
+    def once():
+        how: Any = {"name": "resumed", "mode": "complete", "checkpoint": tmp_path, "availableNow": True}
+        run(start(words, sinks.latest("resumed"), **how))
+        return {row.word: row["count"] for row in spark.table("resumed").collect()}
+
+    assert once() == {"a": 3, "b": 6, "c": 3}
+    feeds.drip([("9.txt", "c d\n")], folder)
+    assert once() == {"a": 3, "b": 6, "c": 4, "d": 1}
+
+
+def test_a_finite_input_is_read_to_its_end_and_every_batch_is_reported(words):
+    seen: list[int] = []
+    query = start(words, sinks.memory("to_end"), mode="complete", availableNow=True)
+    summary = run(query, on_batch=lambda batch: seen.append(batch.batchId))
+    assert seen == [0, 1, 2]
+    assert summary.ended_by == "end of input"
+    assert [(q.name, q.batches, q.input_rows, q.last_batch) for q in summary.queries] == [("to_end", 3, 6, 2)]
+    assert str(summary).startswith("to_end: 3 batches, 6 rows in, ")
+    assert ", last batch committed: 2\nthe run ended after" in str(summary)
+
+
+def test_a_query_needs_a_name_a_stream_and_no_namesake(spark, words):
+    assert "a query needs a name" in refusal(start, words, sinks.console(), mode="complete")
+    with pytest.raises(InvalidInputError, match="does not stream; read it with spark.readStream"):
+        start(spark.range(1), sinks.console(), name="static")
+    query = start(endless(spark), sinks.console(), name="it's on")
+    said = refusal(start, endless(spark), sinks.console(), name="it's on")
+    said, _, code = said.partition("; end it first: ")
+    assert said == "a query named it's on already runs"
+    eval(code, {"spark": spark})  # noqa: S307 - as a user does who copies it
+    assert not query.isActive
+
+
+def test_a_query_that_spark_begins_and_then_refuses_does_not_run_on(spark):
+    assert "my table" in refusal(start, endless(spark), sinks.memory("my table"))
+    assert not [query for query in spark.streams.active if query.name == "my table"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_and_the_handlers_are_put_back(spark, number):
+    before = signal.getsignal(number)
+    summary = run(
+        start(endless(spark), sinks.memory("signalled")),
+        on_batch=lambda batch: os.kill(os.getpid(), number) if batch.batchId == 0 else None,
+    )
+    assert summary.ended_by == number.name
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_repeated_at_once_is_one_stop(spark):
+    def twice(batch):
+        # After the first batch only: one that ends during the stop must not begin another.
+        for _again in range(2 if batch.batchId == 0 else 0):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert run(start(endless(spark), sinks.memory("twice_told")), on_batch=twice).ended_by == "SIGTERM"
+
+
+@pytest.mark.classic_only("the JVM of this process")
+def test_a_socket_that_closes_ends_a_run_in_another_thread(spark, until):
+    port, done = serve_once(b"one\n"), []
+    query = start(sources.socket_lines(spark, "127.0.0.1", port), sinks.memory("elsewhere"))
+    threading.Thread(target=lambda: done.append(run(query, run_for=60).ended_by)).start()
+    until(lambda: done, 90)
+    assert done == ["end of input"]
+
+
+def test_a_stop_file_ends_the_run(spark, tmp_path):
+    stop = tmp_path / "stop"
+    summary = run(
+        start(endless(spark), sinks.memory("filed")), stop_file=stop, on_batch=lambda _: stop.touch()
+    )
+    assert summary.ended_by == f"stop file {stop}"
+
+
+@pytest.mark.parametrize("endless_time", [math.inf, 1e10])
+def test_a_time_may_be_without_end(words, endless_time):
+    query = start(words, sinks.memory("for_ever"), mode="complete", availableNow=True)
+    limits = dict.fromkeys(("run_for", "idle", "grace"), endless_time)
+    assert run(query, **limits).ended_by == "end of input"
+
+
+def test_kafka_is_named_only_where_a_query_reads_it(words):
+    def fails(_batch, _batch_id):
+        raise ValueError("to skip missing data, set failOnDataLoss")  # as Delta says it, too
+
+    query = start(words, sinks.foreach_batch(fails), name="bad", mode="complete")
+    with pytest.raises(QueryFailed, match="^query bad failed: ValueError: to skip missing data"):
+        run(query)
+
+
+def test_late_rows_of_an_aggregation_are_counted_and_not_its_groups(spark, folder):
+    """Spark drops them after it has counted each task's: here 1,000 of one minute are one group."""
+    rows = ["2026-01-01 00:10\n", "2026-01-01 00:11\n", "2026-01-01 00:05\n" * 1000]
+    for number, text in enumerate(rows):
+        feeds.drip([(f"{number}.csv", text)], folder)
+        os.utime(folder / f"{number}.csv", (number, number))
+    times = sources.csv(spark, str(folder), schema="at TIMESTAMP", max_files_per_trigger=1)
+    counts = times.withWatermark("at", "0 seconds").groupBy(F.window("at", "1 minute")).count()
+    summary = run(start(counts, sinks.memory("late"), availableNow=True))
+    assert "1,002 rows in, " in str(summary)
+    assert ", 1,000 late rows dropped, " in str(summary)
+
+
+def test_run_for_ends_an_endless_input(spark):
+    before = signal.getsignal(signal.SIGINT)
+    summary = run(start(endless(spark), sinks.memory("timed")), run_for=2)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert summary.ended_by == "run_for is over"
+    assert summary.seconds >= 2
+
+
+def test_several_queries_end_together(spark, words):
+    one = start(words, sinks.memory("one"), mode="complete", availableNow=True)
+    two = start(words, sinks.memory("two"), mode="complete", availableNow=True)
+    assert [query.batches for query in run(one, two).queries] == [3, 3]
+    assert spark.table("one").count() == spark.table("two").count() == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (LookupError("mine"), "LookupError: mine"),
+        (QueryFailed("query another", "mine"), "QueryFailed: query another failed: mine"),
+    ],
+)
+def test_the_summary_is_kept_once_when_on_batch_raises(words, tmp_path, error, says):
+    def broken(_):
+        raise error
+
+    query, kept = start(words, sinks.memory("kept_so_far"), mode="complete"), tmp_path / "runs.jsonl"
+    with pytest.raises(type(error), match="mine"):
+        run(query, on_batch=broken, summary_json=kept)
+    assert not query.isActive
+    [line] = map(json.loads, kept.read_text("utf-8").splitlines())
+    assert (line["ended_by"], line["error"]) == ("failure", says)
+    assert line["queries"][0]["batches"] >= 1
+
+
+def test_what_a_file_source_hides_is_logged_and_in_the_summary(line, folder, tmp_path, caplog):
+    def change(_):
+        (folder / "0.txt").write_text("a\nb\n")
+
+    query = start(line, sinks.memory("hidden"), checkpoint=tmp_path / "ckpt", availableNow=True)
+    summary = run(query, on_batch=change)
+    expected = f"query hidden: {folder}/0.txt: changed after it was read, and not read again"
+    assert summary.warnings[0].startswith(expected)
+    assert f"warning: {expected}" in str(summary)
+    assert any(message.startswith(expected) for message in caplog.messages)
+
+
+@pytest.mark.connect
+def test_what_is_away_in_a_batch_fails_with_the_code_for_another_try(words):
+    def away(batch, batch_id):
+        raise errors.TransientError("database x cannot be reached; start it")
+
+    query = start(words, sinks.foreach_batch(away), name="away", mode="complete")
+    with pytest.raises(
+        QueryFailed, match="^query away failed: database x cannot be reached; start"
+    ) as failed:
+        run(query)
+    assert failed.value.exit_code == 75
+
+
+def no_such_file():
+    jvm: Any = SparkContext._jvm  # noqa: SLF001
+    jvm.java.io.FileReader("/not/there")
+
+
+@pytest.mark.classic_only("the JVM of this process")
+@pytest.mark.parametrize(
+    ("broken", "raised"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), ConnectionRefusedError),
+        (BrokenPipeError("the dashboard has gone"), BrokenPipeError),
+        (TimeoutError("the database"), TimeoutError),
+        (lambda: open("/not/there"), FileNotFoundError),  # noqa: PTH123, SIM115
+        (no_such_method, Py4JError),
+        (no_such_file, Py4JJavaError),
+        (Py4JNetworkError("of a gateway of your own"), Py4JNetworkError),
+        (InvalidInputError("yours"), InvalidInputError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (lambda: sys.exit(7), SystemExit),
+    ],
+)
+def test_what_on_batch_raises_is_what_run_raises(words, broken, raised, capfd):
+    query = start(words, sinks.memory("raises"), mode="complete")
+
+    def on_batch(_):
+        if isinstance(broken, BaseException):
+            raise broken
+        broken()
+
+    with pytest.raises(raised) as caught:
+        run(query, on_batch=on_batch)
+    assert type(caught.value) is raised
+    assert not query.isActive
+    assert "WARN" not in capfd.readouterr().err

@@ -99,7 +99,7 @@ def test_a_time_with_a_zone_is_told_in_utc():
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"length": "1 hr"}, "cannot read length '1 hr'; write it like '10 seconds'"),
-    ({"slide": "2 hours"}, "slide 2 hours is longer than length 1 hour and loses rows"),
+    ({"slide": "2 hours"}, "slide 2 hours is longer than length 1 hour: rows between windows would be lost"),
     ({"offset": "1 hour"}, "offset 1 hour must be shorter than length 1 hour; subtract"),
     ({"watermark": "0 seconds"}, "watermark is 0 seconds; with less than a millisecond Spark drops"),
     ({"at": "25:00"}, "cannot read the time '25:00'; write it like '12:47' or '2026-01-14 12:47:30'"),

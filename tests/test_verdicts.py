@@ -176,3 +176,21 @@ def test_the_summary_of_a_run_has_them(spark, folder):
     (found,) = summary.queries[0].verdicts
     assert f"\nverdict: query slow: {found}\n" in str(summary)
     assert found.text.startswith("slower than its trigger: batches take ")
+
+
+def test_a_query_that_keeps_up_has_no_verdict():
+    assert said(recorded("action_windows")) == []
+
+
+def test_many_partitions_for_few_rows():
+    batches = recorded("action_windows")
+    assert said([replace(each, partitions=200) for each in batches])[0].startswith(
+        "200 partitions for 6 rows"
+    )
+    assert said([replace(each, partitions=200, state_rows=1000) for each in batches]) == []
+    assert said([replace(each, partitions=16) for each in batches]) == []
+
+
+def test_the_worst_comes_first():
+    batches = [replace(each, partitions=200) for each in recorded("action_windows")]
+    assert [each.level for each in verdicts(batches, interval=0.5)] == ["bad", "warn"]

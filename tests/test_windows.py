@@ -144,7 +144,12 @@ def test_flatten_takes_timestamps_without_a_zone_and_odd_names(spark):
     ("change", "column", "message"),
     [
         (lambda df: df, "windw", "there is no column windw; did you mean window?"),
-        (lambda df: df, "count", "column count is bigint; give a window of tumbling, sliding or session"),
+        (lambda df: df, "count", "flatten(): column count is bigint, not a window; give the column of"),
+        (
+            lambda df: df.select(F.struct(F.lit(1).alias("start"), F.lit(2).alias("end")).alias("w")),
+            "w",
+            "not a window",
+        ),
         (lambda df: df.withColumnRenamed("key", "END"), "window", "column END exists already; rename"),
     ],
 )
@@ -157,7 +162,7 @@ def test_flatten_says_what_is_wrong(spark, change, column, message):
 
 WRONG = cases("""
 sliding('t', '10 seconds', '20 seconds')
-    slide 20 seconds is longer than length 10 seconds and loses rows; shorten it
+    slide 20 seconds is longer than length 10 seconds: rows between windows would be lost; give
 tumbling('t', '0 seconds')
     length must be longer than zero, not 0 seconds
 tumbling('t', timedelta(seconds=-1))
@@ -167,7 +172,7 @@ sliding('t', '10 seconds', '-1 second')
 session('t', '0 minutes')
     gap must be longer than zero, not 0 minutes
 tumbling('t', '1 hour', offset='60 minutes')
-    offset 60 minutes must be shorter than length 1 hour; subtract the length
+    offset 60 minutes must be shorter than length 1 hour; subtract the length until it is: the
 sliding('t', '10 seconds', '5 seconds', offset='-5 seconds')
     offset -5 seconds must be shorter than slide 5 seconds; subtract the slide
 tumbling('t', '1 month')

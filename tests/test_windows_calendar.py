@@ -1,6 +1,8 @@
 """Days, weeks and months of a time zone, against Python's zoneinfo: the same windows, and no row lost."""
 
+from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
+from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,6 +12,7 @@ from pyspark.sql import functions as F
 
 from sparkstream_kit import run, sinks, sources, start, windows
 from sparkstream_kit._spark.session import in_force
+from sparkstream_kit.profiles import STATE_STORE, STATE_STORES
 from sparkstream_kit.testing import assert_stream_equals_batch
 from sparkstream_kit.windows import calendar, flatten
 
@@ -173,3 +176,95 @@ def test_a_checkpoint_of_another_zone_or_unit_is_refused(spark, tmp_path, folder
 def test_a_wrong_calendar_says_what_is_wrong(spark, given, message):
     frame = spark.createDataFrame([], "window TIMESTAMP" if given.get("time") == "window" else EVENTS)
     assert message in refusal(calendar, frame, **{"time": "time", "unit": "day", "zone": BERLIN, **given})
+
+
+@pytest.mark.slow
+def test_a_day_that_the_clock_goes_back_to_stays_open(stream):
+    source = stream(EVENTS)
+    timed = windows.with_watermark(source.to_df(), "time", "10 minutes")
+    days = calendar(timed, "time", "day", zone="America/St_Johns").groupBy("window", "key").count()
+    query = stream.query(flatten(days))
+    for batch in [{"02:29": "28", "02:30": "29", "03:20": "28"}, {"03:29": "28", "03:30": "29"}]:
+        source.add_data([(utc(f"2006-10-29 {clock}"), key) for clock, key in batch.items()])
+        query.step()
+    source.add_data([(utc("2006-11-02 00:00"), "end")])
+    query.step()
+    midnight = utc("2006-10-29 03:30")
+    assert sorted(tuple(row) for batch in query.batches for row in batch.rows) == [
+        (utc("2006-10-28 02:30"), midnight, "28", 3),
+        (midnight, utc("2006-10-30 03:30"), "29", 2),
+    ]
+
+
+MEMORY, ROCKSDB = ("memory", 1), ("rocksdb", 3)  # the state store, and in how many partitions
+
+
+MODES = ["append", "update", "complete"]
+
+
+def batches_of(given):
+    """Cut rows into batches, each row up to 40 minutes before or after its place."""
+    random = Random(5)  # noqa: S311 - test data
+    shaken = sorted(given, key=lambda each: each + timedelta(minutes=random.uniform(-20, 20)))
+    size = -(-len(shaken) // 5)
+    return [shaken[at : at + size] for at in range(0, len(shaken), size)]
+
+
+def counted(query, mode):
+    """Return the counts by window that a query has written, in batches some of which came twice."""
+    written = {batch.batch_id: batch.rows for batch in query.batches}
+    if mode == "complete":
+        return {tuple(row)[:2]: row["count"] for row in written[max(written)]}
+    found: dict[Any, int] = {}
+    for _, rows in sorted(written.items()):
+        for row in rows:
+            assert mode == "update" or tuple(row)[:2] not in found, "append writes a window once"
+            found[tuple(row)[:2]] = row["count"]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "keeping", "zone", "unit"),
+    [
+        *((mode, keeping, BERLIN, "day") for mode in MODES for keeping in (MEMORY, ROCKSDB)),
+        *(("append", ROCKSDB, zone, "day") for zone in CHANGES if zone != BERLIN),
+        *((mode, ROCKSDB, BERLIN, "week") for mode in MODES),
+        *((mode, MEMORY, "America/New_York", "month") for mode in MODES),
+    ],
+)
+def test_a_stream_counts_as_zoneinfo_does_over_restarts(spark, stream, mode, keeping, zone, unit):
+    store, partitions = keeping
+    given = moments(zone)
+    end = given[-1] + timedelta(days=200)
+    source = stream(EVENTS)
+    timed = windows.with_watermark(source.to_df(), "time", "1 hour", ahead=None)
+    counts = flatten(calendar(timed, "time", unit, zone=zone).groupBy("window").count())
+    with in_force(spark, {STATE_STORE: STATE_STORES[store], "spark.sql.shuffle.partitions": str(partitions)}):
+        query = stream.query(counts, mode=mode)
+        for number, batch in enumerate(batches_of(given)):
+            source.add_data([(each, "a") for each in batch])
+            query.step()
+            if number == 1:
+                query.restart()
+            if number == 3:
+                query.kill_before_commit()
+        source.add_data([(end, "end")])
+        query.step()
+    found = counted(query, mode)
+    found.pop(window_of(end, unit, zone), None)
+    assert found == Counter(window_of(each, unit, zone) for each in given)
+
+
+def test_microseconds_count_in_any_year(spark):
+    given = [utc(f"{year}-06-30 23:59:59.999999") for year in ("0900", "1900", "2300", "9998")]
+    days = calendar(
+        spark.createDataFrame([(each,) for each in given], "time TIMESTAMP"), "time", "day", zone="UTC"
+    )
+    ends = [row["window"]["end"] for row in days.orderBy("time").collect()]
+    assert ends == [each + timedelta(microseconds=1) for each in given]
+
+
+def test_without_a_watermark_append_mode_is_refused_in_one_line(stream):
+    days = calendar(stream(EVENTS).to_df(), "time", "day", zone=BERLIN).groupBy("window").count()
+    assert "watermark" in refusal(start, days, sinks.memory("no_watermark"), availableNow=True)

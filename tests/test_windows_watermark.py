@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from chispa import assert_df_equality
 from conftest import refusal
 from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
@@ -130,7 +131,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"time": "tme"}, "there is no column tme; did you mean time?"),
     ({"time": "zzz"}, "there is no column zzz; the columns are: time, number, text, local, day, a.b"),
     ({"time": "number"}, "column number is bigint, not a timestamp; make it one first: frame.withColumn("),
-    ({"time": "number"}, "F.to_timestamp('number'))  # or F.timestamp_millis"),
+    ({"time": "number"}, "F.timestamp_seconds('number'))  # or timestamp_millis"),
     ({"time": "a.b"}, "frame.withColumn('a.b', F.to_timestamp('`a.b`'))"),
 ]
 
@@ -180,7 +181,7 @@ def test_a_second_watermark_is_refused_at_the_call(stream):
     source = stream("time TIMESTAMP, other TIMESTAMP, `_reason` STRING, n INT")
     once = windows.with_watermark(source.to_df(), "time", "1 minute")
     for time in ("time", "other"):
-        with pytest.raises(InvalidInputError, match="column time already has a watermark; call with_w"):
+        with pytest.raises(InvalidInputError, match="already has a watermark, on column time; call it once"):
             windows.with_watermark(once, time, "1 minute")
 
 
@@ -214,6 +215,10 @@ def test_top_orders_by_what_has_an_order(spark):
     assert windows.top(1, by="n")(rows).select("o").collect() == [(2,)]
     named_so = rows.select("o", F.struct(F.col("n").alias("variant")).alias("t"))
     assert windows.top(1, by="t")(named_so).select("o").collect() == [(2,)]
+    for name, kind in (("m", "map<string,int>"), ("s", "struct<v:variant>")):
+        assert f"top(): column {name} is {kind}, which has no order" in refusal(
+            windows.top(1, by="o", each=[name]), rows
+        )
 
 
 def test_top_of_a_running_count_with_its_batch_read_whole(stream, tmp_path):
@@ -241,3 +246,12 @@ def test_top_of_a_running_count_with_its_batch_read_whole(stream, tmp_path):
 )
 def test_a_wrong_top_says_what_is_wrong(spark, call, message):
     assert message in refusal(call, spark.createDataFrame(WORDS, COLUMNS))
+
+
+def test_a_static_frame_gets_the_same_rows(spark):
+    rows = spark.createDataFrame([(at("12:00"), "a"), (FAR, "far")], "time TIMESTAMP, key STRING")
+    noted = windows.with_watermark(rows, "time", "10 minutes", ahead="2 days")
+    assert quarantine.good_rows(noted).collect() == [(at("12:00"), "a")]
+    reason = "time: 2099-01-01 00:00:00 is more than 2 days ahead"
+    assert quarantine.bad_rows(noted).collect() == [(None, "far", reason)]
+    assert_df_equality(windows.with_watermark(rows, "time", "1 minute", ahead=None), rows)

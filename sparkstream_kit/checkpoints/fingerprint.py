@@ -205,15 +205,16 @@ def _in_words(expression: str) -> str:
     return expression
 
 
-def differences(old: str, new: str) -> list[str]:
+def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
     r"""Describe how this query's fingerprint differs from that of the query that wrote a checkpoint.
 
-    The columns `k` and `K` are the same one, as in Spark. A fingerprint that an earlier version of the kit
-    wrote, of other facts or of a part of the query, counts as equal.
+    A fingerprint that an earlier version of the kit wrote, of other facts or of a part of the query, counts
+    as equal.
 
     Args:
         old: the fingerprint of the checkpoint's query.
         new: the fingerprint of this query.
+        caseless: whether `k` and `K` are the same column. They are unless `spark.sql.caseSensitive` is on.
 
     Returns:
         One phrase for each difference; an empty list for equal fingerprints.
@@ -224,7 +225,9 @@ def differences(old: str, new: str) -> list[str]:
     """
     if (_ZONE in old) != (_ZONE in new):  # Spark 4.2 prints the zone of more expressions than 4.1
         old, new = (text.split(f"\n{_ZONE}")[0] for text in (old, new))
-    if _caseless(old) == _caseless(new) or (old and not old.startswith(_FORMAT)) or is_part(old):
+    if old == new or (caseless and _caseless(old) == _caseless(new)):
+        return []
+    if (old and not old.startswith(_FORMAT)) or is_part(old):
         return []
     here, there = Counter(_phrases(new)), Counter(_phrases(old))
     found = []

@@ -105,6 +105,11 @@ class Query:
         """The session of the query."""
         return self.frame.sparkSession
 
+    def differences(self, kept: str) -> list[str]:
+        """Return a phrase for each difference between this query and the one with a fingerprint."""
+        caseless = self.spark.conf.get("spark.sql.caseSensitive") != "true"
+        return differences(kept, self.described["fingerprint"], caseless=caseless)
+
     @contextmanager
     def in_force(self, more: Mapping[str, str] | None = None) -> Iterator[None]:
         """Apply within a block the settings that the query starts with; meanwhile no other query starts.
@@ -358,7 +363,7 @@ def _refuse_other(query: Query, kept: Mapping[str, Any], logs: Logs) -> None:
 def _differences(query: Query, kept: Mapping[str, Any]) -> list[str]:
     """Return a phrase for each difference of the state between a query and the one in the note."""
     now = query.described
-    found = differences(kept["fingerprint"], now["fingerprint"])
+    found = query.differences(kept["fingerprint"])
     if query.mode == "complete" != kept["mode"] and WATERMARK in now["fingerprint"]:
         found.append(
             f"has mode complete; mode {kept['mode']} has dropped from the state what the watermark had "

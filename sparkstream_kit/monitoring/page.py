@@ -44,7 +44,7 @@ _TOTALS = {
     "batches": ("batches", "Batches committed."),
     "input_rows": ("input_rows", "Rows read."),
     "output_rows": ("output_rows", "Rows written, where the sink says so."),
-    "late_rows": ("late_rows", "Late rows that were dropped: the fewest that it can be."),
+    "late_rows": ("late_rows", "Late rows that were dropped, at least."),
     "bad_rows": ("bad_rows", "Bad rows that the quarantine has found."),
     "busy_seconds": ("busy_seconds", "Time that batches took."),
 }

@@ -21,6 +21,8 @@ from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.operate.check import checkpoint
 from sparkstream_kit.operate.rewind import alone, check_unused
 
+_ORIGINS = f"{logs.KIT}/copied-from"  # the checkpoints of which this one is a copy, a path on each line
+
 
 def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Path:
     """Copy a checkpoint that no query uses; the copy appears whole or not at all.
@@ -67,12 +69,26 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
         point_at(temporary, copy)
         if new_id:
             logs.replace(temporary / "metadata", json.dumps({"id": str(uuid.uuid4())}))
+        (temporary / logs.KIT).mkdir(exist_ok=True)
+        with (temporary / _ORIGINS).open("a", encoding="utf-8") as file:  # a copy of a copy names both
+            file.write(f"{root.absolute()}\n")
         temporary.rename(copy)
     except (OSError, shutil.Error) as err:
         raise InvalidInputError(f"cannot copy {source} to {target}: {err}") from err
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return copy
+
+
+def copied_from(root: Path) -> list[Path]:
+    """Return the checkpoints of the same query of which a checkpoint is a copy, as far as they exist."""
+    file = root / _ORIGINS
+    if not file.exists():
+        return []
+    origins = [Path(line) for line in file.read_text("utf-8").splitlines()]
+    there = [each for each in origins if (each / "metadata").exists() and not each.samefile(root)]
+    own = logs.query_id(root / "metadata")
+    return [each for each in there if logs.query_id(each / "metadata") == own]
 
 
 def _left_out(root: Path, folder: str, names: list[str]) -> list[str]:

@@ -31,14 +31,14 @@ from sparkstream_kit import _files
 from sparkstream_kit._spark.place import Here, refuse_many_disks
 from sparkstream_kit._spark.plan import check_mode
 from sparkstream_kit.checkpoints.drain import drained, is_being_drained, plan_empty_batch
-from sparkstream_kit.checkpoints.fingerprint import differences, top_level
+from sparkstream_kit.checkpoints.fingerprint import top_level
 from sparkstream_kit.checkpoints.guard import Query, continued
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, query_id, versioned, write_note
 from sparkstream_kit.errors import InvalidInputError, count
 from sparkstream_kit.operate import replay
 from sparkstream_kit.operate.check import checkpoint, damage
-from sparkstream_kit.operate.clone import point_at
+from sparkstream_kit.operate.clone import copied_from, point_at
 from sparkstream_kit.sinks.base import begun
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ def evolve(
 
     Raises:
         InvalidInputError: the new checkpoint is missing; a checkpoint is not on a local path; the old one is
-            in use, damaged, drained, has no committed batch, or was continued elsewhere; the query reads
-            other sources than before, or ones that are neither files, Kafka topics nor Delta tables; some of
-            the input has changed or no longer exists; the rows in the target would not fit the new ones; or a
-            batch of the build failed.
+            in use, damaged, drained, has no committed batch, was continued elsewhere, or is a copy of another
+            one whose query writes to the same target; the query reads other sources than before, or ones that
+            are neither files, Kafka topics nor Delta tables; some of the input has changed or no longer
+            exists; the rows in the target would not fit the new ones; or a batch of the build failed.
     """
 
     def check_sink(*, makes: bool) -> None:
@@ -163,8 +163,8 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
     kept, ends = logs.note or {}, replay.ends_of(logs, last)
     moves = replay.moves_of(changed, logs, ends)
     note = changed.described
-    differs = differences(kept.get("fingerprint", ""), note["fingerprint"])
-    _check_target(changed, targets, kept, differs)
+    differs = changed.differences(kept.get("fingerprint", ""))
+    _check_target(changed, targets, logs, differs)
     batches: list[Ends] = []
     if note["fingerprint"]:
         read = (replay.pieces_of(changed, logs, each, ends[each.log], moves) for each in changed.inputs)
@@ -192,14 +192,19 @@ def _begins(kept: dict[str, Any], targets: Sequence[str], following: int) -> dic
     return begins | {each: following for each in targets if each not in former}
 
 
-def _check_target(
-    changed: Query, targets: Sequence[str], kept: dict[str, Any], differs: Sequence[str]
-) -> None:
+def _check_target(changed: Query, targets: Sequence[str], logs: Logs, differs: Sequence[str]) -> None:
     """Refuse a target whose rows stay there and would not fit the rows to come.
 
-    Mode `complete` replaces all rows, so its targets always fit.
+    Mode `complete` replaces all rows, so its targets always fit. A copy of a checkpoint whose query writes to
+    the same target is refused in each mode: the two queries would be one to the sink, and take turns there.
     """
+    kept = logs.note or {}
     same = {*kept.get("targets", targets)} & {*targets}
+    for first in copied_from(logs.root) if same else ():
+        raise InvalidInputError(
+            f"checkpoint {logs.root} is a copy of {first}, whose query writes to {min(same)}, too; give "
+            f"continues={str(first)!r}, or a new target; or remove {first}, if it is not used any more"
+        )
     if changed.mode == "complete" or not same:
         return
     columns = [list(each) for each in changed.frame.dtypes]

@@ -113,9 +113,16 @@ def moves_of(query: Query, logs: Logs, ends: Ends) -> list[Move]:
     if others := [str(each) for each in inputs if each.path is None and each.kind not in ("kafka", "delta")]:
         what = "files, topics and Delta tables"
         raise Unreadable(f"only {what} are read again from their beginning, not {others[0]}")
-    kinds = {each.log: each.kind for each in inputs}
-    if {*kinds} != {*ends} or any(end and _kind(end) != kinds[log] for log, end in ends.items()):
-        raise Unreadable(f"its query has read other sources than {', '.join(map(str, inputs))}")
+    added = [str(each) for each in inputs if each.log not in ends]
+    if added:
+        raise Unreadable(f"{added[0]} is a new source")
+    dropped = sorted({*ends} - {each.log for each in inputs})
+    if dropped:
+        raise Unreadable(f"the new query does not read source {dropped[0]} of the old one")
+    for each in inputs:
+        end = ends[each.log]
+        if end and _kind(end) != each.kind:
+            raise Unreadable(f"its source {each.log} did not read {each}")
     again = "a new checkpoint, without continues="
     return find_moves(query.spark, logs, bases(query.spark, inputs), query.moved, again=again)
 

@@ -29,7 +29,7 @@ from sparkstream_kit._spark.batch import hand_over
 from sparkstream_kit._spark.place import Here, locate
 from sparkstream_kit._spark.plan import analyzed_plan, check_mode, has
 from sparkstream_kit.checkpoints.drain import END
-from sparkstream_kit.checkpoints.fingerprint import WATERMARK, differences, top_level
+from sparkstream_kit.checkpoints.fingerprint import WATERMARK, top_level
 from sparkstream_kit.checkpoints.guard import Query, guard
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.connectors._tables import gone
@@ -570,7 +570,7 @@ class _Replay:
         """Run the query over what the checkpoint has read up to a batch; return what the reader must know."""
         query, logs, made = self.query, self.logs, self.folder / "checkpoint"
         kept = logs.noted.get("fingerprint", "")
-        changes = differences(kept, query.described["fingerprint"])
+        changes = query.differences(kept)
         moves, large, single = self.planned(at)
         replay.copy_sources(logs, made, moves)
         known, watermark = bool(kept) and not any(WATERMARK in each for each in changes), 0

@@ -244,7 +244,7 @@ class Batch:
         The rows of a batch move the watermark of the next batch. The last batch of a drain has a watermark in
         the year 9999.
         """
-        from sparkstream_kit.progress import moment  # which imports PySpark
+        from sparkstream_kit._spark.late import moment  # which imports PySpark
 
         at = moment(self.progress.eventTime.get("watermark"))
         return at and (at if at.year == 9999 else at.astimezone()).replace(tzinfo=None)  # noqa: PLR2004 - END

@@ -129,3 +129,15 @@ def test_each_repair_is_one_that_the_skill_has():
                 word = re.match(r"sparkstream checkpoint \w+|kill -TERM|\w+", part)
                 assert word, command
                 assert re.search(rf"(`|^){word[0]}\b", skill, re.MULTILINE), (name, command)
+
+
+def test_the_judge_sees_a_row_that_is_lost_and_one_that_is_doubled(made):
+    kept, project = made
+    shutil.rmtree(project)
+    shutil.copytree(kept, project)
+    with closing(sqlite3.connect(project / "shop.db")) as database, database:
+        database.execute("DELETE FROM sales WHERE id = 1")
+        database.execute("INSERT INTO sales SELECT * FROM sales WHERE id = 2")
+    lost, doubled = judge(project, "sales")
+    assert (1, "ink", "b", 1) in lost
+    assert doubled == {(2, "tea", "b", 5): 1}

@@ -231,3 +231,18 @@ def stop_twice(tab):
     tab.run("document.getElementById('stop').click()")
     tab.until("#stop", lambda found: found == ["Click again to stop"])
     tab.run("document.getElementById('stop').click()")
+
+
+def test_a_result_of_four_columns_fits_a_phone(shown, tab):
+    columns, words = ["ProductKey", "Orders", "TotalSales", "Comment"], "a longer description, with words"
+    rows = [(f"Computer-desktop-{n}", str(n), f"{n}4321.50", words) for n in range(12)]
+    shown.result = columns, [False, True, True, False], rows
+    shown.add(OF_WINDOWS[0])
+    tab.emulate(390)
+    tab.browser.get(shown.address)
+    tab.until("td", lambda found: len(found) == 48)
+    wide = "document.querySelector('.scroll').scrollWidth <= document.querySelector('.scroll').clientWidth"
+    assert tab.run(f"return {wide}"), "no column is pushed off the screen"
+    numbers = "[...document.querySelectorAll('.bars span.number, td.number')]"
+    cut = f"return {numbers}.some(each => each.scrollWidth > each.clientWidth + 1)"
+    assert not tab.run(cut), "no number is cut"

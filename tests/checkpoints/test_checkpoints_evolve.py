@@ -5,6 +5,7 @@ old      ──────────▶|           what it wrote stays
 new      (no sink)  |────────▶  what comes after
 """
 
+import os
 import re
 import shutil
 import threading
@@ -25,7 +26,7 @@ from support.shops import SCHEMA, hourly, land_shops, stream, totals
 
 from sparkstream_kit import quarantine, run, sinks, sources, start, state, windows
 from sparkstream_kit._spark.session import in_force
-from sparkstream_kit.checkpoints import check
+from sparkstream_kit.checkpoints import check, clone
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.errors import DryRun, InvalidInputError
 from sparkstream_kit.operate import replay
@@ -293,9 +294,7 @@ def test_other_sources_than_before_are_refused(spark, begun, tmp_path):
 
     land(tmp_path / "more", 0)
     both = rows.union(stream(spark, tmp_path / "more"))
-    assert f"has read other sources than files of {folder}, files of {tmp_path}/more" in refused(
-        totals("shop")(both), old, tmp_path / "v2"
-    )
+    assert "more is a new source" in refused(totals("shop")(both), old, tmp_path / "v2")
     assert f"has read files of {folder}, and this query reads {tmp_path}/more" in refused(
         totals("shop")(stream(spark, tmp_path / "more")), old, tmp_path / "v2"
     )
@@ -522,3 +521,86 @@ def test_a_build_is_cut_into_batches_of_bounded_size(spark, tmp_path, monkeypatc
     plans = {batch: Logs(new).plan(batch).files[0] for batch in Logs(new).entries("offsets")}
     assert plans == {7: None, 8: 3, 9: 7, 10: 10, 11: 11}
     assert Counter(batches[11]) == in_batch(spark, folder, totals("shop"), 12)
+
+
+@pytest.mark.slow
+def test_a_copy_is_not_continued_into_the_target_of_its_original(spark, begun, tmp_path):
+    rows, *_ = begun
+    snapshot = sinks.snapshot(tmp_path / "totals.csv")
+    whole: dict[str, Any] = {"mode": "complete"}
+    first = tmp_path / "first"
+    go(totals("product")(rows), snapshot, first, **whole)
+    copy = clone(clone(first, tmp_path / "copy"), tmp_path / "copy of it")
+    message = refused(totals("shop")(rows), copy, tmp_path / "v2", "complete", snapshot)
+    assert f"checkpoint {copy} is a copy of {first}, whose query writes to file" in message
+    other = sinks.snapshot(tmp_path / "beside.csv")
+    go(totals("shop")(rows), other, tmp_path / "v2", continues=copy, **whole)
+    # A backup that takes the place of its original is no copy of it.
+    shutil.rmtree(first)
+    (tmp_path / "copy").rename(first)
+    go(totals("shop")(rows), snapshot, tmp_path / "v3", continues=first, **whole)
+
+
+@pytest.mark.slow
+def test_a_new_checkpoint_that_is_out_of_date_is_built_anew(spark, begun, tmp_path):
+    rows, folder, old = begun
+    go(totals("shop")(rows), into({}), tmp_path / "v2", continues=old)
+    land(folder, 2)
+    (old / "sparkstream-kit" / "continued").unlink()
+    batches: dict[int, Any] = {}
+    go(totals("product")(rows), into(batches), old)
+    message = refused(totals("shop")(rows), old, tmp_path / "v2")
+    assert f"checkpoint {old} was taken up again after {tmp_path}/v2 was built from it; remove" in message
+    shutil.rmtree(tmp_path / "v2")
+    land(folder, 3)
+    go(totals("shop")(rows), into(batches), tmp_path / "v2", continues=old)
+    assert Counter(batches[3]) == in_batch(spark, folder, totals("shop"), 4)
+
+
+def test_a_source_that_cannot_be_read_again_is_refused(spark, begun, tmp_path):
+    *_, old = begun
+    rate = spark.readStream.format("rate").load()
+    assert "only files, topics and Delta tables are read again from their beginning, not rate" in refused(
+        rate.groupBy("value").count(), old, tmp_path / "v2"
+    )
+
+
+def test_continues_builds_a_state_and_does_not_keep_one(begun, tmp_path):
+    rows, _, old = begun
+    keep: dict[str, Any] = {"continues": old, "allow_changed_query": True}
+    said = refusal(go, totals("shop")(rows), into({}), tmp_path / "v2", **keep)
+    assert "allow_changed_query=True keeps the old state, and continues= builds a new one" in said
+
+
+def test_input_that_has_changed_is_told_before_anything_runs(begun, tmp_path):
+    rows, folder, old = begun
+    times = (folder / "1.json").stat()
+    (folder / "1.json").write_text((folder / "0.json").read_text())
+    message = refused(totals("shop")(rows), old, tmp_path / "v2")
+    assert f"1 of the 2 files that it has read have changed since, such as {folder}/1.json" in message
+    assert "changed since" in refusal(planned, totals("shop")(rows), old, tmp_path / "v2")
+    os.utime(folder / "1.json", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert "2 files" in planned(totals("shop")(rows), old, tmp_path / "v2")
+
+
+def test_input_that_has_gone_is_told_before_anything_runs(begun, tmp_path):
+    rows, folder, old = begun
+    (folder / "0.json").unlink()
+    message = refused(totals("shop")(rows), old, tmp_path / "v2")
+    assert f"1 of the 2 files that it has read have gone, such as {folder}/0.json" in message
+    assert not (tmp_path / "v2" / "metadata").exists()
+
+
+def test_the_old_checkpoint_is_refused_once_it_was_continued(spark, begun, tmp_path):
+    rows, folder, old = begun
+    go(totals("shop")(rows), into({}), tmp_path / "v2", continues=old)
+    land(folder, 2)
+    with pytest.raises(InvalidInputError, match="was continued by a changed query on .*v2; start that one"):
+        go(totals("product")(rows), into({}), old)
+    assert "was continued by a changed query" in refused(totals("shop")(rows), old, tmp_path / "v3")
+
+    # The new one has written no batch, so that the old one may go on in its place.
+    (old / "sparkstream-kit" / "continued").unlink()
+    batches: dict[int, Any] = {}
+    go(totals("product")(rows), into(batches), old)
+    assert Counter(batches[2]) == in_batch(spark, folder, totals("product"), 3)

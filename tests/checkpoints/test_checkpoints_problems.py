@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import BEFORE_4_2, refusal
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
-from support.checkpoint_queries import land, noted, run, stream, totals
+from pyspark.errors import PySparkException, StreamingQueryException
+from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, noted, run, stream, totals
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import checkpoints
@@ -289,3 +289,53 @@ def test_a_planned_file_that_has_gone_is_a_problem_and_a_read_one_is_not(checkpo
         "with no error and without its rows"
     )
     assert str(checkpoints.show(checkpoint)).endswith(f"\n      gone  {lost}")
+
+
+def test_a_batch_that_is_committed_while_one_looks_is_no_damage(checkpoint, tmp_path):
+    names = ("commits/5", "commits/.5.crc")
+    for name in names:
+        shutil.move(checkpoint / name, tmp_path)
+    logs = Logs(checkpoint)
+    assert logs.done == 4
+    for name in names:
+        shutil.move(tmp_path / Path(name).name, checkpoint / name)
+    assert damage(logs) is None
+
+
+def test_a_checksum_without_its_file_stops_spark_too(spark, made, checkpoint):
+    (checkpoint / "commits/5").rename(checkpoint / "commits/5.bak")  # a user's copy is not the file
+    assert damage(Logs(checkpoint)) == (
+        f"checkpoint {checkpoint} is damaged: commits/5 is missing, but not its checksum; "
+        "delete .5.crc too, and the batch runs again"
+    )
+    # With the file manager of the local profiles the batch would run again; a checkpoint may have either.
+    own = spark.newSession()
+    own.conf.unset("spark.sql.streaming.checkpointFileManagerClass")
+    with pytest.raises(StreamingQueryException, match="Multiple streaming queries are concurrently"):
+        run(totals(own, made[0]), shutil.copytree(checkpoint, checkpoint.with_name("broken")))
+    (checkpoint / "commits/.5.crc").unlink()
+    assert run(totals(spark, made[0]), checkpoint) == [(5, [["a", "150"], ["b", "156"], ["c", "162"]])]
+
+
+def test_a_path_may_be_a_uri(checkpoint):
+    assert checkpoints.show(checkpoint.as_uri()).committed == 5
+
+
+def test_nothing_is_looked_at_where_nothing_is_or_where_it_is_far(tmp_path):
+    assert damage(Logs(tmp_path / "new")) is None
+    assert damage(Logs(tmp_path)) is None
+
+
+@pytest.mark.parametrize("conf", [ROCKSDB, CHANGELOG, FORMAT_V2], ids=["zips", "changelog", "format-v2"])
+@pytest.mark.slow
+def test_state_in_rocksdb(spark, tmp_path, conf):
+    land(tmp_path / "in", 0, 1)
+    checkpoint = tmp_path / "checkpoint"
+    run(totals(spark, tmp_path / "in"), checkpoint, **conf)
+    assert str(checkpoints.show(checkpoint).states[0]) == "stateStoreSave, 1 partition, RocksDB"
+    assert checkpoints.check(checkpoint) == []
+    (newest,) = [file for file in checkpoint.glob("state/0/0/2*") if file.suffix in (".zip", ".changelog")]
+    newest.rename(tmp_path / "away")
+    assert damage(Logs(checkpoint)) is not None
+    (tmp_path / "away").rename(newest)
+    assert damage(Logs(checkpoint)) is None

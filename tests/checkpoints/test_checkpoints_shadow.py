@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from conftest import refusal
+from conftest import pretend_master, refusal
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from support.checkpoint_queries import contents
@@ -496,3 +496,39 @@ def test_it_says_at_which_batch_it_is_in_few_lines(wrote, monkeypatch, capsys):
     compare(hourly("shop"))
     said = [f"query q: running batch {number} of 7 …" for number in (1, 4, 7)]
     assert capsys.readouterr().err.splitlines() == said
+
+
+def test_a_table_of_the_catalog_that_is_gone_is_one_line(wrote, as_local, tmp_path):
+    compare = wrote(*TARGETS["a table of the catalog"])
+    as_local.sql(f"DROP TABLE t_{tmp_path.name}")
+    said = refusal(compare, TYPED)
+    assert said == f"table t_{tmp_path.name} is gone, but this query is compared with its rows; restore it"
+
+
+def test_input_that_is_gone_is_named_before_the_target_is_read(wrote, tmp_path):
+    compare = wrote("complete", snapshot, totals("product"))
+    drop_input(tmp_path)
+    (tmp_path / "totals.csv").unlink()
+    assert "1 of the 6 files that it has read have gone, such as" in refusal(compare, totals("product"))
+
+
+def test_it_says_at_which_part_it_is_in_few_lines(wrote, monkeypatch, capsys):
+    compare = wrote(*BY_WINDOW)  # which runs batch by batch
+    monkeypatch.setattr("sparkstream_kit.operate.replay._LINES", 3)
+    capsys.readouterr()
+    compare(hourly("shop"))
+    assert capsys.readouterr().err.splitlines() == [
+        "query q: reading its targets between two batches …",
+        *(f"query q: running batch {number} of 7 …" for number in (1, 4, 7)),
+        "query q: comparing the rows …",
+    ]
+
+
+@pytest.mark.classic_only("a master is pretended in this process")
+def test_on_a_cluster_it_is_refused(wrote, as_local, monkeypatch):
+    compare = wrote("complete", snapshot, totals("product"))
+    pretend_master(as_local, monkeypatch, "spark://host:7077")
+    assert refusal(compare, totals("product")) == (
+        "shadow keeps its rows in a temporary folder of this machine, which spark://host:7077 does not have; "
+        "use a session of this process with the master local[*]"
+    )

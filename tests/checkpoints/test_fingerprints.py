@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pyspark
 import pytest
 from conftest import ROOT, environment, ran
 from pyspark.sql import DataFrame, SparkSession
@@ -402,3 +403,82 @@ print(json.dumps(test_fingerprints.all_fingerprints(get_session("attached", prof
 def test_every_query_has_the_same_fingerprint_on_connect(spark, connect):
     path = f"{environment()['PYTHONPATH']}:{ROOT / 'tests'}"
     assert json.loads(ran(CONNECT, PYTHONPATH=path, SPARK_REMOTE=connect).stdout) == all_fingerprints(spark)
+
+
+def test_a_limit_keeps_state_in_append_mode_alone(spark):
+    assert fingerprint(sales(spark).limit(3), "append")
+    assert not fingerprint(sales(spark).limit(3), "update")
+
+
+def test_a_long_difference_is_shown_where_it_begins():
+    same = " + ".join(f"column_{n}" for n in range(100))
+    (said,) = differences(f"facts 2\njoins: ({same} > 1)", f"facts 2\njoins: ({same} > 2)")
+    assert said.startswith("joins …")
+    assert "> 2); the checkpoint's query joins …" in said
+    assert len(said) < 500
+
+
+BUILT_AGAIN = """
+import json
+from sparkstream_kit import get_session
+from sparkstream_kit.checkpoints.fingerprint import fingerprint
+from support.query_shapes import SHAPES
+spark = get_session("built", profile="test")
+print(json.dumps({name: fingerprint(SHAPES[name](spark), "append") for name in reversed(SHAPES)}))
+"""
+
+
+def in_a_process(code, **settings):
+    """Return what a Python prints that can import the tests."""
+    path = f"{environment()['PYTHONPATH']}:{ROOT / 'tests'}"
+    return ran(code, PYTHONPATH=path, **settings).stdout
+
+
+@pytest.mark.slow
+def test_a_query_is_the_same_in_another_process_behind_other_queries(spark):
+    here = {name: fingerprint(build(spark), "append") for name, build in SHAPES.items()}
+    assert json.loads(in_a_process(BUILT_AGAIN)) == here
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("connect")
+def test_drop_duplicates_without_columns_is_another_query_on_connect(spark, connect):
+    # Before Spark 4.3 each orders the key in its own way: one would not find the other's rows.
+    code = (
+        "from checkpoints import test_fingerprints as t\n"
+        "from sparkstream_kit import get_session\n"
+        "frame = t.sales(get_session('attached', profile='test')).drop('tags').dropDuplicates()\n"
+        "print(t.fingerprint(frame, 'append'))"
+    )
+    there = in_a_process(code, SPARK_REMOTE=connect)
+    here = fingerprint(sales(spark).drop("tags").dropDuplicates(), "append")
+    assert sorted(re.findall(r"\w+#", there)) == sorted(re.findall(r"\w+#", here))
+    assert (there.strip() == here) is (pyspark.__version__ >= "4.3")
+
+
+US = {"date_format": "M/d/yy"}
+
+
+def by_reason(rows):
+    counts = F.count("*").alias("Orders"), F.sum("x").alias("t")
+    return rows.groupBy("p", F.col("_reason").alias("Problem")).agg(*counts)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"date_format": "d/M/yy"}, US | {"sep": ";"}, US | {"header": True}], ids=str
+)
+def test_how_lines_are_parsed_counts_by_what_the_user_says(spark, settings):
+    one, other = (fingerprint(by_reason(parsed(spark, **given)), "update") for given in (US, settings))
+    [said] = differences(one, other)
+    assert said.startswith("computes parse_csv(schema and formats ")
+    assert "_read" not in one, "how the kit parses is no part of it"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("spark.sql.ansi.enabled", "false"), ("spark.sql.session.timeZone", "Europe/Berlin")]
+)
+def test_neither_ansi_mode_nor_time_zone_counts(spark, key, value):
+    build = ALONE["times and parsing"]
+    before = fingerprint(build(spark), "append")
+    with in_force(spark, {key: value}):
+        assert fingerprint(build(spark), "append") == before

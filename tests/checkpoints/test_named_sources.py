@@ -1,7 +1,7 @@
 """What Spark 4.2 writes into a checkpoint behind switches of its own: a sink's name, offsets by name."""
 
 import pytest
-from conftest import BEFORE_4_2
+from conftest import BEFORE_4_2, refusal
 from support.checkpoint_queries import SCHEMA, land
 
 from sparkstream_kit import checkpoints
@@ -46,3 +46,16 @@ def test_offsets_that_name_their_sources_are_read(as_local, tmp_path, finish):
     assert checkpoints.check(tmp_path / "ckpt") == []
     rewound = checkpoints.rewind(tmp_path / "ckpt", to=0, apply=True)
     assert [each.path for each in rewound.inputs] == [str(tmp_path / "other/2 é%.json")]
+
+
+SWITCH = "spark.sql.streaming.queryEvolution.enableSourceEvolution"
+
+
+def test_sources_with_names_are_refused_in_one_line(as_local, tmp_path, finish):
+    as_local.conf.set(SWITCH, "true")
+    land(tmp_path / "in", 0)
+    rows = as_local.readStream.schema(SCHEMA).name("lines").json(str(tmp_path / "in"))
+    assert refusal(finish, rows) == (
+        f"checkpoint {tmp_path}/ckpt: sources with names are not supported; leave .name() out, and set "
+        f"{SWITCH} to false"
+    )

@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import sys
 import time
 from types import SimpleNamespace
 
@@ -162,3 +163,21 @@ def test_the_command_prints_columns_and_says_by_its_exit_code_if_all_is_well(tmp
     java_that_says(tmp_path / "second", "11", monkeypatch)
     assert main(["doctor"]) == 1
     assert capsys.readouterr().out.startswith("bad   Java          11 at ")
+
+
+@pytest.mark.parametrize(
+    ("version", "collector", "level"),
+    [("25", "G1", "bad"), ("25.0.2", "G1", "bad"), ("25.0.2", "Parallel", "ok"), ("25.0.3", "G1", "ok")],
+)
+def test_a_java_that_corrupts_data(version, collector, level, tmp_path, monkeypatch, on_spark_4_2):
+    java = java_that_says(tmp_path, version, monkeypatch)
+    flags = f"echo 'java.version = {version}'; echo '     bool Use{collector}GC   = true  {{product}}'\n"
+    java.write_text(java.read_text() + flags)
+    [found] = doctor.java()
+    assert found.level == level
+    assert ("can corrupt data with its garbage collector G1 (JDK-8377811)" in found.found) is (level == "bad")
+
+
+def test_the_python():
+    own = ".".join(map(str, sys.version_info[:2]))
+    assert lines(doctor.python()) == [f"ok: {own} at {sys.executable}"]

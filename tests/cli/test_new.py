@@ -1,6 +1,7 @@
 """`sparkstream new`: a project of one's own from each job, whose test passes and whose job runs."""
 
 import importlib.util
+import os
 import re
 import shlex
 import sys
@@ -151,3 +152,45 @@ def test_the_command_with_a_server_runs_the_job_on_its_data(here):
     done = process(["bash", "-c", made.commands[0]], cwd=made.folder, env=environment())
     assert done.returncode == 0, done.stderr
     assert "count" in done.stdout
+
+
+def path():
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize("like", sorted(projects.LIKE))
+def test_a_copy_has_names_of_its_own(like, here):
+    made = projects.make("my-job", like)
+    for path in ("my_job.py", "test_my_job.py"):
+        text = (made.folder / path).read_text()
+        compile(text, path, "exec")
+        assert like not in text
+        assert like.replace("_", "-") not in text
+    assert "{" not in "".join((made.folder / page).read_text() for page in ("README.md", "AGENTS.md"))
+    assert sum(path.name.split("-")[0] in str(path) for path in (made.folder / "data").iterdir()) == 2
+
+
+@pytest.mark.parametrize("like", JOBS)
+def test_a_name_may_hold_that_of_any_job(like, here):
+    def copied(name):
+        made = projects.make(name, like)
+        return [(made.folder / path).read_text() for path in made.files if path.endswith((".py", ".md"))]
+
+    # No job has a word of this name, so that it can be put back by hand.
+    plain = copied("quick-zebra")
+    assert "quick_zebra.py" in "".join(plain[1:])
+    for job in JOBS:
+        dashed = job.replace("_", "-")
+        for name in (f"my-{dashed}", f"{dashed}-2", f"{dashed}-{dashed}"):
+            module = name.replace("-", "_")
+            expected = [text.replace("quick_zebra", module).replace("quick-zebra", name) for text in plain]
+            assert copied(name) == expected, name
+
+
+@pytest.mark.parametrize("name", ["mine", "my-job"])
+def test_an_empty_folder_that_is_there_is_filled(name, here, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(here)  # as `python -m sparkstream_kit new` has it
+    (here / name).mkdir()
+    assert main(["new", name]) == 0, capsys.readouterr().err
+    assert (here / name / f"{name.replace('-', '_')}.py").is_file()
+    assert [path.name for path in here.iterdir()] == [name]

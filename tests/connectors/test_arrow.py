@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -170,3 +171,19 @@ def test_keys_that_no_join_can_match_are_refused():
     arrow.check_keys(rows, "table t", ["rows"], 0)
     said = refusal(arrow.check_keys, rows, "table t", ["window"], 0)
     assert said.startswith("table t: key window is a struct<start: int64, end: int64>, by which no rows are ")
+
+
+@pytest.mark.slow
+def test_no_rows_are_in_files_where_spark_encrypts_what_it_puts_aside(spark):
+    def holds_files():
+        with arrow.kept(spark.range(5)) as parts:
+            assert sum(part.num_rows for part in parts) == 5
+            return any(Path(str(scratch_folder(spark))).glob("batch-*"))
+
+    conf: Any = spark._jsparkSession.sessionState().conf()  # noqa: SLF001 - else a setting of the launch alone
+    assert holds_files()
+    conf.setConfString("spark.io.encryption.enabled", "TRUE")  # which Spark takes, too
+    try:
+        assert not holds_files()
+    finally:
+        conf.unsetConf("spark.io.encryption.enabled")

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,10 +15,11 @@ from deltalake import DeltaTable, Field, Schema, write_deltalake
 from deltalake.schema import PrimitiveType
 from pyspark.sql import functions as F
 from support import sink_contract
-from support.sink_streams import CASES, TOTALS, finish, refused, table_target, totals
+from support.sink_streams import CASES, TOTALS, finish, forget_commit, refused, table_target, totals
 
-from sparkstream_kit import _files, sinks, sources
+from sparkstream_kit import _files, feeds, sinks, sources
 from sparkstream_kit.checkpoints import rewind
+from sparkstream_kit.connectors import _tables
 from sparkstream_kit.connectors.delta import rust, writers
 from sparkstream_kit.errors import KitError
 from sparkstream_kit.sinks.ledger import Batch
@@ -202,3 +204,67 @@ def test_sparks_writer_and_the_source_need_no_delta_rs():
 
 def test_its_manners_are_those_of_every_sink(spark, out, tmp_path):
     sink_contract.manners("delta", spark, sinks.delta(out), tmp_path / "ckpt")
+
+
+def test_a_folder_of_something_else_is_left_alone(stream, folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "other")
+    assert f"{other} is no Delta table, but not empty" in refused(
+        stream, sinks.delta(other), tmp_path / "ckpt"
+    )
+    assert not (other / "_delta_log").exists()
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def test_a_gap_is_said(stream, out, tmp_path):
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    newest = max((out / "_delta_log").glob("*.json"))  # as in a backup from before the last batch
+    newest.unlink()
+    feeds.drip([("4.csv", "a,10\n")], tmp_path / "in")
+    line = refused(stream, sinks.delta(out), tmp_path / "ckpt")
+    assert f"batch 3 is next, but Delta table {out} holds this query's batches up to 1 only" in line
+    assert f"run sparkstream checkpoint rewind {tmp_path / 'ckpt'} --to 1" in line
+
+
+def test_a_name_that_delta_does_not_take_is_refused(stream, out, tmp_path):
+    frame = stream.selectExpr("n AS `count(1)`")
+    line = refused(frame, sinks.delta(out), tmp_path / "ckpt")
+    assert "column count(1): Delta allows no '(' in a name; rename it" in line
+
+
+def test_a_query_that_comes_between_is_found(stream, out, tmp_path):
+    # Both have looked at an empty table; who owns it is a commit that only one can make.
+    target = table_target()
+    _tables.prepare(target, rust.RustTable(str(out)), stream.schema, None)
+    one, two = rust.RustTable(str(out)), rust.RustTable(str(out))
+    assert one.properties() == two.properties() == {}
+    one.note({_tables.OWNERS: "one"})
+    with pytest.raises(_tables.ConflictError):
+        two.note({_tables.OWNERS: "two"})
+
+
+def test_the_last_batch_is_known_after_a_checkpoint_of_the_table(stream, out, tmp_path):
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    DeltaTable(out).alter.set_table_properties({"somebody": "else"}, raise_if_not_exists=False)
+    DeltaTable(out).create_checkpoint()
+    for commit in sorted((out / "_delta_log").glob("*.json"))[:-1]:  # Delta keeps the checkpoint's own
+        commit.unlink()
+    forget_commit(tmp_path / "ckpt", 2)
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    assert rows(out) == CASES["append"][2]
+
+
+def test_what_the_session_cannot_do_is_said_at_the_start(stream, tmp_path):
+    for sink, said in (
+        (sinks.delta("out", writer="spark"), "writer='spark' needs a session with Delta's extension"),
+        (
+            sinks.delta(table="t"),
+            "table t is in the catalog, which needs get_session(…, connectors=['delta'])",
+        ),
+        (sinks.delta("s3a://bucket/t"), "delta-rs writes to local folders alone"),
+        (sinks.delta("out", how="upsert", keys=["x"]), "unknown key x"),
+    ):
+        assert said in refused(stream, sink, tmp_path / "ckpt", sink.modes[0])

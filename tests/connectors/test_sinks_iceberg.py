@@ -372,3 +372,23 @@ def test_its_manners_are_those_of_every_sink(spark, into, tmp_path):
 @pytest.mark.slow
 def test_the_page_on_iceberg_runs_from_top_to_bottom(tmp_path):
     run_page(ROOT / "docs" / "iceberg.md", tmp_path)
+
+
+def test_a_type_that_iceberg_does_not_have_is_refused(stream, into, tmp_path):
+    line = refused(stream.selectExpr("CAST(n AS SMALLINT) AS few"), into(), tmp_path / "ckpt")
+    assert "column few has the type smallint, which Iceberg cannot" in line
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_what_comes_between_the_look_and_the_commit_is_found(lake, before):
+    one, target = written(lake)
+    for number in range(before):
+        write(one, target, number)
+    late = Batch("q", before, "plan", "ckpt", "d")
+    assert not _tables.is_written(target, one, COLUMNS, late)  # the first look makes the query the owner
+    other, _ = written(lake)
+    _tables.take(target, other, "q", "other")
+    with pytest.raises(_tables.ConflictError):
+        one.commit(row("z", 9), target, late)
+    assert "another driver has started to write to" in refusal(_tables.is_written, target, one, COLUMNS, late)
+    assert iceberg.rows(lake) == [("a", number) for number in range(before)]

@@ -454,3 +454,50 @@ def test_what_the_server_says_has_no_secret():
 
 def test_its_manners_are_those_of_every_sink(spark, tmp_path):
     sink_contract.manners("mongodb", spark, sinks.mongodb(URL, "t"), tmp_path / "ckpt")
+
+
+def test_a_key_that_is_held_as_it_is_stays():
+    part = pa.RecordBatch.from_arrays([pa.array([-1000, 1000], pa.timestamp("us"))], ["c0"])
+    found = collection.Encoder(parsed("v TIMESTAMP_NTZ"), ["v"]).documents(part)
+    assert [each["v"] for each in found] == [DatetimeMS(-1), DatetimeMS(1)]
+
+
+@pytest.mark.parametrize(
+    ("ddl", "keys", "message"),
+    [
+        ("n INT", ["m"], "unknown key m; known: n"),
+        ("k ARRAY<INT>", ["k"], "key k is array<int>, which MongoDB does not take for a key"),
+        ("_id INT, k INT", ["_id", "k"], "a column _id is the document's key"),
+    ],
+)
+def test_keys_that_mongodb_cannot_hold(ddl, keys, message):
+    assert message in refusal(collection.check_schema, parsed(ddl), keys)
+
+
+def test_nan_and_infinity_are_kept():
+    [nan, infinity], changed = encoded("v DOUBLE", pa.array([float("nan"), float("-inf")]))
+    assert (nan != nan, infinity, changed) == (True, float("-inf"), 0)  # noqa: PLR0124 - only NaN is not itself
+
+
+def test_ten_seconds_are_the_limit_where_the_url_has_none(monkeypatch):
+    given: dict[str, Any] = {}
+
+    class Stop(Exception):  # noqa: N818 - no error
+        pass
+
+    def client(url, **options):
+        given.update(options)
+        raise Stop
+
+    monkeypatch.setattr(collection, "MongoClient", client)
+    with pytest.raises(Stop), collection.connected(collection.parse("mongodb://h/shop?w=0", None, "t")):
+        pass
+    assert (given["serverSelectionTimeoutMS"], given["w"]) == (10_000, "majority")
+
+
+def test_years_that_python_does_not_have_are_kept():
+    column = pa.array([-800_000, 3_000_000], pa.int32()).cast(pa.date32())
+    [first, last] = collection.Encoder(parsed("v DATE")).documents(
+        pa.RecordBatch.from_arrays([column], ["c0"])
+    )
+    assert (first["v"], last["v"]) == (DatetimeMS(-800_000 * 86_400_000), DatetimeMS(3_000_000 * 86_400_000))

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from conftest import failure, refusal
+from conftest import failure, ran, refusal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from support import mariadb, postgresql, sink_contract
-from support.sink_streams import CASES, connected, finish, forget_commit, refused, totals
+from support.sink_streams import CASES, TOTALS, connected, finish, forget_commit, refused, totals
 from support.sql import DATABASES, new, sql
 
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -524,3 +524,221 @@ def test_the_url_of_a_file_is_shown_as_it_can_be_given_again(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     url = database.parse("sqlite+pysqlite:///shop.db?timeout=3")
     assert database.shown(url) == f"sqlite:///{tmp_path}/shop.db"
+
+
+def test_a_batch_that_fails_half_way_leaves_nothing(stream, url, tmp_path):
+    finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+    sql(url, "CREATE UNIQUE INDEX once ON t (k, n)")
+    feeds.drip([("4.csv", "new,10\na,1\n")], tmp_path / "in")
+    for _ in range(2):
+        with pytest.raises(QueryFailed, match="database .*: (UNIQUE|duplicate key|.*Duplicate entry)"):
+            finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+        assert sql(url, "SELECT count(*), sum(n) FROM t") == [(6, 12)]
+        assert sql(url, "SELECT batch_id FROM sparkstream_ledger") == [(2,)]
+    sql(url, "DROP INDEX once ON t" if url.startswith("mariadb") else "DROP INDEX once")
+    finish(stream, sinks.sql_table(url, "t"), tmp_path / "ckpt")
+    assert sql(url, "SELECT count(*), sum(n) FROM t") == [(8, 23)]
+
+
+def put_back(url):
+    """Give the table and the ledger back what they had after batch 0."""
+    sql(url, "UPDATE sparkstream_ledger SET batch_id = 0")
+    sql(url, "DELETE FROM t")
+    sql(url, "INSERT INTO t VALUES ('a', 1), ('b', 1)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["append", "upsert"])
+def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_back(stream, url, tmp_path, how):
+    mode, more, _ = CASES[how]
+    frame, checkpoint = stream if how == "append" else totals(stream), tmp_path / "my ckpt"
+    sink = sinks.sql_table(url, "t", how=how, **more)
+    finish(frame, sink, checkpoint, mode)
+    put_back(url)
+    feeds.drip([("4.csv", "d,10\n")], tmp_path / "in")
+    message = (
+        "batch 3 is next, but table t in .* holds this query's batches up to 0 only, .*; to write the "
+        f"missing ones, run sparkstream checkpoint rewind '{checkpoint}' --to 0; to go on without their "
+        "rows, run (UPDATE .*')"
+    )
+    for _ in range(2):
+        with pytest.raises(InvalidInputError) as failed:
+            finish(frame, sink, checkpoint, mode)
+    on = re.search(message, str(failed.value))
+    assert on is not None
+    assert sorted(sql(url, "SELECT * FROM t")) == [("a", 1), ("b", 1)]
+    sql(url, on[1])
+    finish(frame, sink, checkpoint, mode)
+    assert sorted(sql(url, "SELECT * FROM t")) == [("a", 1), ("b", 1), ("d", 10)]
+
+
+@pytest.mark.slow
+def test_a_dry_run_makes_no_table_in_mariadb(stream, tmp_path):
+    url = mariadb.server().database()
+    for _ in range(2):  # without the ledger, and beside it
+        planned = start(stream, sinks.sql_table(url, "t"), name="q", checkpoint=tmp_path / "c", dry_run=True)
+        assert "sql_table" in str(planned)
+        finish(stream, sinks.sql_table(url, "other"), tmp_path / "other")
+        assert sorted(sql(url, "SHOW TABLES")) == [("other",), ("sparkstream_ledger",)]
+        assert sql(url, "SELECT table_name FROM sparkstream_ledger") == [("other",)]
+
+
+ICU = "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false); "
+
+
+@pytest.mark.fast("sqlite*")
+@pytest.mark.parametrize(
+    ("name", "key"), [(name, key) for name, keys in ONE_KEY_FOR_TWO.items() for key in keys], ids="{}".format
+)
+def test_a_key_that_is_one_for_two_texts_is_refused(stream, tmp_path, name, key):
+    url = new(name, tmp_path)
+    if name == "postgresql":
+        sql(url, "CREATE EXTENSION citext")
+        sql(url, "CREATE TYPE letter AS ENUM ('a', 'b', 'c')")
+        sql(url, ICU)
+    sql(url, f"CREATE TABLE t ({key}, total BIGINT)")
+    with pytest.raises(InvalidInputError, match=ONE_KEY_FOR_TWO[name][key]):
+        finish(totals(stream), sinks.sql_table(url, "t", how="upsert", keys=["k"]), tmp_path / "c", "update")
+
+
+@pytest.mark.slow
+def test_a_name_that_postgresql_would_cut_is_refused(stream, tmp_path):
+    url = postgresql.server().database()
+    long, fits = "ä" * 32, "ä" * 31 + "a"
+    for frame, table in ((stream, long), (stream, f"{long}.t"), (stream.withColumnRenamed("n", long), "t")):
+        assert f"a name in PostgreSQL has at most 63 bytes, and {long} has 64; rename" in refusal(
+            finish, frame, sinks.sql_table(url, table), tmp_path / "no"
+        )
+    for _ in range(2):  # and is found again
+        finish(stream.withColumnRenamed("n", fits), sinks.sql_table(url, fits), tmp_path / "ckpt")
+    assert sql(url, f'SELECT count(*) FROM "{fits}"') == [(6,)]  # noqa: S608 - a constant
+    finish(stream, sinks.sql_table(f"sqlite:///{tmp_path}/t.db", long), tmp_path / "lite")
+
+
+@pytest.mark.slow
+def test_a_reader_sees_the_old_result_or_the_new_one(spark, url, tmp_path):
+    rate = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 1000).load()
+    # 500 groups, and in each the same number of rows.
+    counts = rate.groupBy((F.col("value") % 500).alias("k")).agg(F.count("*").alias("n"))
+    how: dict[str, Any] = {"name": "counts", "mode": "complete", "checkpoint": tmp_path / "ckpt"}
+    query = start(counts, sinks.sql_table(url, "t", how="replace"), **how)
+    seen: set[tuple[Any, ...]] = set()
+    while len(seen) < 5 and query.isActive:
+        seen.update(sql(url, "SELECT count(*), min(n), max(n) FROM t"))
+    query.stop()
+    assert query.exception() is None
+    assert all(rows == (0, None, None) or (rows[0] == 500 and rows[1] == rows[2]) for rows in seen), seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (
+            "CREATE TABLE t (k VARCHAR(9) COLLATE {bin} PRIMARY KEY, total BIGINT) ENGINE=MyISAM",
+            "one of MyISAM, ",
+        ),
+        (
+            "CREATE TABLE t (k VARCHAR(9) COLLATE {bin} PRIMARY KEY, total BIGINT UNIQUE)",
+            "is unique in total too, and MariaDB would overwrite a row",
+        ),
+    ],
+    ids=["no-transactions", "another-index"],
+)
+def test_a_table_of_mariadb_that_would_lose_rows_is_refused(stream, tmp_path, made, message):
+    url = mariadb.server().database()
+    sql(url, made.format(bin="utf8mb4_nopad_bin"))
+    with pytest.raises(InvalidInputError, match=message):
+        finish(totals(stream), sinks.sql_table(url, "t", how="upsert", keys=["k"]), tmp_path / "c", "update")
+
+
+@pytest.mark.slow
+def test_a_whole_result_makes_good_what_an_older_backup_lacks(stream, url, tmp_path):
+    sink = sinks.sql_table(url, "t", how="replace")
+    finish(totals(stream), sink, tmp_path / "ckpt", "complete")
+    put_back(url)
+    feeds.drip([("4.csv", "d,10\n")], tmp_path / "in")
+    finish(totals(stream), sink, tmp_path / "ckpt", "complete")
+    assert sql(url, "SELECT k, total FROM t ORDER BY k") == [*TOTALS, ("d", 10)]
+    assert sql(url, "SELECT batch_id FROM sparkstream_ledger") == [(3,)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", CASES)
+def test_any_name_will_do(stream, url, tmp_path, how):
+    # Words that SQLite or PostgreSQL keeps for itself, and what needs quotes.
+    mode, _, expected = CASES[how]
+    frame = (stream if how == "append" else totals(stream)).toDF("nothing", "do")
+    more: dict[str, Any] = {"keys": ["nothing"]} if how == "upsert" else {}
+    for table in ("nothing", "my table", 'say "x"', "select", "Mixed"):
+        for _ in range(2):
+            finish(frame, sinks.sql_table(url, table, how=how, **more), tmp_path / table, mode)
+        quoted = '"' + table.replace('"', '""') + '"'
+        assert sorted(sql(url, f'SELECT "nothing", "do" FROM {quoted}')) == sorted(expected)  # noqa: S608
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from sparkstream_kit import get_session, run, sinks, start
+url, folder, rows = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+with get_session("memory", profile="test", conf={"spark.master": "local[2]"}) as spark:
+    rate = spark.readStream.format("rate-micro-batch").option("numPartitions", 2)
+    def load(rows, name):
+        frame = rate.option("rowsPerBatch", rows).load()
+        names = "value % 1000 AS shop", "CAST(value AS STRING) AS s"
+        frame = frame.selectExpr("value", *names, "CAST(value AS DECIMAL(12,2)) AS v")
+        sink = sinks.sql_table(url, name)
+        query = start(frame, sink, name=name, checkpoint=f"{folder}/{name}", processingTime="1 hour")
+        while query.lastProgress is None:
+            assert query.isActive, query.exception()
+            query.awaitTermination(0.1)
+        query.stop()
+    load(20_000, "few")
+    before = peak()
+    load(rows, "many")
+    print((peak() - before) / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_the_drivers_python_stays_small_whatever_the_batch(url, tmp_path):
+    done = ran(MEMORY, url, tmp_path, 1_000_000)
+    assert sql(url, "SELECT count(*), sum(shop) FROM many") == [(1_000_000, 499_500_000)]
+    assert float(done.stdout) < 50
+
+
+@pytest.mark.parametrize("name", ["sparkstream_stage", "SPARKSTREAM_LEDGER", "s.sparkstream_ledger"])
+def test_the_kits_own_names_are_refused(name):
+    own = name.rpartition(".")[2]
+    assert f"the kit needs the name {own} for a table of its own; use another" in refusal(
+        sinks.sql_table, "sqlite:///t.db", name
+    )
+    assert "SQLite has no schema a; give a name" in refusal(sinks.sql_table, "sqlite:///t.db", "a.b")
+
+
+@pytest.mark.slow
+def test_the_way_back_has_the_quotes_of_the_database(stream, tmp_path):
+    url, checkpoint = mariadb.server().database(), tmp_path / "ckpt"
+    schema = f"{url.rpartition('/')[2]}-more"
+    sql(url, f'CREATE DATABASE "{schema}"')
+    sink = sinks.sql_table(url, f"{schema}.t")
+    finish(stream, sink, checkpoint)
+    forget_commit(checkpoint, 2)
+    forget_commit(checkpoint, 1)
+    for name in ("2", ".2.crc"):
+        (checkpoint / "offsets" / name).unlink()
+    with pytest.raises(QueryFailed, match=f"UPDATE `{schema}`.sparkstream_ledger"):
+        finish(stream, sink, checkpoint)
+
+
+def test_what_does_not_fit_together_is_said():
+    with pytest.raises(InvalidInputError, match="how='upsert' and keys belong together"):
+        sinks.sql_table("sqlite:///t.db", "t", how="upsert")
+    with pytest.raises(InvalidInputError, match="unknown way to write .* upsrt; did you mean upsert"):
+        sinks.sql_table("sqlite:///t.db", "t", how="upsrt")

@@ -4,13 +4,16 @@ import json
 import os
 import random
 import re
+import ssl
 import sys
+import threading
 from collections import defaultdict
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from conftest import ran, refusal
+from conftest import ran, refusal, self_signed
 from connectors.test_sources_kafka import summary
 
 from sparkstream_kit import sources
@@ -250,3 +253,83 @@ def test_the_summary_says_how_many_seconds_behind_a_query_is():
     found = summary([{"endOffset": "{}", "metrics": {}, "latestOffset": each} for each in (told, None)])
     assert found.seconds_behind == 12.4
     assert ", 12 s behind, " in str(found)
+
+
+class KnowsOneKey(BaseHTTPRequestHandler):
+    """An endpoint that knows the key "kit", and no stream."""
+
+    def do_POST(self):
+        known = "Credential=kit/" in self.headers["Authorization"]
+        body = json.dumps({"__type": "ResourceNotFoundException" if known else "UnrecognizedClientException"})
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(400)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def knows_one_key():
+    """Such an endpoint."""
+    with HTTPServer(("localhost", 0), KnowsOneKey) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_a_certificate_that_is_trusted_later_counts_at_once(monkeypatch, log_in, knows_one_key, tmp_path):
+    certificate, both = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(both)
+    knows_one_key.socket = context.wrap_socket(knows_one_key.socket, server_side=True)
+    log_in()
+    endpoint = f"https://localhost:{knows_one_key.server_port}"
+    assert "certificate verify failed" in asked(endpoint=endpoint)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    assert "has no stream sales" in asked(endpoint=endpoint)
+
+
+def test_a_query_that_goes_on_looks_again(monkeypatch):
+    monkeypatch.setattr(service, "_LOOK", 0.0)
+    gaps = Gaps(a=3)
+    ahead = service.Ahead(gaps, 0.0)  # type: ignore[arg-type]
+    assert ahead.look({"a": ""}, 100)["a"].records == 0
+    assert gaps.asked == 1
+
+
+def test_a_shard_that_was_made_again_or_is_gone_is_told():
+    offset = moved(beginning("sales", 0.0, ""), {"a": Found("17", 3, False, 0.0)}, A)
+    assert not service.made_again(offset, A)
+    assert service.made_again(offset, {"a": Shard((), "18", False)})
+    assert service.gone(offset, {"b": Shard((), "18", False)}) == ["a"]
+
+
+def test_an_idle_query_notes_from_time_to_time_how_far_it_has_come():
+    offset = moved(beginning("sales", 0.0, ""), {"a": Found("17", 3, False, 50.0)}, A, refresh=100)
+    assert offset["seen"] == 50
+    assert moved(offset, {"a": Found("", 0, False, 150.0)}, A, refresh=100) is offset
+    aged = moved(offset, {"a": Found("", 0, False, 151.0)}, A, refresh=100)
+    assert (aged["seen"], service.ranges(offset, aged)) == (151, [])
+
+
+# In a notebook, say, which goes on.
+def test_credentials_that_are_corrected_count_at_once(monkeypatch, log_in, knows_one_key):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    endpoint = f"http://localhost:{knows_one_key.server_port}"
+    refused = "refuses DescribeStreamSummary for stream sales (UnrecognizedClientException); AWS documents"
+    assert refused in asked(endpoint=endpoint)
+    log_in()
+    assert "has no stream sales" in asked(endpoint=endpoint)
+
+
+def test_what_has_been_read_until_is_what_holds_for_each_shard():
+    two = A | {"b": Shard((), "11", False)}
+    begin = beginning("sales", 0.0, "")
+    assert moved(begin, {"a": Found("17", 3, False, 50.0)}, two)["seen"] == 0
+    both = {"a": Found("17", 3, False, 50.0), "b": Found("", 0, False, 70.0)}
+    assert moved(begin, both, two)["seen"] == 50

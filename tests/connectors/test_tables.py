@@ -619,3 +619,37 @@ def test_without_the_extra(table, stream, tmp_path, monkeypatch):
 def test_a_way_to_write_that_there_is_not_is_one_line(table):
     assert "unknown way to write (how=) insert" in refusal(table.sink, how="insert")
     assert "how='upsert' and keys belong together" in refusal(table.sink, keys=["k"])
+
+
+@pytest.mark.slow
+def test_a_query_without_start_and_without_checkpoint(table, stream, tmp_path):
+    writer = table.sink()(stream.writeStream).trigger(availableNow=True)
+    writer.option("checkpointLocation", str(tmp_path / "ckpt")).start().awaitTermination()
+    assert found(table) == CASES["append"][2]
+    again = table.sink("again", how="replace", take_over=True)
+    finish(totals(stream), again, None, "complete")
+    finish(totals(stream), again, None, "complete")
+    assert found(table, "again") == TOTALS
+
+
+def test_two_queries_may_make_one_table_at_once(table, stream, tmp_path):
+    target = table_target(take_over=True)
+    errors: list[Exception] = []
+    together = threading.Barrier(4)
+
+    def first():
+        writer = table.writer()
+        together.wait()
+        try:
+            _tables.prepare(target, writer, stream.schema, None)
+        except Exception as err:  # noqa: BLE001 - whatever it is
+            errors.append(err)
+
+    threads = [threading.Thread(target=first) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert found(table) == []
+    assert len([*tmp_path.rglob("_delta_log/*.json")]) <= 1, "of Delta: it was made once"

@@ -1,6 +1,8 @@
 """A changed query that crashes while its checkpoint is built begins again, and is exact."""
 
+import json
 import os
+import random
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.drivers import SCRIPTS, ended
 from pyspark.sql import DataFrame
 from support.crashes import Crash, crash_at
 from support.shops import hourly, land_shops, stream, totals
@@ -126,3 +129,44 @@ def test_a_build_that_crashes_at_any_step_begins_again_and_is_exact(spark, tmp_p
             assert check(tmp_path / "v2") == []
             assert not (tmp_path / ".v2.evolving").exists()
         record_property("steps", f"{len(steps)}, a crash at each {every}.")
+
+
+def keep(home):
+    """Keep the old checkpoint and the target as the old query has left them."""
+    for name in ("v1", "out"):
+        shutil.copytree(home / name, home / f"kept-{name}")
+
+
+@pytest.mark.slow
+def test_a_driver_killed_at_any_time_begins_again_and_is_exact(tmp_path, launch, until):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    land(folder, *range(OLD))
+    script = SCRIPTS / "changed_totals.py"
+    ended(launch("python", script, folder, out, tmp_path / "v1"))
+    keep(tmp_path)
+    land(folder, *range(OLD, ALL))
+    truth = None
+    building = tmp_path / ".v2.evolving"
+    chosen = random.Random(7)  # noqa: S311 - the same kills in each run
+    for _ in range(max(ROUNDS // 4, 1)):
+        put_back(tmp_path)
+        parts = chosen.randrange(1, 60)
+        driver = launch("python", script, folder, out, tmp_path / "v2", tmp_path / "v1")
+        until(
+            lambda parts=parts, driver=driver: (
+                not driver.running
+                or len([*building.rglob("*")]) >= parts
+                or (tmp_path / "v2" / "offsets").exists()
+            )
+        )
+        if driver.running:
+            driver.kill("group")
+        ended(launch("python", script, folder, out, tmp_path / "v2", tmp_path / "v1"))
+        last = max(result(tmp_path))
+        found = result(tmp_path)[last]
+        truth = truth or found
+        assert found == truth
+        assert sum(json.loads(line)["total"] for line in found) == sum(
+            10 * number + row for number in range(ALL) for row in range(6)
+        )
+        assert check(tmp_path / "v2") == []

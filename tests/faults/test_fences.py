@@ -5,16 +5,18 @@ import os
 import random
 import re
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from signal import SIGTERM
 
 import pytest
-from faults.drivers import ended, one_line, until
+from faults.drivers import SCRIPTS, ended, one_line, until
 from faults.targets import finish, nothing_halved
 from faults.test_kills import killed  # noqa: F401 - a fixture
 from faults.test_lost_plans import stream, stream_to  # noqa: F401 - fixtures
-from support import sink_contract
+from sqlalchemy.exc import OperationalError
+from support import iceberg, sink_contract
 from support.kits_sinks import from_table
 
 from sparkstream_kit import sinks, start
@@ -37,7 +39,10 @@ def test_a_dry_run_and_a_start_that_is_refused_take_no_epoch(stream_to):  # noqa
     totals.go()
     assert epochs(totals) == [(1,)]
     totals.started(dry_run=True)
-    other = sinks.fan_out(totals.adaptor.sink, sinks.batch_files(totals.input.parent))  # has files of others
+    of_others = totals.input.parent / "of others"
+    of_others.mkdir()
+    (of_others / "1.json").write_text("{}")
+    other = sinks.fan_out(totals.adaptor.sink, sinks.batch_files(of_others))
     with pytest.raises(InvalidInputError, match="has rows that no query of the kit has written"):
         start(totals.frame(), other, name="contract", checkpoint=totals.checkpoint)
     sink_contract.cut(totals.checkpoint / "offsets" / "1")
@@ -129,3 +134,41 @@ def test_a_start_that_cannot_take_its_epoch_names_the_driver_that_holds_the_ledg
 def epochs(totals):
     """Return the epochs that the ledger of SQLite has."""
     return from_table(totals.folder, "SELECT epoch FROM sparkstream_ledger")
+
+
+@pytest.mark.fast("few")
+@pytest.mark.parametrize("rounds", [3, int(os.environ.get("ROUNDS", "200"))], ids=["few", "many"])
+def test_a_writer_of_iceberg_that_wakes_up_at_any_moment_of_a_commit_is_refused(rounds, tmp_path, launch):
+    pick = random.Random(SEED)  # noqa: S311 - times, not secrets
+    lake, refused = tmp_path / "lake", 0
+
+    def begun(number, before=-1):
+        writer = launch(sys.executable, SCRIPTS / "iceberg_batches.py", lake, f"driver {number}")
+
+        def is_through():
+            try:
+                return not writer.running or iceberg.last_batch(lake) >= before + 2
+            except OperationalError:  # the one that was stopped has the lock of SQLite
+                return False
+
+        until(is_through, lambda: writer.errors)
+        return writer
+
+    older = begun(0)
+    while refused < rounds:
+        assert older.running, older.output + older.errors
+        time.sleep(pick.uniform(0, 0.2))  # the moment of the stop, which no condition picks
+        before = iceberg.last_batch(lake)
+        older.freeze()
+        newer = begun(refused + 1, before)
+        older.thaw()
+        if not newer.running:  # the first one was stopped while it had the lock of SQLite
+            assert "database is locked" in newer.output + newer.errors
+            continue
+        assert older.ended() == 1, older.errors
+        assert f"another driver has started to write to Iceberg table shop.t in {lake}" in older.output
+        older, refused = newer, refused + 1
+    older.kill("group")
+    assert [n for _, n in sorted(iceberg.rows(lake), key=lambda row: row[1])] == list(
+        range(iceberg.last_batch(lake) + 1)
+    )

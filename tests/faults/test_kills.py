@@ -125,3 +125,25 @@ def wait_for_start(driver, target):
         lambda: (lock.exists() and f": {driver.pid}, " in lock.read_text()) or not driver.living(),
         lambda: driver.errors,
     )
+
+
+@pytest.mark.fast("python-group")
+@pytest.mark.parametrize(
+    ("launcher", "victim"),
+    [("python", "group"), ("python", "python"), ("spark-submit", "group")],
+    ids=["python-group", "python-python", "spark-submit-group"],
+)
+def test_killed_between_two_targets_of_a_batch(launcher, victim, launch, tmp_path):
+    sales, target = targets.by_value(tmp_path)
+    for _ in range(2):
+        sales.land(2)
+        first = target.planned() + 1  # the batch of the kill before is in some targets from the start
+        driver = launch(launcher, *target.command)
+
+        def reached(first=first):
+            return target.planned() >= first and targets.is_between(target, target.planned())
+
+        driver.until(lambda driver=driver, reached=reached: driver.frozen_if(reached))
+        assert not target.committed(target.planned())
+        driver.kill(victim)
+    finish(target, launch)

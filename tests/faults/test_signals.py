@@ -8,7 +8,7 @@ from pathlib import Path
 from signal import Signals
 
 import pytest
-from faults.drivers import JOBS, SCRIPTS, NobodyThereError, ended, no_stack_trace
+from faults.drivers import JOBS, SCRIPTS, NobodyThereError, ended, no_stack_trace, until
 
 ROUNDS = int(os.environ.get("ROUNDS", "16"))  # of two signals at random times
 SEED = 9
@@ -88,3 +88,49 @@ def test_two_signals_at_any_time_are_a_stop_or_a_short_one(number, launch, sales
         assert "Traceback" not in driver.errors + driver.output, driver.errors
     else:
         no_stack_trace(driver)
+
+
+@pytest.mark.fast("python-SIGINT-group")
+@pytest.mark.parametrize(
+    ("launcher", "name", "whom"),
+    [
+        *(("python", name, whom) for name in ("SIGINT", "SIGTERM") for whom in ("python", "group")),
+        ("spark-submit", "SIGINT", "group"),
+        ("spark-submit", "SIGTERM", "group"),
+        ("spark-submit", "SIGTERM", "python"),
+    ],
+)
+def test_a_comparison_that_is_stopped_says_so_and_leaves_nothing(
+    launcher, name, whom, launch, sales, tmp_path, temporary
+):
+    out = tmp_path / "out"
+    sales.land(1)
+    words = SCRIPTS / "compared.py", sales.folder, out, "--checkpoint", tmp_path / "ckpt"
+    done = launch("python", *words, "--available-now")
+    assert done.ended() == 0, done.errors
+    (out / "wait").touch()
+    driver = launch(launcher, *words, "--shadow")
+    until((out / "begun").exists, lambda: driver.errors)
+    driver.signal(Signals[name], whom)
+    assert driver.ended() == 128 + Signals[name], driver.errors
+    *working, last = driver.errors.splitlines()
+    assert last == f"compared.py: stopped by {name} before the comparison was done; nothing was changed"
+    if launcher == "python":  # spark-submit says more at its start
+        assert all(line.startswith("query compared: ") for line in working), driver.errors
+    no_stack_trace(driver)
+    assert driver.output == ""
+    assert not [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
+
+
+def test_a_jvm_that_python_has_started_is_deaf_to_sigint(launch, sales, tmp_path):
+    # PySpark starts it so, for Ctrl-C in a notebook. Nothing is lost by it: the batches go on.
+    out, commits = tmp_path / "out", tmp_path / "ckpt" / "commits"
+    out.mkdir()
+    sales.land(2)
+    driver = launch("python", SCRIPTS / "slow_batches.py", sales.folder, tmp_path / "ckpt", out)
+    driver.until((out / "begun-0").exists)
+    driver.signal(Signals.SIGINT, "jvm")
+    driver.until((commits / "1").exists)
+    driver.signal(Signals.SIGTERM, "python")
+    ended(driver)
+    no_stack_trace(driver)

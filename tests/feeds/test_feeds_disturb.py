@@ -135,3 +135,16 @@ def test_lines_and_files_of_rows():
     assert [json_line(row) for row in rows][::2] == ['{"a": 1, "b": "x \\"y\\", é"}', "not a row: 3 {"]
     assert list(line_files(["a", "b", "c"], rows=3, name="x-{}.csv")) == [("x-0001.csv", "a\nb\nc\n")]
     assert "rows is 0; give at least 1 row per file" in refusal(line_files, [], rows=0, name="x-{}.csv")
+
+
+def test_no_rows_are_no_problem():
+    assert disturb([], time="time", late=0.5, seed=1).arriving == []
+
+
+def test_what_has_landed_so_far_has_a_truth_of_its_own():
+    whole = disturb(clicks(900), time="time", seed=1, **ALL)
+    part = whole.first(500)
+    assert part.arriving == whole.arriving[:500]
+    assert part.counted == whole.counted[: len(part.counted)]
+    assert len(part.counted) + len(part.late) + len(part.duplicates) + len(part.bad) + len(part.ahead) == 500
+    assert late_for_spark(part, 100) == part.late

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import action_rows
 import action_windows
@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import feeds
-from sparkstream_kit.errors import KitError
+from sparkstream_kit.errors import InvalidInputError, KitError
 
 SIZE = 40  # lines in a file
 FLAGS = ("--available-now", "--max-files-per-trigger", "1")
@@ -139,3 +139,40 @@ def test_a_static_frame_gives_the_truth(spark):
     for slide in ("1 hour", "30 minutes", "25 minutes"):
         static = action_windows.transform(timed, "10 minutes", slide)
         assert counts(static) == feeds.actions_truth(rows, slide=slide)
+
+
+def test_a_slide_that_cannot_be_is_one_line(folder, tmp_path):
+    with pytest.raises(InvalidInputError, match="slide 2 hours is longer than length 1 hour"):
+        in_this_session(action_windows, folder, tmp_path / "out", "--slide", "2 hours", "--available-now")
+
+
+@pytest.mark.slow
+@pytest.mark.connect
+def test_as_a_process_of_its_own_it_goes_on_where_it_was(job, spark, folder, tmp_path):
+    rows, out = list(feeds.actions_rows(160, seed=9)), tmp_path / "out"
+    for number in range(2):
+        land(map(feeds.json_line, rows), folder, skip=2 * number, files=2)
+        done = job("python", "action_rows", folder, out, *FLAGS)
+        assert done.stdout == ""
+        assert "action_rows: 2 batches, 80 rows in" in done.stderr
+        flags = ("--available-now", *(["--drain"] if number else []))
+        done = job("python", "action_windows", out / "rows", out / "counts", *flags)
+        assert done.stdout == ""
+        assert "action_counts: " in done.stderr
+    assert counts(spark.read.parquet(str(out / "counts"))) == feeds.actions_truth(rows)
+
+
+@pytest.mark.slow
+def test_the_state_is_bounded_by_the_windows_that_are_open(stream):
+    # 20,000 rows over 200 hours in 5 batches: each closes the windows of the one before.
+    source = stream("time TIMESTAMP, action STRING")
+    query = stream.query(action_windows.transform(source.to_df(), "10 minutes"))
+    start, kept, closed = datetime.fromisoformat("2010-01-01"), [], 0
+    for batch in range(5):
+        times = (start + timedelta(hours=40 * batch, seconds=36 * number) for number in range(4000))
+        source.add_data([(time, f"a{number % 3}") for number, time in enumerate(times)])
+        batches = query.step()
+        kept.append(batches[-1].progress.stateOperators[0].numRowsTotal)
+        closed += sum(row["count"] for each in batches for row in each.rows)
+    assert max(kept) <= 2 * 3  # windows that a row of 10 minutes ago falls in, by actions
+    assert closed == 19_900  # 100 rows are in the last hour

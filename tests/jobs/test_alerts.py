@@ -108,3 +108,44 @@ def test_the_job_finds_the_truth_in_two_runs_over_a_fed_folder(name, drained, jo
     assert len(printed.splitlines()) == len(expected)
     if name == "sensor_alerts":
         assert spark.read.parquet(str(out / "bad")).count() == len(made.bad)
+
+
+PAID = [
+    *((minute, 10.0 + minute % 3, 40.7) for minute in range(0, 24, 2)),
+    (24, 900.0, 40.7), (30, 10.0, -33.9), *((40 + part / 10, 10.0, 40.7) for part in range(5)),
+]  # fmt: skip
+
+
+READ = [
+    *(("d1", minute, 20.0 + minute % 2) for minute in range(26)), ("d1", 26, 60.0),
+    *(("d2", minute, 5.0) for minute in (0, 3, 17, 18)),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_static_frames_give_alerts_too(spark):
+    def alerts(job, lines):
+        return found(
+            job.transform(spark.createDataFrame([(line,) for line in lines], "value STRING")).collect()
+        )
+
+    first = datetime(2024, 6, 1)  # noqa: DTZ001
+    times = (f"{first + timedelta(minutes=minute):%Y-%m-%dT%H:%M:%SZ}" for minute, _, _ in PAID)
+    given = zip(times, PAID, strict=True)
+    payments = [f'40,{time},"Cinema, Ltd",x,{amount},{lat},0.5' for time, (_, amount, lat) in given]
+    assert [what for *_, what in alerts(card_alerts, payments)] == ["amount", "place", "place", "burst"]
+    names = ("device", "time", "temperature")
+    readings = [(device, f"2024-03-01T00:{minute:02}:00Z", degrees) for device, minute, degrees in READ]
+    silent = ("d2", "2024-03-01T00:13:00Z", "silence")
+    read = alerts(sensor_alerts, [feeds.json_line(dict(zip(names, row, strict=True))) for row in readings])
+    assert {("d1", "2024-03-01T00:26:00Z", "spike"), silent} <= {*read}
+
+
+def test_the_truth_of_readings_is_known():
+    rows = [
+        {"device": "d1", "time": f"2024-03-01T00:{minute:02}:00Z", "temperature": degrees}
+        for minute, degrees in ((0, 18.0), (20, 40.0), (29, 18.0))
+    ]
+    assert feeds.sensors_truth(rows) == [
+        ("d1", "2024-03-01T00:10:00Z", "silence"), ("d1", "2024-03-01T00:20:00Z", "spike"),
+    ]  # fmt: skip

@@ -65,3 +65,18 @@ def test_the_job_goes_on_where_it_stopped(where, job, folder, tmp_path):
     assert totals(rows) == feeds.events_truth(events.counted + events.late)
     assert len({row["event_id"] for row in rows}) == len(rows)
     assert sum(count for _, count in bad) == len(events.bad) + len(events.ahead)
+
+
+@pytest.mark.slow
+def test_the_state_falls_when_the_time_for_duplicates_is_over(stream):
+    source = stream("value STRING")
+    query = stream.query(events_to_postgres.transform(source.to_df(), within="30 minutes"))
+    rows = list(feeds.events_rows(20_000, seed=1))
+    kept = []
+    for first in range(0, 20_000, 4000):
+        source.add_data([(feeds.csv_line(row),) for row in rows[first : first + 4000]])
+        query.step()
+        kept.append(query.batches[-1].progress.stateOperators[0].numRowsTotal)
+    # Forty minutes are 400 events; a batch is 4,000, and its ids wait for the watermark of the next.
+    assert max(kept) < 6000, kept
+    assert kept[-1] < 1000, kept

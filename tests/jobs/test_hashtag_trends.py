@@ -94,3 +94,8 @@ def test_the_job_goes_on_where_it_stopped(job, folder, tmp_path):
             "SELECT start, tag, posts FROM hashtag_trends ORDER BY start, posts DESC, tag"
         )
         assert [(f"{start[:10]}T{start[11:19]}Z", tag, count) for start, tag, count in rows] == truth
+
+
+def test_a_length_that_cannot_be_is_one_line(folder, capsys):
+    assert hashtag_trends.main([str(folder), "--available-now", "--window", "soon"]) == 2
+    assert "cannot read length 'soon'" in capsys.readouterr().err.splitlines()[-1]

@@ -87,3 +87,19 @@ def test_what_cannot_be_is_one_line(words, message, capsys):
 )
 def test_the_word_count_reads_a_topic_alone(words, message, capsys):
     assert said(capsys, WORDS, *words).startswith(message)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_takes_one_input(job, capsys):
+    more = JOBS[job]
+    both = "--kafka is in place of INPUT_DIR: leave out one of them; see --help"
+    assert said(capsys, job, "in", *more, *KAFKA) == both
+    assert said(capsys, job, *KAFKA, "in", *more) == both
+    assert "INPUT_DIR or --kafka" in said(capsys, job, *(() if more and more[0].isupper() else more))
+
+
+def test_the_session_of_a_job_has_the_connector(monkeypatch):
+    monkeypatch.undo()
+    parser = jobflags.parser("A job.", *jobflags.INPUT, "--profile")
+    assert jobflags.for_session(parser.parse_args(list(KAFKA)))["connectors"] == ["kafka"]
+    assert jobflags.for_session(parser.parse_args(["/"]))["connectors"] == []

@@ -155,3 +155,11 @@ def test_a_job_has_a_page_and_at_most_24_flags_in_their_groups(name, capsys):
     without = {"dstream_wordcount", "train_posts"}  # DStreams have no progress to show; no stream
     assert ("--ui" in flags) == (name not in without)
     assert (1 if name == "train_posts" else 5) < len(flags) <= 24
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "jobs").glob("*.py")))
+def test_a_job_has_at_most_24_flags_in_their_groups(name, capsys):
+    with pytest.raises(SystemExit):
+        import_module(name).main(["--help"])
+    flags = set(re.findall(r"^  (--[\w-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert (1 if name == "train_posts" else 5) < len(flags) <= 24

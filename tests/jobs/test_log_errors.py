@@ -1,7 +1,8 @@
 """The job `log_errors`: errors and percentiles by path and minute, sessions by host, and no line lost."""
 
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from random import Random
 
 import log_errors
 import pytest
@@ -101,3 +102,35 @@ def test_a_path_is_a_path_whatever_the_request_is(spark):
     got = log_errors.transform(rows).select("path", "requests", "errors", "p95").collect()
     assert Counter(row["path"] for row in got for _ in range(row["requests"])) == Counter(requests.values())
     assert all(row["errors"] == row["requests"] and row["p95"] is None for row in got)
+
+
+@pytest.mark.slow
+def test_percentiles_of_many_rows_lie_within_the_stated_error_and_closed_minutes_leave_the_state(stream):
+    # 20,000 rows of one path: 10,000 in each of two minutes, in four batches, then one that closes both.
+    random = Random(1)  # noqa: S311 - test data
+    sizes = {minute: [int(random.paretovariate(1.2) * 1000) for _ in range(10_000)] for minute in (0, 1)}
+    source = stream(COLUMNS)
+    rows = windows.with_watermark(source.to_df(), "time", "1 minute")
+    query = stream.query(log_errors.transform(rows))
+    for number in range(4):
+        minute, half = number // 2, number % 2 * 5000
+        at = NIGHT + timedelta(minutes=minute, seconds=30)
+        source.add_data([("h", at, "GET /a", 200, size) for size in sizes[minute][half : half + 5000]])
+    open_states = query.step()[-1].progress.stateOperators[0].numRowsTotal
+    source.add_data([("h", NIGHT + timedelta(hours=1), "GET /a", 200, 1)])
+    batches = query.step()
+    assert (open_states, batches[-1].progress.stateOperators[0].numRowsTotal) == (2, 1)
+    got = {row["start"].minute: row for batch in batches for row in batch.rows}
+    assert sorted(got) == [0, 1]
+    for minute, row in got.items():
+        assert row["requests"] == 10_000
+        below = sum(size < row["p95"] for size in sizes[minute])
+        up_to = sum(size <= row["p95"] for size in sizes[minute])
+        assert row["p95"] in sizes[minute]
+        assert below - 10 <= 9500 <= up_to + 10  # a thousandth of the rows
+
+
+def test_requests_that_are_just_the_gap_apart_are_one_session_in_the_truth_too():
+    row = next(iter(feeds.log_rows(1, seed=1)))
+    made = [row | {"time": at} for at in (0, 1800, 3601)]
+    assert [requests for _, _, _, requests, _ in feeds.log_sessions(made)] == [2, 1]

@@ -3,6 +3,7 @@
 `tests/faults/` kills it, and gives it 1,000 malformed lines among 100,000.
 """
 
+import csv
 from collections import Counter
 from decimal import Decimal
 
@@ -97,3 +98,14 @@ def test_an_unknown_column_is_one_line_and_nothing_is_written(job, tmp_path):
     message = "sales_clean.py: unknown column of --dedupe OrderId; did you mean OrderID?"
     assert done.stderr.splitlines()[-1] == message
     assert not (tmp_path / "home" / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_sales_log_comes_out_whole(job, spark, sales_log, tmp_path):
+    log, published = sales_log
+    truth = [(row[0], int(row[1]), Decimal(row[2])) for row in list(csv.reader(published.splitlines()))[1:]]
+    done = job("spark-submit", "sales_clean", log, tmp_path / "out", "--available-now")
+    assert done.stdout == ""
+    assert f"{sum(orders for _, orders, _ in truth):,} rows in, 0 bad rows" in done.stderr
+    assert totals(written(spark, tmp_path / "out", "good")) == sorted(truth)
+    assert written(spark, tmp_path / "out", "bad").count() == 0

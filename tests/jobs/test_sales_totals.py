@@ -12,9 +12,10 @@ from decimal import Decimal
 
 import pytest
 import sales_totals
+from chispa import assert_df_equality
 from conftest import ROOT, left_behind
 
-from sparkstream_kit import feeds, schemas
+from sparkstream_kit import feeds, run, schemas, sinks, sources, start
 
 GOOD = "1,1/13/09,2,0.05,10,{amount},Ann Lee,Maine,East,{key},1,0.5"
 
@@ -136,3 +137,23 @@ def test_the_sales_log_gives_its_published_totals(job, sales_log, temporary):
     assert done.stdout == published, "nothing else is on standard output"
     assert ", 0 bad rows, " in done.stderr
     assert "bad lines" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_same_transform_on_a_static_read_gives_the_same_table(spark, folder):
+    feeds.drip(feeds.sales_files(3, rows=50, seed=1), folder)
+    static = sales_totals.totals(sales_totals.transform(spark.read.text(str(folder))))
+    assert [[str(value) for value in row] for row in static.collect()] == truth(150, 1)
+    assert static.schema.simpleString() == "struct<ProductKey:string,Orders:bigint,TotalSales:decimal(22,2)>"
+
+    streamed = sales_totals.transform(sources.text(spark, str(folder), max_files_per_trigger=1))
+    run(start(streamed, sinks.latest("counted"), name="same", mode="complete", availableNow=True))
+    assert_df_equality(sales_totals.totals(spark.table("counted")), static, ignore_nullable=True)
+
+
+@pytest.mark.connect
+def test_wrong_settings_are_one_line_too(job, folder, tmp_path):
+    (tmp_path / "broken.conf").write_text("spark.sql.shuffle.partitions\n")
+    done = job("python", "sales_totals", folder, "--profile", tmp_path / "broken.conf", code=2)
+    assert "broken.conf, line 1: 'spark.sql.shuffle.partitions' is not a setting; write" in done.stderr
+    assert done.stderr.count("\n") == 1

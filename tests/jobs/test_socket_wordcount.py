@@ -1,6 +1,9 @@
 """The job `socket_wordcount`: its counts, and how it ends."""
 
+import itertools
 import re
+import socket
+import sqlite3
 from collections import Counter
 from contextlib import nullcontext
 
@@ -86,3 +89,36 @@ def test_a_host_that_is_not_known_is_input_that_cannot_be_had(spark):
         run(query)
     text = "query unknown failed: unknown host no-such-host.invalid; correct the name, or give the address"
     assert (str(error.value), error.value.exit_code) == (text, 75)
+
+
+def test_a_server_that_says_nothing_is_idle(job, spark):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        lines = sources.socket_lines(spark, "127.0.0.1", silent.getsockname()[1])
+        summary = run(start(lines, sinks.memory("silent")), idle=1)
+    assert summary.ended_by == "1 s without a row"
+
+
+@pytest.mark.slow
+def test_all_of_a_long_text_is_counted(spark):
+    text = [*itertools.islice(feeds.random_lines(1), 40_000)]
+    with feeds.LineServer(text) as server:
+        counts = socket_wordcount.transform(sources.socket_lines(spark, server.host, server.port))
+        summary = run(start(counts, sinks.memory("long_text"), mode="complete"))
+    expected = Counter(word for line in text for word in line.split())
+    assert [tuple(row) for row in spark.table("long_text").collect()] == sorted(
+        expected.items(), key=lambda pair: (-pair[1], pair[0])
+    )
+    assert summary.queries[0].input_rows == 40_000
+
+
+@pytest.mark.slow
+def test_counts_go_to_a_table_that_the_next_run_replaces(job, tmp_path):
+    def counts(words):
+        with feeds.LineServer([words]) as server:
+            target = ("--database", f"sqlite:///{tmp_path}/counts.db")
+            assert job("spark-submit", "socket_wordcount", server.host, server.port, *target).stdout == ""
+        with sqlite3.connect(tmp_path / "counts.db") as database:
+            return dict(database.execute("SELECT word, count FROM word_counts").fetchall())
+
+    assert counts("to be or not to be") == {"to": 2, "be": 2, "or": 1, "not": 1}
+    assert counts("to") == {"to": 1}

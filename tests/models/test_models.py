@@ -13,7 +13,7 @@ from sparkstream_kit import checkpoints, feeds, models, run, sinks, sources, sta
 from sparkstream_kit._spark.place import Place
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.checkpoints import clone
-from sparkstream_kit.errors import InvalidInputError
+from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.sinks.base import Opening
 
 POSTS = "id STRING, time STRING, label STRING, text STRING"
@@ -330,3 +330,18 @@ def test_a_version_appears_whole_and_leaves_nothing_behind(tmp_path, trained):
     file = models.publish(trained(30), tmp_path / "spam")
     assert sorted(os.listdir(tmp_path / "spam")) == [file.name, "current"]  # noqa: PTH208
     assert (tmp_path / "spam" / "current").read_text() == f"{file.stem}\n"
+
+
+@pytest.mark.slow
+def test_a_scorer_whose_version_has_gone_says_so(spark, stream, tmp_path):
+    models.publish(says("ham"), tmp_path / "spam", "1")
+    scored = sinks.batch_files(tmp_path / "out").taking(models.scorer(tmp_path / "spam"))
+    numbers = stream("n INT")
+    query = stream.query(numbers.to_df(), sink=scored)
+    numbers.add_data([(0,)])
+    query.step()
+    models.publish(says("spam"), tmp_path / "spam", "2")
+    (tmp_path / "spam" / "1").rename(tmp_path / "gone")
+    query.kill_before_commit()
+    with pytest.raises(QueryFailed, match="spam has no version '1'; there are: 2"):
+        query.step()

@@ -14,8 +14,8 @@ import pytest
 from conftest import HANGS, refusal
 from support.recorded import OTHER, TOLD, progress
 
-from sparkstream_kit import monitoring, quarantine, run, sinks, start
-from sparkstream_kit.monitoring import pictures, watching
+from sparkstream_kit import monitoring, quarantine, run, sinks, sources, start
+from sparkstream_kit.monitoring import board, pictures, watching
 from sparkstream_kit.verdicts import Verdict
 
 WINDOWS = [each for each in TOLD if each["name"] == "action_windows"][-1]
@@ -290,3 +290,32 @@ def test_a_url_that_takes_no_post_is_refused_unseen(url):
     with ExitStack() as faces:
         said = refusal(lambda: faces.enter_context(watching([], print, on_verdict=url)))
     assert said == "on_verdict (--alert-url) is no URL, or one with a password; give https://HOST/PATH"
+
+
+def test_a_query_without_batches_is_told_of(spark, folder, monkeypatch):
+    monkeypatch.setattr(board, "_SILENT", -60.0)
+    query = start(sources.text(spark, folder), sinks.memory("silent"), name="silent")
+    told = []
+
+    def on_verdict(alert):
+        told.append(alert.verdict.kind)
+        query.stop()
+
+    assert run(query, on_verdict=on_verdict, run_for=HANGS).ended_by == "query.stop()"
+    assert told == ["silence"]
+
+
+def test_a_receiver_that_does_not_answer_is_given_up(monkeypatch, caplog):
+    monkeypatch.setattr(monitoring, "_ANSWERS_WITHIN", 0.2)
+    monkeypatch.setattr(pictures, "_END_LIMIT", HANGS)
+    with Receiver(0) as receiver:
+        [line] = posted(receiver.url, caplog)
+        receiver.answers.set()
+        receiver.shutdown()
+    assert "an alert was not posted to 127.0.0.1 (timed out): bad: query action_windows: its water" in line
+
+
+def test_nobody_listens(free_port, caplog):
+    [line] = posted(f"http://127.0.0.1:{free_port}{HUSH}", caplog)
+    assert "Connection refused" in line
+    assert "hush" not in line

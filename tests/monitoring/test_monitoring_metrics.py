@@ -97,3 +97,49 @@ def test_an_address_that_cannot_be_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(MissingExtraError, match=r"^run\(…, metrics=…\) needs .*sparkstream-kit\[metrics\]"):
         exported(Board(), "127.0.0.1:0").__enter__()
+
+
+NAME = 'a "quoted" \\ name\nof two lines {query="x"} 1'
+
+
+def test_a_name_can_hold_anything():
+    board = Board()
+    board.add(progress(name=NAME))
+    assert values(board)["sparkstream_batches_total", NAME] == 1
+
+
+def test_before_the_first_batch_there_are_no_gauges():
+    assert values(Board()) == {}
+
+
+def test_the_page_names_each_metric():
+    page = (
+        (ROOT / "docs" / "monitoring.md").read_text("utf-8").partition("## Metrics")[2].partition("\n## ")[0]
+    )
+    last = re.findall(r"`sparkstream_last_batch_id`((?:, `_\w+`)+)", page)[0]
+    named = {f"sparkstream_last_batch{end}" for end in re.findall(r"_\w+", last)}
+    named |= set(re.findall(r"\bsparkstream_\w+", page))
+    unrecorded = {"sparkstream_bad_rows_total", "sparkstream_waiting"}  # no query of the recording has them
+    assert named == {name for name, *_ in values(filled())} | unrecorded
+
+
+OPEN = "application/openmetrics-text; version=1.0.0"
+
+
+def test_without_the_library_the_path_says_what_to_install(request, monkeypatch):
+    from monitoring.test_monitoring_page import Served
+
+    page = Served()
+    request.addfinalizer(page.end)
+    page.board.add(progress())
+    status, text, headers = page.ask("/metrics", Accept=OPEN)
+    assert status == 200
+    assert headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    assert text.endswith("# EOF\n")
+    assert page.ask("/metrics", Host="evil.example")[0] == 403
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    status, text, _ = page.ask("/metrics")
+    assert (status, text) == (
+        501,
+        "/metrics needs an optional library; run: pip install 'sparkstream-kit[metrics]'\n",
+    )

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,8 @@ from support.recorded import LINES as RECORDED
 from support.recorded import progress
 
 from sparkstream_kit import feeds, quarantine, run, schemas, sinks, sources, start
-from sparkstream_kit.cli import main
+from sparkstream_kit.cli import app, main
+from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.monitoring import board as recorder
 from sparkstream_kit.monitoring import terminal
 from sparkstream_kit.monitoring.board import Board
@@ -198,3 +200,79 @@ def test_of_a_killed_run_it_says_that_nothing_comes_and_ctrl_c_ends_it(tmp_path)
         assert (watch.returncode, err) == (0, "")
     assert ": batch " in shown[0]
     assert ": verdict: no batch for " in shown[1]
+
+
+def little_room(patch, room, what=b""):
+    """Open recordings on a disk that takes no more than `room` bytes of what is written."""
+    real = Path.open
+
+    class Full(io.FileIO):
+        def write(self, data):
+            if what not in data:
+                return super().write(data)
+            if not room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data[:room])
+
+    def opened(path, mode="r", *args, **how):
+        return Full(path, mode) if mode == "a+b" else real(path, mode, *args, **how)
+
+    patch.setattr(Path, "open", opened)
+
+
+@pytest.mark.parametrize("room", [9, 0])
+def test_a_first_line_for_which_there_was_no_room_is_written_by_the_next_run(tmp_path, room):
+    path = tmp_path / "full.jsonl"
+    with pytest.MonkeyPatch.context() as patch:
+        little_room(patch, room)
+        with pytest.raises(InvalidInputError, match="cannot write the recording"):
+            recorder.recording(path, []).__enter__()
+    assert path.stat().st_size == room
+    with recorder.recording(path, []) as add:
+        add(progress())
+    first, _, last = path.read_text("utf-8").splitlines()
+    assert ("recording" in json.loads(first), "end" in json.loads(last)) == (True, True)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_line_of_many_brackets_is_no_line_of_a_recording(first, tmp_path, capsys):
+    path = tmp_path / "run.jsonl"
+    deep = "[" * 100_000 + "\n"
+    lines = [head(RECORDED[0]), RECORDED[0] + "\n"]
+    path.write_text("".join([deep, *lines] if first else [*lines, deep]))
+    if first:
+        assert main(["watch", str(path)]) == 2
+        assert "line 1 is not the first one of a recording" in capsys.readouterr().err
+    else:
+        assert [picture.summary.batches for picture in board_of(path.read_text()).pictures()] == [1]
+
+
+def test_a_past_that_is_still_being_read_is_no_silence():
+    def quiet(board):
+        return any("no batch for" in str(said) for each in board.pictures() for said in each.verdicts)
+
+    class Once(threading.Event):
+        def wait(self, _limit=None):
+            self.set()  # nothing more comes
+            return True
+
+    past = io.StringIO("".join([head(*RECORDED), *(f"{line}\n" for line in RECORDED)]))
+    board, seen = Board(), list[bool]()
+    board.live = False
+
+    def looked_at(lines):
+        for line in lines:
+            seen.append(quiet(board))
+            yield line
+
+    recorder.follow(looked_at(app._growing(past, board, Once())), board)  # noqa: SLF001
+    assert not any(seen[:-1]), "its batches are days old, and more of them come at once"
+    assert quiet(board), "what is there has been read, and nothing comes"
+
+
+def test_an_address_of_a_page_is_no_file_and_its_token_is_not_repeated(capsys):
+    assert main(["watch", "http://127.0.0.1:1/#token=hush"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "hush" not in said
+    assert "give what --record wrote" in said

@@ -6,6 +6,7 @@ import pkgutil
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import timedelta
 from importlib import import_module
 from typing import Any
 from unittest.mock import Mock
@@ -125,7 +126,7 @@ start(frame, sinks.console(), chekpoint='in')
 start(frame, sinks.console(), outputMode='update')
     unknown keyword of start() outputMode; did you mean mode?
 start(frame, sinks.console(), processingTime='5')
-    cannot read processingTime '5'; write it like '10 seconds', '1 hour 30 minutes' or '0.5 seconds'
+    cannot read processingTime '5'; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds'
 start(frame, sinks.console(), availableNow=True, processingTime='1 second')
     start() takes one trigger, not availableNow and processingTime; leave out the others
 sinks.latest(5)
@@ -180,7 +181,7 @@ def test_a_watermark_is_a_timestamp_and_a_delay(spark):
     for watermark, message in {
         "time": "watermark is a text; give a column and a delay: (",
         ("value", "1 hour"): "event-time column value is bigint, not a timestamp",
-        ("timestamp", 5): "cannot read delay '5'; write it like '10 seconds', '1 hour 30 minutes' o",
+        ("timestamp", 5): "cannot read delay '5'; write it like '10 seconds', '1 hour 30 minutes', '0",
     }.items():
         told = refusal(testing.assert_stream_equals_batch, lambda frame: frame, rows, watermark=watermark)
         assert message in told
@@ -200,3 +201,47 @@ def test_a_value_is_said_shortly_and_without_a_password():
     assert said(f"postgresql://me:{'x' * 100}@host/name") == "the string 'postgresql://me:***@host/name'"
     assert said(str.join) == "the function str.join"
     assert said("x" * 100) == f"the string '{'x' * 60}…'"
+
+
+def test_a_file_is_no_checkpoint(things, tmp_path):
+    (tmp_path / "file").touch()
+    refused = f"checkpoint {tmp_path}/file cannot be written: {tmp_path}/file is no folder"
+    with pytest.raises(InvalidInputError, match=refused):
+        start(things["frame"], sinks.memory("file"), checkpoint=tmp_path / "file")
+
+
+def test_a_stream_is_not_split_into_streams(things):
+    with pytest.raises(InvalidInputError, match="rows is a streaming DataFrame; give a static one"):
+        testing.assert_stream_equals_batch(lambda frame: frame, things["frame"])
+
+
+# What no look at a type can tell: options, triggers, times and rows, which have tests of their own.
+NOT_LOOKED_AT = {
+    *("Any", "Duration", "Duration | None", "Iterable[Any] | None", "Iterable[dict[str, Any]]"),
+    *("Iterable[str]", "Iterable[str] | Callable[[], Iterable[str]]"),
+    *("Iterable[tuple[str, str | bytes]]", "Rule | Sequence[Rule]", "Sequence[Record]"),
+    *("StreamingQueryProgress", "_Frame", "str | datetime"),
+    *("str | datetime | Mapping[str, Mapping[int, int | str]]", "str | datetime | None"),
+    *(
+        "str | timedelta",
+        "threading.Event | None",
+        "tuple[int, int] | None",
+        "tuple[str, str | timedelta] | None",
+    ),
+}
+
+
+def test_the_type_of_each_argument_is_looked_at():
+    each = [(function, parameter) for function in CALLS.values() for parameter in parameters(function)]
+    assert len(each) > 250
+    assert {one[1].annotation for one in each if not is_refused(*one)} == NOT_LOOKED_AT
+
+
+def test_what_fits_is_taken_as_it_was(spark, folder, tmp_path):
+    lines = sources.text(spark, folder, max_files_per_trigger=1)
+    query = start(
+        lines, sinks.files(tmp_path / "out"), name="n", checkpoint=tmp_path / "c", processingTime=timedelta(0)
+    )
+    query.processAllAvailable()
+    query.stop()
+    assert (tmp_path / "out" / "_spark_metadata").is_dir()

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import pytest
 import report
+import templates
 from conftest import ROOT, process
 from running import Limit, Program, Table, measure
 
@@ -70,3 +71,17 @@ def test_a_benchmark_fills_table_page_and_chart(tmp_path):
     assert rows[0][1] == "3", "what was measured before is not lost"
     assert all(float(row[1]) > 0 and row[3] == "1" for row in rows)
     assert (tmp_path / "page.svg").read_text().startswith("<?xml")
+
+
+def test_a_wrong_name_is_refused():
+    done = process([*RUN, "strat"])
+    assert done.returncode == 2
+    assert "unknown benchmark strat; known: start, batch" in done.stderr
+
+
+def test_each_job_that_reads_files_by_the_million_is_measured():
+    jobs = {path.stem for path in templates.JOBS.glob("*.py")}
+    others = {"dstream_wordcount", "socket_wordcount", "kafka_word_count"}  # which read no files
+    others |= {"sales_clean", "sales_totals"}  # in `throughput`
+    others |= {"action_windows", "train_posts"}  # which reads what `action_rows` writes; which is no stream
+    assert set(templates.RUNS) == jobs - others

@@ -1,6 +1,7 @@
 """The kit as people get it: an installed wheel, a zip for `--py-files`, a properties file."""
 
 import os
+import shutil
 import sys
 import zipfile
 
@@ -91,3 +92,28 @@ def test_with_the_properties_file_the_log_is_quiet_from_the_first_line(tmp_path)
     first, *rest = done.stderr.splitlines()
     assert first == "WARNING: Using incubator modules: jdk.incubator.vector"
     assert [line[:11] for line in rest] == ["sales_total", "the run end", "without --c"]
+
+
+@pytest.mark.slow
+def test_the_zip_serves_a_cluster_by_py_files(wheel, tmp_path):
+    kit = shutil.copy(wheel, tmp_path / "sparkstream_kit.zip")
+    feeds.drip(feeds.sales_files(1, rows=10, seed=1), tmp_path / "in")
+    (tmp_path / "job.py").write_text(
+        "import sys\n"
+        "from sparkstream_kit import get_session, profiles\n"
+        "spark = get_session('zip', profile='local')\n"
+        "def where(_): return __import__('sparkstream_kit').__file__\n"
+        "executor = spark.sparkContext.parallelize([0], 1).map(where).first()\n"
+        "print(where(0), executor, profiles.log4j2_file().is_file())\n"
+        "spark.stop()\n"
+    )
+    # Two processes, as on a cluster: the driver, and an executor that gets the zip from it.
+    done = launch(
+        *("spark-submit", "--master", "local-cluster[1,1,1024]", "--py-files", kit, "job.py"), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    driver, executor, found = done.stdout.split()
+    assert "sparkstream_kit.zip/" in driver
+    assert "sparkstream_kit.zip/" in executor
+    assert driver != executor
+    assert found == "True"

@@ -186,3 +186,23 @@ def test_event_time_is_seen_and_its_pictures_stay_in_their_cells(kernel):
     for cell in read_notebook("event_time").cells:  # `make notebook-outputs`, when a cell has changed
         if cell.id in {"events", "explain", "same", "difference", "end"}:
             assert shown(cell) == shown(ran[cell.id])
+
+
+def test_an_interrupted_dstream_ends_and_its_cell_runs_again(ready):
+    endless = ready.source("dstream").replace("ssc, run_for=5, graceful=True", "ssc")
+    assert "run_for" not in endless
+    for _ in range(2):
+        cut = ready.execute_code(endless, interrupt_at="'open': ")
+        assert text(cut).endswith("ended by: SIGINT\n")
+        assert ready.active() == NOTHING
+
+
+@pytest.mark.parametrize("name", ["first_stream", "event_time"])
+def test_the_outputs_are_kept_for_those_who_only_read(name):
+    notebook = read_notebook(name)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(
+        range(1, len(cells) + 1)
+    )  # `make notebook-outputs`
+    assert [text(cell, "stderr") for cell in cells if text(cell, "stderr")] == []

@@ -5,12 +5,14 @@ import importlib
 import inspect
 import re
 import sys
+from collections import defaultdict
 from functools import cache
 from runpy import run_path
+from typing import Any
 
 import pytest
 from conftest import ROOT, process, ran
-from project.test_house import PATHS, is_extra, trees
+from project.test_house import PACKAGE, PATHS, is_extra, trees
 
 import sparkstream_kit
 
@@ -161,3 +163,147 @@ def test_the_everyday_calls_and_the_modules_are_attributes_of_the_package():
     assert sparkstream_kit.__all__ == ["get_session", "run", "spark_session", "start"]
     assert sparkstream_kit.get_session is sparkstream_kit.session.get_session
     assert sparkstream_kit.quarantine is sys.modules["sparkstream_kit.quarantine"]
+
+
+def test_a_connector_is_opened_when_it_is_first_asked_for():
+    code = (
+        "import sys; from sparkstream_kit import sinks; seen = set(sys.modules); sinks.sql_table; "
+        "names = {'sparkstream_kit.connectors', 'sqlalchemy', 'pyarrow', 'pandas'}; "
+        "print(sorted(names & seen), sorted(names & set(sys.modules)))"
+    )
+    env = {"PYTHONPATH": str(PACKAGE.parent)}
+    done = process([sys.executable, "-c", code], env=env)
+    assert (done.stdout, done.stderr) == ("[] ['sparkstream_kit.connectors']\n", "")
+    with pytest.raises(AttributeError, match="has no attribute 'sql_tabel'"):
+        getattr(sparkstream_kit.sinks, "sql_tabel")  # noqa: B009
+
+
+def test_a_private_module_has_no_all():
+    private = {*PATHS} - {*PUBLIC} - {"sparkstream_kit.__main__"}  # which runs when it is imported
+    assert [name for name in private if exported(name) is not None] == [], "nobody imports * from it"
+
+
+def defined(module):
+    """Return the names that a module binds at its top level, other than by an import."""
+    names = []
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names += [
+                part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)
+            ]
+    return names
+
+
+@cache
+def taken():
+    """Return the names that the kit's modules take from a module, by its name and by the last part of it."""
+    found = defaultdict[Any, set[str]](set)
+    for node in (node for tree in trees().values() for node in ast.walk(tree)):
+        if isinstance(node, ast.ImportFrom):
+            found[node.module] |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found[node.value.id].add(node.attr)
+        elif (
+            isinstance(node, ast.Attribute) and ast.unparse(node.value) == "importlib.import_module(systems)"
+        ):
+            found["connectors"].add(node.attr)
+    return found
+
+
+def test_all_is_sorted_and_complete():
+    without, unsorted, left = [], [], []
+    for name in PUBLIC:
+        module = trees()[name]
+        names = exported(name)
+        if names is None:
+            without.append(name)
+            continue
+        # ruff's order: constants, then classes, then functions.
+        if names != sorted(names, key=lambda word: (not word.isupper(), not word[0].isupper(), word)):
+            unsorted.append(name)
+        shared = taken()[name] | taken()[name.rpartition(".")[2]]
+        left += [(name, word) for word in defined(module) if word[0] != "_" and word not in {*names, *shared}]
+    assert without == [], "a public module has an __all__"
+    assert unsorted == []
+    assert left == [], "enter what is for users in __all__; begin what is of one module with an underscore"
+
+
+@cache
+def site():
+    """Return scripts/site.py."""
+    spec = importlib.util.spec_from_file_location("site_script", ROOT / "scripts" / "site.py")
+    assert spec
+    assert spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def test_llms_txt_says_of_each_page_what_it_is_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(site(), "SOURCE", tmp_path)
+    site().pages()
+    menu = {title: [f"{name}.md" for name in names] for title, names in site().MENU.items()}
+    listed = re.findall(r"^- \[(.+)\]\((\S+)\): (\S.*)$", site().llms(menu), re.MULTILINE)
+    assert [page for _, page, _ in listed] == [page for pages in menu.values() for page in pages]
+    assert {*tmp_path.glob("*.md")} == {tmp_path / page for _, page, _ in listed}
+    assert [page for title, page, said in listed if said[-1] not in ".:" or "](" in title + said] == []
+    # No page has its title alone.
+    assert [page for title, page, said in listed if said == title] == []
+
+
+def test_names_are_completed_without_an_import_of_what_they_are():
+    shown = "{*dir(k)} >= {'start', 'run', 'get_session', 'spark_session', 'sinks', 'sources', 'windows'}"
+    count = "[name for name in sys.modules if name.startswith('sparkstream_kit.')]"
+    code = f"import sys; import sparkstream_kit as k; print({shown}, {count}, 'importlib' in dir(k))"
+    done = process([sys.executable, "-c", code], check=True)
+    assert done.stdout == "True [] False\n"
+    code = "from sparkstream_kit import sources as k; print({*k.__all__} <= {*dir(k)}, 'files' in dir(k))"
+    done = process([sys.executable, "-c", code], check=True)
+    assert done.stdout == "True False\n"
+
+
+IMPORTS = re.compile(r"^\W*from (sparkstream_kit[\w.]*) import (\([\w\s,]+\)|\w[\w ,]*)", re.MULTILINE)
+
+
+MISSPELT = {"tests/project/test_package.py: from sparkstream_kit import zzzzzz"}
+
+
+# Where texts (messages, scripts of tests) are searched for imports of the kit, and what is misspelt there.
+ROOMS = ("sparkstream_kit", "jobs", "examples", "tests", "scripts", "benchmarks")
+
+
+def test_what_a_text_imports_is_there():
+    """Commands in messages, scripts that tests write: a module that moves is not found in them by mypy."""
+    missing = set()
+    for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+        nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+        texts = [
+            each.value for each in nodes if isinstance(each, ast.Constant) and isinstance(each.value, str)
+        ]
+        for module, names in (found for text in texts for found in IMPORTS.findall(text)):
+            there = importlib.import_module(module)
+            for name in names.replace("(", "").replace(")", "").split(","):
+                first = name.split()[0]
+                if not hasattr(there, first) and f"{module}.{first}" not in PATHS:
+                    missing.add(f"{path.relative_to(ROOT)}: from {module} import {first}")
+    assert missing == MISSPELT
+
+
+def test_what_is_public_has_a_docstring():
+    without = []
+    for name in PUBLIC:
+        public = exported(name) or []
+        documented: list[tuple[str, Any]] = [("", trees()[name])]
+        for node in trees()[name].body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in public:
+                documented.append((node.name, node))
+                parts = node.body if isinstance(node, ast.ClassDef) else []
+                functions = [part for part in parts if isinstance(part, ast.FunctionDef)]
+                documented += [
+                    (f"{node.name}.{each.name}", each) for each in functions if each.name[0] != "_"
+                ]
+        without += [(name, what) for what, node in documented if not ast.get_docstring(node)]
+    assert without == []

@@ -141,3 +141,43 @@ def test_the_python_examples_run_one_after_the_other(spark, stream, tmp_path, ca
     for name in tests:
         fixtures = {"spark": spark, "stream": stream}
         names[name](*(fixtures[asked] for asked in inspect.signature(names[name]).parameters))
+
+
+# These two are what CI runs; a test that ran them would run itself.
+CI = {"make demo", "make test"}
+
+
+def test_ci_runs_the_commands_that_set_up_everything():
+    assert set(BLOCKS[0].split("\n")) - {""} == CI
+    ci = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert all(re.search(rf"^stage {line}\b", ci, re.MULTILINE) for line in CI)
+
+
+GUIDES = [f"guides/{path.name}" for path in sorted((ROOT / "docs" / "guides").glob("*.md"))]
+
+
+def test_each_page_is_linked():
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} | {
+        path.name for path in ROOT.glob("*.md") if path.name != "README.md"
+    }
+    of_systems = {f"docs/{page}" for page in re.findall(r"\]\((\w+\.md)\) \|", PAGES["promises.md"])}
+    assert {*re.findall(r"\]\(((?:docs/)?\w+\.md)", README)} | of_systems == pages
+    assert set(re.findall(r"\]\((guides/[\w-]+\.md)", PAGES["start.md"])) == set(GUIDES)
+
+
+def test_the_readme_is_short():
+    assert len(README.split()) <= 900
+
+
+def test_the_start_page_has_three_steps_for_each_of_three_people():
+    page = PAGES["index.md"]
+    assert len(page.split()) <= 300
+    assert [re.findall(r"^\*\*(\d)\.\*\*", part, re.MULTILINE) for part in page.split("\n## ")[1:]] == [
+        ["1", "2", "3"]
+    ] * 3
+
+
+def test_the_words_are_in_order():
+    words = re.findall(r"^- \*\*(.+?)\*\*", PAGES["words.md"], re.MULTILINE)
+    assert words == sorted(words, key=str.lower)
+    assert len(words) > 30

@@ -86,3 +86,10 @@ def test_ci_has_each_tested_version_of_spark_with_a_python_and_a_java_that_fit()
 def test_the_workflows_are_what_the_host_understands():
     done = process(["actionlint", *WORKFLOWS])
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_python_versions_are_those_that_were_run():
+    named = {each.rpartition(" ")[2] for each in PROJECT["classifiers"] if "Python :: 3." in each}
+    said = re.search(r"Its tests were run on (.*)\.\n", (ROOT / "docs" / "versions.md").read_text())
+    assert said
+    assert named == set(re.findall(r"3\.\d+", said[1]))

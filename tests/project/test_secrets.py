@@ -1,18 +1,20 @@
 """A password, given in the wrong place or in the right one, is in nothing that the kit or Spark shows."""
 
+import importlib
 import json
 import subprocess
 import urllib.request
+from collections.abc import Callable
 
 import pytest
 import typer
-from conftest import HANGS, command, environment
+from conftest import HANGS, ROOT, command, environment
 from support import postgresql
 
-from sparkstream_kit import feeds
+from sparkstream_kit import feeds, get_session, schemas, sinks, sources, start
 from sparkstream_kit.cli import main
 from sparkstream_kit.cli.app import app
-from sparkstream_kit.errors import KitError, without_secrets
+from sparkstream_kit.errors import InvalidInputError, KitError, without_secrets
 
 URL = "postgresql://kit:hush@host/db"
 
@@ -185,3 +187,59 @@ def _read(port, what, api="api/v1/"):
             return str(answer.read().decode())
     except OSError:
         return ""
+
+
+JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
+
+
+def _parser_of(job):
+    """Return the parser that a job's `main` makes, at its first use."""
+
+    class Made(Exception):  # noqa: N818 - no error
+        pass
+
+    def end(parser, *_):
+        raise Made(parser)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Made) as made:
+        patch.setattr("sparkstream_kit.jobflags._Parser.parse_args", end)
+        importlib.import_module(job).main([])
+    return made.value.args[0]
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_no_argument_of_a_job_is_repeated_with_its_password(job):
+    parser = _parser_of(job)
+    given = [["."] * 3 + [URL], [f"--{URL}"], [f"--unknown={URL}"], ["--profil", URL]]
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public list of them
+        given += [[".", "9", f"{flag}={URL}"] for flag in action.option_strings]
+        if not action.option_strings:
+            given.append([URL, URL])
+    said = []
+    for arguments in given:
+        try:
+            parser.parse_args(arguments)
+        except InvalidInputError as err:
+            said.append(str(err))
+    assert "hush" not in "\n".join(said)
+    flags = len(parser._actions)  # noqa: SLF001
+    assert len(said) > min(8, flags)
+    assert sum("kit:***@host" in line for line in said) > min(4, flags - 2)
+
+
+def test_no_argument_of_the_library_is_repeated_with_its_password(spark, folder):
+    frame = sources.text(spark, str(folder))
+    calls: list[Callable[[], object]] = [
+        lambda: get_session("x", profile=URL),
+        lambda: get_session("x", conf={"spark.hadoop.fs.s3a.secret.key": "hush"}),
+        lambda: get_session("x", conf={"spark.driver.memory": URL}),
+        lambda: sinks.snapshot(URL),
+        lambda: start(frame, sinks.memory("m"), mode=URL, name="x"),
+        lambda: start(frame, sinks.memory("m"), name="x", **{URL: True}),  # type: ignore[arg-type]
+        lambda: schemas.from_ddl(URL),
+        lambda: feeds.text_lines(URL),
+    ]
+    for call in calls:
+        with pytest.raises(KitError) as raised:
+            call()
+        assert "hush" not in str(raised.value)

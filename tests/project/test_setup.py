@@ -25,6 +25,9 @@ case "$*" in
         printf '#!/bin/bash\necho "sparkstream $1 $JAVA_HOME" >>"$CALLS"; $FAKE_WARM' >.venv/bin/sparkstream
         chmod +x .venv/bin/sparkstream
         echo "VIRTUAL_ENV='$PWD/.venv'" >.venv/bin/activate ;;
+    *dev.txt)
+        [ -z "$FAKE_SLOW" ] || { echo "Collecting pandas==2.3.3"; touch "$FAKE_SLOW.1"; }
+        [ -z "$FAKE_SLOW" ] || while [ ! -e "$FAKE_SLOW.2" ]; do true; done ;;
     *--editable*) if [ -n "$FAKE_PIP_ERROR" ]; then echo "$FAKE_PIP_ERROR"; exit 1; fi ;;
 esac
 """
@@ -85,7 +88,7 @@ def checkout(tmp_path):
         "FAKE_JAVA": "17",
         "FAKE_WARM": "true",
         "JAVA_HOME": str(tmp_path / "a jdk"),
-        **dict.fromkeys(["FAKE_NO_VENV", "FAKE_NO_VECTOR", "FAKE_PIP_ERROR"], ""),
+        **dict.fromkeys(["FAKE_NO_VENV", "FAKE_NO_VECTOR", "FAKE_PIP_ERROR", "FAKE_SLOW"], ""),
     }
     return Checkout(path, env)
 
@@ -187,3 +190,41 @@ def test_the_pins_hold_every_package_that_the_project_names():
     names = {re.split(r"[^\w.-]", name)[0] for name in named} - {"sparkstream-kit"}
     pinned = set(re.findall(r"^([\w.-]+)==", "".join(pins.read_text() for pins in PINS), re.MULTILINE))
     assert names - pinned == set(), "run: make pins"
+
+
+SLEEP = """#!/bin/bash
+[ ! -e "$FAKE_SLOW.2" ] || exit 1  # the slow pip is through: nothing is said of the next one
+while [ ! -e "$FAKE_SLOW.1" ]; do kill -0 $PPID || exit; done  # until the slow pip has begun
+own="$FAKE_SLOW.slept.$PPID"  # the loop of an earlier pip, which has ended, may still sleep
+[ -e "$own" ] || { touch "$own"; exit 0; }
+touch "$FAKE_SLOW.2"  # its words have been shown
+exit 1
+"""
+
+
+def test_a_first_run_says_how_far_it_is(checkout, tmp_path):
+    (tmp_path / "bin/sleep").unlink()
+    program(tmp_path / "bin/sleep", SLEEP)
+    build, dev = checkout.path / "requirements/build.txt", checkout.path / "requirements/dev.txt"
+    build.write_text("")
+    dev.write_text("pandas==2.3.3 \\\n    --hash=sha256:1\nnumpy==2\n")
+    done = checkout.run(FAKE_SLOW=str(tmp_path / "slow"))
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if " packages found" in line]
+    assert [re.sub(r"\d+ s", "N s", line) for line in said] == [
+        "setup: N s: 1 of at most 2 packages found; Collecting pandas==2.3.3"
+    ]
+
+
+def test_make_help_names_every_target():
+    text = process(["make", "-s", "-C", ROOT], check=True).stdout
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"^  make ([\w-]+)", text, re.MULTILINE)) == targets
+
+
+@pytest.mark.parametrize("pins", PINS, ids=lambda path: path.name)
+def test_the_pins_have_hashes_and_name_no_index(pins):
+    text = pins.read_text()
+    for pin in re.split(r"\n(?! )", text.strip()):
+        assert re.match(r"[\w.-]+==\S+( ; .+)? \\\n( +--hash=sha256:[0-9a-f]{64}( \\\n)?)+$", pin), pin
+    assert "://" not in text

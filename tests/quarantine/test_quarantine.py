@@ -1,6 +1,7 @@
 """CSV lines against Spark itself: what is good, what is bad and why, and that no line is ever lost."""
 
 import csv
+import random
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import product
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from chispa import assert_df_equality
 from conftest import failure, refusal
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, StreamingQueryException
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 from support.sql import sql
@@ -18,7 +19,7 @@ from support.sql import sql
 from sparkstream_kit import run, sinks, start
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.errors import InvalidInputError
-from sparkstream_kit.quarantine import bad_rows, good_rows, mark_bad, parse_csv, parse_json
+from sparkstream_kit.quarantine import bad_rows, good_rows, mark_bad, parse_avro, parse_csv, parse_json
 from sparkstream_kit.schemas import from_ddl
 from sparkstream_kit.sources import text
 
@@ -644,3 +645,87 @@ def test_an_error_behind_a_parse_does_not_show_pages_of_its_plan(spark, parse):
             _ = call().schema
         assert len(str(caught.value)) < 3500, str(caught.value)
         assert str(caught.value).count("\n") < 20
+
+
+def test_a_failure_behind_a_parse_does_not_show_pages_of_its_plan(spark, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_text("1,2024-01-01\n")
+    rows = parse_csv(text(spark, tmp_path / "in"), "c0 INT, c1 DATE")
+    query = rows.select(F.expr("1 / (c0 - 1)")).writeStream.format("noop").trigger(availableNow=True).start()
+    with pytest.raises(StreamingQueryException, match="DIVIDE_BY_ZERO") as caught:
+        query.awaitTermination()
+    assert len(str(caught.value)) < 3500, str(caught.value)
+
+
+def test_a_quote_that_is_open_at_the_end_is_seen_whatever_the_number_of_quotes(spark):
+    """Spark's own parser takes the rest of the line for its value, and says nothing."""
+    lines = spark.createDataFrame([('1"#,1,"',), ('1"#,1,"x',), ('1"#,"x',), ('1"",1,"x"',)], "line STRING")
+    rows = parse_csv(lines, from_ddl("a STRING, b INT, c STRING")).collect()
+    assert [row["_reason"] for row in rows] == ["misplaced quote"] * 3 + [None]
+    assert rows[3][:3] == ('1""', 1, "x")
+
+
+def test_a_schema_is_taken_as_ddl_as_the_sources_take_it(spark, tmp_path):
+    lines = spark.createDataFrame([("1",)], "value STRING")
+    ddl = "a INT NOT NULL"
+    assert parse_csv(lines, ddl).collect() == parse_csv(lines, from_ddl(ddl)).collect()
+    assert parse_json(lines, ddl).columns == parse_json(lines, from_ddl(ddl)).columns
+    (tmp_path / "7.avsc").write_text(
+        '{"type": "record", "name": "r", "fields": [{"name": "a", "type": "int"}]}'
+    )
+    records = lines.select(F.col("value").cast("binary"))
+    assert parse_avro(records, ddl, schemas=tmp_path).columns[0] == "a"
+    for parse in (parse_csv, parse_json, lambda *given: parse_avro(*given, schemas=tmp_path)):
+        with pytest.raises(InvalidInputError, match="^cannot read DDL 'a INTT'"):
+            parse(records if parse not in (parse_csv, parse_json) else lines, "a INTT")
+
+
+def test_a_separator_of_any_characters(spark):
+    """Spark's own parser gives `1` and two quotes more for the first."""
+    for sep in ("e1", "||", "😀", ".*"):
+        lines = spark.createDataFrame([(f'1.5,{sep}1"x"',), (f'"a{sep}""b"{sep}c',)], "line STRING")
+        rows = parse_csv(lines, from_ddl("a STRING, b STRING"), sep=sep).collect()
+        assert [row[:3] for row in rows] == [("1.5,", '1"x"', None), (f'a{sep}"b', "c", None)]
+
+
+def mixed(seed, count):
+    """Return good and bad lines at random, and how many are bad."""
+    chance = random.Random(seed)  # noqa: S311 - a seeded mix, not a secret
+    lines = [chance.choice([GOOD, *BAD]) if chance.random() < 0.5 else GOOD for _ in range(count)]
+    return lines, sum(line != GOOD for line in lines)
+
+
+@pytest.mark.fast("2")
+@pytest.mark.parametrize("seed", [1, 2])
+def test_good_rows_and_bad_rows_are_all_lines_whatever_is_selected(spark, folder, seed):
+    lines, bad = mixed(seed, 500)
+    frame = parsed(spark, folder, *lines)
+    good = len(lines) - bad
+    assert (good_rows(frame).count(), bad_rows(frame).count()) == (good, bad)
+    for column in ("CustomerName", "Quantity"):
+        assert len(good_rows(frame).select(column).collect()) == good
+    assert sorted(row[0] for row in frame.select("_raw").collect()) == sorted(lines)
+
+
+def test_no_good_row_has_bytes_that_are_no_text(spark):
+    """Wherever they stand in the line; on Spark before 4.2 half of a surrogate pair is `?`."""
+    lines = [
+        *(b'{"a":{"k\xff":"1"}}', b'{"a":{"k":"\xc3"}}', b'{"\xff":1}', b'{"a":{"k":["\xf0\x9f"]}}'),
+        *(rb'{"a":{"\ud800":"1"}}', rb'{"a":{"k":"\udfff\ud83d"}}'),
+    ]
+    frame = spark.createDataFrame([(line,) for line in lines], "line BINARY").selectExpr(
+        "CAST(line AS STRING)"
+    )
+    for ddl in ("a MAP<STRING, STRING>", "a VARIANT", "a STRUCT<k: STRING>", "b INT"):
+        for row in good_rows(parse_json(frame, from_ddl(ddl))).selectExpr("to_json(struct(*))").collect():
+            assert "\ufffd" not in row[0]  # and PySpark could read it
+    assert good_rows(parse_csv(frame, from_ddl("a STRING, b STRING"), sep=":")).count() == 0
+
+
+def test_two_parses_in_one_query_are_counted_each(spark, folder):
+    write(folder, GOOD, "junk")
+    frames = [parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy") for _ in range(2)]
+    both = good_rows(frames[0]).union(good_rows(frames[1]))
+    query = start(both, sinks.memory("both"), availableNow=True)
+    query.awaitTermination()
+    assert counted(query) == [(2, 1, 0, 0)] * 2

@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import re
 import sys
 import threading
@@ -17,7 +18,7 @@ import pytest
 from conftest import refusal
 
 from sparkstream_kit.connectors._avro import of_registry
-from sparkstream_kit.errors import MissingExtraError, innermost_cause
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, innermost_cause
 from sparkstream_kit.quarantine import bad_rows, good_rows, parse_avro
 from sparkstream_kit.schemas import from_ddl
 
@@ -245,3 +246,38 @@ def test_without_fastavro_one_line_says_what_to_install(spark, folder, monkeypat
     monkeypatch.setitem(sys.modules, "fastavro", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'sparkstream-kit\[avro\]'"):
         parse_avro(frame(spark, b""), from_ddl("id INT"), schemas=folder)
+
+
+def test_fields_are_read_by_name_and_one_that_the_writer_lacks_is_null(spark, folder):
+    written = frame(spark, record({"id": "1", "amount": 1.5}, OTHER, 8))
+    rows = parse_avro(written, "share DOUBLE, amount DOUBLE", schemas=folder)
+    assert rows.select("share", "amount", "_reason").collect() == [(None, 1.5, None)]
+
+
+def test_files_that_are_no_schemas_are_one_line(spark, tmp_path):
+    (tmp_path / "payment.avsc").write_text('"long"')
+    with pytest.raises(InvalidInputError, match="no file there is named by the id of its schema; name them"):
+        parse_avro(frame(spark, b""), from_ddl("id INT"), schemas=tmp_path)
+    for text in ("", "{}", '{"type": "record"}', '"other.Type"', "[1]"):
+        (tmp_path / "1.avsc").write_text(text)
+        said = refusal(parse_avro, frame(spark, b""), from_ddl("id INT"), schemas=tmp_path)
+        assert re.search(r"schema .*/1\.avsc cannot be read: .*; correct the file", said)
+
+
+def test_text_is_not_avro(spark, folder):
+    with pytest.raises(InvalidInputError, match="reads the first column, and value is string, not binary"):
+        parse_avro(spark.createDataFrame([("a",)], "value STRING"), from_ddl("id INT"), schemas=folder)
+
+
+def test_whatever_the_bytes_are_a_record_is_one_row(spark, folder):
+    pick, whole = random.Random(5), record(GOOD[5][0] | {"prices": [1, 2], "counts": {"a": 1}})  # noqa: S311
+    damaged = []
+    for _ in range(500):
+        some = bytearray(whole)
+        for _ in range(pick.randint(1, 4)):
+            some[pick.randrange(5, len(some))] = pick.randrange(256)
+        damaged.append(bytes(some[: pick.choice([len(some), pick.randrange(len(some))])]))
+    rows = parse_avro(frame(spark, *damaged), from_ddl(PAYMENTS), schemas=folder).collect()
+    assert sorted(row["offset"] for row in rows) == list(range(500))
+    reasons = Counter(row["_reason"] for row in rows)
+    assert reasons["not valid for its schema"] > 100, reasons

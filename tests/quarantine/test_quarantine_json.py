@@ -1,15 +1,20 @@
 """JSON lines against Python's own json module: what is good, what is bad and why; that nothing changes."""
 
+import json
+import random
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from chispa import assert_df_equality
 from conftest import BEFORE_4_2, refusal
 
+from sparkstream_kit import sinks, start
 from sparkstream_kit._spark.session import in_force
-from sparkstream_kit.quarantine import good_rows, parse_json
+from sparkstream_kit.quarantine import bad_rows, good_rows, parse_json
 from sparkstream_kit.schemas import from_ddl
+from sparkstream_kit.sources import text
 
 EVENTS = """id INT NOT NULL, amount DECIMAL(5,2), share DOUBLE, ratio FLOAT, name STRING, paid BOOLEAN,
     day DATE, at TIMESTAMP, big BIGINT, prices ARRAY<DECIMAL(5,2)>, counts MAP<STRING, INT>,
@@ -199,3 +204,58 @@ def test_patterns_and_odd_names_and_any_value(spark):
 )
 def test_a_schema_that_cannot_be_is_refused(spark, ddl, message):
     assert message in refusal(parse_json, lines_of(spark, "{}"), from_ddl(ddl))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(spark, folder):
+    (folder / "mark.json").write_bytes(b'\xef\xbb\xbf{"id":2}\n')
+    assert [
+        row.id for row in good_rows(parse_json(spark.read.text(str(folder)), from_ddl(EVENTS))).collect()
+    ] == [2]
+
+
+def test_a_good_timestamp_is_what_spark_s_own_reader_gives(spark, folder):
+    lines = [line for line, values in GOOD.items() if "at" in values]
+    (folder / "lines.json").write_text("\n".join(lines))
+    read = spark.read.schema("at TIMESTAMP").json(str(folder)).collect()
+    assert [row.at for row in read] == [GOOD[line]["at"] for line in lines]
+
+
+def event(chance):
+    return {
+        "id": chance.randrange(-(2**31), 2**31),
+        "amount": round(chance.uniform(-999, 999), 2),
+        "share": chance.uniform(-1e9, 1e9) * 10 ** chance.randrange(-200, 200),
+        "name": "".join(chance.choice('aß東😀"\\/\n\t {}[],:') for _ in range(chance.randrange(9))),
+        "prices": [chance.randrange(100_000) / 100 for _ in range(chance.randrange(4))],
+        "counts": {chance.choice("abc\u2028"): chance.randrange(9) for _ in range(chance.randrange(3))},
+    }
+
+
+@pytest.mark.fast("2")
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_stream_reads_what_python_reads_and_loses_no_line(spark, folder, seed):
+    chance = random.Random(seed)  # noqa: S311 - a seeded mix, not a secret
+    good = {n: json.dumps({**event(chance), "id": n}, ensure_ascii=n % 2 == 0) for n in range(400)}
+    bad = [chance.choice([line for line in BAD if line]) for _ in range(100)]
+    lines = [*good.values(), *bad]
+    chance.shuffle(lines)
+    (folder / "lines.json").write_text("\n".join(lines), "utf-8")
+    parsed = parse_json(text(spark, str(folder)), from_ddl(EVENTS))
+    start(parsed, sinks.memory(f"json_{seed}"), availableNow=True).awaitTermination()
+    found = spark.table(f"json_{seed}")
+    assert sorted(row["_raw"] for row in bad_rows(found).collect()) == sorted(bad)
+    rows = {row.id: row for row in good_rows(found).collect()}
+    assert sorted(rows) == sorted(good)
+    for n, line in good.items():
+        exact, row = json.loads(line, parse_float=Decimal), rows[n].asDict()
+        assert (row["amount"], row["name"], row["share"]) == (
+            exact["amount"],
+            exact["name"],
+            json.loads(line)["share"],
+        )
+        assert (row["prices"], row["counts"]) == (exact["prices"], exact["counts"])
+    static = parse_json(spark.read.text(str(folder)), from_ddl(EVENTS))
+    columns = [name for name in found.columns if name != "counts"]  # maps cannot be put in order
+    assert_df_equality(
+        found.select(columns), static.select(columns), ignore_row_order=True, ignore_nullable=True
+    )

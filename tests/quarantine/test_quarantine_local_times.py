@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from sparkstream_kit import quarantine
+from sparkstream_kit import display, quarantine, windows
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.schemas import schema_of
 
@@ -100,3 +100,54 @@ def test_a_plan_in_utc_has_no_trace_of_it(spark, zone, capsys):
             csv(spark, ["2024-03-31 02:30:00"]).explain("extended")
         plans.append("timestamp_ntz" in capsys.readouterr().out.partition("== Optimized Logical Plan ==")[2])
     assert plans == [False, True]
+
+
+@pytest.mark.parametrize("parse", [csv, as_json])
+def test_a_time_that_does_not_exist_is_a_bad_row(spark, zone, parse):
+    zone(BERLIN)
+    found = read(parse(spark, TIMES))
+    assert found == [(moment, None if moment else MISSING) for moment in TIMES.values()]
+
+
+@pytest.mark.parametrize("parse", [csv, as_json])
+def test_by_a_pattern(spark, zone, parse):
+    zone(BERLIN)
+    texts = ["31.3.2024 1:30", "31.3.2024 2:30", "31.3.2024 3:30"]
+    assert read(parse(spark, texts, "d.M.yyyy H:mm")) == [
+        ("2024-03-31T00:30:00", None),
+        (None, MISSING),
+        ("2024-03-31T01:30:00", None),
+    ]
+    with_zone = read(parse(spark, ["31.3.2024 2:30 +0100"], "d.M.yyyy H:mm xx"))
+    assert with_zone == [("2024-03-31T01:30:00", None)]
+    assert read(parse(spark, ["31.3.2024"], "d.M.yyyy")) == [("2024-03-30T23:00:00", None)]
+
+
+@pytest.mark.parametrize("parse", [csv, as_json])
+def test_in_utc_there_is_nothing_to_look_for(spark, zone, parse):
+    zone("UTC")
+    rows = parse(spark, ["2024-03-31 02:30:00"])
+    assert read(rows) == [("2024-03-31T02:30:00", None)]
+
+
+def test_the_hour_that_comes_twice_is_two_windows_in_what_is_written(spark, zone):
+    zone(BERLIN)
+    moments = [(text,) for text in ("2024-10-27 02:30:00+02:00", "2024-10-27 02:30:00+01:00")]
+    rows = spark.createDataFrame(moments, "text STRING").select(F.col("text").cast("timestamp").alias("time"))
+    counts = rows.groupBy(windows.tumbling("time", "1 hour")).count().orderBy("window.start")
+    flat = display.render(windows.flatten(counts).select("start"), "csv")
+    assert flat == "start\n2024-10-27 02:00:00+02:00\n2024-10-27 02:00:00+01:00\n"
+    nested = counts.select(
+        "window", F.array("window.start").alias("list"), F.create_map(F.lit("at"), "window.end").alias("map")
+    )
+    twice = [
+        ("2024-10-27 02:00:00+02:00", "2024-10-27 02:00:00+01:00"),
+        ("2024-10-27 02:00:00+01:00", "2024-10-27 03:00:00+01:00"),
+    ]
+    lines = [f'"{{{begin}, {end}}}",[{begin}],{{at -> {end}}}' for begin, end in twice]
+    assert display.render(nested, "csv").splitlines()[1:] == lines
+    zone("UTC")
+    assert display.render(windows.flatten(counts).select("start"), "csv").splitlines()[1:] == [
+        "2024-10-27 00:00:00",
+        "2024-10-27 01:00:00",
+    ]

@@ -1,11 +1,13 @@
 """Lines of web server logs: each is one good row or one bad one, whatever is in it."""
 
+import random
 from datetime import datetime
 from typing import Any
 
 import pytest
 
 from sparkstream_kit import quarantine
+from sparkstream_kit.errors import InvalidInputError
 
 TIME = "[01/Jul/1995:00:00:01 -0400]"
 AT = datetime.fromisoformat("1995-07-01 04:00:01")
@@ -81,3 +83,38 @@ def test_a_long_line_in_which_a_search_could_lose_its_way_is_one_row(spark, fold
     rows = quarantine.parse_log(spark.read.text(str(folder))).collect()
     assert [bytes(row["_bytes"] or row["_raw"].encode()) for row in rows] == lines
     assert None not in {row["_reason"] for row in rows}
+
+
+def test_other_columns_are_kept_and_a_name_twice_is_refused(spark):
+    lines = spark.createDataFrame([(next(iter(GOOD)), 7)], "value STRING, `a.b` INT")
+    [row] = quarantine.good_rows(quarantine.parse_log(lines)).collect()
+    assert (row["host"], row["a.b"]) == ("199.72.81.55", 7)
+    with pytest.raises(InvalidInputError, match="column status: the schema and the lines have two"):
+        quarantine.parse_log(lines.withColumnRenamed("a.b", "status"))
+
+
+def test_whatever_is_in_a_file_each_line_is_one_row(spark, folder):
+    pick = random.Random(1)  # noqa: S311 - test data
+    whole = [line.encode() for line in [*GOOD, *BAD] if line]
+    lines = []
+    for _ in range(1500):
+        line = bytearray(pick.choice(whole))
+        for _ in range(pick.randrange(4)):
+            where = pick.randrange(len(line))
+            line[where : where + pick.randrange(3)] = bytes(
+                pick.choices(b'"\\[] \x00\xff\xc3-0', k=pick.randrange(3))
+            )
+        lines.append(bytes(line))
+    # Long ones, with what a search could lose its way in.
+    lines += [b'h - - [] "' + piece * 9000 for piece in (b'" 1 1 "', b"[", b'"', b" ", b'\\"', b'" "', b"a")]
+    (folder / "access.log").write_bytes(b"\n".join(lines))
+    rows = quarantine.parse_log(spark.read.text(str(folder))).collect()
+    assert len(rows) == len(lines)
+    for given, row in zip(lines, rows, strict=True):
+        assert bytes(row["_bytes"] or row["_raw"].encode()) == given
+        if row["_reason"] is None:
+            assert b'"' + row["request"].encode() + b'" ' in given or row["request"] is None
+            assert None not in (row["host"], row["time"], row["status"])
+        else:
+            assert row["time"] is None
+    assert 100 < sum(row["_reason"] is None for row in rows) < 1300

@@ -206,3 +206,41 @@ def test_a_row_that_is_found_bad_later_keeps_its_line_and_its_file(spark, folder
 def test_what_is_no_rule_is_one_line(rules, line, sales):
     assert sales.schema.names  # which a client of Spark Connect then remembers
     assert refusal(quarantine.expect, sales, rules).startswith(line)
+
+
+def test_a_rule_that_is_changed_or_added_keeps_the_checkpoint_of_a_query_without_state(
+    spark, folder, tmp_path
+):
+    for rule in ("amount > 0", "amount > 1"):
+        rows = quarantine.expect(parsed(spark, folder, "north,3"), {rule: "quarantine"})
+        sink = sinks.files(tmp_path / "out")
+        run(start(rows, sink, name="sales", checkpoint=tmp_path / "ckpt", availableNow=True))
+        (folder / "more.csv").write_text("south,1\n")
+    written = spark.read.parquet(str(tmp_path / "out")).collect()
+    assert [(row["shop"], row["_reason"] is None) for row in sorted(written, key=str)] == [
+        ("north", True),
+        ("south", False),  # under the second rule
+    ]
+
+
+def test_null_passes_where_the_rule_says_so(sales):
+    found = quarantine.expect(sales, {"amount IS NULL OR amount > 0": "quarantine"})
+    assert [row.amount for row in quarantine.good_rows(found).collect()] == [3, 5, None]
+
+
+def test_rows_that_a_parse_has_counted_are_counted_once(spark, folder):
+    good = quarantine.good_rows(parsed(spark, folder, "north,3", "north,-1"))
+    found = quarantine.expect(good, {"amount > 0": "quarantine"})
+    [done] = run(start(found, sinks.memory("counted_once"), availableNow=True)).queries
+    assert (done.parsed_rows, done.bad_rows) == (2, 1)
+
+
+def test_rules_that_only_warn_change_nothing(sales):
+    found = quarantine.expect(sales, {"amount > 0": "warn"})
+    assert found.columns == sales.columns
+    assert found.collect() == sales.collect()
+
+
+def test_the_first_broken_rule_gives_the_reason(sales):
+    found = quarantine.expect(sales, {"amount >\n  3": "quarantine", "amount > 0": "quarantine"})
+    assert {reason for *_, reason in reasons(found)} == {None, "breaks amount > 3"}

@@ -9,9 +9,11 @@ import socket
 import stat
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyspark
 import pytest
 from conftest import command, environment, process, refusal, running
 from pyspark.errors import PySparkException
@@ -488,3 +490,105 @@ with spark_session("slow") as spark:
     query = start(sources.rate(spark, rows_per_second=5), sink, name="rows")
     print(run(query, max_batches=int(sys.argv[1])).ended_by)
 """
+
+
+def test_a_look_at_a_server_that_never_was_leaves_nothing(cache):
+    assert (serving.status(19019), serving.stop(19019)) == (None, None)
+    assert not cache.exists()
+
+
+def test_a_server_needs_linux(cache, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert cli.main(["serve", "start"]) == 2
+    assert "sparkstream serve needs Linux, where /proc shows" in capsys.readouterr().err
+    assert not cache.exists()
+
+
+BY_SPARK = """
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.remote("local[2]").getOrCreate()
+print(spark.range(3).count())
+"""
+
+
+OURS = """
+from sparkstream_kit import get_session
+print(get_session("ours").range(3).count())
+"""
+
+
+@pytest.mark.skipif(
+    pyspark.__version__ < "4.3", reason="Spark has a server of its own that is used again from 4.3 on"
+)
+def test_a_server_stands_beside_spark_s_own(connect, tmp_path):
+    own = {"SPARK_LOCAL_CONNECT_REUSE": "1", "SPARK_LOCAL_CONNECT_DISCOVERY": str(tmp_path / "found.json")}
+    try:
+        first, ours, second = (
+            process([sys.executable, "-c", BY_SPARK], env=environment(**own)),
+            attached(connect, tmp_path, OURS),
+            process([sys.executable, "-c", BY_SPARK], env=environment(**own)),
+        )
+        assert (tmp_path / "found.json").exists(), "Spark's own server was not started"
+    finally:
+        stop = [sys.executable, "-m", "pyspark.sql.connect.local_server", "--stop"]
+        process(stop, env=environment(**own), check=True)
+    assert [each.stdout for each in (first, ours, second)] == ["3\n"] * 3, first.stderr + second.stderr
+    assert serving.status(port_of(connect)) is not None
+
+
+def test_a_spark_home_without_spark_is_one_line_and_leaves_no_token(cache, free_port, monkeypatch, capsys):
+    monkeypatch.setenv("SPARK_HOME", "/nowhere")
+    assert cli.main(["serve", "start", "--port", str(free_port)]) == 2
+    said = "sparkstream: Spark cannot be started: /nowhere/jars does not exist; correct or unset SPARK_HOME\n"
+    assert capsys.readouterr().err == said
+    assert [path.name for path in serving.folder_of(free_port).iterdir()] == ["lock"]
+
+
+INNER = """
+import logging
+from sparkstream_kit import spark_session
+logging.basicConfig(format="%(message)s")
+with spark_session("outer", profile="local") as outer:
+    with spark_session("again", profile="local") as inner:
+        assert inner is outer
+    with spark_session("inner", profile="cluster") as inner:
+        assert inner is outer
+    print(outer.range(3).count())
+"""
+
+
+@pytest.mark.slow
+def test_an_inner_block_leaves_the_outer_one_s_session(connect, tmp_path):
+    done = attached(connect, tmp_path, INNER)
+    assert (done.stdout, done.returncode) == ("3\n", 0), done.stderr
+    said = (
+        "profile cluster is not applied: a session with profile local runs already; call spark.stop() first"
+    )
+    assert done.stderr.splitlines() == [said]
+
+
+OF_A_CLUSTER = """
+from sparkstream_kit import spark_session
+from sparkstream_kit._spark import plan
+with spark_session("of a cluster") as spark:
+    print(spark.conf.get("spark.sql.shuffle.partitions"), plan.is_being_read(spark, [("nobody", 1)]))
+"""
+
+
+@contextmanager
+def served(port, profile, setting):
+    """Start a server with a profile of one line."""
+    profile.write_text(f"{setting}\n")
+    try:
+        yield serving.serve(port, str(profile))
+    finally:
+        serving.stop(port)
+
+
+@pytest.mark.slow
+def test_local_cluster_is_a_cluster_by_connect_too(cache, tmp_path, free_port):
+    with served(free_port, tmp_path / "own.conf", "spark.master local-cluster[1,1,1024]") as server:
+        # Whose kit knows nothing of the server: the profile is by the master.
+        given = of_somebody_else(server.url, tmp_path)
+        done = attached(server.url, tmp_path, OF_A_CLUSTER, **given)
+        assert done.stdout == "200 True\n", done.stderr

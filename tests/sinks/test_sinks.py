@@ -4,7 +4,9 @@ import csv
 import json
 import os
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -399,3 +401,98 @@ def test_what_failed_first_is_told_and_not_that_a_batch_could_not_be_let_go(spar
         raise ValueError("no such shop")
     monkeypatch.undo()
     frame.unpersist()  # not all that is cached: a server of Spark Connect has other tests, too
+
+
+def test_a_sink_that_writes_nowhere_is_refused():
+    with pytest.raises(InvalidInputError, match="sink mine writes nowhere; give it configure= or open="):
+        sinks.Sink(kind="mine", modes=("append",), promise="none")
+
+
+def test_a_snapshot_is_not_written_into_the_folder_that_its_query_reads(spark, folder, tmp_path):
+    counts = sources.text(spark, str(folder)).groupBy("value").count()
+    with pytest.raises(InvalidInputError, match="sink snapshot writes to .*, which lies in the input folder"):
+        start(counts, sinks.snapshot(folder / "t.csv"), name="t", mode="complete", checkpoint=tmp_path / "c")
+
+
+def test_a_snapshot_is_written_behind_a_link_and_not_into_a_folder(result, tmp_path):
+    (tmp_path / "www").mkdir()
+    (tmp_path / "r.csv").symlink_to(tmp_path / "www" / "r.csv")
+    opened(sinks.snapshot(tmp_path / "r.csv"), result, None)(result, 0)
+    assert (tmp_path / "r.csv").is_symlink()
+    assert (tmp_path / "www" / "r.csv").read_text().startswith("k,v,t\n")
+    (tmp_path / "s.csv").mkdir()
+    said = refusal(sinks.snapshot, tmp_path / "s.csv")
+    assert said == f"snapshot {tmp_path}/s.csv is a folder, as Spark writes one; give another name"
+
+
+def test_a_snapshot_takes_the_local_paths_that_spark_takes(result, tmp_path):
+    write = opened(sinks.snapshot(f"file://{tmp_path}/r.csv"), result, None)
+    write(result, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]
+    for path in ("s3a://bucket/r.csv", "hdfs:/r.json"):
+        assert f"snapshot {path}: only a local file is replaced whole; give" in refusal(sinks.snapshot, path)
+
+
+def test_a_view_whose_name_is_the_query_s_but_for_the_case_stays(spark, stream):
+    counts = stream.groupBy("k").count()
+    query = start(counts, sinks.latest("All_Totals"), name="all_totals", mode="complete", availableNow=True)
+    query.awaitTermination()
+    assert spark.table("All_Totals").count() == 2
+
+
+def test_an_empty_result_is_still_a_whole_file(result, tmp_path):
+    for name, text in (("r.csv", "k,v,t\n"), ("r.json", "[]\n")):
+        write = opened(sinks.snapshot(tmp_path / name), result, None)
+        write(result.limit(0), 0)
+        assert (tmp_path / name).read_text() == text
+
+
+@pytest.mark.slow
+def test_batches_without_rows_are_no_gap(spark, folder, tmp_path):
+    hours = [f"2024-01-01T{hour:02}:00:00\n" for hour in (0, 1, 2, 9)]
+    times = sources.csv(spark, str(folder), schema="t TIMESTAMP", max_files_per_trigger=1)
+    counts = times.withWatermark("t", "1 hour").groupBy("t").count()
+    url = f"sqlite:///{tmp_path}/t.db"
+    nothing = sinks.sql_table(url, "nothing").taking(lambda batch: batch.where("count > 1"))
+    sink = sinks.fan_out(
+        sinks.sql_table(url, "t"), nothing, sinks.batch_files(tmp_path / "out", format="json")
+    )
+    for number, hour in enumerate(hours):
+        feeds.drip([(f"{number}.csv", hour)], folder)
+        finish(counts, sink, checkpoint=tmp_path / "ckpt")
+    # Each file is a batch, and each that moves the watermark is followed by one that has no input.
+    assert max(path.name for path in (tmp_path / "out").glob("batch=*")) == "batch=000007"
+    assert spark.read.json(str(tmp_path / "out")).count() == 3
+    with closing(sqlite3.connect(tmp_path / "t.db")) as database:
+        assert database.execute("SELECT count(*) FROM t").fetchall() == [(3,)]
+        assert database.execute("SELECT batch_id FROM sparkstream_ledger").fetchall() == [(7,), (7,)]
+
+
+def test_snapshot_writes_exact_csv_and_json(result, tmp_path):
+    for name in ("r.csv", "r.json"):
+        write = opened(sinks.snapshot(tmp_path / name), result, None)
+        write(result, 0)
+    with (tmp_path / "r.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["k", "v", "t"],
+            ["a,1", "1.10", "2020-01-01 00:00:00.123456"],
+            ['b"2', "20.00", ""],
+        ]
+    parsed = json.loads((tmp_path / "r.json").read_text(), parse_float=Decimal)
+    assert [(row["k"], row["v"], row["t"]) for row in parsed] == [
+        ("a,1", Decimal("1.10"), "2020-01-01T00:00:00.123456Z"),
+        ('b"2', Decimal("20.00"), None),
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.csv", "r.json"]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: sinks.console(rows=-5), "console(): rows is -5; give 1 or more"),
+        (lambda: sinks.console(rows=0), "console(): rows is 0; give 1 or more"),
+        (lambda: sinks.table(""), "sinks.table(): the name is empty; give a table, as table or schema.table"),
+    ],
+)
+def test_what_can_be_no_sink_is_refused_when_it_is_made(made, said):
+    assert refusal(made).startswith(said)

@@ -298,3 +298,22 @@ def test_a_column_of_folders_is_none_of_the_file(spark, folder, tmp_path):
     frame = sources.text(spark, str(folder)).selectExpr("value", "1 AS n")
     finish(frame, sinks.files(tmp_path / "out", format="text", partition_by=["N"]), tmp_path / "ckpt")
     assert [file.parent.name for file in (tmp_path / "out").rglob("part-*")] == ["n=1"]
+
+
+def test_a_checkpoint_that_went_back_is_refused(stream, made, tmp_path):
+    sink, read, _ = made
+    finish(stream, sink(), tmp_path / "ckpt")
+    forget_commit(tmp_path / "ckpt")
+    for name in ("2", ".2.crc"):
+        (tmp_path / "ckpt" / "offsets" / name).unlink()
+    said = refusal(finish, stream, sink(), tmp_path / "ckpt")
+    assert re.search("has batches up to 2, and checkpoint .* or restored to batch 1", said)
+    assert read() == [1, 2, 3]
+
+
+def test_batches_that_come_again_are_not_refused(stream, made, tmp_path):
+    sink, read, _ = made
+    finish(stream, sink(), tmp_path / "ckpt")
+    forget_commit(tmp_path / "ckpt")
+    finish(stream, sink(), tmp_path / "ckpt")
+    assert read() == [1, 2, 3]

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from conftest import refusal
+from support.sink_streams import noting
 
 from sparkstream_kit import sinks, start
 from sparkstream_kit.errors import InvalidInputError
@@ -79,3 +80,15 @@ def test_what_cannot_work_is_one_line(spark, stream, tmp_path):
         InvalidInputError, match="mode append; given: by_watermark\\(foreach_batch, latest\\)"
     ):
         sinks.by_watermark("time", on_time=own, late=sinks.latest("late"))
+
+
+@pytest.mark.classic_only("what a function counts is at the server")
+def test_a_batch_is_computed_once_within_a_fan_out(stream, tmp_path):
+    source = stream("time TIMESTAMP, n INT")
+    counted = noting(tmp_path / "computed")("n")
+    frame = source.to_df().withWatermark("time", "10 seconds").withColumn("n", counted)
+    both = sinks.fan_out(gate(tmp_path), sinks.batch_files(tmp_path / "all"))
+    query = stream.query(frame, sink=both)
+    source.add_data([(at(1), 1), (at(2), 2)])
+    query.step()
+    assert (tmp_path / "computed").read_text() == "1\n2\n"

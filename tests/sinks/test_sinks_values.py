@@ -14,7 +14,7 @@ from support.sink_streams import finish, forget_commit, noting, refused, three_b
 from support.spark_jobs import counting_jobs
 from support.sql import sql
 
-from sparkstream_kit import feeds, sinks, start
+from sparkstream_kit import feeds, sinks, sources, start
 from sparkstream_kit._spark.place import id_in_checkpoint, locate
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.errors import InvalidInputError
@@ -255,3 +255,41 @@ def test_a_driver_that_wakes_up_writes_to_no_target_also_not_to_a_new_one(
     drip(folder, "5.csv", "new,5\na,5\n")
     finish(stream, tables(tmp_path), tmp_path / "ckpt")
     assert rows_in(tmp_path, "new") == {"new": [("new", 4), ("new", 5)]}
+
+
+def test_a_target_that_fails_stops_the_batch_and_the_others_are_not_doubled(stream, tmp_path):
+    def fails(_batch, _number):
+        raise ValueError
+
+    def sink_of(value):
+        if value == "b" and not (tmp_path / "mended").exists():
+            return sinks.foreach_batch(fails)
+        return sinks.sql_table(f"sqlite:///{tmp_path}/t.db", f"t_{value}")
+
+    sink = sinks.by_value("k", sink_of)
+    assert "ValueError" in refused(stream, sink, tmp_path / "ckpt")
+    assert ledger(tmp_path) == {"t_a": 0}
+    (tmp_path / "mended").touch()
+    finish(stream, sink, tmp_path / "ckpt")
+    assert rows_in(tmp_path, *EACH) == EACH
+
+
+MANY = 1_000
+
+
+@pytest.mark.slow
+def test_a_thousand_values(spark, folder, tmp_path):
+    names = [f"topic-{number:04}" for number in range(MANY)]
+    drip(folder, "1.csv", "".join(f"{name},{n}\n" for n in range(3) for name in names))
+    drip(folder, "2.csv", f"{names[7]},3\nlater,3\n")
+    frame = sources.csv(spark, str(folder), schema="k STRING, n INT", max_files_per_trigger=1)
+    sink = sinks.by_value("k", lambda k: sinks.batch_files(tmp_path / "lake" / k, format="csv"), most=MANY)
+    for _ in range(2):
+        finish(frame, sink, tmp_path / "ckpt")
+        found = {}
+        for each in (tmp_path / "lake").iterdir():
+            lines = (file.read_text().splitlines() for file in each.glob("batch=*/part-*"))
+            found[each.name] = sorted(line for part in lines for line in part)
+        truth = {name: [f"{name},{n}" for n in range(3)] for name in names}
+        assert found == truth | {names[7]: [*truth[names[7]], f"{names[7]},3"], "later": ["later,3"]}
+        forget_commit(tmp_path / "ckpt")

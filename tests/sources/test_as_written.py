@@ -262,3 +262,21 @@ def test_a_whole_number_of_parquet_that_is_too_big_fails(spark, tmp_path, wrote,
     cells[:2].to_frame("n").to_parquet(tmp_path / "a.parquet")
     assert [row.asDict(recursive=True)["n"] for row in ran(frame)] == [within(7)] * 2
     assert frame.schema == schemas.as_schema(f"n {kind}")
+
+
+def test_csv_takes_one_text_for_a_missing_value(spark, tmp_path):
+    assert sources.csv(spark, tmp_path, schema="a INT", nulls=()).columns == ["a"]
+    said = refusal(sources.csv, spark, tmp_path, schema="a INT", nulls=("NA", "-"))
+    assert said == (
+        "sources.csv() takes one text for a missing value, not NA, -; give one, or read the lines with "
+        "sources.text and give all to quarantine.parse_csv"
+    )
+
+
+def test_lines_of_another_encoding_are_decoded_as_the_refusal_says(spark, tmp_path):
+    (tmp_path / "1.csv").write_bytes("1,Müller\n".encode("latin-1"))
+    said = refusal(sources.text, spark, tmp_path, encoding="ISO-8859-1")
+    way = said.rpartition("decode the lines: ")[2]
+    lines = eval(way, {"F": F, "lines": sources.text(spark, tmp_path)})  # noqa: S307 - as a user would type it
+    [row] = ran(quarantine.parse_csv(lines, "a INT, b STRING"))
+    assert (row.a, row.b, row._reason) == (1, "Müller", None)  # noqa: SLF001 - a column

@@ -1,6 +1,7 @@
 """Sources: each gives a plain streaming DataFrame, and says what is wrong with its arguments."""
 
 import inspect
+import re
 from typing import Any
 
 import pytest
@@ -166,3 +167,19 @@ def test_without_a_schema_one_line_says_where_to_get_one(spark, tmp_path, kind):
         f"sources.{kind}() needs a schema: give schema='name STRING, amount INT'; "
         f"`sparkstream schema {tmp_path}` prints that of the files"
     )
+
+
+@pytest.mark.parametrize("form", ["parquet", "orc"])
+def test_binary_formats(spark, folder, form):
+    spark.createDataFrame([(1, "a")], "n INT, s STRING").write.format(form).mode("append").save(str(folder))
+    frame = getattr(sources, form)(spark, str(folder), schema="n INT, s STRING")
+    assert rows(spark, frame)[0] == [(1, "a")]
+
+
+@pytest.mark.parametrize("name", ["csv", "json", "orc", "parquet", "rate", "socket_lines", "table", "text"])
+def test_each_argument_of_a_source_is_described(name):
+    call = getattr(sources, name)
+    described = re.findall(r"^    (\*{0,2}\w+): ", inspect.getdoc(call) or "", re.MULTILINE)
+    assert [each.strip("*") for each in described if each != "InvalidInputError"] == [
+        *inspect.signature(call).parameters
+    ]

@@ -1,10 +1,11 @@
 """File names that Spark takes for patterns, or cannot open: every row counts once, or is said to wait."""
 
 import os
+import sys
 from typing import Any
 
 import pytest
-from conftest import refusal
+from conftest import process, refusal
 
 from sparkstream_kit import run, sinks, sources, start
 
@@ -180,3 +181,47 @@ def test_another_file_system(spark, folder, written):
     assert written.of(read(spark, "text", "viewfs://names/in/")) == [0, 1, 2, 3]
     said = refusal(read, spark, "text", "viewfs://names/in/no")
     assert said == "input folder viewfs://names/in/no does not exist; create it or correct the path"
+
+
+def test_a_file_without_a_row_doubles_nothing_either(spark, folder, written):
+    land(spark, "text", folder, ["a", "b"])
+    (folder / "c[1]").touch()
+    frame = read(spark, "text", folder)
+    assert written.of(frame) == [0, 1]
+
+
+def test_a_link_to_another_folder_is_read(spark, folder, tmp_path, written):
+    land(spark, "text", tmp_path / "elsewhere", ["a"])
+    (folder / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    land(spark, "text", folder, ["b"], 1)
+    assert written.of(read(spark, "text", folder, recursiveFileLookup=True)) == [0, 1]
+
+
+def test_a_relative_path_is_that_of_this_process(spark, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").write_text("a file below another folder than the JVM's")
+    monkeypatch.chdir(tmp_path)
+    said = refusal(sources.text, spark, "elsewhere")
+    assert said == "input elsewhere is a file; give the folder that it is in"
+
+
+IN_ITS_FOLDER = """
+from sparkstream_kit import get_session, run, sinks, sources, start
+
+spark = get_session("names", profile="test")
+run(start(sources.text(spark, "in"), sinks.memory("rows"), availableNow=True))
+print(spark.table("rows").count())
+"""
+
+
+@pytest.mark.slow
+def test_a_session_that_was_started_in_a_folder_of_such_a_name(spark, tmp_path):
+    land(spark, "text", tmp_path / "a*[b]" / "in", ["a", "b", "c"])
+    done = process([sys.executable, "-c", IN_ITS_FOLDER], cwd=tmp_path / "a*[b]", check=True)
+    assert done.stdout == "3\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_one_such_name_among_others(spark, folder, written, name):
+    land(spark, "text", folder, ["a.csv", name, "b", "sales7.csv"])
+    assert written.of(read(spark, "text", folder, max_files_per_trigger=84)) == [0, 1, 2, 3]

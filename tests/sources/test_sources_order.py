@@ -1,6 +1,7 @@
 """Files of one time, as of `cp` and `unzip`: they are read by their names, and nothing else changes."""
 
 import os
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -183,3 +184,24 @@ def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(spark, folde
     for number, name in enumerate(NAMES):
         os.utime(folder / name, (number, number))
     assert place(maxFilesPerTrigger=1) == str(folder)
+
+
+@pytest.mark.classic_only("the batches are seen in this process")
+def test_twenty_days_copied_at_once_lose_no_row(spark, folder, tmp_path):
+    for number in reversed(range(20)):
+        day = datetime.fromisoformat("2026-01-01") + timedelta(days=number)
+        (folder / f"{day:%F}.csv").write_text(
+            "".join(f"{day + timedelta(hours=hour)},a\n" for hour in range(24))
+        )
+        os.utime(folder / f"{day:%F}.csv", (1_700_000_000,) * 2)
+    rows = sources.csv(spark, folder, schema="at TIMESTAMP, k STRING", max_files_per_trigger=1)
+    days = rows.withWatermark("at", "2 days").groupBy(F.window("at", "1 day")).count()
+    totals: dict[object, int] = {}
+
+    def keep(batch, _):
+        totals.update({row.window.start: row["count"] for row in batch.collect()})
+
+    (done,) = run(
+        start(days, sinks.foreach_batch(keep), name="days", mode="update", availableNow=True)
+    ).queries
+    assert (done.late_rows, sorted(totals.values())) == (0, [24] * 20)

@@ -3,15 +3,23 @@
 Pytest does not collect this file by itself: it takes ten minutes on two cores.
 """
 
+import itertools
+import re
+import sqlite3
 import subprocess
 import sys
+from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from conftest import ROOT, environment
 from faults.drivers import ended
 from support.batch_folders import rows_in
 from systems.launching import SMALL, written
+
+from sparkstream_kit import feeds
 
 LINES = 200
 NOW = ("--available-now",)
@@ -88,3 +96,71 @@ def land(hdfs, folder, place):
 def told(rows):
     """Return rows in a form and an order that two runs share: the file's place is not of it."""
     return sorted(str({name: value for name, value in row.items() if name != "_file"}) for row in rows)
+
+
+def table_rows(database):
+    """Return the rows of the job's tables, without the columns that tell one run from another."""
+    rows: list[dict[str, Any]] = []
+    with closing(sqlite3.connect(database)) as base:
+        base.row_factory = sqlite3.Row
+        for table in ("events", "events_bad"):
+            rows += [dict(row) for row in base.execute(f"SELECT * FROM {table}")]  # noqa: S608 - ours
+    return told([{name: row[name] for name in row if name not in {"query_id", "batch_id"}} for row in rows])
+
+
+def test_events_into_a_database(hdfs, cluster, kit, launch, tmp_path):
+    feed(("events", *MANY, "--duplicates", "0.1", "--bad", "0.02"), tmp_path / "in")
+    land(hdfs, tmp_path / "in", "/events/in")
+    for master, place, name in (
+        ("local[2]", str(tmp_path), "here"),
+        (cluster.url, f"{hdfs.url}/events", "there"),
+    ):
+        flags = ("--database", f"sqlite:///{tmp_path}/{name}.db", "--checkpoint", f"{place}/ckpt", *NOW)
+        zipped_kit = None if name == "here" else kit
+        command = (
+            *SMALL,
+            *(("--py-files", zipped_kit) if zipped_kit else ()),
+            ROOT / "jobs/events_to_postgres.py",
+        )
+        ended(launch.submit("--master", master, *command, f"{place}/in", *flags))
+    here, there = (table_rows(tmp_path / f"{name}.db") for name in ("here", "there"))
+    assert here == there
+    assert len(here) > 300
+
+
+def test_posts_are_scored(hdfs, cluster, kit, launch, tmp_path):
+    feed(("messages", *MANY), tmp_path / "labelled")
+    feed(("messages", *MANY, "--seed", "1"), tmp_path / "in")
+    land(hdfs, tmp_path / "in", "/scored/in")
+    model = tmp_path / "model"  # on a folder that all nodes share
+    ended(launch.job("local[2]", "train_posts", tmp_path / "labelled", model))
+    ended(launch.job("local[2]", "score_posts", tmp_path / "in", model, tmp_path / "out", *NOW))
+    places = (f"{hdfs.url}/scored/in", model, f"{hdfs.url}/scored/out")
+    ended(launch.job(cluster.url, "score_posts", *places, *NOW, kit=kit))
+    rows = rows_in(tmp_path / "out/scored")
+    assert told(written(hdfs, "/scored/out/scored")) == told(rows)
+    assert len(rows) == 400
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("socket_wordcount", ()),
+        ("dstream_wordcount", ("--run-for", "40", "--batch-interval", "4", "--slide", "8")),
+    ],
+)
+def test_words_of_a_socket(name, flags, hdfs, cluster, kit, launch, free_port):
+    server = launch.kit("feed", "lines", "--port", free_port, "--count", LINES, "--rate", 20, "--clients", 1)
+    default = ("--conf", f"spark.hadoop.fs.defaultFS={hdfs.url}")  # for the temporary checkpoint
+    command = ("--master", cluster.url, "--py-files", kit, *SMALL, *default, ROOT / "jobs" / f"{name}.py")
+    # The receiver of a DStream keeps one of the two cores.
+    job = launch.submit(*command, "localhost", free_port, *flags, "--profile", "cluster", PYTHONPATH="")
+    printed = ended(job)
+    ended(server)
+    if name == "socket_wordcount":
+        found = dict(re.findall(r"\|(\w+) *\|(\d+) *\|", printed.rpartition("Batch: ")[2]))
+    else:  # the first ten words of each batch
+        found = dict(re.findall(r"beginning', '(\w+)', (\d+)", printed)[-10:])
+    truth = Counter(word for line in itertools.islice(feeds.random_lines(0), LINES) for word in line.split())
+    assert len(found) > 5, printed
+    assert {word: int(count) for word, count in found.items()} == {word: truth[word] for word in found}

@@ -11,7 +11,9 @@ import pytest
 from faults.drivers import ended
 from systems.conftest import JOBS, ROUNDS, jars
 from systems.hadoop import Yarn
-from systems.launching import QUICK, SMALL, Sales, cleaned, newest, shown, totals_of
+from systems.launching import QUICK, SMALL, Sales, cleaned, newest, shown, totals_of, written
+
+from sparkstream_kit import feeds
 
 ALL = ("--available-now", "--checkpoint")
 
@@ -96,3 +98,19 @@ def test_a_job_on_yarn_is_exact_in_client_and_in_cluster_mode(hdfs, cluster, kit
         assert cleaned(hdfs, "/yarn/out") == sales.totals()
     finally:
         yarn.stop()
+
+
+ALERTS = {"Often": "burst", "ZScore": "amount", "Travel": "place"}
+
+
+@pytest.mark.slow
+def test_a_job_with_a_python_function_is_exact(hdfs, cluster, kit, launch):
+    rows = list(feeds.cards_rows(1000, seed=4))
+    for name, text in feeds.line_files(map(feeds.csv_line, rows), rows=500, name="cards-{}.csv"):
+        hdfs.put(f"/cards/in/{name}", text.encode())
+    places = (f"{hdfs.url}/cards/in", f"{hdfs.url}/cards/out")
+    ended(launch.job(cluster.url, "card_alerts", *places, "--available-now", "--drain", kit=kit))
+    alerts = written(hdfs, "/cards/out")
+    found = sorted((row["card"], f"{row['time']:%Y-%m-%dT%H:%M:%SZ}", ALERTS[row["rule"]]) for row in alerts)
+    assert found == sorted(feeds.cards_truth(rows))
+    assert {what for *_, what in found} == set(ALERTS.values())

@@ -222,12 +222,38 @@ def test_files_and_topics_do_not_take_the_place_of_each_other(spark, topic, fold
     (folder / "0.json").write_text(sales(1)[0] + "\n")
     files = {"rows": sources.json(spark, str(folder), schema=SCHEMA)}
     topic.go(totals("product"), topic.old, **files)
-    assert f"its query has read other sources than topic {topic.topic}" in topic.refused()
+    assert f"did not read topic {topic.topic}" in topic.refused()
     topic.send(*range(3))
     topic.go(totals("product"), tmp_path / "of topics")
     topic.old = tmp_path / "of topics"
-    assert "its query has read other sources than files" in topic.refused(**files)
-    assert "its query has read other sources than delta" in topic.refused(rows=table.rows())
+    assert "did not read files" in topic.refused(**files)
+    assert "did not read delta" in topic.refused(rows=table.rows())
     topic.old = tmp_path / "of a table"
     topic.go(totals("product"), topic.old, rows=table.rows())
-    assert f"its query has read other sources than topic {topic.topic}" in topic.refused()
+    assert f"did not read topic {topic.topic}" in topic.refused()
+
+
+def test_a_delta_table_without_rows_is_no_reason_to_refuse(spark, table):
+    job = table
+    columns = f"({SCHEMA}, part TIMESTAMP) USING delta PARTITIONED BY (part)"
+    spark.sql(f"CREATE TABLE delta.`{job.table}` {columns}")
+    job.go(totals("product"), job.old)
+    job.send(*range(4))
+    batches = job.go(totals("shop"), job.new, continues=job.old)
+    assert batches[max(batches)] == job.truth(totals("shop"), *range(4))
+
+
+def test_a_topic_that_was_made_again_is_refused(broker, topic):
+    topic.send(*range(6))
+    topic.go(totals("product"), topic.old)
+    broker.delete(topic.topic)
+    broker.topic(topic.topic, 2)
+    topic.send(*range(9))
+    assert f"topic {topic.topic} was deleted and made again since" in topic.refused()
+
+
+def test_an_option_that_the_old_query_had_counts_too(table):
+    job = table
+    job.send(*range(4))
+    job.go(totals("product"), job.old, options={"ignoreDeletes": True})
+    assert "with option ignoredeletes not all rows of its Delta table are read" in job.refused()

@@ -10,7 +10,7 @@ from support.sink_streams import finish
 from systems.conftest import jars
 from systems.flume import Agent
 
-from sparkstream_kit import sinks, sources
+from sparkstream_kit import sinks, sources, start
 
 CONF = ROOT / "examples" / "flume" / "flume.conf"
 PAGE = (ROOT / "docs" / "flume.md").read_text("utf-8")
@@ -51,3 +51,25 @@ def test_what_a_kill_leaves_is_brought_back_as_the_page_says(spark, agent, folde
     count = sinks.foreach_batch(lambda batch, _: found.update(row.value for row in batch.collect()))
     finish(sources.text(spark, folder).dropDuplicates(["value"]), count, tmp_path / "ckpt")
     assert found == Counter(sent)
+
+
+def seen_by(found):
+    """Return a sink that counts the lines."""
+
+    def count(batch, _):
+        found.update(row.value for row in batch.collect())
+
+    return sinks.foreach_batch(count)
+
+
+def test_spark_reads_each_line_once_while_the_agent_writes(spark, agent, folder, tmp_path, until):
+    found: Counter[str] = Counter()
+    query = start(sources.text(spark, folder), seen_by(found), name="lines", checkpoint=tmp_path / "ckpt")
+    with (agent.logs / "shop.log").open("a") as log:
+        for number in range(20_000):
+            log.write(f"{number} {'x' * 60}\n")
+            if number % 10_000 == 9999:
+                log.flush()
+                until(lambda sent=number + 1: len(found) >= sent or query.exception(), 60)
+    query.stop()
+    assert found == Counter(f"{number} {'x' * 60}" for number in range(20_000))

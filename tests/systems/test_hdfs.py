@@ -1,11 +1,16 @@
 """HDFS for real, a NameNode and a DataNode: jobs read it, write it, keep checkpoints on it, outlive it."""
 
+import json
+import re
 from functools import partial
+from statistics import median
 
 import pytest
-from faults.drivers import ended
-from systems.conftest import JOBS, ROUNDS
-from systems.launching import SMALL, Sales, cleaned, cut_off, newest, refused, shown
+from conftest import ROOT
+from faults.drivers import ended, until
+from systems.conftest import JOBS, ROUNDS, SCRIPTS, jars
+from systems.flume import Agent
+from systems.launching import SMALL, Sales, cleaned, cut_off, newest, refused, shown, written
 
 ONE_MACHINE = "local[2]"
 
@@ -70,3 +75,61 @@ def test_a_checkpoint_on_hdfs_is_guarded(hdfs, launch):
     hdfs.put(plan, hdfs.read(plan)[:40])
     again = refused(launch.job(ONE_MACHINE, "sales_totals", sales.url, *run_all))
     assert f"checkpoint {place} is damaged: offsets/2 is cut off or changed; " in again
+
+
+def test_a_flume_agent_lands_whole_files(hdfs, tmp_path):
+    conf = ROOT / "examples" / "flume" / "flume.conf"
+    agent = Agent(tmp_path / "agent", jars("flume"), conf, f"{hdfs.url}/flume")
+    lines = [f"line {number}" for number in range(300)]
+
+    def landed():
+        names = [name for name in hdfs.names("/flume") if not name.startswith("_")]
+        return [line for name in sorted(names) for line in hdfs.read(f"/flume/{name}").decode().splitlines()]
+
+    agent.start()
+    try:
+        agent.send(lines)
+        until(lambda: len(landed()) >= len(lines), agent.daemon.log)
+    finally:
+        agent.daemon.kill()
+    assert landed() == lines
+
+
+def numbers(text):
+    """Return the numbers of a JSON list."""
+    return [int(each) for each in json.loads(text)]
+
+
+def test_a_log_is_written_without_wait_and_files_of_one_time_are_read_by_their_names(hdfs, launch):
+    names = [f"{number}.txt" for number in (7, 2, 11, 5, 0, 9, 1, 10, 3, 8, 6, 4)]
+    for name in names:
+        hdfs.put(f"/lines/{name}", b"a line\n")
+        hdfs.date(f"/lines/{name}", 1_700_000_000)
+    job = (SCRIPTS / "log_writes.py", f"{hdfs.url}/lines", f"{hdfs.url}/lines-checkpoint")
+    took = numbers(ended(launch.submit("--master", ONE_MACHINE, *job)))
+    assert len(took) == 36
+    # By default the client mostly waits for 400 ms before it asks a second time whether a file is whole.
+    assert median(took) < 400, took
+    log = hdfs.read("/lines-checkpoint/sources/0/9.compact").decode()
+    assert re.findall(r"lines/(\d+\.txt)", log) == sorted(names)[:10]
+
+
+@pytest.mark.slow
+def test_the_last_windows_close_and_late_rows_go_aside_on_hdfs(hdfs, launch):
+    start, hour = 1_704_067_200, 3600  # 2024-01-01 00:00 UTC
+    #   file 0   00:10  00:50  03:00     the watermark passes 02:50
+    #   file 1   00:20 (late)  03:30     drained: the window from 03:00 is written too
+    times = [[start + 600, start + 3000, start + 3 * hour], [start + 1200, start + 3 * hour + 1800]]
+    for number, each in enumerate(times):
+        lines = "".join(json.dumps({"time": time, "action": "open"}) + "\n" for time in each)
+        hdfs.put(f"/windows/in/{number}.json", lines.encode())
+    out = f"{hdfs.url}/windows/out"
+    one_file = ("--available-now", "--max-files-per-trigger", 1)
+    ended(launch.job(ONE_MACHINE, "action_rows", f"{hdfs.url}/windows/in", out, *one_file))
+    drained = ("--available-now", "--drain")
+    command = (ONE_MACHINE, "action_windows", f"{out}/rows", f"{out}/counts", *drained)
+    ended(launch.job(*command))
+    counts = sorted((row["start"].hour, row["count"]) for row in written(hdfs, "/windows/out/counts"))
+    assert counts == [(0, 2), (3, 2)]
+    assert [row["time"].minute for row in written(hdfs, "/windows/out/late")] == [20]
+    assert f"checkpoint {out}/counts/_checkpoint was drained" in refused(launch.job(*command))

@@ -23,16 +23,19 @@ from faults.test_fences import wakes_up
 from faults.test_kills import KILLS, killed_at
 from pyspark.sql import functions as F
 from support import sink_contract
+from support.broken_sinks import ROWS, SALES
 from support.sink_contract import LOSSES, Adaptor, Stream
 from support.sink_streams import finish as written
 from support.sink_streams import forget_commit, refused, three_batches
 from systems.conftest import ROUNDS, SCRIPTS
 
 from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit._spark.place import locate
 from sparkstream_kit.checkpoints import rewind
 from sparkstream_kit.connectors.kafka import transactions
 from sparkstream_kit.errors import InvalidInputError, QueryFailed
-from sparkstream_kit.sinks.ledger import Batch
+from sparkstream_kit.sinks.ledger import Batch, plan_of
+from sparkstream_kit.testing import assert_exactly_once
 
 SALES_TO = SCRIPTS.parent.parent / "faults" / "scripts" / "sales_to.py"
 FENCES = int(os.environ.get("FENCES", "200"))  # rounds of SIGSTOP at the producer alone
@@ -549,3 +552,105 @@ def test_a_broker_that_stays_away_leaves_nothing_half_written(
     frame = sources.csv(spark, str(tmp_path / "in"), schema="k STRING, n INT", max_files_per_trigger=1)
     written(frame, sinks.kafka(broker.servers, topic, exactly_once=True), tmp_path / "ckpt")
     assert len(broker.records(topic)) == 6
+
+
+def test_a_batch_with_another_plan_is_refused(spark, broker, topic, tmp_path):
+    frame = three_batches(spark, tmp_path / "in")
+    written(frame, sinks.kafka(broker.servers, topic, exactly_once=True), tmp_path / "ckpt")
+    [(key, entry)] = ledger_of(broker, topic).items()
+    query = key.partition("/")[2]
+    target = target_of(broker, topic)
+    rows = spark.range(1).selectExpr("CAST('x' AS BINARY) AS value", "CAST(NULL AS BINARY) AS key")
+    plan, driver = entry["plan"], entry["driver"]
+    target.write(Batch(query, 2, plan, driver=driver), rows)  # skipped
+    made = plan_of(locate(spark, tmp_path / "ckpt"), 1, {})
+    with pytest.raises(InvalidInputError, match=f"batch 2 differs from the one in topic {topic}"):
+        target.write(Batch(query, 2, made, driver=driver), rows)
+    assert len(broker.records(topic)) == 6
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"row_id": ["k"], "exactly_once": True}, "row_id is for the headers"),
+        ({"ledger": "x"}, "ledger and take_over are for exactly_once=True"),
+        ({"take_over": True}, "ledger and take_over are for exactly_once=True"),
+    ],
+)
+def test_arguments_of_the_other_way_are_one_line(given, message):
+    assert message in refusal(partial(sinks.kafka, **given), "localhost:9092", "t")
+
+
+class Noting(Producer):
+    """Notes each transaction in a folder once it is committed, so that a copy of the folder says which are.
+
+    `assert_exactly_once` crashes a folder, and a broker is in none. What a crash leaves of a transaction is
+    all or nothing, so the folder has all that a broker would have.
+    """
+
+    folder: Any = None
+
+    def begin_transaction(self):
+        self.made = []
+        super().begin_transaction()
+
+    def produce(self, topic, value=None, key=None, partition=-1, headers=None):  # type: ignore[override]
+        self.made.append(
+            [topic, *(each.decode() if isinstance(each, bytes) else each for each in (value, key))]
+        )
+        super().produce(topic, value, key, partition, headers=headers)
+
+    def commit_transaction(self):  # type: ignore[override]
+        super().commit_transaction()
+        number = len(list(self.folder.glob("*.json")))
+        with (self.folder / "new").open("w") as file:
+            file.write(json.dumps(self.made))
+            file.flush()
+            os.fsync(file.fileno())
+        (self.folder / "new").rename(self.folder / f"{number:06}.json")
+
+
+@pytest.mark.parametrize("most", [5, pytest.param(100, marks=pytest.mark.slow)])
+def test_it_survives_every_crash(spark, broker, monkeypatch, most):
+    monkeypatch.setattr(transactions, "Producer", Noting)
+    there: dict[str, str] = {}
+
+    def build(sales, folder):
+        topic, ledger = broker.topic(), broker.topic(cleanup_policy="compact")
+        there["topic"], Noting.folder = topic, folder / "committed"
+        Noting.folder.mkdir(exist_ok=True)
+        transactions._writers.clear()  # noqa: SLF001 - of a driver that is dead
+        for note in sorted(Noting.folder.glob("*.json")):
+            for _, value, key in json.loads(note.read_text()):
+                its_own = key and f"{topic}/{key.partition('/')[2]}"  # an entry of the ledger
+                broker.send(ledger if its_own else topic, [value], key=its_own)
+        return sales, sinks.kafka(broker.servers, topic, ledger=ledger, exactly_once=True)
+
+    def read(_):
+        rows = (json.loads(record.value or b"") for record in broker.records(there["topic"]))
+        return [(row["product"], row["amount"]) for row in rows]
+
+    rows = spark.createDataFrame(ROWS, SALES)
+    made = assert_exactly_once(build, rows, read=read, expected=ROWS, most=most)
+    assert made.schedules == most
+    print(f"kafka: {made}")  # noqa: T201 - kept in the log
+
+
+def test_real_time_needs_the_other_way(spark, broker, topic, tmp_path):
+    records = sources.kafka(spark, broker.servers, topic)
+    sink = sinks.kafka(broker.servers, topic, value="value", exactly_once=True)
+    with pytest.raises(InvalidInputError, match="trigger realTime cannot write to kafka"):
+        start(records, sink, name="now", mode="update", checkpoint=tmp_path / "ckpt", realTime="5 seconds")
+
+
+def test_records_without_a_key_go_to_all_partitions(spark, broker, topic, tmp_path):
+    frame = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 20_000).load()
+    query = start(
+        frame,
+        sinks.kafka(broker.servers, topic, exactly_once=True),
+        name="keyless",
+        checkpoint=tmp_path / "ckpt",
+        processingTime="0 seconds",
+    )
+    run(query, max_batches=3)
+    assert {record.partition for record in broker.records(topic)} == {0, 1, 2}

@@ -1,9 +1,11 @@
 """The jobs on a topic of Kafka: what they give is what the same lines in files give."""
 
 import json
+import sqlite3
 from collections import Counter
 from typing import Any
 
+import events_to_postgres
 import kafka_word_count
 import pytest
 import sales_clean
@@ -78,3 +80,16 @@ def test_words_are_counted_over_a_restart(broker, tmp_path, capsys):
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]
     ordered = sorted(truth.items(), key=lambda pair: (-pair[1], pair[0]))
     assert [(word, int(count)) for word, count in shown] == ordered
+
+
+def test_events_in_a_table_are_those_of_the_files(broker, tmp_path):
+    given = Input(broker, tmp_path / "in", list(map(feeds.csv_line, feeds.events_rows(200, seed=7))))
+    tables = []
+    for number, words in enumerate(([given.folder], given.flags)):
+        database = tmp_path / f"{number}.db"
+        more = ("--database", f"sqlite:///{database}", "--checkpoint", f"{tmp_path}/{number}")
+        assert events_to_postgres.main([*words, *more, "--available-now"]) == 0
+        with sqlite3.connect(database) as connection:
+            tables.append(sorted(connection.execute("SELECT * FROM events").fetchall()))
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 200

@@ -1,11 +1,15 @@
 """Real-time mode from Kafka to Kafka: rows come out while a batch runs; what it cannot run is refused."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pyspark
 import pytest
+from conftest import HANGS, running
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -64,3 +68,56 @@ def test_what_spark_does_not_run_is_its_own_line_and_leaves_the_checkpoint_whole
     broker.send(given, ["a"])
     until(lambda: [record.value for record in broker.records(made)] == [b"a"])
     query.stop()
+
+
+PYTHON: dict[str, Callable[[DataFrame], DataFrame]] = {
+    "a function": lambda rows: rows.select(F.udf(str.upper)("value").alias("value")),
+    "mapInPandas": lambda rows: rows.select("value").mapInPandas(lambda parts: parts, "value STRING"),
+}
+
+
+@pytest.mark.parametrize("what", PYTHON)
+def test_a_python_function_fails_the_query_in_sparks_words(broker, spark, tmp_path, what):
+    frame = PYTHON[what](sources.kafka(spark, broker.servers, broker.topic()))
+    sink = sinks.kafka(broker.servers, broker.topic(), value="value")
+    with pytest.raises(QueryFailed, match=r"^query now failed: .*\[STREAMING_REAL_TIME_MODE\.") as raised:
+        run(start(frame, sink, name="now", checkpoint=tmp_path / "ckpt", **NOW))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_table_may_be_joined(broker, spark, tmp_path, until):
+    given, made = broker.topic(), broker.topic()
+    shops = F.broadcast(spark.createDataFrame([("a", "Zürich")], "value STRING, place STRING"))
+    rows = sources.kafka(spark, broker.servers, given).select("value").join(shops, "value")
+    sink = sinks.kafka(broker.servers, made, value="place")
+    query = start(rows, sink, name="now", checkpoint=tmp_path / "ckpt", **NOW)
+    broker.send(given, ["a", "b"])
+    until(lambda: [record.value for record in broker.records(made)] == ["Zürich".encode()])
+    query.stop()
+
+
+CONNECT = """
+import sys
+from sparkstream_kit import get_session, sinks, sources, start
+servers, given, made, checkpoint = sys.argv[1:]
+spark = get_session("connect")
+rows = sources.kafka(spark, servers, given)
+sink = sinks.kafka(servers, made, value="value")
+query = start(rows, sink, name="now", checkpoint=checkpoint, mode="update", realTime="5 seconds")
+sys.stdin.read()
+query.stop()
+"""
+
+
+@pytest.mark.slow
+def test_it_runs_on_spark_connect_too(broker, tmp_path, connect_to_kafka, until):
+    given, made = broker.topic(), broker.topic()
+    words = [sys.executable, "-c", CONNECT, broker.servers, given, made, tmp_path / "ckpt"]
+    env = os.environ | connect_to_kafka
+    with running(*words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        broker.send(given, ["a"])
+        until(
+            lambda: [record.value for record in broker.records(made)] == [b"a"] or client.poll() is not None
+        )
+        client.communicate("", timeout=HANGS)
+    assert client.returncode == 0

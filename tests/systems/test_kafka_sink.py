@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from support.sink_streams import forget_commit
 from systems.conftest import ROUNDS, SCRIPTS
 
-from sparkstream_kit import quarantine, run, sinks, sources, start
+from sparkstream_kit import quarantine, run, sinks, sources, start, state, windows
 from sparkstream_kit._spark.session import in_force
 from sparkstream_kit.schemas import from_ddl
 
@@ -222,3 +222,41 @@ def test_it_writes_on_spark_connect_too(broker, tmp_path, connect_to_kafka, exac
     found = broker.records(topic)
     assert [record.value for record in found] == [b'{"shop":"a","n":1}'] * 2
     assert exactly_once or len({ids(record) for record in found}) == 2
+
+
+def test_a_topic_that_is_not_there_is_one_line(broker, rows):
+    broker.topic("totals-of-the-day")
+    made = rows("shop STRING")
+    said = refusal(made.write, sinks.kafka(broker.servers, "totals-of-the-dya"))
+    near = "did you mean totals-of-the-day?"
+    assert said == f"Kafka at {broker.servers} has no topic totals-of-the-dya; {near}"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"key": "shp"}, "unknown column of sinks.kafka() shp; did you mean shop?"),
+        ({"row_id": ["m"]}, "unknown column of sinks.kafka() m; known: amount, s, shop"),
+        ({"value": "amount"}, "sinks.kafka(): value amount is decimal(12,2), not a string or binary; leave"),
+        ({"key": "s"}, "sinks.kafka(): key s is struct<a:int>, whose bytes are not plain; make it a text"),
+    ],
+)
+def test_columns_that_cannot_be_are_one_line(broker, rows, given, message):
+    made = rows("shop STRING, amount DECIMAL(12,2), s STRUCT<a: INT>")
+    assert refusal(made.write, sinks.kafka(broker.servers, broker.topic(), **given)).startswith(message)
+
+
+def test_the_recipe_with_a_bounded_state(broker, spark, rows):
+    made = rows("shop STRING")
+    made.add(*({"shop": "a"} for _ in range(10)))
+    topic = broker.topic(partitions=2)
+    sink = sinks.kafka(broker.servers, topic)
+    made.write(sink)
+    forget_commit(made.checkpoint)
+    made.write(sink)
+    records = windows.with_watermark(sources.kafka(spark, broker.servers, topic), "timestamp", "10 minutes")
+    records = records.withColumn("id", F.to_json("headers"))
+    once = state.once(records, "id", "timestamp", within="1 day")
+    run(start(once.select("value"), sinks.memory("bounded"), availableNow=True))
+    assert len(broker.records(topic)) == 20
+    assert spark.table("bounded").count() == 10

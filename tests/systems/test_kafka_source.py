@@ -179,3 +179,20 @@ def test_on_spark_connect_it_reads_and_refuses_the_same(broker, tmp_path, free_p
     ], done.stderr
     said = [line for line in done.stderr.splitlines() if "Kafka cannot be asked" in line]
     assert len(said) == 2, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("offsets", "said"),
+    [
+        ({0: 1}, r"starting has offsets for the partitions \[0\] of TOPIC, which has \[0, 1\]; give each"),
+        ({0: 0, 1: 0, 2: 0}, r"offsets for the partitions \[0, 1, 2\] of TOPIC, which has \[0, 1\]; give"),
+        ({0: 9, 1: 0}, "partition 0 of TOPIC has the offsets 1 to 3, and not 9; give one of these"),
+        ({0: 0, 1: 0}, "partition 0 of TOPIC has the offsets 1 to 3, and not 0; give one of these"),
+    ],
+)
+def test_offsets_that_no_partition_has(spark, broker, offsets, said):
+    topic = broker.topic(partitions=2)
+    broker.send(topic, ids(3), partition=0)
+    broker.drop_before(topic, {0: 1})
+    with pytest.raises(InvalidInputError, match=said.replace("TOPIC", topic)):
+        sources.kafka(spark, broker.servers, topic, starting={topic: offsets})

@@ -172,3 +172,45 @@ def test_what_is_said_is_of_the_right_topic(spark, broker, tmp_path, shape):
     broker.topic(other, records=ids(30, 2000))
     with pytest.raises(InvalidInputError, match=f"topic {other} at .* was deleted and made again"):
         read()
+
+
+def test_a_topic_made_again_where_the_checkpoint_is_on_another_file_system(spark, broker, tmp_path):
+    host = f"kit{tmp_path.name.replace('_', '')}"
+    (tmp_path / "far").mkdir()
+    conf = spark._jsc.hadoopConfiguration()  # noqa: SLF001 - as core-site.xml of a cluster would set it
+    conf.set(f"fs.viewfs.mounttable.{host}.link./far", (tmp_path / "far").as_uri())
+    far = Reader(spark.newSession(), broker.servers, f"viewfs://{host}/far/ckpt")
+    topic = broker.topic(records=ids(10))
+    assert far.read(topic) == list(range(10))
+    broker.send(topic, ids(20, 10))
+    broker.drop_before(topic, {0: 15})
+    with pytest.raises(InvalidInputError, match=r"deleted 5 records .* \(partition 0: 5\)"):
+        far.read(topic)
+    assert far.read(topic, failOnDataLoss=False) == list(range(15, 30))
+    broker.delete(topic)
+    broker.topic(topic)
+    with pytest.raises(InvalidInputError, match="made again .* start the query on a new checkpoint$"):
+        far.read(topic)
+
+
+def test_a_topic_that_is_no_longer_asked_for(spark, broker, tmp_path):
+    topics = [broker.topic(), broker.topic()]
+    for topic in topics:
+        broker.send(topic, ids(3))
+    reader = Reader(spark, broker.servers, tmp_path / "ckpt")
+    assert len(reader.read(topics)) == 6
+    with pytest.raises(InvalidInputError, match=f"the query no longer reads topic {topics[1]}, of which"):
+        reader.read(topics[0])
+    broker.send(topics[0], ids(2, 10))
+    assert reader.read(topics[0], failOnDataLoss=False) == [10, 11]
+
+
+def test_a_topic_that_was_deleted_under_a_running_query(broker, reader, until):
+    topic = broker.topic(records=ids(10))
+    query = reader.start(topic, processingTime="0 seconds")
+    until(lambda: len(reader.ids) == 10)
+    broker.delete(topic)
+    with pytest.raises(QueryFailed, match=GONE):
+        run(query)
+    with pytest.raises(InvalidInputError, match=f"Kafka at .* has no topic {topic}"):
+        reader.read(topic)

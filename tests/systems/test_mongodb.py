@@ -440,3 +440,47 @@ def test_killed_in_the_middle_of_batches_counts_and_sums_are_exact(shop, url, fo
         order: (len(each), sum(each)) for order, each in truth.items()
     }
     assert cut_off, "no kill was in the middle of a batch: let it write more rows"
+
+
+def test_a_collection_that_was_dropped_after_a_first_batch_was_cut_off_is_made_again(
+    stream, shop, url, tmp_path, monkeypatch
+):
+    def cut_off(*_):
+        raise ValueError("cut off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collection._Ledger, "finish", cut_off)  # noqa: SLF001 - cut off within a batch
+        with pytest.raises(QueryFailed, match="cut off"):
+            finish(stream, sinks.mongodb(url, "t"), tmp_path / "ckpt")
+    assert [each["batch"] for each in ledger(shop).values()] == [-1]
+    shop["t"].drop()
+    # Also where the batch leaves no row, and so no document makes the collection.
+    finish(stream.where("n > 1"), sinks.mongodb(url, "t"), tmp_path / "ckpt")
+    assert rows(shop) == [row for row in ROWS if row[1] > 1]
+
+
+def test_a_document_of_more_than_16_mb_is_one_line(stream, url, tmp_path):
+    frame = stream.selectExpr("k", "IF(n = 2, repeat('x', 17000000), 'x') AS payload")
+    line = refused(frame, sinks.mongodb(url, "t"), tmp_path / "ckpt")
+    assert "a row makes a document of 17,000,185 bytes, most of them in column payload, and MongoDB" in line
+
+
+def test_a_log_in_that_the_server_refuses_is_one_line_without_the_password(stream, url, tmp_path):
+    line = refused(stream, sinks.mongodb(url.replace("://", "://kit:hush@"), "t"), tmp_path / "ckpt")
+    assert line.startswith("MongoDB at mongodb://127.0.0.1:")
+    assert "hush" not in line
+
+
+@pytest.mark.parametrize(("database", "collection"), [("my.shop", "t"), ("shop", "a$b"), ("shop", "")])
+def test_a_name_that_mongodb_does_not_take_is_one_line(stream, url, tmp_path, database, collection):
+    sink = sinks.mongodb(url, collection, database=database)
+    line = refusal(start, stream, sink, name="q", checkpoint=tmp_path / "ckpt")
+    assert re.match("MongoDB at .* cannot be used: (database|collection) names (must|cannot) ", line)
+
+
+def test_a_time_with_microseconds_is_no_key(stream, url, tmp_path):
+    frame = totals(stream).selectExpr("timestamp_micros(total) AS at", "k")
+    sink = sinks.mongodb(url, "t", how="upsert", keys=["at"])
+    line = refused(frame, sink, tmp_path / "ckpt", "update")
+    assert "mongodb: key at has a value that MongoDB cannot hold as it is" in line
+    assert "F.date_trunc('millisecond', 'at')" in line

@@ -144,3 +144,9 @@ def test_an_error_makes_its_way_out_and_nothing_stays_watched(tmp_path):
     (tmp_path / "t").write_text("tea")
     assert watch.calls == 1
     assert (os.fsync, sqlite3.connect, sys.gettrace()) == before
+
+
+def test_a_disk_is_put_back_as_it_was(tmp_path):
+    disk = {"a": None, "a/b": b"tea", "c": b"", "a/d": None}
+    write_disk(tmp_path, disk)
+    assert read_disk(tmp_path)[0] == disk

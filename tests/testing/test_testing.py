@@ -3,9 +3,10 @@
 import os
 import random
 import sys
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate
+from time import tzset
 from typing import Any, cast
 
 import pytest
@@ -441,3 +442,71 @@ def test_a_missing_library_is_named(spark, sales, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"sparkstream_kit.testing .*'sparkstream-kit\[testing\]'"):
         sales.add_data([("tea", 1)])
+
+
+@pytest.mark.slow
+def test_a_planted_dependence_on_the_order_is_caught_and_shrunk(spark):
+    def last(sales):
+        return sales.groupBy("product").agg(F.last("amount").alias("last"))
+
+    message = failure(last, rows_of(spark, 4), mode="update", keys=["product"])
+    assert message.startswith("in update mode the stream's result is not that of a batch run")
+    assert rows_fed(message) in (2, 3)
+    for part in ("rows of batch 0:", "unexpected:", "expected, from a batch run:", "delivered in batch 0:"):
+        assert f"\n{part}\n" in message
+
+
+def test_a_time_with_a_zone_is_that_instant(stream):
+    source = stream("time TIMESTAMP")
+    source.add_data([(at(0).replace(tzinfo=UTC),)])
+    [batch] = stream.query(source.to_df()).step()
+    assert batch.rows == [(at(0),)]
+
+
+@pytest.mark.slow
+def test_after_a_drain_the_watermark_is_told_east_of_utc_too(stream, monkeypatch):
+    events = stream(EVENTS)
+    query = stream.query(windows(events.to_df()))
+    events.add_data([(at(1), "a")])
+    query.drain()
+    monkeypatch.setenv("TZ", "Asia/Tokyo")  # where the end of the input would be in the year 10000
+    tzset()
+    try:
+        assert query.batches[-1].watermark == datetime.fromisoformat("9999-12-31 23:59:59")
+    finally:
+        monkeypatch.undo()
+        tzset()
+
+
+def test_columns_of_one_name_come_out_as_they_are(stream, sales):
+    query = stream.query(sales.to_df().select("amount", F.col("product").alias("AMOUNT")))
+    sales.add_data([("tea", 1)])
+    [batch] = query.step()
+    assert list(map(tuple, batch.rows)) == [(1, "tea")]
+
+
+def test_queries_share_a_source(stream, sales):
+    first, second = stream.query(sales.to_df()), stream.query(totals(sales.to_df()), mode="complete")
+    sales.add_data([("tea", 1)])
+    assert [batch.rows for batch in first.step()] == [[("tea", 1)]]
+    sales.add_data([("tea", 1)])
+    assert [batch.rows for batch in second.step()] == [[("tea", 1)], [("tea", 2)]]
+    assert [batch.rows for batch in first.step()] == [[("tea", 1)]]
+
+
+@pytest.mark.slow
+def test_rows_that_only_close_windows_are_not_compared(spark):
+    events = spark.createDataFrame([(at(7 * n), "ab"[n % 2]) for n in range(5)], EVENTS)
+    watermark = ("time", "10 seconds")
+    assert_stream_equals_batch(
+        lambda frame: frame.withWatermark("time", "10 seconds").dropDuplicates(["key", "time"]),
+        events,
+        watermark=watermark,
+        examples=3,
+    )
+
+
+def test_without_a_watermark_windows_that_stay_open_are_missing(spark):
+    message = failure(windows, spark.createDataFrame([(at(0), "a")], EVENTS))
+    assert "unexpected: none" in message
+    assert rows_fed(message) == 1
