@@ -628,7 +628,7 @@ def test_a_long_block_remembers_no_thread_that_has_ended(sessions):
     with session.spark_session("a") as spark:
         for _ in range(5):
             in_thread(lambda: session.get_session("b"))
-        assert len(session._users[session.identity(spark)].others) == 1  # noqa: SLF001 - the last one
+        assert len(session._users[str(spark)].others) == 1  # noqa: SLF001 - the last one
 
 
 # --- what stays, and what is let go
