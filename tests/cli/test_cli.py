@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import chdir, nullcontext, redirect_stderr, redirect_stdout
 from datetime import datetime
 from decimal import Decimal
@@ -259,8 +260,9 @@ def checkpoint(tmp_path):
     for name in ("offsets", "commits"):
         (path / name).mkdir(parents=True)
     (path / "metadata").write_text('{"id":"0b1e"}')
+    planned = json.dumps({"batchWatermarkMs": 0, "batchTimestampMs": int(time.time() * 1000), "conf": {}})
     for batch in range(4):
-        (path / "offsets" / str(batch)).write_text(f'v1\n{{"conf":{{}}}}\n{10 * batch}')
+        (path / "offsets" / str(batch)).write_text(f"v1\n{planned}\n{10 * batch}")
     for batch in range(3):
         (path / "commits" / str(batch)).write_text('v1\n{"nextBatchWatermarkMs":0}')
     return path
