@@ -37,7 +37,7 @@ from sparkstream_kit.connectors._tables import ConflictError
 from sparkstream_kit.errors import InvalidInputError, KitError, TransientError, hint, reject_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Table
     from sqlalchemy.engine import URL, Connection
@@ -93,30 +93,48 @@ def load(connection: Connection, stage: Table, parts: Iterator[pa.RecordBatch]) 
 def checked(
     connection: Connection, table: sa.Table, where: str, parts: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """Yield rows, whose columns are those of a table, and refuse a value that the table would change.
+    """Return rows, whose columns are those of a table, and refuse a value that the table would change.
+
+    The database is asked about its columns now and not with the first row: while PostgreSQL copies rows, the
+    connection takes no other statement.
 
     Raises:
-        InvalidInputError: a text is too long for its column, or a column that counts by itself is to be null.
+        InvalidInputError: while the rows are read: a text is too long for its column, or a column that counts
+            by itself is to be null.
     """
     names = {"schema": table.schema, "name": table.name}
     found = connection.execute(sa.text(_CHANGING[connection.dialect.name]), names)
     rules = {name: (most, counts) for name, most, counts in found}
-    for part in parts:
-        for column, name in zip(part.columns, table.columns.keys(), strict=True):
-            most, counts = rules.get(name, (None, False))
-            if counts and column.null_count:
-                raise InvalidInputError(
-                    f"{where}: column {name} is null, in place of which the table would write a number of "
-                    "its own; fill it with F.coalesce, or leave such rows out"
-                )
-            is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-            longest = pc.max(pc.utf8_length(column)).as_py() if most is not None and is_text else None
-            if longest is not None and longest > most:
-                raise InvalidInputError(
-                    f"{where}: a text in column {name} has {longest:,} characters, and the table takes "
-                    f"{most:,} at most; make the column wider, or leave such rows out"
-                )
-        yield part
+    return (_part_as_it_is(part, table, where, rules) for part in parts)
+
+
+def _part_as_it_is(
+    part: pa.RecordBatch, table: sa.Table, where: str, rules: Mapping[str, tuple[int | None, bool]]
+) -> pa.RecordBatch:
+    """Return some rows, and refuse a value that the table would change, as for `checked`.
+
+    Args:
+        part: the rows.
+        table: the table.
+        where: the table, for the message.
+        rules: by the name of a column, how many characters it takes (None for any number), and whether it
+            counts by itself.
+    """
+    for column, name in zip(part.columns, table.columns.keys(), strict=True):
+        most, counts = rules.get(name, (None, False))
+        if counts and column.null_count:
+            raise InvalidInputError(
+                f"{where}: column {name} is null, in place of which the table would write a number of "
+                "its own; fill it with F.coalesce, or leave such rows out"
+            )
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        longest = pc.max(pc.utf8_length(column)).as_py() if most is not None and is_text else None
+        if longest is not None and most is not None and longest > most:
+            raise InvalidInputError(
+                f"{where}: a text in column {name} has {longest:,} characters, and the table takes "
+                f"{most:,} at most; make the column wider, or leave such rows out"
+            )
+    return part
 
 
 def _largest(cursor: Any, statement: str, rows: list[tuple[Any, ...]]) -> int:
