@@ -127,6 +127,7 @@ start(frame, sinks.console(), outputMode='update')
     unknown keyword of start() outputMode; did you mean mode?
 start(frame, sinks.console(), processingTime='5')
     cannot read processingTime '5'; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds'
+    or timedelta(seconds=10)
 start(frame, sinks.console(), availableNow=True, processingTime='1 second')
     start() takes one trigger, not availableNow and processingTime; leave out the others
 sinks.latest(5)
