@@ -58,17 +58,21 @@ def explain(
     lines = [*_wrapped(f"A row of {row} in windows of {length}{every}:"), "", *drawn, ""]
     lines += [*_listed(count, windows, delay), "", *_rules(row, delay, watermark)]
     if not step % _WEEK and not shift:
-        lines += ["", "Spark's weeks start on Thursdays, and with an offset of 4 days on Mondays."]
+        why = "Spark counts windows from 1970-01-01, a Thursday"
+        lines += ["", *_wrapped(f"{why}: weeks start on Thursdays, and with an offset of 4 days on Mondays.")]
     return "\n".join(lines)
 
 
 def _windows(
     row: datetime, size: timedelta, step: timedelta, shift: timedelta
 ) -> tuple[int, list[tuple[datetime, datetime]]]:
-    """Return the number of windows that a row falls into, and the windows; of many, only the last ones."""
+    """Return the number of windows that a row falls into, and the windows; of many, only both ends."""
     newest = row - (row - _EPOCH - shift) % step
     count = -(-(size - (row - newest)) // step)
-    starts = [newest - number * step for number in reversed(range(min(count, _WINDOWS_SHOWN)))]
+    back = range(count - 1, -1, -1)
+    half = _WINDOWS_SHOWN // 2
+    shown = [*back] if count <= _WINDOWS_SHOWN else [*back[:half], *back[-half:]]
+    starts = [newest - number * step for number in shown]
     return count, [(start, start + size) for start in starts]
 
 
@@ -107,7 +111,7 @@ def _listed(count: int, windows: Sequence[tuple[datetime, datetime]], delay: tim
         line = f"  {window}   {closes}".rstrip()
         listed.append(line if len(line) <= _WIDTH else f"  {window}\n    {closes}")
     if count > len(windows):
-        listed.insert(0, f"  … {count - len(windows):,} more")
+        listed.insert(len(windows) // 2, f"  … {count - len(windows):,} more")
     return [head, *listed]
 
 
@@ -309,7 +313,7 @@ def show(frame: DataFrame, batch_id: int | None = None) -> None:
             print(*lines, sep="\n", flush=True)
         return
     if frame.isStreaming:
-        fix = "monitoring.live(frame, run_for=20) starts it"
+        fix = "monitoring.live(frame, run_for=20) starts it and shows what comes"
         raise InvalidInputError(f"display.show() shows a static DataFrame, and this one streams; {fix}")
     from sparkstream_kit.sinks import builtin
 

@@ -17,15 +17,26 @@ import warnings
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
+from pyspark.sql import SparkSession
 from pyspark.streaming import StreamingContext, StreamingListener
 
 from sparkstream_kit import _files, _waiting
 from sparkstream_kit._arguments import check
 from sparkstream_kit._spark import queries, shutdown
+from sparkstream_kit._spark.place import Here
 from sparkstream_kit._spark.plan import nobody_listens, unknown_host
 from sparkstream_kit._spark.session import refuse_dstreams
-from sparkstream_kit.errors import InputUnavailable, InvalidInputError, QueryFailed, count, innermost_cause
+from sparkstream_kit.checkpoints.lock import Lock, lock, user_of
+from sparkstream_kit.errors import (
+    InputUnavailable,
+    InvalidInputError,
+    QueryFailed,
+    TransientError,
+    count,
+    innermost_cause,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,13 +44,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyspark import RDD
-    from pyspark.sql import SparkSession
     from pyspark.streaming import DStream
 
 __all__ = ["foreach_partition", "run", "running_counts", "streaming_context", "windowed_counts"]
 
 _log = logging.getLogger(__name__)
 _BATCH_LIMIT = 5.0  # seconds to wait for a batch that is still running after its context was stopped
+_SHORTEST_INTERVAL = 0.001  # seconds: Spark counts the interval in milliseconds
+_locks: WeakKeyDictionary[StreamingContext, list[Lock]] = WeakKeyDictionary()  # of a context's snapshots
 _JVM_LIMIT = 3600  # seconds the JVM waits for a graceful stop, which may be long; a second signal ends it
 
 
@@ -59,7 +71,7 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
         a cluster, call `ssc.checkpoint(…)` with a folder that all nodes share.
 
     Raises:
-        InvalidInputError: `spark` is a Spark Connect session.
+        InvalidInputError: the interval is shorter than a millisecond, or `spark` is a Spark Connect session.
 
     Examples:
         In a session::
@@ -70,6 +82,10 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
     """
     check(streaming_context, locals())
     refuse_dstreams(spark)
+    if batch_interval < _SHORTEST_INTERVAL:
+        raise InvalidInputError(
+            f"streaming_context(): batch_interval is {batch_interval:g} s; give 0.001 or more"
+        )
     leftover = StreamingContext.getActive()
     if leftover is not None:
         _log.warning("stopping a StreamingContext that was still active: only one may run in a JVM")
@@ -88,14 +104,16 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
 
 
 def _end(ssc: StreamingContext, *, graceful: bool = False) -> None:
-    """Stop a context, and wait for the rest of its batch: its jobs, its output, and the counts that it saves.
+    """Stop a context, wait for the rest of its batch, and release the locks of its snapshots.
 
-    Spark itself waits for two seconds and then continues as if the batch had ended. Counts that are saved
-    later than that could overwrite those of the next context.
+    The rest of a batch are its jobs, its output, and the counts that it saves. Spark itself waits for two
+    seconds and then continues as if the batch had ended. Counts that are saved later than that could
+    overwrite those of the next context.
     """
     ssc.stop(stopSparkContext=False, stopGraceFully=graceful)
     tracker = ssc.sparkContext.statusTracker()
     _waiting.until(lambda: not (tracker.getActiveJobsIds() or queries.runs_batch()), _BATCH_LIMIT)
+    _release_locks(ssc)
 
 
 def run(
@@ -170,14 +188,18 @@ def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | No
         pairs: keys and whole numbers. With a snapshot a key must be a string. Any other key fails the batch
             and leaves the file as it was.
         snapshot: a local file for the counts, an object in JSON. It is read when this function is called, and
-            replaced atomically after each batch, before the batch is shown. Spark's own recovery
-            (`StreamingContext.getOrCreate`) would also restore the old host, interval and globals.
+            replaced atomically after each batch, before the batch is shown. Until the context has stopped,
+            the file belongs to this driver: a lock in the folder `SNAPSHOT.lock` beside it refuses others.
+            Spark's own recovery (`StreamingContext.getOrCreate`) would also restore the old host, interval
+            and globals.
 
     Returns:
         A DStream of (key, count) with all keys in every batch.
 
     Raises:
-        InvalidInputError: the snapshot is damaged, was not written by the kit, or is not on this machine.
+        InvalidInputError: the snapshot is damaged, was not written by the kit, is not on this machine, or
+            cannot be locked.
+        TransientError: another driver uses the snapshot.
 
     Examples:
         In a session::
@@ -189,7 +211,11 @@ def running_counts(pairs: DStream[tuple[Any, int]], *, snapshot: str | Path | No
     """
     check(running_counts, locals())
     kept = None if snapshot is None else _files.local("snapshot", snapshot)
-    initial = _read_counts(kept) if kept is not None and kept.exists() else []
+    initial: list[tuple[Any, int]] = []
+    if kept is not None:
+        _lock(pairs.context(), kept)
+        if kept.exists():
+            initial = _read_counts(kept)
     first = pairs.context().sparkContext.parallelize(initial) if initial else None
     counts = pairs.updateStateByKey(lambda new, total: (total or 0) + sum(new), initialRDD=first)
     if kept is not None:
@@ -228,8 +254,9 @@ def windowed_counts(pairs: DStream[tuple[Any, int]], window: float, slide: float
     try:
         return reduce(operator.add, operator.sub, window, slide, filterFunc=lambda pair: pair[1] != 0)
     except ValueError as err:
+        given = f"window is {window:g} s and slide is {slide:g} s"
         fix = f"give multiples of the batch interval ({err})"
-        raise InvalidInputError(f"window is {window:g} s and slide is {slide:g} s; {fix}") from None
+        raise InvalidInputError(f"windowed_counts(): {given}; {fix}") from None
 
 
 def foreach_partition(
@@ -305,11 +332,34 @@ def _check_cores(ssc: StreamingContext) -> None:
     receivers = queries.receivers(ssc)
     cores = context.defaultParallelism
     if str(context.master).startswith("local") and 0 < cores <= receivers:
-        needed = f"{receivers} receiver(s) need one each, and a batch another; use local[{receivers + 1}]"
-        raise InvalidInputError(f"master {context.master} has {cores} core(s): {needed} or more")
+        given = f"master {context.master} has {cores} core(s)"
+        needed = f"{receivers} receiver(s) need one each, and a batch another"
+        fix = f"use local[{receivers + 1}] or more"
+        raise InvalidInputError(f"dstreams.run(): {given}: {needed}; {fix}")
 
 
-_RESTORE = "restore it from a backup, or remove it to begin at zero"
+def _lock(ssc: StreamingContext, snapshot: Path) -> None:
+    """Lock a snapshot against other drivers until the context has stopped."""
+    for other in list(_locks):
+        if queries.has_stopped(other):  # by Spark's own `stop`, which knows no locks
+            _release_locks(other)
+    folder = snapshot.absolute().with_name(f"{snapshot.name}.lock")
+    user = user_of(folder)
+    if user is not None:
+        fix = f"{user}, or give another file"
+        raise TransientError(f"running_counts(): snapshot {snapshot} is in use by {fix}")
+    held = lock(SparkSession.builder.getOrCreate(), Here(str(folder), folder), "running_counts")
+    if held is not None:  # always so for a folder of this machine
+        _locks.setdefault(ssc, []).append(held)
+
+
+def _release_locks(ssc: StreamingContext) -> None:
+    """Release the locks of a context that has stopped, so that another driver may use its snapshots."""
+    for held in _locks.pop(ssc, []):
+        held.release()
+
+
+_RESTORE = "restore it from a backup, give another file, or remove it to begin at zero"
 
 
 def _read_counts(path: Path) -> list[tuple[Any, int]]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from sparkstream_kit._durations import delay_of, not_negative
 from sparkstream_kit._exits import exit_codes, rehearse, say, take_standard_streams
 from sparkstream_kit._files import matching, plain, spelt
-from sparkstream_kit.errors import InvalidInputError, KitError, hint, without_secrets
+from sparkstream_kit.errors import InvalidInputError, KitError, count, hint, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -227,7 +227,8 @@ def database(text: str) -> str:
     """
     if text.startswith("env:"):
         name = text.removeprefix("env:")
-        if not (url := os.environ.get(name, "")):
+        url = os.environ.get(name, "")
+        if not url:
             raise ArgumentTypeError(f"the environment variable {name} is not set; put the URL there")
         return url
     if without_secrets(text) != text:
@@ -252,21 +253,41 @@ def _switch(says: str) -> dict[str, Any]:
 LINES = {
     "INPUT_DIR": _value("INPUT_DIR", existing_folder, "The input folder, or a pattern for folders."),
     "--max-files-per-trigger": _value(
-        "N", _number_of_files, "The most files for a batch, or all. Default: %(default)s.", default="all"
+        "N",
+        _number_of_files,
+        "The most files that one batch reads, or all; with more, a backlog is read several times faster. "
+        "Default: %(default)s.",
+        default="all",
     ),
     "--kafka": _value(
-        "SERVERS", _servers, "Read lines from Kafka: host:port, several with commas. Needs --topic."
+        "SERVERS",
+        _servers,
+        "Read the lines from Kafka, one in each record, in place of INPUT_DIR. SERVERS is host:port, or "
+        "several with commas between them. Needs --topic.",
     ),
-    "--topic": _value("TOPIC", str, "The topic of --kafka; without a checkpoint, from its beginning."),
-    "--max-offsets-per-trigger": _value("N", _positive_int, "The most records for a batch. Default: all."),
+    "--topic": _value(
+        "TOPIC", str, "The topic to read with --kafka; without a checkpoint, from its beginning."
+    ),
+    "--max-offsets-per-trigger": _value(
+        "N",
+        _positive_int,
+        "With --kafka, the most records that one batch reads. Default: all that are there.",
+    ),
 }
 
 # Input of posts over HTTP, in place of files or Kafka.
 POSTS = {
     "--url": _value(
-        "URL", _url, "Read the posts of this stream, as of X or Mastodon, with the token in POSTS_TOKEN."
+        "URL",
+        _url,
+        "Read posts from this stream of X, of Mastodon or of a server like them, in place of INPUT_DIR. A "
+        "token is taken from the environment variable POSTS_TOKEN.",
     ),
-    "--spool": _value("DIR", str, "The folder in which --url keeps the posts. Default: a temporary folder."),
+    "--spool": _value(
+        "DIR",
+        str,
+        "With --url, keep the posts in this folder, from which they are read. Default: a temporary folder.",
+    ),
 }
 
 # LINES, for jobs whose files may have header lines and bad lines.
@@ -274,7 +295,10 @@ INPUT = {
     **LINES,
     "--header": _switch("The files have headers: the first line of each file gives no row."),
     "--max-bad": _value(
-        "PERCENT", _percent, "Fail at the end if more lines than this are bad, as 1%%. Default: never."
+        "PERCENT",
+        _percent,
+        "At the end, fail with exit code 1 if more than this share of the lines is bad, such as 1%%. "
+        "Default: never.",
     ),
 }
 
@@ -291,13 +315,16 @@ OUTPUT = {
         "default": "table",
         "help": "Format of the result on standard output. Default: %(default)s.",
     },
-    "--snapshot": _value("FILE", str, "Write the result to this .csv or .json file, whole after each batch."),
+    "--snapshot": _value(
+        "FILE", str, "Write the result to this .csv or .json file, replaced whole after each batch."
+    ),
     "--database": _value(
         "URL",
         database,
-        "Keep the result in the table TABLE of this database: sqlite:///results.db, "
-        "postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass) or "
-        "mariadb+pymysql://user@host/name. env:NAME takes the URL from the environment.",
+        "Keep the result in the table TABLE of this database. URL is sqlite:///results.db, "
+        "postgresql+psycopg://user@host/name (password in PGPASSWORD or ~/.pgpass), "
+        "mariadb+pymysql://user@host/name, or env:NAME to read it, with its password, from the environment "
+        "variable NAME.",
     ),
 }
 
@@ -307,20 +334,39 @@ FOLDER = {"OUT_DIR": _value("OUT_DIR", str, "A folder that only this job writes 
 # The watermark delay, the limit for late rows, and the last windows at the end of the input.
 EVENT_TIME = {
     "--watermark": _value(
-        "DELAY", _delay, 'How late a row may be, as "5 minutes". Default: %(default)s.', default="10 minutes"
+        "DELAY",
+        _delay,
+        'How much later than newer rows a row may come, in event time, such as "10 minutes". '
+        "Default: %(default)s.",
+        default="10 minutes",
     ),
     "--max-late": _value(
-        "PERCENT", _percent, "Fail at the end if more rows than this were late, as 1%%. Default: never."
+        "PERCENT",
+        _percent,
+        "At the end, fail with exit code 1 if more than this share of the rows came too late, such as 1%%. "
+        "Where only bounds of the number of late rows are known, the least number counts. Default: never.",
     ),
-    "--drain": _switch("At the end, write what waits for the watermark; the checkpoint takes no rows then."),
+    "--drain": _switch(
+        "At the end of the input, write what still waits for the watermark, such as open windows. The "
+        "checkpoint takes no more rows then."
+    ),
 }
 
 # Views of the run and its summary, for every job that calls `run`.
 SHOW = {
-    "--show": _switch("Show on standard error what the queries do; with the extra cli as a picture."),
-    "--record": _value("FILE", str, "Append each batch to this file, for sparkstream watch FILE."),
-    "--summary-json": _value("FILE", str, "At the end, append the summary to this file, as a line of JSON."),
-    "--alert-url": _value("URL", database, "Post each problem to this URL, or that of env:NAME, as JSON."),
+    "--show": _switch(
+        "Show on standard error what the queries do: rows a second, the time of their batches, and what is "
+        "wrong. In a terminal as a picture in place (needs the extra cli), elsewhere as lines."
+    ),
+    "--record": _value(
+        "FILE", str, "Append each batch to this file, as a line of JSON; sparkstream watch FILE shows it."
+    ),
+    "--summary-json": _value(
+        "FILE", str, "At the end, append the summary to this file, as a line of JSON, also after a failure."
+    ),
+    "--alert-url": _value(
+        "URL", database, "Post each problem to this URL, as JSON; env:NAME takes it from the environment."
+    ),
     "--ui": _value("PORT", _port, "Show the run on a web page. Default: a free port.", nargs="?", const=0),
     "--metrics": _value("HOST:PORT", _servers, "Serve Prometheus metrics to all who reach this address."),
 }
@@ -331,11 +377,17 @@ RUN = {
         "NAME", str, "Settings: local, test, cluster or a file. Default: local on one machine, else cluster."
     ),
     "--checkpoint": _value(
-        "DIR", checkpoint_folder, "Resume from this folder. Default: OUT_DIR/_checkpoint, or a temporary one."
+        "DIR",
+        checkpoint_folder,
+        "Keep progress in this folder and resume from it. Default: a temporary folder.",
     ),
-    "--trigger": _value("INTERVAL", _interval, 'From batch to batch, as "5 seconds". Default: no wait.'),
+    "--trigger": _value(
+        "INTERVAL", _interval, 'Time from one batch to the next, such as "5 seconds". Default: no wait.'
+    ),
     "--available-now": _switch("Read the input that is there, then end."),
-    "--run-for": _value("SECONDS", seconds, "Stop after this many seconds. Default: run until stopped."),
+    "--run-for": _value(
+        "SECONDS", seconds, "Stop cleanly after this many seconds. Default: run until stopped."
+    ),
     "--idle": _value("SECONDS", seconds, "Stop after this many seconds without a row. Default: never."),
     "--stop-file": _value("PATH", str, "Stop cleanly when a file appears at this path."),
     "--dry-run": _switch("Check everything, print what would run, and end; nothing is read or written."),
@@ -343,7 +395,9 @@ RUN = {
         "Run this job over what the query of --checkpoint has read, compare the rows with those that it has "
         "written, print what differs, and end with exit code 3 if any does; nothing is written."
     ),
-    "--continues": _value("DIR", str, "For a changed job: the old checkpoint, from which the new continues."),
+    "--continues": _value(
+        "DIR", str, "For a changed job: continue from this old checkpoint, on the new one of --checkpoint."
+    ),
     **SHOW,
 }
 
@@ -404,9 +458,13 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
         known |= {flag: (group, how) for flag, how in those.items()}
     for flag in flags:
         group, how = known[flag]
-        how = how | {"help": how["help"].replace("TABLE", table)}
+        says = how["help"].replace("TABLE", table)
+        how = {**how, "help": says}
+        if flag == "--checkpoint" and "OUT_DIR" in flags:
+            how["help"] = says.replace("a temporary folder", "OUT_DIR/_checkpoint")
         if flag in ("--kafka", "--topic") and "INPUT_DIR" not in flags:
-            how |= {"required": True}
+            how["help"] = says.replace(", in place of INPUT_DIR", "")
+            how["required"] = True
         group.add_argument(flag if flag.startswith("--") else _name(flag), **how)
     made.set_defaults(table=table, **defaults)
     return made
@@ -426,6 +484,9 @@ class _Parser(ArgumentParser):
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
+        if "required: INPUT_DIR" in message:
+            inputs = ["INPUT_DIR", *(flag for flag in _INSTEAD if flag in self.shared)]
+            message = message.replace("INPUT_DIR", " or ".join(inputs), 1)
         raise InvalidInputError(message if message.endswith("?") else f"{message}; see --help")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -505,8 +566,9 @@ def check_apart(input_dir: str | None, outputs: Mapping[str, str | Path | None])
     for name, path in outputs.items():
         target = Path(spelt(re.sub("^sqlite:///", "", str(path))))
         if path and any(each in read or each.match(pattern) for each in (target, target.parent)):
+            lies = "is" if target in read else "lies in"
             raise InvalidInputError(
-                f"{name} {path} lies in the input folder {input_dir}, and would be read; put it elsewhere"
+                f"{name} {path} {lies} the input folder {input_dir}, and would be read; put it elsewhere"
             )
 
 
@@ -776,11 +838,15 @@ def check_late_rows(max_late: Decimal | None, *summaries: RunSummary) -> None:
         >>> check_late_rows(Decimal(1), RunSummary("end of input", 9.0, (done,)))
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.KitError: query q: at least 3 of 200 rows came too late; ...
+        sparkstream_kit.errors.KitError: query q: at least 3 late rows dropped, of 200 rows; ...
     """
     for query in (query for summary in summaries for query in summary.queries):
         late = (query.late_rows or 0) + (query.rows_set_aside or 0)
         if max_late is not None and late * 100 > max_late * query.input_rows:
-            least = "" if query.late_rows_exact else "at least "
-            share = f"{least}{late:,} of {query.input_rows:,} rows came too late"
+            came = []
+            if query.late_rows:
+                came.append(f"{query.late_rows_said} dropped")
+            if query.rows_set_aside:
+                came.append(f"{query.rows_set_aside:,} set aside as late")
+            share = f"{' and '.join(came)}, of {count(query.input_rows, 'row')}"
             raise KitError(f"query {query.name}: {share}; --max-late is {max_late}%")

@@ -16,6 +16,7 @@ from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column, event_time, find_column
 from sparkstream_kit._durations import Duration, not_negative
 from sparkstream_kit.errors import InvalidInputError, reject_unknown
+from sparkstream_kit.quarantine.rows import REASON
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,7 +65,8 @@ def with_table(
     check(with_table, locals())
     reject_unknown("how of joins.with_table()", [how], _WITH_TABLE)
     if table.isStreaming:
-        raise InvalidInputError("table is a stream; read it with spark.read, or use joins.within")
+        fix = "read it with spark.read, or use joins.within"
+        raise InvalidInputError(f"joins.with_table(): table is a stream; {fix}")
     keys = _keys({"stream": stream, "table": table}, on)
     if how in ("inner", "left"):
         _refuse_clash({"stream": stream, "table": table}, keys)
@@ -127,7 +129,8 @@ def within(
     reject_unknown("how of joins.within()", [how], _WITHIN)
     if left.isStreaming != right.isStreaming:
         static = "right" if left.isStreaming else "left"
-        raise InvalidInputError(f"{static} does not stream; read it with spark.readStream, or use with_table")
+        fix = "read it with spark.readStream, or use joins.with_table"
+        raise InvalidInputError(f"joins.within(): {static} does not stream; {fix}")
     earlier, later = not_negative("before", before), not_negative("within", within)
     keys = _keys({"left": left, "right": right}, on)
     left_time = event_time(left, left_time, "left", without_zone=True)
@@ -166,7 +169,7 @@ def reloading(
         The argument for `Sink.taking`. Batches get the same columns as from `with_table`.
 
     Raises:
-        InvalidInputError: `name` cannot name a folder. When the query starts: any error
+        InvalidInputError: `name` cannot name a folder, or `how` is unknown. When the query starts: any error
             of `with_table`, or the checkpoint is not on a local path.
 
     Examples:
@@ -176,8 +179,10 @@ def reloading(
             start(sales, sinks.batch_files("out").taking(merchants), name="sales", checkpoint="ckpt")
     """
     check(reloading, locals())
+    reject_unknown("how of joins.reloading()", [how], _WITH_TABLE)
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise InvalidInputError(f"name {name!r} names a folder; use letters, digits, - and _")
+        fix = "use letters, digits, - and _"
+        raise InvalidInputError(f"joins.reloading(): name {name!r} names a folder; {fix}")
     from sparkstream_kit.state.pins import copies_of  # few joins need it
 
     return copies_of(name, read, partial(with_table, on=on, how=how))
@@ -224,5 +229,8 @@ def _refuse_clash(sides: dict[str, DataFrame], keys: list[tuple[str, str]]) -> N
     taken = {name.lower() for name in left.columns}
     for name in right.columns:
         if name.lower() in taken and name not in (theirs for _, theirs in keys):
-            fix = f"rename one of them: {second}.withColumnRenamed({name!r}, '{second}_{name}')"
+            renamed = f"{second}.withColumnRenamed({name!r}, '{second}_{name}')"
+            fix = f"rename one of them: {renamed}, or add it to on"
+            if name == REASON:  # added by quarantine or by windows.with_watermark
+                fix = f"join the good rows: quarantine.good_rows({second})"
             raise InvalidInputError(f"column {name} is in {first} and in {second}; {fix}")

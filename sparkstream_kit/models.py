@@ -33,7 +33,7 @@ from sparkstream_kit._files import escaped, for_spark, plain, replace
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit._spark.place import locate
 from sparkstream_kit.connectors import need
-from sparkstream_kit.errors import InvalidInputError, innermost_cause, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, hint, innermost_cause
 from sparkstream_kit.sinks.base import Part, Sink, Target
 from sparkstream_kit.state.pins import first_kept, out_of_reach, pinned, versions_in_use
 
@@ -119,7 +119,7 @@ def switch(path: str | Path, version: str) -> None:
     """
     check(switch, locals())
     folder = _folder_of(path)
-    reject_unknown(f"version of {folder}", [version], _versions_in(folder))
+    _refuse_unknown(folder, version)
     replace(folder / _CURRENT, [version + "\n"])
 
 
@@ -143,6 +143,9 @@ def _current(folder: Path) -> str:
     file = folder / _CURRENT
     if not file.is_file():
         fix = "publish one by models.publish, as the job train_posts does"
+        there = _versions_in(folder)
+        if there:
+            fix = f"make one so by models.switch({str(folder)!r}, …) with one of: {', '.join(there)}"
         raise InvalidInputError(f"no model of {folder} is current; {fix}")
     return file.read_text("utf-8").strip()
 
@@ -183,6 +186,14 @@ def _version_for(query: str, batch_id: int, folder: Path, location: Place | None
     return choose() if location is None else pinned(location, batch_id, f"model {folder}", choose)
 
 
+def _refuse_unknown(folder: Path, version: str) -> None:
+    """Refuse the name of a version that a folder does not have."""
+    there = _versions_in(folder)
+    if version not in there:
+        near = hint(version, there) or f"; there are: {', '.join(there) or 'none'}"
+        raise InvalidInputError(f"{folder} has no version {version!r}{near}")
+
+
 def _find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[Path | str, str]:
     """Return a model and its version: a `Path` for a file of scikit-learn, a path for Spark as text."""
     local = plain(str(path))
@@ -194,12 +205,14 @@ def _find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[P
     folder = place.folder
     if (folder / "metadata").is_dir():
         return for_spark(folder), version or folder.name
+    if not folder.is_dir():
+        fix = "give a folder of pyspark.ml, a file, or a folder of versions"
+        raise InvalidInputError(f"no model {path}; {fix}")
     if version is None:
         there = ", ".join(_versions_in(folder)) or "none"
-        of_versions = f"(there are: {there}) give version=, or use models.scorer for the one that is current"
-        fix = f"give a folder of pyspark.ml or a file; of a folder of versions {of_versions}"
-        raise InvalidInputError(f"no model {path}; {fix}")
-    reject_unknown(f"version of {folder}", [version], _versions_in(folder))
+        fix = "give version=, or use models.scorer for the one that is current"
+        raise InvalidInputError(f"{path} is no model but a folder of versions ({there}); {fix}")
+    _refuse_unknown(folder, version)
     file = folder / f"{version}{_FILE}"
     return (file, version) if file.is_file() else (for_spark(folder / version), version)
 
@@ -238,8 +251,9 @@ def score(
         `model_version` (string).
 
     Raises:
-        InvalidInputError: there is no such model or version, it cannot be read, or the frame has a column
-            that scoring adds, or lacks one of `features`.
+        InvalidInputError: there is no such model or version, it cannot be read, `features` are not the
+            columns that it was fitted with, the frame has a column that scoring adds or lacks one that the
+            model needs, or Spark Connect cannot run the model.
         MissingExtraError: scikit-learn is not installed.
 
     Examples:
@@ -329,7 +343,18 @@ def _of_spark(spark: SparkSession, path: str) -> Callable[[DataFrame], DataFrame
     except Exception as err:
         fix = "give a folder that a PipelineModel was saved to: pipeline.fit(frame).write().save(folder)"
         raise InvalidInputError(f"cannot read the model in {path} ({innermost_cause(err)}); {fix}") from err
-    return model.transform
+
+    def transform(frame: DataFrame) -> DataFrame:
+        try:
+            result: DataFrame = model.transform(frame)
+            result.schema  # noqa: B018 - Connect resolves the columns only here
+        except Exception as err:
+            why = f"the model in {path} cannot score these columns ({innermost_cause(err)})"
+            fix = "give it those that it was fitted with, and none that it adds"
+            raise InvalidInputError(f"{why}; {fix}") from err
+        return result
+
+    return transform
 
 
 def _of_sklearn(file: Path, features: str | Sequence[str] | None) -> Callable[[DataFrame], DataFrame]:
@@ -345,6 +370,9 @@ def _of_sklearn(file: Path, features: str | Sequence[str] | None) -> Callable[[D
         raise InvalidInputError(f"{file} does not say which columns it takes; {fix}")
     one = isinstance(features, str)
     columns = [str(features)] if one else list(features or fitted)
+    if fitted and columns != fitted:
+        why = f"{file} was fitted with the columns {', '.join(fitted)}, in this order"
+        raise InvalidInputError(f"{why}; give features={fitted}, or leave it out")
     data = file.read_bytes()
     kind = getattr(getattr(model, "classes_", None), "dtype", None)
 
@@ -407,10 +435,14 @@ def _sklearn_model(file: Path | str) -> Any:
         raise InvalidInputError(f"{file} is a model of pyspark.ml, which cannot learn; {fix}")
     joblib = _joblib()
     try:
-        return joblib.load(file)
+        model = joblib.load(file)
     except Exception as err:
         fix = "write it by models.publish, or by joblib.dump(model, file)"
         raise InvalidInputError(f"cannot read the model in {file} ({innermost_cause(err)}); {fix}") from err
+    if not hasattr(model, "predict"):
+        fix = "give a model of scikit-learn"
+        raise InvalidInputError(f"{file} holds {said(model)}, which cannot predict; {fix}")
+    return model
 
 
 def _last_step(model: Any) -> tuple[Any, Any]:

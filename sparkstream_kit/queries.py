@@ -131,6 +131,7 @@ def start(
         raise InvalidInputError(
             f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
         )
+    _check_realtime(frame, trigger)
     if continues is not None and allow_changed_query:
         raise InvalidInputError(
             "start(): allow_changed_query=True keeps the old state, and continues= builds a new one; leave "
@@ -351,6 +352,13 @@ def _trigger(given: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, timedelta):
             return {word: f"{microseconds} microseconds"}
     return given
+
+
+def _check_realtime(frame: DataFrame, trigger: Mapping[str, Any]) -> None:
+    """Refuse a function with memory in real time: Spark fails there without saying why."""
+    if "realTime" in trigger and plan.has(frame, "TransformWithState"):
+        fix = "give processingTime='0 seconds'"
+        raise InvalidInputError(f"trigger realTime runs no function with memory; {fix}")
 
 
 def _check_sink(sink: Sink, mode: str, checkpoint: str | Path | None, trigger: Mapping[str, Any]) -> None:

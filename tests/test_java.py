@@ -107,6 +107,19 @@ def test_it_is_asked_anew_where_its_answer_can_be_another(home, monkeypatch):
     assert len(list((home / "keeps").glob("*.command"))) == 20
 
 
+@pytest.mark.parametrize("hinder", ["a file", "/proc/self", "no home"])
+def test_where_nothing_can_be_kept_it_is_asked_each_time(home, monkeypatch, hinder):
+    def folder():
+        if hinder == "no home":
+            raise InvalidInputError(hinder)
+        return Path(hinder)
+
+    (home / "a file").touch()
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(java, "_folder", folder)
+    assert [asked(), asked()] == [1, 2]
+
+
 def test_what_spark_env_sets_is_in_the_environment(home):
     assert "OF_ENV" not in java.environment()
     (home / "spark/bin").mkdir()
@@ -260,32 +273,3 @@ def test_the_java_machine_ends_with_python(tmp_path, end):
     started.wait(HANGS)
     assert _waiting.until(lambda: not jvm.exists() or "Z" in (jvm / "stat").read_text(), HANGS)
     assert "Exception" not in started.stderr.read().replace("KeyboardInterrupt", "")
-
-
-def test_a_java_without_the_module_that_spark_s_launcher_names(home):
-    (home / "jdk/release").write_text(RELEASE.format("25.0.4", "java.se"))
-    assert "--add-modules=jdk.incubator.vector" not in command()
-
-
-def test_a_spark_home_without_spark_is_one_line(home):
-    shutil.rmtree(home / "spark/jars")
-    assert refusal(command) == (
-        f"Spark cannot be started: {home}/spark/jars does not exist; correct or unset SPARK_HOME"
-    )
-
-
-@pytest.mark.parametrize("hinder", ["a file", "/proc/self", "no home"])
-def test_where_nothing_can_be_kept_it_is_asked_each_time(home, monkeypatch, hinder):
-    def folder():
-        if hinder == "no home":
-            raise InvalidInputError(hinder)
-        return Path(hinder)
-
-    (home / "a file").touch()
-    monkeypatch.chdir(home)
-    monkeypatch.setattr(java, "_folder", folder)
-    assert [asked(), asked()] == [1, 2]
-
-
-def test_with_java_s_newer_cache_the_module_is_left_out(home):
-    assert "--add-modules=jdk.incubator.vector" not in command(more=["-XX:AOTCache=x"])

@@ -37,6 +37,7 @@ FLAGS = {flag: how for group in GROUPS for flag, how in group.items()}
         (_positive_int, "12", 12),
         (_port, "65535", 65535),
         (jobflags.existing_folder, "hdfs://host/none", "hdfs://host/none"),
+        (jobflags.existing_folder, "hdfs:/none", "hdfs:/none"),
         (jobflags.existing_folder, "file:///tmp", "file:///tmp"),
         (jobflags.existing_folder, "/none/2026-*", "/none/2026-*"),
         (_host, "9999.example.org", "9999.example.org"),
@@ -126,19 +127,37 @@ def test_a_job_has_defaults_of_its_own():
         ([], "the following arguments are required: INPUT_DIR; see --help"),
         (["/", "--idle"], "argument --idle: expected one argument; see --help"),
         (["/none"], "argument INPUT_DIR: folder /none does not exist; create it or correct the path"),
-        (["/", "--how", "xml"], "argument --how: invalid choice: 'xml' ("),
         (["/", "--trigger", "1 minute", "--available-now"], "--available-now and --trigger exclude each"),
-        (["/", "--record", "/stop"], "--record /stop lies in the input folder /, and would be read"),
+        (["/", "--snapshot", "/"], "--snapshot / is the input folder /, and would be read; put it elsewhere"),
     ],
 )
 def test_arguments_that_cannot_be_are_one_line(words, message):
     assert refusal(parse, *words).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("flag", "path"),
+    [
+        *((flag, "/new") for flag in ("--checkpoint", "--snapshot", "--stop-file", "--record")),
+        ("--summary-json", "/new"),
+        ("--database", "sqlite:////new"),
+    ],
+)
+def test_an_output_in_the_input_folder_is_refused(flag, path):
+    said = f"{flag} {path} lies in the input folder /, and would be read; put it elsewhere"
+    assert refusal(parse, "/", flag, path) == said
+
+
+def test_an_unknown_choice_names_those_there_are():
+    with pytest.raises(InvalidInputError, match=r"^argument --how: invalid choice: 'xml' \(.*this.*that"):
+        parse("/", "--how", "xml")
+
+
 def test_a_job_with_all_inputs_takes_one():
     parser = jobflags.parser("A job.", *jobflags.LINES, *jobflags.POSTS)
     with pytest.raises(InvalidInputError, match="--kafka and --url exclude each other; give one of them"):
         parser.parse_args(["--url", "https://x.com/", "--kafka", "a:1", "--topic", "t"])
+    assert "required: INPUT_DIR or --kafka or --url; see --help" in refusal(parser.parse_args, [])
 
 
 def test_help_shows_the_docstring_and_ends_with_0(capsys):
@@ -149,10 +168,52 @@ def test_help_shows_the_docstring_and_ends_with_0(capsys):
     assert "A job." in out
     assert all(flag in out for flag in SHARED)
     assert "Keep the result in the table totals of this database" in out
-    units = {"SECONDS": "seconds", "PERCENT": "%", "INTERVAL": "seconds", "DELAY": "minutes"}
-    for flag in (*SHARED, *jobflags.EVENT_TIME):
-        how = FLAGS[flag]
-        assert re.search(units.get(how.get("metavar"), ""), how["help"]), flag
+
+
+def test_help_has_flags_in_groups_and_a_usage_that_shows_what_is_required():
+    def usage(*flags, **own):
+        parser = jobflags.parser("A job.", *flags)
+        for name, how in own.items():
+            parser.add_argument(name, **how)
+        usage, _, rest = parser.format_help().partition("\n")
+        return usage.partition(" ")[2].partition(" ")[2], re.findall(r"^(\w[\w ]*):$", rest, re.MULTILINE)
+
+    groups = ["options", "input", "output", "run", "look"]
+    kafka = "--kafka SERVERS --topic TOPIC"
+    both = usage(*jobflags.INPUT, *jobflags.POSTS, *jobflags.FOLDER, *jobflags.RUN)
+    assert both == (f"(INPUT_DIR | {kafka} | --url URL) OUT_DIR [FLAGS]", groups)
+    assert usage("INPUT_DIR", model={"metavar": "MODEL"}) == (
+        "INPUT_DIR MODEL [FLAGS]",
+        ["positional arguments", *groups[:2]],
+    )
+    assert usage("--kafka", "--topic", *jobflags.OUTPUT) == (f"{kafka} [FLAGS]", groups[:3])
+    assert usage(*jobflags.SERVER, *jobflags.SHOW)[0] == "[FLAGS]"
+
+
+def test_help_speaks_only_of_flags_that_the_job_has():
+    kafka = jobflags.parser("A job.", "--kafka", "--topic").format_help()
+    assert "INPUT_DIR" not in kafka
+
+    def says(*flags):
+        return " ".join(jobflags.parser("A job.", *flags).format_help().split())
+
+    assert "in place of INPUT_DIR" in says(*SHARED)
+    assert "resume from it. Default: a temporary folder." in says("--checkpoint")
+    assert "resume from it. Default: OUT_DIR/_checkpoint." in says("--checkpoint", "OUT_DIR")
+    assert "are read. Default: a temporary folder." in says("--url", "--spool", "OUT_DIR")
+
+
+def test_the_help_of_each_flag_says_its_unit():
+    units = {
+        "SECONDS": "seconds",
+        "PERCENT": "%%",
+        "INTERVAL": "seconds",
+        "DELAY": "minutes",
+        "N": "files|records",
+    }
+    said = {flag: units[how["metavar"]] for flag, how in FLAGS.items() if how.get("metavar") in units}
+    assert {flag for flag, unit in said.items() if not re.search(unit, FLAGS[flag]["help"])} == set()
+    assert len(said) >= 8
 
 
 def test_a_flag_of_the_jobs_own_is_not_checked_as_a_shared_one():
@@ -186,6 +247,26 @@ def test_queries_that_parsed_the_same_lines_do_not_add_up(counts, refused):
     line = f"^bad lines: {re.escape(refused or '')}; --max-bad is 1%$"
     with pytest.raises(KitError, match=line) if refused else nullcontext():
         jobflags.check_bad_rows(summary, Decimal(1))
+
+
+@pytest.mark.parametrize(
+    ("counted", "said"),
+    [
+        ({"late_rows": 2}, "2 late rows dropped, of 100 rows"),
+        ({"rows_set_aside": 2}, "2 set aside as late, of 100 rows"),
+        ({"late_rows": 1, "rows_set_aside": 1}, "1 late row dropped and 1 set aside as late, of 100 rows"),
+        ({"late_rows": 2, "late_rows_exact": False}, "at least 2 late rows dropped, of 100 rows"),
+        ({"late_rows": 1}, None),
+        ({}, None),
+    ],
+)
+def test_late_rows_are_told_by_what_became_of_them(counted, said):
+    summary = RunSummary("end of input", 1.0, (QuerySummary("q", "id", input_rows=100, **counted),))
+    if said is None:
+        jobflags.check_late_rows(Decimal(1), summary)
+        return
+    with pytest.raises(KitError, match=f"^query q: {said}; --max-late is 1%$"):
+        jobflags.check_late_rows(Decimal(1), summary)
 
 
 # Each command line is of a job that has these flags alone, beside what they come to.
@@ -303,6 +384,11 @@ def ends(error):
         (errors.QueryFailed("totals", "no such shop"), 1, "job.py: totals failed: no such shop\n"),
         (InvalidInputError("no such folder"), 2, "job.py: no such folder\n"),
         (errors.InputUnavailable("words", "refused"), 75, "job.py: words failed: refused\n"),
+        (
+            errors.MissingExtraError("Avro", "avro"),
+            2,
+            "job.py: Avro needs an optional library; run: pip install 'sparkstream-kit[avro]'\n",
+        ),
         (KeyboardInterrupt(), 0, "job.py: stopped by SIGINT before it began to run\n"),
     ],
 )
@@ -571,66 +657,3 @@ def test_under_spark_submit_results_and_the_rest_are_two_files_and_no_line_is_lo
     both = [line for n in range(100) for line in (f"python {n}", f"jvm {n}")]
     assert [line for line in lines if "jdk.incubator.vector" not in line] == both
     assert done.returncode == 7
-
-
-def test_an_unknown_choice_names_those_there_are():
-    with pytest.raises(InvalidInputError, match=r"^argument --how: invalid choice: 'xml' \(.*this.*that"):
-        parse("/", "--how", "xml")
-
-
-def test_help_has_flags_in_groups_and_a_usage_that_shows_what_is_required():
-    def usage(*flags, **own):
-        parser = jobflags.parser("A job.", *flags)
-        for name, how in own.items():
-            parser.add_argument(name, **how)
-        usage, _, rest = parser.format_help().partition("\n")
-        return usage.partition(" ")[2].partition(" ")[2], re.findall(r"^(\w[\w ]*):$", rest, re.MULTILINE)
-
-    groups = ["options", "input", "output", "run", "look"]
-    kafka = "--kafka SERVERS --topic TOPIC"
-    both = usage(*jobflags.INPUT, *jobflags.POSTS, *jobflags.FOLDER, *jobflags.RUN)
-    assert both == (f"(INPUT_DIR | {kafka} | --url URL) OUT_DIR [FLAGS]", groups)
-    assert usage("INPUT_DIR", model={"metavar": "MODEL"}) == (
-        "INPUT_DIR MODEL [FLAGS]",
-        ["positional arguments", *groups[:2]],
-    )
-    assert usage("--kafka", "--topic", *jobflags.OUTPUT) == (f"{kafka} [FLAGS]", groups[:3])
-    assert usage(*jobflags.SERVER, *jobflags.SHOW)[0] == "[FLAGS]"
-
-
-def test_help_speaks_only_of_flags_that_the_job_has():
-    kafka = jobflags.parser("A job.", "--kafka", "--topic").format_help()
-    assert "INPUT_DIR" not in kafka
-    assert "in place of INPUT_DIR" in " ".join(jobflags.parser("A job.", *SHARED).format_help().split())
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--trigger", "1 minute", "--available-now"], "--available-now and --trigger exclude each other"),
-        (["--stop-file", "/stop"], "--stop-file /stop lies in the input folder /, and would be read"),
-    ],
-)
-def test_shared_flags_are_checked_together(words, message):
-    assert message in refusal(parse, "/", *words)
-
-
-def test_the_help_of_each_flag_says_its_unit():
-    groups = [getattr(jobflags, name) for name in jobflags.__all__ if name.isupper()]
-    shared = {flag: how for group in groups for flag, how in group.items()}
-    units = {
-        "SECONDS": "seconds",
-        "PERCENT": "%%",
-        "INTERVAL": "seconds",
-        "DELAY": "minutes",
-        "N": "files|records",
-    }
-    said = {flag: units[how["metavar"]] for flag, how in shared.items() if how.get("metavar") in units}
-    assert {flag for flag, unit in said.items() if not re.search(unit, shared[flag]["help"])} == set()
-    assert len(said) >= 8
-
-
-def test_the_page_has_a_port_of_ones_choice_or_any_free_one():
-    assert jobflags.for_run(parse("/", "--ui"))["ui"] == 0, "any free port"
-    assert jobflags.for_run(parse("/", "--ui", "8080"))["ui"] == 8080
-    assert "ui" not in jobflags.for_run(parse("/"))

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from sparkstream_kit import joins, quarantine, sinks, sources, start
 from sparkstream_kit._spark.place import Place
 from sparkstream_kit._spark.session import in_force
-from sparkstream_kit.errors import InvalidInputError, QueryFailed
+from sparkstream_kit.errors import QueryFailed
 from sparkstream_kit.testing import assert_stream_equals_batch
 
 SALES = "merchant STRING, amount INT"
@@ -78,9 +78,8 @@ def test_what_cannot_be_joined_with_a_table_is_said_in_one_line(spark, stream):
     clash = "column amount is in stream and in table; rename one of them: table.withColumnRenamed"
     clashing = table.withColumn("Amount", F.lit(1)).withColumnRenamed("Amount", "amount")
     assert clash in refusal(joins.with_table, sales, clashing, on="merchant")
-    assert "table is a stream; read it with spark.read, or use joins.within" in refusal(
-        joins.with_table, sales, stream(SALES).to_df(), on="merchant"
-    )
+    said = refusal(joins.with_table, sales, stream(SALES).to_df(), on="merchant")
+    assert said == "joins.with_table(): table is a stream; read it with spark.read, or use joins.within"
 
 
 # --- two streams
@@ -197,16 +196,32 @@ def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(spa
     assert refused(how="outer").startswith("unknown how of joins.within() outer")
     assert refused(on="k").startswith("left: there is no column k")
     _, static = split(spark.createDataFrame([], EVENTS))
-    assert refused(static) == "right does not stream; read it with spark.readStream, or use with_table"
+    said = "right does not stream; read it with spark.readStream, or use joins.with_table"
+    assert refused(static) == f"joins.within(): {said}"
     renamed = right.withColumnRenamed("r_n", "l_n")
     assert refused(renamed).startswith("column l_n is in left and in right; rename one of them: right.")
     assert joins.within(left, renamed, how="left_semi", **names).columns == left.columns
+    marked = [frame.withColumn("_reason", F.lit("")) for frame in (left, right)]
+    clash = "column _reason is in left and in right; join the good rows: quarantine.good_rows(right)"
+    assert refusal(joins.within, *marked, **names) == clash
     names["right_time"] = "l_at"
     clash = "column l_at is in left and in right"
     same_time = right.withColumnRenamed("r_at", "l_at")
     assert refused(same_time, how="left_semi").startswith(clash)
     names["on"] = ["key", "l_at"]
     assert joins.within(left, same_time, how="left_semi", **names).columns == left.columns
+
+
+@pytest.mark.slow
+def test_the_state_of_a_join_falls_when_the_watermark_has_passed(stream):
+    events = stream(EVENTS)
+    query = stream.query(within(events.to_df(), "left"))
+    for hour in (0, 1):  # 20,000 rows in two hours, of which each hour's go with the next
+        events.add_data([("lr"[n % 2], f"k{n % 4999}", at(60 * hour + n / 500), n) for n in range(10_000)])
+    events.add_data([("l", "end", at(240), 0), ("r", "end", at(240), 0)])
+    sizes = [batch.progress.stateOperators[0].numRowsTotal for batch in query.step()]
+    assert max(sizes) < 12_000
+    assert sizes[-1] == 2
 
 
 @pytest.mark.parametrize("how", ["full", "right"])
@@ -260,7 +275,9 @@ def test_a_batch_that_comes_again_meets_the_table_as_it_was(spark, stream, tmp_p
 
     (copies.parents[1] / "pins" / "2").write_text("{")
     query.kill_before_commit()
-    with pytest.raises(QueryFailed, match=r"pins/2 is damaged, which pins batch 2; put it"):
+    with pytest.raises(
+        QueryFailed, match=r"pins/2 is damaged, which says what batch 2 was made with; put it"
+    ):
         query.step()
 
 
@@ -291,18 +308,10 @@ def test_a_table_that_reloads_needs_a_checkpoint_of_this_machine(tmp_path):
     assert said.startswith("table merchants: its version for each batch is kept beside the checkpoint")
 
 
-def test_a_table_that_reloads_must_have_a_name_for_a_folder():
-    with pytest.raises(InvalidInputError, match="name 'a/b' names a folder; use letters, digits, - and _"):
-        joins.reloading("a/b", lambda session: session.range(1), on="id")
+def test_a_table_that_reloads_must_have_a_name_for_a_folder_and_a_join_that_is_known():
+    def refused(name, **options):
+        return refusal(joins.reloading, name, lambda session: session.range(1), on="id", **options)
 
-
-@pytest.mark.slow
-def test_the_state_of_a_join_falls_when_the_watermark_has_passed(stream):
-    events = stream(EVENTS)
-    query = stream.query(within(events.to_df(), "left"))
-    for hour in (0, 1):  # 20,000 rows in two hours, of which each hour's go with the next
-        events.add_data([("lr"[n % 2], f"k{n % 4999}", at(60 * hour + n / 500), n) for n in range(10_000)])
-    events.add_data([("l", "end", at(240), 0), ("r", "end", at(240), 0)])
-    sizes = [batch.progress.stateOperators[0].numRowsTotal for batch in query.step()]
-    assert max(sizes) < 12_000
-    assert sizes[-1] == 2
+    said = "joins.reloading(): name 'a/b' names a folder; use letters, digits, - and _"
+    assert refused("a/b") == said
+    assert refused("a", how="outer").startswith("unknown how of joins.reloading() outer; known: inner")

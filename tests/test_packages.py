@@ -76,18 +76,25 @@ def test_a_connector_is_added_to_the_lists_of_the_user(tmp_path):
     assert [re.sub(".*/", "", jar) for jar in jars.split(",")][:3] == names
 
 
-def test_the_jars_of_a_folder_are_taken(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("older", "later"), [("4.1.2", "4.2.0"), ("3.9.1", "3.10.0"), ("4.2.9", "4.2.10")])
+def test_of_two_versions_in_a_folder_the_later_is_taken(older, later, tmp_path, monkeypatch):
     for name in KAFKA:
-        for version in ("4.1.2", "4.2.0"):
+        for version in (older, later):
             (tmp_path / f"{name}-{version}.jar").touch()
     monkeypatch.setenv(_packages.JARS, str(tmp_path))
     found = _packages.needed(["kafka"], "4.2.0")
-    assert found == {"spark.jars": ",".join(f"{tmp_path}/{name}-4.2.0.jar" for name in KAFKA)}
+    assert found == {"spark.jars": ",".join(f"{tmp_path}/{name}-{later}.jar" for name in KAFKA)}
 
 
 def test_what_cannot_be_had_is_one_line():
     said = "connector delta has no package for Spark 4.9.0; use Spark 4.1 or 4.2, or name a folder"
     assert said in refusal(_packages.needed, ["delta"], "4.9.0")
+
+
+def test_the_newest_spark_of_a_connector_is_named_by_its_number(monkeypatch):
+    versions = {spark: {"delta": delta} for spark, delta in (("4.9", "1"), ("4.10", "1"), ("4.11", ""))}
+    monkeypatch.setattr(_packages, "versions", lambda: versions)
+    assert "; use Spark 4.9 or 4.10, or name a folder" in refusal(_packages.needed, ["delta"], "5.0.0")
 
 
 def test_a_folder_without_a_jar_is_one_line(tmp_path, monkeypatch):
@@ -124,19 +131,3 @@ def test_the_version_is_known_of_a_pyspark_that_was_not_installed(capsys, monkey
     monkeypatch.setattr("importlib.metadata.version", no_metadata)
     assert main(["connectors", "kafka"]) == 0
     assert f":{pyspark.__version__}" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("older", "later"), [("4.1.2", "4.2.0"), ("3.9.1", "3.10.0"), ("4.2.9", "4.2.10")])
-def test_of_two_versions_in_a_folder_the_later_is_taken(older, later, tmp_path, monkeypatch):
-    for name in KAFKA:
-        for version in (older, later):
-            (tmp_path / f"{name}-{version}.jar").touch()
-    monkeypatch.setenv(_packages.JARS, str(tmp_path))
-    found = _packages.needed(["kafka"], "4.2.0")
-    assert found == {"spark.jars": ",".join(f"{tmp_path}/{name}-{later}.jar" for name in KAFKA)}
-
-
-def test_the_newest_spark_of_a_connector_is_named_by_its_number(monkeypatch):
-    versions = {spark: {"delta": delta} for spark, delta in (("4.9", "1"), ("4.10", "1"), ("4.11", ""))}
-    monkeypatch.setattr(_packages, "versions", lambda: versions)
-    assert "; use Spark 4.10, or" in refusal(_packages.needed, ["delta"], "5.0.0")

@@ -121,35 +121,3 @@ def test_the_class_is_there_in_the_spark_of_the_tests(spark):
         jvm: Any = spark._jvm  # noqa: SLF001
         assert jvm.java.lang.Class.forName(name).getName() == name
     assert "spark.sql.streaming.checkpointFileManagerClass" not in read_profile("cluster")
-
-
-def test_a_profile_may_be_a_file_of_ones_own(tmp_path):
-    (tmp_path / "mine.conf").write_text("spark.sql.shuffle.partitions 9")
-    assert read_profile(str(tmp_path / "mine.conf")) == {"spark.sql.shuffle.partitions": "9"}
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("Local", "unknown profile Local; did you mean local?"),
-        ("prod", "unknown profile prod; known: cluster, local, test, or the path of a file"),
-    ],
-)
-def test_an_unknown_profile_gets_the_known_ones(name, message):
-    assert refusal(read_profile, name).startswith(message)
-
-
-def test_the_named_profiles_are_the_files_of_conf():
-    assert sorted(path.stem for path in CONF.glob("*.conf")) == sorted(PROFILES)
-    for name in PROFILES:
-        assert read_profile(name)["spark.sql.session.timeZone"] == "UTC"
-
-
-def test_the_same_settings_give_the_same_file_and_others_another(tmp_path):
-    mine = tmp_path / "mine.conf"
-    mine.write_text("spark.driver.extraJavaOptions -Xss16m")
-    first = submit_properties(str(mine), tmp_path)
-    assert submit_properties(str(mine), tmp_path) == first
-    assert ' -Xss16m "-Dlog4j2.' in first.read_text()
-    mine.write_text("spark.driver.extraJavaOptions -Xss8m")
-    assert submit_properties(str(mine), tmp_path) != first

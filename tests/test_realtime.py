@@ -30,13 +30,6 @@ def test_what_it_does_not_run_is_one_line(spark, tmp_path, sink, mode, message):
     assert not (tmp_path / "ckpt").exists()
 
 
-@pytest.mark.skipif(not BEFORE_4_2, reason="this Spark has a real-time mode")
-def test_a_spark_without_it_is_one_line(spark, tmp_path):
-    how: dict[str, Any] = {"name": "now", "checkpoint": tmp_path / "ckpt", "realTime": "5 seconds"}
-    said = refusal(start, sources.rate(spark), KAFKA, mode="update", **how)
-    assert said.startswith("unknown keyword of start() realTime")
-
-
 @pytest.mark.skipif(BEFORE_4_2, reason="this Spark has no real-time mode")
 def test_a_function_with_memory_is_one_line(spark, tmp_path):
     rows = windows.with_watermark(sources.rate(spark), "timestamp", "1 minute")
@@ -45,3 +38,10 @@ def test_a_function_with_memory_is_one_line(spark, tmp_path):
     said = "trigger realTime runs no function with memory; give processingTime='0 seconds'"
     assert refusal(start, once, KAFKA, mode="update", **how) == said
     assert not (tmp_path / "ckpt").exists()
+
+
+@pytest.mark.skipif(not BEFORE_4_2, reason="this Spark has a real-time mode")
+def test_a_spark_without_it_is_one_line(spark, tmp_path):
+    how: dict[str, Any] = {"name": "now", "checkpoint": tmp_path / "ckpt", "realTime": "5 seconds"}
+    said = refusal(start, sources.rate(spark), KAFKA, mode="update", **how)
+    assert said.startswith("unknown keyword of start() realTime")

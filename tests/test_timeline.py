@@ -92,6 +92,20 @@ def test_a_time_without_a_day_is_of_a_day_that_is_shown():
     )
 
 
+def test_of_many_windows_both_ends_are_listed():
+    text = windows.explain(length="1 day", slide="1 minute", at="2026-01-14 12:47")
+    _, *listed = text[text.index("It falls in 1,440 windows:") :].partition("\n\n")[0].splitlines()
+    assert listed[0] == "  2026-01-13 12:48:00 to 2026-01-14 12:48:00"
+    assert listed[4] == "  … 1,432 more"
+    assert listed[8] == "  2026-01-14 12:47:00 to 2026-01-15 12:47:00"
+
+
+def test_weeks_that_start_on_thursdays_are_told():
+    why = "Spark counts windows from 1970-01-01, a Thursday: weeks start on Thursdays"
+    assert why in " ".join(windows.explain(length="1 week").split())
+    assert "Thursday" not in windows.explain(length="1 week", offset="4 days")
+
+
 def test_a_time_with_a_zone_is_told_in_utc():
     for given in (datetime(2026, 1, 14, 12, 47, tzinfo=UTC), "2026-01-14 14:47+02:00"):
         assert windows.explain(length="1 hour", at=given).startswith("A row of 2026-01-14 12:47:00 in ")

@@ -26,6 +26,10 @@ def said(records, **more):
     return [str(each) for each in verdicts(records, **more)]
 
 
+def test_a_query_that_keeps_up_has_no_verdict():
+    assert said(recorded("action_windows")) == []
+
+
 def test_state_that_grows_without_a_watermark():
     batches = recorded("score_payments")
     (text,) = said(batches)
@@ -57,6 +61,8 @@ def test_the_trigger_s_interval(interval, level, text):
     [
         (lambda n: 100 + 20 * n, "falling behind: over 25 batches, its backlog has grown from 1"),
         (lambda n: 100 + n % 2, None),
+        (lambda n: 600 - 20 * n, None),
+        (lambda n: 0, None),
         (lambda n: None, None),
     ],
 )
@@ -176,21 +182,3 @@ def test_the_summary_of_a_run_has_them(spark, folder):
     (found,) = summary.queries[0].verdicts
     assert f"\nverdict: query slow: {found}\n" in str(summary)
     assert found.text.startswith("slower than its trigger: batches take ")
-
-
-def test_a_query_that_keeps_up_has_no_verdict():
-    assert said(recorded("action_windows")) == []
-
-
-def test_many_partitions_for_few_rows():
-    batches = recorded("action_windows")
-    assert said([replace(each, partitions=200) for each in batches])[0].startswith(
-        "200 partitions for 6 rows"
-    )
-    assert said([replace(each, partitions=200, state_rows=1000) for each in batches]) == []
-    assert said([replace(each, partitions=16) for each in batches]) == []
-
-
-def test_the_worst_comes_first():
-    batches = [replace(each, partitions=200) for each in recorded("action_windows")]
-    assert [each.level for each in verdicts(batches, interval=0.5)] == ["bad", "warn"]

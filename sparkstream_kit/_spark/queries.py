@@ -351,6 +351,11 @@ def receivers(ssc: StreamingContext) -> int:
     return len(ssc._jssc.ssc().graph().getReceiverInputStreams())
 
 
+def has_stopped(ssc: StreamingContext) -> bool:
+    """Return whether a StreamingContext has been stopped."""
+    return str(ssc._jssc.getState().toString()) == "STOPPED"
+
+
 def runs_batch() -> bool:
     """Return whether a JVM thread still runs a DStream batch and the Python functions that the batch calls.
 

@@ -6,6 +6,7 @@ Spark. The docstrings of functions decorated as commands are the help texts.
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import threading
@@ -17,7 +18,7 @@ from typer.core import TyperGroup
 
 from sparkstream_kit import checkpoints, display
 from sparkstream_kit import server as serving
-from sparkstream_kit._files import cache_folder
+from sparkstream_kit._files import cache_folder, plain
 from sparkstream_kit.cli import common, doctor, projects
 from sparkstream_kit.cli.archive import warm
 from sparkstream_kit.cli.common import Json, argument, flag, group, say, show, show_json, switch
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _CHECKPOINT = "A checkpoint on a local path."
 _Folder = Annotated[str, argument("DIR", _CHECKPOINT)]
+_FORMATS = ("csv", "json", "orc", "parquet")
 _NAMES = "Connectors with commas between them, such as kafka,delta."
 
 # In which a new user needs the commands.
@@ -157,7 +159,8 @@ def _warm() -> None:
     try:
         archive = warm(lambda: say("running a few small streams for Java to learn from"))
     except OSError as err:
-        raise InvalidInputError(f"cannot write the archive: {err}; give it room") from err
+        fix = "give it room (outside of an environment, XDG_CACHE_HOME names another folder)"
+        raise InvalidInputError(f"cannot write the archive: {err}; {fix}") from err
     typer.echo(archive)
 
 
@@ -165,14 +168,20 @@ def _warm() -> None:
 def _schema(
     path: Annotated[str, argument("PATH", "Sample files: a file, a folder or a glob.")],
     *,
-    format: Annotated[str | None, flag("NAME", "csv, json, orc or parquet. Default: by their names.")] = None,  # noqa: A002
-    header: Annotated[bool | None, switch("--header/--no-header", "Whether line 1 has names.")] = None,
+    format: Annotated[str | None, flag("NAME", f"{', '.join(_FORMATS)}. Default: by their names.")] = None,  # noqa: A002
+    header: Annotated[
+        bool | None, switch("--header/--no-header", "Line 1 of CSV files is a header. Default: by its look.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Print the schema of sample files, as Python code. Spark infers double for money; make it decimal.
 
     Standard error says what a source of these files must be told, such as header=True.
     """
+    # Before the session, which takes some seconds to start.
+    reject_unknown("--format", [] if format is None else [format], _FORMATS)
+    if plain(path) is not None and not re.search(r"[*?\[{]", path) and not Path(path).exists():
+        raise InvalidInputError(f"{path} does not exist; give the path of a file, a folder or a glob")
     from sparkstream_kit import schemas, spark_session
 
     with spark_session("sparkstream schema", profile="local") as spark:
@@ -229,7 +238,8 @@ def _clone(
     if new_id:
         typer.echo("Sinks take it for another query: give it a table or a folder of its own.")
     else:
-        typer.echo("Sinks take it for the same query: go on with one of the two, or clone it with --new-id.")
+        typer.echo("Sinks take it for the same query, and know which batches they have: go on with")
+        typer.echo("one of the two. To run both, each with sinks of its own: clone --new-id.")
 
 
 @_checkpoint.command("rewind")

@@ -22,6 +22,8 @@ from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraErro
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_LIMIT = 600.0  # seconds that the training run may take
+
 
 def warm(begins: Callable[[], None] = lambda: None) -> Path:
     """Make the class-data archive for the Java and the Spark of this environment, and return its path.
@@ -35,7 +37,8 @@ def warm(begins: Callable[[], None] = lambda: None) -> Path:
 
     Raises:
         InvalidInputError: no Java was found.
-        KitError: the JVM wrote no archive; the message ends with the last line of its output.
+        KitError: the JVM wrote no archive, and the message ends with the last line of its output; or it did
+            not end within ten minutes.
     """
     archive = Archive.of(find_java())
     if archive is None:
@@ -52,10 +55,18 @@ def warm(begins: Callable[[], None] = lambda: None) -> Path:
         made = Path(folder, archive.path.name)
         environment = {key: value for key, value in os.environ.items() if key != "SPARK_REMOTE"}
         environment["SPARK_SUBMIT_OPTS"] = archive.kind.make.format(made)
-        command = [sys.executable, "-m", __name__]
-        done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", __name__],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_LIMIT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as err:
+            raise KitError(f"no class-data archive after {_LIMIT:g} s; see if a Spark job runs here") from err
         if done.returncode or not made.exists():
             words = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["nothing"]
             raise KitError(f"no class-data archive; the last words of its training run: {words[-1].strip()}")

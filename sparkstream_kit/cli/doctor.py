@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_LIMIT = 60.0  # seconds that a Java may take to print its version
 _PANDAS = (2, 2)  # the oldest pandas; Spark does not support pandas 3 yet
 _LEAST, _LITTLE = 1, 5  # GB of free disk: less than the first is `bad`, less than the second is `warn`
 
@@ -72,12 +73,12 @@ def java() -> Iterator[Finding]:
         where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on PATH"
         yield Finding("bad", "Java", where, fix)
         return
-    done = subprocess.run([str(found), "-version"], capture_output=True, text=True, check=False)
-    text = re.search(r'version "(?:1\.)?((\d+)[\d.]*)', done.stdout + done.stderr)
+    said = _asked(str(found), "-XX:+PrintFlagsFinal", "-version")
+    text = re.search(r'version "(?:1\.)?((\d+)[\d.]*)', said)
     exact, version = (text[1], int(text[2])) if text else ("", 0)
     if not version:
         yield Finding("bad", "Java", f"{found} does not say its version", fix)
-    elif CORRUPTS.fullmatch(exact):
+    elif CORRUPTS.fullmatch(exact) and re.search(r"UseG1GC\s*= true", said):
         yield Finding("bad", "Java", f"{exact} at {found} {CORRUPTS_HOW}")
     elif version < min(fits):
         yield Finding("bad", "Java", f"{version} at {found}", f"Spark 4 cannot run on it; {fix}")
@@ -114,9 +115,14 @@ def versions() -> Iterator[Finding]:
         yield Finding("warn", "pandas", pandas, fix)
     if home := os.environ.get("SPARK_HOME"):
         jars = sorted(Path(home, "jars").glob("spark-core_2.13-*.jar"))
-        there = f"Spark {jars[-1].stem.rpartition('-')[2]}" if jars else "no Spark 4"
-        level, fix = ("ok", "") if there == f"Spark {spark}" else ("bad", f"PySpark is {spark}: unset it")
-        yield Finding(level, "SPARK_HOME", f"{there} in {home}", fix)
+        there = jars[-1].stem.rpartition("-")[2] if jars else ""
+        if not there:
+            yield Finding("bad", "SPARK_HOME", f"{home} has no Spark 4 in jars/", "correct it, or unset it")
+        elif there != spark:
+            fix = f"unset it, or pip install pyspark=={there}"
+            yield Finding("bad", "SPARK_HOME", f"{home} is Spark {there}, and PySpark is {spark}", fix)
+        else:
+            yield Finding("ok", "SPARK_HOME", f"Spark {spark} at {home}")
 
 
 def user() -> Iterator[Finding]:
@@ -197,3 +203,14 @@ def _feature(version: str) -> str:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+
+
+def _asked(*command: str) -> str:
+    """Run a program, and return its output and errors as text; "" if it cannot be run or takes too long."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LIMIT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout + done.stderr

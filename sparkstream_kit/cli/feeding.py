@@ -81,7 +81,9 @@ def _generator(dataset: Dataset) -> Callable[..., None]:
         duplicates: Annotated[float, _share("Share of rows that come twice.")] = 0.0,
         bad: Annotated[float, _share("Share of rows that are followed by a broken line.")] = 0.0,
         ahead: Annotated[float, _share("Share of rows that are followed by one of the year 2099.")] = 0.0,
-        delay: Annotated[str, flag("DURATION", "How late a row may be, as 2 minutes.")] = dataset.delay,
+        delay: Annotated[
+            str, flag("DURATION", 'Delay of the watermark, such as "10 minutes"; late rows exceed it.')
+        ] = dataset.delay,
         truth: _Truth = None,
     ) -> None:
         _check_truth(truth, folder)
@@ -191,7 +193,9 @@ def _posts_of_url(
     folder: Annotated[Path, argument("FOLDER", "The spool.")],
     *,
     token_env: Annotated[str, flag("NAME", "The environment variable that holds the bearer token.")] = TOKEN,
-    timeline: Annotated[str | None, flag("URL", "Where to ask for missed posts by min_id.")] = None,
+    timeline: Annotated[
+        str | None, flag("URL", "Where missed posts are asked for by min_id. Default: known for Mastodon.")
+    ] = None,
     stall: Annotated[float, flag("SECONDS", "Seconds of silence after which to connect anew.")] = STALL,
     every: Annotated[float, flag("SECONDS", "Seconds from one file to the next.")] = EVERY,
 ) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT = "hourly_sales"
+_LONGEST = 100  # letters of a name; file names, which are longer than the name, may have 255 bytes
 _ROWS = 200  # rows of sample data, in two files of 100
 _SEED = 1
 
@@ -117,27 +118,32 @@ def make(name: str, like: str = DEFAULT) -> Project:
 
     Raises:
         InvalidInputError: the name cannot be the name of a Python module or a module already has it, there is
-            no such job, or the folder exists.
+            no such job, or the folder exists and is not empty.
     """
     reject_unknown("job of --like", [like], LIKE)
-    module, folder = _module(name, LIKE[like].beside), Path(name)
-    if folder.exists() or folder.is_symlink():
-        raise InvalidInputError(f"{name} exists already; give another name, or remove it")
+    folder = Path(name)
+    _refuse_taken(name, folder)
+    module = _module(name, LIKE[like].beside)
     known, job = LIKE[like], f"{module}.py"
     commands = [known.run.format(job=job), "python -m pytest"]
+    beside = ""
+    if known.beside:
+        text = _renamed(_template(known.beside), like, module)
+        first_line = text.partition('"""')[2].partition(".\n")[0]
+        beside = f" ({known.beside} runs first: {first_line})"
     given = {
         "name": name,
         "like": like,
         "job": job,
-        "beside": f" ({known.beside} runs first)" if known.beside else "",
+        "beside": beside,
         "extras": ",".join(sorted({"cli", "testing", *known.extras})),
         "needs": known.needs,
         "run": commands[0],
         "test": commands[1],
     }
     try:
-        with tempfile.TemporaryDirectory(dir=".", prefix=".new-", ignore_cleanup_errors=True) as beside:
-            made = Path(beside, name)
+        with tempfile.TemporaryDirectory(dir=".", prefix=".new-", ignore_cleanup_errors=True) as hidden:
+            made = Path(hidden, name)
             made.mkdir()
             copies = {job: f"{like}.py", f"test_{job}": f"templates/test_{like}.py"}
             copies |= {known.beside: known.beside} if known.beside else {}
@@ -151,10 +157,19 @@ def make(name: str, like: str = DEFAULT) -> Project:
             for number, (_, text) in enumerate(halves, 1):
                 (made / "data" / known.file.replace(".", f"-{number}.")).write_text(text, "utf-8")
             files = sorted(str(path.relative_to(made)) for path in made.rglob("*") if path.is_file())
-            made.rename(folder)
+            made.rename(folder)  # replaces an empty folder, too
     except OSError as err:
         raise InvalidInputError(f"cannot make {name} ({err.strerror}); go to a folder to write in") from err
     return Project(folder, files, commands, given["beside"])
+
+
+def _refuse_taken(name: str, folder: Path) -> None:
+    """Refuse a name that is too long, or that a file or a folder with something in it has."""
+    if len(name) > _LONGEST:
+        raise InvalidInputError(f"a name of {len(name)} letters is too long; give one of at most {_LONGEST}")
+    is_empty = folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+    if (folder.exists() or folder.is_symlink()) and not is_empty:
+        raise InvalidInputError(f"{name} exists already; give another name, or remove it")
 
 
 def _module(name: str, beside: str) -> str:
@@ -165,9 +180,16 @@ def _module(name: str, beside: str) -> str:
             or is that of the file `beside` the job.
     """
     module = name.replace("-", "_")
-    if not re.fullmatch(r"[a-z][a-z0-9_]{,99}", module) or keyword.iskeyword(module):
-        raise InvalidInputError(f"{name} is no name for a job; give a name like my-job-2, no Python keyword")
-    taken = module in sys.stdlib_module_names or importlib.util.find_spec(module) is not None
+    if keyword.iskeyword(module):
+        fix = f"give another name, such as {name}-job"
+        raise InvalidInputError(f"{name} is a keyword of Python and no name for a job; {fix}")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", module):
+        fix = "use letters a to z, digits and -, such as my-job"
+        raise InvalidInputError(f"{name} is no name for a job; {fix}")
+    found = importlib.util.find_spec(module)
+    if found and list(found.submodule_search_locations or []) == [str(Path.cwd() / name)]:
+        found = None  # the empty folder that the project goes into
+    taken = module in sys.stdlib_module_names or found is not None
     if taken or f"{module}.py" == beside or module.startswith("test_"):
         raise InvalidInputError(f"{name}: a Python module {module} would hide another one; give another name")
     return module

@@ -158,9 +158,16 @@ def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = N
     }
 
 
+def _in_order(name: str) -> list[tuple[int, str]]:
+    """Return a sort key by which 4.2.10 comes after 4.2.9: numbers count as such, other text as text."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
 def _in_folder(name: str, folder: Path) -> list[str]:
-    """Return one jar in a folder for each prefix of a connector, of several the last by its name."""
-    found = {start: sorted(folder.glob(f"{start}*.jar")) for start in connectors()[name].jars}
+    """Return one jar in a folder for each prefix of a connector, of several the latest version."""
+    found = {}
+    for start in connectors()[name].jars:
+        found[start] = sorted(folder.glob(f"{start}*.jar"), key=lambda jar: _in_order(jar.name))
     if missing := [start for start, files in found.items() if not files]:
         raise InvalidInputError(
             f"connector {name}: {JARS}={folder} has no {missing[0]}*.jar; put it there, or unset {JARS} "

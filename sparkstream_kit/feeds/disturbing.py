@@ -105,8 +105,8 @@ def disturb(
 
     Args:
         rows: a finite number of rows as dicts, with times that never decrease.
-        time: the name of the event-time field. Its values are epoch seconds, ISO 8601 texts or datetimes.
-            Texts and datetimes without a time zone are in UTC.
+        time: the name of the event-time field. Its values are epoch seconds (or milliseconds), as numbers or
+            texts, ISO 8601 texts or datetimes. Texts and datetimes without a time zone are in UTC.
         late: the share of rows that become late.
         duplicates: the share of rows that arrive twice.
         bad: the share of rows that are followed by a bad text.

@@ -36,26 +36,28 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FAR = 2099  # the year of rows that are dated in the future by mistake
-_LATEST = 100_000_000_000  # seconds since 1970, in the year 5138; a larger number has another unit
+_MILLISECONDS_FROM = 100_000_000_000  # as seconds the year 5138, as milliseconds 1973
+_NUMBER = re.compile(r"-?(\d+\.\d+|(?!\d{8}$)\d+)")  # eight digits are a date: 20240229
 
 
 def microseconds(value: object) -> int | None:
     """Convert a time to microseconds since 1970 UTC, or None if it cannot be read.
 
-    A number means epoch seconds, a text must be ISO 8601, and without a time zone a time is in UTC.
+    A number, or a text that holds a number, means epoch seconds, or epoch milliseconds from 100,000,000,000
+    on. Any other text must be ISO 8601. Without a time zone a time is in UTC.
 
     Examples:
-        >>> microseconds(5), microseconds(5.5), microseconds("1970-01-01T00:00:05Z"), microseconds("soon")
+        >>> microseconds(5), microseconds("5.5"), microseconds("1970-01-01T00:00:05Z"), microseconds("soon")
         (5000000, 5500000, 5000000, None)
     """
     with suppress(ValueError, OverflowError):
         if isinstance(value, str):
-            value = datetime.fromisoformat(value)
+            value = _number(value) if _NUMBER.fullmatch(value) else datetime.fromisoformat(value)
         if isinstance(value, datetime):
             zoned = value if value.tzinfo else value.replace(tzinfo=UTC)
             return (zoned - _EPOCH) // timedelta(microseconds=1)
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LATEST:
-            return round(value * 1_000_000)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return round(value * (1_000_000 // _units(value)))
     return None
 
 
@@ -67,11 +69,22 @@ def in_far_year(value: Any) -> Any:
         ('2099-02-28 12:00:00', '20990228T12', 4070908800)
     """
     if isinstance(value, str):
+        if _NUMBER.fullmatch(value):
+            return str(in_far_year(_number(value)))
         return re.sub(r"^(\d{4}-?02-?)29", r"\g<1>28", f"{_FAR}{value[4:]}")
     if isinstance(value, datetime):
         return value.replace(year=_FAR, day=min(value.day, 28) if value.month == 2 else value.day)  # noqa: PLR2004
-    moved = in_far_year(_EPOCH + timedelta(seconds=float(value))) - _EPOCH
-    return type(value)(moved / timedelta(seconds=1))
+    moved = in_far_year(_EPOCH + timedelta(seconds=float(value) / _units(value))) - _EPOCH
+    return type(value)(moved / timedelta(seconds=1) * _units(value))
+
+
+def _number(text: str) -> float:
+    return float(text) if "." in text else int(text)
+
+
+def _units(time: float) -> int:
+    """Return how many units of an epoch time make a second: 1, or 1000 of milliseconds."""
+    return 1000 if abs(time) >= _MILLISECONDS_FROM else 1
 
 
 _T = TypeVar("_T")
@@ -218,7 +231,7 @@ def line_files(lines: Iterable[str], *, rows: int, name: str) -> Iterable[tuple[
             file, which counts from 0001.
 
     Raises:
-        InvalidInputError: `rows` is below 1.
+        InvalidInputError: `rows` is below 1, or the pattern has no {} for the number.
 
     Examples:
         >>> list(line_files(["a", "b", "c"], rows=2, name="letters-{}.txt"))
@@ -227,6 +240,8 @@ def line_files(lines: Iterable[str], *, rows: int, name: str) -> Iterable[tuple[
     check(line_files, locals())
     if rows < 1:
         raise InvalidInputError(f"rows is {rows}; give at least 1 row per file")
+    if "{}" not in name:
+        raise InvalidInputError(f"name {name!r} has no {{}} for the number of the file; give 'rows-{{}}.csv'")
 
     def make() -> Iterator[tuple[str, str]]:
         rest = iter(lines)

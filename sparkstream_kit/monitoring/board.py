@@ -11,14 +11,16 @@ same file. `recording` writes such a file, and `follow` reads one.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
 from collections import deque
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql.streaming.listener import StreamingQueryProgress
@@ -90,6 +92,22 @@ def short(value: float | None) -> str:
         if value >= limit:
             return f"{value / of:.1f}{unit}"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"  # noqa: PLR2004
+
+
+def height(values: Sequence[float]) -> float:
+    """Return the value at the top of a small chart of `values`.
+
+    The top is at most three times the median, so that a slow first batch does not flatten all others; if the
+    median is 0, the top is the largest value.
+
+    Examples:
+        >>> height([40.0, 1.0, 2.0, 1.0]), height([0.0, 0.0, 5.0]), height([])
+        (4.5, 5.0, 0.0)
+    """
+    if not values:
+        return 0.0
+    largest = max(values)
+    return min(largest, 3 * median(values)) or largest
 
 
 def starting(picture: Picture, now: datetime) -> str:
@@ -173,6 +191,7 @@ def _started(frame: DataFrame, name: str, mode: str | None, trigger: dict[str, A
     return start(frame, sink, name=name, mode=mode, **trigger)
 
 
+_BEGIN = b'{"recording":'  # the first bytes of each recording
 _FORM = 1  # version of the line format; a later format gets another number
 
 
@@ -193,31 +212,52 @@ def recording(path: str | Path, queries: Sequence[StreamingQuery]) -> Iterator[C
     Raises:
         InvalidInputError: the file cannot be written, or it holds something other than recordings.
     """
-    with ExitStack() as closed:
+    with _in_one_line(path):
+        file = Path(path).open("a+b", buffering=0)  # noqa: SIM115 - closed below
+
+    def add(line: str) -> None:
+        data = line.encode()
+        if file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, f"no room in {path} for a whole line")
+
+    with file:
+        with _in_one_line(path):
+            add(_before(file.fileno(), path) + first_line(queries))
         try:
-            file = closed.enter_context(Path(path).open("ab", buffering=0))
-            file.write((_before(path) + first_line(queries)).encode())
-        except OSError as err:
-            why = f"cannot write the recording {path} ({err.strerror})"
-            raise InvalidInputError(f"{why}; give a file that can be written") from err
-        try:
-            yield lambda *batch: file.write(batch_line(*batch).encode())
+            yield lambda *batch: add(batch_line(*batch))
         finally:
             with suppress(OSError):  # a disk that is full now must not fail a run that ended well
-                file.write(end_line().encode())
+                add(end_line())
 
 
-def _before(path: str | Path) -> str:
+@contextmanager
+def _in_one_line(path: str | Path) -> Iterator[None]:
+    """Turn an OSError of the block into an InvalidInputError with a one-line message."""
+    try:
+        yield
+    except OSError as err:
+        why = f"cannot write the recording {path} ({err.strerror or err})"
+        raise InvalidInputError(f"{why}; give a file that can be written") from err
+
+
+def _before(file: int, path: str | Path) -> str:
     """Return the text to write before the first line of a new recording, so that it starts on its own line.
 
-    The text is empty, or a line break after a last line that a killed run has left without its end.
+    The text is empty, or a line break after a last line that a killed run has left without its end. A file
+    whose very first line is torn is emptied.
+
+    Args:
+        file: the descriptor of the file, which is open to read and append.
+        path: the path of the file, for the message.
 
     Raises:
         InvalidInputError: the file holds something other than recordings.
     """
-    with Path(path).open("rb") as there:
+    with open(file, "rb", closefd=False) as there:
+        there.seek(0)
         begin = there.readline()
-        if not begin:
+        if not begin.endswith(b"\n") and _BEGIN.startswith(begin[: len(_BEGIN)]):
+            os.ftruncate(file, 0)  # its run was killed, or the disk was full
             return ""
         if "recording" not in _read(begin.decode(errors="replace")):
             raise InvalidInputError(f"{path} holds something else than recordings; give another file")
@@ -269,7 +309,7 @@ def _read(line: str) -> dict[str, Any]:
     """Return the JSON object on a line; an empty one for a torn line, which is not valid JSON."""
     try:
         told = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
 
@@ -310,7 +350,7 @@ def _expect(told: dict[str, Any], board: Board) -> None:
     since = datetime.fromisoformat(told["at"])
     for query in told["queries"]:
         summary = QuerySummary(query["name"], query["id"], mode=query["mode"])
-        board.expect(Query(summary, query["interval"], since, ends=query["ends"]))
+        board.expect(Query(summary, query["interval"], since, ends=query.get("ends", True)))
 
 
 SHOWN = 300  # batches that the board keeps for each query

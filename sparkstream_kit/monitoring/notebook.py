@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkstream_kit import display
 from sparkstream_kit.monitoring import terminal
-from sparkstream_kit.monitoring.board import arriving, done, short, starting
+from sparkstream_kit.monitoring.board import arriving, done, height, short, starting
 from sparkstream_kit.monitoring.pictures import Results, drawing, moments, places
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _number(cell: tuple[str, str, str]) -> str:
 
 
 def _chart(values: Sequence[float], colour: str) -> str:
-    return display.line(values, max(values), colour) if len(values) > 1 else ""
+    return display.line(values, height(values), colour) if len(values) > 1 else ""
 
 
 # --- results

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from sparkstream_kit import display
 from sparkstream_kit.errors import printable
-from sparkstream_kit.monitoring.board import arriving, done, short, starting
+from sparkstream_kit.monitoring.board import arriving, done, height, short, starting
 from sparkstream_kit.monitoring.pictures import Results, drawing, moments, places
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _beneath(pictures: Sequence[Picture], now: datetime) -> list[Any]:
 def _sparkline(values: Sequence[float], width: int) -> str:
     """Return the last `width` values as a line of block characters of eight heights."""
     shown = values[-width:]
-    top = max(shown, default=0) or 1
+    top = height(shown) or 1
     return "".join(_BLOCKS[min(int(value / top * 7.99), 7)] for value in shown)
 
 

@@ -124,9 +124,10 @@ class _Rules(Handler):
 
     def __init__(self, rules: Sequence[Rule], at: int) -> None:
         self._at = at
-        self._rules = _by_value(rules)  # pickled with their code: their classes may be in the caller's script
-        self._names = _names(rules)
+        # First what refuses a state that cannot be kept, or pickled.
         self._kinds = [values.columns(f"{type(rule).__name__}.state", rule.state) for rule in rules]
+        self._names = _names(rules)
+        self._rules = _by_value(rules)  # pickled with their code: their classes may be in the caller's script
         self.states = dict(zip(self._names, self._kinds, strict=True))
 
     @cached_property
@@ -174,10 +175,12 @@ class _Rules(Handler):
 
 def _check_value(call: str, field: T.StructField, rule: Any) -> None:
     """Refuse a rule whose field is missing in the column of values, or is no number if the rule computes."""
-    if (of := getattr(rule, "of", None)) is not None:
-        names = field.dataType.names if isinstance(field.dataType, T.StructType) else []
-        reject_unknown(f"field of {field.name}", [of], names)
-        field = field.dataType[of]  # type: ignore[index]
+    of = getattr(rule, "of", None)
+    if of is not None:
+        if not isinstance(field.dataType, T.StructType):
+            raise InvalidInputError(f"{call}: of={of!r} is for a struct, and column {field.name} is none")
+        reject_unknown(f"field of {field.name}", [of], field.dataType.names)
+        field = field.dataType[of]
     if isinstance(rule, Ewma | Jump | ZScore) and not isinstance(field.dataType, T.NumericType):
         raise InvalidInputError(
             f"{call}: column {field.name} is {field.dataType.simpleString()}, not a number; cast it first"

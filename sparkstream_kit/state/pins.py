@@ -120,4 +120,6 @@ def _versions(there: Place, batch: int) -> dict[str, str]:
     except (OSError, TypeError, ValueError) as err:
         file = f"{there.folder or there}/{PINS}/{batch}"
         fix = "put it back, or delete it, and the batch is made with what is current"
-        raise InvalidInputError(f"{file} is damaged, which pins batch {batch}; {fix}") from err
+        raise InvalidInputError(
+            f"{file} is damaged, which says what batch {batch} was made with; {fix}"
+        ) from err

@@ -9,8 +9,9 @@ dataclass.
 from __future__ import annotations
 
 import pickle
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from functools import partial
+from inspect import isclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyspark.sql import Column, DataFrame, Row
@@ -18,7 +19,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.streaming import stateful_processor as base
 
-from sparkstream_kit._arguments import check
+from sparkstream_kit._arguments import check, said
 from sparkstream_kit._columns import changed_inside, column, event_time, find_column, holds, refuse_taken
 from sparkstream_kit.connectors import need
 from sparkstream_kit.errors import InvalidInputError
@@ -271,6 +272,8 @@ def columns(what: str, cls: Any) -> T.StructType:
         InvalidInputError: `cls` is not a dataclass, or a field has no default or a type that is not
             allowed.
     """
+    if not (isclass(cls) and is_dataclass(cls)):
+        raise InvalidInputError(f"{what} is {said(cls)}; give a dataclass (the class itself)")
     found = from_dataclass(cls)
     for field, each in zip(fields(cls), found, strict=True):
         kind = each.dataType.elementType if isinstance(each.dataType, T.ArrayType) else each.dataType

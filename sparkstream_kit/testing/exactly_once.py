@@ -288,6 +288,11 @@ def watching(watch: Watch) -> Iterator[None]:
 
 _CALL, _NAME = "assert_exactly_once()", "exactly_once"
 _BATCHES = 3  # most batches into which the rows are split
+_NOT_COVERED = (
+    "the moments while executors write files",
+    "files of Spark's own: of the checkpoint, and of sinks such as sinks.files",
+    "what is not in the folder, such as a database server",
+)
 _ADVICE = (
     "After a crash a batch comes again, with the same number and the same rows. Write it to a sink that "
     "keeps a record of its batches (sinks.sql_table, sinks.delta, sinks.batch_files); or write the number of "
@@ -305,18 +310,20 @@ class Certificate:
         inputs: the splits of the rows into batches: `2|1` is a batch of two rows, a stop and a restart, and a
             batch of one row.
         seconds: the duration of the test in seconds.
+        not_covered: the kinds of crashes that are never tried.
     """
 
     schedules: int
     calls: int
     inputs: tuple[str, ...]
     seconds: float
+    not_covered: tuple[str, ...] = _NOT_COVERED
 
     def __str__(self) -> str:
         """Return the certificate as one line of text."""
         return (
             f"{self.schedules} schedules, 0 differences: {self.calls} calls, over the inputs "
-            f"{', '.join(self.inputs)}, in {self.seconds} s"
+            f"{', '.join(self.inputs)}, in {self.seconds} s; not covered: {'; '.join(self.not_covered)}"
         )
 
 
@@ -358,13 +365,13 @@ def assert_exactly_once(
         report: a file for the certificate, as JSON.
 
     Returns:
-        A certificate of what was tried.
+        A certificate of what was tried and what was not.
 
     Raises:
         AssertionError: a schedule leads to another result; the message shows the missing and the duplicate
             rows, the name of the schedule, and advice.
-        InvalidInputError: `rows` is empty, the sink is one of Spark's own, no schedule has the name `only`,
-            or the session is one of Spark Connect, where another process writes the batches.
+        InvalidInputError: `rows` is empty, `most` is below 1, the sink is one of Spark's own, no schedule has
+            the name `only`, or the session is one of Spark Connect, where another process writes the batches.
         QueryFailed: the job fails in a run without a crash.
 
     Examples:
@@ -388,7 +395,13 @@ def assert_exactly_once(
         raise InvalidInputError(
             f"{_CALL} watches this process, and on Spark Connect another one writes; unset SPARK_REMOTE"
         )
-    began, fed, known = time.monotonic(), rows.collect(), None if expected is None else list(expected)
+    if most < 1:
+        raise InvalidInputError(
+            f"{_CALL}: most is {most}; give 1 or more, as no schedule would prove nothing"
+        )
+    began = time.monotonic()
+    fed = rows.collect()
+    known = None if expected is None else list(expected)
     if not fed:
         raise InvalidInputError(f"{_CALL}: rows is empty; give a static DataFrame with some rows to feed")
     with (

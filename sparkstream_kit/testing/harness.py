@@ -89,7 +89,8 @@ def write_parquet(path: Path, rows: Iterable[object], schema: StructType, arrow:
         except (pa.ArrowException, AttributeError, OverflowError, TypeError, ValueError) as err:
             raise InvalidInputError(f"{what}: {str(err).splitlines()[0]}") from None
         if None in values and not each.nullable:
-            raise InvalidInputError(f"{what}: it is NOT NULL, and a row has no value for it; give one")
+            row = records[values.index(None)]
+            raise InvalidInputError(f"{what}: it is NOT NULL, and {row} has no value for it; give one")
     pq.write_table(pa.Table.from_arrays(columns, schema=arrow), path)
 
 
@@ -354,9 +355,10 @@ class Query:
     def _milliseconds(self, watermark: str | datetime) -> int:
         """Convert a time to milliseconds since 1970; a time without a date is on the day of the watermark."""
         try:
-            if isinstance(watermark, str) and re.match(r"\d\d:", watermark):
+            if isinstance(watermark, str) and re.match(r"\d\d?:", watermark):
                 day = datetime.fromtimestamp(reached(Logs(self._checkpoint)) / 1000)  # noqa: DTZ006 - as rows are
-                watermark = f"{day:%Y-%m-%d} {watermark}"
+                hour, _, rest = watermark.partition(":")
+                watermark = f"{day:%Y-%m-%d} {hour:0>2}:{rest}"
             time = datetime.fromisoformat(watermark) if isinstance(watermark, str) else watermark
         except ValueError as err:
             raise InvalidInputError(

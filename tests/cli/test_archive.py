@@ -108,11 +108,28 @@ def test_a_java_that_says_nothing_of_itself_costs_no_session(java, tmp_path, mon
     assert _archive.java_options() == ""
 
 
+def test_a_jar_that_is_out_of_reach_costs_no_session(java, tmp_path, monkeypatch):
+    made()
+    assert _archive.java_options() != ""
+    jars = tmp_path / "spark" / "jars"
+    jars.mkdir(parents=True)
+    (jars / "gone.jar").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path / "spark"))
+    assert _archive.java_options() == ""
+
+
 def test_what_went_wrong_in_the_training_run_is_said(java):
     program(java / "bin" / "java", "#!/bin/sh\necho this Java is broken >&2; exit 1\n")
     with pytest.raises(KitError, match="no class-data archive; the last words of its training run: .*Java"):
         warm()
     assert _archive.java_options() == ""
+
+
+def test_a_training_run_that_does_not_end_is_given_up(java, monkeypatch):
+    program(java / "bin" / "java", "#!/bin/sh\nexec sleep 3\n")
+    monkeypatch.setattr("sparkstream_kit.cli.archive._LIMIT", 0.1)
+    with pytest.raises(KitError, match=r"no class-data archive after 0\.1 s; see if a Spark job runs here"):
+        warm()
 
 
 def test_set_up_has_made_the_archive():
@@ -211,28 +228,3 @@ def test_after_a_first_session_in_a_terminal_it_is_made_in_the_background(tmp_pa
     finally:
         for file in archive.path.parent.glob("java0-*"):
             file.unlink()
-
-
-def test_a_newer_java_renews_its_archive(java):
-    (java / "release").write_text(RELEASE.format("21.0.1"))
-    archive = made()
-    assert _archive.java_options().startswith(
-        f'-XX:+AutoCreateSharedArchive "-XX:SharedArchiveFile={archive}" '
-    )
-
-
-def test_what_is_out_of_reach_costs_no_session(java, tmp_path, monkeypatch):
-    # As jenv and asdf put a script in the place of Java.
-    (tmp_path / "shims").mkdir()
-    (tmp_path / "shims" / "java").write_text("#!/bin/sh\n")
-    (tmp_path / "shims" / "java").chmod(0o755)
-    with monkeypatch.context() as shimmed:
-        shimmed.delenv("JAVA_HOME")
-        shimmed.setenv("PATH", str(tmp_path / "shims"), prepend=os.pathsep)
-        assert _archive.java_options() == ""
-    made()
-    jars = tmp_path / "spark" / "jars"
-    jars.mkdir(parents=True)
-    (jars / "gone.jar").symlink_to(tmp_path / "nowhere")
-    monkeypatch.setenv("SPARK_HOME", str(tmp_path / "spark"))
-    assert _archive.java_options() == ""

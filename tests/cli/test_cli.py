@@ -343,7 +343,7 @@ def test_checkpoint_clone_says_what_the_copy_is_to_sinks(checkpoint, capsys):
     copy = checkpoint.with_name("copy")
     assert main(["checkpoint", "clone", str(checkpoint), str(copy)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"copied to {copy}, query 0b1e\nSinks take it for the same query: ")
+    assert out.startswith(f"copied to {copy}, query 0b1e\nSinks take it for the same query, and know ")
     assert (copy / "metadata").read_text() == '{"id":"0b1e"}'
     assert main(["checkpoint", "clone", str(checkpoint), f"{copy}-2", "--new-id"]) == 0
     assert capsys.readouterr().out.splitlines()[1].startswith("Sinks take it for another query: ")
@@ -362,6 +362,13 @@ def test_checkpoint_rewind_asks_for_apply(checkpoint, capsys):
     assert out.startswith(f"{checkpoint}: batches 1 to 3 run again.\n")
     assert "\nMoved 4 files. To undo it, before the next start:\n  cp -a " in out
     assert [path.name for path in (checkpoint / "commits").iterdir()] == ["0"]
+
+
+def test_a_whole_checkpoint_fits_a_terminal(checkpoint, capsys):
+    for args in (["show"], ["rewind", "--to", "0"], ["rewind", "--to", "1"]):
+        assert main(["checkpoint", *args, str(checkpoint)]) == 0
+    text = capsys.readouterr().out.replace(str(checkpoint), "ckpt")
+    assert max(map(len, text.splitlines())) <= 80
 
 
 # --- help
@@ -397,6 +404,29 @@ def test_every_command_has_help(capsys):
         assert capsys.readouterr().out.startswith("Usage: sparkstream ")
 
 
+UNITS = {
+    "SECONDS": r"[Ss]econds",
+    "DURATION": r'"\d+ (minutes|hours?|days)"|default: \d+ (seconds|minutes|hours?)',
+    "LINES": "Lines a second",
+    "SHARE": "such as 0.05|0<=x<=1",
+    "TIME": "UTC",
+}
+
+
+def test_each_help_says_the_unit_of_its_numbers(capsys):
+    seen = set()
+    for words, command in commands():
+        main([*words, "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        for parameter in command.params:
+            unit = UNITS.get(str(parameter.metavar))
+            if unit is not None:
+                said = text.partition(f" {parameter.opts[0]} ")[2].partition(" --")[0]
+                assert re.search(unit, said) or re.search(unit, text.partition("Options:")[0]), (words, said)
+                seen.add(parameter.metavar)
+    assert seen == {*UNITS}
+
+
 @pytest.mark.parametrize(
     ("words", "completions"),
     [
@@ -413,6 +443,15 @@ def test_bash_completes_commands_and_flags(words, completions):
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = process(["bash", "-c", shell], env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)})
     assert (done.stdout.split(), done.stderr) == (completions, "")
+
+
+def test_zsh_gets_each_completion_with_its_help():
+    asked = {"_SPARKSTREAM_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "sparkstream checkpoint sh"}
+    done = run(**asked)
+    assert (
+        done.stdout.strip() == """_arguments '*: :(("show":"Show what a checkpoint holds, and what a..."))'"""
+    )
+    assert "compdef _sparkstream_completion sparkstream" in run(_SPARKSTREAM_COMPLETE="source_zsh").stdout
 
 
 def test_the_package_runs_as_a_module(tmp_path):
@@ -455,7 +494,11 @@ def test_a_local_path_may_be_written_as_spark_writes_it(args, start, tmp_path, m
         ("conf /nope", "unknown profile /nope; known: cluster, local, test, or the path of a file"),
         ("checkpoint show /nope", "no checkpoint /nope; give the folder that the query was started with"),
         ("checkpoint rewind x", "Missing option '--to'; see --help"),
+        ("schema /nope", "/nope does not exist; give the path of a file, a folder or a glob"),
+        ("schema . --format cvs", "unknown --format cvs; did you mean csv?"),
         ("feed sales x --files 0", "Invalid value for '--files': "),
+        ("feed lines --count 0", "Invalid value for '--count': "),
+        ("feed lines --clients 0", "Invalid value for '--clients': "),
         ("feed lines --port abc", "Invalid value for '--port': "),
     ],
 )  # fmt: skip
@@ -487,7 +530,9 @@ def test_help_says_units_and_defaults_in_plain_text(capsys):
     assert capsys.readouterr().out.startswith("sparkstream ")
 
 
-@pytest.mark.parametrize("args", ["conf test", "feed sales in --files 1", "checkpoint show /nope"])
+@pytest.mark.parametrize(
+    "args", ["conf test", "feed sales in --files 1", "checkpoint show /nope", "schema /nope"]
+)
 def test_spark_is_not_imported(args, tmp_path):
     blocked = "import sys; sys.modules['pyspark'] = None; "
     done = run(*args.split(), prelude=blocked, cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path))
@@ -500,133 +545,3 @@ def test_without_typer_one_line_says_what_to_install():
     fix = "run: pip install 'sparkstream-kit[cli]'"
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"sparkstream: sparkstream needs an optional library; {fix}\n"
-
-
-def read_truth(path):
-    told = json.loads(path.read_text("utf-8"))
-    assert told["truth"] == sorted(told["truth"], key=lambda row: -Decimal(row[2]))
-    assert {Decimal(row[2]).as_tuple().exponent for row in told["truth"]} == {-2}
-    assert told["counted"] == sum(orders for _, orders, _ in told["truth"])
-    return {key: (orders, Decimal(total)) for key, orders, total in told["truth"]}
-
-
-def recount(folder):
-    totals: dict[str, tuple[int, Decimal]] = {}
-    for path in folder.iterdir():
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.reader(file):
-                orders, amount = totals.get(row[9], (0, Decimal(0)))
-                totals[row[9]] = orders + 1, amount + Decimal(row[5])
-    return totals
-
-
-def test_a_truth_of_before_survives_a_run_that_is_refused(tmp_path):
-    truth = tmp_path / "truth.json"
-    args = ["feed", "sales", str(tmp_path / "in"), "--files", "1", "--truth", str(truth)]
-    assert main(args) == 0
-    assert main(args) == 2  # the name is in the folder already
-    assert read_truth(truth) == recount(tmp_path / "in")
-
-
-def test_a_truth_that_cannot_be_written_is_said_before_the_first_file(tmp_path, capsys):
-    truth = tmp_path / "missing" / "truth.json"
-    assert main(["feed", "sales", str(tmp_path / "in"), "--files", "1", "--truth", str(truth)]) == 2
-    problem = f"cannot write --truth {truth} (No such file or directory); give another file"
-    assert capsys.readouterr().err == f"sparkstream: {problem}\n"
-    assert not (tmp_path / "in").exists()
-
-
-@pytest.mark.parametrize("name", TRUTHS)
-@pytest.mark.parametrize("inside", ["in/truth.json", "in/deep/truth.json", "link/truth.json"])
-def test_a_truth_that_would_be_read_as_input_is_refused(tmp_path, name, inside, capsys):
-    folder, truth = tmp_path / "in", tmp_path / inside
-    (tmp_path / "link").symlink_to(folder)
-    assert main(["feed", name, str(folder), "--files", "1", "--truth", str(truth)]) == 2
-    problem = f"--truth {truth} would be read as input in {folder}; put it elsewhere"
-    assert capsys.readouterr().err == f"sparkstream: {problem}\n"
-    assert not folder.exists()
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        *("feed sales x --files 0", "feed lines --count 0", "feed lines --clients 0"),
-        *("feed lines --port abc", "feed lines --count -1"),
-    ],
-)
-def test_a_value_that_makes_no_sense_names_its_flag_on_one_line(args, tmp_path):
-    done = run(*args.split(), cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"sparkstream: Invalid value for '{args.split()[-2]}': ")
-    assert done.stderr.count("\n") == 1
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_whole_checkpoint_fits_a_terminal(checkpoint, capsys):
-    for args in (["show"], ["rewind", "--to", "0"], ["rewind", "--to", "1"]):
-        assert main(["checkpoint", *args, str(checkpoint)]) == 0
-    text = capsys.readouterr().out.replace(str(checkpoint), "ckpt")
-    assert max(map(len, text.splitlines())) <= 80
-
-
-UNITS = {
-    "SECONDS": r"[Ss]econds",
-    "DURATION": r'"\d+ (minutes|hours?|days)"|default: \d+ (seconds|minutes|hours?)',
-    "LINES": "Lines a second",
-    "SHARE": "such as 0.05|0<=x<=1",
-    "TIME": "UTC",
-}
-
-
-def test_each_help_says_the_unit_of_its_numbers(capsys):
-    seen = set()
-    for words, command in commands():
-        main([*words, "--help"])
-        text = " ".join(capsys.readouterr().out.split())
-        for parameter in command.params:
-            unit = UNITS.get(str(parameter.metavar))
-            if unit is not None:
-                said = text.partition(f" {parameter.opts[0]} ")[2].partition(" --")[0]
-                assert re.search(unit, said) or re.search(unit, text.partition("Options:")[0]), (words, said)
-                seen.add(parameter.metavar)
-    assert seen == {*UNITS}
-
-
-@pytest.mark.parametrize("command", [words for words, _ in commands()], ids=" ".join)
-def test_every_command_has_h(command, capsys):
-    assert main([*command, "-h"]) == 0
-    assert capsys.readouterr().out.startswith("Usage: sparkstream ")
-
-
-@pytest.mark.slow
-def test_programs_get_a_schema_as_spark_writes_it(tmp_path):
-    (tmp_path / "a.json").write_text('{"n": 1}\n')
-    column = {"name": "n", "type": "long", "nullable": True, "metadata": {}}
-    schema = {"type": "struct", "fields": [column]}
-    done = run("schema", tmp_path / "a.json", "--json")
-    assert (done.returncode, json.loads(done.stdout)) == (0, {"version": 1, "schema": schema})
-
-
-@pytest.mark.slow
-def test_schema_says_on_standard_error_what_a_source_needs(tmp_path):
-    (tmp_path / "a.csv").write_text("key,n\nx,1\ny,NA\n")
-    done = run("schema", "a.csv", cwd=tmp_path, PYTHONWARNINGS="")
-    assert done.stdout == 'SCHEMA = (\n    "key STRING, "\n    "n INT"\n)\n'
-    assert done.stderr == (
-        "a.csv has names in line 1; read it with header=True\n"
-        "a.csv has NA for NULL in n; read it with nulls=('NA',)\n"
-    )
-
-
-def test_version(capsys):
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("sparkstream ")
-
-
-def test_zsh_gets_each_completion_with_its_help():
-    asked = {"_SPARKSTREAM_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "sparkstream checkpoint sh"}
-    done = run(**asked)
-    assert (
-        done.stdout.strip() == """_arguments '*: :(("show":"Show what a checkpoint holds, and what a..."))'"""
-    )
-    assert "compdef _sparkstream_completion sparkstream" in run(_SPARKSTREAM_COMPLETE="source_zsh").stdout

@@ -92,37 +92,3 @@ def test_replay_lands_the_rows_of_a_file_until_a_signal(tmp_path):
     texts = [path.read_text() for path in sorted((tmp_path / "all").iterdir())]
     assert texts == ["id,time\n1,0\n2,\n", "id,time\n3,5\n"]
     assert [path.read_text() for path in folder.iterdir()] == texts[:1]
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_each_feed_lands_its_rows_and_their_truth(name, tmp_path):
-    dataset, folder, kept = DATASETS[name], tmp_path / "in", tmp_path / "truth.json"
-    flags = ["--files", "2", "--rows", "600", "--every", "0", "--truth", str(kept)]
-    assert main(["feed", name, str(folder), *flags]) == 0
-    rows = list(dataset.rows(1200, seed=0))
-    lines = [line for path in sorted(folder.iterdir()) for line in path.read_text("utf-8").splitlines()]
-    assert lines == [dataset.line(row) for row in rows]
-    told = json.loads(kept.read_text("utf-8"))
-    assert (told["truth"], told["counted"]) == (
-        json.loads(json.dumps(dataset.truth(rows), default=str)),
-        1200,
-    )
-    assert told["truth"]
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_the_truth_of_each_feed_is_of_what_counts(name, tmp_path):
-    dataset, folder, kept = DATASETS[name], tmp_path / "in", tmp_path / "truth.json"
-    shares = [word for share in dataset.shares for word in (f"--{share}", "0.05")]
-    delay = ["--delay", "2 minutes"] if "late" in dataset.shares else []
-    flags = ["--files", "4", "--rows", "100", "--every", "0", "--truth", str(kept), *delay, *shares]
-    assert main(["feed", name, str(folder), *flags]) == 0
-    told = json.loads(kept.read_text("utf-8"))
-    lines = [line for path in sorted(folder.iterdir()) for line in path.read_text("utf-8").splitlines()]
-    assert [line for line in lines if line.startswith("not a row")] == told["bad"]
-    assert all(told[share] for share in dataset.shares)
-    counts = {share: len(told[share]) for share in dataset.shares}
-    if dataset.keeps_late:  # its job counts late rows, too
-        assert sum(events for _, events, _ in told["truth"]) == told["counted"]
-        del counts["late"]
-    assert told["counted"] + sum(counts.values()) == 400

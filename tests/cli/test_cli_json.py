@@ -63,18 +63,3 @@ def test_the_page_names_the_fields_of_a_verdict_and_each_command_that_has_json()
         if any("--json" in each.opts for each in command.params)
     }
     assert parts == has
-
-
-def flags(command):
-    return {option for parameter in command.params for option in parameter.opts}
-
-
-def test_each_command_that_has_json_is_on_the_page():
-    parts = {re.sub(r" [A-Z]+", "", part) for part in re.findall(r"## `sparkstream (.*) --json`", PAGE)}
-    has = {" ".join(words) for words, command in commands() if "--json" in flags(command)}
-    assert parts == has
-
-
-def test_the_page_names_the_fields_of_a_verdict():
-    [row] = re.findall(r"\| `queries.verdicts` \| (.*) \|", PAGE)
-    assert {field.name for field in dataclasses.fields(Verdict)} <= {*re.findall(r"`(\w+)`", row)}

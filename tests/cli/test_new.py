@@ -1,7 +1,6 @@
 """`sparkstream new`: a project of one's own from each job, whose test passes and whose job runs."""
 
 import importlib.util
-import os
 import re
 import shlex
 import sys
@@ -40,12 +39,22 @@ def test_a_project_is_a_job_its_test_sample_data_and_two_commands(here, capsys):
     assert rows == [100, 100]
 
 
-def test_a_second_file_is_said_to_be_for_something(here, capsys):
-    assert main(["new", "my-job", "--like", "score_posts"]) == 0
+@pytest.mark.parametrize(
+    ("like", "what"),
+    [
+        (
+            "score_posts",
+            "train_posts.py runs first: A model of spam, trained on labelled posts: a new version",
+        ),
+        ("action_windows", "action_rows.py runs first: Actions as typed rows; rows that come too late"),
+    ],
+)
+def test_a_second_file_is_said_to_be_for_something(like, what, here, capsys):
+    assert main(["new", "my-job", "--like", like]) == 0
     err = capsys.readouterr().err
-    assert "sparkstream: made my-job (train_posts.py runs first)" in err
-    assert "score_posts" not in err
-    assert "shows its flags (train_posts.py runs first)" in (here / "my-job/README.md").read_text()
+    assert f"sparkstream: made my-job ({what}" in err
+    assert like not in err
+    assert f"shows its flags ({what}" in (here / "my-job/README.md").read_text()
 
 
 @pytest.mark.parametrize("like", sorted(projects.LIKE))
@@ -72,18 +81,28 @@ def test_a_copy_has_names_of_its_own_also_one_that_holds_that_of_its_job(like, h
         (["there"], "there exists already; give another name, or remove it"),
         (["x", "--like", "sales_total"], "unknown job of --like sales_total; did you mean sales_totals?"),
         (["json"], "json: a Python module json would hide another one; give another name"),
-        (["../x"], "../x is no name for a job; give a name like my-job-2, no Python keyword"),
-        (["x" * 101], f"{'x' * 101} is no name for a job; give a name like my-job-2, no Python keyword"),
-        (["class"], "class is no name for a job; give a name like my-job-2, no Python keyword"),
+        (["../x"], "../x is no name for a job; use letters a to z, digits and -, such as my-job"),
+        (["x" * 101], "a name of 101 letters is too long; give one of at most 100"),
+        (["class"], "class is a keyword of Python and no name for a job; give another name, such as class-j"),
     ],
 )
 def test_what_cannot_be_made_is_one_line(words, line, here, capsys):
     (here / "there").mkdir()
+    (here / "there" / ".hidden").touch()
     assert main(["new", *words]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith(f"sparkstream: {line}")
     assert sorted(path.name for path in here.iterdir()) == ["there"]
+
+
+@pytest.mark.parametrize("name", ["mine", "my-job"])
+def test_an_empty_folder_that_is_there_is_filled(name, here, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(here)  # as `python -m sparkstream_kit new` has it
+    (here / name).mkdir()
+    assert main(["new", name]) == 0, capsys.readouterr().err
+    assert (here / name / f"{name.replace('-', '_')}.py").is_file()
+    assert [path.name for path in here.iterdir()] == [name]
 
 
 def test_a_name_is_not_that_of_the_file_beside_the_job(here, monkeypatch):
@@ -152,45 +171,3 @@ def test_the_command_with_a_server_runs_the_job_on_its_data(here):
     done = process(["bash", "-c", made.commands[0]], cwd=made.folder, env=environment())
     assert done.returncode == 0, done.stderr
     assert "count" in done.stdout
-
-
-def path():
-    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-
-
-@pytest.mark.parametrize("like", sorted(projects.LIKE))
-def test_a_copy_has_names_of_its_own(like, here):
-    made = projects.make("my-job", like)
-    for path in ("my_job.py", "test_my_job.py"):
-        text = (made.folder / path).read_text()
-        compile(text, path, "exec")
-        assert like not in text
-        assert like.replace("_", "-") not in text
-    assert "{" not in "".join((made.folder / page).read_text() for page in ("README.md", "AGENTS.md"))
-    assert sum(path.name.split("-")[0] in str(path) for path in (made.folder / "data").iterdir()) == 2
-
-
-@pytest.mark.parametrize("like", JOBS)
-def test_a_name_may_hold_that_of_any_job(like, here):
-    def copied(name):
-        made = projects.make(name, like)
-        return [(made.folder / path).read_text() for path in made.files if path.endswith((".py", ".md"))]
-
-    # No job has a word of this name, so that it can be put back by hand.
-    plain = copied("quick-zebra")
-    assert "quick_zebra.py" in "".join(plain[1:])
-    for job in JOBS:
-        dashed = job.replace("_", "-")
-        for name in (f"my-{dashed}", f"{dashed}-2", f"{dashed}-{dashed}"):
-            module = name.replace("-", "_")
-            expected = [text.replace("quick_zebra", module).replace("quick-zebra", name) for text in plain]
-            assert copied(name) == expected, name
-
-
-@pytest.mark.parametrize("name", ["mine", "my-job"])
-def test_an_empty_folder_that_is_there_is_filled(name, here, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(here)  # as `python -m sparkstream_kit new` has it
-    (here / name).mkdir()
-    assert main(["new", name]) == 0, capsys.readouterr().err
-    assert (here / name / f"{name.replace('-', '_')}.py").is_file()
-    assert [path.name for path in here.iterdir()] == [name]

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import datetime
 from itertools import groupby
 
@@ -190,10 +190,33 @@ def raw(head):
     return answer
 
 
+def plain(kind, body, **headers):
+    """Return an answer with a body as it is: no chunks, no length, to the end of the connection."""
+
+    def answer(handler):
+        handler.close_connection = True
+        handler.send_response(200)
+        for name, value in {"Content-Type": kind, **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
 HOSTILE = {
+    "an id of 5,000 digits": (
+        streaming(LINES, [f'{{"id": "{"9" * 5000}"}}\n']),
+        "its id has 5,000 characters",
+    ),
     "a number of 5,000 digits": (streaming(LINES, [f'{{"id": {"9" * 5000}}}\n']), "it is no object of JSON"),
     "an escape in an event's id": (streaming(EVENTS, ['id: \x1b[31m\ndata: {"id": "before"}\n\n']), ""),
     "an event's id of 100 kB": (streaming(EVENTS, [f'id: {"i" * 100_000}\ndata: {{"id": "c"}}\n\n']), ""),
+    "a carriage return in an event's id": (streaming(EVENTS, ['id: a\rb\ndata: {"id": "before"}\n\n']), ""),
+    "an event without an end": (
+        streaming(EVENTS, [f"data: {'d' * 2**20}\n" for _ in range(18)]),
+        "an event is longer than 16,777,216 bytes",
+    ),
     "a line without an end": (
         streaming(LINES, ["d" * 2**20 for _ in range(18)]),
         "a line is longer than 16,777,216 bytes",
@@ -201,9 +224,20 @@ HOSTILE = {
     "a chunk of size -5": (with_chunk(b"-5"), ""),
     "a chunk of size 2^80": (with_chunk(b"1" + b"0" * 20), ""),
     "UTF-16": (streaming(LINES, ['{"id": "1"}\n'.encode("utf-16")]), "it is no object of JSON in UTF-8"),
+    "UTF-16 without a mark": (
+        plain(LINES, '{"id": "1"}\n'.encode("utf-16-le")),
+        "a line was left out: it is no object of JSON in UTF-8",
+    ),
+    "too many brackets": (streaming(LINES, ["[" * 100_000 + "\n"]), "it is no object of JSON"),
     "half a character": (streaming(LINES, ['{"id": "\\ud83d", "text": "\\udc00"}\n']), ""),
+    "gzip": (
+        plain(LINES, gzip.compress(b'{"id": "1"}\n'), Content_Encoding="gzip"),
+        "comes compressed (gzip), which it was not asked for",
+    ),
     "no HTTP at all": (raw(b"\x00\x01\x02\r\n" * 100), ""),
     "a status with an escape": (raw(b"HTTP/1.1 503 \x1b]0;pwned\x07\r\nContent-Length: 0\r\n\r\n"), "503"),
+    "500 headers": (raw(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 500 + b"\r\n"), ""),
+    "a wait of 5,000 digits": (lambda handler: handler.whole(503, {}, Retry_After="9" * 5000), "503"),
 }
 
 
@@ -230,9 +264,33 @@ def test_whatever_a_server_sends_the_feeder_goes_on_and_so_does_the_next_one(
     assert all(set(post) for post in read(tmp_path)), "each line of the spool is a post"
 
 
-def test_a_first_answer_that_is_no_http_is_one_line(site, server, tmp_path):
-    site.answers = [raw(b"\x00\x01\x02\r\n" * 100)]
+@pytest.mark.parametrize("what", ["gzip", "no HTTP at all", "500 headers"])
+def test_a_first_answer_that_is_hostile_is_one_line(what, site, server, tmp_path):
+    site.answers = [HOSTILE[what][0]]
     assert re.fullmatch("[ -~]{,300}", refusal(Fed, f"{server.url}/open", tmp_path))
+
+
+@pytest.mark.slow
+def test_an_answer_that_never_gets_to_its_point_is_cut(site, server):
+    def endless(handler):
+        while True:  # until the reader has gone
+            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    site.answers = [endless]
+    with pytest.raises((OSError, http.client.HTTPException)):
+        fetch(f"{server.url}/open", KNOWN, timeout=0.1)
+
+
+def test_an_event_with_data_of_another_kind_has_its_own_id(server, site, tmp_path, until):
+    sent = [{"id": f"event-{number}", "data": {"id": "order-7"}} for number in range(2)]
+    odd = {"id": "event-2", "data": [1]}
+    lines = [json.dumps(each) + "\n" for each in (*sent, odd, {"data": {"sum": 8}})]
+    site.answers = [streaming(LINES, lines, cut=True)]
+    with Fed(server.x, tmp_path) as feed:
+        until(lambda: feed.facts.others)
+        said = str(feed.stop())
+    assert read(tmp_path) == [*sent, odd]
+    assert said.startswith("3 posts in 1 file; 1 messages that were no posts")
 
 
 # --- what is missed
@@ -291,6 +349,33 @@ def test_a_stop_in_the_middle_of_a_timeline_leaves_the_rest_to_be_fetched(server
     feeder.run(stop)
 
 
+@pytest.mark.slow
+def test_a_page_of_a_timeline_that_is_shorter_than_others_is_not_its_end(site, federated, tmp_path, until):
+    site.slow = 0.02  # so no page is empty
+    with Fed(federated.mastodon, tmp_path) as feed:
+        feed.get(until, 400)
+    first = publish(site, until, 500)
+    site.left_out = frozenset(range(first, first + 500, 97))
+    with Fed(federated.mastodon, tmp_path) as feed:
+        catch_up(feed, until)
+    assert gaps(site, tmp_path) == site.left_out
+
+
+@pytest.mark.slow
+def test_what_is_yet_to_be_fetched_is_known_to_the_next_feeder(site, federated, tmp_path, until):
+    with Fed(federated.mastodon, tmp_path) as feed:
+        feed.get(until, 100)
+    publish(site, until, 100)
+    site.closed = True
+    with Fed(federated.mastodon, tmp_path) as feed:
+        feed.get(until, 400)  # more than are read again anyway
+        assert str(feed.stop()).endswith("what was missed last is fetched at the next start")
+    site.closed = False
+    with Fed(federated.mastodon, tmp_path) as feed:
+        catch_up(feed, until)
+    assert gaps(site, tmp_path) == set()
+
+
 def test_a_timeline_that_is_not_there_is_said(server, site, tmp_path, until):
     site.rate, site.ids = 300, posts_server.scattered
     with Fed(server.x, tmp_path, timeline=f"{server.url}/none") as feed:
@@ -300,20 +385,72 @@ def test_a_timeline_that_is_not_there_is_said(server, site, tmp_path, until):
     assert feed.has_said(f"{server.url}/none?limit=40 answers 404")
 
 
-def test_what_a_server_sends_again_closes_a_gap(site, server, tmp_path, until):
+def test_a_timeline_of_which_no_post_is_known_is_not_said_to_be_asked(site, server, tmp_path, until):
+    site.answers = [streaming(EVENTS, [":)\n"], cut=True)]
+    with Fed(server.mastodon, tmp_path) as feed:
+        until(lambda: feed.has_said("connected again"))
+    assert not any("timelines" in path for path, _ in site.asked)
+    assert feed.said[-1].endswith(UNKNOWN)
+
+
+@pytest.mark.parametrize("what", ["without an end", "of one post that has no end", "gzip"])
+def test_a_timeline_that_cannot_be_read_is_said_and_the_stream_goes_on(
+    what, site, server, tmp_path, until, monkeypatch
+):
+    sent = threading.Event()
+
+    def endless(handler, _query):
+        handler.begin("application/json")
+        handler.send("[" if what == "without an end" else '[{"id": "')
+        part = '{"id": "1"},' * 20_000 if what == "without an end" else "9" * 2**18
+        for _ in range(200):  # 50 MB
+            handler.send(part)
+        sent.set()
+
+    def packed(handler, _query):
+        plain("application/json", gzip.compress(b"[]"), Content_Encoding="gzip")(handler)
+
+    monkeypatch.setattr(posts_server.Handler, "timeline", packed if what == "gzip" else endless)
+    site.rate = 100
+    with Fed(server.mastodon, tmp_path) as feed:
+        feed.get(until, 5)
+    with Fed(server.mastodon, tmp_path) as feed:
+        feed.get(until, 5)
+        until(lambda: feed.has_said("what comes while there is no connection is missed"))
+        feed.stop()
+    assert not sent.is_set(), "it is not read whole"
+
+
+# --- when the server is asked again
+
+
+@pytest.mark.parametrize(("minutes", "promised"), [(5, True), (0, False)])
+def test_a_backfill_of_x_closes_a_gap_of_its_length(site, server, tmp_path, until, minutes, *, promised):
     site.answers = [
         streaming(LINES, [f"{tweet(site, n)}\r\n" for n in range(first, first + 40)], cut=True)
         for first in (0, 30)
     ]
-    with Fed(f"{server.x}?backfill_minutes=5", tmp_path) as feed:
+    with Fed(f"{server.x}?backfill_minutes={minutes}", tmp_path) as feed:
         until(lambda: feed.facts.posts == 70)
         until(lambda: feed.has_said("connected again"))
         facts = feed.stop()
-    assert feed.has_said(UNKNOWN)
-    assert facts.repeats == 10
+    asked = feed.has_said("the server is asked for what was missed")
+    assert (asked, facts.repeats) == (promised, 10)
 
 
-# --- when the server is asked again
+@pytest.mark.slow
+def test_what_cannot_be_fetched_is_said(site, server, tmp_path, until):
+    site.rate, site.ids = 300, posts_server.scattered
+    with Fed(server.x, tmp_path) as feed:
+        feed.get(until, 300)
+    publish(site, until, 100)
+    with Fed(server.x, tmp_path) as again:
+        again.get(until, 1)
+        facts = again.stop()
+    got = numbers(tmp_path)
+    assert max(got) - min(got) + 1 > len(got)
+    assert again.said[0].endswith(UNKNOWN)
+    assert (facts.cuts, facts.later) == (1, 0)
 
 
 def test_a_limit_is_waited_out_as_the_server_says(site, server, tmp_path, until):
@@ -324,6 +461,13 @@ def test_a_limit_is_waited_out_as_the_server_says(site, server, tmp_path, until)
     with Fed(server.x, tmp_path) as feed:
         until(lambda: feed.facts.posts == 1)
     assert feed.said[0] == f"{server.x} answers 429 Too Many Requests: TooManyConnections; next try in 1.0 s"
+
+
+def test_a_limit_in_another_unit_is_not_waited_out_for_years(site, server, tmp_path):
+    site.answers = [lambda handler: handler.whole(429, {}, x_rate_limit_reset="1799999999000")]
+    with Fed(server.x, tmp_path) as feed:
+        assert feed.said == [f"{server.x} answers 429 Too Many Requests; next try in 900.0 s"]
+        assert feed.stop().posts == 0
 
 
 @pytest.mark.slow
@@ -339,6 +483,27 @@ def test_a_connection_by_which_nothing_comes_is_given_up(site, server, tmp_path,
         until(lambda: feed.facts.posts == 1)
     silent.set()
     assert feed.said[0] == "the connection has ended: timed out; next try in 0.2 s"
+
+
+@pytest.mark.parametrize(
+    "where", ["http://127.0.0.1:abc/", "http://[x/", "/\xe9", "ftp://127.0.0.1/", "http://a..127.0.0.1/"]
+)
+def test_a_redirection_to_no_address_is_one_line(where, site, server, tmp_path, until):
+    def away(handler):
+        handler.whole(302, "", Location=where)
+
+    line = {
+        "http://127.0.0.1:abc/": "cannot be read: nonnumeric port: 'abc'; correct the address",
+        "http://[x/": "cannot be read: Invalid IPv6 URL; correct the address",
+        "/\xe9": "answers 404 Not Found",
+    }.get(where, f"leads to {where}; give that, if you trust it")
+    site.answers = [away]
+    assert refusal(Fed, server.x, tmp_path).startswith(f"{server.x} {line}")
+    # Later it is said, and does not end the feeder.
+    site.answers = [streaming(LINES, [tweet(site, 0) + "\r\n"]), away]
+    with Fed(server.x, tmp_path) as feed:
+        until(lambda: feed.has_said(line.removeprefix("cannot be read: ").partition(";")[0]))
+        assert feed.stop().posts == 1
 
 
 def test_a_redirection_is_followed_on_the_same_host_and_the_token_goes_nowhere_else(
@@ -393,6 +558,80 @@ def test_each_point_at_which_a_feeder_can_die_leaves_each_post_once(tmp_path):
     assert landed_of(last, first) is None
     assert (last.facts.posts, last.facts.repeats) == (2, 2)
     last.close()
+
+
+def test_a_folder_that_cannot_be_written_for_a_while_loses_nothing(
+    site, server, tmp_path, until, monkeypatch
+):
+    site.rate = 200
+    folder, away = tmp_path / "spool", tmp_path / "away"
+    with Fed(server.x, folder) as feed:
+        until(lambda: feed.facts.files)
+        tries: list[Exception] = []
+        land = feed.feeder._spool.land  # noqa: SLF001
+
+        def tried():
+            try:
+                land()
+            except (OSError, sqlite3.Error) as err:
+                tries.append(err)
+                raise
+
+        monkeypatch.setattr(feed.feeder._spool, "land", tried)  # noqa: SLF001
+        folder.rename(away)
+        until(lambda: len(tries) > 10)
+        away.rename(folder)
+        files = feed.facts.files
+        until(lambda: feed.facts.files > files)
+        feed.stop()
+    got = numbers(folder)
+    assert got == list(range(got[0], got[0] + len(got)))
+    # Told again only when the words change; within a transaction SQLite has words of its own.
+    assert feed.said
+    assert feed.said == [line for line, _ in groupby(feed.said)]
+    why = r"\((No such file or directory|disk I/O error|attempt to write a readonly database)\)"
+    for line in feed.said:
+        assert re.fullmatch(rf"cannot write in {re.escape(str(folder))} {why}; it is tried again", line)
+
+
+def test_a_spool_of_a_later_version_can_be_read(tmp_path):
+    spool = Spool(tmp_path, print)
+    spool.take(Message("post", "1", b'{"id": "1"}'))
+    spool.land()
+    spool.close()
+    with closing(sqlite3.connect(tmp_path / "_feed.db")) as database, database:
+        database.execute("UPDATE facts SET facts = json_set(facts, '$.later_version', 7)")
+    again = Spool(tmp_path, print)
+    assert again.facts.posts == 1
+    again.close()
+
+
+@pytest.mark.parametrize("name", ["_feed.db", ".posts-1.jsonl"])
+def test_a_spool_that_could_not_be_opened_can_be_opened_later(name, tmp_path):
+    (tmp_path / name).mkdir()
+    assert f"cannot write in {tmp_path} " in refusal(Spool, tmp_path, print)
+    (tmp_path / name).rmdir()
+    Spool(tmp_path, print).close()
+
+
+def test_a_spool_has_one_feeder(server, tmp_path):
+    line = f"another feeder fills {tmp_path} already; stop it"
+    with Fed(server.x, tmp_path), pytest.raises(InvalidInputError, match=line):
+        Fed(server.x, tmp_path)
+    with Fed(server.x, tmp_path):
+        pass  # the first has let it go
+
+
+def test_a_database_that_is_damaged_is_one_line(server, tmp_path):
+    (tmp_path / "_feed.db").write_text("not a database" * 100)
+    assert "_feed.db is damaged (file is not a database); remove it" in refusal(Fed, server.x, tmp_path)
+    (tmp_path / "_feed.db").unlink()
+    with Fed(server.x, tmp_path):
+        pass
+    for facts in ("cut o", "[1]"):
+        with closing(sqlite3.connect(tmp_path / "_feed.db")) as database, database:
+            database.execute("REPLACE INTO facts VALUES (1, ?)", (facts,))
+        assert re.search(r"_feed\.db is damaged \(.*\); remove it", refusal(Fed, server.x, tmp_path))
 
 
 def test_a_database_that_is_locked_for_a_while_loses_nothing(site, server, tmp_path, until):
@@ -504,6 +743,31 @@ def test_a_certificate_is_verified(tmp_path, monkeypatch, until, site):
 
 
 @pytest.mark.usefixtures("token")
+@pytest.mark.parametrize(
+    ("whole", "line"),
+    [
+        ((), "{url} answers 404 Not Found: Not found"),
+        ((200, "<html>", "text/html"), "{url} is a document (text/html), not a stream of posts"),
+        ((200, [{"id": "1"}]), "{url} is a document (application/json), not a stream of posts"),
+        ((409, {"title": "Conflict", "detail": "no rules"}), "{url} answers 409 Conflict: no rules"),
+    ],
+)
+def test_a_server_that_has_no_stream_is_one_line(whole, line, site, server, tmp_path, capsys):
+    url = server.x if whole else f"{server.url}/none"
+    site.answers = [lambda handler: handler.whole(*whole)] if whole else []
+    assert main(["feed", "posts", url, str(tmp_path / "spool")]) == 2
+    assert capsys.readouterr().err == f"sparkstream: {line.format(url=url)}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("token")
+def test_what_does_not_answer_may_answer_later_but_a_server_without_tls_is_wrong(server, tmp_path, capsys):
+    for url, code in (("https://no-such-host.invalid/", 75), (server.url.replace("http:", "https:"), 2)):
+        assert main(["feed", "posts", url, str(tmp_path / "spool")]) == code
+        assert capsys.readouterr().err.startswith(f"sparkstream: {url} cannot be read: ")
+
+
+@pytest.mark.usefixtures("token")
 def test_words_that_make_no_sense_and_servers_without_a_stream_are_one_line(
     server, site, tmp_path, capsys, free_port
 ):
@@ -513,9 +777,13 @@ def test_words_that_make_no_sense_and_servers_without_a_stream_are_one_line(
     site.answers = [lambda handler: handler.whole(200, "<html>", "text/html")]
     nobody = f"http://127.0.0.1:{free_port}/ cannot be read: Connection refused; correct the address, or try"
     for words, line in (
-        (["api.x.com/2/stream", spool], "'api.x.com/2/stream' is no URL; write it like https://"),
+        (
+            ["api.x.com/2/stream", spool],
+            "'api.x.com/2/stream' is no URL; did you mean https://api.x.com/2/str",
+        ),
         (["https://[x", spool], "'https://[x' is no URL; write it like https://"),
         ([server.x], "Missing argument 'FOLDER'; see --help"),
+        ([server.x, spool, spool], "Got unexpected extra argument"),
         ([server.x, spool, "--files", "3"], "No such option: --files"),
         ([spool, "--stall", "3"], "No such option: --stall"),
         ([server.x, spool, "--stall", "0"], "stall is 0.0 seconds; give a number above 0"),
@@ -529,20 +797,6 @@ def test_words_that_make_no_sense_and_servers_without_a_stream_are_one_line(
         said = capsys.readouterr().err
         assert line in said
         assert said.count("\n") == 1, said
-
-
-def test_a_spool_has_one_feeder_and_a_damaged_database_none(server, tmp_path):
-    line = f"another feeder fills {tmp_path} already; stop it"
-    with Fed(server.x, tmp_path), pytest.raises(InvalidInputError, match=line):
-        Fed(server.x, tmp_path)
-    # The first has let it go.
-    (tmp_path / "_feed.db").write_text("not a database" * 100)
-    assert "(file is not a database); give a folder for the posts, or remove" in refusal(
-        Fed, server.x, tmp_path
-    )
-    (tmp_path / "_feed.db").unlink()
-    with Fed(server.x, tmp_path):
-        pass
 
 
 # --- as a source
@@ -605,7 +859,7 @@ def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkey
         sources.posts(spark, server.x)
     said = refusal(sources.posts, spark, server.x, spool=tmp_path / "spool", token_env="OTHER")  # noqa: S106 - a name
     assert re.search(r"answers 401 Unauthorized: .* the environment variable OTHER", said)
-    with pytest.raises(InvalidInputError, match="is no URL; write it like https://"):
+    with pytest.raises(InvalidInputError, match="is no URL; did you mean https://api.x.com/2/tweets"):
         sources.posts(spark, "api.x.com/2/tweets/sample/stream", spool=tmp_path / "spool")
     with pytest.raises(InvalidInputError, match=f"input folder {tmp_path}/none does not exist"):
         sources.posts(spark, tmp_path / "none").schema  # noqa: B018
@@ -619,14 +873,14 @@ def test_a_source_that_cannot_be_had_is_one_line(spark, server, tmp_path, monkey
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--url", "api.x.com/2"], "'api.x.com/2' is no URL; write it like https://"),
+        (["--url", "api.x.com/2"], "'api.x.com/2' is no URL; did you mean https://api.x.com/2?"),
         (["--url", "https://x.com/?token=hush"], "others can see a token in a URL; leave it out, and put it"),
         (["in", "--url", "https://x.com/"], "--url is in place of INPUT_DIR: leave out one of them"),
         (["--url", "https://x.com/", "--available-now"], "--available-now and --url exclude each other"),
         (["--url", "https://x.com/", "--checkpoint", "c"], "--url with --checkpoint needs --spool"),
         (["in", "--spool", "s"], "--spool does nothing without --url; give both, or neither"),
         (["--url", "https://x.com/", "--spool", "s", "--record", "s/r"], "--record s/r lies in the input"),
-        ([], "the following arguments are required: INPUT_DIR; see --help"),
+        ([], "the following arguments are required: INPUT_DIR or --url; see --help"),
     ],
 )  # fmt: skip
 def test_flags_that_do_not_go_together_are_one_line(flags, line, folder, monkeypatch, capsys):
@@ -648,47 +902,12 @@ def test_a_dry_run_asks_no_server(spark, server, site, tmp_path, *, there):
     assert (site.asked, spool.exists()) == ([], there)
 
 
-def test_the_raw_post_is_what_the_job_reads(spark, folder):
-    status = {**posts_server.status(Site(), 4), "data": {"id": "order-7"}}
-    (folder / "posts-1.jsonl").write_text(f"{tweet(Site(), 3)}\n{json.dumps(status)}\n")
-    lines = spark.read.text(str(folder)).select(F.col("value"))
-    rows = hashtag_trends.transform(lines, window="1 minute", slide="1 minute").collect()
-    assert sorted((row.tag, row.posts) for row in rows) == [("tag3", 1), ("tag4", 1)]
-
-
-@contextmanager
-def fed(url, folder, **given):
-    at_work = Fed(url, folder, **given)
-    try:
-        yield at_work
-    finally:
-        at_work.stop()
-
-
-@pytest.mark.parametrize(("minutes", "promised"), [(5, True), (0, False)])
-def test_a_backfill_of_x_closes_a_gap_of_its_length(site, server, tmp_path, until, minutes, *, promised):
-    site.answers = [
-        streaming(LINES, [f"{tweet(site, n)}\r\n" for n in range(first, first + 40)], cut=True)
-        for first in (0, 30)
-    ]
-    with fed(f"{server.x}?backfill_minutes={minutes}", tmp_path) as feed:
-        until(lambda: feed.facts.posts == 70)
-        until(lambda: feed.has_said("connected again"))
-        facts = feed.stop()
-    asked = feed.has_said("the server is asked for what was missed")
-    assert (asked, facts.repeats) == (promised, 10)
-
-
-def test_a_database_that_is_damaged_is_one_line(server, tmp_path):
-    (tmp_path / "_feed.db").write_text("not a database" * 100)
-    assert "_feed.db is damaged (file is not a database); remove it" in refusal(Fed, server.x, tmp_path)
-    (tmp_path / "_feed.db").unlink()
-    with fed(server.x, tmp_path):
-        pass
-    for facts in ("cut o", "[1]"):
-        with closing(sqlite3.connect(tmp_path / "_feed.db")) as database, database:
-            database.execute("REPLACE INTO facts VALUES (1, ?)", (facts,))
-        assert re.search(r"_feed\.db is damaged \(.*\); remove it", refusal(Fed, server.x, tmp_path))
+def test_a_job_without_the_flag_of_a_dry_run_can_read_posts(spark, server, tmp_path, monkeypatch):
+    monkeypatch.delenv("POSTS_TOKEN", raising=False)
+    given = ["--url", server.x, "--spool", str(tmp_path / "spool")]
+    args = jobflags.parser("A job.", *jobflags.LINES, *jobflags.POSTS).parse_args(given)
+    with pytest.raises(InvalidInputError, match="answers 401 Unauthorized"):  # so it has asked the server
+        jobflags.lines(spark, args)
 
 
 def test_a_dry_run_names_no_temporary_folder(spark, server, site, capsys):
@@ -705,264 +924,9 @@ def test_a_dry_run_names_no_temporary_folder(spark, server, site, capsys):
     assert site.asked == []
 
 
-@pytest.mark.parametrize("what", ["gzip", "no HTTP at all", "500 headers"])
-def test_a_first_answer_that_is_hostile_is_one_line(what, site, server, tmp_path):
-    site.answers = [HOSTILE[what][0]]
-    assert re.fullmatch("[ -~]{,300}", refusal(Fed, f"{server.url}/open", tmp_path))
-
-
-def test_a_folder_that_cannot_be_written_for_a_while_loses_nothing(
-    site, server, tmp_path, until, monkeypatch
-):
-    site.rate = 200
-    folder, away = tmp_path / "spool", tmp_path / "away"
-    with fed(server.x, folder) as feed:
-        until(lambda: feed.facts.files)
-        tries: list[Exception] = []
-        tell = feed.feeder._not_written  # noqa: SLF001
-
-        def tried(err):
-            tries.append(err)
-            tell(err)
-
-        monkeypatch.setattr(feed.feeder, "_not_written", tried)
-        folder.rename(away)
-        until(lambda: len(tries) > 10)
-        away.rename(folder)
-        files = feed.facts.files
-        until(lambda: feed.facts.files > files)
-        feed.stop()
-    got = numbers(folder)
-    assert got == list(range(got[0], got[0] + len(got)))
-    # Told again only when the words change; within a transaction SQLite has words of its own.
-    assert feed.said
-    assert feed.said == [line for line, _ in groupby(feed.said)]
-    why = r"\((No such file or directory|disk I/O error|attempt to write a readonly database)\)"
-    for line in feed.said:
-        assert re.fullmatch(rf"cannot write in {re.escape(str(folder))} {why}; it is tried again", line)
-
-
-def test_a_job_without_the_flag_of_a_dry_run_can_read_posts(spark, server, tmp_path, monkeypatch):
-    monkeypatch.delenv("POSTS_TOKEN", raising=False)
-    given = ["--url", server.x, "--spool", str(tmp_path / "spool")]
-    args = jobflags.parser("A job.", *jobflags.LINES, *jobflags.POSTS).parse_args(given)
-    with pytest.raises(InvalidInputError, match="answers 401 Unauthorized"):  # so it has asked the server
-        jobflags.lines(spark, args)
-
-
-def test_a_limit_in_another_unit_is_not_waited_out_for_years(site, server, tmp_path):
-    site.answers = [lambda handler: handler.whole(429, {}, x_rate_limit_reset="1799999999000")]
-    with fed(server.x, tmp_path) as feed:
-        assert feed.said == [f"{server.x} answers 429 Too Many Requests; next try in 900.0 s"]
-        assert feed.stop().posts == 0
-
-
-@pytest.mark.slow
-def test_a_page_of_a_timeline_that_is_shorter_than_others_is_not_its_end(site, federated, tmp_path, until):
-    site.slow = 0.02  # so no page is empty
-    with fed(federated.mastodon, tmp_path) as feed:
-        feed.get(until, 400)
-    first = publish(site, until, 500)
-    site.left_out = frozenset(range(first, first + 500, 97))
-    with fed(federated.mastodon, tmp_path) as feed:
-        catch_up(feed, until)
-    assert gaps(site, tmp_path) == site.left_out
-
-
-@pytest.mark.parametrize(
-    "where", ["http://127.0.0.1:abc/", "http://[x/", "/\xe9", "ftp://127.0.0.1/", "http://a..127.0.0.1/"]
-)
-def test_a_redirection_to_no_address_is_one_line(where, site, server, tmp_path, until):
-    def away(handler):
-        handler.whole(302, "", Location=where)
-
-    shown = where.removeprefix("/").encode("ascii", "backslashreplace").decode()
-    site.answers = [away]
-    said = refusal(Fed, server.x, tmp_path)
-    assert said.startswith(f"{server.x} leads to ")
-    assert f"{shown}; give that, if you trust it" in said
-    # Later it is said, and does not end the feeder.
-    site.answers = [streaming(LINES, [tweet(site, 0) + "\r\n"]), away]
-    with fed(server.x, tmp_path) as feed:
-        until(lambda: feed.has_said(f"{shown}; give that"))
-        assert feed.stop().posts == 1
-
-
-@pytest.mark.usefixtures("token")
-@pytest.mark.parametrize(
-    ("whole", "line"),
-    [
-        ((), "{url} answers 404 Not Found: Not found"),
-        ((200, "<html>", "text/html"), "{url} is a document (text/html), not a stream of posts"),
-        ((200, [{"id": "1"}]), "{url} is a document (application/json), not a stream of posts"),
-        ((409, {"title": "Conflict", "detail": "no rules"}), "{url} answers 409 Conflict: no rules"),
-    ],
-)
-def test_a_server_that_has_no_stream_is_one_line(whole, line, site, server, tmp_path, capsys):
-    url = server.x if whole else f"{server.url}/none"
-    site.answers = [lambda handler: handler.whole(*whole)] if whole else []
-    assert main(["feed", "posts", url, str(tmp_path / "spool")]) == 2
-    assert capsys.readouterr().err == f"sparkstream: {line.format(url=url)}\n"
-
-
-def test_a_spool_has_one_feeder(server, tmp_path):
-    line = f"another feeder fills {tmp_path} already; stop it"
-    with fed(server.x, tmp_path), pytest.raises(InvalidInputError, match=line):
-        Fed(server.x, tmp_path)
-    with fed(server.x, tmp_path):
-        pass  # the first has let it go
-
-
-def test_a_spool_of_a_later_version_can_be_read(tmp_path):
-    spool = Spool(tmp_path, print)
-    spool.take(Message("post", "1", b'{"id": "1"}'))
-    spool.land()
-    spool.close()
-    with closing(sqlite3.connect(tmp_path / "_feed.db")) as database, database:
-        database.execute("UPDATE facts SET facts = json_set(facts, '$.later_version', 7)")
-    again = Spool(tmp_path, print)
-    assert again.facts.posts == 1
-    again.close()
-
-
-@pytest.mark.parametrize("name", ["_feed.db", ".posts-1.jsonl"])
-def test_a_spool_that_could_not_be_opened_can_be_opened_later(name, tmp_path):
-    (tmp_path / name).mkdir()
-    assert f"cannot write in {tmp_path} " in refusal(Spool, tmp_path, print)
-    (tmp_path / name).rmdir()
-    Spool(tmp_path, print).close()
-
-
-def test_a_timeline_of_which_no_post_is_known_is_not_said_to_be_asked(site, server, tmp_path, until):
-    site.answers = [streaming(EVENTS, [":)\n"], cut=True)]
-    with fed(server.mastodon, tmp_path) as feed:
-        until(lambda: feed.has_said("connected again"))
-    assert not any("timelines" in path for path, _ in site.asked)
-    assert feed.said[-1].endswith(UNKNOWN)
-
-
-def plain(kind, body, **headers):
-    """Return an answer with a body as it is: no chunks, no length, to the end of the connection."""
-
-    def answer(handler):
-        handler.close_connection = True
-        handler.send_response(200)
-        for name, value in {"Content-Type": kind, **headers}.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return answer
-
-
-@pytest.mark.parametrize("what", ["without an end", "of one post that has no end", "gzip"])
-def test_a_timeline_that_cannot_be_read_is_said_and_the_stream_goes_on(
-    what, site, server, tmp_path, until, monkeypatch
-):
-    sent = threading.Event()
-
-    def endless(handler, _query):
-        handler.begin("application/json")
-        handler.send("[" if what == "without an end" else '[{"id": "')
-        part = '{"id": "1"},' * 20_000 if what == "without an end" else "9" * 2**18
-        for _ in range(200):  # 50 MB
-            handler.send(part)
-        sent.set()
-
-    def packed(handler, _query):
-        plain("application/json", gzip.compress(b"[]"), Content_Encoding="gzip")(handler)
-
-    monkeypatch.setattr(posts_server.Handler, "timeline", packed if what == "gzip" else endless)
-    site.rate = 100
-    with fed(server.mastodon, tmp_path) as feed:
-        feed.get(until, 5)
-    with fed(server.mastodon, tmp_path) as feed:
-        feed.get(until, 5)
-        until(lambda: feed.has_said("what comes while there is no connection is missed"))
-        feed.stop()
-    assert not sent.is_set(), "it is not read whole"
-
-
-def test_an_answer_that_never_gets_to_its_point_is_cut(site, server):
-    def endless(handler):
-        while True:  # until the reader has gone
-            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    site.answers = [endless]
-    with pytest.raises((OSError, http.client.HTTPException)):
-        fetch(f"{server.url}/open", KNOWN, timeout=0.1)
-
-
-def test_an_event_with_data_of_another_kind_has_its_own_id(server, site, tmp_path, until):
-    sent = [{"id": f"event-{number}", "data": {"id": "order-7"}} for number in range(2)]
-    odd = {"id": "event-2", "data": [1]}
-    lines = [json.dumps(each) + "\n" for each in (*sent, odd, {"data": {"sum": 8}})]
-    site.answers = [streaming(LINES, lines, cut=True)]
-    with fed(server.x, tmp_path) as feed:
-        until(lambda: feed.facts.others)
-        said = str(feed.stop())
-    assert read(tmp_path) == [*sent, odd]
-    assert said.startswith("3 posts in 1 file; 1 messages that were no posts")
-
-
-@pytest.mark.slow
-def test_what_cannot_be_fetched_is_said(site, server, tmp_path, until):
-    site.rate, site.ids = 300, posts_server.scattered
-    with fed(server.x, tmp_path) as feed:
-        feed.get(until, 300)
-    publish(site, until, 100)
-    with fed(server.x, tmp_path) as again:
-        again.get(until, 1)
-        facts = again.stop()
-    got = numbers(tmp_path)
-    assert max(got) - min(got) + 1 > len(got)
-    assert again.said[0].endswith(UNKNOWN)
-    assert (facts.cuts, facts.later) == (1, 0)
-
-
-@pytest.mark.slow
-def test_what_is_yet_to_be_fetched_is_known_to_the_next_feeder(site, federated, tmp_path, until):
-    with fed(federated.mastodon, tmp_path) as feed:
-        feed.get(until, 100)
-    publish(site, until, 100)
-    site.closed = True
-    with fed(federated.mastodon, tmp_path) as feed:
-        feed.get(until, 400)  # more than are read again anyway
-        assert str(feed.stop()).endswith("what was missed last is fetched at the next start")
-    site.closed = False
-    with fed(federated.mastodon, tmp_path) as feed:
-        catch_up(feed, until)
-    assert gaps(site, tmp_path) == set()
-
-
-@pytest.mark.usefixtures("token")
-def test_words_that_make_no_sense_are_one_line(server, tmp_path, capsys, free_port):
-    file = tmp_path / "file"
-    file.touch()
-    spool = str(tmp_path / "spool")
-    nobody = f"http://127.0.0.1:{free_port}/ cannot be read: Connection refused; correct the address, or try"
-    for words, line in (
-        (
-            ["api.x.com/2/stream", spool],
-            "api.x.com/2/stream is no URL; did you mean https://api.x.com/2/stream?",
-        ),
-        (["https://[x", spool], "'https://[x' is no URL of a server, such as https://"),
-        ([server.x], "Missing argument 'FOLDER'; see --help"),
-        (["--stall", "3", server.x], "Missing argument 'FOLDER'; see --help"),
-        ([server.x, spool, spool], "Got unexpected extra argument"),
-        ([server.x, spool, "--files", "3"], "No such option: --files"),
-        ([spool, "--stall", "3"], "No such option: --stall"),
-        ([server.x, spool, "--stall", "0"], "stall is 0.0 seconds; give a number above 0"),
-        ([server.x, str(file)], f"cannot write in {file} (File exists); give a folder for the posts"),
-        ([server.x, f"{file}/in"], f"cannot write in {file}/in (Not a directory); give a folder"),
-        ([f"http://127.0.0.1:{free_port}/", spool], nobody),
-        (["http://no-such-host.invalid/", spool], "http://no-such-host.invalid/ would show the token"),
-        (["https://no-such-host.invalid/", spool], "https://no-such-host.invalid/ cannot be read: "),
-        ([server.url.replace("http:", "https:"), spool], "cannot be read: "),
-    ):
-        # What does not answer may answer later. A server without TLS at https:// answers, and wrongly.
-        away = line == nobody or (words[0].startswith("https://no-such") and words[0] in line)
-        assert main(["feed", "posts", *words]) == (75 if away else 2), line
-        said = capsys.readouterr().err
-        assert line in said
-        assert said.count("\n") == 1, said
+def test_the_raw_post_is_what_the_job_reads(spark, folder):
+    status = {**posts_server.status(Site(), 4), "data": {"id": "order-7"}}
+    (folder / "posts-1.jsonl").write_text(f"{tweet(Site(), 3)}\n{json.dumps(status)}\n")
+    lines = spark.read.text(str(folder)).select(F.col("value"))
+    rows = hashtag_trends.transform(lines, window="1 minute", slide="1 minute").collect()
+    assert sorted((row.tag, row.posts) for row in rows) == [("tag3", 1), ("tag4", 1)]

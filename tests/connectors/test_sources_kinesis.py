@@ -25,15 +25,22 @@ from sparkstream_kit.errors import KitError, MissingExtraError
 @pytest.mark.parametrize(
     ("given", "said"),
     [
+        (
+            {"stream": "a,b"},
+            "sources.kinesis(): 'a,b' is no name of a stream; give up to 128 letters, digits",
+        ),
         ({"retry_for": float("inf")}, "retry_for is inf; give a number of seconds, 0 or more"),
-        ({"starting": "lastest"}, "unknown starting (a word, or a datetime) lastest; did you mean latest?"),
-        ({"starting": 5}, "unknown starting (a word, or a datetime) 5; known: earliest, latest"),
+        ({"retry_for": -1}, "retry_for is -1; give a number of seconds, 0 or more"),
+        ({"starting": "lastest"}, "starting is the string 'lastest'; did you mean latest?"),
+        ({"starting": "TRIM_HORIZON"}, "'TRIM_HORIZON'; give earliest, latest or a datetime"),
+        ({"starting": 5}, "sources.kinesis(): starting is 5; give earliest, latest or a datetime"),
         (
             {"starting": datetime(9999, 1, 1, tzinfo=UTC)},
             "starting is 9999-01-01 00:00:00+00:00, which is yet",
         ),
         ({"max_records_per_trigger": 0}, "max_records_per_trigger must be 1 or more, not 0"),
         ({"endpoint": "http://me:hush@host"}, "give scheme, host and port"),
+        ({"endpoint": "localhost:4567"}, "give scheme, host and port, such as 'http://localhost:4567'"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(spark, given, said):
@@ -124,6 +131,7 @@ def test_each_record_is_read_once_and_after_those_of_the_shards_before_its_own(s
             assert len(tree.read(part)) == part.records
             rows[part.shard] += tree.read(part)
         assert service.gone(end, tree.listed()) == []
+        assert not service.made_again(end, tree.listed())
         offset = end
         return True
 
@@ -147,8 +155,10 @@ def test_the_first_batch_comes_again_from_where_it_began_though_its_start_is_not
     assert service.ranges(later, end) == [Range("a", "@100.0", "17", 3)]
 
 
-def test_a_shard_that_is_gone_is_told():
+def test_a_shard_that_was_made_again_or_is_gone_is_told():
     offset = moved(beginning("sales", 0.0, ""), {"a": Found("17", 3, False, 0.0)}, A)
+    assert not service.made_again(offset, A)
+    assert service.made_again(offset, {"a": Shard((), "18", False)})
     assert service.gone(offset, {"b": Shard((), "18", False)}) == ["a"]
 
 
@@ -233,26 +243,25 @@ def log_in(monkeypatch, tmp_path):
     return given
 
 
-def test_what_boto3_lacks_is_one_line(monkeypatch, log_in):
+def test_what_boto3_lacks_is_one_line(monkeypatch, log_in, tmp_path):
     fix = "give the region, and set the credentials before Spark starts, or in ~/.aws"
     assert asked() == f"stream sales: Unable to locate credentials; {fix}"
     assert asked(region=None) == f"stream sales: You must specify a region.; {fix}"
+    config = tmp_path / ".aws" / "config"
+    config.parent.mkdir()
+    config.write_text("[default]\ncredential_process = sh -c 'echo hush >&2; exit 1'\n")
+    hidden = "what the user's program prints may be a secret"
+    assert asked() == f"stream sales: CredentialRetrievalError; {fix}", hidden
+    config.unlink()
     log_in()
-    said = "Kinesis at http://127.0.0.1:9 cannot be reached (EndpointConnectionError), and has not done"
-    assert asked().startswith(f"{said} better for 0 s; start it, correct the endpoint, or try"), "corrected"
+    said = "Kinesis at http://127.0.0.1:9 cannot be reached (EndpointConnectionError)"
+    assert asked().startswith(f"{said}; start it, correct the endpoint, or try again later"), "corrected"
     monkeypatch.setitem(sys.modules, "boto3", None)
     said = "sources.kinesis() needs an optional library; run: pip install 'sparkstream-kit[kinesis]'"
     with pytest.raises(MissingExtraError, match=f"^{re.escape(said)}$"):
         Service("sales", "us-east-1", "http://127.0.0.1:11", 0).describe()
     without = "import sys; sys.modules['boto3'] = sys.modules['botocore'] = None"
     ran(f"{without}; import sparkstream_kit.connectors.kinesis.source")
-
-
-def test_the_summary_says_how_many_seconds_behind_a_query_is():
-    told = json.dumps({"stream": "sales", "seconds_behind": 12.4})
-    found = summary([{"endOffset": "{}", "metrics": {}, "latestOffset": each} for each in (told, None)])
-    assert found.seconds_behind == 12.4
-    assert ", 12 s behind, " in str(found)
 
 
 class KnowsOneKey(BaseHTTPRequestHandler):
@@ -281,6 +290,17 @@ def knows_one_key():
         server.shutdown()
 
 
+# In a notebook, say, which goes on.
+def test_credentials_that_are_corrected_count_at_once(monkeypatch, log_in, knows_one_key):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    endpoint = f"http://localhost:{knows_one_key.server_port}"
+    refused = "refuses DescribeStreamSummary for stream sales (UnrecognizedClientException); AWS documents"
+    assert refused in asked(endpoint=endpoint)
+    log_in()
+    assert "has no stream sales" in asked(endpoint=endpoint)
+
+
 def test_a_certificate_that_is_trusted_later_counts_at_once(monkeypatch, log_in, knows_one_key, tmp_path):
     certificate, both = self_signed(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -293,43 +313,8 @@ def test_a_certificate_that_is_trusted_later_counts_at_once(monkeypatch, log_in,
     assert "has no stream sales" in asked(endpoint=endpoint)
 
 
-def test_a_query_that_goes_on_looks_again(monkeypatch):
-    monkeypatch.setattr(service, "_LOOK", 0.0)
-    gaps = Gaps(a=3)
-    ahead = service.Ahead(gaps, 0.0)  # type: ignore[arg-type]
-    assert ahead.look({"a": ""}, 100)["a"].records == 0
-    assert gaps.asked == 1
-
-
-def test_a_shard_that_was_made_again_or_is_gone_is_told():
-    offset = moved(beginning("sales", 0.0, ""), {"a": Found("17", 3, False, 0.0)}, A)
-    assert not service.made_again(offset, A)
-    assert service.made_again(offset, {"a": Shard((), "18", False)})
-    assert service.gone(offset, {"b": Shard((), "18", False)}) == ["a"]
-
-
-def test_an_idle_query_notes_from_time_to_time_how_far_it_has_come():
-    offset = moved(beginning("sales", 0.0, ""), {"a": Found("17", 3, False, 50.0)}, A, refresh=100)
-    assert offset["seen"] == 50
-    assert moved(offset, {"a": Found("", 0, False, 150.0)}, A, refresh=100) is offset
-    aged = moved(offset, {"a": Found("", 0, False, 151.0)}, A, refresh=100)
-    assert (aged["seen"], service.ranges(offset, aged)) == (151, [])
-
-
-# In a notebook, say, which goes on.
-def test_credentials_that_are_corrected_count_at_once(monkeypatch, log_in, knows_one_key):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
-    endpoint = f"http://localhost:{knows_one_key.server_port}"
-    refused = "refuses DescribeStreamSummary for stream sales (UnrecognizedClientException); AWS documents"
-    assert refused in asked(endpoint=endpoint)
-    log_in()
-    assert "has no stream sales" in asked(endpoint=endpoint)
-
-
-def test_what_has_been_read_until_is_what_holds_for_each_shard():
-    two = A | {"b": Shard((), "11", False)}
-    begin = beginning("sales", 0.0, "")
-    assert moved(begin, {"a": Found("17", 3, False, 50.0)}, two)["seen"] == 0
-    both = {"a": Found("17", 3, False, 50.0), "b": Found("", 0, False, 70.0)}
-    assert moved(begin, both, two)["seen"] == 50
+def test_the_summary_says_how_many_seconds_behind_a_query_is():
+    told = json.dumps({"stream": "sales", "seconds_behind": 12.4})
+    found = summary([{"endOffset": "{}", "metrics": {}, "latestOffset": each} for each in (told, None)])
+    assert found.seconds_behind == 12.4
+    assert ", 12 s behind, " in str(found)

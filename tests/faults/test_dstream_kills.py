@@ -1,4 +1,4 @@
-"""A DStream of a socket, killed and started again: at most once, and never back."""
+"""DStreams, killed and started again: of a socket at most once and never back, of a folder exact."""
 
 import itertools
 import json

@@ -9,7 +9,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import count, islice, pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import pytest
 from conftest import HANGS, refusal
 
 from sparkstream_kit import feeds
-from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.feeds import LineServer, drip, files, random_lines, sales_files, sales_rows, sales_totals
 from sparkstream_kit.feeds.datasets import DATASETS
 from sparkstream_kit.feeds.files import paced
@@ -32,6 +31,20 @@ def read(client):
         text = lines.read()
     assert text == "" or text.endswith("\n")
     return text.splitlines()
+
+
+class FakeTime(threading.Event):
+    """A clock, and a stop event whose waits move the clock instead of taking time."""
+
+    def __init__(self, now=100.0):
+        super().__init__()
+        self.now = now
+        self.waits: list[float] = []
+
+    def wait(self, timeout=None):
+        self.waits.append(timeout or 0)
+        self.now += timeout or 0
+        return self.is_set()
 
 
 # --- the line server
@@ -94,6 +107,17 @@ def test_close_is_prompt_though_no_client_reads(line, rate):
         connect(server)
 
 
+def test_wait_served_without_a_number_serves_until_closed():
+    with LineServer(["a"]) as server:
+        assert not server.wait_served(None, timeout=0)
+        closer = threading.Timer(0.05, server.close)
+        closer.start()
+        assert not server.wait_served(None)
+        with pytest.raises(ConnectionRefusedError):
+            connect(server)
+        closer.join(HANGS)
+
+
 def test_lines_that_fail_reset_the_connection_and_reach_the_waiter():
     def lines():
         yield "fine"
@@ -104,6 +128,28 @@ def test_lines_that_fail_reset_the_connection_and_reach_the_waiter():
             read(connect(server))
         with pytest.raises(OSError, match="the disk is gone"):
             server.wait_served(1, HANGS)
+
+
+def test_rate_holds_on_the_wire():
+    with LineServer(["a"] * 11, rate=100) as server:
+        began = time.monotonic()
+        assert read(connect(server)) == ["a"] * 11
+        assert time.monotonic() - began >= 0.1  # ten periods of 10 ms
+
+
+def test_a_pace_does_not_drift(monkeypatch):
+    """Four items, one each second; the consumer takes 0.3 s over each, and 1.5 s over the third."""
+    fake, given = FakeTime(), []
+    monkeypatch.setattr(files, "monotonic", lambda: fake.now)  # time itself, without waiting
+    for item, takes in zip(
+        paced("abcd", 1.0, fake),
+        [0.3, 0.3, 1.5, 0],
+        strict=True,
+    ):
+        given.append((item, round(fake.now - 100, 6)))
+        fake.now += takes
+    assert given == [("a", 0), ("b", 1), ("c", 2), ("d", 3.5)]
+    assert fake.waits == pytest.approx([0.7, 0.7])
 
 
 def test_addresses_that_cannot_be_had():
@@ -117,9 +163,11 @@ def test_addresses_that_cannot_be_had():
 
 
 def test_lines_that_only_the_first_client_would_get_and_no_rate_are_refused():
-    for lines in ("a\nb", iter(["a"])):
+    for lines in ("a\nb", iter(["a"]), (n for n in "ab")):
         assert "give a list of lines or a function that returns an iterator" in refusal(LineServer, lines)
-    assert "rate is 0 lines per second; give a number above 0" in refusal(LineServer, ["a"], rate=0)
+    for rate in (0, -1, float("nan")):
+        said = f"rate is {rate} lines per second; give a number above 0"
+        assert said in refusal(LineServer, ["a"], rate=rate)
 
 
 # --- makers of lines
@@ -131,7 +179,19 @@ def test_a_text_file_is_served_to_each_client_and_a_missing_one_refused_before(t
     with LineServer(feeds.text_lines(file)) as server:
         for _ in range(2):
             assert read(connect(server)) == ["no more é", "", "last, without a newline"]
-    assert "give the path of a UTF-8 text file" in refusal(feeds.text_lines, tmp_path / "nothing.txt")
+    for path in (tmp_path / "nothing.txt", tmp_path):
+        said = refusal(feeds.text_lines, path)
+        assert said.startswith(f"no file {path}; give the path of a UTF-8 text file")
+
+
+def test_random_lines_are_the_same_for_a_seed_and_skewed():
+    lines = list(random_lines(7, count=2000))
+    assert lines == list(islice(random_lines(7), 2000)) != list(random_lines(8, count=2000))
+    assert {len(line.split()) for line in lines} == set(range(3, 11))
+    words = " ".join(lines).split()
+    by_frequency = sorted((words.count(word) for word in set(words)), reverse=True)
+    assert len(by_frequency) == 156
+    assert by_frequency[0] > 1.5 * by_frequency[1] > 15 * by_frequency[100]
 
 
 LINES: dict[str, Any] = {name: (each.rows, each.line, each.time) for name, each in DATASETS.items()}
@@ -163,11 +223,73 @@ def test_a_seed_gives_the_same_data_on_every_python(name):
         assert [row[time] for row in rows] == sorted(row[time] for row in rows)
 
 
+# --- ads and messages
+
+
+def test_ads_hold_what_they_promise():
+    rows = list(feeds.ads_rows(5000, seed=3))
+    views, clicks = (
+        [row["ad_id"] for row in rows if row["event_type"] == kind] for kind in ("view", "click")
+    )
+    assert len({*views}) == len(views)
+    assert len({*clicks}) == len(clicks)
+    assert 0.25 < len({*views} & {*clicks}) / len(views) < 0.35
+    strays = {*clicks} - {*views}
+    assert 0.01 < len(strays) / len(rows) < 0.03
+    assert all(stray.startswith("stray-3-") for stray in strays)
+    truth = feeds.ads_truth(rows, within=timedelta(minutes=10))
+    assert [ad for ad, _, _ in truth] == sorted(views)
+    in_time = [(ad, clicked) for ad, _, clicked in truth if clicked]
+    assert 0.7 < len(in_time) / len({*views} & {*clicks}) < 0.9
+    assert feeds.ads_truth(rows, within=timedelta(0)) == [(ad, shown, None) for ad, shown, _ in truth]
+
+
+def test_messages_can_be_told_apart_but_not_all_of_them():
+    rows = list(feeds.messages_rows(2000, seed=3))
+    assert 0.25 < sum(row["label"] == "spam" for row in rows) / len(rows) < 0.35
+    assert all(4 <= len(row["text"].split()) <= 12 for row in rows)
+    best = dict(feeds.messages_truth(rows))
+    assert 0.93 < sum(best[row["id"]] == row["label"] for row in rows) / len(rows) < 0.99
+
+
 # --- sales
+
+
+def test_sales_rows_hold_what_the_columns_promise():
+    rows = list(sales_rows(5000, seed=3))
+    dates = []
+    for row in rows:
+        order, day, quantity, discount, rate, amount, _, state, region, product, one, margin = row
+        dates.append(datetime.strptime(day, "%m/%d/%y").replace(tzinfo=UTC))
+        assert order.isdigit()
+        assert not any(part.startswith("0") for part in day.split("/"))
+        assert 1 <= int(quantity) <= 50
+        assert 0 <= Decimal(discount) <= Decimal("0.1")
+        exact = int(quantity) * Decimal(rate) * (1 - Decimal(discount))
+        assert abs(Decimal(amount) - exact) <= Decimal("0.005")
+        assert len(amount.partition(".")[2]) <= 2
+        assert state
+        assert region in {"East", "West", "Central", "South"}
+        assert " - " in product
+        assert one == "1"
+        assert 0 < Decimal(margin) < 1
+    assert dates == sorted(dates)
+    assert len({row[0] for row in rows}) < len(rows)  # orders of more than one row
+    names = {row[6] for row in rows}
+    assert {"Smith, Ann", 'Bo "Bear" Lee', "Dana O'Hara"} <= names
+    assert len({row[7:9] for row in rows}) == len({row[7] for row in rows}) == 16  # a state has one region
 
 
 def test_sales_never_run_out_of_dates():
     assert 24 <= int(list(sales_rows(30_000, seed=1))[-1][1].rpartition("/")[2]) <= 27
+
+
+def test_equal_totals_are_ordered_by_key_and_exact():
+    def row(product, amount):
+        return ("",) * 5 + (amount,) + ("",) * 3 + (product, "1", "")
+
+    rows = [row("b", "0.1"), row("b", "0.2"), row("a", "0.3"), row("c", "5")]
+    assert sales_totals(rows) == [("c", 1, Decimal(5)), ("a", 1, Decimal("0.3")), ("b", 2, Decimal("0.3"))]
 
 
 def test_files_hold_the_rows_names_with_commas_and_quotes_too(tmp_path):
@@ -190,6 +312,8 @@ def test_a_count_or_a_seed_that_is_none_is_refused_at_once(name):
     assert f"feeds.{name}(): count is " in refusal(make, count="5", seed=1, **more)
     assert f"feeds.{name}(): seed is " in refusal(make, count=5, seed=None, **more)
     assert "count is -1; give 0 or more, or None for no end" in refusal(make, count=-1, seed=1, **more)
+    if more:
+        assert "rows is 0; give at least 1 row per file" in refusal(make, 1, rows=0, seed=1)
 
 
 # --- the dripper
@@ -255,12 +379,24 @@ def test_a_name_that_is_there_is_refused_and_kept(tmp_path):
 
 
 def test_what_cannot_land_is_refused(tmp_path):
-    for name in (".a.csv", "_a.csv", "../a.csv"):
+    for name in (".a.csv", "_a.csv", "../a.csv", "sub/a.csv", ""):
         assert "cannot be used; give one without /" in refusal(drip, [(name, "1\n")], tmp_path)
     (tmp_path / "file").write_bytes(b"")
     said = refusal(drip, [], tmp_path / "file")
     assert re.search(r"cannot use .*file \(File exists\); give a folder to write in", said)
-    assert "every is -1 seconds; give 0 or more" in refusal(drip, [], tmp_path, every=-1)
+    for every in (-1, float("nan")):
+        assert f"every is {every} seconds; give 0 or more" in refusal(drip, [], tmp_path, every=every)
+
+
+def test_stop_ends_a_drip_between_files(tmp_path):
+    stop = threading.Event()
+
+    def on_file(path):
+        if path.name == "sales-1-0003.csv":
+            stop.set()
+
+    paths = drip(sales_files(10, rows=1, seed=1), tmp_path, stop=stop, on_file=on_file)
+    assert [path.name for path in paths] == ["sales-1-0001.csv", "sales-1-0002.csv", "sales-1-0003.csv"]
 
 
 def test_the_first_file_lands_at_once_and_stop_ends_the_wait_for_the_next(tmp_path):
@@ -276,228 +412,3 @@ def test_the_first_file_lands_at_once_and_stop_ends_the_wait_for_the_next(tmp_pa
     paths = drip(sales_files(None, rows=1, seed=1), tmp_path, every=3600, stop=stop)
     assert [path.name for path in paths] == ["sales-1-0001.csv"]
     assert 3590 < stop.waited <= 3600
-
-
-def test_a_folder_that_is_a_file_is_refused(tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-    said = refusal(drip, [("a.csv", "1\n")], tmp_path / "file")
-    assert re.search(r"cannot use .*file \(File exists\); give a folder to write in", said)
-
-
-@pytest.mark.parametrize("name", [".a.csv", "_a.csv", "sub/a.csv", "../a.csv", ""])
-def test_a_name_that_spark_skips_is_refused(name, tmp_path):
-    assert "cannot be used; give one without /" in refusal(drip, [(name, "1\n")], tmp_path)
-
-
-class FakeTime(threading.Event):
-    """A clock, and a stop event whose waits move the clock instead of taking time."""
-
-    def __init__(self, now=100.0):
-        super().__init__()
-        self.now = now
-        self.waits: list[float] = []
-
-    def wait(self, timeout=None):
-        self.waits.append(timeout or 0)
-        self.now += timeout or 0
-        return self.is_set()
-
-
-def test_a_pace_does_not_drift(monkeypatch):
-    """Four items, one each second; the consumer takes 0.3 s over each, and 1.5 s over the third."""
-    fake, given = FakeTime(), []
-    monkeypatch.setattr(files, "monotonic", lambda: fake.now)  # time itself, without waiting
-    for item, takes in zip(
-        paced("abcd", 1.0, fake),
-        [0.3, 0.3, 1.5, 0],
-        strict=True,
-    ):
-        given.append((item, round(fake.now - 100, 6)))
-        fake.now += takes
-    assert given == [("a", 0), ("b", 1), ("c", 2), ("d", 3.5)]
-    assert fake.waits == pytest.approx([0.7, 0.7])
-
-
-def test_a_port_is_free_again_after_close():
-    with LineServer(["a"]) as first:
-        assert read(connect(first)) == ["a"]
-    with LineServer(["b"], port=first.port) as second:
-        assert read(connect(second)) == ["b"]
-
-
-@pytest.mark.parametrize("rate", [0, -1, float("nan")])
-def test_a_rate_is_above_0(rate):
-    assert f"rate is {rate} lines per second; give a number above 0" in refusal(LineServer, ["a"], rate=rate)
-
-
-def test_a_taken_port_is_named():
-    with LineServer(["a"]) as first, pytest.raises(InvalidInputError) as caught:
-        LineServer(["b"], port=first.port)
-    fix = "choose another host or port, or stop what listens there"
-    assert str(caught.value) == (
-        f"cannot listen on 127.0.0.1 port {first.port}: Address already in use; {fix}"
-    )
-
-
-def test_a_text_file_is_served_to_each_client(tmp_path):
-    file = tmp_path / "poem.txt"
-    file.write_bytes("no more é\r\n\nlast, without a newline".encode())
-    with LineServer(feeds.text_lines(file)) as server:
-        for _ in range(2):
-            assert read(connect(server)) == ["no more é", "", "last, without a newline"]
-
-
-def test_a_text_file_that_is_not_there_is_refused_before_serving(tmp_path):
-    said = refusal(feeds.text_lines, tmp_path / "nothing.txt")
-    assert re.search(r"no file .*nothing\.txt; give the path of a UTF-8 text file", said)
-    assert "no file" in refusal(feeds.text_lines, tmp_path)
-
-
-def test_ads_hold_what_they_promise():
-    rows = list(feeds.ads_rows(5000, seed=3))
-    views, clicks = (
-        [row["ad_id"] for row in rows if row["event_type"] == kind] for kind in ("view", "click")
-    )
-    assert len({*views}) == len(views)
-    assert len({*clicks}) == len(clicks)
-    assert 0.25 < len({*views} & {*clicks}) / len(views) < 0.35
-    strays = {*clicks} - {*views}
-    assert 0.01 < len(strays) / len(rows) < 0.03
-    assert all(stray.startswith("stray-3-") for stray in strays)
-    truth = feeds.ads_truth(rows, within=timedelta(minutes=10))
-    assert [ad for ad, _, _ in truth] == sorted(views)
-    in_time = [(ad, clicked) for ad, _, clicked in truth if clicked]
-    assert 0.7 < len(in_time) / len({*views} & {*clicks}) < 0.9
-    assert feeds.ads_truth(rows, within=timedelta(0)) == [(ad, shown, None) for ad, shown, _ in truth]
-
-
-def test_clients_are_served_at_once_not_in_turn():
-    with (
-        LineServer(lambda: (f"{n}" for n in count())) as server,
-        connect(server) as one,
-        connect(server) as two,
-    ):
-        assert one.makefile().readline() == two.makefile().readline() == "0\n"
-
-
-def test_close_leaves_a_served_client_its_lines():
-    lines = [f"line {n}" for n in range(1000)]
-    with LineServer(lines) as server:
-        client = connect(server)
-        assert server.wait_served(1, HANGS)
-    assert read(client) == lines
-
-
-def test_counts_that_make_no_sense_are_refused_when_called():
-    assert "count is -1; give 0 or more, or None for no end" in refusal(sales_rows, -1, seed=1)
-    assert "count is -1" in refusal(random_lines, 1, count=-1)
-    assert "count is -1" in refusal(sales_files, -1, rows=1, seed=1)
-    assert "rows is 0; give at least 1 row per file" in refusal(sales_files, 1, rows=0, seed=1)
-
-
-def test_equal_totals_are_ordered_by_key_and_exact():
-    def row(product, amount):
-        return ("",) * 5 + (amount,) + ("",) * 3 + (product, "1", "")
-
-    rows = [row("b", "0.1"), row("b", "0.2"), row("a", "0.3"), row("c", "5")]
-    assert sales_totals(rows) == [("c", 1, Decimal(5)), ("a", 1, Decimal("0.3")), ("b", 2, Decimal("0.3"))]
-
-
-@pytest.mark.parametrize("every", [-1, float("nan")])
-def test_every_is_0_or_more(every, tmp_path):
-    assert f"every is {every} seconds; give 0 or more" in refusal(drip, [], tmp_path, every=every)
-
-
-def test_lines_may_have_their_newline_already():
-    with LineServer(["a\n", "b", ""]) as server:
-        assert read(connect(server)) == ["a", "b", ""]
-
-
-@pytest.mark.parametrize(
-    "lines", ["a\nb", iter(["a"]), (n for n in "ab")], ids=["text", "iterator", "generator"]
-)
-def test_lines_that_only_the_first_client_would_get_are_refused(lines):
-    assert "give a list of lines or a function that returns an iterator" in refusal(LineServer, lines)
-
-
-def test_messages_can_be_told_apart_but_not_all_of_them():
-    rows = list(feeds.messages_rows(2000, seed=3))
-    assert 0.25 < sum(row["label"] == "spam" for row in rows) / len(rows) < 0.35
-    assert all(4 <= len(row["text"].split()) <= 12 for row in rows)
-    best = dict(feeds.messages_truth(rows))
-    assert 0.93 < sum(best[row["id"]] == row["label"] for row in rows) / len(rows) < 0.99
-
-
-def test_no_lines_end_the_connection_at_once():
-    with LineServer([]) as server:
-        assert read(connect(server)) == []
-
-
-def test_random_lines_are_the_same_for_a_seed_and_skewed():
-    lines = list(random_lines(7, count=2000))
-    assert lines == list(islice(random_lines(7), 2000)) != list(random_lines(8, count=2000))
-    assert {len(line.split()) for line in lines} == set(range(3, 11))
-    words = " ".join(lines).split()
-    by_frequency = sorted((words.count(word) for word in set(words)), reverse=True)
-    assert len(by_frequency) == 156
-    assert by_frequency[0] > 1.5 * by_frequency[1] > 15 * by_frequency[100]
-
-
-def test_rate_holds_on_the_wire():
-    with LineServer(["a"] * 11, rate=100) as server:
-        began = time.monotonic()
-        assert read(connect(server)) == ["a"] * 11
-        assert time.monotonic() - began >= 0.1  # ten periods of 10 ms
-
-
-def test_sales_rows_hold_what_the_columns_promise():
-    rows = list(sales_rows(5000, seed=3))
-    dates = []
-    for row in rows:
-        order, day, quantity, discount, rate, amount, _, state, region, product, one, margin = row
-        dates.append(datetime.strptime(day, "%m/%d/%y").replace(tzinfo=UTC))
-        assert order.isdigit()
-        assert not any(part.startswith("0") for part in day.split("/"))
-        assert 1 <= int(quantity) <= 50
-        assert 0 <= Decimal(discount) <= Decimal("0.1")
-        exact = int(quantity) * Decimal(rate) * (1 - Decimal(discount))
-        assert abs(Decimal(amount) - exact) <= Decimal("0.005")
-        assert len(amount.partition(".")[2]) <= 2
-        assert state
-        assert region in {"East", "West", "Central", "South"}
-        assert " - " in product
-        assert one == "1"
-        assert 0 < Decimal(margin) < 1
-    assert dates == sorted(dates)
-    assert len({row[0] for row in rows}) < len(rows)  # orders of more than one row
-    names = {row[6] for row in rows}
-    assert {"Smith, Ann", 'Bo "Bear" Lee', "Dana O'Hara"} <= names
-    assert len({row[7:9] for row in rows}) == len({row[7] for row in rows}) == 16  # a state has one region
-
-
-def test_stop_ends_a_drip_between_files(tmp_path):
-    stop = threading.Event()
-
-    def on_file(path):
-        if path.name == "sales-1-0003.csv":
-            stop.set()
-
-    paths = drip(sales_files(10, rows=1, seed=1), tmp_path, stop=stop, on_file=on_file)
-    assert [path.name for path in paths] == ["sales-1-0001.csv", "sales-1-0002.csv", "sales-1-0003.csv"]
-
-
-def test_two_seeds_share_a_folder(tmp_path):
-    drip(sales_files(2, rows=1, seed=1), tmp_path)
-    drip(sales_files(2, rows=1, seed=2), tmp_path)
-    assert len(list(tmp_path.iterdir())) == 4
-
-
-def test_wait_served_without_a_number_serves_until_closed():
-    with LineServer(["a"]) as server:
-        assert not server.wait_served(None, timeout=0)
-        closer = threading.Timer(0.05, server.close)
-        closer.start()
-        assert not server.wait_served(None)
-        with pytest.raises(ConnectionRefusedError):
-            connect(server)
-        closer.join(HANGS)

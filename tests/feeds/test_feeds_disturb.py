@@ -64,6 +64,15 @@ def test_no_row_is_lost_and_each_kind_is_what_it_says():
     assert len(set(disturbed.bad)) == len(disturbed.bad)
 
 
+def test_what_has_landed_so_far_has_a_truth_of_its_own():
+    whole = disturb(clicks(900), time="time", seed=1, **ALL)
+    part = whole.first(500)
+    assert part.arriving == whole.arriving[:500]
+    assert part.counted == whole.counted[: len(part.counted)]
+    assert len(part.counted) + len(part.late) + len(part.duplicates) + len(part.bad) + len(part.ahead) == 500
+    assert late_for_spark(part, 100) == part.late
+
+
 def test_a_seed_gives_the_same_and_without_shares_nothing_changes():
     rows = clicks(500)
     one, same, other = (disturb(rows, time="time", seed=seed, **ALL) for seed in (1, 1, 2))
@@ -79,10 +88,13 @@ def test_a_seed_gives_the_same_and_without_shares_nothing_changes():
     [
         (int, 4_098_377_600),
         (float, 4_098_377_600.0),
+        (lambda second: int(second * 1000), 4_098_377_600_000),
         (lambda second: datetime.fromtimestamp(second, UTC), datetime(2099, 11, 14, 22, 13, 20, tzinfo=UTC)),
         (lambda second: f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%SZ}", "2099-11-14T22:13:20Z"),
+        (lambda second: f"{datetime.fromtimestamp(second, UTC):%F %T}", "2099-11-14 22:13:20"),
+        (lambda second: str(int(second)), "4098377600"),
     ],
-    ids=["seconds", "fraction", "datetime", "iso"],
+    ids=["seconds", "fraction", "milliseconds", "datetime", "iso", "naive", "digits"],
 )
 def test_each_kind_of_time_keeps_its_kind(kind, far):
     disturbed = disturb(clicks(900, kind=kind), time="time", seed=3, late=0.1, ahead=1)
@@ -97,11 +109,16 @@ def test_each_kind_of_time_keeps_its_kind(kind, far):
     [
         ("2024-02-29T12:00:00+02:00", 1_709_200_800_000_000),
         ("2024-02-29", 1_709_164_800_000_000),
-        (1_512_112_001_030, None),  # milliseconds
+        ("20240229", 1_709_164_800_000_000),
+        ("1512112001030", 1_512_112_001_030_000),  # as a date it would be one of the year 1512
+        (1_512_112_001_030, 1_512_112_001_030_000),
+        ("-5", -5_000_000),
         (True, None),
         (None, None),
         ("soon", None),
         (float("nan"), None),
+        (float("inf"), None),
+        ("1e400.", None),
     ],
 )
 def test_times_are_read_or_not(value, wanted):
@@ -112,6 +129,8 @@ def test_times_are_read_or_not(value, wanted):
     ("changed", "problem"),
     [
         ({"late": 1.5}, "late is 1.5; give a share of the rows from 0 to 1, such as 0.05"),
+        ({"ahead": -0.1}, "ahead is -0.1; give a share of the rows from 0 to 1, such as 0.05"),
+        ({"bad": float("nan")}, "bad is nan; give a share of the rows from 0 to 1, such as 0.05"),
         ({"time": "tim"}, "row 1 has no field 'tim'; did you mean time?; give time=…"),
         ({"rows": [{"time": "soon"}]}, "time of row 1 is the string 'soon'; give epoch seconds, an ISO text"),
         (
@@ -129,22 +148,14 @@ def test_what_cannot_be_disturbed_is_said_in_a_line(changed, problem):
     assert refusal(disturb, given.pop("rows"), **given).startswith(problem)
 
 
+def test_no_rows_are_no_problem():
+    assert disturb([], time="time", late=0.5, seed=1).arriving == []
+
+
 def test_lines_and_files_of_rows():
     rows: list[dict[str, Any] | str] = [{"a": 1, "b": 'x "y", é'}, {"a": None, "b": ""}, "not a row: 3 {"]
     assert [csv_line(row) for row in rows] == ['1,"x ""y"", é"', ',""', "not a row: 3 {"]
     assert [json_line(row) for row in rows][::2] == ['{"a": 1, "b": "x \\"y\\", é"}', "not a row: 3 {"]
     assert list(line_files(["a", "b", "c"], rows=3, name="x-{}.csv")) == [("x-0001.csv", "a\nb\nc\n")]
     assert "rows is 0; give at least 1 row per file" in refusal(line_files, [], rows=0, name="x-{}.csv")
-
-
-def test_no_rows_are_no_problem():
-    assert disturb([], time="time", late=0.5, seed=1).arriving == []
-
-
-def test_what_has_landed_so_far_has_a_truth_of_its_own():
-    whole = disturb(clicks(900), time="time", seed=1, **ALL)
-    part = whole.first(500)
-    assert part.arriving == whole.arriving[:500]
-    assert part.counted == whole.counted[: len(part.counted)]
-    assert len(part.counted) + len(part.late) + len(part.duplicates) + len(part.bad) + len(part.ahead) == 500
-    assert late_for_spark(part, 100) == part.late
+    assert "name 'x.csv' has no {} for the number" in refusal(line_files, [], rows=1, name="x.csv")

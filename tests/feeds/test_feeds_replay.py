@@ -53,14 +53,3 @@ def test_arguments_that_make_no_sense(tmp_path):
 @pytest.mark.parametrize("text", ["", "id\n"])
 def test_a_file_without_rows_is_refused(tmp_path, text):
     assert "has no rows; give a file that has some" in refusal(replay_files, csv_file(tmp_path, text))
-
-
-@pytest.mark.parametrize("text", ["", "id\n"])
-def test_a_file_without_rows_gives_no_files(tmp_path, text):
-    assert list(replay_files(csv_file(tmp_path, text))) == []
-
-
-def test_a_replay_begins_anew_each_time(tmp_path):
-    files = replay_files(csv_file(tmp_path), rows=1)
-    assert len([*files]) == 3
-    assert [*files] == [*files]

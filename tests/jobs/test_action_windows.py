@@ -93,7 +93,7 @@ def test_more_late_rows_than_allowed_fail_the_job(folder, tmp_path, capsys):
     land(map(feeds.json_line, [*rows, rows[0]]), folder)
     in_this_session(action_rows, folder, tmp_path / "out", *FLAGS, "--max-late", "2.5%")
     assert ", 1 late row set aside, " in capsys.readouterr().err
-    with pytest.raises(KitError, match=r"1 of 41 rows came too late; --max-late is 2\.4%$"):
+    with pytest.raises(KitError, match=r"1 set aside as late, of 41 rows; --max-late is 2\.4%$"):
         in_this_session(action_rows, folder, tmp_path / "other", *FLAGS, "--max-late", "2.4%")
 
 

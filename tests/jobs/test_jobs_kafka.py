@@ -58,13 +58,24 @@ def test_a_job_reads_a_folder_or_a_topic(job, capsys):
     assert said(capsys, job, *more, "--kafka=localhost:9092", "--topic=lines") == topic
     both = "--kafka is in place of INPUT_DIR: leave out one of them; see --help"
     assert said(capsys, job, *KAFKA, "in", *more) == both
-    assert "required: INPUT_DIR" in said(capsys, job, *(() if more and more[0].isupper() else more))
+    assert said(capsys, job, "in", *more, *KAFKA) == both
+    assert "required: INPUT_DIR or --kafka" in said(
+        capsys, job, *(() if more and more[0].isupper() else more)
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (KAFKA[:2], "--kafka does nothing without --topic; give both, or neither"),
+        (("in", *KAFKA[2:]), "--topic does nothing without --kafka; give both, or neither"),
+        ((*KAFKA, "--max-offsets-per-trigger", "0"), "--max-offsets-per-trigger: '0' is not a whole number"),
+        (
+            ("--kafka", "9092", *KAFKA[2:]),
+            "argument --kafka: '9092' is not host:port, such as localhost:9092",
+        ),
+        (("--kafka", "a:70000", *KAFKA[2:]), "argument --kafka: 'a:70000' is not host:port"),
+        (("--kafka", "a:1", "--topci", "b"), "unknown argument --topci; did you mean --topic?"),
         (("in", "--max-offsets-per-trigger", "5"), "--max-offsets-per-trigger does nothing without --kafka"),
         (("--kafka", "a:1,b", *KAFKA[2:]), "argument --kafka: 'b' is not host:port, such as localhost:9092"),
     ],
@@ -87,19 +98,3 @@ def test_what_cannot_be_is_one_line(words, message, capsys):
 )
 def test_the_word_count_reads_a_topic_alone(words, message, capsys):
     assert said(capsys, WORDS, *words).startswith(message)
-
-
-@pytest.mark.parametrize("job", JOBS)
-def test_a_job_takes_one_input(job, capsys):
-    more = JOBS[job]
-    both = "--kafka is in place of INPUT_DIR: leave out one of them; see --help"
-    assert said(capsys, job, "in", *more, *KAFKA) == both
-    assert said(capsys, job, *KAFKA, "in", *more) == both
-    assert "INPUT_DIR or --kafka" in said(capsys, job, *(() if more and more[0].isupper() else more))
-
-
-def test_the_session_of_a_job_has_the_connector(monkeypatch):
-    monkeypatch.undo()
-    parser = jobflags.parser("A job.", *jobflags.INPUT, "--profile")
-    assert jobflags.for_session(parser.parse_args(list(KAFKA)))["connectors"] == ["kafka"]
-    assert jobflags.for_session(parser.parse_args(["/"]))["connectors"] == []

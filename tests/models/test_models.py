@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 
 import pytest
 from conftest import refusal
 from pyspark.ml import PipelineModel
-from pyspark.ml.feature import SQLTransformer
+from pyspark.ml.feature import SQLTransformer, Tokenizer
 
 from sparkstream_kit import checkpoints, feeds, models, run, sinks, sources, start
 from sparkstream_kit._spark.place import Place
@@ -101,6 +102,8 @@ def test_a_model_over_columns_gets_them_by_name_and_nulls_as_nan(spark, trained,
     frame = spark.createDataFrame(rows, "id INT, `c ``d` INT, `a.b` DOUBLE")
     scored = models.score(frame, tmp_path, version="1").orderBy("id").collect()
     assert [(row.id, row.prediction) for row in scored] == [(0, 0.0), (1, 20.0), (2, 99.0)]
+    other_order = refusal(models.score, frame, tmp_path, version="1", features=["c `d", "a.b"])
+    assert "was fitted with the columns a.b, c `d, in this order; give features=" in other_order
     with pytest.raises(InvalidInputError, match="there is no column a.b; the columns are: id"):
         models.score(frame.select("id"), tmp_path, version="1")
 
@@ -123,9 +126,10 @@ def test_what_cannot_score_is_said_in_one_line(spark, tmp_path):
     def score(path, version=None, given=frame):
         return refusal(models.score, given, path, version=version)
 
-    assert score(folder).startswith(f"no model {folder}; give a folder of pyspark.ml or a file; of a folder")
-    assert "(there are: broken, one, torn) give version=, or use models.scorer" in score(folder)
-    assert score(folder, "onne") == f"unknown version of {folder} onne; did you mean one?"
+    assert score(tmp_path / "none").startswith(f"no model {tmp_path}/none; give a folder of pyspark.ml")
+    of_versions = f"{folder} is no model but a folder of versions (broken, one, torn); give version="
+    assert score(folder).startswith(of_versions)
+    assert score(folder, "onne") == f"{folder} has no version 'onne'; did you mean one?"
     assert score(folder, "broken").startswith(f"cannot read the model in file://{folder}/broken (")
     taken = frame.withColumn("model_version", frame.id)
     assert score(folder, "one", taken).startswith("column model_version exists already; rename or drop it")
@@ -135,7 +139,11 @@ def test_what_cannot_score_is_said_in_one_line(spark, tmp_path):
     assert refusal(models.publish, 3, folder, "two").startswith("models.publish(): model is 3; give a")
     refusal(models.publish, 3, tmp_path / "new", "1")
     assert not (tmp_path / "new").exists()
-    assert refusal(models.switch, folder, "two").startswith(f"unknown version of {folder} two; ")
+    assert "give a fitted PipelineModel" in refusal(models.publish, Tokenizer(), folder)
+    assert refusal(models.switch, folder, "two").startswith(f"{folder} has no version 'two'; there are:")
+    (folder / "current").unlink()
+    none_is_current = refusal(models.scorer(folder).open(None), frame, None)
+    assert f"make one so by models.switch('{folder}', …) with one of: broken, one, torn" in none_is_current
     assert refusal(models.scorer, "s3a://models/spam").startswith("models s3a://models/spam: only on a")
     said = refusal(models.scorer(folder).open, Place("ckpt"))  # of a server elsewhere
     assert said.startswith(f"model {folder}: its version for each batch is kept beside the checkpoint")
@@ -143,11 +151,29 @@ def test_what_cannot_score_is_said_in_one_line(spark, tmp_path):
     assert refusal(take, frame, None).startswith(f"no model of {tmp_path}/none is current; publish")
 
 
+def test_a_pipeline_that_lacks_its_columns_or_adds_one_that_is_there_is_said_in_one_line(spark, tmp_path):
+    words = PipelineModel(stages=[Tokenizer(inputCol="text", outputCol="words")])
+    folder = models.publish(words, tmp_path / "words", "1")
+    for frame, why in (
+        (spark.createDataFrame([], "other STRING"), "text"),
+        (spark.createDataFrame([], "text STRING, words STRING"), "words"),
+    ):
+        said = refusal(models.score, frame, folder)
+        assert re.match(
+            rf"the model in file://{folder} cannot score these columns \(.*\b{why}\b.*\); give", said
+        )
+
+
 def test_a_file_that_holds_no_model_is_said_in_one_line(spark, trained, tmp_path):
+    joblib = pytest.importorskip("joblib")
     file = tmp_path / "torn.joblib"
     file.write_bytes(b"\x80not a pickle")
     said = refusal(models.score, spark.range(1), file, features="id")
     assert said.startswith(f"cannot read the model in {file} (")
+    assert "; write it by models.publish" in said
+    joblib.dump({"a": 1}, file)
+    said = refusal(models.score, spark.range(1), file, features="id")
+    assert said == f"{file} holds a dict, which cannot predict; give a model of scikit-learn"
     file = models.publish(trained(100), tmp_path / "spam", "1")
     said = refusal(models.score, spark.range(1), file)
     assert "does not say which columns it takes; give features='text' for" in said
@@ -190,6 +216,21 @@ def test_a_batch_that_comes_again_is_scored_by_the_version_that_it_had(spark, st
     query.replay()
     assert seen == ["1", "1", "1", "2", "2", "1"]
     assert versions_by_batch(spark, out)[-1] == (2, "2")  # a directory that is there stays
+
+
+@pytest.mark.slow
+def test_a_scorer_whose_version_has_gone_says_so(spark, stream, tmp_path):
+    models.publish(says("ham"), tmp_path / "spam", "1")
+    scored = sinks.batch_files(tmp_path / "out").taking(models.scorer(tmp_path / "spam"))
+    numbers = stream("n INT")
+    query = stream.query(numbers.to_df(), sink=scored)
+    numbers.add_data([(0,)])
+    query.step()
+    models.publish(says("spam"), tmp_path / "spam", "2")
+    (tmp_path / "spam" / "1").rename(tmp_path / "gone")
+    query.kill_before_commit()
+    with pytest.raises(QueryFailed, match="spam has no version '1'; there are: 2"):
+        query.step()
 
 
 # --- a model that learns
@@ -330,18 +371,3 @@ def test_a_version_appears_whole_and_leaves_nothing_behind(tmp_path, trained):
     file = models.publish(trained(30), tmp_path / "spam")
     assert sorted(os.listdir(tmp_path / "spam")) == [file.name, "current"]  # noqa: PTH208
     assert (tmp_path / "spam" / "current").read_text() == f"{file.stem}\n"
-
-
-@pytest.mark.slow
-def test_a_scorer_whose_version_has_gone_says_so(spark, stream, tmp_path):
-    models.publish(says("ham"), tmp_path / "spam", "1")
-    scored = sinks.batch_files(tmp_path / "out").taking(models.scorer(tmp_path / "spam"))
-    numbers = stream("n INT")
-    query = stream.query(numbers.to_df(), sink=scored)
-    numbers.add_data([(0,)])
-    query.step()
-    models.publish(says("spam"), tmp_path / "spam", "2")
-    (tmp_path / "spam" / "1").rename(tmp_path / "gone")
-    query.kill_before_commit()
-    with pytest.raises(QueryFailed, match="spam has no version '1'; there are: 2"):
-        query.step()

@@ -109,8 +109,25 @@ def test_a_run_calls_in_its_thread_once(broken):
     assert before < alert.since < datetime.now(UTC)
 
 
-def test_what_on_verdict_raises_ends_the_run_as_of_on_batch(broken, tmp_path):
-    query = start(broken, sinks.memory("raises"))
+def test_a_query_without_batches_is_told_of(spark, folder, monkeypatch):
+    monkeypatch.setattr(board, "_SILENT", -60.0)
+    query = start(sources.text(spark, folder), sinks.memory("silent"), name="silent")
+    told = []
+
+    def on_verdict(alert):
+        told.append(alert.verdict.kind)
+        query.stop()
+
+    assert run(query, on_verdict=on_verdict, run_for=HANGS).ended_by == "query.stop()"
+    assert told == ["silence"]
+
+
+@pytest.mark.parametrize("when", ["in the run", "at its end"])
+def test_what_on_verdict_raises_ends_the_run_as_of_on_batch(broken, tmp_path, monkeypatch, when):
+    trigger: dict[str, Any] = {"availableNow": True} if when == "at its end" else {}
+    query = start(broken, sinks.memory("raises"), **trigger)
+    if when == "at its end":  # no look while the run waits
+        monkeypatch.setattr("sparkstream_kit.runs._Run._wait", lambda _: query.awaitTermination())
 
     def on_verdict(_):
         raise LookupError("mine")
@@ -202,6 +219,12 @@ def test_a_post_that_fails_is_a_line_in_the_log_without_the_url(status, why, mon
     assert (len(receiver.got), receiver.others) == (1, []), "a redirect would lose the alert"
 
 
+def test_nobody_listens(free_port, caplog):
+    [line] = posted(f"http://127.0.0.1:{free_port}{HUSH}", caplog)
+    assert "Connection refused" in line
+    assert "hush" not in line
+
+
 def test_a_dead_receiver_neither_blocks_nor_fails_a_run(broken, monkeypatch):
     monkeypatch.setattr(monitoring, "_ANSWERS_WITHIN", HANGS)
     monkeypatch.setattr(pictures, "_END_LIMIT", 0.1)
@@ -290,32 +313,3 @@ def test_a_url_that_takes_no_post_is_refused_unseen(url):
     with ExitStack() as faces:
         said = refusal(lambda: faces.enter_context(watching([], print, on_verdict=url)))
     assert said == "on_verdict (--alert-url) is no URL, or one with a password; give https://HOST/PATH"
-
-
-def test_a_query_without_batches_is_told_of(spark, folder, monkeypatch):
-    monkeypatch.setattr(board, "_SILENT", -60.0)
-    query = start(sources.text(spark, folder), sinks.memory("silent"), name="silent")
-    told = []
-
-    def on_verdict(alert):
-        told.append(alert.verdict.kind)
-        query.stop()
-
-    assert run(query, on_verdict=on_verdict, run_for=HANGS).ended_by == "query.stop()"
-    assert told == ["silence"]
-
-
-def test_a_receiver_that_does_not_answer_is_given_up(monkeypatch, caplog):
-    monkeypatch.setattr(monitoring, "_ANSWERS_WITHIN", 0.2)
-    monkeypatch.setattr(pictures, "_END_LIMIT", HANGS)
-    with Receiver(0) as receiver:
-        [line] = posted(receiver.url, caplog)
-        receiver.answers.set()
-        receiver.shutdown()
-    assert "an alert was not posted to 127.0.0.1 (timed out): bad: query action_windows: its water" in line
-
-
-def test_nobody_listens(free_port, caplog):
-    [line] = posted(f"http://127.0.0.1:{free_port}{HUSH}", caplog)
-    assert "Connection refused" in line
-    assert "hush" not in line

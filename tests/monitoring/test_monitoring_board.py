@@ -69,13 +69,3 @@ def test_silence_does_not_come_before_what_is_worse(board):
     assert worst.level == "bad"
     assert [said.level for said in worst.verdicts] == ["bad", *["warn"] * (len(worst.verdicts) - 1)]
     assert str(worst.verdicts[1]).startswith("no batch for ")
-
-
-def test_no_query_has_more_than_it_can_show():
-    board = Board()
-    for number in range(SHOWN + 10):
-        board.add(progress(batchId=number))
-    [picture] = board.pictures(datetime.now(UTC))
-    assert len(picture.batches) == SHOWN
-    assert picture.summary.batches == SHOWN + 10
-    assert picture.summary.input_rows == (SHOWN + 10) * TOLD[0]["numInputRows"], "totals never fall"

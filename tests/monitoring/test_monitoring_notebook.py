@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 from conftest import refusal
-from pyspark.sql import functions as F
 from support.recorded import filled, progress
 
-from sparkstream_kit import display, feeds, monitoring, sinks, sources, start
+from sparkstream_kit import display, monitoring, sinks, sources, start
 from sparkstream_kit.monitoring import notebook, pictures
 from sparkstream_kit.monitoring.board import Board
 from sparkstream_kit.monitoring.pictures import Result, Results
@@ -30,6 +29,11 @@ def test_every_value_is_escaped(monkeypatch):
     assert bundle["text/html"].count("<rect") == 1, "a bar for what is above 0"
     assert EVIL in bundle["text/plain"]
     assert "NULL" in bundle["text/plain"]
+
+
+def test_a_table_of_html_has_no_bar_where_no_column_holds_numbers():
+    assert "<rect" not in display.html_table(["a"], [False], [["1"]])
+    assert display.html_table(["a"], [True], []).count("<td") == 0
 
 
 def test_what_a_query_has_is_shown_and_nothing_else():
@@ -102,37 +106,3 @@ def test_a_static_frame_is_shown_as_text_where_no_notebook_is(spark, capsys):
     display.show(frame.limit(2), 7)
     assert capsys.readouterr().out == " 0  n0\n 1  n1\n"
     assert "monitoring.live(frame, run_for=20) starts it" in refusal(display.show, sources.rate(spark))
-
-
-def test_a_table_of_html_has_no_bar_where_no_column_holds_numbers():
-    assert "<rect" not in display.html_table(["a"], [False], [["1"]])
-    assert display.html_table(["a"], [True], []).count("<td") == 0
-
-
-@pytest.mark.connect
-def test_live_starts_a_query_for_an_aggregation_and_returns_its_rows(spark, folder, capsys):
-    feeds.drip(((f"{n}.txt", f"a\nb\n{n}\n") for n in range(3)), folder)
-    lines = sources.text(spark, str(folder), max_files_per_trigger=1)
-    counts = lines.groupBy("value").agg(F.count("*").alias("n"))
-    found = monitoring.live(counts, name="counted_live", availableNow=True)
-    assert found is not None
-    assert {row["value"]: row["n"] for row in found.collect()} == {"a": 3, "b": 3, "0": 1, "1": 1, "2": 1}
-    assert spark.table("counted_live").count() == 5
-    assert "counted_live: batch 2 in " in capsys.readouterr().err, "no cell: as in a terminal"
-
-
-@pytest.mark.connect
-def test_live_starts_a_query_for_other_rows_and_takes_one_that_runs(spark, folder):
-    feeds.drip(((f"{n}.txt", "a\nb\n") for n in range(2)), folder)
-    lines = sources.text(spark, str(folder), max_files_per_trigger=1)
-    found = monitoring.live(lines, name="rows_live", max_batches=2)
-    assert found is not None
-    assert found.count() == 4
-    query = start(lines, sinks.memory("running_live"))
-    again = monitoring.live(query, max_batches=2)
-    assert again is not None
-    assert again.count() == 4
-    assert not query.isActive
-    files = sinks.files(folder.parent / "out")
-    other = start(lines, files, name="no_rows", checkpoint=folder.parent / "ckpt", availableNow=True)
-    assert monitoring.live(other) is None

@@ -11,7 +11,6 @@ import time
 from contextlib import ExitStack, closing, contextmanager, redirect_stderr
 from datetime import datetime
 from http.client import HTTPConnection, RemoteDisconnected
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +137,13 @@ def test_who_may_ask_for_what(page, method, path, headers, status):
     assert page.token not in text
 
 
+def test_two_runs_have_two_tokens(page):
+    other = Served()
+    assert len({page.token, other.token}) == 2
+    assert len(page.token) > 20
+    other.end()
+
+
 def test_nobody_elsewhere_reaches_it(page):
     listening = Path("/proc/net/tcp").read_text("utf-8")
     [address] = re.findall(rf"(\w+):{page.port:04X} 00000000:0000 0A", listening)
@@ -179,6 +185,12 @@ def test_a_browser_is_sent_each_batch_once(page):
         assert [each["batch"] for each in told["queries"][0]["batches"]] == [3]
         with events(page.port, page.token) as another:
             assert len(picture(another)["queries"][0]["batches"]) == 3
+
+
+def test_a_name_is_text_however_it_looks(page):
+    page.board.add(progress(name=f"{SCRIPT}\n\ndata: \x1b[2J"))
+    with events(page.port, page.token) as stream:
+        assert picture(stream)["queries"][0]["name"] == rf"{SCRIPT}\n\ndata: \u001b[2J"
 
 
 def test_many_batches_come_in_few_pictures(page):
@@ -324,6 +336,17 @@ def test_a_port_that_is_taken_is_one_line(page):
         assert re.search(rf"port {port} .*{why}.*\); give another one, or take a free one w", said)
 
 
+def test_no_file_of_the_page_names_another_host():
+    files = {path.name: path.read_text("utf-8") for path in WEB.iterdir()}
+    assert {"index.html", "page.js", "page.css", "uplot.js", "uplot.css", "uplot-licence.txt"} <= set(files)
+    for name, text in files.items():
+        assert (
+            re.findall(r"(?:https?:)?//[\w.-]+\.\w+/", text.replace("http://www.w3.org/2000/svg", "")) == []
+        ), name
+    assert "innerHTML" not in files["page.js"]
+    assert "MIT" in files["uplot-licence.txt"]
+
+
 def test_it_works_from_a_zip(tmp_path):
     code = """
 from http.client import HTTPConnection
@@ -404,62 +427,8 @@ def test_bars_of_what_has_no_bar():
     assert bars([True, True], [("1", "2")]) == [("1", "2", 1.0)]
 
 
-def test_a_name_is_text_however_it_looks(page):
-    page.board.add(progress(name=f"{SCRIPT}\n\ndata: \x1b[2J"))
-    with events(page.port, page.token) as stream:
-        assert picture(stream)["queries"][0]["name"] == rf"{SCRIPT}\n\ndata: \u001b[2J"
-
-
 def test_a_result_that_cannot_be_read_says_why(spark):
     found = Results({"q": (spark, Target("view", "gone"))}).of("q", 1, last=False)
     assert found is not None
     assert "gone" in str(found.problem)
     assert str(found.problem).startswith("it cannot be read: ")
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "jobs").glob("*.py")))
-def test_every_job_whose_queries_run_waits_for_has_a_page(name, capsys):
-    with pytest.raises(SystemExit):
-        import_module(name).main(["--help"])
-    has_page = "--ui " in capsys.readouterr().out
-    without = {"dstream_wordcount", "train_posts"}  # DStreams have no progress to show; no stream
-    assert has_page == (name not in without)
-
-
-def test_no_file_of_the_page_names_another_host():
-    files = {path.name: path.read_text("utf-8") for path in WEB.iterdir()}
-    assert {"index.html", "page.js", "page.css", "uplot.js", "uplot.css", "uplot-licence.txt"} <= set(files)
-    for name, text in files.items():
-        assert (
-            re.findall(r"(?:https?:)?//[\w.-]+\.\w+/", text.replace("http://www.w3.org/2000/svg", "")) == []
-        ), name
-    assert "innerHTML" not in files["page.js"]
-    assert "MIT" in files["uplot-licence.txt"]
-
-
-def test_the_fields_of_the_status_are_those_of_its_page(page):
-    page.board.add(progress())
-    [told] = status(page)[0]["queries"]
-    text = (ROOT / "docs" / "monitoring.md").read_text("utf-8").partition("## The status")[2]
-    named = set(re.findall(r"`(\w+)`", text.partition("\n## ")[0]))
-    assert {"version", "ended", "problem", "queries", *told, *told["batch"]} <= named
-    assert {"verdicts", *told["summary"]["verdicts"][0]} <= named
-
-
-def test_the_status_controls_no_terminal(page):
-    page.board.add(progress(name="tea\x1b[2J\n\x9bforged\u202e"))
-    told, text = status(page)
-    assert told["queries"][0]["summary"]["name"] == "tea\x1b[2J\n\x9bforged\u202e"
-    assert printable(text) == text
-
-
-def test_the_status_says_that_its_numbers_stand_still(page):
-    page.board.problem = "ValueError: no such part"
-    assert status(page)[0]["problem"] == "ValueError: no such part"
-
-
-def test_two_runs_have_two_tokens(page):
-    other = Served()
-    assert len({page.token, other.token}) == 2
-    assert len(page.token) > 20
-    other.end()

@@ -103,24 +103,47 @@ def test_a_file_that_cannot_be_written_is_refused_and_the_query_is_stopped(spark
     assert other.read_text() == "a,b\n1,2\n"
 
 
-def test_a_disk_that_is_full_is_said_once_and_ends_no_query(lines, tmp_path, caplog, monkeypatch):
-    query = start(lines, sinks.memory("full"), availableNow=True)
+def little_room(patch, room, what=b""):
+    """Open recordings on a disk that takes no more than `room` bytes of what is written."""
     real = Path.open
 
     class Full(io.FileIO):
         def write(self, data):
-            if b"batchId" in data:
+            if what not in data:
+                return super().write(data)
+            if not room:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return super().write(data)
+            return super().write(data[:room])
 
     def opened(path, mode="r", *args, **how):
-        return Full(path, mode) if mode == "ab" else real(path, mode, *args, **how)
+        return Full(path, mode) if mode == "a+b" else real(path, mode, *args, **how)
 
-    monkeypatch.setattr(Path, "open", opened)  # /dev/full is no file of a recording
-    assert run(query, record=tmp_path / "full.jsonl").queries[0].batches == 3
+    patch.setattr(Path, "open", opened)
+
+
+def test_a_disk_that_is_full_is_said_once_and_ends_no_query(lines, tmp_path, caplog, monkeypatch):
+    query = start(lines, sinks.memory("full"), availableNow=True)
+    path = tmp_path / "full.jsonl"
+    little_room(monkeypatch, 9, b"batchId")  # /dev/full is no file of a recording
+    assert run(query, record=path).queries[0].batches == 3
     said = [record.message for record in caplog.records if "a display of the run failed" in record.message]
     assert len(said) == 1
-    assert "No space left on device" in said[0]
+    assert "no room in" in said[0]
+    assert not board_of(path.read_text()).ended, "the torn line and the last one are one line"
+
+
+@pytest.mark.parametrize("room", [9, 0])
+def test_a_first_line_for_which_there_was_no_room_is_written_by_the_next_run(tmp_path, room):
+    path = tmp_path / "full.jsonl"
+    with pytest.MonkeyPatch.context() as patch:
+        little_room(patch, room)
+        with pytest.raises(InvalidInputError, match="cannot write the recording"):
+            recorder.recording(path, []).__enter__()
+    assert path.stat().st_size == room
+    with recorder.recording(path, []) as add:
+        add(progress())
+    first, _, last = path.read_text("utf-8").splitlines()
+    assert ("recording" in json.loads(first), "end" in json.loads(last)) == (True, True)
 
 
 def test_no_password_of_an_address_is_in_a_recording():
@@ -169,6 +192,58 @@ def test_what_is_no_recording_is_one_line(tmp_path, capsys, text, message):
     assert err.startswith(f"sparkstream: {message.format(path)}")
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_line_of_many_brackets_is_no_line_of_a_recording(first, tmp_path, capsys):
+    path = tmp_path / "run.jsonl"
+    deep = "[" * 100_000 + "\n"
+    lines = [head(RECORDED[0]), RECORDED[0] + "\n"]
+    path.write_text("".join([deep, *lines] if first else [*lines, deep]))
+    if first:
+        assert main(["watch", str(path)]) == 2
+        assert "line 1 does not begin a recording; give a file" in capsys.readouterr().err
+    else:
+        assert [picture.summary.batches for picture in board_of(path.read_text()).pictures()] == [1]
+
+
+def test_an_address_of_a_page_is_no_file_and_its_token_is_not_repeated(capsys):
+    assert main(["watch", "http://127.0.0.1:1/#token=hush"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "hush" not in said
+    assert "give what --record wrote" in said
+
+
+def test_a_recording_that_does_not_say_whether_its_queries_end_is_read():
+    told = json.loads(head(RECORDED[0]))
+    for query in told["queries"]:
+        del query["ends"]
+    [picture] = board_of(f"{json.dumps(told)}\n{RECORDED[0]}\n").pictures()
+    assert picture.summary.batches == 1
+
+
+def test_a_past_that_is_still_being_read_is_no_silence():
+    def quiet(board):
+        return any("no batch for" in str(said) for each in board.pictures() for said in each.verdicts)
+
+    class Once(threading.Event):
+        def wait(self, _limit=None):
+            self.set()  # nothing more comes
+            return True
+
+    past = io.StringIO("".join([head(*RECORDED), *(f"{line}\n" for line in RECORDED)]))
+    board, seen = Board(), list[bool]()
+    board.live = False
+
+    def looked_at(lines):
+        for line in lines:
+            seen.append(quiet(board))
+            yield line
+
+    recorder.follow(looked_at(app._growing(past, board, Once())), board)  # noqa: SLF001
+    assert not any(seen[:-1]), "its batches are days old, and more of them come at once"
+    assert quiet(board), "what is there has been read, and nothing comes"
+
+
 @pytest.mark.slow
 def test_a_run_that_goes_on_is_followed_until_its_end_line(tmp_path):
     path = tmp_path / "growing.jsonl"
@@ -200,79 +275,3 @@ def test_of_a_killed_run_it_says_that_nothing_comes_and_ctrl_c_ends_it(tmp_path)
         assert (watch.returncode, err) == (0, "")
     assert ": batch " in shown[0]
     assert ": verdict: no batch for " in shown[1]
-
-
-def little_room(patch, room, what=b""):
-    """Open recordings on a disk that takes no more than `room` bytes of what is written."""
-    real = Path.open
-
-    class Full(io.FileIO):
-        def write(self, data):
-            if what not in data:
-                return super().write(data)
-            if not room:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return super().write(data[:room])
-
-    def opened(path, mode="r", *args, **how):
-        return Full(path, mode) if mode == "a+b" else real(path, mode, *args, **how)
-
-    patch.setattr(Path, "open", opened)
-
-
-@pytest.mark.parametrize("room", [9, 0])
-def test_a_first_line_for_which_there_was_no_room_is_written_by_the_next_run(tmp_path, room):
-    path = tmp_path / "full.jsonl"
-    with pytest.MonkeyPatch.context() as patch:
-        little_room(patch, room)
-        with pytest.raises(InvalidInputError, match="cannot write the recording"):
-            recorder.recording(path, []).__enter__()
-    assert path.stat().st_size == room
-    with recorder.recording(path, []) as add:
-        add(progress())
-    first, _, last = path.read_text("utf-8").splitlines()
-    assert ("recording" in json.loads(first), "end" in json.loads(last)) == (True, True)
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_a_line_of_many_brackets_is_no_line_of_a_recording(first, tmp_path, capsys):
-    path = tmp_path / "run.jsonl"
-    deep = "[" * 100_000 + "\n"
-    lines = [head(RECORDED[0]), RECORDED[0] + "\n"]
-    path.write_text("".join([deep, *lines] if first else [*lines, deep]))
-    if first:
-        assert main(["watch", str(path)]) == 2
-        assert "line 1 is not the first one of a recording" in capsys.readouterr().err
-    else:
-        assert [picture.summary.batches for picture in board_of(path.read_text()).pictures()] == [1]
-
-
-def test_a_past_that_is_still_being_read_is_no_silence():
-    def quiet(board):
-        return any("no batch for" in str(said) for each in board.pictures() for said in each.verdicts)
-
-    class Once(threading.Event):
-        def wait(self, _limit=None):
-            self.set()  # nothing more comes
-            return True
-
-    past = io.StringIO("".join([head(*RECORDED), *(f"{line}\n" for line in RECORDED)]))
-    board, seen = Board(), list[bool]()
-    board.live = False
-
-    def looked_at(lines):
-        for line in lines:
-            seen.append(quiet(board))
-            yield line
-
-    recorder.follow(looked_at(app._growing(past, board, Once())), board)  # noqa: SLF001
-    assert not any(seen[:-1]), "its batches are days old, and more of them come at once"
-    assert quiet(board), "what is there has been read, and nothing comes"
-
-
-def test_an_address_of_a_page_is_no_file_and_its_token_is_not_repeated(capsys):
-    assert main(["watch", "http://127.0.0.1:1/#token=hush"]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "hush" not in said
-    assert "give what --record wrote" in said

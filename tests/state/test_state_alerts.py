@@ -245,7 +245,11 @@ MANY = "k STRING, time TIMESTAMP, at TIMESTAMP, v INT, n STRING"
         ({"value": "n"}, "column n is string, not a number"),
         ({"time": "at"}, "column at has no watermark"),
         ({"value": "k"}, "alert_when(): column k appears twice"),
-        ({"rule": state.Often(most=1, within="1 minute", of="z")}, "unknown field of v z"),
+        ({"rule": state.Often(most=1, within="1 minute", of="z")}, "of='z' is for a struct, and column v is"),
+        (
+            {"rule": RULE(state=dict)},
+            "SimpleNamespace.state is the class dict; give a dataclass (the class itself)",
+        ),
         ({"rule": RULE(state=state.Jump.state, due=print)}, "and `expire` if it has `due`"),
         ({"rule": RULE(state=make_dataclass("A", [("n", int | None, 5)]))}, "a default (None, if it may be"),
     ],

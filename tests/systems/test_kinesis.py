@@ -22,7 +22,6 @@ from systems.kinesis import REGION, Server
 from systems.sales import Reader, Sales, kill_at_random_times
 
 from sparkstream_kit import checkpoints, feeds, run, sinks, sources, start
-from sparkstream_kit.errors import InvalidInputError
 
 SCRIPT = SCRIPTS / "kinesis_sales.py"
 HOUR = 3_600_000
@@ -125,6 +124,20 @@ def test_shards_split_and_merged_in_mid_stream_and_while_the_query_is_stopped(sp
         assert mine == sorted(mine)
     progress = [each for each in again.query.recentProgress if each.numInputRows]
     assert progress[-1].sources[0].endOffset is not None
+
+
+def test_records_of_a_key_stay_in_order_over_splits_and_merges(spark, server, tmp_path):
+    sales = StreamSales(server, shards=1)
+    for change in (server.split, server.split, server.merge, server.merge):
+        sales.sell(200)
+        change(sales.stream)
+    sales.sell(200)
+    reader = reading(spark, server, sales.stream, tmp_path / "ckpt", available_now=True)
+    run(reader.query)
+    assert sorted(reader.ids) == list(range(sales.number))
+    for key in range(97):
+        mine = [each for each in reader.ids if each % 97 == key]
+        assert mine == sorted(mine)
 
 
 def test_a_batch_that_was_not_committed_comes_again_with_the_same_rows(spark, server, tmp_path):
@@ -376,30 +389,3 @@ def test_the_page_runs_from_top_to_bottom(spark, server, tmp_path, monkeypatch):
         with Path("totals.csv").open(encoding="utf-8") as file:
             found = {row["ProductKey"]: Decimal(row["TotalSales"]) for row in csv.DictReader(file)}
         assert found == truth
-
-
-def test_a_server_that_stays_away_is_one_line(spark, server, tmp_path):
-    sales = StreamSales(server)
-    sales.sell(10)
-    reader = reading(spark, server, sales.stream, tmp_path / "ckpt", retry_for=1)
-    until(lambda: reader.has(sales))
-    server.go()
-    said = failure(reader)
-    assert said.startswith(f"query reader failed: Kinesis at {server.url} cannot be reached (")
-    assert "has not done better for 1 s; start it, correct the endpoint, or try again" in said
-    with pytest.raises(InvalidInputError, match="cannot be reached"):
-        reading(spark, server, sales.stream, tmp_path / "ckpt", retry_for=0)
-
-
-def test_records_of_a_key_stay_in_order_over_splits_and_merges(spark, server, tmp_path):
-    sales = StreamSales(server, shards=1)
-    for change in (server.split, server.split, server.merge, server.merge):
-        sales.sell(200)
-        change(sales.stream)
-    sales.sell(200)
-    reader = reading(spark, server, sales.stream, tmp_path / "ckpt", available_now=True)
-    run(reader.query)
-    assert sorted(reader.ids) == list(range(sales.number))
-    for key in range(97):
-        mine = [each for each in reader.ids if each % 97 == key]
-        assert mine == sorted(mine)

@@ -44,8 +44,10 @@ def test_a_certificate_is_kept_and_nothing_is_watched_afterwards(rows, tmp_path)
     how = {"read": read, "most": 1, "report": tmp_path / "report.json"}
     made = assert_exactly_once(job(make), rows, **how, expected=iter(ROWS))
     assert str(made).startswith(f"1 schedules, 0 differences: {made.calls} calls, over the inputs 3, in ")
+    assert "; not covered: the moments while executors write files; " in str(made)
     kept = json.loads((tmp_path / "report.json").read_text())
     assert (kept["schedules"], kept["inputs"], kept["calls"]) == (1, ["3"], made.calls)
+    assert kept["not_covered"] == [*made.not_covered]
     assert (os.fsync, sqlite3.connect, exactly_once._watches) == (*before, [])  # noqa: SLF001
 
 
@@ -63,6 +65,8 @@ def test_what_cannot_be_tried_is_refused(spark, rows, monkeypatch):
         assert_exactly_once(build, none, read=read)
     with pytest.raises(InvalidInputError, match="only is '3-x:4'; give what a failure has printed"):
         assert_exactly_once(build, rows, read=read, only="3-x:4")
+    with pytest.raises(InvalidInputError, match="most is 0; give 1 or more, as no schedule would prove"):
+        assert_exactly_once(build, rows, read=read, most=0)
     with pytest.raises(InvalidInputError, match=r"build gave .*; return \(frame, sink\)"):
         assert_exactly_once(cast(Any, lambda sales, _: sales), rows, read=read)
     with pytest.raises(InvalidInputError, match="works? batch by batch"):

@@ -100,10 +100,10 @@ def test_the_watermark_moves_without_a_row(stream, caplog):
     """
     events = stream(EVENTS)
     query = stream.query(windows(events.to_df()))
-    assert "no batch has run yet" in refusal(query.step, watermark="00:00:09")
+    assert "no batch has run yet" in refusal(query.step, watermark="0:00:09")
     events.add_data([(at(1), "a"), (at(2), "b")])
     assert not any(batch.rows for batch in query.step(watermark="2024-01-01 00:00:09"))
-    [closed] = query.step(watermark="00:00:12")
+    [closed] = query.step(watermark="0:00:12")
     assert (sorted(closed.rows), closed.watermark) == ([(at(0), "a", 1), (at(0), "b", 1)], at(12))
 
     events.add_data([(at(4), "a"), (at(13), "c")])
@@ -118,6 +118,21 @@ def test_the_watermark_moves_without_a_row(stream, caplog):
     assert "drain was interrupted" not in caplog.text
 
 
+@pytest.mark.slow
+def test_after_a_drain_the_watermark_is_told_east_of_utc_too(stream, monkeypatch):
+    events = stream(EVENTS)
+    query = stream.query(windows(events.to_df()))
+    events.add_data([(at(1), "a")])
+    query.drain()
+    monkeypatch.setenv("TZ", "Asia/Tokyo")  # where the end of the input would be in the year 10000
+    tzset()
+    try:
+        assert query.batches[-1].watermark == datetime.fromisoformat("9999-12-31 23:59:59")
+    finally:
+        monkeypatch.undo()
+        tzset()
+
+
 def test_the_watermark_of_a_query_without_state_does_not_go_back(stream):
     events = stream(EVENTS)
     query = stream.query(events.to_df().withWatermark("time", "10 seconds"))
@@ -125,6 +140,15 @@ def test_the_watermark_of_a_query_without_state_does_not_go_back(stream):
     query.step()
     with pytest.raises(InvalidInputError, match="is at 2024-01-01 00:00:15 UTC already"):
         query.step(watermark="00:00:14")
+
+
+def test_queries_share_a_source(stream, sales):
+    first, second = stream.query(sales.to_df()), stream.query(totals(sales.to_df()), mode="complete")
+    sales.add_data([("tea", 1)])
+    assert [batch.rows for batch in first.step()] == [[("tea", 1)]]
+    sales.add_data([("tea", 1)])
+    assert [batch.rows for batch in second.step()] == [[("tea", 1)], [("tea", 2)]]
+    assert [batch.rows for batch in first.step()] == [[("tea", 1)]]
 
 
 @pytest.mark.slow
@@ -178,6 +202,13 @@ EXTREMES = (
 )
 
 
+def test_columns_of_one_name_come_out_as_they_are(stream, sales):
+    query = stream.query(sales.to_df().select("amount", F.col("product").alias("AMOUNT")))
+    sales.add_data([("tea", 1)])
+    [batch] = query.step()
+    assert list(map(tuple, batch.rows)) == [(1, "tea")]
+
+
 def test_any_value_comes_out_as_it_went_in(stream):
     source = stream(TYPES)
     query = stream.query(source.to_df())
@@ -195,7 +226,10 @@ def test_any_value_comes_out_as_it_went_in(stream):
         ({"product": "tea", "amout": 1}, "unknown column amout; did you mean amount?"),
         (("tea", 1.5, None, None), "column amount (int): 1.5 is not a whole number"),
         (("tea", 2**31, None, None), "column amount (int): "),
-        (("tea", None, None, None), "column amount (int): it is NOT NULL, and a row has no value for it"),
+        (
+            ("tea", None, None, None),
+            "column amount (int): it is NOT NULL, and {'product': 'tea', 'amount': None, ",
+        ),
         ((1, 1, None, None), "column product (string): "),
         (("tea", 1, (Decimal("1.234"),), None), "column more (struct<price:decimal(8,2)>): "),
         (("tea", 1, (1, 2), None), "column more (struct<price:decimal(8,2)>): row (1, 2) does not fit"),
@@ -208,6 +242,13 @@ def test_a_row_that_does_not_fit_is_refused(stream, row, said):
         "product STRING, amount INT NOT NULL, more STRUCT<price: DECIMAL(8,2)>, tags ARRAY<STRING>"
     )
     assert refusal(source.add_data, [row]).startswith(said)
+
+
+def test_a_time_with_a_zone_is_that_instant(stream):
+    source = stream("time TIMESTAMP")
+    source.add_data([(at(0).replace(tzinfo=UTC),)])
+    [batch] = stream.query(source.to_df()).step()
+    assert batch.rows == [(at(0),)]
 
 
 def test_a_time_as_text_and_a_step_of_two_values_are_refused(stream, sales):
@@ -362,6 +403,18 @@ def test_windows_are_compared_when_all_of_them_are_closed(spark):
     assert_stream_equals_batch(lambda frame: windows(frame.where("key = 'a'")), events, **how)
 
 
+@pytest.mark.slow
+def test_rows_that_only_close_windows_are_not_compared(spark):
+    events = spark.createDataFrame([(at(7 * n), "ab"[n % 2]) for n in range(5)], EVENTS)
+    watermark = ("time", "10 seconds")
+    assert_stream_equals_batch(
+        lambda frame: frame.withWatermark("time", "10 seconds").dropDuplicates(["key", "time"]),
+        events,
+        watermark=watermark,
+        examples=3,
+    )
+
+
 def test_no_order_makes_a_row_late_and_orders_differ():
     times, delay = [at(7 * n) for n in range(12)], timedelta(seconds=20)
     rows = [Row(time=time) for time in times]
@@ -390,6 +443,18 @@ def rows_fed(message):
 
 
 @pytest.mark.slow
+def test_a_planted_dependence_on_the_order_is_caught_and_shrunk(spark):
+    def last(sales):
+        return sales.groupBy("product").agg(F.last("amount").alias("last"))
+
+    message = failure(last, rows_of(spark, 4), mode="update", keys=["product"])
+    assert message.startswith("in update mode the stream's result is not that of a batch run")
+    assert rows_fed(message) in (2, 3)
+    for part in ("rows of batch 0:", "unexpected:", "expected:", "delivered in batch 0:"):
+        assert f"\n{part}\n" in message
+
+
+@pytest.mark.slow
 def test_a_planted_dependence_on_the_split_is_caught_and_shrunk_to_the_same_rows_each_time(spark):
     def by_batch(sales):  # an earlier total is delivered too
         return totals(sales).drop("product").where("total > 2")
@@ -403,12 +468,22 @@ def test_a_planted_dependence_on_the_split_is_caught_and_shrunk_to_the_same_rows
     assert failure(by_batch, rows, mode="update", keys=["total"]) == first
 
 
+def test_without_a_watermark_windows_that_stay_open_are_missing(spark):
+    message = failure(windows, spark.createDataFrame([(at(0), "a")], EVENTS))
+    assert "unexpected: none" in message
+    assert rows_fed(message) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"mode": "updte"}, "unknown output mode updte; did you mean update?"),
         ({"mode": "update"}, r"keys=\[\] in update mode; give the result's key columns"),
         ({"mode": "update", "keys": ["prod"]}, "unknown key column prod; did you mean product?"),
+        (
+            {"keys": ["product"]},
+            r"keys=\['product'\] in append mode; give the result's key columns in update",
+        ),
         ({"watermark": ("tim", "1 hour")}, r"_batch\(\): there is no column tim; the columns are: product"),
     ],
 )
@@ -442,71 +517,3 @@ def test_a_missing_library_is_named(spark, sales, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"sparkstream_kit.testing .*'sparkstream-kit\[testing\]'"):
         sales.add_data([("tea", 1)])
-
-
-@pytest.mark.slow
-def test_a_planted_dependence_on_the_order_is_caught_and_shrunk(spark):
-    def last(sales):
-        return sales.groupBy("product").agg(F.last("amount").alias("last"))
-
-    message = failure(last, rows_of(spark, 4), mode="update", keys=["product"])
-    assert message.startswith("in update mode the stream's result is not that of a batch run")
-    assert rows_fed(message) in (2, 3)
-    for part in ("rows of batch 0:", "unexpected:", "expected, from a batch run:", "delivered in batch 0:"):
-        assert f"\n{part}\n" in message
-
-
-def test_a_time_with_a_zone_is_that_instant(stream):
-    source = stream("time TIMESTAMP")
-    source.add_data([(at(0).replace(tzinfo=UTC),)])
-    [batch] = stream.query(source.to_df()).step()
-    assert batch.rows == [(at(0),)]
-
-
-@pytest.mark.slow
-def test_after_a_drain_the_watermark_is_told_east_of_utc_too(stream, monkeypatch):
-    events = stream(EVENTS)
-    query = stream.query(windows(events.to_df()))
-    events.add_data([(at(1), "a")])
-    query.drain()
-    monkeypatch.setenv("TZ", "Asia/Tokyo")  # where the end of the input would be in the year 10000
-    tzset()
-    try:
-        assert query.batches[-1].watermark == datetime.fromisoformat("9999-12-31 23:59:59")
-    finally:
-        monkeypatch.undo()
-        tzset()
-
-
-def test_columns_of_one_name_come_out_as_they_are(stream, sales):
-    query = stream.query(sales.to_df().select("amount", F.col("product").alias("AMOUNT")))
-    sales.add_data([("tea", 1)])
-    [batch] = query.step()
-    assert list(map(tuple, batch.rows)) == [(1, "tea")]
-
-
-def test_queries_share_a_source(stream, sales):
-    first, second = stream.query(sales.to_df()), stream.query(totals(sales.to_df()), mode="complete")
-    sales.add_data([("tea", 1)])
-    assert [batch.rows for batch in first.step()] == [[("tea", 1)]]
-    sales.add_data([("tea", 1)])
-    assert [batch.rows for batch in second.step()] == [[("tea", 1)], [("tea", 2)]]
-    assert [batch.rows for batch in first.step()] == [[("tea", 1)]]
-
-
-@pytest.mark.slow
-def test_rows_that_only_close_windows_are_not_compared(spark):
-    events = spark.createDataFrame([(at(7 * n), "ab"[n % 2]) for n in range(5)], EVENTS)
-    watermark = ("time", "10 seconds")
-    assert_stream_equals_batch(
-        lambda frame: frame.withWatermark("time", "10 seconds").dropDuplicates(["key", "time"]),
-        events,
-        watermark=watermark,
-        examples=3,
-    )
-
-
-def test_without_a_watermark_windows_that_stay_open_are_missing(spark):
-    message = failure(windows, spark.createDataFrame([(at(0), "a")], EVENTS))
-    assert "unexpected: none" in message
-    assert rows_fed(message) == 1

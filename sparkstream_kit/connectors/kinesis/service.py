@@ -188,6 +188,17 @@ def ranges(start: Offset, end: Offset) -> list[Range]:
     return found
 
 
+def made_again(offset: Offset, listed: Mapping[str, Shard]) -> bool:
+    """Whether a shard that has been read was deleted and recreated under the same id.
+
+    Sequence numbers grow with time, so a recreated shard begins after the last record that was read.
+    """
+    return any(
+        shard["after"].isdecimal() and name in listed and int(shard["after"]) < int(listed[name].first)
+        for name, shard in offset["shards"].items()
+    )
+
+
 def gone(offset: Offset, listed: Mapping[str, Shard]) -> list[str]:
     """Return the ids of shards that the stream no longer has and that were not read to their ends."""
     known = offset["shards"].items()
@@ -371,8 +382,8 @@ class Service:
             The answer as boto3 returns it; None if a shard iterator has expired.
 
         Raises:
-            InvalidInputError: the service refuses the call, or boto3 has no region or credentials; the
-                message is a single line.
+            InvalidInputError: the service refuses the call, its certificate is not accepted, or boto3 has no
+                region or credentials; the message is a single line.
             TransientError: the service throttled, failed or could not be reached until `retry_for` was over.
         """
         from botocore import exceptions as errors
@@ -381,6 +392,9 @@ class Service:
         while True:
             try:
                 return getattr(_client(*self._place), action)(**given)
+            except errors.SSLError as err:
+                fix = "name the file of its certificates in AWS_CA_BUNDLE, or correct the endpoint"
+                raise self._invalid(f"Kinesis at {self.where}: {_one_line(err)}; {fix}") from None
             except (errors.HTTPClientError, errors.ConnectionError) as err:
                 why = f"cannot be reached ({type(err).__name__})"
             except errors.ClientError as err:
@@ -393,12 +407,15 @@ class Service:
                 why = f"says {code or status}"
             except errors.BotoCoreError as err:
                 fix = "give the region, and set the credentials before Spark starts, or in ~/.aws"
-                said = without_secrets(" ".join(str(err).split()))
+                said = _one_line(err)
+                if isinstance(err, errors.CredentialRetrievalError):
+                    # Its text is what the user's own program has printed, which may be a secret.
+                    said = type(err).__name__
                 raise self._invalid(f"stream {self.stream}: {said}; {fix}") from None
             if time.monotonic() + wait > end:
-                after = f"and has not done better for {self._retry_for:g} s"
+                after = f", and has not done better for {self._retry_for:g} s" if self._retry_for else ""
                 fix = "start it, correct the endpoint, or try again later"
-                raise TransientError(f"Kinesis at {self.where} {why}, {after}; {fix}")
+                raise TransientError(f"Kinesis at {self.where} {why}{after}; {fix}")
             time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - spreads the retries of many tasks
             wait = min(2 * wait, _LONGEST_WAIT)
 
@@ -435,6 +452,10 @@ def _clock(answer: dict[str, Any]) -> float:
     """Return the service's time from an answer, rounded down to a second; without one, this machine's."""
     said = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
     return parsedate_to_datetime(said).timestamp() if said else float(int(time.time()))
+
+
+def _one_line(err: Exception) -> str:
+    return without_secrets(" ".join(str(err).split()))
 
 
 _REST = 0.4  # seconds after a look that found nothing: Kinesis allows five reads per second and shard

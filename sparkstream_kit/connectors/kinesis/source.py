@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -25,11 +26,11 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 
-from sparkstream_kit._arguments import check
+from sparkstream_kit._arguments import check, said
 from sparkstream_kit.connectors import modules_by_value
 from sparkstream_kit.connectors.kinesis import service
 from sparkstream_kit.connectors.kinesis.service import Ahead, Service, address
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError, innermost_cause, reject_unknown
+from sparkstream_kit.errors import InvalidInputError, MissingExtraError, hint, innermost_cause
 from sparkstream_kit.sources import builtin
 
 if TYPE_CHECKING:
@@ -249,10 +250,12 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
             `start`; without the shards that the stream no longer has, if `fail_on_data_loss` is false.
 
         Raises:
-            InvalidInputError: with `fail_on_data_loss`, a shard that was not read to its end is gone, or the
-                next records may be older than the retention period.
+            InvalidInputError: the stream was recreated. With `fail_on_data_loss`, also: a shard that was not
+                read to its end is gone, or the next records may be older than the retention period.
         """
         state, name = self._state, self._service.stream
+        if service.made_again(start, shards):
+            raise InvalidInputError(f"stream {name} was deleted and made again under the query; {_NEW}")
         if missing := service.gone(start, shards):
             said = f"stream {name} no longer has {missing[0]}, of which the query has not read all records"
             self._lose(said)
@@ -277,6 +280,8 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
         _log.warning("%s; the query goes on without", said)
 
 
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_WORDS = ("earliest", "latest")
 _registered: WeakSet[SparkSession] = WeakSet()  # Spark warns if a source is registered twice
 
 
@@ -344,6 +349,9 @@ def kinesis(
         sparkstream_kit.errors.InvalidInputError: sources.kinesis(): spark is None; give a session, ...
     """
     check(kinesis, locals())
+    if not _NAME.fullmatch(stream):
+        fix = "give up to 128 letters, digits, dots, underscores and dashes"
+        raise InvalidInputError(f"sources.kinesis(): {stream!r} is no name of a stream; {fix}")
     if not 0 <= retry_for < float("inf"):
         raise InvalidInputError(f"retry_for is {retry_for}; give a number of seconds, 0 or more")
     builtin.check_number("max_records_per_trigger", max_records_per_trigger)
@@ -374,7 +382,10 @@ def _starting(starting: object) -> str:
     """
     if isinstance(starting, datetime):
         return f"@{builtin.moment(starting)}"
-    reject_unknown("starting (a word, or a datetime)", [str(starting)], ("earliest", "latest"))
+    if starting not in _WORDS:
+        fix = "give earliest, latest or a datetime"
+        near = hint(str(starting), _WORDS) or f"; {fix}"
+        raise InvalidInputError(f"sources.kinesis(): starting is {said(starting)}{near}")
     return "" if starting == "earliest" else "latest"
 
 

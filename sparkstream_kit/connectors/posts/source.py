@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import ssl
 import threading
 import time
 from collections import deque
@@ -117,7 +118,8 @@ class Feeder:
         """Return the first connection; None if the server has a temporary error or asks to wait.
 
         Raises:
-            InvalidInputError: the answer is neither a stream nor a temporary error.
+            InvalidInputError: the answer is neither a stream nor a temporary error, or the server's
+                certificate is not accepted.
             TransientError: the server cannot be reached.
         """
         try:
@@ -129,7 +131,8 @@ class Feeder:
             self._say(self._again(err, 1))
         except wire.FAILED as err:
             fix = "correct the address, or try again later"
-            raise TransientError(f"{self._url} cannot be read: {wire.why(err)}; {fix}") from None
+            kind = InvalidInputError if isinstance(err, ssl.SSLError) else TransientError
+            raise kind(f"{self._url} cannot be read: {wire.why(err)}; {fix}") from None
         return None
 
     def _say(self, line: str) -> None:
@@ -221,7 +224,7 @@ class Feeder:
 
     def _follow(self, stream: Stream) -> None:
         """Pass on the messages of a connection until it ends, and read the timeline for missed posts."""
-        self._spool.opened(has_timeline=self._timeline is not None)
+        self._spool.opened(has_timeline=self._timeline is not None, resumes=wire.backfill_of(self._url))
         self._ask_at = time.monotonic() + _LISTENS_AFTER
         for message in stream.messages():
             self._take(message)
@@ -273,7 +276,8 @@ class Feeder:
         if not isinstance(page, list):
             raise TurnedAway(200, f"{self._timeline} is no timeline")
         posts = {wire.id_of(post): post for post in page if isinstance(post, dict)}
-        newer = sorted((each for each in posts if wire.by_age(each) > wire.by_age(after)), key=wire.by_age)
+        known = [each for each in posts if 0 < len(each) <= wire.LONGEST_ID]
+        newer = sorted((each for each in known if wire.by_age(each) > wire.by_age(after)), key=wire.by_age)
         return [Message("post", each, json.dumps(posts[each]).encode()) for each in newer]
 
 

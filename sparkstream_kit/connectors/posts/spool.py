@@ -129,15 +129,15 @@ class Spool:
         except (OSError, sqlite3.Error) as err:
             reason = getattr(err, "strerror", None) or err
             raise InvalidInputError(
-                f"cannot write in {folder} ({reason}); give a folder for the posts, or remove its _feed.db, "
-                "if that is damaged: a post of before that comes again is then kept twice"
+                f"cannot write in {folder} ({reason}); give a folder for the posts"
             ) from err
 
     def _opened(self) -> sqlite3.Connection:
         # The thread that creates the spool opens the database, so that it gets the error for a wrong folder;
         # later both threads use it, each while it holds `_busy`, hence `check_same_thread`. If another
         # process holds the database for longer than the timeout, the feeder tries again.
-        database = sqlite3.connect(self.folder / "_feed.db", timeout=1.0, check_same_thread=False)
+        path = self.folder / "_feed.db"
+        database = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
         try:
             database.executescript(_TABLES)
             found = database.execute("SELECT facts FROM facts").fetchone()
@@ -148,9 +148,14 @@ class Spool:
             self._name_decided()
             for hidden in self.folder.glob(".*posts-*.jsonl*"):  # also one half written
                 hidden.unlink()  # its posts are not in the database
-        except BaseException:
+        except BaseException as err:
             database.close()
-            raise
+            # AttributeError and ValueError: the stored facts are not an object of JSON.
+            is_damaged = isinstance(err, AttributeError | TypeError | ValueError | sqlite3.DatabaseError)
+            if not is_damaged or isinstance(err, sqlite3.OperationalError):
+                raise
+            fix = "remove it to go on: a post of before that comes again is then kept twice"
+            raise InvalidInputError(f"{path} is damaged ({err}); {fix}") from err
         return database
 
     def _name_decided(self) -> None:
@@ -159,13 +164,14 @@ class Spool:
         with suppress(FileNotFoundError):
             (self.folder / f".{name}").rename(self.folder / name)
 
-    def opened(self, *, has_timeline: bool) -> None:
+    def opened(self, *, has_timeline: bool, resumes: float) -> None:
         """Count a new connection and the time since the last message, and report whether posts were missed.
 
         If there is a timeline, this also notes from where it must be read.
 
         Args:
             has_timeline: whether missed posts can be fetched from a timeline.
+            resumes: the longest gap, in seconds, whose posts the server has promised to send again.
         """
         with self._busy:
             facts, now = self.facts, time.time()
@@ -176,7 +182,7 @@ class Spool:
                 facts.cuts += 1
                 facts.seconds += seconds
                 what = "what came meanwhile is missed, unless the server sends it again by itself"
-                if facts.behind or facts.event:
+                if facts.behind or facts.event or seconds < resumes:
                     what = "the server is asked for what was missed"
                 self._say(f"connected again, after {seconds:,.1f} s; {what}")
             facts.heard = now

@@ -129,12 +129,15 @@ def check_url(url: str, token: Token) -> None:
         >>> check_url("api.x.com/2/tweets/sample/stream", Token("POSTS_TOKEN"))
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: 'api.x.com/2/tweets/sample/stream' is no URL; write ...
+        sparkstream_kit.errors.InvalidInputError: 'api.x.com/2/tweets/sample/stream' is no URL; did you ...
     """
     if _shows_secret(url):
         fix = f"leave it out, and put it into the environment variable {token.name}"
         raise InvalidInputError(f"others can see a token in a URL; {fix}")
-    host = host_of(url) if is_url(url) else None
+    if not is_url(url):
+        address = url.partition("://")[2] or url
+        raise InvalidInputError(f"{url!r} is no URL; did you mean https://{address}?")
+    host = host_of(url)
     if host is None:
         raise InvalidInputError(f"{url!r} is no URL; write it like https://api.x.com/2/tweets/sample/stream")
     if token.headers() and urlsplit(url).scheme == "http" and host not in _HERE:
@@ -166,6 +169,18 @@ def wait_after(error: Exception | None, failures: int) -> float:
     return min(60.0 * doubled, 900.0) if error.limited else min(5.0 * doubled, 320.0)
 
 
+def backfill_of(url: str) -> float:
+    """Return the longest gap, in seconds, whose posts X sends again (`backfill_minutes`); 0 for other URLs.
+
+    Examples:
+        >>> backfill_of("https://api.x.com/2/tweets/search/stream?backfill_minutes=5")
+        300.0
+    """
+    query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
+    minutes = query.get("backfill_minutes", query.get("backfillminutes", ""))
+    return 60.0 * int(minutes) if re.fullmatch("[0-9]{1,9}", minutes) else 0.0
+
+
 def timeline_of(url: str) -> str | None:
     """Return the URL of the timeline with the posts of a Mastodon stream; None for any other URL.
 
@@ -186,7 +201,8 @@ def timeline_of(url: str) -> str | None:
     return urlunsplit(parts._replace(path=f"{found[1]}/timelines/{name}", query=urlencode(query)))
 
 
-_LONGEST = 16 * 1024**2  # the most bytes of a line; a post has some kilobytes
+LONGEST_ID = 1000  # the most characters of a post's id; real ids have about twenty
+_LONGEST = 16 * 1024**2  # the most bytes of a line, an event or a page; a post has some kilobytes
 _SHOWN = 200  # the most characters of a server's text in a message
 _TOO_MANY = (420, 429)  # HTTP status codes for "too many requests"
 _MOST = 900.0  # the longest wait, in seconds, that a server may ask for: X's rate limits reset in 15 minutes
@@ -288,7 +304,7 @@ class Stream:
 
     def _from_events(self) -> Iterator[bytes | None]:
         """Yield the data of each event that is a new post; None for other events and for heartbeats."""
-        name, data = b"", list[bytes]()
+        name, data, size = b"", list[bytes](), 0
         for line in self._lines():
             field_name, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
@@ -296,13 +312,16 @@ class Stream:
                 # Mastodon also sends events for edits and deletions, which are not new posts.
                 if data:
                     yield b" ".join(data) if name in (b"", b"message", b"update") else None
-                name, data = b"", []
+                name, data, size = b"", [], 0
             elif not field_name:
                 yield None  # a comment: the heartbeat
             elif field_name == b"event":
                 name = value
             elif field_name == b"data":
                 data.append(value)
+                size += len(value) + 1
+                if size > _LONGEST:
+                    raise http.client.HTTPException(f"an event is longer than {_LONGEST:,} bytes")
             elif field_name == b"id" and re.fullmatch(rb"[ -~]{0,1000}", value):  # what a header can hold
                 self._event = value.decode() or None
 
@@ -316,7 +335,10 @@ class Stream:
             found = None
         if not isinstance(found, dict):
             return Message("other", says="a line was left out: it is no object of JSON in UTF-8")
-        if post := id_of(found):
+        post = id_of(found)
+        if len(post) > LONGEST_ID:
+            return Message("other", says=f"a line was left out: its id has {len(post):,} characters")
+        if post:
             return Message("post", post, data.replace(b"\r", b" "), self._event)
         said = _says(found)
         return Message("other", says=said and f"the server says: {said}")
@@ -347,18 +369,30 @@ def fetch(url: str, token: Token, *, timeout: float) -> Any:
     Args:
         url: the URL.
         token: the token for the server.
-        timeout: the longest silence of the server, in seconds.
+        timeout: the longest silence of the server, in seconds; the whole answer may take twice as long.
 
     Raises:
-        TurnedAway: the server refuses the request, or its answer is not JSON.
+        TurnedAway: the server refuses the request, or its answer is not JSON or longer than 16 MiB.
         OSError, http.client.HTTPException: the server cannot be reached, or the answer is cut off.
     """
     with _answer(url, token, {"Accept": "application/json"}, timeout) as response:
-        body = response.read()
+        body = _whole(response, url, time.monotonic() + 2 * timeout)
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise TurnedAway(200, f"{url} is no JSON") from None
+
+
+def _whole(answer: http.client.HTTPResponse, url: str, end: float) -> bytes:
+    """Read an answer to its end, but no more than `_LONGEST` bytes, and no longer than until `end`."""
+    body = bytearray()
+    while part := answer.read1(2**16):
+        body += part
+        if len(body) > _LONGEST:
+            raise TurnedAway(200, f"{without_secrets(url)} is longer than {_LONGEST:,} bytes")
+        if time.monotonic() > end:
+            raise TimeoutError("timed out")
+    return bytes(body)
 
 
 class _Redirects(HTTPRedirectHandler):
@@ -387,7 +421,7 @@ def _answer(url: str, token: Token, headers: Mapping[str, str], timeout: float) 
 
     Raises:
         TurnedAway: the server refuses the request, or redirects too often or to a host that must not get the
-            token.
+            token; or the answer is compressed.
         OSError, http.client.HTTPException: the server cannot be reached, or its answer is not HTTP.
     """
     sent = {"User-Agent": "sparkstream-kit", **headers, **token.headers()}
@@ -398,6 +432,12 @@ def _answer(url: str, token: Token, headers: Mapping[str, str], timeout: float) 
             raise _turned_away(err, url, token) from None
     except URLError as err:  # around the error of the connection
         raise (err.reason if isinstance(err.reason, OSError) else err) from None
+    encoding = answer.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        answer.close()
+        raise TurnedAway(
+            200, f"{without_secrets(url)} comes compressed ({encoding[:_SHOWN]}), which it was not asked for"
+        )
     return answer
 
 
