@@ -72,7 +72,7 @@ def mongodb(
 
     Args:
         url: `mongodb://user:password@host:27017/shop`, or `mongodb+srv://…`, with MongoDB's own options. The
-            server must answer within 30 seconds, or within the URL's `serverSelectionTimeoutMS`.
+            server must answer within 10 seconds, or within the URL's `serverSelectionTimeoutMS`.
         collection: the collection, which is created if it is missing.
         database: the database, if the URL names none; it overrides the database that the URL names.
         how: `append` or `upsert`.
