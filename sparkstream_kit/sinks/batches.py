@@ -100,7 +100,7 @@ def snapshot(path: str | Path) -> Sink:
     plain = _files.plain(str(path))
     if plain is None:
         raise InvalidInputError(
-            f"snapshot {path}: only a local file is replaced whole; give a local path, or use sinks.latest"
+            f"snapshot {path} is not on this machine; give a local path, or use sinks.latest"
         )
     target = Path(plain).absolute()
     if target.suffix not in formats:

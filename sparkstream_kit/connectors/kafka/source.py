@@ -176,17 +176,17 @@ def _offsets(topic: str, parts: object) -> dict[str, int]:
         InvalidInputError: a partition or an offset is no such number or word, or there are none.
     """
     if not isinstance(parts, Mapping) or not parts:
+        given = said(parts) if parts != {} else "empty"
         raise InvalidInputError(
-            f"sources.kafka(): starting: {topic} is {said(parts)}; give each partition an offset, such as "
-            "{0: 25}"
+            f"sources.kafka(): starting: {topic} is {given}; give each partition an offset, such as {{0: 25}}"
         )
     found: dict[str, int] = {}
-    for part, given in parts.items():
-        offset: Any = _WORDS.get(given, given) if isinstance(given, str) else given
+    for part, asked in parts.items():
+        offset: Any = _WORDS.get(asked, asked) if isinstance(asked, str) else asked
         are_whole = type(part) is int and type(offset) is int
         if not are_whole or part < 0 or offset < min(_WORDS.values()):
             raise InvalidInputError(
-                f"sources.kafka(): starting: partition {part!r} of {topic} is {said(given)}; give the number "
+                f"sources.kafka(): starting: partition {part!r} of {topic} is {said(asked)}; give the number "
                 "of a partition and an offset, 'earliest' or 'latest'"
             )
         found[str(part)] = offset
