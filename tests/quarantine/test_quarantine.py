@@ -639,14 +639,6 @@ def test_a_schema_is_taken_as_ddl_as_the_sources_take_it(spark, tmp_path):
             parse(records if parse not in (parse_csv, parse_json) else lines, "a INTT")
 
 
-def test_a_separator_of_any_characters(spark):
-    """Spark's own parser gives `1` and two quotes more for the first."""
-    for sep in ("e1", "||", "😀", ".*"):
-        lines = spark.createDataFrame([(f'1.5,{sep}1"x"',), (f'"a{sep}""b"{sep}c',)], "line STRING")
-        rows = parse_csv(lines, from_ddl("a STRING, b STRING"), sep=sep).collect()
-        assert [row[:3] for row in rows] == [("1.5,", '1"x"', None), (f'a{sep}"b', "c", None)]
-
-
 def mixed(seed, count):
     """Return good and bad lines at random, and how many are bad."""
     chance = random.Random(seed)  # noqa: S311 - a seeded mix, not a secret
@@ -679,12 +671,3 @@ def test_no_good_row_has_bytes_that_are_no_text(spark):
         for row in good_rows(parse_json(frame, from_ddl(ddl))).selectExpr("to_json(struct(*))").collect():
             assert "\ufffd" not in row[0]  # and PySpark could read it
     assert good_rows(parse_csv(frame, from_ddl("a STRING, b STRING"), sep=":")).count() == 0
-
-
-def test_two_parses_in_one_query_are_counted_each(spark, folder):
-    write(folder, GOOD, "junk")
-    frames = [parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy") for _ in range(2)]
-    both = good_rows(frames[0]).union(good_rows(frames[1]))
-    query = start(both, sinks.memory("both"), availableNow=True)
-    query.awaitTermination()
-    assert counted(query) == [(2, 1, 0, 0)] * 2
