@@ -100,32 +100,6 @@ def test_what_another_driver_has_done_meanwhile_is_found(stream, tmp_path):
     assert not (out / "batch=000003").exists()
 
 
-def test_a_batch_that_another_driver_has_written_meanwhile_is_passed_over(stream, tmp_path):
-    out, checkpoint = tmp_path / "out", tmp_path / "ckpt"
-    finish(stream, sinks.batch_files(out, format="json"), checkpoint)
-    forget_commit(checkpoint, 2)
-    query = (out / "_sparkstream_query").read_text().strip()
-    plan = (out / "batch=000002" / "_sparkstream_plan").read_text()
-    wrote = stream.sparkSession.createDataFrame([(9,)], "n INT")
-    here = place.locate(stream.sparkSession, out)
-    batch = Batch(query, 2, plan, driver=(out / "_sparkstream_epochs" / "1" / "driver").read_text())
-    directories._Folder(here, Target("folder", str(out)), "json", {}, [1, 1]).write(batch, wrote)  # noqa: SLF001
-    assert plain_read(out) == [1, 2, 3, 4, 5, 6]
-
-
-def test_an_older_driver_in_the_middle_of_a_batch_puts_nothing_in_place(stream, tmp_path):
-    out = tmp_path / "out"
-    finish(stream, sinks.batch_files(out, format="json"), tmp_path / "ckpt")
-    here, query = place.locate(stream.sparkSession, out), (out / "_sparkstream_query").read_text().strip()
-    batch = Batch(query, 3, driver=(out / "_sparkstream_epochs" / "1" / "driver").read_text())
-    target = directories._Folder(here, Target("folder", str(out)), "json", {}, [2, 1])  # noqa: SLF001
-    rows = stream.sparkSession.range(1)
-    target.take(query, "the newer one", rows)
-    with pytest.raises(InvalidInputError, match=r"another driver has started .* \(epoch 2, the newer one\)"):
-        target.write(batch, rows)
-    assert not (out / "batch=000003").exists()
-
-
 @pytest.mark.parametrize("year", [1, 1024, 9999])
 def test_other_readers_find_every_timestamp_as_it_is(spark, folder, year):
     feeds.drip([("1.csv", f"{year:04}-02-03 04:05:06.789012\n")], folder)
@@ -144,6 +118,11 @@ def test_a_folder_of_another_query_is_refused(stream, out, tmp_path):
     without_the_kit = sink(stream.writeStream).option("checkpointLocation", str(tmp_path / "third")).start()
     with pytest.raises(Exception, match="was written by another query"):
         without_the_kit.processAllAvailable()
+    (tmp_path / "emptied").mkdir()
+    (tmp_path / "emptied" / "_sparkstream_query").touch()
+    assert "was written by another query (unknown" in refusal(
+        finish, stream, sinks.batch_files(tmp_path / "emptied"), tmp_path / "second"
+    )
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "part-0.json").touch()
     assert "has rows that no query of the kit has written; use another folder, or remove this one" in refusal(

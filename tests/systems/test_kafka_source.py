@@ -126,6 +126,8 @@ def test_a_topic_that_is_not_there(spark, broker):
     [
         ({"kafka.auto.offset.reset": "latest"}, "sources.kafka(): .*auto.offset.reset.* is not supported"),
         ({"maxOffsetPerTrigger": 5}, "maxOffsetPerTrigger; did you mean max_offsets_per_trigger?"),
+        ({"fail_on_data_loss": False}, "fail_on_data_loss; did you mean failOnDataLoss?"),
+        ({"topics": "a, b"}, "Kafka at .*: InvalidTopicException: "),
         ({"kafka.security.protocol": "TLS"}, "Invalid value TLS for configuration security.protocol"),
         ({"topics": (), "pattern": "*"}, "PatternSyntaxException: Dangling meta character"),
         ({"servers": "one:9092,two"}, "Kafka at .*: ConfigException: Invalid url in bootstrap.servers: two"),
