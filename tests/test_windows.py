@@ -153,7 +153,7 @@ def test_flatten_takes_timestamps_without_a_zone_and_odd_names(spark):
         (
             lambda df: df.withColumnRenamed("window", "x"),
             "window",
-            "no column window; the columns are: key, x",
+            "no column window; the columns are: key,",
         ),
         (lambda df: df, "count", "flatten(): column count is bigint, not a window; give the column of"),
         (

@@ -144,7 +144,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"time": "number"}, "F.timestamp_seconds('number'))  # or timestamp_millis"),
     (
         {"time": "text"},
-        "column text is string, not a timestamp; make it one first: frame.withColumn('text', F.",
+        "column text is string, not a timestamp; make it one first: frame.withColumn('text',",
     ),
     ({"time": "local"}, "frame.withColumn('local', F.col('local').cast('timestamp'))"),
     ({"time": "day"}, "frame.withColumn('day', F.col('day').cast('timestamp'))"),

@@ -680,6 +680,12 @@ class _Writer:
             for each in refused:
                 said = str(each.get("errmsg"))
                 index = re.search(r"index: (\S+)", said)
+                if each.get("code") == _DUPLICATE and index and not index[1].endswith("_id_"):
+                    raise InvalidInputError(
+                        f"{self._target.where} has a unique index {index[1]}, in which a row of batch "
+                        f"{self._batch} is the same as another document (E11000); drop the index, or make it "
+                        "the key: how='upsert'"
+                    ) from None
                 if each.get("code") != _DUPLICATE or (index and not index[1].endswith("_id_")):
                     why = f"a document of batch {self._batch}: {cause(said, self._target.address)}"
                     raise KitError(f"{self._target.where} refuses {why}") from None
