@@ -174,6 +174,9 @@ class RustTable:
 
         delta-rs would overwrite a table that is being created at the same time. So the driver that creates
         the log folder creates the table, and the other one waits.
+
+        Raises:
+            InvalidInputError: the folder cannot be made.
         """
         with _in_one_line(self.place):
             try:
@@ -181,6 +184,10 @@ class RustTable:
             except FileExistsError:
                 if self._being_made() is not None:
                     return
+            except OSError as err:
+                raise InvalidInputError(
+                    f"Delta table {self.place} cannot be made ({err.strerror}); give another folder"
+                ) from err
             DeltaTable.create(self.place, Schema.from_json(nullable(schema).json()), mode="ignore")
 
     def add_columns(self, columns: list[T.StructField]) -> None:
