@@ -18,6 +18,8 @@ from sparkstream_kit.errors import InvalidInputError, hint, no_timestamp
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from pyspark.sql import SparkSession
+
 # The prefixes of the observations of `quarantine`: counts of parsed rows, of files without a header, and of
 # broken rules. `progress` finds them by these.
 OBSERVED = "sparkstream_quarantine"
@@ -42,6 +44,15 @@ def quoted(name: str) -> str:
 def column(name: str) -> Column:
     """Return a column by its name, which may contain any characters."""
     return F.col(quoted(name))
+
+
+def as_compared(spark: SparkSession, names: Sequence[str]) -> list[str]:
+    """Return names as a session compares them: in lower case, unless it is told that `a` is not `A`."""
+    folded = [name.lower() for name in names]
+    if len({*folded}) == len(folded):
+        return folded
+    is_exact = str(spark.conf.get("spark.sql.caseSensitive", "false")).lower() == "true"
+    return [*names] if is_exact else folded
 
 
 def find_column(frame: DataFrame, name: str, caller: str = "") -> str:

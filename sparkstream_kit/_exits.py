@@ -28,13 +28,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sparkstream_kit import _waiting, errors
-from sparkstream_kit._files import plain
+from sparkstream_kit._files import open_missing_streams, plain
 from sparkstream_kit._spark import shutdown
 from sparkstream_kit.connectors._packages import missing_source
 from sparkstream_kit.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 # Numbers of Linux system calls, the same on every architecture.
 _PIDFD_OPEN = 434
@@ -83,6 +83,7 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
     @functools.wraps(main)
     def wrapped(argv: list[str] | None = None) -> int:
         take_standard_streams()
+        open_missing_streams()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # the reader of a pipe gets each line at once
         stop = _Stop(shutdown.job_begins())
@@ -105,20 +106,20 @@ def exit_codes(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
         finally:
             sys.unraisablehook = former
             logging.disable(logging.NOTSET)
-            _let_go_of_results()
+            _let_go_of_full_streams()
         atexit.register(_ignore_signals)
         return stop.code
 
     return wrapped
 
 
-def _let_go_of_results() -> None:
-    """Discard results that cannot be written: Python's exit would try again, and end with code 120."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except (OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _let_go_of_full_streams() -> None:
+    """Discard what cannot be written: Python's exit would try again, and end with code 120."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def _ignore_signals() -> None:
@@ -206,11 +207,8 @@ def _run(main: Callable[[list[str] | None], int], argv: list[str] | None, stop: 
     """Run a job's `main`, and set the exit code in `stop`; an unknown error is raised."""
     try:
         try:
-            if _continues(sys.argv[1:] if argv is None else argv):
-                _rehearse(main, argv)
-            code = main(argv)
-            if sys.stdout is not None:  # as a supervisor leaves it, or `>&-`
-                sys.stdout.flush()
+            code = _code_of(main, argv)
+            sys.stdout.flush()
             stop.end(code)
         except Exception as err:
             # After a signal any error is its consequence: a call into the JVM was cut off, or a query failed.
@@ -228,12 +226,41 @@ def _run(main: Callable[[list[str] | None], int], argv: list[str] | None, stop: 
             _say(f"stopped by {name} before {when}")
 
 
-def _continues(words: Sequence[str]) -> bool:
+class _Rehearsal:
+    """The first run of a job's `main`, which becomes a dry run if the job continues checkpoints.
+
+    `start` continues a query at once, and from then on its old checkpoint is refused. If a later query of the
+    job were refused then, neither the old job nor the new one could run. So all queries are checked before.
+
+    Attributes:
+        is_one: whether the run is a dry run.
+    """
+
+    def __init__(self) -> None:
+        self.is_one = False
+
+
+_rehearsal: _Rehearsal | None = None  # None if no first run of a job's `main` runs
+
+
+def rehearse(args: Any) -> None:
+    """Make the first run of a job's `main` a dry run, if its arguments ask it to continue checkpoints.
+
+    `parse_args` of a job's parser calls it, so that the arguments are those that the job gets.
+
+    Args:
+        args: the parsed arguments. `dry_run` is set, and nothing else.
+    """
+    if _rehearsal is not None and _continues(args):
+        _rehearsal.is_one = args.dry_run = True
+        logging.disable(logging.WARNING)  # the start that follows says the same
+
+
+def _continues(args: Any) -> bool:
     """Return whether a job's arguments ask it to continue checkpoints that are not continued yet."""
-    given = {word.partition("=")[0] for word in words}
-    old = _value("--continues", words)
-    new = _value("--checkpoint", words)
-    if old is None or new is None or given & {"--dry-run", "--shadow"}:
+    given = vars(args)
+    old, new = given.get("continues"), given.get("checkpoint")
+    if old is None or new is None or given.get("dry_run") or given.get("shadow"):
         return False
     root = Path(plain(old) or old)
     made = Path(plain(new) or new)
@@ -241,28 +268,25 @@ def _continues(words: Sequence[str]) -> bool:
     return not all((made / file.relative_to(root)).exists() for file in files)
 
 
-def _value(flag: str, words: Sequence[str]) -> str | None:
-    """Return the value of a flag, given as `--flag VALUE` or as `--flag=VALUE`; None without the flag."""
-    for word, following in zip(words, [*words[1:], ""], strict=False):
-        name, is_one_word, value = word.partition("=")
-        if name == flag:
-            return value if is_one_word else following
-    return None
-
-
-def _rehearse(main: Callable[[list[str] | None], int], argv: list[str] | None) -> None:
-    """Run a job as a dry run, so that all of its queries are checked before the first is continued.
-
-    `start` continues a query at once, and from then on its old checkpoint is refused. If a later query of the
-    job were refused then, neither the old job nor the new one could run.
+def _code_of(main: Callable[[list[str] | None], int], argv: list[str] | None) -> int:
+    """Run a job's `main`, before that as a dry run if it continues checkpoints; return its exit code.
 
     Raises:
-        InvalidInputError: a query is refused; nothing has been changed.
+        InvalidInputError: a query is refused in the dry run; nothing has been changed.
     """
-    logging.disable(logging.WARNING)  # the start that follows says the same
-    with contextlib.suppress(errors.DryRun):
-        main([*(sys.argv[1:] if argv is None else argv), "--dry-run"])
+    global _rehearsal  # noqa: PLW0603 - a process runs one job
+    _rehearsal = first = _Rehearsal()
+    try:
+        code = main(argv)
+    except errors.DryRun:
+        if not first.is_one:
+            raise
+    finally:
+        _rehearsal = None
+    if not first.is_one:
+        return code
     logging.disable(logging.NOTSET)
+    return main(argv)
 
 
 def _end_with(err: Exception, stop: _Stop) -> None:
@@ -289,10 +313,16 @@ def _end_with(err: Exception, stop: _Stop) -> None:
     _say(printable(errors.without_secrets(line), lines=True))
 
 
+def say(text: str) -> None:
+    """Write lines of a job to standard error; a job does not fail because they cannot be written."""
+    with contextlib.suppress(OSError, ValueError):  # its disk is full, or the stream is closed
+        if sys.stderr is not None:
+            sys.stderr.write(f"{text}\n")
+
+
 def _say(line: str) -> None:
-    """Print a line under the job's name on standard error, unless that is closed."""
-    if sys.stderr is not None:
-        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+    """Say a line under the job's name."""
+    say(f"{Path(sys.argv[0]).name}: {line}")
 
 
 def _of_spark(err: Exception) -> tuple[int, str] | None:

@@ -1,8 +1,9 @@
 """Start and run: the kit's own files, replaced whole or as lines of JSON, and what Spark makes of names.
 
 `replace` writes a file so that a reader sees the old or the new one, `private_folder` and `private_file` keep
-others out. `is_hidden`, `is_pattern`, `matching`, `escaped` and others repeat Spark's rules for paths and
-file names in Python. `in_conf` finds a file of `conf/`, `cache_folder` the folder of the cache.
+others out, and `open_missing_streams` opens standard streams that are closed. `is_hidden`, `is_pattern`,
+`matching`, `escaped` and others repeat Spark's rules for paths and file names in Python. `in_conf` finds a
+file of `conf/`, `cache_folder` the folder of the cache.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import errno
 import json
 import os
 import re
+import sys
 from contextlib import suppress
 from datetime import datetime
 from importlib import resources
@@ -53,6 +55,17 @@ def replace(target: Path, parts: Iterable[str | bytes], *, private: bool = False
     except BaseException:
         temporary.unlink(missing_ok=True)  # each retry of a supervisor would leave a file on a full disk
         raise
+
+
+def open_missing_streams() -> None:
+    """Open standard output and standard error where a supervisor or `>&-` has closed them.
+
+    Python has no stream then, and what a program writes would fail only because nobody reads it.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nobody = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+            setattr(sys, name, nobody)
 
 
 JSON_VERSION = 1  # of the answers to programs (docs/json.md)

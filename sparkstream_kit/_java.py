@@ -17,8 +17,10 @@ https://docs.oracle.com/en/java/javase/17/vm/class-data-sharing.html, https://op
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib.util
+import locale
 import os
 import pwd
 import re
@@ -284,7 +286,8 @@ def _folder() -> Path:
 
 
 _FILES = 1024  # open files: Java and Spark alone need some 400
-_ASCII = ("C", "POSIX", "")  # locales in which Java knows no names of files beyond ASCII
+_ASCII = ("ANSI_X3.4-1968", "US-ASCII", "ASCII")  # encodings in which Java knows no other names of files
+_LC_CTYPE_MASK = 1  # of the C libraries of Linux
 
 
 def user() -> str | None:
@@ -301,11 +304,17 @@ def user() -> str | None:
 
 
 def open_files() -> str | None:
-    """Return what is wrong if this process may open only a few files; else None."""
-    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    """Return what is wrong if a process may open only a few files; else None.
+
+    The hard limit counts: Java raises its own limit as far as that.
+    """
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if allowed == resource.RLIM_INFINITY or allowed >= _FILES:
         return None
-    return f"only {allowed} files may be open at once (ulimit -n); run ulimit -n 4096 first"
+    return (
+        f"only {allowed} files may be open at once (ulimit -Hn); raise that limit at the start: "
+        "LimitNOFILE=4096 of a systemd unit, docker run --ulimit nofile=4096, or as root ulimit -n 4096"
+    )
 
 
 def names() -> str | None:
@@ -321,13 +330,23 @@ def lacks() -> list[str]:
     return [said for said in (user(), open_files(), names()) if said is not None]
 
 
-def locale_of(given: dict[str, str]) -> str:
-    """Return the locale that an environment sets for names of files."""
-    return given.get("LC_ALL") or given.get("LC_CTYPE") or given.get("LANG") or ""
-
-
 def with_names(given: dict[str, str]) -> dict[str, str]:
     """Return an environment in which Java knows all names of files, where the locale is for ASCII alone."""
-    if locale_of(given) in _ASCII and sys.platform.startswith("linux"):
+    locale_name = given.get("LC_ALL") or given.get("LC_CTYPE") or given.get("LANG") or "C"
+    if sys.platform.startswith("linux") and _codeset(locale_name) in _ASCII:
         return given | {"LC_ALL": "C.UTF-8"}
     return given
+
+
+def _codeset(locale_name: str) -> str:
+    """Return the encoding of a locale; that of C if it is not installed, as Java and the C library do."""
+    libc = ctypes.CDLL(None)
+    libc.newlocale.restype = ctypes.c_void_p
+    libc.nl_langinfo_l.restype = ctypes.c_char_p
+    found = libc.newlocale(_LC_CTYPE_MASK, os.fsencode(locale_name), None)
+    if found is None:
+        return _ASCII[0]
+    found = ctypes.c_void_p(found)
+    codeset = libc.nl_langinfo_l(locale.CODESET, found)
+    libc.freelocale(found)
+    return str(codeset.decode())

@@ -306,7 +306,6 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
         "backslash, and quarantine.parse_csv sets such lines aside"
     ),
 }
-_IN_WORKER = "PythonException"  # an error of a Python worker, and so of a user's function
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 _OF_LIBRARIES = re.compile(
     r"/(?:pyspark|py4j|sparkstream_kit|site-packages|dist-packages)(?:/|\.zip)|/lib/python3|^<frozen"
@@ -352,21 +351,27 @@ def innermost_cause(error: BaseException) -> str:
 
 
 def _raised_at(texts: list[str], cause: str) -> str:
-    """Return the function, file and line where a user's function failed in Spark's Python; else nothing.
+    """Return the function, file and line where a user's function failed that Spark has called; else nothing.
 
-    Of a traceback these are the last ones that are neither PySpark's nor a library's.
+    It is a function of rows, or of a batch. Of a traceback these are the last ones that are neither PySpark's
+    nor a library's.
     """
-    reason = cause.partition(": ")[2] or cause
-    for text in texts:
-        if _IN_WORKER not in text or _TRACEBACK not in text or reason.split("\n")[0] not in text:
+    reason = _on_one_line(cause.partition(": ")[2] or cause)
+    tracebacks = (each for text in texts for each in reversed(text.split(_TRACEBACK)[1:]))
+    for traceback in tracebacks:  # of the worker, and of the function of a batch that has called it
+        if reason not in _on_one_line(traceback):
             continue
-        own = [each for each in _FRAME.findall(text) if not _OF_LIBRARIES.search(each[0])]
+        own = [each for each in _FRAME.findall(traceback) if not _OF_LIBRARIES.search(each[0])]
         if own:
             file, number, function = own[-1]
             first = own[0][2]
             called = "" if first == function else f", called by {first}"
             return f"in {function}{called}, {file} line {number}"
     return ""
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _room_for(texts: list[str]) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sparkstream_kit._durations import delay_of, not_negative
-from sparkstream_kit._exits import exit_codes, take_standard_streams
+from sparkstream_kit._exits import exit_codes, rehearse, say, take_standard_streams
 from sparkstream_kit._files import matching, plain, spelt
 from sparkstream_kit.errors import InvalidInputError, KitError, hint, without_secrets
 
@@ -397,8 +397,6 @@ def parser(doc: str | None, *flags: str, table: str = "result", **defaults: Any)
         sparkstream_kit.errors.InvalidInputError: unknown argument --run-fro; did you mean --run-for?
     """
     made = _Parser(description=doc, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
-    if "--continues" in flags and "--dry-run" not in flags:
-        flags = (*flags, "--dry-run")  # with which `exit_codes` checks all queries before the first continues
     made.shared = flags
     known: dict[str, tuple[Any, Any]] = {}
     for title, those in _GROUPS.items():
@@ -454,6 +452,7 @@ class _Parser(ArgumentParser):
                 parsed.checkpoint = f"{parsed.out_dir}/_checkpoint"
         shared = (*self.shared, "--checkpoint")  # which a job may have in a form of its own
         _check({flag: getattr(parsed, _name(flag)) for flag in shared if hasattr(parsed, _name(flag))})
+        rehearse(parsed)
         return parsed
 
 
@@ -719,10 +718,11 @@ def finish(args: Namespace, *summaries: RunSummary) -> int:
             args = parser.parse_args(["incoming"])
             sys.exit(jobflags.finish(args, summary))
     """
-    sys.stderr.write("".join(f"{summary}\n" for summary in summaries))
+    for summary in summaries:
+        say(str(summary))
     state = any(query.state_rows for summary in summaries for query in summary.queries)
     if state and getattr(args, "checkpoint", "") is None:  # of a job that has this flag
-        sys.stderr.write("without --checkpoint the state of this run is gone: the next run begins anew\n")
+        say("without --checkpoint the state of this run is gone: the next run begins anew")
     for summary in summaries:
         check_bad_rows(summary, getattr(args, "max_bad", None))
     check_late_rows(getattr(args, "max_late", None), *summaries)
@@ -753,7 +753,7 @@ def check_bad_rows(summary: RunSummary, max_bad: Decimal | None) -> None:
         share = f"{bad * 100 / parsed:.3g}%"
         raise KitError(f"bad lines: {bad:,} of {parsed:,} ({share}); --max-bad is {max_bad}%")
     if counted and all(bad == parsed for bad, parsed in counted):
-        sys.stderr.write("no line could be read: is this the right folder?\n")
+        say("no line could be read: is this the right folder?")
 
 
 def check_late_rows(max_late: Decimal | None, *summaries: RunSummary) -> None:

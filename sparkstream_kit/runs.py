@@ -25,6 +25,7 @@ from sparkstream_kit._files import check_writable
 from sparkstream_kit._spark import plan, shutdown
 from sparkstream_kit._spark import queries as spark_queries
 from sparkstream_kit._spark.batch import close_ended
+from sparkstream_kit._spark.session import has_ended
 from sparkstream_kit.checkpoints.damage import READ_IN_PART
 from sparkstream_kit.checkpoints.guard import explained
 from sparkstream_kit.checkpoints.logs import Logs, local
@@ -57,6 +58,7 @@ _AWAY = re.compile(r"\berrors\.TransientError\b|no Kafka broker has answered")
 _STOP_LIMIT = 5.0  # seconds that Spark may take to stop a query
 _END_LIMIT = 30.0  # seconds that a job may take to end after its run
 _LOOK_AT_FILES = 60.0  # seconds between two checks of the input files
+_LOOK_AT_SESSIONS = 2.0  # seconds between two checks of the sessions, which call no JVM
 
 
 class _Watched:
@@ -71,6 +73,7 @@ class _Watched:
         sockets: host and port of each socket that it reads; None before its first batch.
         endless: whether it ends only when it is stopped.
         ended: whether it has ended.
+        lost: the error of a query whose session was stopped, of which Spark says nothing; None for others.
         last: its last progress; one without a batch, too, as of a start that has found no new input.
     """
 
@@ -84,6 +87,8 @@ class _Watched:
         self.sockets: list[tuple[str, int]] | None = None
         self.endless = spark_queries.is_endless(query)
         self.ended = False
+        self.lost: Exception | None = None
+        self._session = spark_queries.session(query)
         self.last: StreamingQueryProgress | None = None
         self._stopping: threading.Thread | None = None
         self._stops_until = 0.0
@@ -93,6 +98,21 @@ class _Watched:
         """Wait until the query has ended, and post that to the inbox."""
         spark_queries.await_end(self.query)
         inbox.post("ended", self)
+
+    def has_lost_session(self) -> bool:
+        """Return whether the session of the query was stopped, and Spark still calls the query active.
+
+        The thread of a query that waits for input then ends without a word.
+        """
+        if self.ended or self._session is None or not has_ended(self._session):
+            return False
+        if spark_queries.is_active(self.query):
+            self.ended, self.lost = True, RuntimeError("the session was stopped")
+        return self.ended
+
+    def error(self) -> Exception | None:
+        """Return why the query has failed; None if it has not."""
+        return self.query.exception() or self.lost
 
     def was_stopped(self) -> bool:
         """Return whether the query, which has ended, was stopped before it had read all input."""
@@ -276,8 +296,8 @@ class _Run:
             reason, wake_after = self._over(still_open)
             if reason:
                 return reason
-            if self.looks or any(each.sockets for each in self._queries):
-                wake_after = min(_waiting.LOOK_EVERY, wake_after)
+            looks = self.looks or any(each.sockets for each in self._queries)
+            wake_after = min(_waiting.LOOK_EVERY if looks else _LOOK_AT_SESSIONS, wake_after)
             kind, what = self.inbox.next(wake_after=wake_after)
             if kind == "stop":
                 return str(what)
@@ -289,12 +309,17 @@ class _Run:
                         each.trim_logs()
             elif kind == "ended":
                 what.ended = True
-                if what.query.exception() is not None:
-                    self._failed = what
-                    return "failure"
+            if self._has_failure(still_open):
+                return "failure"
             self._end_read_sockets()
             self._tell(self.looks)
         return "query.stop()" if any(each.was_stopped() for each in self._queries) else "end of input"
+
+    def _has_failure(self, were_open: list[_Watched]) -> bool:
+        """Return whether one of the queries that were open has ended with an error."""
+        ended = (each for each in were_open if each.ended or each.has_lost_session())
+        self._failed = next((each for each in ended if each.error() is not None), None)
+        return self._failed is not None
 
     def _over(self, still_open: list[_Watched]) -> tuple[str | None, float]:
         """Check the limits `max_batches` and `idle`.
@@ -400,7 +425,7 @@ class _Run:
             tuple(each.summary() for each in self._queries),
             tuple(f"query {name}: {line}" for line, name in self._warnings.items()),
         )
-        failed = [(each, error) for each in self._queries if (error := each.query.exception()) is not None]
+        failed = [(each, error) for each in self._queries if (error := each.error()) is not None]
         failed.sort(key=lambda found: found[0] is not self._failed)
         for each, error in failed if self._raised else failed[1:]:
             _log.error("query %s failed, too: %s", each.name, errors.innermost_cause(error))

@@ -322,6 +322,8 @@ def infer(
       for a missing value (`nulls="NA"`).
     - A column of numbers in a CSV file stays text if one begins with a zero or a plus, such as 01234, or has
       more digits than a DOUBLE keeps. So does a column of months, such as 2026-01.
+    - Texts in JSON that are all times with their day are TIMESTAMP, and numbers of which one has more digits
+      than a DOUBLE keeps are DECIMAL, also within objects and arrays.
     - A quoted value of a CSV file may have line feeds, and JSON may go over several lines (`multiLine=True`).
     - Other lines that are not JSON are ignored.
 

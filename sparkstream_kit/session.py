@@ -66,7 +66,8 @@ class _Users:
         self.others: set[threading.Thread] = set()
 
     def add(self, thread: threading.Thread) -> None:
-        """Note that a thread has got the session by `get_session`."""
+        """Note that a thread has got the session by `get_session`; forget those that have ended."""
+        self.others = {each for each in self.others if each.is_alive()}
         if thread not in self.blocks:
             self.others.add(thread)
 
@@ -241,9 +242,11 @@ def _stop(spark: SparkSession) -> None:
         return
     # Spark prints a Java stack trace for a query that still runs when its context stops.
     with suppress(Exception):  # the JVM may have ended
-        ours = [query for query, _ in running()]
-        for query in () if on_server(spark) else [*spark.streams.active, *ours]:
-            spark.conf.set("spark.sql.streaming.stopTimeout", "5s")
+        ours = [(query, known.frame) for query, known in running()]
+        theirs = [(query, None) for query in spark.streams.active]
+        for query, frame in () if on_server(spark) else [*ours, *theirs]:
+            of = spark if frame is None else frame.sparkSession  # which may have come from `newSession()`
+            of.conf.set("spark.sql.streaming.stopTimeout", "5s")
             with suppress(Exception):  # the function of a batch may hang
                 query.stop()
     spark.stop()

@@ -74,9 +74,22 @@ Traceback (most recent call last):
 ZeroDivisionError: integer division or modulo by zero
 
 \tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.read(PythonRunner.scala:581)"""
+PROXY = """An exception was raised by the Python Proxy. Return Message: Traceback (most recent call last):
+  File "/venv/lib/python3.11/site-packages/py4j/clientserver.py", line 642, in _call_proxy
+    return_value = getattr(self.pool[obj_id], method)(*params)
+  File "/home/me/sparkstream_kit/_spark/batch.py", line 140, in call
+    left = write(batch, batch_id)
+  File "/jobs/shop.py", line 4, in write
+    return 1 // x
+ZeroDivisionError: integer division or modulo by zero
+"""
 SPILL = """Task 0 in stage 3.0 failed: java.io.IOException: No space left on device
 \tat java.base/sun.nio.ch.FileDispatcherImpl.write0(Native Method)
 \tat org.apache.spark.storage.DiskBlockObjectWriter.commitAndGet(DiskBlockObjectWriter.scala:171)"""
+BOTH = (
+    'Traceback (most recent call last):\n  File "/jobs/shop.py", line 9, in <lambda>\n    rows.collect()\n'
+    f"py4j.protocol.Py4JJavaError: o1.collect\n: {WORKER}"
+)
 TEMPORARY = "Spark's temporary folder (spark.local.dir, SPARK_LOCAL_DIRS or TMPDIR)"
 ZERO = "ZeroDivisionError: integer division or modulo by zero (in"
 MEMORY = (
@@ -88,6 +101,9 @@ NO_ROOM = "IOException: No space left on device; make room"
 CAUSES = {
     WORKER: f"{ZERO} helper, called by inv, /jobs/shop.py line 4)",
     WORKER.replace("in helper", "in inv"): f"{ZERO} inv, /jobs/shop.py line 4)",
+    PROXY: f"{ZERO} write, /jobs/shop.py line 4)",
+    BOTH: f"{ZERO} helper, called by inv, /jobs/shop.py line 4)",
+    WORKER.replace("by zero", "by\n  zero"): f"{ZERO} helper, called by inv, /jobs/shop.py line 4)",
     SPILL: f"{NO_ROOM} in {TEMPORARY}, or set it to a larger disk",
     "org.apache.hadoop.fs.FSError: java.io.IOException: No space left on device\n\tat x.Y.z": (
         f"{NO_ROOM} on the disk of the checkpoint, of the target or of {TEMPORARY}"

@@ -407,6 +407,19 @@ def test_streams_that_are_closed_or_full(how, prints, tmp_path):
     assert (done.returncode, done.stderr) == (code, said)
 
 
+@pytest.mark.parametrize("how", ["2>&-", ">&- 2>&-", "2>/dev/full"])
+def test_a_job_whose_words_nobody_reads_ends_as_it_would(how, tmp_path):
+    body = """
+        from sparkstream_kit.progress import RunSummary
+
+        sys.stdout.write("")
+        return jobflags.finish(None, RunSummary("end of input", 1.0, ()))
+        """
+    job = script(tmp_path, body)
+    done = process(["bash", "-c", f"exec '{sys.executable}' '{job}' {how}"], env=environment())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_an_error_is_said_on_standard_error_or_nowhere(tmp_path):
     job = script(tmp_path, "from sparkstream_kit.errors import KitError\nraise KitError('no such shop')")
     done = process(["bash", "-c", f"exec '{sys.executable}' '{job}' 2>&-"], env=environment())
@@ -419,9 +432,24 @@ def test_a_full_disk_of_a_file_of_the_job_is_one_line_too(tmp_path):
     assert (done.returncode, done.stderr) == (1, FULL)
 
 
-def test_all_queries_of_a_job_are_checked_before_the_first_is_continued(tmp_path, monkeypatch, caplog):
+CONTINUING = {  # the flags of a job, and the words that continue checkpoints OLD on NEW/_checkpoint
+    "two words": (jobflags.RUN, "--checkpoint NEW/_checkpoint --continues OLD"),
+    "one word": (jobflags.RUN, "--continues=OLD --checkpoint=NEW/_checkpoint"),
+    "a slash": (jobflags.RUN, "--checkpoint NEW/_checkpoint/ --continues OLD/"),
+    "given twice": (
+        jobflags.RUN,
+        "--checkpoint OLD --continues none --checkpoint NEW/_checkpoint --continues OLD",
+    ),
+    "a folder of the job": ((*jobflags.FOLDER, *jobflags.RUN), "NEW --continues OLD"),
+    "behind two dashes": ((*jobflags.FOLDER, *jobflags.RUN), "--continues OLD -- NEW"),
+    "no dry run": (("--checkpoint", "--continues"), "--checkpoint NEW/_checkpoint --continues OLD"),
+}
+
+
+@pytest.mark.parametrize("how", CONTINUING)
+def test_all_queries_of_a_job_are_checked_before_the_first_is_continued(how, tmp_path, caplog):
     """A job whose second query is refused starts neither; with its checkpoints there, it starts at once."""
-    old, new = tmp_path / "old", tmp_path / "new"
+    old, new = tmp_path / "old", tmp_path / "new" / "_checkpoint"
     for part in ("bad", "totals"):
         (old / part).mkdir(parents=True)
         (old / part / "metadata").touch()
@@ -430,22 +458,24 @@ def test_all_queries_of_a_job_are_checked_before_the_first_is_continued(tmp_path
 
     @jobflags.exit_codes
     def main(argv):
-        args = jobflags.parser("A job.", *jobflags.RUN).parse_args(argv)
-        calls.append(args.dry_run)
+        args = jobflags.parser("A job.", *shared).parse_args(argv)
+        is_dry = jobflags.for_start(args).get("dry_run", False)
+        calls.append(is_dry)
         logging.getLogger().warning("said once")
         if refused:
             raise InvalidInputError("give it a new target")
-        if args.dry_run:
+        if is_dry:
             raise errors.DryRun("all checks have passed")
         return 0
 
-    flags = ["--checkpoint", str(new), f"--continues={old}"]
+    shared, words = CONTINUING[how]
+    flags = [word.replace("OLD", str(old)).replace("NEW", str(new.parent)) for word in words.split()]
     assert main(flags) == 0
     assert calls == [True, False]
     assert caplog.messages == ["said once"]
-    for more in ("--dry-run", "--shadow"):
+    for more in ("--dry-run", "--shadow") if "--dry-run" in shared else ():
         calls.clear()
-        main([*flags, more])
+        main([more, *flags])
         assert len(calls) == 1
     refused.append(True)
     calls.clear()
@@ -458,12 +488,6 @@ def test_all_queries_of_a_job_are_checked_before_the_first_is_continued(tmp_path
         (new / part / "metadata").touch()
         assert main(flags) == 0
     assert calls == [True, False, False]
-
-
-def test_a_job_that_continues_can_be_checked():
-    words = ["--continues", "old", "--checkpoint", "new", "--dry-run"]
-    args = jobflags.parser("A job.", "--continues", "--checkpoint").parse_args(words)
-    assert jobflags.for_start(args) == {"checkpoint": "new", "continues": "old", "dry_run": True}
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

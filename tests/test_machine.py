@@ -17,7 +17,7 @@ def no_user(patch):
 
 
 def few_files(patch):
-    patch.setattr(resource, "getrlimit", lambda _: (128, 4096))
+    patch.setattr(resource, "getrlimit", lambda _: (128, 128))
 
 
 def ascii_names(patch):
@@ -27,14 +27,15 @@ def ascii_names(patch):
 LACKS = {
     no_user: "this user (54321) has no name, without which Java and Hadoop do not start; give it one, as "
     "root or in the image: echo spark:x:54321:0::/tmp:/bin/sh >> /etc/passwd",
-    few_files: "only 128 files may be open at once (ulimit -n); run ulimit -n 4096 first",
+    few_files: "only 128 files may be open at once (ulimit -Hn); raise that limit at the start: "
+    "LimitNOFILE=4096 of a systemd unit, docker run --ulimit nofile=4096, or as root ulimit -n 4096",
     ascii_names: "names of files are ascii in this locale; set LC_ALL=C.UTF-8",
 }
 
 
 @pytest.mark.parametrize("lack", LACKS)
 def test_what_is_lacking_is_named_with_its_fix_and_the_doctor_sees_it(lack, monkeypatch):
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (4096, 4096))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (128, 4096))  # Java raises its own limit
     assert _java.lacks() == []
     assert [each.level for each in doctor.user()] == ["ok"]
     lack(monkeypatch)
@@ -52,7 +53,9 @@ def test_what_is_lacking_is_named_with_its_fix_and_the_doctor_sees_it(lack, monk
         ({"LC_ALL": "POSIX"}, "C.UTF-8"),
         ({"LANG": "C"}, "C.UTF-8"),
         ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, None),
-        ({"LANG": "de_DE.UTF-8"}, None),
+        ({"LANG": "C.UTF-8"}, None),
+        ({"LANG": "xx_YY.UTF-8"}, "C.UTF-8"),  # a locale that is not installed, as ssh brings it
+        ({"LC_ALL": "xx_YY.UTF-8", "LC_CTYPE": "C.UTF-8"}, "C.UTF-8"),
     ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="the locale of Linux")
@@ -68,4 +71,4 @@ def test_a_start_that_fails_names_how_many_files_may_be_open(tmp_path):
     done = subprocess.run(
         ["bash", "-c", command, script], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert "only 128 files may be open at once (ulimit -n); run ulimit -n 4096 first" in done.stderr
+    assert "only 128 files may be open at once (ulimit -Hn); raise that limit at the start" in done.stderr

@@ -461,7 +461,7 @@ def test_of_several_failures_the_first_is_told_and_the_others_are_logged(spark, 
     # The one that ends the run stands last: the other fails while the run is being ended.
     other = start(endless(spark), sinks.foreach_batch(after), name="other")
     bad = start(endless(spark), sinks.foreach_batch(first), name="bad")
-    with pytest.raises(QueryFailed, match="^query bad failed: ValueError: the first$"):
+    with pytest.raises(QueryFailed, match=r"^query bad failed: ValueError: the first \(in first, .*\)$"):
         run(other, bad)
     assert "query other failed, too: ValueError: the second" in caplog.text
 

@@ -372,6 +372,9 @@ def test_infer_says_what_a_source_of_csv_files_needs(spark, tmp_path, caplog, co
 def test_infer_takes_what_is_given_and_says_no_more(spark, tmp_path, caplog):
     (tmp_path / "a.csv").write_text("n,m\nNA,-\n2,3\n")
     assert infer(spark, tmp_path / "a.csv", header=True, nullValue="NA") == from_ddl("n INT, m STRING")
+    assert infer(spark, tmp_path / "a.csv", HEADER=True, nullvalue="NA") == from_ddl("n INT, m STRING")
+    (tmp_path / "b.tsv").write_text("n;m\n1;3\n")
+    assert infer(spark, tmp_path / "b.tsv", Header=True, delimiter=";") == from_ddl("n INT, m INT")
     assert infer(spark, tmp_path / "a.csv", header=False).names == ["_c0", "_c1"]
     assert caplog.messages == []
 
@@ -388,6 +391,27 @@ def test_infer_takes_what_is_given_and_says_no_more(spark, tmp_path, caplog):
             [],
         ),
         ('{"at": "2024-01-01T08:10:00Z"}\n{"at": "soon"}\n', "at STRING", []),
+        # No time that a source reads.
+        ('{"at": "2024-01-01T08:10:00Z"}\n{"at": "0000-00-00 00:00:00"}\n', "at STRING", []),
+        (
+            '{"a": {"at": "2024-01-01 08:10:00Z", "b.c": [{"t": "2024-01-01T08:10"}]}}\n{"a": {}}\n',
+            "a STRUCT<at: TIMESTAMP, `b.c`: ARRAY<STRUCT<t: TIMESTAMP>>>",
+            [],
+        ),
+        ('[\n{"at": "2024-01-01T08:10:00Z"}\n,{"at":\nnull}]\n', "at TIMESTAMP", [LINES]),
+        (
+            '{"p": 0.123456789012345678901234567890, "q": 0.30000000000000004}\n{"p": 1, "q": -1.5}\n',
+            "p DECIMAL(38,30), q DOUBLE",
+            ["has numbers that DOUBLE would round, so they are decimal(38,30), in p"],
+        ),
+        (
+            '{"a": [{"p": 1.5}, {"p": -12345678901234567.25}], "of": {"q": [1e-9, 0.1234567890123456789]}}\n',
+            "a ARRAY<STRUCT<p: DECIMAL(38,2)>>, of STRUCT<q: ARRAY<DOUBLE>>",
+            [
+                "has numbers that DOUBLE would round, so they are decimal(38,2), in a.[].p",
+                "has numbers that DOUBLE rounds, and more digits than a DECIMAL has, in of.q.[]",
+            ],
+        ),
         ('{"a": 1\n{"b": 1}\n', "b BIGINT", [BROKEN]),
         ('{"a": 1}\n{"a": \n', "a BIGINT", [BROKEN]),
     ],

@@ -5,15 +5,18 @@ import gc
 import json
 import os
 import re
+import subprocess
+import sys
 import tempfile
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import refusal
+from conftest import ROOT, refusal
 from pyspark import InheritableThread, SparkContext
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -88,6 +91,8 @@ def all_at_once(*functions):
 @pytest.fixture
 def odd(spark):
     """A second session of the process, with settings of its own."""
+    if "SPARK_REMOTE" in os.environ:
+        pytest.skip("classic only: the client of Spark Connect has no newSession()")
     other = spark.newSession()
     for key, value in ODD.items():
         other.conf.set(key, value)
@@ -409,6 +414,61 @@ def test_of_queries_of_one_name_that_start_at_once_one_runs_and_the_others_are_r
     assert all("a query named same already runs; end it first" in each for each in refused)
 
 
+@pytest.mark.slow
+def test_one_query_is_compared_several_times_at_once(spark, folder, tmp_path):
+    frame = many(folder, spark)
+
+    def begin(**how: Any) -> Any:
+        target = sinks.batch_files(tmp_path / "out")
+        return start(frame, target, name="same", checkpoint=tmp_path / "ckpt", **how)
+
+    run(begin(availableNow=True))
+    for each in all_at_once(*[lambda: begin(dry_run="compare")] * 3):
+        assert [table.counts for table in each.tables] == [(6, 0, 0, 0)]
+
+
+STOPS_ITS_SESSION = """
+import sys, threading
+from sparkstream_kit import get_session, run, sinks, sources, spark_session, start
+from sparkstream_kit.errors import QueryFailed
+
+spark = get_session("first", profile="test")
+other = spark.newSession() if sys.argv[1] == "of another session" else spark
+begun = threading.Event()
+waits = sys.argv[1] == "that waits for files"
+rows = sources.text(other, sys.argv[2]) if waits else sources.rate(other)
+query = start(rows, sinks.foreach_batch(lambda *_: begun.set()), name="q")
+
+def stop():
+    begun.wait()
+    if waits:
+        query.processAllAvailable()
+    spark.stop()
+
+threading.Thread(target=stop).start()
+try:
+    print(run(query).ended_by)
+except QueryFailed as err:
+    print(err)
+with spark_session("second", profile="test") as spark:
+    query = start(sources.rate(spark), sinks.memory("rows"))
+    print(run(query, max_batches=1).ended_by)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("of", ["of its session", "of another session", "that waits for files"])
+@CLASSIC
+def test_a_session_that_is_stopped_while_its_query_runs_is_named(of, folder):
+    (folder / "1.txt").write_text("a\n")
+    command = [sys.executable, "-c", STOPS_ITS_SESSION, of, str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    said, after = done.stdout.splitlines()
+    stopped = "its session was stopped while it ran; end the query first, then call spark.stop()"
+    assert said in {"query.stop()", f"query q failed: {stopped}"}
+    assert after == "max_batches are through"
+
+
 TARGETS = {
     "latest": (lambda _: sinks.latest("shared"), lambda _: sinks.latest("SHARED"), "view shared"),
     "memory": (lambda _: sinks.latest("shared"), lambda _: sinks.memory("Shared"), "memory Shared"),
@@ -428,6 +488,14 @@ TARGETS = {
         "folder ",
     ),
 }
+
+
+@pytest.fixture
+def catalog_table(spark):
+    """The name of a table of the catalog that the test makes."""
+    name = f"t_{uuid.uuid4().hex}"
+    yield name
+    spark.sql(f"DROP TABLE IF EXISTS {name}")
 
 
 @pytest.mark.parametrize("kind", TARGETS)
@@ -450,6 +518,27 @@ def test_two_running_queries_do_not_share_a_view_a_file_or_a_folder(spark, odd, 
     finally:
         query.stop()
     begin(second(tmp_path), "three").stop()
+
+
+@CLASSIC
+def test_two_running_queries_do_not_share_a_table_of_files_by_any_of_its_names(
+    spark, tmp_path, catalog_table
+):
+    frame = sources.rate(spark)
+
+    def begin(table, name):
+        return start(frame, sinks.table(table), name=name, checkpoint=tmp_path / name)
+
+    query = begin(catalog_table, "one")
+    try:
+        for spelling in (catalog_table, catalog_table.upper(), f"default.`{catalog_table}`"):
+            said = refusal(begin, spelling, "two")
+            assert said.endswith(
+                "is written by query one, which runs; end that query first, or give each "
+                "query a target of its own"
+            )
+    finally:
+        query.stop()
 
 
 def test_the_trigger_continuous_is_refused(spark):
@@ -533,6 +622,13 @@ def test_a_block_leaves_the_session_to_a_thread_that_has_got_it(sessions):
     with session.spark_session("g"):
         pass
     assert running  # it ran before the block
+
+
+def test_a_long_block_remembers_no_thread_that_has_ended(sessions):
+    with session.spark_session("a") as spark:
+        for _ in range(5):
+            in_thread(lambda: session.get_session("b"))
+        assert len(session._users[str(spark)].others) == 1  # noqa: SLF001 - the last one
 
 
 # --- what stays, and what is let go

@@ -63,6 +63,11 @@ _NOISE = (
     *(_WORKER, b"Starting " + _WORKER),
     *(b"WARNING: Using incubator modules: ", b"WARNING: package sun.security.action not in "),
 )
+# What Ivy says while it finds the packages of spark.jars.packages: a hundred lines, of use if it fails.
+_IVY = re.compile(
+    rb"^(?::: loading settings ::|Ivy Default Cache set to:).*?^:: retrieving ::[^\n]*\n(?:\t[^\n]*\n)*",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 @contextmanager
@@ -70,8 +75,8 @@ def starting(wanted: Mapping[str, str], profile: str | Path | None) -> Iterator[
     """Start the JVM for a SparkContext that is created in the block; under spark-submit, connect to its JVM.
 
     The JVM's output is held back until the block ends, for 30 seconds at most, and then written to standard
-    error without the lines of `_NOISE`. If the start fails, the output is dropped instead, and the error
-    names the cause.
+    error without the lines of `_NOISE` and `_IVY`. If the start fails, the output is dropped instead, and the
+    error names the cause.
 
     Args:
         wanted: the settings of the session. The JVM is launched with those that have a prefix in
@@ -329,6 +334,7 @@ class _Words:
         """Pass on the output that was held back, and from now on all output immediately."""
         with self._lock:
             self._starts, self._said, self._until = False, b"", 0.0
+            self._held = _IVY.sub(b"", self._held)
             self._show()
 
     def drop(self) -> str:

@@ -51,14 +51,16 @@ class Job:
     def __init__(self) -> None:
         self.has_run = self.holds_jvm = False
         self.hooks: list[_Hook] = []
+        self._keeping = threading.Lock()  # runs of several threads may end at once
 
     def keep(self, hook: _Hook) -> None:
         """Keep the hook of a run until the job ends, in place of the hooks of earlier runs.
 
         One hook holds the JVM as well as many. Those that the JVM has called already are kept, too.
         """
-        former = self.hooks
-        self.hooks = [hook, *(each for each in former if each.called)]
+        with self._keeping:
+            former = self.hooks
+            self.hooks = [hook, *(each for each in former if each.called)]
         for each in former:
             if not each.called:
                 each.release()

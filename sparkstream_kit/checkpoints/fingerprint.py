@@ -44,7 +44,7 @@ _TIME = r"precisetimestampconversion\((?P<time>[^(),]+(?:\(\w+\)#\d+)?), Timesta
 _WINDOW = re.compile(_TIME + r"?- (?P<start>\d+)\) % (?P<slide>\d+)\).*\+ (?P<length>\d+)\), LongType")
 _SESSION = re.compile(_TIME + r"\+ cast\((?P<gap>.+?) as interval\)")
 # The window of `windows.calendar`, where a unit longer than a day is an argument of trunc().
-_DAYS = re.compile(r"^struct\(start, to_utc_.*?from_utc_timestamp\(([^,]+), ([^)]+)\)(?:.*?\), ([a-z]+)\))?")
+_DAYS = re.compile(r"^struct\(start, timestamp_micros\(CASE.*?from_utc_timestamp\(([^,]+), ([^)]+)\)(?:.*?\), ([a-z]+)\))?")
 
 
 class _Node(NamedTuple):

@@ -355,7 +355,8 @@ def _refuse_other(query: Query, kept: Mapping[str, Any], logs: Logs) -> None:
         raise InvalidInputError(
             f"checkpoint {logs.place} was written by a different query: {query.name} "
             f"{', and '.join(found)}. Give it a checkpoint of its own, and continues={str(logs.place)!r} to "
-            "resume from this one; or, to keep its state, allow_changed_query=True"
+            "resume from this one (of a job: --continues with its former --checkpoint, or "
+            "OUT_DIR/_checkpoint); or, to keep its state, allow_changed_query=True"
         )
 
 

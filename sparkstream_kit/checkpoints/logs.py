@@ -27,6 +27,7 @@ import shlex
 import tempfile
 import time
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import unquote
@@ -46,6 +47,7 @@ KIT = "sparkstream-kit"
 CONTINUED = f"{KIT}/continued"  # holds the path of the checkpoint on which a changed query continues
 PINS = f"{KIT}/pins"  # one file for each batch: the version of a model or table that the batch used
 MISSING = "is missing"  # what is wrong with a file that does not exist
+_WRITTEN_WITHIN = 60.0  # seconds between the time in a plan and that of its file, unless it was copied
 
 
 class DamagedError(InvalidInputError):
@@ -420,6 +422,20 @@ class Logs:
     def commit(self, batch: int) -> dict[str, Any]:
         """Return the commit of a batch, as the function `commit` does; errors as of `read`."""
         return self.read(commit, self.root / "commits" / str(batch))
+
+    def committed_at(self, batch: int) -> datetime | None:
+        """Return the time of a commit, in UTC; None if it is not known, as in a copy that kept no times.
+
+        Spark notes no such time, so it is the time of the file. A plan has its time in itself, by which a
+        file is known that was written later.
+        """
+        commit, planned = self.entries("commits").get(batch), self.entries("offsets").get(batch)
+        with suppress(DamagedError, FileNotFoundError):
+            if commit is not None and planned is not None:
+                later = planned.stat().st_mtime - self.plan(batch).time / 1000
+                if abs(later) <= _WRITTEN_WITHIN:
+                    return datetime.fromtimestamp(commit.stat().st_mtime, UTC)
+        return None
 
     @property
     def last_plan(self) -> Plan | None:

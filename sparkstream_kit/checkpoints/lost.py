@@ -189,6 +189,7 @@ class Source:
         self._until = -1  # the last entry of the log that is known
         # Spark removes or moves away what it has read, if it is told to.
         self._is_cleaned = given.get("cleansource", "off").lower() != "off"
+        self._to_look_for: list[tuple[str, Input]] = []  # planned files, until their batch is committed
         self._gone: list[str] = []  # files that were gone after their batch, and have not been reported yet
         self.done = -1
 
@@ -199,15 +200,21 @@ class Source:
         """
         with suppress(InvalidInputError), reading(Path(self._log)):
             found = logs.inputs(self._log.removeprefix("sources/"), after=self._until)
-            self._planned |= {file.path or unquote(file.uri): file for file in found}
+            new = {file.path or unquote(file.uri): file for file in found}
+            self._planned |= new
+            if not self._is_cleaned:
+                self._to_look_for += new.items()
             self._until = max((self._until, *(file.entry for file in found)))
             self._newest = max((self._newest, *(file.time for file in found)))
 
     def look_for(self, before: int, last: int) -> None:
         """Look for the files of a batch, which the log's entries after `before` up to `last` list."""
-        if last > before and not self._is_cleaned:
-            batch = [(path, file) for path, file in self._planned.items() if before < file.entry <= last]
-            self._gone += [path for path, file in batch if file.gone]
+        looked_for, self._to_look_for = self._to_look_for, []
+        for path, file in looked_for:
+            if file.entry > last:
+                self._to_look_for.append((path, file))
+            elif file.entry > before and file.gone:
+                self._gone.append(path)
 
     def trim(self, logs: Logs) -> None:
         """Take the entries out of the source's log that Spark never looks at again."""

@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from sparkstream_kit._files import NOT_USABLE
+from sparkstream_kit._files import NOT_USABLE, open_missing_streams
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         >>> main(["feed", "lines", "--count", "-1"])
         2
     """
+    open_missing_streams()
     try:
         import typer
     except ImportError:
@@ -50,8 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as err:
         if err.errno not in NOT_USABLE or not (err.filename or err.errno == errno.ENOSPC):
             raise
-        fix = "run it as the user of that folder, or make room"
-        return _failed(InvalidInputError(f"{err.filename or 'a file'}: {err.strerror}; {fix}"))
+        where, fix = err.filename, "run it as the user of that folder, or make room"
+        if where is None:
+            where, fix = "standard output, or a file of the command", "make room"
+        return _failed(InvalidInputError(f"{where}: {err.strerror}; {fix}"))
     except Exception as err:
         # A usage error has this method; its class is typer's or click's, depending on typer's version.
         if not hasattr(err, "format_message"):

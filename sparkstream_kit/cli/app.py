@@ -117,9 +117,10 @@ def _conf(profile: Annotated[str, argument("PROFILE", "A profile's name or path.
     spark-submit --properties-file "$(sparkstream conf local)" jobs/x.py
     """
     try:
-        typer.echo(submit_properties(profile, cache_folder()))
+        written = submit_properties(profile, cache_folder())
     except OSError as err:
         raise InvalidInputError(f"cannot write the profile: {err}; set XDG_CACHE_HOME to a folder") from err
+    typer.echo(written)
 
 
 @app.command("connectors")
@@ -154,9 +155,10 @@ def _split(names: str) -> list[str]:
 def _warm() -> None:
     """Make Spark start faster on this machine. Keeps what Java loads of Spark in a file of 200 MB."""
     try:
-        typer.echo(warm(lambda: say("running a few small streams for Java to learn from")))
+        archive = warm(lambda: say("running a few small streams for Java to learn from"))
     except OSError as err:
         raise InvalidInputError(f"cannot write the archive: {err}; give it room") from err
+    typer.echo(archive)
 
 
 @app.command("schema")

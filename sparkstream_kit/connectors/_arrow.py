@@ -156,9 +156,19 @@ def valid_utf8(texts: pa.Array) -> pa.Array:
     return pa.array([None if raw is None else raw.decode("utf-8", "backslashreplace") for raw in raws])
 
 
+def as_keys(rows: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Return columns as keys are compared: -0.0 and 0.0 are one, as in Spark."""
+    keys = rows.select(list(names))
+    for number, field in enumerate(keys.schema):
+        if pa.types.is_floating(field.type):
+            unsigned = pc.add(keys.column(number), pa.scalar(0.0, field.type))
+            keys = keys.set_column(number, field.name, unsigned)
+    return keys
+
+
 def check_keys(rows: pa.Table, where: object, names: Sequence[str], batch_id: int) -> None:
     """Refuse a batch with rows whose keys do not identify them; see `check_row_keys`."""
-    keys = rows.select(list(names))
+    keys = as_keys(rows, names)
     if nested := [each for each in keys.schema if pa.types.is_nested(each.type)]:
         raise InvalidInputError(
             f"{where}: key {nested[0].name} is a {nested[0].type}, by which no rows are matched; give its "

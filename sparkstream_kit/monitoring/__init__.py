@@ -248,8 +248,10 @@ class _Posts:
     def post_all(self, _over: object) -> None:
         """Post the alerts until there comes None."""
         while (alert := self._waiting.get()) is not None:
+            if alert not in self._left:  # the run has ended, and has logged it
+                continue
             why = self._post(alert)
-            if alert in self._left:  # else the run has ended, and has logged it
+            if alert in self._left:
                 self._left.remove(alert)
                 if why:
                     self._log(alert, why)

@@ -11,11 +11,12 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import changed_inside, column, types_in
+from sparkstream_kit._columns import changed_inside, column, refuse_twice, types_in
 from sparkstream_kit._spark.batch import in_driver, none_of, session_with_views, show
 from sparkstream_kit.checkpoints.logs import KIT
 from sparkstream_kit.sinks import stored
 from sparkstream_kit.sinks.base import JSON, Form, Sink, Target
+from sparkstream_kit.sinks.formats import only_texts
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -44,7 +45,7 @@ def latest(table: str) -> Sink:
             must be started with `start`.
 
     Raises:
-        InvalidInputError: when the query starts, Spark does not take the name.
+        InvalidInputError: when the query starts, Spark does not take the name, or two columns have one name.
 
     Examples:
         >>> latest("totals").modes
@@ -55,6 +56,7 @@ def latest(table: str) -> Sink:
 
     def open_view(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         spark = session_with_views(frame)
+        refuse_twice("latest: column", [name.lower() for name in frame.columns])
         keeps = location if location is not None and location.folder else None
         lines = _lines(keeps, kept, frame.columns)
         if not opening.makes:
@@ -62,10 +64,11 @@ def latest(table: str) -> Sink:
         show_instead = show(_parsed(spark, lines, frame.schema) if lines else none_of(frame), table)
 
         def write(batch: DataFrame, _batch_id: int) -> None:
-            rows = in_driver(spark, batch)
+            texts = only_texts("latest", batch)
+            rows = in_driver(spark, texts)
             lines = []
             if rows is None or keeps:
-                objects = _kept(batch if rows is None else rows).select(F.to_json(F.struct("*"), JSON))
+                objects = _kept(texts if rows is None else rows).select(F.to_json(F.struct("*"), JSON))
                 lines = [row[0] for row in objects.collect()]
             if keeps:
                 keeps.write(kept, "\n".join(lines))

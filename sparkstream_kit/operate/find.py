@@ -43,7 +43,8 @@ class Found:
         what: what was looked for.
         batch: the batch that read it; None if none has, or if its plan is not kept any more.
         committed: whether that batch is committed.
-        since: the time of that commit, in UTC; None if it is not known.
+        since: the time of that commit, in UTC; None if it is not known, as in a copy that has not kept the
+            times of the files (`cp -a` and `checkpoints.clone` keep them).
         targets: what the query writes to, as of its last start. Once the batch is committed, all of them have
             it, if the query had them then. Before that, each may have it or not.
         why: why no batch has read it, or why the batch is not known; None if the batch is known.
@@ -115,8 +116,7 @@ def find(path: str | Path, what: str, *, bad: str | Path | None = None) -> Found
     rows = None if bad is None else _bad(Path(bad), {*names, f"kafka:{what.replace(':', '/')}"})
     if isinstance(found, str):
         return Found(what, committed=found.startswith(("read by", "committed")), why=found, bad=rows)
-    commit = logs.entries("commits").get(found)
-    since = None if commit is None else datetime.fromtimestamp(commit.stat().st_mtime, UTC)
+    since = logs.committed_at(found)
     return Found(what, found, found <= logs.done, since, tuple(logs.noted.get("targets", ())), bad=rows)
 
 
@@ -202,12 +202,19 @@ def _ends(offset: str | None) -> dict[str, dict[str, int]]:
 
 def _at(logs: Logs, at: datetime) -> int | str:
     """Return the batch that was committed first at a time or after it."""
-    commits = logs.entries("commits")
-    later = (number for number, file in commits.items() if file.stat().st_mtime >= at.timestamp())
-    found = next(later, None)
-    if found and found == min(commits):
-        return f"committed after it: batch {found} or an earlier one, of which no commit is kept"
-    return "no batch was committed after it" if found is None else found
+    commits, plans = logs.entries("commits"), kept_plans(logs)
+    for number in commits:
+        committed, following = logs.committed_at(number), plans.get(number + 1)
+        if committed is None and (following is None or following.time >= at.timestamp() * 1000):
+            return (
+                f"not known: the files of batch {number} have other times than its commit, as in a copy; "
+                "cp -a keeps their times"
+            )
+        if committed is not None and committed >= at:
+            if number and number == min(commits):
+                return f"committed after it: batch {number} or an earlier one, of which no commit is kept"
+            return number
+    return "no batch was committed after it"
 
 
 def _bad(root: Path, names: set[str]) -> dict[str, int]:

@@ -64,7 +64,8 @@ class Checkpoint:
         query_id: Spark's id of the query; None if it cannot be read.
         name: the query's name; None if `start` did not start the query.
         committed: the last committed batch; None before the first.
-        committed_at: the time of that commit, in UTC; None before the first.
+        committed_at: the time of that commit, in UTC; None before the first, and if it is not known, as in a
+            copy that has not kept the times of the files (`cp -a` and `checkpoints.clone` keep them).
         planned: the last planned batch; None before the first. If it is not committed, a restart runs it
             again.
         oldest: the oldest batch whose plan is still kept; None before the first.
@@ -94,11 +95,12 @@ class Checkpoint:
     def __str__(self) -> str:
         open_plan = self.planned is not None and self.planned != self.committed
         biggest = [f"{name} {_size(size)}" for name, size in list(self.sizes.items())[:3]]
+        when = _time(self.committed_at) if self.committed_at else "but when is not known, as of a copy"
         facts = [
             ("checkpoint", self.path),
             ("query", ", ".join(filter(None, (self.name, self.query_id))) or "unknown"),
             ("in use", self.in_use and "a query of the kit is running on it"),
-            ("committed", self.committed_at and f"batch {self.committed}, {_time(self.committed_at)}"),
+            ("committed", self.committed is not None and f"batch {self.committed}, {when}"),
             ("planned", open_plan and f"batch {self.planned}, not committed"),
             ("kept", self.oldest is not None and f"batches {self.oldest} to {self.planned}"),
             ("watermark", self.watermark and _time(self.watermark)),
@@ -151,7 +153,7 @@ def show(path: str | Path) -> Checkpoint:
         query_id=_tried(partial(query_id, root / "metadata")),
         name=logs.noted.get("name"),
         committed=done if commits else None,
-        committed_at=_at(commits[done].stat().st_mtime) if commits else None,
+        committed_at=logs.committed_at(done),
         planned=logs.planned if plans else None,
         oldest=min(plans, default=None),
         watermark=_at(watermark / 1000) if watermark else None,

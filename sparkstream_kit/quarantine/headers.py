@@ -129,7 +129,7 @@ def other_separator(fields: int, sep: str) -> Column:
     """Return a hint (string) if a line splits at another separator into as many fields as the schema has."""
     hint = F.lit("")
     for other in reversed(_SEPARATORS):
-        if other != sep and fields > 1:
+        if other not in sep and fields > 1:
             fits = F.col(RAW).contains(other)
             fits &= F.regexp_count(RAW, F.lit(re.escape(other))) == fields - 1
             hint = F.when(fits, F.lit(f"; give sep={other!r}")).otherwise(hint)
@@ -156,12 +156,12 @@ def are_names(texts: Sequence[Column], names: Sequence[str]) -> Column:
     for an index, but not each of them. Where a name is there twice, Spark makes `a0` and `a2` of it by its
     places, and so do the schemas that `schemas.infer` returns.
     """
-    wanted = _folded(names)
+    wanted = _wanted(names)
     stems = defaultdict(list)
     for index, name in enumerate(wanted):
         if name.endswith(str(index)):
             stems[name.removesuffix(str(index))].append(index)
-    fields = [F.coalesce(F.lower(F.trim(text)), F.lit("")) for text in texts]
+    fields = [F.coalesce(_folded(F.trim(text), names), F.lit("")) for text in texts]
     same = []
     for index, (field, name) in enumerate(zip(fields, wanted, strict=True)):
         stem = name.removesuffix(str(index))
@@ -172,15 +172,26 @@ def are_names(texts: Sequence[Column], names: Sequence[str]) -> Column:
 
 def is_a_name(text: Column, names: Sequence[str]) -> Column:
     """Return whether a field is the name of a column, in whichever place."""
-    return F.coalesce(F.lower(F.trim(text)).isin(*_folded(names)), F.lit(False))
+    return F.coalesce(_folded(F.trim(text), names).isin(*_wanted(names)), F.lit(False))
 
 
 def has_two_names(texts: Sequence[Column], names: Sequence[str]) -> Column:
     """Return whether two of the column names, or more, are among the fields of a line, in any place."""
-    fields = F.array(*[F.lower(F.trim(text)) for text in texts])
-    wanted = F.array(*map(F.lit, _folded(names)))
+    fields = F.array(*[_folded(F.trim(text), names) for text in texts])
+    wanted = F.array(*map(F.lit, _wanted(names)))
     return F.size(F.array_intersect(fields, wanted)) > 1
 
 
-def _folded(names: Sequence[str]) -> list[str]:
-    return [name.strip().lower() for name in names]
+def _wanted(names: Sequence[str]) -> list[str]:
+    """Return the names of the columns as those in a file are compared with them."""
+    stripped = [name.strip() for name in names]
+    return stripped if _differ_in_case(names) else [name.lower() for name in stripped]
+
+
+def _folded(text: Column, names: Sequence[str]) -> Column:
+    return text if _differ_in_case(names) else F.lower(text)
+
+
+def _differ_in_case(names: Sequence[str]) -> bool:
+    """Return whether two names differ in nothing but case, which Spark tells apart if it is told to."""
+    return len({name.strip().lower() for name in names}) < len({name.strip() for name in names})

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import finite, holds, quoted, refuse_twice, types_in
+from sparkstream_kit._columns import as_compared, finite, holds, quoted, refuse_twice, types_in
 from sparkstream_kit.errors import InvalidInputError
 from sparkstream_kit.quarantine import headers
 from sparkstream_kit.quarantine.rows import BLOCK, RAW, SCALARS, is_missing, not_a, parsed, typed
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 # Spark's CSV parser fails the query at a line with more fields than this (its option maxColumns), so such a
 # line is marked bad before it gets there.
 _MOST_FIELDS = 20_000
+
+# from_csv misreads quotes next to a separator of several characters, so this one character stands for it.
+_SEP = "\ufffe"
 
 # Appended to each line as one more field; no readable line can contain it. If it is read in the field after
 # the last column, the line has the right number of fields.
@@ -60,7 +63,8 @@ def schema_for(
     for field in schema.fields:
         for kind in types_in(field.dataType):
             if isinstance(kind, T.StructType):
-                refuse_twice(f"column {field.name}: its field", [name.lower() for name in kind.names])
+                names = as_compared(frame.sparkSession, kind.names)
+                refuse_twice(f"column {field.name}: its field", names)
             is_keyed = isinstance(kind, T.MapType) and not isinstance(kind.keyType, T.StringType)
             if is_keyed or not isinstance(kind, (*SCALARS, *also)):
                 raise InvalidInputError(
@@ -83,7 +87,7 @@ def parse_csv(
 
     A line is bad when
 
-    - it is not valid UTF-8, or contains U+FFFF or U+0000;
+    - it is not valid UTF-8, or contains U+FFFF or U+0000 (or U+FFFE, with a `sep` of several characters);
     - it is blank, or its number of fields is not the number of columns in the schema;
     - its quotes are not in pairs, or a quote that begins a value is not closed at the end of the value;
     - a value in any column does not parse as the column's type;
@@ -110,7 +114,8 @@ def parse_csv(
             a line bad.
         nulls: the texts that stand for a missing value, such as "NA" or ("NA", "-"); an empty field is NULL,
             too.
-        sep: the separator, one character.
+        sep: the separator, one character or more. A line in which a separator such as `||` could begin at two
+            places, as in `a|||b`, is bad.
         header: the first line of each file that is not blank is a header and gives no row. It has the names
             of the columns in their order; case, blanks around a name and names that are missing in the file,
             such as the one of an index, are ignored. If it has other names, all lines of its file are bad:
@@ -151,8 +156,10 @@ def parse_csv(
     """
     check(parse_csv, locals())
     schema = schema_for(lines, "CSV", schema, "read it as a string", ())
-    if len(sep.encode("utf-16-le")) != 2 or sep in '"\\\r\n\0':  # noqa: PLR2004 - a character of Java's
-        raise InvalidInputError(f"sep is {sep!r}; give one character, but no quote, backslash or line end")
+    if not sep or not {*sep}.isdisjoint('"\\\r\n\0\ufffe\uffff'):
+        raise InvalidInputError(
+            f"sep is {sep!r}; give one character or more, but no quote, backslash or line end"
+        )
     settings = _settings(date_format, timestamp_format, nulls)
     read = partial(_read_csv, schema=schema, settings=settings, sep=sep, header=header)
     with_blocks = header and headers.has_places(lines)
@@ -176,10 +183,7 @@ def _settings(
 def _read_csv(
     frame: DataFrame, schema: T.StructType, settings: Mapping[str, Any], sep: str, *, header: bool
 ) -> tuple[DataFrame, Column, Column | None]:
-    # Separate select steps: in a single step Spark would evaluate each expression again for every use.
-    frame = frame.select("*", _unreadable(sep, len(schema)).alias("_unreadable"))
-    frame = frame.select("*", _csv_fields(sep, len(schema)).alias("_read"))
-    *texts, after_last = [F.col(f"_read.c{index}") for index in range(len(schema) + 1)]
+    frame, texts, after_last = _split(frame, sep, len(schema))
     values, problems, words = [], [], []
     for index, (field, written) in enumerate(zip(schema.fields, texts, strict=True)):
         value, kind = F.col(f"_v{index}"), field.dataType
@@ -225,19 +229,59 @@ def _read_csv(
     return frame, F.when(~F.coalesce(is_first, F.lit(False)), F.coalesce(other, "_why", like)), is_first
 
 
-def _unreadable(sep: str, fields: int) -> Column:
-    """Return the reason why a line must not reach Spark's parser (string), or null if it may."""
-    line, mark = F.col(RAW), re.escape(sep)
-    many = (F.octet_length(line) >= _MOST_FIELDS) & (F.regexp_count(line, F.lit(mark)) >= _MOST_FIELDS)
+def _split(frame: DataFrame, sep: str, count: int) -> tuple[DataFrame, list[Column], Column]:
+    """Split lines; return them with `_unreadable`, their fields, and the field after the last column."""
+    is_one = len(sep.encode("utf-16-le")) == 2  # noqa: PLR2004 - bytes of a character of Java's
+    line, mark = F.col(RAW), sep
+    if not is_one:
+        line, mark = F.replace(RAW, F.lit(sep), F.lit(_SEP)), _SEP
+    unreadable = _unreadable(line, mark, count)
+    if not is_one:
+        unreadable = F.coalesce(_of_separators(line, sep), unreadable)
+    # Separate select steps: in a single step Spark would evaluate each expression again for every use.
+    frame = frame.select("*", unreadable.alias("_unreadable"))
+    frame = frame.select("*", _csv_fields(line, mark, count).alias("_read"))
+    *texts, after_last = [F.col(f"_read.c{index}") for index in range(count + 1)]
+    if not is_one:
+        texts = [F.replace(text, F.lit(_SEP), F.lit(sep)) for text in texts]
+    return frame, texts, after_last
+
+
+def _of_separators(line: Column, sep: str) -> Column:
+    """Return the reason why separators of several characters cannot be told in a line, or null if they can.
+
+    Args:
+        line: the line, in which `_SEP` stands for each separator.
+        sep: the separator.
+    """
+    no_character = F.when(F.col(RAW).contains(_SEP), "U+FFFE, which is no character")
+    if not any(sep.startswith(sep[at:]) for at in range(1, len(sep))):
+        return no_character
+    # Two separators can overlap: in `a|||b` the first two characters or the last two could be the separator.
+    from_the_end = F.reverse(F.replace(F.reverse(RAW), F.lit(sep[::-1]), F.lit(_SEP)))
+    is_clear = ~F.is_valid_utf8(RAW) | (from_the_end == line)
+    return F.coalesce(no_character, F.when(~is_clear, "a separator that could begin at two places"))
+
+
+def _unreadable(line: Column, sep: str, fields: int) -> Column:
+    """Return the reason why a line must not reach Spark's parser (string), or null if it may.
+
+    Args:
+        line: the line.
+        sep: the separator in it, one character.
+        fields: the number of columns.
+    """
+    raw, mark = F.col(RAW), re.escape(sep)
+    many = (F.octet_length(raw) >= _MOST_FIELDS) & (F.regexp_count(line, F.lit(mark)) >= _MOST_FIELDS)
     return F.coalesce(
-        F.when(F.coalesce(F.trim(line), F.lit("")) == "", _not_so_many(fields)),
-        F.when(~F.is_valid_utf8(line), "not valid UTF-8"),
+        F.when(F.coalesce(F.trim(raw), F.lit("")) == "", _not_so_many(fields)),
+        F.when(~F.is_valid_utf8(raw), "not valid UTF-8"),
         # from_csv ends a line at U+FFFF, because a line feed can be part of a value: the parser drops the
         # rest, and mixes it into the next line.
-        F.when(line.contains("\uffff"), "U+FFFF, which is no character"),
+        F.when(raw.contains("\uffff"), "U+FFFF, which is no character"),
         # The parser would leave it out of a value in quotes.
-        F.when(line.contains("\0"), "a NUL character"),
-        F.when(line.contains('"'), _misquoted(line, mark)),
+        F.when(raw.contains("\0"), "a NUL character"),
+        F.when(raw.contains('"'), _misquoted(line, mark)),
         F.when(many, _not_so_many(fields)),
     )
 
@@ -258,11 +302,11 @@ def _misquoted(line: Column, mark: str) -> Column:
     )
 
 
-def _csv_fields(sep: str, count: int) -> Column:
+def _csv_fields(line: Column, sep: str, count: int) -> Column:
     """Return the fields of a readable line as a struct c0, c1, …, with one field after the last column."""
     # Read every column as a string: Spark then parses all of them, and changes no value.
     names = ", ".join(f"c{index} STRING" for index in range(count + 1))
-    marked = F.when(F.col("_unreadable").isNull(), F.concat(F.col(RAW), F.lit(sep + _AFTER_LAST)))
+    marked = F.when(F.col("_unreadable").isNull(), F.concat(line, F.lit(sep + _AFTER_LAST)))
     return F.from_csv(marked, names, {"sep": sep, "quote": '"', "escape": '"'})
 
 

@@ -20,7 +20,16 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check
-from sparkstream_kit._columns import HEADERS, OBSERVED, RULES, STEADY, column, number, quoted
+from sparkstream_kit._columns import (
+    HEADERS,
+    OBSERVED,
+    RULES,
+    STEADY,
+    as_compared,
+    column,
+    number,
+    quoted,
+)
 from sparkstream_kit.errors import InvalidInputError, reject_unknown, said_by_spark
 
 if TYPE_CHECKING:
@@ -148,7 +157,7 @@ _FIRST, _LAST = "0001-01-01", "9999-12-31 23:59:59.999999"
 # The end of a time without a zone. A date alone does not match: it means the start of its day.
 _LOCAL = r"[ T]\d[\d:.]*\s*$"
 _NAMED_ZONE = r"\s*([A-Za-z](?!\d\d?:)[\w/+:-]*)\s*$"  # as in T10:30 Europe/Berlin
-_WITH_ZONE, _WITH_HOUR = "[VzOXxZ]", "[HhKk]"  # letters of a datetime pattern
+_WITH_ZONE, _WITH_ZONE_NAME, _WITH_HOUR = "[VzOXxZ]", "[Vz]", "[HhKk]"  # letters of a datetime pattern
 
 # In a datetime pattern: text in quotes, or more digits of a second than a timestamp holds.
 _TOO_FINE = r"('[^']*')|S{7,}"
@@ -343,9 +352,9 @@ def _others(lines: DataFrame, schema: T.StructType) -> list[Column]:
         InvalidInputError: a name occurs twice, or is one of the four that the kit adds.
     """
     names = [name for name in lines.columns[1:] if name != FILE]
-    given = [name.lower() for name in (*schema.names, *names)]
+    given = as_compared(lines.sparkSession, [*schema.names, *names])
     for place, name in enumerate([*schema.names, *names]):
-        if given[place] in (REASON, RAW, BYTES, FILE):
+        if name.lower() in (REASON, RAW, BYTES, FILE):
             raise InvalidInputError(f"column {name}: the name is taken by the kit; rename the column")
         if given[place] in given[:place]:
             fix = "rename one of them"
@@ -427,11 +436,19 @@ def _exists(text: Column, value: Column, pattern: str | None) -> Column:
     Spark moves a time in the hour that the clock skips in spring to the hour after it.
     """
     if pattern:
-        letters, pattern = re.sub("'[^']*'", "", pattern), re.sub(_TOO_FINE, _no_finer, pattern)
-        if re.search(_WITH_ZONE, letters) or not re.search(_WITH_HOUR, letters):
+        letters, finer = re.sub("'[^']*'", "", pattern), re.sub(_TOO_FINE, _no_finer, pattern)
+        if not re.search(_WITH_HOUR, letters):
             return F.lit(True)
         # Only for texts that could be read: to_timestamp_ntz fails where try_to_timestamp returns null.
-        named = F.when(value.isNotNull(), F.to_timestamp_ntz(text, F.lit(pattern)))
+        named = F.when(value.isNotNull(), F.to_timestamp_ntz(text, F.lit(finer)))
+        if re.search(_WITH_ZONE, letters):
+            if not re.search(_WITH_ZONE_NAME, letters):
+                return F.lit(True)
+            zone = F.regexp_extract(text, _around_zone(pattern), 1)
+            as_iso = F.concat(named.cast("string"), F.lit(" "), zone)
+            # If this is another time, the zone was not found: it stands there in words, or for several zones.
+            is_found = F.equal_null(as_iso.try_cast("timestamp"), value)
+            return ~is_found | _exists_in_its_zone(as_iso, value)
         same = F.equal_null(value.cast("timestamp_ntz"), named)
     else:
         same = F.equal_null(value.cast("timestamp_ntz"), text.try_cast("timestamp_ntz"))
@@ -439,6 +456,20 @@ def _exists(text: Column, value: Column, pattern: str | None) -> Column:
     # Spark evaluates the test of the time zone once, before it reads a row, so these zones compare nothing.
     exists = F.current_timezone().isin(*STEADY) | same
     return exists if pattern else exists & _exists_in_its_zone(text, value)
+
+
+def _around_zone(pattern: str) -> str:
+    """Return a regular expression that finds the name of the zone in a text of a datetime pattern."""
+    found = []
+    for part in re.finditer(r"'([^']*)'|([Vz]+)|([A-Za-z])\3*|([\[\]])|(.)", pattern):
+        words, zone, letter, bracket, sign = part.groups()
+        if bracket is not None:
+            found.append("(?:" if bracket == "[" else ")?")
+        elif zone is not None:
+            found.append(r"([\w/+:-]+)")
+        else:
+            found.append(".+?" if letter is not None else re.escape(words or sign or "'"))
+    return rf"^{''.join(found)}\s*$"
 
 
 def _exists_in_its_zone(text: Column, value: Column) -> Column:

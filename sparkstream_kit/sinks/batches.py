@@ -20,7 +20,7 @@ from pyspark.sql import types as T
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
 from sparkstream_kit._columns import column as _column
-from sparkstream_kit._columns import event_time, refuse_taken
+from sparkstream_kit._columns import event_time, refuse_taken, refuse_twice
 from sparkstream_kit._spark.batch import count_aside
 from sparkstream_kit._spark.place import refuse_elsewhere
 from sparkstream_kit.checkpoints.logs import plan_in
@@ -28,7 +28,7 @@ from sparkstream_kit.errors import InvalidInputError, printable
 from sparkstream_kit.sinks import stored
 from sparkstream_kit.sinks.base import JSON, MODES, Form, Sink, Target, check_writes_batches, opened
 from sparkstream_kit.sinks.builtin import cells
-from sparkstream_kit.sinks.formats import check_types
+from sparkstream_kit.sinks.formats import check_types, only_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -86,8 +86,8 @@ def snapshot(path: str | Path) -> Sink:
 
     Raises:
         InvalidInputError: the path has another ending, is not local, or is in a folder that does not exist;
-            when the query starts, the format cannot hold a column, or the files would be on a Spark Connect
-            server elsewhere.
+            when the query starts, the format cannot hold a column, two columns have one name, or the files
+            would be on a Spark Connect server elsewhere.
 
     Examples:
         >>> snapshot("totals.xml")
@@ -111,9 +111,14 @@ def snapshot(path: str | Path) -> Sink:
         raise InvalidInputError(f"snapshot {path}: folder {target.parent} does not exist; create it")
 
     def open_file(frame: DataFrame, *_: object) -> Write:
+        refuse_twice(f"snapshot {path}: column", frame.columns)
         check_types(f"snapshot {path}", target.suffix[1:], frame.schema.fields)
         refuse_elsewhere(frame.sparkSession, f"snapshot {path}", "sinks.latest")
-        return lambda batch, _: _files.replace(target.resolve(), [formats[target.suffix](batch)])
+        return write_file
+
+    def write_file(batch: DataFrame, _batch_id: int) -> None:
+        text = formats[target.suffix](only_texts(f"snapshot {path}", batch))
+        _files.replace(target.resolve(), [text])
 
     def read_file(spark: SparkSession, schema: StructType, _location: Place) -> DataFrame:
         return _read_back(spark, target, schema)

@@ -146,7 +146,8 @@ def files(
 ) -> Sink:
     """Append rows to a folder of files.
 
-    A value that the format would change fails its batch, as docs/files.md lists.
+    A value that the format would change fails its batch, as docs/files.md lists. Only `start` checks values
+    and columns: without it Spark writes what it can.
 
     Delivery: exactly once from replayable sources, for readers that use Spark, which honours the folder's log
     `_spark_metadata`. A program that reads the `part-*` files directly can count rows twice after a crash.

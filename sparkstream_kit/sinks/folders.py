@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparkstream_kit._spark.place import id_in_checkpoint, is_unseen
+from sparkstream_kit._spark.queries import running
 from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -46,8 +47,17 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
         return
     names, written = folder.names(), highest(folder, _LOG)
     planned, committed = (highest(checkpoint, log) for log in ("offsets", "commits"))
-    owner = (folder.read(OWNER) or "").strip() if written >= 0 and OWNER in names else ""
-    is_of_others = owner != id_in_checkpoint(checkpoint) if owner else planned < 0 <= written
+    noted = (folder.read(OWNER) or "").strip() if OWNER in names else ""
+    mine = id_in_checkpoint(checkpoint)
+    # Its query may not have written yet. One that has ended without a batch has left nothing of its own.
+    runs = {str(query.id): query.name for query, _ in running()}
+    if noted in runs and noted != mine:
+        raise InvalidInputError(
+            f"{what} is written by query {runs[noted]}, which runs; end that query first, or give each query "
+            "a target of its own"
+        )
+    owner = noted if written >= 0 else ""
+    is_of_others = owner != mine if owner else planned < 0 <= written
     others = ""
     if is_of_others:
         others = f"the batches of another query ({owner or 'unknown'}), up to its batch {written}"

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from itertools import chain
+from operator import or_
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from pyspark.sql import DataFrameWriter
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from sparkstream_kit import _files
 from sparkstream_kit._arguments import check_options
 from sparkstream_kit._columns import (
     STEADY,
@@ -70,6 +72,11 @@ _BEYOND = {"iso88591": "[^\\x00-\\xff]", "usascii": "[^\\x00-\\x7f]"}
 _UTF8 = ("utf8", "")
 _SECOND = 1_000_000  # microseconds
 _BLANKS = r"\A[\x00-\x09\x0b\x0c\x0e-\x20]+\z"  # not line ends, of which a text has quotes
+_BLANK = "".join(map(chr, range(0x21)))  # the characters that Java's trim takes for blanks
+# How Spark's CSV spells the characters of a separator.
+_ESCAPED = {"\\t": "\t", "\\r": "\r", "\\b": "\b", "\\f": "\f", '\\"': '"', "\\'": "'", "\\\\": "\\"}
+# The characters of which Spark makes three in the name of a folder, such as %2F.
+_LONGER = "[\\x01-\\x1f\"#%'*/:=?\\\\\\x7f{\\[\\]^]"
 
 
 def plain_name(name: str) -> str:
@@ -105,7 +112,7 @@ def of(call: Callable[..., Sink], name: str, given: Mapping[str, Any], path: obj
         if named in NAMES and named != kind:
             raise InvalidInputError(f"{path} is a folder of {kind}; give format={named!r}, or another name")
     check_options(call, given, getattr(DataFrameWriter, kind, None), *NO_OPTIONS)
-    made = Format(kind, name, dict(given), in_table=path is None)
+    made = Format(kind, name.strip(), dict(given), in_table=path is None)
     made.check_options(f"sinks.{call.__name__}()")
     return made
 
@@ -154,6 +161,17 @@ class Format:
         return self._option(name, default=str(default)).lower() == "true"
 
     @property
+    def _sep(self) -> str:
+        """The separator of CSV, as the characters that stand in the file."""
+        given = self._option("sep", "delimiter", default=",")
+        return re.sub(r"\\.", lambda pair: _ESCAPED.get(pair[0], pair[0]), given)
+
+    @property
+    def _has_null(self) -> bool:
+        """Whether CSV has a text for NULL that readers do not take for blanks."""
+        return bool(self._option("nullValue").strip(_BLANK))
+
+    @property
     def _encoding(self) -> str:
         return re.sub(r"\W|_", "", self._option("encoding", "charset").lower())
 
@@ -176,9 +194,14 @@ class Format:
     def _wrong_csv(self) -> str:
         """Return what is wrong with the options of CSV; empty if nothing is."""
         quote, escape = self._option("quote", default='"'), self._option("escape", default="\\")
-        sep = self._option("sep", "delimiter", default=",")
+        sep = self._sep
         empty = self._option("emptyValue", default='""')
+        given = self._option("sep", "delimiter", default=",")
+        backslashes = [pair for pair in re.findall(r"\\.?", given) if pair not in _ESCAPED]
         wrong = {
+            f"sep is {given!r}, and Spark reads a backslash as the begin of \\t; leave it out": (
+                bool(backslashes)
+            ),
             "quote is no character, and a text with a separator needs quotes; leave it out": _is_no(quote),
             "escape is no character, and a text with a quote needs it; leave it out": _is_no(escape),
             f"sep is {sep!r}, which has another meaning in CSV; give another one, such as ';'": (
@@ -212,15 +235,29 @@ class Format:
         refuse_twice(f"{sink}: column", [name.lower() for name in frame.columns])  # readers ignore case
         if self.kind not in NAMES:
             return
+        self._check_names(sink, frame)
         _check_folders(sink, frame, partition_by)
         columns = data_columns(frame, partition_by)
         check_types(sink, self.kind, columns)
         if self.kind == "csv":
             self._check_csv(sink, columns)
 
+    def _check_names(self, sink: str, frame: DataFrame) -> None:
+        """Refuse names with which Spark cannot read the files, or reads other values."""
+        for each in frame.schema:
+            for kind in types_in(each.dataType):
+                if isinstance(kind, T.StructType):
+                    refuse_twice(f"{sink}: column {each.name}: field", [name.lower() for name in kind.names])
+        corrupt = frame.sparkSession.conf.get("spark.sql.columnNameOfCorruptRecord")
+        if self.kind in ("csv", "json") and corrupt in frame.columns:
+            raise InvalidInputError(
+                f"{sink}: column {corrupt} has the name of the one in which Spark's reader of {self.kind} "
+                "puts what it cannot read; rename it"
+            )
+
     def _check_csv(self, sink: str, columns: list[T.StructField]) -> None:
         """Refuse columns of CSV whose NULL would be a line that readers skip, or an empty text."""
-        if self._option("nullValue").strip():
+        if self._has_null:
             return
         texts = [each.name for each in columns if each.nullable and isinstance(each.dataType, T.StringType)]
         if len(columns) == 1 and columns[0].nullable:
@@ -247,12 +284,15 @@ class Format:
 
         def guard(each: T.StructField, value: Column, kind: T.DataType) -> Column:
             if each not in data:
-                return _stopped(_in_a_folder(value, kind), value, kind, f"{sink}: column {each.name}")
-            if isinstance(kind, _NESTED):
-                return changed_inside(value, kind, partial(guard, each)) if self._looks_into(kind) else value
-            refusals = [*self._refusals(value, kind)]
+                refusals = [*_in_a_folder(each.name, _letters(value, kind), kind)]
+                return _stopped(refusals, value, kind, f"{sink}: column {each.name}")
+            if self.kind == "orc" and isinstance(kind, _NESTED):
+                has_times = holds(kind, T.DateType, T.TimestampType)
+                return changed_inside(value, kind, partial(guard, each)) if has_times else value
+            letters = _letters(value, kind)
+            refusals = [*self._refusals(letters, kind)]
             if each == first:
-                refusals += [*_mark_at_the_beginning(self.kind, value, kind), *self._lost_line(data)]
+                refusals += [*_mark_at_the_beginning(self.kind, letters, kind), *self._lost_line(data)]
             return _stopped(refusals, value, kind, f"{sink}: column {each.name}")
 
         plain = [column(each.name) for each in frame.schema]
@@ -266,15 +306,14 @@ class Format:
             ]
         )
 
-    def _looks_into(self, kind: T.DataType) -> bool:
-        return self.kind == "orc" and holds(kind, T.DateType, T.TimestampType)
-
     def _refusals(self, value: Column, kind: T.DataType) -> Refusals:
         """Yield what a value must not be, because it would be another one when it is read."""
+        if self.kind in ("csv", "json"):
+            yield from _lost_bytes(value, kind)
         if self.kind == "text":
             yield value.isNull(), "has NULL, of which text has no sign; give F.coalesce(column, F.lit(''))"
             line = self._option("lineSep")
-            ends = value.contains(line) if line else value.rlike(r"[\r\n]")
+            ends = _meets(value, line) if line else value.rlike(r"[\r\n]")
             yield ends, "has a text with a line end, which would be two rows; use format='json' or 'csv'"
         if self.kind == "orc" and isinstance(kind, T.DateType | T.TimestampType):
             yield from _lost_in_orc(value, kind)
@@ -294,31 +333,33 @@ class Format:
         if self.in_table and not self._is_on("multiLine", default=False):
             says = "has a text with a line end, which a table of csv reads as two rows; use format='parquet'"
             yield value.rlike(r"[\r\n]"), says
-        sep, quote = self._option("sep", "delimiter", default=","), self._option("quote", default='"')
-        in_quotes = value.contains(sep) | value.contains(quote) | value.rlike(r"[\r\n]")
+        quote = self._option("quote", default='"')
+        in_quotes = value.contains(self._sep) | value.contains(quote) | value.rlike(r"[\r\n]")
         if self._is_on("quoteAll", default=False):
             in_quotes = F.lit(True)
         says = "has a text with a NUL character in quotes, which Spark's reader leaves out; remove it"
         yield value.contains("\0") & in_quotes, says
+        says = "has a text that ends like sep begins; give a sep of one character"
+        if len(self._sep) > 1:
+            yield _meets(value, self._sep) & ~in_quotes, says
         if line and line != "\n":
             says = "has a text with a line end, which lineSep changes; leave lineSep out"
-            yield value.contains(line) | value.contains("\n"), says
+            yield _meets(value, line) | value.contains("\n"), says
         if beyond := _BEYOND.get(self._encoding):
             yield value.rlike(beyond), "has a text that the encoding cannot write; leave encoding out"
 
     def _lost_line(self, data: list[T.StructField]) -> Refusals:
         """Yield what a row must not be, because readers skip its line: blanks alone."""
-        sep = self._option("sep", "delimiter", default=",")
-        if self.kind != "csv" or self._is_on("quoteAll", default=False) or (len(data) > 1 and sep.strip()):
+        has_words = len(data) > 1 and self._sep.strip(_BLANK)
+        if self.kind != "csv" or self._is_on("quoteAll", default=False) or has_words:
             return
         blank = F.lit(True)
-        has_null = not self._option("nullValue").strip()
         for each in data:
-            value = column(each.name)
+            value = _letters(column(each.name), each.dataType)
             is_blank = F.lit(False)
             if isinstance(each.dataType, T.StringType):
                 is_blank = value.rlike(_BLANKS)
-            if has_null:
+            if not self._has_null:
                 is_blank = value.isNull() | is_blank
             blank = blank & is_blank
         says = "begins a line of blanks alone, which readers skip; give quoteAll=True and nullValue='NULL'"
@@ -371,6 +412,18 @@ def _can_hold(name: str, kind: T.DataType, columns: int) -> bool:
     return not holds(kind, *_CANNOT_HOLD[name])
 
 
+def _letters(value: Column, kind: T.DataType) -> Column:
+    """Return a value to look into: a text without its collation, in which regular expressions do not work."""
+    if isinstance(kind, T.StringType) and not kind.isUTF8BinaryCollation():
+        return F.collate(value, "UTF8_BINARY")
+    return value
+
+
+def _meets(value: Column, mark: str) -> Column:
+    """Return whether a mark begins within a text; the text can end with the first characters of the mark."""
+    return F.locate(mark, F.concat(value, F.lit(mark))) <= F.length(value)
+
+
 def _is_no(character: str) -> bool:
     return len(character) != 1 or character == "\0"
 
@@ -402,6 +455,11 @@ def _check_folders(sink: str, frame: DataFrame, partition_by: Sequence[str]) -> 
             raise InvalidInputError(
                 f"{who} is {kind.simpleString()}, of which no folder has the name; cast it"
             )
+        if isinstance(kind, T.StringType) and not kind.isUTF8BinaryCollation():
+            raise InvalidInputError(
+                f"{who} is {kind.simpleString()}, as which Spark reads no folder; give F.collate(column, "
+                "'UTF8_BINARY')"
+            )
         zone = frame.sparkSession.conf.get("spark.sql.session.timeZone")
         if isinstance(kind, T.TimestampType) and zone not in STEADY:
             raise InvalidInputError(
@@ -411,11 +469,58 @@ def _check_folders(sink: str, frame: DataFrame, partition_by: Sequence[str]) -> 
             )
 
 
-def _in_a_folder(value: Column, kind: T.DataType) -> Refusals:
-    if isinstance(kind, T.StringType):
-        texts = f"an empty text or {_NULL_FOLDER}"
-        says = f"has {texts}, which Spark takes for NULL in the name of a folder; replace it"
-        yield value.isin("", _NULL_FOLDER), says
+def _in_a_folder(name: str, value: Column, kind: T.DataType) -> Refusals:
+    """Yield what a text must not be, because no folder has its name, or another one.
+
+    Args:
+        name: the column.
+        value: the text.
+        kind: the type; values of others than STRING always have a name.
+    """
+    if not isinstance(kind, T.StringType):
+        return
+    texts = f"an empty text or {_NULL_FOLDER}"
+    says = f"has {texts}, which Spark takes for NULL in the name of a folder; replace it"
+    yield value.isin("", _NULL_FOLDER), says
+    yield from _lost_bytes(value, kind)
+    yield value.contains("\0"), "has a NUL character, which no name of a folder has; remove it"
+    room = _files.LONGEST_NAME - len(re.sub(_LONGER, "%00", f"{name}=").encode())
+    long = F.octet_length(value) + 2 * F.regexp_count(value, F.lit(_LONGER)) > room
+    says = "has a text that is too long for the name of a folder; shorten it, or leave it out of partition_by"
+    yield long, says
+
+
+def only_texts(sink: str, frame: DataFrame) -> DataFrame:
+    """Return a frame whose rows fail the batch at a text that is not UTF-8, for a sink that collects rows."""
+    if not any(holds(each.dataType, T.StringType) for each in frame.schema):
+        return frame
+    numbered = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))
+    cells = []
+    for each, cell in zip(frame.schema, numbered.schema, strict=True):
+        value, kind = F.col(cell.name), each.dataType
+        cells.append(_stopped(_lost_bytes(value, kind), value, kind, f"{sink}: column {each.name}"))
+    return numbered.select(cells).toDF(*frame.columns)
+
+
+def _lost_bytes(value: Column, kind: T.DataType) -> Refusals:
+    """Yield that a text has bytes that are not UTF-8, in place of which Spark writes other characters."""
+    if holds(kind, T.StringType):
+        says = "has a text that is not UTF-8, of which other characters would be written; "
+        yield _is_not_utf8(value, kind), f"{says}give F.make_valid_utf8(column), or F.base64(bytes)"
+
+
+def _is_not_utf8(value: Column, kind: Any) -> Column:
+    """Return whether a value of a type that holds texts has one that is not UTF-8."""
+    if isinstance(kind, T.ArrayType):
+        return F.exists(value, lambda each: _is_not_utf8(each, kind.elementType))
+    if isinstance(kind, T.MapType):
+        sides = (F.map_keys(value), kind.keyType), (F.map_values(value), kind.valueType)
+        parts = [_is_not_utf8(each, T.ArrayType(side)) for each, side in sides if holds(side, T.StringType)]
+        return reduce(or_, parts)
+    if isinstance(kind, T.StructType):
+        texts = [each for each in kind if holds(each.dataType, T.StringType)]
+        return reduce(or_, [_is_not_utf8(value.getField(each.name), each.dataType) for each in texts])
+    return ~F.is_valid_utf8(value)
 
 
 def _mark_at_the_beginning(name: str, value: Column, kind: T.DataType) -> Refusals:

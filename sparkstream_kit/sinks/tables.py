@@ -39,6 +39,12 @@ _OF_READERS = (
     *("timestampntzformat", "timezone"),
 )
 _NOT_OF_WRITERS = ("emptyvalue", "path", "serialization.format")  # emptyValue is another thing for a reader
+# Options with which Spark reads other rows from a table than were written to it, and the value that does not.
+_READ_OTHERWISE = {
+    "csv": {"emptyvalue": "", "locale": "en-us", "maxcharspercolumn": "-1", "maxcolumns": "20480"},
+    "json": {"multiline": "false"},
+    "text": {"wholetext": "false"},
+}
 
 
 def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (), **options: Any) -> Sink:  # noqa: A002 - Spark's own word
@@ -50,7 +56,8 @@ def table(name: str, *, format: str = "parquet", partition_by: Sequence[str] = (
     other formats, what the format promises.
 
     A table that is there already decides its format, its options and its partitions. A value that the format
-    would change fails its batch, as docs/files.md lists.
+    would change fails its batch, as docs/files.md lists. Only `start` checks values and columns: without it
+    Spark writes what it can.
 
     A table in a file format belongs to one query and one checkpoint, as the folder of `sinks.files` does:
     once a query writes to the table, Spark no longer shows the rows that it had before.
@@ -148,14 +155,15 @@ class _Table:
             folder=told["location"],
             columns=spark.table(self.name).schema,
             partitions=told.get("partition_columns", []),
-            options={key: value for key, value in own.items() if key.lower() not in _NOT_OF_WRITERS},
+            options=own,
         )
 
     def _written(self, there: _Stored | None) -> tuple[Format, Sequence[str]]:
         """Return the format in which the table is written, and the columns that become names of folders.
 
         Raises:
-            InvalidInputError: the table is of another format, or is read without an option of the caller.
+            InvalidInputError: the table is of another format, is read without an option of the caller, or has
+                an option with which Spark reads other rows than are written.
         """
         if there is None:
             return self.form, self.partition_by
@@ -172,7 +180,14 @@ class _Table:
                     f"{self} was created without the option {name}={value!r}, so it is read without it; "
                     "leave it out, or write to a table that has it"
                 )
-        form = replace(self.form, spelled=there.provider, given={**there.options, **self.form.given})
+        for name, harmless in _READ_OTHERWISE.get(kind, {}).items():
+            if own.get(name, harmless).lower() != harmless:
+                raise InvalidInputError(
+                    f"{self} was created with the option {name}={own[name]!r}, with which Spark reads other "
+                    "rows than are written; use a table without it"
+                )
+        options = {key: value for key, value in there.options.items() if key.lower() not in _NOT_OF_WRITERS}
+        form = replace(self.form, spelled=there.provider, given={**options, **self.form.given})
         form.check_options(str(self))
         return form, there.partitions
 
@@ -244,9 +259,16 @@ class _Table:
             )
 
     def checked(self, frame: DataFrame) -> DataFrame:
-        """Return the frame with a check of the values that the table would change."""
-        form, partitions = self._written(self._stored(frame.sparkSession))
-        return form.guarded(str(self), frame, partitions)
+        """Return the frame as the table takes it, with a check of the values that the table would change."""
+        there = self._stored(frame.sparkSession)
+        form, partitions = self._written(there)
+        rows = frame
+        if there is not None:
+            # JSON has its fields by names in which case counts.
+            spelled = {name.lower(): name for name in there.columns.names}
+            others = {name: spelled[name.lower()] for name in frame.columns if name not in spelled.values()}
+            rows = frame.withColumnsRenamed(others) if others else frame
+        return form.guarded(str(self), rows, partitions)
 
     def configure(self, writer: DataStreamWriter) -> DataStreamWriter:
         """Set up a writer for the table."""

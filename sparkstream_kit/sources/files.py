@@ -344,7 +344,8 @@ def _splits_ties(spark: SparkSession, folder: Path, options: Mapping[str, Any]) 
 
 
 _BYTES = 256 * 1024**2
-_CORRUPT = "_corrupt_record"  # Spark's default for the option columnNameOfCorruptRecord
+_CORRUPT = "_corrupt_record"  # Spark's default for the option columnNameOfCorruptRecord, and for the setting:
+_CORRUPT_SETTING = "spark.sql.columnNameOfCorruptRecord"
 
 # Options with which Spark reads what a file has, or fails. Without them it reads CSV by other rules than
 # RFC 4180 and turns what does not fit into NULL. `columnPruning`: with it, Spark does not count the fields of
@@ -595,7 +596,7 @@ def _read(
     max_files: int | None,
     options: dict[str, Any],
 ) -> DataFrame:
-    from sparkstream_kit.sources.values import Values, marks_of, refuse_unreadable
+    from sparkstream_kit.sources.values import Values, keeps_digits, marks_of, refuse_unreadable
 
     kind = call.__name__
     check_options(call, options, getattr(spark.readStream, kind))
@@ -608,8 +609,11 @@ def _read(
     columns = as_schema(schema, spark)
     given = _by_lower_name(options) | ({} if max_files is None else {"maxfilespertrigger": max_files})
     refuse_unreadable(spark, kind, columns, given)
+    if kind in ("csv", "json") and (name := spark.conf.get(_CORRUPT_SETTING, _CORRUPT)) != _CORRUPT:
+        given.setdefault("columnnameofcorruptrecord", name)
     is_strict = _is_strict(kind, columns.names, given)
-    values = Values(kind, columns, given, is_strict, marks_of(spark, columns, given) if is_strict else None)
+    marks = marks_of(spark, columns, given) if is_strict else None
+    values = Values(kind, columns, given, is_strict, marks, keeps_digits=keeps_digits(spark, given))
     given = _one_limit(_strict(kind, columns.names, given) | given)
     read = values.schema()
     try:

@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 
 
 _DATED = (T.DateType, T.TimestampType, T.TimestampNTZType)
+_TEXTS = (T.StringType, T.BinaryType)  # in CSV bytes are those of a text
 _FRACTIONS = (T.DecimalType, T.DoubleType, T.FloatType)
 
 # The types whose values Spark's readers change, and the type as which Spark reads them instead.
 _READ_AS: dict[str, dict[Any, T.DataType]] = {
-    "csv": dict.fromkeys((*_FRACTIONS, T.StringType, *_DATED), T.StringType()),
+    "csv": dict.fromkeys((*_FRACTIONS, T.StringType, T.BinaryType, *_DATED), T.StringType()),
     "json": {
         # A variant knows whether 2026 is in quotes. As a STRING a decimal keeps its digits.
         **dict.fromkeys(_DATED, T.VariantType()),
@@ -85,6 +86,9 @@ def refuse_unreadable(
     """
     for field in columns.fields:
         _refuse_type(spark, kind, field)
+        if kind == "csv" and holds(field.dataType, T.VariantType) and "singlevariantcolumn" not in options:
+            why = "Spark would guess the type of each value, so that 007 is 7"
+            raise InvalidInputError(f"column {field.name}: variant: {why}; declare STRING")
     encoding = encoding_of(options)
     if encoding is not None and encoding.upper() not in CHARSETS and not _is_set(spark, "javaCharsets"):
         near = hint(encoding, CHARSETS)
@@ -133,6 +137,15 @@ def encoding_of(options: Mapping[str, Any]) -> str | None:
     return None if given is None else str(given)
 
 
+def keeps_digits(spark: SparkSession, options: Mapping[str, Any]) -> bool:
+    """Return whether Spark gives a number that it reads from JSON as text with the digits in the file.
+
+    It takes them from the bytes of a line, but where it decodes these first, it writes a double anew.
+    """
+    setting = spark.conf.get("spark.sql.json.enableExactStringParsing", "true")
+    return encoding_of(options) is None and str(setting).lower() == "true"
+
+
 def is_true(options: Mapping[str, Any], name: str) -> bool:
     """Return whether an option of Spark is on, as Spark reads it."""
     return str(options.get(name, False)).lower() == "true"
@@ -148,6 +161,7 @@ class Values:
         options: those that the user gave, with names in lower case.
         is_strict: whether a value that does not fit fails the query, and is not left to Spark.
         marks: in another locale, the decimal mark and the marks between the digits of a thousand.
+        keeps_digits: whether Spark keeps the digits of a number that it reads from JSON as text.
     """
 
     kind: str
@@ -155,6 +169,7 @@ class Values:
     options: Mapping[str, Any]
     is_strict: bool
     marks: tuple[str, str] | None = None
+    keeps_digits: bool = True
 
     def schema(self) -> T.StructType:
         """Return the columns with the types as which Spark reads them."""
@@ -178,15 +193,24 @@ class Values:
             return kind
         if isinstance(kind, _DATED) and self._is_dated_by_spark(kind):
             return kind
-        if self.kind == "json" and self.marks and isinstance(kind, T.DecimalType):
-            return T.VariantType()  # a number is written with a point, a text as in the locale
+        if self._is_variant(kind):
+            return T.VariantType()
         return _READ_AS[self.kind][type(kind)]
+
+    def _is_variant(self, kind: T.DataType) -> bool:
+        """Return whether a decimal of JSON is read as a variant, which knows numbers from texts.
+
+        In a locale a number is written with a point and a text is not, and where the bytes are decoded first,
+        Spark gives a number as text with the digits of a double.
+        """
+        is_decimal = self.kind == "json" and isinstance(kind, T.DecimalType)
+        return is_decimal and (self.marks is not None or not self.keeps_digits)
 
     def _is_checked(self, kind: T.DataType) -> bool:
         """Return whether the values of a type, which is not nested, are converted or checked."""
         if not self.is_strict or type(kind) not in _READ_AS.get(self.kind, {}):
             return False
-        return self._wrong_text() is not None if isinstance(kind, T.StringType) else True
+        return bool(self._wrong_texts()) if isinstance(kind, _TEXTS) else True
 
     def _is_dated_by_spark(self, kind: T.DataType) -> bool:
         """Return whether an option says how dates and times are read that only Spark's readers know."""
@@ -197,17 +221,35 @@ class Values:
             return True
         return has_pattern and ("locale" in self.options or isinstance(kind, T.TimestampNTZType))
 
-    def _wrong_text(self) -> tuple[str, str] | None:
-        """Return a pattern of characters that no text has, and what is said of one; None to check no text."""
+    def _wrong_texts(self) -> list[tuple[str, str]]:
+        """Return patterns of what no text has, each with what is said of one that has it."""
+        return [*self._wrong_bytes(), *self._wrong_beside_separators()]
+
+    def _wrong_bytes(self) -> list[tuple[str, str]]:
         encoding = encoding_of(self.options)
         if encoding is not None and encoding.upper() == _LATIN:
-            return _ONLY_WINDOWS, f" is not ISO-8859-1; {_OF_WINDOWS}, and leave encoding= out"
+            return [(_ONLY_WINDOWS, f" is not ISO-8859-1; {_OF_WINDOWS}, and leave encoding= out")]
         if self.kind == "json" or (encoding is not None and encoding.upper() == "UTF-8"):
-            return None
+            return []
         if encoding is not None:
-            return "\ufffd", f" is not {encoding}; correct encoding="
+            return [("\ufffd", f" is not {encoding}; correct encoding=")]
         ways = "give encoding='ISO-8859-1', or encoding='UTF-8' if the file itself has U+FFFD"
-        return "\ufffd", f" is not UTF-8; {_OF_WINDOWS}; else {ways}"
+        return [("\ufffd", f" is not UTF-8; {_OF_WINDOWS}; else {ways}")]
+
+    def _wrong_beside_separators(self) -> list[tuple[str, str]]:
+        """Return the same of texts that Spark may have split wrongly at a separator of several characters."""
+        sep = str(self.options.get("sep", self.options.get("delimiter", ",")))
+        if self.kind != "csv" or len(sep.encode("utf-16-le")) == 2 or re.fullmatch(r"\\.", sep):  # noqa: PLR2004
+            return []
+        fix = f"read the lines with sources.text and quarantine.parse_csv(sep={sep!r})"
+        quote = str(self.options.get("quote", '"'))
+        says = f" has a quote, which Spark misreads beside a separator of several characters; {fix}"
+        wrong = [(re.escape(quote), says)] if quote else []
+        ends = [sep[at:] for at in range(1, len(sep)) if sep.startswith(sep[at:])]
+        if ends:
+            says = f" begins with a part of the separator, which could begin at two places; {fix}"
+            wrong.append((f"^({'|'.join(map(re.escape, ends))})", says))
+        return wrong
 
     def _changes(self, field: T.StructField) -> bool:
         return any(self._is_checked(each) for each in _leaves(field.dataType))
@@ -234,19 +276,19 @@ class Values:
             return changed_inside(raw, kind, lambda one, inner: self._value(field, one, inner))
         if not self._is_checked(kind):
             return raw
-        if isinstance(kind, T.StringType):
+        if isinstance(kind, _TEXTS):
             return self._text(field, raw, kind)
         if isinstance(kind, _DATED):
             return self._dated(field, raw, kind)
         return self._number(field, raw, kind)
 
     def _text(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
-        found = self._wrong_text()
-        if found is None:
+        if not (found := self._wrong_texts()):
             return raw
-        pattern, says = found
-        wrong = _failing(field, F.concat(raw, F.lit(f"{says}; ")), kind)
-        value = F.when(raw.rlike(pattern), wrong)
+        (pattern, says), *others = found
+        value = F.when(raw.rlike(pattern), _failing(field, F.concat(raw, F.lit(f"{says}; ")), kind))
+        for pattern, says in others:
+            value = value.when(raw.rlike(pattern), _failing(field, F.concat(raw, F.lit(f"{says}; ")), kind))
         if self.kind == "csv":
             value = self._whole_lines(field, raw, value, kind)
         return value.otherwise(raw.cast(kind))
@@ -298,13 +340,11 @@ class Values:
             wrong = self._wrong(field, raw, kind, "float", "declare a wider type, DOUBLE")
             return F.when(fits, raw.try_cast(kind)).when(raw.isNotNull(), wrong)
         text, is_none = raw, raw.isNull()
-        if self.marks and isinstance(kind, T.DecimalType):
+        if self._is_variant(kind):
+            is_none |= F.is_variant_null(raw)
+            text = self._text_of_variant(raw)
+        elif self.marks and isinstance(kind, T.DecimalType):
             text = _with_point(raw, self.marks)
-            if self.kind == "json":
-                is_none |= F.is_variant_null(raw)
-                plain = raw.cast("string")
-                is_text = F.schema_of_variant(raw) == "STRING"
-                text = F.when(is_text, _with_point(plain, self.marks)).otherwise(plain)
         whole = text.try_cast(kind)
         # With more than 18 places both are rounded.
         same = (whole == text.try_cast("decimal(38,18)")) & ~text.rlike(r"\.\d{18,}[1-9]|[eE]-\d\d")
@@ -315,6 +355,14 @@ class Values:
             found = [*(each.cast(kind) for each in spelt), *found]
         wrong = self._wrong(field, raw, kind, kind.simpleString(), self._ways(kind))
         return F.coalesce(*found, F.when(~is_none, wrong))
+
+    def _text_of_variant(self, raw: Column) -> Column:
+        """Return a decimal of JSON as text with a point; null if its digits are not known."""
+        plain, shape = raw.cast("string"), F.schema_of_variant(raw)
+        written = plain if self.marks is None else _with_point(plain, self.marks)
+        # With an exponent, or more than 38 digits, a number is a double, of which zero alone is exact.
+        is_known = shape.rlike("^(BIGINT|DECIMAL)") | ((shape == "DOUBLE") & (plain.try_cast("double") == 0))
+        return F.when(shape == "STRING", written).when(is_known, plain)
 
     def _ways(self, kind: T.DataType) -> str:
         """Return what can be done about a number that does not fit."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -103,6 +104,21 @@ def test_a_time_finds_the_batch_that_was_committed_after_it(checkpoint, tmp_path
     monkeypatch.chdir(tmp_path)
     Path("20260114").touch()  # a file counts as one, whatever its name
     assert "not read" in str(checkpoints.find(checkpoint, "20260114").why)
+
+
+def test_a_copy_that_kept_no_times_says_that_it_does_not_know_them(made, checkpoint, tmp_path):
+    folder, original, _ = made
+    copy = shutil.copytree(original, tmp_path / "copy", copy_function=shutil.copyfile)
+    for file in (copy / "offsets").iterdir():
+        os.utime(file, (file.stat().st_mtime + 3600,) * 2)  # the copy was made an hour later
+    found = checkpoints.find(copy, str(folder / "3 é%.json"))
+    assert (found.batch, found.committed, found.since) == (3, True, None)
+    assert "batch 3, committed\n" in f"{found}\n"
+    assert checkpoints.show(copy).committed_at is None
+    assert "committed   batch 5, but when is not known, as of a copy\n" in str(checkpoints.show(copy))
+    assert checkpoints.show(checkpoint).committed_at is not None  # copied with its times
+    begin = datetime.fromtimestamp(Logs(copy).plan(0).time / 1000, UTC) - timedelta(hours=1)
+    assert "not known: the files of batch 0 have other times" in str(checkpoints.find(copy, str(begin)).why)
 
 
 def test_the_targets_of_the_batch_are_named(spark, folder, tmp_path):

@@ -284,7 +284,7 @@ def test_a_copy_goes_on_as_the_same_query(spark, made, checkpoint, tmp_path):
     assert copy == tmp_path / "copy"
     assert tree(copy) == tree(checkpoint)
     there = {path.name for path in (copy / "sparkstream-kit").iterdir()}
-    assert there == {"query.json"}, "and nothing of what was moved aside, or its lock would be lost"
+    assert there == {"query.json", "copied-from"}, "and nothing of what was moved aside, or its lock would be lost"
     assert checkpoints.show(copy).name == "totals"
     assert run(totals(spark, made[0]), copy) == made[2][4:]
     assert checkpoints.show(checkpoint).committed == 3

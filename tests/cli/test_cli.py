@@ -79,6 +79,29 @@ def received(port):
 # --- feed lines
 
 
+FULL = "sparkstream: standard output, or a file of the command: No space left on device; make room\n"
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "said"), [(">&-", 0, ""), ("2>&- >&-", 0, ""), (">/dev/full", 2, FULL)]
+)
+@pytest.mark.parametrize("command", ["conf local", "checkpoint check ."])
+def test_a_closed_or_full_standard_output_is_no_traceback_and_no_false_cause(
+    command, how, code, said, tmp_path
+):
+    (tmp_path / "metadata").write_text('{"id": "00000000-0000-0000-0000-000000000000"}')
+    line = f"'{sys.executable}' -m sparkstream_kit {command} {how}"
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, said)
+
+
 def test_feed_lines_serves_each_client_and_ends_after_the_last():
     with running("feed", "lines", "--port", "0", "--count", "2", "--seed", "1", "--clients", "2") as feed:
         port = port_of(feed)

@@ -6,6 +6,7 @@ import json
 import math
 import struct
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from conftest import refusal
@@ -14,6 +15,7 @@ from support import rows
 
 from sparkstream_kit import sinks
 from sparkstream_kit._spark.session import in_force
+from sparkstream_kit.connectors.kafka import transactions
 from sparkstream_kit.connectors.kafka.sink import _Target
 
 TARGET = _Target("localhost:9092", "t", None, None, None, None, None, (), {})
@@ -74,3 +76,33 @@ def test_each_value_is_in_the_json_of_its_record(spark, zone):
 def test_a_ledger_that_is_the_topic_itself_is_refused():
     line = refusal(sinks.kafka, "localhost:9092", "t", exactly_once=True, ledger="t")
     assert line == "sinks.kafka(): ledger is the topic t itself; give another topic, or leave it out"
+
+
+def test_a_topic_whose_name_leaves_no_room_for_that_of_the_ledger_asks_for_one():
+    topic = "t" * 240
+    line = refusal(sinks.kafka, "localhost:9092", topic, exactly_once=True)
+    assert line.endswith(
+        "-ledger has a name of 259 characters, and Kafka takes 249 at most; give ledger= a shorter one"
+    )
+    assert sinks.kafka("localhost:9092", topic, exactly_once=True, ledger="l").kind == "kafka"
+
+
+WRONG = [  # a partition, headers and a topic of a row, and what is said of them
+    (-1, None, None, "a row has partition -1; give 0 or more"),
+    (0, [{"key": "a", "value": b""}, None], None, "a row has a header without a key; give each header a key"),
+    (0, [{"key": None, "value": b""}], "other", "a row has a header without a key; give each header a key"),
+    (0, [], "", "a row goes to a topic without a name; give its name, or null for t"),
+    (0, None, "ledger", "a row goes to topic ledger, which is the ledger; leave it out"),
+]
+
+
+def test_a_row_that_no_producer_takes_is_told():
+    target = transactions.Target("h:1", "t", "ledger", False, {}, lambda _: None, lambda rows: rows)
+    writer = object.__new__(transactions._Writer)  # noqa: SLF001 - without brokers
+    sent = list[Any]()
+    writer.__dict__ |= {"_target": target, "_topics": set(), "_send": sent.extend}
+    for partition, headers, topic, said in WRONG:
+        row = (b"v", b"k", partition, headers, topic)
+        assert refusal(writer._send_rows, [row]).startswith(f"topic t of h:1: {said}")
+    writer._send_rows([(b"v", None, None, [{"key": "", "value": None}], None)])
+    assert sent == [(b"v", None, None, [{"key": "", "value": None}], "t")]

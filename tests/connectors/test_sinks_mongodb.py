@@ -7,6 +7,7 @@ import time
 import traceback
 from collections import defaultdict
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import bson
@@ -15,6 +16,7 @@ import pytest
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from conftest import refusal
+from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, NotPrimaryError
 from pyspark.sql import types as T
 from support import rows, sink_contract
 
@@ -22,7 +24,8 @@ from sparkstream_kit import sinks, start
 from sparkstream_kit._columns import types_in
 from sparkstream_kit.connectors import _arrow
 from sparkstream_kit.connectors.mongodb import collection
-from sparkstream_kit.errors import InvalidInputError, MissingExtraError
+from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, TransientError
+from sparkstream_kit.sinks.batches import same_as
 from sparkstream_kit.sinks.ledger import Batch
 
 pytestmark = pytest.mark.usefixtures("spark")  # Spark reads DDL in its JVM
@@ -118,11 +121,15 @@ def test_a_key_that_is_an_array_in_mongodb_is_refused():
 
 
 class Server:
-    """What a ledger asks of a database: a collection with a UUID and rows, and the entries of queries."""
+    """What a ledger asks of a database: a collection with a UUID and rows, and the entries of queries.
 
-    def __init__(self, uuid, *, rows=True, ttl=False, kind="collection"):
-        self.info = [{"name": "t", "type": kind, "info": {"uuid": uuid} if uuid else {}}]
-        self.rows, self.ttl, self.queries = rows, ttl, {}
+    It is its own client, too. `last` is the last batch that the documents of the query q are of.
+    """
+
+    def __init__(self, uuid, *, rows=True, ttl=False, kind="collection", last=None, **options):
+        self.info = [{"name": "t", "type": kind, "info": {"uuid": uuid} if uuid else {}, "options": options}]
+        self.rows, self.ttl, self.last, self.queries = rows, ttl, last, {}
+        self.processes = [("Standalone", None)]
 
     def __getitem__(self, name):
         return self
@@ -132,10 +139,27 @@ class Server:
     def list_collections(self, filter):  # noqa: A002 - pymongo's
         return iter(self.info)
 
+    @property
+    def client(self):
+        return self
+
+    topology_description = client
+
+    def server_descriptions(self):
+        """Return what is known of the servers: by default, one of those without an id."""
+        return {
+            number: SimpleNamespace(server_type_name=kind, topology_version=known and {"processId": known})
+            for number, (kind, known) in enumerate(self.processes)
+        }
+
     def find_one(self, which, fields=None):
-        if which:
+        if which == {"_id": "t"}:
             return {"queries": self.queries}
-        return {"_id": 1} if self.rows else None
+        if f"{collection.OWN}.query" in which:
+            newest = which[f"{collection.OWN}.batch"]["$gte"]
+            is_there = self.last is not None and which[f"{collection.OWN}.query"] == "q"
+            return {"_id": 1} if is_there and self.last >= newest else None
+        return {"_id": 1} if self.rows and not which else None
 
     def index_information(self):
         return {"_id_": {}, "ttl": {"expireAfterSeconds": 5} if self.ttl else {}}
@@ -155,12 +179,14 @@ SAME = [  # what the ledger has noted, the server, what is said
     (True, Server(None, rows=False), EMPTY),
     (True, Server("b"), ""),
     (None, Server("b", rows=False), ""),  # no rows yet, or the entry of an older kit
+    ("a", Server("b", last=2), ""),  # put back from a backup: the batch 3 had no rows
+    ("a", Server("b", last=1), AGAIN),  # from an older one
 ]
 
 
 def test_a_collection_that_was_made_again_or_emptied_is_refused():
     for noted, server, said in SAME:
-        server.queries = {"q": {"batch": 3} | ({} if noted is None else {"collection": noted})}
+        server.queries = {"q": {"batch": 3} | ({} if noted is None else {"collection": noted, "filled": 2})}
         for take_over in (False, True):
             target = collection.Target(collection.parse(URL, None, "t"), "t", "append", (), take_over)
             rules = collection._Ledger(server, target)  # type: ignore[arg-type] # noqa: SLF001
@@ -175,10 +201,75 @@ def test_a_collection_that_was_made_again_or_emptied_is_refused():
                 assert "was written by another query" in refusal(rules.check, "other")
 
 
-def test_a_view_is_refused():
+@pytest.mark.parametrize(
+    ("server", "how", "said"),
+    [
+        (Server("a", kind="view"), "append", "is a view, whose documents cannot be replaced; use another"),
+        (Server("a", collation={"locale": "en"}), "upsert", "has a collation, by which different texts can"),
+    ],
+)
+def test_a_collection_that_cannot_be_written_is_refused(server, how, said):
+    target = collection.Target(collection.parse(URL, None, "t"), "t", how, (), take_over=True)
+    rules = collection._Ledger(server, target)  # noqa: SLF001
+    assert said in refusal(rules.check, "q")
+
+
+ONE = [  # two URLs of one database
+    ("mongodb://localhost/shop", "mongodb://127.0.0.1:27017/shop"),
+    ("mongodb://[::1]/shop", "mongodb://kit:hush@LOCALHOST:27017/shop?w=1"),
+    ("mongodb://a,b:27018/shop", "mongodb://b:27018,A:27017/shop?replicaSet=rs"),
+    ("mongodb+srv://one.example.org/shop", "mongodb+srv://kit:hush@One.example.org/shop"),
+]
+OTHER = ["mongodb://localhost:27018/shop", "mongodb://localhost/other", "mongodb://example.org/shop"]
+
+
+def test_one_collection_by_two_urls_is_one_target():
+    for one, same in ONE:
+        both = sinks.mongodb(one, "t"), sinks.mongodb(same, "t", how="upsert", keys=["k"])
+        assert same_as(*both[0].writes_to) == same_as(*both[1].writes_to)
+        assert len({*both[0].writes_to, *sinks.mongodb(one, "T").writes_to}) == 2
+    for other in OTHER:
+        assert (
+            len(
+                sinks.fan_out(
+                    sinks.mongodb("mongodb://localhost/shop", "t"), sinks.mongodb(other, "t")
+                ).writes_to
+            )
+            == 2
+        )
+    with pytest.raises(
+        InvalidInputError, match="two sinks write to collection t in mongodb://localhost/shop"
+    ):
+        sinks.fan_out(
+            sinks.mongodb("mongodb://localhost/shop", "t"), sinks.mongodb("mongodb://127.0.0.1/shop", "t")
+        )
+
+
+def test_a_server_says_by_what_a_collection_is_known():
     target = collection.Target(collection.parse(URL, None, "t"), "t", "append", (), take_over=False)
-    rules = collection._Ledger(Server("a", kind="view"), target)  # type: ignore[arg-type] # noqa: SLF001
-    assert "is a view, whose documents cannot be replaced" in refusal(rules.check, "q")
+
+    def known(uuid, *processes):
+        server = Server(uuid)
+        server.processes = list(processes) or server.processes
+        return collection._Ledger(server, target).itself()  # type: ignore[arg-type] # noqa: SLF001
+
+    one, routers = ("RSPrimary", "1"), [("Mongos", "2"), ("Mongos", "3")]
+    assert known("a", ("RSSecondary", "9"), one) == known("b", one)  # whatever its collection is
+    assert known("a", one) != known("a", ("Standalone", "2"))  # a copy of all its data has the same UUID
+    assert known("a", routers[0]) == known("a", routers[1]) != known("b", routers[0])
+    assert known(None) == "t in localhost:27017/shop"
+
+
+def test_a_server_that_goes_away_may_be_tried_again():
+    address = collection.parse(URL, None, "t")
+    for error in (
+        AutoReconnect("connection closed"),
+        NetworkTimeout("timed out"),
+        NotPrimaryError("steps down"),
+    ):
+        told = collection._told(error, "MongoDB at h/shop", address)  # noqa: SLF001
+        assert isinstance(told, TransientError)
+        assert str(told) == f"MongoDB at h/shop went away: {error}; start again when it is back"
 
 
 def test_a_document_that_is_too_large_is_told_with_its_size(monkeypatch):
@@ -188,6 +279,39 @@ def test_a_document_that_is_too_large_is_told_with_its_size(monkeypatch):
     said = refusal(writer.send, iter([{"v": "x" * collection._LARGE}]), may_be_large=True)  # noqa: SLF001
     assert "a document of batch 3 has 16,777,3" in said
     assert "bytes, most of them in column v, and MongoDB takes 16,777,216 at most; split the row, or" in said
+
+
+# As a server says it: https://www.mongodb.com/docs/manual/core/schema-validation/handle-invalid-documents/
+UNFIT = {
+    "operatorName": "$jsonSchema",
+    "schemaRulesNotSatisfied": [
+        {
+            "operatorName": "properties",
+            "propertiesNotSatisfied": [{"propertyName": "n", "details": [{"consideredValue": "hush"}]}],
+        },
+        {"operatorName": "required", "specifiedAs": {"required": ["k", "n"]}, "missingProperties": ["k"]},
+    ],
+}
+
+
+def test_the_fields_that_a_rule_of_the_server_refuses_are_named():
+    def refuse(*_, **__):
+        error = {
+            "index": 0,
+            "code": 121,
+            "errmsg": "Document failed validation",
+            "errInfo": {"details": UNFIT},
+        }
+        raise BulkWriteError({"writeErrors": [error]})
+
+    target = collection.Target(collection.parse(URL, None, "t"), "t", "append", (), take_over=False)
+    writer = object.__new__(collection._Writer)  # noqa: SLF001 - without a server
+    known = {"_target": target, "_query": "q", "_batch": 3, "sent": 0, "number": 1}
+    writer.__dict__ |= {**known, "_rows": SimpleNamespace(bulk_write=refuse)}
+    with pytest.raises(
+        KitError, match=r"a document of batch 3: Document failed validation \(fields: n, k\)$"
+    ):
+        writer.send(iter([{"n": "hush"}]))
 
 
 VALUES: list[tuple[str, pa.Array, list[Any]]] = [

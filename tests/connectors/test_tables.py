@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import math
 import re
 import shutil
 import sys
@@ -85,6 +86,9 @@ class Delta:
         files = [uri.removeprefix("file://") for uri in DeltaTable(self._folder / "t").file_uris()]
         return [row for file in files for row in pq.ParquetFile(file).read().to_pylist()]
 
+    def read(self):
+        return DeltaTable(self._folder / "t").to_pyarrow_table()
+
     def rows(self, table="t"):
         files = [uri.removeprefix("file://") for uri in DeltaTable(self._folder / table).file_uris()]
         return [row for file in files for row in pq.read_table(file).to_pylist()]
@@ -126,6 +130,9 @@ class Iceberg:
         files = [task.file.file_path for task in iceberg.table(self._lake).scan().plan_files()]
         paths = [file.removeprefix("file://") for file in files]
         return [row for path in paths for row in pq.ParquetFile(path).read().to_pylist()]
+
+    def read(self):
+        return iceberg.table(self._lake).scan().to_arrow()
 
     def rows(self, table="t"):
         return iceberg.table(self._lake, f"shop.{table}").scan().to_arrow().to_pylist()
@@ -324,6 +331,43 @@ def test_years_beyond_9999_are_written(table, spark):
         assert target.rows(spark).selectExpr(*exact).collect() == [(FAR, 10_000_000, 1, -FAR)]
 
 
+def test_years_beyond_9999_stay_when_a_row_beside_them_changes(table):
+    def rows(*given):
+        keys, days, values = (list(column) for column in zip(*given, strict=True))
+        day = pa.array(days, pa.int32()).cast(pa.date32())
+        return pa.table({"k": pa.array(keys), "day": day, "v": pa.array(values)})
+
+    first, changed = [(1, 4_000_000, 1), (2, 1, 1)], [(2, 1, 2)]
+    table.make(rows(*first).slice(0, 0))
+    target = replace(table_target(), how="upsert", keys=("k",))
+    for number, batch in enumerate((first, changed, changed)):
+        writer = table.writer()
+        writer.schema()
+        writer.commit(rows(*batch), target, Batch("q", number))
+    there = table.read().select(["k", "day", "v"]).sort_by("k")
+    there = there.set_column(1, "day", there["day"].cast(pa.int32()))  # Python has no such dates
+    assert [tuple(row.values()) for row in there.to_pylist()] == [(1, 4_000_000, 1), (2, 1, 2)]
+
+
+def test_a_zero_with_a_sign_is_the_same_key(table):
+    def rows(*keys, number):
+        return pa.table({"k": pa.array(keys), "v": pa.array([number] * len(keys))})
+
+    table.make(rows(number=0).cast(pa.schema({"k": pa.float64(), "v": pa.int64()})))
+    target = replace(table_target(), how="upsert", keys=("k",))
+    for number, batch in enumerate((rows(0.0, 1.0, math.nan, number=0), rows(-0.0, math.nan, number=1))):
+        writer = table.writer()
+        writer.schema()
+        writer.commit(batch, target, Batch("q", number))
+    assert sorted(map(repr, table.read().to_pylist())) == [
+        "{'k': -0.0, 'v': 1}",
+        "{'k': 1.0, 'v': 0}",
+        "{'k': nan, 'v': 1}",
+    ]
+    with pytest.raises(InvalidInputError, match="key k is the same in two rows"):
+        arrow.check_keys(rows(0.0, -0.0, number=0), "t", ["k"], 0)
+
+
 def test_names_that_differ_only_in_case_are_refused_before_a_table_is_made(table, spark):
     target = replace(table_target(), opened=lambda _: table.writer())
     for columns in ("1 AS n, 2 AS N", "named_struct('a', 1, 'b', array(named_struct('x', 1, 'X', 2))) AS s"):
@@ -399,6 +443,14 @@ def test_one_table_by_two_names_is_one_target(spark, stream, tmp_path):
     assert "is the same as Iceberg table shop.u in" in refused(
         stream, sinks.fan_out(*both), tmp_path / "ckpt"
     )
+
+
+def test_a_dot_in_a_value_leads_to_no_other_namespace(stream, tmp_path):
+    feeds.drip([("0.csv", "v1.2,1\n")], tmp_path / "in")
+    by = sinks.by_value("k", lambda value: sinks.iceberg(f"shop.{value}", catalog=tmp_path / "lake"))
+    line = refused(stream.where("k = 'v1.2'"), by, tmp_path / "ckpt")
+    assert "the dot in k v1.2 would lead to the schema shop.v1; replace it in the name of the table" in line
+    assert [sinks.delta(table=name).writes_to[0].within for name in ("t", "shop.v1.2")] == ["", "shop.v1"]
 
 
 COLUMNS = [

@@ -40,7 +40,8 @@ def test_a_changed_group_key_is_refused_in_words_until_it_is_accepted(tmp_path, 
     assert one_line(launch("python", *changed), 2).endswith(
         f"checkpoint {target.checkpoint} was written by a different query: sales_to groups by State; the "
         "checkpoint's query groups by ProductKey. Give it a checkpoint of its own, and continues="
-        f"'{target.checkpoint}' to resume from this one; or, to keep its state, allow_changed_query=True"
+        f"'{target.checkpoint}' to resume from this one (of a job: --continues with its former --checkpoint, "
+        "or OUT_DIR/_checkpoint); or, to keep its state, allow_changed_query=True"
     )
     assert target.sinks[0].totals() == before
 

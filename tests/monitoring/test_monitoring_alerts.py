@@ -260,10 +260,11 @@ def test_an_answer_without_end_or_with_odd_characters_is_one_plain_line(answer, 
         assert "(no answer within 0.2 seconds)" in line
 
 
-def test_alerts_that_wait_when_the_run_ends_are_said_one_by_one(monkeypatch, caplog):
+def test_alerts_that_wait_when_the_run_ends_are_said_one_by_one(monkeypatch, caplog, until):
     monkeypatch.setattr(monitoring, "_ANSWERS_WITHIN", HANGS)
     monkeypatch.setattr(pictures, "_END_LIMIT", 0.1)
     verdict = Verdict("bad", "falling behind", "backlog")
+    before = {*threading.enumerate()}
     with Receiver(0) as receiver, caplog.at_level(logging.WARNING):
         posts = monitoring._Posts(receiver.url)  # noqa: SLF001
         with ExitStack() as faces:
@@ -274,6 +275,8 @@ def test_alerts_that_wait_when_the_run_ends_are_said_one_by_one(monkeypatch, cap
                 posts.add(monitoring.Alert(f"q{number}", verdict, BEGIN))
             assert receiver.came.wait(HANGS)
         receiver.answers.set()
+        until(lambda: not [each for each in {*threading.enumerate()} - before if "picture" in each.name])
+        assert len(receiver.got) == 1  # what was said not to be posted is not posted later
         receiver.shutdown()
     said = "an alert was not posted to 127.0.0.1 (the run ended before there was an answer): bad: query q{}: "
     begins = [said.format(number) for number in range(3)]

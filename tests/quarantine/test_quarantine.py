@@ -153,9 +153,37 @@ def test_another_separator_and_patterns(spark):
     assert_df_equality(good, spark.createDataFrame(expected, schema))
 
 
-@pytest.mark.parametrize("sep", ["", '"', "||", "\\"])
+def test_a_separator_of_any_characters(spark):
+    """Spark's own parser gives `1` and two quotes more for the first."""
+    for sep in ("e1", "||", "😀", ".*", "ab"):
+        lines = spark.createDataFrame([(f'1.5,{sep}1"x"',), (f'"a{sep}""b"{sep}c',)], "line STRING")
+        rows = parse_csv(lines, from_ddl("a STRING, b STRING"), sep=sep).collect()
+        assert [row[:3] for row in rows] == [("1.5,", '1"x"', None), (f'a{sep}"b', "c", None)]
+
+
+def test_separators_that_overlap_are_not_guessed(spark):
+    reasons = {
+        "a|||b": "a separator that could begin at two places",
+        "a||||b": None,  # an empty value between two separators
+        "x||b||c": None,
+        "a|b||c||d": None,
+        "a\ufffeb||c||d": "U+FFFE, which is no character",
+        "||||": None,
+        "a||b": "not 3 fields",
+        " ": "not 3 fields",
+    }
+    lines = spark.createDataFrame([(line,) for line in reasons], "line STRING")
+    rows = parse_csv(lines, from_ddl("a STRING, b STRING, c STRING"), sep="||").collect()
+    assert {row["_raw"]: row["_reason"] for row in rows} == reasons
+    assert [row[:3] for row in rows if row["_raw"] in ("a||||b", "a|b||c||d")] == [
+        ("a", None, "b"),
+        ("a|b", "c", "d"),
+    ]
+
+
+@pytest.mark.parametrize("sep", ["", '"', "a\n", "\\", "\\t", "|\ufffe"])
 def test_a_separator_that_cannot_be_is_refused(spark, sep):
-    with pytest.raises(InvalidInputError, match="give one character, but no quote, backslash"):
+    with pytest.raises(InvalidInputError, match="give one character or more, but no quote, backslash"):
         parse_csv(spark.range(1).selectExpr("'a' AS value"), from_ddl("a INT"), sep=sep)
 
 
@@ -191,18 +219,19 @@ def test_a_bad_line_is_kept_with_its_reason(spark, folder, ansi):
     assert rows == [*[(*[None] * 12, reason, line) for line, reason in BAD.items()], (*GOOD_ROW, None, GOOD)]
 
 
-def test_quotes_are_read_as_python_reads_them_in_every_short_line(spark):
+@pytest.mark.parametrize("sep", [",", "ab"])
+def test_quotes_are_read_as_python_reads_them_in_every_short_line(spark, sep):
     expected: dict[str, list[str] | str] = {}
-    for line in ("".join(chars) for size in range(1, 8) for chars in product('",a', repeat=size)):
+    for line in ("".join(chars) for size in range(1, 8) for chars in product('",x', repeat=size)):
         try:
             (values,) = csv.reader([line], strict=True)
         except csv.Error:
             values = []
         wrong = "unbalanced quote" if line.count('"') % 2 else "" if values else "misplaced quote"
         wrong = wrong or ("" if len(values) == 3 else "not 3 fields")
-        expected[line] = wrong or values
+        expected[line.replace(",", sep)] = wrong or [value.replace(",", sep) for value in values]
     lines = spark.createDataFrame([(line,) for line in expected], "line STRING")
-    rows = parse_csv(lines, from_ddl("a STRING, b STRING, c STRING")).collect()
+    rows = parse_csv(lines, from_ddl("a STRING, b STRING, c STRING"), sep=sep).collect()
     assert {row["_raw"]: row["_reason"] or [value or "" for value in row[:3]] for row in rows} == expected
 
 
@@ -344,6 +373,18 @@ def test_the_other_columns_are_kept(spark):
 def test_two_columns_of_one_name_are_refused(spark, parse, names, schema, message):
     lines = spark.createDataFrame([("1", 1, 1)[: names.count(",") + 1]], names)
     assert message in refusal(parse, lines, from_ddl(schema))
+
+
+def test_names_that_differ_in_case_are_two_where_spark_tells_them_apart(spark):
+    with in_force(spark, {"spark.sql.caseSensitive": "true"}):
+        as_json = spark.createDataFrame([('{"a": 1, "A": 2, "s": {"b": 3, "B": 4}}',)], "value STRING")
+        rows = parse_json(as_json, "a INT, A INT, s STRUCT<b: INT, B: INT>")
+        assert good_rows(rows).collect() == [(1, 2, (3, 4))]
+        lines = spark.createDataFrame([("a,A",), ("1,2",), ("A,a",)], "value STRING")
+        rows = parse_csv(lines, "a INT, A INT", header=True)
+        assert good_rows(rows).collect() == [(1, 2)]
+        assert bad_rows(rows).select("_raw").collect() == [("A,a",)]
+        assert "_RAW: the name is taken" in refusal(parse_csv, lines, "_RAW INT")
 
 
 # --- headers

@@ -73,7 +73,22 @@ def test_a_time_that_does_not_exist_is_a_bad_row_but_in_utc(spark, zone, parse):
     assert by_pattern == [(None, MISSING), ("2024-03-31T01:30:00", None)]
     assert read(parse(spark, ["31.3.2024 2:30 +0100"], "d.M.yyyy H:mm xx")) == [("2024-03-31T01:30:00", None)]
     assert read(parse(spark, ["31.3.2024"], "d.M.yyyy")) == [("2024-03-30T23:00:00", None)]
+    named = {
+        "31.3.2024 02:30 Europe/Berlin": None,
+        "31.3.2024 03:30 Europe/Berlin": "2024-03-31T01:30:00",
+        "31.3.2024 02:30 Europe/Athens": "2024-03-31T00:30:00",
+        "10.3.2024 02:30 America/New_York": None,
+        "10.3.2024 02:30 UTC": "2024-03-10T02:30:00",
+    }
+    found = read(parse(spark, named, "d.M.yyyy HH:mm VV"))
+    assert found == [(moment, None if moment else MISSING) for moment in named.values()]
+    words = ["Mar 31 02:30:00 CET 2024", "Mar 31 03:30:00 CET 2024"]
+    assert read(parse(spark, words, "MMM dd HH:mm:ss zzz yyyy")) == [
+        (None, MISSING),
+        ("2024-03-31T01:30:00", None),
+    ]
     zone("UTC")
+    assert read(parse(spark, ["2024-03-31 02:30 Europe/Berlin"], "yyyy-MM-dd HH:mm VV")) == [(None, MISSING)]
     assert read(parse(spark, ["2024-03-31 02:30:00"])) == [("2024-03-31T02:30:00", None)]
 
 

@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, failure, refusal
 
 from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit._spark.session import in_force
 
 NAMES = {"Decimal": Decimal, "date": date, "datetime": datetime, "inf": float("inf"), "nan": float("nan")}
 SOURCES: dict[str, Any] = {"csv": sources.csv, "json": sources.json, "text": sources.text}
@@ -70,9 +71,12 @@ def test_an_option_or_a_type_is_refused_at_once(spark, folder, row):
 @pytest.mark.parametrize("number", range(len(ROWS)))
 def test_a_source_gives_what_the_page_says_of_an_option(spark, folder, number):
     row = ROWS[number]
+    if not row.gives.startswith("refused:"):
+        check_given(spark, folder, row)
+
+
+def check_given(spark, folder, row):
     (folder / "a.txt").write_bytes(row.content)
-    if row.gives.startswith("refused:"):
-        return
     if row.gives.startswith("fails:"):
         said = failure(ran, read(spark, folder, row))
         assert words_of(row.gives) in said
@@ -80,6 +84,38 @@ def test_a_source_gives_what_the_page_says_of_an_option(spark, folder, number):
         return
     wanted = list(eval(f"({words_of(row.gives)},)", NAMES))  # noqa: S307 - as above
     assert repr(ran(read(spark, folder, row))) == repr(wanted)
+
+
+SPELT = [
+    number
+    for number, row in enumerate(ROWS)
+    if {*row.options} - {"header", "nulls"} and not row.gives.startswith("refused:")
+]
+OTHERWISE = {"sep": "Delimiter", "encoding": "CharSet"}
+
+
+@pytest.mark.fast(*map(str, SPELT[:2]))
+@pytest.mark.parametrize("number", SPELT)
+def test_an_option_in_other_letters_or_by_its_other_name_does_the_same(spark, folder, number):
+    row = ROWS[number]
+    ours = "nulls"  # no option of Spark's
+    others = {name: OTHERWISE.get(name, name.upper()) for name in row.options if name != ours}
+    options = {others.get(name, name): value for name, value in row.options.items()}
+    row = Row(row.kind, row.content, row.schema, options, row.gives)
+    check_given(spark, folder, row)
+
+
+def test_settings_of_the_session_change_no_value(spark, folder):
+    """They name the column for lines that do not fit, and make Spark write numbers of JSON anew."""
+    (folder / "a.txt").write_text("1,2.505\n")
+    with in_force(spark, {"spark.sql.columnNameOfCorruptRecord": "_bad"}):
+        frame = sources.csv(spark, folder, schema="_corrupt_record STRING, b DECIMAL(5,2)")
+        assert "2.505 is no decimal(5,2)" in failure(ran, frame)
+        assert ran(sources.csv(spark, folder, schema="a INT, b INT, _bad STRING")) == [(1, None, "1,2.505")]
+    (folder / "a.txt").write_text('{"a": 0.12345678901234567890}\n')
+    with in_force(spark, {"spark.sql.json.enableExactStringParsing": "false"}):
+        frame = sources.json(spark, folder, schema="a DECIMAL(38,20)")
+        assert ran(frame) == [(Decimal("0.12345678901234567890"),)]
 
 
 def test_the_page_has_rows_of_each_kind_and_end():

@@ -139,6 +139,36 @@ def test_what_pyspark_s_own_worker_says_is_left_out(size, capfd):
     assert capfd.readouterr().err == "a\n\nStream of mine\n\n\nStreaming Tr"
 
 
+IVY = """:: loading settings :: url = jar:file:/opt/ivy.jar!/org/apache/ivy/core/settings/ivysettings.xml
+Ivy Default Cache set to: /root/.ivy2.5.2/cache
+The jars for the packages stored in: /root/.ivy2.5.2/jars
+org.apache.spark#spark-sql-kafka-0-10_2.13 added as a dependency
+:: resolving dependencies :: org.apache.spark#spark-submit-parent-1;1.0
+\tconfs: [default]
+\tfound org.apache.spark#spark-sql-kafka-0-10_2.13;4.1.0 in central
+:: resolution report :: resolve 200ms :: artifacts dl 5ms
+\t---------------------------------------------------------------------
+:: retrieving :: org.apache.spark#spark-submit-parent-1
+\tconfs: [default]
+\t0 artifacts copied, 11 already retrieved (0kB/5ms)
+"""
+
+
+IVY_FAILS = IVY.partition(":: retrieving")[0]
+
+
+@pytest.mark.parametrize(("said", "shown"), [(IVY, ""), (IVY_FAILS, IVY_FAILS)], ids=["found", "not found"])
+def test_what_ivy_says_of_packages_that_it_has_found_is_left_out(said, shown, until, capfd):
+    words = launch._Words()  # noqa: SLF001
+    text = f"before\n{said}after\n\tat x\n"
+    os.write(words.end, text.encode())
+    until(lambda: words._said.decode() == text)  # noqa: SLF001
+    words.pass_on()
+    words.closed()
+    words._thread.join(60)  # noqa: SLF001
+    assert capfd.readouterr().err == f"before\n{shown}after\n\tat x\n"
+
+
 # --- why it did not start
 
 JOB = """

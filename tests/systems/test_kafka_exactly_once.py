@@ -7,6 +7,7 @@ import re
 import shlex
 import time
 from collections import Counter, defaultdict
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -271,6 +272,34 @@ def test_a_topic_of_rows_that_was_made_again_is_refused_and_may_be_taken_over(sp
     assert len(broker.records(other)) == 1
 
 
+def test_a_ledger_that_is_removed_while_the_query_runs_is_named(stream, broker, topic):
+    def after_the_first(_rows, batch_id):
+        if batch_id == 0:
+            broker.delete(f"{topic}-sparkstream-ledger")
+
+    sink = stream.adaptor.sink
+    both = sinks.fan_out(sink, sinks.foreach_batch(after_the_first))
+    stream.adaptor = replace(stream.adaptor, sink=both)
+    stream.land(2 * sink_contract.FILES)
+    line = stream.refused()
+    assert (
+        f"the ledger of topic {topic} of {broker.servers}, topic {topic}-sparkstream-ledger, is gone" in line
+    )
+    assert len(broker.records(topic)) == 2 * sink_contract.FILES, "the rows of the first batch alone"
+    assert "holds none of this query's batches" in stream.refused()  # and the start says how to go on
+
+
+def test_partitions_that_are_added_and_records_that_are_deleted_are_no_loss(stream, broker, topic):
+    stream.land(sink_contract.FILES)
+    stream.go()
+    broker.drop_before(topic, {number: end for number, (_, end) in broker.ends(topic).items()})
+    broker.add_partitions(topic, 7)
+    assert broker.records(topic) == []
+    stream.land(sink_contract.FILES)
+    stream.go()
+    assert stream.adaptor.rows() == [4, 5, 6, 7]
+
+
 def test_a_ledger_of_an_older_kit_has_no_ids_and_gets_them(spark, broker, topic, tmp_path):
     frame, sink = three_batches(spark, tmp_path / "in"), sinks.kafka(broker.servers, topic, exactly_once=True)
     written(frame, sink, tmp_path / "ckpt")
@@ -305,6 +334,15 @@ WRONG = {
         "'{topic}-sparkstream-ledger' AS t",
         "a row goes to topic {topic}-sparkstream-ledger, which is",
     ),
+    "no topic": ("'' AS t", "topic {topic} of {}: a row goes to a topic without a name; give its name, or"),
+    "no key": (
+        "array(struct(CAST(NULL AS STRING) AS key, X'00' AS value)) AS h",
+        "topic {topic} of {}: a row has a header without a key; give each header a key, or leave",
+    ),
+    "no header": (
+        "array(CAST(NULL AS STRUCT<key: STRING, value: BINARY>)) AS h",
+        "topic {topic} of {}: a row has a header without a key; give each header a key, or leave",
+    ),
     "large": (
         "repeat('x', 200000) AS v",
         "a record of 200,001 bytes is too large (MSG_SIZE_TOO_LARGE); raise",
@@ -318,7 +356,10 @@ def test_a_row_that_cannot_be_written_names_what_is_wrong_with_it(spark, broker,
     column, said = WRONG[what]
     frame = three_batches(spark, tmp_path / "in").selectExpr("k", column.format(topic=topic))
     name = frame.columns[1]
-    place: dict[str, Any] = {"key": "k", {"t": "to", "p": "partition", "v": "value"}[name]: name}
+    place: dict[str, Any] = {
+        "key": "k",
+        {"t": "to", "p": "partition", "v": "value", "h": "headers"}[name]: name,
+    }
     line = refused(frame, sinks.kafka(broker.servers, topic, **place, exactly_once=True), tmp_path / "ckpt")
     assert said.format(broker.servers, topic=topic) in line
     assert broker.records(topic) == []

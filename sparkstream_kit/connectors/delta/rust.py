@@ -226,12 +226,11 @@ class RustTable:
             KitError: delta-rs reported an error, or the table was removed.
         """
         table = self._loaded()
+        writing = _without_statistics(self._far(rows))
         properties = CommitProperties(
             custom_metadata={"userMetadata": metadata(which)},
             app_transactions=[Transaction(application(which.query), which.number)],
         )
-        far = [name for name in rows.column_names if _arrow.beyond_python(rows[name])]
-        writing = _without_statistics(far)
         with _in_one_line(self.place, _rules(table)):
             if target.how == "upsert" and rows.num_rows:
                 _merge(table, rows, target, properties, writing)
@@ -250,11 +249,25 @@ class RustTable:
                 # Without this commit, the ledger would find a gap before the next batch.
                 table.create_write_transaction([], "append", table.schema(), commit_properties=properties)
 
+    def _far(self, rows: pa.Table) -> list[str]:
+        """Return the columns that have years beyond 9999, in these rows or in those that a merge moves.
+
+        They are noted in the table when they get the first such value.
+        """
+        known = self.properties().get(_FAR, "").split()
+        new = [name for name in rows.column_names if name not in known and _arrow.beyond_python(rows[name])]
+        if new:
+            self.note({_FAR: " ".join([*known, *new])})
+        return [*known, *new]
+
     def _loaded(self) -> DeltaTable:
         table = self._known or self._now()
         if table is None:
             raise KitError(f"the Delta table {self.place} was removed while a query writes to it")
         return table
+
+
+_FAR = "sparkstream.far"  # the table's property with the columns of which there are no statistics
 
 
 def _without_statistics(names: list[str]) -> WriterProperties:

@@ -120,7 +120,8 @@ def delta(
         )
     if table is not None and writer == "delta-rs":
         raise InvalidInputError("delta: delta-rs knows no catalog; give the table's path, or writer='spark'")
-    where = Target("Delta table", str(path or table), str(path or ""))
+    within = (table or "").rpartition(".")[0]
+    where = Target("Delta table", str(path or table), str(path or ""), within=within)
 
     def target_in(spark: SparkSession) -> _tables.Target:
         by_spark = _is_sparks(spark, writer, how)

@@ -118,7 +118,8 @@ def iceberg(
     if here and {*"#?"} & {*str(here)}:  # of which pyiceberg makes another folder
         raise InvalidInputError(f"iceberg: catalog {catalog} has a # or ? in its path; give another folder")
     place = given if isinstance(given, str) else given.get("uri") or f"catalog {given.get('name', 'default')}"
-    where = Target("Iceberg table", without_secrets(f"{table} in {place}"))
+    within = table.rpartition(".")[0]
+    where = Target("Iceberg table", without_secrets(f"{table} in {place}"), within=within)
 
     def opened(_: SparkSession) -> IcebergTable:
         from sparkstream_kit.connectors.iceberg.table import IcebergTable

@@ -70,6 +70,10 @@ _UPGRADES = {1: "upgrade it: ALTER TABLE … SET TBLPROPERTIES ('format-version'
 _IN_UTC: dict[str, Any] = {"timezone": "UTC"} if "timezone" in signature(to_arrow_schema).parameters else {}
 
 
+class _FarError(KitError):
+    """A date or time is outside the years 1 to 9999, of which pyiceberg makes statistics and partitions."""
+
+
 class _Foreign(T.DataType):
     """A type of Iceberg that Spark does not have, so that no column of a query fits it."""
 
@@ -118,7 +122,7 @@ class IcebergTable:
             line = f"another writer was quicker, or a file has gone ({err})"
             raise ConflictError(f"Iceberg table {self._name}: {line}") from err
         except OverflowError as err:
-            raise KitError(
+            raise _FarError(
                 f"Iceberg table {self._name}: a column by which the table is partitioned has a date or time "
                 "outside the years 1 to 9999, of which pyiceberg makes no partition; leave such rows out"
             ) from err
@@ -257,12 +261,22 @@ class IcebergTable:
 
     def commit(self, rows: pa.Table, target: Target, which: Batch) -> None:
         """Write the rows of a batch in one commit, even if there are none."""
+        is_far = any(_arrow.beyond_python(column) for column in rows.columns)
+        try:
+            self._commit(rows, target, which, statistics=not is_far)
+        except _FarError:
+            if is_far:
+                raise
+            # The rows that are written again beside those of the batch have such a value.
+            self._commit(rows, target, which, statistics=False)
+
+    def _commit(self, rows: pa.Table, target: Target, which: Batch, *, statistics: bool) -> None:
         done = self.marks(which.query, which.number)
         before = int(self._table.properties.get(f"{_AFTER}{which.query}", 0))
         merges = self._table.last_sequence_number // _EVERY > before // _EVERY
         own = self._table.metadata.properties  # of this commit alone: nothing writes them
         own |= _MERGING | own | {"commit.manifest-merge.enabled": str(merges)}
-        if any(_arrow.beyond_python(column) for column in rows.columns):
+        if not statistics:
             for name in [name for name in own if name.startswith(_METRICS)]:
                 del own[name]
             own[f"{_METRICS}default"] = "counts"  # pyiceberg fails on the least and greatest of such a column
@@ -378,6 +392,6 @@ def _range(rows: pa.Table, keys: tuple[str, ...]) -> BooleanExpression:
 
 def _others(there: pa.Table, rows: pa.Table, keys: list[str]) -> pa.Table:
     """Return the rows of a table whose keys are not those of a row of the batch."""
-    numbered = there.select(keys).append_column("", pa.array(range(there.num_rows)))
-    given = rows.select(keys).cast(there.select(keys).schema)
+    numbered = _arrow.as_keys(there, keys).append_column("", pa.array(range(there.num_rows)))
+    given = _arrow.as_keys(rows, keys).cast(there.select(keys).schema)
     return there.take(numbered.join(given, keys, join_type="left anti")[""])

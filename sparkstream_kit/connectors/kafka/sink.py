@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _QUERY, _BATCH, _ROW = "sparkstream.query", "sparkstream.batch", "sparkstream.row"
 _AT, _ID = "_at", "_id"  # temporary columns: a row's position in the batch, and its id there
+_LONGEST = 249  # characters of a topic's name
 _HEADERS = "array<struct<key: string, value: binary>>"
 _BYTES = (T.BinaryType, T.StringType)
 # Types whose text does not depend on a time zone or on rounding, so that it can be a record's key.
@@ -165,6 +166,11 @@ def kafka(
         if ledger == topic:
             raise InvalidInputError(
                 f"sinks.kafka(): ledger is the topic {topic} itself; give another topic, or leave it out"
+            )
+        if len(ledger) > _LONGEST:
+            raise InvalidInputError(
+                f"sinks.kafka(): the ledger {ledger} has a name of {len(ledger)} characters, and Kafka takes "
+                f"{_LONGEST} at most; give ledger= a shorter one"
             )
         whole = transactions.Target(servers, topic, ledger, take_over, options, target.check, target.records)
         return with_ledger("kafka", whole.where, MODES, partial(open_target, whole, itself=whole.itself))

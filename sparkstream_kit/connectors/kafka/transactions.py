@@ -64,6 +64,7 @@ _TIMED_OUT = -185
 _AWAY = (_TIMED_OUT, -195, -187)
 _PURGED = (-151, -152)  # a record that was not sent because of the error of another one
 _TOO_LARGE, _NO_TOPIC, _NOT_ALLOWED, _NO_PARTITION = 10, 3, 29, -190
+_GONE = (_NO_TOPIC, _NO_PARTITION, -188)  # of the ledger: it has no such topic, or no partition 0
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # the id of a topic of brokers that have no ids, before Kafka 2.8
 _TIMEOUT = "transaction.timeout.ms"
 _LARGEST = 50_000_000  # bytes of a ledger record: the plan of a batch has the names of all its files
@@ -269,6 +270,8 @@ class Target:
             if not isinstance(err, KafkaException):
                 raise
             failed = writer.undelivered or _Undelivered(err.args[0], self.topic, None, 0)
+            if failed.topic == self.ledger and failed.error.code() in _GONE:
+                raise InvalidInputError(self._without_ledger) from None
         else:
             return None
         time.sleep(_PAUSE)
@@ -280,6 +283,14 @@ class Target:
             f"{self.where} has not taken batch {batch.number} within {self.seconds:g} s ({failed}); if "
             "no broker answered, start again; a large batch needs more time, up to the brokers' "
             f"transaction.max.timeout.ms: sinks.kafka(…, **{{'kafka.{_TIMEOUT}': 900000}})"
+        )
+
+    @property
+    def _without_ledger(self) -> str:
+        """What is said when the ledger is removed while a query runs; nothing is committed without it."""
+        return (
+            f"the ledger of {self.where}, topic {self.ledger}, is gone; restore it, or start again: the next "
+            "start makes a new one, and says how to go on without what was in the former"
         )
 
     @contextmanager
@@ -308,6 +319,9 @@ class Target:
         Args:
             all_of_them: wait for the end of the transactions that are open, to read what is behind their
                 first record; else a ledger that does not exist is an empty one.
+
+        Raises:
+            InvalidInputError: there is no ledger, or a record of it is no entry.
         """
         part, found, end = TopicPartition(self.ledger, 0, OFFSET_BEGINNING), dict[str, "_Entry"](), -1
         reader: Any
@@ -320,6 +334,8 @@ class Target:
                 if error is None:
                     self._read(message, found)
                     offset += 1  # the next one
+                elif error.code() in _GONE:
+                    raise InvalidInputError(self._without_ledger)
                 elif error.name() != "_PARTITION_EOF":
                     raise KafkaException(error)
                 elif not all_of_them:  # the end of what is committed
@@ -444,7 +460,7 @@ class _Writer:
         """Hand the records of rows to the producer: value, key, partition, headers and topic of each.
 
         Raises:
-            InvalidInputError: a row has a partition or a topic that it must not have.
+            InvalidInputError: a row has a partition, a header or a topic that it must not have.
         """
         target = self._target
 
@@ -454,6 +470,16 @@ class _Writer:
                     raise InvalidInputError(
                         f"{target.where}: a row has partition {partition}; give 0 or more, or null to leave "
                         "the choice to Kafka"
+                    )
+                if any(each is None or each["key"] is None for each in headers or ()):
+                    raise InvalidInputError(
+                        f"{target.where}: a row has a header without a key; give each header a key, or leave "
+                        "such headers out: F.filter(…)"
+                    )
+                if topic == "":
+                    raise InvalidInputError(
+                        f"{target.where}: a row goes to a topic without a name; give its name, or null for "
+                        f"{target.topic}"
                     )
                 if topic == target.ledger:
                     raise InvalidInputError(

@@ -31,13 +31,14 @@ from pymongo import InsertOne, MongoClient, ReplaceOne, ReturnDocument
 from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
+    ConnectionFailure,
     DuplicateKeyError,
     InvalidName,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
 )
-from pymongo.uri_parser import parse_uri
+from pymongo.uri_parser import parse_uri, split_hosts
 from pyspark.sql import types as T
 
 from sparkstream_kit._columns import refuse_twice, types_in
@@ -48,7 +49,7 @@ from sparkstream_kit.sinks import base
 from sparkstream_kit.sinks.ledger import pass_over
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pymongo.database import Database
     from pyspark.sql import DataFrame
@@ -83,6 +84,18 @@ class Address:
         scheme, _, rest = self.url.partition("://")
         hosts = rest.partition("?")[0].rpartition("@")[2].partition("/")[0]
         return f"{scheme}://{hosts}/{self.database}"
+
+    @property
+    def known_as(self) -> str:
+        """The address in one spelling, whatever the order of its hosts; this machine's own is localhost."""
+        _, _, hosts = self.shown.removesuffix(f"/{self.database}").partition("://")
+        return f"{','.join(sorted(map(_at, hosts.split(','))))}/{self.database}"
+
+
+def _at(host: str) -> str:
+    """Return a host with its port, in one spelling: `localhost:27017` for `127.0.0.1`."""
+    name, port = split_hosts(host)[0]
+    return f"{'localhost' if name in ('127.0.0.1', '::1') else name.lower()}:{port}"
 
 
 def parse(url: str, database: str | None, collection: str) -> Address:
@@ -122,7 +135,8 @@ def connected(address: Address) -> Iterator[Database[dict[str, Any]]]:
     """Connect to a database for a `with` block, and report errors in one line, without the URL's secrets.
 
     Raises:
-        InvalidInputError: the URL cannot be used, or the server does not answer or refuses the log-in.
+        InvalidInputError: the URL cannot be used, or the server refuses the log-in; a TransientError if it
+            does not answer, or went away.
         KitError: the server reported an error later.
     """
     # The ledger on a secondary may be out of date, and a write that only one server has can be rolled back.
@@ -147,6 +161,9 @@ def _told(error: Exception, where: str, address: Address) -> KitError:
     said = cause(error, address)
     if isinstance(error, ServerSelectionTimeoutError):
         return TransientError(f"{where} does not answer: {said}; start it, or correct the URL")
+    labels = error.has_error_label if isinstance(error, PyMongoError) else lambda _: False
+    if isinstance(error, ConnectionFailure) or labels("RetryableWriteError"):
+        return TransientError(f"{where} went away: {said}; start again when it is back")
     if isinstance(error, ConfigurationError | InvalidName):
         return InvalidInputError(f"{where} cannot be used: {said}")
     if isinstance(error, OperationFailure) and error.code in _REFUSED:
@@ -346,7 +363,13 @@ class Target:
     @property
     def where(self) -> base.Target:
         """The collection and its database."""
-        return base.Target("collection", f"{self.name} in {self.address.shown}")
+        known_as = f"{self.name} in {self.address.known_as}"
+        return base.Target("collection", f"{self.name} in {self.address.shown}", known_as=known_as)
+
+    def itself(self) -> str:
+        """Return what the collection is known by, whatever the address of its server is."""
+        with connected(self.address) as database:
+            return _Ledger(database, self).itself()
 
     def prepare(self, frame: DataFrame, query: str | None, coming: Batch | None, _makes: bool) -> str | None:
         """Check that a query may write its rows to the collection; create nothing.
@@ -400,8 +423,8 @@ class _Ledger(Entries):
 
     An entry has `epoch` and `driver` from the first start that takes an epoch, and `batch` (-1 while batch 0
     is written), `plan` and `write` (the number of the last write) from the query's first batch on. From the
-    first batch with rows on it has `collection`, by which the server knows the collection, or True where the
-    server gives collections no UUID.
+    first batch with rows on it has `filled`, the last batch with rows, and `collection`, by which the server
+    knows the collection, or True where the server gives collections no UUID.
     """
 
     what, removes = "collection", True
@@ -410,6 +433,7 @@ class _Ledger(Entries):
         super().__init__(target.where, target.how, target.take_over)
         self._database = database
         self._ledger, self.rows = database[LEDGER], database[target.name]
+        self._target = target.where
         self._me = {"_id": target.name}
         self._seen: _Document | None = None  # what the server says of the collection
 
@@ -428,7 +452,10 @@ class _Ledger(Entries):
 
     def set_back(self, query_id: str, batch_id: int) -> str:
         entry = f"queries.{query_id}"
-        change = {"$set": {f"{entry}.batch": batch_id}, "$unset": {f"{entry}.plan": ""}}
+        change = {
+            "$set": {f"{entry}.batch": batch_id},
+            "$unset": {f"{entry}.plan": "", f"{entry}.filled": ""},
+        }
         database = f"db.getSiblingDB({json.dumps(self._database.name)})"
         return f"run {database}.{LEDGER}.updateOne({json.dumps(self._me)}, {json.dumps(change)})"
 
@@ -446,6 +473,11 @@ class _Ledger(Entries):
         if kind != "collection":
             raise InvalidInputError(
                 f"{self.where} is a {kind}, whose documents cannot be replaced; use another collection"
+            )
+        if self.how == "upsert" and "collation" in self._seen.get("options", {}):
+            raise InvalidInputError(
+                f"{self.where} has a collation, by which different texts can be one key; use another "
+                "collection"
             )
         self.check_same(query_id)
         self.check_owner(query_id)
@@ -468,14 +500,39 @@ class _Ledger(Entries):
         noted, last = own.get("collection"), own.get("batch", -1)
         if noted is None or last < 0 or self.take_over:  # no rows yet, or an older kit has written them
             return
-        if self._is_another(noted):
+        if self._went(str(query_id), own):
             raise InvalidInputError(
-                f"{self.where} was made again after this query had written its batches up to {last}; to "
-                "write all rows again, start with another checkpoint folder; or, to go on without them, give "
-                "take_over=True"
+                f"{self.where} was made again after this query had written its batches up to {last}, and "
+                "lacks the last ones; restore it; or, to write all rows again, start with another checkpoint "
+                "folder; or, to go on without them, give take_over=True"
             )
         if not self.has_rows() and not self._expires():
             self.check_lost(query_id, is_there=True)
+
+    def itself(self) -> str:
+        """Return what the collection is known by, whatever the address of its server is."""
+        servers = self._database.client.topology_description.server_descriptions().values()
+        written = [each for each in servers if each.server_type_name in ("Standalone", "RSPrimary")]
+        processes = [str((each.topology_version or {}).get("processId", "")) for each in written]
+        if any(processes):  # of the one server that takes writes
+            return f"{self._database.name}.{self.rows.name} of {processes}"
+        self._look()
+        uuid = self._identity()
+        return self._target.known_as if uuid is True else str(uuid)
+
+    def _went(self, query_id: str, entry: Mapping[str, Any]) -> bool:
+        """Return whether the rows of a query went with a former collection of this name.
+
+        A collection that was restored from a backup has another UUID than before, and these rows.
+        """
+        noted = entry.get("collection")
+        if noted is None or not self._is_another(noted):
+            return False
+        newest = entry.get("filled", max(entry.get("batch", 0), 0))
+        # First by the index of the _ids, which have the batch in them if they were appended.
+        appended = {"_id": {"$gte": f"{query_id}/{newest:09}/", "$lt": f"{query_id}{_UNTIL}"}}
+        written = {f"{OWN}.query": query_id, f"{OWN}.batch": {"$gte": newest}}
+        return all(self.rows.find_one(which, {"_id": True}) is None for which in (appended, written))
 
     def _is_another(self, noted: Any) -> bool:
         """Return whether the collection is another one than the noted one, as far as the server says it."""
@@ -489,9 +546,8 @@ class _Ledger(Entries):
     def any_query(self) -> tuple[str, int] | None:
         is_empty = not self.has_rows()
         for query_id, entry in self.entries().items():
-            noted = entry.get("collection")
-            # The rows of a query that has written to a former collection of this name went with that one.
-            went = noted is not None and (is_empty or self._is_another(noted))
+            had_rows = entry.get("collection") is not None
+            went = had_rows and (is_empty or self._went(query_id, entry))
             if entry.get("batch") is not None and not went:
                 return query_id, max(entry["batch"], 0)
         return None
@@ -579,13 +635,26 @@ class _Ledger(Entries):
         self.check_same(batch.query)
         if self._is_another(began):
             raise KitError(f"{self.where} was removed while batch {batch.number} was written; start again")
-        found = {f"{entry}.collection": self._identity()} if has_rows else {}
+        found: _Document = {}
+        if has_rows:
+            found = {f"{entry}.collection": self._identity(), f"{entry}.filled": batch.number}
         done = self._ledger.update_one(
             {**self._mine(batch), f"{entry}.write": number},
             {"$set": {f"{entry}.batch": batch.number, f"{entry}.plan": batch.plan, **found}},
         )
         if not done.matched_count:
             raise self.superseded(batch)
+
+
+def _named_in(info: Any) -> Iterator[str]:
+    """Yield the fields that a rule of the server's asks for or refuses; their values are left out."""
+    if isinstance(info, dict):
+        yield from info.get("missingProperties", ())
+        if "propertyName" in info:
+            yield info["propertyName"]
+    parts = info.values() if isinstance(info, dict) else info if isinstance(info, list) else ()
+    for part in parts:
+        yield from _named_in(part)
 
 
 class _Writer:
@@ -670,8 +739,8 @@ class _Writer:
             documents: the documents, in the same order.
 
         Raises:
-            KitError: the server refuses a document for another reason, such as another unique index, or too
-                few servers of a replica set have acknowledged the writes.
+            KitError: the server refuses a document for another reason, such as another unique index; a
+                TransientError if too few servers of a replica set have acknowledged the writes.
         """
         try:
             self._rows.bulk_write([*changes], ordered=False)
@@ -688,10 +757,15 @@ class _Writer:
                     ) from None
                 if each.get("code") != _DUPLICATE or (index and not index[1].endswith("_id_")):
                     why = f"a document of batch {self._batch}: {cause(said, self._target.address)}"
+                    if fields := dict.fromkeys(_named_in(each.get("errInfo"))):
+                        why += f" (fields: {', '.join(fields)})"
                     raise KitError(f"{self._target.where} refuses {why}") from None
             if late := err.details.get("writeConcernErrors"):
                 said = cause(late[0].get("errmsg"), self._target.address)
-                raise KitError(f"{self._target.where}: rows are not on enough servers: {said}") from None
+                raise TransientError(
+                    f"{self._target.where}: rows are not on enough servers: {said}; start again when they "
+                    "are back"
+                ) from None
             return [documents[each["index"]] for each in refused]
         return []
 

@@ -48,8 +48,8 @@ def mongodb(
     - A batch before the last one is replayed only after a rewind of the checkpoint: the query fails, and the
       message contains the command that lets the query write these batches again.
     - If batches are missing, as in a database restored from an older backup, the query fails. So it does if
-      the collection was deleted, made again or emptied since the query has written to it. A collection with a
-      TTL index may be empty.
+      the collection was deleted, made again or emptied since the query has written to it. A collection that
+      is restored with its last rows goes on, and one with a TTL index may be empty.
 
     While a batch is written, a reader can see a part of it; while it is rewritten, also some of its former
     documents.
@@ -102,4 +102,5 @@ def mongodb(
     mode = mode_for("mongodb", "url, 'totals'", how, keys, SYSTEM.ways)
     address = parse(url, database, collection)
     target = Target(address, collection, how, tuple(sorted(set(keys))), take_over)
-    return exactly_once("mongodb", target.where, (mode,), partial(open_target, target))
+    opened = partial(open_target, target, itself=target.itself)
+    return exactly_once("mongodb", target.where, (mode,), opened)

@@ -94,6 +94,35 @@ def load(connection: Connection, stage: Table, parts: Iterator[pa.RecordBatch]) 
     return changed
 
 
+def checked(
+    connection: Connection, table: sa.Table, where: str, parts: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """Yield rows, whose columns are those of a table, and refuse a value that the table would change.
+
+    Raises:
+        InvalidInputError: a text is too long for its column, or a column that counts by itself is to be null.
+    """
+    names = {"schema": table.schema, "name": table.name}
+    found = connection.execute(sa.text(_CHANGING[connection.dialect.name]), names)
+    rules = {name: (most, counts) for name, most, counts in found}
+    for part in parts:
+        for column, name in zip(part.columns, table.columns.keys(), strict=True):
+            most, counts = rules.get(name, (None, False))
+            if counts and column.null_count:
+                raise InvalidInputError(
+                    f"{where}: column {name} is null, in place of which the table would write a number of "
+                    "its own; fill it with F.coalesce, or leave such rows out"
+                )
+            is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+            longest = pc.max(pc.utf8_length(column)).as_py() if most is not None and is_text else None
+            if longest is not None and longest > most:
+                raise InvalidInputError(
+                    f"{where}: a text in column {name} has {longest:,} characters, and the table takes "
+                    f"{most:,} at most; make the column wider, or leave such rows out"
+                )
+        yield part
+
+
 def _largest(cursor: Any, statement: str, rows: list[tuple[Any, ...]]) -> int:
     """Return how many bytes the largest of these rows has as a statement of MariaDB."""
     return max(len(cursor.mogrify(statement, row).encode(errors="surrogateescape")) for row in rows)
@@ -193,6 +222,9 @@ def _count(are: pa.Array) -> int:
     return pc.sum(pc.cast(are, pa.int64())).as_py() or 0
 
 
+# Otherwise MariaDB cuts a text that is too long and only warns, and writes another number for a 0 into a
+# column that counts by itself.
+_MODES = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO"
 _MOST = "SELECT @@max_allowed_packet"
 _TOO_LARGE = (
     "a row has {:,} bytes as a statement, and this MariaDB takes fewer than {:,} (max_allowed_packet); run "
@@ -243,6 +275,18 @@ _INEXACT = {
     "sqlite": "SELECT x.name, x.coll FROM pragma_index_list(:name, coalesce(:schema, 'main')) l "
     "JOIN pragma_index_xinfo(l.name, coalesce(:schema, 'main')) x "
     "WHERE l.\"unique\" AND x.key AND x.coll <> 'BINARY'",
+}
+# The columns that may change a value without an error, each with its length and whether it counts by itself:
+# blanks beyond the length of a column are cut off, and one that counts has a number in place of NULL.
+_CHANGING = {
+    "mariadb": "SELECT column_name, if(data_type REGEXP 'char|text', character_maximum_length, NULL), "
+    "extra LIKE '%auto_increment%' FROM information_schema.columns "
+    "WHERE table_name = :name AND table_schema = coalesce(:schema, database())",
+    "postgresql": "SELECT attname, atttypmod - 4, false FROM pg_attribute "
+    "WHERE attrelid = to_regclass(concat_ws('.', quote_ident(:schema), quote_ident(:name))) "
+    "AND atttypid = 'varchar'::regtype AND atttypmod > 4",
+    "sqlite": "SELECT name, NULL, sum(1) OVER () = 1 AND upper(type) = 'INTEGER' "
+    "FROM pragma_table_info(:name, coalesce(:schema, 'main')) WHERE pk",
 }
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d\.\d{6})(Z?)")  # as `load` writes times
 _DECIMALS = (sa.NUMERIC, sa.DECIMAL)
@@ -370,8 +414,7 @@ def connected(url: URL) -> Iterator[Connection]:
         # it runs.
         more["isolation_level"] = "READ COMMITTED"
     if url.get_backend_name() == "mariadb":
-        # Strict mode, because otherwise MariaDB cuts a text that is too long and only warns.
-        options = {"charset": "utf8mb4", "init_command": "SET SESSION sql_mode = 'STRICT_ALL_TABLES'"}
+        options = {"charset": "utf8mb4", "init_command": f"SET SESSION sql_mode = '{_MODES}'"}
         if url.password:
             options["password"] = str(url.password).encode()  # PyMySQL would take a text as Latin-1
     # A new connection for each batch: a pooled one would be dead after a restart of the database.
@@ -696,8 +739,17 @@ def _holds(connection: Connection, theirs: TypeEngine[Any], ours: TypeEngine[Any
     if isinstance(theirs, sa.DateTime) and isinstance(here, sa.DateTime):
         whole = isinstance(theirs, postgresql.TIMESTAMP) and theirs.precision in (None, 6)
         return in_sqlite or (whole and theirs.timezone == here.timezone)
-    if isinstance(theirs, (sa.CHAR, sa.Enum, mysql.SET)) and not in_sqlite:
-        return False  # they drop spaces at the end, or take a text for another one
+    if not in_sqlite and _changes(theirs):
+        return False
     if in_sqlite and isinstance(theirs, sa.Float):
         return isinstance(here, sa.Float)  # each has eight bytes there
     return any(isinstance(here, kind) and isinstance(theirs, kinds) for kind, kinds in _WIDER.items())
+
+
+def _changes(theirs: TypeEngine[Any]) -> bool:
+    """Return whether a column of a server cuts or rounds values without an error."""
+    # Blanks at the end, or a text that is taken for another one; PostgreSQL's "char" and name cut a text.
+    cuts = isinstance(theirs, (sa.CHAR, sa.Enum, mysql.SET)) or type(theirs) is sa.String
+    scale = getattr(theirs, "scale", None)  # DOUBLE(10, 2) of MariaDB, NUMERIC(10, -2) of PostgreSQL
+    rounds = scale is not None and (isinstance(theirs, sa.Float) or scale < 0)
+    return cuts or rounds

@@ -31,7 +31,9 @@ def sql_table(
 
     A reader sees all of a batch or nothing of it.
 
-    The table is created if it is missing; an existing table must have the columns of the query. SQLite has
+    The table is created if it is missing; an existing table must have the columns of the query, of types that
+    change no value. A text that is too long for its column fails the batch, also if blanks alone would be cut
+    off, and so does NULL in a column that counts by itself (AUTO_INCREMENT). SQLite has
     neither decimals nor times: decimals are stored there as exact texts (sort by `CAST(total AS REAL)`),
     timestamps as texts in UTC, NaN as null, and -0.0 as 0.0. Names keep their case, so PostgreSQL needs
     quotes around them: "ProductKey".
@@ -58,14 +60,13 @@ def sql_table(
     - If batches are missing, because the database was restored from a backup or the query wrote elsewhere
       before, `append` and `upsert` fail the query; the message says how to write the missing batches, or how
       to continue without them.
-
     - If the table was deleted, or has no rows although the query has written some, `append` and `upsert`
       refuse the query when it starts, or fail it with its next batch. Rows that are removed while others
       stay, such as those that are too old, are no loss. Where others take all rows out of the table, as out
       of a queue, give take_over=True.
 
     With `replace` each batch is the whole result, and is always written. A transaction that the database
-        gives up for another one, as in a deadlock, is tried again.
+    gives up for another one, as in a deadlock, is tried again.
 
     Spark first computes the batch, onto the workers' disks. Then the rows pass through the driver in small
     parts into a temporary table, and from there into the table, so the driver's memory use is bounded. The

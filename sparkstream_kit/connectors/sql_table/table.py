@@ -197,6 +197,8 @@ class Target:
             database.wait_at_most(connection, 1)
             stage = _stage(table)
             stage.create(connection)
+            if self.how == "replace":
+                connection.execute(sa.delete(table).where(sa.false()))
             _insert(connection, self, table, stage)
             connection.rollback()
 
@@ -240,7 +242,9 @@ class Target:
         with database.connected(self.url) as connection:
             stage = _stage(table)
             stage.create(connection)
-            if changed := database.load(connection, stage, iter(parts)):
+            where = f"batch {batch.number} for {self.where}"
+            rows = database.checked(connection, table, where, parts)
+            if changed := database.load(connection, stage, rows):
                 said = "batch %d for table %s: %d values are changed: %s"
                 kinds = database.CHANGED[connection.dialect.name]
                 _log.warning(said, batch.number, self.name, changed, kinds)
