@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check, check_options
-from sparkstream_kit._columns import column, refuse_twice
+from sparkstream_kit._columns import as_compared, column, refuse_twice
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit.connectors import _packages
 from sparkstream_kit.connectors.kafka import SYSTEM, brokers
@@ -265,7 +265,7 @@ class _Target:
 
         Raises:
             InvalidInputError: the topic or a column does not exist, its type has no plain bytes, or two
-                columns have the same name but for upper and lower case and the value is the row as JSON.
+                columns have the same name, as the session compares them, and the value is the row as JSON.
         """
         call, kinds = "column of sinks.kafka()", {each.name: each.dataType for each in frame.schema}
         given = (self.key, self.value, self.partition, self.headers, self.to, *self.row_id)
@@ -281,7 +281,7 @@ class _Target:
                 "plain; make it a text: frame.withColumn('key', …cast('string')) or F.to_json"
             )
         if self.value is None:
-            refuse_twice("sinks.kafka(): column", [name.lower() for name in frame.columns])
+            refuse_twice("sinks.kafka(): column", as_compared(frame.sparkSession, frame.columns))
         _packages.check_session(frame.sparkSession, ("kafka",))
         # Without the topic Spark fails in the first batch, after a minute. On Connect a test read, as of
         # a source, needs a permission that a writer may lack.

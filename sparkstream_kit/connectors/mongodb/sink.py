@@ -103,4 +103,5 @@ def mongodb(
     address = parse(url, database, collection)
     target = Target(address, collection, how, tuple(sorted(set(keys))), take_over)
     opened = partial(open_target, target, itself=target.itself)
-    return exactly_once("mongodb", target.where, (mode,), opened)
+    advice = "use how='append' for append, 'upsert' with keys for update, also of a complete result"
+    return exactly_once("mongodb", target.where, (mode,), opened, advice)
