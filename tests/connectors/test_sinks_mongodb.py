@@ -72,6 +72,10 @@ def test_arguments_that_do_not_fit(arguments, message):
     assert message in refusal(sinks.mongodb, URL, "totals", **arguments)
 
 
+def test_the_advice_for_another_mode_has_only_its_own_ways():
+    assert "'replace'" not in sinks.mongodb(URL, "t").advice
+
+
 def test_the_password_is_in_no_text_of_the_sink():
     url = "mongodb+srv://kit:hush@cluster.example.org/?tlsCertificateKeyFilePassword=hush"
     for sink in (sinks.mongodb(URL, "t"), sinks.mongodb(url, "t", database="shop")):
