@@ -102,7 +102,13 @@ def test_the_columns_keep_spark_s_names(spark):
 
 @pytest.mark.parametrize(
     "text",
-    ["7 milliseconds", "+5 seconds", "1 day -1 hour", "1 week 2 days 3 hours 4 minutes 5.678901 seconds"],
+    [
+        "7 milliseconds",
+        "0.000001 seconds",
+        "+5 seconds",
+        "1 day -1 hour",
+        "1 week 2 days 3 hours 4 minutes 5.678901 seconds",
+    ],
 )
 def test_durations_mean_what_they_mean_to_spark_to_the_microsecond(spark, text):
     ours, spark_s = tumbling("time", text), F.window("time", text)
@@ -144,6 +150,11 @@ def test_flatten_takes_timestamps_without_a_zone_and_odd_names(spark):
     ("change", "column", "message"),
     [
         (lambda df: df, "windw", "there is no column windw; did you mean window?"),
+        (
+            lambda df: df.withColumnRenamed("window", "x"),
+            "window",
+            "no column window; the columns are: key,",
+        ),
         (lambda df: df, "count", "flatten(): column count is bigint, not a window; give the column of"),
         (
             lambda df: df.select(F.struct(F.lit(1).alias("start"), F.lit(2).alias("end")).alias("w")),
@@ -174,9 +185,11 @@ session('t', '0 minutes')
 tumbling('t', '1 hour', offset='60 minutes')
     offset 60 minutes must be shorter than length 1 hour; subtract the length until it is: the
 sliding('t', '10 seconds', '5 seconds', offset='-5 seconds')
-    offset -5 seconds must be shorter than slide 5 seconds; subtract the slide
+    offset -5 seconds must be shorter than slide 5 seconds; subtract the slide until it is: the
 tumbling('t', '1 month')
     length 1 month: a month has no fixed length; write it in days
+session('t', '99999999999 days')
+    gap 99999999999 days is too long; the longest is
 session('t', '2 years')
     gap 2 years: a year has no fixed length; write it in days
 session('t', 'ten seconds')

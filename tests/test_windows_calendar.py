@@ -178,6 +178,12 @@ def test_a_wrong_calendar_says_what_is_wrong(spark, given, message):
     assert message in refusal(calendar, frame, **{"time": "time", "unit": "day", "zone": BERLIN, **given})
 
 
+#  St. John's, 29 October 2006: at one minute past midnight the clock goes back to 23:01 of the 28th.
+#  in UTC         02:29   02:30   02:31         03:30   03:31
+#  on the clock   23:59   00:00   23:01         00:00   00:01
+#  window         … 28 October ------------------------)[ 29 October …
+
+
 @pytest.mark.slow
 def test_a_day_that_the_clock_goes_back_to_stays_open(stream):
     source = stream(EVENTS)

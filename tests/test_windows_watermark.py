@@ -122,9 +122,19 @@ def test_a_row_just_within_the_bound_stays(spark):
         assert kept == (expected,)
 
 
+def test_a_static_frame_gets_the_same_rows(spark):
+    rows = spark.createDataFrame([(at("12:00"), "a"), (FAR, "far")], "time TIMESTAMP, key STRING")
+    noted = windows.with_watermark(rows, "time", "10 minutes", ahead="2 days")
+    assert quarantine.good_rows(noted).collect() == [(at("12:00"), "a")]
+    reason = "time: 2099-01-01 00:00:00 is more than 2 days ahead"
+    assert quarantine.bad_rows(noted).collect() == [(None, "far", reason)]
+    assert_df_equality(windows.with_watermark(rows, "time", "1 minute", ahead=None), rows)
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"delay": "0 seconds"}, "newest; give '1 millisecond', or how late rows may be, such as '10 minutes'"),
     ({"delay": "-10 minutes"}, "delay is -10 minutes; with less than a millisecond"),
+    ({"delay": timedelta(microseconds=999)}, "with less than a millisecond Spark drops"),
     ({"delay": "10 min"}, "cannot read delay '10 min'; write it like '10 seconds'"),
     ({"ahead": "-1 hour"}, "ahead must be zero or longer, not -1 hour"),
     ({"ahead": "soon"}, "cannot read ahead 'soon'"),
@@ -132,7 +142,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"time": "zzz"}, "there is no column zzz; the columns are: time, number, text, local, day, a.b"),
     ({"time": "number"}, "column number is bigint, not a timestamp; make it one first: frame.withColumn("),
     ({"time": "number"}, "F.timestamp_seconds('number'))  # or timestamp_millis"),
-    ({"time": "a.b"}, "frame.withColumn('a.b', F.to_timestamp('`a.b`'))"),
+    (
+        {"time": "text"},
+        "column text is string, not a timestamp; make it one first: frame.withColumn('text',",
+    ),
+    ({"time": "local"}, "frame.withColumn('local', F.col('local').cast('timestamp'))"),
+    ({"time": "day"}, "frame.withColumn('day', F.col('day').cast('timestamp'))"),
+    ({"time": "a.b"}, "frame.withColumn('a.b', F.timestamp_seconds('`a.b`'))"),
 ]
 
 
@@ -183,6 +199,9 @@ def test_a_second_watermark_is_refused_at_the_call(stream):
     for time in ("time", "other"):
         with pytest.raises(InvalidInputError, match="already has a watermark, on column time; call it once"):
             windows.with_watermark(once, time, "1 minute")
+    wrong = source.to_df().drop("_reason").withColumnRenamed("n", "_REASON")
+    with pytest.raises(InvalidInputError, match="column _reason is not a string, and the kit writes its rea"):
+        windows.with_watermark(wrong, "time", "1 minute")
 
 
 # --- top
@@ -246,12 +265,3 @@ def test_top_of_a_running_count_with_its_batch_read_whole(stream, tmp_path):
 )
 def test_a_wrong_top_says_what_is_wrong(spark, call, message):
     assert message in refusal(call, spark.createDataFrame(WORDS, COLUMNS))
-
-
-def test_a_static_frame_gets_the_same_rows(spark):
-    rows = spark.createDataFrame([(at("12:00"), "a"), (FAR, "far")], "time TIMESTAMP, key STRING")
-    noted = windows.with_watermark(rows, "time", "10 minutes", ahead="2 days")
-    assert quarantine.good_rows(noted).collect() == [(at("12:00"), "a")]
-    reason = "time: 2099-01-01 00:00:00 is more than 2 days ahead"
-    assert quarantine.bad_rows(noted).collect() == [(None, "far", reason)]
-    assert_df_equality(windows.with_watermark(rows, "time", "1 minute", ahead=None), rows)

@@ -69,7 +69,8 @@ def kept(batch: DataFrame) -> Iterator[Parts]:
 
     If Spark's workers are on this machine and the columns have plain types, the workers write Parquet files
     that this process reads (`in_files`): this needs no Python worker and no second job. Otherwise the workers
-    keep the rows (`in_blobs`).
+    keep the rows (`in_blobs`). They also keep them if Spark encrypts its temporary data
+    (`spark.io.encryption.enabled`), because the files would not be encrypted.
 
     Args:
         batch: the batch; all of it is computed before the block begins.
@@ -80,9 +81,13 @@ def kept(batch: DataFrame) -> Iterator[Parts]:
     Raises:
         KitError: while the parts are read, a worker has lost rows.
     """
-    is_secret = batch.sparkSession.conf.get("spark.io.encryption.enabled", None) == "true"
-    plain = not is_secret and all(isinstance(field.dataType, _PLAIN) for field in batch.schema)
-    with (in_files if plain and other_master(batch.sparkSession) is None else in_blobs)(batch) as parts:
+    spark = batch.sparkSession
+    is_secret = str(spark.conf.get("spark.io.encryption.enabled", None)).lower() == "true"
+    is_plain = all(isinstance(field.dataType, _PLAIN) for field in batch.schema)
+    way = in_blobs
+    if is_plain and not is_secret and other_master(spark) is None:
+        way = in_files
+    with way(batch) as parts:
         yield parts
 
 

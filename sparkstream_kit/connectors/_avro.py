@@ -71,6 +71,8 @@ def in_folder(folder: Path) -> Schemas:
     Raises:
         InvalidInputError: the folder does not exist or has no such file, or a file is not a schema.
     """
+    if not folder.is_dir():
+        raise InvalidInputError(f"schemas {folder}: there is no such folder; create it or correct the path")
     found = {}
     for path in sorted(folder.glob("*.avsc")):
         if path.stem.isascii() and path.stem.isdigit():

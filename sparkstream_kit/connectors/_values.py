@@ -88,7 +88,9 @@ def by_value(
     def open_known(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         _columns.find_column(frame, column, caller="by_value()")
         if location is None:
-            raise InvalidInputError("by_value() notes values in the checkpoint; give start(…, checkpoint=…)")
+            raise InvalidInputError(
+                "by_value() notes values in the checkpoint; give start(…, checkpoint='folder')"
+            )
         opening.folders |= folders_read(frame)
         shared, driver = replace(opening, before={}, left=[]), this_driver()
         targets = _Targets(column, sink_of, mode, most, any_value, location, shared, driver)
@@ -191,7 +193,8 @@ class _Targets:
         """Refuse to go on if another driver has started the query: the epochs of its targets are newer."""
         if (driver := self.location.read(f"{self.file}.driver")) != self.driver:
             raise InvalidInputError(
-                f"another driver has started to write targets by {self.column} ({driver}); this one ends"
+                f"another driver has started to write to the targets by {self.column} ({driver}); this one "
+                "ends"
             )
 
     def write(self, batch: DataFrame, number: int) -> None:

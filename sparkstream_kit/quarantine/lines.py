@@ -160,19 +160,24 @@ def parse_csv(
         raise InvalidInputError(
             f"sep is {sep!r}; give one character or more, but no quote, backslash or line end"
         )
-    markers = [nulls] if isinstance(nulls, str) else [*nulls]
-    settings = _patterns(date_format, timestamp_format) | ({"nulls": markers} if markers else {})
+    settings = _settings(date_format, timestamp_format, nulls)
     read = partial(_read_csv, schema=schema, settings=settings, sep=sep, header=header)
     with_blocks = header and headers.has_places(lines)
     return parsed(lines, schema, read, "csv", with_blocks=with_blocks)
 
 
-def _patterns(date_format: str | None, timestamp_format: str | None) -> dict[str, Any]:
-    patterns = {"date_format": date_format, "timestamp_format": timestamp_format}
-    for name, given in patterns.items():
+def _settings(
+    date_format: str | None, timestamp_format: str | None, nulls: str | Sequence[str]
+) -> dict[str, Any]:
+    """Return how values are read: the patterns of dates and times, and `nulls` if there are any."""
+    settings: dict[str, Any] = {"date_format": date_format, "timestamp_format": timestamp_format}
+    for name, given in settings.items():
         if re.search("%|YYYY", given or ""):
             raise InvalidInputError(f"{name} is {given!r}; write it as Spark does: 'yyyy-MM-dd HH:mm:ss'")
-    return patterns
+    markers = [nulls] if isinstance(nulls, str) else [*nulls]
+    if markers:
+        settings["nulls"] = markers
+    return settings
 
 
 def _read_csv(
@@ -338,6 +343,7 @@ def parse_json(
     *,
     date_format: str | None = None,
     timestamp_format: str | None = None,
+    nulls: str | Sequence[str] = (),
     refuse_unknown: bool = False,
 ) -> DataFrame:
     """Parse lines that hold one JSON object each; each line gives one row, good or bad.
@@ -375,6 +381,7 @@ def parse_json(
             JSON value.
         date_format: the pattern of dates, such as "M/d/yy" (Spark's datetime patterns). Default: ISO dates.
         timestamp_format: the pattern of timestamps, as in `parse_csv`. Default: ISO timestamps.
+        nulls: the strings that stand for a missing value, in a column of any type, such as "NA".
         refuse_unknown: a line with a field that the schema does not have is bad, too.
 
     Returns:
@@ -396,13 +403,13 @@ def parse_json(
     check(parse_json, locals())
     also = (*NESTED, T.VariantType)
     schema = schema_for(lines, "JSON", schema, "read it as a string or as VARIANT", also)
-    patterns = _patterns(date_format, timestamp_format)
-    read = partial(_read_lines, schema=schema, patterns=patterns, refuse_unknown=refuse_unknown)
+    settings = _settings(date_format, timestamp_format, nulls)
+    read = partial(_read_lines, schema=schema, settings=settings, refuse_unknown=refuse_unknown)
     return parsed(lines, schema, read, "json")
 
 
 def _read_lines(
-    frame: DataFrame, schema: T.StructType, patterns: Mapping[str, Any], *, refuse_unknown: bool
+    frame: DataFrame, schema: T.StructType, settings: Mapping[str, Any], *, refuse_unknown: bool
 ) -> tuple[DataFrame, Column, Column | None]:
     # Separate select steps: in a single step Spark would evaluate each expression again for every use.
     in_array = F.concat(F.lit("["), F.col(RAW), F.lit(f',"{_END}"]'))
@@ -411,8 +418,8 @@ def _read_lines(
 
     values, problems = [], []
     for index, field in enumerate(schema.fields):
-        piece, kind = F.col("_whole").getField(field.name), field.dataType
-        value, exact = _read_json(piece, kind, patterns)
+        piece, kind = _given(F.col("_whole").getField(field.name), settings), field.dataType
+        value, exact = _read_json(piece, kind, settings)
         values.append((F.when(exact, value) if isinstance(kind, NESTED) else value).alias(f"_v{index}"))
         if not field.nullable:
             problems.append(F.when(_absent(piece), f"{field.name}: missing"))
@@ -456,18 +463,27 @@ def _json_fields(kind: T.StructType) -> str:
     return f"STRUCT<{', '.join(quoted(name) + ': VARIANT' for name in kind.names)}>"
 
 
+def _given(piece: Column, settings: Mapping[str, Any]) -> Column:
+    """Return a JSON value, or null for a string that stands for a missing value."""
+    if "nulls" not in settings:
+        return piece
+    text = F.when(F.schema_of_variant(piece) == "STRING", F.try_variant_get(piece, "$", "STRING"))
+    return F.when(~F.coalesce(text.isin(settings["nulls"]), F.lit(False)), piece)
+
+
 def _absent(piece: Column) -> Column:
     return piece.isNull() | F.is_variant_null(piece)
 
 
 def _read_json(
-    piece: Column, kind: T.DataType, patterns: Mapping[str, Any], *, nullable: bool = True
+    piece: Column, kind: T.DataType, settings: Mapping[str, Any], *, nullable: bool = True
 ) -> tuple[Column, Column]:
     """Return a JSON value converted to a type, and whether the conversion is exact (or null is allowed)."""
+    piece = _given(piece, settings)
     if isinstance(kind, T.StructType):
         whole = F.try_variant_get(piece, "$", _json_fields(kind))
         parts = [
-            _read_json(whole.getField(each.name), each.dataType, patterns, nullable=each.nullable)
+            _read_json(whole.getField(each.name), each.dataType, settings, nullable=each.nullable)
             for each in kind.fields
         ]
         named = [value.alias(name) for (value, _), name in zip(parts, kind.names, strict=True)]
@@ -475,16 +491,16 @@ def _read_json(
         exact = reduce(Column.__and__, [same for _, same in parts], whole.isNotNull())
     elif isinstance(kind, T.ArrayType):
         pieces = F.try_variant_get(piece, "$", "ARRAY<VARIANT>")
-        read = partial(_read_json, kind=kind.elementType, patterns=patterns, nullable=kind.containsNull)
+        read = partial(_read_json, kind=kind.elementType, settings=settings, nullable=kind.containsNull)
         value = F.transform(pieces, lambda each: read(each)[0])
         exact = F.forall(pieces, lambda each: read(each)[1])
     elif isinstance(kind, T.MapType):
         pieces = F.try_variant_get(piece, "$", "MAP<STRING, VARIANT>")
-        read = partial(_read_json, kind=kind.valueType, patterns=patterns, nullable=kind.valueContainsNull)
+        read = partial(_read_json, kind=kind.valueType, settings=settings, nullable=kind.valueContainsNull)
         value = F.transform_values(pieces, lambda _, each: read(each)[0])
         exact = F.forall(F.map_values(pieces), lambda each: read(each)[1])
     else:
-        value = scalar(piece, kind, patterns.get(f"{kind.typeName()}_format"))
+        value = scalar(piece, kind, settings.get(f"{kind.typeName()}_format"))
         exact = ~is_missing(value, kind)
     return value, (_absent(piece) | exact if nullable else exact)
 

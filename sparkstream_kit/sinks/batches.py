@@ -93,14 +93,20 @@ def snapshot(path: str | Path) -> Sink:
         >>> snapshot("totals.xml")
         Traceback (most recent call last):
         ...
-        sparkstream_kit.errors.InvalidInputError: snapshot totals.xml: the name must end in .csv or .json, ...
+        sparkstream_kit.errors.InvalidInputError: snapshot totals.xml: the name must end in .csv or .json
     """
     check(snapshot, locals())
     formats = {".csv": as_csv, ".json": as_json}
-    target = _files.local("snapshot", path).absolute()
-    if target.suffix not in formats or target.is_dir():
-        endings = " or ".join(formats)
-        raise InvalidInputError(f"snapshot {path}: the name must end in {endings}, and be no folder's")
+    plain = _files.plain(str(path))
+    if plain is None:
+        raise InvalidInputError(
+            f"snapshot {path} is not on this machine; give a local path, or use sinks.latest"
+        )
+    target = Path(plain).absolute()
+    if target.suffix not in formats:
+        raise InvalidInputError(f"snapshot {path}: the name must end in {' or '.join(formats)}")
+    if target.is_dir():
+        raise InvalidInputError(f"snapshot {path} is a folder, as Spark writes one; give another name")
     if not target.parent.is_dir():
         raise InvalidInputError(f"snapshot {path}: folder {target.parent} does not exist; create it")
 
@@ -297,13 +303,22 @@ def by_watermark(time: str, *, on_time: Sink, late: Sink) -> Sink:
         return partial(_write, time, location, *writes)
 
     made = together("by_watermark", (on_time, late), open_both)
-    if "append" not in made.modes:
-        raise InvalidInputError(f"by_watermark() needs sinks with the mode append; given: {made.kind}")
+    for sink in (on_time, late):
+        if "append" not in sink.modes:
+            raise InvalidInputError(
+                f"by_watermark() works in append mode, which {sink.kind} does not support; give another sink"
+            )
     return replace(made, modes=("append",), advice="in other modes result rows are not input rows")
 
 
 def _write(time: str, location: Place, on_time: Write, late: Write, batch: DataFrame, batch_id: int) -> None:
-    missed = F.timestamp_millis(F.lit(plan_in(str(location.read(f"offsets/{batch_id}"))).watermark))
+    text = location.read(f"offsets/{batch_id}")
+    if text is None:
+        raise InvalidInputError(
+            f"by_watermark(): checkpoint {location} has no offsets/{batch_id}, which says the watermark; "
+            "restore it, and start again"
+        )
+    missed = F.timestamp_millis(F.lit(plan_in(text).watermark))
     is_late = F.coalesce(_column(time) <= missed, F.lit(False))
     with computed_once(batch):
         on_time(batch.where(~is_late), batch_id)

@@ -77,11 +77,16 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
             "another folder and another checkpoint (sinks.batch_files can go on in a new folder, with "
             "continues=)"
         )
-    if not committed <= written <= planned:
+    if written > planned:
         raise InvalidInputError(
-            f"{what} has the batches up to {written}, and checkpoint {checkpoint} has planned those up to "
-            f"{planned} and committed those up to {committed}: one of both was rewound or restored, and "
-            "Spark would skip or miss batches by their numbers; put it back as it was, or start anew with "
+            f"{what} has batches up to {written}, and checkpoint {checkpoint} was rewound or restored to "
+            f"batch {planned}: Spark would skip what comes between by its number, whatever is in it; start "
+            "anew with another folder and another checkpoint"
+        )
+    if written < committed:
+        raise InvalidInputError(
+            f"{what} has batches up to {written} only, and checkpoint {checkpoint} has committed batches up "
+            f"to {committed}: the others are missing; put the folder back as it was, or start anew with "
             "another folder and another checkpoint"
         )
 

@@ -106,9 +106,20 @@ def _read(logs: Logs, batch: int, folders: Mapping[str, str]) -> _Plan:
 
 
 def _unpacked(text: str) -> _Plan:
-    plan: _Plan = json.loads(zlib.decompress(base64.b64decode(text)))
-    for log in plan["logs"].values():
-        log["files"] = [Input(*each) for each in log["files"]]
+    """Return a kept plan.
+
+    Raises:
+        InvalidInputError: the text is not what `plan_of` has returned.
+    """
+    try:
+        plan: _Plan = json.loads(zlib.decompress(base64.b64decode(text)))
+        for log in plan["logs"].values():
+            log["files"] = [Input(*each) for each in log["files"]]
+    except (ValueError, TypeError, LookupError, AttributeError, zlib.error) as err:
+        raise InvalidInputError(
+            "the plan that a sink keeps of its last batch is damaged; restore the sink from a backup, or "
+            "start anew with another target and another checkpoint"
+        ) from err
     return plan
 
 
@@ -128,7 +139,15 @@ def _reads(plan: _Plan, *, relative: bool) -> list[Any]:
         sorted((_name(each, log["folder"] if relative else None), each.time) for each in log["files"])
         for log in plan["logs"].values()
     ]
-    return [plan["watermark"], plan["others"], files]
+    offsets = [[_parsed(text) for text in ends] for ends in plan["others"]]
+    return [plan["watermark"], offsets, files]
+
+
+def _parsed(offset: str | None) -> Any:
+    """Return an offset to compare: JSON is parsed, so that the order of its keys does not matter."""
+    if offset is None or not offset.startswith(("{", "[")):
+        return offset
+    return json.loads(offset)
 
 
 def _name(file: Input, above: str | None) -> str:
@@ -156,8 +175,8 @@ def put_back(
         makes: change the checkpoint; if False, only check, and log the same warning.
 
     Raises:
-        InvalidInputError: a file that the batch reads no longer exists, or the checkpoint has another plan
-            and is not on a local path.
+        InvalidInputError: a file that the batch reads no longer exists, the checkpoint has another plan and
+            is not on a local path, or the kept plan is damaged.
     """
     kept = _unpacked(plan)
     if kept["watermark"] == END:  # a drained query continues: the ledger refuses the batch with advice
@@ -392,6 +411,8 @@ class Ledger(Protocol):
                 return True
             has = f"another one of this number: the plan in {batch.checkpoint} was lost, which "
             has += "sparkstream_kit.start puts back, or a rewind gave it up"
+            if _unpacked(kept)["watermark"] == END:
+                has = "the batch that ended the input under this number"
         adds = self.how == "append" and not self.removes
         remove = f"remove them from the {self.what}, then " if adds else ""
         these = f"batches {batch.number} to {last}" if last > batch.number else f"batch {last}"
@@ -548,6 +569,7 @@ def exactly_once(
     where: Target,
     modes: tuple[str, ...],
     open_sink: Callable[[DataFrame, Place | None, Opening], Write],
+    advice: str = "use how='append' for append, 'upsert' with keys for update, 'replace' for complete",
     *,
     keys: Sequence[str] = (),
     read: Read | None = None,
@@ -560,6 +582,7 @@ def exactly_once(
         where: the target.
         modes: the output modes that it supports.
         open_sink: the `Sink.open`, which calls `open_target`.
+        advice: what to do instead in another output mode.
         keys: as in `Sink`.
         read: as in `Sink`.
         form: as in `Sink`.
@@ -571,7 +594,7 @@ def exactly_once(
         after_rewind="writes a replayed batch with the same rows once; it refuses others, and says how to "
         "set the target back; a target restored from a backup of that moment goes on exactly once",
         needs_checkpoint=modes != ("complete",),  # a result that is always whole has no row twice
-        advice="use how='append' for append, 'upsert' with keys for update, 'replace' for complete",
+        advice=advice,
         writes_to=(where,),
         open=open_sink,
         keys=tuple(keys),

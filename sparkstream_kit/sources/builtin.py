@@ -96,10 +96,14 @@ def socket_lines(spark: SparkSession, host: str, port: int, **options: Any) -> D
     """
     check(socket_lines, locals())
     if port not in range(1, 65536):
-        raise InvalidInputError(f"port must be from 1 to 65535, not {port}")
+        raise InvalidInputError(f"socket_lines(): port must be from 1 to 65535, not {port}")
+    if not host.strip():
+        raise InvalidInputError("socket_lines(): the host is empty; give its name or address")
     # The operating system accepts a bare number as an address, so a port given as host would go unnoticed.
-    if not host.strip() or host.isdigit():
-        raise InvalidInputError(f"host {host!r} is no name or address; give the host and then the port")
+    if host.isdigit():
+        raise InvalidInputError(
+            f"socket_lines(): host {host} is a number, perhaps a port; give the host and then the port"
+        )
     check_options(socket_lines, options)
     reader = spark.readStream.format("socket").option("host", host).option("port", port)
     return reader.options(**options).load()
@@ -125,6 +129,8 @@ def table(spark: SparkSession, name: str, **options: Any) -> DataFrame:
             sales = sources.table(spark, "sales")
     """
     check(table, locals())
+    if not name.strip():
+        raise InvalidInputError("sources.table(): the name is empty; give a table, as table or schema.table")
     check_options(table, options)
     try:
         frame = spark.readStream.options(**options).table(name)

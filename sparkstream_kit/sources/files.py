@@ -127,8 +127,12 @@ def readable(
     if not misread and (kept := _leaving_out(wanted or "*", unpacks=unpacks)):
         return place, given | {"pathglobfilter": kept}
     if misread:
-        says = "%s is read one file a batch: beside %s Spark would count others twice; give it a plain name"
-        _log.warning(says, path, misread[0])
+        _log.warning(
+            "%s is read one file a batch: beside %s Spark would count the other files of a batch twice; "
+            "give it a name without * ? [ ] { } and \\",
+            path,
+            misread[0],
+        )
     return place, _one_limit(given | {"maxfilespertrigger": 1} | _without_mistaken(wanted, unpacks=unpacks))
 
 
@@ -225,8 +229,10 @@ def _found(spark: SparkSession, path: str, place: str, wanted: str | None) -> li
             _log.warning("input %s: nothing matches this pattern yet", path)
         for within in {top if top.is_dir() else top.parent for top in map(Path, tops)}:
             if (within / "_spark_metadata").exists():
-                fix = f"give the folder {within}, of which Spark reads only what is committed"
-                raise InvalidInputError(f"input {path} matches files that a query has written; {fix}")
+                raise InvalidInputError(
+                    f"input {path} matches files that a query has written to {within}, and for a pattern "
+                    f"Spark does not leave out what is not committed; give the folder {within}"
+                )
     return [*tops, *_listed((each for top in tops for each in _files.below(top)), wanted)]
 
 
@@ -353,7 +359,7 @@ def csv(
     *,
     schema: StructType | str | None = None,
     partitions: StructType | str | None = None,
-    nulls: str | None = None,
+    nulls: str | Sequence[str] | None = None,
     max_files_per_trigger: int | None = None,
     **options: Any,
 ) -> DataFrame:
@@ -409,7 +415,13 @@ def csv(
     """
     check(csv, locals())
     if nulls:
-        options = {"emptyValue": nulls, **options, "nullValue": nulls}  # "" is null, too
+        marker, *others = [nulls] if isinstance(nulls, str) else nulls
+        if others:
+            raise InvalidInputError(
+                f"sources.csv() takes one text for a missing value, not {', '.join([marker, *others])}; give "
+                "one, or read the lines with sources.text and give all to quarantine.parse_csv"
+            )
+        options = {"emptyValue": marker, **options, "nullValue": marker}  # "" is null, too
     return _read(spark, csv, path, schema, partitions, max_files_per_trigger, options)
 
 
@@ -560,11 +572,18 @@ def text(
     """
     check(text, locals())
     given = _by_lower_name(options)
-    if (encoding := given.get("encoding", "UTF-8")).lower() not in ("utf-8", "utf8"):
-        fix = f"convert the files (iconv -f {encoding} -t UTF-8), or decode the lines with F.decode"
-        raise InvalidInputError(f"sources.text() reads UTF-8; {fix}")
+    encoding = str(given.get("encoding", "UTF-8"))
+    if encoding.lower() not in ("utf-8", "utf8"):
+        raise InvalidInputError(
+            f"sources.text() reads UTF-8; convert the files (iconv -f {encoding} -t UTF-8 IN > OUT) or, if "
+            "they are ISO-8859-1, decode the lines: "
+            "lines.withColumn('value', F.decode(F.col('value').cast('binary'), 'ISO-8859-1'))"
+        )
     if "schema" in given:
-        raise InvalidInputError("sources.text() takes no schema; give it to sources.csv or parse_csv")
+        raise InvalidInputError(
+            "sources.text() takes no schema: its one column is value, a line; give the schema to sources.csv "
+            "or sources.json, or parse the lines (quarantine.parse_csv, parse_json)"
+        )
     return _read(spark, text, path, "value STRING", partitions, max_files_per_trigger, options)
 
 
@@ -583,8 +602,10 @@ def _read(
     check_options(call, options, getattr(spark.readStream, kind))
     builtin.check_number("max_files_per_trigger", max_files)
     if schema is None:
-        fix = f"give schema='name STRING, amount INT'; `sparkstream schema {path}` prints that of the files"
-        raise InvalidInputError(f"sources.{kind}() needs a schema: {fix}")
+        raise InvalidInputError(
+            f"sources.{kind}() needs a schema: give schema='name STRING, amount INT' or a StructType; "
+            f"`sparkstream schema {path}` prints that of the files"
+        )
     columns = as_schema(schema, spark)
     given = _by_lower_name(options) | ({} if max_files is None else {"maxfilespertrigger": max_files})
     refuse_unreadable(spark, kind, columns, given)

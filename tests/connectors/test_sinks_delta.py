@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -206,19 +205,6 @@ def test_its_manners_are_those_of_every_sink(spark, out, tmp_path):
     sink_contract.manners("delta", spark, sinks.delta(out), tmp_path / "ckpt")
 
 
-def test_a_folder_of_something_else_is_left_alone(stream, folder, tmp_path):
-    other = shutil.copytree(folder, tmp_path / "other")
-    assert f"{other} is no Delta table, but not empty" in refused(
-        stream, sinks.delta(other), tmp_path / "ckpt"
-    )
-    assert not (other / "_delta_log").exists()
-
-
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
-
-
 def test_a_gap_is_said(stream, out, tmp_path):
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     newest = max((out / "_delta_log").glob("*.json"))  # as in a backup from before the last batch
@@ -227,12 +213,6 @@ def test_a_gap_is_said(stream, out, tmp_path):
     line = refused(stream, sinks.delta(out), tmp_path / "ckpt")
     assert f"batch 3 is next, but Delta table {out} holds this query's batches up to 1 only" in line
     assert f"run sparkstream checkpoint rewind {tmp_path / 'ckpt'} --to 1" in line
-
-
-def test_a_name_that_delta_does_not_take_is_refused(stream, out, tmp_path):
-    frame = stream.selectExpr("n AS `count(1)`")
-    line = refused(frame, sinks.delta(out), tmp_path / "ckpt")
-    assert "column count(1): Delta allows no '(' in a name; rename it" in line
 
 
 def test_a_query_that_comes_between_is_found(stream, out, tmp_path):
@@ -255,16 +235,3 @@ def test_the_last_batch_is_known_after_a_checkpoint_of_the_table(stream, out, tm
     forget_commit(tmp_path / "ckpt", 2)
     finish(stream, sinks.delta(out), tmp_path / "ckpt")
     assert rows(out) == CASES["append"][2]
-
-
-def test_what_the_session_cannot_do_is_said_at_the_start(stream, tmp_path):
-    for sink, said in (
-        (sinks.delta("out", writer="spark"), "writer='spark' needs a session with Delta's extension"),
-        (
-            sinks.delta(table="t"),
-            "table t is in the catalog, which needs get_session(…, connectors=['delta'])",
-        ),
-        (sinks.delta("s3a://bucket/t"), "delta-rs writes to local folders alone"),
-        (sinks.delta("out", how="upsert", keys=["x"]), "unknown key x"),
-    ):
-        assert said in refused(stream, sink, tmp_path / "ckpt", sink.modes[0])

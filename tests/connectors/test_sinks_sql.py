@@ -13,7 +13,7 @@ from conftest import failure, ran, refusal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from support import mariadb, postgresql, sink_contract
-from support.sink_streams import CASES, TOTALS, connected, finish, forget_commit, refused, totals
+from support.sink_streams import CASES, connected, finish, forget_commit, refused, totals
 from support.sql import DATABASES, new, sql
 
 from sparkstream_kit import feeds, run, sinks, sources, start
@@ -139,6 +139,13 @@ def test_a_mode_that_does_not_fit_is_refused(stream, tmp_path):
         start(stream, sinks.sql_table(f"sqlite:///{tmp_path}/t.db", "t"), name="q")
 
 
+def test_a_way_to_write_that_does_not_fit_is_said():
+    with pytest.raises(InvalidInputError, match="how='upsert' and keys belong together"):
+        sinks.sql_table("sqlite:///t.db", "t", how="upsert")
+    with pytest.raises(InvalidInputError, match="unknown way to write .* upsrt; did you mean upsert"):
+        sinks.sql_table("sqlite:///t.db", "t", how="upsrt")
+
+
 def test_without_the_kit_it_is_as_exact_and_as_careful(stream, url, tmp_path):
     def run_plain(checkpoint):
         writer = sinks.sql_table(url, "t")(stream.writeStream).trigger(availableNow=True)
@@ -155,11 +162,15 @@ def test_without_the_kit_it_is_as_exact_and_as_careful(stream, url, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_on(stream, url, tmp_path):
-    checkpoint, sink = tmp_path / "my ckpt", sinks.sql_table(url, "t")
-    finish(stream, sink, checkpoint)
+@pytest.mark.parametrize("how", ["append", "upsert"])
+def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_on(stream, url, tmp_path, how):
+    mode, more, _ = CASES[how]
+    frame = stream if how == "append" else totals(stream).withColumnRenamed("total", "n")
+    checkpoint, sink = tmp_path / "my ckpt", sinks.sql_table(url, "t", how=how, **more)
+    finish(frame, sink, checkpoint, mode)
     sql(url, "UPDATE sparkstream_ledger SET batch_id = 0")
-    sql(url, "DELETE FROM t WHERE n > 1")
+    sql(url, "DELETE FROM t")
+    sql(url, "INSERT INTO t VALUES ('a', 1), ('b', 1)")
     feeds.drip([("4.csv", "d,10\n")], tmp_path / "in")
     message = (
         "batch 3 is next, but table t in .* holds this query's batches up to 0 only: .*; or, to write the "
@@ -167,11 +178,11 @@ def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_on(str
         "without their rows, run (UPDATE .*')"
     )
     for _ in range(2):
-        on = re.search(message, refused(stream, sink, checkpoint))
+        on = re.search(message, refused(frame, sink, checkpoint, mode))
     assert on is not None
     assert sorted(sql(url, "SELECT * FROM t")) == [("a", 1), ("b", 1)]
     sql(url, on[1])
-    finish(stream, sink, checkpoint)
+    finish(frame, sink, checkpoint, mode)
     assert sorted(sql(url, "SELECT * FROM t")) == [("a", 1), ("b", 1), ("d", 10)]
 
 
@@ -258,20 +269,31 @@ def test_mariadb_tells_texts_apart_as_spark_does(spark, folder, tmp_path):
 
 BIN = "COLLATE utf8mb4_nopad_bin"
 ONE_KEY_FOR_TWO = {  # columns of tables in which an upsert would lose rows, by database
-    "sqlite": {"k TEXT COLLATE NOCASE PRIMARY KEY, total BIGINT": "NOCASE.; give that column the .* BINARY"},
+    "sqlite": {
+        "k TEXT COLLATE NOCASE PRIMARY KEY, total BIGINT": "NOCASE.; give that column the .* BINARY",
+        "k TEXT COLLATE RTRIM UNIQUE, total BIGINT": "RTRIM.; give that column the collation BINARY",
+    },
     "mariadb": {
         "k VARCHAR(9) PRIMARY KEY, total BIGINT": r"texts in k for the same key \(latin1_\w+\); give",
         f"k TEXT {BIN}, total BIGINT, UNIQUE (k(9))": r"for the same key \(indexed by 9 characters\)",
-        f"k CHAR(9) {BIN} PRIMARY KEY, total BIGINT": r"it has k CHAR\(9\)",
+        "k VARCHAR(9) COLLATE utf8mb4_bin UNIQUE, total BIGINT": r"for the same key \(utf8mb4_bin\)",
+        f"k CHAR(9) {BIN} PRIMARY KEY, total BIGINT": r"k is CHAR\(9\) .*and not VARCHAR",
+        f"k ENUM('a', 'b', 'c') {BIN} PRIMARY KEY, total BIGINT": r"k is ENUM\('a','b','c'\) .*and not",
         f"k VARCHAR(9) {BIN} PRIMARY KEY, total BIGINT UNIQUE": "is unique in total too, and MariaDB would",
         f"k VARCHAR(9) {BIN} PRIMARY KEY, total BIGINT) ENGINE=MyISAM #": "one of MyISAM, which has no tran",
     },
     "postgresql": {
         "k CITEXT PRIMARY KEY, total BIGINT": 'citext.; give that column the collation "C" and the type TEXT',
         "k TEXT COLLATE loose UNIQUE, total BIGINT": 'loose.; give that column the collation "C"',
+        "k CHAR(9) PRIMARY KEY, total BIGINT": r"k is CHAR\(9\) and not TEXT",
+        "k letter PRIMARY KEY, total BIGINT": "k is letter and not TEXT",
     },
 }
-LOOSE = "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+OWN_TYPES = (
+    "CREATE EXTENSION citext",
+    "CREATE TYPE letter AS ENUM ('a', 'b', 'c')",
+    "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+)
 
 
 @pytest.mark.fast("sqlite*")
@@ -280,7 +302,7 @@ LOOSE = "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', det
 )
 def test_a_table_in_which_an_upsert_would_lose_rows_is_refused(stream, tmp_path, name, columns):
     url = new(name, tmp_path)
-    for statement in ("CREATE EXTENSION citext", LOOSE) if name == "postgresql" else ():
+    for statement in OWN_TYPES if name == "postgresql" else ():
         sql(url, statement)
     sql(url, f"CREATE TABLE t ({columns})")
     with pytest.raises(InvalidInputError, match=ONE_KEY_FOR_TWO[name][columns]):
@@ -329,7 +351,7 @@ def test_a_column_that_holds_every_value_is_taken_and_one_that_rounds_is_not(spa
         frame = sources.csv(spark, str(folder), schema=f"i INT, v DECIMAL({digits},2), t TIMESTAMP, f FLOAT")
         others = [each for each in re.split(r", (?=\w )", columns) if not each.startswith(f"{column} ")]
         sql(url, f"CREATE TABLE n{number} ({column} {kind}, {', '.join(others)})")
-        with pytest.raises(InvalidInputError, match=rf"has other columns: it has {column} "):
+        with pytest.raises(InvalidInputError, match=rf"has other columns: {column} is "):
             finish(frame, sinks.sql_table(url, f"n{number}"), tmp_path / "no")
     frame = sources.csv(spark, str(folder), schema="i INT, v DECIMAL(9,2), t TIMESTAMP, f FLOAT")
     schema = "s." if name == "postgresql" else ""  # where its ledger is then, too
@@ -381,8 +403,10 @@ def test_a_table_that_is_gone_is_said(stream, url, tmp_path):
 
 
 WRONG_TABLES = {
-    "k TEXT, more TEXT": "it has k TEXT, more TEXT, and the query k .*TEXT.*, n INTEGER; change the table or",
-    "k TEXT, n FLOAT": "it has k TEXT, n (FLOAT|DOUBLE PRECISION), and the query k .*TEXT.*, n INTEGER",
+    "k TEXT": "it lacks n INTEGER; change the table or the query, or use another",
+    "k TEXT, more TEXT": "it lacks n INTEGER; it has more, which the query does not; change the table",
+    "k TEXT, n TEXT": "n is TEXT and not INTEGER",
+    "k TEXT, n FLOAT": "n is (FLOAT|DOUBLE PRECISION) and not INTEGER",
 }
 
 
@@ -419,13 +443,22 @@ def test_what_sql_cannot_hold_is_refused_at_start(stream, url, tmp_path):
         ("postgresql://kit:hush@host:port/db", "the database's URL cannot be read; write sqlite:///"),
         ("postgres://kit:hush@host/db", "not postgres; did you mean postgresql?"),
         ("mysql://kit:hush@host/db", "not mysql; write to others with sinks.foreach_batch"),
+        ("postgresql+psycopg2://kit:hush@host/db", "does not use psycopg2; write postgresql+psycopg://"),
+        ("mariadb://kit:hush@host", "the URL names no database; write mariadb+pymysql://user@host/name"),
         ("sqlite://", "is lost at once; name one, such as sqlite:///totals.db"),
+        ("sqlite:////no/such/t.db", "folder /no/such does not exist; create it"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_one_line_without_its_password(wrong, message):
     said = refusal(sinks.sql_table, wrong, "t")
     assert message in said
     assert "hush" not in said
+
+
+@pytest.mark.parametrize("name", ["SPARKSTREAM_LEDGER", "main.sparkstream_ledger"])
+def test_the_kits_own_name_is_refused(name):
+    said = refusal(sinks.sql_table, "sqlite:///t.db", name)
+    assert said == "sql_table: the kit keeps its ledger in sparkstream_ledger; give another table"
 
 
 @pytest.mark.parametrize(("missing", "extra"), [("sqlalchemy", "sql"), ("psycopg", "postgresql")])
@@ -540,67 +573,6 @@ def test_a_batch_that_fails_half_way_leaves_nothing(stream, url, tmp_path):
     assert sql(url, "SELECT count(*), sum(n) FROM t") == [(8, 23)]
 
 
-def put_back(url):
-    """Give the table and the ledger back what they had after batch 0."""
-    sql(url, "UPDATE sparkstream_ledger SET batch_id = 0")
-    sql(url, "DELETE FROM t")
-    sql(url, "INSERT INTO t VALUES ('a', 1), ('b', 1)")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["append", "upsert"])
-def test_a_database_put_back_from_an_older_backup_is_refused_with_the_way_back(stream, url, tmp_path, how):
-    mode, more, _ = CASES[how]
-    frame, checkpoint = stream if how == "append" else totals(stream), tmp_path / "my ckpt"
-    sink = sinks.sql_table(url, "t", how=how, **more)
-    finish(frame, sink, checkpoint, mode)
-    put_back(url)
-    feeds.drip([("4.csv", "d,10\n")], tmp_path / "in")
-    message = (
-        "batch 3 is next, but table t in .* holds this query's batches up to 0 only, .*; to write the "
-        f"missing ones, run sparkstream checkpoint rewind '{checkpoint}' --to 0; to go on without their "
-        "rows, run (UPDATE .*')"
-    )
-    for _ in range(2):
-        with pytest.raises(InvalidInputError) as failed:
-            finish(frame, sink, checkpoint, mode)
-    on = re.search(message, str(failed.value))
-    assert on is not None
-    assert sorted(sql(url, "SELECT * FROM t")) == [("a", 1), ("b", 1)]
-    sql(url, on[1])
-    finish(frame, sink, checkpoint, mode)
-    assert sorted(sql(url, "SELECT * FROM t")) == [("a", 1), ("b", 1), ("d", 10)]
-
-
-@pytest.mark.slow
-def test_a_dry_run_makes_no_table_in_mariadb(stream, tmp_path):
-    url = mariadb.server().database()
-    for _ in range(2):  # without the ledger, and beside it
-        planned = start(stream, sinks.sql_table(url, "t"), name="q", checkpoint=tmp_path / "c", dry_run=True)
-        assert "sql_table" in str(planned)
-        finish(stream, sinks.sql_table(url, "other"), tmp_path / "other")
-        assert sorted(sql(url, "SHOW TABLES")) == [("other",), ("sparkstream_ledger",)]
-        assert sql(url, "SELECT table_name FROM sparkstream_ledger") == [("other",)]
-
-
-ICU = "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false); "
-
-
-@pytest.mark.fast("sqlite*")
-@pytest.mark.parametrize(
-    ("name", "key"), [(name, key) for name, keys in ONE_KEY_FOR_TWO.items() for key in keys], ids="{}".format
-)
-def test_a_key_that_is_one_for_two_texts_is_refused(stream, tmp_path, name, key):
-    url = new(name, tmp_path)
-    if name == "postgresql":
-        sql(url, "CREATE EXTENSION citext")
-        sql(url, "CREATE TYPE letter AS ENUM ('a', 'b', 'c')")
-        sql(url, ICU)
-    sql(url, f"CREATE TABLE t ({key}, total BIGINT)")
-    with pytest.raises(InvalidInputError, match=ONE_KEY_FOR_TWO[name][key]):
-        finish(totals(stream), sinks.sql_table(url, "t", how="upsert", keys=["k"]), tmp_path / "c", "update")
-
-
 @pytest.mark.slow
 def test_a_name_that_postgresql_would_cut_is_refused(stream, tmp_path):
     url = postgresql.server().database()
@@ -628,39 +600,6 @@ def test_a_reader_sees_the_old_result_or_the_new_one(spark, url, tmp_path):
     query.stop()
     assert query.exception() is None
     assert all(rows == (0, None, None) or (rows[0] == 500 and rows[1] == rows[2]) for rows in seen), seen
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("made", "message"),
-    [
-        (
-            "CREATE TABLE t (k VARCHAR(9) COLLATE {bin} PRIMARY KEY, total BIGINT) ENGINE=MyISAM",
-            "one of MyISAM, ",
-        ),
-        (
-            "CREATE TABLE t (k VARCHAR(9) COLLATE {bin} PRIMARY KEY, total BIGINT UNIQUE)",
-            "is unique in total too, and MariaDB would overwrite a row",
-        ),
-    ],
-    ids=["no-transactions", "another-index"],
-)
-def test_a_table_of_mariadb_that_would_lose_rows_is_refused(stream, tmp_path, made, message):
-    url = mariadb.server().database()
-    sql(url, made.format(bin="utf8mb4_nopad_bin"))
-    with pytest.raises(InvalidInputError, match=message):
-        finish(totals(stream), sinks.sql_table(url, "t", how="upsert", keys=["k"]), tmp_path / "c", "update")
-
-
-@pytest.mark.slow
-def test_a_whole_result_makes_good_what_an_older_backup_lacks(stream, url, tmp_path):
-    sink = sinks.sql_table(url, "t", how="replace")
-    finish(totals(stream), sink, tmp_path / "ckpt", "complete")
-    put_back(url)
-    feeds.drip([("4.csv", "d,10\n")], tmp_path / "in")
-    finish(totals(stream), sink, tmp_path / "ckpt", "complete")
-    assert sql(url, "SELECT k, total FROM t ORDER BY k") == [*TOTALS, ("d", 10)]
-    assert sql(url, "SELECT batch_id FROM sparkstream_ledger") == [(3,)]
 
 
 @pytest.mark.slow
@@ -713,15 +652,6 @@ def test_the_drivers_python_stays_small_whatever_the_batch(url, tmp_path):
     assert float(done.stdout) < 50
 
 
-@pytest.mark.parametrize("name", ["sparkstream_stage", "SPARKSTREAM_LEDGER", "s.sparkstream_ledger"])
-def test_the_kits_own_names_are_refused(name):
-    own = name.rpartition(".")[2]
-    assert f"the kit needs the name {own} for a table of its own; use another" in refusal(
-        sinks.sql_table, "sqlite:///t.db", name
-    )
-    assert "SQLite has no schema a; give a name" in refusal(sinks.sql_table, "sqlite:///t.db", "a.b")
-
-
 @pytest.mark.slow
 def test_the_way_back_has_the_quotes_of_the_database(stream, tmp_path):
     url, checkpoint = mariadb.server().database(), tmp_path / "ckpt"
@@ -735,10 +665,3 @@ def test_the_way_back_has_the_quotes_of_the_database(stream, tmp_path):
         (checkpoint / "offsets" / name).unlink()
     with pytest.raises(QueryFailed, match=f"UPDATE `{schema}`.sparkstream_ledger"):
         finish(stream, sink, checkpoint)
-
-
-def test_what_does_not_fit_together_is_said():
-    with pytest.raises(InvalidInputError, match="how='upsert' and keys belong together"):
-        sinks.sql_table("sqlite:///t.db", "t", how="upsert")
-    with pytest.raises(InvalidInputError, match="unknown way to write .* upsrt; did you mean upsert"):
-        sinks.sql_table("sqlite:///t.db", "t", how="upsrt")

@@ -18,28 +18,36 @@ topics=()
 pattern='sales-.*'
     sources.kafka() takes topics or a pattern:
 starting='erliest'
-    sources.kafka(): starting is the string 'erliest'; give 'earliest', 'latest', a datetime, or for
+    sources.kafka(): starting is the string 'erliest'; did you mean earliest?
 starting=5
     sources.kafka(): starting is 5; give 'earliest', 'latest', a datetime, or for topics by name their
     offsets: {'sales': {0: 25}}
 starting={0: 5}
-    starting: 0 is 5; give each partition an offset, 'earliest' or 'latest', such as {0: 25}
+    sources.kafka(): starting: 0 is 5; give each partition an offset, such as {0: 25}
 starting={'sales': {}}
-    starting: sales is {}; give each
+    starting: sales is empty; give each partition an offset
 starting={'sales': {'0': 5}}
-    starting: sales is {'0': 5}; give each
+    starting: partition '0' of sales is 5; give the number of a partition
 starting={'sales': {0: True}}
-    starting: sales is {0: True}; give each
+    starting: partition 0 of sales is True; give the number
 starting={'sales': {0: -3}}
-    starting: sales is {0: -3}; give each
+    starting: partition 0 of sales is -3; give the number
 starting={'sales': {0: 'end'}}
-    starting: sales is {0: 'end'}; give each
+    starting: partition 0 of sales is the string 'end'; give the
+starting={'other': {0: 5}}
+    sources.kafka(): starting names the topics other, and the source reads sales; give each of them
 starting=datetime(9999, 1, 1, tzinfo=UTC)
     starting is 9999-01-01 00:00:00+00:00, which is yet
 max_offsets_per_trigger=0
     max_offsets_per_trigger must be 1 or more, not 0
 startingOffsets='latest'
-    sources.kafka(): option startingoffsets has an argument of its own; give that
+    sources.kafka(): startingOffsets is called starting here; give starting=…
+subscribe='sales'
+    sources.kafka(): subscribe is called topics here; give topics=…
+**{'kafka.bootstrap.servers': 'a:1'}
+    kafka.bootstrap.servers is called servers here; give servers=…
+**{'kafka.default.api.timeout.ms': 'soon'}
+    kafka.default.api.timeout.ms is 'soon'; give a number of milliseconds
 **{'kafka.ssl.keystore.key': 'hush'}
     Spark would show kafka.ssl.keystore.key in its plans; put the key
 startin='latest'

@@ -589,8 +589,8 @@ def test_values_of_every_type_come_back(table, spark, folder, tmp_path):
         }
 
 
-def test_two_queries_may_make_one_table_of_iceberg_at_once(stream, tmp_path):
-    table, target = Iceberg(tmp_path), table_target(take_over=True)
+def test_two_queries_may_make_one_table_at_once(table, stream, tmp_path):
+    target = table_target(take_over=True)
     together = threading.Barrier(4)
 
     def first(_):
@@ -601,6 +601,7 @@ def test_two_queries_may_make_one_table_of_iceberg_at_once(stream, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(first, range(4)))  # raises an error of any of them
     assert found(table) == []
+    assert len([*tmp_path.rglob("_delta_log/*.json")]) <= 1, "of Delta: it was made once"
 
 
 def test_a_batch_of_many_parts_is_whole(table, spark, tmp_path, monkeypatch):
@@ -630,26 +631,3 @@ def test_a_query_without_start_and_without_checkpoint(table, stream, tmp_path):
     finish(totals(stream), again, None, "complete")
     finish(totals(stream), again, None, "complete")
     assert found(table, "again") == TOTALS
-
-
-def test_two_queries_may_make_one_table_at_once(table, stream, tmp_path):
-    target = table_target(take_over=True)
-    errors: list[Exception] = []
-    together = threading.Barrier(4)
-
-    def first():
-        writer = table.writer()
-        together.wait()
-        try:
-            _tables.prepare(target, writer, stream.schema, None)
-        except Exception as err:  # noqa: BLE001 - whatever it is
-            errors.append(err)
-
-    threads = [threading.Thread(target=first) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
-    assert found(table) == []
-    assert len([*tmp_path.rglob("_delta_log/*.json")]) <= 1, "of Delta: it was made once"

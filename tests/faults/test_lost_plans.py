@@ -225,7 +225,7 @@ def test_an_input_that_was_ended_goes_on_by_the_printed_way(stream_to, tmp_path)
     stream.land(1)
     stream.take(stream.refused())
     line = stream.refused()
-    assert "has another one of this number" in line
+    assert "has the batch that ended the input under this number" in line
     sql(f"sqlite:///{tmp_path}/t.db", line.rpartition("again, run ")[2])
     stream.finish()
     stream.check()

@@ -712,12 +712,3 @@ def test_no_good_row_has_bytes_that_are_no_text(spark):
         for row in good_rows(parse_json(frame, from_ddl(ddl))).selectExpr("to_json(struct(*))").collect():
             assert "\ufffd" not in row[0]  # and PySpark could read it
     assert good_rows(parse_csv(frame, from_ddl("a STRING, b STRING"), sep=":")).count() == 0
-
-
-def test_two_parses_in_one_query_are_counted_each(spark, folder):
-    write(folder, GOOD, "junk")
-    frames = [parse_csv(text(spark, str(folder)), SALES, date_format="M/d/yy") for _ in range(2)]
-    both = good_rows(frames[0]).union(good_rows(frames[1]))
-    query = start(both, sinks.memory("both"), availableNow=True)
-    query.awaitTermination()
-    assert counted(query) == [(2, 1, 0, 0)] * 2

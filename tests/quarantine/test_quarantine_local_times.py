@@ -102,34 +102,6 @@ def test_a_plan_in_utc_has_no_trace_of_it(spark, zone, capsys):
     assert plans == [False, True]
 
 
-@pytest.mark.parametrize("parse", [csv, as_json])
-def test_a_time_that_does_not_exist_is_a_bad_row(spark, zone, parse):
-    zone(BERLIN)
-    found = read(parse(spark, TIMES))
-    assert found == [(moment, None if moment else MISSING) for moment in TIMES.values()]
-
-
-@pytest.mark.parametrize("parse", [csv, as_json])
-def test_by_a_pattern(spark, zone, parse):
-    zone(BERLIN)
-    texts = ["31.3.2024 1:30", "31.3.2024 2:30", "31.3.2024 3:30"]
-    assert read(parse(spark, texts, "d.M.yyyy H:mm")) == [
-        ("2024-03-31T00:30:00", None),
-        (None, MISSING),
-        ("2024-03-31T01:30:00", None),
-    ]
-    with_zone = read(parse(spark, ["31.3.2024 2:30 +0100"], "d.M.yyyy H:mm xx"))
-    assert with_zone == [("2024-03-31T01:30:00", None)]
-    assert read(parse(spark, ["31.3.2024"], "d.M.yyyy")) == [("2024-03-30T23:00:00", None)]
-
-
-@pytest.mark.parametrize("parse", [csv, as_json])
-def test_in_utc_there_is_nothing_to_look_for(spark, zone, parse):
-    zone("UTC")
-    rows = parse(spark, ["2024-03-31 02:30:00"])
-    assert read(rows) == [("2024-03-31T02:30:00", None)]
-
-
 def test_the_hour_that_comes_twice_is_two_windows_in_what_is_written(spark, zone):
     zone(BERLIN)
     moments = [(text,) for text in ("2024-10-27 02:30:00+02:00", "2024-10-27 02:30:00+01:00")]

@@ -89,7 +89,7 @@ def test_other_columns_are_kept_and_a_name_twice_is_refused(spark):
     lines = spark.createDataFrame([(next(iter(GOOD)), 7)], "value STRING, `a.b` INT")
     [row] = quarantine.good_rows(quarantine.parse_log(lines)).collect()
     assert (row["host"], row["a.b"]) == ("199.72.81.55", 7)
-    with pytest.raises(InvalidInputError, match="column status: the schema and the lines have two"):
+    with pytest.raises(InvalidInputError, match="column status: two columns have this name; rename"):
         quarantine.parse_log(lines.withColumnRenamed("a.b", "status"))
 
 

@@ -55,6 +55,11 @@ def test_a_broken_rule_is_a_reason_and_null_breaks_it(sales):
     assert found.collect() == sales.collect()
 
 
+def test_null_passes_where_the_rule_says_so(sales):
+    found = quarantine.expect(sales, {"amount IS NULL OR amount > 0": "quarantine"})
+    assert [row.amount for row in quarantine.good_rows(found).collect()] == [3, 5, None]
+
+
 def test_a_row_that_breaks_a_rule_of_failing_fails_a_static_frame_too(sales):
     with pytest.raises(PySparkException) as error:
         quarantine.expect(sales, {"amount > 0": "fail"}).collect()
@@ -221,26 +226,3 @@ def test_a_rule_that_is_changed_or_added_keeps_the_checkpoint_of_a_query_without
         ("north", True),
         ("south", False),  # under the second rule
     ]
-
-
-def test_null_passes_where_the_rule_says_so(sales):
-    found = quarantine.expect(sales, {"amount IS NULL OR amount > 0": "quarantine"})
-    assert [row.amount for row in quarantine.good_rows(found).collect()] == [3, 5, None]
-
-
-def test_rows_that_a_parse_has_counted_are_counted_once(spark, folder):
-    good = quarantine.good_rows(parsed(spark, folder, "north,3", "north,-1"))
-    found = quarantine.expect(good, {"amount > 0": "quarantine"})
-    [done] = run(start(found, sinks.memory("counted_once"), availableNow=True)).queries
-    assert (done.parsed_rows, done.bad_rows) == (2, 1)
-
-
-def test_rules_that_only_warn_change_nothing(sales):
-    found = quarantine.expect(sales, {"amount > 0": "warn"})
-    assert found.columns == sales.columns
-    assert found.collect() == sales.collect()
-
-
-def test_the_first_broken_rule_gives_the_reason(sales):
-    found = quarantine.expect(sales, {"amount >\n  3": "quarantine", "amount > 0": "quarantine"})
-    assert {reason for *_, reason in reasons(found)} == {None, "breaks amount > 3"}

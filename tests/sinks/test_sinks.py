@@ -71,6 +71,9 @@ def test_snapshot_writes_exact_csv_and_json_also_without_rows_and_behind_a_link(
     assert [(tmp_path / name).read_text() for name in ("www/r.csv", "r.json")] == ["k,v,t\n", "[]\n"]
     assert (tmp_path / "r.csv").is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.csv", "r.json", "www"]
+    (tmp_path / "s.csv").mkdir()
+    said = refusal(sinks.snapshot, tmp_path / "s.csv")
+    assert said == f"snapshot {tmp_path}/s.csv is a folder, as Spark writes one; give another name"
 
 
 def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(result, tmp_path, monkeypatch):
@@ -311,7 +314,8 @@ def test_a_format_that_spark_does_not_have_is_one_line_with_its_package(
 CANNOT: list[tuple[Callable[[], object], str]] = [
     (lambda: sinks.snapshot("r.xml"), "snapshot r.xml: the name must end in .csv or .json"),
     (lambda: sinks.snapshot("no/r.csv"), "/no does not exist; create it"),
-    (lambda: sinks.snapshot("s3a://b/r.csv"), "snapshot s3a://b/r.csv is not on this machine"),
+    (lambda: sinks.snapshot("s3a://b/r.csv"), "snapshot s3a://b/r.csv is not on this machine; give a local"),
+    (lambda: sinks.snapshot("hdfs:/r.json"), "give a local path, or use sinks.latest"),
     (lambda: sinks.files("out.csv"), "out.csv is a folder of parquet; give format='csv'"),
     (lambda: sinks.batch_files("t.orc", format="csv"), "t.orc is a folder of csv; give format='orc'"),
     (lambda: sinks.files("out", format="parqet"), "unknown file format parqet; did you mean parquet?"),
@@ -327,6 +331,11 @@ CANNOT: list[tuple[Callable[[], object], str]] = [
     (lambda: sinks.kafka("b:9", "t", exactlyOnce=True), "kafka() exactlyOnce; did you mean exactly_once?"),
     (lambda: sinks.kafka("b:9", "t", row_id=["k"], exactly_once=True), "row_id is for the headers"),
     (lambda: sinks.kafka("b:9", "t", ledger="x"), "ledger and take_over are for exactly_once=True"),
+    (lambda: sinks.kafka("b:9", "t", take_over=True), "ledger and take_over are for exactly_once=True"),
+    (
+        lambda: sinks.kafka("b:9", "t", **{"Kafka.Bootstrap.Servers": "c:9"}),  # type: ignore[arg-type]
+        "sinks.kafka(): kafka.bootstrap.servers is set by the argument servers; leave it out",
+    ),
     (sinks.fan_out, "fan_out() needs at least one sink"),
     (lambda: sinks.foreach_batch(later), "write must be a function without async and yield"),  # type: ignore[arg-type]
     (
@@ -403,48 +412,10 @@ def test_what_failed_first_is_told_and_not_that_a_batch_could_not_be_let_go(spar
     frame.unpersist()  # not all that is cached: a server of Spark Connect has other tests, too
 
 
-def test_a_sink_that_writes_nowhere_is_refused():
-    with pytest.raises(InvalidInputError, match="sink mine writes nowhere; give it configure= or open="):
-        sinks.Sink(kind="mine", modes=("append",), promise="none")
-
-
 def test_a_snapshot_is_not_written_into_the_folder_that_its_query_reads(spark, folder, tmp_path):
     counts = sources.text(spark, str(folder)).groupBy("value").count()
     with pytest.raises(InvalidInputError, match="sink snapshot writes to .*, which lies in the input folder"):
         start(counts, sinks.snapshot(folder / "t.csv"), name="t", mode="complete", checkpoint=tmp_path / "c")
-
-
-def test_a_snapshot_is_written_behind_a_link_and_not_into_a_folder(result, tmp_path):
-    (tmp_path / "www").mkdir()
-    (tmp_path / "r.csv").symlink_to(tmp_path / "www" / "r.csv")
-    opened(sinks.snapshot(tmp_path / "r.csv"), result, None)(result, 0)
-    assert (tmp_path / "r.csv").is_symlink()
-    assert (tmp_path / "www" / "r.csv").read_text().startswith("k,v,t\n")
-    (tmp_path / "s.csv").mkdir()
-    said = refusal(sinks.snapshot, tmp_path / "s.csv")
-    assert said == f"snapshot {tmp_path}/s.csv is a folder, as Spark writes one; give another name"
-
-
-def test_a_snapshot_takes_the_local_paths_that_spark_takes(result, tmp_path):
-    write = opened(sinks.snapshot(f"file://{tmp_path}/r.csv"), result, None)
-    write(result, 0)
-    assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]
-    for path in ("s3a://bucket/r.csv", "hdfs:/r.json"):
-        assert f"snapshot {path}: only a local file is replaced whole; give" in refusal(sinks.snapshot, path)
-
-
-def test_a_view_whose_name_is_the_query_s_but_for_the_case_stays(spark, stream):
-    counts = stream.groupBy("k").count()
-    query = start(counts, sinks.latest("All_Totals"), name="all_totals", mode="complete", availableNow=True)
-    query.awaitTermination()
-    assert spark.table("All_Totals").count() == 2
-
-
-def test_an_empty_result_is_still_a_whole_file(result, tmp_path):
-    for name, text in (("r.csv", "k,v,t\n"), ("r.json", "[]\n")):
-        write = opened(sinks.snapshot(tmp_path / name), result, None)
-        write(result.limit(0), 0)
-        assert (tmp_path / name).read_text() == text
 
 
 @pytest.mark.slow
@@ -466,33 +437,3 @@ def test_batches_without_rows_are_no_gap(spark, folder, tmp_path):
     with closing(sqlite3.connect(tmp_path / "t.db")) as database:
         assert database.execute("SELECT count(*) FROM t").fetchall() == [(3,)]
         assert database.execute("SELECT batch_id FROM sparkstream_ledger").fetchall() == [(7,), (7,)]
-
-
-def test_snapshot_writes_exact_csv_and_json(result, tmp_path):
-    for name in ("r.csv", "r.json"):
-        write = opened(sinks.snapshot(tmp_path / name), result, None)
-        write(result, 0)
-    with (tmp_path / "r.csv").open(newline="") as file:
-        assert list(csv.reader(file)) == [
-            ["k", "v", "t"],
-            ["a,1", "1.10", "2020-01-01 00:00:00.123456"],
-            ['b"2', "20.00", ""],
-        ]
-    parsed = json.loads((tmp_path / "r.json").read_text(), parse_float=Decimal)
-    assert [(row["k"], row["v"], row["t"]) for row in parsed] == [
-        ("a,1", Decimal("1.10"), "2020-01-01T00:00:00.123456Z"),
-        ('b"2', Decimal("20.00"), None),
-    ]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.csv", "r.json"]
-
-
-@pytest.mark.parametrize(
-    ("made", "said"),
-    [
-        (lambda: sinks.console(rows=-5), "console(): rows is -5; give 1 or more"),
-        (lambda: sinks.console(rows=0), "console(): rows is 0; give 1 or more"),
-        (lambda: sinks.table(""), "sinks.table(): the name is empty; give a table, as table or schema.table"),
-    ],
-)
-def test_what_can_be_no_sink_is_refused_when_it_is_made(made, said):
-    assert refusal(made).startswith(said)

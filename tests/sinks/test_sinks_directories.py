@@ -1,10 +1,12 @@
 """`sinks.batch_files`: a directory a batch, whole or not there, whoever reads it."""
 
+import base64
 import errno
 import json
 import re
 import shutil
 import subprocess
+import zlib
 from datetime import datetime
 
 import pyarrow.parquet as pq
@@ -66,6 +68,27 @@ def test_a_batch_has_one_plan_whatever_the_number_of_sinks(stream, tmp_path, mon
     assert len(kept) == 1, "the same plan in each"
 
 
+def packed(**changes):
+    """Return a plan as a sink keeps it."""
+    plan = {"offsets": "", "watermark": 0, "others": [[None, '{"a": 1, "b": 2}']], "logs": {}}
+    return base64.b64encode(zlib.compress(json.dumps(plan | changes).encode())).decode()
+
+
+def test_two_plans_are_the_same_whatever_the_order_of_keys_in_an_offset():
+    assert ledger.same(packed(), packed(others=[[None, '{"b": 2, "a": 1}']]))
+    assert not ledger.same(packed(), packed(others=[[None, '{"b": 1, "a": 2}']]))
+    assert not ledger.same(packed(others=[[None, "7"]]), packed(others=[[None, "8"]]))
+
+
+@pytest.mark.parametrize("damaged", ["no plan", packed()[:-9], packed(logs=None)])
+def test_a_plan_that_is_damaged_is_one_line_with_the_ways_on(damaged):
+    said = refusal(ledger.same, damaged, packed())
+    assert said == (
+        "the plan that a sink keeps of its last batch is damaged; restore the sink from a backup, or start "
+        "anew with another target and another checkpoint"
+    )
+
+
 def test_the_folder_is_listed_at_the_first_batch_of_a_start_alone(stream, tmp_path, monkeypatch):
     listed, names = [], place.Here.names
 
@@ -118,6 +141,11 @@ def test_a_folder_of_another_query_is_refused(stream, out, tmp_path):
     without_the_kit = sink(stream.writeStream).option("checkpointLocation", str(tmp_path / "third")).start()
     with pytest.raises(Exception, match="was written by another query"):
         without_the_kit.processAllAvailable()
+    (tmp_path / "emptied").mkdir()
+    (tmp_path / "emptied" / "_sparkstream_query").touch()
+    assert "was written by another query (unknown" in refusal(
+        finish, stream, sinks.batch_files(tmp_path / "emptied"), tmp_path / "second"
+    )
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "part-0.json").touch()
     assert "has rows that no query of the kit has written; use another folder, or remove this one" in refusal(
@@ -146,16 +174,33 @@ def test_directories_that_have_gone_are_refused_with_the_ways_on(stream, tmp_pat
     finish(stream, sink, checkpoint)
     assert plain_read(out) == [1, 2, 3, 4, 5, 6, 7]
 
-    shutil.rmtree(out)
+    shutil.rmtree(out / "batch=000000")  # an older one, which a reader may have taken away
     feeds.drip([("5.csv", "8\n")], tmp_path / "in")
-    said = refused(stream, sink, checkpoint)
+    finish(stream, sink, checkpoint)
+    assert plain_read(out) == [3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", ["nothing", "the folder", "the marker"])
+def test_a_folder_that_has_gone_is_refused_with_the_way_on(stream, tmp_path, left):
+    out, checkpoint = tmp_path / "out of here", tmp_path / "ckpt"
+    sink = sinks.batch_files(out, format="json")
+    finish(stream, sink, checkpoint)
+    for path in out.glob("*" if left == "the folder" else "batch=*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if left == "nothing":
+        shutil.rmtree(out)
+    feeds.drip([("4.csv", "7\n")], tmp_path / "in")
+    for _ in range(2):
+        said = refused(stream, sink, checkpoint)
     way_on = re.search(r"holds none of this query's batches.*without their rows, run (mkdir -p '.*')", said)
     assert way_on is not None
     subprocess.run(way_on[1], shell=True, check=True)  # noqa: S602 - as a user would paste it
-    for number in (6, 7):
+    for number in (5, 6):
         finish(stream, sink, checkpoint)
         feeds.drip([(f"{number}.csv", f"{number + 3}\n")], tmp_path / "in")
-    assert plain_read(out) == [8, 9]
+    assert plain_read(out) == [7, 8]
+    assert {row.n for row in stream.sparkSession.read.json(str(out)).collect()} == {7, 8}
 
 
 def test_a_disk_that_is_full_at_a_start_is_one_line(stream, tmp_path, monkeypatch):
@@ -193,83 +238,6 @@ def test_a_second_stream_reads_a_batch_of_several_files_that_comes_again_once(st
         finish(second, sinks.batch_files(later, format="json"), tmp_path / "second")
         assert plain_read(later) == [1, 2, 3, 4, 5, 6]
         forget_commit(tmp_path / "ckpt", 2)
-
-
-def test_a_batch_that_another_driver_has_written_meanwhile_is_passed_over(stream, tmp_path):
-    out, checkpoint = tmp_path / "out", tmp_path / "ckpt"
-    finish(stream, sinks.batch_files(out, format="json"), checkpoint)
-    forget_commit(checkpoint, 2)
-    query = (out / "_sparkstream_query").read_text().strip()
-    plan = (out / "batch=000002" / "_sparkstream_plan").read_text()
-    wrote = stream.sparkSession.createDataFrame([(9,)], "n INT")
-    here = place.locate(stream.sparkSession, out)
-    batch = Batch(query, 2, plan, driver=(out / "_sparkstream_epochs" / "1" / "driver").read_text())
-    directories._Folder(here, Target("folder", str(out)), "json", {}, [1, 1]).write(batch, wrote)  # noqa: SLF001
-    assert plain_read(out) == [1, 2, 3, 4, 5, 6]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("left", ["nothing", "the folder", "the marker"])
-def test_a_folder_that_has_gone_is_refused_with_the_way_on(stream, tmp_path, left):
-    out, checkpoint = tmp_path / "out of here", tmp_path / "ckpt"
-    sink = sinks.batch_files(out, format="json")
-    finish(stream, sink, checkpoint)
-    for path in out.glob("*" if left == "the folder" else "batch=*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if left == "nothing":
-        shutil.rmtree(out)
-    feeds.drip([("4.csv", "7\n")], tmp_path / "in")
-    for _ in range(2):
-        with pytest.raises(InvalidInputError, match="holds none of this query's batches") as failed:
-            finish(stream, sink, checkpoint)
-    way_on = re.search(r"run (mkdir -p '.*') to go on without the rows", str(failed.value))
-    assert way_on is not None
-    subprocess.run(way_on[1], shell=True, check=True)  # noqa: S602 - as a user would paste it
-    for number in (5, 6):
-        finish(stream, sink, checkpoint)
-        feeds.drip([(f"{number}.csv", f"{number + 3}\n")], tmp_path / "in")
-    assert plain_read(out) == [7, 8]
-    assert {row.n for row in stream.sparkSession.read.json(str(out)).collect()} == {7, 8}
-
-
-def test_an_older_driver_in_the_middle_of_a_batch_puts_nothing_in_place(stream, tmp_path):
-    out = tmp_path / "out"
-    finish(stream, sinks.batch_files(out, format="json"), tmp_path / "ckpt")
-    here, query = place.locate(stream.sparkSession, out), (out / "_sparkstream_query").read_text().strip()
-    batch = Batch(query, 3, driver=(out / "_sparkstream_epochs" / "1" / "driver").read_text())
-    target = directories._Folder(here, Target("folder", str(out)), "json", {}, [2, 1])  # noqa: SLF001
-    rows = stream.sparkSession.range(1)
-    target.take(query, "the newer one", rows)
-    with pytest.raises(InvalidInputError, match=r"another driver has started .* \(epoch 2, the newer one\)"):
-        target.write(batch, rows)
-    assert not (out / "batch=000003").exists()
-
-
-@pytest.mark.slow
-def test_directories_that_have_gone_are_refused_with_the_way_back(stream, tmp_path):
-    out, checkpoint = tmp_path / "out of here", tmp_path / "my ckpt"
-    sink = sinks.batch_files(out, format="json")
-    finish(stream, sink, checkpoint)
-    for number in (1, 2):
-        shutil.rmtree(out / f"batch={number:06}")
-    feeds.drip([("4.csv", "7\n")], tmp_path / "in")
-    message = (
-        f"batch 3 is next, but folder {out} holds this query's batches up to 0 only, as after a restore "
-        f"from an older backup; to write the missing ones, run sparkstream checkpoint rewind '{checkpoint}' "
-        "--to 0; to go on without their rows, run mkdir -p "
-    )
-    for _ in range(2):
-        with pytest.raises(InvalidInputError, match=message):
-            finish(stream, sink, checkpoint)
-    assert plain_read(out) == [1, 2]
-    rewind(checkpoint, to=0, apply=True)
-    finish(stream, sink, checkpoint)
-    assert plain_read(out) == [1, 2, 3, 4, 5, 6, 7]
-
-    shutil.rmtree(out / "batch=000000")  # an older one, which a reader may have taken away
-    feeds.drip([("5.csv", "8\n")], tmp_path / "in")
-    finish(stream, sink, checkpoint)
-    assert plain_read(out) == [3, 4, 5, 6, 7, 8]
 
 
 def test_no_half_batch_is_ever_seen(stream, tmp_path):

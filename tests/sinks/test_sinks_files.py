@@ -69,10 +69,8 @@ def test_a_folder_that_has_gone_or_gone_back_is_refused(stream, made, tmp_path):
     sink, _, out = made
     finish(stream, sink(), tmp_path / "ckpt")
     remove(out / "_spark_metadata" / "2")
-    message = (
-        "has the batches up to {}, and checkpoint .* has planned those up to {} and committed those up to {}:"
-    )
-    assert re.search(message.format(1, 2, 2), refusal(finish, stream, sink(), tmp_path / "ckpt"))
+    said = refusal(finish, stream, sink(), tmp_path / "ckpt")
+    assert re.search("has batches up to 1 only, and checkpoint .* has committed batches up to 2: the", said)
     shutil.rmtree(out)
     assert " lacks all batches of this query: it was removed, emptied or made again" in refusal(
         finish, stream, sink(), tmp_path / "ckpt"
@@ -80,7 +78,8 @@ def test_a_folder_that_has_gone_or_gone_back_is_refused(stream, made, tmp_path):
     finish(stream, sink(), tmp_path / "again")
     forget_commit(tmp_path / "again")
     remove(tmp_path / "again" / "offsets" / "2")
-    assert re.search(message.format(2, 1, 1), refusal(finish, stream, sink(), tmp_path / "again"))
+    said = refusal(finish, stream, sink(), tmp_path / "again")
+    assert re.search("has batches up to 2, and checkpoint .* was rewound or restored to batch 1: Spark", said)
 
 
 def test_a_folder_that_goes_while_its_query_runs_ends_the_run_and_is_refused_later(
@@ -298,22 +297,3 @@ def test_a_column_of_folders_is_none_of_the_file(spark, folder, tmp_path):
     frame = sources.text(spark, str(folder)).selectExpr("value", "1 AS n")
     finish(frame, sinks.files(tmp_path / "out", format="text", partition_by=["N"]), tmp_path / "ckpt")
     assert [file.parent.name for file in (tmp_path / "out").rglob("part-*")] == ["n=1"]
-
-
-def test_a_checkpoint_that_went_back_is_refused(stream, made, tmp_path):
-    sink, read, _ = made
-    finish(stream, sink(), tmp_path / "ckpt")
-    forget_commit(tmp_path / "ckpt")
-    for name in ("2", ".2.crc"):
-        (tmp_path / "ckpt" / "offsets" / name).unlink()
-    said = refusal(finish, stream, sink(), tmp_path / "ckpt")
-    assert re.search("has batches up to 2, and checkpoint .* or restored to batch 1", said)
-    assert read() == [1, 2, 3]
-
-
-def test_batches_that_come_again_are_not_refused(stream, made, tmp_path):
-    sink, read, _ = made
-    finish(stream, sink(), tmp_path / "ckpt")
-    forget_commit(tmp_path / "ckpt")
-    finish(stream, sink(), tmp_path / "ckpt")
-    assert read() == [1, 2, 3]

@@ -104,10 +104,12 @@ csv(spark, '.', schema='n INT', mode='FAILFST')
 text(spark, '.', max_files_per_trigger=0)
     max_files_per_trigger must be 1 or more, not 0
 text(spark, '.', schema='a INT')
-    sources.text() takes no schema; give it to sources.csv or parse_csv
+    sources.text() takes no schema: its one column is value, a line; give the schema to sources.csv or
+    sources.json, or parse the lines (quarantine.parse_csv, parse_json)
 text(spark, '.', encoding='ISO-8859-1')
-    sources.text() reads UTF-8; convert the files (iconv -f ISO-8859-1 -t UTF-8), or decode the lines with
-    F.decode
+    sources.text() reads UTF-8; convert the files (iconv -f ISO-8859-1 -t UTF-8 IN > OUT) or, if they are
+    ISO-8859-1, decode the lines:
+    lines.withColumn('value', F.decode(F.col('value').cast('binary'), 'ISO-8859-1'))
 text(spark, '~/in')
     sources.text(): path is the string '~/in'; Python does not expand ~: give os.path.expanduser('~/in')
 rate(spark, rowPerSecond=2)
@@ -115,15 +117,17 @@ rate(spark, rowPerSecond=2)
 rate(spark, rows_per_second=0)
     rows_per_second must be 1 or more, not 0
 socket_lines(spark, '9999', 9999)
-    host '9999' is no name or address; give the host and then the port
+    socket_lines(): host 9999 is a number, perhaps a port; give the host and then the port
 socket_lines(spark, 'localhost', 0)
-    port must be from 1 to 65535, not 0
+    socket_lines(): port must be from 1 to 65535, not 0
 socket_lines(spark, '', 9999)
-    host '' is no name or address; give the host and then the port
+    socket_lines(): the host is empty; give its name or address
 table(spark, 'no_such')
     table no_such is not in the catalog; create it or correct the name (`my-table` needs backquotes)
 table(spark, 'no-such')
     table no-such is not in the catalog; create it or correct the name (`my-table` needs backquotes)
+table(spark, ' ')
+    sources.table(): the name is empty; give a table, as table or schema.table
 """)
 
 
@@ -164,7 +168,7 @@ def test_no_option_of_sparks_is_taken_for_a_misspelt_one(form):
 @pytest.mark.parametrize("kind", ["csv", "json", "orc", "parquet"])
 def test_without_a_schema_one_line_says_where_to_get_one(spark, tmp_path, kind):
     assert refusal(getattr(sources, kind), spark, tmp_path) == (
-        f"sources.{kind}() needs a schema: give schema='name STRING, amount INT'; "
+        f"sources.{kind}() needs a schema: give schema='name STRING, amount INT' or a StructType; "
         f"`sparkstream schema {tmp_path}` prints that of the files"
     )
 

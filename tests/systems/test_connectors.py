@@ -78,22 +78,3 @@ def test_a_warm_server_has_them_too(program, tmp_path, free_port):
 
 def run(*command, **env):
     return process(command, env=os.environ | env)
-
-
-@pytest.mark.slow
-def test_jars_without_their_settings_are_one_line(program, tmp_path, connector_jars):
-    files = ",".join(map(str, connector_jars.glob("*.jar")))
-    done = run(SUBMIT, "--jars", files, program, tmp_path / "table")
-    assert done.returncode == 2
-    assert "program.py: Spark has no connector delta; launch with spark-submit" in done.stderr
-
-
-@pytest.mark.slow
-def test_spark_submit_without_them_is_one_line(program, tmp_path):
-    done = run(SUBMIT, program, tmp_path / "table")
-    assert done.returncode == 2
-    said = (
-        "program.py: Spark has no connector kafka; launch with spark-submit $(sparkstream connectors kafka) …"
-    )
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr

@@ -158,6 +158,34 @@ def test_the_last_batch_is_known_wherever_the_checkpoint_of_the_table_is(
     assert [row for row in rows(spark, out) if row[0] != "z"] == CASES["append"][2]
 
 
+def test_a_part_of_a_checkpoint_that_was_not_finished_is_none(stream, spark, out, tmp_path):
+    spark.sql(
+        f"CREATE TABLE delta.`{out}` (k STRING, n INT) USING delta "
+        "TBLPROPERTIES (delta.checkpointInterval = 3)"
+    )
+    finish(stream, sinks.delta(out), tmp_path / "ckpt")
+    log = out / "_delta_log"
+    shutil.copy(log / f"{3:020}.checkpoint.parquet", log / f"{4:020}.checkpoint.{1:010}.{2:010}.parquet")
+    assert last_batch(SparkTable(spark, locate(spark, out.as_uri()), None)) == 2
+
+
+@pytest.mark.slow
+def test_deltas_own_mark_holds_where_the_ledger_was_not_asked(spark, stream, out, tmp_path, monkeypatch):
+    # As when a second driver has written the batch since this one looked.
+    from sparkstream_kit.connectors import _tables
+
+    for how in ("append", "upsert"):
+        mode, more, expected = CASES[how]
+        frame, table = stream if how == "append" else totals(stream), out / how
+        finish(frame, sinks.delta(table, how=how, **more), tmp_path / how, mode)
+        forget_commit(tmp_path / how, 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(_tables, "is_written", lambda *_: False)
+            finish(frame, sinks.delta(table, how=how, **more), tmp_path / how, mode)
+        assert rows(spark, table) == expected
+        assert batches(spark, table) == [0, 1, 2]
+
+
 def test_a_text_that_delta_reads_as_null_in_a_partition_is_refused(spark, stream, out, tmp_path):
     spark.sql(f"CREATE TABLE delta.`{out}` (k STRING, n INT) USING delta PARTITIONED BY (k)")
     sink = sinks.delta(out, writer="spark")
@@ -197,6 +225,18 @@ def test_two_queries_on_a_table_whose_first_writer_was_killed_before_its_commit(
     # By Delta alone one of them dies: DELTA_PROTOCOL_CHANGED.
     sink = sinks.delta(out, take_over=True)
     run(*(start(stream, sink, name=f"q{n}", checkpoint=tmp_path / f"c{n}", once=True) for n in (1, 2)))
+    assert rows(spark, out) == sorted(2 * CASES["append"][2])
+
+
+def test_two_queries_on_a_table_that_is_not_there_yet(spark, stream, out, tmp_path):
+    # By Delta alone one of them dies: DELTA_PROTOCOL_CHANGED.
+    both = [
+        start(
+            stream, sinks.delta(out, take_over=True), name=f"q{n}", checkpoint=tmp_path / f"c{n}", once=True
+        )
+        for n in (1, 2)
+    ]
+    run(*both)
     assert rows(spark, out) == sorted(2 * CASES["append"][2])
 
 
@@ -266,63 +306,3 @@ def test_the_page_on_delta_runs_from_top_to_bottom(spark, tmp_path):
     assert rows(spark, tmp_path / "out/totals") == [("ink", 2), ("tea", 4)]
     log = spark.read.format("delta").load(f"{tmp_path}/out/log").select("product", "total")
     assert sorted(map(tuple, log.collect())) == [("ink", 2), ("tea", 1), ("tea", 4)]
-
-
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
-
-
-@pytest.mark.slow
-def test_a_key_may_have_any_name(spark, stream, out, tmp_path):
-    names = ["order", "a.b", 'a"b', "a'b", "a`b", "Käse"]
-    named = totals(stream).select(*[F.col("k").alias(name) for name in names], "total")
-    finish(named, sinks.delta(out, how="upsert", keys=names, writer="spark"), tmp_path / "ckpt", "update")
-    assert rows(spark, out) == [(*[key] * len(names), total) for key, total in TOTALS]
-
-
-def test_a_part_of_a_checkpoint_that_was_not_finished_is_none(stream, spark, out, tmp_path):
-    spark.sql(
-        f"CREATE TABLE delta.`{out}` (k STRING, n INT) USING delta "
-        "TBLPROPERTIES (delta.checkpointInterval = 3)"
-    )
-    finish(stream, sinks.delta(out), tmp_path / "ckpt")
-    log = out / "_delta_log"
-    shutil.copy(log / f"{3:020}.checkpoint.parquet", log / f"{4:020}.checkpoint.{1:010}.{2:010}.parquet")
-    assert last_batch(SparkTable(spark, locate(spark, out.as_uri()), None)) == 2
-
-
-def test_a_writer_killed_before_its_first_commit_starts_again(spark, stream, out, tmp_path):
-    (out / "_delta_log").mkdir(parents=True)
-    (out / "_delta_log" / ".00000000000000000000.json.5e0c.tmp").write_text("{")
-    finish(stream, sinks.delta(out, writer="spark"), tmp_path / "ckpt")
-    assert len(rows(spark, out)) == 6
-
-
-@pytest.mark.slow
-def test_deltas_own_mark_holds_where_the_ledger_was_not_asked(spark, stream, out, tmp_path, monkeypatch):
-    # As when a second driver has written the batch since this one looked.
-    from sparkstream_kit.connectors import _tables
-
-    for how in ("append", "upsert"):
-        mode, more, expected = CASES[how]
-        frame, table = stream if how == "append" else totals(stream), out / how
-        finish(frame, sinks.delta(table, how=how, **more), tmp_path / how, mode)
-        forget_commit(tmp_path / how, 2)
-        with monkeypatch.context() as patch:
-            patch.setattr(_tables, "is_written", lambda *_: False)
-            finish(frame, sinks.delta(table, how=how, **more), tmp_path / how, mode)
-        assert rows(spark, table) == expected
-        assert batches(spark, table) == [0, 1, 2]
-
-
-def test_two_queries_on_a_table_that_is_not_there_yet(spark, stream, out, tmp_path):
-    # By Delta alone one of them dies: DELTA_PROTOCOL_CHANGED.
-    both = [
-        start(
-            stream, sinks.delta(out, take_over=True), name=f"q{n}", checkpoint=tmp_path / f"c{n}", once=True
-        )
-        for n in (1, 2)
-    ]
-    run(*both)
-    assert rows(spark, out) == sorted(2 * CASES["append"][2])

@@ -149,6 +149,19 @@ def test_partitions_are_those_of_spark_s_own_sink_and_each_keeps_the_order(spark
     assert sum(map(len, of_partition.values())) == 3 * len(keys)
 
 
+def test_records_without_a_key_go_to_all_partitions(spark, broker, topic, tmp_path):
+    frame = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 20_000).load()
+    query = start(
+        frame,
+        sinks.kafka(broker.servers, topic, exactly_once=True),
+        name="keyless",
+        checkpoint=tmp_path / "ckpt",
+        processingTime="0 seconds",
+    )
+    run(query, max_batches=3)
+    assert {record.partition for record in broker.records(topic)} == {0, 1, 2}
+
+
 def test_a_source_reads_what_was_committed_unless_asked(spark, broker, topic, tmp_path):
     producer = Producer({"bootstrap.servers": broker.servers, "transactional.id": topic})
     producer.init_transactions()
@@ -198,6 +211,28 @@ def test_another_query_a_lost_ledger_and_a_rewind_are_refused(spark, broker, top
     line = refused(frame, given(), tmp_path / "ckpt")
     assert "batch 2 is next, but" in line
     assert "holds none of this query's batches" in line
+
+
+def test_a_batch_with_another_plan_is_refused(spark, broker, topic, tmp_path):
+    frame = three_batches(spark, tmp_path / "in")
+    written(frame, sinks.kafka(broker.servers, topic, exactly_once=True), tmp_path / "ckpt")
+    [(key, entry)] = ledger_of(broker, topic).items()
+    query = key.partition("/")[2]
+    target = target_of(broker, topic)
+    rows = spark.range(1).selectExpr("CAST('x' AS BINARY) AS value", "CAST(NULL AS BINARY) AS key")
+    plan, driver = entry["plan"], entry["driver"]
+    target.write(Batch(query, 2, plan, driver=driver), rows)  # skipped
+    made = plan_of(locate(spark, tmp_path / "ckpt"), 1, {})
+    with pytest.raises(InvalidInputError, match=f"batch 2 is replayed, but topic {topic} .* has another one"):
+        target.write(Batch(query, 2, made, driver=driver), rows)
+    assert len(broker.records(topic)) == 6
+
+
+def test_real_time_needs_the_other_way(spark, broker, topic, tmp_path):
+    records = sources.kafka(spark, broker.servers, topic)
+    sink = sinks.kafka(broker.servers, topic, value="value", exactly_once=True)
+    with pytest.raises(InvalidInputError, match="trigger realTime cannot write to kafka"):
+        start(records, sink, name="now", mode="update", checkpoint=tmp_path / "ckpt", realTime="5 seconds")
 
 
 AGAIN = [
@@ -554,33 +589,6 @@ def test_a_broker_that_stays_away_leaves_nothing_half_written(
     assert len(broker.records(topic)) == 6
 
 
-def test_a_batch_with_another_plan_is_refused(spark, broker, topic, tmp_path):
-    frame = three_batches(spark, tmp_path / "in")
-    written(frame, sinks.kafka(broker.servers, topic, exactly_once=True), tmp_path / "ckpt")
-    [(key, entry)] = ledger_of(broker, topic).items()
-    query = key.partition("/")[2]
-    target = target_of(broker, topic)
-    rows = spark.range(1).selectExpr("CAST('x' AS BINARY) AS value", "CAST(NULL AS BINARY) AS key")
-    plan, driver = entry["plan"], entry["driver"]
-    target.write(Batch(query, 2, plan, driver=driver), rows)  # skipped
-    made = plan_of(locate(spark, tmp_path / "ckpt"), 1, {})
-    with pytest.raises(InvalidInputError, match=f"batch 2 differs from the one in topic {topic}"):
-        target.write(Batch(query, 2, made, driver=driver), rows)
-    assert len(broker.records(topic)) == 6
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"row_id": ["k"], "exactly_once": True}, "row_id is for the headers"),
-        ({"ledger": "x"}, "ledger and take_over are for exactly_once=True"),
-        ({"take_over": True}, "ledger and take_over are for exactly_once=True"),
-    ],
-)
-def test_arguments_of_the_other_way_are_one_line(given, message):
-    assert message in refusal(partial(sinks.kafka, **given), "localhost:9092", "t")
-
-
 class Noting(Producer):
     """Notes each transaction in a folder once it is committed, so that a copy of the folder says which are.
 
@@ -634,23 +642,3 @@ def test_it_survives_every_crash(spark, broker, monkeypatch, most):
     made = assert_exactly_once(build, rows, read=read, expected=ROWS, most=most)
     assert made.schedules == most
     print(f"kafka: {made}")  # noqa: T201 - kept in the log
-
-
-def test_real_time_needs_the_other_way(spark, broker, topic, tmp_path):
-    records = sources.kafka(spark, broker.servers, topic)
-    sink = sinks.kafka(broker.servers, topic, value="value", exactly_once=True)
-    with pytest.raises(InvalidInputError, match="trigger realTime cannot write to kafka"):
-        start(records, sink, name="now", mode="update", checkpoint=tmp_path / "ckpt", realTime="5 seconds")
-
-
-def test_records_without_a_key_go_to_all_partitions(spark, broker, topic, tmp_path):
-    frame = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 20_000).load()
-    query = start(
-        frame,
-        sinks.kafka(broker.servers, topic, exactly_once=True),
-        name="keyless",
-        checkpoint=tmp_path / "ckpt",
-        processingTime="0 seconds",
-    )
-    run(query, max_batches=3)
-    assert {record.partition for record in broker.records(topic)} == {0, 1, 2}

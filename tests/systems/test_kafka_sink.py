@@ -224,28 +224,6 @@ def test_it_writes_on_spark_connect_too(broker, tmp_path, connect_to_kafka, exac
     assert exactly_once or len({ids(record) for record in found}) == 2
 
 
-def test_a_topic_that_is_not_there_is_one_line(broker, rows):
-    broker.topic("totals-of-the-day")
-    made = rows("shop STRING")
-    said = refusal(made.write, sinks.kafka(broker.servers, "totals-of-the-dya"))
-    near = "did you mean totals-of-the-day?"
-    assert said == f"Kafka at {broker.servers} has no topic totals-of-the-dya; {near}"
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"key": "shp"}, "unknown column of sinks.kafka() shp; did you mean shop?"),
-        ({"row_id": ["m"]}, "unknown column of sinks.kafka() m; known: amount, s, shop"),
-        ({"value": "amount"}, "sinks.kafka(): value amount is decimal(12,2), not a string or binary; leave"),
-        ({"key": "s"}, "sinks.kafka(): key s is struct<a:int>, whose bytes are not plain; make it a text"),
-    ],
-)
-def test_columns_that_cannot_be_are_one_line(broker, rows, given, message):
-    made = rows("shop STRING, amount DECIMAL(12,2), s STRUCT<a: INT>")
-    assert refusal(made.write, sinks.kafka(broker.servers, broker.topic(), **given)).startswith(message)
-
-
 def test_the_recipe_with_a_bounded_state(broker, spark, rows):
     made = rows("shop STRING")
     made.add(*({"shop": "a"} for _ in range(10)))

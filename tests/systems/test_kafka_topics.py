@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from conftest import refusal
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from systems.kafka import ids
 
 from sparkstream_kit import run, sinks, sources, start
@@ -94,7 +95,7 @@ def test_a_topic_that_was_given_up_and_came_again_is_read_whole(spark, broker, t
     assert len(reader.read((), pattern=pattern)) == 10
     broker.delete(topic)
     said = refusal(reader.read, (), pattern=pattern)
-    assert f"has no topic {topic} any more, or the query leaves it out; to go on without" in said
+    assert f"Kafka at {broker.servers} no longer has topic {topic}; to go on without" in said
     assert said == refusal(reader.read, kept)
     broker.send(kept, ids(1, 50))
     assert reader.read((), pattern=pattern, failOnDataLoss=False) == [50]
@@ -142,7 +143,15 @@ def test_records_that_retention_took_from_a_running_query(broker, reader):
 SHAPES: dict[str, tuple[Callable[[DataFrame, DataFrame], DataFrame], int]] = {
     "aab": (lambda a, b: a.union(a).union(b), 2),
     "aba": (lambda a, b: a.union(b).union(a), 2),
+    "baab": (lambda a, b: b.where("false").union(a).union(a).union(b), 2),
+    "a joined with itself, b": (lambda a, b: with_itself(a).union(b), 1),
 }
+
+
+def with_itself(frame):
+    timed = frame.withWatermark("timestamp", "1 minute")
+    other = timed.selectExpr("value AS v", "timestamp AS t")
+    return timed.join(other, F.expr("value = v AND timestamp = t")).select(*frame.columns)
 
 
 @pytest.mark.fast("aba")

@@ -164,6 +164,7 @@ def test_a_row_that_is_too_large_for_a_document_is_one_line(stream, shop, url, t
     wide = stream.selectExpr("k", "repeat('x', 17000000) AS v")
     line = refused(wide, sinks.mongodb(url, "t"), tmp_path / "ckpt")
     assert "a document of batch 0 has 17,000,1" in line
+    assert "bytes, most of them in column v, and MongoDB takes 16,777,216 at most; split the row" in line
     assert shop["t"].count_documents({}) == 0
 
 
@@ -297,8 +298,10 @@ def test_keys_that_do_not_tell_rows_apart(stream, url, tmp_path, key, said):
 def test_a_unique_index_that_refuses_a_row_is_named_without_its_value(stream, shop, url, tmp_path):
     shop["t"].create_index("k", unique=True, name="once")
     line = refused(stream, sinks.mongodb(url, "t"), tmp_path / "ckpt")
-    assert "refuses a document of batch 1: E11000" in line
-    assert "once" in line
+    assert re.search(
+        r"has a unique index \S*once, in which a row of batch 1 is the same as another doc", line
+    )
+    assert "(E11000); drop the index, or make it the key: how='upsert'" in line
     assert "dup key" not in line
     shop["t"].drop_index("once")
     finish(stream, sinks.mongodb(url, "t"), tmp_path / "ckpt")
@@ -306,7 +309,7 @@ def test_a_unique_index_that_refuses_a_row_is_named_without_its_value(stream, sh
 
 
 def test_a_name_that_mongodb_does_not_take_and_a_log_in_are_one_line(stream, url, tmp_path):
-    for database, name in (("my.shop", "t"), ("shop", "a$b")):
+    for database, name in (("my.shop", "t"), ("shop", "a$b"), ("shop", "")):
         sink = sinks.mongodb(url, name, database=database)
         line = refusal(start, stream, sink, name="q", checkpoint=tmp_path / "ckpt")
         assert re.match("MongoDB at .* cannot be used: (database|collection) names (must|cannot) ", line)
@@ -457,30 +460,3 @@ def test_a_collection_that_was_dropped_after_a_first_batch_was_cut_off_is_made_a
     # Also where the batch leaves no row, and so no document makes the collection.
     finish(stream.where("n > 1"), sinks.mongodb(url, "t"), tmp_path / "ckpt")
     assert rows(shop) == [row for row in ROWS if row[1] > 1]
-
-
-def test_a_document_of_more_than_16_mb_is_one_line(stream, url, tmp_path):
-    frame = stream.selectExpr("k", "IF(n = 2, repeat('x', 17000000), 'x') AS payload")
-    line = refused(frame, sinks.mongodb(url, "t"), tmp_path / "ckpt")
-    assert "a row makes a document of 17,000,185 bytes, most of them in column payload, and MongoDB" in line
-
-
-def test_a_log_in_that_the_server_refuses_is_one_line_without_the_password(stream, url, tmp_path):
-    line = refused(stream, sinks.mongodb(url.replace("://", "://kit:hush@"), "t"), tmp_path / "ckpt")
-    assert line.startswith("MongoDB at mongodb://127.0.0.1:")
-    assert "hush" not in line
-
-
-@pytest.mark.parametrize(("database", "collection"), [("my.shop", "t"), ("shop", "a$b"), ("shop", "")])
-def test_a_name_that_mongodb_does_not_take_is_one_line(stream, url, tmp_path, database, collection):
-    sink = sinks.mongodb(url, collection, database=database)
-    line = refusal(start, stream, sink, name="q", checkpoint=tmp_path / "ckpt")
-    assert re.match("MongoDB at .* cannot be used: (database|collection) names (must|cannot) ", line)
-
-
-def test_a_time_with_microseconds_is_no_key(stream, url, tmp_path):
-    frame = totals(stream).selectExpr("timestamp_micros(total) AS at", "k")
-    sink = sinks.mongodb(url, "t", how="upsert", keys=["at"])
-    line = refused(frame, sink, tmp_path / "ckpt", "update")
-    assert "mongodb: key at has a value that MongoDB cannot hold as it is" in line
-    assert "F.date_trunc('millisecond', 'at')" in line

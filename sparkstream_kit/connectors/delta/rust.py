@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -45,6 +46,11 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from sparkstream_kit.sinks.ledger import Batch
+
+
+_LOG = "_delta_log"
+_MAKING = 5.0  # seconds to wait for another query's first commit; after them its process is taken for dead
+_PAUSE = 0.02  # seconds between two looks for it
 
 
 class RustTable:
@@ -89,7 +95,7 @@ class RustTable:
         Raises:
             InvalidInputError: there is no table, but the folder has other files.
         """
-        table = self._now()
+        table = self._now() or self._being_made()
         if table is not None:
             if table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
                 raise InvalidInputError(
@@ -100,8 +106,21 @@ class RustTable:
             self._check_partitions(columns, table.metadata().partition_columns)
             return columns
         folder = Path(self.place)
-        if folder.is_file() or any(each.name != "_delta_log" for each in folder.glob("*")):
+        if folder.is_file() or any(each.name != _LOG for each in folder.glob("*")):
             raise InvalidInputError(f"{self.place} is no Delta table, but not empty; use another folder")
+        return None
+
+    def _being_made(self) -> DeltaTable | None:
+        """Wait for a table that another query is creating: its log folder exists before its first commit.
+
+        Returns:
+            The table; None if there is no log folder, or if no commit has followed after `_MAKING` seconds.
+        """
+        end = time.monotonic() + _MAKING
+        while Path(self.place, _LOG).is_dir() and time.monotonic() < end:
+            if (table := self._now()) is not None:
+                return table
+            time.sleep(_PAUSE)
         return None
 
     def _check_partitions(self, columns: T.StructType, names: list[str]) -> None:
@@ -151,8 +170,24 @@ class RustTable:
         return spark.createDataFrame(self._loaded().to_pyarrow_table(), self.schema())
 
     def create(self, schema: T.StructType) -> None:
-        """Create the table, unless another driver has just created it."""
+        """Create the table, unless another driver has just created it.
+
+        delta-rs would overwrite a table that is being created at the same time. So the driver that creates
+        the log folder creates the table, and the other one waits.
+
+        Raises:
+            InvalidInputError: the folder cannot be made.
+        """
         with _in_one_line(self.place):
+            try:
+                Path(self.place, _LOG).mkdir(parents=True)
+            except FileExistsError:
+                if self._being_made() is not None:
+                    return
+            except OSError as err:
+                raise InvalidInputError(
+                    f"Delta table {self.place} cannot be made ({err.strerror}); give another folder"
+                ) from err
             DeltaTable.create(self.place, Schema.from_json(nullable(schema).json()), mode="ignore")
 
     def add_columns(self, columns: list[T.StructField]) -> None:

@@ -154,11 +154,17 @@ def _is_sparks(spark: SparkSession, writer: str, how: str) -> bool:
     """
     # Delta reads the transaction of a MERGE from the session's settings. On Spark Connect a batch function
     # uses the session's own settings, so the session's other writes would get the same transaction.
-    fits = writers.is_extended(spark) and not (how == "upsert" and on_server(spark))
+    is_extended = writers.is_extended(spark)
+    fits = is_extended and not (how == "upsert" and on_server(spark))
+    if writer == "spark" and not is_extended:
+        raise InvalidInputError(
+            f"delta: writer='spark' needs a session with Delta's extension: {_JARS}; it must be the first "
+            "session of the process"
+        )
     if writer == "spark" and not fits:
         raise InvalidInputError(
-            f"delta: writer='spark' needs a session with Delta's extension: {_JARS}, as the first session of "
-            "the process; on Spark Connect it cannot upsert: give writer='delta-rs' and a local folder"
+            "delta: on Spark Connect writer='spark' cannot upsert: its transactions would get into other "
+            "writes of the session; give writer='delta-rs' and a local folder"
         )
     return fits and writer != "delta-rs"
 
@@ -175,9 +181,8 @@ def _place(spark: SparkSession, path: str | None, table: str | None, *, by_spark
     if path is None:
         if by_spark:
             return None
-        raise InvalidInputError(
-            f"delta: table {table} is in the catalog, which needs {_JARS}, and to upsert no Spark Connect"
-        )
+        connect = ", and to upsert a session without Spark Connect" if writers.is_extended(spark) else ""
+        raise InvalidInputError(f"delta: table {table} is in the catalog, which needs {_JARS}{connect}")
     location = locate(spark, path)
     if by_spark:
         refuse_many_disks(spark, "delta", path)

@@ -238,7 +238,14 @@ class SparkTable:
     def create(self, schema: T.StructType) -> None:
         """Create the table, unless another driver has just created it."""
         writer = self._spark.createDataFrame([], nullable(schema)).write.format("delta").mode("ignore")
-        writer.save(self.place) if self._name is None else writer.saveAsTable(self._name)
+        try:
+            if self._name is None:
+                writer.save(self.place)
+            else:
+                writer.saveAsTable(self._name)
+        except Exception:
+            if self.schema() is None:  # if there is a table, another query was quicker
+                raise
 
     def add_columns(self, columns: list[T.StructField]) -> None:
         """Add nullable columns to the table."""

@@ -116,7 +116,13 @@ class Client:
 
     def earliest(self, of: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Return the offset of the first record that Kafka still has, by topic and number of a partition."""
-        spec = self._java.org.apache.kafka.clients.admin.OffsetSpec.earliest()
+        return self._offsets(of, self._java.org.apache.kafka.clients.admin.OffsetSpec.earliest())
+
+    def latest(self, of: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Return the offset that the next record will get, by topic and number of a partition."""
+        return self._offsets(of, self._java.org.apache.kafka.clients.admin.OffsetSpec.latest())
+
+    def _offsets(self, of: Iterable[tuple[str, int]], spec: Any) -> dict[tuple[str, int], int]:
         parts = {each: self._java.org.apache.kafka.common.TopicPartition(*each) for each in of}
         answer = self._admin.listOffsets(dict.fromkeys(parts.values(), spec))
         return {each: int(answer.partitionResult(part).get().offset()) for each, part in parts.items()}
@@ -201,8 +207,9 @@ def _refusal(options: Mapping[str, str], cause: str) -> InvalidInputError:
         return InvalidInputError(f"Kafka at {servers} has no topic {options.get('subscribe')}; {fix}")
     if "TimeoutException" in cause:
         return TransientError(
-            f"no Kafka broker at {servers} has answered in {_limit(options)} ms; start it, correct servers, "
-            "or give the protocol that it speaks, such as **{'kafka.security.protocol': 'SASL_SSL'}"
+            f"no Kafka broker at {servers} has answered within {int(_limit(options)) / 1000:g} s; start it, "
+            "correct servers, or give the protocol that it speaks, such as "
+            "**{'kafka.security.protocol': 'SASL_SSL'}"
         )
     if "No resolvable bootstrap urls" in cause:
         return TransientError(f"Kafka: {unknown_host(servers)}")
@@ -220,8 +227,15 @@ def _refusal(options: Mapping[str, str], cause: str) -> InvalidInputError:
 
 
 def _limit(options: Mapping[str, str]) -> str:
-    """Return how many milliseconds to wait for a broker's answer."""
-    return options.get(f"kafka.{_TIMEOUT}", _LIMIT)
+    """Return how many milliseconds to wait for a broker's answer.
+
+    Raises:
+        InvalidInputError: `kafka.default.api.timeout.ms` is not a number.
+    """
+    given = options.get(f"kafka.{_TIMEOUT}", _LIMIT)
+    if not given.isdecimal():
+        raise InvalidInputError(f"kafka.{_TIMEOUT} is {given!r}; give a number of milliseconds")
+    return given
 
 
 GO_ON = "to go on without: sources.kafka(…, failOnDataLoss=False)"
@@ -331,8 +345,13 @@ class Topics:
 
     def losses(self) -> Iterator[str]:
         """Yield a sentence for the topics, and for the records of each, that the query can no longer read."""
-        if gone := ", ".join(sorted(set(self._offsets) - set(self.topics))):
-            yield f"Kafka at {self.servers} has no topic {gone} any more, or the query leaves it out"
+        gone = sorted(set(self._offsets) - set(self.topics))
+        left = sorted(self._client.topics(gone)) if gone else []
+        deleted = [name for name in gone if name not in left]
+        if left:
+            yield f"the query no longer reads topic {', '.join(left)}, of which it may not have read all"
+        if deleted:
+            yield f"Kafka at {self.servers} no longer has topic {', '.join(deleted)}"
         read = {
             (name, part): offset
             for name, parts in self._offsets.items()

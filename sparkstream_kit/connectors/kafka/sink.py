@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from sparkstream_kit._arguments import check, check_options
-from sparkstream_kit._columns import column, refuse_twice
+from sparkstream_kit._columns import as_compared, column, refuse_twice
 from sparkstream_kit._spark.batch import id_of_batch
 from sparkstream_kit.connectors import _packages
 from sparkstream_kit.connectors.kafka import SYSTEM, brokers
@@ -135,10 +135,10 @@ def kafka(
             `**{"kafka.security.protocol": "SASL_SSL"}`.
 
     Raises:
-        InvalidInputError: an argument belongs to the other way to write. When the query starts: a column does
-            not exist or cannot be a key or a value, no broker answers, or the topic does not exist (on Spark
-            Connect, Spark reports the last two in the first batch); with `exactly_once`, another query has
-            written to the topic.
+        InvalidInputError: an option is set by an argument already, or an argument belongs to the other way to
+            write. When the query starts: a column does not exist or cannot be a key or a value, no broker
+            answers, or the topic does not exist (on Spark Connect, Spark reports the last two in the first
+            batch); with `exactly_once`, another query has written to the topic.
         MissingExtraError: with `exactly_once`, confluent-kafka, pyarrow or pandas is not installed.
 
     Examples:
@@ -146,6 +146,10 @@ def kafka(
         'exactly once'
     """
     check(kafka, locals())
+    given = [name.lower() for name in options]
+    for name, argument in (("kafka.bootstrap.servers", "servers"), ("topic", "topic")):
+        if name in given:
+            raise InvalidInputError(f"sinks.kafka(): {name} is set by the argument {argument}; leave it out")
     brokers.refuse_shown("sinks.kafka()", options)
     check_options(kafka, options, None, *NO_OPTIONS)
     if row_id if exactly_once else ledger or take_over:
@@ -261,7 +265,7 @@ class _Target:
 
         Raises:
             InvalidInputError: the topic or a column does not exist, its type has no plain bytes, or two
-                columns have the same name and the value is the row as JSON.
+                columns have the same name, as the session compares them, and the value is the row as JSON.
         """
         call, kinds = "column of sinks.kafka()", {each.name: each.dataType for each in frame.schema}
         given = (self.key, self.value, self.partition, self.headers, self.to, *self.row_id)
@@ -277,7 +281,7 @@ class _Target:
                 "plain; make it a text: frame.withColumn('key', …cast('string')) or F.to_json"
             )
         if self.value is None:
-            refuse_twice("column", frame.columns)
+            refuse_twice("sinks.kafka(): column", as_compared(frame.sparkSession, frame.columns))
         _packages.check_session(frame.sparkSession, ("kafka",))
         # Without the topic Spark fails in the first batch, after a minute. On Connect a test read, as of
         # a source, needs a permission that a writer may lack.

@@ -26,6 +26,19 @@ if TYPE_CHECKING:
 
 
 _WORDS = {"earliest": -2, "latest": -1}
+# Spark's options that have an argument of their own here, by their names in lower case.
+_OURS = {
+    "assign": "topics",
+    "kafka.bootstrap.servers": "servers",
+    "maxoffsetspertrigger": "max_offsets_per_trigger",
+    "sparkstream.laggroup": "lag_group",
+    "startingoffsets": "starting",
+    "startingoffsetsbytimestamp": "starting",
+    "startingoffsetsbytimestampstrategy": "starting",
+    "startingtimestamp": "starting",
+    "subscribe": "topics",
+    "subscribepattern": "pattern",
+}
 
 
 def kafka(
@@ -104,6 +117,9 @@ def kafka(
             "sources.kafka() takes topics or a pattern: sources.kafka(spark, servers, 'sales') or "
             "sources.kafka(spark, servers, pattern='sales-.*')"
         )
+    for name in options:
+        if ours := _OURS.get(name.lower()):
+            raise InvalidInputError(f"sources.kafka(): {name} is called {ours} here; give {ours}=…")
     brokers.refuse_shown("sources.kafka()", options)
     check_options(kafka, options)
     builtin.check_number("max_offsets_per_trigger", max_offsets_per_trigger)
@@ -112,11 +128,9 @@ def kafka(
     more = {"maxOffsetsPerTrigger": max_offsets_per_trigger, brokers.GROUP: lag_group}
     own |= {name: str(value) for name, value in more.items() if value is not None}
     given = {name: str(value) for name, value in options.items() if name.lower() != "includeheaders"}
-    if twice := {name.lower() for name in own} & {name.lower() for name in given}:
-        raise InvalidInputError(f"sources.kafka(): option {min(twice)} has an argument of its own; give that")
     given = {"kafka.isolation.level": "read_committed"} | given | own
     frame = _loaded(spark, given)
-    _check_broker(spark, given, names)
+    _check_broker(spark, given, names, starting)
     value, key = F.col("value"), F.col("key")
     if not binary:
         value, key = value.cast("string"), key.cast("string")
@@ -128,7 +142,8 @@ def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
     """Convert the argument `starting` to options of Spark's Kafka source.
 
     Raises:
-        InvalidInputError: the value has another type, or a time is in the future.
+        InvalidInputError: the value has another type, a time is in the future, or the mapping does not have
+            exactly the topics in `names`.
     """
     if isinstance(starting, str) and starting in _WORDS:
         return {"startingOffsets": starting}
@@ -140,11 +155,16 @@ def _starting(starting: object, names: Sequence[str]) -> dict[str, str]:
         }
     if isinstance(starting, Mapping) and names:
         found = {topic: _offsets(topic, parts) for topic, parts in starting.items()}
-        return {"startingOffsets": json.dumps(found)}
-    raise InvalidInputError(
-        f"sources.kafka(): starting is {said(starting)}; give 'earliest', 'latest', a datetime, or for "
-        "topics by name their offsets: {'sales': {0: 25}}"
-    )
+        if set(found) == set(names):
+            return {"startingOffsets": json.dumps(found)}
+        raise InvalidInputError(
+            f"sources.kafka(): starting names the topics {', '.join(map(str, found)) or 'none'}, and the "
+            f"source reads {', '.join(names)}; give each of them its offsets"
+        )
+    fix = "; give 'earliest', 'latest', a datetime, or for topics by name their offsets: {'sales': {0: 25}}"
+    if isinstance(starting, str):
+        fix = hint(starting, _WORDS) or fix
+    raise InvalidInputError(f"sources.kafka(): starting is {said(starting)}{fix}")
 
 
 def _offsets(topic: str, parts: object) -> dict[str, int]:
@@ -155,15 +175,22 @@ def _offsets(topic: str, parts: object) -> dict[str, int]:
     Raises:
         InvalidInputError: a partition or an offset is no such number or word, or there are none.
     """
-    given: Mapping[int, Any] = parts if isinstance(parts, Mapping) else {}
-    found: dict[int, Any] = {part: _WORDS.get(str(offset), offset) for part, offset in given.items()}
-    are_whole = all(type(number) is int for pair in found.items() for number in pair)
-    if not found or not are_whole or min(found) < 0 or min(found.values()) < min(_WORDS.values()):
+    if not isinstance(parts, Mapping) or not parts:
+        given = said(parts) if parts != {} else "empty"
         raise InvalidInputError(
-            f"starting: {topic} is {parts!r}; give each partition an offset, 'earliest' or 'latest', such as "
-            "{0: 25}"
+            f"sources.kafka(): starting: {topic} is {given}; give each partition an offset, such as {{0: 25}}"
         )
-    return {str(part): offset for part, offset in found.items()}
+    found: dict[str, int] = {}
+    for part, asked in parts.items():
+        offset: Any = _WORDS.get(asked, asked) if isinstance(asked, str) else asked
+        are_whole = type(part) is int and type(offset) is int
+        if not are_whole or part < 0 or offset < min(_WORDS.values()):
+            raise InvalidInputError(
+                f"sources.kafka(): starting: partition {part!r} of {topic} is {said(asked)}; give the number "
+                "of a partition and an offset, 'earliest' or 'latest'"
+            )
+        found[str(part)] = offset
+    return found
 
 
 def _loaded(spark: SparkSession, options: Mapping[str, str]) -> DataFrame:
@@ -181,14 +208,16 @@ def _loaded(spark: SparkSession, options: Mapping[str, str]) -> DataFrame:
     return frame
 
 
-def _check_broker(spark: SparkSession, options: Mapping[str, str], names: Sequence[str]) -> None:
-    """Ask the brokers for the topics; refuse those that do not exist.
+def _check_broker(
+    spark: SparkSession, options: Mapping[str, str], names: Sequence[str], starting: object
+) -> None:
+    """Ask the brokers for the topics, and for the offsets in `starting`; refuse those that do not exist.
 
     On Spark Connect only the server reaches Kafka, so an empty read by Spark stands in for the questions.
 
     Raises:
-        InvalidInputError: no broker answers, the log-in fails, a topic does not exist, or `lag_group` is
-            given on Spark Connect.
+        InvalidInputError: no broker answers, the log-in fails, a topic or an offset does not exist, or
+            `lag_group` is given on Spark Connect.
     """
     if not brokers.can_ask(spark):
         if brokers.GROUP in options:
@@ -201,17 +230,22 @@ def _check_broker(spark: SparkSession, options: Mapping[str, str], names: Sequen
         if not names:
             # Only check that Java accepts the pattern: a topic that matches may be created later.
             client.matching(options["subscribePattern"])
-        else:
-            check_topics(client, options["kafka.bootstrap.servers"], names)
+            return
+        there = check_topics(client, options["kafka.bootstrap.servers"], names)
+        if isinstance(starting, Mapping):
+            _check_offsets(client, json.loads(options["startingOffsets"]), there)
 
 
-def check_topics(client: brokers.Client, servers: str, names: Sequence[str]) -> None:
+def check_topics(client: brokers.Client, servers: str, names: Sequence[str]) -> dict[str, brokers.Topic]:
     """Refuse topics that do not exist in Kafka.
 
     Args:
         client: the open client.
         servers: the brokers' addresses, for messages.
         names: the names of the topics.
+
+    Returns:
+        The id and the partitions of each topic, by its name.
 
     Raises:
         InvalidInputError: a topic does not exist; the message names a similar one if there is one.
@@ -221,3 +255,32 @@ def check_topics(client: brokers.Client, servers: str, names: Sequence[str]) -> 
         if name not in there:
             near = hint(name, client.names()) or "; create it first, or correct the name"
             raise InvalidInputError(f"Kafka at {servers} has no topic {name}{near}")
+    return there
+
+
+def _check_offsets(
+    client: brokers.Client, wanted: Mapping[str, Mapping[str, int]], there: Mapping[str, brokers.Topic]
+) -> None:
+    """Refuse offsets in `starting` that a partition does not have, and partitions without an offset.
+
+    Raises:
+        InvalidInputError: the partitions given are not exactly those of the topic, or an offset is outside
+            the range that Kafka still has.
+    """
+    for name, topic in there.items():
+        given = sorted(int(part) for part in wanted[name])
+        if given != sorted(topic.partitions):
+            raise InvalidInputError(
+                f"sources.kafka(): starting has offsets for the partitions {given} of {name}, which has "
+                f"{sorted(topic.partitions)}; give each of them one, such as 0: 'earliest'"
+            )
+    asked = {(name, int(part)): offset for name in wanted for part, offset in wanted[name].items()}
+    exact = {place: offset for place, offset in asked.items() if offset >= 0}
+    first, last = client.earliest(exact), client.latest(exact)
+    for (name, part), offset in exact.items():
+        begin, end = first[name, part], last[name, part]
+        if not begin <= offset <= end:
+            raise InvalidInputError(
+                f"sources.kafka(): starting: partition {part} of {name} has the offsets {begin} to {end}, "
+                f"and not {offset}; give one of these, 'earliest' or 'latest'"
+            )

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
 LEDGER = "sparkstream_ledger"
 
+_PATIENCE = 10  # seconds to wait for a server; pymongo's default of 30 is long for a misspelt host
 _REFUSED = (13, 18, 8000)  # a server's error codes: not allowed, wrong log-in; the last is Atlas's
 _HOW = "write mongodb://user@host:27017/shop, with %40 for an @ in a password"
 
@@ -110,17 +111,18 @@ def parse(url: str, database: str | None, collection: str) -> Address:
             password) or names no database, or the collection is the ledger.
     """
     scheme, _, rest = url.partition("://")
-    named = None
-    try:
-        # As mongodb://, which looks up no host, and without the options, some of which only +srv allows.
-        named = database or parse_uri(f"mongodb://{rest.partition('?')[0]}")["database"]
-    except (PyMongoError, ValueError):
-        scheme = ""
     if scheme not in ("mongodb", "mongodb+srv"):
         raise InvalidInputError(f"mongodb: this is no URL of MongoDB; {_HOW}")
+    try:
+        # As mongodb://, which looks up no host, and without the options, some of which only +srv allows.
+        in_url = parse_uri(f"mongodb://{rest.partition('?')[0]}")["database"]
+    except (PyMongoError, ValueError):
+        raise InvalidInputError(f"mongodb: the URL cannot be read; {_HOW}") from None
+    named = database or in_url
     if not named:
-        fix = "write mongodb://host:27017/shop, or give database='shop'"
-        raise InvalidInputError(f"mongodb: the URL names no database; {fix}")
+        raise InvalidInputError(
+            "mongodb: the URL names no database; write mongodb://host:27017/shop, or give database='shop'"
+        )
     if collection == LEDGER:
         raise InvalidInputError(f"mongodb: the kit needs the name {LEDGER} for its own; use another")
     if collection.startswith("system."):
@@ -139,6 +141,8 @@ def connected(address: Address) -> Iterator[Database[dict[str, Any]]]:
     """
     # The ledger on a secondary may be out of date, and a write that only one server has can be rolled back.
     options: dict[str, Any] = {"appname": "sparkstream-kit", "readPreference": "primary", "w": "majority"}
+    if "serverselectiontimeoutms" not in address.url.lower():
+        options["serverSelectionTimeoutMS"] = _PATIENCE * 1000
     where = f"MongoDB at {address.shown}"
     try:
         client: MongoClient[dict[str, Any]] = MongoClient(address.url, **options)
@@ -196,9 +200,14 @@ def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
     reject_unknown("key", keys, schema.names)
     _check_names("column", schema)
     for field in schema.fields:
-        if field.name == OWN or (field.name == "_id" and list(keys) != ["_id"]):
-            fix = "rename it, or for an _id of your own give how='upsert', keys=['_id']"
-            raise InvalidInputError(f"mongodb: the kit needs the name {field.name} for its own field; {fix}")
+        if field.name == OWN:
+            raise InvalidInputError(
+                f"mongodb: the kit needs the name {OWN} for a field of its own; rename it"
+            )
+        if field.name == "_id" and list(keys) != ["_id"]:
+            raise InvalidInputError(
+                "mongodb: a column _id is the document's key: give how='upsert', keys=['_id'], or rename it"
+            )
         for kind in types_in(field.dataType):
             if isinstance(kind, T.StructType):
                 _check_names(f"in column {field.name} the field", kind)
@@ -207,17 +216,26 @@ def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
                     f"mongodb: key {field.name} has the type {kind.simpleString()}, which cannot be an _id; "
                     f"make it a text: F.to_json('{field.name}')"
                 )
-            too_long = isinstance(kind, T.DecimalType) and kind.precision > _DIGITS
-            if too_long or kind.typeName() not in _KEPT:
-                why = f"has the type {kind.simpleString()}, which MongoDB cannot hold"
-                raise InvalidInputError(f"mongodb: column {field.name} {why}; cast it, or leave it out")
+            if isinstance(kind, T.DecimalType) and kind.precision > _DIGITS:
+                cast = f"cast('decimal({_DIGITS},{min(kind.scale, _DIGITS)})')"
+                raise InvalidInputError(
+                    f"mongodb: column {field.name} is {kind.simpleString()}, and MongoDB's decimals have "
+                    f"{_DIGITS} digits; cast it: F.col('{field.name}').{cast}"
+                )
+            if kind.typeName() not in _KEPT:
+                raise InvalidInputError(
+                    f"mongodb: column {field.name} has the type {kind.simpleString()}, which MongoDB cannot "
+                    "hold; cast it, or leave it out"
+                )
 
 
 def _check_names(what: str, schema: T.StructType) -> None:
     for name in schema.names:
         if not name or "." in name or name.startswith("$") or "\0" in name:
-            why = "MongoDB cannot find a field again whose name is empty, has a dot or begins with a dollar"
-            raise InvalidInputError(f"mongodb: {what} {name!r}: {why}; rename it")
+            raise InvalidInputError(
+                f"mongodb: {what} {name!r}: MongoDB cannot find a field again whose name is empty, has a dot "
+                "or begins with a dollar; rename it"
+            )
     refuse_twice(f"mongodb: {what}", schema.names)
 
 
@@ -701,9 +719,10 @@ class _Writer:
     def _check_size(self, document: _Document) -> None:
         size = len(bson.encode(document))
         if size > _LARGE:
+            widest = max(document, key=lambda name: len(bson.encode({name: document[name]})))
             raise InvalidInputError(
-                f"{self._target.where}: a document of batch {self._batch} has {size:,} bytes, and MongoDB "
-                f"takes {_LARGE:,} at most; split the row, or leave it out"
+                f"{self._target.where}: a document of batch {self._batch} has {size:,} bytes, most of them "
+                f"in column {widest}, and MongoDB takes {_LARGE:,} at most; split the row, or leave it out"
             )
 
     def _replace(self, document: _Document) -> ReplaceOne[Any]:
@@ -730,6 +749,12 @@ class _Writer:
             for each in refused:
                 said = str(each.get("errmsg"))
                 index = re.search(r"index: (\S+)", said)
+                if each.get("code") == _DUPLICATE and index and not index[1].endswith("_id_"):
+                    raise InvalidInputError(
+                        f"{self._target.where} has a unique index {index[1]}, in which a row of batch "
+                        f"{self._batch} is the same as another document (E11000); drop the index, or make it "
+                        "the key: how='upsert'"
+                    ) from None
                 if each.get("code") != _DUPLICATE or (index and not index[1].endswith("_id_")):
                     why = f"a document of batch {self._batch}: {cause(said, self._target.address)}"
                     if fields := dict.fromkeys(_named_in(each.get("errInfo"))):

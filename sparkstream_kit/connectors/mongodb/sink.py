@@ -72,7 +72,7 @@ def mongodb(
 
     Args:
         url: `mongodb://user:password@host:27017/shop`, or `mongodb+srv://…`, with MongoDB's own options. The
-            server must answer within 30 seconds, or within the URL's `serverSelectionTimeoutMS`.
+            server must answer within 10 seconds, or within the URL's `serverSelectionTimeoutMS`.
         collection: the collection, which is created if it is missing.
         database: the database, if the URL names none; it overrides the database that the URL names.
         how: `append` or `upsert`.
@@ -103,4 +103,5 @@ def mongodb(
     address = parse(url, database, collection)
     target = Target(address, collection, how, tuple(sorted(set(keys))), take_over)
     opened = partial(open_target, target, itself=target.itself)
-    return exactly_once("mongodb", target.where, (mode,), opened)
+    advice = "use how='append' for append, 'upsert' with keys for update, also of a complete result"
+    return exactly_once("mongodb", target.where, (mode,), opened, advice)

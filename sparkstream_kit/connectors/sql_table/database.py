@@ -44,7 +44,11 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
 
-CHANGED = r"bytes that are not UTF-8 become \xff, NUL characters \x00, infinity and times out of range null"
+CHANGED = {  # the values that `load` changes in each database, and into what
+    "mariadb": r"bytes that are not UTF-8 become \xff, infinity and times out of range null",
+    "postgresql": r"bytes that are not UTF-8 become \xff, NUL characters \x00, times out of range null",
+    "sqlite": r"bytes that are not UTF-8 become \xff, times out of range null",
+}
 
 
 def load(connection: Connection, stage: Table, parts: Iterator[pa.RecordBatch]) -> int:
@@ -245,6 +249,7 @@ _TOO_LARGE = (
     "SET GLOBAL max_allowed_packet = {}, and write it into the server's configuration"
 )
 _DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mariadb": "pymysql"}
+_SAID = {"postgresql": "PostgreSQL", "mariadb": "MariaDB"}
 _BUSY = 60  # seconds to wait while another process has locked an SQLite file; Python's default of 5 is short
 # Statements that limit the wait for another process's lock, until the transaction or the connection ends.
 _WAIT = {
@@ -343,7 +348,8 @@ def parse(text: str) -> URL:
 
     Raises:
         InvalidInputError: the text is not a URL (the message does not show it, because it may hold a
-            password), or names another kind of database or an SQLite database without a file.
+            password), names another kind of database or another driver, an SQLite database without a file or
+            in a missing folder, or a MariaDB server without a database.
         MissingExtraError: the database's driver is not installed.
     """
     try:
@@ -354,18 +360,25 @@ def parse(text: str) -> URL:
             "postgresql+psycopg://user@host/name or mariadb+pymysql://user@host/name, with %40 for "
             "an @ in a password"
         ) from None
-    backend = url.get_backend_name()
+    backend, _, driver = url.drivername.partition("+")
     if backend not in _DRIVERS:
         near = hint(backend, _DRIVERS) or "; write to others with sinks.foreach_batch"
         raise InvalidInputError(f"sql_table writes to sqlite, postgresql and mariadb, not {backend}{near}")
+    if driver not in ("", _DRIVERS[backend]):
+        raise InvalidInputError(f"sql_table does not use {driver}; write {backend}+{_DRIVERS[backend]}://…")
     if backend != "sqlite":
-        need(f"sinks.sql_table with {backend}", backend, _DRIVERS[backend])  # not in the first batch
-        return url.set(drivername=f"{backend}+{_DRIVERS[backend]}")
+        url = url.set(drivername=f"{backend}+{_DRIVERS[backend]}")
+        need(f"sinks.sql_table with {_SAID[backend]}", backend, _DRIVERS[backend])  # not in the first batch
+        if backend == "mariadb" and not url.database:  # PostgreSQL takes PGDATABASE or the user's name
+            raise InvalidInputError(f"the URL names no database; write {url.drivername}://user@host/name")
+        return url
     if url.database in (None, "", ":memory:"):
         raise InvalidInputError(
             "an SQLite database without a file is lost at once; name one, such as sqlite:///totals.db"
         )
     file = Path(str(url.database)).resolve()  # two links to one file must give the same URL
+    if not file.parent.is_dir():
+        raise InvalidInputError(f"database {file}: folder {file.parent} does not exist; create it")
     return url.set(drivername=backend, database=str(file))  # as a user writes it
 
 
@@ -549,17 +562,10 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
     there = inspector.get_columns(table.name, schema=table.schema)
     found = {str(c["name"]): c["type"] for c in there}
     wanted = {column.name: column.type for column in table.columns}
-    fits = found.keys() == wanted.keys() and all(
-        _holds(connection, found[name], kind) for name, kind in wanted.items()
-    )
-    if not fits:
-        theirs, ours = (
-            ", ".join(f"{name} {_spelt(connection, kind)}".rstrip() for name, kind in columns.items())
-            for columns in (found, wanted)
-        )
+    if said := _differences(connection, found, wanted):
         raise InvalidInputError(
-            f"{where} has other columns: it has {theirs}, and the query {ours}; change the table or the "
-            "query, or use another table"
+            f"{where} has other columns: {'; '.join(said)}; change the table or the query, or use another "
+            "table"
         )
     if computed := [str(c["name"]) for c in there if c.get("computed")]:
         raise InvalidInputError(
@@ -582,6 +588,30 @@ def check_columns(connection: Connection, table: sa.Table, where: str) -> None:
             "add a primary key or a unique index, or use another table"
         )
     _check_keys(connection, table, where, [set(names) for names in unique if names])
+
+
+def _differences(
+    connection: Connection, found: Mapping[str, TypeEngine[Any]], wanted: Mapping[str, TypeEngine[Any]]
+) -> list[str]:
+    """Return phrases that say how the columns of a table differ from those that a query would make.
+
+    Args:
+        connection: a connection to the database.
+        found: the types of the table's columns.
+        wanted: those of the query's.
+    """
+    said = []
+    missing = [f"{name} {_spelt(connection, kind)}" for name, kind in wanted.items() if name not in found]
+    if missing:
+        said.append(f"it lacks {', '.join(missing)}")
+    more = [name for name in found if name not in wanted]
+    if more:
+        said.append(f"it has {', '.join(more)}, which the query does not")
+    for name, kind in wanted.items():
+        if name in found and not _holds(connection, found[name], kind):
+            theirs = _spelt(connection, found[name]) or "of a type of the database's own"
+            said.append(f"{name} is {theirs} and not {_spelt(connection, kind)}")
+    return said
 
 
 def other_types(connection: Connection, table: sa.Table, made: sa.Table) -> dict[str, dict[str, Any]]:

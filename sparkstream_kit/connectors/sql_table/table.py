@@ -115,9 +115,8 @@ class Target:
         Raises:
             InvalidInputError: the database cannot hold a type or a name, or a key is not a column.
         """
-        long = next((each for each in (self.name, *schema.names) if len(each.encode()) > _LONGEST), None)
-        if long and self.url.get_backend_name() == "postgresql":
-            raise InvalidInputError(f"sql_table: {long} is cut by PostgreSQL at {_LONGEST} bytes; rename it")
+        if self.url.get_backend_name() == "postgresql":
+            _check_lengths([self.schema or "", self.name, *schema.names])
         if self.url.get_backend_name() != "postgresql":  # the only one in which `k` and `K` are two columns
             refuse_twice("sql_table: column", [*map(_small, schema.names)])
         return self.named(*database.columns(schema, self.keys))
@@ -247,13 +246,25 @@ class Target:
             rows = database.checked(connection, table, where, parts)
             if changed := database.load(connection, stage, rows):
                 said = "batch %d for table %s: %d values are changed: %s"
-                _log.warning(said, batch.number, self.name, changed, database.CHANGED)
+                kinds = database.CHANGED[connection.dialect.name]
+                _log.warning(said, batch.number, self.name, changed, kinds)
             ledger = _Ledger(connection, self)
             _advance(ledger, batch)
             ledger.check_kept(batch.query)  # in this transaction: the table may have been emptied just now
             _merge(connection, self, table, stage, batch.number)
             ledger.count(batch.query, stage)
             connection.commit()
+
+
+def _check_lengths(names: Sequence[str]) -> None:
+    """Refuse a name that PostgreSQL would cut, so that the kit would not find the table or column by it."""
+    for name in names:
+        length = len(name.encode())
+        if length > _LONGEST:
+            raise InvalidInputError(
+                f"sql_table: a name in PostgreSQL has at most {_LONGEST} bytes, and {name} has {length}; "
+                "rename it"
+            )
 
 
 def _small(name: str) -> str:
