@@ -131,6 +131,10 @@ def start(
         raise InvalidInputError(
             f"query {name or sink.kind}: the DataFrame does not stream; read it with spark.readStream"
         )
+    if "realTime" in trigger and plan.has(frame, "TransformWithState"):  # Spark fails without saying why
+        raise InvalidInputError(
+            "trigger realTime runs no function with memory; give processingTime='0 seconds'"
+        )
     if continues is not None and allow_changed_query:
         raise InvalidInputError(
             "start(): allow_changed_query=True keeps the old state, and continues= builds a new one; leave "

@@ -79,15 +79,16 @@ def test_wrong_ddl_is_one_line(ddl, message):
 def test_without_a_session_one_line_says_what_to_do():
     script = """
 from pyspark.sql.types import StringType
-from sparkstream_kit.schemas import from_ddl, schema_of
+from sparkstream_kit.schemas import from_ddl, schema_of, to_code
 schema = schema_of(a=StringType())
-for call in (lambda: from_ddl("a INT"), lambda: schema_of(a="string")):
+for call in (lambda: from_ddl("a INT"), lambda: schema_of(a="string"), lambda: to_code(schema)):
     try: call()
     except ValueError as error: print(error)
 """
     assert process([sys.executable, "-c", script], check=True).stdout.splitlines() == [
         "cannot read DDL 'a INT' without Spark; start a session first",
-        "cannot read DDL '`a` string' without Spark; start a session first",
+        "cannot read column a: type 'string' without Spark; start a session first",
+        "to_code(): only a running Spark can write DDL; start a session first",
     ]
 
 
@@ -105,12 +106,21 @@ def test_schema_of_takes_type_names_and_data_types():
         (
             "strng",
             (
-                "cannot read DDL '`a` strng': Unsupported data type \"STRNG\" (line 1, pos 4); "
-                "did you mean STRING?"
+                "cannot read column a: type 'strng': Unsupported data type \"STRNG\"; did you mean STRING?"
             ),
         ),
-        ("", "cannot read DDL '`a` ': Syntax error at or near end of input (line 1, pos 4)"),
-        (str, "column a is the class str; give a type, such as 'string'"),
+        (" ", "schema_of(): column a has no type; give a type's name, such as 'string'"),
+        (
+            "int, b string",
+            (
+                "schema_of(): column a is 'int, b string', which names several columns; "
+                "give each column a keyword of its own"
+            ),
+        ),
+        (
+            str,
+            "schema_of(): column a is the class str; give a type's name, such as 'string', or a DataType",
+        ),
     ],
 )
 def test_a_wrong_type_names_its_column(given, message):

@@ -236,8 +236,12 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
             ", ".join(what for each, what in phrases.elements() if each == verb)
             for phrases in (here - there, there - here)
         )
-        now = f"{verb} {mine}; the checkpoint's query {f'{verb} {theirs}' if theirs else 'does not'}"
-        found.append(now if mine else f"has no step that {verb} {theirs}, as the checkpoint's query has")
+        mine, theirs = _shortened(mine, theirs), _shortened(theirs, mine)
+        if not mine:
+            found.append(f"has no step that {verb} {theirs}, as the checkpoint's query has")
+        else:
+            former = f"{verb} {theirs}" if theirs else "does not"
+            found.append(f"{verb} {mine}; the checkpoint's query {former}")
     return found or ["does the same steps in another order, or on other columns of the same names"]
 
 
@@ -261,3 +265,15 @@ def _phrases(text: str) -> list[tuple[str, ...]]:
     shown = re.sub(r"#\d+", "", text)
     shown = re.sub(r"\b(\d+) microseconds\b", lambda size: f"{int(size[1]) / 1e6:g} s", shown)
     return [tuple(line.split(": ", 1)) for line in shown.split("\n")[1:]]
+
+
+def _shortened(text: str, other: str, most: int = 160) -> str:
+    """Return a text, cut to the part around its first difference from another text if it is long."""
+    if len(text) <= most:
+        return text
+    pairs = enumerate(zip(text, other, strict=False))
+    differs = next((at for at, (one, two) in pairs if one != two), 0)
+    start = max(0, differs - 20)
+    begin = "…" if start else ""
+    end = "…" if len(text) > start + most else ""
+    return f"{begin}{text[start : start + most]}{end}"

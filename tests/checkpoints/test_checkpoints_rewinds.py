@@ -212,7 +212,7 @@ def test_an_interrupted_rewind_is_damage_until_it_is_run_again(
 @pytest.mark.parametrize(
     ("to", "line"),
     [
-        (-1, "{} cannot be rewound to batch -1: it keeps batches 0 to 5"),
+        (-1, "{} cannot be rewound to batch -1: it keeps batches 0 to 5; give a batch that it keeps"),
         (1, "{0} cannot be rewound to batch 1: {0}/state/0/0/2.delta is missing; no other is whole"),
     ],
 )
