@@ -33,7 +33,7 @@ KILLS = [(point, "group") for point in POINTS]
 ALSO = [*KILLS, ("before the commit", "python")]
 
 JOBS = ["files", "sqlite", "postgresql", "mariadb", "events", "delta", "iceberg"]
-SINKS = ["sqlite-upsert", "postgresql-append", "mariadb-append", "mariadb-upsert"]
+SINKS = ["spark-files", "sqlite-upsert", "postgresql-append", "mariadb-append", "mariadb-upsert"]
 SINKS += ["delta-append", "delta-upsert", "iceberg-append", "iceberg-upsert"]
 
 
@@ -44,6 +44,8 @@ def killed(request, tmp_path):
         return targets.clean_files(tmp_path)
     if request.param == "events":
         return targets.events(tmp_path, request.getfixturevalue("server").database())
+    if request.param == "spark-files":
+        return targets.spark_files(tmp_path, request.getfixturevalue("spark"))
     kind, _, how = request.param.partition("-")
     if kind in ("delta", "iceberg"):
         return getattr(targets, kind)(tmp_path, how or "replace")
