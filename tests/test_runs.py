@@ -471,6 +471,11 @@ def no_such_method():
     jvm.java.lang.System.noSuchMethod()
 
 
+def no_such_file():
+    jvm: Any = SparkContext._jvm  # noqa: SLF001
+    jvm.java.io.FileReader("/not/there")
+
+
 def raising(error):
     raise error
 
@@ -482,7 +487,13 @@ def raising(error):
         (partial(raising, LookupError("mine")), LookupError, "LookupError: mine"),
         (partial(raising, QueryFailed("query x", "y")), QueryFailed, "QueryFailed: query x failed: y"),
         (partial(raising, ConnectionRefusedError(111, "no")), ConnectionRefusedError, "[Errno 111] no"),
+        (partial(raising, BrokenPipeError("the page has gone")), BrokenPipeError, "the page has gone"),
+        (partial(open, "/not/there"), FileNotFoundError, "No such file"),
         (no_such_method, Py4JError, "noSuchMethod"),
+        (no_such_file, Py4JJavaError, "FileNotFoundException: /not/there"),
+        (partial(raising, Py4JNetworkError("of your own")), Py4JNetworkError, "of your own"),
+        (partial(raising, InvalidInputError("yours")), InvalidInputError, "yours"),
+        (partial(raising, KeyboardInterrupt()), KeyboardInterrupt, "KeyboardInterrupt"),
         (partial(sys.exit, 7), SystemExit, "SystemExit: 7"),
     ],
 )
@@ -558,7 +569,8 @@ def test_run_refuses_what_cannot_end(spark):
     for wrong in ("run_for", "idle", "grace"):
         for value in (-1, math.nan):
             query = start(endless(spark), sinks.memory("refused"))
-            assert re.search(rf"{wrong} must be .*, not {value}", refusal(run, query, **{wrong: value}))
+            said = refusal(run, query, **{wrong: value})
+            assert re.search(rf"{wrong} must be a .*number of seconds.*, not {value}", said)
             assert not query.isActive
 
 
@@ -666,43 +678,6 @@ def test_a_finite_input_is_read_to_its_end_and_every_batch_is_reported(words):
     assert ", last batch committed: 2\nthe run ended after" in str(summary)
 
 
-def test_a_query_needs_a_name_a_stream_and_no_namesake(spark, words):
-    assert "a query needs a name" in refusal(start, words, sinks.console(), mode="complete")
-    with pytest.raises(InvalidInputError, match="does not stream; read it with spark.readStream"):
-        start(spark.range(1), sinks.console(), name="static")
-    query = start(endless(spark), sinks.console(), name="it's on")
-    said = refusal(start, endless(spark), sinks.console(), name="it's on")
-    said, _, code = said.partition("; end it first: ")
-    assert said == "a query named it's on already runs"
-    eval(code, {"spark": spark})  # noqa: S307 - as a user does who copies it
-    assert not query.isActive
-
-
-def test_a_query_that_spark_begins_and_then_refuses_does_not_run_on(spark):
-    assert "my table" in refusal(start, endless(spark), sinks.memory("my table"))
-    assert not [query for query in spark.streams.active if query.name == "my table"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_and_the_handlers_are_put_back(spark, number):
-    before = signal.getsignal(number)
-    summary = run(
-        start(endless(spark), sinks.memory("signalled")),
-        on_batch=lambda batch: os.kill(os.getpid(), number) if batch.batchId == 0 else None,
-    )
-    assert summary.ended_by == number.name
-    assert signal.getsignal(number) is before
-
-
-def test_a_signal_repeated_at_once_is_one_stop(spark):
-    def twice(batch):
-        # After the first batch only: one that ends during the stop must not begin another.
-        for _again in range(2 if batch.batchId == 0 else 0):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    assert run(start(endless(spark), sinks.memory("twice_told")), on_batch=twice).ended_by == "SIGTERM"
-
-
 @pytest.mark.classic_only("the JVM of this process")
 def test_a_socket_that_closes_ends_a_run_in_another_thread(spark, until):
     port, done = serve_once(b"one\n"), []
@@ -712,28 +687,11 @@ def test_a_socket_that_closes_ends_a_run_in_another_thread(spark, until):
     assert done == ["end of input"]
 
 
-def test_a_stop_file_ends_the_run(spark, tmp_path):
-    stop = tmp_path / "stop"
-    summary = run(
-        start(endless(spark), sinks.memory("filed")), stop_file=stop, on_batch=lambda _: stop.touch()
-    )
-    assert summary.ended_by == f"stop file {stop}"
-
-
 @pytest.mark.parametrize("endless_time", [math.inf, 1e10])
 def test_a_time_may_be_without_end(words, endless_time):
     query = start(words, sinks.memory("for_ever"), mode="complete", availableNow=True)
     limits = dict.fromkeys(("run_for", "idle", "grace"), endless_time)
     assert run(query, **limits).ended_by == "end of input"
-
-
-def test_kafka_is_named_only_where_a_query_reads_it(words):
-    def fails(_batch, _batch_id):
-        raise ValueError("to skip missing data, set failOnDataLoss")  # as Delta says it, too
-
-    query = start(words, sinks.foreach_batch(fails), name="bad", mode="complete")
-    with pytest.raises(QueryFailed, match="^query bad failed: ValueError: to skip missing data"):
-        run(query)
 
 
 def test_late_rows_of_an_aggregation_are_counted_and_not_its_groups(spark, folder):
@@ -764,26 +722,6 @@ def test_several_queries_end_together(spark, words):
     assert spark.table("one").count() == spark.table("two").count() == 3
 
 
-@pytest.mark.parametrize(
-    ("error", "says"),
-    [
-        (LookupError("mine"), "LookupError: mine"),
-        (QueryFailed("query another", "mine"), "QueryFailed: query another failed: mine"),
-    ],
-)
-def test_the_summary_is_kept_once_when_on_batch_raises(words, tmp_path, error, says):
-    def broken(_):
-        raise error
-
-    query, kept = start(words, sinks.memory("kept_so_far"), mode="complete"), tmp_path / "runs.jsonl"
-    with pytest.raises(type(error), match="mine"):
-        run(query, on_batch=broken, summary_json=kept)
-    assert not query.isActive
-    [line] = map(json.loads, kept.read_text("utf-8").splitlines())
-    assert (line["ended_by"], line["error"]) == ("failure", says)
-    assert line["queries"][0]["batches"] >= 1
-
-
 def test_what_a_file_source_hides_is_logged_and_in_the_summary(line, folder, tmp_path, caplog):
     def change(_):
         (folder / "0.txt").write_text("a\nb\n")
@@ -794,52 +732,3 @@ def test_what_a_file_source_hides_is_logged_and_in_the_summary(line, folder, tmp
     assert summary.warnings[0].startswith(expected)
     assert f"warning: {expected}" in str(summary)
     assert any(message.startswith(expected) for message in caplog.messages)
-
-
-@pytest.mark.connect
-def test_what_is_away_in_a_batch_fails_with_the_code_for_another_try(words):
-    def away(batch, batch_id):
-        raise errors.TransientError("database x cannot be reached; start it")
-
-    query = start(words, sinks.foreach_batch(away), name="away", mode="complete")
-    with pytest.raises(
-        QueryFailed, match="^query away failed: database x cannot be reached; start"
-    ) as failed:
-        run(query)
-    assert failed.value.exit_code == 75
-
-
-def no_such_file():
-    jvm: Any = SparkContext._jvm  # noqa: SLF001
-    jvm.java.io.FileReader("/not/there")
-
-
-@pytest.mark.classic_only("the JVM of this process")
-@pytest.mark.parametrize(
-    ("broken", "raised"),
-    [
-        (ConnectionRefusedError(111, "Connection refused"), ConnectionRefusedError),
-        (BrokenPipeError("the dashboard has gone"), BrokenPipeError),
-        (TimeoutError("the database"), TimeoutError),
-        (lambda: open("/not/there"), FileNotFoundError),  # noqa: PTH123, SIM115
-        (no_such_method, Py4JError),
-        (no_such_file, Py4JJavaError),
-        (Py4JNetworkError("of a gateway of your own"), Py4JNetworkError),
-        (InvalidInputError("yours"), InvalidInputError),
-        (KeyboardInterrupt(), KeyboardInterrupt),
-        (lambda: sys.exit(7), SystemExit),
-    ],
-)
-def test_what_on_batch_raises_is_what_run_raises(words, broken, raised, capfd):
-    query = start(words, sinks.memory("raises"), mode="complete")
-
-    def on_batch(_):
-        if isinstance(broken, BaseException):
-            raise broken
-        broken()
-
-    with pytest.raises(raised) as caught:
-        run(query, on_batch=on_batch)
-    assert type(caught.value) is raised
-    assert not query.isActive
-    assert "WARN" not in capfd.readouterr().err

@@ -105,9 +105,7 @@ def test_schema_of_takes_type_names_and_data_types():
     [
         (
             "strng",
-            (
-                "cannot read column a: type 'strng': Unsupported data type \"STRNG\"; did you mean STRING?"
-            ),
+            ("cannot read column a: type 'strng': Unsupported data type \"STRNG\"; did you mean STRING?"),
         ),
         (" ", "schema_of(): column a has no type; give a type's name, such as 'string'"),
         (
@@ -499,7 +497,7 @@ def test_diff_compares_nullability_when_asked():
 def test_infer_refuses_a_header_alone(spark, tmp_path):
     (tmp_path / "a.csv").write_text("x,y\n")
     said = refusal(infer, spark, tmp_path / "a.csv", header=True)
-    assert said.endswith("it has no csv rows; give a file that has some")
+    assert said.endswith("it has no csv rows in its encoding; give a file that has some")
 
 
 ODD = [Path, Any, list, List, dict, int | str, int | str | None, tuple[int, int], None]  # noqa: UP006

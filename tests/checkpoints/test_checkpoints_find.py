@@ -109,8 +109,8 @@ def test_the_targets_of_the_batch_are_named(spark, folder, tmp_path):
     sink = sinks.by_value("k", lambda k: sinks.batch_files(tmp_path / "out" / k))
     finish(three_batches(spark, folder), sink, tmp_path / "ckpt")
     found = checkpoints.find(tmp_path / "ckpt", str(folder / "3.csv"))
-    assert found.targets == ("targets by k",)
-    assert str(found).endswith("\n  written to targets by k")
+    assert found.targets == ("targets by k", "k b", "k c")
+    assert "\n  written to k b\n" in str(found)
 
 
 def test_the_command_prints_text_or_json_and_says_by_its_code_whether_it_was_read(made, checkpoint, capsys):
@@ -148,6 +148,7 @@ def set_aside(spark, tmp_path_factory):
     of_csv = sinks.batch_files(folder / "csv", format="csv").taking(lambda rows: rows.drop("_bytes"))
     others = [sinks.batch_files(folder / each, format=each) for each in FORMATS if each != "csv"]
     finish(bad, sinks.fan_out(of_csv, *others), folder / "ckpt")
+    finish(bad, sinks.files(folder / "files", format="json"), folder / "of_files")
     return folder
 
 

@@ -197,11 +197,17 @@ def test_a_file_system_without_locks_is_one_line(spark, tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "fcntl", without)
-    with pytest.raises(InvalidInputError, match="cannot be locked: No locks available; give another folder"):
+    with pytest.raises(
+        InvalidInputError,
+        match="cannot be locked: No locks available; make room, ",
+    ):
         lock(spark, locate(spark, tmp_path), "one")
 
 
 def test_a_folder_that_cannot_be_locked_is_refused(spark, tmp_path):
     (tmp_path / "sparkstream-kit" / "lock").mkdir(parents=True)
-    with pytest.raises(InvalidInputError, match="cannot be locked: .*Is a directory.*; give another folder"):
+    with pytest.raises(
+        InvalidInputError,
+        match="cannot be locked: .*Is a directory.*; make room, ",
+    ):
         lock(spark, locate(spark, tmp_path), "one")
