@@ -210,6 +210,9 @@ def test_a_link_to_nothing_or_to_itself_hides_no_file_beside_it(stream):
         stream.folder.joinpath(f"{number}.").symlink_to("nowhere" if number % 2 else f"{number}.")
     assert stream.findings() == []
     assert stream.source().count() == (6, 0)
+    future = stream.land("z.txt", age=-2 * DAY)
+    (line,) = stream.findings()
+    assert line.startswith(f"{future}: dated in the future")
 
 
 @pytest.mark.parametrize("kind", ["one a batch", "with others", "under another name", "Spark removes it"])

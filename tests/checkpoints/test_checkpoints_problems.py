@@ -13,7 +13,7 @@ import pytest
 from conftest import BEFORE_4_2, refusal
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException, StreamingQueryException
-from support.checkpoint_queries import CHANGELOG, FORMAT_V2, ROCKSDB, land, noted, run, stream, totals
+from support.checkpoint_queries import land, noted, run, stream, totals
 from support.sink_streams import forget_commit
 
 from sparkstream_kit import checkpoints
@@ -324,18 +324,3 @@ def test_a_path_may_be_a_uri(checkpoint):
 def test_nothing_is_looked_at_where_nothing_is_or_where_it_is_far(tmp_path):
     assert damage(Logs(tmp_path / "new")) is None
     assert damage(Logs(tmp_path)) is None
-
-
-@pytest.mark.parametrize("conf", [ROCKSDB, CHANGELOG, FORMAT_V2], ids=["zips", "changelog", "format-v2"])
-@pytest.mark.slow
-def test_state_in_rocksdb(spark, tmp_path, conf):
-    land(tmp_path / "in", 0, 1)
-    checkpoint = tmp_path / "checkpoint"
-    run(totals(spark, tmp_path / "in"), checkpoint, **conf)
-    assert str(checkpoints.show(checkpoint).states[0]) == "stateStoreSave, 1 partition, RocksDB"
-    assert checkpoints.check(checkpoint) == []
-    (newest,) = [file for file in checkpoint.glob("state/0/0/2*") if file.suffix in (".zip", ".changelog")]
-    newest.rename(tmp_path / "away")
-    assert damage(Logs(checkpoint)) is not None
-    (tmp_path / "away").rename(newest)
-    assert damage(Logs(checkpoint)) is None

@@ -226,6 +226,14 @@ def test_what_differs_is_there_as_text_as_counts_and_as_rows(wrote):
     assert said[0] == "query q, compared at batch 5"
     assert said[1].startswith("table totals in sqlite")
     assert said[2] == "  1 equal, 1 differ, 0 only new, 1 only old"
+    assert said[-1].startswith("to switch: start it on a new checkpoint, with continues=")
+
+
+def test_a_key_with_a_name_of_the_comparison_is_refused(wrote):
+    by_old = totals("old")
+    compare = wrote("complete", replace, lambda rows: by_old(rows.withColumnRenamed("shop", "old")))
+    said = refusal(compare, lambda rows: by_old(rows.withColumnRenamed("shop", "old")))
+    assert "key old has a name of the comparison; rename it in both" in said
 
 
 TEXTS = ["a\nb", "", None, " c ", 'd "e",', "\\", "f\r\ng", "null", "1"]
@@ -489,29 +497,6 @@ def test_a_target_that_is_gone_is_one_line_and_is_not_made_again(kind, wrote, tm
     assert contents(tmp_path) == there
 
 
-def test_it_says_at_which_batch_it_is_in_few_lines(wrote, monkeypatch, capsys):
-    compare = wrote(*BY_WINDOW)  # which runs batch by batch
-    monkeypatch.setattr("sparkstream_kit.operate.replay._LINES", 3)
-    capsys.readouterr()
-    compare(hourly("shop"))
-    said = [f"query q: running batch {number} of 7 …" for number in (1, 4, 7)]
-    assert capsys.readouterr().err.splitlines() == said
-
-
-def test_a_table_of_the_catalog_that_is_gone_is_one_line(wrote, as_local, tmp_path):
-    compare = wrote(*TARGETS["a table of the catalog"])
-    as_local.sql(f"DROP TABLE t_{tmp_path.name}")
-    said = refusal(compare, TYPED)
-    assert said == f"table t_{tmp_path.name} is gone, but this query is compared with its rows; restore it"
-
-
-def test_input_that_is_gone_is_named_before_the_target_is_read(wrote, tmp_path):
-    compare = wrote("complete", snapshot, totals("product"))
-    drop_input(tmp_path)
-    (tmp_path / "totals.csv").unlink()
-    assert "1 of the 6 files that it has read have gone, such as" in refusal(compare, totals("product"))
-
-
 def test_it_says_at_which_part_it_is_in_few_lines(wrote, monkeypatch, capsys):
     compare = wrote(*BY_WINDOW)  # which runs batch by batch
     monkeypatch.setattr("sparkstream_kit.operate.replay._LINES", 3)
@@ -529,6 +514,6 @@ def test_on_a_cluster_it_is_refused(wrote, as_local, monkeypatch):
     compare = wrote("complete", snapshot, totals("product"))
     pretend_master(as_local, monkeypatch, "spark://host:7077")
     assert refusal(compare, totals("product")) == (
-        "shadow keeps its rows in a temporary folder of this machine, which spark://host:7077 does not have; "
-        "use a session of this process with the master local[*]"
+        "checkpoints.shadow(): it keeps its rows in a temporary folder of this machine, which "
+        "spark://host:7077 does not have; use a session of this process with the master local[*]"
     )
