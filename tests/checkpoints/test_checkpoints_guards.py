@@ -489,16 +489,6 @@ def test_a_checkpoint_that_is_not_on_a_local_disk_is_written_in_sparks_own_way(s
     assert own.conf.get(key) == local  # for the queries that come after it
 
 
-CLUSTERS = pytest.mark.parametrize("master", ["spark://host:7077", "yarn", "k8s://https://host"])
-
-
-@CLUSTERS
-def test_a_folder_that_the_nodes_share_is_taken(spark, tmp_path, monkeypatch, master):
-    pretend_master(spark, monkeypatch, master)
-    logs = released(sources.rate(spark), locate(spark, f"file://{tmp_path}/ckpt"))
-    assert logs.root == tmp_path / "ckpt"
-
-
 @pytest.mark.parametrize("master", ["local", "local[4]", "local-cluster[2,1,1024]"])
 def test_a_local_path_is_right_where_all_is_on_one_machine(spark, tmp_path, monkeypatch, master):
     pretend_master(spark, monkeypatch, master)
@@ -548,28 +538,6 @@ def test_on_connect_a_checkpoint_that_only_the_server_reaches_is_not_guarded(con
     host, far = f"kit{uuid.uuid4().hex}", (tmp_path / "far").as_uri()
     assert ran(FAR_ON_CONNECT, folder, host, far, SPARK_REMOTE=connect).stdout == "1\n"
     assert not (tmp_path / "far" / "ckpt" / "sparkstream-kit").exists()
-
-
-def test_settings_that_the_checkpoint_overrules_are_said(spark, total, tmp_path, caplog):
-    total("State")
-    rocks = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
-    changed = {"spark.sql.shuffle.partitions": "3", "spark.sql.streaming.stateStore.providerClass": rocks}
-    with in_force(spark, changed):
-        total("State")
-    partitions, store = caplog.messages
-    stored = f"stored in checkpoint {tmp_path}/ckpt"
-    assert partitions == (
-        f"query totals uses the number of state partitions {stored} (1); your setting "
-        "spark.sql.shuffle.partitions=3 has no effect. Start from a new checkpoint to change it."
-    )
-    assert store.startswith(
-        f"query totals uses the state store {stored} ({rocks.replace('RocksDB', 'HDFSBacked')}); "
-    )
-
-
-def test_the_same_query_goes_on_without_a_word(total, caplog):
-    assert [total("State"), total("State", mode="update"), total("State")] == [{"CA": n} for n in (1, 2, 3)]
-    assert caplog.messages == []
 
 
 def test_without_a_checkpoint_nothing_is_asked(spark):

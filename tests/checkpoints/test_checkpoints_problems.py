@@ -137,12 +137,17 @@ WRITE_ID = (
 )
 DAMAGES = [
     ("metadata", empty, "is empty", WRITE_ID),
+    ("metadata", cut, "is cut off or changed", WRITE_ID),
     ("metadata", Path.unlink, "is missing", WRITE_ID),
+    ("offsets/5", empty, "is empty", RESTORE),
     ("offsets/5", cut, "is cut off or changed", RESTORE),
     ("offsets/5", Path.unlink, "is missing", RESTORE),
     ("offsets/4", cut, "is cut off or changed", RESTORE.replace("4", "3")),
+    ("offsets/4", Path.unlink, "is missing", RESTORE.replace("4", "3")),
+    ("commits/5", empty, "is empty", RESTORE),
     ("commits/5", cut, "is cut off or changed", RESTORE),
     ("sources/0/5", cut, "is cut off or changed", RESTORE),
+    ("sources/0/5", Path.unlink, "is missing", RESTORE),
     ("sources/0/3", Path.unlink, "is missing", RESTORE.replace("4", "2")),
     ("state/0/0/6.delta", Path.unlink, "is missing", RESTORE),
     ("state/0/0/3.delta", Path.unlink, "is missing", RESTORE.replace("4", "1")),
@@ -246,7 +251,12 @@ CONTENTS = [
     ("offsets/5", b'v1\n{"conf":5}\n{}', "is cut off or changed"),
     ("offsets/5", b'v1\n{"conf":{}}\n{"logOffset":null}', "is cut off or changed"),
     ("offsets/5", b'v1\n{"conf":{}}\n{"logOffset":', "is cut off or changed"),
+    ("offsets/5", b"v1\n5\n{}", "is cut off or changed"),
+    ("offsets/5", b'v1\n{"conf":{}}\n{"logOffset":1e999}', "is cut off or changed"),
+    ("commits/5", b'v1\n{"nextBatchWatermarkMs":"x"}', "is cut off or changed"),
     ("commits/5", b"v1\n[]", "is cut off or changed"),
+    ("sources/0/5", b"v1\n[5]}", "is cut off or changed"),
+    ("state/0/_metadata/metadata", b"v1\n\xff", None),
     ("sources/0/5", b"v1\n\xff}", "is cut off or changed"),
     ("sources/0/5", b'v1\n{"path":null,"batchId":{}}', "is cut off or changed"),
     ("state/0/_metadata/metadata", b'v1\n{"operatorInfo":5,"stateStoreInfo":[]}', None),
@@ -315,10 +325,6 @@ def test_a_checksum_without_its_file_stops_spark_too(spark, made, checkpoint):
         run(totals(own, made[0]), shutil.copytree(checkpoint, checkpoint.with_name("broken")))
     (checkpoint / "commits/.5.crc").unlink()
     assert run(totals(spark, made[0]), checkpoint) == [(5, [["a", "150"], ["b", "156"], ["c", "162"]])]
-
-
-def test_a_path_may_be_a_uri(checkpoint):
-    assert checkpoints.show(checkpoint.as_uri()).committed == 5
 
 
 def test_nothing_is_looked_at_where_nothing_is_or_where_it_is_far(tmp_path):
