@@ -90,10 +90,22 @@ def fingerprint(frame: DataFrame, mode: str) -> str:
     stable = [(verb, _COLUMN.sub(r"#\1", volatile.sub("", what))) for verb, what in facts]
     lines = dict.fromkeys(f"{verb}: {_in_words(what)}" for verb, what in stable)
     # PySpark numbers the variables of a process' lambdas, and Spark the columns of a session.
-    text = re.sub(r"(?<=\blambda )([xyz])_\d+(?=#)", r"\1", "\n".join(lines))
+    text = _of_any_process(re.sub(r"(?<=\blambda )([xyz])_\d+(?=#)", r"\1", "\n".join(lines)))
     numbers: dict[str, str] = {}
     text = re.sub(r"#(\d+)", lambda found: "#" + numbers.setdefault(found[1], str(len(numbers))), text)
     return f"{_FORMAT}\n{text}" if text else ""
+
+
+def _of_any_process(text: str) -> str:
+    """Take out the numbers of lambda variables that have become the names of the fields of a struct.
+
+    Examples:
+        >>> _of_any_process("transform(tags, lambdafunction(struct(y_6, lambda y#1), lambda y#1)) AS o.y_6")
+        'transform(tags, lambdafunction(struct(y, lambda y#1), lambda y#1)) AS o.y'
+    """
+    for field in {*re.findall(r"\b([xyz]_\d+), lambda [xyz]#", text)}:
+        text = re.sub(rf"\b{field}\b", field[0], text)
+    return text
 
 
 def _facts(frame: DataFrame, mode: str) -> list[tuple[str, str]]:
@@ -223,6 +235,7 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
         >>> differences("facts 3\ngroups by: product#0", "facts 3\ngroups by: state#0")
         ["groups by state; the checkpoint's query groups by product"]
     """
+    old = _of_any_process(old)  # a note of an earlier version has these numbers
     if (_ZONE in old) != (_ZONE in new):  # Spark 4.2 prints the zone of more expressions than 4.1
         old, new = (text.split(f"\n{_ZONE}")[0] for text in (old, new))
     if old == new or (caseless and _caseless(old) == _caseless(new)):
