@@ -157,6 +157,13 @@ esac
 """
 REAL = 'exec {}/bin/java "$@"'.format(os.environ.get("JAVA_HOME", ""))
 STOPPED = "Spark's Java machine did not start: "
+JAVA_11 = (
+    "{ echo 'Error: LinkageError occurred while loading main class org.apache.spark.launcher.Main'; echo "
+    "'java.lang.UnsupportedClassVersionError: org/apache/spark/launcher/Main has been compiled by a more "
+    "recent version of the Java Runtime (class file version 61.0), this version of the Java Runtime only "
+    "recognizes class file versions up to 55.0'; } >&2; exit 1"
+)
+NO_MODULES = "echo 'Unrecognized option: --add-modules=x' >&2; exit 1"
 
 
 def never(*, conf=None, java=None, folder, **env):
@@ -179,6 +186,13 @@ def never(*, conf=None, java=None, folder, **env):
         ({"conf": {"spark.driver.bindAddress": "203.0.113.9"}}, "Spark did not start: BindException: "),
         ({"java": (REAL, "kill -9 $$")}, f"{STOPPED}without a word"),
         ({"java": ("exit 3", "")}, f"{STOPPED}without a word"),
+        ({"java": (JAVA_11, "exit 1")}, f"{STOPPED}this is Java 11, {_java.NEEDS}"),
+        ({"java": (REAL, NO_MODULES)}, f"{STOPPED}this Java is too old or not whole, {_java.NEEDS}"),
+        (
+            {"SPARK_SUBMIT_OPTS": "-Djava.io.tmpdir=/proc/self"},
+            f"{STOPPED}NoSuchFileException: /proc/self/spark-",
+        ),
+        ({"JAVA_HOME": "/nowhere"}, f"{STOPPED}no Java was found, {_java.NEEDS}"),
         ({"java": (REAL, "echo 'that is the cause' >&2; exit 3")}, f"{STOPPED}that is the cause"),
     ],
     ids=str,
