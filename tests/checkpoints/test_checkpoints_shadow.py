@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from support.checkpoint_queries import contents
 from support.shops import hourly, land_shops, stream, totals
 
-from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit import run, sinks, sources, start, windows
 from sparkstream_kit.checkpoints import shadow
 from sparkstream_kit.errors import DryRun
 
@@ -42,7 +42,15 @@ def once(*keys):
     return transform
 
 
-def pairs(within="5 minutes", on="shop"):
+def timely(where="true"):
+    def transform(rows):
+        marked = windows.with_watermark(rows.where(where), "at", "5 minutes")
+        return windows.flatten(marked.groupBy(windows.tumbling("at", "20 minutes"), "shop").count())
+
+    return transform
+
+
+def pairs(within="5 minutes", on="shop", how="inner"):
     """Teas with the inks of the same shop soon after."""
 
     def transform(rows):
@@ -50,7 +58,7 @@ def pairs(within="5 minutes", on="shop"):
         teas = timely.where("product = 'tea'").selectExpr(f"{on} AS key", "at AS tea_at")
         inks = timely.where("product = 'ink'").selectExpr(f"{on} AS other", "at AS ink_at")
         soon = F.expr(f"key = other AND ink_at BETWEEN tea_at AND tea_at + INTERVAL {within}")
-        return teas.join(inks, soon)
+        return teas.join(inks, soon, how)
 
     return transform
 
@@ -91,6 +99,7 @@ ROWS = ("append", files, rows_of("at", "product", "n", "weight"))
 STAMPED = ("append", batch_files, rows_of("n", "current_timestamp() AS stamp"))
 ONCE = ("append", files, once("shop", "n"))
 PAIRS = ("append", files, pairs())
+LOOSE_PAIRS = ("append", batch_files, pairs(how="left"))
 WEIGHTS = ("complete", snapshot, totals("shop", what="sum(weight)"))
 
 
@@ -149,6 +158,11 @@ HARMLESS: dict[str, tuple[Any, Any]] = {
     "rows, in another order of columns": (ROWS, other_order),
     "duplicates, the same": (ONCE, once("shop", "n")),
     "pairs, in seconds": (PAIRS, pairs(within="300 seconds")),
+    "pairs with those that have none": (LOOSE_PAIRS, pairs(how="left")),
+    "the kit's watermark, which looks at the time": (
+        ("append", batch_files, timely()),
+        timely(where="n >= 0"),
+    ),
     "the time of each batch": (STAMPED, rows_of("n", "current_timestamp() AS stamp", where="n >= 0")),
     "-0.0 for 0.0": (ROWS, rows_of("at", "product", "n", "IF(weight = 0, -0.0D, weight) AS weight")),
     "the first row of each shop": (FIRST, first_of_each),
@@ -167,6 +181,8 @@ HARMFUL: dict[str, tuple[Any, Any]] = {
     "a lost filter": (("complete", replace, totals("product", where="n <> 1")), totals("product")),
     "NULL is filled": (BY_PRODUCT, lambda rows: totals("product")(rows.fillna("?", ["product"]))),
     "another window": (BY_WINDOW, hourly("shop", length="30 minutes")),
+    "a shorter watermark": (("append", batch_files, hourly("shop", delay="1 hour")), hourly("shop")),
+    "doubled rows": (BY_PRODUCT, lambda rows: totals("product")(rows.unionByName(rows))),
     "a longer watermark": (BY_WINDOW, hourly("shop", delay="30 minutes")),
     "a watermark in mode update": (WINDOWS_NOW, begins(delay="1 hour")),
     "a key of two words": (("complete", replace, by("the shop")), by("the shop", "sum(amount * 1.01)")),
