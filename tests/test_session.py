@@ -273,6 +273,25 @@ def test_under_spark_submit_launch_beats_conf_beats_profile_and_python_is_quiet(
     assert seen["worker"] == [seen["python"]]
 
 
+def test_a_machine_without_java_is_told_what_to_install(tmp_path):
+    for tool in ("bash", "cat", "dirname", "env", "ls", "ps", "sed", "sh", "tr", "uname"):
+        found = shutil.which(tool)
+        if found:
+            (tmp_path / tool).symlink_to(found)
+    env = environment(PATH=str(tmp_path))
+    env.pop("JAVA_HOME", None)
+    script = "import sparkstream_kit.jobflags as j\n@j.exit_codes\ndef main(argv):\n"
+    script += "    import sparkstream_kit\n    sparkstream_kit.get_session('no-java')\nexit(main())"
+    done = process([sys.executable, "-c", script], env=env)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "-c: Spark's Java machine did not start: no Java was found, and Spark needs Java 17 or newer; "
+        "install one (Debian: apt-get install openjdk-17-jre-headless; PyPI: "
+        "pip install 'sparkstream-kit[java]') "
+        "or set JAVA_HOME\n"
+    )
+
+
 # --- the same call again, as of a notebook's cell that is run twice
 
 TWICE = """
@@ -476,22 +495,3 @@ def test_a_block_and_a_job_leave_a_session_that_they_have_not_started(spark, fol
     assert query.isActive
     query.stop()
     assert spark.range(3).count() == 3
-
-
-def test_a_machine_without_java_is_told_what_to_install(tmp_path):
-    for tool in ("bash", "cat", "dirname", "env", "ls", "ps", "sed", "sh", "tr", "uname"):
-        found = shutil.which(tool)
-        if found:
-            (tmp_path / tool).symlink_to(found)
-    env = environment(PATH=str(tmp_path))
-    env.pop("JAVA_HOME", None)
-    script = "import sparkstream_kit.jobflags as j\n@j.exit_codes\ndef main(argv):\n"
-    script += "    import sparkstream_kit\n    sparkstream_kit.get_session('no-java')\nexit(main())"
-    done = process([sys.executable, "-c", script], env=env)
-    assert done.returncode == 2
-    assert done.stderr == (
-        "-c: Spark's Java machine did not start: no Java was found, and Spark needs Java 17 or newer; "
-        "install one (Debian: apt-get install openjdk-17-jre-headless; PyPI: "
-        "pip install 'sparkstream-kit[java]') "
-        "or set JAVA_HOME\n"
-    )

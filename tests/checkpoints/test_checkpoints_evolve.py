@@ -312,6 +312,31 @@ def test_input_that_has_moved_is_continued(spark, begun, tmp_path, how):
     assert Counter(batches[3]) == in_batch(spark, new, totals("shop"), 4)
 
 
+def test_continues_builds_a_state_and_does_not_keep_one(begun, tmp_path):
+    rows, _, old = begun
+    keep: dict[str, Any] = {"continues": old, "allow_changed_query": True}
+    said = refusal(go, totals("shop")(rows), into({}), tmp_path / "v2", **keep)
+    assert "allow_changed_query=True keeps the old state, and continues= builds a new one" in said
+
+
+@pytest.mark.slow
+def test_a_copy_is_not_continued_into_the_target_of_its_original(spark, begun, tmp_path):
+    rows, *_ = begun
+    snapshot = sinks.snapshot(tmp_path / "totals.csv")
+    whole: dict[str, Any] = {"mode": "complete"}
+    first = tmp_path / "first"
+    go(totals("product")(rows), snapshot, first, **whole)
+    copy = clone(clone(first, tmp_path / "copy"), tmp_path / "copy of it")
+    message = refused(totals("shop")(rows), copy, tmp_path / "v2", "complete", snapshot)
+    assert f"checkpoint {copy} is a copy of {first}, whose query writes to file" in message
+    other = sinks.snapshot(tmp_path / "beside.csv")
+    go(totals("shop")(rows), other, tmp_path / "v2", continues=copy, **whole)
+    # A backup that takes the place of its original is no copy of it.
+    shutil.rmtree(first)
+    (tmp_path / "copy").rename(first)
+    go(totals("shop")(rows), snapshot, tmp_path / "v3", continues=first, **whole)
+
+
 def test_other_sources_than_before_are_refused(spark, begun, tmp_path):
     rows, folder, old = begun
     assert "only files, topics and Delta tables are read again from their beginning, not rate" in refused(
@@ -547,28 +572,3 @@ def test_a_build_is_cut_into_batches_of_bounded_size(spark, tmp_path, monkeypatc
     plans = {batch: Logs(new).plan(batch).files[0] for batch in Logs(new).entries("offsets")}
     assert plans == {7: None, 8: 3, 9: 7, 10: 10, 11: 11}
     assert Counter(batches[11]) == in_batch(spark, folder, totals("shop"), 12)
-
-
-@pytest.mark.slow
-def test_a_copy_is_not_continued_into_the_target_of_its_original(spark, begun, tmp_path):
-    rows, *_ = begun
-    snapshot = sinks.snapshot(tmp_path / "totals.csv")
-    whole: dict[str, Any] = {"mode": "complete"}
-    first = tmp_path / "first"
-    go(totals("product")(rows), snapshot, first, **whole)
-    copy = clone(clone(first, tmp_path / "copy"), tmp_path / "copy of it")
-    message = refused(totals("shop")(rows), copy, tmp_path / "v2", "complete", snapshot)
-    assert f"checkpoint {copy} is a copy of {first}, whose query writes to file" in message
-    other = sinks.snapshot(tmp_path / "beside.csv")
-    go(totals("shop")(rows), other, tmp_path / "v2", continues=copy, **whole)
-    # A backup that takes the place of its original is no copy of it.
-    shutil.rmtree(first)
-    (tmp_path / "copy").rename(first)
-    go(totals("shop")(rows), snapshot, tmp_path / "v3", continues=first, **whole)
-
-
-def test_continues_builds_a_state_and_does_not_keep_one(begun, tmp_path):
-    rows, _, old = begun
-    keep: dict[str, Any] = {"continues": old, "allow_changed_query": True}
-    said = refusal(go, totals("shop")(rows), into({}), tmp_path / "v2", **keep)
-    assert "allow_changed_query=True keeps the old state, and continues= builds a new one" in said

@@ -164,6 +164,16 @@ def test_the_bad_rows_of_a_file_are_counted_with_their_batch(set_aside, kind):
     assert str(bad("gone.csv")).endswith(f"no such file\n  0 bad rows in {set_aside}/{kind}")
 
 
+def test_of_sparks_file_sink_the_files_in_its_log_count(set_aside):
+    parts = (set_aside / "files").glob("part-*.json")
+    part = next(each for each in parts if "1.csv" in each.read_text("utf-8"))
+    (set_aside / "files" / "part-of-a-driver-that-was-killed.json").write_bytes(part.read_bytes())
+    file = str(set_aside / "in" / "1.csv")
+    assert checkpoints.find(set_aside / "of_files", file, bad=set_aside / "files").bad == {
+        str(set_aside / "files"): 2
+    }
+
+
 def test_a_record_is_found_among_bad_rows(tmp_path, checkpoint):
     rows = [{"_file": f"kafka:orders/0/{offset}"} for offset in (17, 170, 17)]
     bad = tmp_path / "bad"
@@ -193,26 +203,16 @@ def test_what_is_no_bad_row_is_refused(name, content, why, checkpoint, tmp_path)
     assert "; bad rows have a column _file, in JSON or CSV, or in Parquet or ORC (pip inst" in said
 
 
+def test_rows_of_parquet_without_the_column_are_refused(set_aside, checkpoint, spark, tmp_path):
+    spark.range(1).write.parquet(str(tmp_path / "rows"))
+    assert "cannot be read (No match for FieldRef.Name(_file)" in refusal(
+        checkpoints.find, checkpoint, "x", bad=tmp_path / "rows"
+    )
+
+
 def test_what_is_missing_is_said(set_aside, checkpoint, tmp_path, monkeypatch):
     said = refusal(checkpoints.find, checkpoint, "x", bad=tmp_path / "none")
     assert said == f"no folder {tmp_path}/none; give the one that the bad rows are written to"
     monkeypatch.setitem(sys.modules, "pyarrow.dataset", None)
     assert checkpoints.find(checkpoint, "x", bad=set_aside / "json").bad == {str(set_aside / "json"): 0}
     assert "(pip install pyarrow)" in refusal(checkpoints.find, checkpoint, "x", bad=set_aside / "orc")
-
-
-def test_of_sparks_file_sink_the_files_in_its_log_count(set_aside):
-    parts = (set_aside / "files").glob("part-*.json")
-    part = next(each for each in parts if "1.csv" in each.read_text("utf-8"))
-    (set_aside / "files" / "part-of-a-driver-that-was-killed.json").write_bytes(part.read_bytes())
-    file = str(set_aside / "in" / "1.csv")
-    assert checkpoints.find(set_aside / "of_files", file, bad=set_aside / "files").bad == {
-        str(set_aside / "files"): 2
-    }
-
-
-def test_rows_of_parquet_without_the_column_are_refused(set_aside, checkpoint, spark, tmp_path):
-    spark.range(1).write.parquet(str(tmp_path / "rows"))
-    assert "cannot be read (No match for FieldRef.Name(_file)" in refusal(
-        checkpoints.find, checkpoint, "x", bad=tmp_path / "rows"
-    )

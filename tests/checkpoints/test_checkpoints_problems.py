@@ -198,6 +198,32 @@ def test_spark_fails_on_each_and_the_way_out_leads_back_to_exact_totals(
     assert checkpoints.check(checkpoint) == []
 
 
+def test_a_checksum_without_its_file_stops_spark_too(spark, made, checkpoint):
+    (checkpoint / "commits/5").rename(checkpoint / "commits/5.bak")  # a user's copy is not the file
+    assert damage(Logs(checkpoint)) == (
+        f"checkpoint {checkpoint} is damaged: commits/5 is missing, but not its checksum; "
+        "delete .5.crc too, and the batch runs again"
+    )
+    # With the file manager of the local profiles the batch would run again; a checkpoint may have either.
+    own = spark.newSession()
+    own.conf.unset("spark.sql.streaming.checkpointFileManagerClass")
+    with pytest.raises(StreamingQueryException, match="Multiple streaming queries are concurrently"):
+        run(totals(own, made[0]), shutil.copytree(checkpoint, checkpoint.with_name("broken")))
+    (checkpoint / "commits/.5.crc").unlink()
+    assert run(totals(spark, made[0]), checkpoint) == [(5, [["a", "150"], ["b", "156"], ["c", "162"]])]
+
+
+def test_a_batch_that_is_committed_while_one_looks_is_no_damage(checkpoint, tmp_path):
+    names = ("commits/5", "commits/.5.crc")
+    for name in names:
+        shutil.move(checkpoint / name, tmp_path)
+    logs = Logs(checkpoint)
+    assert logs.done == 4
+    for name in names:
+        shutil.move(tmp_path / Path(name).name, checkpoint / name)
+    assert damage(logs) is None
+
+
 def test_without_a_whole_batch_there_is_no_way_back(checkpoint):
     shutil.rmtree(checkpoint / "state/0/0")
     line = "state/0/0/6.delta is missing; restore it from a backup, or start anew on another checkpoint"
@@ -299,32 +325,6 @@ def test_a_planned_file_that_has_gone_is_a_problem_and_a_read_one_is_not(checkpo
         "with no error and without its rows"
     )
     assert str(checkpoints.show(checkpoint)).endswith(f"\n      gone  {lost}")
-
-
-def test_a_batch_that_is_committed_while_one_looks_is_no_damage(checkpoint, tmp_path):
-    names = ("commits/5", "commits/.5.crc")
-    for name in names:
-        shutil.move(checkpoint / name, tmp_path)
-    logs = Logs(checkpoint)
-    assert logs.done == 4
-    for name in names:
-        shutil.move(tmp_path / Path(name).name, checkpoint / name)
-    assert damage(logs) is None
-
-
-def test_a_checksum_without_its_file_stops_spark_too(spark, made, checkpoint):
-    (checkpoint / "commits/5").rename(checkpoint / "commits/5.bak")  # a user's copy is not the file
-    assert damage(Logs(checkpoint)) == (
-        f"checkpoint {checkpoint} is damaged: commits/5 is missing, but not its checksum; "
-        "delete .5.crc too, and the batch runs again"
-    )
-    # With the file manager of the local profiles the batch would run again; a checkpoint may have either.
-    own = spark.newSession()
-    own.conf.unset("spark.sql.streaming.checkpointFileManagerClass")
-    with pytest.raises(StreamingQueryException, match="Multiple streaming queries are concurrently"):
-        run(totals(own, made[0]), shutil.copytree(checkpoint, checkpoint.with_name("broken")))
-    (checkpoint / "commits/.5.crc").unlink()
-    assert run(totals(spark, made[0]), checkpoint) == [(5, [["a", "150"], ["b", "156"], ["c", "162"]])]
 
 
 def test_nothing_is_looked_at_where_nothing_is_or_where_it_is_far(tmp_path):

@@ -141,6 +141,53 @@ What the sinks make of it:
     )
 
 
+def test_the_last_batch_alone_comes_again_exactly(checkpoint):
+    text = str(checkpoints.rewind(checkpoint, to=4))
+    assert f"{checkpoint}: batch 5 runs again, with 1 file:\n" in text
+    assert (
+        "\nBatch 5 will have the same rows as before.\n\nWhat the sinks make of it:\n"
+        "  one that keeps a record of its batches keeps a batch with the same rows once,\n"
+    ) in text
+    assert "plans anew" not in text
+
+
+def test_a_plan_that_is_lost_comes_back_from_a_sink_with_a_ledger(spark, tmp_path, finish, caplog):
+    def load():
+        out = sinks.batch_files(tmp_path / "out", format="json")
+        finish(stream(spark, tmp_path / "in").select("n"), out, "append")
+        return {path.parent.name: path.read_text() for path in (tmp_path / "out").glob("batch=*/part-*")}
+
+    land(tmp_path / "in", 0, 1, 2)
+    written = load()
+    (tmp_path / "ckpt/offsets/2").write_text("v1\n")  # cut off
+    said = str(checkpoints.rewind(tmp_path / "ckpt", to=1, apply=True))
+    assert "\nFrom batch 2 on Spark plans anew: " in said
+    assert "\nBut if a sink with a ledger has appended or upserted batch 2, start puts the plan\n" in said
+    land(tmp_path / "in", 3)
+    assert written.items() < load().items()
+    assert f"folder {tmp_path}/out has; it is put back, so that " in caplog.text
+
+
+def test_a_rewind_says_what_the_sinks_have_said_of_it(checkpoint):
+    note = noted(checkpoint, sinks=["latest totals: replaces what it has"])
+    text = str(checkpoints.rewind(checkpoint, to=1))
+    assert "\n\nWhat the sinks make of it:\n  latest totals: replaces what it has\n\nNothing" in text
+    note.write_text('{"name": "totals", "mode": "com')
+    assert checkpoints.rewind(checkpoint, to=1).sinks == ()
+
+
+@pytest.mark.slow
+def test_start_notes_what_each_sink_makes_of_a_rewind(spark, tmp_path, finish):
+    land(tmp_path / "in", *range(3))
+    database = sinks.sql_table(f"sqlite:///{tmp_path}/totals.db", "totals", how="replace")
+    sink = sinks.fan_out(sinks.latest("rewound"), database, sinks.snapshot(tmp_path / "totals.csv"))
+    frame = totals(spark, tmp_path / "in").withColumnRenamed("sum(n)", "n")
+    finish(frame, sink, "complete")
+    seen = checkpoints.rewind(tmp_path / "ckpt", to=0)
+    assert [note.split()[0] for note in seen.sinks] == ["latest", "sql_table", "snapshot"]
+    assert " ".join(seen.sinks[1].split()[:5]) in str(seen)
+
+
 def test_a_checkpoint_is_free_once_its_query_has_ended(spark, tmp_path, monkeypatch):
     """`awaitTermination` returns before the thread that unlocks has run; here that thread never runs."""
     monkeypatch.setattr("sparkstream_kit._waiting.in_thread", lambda *_: None)
@@ -222,6 +269,12 @@ def test_a_batch_that_cannot_be_gone_back_to_is_refused(checkpoint, to, line):
     before = tree(checkpoint)
     assert refusal(checkpoints.rewind, checkpoint, to=to, apply=True) == line.format(checkpoint)
     assert tree(checkpoint) == before
+
+
+def test_without_a_commit_there_is_nothing_to_rewind(tmp_path):
+    (tmp_path / "metadata").write_text('{"id": "7"}')
+    with pytest.raises(InvalidInputError, match="no batch of .* is committed; there is nothing to rewind"):
+        checkpoints.rewind(tmp_path, to=0)
 
 
 def test_input_that_has_gone_is_refused_before_its_rows_are_lost(made, checkpoint, tmp_path):
@@ -336,56 +389,3 @@ def test_a_copy_needs_no_lock_and_passes_over_what_a_killed_one_has_left(checkpo
     monkeypatch.setattr(os, "access", lambda *_: False)  # as on a file system that is mounted to be read
     monkeypatch.setattr("sparkstream_kit.operate.clone.alone", None)
     assert tree(checkpoints.clone(checkpoint, tmp_path / "copy")) == tree(checkpoint)
-
-
-def test_a_plan_that_is_lost_comes_back_from_a_sink_with_a_ledger(spark, tmp_path, finish, caplog):
-    def load():
-        out = sinks.batch_files(tmp_path / "out", format="json")
-        finish(stream(spark, tmp_path / "in").select("n"), out, "append")
-        return {path.parent.name: path.read_text() for path in (tmp_path / "out").glob("batch=*/part-*")}
-
-    land(tmp_path / "in", 0, 1, 2)
-    written = load()
-    (tmp_path / "ckpt/offsets/2").write_text("v1\n")  # cut off
-    said = str(checkpoints.rewind(tmp_path / "ckpt", to=1, apply=True))
-    assert "\nFrom batch 2 on Spark plans anew: " in said
-    assert "\nBut if a sink with a ledger has appended or upserted batch 2, start puts the plan\n" in said
-    land(tmp_path / "in", 3)
-    assert written.items() < load().items()
-    assert f"folder {tmp_path}/out has; it is put back, so that " in caplog.text
-
-
-def test_a_rewind_says_what_the_sinks_have_said_of_it(checkpoint):
-    note = noted(checkpoint, sinks=["latest totals: replaces what it has"])
-    text = str(checkpoints.rewind(checkpoint, to=1))
-    assert "\n\nWhat the sinks make of it:\n  latest totals: replaces what it has\n\nNothing" in text
-    note.write_text('{"name": "totals", "mode": "com')
-    assert checkpoints.rewind(checkpoint, to=1).sinks == ()
-
-
-@pytest.mark.slow
-def test_start_notes_what_each_sink_makes_of_a_rewind(spark, tmp_path, finish):
-    land(tmp_path / "in", *range(3))
-    database = sinks.sql_table(f"sqlite:///{tmp_path}/totals.db", "totals", how="replace")
-    sink = sinks.fan_out(sinks.latest("rewound"), database, sinks.snapshot(tmp_path / "totals.csv"))
-    frame = totals(spark, tmp_path / "in").withColumnRenamed("sum(n)", "n")
-    finish(frame, sink, "complete")
-    seen = checkpoints.rewind(tmp_path / "ckpt", to=0)
-    assert [note.split()[0] for note in seen.sinks] == ["latest", "sql_table", "snapshot"]
-    assert " ".join(seen.sinks[1].split()[:5]) in str(seen)
-
-
-def test_the_last_batch_alone_comes_again_exactly(checkpoint):
-    text = str(checkpoints.rewind(checkpoint, to=4))
-    assert f"{checkpoint}: batch 5 runs again, with 1 file:\n" in text
-    assert (
-        "\nBatch 5 will have the same rows as before.\n\nWhat the sinks make of it:\n"
-        "  one that keeps a record of its batches keeps a batch with the same rows once,\n"
-    ) in text
-    assert "plans anew" not in text
-
-
-def test_without_a_commit_there_is_nothing_to_rewind(tmp_path):
-    (tmp_path / "metadata").write_text('{"id": "7"}')
-    with pytest.raises(InvalidInputError, match="no batch of .* is committed; there is nothing to rewind"):
-        checkpoints.rewind(tmp_path, to=0)

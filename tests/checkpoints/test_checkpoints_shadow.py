@@ -436,6 +436,16 @@ def test_a_sink_that_cannot_be_read_back_is_refused(name, sink, as_local, tmp_pa
     assert said.startswith(f"query q cannot be compared: sink {name} cannot be read back (files, snapshots,")
 
 
+@pytest.mark.classic_only("a master is pretended in this process")
+def test_on_a_cluster_it_is_refused(wrote, as_local, monkeypatch):
+    compare = wrote("complete", snapshot, totals("product"))
+    pretend_master(as_local, monkeypatch, "spark://host:7077")
+    assert refusal(compare, totals("product")) == (
+        "checkpoints.shadow(): it keeps its rows in a temporary folder of this machine, which "
+        "spark://host:7077 does not have; use a session of this process with the master local[*]"
+    )
+
+
 @pytest.mark.connect
 def test_on_spark_connect_it_compares(spark, tmp_path):
     land(tmp_path / "in", *range(FILES))
@@ -523,13 +533,3 @@ def test_it_says_at_which_part_it_is_in_few_lines(wrote, monkeypatch, capsys):
         *(f"query q: running batch {number} of 7 …" for number in (1, 4, 7)),
         "query q: comparing the rows …",
     ]
-
-
-@pytest.mark.classic_only("a master is pretended in this process")
-def test_on_a_cluster_it_is_refused(wrote, as_local, monkeypatch):
-    compare = wrote("complete", snapshot, totals("product"))
-    pretend_master(as_local, monkeypatch, "spark://host:7077")
-    assert refusal(compare, totals("product")) == (
-        "checkpoints.shadow(): it keeps its rows in a temporary folder of this machine, which "
-        "spark://host:7077 does not have; use a session of this process with the master local[*]"
-    )

@@ -380,6 +380,28 @@ def test_a_query_that_is_built_again_is_the_same_on_any_spark(spark, name):
     assert differences(RECORDED[name], one) == []  # `make versions` runs this on the others
 
 
+BUILT_AGAIN = """
+import json
+from sparkstream_kit import get_session
+from sparkstream_kit.checkpoints.fingerprint import fingerprint
+from support.query_shapes import SHAPES
+spark = get_session("built", profile="test")
+print(json.dumps({name: fingerprint(SHAPES[name](spark), "append") for name in reversed(SHAPES)}))
+"""
+
+
+def in_a_process(code, **settings):
+    """Return what a Python prints that can import the tests."""
+    path = f"{environment()['PYTHONPATH']}:{ROOT / 'tests'}"
+    return ran(code, PYTHONPATH=path, **settings).stdout
+
+
+@pytest.mark.slow
+def test_a_query_is_the_same_in_another_process_behind_other_queries(spark):
+    here = {name: fingerprint(build(spark), "append") for name, build in SHAPES.items()}
+    assert json.loads(in_a_process(BUILT_AGAIN)) == here
+
+
 def test_the_time_zone_counts_only_if_both_versions_of_spark_print_it():
     without = "facts 3\ngroups by: o#0"  # as 4.1 has it for uniform(1, 9)
     utc, rome = (f"{without}\ncomputes dates and hours in the time zone: {z}" for z in ("UTC", "Europe/Rome"))
@@ -453,6 +475,11 @@ def test_the_time_zone_is_noted_where_the_state_depends_on_it(spark, name):
     assert ("in the time zone" in fingerprint(build(spark), "update")) is depends
 
 
+def test_a_limit_keeps_state_in_append_mode_alone(spark):
+    assert fingerprint(sales(spark).limit(3), "append")
+    assert not fingerprint(sales(spark).limit(3), "update")
+
+
 def test_all_columns_count_and_the_session_keeps_its_own_limit(spark):
     other = spark.newSession()  # Spark asks the active session, and not that of the query
     former = [session.conf.get("spark.sql.debug.maxToStringFields") for session in (spark, other)]
@@ -465,6 +492,14 @@ def test_no_path_and_no_option_is_in_the_text(spark):
     assert fingerprint(secret.groupBy("value").count(), "complete") == (
         "facts 3\ngroups by: value#0\ncomputes: count(1)"
     )
+
+
+def test_a_long_difference_is_shown_where_it_begins():
+    same = " + ".join(f"column_{n}" for n in range(100))
+    (said,) = differences(f"facts 3\njoins: ({same} > 1)", f"facts 3\njoins: ({same} > 2)")
+    assert said.startswith("joins …")
+    assert "> 2); the checkpoint's query joins …" in said
+    assert len(said) < 500
 
 
 CONNECT = """
@@ -480,41 +515,6 @@ print(json.dumps(test_fingerprints.all_fingerprints(get_session("attached", prof
 def test_every_query_has_the_same_fingerprint_on_connect(spark, connect):
     path = f"{environment()['PYTHONPATH']}:{ROOT / 'tests'}"
     assert json.loads(ran(CONNECT, PYTHONPATH=path, SPARK_REMOTE=connect).stdout) == all_fingerprints(spark)
-
-
-def test_a_limit_keeps_state_in_append_mode_alone(spark):
-    assert fingerprint(sales(spark).limit(3), "append")
-    assert not fingerprint(sales(spark).limit(3), "update")
-
-
-def test_a_long_difference_is_shown_where_it_begins():
-    same = " + ".join(f"column_{n}" for n in range(100))
-    (said,) = differences(f"facts 3\njoins: ({same} > 1)", f"facts 3\njoins: ({same} > 2)")
-    assert said.startswith("joins …")
-    assert "> 2); the checkpoint's query joins …" in said
-    assert len(said) < 500
-
-
-BUILT_AGAIN = """
-import json
-from sparkstream_kit import get_session
-from sparkstream_kit.checkpoints.fingerprint import fingerprint
-from support.query_shapes import SHAPES
-spark = get_session("built", profile="test")
-print(json.dumps({name: fingerprint(SHAPES[name](spark), "append") for name in reversed(SHAPES)}))
-"""
-
-
-def in_a_process(code, **settings):
-    """Return what a Python prints that can import the tests."""
-    path = f"{environment()['PYTHONPATH']}:{ROOT / 'tests'}"
-    return ran(code, PYTHONPATH=path, **settings).stdout
-
-
-@pytest.mark.slow
-def test_a_query_is_the_same_in_another_process_behind_other_queries(spark):
-    here = {name: fingerprint(build(spark), "append") for name, build in SHAPES.items()}
-    assert json.loads(in_a_process(BUILT_AGAIN)) == here
 
 
 @pytest.mark.slow

@@ -69,41 +69,6 @@ def test_killed_at_each_point(killed, kills, launch):
     killed_at(kills, sales, target, launch)
 
 
-def killed_at(kills, sales, target, launch, also=lambda: None):
-    """Kill a driver at points of its batches, and perhaps do more, before the job is let through."""
-    for point, victim in kills:
-        sales.land(2)
-        first = target.planned() + 1  # what comes before has been in the sink before
-        driver = launch("python", *target.command)
-        batch = frozen_at(driver, target, sales, point, first)
-        driver.kill(victim)
-        if victim == "group":
-            assert POINTS[point](target, batch)
-        also()
-        nothing_halved(target)
-    finish(target, launch)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("killed", JOBS, indirect=True)
-def test_killed_at_random_times(killed, launch, request):
-    sales, target = killed
-    pick = random.Random(f"{SEED} {request.node.callspec.id}")  # noqa: S311 - times, not secrets
-    for _ in range(-(-ROUNDS // len(JOBS))):
-        sales.land(3)
-        launcher, victim = pick.choice(["python", "spark-submit"]), pick.choice(["group", "python", "jvm"])
-        driver = launch(launcher, *target.command)
-        wait_for_start(driver, target)
-        time.sleep(pick.uniform(0, 3))  # the moment of the kill, which no condition picks
-        driver.kill(victim)
-        if victim == "jvm":  # as the system does when memory is short; py4j, too, has its say then
-            assert "Spark's JVM ended by itself" in driver.errors
-        else:
-            assert "Traceback" not in driver.errors
-        nothing_halved(target)
-    finish(target, launch)
-
-
 def frozen_at(driver, target, sales, point, first):
     """Freeze a driver at a point of one of the batches from `first` on, however many it takes; return it."""
 
@@ -148,4 +113,39 @@ def test_killed_between_two_targets_of_a_batch(launcher, victim, launch, tmp_pat
         driver.until(lambda driver=driver, reached=reached: driver.frozen_if(reached))
         assert not target.committed(target.planned())
         driver.kill(victim)
+    finish(target, launch)
+
+
+def killed_at(kills, sales, target, launch, also=lambda: None):
+    """Kill a driver at points of its batches, and perhaps do more, before the job is let through."""
+    for point, victim in kills:
+        sales.land(2)
+        first = target.planned() + 1  # what comes before has been in the sink before
+        driver = launch("python", *target.command)
+        batch = frozen_at(driver, target, sales, point, first)
+        driver.kill(victim)
+        if victim == "group":
+            assert POINTS[point](target, batch)
+        also()
+        nothing_halved(target)
+    finish(target, launch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", JOBS, indirect=True)
+def test_killed_at_random_times(killed, launch, request):
+    sales, target = killed
+    pick = random.Random(f"{SEED} {request.node.callspec.id}")  # noqa: S311 - times, not secrets
+    for _ in range(-(-ROUNDS // len(JOBS))):
+        sales.land(3)
+        launcher, victim = pick.choice(["python", "spark-submit"]), pick.choice(["group", "python", "jvm"])
+        driver = launch(launcher, *target.command)
+        wait_for_start(driver, target)
+        time.sleep(pick.uniform(0, 3))  # the moment of the kill, which no condition picks
+        driver.kill(victim)
+        if victim == "jvm":  # as the system does when memory is short; py4j, too, has its say then
+            assert "Spark's JVM ended by itself" in driver.errors
+        else:
+            assert "Traceback" not in driver.errors
+        nothing_halved(target)
     finish(target, launch)

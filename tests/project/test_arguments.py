@@ -232,6 +232,16 @@ def test_a_value_is_said_shortly_and_without_a_password():
     assert said("x" * 100) == f"the string '{'x' * 60}…'"
 
 
+def test_what_fits_is_taken_as_it_was(spark, folder, tmp_path):
+    lines = sources.text(spark, folder, max_files_per_trigger=1)
+    query = start(
+        lines, sinks.files(tmp_path / "out"), name="n", checkpoint=tmp_path / "c", processingTime=timedelta(0)
+    )
+    query.processAllAvailable()
+    query.stop()
+    assert (tmp_path / "out" / "_spark_metadata").is_dir()
+
+
 # What no look at a type can tell: options, triggers, times and rows, which have tests of their own.
 NOT_LOOKED_AT = {
     *("Any", "Duration", "Duration | None", "Iterable[Any] | None", "Iterable[dict[str, Any]]"),
@@ -252,13 +262,3 @@ def test_the_type_of_each_argument_is_looked_at():
     each = [(function, parameter) for function in CALLS.values() for parameter in parameters(function)]
     assert len(each) > 250
     assert {one[1].annotation for one in each if not is_refused(*one)} == NOT_LOOKED_AT
-
-
-def test_what_fits_is_taken_as_it_was(spark, folder, tmp_path):
-    lines = sources.text(spark, folder, max_files_per_trigger=1)
-    query = start(
-        lines, sinks.files(tmp_path / "out"), name="n", checkpoint=tmp_path / "c", processingTime=timedelta(0)
-    )
-    query.processAllAvailable()
-    query.stop()
-    assert (tmp_path / "out" / "_spark_metadata").is_dir()

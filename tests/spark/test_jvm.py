@@ -139,6 +139,23 @@ def test_what_pyspark_s_own_worker_says_is_left_out(size, capfd):
     assert capfd.readouterr().err == "a\n\nStream of mine\n\n\nStreaming Tr"
 
 
+@pytest.mark.slow
+def test_a_terminal_sees_that_spark_is_being_started(terminal):
+    ours, its = terminal
+    with subprocess.Popen(
+        [sys.executable, "-c", SAYS], env=environment(), stdout=its, stderr=its, stdin=subprocess.DEVNULL
+    ) as started:
+        os.close(its)
+        seen = b""
+        try:
+            while data := os.read(ours, 4096):
+                seen += data
+        except OSError:  # its end is closed
+            pass
+    assert seen.decode().splitlines()[0] == "starting Spark …"
+    assert started.returncode == 0
+
+
 # --- why it did not start
 
 JOB = """
@@ -226,20 +243,3 @@ def test_a_java_machine_of_another_spark_is_one_line(tmp_path):
         f"unset SPARK_HOME ({home}), or run: pip install pyspark==4.9.1\n"
     )
     assert (done.returncode, done.stdout) == (2, "")
-
-
-@pytest.mark.slow
-def test_a_terminal_sees_that_spark_is_being_started(terminal):
-    ours, its = terminal
-    with subprocess.Popen(
-        [sys.executable, "-c", SAYS], env=environment(), stdout=its, stderr=its, stdin=subprocess.DEVNULL
-    ) as started:
-        os.close(its)
-        seen = b""
-        try:
-            while data := os.read(ours, 4096):
-                seen += data
-        except OSError:  # its end is closed
-            pass
-    assert seen.decode().splitlines()[0] == "starting Spark …"
-    assert started.returncode == 0
