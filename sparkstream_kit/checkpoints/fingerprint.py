@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from contextlib import suppress
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit._spark.plan import analyzed_plan
+from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -238,7 +241,8 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
     old = _of_any_process(old)  # a note of an earlier version has these numbers
     if (_ZONE in old) != (_ZONE in new):  # Spark 4.2 prints the zone of more expressions than 4.1
         old, new = (text.split(f"\n{_ZONE}")[0] for text in (old, new))
-    if old == new or (caseless and _caseless(old) == _caseless(new)):
+    one, other = _in_seconds(old), _in_seconds(new)
+    if one == other or (caseless and _caseless(one) == _caseless(other)):
         return []
     if (old and not old.startswith(_FORMAT)) or is_part(old):
         return []
@@ -256,6 +260,22 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
             former = f"{verb} {theirs}" if theirs else "does not"
             found.append(f"{verb} {mine}; the checkpoint's query {former}")
     return found or ["does the same steps in another order, or on other columns of the same names"]
+
+
+def _in_seconds(text: str) -> str:
+    """Return a fingerprint with the gaps of session windows in seconds, as far as they have a fixed length.
+
+    Examples:
+        >>> _in_seconds("computes: session windows with a gap of 5 minutes on at#0")
+        'computes: session windows with a gap of 300 s on at#0'
+    """
+
+    def seconds(found: re.Match[str]) -> str:
+        with suppress(InvalidInputError):  # an expression, or months
+            return f"{to_microseconds('gap', found[0]) / 1e6:g} s"
+        return found[0]
+
+    return re.sub(r"(?<=session windows with a gap of ).+?(?= on )", seconds, text)
 
 
 def is_part(text: str) -> bool:

@@ -268,8 +268,8 @@ def shadow(
 
     The changed query runs over exactly the input that the checkpoint has read. What it would write is
     compared with what the targets of its sinks hold, at the last committed batch. The query of the
-    checkpoint may go on running: its targets are read between two of its batches. Lines on
-    standard error say which batch is run.
+    checkpoint may go on running: its targets are read between two of its batches. Lines on standard error say
+    which part of the comparison has begun, and which batch is run.
 
     Rows are matched by the keys of the sink, or by the columns that the query groups by; if these do not
     identify the rows of a target, whole rows are compared. Their order does not count. NULL equals NULL,

@@ -315,6 +315,13 @@ IN_OTHER_WORDS: dict[str, tuple[Build, Build]] = {
         lambda s: sales(s).groupBy("State").agg(F.sum("Amount"), F.max("n")),
         lambda s: sales(s).groupBy("state").agg(F.sum("AMOUNT"), F.max("N")),
     ),
+    "the gap of a session": (
+        *both(
+            lambda s, gap: timed(s).groupBy(F.session_window("time", gap)).count(),
+            "5 minutes",
+            "300 seconds",
+        ),
+    ),
     "the delay of a watermark": (
         lambda s: timed(s).groupBy("State").count(),
         lambda s: timed(s, "600 seconds").groupBy("State").count(),
