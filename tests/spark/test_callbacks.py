@@ -37,6 +37,7 @@ SINKS: dict[str, Callable[[Path], Sink]] = {
     "a function": lambda _: sinks.foreach_batch(plain),
     "a function that writes": lambda _: sinks.foreach_batch(writes),
     "a function that raises its own error": lambda _: sinks.foreach_batch(chained),
+    "batch_files": lambda path: sinks.batch_files(path / "out"),
     "sql_table": lambda path: sinks.sql_table(f"sqlite:///{path}/cut.db", "cut", how="replace"),
     "fan_out": lambda path: sinks.fan_out(sinks.latest("cut_off"), sinks.snapshot(path / "cut.json")),
 }
