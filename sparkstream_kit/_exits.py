@@ -224,6 +224,7 @@ def _run(main: Callable[[list[str] | None], int], argv: list[str] | None, stop: 
         if not stop.job.has_run:
             when = "the comparison was done; nothing was changed" if compares else "it began to run"
             _say(f"stopped by {name} before {when}")
+            shutdown.end_start_of_session(stop.code)
 
 
 class _Rehearsal:

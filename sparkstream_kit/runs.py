@@ -590,7 +590,9 @@ def _check(
     """Refuse a run of no query, and limits that cannot be; `Inbox` checks `run_for`."""
     if not queries:
         raise InvalidInputError("run() needs at least one query: run(start(frame, sink, name='totals'))")
-    # `grace` may be 0.
-    for name, limit in {"idle": idle, "max_batches": max_batches, "grace": grace or None}.items():
-        if limit is not None and not limit > 0:
-            raise InvalidInputError(f"{name} must be a positive number, not {limit}")
+    if idle is not None and not idle > 0:
+        raise InvalidInputError(f"run(): idle must be a positive number of seconds, not {idle}")
+    if not grace >= 0:
+        raise InvalidInputError(f"run(): grace must be a number of seconds from 0, not {grace}")
+    if max_batches is not None and max_batches < 1:
+        raise InvalidInputError(f"run(): max_batches must be a whole number from 1, not {max_batches}")

@@ -75,16 +75,23 @@ def from_ddl(ddl: str) -> T.StructType:
 
 def _from_ddl(ddl: str, spark: SparkSession | None = None) -> T.StructType:
     """Make a schema from DDL text, with the settings of a session; without one as `from_ddl`."""
-    try:
-        schema = types_of(ddl, spark)
-    except PySparkRuntimeError as error:
-        raise InvalidInputError(f"cannot read DDL {ddl!r} without Spark; start a session first") from error
-    except PySparkException as error:
-        said = f"{said_by_spark(error)}{_hint_at(error)}"
-        raise InvalidInputError(f"cannot read DDL {ddl!r}: {said}") from error
+    schema = _parsed(ddl, f"DDL {ddl!r}", spark)
     if not isinstance(schema, T.StructType) or not schema.fields:
         raise InvalidInputError(f"DDL {ddl!r} names no columns; write it like 'a INT, b DECIMAL(12,2)'")
     return schema
+
+
+def _parsed(ddl: str, what: str, spark: SparkSession | None = None) -> T.DataType:
+    """Return the types that DDL text names; an error says what it is, such as "DDL 'a INT'"."""
+    try:
+        return types_of(ddl, spark)
+    except PySparkRuntimeError as error:
+        raise InvalidInputError(f"cannot read {what} without Spark; start a session first") from error
+    except PySparkException as error:
+        reason = said_by_spark(error)
+        if ddl not in what:  # a position in a text that the user has not written
+            reason = re.sub(r" \(line \d+, pos \d+\)", "", reason)
+        raise InvalidInputError(f"cannot read {what}: {reason}{_hint_at(error)}") from error
 
 
 # The types that a user may misspell; INT and INTEGER are one type, as are TINYINT and BYTE.
@@ -134,11 +141,31 @@ def schema_of(**columns: str | T.DataType) -> T.StructType:
     """
     schema = T.StructType()
     for name, given in columns.items():
-        if not isinstance(given, str | T.DataType):
-            raise InvalidInputError(f"column {name} is {said(given)}; give a type, such as 'string'")
-        kind = given if isinstance(given, T.DataType) else from_ddl(f"{quoted(name)} {given}")[0].dataType
-        schema.add(name, kind)
+        if isinstance(given, str):
+            schema.add(name, _type(name, given))
+        elif isinstance(given, T.DataType):
+            schema.add(name, given)
+        else:
+            raise InvalidInputError(
+                f"schema_of(): column {name} is {said(given)}; give a type's name, such as 'string', or a "
+                "DataType"
+            )
     return schema
+
+
+def _type(name: str, given: str) -> T.DataType:
+    """Return the type of a column by the name of the type."""
+    if not given.strip():
+        raise InvalidInputError(
+            f"schema_of(): column {name} has no type; give a type's name, such as 'string'"
+        )
+    found = _parsed(f"{quoted(name)} {given}", f"column {name}: type {given!r}")
+    if not isinstance(found, T.StructType) or len(found) != 1:
+        raise InvalidInputError(
+            f"schema_of(): column {name} is {given!r}, which names several columns; give each column a "
+            "keyword of its own"
+        )
+    return found[0].dataType
 
 
 def from_dataclass(cls: type[Any]) -> T.StructType:
@@ -176,7 +203,8 @@ def from_dataclass(cls: type[Any]) -> T.StructType:
 
 
 def _struct(cls: type[Any], path: str) -> T.StructType:
-    hints, schema = get_type_hints(cls, include_extras=True), T.StructType()
+    hints = get_type_hints(cls, include_extras=True)
+    schema = T.StructType()
     for field in dataclasses.fields(cls):
         schema.add(field.name, *_from_hint(hints[field.name], f"{path}.{field.name}"))
     return schema
@@ -196,7 +224,9 @@ def _from_hint(given: Any, path: str, *extras: Any) -> tuple[T.DataType, bool]:
             case (int(precision), int(scale)) if given is decimal.Decimal and 0 <= scale <= precision <= 38:  # noqa: PLR2004
                 return T.DecimalType(precision, scale), False
             case type() if issubclass(extra, T.DataType):
-                raise InvalidInputError(f"{path}: {extra.__name__} is a class; write {extra.__name__}()")
+                raise InvalidInputError(
+                    f"{path}: {extra.__name__} is a class; write a type, such as {extra.__name__}()"
+                )
     return _bare_type(given, path), False
 
 
@@ -206,7 +236,8 @@ def _bare_type(given: Any, path: str) -> T.DataType:
     if origin is list and args:
         return T.ArrayType(*_from_hint(args[0], f"{path}.element"))
     if origin is dict and args:
-        return T.MapType(_from_hint(args[0], f"{path}.key")[0], *_from_hint(args[1], f"{path}.value"))
+        key, _ = _from_hint(args[0], f"{path}.key")
+        return T.MapType(key, *_from_hint(args[1], f"{path}.value"))
     if isinstance(given, type) and dataclasses.is_dataclass(given):
         return _struct(given, path)
     if given not in _PYTHON_TYPES:
@@ -249,7 +280,8 @@ def diff(
     """
     check(diff, locals())
     has, wants = ({field.name: field for field in _schema(each)} for each in (actual, expected))
-    extra, lines = [name for name in has if name not in wants], []
+    extra = [name for name in has if name not in wants]
+    lines = []
     for name, want in wants.items():
         kind = want.dataType.simpleString()
         if name not in has:
@@ -367,6 +399,9 @@ def to_code(schema: T.StructType) -> str:
     Returns:
         The source text. `from_ddl`, the sources of files and `quarantine` take `SCHEMA` as it is.
 
+    Raises:
+        InvalidInputError: no session is running.
+
     Examples:
         In a session::
 
@@ -377,6 +412,11 @@ def to_code(schema: T.StructType) -> str:
             # )
     """
     check(to_code, locals())
-    columns = [T.StructType([field]).toDDL() for field in schema]
+    try:
+        columns = [T.StructType([field]).toDDL() for field in schema]
+    except (AssertionError, PySparkRuntimeError) as error:  # the first one on Spark Connect
+        raise InvalidInputError(
+            "to_code(): only a running Spark can write DDL; start a session first"
+        ) from error
     body = ', "\n    "'.join(json.dumps(each, ensure_ascii=False)[1:-1] for each in columns)
     return f'SCHEMA = (\n    "{body}"\n)\n'

@@ -67,6 +67,32 @@ def a_torn_archive(spark, home):
     return torn(spark, home)
 
 
+@case(r"EOFException: Unexpected end of input stream \(.* file file:/+\S+/in/a\.txt\.gz\)")
+def a_torn_archive_in_a_batch(spark, home):
+    return torn(spark, home), sinks.batch_files(home / "out")
+
+
+@case(r".*column: \[n\], physicalType: INT64.* file file:/+\S+/in/part-0\S+\.parquet\. .*")
+def a_parquet_column_of_another_type(spark, home):
+    spark.range(3).withColumnRenamed("id", "n").write.parquet(str(home / "in"))
+    return sources.parquet(spark, str(home / "in"), schema="n STRING")
+
+
+@case(r"ChecksumException: Checksum error: file:/+\S+/in/part-0\S+\.parquet at 0 .*")
+def a_file_that_changed_under_its_checksum(spark, home):
+    spark.range(3).withColumnRenamed("id", "n").coalesce(1).write.parquet(str(home / "in"))
+    for file in (home / "in").glob("part-*"):
+        file.write_bytes(file.read_bytes().replace(b"n", b"m", 1))
+    return sources.parquet(spark, str(home / "in"), schema="n LONG")
+
+
+@case(r".*Failed to cast value 'A12' to data type \"INT\" for partition column `store`.*")
+def a_folder_whose_name_is_no_number(spark, home):
+    frame = sources.csv(spark, put(home, "store=7/a.csv", "a,1\n"), schema=f"{ROWS}, store INT")
+    put(home, "store=A12/a.csv", "a,1\n")
+    return frame
+
+
 @case(r"\S+: file:/+\S+/in/a\.parquet is not a Parquet file\. .*")
 def a_file_that_is_no_parquet(spark, home):
     return sources.parquet(spark, put(home, "a.parquet", b"PAR1 nothing PAR0"), schema="n INT")

@@ -87,6 +87,20 @@ def test_a_sink_makes_nothing(kind, lines, tmp_path):
     assert not lines.sparkSession.catalog.tableExists("only_planned")
 
 
+def test_each_sink_says_where_its_rows_would_go(lines, tmp_path):
+    for sink, where in (
+        (sinks.files(tmp_path / "out"), f"folder {tmp_path}/out"),
+        (sinks.table("only_planned", path=str(tmp_path / "rows")), "table only_planned"),
+        (sinks.batch_files(tmp_path / "new"), f"folder {tmp_path}/new"),
+        (sinks.snapshot(tmp_path / "all.csv"), f"file {tmp_path}/all.csv"),
+        (sinks.memory("kept"), "memory kept"),
+    ):
+        how: Any = {"name": sink.query_name or "q", "mode": sink.modes[0], "dry_run": True}
+        frame = lines.groupBy("value").count() if sink.modes == ("complete",) else lines
+        needed: Any = {"checkpoint": tmp_path / "ckpt"} if sink.needs_checkpoint else {}
+        assert where in str(start(frame, sink, **how, **needed))
+
+
 def test_a_database_with_tables_stays_as_it_is(lines, tmp_path):
     with sqlite3.connect(tmp_path / "t.db") as database:
         database.execute("CREATE TABLE others (n INT)")
@@ -241,17 +255,3 @@ def test_each_job_is_equal_to_what_it_has_written(name, folder, tmp_path, capsys
     assert (code, contents(tmp_path)) == (0, before), said
     some = r"\d+" if name == "card_alerts" else r"[1-9]\d*"  # 200 payments without an alert
     assert re.search(rf" {some} equal, 0 differ, 0 only new, 0 only old", said), said
-
-
-def test_each_sink_says_where_its_rows_would_go(lines, tmp_path):
-    for sink, where in (
-        (sinks.files(tmp_path / "out"), f"folder {tmp_path}/out"),
-        (sinks.table("only_planned", path=str(tmp_path / "rows")), "table only_planned"),
-        (sinks.batch_files(tmp_path / "new"), f"folder {tmp_path}/new"),
-        (sinks.snapshot(tmp_path / "all.csv"), f"file {tmp_path}/all.csv"),
-        (sinks.memory("kept"), "memory kept"),
-    ):
-        how: Any = {"name": sink.query_name or "q", "mode": sink.modes[0], "dry_run": True}
-        frame = lines.groupBy("value").count() if sink.modes == ("complete",) else lines
-        needed: Any = {"checkpoint": tmp_path / "ckpt"} if sink.needs_checkpoint else {}
-        assert where in str(start(frame, sink, **how, **needed))

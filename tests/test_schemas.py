@@ -79,15 +79,16 @@ def test_wrong_ddl_is_one_line(ddl, message):
 def test_without_a_session_one_line_says_what_to_do():
     script = """
 from pyspark.sql.types import StringType
-from sparkstream_kit.schemas import from_ddl, schema_of
+from sparkstream_kit.schemas import from_ddl, schema_of, to_code
 schema = schema_of(a=StringType())
-for call in (lambda: from_ddl("a INT"), lambda: schema_of(a="string")):
+for call in (lambda: from_ddl("a INT"), lambda: schema_of(a="string"), lambda: to_code(schema)):
     try: call()
     except ValueError as error: print(error)
 """
     assert process([sys.executable, "-c", script], check=True).stdout.splitlines() == [
         "cannot read DDL 'a INT' without Spark; start a session first",
-        "cannot read DDL '`a` string' without Spark; start a session first",
+        "cannot read column a: type 'string' without Spark; start a session first",
+        "to_code(): only a running Spark can write DDL; start a session first",
     ]
 
 
@@ -104,13 +105,20 @@ def test_schema_of_takes_type_names_and_data_types():
     [
         (
             "strng",
+            ("cannot read column a: type 'strng': Unsupported data type \"STRNG\"; did you mean STRING?"),
+        ),
+        (" ", "schema_of(): column a has no type; give a type's name, such as 'string'"),
+        (
+            "int, b string",
             (
-                "cannot read DDL '`a` strng': Unsupported data type \"STRNG\" (line 1, pos 4); "
-                "did you mean STRING?"
+                "schema_of(): column a is 'int, b string', which names several columns; "
+                "give each column a keyword of its own"
             ),
         ),
-        ("", "cannot read DDL '`a` ': Syntax error at or near end of input (line 1, pos 4)"),
-        (str, "column a is the class str; give a type, such as 'string'"),
+        (
+            str,
+            "schema_of(): column a is the class str; give a type's name, such as 'string', or a DataType",
+        ),
     ],
 )
 def test_a_wrong_type_names_its_column(given, message):
@@ -153,6 +161,37 @@ def test_a_dataclass_becomes_a_schema():
     assert from_dataclass(Order) == expected.add("first", item)
 
 
+def test_rows_of_a_dataclass_go_through_spark(spark):
+    item = Item(Decimal("1.50"), None)
+    assert spark.createDataFrame([item], from_dataclass(Item)).first() == (Decimal("1.50"), None)
+
+
+@dataclass
+class Bad:
+    tags: set[str]
+
+
+@dataclass
+class Outer:
+    inner: list[Bad]
+
+
+def test_a_field_of_another_type_is_named_with_its_path():
+    assert refusal(from_dataclass, Outer) == (
+        "Outer.inner.element.tags has type set[str]; "
+        "allowed are str, int, float, bool, bytes, date, datetime, "
+        "Annotated[Decimal, (12, 2)], list[T], dict[K, V], dataclasses, Annotated[T, DataType], X | None"
+    )
+
+
+ODD = [Path, Any, list, List, dict, int | str, int | str | None, tuple[int, int], None]  # noqa: UP006
+
+
+@pytest.mark.parametrize("given", ODD)
+def test_other_types_are_refused(given):
+    assert refusal(from_dataclass, make_dataclass("C", [("x", given)])).startswith("C.x has type ")
+
+
 @dataclass
 class Node:
     value: int
@@ -182,6 +221,11 @@ def test_a_field_that_cannot_be_says_why(given, message):
     assert refusal(from_dataclass, make_dataclass("C", [("x", given)])).startswith(message)
     for no_class in (str, Item(Decimal(1), None)):
         assert refusal(from_dataclass, no_class).startswith("from_dataclass needs a dataclass (the class it")
+
+
+@pytest.mark.parametrize("given", [str, Item(Decimal(1), None), list[int]])
+def test_what_is_not_a_dataclass_is_refused(given):
+    assert refusal(from_dataclass, given).startswith("from_dataclass needs a dataclass (the class itself)")
 
 
 # --- compare and require
@@ -215,6 +259,28 @@ def test_diff_reads_well(actual, expected, lines):
     assert diff(from_ddl(actual), from_ddl(expected)) == lines
 
 
+def test_diff_compares_nullability_when_asked():
+    actual = from_ddl("a INT, b INT NOT NULL, c INT")
+    expected = from_ddl("a INT NOT NULL, b INT, c INT")
+    assert diff(actual, expected) == []
+    assert diff(actual, expected, ignore_nullable=False) == [
+        "a is nullable, expected not null",
+        "b is not null, expected nullable",
+    ]
+
+
+def test_diff_can_leave_out_extra_columns():
+    actual, expected = from_ddl("c INT, b INT, a INT"), from_ddl("a INT, b INT")
+    assert diff(actual, expected, ignore_extra=True) == ["order is b, a; expected a, b"]
+
+
+def test_require_gives_the_frame_back(spark):
+    df = spark.createDataFrame([], SALES)
+    assert require(df, SALES) is df
+    assert df.transform(require, SALES) is df
+    assert require(SALES, df) is SALES
+
+
 def test_diff_compares_what_is_asked():
     actual, expected = from_ddl("a INT, b INT NOT NULL"), from_ddl("a INT NOT NULL, b INT")
     assert diff(actual, expected, ignore_nullable=False) == [
@@ -237,6 +303,23 @@ def test_require_says_all_that_differs(spark):
         "  - ProductKey is int, expected string\n"
         "  - missing SaleAmount decimal(12,2); did you mean saleAmount?\n"
         "  - unexpected saleAmount decimal(12,2)"
+    )
+
+
+def test_require_says_one_difference_on_one_line():
+    assert refusal(require, from_ddl("a INT"), from_ddl("a LONG")) == (
+        "schema differs: a is int, expected bigint"
+    )
+
+
+def test_require_refuses_an_unknown_keyword_and_text():
+    assert refusal(require, SALES, SALES, ignore_order=True).startswith(
+        "unknown keyword of require() ignore_order; did you mean ignore_"
+    )
+    text: Any = "a INT"
+    assert refusal(diff, SALES, text) == (
+        "schemas.diff(): expected is the string 'a INT'; give a DataFrame or a StructType, such as "
+        "schemas.from_ddl('name STRING, amount INT')"
     )
 
 
@@ -453,6 +536,15 @@ def test_the_code_makes_an_equal_schema(schema):
     assert T.StructType.fromDDL(names["SCHEMA"]) == schema
 
 
+def test_the_code_has_one_column_a_line():
+    assert to_code(schema_of(key="string", sale=SALES)) == (
+        "SCHEMA = (\n"
+        '    "key STRING, "\n'
+        '    "sale STRUCT<ProductKey: STRING, SaleAmount: DECIMAL(12,2)>"\n'
+        ")\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "content", "names"),
     [
@@ -471,97 +563,13 @@ def test_infer_takes_the_format_from_the_files(spark, tmp_path, name, content, n
         assert infer(spark, path, header=True).names == names
 
 
-@dataclass
-class Bad:
-    tags: set[str]
-
-
-@dataclass
-class Outer:
-    inner: list[Bad]
-
-
-def test_a_field_of_another_type_is_named_with_its_path():
-    assert refusal(from_dataclass, Outer) == (
-        "Outer.inner.element.tags has type set[str]; "
-        "allowed are str, int, float, bool, bytes, date, datetime, "
-        "Annotated[Decimal, (12, 2)], list[T], dict[K, V], dataclasses, Annotated[T, DataType], X | None"
-    )
+def test_infer_refuses_a_header_alone(spark, tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n")
+    said = refusal(infer, spark, tmp_path / "a.csv", header=True)
+    assert said.endswith("it has no csv rows in its encoding; give a file that has some")
 
 
 def test_ddl_takes_no_default_and_two_columns_of_one_name_as_sparks_parser_does():
     assert from_ddl("a INT, A STRING").names == ["a", "A"]
     assert "cannot read DDL" in refusal(from_ddl, "a INT DEFAULT 5")
     assert from_ddl("a INT NOT NULL COMMENT 'x'").fields[0].metadata == {"comment": "x"}
-
-
-def test_diff_can_leave_out_extra_columns():
-    actual, expected = from_ddl("c INT, b INT, a INT"), from_ddl("a INT, b INT")
-    assert diff(actual, expected, ignore_extra=True) == ["order is b, a; expected a, b"]
-
-
-def test_diff_compares_nullability_when_asked():
-    actual = from_ddl("a INT, b INT NOT NULL, c INT")
-    expected = from_ddl("a INT NOT NULL, b INT, c INT")
-    assert diff(actual, expected) == []
-    assert diff(actual, expected, ignore_nullable=False) == [
-        "a is nullable, expected not null",
-        "b is not null, expected nullable",
-    ]
-
-
-def test_infer_refuses_a_header_alone(spark, tmp_path):
-    (tmp_path / "a.csv").write_text("x,y\n")
-    said = refusal(infer, spark, tmp_path / "a.csv", header=True)
-    assert said.endswith("it has no csv rows; give a file that has some")
-
-
-ODD = [Path, Any, list, List, dict, int | str, int | str | None, tuple[int, int], None]  # noqa: UP006
-
-
-@pytest.mark.parametrize("given", ODD)
-def test_other_types_are_refused(given):
-    assert refusal(from_dataclass, make_dataclass("C", [("x", given)])).startswith("C.x has type ")
-
-
-def test_require_gives_the_frame_back(spark):
-    df = spark.createDataFrame([], SALES)
-    assert require(df, SALES) is df
-    assert df.transform(require, SALES) is df
-    assert require(SALES, df) is SALES
-
-
-def test_require_refuses_an_unknown_keyword_and_text():
-    assert refusal(require, SALES, SALES, ignore_order=True).startswith(
-        "unknown keyword of require() ignore_order; did you mean ignore_"
-    )
-    text: Any = "a INT"
-    assert refusal(diff, SALES, text) == (
-        "schemas.diff(): expected is the string 'a INT'; give a DataFrame or a StructType, such as "
-        "schemas.from_ddl('name STRING, amount INT')"
-    )
-
-
-def test_require_says_one_difference_on_one_line():
-    assert refusal(require, from_ddl("a INT"), from_ddl("a LONG")) == (
-        "schema differs: a is int, expected bigint"
-    )
-
-
-def test_rows_of_a_dataclass_go_through_spark(spark):
-    item = Item(Decimal("1.50"), None)
-    assert spark.createDataFrame([item], from_dataclass(Item)).first() == (Decimal("1.50"), None)
-
-
-def test_the_code_has_one_column_a_line():
-    assert to_code(schema_of(key="string", sale=SALES)) == (
-        "SCHEMA = (\n"
-        '    "key STRING, "\n'
-        '    "sale STRUCT<ProductKey: STRING, SaleAmount: DECIMAL(12,2)>"\n'
-        ")\n"
-    )
-
-
-@pytest.mark.parametrize("given", [str, Item(Decimal(1), None), list[int]])
-def test_what_is_not_a_dataclass_is_refused(given):
-    assert refusal(from_dataclass, given).startswith("from_dataclass needs a dataclass (the class itself)")

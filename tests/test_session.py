@@ -273,6 +273,25 @@ def test_under_spark_submit_launch_beats_conf_beats_profile_and_python_is_quiet(
     assert seen["worker"] == [seen["python"]]
 
 
+def test_a_machine_without_java_is_told_what_to_install(tmp_path):
+    for tool in ("bash", "cat", "dirname", "env", "ls", "ps", "sed", "sh", "tr", "uname"):
+        found = shutil.which(tool)
+        if found:
+            (tmp_path / tool).symlink_to(found)
+    env = environment(PATH=str(tmp_path))
+    env.pop("JAVA_HOME", None)
+    script = "import sparkstream_kit.jobflags as j\n@j.exit_codes\ndef main(argv):\n"
+    script += "    import sparkstream_kit\n    sparkstream_kit.get_session('no-java')\nexit(main())"
+    done = process([sys.executable, "-c", script], env=env)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "-c: Spark's Java machine did not start: no Java was found, and Spark needs Java 17 or newer; "
+        "install one (Debian: apt-get install openjdk-17-jre-headless; PyPI: "
+        "pip install 'sparkstream-kit[java]') "
+        "or set JAVA_HOME\n"
+    )
+
+
 # --- the same call again, as of a notebook's cell that is run twice
 
 TWICE = """
@@ -476,133 +495,3 @@ def test_a_block_and_a_job_leave_a_session_that_they_have_not_started(spark, fol
     assert query.isActive
     query.stop()
     assert spark.range(3).count() == 3
-
-
-def test_a_block_leaves_a_session_that_it_has_not_started(spark):
-    query = sources.rate(spark, rows_per_second=1).writeStream.format("noop").start()
-    with pytest.raises(RuntimeError), spark_session("inner") as inner:
-        assert inner is spark
-        raise RuntimeError
-    assert query.isActive
-    query.stop()
-    assert spark.range(3).count() == 3
-
-
-def test_a_job_that_a_notebook_calls_leaves_the_notebook_s_session(spark, folder):
-    (folder / "sales.csv").write_text("not a sale\n")
-    query = sources.rate(spark, rows_per_second=1).writeStream.format("noop").start()
-    assert sales_totals.main([str(folder), "--available-now"]) == 0
-    assert query.isActive
-    query.stop()
-    assert spark.range(3).count() == 3
-
-
-def test_a_machine_without_java_is_told_what_to_install(tmp_path):
-    for tool in ("bash", "cat", "dirname", "env", "ls", "ps", "sed", "sh", "tr", "uname"):
-        found = shutil.which(tool)
-        if found:
-            (tmp_path / tool).symlink_to(found)
-    env = environment(PATH=str(tmp_path))
-    env.pop("JAVA_HOME", None)
-    script = "import sparkstream_kit.jobflags as j\n@j.exit_codes\ndef main(argv):\n"
-    script += "    import sparkstream_kit\n    sparkstream_kit.get_session('no-java')\nexit(main())"
-    done = process([sys.executable, "-c", script], env=env)
-    assert done.returncode == 2
-    assert done.stderr == (
-        "-c: Spark's Java machine did not start: no Java was found, and Spark needs Java 17 or newer; "
-        "install one (Debian: apt-get install openjdk-17-jre-headless; PyPI: "
-        "pip install 'sparkstream-kit[java]') "
-        "or set JAVA_HOME\n"
-    )
-
-
-@pytest.mark.usefixtures("spark")
-def test_a_second_call_knows_a_misspelt_setting():
-    with pytest.raises(InvalidInputError, match=r"did you mean spark\.sql\.shuffle\.partitions\?"):
-        get_session("again", conf={"spark.sql.shufle.partitions": 2})
-
-
-def test_a_second_call_says_that_its_profile_is_not_applied(spark, caplog):
-    assert get_session("again", profile="test") is spark  # which it was started with
-    assert caplog.messages == []
-    assert get_session("again", profile="cluster") is spark
-    assert caplog.messages == [
-        "profile cluster is not applied: a session with profile test runs already; call spark.stop() first"
-    ]
-
-
-@pytest.fixture(scope="module")
-def launched(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("launched")
-    (folder / "mine.conf").write_text(MINE)
-    (folder / "conf").mkdir()
-    (folder / "conf" / "spark-defaults.conf").write_text(DEFAULTS)
-    arguments = "--driver-memory 600m --conf spark.sql.shuffle.partitions=7 --master local[1] pyspark-shell"
-    given = {"PYSPARK_SUBMIT_ARGS": arguments, "SPARK_CONF_DIR": str(folder / "conf")}
-    seen, _ = run([sys.executable], folder, LAUNCHED, **given)
-    return seen
-
-
-@pytest.mark.slow
-def test_a_session_after_stop_has_nothing_of_the_one_before(launched):
-    second = launched["second"]
-    assert second["spark.app.name"] == "second"
-    assert second["spark.sql.ansi.enabled"] == "true"
-    assert second["spark.sql.adaptive.enabled"] == "true"
-    assert second["spark.sql.streaming.stopTimeout"] == "0ms"
-    assert second["spark.executor.heartbeatInterval"] is None
-    assert second["spark.sql.shufle.partitions"] is None
-    assert second["spark.sql.shuffle.partitions"] == "7"  # the launch's, as before
-
-
-@pytest.mark.slow
-def test_a_value_of_conf_that_loses_is_one_warning_and_one_of_the_profile_is_none(launched):
-    lost = "WARNING conf {} is not in force: the launch gave {}, which wins"
-    assert launched["first warned"] == [
-        lost.format("spark.sql.shuffle.partitions=5", "7"),
-        lost.format("spark.sql.session.timeZone=Asia/Tokyo", "Europe/Berlin"),
-        lost.format("spark.driver.memory=500m", "600m"),
-        f"WARNING Spark knows no setting spark.sql.shufle.partitions; did you mean {SHUFFLE}?",
-    ]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("master", "quiet"), [("local[1]", True), ("local-cluster[1,1,1024]", False)])
-@pytest.mark.parametrize("where", ["arguments", "defaults"])
-def test_the_log_is_quiet_from_the_start_where_the_launch_has_a_local_master(tmp_path, where, master, quiet):
-    (tmp_path / "spark-defaults.conf").write_text(f"spark.master = {master}\n" if where == "defaults" else "")
-    arguments = f"--master {master} pyspark-shell" if where == "arguments" else "pyspark-shell"
-    given = {"PYSPARK_SUBMIT_ARGS": arguments, "SPARK_CONF_DIR": str(tmp_path)}
-    seen, _ = run([sys.executable], tmp_path, MASTER_BY_LAUNCH, **given)
-    assert (seen["log"] is not None) == quiet
-
-
-CLUSTER = """
-spark = get_session("plain", conf={"spark.master": "local-cluster[1,1,1024]", "spark.ui.enabled": False})
-seen["cluster"] = settings(
-    spark, "spark.master", "spark.sql.shuffle.partitions", "spark.sql.session.timeZone"
-)
-"""
-
-
-@pytest.mark.slow
-def test_the_profile_of_any_other_master_is_cluster(tmp_path):
-    # Its output is not looked at: the cluster's own processes log an error now and then as they end.
-    seen, _ = run([sys.executable], tmp_path, CLUSTER)
-    assert seen["cluster"] == {
-        "spark.master": "local-cluster[1,1,1024]",
-        "spark.sql.shuffle.partitions": "200",
-        "spark.sql.session.timeZone": "UTC",
-    }
-
-
-@pytest.mark.slow
-def test_what_only_a_starting_jvm_can_take_is_not_claimed_later(launched):
-    assert launched["second"]["spark.driver.memory"] == "600m"
-    assert launched["second"]["spark.driver.blockManager.port"] == "0"  # which Spark's context takes
-    assert "kit.test=2" not in launched["second"]["spark.driver.extraJavaOptions"]
-    lost = "WARNING conf {} is not in force: the launch gave {}, which wins"
-    assert launched["warned"] == [
-        lost.format("spark.driver.memory=700m", "600m"),
-        lost.format("spark.driver.extraJavaOptions=-Dkit.test=2", "-Dkit.test=1"),
-    ]

@@ -54,6 +54,65 @@ def test_a_signal_before_the_run_ends_the_job_at_once(number, reached, folder, t
     until(lambda: not living(started.pid))
 
 
+STARTING = """
+import os, signal, sys, time
+from pyspark import SparkContext
+from sparkstream_kit.jobflags import exit_codes
+
+@exit_codes
+def main(argv=None):
+    SparkContext._ensure_initialized()  # as at the start of a session, before the JVM has one
+    signal.raise_signal(signal.SIGINT)
+
+jvm = os.getppid()
+code = main()
+end = time.monotonic() + 30
+while os.getppid() == jvm and time.monotonic() < end:
+    time.sleep(0.05)
+open(sys.argv[1], "w").write("it waits" if os.getppid() == jvm else "it has ended")
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+def test_the_jvm_of_spark_submit_ends_a_start_of_a_session_by_itself(tmp_path, until):
+    # If it waited for Python, it would interrupt what it is doing, and could end with an exit code for that.
+    (tmp_path / "job.py").write_text(STARTING)
+    said = tmp_path / "said"
+    done = process(["spark-submit", tmp_path / "job.py", said], env=environment())
+    assert done.returncode == 0, done.stderr
+    until(lambda: said.exists() and said.read_text())
+    assert said.read_text() == "it has ended"
+
+
+TWICE = """
+import os, signal, sys
+from sparkstream_kit import _waiting, get_session, run, sinks, sources, start
+from sparkstream_kit.jobflags import exit_codes
+
+@exit_codes
+def main(argv):
+    spark = get_session("twice")
+    rows = sources.rate(spark, rows_per_second=1)
+    run(start(rows, sinks.memory("first")), max_batches=1)
+    ending = spark._jvm.org.apache.hadoop.util.ShutdownHookManager.get()
+    os.kill(os.getppid(), signal.SIGTERM)
+    _waiting.until(ending.isShutdownInProgress, 30)
+    print(run(start(rows, sinks.memory("second")), run_for=60).ended_by)
+    return 0
+
+sys.exit(main([]))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_begins_while_the_jvm_ends_is_stopped_as_the_one_before(tmp_path):
+    (tmp_path / "job.py").write_text(TWICE)
+    done = process(["spark-submit", tmp_path / "job.py"], env=environment())
+    assert done.stdout == "a signal to the JVM\n"
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
 WATCHED_FUNCTIONS = {"sparkstream_kit._spark.launch": "_launch", "pyspark.sql.session": "__init__"}
 WATCHED = """
 import sys, threading
@@ -188,34 +247,6 @@ def test_a_signal_to_the_group_ends_a_dstream_cleanly(tmp_path):
     assert (tmp_path / "counts.json").exists()
 
 
-TWICE = """
-import os, signal, sys
-from sparkstream_kit import _waiting, get_session, run, sinks, sources, start
-from sparkstream_kit.jobflags import exit_codes
-
-@exit_codes
-def main(argv):
-    spark = get_session("twice")
-    rows = sources.rate(spark, rows_per_second=1)
-    run(start(rows, sinks.memory("first")), max_batches=1)
-    ending = spark._jvm.org.apache.hadoop.util.ShutdownHookManager.get()
-    os.kill(os.getppid(), signal.SIGTERM)
-    _waiting.until(ending.isShutdownInProgress, 30)
-    print(run(start(rows, sinks.memory("second")), run_for=60).ended_by)
-    return 0
-
-sys.exit(main([]))
-"""
-
-
-@pytest.mark.slow
-def test_a_run_that_begins_while_the_jvm_ends_is_stopped_as_the_one_before(tmp_path):
-    (tmp_path / "job.py").write_text(TWICE)
-    done = process(["spark-submit", tmp_path / "job.py"], env=environment())
-    assert done.stdout == "a signal to the JVM\n"
-    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
-
-
 # `tests/faults/test_signals.py` sends each signal, to each process, under both launchers.
 @pytest.mark.slow
 def test_a_signal_ends_a_query_cleanly_and_its_result_is_printed(folder, tmp_path, temporary, until):
@@ -231,34 +262,3 @@ def test_a_signal_ends_a_query_cleanly_and_its_result_is_printed(folder, tmp_pat
     assert "last batch committed: 1" in errors
     until(lambda: not living(started.pid))
     assert not [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
-
-
-STARTING = """
-import os, signal, sys, time
-from pyspark import SparkContext
-from sparkstream_kit.jobflags import exit_codes
-
-@exit_codes
-def main(argv=None):
-    SparkContext._ensure_initialized()  # as at the start of a session, before the JVM has one
-    signal.raise_signal(signal.SIGINT)
-
-jvm = os.getppid()
-code = main()
-end = time.monotonic() + 30
-while os.getppid() == jvm and time.monotonic() < end:
-    time.sleep(0.05)
-open(sys.argv[1], "w").write("it waits" if os.getppid() == jvm else "it has ended")
-sys.exit(code)
-"""
-
-
-@pytest.mark.slow
-def test_the_jvm_of_spark_submit_ends_a_start_of_a_session_by_itself(tmp_path, until):
-    # If it waited for Python, it would interrupt what it is doing, and could end with an exit code for that.
-    (tmp_path / "job.py").write_text(STARTING)
-    said = tmp_path / "said"
-    done = process(["spark-submit", tmp_path / "job.py", said], env=environment())
-    assert done.returncode == 0, done.stderr
-    until(lambda: said.exists() and said.read_text())
-    assert said.read_text() == "it has ended"

@@ -234,7 +234,7 @@ def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
         _log.debug("the JVM said: %s", said)
         if isinstance(err, OSError):
             raise InvalidInputError(f"Spark cannot be started: {err.strerror or err}") from err
-        cause = f"{java.NOT_STARTED}{cause_in_log(said)}"
+        cause = f"{java.NOT_STARTED}{_why(said)}"
         raise InvalidInputError("; ".join([cause, *java.lacks()])) from err
     finally:
         words.closed()
@@ -403,6 +403,19 @@ def cause_in_log(text: str) -> str:
     errors = [line for line in lines if re.search(r"Error|Exception|error:|not found", line)]
     said = next(iter([*causes[-1:], *thrown[:1], *errors[:1], *lines[-1:]]), "without a word")
     return re.sub(r'^(Exception in thread "[^"]*" )?(\w+\.)*(?=\w+(Error|Exception)\b)', "", said)
+
+
+def _why(said: str) -> str:
+    """Return why the JVM did not start, and how to fix it, from what it said.
+
+    The version of a Java behind a wrapper, as of jenv or asdf, is only known from that.
+    """
+    newest = re.search(r"only recognizes class file versions up to (\d+)", said)
+    if newest:
+        return f"this is Java {int(newest[1]) - 44}, {java.NEEDS}"  # Java 17 has class files of version 61
+    if re.search(r"Unrecognized option: --|Module jdk\.incubator\.vector not found", said):
+        return f"this Java is too old or not whole, {java.NEEDS}"
+    return cause_in_log(said)
 
 
 def _know_own_name() -> None:

@@ -10,6 +10,7 @@ This is for classic sessions only: on Spark Connect the server's JVM is independ
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
@@ -192,6 +193,24 @@ def jvm_waits_for(inbox: Inbox, limit: float) -> Iterator[None]:
             hook.release()
         else:
             _job.keep(hook)
+
+
+def end_start_of_session(exit_code: int) -> None:
+    """End spark-submit's JVM with an exit code, unless a session runs in it; it may be starting one.
+
+    When Python ends, spark-submit interrupts its JVM. If the JVM is just starting Spark's web page, Spark
+    would then end it with exit code 1.
+    """
+    if "PYSPARK_GATEWAY_PORT" not in os.environ or "pyspark" not in sys.modules:
+        return
+    from py4j.protocol import Py4JError
+    from pyspark import SparkContext
+
+    gateway: Any = SparkContext._gateway
+    if gateway is None or SparkContext._active_spark_context is not None:
+        return
+    with suppress(Py4JError, ConnectionError):  # the JVM ends before it can answer this call
+        gateway.jvm.java.lang.System.exit(exit_code)
 
 
 def jvm_has_ended(err: BaseException) -> bool:

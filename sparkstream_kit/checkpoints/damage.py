@@ -46,9 +46,30 @@ def restart(logs: Logs, read: Callable[[_Reader, Path], object] | None = None) -
             (read or logs.read)(reader, file)
         except DamagedError as err:
             yield DamagedError(file, err.what, _WRITE_ID) if reader is query_id else err
-    # A first batch that failed may have left version 1: no damage.
-    if max(logs.done, logs.planned) < 0 and newer_state(logs.root, 1):
-        yield DamagedError(logs.root / "offsets", "has no batch, but state has been written")
+    if max(logs.done, logs.planned) < 0:  # `start` removes all but the state of such a checkpoint
+        # A first batch that failed may have left version 1: no damage.
+        if newer_state(logs.root, 1):
+            yield DamagedError(logs.root / "offsets", "has no batch, but state has been written")
+        return
+    for name in ("offsets", "commits", *(f"sources/{log}" for log in logs.sources)):
+        yield from _orphans(logs.root / name, max(logs.entries(name), default=-1))
+
+
+def _orphans(log: Path, last: int) -> Iterator[DamagedError]:
+    """Yield log files that are missing while their checksums still exist.
+
+    Spark cannot write such a file again: it takes the checksum for a file that another query has written.
+
+    Args:
+        log: the folder of the log.
+        last: the number of the log's last entry; only later entries are looked at.
+    """
+    for file in log.glob(".*.crc"):
+        number = file.name.split(".")[1]
+        # Look for the file only now: a running query may have written it since `last` was read.
+        if number.isdigit() and int(number) > last and not (log / file.name[1:-4]).exists():
+            fix = f"delete {file.name} too, and the batch runs again"
+            yield DamagedError(log / number, "is missing, but not its checksum", fix)
 
 
 def _needed(logs: Logs) -> Iterator[tuple[_Reader, Path]]:

@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from contextlib import suppress
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from sparkstream_kit._durations import to_microseconds
 from sparkstream_kit._spark.plan import analyzed_plan
+from sparkstream_kit.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,10 +95,22 @@ def fingerprint(frame: DataFrame, mode: str) -> str:
     stable = [(verb, _COLUMN.sub(r"#\1", volatile.sub("", what))) for verb, what in facts]
     lines = dict.fromkeys(f"{verb}: {_in_words(what)}" for verb, what in stable)
     # PySpark numbers the variables of a process' lambdas, and Spark the columns of a session.
-    text = re.sub(r"(?<=\blambda )([xyz])_\d+(?=#)", r"\1", "\n".join(lines))
+    text = _of_any_process(re.sub(r"(?<=\blambda )([xyz])_\d+(?=#)", r"\1", "\n".join(lines)))
     numbers: dict[str, str] = {}
     text = re.sub(r"#(\d+)", lambda found: "#" + numbers.setdefault(found[1], str(len(numbers))), text)
     return f"{_FORMAT}\n{text}" if text else ""
+
+
+def _of_any_process(text: str) -> str:
+    """Take out the numbers of lambda variables that have become the names of the fields of a struct.
+
+    Examples:
+        >>> _of_any_process("transform(tags, lambdafunction(struct(y_6, lambda y#1), lambda y#1)) AS o.y_6")
+        'transform(tags, lambdafunction(struct(y, lambda y#1), lambda y#1)) AS o.y'
+    """
+    for field in {*re.findall(r"\b([xyz]_\d+), lambda [xyz]#", text)}:
+        text = re.sub(rf"\b{field}\b", field[0], text)
+    return text
 
 
 def _facts(frame: DataFrame, mode: str) -> list[tuple[str, str]]:
@@ -225,9 +240,11 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
         >>> differences("facts 3\ngroups by: product#0", "facts 3\ngroups by: state#0")
         ["groups by state; the checkpoint's query groups by product"]
     """
+    old = _of_any_process(old)  # a note of an earlier version has these numbers
     if (_ZONE in old) != (_ZONE in new):  # Spark 4.2 prints the zone of more expressions than 4.1
         old, new = (text.split(f"\n{_ZONE}")[0] for text in (old, new))
-    if old == new or (caseless and _caseless(old) == _caseless(new)):
+    one, other = _in_seconds(old), _in_seconds(new)
+    if one == other or (caseless and _caseless(one) == _caseless(other)):
         return []
     if (old and not old.startswith(_FORMAT)) or is_part(old):
         return []
@@ -238,9 +255,29 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
             ", ".join(what for each, what in phrases.elements() if each == verb)
             for phrases in (here - there, there - here)
         )
-        now = f"{verb} {mine}; the checkpoint's query {f'{verb} {theirs}' if theirs else 'does not'}"
-        found.append(now if mine else f"has no step that {verb} {theirs}, as the checkpoint's query has")
+        mine, theirs = _shortened(mine, theirs), _shortened(theirs, mine)
+        if not mine:
+            found.append(f"has no step that {verb} {theirs}, as the checkpoint's query has")
+        else:
+            former = f"{verb} {theirs}" if theirs else "does not"
+            found.append(f"{verb} {mine}; the checkpoint's query {former}")
     return found or ["does the same steps in another order, or on other columns of the same names"]
+
+
+def _in_seconds(text: str) -> str:
+    """Return a fingerprint with the gaps of session windows in seconds, as far as they have a fixed length.
+
+    Examples:
+        >>> _in_seconds("computes: session windows with a gap of 5 minutes on at#0")
+        'computes: session windows with a gap of 300 s on at#0'
+    """
+
+    def seconds(found: re.Match[str]) -> str:
+        with suppress(InvalidInputError):  # an expression, or months
+            return f"{to_microseconds('gap', found[0]) / 1e6:g} s"
+        return found[0]
+
+    return re.sub(r"(?<=session windows with a gap of ).+?(?= on )", seconds, text)
 
 
 def is_part(text: str) -> bool:
@@ -263,3 +300,15 @@ def _phrases(text: str) -> list[tuple[str, ...]]:
     shown = re.sub(r"#\d+", "", text)
     shown = re.sub(r"\b(\d+) microseconds\b", lambda size: f"{int(size[1]) / 1e6:g} s", shown)
     return [tuple(line.split(": ", 1)) for line in shown.split("\n")[1:]]
+
+
+def _shortened(text: str, other: str, most: int = 160) -> str:
+    """Return a text, cut to the part around its first difference from another text if it is long."""
+    if len(text) <= most:
+        return text
+    pairs = enumerate(zip(text, other, strict=False))
+    differs = next((at for at, (one, two) in pairs if one != two), 0)
+    start = max(0, differs - 20)
+    begin = "…" if start else ""
+    end = "…" if len(text) > start + most else ""
+    return f"{begin}{text[start : start + most]}{end}"

@@ -48,6 +48,7 @@ _log = logging.getLogger(__name__)
 
 _one_at_a_time = threading.RLock()
 _ENCODING = "spark.sql.streaming.stateStore.encodingFormat"
+_NAMED = "spark.sql.streaming.queryEvolution.enableSourceEvolution"
 _FILE_MANAGER = "spark.sql.streaming.checkpointFileManagerClass"
 
 # Settings that Spark takes from the checkpoint at a restart, whatever the session's values: key and name.
@@ -372,6 +373,16 @@ def _differences(query: Query, kept: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _has_numbers(query: Query, logs: Logs) -> Iterable[Answer]:
+    """Refuse sources with names (`readStream.name()`): the kit knows the logs of sources by their numbers."""
+    if query.spark.conf.get(_NAMED, "false") == "true":
+        raise InvalidInputError(
+            f"checkpoint {logs.place}: sources with names are not supported; leave .name() out, and set "
+            f"{_NAMED} to false"
+        )
+    return ()
+
+
 def _leftovers(_query: Query, logs: Logs) -> Iterator[Answer]:
     """Yield a change that removes what a killed or failed query left before it planned its first batch.
 
@@ -435,6 +446,7 @@ def _file_manager(spark: SparkSession, checkpoint: Place) -> dict[str, None]:
 QUESTIONS: tuple[Question, ...] = (
     _is_whole,
     _is_of_this_query,
+    _has_numbers,
     _leftovers,
     _has_its_folders,
     _has_short_logs,

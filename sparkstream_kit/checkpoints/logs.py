@@ -489,9 +489,12 @@ class Logs:
             return of.names
         ends = {name: max(self.entries(f"sources/{name}"), default=-1) for name in there}
         by_number = {int(name): last for name, last in ends.items() if name.isdecimal()}
-        for found in _shared(of, by_number, ()):
-            if set(by_number) <= set(found):
-                return tuple(map(str, found))
+        # A log may have lost its last entries, so as a second try take every log as complete.
+        furthest = max((last for last in of.files if last is not None), default=-1)
+        for reached in (by_number, dict.fromkeys(by_number, furthest)):
+            for found in _shared(of, reached, ()):
+                if set(by_number) <= set(found):
+                    return tuple(map(str, found))
         return of.names
 
     def is_of_files(self, log: str) -> bool:

@@ -1,4 +1,4 @@
-"""Find input files that a running query does not read, and count its waiting files.
+"""Find input files that a running query does not read or that hide others, and count its waiting files.
 
 `Files` looks at the folders of a query's file sources, from time to time, for `run`. Its `findings` are
 warnings, for example about a file that Spark ignores because of its name, and `counted` returns the numbers
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from sparkstream_kit.checkpoints.logs import Input
 
 
+_DAY = 86_400_000  # all times of files are in milliseconds, as in Spark's log
+_CLOCKS_DIFFER = 3_600_000  # an hour: a file that is dated less far ahead may come from a clock that is fast
 _SHARE = 50  # a count may take at most 1/50 of the time
 _SHOWN = 3  # files that a warning names
 
@@ -44,6 +47,8 @@ _GONE = (
     "gone when its batch was committed: if it went before the batch read it, its rows are missing, without "
     "an error of Spark; put it back under a new name, and remove input only after its batch is committed"
 )
+_AHEAD = "dated in the future, so that it will hide older files (maxFileAge): touch it before it is read"
+_HIDING = 'read with a date {} days ahead, so that new files are not read: set maxFileAge="{}d" on the source'
 _HIDDEN = "not read, for it is too old beside the newest file read: set a longer maxFileAge on the source"
 
 _READ = "read"
@@ -252,6 +257,7 @@ class Source:
 
         - a file that was gone when its batch was committed.
         - a file that was overwritten or appended to after it was read.
+        - a file that is dated in the future, and so hides other files.
         - a file that Spark ignores because of its name, or because it is much older than the newest file
           read.
         - a subfolder that Spark ignores.
@@ -276,10 +282,17 @@ class Source:
         yield _GONE, gone
         done = {path: file for path, file in self._planned.items() if file.entry <= self.done}
         yield _CHANGED, [path for path, file in done.items() if there.get(path, file.time) != file.time]
-        if self._age is not None:
-            oldest = self._newest - self._age
-            old = [path for path, at in there.items() if at < oldest and path not in self._planned]
-            yield _HIDDEN, self._unread(old, root)
+        if self._age is None:
+            return
+        now = int(time.time() * 1000)
+        waiting = {path: at for path, at in there.items() if path not in self._planned}
+        yield _AHEAD, [path for path, at in waiting.items() if at > now + _CLOCKS_DIFFER]
+        if self._newest > now + self._age:
+            days = (self._newest - now) // _DAY
+            hiding = [path for path, file in self._planned.items() if file.time == self._newest]
+            yield _HIDING.format(days, days + 8), hiding
+        oldest = self._newest - self._age
+        yield _HIDDEN, self._unread([path for path, at in waiting.items() if at < oldest], root)
 
     def _unread(self, old: list[str], root: Path) -> list[str]:
         """Return those of some files that no batch has read, by all that the checkpoint `root` knows."""

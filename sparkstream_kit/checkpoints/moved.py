@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from sparkstream_kit._spark.place import in_its_file_system, locate
-from sparkstream_kit.checkpoints.logs import log_file, log_text
+from sparkstream_kit.checkpoints.logs import command, log_file, log_text
 from sparkstream_kit.checkpoints.trim import restore
 from sparkstream_kit.errors import InvalidInputError
 
@@ -150,10 +150,14 @@ def renamed(uri: str, move: Move) -> str:
 
 def _check_committed(logs: Logs, folder: Path) -> None:
     """Refuse to forget files while a batch is not committed: Spark would replay it without these files."""
-    if logs.done < logs.planned:
+    last, done = logs.planned, logs.done
+    if done < last:
+        back = "start anew on another checkpoint"
+        if done >= 0:
+            back = f"rewind: {command('rewind', logs.root)} --to {done}"
         raise InvalidInputError(
-            f"checkpoint {logs.root}: batch {logs.planned} was planned with files of {folder} and is not "
-            "committed; start the query once more on that folder, or start anew on another checkpoint"
+            f"checkpoint {logs.root}: batch {last} was planned with files of {folder} and is not committed; "
+            f"start the query once more on that folder, or {back}"
         )
 
 

@@ -44,8 +44,8 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
         The absolute path of the copy.
 
     Raises:
-        InvalidInputError: `source` is no checkpoint, is not on a local path or is in use; `target` exists or
-            is not on a local path; or copying failed.
+        InvalidInputError: `source` is no checkpoint, is not on a local path or is in use; `target` exists, is
+            not on a local path or lies in the checkpoint; or copying failed.
 
     Examples:
         >>> clone("ckpt/totals", "ckpt/copy")
@@ -54,9 +54,12 @@ def clone(source: str | Path, target: str | Path, *, new_id: bool = False) -> Pa
         sparkstream_kit.errors.InvalidInputError: no checkpoint ckpt/totals; give the folder that ...
     """
     check(clone, locals())
-    root, copy = checkpoint(source), local("copy", target).absolute()
-    if copy.exists() or copy.is_symlink() or copy.is_relative_to(root.resolve()):
-        raise InvalidInputError(f"{target} exists, or lies in the checkpoint; give a folder beside it")
+    root = checkpoint(source)
+    copy = local("copy", target).absolute()
+    if copy.exists() or copy.is_symlink():
+        raise InvalidInputError(f"copy {target} exists; give a folder that does not")
+    if copy.is_relative_to(root.resolve()):
+        raise InvalidInputError(f"copy {target} lies in the checkpoint itself; give a folder beside it")
     temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
     try:
         check_unused(root)

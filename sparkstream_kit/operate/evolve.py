@@ -23,6 +23,7 @@ the end. If a build is interrupted, the next start begins it again.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,7 +33,7 @@ from sparkstream_kit._spark.place import Here, refuse_many_disks
 from sparkstream_kit._spark.plan import check_mode
 from sparkstream_kit.checkpoints.drain import drained, is_being_drained, plan_empty_batch
 from sparkstream_kit.checkpoints.fingerprint import top_level
-from sparkstream_kit.checkpoints.guard import Query, continued
+from sparkstream_kit.checkpoints.guard import KEPT, Query, continued
 from sparkstream_kit.checkpoints.lock import lock
 from sparkstream_kit.checkpoints.logs import CONTINUED, KIT, Logs, query_id, versioned, write_note
 from sparkstream_kit.errors import InvalidInputError, count
@@ -47,10 +48,12 @@ if TYPE_CHECKING:
 
     from sparkstream_kit._spark.place import Place
     from sparkstream_kit.checkpoints.moved import Move
-    from sparkstream_kit.operate.replay import Ends
+    from sparkstream_kit.operate.replay import Ends, Piece
     from sparkstream_kit.sinks import Sink
     from sparkstream_kit.sinks.base import Opening
 
+
+_log = logging.getLogger(__name__)
 
 # A changelog holds only the changes of one batch, and only a whole state can be renumbered.
 _BUILD = {"spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "false"}
@@ -107,6 +110,13 @@ def evolve(
         with changed.in_force():
             check_sink(makes=False)
             build, differs = _checked(changed, targets, logs, new.folder)
+        if not differs:
+            _log.warning(
+                "query %s keeps the same state as that of checkpoint %s: continues= is not needed, unless a "
+                "filter, a duration or a UDF has changed (not compared) and shall count for the old rows",
+                changed.name,
+                old,
+            )
         if not dry_run:
             with changed.in_force():
                 check_sink(makes=True)  # the sink may restore a plan that the old checkpoint has lost
@@ -148,7 +158,7 @@ def _is_made(new: Place, root: Path, old: Path) -> bool:
 
 
 def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> tuple[Build, list[str]]:
-    """Return the build, and a phrase for each difference between the queries.
+    """Return the build, and a phrase for each difference between the queries and between their settings.
 
     Raises:
         InvalidInputError: the old checkpoint cannot be continued by the changed query.
@@ -160,22 +170,45 @@ def _checked(changed: Query, targets: Sequence[str], logs: Logs, new: Path) -> t
         raise replay.Unreadable("it has no committed batch")
     if is_being_drained(logs):
         raise replay.Unreadable("it was cut off while it wrote its last windows")
-    kept, ends = logs.note or {}, replay.ends_of(logs, last)
+    kept = logs.note or {}
+    ends = replay.ends_of(logs, last)
     moves = replay.moves_of(changed, logs, ends)
     note = changed.described
     differs = changed.differences(kept.get("fingerprint", ""))
     _check_target(changed, targets, logs, differs)
+    differs += _settings(changed, logs, kept.get("mode", changed.mode))
     batches: list[Ends] = []
+    pieces: list[Piece] = []
     if note["fingerprint"]:
-        read = (replay.pieces_of(changed, logs, each, ends[each.log], moves) for each in changed.inputs)
-        pieces, full = [piece for each in read for piece in each], 1.0
+        for each in changed.inputs:
+            pieces += replay.pieces_of(changed, logs, each, ends[each.log], moves)
+        full = 1.0
         room = last + 1 - (logs.plan(last).watermark > 0)
         while len(batches := replay.in_batches(pieces, full)) > room:
             full *= 2
     note |= {"topics": kept["topics"]} if "topics" in kept else {}
     note["targets"] = [*targets]
     note["begins"] = _begins(kept, targets, last + 1)
-    return Build(changed, logs, batches, note, moves), differs
+    return Build(changed, logs, batches, note, replay.amounts(pieces), moves), differs
+
+
+def _settings(changed: Query, logs: Logs, mode: str) -> list[str]:
+    """Return a phrase for the mode and for each setting that the new checkpoint has otherwise than the old.
+
+    Args:
+        changed: the changed query.
+        logs: the logs of the old checkpoint.
+        mode: the mode of the query of the old checkpoint.
+    """
+    found = []
+    plan = logs.plan(logs.done)
+    for key, what in KEPT.items():
+        now = changed.spark.conf.get(key)
+        if key in plan.conf and now != plan.conf[key]:
+            found.append(f"{what} {now} in place of {plan.conf[key]}")
+    if mode != changed.mode:
+        found.append(f"mode {changed.mode} in place of {mode}")
+    return found
 
 
 def _begins(kept: dict[str, Any], targets: Sequence[str], following: int) -> dict[str, int]:
@@ -232,6 +265,7 @@ class Build(NamedTuple):
         batches: for each batch of the build, the offsets up to which it reads the sources; empty for a query
             that keeps no state.
         note: the note about the query for the new checkpoint.
+        read: the amount of input that the batches read, as text, such as "12 files".
         moves: the rewrites of the logs of sources whose folders have moved.
     """
 
@@ -239,10 +273,14 @@ class Build(NamedTuple):
     old: Logs
     batches: Sequence[Ends]
     note: dict[str, Any]
+    read: str
     moves: Sequence[Move]
 
     def __str__(self) -> str:
-        return f"the state, in {count(len(self.batches), 'batch')}; nothing is written meanwhile"
+        if not self.batches:
+            return "nothing: the query keeps no state"
+        batches = count(len(self.batches), "batch")
+        return f"the state, from {self.read} in {batches}; nothing is written meanwhile"
 
     def make(self, new: Path) -> None:
         """Build the checkpoint in a hidden folder beside `new`, then rename the complete folder to `new`."""
@@ -297,9 +335,20 @@ class Build(NamedTuple):
         replay.write_plan(self.changed, self.old, made, number, ends, watermark)
 
     def _run_planned(self, made: Logs) -> None:
-        """Have Spark run the planned batch and discard its rows."""
-        writer = self.changed.frame.writeStream.format("noop").queryName(self.changed.name)
-        replay.run_planned(self.changed, made, writer, _BUILD)
+        """Have Spark run the planned batch and discard its rows.
+
+        Raises:
+            InvalidInputError: the batch was not committed.
+        """
+        changed = self.changed
+        writer = changed.frame.writeStream.format("noop").queryName(changed.name)
+        try:
+            replay.run_planned(changed, made, writer, _BUILD)
+        except replay.Unreadable as err:
+            raise InvalidInputError(
+                f"query {changed.name}: its state was not built from what {self.old.root} has read ({err}); "
+                "nothing was changed"
+            ) from None
 
 
 def _renumber(root: Path, number: int) -> None:

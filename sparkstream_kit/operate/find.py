@@ -17,16 +17,17 @@ from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from sparkstream_kit import _files
 from sparkstream_kit._arguments import check
-from sparkstream_kit.checkpoints.logs import DamagedError, Logs, log_file
+from sparkstream_kit.checkpoints.logs import KIT, DamagedError, Logs, log_file, log_lines, numbered
 from sparkstream_kit.checkpoints.trim import max_age, trimmed
 from sparkstream_kit.errors import InvalidInputError, count
 from sparkstream_kit.operate.check import checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sparkstream_kit.checkpoints.logs import Input, Plan
 
@@ -45,8 +46,9 @@ class Found:
         committed: whether that batch is committed.
         since: the time of that commit, in UTC; None if it is not known, as in a copy that has not kept the
             times of the files (`cp -a` and `checkpoints.clone` keep them).
-        targets: what the query writes to, as of its last start. Once the batch is committed, all of them have
-            it, if the query had them then. Before that, each may have it or not.
+        targets: what the query writes to, as of its last start; of `sinks.by_value` also the values that the
+            batch had, if they are known. Once the batch is committed, all of them have it, if the query had
+            them then. Before that, each may have it or not.
         why: why no batch has read it, or why the batch is not known; None if the batch is known.
         bad: with `bad=`, how many rows of the file, or of the record, each folder there has, such as
             `{"bad/batch=000003": 2}` for two bad rows of batch 3; else None.
@@ -80,8 +82,8 @@ def find(path: str | Path, what: str, *, bad: str | Path | None = None) -> Found
             or a time, such as `2026-01-14T09:00:00Z` (in UTC if it has no offset), for the batch that was
             committed first after it.
         bad: a folder on this machine with the bad rows that `quarantine` has set aside: JSON, CSV, Parquet or
-            ORC with the column `_file`, as `sinks.batch_files` or `sinks.files` writes it; with the
-            files that a killed driver has left in a folder of `sinks.files`. Parquet and ORC need pyarrow.
+            ORC with the column `_file`, as `sinks.batch_files` or `sinks.files` writes it. Parquet and ORC
+            need pyarrow.
 
     Returns:
         The batch, or the reason why there is none. The checkpoint keeps the plans of the last hundred batches
@@ -117,7 +119,7 @@ def find(path: str | Path, what: str, *, bad: str | Path | None = None) -> Found
     if isinstance(found, str):
         return Found(what, committed=found.startswith(("read by", "committed")), why=found, bad=rows)
     since = logs.committed_at(found)
-    return Found(what, found, found <= logs.done, since, tuple(logs.noted.get("targets", ())), bad=rows)
+    return Found(what, found, found <= logs.done, since, tuple(_targets(logs, found)), bad=rows)
 
 
 _EARLIER = "read by batch {} or an earlier one, of which no plan is kept; it is committed"
@@ -217,13 +219,26 @@ def _at(logs: Logs, at: datetime) -> int | str:
     return "no batch was committed after it"
 
 
+def _targets(logs: Logs, batch: int) -> Iterator[str]:
+    """Yield the targets of a batch; of `sinks.by_value` also each value that has this batch noted."""
+    yield from logs.noted.get("targets", ())
+    for file in sorted((logs.root / KIT / "values").glob("*")):
+        if file.suffix != ".driver":
+            for value, *batches in json.loads(file.read_text("utf-8")):
+                if batch in batches:
+                    yield f"{unquote(file.name)} {value}"
+
+
 def _bad(root: Path, names: set[str]) -> dict[str, int]:
     """Return how many rows with one of the names each folder below the folder of bad rows has."""
     if not root.is_dir():
         raise InvalidInputError(f"no folder {root}; give the one that the bad rows are written to")
+    # Spark's file sink lists its files; those of a driver that was killed are not in its log.
+    logs = [line for log in numbered(root / "_spark_metadata").values() for line in log_lines(log)]
+    listed = {json.loads(line)["path"].rpartition("/")[2] for line in logs}
     found = Counter[str]()
     for each in _files.below(str(root)):
-        if not _files.is_hidden(each.name):
+        if each.name in listed if listed else not _files.is_hidden(each.name):
             found[os.path.dirname(each.path)] += _rows(Path(each.path), names)  # noqa: PTH120
     return dict(sorted((+found).items())) or {str(root): 0}
 

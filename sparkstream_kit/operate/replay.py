@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -87,10 +87,13 @@ def scratch(spark: SparkSession, what: str) -> TemporaryDirectory[str]:
     Raises:
         InvalidInputError: Spark writes rows on other machines, where the folder would be another one.
     """
-    if other_master(spark) or locate(spark, _files.for_spark(Path(gettempdir()))).folder is None:
+    others = other_master(spark)
+    if not others and locate(spark, _files.for_spark(Path(gettempdir()))).folder is None:
+        others = "a Spark Connect server elsewhere"
+    if others:
         raise InvalidInputError(
-            f"{what} keeps its rows in a temporary folder of this machine; use a session of this process "
-            "with the master local[*]"
+            f"checkpoints.{what}(): it keeps its rows in a temporary folder of this machine, which {others} "
+            "does not have; use a session of this process with the master local[*]"
         )
     # `ignore_cleanup_errors`, because Spark may still maintain the state store of the run.
     return TemporaryDirectory(prefix=f"sparkstream-{what}-", ignore_cleanup_errors=True)
@@ -142,11 +145,15 @@ class Piece(NamedTuple):
         log: the name of the source's log.
         end: the offset at the end of the part, as Spark's text.
         size: the part's share of a full batch; 1 is a full batch.
+        amount: the number of files, records or tables in it.
+        unit: the unit of the amount: "file", "record" or "Delta table".
     """
 
     log: str
     end: str
     size: float
+    amount: int
+    unit: str
 
 
 def pieces_of(
@@ -185,15 +192,16 @@ def _files_read(logs: Logs, log: str, until: str, moves: Sequence[Move]) -> Iter
             name.
     """
     found = _unchanged(every_input(logs, log, json.loads(until)["logOffset"]), log, moves)
-    sizes = defaultdict[int, float](float)
+    sizes = defaultdict[int, list[float]](list)
     for each in found:
         if each.path and _files.is_pattern(each.path):
             raise Unreadable(f"Spark reads {each.path} rightly only in a batch of its own")
         size = Path(each.path).stat().st_size / _MOST_BYTES if each.path else 0
-        sizes[each.entry] += max(size, 1 / _MOST_FILES)
-    for entry, size in sorted(sizes.items()):
+        sizes[each.entry].append(max(size, 1 / _MOST_FILES))
+    for entry, of_files in sorted(sizes.items()):
         # Without spaces, as Spark writes it: Spark compares offsets as texts, and would see new input.
-        yield Piece(log, json.dumps({"logOffset": entry}, separators=(",", ":")), size)
+        end = json.dumps({"logOffset": entry}, separators=(",", ":"))
+        yield Piece(log, end, sum(of_files), len(of_files), "file")
 
 
 def _kept(
@@ -247,7 +255,8 @@ def _records(spark: SparkSession, logs: Logs, source: Input, until: str, *, whol
             for name, parts in begin.items()
         }
         end = until if step == steps else json.dumps(ends, separators=(",", ":"))
-        yield Piece(source.log, end, total / steps / _MOST_RECORDS)
+        records = total * step // steps - total * (step - 1) // steps
+        yield Piece(source.log, end, total / steps / _MOST_RECORDS, records, "record")
 
 
 def _table(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterator[Piece]:
@@ -278,7 +287,15 @@ def _table(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterat
         raise Unreadable(f"its Delta table cannot be read again ({said_by_spark(err)})") from None
     if gone:
         raise Unreadable(f"{count(len(gone), 'file')} of version {version} of its Delta table have gone")
-    yield Piece(source.log, until, 1)
+    yield Piece(source.log, until, 1, 1, "Delta table")
+
+
+def amounts(pieces: Sequence[Piece]) -> str:
+    """Return how much input pieces have, as text, such as "12 files and 3,000 records"."""
+    totals = Counter[str]()
+    for piece in pieces:
+        totals[piece.unit] += piece.amount
+    return " and ".join(count(total, unit) for unit, total in totals.items()) or "no input"
 
 
 def in_batches(pieces: Sequence[Piece], full: float) -> list[Ends]:
@@ -429,11 +446,12 @@ def batch(spark: SparkSession, path: str | Path, number: int, frame: DataFrame) 
     mode = logs.noted.get("mode", "append")
     state = fingerprint(frame, mode)
     query = Query(frame, f"batch {number}", mode if state else "append", False, {})
-    plans = [-1, *logs.entries("offsets")]
-    if number not in plans or number - 1 not in plans:  # Spark needs the plan before it, too
+    plans = logs.entries("offsets")
+    opens = [each for each in plans if not each or each - 1 in plans]  # Spark needs the plan before it, too
+    if number not in opens:
+        some = f"give one of the batches {min(opens)} to {max(opens)}" if opens else "it keeps no batch"
         raise InvalidInputError(
-            f"checkpoint {path} does not keep the plans of batch {number} and of the one before; give a "
-            f"later batch, up to {max(plans)}"
+            f"checkpoint {path} does not keep the plans of batch {number} and of the one before; {some}"
         )
     if state and not logs.noted:
         raise InvalidInputError(f"checkpoint {path} has no note of its mode; start its query once by the kit")

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_SINKS = (  # shown if the checkpoint has no note about its query's sinks
+    "one that keeps a record of its batches keeps a batch with the same rows once, and refuses others",
+    "any other gets the rows a second time, or replaces what it has",
+)
 _NAME = re.compile(r"\.?(\d+)(?:\.compact)?(?:\.crc)?")
 
 
@@ -91,9 +95,15 @@ class Rewind:
         if not self.same:
             said = f"But if a sink with a ledger has appended or upserted batch {first}, start puts the plan"
             lines += [said, "of that batch back, unless the batch has ended the input (drain)."]
-        title = ["", "What the sinks make of it:"] if self.sinks else []
+        if any(file.parent == self.path / PINS for file in self.moved):
+            kept = f"Batch {first} keeps the version of a model or table that it had. " if self.same else ""
+            lines += [
+                f"{kept}From batch {anew} on",
+                "the version is taken that is current when the batch comes.",
+            ]
+        lines += ["", "What the sinks make of it:"]
         wrapped = partial(textwrap.wrap, width=80, initial_indent="  ", subsequent_indent="    ")
-        return lines + title + [line for sink in self.sinks for line in wrapped(sink)]
+        return lines + [line for sink in self.sinks or _SINKS for line in wrapped(sink)]
 
 
 def rewind(path: str | Path, *, to: int, apply: bool = False) -> Rewind:
@@ -195,10 +205,13 @@ def alone(root: Path) -> Iterator[None]:
 def _check_batch(logs: Logs, to: int) -> None:
     """Refuse a batch to which the checkpoint cannot be rewound."""
     root, commits = logs.root, logs.entries("commits")
+    if not commits:
+        raise InvalidInputError(f"no batch of {root} is committed; there is nothing to rewind")
     refused = f"{root} cannot be rewound to batch {to}"
-    if to not in range(min(commits, default=0), max(commits, default=-1) + 1):
-        kept = _batches(min(commits), max(commits)) if commits else "no committed batch"
-        raise InvalidInputError(f"{refused}: it keeps {kept}")
+    if not min(commits) <= to <= max(commits):
+        raise InvalidInputError(
+            f"{refused}: it keeps {_batches(min(commits), max(commits))}; give a batch that it keeps"
+        )
     if error := obstacle(logs, to):
         other = newest_whole(logs)
         fix = "no other is whole" if other is None else f"the newest that is whole is batch {other}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from operator import and_, or_
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
 _RANK = "sparkstream_rank"  # columns that are added for a moment
 _SIDE = "sparkstream_side"
+_OWN = {"old", "new", "column", "columns"}  # columns of `Compared.differ` and of what is shown of it
 _AT_REST = 60  # seconds to wait until a running query is between two batches
 # Spark's conditions for a target that was removed, or of which the files were.
 _GONE = ("PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND", "UNABLE_TO_INFER_SCHEMA")
@@ -148,6 +150,14 @@ class Planned:
     def __str__(self) -> str:
         """Return a line with the query's name, and one line for each pair in `says`."""
         return "\n".join([f"query {self.name}", *(f"  {what:<11}{text}" for what, text in self.says)])
+
+
+# The folder of a job is not always that of its query: it may have several.
+_SWITCH = (
+    "to switch: start it on a new checkpoint, with continues={!r} (of a job: --continues with the folder "
+    "that was its --checkpoint)"
+)
+_STAY = "; rows that are written stay as they are, and those to come are the new query's"
 
 
 @dataclass(frozen=True)
@@ -258,8 +268,8 @@ def shadow(
 
     The changed query runs over exactly the input that the checkpoint has read. What it would write is
     compared with what the targets of its sinks hold, at the last committed batch. The query of the
-    checkpoint may go on running: its targets are read between two of its batches. Lines on
-    standard error say which batch is run.
+    checkpoint may go on running: its targets are read between two of its batches. Lines on standard error say
+    which part of the comparison has begun, and which batch is run.
 
     Rows are matched by the keys of the sink, or by the columns that the query groups by; if these do not
     identify the rows of a target, whole rows are compared. Their order does not count. NULL equals NULL,
@@ -299,9 +309,9 @@ def shadow(
         InvalidInputError: the checkpoint is damaged or on another file system; its input cannot be read
             again, as with files or records that are gone, or Kafka on Spark Connect; a target is gone, or has
             no column of the query; no target can be read back; a target holds updates and its keys are not
-            known; the query has a function whose results differ from run to run, or takes a sample; the
-            running query is never between two batches; or
-            the session's master has nodes on other machines.
+            known; a key is named `old`, `new`, `column` or `columns`; the query has a function whose results
+            differ from run to run, or takes a sample; the running query is never between two batches; or the
+            session's master has nodes on other machines.
 
     Examples:
         >>> from sparkstream_kit import sinks
@@ -339,9 +349,13 @@ def shadow(
         notes = again.run(at, cast("Write", write))
     except replay.Unreadable as err:
         raise InvalidInputError(f"checkpoint {place} cannot be compared: {err}") from None
+    again.say("comparing the rows")
     tables = tuple(leaf.compared(query, keys, tolerance) for leaf in again.leaves)
     replay.KEPT.append(made)
-    return Shadow(name, (), at, tables, notes)
+    switch = _SWITCH.format(place.text)
+    if query.mode != "complete":
+        switch += _STAY
+    return Shadow(name, (), at, tables, (*notes, switch))
 
 
 @dataclass
@@ -405,6 +419,11 @@ class _Leaf:
         if absent := {*keys} - {*names}:
             lacks_key = f"{self} has no column {min(absent)}, a key of this query"
             raise InvalidInputError(f"{lacks_key}; give a new target")
+        if taken := _OWN & {*map(str.lower, keys)}:
+            raise InvalidInputError(
+                f"{self}: key {min(taken)} has a name of the comparison; rename it in both, or give keys= "
+                "without it"
+            )
         is_grouped = "groups by: " in query.described["fingerprint"]
         if query.mode == "update" and not (given or self.sink.keys) and not (is_grouped and keys == grouped):
             raise InvalidInputError(f"{self}: its rows have no keys that are known; give keys=")
@@ -533,6 +552,10 @@ class _Replay:
     leaves: list[_Leaf] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
+    def say(self, what: str) -> None:
+        """Say on standard error which part of the comparison has begun."""
+        sys.stderr.write(f"query {self.query.name}: {what} …\n")
+
     def place_of(self, name: str) -> Here:
         """Return a part of the temporary folder."""
         return Here(_files.for_spark(self.folder / name), self.folder / name)
@@ -548,6 +571,7 @@ class _Replay:
 
     def keep_targets(self) -> int:
         """Keep what the targets hold between two batches of the running query; return the last batch."""
+        self.say("reading its targets between two batches")
 
         def kept() -> bool:
             rested = self._rests_at(at := self.logs.again().done)

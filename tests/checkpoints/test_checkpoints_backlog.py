@@ -117,6 +117,20 @@ def test_a_recording_says_how_many_files_wait_after_each_batch(spark, folder, tm
     assert found.files_waiting == 0
 
 
+def test_files_that_land_meanwhile_are_in_the_summary(spark, folder):
+    feeds.drip([(f"{number}.txt", "a row\n") for number in range(3)], folder)
+
+    def more(batch, number):
+        batch.collect()
+        feeds.drip([(f"more-{number}-{each}.txt", "a row\n") for each in range(4)], folder)
+
+    query = start(text(spark, folder), sinks.foreach_batch(more), name="behind")
+    found = run(query, max_batches=3).queries[0]
+    # A batch that begins while the query is stopped may be cut, and has landed files, too.
+    wanted = [3 + 4 * batches - found.input_rows for batches in (found.batches, found.batches + 1)]
+    assert found.files_waiting in wanted
+
+
 def test_looks_take_a_fiftieth_of_the_time_at_most(spark, folder, tmp_path, monkeypatch):
     feeds.drip([(f"{number}.txt", "a row\n") for number in range(4)], folder)
     clock, looks = [0.0], []
@@ -138,6 +152,18 @@ def test_looks_take_a_fiftieth_of_the_time_at_most(spark, folder, tmp_path, monk
     assert found.files_waiting == 0
 
 
+def test_a_pattern_of_hadoop_is_one_of_python():
+    kept = _leaving_out("sales-*.{csv,txt}", unpacks=False)
+    assert kept is not None
+    wanted = as_regex(kept)
+    assert wanted.fullmatch("sales-2026 (1).csv")
+    assert wanted.fullmatch("sales-.txt")
+    assert not wanted.fullmatch("sales-?.csv")
+    assert not wanted.fullmatch("sales-1.md")
+    assert as_regex(r"a\*[^b-c],{d,{e,f}}").fullmatch("a*d,f")
+    assert not as_regex(r"a\*[^b-c],{d,{e,f}}").fullmatch("a*b,f")
+
+
 @pytest.mark.classic_only("sets Hadoop's own settings")
 @pytest.mark.parametrize("elsewhere", ["in", "ckpt"])
 def test_what_is_on_another_file_system_is_not_counted(spark, folder, tmp_path, elsewhere):
@@ -150,29 +176,3 @@ def test_what_is_on_another_file_system_is_not_counted(spark, folder, tmp_path, 
     frame = text(spark, places["in"])
     found = run(start(frame, reading(), name="rows", checkpoint=places["ckpt"], availableNow=True)).queries[0]
     assert (found.input_rows, found.files_waiting) == (2, None)
-
-
-def test_a_pattern_of_hadoop_is_one_of_python():
-    kept = _leaving_out("sales-*.{csv,txt}")
-    assert kept is not None
-    wanted = as_regex(kept)
-    assert wanted.fullmatch("sales-2026 (1).csv")
-    assert wanted.fullmatch("sales-.txt")
-    assert not wanted.fullmatch("sales-?.csv")
-    assert not wanted.fullmatch("sales-1.md")
-    assert as_regex(r"a\*[^b-c],{d,{e,f}}").fullmatch("a*d,f")
-    assert not as_regex(r"a\*[^b-c],{d,{e,f}}").fullmatch("a*b,f")
-
-
-def test_files_that_land_meanwhile_are_in_the_summary(spark, folder):
-    feeds.drip([(f"{number}.txt", "a row\n") for number in range(3)], folder)
-
-    def more(batch, number):
-        batch.collect()
-        feeds.drip([(f"more-{number}-{each}.txt", "a row\n") for each in range(4)], folder)
-
-    query = start(text(spark, folder), sinks.foreach_batch(more), name="behind")
-    found = run(query, max_batches=3).queries[0]
-    # A batch that begins while the query is stopped may be cut, and has landed files, too.
-    wanted = [3 + 4 * batches - found.input_rows for batches in (found.batches, found.batches + 1)]
-    assert found.files_waiting in wanted

@@ -5,7 +5,6 @@ old      ──────────▶|           what it wrote stays
 new      (no sink)  |────────▶  what comes after
 """
 
-import os
 import re
 import shutil
 import threading
@@ -91,17 +90,21 @@ CHANGES = {
     "no key": Change("complete", BY_PRODUCT, totals()),
     "an aggregate more": Change("update", BY_PRODUCT, totals("product", what="struct(sum(n), count(*))")),
     "more partitions": Change("update", BY_PRODUCT, BY_PRODUCT, {PARTITIONS: "2"}, {PARTITIONS: "5"}),
+    "fewer partitions": Change("complete", BY_PRODUCT, BY_PRODUCT, {PARTITIONS: "5"}, {PARTITIONS: "1"}),
+    "a filter removed": Change("update", totals("product", where="n > 1"), BY_PRODUCT),
     "to RocksDB": Change("update", BY_PRODUCT, BY_PRODUCT, MEMORY, ROCKSDB),
     "from RocksDB": Change("update", BY_PRODUCT, BY_PRODUCT, ROCKSDB, MEMORY),
     "windows on RocksDB": Change("append", BY_WINDOW, hourly("shop"), ROCKSDB, ROCKSDB),
     "another key of windows": Change("append", BY_WINDOW, hourly("shop")),
     "windows in place of totals": Change("update", BY_PRODUCT, BY_WINDOW),
+    "totals in place of windows": Change("update", BY_WINDOW, BY_PRODUCT),
     "longer windows": Change("append", BY_WINDOW, hourly("product", length="30 minutes")),
     "the whole result of windows": Change("complete", BY_WINDOW, hourly("shop"), old_mode="append"),
     "windows that were not closed": Change(
         "append", BY_WINDOW, hourly("shop"), {WITHOUT_DATA: "false"}, {WITHOUT_DATA: "true"}
     ),
     "a longer delay": Change("append", BY_WINDOW, hourly("product", delay="12 minutes")),
+    "a shorter delay": Change("append", BY_WINDOW, hourly("product", delay="1 minute")),
     "sessions in place of windows": Change("append", BY_WINDOW, sessions),
     "a second window": Change("append", BY_WINDOW, two_windows),
     "duplicates dropped": Change("append", lambda rows: rows.select("product", "n"), once_by("product", "n")),
@@ -222,9 +225,32 @@ def test_a_dry_run_says_what_would_be_done_and_makes_nothing(begun, tmp_path):
     new, before = tmp_path / "v2", sorted(old.rglob("*"))
     said = planned(totals("shop")(rows), old, new)
     groups = "groups by shop; the checkpoint's query groups by product"
-    assert all(part in said for part in (f"continues  {old}, after batch 1", groups, "the state, in 1 batch"))
+    build = "the state, from 2 files in 1 batch"
+    assert all(part in said for part in (f"continues  {old}, after batch 1", groups, build))
     assert not new.exists()
     assert sorted(old.rglob("*")) == before
+
+
+def test_a_dry_run_names_changed_settings_and_the_mode(begun, tmp_path):
+    rows, _, old = begun
+    spark = rows.sparkSession
+    new = {"name": "totals", "checkpoint": tmp_path / "v2", "continues": old, "dry_run": True}
+    former = spark.conf.get(PARTITIONS)
+    with in_force(spark, {PARTITIONS: "7"}):
+        said = str(start(totals("product")(rows), into({}), mode="complete", **new))
+    assert f"  change     number of state partitions 7 in place of {former}\n" in said
+    assert "  change     mode complete in place of update\n" in said
+
+
+def test_a_query_of_the_same_state_does_not_need_to_continue(begun, tmp_path, caplog):
+    rows, _, old = begun
+    planned(totals("product")(rows), old, tmp_path / "v2")
+    assert f"query totals keeps the same state as that of checkpoint {old}: continues= is not" in caplog.text
+
+
+def test_of_a_query_without_state_nothing_is_built(begun, tmp_path):
+    rows, _, old = begun
+    assert "  build      nothing: the query keeps no state\n" in planned(rows, old, tmp_path / "v2")
 
 
 @pytest.mark.slow
@@ -284,6 +310,31 @@ def test_input_that_has_moved_is_continued(spark, begun, tmp_path, how):
     land(new, 3)
     go(rows, into(batches), tmp_path / "v2", continues=old, moved=moved)
     assert Counter(batches[3]) == in_batch(spark, new, totals("shop"), 4)
+
+
+def test_continues_builds_a_state_and_does_not_keep_one(begun, tmp_path):
+    rows, _, old = begun
+    keep: dict[str, Any] = {"continues": old, "allow_changed_query": True}
+    said = refusal(go, totals("shop")(rows), into({}), tmp_path / "v2", **keep)
+    assert "allow_changed_query=True keeps the old state, and continues= builds a new one" in said
+
+
+@pytest.mark.slow
+def test_a_copy_is_not_continued_into_the_target_of_its_original(spark, begun, tmp_path):
+    rows, *_ = begun
+    snapshot = sinks.snapshot(tmp_path / "totals.csv")
+    whole: dict[str, Any] = {"mode": "complete"}
+    first = tmp_path / "first"
+    go(totals("product")(rows), snapshot, first, **whole)
+    copy = clone(clone(first, tmp_path / "copy"), tmp_path / "copy of it")
+    message = refused(totals("shop")(rows), copy, tmp_path / "v2", "complete", snapshot)
+    assert f"checkpoint {copy} is a copy of {first}, whose query writes to file" in message
+    other = sinks.snapshot(tmp_path / "beside.csv")
+    go(totals("shop")(rows), other, tmp_path / "v2", continues=copy, **whole)
+    # A backup that takes the place of its original is no copy of it.
+    shutil.rmtree(first)
+    (tmp_path / "copy").rename(first)
+    go(totals("shop")(rows), snapshot, tmp_path / "v3", continues=first, **whole)
 
 
 def test_other_sources_than_before_are_refused(spark, begun, tmp_path):
@@ -521,86 +572,3 @@ def test_a_build_is_cut_into_batches_of_bounded_size(spark, tmp_path, monkeypatc
     plans = {batch: Logs(new).plan(batch).files[0] for batch in Logs(new).entries("offsets")}
     assert plans == {7: None, 8: 3, 9: 7, 10: 10, 11: 11}
     assert Counter(batches[11]) == in_batch(spark, folder, totals("shop"), 12)
-
-
-@pytest.mark.slow
-def test_a_copy_is_not_continued_into_the_target_of_its_original(spark, begun, tmp_path):
-    rows, *_ = begun
-    snapshot = sinks.snapshot(tmp_path / "totals.csv")
-    whole: dict[str, Any] = {"mode": "complete"}
-    first = tmp_path / "first"
-    go(totals("product")(rows), snapshot, first, **whole)
-    copy = clone(clone(first, tmp_path / "copy"), tmp_path / "copy of it")
-    message = refused(totals("shop")(rows), copy, tmp_path / "v2", "complete", snapshot)
-    assert f"checkpoint {copy} is a copy of {first}, whose query writes to file" in message
-    other = sinks.snapshot(tmp_path / "beside.csv")
-    go(totals("shop")(rows), other, tmp_path / "v2", continues=copy, **whole)
-    # A backup that takes the place of its original is no copy of it.
-    shutil.rmtree(first)
-    (tmp_path / "copy").rename(first)
-    go(totals("shop")(rows), snapshot, tmp_path / "v3", continues=first, **whole)
-
-
-@pytest.mark.slow
-def test_a_new_checkpoint_that_is_out_of_date_is_built_anew(spark, begun, tmp_path):
-    rows, folder, old = begun
-    go(totals("shop")(rows), into({}), tmp_path / "v2", continues=old)
-    land(folder, 2)
-    (old / "sparkstream-kit" / "continued").unlink()
-    batches: dict[int, Any] = {}
-    go(totals("product")(rows), into(batches), old)
-    message = refused(totals("shop")(rows), old, tmp_path / "v2")
-    assert f"checkpoint {old} was taken up again after {tmp_path}/v2 was built from it; remove" in message
-    shutil.rmtree(tmp_path / "v2")
-    land(folder, 3)
-    go(totals("shop")(rows), into(batches), tmp_path / "v2", continues=old)
-    assert Counter(batches[3]) == in_batch(spark, folder, totals("shop"), 4)
-
-
-def test_a_source_that_cannot_be_read_again_is_refused(spark, begun, tmp_path):
-    *_, old = begun
-    rate = spark.readStream.format("rate").load()
-    assert "only files, topics and Delta tables are read again from their beginning, not rate" in refused(
-        rate.groupBy("value").count(), old, tmp_path / "v2"
-    )
-
-
-def test_continues_builds_a_state_and_does_not_keep_one(begun, tmp_path):
-    rows, _, old = begun
-    keep: dict[str, Any] = {"continues": old, "allow_changed_query": True}
-    said = refusal(go, totals("shop")(rows), into({}), tmp_path / "v2", **keep)
-    assert "allow_changed_query=True keeps the old state, and continues= builds a new one" in said
-
-
-def test_input_that_has_changed_is_told_before_anything_runs(begun, tmp_path):
-    rows, folder, old = begun
-    times = (folder / "1.json").stat()
-    (folder / "1.json").write_text((folder / "0.json").read_text())
-    message = refused(totals("shop")(rows), old, tmp_path / "v2")
-    assert f"1 of the 2 files that it has read have changed since, such as {folder}/1.json" in message
-    assert "changed since" in refusal(planned, totals("shop")(rows), old, tmp_path / "v2")
-    os.utime(folder / "1.json", ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert "2 files" in planned(totals("shop")(rows), old, tmp_path / "v2")
-
-
-def test_input_that_has_gone_is_told_before_anything_runs(begun, tmp_path):
-    rows, folder, old = begun
-    (folder / "0.json").unlink()
-    message = refused(totals("shop")(rows), old, tmp_path / "v2")
-    assert f"1 of the 2 files that it has read have gone, such as {folder}/0.json" in message
-    assert not (tmp_path / "v2" / "metadata").exists()
-
-
-def test_the_old_checkpoint_is_refused_once_it_was_continued(spark, begun, tmp_path):
-    rows, folder, old = begun
-    go(totals("shop")(rows), into({}), tmp_path / "v2", continues=old)
-    land(folder, 2)
-    with pytest.raises(InvalidInputError, match="was continued by a changed query on .*v2; start that one"):
-        go(totals("product")(rows), into({}), old)
-    assert "was continued by a changed query" in refused(totals("shop")(rows), old, tmp_path / "v3")
-
-    # The new one has written no batch, so that the old one may go on in its place.
-    (old / "sparkstream-kit" / "continued").unlink()
-    batches: dict[int, Any] = {}
-    go(totals("product")(rows), into(batches), old)
-    assert Counter(batches[2]) == in_batch(spark, folder, totals("product"), 3)

@@ -125,8 +125,8 @@ def test_the_targets_of_the_batch_are_named(spark, folder, tmp_path):
     sink = sinks.by_value("k", lambda k: sinks.batch_files(tmp_path / "out" / k))
     finish(three_batches(spark, folder), sink, tmp_path / "ckpt")
     found = checkpoints.find(tmp_path / "ckpt", str(folder / "3.csv"))
-    assert found.targets == ("targets by k",)
-    assert str(found).endswith("\n  written to targets by k")
+    assert found.targets == ("targets by k", "k b", "k c")
+    assert "\n  written to k b\n" in str(found)
 
 
 def test_the_command_prints_text_or_json_and_says_by_its_code_whether_it_was_read(made, checkpoint, capsys):
@@ -164,6 +164,7 @@ def set_aside(spark, tmp_path_factory):
     of_csv = sinks.batch_files(folder / "csv", format="csv").taking(lambda rows: rows.drop("_bytes"))
     others = [sinks.batch_files(folder / each, format=each) for each in FORMATS if each != "csv"]
     finish(bad, sinks.fan_out(of_csv, *others), folder / "ckpt")
+    finish(bad, sinks.files(folder / "files", format="json"), folder / "of_files")
     return folder
 
 
@@ -177,6 +178,16 @@ def test_the_bad_rows_of_a_file_are_counted_with_their_batch(set_aside, kind):
     assert bad("3.csv").bad == {f"{set_aside}/{kind}": 0}
     assert str(bad("1.csv")).endswith(f"\n  2 bad rows in {set_aside}/{kind}/batch=000000")
     assert str(bad("gone.csv")).endswith(f"no such file\n  0 bad rows in {set_aside}/{kind}")
+
+
+def test_of_sparks_file_sink_the_files_in_its_log_count(set_aside):
+    parts = (set_aside / "files").glob("part-*.json")
+    part = next(each for each in parts if "1.csv" in each.read_text("utf-8"))
+    (set_aside / "files" / "part-of-a-driver-that-was-killed.json").write_bytes(part.read_bytes())
+    file = str(set_aside / "in" / "1.csv")
+    assert checkpoints.find(set_aside / "of_files", file, bad=set_aside / "files").bad == {
+        str(set_aside / "files"): 2
+    }
 
 
 def test_a_record_is_found_among_bad_rows(tmp_path, checkpoint):
@@ -208,26 +219,16 @@ def test_what_is_no_bad_row_is_refused(name, content, why, checkpoint, tmp_path)
     assert "; bad rows have a column _file, in JSON or CSV, or in Parquet or ORC (pip inst" in said
 
 
+def test_rows_of_parquet_without_the_column_are_refused(set_aside, checkpoint, spark, tmp_path):
+    spark.range(1).write.parquet(str(tmp_path / "rows"))
+    assert "cannot be read (No match for FieldRef.Name(_file)" in refusal(
+        checkpoints.find, checkpoint, "x", bad=tmp_path / "rows"
+    )
+
+
 def test_what_is_missing_is_said(set_aside, checkpoint, tmp_path, monkeypatch):
     said = refusal(checkpoints.find, checkpoint, "x", bad=tmp_path / "none")
     assert said == f"no folder {tmp_path}/none; give the one that the bad rows are written to"
     monkeypatch.setitem(sys.modules, "pyarrow.dataset", None)
     assert checkpoints.find(checkpoint, "x", bad=set_aside / "json").bad == {str(set_aside / "json"): 0}
     assert "(pip install pyarrow)" in refusal(checkpoints.find, checkpoint, "x", bad=set_aside / "orc")
-
-
-def test_of_sparks_file_sink_the_files_in_its_log_count(set_aside):
-    parts = (set_aside / "files").glob("part-*.json")
-    part = next(each for each in parts if "1.csv" in each.read_text("utf-8"))
-    (set_aside / "files" / "part-of-a-driver-that-was-killed.json").write_bytes(part.read_bytes())
-    file = str(set_aside / "in" / "1.csv")
-    assert checkpoints.find(set_aside / "of_files", file, bad=set_aside / "files").bad == {
-        str(set_aside / "files"): 2
-    }
-
-
-def test_rows_of_parquet_without_the_column_are_refused(set_aside, checkpoint, spark, tmp_path):
-    spark.range(1).write.parquet(str(tmp_path / "rows"))
-    assert "cannot be read (No match for FieldRef.Name(_file)" in refusal(
-        checkpoints.find, checkpoint, "x", bad=tmp_path / "rows"
-    )

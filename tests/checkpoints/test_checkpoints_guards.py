@@ -344,6 +344,23 @@ def test_a_checkpoint_on_another_file_system_is_drained(far, folder):
     assert refusal(count).startswith(f"checkpoint {checkpoint} was drained: batch 2 has written the ")
 
 
+@pytest.mark.slow
+def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(far):
+    spark, checkpoint, files = far
+    notes = [{"name": name, "mode": "update", "fingerprint": ""} for name in ("first", "second", "third")]
+    parts: list[Any] = []
+    for note in notes:
+        logs.write_note(locate(spark, checkpoint), note)
+        assert logs.Logs(files).note == note
+        parts.append(set((files / "sparkstream-kit/query.json").glob("part-*")))
+    assert parts[0] < parts[1] < parts[2]  # nothing is removed before the new one is written
+
+
+def test_without_a_checkpoint_nothing_is_asked(spark):
+    with guarded_by(sources.rate(spark), None, "none") as guarded:
+        assert guarded.lock is None
+
+
 @pytest.mark.parametrize("master", ["spark://host:7077", "yarn", "k8s://https://host"])
 def test_a_local_path_is_refused_where_other_nodes_must_reach_it(spark, tmp_path, monkeypatch, master):
     pretend_master(spark, monkeypatch, master)
@@ -353,6 +370,12 @@ def test_a_local_path_is_refused_where_other_nodes_must_reach_it(spark, tmp_path
     assert str(caught.value).endswith(f"or, if they share this folder, file://{tmp_path}/ckpt")
     assert not (tmp_path / "ckpt").exists()
     assert released(sources.rate(spark), locate(spark, f"file://{tmp_path}/ckpt")).root == tmp_path / "ckpt"
+
+
+@pytest.mark.parametrize("master", ["local", "local[4]", "local-cluster[2,1,1024]"])
+def test_a_local_path_is_right_where_all_is_on_one_machine(spark, tmp_path, monkeypatch, master):
+    pretend_master(spark, monkeypatch, master)
+    released(sources.rate(spark), locate(spark, tmp_path))
 
 
 CONNECT = """
@@ -408,6 +431,28 @@ def test_on_connect_the_query_is_noted_through_spark(spark, connect, folder, tmp
     rows = sources.json(spark, str(folder), schema="State STRING, ProductKey STRING, n INT")
     guard = guarded_by(rows.groupBy("State").agg(F.sum("n")), locate(spark, checkpoint), "totals", "complete")
     assert "groups by State; the checkpoint's query groups by Product" in refusal(guard.__enter__)
+
+
+FAR_ON_CONNECT = """
+import sys
+from sparkstream_kit import get_session, run, sinks, sources, start
+folder, host, far = sys.argv[1:]
+spark = get_session("attached")
+spark.conf.set(f"fs.viewfs.mounttable.{host}.link./far", far)
+lines = sources.text(spark, folder)
+query = start(lines, sinks.foreach_batch(lambda batch, _: None), name="far", availableNow=True,
+              checkpoint=f"viewfs://{host}/far/ckpt")
+print(run(query).queries[0].batches)
+"""
+
+
+@pytest.mark.slow
+def test_on_connect_a_checkpoint_that_only_the_server_reaches_is_not_guarded(connect, folder, tmp_path):
+    feeds.drip([("1.txt", "a\n")], folder)
+    (tmp_path / "far").mkdir()
+    host, far = f"kit{uuid.uuid4().hex}", (tmp_path / "far").as_uri()
+    assert ran(FAR_ON_CONNECT, folder, host, far, SPARK_REMOTE=connect).stdout == "1\n"
+    assert not (tmp_path / "far" / "ckpt" / "sparkstream-kit").exists()
 
 
 def test_a_query_that_cannot_be_noted_is_stopped_before_its_lock_is_released(spark, tmp_path, monkeypatch):
@@ -489,34 +534,6 @@ def test_a_checkpoint_that_is_not_on_a_local_disk_is_written_in_sparks_own_way(s
     assert own.conf.get(key) == local  # for the queries that come after it
 
 
-CLUSTERS = pytest.mark.parametrize("master", ["spark://host:7077", "yarn", "k8s://https://host"])
-
-
-@CLUSTERS
-def test_a_folder_that_the_nodes_share_is_taken(spark, tmp_path, monkeypatch, master):
-    pretend_master(spark, monkeypatch, master)
-    logs = released(sources.rate(spark), locate(spark, f"file://{tmp_path}/ckpt"))
-    assert logs.root == tmp_path / "ckpt"
-
-
-@pytest.mark.parametrize("master", ["local", "local[4]", "local-cluster[2,1,1024]"])
-def test_a_local_path_is_right_where_all_is_on_one_machine(spark, tmp_path, monkeypatch, master):
-    pretend_master(spark, monkeypatch, master)
-    released(sources.rate(spark), locate(spark, tmp_path))
-
-
-@pytest.mark.slow
-def test_a_note_on_another_file_system_is_kept_until_the_next_is_there(far):
-    spark, checkpoint, files = far
-    notes = [{"name": name, "mode": "update", "fingerprint": ""} for name in ("first", "second", "third")]
-    parts: list[Any] = []
-    for note in notes:
-        logs.write_note(locate(spark, checkpoint), note)
-        assert logs.Logs(files).note == note
-        parts.append(set((files / "sparkstream-kit/query.json").glob("part-*")))
-    assert parts[0] < parts[1] < parts[2]  # nothing is removed before the new one is written
-
-
 @pytest.mark.slow
 def test_in_a_session_that_is_case_sensitive_another_case_is_another_key(spark, folder, finish):
     feeds.drip([("1.json", '{"k":"small","K":"great"}\n')], folder)
@@ -526,52 +543,3 @@ def test_in_a_session_that_is_case_sensitive_another_case_is_another_key(spark, 
     finish(rows.groupBy("k").count())
     assert "groups by K; the checkpoint's query groups by k" in refusal(finish, rows.groupBy("K").count())
     finish(rows.groupBy("k").count())
-
-
-FAR_ON_CONNECT = """
-import sys
-from sparkstream_kit import get_session, run, sinks, sources, start
-folder, host, far = sys.argv[1:]
-spark = get_session("attached")
-spark.conf.set(f"fs.viewfs.mounttable.{host}.link./far", far)
-lines = sources.text(spark, folder)
-query = start(lines, sinks.foreach_batch(lambda batch, _: None), name="far", availableNow=True,
-              checkpoint=f"viewfs://{host}/far/ckpt")
-print(run(query).queries[0].batches)
-"""
-
-
-@pytest.mark.slow
-def test_on_connect_a_checkpoint_that_only_the_server_reaches_is_not_guarded(connect, folder, tmp_path):
-    feeds.drip([("1.txt", "a\n")], folder)
-    (tmp_path / "far").mkdir()
-    host, far = f"kit{uuid.uuid4().hex}", (tmp_path / "far").as_uri()
-    assert ran(FAR_ON_CONNECT, folder, host, far, SPARK_REMOTE=connect).stdout == "1\n"
-    assert not (tmp_path / "far" / "ckpt" / "sparkstream-kit").exists()
-
-
-def test_settings_that_the_checkpoint_overrules_are_said(spark, total, tmp_path, caplog):
-    total("State")
-    rocks = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
-    changed = {"spark.sql.shuffle.partitions": "3", "spark.sql.streaming.stateStore.providerClass": rocks}
-    with in_force(spark, changed):
-        total("State")
-    partitions, store = caplog.messages
-    stored = f"stored in checkpoint {tmp_path}/ckpt"
-    assert partitions == (
-        f"query totals uses the number of state partitions {stored} (1); your setting "
-        "spark.sql.shuffle.partitions=3 has no effect. Start from a new checkpoint to change it."
-    )
-    assert store.startswith(
-        f"query totals uses the state store {stored} ({rocks.replace('RocksDB', 'HDFSBacked')}); "
-    )
-
-
-def test_the_same_query_goes_on_without_a_word(total, caplog):
-    assert [total("State"), total("State", mode="update"), total("State")] == [{"CA": n} for n in (1, 2, 3)]
-    assert caplog.messages == []
-
-
-def test_without_a_checkpoint_nothing_is_asked(spark):
-    with guarded_by(sources.rate(spark), None, "none") as guarded:
-        assert guarded.lock is None

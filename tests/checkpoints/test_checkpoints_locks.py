@@ -187,21 +187,3 @@ def test_a_look_at_the_moment_of_a_start_does_not_make_it_fail(spark, tmp_path, 
     finally:
         (tmp_path / "enough").touch()
         assert looking.wait(60) == 0
-
-
-def test_a_file_system_without_locks_is_one_line(spark, tmp_path, monkeypatch):
-    (tmp_path / "sparkstream-kit").mkdir()
-    (tmp_path / "sparkstream-kit" / "lock").touch()
-
-    def without(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "fcntl", without)
-    with pytest.raises(InvalidInputError, match="cannot be locked: No locks available; give another folder"):
-        lock(spark, locate(spark, tmp_path), "one")
-
-
-def test_a_folder_that_cannot_be_locked_is_refused(spark, tmp_path):
-    (tmp_path / "sparkstream-kit" / "lock").mkdir(parents=True)
-    with pytest.raises(InvalidInputError, match="cannot be locked: .*Is a directory.*; give another folder"):
-        lock(spark, locate(spark, tmp_path), "one")

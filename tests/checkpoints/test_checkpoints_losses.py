@@ -10,6 +10,7 @@ import pytest
 from pyspark.errors import StreamingQueryException
 
 from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit.checkpoints.damage import gone
 from sparkstream_kit.checkpoints.logs import Logs
 from sparkstream_kit.checkpoints.lost import PASSED_OVER, Source
 from sparkstream_kit.errors import QueryFailed
@@ -41,16 +42,19 @@ class Stream:
         query.awaitTermination()
         return sum(each.numInputRows for each in query.recentProgress)
 
-    def source(self):
+    def source(self, path=None):
         """Return its source as a run knows it after the last batch."""
         given = {name: str(value) for name, value in self.options.items()}
-        source, logs = Source("0", f"file:{self.folder}", given), Logs(self.checkpoint)
+        source, logs = Source("0", f"file:{path or self.folder}", given), Logs(self.checkpoint)
         source.done = logs.until(logs.done).get("0", -1)
         source.read(logs)
         return source
 
     def findings(self, said=None):
         return self.source().findings(self.checkpoint, set() if said is None else said)
+
+    def gone(self):
+        return [str(each) for each in gone(Logs(self.checkpoint))]
 
 
 @pytest.fixture
@@ -79,6 +83,40 @@ def test_a_file_that_changed_after_it_was_read_is_said(stream, change):
     assert source.findings(stream.checkpoint, set()) == said
 
 
+def test_a_file_dated_in_the_future_is_said_before_and_after_it_hides_others(stream):
+    stream.land("1.txt", "a")
+    stream.read()
+    stream.land("soon.txt", "b", age=-60)  # clocks differ
+    assert stream.findings() == []
+    future = stream.land("future.txt", "c", age=-10 * DAY - 60)
+    (before,) = stream.findings()
+    assert before.startswith(
+        f"{future}: dated in the future, so that it will hide older files (maxFileAge): "
+    )
+    assert before.endswith("touch it before it is read")
+
+    assert stream.read() == 2
+    later = stream.land("later.txt", "d")
+    assert stream.read() == 0
+    hiding, hidden = stream.findings()
+    assert hiding.startswith(
+        f"{future}: read with a date 10 days ahead, so that new files are not read: set "
+    )
+    assert hidden.startswith(f"{later}: not read, for it is too old beside the newest file read: set a ")
+    assert stream.read(maxFileAge=hiding.split('"')[1]) == 1  # the fix, as it is said
+    assert stream.findings() == []
+
+
+def test_touching_a_file_of_the_future_before_it_is_read_is_enough(stream):
+    stream.land("1.txt", "a")
+    stream.read()
+    stream.land("future.txt", "b", age=-10 * DAY).touch()
+    assert stream.findings() == []
+    assert stream.read() == 1
+    stream.land("later.txt", "c")
+    assert stream.read() == 1
+
+
 def test_nothing_is_said_of_what_is_as_it_should_be(spark, tmp_path):
     stream = Stream(spark, tmp_path / "in it's #1 & 100%", tmp_path / "ckpt #2")
     stream.folder.mkdir()
@@ -98,6 +136,14 @@ def test_nothing_is_said_of_what_is_as_it_should_be(spark, tmp_path):
     (line,) = stream.findings()
     assert line.startswith(f"{stream.folder}/day=0/ß 0.txt, {stream.folder}/day=0/ß 10.txt, ")
     assert " and 9 more: changed after it was read" in line
+
+
+def test_before_the_first_start_only_the_folder_can_be_looked_at(stream):
+    future = stream.land("future.txt", "a", age=-2 * DAY)
+    stream.land("old.txt", "a", age=90 * DAY)
+    for path in (stream.folder, f"{stream.folder.parent}/i?"):
+        (line,) = stream.source(path).findings(stream.checkpoint, set())
+        assert line.startswith(f"{future}: dated in the future")
 
 
 @pytest.mark.parametrize("kept", [0, 1, -5])
@@ -206,6 +252,49 @@ def test_a_link_to_nothing_or_to_itself_hides_no_file_beside_it(stream):
         stream.folder.joinpath(f"{number}.").symlink_to("nowhere" if number % 2 else f"{number}.")
     assert stream.findings() == []
     assert stream.source().count() == (6, 0)
+    future = stream.land("z.txt", age=-2 * DAY)
+    (line,) = stream.findings()
+    assert line.startswith(f"{future}: dated in the future")
+
+
+def test_a_file_that_goes_while_the_folder_is_looked_at_hides_no_other(stream, monkeypatch):
+    for number in range(6):
+        stream.land(f"{number}.txt", "a", age=-2 * DAY)
+
+    class Going(os.PathLike[str]):
+        """A listing whose entries are looked at when every second file has gone."""
+
+        def __enter__(self):
+            with scandir(stream.folder) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+            for entry in found[::2]:
+                os.unlink(entry.path)  # noqa: PTH108 - it has a path, and is none
+            return found
+
+        def __exit__(self, *_): ...
+
+        def __fspath__(self):
+            return str(stream.folder)
+
+    scandir = os.scandir
+    monkeypatch.setattr("os.scandir", lambda path: Going() if path == str(stream.folder) else scandir(path))
+    (line,) = stream.findings()
+    assert line.count(".txt") == 3
+
+
+def test_other_names_in_a_sources_log_are_of_another_kind_of_source(stream):
+    path = stream.land("1.txt", "a", age=10)
+    stream.read()
+    log = stream.checkpoint / "sources" / "0"
+    (log / "shard-commit").mkdir()
+    (log / "_metadata").write_text("{}")
+    (log / "notes.compact").write_text("v1")
+    (stream.checkpoint / "sources" / "1").mkdir()
+    (stream.checkpoint / "sources" / "1" / "shard-commit").mkdir()
+    assert stream.findings() == []
+    path.write_text("changed")
+    (line,) = stream.findings()
+    assert "changed after it was read" in line
 
 
 @pytest.mark.parametrize("kind", ["one a batch", "with others", "under another name", "Spark removes it"])
@@ -263,55 +352,6 @@ def test_a_name_that_waits_for_the_next_start_is_said(spark, folder, tmp_path, c
     assert read() == []
 
 
-def test_a_file_dated_in_the_future_is_said_before_and_after_it_hides_others(stream):
-    stream.land("1.txt", "a")
-    stream.read()
-    stream.land("soon.txt", "b", age=-60)  # clocks differ
-    assert stream.findings() == []
-    future = stream.land("future.txt", "c", age=-10 * DAY - 60)
-    (before,) = stream.findings()
-    assert before.startswith(
-        f"{future}: dated in the future, so that it will hide older files (maxFileAge): "
-    )
-    assert before.endswith("touch it before it is read")
-
-    assert stream.read() == 2
-    later = stream.land("later.txt", "d")
-    assert stream.read() == 0
-    hiding, hidden = stream.findings()
-    assert hiding.startswith(
-        f"{future}: read with a date 10 days ahead, so that new files are not read: set "
-    )
-    assert hidden.startswith(f"{later}: not read, for it is too old beside the newest file read: set a ")
-    assert stream.read(maxFileAge=hiding.split('"')[1]) == 1  # the fix, as it is said
-    assert stream.findings() == []
-
-
-def test_a_file_that_goes_while_the_folder_is_looked_at_hides_no_other(stream, monkeypatch):
-    for number in range(6):
-        stream.land(f"{number}.txt", "a", age=-2 * DAY)
-
-    class Going(os.PathLike[str]):
-        """A listing whose entries are looked at when every second file has gone."""
-
-        def __enter__(self):
-            with scandir(stream.folder) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
-            for entry in found[::2]:
-                os.unlink(entry.path)  # noqa: PTH108 - it has a path, and is none
-            return found
-
-        def __exit__(self, *_): ...
-
-        def __fspath__(self):
-            return str(stream.folder)
-
-    scandir = os.scandir
-    monkeypatch.setattr("os.scandir", lambda path: Going() if path == str(stream.folder) else scandir(path))
-    (line,) = stream.findings()
-    assert line.count(".txt") == 3
-
-
 def test_a_planned_file_that_vanished_is_said_before_its_rows_are_lost(stream):
     stream.land("1.txt", "a", age=20)
     stream.land("2.txt", "b", age=10)
@@ -333,48 +373,3 @@ def test_a_planned_file_that_vanished_is_said_before_its_rows_are_lost(stream):
     vanished.unlink()
     assert stream.read() == 0  # this is the loss: Spark commits the batch, empty, and says nothing
     assert stream.gone() == []
-
-
-def test_before_the_first_start_only_the_folder_can_be_looked_at(stream):
-    future = stream.land("future.txt", "a", age=-2 * DAY)
-    stream.land("old.txt", "a", age=90 * DAY)
-    for path in (stream.folder, f"{stream.folder.parent}/i?"):
-        (line,) = stream.source(path).findings(stream.checkpoint, set())
-        assert line.startswith(f"{future}: dated in the future")
-
-
-def test_other_names_in_a_sources_log_are_of_another_kind_of_source(stream):
-    path = stream.land("1.txt", "a", age=10)
-    stream.read()
-    log = stream.checkpoint / "sources" / "0"
-    (log / "shard-commit").mkdir()
-    (log / "_metadata").write_text("{}")
-    (log / "notes.compact").write_text("v1")
-    (stream.checkpoint / "sources" / "1").mkdir()
-    (stream.checkpoint / "sources" / "1" / "shard-commit").mkdir()
-    assert stream.findings() == []
-    path.write_text("changed")
-    (line,) = stream.findings()
-    assert "changed after it was read" in line
-
-
-def test_touching_a_file_of_the_future_before_it_is_read_is_enough(stream):
-    stream.land("1.txt", "a")
-    stream.read()
-    stream.land("future.txt", "b", age=-10 * DAY).touch()
-    assert stream.findings() == []
-    assert stream.read() == 1
-    stream.land("later.txt", "c")
-    assert stream.read() == 1
-
-
-def test_what_was_read_of_a_log_stays_known_when_spark_removes_it(stream):
-    """As it does with a temporary checkpoint when its query ends."""
-    path = stream.land("1.txt", "a", age=10)
-    stream.read()
-    source = stream.source()
-    shutil.rmtree(stream.checkpoint)
-    path.write_text("changed")
-    source.read(Logs(stream.checkpoint))
-    (line,) = source.findings(stream.checkpoint, set())
-    assert line.startswith(f"{path}: changed after it was read")

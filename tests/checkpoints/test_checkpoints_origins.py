@@ -122,6 +122,15 @@ def test_files_of_a_batch_that_will_come_again_are_not_forgotten(total, tmp_path
     assert total(two, allow_changed_query=True) == 12
 
 
+def test_without_a_committed_batch_the_way_out_is_another_checkpoint(total, tmp_path):
+    for folder in ("one", "two"):
+        land(tmp_path / folder, "1.json", 1)
+    total(tmp_path / "one")
+    shutil.rmtree(tmp_path / "my ckpt" / "commits")
+    said = refusal(total, tmp_path / "two", allow_changed_query=True)
+    assert re.search(r"once more on that folder, or start anew on another checkpoint$", said)
+
+
 def test_what_was_found_before_a_first_batch_was_planned_is_forgotten(total, tmp_path):
     for folder, number in (("one", 1), ("two", 10), ("more", 100)):
         land(tmp_path / folder, "1.json", number)
@@ -193,12 +202,3 @@ def test_every_folder_of_a_pattern_is_looked_at(total, tmp_path):
     assert total(f"{other}/*", moved=both) == 111
     land(other / "b-1", "4.json", 1000)
     assert total(other / "b-1", allow_changed_query=True) == 1111  # a-1 is forgotten, b-1 is not
-
-
-def test_without_a_committed_batch_the_way_out_is_another_checkpoint(total, tmp_path):
-    for folder in ("one", "two"):
-        land(tmp_path / folder, "1.json", 1)
-    total(tmp_path / "one")
-    shutil.rmtree(tmp_path / "my ckpt" / "commits")
-    said = refusal(total, tmp_path / "two", allow_changed_query=True)
-    assert re.search(r"once more on that folder, or start anew on another checkpoint$", said)

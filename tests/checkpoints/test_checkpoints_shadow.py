@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from support.checkpoint_queries import contents
 from support.shops import hourly, land_shops, stream, totals
 
-from sparkstream_kit import run, sinks, sources, start
+from sparkstream_kit import run, sinks, sources, start, windows
 from sparkstream_kit.checkpoints import shadow
 from sparkstream_kit.errors import DryRun
 
@@ -42,7 +42,15 @@ def once(*keys):
     return transform
 
 
-def pairs(within="5 minutes", on="shop"):
+def timely(where="true"):
+    def transform(rows):
+        marked = windows.with_watermark(rows.where(where), "at", "5 minutes")
+        return windows.flatten(marked.groupBy(windows.tumbling("at", "20 minutes"), "shop").count())
+
+    return transform
+
+
+def pairs(within="5 minutes", on="shop", how="inner"):
     """Teas with the inks of the same shop soon after."""
 
     def transform(rows):
@@ -50,7 +58,7 @@ def pairs(within="5 minutes", on="shop"):
         teas = timely.where("product = 'tea'").selectExpr(f"{on} AS key", "at AS tea_at")
         inks = timely.where("product = 'ink'").selectExpr(f"{on} AS other", "at AS ink_at")
         soon = F.expr(f"key = other AND ink_at BETWEEN tea_at AND tea_at + INTERVAL {within}")
-        return teas.join(inks, soon)
+        return teas.join(inks, soon, how)
 
     return transform
 
@@ -91,6 +99,7 @@ ROWS = ("append", files, rows_of("at", "product", "n", "weight"))
 STAMPED = ("append", batch_files, rows_of("n", "current_timestamp() AS stamp"))
 ONCE = ("append", files, once("shop", "n"))
 PAIRS = ("append", files, pairs())
+LOOSE_PAIRS = ("append", batch_files, pairs(how="left"))
 WEIGHTS = ("complete", snapshot, totals("shop", what="sum(weight)"))
 
 
@@ -149,6 +158,11 @@ HARMLESS: dict[str, tuple[Any, Any]] = {
     "rows, in another order of columns": (ROWS, other_order),
     "duplicates, the same": (ONCE, once("shop", "n")),
     "pairs, in seconds": (PAIRS, pairs(within="300 seconds")),
+    "pairs with those that have none": (LOOSE_PAIRS, pairs(how="left")),
+    "the kit's watermark, which looks at the time": (
+        ("append", batch_files, timely()),
+        timely(where="n >= 0"),
+    ),
     "the time of each batch": (STAMPED, rows_of("n", "current_timestamp() AS stamp", where="n >= 0")),
     "-0.0 for 0.0": (ROWS, rows_of("at", "product", "n", "IF(weight = 0, -0.0D, weight) AS weight")),
     "the first row of each shop": (FIRST, first_of_each),
@@ -167,6 +181,8 @@ HARMFUL: dict[str, tuple[Any, Any]] = {
     "a lost filter": (("complete", replace, totals("product", where="n <> 1")), totals("product")),
     "NULL is filled": (BY_PRODUCT, lambda rows: totals("product")(rows.fillna("?", ["product"]))),
     "another window": (BY_WINDOW, hourly("shop", length="30 minutes")),
+    "a shorter watermark": (("append", batch_files, hourly("shop", delay="1 hour")), hourly("shop")),
+    "doubled rows": (BY_PRODUCT, lambda rows: totals("product")(rows.unionByName(rows))),
     "a longer watermark": (BY_WINDOW, hourly("shop", delay="30 minutes")),
     "a watermark in mode update": (WINDOWS_NOW, begins(delay="1 hour")),
     "a key of two words": (("complete", replace, by("the shop")), by("the shop", "sum(amount * 1.01)")),
@@ -226,6 +242,14 @@ def test_what_differs_is_there_as_text_as_counts_and_as_rows(wrote):
     assert said[0] == "query q, compared at batch 5"
     assert said[1].startswith("table totals in sqlite")
     assert said[2] == "  1 equal, 1 differ, 0 only new, 1 only old"
+    assert said[-1].startswith("to switch: start it on a new checkpoint, with continues=")
+
+
+def test_a_key_with_a_name_of_the_comparison_is_refused(wrote):
+    by_old = totals("old")
+    compare = wrote("complete", replace, lambda rows: by_old(rows.withColumnRenamed("shop", "old")))
+    said = refusal(compare, lambda rows: by_old(rows.withColumnRenamed("shop", "old")))
+    assert "key old has a name of the comparison; rename it in both" in said
 
 
 TEXTS = ["a\nb", "", None, " c ", 'd "e",', "\\", "f\r\ng", "null", "1"]
@@ -412,6 +436,16 @@ def test_a_sink_that_cannot_be_read_back_is_refused(name, sink, as_local, tmp_pa
     assert said.startswith(f"query q cannot be compared: sink {name} cannot be read back (files, snapshots,")
 
 
+@pytest.mark.classic_only("a master is pretended in this process")
+def test_on_a_cluster_it_is_refused(wrote, as_local, monkeypatch):
+    compare = wrote("complete", snapshot, totals("product"))
+    pretend_master(as_local, monkeypatch, "spark://host:7077")
+    assert refusal(compare, totals("product")) == (
+        "checkpoints.shadow(): it keeps its rows in a temporary folder of this machine, which "
+        "spark://host:7077 does not have; use a session of this process with the master local[*]"
+    )
+
+
 @pytest.mark.connect
 def test_on_spark_connect_it_compares(spark, tmp_path):
     land(tmp_path / "in", *range(FILES))
@@ -489,29 +523,6 @@ def test_a_target_that_is_gone_is_one_line_and_is_not_made_again(kind, wrote, tm
     assert contents(tmp_path) == there
 
 
-def test_it_says_at_which_batch_it_is_in_few_lines(wrote, monkeypatch, capsys):
-    compare = wrote(*BY_WINDOW)  # which runs batch by batch
-    monkeypatch.setattr("sparkstream_kit.operate.replay._LINES", 3)
-    capsys.readouterr()
-    compare(hourly("shop"))
-    said = [f"query q: running batch {number} of 7 …" for number in (1, 4, 7)]
-    assert capsys.readouterr().err.splitlines() == said
-
-
-def test_a_table_of_the_catalog_that_is_gone_is_one_line(wrote, as_local, tmp_path):
-    compare = wrote(*TARGETS["a table of the catalog"])
-    as_local.sql(f"DROP TABLE t_{tmp_path.name}")
-    said = refusal(compare, TYPED)
-    assert said == f"table t_{tmp_path.name} is gone, but this query is compared with its rows; restore it"
-
-
-def test_input_that_is_gone_is_named_before_the_target_is_read(wrote, tmp_path):
-    compare = wrote("complete", snapshot, totals("product"))
-    drop_input(tmp_path)
-    (tmp_path / "totals.csv").unlink()
-    assert "1 of the 6 files that it has read have gone, such as" in refusal(compare, totals("product"))
-
-
 def test_it_says_at_which_part_it_is_in_few_lines(wrote, monkeypatch, capsys):
     compare = wrote(*BY_WINDOW)  # which runs batch by batch
     monkeypatch.setattr("sparkstream_kit.operate.replay._LINES", 3)
@@ -522,13 +533,3 @@ def test_it_says_at_which_part_it_is_in_few_lines(wrote, monkeypatch, capsys):
         *(f"query q: running batch {number} of 7 …" for number in (1, 4, 7)),
         "query q: comparing the rows …",
     ]
-
-
-@pytest.mark.classic_only("a master is pretended in this process")
-def test_on_a_cluster_it_is_refused(wrote, as_local, monkeypatch):
-    compare = wrote("complete", snapshot, totals("product"))
-    pretend_master(as_local, monkeypatch, "spark://host:7077")
-    assert refusal(compare, totals("product")) == (
-        "shadow keeps its rows in a temporary folder of this machine, which spark://host:7077 does not have; "
-        "use a session of this process with the master local[*]"
-    )

@@ -95,6 +95,16 @@ def codes(spark, state, code):
     return spark.createDataFrame([(state, code)], "State STRING, code INT")
 
 
+def codes_joined(spark, how):
+    codes = timed(spark).select(F.col("State").alias("code"), F.col("time").alias("at"))
+    return timed(spark).join(codes, F.expr("State = code AND time = at"), how)
+
+
+def csv_of(spark, options):
+    lines = spark.readStream.text(HERE)
+    return lines.select(F.from_csv("value", "n INT", options).alias("row")).groupBy("row.n").count()
+
+
 def parsed(spark, **settings):
     schema = from_ddl("d DATE, p STRING NOT NULL, x DECIMAL(12,2)")
     rows = quarantine.parse_csv(sources.text(spark, HERE), schema, **settings)
@@ -105,6 +115,8 @@ def both(build: Callable[..., DataFrame], one: object, other: object) -> tuple[B
     """Return two queries that differ in one value."""
     return lambda spark: build(spark, one), lambda spark: build(spark, other)
 
+
+CTE = "WITH c AS (SELECT upper(State) AS k FROM sales_view) SELECT k, count(*) FROM c GROUP BY k"
 
 # name -> the query that wrote the checkpoint, the query that is started now, and in what words they differ
 CHANGES: dict[str, tuple[Build, Build, str]] = {
@@ -126,6 +138,26 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
     "order of group keys": (
         *both(lambda s, keys: sales(s).groupBy(*keys).count(), KEYS, KEYS[::-1]),
         "groups by ProductKey, State; the checkpoint's query groups by State, ProductKey",
+    ),
+    "aggregated column": (
+        totals,
+        lambda s: sales(s).groupBy("State").agg(F.sum("n").alias("total")),
+        "computes sum(n); the checkpoint's query computes sum(Amount)",
+    ),
+    "order of aggregated columns": (
+        lambda s: sales(s).groupBy("State").agg(F.max("n"), F.min("n")),
+        lambda s: sales(s).groupBy("State").agg(F.min("n"), F.max("n")),
+        "does the same steps in another order",
+    ),
+    "group key of a common table expression": (
+        lambda s: in_sql(s, CTE),
+        lambda s: in_sql(s, CTE.replace("upper", "lower")),
+        "computes lower(State) AS k; the checkpoint's query computes upper(State) AS k",
+    ),
+    "a cube in place of a rollup": (
+        lambda s: sales(s).rollup("State", "n").count(),
+        lambda s: sales(s).cube("State", "n").count(),
+        "0, 1, 2, 3 AS spark_grouping_id",
     ),
     "what is exploded": (
         lambda s: sales(s).select(F.explode("tags").alias("tag")).groupBy("tag").count(),
@@ -163,10 +195,19 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
         *both(lambda s, keys: sales(s).dropDuplicates(keys), KEYS, KEYS[::-1]),
         "drops duplicates by ProductKey, State; ",
     ),
+    "deduplication within the watermark": (
+        *both(lambda s, key: timed(s).dropDuplicatesWithinWatermark([key]), *KEYS),
+        "drops duplicates within the watermark by ProductKey",
+    ),
     "distinct columns in SQL": (
         lambda s: in_sql(s, "SELECT DISTINCT State FROM sales_view"),
         lambda s: in_sql(s, "SELECT DISTINCT ProductKey FROM sales_view"),
         "runs Distinct by ProductKey; the checkpoint's query runs Distinct by State",
+    ),
+    "join type": (*both(codes_joined, "inner", "leftouter"), "joins LeftOuter, "),
+    "side of a join": (
+        *both(lambda s, column: joined(s).groupBy("State").agg(F.sum(column)), "n", "cents"),
+        "computes sum(cents)",
     ),
     "join key": (joined, lambda s: joined(s, "a.State = b.ProductKey"), "joins Inner, ((State = ProductKey)"),
     "which time of a join is the later one": (
@@ -181,6 +222,11 @@ CHANGES: dict[str, tuple[Build, Build, str]] = {
     "the body of a lambda": (
         *both(by_lambda, F.upper, F.lower),
         "groups by transform(tags, lambdafunction(lower(lambda x), lambda x)); the checkpoint's query",
+    ),
+    "which variable of a lambda": (
+        lambda s: by_lambda(s, lambda x, y: F.struct(x, y)),  # noqa: PLW0108 - Spark asks for the arguments
+        lambda s: by_lambda(s, lambda x, y: F.struct(y, x)),
+        "groups by transform(tags, lambdafunction(struct(y, lambda y, x, lambda x), lambda x, lambda y)); ",
     ),
     "key of applyInPandasWithState": (*both(lambda s, key: applied(sales(s), key), *KEYS), "ProductKey"),
     "state of applyInPandasWithState": (
@@ -201,6 +247,24 @@ SAME: dict[str, tuple[Build, Build]] = {
         lambda s: parsed(s, date_format="M/d/yy"),
         lambda s: parsed(s, date_format="d/M/yy", sep=";"),
     ),
+    "kind of source": (
+        lambda s: s.readStream.format("rate").load().groupBy("value").count(),
+        lambda s: s.readStream.schema("value LONG").json(HERE).groupBy("value").count(),
+    ),
+    "columns that are not used": (
+        totals,
+        lambda s: summed(sales(s).withColumn("more", F.lit(1)).drop("tags")),
+    ),
+    "a filter above a common table expression": (
+        lambda s: in_sql(
+            s, "WITH c AS (SELECT State, count(*) n FROM sales_view GROUP BY State) SELECT * FROM c"
+        ),
+        lambda s: in_sql(
+            s,
+            "WITH c AS (SELECT State, count(*) n FROM sales_view GROUP BY State) SELECT n FROM c WHERE n > 1",
+        ),
+    ),
+    "projection above": (totals, lambda s: totals(s).select((F.col("total") * 2).alias("twice"))),
     "the name of a result": (totals, lambda s: sales(s).groupBy("State").agg(F.sum("Amount").alias("sum"))),
     "filter above": (totals, lambda s: totals(s).where("total > 3")),
     "sort and limit above": (totals, lambda s: totals(s).orderBy("total").limit(3)),
@@ -250,6 +314,26 @@ IN_OTHER_WORDS: dict[str, tuple[Build, Build]] = {
     "the case of a column in a name that Spark has made": (
         lambda s: sales(s).groupBy("State").agg(F.sum("Amount"), F.max("n")),
         lambda s: sales(s).groupBy("state").agg(F.sum("AMOUNT"), F.max("N")),
+    ),
+    "the gap of a session": (
+        *both(
+            lambda s, gap: timed(s).groupBy(F.session_window("time", gap)).count(),
+            "5 minutes",
+            "300 seconds",
+        ),
+    ),
+    "the delay of a watermark": (
+        lambda s: timed(s).groupBy("State").count(),
+        lambda s: timed(s, "600 seconds").groupBy("State").count(),
+    ),
+    "the order of the options of from_csv": (
+        lambda s: csv_of(s, {"sep": ";", "mode": "PERMISSIVE", "quote": "'"}),
+        lambda s: csv_of(s, {"quote": "'", "sep": ";", "mode": "PERMISSIVE"}),
+    ),
+    "a filter that keeps every row": (totals, lambda s: summed(sales(s).where("true"))),
+    "the name of a lambda's variable in SQL": (
+        lambda s: by_lambda(s, lambda x: F.concat(x, "State")),
+        lambda s: sales(s).groupBy(F.expr("transform(tags, x -> concat(x, State)) AS o")).count(),
     ),
     "a union by name": (
         lambda s: sales(s).union(sales(s)).groupBy("State").count(),
@@ -301,6 +385,28 @@ def test_a_query_that_is_built_again_is_the_same_on_any_spark(spark, name):
     one, other = (fingerprint(SHAPES[name](spark), "append") for _ in range(2))
     assert one == other != ""
     assert differences(RECORDED[name], one) == []  # `make versions` runs this on the others
+
+
+BUILT_AGAIN = """
+import json
+from sparkstream_kit import get_session
+from sparkstream_kit.checkpoints.fingerprint import fingerprint
+from support.query_shapes import SHAPES
+spark = get_session("built", profile="test")
+print(json.dumps({name: fingerprint(SHAPES[name](spark), "append") for name in reversed(SHAPES)}))
+"""
+
+
+def in_a_process(code, **settings):
+    """Return what a Python prints that can import the tests."""
+    path = f"{environment()['PYTHONPATH']}:{ROOT / 'tests'}"
+    return ran(code, PYTHONPATH=path, **settings).stdout
+
+
+@pytest.mark.slow
+def test_a_query_is_the_same_in_another_process_behind_other_queries(spark):
+    here = {name: fingerprint(build(spark), "append") for name, build in SHAPES.items()}
+    assert json.loads(in_a_process(BUILT_AGAIN)) == here
 
 
 def test_the_time_zone_counts_only_if_both_versions_of_spark_print_it():
@@ -376,6 +482,11 @@ def test_the_time_zone_is_noted_where_the_state_depends_on_it(spark, name):
     assert ("in the time zone" in fingerprint(build(spark), "update")) is depends
 
 
+def test_a_limit_keeps_state_in_append_mode_alone(spark):
+    assert fingerprint(sales(spark).limit(3), "append")
+    assert not fingerprint(sales(spark).limit(3), "update")
+
+
 def test_all_columns_count_and_the_session_keeps_its_own_limit(spark):
     other = spark.newSession()  # Spark asks the active session, and not that of the query
     former = [session.conf.get("spark.sql.debug.maxToStringFields") for session in (spark, other)]
@@ -388,6 +499,14 @@ def test_no_path_and_no_option_is_in_the_text(spark):
     assert fingerprint(secret.groupBy("value").count(), "complete") == (
         "facts 3\ngroups by: value#0\ncomputes: count(1)"
     )
+
+
+def test_a_long_difference_is_shown_where_it_begins():
+    same = " + ".join(f"column_{n}" for n in range(100))
+    (said,) = differences(f"facts 3\njoins: ({same} > 1)", f"facts 3\njoins: ({same} > 2)")
+    assert said.startswith("joins …")
+    assert "> 2); the checkpoint's query joins …" in said
+    assert len(said) < 500
 
 
 CONNECT = """
@@ -405,41 +524,6 @@ def test_every_query_has_the_same_fingerprint_on_connect(spark, connect):
     assert json.loads(ran(CONNECT, PYTHONPATH=path, SPARK_REMOTE=connect).stdout) == all_fingerprints(spark)
 
 
-def test_a_limit_keeps_state_in_append_mode_alone(spark):
-    assert fingerprint(sales(spark).limit(3), "append")
-    assert not fingerprint(sales(spark).limit(3), "update")
-
-
-def test_a_long_difference_is_shown_where_it_begins():
-    same = " + ".join(f"column_{n}" for n in range(100))
-    (said,) = differences(f"facts 2\njoins: ({same} > 1)", f"facts 2\njoins: ({same} > 2)")
-    assert said.startswith("joins …")
-    assert "> 2); the checkpoint's query joins …" in said
-    assert len(said) < 500
-
-
-BUILT_AGAIN = """
-import json
-from sparkstream_kit import get_session
-from sparkstream_kit.checkpoints.fingerprint import fingerprint
-from support.query_shapes import SHAPES
-spark = get_session("built", profile="test")
-print(json.dumps({name: fingerprint(SHAPES[name](spark), "append") for name in reversed(SHAPES)}))
-"""
-
-
-def in_a_process(code, **settings):
-    """Return what a Python prints that can import the tests."""
-    path = f"{environment()['PYTHONPATH']}:{ROOT / 'tests'}"
-    return ran(code, PYTHONPATH=path, **settings).stdout
-
-
-@pytest.mark.slow
-def test_a_query_is_the_same_in_another_process_behind_other_queries(spark):
-    here = {name: fingerprint(build(spark), "append") for name, build in SHAPES.items()}
-    assert json.loads(in_a_process(BUILT_AGAIN)) == here
-
-
 @pytest.mark.slow
 @pytest.mark.xdist_group("connect")
 def test_drop_duplicates_without_columns_is_another_query_on_connect(spark, connect):
@@ -454,31 +538,3 @@ def test_drop_duplicates_without_columns_is_another_query_on_connect(spark, conn
     here = fingerprint(sales(spark).drop("tags").dropDuplicates(), "append")
     assert sorted(re.findall(r"\w+#", there)) == sorted(re.findall(r"\w+#", here))
     assert (there.strip() == here) is (pyspark.__version__ >= "4.3")
-
-
-US = {"date_format": "M/d/yy"}
-
-
-def by_reason(rows):
-    counts = F.count("*").alias("Orders"), F.sum("x").alias("t")
-    return rows.groupBy("p", F.col("_reason").alias("Problem")).agg(*counts)
-
-
-@pytest.mark.parametrize(
-    "settings", [{"date_format": "d/M/yy"}, US | {"sep": ";"}, US | {"header": True}], ids=str
-)
-def test_how_lines_are_parsed_counts_by_what_the_user_says(spark, settings):
-    one, other = (fingerprint(by_reason(parsed(spark, **given)), "update") for given in (US, settings))
-    [said] = differences(one, other)
-    assert said.startswith("computes parse_csv(schema and formats ")
-    assert "_read" not in one, "how the kit parses is no part of it"
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [("spark.sql.ansi.enabled", "false"), ("spark.sql.session.timeZone", "Europe/Berlin")]
-)
-def test_neither_ansi_mode_nor_time_zone_counts(spark, key, value):
-    build = ALONE["times and parsing"]
-    before = fingerprint(build(spark), "append")
-    with in_force(spark, {key: value}):
-        assert fingerprint(build(spark), "append") == before

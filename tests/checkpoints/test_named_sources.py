@@ -22,6 +22,19 @@ def test_a_checkpoint_of_a_sink_with_a_name(as_local, tmp_path):
     assert checkpoints.show(tmp_path / "ckpt").committed == 0
 
 
+SWITCH = "spark.sql.streaming.queryEvolution.enableSourceEvolution"
+
+
+def test_sources_with_names_are_refused_in_one_line(as_local, tmp_path, finish):
+    as_local.conf.set(SWITCH, "true")
+    land(tmp_path / "in", 0)
+    rows = as_local.readStream.schema(SCHEMA).name("lines").json(str(tmp_path / "in"))
+    assert refusal(finish, rows) == (
+        f"checkpoint {tmp_path}/ckpt: sources with names are not supported; leave .name() out, and set "
+        f"{SWITCH} to false"
+    )
+
+
 def test_offsets_that_name_their_sources_are_read(as_local, tmp_path, finish):
     """In format 2 a line of a plan begins with the source's name: without a name of its own, its number."""
     as_local.conf.set("spark.sql.streaming.offsetLog.formatVersion", "2")
@@ -46,16 +59,3 @@ def test_offsets_that_name_their_sources_are_read(as_local, tmp_path, finish):
     assert checkpoints.check(tmp_path / "ckpt") == []
     rewound = checkpoints.rewind(tmp_path / "ckpt", to=0, apply=True)
     assert [each.path for each in rewound.inputs] == [str(tmp_path / "other/2 é%.json")]
-
-
-SWITCH = "spark.sql.streaming.queryEvolution.enableSourceEvolution"
-
-
-def test_sources_with_names_are_refused_in_one_line(as_local, tmp_path, finish):
-    as_local.conf.set(SWITCH, "true")
-    land(tmp_path / "in", 0)
-    rows = as_local.readStream.schema(SCHEMA).name("lines").json(str(tmp_path / "in"))
-    assert refusal(finish, rows) == (
-        f"checkpoint {tmp_path}/ckpt: sources with names are not supported; leave .name() out, and set "
-        f"{SWITCH} to false"
-    )

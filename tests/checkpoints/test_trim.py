@@ -281,6 +281,17 @@ def test_a_long_run_trims_while_it_runs(spark, grown, monkeypatch):
     assert checkpoints.check(grown / "ckpt") == []
 
 
+def test_a_query_that_the_kit_has_not_started_is_left_alone(spark, grown, monkeypatch):
+    monkeypatch.setattr(runs, "_LOOK_AT_FILES", 0)
+    came: list[int] = []
+    number = land(grown / "in", "a")
+    writer = read(spark, grown / "in").writeStream.option("checkpointLocation", str(grown / "ckpt"))
+    writer = writer.foreachBatch(lambda batch, _: came.extend(row.n for row in batch.collect()))
+    run(writer.start(), max_batches=1)
+    assert came == [number]
+    assert log(grown)[1] == []
+
+
 def test_old_files_that_were_read_are_no_danger_and_others_are(spark, trimmed):
     land(trimmed / "in", "late", LONG_AGO + 1_000)
     land(trimmed / "in", "b")
@@ -295,14 +306,3 @@ def test_a_start_that_is_refused_leaves_the_log(spark, grown):
     with pytest.raises(errors.DryRun):
         run(begun(read(spark, grown / "in"), sinks.console(), grown, dry_run=True))
     assert log(grown) == before
-
-
-def test_a_query_that_the_kit_has_not_started_is_left_alone(spark, grown, monkeypatch):
-    monkeypatch.setattr(runs, "_LOOK_AT_FILES", 0)
-    came: list[int] = []
-    number = land(grown / "in", "a")
-    writer = read(spark, grown / "in").writeStream.option("checkpointLocation", str(grown / "ckpt"))
-    writer = writer.foreachBatch(lambda batch, _: came.extend(row.n for row in batch.collect()))
-    run(writer.start(), max_batches=1)
-    assert came == [number]
-    assert log(grown)[1] == []

@@ -98,6 +98,19 @@ def clean_files(folder, *, out=None):
     return sales, Target(command, checkpoint, both)
 
 
+def spark_files(folder, spark):
+    """Spark's own file sink, which promises exactly once to those who read through Spark."""
+    sales, out, checkpoint = Sales(folder / "in"), folder / "out", folder / "ckpt"
+
+    def totals():
+        rows = spark.read.parquet(str(out)).collect() if sink.last() >= 0 else []
+        return added_up((row["ProductKey"], row["SaleAmount"]) for row in rows)
+
+    command = (SCRIPTS / "sales_to.py", "files", out, sales.folder, checkpoint, *ONE_FILE)
+    sink = Sink(lambda: newest(out / "_spark_metadata"), totals, sales.totals)
+    return sales, Target(command, checkpoint, (sink,))
+
+
 def database(folder, url, how="replace", *, checkpoint=None, rows=50):
     """A table of a database: the job `sales_totals` replaces it, `sales_to.py` inserts or upserts."""
     sales, checkpoint = Sales(folder / "in", rows=rows), checkpoint or folder / "ckpt"
@@ -145,6 +158,27 @@ def delta(folder, how="replace", *, connectors=()):
 
     sink = Sink(lambda: last_in_delta(out), totals, sales.totals)
     return sales, Target((*command, *ONE_FILE), checkpoint, (sink,))
+
+
+def by_value(folder):
+    """A table of SQLite for each state that occurs in the sales."""
+    sales, checkpoint, url = Sales(folder / "in"), folder / "ckpt", f"sqlite:///{folder}/t.db"
+
+    def totals():
+        names = query(url, "SELECT table_name FROM sparkstream_ledger")
+        tables = (f'SELECT "ProductKey", "SaleAmount" FROM "{name}"' for (name,) in names)  # noqa: S608 - ours
+        return added_up((key, Decimal(amount)) for each in tables for key, amount in query(url, each))
+
+    command = (SCRIPTS / "sales_to.py", "values", url, sales.folder, checkpoint, *ONE_FILE)
+    return sales, Target(command, checkpoint, (Sink(partial(last_in_ledger, url), totals, sales.totals),))
+
+
+def is_between(target, batch):
+    """Say whether a batch of `by_value` is in some of its tables, and not in all."""
+    noted, url = target.checkpoint / "sparkstream-kit/values/State", target.command[2]
+    values = [each for each in json.loads(noted.read_text()) if each[1] == batch] if noted.exists() else []
+    has = query(url, f"SELECT count(*) FROM sparkstream_ledger WHERE batch_id = {batch}")  # noqa: S608 - ours
+    return bool(has) and 0 < has[0][0] < len(values)
 
 
 def iceberg(folder, how="replace", *, lake=None):

@@ -33,7 +33,7 @@ KILLS = [(point, "group") for point in POINTS]
 ALSO = [*KILLS, ("before the commit", "python")]
 
 JOBS = ["files", "sqlite", "postgresql", "mariadb", "events", "delta", "iceberg"]
-SINKS = ["sqlite-upsert", "postgresql-append", "mariadb-append", "mariadb-upsert"]
+SINKS = ["spark-files", "sqlite-upsert", "postgresql-append", "mariadb-append", "mariadb-upsert"]
 SINKS += ["delta-append", "delta-upsert", "iceberg-append", "iceberg-upsert"]
 
 
@@ -44,6 +44,8 @@ def killed(request, tmp_path):
         return targets.clean_files(tmp_path)
     if request.param == "events":
         return targets.events(tmp_path, request.getfixturevalue("server").database())
+    if request.param == "spark-files":
+        return targets.spark_files(tmp_path, request.getfixturevalue("spark"))
     kind, _, how = request.param.partition("-")
     if kind in ("delta", "iceberg"):
         return getattr(targets, kind)(tmp_path, how or "replace")
@@ -65,41 +67,6 @@ def killed(request, tmp_path):
 def test_killed_at_each_point(killed, kills, launch):
     sales, target = killed
     killed_at(kills, sales, target, launch)
-
-
-def killed_at(kills, sales, target, launch, also=lambda: None):
-    """Kill a driver at points of its batches, and perhaps do more, before the job is let through."""
-    for point, victim in kills:
-        sales.land(2)
-        first = target.planned() + 1  # what comes before has been in the sink before
-        driver = launch("python", *target.command)
-        batch = frozen_at(driver, target, sales, point, first)
-        driver.kill(victim)
-        if victim == "group":
-            assert POINTS[point](target, batch)
-        also()
-        nothing_halved(target)
-    finish(target, launch)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("killed", JOBS, indirect=True)
-def test_killed_at_random_times(killed, launch, request):
-    sales, target = killed
-    pick = random.Random(f"{SEED} {request.node.callspec.id}")  # noqa: S311 - times, not secrets
-    for _ in range(-(-ROUNDS // len(JOBS))):
-        sales.land(3)
-        launcher, victim = pick.choice(["python", "spark-submit"]), pick.choice(["group", "python", "jvm"])
-        driver = launch(launcher, *target.command)
-        wait_for_start(driver, target)
-        time.sleep(pick.uniform(0, 3))  # the moment of the kill, which no condition picks
-        driver.kill(victim)
-        if victim == "jvm":  # as the system does when memory is short; py4j, too, has its say then
-            assert "Spark's JVM ended by itself" in driver.errors
-        else:
-            assert "Traceback" not in driver.errors
-        nothing_halved(target)
-    finish(target, launch)
 
 
 def frozen_at(driver, target, sales, point, first):
@@ -146,4 +113,39 @@ def test_killed_between_two_targets_of_a_batch(launcher, victim, launch, tmp_pat
         driver.until(lambda driver=driver, reached=reached: driver.frozen_if(reached))
         assert not target.committed(target.planned())
         driver.kill(victim)
+    finish(target, launch)
+
+
+def killed_at(kills, sales, target, launch, also=lambda: None):
+    """Kill a driver at points of its batches, and perhaps do more, before the job is let through."""
+    for point, victim in kills:
+        sales.land(2)
+        first = target.planned() + 1  # what comes before has been in the sink before
+        driver = launch("python", *target.command)
+        batch = frozen_at(driver, target, sales, point, first)
+        driver.kill(victim)
+        if victim == "group":
+            assert POINTS[point](target, batch)
+        also()
+        nothing_halved(target)
+    finish(target, launch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", JOBS, indirect=True)
+def test_killed_at_random_times(killed, launch, request):
+    sales, target = killed
+    pick = random.Random(f"{SEED} {request.node.callspec.id}")  # noqa: S311 - times, not secrets
+    for _ in range(-(-ROUNDS // len(JOBS))):
+        sales.land(3)
+        launcher, victim = pick.choice(["python", "spark-submit"]), pick.choice(["group", "python", "jvm"])
+        driver = launch(launcher, *target.command)
+        wait_for_start(driver, target)
+        time.sleep(pick.uniform(0, 3))  # the moment of the kill, which no condition picks
+        driver.kill(victim)
+        if victim == "jvm":  # as the system does when memory is short; py4j, too, has its say then
+            assert "Spark's JVM ended by itself" in driver.errors
+        else:
+            assert "Traceback" not in driver.errors
+        nothing_halved(target)
     finish(target, launch)

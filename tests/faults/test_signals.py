@@ -22,7 +22,7 @@ SEED = 9
         for launcher in ("python", "spark-submit")
         for number in ("SIGTERM", "SIGINT")
         for whom in ("python", "jvm", "group")
-        if (launcher, number, whom) != ("python", "SIGINT", "jvm")  # PySpark starts its JVM deaf to it
+        if (launcher, number, whom) != ("python", "SIGINT", "jvm")  # which has a test of its own
     ],
 )
 def test_a_signal_in_mid_batch_lets_the_batch_commit(
@@ -42,52 +42,6 @@ def test_a_signal_in_mid_batch_lets_the_batch_commit(
     assert "last batch committed: 1" in driver.errors
     no_stack_trace(driver)
     assert not [path.name for path in Path(temporary["TMPDIR"]).iterdir()]
-
-
-@pytest.mark.fast("python")
-@pytest.mark.parametrize("launcher", ["python", "spark-submit"])
-def test_a_jvm_without_memory_is_one_line_and_no_signal(launcher, launch, sales, tmp_path):
-    sales.land(2)
-    job = (SCRIPTS / "no_memory.py", sales.folder, tmp_path / "ckpt")
-    driver = launch(launcher, *job, SPARK_DRIVER_MEMORY="512m")
-    assert driver.ended() == 1, driver.errors
-    *_, said = driver.errors.splitlines()
-    assert said.startswith("no_memory.py: query big failed: "), driver.errors
-    assert "OutOfMemoryError" in said or "ended by itself" in said
-    no_stack_trace(driver)
-
-
-@pytest.mark.fast("3", "10")
-@pytest.mark.parametrize("number", range(ROUNDS))
-def test_two_signals_at_any_time_are_a_stop_or_a_short_one(number, launch, sales, tmp_path):
-    #  the job:   imports    session    query    first batch     batches ...
-    #  signals:        |<- 0.05 to 2 s ->|
-    chance = random.Random(f"{SEED} {number}")  # noqa: S311
-    launcher = ("python", "python", "spark-submit")[number % 3]
-    whom = chance.choice(["python", "group"])
-    sales.land(3)
-    driver = launch(launcher, *(JOBS / "sales_totals.py", sales.folder, "--checkpoint", tmp_path / "ckpt"))
-    if number % 2:
-        driver.until((tmp_path / "ckpt" / "commits" / "0").exists)
-        time.sleep(chance.uniform(0, 1))
-    else:
-        driver.until(driver.hears)
-        time.sleep(chance.uniform(0, 6))
-    first, second = chance.choices([Signals.SIGINT, Signals.SIGTERM], k=2)
-    gap = chance.uniform(0.05, 2)
-    driver.signal(first, whom)
-    time.sleep(gap)
-    # The first one may have ended it meanwhile; under spark-submit the JVM ends last.
-    with suppress(NobodyThereError, ProcessLookupError):
-        driver.signal(second, whom)
-    # If Spark's web page is just starting, spark-submit ends with 1.
-    codes = {0, 130, 143} | ({1} if launcher == "spark-submit" else set())
-    assert driver.ended(limit=120) in codes, f"{first}, {gap} s, {second}\n{driver.errors}"
-    if launcher == "spark-submit" and "before it began to run" in driver.errors:
-        # Spark logs that its own start was cut off, before the kit can tell it to be quiet.
-        assert "Traceback" not in driver.errors + driver.output, driver.errors
-    else:
-        no_stack_trace(driver)
 
 
 @pytest.mark.fast("python-SIGINT-group")
@@ -134,3 +88,47 @@ def test_a_jvm_that_python_has_started_is_deaf_to_sigint(launch, sales, tmp_path
     driver.signal(Signals.SIGTERM, "python")
     ended(driver)
     no_stack_trace(driver)
+
+
+@pytest.mark.fast("python")
+@pytest.mark.parametrize("launcher", ["python", "spark-submit"])
+def test_a_jvm_without_memory_is_one_line_and_no_signal(launcher, launch, sales, tmp_path):
+    sales.land(2)
+    job = (SCRIPTS / "no_memory.py", sales.folder, tmp_path / "ckpt")
+    driver = launch(launcher, *job, SPARK_DRIVER_MEMORY="512m")
+    assert driver.ended() == 1, driver.errors
+    *_, said = driver.errors.splitlines()
+    assert said.startswith("no_memory.py: query big failed: "), driver.errors
+    assert "OutOfMemoryError" in said or "ended by itself" in said
+    no_stack_trace(driver)
+
+
+@pytest.mark.fast("3", "10")
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_two_signals_at_any_time_are_a_stop_or_a_short_one(number, launch, sales, tmp_path):
+    #  the job:   imports    session    query    first batch     batches ...
+    #  signals:        |<- 0.05 to 2 s ->|
+    chance = random.Random(f"{SEED} {number}")  # noqa: S311
+    launcher = ("python", "python", "spark-submit")[number % 3]
+    whom = chance.choice(["python", "group"])
+    sales.land(3)
+    driver = launch(launcher, *(JOBS / "sales_totals.py", sales.folder, "--checkpoint", tmp_path / "ckpt"))
+    if number % 2:
+        driver.until((tmp_path / "ckpt" / "commits" / "0").exists)
+        time.sleep(chance.uniform(0, 1))
+    else:
+        driver.until(driver.hears)
+        time.sleep(chance.uniform(0, 6))
+    first, second = chance.choices([Signals.SIGINT, Signals.SIGTERM], k=2)
+    gap = chance.uniform(0.05, 2)
+    driver.signal(first, whom)
+    time.sleep(gap)
+    # The first one may have ended it meanwhile; under spark-submit the JVM ends last.
+    with suppress(NobodyThereError, ProcessLookupError):
+        driver.signal(second, whom)
+    assert driver.ended(limit=120) in {0, 130, 143}, f"{first}, {gap} s, {second}\n{driver.errors}"
+    if launcher == "spark-submit" and "before it began to run" in driver.errors:
+        # Spark logs that its own start was cut off, before the kit can tell it to be quiet.
+        assert "Traceback" not in driver.errors + driver.output, driver.errors
+    else:
+        no_stack_trace(driver)

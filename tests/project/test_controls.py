@@ -157,15 +157,3 @@ def test_the_last_line_of_a_job_and_of_a_command_is_text(tmp_path, capsys):
     assert printable(text, lines=True) == text
     assert main(["checkpoint", "show", str(tmp_path / "a\x1b[2Jb")]) == 2
     assert r"a\u001b[2Jb" in capsys.readouterr().err
-
-
-def test_a_command_says_the_name_of_a_file_as_text(tmp_path, capsys):
-    assert main(["checkpoint", "show", str(tmp_path / "a\x1b[2Jb")]) == 2
-    assert r"a\u001b[2Jb" in capsys.readouterr().err
-
-
-def test_the_last_line_of_a_job_is_text(capsys):
-    _exits._end_with(PySparkException(f"no column {EVIL}"), _exits._Stop(shutdown.Job()))  # noqa: SLF001
-    text = capsys.readouterr().err
-    assert r"no column tea\u001b]0;taken" in text
-    assert printable(text, lines=True) == text

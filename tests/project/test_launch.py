@@ -79,22 +79,6 @@ def test_a_job_of_ones_own_runs_beside_nothing_but_the_wheel(wheel, tmp_path):
 
 
 @pytest.mark.slow
-def test_with_the_properties_file_the_log_is_quiet_from_the_first_line(tmp_path):
-    feeds.drip(feeds.sales_files(1, rows=10, seed=1), tmp_path / "in")
-    conf = launch("sparkstream", "conf", "local", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
-    assert conf.returncode == 0, conf.stderr
-    done = launch(
-        *("spark-submit", "--properties-file", conf.stdout.strip()),
-        *(ROOT / "jobs" / "sales_totals.py", "in", "--available-now"),
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    first, *rest = done.stderr.splitlines()
-    assert first == "WARNING: Using incubator modules: jdk.incubator.vector"
-    assert [line[:11] for line in rest] == ["sales_total", "the run end", "without --c"]
-
-
-@pytest.mark.slow
 def test_the_zip_serves_a_cluster_by_py_files(wheel, tmp_path):
     kit = shutil.copy(wheel, tmp_path / "sparkstream_kit.zip")
     feeds.drip(feeds.sales_files(1, rows=10, seed=1), tmp_path / "in")
@@ -117,3 +101,19 @@ def test_the_zip_serves_a_cluster_by_py_files(wheel, tmp_path):
     assert "sparkstream_kit.zip/" in executor
     assert driver != executor
     assert found == "True"
+
+
+@pytest.mark.slow
+def test_with_the_properties_file_the_log_is_quiet_from_the_first_line(tmp_path):
+    feeds.drip(feeds.sales_files(1, rows=10, seed=1), tmp_path / "in")
+    conf = launch("sparkstream", "conf", "local", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert conf.returncode == 0, conf.stderr
+    done = launch(
+        *("spark-submit", "--properties-file", conf.stdout.strip()),
+        *(ROOT / "jobs" / "sales_totals.py", "in", "--available-now"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    first, *rest = done.stderr.splitlines()
+    assert first == "WARNING: Using incubator modules: jdk.incubator.vector"
+    assert [line[:11] for line in rest] == ["sales_total", "the run end", "without --c"]

@@ -167,6 +167,15 @@ def test_an_interrupted_query_ends_and_its_cell_runs_again(ready):
     assert ready.active() == NOTHING
 
 
+def test_an_interrupted_dstream_ends_and_its_cell_runs_again(ready):
+    endless = ready.source("dstream").replace("ssc, run_for=5, graceful=True", "ssc")
+    assert "run_for" not in endless
+    for _ in range(2):
+        cut = ready.execute_code(endless, interrupt_at="'open': ")
+        assert text(cut).endswith("ended by: SIGINT\n")
+        assert ready.active() == NOTHING
+
+
 def test_event_time_is_seen_and_its_pictures_stay_in_their_cells(kernel):
     ran = {
         cell.id: kernel.execute_code(cell.source)
@@ -186,15 +195,6 @@ def test_event_time_is_seen_and_its_pictures_stay_in_their_cells(kernel):
     for cell in read_notebook("event_time").cells:  # `make notebook-outputs`, when a cell has changed
         if cell.id in {"events", "explain", "same", "difference", "end"}:
             assert shown(cell) == shown(ran[cell.id])
-
-
-def test_an_interrupted_dstream_ends_and_its_cell_runs_again(ready):
-    endless = ready.source("dstream").replace("ssc, run_for=5, graceful=True", "ssc")
-    assert "run_for" not in endless
-    for _ in range(2):
-        cut = ready.execute_code(endless, interrupt_at="'open': ")
-        assert text(cut).endswith("ended by: SIGINT\n")
-        assert ready.active() == NOTHING
 
 
 @pytest.mark.parametrize("name", ["first_stream", "event_time"])

@@ -114,73 +114,6 @@ def test_every_error_of_the_kit_leaves_it_out(error):
     assert "postgresql://kit:***@host/db" in str(raised)
 
 
-# --- the command lines
-
-
-def _commands(group, *path):
-    if not hasattr(group, "commands"):
-        yield list(path), group
-        return
-    for name, inner in group.commands.items():
-        yield from _commands(inner, *path, name)
-
-
-@pytest.mark.parametrize(("path", "inner"), list(_commands(typer.main.get_command(app))), ids=str)
-def test_no_argument_of_a_command_is_repeated_with_its_password(
-    path, inner, tmp_path, monkeypatch, capfd, spark
-):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    lands_files = any("--files" in each.opts for each in inner.params)
-    ends = ["--files", "1", "--every", "0"] if lands_files else []
-    needed = ["x" for each in inner.params if each.required and not each.opts[0].startswith("-")]
-    given = [[URL, *needed], [f"--{URL}"], [*needed, URL]]
-    for each in inner.params:
-        if each.opts[0].startswith("-") and not each.is_flag and each.name != "help":
-            given.append([f"{each.opts[0]}={URL}", *needed, *ends])
-        elif each.opts[0].startswith("-"):
-            given.append([f"{each.opts[0]}={URL}", *needed])
-    if needed:
-        given.append([*[URL] * len(needed), *ends])
-    codes = [main([*path, *arguments]) for arguments in given]
-    printed = "".join(capfd.readouterr())
-    assert "hush" not in printed
-    assert codes.count(2) > len(codes) / 2
-    assert "kit:***@host" in printed
-
-
-# --- what Spark shows
-
-
-@pytest.mark.slow
-def test_spark_s_web_page_does_not_have_the_password(tmp_path, folder, until, free_port):
-    server = postgresql.server()
-    feeds.drip(feeds.sales_files(1, rows=10, seed=1), folder)
-    submit = command("spark-submit", "sales_totals", folder, "--database", "env:KIT_DATABASE")
-    running = subprocess.Popen(
-        [submit[0], "--conf", f"spark.ui.port={free_port}", *submit[1:]],
-        env=environment(KIT_DATABASE=server.database()),
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        until(lambda: '"id"' in _read(free_port, "applications"), 120)
-        [application] = json.loads(_read(free_port, "applications"))
-        of_it = f"applications/{application['id']}"
-        until(lambda: _read(free_port, f"{of_it}/sql").count('"COMPLETED"') > 1, 120)  # a batch is through
-        pages = [_read(free_port, f"{of_it}/{what}") for what in ("environment", "sql", "jobs", "stages")]
-        pages += [
-            _read(free_port, what, api="") for what in ("environment/", "SQL/", "jobs/", "StreamingQuery/")
-        ]
-        assert "--database env:KIT_DATABASE" in pages[0]  # it shows the command line
-        assert all(pages)
-        assert not [page for page in pages if server.password in page]
-    finally:
-        running.terminate()
-        running.communicate(timeout=HANGS)
-
-
 def _read(port, what, api="api/v1/"):
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/{api}{what}", timeout=10) as answer:
@@ -227,6 +160,41 @@ def test_no_argument_of_a_job_is_repeated_with_its_password(job):
     assert sum("kit:***@host" in line for line in said) > min(4, flags - 2)
 
 
+# --- the command lines
+
+
+def _commands(group, *path):
+    if not hasattr(group, "commands"):
+        yield list(path), group
+        return
+    for name, inner in group.commands.items():
+        yield from _commands(inner, *path, name)
+
+
+@pytest.mark.parametrize(("path", "inner"), list(_commands(typer.main.get_command(app))), ids=str)
+def test_no_argument_of_a_command_is_repeated_with_its_password(
+    path, inner, tmp_path, monkeypatch, capfd, spark
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    lands_files = any("--files" in each.opts for each in inner.params)
+    ends = ["--files", "1", "--every", "0"] if lands_files else []
+    needed = ["x" for each in inner.params if each.required and not each.opts[0].startswith("-")]
+    given = [[URL, *needed], [f"--{URL}"], [*needed, URL]]
+    for each in inner.params:
+        if each.opts[0].startswith("-") and not each.is_flag and each.name != "help":
+            given.append([f"{each.opts[0]}={URL}", *needed, *ends])
+        elif each.opts[0].startswith("-"):
+            given.append([f"{each.opts[0]}={URL}", *needed])
+    if needed:
+        given.append([*[URL] * len(needed), *ends])
+    codes = [main([*path, *arguments]) for arguments in given]
+    printed = "".join(capfd.readouterr())
+    assert "hush" not in printed
+    assert codes.count(2) > len(codes) / 2
+    assert "kit:***@host" in printed
+
+
 def test_no_argument_of_the_library_is_repeated_with_its_password(spark, folder):
     frame = sources.text(spark, str(folder))
     calls: list[Callable[[], object]] = [
@@ -243,3 +211,35 @@ def test_no_argument_of_the_library_is_repeated_with_its_password(spark, folder)
         with pytest.raises(KitError) as raised:
             call()
         assert "hush" not in str(raised.value)
+
+
+# --- what Spark shows
+
+
+@pytest.mark.slow
+def test_spark_s_web_page_does_not_have_the_password(tmp_path, folder, until, free_port):
+    server = postgresql.server()
+    feeds.drip(feeds.sales_files(1, rows=10, seed=1), folder)
+    submit = command("spark-submit", "sales_totals", folder, "--database", "env:KIT_DATABASE")
+    running = subprocess.Popen(
+        [submit[0], "--conf", f"spark.ui.port={free_port}", *submit[1:]],
+        env=environment(KIT_DATABASE=server.database()),
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: '"id"' in _read(free_port, "applications"), 120)
+        [application] = json.loads(_read(free_port, "applications"))
+        of_it = f"applications/{application['id']}"
+        until(lambda: _read(free_port, f"{of_it}/sql").count('"COMPLETED"') > 1, 120)  # a batch is through
+        pages = [_read(free_port, f"{of_it}/{what}") for what in ("environment", "sql", "jobs", "stages")]
+        pages += [
+            _read(free_port, what, api="") for what in ("environment/", "SQL/", "jobs/", "StreamingQuery/")
+        ]
+        assert "--database env:KIT_DATABASE" in pages[0]  # it shows the command line
+        assert all(pages)
+        assert not [page for page in pages if server.password in page]
+    finally:
+        running.terminate()
+        running.communicate(timeout=HANGS)

@@ -13,7 +13,6 @@ from pyspark import SparkContext, cloudpickle
 
 from sparkstream_kit import feeds, run, sinks, sources, start
 from sparkstream_kit._spark.batch import _without_result
-from sparkstream_kit.errors import QueryFailed
 from sparkstream_kit.sinks import Sink
 
 pytestmark = pytest.mark.classic_only("on Spark Connect the server's Python runs the function")
@@ -38,6 +37,7 @@ SINKS: dict[str, Callable[[Path], Sink]] = {
     "a function": lambda _: sinks.foreach_batch(plain),
     "a function that writes": lambda _: sinks.foreach_batch(writes),
     "a function that raises its own error": lambda _: sinks.foreach_batch(chained),
+    "batch_files": lambda path: sinks.batch_files(path / "out"),
     "sql_table": lambda path: sinks.sql_table(f"sqlite:///{path}/cut.db", "cut", how="replace"),
     "fan_out": lambda path: sinks.fan_out(sinks.latest("cut_off"), sinks.snapshot(path / "cut.json")),
 }
@@ -213,20 +213,3 @@ def test_what_a_server_without_the_kit_checks_of_a_function(write, says):
     script = f"import sys, pickle; sys.modules['sparkstream_kit'] = None; pickle.loads({pickled!r})(None, 0)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, says in done.stderr) == (1 if says else 0, True), done.stderr
-
-
-def test_an_error_of_java_during_a_stop_is_the_failure_that_it_is(counts, until):
-    gate = Gate()
-    query = start(counts, sinks.foreach_batch(not_there).taking(gate.hold), name="cut", mode="complete")
-    gate.stop_in_mid_batch(query, until)
-    with pytest.raises(QueryFailed, match="query cut failed: FileNotFoundException: /not/there"):
-        run(query)
-
-
-def test_an_error_of_java_in_a_batch_is_one_line(counts):
-    query = start(counts, sinks.foreach_batch(reads_what_is_not_there), name="absent", mode="complete")
-    with pytest.raises(QueryFailed) as failed:
-        run(query)
-    assert str(failed.value) == (
-        "query absent failed: FileNotFoundException: /not/there (No such file or directory)"
-    )

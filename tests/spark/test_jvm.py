@@ -169,6 +169,23 @@ def test_what_ivy_says_of_packages_that_it_has_found_is_left_out(said, shown, un
     assert capfd.readouterr().err == f"before\n{shown}after\n\tat x\n"
 
 
+@pytest.mark.slow
+def test_a_terminal_sees_that_spark_is_being_started(terminal):
+    ours, its = terminal
+    with subprocess.Popen(
+        [sys.executable, "-c", SAYS], env=environment(), stdout=its, stderr=its, stdin=subprocess.DEVNULL
+    ) as started:
+        os.close(its)
+        seen = b""
+        try:
+            while data := os.read(ours, 4096):
+                seen += data
+        except OSError:  # its end is closed
+            pass
+    assert seen.decode().splitlines()[0] == "starting Spark …"
+    assert started.returncode == 0
+
+
 # --- why it did not start
 
 JOB = """
@@ -187,6 +204,13 @@ esac
 """
 REAL = 'exec {}/bin/java "$@"'.format(os.environ.get("JAVA_HOME", ""))
 STOPPED = "Spark's Java machine did not start: "
+JAVA_11 = (
+    "{ echo 'Error: LinkageError occurred while loading main class org.apache.spark.launcher.Main'; echo "
+    "'java.lang.UnsupportedClassVersionError: org/apache/spark/launcher/Main has been compiled by a more "
+    "recent version of the Java Runtime (class file version 61.0), this version of the Java Runtime only "
+    "recognizes class file versions up to 55.0'; } >&2; exit 1"
+)
+NO_MODULES = "echo 'Unrecognized option: --add-modules=x' >&2; exit 1"
 
 
 def never(*, conf=None, java=None, folder, **env):
@@ -209,6 +233,13 @@ def never(*, conf=None, java=None, folder, **env):
         ({"conf": {"spark.driver.bindAddress": "203.0.113.9"}}, "Spark did not start: BindException: "),
         ({"java": (REAL, "kill -9 $$")}, f"{STOPPED}without a word"),
         ({"java": ("exit 3", "")}, f"{STOPPED}without a word"),
+        ({"java": (JAVA_11, "exit 1")}, f"{STOPPED}this is Java 11, {_java.NEEDS}"),
+        ({"java": (REAL, NO_MODULES)}, f"{STOPPED}this Java is too old or not whole, {_java.NEEDS}"),
+        (
+            {"SPARK_SUBMIT_OPTS": "-Djava.io.tmpdir=/proc/self"},
+            f"{STOPPED}NoSuchFileException: /proc/self/spark-",
+        ),
+        ({"JAVA_HOME": "/nowhere"}, f"{STOPPED}no Java was found, {_java.NEEDS}"),
         ({"java": (REAL, "echo 'that is the cause' >&2; exit 3")}, f"{STOPPED}that is the cause"),
     ],
     ids=str,
@@ -242,20 +273,3 @@ def test_a_java_machine_of_another_spark_is_one_line(tmp_path):
         f"unset SPARK_HOME ({home}), or run: pip install pyspark==4.9.1\n"
     )
     assert (done.returncode, done.stdout) == (2, "")
-
-
-@pytest.mark.slow
-def test_a_terminal_sees_that_spark_is_being_started(terminal):
-    ours, its = terminal
-    with subprocess.Popen(
-        [sys.executable, "-c", SAYS], env=environment(), stdout=its, stderr=its, stdin=subprocess.DEVNULL
-    ) as started:
-        os.close(its)
-        seen = b""
-        try:
-            while data := os.read(ours, 4096):
-                seen += data
-        except OSError:  # its end is closed
-            pass
-    assert seen.decode().splitlines()[0] == "starting Spark …"
-    assert started.returncode == 0

@@ -1,4 +1,4 @@
-"""Jobs on a cluster with their data on HDFS, beside a run of each on one machine: `make cluster-jobs`.
+"""Each job on a cluster with its data on HDFS, beside a run of it on one machine: `make cluster-jobs`.
 
 Pytest does not collect this file by itself: it takes ten minutes on two cores.
 """

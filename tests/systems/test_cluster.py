@@ -26,6 +26,22 @@ def test_a_job_without_state_is_exact(hdfs, cluster, kit, launch):
     assert cleaned(hdfs, "/stateless/out") == sales.totals()
 
 
+ALERTS = {"Often": "burst", "ZScore": "amount", "Travel": "place"}
+
+
+@pytest.mark.slow
+def test_a_job_with_a_python_function_is_exact(hdfs, cluster, kit, launch):
+    rows = list(feeds.cards_rows(1000, seed=4))
+    for name, text in feeds.line_files(map(feeds.csv_line, rows), rows=500, name="cards-{}.csv"):
+        hdfs.put(f"/cards/in/{name}", text.encode())
+    places = (f"{hdfs.url}/cards/in", f"{hdfs.url}/cards/out")
+    ended(launch.job(cluster.url, "card_alerts", *places, "--available-now", "--drain", kit=kit))
+    alerts = written(hdfs, "/cards/out")
+    found = sorted((row["card"], f"{row['time']:%Y-%m-%dT%H:%M:%SZ}", ALERTS[row["rule"]]) for row in alerts)
+    assert found == sorted(feeds.cards_truth(rows))
+    assert {what for *_, what in found} == set(ALERTS.values())
+
+
 @pytest.mark.slow
 def test_a_job_with_state_is_exact_when_workers_executors_and_the_master_are_killed(
     hdfs, cluster, kit, launch, tmp_path
@@ -98,19 +114,3 @@ def test_a_job_on_yarn_is_exact_in_client_and_in_cluster_mode(hdfs, cluster, kit
         assert cleaned(hdfs, "/yarn/out") == sales.totals()
     finally:
         yarn.stop()
-
-
-ALERTS = {"Often": "burst", "ZScore": "amount", "Travel": "place"}
-
-
-@pytest.mark.slow
-def test_a_job_with_a_python_function_is_exact(hdfs, cluster, kit, launch):
-    rows = list(feeds.cards_rows(1000, seed=4))
-    for name, text in feeds.line_files(map(feeds.csv_line, rows), rows=500, name="cards-{}.csv"):
-        hdfs.put(f"/cards/in/{name}", text.encode())
-    places = (f"{hdfs.url}/cards/in", f"{hdfs.url}/cards/out")
-    ended(launch.job(cluster.url, "card_alerts", *places, "--available-now", "--drain", kit=kit))
-    alerts = written(hdfs, "/cards/out")
-    found = sorted((row["card"], f"{row['time']:%Y-%m-%dT%H:%M:%SZ}", ALERTS[row["rule"]]) for row in alerts)
-    assert found == sorted(feeds.cards_truth(rows))
-    assert {what for *_, what in found} == set(ALERTS.values())

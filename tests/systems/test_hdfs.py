@@ -50,6 +50,25 @@ def test_totals_are_exact_through_a_namenode_that_stops_and_one_that_is_killed(h
     assert shown(table) == sales.totals()
 
 
+def numbers(text):
+    """Return the numbers of a JSON list."""
+    return [int(each) for each in json.loads(text)]
+
+
+def test_a_log_is_written_without_wait_and_files_of_one_time_are_read_by_their_names(hdfs, launch):
+    names = [f"{number}.txt" for number in (7, 2, 11, 5, 0, 9, 1, 10, 3, 8, 6, 4)]
+    for name in names:
+        hdfs.put(f"/lines/{name}", b"a line\n")
+        hdfs.date(f"/lines/{name}", 1_700_000_000)
+    job = (SCRIPTS / "log_writes.py", f"{hdfs.url}/lines", f"{hdfs.url}/lines-checkpoint")
+    took = numbers(ended(launch.submit("--master", ONE_MACHINE, *job)))
+    assert len(took) == 36
+    # By default the client mostly waits for 400 ms before it asks a second time whether a file is whole.
+    assert median(took) < 400, took
+    log = hdfs.read("/lines-checkpoint/sources/0/9.compact").decode()
+    assert re.findall(r"lines/(\d+\.txt)", log) == sorted(names)[:10]
+
+
 def test_a_job_s_rows_on_hdfs_are_exact_when_its_driver_is_killed(hdfs, launch):
     sales, out = Sales(hdfs, "/clean/in"), f"{hdfs.url}/clean/out"
     begin = partial(launch.job, ONE_MACHINE, "sales_clean", sales.url, out)
@@ -77,43 +96,6 @@ def test_a_checkpoint_on_hdfs_is_guarded(hdfs, launch):
     assert f"checkpoint {place} is damaged: offsets/2 is cut off or changed; " in again
 
 
-def test_a_flume_agent_lands_whole_files(hdfs, tmp_path):
-    conf = ROOT / "examples" / "flume" / "flume.conf"
-    agent = Agent(tmp_path / "agent", jars("flume"), conf, f"{hdfs.url}/flume")
-    lines = [f"line {number}" for number in range(300)]
-
-    def landed():
-        names = [name for name in hdfs.names("/flume") if not name.startswith("_")]
-        return [line for name in sorted(names) for line in hdfs.read(f"/flume/{name}").decode().splitlines()]
-
-    agent.start()
-    try:
-        agent.send(lines)
-        until(lambda: len(landed()) >= len(lines), agent.daemon.log)
-    finally:
-        agent.daemon.kill()
-    assert landed() == lines
-
-
-def numbers(text):
-    """Return the numbers of a JSON list."""
-    return [int(each) for each in json.loads(text)]
-
-
-def test_a_log_is_written_without_wait_and_files_of_one_time_are_read_by_their_names(hdfs, launch):
-    names = [f"{number}.txt" for number in (7, 2, 11, 5, 0, 9, 1, 10, 3, 8, 6, 4)]
-    for name in names:
-        hdfs.put(f"/lines/{name}", b"a line\n")
-        hdfs.date(f"/lines/{name}", 1_700_000_000)
-    job = (SCRIPTS / "log_writes.py", f"{hdfs.url}/lines", f"{hdfs.url}/lines-checkpoint")
-    took = numbers(ended(launch.submit("--master", ONE_MACHINE, *job)))
-    assert len(took) == 36
-    # By default the client mostly waits for 400 ms before it asks a second time whether a file is whole.
-    assert median(took) < 400, took
-    log = hdfs.read("/lines-checkpoint/sources/0/9.compact").decode()
-    assert re.findall(r"lines/(\d+\.txt)", log) == sorted(names)[:10]
-
-
 @pytest.mark.slow
 def test_the_last_windows_close_and_late_rows_go_aside_on_hdfs(hdfs, launch):
     start, hour = 1_704_067_200, 3600  # 2024-01-01 00:00 UTC
@@ -133,3 +115,21 @@ def test_the_last_windows_close_and_late_rows_go_aside_on_hdfs(hdfs, launch):
     assert counts == [(0, 2), (3, 2)]
     assert [row["time"].minute for row in written(hdfs, "/windows/out/late")] == [20]
     assert f"checkpoint {out}/counts/_checkpoint was drained" in refused(launch.job(*command))
+
+
+def test_a_flume_agent_lands_whole_files(hdfs, tmp_path):
+    conf = ROOT / "examples" / "flume" / "flume.conf"
+    agent = Agent(tmp_path / "agent", jars("flume"), conf, f"{hdfs.url}/flume")
+    lines = [f"line {number}" for number in range(300)]
+
+    def landed():
+        names = [name for name in hdfs.names("/flume") if not name.startswith("_")]
+        return [line for name in sorted(names) for line in hdfs.read(f"/flume/{name}").decode().splitlines()]
+
+    agent.start()
+    try:
+        agent.send(lines)
+        until(lambda: len(landed()) >= len(lines), agent.daemon.log)
+    finally:
+        agent.daemon.kill()
+    assert landed() == lines

@@ -197,33 +197,3 @@ def test_on_spark_connect_a_topic_is_refused(broker, topic, connect_to_kafka, tm
     assert opened == f"batch 0 of checkpoint {topic.old} cannot be opened: {why} (unset SPARK_REMOTE)"
     assert "on Spark Connect Kafka cannot be asked what it still has" in continued
     assert not topic.new.exists()
-
-
-def test_a_batch_of_a_table_of_which_files_are_gone_is_refused(spark, table):
-    table.send(*range(4))
-    table.go(totals("product"), table.old, "update")
-    read = [*Path(table.table).glob("part=*/*.parquet")]
-    spark.sql(f"OPTIMIZE delta.`{table.table}`")
-    for file in read:
-        file.unlink()
-    said = refusal(batch, spark, table.old, 0, table.rows())
-    assert said.startswith(f"batch 0 of checkpoint {table.old} cannot be opened: "), said
-    assert read[0].name in said
-
-
-@pytest.mark.parametrize("fails", [True, False])
-def test_a_batch_of_which_records_are_gone_is_refused(spark, broker, topic, fails):
-    topic.send(*range(20))
-    last = max(topic.go(totals("product"), topic.old, "update"))
-    broker.drop_before(topic.topic, {0: 1, 1: 0})
-    rows = topic.rows(failOnDataLoss=fails)
-    said = refusal(batch, spark, topic.old, 0, rows)
-    gone = f"has deleted 1 records of topic {topic.topic} that were still to be read (partition 0: 1)"
-    assert said == f"batch 0 of checkpoint {topic.old} cannot be opened: Kafka at {broker.servers} {gone}"
-    assert batch(spark, topic.old, last, rows).count() > 0
-    broker.delete(topic.topic)
-    broker.topic(topic.topic, 2)
-    topic.send(*range(30))
-    assert f"topic {topic.topic} was deleted and made again since" in refusal(
-        batch, spark, topic.old, last, rows
-    )

@@ -1,7 +1,7 @@
-"""Sales into one sink: rows by `append`, totals by a key by `upsert`.
+"""Sales into one sink: rows by `append` and `files`, totals by a key by `upsert`.
 
-Run: python sales_to.py HOW TARGET INPUT_DIR CHECKPOINT; HOW is append, upsert, kafka-append, or append,
-upsert or replace after delta- or iceberg-.
+Run: python sales_to.py HOW TARGET INPUT_DIR CHECKPOINT; HOW is append, upsert, values (a table for each
+state), files (Spark's own sink), kafka-append, or append, upsert or replace after delta- or iceberg-.
 TARGET is the URL of a database or a REST catalog, a folder, or SERVERS/TOPIC. Into Delta goes Spark's writer
 with `--connectors`.
 """
@@ -38,7 +38,11 @@ def main(argv=None):
         ).select("OrderID", "State", "ProductKey", "SaleAmount")
         kind, _, way = args.how.rpartition("-")
         keys = ["key"] if way == "upsert" else ()
-        if kind == "kafka":
+        if way == "files":
+            sink = sinks.files(args.target)
+        elif way == "values":
+            sink = sinks.by_value("State", lambda state: sinks.sql_table(args.target, f"sales_{state}"))
+        elif kind == "kafka":
             sink = sinks.kafka(*args.target.split("/"), exactly_once=True)
         elif kind == "delta":
             sink = sinks.delta(args.target, how=way, keys=keys)
