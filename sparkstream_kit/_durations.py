@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 from zoneinfo import available_timezones
 
+from sparkstream_kit._arguments import said
 from sparkstream_kit.errors import InvalidInputError, hint
 
 Duration = str | timedelta
@@ -97,8 +98,8 @@ def to_microseconds(what: str, duration: Duration) -> int:
         The length in microseconds; negative for a negative duration.
 
     Raises:
-        InvalidInputError: the duration cannot be read, has no fixed length, such as a month, or is longer
-            than all years that Spark's timestamps have.
+        InvalidInputError: the duration is of another type, cannot be read, has no fixed length, such as a
+            month, or is longer than all years that Spark's timestamps have.
 
     Examples:
         >>> to_microseconds("size", "1 hour 30 minutes")
@@ -106,8 +107,12 @@ def to_microseconds(what: str, duration: Duration) -> int:
     """
     if isinstance(duration, timedelta):
         size = duration // _MICRO
+    elif isinstance(duration, str):
+        size = _read(what, duration)
     else:
-        size = _read(what, str(duration))
+        raise InvalidInputError(
+            f"{what} is {said(duration)}; give a duration, such as '10 seconds' or timedelta(seconds=10)"
+        )
     if abs(size) > _LONGEST:
         raise InvalidInputError(f"{what} {duration} is too long; the longest is {_MOST_DAYS} days")
     return size

@@ -626,20 +626,26 @@ def _read(
             frame = _loaded(reader, place, read, declared)
             names = frame.columns  # on Connect, the server looks at the folders now
     except PySparkException as err:
-        alike = "lay all files out alike, as in day=1/hour=2"
-        meanings = {
-            "CONFLICTING_": f"input {path}: its folders of partitions differ in names or depth; {alike}",
-            "EMPTY_PARTITION_": f"input {path}: the folder of a partition has no value; {alike}",
-            "INVALID_PARTITION_VALUE": f"input {path}: {said_by_spark(err)}; declare it as STRING",
-            "PATH_NOT_FOUND": f"input folder {path} {_missing(str(path))}",
-        }
-        said = [each for key, each in meanings.items() if str(err.getCondition()).startswith(key)]
-        if not said:
+        said = _folders_that_differ(path, err)
+        if said is None:
             raise
-        raise InvalidInputError(said[0]) from None
+        raise InvalidInputError(said) from None
     frame = frame if only is None else frame.where(only)
     exact = values.select(names)
     return frame if exact is None else frame.select(exact)
+
+
+def _folders_that_differ(path: str | Path, error: PySparkException) -> str | None:
+    """Return what is wrong with the folders of an input, in words; None for any other error of Spark's."""
+    alike = "lay all files out alike, as in day=1/hour=2"
+    meanings = {
+        "CONFLICTING_": f"input {path}: its folders of partitions differ in names or depth; {alike}",
+        "EMPTY_PARTITION_": f"input {path}: the folder of a partition has no value; {alike}",
+        "INVALID_PARTITION_VALUE": f"input {path}: {said_by_spark(error)}; declare it as STRING",
+        "PATH_NOT_FOUND": f"input folder {path} {_missing(str(path))}",
+    }
+    condition = str(error.getCondition())
+    return next((said for begin, said in meanings.items() if condition.startswith(begin)), None)
 
 
 def _missing(path: str) -> str:

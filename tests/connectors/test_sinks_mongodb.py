@@ -23,7 +23,7 @@ from support import rows, sink_contract
 from sparkstream_kit import sinks, start
 from sparkstream_kit._columns import types_in
 from sparkstream_kit.connectors import _arrow
-from sparkstream_kit.connectors.mongodb import collection
+from sparkstream_kit.connectors.mongodb import collection, documents
 from sparkstream_kit.errors import InvalidInputError, KitError, MissingExtraError, TransientError
 from sparkstream_kit.sinks.batches import same_as
 from sparkstream_kit.sinks.ledger import Batch
@@ -104,7 +104,7 @@ def test_without_pymongo_the_extra_is_named(monkeypatch):
     ],
 )
 def test_columns_that_mongodb_cannot_hold(ddl, message):
-    assert message in refusal(collection.check_schema, parsed(ddl), ())
+    assert message in refusal(documents.check_schema, parsed(ddl), ())
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ def test_columns_that_mongodb_cannot_hold(ddl, message):
     ],
 )
 def test_keys_that_mongodb_cannot_hold(ddl, keys, message):
-    assert message in refusal(collection.check_schema, parsed(ddl), keys)
+    assert message in refusal(documents.check_schema, parsed(ddl), keys)
 
 
 def test_a_key_that_is_an_array_in_mongodb_is_refused():
     for ddl in ("k ARRAY<INT>", "k MAP<STRING, INT>", "k STRUCT<a: ARRAY<INT>>"):
-        said = refusal(collection.check_schema, parsed(ddl), ["k"])
+        said = refusal(documents.check_schema, parsed(ddl), ["k"])
         assert "which cannot be an _id; make it a text: F.to_json('k')" in said
 
 
@@ -159,9 +159,9 @@ class Server:
     def find_one(self, which, fields=None):
         if which == {"_id": "t"}:
             return {"queries": self.queries}
-        if f"{collection.OWN}.query" in which:
-            newest = which[f"{collection.OWN}.batch"]["$gte"]
-            is_there = self.last is not None and which[f"{collection.OWN}.query"] == "q"
+        if f"{documents.OWN}.query" in which:
+            newest = which[f"{documents.OWN}.batch"]["$gte"]
+            is_there = self.last is not None and which[f"{documents.OWN}.query"] == "q"
             return {"_id": 1} if is_there and self.last >= newest else None
         return {"_id": 1} if self.rows and not which else None
 
@@ -358,7 +358,7 @@ VALUES: list[tuple[str, pa.Array, list[Any]]] = [
 
 def encoded(ddl, column):
     """Return values as a reader has them again, and how many were changed."""
-    encoder = collection.Encoder(parsed(ddl))
+    encoder = documents.Encoder(parsed(ddl))
     made = encoder.documents(pa.RecordBatch.from_arrays([column], ["c0"]))
     return [bson.decode(bson.encode(each), codec_options=TYPED)["v"] for each in made], encoder.changed
 
@@ -402,11 +402,11 @@ def test_each_corner_case_of_a_type_is_in_its_document(spark, kind):
     inside = [*types_in(field.dataType)]
     too_long = any(isinstance(each, T.DecimalType) and each.precision > 34 for each in inside)
     if too_long or kind in (rows.INTERVAL_DAYS, rows.INTERVAL_MONTHS, rows.VARIANT):
-        said = refusal(collection.check_schema, frame.schema, ())
+        said = refusal(documents.check_schema, frame.schema, ())
         assert said.endswith("which MongoDB cannot hold; cast it, or leave it out")
         return
-    collection.check_schema(frame.schema, ())
-    encoder, found = collection.Encoder(frame.schema), list[Any]()
+    documents.check_schema(frame.schema, ())
+    encoder, found = documents.Encoder(frame.schema), list[Any]()
     with _arrow.kept(frame) as parts:
         for part in parts:
             found += [bson.decode(bson.encode(each), TYPED)["v"] for each in encoder.documents(part)]
@@ -432,9 +432,9 @@ def test_what_is_cut_or_changed_is_counted():
 )
 def test_a_key_that_would_be_changed_is_refused(ddl, column):
     part = pa.RecordBatch.from_arrays([column], ["c0"])
-    said = refusal(list, collection.Encoder(parsed(ddl), ["v"]).documents(part))
+    said = refusal(list, documents.Encoder(parsed(ddl), ["v"]).documents(part))
     assert re.search(r"key v has a value .*date_trunc\('millisecond', 'v'\), .*base64", said)
-    assert len(list(collection.Encoder(parsed(ddl), ["n"]).documents(part))) == len(column)
+    assert len(list(documents.Encoder(parsed(ddl), ["n"]).documents(part))) == len(column)
 
 
 def test_a_query_that_was_cut_off_within_its_first_batch_has_written_nothing(monkeypatch):
@@ -475,7 +475,7 @@ def test_its_manners_are_those_of_every_sink(spark, tmp_path):
 
 def test_a_key_that_is_held_as_it_is_stays():
     part = pa.RecordBatch.from_arrays([pa.array([-1000, 1000], pa.timestamp("us"))], ["c0"])
-    found = collection.Encoder(parsed("v TIMESTAMP_NTZ"), ["v"]).documents(part)
+    found = documents.Encoder(parsed("v TIMESTAMP_NTZ"), ["v"]).documents(part)
     assert [each["v"] for each in found] == [DatetimeMS(-1), DatetimeMS(1)]
 
 

@@ -162,16 +162,7 @@ def kafka(
         SYSTEM.need("sinks.kafka(…, exactly_once=True)")
         from sparkstream_kit.connectors.kafka import transactions
 
-        ledger = ledger or f"{topic}-sparkstream-ledger"
-        if ledger == topic:
-            raise InvalidInputError(
-                f"sinks.kafka(): ledger is the topic {topic} itself; give another topic, or leave it out"
-            )
-        if len(ledger) > _LONGEST:
-            raise InvalidInputError(
-                f"sinks.kafka(): the ledger {ledger} has a name of {len(ledger)} characters, and Kafka takes "
-                f"{_LONGEST} at most; give ledger= a shorter one"
-            )
+        ledger = _ledger_of(topic, ledger)
         whole = transactions.Target(servers, topic, ledger, take_over, options, target.check, target.records)
         return with_ledger("kafka", whole.where, MODES, partial(open_target, whole, itself=whole.itself))
     return Sink(
@@ -185,6 +176,25 @@ def kafka(
         open=target.open,
         realtime=target.stream,
     )
+
+
+def _ledger_of(topic: str, ledger: str | None) -> str:
+    """Return the topic of the ledger of a topic.
+
+    Raises:
+        InvalidInputError: it is the topic itself, or has a name that Kafka does not take.
+    """
+    named = ledger or f"{topic}-sparkstream-ledger"
+    if named == topic:
+        raise InvalidInputError(
+            f"sinks.kafka(): ledger is the topic {topic} itself; give another topic, or leave it out"
+        )
+    if len(named) > _LONGEST:
+        raise InvalidInputError(
+            f"sinks.kafka(): the ledger {named} has a name of {len(named)} characters, and Kafka takes "
+            f"{_LONGEST} at most; give ledger= a shorter one"
+        )
+    return named
 
 
 @dataclass(frozen=True)
