@@ -31,7 +31,7 @@ from sparkstream_kit.errors import InvalidInputError, QueryFailed
 from sparkstream_kit.profiles import STATE_STORE, STATE_STORES, read_profile
 
 ROOT = Path(__file__).resolve().parent.parent
-PART = "PART"  # the variable that chooses a part of the slow tests; see pytest_collection_modifyitems
+PARTS = ("PART", "SHARE")  # choose a part of the tests; see pytest_collection_modifyitems
 HANGS = 600.0  # seconds: what has not come by then hangs. On two busy cores a driver has taken minutes
 
 # What is started in the background (`make ci &`) begins with SIGINT ignored, and all that it starts.
@@ -88,10 +88,15 @@ def pytest_runtest_makereport(item, call):
 def pytest_collection_modifyitems(config, items):
     """Mark what is slow and what Connect cannot run; ORDER=7 is a random order.
 
-    PART=1/4 leaves a quarter of the slow tests.
+    PART=1/4 leaves a quarter of the slow tests, SHARE=1/3 the tests of a third of the files.
     """
     _mark_slow(config, items)
-    if part := os.environ.get(PART):
+    if share := os.environ.get("SHARE"):
+        number, parts = map(int, share.split("/"))
+        shared = {*sorted({item.path for item in items})[number - 1 :: parts]}
+        config.hook.pytest_deselected(items=[item for item in items if item.path not in shared])
+        items[:] = [item for item in items if item.path in shared]
+    if part := os.environ.get("PART"):
         number, parts = map(int, part.split("/"))
         # Every sixteenth, say, and not by a hash: no part is empty, and pytest never says that no tests ran.
         mine = [item for item in items if item.get_closest_marker("slow")][number - 1 :: parts]
@@ -213,7 +218,7 @@ def job(tmp_path):
 
 def environment(**changes):
     """Return this environment without what Spark reads, a session here has left, and chooses tests."""
-    kept = {key: value for key, value in os.environ.items() if "SPARK" not in key and key != PART}
+    kept = {key: value for key, value in os.environ.items() if "SPARK" not in key and key not in PARTS}
     # Where a machine does not know its own name, no JVM of Spark starts without this one.
     if "SPARK_LOCAL_IP" in os.environ:
         kept["SPARK_LOCAL_IP"] = os.environ["SPARK_LOCAL_IP"]

@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from conftest import PART, ROOT, process
+from conftest import PARTS, ROOT, process
 from support.skips import ALLOWED
 
 SKIPS = """
@@ -27,7 +27,8 @@ def test_not_allowed_by_a_mark(): ...
 def test_a_skip_that_no_name_allows_is_a_failure_in_ci(tmp_path, monkeypatch):
     (tmp_path / "test_skips.py").write_text(SKIPS)
     monkeypatch.setenv("CI_NO_SKIPS", "1")
-    monkeypatch.delenv(PART, raising=False)  # the tests of this file are part of none
+    for part in PARTS:  # the tests of this file are a part of none
+        monkeypatch.delenv(part, raising=False)
     quiet = ["-q", "-p", "no:cacheprovider", "-p", "conftest", f"--rootdir={ROOT}"]
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests'}:{ROOT}")
     done = process([sys.executable, "-m", "pytest", *quiet, tmp_path / "test_skips.py"])
