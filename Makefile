@@ -28,7 +28,7 @@ test-slow: setup ## run the tests that take long, with the systems that they nee
 test-connect: setup ## run the tests of what differs on Spark Connect there (ALL=1 for the fast tests beside them)
 	@$(ENTER) bash scripts/test-connect.sh
 
-test-all: setup ## run all tests there are, also the slow ones, of which CI runs a part: 100 minutes
+test-all: setup ## run all tests there are, also those of which CI runs a part: 100 minutes
 	@$(MAKE) test test-slow browser faults systems cluster-jobs
 	@$(MAKE) test-connect ALL=1
 
