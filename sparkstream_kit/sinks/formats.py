@@ -248,6 +248,16 @@ class Format:
             for kind in types_in(each.dataType):
                 if isinstance(kind, T.StructType):
                     refuse_twice(f"{sink}: column {each.name}: field", [name.lower() for name in kind.names])
+                if self.kind == "orc" and _is_collated(kind):
+                    raise InvalidInputError(
+                        f"{sink}: column {each.name} has a {kind.simpleString()}, which Spark cannot read "
+                        "from orc; give F.collate(column, 'UTF8_BINARY'), or use format='parquet'"
+                    )
+                if self.kind == "orc" and isinstance(kind, T.StructType) and "" in kind.names:
+                    raise InvalidInputError(
+                        f"{sink}: column {each.name} has a field without a name, which Spark cannot read from "
+                        "orc; give the field a name"
+                    )
         corrupt = frame.sparkSession.conf.get("spark.sql.columnNameOfCorruptRecord")
         if self.kind in ("csv", "json") and corrupt in frame.columns:
             raise InvalidInputError(
@@ -412,9 +422,14 @@ def _can_hold(name: str, kind: T.DataType, columns: int) -> bool:
     return not holds(kind, *_CANNOT_HOLD[name])
 
 
+def _is_collated(kind: T.DataType) -> bool:
+    """Return whether a type is a text with a collation, by which Spark compares it and does not write it."""
+    return isinstance(kind, T.StringType) and not kind.isUTF8BinaryCollation()
+
+
 def _letters(value: Column, kind: T.DataType) -> Column:
     """Return a value to look into: a text without its collation, in which regular expressions do not work."""
-    if isinstance(kind, T.StringType) and not kind.isUTF8BinaryCollation():
+    if _is_collated(kind):
         return F.collate(value, "UTF8_BINARY")
     return value
 
@@ -455,7 +470,7 @@ def _check_folders(sink: str, frame: DataFrame, partition_by: Sequence[str]) -> 
             raise InvalidInputError(
                 f"{who} is {kind.simpleString()}, of which no folder has the name; cast it"
             )
-        if isinstance(kind, T.StringType) and not kind.isUTF8BinaryCollation():
+        if _is_collated(kind):
             raise InvalidInputError(
                 f"{who} is {kind.simpleString()}, as which Spark reads no folder; give F.collate(column, "
                 "'UTF8_BINARY')"

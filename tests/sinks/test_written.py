@@ -250,6 +250,18 @@ REFUSED: dict[str, Any] = {
         ["value COLLATE UNICODE k", "1 n"],
         "give F.collate(column, 'UTF8_BINARY')",
     ),
+    "a collation in ORC": (
+        "orc",
+        {},
+        ["array(value COLLATE UNICODE) a"],
+        "column a has a string collate UNICODE, which Spark cannot read from orc",
+    ),
+    "a field without a name in ORC": (
+        "orc",
+        {},
+        ["named_struct('', 1) s"],
+        "column s has a field without a name",
+    ),
     "two names in two cases": ("parquet", {}, ["1 a", "2 A"], "column a appears twice"),
 }
 

@@ -54,17 +54,17 @@ def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
                     f"mongodb: key {field.name} has the type {kind.simpleString()}, which cannot be an _id; "
                     f"make it a text: F.to_json('{field.name}')"
                 )
-            if isinstance(kind, T.DecimalType) and kind.precision > _DIGITS:
-                cast = f"cast('decimal({_DIGITS},{min(kind.scale, _DIGITS)})')"
-                raise InvalidInputError(
-                    f"mongodb: column {field.name} is {kind.simpleString()}, and MongoDB's decimals have "
-                    f"{_DIGITS} digits; cast it: F.col('{field.name}').{cast}"
-                )
-            if kind.typeName() not in _KEPT:
-                raise InvalidInputError(
-                    f"mongodb: column {field.name} has the type {kind.simpleString()}, which MongoDB cannot "
-                    "hold; cast it, or leave it out"
-                )
+            too_long = isinstance(kind, T.DecimalType) and kind.precision > _DIGITS
+            if not too_long and kind.typeName() in _KEPT:
+                continue
+            fix = "cast it, or leave it out"
+            if too_long and kind is field.dataType:
+                fewer = f"decimal({_DIGITS},{min(kind.scale, _DIGITS)})"
+                fix = f"cast it: F.col('{field.name}').cast('{fewer}'), or leave it out"
+            raise InvalidInputError(
+                f"mongodb: column {field.name} has the type {kind.simpleString()}, which MongoDB cannot "
+                f"hold; {fix}"
+            )
 
 
 def _check_names(what: str, schema: T.StructType) -> None:
