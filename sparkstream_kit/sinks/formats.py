@@ -255,8 +255,8 @@ class Format:
                     )
                 if self.kind == "orc" and isinstance(kind, T.StructType) and "" in kind.names:
                     raise InvalidInputError(
-                        f"{sink}: column {each.name} has a field without a name, which Spark cannot read from "
-                        "orc; give the field a name"
+                        f"{sink}: column {each.name} has a field without a name, which Spark cannot read "
+                        "from orc; give the field a name"
                     )
         corrupt = frame.sparkSession.conf.get("spark.sql.columnNameOfCorruptRecord")
         if self.kind in ("csv", "json") and corrupt in frame.columns:
