@@ -103,7 +103,7 @@ def test_files_of_days_in_no_order_are_counted_with_a_verdict(spark, folder):
     assert f"verdict: query late: {said}" in str(summary)
     jobflags.check_late_rows(None, summary)
     jobflags.check_late_rows(Decimal("37.5"), summary)
-    with pytest.raises(KitError, match="query late: 1,440 of 3,840 rows came"):
+    with pytest.raises(KitError, match="query late: 1,440 late rows dropped, of 3,840 rows; "):
         jobflags.check_late_rows(Decimal("37.4"), summary)
 
 
