@@ -212,7 +212,7 @@ class Unresolved:
         (list[set[str]], "C.x.element has type set[str]; allowed are str, int, float, bool, bytes, date, "),
         (list, "C.x has type list; allowed are str, "),
         (dict[str, Decimal], "C.x.value has type Decimal; allowed are str, "),
-        (Annotated[int, T.IntegerType], "C.x: IntegerType is a class; write IntegerType()"),
+        (Annotated[int, T.IntegerType], "C.x: IntegerType is a class; write a type, such as IntegerType()"),
         (Node, "cannot make a schema of C: maximum recursion depth exceeded"),
         (Unresolved, "cannot make a schema of C: name 'Fraction' is not defined"),
     ],

@@ -343,7 +343,7 @@ def many(folder, spark, files=6):
     return sources.json(spark, str(folder), schema="t TIMESTAMP, n INT", max_files_per_trigger=1)
 
 
-@pytest.mark.parametrize("who", ["on_batch", "a thread"])
+@pytest.mark.parametrize("who", [pytest.param("on_batch", marks=pytest.mark.slow), "a thread"])
 def test_a_stop_by_other_code_is_no_end_of_input_and_drains_nothing(spark, folder, tmp_path, who):
     timely = windows.with_watermark(many(folder, spark), "t", "1 second")
     counts = timely.groupBy(windows.tumbling("t", "1 minute")).count().select("count")

@@ -131,6 +131,7 @@ def test_each_repair_is_one_that_the_skill_has():
                 assert re.search(rf"(`|^){word[0]}\b", skill, re.MULTILINE), (name, command)
 
 
+@pytest.mark.slow
 def test_the_judge_sees_a_row_that_is_lost_and_one_that_is_doubled(made):
     kept, project = made
     shutil.rmtree(project)

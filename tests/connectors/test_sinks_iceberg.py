@@ -356,6 +356,7 @@ def test_a_catalog_that_cannot_be_reached_is_one_line(stream, tmp_path, catalog,
     assert "hush" not in line
 
 
+@pytest.mark.slow
 def test_a_catalog_that_another_process_locks_may_succeed_later(stream, into, tmp_path):
     finish(stream, into(), tmp_path / "ckpt")
     [catalog] = tmp_path.rglob("catalog.db")

@@ -186,6 +186,7 @@ def test_a_folder_is_listed_as_ever_where_the_order_does_not_matter(spark, folde
     assert place(maxFilesPerTrigger=1) == str(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.classic_only("the batches are seen in this process")
 def test_twenty_days_copied_at_once_lose_no_row(spark, folder, tmp_path):
     for number in reversed(range(20)):
