@@ -220,7 +220,7 @@ def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
             if not too_long and kind.typeName() in _KEPT:
                 continue
             fix = "cast it, or leave it out"
-            if too_long and kind is field.dataType:
+            if isinstance(kind, T.DecimalType) and kind is field.dataType:
                 fewer = f"decimal({_DIGITS},{min(kind.scale, _DIGITS)})"
                 fix = f"cast it: F.col('{field.name}').cast('{fewer}'), or leave it out"
             raise InvalidInputError(
