@@ -46,8 +46,6 @@ subscribe='sales'
     sources.kafka(): subscribe is called topics here; give topics=…
 **{'kafka.bootstrap.servers': 'a:1'}
     kafka.bootstrap.servers is called servers here; give servers=…
-**{'kafka.default.api.timeout.ms': 'soon'}
-    kafka.default.api.timeout.ms is 'soon'; give a number of milliseconds
 **{'kafka.ssl.keystore.key': 'hush'}
     Spark would show kafka.ssl.keystore.key in its plans; put the key
 startin='latest'
