@@ -127,6 +127,7 @@ def test_a_topic_that_is_not_there(spark, broker):
         ({"kafka.auto.offset.reset": "latest"}, "sources.kafka(): .*auto.offset.reset.* is not supported"),
         ({"maxOffsetPerTrigger": 5}, "maxOffsetPerTrigger; did you mean max_offsets_per_trigger?"),
         ({"fail_on_data_loss": False}, "fail_on_data_loss; did you mean failOnDataLoss?"),
+        ({"kafka.default.api.timeout.ms": "soon"}, "is 'soon'; give a number of milliseconds"),
         ({"topics": "a, b"}, "Kafka at .*: InvalidTopicException: "),
         ({"kafka.security.protocol": "TLS"}, "Invalid value TLS for configuration security.protocol"),
         ({"topics": (), "pattern": "*"}, "PatternSyntaxException: Dangling meta character"),
