@@ -34,7 +34,7 @@ def with_value(column, value):
 KINDS: list[tuple[str, Callable[[list[str]], str]]] = [
     ("not 12 fields", lambda row: as_line(row[:-1])),
     ("not 12 fields", lambda row: as_line([*row, "more"])),
-    ("not 12 fields", ";".join),
+    ("not 12 fields; give sep=';'", ";".join),
     ("not 12 fields", lambda row: " " * (int(row[0]) % 50)),
     ("unbalanced quote", lambda row: as_line(row[:6]) + ',"Bo,' + as_line(row[7:])),
     ("OrderID: not a bigint", with_value("OrderID", "99999999999999999999")),
