@@ -128,7 +128,8 @@ start(frame.toPandas, sinks.console())
 start(frame, sinks.console(), checkpoint='')
     start(): checkpoint is an empty string; give a path
 start(frame, sinks.console(), processingTime=5)
-    processingTime is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)
+    cannot read processingTime '5'; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds' or
+    timedelta(seconds=10)
 start(frame, sinks.console(), processingTime=timedelta(-1))
     start(): processingTime is -1 day, 0:00:00; give 0 seconds or more
 start(frame, sinks.console(), availableNow='yes')
@@ -140,7 +141,8 @@ start(frame, sinks.console(), chekpoint='in')
 start(frame, sinks.console(), outputMode='update')
     unknown keyword of start() outputMode; did you mean mode?
 start(frame, sinks.console(), processingTime='5')
-    cannot read processingTime '5'; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds'
+    cannot read processingTime '5'; write it like '10 seconds', '1 hour 30 minutes', '0.5 seconds' or
+    timedelta(seconds=10)
 start(frame, sinks.console(), availableNow=True, processingTime='1 second')
     start() takes one trigger, not availableNow and processingTime; leave out the others
 sinks.latest(5)
