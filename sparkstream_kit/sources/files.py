@@ -602,9 +602,9 @@ def _read(
     check_options(call, options, getattr(spark.readStream, kind))
     builtin.check_number("max_files_per_trigger", max_files)
     if schema is None:
+        ways = f"or a StructType; `sparkstream schema {path}` prints that of the files"
         raise InvalidInputError(
-            f"sources.{kind}() needs a schema: give schema='name STRING, amount INT' or a StructType; "
-            f"`sparkstream schema {path}` prints that of the files"
+            f"sources.{kind}() needs a schema: give schema='name STRING, amount INT' {ways}"
         )
     columns = as_schema(schema, spark)
     given = _by_lower_name(options) | ({} if max_files is None else {"maxfilespertrigger": max_files})

@@ -99,7 +99,7 @@ def test_without_pymongo_the_extra_is_named(monkeypatch):
         ("d DECIMAL(38,18)", "cast it: F.col('d').cast('decimal(34,18)')"),
         ("d DECIMAL(38,38)", "cast it: F.col('d').cast('decimal(34,34)')"),
         ("d ARRAY<DECIMAL(38,38)>", "the type decimal(38,38), which MongoDB cannot hold; cast it, or leave"),
-        ("sparkstream INT", "the kit needs the name sparkstream for a field of its own"),
+        ("sparkstream INT", "the kit needs the name sparkstream for its own field; rename it"),
         ("_id INT", "a column _id is the document's key: give how='upsert', keys=['_id']"),
         ("n INT, n INT", "column n appears twice"),
     ],

@@ -146,10 +146,7 @@ def kafka(
         'exactly once'
     """
     check(kafka, locals())
-    given = [name.lower() for name in options]
-    for name, argument in (("kafka.bootstrap.servers", "servers"), ("topic", "topic")):
-        if name in given:
-            raise InvalidInputError(f"sinks.kafka(): {name} is set by the argument {argument}; leave it out")
+    _refuse_arguments(options)
     brokers.refuse_shown("sinks.kafka()", options)
     check_options(kafka, options, None, *NO_OPTIONS)
     if row_id if exactly_once else ledger or take_over:
@@ -185,6 +182,14 @@ def kafka(
         open=target.open,
         realtime=target.stream,
     )
+
+
+def _refuse_arguments(options: Mapping[str, Any]) -> None:
+    """Refuse options that arguments of the sink set already."""
+    given = [name.lower() for name in options]
+    for name, argument in (("kafka.bootstrap.servers", "servers"), ("topic", "topic")):
+        if name in given:
+            raise InvalidInputError(f"sinks.kafka(): {name} is set by the argument {argument}; leave it out")
 
 
 @dataclass(frozen=True)

@@ -115,14 +115,12 @@ def parse(url: str, database: str | None, collection: str) -> Address:
         raise InvalidInputError(f"mongodb: this is no URL of MongoDB; {_HOW}")
     try:
         # As mongodb://, which looks up no host, and without the options, some of which only +srv allows.
-        in_url = parse_uri(f"mongodb://{rest.partition('?')[0]}")["database"]
+        named = database or parse_uri(f"mongodb://{rest.partition('?')[0]}")["database"]
     except (PyMongoError, ValueError):
         raise InvalidInputError(f"mongodb: the URL cannot be read; {_HOW}") from None
-    named = database or in_url
     if not named:
-        raise InvalidInputError(
-            "mongodb: the URL names no database; write mongodb://host:27017/shop, or give database='shop'"
-        )
+        fix = "write mongodb://host:27017/shop, or give database='shop'"
+        raise InvalidInputError(f"mongodb: the URL names no database; {fix}")
     if collection == LEDGER:
         raise InvalidInputError(f"mongodb: the kit needs the name {LEDGER} for its own; use another")
     if collection.startswith("system."):
@@ -201,9 +199,7 @@ def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
     _check_names("column", schema)
     for field in schema.fields:
         if field.name == OWN:
-            raise InvalidInputError(
-                f"mongodb: the kit needs the name {OWN} for a field of its own; rename it"
-            )
+            raise InvalidInputError(f"mongodb: the kit needs the name {OWN} for its own field; rename it")
         if field.name == "_id" and list(keys) != ["_id"]:
             raise InvalidInputError(
                 "mongodb: a column _id is the document's key: give how='upsert', keys=['_id'], or rename it"
@@ -223,19 +219,15 @@ def check_schema(schema: T.StructType, keys: Sequence[str]) -> None:
             if isinstance(kind, T.DecimalType) and kind is field.dataType:
                 fewer = f"decimal({_DIGITS},{min(kind.scale, _DIGITS)})"
                 fix = f"cast it: F.col('{field.name}').cast('{fewer}'), or leave it out"
-            raise InvalidInputError(
-                f"mongodb: column {field.name} has the type {kind.simpleString()}, which MongoDB cannot "
-                f"hold; {fix}"
-            )
+            why = f"has the type {kind.simpleString()}, which MongoDB cannot hold"
+            raise InvalidInputError(f"mongodb: column {field.name} {why}; {fix}")
 
 
 def _check_names(what: str, schema: T.StructType) -> None:
     for name in schema.names:
         if not name or "." in name or name.startswith("$") or "\0" in name:
-            raise InvalidInputError(
-                f"mongodb: {what} {name!r}: MongoDB cannot find a field again whose name is empty, has a dot "
-                "or begins with a dollar; rename it"
-            )
+            why = "MongoDB cannot find a field again whose name is empty, has a dot or begins with a dollar"
+            raise InvalidInputError(f"mongodb: {what} {name!r}: {why}; rename it")
     refuse_twice(f"mongodb: {what}", schema.names)
 
 
