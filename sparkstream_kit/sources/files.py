@@ -602,10 +602,7 @@ def _read(
     check_options(call, options, getattr(spark.readStream, kind))
     builtin.check_number("max_files_per_trigger", max_files)
     if schema is None:
-        ways = f"or a StructType; `sparkstream schema {path}` prints that of the files"
-        raise InvalidInputError(
-            f"sources.{kind}() needs a schema: give schema='name STRING, amount INT' {ways}"
-        )
+        raise _without_schema(kind, path)
     columns = as_schema(schema, spark)
     given = _by_lower_name(options) | ({} if max_files is None else {"maxfilespertrigger": max_files})
     refuse_unreadable(spark, kind, columns, given)
@@ -640,6 +637,13 @@ def _read(
     frame = frame if only is None else frame.where(only)
     exact = values.select(names)
     return frame if exact is None else frame.select(exact)
+
+
+def _without_schema(kind: str, path: object) -> InvalidInputError:
+    return InvalidInputError(
+        f"sources.{kind}() needs a schema: give schema='name STRING, amount INT' or a StructType; "
+        f"`sparkstream schema {path}` prints that of the files"
+    )
 
 
 def _missing(path: str) -> str:

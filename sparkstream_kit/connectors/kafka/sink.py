@@ -146,8 +146,7 @@ def kafka(
         'exactly once'
     """
     check(kafka, locals())
-    _refuse_arguments(options)
-    brokers.refuse_shown("sinks.kafka()", options)
+    _refuse_options(options)
     check_options(kafka, options, None, *NO_OPTIONS)
     if row_id if exactly_once else ledger or take_over:
         raise InvalidInputError(
@@ -184,8 +183,9 @@ def kafka(
     )
 
 
-def _refuse_arguments(options: Mapping[str, Any]) -> None:
-    """Refuse options that arguments of the sink set already."""
+def _refuse_options(options: Mapping[str, Any]) -> None:
+    """Refuse options that arguments of the sink set already, and a secret that Spark would show."""
+    brokers.refuse_shown("sinks.kafka()", options)
     given = [name.lower() for name in options]
     for name, argument in (("kafka.bootstrap.servers", "servers"), ("topic", "topic")):
         if name in given:
