@@ -1,14 +1,12 @@
 """HDFS for real, a NameNode and a DataNode: jobs read it, write it, keep checkpoints on it, outlive it."""
 
 import json
-import re
 from functools import partial
-from statistics import median
 
 import pytest
 from conftest import ROOT
 from faults.drivers import ended, until
-from systems.conftest import JOBS, ROUNDS, SCRIPTS, jars
+from systems.conftest import JOBS, ROUNDS, jars
 from systems.flume import Agent
 from systems.launching import SMALL, Sales, cleaned, cut_off, newest, refused, shown, written
 
@@ -53,20 +51,6 @@ def test_totals_are_exact_through_a_namenode_that_stops_and_one_that_is_killed(h
 def numbers(text):
     """Return the numbers of a JSON list."""
     return [int(each) for each in json.loads(text)]
-
-
-def test_a_log_is_written_without_wait_and_files_of_one_time_are_read_by_their_names(hdfs, launch):
-    names = [f"{number}.txt" for number in (7, 2, 11, 5, 0, 9, 1, 10, 3, 8, 6, 4)]
-    for name in names:
-        hdfs.put(f"/lines/{name}", b"a line\n")
-        hdfs.date(f"/lines/{name}", 1_700_000_000)
-    job = (SCRIPTS / "log_writes.py", f"{hdfs.url}/lines", f"{hdfs.url}/lines-checkpoint")
-    took = numbers(ended(launch.submit("--master", ONE_MACHINE, *job)))
-    assert len(took) == 36
-    # By default the client mostly waits for 400 ms before it asks a second time whether a file is whole.
-    assert median(took) < 400, took
-    log = hdfs.read("/lines-checkpoint/sources/0/9.compact").decode()
-    assert re.findall(r"lines/(\d+\.txt)", log) == sorted(names)[:10]
 
 
 def test_a_job_s_rows_on_hdfs_are_exact_when_its_driver_is_killed(hdfs, launch):
