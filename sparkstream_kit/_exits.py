@@ -253,14 +253,16 @@ def rehearse(args: Any) -> None:
         args: the parsed arguments. `dry_run` is set, and nothing else.
     """
     if _rehearsal is not None and _continues(args):
-        _rehearsal.is_one = args.dry_run = True
+        _rehearsal.is_one = True
+        args.dry_run = True
         logging.disable(logging.WARNING)  # the start that follows says the same
 
 
 def _continues(args: Any) -> bool:
     """Return whether a job's arguments ask it to continue checkpoints that are not continued yet."""
     given = vars(args)
-    old, new = given.get("continues"), given.get("checkpoint")
+    old = given.get("continues")
+    new = given.get("checkpoint")
     if old is None or new is None or given.get("dry_run") or given.get("shadow"):
         return False
     root = Path(plain(old) or old)

@@ -343,10 +343,10 @@ def _codeset(locale_name: str) -> str:
     libc = ctypes.CDLL(None)
     libc.newlocale.restype = ctypes.c_void_p
     libc.nl_langinfo_l.restype = ctypes.c_char_p
-    found = libc.newlocale(_LC_CTYPE_MASK, os.fsencode(locale_name), None)
-    if found is None:
+    address = libc.newlocale(_LC_CTYPE_MASK, os.fsencode(locale_name), None)
+    if address is None:
         return _ASCII[0]
-    found = ctypes.c_void_p(found)
+    found = ctypes.c_void_p(address)
     codeset = libc.nl_langinfo_l(locale.CODESET, found)
     libc.freelocale(found)
-    return str(codeset.decode())
+    return bytes(codeset).decode()

@@ -106,8 +106,8 @@ def streaming_context(spark: SparkSession, batch_interval: float) -> Iterator[St
 def _end(ssc: StreamingContext, *, graceful: bool = False) -> None:
     """Stop a context, wait for the rest of its batch, and release the locks of its snapshots.
 
-    The rest of a batch are its jobs, its output, and the counts that it saves. Spark itself waits for two
-    seconds and then continues as if the batch had ended. Counts that are saved later than that could
+    A batch goes on after the stop with its jobs, its output, and the counts that it saves. Spark itself waits
+    for two seconds and then continues as if the batch had ended. Counts that are saved later than that could
     overwrite those of the next context.
     """
     ssc.stop(stopSparkContext=False, stopGraceFully=graceful)

@@ -5,7 +5,7 @@ Printing either gives a report.
 
 Spark does not count all late rows. An operator that handles rows one by one, such as a deduplication, counts
 the rows that it drops. An aggregation counts groups instead, and a group may contain any number of rows; for
-such a query the summary has the least and the largest number of rows that they can be (`_spark.late`).
+such a query the summary has the least and the largest number of rows that were dropped (`_spark.late`).
 """
 
 from __future__ import annotations
@@ -212,11 +212,13 @@ class QuerySummary:
         former = self.watermark if follows else None
         mark = (own if former is None else former) or EPOCH
         least, most = rows_late(progress, self.drops, mark, is_known=former is not None)
-        is_bounded = most is not None and (self.late_rows is None or self.late_rows_at_most is not None)
+        at_most = 0 if self.late_rows is None else self.late_rows_at_most
+        if at_most is not None:
+            at_most = None if most is None else at_most + most
         counted: dict[str, Any] = {
             "late_rows": (self.late_rows or 0) + least,
             "late_rows_exact": self.late_rows_exact and least == most,
-            "late_rows_at_most": (self.late_rows_at_most or 0) + (most or 0) if is_bounded else None,
+            "late_rows_at_most": at_most,
             "watermark": own,
         }
         if least:

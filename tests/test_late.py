@@ -165,6 +165,18 @@ def test_a_year_that_python_has_not_ends_no_run(spark, folder):
     assert run(start(rows, sink, name="far", availableNow=True)).queries[0].input_rows == 3
 
 
+def test_a_watermark_that_python_has_not_bounds_the_late_rows_by_the_batch(spark, folder):
+    for number, micros in enumerate(["9099130622345224000", "9099130622345224000", "0\n1"]):
+        (folder / f"{number}.txt").write_text(f"{micros}\n")
+        os.utime(folder / f"{number}.txt", (number + 1, number + 1))
+    time = F.timestamp_micros(F.col("value").cast("bigint")).alias("time")
+    rows = sources.text(spark, folder, max_files_per_trigger=1).select(time).withWatermark("time", "1 second")
+    counts = rows.groupBy(windows.tumbling("time", "1 day")).count().select("count")
+    sink = sinks.foreach_batch(lambda batch, _: batch.write.format("noop").mode("append").save())
+    (done,) = run(start(counts, sink, name="far", mode="update", availableNow=True)).queries
+    assert (done.late_rows, done.late_rows_at_most) == (1, 2)
+
+
 def test_rows_before_1970_are_late_from_the_first_batch(spark, folder):
     land(folder, [[BEGIN.replace(year=1969) + n * DAY for n in range(5)]])
     days = by_spark(read(spark, folder), "2 days").groupBy(windows.tumbling("at", "1 day")).count()

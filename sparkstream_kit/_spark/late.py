@@ -1,4 +1,4 @@
-"""Between which numbers the count of the rows lies that a batch has dropped as late.
+"""Find out how many rows a batch has dropped as late, at least and at most.
 
 An operator that handles rows one by one, such as a deduplication, counts the rows that it drops. An
 aggregation counts groups instead, and a group may contain any number of rows. How many rows they can be
@@ -149,13 +149,15 @@ def rows_late(
     read = progress.numInputRows // computed
     most = read
     batch = _times(progress)
-    if batch is not None:
+    if batch is not None and watermark.year < MAXYEAR:  # a later year is read as the end of that one
         most = math.floor(read * batch.share_before(watermark + _MILLISECOND)[1])
         closed = by.closed_until(watermark) if is_known else None
         # Spark takes a row without a time for one of 1970.
         if closed is not None and by.all_arrive and batch.first > EPOCH:
             least = max(least, math.ceil(read * batch.share_before(closed)[0]))
-    return rows + least, rows + most if most >= least else None
+    if most < least:  # the plan has shown less than there is
+        return rows + least, None
+    return rows + least, rows + most
 
 
 def _times(progress: StreamingQueryProgress) -> _Times | None:

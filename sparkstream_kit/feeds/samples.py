@@ -150,6 +150,8 @@ def _is_moment(text: Column) -> Column:
 def _with_decimals(read: partial[DataFrame], known: T.StructType) -> tuple[T.StructType, list[str]]:
     """Return a schema of JSON with DECIMAL for numbers of which one has more digits than a DOUBLE keeps."""
     paths = _paths(known, T.DoubleType)
+    if not paths:
+        return known, []
     as_written = known
     for path in paths:
         as_written = _with_type(as_written, path, T.StringType())
@@ -159,11 +161,8 @@ def _with_decimals(read: partial[DataFrame], known: T.StructType) -> tuple[T.Str
         lambda text: F.length(F.regexp_extract(text, r"\.(\d*)", 1)),
         lambda text: ~text.rlike(r"^-?[\d.]+$"),
     ]
-    if not paths:
-        return known, []
-    [found] = (
-        read(schema=as_written).agg(*[_largest(path, look) for path in paths for look in looks]).collect()
-    )
+    asked = [_largest(path, look) for path in paths for look in looks]
+    [found] = read(schema=as_written).agg(*asked).collect()
     schema, notes = known, []
     for at, path in enumerate(paths):
         digits, before, behind, has_other = found[4 * at : 4 * at + 4]

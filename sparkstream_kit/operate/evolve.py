@@ -112,8 +112,9 @@ def evolve(
             build, differs = _checked(changed, targets, logs, new.folder)
         if not differs:
             _log.warning(
-                "query %s keeps the same state as that of checkpoint %s: continues= is not needed, unless a "
-                "filter, a duration or a UDF has changed (not compared) and shall count for the old rows",
+                "query %s keeps the same state as that of checkpoint %s. Filters, durations and UDFs are not "
+                "compared: continues= is needed only if one of them has changed and must apply to the rows "
+                "that were read before",
                 changed.name,
                 old,
             )

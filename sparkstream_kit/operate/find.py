@@ -204,9 +204,11 @@ def _ends(offset: str | None) -> dict[str, dict[str, int]]:
 
 def _at(logs: Logs, at: datetime) -> int | str:
     """Return the batch that was committed first at a time or after it."""
-    commits, plans = logs.entries("commits"), kept_plans(logs)
+    commits = logs.entries("commits")
+    plans = kept_plans(logs)
     for number in commits:
-        committed, following = logs.committed_at(number), plans.get(number + 1)
+        committed = logs.committed_at(number)
+        following = plans.get(number + 1)
         if committed is None and (following is None or following.time >= at.timestamp() * 1000):
             return (
                 f"not known: the files of batch {number} have other times than its commit, as in a copy; "

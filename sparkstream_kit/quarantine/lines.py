@@ -418,7 +418,8 @@ def _read_lines(
 
     values, problems = [], []
     for index, field in enumerate(schema.fields):
-        piece, kind = _given(F.col("_whole").getField(field.name), settings), field.dataType
+        piece = _given(F.col("_whole").getField(field.name), settings)
+        kind = field.dataType
         value, exact = _read_json(piece, kind, settings)
         values.append((F.when(exact, value) if isinstance(kind, NESTED) else value).alias(f"_v{index}"))
         if not field.nullable:
@@ -479,26 +480,25 @@ def _read_json(
     piece: Column, kind: T.DataType, settings: Mapping[str, Any], *, nullable: bool = True
 ) -> tuple[Column, Column]:
     """Return a JSON value converted to a type, and whether the conversion is exact (or null is allowed)."""
-    piece = _given(piece, settings)
     if isinstance(kind, T.StructType):
         whole = F.try_variant_get(piece, "$", _json_fields(kind))
-        parts = [
-            _read_json(whole.getField(each.name), each.dataType, settings, nullable=each.nullable)
-            for each in kind.fields
-        ]
+        parts = []
+        for each in kind.fields:
+            part = _given(whole.getField(each.name), settings)
+            parts.append(_read_json(part, each.dataType, settings, nullable=each.nullable))
         named = [value.alias(name) for (value, _), name in zip(parts, kind.names, strict=True)]
         value = F.when(whole.isNotNull(), F.struct(*named))
         exact = reduce(Column.__and__, [same for _, same in parts], whole.isNotNull())
     elif isinstance(kind, T.ArrayType):
         pieces = F.try_variant_get(piece, "$", "ARRAY<VARIANT>")
         read = partial(_read_json, kind=kind.elementType, settings=settings, nullable=kind.containsNull)
-        value = F.transform(pieces, lambda each: read(each)[0])
-        exact = F.forall(pieces, lambda each: read(each)[1])
+        value = F.transform(pieces, lambda each: read(_given(each, settings))[0])
+        exact = F.forall(pieces, lambda each: read(_given(each, settings))[1])
     elif isinstance(kind, T.MapType):
         pieces = F.try_variant_get(piece, "$", "MAP<STRING, VARIANT>")
         read = partial(_read_json, kind=kind.valueType, settings=settings, nullable=kind.valueContainsNull)
-        value = F.transform_values(pieces, lambda _, each: read(each)[0])
-        exact = F.forall(F.map_values(pieces), lambda each: read(each)[1])
+        value = F.transform_values(pieces, lambda _, each: read(_given(each, settings))[0])
+        exact = F.forall(F.map_values(pieces), lambda each: read(_given(each, settings))[1])
     else:
         value = scalar(piece, kind, settings.get(f"{kind.typeName()}_format"))
         exact = ~is_missing(value, kind)

@@ -155,8 +155,10 @@ def _told(error: Exception, where: str, address: Address) -> KitError:
     said = cause(error, address)
     if isinstance(error, ServerSelectionTimeoutError):
         return TransientError(f"{where} does not answer: {said}; start it, or correct the URL")
-    labels = error.has_error_label if isinstance(error, PyMongoError) else lambda _: False
-    if isinstance(error, ConnectionFailure) or labels("RetryableWriteError"):
+    is_away = isinstance(error, ConnectionFailure)
+    if isinstance(error, PyMongoError) and error.has_error_label("RetryableWriteError"):
+        is_away = True
+    if is_away:
         return TransientError(f"{where} went away: {said}; start again when it is back")
     if isinstance(error, ConfigurationError | InvalidName):
         return InvalidInputError(f"{where} cannot be used: {said}")
@@ -489,7 +491,11 @@ def _named_in(info: Any) -> Iterator[str]:
         yield from info.get("missingProperties", ())
         if "propertyName" in info:
             yield info["propertyName"]
-    parts = info.values() if isinstance(info, dict) else info if isinstance(info, list) else ()
+    parts: Iterable[Any] = ()
+    if isinstance(info, dict):
+        parts = info.values()
+    elif isinstance(info, list):
+        parts = info
     for part in parts:
         yield from _named_in(part)
 
