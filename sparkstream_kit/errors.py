@@ -293,8 +293,8 @@ _MEANS = {  # errors of Spark that do not say what has happened, and what has
         r"the state has other columns or types; start on a new checkpoint, with continues= this one (\1)"
     ),
     r"FileNotFoundException: (?:file:)?(.*)/_spark_metadata/(\d+)\S* doesn't exist.*": (
-        r"folder \1 lacks batch \2 of the query: it was removed, emptied or made again while the query wrote "
-        "to it; restore it, or start anew with another folder and another checkpoint"
+        r"folder \1 lacks batch \2 of this query: it was removed, emptied or made again while the query "
+        "wrote to it; restore it, or start anew with another folder and another checkpoint"
     ),
     r"OutOfMemoryError.*": (
         r"\g<0>; give Spark's JVM more memory (spark-submit --driver-memory 4g, or "
