@@ -188,7 +188,7 @@ def test_two_streams_without_a_watermark_or_a_bound_are_refused_with_the_fix(spa
     assert refused(plain_right) == f"right: column r_at has no watermark; {fix}"
     moved = plain_right.withWatermark("moved_at", "1 minute")
     assert refused(moved) == f"right: column r_at has no watermark (column moved_at has it); {fix}"
-    assert refused(within=None).startswith("cannot read within 'None'")
+    assert refused(within=None).startswith("within is None; give a duration, such as '10 seconds'")
     assert refused(within="5 min").startswith("cannot read within '5 min'")
     assert refused(before="-1 minute") == "before must be zero or longer, not -1 minute"
     assert refused(left_time="l_n").startswith("left: event-time column l_n is int")

@@ -211,7 +211,7 @@ def test_a_watermark_is_a_timestamp_and_a_delay(spark):
     for watermark, message in {
         "time": "watermark is a text; give a column and a delay: (",
         ("value", "1 hour"): "event-time column value is bigint, not a timestamp",
-        ("timestamp", 5): "cannot read delay '5'; write it like '10 seconds', '1 hour 30 minutes', '0",
+        ("timestamp", 5): "delay is 5; give a duration, such as '10 seconds' or timedelta(seconds=10)",
     }.items():
         told = refusal(testing.assert_stream_equals_batch, lambda frame: frame, rows, watermark=watermark)
         assert message in told
