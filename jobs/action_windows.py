@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     sink = sinks.batch_files(args.out_dir)
     with spark_session("action-windows", **jobflags.for_session(args)) as spark:
         rows = sources.parquet(spark, args.input_dir, schema="time TIMESTAMP, action STRING")
-        counts, how = transform(rows, args.watermark, args.slide), jobflags.for_start(args)
+        counts = transform(rows, args.watermark, args.slide)
+        how = jobflags.for_start(args)
         query = start(counts, sink, name="action_counts", mode=args.mode, **how)
         return jobflags.finish(args, run(query, **jobflags.for_run(args)))
 

@@ -30,7 +30,8 @@ class Travel:
         here = [time, radians(value["lat"]), radians(value["lon"])]
         then, lat, lon = state.last or here
         half = sin((here[1] - lat) / 2) ** 2 + cos(lat) * cos(here[1]) * sin((here[2] - lon) / 2) ** 2
-        km, hours = 2 * 6371 * asin(min(half, 1) ** 0.5), max(time - then, 180) / 3600  # a city takes no time
+        km = 2 * 6371 * asin(min(half, 1) ** 0.5)
+        hours = max(time - then, 180) / 3600  # within a city one needs no time
         alert = Alert(km / hours, f"{km:,.0f} km in {hours:.1f} hours: {km / hours:,.0f} km/h")
         return self.state(here), alert if alert.score > 1000 else None  # noqa: PLR2004
 

@@ -48,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         rows = requests(jobflags.lines(spark, args), args.watermark)
         bad = sinks.batch_files(f"{out}/bad").taking(quarantine.bad_rows)
         first = start(rows, bad, name="log_bad", **jobflags.for_start(args, "bad"))
-        counts, report = transform(rows, args.report), sinks.batch_files(f"{out}/{args.report}")
+        counts = transform(rows, args.report)
+        report = sinks.batch_files(f"{out}/{args.report}")
         second = start(counts, report, name=f"log_{args.report}", **jobflags.for_start(args, args.report))
         return jobflags.finish(args, run(first, second, **jobflags.for_run(args)))
 

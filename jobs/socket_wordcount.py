@@ -26,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     args = jobflags.parser(__doc__, *jobflags.SERVER, *flags, table="word_counts").parse_args(argv)
 
     # A socket cannot be read again, so that each run is a new query: it takes the table over.
-    outputs, sink = jobflags.outputs(args, take_over=True), sinks.console()
+    outputs = jobflags.outputs(args, take_over=True)
+    sink = sinks.console()
     if outputs or args.ui is not None:  # a page shows the rows of `latest`
         sink = sinks.fan_out(sinks.latest("counts"), *(outputs or [sinks.foreach_batch(display.show)]))
     with spark_session("socket-wordcount", **jobflags.for_session(args)) as spark:

@@ -187,7 +187,8 @@ def check_options(call: Callable[..., Any], given: Iterable[str], spark: Any = N
     sparks = [_MISNAMED.get(name, name) for name in (inspect.signature(spark).parameters if spark else ())]
     known = {name.lower().replace("_", ""): name for name in [*sparks, *ours] if name not in never}
     for name in given:
-        plain, camel = name.lower().replace("_", ""), re.sub("_(.)", lambda found: found[1].upper(), name)
+        plain = name.lower().replace("_", "")
+        camel = re.sub("_(.)", lambda found: found[1].upper(), name)
         near = next((each for each in known if _a_letter_off(plain, each)), None)
         # No option of Spark's has an underscore: they are written as maxFileAge.
         if "." not in name and (near or "_" in name or camel in never):
@@ -199,7 +200,8 @@ def check_options(call: Callable[..., Any], given: Iterable[str], spark: Any = N
 def _a_letter_off(one: str, other: str) -> bool:
     """Say whether a letter is missing, added or another one, or two neighbours have changed places."""
     same = len(os.path.commonprefix([one, other]))  # noqa: RUF071 - letters, not paths
-    a, b = one[same:], other[same:]
+    a = one[same:]
+    b = other[same:]
     return one != other and (a[1:] in (b, b[1:]) or a == b[1:] or a == b[1::-1] + b[2:])
 
 

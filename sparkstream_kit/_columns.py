@@ -148,7 +148,8 @@ def type_with(kind: Any, change: Callable[[T.DataType], T.DataType]) -> T.DataTy
 
 def number(text: Column, kind: T.DataType) -> Column:
     """Convert text to a number of a type; null if it is none, or does not fit without a loss of digits."""
-    value, fits = text.try_cast(kind), F.lit(True)
+    value = text.try_cast(kind)
+    fits = F.lit(True)
     if isinstance(kind, T.DecimalType):
         # A cast rounds to the scale, so a text with more digits must not become a value. (One regular
         # expression for this check would take as long as the cast.)

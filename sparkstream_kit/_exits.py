@@ -169,7 +169,8 @@ class _Stop:
 
     def end(self, code: int) -> None:
         """Set the final exit code; from here on no signal changes it."""
-        self.code, self.over = code, True
+        self.code = code
+        self.over = True
 
     def unwind(self, name: str) -> None:
         """Handle the first signal: raise `_Signalled`, so that cleanup code runs and no query is left.
@@ -302,7 +303,8 @@ def _end_with(err: Exception, stop: _Stop) -> None:
         code = 1
         line = f"standard output, or a file of the job, cannot be written: {err.strerror}; make room"
     elif isinstance(err, errors.KitError):
-        code, line = err.exit_code, str(err)
+        code = err.exit_code
+        line = str(err)
     elif found := _of_spark(err):
         code, line = found
     else:

@@ -325,7 +325,8 @@ def matches(pattern: str, path: str) -> bool:
         >>> [matches("/in/*/day=?", path) for path in ("/in/a/day=1/b.csv", "/in/a", "/in/day=1/b")]
         [True, False, False]
     """
-    local, names = plain(pattern), path.split("/")
+    local = plain(pattern)
+    names = path.split("/")
     parts = [] if local is None else os.path.abspath(local).split("/")  # noqa: PTH100 - a pattern
     above = zip(parts, names, strict=False)
     return 0 < len(parts) <= len(names) and all(as_regex(part).fullmatch(name) for part, name in above)
@@ -344,7 +345,8 @@ def as_regex(pattern: str) -> re.Pattern[str]:
         [True, False, False]
     """
     deep = rf"(?:\{{,(\[\^(?:\\.|[^]])*\])){{{LONGEST_NAME}}}\*\}}{{{LONGEST_NAME}}}"
-    parts, at = {"*": ".*", "?": ".", "{": "(?:", ",": "|", "}": ")"}, 0
+    parts = {"*": ".*", "?": ".", "{": "(?:", ",": "|", "}": ")"}
+    at = 0
     made = ""
     for found in re.finditer(rf"{deep}|\\(.)|\[((?:\\.|[^]])*)\]|.", pattern, re.DOTALL):
         at += (found[0] == "{") - (found[0] == "}")

@@ -125,7 +125,8 @@ def needed(given: Mapping[str, str]) -> tuple[Path, Path]:
     Raises:
         InvalidInputError: there is no Java, it is too old, or there is no Spark in SPARK_HOME.
     """
-    java, jars = find_java(given), Path(given["SPARK_HOME"], "jars")
+    java = find_java(given)
+    jars = Path(given["SPARK_HOME"], "jars")
     if java is None:
         raise InvalidInputError(f"{NOT_STARTED}no Java was found, {NEEDS}")
     if () < version(release(java)) < (17,):
@@ -176,7 +177,8 @@ def command(
                 by_age = sorted(kept.parent.glob("*.command"), key=lambda file: file.stat().st_mtime)
                 for old in by_age[:-_MOST]:
                     old.unlink()
-    at, tools = words.index("-cp"), ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
+    at = words.index("-cp")
+    tools = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
     other = [word for word in more if word != PARALLEL]
     chosen = _CHOSEN.search(" ".join([*words, *other, *(given.get(name, "") for name in tools)]))
     words[at:at] = other if chosen else more

@@ -113,7 +113,8 @@ class signals_to:  # noqa: N801 - a context manager, used as a function
     """
 
     def __init__(self, handle: Callable[[str], object], again: Callable[[str], object] | None = None) -> None:
-        self._handle, self._again = handle, again
+        self._handle = handle
+        self._again = again
         self._former: dict[int, Any] = {}
         self._handled = False
         self.heard = -math.inf  # the time of the last signal that was not ignored, by the monotonic clock
@@ -135,7 +136,8 @@ class signals_to:  # noqa: N801 - a context manager, used as a function
             signal.signal(*self._former.popitem())
 
     def _receive(self, number: int, _frame: object) -> None:
-        name, now = signal.Signals(number).name, time.monotonic()
+        name = signal.Signals(number).name
+        now = time.monotonic()
         if now - self.heard <= _SAME_STOP:
             return
         self.heard = now

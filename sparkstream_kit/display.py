@@ -78,7 +78,8 @@ def _windows(
 
 def _drawn(row: datetime, windows: Sequence[tuple[datetime, datetime]], delay: timedelta | None) -> list[str]:
     """Draw a row, and below it its windows, each up to the time that closes it if that is not far away."""
-    first, end = windows[0][0], windows[-1][1]
+    first = windows[0][0]
+    end = windows[-1][1]
     last = end if delay is None else end + min(delay, end - first)
     gutter = max(len(_window(*each)) for each in windows) + 2
 
@@ -107,7 +108,8 @@ def _listed(count: int, windows: Sequence[tuple[datetime, datetime]], delay: tim
         head = f"{falls}. {'Each' if count > 1 else 'It'} closes when the query has seen a row this new:"
     listed = []
     for start, end in windows:
-        window, closes = _window(start, end), "" if delay is None else end + delay
+        window = _window(start, end)
+        closes = "" if delay is None else end + delay
         line = f"  {window}   {closes}".rstrip()
         listed.append(line if len(line) <= _WIDTH else f"  {window}\n    {closes}")
     if count > len(windows):
@@ -147,7 +149,9 @@ def _moment(at: str | datetime | None) -> datetime:
     return given.astimezone(UTC).replace(tzinfo=None) if given.tzinfo else given
 
 
-BLUE, GREEN, VIOLET = "#3b7de0", "#1f9d6f", "#8f7ee0"
+BLUE = "#3b7de0"
+GREEN = "#1f9d6f"
+VIOLET = "#8f7ee0"
 _CELL = "padding:1px 12px 1px 0;white-space:pre;vertical-align:middle"
 _BAR = 160  # pixels of the longest bar
 
@@ -317,8 +321,10 @@ def show(frame: DataFrame, batch_id: int | None = None) -> None:
         raise InvalidInputError(f"display.show() shows a static DataFrame, and this one streams; {fix}")
     from sparkstream_kit.sinks import builtin
 
-    found, right = builtin.cells(frame.limit(_SHOWN + 1)), _numeric(frame)
-    rows, said = found[:_SHOWN], f"the first {_SHOWN} rows\n" if len(found) > _SHOWN else ""
+    found = builtin.cells(frame.limit(_SHOWN + 1))
+    right = _numeric(frame)
+    rows = found[:_SHOWN]
+    said = f"the first {_SHOWN} rows\n" if len(found) > _SHOWN else ""
     text = table(frame.columns, rows, right=right) + said
     if not in_notebook():
         print(text, end="", flush=True)

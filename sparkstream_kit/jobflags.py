@@ -591,7 +591,8 @@ def check_multiple(made: ArgumentParser, args: Namespace, flag: str, of_flag: st
             args = parser.parse_args(["--window", "10", "--slide", "5"])
             jobflags.check_multiple(parser, args, "--window", "--slide")
     """
-    value, of = getattr(args, _name(flag)), getattr(args, _name(of_flag))
+    value = getattr(args, _name(flag))
+    of = getattr(args, _name(of_flag))
     if round(of * 1000) == 0:
         raise InvalidInputError(f"{of_flag} {of:g} is less than a millisecond; use 0.001 or more")
     if round(value * 1000) % round(of * 1000):
@@ -649,7 +650,8 @@ def _posts(spark: SparkSession, args: Namespace, most: int | None) -> DataFrame:
     """Read the posts of `--url`, through the folder of `--spool` or a temporary folder."""
     from sparkstream_kit import sources
 
-    dry_run, spool = getattr(args, "dry_run", False), getattr(args, "spool", None)
+    dry_run = getattr(args, "dry_run", False)
+    spool = getattr(args, "spool", None)
     if spool is None or (dry_run and not Path(plain(spool) or spool).exists()):
         # Removed when the process ends, after the feeder, which still writes when the session has ended.
         _spools.append(tempfile.TemporaryDirectory(prefix="sparkstream-", ignore_cleanup_errors=True))

@@ -131,17 +131,20 @@ def within(
         static = "right" if left.isStreaming else "left"
         fix = "read it with spark.readStream, or use joins.with_table"
         raise InvalidInputError(f"joins.within(): {static} does not stream; {fix}")
-    earlier, later = not_negative("before", before), not_negative("within", within)
+    earlier = not_negative("before", before)
+    later = not_negative("within", within)
     keys = _keys({"left": left, "right": right}, on)
     left_time = event_time(left, left_time, "left", without_zone=True)
     right_time = event_time(right, right_time, "right", without_zone=True)
     if how == "left_semi":  # of the right side it needs these alone
         right = right.select(*map(column, dict.fromkeys([*(theirs for _, theirs in keys), right_time])))
     _refuse_clash({"left": left, "right": right}, keys)
-    ours, theirs = column(left_time), column(right_time)
+    ours = column(left_time)
+    theirs = column(right_time)
     first = ours - F.expr(f"INTERVAL {earlier} MICROSECONDS")
     last = ours + F.expr(f"INTERVAL {later} MICROSECONDS")
-    left, right = left.where(ours.isNotNull()), right.where(theirs.isNotNull())
+    left = left.where(ours.isNotNull())
+    right = right.where(theirs.isNotNull())
     return _joined(left, right, keys, how, theirs >= first, theirs <= last)
 
 
@@ -202,7 +205,8 @@ def _joined(
         return both
     chosen = {name: column(name) for name in left.columns}
     for ours, theirs in keys:  # in an outer join either side of a row may be missing
-        one, other = column(ours), column(inner[theirs])
+        one = column(ours)
+        other = column(inner[theirs])
         chosen[ours] = {"right": other, "full": F.coalesce(one, other)}.get(how, one).alias(ours)
     return both.select(*chosen.values(), *(column(name) for name in right.columns if name not in inner))
 
@@ -215,7 +219,8 @@ def _keys(sides: dict[str, DataFrame], on: str | Sequence[str]) -> list[tuple[st
     (first, left), (second, right) = sides.items()
     found = [(find_column(left, name, first), find_column(right, name, second)) for name in names]
     for ours, theirs in found:
-        one, other = dict(left.dtypes)[ours], dict(right.dtypes)[theirs]
+        one = dict(left.dtypes)[ours]
+        other = dict(right.dtypes)[theirs]
         exact = [re.fullmatch(r"(tiny|small|big)?int|decimal.*", each) for each in (one, other)]
         if one != other and not all(exact):  # Spark compares a long as a double, which rounds it
             kinds = f"{one} in {first} and {other} in {second}"

@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 __all__ = ["learner", "publish", "score", "scorer", "switch"]
 
 
-_CURRENT, _FILE = "current", ".joblib"
+_CURRENT = "current"
+_FILE = ".joblib"
 
 
 def publish(model: Any, path: str | Path, version: str | None = None) -> Path:
@@ -217,7 +218,8 @@ def _find(spark: SparkSession, path: str | Path, version: str | None) -> tuple[P
     return (file, version) if file.is_file() else (for_spark(folder / version), version)
 
 
-_VERSION, _PREDICTION = "model_version", "prediction"
+_VERSION = "model_version"
+_PREDICTION = "prediction"
 # The SQL types of predictions, by the kind of NumPy's type.
 _TYPES = {"U": "string", "O": "string", "S": "string", "i": "bigint", "u": "bigint", "b": "boolean"}
 
@@ -502,7 +504,8 @@ def learner(
             start(posts, sinks.fan_out(scored, learned), name="posts", checkpoint="ckpt")
     """
     check(learner, locals())
-    folder, columns = _folder_of(path), [features] if isinstance(features, str) else list(features)
+    folder = _folder_of(path)
+    columns = [features] if isinstance(features, str) else list(features)
 
     def open_learner(frame: DataFrame, location: Place | None, opening: Opening) -> Write:
         if first is not None and not (folder / _CURRENT).exists():
@@ -517,7 +520,9 @@ def learner(
         _last_step(_sklearn_model(_find(frame.sparkSession, for_spark(folder), _current(folder))[0]))
 
         def write(batch: DataFrame, batch_id: int) -> None:
-            query, spark, now = id_of_batch(batch, location), batch.sparkSession, _current(folder)
+            query = id_of_batch(batch, location)
+            spark = batch.sparkSession
+            now = _current(folder)
             base = _version_for(query, batch_id, folder, location)
             rows: Any = batch.select(*map(column, dict.fromkeys([*columns, label]))).toPandas()
             rows = rows.dropna(subset=[label, features] if isinstance(features, str) else [label])

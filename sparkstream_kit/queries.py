@@ -182,7 +182,8 @@ class _Asked:
         _refuse_same_name(self.query)
         paths = [each.path for each in self.query.inputs if each.path is not None]
         if self.location is not None:
-            has, written = f"query {self.query.name} has checkpoint", _written(self.sink)
+            has = f"query {self.query.name} has checkpoint"
+            written = _written(self.sink)
             _refuse_within(has, [self.location.text], "input folder", paths)
             _refuse_within(has, [self.location.text], "output folder", [*map(_files.escaped, written)])
         targets = dict.fromkeys(map(same_as, self.sink.writes_to), "another sink of the query")
@@ -234,8 +235,12 @@ def _start(asked: _Asked, trigger: dict[str, Any], *, drain: bool = False) -> St
         trigger: its trigger, as Spark takes it.
         drain: plan the last batch, which reads nothing and closes every window, and run only that.
     """
-    frame, name, mode = asked.query.frame, asked.query.name, asked.query.mode
-    sink, location, spark = asked.sink, asked.location, asked.query.spark
+    frame = asked.query.frame
+    name = asked.query.name
+    mode = asked.query.mode
+    sink = asked.sink
+    location = asked.location
+    spark = asked.query.spark
     columns = [list(each) for each in frame.dtypes]
     after = [*dict.fromkeys(f"{each.kind} {each.after_rewind}" for each in inner(sink))]
     writes = {"sinks": after, "targets": [*map(str, sink.writes_to)], "columns": columns}

@@ -78,7 +78,8 @@ class _Watched:
     """
 
     def __init__(self, query: StreamingQuery, before: QuerySummary | None) -> None:
-        self.query, self.name = query, query.name or query.id
+        self.query = query
+        self.name = query.name or query.id
         self.known = spark_queries.started(query)
         self.done = before or first_summary(self.name, query.id, self.known)
         self.records = deque[Record](maxlen=KEPT)
@@ -107,7 +108,8 @@ class _Watched:
         if self.ended or self._session is None or not has_ended(self._session):
             return False
         if spark_queries.is_active(self.query):
-            self.ended, self.lost = True, RuntimeError("the session was stopped")
+            self.lost = RuntimeError("the session was stopped")
+            self.ended = True
         return self.ended
 
     def error(self) -> Exception | None:
@@ -123,7 +125,8 @@ class _Watched:
 
         Either can last longer than `idle`, and must not count as idle time.
         """
-        last, seen = self.query.lastProgress, self.done.last_batch
+        last = self.query.lastProgress
+        seen = self.done.last_batch
         recorded = last is None or last.numInputRows == 0 or (seen is not None and last.batchId <= seen)
         return not recorded or spark_queries.in_batch(self.query)
 
@@ -178,7 +181,8 @@ class _Watched:
             error: the query's exception.
             summary: the summary of the run, which the exception carries.
         """
-        name, cause = f"query {self.name}", errors.innermost_cause(error)
+        name = f"query {self.name}"
+        cause = errors.innermost_cause(error)
         if spark_queries.session_was_stopped(self.query):
             cause = "its session was stopped while it ran; end the query first, then call spark.stop()"
             return QueryFailed(name, cause, summary)
@@ -327,7 +331,8 @@ class _Run:
         Returns:
             The reason why the run is over, or None; and the seconds after which to check again.
         """
-        limit, idle = self.max_batches, self.idle
+        limit = self.max_batches
+        idle = self.idle
         if limit is not None and all(each.done.batches >= limit for each in still_open):
             return "max_batches are through", 0
         if idle is None:
@@ -337,14 +342,16 @@ class _Run:
             if any(spark_queries.looks_for_first_rows(each.query) for each in self._queries):
                 return None, _waiting.LOOK_EVERY
             if any(each.has_rows_on_their_way() for each in self._queries):
-                self._last_row, left = time.monotonic(), idle
+                self._last_row = time.monotonic()
+                left = idle
         return (f"{idle:g} s without a row" if left <= 0 else None), left
 
     def _end_read_sockets(self) -> None:
         """End the queries whose sockets have closed; Spark itself would go on waiting for input."""
         for each in self._queries:
             if each.sockets and not plan.is_being_read(spark_queries.session(each.query), each.sockets):
-                each.sockets, each.endless = [], False
+                each.sockets = []
+                each.endless = False
                 _waiting.in_thread("last-lines", partial(spark_queries.finish_input, each.query))
 
     def _look_at_files(self) -> None:
@@ -401,7 +408,9 @@ class _Run:
             for tell in told:
                 tell(*batch)
         except BaseException as err:  # noqa: BLE001 - raised again, once there is a summary
-            self._raised, self.told, self.looks = err, [], []
+            self._raised = err
+            self.told = []
+            self.looks = []
             self.inbox.post("stop", "failure")
 
     def _catch_up(self) -> None:

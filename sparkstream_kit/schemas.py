@@ -212,7 +212,8 @@ def _struct(cls: type[Any], path: str) -> T.StructType:
 
 def _from_hint(given: Any, path: str, *extras: Any) -> tuple[T.DataType, bool]:
     """Return the Spark type of an annotation and whether it may be null; `extras` come from `Annotated`."""
-    origin, args = get_origin(given), get_args(given)
+    origin = get_origin(given)
+    args = get_args(given)
     if origin is Annotated:
         return _from_hint(args[0], path, *args[1:], *extras)
     if origin in (Union, types.UnionType) and len(args) == 2 and types.NoneType in args:  # noqa: PLR2004 - X | None
@@ -232,7 +233,8 @@ def _from_hint(given: Any, path: str, *extras: Any) -> tuple[T.DataType, bool]:
 
 def _bare_type(given: Any, path: str) -> T.DataType:
     """Return the Spark type of an annotation without `Annotated` and `| None`."""
-    origin, args = get_origin(given), get_args(given)
+    origin = get_origin(given)
+    args = get_args(given)
     if origin is list and args:
         return T.ArrayType(*_from_hint(args[0], f"{path}.element"))
     if origin is dict and args:
@@ -295,7 +297,8 @@ def diff(
     if not ignore_extra:
         lines += [f"unexpected {name} {has[name].dataType.simpleString()}" for name in extra]
     lines += [f"{name} appears twice" for name in has if _schema(actual).names.count(name) > 1]
-    got, order = [n for n in has if n in wants], [n for n in wants if n in has]
+    got = [n for n in has if n in wants]
+    order = [n for n in wants if n in has]
     if got != order:
         lines.append(f"order is {', '.join(got)}; expected {', '.join(order)}")
     return lines

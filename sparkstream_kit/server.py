@@ -61,7 +61,9 @@ _MAIN_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 _TOKEN = "SPARK_CONNECT_AUTHENTICATE_TOKEN"  # noqa: S105 - the name of Spark's variable
 _START_LIMIT = 120.0  # seconds that a server may take to answer after its start
 _STOP_LIMIT = 15.0  # seconds that a server may take to end after each signal
-_FIRST_PORT, _LAST_PORT = 1024, 65535  # the ports that Spark accepts for a server
+# The ports that Spark accepts for a server.
+_FIRST_PORT = 1024
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,8 @@ def _session(
     app_name: str, profile: str | Path | None, explicit: dict[str, str], connectors: Sequence[str]
 ) -> SparkSession:
     """Start or find the session for `get_session`, without checking that Spark has the connectors."""
-    ran, asked = runs(), explicit
+    ran = runs()
+    asked = explicit
     if remote := explicit.get("spark.remote") or os.environ.get("SPARK_REMOTE"):
         from sparkstream_kit import server
 

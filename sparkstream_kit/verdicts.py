@@ -31,7 +31,8 @@ KEPT = 40  # the number of last batches that verdicts consider
 _FEWEST = 10  # with fewer batches a query is still starting, and gets no verdict
 _ROOM = 0.8  # the share of the trigger interval that batches may take before a warning
 # Growth counts from this factor on: over all batches, and over the last third of them.
-_GROWN, _STILL_GROWN = 1.2, 1.05
+_GROWN = 1.2
+_STILL_GROWN = 1.05
 _BUSY = 0.9  # the share of the time that counts as busy all the time; Spark needs some time between batches
 _PARTITIONS = 16  # up to this number, the cost of partitions is negligible
 _AHEAD = timedelta(minutes=1)  # tolerated, because the clocks of other machines may differ by that much
@@ -350,7 +351,8 @@ def _watermark(last: list[Record]) -> Verdict | None:
 
 def _partitions(last: list[Record]) -> Verdict | None:
     """Find out whether the state has many more partitions than its rows need."""
-    partitions, rows = last[-1].partitions, max(each.state_rows or 0 for each in last)
+    partitions = last[-1].partitions
+    rows = max(each.state_rows or 0 for each in last)
     if partitions is None or partitions <= _PARTITIONS or partitions < 4 * rows:
         return None
     return Verdict(

@@ -31,7 +31,8 @@ __all__ = ["calendar", "explain", "flatten", "session", "sliding", "top", "tumbl
 
 _PLAIN_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 # Temporary columns, which no result has.
-_EVENT_TIME, _NUMBER = "sparkstream_event_time", "sparkstream_number"
+_EVENT_TIME = "sparkstream_event_time"
+_NUMBER = "sparkstream_number"
 _DAY = 86_400_000_000  # microseconds
 
 
@@ -172,7 +173,8 @@ def calendar(frame: DataFrame, time: str, unit: str, *, zone: str) -> DataFrame:
     if unit != "day":
         day = F.trunc(F.date_from_unix_date((first / _DAY).cast("int")), unit)
         next_day = F.trunc(F.date_add(day, _durations.UNITS[unit]), unit)
-        first, after = F.unix_date(day) * _DAY, F.unix_date(next_day) * _DAY
+        first = F.unix_date(day) * _DAY
+        after = F.unix_date(next_day) * _DAY
     window = F.struct(_instant(first, zone).alias("start"), _instant(after, zone).alias("end"))
     # Spark closes a group by its column with a watermark. If that column is a struct, as its own windows are,
     # Spark compares the second field.

@@ -98,7 +98,9 @@ def a_file_that_is_no_parquet(spark, home):
     return sources.parquet(spark, put(home, "a.parquet", b"PAR1 nothing PAR0"), schema="n INT")
 
 
-@case(r"FileNotFoundException: File file:/+\S+/in/a\.txt does not exist \(in write, \S+test_causes\.py line \d+\)")
+@case(
+    r"FileNotFoundException: File file:/+\S+/in/a\.txt does not exist \(in write, \S+test_causes\.py line \d+\)"
+)
 def a_file_that_goes_while_it_is_read(spark, home):
     def write(batch, _batch_id):
         (home / "in" / "a.txt").unlink(missing_ok=True)

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from sparkstream_kit.testing import Streams
 
 PAYMENT = "{card},2024-06-01T{clock}Z,Cinema,leisure,{amount},{lat},{lon}"
-SEATTLE, MIAMI = ("47.6", "-122.3"), ("25.8", "-80.2")
+SEATTLE = ("47.6", "-122.3")
+MIAMI = ("25.8", "-80.2")
 
 
 def paid(clock: str, card: str = "c1", amount: str = "20.00", place: tuple[str, str] = SEATTLE) -> tuple[str]:

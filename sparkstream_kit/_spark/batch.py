@@ -94,7 +94,8 @@ def none_of(frame: DataFrame) -> DataFrame:
 
 def _of_java(spark: SparkSession, rows: Any, like: DataFrame) -> DataFrame:
     """Create a DataFrame of `spark` from a Java list of rows, with the schema of `like`."""
-    session, java = cast("Any", spark)._jsparkSession, cast("Any", like)._jdf
+    session = cast("Any", spark)._jsparkSession
+    java = cast("Any", like)._jdf
     return DataFrame(session.createDataFrame(rows, java.schema()), spark)
 
 

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.batch import Write
 
 _GLOBAL = "global_temp"  # Spark's database of the views that all sessions of one driver share
-_SLOW_PYTHON, _TRIES = "Python worker failed to connect back", 12  # 12 attempts of ten seconds each
+_SLOW_PYTHON = "Python worker failed to connect back"
+_TRIES = 12  # attempts, of ten seconds each
 _OF_FILES = ("csv", "json", "orc", "parquet", "text", "binaryFile", "xml", "avro")  # formats of files
 
 _log = logging.getLogger(__name__)

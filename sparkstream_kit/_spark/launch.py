@@ -119,7 +119,8 @@ def _refuse_versions() -> None:
             can corrupt data (JDK-8377811).
     """
     jvm: Any = SparkContext._jvm
-    spark, python = str(jvm.org.apache.spark.package.SPARK_VERSION()), pyspark.__version__
+    spark = str(jvm.org.apache.spark.package.SPARK_VERSION())
+    python = pyspark.__version__
     if re.findall(r"\d+", spark)[:2] != re.findall(r"\d+", python)[:2]:
         home = os.environ.get("SPARK_HOME")
         unset = f"unset SPARK_HOME ({home}), or " if home else ""
@@ -213,7 +214,8 @@ def _launch(wanted: Mapping[str, str], profile: str | Path | None) -> _Words:
             del settings[_OPTIONS]  # the profile's come before those of the launch
         arguments = [word for item in settings.items() for word in ("--conf", "=".join(item))]
         # Without this flag the JVM prints its start errors on standard output, which is for results.
-        more, of_launch = ["-XX:+DisplayVMOutputToStderr"], given.get("SPARK_SUBMIT_OPTS", "")
+        more = ["-XX:+DisplayVMOutputToStderr"]
+        of_launch = given.get("SPARK_SUBMIT_OPTS", "")
         archive = java.known_archive(java.find_java(given))
         chosen = re.search(r"-Xshare:|-XX:(AOT|SharedArchive|ArchiveClasses)", f"{of_launch} {wanted}")
         if archive is not None and not chosen:
@@ -272,7 +274,8 @@ def _gateway(command: list[str], given: dict[str, str], stderr: int) -> Any:
                     raise subprocess.CalledProcessError(jvm.returncode, command)  # noqa: TRY301 - as run does
                 time.sleep(0.01)
             with said.open("rb") as file:
-                port, secret = read_int(file), UTF8Deserializer().loads(file)
+                port = read_int(file)
+                secret = UTF8Deserializer().loads(file)
             os.environ |= {"PYSPARK_GATEWAY_PORT": str(port), "PYSPARK_GATEWAY_SECRET": secret}
             gateway = launch_gateway()
         except BaseException:
@@ -300,7 +303,8 @@ class _Words:
         self._said = b""  # all output since the start began, for an error message
         self._held = b""  # output that has not been passed on yet
         self._after_noise = False
-        self._starts, self._until = True, time.monotonic() + _HELD
+        self._until = time.monotonic() + _HELD
+        self._starts = True
         self._lock = threading.Lock()
         self._thread = _waiting.in_thread("what the JVM says", self._read)
         atexit.register(self._settle)
@@ -333,7 +337,9 @@ class _Words:
     def pass_on(self) -> None:
         """Pass on the output that was held back, and from now on all output immediately."""
         with self._lock:
-            self._starts, self._said, self._until = False, b"", 0.0
+            self._starts = False
+            self._said = b""
+            self._until = 0.0
             self._held = _IVY.sub(b"", self._held)
             self._show()
 
@@ -367,7 +373,8 @@ class _Words:
             is_end: whether the pipe has ended, so that the last line is complete.
         """
         lines = self._held.splitlines(keepends=True)
-        last, self._held = lines[-1] if lines else b"\n", b""
+        last = lines[-1] if lines else b"\n"
+        self._held = b""
         may_be_noise = any(last[: len(each)] == each[: len(last)] for each in _NOISE)
         if may_be_noise and not is_end and not last.endswith(b"\n"):
             self._held = lines.pop()

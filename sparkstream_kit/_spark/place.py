@@ -187,7 +187,8 @@ class There(Place):
 
     def bring(self, name: str, to: Path) -> None:
         """Copy `name`, a file or a folder with its content, into the local folder `to`, if `name` exists."""
-        path, target = self._path(name), to / name
+        path = self._path(name)
+        target = to / name
         with self._files() as files:
             if not files.exists(path):
                 return

@@ -46,7 +46,8 @@ class ProgressTo(StreamingQueryListener):
     """
 
     def __init__(self, inbox: Inbox, run_ids: set[str]) -> None:
-        self._inbox, self._run_ids = inbox, run_ids
+        self._inbox = inbox
+        self._run_ids = run_ids
 
     def onQueryStarted(self, event: events.QueryStartedEvent) -> None:
         """Do nothing; the interface requires this method."""
@@ -179,7 +180,8 @@ def note(query: StreamingQuery, known: Started) -> None:
     for run_id in [run_id for run_id, other in list(_running.items()) if not is_active(other)]:
         _running.pop(run_id, None)  # with a default, as another thread may have removed the entry meanwhile
     run_id = str(query.runId)
-    _started[run_id], _running[run_id] = known, query
+    _started[run_id] = known
+    _running[run_id] = query
     weakref.finalize(query, _started.pop, run_id, None).atexit = False
 
 

@@ -91,11 +91,14 @@ class _Hook:
         from pyspark import SparkContext
         from pyspark.java_gateway import ensure_callback_server_started
 
-        self._inbox, self._limit = inbox, min(limit, threading.TIMEOUT_MAX)
-        self._released, self.called = threading.Event(), False
+        self._limit = min(limit, threading.TIMEOUT_MAX)
+        self._inbox = inbox
+        self._released = threading.Event()
+        self.called = False
         gateway: Any = SparkContext._gateway
         ensure_callback_server_started(gateway)
-        self._gateway, self._jvm = gateway, gateway.jvm
+        self._gateway = gateway
+        self._jvm = gateway.jvm
         # Wrap the py4j proxy in a Thread: Hadoop compares hooks with `equals`, which a proxy does not have.
         self._thread = self._jvm.java.lang.Thread(self)
         seconds = self._jvm.java.util.concurrent.TimeUnit.SECONDS
@@ -152,7 +155,8 @@ class _Hook:
 
         Neither hook has a public method, so both are reached by reflection.
         """
-        java, array = self._jvm.java.lang, self._gateway.new_array  # an empty array stands for no arguments
+        java = self._jvm.java.lang
+        array = self._gateway.new_array  # an empty array stands for no arguments
         manager = java.Class.forName("org.apache.spark.util.ShutdownHookManager$")
         folders = manager.getDeclaredField("shutdownDeletePaths")
         folders.setAccessible(True)

@@ -74,7 +74,9 @@ def _orphans(log: Path, last: int) -> Iterator[DamagedError]:
 
 def _needed(logs: Logs) -> Iterator[tuple[_Reader, Path]]:
     """Yield the files that a restart needs, but for those of the state, each with its reader."""
-    root, done, last = logs.root, logs.done, max(logs.done, logs.planned)
+    root = logs.root
+    done = logs.done
+    last = max(logs.done, logs.planned)
     if last >= 0 or (root / "metadata").exists():
         yield query_id, root / "metadata"
     for batch in range(max(last - 1, 0), last + 1):

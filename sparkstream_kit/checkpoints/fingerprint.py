@@ -82,7 +82,8 @@ def fingerprint(frame: DataFrame, mode: str) -> str:
     Returns:
         The format and one line for each fact; empty for a query that keeps no state.
     """
-    zone, facts = frame.sparkSession.conf.get("spark.sql.session.timeZone") or "", _facts(frame, mode)
+    zone = frame.sparkSession.conf.get("spark.sql.session.timeZone") or ""
+    facts = _facts(frame, mode)
     # Spark prints the time zone in most expressions that use it, but not in a cast to a date.
     if any(sign in what for _, what in facts for sign in (f"Some({zone})", "as date)")):
         facts.append((_ZONE, zone))
@@ -162,10 +163,12 @@ def _columns(part: str) -> list[str]:
 
 def _of_state(nodes: list[_Node], at: int, mode: str) -> Iterator[tuple[str, str]]:
     """Yield the facts of a node, as pairs of a verb and its object, if it keeps state."""
-    (depth, operator, parts), below = nodes[at], nodes[at + 1 :]
+    (depth, operator, parts) = nodes[at]
+    below = nodes[at + 1 :]
     verb = f"runs {operator[1:]} by"
     if operator == "~Aggregate":
-        keys, results = _columns(parts[0]), [part.partition(" AS ")[0] for part in _columns(parts[-1])]
+        keys = _columns(parts[0])
+        results = [part.partition(" AS ")[0] for part in _columns(parts[-1])]
         yield "groups by", ", ".join(keys) or "nothing"
         yield from (("computes", result) for result in results if result not in keys)
     elif operator.startswith("~Deduplicate"):
@@ -243,19 +246,23 @@ def differences(old: str, new: str, *, caseless: bool = True) -> list[str]:
     old = _of_any_process(old)  # a note of an earlier version has these numbers
     if (_ZONE in old) != (_ZONE in new):  # Spark 4.2 prints the zone of more expressions than 4.1
         old, new = (text.split(f"\n{_ZONE}")[0] for text in (old, new))
-    one, other = _in_seconds(old), _in_seconds(new)
+    one = _in_seconds(old)
+    other = _in_seconds(new)
     if one == other or (caseless and _caseless(one) == _caseless(other)):
         return []
     if (old and not old.startswith(_FORMAT)) or is_part(old):
         return []
-    here, there = Counter(_phrases(new)), Counter(_phrases(old))
+    here = Counter(_phrases(new))
+    there = Counter(_phrases(old))
     found = []
     for verb in dict.fromkeys(verb for verb, _ in [*(here - there), *(there - here)]):
         mine, theirs = (
             ", ".join(what for each, what in phrases.elements() if each == verb)
             for phrases in (here - there, there - here)
         )
-        mine, theirs = _shortened(mine, theirs), _shortened(theirs, mine)
+        shortened = _shortened(mine, theirs)
+        theirs = _shortened(theirs, mine)
+        mine = shortened
         if not mine:
             found.append(f"has no step that {verb} {theirs}, as the checkpoint's query has")
         else:

@@ -207,7 +207,8 @@ def guard(
     Raises:
         InvalidInputError: a refusal; the message says how to proceed.
     """
-    spark, name = query.spark, query.name
+    spark = query.spark
+    name = query.name
     if checkpoint is None or is_unseen(f"query {name}: its checkpoint", checkpoint):
         yield Guarded(None, None, lambda: None)
         return
@@ -307,7 +308,8 @@ def continued(logs: Logs, by: Path | None = None) -> str | None:
 
 def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
     """Refuse a checkpoint of a different query, and remark which settings Spark silently keeps from it."""
-    plan, kept = logs.last_plan, logs.note
+    plan = logs.last_plan
+    kept = logs.note
     if plan is None:  # no batch was ever planned
         return
     if kept is None:
@@ -333,7 +335,8 @@ def _is_of_this_query(query: Query, logs: Logs) -> Iterator[Answer]:
             f"{query.name} has {reads}, with which Spark cannot continue; give it a new checkpoint"
         )
     for key, what in KEPT.items() if query.described["fingerprint"] else ():
-        stays, wanted = plan.conf.get(key), query.spark.conf.get(key)
+        stays = plan.conf.get(key)
+        wanted = query.spark.conf.get(key)
         if stays is not None and stays != wanted:
             yield Remark(
                 f"query {query.name} uses the {what} stored in checkpoint {logs.place} ({stays}); your "

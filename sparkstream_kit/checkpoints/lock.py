@@ -107,7 +107,9 @@ class Lock:
     """
 
     def __init__(self, key: str, file: LockFile, name: str) -> None:
-        self.name, self.file, self._key = name, file, key
+        self.name = name
+        self.file = file
+        self._key = key
         self._query: StreamingQuery | None = None
 
     def until_end_of(self, query: StreamingQuery) -> None:
@@ -162,7 +164,8 @@ def lock(spark: SparkSession, location: Place, name: str, *, dry_run: bool = Fal
     if location.folder is None:
         return None
     path = location.folder / KIT / "lock"
-    host, since = socket.gethostname(), datetime.now().astimezone().isoformat(" ", "seconds")
+    host = socket.gethostname()
+    since = datetime.now().astimezone().isoformat(" ", "seconds")
     above = (location.folder / KIT, location.folder, *location.folder.parents)
     there = next(each for each in above if os.path.exists(each))  # noqa: PTH110 - not allowed to look: no
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):

@@ -61,7 +61,9 @@ class DamagedError(InvalidInputError):
 
     def __init__(self, file: Path, what: str = "is cut off or changed", fix: str = "") -> None:
         super().__init__(f"{file} {what}")
-        self.file, self.what, self.fix = file, what, fix
+        self.file = file
+        self.what = what
+        self.fix = fix
 
 
 @contextmanager
@@ -180,7 +182,8 @@ def plan_in(text: str) -> Plan:
         Exception: any error of Python's parsers, if the text is not one that Spark wrote.
     """
     version, query, first, *more = text.split("\n")
-    texts, said = [first, *more], json.loads(query)
+    texts = [first, *more]
+    said = json.loads(query)
     each = list(enumerate(texts)) if version == "v1" else sorted(_by_name(text) for text in texts)
     offsets = tuple(None if text == "-" else text for _, text in each)
     files = tuple(_files_until(offset) for offset in offsets)
@@ -314,7 +317,8 @@ def log_after(file: Path, entry: int) -> list[Input]:
         DamagedError, InvalidInputError: as for `versioned`.
     """
     with reading(file), file.open("rb") as log:
-        size, length = file.stat().st_size, _END
+        size = file.stat().st_size
+        length = _END
         is_known = log.readline() == b"v1\n"
         while is_known and length < size:
             log.seek(size - length)
@@ -370,7 +374,8 @@ class Logs:
     """
 
     def __init__(self, root: Path, place: Place | None = None) -> None:
-        self.root, self.place = root, cast("Place", place)
+        self.place = cast("Place", place)
+        self.root = root
         self._listed: dict[str, dict[int, Path]] = {}
         self._read: dict[tuple[Callable[[Path], Any], Path], Any] = {}
 
@@ -429,7 +434,8 @@ class Logs:
         Spark notes no such time, so it is the time of the file. A plan has its time in itself, by which a
         file is known that was written later.
         """
-        commit, planned = self.entries("commits").get(batch), self.entries("offsets").get(batch)
+        commit = self.entries("commits").get(batch)
+        planned = self.entries("offsets").get(batch)
         with suppress(DamagedError, FileNotFoundError):
             if commit is not None and planned is not None:
                 later = planned.stat().st_mtime - self.plan(batch).time / 1000
@@ -536,7 +542,8 @@ class Logs:
         They begin with the newest compacted file that is not after the entry, or with entry 0. A file that is
         missing is one of them, so that whoever reads them finds that.
         """
-        folder, found = self.root / "sources" / log, self.entries(f"sources/{log}")
+        folder = self.root / "sources" / log
+        found = self.entries(f"sources/{log}")
         first = max((number for number, file in found.items() if file.suffix and number <= until), default=0)
         return [found.get(number, folder / str(number)) for number in range(first, until + 1)]
 
@@ -597,7 +604,8 @@ def _shared(of: Plan, reached: dict[int, int], found: tuple[int, ...]) -> Iterat
     if len(found) == len(of.offsets):
         yield found
         return
-    offset, last = of.offsets[len(found)], of.files[len(found)]
+    offset = of.offsets[len(found)]
+    last = of.files[len(found)]
     equal = [log for log, other in zip(found, of.offsets, strict=False) if other == offset]
     for log in dict.fromkeys((max(found, default=-1) + 1, *equal)):
         if log in equal or last is None or reached.get(log, -1) >= last:

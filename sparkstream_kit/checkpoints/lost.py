@@ -79,13 +79,15 @@ class Files:
     """
 
     def __init__(self, query: StreamingQuery) -> None:
-        frame, root = started(query).frame, checkpoint(query)
+        frame = started(query).frame
+        root = checkpoint(query)
         self._sources: dict[int, Source] = {}  # by their positions in Spark's progress
         self._counted: tuple[int, int] | None = None
         self._next = 0.0
         self._said: set[str] = set()
         if frame is not None and root is not None and (folder := locate(frame.sparkSession, root).folder):
-            self._root, self._sources = folder, _file_sources(frame)
+            self._sources = _file_sources(frame)
+            self._root = folder
 
     def read_logs(self) -> None:
         """Read the new entries of the sources' logs.
@@ -161,7 +163,8 @@ def _file_sources(frame: DataFrame) -> dict[int, Source]:
 
     The result is empty if it is not known which options belong to which source.
     """
-    found, options = {}, plan.file_options(frame)
+    found = {}
+    options = plan.file_options(frame)
     for each in plan.inputs_of(frame):
         if each.path and (folder := locate(frame.sparkSession, each.path).folder) and each.number in options:
             found[each.number] = Source(each.log, str(folder), options[each.number])
@@ -182,7 +185,8 @@ class Source:
 
     def __init__(self, log: str, path: str, options: Mapping[str, str]) -> None:
         given = {name.lower(): value for name, value in options.items()}
-        self._log, self._path = f"sources/{log}", path
+        self._log = f"sources/{log}"
+        self._path = path
         self._recursive = _is_true(given.get("recursivefilelookup"))
         self._by_name = _is_true(given.get("filenameonly"))
         self._age = max_age(given)
@@ -244,7 +248,8 @@ class Source:
         """
         if self._by_name or self.done > self._until:
             return None
-        newest, found = self._newest, self._look()[_READ]
+        newest = self._newest
+        found = self._look()[_READ]
         oldest = newest - self._age if self._age is not None and newest else 0
         waiting = sum(at >= oldest for path, at in found.items() if path not in self._planned)
         later = sum(file.entry > self.done for file in self._planned.values())
@@ -299,7 +304,8 @@ class Source:
         self._old = {path: self._old[path] for path in old if path in self._old}  # the others have gone
         new = {*old} - self._old.keys()
         if new:
-            logs, log = Logs(root), self._log.removeprefix("sources/")
+            logs = Logs(root)
+            log = self._log.removeprefix("sources/")
             for file in [*trimmed(root, log), *logs.files(log, max(logs.entries(self._log), default=-1))]:
                 with reading(file):  # line by line: there may be a million
                     for each in inputs_in(map(bytes.decode, log_lines(file))):

@@ -150,7 +150,8 @@ def renamed(uri: str, move: Move) -> str:
 
 def _check_committed(logs: Logs, folder: Path) -> None:
     """Refuse to forget files while a batch is not committed: Spark would replay it without these files."""
-    last, done = logs.planned, logs.done
+    last = logs.planned
+    done = logs.done
     if done < last:
         back = "start anew on another checkpoint"
         if done >= 0:
@@ -179,7 +180,8 @@ def _move(log: str, uri: str, folder: Path, base: Path | None, wanted: Mapping[P
     for old, new in wanted.items():
         if folder.is_relative_to(old) and (new / folder.relative_to(old)).is_relative_to(base):
             return Move(log, old, new)
-    real, real_base = Path(os.path.realpath(folder)), Path(os.path.realpath(base))
+    real = Path(os.path.realpath(folder))
+    real_base = Path(os.path.realpath(base))
     if not folder.is_dir() or not real.is_relative_to(real_base):
         return None
     below = len(real.relative_to(real_base).parts)

@@ -119,7 +119,8 @@ def trim(logs: Logs, file: Path, first: int, limit: int, age: int) -> None:
 
 def restore(logs: Logs, log: str) -> None:
     """Bring back the entries that were taken out of a log; after a crash it can be called again."""
-    past, file = trimmed(logs.root, log), _newest(logs, log)
+    past = trimmed(logs.root, log)
+    file = _newest(logs, log)
     if past and file is not None:  # without a compacted file, as after a rewind, the log has all entries
         found = dict.fromkeys(each for part in (*past, file) for each in log_file(part))
         logs.replace(file, [log_text(sorted(found, key=lambda each: each.entry))])

@@ -51,9 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as err:
         if err.errno not in NOT_USABLE or not (err.filename or err.errno == errno.ENOSPC):
             raise
-        where, fix = err.filename, "run it as the user of that folder, or make room"
+        where = err.filename
+        fix = "run it as the user of that folder, or make room"
         if where is None:
-            where, fix = "standard output, or a file of the command", "make room"
+            where = "standard output, or a file of the command"
+            fix = "make room"
         return _failed(InvalidInputError(f"{where}: {err.strerror}; {fix}"))
     except Exception as err:
         # A usage error has this method; its class is typer's or click's, depending on typer's version.

@@ -133,13 +133,16 @@ def _connectors(
 
     spark-submit $(sparkstream connectors kafka) job.py
     """
-    names, spark, known = _split(",".join(given or [])), common.pyspark_version(), _packages.connectors()
+    names = _split(",".join(given or []))
+    spark = common.pyspark_version()
+    known = _packages.connectors()
     reject_unknown("connector", names, known)
     found = {name: _packages.coordinates(known[name], spark) for name in names or known}
     if json:
         show_json(connectors=found)
     elif names:
-        flags, words = {"spark.jars": "--jars", "spark.jars.packages": "--packages"}, list[str]()
+        flags = {"spark.jars": "--jars", "spark.jars.packages": "--packages"}
+        words = list[str]()
         for key, value in _packages.needed(names, spark).items():
             words += [flags[key], value] if key in flags else ["--conf", f"{key}={value}"]
         typer.echo(shlex.join(words))
@@ -317,7 +320,8 @@ def _watch(path: Annotated[str, argument("FILE", "The file of a job's --record."
     from sparkstream_kit.monitoring import terminal
     from sparkstream_kit.monitoring.board import Board, follow
 
-    board, stop = Board(), threading.Event()
+    board = Board()
+    stop = threading.Event()
     board.live = False
     try:
         with Path(path).open(encoding="utf-8", errors="replace", newline="\n") as file:

@@ -106,7 +106,8 @@ def _run_streams() -> None:
         totals = rows.groupBy("Quantity").agg(F.sum("Rate").alias("total"), F.count("*").alias("orders"))
         timed = rows.withColumn("time", F.timestamp_seconds("OrderID")).withWatermark("time", "1 minute")
         hourly = windows.flatten(timed.groupBy(windows.tumbling("time", "1 hour")).count())
-        good, clean = quarantine.good_rows(parsed), sinks.batch_files(f"{folder}/good")
+        good = quarantine.good_rows(parsed)
+        clean = sinks.batch_files(f"{folder}/good")
         run(
             start(totals, sinks.latest("totals"), name="totals", mode="complete", availableNow=True),
             start(hourly, sinks.console(), name="hourly", mode="update", availableNow=True),

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 _LIMIT = 60.0  # seconds that a Java may take to print its version
 _PANDAS = (2, 2)  # the oldest pandas; Spark does not support pandas 3 yet
-_LEAST, _LITTLE = 1, 5  # GB of free disk: less than the first is `bad`, less than the second is `warn`
+_LEAST = 1  # GB of free disk; less is `bad`
+_LITTLE = 5  # GB of free disk; less is `warn`
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def java() -> Iterator[Finding]:
     fits = goes_with_spark()["java"]
     known = ", ".join(map(str, fits[:-1])) + f" or {fits[-1]}"
     fix = f"install Java {known}, and set JAVA_HOME to its folder if it is not the first on PATH"
-    home, found = os.environ.get("JAVA_HOME"), find_java()
+    home = os.environ.get("JAVA_HOME")
+    found = find_java()
     if found is None:
         where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on PATH"
         yield Finding("bad", "Java", where, fix)
@@ -90,7 +92,8 @@ def java() -> Iterator[Finding]:
 
 def python() -> Iterator[Finding]:
     """Check the version of this Python."""
-    own, fits = ".".join(map(str, sys.version_info[:2])), goes_with_spark()["python"]
+    own = ".".join(map(str, sys.version_info[:2]))
+    fits = goes_with_spark()["python"]
     level, fix = ("ok", "") if own in fits else ("warn", f"this Spark supports {', '.join(fits)}")
     yield Finding(level, "Python", f"{own} at {sys.executable}", fix)
 
@@ -103,11 +106,14 @@ def versions() -> Iterator[Finding]:
         yield Finding("bad", "PySpark", "it is not installed", "run: pip install pyspark")
         return
     tested = list(_packages.versions())
-    level, fix = "ok", ""
+    level = "ok"
+    fix = ""
     if _numbers(spark)[:2] < _numbers(tested[0]):
-        level, fix = "bad", f"the kit needs {tested[0]} or newer: pip install --upgrade pyspark"
+        level = "bad"
+        fix = f"the kit needs {tested[0]} or newer: pip install --upgrade pyspark"
     elif _feature(spark) not in tested:
-        level, fix = "warn", f"the kit is tested on Spark {', '.join(tested)}"
+        level = "warn"
+        fix = f"the kit is tested on Spark {', '.join(tested)}"
     yield Finding(level, "PySpark", spark, fix)
     pandas = version_of("pandas")
     if pandas is not None and not _PANDAS <= _numbers(pandas) < (_PANDAS[0] + 1,):
@@ -138,7 +144,8 @@ def user() -> Iterator[Finding]:
 
 def host() -> Iterator[Finding]:
     """Check that the machine can resolve its own host name, without which Spark's JVM does not start."""
-    name, given = socket.gethostname(), os.environ.get("SPARK_LOCAL_IP")
+    name = socket.gethostname()
+    given = os.environ.get("SPARK_LOCAL_IP")
     try:
         said = f"SPARK_LOCAL_IP={given}" if given else f"{name} is {socket.gethostbyname(name)}"
         yield Finding("ok", "host name", said)

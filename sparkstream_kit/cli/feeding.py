@@ -208,7 +208,8 @@ def _posts_of_url(
     from sparkstream_kit.connectors.posts.source import Feeder
     from sparkstream_kit.connectors.posts.wire import Token
 
-    stop, token = threading.Event(), Token.from_environment(token_env)
+    stop = threading.Event()
+    token = Token.from_environment(token_env)
     with stopped_by_signal(stop.set):
         feeder = Feeder(url, folder, token=token, timeline=timeline, every=every, stall=stall, say=say)
         say(f"feeding {folder} with the posts of {url}; stop with Ctrl-C")

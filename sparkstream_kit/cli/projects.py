@@ -124,7 +124,8 @@ def make(name: str, like: str = DEFAULT) -> Project:
     folder = Path(name)
     _refuse_taken(name, folder)
     module = _module(name, LIKE[like].beside)
-    known, job = LIKE[like], f"{module}.py"
+    known = LIKE[like]
+    job = f"{module}.py"
     commands = [known.run.format(job=job), "python -m pytest"]
     beside = ""
     if known.beside:

@@ -120,7 +120,8 @@ def gathered(batch: DataFrame, schema: pa.Schema) -> Iterator[pa.Table]:
 
 
 # The least and the greatest value of the years 1 to 9999, in days and microseconds since 1970.
-_DAYS, _MICROSECONDS = (-719_162, 2_932_896), (-62_135_596_800_000_000, 253_402_300_799_999_999)
+_DAYS = (-719_162, 2_932_896)
+_MICROSECONDS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
 
 
 def beyond_python(column: pa.ChunkedArray) -> bool:
@@ -206,7 +207,8 @@ def _numbered(batch: DataFrame) -> DataFrame:
 @contextmanager
 def in_files(batch: DataFrame) -> Iterator[Parts]:
     """Keep a batch in uncompressed Parquet files in a temporary folder of this machine; see `kept`."""
-    frame, kinds = _numbered(batch), [field.dataType for field in batch.schema]
+    frame = _numbered(batch)
+    kinds = [field.dataType for field in batch.schema]
     columns = [
         _AS_NUMBERS[type(kind)][0](name).alias(name) if type(kind) in _AS_NUMBERS else F.col(name)
         for name, kind in zip(frame.columns, kinds, strict=True)

@@ -120,14 +120,17 @@ def schema_by_id(number: int, schemas: Schemas) -> tuple[Any, str | None]:
     if len(_answers) >= _MOST:
         _answers.clear()
     schema = _asked(schemas, number) if schemas.known is None else schemas.known.get(number)
-    why, until = None, float("inf")
+    why = None
+    until = float("inf")
     if schema is None:
-        why, until = "unknown schema id", time.monotonic() + _AGAIN
+        why = "unknown schema id"
+        until = time.monotonic() + _AGAIN
     else:
         try:
             schema = _parsed(schema)
         except ValueError:
-            schema, why = None, "a schema that cannot be read"
+            schema = None
+            why = "a schema that cannot be read"
     _answers[place] = schema, why, until
     return schema, why
 
@@ -159,7 +162,8 @@ def _asked(registry: Schemas, number: int) -> Any:
     try:
         with urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - as above
             found = json.load(answer)
-        kind, schema = found.get("schemaType", "AVRO"), found["schema"]
+        kind = found.get("schemaType", "AVRO")
+        schema = found["schema"]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as err:
         if getattr(err, "code", None) == _NOT_FOUND:
             return None

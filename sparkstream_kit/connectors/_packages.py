@@ -131,7 +131,8 @@ def needed(names: Iterable[str], spark: str, given: Mapping[str, str] | None = N
         >>> needed(["kafka"], "4.2.0", {"spark.jars.packages": "a:b:1"})
         {'spark.jars.packages': 'a:b:1,org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0'}
     """
-    folder, before = os.environ.get(JARS), given or {}
+    folder = os.environ.get(JARS)
+    before = given or {}
     lists: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         reject_unknown("connector", [name], connectors())

@@ -90,9 +90,11 @@ class Entries(Ledger):
         last = self.last_batch(query_id)
         if last is None or last < 0 or self.how == "replace" or self.take_over:
             return
-        state, first = "is gone", ""
+        state = "is gone"
+        first = ""
         if is_there:
-            state, first = "is empty", f"remove the {self.what} and "
+            state = "is empty"
+            first = f"remove the {self.what} and "
         line = (
             f"{self.where} {state}, but this query has written its batches up to {last} to it; restore the "
             f"{self.what}; or, to write all rows again, {first}start with another checkpoint folder"
@@ -226,7 +228,8 @@ class _Ledger(Ledger):
 
     def __init__(self, target: Target, table: Table, me: str | None) -> None:
         super().__init__(target.where, target.how, target.take_over)
-        self._table, self._me = table, me
+        self._table = table
+        self._me = me
         # Both are read once, because each read looks at the table's log.
         self.columns = table.schema()
         self.properties = {} if self.columns is None else table.properties()
@@ -308,7 +311,8 @@ class Target:
         """Write a batch of the query, or skip it if the table already has it."""
         if self.table is None:
             self.table = self.opened(frame.sparkSession)
-        table, schema = self.table, frame.schema
+        table = self.table
+        schema = frame.schema
         if tried(lambda: is_written(self, table, schema, batch)):
             pass_over(frame, batch, self.where)
             return

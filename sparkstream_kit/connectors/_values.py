@@ -92,7 +92,8 @@ def by_value(
                 "by_value() notes values in the checkpoint; give start(…, checkpoint='folder')"
             )
         opening.folders |= folders_read(frame)
-        shared, driver = replace(opening, before={}, left=[]), this_driver()
+        shared = replace(opening, before={}, left=[])
+        driver = this_driver()
         targets = _Targets(column, sink_of, mode, most, any_value, location, shared, driver)
         opening.left.append(partial(location.write, f"{targets.file}.driver", driver))
         targets.open_last(frame, opening)
@@ -160,7 +161,8 @@ class _Targets:
         Raises:
             InvalidInputError: its sink cannot be used, or has a target of others; or as for the sink.
         """
-        sink, me = self.sink_of(value), f"{self.column} {value}"
+        sink = self.sink_of(value)
+        me = f"{self.column} {value}"
         # With an end of its own; the note of the checkpoint does not name the targets of single values.
         opening = replace(start, before={}, left=[], former=())
         if not isinstance(sink, Sink):

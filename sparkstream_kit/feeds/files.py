@@ -183,7 +183,8 @@ def random_lines(seed: int, *, count: int | None = None) -> Iterable[str]:
         ['tusha mitu lo dri', 'kano mibem ka ka tulo sha']
     """
     check(random_lines, locals())
-    numbers, weights = count_to(count), zipf(len(_WORDS))
+    numbers = count_to(count)
+    weights = zipf(len(_WORDS))
 
     def make() -> Iterator[str]:
         pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
@@ -291,7 +292,8 @@ def drip(
     check(drip, locals())
     if not every >= 0:
         raise InvalidInputError(f"every is {every} seconds; give 0 or more")
-    target, landed = _files.local("folder", folder), list[Path]()
+    target = _files.local("folder", folder)
+    landed = list[Path]()
     try:
         target.mkdir(parents=True, exist_ok=True)
         stamp = max((entry.stat().st_mtime_ns for entry in target.iterdir() if entry.is_file()), default=0)
@@ -307,7 +309,8 @@ def drip(
 
 def _land(folder: Path, name: str, content: bytes, stamp: int) -> Path:
     """Land one file with a modification time in nanoseconds, and return its path."""
-    path, hidden = folder / name, folder / f".{name}.part"
+    path = folder / name
+    hidden = folder / f".{name}.part"
     if path.name != name or name.startswith((".", "_")):
         fix = "give one without / that does not begin with . or _, as Spark skips those"
         raise InvalidInputError(f"file name {name!r} cannot be used; {fix}")
@@ -350,7 +353,8 @@ def replay_files(file: str | os.PathLike[str], *, rows: int = 100) -> Iterable[t
     """
     check(replay_files, locals())
     path = Path(file)
-    lines, header = text_lines(path), ""
+    lines = text_lines(path)
+    header = ""
     if path.suffix.lower() == ".csv":
         records = Again(lambda: _records(path))
         header = "".join(f"{record}\n" for record in itertools.islice(records, 1))
@@ -366,7 +370,8 @@ def _records(path: Path) -> Iterator[str]:
     """Yield the text of each record of a CSV file, which may contain newlines."""
     csv.field_size_limit(2**31 - 1)  # by default a long text is refused
     parsed, lines = itertools.tee(_read(path))
-    reader, taken = csv.reader(parsed), 0
+    reader = csv.reader(parsed)
+    taken = 0
     for _ in reader:
         yield "".join(itertools.islice(lines, reader.line_num - taken)).rstrip("\r\n")
         taken = reader.line_num

@@ -55,8 +55,10 @@ def _plain(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
 
 
-_ACTIONS, _WEIGHTS = ("Open", "Close", "Print", "Share"), (9, 8, 2, 1)
-_ACTION_GAPS, _ACTION_GAP_WEIGHTS = (0, 1, 7, 40, 300), (2, 6, 6, 4, 1)  # seconds between two rows
+_ACTIONS = ("Open", "Close", "Print", "Share")
+_WEIGHTS = (9, 8, 2, 1)
+_ACTION_GAPS = (0, 1, 7, 40, 300)  # seconds between two rows
+_ACTION_GAP_WEIGHTS = (2, 6, 6, 4, 1)
 
 
 @_seeded
@@ -115,7 +117,8 @@ def actions_truth(rows: Iterable[dict[str, Any]], *, slide: str = "1 hour") -> l
 
 _TYPES = ("banner", "modal", "sponsored-search", "mail", "mobile")
 _FIRST_AD = datetime(2024, 1, 1, tzinfo=UTC)
-_CLICKED, _SOON = 0.3, 0.8  # the share of views with a click, and of clicks that come within ten minutes
+_CLICKED = 0.3  # the share of views with a click
+_SOON = 0.8  # the share of clicks that come within ten minutes
 
 
 @_seeded
@@ -143,7 +146,8 @@ def ads_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         2024-01-01T00:00:10Z view ad-1-0000001 10.199.149.5
     """
     draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
-    second, waiting = 0, list[tuple[int, int, dict[str, Any]]]()  # clicks that are due later, sorted by time
+    second = 0
+    waiting: list[tuple[int, int, dict[str, Any]]] = []  # clicks that are due later, sorted by time
     for number in count_to(count):
         second += draw.randrange(1, 10)
         if waiting and waiting[0][0] <= second:
@@ -186,13 +190,15 @@ def ads_truth(rows: Iterable[dict[str, Any]], *, within: timedelta) -> list[tupl
         >>> len(found), sum(clicked is not None for _, _, clicked in found)
         (786, 163)
     """
-    views, clicks = set[tuple[str, str]](), dict[str, list[str]]()
+    views = set[tuple[str, str]]()
+    clicks = dict[str, list[str]]()
     for row in rows:
         if row["event_type"] == "view":
             views.add((row["ad_id"], row["event_time"]))
         else:
             clicks.setdefault(row["ad_id"], []).append(row["event_time"])
-    found, parsed = list[tuple[str, str, str | None]](), datetime.fromisoformat
+    found = list[tuple[str, str, str | None]]()
+    parsed = datetime.fromisoformat
     for ad, shown in sorted(views):
         in_time = (at for at in clicks.get(ad, ()) if timedelta(0) <= parsed(at) - parsed(shown) <= within)
         found.append((ad, shown, min(in_time, default=None)))
@@ -237,16 +243,21 @@ def cards_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
     """
     draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
     # Payments so far by card, the current second, and the card of each payment that a burst still needs.
-    paid, second, burst = [0] * _CARDS, 0, list[int]()
+    paid = [0] * _CARDS
+    second = 0
+    burst = list[int]()
     order = list(range(_CARDS))
     for _ in count_to(count):
         if burst:
-            card, second, kind = burst.pop(), second + draw.randrange(1, 6), "burst"
+            card = burst.pop()
+            second = second + draw.randrange(1, 6)
+            kind = "burst"
         else:
             if not order:
                 order = list(range(_CARDS))
                 second += 600  # each card pays once in a round, so its payments are far apart
-            card, second = order.pop(draw.randrange(len(order))), second + draw.randrange(5, 30)
+            card = order.pop(draw.randrange(len(order)))
+            second = second + draw.randrange(5, 30)
             kind = draw.choice(("amount", "place", "burst")) if draw.random() < 1 / 100 else "usual"
             if paid[card] < _CARD_WARMUP:
                 kind = "usual"
@@ -285,10 +296,13 @@ def cards_truth(rows: Iterable[dict[str, Any]]) -> list[tuple[str, str, str]]:
         >>> len(found), found[0]
         (25, ('4000000000000014', '2024-06-01T07:02:42Z', 'place'))
     """
-    found, last = list[tuple[str, str, str]](), dict[str, tuple[str, bool]]()
+    found = list[tuple[str, str, str]]()
+    last = dict[str, tuple[str, bool]]()
     recent = dict[str, list[datetime]]()
     for row in rows:
-        card, time, far = row["card"], row["time"], float(row["lon"]) > 0
+        card = row["card"]
+        time = row["time"]
+        far = float(row["lon"]) > 0
         now = datetime.fromisoformat(time)
         recent[card] = [each for each in recent.get(card, []) if now - each < timedelta(minutes=1)] + [now]
         if len(recent[card]) > _BURST:
@@ -377,8 +391,10 @@ _PATHS = (
     "/", "/history/apollo/", "/images/logo.gif", "/shuttle/countdown/", '/search?q="moon"',
     "/cgi-bin/map?9,8",
 )  # fmt: skip
-_STATUSES, _STATUS_WEIGHTS = (200, 304, 302, 404, 403, 500, 501), (80, 8, 4, 5, 1, 1, 1)
-_GAPS, _GAP_WEIGHTS = (0, 1, 2, 9, 90), (4, 5, 5, 4, 1)  # seconds between two lines
+_STATUSES = (200, 304, 302, 404, 403, 500, 501)
+_STATUS_WEIGHTS = (80, 8, 4, 5, 1, 1, 1)
+_GAPS = (0, 1, 2, 9, 90)  # seconds between two lines
+_GAP_WEIGHTS = (4, 5, 5, 4, 1)
 _AGENTS = ("-", "Mozilla/2.0 (compatible; MSIE 3.0)", 'Lynx \\"2.5\\"')
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -404,10 +420,13 @@ def log_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         d104.aa.net - - [01/Jul/1995:00:00:01 -0400] "GET / HTTP/1.0" 200 19817
     """
     pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
-    time, hosts, paths = _BEGIN, zipf(len(_HOSTS)), zipf(len(_PATHS))
+    time = _BEGIN
+    hosts = zipf(len(_HOSTS))
+    paths = zipf(len(_PATHS))
     for number in count_to(count):
         time += pick(_GAPS, _GAP_WEIGHTS)[0] if number else 0
-        status, protocol = pick(_STATUSES, _STATUS_WEIGHTS)[0], pick((" HTTP/1.0", ""), (9, 1))[0]
+        status = pick(_STATUSES, _STATUS_WEIGHTS)[0]
+        protocol = pick((" HTTP/1.0", ""), (9, 1))[0]
         yield {
             "host": pick(_HOSTS, cum_weights=hosts)[0],
             "time": time,
@@ -731,16 +750,19 @@ def sales_rows(count: int | None, *, seed: int) -> Iterator[tuple[str, ...]]:
     """
     weights = zipf(len(_PRODUCTS))
     pick = random.Random(seed).choices  # noqa: S311 - sample data, not secrets
-    number, days = 10_000, 0
+    number = 10_000
+    days = 0
     order: tuple[str, ...] = ()
     for _ in count_to(count):
         if not order or pick((True, False), cum_weights=(6, 10))[0]:
-            number, days = number + pick(range(1, 40))[0], days + pick((0, 0, 0, 1))[0]
+            number = number + pick(range(1, 40))[0]
+            days = days + pick((0, 0, 0, 1))[0]
             # After four years the dates start over, because a two-digit year is only clear within a century.
             day = date(2024, 1, 1) + timedelta(days % 1461)
             order = (str(number), f"{day.month}/{day.day}/{day:%y}", *pick(_CUSTOMERS), *pick(_STATES)[0])
         product, rate = pick(_PRODUCTS, cum_weights=weights)[0]
-        quantity, discount = pick(range(1, 51))[0], Decimal(pick(range(11))[0]) / 100
+        quantity = pick(range(1, 51))[0]
+        discount = Decimal(pick(range(11))[0]) / 100
         amount = (quantity * Decimal(rate) * (1 - discount)).quantize(Decimal("0.01"), ROUND_HALF_UP)
         sold = (str(quantity), _text(discount), rate, _text(amount))
         margin = _text(Decimal(pick(range(35, 81))[0]) / 100)
@@ -802,12 +824,16 @@ def _text(number: Decimal) -> str:
 
 
 _FIRST = datetime(2024, 3, 1, tzinfo=UTC)
-_DEVICES, _EVERY = 8, 31  # number of devices, and seconds from one reading of a device to the next
+_DEVICES = 8
+_EVERY = 31  # seconds from one reading of a device to the next
 _QUIET = (900, 2400)  # least and most seconds of a silence
 _SILENT = timedelta(minutes=10)  # without a reading, as in the job
-_WARMUP, _APART = 40, 25  # readings of a device before its first spike, and between two spikes
+_WARMUP = 40  # readings of a device before its first spike
+_APART = 25  # readings of a device between two spikes
 # Degrees: the usual temperature of the first device, the largest noise, the smallest spike.
-_USUAL, _NOISE, _SPIKE = 18.0, 0.5, 15.0
+_USUAL = 18.0
+_NOISE = 0.5
+_SPIKE = 15.0
 
 
 @_seeded
@@ -835,7 +861,9 @@ def sensors_rows(count: int | None, *, seed: int) -> Iterator[dict[str, Any]]:
         {'device': 'd2', 'time': '2024-03-01T00:00:05Z', 'temperature': 18.84}
     """
     draw = random.Random(seed)  # noqa: S311 - sample data, not secrets
-    drift, since_spike, silent_until = ([0.0] * _DEVICES, [_APART - _WARMUP] * _DEVICES, [0] * _DEVICES)
+    drift = [0.0] * _DEVICES
+    since_spike = [_APART - _WARMUP] * _DEVICES
+    silent_until = [0] * _DEVICES
     slot = 0
     for _ in count_to(count):
         while True:  # skip devices that are silent
@@ -880,10 +908,12 @@ def sensors_truth(
         (9, ('d3', '2024-03-01T00:35:47Z', 'spike'))
     """
     check(sensors_truth, locals())
-    found, last = list[tuple[datetime, str, str]](), dict[str, datetime]()
+    found = list[tuple[datetime, str, str]]()
+    last = dict[str, datetime]()
     now = _FIRST
     for row in rows:
-        device, now = row["device"], datetime.fromisoformat(row["time"])
+        device = row["device"]
+        now = datetime.fromisoformat(row["time"])
         if device in last and now - last[device] > _SILENT:
             found.append((last[device] + _SILENT, device, "silence"))
         if row["temperature"] > _USUAL + int(device[1:]) - 1 + _SPIKE / 2:

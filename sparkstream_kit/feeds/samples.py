@@ -163,7 +163,8 @@ def _with_decimals(read: partial[DataFrame], known: T.StructType) -> tuple[T.Str
     ]
     asked = [_largest(path, look) for path in paths for look in looks]
     [found] = read(schema=as_written).agg(*asked).collect()
-    schema, notes = known, []
+    schema = known
+    notes = []
     for at, path in enumerate(paths):
         digits, before, behind, has_other = found[4 * at : 4 * at + 4]
         if digits is None or digits <= _MOST_DIGITS:
@@ -254,7 +255,8 @@ def _is_text(spark: SparkSession, fields: list[str]) -> bool:
 
 def _typed(read: partial[DataFrame]) -> tuple[T.StructType, list[str]]:
     """Infer types past one marker of a missing value in each column; codes of digits stay text."""
-    schema, texts = read().schema, read(inferschema=False)
+    schema = read().schema
+    texts = read(inferschema=False)
     texts = texts.toDF(*map(str, range(len(schema))))
     looks = [F.count(F.lit(1)), F.max(F.concat_ws("", *texts.columns).rlike(_GARBLED))]
     for text in map(F.col, texts.columns):

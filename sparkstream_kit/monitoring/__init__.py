@@ -47,7 +47,8 @@ _log = logging.getLogger(__name__)
 
 # A verdict has ended when neither the last batches of its query nor the last minute had it: a query with a
 # batch each second, and one with a batch each hour, both keep a verdict that comes and goes.
-_BATCHES, _TIME = 10, timedelta(minutes=1)
+_TIME = timedelta(minutes=1)
+_BATCHES = 10
 _ANSWERS_WITHIN = 10.0  # seconds in which the receiver of an alert must answer
 _SLACK = 1.0  # seconds more until an answer that comes line by line is not waited for
 
@@ -201,7 +202,9 @@ def _judge(board: Board, call: Callable[[Alert], object] | str, faces: ExitStack
         faces.enter_context(drawing(posts.post_all))
         faces.callback(posts.add, None)
         call = posts.add
-    begun, seen = dict[Any, Alert](), dict[Any, tuple[int, datetime]]()  # by query, kind and level
+    # Both by query, kind and level.
+    begun: dict[Any, Alert] = {}
+    seen: dict[Any, tuple[int, datetime]] = {}
 
     def look(at: datetime | None = None) -> None:
         now = at or datetime.now(UTC)

@@ -55,7 +55,8 @@ def arriving(batches: Sequence[Batch]) -> float | None:
     last = batches[-_LAST - 1 :]
     if len(last) < 2:  # noqa: PLR2004 - a time from one to the next
         return None
-    begin, end = last[0], last[-1]
+    begin = last[0]
+    end = last[-1]
     rows: float = sum(batch.rows for batch in last[1:])
     one_unit = end.files_waiting is None or end.records_behind is None
     if one_unit and begin.backlog is not None and end.backlog is not None:
@@ -170,7 +171,8 @@ def live(
     limits = ("run_for", "idle", "max_batches")
     reject_unknown("keyword of live() with a running query", of_new if runs else (), limits)
     query: StreamingQuery = given if runs else _started(given, name, mode, trigger)
-    frame, view = started(query).frame, table(query)
+    frame = started(query).frame
+    view = table(query)
     try:
         run(query, run_for=run_for, idle=idle, max_batches=max_batches, show="notebook")
     except KeyboardInterrupt:  # it came before or after the time in which `run` itself handles it
@@ -433,7 +435,8 @@ class Board:
         self._queries: dict[str, Query] = {}  # by query id
         self._changed = threading.Condition()
         self._version = 0
-        self.problem, self.ended = "", False
+        self.problem = ""
+        self.ended = False
         self.live = True
 
     def watch(self, queries: Iterable[StreamingQuery]) -> None:
@@ -540,7 +543,8 @@ class Query:
         before, self.summary = self.summary, self.summary.with_batch(progress, files)
         if self.summary is before:
             return False
-        times, out = progress.durationMs, progress.sink.numOutputRows
+        times = progress.durationMs
+        out = progress.sink.numOutputRows
         # Spark adds up the memory of each time that a batch's state was computed.
         memory = [each.memoryUsedBytes // times_computed(each) for each in progress.stateOperators]
         self.batches.append(

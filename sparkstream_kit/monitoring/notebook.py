@@ -58,7 +58,9 @@ def _update(board: Board, results: Results, handle: Any, over: threading.Event) 
 
 def _bundle(board: Board, results: Results, *, last: bool = False) -> dict[str, str]:
     """Return the current view as Jupyter's MIME bundle: HTML, and plain text for front ends without HTML."""
-    text, html, now = [], [], datetime.now(UTC)
+    text = []
+    html = []
+    now = datetime.now(UTC)
     for picture in board.pictures():
         result = results.of(picture.name, picture.summary.batches, last=last)
         text.append("\n".join([*_table_text(result), *terminal.lines(picture, now)]))
@@ -86,8 +88,10 @@ def _query_html(picture: Picture, result: Result | None, now: datetime) -> str:
 def _progress(picture: Picture) -> str:
     """Return a row of HTML with the numbers of a query, with small charts of rows, times and state."""
     batches = picture.batches[-_CHARTED:]
-    last, summary = batches[-1], picture.summary
-    rows, times = [each.rows for each in batches], [each.seconds for each in batches]
+    last = batches[-1]
+    summary = picture.summary
+    rows = [each.rows for each in batches]
+    times = [each.seconds for each in batches]
     cells = [
         ("rows/s in", short(arriving(batches)), _chart(rows, display.BLUE)),
         ("rows/s done", short(done(batches)), ""),

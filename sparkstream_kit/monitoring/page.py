@@ -228,7 +228,8 @@ class Server(ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Bind the port without the name lookup of `HTTPServer`, which can wait for a name server."""
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = LOOPBACK, self.socket.getsockname()[1]
+        self.server_port = self.socket.getsockname()[1]
+        self.server_name = LOOPBACK
 
     def handle_error(self, *_: Any) -> None:
         """Log an error of a request, except an OSError, which only means that the browser has gone."""
@@ -240,7 +241,8 @@ class Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
-    server_version, sys_version = "sparkstream", ""
+    server_version = "sparkstream"
+    sys_version = ""
     timeout = 20  # seconds after which a connection is closed on which the browser sends or accepts nothing
 
     def do_GET(self) -> None:

@@ -244,7 +244,8 @@ def _look(spark: SparkSession, place: Target) -> Result:
         columns, numeric, rows = _of_view(spark, place.name, newest=place.kind == "memory")
     except Exception as err:  # noqa: BLE001 - shown in its place, and the run goes on
         return Result(shown, problem=printable(f"it cannot be read: {innermost_cause(err)}"))
-    more, columns = len(rows) > _ROWS, list(map(printable, columns))
+    more = len(rows) > _ROWS
+    columns = list(map(printable, columns))
     first = [tuple(value and printable(value) for value in row) for row in rows[:_ROWS]]
     return Result(shown, columns, numeric, first, more, bars(numeric, first))
 

@@ -61,7 +61,8 @@ def shown(board: Board, out: TextIO | None = None, queries: Sequence[StreamingQu
         queries: the queries of the run, if it is one of this process; the picture in place also has bars for
             the results in `sinks.latest`.
     """
-    to, draw = out or sys.stderr, partial(_write, board)
+    to = out or sys.stderr
+    draw = partial(_write, board)
     in_place = to.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
     if in_place and importlib.util.find_spec("rich") is not None:
         draw = partial(_draw, board, Results(places(queries)))

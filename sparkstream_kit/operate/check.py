@@ -193,7 +193,8 @@ def _differs(file: Path) -> bool:
     function.
     """
     try:
-        sums, data = file.with_name(f".{file.name}.crc").read_bytes(), file.read_bytes()
+        sums = file.with_name(f".{file.name}.crc").read_bytes()
+        data = file.read_bytes()
     except OSError:  # if the file itself cannot be read, its reader reports the error
         return False
     step = int.from_bytes(sums[4:8], "big")

@@ -285,7 +285,8 @@ class Build(NamedTuple):
 
     def make(self, new: Path) -> None:
         """Build the checkpoint in a hidden folder beside `new`, then rename the complete folder to `new`."""
-        old, made = self.old.root, new.with_name(f".{new.name}.evolving")
+        old = self.old.root
+        made = new.with_name(f".{new.name}.evolving")
         shutil.rmtree(made, ignore_errors=True)
         try:
             replay.copy_sources(self.old, made, self.moves)
@@ -303,7 +304,8 @@ class Build(NamedTuple):
 
     def _build(self, made: Logs) -> None:
         """Build the state up to the old query's last committed batch, and plan the batch after it, if any."""
-        last, old = self.old.done, self.old
+        last = self.old.done
+        old = self.old
         drops = (watermark := old.plan(last).watermark) > 0
         following = old.commit(last)["nextBatchWatermarkMs"]
         first = last + 1 - len(self.batches) - drops

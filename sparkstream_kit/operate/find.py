@@ -101,7 +101,9 @@ def find(path: str | Path, what: str, *, bad: str | Path | None = None) -> Found
     """
     check(find, locals())
     logs = Logs(checkpoint(path))
-    record, time, plain = None, None, _files.plain(what)
+    record = None
+    time = None
+    plain = _files.plain(what)
     names = {what} if plain is None else {os.path.abspath(plain), os.path.realpath(plain)}  # noqa: PTH100
     if not os.path.exists(what):  # noqa: PTH110 - a text
         record = _RECORD.fullmatch(what)
@@ -155,7 +157,9 @@ def every_input(logs: Logs, log: str, until: int) -> list[Input]:
 
 def _of_file(logs: Logs, what: str, names: set[str]) -> int | str:
     """Return the batch that read a file, of which a log may have one of the names, or why there is none."""
-    plain, folders, newest = _files.plain(what), set(), 0
+    plain = _files.plain(what)
+    folders = set()
+    newest = 0
     for log, until in logs.until_planned.items():
         for each in every_input(logs, log, max((until, *logs.entries(f"sources/{log}")))):
             name = each.path or each.uri
@@ -163,7 +167,8 @@ def _of_file(logs: Logs, what: str, names: set[str]) -> int | str:
                 return _batch(logs, lambda plan: logs.read_by(plan).get(log, -1) >= each.entry)  # noqa: B023 - called at once
             folders.add(name.rpartition("/")[0])
             newest = max(newest, each.time)
-    file, above = Path(plain or what), {str(each) for name in names for each in Path(name).parents}
+    file = Path(plain or what)
+    above = {str(each) for name in names for each in Path(name).parents}
     if plain is not None and not file.exists():
         why = "not read, and there is no such file"
         if "/" not in what and not file.suffix:  # a word such as `yesterday`, which names no file

@@ -226,7 +226,8 @@ def _kept(
             "on Spark Connect Kafka cannot be asked what it still has; use a session of this process "
             "(unset SPARK_REMOTE)"
         )
-    last, first = brokers.offsets_in(until), brokers.offsets_in(since or logs.begun(source.log))
+    last = brokers.offsets_in(until)
+    first = brokers.offsets_in(since or logs.begun(source.log))
     # A partition that was added later was read from its first record.
     begin = {name: {part: first.get(name, {}).get(part, 0) for part in last[name]} for name in last}
     with brokers.client(spark, source.options) as client:
@@ -246,7 +247,8 @@ def _records(spark: SparkSession, logs: Logs, source: Input, until: str, *, whol
     Raises:
         InvalidInputError: as for `_kept`.
     """
-    last, begin = brokers.offsets_in(until), _kept(spark, logs, source, until, whole=whole)
+    last = brokers.offsets_in(until)
+    begin = _kept(spark, logs, source, until, whole=whole)
     total = sum(last[name][part] - begin[name][part] for name in last for part in last[name])
     steps = max(math.ceil(total / _MOST_RECORDS), 1)
     for step in range(1, steps + 1):
@@ -266,7 +268,8 @@ def _table(spark: SparkSession, logs: Logs, source: Input, until: str) -> Iterat
         InvalidInputError: the plan does not say where the table is (Spark Connect), an option leaves out
             rows, another table is there now, or the version or some of its files no longer exist.
     """
-    offset, path = json.loads(until), source.options.get("path")
+    offset = json.loads(until)
+    path = source.options.get("path")
     if path is None:
         raise Unreadable(
             "on Spark Connect the path of its Delta table is not known; use a session of this process (unset "
@@ -404,7 +407,8 @@ def run_planned(
 
 def _refuse_lost(query: Query, logs: Logs, number: int, moves: Sequence[Move]) -> None:
     """Refuse a batch of which files or records are lost; of those of a Delta table Spark says so."""
-    ends, before = ends_of(logs, number), ends_of(logs, number - 1) if number else {}
+    ends = ends_of(logs, number)
+    before = ends_of(logs, number - 1) if number else {}
     for log, last in logs.until(number).items():
         _unchanged(logs.inputs(log, logs.until(number - 1).get(log, -1), last), log, moves)
     for each in query.inputs:
@@ -458,7 +462,8 @@ def batch(spark: SparkSession, path: str | Path, number: int, frame: DataFrame) 
     if state and (changed := differences(logs.noted.get("fingerprint", ""), state)):
         raise InvalidInputError(f"the frame {changed[0]}; give the frame of the job, or that of its source")
     made = scratch(spark, "batch")
-    root, rows = Path(made.name, "checkpoint"), _files.for_spark(Path(made.name, "rows"))
+    root = Path(made.name, "checkpoint")
+    rows = _files.for_spark(Path(made.name, "rows"))
     try:
         moves = moves_of(query, logs, ends_of(logs, number))
         _refuse_lost(query, logs, number, moves)

@@ -85,7 +85,8 @@ class Rewind:
 
     def _rows(self) -> list[str]:
         """Return the lines about the rows that are replayed, and about what the sinks do with them."""
-        first, anew = self.to + 1, self.to + 1 + self.same
+        first = self.to + 1
+        anew = self.to + 1 + self.same
         lines = [f"Batch {first} will have the same rows as before."] if self.same else []
         if anew <= self.last:
             lines += [
@@ -204,7 +205,8 @@ def alone(root: Path) -> Iterator[None]:
 
 def _check_batch(logs: Logs, to: int) -> None:
     """Refuse a batch to which the checkpoint cannot be rewound."""
-    root, commits = logs.root, logs.entries("commits")
+    root = logs.root
+    commits = logs.entries("commits")
     if not commits:
         raise InvalidInputError(f"no batch of {root} is committed; there is nothing to rewind")
     refused = f"{root} cannot be rewound to batch {to}"
@@ -238,7 +240,8 @@ def _moves(logs: Logs, to: int, kept: Plan, *, last: int) -> list[Path]:
     done = [*later_files(root / "offsets", last), *later_files(root / "commits", to)]
     if not done:
         return []
-    until, of_sources = logs.read_by(kept), logs.read_by(logs.last_plan or kept)
+    until = logs.read_by(kept)
+    of_sources = logs.read_by(logs.last_plan or kept)
     entries = [file for log in of_sources for file in later_files(root / "sources" / log, until.get(log, -1))]
     return [*later_files(root / PINS, last), *newer_state(root, to + 1), *entries, *done]
 
@@ -263,7 +266,8 @@ def set_aside(logs: Logs, batch: int) -> None:
         logs: the logs of the checkpoint.
         batch: the number of the batch.
     """
-    root, until = logs.root, logs.until(batch - 1)
+    root = logs.root
+    until = logs.until(batch - 1)
     of_files = [log for log in logs.sources if logs.is_of_files(log)]
     entries = [file for log in of_files for file in later_files(root / "sources" / log, until.get(log, -1))]
     # Without its plan the batch counts as not planned, whatever else is left of it after a crash here.

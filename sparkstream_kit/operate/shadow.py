@@ -321,7 +321,8 @@ def shadow(
         sparkstream_kit.errors.InvalidInputError: checkpoints.shadow(): frame is None; give a DataFrame
     """
     check(shadow, locals())
-    query, place = Query(frame, name, mode, False, moved or {}), locate(frame.sparkSession, checkpoint)
+    query = Query(frame, name, mode, False, moved or {})
+    place = locate(frame.sparkSession, checkpoint)
     found = _UNSTEADY.search(analyzed_plan(query.frame))
     unsteady = found[1] if found else "sample" if has(query.frame, _SAMPLE) else ""
     if unsteady:
@@ -383,14 +384,16 @@ class _Leaf:
     def compared(self, query: Query, given: Sequence[str], tolerance: float) -> Compared:
         """Compare the rows, once all are kept."""
         read = query.spark.read.parquet
-        new, old = read(f"{self.folder}/new"), read(f"{self.folder}/old")
+        new = read(f"{self.folder}/new")
+        old = read(f"{self.folder}/old")
         names = [name for name in self.schema.names if name in old.columns]
         lacks = [f"only the changed query has column {each}" for each in {*self.schema.names} - {*names}]
         lacks += [f"only the target has column {each}" for each in {*old.columns} - {*names, BATCH}]
         keys = self._keys(query, given, names)
         old, new = (_result(rows, query.mode, keys) for rows in (old, new))
         sides = side_by_side(old, new, self.schema, names, self.sink.form, self.folder)
-        old, new = sides.old, sides.new
+        old = sides.old
+        new = sides.new
         match_by_keys = bool(keys) and not {*keys} & {*sides.apart}
         if match_by_keys and all(_identify(rows, keys) for rows in (old, new)):
             fields = [each for each in new.schema if each.name not in keys]
@@ -434,7 +437,8 @@ class _Leaf:
     ) -> tuple[DataFrame, DataFrame, DataFrame, DataFrame]:
         """Match rows by their keys, keep the pairs, and return the parts as `Compared` has them."""
         pairs = [rows.select(F.struct("*").alias(name)) for name, rows in (("old", old), ("new", new))]
-        one, other = F.col("old"), F.col("new")
+        one = F.col("old")
+        other = F.col("new")
         match = reduce(and_, (one[key].eqNullSafe(other[key]) for key in keys))
         both = pairs[0].join(pairs[1], match, "full")
         both = both.withColumn("columns", F.array_compact(F.array(*differs, F.lit(None).cast("string"))))
@@ -457,7 +461,8 @@ def _group_keys(query: Query) -> list[str]:
     """Return the columns by which a query groups; of a window, those of `windows.flatten`."""
     facts = query.described["fingerprint"].split("\n")
     by = [fact.partition(": ")[2] for fact in facts if fact.startswith("groups by: ")]
-    made, names = query.frame.columns, list[str]()
+    made = query.frame.columns
+    names = list[str]()
     for key in top_level(", ".join(by)):
         plain = re.sub(r"#\d+", "", key)
         names += [plain] if plain in made else re.findall(r"(\w+)#\d", key)
@@ -507,10 +512,12 @@ def _differs(field: T.StructField, tolerance: float, is_apart: bool) -> Column:
         tolerance: how much two floating-point numbers may differ.
         is_apart: whether no two values of it are equal, but NULL.
     """
-    one, other = F.col("old")[field.name], F.col("new")[field.name]
+    one = F.col("old")[field.name]
+    other = F.col("new")[field.name]
     equal = one.isNull() & other.isNull() if is_apart else one.eqNullSafe(other)
     if isinstance(field.dataType, (T.DoubleType, T.FloatType)):
-        gap, most = F.abs(one - other), F.greatest(F.abs(one), F.abs(other))
+        gap = F.abs(one - other)
+        most = F.greatest(F.abs(one), F.abs(other))
         # To Spark NaN is larger than infinity, and equal to itself.
         equal |= F.coalesce((gap <= tolerance * most) & (gap < math.inf), F.lit(False))
     return F.when(~equal, field.name)
@@ -592,12 +599,15 @@ class _Replay:
 
     def run(self, at: int, write: Write) -> tuple[str, ...]:
         """Run the query over what the checkpoint has read up to a batch; return what the reader must know."""
-        query, logs, made = self.query, self.logs, self.folder / "checkpoint"
+        query = self.query
+        logs = self.logs
+        made = self.folder / "checkpoint"
         kept = logs.noted.get("fingerprint", "")
         changes = query.differences(kept)
         moves, large, single = self.planned(at)
         replay.copy_sources(logs, made, moves)
-        known, watermark = bool(kept) and not any(WATERMARK in each for each in changes), 0
+        known = bool(kept) and not any(WATERMARK in each for each in changes)
+        watermark = 0
         first = single.start - 1 if single else at
         # All plans are read now, because the running query removes them.
         batches = [(each, logs.plan(first)) for each in large]
@@ -631,14 +641,17 @@ class _Replay:
         Raises:
             Unreadable: the input cannot be read again.
         """
-        query, logs = self.query, self.logs
+        query = self.query
+        logs = self.logs
 
         def pieces(batch: int) -> list[Piece]:
-            ends, of = replay.ends_of(logs, batch), partial(replay.pieces_of, query, logs)
+            ends = replay.ends_of(logs, batch)
+            of = partial(replay.pieces_of, query, logs)
             return [piece for each in query.inputs for piece in of(each, ends[each.log], moves, whole=True)]
 
         moves = replay.moves_of(query, logs, replay.ends_of(logs, at))
-        first, read = min(kept_plans(logs)), pieces(at)
+        first = min(kept_plans(logs))
+        read = pieces(at)
         if not (self.takes or _depends_on_batches(query)):
             return moves, replay.in_batches(read, 1.0), range(0)
         large = replay.in_batches(pieces(first), 1.0) if first > 0 else [replay.ends_of(logs, 0)]

@@ -145,7 +145,10 @@ def show(path: str | Path) -> Checkpoint:
     """
     check(show, locals())
     logs = Logs(checkpoint(path))
-    root, plans, commits, done = logs.root, logs.entries("offsets"), logs.entries("commits"), logs.done
+    root = logs.root
+    plans = logs.entries("offsets")
+    commits = logs.entries("commits")
+    done = logs.done
     last, ended = (_tried(partial(logs.plan, batch)) for batch in (logs.planned, done))
     watermark = (_tried(partial(logs.commit, done)) or {}).get("nextBatchWatermarkMs")
     return Checkpoint(
@@ -183,11 +186,13 @@ def _sources(logs: Logs, ended: Plan | None, last: Plan) -> Iterator[Source]:
     before = {} if ended is None else dict(zip(ended.names, ended.offsets, strict=True))
     entries = {} if ended is None else dict(zip(ended.names, ended.files, strict=True))
     for name, log, planned, until in zip(last.names, logs.names(last), last.offsets, last.files, strict=True):
-        committed, read = before.get(name), entries.get(name)
+        committed = before.get(name)
+        read = entries.get(name)
         if until is None:
             yield Source(None, committed, planned, (), name)
             continue
-        folder, replayed = "?", list[Input]()  # as of a log that cannot be read
+        folder = "?"  # as of a log that cannot be read
+        replayed: list[Input] = []
         with suppress(DamagedError, IndexError):
             replayed = logs.inputs(log, -1 if read is None else read, until)
             newest = (replayed or logs.inputs(log, until - 1, until))[-1]
@@ -229,9 +234,11 @@ def _size(number: float) -> str:
         ('999 B', '2.0 KiB', '50 MiB')
     """
     units = iter(("B", "KiB", "MiB", "GiB"))
-    unit, step = next(units), 1024
+    unit = next(units)
+    step = 1024
     while number >= step and unit != "GiB":
-        number, unit = number / step, next(units)
+        number = number / step
+        unit = next(units)
     return f"{number:,.{int(unit != 'B' and number < 10)}f} {unit}"  # noqa: PLR2004 - two digits
 
 

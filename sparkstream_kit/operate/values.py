@@ -72,7 +72,8 @@ def side_by_side(
     common = {name: _common(*both) for name, both in kinds.items()}
     for name, (theirs, ours) in kinds.items():
         if theirs.simpleString() != ours.simpleString():
-            there, here = theirs.simpleString(), ours.simpleString()
+            there = theirs.simpleString()
+            here = ours.simpleString()
             types[name] = f"{there} in the target, and {here} in the changed query"
     return Sides(
         old.select([_as(name, common[name]) for name in names]),

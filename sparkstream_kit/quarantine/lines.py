@@ -184,9 +184,12 @@ def _read_csv(
     frame: DataFrame, schema: T.StructType, settings: Mapping[str, Any], sep: str, *, header: bool
 ) -> tuple[DataFrame, Column, Column | None]:
     frame, texts, after_last = _split(frame, sep, len(schema))
-    values, problems, words = [], [], []
+    values = []
+    problems = []
+    words = []
     for index, (field, written) in enumerate(zip(schema.fields, texts, strict=True)):
-        value, kind = F.col(f"_v{index}"), field.dataType
+        value = F.col(f"_v{index}")
+        kind = field.dataType
         text = F.when(~written.isin(settings["nulls"]), written) if "nulls" in settings else written
         values.append(typed(text, kind, settings.get(f"{kind.typeName()}_format")).alias(f"_v{index}"))
         if not isinstance(kind, T.StringType):
@@ -232,9 +235,11 @@ def _read_csv(
 def _split(frame: DataFrame, sep: str, count: int) -> tuple[DataFrame, list[Column], Column]:
     """Split lines; return them with `_unreadable`, their fields, and the field after the last column."""
     is_one = len(sep.encode("utf-16-le")) == 2  # noqa: PLR2004 - bytes of a character of Java's
-    line, mark = F.col(RAW), sep
+    line = F.col(RAW)
+    mark = sep
     if not is_one:
-        line, mark = F.replace(RAW, F.lit(sep), F.lit(_SEP)), _SEP
+        line = F.replace(RAW, F.lit(sep), F.lit(_SEP))
+        mark = _SEP
     unreadable = _unreadable(line, mark, count)
     if not is_one:
         unreadable = F.coalesce(_of_separators(line, sep), unreadable)
@@ -271,7 +276,8 @@ def _unreadable(line: Column, sep: str, fields: int) -> Column:
         sep: the separator in it, one character.
         fields: the number of columns.
     """
-    raw, mark = F.col(RAW), re.escape(sep)
+    raw = F.col(RAW)
+    mark = re.escape(sep)
     many = (F.octet_length(raw) >= _MOST_FIELDS) & (F.regexp_count(line, F.lit(mark)) >= _MOST_FIELDS)
     return F.coalesce(
         F.when(F.coalesce(F.trim(raw), F.lit("")) == "", _not_so_many(fields)),
@@ -334,7 +340,9 @@ _PART = r",\s*$|^\s*[\[{]\s*$|^\s*[\]}]"
 # A string literal of JSON; digits in it are not a number.
 _TEXT_OF_JSON = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 # VARIANT stores a number without an exponent as a decimal, and a number with an exponent as a double.
-_DECIMAL_DIGITS, _DOUBLE_DIGITS, _SMALLEST_DOUBLE = 38, 17, 2.2250738585072014e-308
+_DECIMAL_DIGITS = 38
+_DOUBLE_DIGITS = 17
+_SMALLEST_DOUBLE = 2.2250738585072014e-308
 
 
 def parse_json(
@@ -416,7 +424,8 @@ def _read_lines(
     frame = frame.select("*", F.try_parse_json(in_array).alias("_read"))
     frame = frame.select("*", F.try_variant_get("_read", "$[0]", _json_fields(schema)).alias("_whole"))
 
-    values, problems = [], []
+    values = []
+    problems = []
     for index, field in enumerate(schema.fields):
         piece = _given(F.col("_whole").getField(field.name), settings)
         kind = field.dataType

@@ -152,12 +152,16 @@ _WITH_ZEROS: dict[type[T.DataType], str] = {
 }
 
 # The first and last time that Python, PostgreSQL and others can read.
-_FIRST, _LAST = "0001-01-01", "9999-12-31 23:59:59.999999"
+_FIRST = "0001-01-01"
+_LAST = "9999-12-31 23:59:59.999999"
 
 # The end of a time without a zone. A date alone does not match: it means the start of its day.
 _LOCAL = r"[ T]\d[\d:.]*\s*$"
 _NAMED_ZONE = r"\s*([A-Za-z](?!\d\d?:)[\w/+:-]*)\s*$"  # as in T10:30 Europe/Berlin
-_WITH_ZONE, _WITH_ZONE_NAME, _WITH_HOUR = "[VzOXxZ]", "[Vz]", "[HhKk]"  # letters of a datetime pattern
+# Letters of a datetime pattern.
+_WITH_ZONE = "[VzOXxZ]"
+_WITH_ZONE_NAME = "[Vz]"
+_WITH_HOUR = "[HhKk]"
 
 # In a datetime pattern: text in quotes, or more digits of a second than a timestamp holds.
 _TOO_FINE = r"('[^']*')|S{7,}"
@@ -168,7 +172,8 @@ _COUNTS = rf"{OBSERVED}_\d+, \[(?!count_if\(false\))"  # one that counts rows, i
 
 # Aliases in the plan. The steps between the two are the kit's way of parsing and may change from version to
 # version. So a query's fingerprint leaves them out for CSV and JSON.
-_LINES, _PARSED = "sparkstream_lines", "sparkstream_{}"
+_LINES = "sparkstream_lines"
+_PARSED = "sparkstream_{}"
 
 
 def split(good: Sink, bad: Sink) -> Sink:
@@ -280,7 +285,8 @@ def parsed(
         *others,
     )
     no_header = ~F.equal_null("_header", F.lit(True))
-    is_header, bad = F.col("_header"), F.col(REASON).isNotNull()
+    is_header = F.col("_header")
+    bad = F.col(REASON).isNotNull()
     if with_blocks:
         frame = frame.observe(f"{HEADERS}_{next(_numbers)}", F.count_if(~is_header).alias("files"))
     like_header = F.lit(False) if with_blocks else ~is_header
@@ -424,7 +430,8 @@ def typed(text: Column, kind: T.DataType, pattern: str | None, *, zeros: bool = 
         value = F.try_to_timestamp(text, F.lit(re.sub(_TOO_FINE, _no_finer, pattern))).cast(kind)
     else:
         rest = (_WITH_ZEROS if zeros else _AFTER_DATE)[type(kind)]
-        fits, value = text.rlike(_ISO_DATE + rest), text.try_cast(kind)
+        fits = text.rlike(_ISO_DATE + rest)
+        value = text.try_cast(kind)
     if isinstance(kind, T.TimestampType):
         fits &= _exists(text, value, pattern)
     return F.when(fits, value)
@@ -436,7 +443,8 @@ def _exists(text: Column, value: Column, pattern: str | None) -> Column:
     Spark moves a time in the hour that the clock skips in spring to the hour after it.
     """
     if pattern:
-        letters, finer = re.sub("'[^']*'", "", pattern), re.sub(_TOO_FINE, _no_finer, pattern)
+        letters = re.sub("'[^']*'", "", pattern)
+        finer = re.sub(_TOO_FINE, _no_finer, pattern)
         if not re.search(_WITH_HOUR, letters):
             return F.lit(True)
         # Only for texts that could be read: to_timestamp_ntz fails where try_to_timestamp returns null.

@@ -88,7 +88,8 @@ def batch_files(path: str | Path, *, format: str = "parquet", **options: Any) ->
     """
     check(batch_files, locals())
     form = of(batch_files, format, options, path)
-    plain, text = _files.plain(str(path)), str(path)
+    text = str(path)
+    plain = _files.plain(text)
     if plain is None and not text.startswith("hdfs:"):
         raise _without_rename(text)
     name = text.rstrip("/") if plain is None else os.path.realpath(plain)
@@ -131,7 +132,8 @@ def _without_rename(path: str) -> InvalidInputError:
 class _Ledger(Ledger):
     """The ledger of `batch_files`: the directories themselves, and the file with their owner's query id."""
 
-    what, removes = "folder", True
+    what = "folder"
+    removes = True
 
     def __init__(self, there: Place) -> None:
         super().__init__(f"folder {there.folder or there}", "append", take_over=None)
@@ -242,7 +244,8 @@ class _Folder:
         Raises:
             InvalidInputError: another driver has taken the same epoch at the same moment.
         """
-        hidden, last = f"{_EPOCHS}/.{uuid.uuid4().hex}", max(highest(self.there, _EPOCHS), 0)
+        hidden = f"{_EPOCHS}/.{uuid.uuid4().hex}"
+        last = max(highest(self.there, _EPOCHS), 0)
         self.there.write(f"{hidden}/driver", driver)
         try:
             self.there.rename(hidden, f"{_EPOCHS}/{last + 1}")
@@ -265,7 +268,8 @@ class _Folder:
         Raises:
             InvalidInputError: the ledger's rules refuse the batch.
         """
-        target, ledger = _directory(batch.number), _Ledger(self.there)
+        target = _directory(batch.number)
+        ledger = _Ledger(self.there)
         if not self._goes_on(batch):
             self.there.make()
             ledger.check_owner(batch.query)

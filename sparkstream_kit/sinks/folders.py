@@ -45,7 +45,8 @@ def check_log(what: str, folder: Place, checkpoint: Place) -> None:
     """
     if is_unseen(what, folder, checkpoint):
         return
-    names, written = folder.names(), highest(folder, _LOG)
+    names = folder.names()
+    written = highest(folder, _LOG)
     planned, committed = (highest(checkpoint, log) for log in ("offsets", "commits"))
     noted = (folder.read(OWNER) or "").strip() if OWNER in names else ""
     mine = id_in_checkpoint(checkpoint)

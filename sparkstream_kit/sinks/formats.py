@@ -193,7 +193,8 @@ class Format:
 
     def _wrong_csv(self) -> str:
         """Return what is wrong with the options of CSV; empty if nothing is."""
-        quote, escape = self._option("quote", default='"'), self._option("escape", default="\\")
+        quote = self._option("quote", default='"')
+        escape = self._option("escape", default="\\")
         sep = self._sep
         empty = self._option("emptyValue", default='""')
         given = self._option("sep", "delimiter", default=",")
@@ -331,7 +332,8 @@ class Format:
             yield from self._lost_in_csv(value, kind)
 
     def _lost_in_csv(self, value: Column, kind: T.DataType) -> Refusals:
-        null, line = self._option("nullValue"), self._option("lineSep")
+        null = self._option("nullValue")
+        line = self._option("lineSep")
         if null:
             says = f"has {null!r}, which stands for NULL; give another nullValue"
             yield value.cast("string") == F.lit(null), says
@@ -512,7 +514,8 @@ def only_texts(sink: str, frame: DataFrame) -> DataFrame:
     numbered = frame.toDF(*(f"c{number}" for number in range(len(frame.columns))))
     cells = []
     for each, cell in zip(frame.schema, numbered.schema, strict=True):
-        value, kind = F.col(cell.name), each.dataType
+        value = F.col(cell.name)
+        kind = each.dataType
         cells.append(_stopped(_lost_bytes(value, kind), value, kind, f"{sink}: column {each.name}"))
     return numbered.select(cells).toDF(*frame.columns)
 

@@ -86,12 +86,15 @@ def plan_of(location: Place | None, batch: int, folders: Mapping[str, str]) -> s
 
 
 def _read(logs: Logs, batch: int, folders: Mapping[str, str]) -> _Plan:
-    plan, before = logs.plan(batch), logs.plan(batch - 1) if batch else None
+    plan = logs.plan(batch)
+    before = logs.plan(batch - 1) if batch else None
     begins = logs.until(batch - 1)
     former = dict(zip(before.names, before.offsets, strict=True)) if before else {}
-    sources, files = zip(plan.files, plan.names, plan.offsets, strict=True), {}
+    sources = zip(plan.files, plan.names, plan.offsets, strict=True)
+    files = {}
     for log, last in logs.read_by(plan).items():
-        first, entries = begins.get(log, -1), logs.entries(f"sources/{log}")
+        first = begins.get(log, -1)
+        entries = logs.entries(f"sources/{log}")
         files[log] = {
             "folder": folders.get(log),
             "files": logs.inputs(log, after=first, until=last),
@@ -218,7 +221,8 @@ def _note(there: Place, logs: Logs, batch: int, plan: _Plan) -> None:
             new = [each for each in log["files"] if each.entry == entry]
             suffix = ""
             if entry in log["compact"]:  # a compacted entry also lists all earlier files
-                new, suffix = [*Logs(logs.root).inputs(name, until=entry - 1), *new], ".compact"
+                new = [*Logs(logs.root).inputs(name, until=entry - 1), *new]
+                suffix = ".compact"
             _replace(there, f"sources/{name}", f"{entry}{suffix}", log_text(new))
     _replace(there, "offsets", str(batch), plan["offsets"])
 
@@ -297,7 +301,9 @@ class Ledger(Protocol):
     removes: bool = False
 
     def __init__(self, where: object, how: str, take_over: bool | None) -> None:
-        self.where, self.how, self.take_over = str(where), how, take_over
+        self.where = str(where)
+        self.how = how
+        self.take_over = take_over
 
     def last_batch(self, query_id: str | None) -> int | None:
         """Return the last batch that a query has written.
@@ -525,8 +531,11 @@ def open_target(
             another sink of the query has this target by another name, `prepare` refuses the query, or a plan
             cannot be put back.
     """
-    known, coming, driver = None, None, this_driver()
-    folders, plans = opening.folders, opening.plans
+    driver = this_driver()
+    coming = None
+    known = None
+    folders = opening.folders
+    plans = opening.plans
     name = str(target.where)
     former = () if name in opening.former else opening.former
     refuse_twice("column", frame.columns)

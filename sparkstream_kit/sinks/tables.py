@@ -241,7 +241,8 @@ class _Table:
             raise InvalidInputError(f"{self} is partitioned by {has}; leave partition_by out")
         types = {each.name.lower(): each.dataType.simpleString() for each in there.columns}
         for each in frame.schema:
-            kind, wanted = each.dataType.simpleString(), types.get(each.name.lower())
+            kind = each.dataType.simpleString()
+            wanted = types.get(each.name.lower())
             if wanted is None:
                 near = hint(each.name, there.columns.names) or "; leave it out, or use another table"
                 raise InvalidInputError(f"{self} has no column {each.name}{near}")

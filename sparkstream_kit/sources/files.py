@@ -106,7 +106,9 @@ def readable(
         InvalidInputError: the path is that of a file, or a pattern for what Spark has written; or there is a
             file that Hadoop would unpack wrongly.
     """
-    place, folder, given = path_for(spark, path), locate(spark, path).folder, dict(options)
+    place = path_for(spark, path)
+    folder = locate(spark, path).folder
+    given = dict(options)
     if folder is not None:
         if folder.is_file():
             raise InvalidInputError(f"input {path} is a file; give the folder that it is in")
@@ -182,10 +184,12 @@ def _other_ends(before: str, text: str, special: str) -> str:
         return "".join(f"[{each.lower()}{each.upper()}]" if each.isalpha() else each for each in text)
 
     lasts = "".join(end[-1] + end[-1].upper() for end in _MISTAKEN)
-    longer, whole = [f"[^{lasts}{special}]"], [] if before.lower().endswith(_MISTAKEN) else [""]
+    longer = [f"[^{lasts}{special}]"]
+    whole = [] if before.lower().endswith(_MISTAKEN) else [""]
     for end in _MISTAKEN:
         for size in range(1, len(end)):
-            other, same = end[-size - 1], end[-size:]
+            other = end[-size - 1]
+            same = end[-size:]
             longer.append(f"[^{other}{other.upper()}{special}]{letters(same)}")
             if not (before.lower() + same).endswith(end):
                 whole.append(letters(same))
@@ -314,7 +318,8 @@ def by_name(
     folder = locate(spark, path).folder
     if folder is None or not folder.is_dir() or not _splits_ties(spark, folder, options):
         return place, None
-    file, here = F.col("_metadata.file_path"), f"^file:/+([^/]+/){{{len(folder.parts) - 1}}}"
+    file = F.col("_metadata.file_path")
+    here = f"^file:/+([^/]+/){{{len(folder.parts) - 1}}}"
     says = F.concat(F.lit("the first folder of partitions has come; start the query again: "), file)
     come = F.when(file.rlike(f"{here}[^/]*="), F.raise_error(says).cast("boolean"))
     return place.rstrip("/") + IN_ORDER, file.rlike(f"{here}[^/]+$") | come
@@ -336,9 +341,11 @@ def _splits_ties(spark: SparkSession, folder: Path, options: Mapping[str, Any]) 
         with suppress(FileNotFoundError):  # the file was deleted after the folder was listed
             if file.is_file() and not _files.is_hidden(file.name):
                 stats.append(file.stat())
-    limit, size = str(options.get("maxbytespertrigger")), sum(each.st_size for each in stats)
+    limit = str(options.get("maxbytespertrigger"))
+    size = sum(each.st_size for each in stats)
     if "maxfilespertrigger" in options:
-        limit, size = str(options["maxfilespertrigger"]), len(stats)
+        limit = str(options["maxfilespertrigger"])
+        size = len(stats)
     times = {each.st_mtime_ns // 1_000_000 for each in stats}
     return len(times) < len(stats) and not (limit.isdigit() and int(limit) >= size)
 

@@ -310,9 +310,13 @@ class Values:
         return value
 
     def _dated(self, field: T.StructField, raw: Column, kind: T.DataType) -> Column:
-        name, written, example = "timestamp", "2026-01-31 10:30:00", "dd.MM.yyyy HH:mm"
+        name = "timestamp"
+        written = "2026-01-31 10:30:00"
+        example = "dd.MM.yyyy HH:mm"
         if isinstance(kind, T.DateType):
-            name, written, example = "date", "2026-01-31", "dd.MM.yyyy"
+            name = "date"
+            written = "2026-01-31"
+            example = "dd.MM.yyyy"
         option = _PATTERNS[type(kind)]
         spelt = next(each for each in _SPELT if each.lower() == option)
         if option in self.options:
@@ -339,7 +343,8 @@ class Values:
             fits = finite(raw.try_cast(kind)) | ~finite(raw)
             wrong = self._wrong(field, raw, kind, "float", "declare a wider type, DOUBLE")
             return F.when(fits, raw.try_cast(kind)).when(raw.isNotNull(), wrong)
-        text, is_none = raw, raw.isNull()
+        text = raw
+        is_none = raw.isNull()
         if self._is_variant(kind):
             is_none |= F.is_variant_null(raw)
             text = self._text_of_variant(raw)
@@ -358,7 +363,8 @@ class Values:
 
     def _text_of_variant(self, raw: Column) -> Column:
         """Return a decimal of JSON as text with a point; null if its digits are not known."""
-        plain, shape = raw.cast("string"), F.schema_of_variant(raw)
+        plain = raw.cast("string")
+        shape = F.schema_of_variant(raw)
         written = plain if self.marks is None else _with_point(plain, self.marks)
         # With an exponent, or more than 38 digits, a number is a double, of which zero alone is exact.
         is_known = shape.rlike("^(BIGINT|DECIMAL)") | ((shape == "DOUBLE") & (plain.try_cast("double") == 0))
@@ -376,7 +382,8 @@ class Values:
 
     def _wrong(self, field: T.StructField, raw: Column, kind: T.DataType, name: str, fix: str) -> Column:
         """Return the failure at a value that does not fit its type, of this name, with what can be done."""
-        text, words = raw.cast("string"), F.lit(self._said(f" is no {name}; {fix}; "))
+        text = raw.cast("string")
+        words = F.lit(self._said(f" is no {name}; {fix}; "))
         if self.kind == "csv" and not is_true(self.options, "header"):
             header = f" is no {name}, but the name of the column: give header=True; otherwise {fix}; "
             is_name = F.lower(F.trim(text)) == field.name.strip().lower()
@@ -424,10 +431,12 @@ def _lacks(value: Column, kind: T.DataType, *, required: bool) -> Column:
     found = [value.isNull()] if required else []
     if _has_required(kind):
         if isinstance(kind, T.ArrayType):
-            item, some = kind.elementType, not kind.containsNull
+            item = kind.elementType
+            some = not kind.containsNull
             found.append(F.exists(value, lambda one: _lacks(one, item, required=some)))
         elif isinstance(kind, T.MapType):
-            item, some = kind.valueType, not kind.valueContainsNull
+            item = kind.valueType
+            some = not kind.valueContainsNull
             found.append(F.exists(F.map_values(value), lambda one: _lacks(one, item, required=some)))
         elif isinstance(kind, T.StructType):
             for each in kind.fields:

@@ -143,7 +143,8 @@ class _Rules(Handler):
         return [values.to_keep(each, kinds) for each, kinds in zip(known, self._kinds, strict=True)]
 
     def see(self, known: list[Any], key: tuple[Any, ...], row: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-        time, value = row[self._at], row[self._at + 1]
+        time = row[self._at]
+        value = row[self._at + 1]
         for number, rule in enumerate(self.rules):
             of = getattr(rule, "of", None)
             looked = value if of is None or value is None else value[of]
@@ -258,7 +259,8 @@ def once(frame: DataFrame, ids: str | Sequence[str], time: str, within: str | ti
     known = reduce(and_, (part.isNotNull() for part in parts))
     rows = rows.withColumns({"h0": F.when(known, F.xxhash64(*parts)), "h1": F.xxhash64(F.lit(0), *parts)})
     rows = rows.withColumn("group", F.pmod("h0", F.lit(_GROUPS)))
-    groups, processor = rows.groupBy("group"), _Once(at, span, timers=frame.isStreaming)
+    groups = rows.groupBy("group")
+    processor = _Once(at, span, timers=frame.isStreaming)
     kept = values.processed(call, groups, processor, rows.schema, streaming=frame.isStreaming)
     return kept.select(*values.unpacked(rows.columns[:-3], frame.schema))
 
@@ -276,7 +278,8 @@ class _Once(base.StatefulProcessor):
     """
 
     def __init__(self, at: int, span: int, *, timers: bool) -> None:
-        self._at, self._span = at, span
+        self._at = at
+        self._span = span
         self._timers = timers
 
     def init(self, handle: base.StatefulProcessorHandle) -> None:
@@ -287,14 +290,18 @@ class _Once(base.StatefulProcessor):
         if key[0] is None:  # one of the ids is null
             yield from rows
             return
-        ordered, parts, passed = in_order(rows, self._at), list(self._kept.get()), self._passed(timerValues)
-        asked, times = {row[-3] for row in ordered}, defaultdict[tuple[int, int], list[int]](list)
+        ordered = in_order(rows, self._at)
+        parts = list(self._kept.get())
+        passed = self._passed(timerValues)
+        asked = {row[-3] for row in ordered}
+        times = defaultdict[tuple[int, int], list[int]](list)
         for first, second, time in _entries(parts, passed):
             if first in asked:
                 times[first, second].append(time)
         new = []
         for row in ordered:
-            time, seen = row[self._at], times[row[-3], row[-2]]
+            time = row[self._at]
+            seen = times[row[-3], row[-2]]
             if time is None:
                 yield row
             elif all(abs(time - other) > self._span for other in seen):

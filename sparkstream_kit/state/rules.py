@@ -201,7 +201,9 @@ class Jump:
 
     def step(self, state: Last, time: float, value: Any) -> tuple[Last, Alert | None]:
         """Return the next state, and an alert if the value is too far from the previous one."""
-        now, before, alert = float(value), state.value, None
+        now = float(value)
+        before = state.value
+        alert = None
         if before is not None and (score := abs(now - before)) > self.by:
             where = "above" if now > before else "below"
             reason = f"{_text(now)} is {_text(score)} {where} {_text(before)}, the value before"
@@ -308,7 +310,8 @@ def _limited(
 
 def _check_number(rule: object, name: str, low: float, high: float = math.inf) -> None:
     """Refuse an argument that is no number above `low`, or at least `low` for `warmup`."""
-    value, least = getattr(rule, name), "at least" if name == "warmup" else "above"
+    value = getattr(rule, name)
+    least = "at least" if name == "warmup" else "above"
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not (is_number and low <= value <= high) or (value == low and least == "above"):
         until = "" if high == math.inf else f" and at most {high:g}"

@@ -169,8 +169,10 @@ class InOrder(base.StatefulProcessor):
             names: the columns of the results.
             streaming: rows wait for the watermark; otherwise all rows of a key are in this batch.
         """
-        self._handler, self._at = handler, at
-        self._names, self._streaming = names, streaming
+        self._handler = handler
+        self._at = at
+        self._names = names
+        self._streaming = streaming
 
     def init(self, handle: base.StatefulProcessorHandle) -> None:
         """Open the states of a key; Spark calls this before it passes rows."""
@@ -361,9 +363,11 @@ def as_of(
     refuse_taken(left.columns, names, call)
     # A note of the query names the columns that are kept: of the right rows these alone.
     right = right.select(*(column(right.columns[at]) for at in (*places, *rights[:-1])))
-    places, rights = [*range(len(places))], [*range(len(places), len(right.columns)), 0]
+    rights = [*range(len(places), len(right.columns)), 0]
+    places = [*range(len(places))]
     for at, other in zip(lefts, rights, strict=True):
-        here, there = left.schema[at], right.schema[other]
+        here = left.schema[at]
+        there = right.schema[other]
         if here.dataType != there.dataType:
             raise InvalidInputError(
                 f"{call}: column {here.name} is {here.dataType.simpleString()} on the left and "
@@ -378,7 +382,8 @@ def as_of(
         *(F.col(f"c{at}").alias(f"r{number}") for number, at in enumerate(places)),
     )
     both = sided.unionByName(shown, allowMissingColumns=True)
-    end, streaming = len(left.columns) + 1, left.isStreaming
+    end = len(left.columns) + 1
+    streaming = left.isStreaming
     _, *fields = both.schema
     output = T.StructType(fields[: end - 1])
     for number, field in enumerate(fields[end - 1 :]):
@@ -394,7 +399,8 @@ class _AsOf(Handler):
     """Adds the values of the last right row. A row is its side (1: left), the left and the right columns."""
 
     def __init__(self, left: int) -> None:
-        self._left, self.states = left, {"last": schema_of(row=T.BinaryType())}
+        self.states = {"last": schema_of(row=T.BinaryType())}
+        self._left = left
 
     def load(self, kept: list[tuple[Any, ...] | None]) -> list[Any]:
         return [pickle.loads(kept[0][0]) if kept[0] else None]  # noqa: S301 - our own

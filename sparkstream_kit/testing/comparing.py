@@ -131,7 +131,8 @@ def assert_stream_equals_batch(
     fed = rows.collect()
     if not fed:
         raise InvalidInputError("rows is empty; give a static DataFrame with some rows to feed")
-    timed, delay = None, 0
+    timed = None
+    delay = 0
     if isinstance(watermark, str):
         raise InvalidInputError("watermark is a text; give a column and a delay: ('time', '1 minute')")
     if watermark is not None:

@@ -62,7 +62,8 @@ _SHOWN = 60  # characters of a statement in a message
 # Prefixes of files whose lines are not traced: Python's library, installed packages, the kit, generated code.
 _OTHERS = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(Path(__file__).parents[1]), "<")
 _START = "the start"
-_fsync, _connect = os.fsync, sqlite3.connect
+_fsync = os.fsync
+_connect = sqlite3.connect
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,9 @@ class Watch:
         # `start` and the batches run concurrently, so their calls are counted apart to keep labels stable.
         self._calls: Counter[str] = Counter()
         self._writer: int | None = None  # the thread that writes the batches
-        self._folder, self._seen, self._fails_at = folder, seen, fails_at
+        self._folder = folder
+        self._seen = seen
+        self._fails_at = fails_at
         self._doing = _START
         self._lines = 0  # lines of the user's code since the last call
         # By path opened for writing: how many bytes of the file a power cut leaves.
@@ -140,7 +143,8 @@ class Watch:
             write = opened(sink, frame, location, opening)
 
             def write_watched(batch: DataFrame, batch_id: int) -> None:
-                self._doing, before = f"batch {batch_id}", sys.gettrace()
+                before = sys.gettrace()
+                self._doing = f"batch {batch_id}"
                 self._writer = threading.get_ident()
                 self.call("the first line of the sink", can_fail=False)
                 sys.settrace(before if self._fails_at else self._trace)
@@ -204,10 +208,12 @@ class Watch:
         if threading.get_ident() == self._writer:
             self._calls[""] += 1
             self._lines = 0
-            label, doing = str(self._calls[""]), self._doing
+            label = str(self._calls[""])
+            doing = self._doing
         else:
             self._calls[_START] += 1
-            label, doing = f"start {self._calls[_START]}", _START
+            label = f"start {self._calls[_START]}"
+            doing = _START
         words = f"call {label} ({doing}: {what})"
         if label == self._fails_at:
             raise OSError(errno.EIO, "an error made by assert_exactly_once")
@@ -240,7 +246,8 @@ class Watch:
         self._opened = {}
         # Forget files that are gone, because a new file may get the same inode.
         self._unsynced = {inode: size for inode, size in self._unsynced.items() if inode in inodes.values()}
-        lost, half = dict(disk), dict(disk)
+        lost = dict(disk)
+        half = dict(disk)
         for name, inode in inodes.items():
             content = disk[name]
             if content and inode in self._unsynced:
@@ -286,7 +293,8 @@ def watching(watch: Watch) -> Iterator[None]:
         yield
 
 
-_CALL, _NAME = "assert_exactly_once()", "exactly_once"
+_CALL = "assert_exactly_once()"
+_NAME = "exactly_once"
 _BATCHES = 3  # most batches into which the rows are split
 _NOT_COVERED = (
     "the moments while executors write files",
@@ -484,7 +492,8 @@ class _Proof:
         Raises:
             AssertionError: that result is not the expected one.
         """
-        source, rows = self.stream(self.rows.schema), iter(self.fed)
+        source = self.stream(self.rows.schema)
+        rows = iter(self.fed)
         before, stop, after = way.partition("|")
         self.put({})
         self.land(source, rows, before)
@@ -589,7 +598,8 @@ def _difference(expected: list[Any], found: list[Any]) -> str:
     parts = differing(expected, found)
     if not parts:
         return ""
-    row, wrong = (parts["missing"] or parts["unexpected"])[0], "is missing"
+    row = (parts["missing"] or parts["unexpected"])[0]
+    wrong = "is missing"
     if not parts["missing"]:
         wrong = "should not be there" if without([row], expected) else "is there twice"
     return told(f"in the end row {row!r} {wrong}", parts)

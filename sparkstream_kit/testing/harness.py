@@ -80,7 +80,8 @@ def write_parquet(path: Path, rows: Iterable[object], schema: StructType, arrow:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    records, columns = [by_name(row, schema.names) for row in rows], []
+    records = [by_name(row, schema.names) for row in rows]
+    columns = []
     for target, each in zip(arrow, schema, strict=True):
         what = f"column {each.name} ({each.dataType.simpleString()})"
         try:
@@ -177,7 +178,8 @@ def without(rows: Iterable[Any], others: Iterable[Any]) -> list[Any]:
         >>> without([("tea", 3), ("ink", 1), ("ink", 1)], [("ink", 1.0), ("pen", 2)])
         [('tea', 3), ('ink', 1)]
     """
-    taken, left = Counter(canonical(other) for other in others), []
+    taken = Counter(canonical(other) for other in others)
+    left = []
     for row in rows:
         key = canonical(row)
         if taken[key]:
@@ -189,7 +191,8 @@ def without(rows: Iterable[Any], others: Iterable[Any]) -> list[Any]:
 
 def differing(expected: list[Any], found: list[Any]) -> dict[str, list[Any]]:
     """Return the rows that are missing, those that are unexpected, and all expected ones; empty if equal."""
-    missing, unexpected = without(expected, found), without(found, expected)
+    missing = without(expected, found)
+    unexpected = without(found, expected)
     parts = {"missing": missing, "unexpected": unexpected, "expected": expected}
     return parts if missing or unexpected else {}
 
@@ -268,7 +271,8 @@ class Query:
         self._publish = publish
         self.frame = frame
         self.batches: list[Batch] = []
-        self._mode, self._sink = mode, sink
+        self._mode = mode
+        self._sink = sink
         self._checkpoint = folder / "checkpoint"
         self._batches = folder / "batches"
         # The name is unique, because tests may share a session.
@@ -342,13 +346,15 @@ class Query:
     def _take(self, query: StreamingQuery) -> None:
         """Keep the progress and the memory sink's rows of new batches, which Spark loses at a restart."""
         self._progress.update({progress.batchId: progress for progress in query.recentProgress})
-        following, self._last = self._last + 1, Logs(self._checkpoint).done
+        following = self._last + 1
+        self._last = Logs(self._checkpoint).done
         if self._memory is None:
             return
         rows = self._memory.collect()
         # Count up the ids instead of listing commits, because Spark may have removed the first ones.
         for batch in range(following, self._last + 1):
-            known, start = self._progress.get(batch), self._read
+            known = self._progress.get(batch)
+            start = self._read
             self._read += known.sink.numOutputRows if known else 0
             self._taken.append((batch, rows[start : self._read]))
 
@@ -429,7 +435,8 @@ class Query:
         from sparkstream_kit._spark.session import on_server
 
         self.restart()
-        sink, spark = sinks.foreach_batch(_recorder(str(self._batches))), self.frame.sparkSession
+        sink = sinks.foreach_batch(_recorder(str(self._batches)))
+        spark = self.frame.sparkSession
         if self._sink is not None:
             sink = sinks.fan_out(self._sink, sink)
         elif on_server(spark) and self._mode != "complete" and not self._checkpoint.exists():
@@ -522,7 +529,8 @@ class Streams:
     """
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
-        self._spark, self.folder = spark, folder
+        self._spark = spark
+        self.folder = folder
         self._sources: list[Source] = []
         self._queries: list[Query] = []
         # The file source reads files in the order of their modification times. Times in the past are used,
@@ -536,7 +544,8 @@ class Streams:
             schema: the columns of the source, as a DDL string or a `StructType`.
         """
         check(Streams.__call__, locals())
-        types, folder = self._types(schema), self.folder / f"source-{len(self._sources)}"
+        types = self._types(schema)
+        folder = self.folder / f"source-{len(self._sources)}"
         folder.mkdir()
         self._sources.append(Source(self._spark, types, folder, self._times))
         return self._sources[-1]
@@ -602,7 +611,8 @@ class Source:
     ) -> None:
         self.schema, self._arrow = types
         self.waiting: list[Path] = []
-        self._spark, self._folder = spark, folder
+        self._spark = spark
+        self._folder = folder
         self._times = times
 
     def add_data(self, rows: Iterable[object]) -> None:

@@ -108,12 +108,14 @@ def set_back(place: str, query: str, batch: int) -> None:
         {"txn": {"appId": application(query), "version": batch, "lastUpdated": now}},
     ]
     path = _files.plain(place)
-    text, here = f"{place}/_delta_log", None if path is None else Path(path, "_delta_log")
+    text = f"{place}/_delta_log"
+    here = None if path is None else Path(path, "_delta_log")
     log = locate(get_session("sparkstream-set-back"), text) if here is None else Here(text, here)
     known = [int(name[:20]) for name in log.names() if re.match(r"\d{20}\.", name)]
     if not known:
         raise InvalidInputError(f"{place} is no Delta table; give the folder of one")
-    hidden, commit = f".{uuid.uuid4()}.tmp", f"{max(known) + 1:020}.json"
+    hidden = f".{uuid.uuid4()}.tmp"
+    commit = f"{max(known) + 1:020}.json"
     log.write(hidden, "".join(f"{json.dumps(action)}\n" for action in actions))
     try:
         if here is None:
@@ -140,7 +142,8 @@ class SparkTable:
     format = DELTA
 
     def __init__(self, spark: SparkSession, location: Place | None, name: str | None) -> None:
-        self._spark, self._name = spark, name
+        self._spark = spark
+        self._name = name
         self._location = location
         self._partitioned_by: list[str] | None = None  # None until it is asked
         self._written: dict[str, int] = {}  # of this process, by query: saves reading the log
@@ -211,7 +214,8 @@ class SparkTable:
         since = _newest_checkpoint(name for name, _ in named)
         files: dict[tuple[bool, str], list[str]] = {}  # False for commits, which are read first
         for name, path in named:
-            of_checkpoint, version = bool(name["checkpoint"]), int(name["version"])
+            of_checkpoint = bool(name["checkpoint"])
+            version = int(name["version"])
             if version == since if of_checkpoint else version > since:
                 files.setdefault((of_checkpoint, name["kind"]), []).append(_files.escaped(path))
         for (_, kind), some in sorted(files.items()):

@@ -106,7 +106,8 @@ class IcebergTable:
     format = ICEBERG
 
     def __init__(self, name: str, catalog: str | dict[str, str], keep: int) -> None:
-        self._name, self._keep = name, keep
+        self._name = name
+        self._keep = keep
         self._given: Any = catalog
         self._file = Path(catalog, "catalog.db") if isinstance(catalog, str) else None
         self._loaded: Catalog | None = None
@@ -207,7 +208,8 @@ class IcebergTable:
         If none of them has one, the property is asked, but only if all of them are newer than its batch: its
         snapshot has expired then. Otherwise the table was rolled back.
         """
-        oldest, snapshot = None, None if self._known is None else self._known.current_snapshot()
+        oldest = None
+        snapshot = None if self._known is None else self._known.current_snapshot()
         while snapshot is not None:
             said = snapshot.summary.additional_properties if snapshot.summary else {}
             if f"{_BATCH}{query}" in said:
@@ -380,11 +382,13 @@ def _range(rows: pa.Table, keys: tuple[str, ...]) -> BooleanExpression:
     """Return what is true of all rows whose keys are between the least and the greatest of a batch."""
     found: BooleanExpression = AlwaysTrue()
     for key in keys:
-        values, kind = rows[key], rows[key].type
+        values = rows[key]
+        kind = rows[key].type
         if pa.types.is_date(kind) or pa.types.is_timestamp(kind):  # Python's own end with the year 9999
             values = values.cast(pa.int32() if pa.types.is_date(kind) else pa.int64())
         if not pa.types.is_floating(kind) and not pa.types.is_boolean(kind):  # NaN is between no two numbers
-            ends, term = pc.min_max(values).as_py(), Reference(key)
+            ends = pc.min_max(values).as_py()
+            term = Reference(key)
             least = GreaterThanOrEqual(term=term, value=literal(ends["min"]))
             found = And(found, least, LessThanOrEqual(term=term, value=literal(ends["max"])))
     return found

@@ -90,7 +90,8 @@ class Client:
     """Asks Kafka's brokers about topics, partitions and offsets; `client` creates it."""
 
     def __init__(self, jvm: Any, admin: Any) -> None:
-        self._java, self._admin = jvm, admin
+        self._java = jvm
+        self._admin = admin
 
     def names(self) -> list[str]:
         """Return the names of all topics that this user may see."""
@@ -247,7 +248,8 @@ def question(query: Query, logs: Logs) -> Iterator[Answer]:
     Lost records are only remarked if the source has `failOnDataLoss=False`. The ids of the topics are noted;
     on Spark Connect, where Kafka cannot be asked, the ids of the last note are kept.
     """
-    spark, noted = query.spark, logs.noted.get("topics", {})
+    spark = query.spark
+    noted = logs.noted.get("topics", {})
     inputs = [each for each in query.inputs if each.kind == "kafka"]
     if not can_ask(spark):
         if inputs:
@@ -281,7 +283,8 @@ def hearer(query: Query) -> Callable[[StreamingQueryProgress], None]:
 
     The offsets are never read back. If Kafka refuses them, a warning says why, and the query goes on.
     """
-    inputs, until = query.inputs, 0.0
+    inputs = query.inputs
+    until = 0.0
 
     def heard(progress: StreamingQueryProgress) -> None:
         nonlocal until
@@ -321,7 +324,8 @@ class Topics:
         self.servers = options["kafka.bootstrap.servers"]
         self.fails_on_loss = options.get("failondataloss", "true").lower() != "false"
         self._client = client
-        self._batch, self._offsets = batch, offsets
+        self._batch = batch
+        self._offsets = offsets
         names = [name.strip() for name in options.get("subscribe", "").split(",") if name.strip()]
         names += json.loads(options.get("assign", "{}"))
         if "subscribepattern" in options:

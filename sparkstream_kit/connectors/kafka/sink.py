@@ -38,8 +38,11 @@ if TYPE_CHECKING:
     from sparkstream_kit._spark.place import Place
 
 
-_QUERY, _BATCH, _ROW = "sparkstream.query", "sparkstream.batch", "sparkstream.row"
-_AT, _ID = "_at", "_id"  # temporary columns: a row's position in the batch, and its id there
+_QUERY = "sparkstream.query"
+_BATCH = "sparkstream.batch"
+_ROW = "sparkstream.row"
+_AT = "_at"  # a temporary column: a row's position in the batch
+_ID = "_id"  # a temporary column: the id of a row in its batch
 _LONGEST = 249  # characters of a topic's name
 _HEADERS = "array<struct<key: string, value: binary>>"
 _BYTES = (T.BinaryType, T.StringType)
@@ -277,7 +280,8 @@ class _Target:
             InvalidInputError: the topic or a column does not exist, its type has no plain bytes, or two
                 columns have the same name, as the session compares them, and the value is the row as JSON.
         """
-        call, kinds = "column of sinks.kafka()", {each.name: each.dataType for each in frame.schema}
+        call = "column of sinks.kafka()"
+        kinds = {each.name: each.dataType for each in frame.schema}
         given = (self.key, self.value, self.partition, self.headers, self.to, *self.row_id)
         reject_unknown(call, [name for name in given if name], kinds)
         if self.value and not isinstance(kinds[self.value], _BYTES):

@@ -131,9 +131,11 @@ def kafka(
     given = {"kafka.isolation.level": "read_committed"} | given | own
     frame = _loaded(spark, given)
     _check_broker(spark, given, names, starting)
-    value, key = F.col("value"), F.col("key")
+    value = F.col("value")
+    key = F.col("key")
     if not binary:
-        value, key = value.cast("string"), key.cast("string")
+        value = value.cast("string")
+        key = key.cast("string")
     rest = ("topic", "partition", "offset", "timestamp", "headers")
     return frame.select(value.alias("value"), key.alias("key"), *rest)
 
@@ -276,9 +278,11 @@ def _check_offsets(
             )
     asked = {(name, int(part)): offset for name in wanted for part, offset in wanted[name].items()}
     exact = {place: offset for place, offset in asked.items() if offset >= 0}
-    first, last = client.earliest(exact), client.latest(exact)
+    first = client.earliest(exact)
+    last = client.latest(exact)
     for (name, part), offset in exact.items():
-        begin, end = first[name, part], last[name, part]
+        begin = first[name, part]
+        end = last[name, part]
         if not begin <= offset <= end:
             raise InvalidInputError(
                 f"sources.kafka(): starting: partition {part} of {name} has the offsets {begin} to {end}, "

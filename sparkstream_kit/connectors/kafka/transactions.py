@@ -63,7 +63,10 @@ _PAUSE = 1  # second, in which a newer driver that has just taken the id notes i
 _TIMED_OUT = -185
 _AWAY = (_TIMED_OUT, -195, -187)
 _PURGED = (-151, -152)  # a record that was not sent because of the error of another one
-_TOO_LARGE, _NO_TOPIC, _NOT_ALLOWED, _NO_PARTITION = 10, 3, 29, -190
+_TOO_LARGE = 10
+_NO_TOPIC = 3
+_NOT_ALLOWED = 29
+_NO_PARTITION = -190
 _GONE = (_NO_TOPIC, _NO_PARTITION, -188)  # of the ledger: it has no such topic, or no partition 0
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # the id of a topic of brokers that have no ids, before Kafka 2.8
 _TIMEOUT = "transaction.timeout.ms"
@@ -323,14 +326,17 @@ class Target:
         Raises:
             InvalidInputError: there is no ledger, or a record of it is no entry.
         """
-        part, found, end = TopicPartition(self.ledger, 0, OFFSET_BEGINNING), dict[str, "_Entry"](), -1
+        part = TopicPartition(self.ledger, 0, OFFSET_BEGINNING)
+        found = dict[str, "_Entry"]()
+        end = -1
         reader: Any
         with closing(Consumer(self.settings)) as reader:
             if not all_of_them and self.ledger not in reader.list_topics(timeout=_WAIT).topics:
                 return found
             reader.assign([part])
             while (message := reader.poll(self.seconds)) is not None:  # one without a value is falsy
-                error, offset = message.error(), message.offset()
+                error = message.error()
+                offset = message.offset()
                 if error is None:
                     self._read(message, found)
                     offset += 1  # the next one
@@ -356,7 +362,8 @@ class Target:
             topic, slash, query = (message.key() or b"").decode().partition("/")
             entry: Any = json.loads(message.value() or b"null") if topic == self.topic else None
         except ValueError:
-            slash, entry = "", None
+            slash = ""
+            entry = None
         if not slash or not isinstance(entry, dict | None):
             raise InvalidInputError(
                 f"topic {self.ledger} of {self.servers} has a record that is no entry of a ledger; give the "
@@ -407,11 +414,13 @@ class _Writer:
     def __init__(
         self, target: Target, query: str, driver: str, more: Mapping[str, str] | None = None
     ) -> None:
-        self.driver, self.until = driver, 0.0
+        self.driver = driver
+        self.until = 0.0
         self._failed: list[_Undelivered] = []
         # As they come: within librdkafka's call nothing may be asked of an error.
         self._reports: list[tuple[KafkaError, Message]] = []
-        self._target, self._query = target, query
+        self._target = target
+        self._query = query
         self._topics = {target.topic}  # of the records of the transaction
         self._admin = AdminClient(target.settings)
         own = {
@@ -538,7 +547,9 @@ class _Ledger(Entries):
 
     def __init__(self, target: Target, found: dict[str, _Entry], known: str | None = "") -> None:
         super().__init__(target.where, "append", target.take_over)
-        self._target, self.found, self._known = target, found, known
+        self._target = target
+        self.found = found
+        self._known = known
 
     def entries(self) -> dict[str, _Entry]:
         return self.found

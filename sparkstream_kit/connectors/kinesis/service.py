@@ -206,8 +206,10 @@ def gone(offset: Offset, listed: Mapping[str, Shard]) -> list[str]:
 
 
 _PAGE = 10_000  # records: the most that Kinesis returns for one call
-_FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds between two attempts of a call
-_CONNECT, _ANSWER = 5, 20  # the limits of one attempt, in seconds
+_FIRST_WAIT = 0.2  # seconds between the first two attempts of a call
+_LONGEST_WAIT = 5.0  # seconds between two attempts of a call
+_CONNECT = 5  # seconds that one attempt may take to connect
+_ANSWER = 20  # seconds that an answer may take
 _SERVER_ERROR = 500
 _ENDPOINT = re.compile(r"https?://[^/@\s]+/?")
 # https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html#API_GetRecords_Errors
@@ -303,7 +305,8 @@ class Service:
             import boto3  # noqa: F401 - used with the first call
         except ImportError:
             raise MissingExtraError("sources.kinesis()", "kinesis") from None
-        self.stream, self._retry_for = stream, retry_for
+        self.stream = stream
+        self._retry_for = retry_for
         self._place = region, address(endpoint)
 
     def describe(self) -> Stream:
@@ -388,7 +391,8 @@ class Service:
         """
         from botocore import exceptions as errors
 
-        wait, end = _FIRST_WAIT, time.monotonic() + self._retry_for
+        wait = _FIRST_WAIT
+        end = time.monotonic() + self._retry_for
         while True:
             try:
                 return getattr(_client(*self._place), action)(**given)
@@ -497,7 +501,8 @@ class Ahead:
     """
 
     def __init__(self, service: Service, now: float) -> None:
-        self.now, self._until = now, float("inf")
+        self._until = float("inf")
+        self.now = now
         self._service = service
         self._tracks: dict[str, _Track] = {}
         self._shards: dict[str, Shard] = {}
@@ -516,7 +521,8 @@ class Ahead:
     def shards(self) -> dict[str, Shard]:
         """Return the shards of the stream by id, from a list that is at most 60 seconds old."""
         if time.monotonic() - self._listed_at > _LISTED_FOR:
-            self._shards, self._listed_at = self._service.shards(), time.monotonic()
+            self._shards = self._service.shards()
+            self._listed_at = time.monotonic()
         return self._shards
 
     def look(self, places: Mapping[str, str], most: int) -> dict[str, Found]:
@@ -536,7 +542,9 @@ class Ahead:
             if name not in self._tracks or self._tracks[name].after != after:
                 self._tracks[name] = _Track(after)
         found: dict[str, Found] = {}
-        end, left, going = time.monotonic() + _LOOK, most, sorted(places)
+        end = time.monotonic() + _LOOK
+        left = most
+        going = sorted(places)
 
         def is_over() -> bool:
             # Spark ends a query with availableNow after a look that found nothing. So such a look has no time
@@ -565,7 +573,8 @@ class Ahead:
         Returns:
             The number of records read, and whether the shard may have more.
         """
-        track, taken = self._tracks[name], 0
+        track = self._tracks[name]
+        taken = 0
         more = not track.over
         while more and taken < most:
             if track.iterator is None:

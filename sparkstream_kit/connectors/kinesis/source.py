@@ -210,7 +210,8 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
                 if int(record["SequenceNumber"]) > int(until):
                     iterator = None
                     break
-                after, number = record["SequenceNumber"], number + 1
+                after = record["SequenceNumber"]
+                number = number + 1
                 arrived = record["ApproximateArrivalTimestamp"].astimezone(UTC)
                 yield record["Data"], record["PartitionKey"], after, shard, arrived
         if after != until or number != records:
@@ -253,7 +254,8 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
             InvalidInputError: the stream was recreated. With `fail_on_data_loss`, also: a shard that was not
                 read to its end is gone, or the next records may be older than the retention period.
         """
-        state, name = self._state, self._service.stream
+        state = self._state
+        name = self._service.stream
         if service.made_again(start, shards):
             raise InvalidInputError(f"stream {name} was deleted and made again under the query; {_NEW}")
         if missing := service.gone(start, shards):
@@ -263,7 +265,8 @@ class Reader(DataSourceStreamReader, _AvailableNow):  # type: ignore[misc]
             start = {**start, "shards": left}
         if start["seen"] and state.ahead.now - start["seen"] > state.stream.keeps:
             state.stream = self._service.describe()  # the retention period may have been extended
-            hours, seen = state.stream.keeps / 3600, time.gmtime(start["seen"])
+            hours = state.stream.keeps / 3600
+            seen = time.gmtime(start["seen"])
             if state.ahead.now - start["seen"] > state.stream.keeps:
                 self._lose(
                     f"stream {name} keeps records for {hours:g} hours, and the query has read what arrived "

@@ -181,7 +181,8 @@ def cause(error: object, address: Address) -> str:
 
 _ROWS = 1000  # documents per request
 _TRIES = 5  # attempts to replace documents that another query writes at the same moment
-_DUPLICATE, _EXISTS = 11000, 48  # the server's error codes for a key and a collection that exist already
+_DUPLICATE = 11000  # the server's error code for a key that exists already
+_EXISTS = 48  # the server's error code for a collection that exists already
 _CHANGED = r"batch %d, %s: %d values are changed: microseconds are cut, bytes not of UTF-8 become \xff"
 _LARGE = 16 * 1024 * 1024  # bytes of a document, at most
 _UNTIL = "0"  # the character after "/": the end of the range of the _ids that begin with "QUERY/"
@@ -266,12 +267,14 @@ class _Ledger(Entries):
     knows the collection, or True where the server gives collections no UUID.
     """
 
-    what, removes = "collection", True
+    what = "collection"
+    removes = True
 
     def __init__(self, database: Database[_Document], target: Target) -> None:
         super().__init__(target.where, target.how, target.take_over)
         self._database = database
-        self._ledger, self.rows = database[LEDGER], database[target.name]
+        self._ledger = database[LEDGER]
+        self.rows = database[target.name]
         self._target = target.where
         self._me = {"_id": target.name}
         self._seen: _Document | None = None  # what the server says of the collection
@@ -336,7 +339,8 @@ class _Ledger(Entries):
             InvalidInputError: the collection lacks rows of this query.
         """
         own = self.of(query_id)
-        noted, last = own.get("collection"), own.get("batch", -1)
+        noted = own.get("collection")
+        last = own.get("batch", -1)
         if noted is None or last < 0 or self.take_over:  # no rows yet, or an older kit has written them
             return
         if self._went(str(query_id), own):
@@ -510,8 +514,12 @@ class _Writer:
 
     def __init__(self, target: Target, ledger: _Ledger, batch: Batch) -> None:
         self.number = ledger.begin(batch)
-        self._target, self._ledger, self._rows = target, ledger, ledger.rows
-        self._whole, self._query, self._batch = batch, batch.query, batch.number
+        self._target = target
+        self._ledger = ledger
+        self._rows = ledger.rows
+        self._whole = batch
+        self._query = batch.query
+        self._batch = batch.number
         self.sent = 0
 
     def clear(self) -> None:

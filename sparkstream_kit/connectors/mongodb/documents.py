@@ -90,7 +90,8 @@ class Encoder:
 
     def __init__(self, schema: T.StructType, keys: Sequence[str] = ()) -> None:
         self.changed = 0
-        self._names, self._keys = schema.names, keys
+        self._names = schema.names
+        self._keys = keys
         self._makes: dict[str, Callable[[Any], Any]] = {
             "date": lambda days: DatetimeMS(days * _A_DAY),
             "decimal": Decimal128,
@@ -108,7 +109,8 @@ class Encoder:
         """
         columns = []
         for name, column, make in zip(self._names, part.columns, self._makers, strict=True):
-            values, before = _plain(column).to_pylist(), self.changed
+            values = _plain(column).to_pylist()
+            before = self.changed
             columns.append(values if make is None else [make(value) for value in values])
             if name in self._keys and self.changed > before:
                 raise InvalidInputError(

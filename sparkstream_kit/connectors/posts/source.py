@@ -94,8 +94,12 @@ class Feeder:
         for name, seconds in (("every", every), ("stall", stall)):
             if not seconds > 0:
                 raise InvalidInputError(f"{name} is {seconds} seconds; give a number above 0")
-        self._url, self._token, self._stall, self._every = url, token, stall, every
-        self._tell, self._timeline = say, timeline or wire.timeline_of(url)
+        self._url = url
+        self._token = token
+        self._stall = stall
+        self._every = every
+        self._timeline = timeline or wire.timeline_of(url)
+        self._tell = say
         self._stop = threading.Event()
         self._ask_at = 0.0  # when to read the timeline
         self._refusal: TurnedAway | None = None  # of the first connection, if a later one may succeed
@@ -202,7 +206,8 @@ class Feeder:
         error: Exception | None = self._refusal
         failures = 1 if error else 0
         while not self._stop.wait(wire.wait_after(error, failures)):
-            error, began = None, time.monotonic()
+            error = None
+            began = time.monotonic()
             try:
                 self._stream = self._stream or self._connected()
                 self._follow(self._stream)
@@ -410,7 +415,8 @@ class _Feeding:
     """
 
     def __init__(self, spark: SparkSession, url: str, folder: Path, given: dict[str, Any]) -> None:
-        self.spark, self.url = spark, url
+        self.spark = spark
+        self.url = url
         self.given = given
         self._over = threading.Event()  # set when the session or the process ends
         feeder = Feeder(url, folder, say=self._say, **given)  # raises if it cannot start

@@ -38,7 +38,8 @@ _NOTE_EVERY = 10.0  # seconds between two updates of the facts if no post arrive
 # A timeline is read from this number of posts before the last one. Mastodon orders the ids of posts from
 # other servers by the time of writing, so such a post can arrive later and still rank before the last one.
 # The highest id may have arrived some posts ago, so more of the last posts are looked at.
-OVERLAP, _LAST = 200, 1000
+OVERLAP = 200
+_LAST = 1000
 _TABLES = """
     CREATE TABLE IF NOT EXISTS posts (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
     CREATE TABLE IF NOT EXISTS facts (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), facts TEXT NOT NULL);
@@ -108,7 +109,8 @@ class Spool:
     """
 
     def __init__(self, folder: str | os.PathLike[str], say: Callable[[str], object]) -> None:
-        self.folder, self._say = _files.local("spool", folder), say
+        self.folder = _files.local("spool", folder)
+        self._say = say
         self._waiting: dict[str, tuple[bytes, bool]] = {}  # by id: the line, and whether it came later
         self._told = set[str]()  # what this connection has reported about messages that are not posts
         self._fetched = 0  # posts that came later, since this was last reported
@@ -174,7 +176,8 @@ class Spool:
             resumes: the longest gap, in seconds, whose posts the server has promised to send again.
         """
         with self._busy:
-            facts, now = self.facts, time.time()
+            facts = self.facts
+            now = time.time()
             self._told.clear()
             facts.behind = (facts.behind or self._overlap()) if has_timeline else ""
             if facts.heard:
@@ -249,7 +252,9 @@ class Spool:
                 self._write(facts.stamp, [line for line, _ in new.values()])
             self._keep(new, facts)  # after this commit the posts are kept, even if the process is killed
             self._fetched += facts.later - self.facts.later
-            self.facts, self._waiting, self._noted = facts, {}, time.monotonic()
+            self._noted = time.monotonic()
+            self._waiting = {}
+            self.facts = facts
             self._name_decided()
             if self._fetched and not facts.behind:
                 self._say(f"{self._fetched:,} posts were fetched that had been missed")

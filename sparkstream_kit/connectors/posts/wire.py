@@ -95,7 +95,8 @@ def host_of(url: str) -> str | None:
     """
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host = parts.hostname
+        _ = parts.port
     except ValueError:
         return None
     return host if host and re.fullmatch(r"[!-~]+", url) else None
@@ -304,7 +305,9 @@ class Stream:
 
     def _from_events(self) -> Iterator[bytes | None]:
         """Yield the data of each event that is a new post; None for other events and for heartbeats."""
-        name, data, size = b"", list[bytes](), 0
+        name = b""
+        data = list[bytes]()
+        size = 0
         for line in self._lines():
             field_name, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
@@ -312,7 +315,9 @@ class Stream:
                 # Mastodon also sends events for edits and deletions, which are not new posts.
                 if data:
                     yield b" ".join(data) if name in (b"", b"message", b"update") else None
-                name, data, size = b"", [], 0
+                name = b""
+                data = []
+                size = 0
             elif not field_name:
                 yield None  # a comment: the heartbeat
             elif field_name == b"event":
@@ -404,7 +409,8 @@ class _Redirects(HTTPRedirectHandler):
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Request | None:
-        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        old = urlsplit(req.full_url)
+        new = urlsplit(newurl)
         # `check_url` lets a token be sent without encryption to this machine only, so the same host is safe.
         is_same = (old.scheme, old.hostname) == (new.scheme, new.hostname)
         if not is_same and not (new.scheme == "https" and f".{new.hostname}".endswith(f".{old.hostname}")):

@@ -66,7 +66,8 @@ def load(connection: Connection, stage: Table, parts: Iterator[pa.RecordBatch]) 
         KitError: MariaDB does not take a row of this size.
     """
     driver: Any = connection.connection.driver_connection
-    database, changed = connection.dialect.name, 0
+    database = connection.dialect.name
+    changed = 0
     if database == "postgresql":
         statement = f"COPY {stage.name} FROM STDIN (ENCODING 'UTF8')"
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
@@ -167,9 +168,12 @@ def _encoded(part: pa.RecordBatch, database: str) -> tuple[list[pa.Array], int]:
     Returns:
         The columns, and how many values were changed, without NaN.
     """
-    columns, changed, copy = [], 0, database == "postgresql"
+    columns = []
+    changed = 0
+    copy = database == "postgresql"
     for column in part.columns:
-        kind, others = column.type, 0
+        kind = column.type
+        others = 0
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             ready, others = _strings(column.cast(pa.string()), copy=copy)
         elif pa.types.is_timestamp(kind) or pa.types.is_date(kind):
@@ -226,9 +230,11 @@ def _times(column: pa.Array, *, copy: bool) -> tuple[pa.Array, int]:
     Returns:
         The texts, and how many times outside of the years 1 to 9999 are null among them.
     """
-    a_day, units = 1, pa.int32()
+    a_day = 1
+    units = pa.int32()
     if pa.types.is_timestamp(column.type):
-        a_day, units = 86_400_000_000, pa.int64()
+        a_day = 86_400_000_000
+        units = pa.int64()
         column = column.cast(pa.timestamp("us", "UTC" if copy and column.type.tz else None))
     since = column.cast(units).cast(pa.int64())  # 1970
     kept = pc.and_(pc.greater_equal(since, -719_162 * a_day), pc.less(since, 2_932_897 * a_day))
@@ -265,7 +271,8 @@ _REFUSES = re.compile(
     "FATAL: (?!.*(start|shut|recover|too many))|no password supplied|unable to open|invalid (connection|port)"
 )
 # MariaDB has numbers for it: those of the server, but when it has too many connections, or is shut down.
-_OF_SERVER, _FOR_NOW = range(1000, 2000), (1040, 1053, 1129, 1203)
+_OF_SERVER = range(1000, 2000)
+_FOR_NOW = (1040, 1053, 1129, 1203)
 _NO_LOG_IN = re.compile("password|authentication|Access denied|role .* does not exist", re.IGNORECASE)
 
 # The MariaDB collation under which "a", "A" and "a " differ, as they do in Spark.
@@ -459,7 +466,8 @@ def _unconnected(error: Exception, url: URL, *, is_of_database: bool) -> KitErro
         url: the database.
         is_of_database: whether it is an error of the database, and not of the driver's own arguments.
     """
-    said, cause = f"database {shown(url)}", _cause(error, url)
+    said = f"database {shown(url)}"
+    cause = _cause(error, url)
     codes = getattr(getattr(error, "orig", None), "args", ())[:1]
     refuses = any(code in _OF_SERVER and code not in _FOR_NOW for code in codes if isinstance(code, int))
     if is_of_database and not refuses and not _REFUSES.search(str(error)):

@@ -70,7 +70,8 @@ class Target:
         """
         schema, _, name = table.rpartition(".")
         if url.get_backend_name() == "sqlite" and schema.lower() != "main":
-            schema, name = "", table
+            schema = ""
+            name = table
         if not name:
             raise InvalidInputError(
                 f"sql_table: {table!r} is no name of a table; give 'table' or 'schema.table'"
@@ -277,7 +278,8 @@ class _Ledger(Entries):
 
     def __init__(self, connection: Connection, target: Target) -> None:
         super().__init__(target.where, target.how, target.take_over)
-        self._connection, self._target = connection, target
+        self._connection = connection
+        self._target = target
         self.table = sa.Table(
             _LEDGER,
             sa.MetaData(),
@@ -550,7 +552,8 @@ def _merge(connection: Connection, target: Target, table: sa.Table, stage: sa.Ta
 def _insert(connection: Connection, target: Target, table: sa.Table, stage: sa.Table) -> None:
     """Insert the staged rows, for `upsert` over the rows with the same keys."""
     preparer = connection.dialect.identifier_preparer
-    whole, rows = preparer.format_table(table), preparer.format_table(stage)
+    whole = preparer.format_table(table)
+    rows = preparer.format_table(stage)
     names = [preparer.quote_identifier(column.name) for column in table.columns]
     columns = ", ".join(names)
     # The alias is for a table named excluded, as SQL calls the new rows. The WHERE is for SQLite, whose
